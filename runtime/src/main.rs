@@ -1,1 +1,3 @@
-fn main(){}
+//! Arguments in, error chain and exit code out.
+
+fn main() {}

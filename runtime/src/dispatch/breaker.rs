@@ -1,0 +1,1 @@
+//! The breaker of a target: Flowing, Tripped, Probing.

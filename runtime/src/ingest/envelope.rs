@@ -1,0 +1,1 @@
+//! CloudEvents and the rest: a request becomes events.

@@ -1,0 +1,84 @@
+//! Where deliveries go: what is sent, and what the answer means.
+//!
+//! A target knows nothing of stores, lanes or retries; it makes one attempt and says what came of it.
+
+pub mod webhook;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A target as configured; its limits are shared by all channels that deliver there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Its name, for example `shop.de`; of an inline target, the channel's.
+    pub name: Arc<str>,
+    /// Requests in flight; 8.
+    pub concurrency: usize,
+    /// Requests a second; none: as many as it takes.
+    pub rate: Option<f64>,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// The kinds of target.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    /// HTTP requests to a URL.
+    Webhook(webhook::Options),
+}
+
+/// One entity to be delivered.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// The stable id of this rendering on this channel: the same for all attempts at it.
+    pub id: String,
+    /// The entity.
+    pub entity: crate::model::EntityId,
+    /// The revision, `weir-sequence`.
+    pub sequence: crate::model::Sequence,
+    /// What the target calls it.
+    pub key: Arc<str>,
+    /// What to deliver; none: the entity is to be deleted there.
+    pub rendering: Option<Arc<crate::model::Rendering>>,
+    /// Name and digest of the plugin that rendered it; empty if none did.
+    pub plugin: Arc<str>,
+}
+
+/// What came of an attempt at one item. Not an error: dispatch decides on it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// A complete answer says that it is there (or gone, for a deletion).
+    Delivered,
+    /// Not delivered, perhaps later. The answer was complete and a refusal to process (`applied: false`), or it is not known whether
+    /// the target applied it (`applied: true` means "may have been").
+    Retry {
+        /// What happened, for people.
+        reason: String,
+        /// The target asked to wait that long.
+        after: Option<Duration>,
+        /// Whether it may have been applied.
+        maybe_applied: bool,
+    },
+    /// This entity will never be taken as it is.
+    Refused {
+        /// What the target said, for people.
+        reason: String,
+        /// True for 409 and 422: refused only after five tries, because a parent may arrive later.
+        after_tries: bool,
+    },
+    /// It speaks of the target, not of the entity: trip the target at once.
+    Trip {
+        /// What happened, for people.
+        reason: String,
+    },
+    /// The target is gone for good (410): pause the channel.
+    Pause {
+        /// What happened, for people.
+        reason: String,
+    },
+    /// The batch was refused as a whole: it must be halved until the culprit is alone.
+    Split {
+        /// What happened, for people.
+        reason: String,
+    },
+}
