@@ -399,7 +399,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Entities of a type in the order of their keys, from after `after`, with a key that starts with `prefix`; with `owed`,
     /// only those that the channel still owes.
-    fn list(&self, entity_type: &str, prefix: &str, after: Option<&str>, owed: Option<ChannelId>, limit: usize) -> Vec<(Ordinal, EntityId)>;
+    fn list(&self, entity_type: &str, prefix: &str, after: Option<&str>, owed: Option<ChannelId>, limit: usize)
+    -> Vec<(Ordinal, EntityId)>;
 
     /// A channel joins, returns, or joins again with another subscription. A new channel, a changed shape and a return start a
     /// sweep; a changed target makes all that it holds unknown as well.
@@ -477,7 +478,9 @@ pub trait Store: Send + Sync + 'static {
 /// XXH3 over length-prefixed parts: two renderings that differ only in where the key ends differ here too.
 pub fn digest(rendering: &crate::model::Rendering) -> u64 {
     let mut hasher = xxhash_rust::xxh3::Xxh3::new();
-    for part in [rendering.key.as_deref().map(str::as_bytes), rendering.content_type.as_deref().map(str::as_bytes), Some(rendering.body.as_bytes())] {
+    for part in
+        [rendering.key.as_deref().map(str::as_bytes), rendering.content_type.as_deref().map(str::as_bytes), Some(rendering.body.as_bytes())]
+    {
         hasher.update(&part.map_or(u64::MAX, |bytes| bytes.len() as u64).to_le_bytes());
         hasher.update(part.unwrap_or_default());
     }
