@@ -291,11 +291,11 @@ impl fmt::Display for Rejection {
             Rejection::Overloaded => f.write_str("too many requests are in memory; send it again in a moment"),
             Rejection::Busy { .. } => f.write_str("the store is behind with writing; send it again in a moment, and slower"),
             Rejection::NoRoom { .. } => {
-                f.write_str("an entity type has `entities_max` entities and the request brings new keys; the problems name them")
+                f.write_str("an entity type has `entities_max` entities and the request brings new keys; the problems say which events")
             }
-            Rejection::QuarantineFull { .. } => {
-                f.write_str("the quarantine of this source is full; an operator must redrive or drop events before it takes failing ones again")
-            }
+            Rejection::QuarantineFull { .. } => f.write_str(
+                "the quarantine of this source is full; an operator must redrive or drop events before it takes failing ones again",
+            ),
             Rejection::Unavailable { .. } => f.write_str("the store cannot write now; send it again later"),
         }
     }

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use axum::http::StatusCode;
 
@@ -35,7 +35,7 @@ pub struct Activity {
     changes: [AtomicU64; 3],
     requests: [AtomicU64; STATUSES.len()],
     last_event: AtomicU64,
-    samples: Mutex<VecDeque<Arc<Event>>>,
+    samples: Mutex<VecDeque<Event>>,
 }
 
 /// The counters at one moment; each rises for as long as Weir runs.
@@ -68,7 +68,7 @@ impl Activity {
     }
 
     /// The last events, oldest first; large ones are left out.
-    pub fn samples(&self) -> Vec<Arc<Event>> {
+    pub fn samples(&self) -> Vec<Event> {
         self.samples.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
@@ -97,7 +97,7 @@ impl Activity {
     pub(super) fn seen(&self, events: &[Event], now: Timestamp) {
         self.last_event.fetch_max(now.0, Relaxed);
         let small = events.iter().rev().filter(|event| event.data.as_bytes().len() <= SAMPLE_BYTES_MAX).take(SAMPLES);
-        let newest: Vec<Arc<Event>> = small.map(|event| Arc::new(event.clone())).collect();
+        let newest: Vec<Event> = small.cloned().collect();
         let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         samples.extend(newest.into_iter().rev());
         let surplus = samples.len().saturating_sub(SAMPLES);

@@ -62,13 +62,28 @@ pub struct Reservation {
 }
 
 impl Reservation {
+    /// Bytes held now.
+    pub(super) fn held(&self) -> usize {
+        self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits)
+    }
+
+    /// Makes it that large: gives back what was reserved for a longer body than came.
+    ///
+    /// # Errors
+    /// As [`Reservation::grow_to`].
+    pub(super) fn resize(&mut self, bytes: u64) -> Result<(), Rejection> {
+        let surplus = self.held().saturating_sub(usize::try_from(bytes).unwrap_or(usize::MAX));
+        drop(self.permit.as_mut().and_then(|permit| permit.split(surplus)));
+        self.grow_to(bytes)
+    }
+
     /// Makes it at least that large.
     ///
     /// # Errors
     /// `Overloaded` if the rest is not there now; what was reserved stays reserved.
     pub fn grow_to(&mut self, bytes: u64) -> Result<(), Rejection> {
         let wanted = usize::try_from(bytes).unwrap_or(usize::MAX).min(self.budget.total);
-        let missing = wanted.saturating_sub(self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits));
+        let missing = wanted.saturating_sub(self.held());
         if missing == 0 {
             return Ok(());
         }
@@ -87,13 +102,13 @@ impl Reservation {
 /// # Errors
 /// `TooLarge` without reading on beyond the limit, `Malformed` for broken gzip, `UnsupportedMediaType` for other codings,
 /// `Overloaded` when there is no room for what comes out of it.
-pub fn unpack(headers: &HeaderMap, body: Bytes, limit: u64, reservation: &mut Reservation) -> Result<Bytes, Rejection> {
+pub(super) fn unpack(headers: &HeaderMap, body: Bytes, limit: u64, reservation: &mut Reservation) -> Result<Bytes, Rejection> {
     match media::coding(headers) {
         Coding::Identity => Ok(body),
         Coding::Gzip => gunzip(&body, limit, reservation),
-        Coding::Other(coding) => Err(Rejection::UnsupportedMediaType {
-            detail: format!("`Content-Encoding: {coding}` is not understood; send gzip or nothing"),
-        }),
+        Coding::Other(coding) => {
+            Err(Rejection::UnsupportedMediaType { detail: format!("`Content-Encoding: {coding}` is not understood; send gzip or nothing") })
+        }
     }
 }
 
@@ -183,7 +198,9 @@ mod tests {
         drop(second);
         first.grow_to(61).unwrap();
         first.grow_to(10).unwrap();
-        assert_eq!(budget.free(), 39);
+        assert_eq!((budget.free(), first.held()), (39, 61));
+        first.resize(10).unwrap();
+        assert_eq!(budget.free(), 90);
         drop(first);
         assert_eq!(budget.reserve(u64::MAX).unwrap().budget.free(), 0, "a giant waits for nobody but needs all");
         assert_eq!(budget.free(), 100);

@@ -80,8 +80,11 @@ fn settle_one(change: Change, trusted: bool, rules: Rules<'_>) -> Result<FacetCh
     if let Some(value) = &change.value {
         let (bytes, most) = (value.len() as u64, entity_type.facet_bytes_max);
         if bytes > most {
-            let sentence =
-                format!("facet `{}` of {} has {bytes} bytes, `facet_max` of its type is {most}; cut it into several facets", change.facet, entity());
+            let sentence = format!(
+                "facet `{}` of {} has {bytes} bytes, `facet_max` of its type is {most}; cut it into several facets",
+                change.facet,
+                entity()
+            );
             return Err(Failure::new("too-large", sentence));
         }
         if !trusted {
@@ -297,7 +300,11 @@ mod tests {
         check(&change("product", "1", "", "1"), "facet-name", "is empty");
         check(&change("product", "1", r"price.\u0007", "1"), "facet-name", "control character");
         check(&change("product", "1", &format!("price.{}", "x".repeat(123)), "1"), "facet-name", "has 129 bytes");
-        check(&change("product", "1", "price.de", &format!("\"{}\"", "x".repeat(31))), "too-large", "has 33 bytes, `facet_max` of its type is 32");
+        check(
+            &change("product", "1", "price.de", &format!("\"{}\"", "x".repeat(31))),
+            "too-large",
+            "has 33 bytes, `facet_max` of its type is 32",
+        );
     }
 
     #[test]

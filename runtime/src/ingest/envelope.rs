@@ -17,7 +17,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::media::{self, Media};
-use super::{Malformed, Options, Problem, Rejection, json, split};
+use super::{Malformed, Options, Problem, Rejection, Reservation, json, split};
 use crate::model::{Event, Failure, Payload};
 
 /// The most events of one request. A body of 8 MiB could hold millions of empty ones, each of which costs far more memory
@@ -25,6 +25,10 @@ use crate::model::{Event, Failure, Payload};
 pub const EVENTS_MAX: usize = 100_000;
 /// The most attributes of one CloudEvent; real ones have fewer than 20.
 pub const ATTRIBUTES_MAX: usize = 256;
+/// How much larger than the longest body its events may be altogether.
+const WEIGHT_FACTOR: u64 = 4;
+/// What an event costs in memory beside its bytes, roughly.
+const EVENT_OVERHEAD_BYTES: u64 = 512;
 /// Headers that a family such as `*` never lets through to plugins; they carry credentials. By its full name each may be.
 const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
 
@@ -40,11 +44,17 @@ pub struct Opened {
 }
 
 /// Cuts a request into events. `all_json` says that the source has no mapper, so that all data must be JSON; `body` is
-/// unpacked already.
+/// unpacked already. What the events weigh is added to the reservation before the next one is made.
 ///
 /// # Errors
-/// `Malformed`, `UnsupportedMediaType` and `TooLarge` (too many events).
-pub fn open(options: &Options, all_json: bool, headers: &HeaderMap, body: Bytes) -> Result<Opened, Rejection> {
+/// `Malformed`, `UnsupportedMediaType`, `TooLarge` (too many events, or too much once cut) and `Overloaded`.
+pub fn open(
+    options: &Options,
+    all_json: bool,
+    headers: &HeaderMap,
+    body: Bytes,
+    reservation: &mut Reservation,
+) -> Result<Opened, Rejection> {
     let (content_type, media) = media::content_type(headers);
     let essence = media.as_ref().map_or("", |media| media.essence.as_str());
     if let Some(media) = &media
@@ -54,7 +64,10 @@ pub fn open(options: &Options, all_json: bool, headers: &HeaderMap, body: Bytes)
         let charset = media.charset.as_deref().unwrap_or_default();
         return Err(Rejection::UnsupportedMediaType { detail: format!("JSON is sent as UTF-8, not as {charset}") });
     }
-    let mut collector = Collector { all_json, passed_on: passed_on(&options.headers, headers), opened: Opened::default() };
+    let passed_on = passed_on(&options.headers, headers);
+    let limit = options.body_bytes_max.saturating_mul(WEIGHT_FACTOR);
+    let weight = Weight { limit, bytes: 0, overhead: 0, held: reservation.held(), reservation };
+    let mut collector = Collector { all_json, passed_on, opened: Opened::default(), weight };
     match essence {
         "application/cloudevents+json" => collector.item(structured(json::text(&body)?, all_json))?,
         "application/cloudevents-batch+json" => collector.batch(json::text(&body)?)?,
@@ -69,13 +82,14 @@ pub fn open(options: &Options, all_json: bool, headers: &HeaderMap, body: Bytes)
     collector.finish()
 }
 
-struct Collector {
+struct Collector<'a> {
     all_json: bool,
     passed_on: Vec<(String, String)>,
     opened: Opened,
+    weight: Weight<'a>,
 }
 
-impl Collector {
+impl Collector<'_> {
     /// Takes an event whose data was checked, or notes why there is none.
     fn item(&mut self, item: Result<Event, Failure>) -> Result<(), Rejection> {
         let index = self.opened.events.len() + self.opened.malformed.count;
@@ -85,6 +99,7 @@ impl Collector {
         match item {
             Ok(mut event) => {
                 event.attributes.extend(self.passed_on.iter().cloned());
+                self.weight.add(&event)?;
                 self.opened.events.push(event);
                 self.opened.indexes.push(index);
             }
@@ -136,6 +151,35 @@ impl Collector {
             return Err(self.opened.malformed.into_rejection());
         }
         Ok(self.opened)
+    }
+}
+
+/// What the events of a request weigh in memory. They may be far more than its bytes: names of columns, namespaces and headers
+/// are repeated in each event.
+struct Weight<'a> {
+    limit: u64,
+    bytes: u64,
+    overhead: u64,
+    /// Reserved for the body before its events.
+    held: usize,
+    reservation: &'a mut Reservation,
+}
+
+impl Weight<'_> {
+    fn add(&mut self, event: &Event) -> Result<(), Rejection> {
+        let attributes: usize = event.attributes.iter().map(|(name, value)| name.len() + value.len() + 48).sum();
+        self.bytes += (event.data.as_bytes().len() + attributes) as u64;
+        if self.bytes > self.limit {
+            return Err(Rejection::TooLarge { limit: self.limit, unit: "bytes once it is cut into events" });
+        }
+        self.overhead += EVENT_OVERHEAD_BYTES;
+        let spent = self.bytes + self.overhead;
+        let wanted = self.held as u64 + spent;
+        if wanted > self.reservation.held() as u64 {
+            // In growing steps, so that a large request does not ask for each event.
+            self.reservation.grow_to(wanted + spent.min(256 * 1024))?;
+        }
+        Ok(())
     }
 }
 

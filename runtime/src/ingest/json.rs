@@ -12,13 +12,13 @@ use crate::model::Failure;
 
 /// The most brackets that may be open at once. Real documents stay below 20; parsers that recurse (in plugins too) overflow
 /// their stack somewhere above 100.
-pub const DEPTH_MAX: usize = 64;
+pub(super) const DEPTH_MAX: usize = 64;
 
 /// The bytes as text without a byte order mark.
 ///
 /// # Errors
 /// `invalid-utf-8`, with the place.
-pub fn text(bytes: &[u8]) -> Result<&str, Failure> {
+pub(super) fn text(bytes: &[u8]) -> Result<&str, Failure> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Ok(text.strip_prefix('\u{feff}').unwrap_or(text)),
         Err(error) => {
@@ -32,7 +32,7 @@ pub fn text(bytes: &[u8]) -> Result<&str, Failure> {
 ///
 /// # Errors
 /// `invalid-json` and `too-deep`, with the place.
-pub fn check(text: &str) -> Result<(), Failure> {
+pub(super) fn check(text: &str) -> Result<(), Failure> {
     let invalid = |what: &str, offset: usize| Failure::new("invalid-json", format!("{what} at {}", place(text, offset)));
     let bytes = text.as_bytes();
     let (mut depth, mut at) = (0usize, 0usize);
@@ -61,7 +61,7 @@ pub fn check(text: &str) -> Result<(), Failure> {
 ///
 /// # Errors
 /// `invalid-json` with the place, also if it is no object.
-pub fn members(text: &str) -> Result<Vec<(String, &RawValue)>, Failure> {
+pub(super) fn members(text: &str) -> Result<Vec<(String, &RawValue)>, Failure> {
     let mut reader = serde_json::Deserializer::from_str(text);
     let members = reader.deserialize_map(Members).map_err(|error| syntax(&error))?;
     reader.end().map_err(|error| syntax(&error))?;
@@ -72,27 +72,27 @@ pub fn members(text: &str) -> Result<Vec<(String, &RawValue)>, Failure> {
 ///
 /// # Errors
 /// `invalid-json`, with the place.
-pub fn items(text: &str) -> Result<Vec<&RawValue>, Failure> {
+pub(super) fn items(text: &str) -> Result<Vec<&RawValue>, Failure> {
     serde_json::from_str(text).map_err(|error| syntax(&error))
 }
 
 /// A JSON string decoded; none if the value is something else.
-pub fn string(value: &RawValue) -> Option<String> {
+pub(super) fn string(value: &RawValue) -> Option<String> {
     serde_json::from_str(value.get()).ok()
 }
 
 /// Whether a value is an array, judged by its first character.
-pub fn is_array(text: &str) -> bool {
+pub(super) fn is_array(text: &str) -> bool {
     text.trim_start().starts_with('[')
 }
 
 /// What a JSON parser complains of, as a failure.
-pub fn syntax(error: &serde_json::Error) -> Failure {
+pub(super) fn syntax(error: &serde_json::Error) -> Failure {
     Failure::new("invalid-json", error.to_string())
 }
 
 /// Line and column of a byte offset, both from 1.
-pub fn place(text: &str, offset: usize) -> String {
+pub(super) fn place(text: &str, offset: usize) -> String {
     let before = &text.as_bytes()[..offset.min(text.len())];
     let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
     let column = before.iter().rev().take_while(|byte| **byte != b'\n').count() + 1;
@@ -162,7 +162,7 @@ mod tests {
         for bad in ["", "{", "[1,]", "{'a':1}", "nul", "1 2", "\"tab\there\"", "[1]]", "\"open", "01"] {
             assert_eq!(code(bad), "invalid-json", "{bad}");
         }
-        let failure = check("{\n  \"a\": tru\n}").unwrap_err();
+        let failure = check("{\n  \"a\": trie\n}").unwrap_err();
         assert!(failure.message.contains("line 2 column"), "{}", failure.message);
     }
 

@@ -5,16 +5,16 @@ use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 
 /// A media type: `Text/XML; charset="utf-8"` is `text/xml` with charset `utf-8`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Media {
+pub(super) struct Media {
     /// Type and subtype in lower case.
-    pub essence: String,
+    pub(super) essence: String,
     /// The parameter `charset` in lower case.
-    pub charset: Option<String>,
+    pub(super) charset: Option<String>,
 }
 
 impl Media {
     /// Reads a media type; none if it is none.
-    pub fn parse(written: &str) -> Option<Media> {
+    pub(super) fn parse(written: &str) -> Option<Media> {
         let mut parts = split_parameters(written).into_iter();
         let essence = parts.next()?.trim().to_ascii_lowercase();
         let (main, sub) = essence.split_once('/')?;
@@ -27,18 +27,18 @@ impl Media {
     }
 
     /// Whether data of this type is JSON: `application/json` or anything that ends in `+json`.
-    pub fn is_json(&self) -> bool {
+    pub(super) fn is_json(&self) -> bool {
         self.essence == "application/json" || self.essence == "text/json" || self.essence.ends_with("+json")
     }
 
     /// Whether text of this type is UTF-8, as far as it says.
-    pub fn is_utf8(&self) -> bool {
+    pub(super) fn is_utf8(&self) -> bool {
         self.charset.as_deref().is_none_or(|charset| matches!(charset, "utf-8" | "utf8" | "us-ascii"))
     }
 }
 
 /// The `Content-Type` as written and as understood.
-pub fn content_type(headers: &HeaderMap) -> (Option<String>, Option<Media>) {
+pub(super) fn content_type(headers: &HeaderMap) -> (Option<String>, Option<Media>) {
     let written = headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()).trim().to_owned());
     let written = written.filter(|written| !written.is_empty());
     let media = written.as_deref().and_then(Media::parse);
@@ -47,7 +47,7 @@ pub fn content_type(headers: &HeaderMap) -> (Option<String>, Option<Media>) {
 
 /// How a body is packed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Coding {
+pub(super) enum Coding {
     /// As it is.
     Identity,
     /// gzip.
@@ -57,7 +57,7 @@ pub enum Coding {
 }
 
 /// The `Content-Encoding` of a request.
-pub fn coding(headers: &HeaderMap) -> Coding {
+pub(super) fn coding(headers: &HeaderMap) -> Coding {
     let values = headers.get_all(CONTENT_ENCODING).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase());
     let all = values.collect::<Vec<_>>().join(",");
     let mut codings = all.split(',').map(str::trim).filter(|coding| !coding.is_empty() && *coding != "identity");

@@ -101,7 +101,9 @@ impl Source {
         redriven.add(&done);
         match done.trouble {
             None => Ok(()),
-            Some(trouble) => Err(trouble.rejection(super::Answer { events: redriven.events, changes: redriven.changes, ..Default::default() })),
+            Some(trouble) => {
+                Err(trouble.rejection(super::Answer { events: redriven.events, changes: redriven.changes, ..Default::default() }))
+            }
         }
     }
 }

@@ -22,8 +22,6 @@ use crate::store::{self, Commit, Effect, NoRoom, Quarantined, Store, Verdict};
 const PIECE: usize = 512;
 /// Bodies up to this size are cut on the spot, larger ones on a thread where they stop nobody.
 const INLINE_BYTES_MAX: usize = 64 * 1024;
-/// What an event costs in memory beside its bytes, roughly.
-const EVENT_OVERHEAD_BYTES: usize = 512;
 
 /// A source in force. A reload makes a new one around the same store, budget and activity.
 pub struct Source {
@@ -93,7 +91,7 @@ impl Source {
             return Err(Rejection::TooLarge { limit, unit: "bytes" });
         }
         let mut reservation = reservation.map_or_else(|| self.budget.reserve(bytes), Ok)?;
-        reservation.grow_to(bytes)?;
+        reservation.resize(bytes)?;
         verify::verify(&self.options.verify, headers, &body, now)?;
         let lane = lane.map(parse_lane).transpose()?;
         let (opened, _reservation) = self.open(headers, body, reservation).await.inspect_err(|rejection| self.note_malformed(rejection))?;
@@ -121,9 +119,7 @@ impl Source {
         let (options, all_json, length) = (Arc::clone(&self.options), self.chain.is_none(), body.len());
         let open = move |headers: &HeaderMap| {
             let body = body::unpack(headers, body, options.body_bytes_max, &mut reservation)?;
-            let bytes = length + body.len();
-            let opened = envelope::open(&options, all_json, headers, body)?;
-            reservation.grow_to((bytes + opened.events.len() * EVENT_OVERHEAD_BYTES) as u64)?;
+            let opened = envelope::open(&options, all_json, headers, body, &mut reservation)?;
             Ok((opened, reservation))
         };
         if length <= INLINE_BYTES_MAX {
@@ -180,12 +176,7 @@ impl Source {
 
     /// Hands commits over, waits until they are durable, and counts. An event that brings its entity more facets than it may
     /// have is set aside by a commit of its own.
-    pub(super) async fn commit(
-        &self,
-        events: &[Event],
-        commits: Vec<Commit>,
-        lane: impl Fn(usize) -> Option<Lane> + Send + Sync,
-    ) -> Done {
+    pub(super) async fn commit(&self, events: &[Event], commits: Vec<Commit>, lane: impl Fn(usize) -> Option<Lane> + Send + Sync) -> Done {
         let mut done = Done::default();
         let arrivals: Vec<Option<Sequence>> = commits.iter().map(|commit| commit.arrival).collect();
         let reasons = reasons(&commits);
@@ -198,7 +189,12 @@ impl Source {
             let event = &events[*at];
             let failure = Failure::new("too-many-facets", format!("an entity has at most {} facets", crate::model::FACETS_MAX));
             let identity = if arrivals[*at].is_some() { None } else { self.identity(event) };
-            Commit { source: self.options.name.clone(), identity, arrival: arrivals[*at], effect: set_aside(event, lane(*at), failure, None) }
+            Commit {
+                source: self.options.name.clone(),
+                identity,
+                arrival: arrivals[*at],
+                effect: set_aside(event, lane(*at), failure, None),
+            }
         });
         let again: Vec<Commit> = again.collect();
         let reasons: BTreeMap<usize, Failure> = crowded.iter().zip(self::reasons(&again)).map(|(at, (_, reason))| (*at, reason)).collect();
@@ -275,11 +271,7 @@ pub(super) struct Done {
 
 impl Done {
     /// Counts verdicts; answers those whose entity had no room for another facet.
-    fn count(
-        &mut self,
-        verdicts: impl Iterator<Item = (usize, Option<Verdict>)>,
-        reasons: &BTreeMap<usize, Failure>,
-    ) -> Vec<usize> {
+    fn count(&mut self, verdicts: impl Iterator<Item = (usize, Option<Verdict>)>, reasons: &BTreeMap<usize, Failure>) -> Vec<usize> {
         let mut crowded = Vec::new();
         for (at, verdict) in verdicts {
             let Some(verdict) = verdict else { continue };

@@ -57,6 +57,10 @@ fn chain(verdict: impl Fn(&Event) -> Option<EventVerdict> + Send + Sync + 'stati
     Some(Arc::new(Chain(verdict)))
 }
 
+fn failed(plugin: &str, failure: Failure) -> EventVerdict {
+    EventVerdict::Failed(Failed { plugin: plugin.into(), failure })
+}
+
 fn text(event: &Event) -> &str {
     std::str::from_utf8(event.data.as_bytes()).unwrap()
 }
@@ -113,9 +117,7 @@ async fn a_source_without_plugins_takes_changes_as_they_are() {
 #[tokio::test]
 async fn versions_decide_what_is_newer() {
     let source = source(memory(), None);
-    let written = |value: &str, version: &str| {
-        format!(r#"{{"type":"product","key":"1","facet":"stock",{value}{version}}}"#)
-    };
+    let written = |value: &str, version: &str| format!(r#"{{"type":"product","key":"1","facet":"stock",{value}{version}}}"#);
     let body = [
         written(r#""value":1"#, r#","version":5"#),
         written(r#""value":2"#, r#","version":4"#),
@@ -133,7 +135,8 @@ async fn versions_decide_what_is_newer() {
 async fn what_may_not_be_written_is_set_aside_and_the_rest_goes_on() {
     let store = memory();
     let source = source(store.clone(), None);
-    let body = [change("1", "stock", "1"), change("1", "content", "{}"), "oops".into(), change("", "stock", "1"), change("2", "stock", "2")];
+    let body =
+        [change("1", "stock", "1"), change("1", "content", "{}"), "oops".into(), change("", "stock", "1"), change("2", "stock", "2")];
     check(&source, NDJSON, body.join("\n"), expect![[r#"
         202 {"events":{"accepted":2,"filtered":0,"quarantined":2,"repeated":0},"changes":{"committed":2,"unchanged":0,"stale":0},"problems":[{"index":1,"code":"foreign","detail":"facet `content` of product/1 is written by `pim`; source `erp-conditions` writes for `erp` (see `owner` of the facet and of the source)"},{"index":2,"code":"invalid-json","detail":"expected value at line 1 column 1 (this source has no mapper, so its events are changes as JSON)"},{"index":3,"code":"key","detail":"a key has 1 to 1024 bytes, this one has 0; is it a payload in the wrong field?"}],"sequence":4}
     "#]])
@@ -150,9 +153,8 @@ async fn what_may_not_be_written_is_set_aside_and_the_rest_goes_on() {
 #[tokio::test]
 async fn a_repeated_id_is_told_apart_by_the_sender_s_own_source() {
     let source = source(memory(), None);
-    let event = |origin: &str| {
-        format!(r#"{{"specversion":"1.0","id":"7","source":"{origin}","type":"t","data":{}}}"#, change("1", "stock", "1"))
-    };
+    let event =
+        |origin: &str| format!(r#"{{"specversion":"1.0","id":"7","source":"{origin}","type":"t","data":{}}}"#, change("1", "stock", "1"));
     let body = format!("[{},{},{}]", event("a"), event("a"), event("b"));
     check(&source, "application/cloudevents-batch+json", body, expect![[r#"
         202 {"events":{"accepted":2,"filtered":0,"quarantined":0,"repeated":1},"changes":{"committed":1,"unchanged":1,"stale":0},"problems":[],"sequence":1}
@@ -180,11 +182,18 @@ async fn plugins_filter_map_and_fail_one_by_one() {
                 "half" => EventVerdict::Changes(vec![change("stock", "5"), change("content", "5")]),
                 "broken" => EventVerdict::Changes(vec![change("stock", "{")]),
                 "pass" => EventVerdict::Passed,
-                _ => EventVerdict::Failed(Failed { plugin: "erp@3fa9c1b2d0e4".into(), failure: Failure::new("trap", "it divided by zero") }),
+                _ => failed("erp@3fa9c1b2d0e4", Failure::new("trap", "it divided by zero")),
             })
         }),
     );
-    let source = Source::new(Options { split: split::Split::Lines, ..options() }, source.chain, source.types, source.store, Budget::default(), Arc::default());
+    let source = Source::new(
+        Options { split: split::Split::Lines, ..options() },
+        source.chain,
+        source.types,
+        source.store,
+        Budget::default(),
+        Arc::default(),
+    );
     check(&source, "text/plain", "filter\nnothing\ntwo\nhalf\nfail", expect![[r#"
         202 {"events":{"accepted":1,"filtered":2,"quarantined":2,"repeated":0},"changes":{"committed":2,"unchanged":0,"stale":0},"problems":[{"index":3,"code":"foreign","detail":"facet `content` of product/1 is written by `pim`; source `erp-conditions` writes for `erp` (see `owner` of the facet and of the source)"},{"index":4,"code":"trap","detail":"erp@3fa9c1b2d0e4: it divided by zero"}],"sequence":4}
     "#]])
@@ -210,10 +219,10 @@ async fn limits_are_answered_with_what_was_taken_all_the_same() {
     let source = source(memory(), None);
     let body = ["1", "2", "3", "4"].map(|key| change(key, "stock", "1")).join("\n");
     check(&source, NDJSON, body, expect![[r#"
-        507 no-room: an entity type has `entities_max` entities and the request brings new keys; the problems name them {"events":{"accepted":3,"filtered":0,"quarantined":0,"repeated":0},"changes":{"committed":3,"unchanged":0,"stale":0},"problems":[{"index":3,"code":"no-room","detail":"its type has `entities_max` entities and this key is new"}],"sequence":3}
+        507 no-room: an entity type has `entities_max` entities and the request brings new keys; the problems say which events {"events":{"accepted":3,"filtered":0,"quarantined":0,"repeated":0},"changes":{"committed":3,"unchanged":0,"stale":0},"problems":[{"index":3,"code":"no-room","detail":"its type has `entities_max` entities and this key is new"}],"sequence":3}
     "#]])
     .await;
-    let body = vec!["{}"; 4].join("\n");
+    let body = ["{}"; 4].join("\n");
     check(&source, NDJSON, body, expect![[r#"
         503 quarantine-full: the quarantine of this source is full; an operator must redrive or drop events before it takes failing ones again {"events":{"accepted":0,"filtered":0,"quarantined":3,"repeated":0},"changes":{"committed":0,"unchanged":0,"stale":0},"problems":[{"index":0,"code":"not-a-change","detail":"missing field `type` at line 1 column 2; a change is {\"type\", \"key\", \"facet\", \"value\" or \"deleted\": true, \"version\"?, \"lane\"?}"},{"index":1,"code":"not-a-change","detail":"missing field `type` at line 1 column 2; a change is {\"type\", \"key\", \"facet\", \"value\" or \"deleted\": true, \"version\"?, \"lane\"?}"},{"index":2,"code":"not-a-change","detail":"missing field `type` at line 1 column 2; a change is {\"type\", \"key\", \"facet\", \"value\" or \"deleted\": true, \"version\"?, \"lane\"?}"},{"index":3,"code":"quarantine-full","detail":"not kept, the quarantine is full: missing field `type` at line 1 column 2; a change is {\"type\", \"key\", \"facet\", \"value\" or \"deleted\": true, \"version\"?, \"lane\"?}"}],"sequence":6}
     "#]])
@@ -250,7 +259,8 @@ async fn a_packed_body_is_unpacked() {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     let noise: String = std::iter::repeat_with(fastrand::alphanumeric).take(100_000).collect();
     let post = async |source: &Source, body: Vec<u8>| {
-        let headers = [("content-type", NDJSON), ("content-encoding", "gzip")].map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        let headers =
+            [("content-type", NDJSON), ("content-encoding", "gzip")].map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
         let headers = HeaderMap::from_iter(headers);
         source.accept(Request { headers: &headers, body: body.into(), lane: None, now: NOW, reservation: None }).await
     };
@@ -269,7 +279,8 @@ async fn the_lane_asked_for_goes_with_the_event_also_into_quarantine() {
     let store = memory();
     let source = source(store.clone(), None);
     let headers = HeaderMap::new();
-    let request = |body: &str, lane| Request { headers: &headers, body: Bytes::from(body.to_owned()), lane: Some(lane), now: NOW, reservation: None };
+    let request =
+        |body: &str, lane| Request { headers: &headers, body: Bytes::from(body.to_owned()), lane: Some(lane), now: NOW, reservation: None };
     source.accept(request(&change("1", "content", "1"), "bulk")).await.unwrap();
     assert_eq!(store.quarantined("erp-conditions", None, 1).unwrap()[0].event.lane, Some(Lane::Bulk));
     let rejection = source.accept(request("{}", "fast")).await.unwrap_err();
@@ -280,9 +291,14 @@ async fn the_lane_asked_for_goes_with_the_event_also_into_quarantine() {
 async fn the_sender_is_verified_before_anything_is_parsed() {
     let verify = verify::Options::Bearer { tokens: vec![verify::Secret(b"secret".to_vec())] };
     let source = Source::new(Options { verify, ..options() }, None, Arc::new(types()), memory(), Budget::default(), Arc::default());
-    check(&source, NDJSON, "{broken", expect![[r#"
+    check(
+        &source,
+        NDJSON,
+        "{broken",
+        expect![[r#"
         401 not-verified: the request needs exactly one header `authorization`
-    "#]])
+    "#]],
+    )
     .await;
     assert_eq!((source.activity().counts().requests[2], source.activity().counts().last_event), (1, None));
 }
@@ -292,14 +308,24 @@ async fn what_is_too_large_or_too_much_at_once_is_turned_away_early() {
     let budget = Budget::new(10_000);
     let source = Source::new(options(), None, Arc::new(types()), memory(), budget.clone(), Arc::default());
     assert!(matches!(source.reserve(Some(200_001)), Err(Rejection::TooLarge { limit: 200_000, unit: "bytes" })));
-    check(&source, NDJSON, " ".repeat(200_001), expect![[r#"
+    check(
+        &source,
+        NDJSON,
+        " ".repeat(200_001),
+        expect![[r#"
         413 too-large: the request has more than 200000 bytes; send several smaller ones
-    "#]])
+    "#]],
+    )
     .await;
     let held = source.reserve(Some(9_950)).unwrap();
-    check(&source, NDJSON, change("1", "stock", "1"), expect![[r#"
+    check(
+        &source,
+        NDJSON,
+        change("1", "stock", "1"),
+        expect![[r#"
         503 overloaded: too many requests are in memory; send it again in a moment
-    "#]])
+    "#]],
+    )
     .await;
     drop(held);
     let headers = HeaderMap::new();
@@ -315,7 +341,7 @@ async fn what_is_too_large_or_too_much_at_once_is_turned_away_early() {
 #[tokio::test]
 async fn events_given_again_go_through_the_plugins_of_now() {
     let store = memory();
-    let failing = chain(|_| Some(EventVerdict::Failed(Failed { plugin: "erp@1".into(), failure: Failure::new("old", "a bug") })));
+    let failing = chain(|_| Some(failed("erp@1", Failure::new("old", "a bug"))));
     let body = [change("1", "stock", "1"), change("2", "stock", "1"), change("1", "content", "1")].join("\n");
     post(&source(store.clone(), failing), NDJSON, body).await.unwrap();
     post(&source(store.clone(), None), NDJSON, change("1", "stock", "9")).await.unwrap();
@@ -449,9 +475,14 @@ impl Store for Failing {
 #[tokio::test]
 async fn a_binary_payload_without_a_mapper_is_malformed() {
     let source = source(memory(), None);
-    check(&source, "application/octet-stream", b"\xff\xfe".as_slice(), expect![[r#"
+    check(
+        &source,
+        "application/octet-stream",
+        b"\xff\xfe".as_slice(),
+        expect![[r#"
         400 invalid-utf-8: byte 0 (counted from 0) is not valid UTF-8; send the text as UTF-8
-    "#]])
+    "#]],
+    )
     .await;
     // A filter before it may have passed what is no text.
     let passing = self::source(memory(), chain(|event| matches!(event.data, Payload::Binary(_)).then_some(EventVerdict::Passed)));

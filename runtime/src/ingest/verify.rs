@@ -130,7 +130,9 @@ pub enum NotVerified {
         expected: &'static str,
     },
     /// Too old, or from the future.
-    #[error("`webhook-timestamp` is {seconds} s {direction}; at most {TOLERANCE_SECONDS} s are tolerated, check the clocks and sign each attempt anew")]
+    #[error(
+        "`webhook-timestamp` is {seconds} s {direction}; at most {TOLERANCE_SECONDS} s are tolerated, check the clocks and sign each attempt anew"
+    )]
     Stale {
         /// How far.
         seconds: u64,
@@ -201,10 +203,9 @@ fn standard_webhooks(secrets: &[Secret], headers: &HeaderMap, body: &[u8], now: 
     let id = one(headers, "webhook-id")?;
     let written = one(headers, "webhook-timestamp")?.trim();
     let signatures = one(headers, "webhook-signature")?;
-    let timestamp: u64 = written.parse().map_err(|_| NotVerified::Unreadable {
-        header: "webhook-timestamp".into(),
-        expected: "seconds since 1970 as a whole number",
-    })?;
+    let timestamp: u64 = written
+        .parse()
+        .map_err(|_| NotVerified::Unreadable { header: "webhook-timestamp".into(), expected: "seconds since 1970 as a whole number" })?;
     let (now, direction) = (now.0 / 1000, if timestamp > now.0 / 1000 { "in the future" } else { "in the past" });
     if now.abs_diff(timestamp) > TOLERANCE_SECONDS {
         return Err(NotVerified::Stale { seconds: now.abs_diff(timestamp), direction });

@@ -5,6 +5,7 @@
 //! a gigabyte, and what is left of XML without them does not expand.
 
 use quick_xml::XmlVersion;
+use quick_xml::events::attributes::AttrError;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
 
@@ -14,6 +15,10 @@ use crate::model::Failure;
 
 /// The most elements that may be open at once; IDocs and catalogues stay below 20.
 const DEPTH_MAX: usize = 256;
+/// The most attributes of one element: checking that none is there twice costs their square.
+const ATTRIBUTES_MAX: usize = 256;
+/// The most namespaces that may be in scope: each piece is searched for each of them.
+const NAMESPACES_MAX: usize = 64;
 
 /// Hands over each element called `element`, outermost ones only.
 ///
@@ -88,19 +93,29 @@ impl Walk<'_> {
     /// The namespaces an element declares; its other attributes are checked on the way.
     fn declarations(&self, tag: &BytesStart<'_>, start: usize) -> Result<Vec<(String, String)>, Failure> {
         let mut declared = Vec::new();
-        for attribute in tag.attributes() {
-            let attribute = attribute.map_err(|error| invalid(self.text, start, error))?;
+        for (count, attribute) in tag.attributes().enumerate() {
+            if count >= ATTRIBUTES_MAX {
+                return Err(invalid(self.text, start, format!("more than {ATTRIBUTES_MAX} attributes are in the element")));
+            }
+            let attribute = attribute.map_err(|error| match error {
+                AttrError::Duplicated(..) => invalid(self.text, start, "an attribute is there twice in the element"),
+                _ => invalid(self.text, start, "an attribute is not written as `name=\"value\"` in the element"),
+            })?;
             if attribute.value.contains(['&', '<']) {
                 if attribute.value.contains('<') {
-                    return Err(invalid(self.text, start, "an attribute has a bare `<` in it; write `&lt;`"));
+                    return Err(invalid(self.text, start, "an attribute has a bare `<` (write `&lt;`) in the element"));
                 }
-                attribute.normalized_value(XmlVersion::Implicit1_0).map_err(|error| invalid(self.text, start, error))?;
+                let undefined = "an attribute has an undefined entity or a bare `&` (write `&amp;`) in the element";
+                attribute.normalized_value(XmlVersion::Implicit1_0).map_err(|_| invalid(self.text, start, undefined))?;
             }
             match attribute.key.0.split_once(':') {
                 None if attribute.key.0 == "xmlns" => declared.push((String::new(), attribute.value.into_owned())),
                 Some(("xmlns", prefix)) => declared.push((prefix.to_owned(), attribute.value.into_owned())),
                 _ => {}
             }
+        }
+        if declared.len() + self.scopes.iter().map(Vec::len).sum::<usize>() > NAMESPACES_MAX {
+            return Err(invalid(self.text, start, format!("more than {NAMESPACES_MAX} namespaces are in scope")));
         }
         Ok(declared)
     }
@@ -240,33 +255,70 @@ mod tests {
             invalid-xml: the document ends while 1 elements are open at line 1 column 11
         "#]],
         );
-        check("<a/><IDOC/>", expect![[r#"
+        check(
+            "<a/><IDOC/>",
+            expect![[r#"
             invalid-xml: a document has one element around all others at line 1 column 5
-        "#]]);
-        check("IDOC", expect![[r#"
+        "#]],
+        );
+        check(
+            "IDOC",
+            expect![[r#"
             invalid-xml: there is text outside of the document's element at line 1 column 1
-        "#]]);
-        check("", expect![[r#"
+        "#]],
+        );
+        check(
+            "",
+            expect![[r#"
             invalid-xml: there is no element in the document at line 1 column 1
-        "#]]);
-        check("<a><IDOC x='1' x='2'/></a>", expect![[""]]);
-        check("<a><b/></a>", expect![[r#"
+        "#]],
+        );
+        check(
+            "<a><IDOC x='1' x='2'/></a>",
+            expect![[r#"
+            invalid-xml: an attribute is there twice in the element at line 1 column 4
+        "#]],
+        );
+        check(
+            "<a><IDOC x/></a>",
+            expect![[r#"
+            invalid-xml: an attribute is not written as `name="value"` in the element at line 1 column 4
+        "#]],
+        );
+        check(
+            "<a><b/></a>",
+            expect![[r#"
             no-events: the document has no element `IDOC`, of which each is an event
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn nothing_expands() {
         let bomb = r#"<!DOCTYPE a [<!ENTITY x "aaaaaaaa"><!ENTITY y "&x;&x;&x;">]><a><IDOC>&y;</IDOC></a>"#;
-        check(bomb, expect![[r#"
+        check(
+            bomb,
+            expect![[r#"
             invalid-xml: a document type (DOCTYPE) is not accepted; leave it out at line 1 column 1
-        "#]]);
-        check("<a><IDOC>&y;</IDOC></a>", expect![[r#"
+        "#]],
+        );
+        check(
+            "<a><IDOC>&y;</IDOC></a>",
+            expect![[r#"
             invalid-xml: the entity `&y;` is not defined at line 1 column 10
-        "#]]);
-        check("<a><IDOC b='&y;'/></a>", expect![[""]]);
-        check(&"<a>".repeat(100_000), expect![[r#"
+        "#]],
+        );
+        check(
+            "<a><IDOC b='&y;'/></a>",
+            expect![[r#"
+            invalid-xml: an attribute has an undefined entity or a bare `&` (write `&amp;`) in the element at line 1 column 4
+        "#]],
+        );
+        check(
+            &"<a>".repeat(100_000),
+            expect![[r#"
             too-deep: more than 256 elements are open at line 1 column 769
-        "#]]);
+        "#]],
+        );
     }
 }
