@@ -170,10 +170,8 @@ impl Index {
     /// To be called when all entities are restored: fills the lanes.
     pub fn rebuild_lanes(&mut self) {
         for lane in Lane::ALL {
-            let mut places: Vec<(u64, u32)> = (self.entries_from(1))
-                .map(|(ordinal, entry)| (entry.places[lane.index()], ordinal))
-                .filter(|place| place.0 > 0)
-                .collect();
+            let mut places: Vec<(u64, u32)> =
+                (self.entries_from(1)).map(|(ordinal, entry)| (entry.places[lane.index()], ordinal)).filter(|place| place.0 > 0).collect();
             places.sort_unstable();
             self.lanes[lane.index()] = Places::default();
             for (sequence, ordinal) in places {
@@ -252,6 +250,7 @@ impl Index {
             deleted: change.hash.is_none(),
         };
         let ordinal = known.unwrap_or_else(|| {
+            self.names.number(&change.id.entity_type);
             let ordinal = self.entries.len().max(1) as u32;
             self.insert(ordinal, Entry { id: change.id.clone(), facets: Vec::new(), places: [0; 3] });
             ordinal

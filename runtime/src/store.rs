@@ -26,6 +26,10 @@ use tokio::sync::{oneshot, watch};
 pub use crate::index::{ChannelId, Finish, Holds, Joined, Outcome, Owed, Parked, Standing, State, Subscription, Taken};
 use crate::model::{Entity, EntityId, Event, Failure, Lane, Ordinal, Sequence, Timestamp, Track};
 
+/// Sequences are reserved on disk in blocks of so many, and a start begins at the end of the last block: a sequence that a channel
+/// may have seen before a crash is never given out again.
+pub const SEQUENCE_BLOCK: u64 = 100_000;
+
 /// What one event leads to, ready to be written: the plugins have spoken and ownership is checked.
 #[derive(Clone, Debug)]
 pub struct Commit {

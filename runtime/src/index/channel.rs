@@ -220,7 +220,7 @@ impl Channel {
     pub fn reshape(&mut self, subscription: Subscription, lost: bool, head: u64) {
         self.shape = self.shape.checked_add(1).unwrap_or(1);
         self.labels.push_back((self.shape, subscription.shape_label.clone()));
-        self.labels.truncate_front(LABELS_MAX);
+        self.labels.drain(..self.labels.len().saturating_sub(LABELS_MAX));
         self.subscription = subscription;
         self.wanted.clear();
         if lost {
@@ -443,16 +443,6 @@ fn shortened(failure: &Failure) -> Failure {
         end -= 1;
     }
     Failure { code: failure.code.clone(), message: failure.message[..end].to_owned() }
-}
-
-trait TruncateFront {
-    fn truncate_front(&mut self, len: usize);
-}
-
-impl<T> TruncateFront for VecDeque<T> {
-    fn truncate_front(&mut self, len: usize) {
-        self.drain(..self.len().saturating_sub(len));
-    }
 }
 
 impl Index {

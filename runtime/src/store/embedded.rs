@@ -266,7 +266,14 @@ impl Store for Embedded {
     }
 
     /// There is no order by key in memory, so a page looks at every entity and keeps the smallest keys; the index is let go in between.
-    fn list(&self, entity_type: &str, prefix: &str, after: Option<&str>, owed: Option<ChannelId>, limit: usize) -> Vec<(Ordinal, EntityId)> {
+    fn list(
+        &self,
+        entity_type: &str,
+        prefix: &str,
+        after: Option<&str>,
+        owed: Option<ChannelId>,
+        limit: usize,
+    ) -> Vec<(Ordinal, EntityId)> {
         let mut smallest: BTreeMap<Arc<str>, (u32, EntityId)> = BTreeMap::new();
         let mut next = 1;
         loop {

@@ -17,13 +17,12 @@ use crate::index::{Applied, Channel, Index, Meta, Proposal};
 use crate::model::{EntityId, Event, FACETS_MAX, Failure, Lane, Payload, Sequence, Timestamp};
 use crate::store::record::{self, Record, Row, Value};
 use crate::store::{
-    ChannelId, Commit, Committed, Effect, Error, FacetChange, Joined, NoRoom, Quarantined, QuarantinedEvent, Subscription, Verdict, keys,
+    ChannelId, Commit, Committed, Effect, Error, FacetChange, Joined, NoRoom, Quarantined, QuarantinedEvent, SEQUENCE_BLOCK, Subscription,
+    Verdict, keys,
 };
 
 /// Events that share a sync at the most; beyond it the batch, which stops readers, grows without getting cheaper.
 const BATCH_EVENTS: usize = 512;
-/// Sequences reserved on disk at a time; a start begins at the end of the last block.
-const SEQUENCE_BLOCK: u64 = 100_000;
 /// Values longer than this get rows of their own, so that a change of a neighbour does not rewrite them.
 const INLINE_MAX: usize = 4 * 1024;
 /// Identities remembered: an hour and a half at 180 events a second, 25 s at 40,000.
@@ -294,16 +293,15 @@ impl Writer {
     fn make_durable(&mut self, mut batch: Batch) -> Result<(), Error> {
         let (sequence, names) = {
             let index = self.shared.index();
-            let new: Vec<Arc<str>> = (self.names_written..index.names.len())
-                .filter_map(|number| index.names.name(number as u32).cloned())
-                .collect();
+            let new: Vec<Arc<str>> =
+                (self.names_written..index.names.len()).filter_map(|number| index.names.name(number as u32).cloned()).collect();
             (index.sequence, new)
         };
         for name in names {
             batch.insert(keys::name(self.names_written as u32), name.as_bytes());
             self.names_written += 1;
         }
-        if sequence >= self.ceiling {
+        if sequence > self.ceiling {
             self.ceiling = sequence + SEQUENCE_BLOCK;
             batch.insert(keys::CEILING, &self.ceiling.to_le_bytes());
         }
@@ -535,7 +533,8 @@ fn room_for(index: &Index, entities_max: &[(Arc<str>, u64)], changes: &[FacetCha
         match index.find(&change.id).and_then(|ordinal| index.entry(ordinal)) {
             None if !new.contains(&&change.id) => new.push(&change.id),
             Some(entry) if entry.facets.len() + changes.len() > FACETS_MAX => {
-                let mut names: HashSet<&str> = (entry.facets.iter()).filter_map(|meta| index.names.name(meta.name)).map(|name| &**name).collect();
+                let mut names: HashSet<&str> =
+                    (entry.facets.iter()).filter_map(|meta| index.names.name(meta.name)).map(|name| &**name).collect();
                 names.extend(changes.iter().filter(|other| other.id == change.id).map(|other| &*other.facet));
                 if names.len() > FACETS_MAX {
                     return Err(NoRoom::Facets);
@@ -640,7 +639,9 @@ impl Identities {
         }
         while self.known.len() > IDENTITIES_MAX {
             let Some((number, row)) = self.rows.pop_front() else { return };
-            row.iter().for_each(|identity| drop(self.known.remove(identity)));
+            for identity in &row {
+                self.known.remove(identity);
+            }
             batch.remove(keys::identities(number));
         }
     }
@@ -676,7 +677,20 @@ impl AsideRow {
         let (lane, plugin) = (aside.lane.map(|lane| lane.name().to_owned()), aside.plugin);
         let (event_time, time) = (time, now.0);
         let row = AsideRow {
-            id, origin, event_type, subject, event_time, content_type, attributes, text, binary, lane, code, message, plugin, time,
+            id,
+            origin,
+            event_type,
+            subject,
+            event_time,
+            content_type,
+            attributes,
+            text,
+            binary,
+            lane,
+            code,
+            message,
+            plugin,
+            time,
         };
         serde_json::to_vec(&row).unwrap_or_default()
     }
