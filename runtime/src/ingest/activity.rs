@@ -16,14 +16,13 @@ const SAMPLES: usize = 16;
 /// Larger events are not kept as samples, so that they cost at most 1 MiB a source.
 const SAMPLE_BYTES_MAX: usize = 64 * 1024;
 /// Every status a source answers with.
-pub const STATUSES: [StatusCode; 9] = [
+pub const STATUSES: [StatusCode; 8] = [
     StatusCode::ACCEPTED,
     StatusCode::BAD_REQUEST,
     StatusCode::UNAUTHORIZED,
     StatusCode::PAYLOAD_TOO_LARGE,
     StatusCode::UNSUPPORTED_MEDIA_TYPE,
     StatusCode::TOO_MANY_REQUESTS,
-    StatusCode::INTERNAL_SERVER_ERROR,
     StatusCode::SERVICE_UNAVAILABLE,
     StatusCode::INSUFFICIENT_STORAGE,
 ];
@@ -72,7 +71,9 @@ impl Activity {
         self.samples.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
-    pub(super) fn request(&self, status: StatusCode) {
+    /// Counts a request that was answered with that status. Requests that reach [`super::Source`] are counted by it; this is for
+    /// those that were answered before, such as a body that was longer than its length said.
+    pub fn request(&self, status: StatusCode) {
         if let Some(at) = STATUSES.iter().position(|known| *known == status) {
             self.requests[at].fetch_add(1, Relaxed);
         }

@@ -145,7 +145,7 @@ impl Source {
         let mut verdicts = verdicts.into_iter();
         let mut commits = Vec::with_capacity(events.len());
         for (at, event) in events.iter().enumerate() {
-            let effect = self.effect(event, verdicts.next(), lane);
+            let effect = self.effect(event, verdicts.next(), lane, self.chain.is_none());
             commits.push(Commit { source: self.options.name.clone(), identity: self.identity(event), arrival: None, effect });
             if at % PIECE == PIECE - 1 {
                 tokio::task::yield_now().await;
@@ -154,15 +154,13 @@ impl Source {
         commits
     }
 
-    /// What a verdict leads to. A chain that gives fewer verdicts than it got events is a fault of the host, and no event may be
+    /// What a verdict leads to. `checked` says that the data was checked to be JSON when it came in. A chain that gives fewer verdicts than it got events is a fault of the host, and no event may be
     /// lost by it.
-    pub(super) fn effect(&self, event: &Event, verdict: Option<EventVerdict>, lane: Option<Lane>) -> Effect {
+    pub(super) fn effect(&self, event: &Event, verdict: Option<EventVerdict>, lane: Option<Lane>, checked: bool) -> Effect {
         let rules = Rules { source: &self.options.name, owner: &self.options.owner, types: &self.types, lane };
         let settled = match verdict {
             Some(EventVerdict::Changes(changes)) => change::settle(changes, false, rules),
-            Some(EventVerdict::Passed) => {
-                change::read(event, self.chain.is_none()).and_then(|changes| change::settle(changes, true, rules))
-            }
+            Some(EventVerdict::Passed) => change::read(event, checked).and_then(|changes| change::settle(changes, true, rules)),
             Some(EventVerdict::Filtered(_)) => Ok(Vec::new()),
             Some(EventVerdict::Failed(failed)) => return set_aside(event, lane, failed.failure, Some(failed.plugin)),
             None => Err(Failure::new("no-verdict", "the plugins gave no verdict on this event")),
