@@ -4,6 +4,9 @@
 //! input and `log`, that a call ends within its limits, that a fault costs the one item that caused it, and that a batch is
 //! handled by one chain from its first filter to its last retry.
 
+/// From a plugin's source to its component.
+pub mod toolchain;
+
 use std::sync::Arc;
 use std::time::Duration;
 
