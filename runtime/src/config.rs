@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use text::{Cause, Complaint, Place, Source};
-use tree::{Entry, Merge, Table, Value};
+use tree::{Entry, Lines, Merge, Table, Value};
 
 /// The only version of the format so far.
 pub const VERSION: i64 = 1;
@@ -32,6 +32,8 @@ pub struct Document {
     pub files: Vec<PathBuf>,
     /// Folders in which a new file would be included, to be watched.
     pub folders: Vec<PathBuf>,
+    /// Lines that are not TOML, by file; nothing about them is to be trusted.
+    pub broken: Vec<(PathBuf, Lines)>,
     /// What is wrong so far.
     pub complaints: Vec<Complaint>,
     /// What is odd so far.
@@ -41,22 +43,24 @@ pub struct Document {
 /// Reads and merges files; what is wrong is in the document's complaints.
 pub fn load(files: &[PathBuf]) -> Document {
     let nowhere = Arc::new(Source { path: files.first().cloned().unwrap_or_default(), text: String::new() });
-    let mut loader = Loader { seen: BTreeSet::new(), folders: BTreeSet::new(), files: Vec::new(), complaints: vec![], warnings: vec![] };
+    let mut loader = Loader::default();
     let (mut root, mut place) = (Table::default(), None);
     for (index, file) in files.iter().enumerate() {
         let Some((table, start)) = loader.with_includes(file, index == 0) else { continue };
         tree::merge(&mut root, table, Merge::Later, "", &mut loader.complaints);
         place.get_or_insert(start);
     }
-    let Loader { folders, files, complaints, warnings, .. } = loader;
+    let Loader { folders, files, broken, complaints, warnings, .. } = loader;
     let place = place.unwrap_or_else(|| Place::new(&nowhere, 0));
-    Document { root, place, files, folders: folders.into_iter().collect(), complaints, warnings }
+    Document { root, place, files, folders: folders.into_iter().collect(), broken, complaints, warnings }
 }
 
+#[derive(Default)]
 struct Loader {
     seen: BTreeSet<PathBuf>,
     folders: BTreeSet<PathBuf>,
     files: Vec<PathBuf>,
+    broken: Vec<(PathBuf, Lines)>,
     complaints: Vec<Complaint>,
     warnings: Vec<Complaint>,
 }
@@ -90,7 +94,10 @@ impl Loader {
         match cursor::read_text(file, FILE_BYTES_MAX) {
             Ok(text) => {
                 let source = Arc::new(Source { path: file.to_owned(), text });
-                Some((tree::parse(&source, &mut self.complaints), Place::new(&source, 0)))
+                let mut broken = Vec::new();
+                let table = tree::parse(&source, &mut self.complaints, &mut broken);
+                self.broken.extend(broken.into_iter().map(|lines| (file.to_owned(), lines)));
+                Some((table, Place::new(&source, 0)))
             }
             Err(why) => {
                 let complaint = match included_at {

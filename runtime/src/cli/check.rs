@@ -121,7 +121,10 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&report.text).expect("JSON");
         assert_eq!((report.code, &json["ok"]), (1, &json!(false)));
         let complaint = &json["complaints"][0];
-        assert_eq!((&complaint["line"], &complaint["column"], &complaint["path"]), (&json!(2), &json!(10), &json!("sources.erp.plugins[0]")));
+        assert_eq!(
+            (&complaint["line"], &complaint["column"], &complaint["path"]),
+            (&json!(2), &json!(10), &json!("sources.erp.plugins[0]"))
+        );
         assert_eq!(json["warnings"][0]["path"], json!("sources.erp"));
     }
 

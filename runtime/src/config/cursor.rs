@@ -204,14 +204,20 @@ impl<'a> Field<'a> {
         &self.path
     }
 
-    /// Where it stands: tables at their key, values at themselves.
+    /// Where it stands: tables at their key, scalars and lists at themselves.
     pub fn place(&self) -> &'a Place {
-        if matches!(self.node.value, Value::Table(_)) { self.key_place } else { &self.node.place }
+        if self.is_table() { self.key_place } else { &self.node.place }
     }
 
     /// Something is wrong with it.
     pub fn complain(&self, what: impl Into<String>, help: impl Into<Option<String>>) {
         self.reader.complain(Complaint::at(self.place(), self.path.clone(), what, help));
+    }
+
+    /// Something is wrong with the secret that it is, so its line is not quoted.
+    pub fn complain_of_secret(&self, what: impl Into<String>, help: impl Into<Option<String>>) {
+        let complaint = Complaint::at(self.place(), self.path.clone(), what, help);
+        self.reader.complain(Complaint { excerpt: None, ..complaint });
     }
 
     /// Something is wrong with its key.
@@ -232,6 +238,11 @@ impl<'a> Field<'a> {
     /// Whether it is a table that stands for no scalar.
     pub fn is_table(&self) -> bool {
         matches!(self.node.value, Value::Table(_)) && !self.node.value.is_reference()
+    }
+
+    /// Whether it is a list of nothing.
+    pub fn is_empty_list(&self) -> bool {
+        matches!(&self.node.value, Value::Array(items) if items.is_empty())
     }
 
     /// Whether it is a list.
@@ -295,7 +306,7 @@ impl<'a> Field<'a> {
                 return None;
             }
             Resolved::Literal(_) | Resolved::Absent(..) => {
-                self.unexpected("a string");
+                self.complain(format!("{expected} is expected here, not {}", self.node.value.kind()), help.to_owned());
                 return None;
             }
         };
@@ -413,7 +424,7 @@ impl<'a> Field<'a> {
             Resolved::Outside(text) => text.into_bytes(),
             Resolved::Absent(..) if !self.reader.secrets => return Some(Found::LeftOut),
             Resolved::Absent(what, help) => {
-                self.complain(what, help);
+                self.complain_of_secret(what, help);
                 return None;
             }
             Resolved::Literal(_) => {
@@ -423,7 +434,7 @@ impl<'a> Field<'a> {
             }
         };
         if bytes.is_empty() {
-            self.complain("the secret is empty", "an empty secret would let everybody in".to_owned());
+            self.complain_of_secret("the secret is empty", "what is set and empty is no secret".to_owned());
             return None;
         }
         Some(Found::Secret(bytes))

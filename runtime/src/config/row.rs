@@ -118,15 +118,15 @@ mod tests {
     #[test]
     fn names_and_columns_are_filled_in() {
         let row = row();
-        let fill = |text| fill(text, Some(&row), Keep::Key);
-        assert_eq!(fill("{site.url}/{site}/{key}?n={site.size}").as_deref(), Ok("http://shop-de/de/{key}?n=3"));
-        assert_eq!(fill("{ not one } {\"a\": {").as_deref(), Ok("{ not one } {\"a\": {"));
+        let filled = |text| fill(text, Some(&row), Keep::Key);
+        assert_eq!(filled("{site.url}/{site}/{key}?n={site.size}").as_deref(), Ok("http://shop-de/de/{key}?n=3"));
+        assert_eq!(filled("{ not one } {\"a\": {").as_deref(), Ok("{ not one } {\"a\": {"));
     }
 
     #[test]
     fn what_cannot_be_filled_is_said() {
         let row = row();
-        let help = |text, row| super::fill(text, row, Keep::None).expect_err("not to be filled").to_string();
+        let help = |text, row| fill(text, row, Keep::None).expect_err("not to be filled").to_string();
         assert_eq!(help("{site.ulr}", Some(&row)), "each.site.de has no column \"ulr\" for {site.ulr}; did you mean \"url\"?");
         assert_eq!(help("{sit}", Some(&row)), "{sit} has nothing to be filled from; did you mean {site}?");
         assert_eq!(help("{site}", None), "{site} has nothing to be filled from; a table with for_each = \"site\" has it");

@@ -62,7 +62,7 @@ impl Place {
     fn excerpt(&self) -> Option<String> {
         let line = self.source.text[self.line_start()..].lines().next().unwrap_or_default().trim_start_matches('\u{feff}');
         let lower = line.to_lowercase();
-        let telling = ["secret", "token", "password", "sign", "bearer", "basic", "authorization", "whsec_", "key ="];
+        let telling = ["secret", "token", "password", "sign", "bearer", "basic", "authorization", "whsec_", "auth", "header", "key"];
         let short = line.chars().count() <= EXCERPT_CHARACTERS_MAX;
         (short && !line.trim().is_empty() && !telling.iter().any(|word| lower.contains(word))).then(|| line.to_owned())
     }

@@ -1,5 +1,6 @@
 //! A TOML document as values that remember where they stand, and the merging of several.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use toml::de::{DeTable, DeValue};
@@ -94,8 +95,11 @@ impl Table {
 /// Deeper nesting is refused; what a configuration needs ends at about eight.
 const DEPTH_MAX: usize = 64;
 
-/// Reads a document; what is not TOML becomes complaints, and the rest is read as far as it goes.
-pub fn parse(source: &Arc<Source>, complaints: &mut Vec<Complaint>) -> Table {
+/// Lines of which nothing that was understood can be trusted, from 1.
+pub type Lines = RangeInclusive<usize>;
+
+/// Reads a document; what is not TOML becomes complaints, and the rest is read as far as it goes, but for `broken` lines.
+pub fn parse(source: &Arc<Source>, complaints: &mut Vec<Complaint>, broken: &mut Vec<Lines>) -> Table {
     if let Some(offset) = too_deep(&source.text) {
         let what = format!("this is nested more than {DEPTH_MAX} deep");
         complaints.push(Complaint::at(&Place::new(source, offset), "", what, None).because(Cause::Syntax));
@@ -105,9 +109,21 @@ pub fn parse(source: &Arc<Source>, complaints: &mut Vec<Complaint>) -> Table {
     for error in errors {
         let place = Place::new(source, error.span().map_or(0, |span| span.start));
         let what = format!("this is not TOML: {}", error.message());
+        broken.push(damage(&source.text, place.line()));
         complaints.push(Complaint::at(&place, "", what, None).because(Cause::Syntax));
     }
-    Converter { source, complaints }.table(table.get_ref())
+    Converter { source, complaints, broken }.table(table.get_ref())
+}
+
+/// How far a mistake in a line reaches: behind a broken header, keys land in the table before it.
+fn damage(text: &str, line: usize) -> Lines {
+    let header = |line: &&str| line.trim_start().starts_with('[');
+    let mut from_here = text.lines().skip(line - 1);
+    let last = match from_here.next().filter(header) {
+        Some(_) => line + from_here.take_while(|line| !header(line)).count(),
+        None => line,
+    };
+    line..=last
 }
 
 /// Where a dotted key has so many parts that its tables would nest deeper than a stack can follow: `a.a.a.…`. Brackets are
@@ -136,6 +152,7 @@ fn too_deep(text: &str) -> Option<usize> {
 struct Converter<'c> {
     source: &'c Arc<Source>,
     complaints: &'c mut Vec<Complaint>,
+    broken: &'c [Lines],
 }
 
 impl Converter<'_> {
@@ -156,11 +173,11 @@ impl Converter<'_> {
         let value = match value {
             DeValue::String(text) => Value::String(text.clone().into_owned()),
             DeValue::Integer(number) => Value::Integer(i64::from_str_radix(number.as_str(), number.radix()).unwrap_or_else(|_| {
-                self.complain(&place, format!("{number} is too large a number"));
+                self.complain(&place, "this is too large a number");
                 0
             })),
             DeValue::Float(number) => Value::Float(number.as_str().parse().unwrap_or_else(|_| {
-                self.complain(&place, format!("{number} is not a number"));
+                self.complain(&place, "this is not a number");
                 0.0
             })),
             DeValue::Boolean(truth) => Value::Boolean(*truth),
@@ -171,7 +188,11 @@ impl Converter<'_> {
         Node { place, value }
     }
 
-    fn complain(&mut self, place: &Place, what: String) {
+    fn complain(&mut self, place: &Place, what: &str) {
+        // A line that is broken anyway has its complaint.
+        if self.broken.iter().any(|lines| lines.contains(&place.line())) {
+            return;
+        }
         self.complaints.push(Complaint::at(place, "", what, None));
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::understand::{named, right_name};
+use super::understand::{Notes, named, right_name};
 use super::{Place, Role, Server, Token};
 use crate::config::cursor::{Cursor, Field, Found, relative};
 use crate::config::row::Row;
@@ -71,7 +71,12 @@ pub(super) fn tokens(root: &mut Cursor<'_>) -> Vec<Token> {
 }
 
 fn token(field: &Field<'_>, table: &mut Cursor<'_>) -> Option<Token> {
-    let sha256: Option<[u8; 32]> = match (table.take("secret"), table.take("hash")) {
+    let (sha256, role) = (token_hash(table), token_role(table));
+    Some(Token { name: field.key.to_owned(), sha256: sha256?, role: role? })
+}
+
+fn token_hash(table: &mut Cursor<'_>) -> Option<[u8; 32]> {
+    match (table.take("secret"), table.take("hash")) {
         (Some(secret), None) => match secret.secret()? {
             Found::Secret(bytes) => {
                 if bytes.len() < TOKEN_BYTES_ADVISED {
@@ -93,17 +98,17 @@ fn token(field: &Field<'_>, table: &mut Cursor<'_>) -> Option<Token> {
             table.complain("the token has neither secret nor hash", "write secret = { env = \"NAME\" } or hash = \"sha256:…\"".to_owned());
             None
         }
-    };
+    }
+}
+
+fn token_role(table: &mut Cursor<'_>) -> Option<Role> {
     let words = [("read", Role::Read), ("operate", Role::Operate), ("plugins", Role::Plugins), ("admin", Role::Admin)];
     let roles = table.require("roles", "write roles = [\"read\"], or operate, plugins, admin: each includes the ones before it");
-    let role = roles.and_then(|roles| {
-        let role = roles.list(|role| role.one_of(&words)).into_iter().max();
-        if role.is_none() && roles.is_list() {
-            roles.complain("the token may do nothing", "write roles = [\"read\"], or operate, plugins, admin".to_owned());
-        }
-        role
-    });
-    Some(Token { name: field.key.to_owned(), sha256: sha256?, role: role? })
+    let roles = roles?;
+    if roles.is_empty_list() {
+        roles.complain("the token may do nothing", "write roles = [\"read\"], or operate, plugins, admin".to_owned());
+    }
+    roles.list(|role| role.one_of(&words)).into_iter().max()
 }
 
 pub(super) fn store(root: &mut Cursor<'_>) -> (PathBuf, Duration) {
@@ -135,15 +140,15 @@ pub(super) fn lanes(root: &mut Cursor<'_>) -> [u32; 3] {
     shares
 }
 
-pub(super) fn entities(root: &mut Cursor<'_>) -> BTreeMap<Arc<str>, EntityType> {
+pub(super) fn entities(root: &mut Cursor<'_>, notes: &mut Notes<'_>) -> BTreeMap<Arc<str>, EntityType> {
     let entity = |field: Field<'_>| {
         let name: Arc<str> = field.key.into();
-        field.table(|table| (name.clone(), entity(name, table)))
+        field.table(|table| (name.clone(), entity(name, table, notes)))
     };
     named(root, "entities").into_iter().filter_map(entity).collect()
 }
 
-fn entity(name: Arc<str>, table: &mut Cursor<'_>) -> EntityType {
+fn entity(name: Arc<str>, table: &mut Cursor<'_>, notes: &mut Notes<'_>) -> EntityType {
     if let Some(kind) = table.take("kind") {
         match kind.string().as_deref() {
             None | Some("state") => {}
@@ -162,7 +167,11 @@ fn entity(name: Arc<str>, table: &mut Cursor<'_>) -> EntityType {
         }
         fields
     });
-    let facets = fields.unwrap_or_default().into_iter().filter_map(|field| field.table(|table| facet(&field, table)).flatten()).collect();
+    let facets = fields.unwrap_or_default().into_iter().filter_map(|field| {
+        notes.place(field.path(), field.place());
+        field.table(|table| facet(&field, table)).flatten()
+    });
+    let facets = facets.collect();
     let facet_max = table.take("facet_max").and_then(|field| field.size(1..=FACET_BYTES_MAX));
     let entities_max = table.take("entities_max").and_then(|field| field.integer(1..=i64::from(u32::MAX)));
     EntityType {
@@ -214,12 +223,16 @@ pub(super) fn wrong_pattern(pattern: &str) -> Option<String> {
 /// Rows by their table, in the order of the file.
 pub(super) fn rows(root: &mut Cursor<'_>) -> BTreeMap<String, Vec<Row>> {
     let table = |field: Field<'_>| {
-        let fields = field.table(|table| table.all())?.into_iter().filter(right_name);
+        let fields = field.table(|table| table.all())?;
+        if fields.is_empty() {
+            field.warn("the table has no rows", format!("write a row: [each.{}.NAME]", field.key));
+        }
+        fields.iter().for_each(right_name);
         let row = |row: Field<'_>| {
             let columns = row.object()?;
             Some(Row { table: field.key.to_owned(), name: row.key.to_owned(), columns })
         };
-        Some((field.key.to_owned(), fields.filter_map(row).collect()))
+        Some((field.key.to_owned(), fields.into_iter().filter_map(row).collect()))
     };
     named(root, "each").into_iter().filter_map(table).collect()
 }

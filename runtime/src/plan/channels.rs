@@ -93,20 +93,8 @@ fn channel(name: Arc<str>, table: &mut Cursor<'_>, row: Option<&Row>, notes: &mu
     let retry = table.take("retry").and_then(|field| field.table(|table| retry(&field, table))).unwrap_or(RETRY);
     let withdraw_max = table.take("withdraw_max").and_then(|field| field.table(withdraw_max)).unwrap_or(WITHDRAW_MAX);
     let entity_type = entity_type.map(|entity_type| entity_type.name.clone()).unwrap_or_default();
-    let options = dispatch::Options {
-        name,
-        entity_type,
-        facets,
-        needs,
-        target,
-        batch,
-        deliver,
-        suppress,
-        freshness,
-        retry,
-        withdraw_max,
-        was: None,
-    };
+    let options =
+        dispatch::Options { name, entity_type, facets, needs, target, batch, deliver, suppress, freshness, retry, withdraw_max, was: None };
     Channel { options, plugins }
 }
 
@@ -134,7 +122,7 @@ fn facets(field: &Field<'_>, entity_type: Option<&EntityType>) -> Vec<String> {
         }
         Some(pattern)
     });
-    if patterns.is_empty() && field.is_list() {
+    if field.is_empty_list() {
         field.complain("the channel gets no facets", "write which, such as facets = [\"content\", \"price.*\"]".to_owned());
     }
     patterns
@@ -213,7 +201,8 @@ fn retry(field: &Field<'_>, table: &mut Cursor<'_>) -> retry::Options {
     let attempts = table.take("attempts").and_then(|field| field.integer(1..=255)).and_then(|attempts| u8::try_from(attempts).ok());
     if first > cap {
         let texts = (scalar::duration_text(first), scalar::duration_text(cap));
-        field.complain(format!("the first wait is {}, longer than the cap of {}", texts.0, texts.1), "make cap the longest wait".to_owned());
+        field
+            .complain(format!("the first wait is {}, longer than the cap of {}", texts.0, texts.1), "make cap the longest wait".to_owned());
     }
     retry::Options { first, factor, cap, attempts: attempts.unwrap_or(RETRY.attempts) }
 }

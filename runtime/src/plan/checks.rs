@@ -1,18 +1,17 @@
 //! What must hold between the parts of a plan, and what is odd about it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::basics::ServerPlaces;
 use super::{Complaint, Plan};
 use crate::config::cursor::Reader;
-use crate::config::row::Row;
 use crate::config::text::suggestion;
 use crate::ingest::verify;
 
-pub(super) fn check(reader: &Reader<'_>, plan: &Plan, places: &ServerPlaces, rows: &BTreeMap<String, Vec<Row>>) {
+pub(super) fn check(reader: &Reader<'_>, plan: &Plan, places: &ServerPlaces) {
     guarded(reader, plan, places);
     owners(reader, plan);
-    unused(reader, plan, rows);
+    unused(reader, plan);
 }
 
 /// Nobody beyond this machine gets in without showing who they are.
@@ -56,7 +55,7 @@ fn owners(reader: &Reader<'_>, plan: &Plan) {
     }
 }
 
-fn unused(reader: &Reader<'_>, plan: &Plan, rows: &BTreeMap<String, Vec<Row>>) {
+fn unused(reader: &Reader<'_>, plan: &Plan) {
     let targets: BTreeSet<&str> = plan.channels.values().map(|channel| &*channel.options.target).collect();
     let uses = plan.sources.values().flat_map(|source| &source.plugins).chain(plan.channels.values().flat_map(|channel| &channel.plugins));
     let plugins: BTreeSet<&str> = uses.map(|one| &*one.plugin).collect();
@@ -65,8 +64,5 @@ fn unused(reader: &Reader<'_>, plan: &Plan, rows: &BTreeMap<String, Vec<Row>>) {
     }
     for name in plan.plugins.keys().filter(|name| !plugins.contains(&***name)) {
         reader.warn(plan.complaint(&format!("plugins.{name}"), "nothing uses this plugin", None));
-    }
-    for name in rows.iter().filter(|(_, rows)| rows.is_empty()).map(|(name, _)| name) {
-        reader.warn(plan.complaint(&format!("each.{name}"), "the table has no rows", None));
     }
 }

@@ -7,22 +7,18 @@ use std::time::Duration;
 use base64::Engine as _;
 
 use super::understand::{Notes, is_name, named};
+use super::uses::uses;
 use super::{Plugin, Source};
 use crate::config::cursor::{Cursor, Field, Found};
 use crate::config::text::suggestion;
 use crate::ingest;
 use crate::ingest::split::Split;
 use crate::ingest::verify::{self, Encoding, Secret};
-use super::uses::uses;
 
 /// A shorter limit could not take one event of the usual kind; a longer one would let a few senders fill the memory.
 const BODY_BYTES: std::ops::RangeInclusive<u64> = 1024..=256 * 1024 * 1024;
 
-pub(super) fn sources(
-    root: &mut Cursor<'_>,
-    notes: &mut Notes<'_>,
-    plugins: &BTreeMap<Arc<str>, Plugin>,
-) -> BTreeMap<Arc<str>, Source> {
+pub(super) fn sources(root: &mut Cursor<'_>, notes: &mut Notes<'_>, plugins: &BTreeMap<Arc<str>, Plugin>) -> BTreeMap<Arc<str>, Source> {
     let source = |field: Field<'_>| {
         notes.place(field.path(), field.place());
         let name: Arc<str> = field.key.into();
@@ -39,9 +35,9 @@ fn source(name: Arc<str>, table: &mut Cursor<'_>, notes: &mut Notes<'_>, plugins
         }
         Some(owner.into())
     });
-    let split = table.take("split").and_then(|field| {
-        field.parsed("a way to split", "write \"xml:ELEMENT\", \"json:/pointer\", \"csv\" or \"lines\"", split)
-    });
+    let split = table
+        .take("split")
+        .and_then(|field| field.parsed("a way to split", "write \"xml:ELEMENT\", \"json:/pointer\", \"csv\" or \"lines\"", split));
     let headers = table.take("headers").map(|field| field.list(|item| item.parsed("a pattern of headers", HEADERS, header_pattern)));
     let verify = table.take("verify").and_then(|field| {
         notes.place(field.path(), field.place());
@@ -89,8 +85,12 @@ pub(super) fn is_header(name: &str) -> bool {
 const KINDS: [&str; 4] = ["bearer", "hmac", "standard-webhooks", "none"];
 
 fn verify(table: &mut Cursor<'_>) -> Option<verify::Options> {
-    let kind = table.require("kind", "write kind = \"bearer\", \"hmac\", \"standard-webhooks\" or \"none\"")?;
-    let name = kind.string()?;
+    let kind = table.require("kind", "write kind = \"bearer\", \"hmac\", \"standard-webhooks\" or \"none\"");
+    let Some((kind, name)) = kind.and_then(|field| field.string().map(|name| (field, name))) else {
+        // The other keys belong to a kind that we do not know, so none of them is blamed; the same below.
+        table.all();
+        return None;
+    };
     match name.as_str() {
         "none" => Some(verify::Options::None),
         "bearer" => {
@@ -105,7 +105,6 @@ fn verify(table: &mut Cursor<'_>) -> Option<verify::Options> {
         _ => {
             let help = suggestion(&name, KINDS);
             kind.complain(format!("there is no kind {name:?} of verification"), help);
-            // The other keys belong to a kind that we do not know, so none of them is blamed.
             table.all();
             None
         }
@@ -113,7 +112,8 @@ fn verify(table: &mut Cursor<'_>) -> Option<verify::Options> {
 }
 
 fn hmac(table: &mut Cursor<'_>) -> verify::Options {
-    let presets = [("shopify", ("x-shopify-hmac-sha256", "", Encoding::Base64)), ("github", ("x-hub-signature-256", "sha256=", Encoding::Hex))];
+    let presets =
+        [("shopify", ("x-shopify-hmac-sha256", "", Encoding::Base64)), ("github", ("x-hub-signature-256", "sha256=", Encoding::Hex))];
     let preset = table.take("preset").map(|field| field.one_of(&presets).unwrap_or(presets[0].1));
     let header = match preset {
         Some(_) => table.take("header"),
@@ -140,7 +140,7 @@ fn secrets<'a>(table: &mut Cursor<'a>, one: &str, several: &str) -> Vec<Field<'a
         (Some(field), None) => vec![field],
         (None, Some(field)) => {
             let fields = field.list(Some);
-            if fields.is_empty() && field.is_list() {
+            if field.is_empty_list() {
                 field.complain("there is no secret, so nobody could be verified", help);
             }
             fields
@@ -170,19 +170,20 @@ pub(super) fn standard_webhooks(field: &Field<'_>) -> Option<Secret> {
         Found::Secret(bytes) => bytes,
         Found::LeftOut => return Some(Secret(Vec::new())),
     };
-    let help = "a Standard Webhooks secret is \"whsec_\" and 24 to 64 bytes in base64; make one with `echo whsec_$(openssl rand -base64 32)`";
+    let help =
+        "a Standard Webhooks secret is \"whsec_\" and 24 to 64 bytes in base64; make one with `echo whsec_$(openssl rand -base64 32)`";
     let Some(text) = std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().strip_prefix("whsec_")) else {
-        field.complain("the secret does not begin with whsec_", help.to_owned());
+        field.complain_of_secret("the secret does not begin with whsec_", help.to_owned());
         return None;
     };
     match base64::engine::general_purpose::STANDARD.decode(text) {
         Ok(key) if (24..=64).contains(&key.len()) => Some(Secret(key)),
         Ok(key) => {
-            field.complain(format!("the secret has {} bytes", key.len()), help.to_owned());
+            field.complain_of_secret(format!("the secret has {} bytes", key.len()), help.to_owned());
             None
         }
         Err(_) => {
-            field.complain("the secret is not base64 behind its whsec_", help.to_owned());
+            field.complain_of_secret("the secret is not base64 behind its whsec_", help.to_owned());
             None
         }
     }

@@ -59,14 +59,12 @@ pub(super) fn target(name: Arc<str>, table: &mut Cursor<'_>) -> Options {
     });
     let auth = table.take("auth").and_then(|field| field.table(auth)).unwrap_or_default();
     let concurrency = table.take("concurrency").and_then(|field| field.integer(1..=1024));
-    let rate = table.take("rate").and_then(|field| {
-        field.parsed("a rate", crate::config::scalar::RATE, crate::config::scalar::rate)
-    });
+    let rate = table.take("rate").and_then(|field| field.parsed("a rate", crate::config::scalar::RATE, crate::config::scalar::rate));
     let timeout = table.take("timeout").and_then(|field| field.duration(Duration::from_millis(10)..=Duration::from_secs(600)));
-    let format = table.take("format").and_then(|field| field.one_of(&[("array", webhook::Format::Array), ("ndjson", webhook::Format::Ndjson)]));
-    let egress = table.take("egress").and_then(|field| {
-        field.one_of(&[("private", webhook::Egress::Private), ("public", webhook::Egress::Public)])
-    });
+    let format =
+        table.take("format").and_then(|field| field.one_of(&[("array", webhook::Format::Array), ("ndjson", webhook::Format::Ndjson)]));
+    let egress =
+        table.take("egress").and_then(|field| field.one_of(&[("private", webhook::Egress::Private), ("public", webhook::Egress::Public)]));
     let webhook = webhook::Options {
         url,
         sign: sign.unwrap_or_default(),
@@ -87,7 +85,11 @@ fn url(field: &Field<'_>) -> Option<String> {
     let parsed = match Url::parse(&text.replace("{key}", "key")) {
         Ok(url) => url,
         Err(error) => {
-            field.complain(format!("this is not a URL: {error}"), example.to_owned());
+            let what = match error {
+                url::ParseError::RelativeUrlWithoutBase => "the URL does not begin with http:// or https://".to_owned(),
+                error => format!("this is not a URL: {error}"),
+            };
+            field.complain(what, example.to_owned());
             return None;
         }
     };
@@ -114,7 +116,8 @@ fn url(field: &Field<'_>) -> Option<String> {
 }
 
 fn auth(table: &mut Cursor<'_>) -> webhook::Auth {
-    let help = "write one of bearer = { env = \"NAME\" }, basic = { user = \"…\", password = { env = \"NAME\" } }, headers = { X-Api-Key = … }";
+    let help =
+        "write one of bearer = { env = \"NAME\" }, basic = { user = \"…\", password = { env = \"NAME\" } }, headers = { X-Api-Key = … }";
     let (bearer, basic, headers) = (table.take("bearer"), table.take("basic"), table.take("headers"));
     if [&bearer, &basic, &headers].into_iter().flatten().count() != 1 {
         table.complain("there must be one of bearer, basic and headers", help.to_owned());
@@ -146,7 +149,7 @@ fn user_and_password(table: &mut Cursor<'_>) -> Option<webhook::Auth> {
 fn header_value(field: &Field<'_>) -> Option<Secret> {
     let secret = plain(field)?;
     if secret.0.iter().any(|byte| byte.is_ascii_control()) {
-        field.complain("the secret holds a line break or another control character", "a header cannot carry it".to_owned());
+        field.complain_of_secret("the secret holds a line break or another control character", "a header cannot carry it".to_owned());
         return None;
     }
     Some(secret)

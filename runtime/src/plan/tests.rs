@@ -177,8 +177,12 @@ withdraw_max = { share = "2%", per = "1h", min = 100 }
 was          = "web"
 "#;
 
-const COMPONENTS: [(&str, &str); 4] =
-    [("plugins/erp-product/dist/erp_product.wasm", ""), ("plugins/noise.wasm", ""), ("plugins/in-stock.wasm", ""), ("plugins/page.wasm", "")];
+const COMPONENTS: [(&str, &str); 4] = [
+    ("plugins/erp-product/dist/erp_product.wasm", ""),
+    ("plugins/noise.wasm", ""),
+    ("plugins/in-stock.wasm", ""),
+    ("plugins/page.wasm", ""),
+];
 
 fn example() -> (Folder, Plan, Vec<Complaint>) {
     let folder = Folder::of(&[&[("weir.toml", EXAMPLE)], &COMPONENTS[..]].concat());
@@ -269,7 +273,8 @@ fn the_channels_of_the_example_are_understood() {
 
 #[test]
 fn what_is_not_written_has_the_defaults_of_the_example() {
-    let text = catalog("[channels.web]\nentity = \"product\"\nfacets = [\"content\"]\ntarget = { kind = \"webhook\", url = \"http://shop\" }\n");
+    let text =
+        catalog("[channels.web]\nentity = \"product\"\nfacets = [\"content\"]\ntarget = { kind = \"webhook\", url = \"http://shop\" }\n");
     let plan = plan_of(&[("weir.toml", &text)], &["weir.toml"]);
     let (_folder, example, _) = example();
     let (ours, theirs) = (&plan.channels["web"].options, &example.channels["storefront.de"].options);
@@ -325,8 +330,8 @@ entity = "product"
         expect![[r#"
             weir.toml:3:10: server.listen: "localhost:7700" is not an address to listen on; write an address and a port, such as "127.0.0.1:7700", "0.0.0.0:7700" or "[::1]:7700"
             weir.toml:4:10: server.reload: "wach" is not known here; did you mean "watch"?
-            weir.toml:6:1: tokens.ops.secret: the environment variable NOT_SET is not set; set it, or give a default: { env = "NOT_SET", default = "…" }
-            weir.toml:7:1: tokens.ops.roles: there is no such key; there is secret and hash
+            weir.toml:6:10: tokens.ops.secret: the environment variable NOT_SET is not set; set it, or give a default: { env = "NOT_SET", default = "…" }
+            weir.toml:7:10: tokens.ops.roles[0]: "operator" is not known here; did you mean "operate"?
             weir.toml:10:8: entities.product.facets.price: a name with a dot in it needs quotes; quote the name: facets."price.de"
             weir.toml:11:13: entities.product.facet_max: "64KB" is not a size; write a whole number and a unit, such as "500B", "64KiB", "16MiB" or "1GiB"
             weir.toml:13:8: entities.order.kind: log entities are not there yet; leave kind out, or write "state"
@@ -342,8 +347,10 @@ entity = "product"
             weir.toml:31:21: channels.storefront.needs[1]: the channel needs "stock.*" and does not get it; add "stock.*" to facets; there is content
             weir.toml:32:10: channels.storefront.target: there is no target "shp"; did you mean "shop"?
             weir.toml:33:13: channels.storefront.freshness: "1 minute" is not a duration; write a whole number and a unit, such as "250ms", "30s", "5m", "1h" or "30d"
-            weir.toml:34:26: channels.storefront.withdraw_max.share: a string is expected here, not a number
-            weir.toml:35:11: channels.Search: "Search" cannot be a name; names are lower-case letters, digits, ".", "_" and "-", begin with a letter or digit, and have at most 128
+            weir.toml:34:26: channels.storefront.withdraw_max.share: a share is expected here, not a number; write a percentage from 0% to 100%, such as "2%"
+            weir.toml:35:11: channels.Search: "Search" cannot be a name; names are lower-case letters, digits, ".", "_" and "-", begin with a letter or digit, and are at most 128 long
+            weir.toml:35:11: channels.Search: facets is missing; write which facets it gets, such as facets = ["content", "price.*"]; nothing new leaks by default
+            weir.toml:35:11: channels.Search: target is missing; write the name of a target, or inline: target = { kind = "webhook", url = "…" }
         "#]],
     );
 }
@@ -353,12 +360,9 @@ fn syntax_errors_come_together_with_the_rest() {
     check(
         "config_version = 1\n[server]\nlisten = 127.0.0.1:7700\nreload = \"sometimes\"\n[channels.a\nentity = \"x\"\nentity = \"y\"\n",
         expect![[r#"
-            weir.toml:3:10:  is not a number
-            weir.toml:3:10: server.listen: a string is expected here, not a number
             weir.toml:3:15: this is not TOML: invalid float, expected nothing
             weir.toml:4:10: server.reload: "sometimes" is not known here; it is "watch" or "signal"
             weir.toml:5:12: this is not TOML: unclosed table, expected `]`
-            weir.toml:7:1: entity: there is no such key; there is config_version, include, each, server, tokens, store, lanes, entities, plugins, sources, targets and channels
         "#]],
     );
 }
@@ -394,7 +398,6 @@ target = "shop"
             weir.toml:16:7: targets.shop.url: each.site.fr has no column "url" for {site.url}; did you mean "uri"?
             weir.toml:19:7: targets.other.url: {site} has nothing to be filled from; a table with for_each = "site" has it
             weir.toml:21:12: targets.third.for_each: there is no table of rows [each.sites]; did you mean "site"?
-            weir.toml:27:10: channels.web.facets: the channel gets no facets; write which, such as facets = ["content", "price.*"]
             weir.toml:27:11: channels.web.facets[0]: {sit} has nothing to be filled from; did you mean {site}?
             weir.toml:28:10: channels.web.target: there is no target "shop"; there is one for each site: write "shop.{site}"
         "#]],
@@ -437,7 +440,7 @@ batch = 10
 "#,
         ),
         expect![[r#"
-            weir.toml:11:7: targets.a.url: this is not a URL: relative URL without a base; write such as "https://shop.example/weir" or "https://shop.example/products/{key}"
+            weir.toml:11:7: targets.a.url: the URL does not begin with http:// or https://; write such as "https://shop.example/weir" or "https://shop.example/products/{key}"
             weir.toml:14:7: targets.b.url: the URL holds a user; write auth = { basic = { user = "…", password = { env = "NAME" } } }
             weir.toml:17:7: targets.c.url: {key} stands in the host; it stands in the path or the query
             weir.toml:19:8: targets.d.kind: there is no kind "search" of target; write "webhook", the only one so far
@@ -447,7 +450,7 @@ batch = 10
             weir.toml:26:8: targets.e.sign: the secret does not begin with whsec_; a Standard Webhooks secret is "whsec_" and 24 to 64 bytes in base64; make one with `echo whsec_$(openssl rand -base64 32)`
             weir.toml:27:1: targets.e.auth: there must be one of bearer, basic and headers; write one of bearer = { env = "NAME" }, basic = { user = "…", password = { env = "NAME" } }, headers = { X-Api-Key = … }
             weir.toml:31:22: targets.f.auth.headers.Weir-Entity: "Weir-Entity" cannot be a header here; write the name of a header that Weir does not send itself
-            weir.toml:31:41: targets.f.auth.headers.X-Api-Key: the secret is empty; an empty secret would let everybody in
+            weir.toml:31:53: targets.f.auth.headers.X-Api-Key: the secret is empty; what is set and empty is no secret
             weir.toml:36:9: channels.f.batch: each entity has its own URL there, so there are no batches; leave batch out, or send to a URL without {key}
         "#]],
     );
@@ -540,10 +543,10 @@ url = "http://shop"
 "#,
         expect![[r#"
             fine
-            weir.toml: entities.product.facets.content: no source writes as "pin", so this facet never gets a value; did you mean "pim"?
-            weir.toml: each.site: the table has no rows
             weir.toml:3:10: tokens.ops.secret: the token is short enough to be guessed; take one such as `openssl rand -hex 24` prints
+            weir.toml:6:8: entities.product.facets.content: no source writes as "pin", so this facet never gets a value; did you mean "pim"?
             weir.toml:7:10: sources.pim: no facet is owned by "pim", so every change of this source is foreign; did you mean "pin"?
+            weir.toml:8:7: each.site: the table has no rows; write a row: [each.site.NAME]
             weir.toml:9:10: targets.shop: no channel delivers to this target
         "#]],
     );
@@ -605,7 +608,7 @@ verify = { kind = "bearer", token = { file = "nowhere" } }
             weir.toml:7:89: sources.c.verify.secrets[3]: the environment variable NOT_SET is not set; set it, or give a default: { env = "NOT_SET", default = "…" }
             weir.toml:9:38: sources.d.verify.tokens: there is no secret, so nobody could be verified; write tokens = [{ env = "NAME" }]
             weir.toml:11:38: sources.e.verify.tokens: there is token as well; write all of them into tokens
-            weir.toml:13:29: sources.f.verify.token: nowhere cannot be read: No such file or directory (os error 2)
+            weir.toml:13:37: sources.f.verify.token: nowhere cannot be read: No such file or directory (os error 2)
         "#]],
     );
 }
@@ -649,12 +652,11 @@ fn secrets_may_be_missing_where_none_are_wanted() {
     let folder = Folder::of(&[("weir.toml", &text)]);
     let complaints = |secrets| folder.shown(&folder.read(&["weir.toml"], secrets).expect_err("complaints"));
     expect![[r#"
-        weir.toml:9:1: tokens.ops.secret: the environment variable NOT_SET is not set; set it, or give a default: { env = "NOT_SET", default = "…" }
-        weir.toml:10:1: tokens.ops.roles: there is no such key; there is secret and hash
-        weir.toml:12:1: store.path: the environment variable NOT_SET is not set; set it, or give a default: { env = "NOT_SET", default = "…" }
+        weir.toml:9:10: tokens.ops.secret: the environment variable NOT_SET is not set; set it, or give a default: { env = "NOT_SET", default = "…" }
+        weir.toml:12:8: store.path: the environment variable NOT_SET is not set; set it, or give a default: { env = "NOT_SET", default = "…" }
     "#]].assert_eq(&complaints(true));
     expect![[r#"
-        weir.toml:12:1: store.path: the environment variable NOT_SET is not set; set it, or give a default: { env = "NOT_SET", default = "…" }
+        weir.toml:12:8: store.path: the environment variable NOT_SET is not set; set it, or give a default: { env = "NOT_SET", default = "…" }
     "#]].assert_eq(&complaints(false));
 }
 
@@ -663,8 +665,14 @@ fn included_files_stand_beside_each_other() {
     let main = "config_version = 1\ninclude = [\"conf.d/*.toml\", \"more.toml\"]\n[store]\npath = \"data\"\n";
     let pim = "[entities.product]\nfacets.content = { owner = \"pim\" }\n[sources.pim]\n[plugins.pim]\npath = \"pim.wasm\"\n";
     let erp = "[entities.product]\nfacets.base = { owner = \"erp\" }\n[sources.erp]\nverify = { kind = \"none\" }\n";
-    let files =
-        [("weir.toml", main), ("conf.d/pim.toml", pim), ("conf.d/erp.toml", erp), ("conf.d/pim.wasm", ""), ("conf.d/.#pim.toml", "no"), ("more.toml", "")];
+    let files = [
+        ("weir.toml", main),
+        ("conf.d/pim.toml", pim),
+        ("conf.d/erp.toml", erp),
+        ("conf.d/pim.wasm", ""),
+        ("conf.d/.#pim.toml", "no"),
+        ("more.toml", ""),
+    ];
     let plan = plan_of(&files, &["weir.toml"]);
     assert_eq!(plan.entities["product"].facets.iter().map(|rule| &*rule.pattern).collect::<Vec<_>>(), ["base", "content"]);
     assert!(plan.plugins["pim"].path.ends_with("conf.d/pim.wasm"), "{:?}", plan.plugins["pim"].path);
@@ -678,14 +686,19 @@ fn included_files_stand_beside_each_other() {
             more.toml:3:12: sources.erp.verify.kind: this is set already, at conf.d/erp.toml:4:12; included files stand beside each other; only a file given with a later -c overrides
         "#]],
     );
-    check_files(&[("weir.toml", main)], &["weir.toml"], expect![[r#"
+    check_files(
+        &[("weir.toml", main)],
+        &["weir.toml"],
+        expect![[r#"
         weir.toml:2:29: include: more.toml cannot be read: No such file or directory (os error 2)
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn later_files_win() {
-    let stage = "[server]\nlisten = \"127.0.0.1:8800\"\n[sources.erp]\nverify = { kind = \"bearer\", token = \"stage\" }\n[lanes]\nbulk = 2\n";
+    let stage =
+        "[server]\nlisten = \"127.0.0.1:8800\"\n[sources.erp]\nverify = { kind = \"bearer\", token = \"stage\" }\n[lanes]\nbulk = 2\n";
     let base = catalog("[server]\nlisten = \"127.0.0.1:7700\"\nreload = \"signal\"\n").replace(
         "[sources.erp]",
         "[sources.erp]\nverify = { kind = \"hmac\", preset = \"github\", secret = { env = \"ERP_SECRET\" } }\nquiet = \"1h\"",
@@ -694,10 +707,14 @@ fn later_files_win() {
     assert_eq!((plan.server.listen.port(), plan.server.watch, plan.shares), (8800, false, [16, 4, 2]));
     assert_eq!(plan.sources["erp"].options.verify, Verify::Bearer { tokens: vec![Secret(b"stage".to_vec())] });
     assert_eq!(plan.sources["erp"].options.quiet, Some(Duration::from_secs(3600)));
-    check_files(&[("weir.toml", &base)], &["weir.toml", "weir.toml", "prod.toml"], expect![[r#"
+    check_files(
+        &[("weir.toml", &base)],
+        &["weir.toml", "weir.toml", "prod.toml"],
+        expect![[r#"
         weir.toml: this file is read already
         prod.toml: this file cannot be read: No such file or directory (os error 2)
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -1031,7 +1048,8 @@ fn a_plan_is_shown_as_it_would_be_written() {
             }
           }
         }
-    "#]].assert_eq(&shown);
+    "#]]
+    .assert_eq(&shown);
     for secret in ["operator-token", "a2tra2", "kkkk"] {
         assert!(!shown.contains(secret) && !format!("{plan:?}").contains(secret), "{secret}");
     }

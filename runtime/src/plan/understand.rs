@@ -26,19 +26,18 @@ impl Default for ReadOptions {
 ///
 /// # Errors
 /// Every complaint, in the order of the files; at least one.
-pub fn read(
-    files: &[PathBuf],
-    environment: Environment<'_>,
-    options: ReadOptions,
-) -> Result<(Plan, Vec<Complaint>), Vec<Complaint>> {
+pub fn read(files: &[PathBuf], environment: Environment<'_>, options: ReadOptions) -> Result<(Plan, Vec<Complaint>), Vec<Complaint>> {
     let mut document = config::load(files);
     let reader = Reader::new(environment, options.secrets);
     let mut plan = understand(&reader, &document);
     let gathered = reader.finish();
     let mut complaints = std::mem::take(&mut document.complaints);
-    // Where a file could not be read, or not wholly, what seems to be missing may well be there.
+    // Where a file could not be read, or not wholly, what seems to be missing may well be there; and what was made of a broken
+    // line is nobody's mistake.
     let blind = complaints.iter().any(|complaint| matches!(complaint.cause, Cause::Unreadable | Cause::Syntax));
-    complaints.extend(gathered.complaints.into_iter().filter(|complaint| !(blind && complaint.cause == Cause::Missing)));
+    let broken =
+        |complaint: &Complaint| document.broken.iter().any(|(file, lines)| *file == complaint.file && lines.contains(&complaint.line));
+    complaints.extend(gathered.complaints.into_iter().filter(|one| !(blind && one.cause == Cause::Missing) && !broken(one)));
     let tidy = |complaints| tidy(complaints, &document.files);
     if !complaints.is_empty() {
         return Err(tidy(complaints));
@@ -77,8 +76,8 @@ fn understand(reader: &Reader<'_>, document: &config::Document) -> Plan {
         let tokens = basics::tokens(root);
         let (store_path, forget) = basics::store(root);
         let shares = basics::lanes(root);
-        let entities = basics::entities(root);
         let mut notes = Notes { rows: &rows, places: BTreeMap::new() };
+        let entities = basics::entities(root, &mut notes);
         let plugins = uses::plugins(root, &mut notes);
         let sources = sources::sources(root, &mut notes, &plugins);
         let targets = targets::targets(root, &mut notes);
@@ -99,7 +98,7 @@ fn understand(reader: &Reader<'_>, document: &config::Document) -> Plan {
             places: notes.places,
             outside: Outside::default(),
         };
-        checks::check(reader, &plan, &server.places, &rows);
+        checks::check(reader, &plan, &server.places);
         plan
     })
 }
@@ -142,22 +141,22 @@ impl<'r> Notes<'r> {
     }
 }
 
-/// The fields of a section whose keys are names; those with wrong names are left out.
+/// The fields of a section whose keys are names. Those with wrong names are complained of and read all the same, so that
+/// nobody who refers to them is blamed.
 pub(super) fn named<'a>(root: &mut Cursor<'a>, section: &str) -> Vec<Field<'a>> {
     let fields = root.take(section).and_then(|field| field.table(|table| table.all())).unwrap_or_default();
-    fields.into_iter().filter(right_name).collect()
+    fields.iter().for_each(right_name);
+    fields
 }
 
-/// Whether a field's key is a right name; if not, complains.
-pub(super) fn right_name(field: &Field<'_>) -> bool {
-    let right = is_name(field.key);
-    if !right {
+/// Complains of a key that cannot be a name.
+pub(super) fn right_name(field: &Field<'_>) {
+    if !is_name(field.key) {
         let help = format!(
-            "names are lower-case letters, digits, \".\", \"_\" and \"-\", begin with a letter or digit, and have at most {NAME_BYTES_MAX}"
+            "names are lower-case letters, digits, \".\", \"_\" and \"-\", begin with a letter or digit, and are at most {NAME_BYTES_MAX} long"
         );
         field.complain_of_key(format!("{:?} cannot be a name", field.key), help);
     }
-    right
 }
 
 /// `[a-z0-9][a-z0-9._-]*`, short enough.

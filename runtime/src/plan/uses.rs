@@ -56,12 +56,8 @@ fn plugin(table: &mut Cursor<'_>, notes: &mut Notes<'_>) -> Plugin {
 }
 
 /// The defaults; each keeps one batch of a plugin that went wrong from taking the machine with it.
-const LIMITS: Limits = Limits {
-    time: Duration::from_secs(1),
-    memory_bytes: 64 * MIB as usize,
-    output_bytes: 16 * MIB as usize,
-    log_bytes: 64 * KIB as usize,
-};
+const LIMITS: Limits =
+    Limits { time: Duration::from_secs(1), memory_bytes: 64 * MIB as usize, output_bytes: 16 * MIB as usize, log_bytes: 64 * KIB as usize };
 
 fn limits(table: &mut Cursor<'_>) -> Limits {
     let time = table.take("time").and_then(|field| field.duration(Duration::from_millis(1)..=Duration::from_secs(60)));
@@ -92,7 +88,8 @@ pub(super) fn uses(
     let named = field.list(|item| {
         let own = if item.is_table() {
             item.table(|table| {
-                let name = table.require("use", "write { use = \"NAME\", settings = { … } }").and_then(|field| Some((field.string()?, field)));
+                let name =
+                    table.require("use", "write { use = \"NAME\", settings = { … } }").and_then(|field| Some((field.string()?, field)));
                 let settings = table.take("settings").and_then(|field| field.object()).unwrap_or_default();
                 name.map(|(name, field)| (name, field, settings))
             })?
