@@ -1,1 +1,5 @@
-//! To come.
+//! The change index: places, walking, flights and pairs, in memory.
+
+mod sameness;
+
+pub use sameness::value_hash;

@@ -1,1 +1,838 @@
-//! maps.
+//! The store in memory: the specification. Plain maps and whole scans, one lock, nothing clever.
+//!
+//! Everything here is meant to be read beside the promises in `store.rs`; every other store is compared with it under random
+//! histories. It keeps what a store would have on disk in `saved`, so that [`Memory::crash`] can lose the rest.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{oneshot, watch};
+
+use super::{
+    ChannelId, Commit, Committed, Effect, Error, FacetChange, Figures, Finish, Holds, Joined, Limits, NoRoom, Outcome, Owed, Parked,
+    Quarantined, QuarantinedEvent, Receipt, Refused, Standing, State, Store, Subscription, Taken, Verdict,
+};
+use crate::model::{Entity, EntityId, FACETS_MAX, Facet, Failure, Lane, Ordinal, Sequence, Timestamp, Track, facet_matches};
+
+/// A rule of the specification that can be left out, to show that random histories need it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// Before an attempt the pair becomes unknown; only a complete success sets it.
+    Unknown,
+    /// After a crash each pair that still owes a change becomes unknown: it may have been delivered since the last save.
+    Distrust,
+    /// A sweep runs no further than it has reserved; after a crash what lies in the reserved stretch is unknown too.
+    Window,
+    /// A place met while its entity is in flight settles only with that flight.
+    Attach,
+    /// An entity is forgotten only when every channel, retired ones included, has saved that it is gone there.
+    Horizon,
+}
+
+impl Rule {
+    /// All of them.
+    pub const ALL: [Rule; 5] = [Rule::Unknown, Rule::Distrust, Rule::Window, Rule::Attach, Rule::Horizon];
+}
+
+/// How far a sweep may run ahead of what is saved, in entities; small enough for histories to meet its edge.
+pub const SWEEP_AHEAD: u32 = 2;
+
+/// The store in memory.
+pub struct Memory {
+    queue: Mutex<Queue>,
+    watermark: watch::Sender<Sequence>,
+}
+
+impl Default for Memory {
+    fn default() -> Memory {
+        Memory::without(None)
+    }
+}
+
+impl Memory {
+    /// A store that leaves out one rule, to show what happens.
+    pub fn without(rule: Option<Rule>) -> Memory {
+        let queue = Queue { without: rule, ..Queue::default() };
+        Memory { queue: Mutex::new(queue), watermark: watch::Sender::new(Sequence(0)) }
+    }
+
+    /// What a kill does: positions, pairs and parked sets fall back to what was saved, flights are gone.
+    pub fn crash(&self) {
+        self.queue().crash();
+    }
+
+    /// Sets the time that commits are stamped with from now on; it stands still otherwise.
+    pub fn set_time(&self, now: Timestamp) {
+        self.queue().now = now;
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish(&self, queue: &Queue) {
+        self.watermark.send_replace(Sequence(queue.sequence));
+    }
+}
+
+#[derive(Default)]
+struct Queue {
+    without: Option<Rule>,
+    now: Timestamp,
+    limits: Limits,
+    sequence: u64,
+    ordinal: u32,
+    ordinals: BTreeMap<EntityId, u32>,
+    ids: BTreeMap<u32, EntityId>,
+    facets: BTreeMap<u32, BTreeMap<Arc<str>, Stored>>,
+    /// Lane → entity → its places, rising.
+    places: [HashMap<u32, Vec<u64>>; 3],
+    /// Lane → place → entity.
+    lanes: [BTreeMap<u64, u32>; 3],
+    channels: BTreeMap<ChannelId, Channel>,
+    channel_number: u16,
+    identities: HashSet<u128>,
+    quarantine: BTreeMap<Arc<str>, BTreeMap<Sequence, QuarantinedEvent>>,
+    times: BTreeMap<u64, Timestamp>,
+}
+
+#[derive(Clone)]
+struct Stored {
+    facet: Facet,
+    lane: Lane,
+    hash: u64,
+}
+
+#[derive(Clone)]
+struct Pair {
+    revision: u64,
+    holds: Holds,
+    shape: u16,
+    state: State,
+    target_key: Option<Arc<str>>,
+    refusal: Option<(Failure, Timestamp)>,
+}
+
+impl Default for Pair {
+    fn default() -> Pair {
+        Pair { revision: 0, holds: Holds::Nothing, shape: 0, state: State::New, target_key: None, refusal: None }
+    }
+}
+
+struct Flight {
+    revision: u64,
+    shape: u16,
+    places: Vec<(Track, u64)>,
+    met: bool,
+}
+
+struct Channel {
+    name: String,
+    live: bool,
+    paused: bool,
+    subscription: Subscription,
+    shape: u16,
+    labels: HashMap<u16, String>,
+    read: [u64; 4],
+    acked: [u64; 4],
+    reserved: u64,
+    pairs: HashMap<u32, Pair>,
+    parked: BTreeMap<u32, Parked>,
+    flights: BTreeMap<u32, Flight>,
+    saved: Saved,
+}
+
+#[derive(Clone, Default)]
+struct Saved {
+    acked: [u64; 4],
+    reserved: u64,
+    pairs: HashMap<u32, Pair>,
+    parked: BTreeMap<u32, Parked>,
+}
+
+fn slot(track: Track) -> usize {
+    match track {
+        Track::Lane(lane) => lane.index(),
+        Track::Sweep => 3,
+    }
+}
+
+impl Channel {
+    fn pair(&self, entity: u32) -> Pair {
+        self.pairs.get(&entity).cloned().unwrap_or_default()
+    }
+
+    fn subscribes(&self, facet: &str) -> bool {
+        self.subscription.facets.iter().any(|pattern| facet_matches(pattern, facet))
+    }
+
+    /// Moves `acked` up to the first place that a flight still answers for.
+    fn settle(&mut self) {
+        for at in 0..4 {
+            let waiting = self.flights.values().flat_map(|flight| &flight.places).filter(|place| slot(place.0) == at);
+            let bound = waiting.map(|place| place.1 - 1).min().unwrap_or(self.read[at]);
+            self.acked[at] = self.acked[at].max(bound);
+        }
+    }
+
+    fn save(&mut self) {
+        self.settle();
+        self.reserved = self.read[3] + u64::from(SWEEP_AHEAD);
+        self.saved = Saved { acked: self.acked, reserved: self.reserved, pairs: self.pairs.clone(), parked: self.parked.clone() };
+    }
+}
+
+impl Queue {
+    // -- writing --------------------------------------------------------------------------------------------------------
+
+    fn commit(&mut self, commit: Commit) -> Verdict {
+        if commit.identity.is_some_and(|identity| self.identities.contains(&identity)) {
+            return Verdict::Repeated;
+        }
+        let verdict = match commit.effect {
+            Effect::Filtered => Verdict::Filtered,
+            Effect::Quarantine(event) => self.set_aside(&commit.source, commit.arrival, *event),
+            Effect::Changes(changes) => match self.room_for(&changes) {
+                Err(limit) => Verdict::NoRoom(limit),
+                Ok(()) => self.apply(changes, commit.arrival),
+            },
+        };
+        if !matches!(verdict, Verdict::NoRoom(_)) {
+            self.identities.extend(commit.identity);
+        }
+        verdict
+    }
+
+    fn set_aside(&mut self, source: &Arc<str>, arrival: Option<Sequence>, event: Quarantined) -> Verdict {
+        let shelf = self.quarantine.entry(source.clone()).or_default();
+        let known = arrival.filter(|sequence| shelf.contains_key(sequence));
+        if known.is_none() && shelf.len() as u64 >= self.limits.quarantine_max {
+            return Verdict::NoRoom(NoRoom::Quarantine);
+        }
+        let sequence = known.unwrap_or_else(|| {
+            self.sequence += 1;
+            Sequence(self.sequence)
+        });
+        shelf.insert(sequence, QuarantinedEvent { sequence, time: self.now, event });
+        Verdict::Quarantined(sequence)
+    }
+
+    fn room_for(&self, changes: &[FacetChange]) -> Result<(), NoRoom> {
+        for (entity_type, most) in &self.limits.entities_max {
+            let new: BTreeSet<_> = changes.iter().map(|c| &c.id).filter(|id| id.entity_type == *entity_type).collect();
+            let new = new.into_iter().filter(|id| !self.ordinals.contains_key(id)).count();
+            let there = self.ordinals.keys().filter(|id| id.entity_type == *entity_type).count();
+            if new > 0 && (there + new) as u64 > *most {
+                return Err(NoRoom::Entities);
+            }
+        }
+        for change in changes {
+            let there = self.ordinals.get(&change.id).map(|entity| &self.facets[entity]);
+            let mut names: BTreeSet<_> = there.into_iter().flat_map(|facets| facets.keys()).collect();
+            names.extend(changes.iter().filter(|other| other.id == change.id).map(|other| &other.facet));
+            if names.len() > FACETS_MAX {
+                return Err(NoRoom::Facets);
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, changes: Vec<FacetChange>, arrival: Option<Sequence>) -> Verdict {
+        let (mut committed, mut unchanged, mut stale) = (0, 0, 0);
+        for change in changes {
+            let current = self.ordinals.get(&change.id).and_then(|entity| self.facets[entity].get(&change.facet)).cloned();
+            let known_version = current.as_ref().filter(|c| c.facet.owner == change.owner).and_then(|c| c.facet.version);
+            let overtaken = current.as_ref().zip(arrival).is_some_and(|(c, arrival)| c.facet.sequence > arrival);
+            if overtaken || change.version.zip(known_version).is_some_and(|(new, known)| new < known) {
+                stale += 1;
+                continue;
+            }
+            let same = match (&current, &change.value) {
+                (Some(c), Some(_)) => c.facet.value.is_some() && c.hash == change.hash,
+                (Some(c), None) => c.facet.value.is_none(),
+                // A deletion that comes before what it deletes must be remembered, if it can be told by its version.
+                (None, None) => change.version.is_none(),
+                (None, Some(_)) => false,
+            };
+            if same {
+                unchanged += 1;
+                if let (Some(mut stored), Some(_)) = (current, change.version) {
+                    stored.facet.version = change.version;
+                    stored.facet.owner = change.owner.clone();
+                    let entity = self.ordinals[&change.id];
+                    self.facets.entry(entity).or_default().insert(change.facet, stored);
+                }
+                continue;
+            }
+            committed += 1;
+            self.write(change, known_version);
+        }
+        Verdict::Accepted { committed, unchanged, stale }
+    }
+
+    fn write(&mut self, change: FacetChange, known_version: Option<u64>) {
+        let entity = match self.ordinals.get(&change.id) {
+            Some(entity) => *entity,
+            None => {
+                self.ordinal += 1;
+                self.ordinals.insert(change.id.clone(), self.ordinal);
+                self.ids.insert(self.ordinal, change.id);
+                self.ordinal
+            }
+        };
+        self.sequence += 1;
+        let (sequence, version) = (self.sequence, change.version.or(known_version));
+        let name = change.facet.clone();
+        let facet =
+            Facet { name: change.facet, owner: change.owner, version, sequence: Sequence(sequence), time: self.now, value: change.value };
+        self.facets.entry(entity).or_default().insert(name, Stored { facet, lane: change.lane, hash: change.hash });
+        self.times.insert(sequence, self.now);
+
+        let lane = change.lane.index();
+        let live: Vec<u64> = self.channels.values().filter(|c| c.live).map(|c| c.read[lane]).collect();
+        let places = self.places[lane].entry(entity).or_default();
+        if places.last().is_none_or(|last| live.iter().any(|read| read >= last)) {
+            places.push(sequence);
+            self.lanes[lane].insert(sequence, entity);
+        }
+        // Keeps each place that is some channel's next one.
+        let mut before = 0;
+        let index = &mut self.lanes[lane];
+        places.retain(|place| {
+            let kept = live.iter().any(|read| (before..*place).contains(read));
+            if kept {
+                before = *place;
+            } else {
+                index.remove(place);
+            }
+            kept
+        });
+    }
+
+    /// Drops entities that are deleted, long enough ago, and certainly gone everywhere.
+    fn forget(&mut self, now: Timestamp) {
+        for (id, entity) in self.ordinals.clone() {
+            let facets = &self.facets[&entity];
+            let due = |stored: &Stored| stored.facet.value.is_none() && stored.facet.time.0 + self.limits.forget_ms <= now.0;
+            if !facets.values().all(due) {
+                continue;
+            }
+            if self.without == Some(Rule::Horizon) || self.channels.values().all(|channel| self.certainly_gone(channel, entity)) {
+                self.ordinals.remove(&id);
+                self.ids.remove(&entity);
+                self.facets.remove(&entity);
+                for lane in 0..3 {
+                    for place in self.places[lane].remove(&entity).unwrap_or_default() {
+                        self.lanes[lane].remove(&place);
+                    }
+                }
+                for channel in self.channels.values_mut() {
+                    channel.pairs.remove(&entity);
+                    channel.saved.pairs.remove(&entity);
+                }
+            }
+        }
+    }
+
+    fn certainly_gone(&self, channel: &Channel, entity: u32) -> bool {
+        let busy = channel.flights.contains_key(&entity) || channel.parked.contains_key(&entity);
+        let pairs = [channel.pairs.get(&entity), channel.saved.pairs.get(&entity)];
+        let gone = |pair: &Pair| pair.holds == Holds::Nothing && pair.revision >= self.newest(channel, entity);
+        !busy && !channel.saved.parked.contains_key(&entity) && pairs.into_iter().flatten().all(gone)
+    }
+
+    // -- a channel's life -----------------------------------------------------------------------------------------------
+
+    fn join(&mut self, name: &str, subscription: &Subscription) -> Joined {
+        let known = self.channels.iter().find(|(_, channel)| channel.name == name).map(|(id, _)| *id);
+        let id = known.unwrap_or_else(|| {
+            self.channel_number += 1;
+            let id = ChannelId(self.channel_number);
+            self.channels.insert(id, Channel::new(name, subscription.clone()));
+            id
+        });
+        let channel = &self.channels[&id];
+        let lost = channel.subscription.target != subscription.target;
+        let swept = lost || known.is_none() || !channel.live || channel.subscription.shape != subscription.shape;
+        if swept {
+            self.reshape(id, subscription.clone(), lost);
+        }
+        let channel = self.channels.get_mut(&id).expect("it was just found or made");
+        channel.live = true;
+        Joined { id, swept, paused: channel.paused, parked: channel.parked.values().copied().collect() }
+    }
+
+    /// Joins, changes what is rendered, or starts over for a target that lost its data: lanes go to the head, a sweep starts.
+    /// It takes a sequence of its own, so that the revisions of what it sends rise even when nothing changed.
+    fn reshape(&mut self, id: ChannelId, subscription: Subscription, lost: bool) {
+        self.sequence += 1;
+        self.times.insert(self.sequence, self.now);
+        let head = self.sequence;
+        let Some(channel) = self.channels.get_mut(&id) else { return };
+        channel.shape += 1;
+        channel.labels.insert(channel.shape, subscription.shape_label.clone());
+        channel.subscription = subscription;
+        if lost {
+            channel.pairs.values_mut().for_each(|pair| pair.holds = Holds::Unknown);
+        }
+        channel.read = [head, head, head, 0];
+        channel.acked = channel.read;
+        channel.flights.values_mut().for_each(|flight| flight.places.clear());
+        channel.save();
+    }
+
+    fn newest(&self, channel: &Channel, entity: u32) -> u64 {
+        let subscribed = self.subscribed(channel, entity);
+        subscribed.map(|stored| stored.facet.sequence.0).max().unwrap_or(0)
+    }
+
+    fn subscribed<'a>(&'a self, channel: &'a Channel, entity: u32) -> impl Iterator<Item = &'a Stored> {
+        let right_type = self.ids.get(&entity).is_some_and(|id| id.entity_type == channel.subscription.entity_type);
+        let facets = self.facets.get(&entity).into_iter().flat_map(|facets| facets.values());
+        facets.filter(move |stored| right_type && channel.subscribes(&stored.facet.name))
+    }
+
+    fn owes(&self, channel: &Channel, entity: u32, track: Track) -> bool {
+        let pair = channel.pair(entity);
+        let right_type = self.ids.get(&entity).is_some_and(|id| id.entity_type == channel.subscription.entity_type);
+        right_type && (self.newest(channel, entity) > pair.revision || (track == Track::Sweep && pair.shape != channel.shape))
+    }
+
+    /// Meets the next place of a lane, or the next entity of the sweep. Answers whether there was one.
+    fn meet(&mut self, id: ChannelId, track: Track, taken: &mut Vec<Taken>) -> bool {
+        let Some(channel) = self.channels.get(&id).filter(|channel| channel.live) else { return false };
+        let after = channel.read[slot(track)] + 1;
+        let next = match track {
+            Track::Sweep => self.facets.keys().map(|entity| (u64::from(*entity), *entity)).find(|(place, _)| *place >= after),
+            Track::Lane(lane) => self.lanes[lane.index()].range(after..).next().map(|(place, entity)| (*place, *entity)),
+        };
+        let Some((place, entity)) = next else { return false };
+        let owed = self.owes(channel, entity, track);
+        let channel = self.channels.get_mut(&id).expect("it was just found");
+        if track == Track::Sweep && place > channel.reserved {
+            channel.read[3] = place - 1;
+            channel.save();
+        }
+        channel.read[slot(track)] = place;
+        if let Some(flight) = channel.flights.get_mut(&entity) {
+            if self.without != Some(Rule::Attach) {
+                flight.places.push((track, place));
+            }
+            flight.met = true;
+        } else if owed && channel.parked.get(&entity).is_none_or(|parked| parked.held) {
+            self.start(id, entity, track, vec![(track, place)], taken);
+        }
+        true
+    }
+
+    fn start(&mut self, id: ChannelId, entity: u32, track: Track, places: Vec<(Track, u64)>, taken: &mut Vec<Taken>) {
+        let revision = self.sequence;
+        let channel = &self.channels[&id];
+        let pair = channel.pair(entity);
+        let owed = self.subscribed(channel, entity).map(|stored| stored.facet.sequence).filter(|s| s.0 > pair.revision).min();
+        let attempts = channel.parked.get(&entity).map_or(0, |parked| parked.attempts);
+        taken.push(Taken {
+            ordinal: Ordinal(entity),
+            revision: Sequence(revision),
+            holds: pair.holds,
+            target_key: pair.target_key,
+            attempts,
+            track,
+            owed_since: owed.unwrap_or_default(),
+        });
+        let channel = self.channels.get_mut(&id).expect("it was just found");
+        channel.flights.insert(entity, Flight { revision, shape: channel.shape, places, met: false });
+    }
+
+    /// The lane of the newest change that is owed; a retry is served like it.
+    fn lane_owed(&self, id: ChannelId, entity: u32) -> Track {
+        let newest = self.subscribed(&self.channels[&id], entity).max_by_key(|stored| stored.facet.sequence);
+        newest.map_or(Track::Sweep, |stored| Track::Lane(stored.lane))
+    }
+
+    fn finish(&mut self, id: ChannelId, end: &Finish, again: &mut Vec<Taken>) {
+        let (entity, now) = (end.ordinal.0, self.now);
+        let Some(channel) = self.channels.get_mut(&id) else { return };
+        let Some(flight) = channel.flights.remove(&entity) else { return };
+        let mut pair = channel.pair(entity);
+        pair.refusal = None;
+        let parked = |attempts, held| Parked { ordinal: end.ordinal, attempts, held };
+        let (state, waits) = match &end.outcome {
+            Outcome::Delivered { digest, target_key } => {
+                pair.holds = Holds::Rendering(*digest);
+                pair.target_key = target_key.clone();
+                (State::Delivered, None)
+            }
+            Outcome::Withdrawn => {
+                pair.holds = Holds::Nothing;
+                pair.target_key = None;
+                (State::Withdrawn, None)
+            }
+            Outcome::Suppressed => (State::Suppressed, None),
+            Outcome::Withheld(by) => (State::Withheld(*by), None),
+            Outcome::Counted => (State::Counted, None),
+            Outcome::Refused(failure) => {
+                pair.refusal = Some((failure.clone(), now));
+                (State::Refused, None)
+            }
+            Outcome::Parked { attempts } => (State::Parked(*attempts), Some(parked(*attempts, false))),
+            Outcome::Held => (State::Held, Some(parked(0, true))),
+        };
+        pair.state = state;
+        if waits.is_none() {
+            pair.revision = end.revision.0;
+            pair.shape = flight.shape;
+        }
+        let revision = pair.revision;
+        channel.pairs.insert(entity, pair);
+        match waits {
+            Some(waits) => channel.parked.insert(entity, waits),
+            None => channel.parked.remove(&entity),
+        };
+        let channel = &self.channels[&id];
+        if waits.is_none() && flight.met && (self.newest(channel, entity) > revision || flight.shape != channel.shape) {
+            let track = flight.places.last().map_or(Track::Sweep, |place| place.0);
+            self.start(id, entity, track, flight.places, again);
+        }
+        debug_assert!(flight.revision <= self.sequence);
+    }
+
+    // -- disk -----------------------------------------------------------------------------------------------------------
+
+    fn crash(&mut self) {
+        let ids: Vec<ChannelId> = self.channels.keys().copied().collect();
+        for id in ids {
+            let channel = self.channels.get_mut(&id).expect("it was just listed");
+            let Saved { acked, reserved, pairs, parked } = channel.saved.clone();
+            (channel.acked, channel.read, channel.pairs, channel.parked) = (acked, acked, pairs, parked);
+            channel.flights.clear();
+            let mut unknown = Vec::new();
+            let channel = &self.channels[&id];
+            for entity in self.facets.keys() {
+                let pair = channel.pair(*entity);
+                let unsaved = self.newest(channel, *entity) > pair.revision && self.without != Some(Rule::Distrust);
+                let reserved = (acked[3] + 1..=reserved).contains(&u64::from(*entity)) && self.without != Some(Rule::Window);
+                if unsaved || (reserved && pair.shape != channel.shape) {
+                    unknown.push(*entity);
+                }
+            }
+            let channel = self.channels.get_mut(&id).expect("it was just listed");
+            for entity in unknown {
+                channel.pairs.entry(entity).or_default().holds = Holds::Unknown;
+            }
+            channel.save();
+        }
+        // The index is rebuilt from the entity records: one place a lane, the last.
+        for lane in Lane::ALL {
+            let (lanes, places) = (&mut self.lanes[lane.index()], &mut self.places[lane.index()]);
+            lanes.clear();
+            places.clear();
+            for (entity, facets) in &self.facets {
+                if let Some(last) = facets.values().filter(|stored| stored.lane == lane).map(|stored| stored.facet.sequence.0).max() {
+                    places.insert(*entity, vec![last]);
+                    lanes.insert(last, *entity);
+                }
+            }
+        }
+    }
+
+    fn time_of(&self, sequence: u64) -> Timestamp {
+        self.times.range(..=sequence).next_back().map_or(Timestamp(0), |(_, time)| *time)
+    }
+}
+
+impl Channel {
+    fn new(name: &str, subscription: Subscription) -> Channel {
+        Channel {
+            name: name.into(),
+            live: true,
+            paused: false,
+            subscription,
+            shape: 0,
+            labels: HashMap::new(),
+            read: [0; 4],
+            acked: [0; 4],
+            reserved: 0,
+            pairs: HashMap::new(),
+            parked: BTreeMap::new(),
+            flights: BTreeMap::new(),
+            saved: Saved::default(),
+        }
+    }
+}
+
+impl Store for Memory {
+    fn limit(&self, limits: Limits) {
+        self.queue().limits = limits;
+    }
+
+    fn commit(&self, events: Vec<Commit>) -> Result<Receipt, Error> {
+        let mut queue = self.queue();
+        let verdicts = events.into_iter().map(|event| queue.commit(event)).collect();
+        let (answer, receipt) = oneshot::channel();
+        // A caller that has gone away does not undo its commit.
+        let _ = answer.send(Ok(Committed { verdicts, sequence: Sequence(queue.sequence) }));
+        self.publish(&queue);
+        Ok(receipt)
+    }
+
+    fn watermark(&self) -> watch::Receiver<Sequence> {
+        self.watermark.subscribe()
+    }
+
+    fn time_of(&self, sequence: Sequence) -> Timestamp {
+        self.queue().time_of(sequence.0)
+    }
+
+    fn find(&self, id: &EntityId) -> Option<Ordinal> {
+        self.queue().ordinals.get(id).map(|entity| Ordinal(*entity))
+    }
+
+    fn read(&self, ordinals: &[Ordinal]) -> Result<Vec<Option<Arc<Entity>>>, Error> {
+        let queue = self.queue();
+        let read = |ordinal: &Ordinal| {
+            let facets = queue.facets.get(&ordinal.0)?.values().map(|stored| stored.facet.clone()).collect();
+            Some(Arc::new(Entity { id: queue.ids[&ordinal.0].clone(), facets }))
+        };
+        Ok(ordinals.iter().map(read).collect())
+    }
+
+    fn list(
+        &self,
+        entity_type: &str,
+        prefix: &str,
+        after: Option<&str>,
+        owed: Option<ChannelId>,
+        limit: usize,
+    ) -> Vec<(Ordinal, EntityId)> {
+        let queue = self.queue();
+        let channel = owed.and_then(|id| queue.channels.get(&id));
+        let wanted = |(id, entity): &(&EntityId, &u32)| {
+            &*id.entity_type == entity_type
+                && id.key.starts_with(prefix)
+                && after.is_none_or(|after| &*id.key > after)
+                && (owed.is_none() || channel.is_some_and(|channel| queue.owes(channel, **entity, Track::Sweep)))
+        };
+        queue.ordinals.iter().filter(wanted).take(limit).map(|(id, entity)| (Ordinal(*entity), id.clone())).collect()
+    }
+
+    fn join(&self, name: &str, subscription: &Subscription) -> Result<Joined, Error> {
+        let mut queue = self.queue();
+        let joined = queue.join(name, subscription);
+        self.publish(&queue);
+        Ok(joined)
+    }
+
+    fn channels(&self) -> Vec<(ChannelId, String, bool)> {
+        self.queue().channels.iter().map(|(id, channel)| (*id, channel.name.clone(), channel.live)).collect()
+    }
+
+    fn retire(&self, channel: ChannelId) -> Result<(), Error> {
+        if let Some(channel) = self.queue().channels.get_mut(&channel) {
+            debug_assert!(channel.flights.is_empty(), "a channel retires when its flights have ended");
+            channel.live = false;
+            channel.save();
+        }
+        Ok(())
+    }
+
+    fn forget_channel(&self, channel: ChannelId) -> Result<bool, Error> {
+        let mut queue = self.queue();
+        let retired = queue.channels.get(&channel).is_some_and(|channel| !channel.live);
+        if retired {
+            queue.channels.remove(&channel);
+        }
+        Ok(retired)
+    }
+
+    fn rename(&self, old: &str, new: &str) -> Result<bool, Error> {
+        let mut queue = self.queue();
+        if queue.channels.values().any(|channel| channel.name == new) {
+            return Ok(false);
+        }
+        let found = queue.channels.values_mut().find(|channel| channel.name == old);
+        Ok(found.map(|channel| channel.name = new.into()).is_some())
+    }
+
+    fn set_paused(&self, channel: ChannelId, paused: bool) -> Result<(), Error> {
+        if let Some(channel) = self.queue().channels.get_mut(&channel) {
+            channel.paused = paused;
+        }
+        Ok(())
+    }
+
+    fn resweep(&self, channel: ChannelId, lost: bool) -> Result<(), Error> {
+        let mut queue = self.queue();
+        if let Some(subscription) = queue.channels.get(&channel).map(|channel| channel.subscription.clone()) {
+            queue.reshape(channel, subscription, lost);
+            self.publish(&queue);
+        }
+        Ok(())
+    }
+
+    fn walk(&self, channel: ChannelId, track: Track, limit: usize, taken: &mut Vec<Taken>) -> bool {
+        let mut queue = self.queue();
+        let before = taken.len();
+        while taken.len() - before < limit {
+            if !queue.meet(channel, track, taken) {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn retry(&self, channel: ChannelId, ordinal: Ordinal) -> Option<Taken> {
+        let mut queue = self.queue();
+        let known = queue.channels.get(&channel)?;
+        if !known.parked.contains_key(&ordinal.0) || known.flights.contains_key(&ordinal.0) {
+            return None;
+        }
+        let track = queue.lane_owed(channel, ordinal.0);
+        let mut taken = Vec::new();
+        queue.start(channel, ordinal.0, track, Vec::new(), &mut taken);
+        taken.pop()
+    }
+
+    fn attempt(&self, channel: ChannelId, ordinals: &[Ordinal]) {
+        let mut queue = self.queue();
+        if queue.without == Some(Rule::Unknown) {
+            return;
+        }
+        if let Some(channel) = queue.channels.get_mut(&channel) {
+            for ordinal in ordinals {
+                channel.pairs.entry(ordinal.0).or_default().holds = Holds::Unknown;
+            }
+        }
+    }
+
+    fn finish(&self, channel: ChannelId, ends: &[Finish], again: &mut Vec<Taken>) {
+        let mut queue = self.queue();
+        for end in ends {
+            queue.finish(channel, end, again);
+        }
+        if let Some(channel) = queue.channels.get_mut(&channel) {
+            channel.settle();
+        }
+    }
+
+    fn save(&self, now: Timestamp) -> Result<(), Error> {
+        let mut queue = self.queue();
+        queue.channels.values_mut().for_each(Channel::save);
+        queue.forget(now);
+        Ok(())
+    }
+
+    fn owed(&self, id: ChannelId) -> Owed {
+        let queue = self.queue();
+        let Some(channel) = queue.channels.get(&id) else { return Owed::default() };
+        let ahead = |lane: Lane| queue.lanes[lane.index()].range(channel.read[lane.index()] + 1..).count() as u64;
+        let unread = |lane: Lane| queue.lanes[lane.index()].range(channel.acked[lane.index()] + 1..).map(|(_, entity)| *entity);
+        let owing = Lane::ALL.into_iter().flat_map(unread).chain(channel.parked.keys().copied()).chain(channel.flights.keys().copied());
+        let since = |entity: u32| {
+            let revision = channel.pair(entity).revision;
+            queue.subscribed(channel, entity).map(|stored| stored.facet.sequence).filter(|s| s.0 > revision).min()
+        };
+        let oldest = owing.filter_map(since).min();
+        Owed {
+            lanes: Lane::ALL.map(ahead),
+            sweep: queue.facets.keys().filter(|entity| u64::from(**entity) > channel.read[3]).count() as u64,
+            in_flight: channel.flights.len() as u64,
+            parked: channel.parked.values().filter(|parked| !parked.held).count() as u64,
+            held: channel.parked.values().filter(|parked| parked.held).count() as u64,
+            refused: channel.pairs.values().filter(|pair| pair.state == State::Refused).count() as u64,
+            oldest,
+            oldest_time: oldest.map(|sequence| queue.time_of(sequence.0)),
+        }
+    }
+
+    fn standing(&self, channel: ChannelId, ordinal: Ordinal) -> Option<Standing> {
+        let queue = self.queue();
+        let channel = queue.channels.get(&channel)?;
+        queue.ids.get(&ordinal.0).filter(|id| id.entity_type == channel.subscription.entity_type)?;
+        let pair = channel.pair(ordinal.0);
+        Some(Standing {
+            state: pair.state,
+            revision: Sequence(pair.revision),
+            since: queue.time_of(pair.revision),
+            holds: pair.holds,
+            owed: queue.owes(channel, ordinal.0, Track::Sweep),
+            in_flight: channel.flights.contains_key(&ordinal.0),
+            shape_label: channel.labels.get(&pair.shape).cloned().unwrap_or_default(),
+            newest: Sequence(queue.newest(channel, ordinal.0)),
+        })
+    }
+
+    fn refused(&self, channel: ChannelId, after: Option<Ordinal>, limit: usize) -> Result<Vec<Refused>, Error> {
+        let queue = self.queue();
+        let Some(channel) = queue.channels.get(&channel) else { return Ok(Vec::new()) };
+        let pairs: BTreeMap<_, _> = channel.pairs.iter().filter(|(entity, _)| after.is_none_or(|after| **entity > after.0)).collect();
+        let refused = pairs.into_iter().filter_map(|(entity, pair)| {
+            let (failure, time) = pair.refusal.clone()?;
+            let id = queue.ids.get(entity)?.clone();
+            Some(Refused { ordinal: Ordinal(*entity), id, failure, revision: Sequence(pair.revision), time })
+        });
+        Ok(refused.take(limit).collect())
+    }
+
+    fn redrive(&self, channel: ChannelId, ordinals: &[Ordinal]) -> Vec<Parked> {
+        let mut queue = self.queue();
+        let Some(channel) = queue.channels.get_mut(&channel) else { return Vec::new() };
+        let mut parked = Vec::new();
+        for ordinal in ordinals {
+            if let Some(pair) = channel.pairs.get_mut(&ordinal.0).filter(|pair| pair.state == State::Refused)
+                && !channel.flights.contains_key(&ordinal.0)
+            {
+                (pair.state, pair.refusal) = (State::Parked(0), None);
+                let waits = Parked { ordinal: *ordinal, attempts: 0, held: false };
+                channel.parked.insert(ordinal.0, waits);
+                parked.push(waits);
+            }
+        }
+        parked
+    }
+
+    fn drop_refused(&self, channel: ChannelId, ordinals: &[Ordinal]) -> Result<usize, Error> {
+        let mut queue = self.queue();
+        let deleted: HashSet<u32> = (queue.facets.iter())
+            .filter(|(_, facets)| facets.values().all(|stored| stored.facet.value.is_none()))
+            .map(|(entity, _)| *entity)
+            .collect();
+        let Some(channel) = queue.channels.get_mut(&channel) else { return Ok(0) };
+        let mut dropped = 0;
+        for ordinal in ordinals {
+            if let Some(pair) = channel.pairs.get_mut(&ordinal.0).filter(|pair| pair.state == State::Refused) {
+                (pair.state, pair.refusal) = (State::New, None);
+                if deleted.contains(&ordinal.0) {
+                    pair.holds = Holds::Nothing; // the operator has said so; else it could never be forgotten
+                }
+                dropped += 1;
+            }
+        }
+        Ok(dropped)
+    }
+
+    fn quarantined(&self, source: &str, after: Option<Sequence>, limit: usize) -> Result<Vec<QuarantinedEvent>, Error> {
+        let queue = self.queue();
+        let events = queue.quarantine.get(source).into_iter().flat_map(|shelf| shelf.values());
+        Ok(events.filter(|event| after.is_none_or(|after| event.sequence > after)).take(limit).cloned().collect())
+    }
+
+    fn quarantine_count(&self, source: &str) -> u64 {
+        self.queue().quarantine.get(source).map_or(0, |shelf| shelf.len() as u64)
+    }
+
+    fn unquarantine(&self, source: &str, sequences: &[Sequence]) -> Result<usize, Error> {
+        let mut queue = self.queue();
+        let Some(shelf) = queue.quarantine.get_mut(source) else { return Ok(0) };
+        Ok(sequences.iter().filter(|sequence| shelf.remove(sequence).is_some()).count())
+    }
+
+    fn figures(&self) -> Figures {
+        let queue = self.queue();
+        Figures { entities: queue.ordinals.len() as u64, sequence: Sequence(queue.sequence), ..Figures::default() }
+    }
+
+    fn close(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}
