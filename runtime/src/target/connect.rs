@@ -62,9 +62,9 @@ impl Connector {
     /// See [`ConnectError`].
     async fn connect(self, host: String, port: u16) -> Result<TcpStream, ConnectError> {
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let found = tokio::net::lookup_host((host.as_str(), port)).await;
+        let found = tokio::net::lookup_host((host.as_str(), port)).await.map(Vec::from_iter);
         let addresses: Vec<SocketAddr> = match found {
-            Ok(addresses) => addresses.collect(),
+            Ok(addresses) => addresses,
             Err(error) => return Err(ConnectError::Dns { host, error }),
         };
         let mut last = ConnectError::Dns { host, error: io::Error::new(io::ErrorKind::NotFound, "no address") };

@@ -4,7 +4,6 @@
 //! proxy, connects to no address that the policy refuses, reads a bounded answer, and ends within its timeout. Only a complete 2xx
 //! is a delivery; an answer that breaks off leaves open whether it was applied, and says so.
 
-use std::error::Error as _;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
@@ -256,7 +255,11 @@ impl Broken {
 
 /// The innermost cause: the outer ones say only that something failed.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error).to_string()
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
 }
 
 /// `type/key`, percent-encoded.
