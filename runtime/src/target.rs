@@ -2,10 +2,18 @@
 //!
 //! A target knows nothing of stores, lanes or retries; it makes one attempt and says what came of it.
 
+mod answer;
+mod body;
+mod connect;
+mod egress;
+#[cfg(test)]
+pub(crate) mod fixture;
+mod sign;
 pub mod webhook;
 
+use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// A target as configured; its limits are shared by all channels that deliver there.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +33,54 @@ pub struct Options {
 pub enum Kind {
     /// HTTP requests to a URL.
     Webhook(webhook::Options),
+}
+
+/// A target that is ready to deliver.
+pub enum Target {
+    /// HTTP requests to a URL.
+    Webhook(webhook::Webhook),
+}
+
+impl Target {
+    /// Prepares a target; connects to nobody yet.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub fn open(kind: &Kind) -> Result<Target, String> {
+        match kind {
+            Kind::Webhook(options) => webhook::Webhook::open(options).map(Target::Webhook),
+        }
+    }
+
+    /// Whether it knows each entity by its key alone, so that another key is another thing there and each request holds one.
+    pub fn by_key(&self) -> bool {
+        match self {
+            Target::Webhook(webhook) => webhook.by_key(),
+        }
+    }
+
+    /// Makes one attempt and says what came of each item, in order. `batched`: in the form for several, even if it is one.
+    pub async fn deliver(&self, items: &[Item], batched: bool, trace: Trace, now: SystemTime) -> Vec<Outcome> {
+        match self {
+            Target::Webhook(webhook) => webhook.deliver(items, batched, trace, now).await,
+        }
+    }
+}
+
+/// The random ids of one attempt, by which it is found in traces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// Of the whole trace; not 0.
+    pub trace: u128,
+    /// Of this attempt; not 0.
+    pub span: u64,
+}
+
+impl fmt::Display for Trace {
+    /// As W3C `traceparent` has it, sampled.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "00-{:032x}-{:016x}-01", self.trace.max(1), self.span.max(1))
+    }
 }
 
 /// One entity to be delivered.

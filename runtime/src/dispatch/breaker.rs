@@ -1,1 +1,253 @@
-//! The breaker of a target: Flowing, Tripped, Probing.
+//! The breaker of a target: Flowing, Tripped, Probing. Pure: time and chance are arguments.
+//!
+//! It trips when what happens speaks of the target and not of one entity, waits longer each time, and then lets a single attempt
+//! through; only what that attempt brings decides whether deliveries flow again.
+
+use std::time::Duration;
+
+use crate::model::Timestamp;
+
+/// When a breaker trips and how long it waits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Options {
+    /// The longest wait before the first probe; 1 s.
+    pub first: Duration,
+    /// The longest wait of all; 60 s, so that a target that is back is found within the minute.
+    pub cap: Duration,
+    /// Failures in a row that trip; 5.
+    pub failures_max: u32,
+    /// Refusals without a delivery between them that trip; 20. So many in a row are a wrong renderer or a wrong target.
+    pub refusals_max: u32,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { first: Duration::from_secs(1), cap: Duration::from_secs(60), failures_max: 5, refusals_max: 20 }
+    }
+}
+
+/// How a target stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Deliveries flow.
+    Flowing,
+    /// Nothing is sent until then.
+    Tripped {
+        /// When a probe may be sent.
+        until: Timestamp,
+    },
+    /// One attempt is out; its outcome decides.
+    Probing,
+}
+
+/// Whether an attempt may be made now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Yes, as many as there are slots.
+    Flowing,
+    /// One, as a probe.
+    Probe,
+    /// Not before that time, or, with none, not before the probe that is out has ended.
+    Wait(Option<Timestamp>),
+}
+
+/// A breaker.
+#[derive(Clone, Debug)]
+pub struct Breaker {
+    options: Options,
+    state: State,
+    since: Timestamp,
+    reason: String,
+    failures: u32,
+    refusals: u32,
+    trips: u32,
+    tripped_by_refusals: bool,
+}
+
+impl Breaker {
+    /// A breaker that lets deliveries flow.
+    pub fn new(options: Options, now: Timestamp) -> Breaker {
+        let (failures, refusals, trips) = (0, 0, 0);
+        Breaker { options, state: State::Flowing, since: now, reason: String::new(), failures, refusals, trips, tripped_by_refusals: false }
+    }
+
+    /// How the target stands.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Since when it does.
+    pub fn since(&self) -> Timestamp {
+        self.since
+    }
+
+    /// Why it tripped; empty while it flows.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// Whether an attempt may be made at `now`.
+    pub fn admits(&self, now: Timestamp) -> Admission {
+        match self.state {
+            State::Flowing => Admission::Flowing,
+            State::Tripped { until } if until <= now => Admission::Probe,
+            State::Tripped { until } => Admission::Wait(Some(until)),
+            State::Probing => Admission::Wait(None),
+        }
+    }
+
+    /// The one probe is on its way.
+    pub fn begin_probe(&mut self) {
+        debug_assert!(matches!(self.state, State::Tripped { .. }), "only a tripped target is probed");
+        self.state = State::Probing;
+    }
+
+    /// The probe came to no attempt: the next one may try at once.
+    pub fn abandon_probe(&mut self, now: Timestamp) {
+        if self.state == State::Probing {
+            self.state = State::Tripped { until: now };
+        }
+    }
+
+    /// Something was delivered.
+    pub fn delivered(&mut self, now: Timestamp, probe: bool) {
+        // What was sent before the trip may still succeed; it says nothing of what happened since.
+        if probe || self.state == State::Flowing {
+            self.flow(now);
+        }
+    }
+
+    /// An attempt failed in a way that may be the target's or the entity's. `after`: the target asked to wait that long, so it
+    /// speaks of itself.
+    pub fn failed(&mut self, now: Timestamp, probe: bool, reason: &str, after: Option<Duration>, chance: f64) {
+        if probe || (self.state == State::Flowing && after.is_some()) {
+            return self.trip(now, probe, reason, after, chance);
+        }
+        self.failures += 1;
+        if self.state == State::Flowing && self.failures >= self.options.failures_max {
+            self.trip(now, probe, &format!("{} failures in a row; the last: {reason}", self.failures), None, chance);
+        }
+    }
+
+    /// The target refused an entity. To a probe that is a sign of life, unless refusals were the trouble.
+    pub fn refused(&mut self, now: Timestamp, probe: bool, reason: &str, chance: f64) {
+        self.failures = 0;
+        self.refusals += 1;
+        if probe && !self.tripped_by_refusals {
+            return self.flow(now);
+        }
+        if probe || (self.state == State::Flowing && self.refusals >= self.options.refusals_max) {
+            self.trip(now, probe, &format!("{} refusals with no delivery between; the last: {reason}", self.refusals), None, chance);
+            self.tripped_by_refusals = true;
+        }
+    }
+
+    /// What happened speaks of the target: it trips at once. What was sent before it tripped does not prolong the wait.
+    pub fn trip(&mut self, now: Timestamp, probe: bool, reason: &str, after: Option<Duration>, chance: f64) {
+        if !probe && self.state != State::Flowing {
+            return;
+        }
+        let longest = self.options.first.saturating_mul(1 << self.trips.min(20)).min(self.options.cap);
+        // Full jitter, but never so short that a dead target is asked in a tight loop.
+        let wait = longest.mul_f64(chance.clamp(0.0, 1.0)).max(self.options.first / 10).max(after.unwrap_or_default());
+        if self.state == State::Flowing {
+            self.since = now;
+        }
+        self.reason = reason.to_owned();
+        self.trips += 1;
+        self.tripped_by_refusals = false;
+        self.state = State::Tripped { until: Timestamp(now.0.saturating_add(wait.as_millis() as u64)) };
+    }
+
+    fn flow(&mut self, now: Timestamp) {
+        if self.state != State::Flowing {
+            (self.state, self.since) = (State::Flowing, now);
+            self.reason.clear();
+        }
+        (self.failures, self.refusals, self.trips, self.tripped_by_refusals) = (0, 0, 0, false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Plays a story, one word an event, at one second each, and answers the states it leads through.
+    /// `ok no fail wait trip` are attempts; with `probe-` before them, those of a probe.
+    fn check(story: &str, expected: &str) {
+        let options = Options { failures_max: 3, refusals_max: 2, ..Options::default() };
+        let mut breaker = Breaker::new(options, Timestamp(0));
+        let mut states = Vec::new();
+        for (second, word) in story.split_whitespace().enumerate() {
+            let now = Timestamp(second as u64 * 1000);
+            let (probe, word) = word.strip_prefix("probe-").map_or((false, word), |word| (true, word));
+            if probe {
+                assert_eq!(breaker.admits(now), Admission::Probe, "{story}: second {second}, {:?}", breaker.state());
+                breaker.begin_probe();
+                assert_eq!(breaker.admits(now), Admission::Wait(None), "one probe at a time");
+            }
+            match word {
+                "ok" => breaker.delivered(now, probe),
+                "no" => breaker.refused(now, probe, "no", 1.0),
+                "fail" => breaker.failed(now, probe, "fail", None, 1.0),
+                "wait" => breaker.failed(now, probe, "wait", Some(Duration::from_secs(5)), 1.0),
+                "trip" => breaker.trip(now, probe, "trip", None, 1.0),
+                "lost" => breaker.abandon_probe(now),
+                "-" => {}
+                other => panic!("unknown word {other}"),
+            }
+            states.push(match breaker.state() {
+                State::Flowing => "flowing".to_owned(),
+                State::Tripped { until } => format!("{}", until.0 / 1000),
+                State::Probing => "probing".to_owned(),
+            });
+        }
+        assert_eq!(states.join(" "), expected, "{story}");
+    }
+
+    #[test]
+    fn failures_in_a_row_trip_and_a_delivery_between_them_does_not() {
+        check("fail fail ok fail fail fail", "flowing flowing flowing flowing flowing 6");
+        check("fail fail no fail fail", "flowing flowing flowing flowing flowing");
+    }
+
+    #[test]
+    fn what_speaks_of_the_target_trips_at_once() {
+        check("trip", "1");
+        check("wait", "5");
+    }
+
+    #[test]
+    fn refusals_without_a_delivery_trip_and_a_refused_probe_is_then_no_sign_of_life() {
+        check("no ok no no - probe-no - probe-ok", "flowing flowing flowing 4 4 7 7 flowing");
+        check("trip probe-no", "1 flowing");
+    }
+
+    #[test]
+    fn each_failed_probe_waits_longer_and_the_first_success_lets_everything_flow() {
+        check("trip probe-fail - probe-trip - - - probe-ok trip", "1 3 3 7 7 7 7 flowing 9");
+    }
+
+    #[test]
+    fn what_was_sent_before_the_trip_changes_nothing() {
+        check("trip trip ok fail no", "1 1 1 1 1");
+        check("trip probe-lost probe-ok", "1 1 flowing");
+    }
+
+    #[test]
+    fn waits_are_jittered_capped_and_never_nothing() {
+        let wait = |trips: u32, chance: f64| {
+            let mut breaker = Breaker::new(Options::default(), Timestamp(0));
+            breaker.trip(Timestamp(0), false, "", None, chance);
+            for _ in 0..trips {
+                breaker.trip(Timestamp(0), true, "", None, chance);
+            }
+            match breaker.state() {
+                State::Tripped { until } => until.0,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!((wait(0, 0.0), wait(0, 0.5), wait(0, 1.0)), (100, 500, 1000));
+        assert_eq!((wait(3, 0.5), wait(40, 1.0)), (4000, 60_000));
+    }
+}

@@ -1,0 +1,64 @@
+//! The last error of each parked entity, as far as memory allows: a bounded ring.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::model::Ordinal;
+
+/// So many are kept a channel; about 2 MB at 200 bytes each.
+const ERRORS_MAX: usize = 10_000;
+
+/// The newest errors by entity.
+#[derive(Debug, Default)]
+pub(crate) struct Errors {
+    texts: HashMap<Ordinal, (u64, Arc<str>)>,
+    order: VecDeque<(u64, Ordinal)>,
+    number: u64,
+}
+
+impl Errors {
+    /// Keeps what went wrong last; the oldest give way.
+    pub(crate) fn keep(&mut self, ordinal: Ordinal, text: Arc<str>) {
+        self.number += 1;
+        self.texts.insert(ordinal, (self.number, text));
+        self.order.push_back((self.number, ordinal));
+        while self.order.len() > ERRORS_MAX {
+            if let Some((number, oldest)) = self.order.pop_front()
+                && self.texts.get(&oldest).is_some_and(|(newest, _)| *newest == number)
+            {
+                self.texts.remove(&oldest);
+            }
+        }
+    }
+
+    /// All is well with it again.
+    pub(crate) fn clear(&mut self, ordinal: Ordinal) {
+        self.texts.remove(&ordinal);
+    }
+
+    /// What went wrong last.
+    pub(crate) fn last(&self, ordinal: Ordinal) -> Option<Arc<str>> {
+        self.texts.get(&ordinal).map(|(_, text)| text.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_errors_are_kept_and_no_more() {
+        let mut errors = Errors::default();
+        for number in 0..ERRORS_MAX as u32 + 5 {
+            errors.keep(Ordinal(number), format!("error {number}").into());
+        }
+        assert_eq!(errors.last(Ordinal(4)), None);
+        assert_eq!(errors.last(Ordinal(5)).as_deref(), Some("error 5"));
+        for _ in 0..2 * ERRORS_MAX {
+            errors.keep(Ordinal(1), "again".into());
+        }
+        assert_eq!((errors.texts.len(), errors.last(Ordinal(1)).as_deref()), (1, Some("again")));
+        errors.clear(Ordinal(1));
+        assert_eq!(errors.last(Ordinal(1)), None);
+    }
+}

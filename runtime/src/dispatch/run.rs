@@ -1,0 +1,645 @@
+//! The loop of a channel: one task that owns all of the channel's state and hands the slow work, rendering and sending, to others.
+//!
+//! Each turn it takes what there is room for, starts preparations and sends, and settles what has come back. Nothing in a
+//! turn waits. Rooms are bounded: each track has its own, so that a sweep never stands in an urgent price's way.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::breaker::Admission;
+use super::flight::{Conclusion, Decision, Ready, Sent, conclude, decide};
+use super::guard::Guard;
+use super::handle::Clock;
+use super::pace::{Shares, TRACKS};
+use super::prepare::{Prepared, RENDER_MAX, prepare};
+use super::retry::{Budget, Schedule, Tried, Waiting};
+use super::send::{Way, send};
+use super::status::Result as Counted;
+use super::{Setup, Shared};
+use crate::model::{Lane, Ordinal, Sequence, Timestamp, Track};
+use crate::store::{self, ChannelId, Finish, Joined, Outcome, Parked, Store, Taken};
+
+/// Room for entities in flight, for each track: at least the first, so that rendering in batches pays, at most the second, so that what waits
+/// with its rendering in memory stays in the hundreds of megabytes at the very worst.
+const ROOM: (usize, usize) = (64, 1024);
+/// Preparations at a time for each channel; half the plugin threads, because other channels have entities too.
+const PREPARATIONS_MAX: usize = 4;
+/// A request waits so long for more entities while some are being prepared.
+const LINGER: Duration = Duration::from_millis(5);
+/// Entities taken in one turn before the loop looks at what has come back.
+const TAKEN_A_TURN: usize = 256;
+/// How long a change of configuration waits for requests in flight before it breaks them off.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// How long a stop that nobody gave a deadline may take.
+const STOP_MAX: Duration = Duration::from_secs(8);
+
+/// What a channel is told from outside.
+pub(crate) enum Control {
+    Pause(bool, oneshot::Sender<Result<(), store::Error>>),
+    Resweep { lost: bool, done: oneshot::Sender<Result<(), store::Error>> },
+    Confirm(oneshot::Sender<usize>),
+    Redrive(Vec<Ordinal>, oneshot::Sender<usize>),
+    Replace(Box<Setup>, oneshot::Sender<Result<Joined, store::Error>>),
+    Stop(Duration),
+}
+
+/// An entity between being taken and being settled.
+struct Flight {
+    track: usize,
+    attempts: u8,
+    revision: Sequence,
+    released: bool,
+    tried: Option<Tried>,
+}
+
+/// What a task brings back.
+enum Done {
+    Prepared(Vec<Prepared>),
+    Sent(Vec<(Ready, Sent)>),
+}
+
+/// What a running task holds, so that its end can be settled even if it panicked.
+struct Job {
+    track: usize,
+    sends: bool,
+    members: Vec<Ordinal>,
+}
+
+/// How much of the loop's work is open at the moment.
+#[derive(Clone, Copy, PartialEq)]
+enum Gate {
+    Open,
+    /// One entity, to see whether the target is back.
+    Probe,
+    Shut { until: Option<Timestamp> },
+}
+
+pub(crate) struct Run {
+    store: Arc<dyn Store>,
+    shared: Arc<Shared>,
+    setup: Arc<Setup>,
+    id: ChannelId,
+    clock: Clock,
+    watermark: watch::Receiver<Sequence>,
+    target_changes: watch::Receiver<()>,
+    paused: bool,
+    flights: HashMap<Ordinal, Flight>,
+    in_track: [usize; TRACKS],
+    more: [bool; TRACKS],
+    /// There may be entities that the sweep has not passed yet.
+    newer: bool,
+    taken: [VecDeque<Taken>; TRACKS],
+    ready: [VecDeque<Ready>; TRACKS],
+    ready_since: [Option<Instant>; TRACKS],
+    tasks: JoinSet<Done>,
+    jobs: HashMap<Id, Job>,
+    schedule: Schedule,
+    held: HashSet<Ordinal>,
+    budget: Budget,
+    guard: Guard,
+    walking: Shares,
+    preparing: Shares,
+    sending: Shares,
+    /// Entities wait for retries in such a number that first attempts have stopped.
+    overfull: bool,
+    /// The turn ended before its work did.
+    unfinished: bool,
+}
+
+fn slot(track: Track) -> usize {
+    match track {
+        Track::Lane(lane) => lane.index(),
+        Track::Sweep => TRACKS - 1,
+    }
+}
+
+const TRACK: [Track; TRACKS] = [Track::Lane(Lane::Urgent), Track::Lane(Lane::Normal), Track::Lane(Lane::Bulk), Track::Sweep];
+
+impl Run {
+    pub(crate) fn new(store: Arc<dyn Store>, shared: Arc<Shared>, setup: Arc<Setup>, joined: &Joined) -> Run {
+        let clock = Clock::start();
+        let shares = Shares::new(setup.shares);
+        let mut run = Run {
+            watermark: store.watermark(),
+            target_changes: setup.target.changes(),
+            id: joined.id,
+            paused: joined.paused,
+            budget: Budget::new(clock.now()),
+            clock,
+            flights: HashMap::new(),
+            in_track: [0; TRACKS],
+            more: [true; TRACKS],
+            newer: false,
+            taken: Default::default(),
+            ready: Default::default(),
+            ready_since: [None; TRACKS],
+            tasks: JoinSet::new(),
+            jobs: HashMap::new(),
+            schedule: Schedule::default(),
+            held: HashSet::new(),
+            guard: Guard::default(),
+            walking: shares.clone(),
+            preparing: shares.clone(),
+            sending: shares,
+            overfull: false,
+            unfinished: false,
+            store,
+            shared,
+            setup,
+        };
+        run.reschedule(&joined.parked);
+        run
+    }
+
+    pub(crate) async fn run(mut self, mut control: mpsc::Receiver<Control>, shutdown: CancellationToken) {
+        let within = loop {
+            self.turn();
+            let wake = if self.unfinished { Some(Instant::now()) } else { self.wake() };
+            tokio::select! {
+                () = shutdown.cancelled() => break STOP_MAX,
+                control = control.recv() => match control {
+                    Some(Control::Stop(within)) => break within,
+                    Some(control) => self.control(control).await,
+                    // The channel's handle was dropped.
+                    None => break STOP_MAX,
+                },
+                Some(done) = self.tasks.join_next_with_id() => self.settle(done),
+                Ok(()) = self.watermark.changed() => {
+                    self.more[..TRACKS - 1].fill(true);
+                    self.newer = true;
+                }
+                Ok(()) = self.target_changes.changed() => {}
+                () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
+            }
+            while let Some(done) = self.tasks.try_join_next_with_id() {
+                self.settle(done);
+            }
+        };
+        self.drain(within).await;
+    }
+
+    // -- a turn -----------------------------------------------------------------------------------------------------------
+
+    fn turn(&mut self) {
+        self.unfinished = false;
+        match self.gate() {
+            Gate::Open => {
+                self.take_due(TAKEN_A_TURN);
+                self.walk(TAKEN_A_TURN);
+            }
+            Gate::Probe => self.take_one(),
+            Gate::Shut { until } => self.give_back(until),
+        }
+        self.prepare();
+        self.send();
+    }
+
+    fn gate(&self) -> Gate {
+        match self.setup.target.admits() {
+            _ if self.paused => Gate::Shut { until: None },
+            // What is only counted needs no target.
+            _ if !self.setup.options.deliver => Gate::Open,
+            Admission::Flowing => Gate::Open,
+            Admission::Probe => Gate::Probe,
+            Admission::Wait(until) => Gate::Shut { until },
+        }
+    }
+
+    /// When the loop must turn again though nothing has happened.
+    fn wake(&mut self) -> Option<Instant> {
+        let linger = self.ready_since.iter().flatten().min().map(|since| *since + LINGER);
+        let gate = self.gate();
+        let due = match gate {
+            Gate::Shut { until } => until,
+            Gate::Open if self.has_room() => self.schedule.first().map(|(_, waiting)| waiting.due.max(self.clock.now())),
+            Gate::Open | Gate::Probe => None,
+        };
+        // A millisecond more, because a time that was rounded down is not there yet.
+        let due = due.map(|due| self.clock.instant(due) + Duration::from_millis(1));
+        linger.into_iter().chain(due).min()
+    }
+
+    fn room(&self) -> usize {
+        (self.setup.target.options().concurrency.saturating_mul(self.batch())).clamp(ROOM.0, ROOM.1)
+    }
+
+    fn batch(&self) -> usize {
+        if self.setup.target.by_key() { 1 } else { self.setup.batch().clamp(1, ROOM.1) }
+    }
+
+    fn has_room(&self) -> bool {
+        self.flights.len() < TRACKS * self.room()
+    }
+
+    /// Takes parked entities whose time has come; those that failed within the budget for retries.
+    fn take_due(&mut self, most: usize) {
+        let now = self.clock.now();
+        for _ in 0..most {
+            if !self.has_room() {
+                return;
+            }
+            let Some((ordinal, waiting)) = self.schedule.first().filter(|(_, waiting)| waiting.due <= now) else { return };
+            let mut waiting = waiting.clone();
+            if waiting.failed && let Err(wait) = self.budget.take(now) {
+                waiting.due = Timestamp(now.0 + wait.as_millis() as u64);
+                self.schedule.park(ordinal, waiting);
+                continue;
+            }
+            self.retry(ordinal);
+        }
+        self.unfinished = true;
+    }
+
+    fn retry(&mut self, ordinal: Ordinal) -> bool {
+        let Some(waiting) = self.schedule.remove(ordinal) else { return false };
+        let Some(taken) = self.store.retry(self.id, ordinal) else { return false };
+        self.accept(taken, waiting.released, waiting.tried, false);
+        true
+    }
+
+    /// Walks the tracks by their shares, as far as each has room.
+    fn walk(&mut self, most: usize) {
+        let parked_max = self.setup.parked_max;
+        if self.schedule.failed() >= parked_max {
+            if !self.overfull {
+                self.overfull = true;
+                self.setup.target.trip(&format!("{parked_max} entities wait for a retry"));
+            }
+            return;
+        }
+        // Not at once when one has left, else every new failure would trip the target again.
+        self.overfull &= self.schedule.failed() > parked_max / 10 * 9;
+        if self.overfull {
+            return;
+        }
+        let (room, mut taken, mut steps) = (self.room(), 0, 0);
+        loop {
+            let open = std::array::from_fn(|track| self.more[track] && self.in_track[track] < room);
+            let Some(track) = self.walking.pick(open) else { break };
+            if taken >= most || steps >= most {
+                self.unfinished = true;
+                return;
+            }
+            let mut met = Vec::new();
+            self.more[track] = self.store.walk(self.id, TRACK[track], (room - self.in_track[track]).min(16), &mut met);
+            taken += met.len();
+            steps += 1;
+            for met in met {
+                self.accept(met, false, None, false);
+                self.budget.earn();
+            }
+        }
+        // Only when all else is done does the sweep pass what is new: had it met it first, that would have waited at bulk share.
+        if self.newer && self.flights.is_empty() && self.more == [false; TRACKS] {
+            (self.newer, self.more[TRACKS - 1], self.unfinished) = (false, true, true);
+        }
+    }
+
+    /// Takes one entity to probe the target with: what is due, else what is next, else what is due first.
+    fn take_one(&mut self) {
+        let at_rest = self.jobs.values().all(|job| job.sends) && self.taken.iter().all(VecDeque::is_empty);
+        if !at_rest || self.ready.iter().any(|ready| !ready.is_empty()) {
+            return;
+        }
+        let now = self.clock.now();
+        while let Some(due) = self.schedule.first().filter(|(_, waiting)| waiting.due <= now).map(|(ordinal, _)| ordinal) {
+            if self.retry(due) {
+                return;
+            }
+        }
+        for track in 0..TRACKS {
+            let mut met = Vec::new();
+            if self.more[track] && self.schedule.failed() < self.setup.parked_max {
+                self.more[track] = self.store.walk(self.id, TRACK[track], 1, &mut met);
+            }
+            if let Some(met) = met.pop() {
+                return self.accept(met, false, None, false);
+            }
+        }
+        while let Some(first) = self.schedule.first().map(|(ordinal, _)| ordinal) {
+            if self.retry(first) {
+                return;
+            }
+        }
+        self.unfinished = self.more.contains(&true) && self.schedule.failed() < self.setup.parked_max;
+    }
+
+    fn accept(&mut self, taken: Taken, released: bool, tried: Option<Tried>, first: bool) {
+        let (ordinal, track) = (taken.ordinal, slot(taken.track));
+        // A held entity that a walk meets again is taken anew, and what was known of it still holds.
+        self.held.remove(&ordinal);
+        let waited = self.schedule.remove(ordinal).unwrap_or_default();
+        let (released, tried) = (released || waited.released, tried.or(waited.tried));
+        let flight = Flight { track, attempts: taken.attempts, revision: taken.revision, released, tried };
+        let before = self.flights.insert(ordinal, flight);
+        debug_assert!(before.is_none(), "one flight an entity at a time");
+        self.in_track[track] += 1;
+        if first {
+            self.taken[track].push_front(taken);
+        } else {
+            self.taken[track].push_back(taken);
+        }
+    }
+
+    /// The target does not flow: what was taken and not attempted waits until it does.
+    fn give_back(&mut self, until: Option<Timestamp>) {
+        let mut ends = Vec::new();
+        for track in 0..TRACKS {
+            let taken = self.taken[track].drain(..).map(|taken| taken.ordinal);
+            let ready = self.ready[track].drain(..).map(|ready| ready.prepared.taken.ordinal);
+            ends.extend(taken.chain(ready));
+            self.ready_since[track] = None;
+        }
+        let due = until.unwrap_or_else(|| self.clock.now());
+        let ends = ends.into_iter().filter_map(|ordinal| self.park_untried(ordinal, due)).collect();
+        self.finish(ends);
+    }
+
+    /// Parks an entity of which no attempt was made, or of which nothing was learned.
+    fn park_untried(&mut self, ordinal: Ordinal, due: Timestamp) -> Option<Finish> {
+        let flight = self.flights.get_mut(&ordinal)?;
+        let waiting = Waiting { due, failed: false, released: flight.released, tried: flight.tried.take() };
+        let (revision, attempts) = (flight.revision, flight.attempts);
+        self.schedule.park(ordinal, waiting);
+        Some(Finish { ordinal, revision, outcome: Outcome::Parked { attempts } })
+    }
+
+    fn prepare(&mut self) {
+        loop {
+            let running = self.jobs.values().filter(|job| !job.sends).count();
+            let open = |track: usize| !self.taken[track].is_empty() && running < PREPARATIONS_MAX + usize::from(track == 0);
+            let Some(track) = self.preparing.pick(std::array::from_fn(open)) else { return };
+            let count = self.taken[track].len().min(RENDER_MAX);
+            let taken: Vec<Taken> = self.taken[track].drain(..count).collect();
+            let members = taken.iter().map(|taken| taken.ordinal).collect();
+            let preparation = prepare(self.setup.clone(), self.store.clone(), self.store.watermark(), taken);
+            let task = self.tasks.spawn(async move { Done::Prepared(preparation.await) });
+            self.jobs.insert(task.id(), Job { track, sends: false, members });
+        }
+    }
+
+    /// Starts as many requests as the target has slots; all but one of them for work that is not urgent.
+    fn send(&mut self) {
+        let (batch, now) = (self.batch(), Instant::now());
+        let slots = self.setup.target.options().concurrency.max(1);
+        loop {
+            let sending = self.jobs.values().filter(|job| job.sends).count();
+            let others = self.jobs.values().filter(|job| job.sends && job.track != 0).count();
+            let coming = |track: usize| !self.taken[track].is_empty() || self.jobs.values().any(|job| !job.sends && job.track == track);
+            let open = |track: usize| {
+                let full = self.ready[track].len() >= batch || !coming(track);
+                let waited = self.ready_since[track].is_none_or(|since| since + LINGER <= now);
+                let slot = sending < slots && (track == 0 || slots == 1 || others < slots - 1);
+                slot && !self.ready[track].is_empty() && (full || waited)
+            };
+            let Some(track) = self.sending.pick(std::array::from_fn(open)) else { return };
+            let count = self.ready[track].len().min(batch);
+            let batch: Vec<Ready> = self.ready[track].drain(..count).collect();
+            self.ready_since[track] = (!self.ready[track].is_empty()).then_some(now);
+            let members = batch.iter().map(|ready| ready.prepared.taken.ordinal).collect();
+            let way = Way {
+                store: self.store.clone(),
+                channel: self.id,
+                target: self.setup.target.clone(),
+                counters: self.shared.counters.clone(),
+                batched: self.batch() > 1,
+                urgent: track == 0,
+            };
+            let sending = send(way, batch);
+            let task = self.tasks.spawn(async move { Done::Sent(sending.await) });
+            self.jobs.insert(task.id(), Job { track, sends: true, members });
+        }
+    }
+
+    // -- what comes back ------------------------------------------------------------------------------------------------------
+
+    fn settle(&mut self, done: Result<(Id, Done), JoinError>) {
+        match done {
+            Ok((id, Done::Prepared(prepared))) => {
+                self.jobs.remove(&id);
+                let ends = prepared.into_iter().filter_map(|prepared| self.decided(prepared)).collect();
+                self.finish(ends);
+            }
+            Ok((id, Done::Sent(sent))) => {
+                self.jobs.remove(&id);
+                let ends = sent.into_iter().filter_map(|(ready, sent)| self.concluded(&ready, sent)).collect();
+                self.finish(ends);
+            }
+            Err(error) => {
+                let Some(job) = self.jobs.remove(&error.id()) else { return };
+                let (now, panicked) = (self.clock.now(), error.is_panic());
+                if panicked {
+                    tracing::error!(channel = %self.setup.options.name, %error, "a preparation or a delivery panicked; its entities are tried again");
+                }
+                let mut park = |ordinal| if panicked { self.park_lost(ordinal) } else { self.park_untried(ordinal, now) };
+                let ends = job.members.into_iter().filter_map(&mut park).collect();
+                self.finish(ends);
+            }
+        }
+    }
+
+    /// A panic counts as an attempt, so that it is not repeated in a tight loop.
+    fn park_lost(&mut self, ordinal: Ordinal) -> Option<Finish> {
+        let attempts = self.flights.get(&ordinal)?.attempts.saturating_add(1);
+        let wait = self.setup.options.retry.wait(attempts, fastrand::f64());
+        self.park(ordinal, attempts, wait, true, None)
+    }
+
+    fn decided(&mut self, prepared: Prepared) -> Option<Finish> {
+        let ordinal = prepared.taken.ordinal;
+        let flight = self.flights.get_mut(&ordinal)?;
+        let (track, revision, released) = (flight.track, prepared.revision, flight.released);
+        flight.revision = revision;
+        match decide(&self.setup.options, self.setup.target.by_key(), prepared, flight.tried.as_ref()) {
+            Decision::End(outcome) => Some(self.end(ordinal, revision, outcome)),
+            Decision::Later(why) => {
+                let attempts = flight.attempts;
+                self.shared.errors().keep(ordinal, why.into());
+                self.park(ordinal, attempts, self.setup.options.retry.first, false, None)
+            }
+            Decision::Send(ready) if ready.rendering.is_none() && !released && !self.may_withdraw() => {
+                self.held.insert(ordinal);
+                Some(self.end(ordinal, revision, Outcome::Held))
+            }
+            Decision::Send(ready) => {
+                let withdraws = ready.rendering.is_none();
+                if let Some(flight) = self.flights.get_mut(&ordinal) {
+                    // What the guard has let pass once is not counted again when it is retried.
+                    flight.released |= withdraws;
+                }
+                self.ready_since[track].get_or_insert_with(Instant::now);
+                self.ready[track].push_back(*ready);
+                None
+            }
+        }
+    }
+
+    fn may_withdraw(&mut self) -> bool {
+        let holding = self.store.figures().entities;
+        self.guard.admits(&self.setup.options.withdraw_max, holding, self.clock.now())
+    }
+
+    fn concluded(&mut self, ready: &Ready, sent: Sent) -> Option<Finish> {
+        let ordinal = ready.prepared.taken.ordinal;
+        let attempts = self.flights.get(&ordinal)?.attempts;
+        let made = sent.outcome.is_some();
+        let tried = if made { Some(ready.tried.clone()) } else { None };
+        match conclude(&self.setup.options, ready, attempts, sent, fastrand::f64()) {
+            Conclusion::Done(outcome) => Some(self.end(ordinal, ready.prepared.revision, outcome)),
+            Conclusion::Park { attempts, wait, reason, failed } => {
+                if let Some(reason) = reason {
+                    self.shared.errors().keep(ordinal, reason.into());
+                }
+                self.park(ordinal, attempts, wait, failed, tried)
+            }
+            Conclusion::Pause { attempts, reason } => {
+                self.shared.errors().keep(ordinal, reason.clone().into());
+                // If it cannot be remembered it is paused all the same until the next start.
+                let _ = self.set_paused(true, &reason);
+                self.park(ordinal, attempts, Duration::ZERO, false, tried)
+            }
+        }
+    }
+
+    fn end(&self, ordinal: Ordinal, revision: Sequence, outcome: Outcome) -> Finish {
+        self.shared.counters.add(match &outcome {
+            Outcome::Delivered { .. } => Counted::Delivered,
+            Outcome::Withdrawn => Counted::Withdrawn,
+            Outcome::Suppressed => Counted::Suppressed,
+            Outcome::Withheld(_) => Counted::Withheld,
+            Outcome::Counted => Counted::Counted,
+            Outcome::Parked { .. } => Counted::Parked,
+            Outcome::Held => Counted::Held,
+            Outcome::Refused(_) => Counted::Refused,
+        });
+        self.shared.errors().clear(ordinal);
+        Finish { ordinal, revision, outcome }
+    }
+
+    fn park(&mut self, ordinal: Ordinal, attempts: u8, wait: Duration, failed: bool, tried: Option<Tried>) -> Option<Finish> {
+        let flight = self.flights.get_mut(&ordinal)?;
+        let due = Timestamp(self.clock.now().0.saturating_add(wait.as_millis() as u64));
+        let tried = tried.or_else(|| flight.tried.take());
+        let (revision, released) = (flight.revision, flight.released);
+        self.schedule.park(ordinal, Waiting { due, failed, released, tried });
+        self.shared.counters.add(Counted::Parked);
+        Some(Finish { ordinal, revision, outcome: Outcome::Parked { attempts } })
+    }
+
+    /// Settles with the store; what changed meanwhile is next.
+    fn finish(&mut self, ends: Vec<Finish>) {
+        if ends.is_empty() {
+            return;
+        }
+        let mut again = Vec::new();
+        self.store.finish(self.id, &ends, &mut again);
+        for end in &ends {
+            if let Some(flight) = self.flights.remove(&end.ordinal) {
+                self.in_track[flight.track] -= 1;
+            }
+        }
+        for taken in again {
+            self.accept(taken, false, None, true);
+        }
+    }
+
+    // -- control ----------------------------------------------------------------------------------------------------------------
+
+    // An answer that nobody waits for any more is no reason to stop.
+    async fn control(&mut self, control: Control) {
+        match control {
+            Control::Pause(paused, done) => drop(done.send(self.set_paused(paused, "paused by an operator"))),
+            Control::Resweep { lost, done } => drop(done.send(self.resweep(lost).await)),
+            Control::Confirm(done) => drop(done.send(self.confirm())),
+            Control::Redrive(ordinals, done) => drop(done.send(self.redrive(&ordinals))),
+            Control::Replace(setup, done) => drop(done.send(self.replace(*setup).await)),
+            Control::Stop(_) => unreachable!("the loop ends with it"),
+        }
+    }
+
+    fn set_paused(&mut self, paused: bool, reason: &str) -> Result<(), store::Error> {
+        self.paused = paused;
+        *self.shared.paused() = paused.then(|| reason.to_owned());
+        self.store.set_paused(self.id, paused)
+    }
+
+    /// What is on its way to a target that has lost its data would be taken for delivered: so all flights end first.
+    async fn resweep(&mut self, lost: bool) -> Result<(), store::Error> {
+        if lost {
+            self.drain(DRAIN_MAX).await;
+        }
+        self.store.resweep(self.id, lost)?;
+        self.more.fill(true);
+        Ok(())
+    }
+
+    fn confirm(&mut self) -> usize {
+        let now = self.clock.now();
+        let held = std::mem::take(&mut self.held);
+        for ordinal in &held {
+            self.schedule.park(*ordinal, Waiting { due: now, released: true, ..Waiting::default() });
+        }
+        held.len()
+    }
+
+    fn redrive(&mut self, ordinals: &[Ordinal]) -> usize {
+        let parked = self.store.redrive(self.id, ordinals);
+        for parked in &parked {
+            self.schedule.park(parked.ordinal, Waiting { due: self.clock.now(), ..Waiting::default() });
+        }
+        parked.len()
+    }
+
+    async fn replace(&mut self, setup: Setup) -> Result<Joined, store::Error> {
+        self.drain(DRAIN_MAX).await;
+        let joined = self.store.join(&setup.options.name, &setup.subscription)?;
+        let shares = Shares::new(setup.shares);
+        (self.walking, self.preparing, self.sending) = (shares.clone(), shares.clone(), shares);
+        self.target_changes = setup.target.changes();
+        self.setup = Arc::new(setup);
+        self.shared.setup.store(self.setup.clone());
+        self.id = joined.id;
+        self.more.fill(true);
+        self.overfull = false;
+        self.reschedule(&joined.parked);
+        Ok(joined)
+    }
+
+    /// Rebuilds the schedule from what the store remembers, spread so that not all come at once.
+    fn reschedule(&mut self, parked: &[Parked]) {
+        self.schedule.clear();
+        self.held = parked.iter().filter(|parked| parked.held).map(|parked| parked.ordinal).collect();
+        let now = self.clock.now();
+        for parked in parked.iter().filter(|parked| !parked.held) {
+            let failed = parked.attempts > 0;
+            let wait = if failed { self.setup.options.retry.wait(parked.attempts, fastrand::f64()) } else { Duration::ZERO };
+            let due = Timestamp(now.0.saturating_add(wait.as_millis() as u64));
+            self.schedule.park(parked.ordinal, Waiting { due, failed, ..Waiting::default() });
+        }
+    }
+
+    /// Ends all flights: requests within that time are waited for, the others are broken off and count as perhaps applied; what
+    /// was not sent is parked.
+    async fn drain(&mut self, within: Duration) {
+        let deadline = Instant::now() + within;
+        loop {
+            self.give_back(None);
+            // Nothing is lost by giving up a rendering.
+            let Ok(Some(done)) = tokio::time::timeout_at(deadline, self.tasks.join_next_with_id()).await else { break };
+            self.settle(done);
+        }
+        self.tasks.abort_all();
+        while let Some(done) = self.tasks.join_next_with_id().await {
+            self.settle(done);
+            self.give_back(None);
+        }
+        self.give_back(None);
+        debug_assert!(self.flights.is_empty() && self.in_track == [0; TRACKS], "each flight has ended");
+    }
+}
