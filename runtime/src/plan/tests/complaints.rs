@@ -73,11 +73,13 @@ entity = "product"
 #[test]
 fn syntax_errors_come_together_with_the_rest() {
     check(
-        "config_version = 1\n[server]\nlisten = 127.0.0.1:7700\nreload = \"sometimes\"\n[channels.a\nentity = \"x\"\nentity = \"y\"\n",
+        "config_version = 1\n[server]\nlisten = 127.0.0.1:7700\nreload = \"sometimes\"\n[channels.a\nentity = \"x\"\nentity = \"y\"\n[lanes]\nbulk = 99999999999999999999\nurgent = 0\n",
         expect![[r#"
             weir.toml:3:15: this is not TOML: invalid float, expected nothing
             weir.toml:4:10: server.reload: "sometimes" is not known here; it is "watch" or "signal"
             weir.toml:5:12: this is not TOML: unclosed table, expected `]`
+            weir.toml:9:8: this is too large a number
+            weir.toml:10:10: lanes.urgent: 0 is out of bounds; write a whole number from 1 to 1000
         "#]],
     );
 }
