@@ -34,6 +34,8 @@ const PREPARATIONS_MAX: usize = 4;
 const LINGER: Duration = Duration::from_millis(5);
 /// Entities taken in one turn before the loop looks at what has come back.
 const TAKEN_A_TURN: usize = 256;
+/// The number of entities, of which the guard against mass withdrawal takes a share, is asked for again after so many milliseconds.
+const HOLDING_MS: u64 = 1000;
 /// How long a change of configuration waits for requests in flight before it breaks them off.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// How long a stop that nobody gave a deadline may take.
@@ -103,6 +105,8 @@ pub(crate) struct Run {
     held: HashSet<Ordinal>,
     budget: Budget,
     guard: Guard,
+    /// How many entities there are, and when that was asked.
+    holding: Option<(u64, Timestamp)>,
     walking: Shares,
     preparing: Shares,
     sending: Shares,
@@ -144,6 +148,7 @@ impl Run {
             schedule: Schedule::default(),
             held: HashSet::new(),
             guard: Guard::default(),
+            holding: None,
             walking: shares.clone(),
             preparing: shares.clone(),
             sending: shares,
@@ -481,8 +486,13 @@ impl Run {
     }
 
     fn may_withdraw(&mut self) -> bool {
-        let holding = self.store.figures().entities;
-        self.guard.admits(&self.setup.options.withdraw_max, holding, self.clock.now())
+        let now = self.clock.now();
+        // Counting may cost the store a look at the disk, and a share is not so exact.
+        if self.holding.is_none_or(|(_, at)| now.0 - at.0 > HOLDING_MS) {
+            self.holding = Some((self.store.figures().entities, now));
+        }
+        let holding = self.holding.map_or(0, |(holding, _)| holding);
+        self.guard.admits(&self.setup.options.withdraw_max, holding, now)
     }
 
     fn concluded(&mut self, ready: &Ready, sent: Sent) -> Option<Finish> {
