@@ -79,7 +79,9 @@ enum Gate {
     Open,
     /// One entity, to see whether the target is back.
     Probe,
-    Shut { until: Option<Timestamp> },
+    Shut {
+        until: Option<Timestamp>,
+    },
 }
 
 pub(crate) struct Run {
@@ -193,6 +195,7 @@ impl Run {
 
     fn turn(&mut self) {
         self.unfinished = false;
+        self.shared.counters.turn();
         match self.gate() {
             Gate::Open => {
                 self.take_due(TAKEN_A_TURN);
@@ -218,7 +221,9 @@ impl Run {
 
     /// When the loop must turn again though nothing has happened.
     fn wake(&mut self) -> Option<Instant> {
-        let linger = self.ready_since.iter().flatten().min().map(|since| *since + LINGER);
+        // What has lingered long enough and is still here waits for a slot, not for time.
+        let now = Instant::now();
+        let linger = self.ready_since.iter().flatten().map(|since| *since + LINGER).filter(|end| *end > now).min();
         let gate = self.gate();
         let due = match gate {
             Gate::Shut { until } => until,
@@ -251,7 +256,9 @@ impl Run {
             }
             let Some((ordinal, waiting)) = self.schedule.first().filter(|(_, waiting)| waiting.due <= now) else { return };
             let mut waiting = waiting.clone();
-            if waiting.failed && let Err(wait) = self.budget.take(now) {
+            if waiting.failed
+                && let Err(wait) = self.budget.take(now)
+            {
                 waiting.due = Timestamp(now.0 + wait.as_millis() as u64);
                 self.schedule.park(ordinal, waiting);
                 continue;
@@ -453,7 +460,7 @@ impl Run {
     fn park_lost(&mut self, ordinal: Ordinal) -> Option<Finish> {
         let attempts = self.flights.get(&ordinal)?.attempts.saturating_add(1);
         let wait = self.setup.options.retry.wait(attempts, fastrand::f64());
-        self.park(ordinal, attempts, wait, true, None)
+        self.park(ordinal, attempts, wait, true)
     }
 
     fn decided(&mut self, prepared: Prepared) -> Option<Finish> {
@@ -466,7 +473,7 @@ impl Run {
             Decision::Later(why) => {
                 let attempts = flight.attempts;
                 self.shared.errors().keep(ordinal, why.into());
-                self.park(ordinal, attempts, self.setup.options.retry.first, false, None)
+                self.park(ordinal, attempts, self.setup.options.retry.first, false)
             }
             Decision::Send(ready) if ready.rendering.is_none() && !released && !self.may_withdraw() => {
                 self.held.insert(ordinal);
@@ -477,6 +484,8 @@ impl Run {
                 if let Some(flight) = self.flights.get_mut(&ordinal) {
                     // What the guard has let pass once is not counted again when it is retried.
                     flight.released |= withdraws;
+                    // From here on it may be there under that key, however the attempt is lost.
+                    flight.tried = Some(ready.tried.clone());
                 }
                 self.ready_since[track].get_or_insert_with(Instant::now);
                 self.ready[track].push_back(*ready);
@@ -498,21 +507,19 @@ impl Run {
     fn concluded(&mut self, ready: &Ready, sent: Sent) -> Option<Finish> {
         let ordinal = ready.prepared.taken.ordinal;
         let attempts = self.flights.get(&ordinal)?.attempts;
-        let made = sent.outcome.is_some();
-        let tried = if made { Some(ready.tried.clone()) } else { None };
         match conclude(&self.setup.options, ready, attempts, sent, fastrand::f64()) {
             Conclusion::Done(outcome) => Some(self.end(ordinal, ready.prepared.revision, outcome)),
             Conclusion::Park { attempts, wait, reason, failed } => {
                 if let Some(reason) = reason {
                     self.shared.errors().keep(ordinal, reason.into());
                 }
-                self.park(ordinal, attempts, wait, failed, tried)
+                self.park(ordinal, attempts, wait, failed)
             }
             Conclusion::Pause { attempts, reason } => {
                 self.shared.errors().keep(ordinal, reason.clone().into());
                 // If it cannot be remembered it is paused all the same until the next start.
                 let _ = self.set_paused(true, &reason);
-                self.park(ordinal, attempts, Duration::ZERO, false, tried)
+                self.park(ordinal, attempts, Duration::ZERO, false)
             }
         }
     }
@@ -532,11 +539,10 @@ impl Run {
         Finish { ordinal, revision, outcome }
     }
 
-    fn park(&mut self, ordinal: Ordinal, attempts: u8, wait: Duration, failed: bool, tried: Option<Tried>) -> Option<Finish> {
+    fn park(&mut self, ordinal: Ordinal, attempts: u8, wait: Duration, failed: bool) -> Option<Finish> {
         let flight = self.flights.get_mut(&ordinal)?;
         let due = Timestamp(self.clock.now().0.saturating_add(wait.as_millis() as u64));
-        let tried = tried.or_else(|| flight.tried.take());
-        let (revision, released) = (flight.revision, flight.released);
+        let (revision, released, tried) = (flight.revision, flight.released, flight.tried.take());
         self.schedule.park(ordinal, Waiting { due, failed, released, tried });
         self.shared.counters.add(Counted::Parked);
         Some(Finish { ordinal, revision, outcome: Outcome::Parked { attempts } })

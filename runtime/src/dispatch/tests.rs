@@ -15,6 +15,7 @@ use crate::store::{Commit, Effect, FacetChange, State as Standing};
 use crate::target::fixture::{Asked, Fixture, Reply};
 use crate::target::webhook::{Auth, Egress, Format};
 
+mod histories;
 mod life;
 mod trouble;
 

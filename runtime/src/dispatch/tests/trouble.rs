@@ -261,11 +261,12 @@ async fn too_many_parked_entities_stop_first_attempts() {
     // Those that were in flight when the bound was reached, and no more.
     assert!(keys.len() < 250, "{} entities were tried", keys.len());
     open.store(true, Ordering::SeqCst);
-    story.until("all delivered", |story| {
-        let owed = story.channel.status().owed;
-        owed.parked == 0 && owed.lanes == [0; 3] && owed.in_flight == 0
-    })
-    .await;
+    story
+        .until("all delivered", |story| {
+            let owed = story.channel.status().owed;
+            owed.parked == 0 && owed.lanes == [0; 3] && owed.in_flight == 0
+        })
+        .await;
     story.end().await;
 }
 
@@ -281,4 +282,23 @@ async fn a_plugin_that_panics_in_the_host_costs_only_its_turn() {
     story.quiet().await;
     assert_eq!(story.seen(), ["a=1"]);
     story.end().await;
+}
+
+/// A loop that waits for a time that has passed turns as fast as it can: it starved everything else on its core.
+#[tokio::test]
+async fn a_channel_that_waits_does_not_spin() {
+    for batch in [1, 10] {
+        let knobs = Knobs { timeout: Duration::from_secs(60), options: Options { batch, ..options() }, ..Knobs::default() };
+        let story = Story::begin(knobs, |_| Reply::Hang).await;
+        for number in 0..100 {
+            story.set(&format!("e{number}"), "price", "1");
+        }
+        story.until("requests are out", |story| story.seen().len() >= 3).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let before = story.channel.counters().turns();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let turns = story.channel.counters().turns() - before;
+        assert!(turns < 20, "{turns} turns in 200 ms with nothing to do");
+        story.end().await;
+    }
 }
