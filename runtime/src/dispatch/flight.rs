@@ -60,7 +60,8 @@ pub(crate) fn decide(options: &Options, by_key: bool, prepared: Prepared, tried:
     let Some(id) = prepared.id.clone() else { return Decision::End(Outcome::Withheld(super::prepare::DELETED)) };
     let there = prepared.taken.target_key.clone().unwrap_or_else(|| id.key.clone());
     let key = key.unwrap_or_else(|| there.clone());
-    let mut older_keys: Vec<Arc<str>> = tried.map(|tried| [tried.older_keys.as_slice(), &[tried.key.clone()]].concat()).unwrap_or_default();
+    let mut older_keys: Vec<Arc<str>> =
+        tried.map(|tried| [tried.older_keys.as_slice(), std::slice::from_ref(&tried.key)].concat()).unwrap_or_default();
     older_keys.retain(|older| by_key && *older != key);
     older_keys.drain(..older_keys.len().saturating_sub(KEYS_MAX));
     let mut stale_keys = older_keys.clone();
