@@ -1,1 +1,304 @@
-//! To come.
+//! The commands. Each that talks to a running Weir is a client of its HTTP interface and lives in a file of its own here; those that
+//! work in this process ([`Local`]) are handed back to the caller.
+//!
+//! Exit codes: 0 fine, 1 the answer is no, 2 wrong usage, 3 could not reach or open something.
+
+mod channel;
+pub mod check;
+mod client;
+mod quarantine;
+mod refused;
+mod send;
+mod show;
+mod source;
+mod table;
+
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use self::client::Remote;
+
+/// Everything `weir` can be asked.
+#[derive(Debug, Parser)]
+#[command(
+    name = "weir",
+    version,
+    about = "Takes in events from enterprise systems, maps them with Wasm plugins, and lets each channel draw what is true now.",
+    after_help = "Start with `weir demo`. Exit codes: 0 fine, 1 the answer is no, 2 wrong usage, 3 could not reach or open something.",
+    max_term_width = 110
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[command(flatten)]
+    Local(Local),
+    #[command(flatten)]
+    Remote(RemoteCommand),
+}
+
+/// Commands that work in this process.
+#[derive(Debug, Subcommand)]
+pub enum Local {
+    /// Run Weir. SIGTERM or Ctrl-C stops it within 10 s, SIGHUP reads the configuration again
+    Run(RunArgs),
+    /// Say everything that is wrong with a configuration, with file, line and column
+    Check(CheckArgs),
+    /// Run the product catalogue example: three systems, three sites, a search channel
+    Demo(DemoArgs),
+    /// Measure what this machine can do
+    Bench {
+        /// What to measure
+        #[command(subcommand)]
+        command: BenchCommand,
+    },
+    /// Build and try plugins
+    Plugin {
+        /// What to do
+        #[command(subcommand)]
+        command: PluginCommand,
+    },
+}
+
+/// Commands that talk to a running Weir.
+#[derive(Debug, Subcommand)]
+enum RemoteCommand {
+    /// Send files as events of a source
+    Send(send::SendArgs),
+    /// Show an entity: its facets and where it stands on each channel
+    Show(show::ShowArgs),
+    /// List and operate channels
+    Channel {
+        #[command(subcommand)]
+        command: channel::ChannelCommand,
+    },
+    /// Entities that a target will not take as they are
+    Refused {
+        #[command(subcommand)]
+        command: refused::RefusedCommand,
+    },
+    /// Events that a plugin failed on or that name what they may not
+    Quarantine {
+        #[command(subcommand)]
+        command: quarantine::QuarantineCommand,
+    },
+    /// List sources
+    Source {
+        #[command(subcommand)]
+        command: source::SourceCommand,
+    },
+}
+
+/// Arguments of `weir run`.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// The configuration; given several times, keys of later files win
+    #[arg(short, long = "config", value_name = "FILE", default_value = "weir.toml")]
+    pub config: Vec<PathBuf>,
+    /// How logs are written
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "WEIR_LOG_FORMAT")]
+    pub log_format: LogFormat,
+    /// What is logged: error, warn, info, debug, trace, or a filter such as `info,weir::dispatch=debug`
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "WEIR_LOG")]
+    pub log: String,
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Arguments of `weir check`.
+#[derive(Clone, Debug, Args)]
+pub struct CheckArgs {
+    /// The configuration; given several times, keys of later files win
+    #[arg(short, long = "config", value_name = "FILE", default_value = "weir.toml")]
+    pub config: Vec<PathBuf>,
+    /// Do not complain of secrets whose variable or file is missing
+    #[arg(long)]
+    pub without_secrets: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `weir demo`.
+#[derive(Clone, Debug, Args)]
+pub struct DemoArgs {
+    /// Stop after so many seconds with a summary; the exit code is 0 only if every channel converged
+    #[arg(long, value_name = "N")]
+    pub seconds: Option<u64>,
+}
+
+/// What can be measured.
+#[derive(Clone, Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Events a second through mappers into the store, answered after the sync
+    Ingest(BenchIngestArgs),
+    /// The same mapping native and through the plugin host
+    Overhead(BenchOverheadArgs),
+}
+
+/// Arguments of `weir bench ingest`.
+#[derive(Clone, Debug, Args)]
+pub struct BenchIngestArgs {
+    /// One event a request instead of batches of 500
+    #[arg(long)]
+    pub single: bool,
+    /// For how long to send
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub seconds: u64,
+    /// Connections that send at the same time; 64 with --single, else 4
+    #[arg(long, value_name = "N")]
+    pub connections: Option<usize>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `weir bench overhead`.
+#[derive(Clone, Debug, Args)]
+pub struct BenchOverheadArgs {
+    /// For how long to measure each side
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub seconds: u64,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What can be done at a plugin author's desk.
+#[derive(Clone, Debug, Subcommand)]
+pub enum PluginCommand {
+    /// Build a plugin: from its folder to a component
+    Build(PluginBuildArgs),
+    /// Run a component on sample events or entities and print what it gives
+    Run(PluginRunArgs),
+}
+
+/// Arguments of `weir plugin build`.
+#[derive(Clone, Debug, Args)]
+pub struct PluginBuildArgs {
+    /// The folder of the plugin, with its Cargo.toml
+    #[arg(default_value = ".", value_name = "FOLDER")]
+    pub folder: PathBuf,
+    /// Where to put the component; default: dist/NAME.wasm in the folder
+    #[arg(short, long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// Arguments of `weir plugin run`.
+#[derive(Clone, Debug, Args)]
+pub struct PluginRunArgs {
+    /// The component
+    #[arg(value_name = "COMPONENT")]
+    pub component: PathBuf,
+    /// Sample files, one event or entity each
+    #[arg(value_name = "SAMPLE", required = true)]
+    pub samples: Vec<PathBuf>,
+    /// Settings, as a JSON object
+    #[arg(long, value_name = "JSON", default_value = "{}")]
+    pub settings: String,
+    /// Media type of the samples; default: by the file's extension
+    #[arg(long = "type", value_name = "MEDIA_TYPE")]
+    pub content_type: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Why a command that talks to a running Weir did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// Weir was reached and said no.
+    #[error("{0}")]
+    No(String),
+    /// What was asked makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// Weir or a file could not be reached or opened.
+    #[error("{0}")]
+    Unreachable(String),
+}
+
+impl Failure {
+    fn code(&self) -> u8 {
+        match self {
+            Failure::No(_) => 1,
+            Failure::Usage(_) => 2,
+            Failure::Unreachable(_) => 3,
+        }
+    }
+}
+
+/// Whether the answer was yes.
+type Outcome = Result<bool, Failure>;
+
+/// Reads the arguments (the first is the program's name) and does what they say; `local` does what works in this process.
+pub fn run<I, A>(args: I, local: impl FnOnce(Local) -> ExitCode) -> ExitCode
+where
+    I: IntoIterator<Item = A>,
+    A: Into<OsString> + Clone,
+{
+    let command = match Cli::try_parse_from(args) {
+        Ok(cli) => cli.command,
+        Err(error) => {
+            // Help and version go to the standard output and are fine; nobody is left to tell if that is closed.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    match command {
+        Command::Local(command) => local(command),
+        Command::Remote(command) => {
+            let mut out = String::new();
+            let outcome = block_on(remote(command, &mut out));
+            print(&out);
+            match outcome {
+                Ok(true) => ExitCode::SUCCESS,
+                Ok(false) => ExitCode::from(1),
+                Err(failure) => {
+                    eprintln!("weir: {failure}");
+                    ExitCode::from(failure.code())
+                }
+            }
+        }
+    }
+}
+
+/// Does the command and writes what is to be printed to `out`, also when it fails half-way.
+async fn remote(command: RemoteCommand, out: &mut String) -> Outcome {
+    match command {
+        RemoteCommand::Send(args) => send::run(args, out).await,
+        RemoteCommand::Show(args) => show::run(args, out).await,
+        RemoteCommand::Channel { command } => channel::run(command, out).await,
+        RemoteCommand::Refused { command } => refused::run(command, out).await,
+        RemoteCommand::Quarantine { command } => quarantine::run(command, out).await,
+        RemoteCommand::Source { command } => source::run(command, out).await,
+    }
+}
+
+fn block_on(outcome: impl Future<Output = Outcome>) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::Unreachable(format!("cannot start: {error}")))?;
+    runtime.block_on(outcome)
+}
+
+/// A reader that has gone (`weir … | head`) is not an error.
+fn print(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}

@@ -1,13 +1,30 @@
 //! The file as understood: names resolved, rows expanded, every complaint at once. Nothing downstream checks again.
 
-use std::collections::BTreeMap;
+mod basics;
+mod channels;
+mod checks;
+mod difference;
+mod redacted;
+mod sources;
+mod targets;
+#[cfg(test)]
+mod tests;
+mod understand;
+mod uses;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::ingest::verify::Secret;
+pub use crate::config::text::{Cause, Complaint, Place, render};
 use crate::model::EntityType;
 use crate::{dispatch, ingest, plugin, target};
+pub use difference::{Difference, Names, Renamed, difference};
+pub use redacted::redacted;
+pub use understand::{ReadOptions, read};
 
 /// A configuration that holds together.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +35,8 @@ pub struct Plan {
     pub tokens: Vec<Token>,
     /// The directory of the store.
     pub store_path: PathBuf,
+    /// How long a deleted facet keeps its version, so that late updates do not resurrect it; 30 days.
+    pub forget: Duration,
     /// Shares of the lanes, highest first.
     pub shares: [u32; 3],
     /// Types of entities by name.
@@ -32,6 +51,61 @@ pub struct Plan {
     pub channels: BTreeMap<Arc<str>, Channel>,
     /// Every file that was read, to be watched; components are in `plugins`.
     pub files: Vec<PathBuf>,
+    /// Folders in which a new file would be included, to be watched.
+    pub folders: Vec<PathBuf>,
+    /// Where in the files things stand, by path (`plugins.erp`, `sources.erp.plugins[0]`); expanded names too.
+    pub places: BTreeMap<String, Place>,
+    /// Texts that came from the environment or a file, and are not to be shown.
+    pub outside: Outside,
+}
+
+impl Plan {
+    /// The same listeners and store with nothing to do: what a start is a reload from.
+    pub fn emptied(&self) -> Plan {
+        Plan {
+            server: self.server.clone(),
+            tokens: Vec::new(),
+            store_path: self.store_path.clone(),
+            forget: self.forget,
+            shares: self.shares,
+            entities: BTreeMap::new(),
+            plugins: BTreeMap::new(),
+            sources: BTreeMap::new(),
+            targets: BTreeMap::new(),
+            channels: BTreeMap::new(),
+            files: Vec::new(),
+            folders: Vec::new(),
+            places: BTreeMap::new(),
+            outside: Outside::default(),
+        }
+    }
+
+    /// A complaint about what stands at `path` (`plugins.erp`, [`Use::place`]), with its place or, where that is not known, that of
+    /// the table around it.
+    pub fn complaint(&self, path: &str, what: impl Into<String>, help: impl Into<Option<String>>) -> Complaint {
+        let mut around = path;
+        loop {
+            if let Some(place) = self.places.get(around) {
+                return Complaint::at(place, path, what, help);
+            }
+            match around.rfind(['.', '[']) {
+                Some(end) => around = &around[..end],
+                None => break,
+            }
+        }
+        let file = self.files.first().cloned().unwrap_or_default();
+        Complaint { path: path.to_owned(), ..Complaint::of_file(&file, what, help) }
+    }
+}
+
+/// Texts that came from the environment or a file; any of them may be a secret, so none is printed.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Outside(pub BTreeSet<String>);
+
+impl fmt::Debug for Outside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
 }
 
 /// Where Weir listens and how it learns of changes.
@@ -110,21 +184,3 @@ pub struct Channel {
     /// Entity filters, then at most one renderer.
     pub plugins: Vec<Use>,
 }
-
-/// Something that is wrong in a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Complaint {
-    /// Which file.
-    pub file: PathBuf,
-    /// Line, from 1; 0 when it is about the file as a whole.
-    pub line: usize,
-    /// Column, from 1, in characters.
-    pub column: usize,
-    /// What is wrong, where in the file's own words (`channels.storefront.target`).
-    pub what: String,
-    /// What would be right.
-    pub help: Option<String>,
-}
-
-/// Keeps the import used until the reader of files is here.
-pub type SecretValue = Secret;

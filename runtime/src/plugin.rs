@@ -4,10 +4,254 @@
 //! input and `log`, that a call ends within its limits, that a fault costs the one item that caused it, and that a batch is
 //! handled by one chain from its first filter to its last retry.
 
+mod batch;
+mod bench;
+mod bindings;
+mod cache;
+mod chain;
+mod component;
+/// At the author's desk: one run, measured.
+pub mod desk;
+mod engine;
+/// What plugins cost and how often they fault.
+pub mod figures;
+mod instance;
+mod limits;
+/// What plugins say.
+pub mod log;
+#[cfg(test)]
+mod tests;
+/// From a plugin's source to its component.
+pub mod toolchain;
+mod workers;
+
+use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{Change, Event, Failure, Rendering, View};
+
+pub use self::chain::{ChannelChain, SourceChain, Use};
+pub use self::component::Component;
+
+use self::cache::Cache;
+use self::chain::Items;
+use self::component::Loader;
+use self::figures::{Figures, Snapshot};
+use self::workers::Workers;
+
+/// How the host is set up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Threads that run plugins; 8. More than there are cores: a plugin that hangs takes one for its whole limit of time.
+    pub workers: usize,
+    /// Where compiled code is kept; none: every start compiles anew.
+    pub cache: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { workers: 8, cache: None }
+    }
+}
+
+/// The plugin host: an engine, its workers and its cache. One for a process.
+pub struct Host {
+    engine: wasmtime::Engine,
+    cache: Option<Cache>,
+    figures: Figures,
+    workers: Workers,
+}
+
+impl Host {
+    /// Starts the engine, its clock and the workers. A cache that cannot be used is warned of and done without.
+    ///
+    /// # Errors
+    /// When the engine or a thread cannot be had.
+    pub fn start(options: &Options) -> Result<Arc<Host>, Error> {
+        let engine = engine::serving(options.workers.max(1))?;
+        let cache = options.cache.as_ref().and_then(|directory| {
+            let opened = Cache::open(directory, &engine);
+            opened.inspect_err(|error| tracing::warn!(directory = %directory.display(), "compiled plugin code is not kept: {error}")).ok()
+        });
+        Ok(Arc::new(Host { engine, cache, figures: Figures::default(), workers: Workers::start(options.workers)? }))
+    }
+
+    /// Checks a component or a core module that carries its WIT type, and compiles it or takes it from the cache. Blocking, for up to
+    /// seconds: to be called away from the serving threads.
+    ///
+    /// # Errors
+    /// `Unusable`, with a sentence on how to mend it.
+    pub fn load(&self, name: &str, bytes: &[u8], limits: Limits) -> Result<Arc<Component>, Fault> {
+        let loader = Loader { engine: &self.engine, cache: self.cache.as_ref(), figures: &self.figures };
+        loader.load(name, bytes, limits).map(Arc::new)
+    }
+
+    /// Runs a source's chain over events; one verdict an event, in their order. Waits while the chain has too many batches before
+    /// it. Dropping the future abandons what has not begun.
+    pub async fn map(&self, chain: &Arc<SourceChain>, events: Arc<Vec<Event>>, class: Class) -> Vec<EventVerdict> {
+        if chain.0.stages.is_empty() {
+            return vec![EventVerdict::Passed; events.len()];
+        }
+        let verdicts = self.workers.run(&chain.0, Items::Events(events), class).await;
+        verdicts.into_iter().map(|verdict| chain.verdict(verdict)).collect()
+    }
+
+    /// Runs a channel's chain over entities; otherwise like [`Host::map`].
+    pub async fn render(&self, chain: &Arc<ChannelChain>, entities: Arc<Vec<View>>, class: Class) -> Vec<EntityVerdict> {
+        if chain.0.stages.is_empty() {
+            return vec![EntityVerdict::Passed; entities.len()];
+        }
+        let verdicts = self.workers.run(&chain.0, Items::Entities(entities), class).await;
+        verdicts.into_iter().map(|verdict| chain.verdict(verdict)).collect()
+    }
+
+    /// Tries a source's chain on samples before it takes over: the first fault, if there is one. That a plugin declines a sample
+    /// is no fault.
+    pub async fn try_source(&self, chain: &Arc<SourceChain>, samples: Arc<Vec<Event>>) -> Option<Failed> {
+        let verdicts = self.map(chain, samples, Class::Urgent).await;
+        verdicts.into_iter().find_map(|verdict| match verdict {
+            EventVerdict::Failed(failed) if failed.fault => Some(failed),
+            _ => None,
+        })
+    }
+
+    /// Tries a channel's chain on samples; otherwise like [`Host::try_source`].
+    pub async fn try_channel(&self, chain: &Arc<ChannelChain>, samples: Arc<Vec<View>>) -> Option<Failed> {
+        let verdicts = self.render(chain, samples, Class::Urgent).await;
+        verdicts.into_iter().find_map(|verdict| match verdict {
+            EntityVerdict::Failed(failed) if failed.fault => Some(failed),
+            _ => None,
+        })
+    }
+
+    /// What plugins cost and how often they faulted, since the start.
+    pub fn figures(&self) -> Snapshot {
+        self.figures.snapshot(self.workers.waiting())
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host").finish_non_exhaustive()
+    }
+}
+
+/// Why there is no host: the machine lacks something.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{what}: {why}")]
+pub struct Error {
+    what: &'static str,
+    why: String,
+}
+
+impl Error {
+    fn new(what: &'static str, why: impl fmt::Display) -> Error {
+        Error { what, why: format!("{why:#}") }
+    }
+}
+
+/// What is wrong with a plugin.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The file or the chain cannot be used: mend it, the old one serves on. A sentence.
+    #[error("{0}")]
+    Unusable(String),
+    /// The plugin refuses its settings: mend the configuration. A sentence with the plugin's own words.
+    #[error("{0}")]
+    Settings(String),
+    /// A call ended badly: the items of that call have no answer.
+    #[error("{what}")]
+    Breach {
+        /// Which rule it broke.
+        breach: Breach,
+        /// A sentence, with the last error that the plugin logged.
+        what: String,
+    },
+}
+
+impl Fault {
+    /// For machines; stable.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Fault::Unusable(_) => "unusable",
+            Fault::Settings(_) => "settings",
+            Fault::Breach { breach, .. } => breach.code(),
+        }
+    }
+
+    fn failure(&self) -> Failure {
+        Failure::new(self.code(), self.to_string())
+    }
+
+    /// Whether the host has too many instances at the moment, which says nothing of the plugin.
+    fn is_exhaustion(&self) -> bool {
+        matches!(self, Fault::Breach { breach: Breach::Host, .. })
+    }
+}
+
+/// How a call can end badly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Breach {
+    /// Over its limit of time.
+    Time,
+    /// Over its limit of memory.
+    Memory,
+    /// Over its limit of output.
+    Output,
+    /// Recursion without end.
+    Stack,
+    /// Anything else that Wasm stops at: a panic, a division by zero.
+    Trap,
+    /// Another number of answers than items.
+    WrongLength,
+    /// Not the plugin's doing: the host could not run it.
+    Host,
+}
+
+impl Breach {
+    /// For machines; stable.
+    pub fn code(self) -> &'static str {
+        match self {
+            Breach::Time => "time-limit",
+            Breach::Memory => "memory-limit",
+            Breach::Output => "output-limit",
+            Breach::Stack => "stack-limit",
+            Breach::Trap => "trap",
+            Breach::WrongLength => "wrong-length",
+            Breach::Host => "host",
+        }
+    }
+}
+
+/// What a component can be; it may be several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Drops events of a source.
+    EventFilter,
+    /// Turns an event into changes.
+    Mapper,
+    /// Drops entities of a channel.
+    EntityFilter,
+    /// Turns an entity into a payload.
+    Renderer,
+}
+
+impl Role {
+    /// All roles.
+    pub const ALL: [Role; 4] = [Role::EventFilter, Role::Mapper, Role::EntityFilter, Role::Renderer];
+
+    /// Its name, also that of its interface.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::EventFilter => "event-filter",
+            Role::Mapper => "mapper",
+            Role::EntityFilter => "entity-filter",
+            Role::Renderer => "renderer",
+        }
+    }
+}
 
 /// How much a plugin may use; each bound is for one batch of at most 64 items or 1 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,4 +312,12 @@ pub struct Failed {
     pub plugin: String,
     /// What it said, or what the host says of it (`time limit of 1 s exceeded`).
     pub failure: Failure,
+    /// True: the plugin trapped, broke a limit, or answered what cannot be used. False: it declined the item by its own rules.
+    pub fault: bool,
+}
+
+impl Failed {
+    fn of_the_host(why: &str) -> Failed {
+        Failed { plugin: "host".into(), failure: Failure::new(Breach::Host.code(), why), fault: true }
+    }
 }

@@ -1,4 +1,15 @@
-//! One body, many events.
+//! One body, many events: a body that is no CloudEvent is cut as its source is configured.
+//!
+//! Pieces come out in the order of the body and as they were written (records of CSV become JSON objects). A body that cannot
+//! be cut is malformed as a whole, with the place; a piece that is no text is that piece's problem.
+
+mod xml;
+
+use serde_json::value::RawValue;
+
+use super::envelope::excerpt;
+use super::{Rejection, json};
+use crate::model::Failure;
 
 /// How a body that is no CloudEvent is cut.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -6,7 +17,8 @@ pub enum Split {
     /// The body is one event.
     #[default]
     Whole,
-    /// Each element of this name, with all that is in it, is one event.
+    /// Each element of this name, with all that is in it, is one event. A name without a colon is a local name: any prefix
+    /// goes with it.
     Xml(String),
     /// Each item of the array at this JSON pointer.
     Json(String),
@@ -14,4 +26,215 @@ pub enum Split {
     Csv,
     /// Each line that is not empty.
     Lines,
+}
+
+impl Split {
+    /// The media type of the pieces, where it is not the one of the body.
+    pub fn content_type(&self) -> Option<&'static str> {
+        match self {
+            Split::Xml(_) => Some("application/xml"),
+            Split::Json(_) | Split::Csv => Some("application/json"),
+            Split::Whole | Split::Lines => None,
+        }
+    }
+}
+
+/// Where pieces go, or why one is none; its error ends the cutting.
+pub type Sink<'a> = dyn FnMut(Result<String, Failure>) -> Result<(), Rejection> + 'a;
+
+/// Cuts a body and hands over each piece.
+///
+/// # Errors
+/// `Malformed` when the body cannot be cut, and whatever the sink answers.
+pub fn cut(split: &Split, body: &[u8], sink: &mut Sink<'_>) -> Result<(), Rejection> {
+    match split {
+        Split::Whole => sink(json::text(body).map(str::to_owned)),
+        Split::Xml(element) => xml::cut(element, json::text(body)?, sink),
+        Split::Json(pointer) => items_at(pointer, json::text(body)?, sink),
+        Split::Csv => records(body, sink),
+        Split::Lines => lines(body, sink),
+    }
+}
+
+fn lines(body: &[u8], sink: &mut Sink<'_>) -> Result<(), Rejection> {
+    for (number, line) in (1..).zip(body.split(|byte| *byte == b'\n')) {
+        let line = line.trim_ascii();
+        if !line.is_empty() {
+            sink(json::text(line).map(str::to_owned).map_err(|failure| in_line(number, failure)))?;
+        }
+    }
+    Ok(())
+}
+
+fn in_line(number: u64, failure: Failure) -> Failure {
+    Failure { message: format!("in line {number}: {}", failure.message), ..failure }
+}
+
+/// Walks the pointer over the text itself, so that nothing is parsed that is not on its way.
+fn items_at(pointer: &str, text: &str, sink: &mut Sink<'_>) -> Result<(), Rejection> {
+    let document: &RawValue = serde_json::from_str(text).map_err(|error| json::syntax(&error))?;
+    let mut here = document.get();
+    for token in pointer.split('/').skip(1) {
+        let name = token.replace("~1", "/").replace("~0", "~");
+        let absent = || no_events(format!("the document has nothing at `{}`, where its events should be", excerpt(pointer)));
+        here = if json::is_array(here) {
+            let index: usize = name.parse().map_err(|_| absent())?;
+            json::items(here)?.get(index).ok_or_else(absent)?.get()
+        } else if here.trim_start().starts_with('{') {
+            json::members(here)?.iter().find(|(there, _)| *there == name).ok_or_else(absent)?.1.get()
+        } else {
+            return Err(absent().into());
+        };
+    }
+    if !json::is_array(here) {
+        return Err(no_events(format!("what the document has at `{}` is no array", excerpt(pointer))).into());
+    }
+    for item in json::items(here)? {
+        sink(Ok(item.get().to_owned()))?;
+    }
+    Ok(())
+}
+
+fn no_events(sentence: String) -> Failure {
+    Failure::new("no-events", sentence)
+}
+
+/// RFC 4180 with a first line of names; all values are strings.
+fn records(body: &[u8], sink: &mut Sink<'_>) -> Result<(), Rejection> {
+    let invalid = |sentence: String| Failure::new("invalid-csv", sentence);
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(body);
+    let header = reader.byte_headers().map_err(|error| invalid(error.to_string()))?;
+    let names: Vec<String> = header.iter().map(|name| json::text(name).map(quoted)).collect::<Result<_, _>>()?;
+    let mut sorted: Vec<&String> = names.iter().collect();
+    sorted.sort_unstable();
+    if let Some(twice) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(invalid(format!("the first line names {} twice", excerpt(twice[0]))).into());
+    }
+    let mut record = csv::ByteRecord::new();
+    while reader.read_byte_record(&mut record).map_err(|error| invalid(error.to_string()))? {
+        let line = record.position().map_or(0, csv::Position::line);
+        sink(object(&names, &record).map_err(|failure| in_line(line, failure)))?;
+    }
+    Ok(())
+}
+
+/// One record as a JSON object, in the order of the columns.
+fn object(names: &[String], record: &csv::ByteRecord) -> Result<String, Failure> {
+    if record.len() != names.len() {
+        let sentence = format!("the record has {} fields and the first line {}", record.len(), names.len());
+        return Err(Failure::new("invalid-csv", sentence));
+    }
+    let mut object = String::from("{");
+    for (name, value) in names.iter().zip(record) {
+        if object.len() > 1 {
+            object.push(',');
+        }
+        object.push_str(name);
+        object.push(':');
+        // Not `json::text`: a value may begin with the character that is a byte order mark elsewhere.
+        let value = std::str::from_utf8(value).map_err(|_| Failure::new("invalid-utf-8", "a value is not valid UTF-8; send UTF-8"))?;
+        object.push_str(&quoted(value));
+    }
+    object.push('}');
+    Ok(object)
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    /// The pieces of a body, one a line, problems in brackets.
+    fn check(split: Split, body: &[u8], expected: Expect) {
+        let mut seen = String::new();
+        let result = cut(&split, body, &mut |piece| {
+            seen.push_str(&piece.unwrap_or_else(|failure| format!("[{failure}]")));
+            seen.push('\n');
+            Ok(())
+        });
+        if let Err(rejection) = result {
+            seen.push_str(&format!("{}: {rejection}\n", rejection.status()));
+        }
+        expected.assert_eq(&seen);
+    }
+
+    #[test]
+    fn each_line_that_is_not_empty_is_an_event() {
+        check(
+            Split::Lines,
+            b"one\r\n\n  two \nth\xffree\nfour",
+            expect![[r#"
+            one
+            two
+            [invalid-utf-8: in line 4: byte 2 (counted from 0) is not valid UTF-8; send the text as UTF-8]
+            four
+        "#]],
+        );
+    }
+
+    #[test]
+    fn items_of_an_array_keep_their_spelling() {
+        check(
+            Split::Json("/value/a~1b/1".into()),
+            br#"{"value": {"a/b": [0, [{"price": 1.10}, 12345678901234567890123, "x"]]}}"#,
+            expect![[r#"
+            {"price": 1.10}
+            12345678901234567890123
+            "x"
+        "#]],
+        );
+        check(Split::Json(String::new()), b"[]", expect![""]);
+    }
+
+    #[test]
+    fn a_pointer_that_leads_nowhere_is_told() {
+        check(
+            Split::Json("/items".into()),
+            br#"{"item": []}"#,
+            expect![[r#"
+                400 Bad Request: the document has nothing at `/items`, where its events should be
+            "#]],
+        );
+        check(
+            Split::Json("/items".into()),
+            br#"{"items": {}}"#,
+            expect![[r#"
+                400 Bad Request: what the document has at `/items` is no array
+            "#]],
+        );
+        check(
+            Split::Json("/items".into()),
+            br#"{"items": [1, 2"#,
+            expect![[r#"
+                400 Bad Request: EOF while parsing a list at line 1 column 15
+            "#]],
+        );
+    }
+
+    #[test]
+    fn records_of_csv_become_objects() {
+        check(
+            Split::Csv,
+            "\u{feff}sku,name\n4711,\"Lamp, \"\"small\"\"\"\n4712\n4713,\"two\nlines\"\n".as_bytes(),
+            expect![[r#"
+                {"sku":"4711","name":"Lamp, \"small\""}
+                [invalid-csv: in line 3: the record has 1 fields and the first line 2]
+                {"sku":"4713","name":"two\nlines"}
+            "#]],
+        );
+        check(Split::Csv, b"sku,name\n", expect![""]);
+        check(
+            Split::Csv,
+            b"sku,sku\n1,2\n",
+            expect![[r#"
+                400 Bad Request: the first line names "sku" twice
+            "#]],
+        );
+    }
 }

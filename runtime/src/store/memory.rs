@@ -10,7 +10,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     ChannelId, Commit, Committed, Effect, Error, FacetChange, Figures, Finish, Holds, Joined, Limits, NoRoom, Outcome, Owed, Parked,
-    Quarantined, QuarantinedEvent, Receipt, Refused, Standing, State, Store, Subscription, Taken, Verdict,
+    Quarantined, QuarantinedEvent, Receipt, Refused, SEQUENCE_BLOCK, Standing, State, Store, Subscription, Taken, Verdict,
 };
 use crate::model::{Entity, EntityId, FACETS_MAX, Facet, Failure, Lane, Ordinal, Sequence, Timestamp, Track, facet_matches};
 
@@ -58,7 +58,9 @@ impl Memory {
 
     /// What a kill does: positions, pairs and parked sets fall back to what was saved, flights are gone.
     pub fn crash(&self) {
-        self.queue().crash();
+        let mut queue = self.queue();
+        queue.crash();
+        self.publish(&mut queue);
     }
 
     /// Sets the time that commits are stamped with from now on; it stands still otherwise.
@@ -70,7 +72,10 @@ impl Memory {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn publish(&self, queue: &Queue) {
+    fn publish(&self, queue: &mut Queue) {
+        if queue.sequence > queue.ceiling {
+            queue.ceiling = queue.sequence + SEQUENCE_BLOCK;
+        }
         self.watermark.send_replace(Sequence(queue.sequence));
     }
 }
@@ -81,6 +86,8 @@ struct Queue {
     now: Timestamp,
     limits: Limits,
     sequence: u64,
+    /// Sequences up to it are reserved: a start begins here.
+    ceiling: u64,
     ordinal: u32,
     ordinals: BTreeMap<EntityId, u32>,
     ids: BTreeMap<u32, EntityId>,
@@ -500,6 +507,7 @@ impl Queue {
     // -- disk -----------------------------------------------------------------------------------------------------------
 
     fn crash(&mut self) {
+        self.sequence = self.ceiling;
         let ids: Vec<ChannelId> = self.channels.keys().copied().collect();
         for id in ids {
             let channel = self.channels.get_mut(&id).expect("it was just listed");
@@ -572,7 +580,7 @@ impl Store for Memory {
         let (answer, receipt) = oneshot::channel();
         // A caller that has gone away does not undo its commit.
         let _ = answer.send(Ok(Committed { verdicts, sequence: Sequence(queue.sequence) }));
-        self.publish(&queue);
+        self.publish(&mut queue);
         Ok(receipt)
     }
 
@@ -619,7 +627,7 @@ impl Store for Memory {
     fn join(&self, name: &str, subscription: &Subscription) -> Result<Joined, Error> {
         let mut queue = self.queue();
         let joined = queue.join(name, subscription);
-        self.publish(&queue);
+        self.publish(&mut queue);
         Ok(joined)
     }
 
@@ -665,7 +673,7 @@ impl Store for Memory {
         let mut queue = self.queue();
         if let Some(subscription) = queue.channels.get(&channel).map(|channel| channel.subscription.clone()) {
             queue.reshape(channel, subscription, lost);
-            self.publish(&queue);
+            self.publish(&mut queue);
         }
         Ok(())
     }

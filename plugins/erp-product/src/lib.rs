@@ -1,0 +1,159 @@
+//! SAP IDocs in, product facets out: condition records (`COND_A`) become `price.<list>`, materials (`MATMAS`) become `base`.
+//!
+//! [`changes`] is the whole mapping, a pure function of one event's text and the settings; what Wasm needs is in
+//! `glue.rs`. Segments decide what an IDoc is, not its message type: customers rename types, and segments stay. Amounts
+//! stay decimal text from end to end. What is only one customer's price, a discount, or a quantity scale is not a
+//! price list's price and is left out.
+
+mod idoc;
+mod material;
+mod price;
+
+#[cfg(target_arch = "wasm32")]
+mod glue;
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What the configuration may say; anything else is refused.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// The one kind of IDoc to map; the other maps to nothing. Without it, both.
+    pub kind: Option<Kind>,
+    /// Sales organisation, distribution channel and price list type, `1000/10/01` → the price list's name,
+    /// `de-retail`. A record without a price list type is looked up as `1000/10`.
+    pub price_lists: BTreeMap<String, String>,
+    /// What becomes of a record whose price list has no name here.
+    pub unknown: Unknown,
+    /// The currency where a record leaves it empty.
+    pub currency: Option<String>,
+    /// The condition types that are prices; others are discounts, surcharges or taxes and map to nothing.
+    pub condition_types: Vec<String>,
+}
+
+/// The kinds of IDoc this plugin can read, by the message types SAP gives them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum Kind {
+    /// Condition records: prices.
+    #[serde(rename = "COND_A")]
+    Conditions,
+    /// Materials: master data.
+    #[serde(rename = "MATMAS")]
+    Materials,
+}
+
+/// What to do about a price list that the settings do not name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unknown {
+    /// The event fails and is kept, so that nothing is lost while a price list is being introduced.
+    #[default]
+    Fail,
+    /// The record maps to nothing.
+    Skip,
+}
+
+/// One facet of one product has a new value or, with none, is gone.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The product: its material number, without leading zeros when it is a number.
+    pub key: String,
+    /// `base` or `price.<list>`.
+    pub facet: String,
+    /// JSON.
+    pub value: Option<String>,
+    /// The IDoc's serialisation number, or the moment it was made, as digits.
+    pub version: Option<u64>,
+}
+
+/// Why an event cannot be mapped, in words for whoever can repair it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Stable, for machines.
+    pub code: &'static str,
+    /// What is wrong and in which IDoc.
+    pub message: String,
+}
+
+/// The entity type of every change.
+pub const ENTITY_TYPE: &str = "product";
+
+/// Maps one event: a single `IDOC` element as `split = "xml:IDOC"` cuts it out, or a whole document with several.
+///
+/// All of it maps or none of it does: the changes of one event are committed together.
+pub fn changes(document: &str, settings: &Settings) -> Result<Vec<Change>, Failure> {
+    let mut idocs = idoc::Idocs::of(document);
+    let mut changes = Vec::new();
+    let mut any = false;
+    while let Some(idoc) = idocs.next()? {
+        any = true;
+        if settings.kind != Some(Kind::Materials) {
+            price::changes(&idoc, settings, &mut changes)?;
+        }
+        if settings.kind != Some(Kind::Conditions) {
+            material::changes(&idoc, &mut changes)?;
+        }
+    }
+    match any {
+        true => Ok(changes),
+        false => Err(Failure::new("no-idoc", "the event holds no IDOC element: is this source fed by an XML IDoc port?".into())),
+    }
+}
+
+impl Settings {
+    /// Reads the settings and checks what can be checked before the first event.
+    pub fn parse(json: &str) -> Result<Self, String> {
+        let settings: Settings = serde_json::from_str(json).map_err(|error| format!("settings of erp-product: {error}"))?;
+        for (condition, name) in &settings.price_lists {
+            let parts = condition.split('/').filter(|part| !part.is_empty()).count();
+            if !(2..=3).contains(&parts) || parts != condition.split('/').count() {
+                return Err(format!(
+                    "settings of erp-product: price_lists has the key `{condition}`, which should be a sales organisation, \
+                     a distribution channel and, if there is one, a price list type: `1000/10/01`"
+                ));
+            }
+            if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
+                return Err(format!(
+                    "settings of erp-product: price_lists names `{condition}` `{name}`, but a name becomes part of a facet \
+                     (`price.de-retail`) and is made of letters, digits, `-` and `_`"
+                ));
+            }
+        }
+        if settings.kind == Some(Kind::Conditions) && settings.unknown == Unknown::Fail && settings.price_lists.is_empty() {
+            return Err("settings of erp-product: kind is COND_A and price_lists is empty, so that every record would fail; \
+                        name the price lists, for example { \"1000/10/01\": \"de-retail\" }"
+                .into());
+        }
+        Ok(settings)
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            kind: None,
+            price_lists: BTreeMap::new(),
+            unknown: Unknown::Fail,
+            currency: None,
+            // A shop's gross or net price and a store's retail price, under the names SAP delivers.
+            condition_types: vec!["PR00".into(), "VKP0".into()],
+        }
+    }
+}
+
+impl Change {
+    fn new(key: &str, facet: String, value: Option<&impl Serialize>, version: Option<u64>) -> Result<Self, Failure> {
+        let value = value
+            .map(serde_json::to_string)
+            .transpose()
+            .map_err(|error| Failure::new("not-json", format!("{facet} of {key} cannot be written as JSON: {error}")))?;
+        Ok(Change { key: key.to_owned(), facet, value, version })
+    }
+}
+
+impl Failure {
+    fn new(code: &'static str, message: String) -> Self {
+        Failure { code, message }
+    }
+}

@@ -1,0 +1,207 @@
+//! Condition records → `price.<list>`: `E1KOMG` says for whom, `E1KONH` when, `E1KONP` how much.
+//!
+//! A facet holds the price that is in force when the IDoc is made, or the next one; what follows is in `later`. There is
+//! no clock here, so the IDoc's own date tells what is over. A price list whose records are all deleted or over has its
+//! facet deleted.
+
+use crate::idoc::{Element, Idoc};
+use crate::{Change, Failure, Settings, Unknown};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// The facet's value.
+#[derive(Serialize)]
+struct Price {
+    #[serde(flatten)]
+    now: Period,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    later: Vec<Period>,
+}
+
+/// A price and the days on which it holds, both included.
+#[derive(Serialize)]
+struct Period {
+    amount: String,
+    currency: String,
+    per: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unit: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<String>,
+}
+
+/// Adds one change for each product and price list that the IDoc speaks of.
+pub(crate) fn changes(idoc: &Idoc, settings: &Settings, changes: &mut Vec<Change>) -> Result<(), Failure> {
+    let mut prices: BTreeMap<(&str, &str), Vec<Period>> = BTreeMap::new();
+    for key in idoc.segments("E1KOMG") {
+        let condition = key.needed("KSCHL", idoc)?;
+        // A record with a customer in its key is an agreement with that customer, not a list's price.
+        if !settings.condition_types.iter().any(|wanted| wanted == condition) || key.field("KUNNR").is_some() {
+            continue;
+        }
+        let product = key.material_number(idoc)?;
+        let Some(list) = price_list(key, idoc, settings)? else { continue };
+        let periods = prices.entry((product, list)).or_default();
+        for validity in key.segments("E1KONH") {
+            if let Some(period) = period(validity, condition, product, idoc, settings)? {
+                periods.push(period);
+            }
+        }
+    }
+    for ((product, list), mut periods) in prices {
+        periods.sort_by(|one, other| one.from.cmp(&other.from));
+        let mut periods = periods.into_iter();
+        let version = idoc.version()?;
+        let price = periods.next().map(|now| Price { now, later: periods.collect() });
+        changes.push(Change::new(product, format!("price.{list}"), price.as_ref(), version)?);
+    }
+    Ok(())
+}
+
+/// The name of the price list that a record belongs to; none if it is to be skipped.
+fn price_list<'a>(key: &Element, idoc: &Idoc, settings: &'a Settings) -> Result<Option<&'a str>, Failure> {
+    let organisation = key.needed("VKORG", idoc)?;
+    let channel = key.needed("VTWEG", idoc)?;
+    let condition = match key.field("PLTYP") {
+        Some(list) => format!("{organisation}/{channel}/{list}"),
+        None => format!("{organisation}/{channel}"),
+    };
+    match (settings.price_lists.get(&condition), settings.unknown) {
+        (Some(name), _) => Ok(Some(name)),
+        (None, Unknown::Skip) => Ok(None),
+        (None, Unknown::Fail) => Err(Failure::new(
+            "unknown-price-list",
+            format!(
+                "{} has a price for {condition} (VKORG/VTWEG/PLTYP), which the setting `price_lists` does not name; \
+                 name it, or set `unknown` to \"skip\"",
+                idoc.label()
+            ),
+        )),
+    }
+}
+
+/// One validity period; none if it is deleted or was over when the IDoc was made.
+fn period(validity: &Element, condition: &str, product: &str, idoc: &Idoc, settings: &Settings) -> Result<Option<Period>, Failure> {
+    let from = day(validity, "DATAB", idoc)?;
+    let until = day(validity, "DATBI", idoc)?;
+    // Supplementary conditions follow in further items, under types of their own.
+    let Some(item) = validity.segments("E1KONP").find(|item| item.field("KSCHL").is_none_or(|kind| kind == condition)) else {
+        return Err(Failure::new(
+            "missing-field",
+            format!("the {condition} record of material {product} in {} has no E1KONP", idoc.label()),
+        ));
+    };
+    let over = matches!((until, idoc.day()), (Some(until), Some(today)) if until < today);
+    if over || item.flag("LOEVM_KO") {
+        return Ok(None);
+    }
+    let amount = item.needed("KBETR", idoc)?;
+    let amount = decimal(amount).ok_or_else(|| {
+        Failure::new(
+            "not-an-amount",
+            format!("KBETR of material {product} in {} is `{amount}`, which is not a decimal number such as 9.90", idoc.label()),
+        )
+    })?;
+    let currency = match item.field("KONWA").or(settings.currency.as_deref()) {
+        Some("%") => {
+            return Err(Failure::new(
+                "not-an-amount",
+                format!(
+                    "{condition} of material {product} in {} is a percentage, not a price; take {condition} out of `condition_types`",
+                    idoc.label()
+                ),
+            ));
+        }
+        Some(currency) => currency.to_owned(),
+        None => {
+            return Err(Failure::new(
+                "missing-field",
+                format!("KONWA of material {product} in {} is empty, and the setting `currency` gives no default", idoc.label()),
+            ));
+        }
+    };
+    let per = match item.field("KPEIN") {
+        None => 1,
+        Some(per) => match per.parse() {
+            Ok(per) if per > 0 => per,
+            _ => {
+                return Err(Failure::new(
+                    "not-an-amount",
+                    format!("KPEIN of material {product} in {} is `{per}`, which is not a whole number of units from 1 on", idoc.label()),
+                ));
+            }
+        },
+    };
+    let unit = item.field("KMEIN").map(str::to_owned);
+    Ok(Some(Period { amount, currency, per, unit, from: from.map(iso), until: until.map(iso) }))
+}
+
+/// A date field as SAP writes it, `20261123`; all zeros stand for none.
+fn day<'a>(segment: &'a Element, field: &str, idoc: &Idoc) -> Result<Option<&'a str>, Failure> {
+    match segment.field(field) {
+        None | Some("00000000") => Ok(None),
+        Some(day) if day.len() == 8 && day.bytes().all(|byte| byte.is_ascii_digit()) => Ok(Some(day)),
+        Some(day) => {
+            Err(Failure::new("not-a-date", format!("{field} in {} is `{day}`, which is not a date such as 20261123", idoc.label())))
+        }
+    }
+}
+
+fn iso(day: &str) -> String {
+    format!("{}-{}-{}", &day[..4], &day[4..6], &day[6..])
+}
+
+/// SAP's decimal text as JSON's: the sign, which SAP writes behind, goes in front, and zeros that only pad go away.
+/// Decimal places stay as they are.
+fn decimal(text: &str) -> Option<String> {
+    let (sign, digits) = match text.strip_suffix('-').or_else(|| text.strip_prefix('-')) {
+        Some(digits) => ("-", digits.trim()),
+        None => ("", text),
+    };
+    let (whole, places) = match digits.split_once('.') {
+        Some((whole, places)) => (whole, Some(places)),
+        None => (digits, None),
+    };
+    let all_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    if !all_digits(whole) || !places.is_none_or(all_digits) {
+        return None;
+    }
+    let whole = match whole.trim_start_matches('0') {
+        "" => "0",
+        whole => whole,
+    };
+    Some(match places {
+        Some(places) => format!("{sign}{whole}.{places}"),
+        None => format!("{sign}{whole}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::decimal;
+
+    #[test]
+    fn an_amount_keeps_its_places_and_loses_its_padding() {
+        for (written, meant) in [
+            ("9.90", "9.90"),
+            ("9.9000", "9.9000"),
+            ("0000012.50", "12.50"),
+            ("0.00", "0.00"),
+            ("000", "0"),
+            ("15.00-", "-15.00"),
+            ("-15.00", "-15.00"),
+            ("99999999999999999999.99", "99999999999999999999.99"),
+        ] {
+            assert_eq!(decimal(written).as_deref(), Some(meant), "{written}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_decimal_number_is_not_guessed_at() {
+        for written in ["", "-", "9,90", "1.234,50", "9.", ".90", "9.90 EUR", "1e3", "--1", "٣"] {
+            assert_eq!(decimal(written), None, "{written}");
+        }
+    }
+}

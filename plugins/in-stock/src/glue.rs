@@ -1,0 +1,41 @@
+//! Between the component's exports and [`passes`](crate::passes): types in, types out, settings read once.
+
+use crate::{passes, Facet, Settings};
+use bindings::exports::weir::plugin::{entity_filter, settings};
+use bindings::weir::plugin::{log, types};
+use std::sync::OnceLock;
+
+#[allow(missing_docs, unreachable_pub, unused_qualifications)]
+mod bindings {
+    wit_bindgen::generate!({ path: "../../wit", world: "entity-filter-plugin" });
+}
+
+static SETTINGS: OnceLock<Settings> = OnceLock::new();
+
+struct Plugin;
+
+bindings::export!(Plugin with_types_in bindings);
+
+impl settings::Guest for Plugin {
+    fn configure(json: String) -> Result<(), String> {
+        // A panic ends the instance without a word to the host; its text must leave before it does.
+        std::panic::set_hook(Box::new(|panic| log::write(log::Level::Error, &panic.to_string())));
+        SETTINGS.set(Settings::parse(&json)?).map_err(|_| "an instance is configured only once".into())
+    }
+}
+
+impl entity_filter::Guest for Plugin {
+    fn accept(entities: Vec<types::Entity>) -> Vec<Result<bool, types::Failure>> {
+        entities.iter().map(accept).collect()
+    }
+}
+
+fn accept(entity: &types::Entity) -> Result<bool, types::Failure> {
+    let settings = SETTINGS.get().ok_or_else(|| failure("not-configured", "the plugin was called before it was configured"))?;
+    let facets: Vec<Facet<'_>> = entity.facets.iter().map(|facet| Facet { name: &facet.name, value: &facet.value }).collect();
+    passes(&facets, settings).map_err(|error| failure(error.code, &error.message))
+}
+
+fn failure(code: &str, message: &str) -> types::Failure {
+    types::Failure { code: code.into(), message: message.into() }
+}

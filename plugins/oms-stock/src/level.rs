@@ -1,0 +1,98 @@
+//! An inventory level as the shop system sends it.
+
+use crate::{Event, Failure};
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer};
+use std::borrow::Cow;
+
+/// How much of one item is available at one location.
+#[derive(Debug)]
+pub(crate) struct Level<'a> {
+    event: Event<'a>,
+    body: Body<'a>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Body<'a> {
+    inventory_item_id: Option<Id>,
+    location_id: Option<Id>,
+    #[serde(borrow)]
+    sku: Option<Cow<'a, str>>,
+    /// Absent and null differ: null says that the item is not stocked, absence that this is not a level.
+    #[serde(default, deserialize_with = "present")]
+    available: Option<Option<i64>>,
+    #[serde(borrow)]
+    updated_at: Option<Cow<'a, str>>,
+}
+
+/// A number that is a name. Some systems between shop and Weir write it as text, as it outgrows what JavaScript can count.
+#[derive(Debug)]
+struct Id(String);
+
+impl<'a> Level<'a> {
+    pub(crate) fn read(event: Event<'a>) -> Result<Self, Failure> {
+        let body = serde_json::from_str(event.data)
+            .map_err(|error| Failure::new("broken-json", format!("the event is not the JSON of an inventory level: {error}")))?;
+        Ok(Level { event, body })
+    }
+
+    pub(crate) fn item(&self) -> Result<&str, Failure> {
+        match &self.body.inventory_item_id {
+            Some(Id(item)) => Ok(item),
+            None => {
+                Err(Failure::new("missing-field", "the event has no `inventory_item_id`: is this webhook one of inventory levels?".into()))
+            }
+        }
+    }
+
+    pub(crate) fn location(&self, item: &str) -> Result<&str, Failure> {
+        match &self.body.location_id {
+            Some(Id(location)) => Ok(location),
+            None => Err(Failure::new("missing-field", format!("the level of inventory item {item} has no `location_id`"))),
+        }
+    }
+
+    pub(crate) fn sku(&self) -> Option<&str> {
+        self.body.sku.as_deref().filter(|sku| !sku.is_empty())
+    }
+
+    /// None where the item is not stocked, or no longer: a disconnection says so by its topic and has no number at all.
+    pub(crate) fn available(&self, item: &str) -> Result<Option<i64>, Failure> {
+        match (self.body.available, self.event.topic) {
+            (Some(available), _) => Ok(available),
+            (None, Some("inventory_levels/disconnect")) => Ok(None),
+            (None, _) => Err(Failure::new("missing-field", format!("the level of inventory item {item} has no `available`"))),
+        }
+    }
+
+    pub(crate) fn version(&self, item: &str) -> Result<Option<u64>, Failure> {
+        let Some(text) = self.body.updated_at.as_deref().or(self.event.time) else { return Ok(None) };
+        let time: Option<Timestamp> = text.parse().ok();
+        let version = time.and_then(|time| u64::try_from(time.as_millisecond()).ok());
+        version.map(Some).ok_or_else(|| {
+            Failure::new(
+                "not-a-time",
+                format!("the level of inventory item {item} is of `{text}`, which is not a time with an offset such as 2026-11-23T08:14:41+01:00"),
+            )
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "a whole number, or text")]
+        enum Written {
+            Number(u64),
+            Text(String),
+        }
+        Ok(Id(match Written::deserialize(deserializer)? {
+            Written::Number(number) => number.to_string(),
+            Written::Text(text) => text,
+        }))
+    }
+}
+
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<i64>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}

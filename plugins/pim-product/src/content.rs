@@ -1,0 +1,86 @@
+//! A product's values, sorted into one content for each locale.
+
+use crate::product::{parse, Product};
+use crate::{Failure, Settings};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+/// The fields that hold properties of the product itself and are not an attribute's to fill.
+pub(crate) const OWN_FIELDS: [&str; 3] = ["enabled", "family", "categories"];
+
+/// The facet's value.
+#[derive(Serialize)]
+struct Content<'a> {
+    enabled: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    family: Option<&'a str>,
+    categories: &'a [Cow<'a, str>],
+    #[serde(flatten)]
+    fields: BTreeMap<&'a str, &'a RawValue>,
+}
+
+/// One value of an attribute: for a locale and a channel of the PIM, or for all of either.
+#[derive(Deserialize)]
+struct Value<'a> {
+    #[serde(borrow)]
+    locale: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    scope: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+}
+
+/// The content in each of the configured locales, in their order; none where no attribute has a value.
+pub(crate) fn contents(product: &Product<'_>, key: &str, settings: &Settings) -> Result<Vec<Option<String>>, Failure> {
+    let Some(values) = product.values else {
+        return Err(Failure::new(
+            "missing-field",
+            format!("product {key} comes without `values`; the PIM must send whole products, not only that or what they changed"),
+        ));
+    };
+    // Codes are letters, digits and underscores, never escaped, so that they can be borrowed.
+    let values: BTreeMap<&str, &RawValue> = match values.get() {
+        "[]" => BTreeMap::new(),
+        values => parse(values)?,
+    };
+    let mut fields: Vec<BTreeMap<&str, &RawValue>> = vec![BTreeMap::new(); settings.locales.len()];
+    for (attribute, field) in &settings.attributes {
+        let Some(list) = values.get(attribute.as_str()) else { continue };
+        let list: Vec<Value<'_>> = serde_json::from_str(list.get()).map_err(|error| {
+            Failure::new(
+                "broken-json",
+                format!("the attribute `{attribute}` of product {key} is not a list of values with locale, scope and data: {error}"),
+            )
+        })?;
+        for (locale, fields) in settings.locales.iter().zip(&mut fields) {
+            if let Some(data) = best(&list, locale, settings.scope.as_deref()) {
+                fields.entry(field).or_insert(data);
+            }
+        }
+    }
+    fields
+        .into_iter()
+        .map(|fields| match fields.is_empty() {
+            true => Ok(None),
+            false => written(product, key, fields).map(Some),
+        })
+        .collect()
+}
+
+/// The value that fits: one for this locale before one for all, one for this channel before one for all.
+fn best<'a>(values: &[Value<'a>], locale: &str, scope: Option<&str>) -> Option<&'a RawValue> {
+    let fits = |value: &&Value<'_>| {
+        value.locale.as_deref().is_none_or(|of| of == locale) && value.scope.as_deref().is_none_or(|of| Some(of) == scope)
+    };
+    let exactness = |value: &&Value<'_>| (value.locale.is_some(), value.scope.is_some());
+    values.iter().filter(|value| value.data.is_some()).filter(fits).max_by_key(exactness)?.data
+}
+
+fn written(product: &Product<'_>, key: &str, fields: BTreeMap<&str, &RawValue>) -> Result<String, Failure> {
+    let content =
+        Content { enabled: product.enabled.unwrap_or(true), family: product.family.as_deref(), categories: &product.categories, fields };
+    serde_json::to_string(&content)
+        .map_err(|error| Failure::new("not-json", format!("the content of product {key} cannot be written as JSON: {error}")))
+}

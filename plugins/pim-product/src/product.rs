@@ -1,0 +1,106 @@
+//! A product as the PIM sends it, found in whichever wrapping it came.
+
+use crate::{Event, Failure};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+
+/// An event about a product.
+#[derive(Debug)]
+pub(crate) struct Incoming<'a> {
+    pub(crate) product: Product<'a>,
+    /// The product is gone.
+    pub(crate) removed: bool,
+    time: Option<Cow<'a, str>>,
+}
+
+/// The product; a removal gives nothing but its names.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Product<'a> {
+    #[serde(borrow)]
+    identifier: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    uuid: Option<Cow<'a, str>>,
+    pub(crate) enabled: Option<bool>,
+    #[serde(borrow)]
+    pub(crate) family: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub(crate) categories: Vec<Cow<'a, str>>,
+    /// Attribute → list of values. A PIM written in PHP says `[]` where it means `{}`.
+    #[serde(borrow)]
+    pub(crate) values: Option<&'a RawValue>,
+    #[serde(borrow)]
+    updated: Option<Cow<'a, str>>,
+}
+
+/// What may be wrapped around a product.
+#[derive(Deserialize)]
+struct Wrapping<'a> {
+    #[serde(borrow)]
+    action: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    event_datetime: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    #[serde(borrow)]
+    product: Option<&'a RawValue>,
+    #[serde(borrow)]
+    resource: Option<&'a RawValue>,
+}
+
+impl<'a> Incoming<'a> {
+    /// Unwraps the product; none if the event is about something else.
+    pub(crate) fn read(event: Event<'a>) -> Result<Option<Self>, Failure> {
+        let outer: Wrapping<'a> = parse(event.data)?;
+        let event_type = outer.action.as_deref().unwrap_or(event.event_type);
+        if is_about_something_else(event_type) {
+            return Ok(None);
+        }
+        let removed = event_type.ends_with("product.removed") || event_type.ends_with(".deleted");
+        let inner = match outer.data {
+            Some(data) => parse(data.get())?,
+            None => Wrapping { action: None, event_datetime: None, data: None, product: outer.product, resource: outer.resource },
+        };
+        let product = inner.product.or(inner.resource).or(outer.data).map_or(event.data, RawValue::get);
+        let time = event.time.map(Cow::Borrowed).or(outer.event_datetime);
+        Ok(Some(Incoming { product: parse(product)?, removed, time }))
+    }
+
+    pub(crate) fn key(&self) -> Result<&str, Failure> {
+        let names = [&self.product.identifier, &self.product.uuid];
+        names.into_iter().flatten().map(|name| &**name).find(|name| !name.is_empty()).ok_or_else(|| {
+            let message = "the product has neither `identifier` nor `uuid`, so that nobody can tell which it is";
+            Failure::new("missing-field", message.into())
+        })
+    }
+
+    /// The product's own time, so that a late event cannot undo a newer one; the event's where there is no product.
+    pub(crate) fn version(&self) -> Result<Option<u64>, Failure> {
+        let (field, text) = match (&self.product.updated, &self.time) {
+            (Some(updated), _) => ("`updated`", updated),
+            (None, Some(time)) => ("the event's time", time),
+            (None, None) => return Ok(None),
+        };
+        let time: Option<Timestamp> = text.parse().ok();
+        let version = time.and_then(|time| u64::try_from(time.as_millisecond()).ok());
+        version.map(Some).ok_or_else(|| {
+            let message = format!("{field} is `{text}`, which is not a time with an offset such as 2026-11-23T08:14:41+00:00");
+            Failure::new("not-a-time", message)
+        })
+    }
+}
+
+/// Whether a type such as `com.akeneo.pim.v1.category.updated` names another thing than a product. A type of another form
+/// says nothing about that.
+fn is_about_something_else(event_type: &str) -> bool {
+    let mut words = event_type.rsplit('.');
+    match (words.next(), words.next()) {
+        (Some("created" | "updated" | "removed" | "deleted"), Some(thing)) => thing != "product",
+        _ => false,
+    }
+}
+
+pub(crate) fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, Failure> {
+    serde_json::from_str(json).map_err(|error| Failure::new("broken-json", format!("the event is not the JSON of a product: {error}")))
+}

@@ -1,0 +1,108 @@
+//! The facets a document is made of, read as the mappers write them; the shapes are listed in `plugins/README.md`.
+
+use crate::{Entity, Failure};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a document shows of an entity, over all its facets.
+#[derive(Default)]
+pub(crate) struct Facets<'a> {
+    pub(crate) names: BTreeMap<&'a str, Cow<'a, str>>,
+    pub(crate) descriptions: BTreeMap<&'a str, Cow<'a, str>>,
+    pub(crate) categories: BTreeSet<Cow<'a, str>>,
+    pub(crate) family: Option<Cow<'a, str>>,
+    pub(crate) prices: BTreeMap<&'a str, Price<'a>>,
+    pub(crate) available: i64,
+}
+
+/// What is shown of a price.
+#[derive(Serialize)]
+pub(crate) struct Price<'a> {
+    amount: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    currency: Option<Cow<'a, str>>,
+}
+
+/// What is shown of `content.<locale>`. A missing `enabled` is a yes: only a PIM that switches products off says no.
+#[derive(Deserialize)]
+struct ContentFacet<'a> {
+    #[serde(default = "yes")]
+    enabled: bool,
+    #[serde(borrow)]
+    name: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    description: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    family: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    categories: Vec<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct PriceFacet<'a> {
+    /// Decimal text; a number as written is taken as well.
+    #[serde(borrow)]
+    amount: &'a RawValue,
+    #[serde(borrow)]
+    currency: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct StockFacet {
+    available: i64,
+}
+
+impl<'a> Facets<'a> {
+    pub(crate) fn of(entity: Entity<'a>) -> Result<Self, Failure> {
+        let mut facets = Facets::default();
+        for facet in entity.facets {
+            let wrong = |error: &dyn std::fmt::Display| Failure {
+                code: "wrong-facet",
+                message: format!("the facet {} of {} cannot be searched: {error}", facet.name, entity.key),
+            };
+            match facet.name.split_once('.') {
+                Some(("content", locale)) => facets.add_content(locale, serde_json::from_str(facet.value).map_err(|error| wrong(&error))?),
+                Some(("price", list)) => {
+                    let price: PriceFacet<'a> = serde_json::from_str(facet.value).map_err(|error| wrong(&error))?;
+                    let amount = decimal(price.amount)
+                        .ok_or_else(|| wrong(&format!("the amount is {}, which is not a decimal number", price.amount)))?;
+                    facets.prices.insert(list, Price { amount, currency: price.currency });
+                }
+                Some(("stock", _)) => {
+                    let stock: StockFacet = serde_json::from_str(facet.value).map_err(|error| wrong(&error))?;
+                    facets.available = facets.available.saturating_add(stock.available);
+                }
+                _ => {}
+            }
+        }
+        Ok(facets)
+    }
+
+    fn add_content(&mut self, locale: &'a str, content: ContentFacet<'a>) {
+        if !content.enabled {
+            return;
+        }
+        if let Some(name) = content.name {
+            self.names.insert(locale, name);
+        }
+        if let Some(description) = content.description {
+            self.descriptions.insert(locale, description);
+        }
+        self.categories.extend(content.categories);
+        self.family = content.family.or(self.family.take());
+    }
+}
+
+/// The decimal text of an amount, whether it is written as text or as a number.
+fn decimal(written: &RawValue) -> Option<&str> {
+    let amount = written.get().trim_matches('"');
+    let digits = amount.strip_prefix('-').unwrap_or(amount);
+    let all_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    digits.splitn(2, '.').all(all_digits).then_some(amount)
+}
+
+fn yes() -> bool {
+    true
+}

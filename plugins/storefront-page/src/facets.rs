@@ -1,0 +1,105 @@
+//! The facets a page is made of, read as the mappers write them; the shapes are listed in `plugins/README.md`.
+
+use crate::{Entity, Failure};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+
+/// What a page shows of `content.<locale>`. A missing `enabled` is a yes: only a PIM that switches products off says no.
+#[derive(Deserialize)]
+pub(crate) struct Content<'a> {
+    #[serde(default = "yes")]
+    pub(crate) enabled: bool,
+    #[serde(borrow)]
+    pub(crate) name: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(crate) description: Option<&'a RawValue>,
+}
+
+/// A price as a page shows it. It is for one piece unless it says for how many of which unit.
+#[derive(Serialize)]
+pub(crate) struct Price<'a> {
+    amount: &'a str,
+    currency: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    per: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unit: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct PriceFacet<'a> {
+    /// Decimal text; a number as written is taken as well.
+    #[serde(borrow)]
+    amount: &'a RawValue,
+    #[serde(borrow)]
+    currency: Option<Cow<'a, str>>,
+    per: Option<u32>,
+    #[serde(borrow)]
+    unit: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct Stock {
+    available: i64,
+}
+
+impl<'a> Content<'a> {
+    pub(crate) fn of(entity: Entity<'a>, locale: &str) -> Result<Option<Self>, Failure> {
+        facet(entity, &format!("content.{locale}"))
+    }
+}
+
+impl<'a> Price<'a> {
+    /// The price in a list; none where the list has none for the product.
+    pub(crate) fn of(entity: Entity<'a>, list: &str, expected: Option<&'a str>) -> Result<Option<Self>, Failure> {
+        let name = format!("price.{list}");
+        let Some(price) = facet::<PriceFacet<'a>>(entity, &name)? else { return Ok(None) };
+        let Some(amount) = decimal(price.amount) else {
+            return Err(wrong(entity, &name, &format!("the amount is {}, which is not a decimal number", price.amount)));
+        };
+        if let (Some(currency), Some(expected)) = (price.currency.as_deref(), expected) {
+            if currency != expected {
+                return Err(Failure::new(
+                    "wrong-currency",
+                    format!("{name} of {} is in {currency}, and this shop sells in {expected}: is it the right price list?", entity.key),
+                ));
+            }
+        }
+        let currency = price.currency.or(expected.map(Cow::Borrowed));
+        let per = price.per.filter(|per| *per != 1);
+        let unit = price.unit.filter(|_| per.is_some());
+        Ok(Some(Price { amount, currency, per, unit }))
+    }
+}
+
+/// What all locations have together; nothing where no location has a facet.
+pub(crate) fn available(entity: Entity<'_>) -> Result<i64, Failure> {
+    let mut total = 0_i64;
+    for facet in entity.facets.iter().filter(|facet| facet.name.starts_with("stock.")) {
+        let stock: Stock = serde_json::from_str(facet.value).map_err(|error| wrong(entity, facet.name, &error))?;
+        total = total.saturating_add(stock.available);
+    }
+    Ok(total)
+}
+
+fn facet<'a, T: Deserialize<'a>>(entity: Entity<'a>, name: &str) -> Result<Option<T>, Failure> {
+    let Some(facet) = entity.facets.iter().find(|facet| facet.name == name) else { return Ok(None) };
+    serde_json::from_str(facet.value).map(Some).map_err(|error| wrong(entity, name, &error))
+}
+
+/// The decimal text of an amount, whether it is written as text or as a number.
+fn decimal(written: &RawValue) -> Option<&str> {
+    let amount = written.get().trim_matches('"');
+    let digits = amount.strip_prefix('-').unwrap_or(amount);
+    let all_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    digits.splitn(2, '.').all(all_digits).then_some(amount)
+}
+
+fn wrong(entity: Entity<'_>, facet: &str, error: &dyn std::fmt::Display) -> Failure {
+    Failure::new("wrong-facet", format!("the facet {facet} of {} cannot be shown: {error}", entity.key))
+}
+
+fn yes() -> bool {
+    true
+}

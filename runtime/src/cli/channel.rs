@@ -1,0 +1,91 @@
+//! `weir channel`: how the channels are, and what an operator does to them.
+
+use axum::http::Method;
+use clap::{Args, Subcommand};
+
+use super::Outcome;
+use super::client::{Client, Remote, path, pretty};
+use super::table::{or_dash, plain, table};
+use crate::server::views::{ChannelView, List};
+
+/// What can be done with channels.
+#[derive(Debug, Subcommand)]
+pub(super) enum ChannelCommand {
+    /// Channels with their state, what they owe, and how old the oldest of it is
+    List {
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Deliver nothing until resumed; it holds over a restart
+    Pause(Named),
+    /// Deliver again
+    Resume(Named),
+    /// Send everything again, deletions included: for a target that lost what it had
+    Resync(Named),
+    /// Render everything again and send what differs
+    Rerender(Named),
+    /// Release withdrawals that the guard holds back
+    Confirm(Named),
+    /// Forget a channel that has left the configuration, and all that it delivered
+    Forget(Named),
+}
+
+/// One channel.
+#[derive(Debug, Args)]
+pub(super) struct Named {
+    /// The channel, for example storefront.de
+    channel: String,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+pub(super) async fn run(command: ChannelCommand, out: &mut String) -> Outcome {
+    match command {
+        ChannelCommand::List { remote } => list(&remote, out).await,
+        ChannelCommand::Pause(named) => operate(named, "pause", "paused", out).await,
+        ChannelCommand::Resume(named) => operate(named, "resume", "resumed", out).await,
+        ChannelCommand::Resync(named) => operate(named, "resync", "sends everything again", out).await,
+        ChannelCommand::Rerender(named) => operate(named, "rerender", "renders everything and sends what differs", out).await,
+        ChannelCommand::Confirm(named) => operate(named, "confirm", "releases what was held", out).await,
+        ChannelCommand::Forget(named) => forget(named, out).await,
+    }
+}
+
+async fn list(remote: &Remote, out: &mut String) -> Outcome {
+    let channels: List<ChannelView> = Client::new(remote)?.list("/v1/channels", &[], usize::MAX).await?;
+    if remote.json {
+        out.push_str(&pretty(&channels));
+        return Ok(true);
+    }
+    let row = |channel: &ChannelView| {
+        let (owed, freshness) = (channel.owed, channel.freshness_seconds);
+        let note = channel.reason.clone().or_else(|| channel.last_error.as_ref().map(|error| error.detail.clone()));
+        vec![
+            channel.name.clone(),
+            channel.state.clone(),
+            format!("{}/{}/{}", owed.urgent, owed.normal, owed.bulk),
+            owed.sweep.to_string(),
+            channel.parked.to_string(),
+            channel.refused.to_string(),
+            channel.held.to_string(),
+            format!("{freshness:.1} s"),
+            or_dash(channel.freshness_objective_seconds.map(|objective| format!("{objective} s"))),
+            note.unwrap_or_default(),
+        ]
+    };
+    let header = ["CHANNEL", "STATE", "OWED (urgent/normal/bulk)", "SWEEP", "PARKED", "REFUSED", "HELD", "FRESHNESS", "OBJECTIVE", "NOTE"];
+    out.push_str(&table(&header, &channels.items.iter().map(row).collect::<Vec<_>>()));
+    Ok(true)
+}
+
+async fn operate(named: Named, operation: &str, done: &str, out: &mut String) -> Outcome {
+    let answer = Client::new(&named.remote)?.json(Method::POST, &path(&["v1", "channels", &named.channel, operation])).await?;
+    out.push_str(&if named.remote.json { pretty(&answer) } else { format!("{}: {done}\n", plain(&named.channel)) });
+    Ok(true)
+}
+
+async fn forget(named: Named, out: &mut String) -> Outcome {
+    let answer = Client::new(&named.remote)?.json(Method::DELETE, &path(&["v1", "channels", &named.channel])).await?;
+    out.push_str(&if named.remote.json { pretty(&answer) } else { format!("{}: forgotten\n", plain(&named.channel)) });
+    Ok(true)
+}

@@ -1,0 +1,217 @@
+//! The client of the HTTP interface that all commands share: one connection, clear errors, problems told in their own words.
+
+use std::time::Duration;
+
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
+use bytes::Bytes;
+use clap::Args;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::client::legacy::Client as Pool;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::Failure;
+use super::table::plain;
+use crate::server::views::List;
+
+/// For a whole request and its answer; longer than the server lets a body take.
+const TIME_MAX: Duration = Duration::from_secs(60);
+/// The longest answer, in bytes: a page of a thousand quarantined events with their data.
+const ANSWER_BYTES_MAX: usize = 1 << 30;
+/// The most items asked for in one request.
+const PAGE: usize = 1000;
+/// What stays as it is in a path segment or a query value.
+const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// Which Weir to talk to.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Remote {
+    /// Where Weir listens
+    #[arg(long, env = "WEIR_URL", default_value = "http://127.0.0.1:7700", value_name = "URL")]
+    pub(super) url: String,
+    /// A token with the needed role; better given in the environment, where other users cannot read it
+    #[arg(long, env = "WEIR_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub(super) token: Option<String>,
+    /// Print JSON, as Weir answered it
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// A connection to a running Weir.
+pub(super) struct Client {
+    base: String,
+    token: Option<HeaderValue>,
+    pool: Transport,
+}
+
+enum Transport {
+    Plain(Pool<HttpConnector, Full<Bytes>>),
+    Tls(Pool<hyper_rustls::HttpsConnector<HttpConnector>, Full<Bytes>>),
+}
+
+/// A complete answer.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Client {
+    pub(super) fn new(remote: &Remote) -> Result<Client, Failure> {
+        let bad = |why: String| Failure::Usage(format!("the URL `{}` cannot be used: {why}", remote.url));
+        let url = url::Url::parse(&remote.url).map_err(|error| bad(error.to_string()))?;
+        let builder = Pool::builder(TokioExecutor::new());
+        let pool = match url.scheme() {
+            "http" => Transport::Plain(builder.build_http()),
+            "https" => {
+                let roots = hyper_rustls::HttpsConnectorBuilder::new().with_native_roots();
+                let roots = roots.map_err(|error| Failure::Unreachable(format!("the system's certificates cannot be read: {error}")))?;
+                Transport::Tls(builder.build(roots.https_only().enable_http1().build()))
+            }
+            other => return Err(bad(format!("it must start with http:// or https://, not {other}:"))),
+        };
+        let token = remote.token.as_deref().filter(|token| !token.is_empty());
+        Ok(Client { base: remote.url.trim_end_matches('/').to_owned(), token: token.map(bearer).transpose()?, pool })
+    }
+
+    /// The answer as JSON; a problem is a `No`.
+    pub(super) async fn json(&self, method: Method, path: &str) -> Result<Value, Failure> {
+        let answer = self.ask(method, path).await?;
+        answer.read()
+    }
+
+    /// The answer as bytes; a problem is a `No`.
+    pub(super) async fn ask(&self, method: Method, path: &str) -> Result<Answer, Failure> {
+        let headers = self.token.iter().map(|token| (AUTHORIZATION, token.clone())).collect();
+        let answer = self.send(method, path, headers, Bytes::new()).await?;
+        if answer.status.is_success() { Ok(answer) } else { Err(Failure::No(answer.problem())) }
+    }
+
+    /// Items of a list, page after page, at most `limit`, and the `next` of the last page.
+    pub(super) async fn list<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        filters: &[(&str, Option<&str>)],
+        limit: usize,
+    ) -> Result<List<T>, Failure> {
+        let mut all = List { items: Vec::new(), next: None };
+        while all.items.len() < limit {
+            let page = (limit - all.items.len()).min(PAGE).to_string();
+            let mut query = vec![("limit", Some(page.as_str())), ("after", all.next.as_deref())];
+            query.extend(filters);
+            let page: List<T> = self.ask(Method::GET, &with_query(path, &query)).await?.read()?;
+            all.items.extend(page.items);
+            all.next = page.next;
+            if all.next.is_none() {
+                break;
+            }
+        }
+        Ok(all)
+    }
+
+    /// Sends a request with these headers and no others, and waits for the complete answer, whatever its status.
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: Vec<(HeaderName, HeaderValue)>,
+        body: Bytes,
+    ) -> Result<Answer, Failure> {
+        let url = format!("{}{path}", self.base);
+        let mut request = Request::builder().method(method).uri(&url);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let request = request.body(Full::new(body)).map_err(|error| Failure::Usage(format!("the URL `{url}` cannot be used: {error}")))?;
+        let asking = async {
+            let response = match &self.pool {
+                Transport::Plain(pool) => pool.request(request).await,
+                Transport::Tls(pool) => pool.request(request).await,
+            };
+            let response = response.map_err(|error| self.unreachable(&root_cause(&error), error.is_connect()))?;
+            let (parts, body) = response.into_parts();
+            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+            let body = body.map_err(|error| self.unreachable(&format!("its answer was cut off: {error}"), false))?;
+            Ok(Answer { status: parts.status, headers: parts.headers, body: body.to_bytes() })
+        };
+        let late = || Err(self.unreachable(&format!("no answer within {} s", TIME_MAX.as_secs()), false));
+        timeout(TIME_MAX, asking).await.unwrap_or_else(|_| late())
+    }
+
+    fn unreachable(&self, why: &str, connecting: bool) -> Failure {
+        let hint = if connecting { "; is Weir running? Set WEIR_URL or --url if it listens elsewhere" } else { "" };
+        Failure::Unreachable(format!("could not reach {}: {why}{hint}", self.base))
+    }
+}
+
+impl Answer {
+    /// The body, understood.
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        serde_json::from_slice(&self.body)
+            .map_err(|error| Failure::Unreachable(format!("what answered is not Weir, or another version of it: {error}")))
+    }
+
+    /// What the server says is wrong, in a sentence.
+    pub(super) fn problem(&self) -> String {
+        let Ok(problem) = serde_json::from_slice::<Value>(&self.body) else {
+            return format!("the server answered {}", self.status);
+        };
+        let text = |name: &str| problem.get(name).and_then(Value::as_str);
+        let mut said = plain(text("detail").or_else(|| text("title")).unwrap_or(self.status.as_str()));
+        if let Some(seconds) = self.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()) {
+            said.push_str(&format!("; try again in {} s", plain(seconds)));
+        }
+        if self.status == StatusCode::UNAUTHORIZED && text("type").is_some_and(|name| name.contains("token")) {
+            said.push_str(" (WEIR_TOKEN)");
+        }
+        format!("{said} ({})", self.status.as_u16())
+    }
+
+    /// Whether the body is a problem.
+    pub(super) fn is_problem(&self) -> bool {
+        self.headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/problem+json"))
+    }
+}
+
+/// `Authorization: Bearer …`
+pub(super) fn bearer(secret: &str) -> Result<HeaderValue, Failure> {
+    let value = HeaderValue::from_str(&format!("Bearer {secret}"));
+    let mut value = value.map_err(|_| Failure::Usage("a token has characters that cannot be sent in a header".into()))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// A path of segments, each percent-encoded.
+pub(super) fn path(segments: &[&str]) -> String {
+    segments.iter().fold(String::new(), |path, segment| path + "/" + &utf8_percent_encode(segment, KEPT).to_string())
+}
+
+/// A path with those parameters that are there.
+pub(super) fn with_query(path: &str, parameters: &[(&str, Option<&str>)]) -> String {
+    let mut result = path.to_owned();
+    for (name, value) in parameters.iter().filter_map(|(name, value)| Some((name, (*value)?))) {
+        result.push(if result.contains('?') { '&' } else { '?' });
+        result.push_str(&format!("{name}={}", utf8_percent_encode(value, KEPT)));
+    }
+    result
+}
+
+/// What is printed with `--json`.
+pub(super) fn pretty(value: &impl Serialize) -> String {
+    serde_json::to_string_pretty(value).map_or_else(|error| format!("not JSON: {error}\n"), |text| text + "\n")
+}
+
+/// The innermost reason: "connection refused", not "client error".
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,99 @@
+//! `weir quarantine`: events that a plugin failed on, or that name what they may not.
+
+use axum::http::Method;
+use clap::{Args, Subcommand};
+
+use super::Outcome;
+use super::client::{Client, Remote, path, pretty, with_query};
+use super::table::table;
+use crate::server::views::{List, QuarantineView};
+
+/// What can be done with quarantined events.
+#[derive(Debug, Subcommand)]
+pub(super) enum QuarantineCommand {
+    /// Quarantined events of a source, oldest first; --json has their data
+    List {
+        /// The source
+        source: String,
+        /// Only those kept aside for this reason
+        #[arg(long)]
+        code: Option<String>,
+        /// Only those that this plugin failed on
+        #[arg(long)]
+        plugin: Option<String>,
+        /// At most so many
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Give events to the source's plugins again; they lose against facets changed since
+    Redrive(Which),
+    /// Drop events for good
+    Drop(Which),
+}
+
+/// Which events.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["sequence", "code", "plugin", "all"]))]
+pub(super) struct Which {
+    /// The source
+    source: String,
+    /// The one with this sequence
+    #[arg(long)]
+    sequence: Option<u64>,
+    /// Those kept aside for this reason
+    #[arg(long)]
+    code: Option<String>,
+    /// Those that this plugin failed on
+    #[arg(long)]
+    plugin: Option<String>,
+    /// All of them
+    #[arg(long, conflicts_with_all = ["sequence", "code", "plugin"])]
+    all: bool,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+pub(super) async fn run(command: QuarantineCommand, out: &mut String) -> Outcome {
+    match command {
+        QuarantineCommand::List { source, code, plugin, limit, remote } => {
+            let filters = [("code", code.as_deref()), ("plugin", plugin.as_deref())];
+            let path = path(&["v1", "sources", &source, "quarantine"]);
+            let events: List<QuarantineView> = Client::new(&remote)?.list(&path, &filters, limit).await?;
+            if remote.json {
+                out.push_str(&pretty(&events));
+                return Ok(true);
+            }
+            let row = |kept: &QuarantineView| {
+                let plugin = kept.plugin.clone().unwrap_or_default();
+                let event = [kept.event.event_type.as_str(), kept.event.id.as_str()].join(" ").trim().to_owned();
+                vec![kept.sequence.to_string(), kept.time.to_string(), event, plugin, kept.code.clone(), kept.detail.clone()]
+            };
+            let rows: Vec<_> = events.items.iter().map(row).collect();
+            out.push_str(&table(&["SEQUENCE", "TIME", "EVENT", "PLUGIN", "CODE", "DETAIL"], &rows));
+            if events.next.is_some() {
+                out.push_str("there are more; --limit shows them\n");
+            }
+            Ok(true)
+        }
+        QuarantineCommand::Redrive(which) => settle(which, Method::POST, "/redrive", "given to the plugins again", out).await,
+        QuarantineCommand::Drop(which) => settle(which, Method::DELETE, "", "dropped", out).await,
+    }
+}
+
+async fn settle(which: Which, method: Method, route: &str, done: &str, out: &mut String) -> Outcome {
+    let sequence = which.sequence.map(|sequence| sequence.to_string());
+    let filters = [
+        ("sequence", sequence.as_deref()),
+        ("code", which.code.as_deref()),
+        ("plugin", which.plugin.as_deref()),
+        ("all", which.all.then_some("true")),
+    ];
+    let path = with_query(&(path(&["v1", "sources", &which.source, "quarantine"]) + route), &filters);
+    let answer = Client::new(&which.remote)?.json(method, &path).await?;
+    let count = answer.get("redriven").or_else(|| answer.get("dropped")).and_then(serde_json::Value::as_u64).unwrap_or(0);
+    out.push_str(&if which.remote.json { pretty(&answer) } else { format!("{count} {done}\n") });
+    // That nothing matched is an answer too, and it is no.
+    Ok(count > 0 || which.all)
+}

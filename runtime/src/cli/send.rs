@@ -1,0 +1,272 @@
+//! `weir send`: files as events of a source, signed if need be.
+
+use std::io::Read;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::http::{HeaderName, HeaderValue, Method};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use clap::Args;
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+use super::client::{Client, Remote, bearer, path, pretty, with_query};
+use super::table::plain;
+use super::{Failure, Outcome};
+use crate::server::views::Accepted;
+
+/// Lines of NDJSON in a request, and their bytes: well under what any source takes.
+const LINES_MAX: usize = 1000;
+const BYTES_MAX: usize = 1 << 20;
+
+/// Arguments of `weir send`.
+#[derive(Debug, Args)]
+pub(super) struct SendArgs {
+    /// The source, as it is called in the configuration
+    source: String,
+    /// Files; `-` is the standard input. Lines of .ndjson are sent in requests of at most 1000
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Media type; default: by the extension (.json .ndjson .jsonl .xml .csv .edi .txt). JSON with `specversion` is a CloudEvent
+    #[arg(long = "type", value_name = "MEDIA_TYPE")]
+    content_type: Option<String>,
+    /// The lane for changes that name none: urgent, normal or bulk
+    #[arg(long)]
+    lane: Option<String>,
+    /// Sign by Standard Webhooks with the secret in a variable or a file
+    #[arg(long, value_name = "env:NAME|file:PATH")]
+    secret: Option<String>,
+    /// Send the token in a variable or a file as `Authorization: Bearer`
+    #[arg(long, value_name = "env:NAME|file:PATH", conflicts_with = "secret")]
+    bearer: Option<String>,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+/// How the sender shows who it is.
+enum Proof {
+    None,
+    Bearer(HeaderValue),
+    StandardWebhooks(Vec<u8>),
+}
+
+pub(super) async fn run(args: SendArgs, out: &mut String) -> Outcome {
+    let client = Client::new(&args.remote)?;
+    let proof = proof(&args)?;
+    let target = with_query(&path(&["v1", "sources", &args.source, "events"]), &[("lane", args.lane.as_deref())]);
+    let mut fine = true;
+    let mut answers = Vec::new();
+    for file in &args.files {
+        let content = open(file)?;
+        let content_type = args.content_type.clone().unwrap_or_else(|| media_type(file, &content).to_owned());
+        for part in parts(&content, &content_type) {
+            let first = part.first;
+            let body = content.slice(part.bytes);
+            let headers = headers(&content_type, &proof, &body)?;
+            let answer = client.send(Method::POST, &target, headers, body).await?;
+            if args.remote.json {
+                answers.push(json!({ "file": file.display().to_string(), "first": first, "answer": answer.read::<Value>()? }));
+            }
+            if !answer.status.is_success() || answer.is_problem() {
+                fine = false;
+                if !args.remote.json {
+                    let from = if first > 0 { format!(", from event {first} on") } else { String::new() };
+                    out.push_str(&format!("{}{from}: not taken: {}\n", plain(&file.display().to_string()), answer.problem()));
+                }
+                // What follows may build on what was not taken.
+                break;
+            }
+            let accepted: Accepted = answer.read()?;
+            fine &= accepted.events.quarantined == 0 && accepted.problems.is_empty();
+            if !args.remote.json {
+                out.push_str(&told(file, first, &accepted));
+            }
+        }
+    }
+    if args.remote.json {
+        out.push_str(&pretty(&answers));
+    }
+    Ok(fine)
+}
+
+/// What became of a request, for people.
+fn told(file: &Path, first: u64, accepted: &Accepted) -> String {
+    let (events, changes) = (&accepted.events, &accepted.changes);
+    let mut text = format!(
+        "{}: {} accepted, {} filtered, {} quarantined, {} repeated; {} changes committed, {} unchanged, {} stale; sequence {}\n",
+        plain(&file.display().to_string()),
+        events.accepted,
+        events.filtered,
+        events.quarantined,
+        events.repeated,
+        changes.committed,
+        changes.unchanged,
+        changes.stale,
+        accepted.sequence,
+    );
+    for problem in &accepted.problems {
+        text.push_str(&format!("  event {}: {}: {}\n", first + problem.index, plain(&problem.code), plain(&problem.detail)));
+    }
+    text
+}
+
+fn open(file: &Path) -> Result<Bytes, Failure> {
+    let mut content = Vec::new();
+    let read = match file.to_str() {
+        Some("-") => std::io::stdin().read_to_end(&mut content),
+        _ => std::fs::File::open(file).and_then(|mut file| file.read_to_end(&mut content)),
+    };
+    match read {
+        Ok(_) => Ok(content.into()),
+        Err(error) => Err(Failure::Unreachable(format!("cannot read {}: {error}", file.display()))),
+    }
+}
+
+fn media_type(file: &Path, content: &[u8]) -> &'static str {
+    let extension = file.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
+    match extension.as_deref() {
+        Some("json") | None => json_type(content),
+        Some("ndjson" | "jsonl") => "application/x-ndjson",
+        Some("xml") => "application/xml",
+        Some("csv") => "text/csv",
+        Some("edi") => "application/edifact",
+        Some("txt") => "text/plain",
+        Some(_) => "application/octet-stream",
+    }
+}
+
+/// A CloudEvent names the version of its specification.
+fn json_type(content: &[u8]) -> &'static str {
+    match serde_json::from_slice(content) {
+        Ok(Value::Object(event)) if event.contains_key("specversion") => "application/cloudevents+json",
+        Ok(Value::Array(events)) if events.first().is_some_and(|event| event.get("specversion").is_some()) => {
+            "application/cloudevents-batch+json"
+        }
+        _ => "application/json",
+    }
+}
+
+/// A piece of a file that is sent in one request.
+struct Part {
+    bytes: Range<usize>,
+    /// Index of its first event in the file.
+    first: u64,
+}
+
+/// Lines go in portions; anything else is one piece.
+fn parts(content: &[u8], content_type: &str) -> Vec<Part> {
+    if !content_type.starts_with("application/x-ndjson") {
+        return vec![Part { bytes: 0..content.len(), first: 0 }];
+    }
+    let (mut parts, mut begin, mut end, mut first, mut events, mut lines) = (Vec::new(), 0, 0, 0, 0, 0);
+    for line in content.split_inclusive(|byte| *byte == b'\n') {
+        if lines == LINES_MAX || (lines > 0 && end + line.len() - begin > BYTES_MAX) {
+            parts.push(Part { bytes: begin..end, first });
+            (begin, first, lines) = (end, events, 0);
+        }
+        end += line.len();
+        if !line.trim_ascii().is_empty() {
+            lines += 1;
+            events += 1;
+        }
+    }
+    parts.push(Part { bytes: begin..end, first });
+    parts
+}
+
+fn headers(content_type: &str, proof: &Proof, body: &[u8]) -> Result<Vec<(HeaderName, HeaderValue)>, Failure> {
+    let value = |text: &str| HeaderValue::from_str(text).map_err(|_| Failure::Usage(format!("`{text}` cannot be sent in a header")));
+    let mut headers = vec![(CONTENT_TYPE, value(content_type)?)];
+    match proof {
+        Proof::None => {}
+        Proof::Bearer(token) => headers.push((AUTHORIZATION, token.clone())),
+        Proof::StandardWebhooks(secret) => {
+            let id = format!("msg_{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+            headers.push((HeaderName::from_static("webhook-id"), value(&id)?));
+            headers.push((HeaderName::from_static("webhook-timestamp"), value(&now.to_string())?));
+            headers.push((HeaderName::from_static("webhook-signature"), value(&signature(secret, &id, now, body)?)?));
+        }
+    }
+    Ok(headers)
+}
+
+/// Standard Webhooks 1.0.0: `v1,` and the HMAC-SHA256 of `id.timestamp.body` in base64.
+fn signature(secret: &[u8], id: &str, timestamp: u64, body: &[u8]) -> Result<String, Failure> {
+    let mac = Hmac::<Sha256>::new_from_slice(secret);
+    let mut mac = mac.map_err(|_| Failure::Usage("the secret cannot be used as a key".into()))?;
+    mac.update(format!("{id}.{timestamp}.").as_bytes());
+    mac.update(body);
+    Ok(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
+}
+
+fn proof(args: &SendArgs) -> Result<Proof, Failure> {
+    if let Some(place) = &args.bearer {
+        return Ok(Proof::Bearer(bearer(&secret_at(place)?)?));
+    }
+    let Some(place) = &args.secret else { return Ok(Proof::None) };
+    let secret = secret_at(place)?;
+    let key = match secret.strip_prefix("whsec_") {
+        Some(encoded) => {
+            STANDARD.decode(encoded).map_err(|_| Failure::Usage(format!("the secret at {place} starts with whsec_ but is not base64")))?
+        }
+        None => secret.into_bytes(),
+    };
+    Ok(Proof::StandardWebhooks(key))
+}
+
+/// Secrets are never arguments themselves: those are seen by every user of the machine.
+fn secret_at(place: &str) -> Result<String, Failure> {
+    let secret = match place.split_once(':') {
+        Some(("env", name)) => std::env::var(name).map_err(|_| Failure::Unreachable(format!("the environment has no variable {name}")))?,
+        Some(("file", path)) => {
+            std::fs::read_to_string(path).map_err(|error| Failure::Unreachable(format!("cannot read {path}: {error}")))?
+        }
+        _ => return Err(Failure::Usage("say where the secret is: env:NAME or file:PATH".into())),
+    };
+    Ok(secret.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_media_type_follows_the_extension_and_the_content() {
+        let of = |name: &str, content: &str| media_type(Path::new(name), content.as_bytes());
+        assert_eq!(of("a.XML", "<a/>"), "application/xml");
+        assert_eq!(of("a.jsonl", ""), "application/x-ndjson");
+        assert_eq!(of("a.json", r#"{"type":"product"}"#), "application/json");
+        assert_eq!(of("a.json", r#"{"specversion":"1.0"}"#), "application/cloudevents+json");
+        assert_eq!(of("-", r#"[{"specversion":"1.0"}]"#), "application/cloudevents-batch+json");
+        assert_eq!(of("a.json", "[not json"), "application/json", "the server says what is wrong with it");
+        assert_eq!(of("a.bin", ""), "application/octet-stream");
+    }
+
+    #[test]
+    fn lines_are_sent_in_portions_that_know_their_first_event() {
+        let of = |content: &str| -> Vec<(String, u64)> {
+            let part = |part: Part| (content[part.bytes].to_owned(), part.first);
+            parts(content.as_bytes(), "application/x-ndjson").into_iter().map(part).collect()
+        };
+        assert_eq!(of("{}\n\n{}"), [("{}\n\n{}".to_owned(), 0)]);
+        let many = of(&"{}\n".repeat(2500));
+        assert_eq!(many.iter().map(|(_, first)| *first).collect::<Vec<_>>(), [0, 1000, 2000]);
+        assert_eq!(many.iter().map(|(text, _)| text.len()).sum::<usize>(), 7500, "nothing is lost between them");
+        let wide = format!("\"{}\"\n", "x".repeat(BYTES_MAX / 2));
+        assert_eq!(of(&wide.repeat(3)).len(), 3);
+    }
+
+    /// The example of the specification.
+    #[test]
+    fn a_signature_is_the_one_of_the_specification() {
+        let key = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        let signed = signature(&key, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, br#"{"test": 2432232314}"#).unwrap();
+        assert_eq!(signed, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    }
+}

@@ -1,0 +1,121 @@
+//! `weir show`: one entity, and with a channel what that channel would make of it.
+
+use axum::http::Method;
+use clap::Args;
+use serde_json::json;
+
+use super::client::{Client, Remote, path, pretty, with_query};
+use super::table::{or_dash, plain, table};
+use super::{Failure, Outcome};
+use crate::server::views::{EntityView, PreviewView, StandingView};
+
+/// The longest value printed in a table; `--json` has it whole.
+const VALUE_CHARS_MAX: usize = 80;
+
+/// Arguments of `weir show`.
+#[derive(Debug, Args)]
+pub(super) struct ShowArgs {
+    /// The entity, for example product/4711; all after the first slash is the key
+    #[arg(value_name = "TYPE/KEY")]
+    entity: String,
+    /// Show where it stands on this channel only, and what the channel would make of it now
+    #[arg(long)]
+    channel: Option<String>,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+pub(super) async fn run(args: ShowArgs, out: &mut String) -> Outcome {
+    let Some((entity_type, key)) = args.entity.split_once('/').filter(|(entity_type, key)| !entity_type.is_empty() && !key.is_empty())
+    else {
+        return Err(Failure::Usage(format!("`{}` is not TYPE/KEY, for example product/4711", plain(&args.entity))));
+    };
+    let client = Client::new(&args.remote)?;
+    let answer = client.ask(Method::GET, &path(&["v1", "entities", entity_type, key])).await?;
+    let mut entity: EntityView = answer.read()?;
+    let preview: Option<PreviewView> = match &args.channel {
+        None => None,
+        Some(channel) => {
+            entity.channels.retain(|standing| standing.channel == *channel);
+            let preview = with_query(&path(&["v1", "channels", channel, "preview"]), &[("key", Some(key))]);
+            Some(client.ask(Method::GET, &preview).await?.read()?)
+        }
+    };
+    if args.remote.json {
+        out.push_str(&match &preview {
+            None => pretty(&entity),
+            Some(preview) => pretty(&json!({ "entity": entity, "preview": preview })),
+        });
+        return Ok(true);
+    }
+    facets(&entity, out);
+    standings(&entity.channels, out);
+    if let Some(preview) = &preview {
+        previewed(preview, out);
+    }
+    Ok(true)
+}
+
+fn facets(entity: &EntityView, out: &mut String) {
+    let rows: Vec<_> = entity
+        .facets
+        .iter()
+        .map(|facet| {
+            let value = facet.value.as_ref().map_or("(deleted)", |value| value.get());
+            let version = or_dash(facet.version);
+            vec![facet.name.clone(), facet.owner.clone(), version, facet.sequence.to_string(), facet.time.to_string(), short(value)]
+        })
+        .collect();
+    out.push_str(&plain(&format!("{}/{}", entity.entity_type, entity.key)));
+    out.push_str("\n\n");
+    out.push_str(&table(&["FACET", "OWNER", "VERSION", "SEQUENCE", "TIME", "VALUE"], &rows));
+}
+
+fn standings(standings: &[StandingView], out: &mut String) {
+    let rows: Vec<_> = standings
+        .iter()
+        .map(|standing| {
+            let state = match &standing.by {
+                Some(by) => format!("{} by {by}", standing.state),
+                None => standing.state.clone(),
+            };
+            let note = match (&standing.last_error, standing.attempts) {
+                (Some(error), Some(attempts)) => format!("{error} (attempts: {attempts})"),
+                (Some(error), None) => error.clone(),
+                (None, _) => standing.plugin.clone().unwrap_or_default(),
+            };
+            vec![standing.channel.clone(), state, or_dash(standing.since), or_dash(standing.sequence), note]
+        })
+        .collect();
+    out.push('\n');
+    out.push_str(&table(&["CHANNEL", "STATE", "SINCE", "SEQUENCE", "NOTE"], &rows));
+}
+
+fn previewed(preview: &PreviewView, out: &mut String) {
+    out.push_str(&format!("\nnow it would be {} on {}\n", plain(&preview.result), plain(&preview.channel)));
+    for pattern in &preview.missing {
+        out.push_str(&format!("  needs {}: not there\n", plain(pattern)));
+    }
+    for filter in &preview.filters {
+        let detail = filter.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
+        out.push_str(&plain(&format!("  {} {}{detail}", filter.plugin, filter.verdict)));
+        out.push('\n');
+    }
+    if let Some(error) = &preview.error {
+        out.push_str(&format!("  {}\n", plain(error)));
+    }
+    if let Some(rendering) = &preview.rendering {
+        let body = rendering.body.as_deref().or(rendering.body_base64.as_deref()).unwrap_or_default();
+        out.push_str(&plain(&format!("  {} as {}", rendering.content_type, rendering.key)));
+        // A body may have lines; anything else that a terminal obeys is shown, not done.
+        let lines: Vec<String> = body.lines().map(plain).collect();
+        out.push_str(&format!("\n\n{}\n", lines.join("\n")));
+    }
+}
+
+fn short(value: &str) -> String {
+    match value.char_indices().nth(VALUE_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &value[..end]),
+        None => value.to_owned(),
+    }
+}

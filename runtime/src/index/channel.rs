@@ -1,0 +1,608 @@
+//! A channel in the index: its positions, its pairs, its flights, and how it walks.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::{ChannelId, Entry, Finish, Holds, Index, Meta, Names, Outcome, Owed, Pair, Parked, Standing, State, Subscription, Taken};
+use crate::model::{Failure, Lane, Ordinal, Sequence, Timestamp, Track, facet_matches};
+
+/// Places looked at in one walk: bounds how long the index is held when a channel passes many that it does not owe.
+const VISITS_MAX: usize = 4_096;
+/// Places looked at in each lane for the oldest change owed.
+const OLDEST_LOOKED_AT: usize = 256;
+/// Shapes whose label is remembered.
+const LABELS_MAX: usize = 256;
+/// Bytes of a refusal's text that are kept.
+const REFUSAL_BYTES_MAX: usize = 512;
+
+/// How a walk ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Walked {
+    /// Nothing more is there now.
+    End,
+    /// There may be more.
+    More,
+    /// The sweep has come to the end of what it has reserved: save the channel, then walk on.
+    Reserve,
+}
+
+/// A channel.
+#[derive(Debug)]
+pub struct Channel {
+    /// Its name.
+    pub name: String,
+    /// False: retired.
+    pub live: bool,
+    /// Whether an operator paused it.
+    pub paused: bool,
+    /// What it wants.
+    pub subscription: Subscription,
+    /// Number of its shape; rises with each change of it, from 65,535 to 1.
+    pub shape: u16,
+    /// What shapes were made of, the newest last.
+    pub labels: VecDeque<(u16, String)>,
+    /// Whether a renderer ever chose a key, so that rows of keys may be on disk.
+    pub has_target_keys: bool,
+    /// Whether anything was ever refused, so that rows of refusals may be on disk.
+    pub has_refusals: bool,
+    /// How far it has walked each lane, and the sweep (by ordinal); a hint, never the truth about what was delivered.
+    read: [u64; 4],
+    /// How far everything it walked is settled.
+    acked: [u64; 4],
+    /// The ordinal up to which the sweep may run before the next save.
+    reserved: u64,
+    pairs: Vec<Pair>,
+    /// Keys that renderers chose, where they are not the entity's.
+    target_keys: HashMap<u32, Arc<str>>,
+    parked: BTreeMap<u32, Parked>,
+    refusals: BTreeMap<u32, (Failure, Timestamp)>,
+    flights: HashMap<u32, Flight>,
+    /// By the number of a facet's name: whether it is subscribed; grows as names are met.
+    wanted: Vec<Option<bool>>,
+    dirty: Dirty,
+}
+
+#[derive(Debug)]
+struct Flight {
+    shape: u16,
+    places: Vec<(Track, u64)>,
+    /// Whether a place was met during the flight.
+    met: bool,
+}
+
+/// Ordinals whose pair has changed since the last save, each once.
+#[derive(Debug, Default)]
+struct Dirty {
+    marks: Vec<u64>,
+    list: Vec<u32>,
+    positions: bool,
+}
+
+impl Dirty {
+    fn mark(&mut self, ordinal: u32) {
+        let (word, bit) = (ordinal as usize / 64, 1u64 << (ordinal % 64));
+        if self.marks.len() <= word {
+            self.marks.resize(word + 1, 0);
+        }
+        if self.marks[word] & bit == 0 {
+            self.marks[word] |= bit;
+            self.list.push(ordinal);
+        }
+    }
+
+    fn contains(&self, ordinal: u32) -> bool {
+        self.marks.get(ordinal as usize / 64).is_some_and(|word| word & (1 << (ordinal % 64)) != 0)
+    }
+
+    fn take(&mut self) -> Vec<u32> {
+        let mut list = std::mem::take(&mut self.list);
+        for ordinal in &list {
+            self.marks[*ordinal as usize / 64] = 0;
+        }
+        list.sort_unstable();
+        self.positions = false;
+        list
+    }
+}
+
+/// What of a channel must be written, taken at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Settled positions of the lanes and of the sweep.
+    pub acked: [u64; 4],
+    /// The ordinal up to which the sweep may run.
+    pub reserved: u64,
+    /// Pairs that changed, by rising ordinal, with the target's key and the refusal that go with each.
+    pub pairs: Vec<Changed>,
+}
+
+/// A pair that changed since the last save.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// Which entity.
+    pub ordinal: u32,
+    /// What is known of it now.
+    pub pair: Pair,
+    /// The key that a renderer chose.
+    pub target_key: Option<Arc<str>>,
+    /// Why it was refused, and when.
+    pub refusal: Option<(Failure, Timestamp)>,
+}
+
+fn slot(track: Track) -> usize {
+    match track {
+        Track::Lane(lane) => lane.index(),
+        Track::Sweep => 3,
+    }
+}
+
+impl Channel {
+    /// A channel that has never walked.
+    pub fn new(name: &str, subscription: Subscription) -> Channel {
+        Channel {
+            name: name.into(),
+            live: true,
+            paused: false,
+            subscription,
+            shape: 0,
+            labels: VecDeque::new(),
+            has_target_keys: false,
+            has_refusals: false,
+            read: [0; 4],
+            acked: [0; 4],
+            reserved: 0,
+            pairs: Vec::new(),
+            target_keys: HashMap::new(),
+            parked: BTreeMap::new(),
+            refusals: BTreeMap::new(),
+            flights: HashMap::new(),
+            wanted: Vec::new(),
+            dirty: Dirty::default(),
+        }
+    }
+
+    /// Puts back positions read from disk; what was read but not settled is walked again.
+    pub fn restore_positions(&mut self, acked: [u64; 4], reserved: u64) {
+        (self.acked, self.read, self.reserved) = (acked, acked, reserved);
+    }
+
+    /// Puts back a pair read from disk.
+    pub fn restore_pair(&mut self, ordinal: u32, pair: Pair) {
+        self.set(ordinal, pair);
+        match pair.state() {
+            State::Parked(attempts) => self.parked.insert(ordinal, Parked { ordinal: Ordinal(ordinal), attempts, held: false }),
+            State::Held => self.parked.insert(ordinal, Parked { ordinal: Ordinal(ordinal), attempts: 0, held: true }),
+            _ => self.parked.remove(&ordinal),
+        };
+    }
+
+    /// Puts back the key that a renderer chose.
+    pub fn restore_target_key(&mut self, ordinal: u32, key: Arc<str>) {
+        self.has_target_keys = true;
+        self.target_keys.insert(ordinal, key);
+    }
+
+    /// Puts back why an entity was refused.
+    pub fn restore_refusal(&mut self, ordinal: u32, failure: Failure, time: Timestamp) {
+        self.has_refusals = true;
+        self.refusals.insert(ordinal, (failure, time));
+    }
+
+    /// What is known of an entity.
+    pub fn pair(&self, ordinal: u32) -> Pair {
+        self.pairs.get(ordinal as usize).copied().unwrap_or_default()
+    }
+
+    /// How far it has walked a lane.
+    pub fn read(&self, lane: Lane) -> u64 {
+        self.read[lane.index()]
+    }
+
+    /// Entities that wait for a retry or are held.
+    pub fn parked(&self) -> impl Iterator<Item = Parked> {
+        self.parked.values().copied()
+    }
+
+    /// Whether nothing is in flight.
+    pub fn is_quiet(&self) -> bool {
+        self.flights.is_empty()
+    }
+
+    /// Refused entities after an ordinal, with the reason.
+    pub fn refused(&self, after: u32) -> impl Iterator<Item = (u32, &(Failure, Timestamp))> {
+        self.refusals.range(after.saturating_add(1)..).map(|(ordinal, refusal)| (*ordinal, refusal))
+    }
+
+    /// Takes another subscription or starts over: lanes go to the head, a sweep starts. With `lost`, nothing that the target
+    /// holds is certain any more.
+    pub fn reshape(&mut self, subscription: Subscription, lost: bool, head: u64) {
+        self.shape = self.shape.checked_add(1).unwrap_or(1);
+        self.labels.push_back((self.shape, subscription.shape_label.clone()));
+        self.labels.drain(..self.labels.len().saturating_sub(LABELS_MAX));
+        self.subscription = subscription;
+        self.wanted.clear();
+        if lost {
+            for ordinal in 0..self.pairs.len() as u32 {
+                if self.pair(ordinal) != Pair::default() {
+                    self.change(ordinal, |pair| pair.holding(Holds::Unknown));
+                }
+            }
+        }
+        self.read = [head, head, head, 0];
+        self.acked = self.read;
+        self.flights.values_mut().for_each(|flight| flight.places.clear());
+        self.dirty.positions = true;
+    }
+
+    /// What must be written, and from here on counts as saved.
+    pub fn snapshot(&mut self, sweep_ahead: u64) -> Snapshot {
+        self.settle();
+        self.reserved = self.read[3] + sweep_ahead;
+        let dirty = self.dirty.take();
+        let changed = |ordinal: u32| Changed {
+            ordinal,
+            pair: self.pair(ordinal),
+            target_key: self.target_keys.get(&ordinal).cloned(),
+            refusal: self.refusals.get(&ordinal).cloned(),
+        };
+        Snapshot { acked: self.acked, reserved: self.reserved, pairs: dirty.into_iter().map(changed).collect() }
+    }
+
+    /// Whether a snapshot would differ from the last one.
+    pub fn is_dirty(&self) -> bool {
+        self.dirty.positions || !self.dirty.list.is_empty()
+    }
+
+    /// Moves `acked` up to the first place that a flight still answers for.
+    fn settle(&mut self) {
+        let mut bounds = self.read;
+        for (track, place) in self.flights.values().flat_map(|flight| &flight.places) {
+            bounds[slot(*track)] = bounds[slot(*track)].min(place - 1);
+        }
+        for (acked, bound) in self.acked.iter_mut().zip(bounds) {
+            *acked = (*acked).max(bound);
+        }
+    }
+
+    fn set(&mut self, ordinal: u32, pair: Pair) {
+        if self.pairs.len() <= ordinal as usize {
+            self.pairs.resize(ordinal as usize + 1, Pair::default());
+        }
+        self.pairs[ordinal as usize] = pair;
+    }
+
+    fn change(&mut self, ordinal: u32, change: impl FnOnce(Pair) -> Pair) {
+        let pair = change(self.pair(ordinal));
+        self.set(ordinal, pair);
+        self.dirty.mark(ordinal);
+    }
+
+    fn wants(&mut self, name: u32, names: &Names) -> bool {
+        let at = name as usize;
+        if self.wanted.len() <= at {
+            self.wanted.resize(at + 1, None);
+        }
+        *self.wanted[at].get_or_insert_with(|| subscribes(&self.subscription, name, names))
+    }
+
+    /// The newest sequence of the facets it subscribes to; 0 if the entity is not of its type.
+    fn newest(&mut self, entry: &Entry, names: &Names) -> u64 {
+        let mut newest = 0;
+        if entry.id.entity_type == self.subscription.entity_type {
+            for meta in &entry.facets {
+                if meta.sequence > newest && self.wants(meta.name, names) {
+                    newest = meta.sequence;
+                }
+            }
+        }
+        newest
+    }
+
+    /// [`Channel::newest`] for those who may only look.
+    fn newest_seen(&self, entry: &Entry, names: &Names) -> u64 {
+        self.subscribed(entry, names).map(|meta| meta.sequence).max().unwrap_or(0)
+    }
+
+    fn subscribed<'a>(&'a self, entry: &'a Entry, names: &'a Names) -> impl Iterator<Item = &'a Meta> {
+        let right_type = entry.id.entity_type == self.subscription.entity_type;
+        let wants = |name: u32| {
+            let known = self.wanted.get(name as usize).copied().flatten();
+            known.unwrap_or_else(|| subscribes(&self.subscription, name, names))
+        };
+        entry.facets.iter().filter(move |meta| right_type && wants(meta.name))
+    }
+
+    fn owes(&self, ordinal: u32, entry: &Entry, names: &Names) -> bool {
+        let pair = self.pair(ordinal);
+        let right_type = entry.id.entity_type == self.subscription.entity_type;
+        right_type && (pair.shape() != self.shape || self.newest_seen(entry, names) > pair.revision())
+    }
+
+    pub(super) fn certainly_gone(&self, ordinal: u32, entry: &Entry, names: &Names) -> bool {
+        let pair = self.pair(ordinal);
+        let busy = self.flights.contains_key(&ordinal) || self.parked.contains_key(&ordinal) || self.dirty.contains(ordinal);
+        !busy && pair.holds() == Holds::Nothing && (pair == Pair::default() || pair.revision() >= self.newest_seen(entry, names))
+    }
+
+    pub(super) fn erase(&mut self, ordinal: u32) {
+        self.target_keys.remove(&ordinal);
+        if self.refusals.remove(&ordinal).is_some() || self.pair(ordinal) != Pair::default() {
+            self.change(ordinal, |_| Pair::default());
+        }
+    }
+
+    pub(super) fn distrust(&mut self, ordinal: u32, entry: &Entry, names: &Names) {
+        let pair = self.pair(ordinal);
+        let unsaved = self.newest(entry, names) > pair.revision();
+        let reserved = u64::from(ordinal) > self.acked[3] && u64::from(ordinal) <= self.reserved;
+        if (unsaved || (reserved && pair.shape() != self.shape)) && pair.holds() != Holds::Unknown {
+            self.change(ordinal, |pair| pair.holding(Holds::Unknown));
+        }
+    }
+
+    fn start(&mut self, ordinal: u32, entry: &Entry, names: &Names, track: Track, places: Vec<(Track, u64)>, revision: u64) -> Taken {
+        let pair = self.pair(ordinal);
+        let owed = self.subscribed(entry, names).map(|meta| meta.sequence).filter(|sequence| *sequence > pair.revision()).min();
+        self.flights.insert(ordinal, Flight { shape: self.shape, places, met: false });
+        Taken {
+            ordinal: Ordinal(ordinal),
+            revision: Sequence(revision),
+            holds: pair.holds(),
+            target_key: self.target_keys.get(&ordinal).cloned(),
+            attempts: self.parked.get(&ordinal).map_or(0, |parked| parked.attempts),
+            track,
+            owed_since: Sequence(owed.unwrap_or(0)),
+        }
+    }
+
+    /// One place or entity is met.
+    fn meet(&mut self, ordinal: u32, entry: &Entry, names: &Names, track: Track, place: u64, revision: u64) -> Option<Taken> {
+        self.read[slot(track)] = place;
+        if let Some(flight) = self.flights.get_mut(&ordinal) {
+            flight.places.push((track, place));
+            flight.met = true;
+            return None;
+        }
+        let pair = self.pair(ordinal);
+        let right_type = entry.id.entity_type == self.subscription.entity_type;
+        let reshaped = right_type && track == Track::Sweep && pair.shape() != self.shape;
+        let owed = reshaped || self.newest(entry, names) > pair.revision();
+        if owed && self.parked.get(&ordinal).is_none_or(|parked| parked.held) {
+            return Some(self.start(ordinal, entry, names, track, vec![(track, place)], revision));
+        }
+        None
+    }
+
+    fn finish(&mut self, end: &Finish, entry: &Entry, names: &Names, revision: u64, now: Timestamp) -> Option<Taken> {
+        let ordinal = end.ordinal.0;
+        let flight = self.flights.remove(&ordinal)?;
+        let mut pair = self.pair(ordinal);
+        self.refusals.remove(&ordinal);
+        let mut waits = None;
+        let state = match &end.outcome {
+            Outcome::Delivered { digest, target_key } => {
+                pair = pair.holding(Holds::Rendering(*digest));
+                match target_key {
+                    Some(key) => {
+                        self.has_target_keys = true;
+                        self.target_keys.insert(ordinal, key.clone())
+                    }
+                    None => self.target_keys.remove(&ordinal),
+                };
+                State::Delivered
+            }
+            Outcome::Withdrawn => {
+                pair = pair.holding(Holds::Nothing);
+                self.target_keys.remove(&ordinal);
+                State::Withdrawn
+            }
+            Outcome::Suppressed => State::Suppressed,
+            Outcome::Withheld(by) => State::Withheld(*by),
+            Outcome::Counted => State::Counted,
+            Outcome::Refused(failure) => {
+                self.has_refusals = true;
+                self.refusals.insert(ordinal, (shortened(failure), now));
+                State::Refused
+            }
+            Outcome::Parked { attempts } => {
+                waits = Some(Parked { ordinal: end.ordinal, attempts: *attempts, held: false });
+                State::Parked(*attempts)
+            }
+            Outcome::Held => {
+                waits = Some(Parked { ordinal: end.ordinal, attempts: 0, held: true });
+                State::Held
+            }
+        };
+        pair = pair.in_state(state);
+        if waits.is_none() {
+            pair = pair.settled(end.revision.0, flight.shape);
+        }
+        self.change(ordinal, |_| pair);
+        match waits {
+            Some(waits) => self.parked.insert(ordinal, waits),
+            None => self.parked.remove(&ordinal),
+        };
+        let owes = flight.shape != self.shape || self.newest(entry, names) > pair.revision();
+        if waits.is_none() && flight.met && owes {
+            let track = flight.places.last().map_or(Track::Sweep, |place| place.0);
+            return Some(self.start(ordinal, entry, names, track, flight.places, revision));
+        }
+        None
+    }
+}
+
+fn subscribes(subscription: &Subscription, name: u32, names: &Names) -> bool {
+    names.name(name).is_some_and(|name| subscription.facets.iter().any(|pattern| facet_matches(pattern, name)))
+}
+
+fn shortened(failure: &Failure) -> Failure {
+    let mut end = failure.message.len().min(REFUSAL_BYTES_MAX);
+    while !failure.message.is_char_boundary(end) {
+        end -= 1;
+    }
+    Failure { code: failure.code.clone(), message: failure.message[..end].to_owned() }
+}
+
+impl Index {
+    /// Meets the next places of a lane up to the watermark, or the next entities of the sweep, until `limit` are taken.
+    pub fn walk(&mut self, id: ChannelId, track: Track, limit: usize, watermark: u64, taken: &mut Vec<Taken>) -> Walked {
+        let Some(channel) = self.channels.get_mut(&id).filter(|channel| channel.live) else { return Walked::End };
+        let (entries, names, most) = (&self.entries, &self.names, taken.len() + limit);
+        let mut visits = 0;
+        let from = channel.read[slot(track)];
+        let mut walked = Walked::End;
+        let mut visit = |channel: &mut Channel, place: u64, ordinal: u32| {
+            if taken.len() >= most || visits >= VISITS_MAX {
+                walked = Walked::More;
+                return false;
+            }
+            visits += 1;
+            if track == Track::Sweep && place > channel.reserved {
+                channel.read[3] = place - 1;
+                walked = Walked::Reserve;
+                return false;
+            }
+            if let Some(entry) = entries[ordinal as usize].as_deref() {
+                taken.extend(channel.meet(ordinal, entry, names, track, place, watermark));
+            }
+            true
+        };
+        match track {
+            Track::Lane(lane) => {
+                for (place, ordinal) in self.lanes[lane.index()].after(from).take_while(|(place, _)| *place <= watermark) {
+                    if !visit(channel, place, ordinal) {
+                        break;
+                    }
+                }
+            }
+            Track::Sweep => {
+                let first = (from + 1).min(entries.len() as u64) as u32;
+                for ordinal in (first..entries.len() as u32).filter(|ordinal| entries[*ordinal as usize].is_some()) {
+                    if !visit(channel, u64::from(ordinal), ordinal) {
+                        break;
+                    }
+                }
+            }
+        }
+        if channel.read[slot(track)] != from {
+            channel.dirty.positions = true;
+            self.reads_moved |= track != Track::Sweep;
+        }
+        walked
+    }
+
+    /// Takes a parked or held entity for a retry.
+    pub fn retry(&mut self, id: ChannelId, ordinal: u32, watermark: u64) -> Option<Taken> {
+        let channel = self.channels.get_mut(&id)?;
+        if !channel.parked.contains_key(&ordinal) || channel.flights.contains_key(&ordinal) {
+            return None;
+        }
+        let entry = self.entries.get(ordinal as usize)?.as_deref()?;
+        let newest = channel.subscribed(entry, &self.names).max_by_key(|meta| meta.sequence);
+        let track = newest.map_or(Track::Sweep, |meta| Track::Lane(meta.lane));
+        Some(channel.start(ordinal, entry, &self.names, track, Vec::new(), watermark))
+    }
+
+    /// From now on what the target holds of these is unknown.
+    pub fn attempt(&mut self, id: ChannelId, ordinals: &[Ordinal]) {
+        let Some(channel) = self.channels.get_mut(&id) else { return };
+        for ordinal in ordinals {
+            channel.change(ordinal.0, |pair| pair.holding(Holds::Unknown));
+        }
+    }
+
+    /// Ends flights; what changed meanwhile is in flight again at once.
+    pub fn finish(&mut self, id: ChannelId, ends: &[Finish], watermark: u64, now: Timestamp, again: &mut Vec<Taken>) {
+        let Some(channel) = self.channels.get_mut(&id) else { return };
+        for end in ends {
+            if let Some(entry) = self.entries.get(end.ordinal.0 as usize).and_then(|entry| entry.as_deref()) {
+                again.extend(channel.finish(end, entry, &self.names, watermark, now));
+            }
+        }
+        channel.dirty.positions = true;
+    }
+
+    /// What a channel still has before it.
+    pub fn owed(&self, id: ChannelId) -> Owed {
+        let Some(channel) = self.channels.get(&id) else { return Owed::default() };
+        let since = |ordinal: u32| {
+            let (entry, revision) = (self.entry(ordinal)?, channel.pair(ordinal).revision());
+            channel.subscribed(entry, &self.names).map(|meta| meta.sequence).filter(|sequence| *sequence > revision).min()
+        };
+        let unread = Lane::ALL.map(|lane| {
+            let places = self.lanes[lane.index()].after(channel.acked[lane.index()]).take(OLDEST_LOOKED_AT);
+            places.filter_map(|(_, ordinal)| since(ordinal)).min()
+        });
+        let waiting = channel.parked.keys().chain(channel.flights.keys()).filter_map(|ordinal| since(*ordinal)).min();
+        let oldest = unread.into_iter().flatten().chain(waiting).min();
+        let held = channel.parked.values().filter(|parked| parked.held).count() as u64;
+        Owed {
+            lanes: Lane::ALL.map(|lane| self.lanes[lane.index()].count_after(channel.read[lane.index()])),
+            sweep: (self.entries.len() as u64).saturating_sub(channel.read[3] + 1),
+            in_flight: channel.flights.len() as u64,
+            parked: channel.parked.len() as u64 - held,
+            held,
+            refused: channel.refusals.len() as u64,
+            oldest: oldest.map(Sequence),
+            oldest_time: oldest.map(|sequence| self.clock.time_of(sequence)),
+        }
+    }
+
+    /// Whether a channel still owes an entity.
+    pub fn owes(&self, id: ChannelId, ordinal: u32) -> bool {
+        let channel = self.channels.get(&id).zip(self.entry(ordinal));
+        channel.is_some_and(|(channel, entry)| channel.owes(ordinal, entry, &self.names))
+    }
+
+    /// Where an entity stands on a channel.
+    pub fn standing(&self, id: ChannelId, ordinal: u32) -> Option<Standing> {
+        let (channel, entry) = (self.channels.get(&id)?, self.entry(ordinal)?);
+        let pair = channel.pair(ordinal);
+        let label = channel.labels.iter().find(|(shape, _)| *shape == pair.shape()).map(|(_, label)| label.clone());
+        (entry.id.entity_type == channel.subscription.entity_type).then(|| Standing {
+            state: pair.state(),
+            revision: Sequence(pair.revision()),
+            since: self.clock.time_of(pair.revision()),
+            holds: pair.holds(),
+            owed: channel.owes(ordinal, entry, &self.names),
+            in_flight: channel.flights.contains_key(&ordinal),
+            shape_label: label.unwrap_or_default(),
+            newest: Sequence(channel.newest_seen(entry, &self.names)),
+        })
+    }
+
+    /// Refused entities become parked again.
+    pub fn redrive(&mut self, id: ChannelId, ordinals: &[Ordinal]) -> Vec<Parked> {
+        let Some(channel) = self.channels.get_mut(&id) else { return Vec::new() };
+        let mut parked = Vec::new();
+        for ordinal in ordinals {
+            if channel.pair(ordinal.0).state() == State::Refused && !channel.flights.contains_key(&ordinal.0) {
+                let waits = Parked { ordinal: *ordinal, attempts: 0, held: false };
+                channel.refusals.remove(&ordinal.0);
+                channel.change(ordinal.0, |pair| pair.in_state(State::Parked(0)));
+                channel.parked.insert(ordinal.0, waits);
+                parked.push(waits);
+            }
+        }
+        parked
+    }
+
+    /// Refused entities count as settled until they change.
+    pub fn drop_refused(&mut self, id: ChannelId, ordinals: &[Ordinal]) -> usize {
+        let Some(channel) = self.channels.get_mut(&id) else { return 0 };
+        let mut dropped = 0;
+        for ordinal in ordinals {
+            if channel.pair(ordinal.0).state() == State::Refused {
+                channel.refusals.remove(&ordinal.0);
+                // Of a deleted entity the operator has said that nothing is there; else it could never be forgotten.
+                let buried = self.graves.contains(&ordinal.0);
+                let settled = |pair: Pair| if buried { pair.holding(Holds::Nothing) } else { pair };
+                channel.change(ordinal.0, |pair| settled(pair).in_state(State::New));
+                dropped += 1;
+            }
+        }
+        dropped
+    }
+}

@@ -1,0 +1,191 @@
+//! JSON at the door: is it valid, how deep is it, and its parts as they were written.
+//!
+//! Nothing here recurses and nothing turns numbers into floats: values are handed on as text. What is let through is UTF-8,
+//! follows RFC 8259, is at most [`DEPTH_MAX`] deep and can be decoded by every common parser (no lone surrogates).
+
+use std::fmt;
+
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::model::Failure;
+
+/// The most brackets that may be open at once. Real documents stay below 20; parsers that recurse (in plugins too) overflow
+/// their stack somewhere above 100.
+pub(super) const DEPTH_MAX: usize = 64;
+
+/// The bytes as text without a byte order mark.
+///
+/// # Errors
+/// `invalid-utf-8`, with the place.
+pub(super) fn text(bytes: &[u8]) -> Result<&str, Failure> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(text.strip_prefix('\u{feff}').unwrap_or(text)),
+        Err(error) => {
+            let at = error.valid_up_to();
+            Err(Failure::new("invalid-utf-8", format!("byte {at} (counted from 0) is not valid UTF-8; send the text as UTF-8")))
+        }
+    }
+}
+
+/// Whether `text` is one JSON value that we let through.
+///
+/// # Errors
+/// `invalid-json` and `too-deep`, with the place.
+pub(super) fn check(text: &str) -> Result<(), Failure> {
+    let invalid = |what: &str, offset: usize| Failure::new("invalid-json", format!("{what} at {}", place(text, offset)));
+    let bytes = text.as_bytes();
+    let (mut depth, mut at) = (0usize, 0usize);
+    while at < bytes.len() {
+        match bytes[at] {
+            b'[' | b'{' => {
+                depth += 1;
+                if depth > DEPTH_MAX {
+                    let sentence = format!("more than {DEPTH_MAX} brackets are open at {}", place(text, at));
+                    return Err(Failure::new("too-deep", sentence));
+                }
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'"' => at = end_of_string(bytes, at).map_err(|at| invalid("half of a surrogate pair stands alone", at))?,
+            _ => {}
+        }
+        at += 1;
+    }
+    match serde_json::from_str::<&RawValue>(text) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(syntax(&error)),
+    }
+}
+
+/// The members of an object in their order, values as written, one that is there twice twice.
+///
+/// # Errors
+/// `invalid-json` with the place, also if it is no object.
+pub(super) fn members(text: &str) -> Result<Vec<(String, &RawValue)>, Failure> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let members = reader.deserialize_map(Members).map_err(|error| syntax(&error))?;
+    reader.end().map_err(|error| syntax(&error))?;
+    Ok(members)
+}
+
+/// The items of an array in their order, as written.
+///
+/// # Errors
+/// `invalid-json`, with the place.
+pub(super) fn items(text: &str) -> Result<Vec<&RawValue>, Failure> {
+    serde_json::from_str(text).map_err(|error| syntax(&error))
+}
+
+/// A JSON string decoded; none if the value is something else.
+pub(super) fn string(value: &RawValue) -> Option<String> {
+    serde_json::from_str(value.get()).ok()
+}
+
+/// Whether a value is an array, judged by its first character.
+pub(super) fn is_array(text: &str) -> bool {
+    text.trim_start().starts_with('[')
+}
+
+/// What a JSON parser complains of, as a failure.
+pub(super) fn syntax(error: &serde_json::Error) -> Failure {
+    Failure::new("invalid-json", error.to_string())
+}
+
+/// Line and column of a byte offset, both from 1.
+pub(super) fn place(text: &str, offset: usize) -> String {
+    let before = &text.as_bytes()[..offset.min(text.len())];
+    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let column = before.iter().rev().take_while(|byte| **byte != b'\n').count() + 1;
+    format!("line {line} column {column}")
+}
+
+/// The offset of the quote that closes the string opened at `start` (or of the end, where none does: the parser will say so).
+/// The error is the offset of an escape that is half of a surrogate pair.
+fn end_of_string(bytes: &[u8], start: usize) -> Result<usize, usize> {
+    let mut at = start + 1;
+    while at < bytes.len() {
+        match bytes[at] {
+            b'"' => return Ok(at),
+            b'\\' => match unit(bytes, at) {
+                Some(0xd800..=0xdbff) => {
+                    if !matches!(unit(bytes, at + 6), Some(0xdc00..=0xdfff)) {
+                        return Err(at);
+                    }
+                    at += 12;
+                }
+                Some(0xdc00..=0xdfff) => return Err(at),
+                _ => at += 2,
+            },
+            _ => at += 1,
+        }
+    }
+    Ok(bytes.len())
+}
+
+/// The UTF-16 unit of the escape `\uXXXX` at this offset, if there is one.
+fn unit(bytes: &[u8], at: usize) -> Option<u16> {
+    let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
+    u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+struct Members;
+
+impl<'de> Visitor<'de> for Members {
+    type Value = Vec<(String, &'de RawValue)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Vec::with_capacity(12);
+        while let Some(member) = map.next_entry()? {
+            members.push(member);
+        }
+        Ok(members)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(text: &str) -> String {
+        check(text).map_or_else(|failure| failure.code, |()| "fine".into())
+    }
+
+    #[test]
+    fn what_is_json_passes_and_what_is_not_is_named_with_its_place() {
+        for good in ["{}", " [1, 2.50e3, -0] ", r#""\ud83d\ude00 \\ \" ü""#, "null", "12345678901234567890123.10"] {
+            assert_eq!(code(good), "fine", "{good}");
+        }
+        for bad in ["", "{", "[1,]", "{'a':1}", "nul", "1 2", "\"tab\there\"", "[1]]", "\"open", "01"] {
+            assert_eq!(code(bad), "invalid-json", "{bad}");
+        }
+        let failure = check("{\n  \"a\": trie\n}").unwrap_err();
+        assert!(failure.message.contains("line 2 column"), "{}", failure.message);
+    }
+
+    #[test]
+    fn sixty_four_levels_are_deep_enough() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert_eq!(code(&nested(64)), "fine");
+        assert_eq!(code(&nested(65)), "too-deep");
+        assert_eq!(code(&"[".repeat(100_000)), "too-deep");
+        assert_eq!(code(&format!("\"{}\"", "[".repeat(100_000))), "fine", "brackets in a string open nothing");
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_is_refused() {
+        for bad in [r#""\ud83d""#, r#""\ude00""#, r#""\ud83dx""#, r#""\ud83d\ud83d""#] {
+            assert_eq!(code(bad), "invalid-json", "{bad}");
+        }
+        assert_eq!(code(r#""\\ud83d""#), "fine", "an escaped backslash begins no escape");
+    }
+
+    #[test]
+    fn a_byte_that_is_no_text_is_counted() {
+        assert_eq!(text(b"\xef\xbb\xbf{}"), Ok("{}"));
+        assert_eq!(text(b"ab\xff").unwrap_err().message.split(' ').take(2).collect::<Vec<_>>(), ["byte", "2"]);
+    }
+}

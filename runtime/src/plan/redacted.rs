@@ -1,0 +1,188 @@
+//! A plan as JSON for people: effective values, written as a file would write them, secrets as `[secret]`.
+
+use serde_json::{Map, Value, json};
+
+use super::{Channel, Outside, Plan, Plugin, Role, Source, Use};
+use crate::config::scalar::{duration_text, rate_text, share_text, size_text};
+use crate::ingest::split::Split;
+use crate::ingest::verify::{self, Encoding};
+use crate::model::{EntityType, Lane};
+use crate::target::{self, Kind, webhook};
+
+const SECRET: &str = "[secret]";
+
+/// The plan in force, for `GET /v1/config`. Besides secrets, whatever came from the environment or a file into settings or a
+/// URL is hidden: it may be one.
+pub fn redacted(plan: &Plan) -> Value {
+    let outside = &plan.outside;
+    json!({
+        "config_version": crate::config::VERSION,
+        "files": plan.files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>(),
+        "server": {
+            "listen": plan.server.listen.to_string(),
+            "admin_listen": plan.server.admin_listen.map(|address| address.to_string()),
+            "reload": if plan.server.watch { "watch" } else { "signal" },
+        },
+        "tokens": plan.tokens.iter().map(|token| (token.name.clone(), json!({"secret": SECRET, "role": role(token.role)}))).collect::<Map<_, _>>(),
+        "store": { "path": plan.store_path.display().to_string(), "forget": duration_text(plan.forget) },
+        "lanes": Lane::ALL.map(|lane| (lane.name().to_owned(), plan.shares[lane.index()].into())).into_iter().collect::<Map<_, _>>(),
+        "entities": plan.entities.iter().map(|(name, entity)| (name.to_string(), entity_type(entity))).collect::<Map<_, _>>(),
+        "plugins": plan.plugins.iter().map(|(name, plugin)| (name.to_string(), of_plugin(plugin, outside))).collect::<Map<_, _>>(),
+        "sources": plan.sources.iter().map(|(name, source)| (name.to_string(), of_source(source, outside))).collect::<Map<_, _>>(),
+        "targets": plan.targets.iter().map(|(name, target)| (name.to_string(), of_target(target, outside))).collect::<Map<_, _>>(),
+        "channels": plan.channels.iter().map(|(name, channel)| (name.to_string(), of_channel(channel, outside))).collect::<Map<_, _>>(),
+    })
+}
+
+fn role(role: Role) -> &'static str {
+    match role {
+        Role::Read => "read",
+        Role::Operate => "operate",
+        Role::Plugins => "plugins",
+        Role::Admin => "admin",
+    }
+}
+
+fn entity_type(entity: &EntityType) -> Value {
+    let facet = |rule: &crate::model::FacetRule| (rule.pattern.to_string(), json!({"owner": &*rule.owner, "lane": rule.lane.name()}));
+    json!({
+        "kind": "state",
+        "facets": entity.facets.iter().map(facet).collect::<Map<_, _>>(),
+        "facet_max": size_text(entity.facet_bytes_max),
+        "entities_max": entity.entities_max,
+    })
+}
+
+fn of_plugin(plugin: &Plugin, outside: &Outside) -> Value {
+    let limits = &plugin.limits;
+    json!({
+        "path": plugin.path.display().to_string(),
+        "sha256": plugin.sha256,
+        "settings": settings(&plugin.settings, outside),
+        "limits": {
+            "time": duration_text(limits.time),
+            "memory": size_text(limits.memory_bytes as u64),
+            "output": size_text(limits.output_bytes as u64),
+            "log": size_text(limits.log_bytes as u64),
+        },
+    })
+}
+
+fn of_source(source: &Source, outside: &Outside) -> Value {
+    let options = &source.options;
+    json!({
+        "owner": &*options.owner,
+        "plugins": uses(&source.plugins, outside),
+        "split": match &options.split {
+            Split::Whole => Value::Null,
+            Split::Xml(element) => format!("xml:{element}").into(),
+            Split::Json(pointer) => format!("json:{pointer}").into(),
+            Split::Csv => "csv".into(),
+            Split::Lines => "lines".into(),
+        },
+        "headers": options.headers,
+        "verify": verification(&options.verify),
+        "quiet": options.quiet.map(duration_text),
+        "body_max": size_text(options.body_bytes_max),
+    })
+}
+
+fn verification(options: &verify::Options) -> Value {
+    let hidden = |secrets: &[verify::Secret]| vec![SECRET; secrets.len()];
+    match options {
+        verify::Options::None => json!({"kind": "none"}),
+        verify::Options::Bearer { tokens } => json!({"kind": "bearer", "tokens": hidden(tokens)}),
+        verify::Options::StandardWebhooks { secrets } => json!({"kind": "standard-webhooks", "secrets": hidden(secrets)}),
+        verify::Options::Hmac { header, prefix, encoding, secrets } => {
+            let encoding = match encoding {
+                Encoding::Hex => "hex",
+                Encoding::Base64 => "base64",
+            };
+            json!({"kind": "hmac", "header": header, "prefix": prefix, "encoding": encoding, "secrets": hidden(secrets)})
+        }
+    }
+}
+
+fn of_target(options: &target::Options, outside: &Outside) -> Value {
+    let Kind::Webhook(webhook) = &options.kind;
+    json!({
+        "kind": "webhook",
+        "url": url(&webhook.url, outside),
+        "sign": vec![SECRET; webhook.sign.len()],
+        "auth": match &webhook.auth {
+            webhook::Auth::None => Value::Null,
+            webhook::Auth::Bearer(_) => json!({"bearer": SECRET}),
+            webhook::Auth::Basic { user, .. } => json!({"basic": {"user": user, "password": SECRET}}),
+            webhook::Auth::Headers(headers) => {
+                json!({"headers": headers.iter().map(|(name, _)| (name.clone(), SECRET.into())).collect::<Map<_, _>>()})
+            }
+        },
+        "concurrency": options.concurrency,
+        "rate": options.rate.map(rate_text),
+        "timeout": duration_text(webhook.timeout),
+        "format": match webhook.format {
+            webhook::Format::Array => "array",
+            webhook::Format::Ndjson => "ndjson",
+        },
+        "egress": match webhook.egress {
+            webhook::Egress::Private => "private",
+            webhook::Egress::Public => "public",
+        },
+    })
+}
+
+/// Of a URL that holds something from outside, only where it leads.
+fn url(text: &str, outside: &Outside) -> String {
+    match url::Url::parse(text) {
+        Ok(url) if outside.0.iter().any(|hidden| text.contains(hidden.as_str())) => {
+            format!("{}/{SECRET}", url.origin().ascii_serialization())
+        }
+        _ => text.to_owned(),
+    }
+}
+
+fn of_channel(channel: &Channel, outside: &Outside) -> Value {
+    let options = &channel.options;
+    json!({
+        "entity": &*options.entity_type,
+        "facets": options.facets,
+        "needs": options.needs,
+        "plugins": uses(&channel.plugins, outside),
+        "target": &*options.target,
+        "batch": options.batch,
+        "deliver": options.deliver,
+        "suppress": options.suppress,
+        "freshness": options.freshness.map(duration_text),
+        "retry": {
+            "first": duration_text(options.retry.first),
+            "factor": options.retry.factor,
+            "cap": duration_text(options.retry.cap),
+            "attempts": options.retry.attempts,
+        },
+        "withdraw_max": {
+            "share": share_text(options.withdraw_max.share),
+            "per": duration_text(options.withdraw_max.per),
+            "min": options.withdraw_max.min,
+        },
+        "was": options.was,
+    })
+}
+
+fn uses(uses: &[Use], outside: &Outside) -> Vec<Value> {
+    uses.iter().map(|one| json!({"use": &*one.plugin, "settings": settings(&one.settings, outside)})).collect()
+}
+
+fn settings(object: &Map<String, Value>, outside: &Outside) -> Value {
+    Value::Object(object.iter().map(|(key, value)| (key.clone(), hide(value, outside))).collect())
+}
+
+fn hide(value: &Value, outside: &Outside) -> Value {
+    match value {
+        Value::String(text) if outside.0.iter().any(|hidden| hidden == text || (hidden.len() >= 8 && text.contains(hidden.as_str()))) => {
+            SECRET.into()
+        }
+        Value::Array(items) => items.iter().map(|item| hide(item, outside)).collect(),
+        Value::Object(object) => settings(object, outside),
+        other => other.clone(),
+    }
+}

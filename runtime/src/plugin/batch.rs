@@ -1,0 +1,189 @@
+//! One batch on its way through a chain: at most 64 items or 1 MiB, and what became of each.
+//!
+//! A batch that a plugin faults on is tried again item by item, each in an instance of its own: the poison item fails with its own
+//! fault, and nothing is blamed on a neighbour. Where that takes long, the batch gives way to others and goes on later.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::plugin::bench::Bench;
+use crate::plugin::bindings::{Answer, Answers};
+use crate::plugin::chain::{Chain, Items, Stage};
+use crate::plugin::{Failed, Fault, Role};
+
+/// Items in a call: bounds what one fault costs, and how long an urgent batch waits for a worker.
+const ITEMS_MAX: usize = 64;
+/// Bytes in a call; a single larger item goes alone.
+const BYTES_MAX: usize = 1 << 20;
+/// A batch gives way after so many times its plugin's limit of time in one turn.
+const TURN: u32 = 2;
+
+/// What became of an item.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    Passed,
+    /// By the stage of that number.
+    Filtered(usize),
+    Made(Answer),
+    Failed(Failed),
+}
+
+/// Whether a batch is through.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    Done,
+    /// It used up its turn; run it again when others had theirs.
+    Later,
+}
+
+/// A batch and how far it got.
+pub(super) struct Batch {
+    pub(super) chain: Arc<Chain>,
+    items: Items,
+    range: Range<usize>,
+    verdicts: Vec<Option<Verdict>>,
+    stage: usize,
+    /// Items of a call that faulted, still to be tried alone at this stage.
+    alone: VecDeque<usize>,
+}
+
+/// Cuts items into batches.
+pub(super) fn cut(items: &Items) -> Vec<Range<usize>> {
+    let mut pieces = Vec::new();
+    let (mut start, mut bytes) = (0, 0);
+    for index in 0..items.len() {
+        let more = items.bytes(index);
+        if index > start && (index - start == ITEMS_MAX || bytes + more > BYTES_MAX) {
+            pieces.push(start..index);
+            (start, bytes) = (index, 0);
+        }
+        bytes += more;
+    }
+    if start < items.len() {
+        pieces.push(start..items.len());
+    }
+    pieces
+}
+
+impl Batch {
+    pub(super) fn new(chain: Arc<Chain>, items: Items, range: Range<usize>) -> Batch {
+        let verdicts = range.clone().map(|_| None).collect();
+        Batch { chain, items, range, verdicts, stage: 0, alone: VecDeque::new() }
+    }
+
+    /// Goes on until all is done or the turn is over.
+    pub(super) fn run(&mut self, bench: &mut Bench) -> Progress {
+        let turn = Instant::now();
+        let chain = self.chain.clone();
+        while let Some(stage) = chain.stages.get(self.stage) {
+            if self.alone.is_empty() {
+                self.together(stage, bench);
+            }
+            while let Some(index) = self.alone.pop_front() {
+                let answers = bench.call_alone(&stage.of, stage.role, &self.items, index);
+                self.take(stage, &[index], answers);
+                if !self.alone.is_empty() && turn.elapsed() > stage.of.component().limits().time * TURN {
+                    return Progress::Later;
+                }
+            }
+            self.stage += 1;
+        }
+        Progress::Done
+    }
+
+    /// The verdicts, in the order of the items.
+    pub(super) fn finish(self) -> Vec<Verdict> {
+        self.verdicts.into_iter().map(|verdict| verdict.unwrap_or(Verdict::Passed)).collect()
+    }
+
+    /// What is left has no verdict and gets this one: the host itself failed.
+    pub(super) fn abandon(&mut self, why: &str) {
+        for verdict in self.verdicts.iter_mut().filter(|verdict| verdict.is_none()) {
+            *verdict = Some(Verdict::Failed(Failed::of_the_host(why)));
+        }
+    }
+
+    /// Calls a stage with all that is left, and leaves them to be tried alone if it faults.
+    fn together(&mut self, stage: &Stage, bench: &mut Bench) {
+        let left: Vec<usize> = self.range.clone().filter(|index| self.verdicts[index - self.range.start].is_none()).collect();
+        if left.is_empty() {
+            return;
+        }
+        match bench.call(&stage.of, stage.role, &self.items, &left) {
+            Err(fault) if left.len() > 1 => {
+                tracing::warn!(
+                    plugin = stage.of.component().label(),
+                    items = left.len(),
+                    "a batch faulted and is tried one by one: {fault}"
+                );
+                self.alone = left.into();
+            }
+            answers => self.take(stage, &left, answers),
+        }
+    }
+
+    fn take(&mut self, stage: &Stage, indices: &[usize], answers: Result<Answers, Fault>) {
+        let component = stage.of.component();
+        let failed = |failure, fault| Verdict::Failed(Failed { plugin: component.label().into(), failure, fault });
+        let answers = match answers {
+            Ok(answers) => answers,
+            Err(fault) => {
+                tracing::warn!(plugin = component.label(), "{fault}");
+                for index in indices {
+                    self.verdicts[index - self.range.start] = Some(failed(fault.failure(), true));
+                }
+                return;
+            }
+        };
+        for (index, answer) in indices.iter().zip(answers) {
+            let verdict = match answer {
+                Ok(Answer::Accepted(true)) => continue,
+                Ok(Answer::Accepted(false)) => Verdict::Filtered(self.stage),
+                Ok(made) => Verdict::Made(made),
+                Err(declined) => {
+                    if declined.fault {
+                        component.counter().trapped();
+                    }
+                    failed(declined.failure, declined.fault)
+                }
+            };
+            self.verdicts[index - self.range.start] = Some(verdict);
+        }
+        debug_assert!(
+            matches!(stage.role, Role::EventFilter | Role::EntityFilter)
+                || indices.iter().all(|index| self.verdicts[index - self.range.start].is_some()),
+            "a mapper or renderer is the last word on each item"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Event, Payload};
+
+    fn check(sizes: &[usize], pieces: &[Range<usize>]) {
+        let event = |size: &usize| Event {
+            id: String::new(),
+            origin: String::new(),
+            event_type: String::new(),
+            subject: None,
+            time: None,
+            content_type: None,
+            attributes: Vec::new(),
+            data: Payload::Binary(vec![0; *size]),
+        };
+        assert_eq!(cut(&Items::Events(Arc::new(sizes.iter().map(event).collect()))), pieces);
+    }
+
+    #[test]
+    fn a_batch_is_cut_at_64_items_or_1_mib_whichever_comes_first() {
+        check(&[], &[]);
+        check(&[1; 64], &[0..64]);
+        check(&[1; 130], &[0..64, 64..128, 128..130]);
+        check(&[600_000, 600_000, 10], &[0..1, 1..3]);
+        check(&[10, 5_000_000, 10], &[0..1, 1..2, 2..3]);
+    }
+}

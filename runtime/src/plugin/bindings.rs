@@ -1,0 +1,229 @@
+//! The border to a component: the generated types of `weir:plugin`, found on its exports and turned into the model's values.
+//!
+//! Only this file knows the generated types. What a plugin gives back is checked here item by item (facet values are JSON,
+//! lanes exist), so that one bad answer costs one item.
+
+use serde_json::value::RawValue;
+use wasmtime::component::{HasSelf, Instance, InstancePre, Linker};
+use wasmtime::{AsContextMut, Store};
+
+use crate::model::{Change, Event, Failure, Lane, Payload, Rendering, View};
+use crate::plugin::Role;
+use crate::plugin::instance::State;
+use crate::plugin::log::Level;
+
+use self::exports::weir::plugin as exported;
+use self::weir::plugin::{log, types};
+
+wasmtime::component::bindgen!({
+    path: "../wit",
+    inline: "
+        package weir:host;
+        world everything {
+            include weir:plugin/source-plugin@0.1.0;
+            include weir:plugin/channel-plugin@0.1.0;
+        }
+    ",
+});
+
+/// Gives a component what it may import: `log`, and nothing else.
+pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    log::add_to_linker::<_, HasSelf<State>>(linker, |state| state)
+}
+
+impl log::Host for State {
+    fn write(&mut self, level: log::Level, message: String) {
+        let level = match level {
+            log::Level::Debug => Level::Debug,
+            log::Level::Info => Level::Info,
+            log::Level::Warn => Level::Warn,
+            log::Level::Error => Level::Error,
+        };
+        self.log.write(level, &message);
+    }
+}
+
+/// Where in a component its exports are: looked up once, used by every instance.
+pub(super) struct Indices {
+    settings: exported::settings::GuestIndices,
+    event_filter: Option<exported::event_filter::GuestIndices>,
+    mapper: Option<exported::mapper::GuestIndices>,
+    entity_filter: Option<exported::entity_filter::GuestIndices>,
+    renderer: Option<exported::renderer::GuestIndices>,
+}
+
+impl Indices {
+    /// Looks the interfaces of these roles up.
+    pub(super) fn find(pre: &InstancePre<State>, roles: &[Role]) -> wasmtime::Result<Indices> {
+        let has = |role| roles.contains(&role);
+        Ok(Indices {
+            settings: exported::settings::GuestIndices::new(pre)?,
+            event_filter: has(Role::EventFilter).then(|| exported::event_filter::GuestIndices::new(pre)).transpose()?,
+            mapper: has(Role::Mapper).then(|| exported::mapper::GuestIndices::new(pre)).transpose()?,
+            entity_filter: has(Role::EntityFilter).then(|| exported::entity_filter::GuestIndices::new(pre)).transpose()?,
+            renderer: has(Role::Renderer).then(|| exported::renderer::GuestIndices::new(pre)).transpose()?,
+        })
+    }
+
+    /// The functions of one instance; fails where their types are not those of the interface.
+    pub(super) fn load(&self, store: &mut Store<State>, instance: &Instance) -> wasmtime::Result<Guest> {
+        Ok(Guest {
+            settings: self.settings.load(&mut *store, instance)?,
+            event_filter: self.event_filter.as_ref().map(|it| it.load(&mut *store, instance)).transpose()?,
+            mapper: self.mapper.as_ref().map(|it| it.load(&mut *store, instance)).transpose()?,
+            entity_filter: self.entity_filter.as_ref().map(|it| it.load(&mut *store, instance)).transpose()?,
+            renderer: self.renderer.as_ref().map(|it| it.load(&mut *store, instance)).transpose()?,
+        })
+    }
+}
+
+/// The functions of one instance.
+pub(super) struct Guest {
+    settings: exported::settings::Guest,
+    event_filter: Option<exported::event_filter::Guest>,
+    mapper: Option<exported::mapper::Guest>,
+    entity_filter: Option<exported::entity_filter::Guest>,
+    renderer: Option<exported::renderer::Guest>,
+}
+
+/// What a role said of one item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// A filter: whether it passes.
+    Accepted(bool),
+    /// A mapper.
+    Changes(Vec<Change>),
+    /// A renderer.
+    Rendered(Option<Rendering>),
+}
+
+/// Why there is no answer for one item of a call that returned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Declined {
+    pub(super) failure: Failure,
+    /// False: the plugin said so itself. True: the host found its answer unusable.
+    pub(super) fault: bool,
+}
+
+/// One result an item; the outer error of a call means that the instance is spent.
+pub(super) type Answers = Vec<Result<Answer, Declined>>;
+
+impl Guest {
+    /// `settings.configure`.
+    pub(super) fn configure(&self, store: &mut Store<State>, settings: &str) -> wasmtime::Result<Result<(), String>> {
+        self.settings.call_configure(store, settings)
+    }
+
+    /// Calls an event role; none if the component does not export it.
+    pub(super) fn events<'a>(
+        &self,
+        store: &mut Store<State>,
+        role: Role,
+        events: impl Iterator<Item = &'a Event>,
+    ) -> Option<wasmtime::Result<Answers>> {
+        let events: Vec<types::Event> = events.map(lower_event).collect();
+        let context = store.as_context_mut();
+        match role {
+            Role::EventFilter => Some(self.event_filter.as_ref()?.call_accept(context, &events).map(accepted)),
+            Role::Mapper => Some(self.mapper.as_ref()?.call_transform(context, &events).map(changes)),
+            Role::EntityFilter | Role::Renderer => None,
+        }
+    }
+
+    /// Calls an entity role; none if the component does not export it.
+    pub(super) fn entities<'a>(
+        &self,
+        store: &mut Store<State>,
+        role: Role,
+        entities: impl Iterator<Item = &'a View>,
+    ) -> Option<wasmtime::Result<Answers>> {
+        let entities: Vec<types::Entity> = entities.map(lower_view).collect();
+        let context = store.as_context_mut();
+        match role {
+            Role::EntityFilter => Some(self.entity_filter.as_ref()?.call_accept(context, &entities).map(accepted)),
+            Role::Renderer => Some(self.renderer.as_ref()?.call_render(context, &entities).map(renderings)),
+            Role::EventFilter | Role::Mapper => None,
+        }
+    }
+}
+
+fn accepted(results: Vec<Result<bool, types::Failure>>) -> Answers {
+    results.into_iter().map(|result| result.map(Answer::Accepted).map_err(declined)).collect()
+}
+
+fn changes(results: Vec<Result<Vec<types::Change>, types::Failure>>) -> Answers {
+    let lift = |changes: Vec<types::Change>| changes.into_iter().map(lift_change).collect::<Result<_, _>>().map(Answer::Changes);
+    results.into_iter().map(|result| result.map_err(declined).and_then(lift)).collect()
+}
+
+fn renderings(results: Vec<Result<Option<types::Rendering>, types::Failure>>) -> Answers {
+    let lift = |rendering: Option<types::Rendering>| Answer::Rendered(rendering.map(lift_rendering));
+    results.into_iter().map(|result| result.map(lift).map_err(declined)).collect()
+}
+
+fn declined(failure: types::Failure) -> Declined {
+    Declined { failure: Failure { code: failure.code, message: failure.message }, fault: false }
+}
+
+fn lower_event(event: &Event) -> types::Event {
+    types::Event {
+        id: event.id.clone(),
+        origin: event.origin.clone(),
+        event_type: event.event_type.clone(),
+        subject: event.subject.clone(),
+        time: event.time.clone(),
+        content_type: event.content_type.clone(),
+        attributes: event.attributes.clone(),
+        data: match &event.data {
+            Payload::Text(text) => types::Payload::Text(text.clone()),
+            Payload::Binary(bytes) => types::Payload::Binary(bytes.clone()),
+        },
+    }
+}
+
+fn lower_view(view: &View) -> types::Entity {
+    let facet =
+        |(name, value): &(std::sync::Arc<str>, std::sync::Arc<str>)| types::Facet { name: (**name).into(), value: (**value).into() };
+    types::Entity {
+        entity_type: (*view.id.entity_type).into(),
+        key: (*view.id.key).into(),
+        facets: view.facets.iter().map(facet).collect(),
+    }
+}
+
+/// A guest can return any text: that a value is JSON is checked once, here.
+fn lift_change(change: types::Change) -> Result<Change, Declined> {
+    let unusable = |code: &str, message: String| Declined { failure: Failure::new(code, message), fault: true };
+    let place = || format!("facet {:?} of {} {:?}", change.facet, change.entity_type, change.key);
+    if let Some(value) = &change.value
+        && let Err(error) = serde_json::from_str::<&RawValue>(value)
+    {
+        return Err(unusable("invalid-json", format!("the value of {} is not JSON: {error}", place())));
+    }
+    let lane = match &change.lane {
+        None => None,
+        Some(name) => Some(
+            Lane::parse(name)
+                .ok_or_else(|| unusable("bad-lane", format!("{} asks for lane {name:?}; there are urgent, normal and bulk", place())))?,
+        ),
+    };
+    Ok(Change {
+        entity_type: change.entity_type,
+        key: change.key,
+        facet: change.facet,
+        value: change.value.map(String::into_boxed_str),
+        version: change.version,
+        lane,
+    })
+}
+
+fn lift_rendering(rendering: types::Rendering) -> Rendering {
+    Rendering {
+        key: rendering.key,
+        content_type: rendering.content_type,
+        body: match rendering.body {
+            types::Payload::Text(text) => Payload::Text(text),
+            types::Payload::Binary(bytes) => Payload::Binary(bytes),
+        },
+    }
+}

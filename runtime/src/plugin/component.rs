@@ -1,0 +1,228 @@
+//! A component: checked, compiled, and ready to be instantiated.
+//!
+//! What is refused here is refused with a sentence that says how to mend it; what gets through exports roles of the plugin
+//! interface, imports nothing but `log`, and has been instantiated once within its limits.
+
+use std::fmt::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use wasmtime::Engine;
+use wasmtime::component::{Component as Code, InstancePre, Linker};
+
+use crate::plugin::bindings::{self, Indices};
+use crate::plugin::cache::Cache;
+use crate::plugin::figures::{Counter, Figures};
+use crate::plugin::instance::{Instance, State};
+use crate::plugin::{Fault, Limits, Role};
+
+/// The largest file that is compiled. The largest real guests, a whole Python, have 19 MB.
+const FILE_BYTES_MAX: usize = 64 << 20;
+/// The interface, and the versions of it that this host speaks.
+const PACKAGE: &str = "weir:plugin/";
+const VERSION: &str = "0.1.";
+
+/// A component that can be used at any number of places.
+pub struct Component {
+    name: Arc<str>,
+    sha256: String,
+    label: String,
+    bytes: usize,
+    roles: Vec<Role>,
+    limits: Limits,
+    pre: InstancePre<State>,
+    indices: Indices,
+    counter: Arc<Counter>,
+}
+
+/// Where a component is loaded: an engine, perhaps with code from earlier, and the counters.
+pub(super) struct Loader<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) cache: Option<&'a Cache>,
+    pub(super) figures: &'a Figures,
+}
+
+impl Loader<'_> {
+    /// Checks and compiles a component. Takes 0.1 s to 10 s of one core, or a few milliseconds from the cache.
+    pub(super) fn load(&self, name: &str, bytes: &[u8], limits: Limits) -> Result<Component, Fault> {
+        let unusable = |why: String| Fault::Unusable(format!("plugin {name}: {why}"));
+        // A compiler is large: should hostile code ever make it panic, that is a refusal too.
+        let loaded = catch_unwind(AssertUnwindSafe(|| self.checked(name, bytes, limits)));
+        loaded.unwrap_or_else(|_| Err("the compiler gave up on it".into())).map_err(unusable)
+    }
+
+    fn checked(&self, name: &str, bytes: &[u8], limits: Limits) -> Result<Component, String> {
+        let kind = kind(bytes)?;
+        let sha256 = hex::encode(Sha256::digest(bytes));
+        let cached = self.cache.and_then(|cache| cache.get(self.engine, &sha256));
+        let fresh = cached.is_none();
+        let code = match cached {
+            Some(code) => code,
+            None => compile(self.engine, kind, bytes)?,
+        };
+        check_imports(self.engine, &code)?;
+        let roles = roles(self.engine, &code, kind)?;
+        let mut linker = Linker::new(self.engine);
+        let linked = bindings::link(&mut linker).and_then(|()| linker.instantiate_pre(&code));
+        let differs = |error: wasmtime::Error| format!("its types are not those of {PACKAGE}{VERSION}x: {error:#}");
+        let pre = linked.map_err(differs)?;
+        let indices = Indices::find(&pre, &roles).map_err(differs)?;
+        let label = format!("{name}@{}", &sha256[..12]);
+        let counter = self.figures.counter(name, &label[name.len() + 1..]);
+        let component = Component { name: name.into(), sha256, label, bytes: bytes.len(), roles, limits, pre, indices, counter };
+        Instance::start(&component, false).map_err(|fault| format!("it does not start: {fault}"))?;
+        if let (true, Some(cache)) = (fresh, self.cache) {
+            cache.put(&component.sha256, &code);
+        }
+        Ok(component)
+    }
+}
+
+impl Component {
+    /// The name under which it is configured.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// SHA-256 of the file, 64 hex digits.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// The first 12 digits of the SHA-256, the short name of a version.
+    pub fn version(&self) -> &str {
+        &self.sha256[..12]
+    }
+
+    /// `name@version`, as shown to people and in `weir-plugin`.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// What it can do, filters before mappers and renderers.
+    pub fn roles(&self) -> &[Role] {
+        &self.roles
+    }
+
+    /// How much a batch of it may use.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The size of its file.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn pre(&self) -> &InstancePre<State> {
+        &self.pre
+    }
+
+    pub(super) fn indices(&self) -> &Indices {
+        &self.indices
+    }
+
+    pub(super) fn counter(&self) -> &Counter {
+        &self.counter
+    }
+}
+
+impl std::fmt::Debug for Component {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Component").field("label", &self.label).field("roles", &self.roles).finish_non_exhaustive()
+    }
+}
+
+/// What a file of Wasm holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Module,
+    Component,
+}
+
+fn kind(bytes: &[u8]) -> Result<Kind, String> {
+    if bytes.len() > FILE_BYTES_MAX {
+        return Err(format!("the file has {} bytes, the most is {FILE_BYTES_MAX}", bytes.len()));
+    }
+    match bytes.split_at_checked(8) {
+        Some((b"\0asm\x01\0\0\0", _)) => Ok(Kind::Module),
+        Some((b"\0asm\x0d\0\x01\0", _)) => Ok(Kind::Component),
+        Some(([0, b'a', b's', b'm', version @ ..], _)) => {
+            Err(format!("the file is Wasm of a kind that Weir does not know ({})", hex::encode(version)))
+        }
+        _ => Err("the file is not Wasm".into()),
+    }
+}
+
+fn compile(engine: &Engine, kind: Kind, bytes: &[u8]) -> Result<Code, String> {
+    let made;
+    let component = match kind {
+        Kind::Component => bytes,
+        Kind::Module => {
+            made = componentize(bytes)?;
+            &made
+        }
+    };
+    Code::from_binary(engine, component).map_err(|error| format!("the file does not compile: {error:#}"))
+}
+
+/// Makes a component of a core module that carries its WIT type.
+fn componentize(module: &[u8]) -> Result<Vec<u8>, String> {
+    let encoded = wit_component::ComponentEncoder::default().validate(true).module(module).and_then(|mut encoder| encoder.encode());
+    encoded.map_err(|error| {
+        let mut why = format!("no component can be made of this core module: {error:#}");
+        if why.contains("wasi_snapshot_preview1") {
+            why.push_str(HOW_WITHOUT_WASI);
+        }
+        why
+    })
+}
+
+const HOW_WITHOUT_WASI: &str = "; a plugin has no system beneath it: in Rust build it for wasm32-unknown-unknown (not wasm32-wasip1 or \
+                                -wasip2), with componentize-qjs or componentize-py pass --stub-wasi";
+
+/// The whole sandbox: a plugin that needs anything but `log` is not run.
+fn check_imports(engine: &Engine, code: &Code) -> Result<(), String> {
+    let known = |name: &str| {
+        let interface = name.strip_prefix(PACKAGE).and_then(|rest| rest.split_once('@'));
+        interface.is_some_and(|(interface, version)| matches!(interface, "log" | "types") && version.starts_with(VERSION))
+    };
+    let component = code.component_type();
+    let others: Vec<&str> = component.imports(engine).map(|(name, _)| name).filter(|name| !known(name)).collect();
+    let Some(first) = others.first() else { return Ok(()) };
+    if first.starts_with(PACKAGE) {
+        return Err(format!("it imports {first}; this Weir gives {PACKAGE}log@{VERSION}x"));
+    }
+    let mut why = format!("it imports {first}");
+    if others.len() > 1 {
+        let _ = write!(why, " and {} more", others.len() - 1);
+    }
+    let _ = write!(why, ", but a plugin is given nothing except {PACKAGE}log");
+    if others.iter().any(|name| name.starts_with("wasi:")) {
+        why.push_str(HOW_WITHOUT_WASI);
+    }
+    Err(why)
+}
+
+fn roles(engine: &Engine, code: &Code, kind: Kind) -> Result<Vec<Role>, String> {
+    let component = code.component_type();
+    let exports: Vec<(&str, &str)> =
+        component.exports(engine).filter_map(|(name, _)| name.strip_prefix(PACKAGE)?.split_once('@')).collect();
+    if let Some((name, version)) = exports.iter().find(|(_, version)| !version.starts_with(VERSION)) {
+        return Err(format!("it is built for {PACKAGE}{name}@{version}; this Weir speaks {VERSION}x"));
+    }
+    let has = |interface: &str| exports.iter().any(|(name, _)| *name == interface);
+    let roles: Vec<Role> = Role::ALL.into_iter().filter(|role| has(role.name())).collect();
+    if roles.is_empty() {
+        let mut why = format!("it exports none of event-filter, mapper, entity-filter and renderer of {PACKAGE}{VERSION}x");
+        if kind == Kind::Module {
+            why.push_str("; it is a core module, which has to carry its WIT type (bindings made by wit-bindgen put it there)");
+        }
+        return Err(why);
+    }
+    if !has("settings") {
+        return Err(format!("it does not export {PACKAGE}settings, which every plugin does"));
+    }
+    Ok(roles)
+}

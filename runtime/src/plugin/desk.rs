@@ -1,0 +1,125 @@
+//! At the author's desk: a component is run once and everything about the run is told.
+//!
+//! Cost is counted in fuel, which is the same on every machine and every run; the limits are those of the serving host.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::model::{Change, Event, Failure, Rendering, View};
+use crate::plugin::bindings::{Answer, Answers, Declined};
+use crate::plugin::chain::Items;
+use crate::plugin::component::Loader;
+use crate::plugin::figures::Figures;
+use crate::plugin::instance::Instance;
+use crate::plugin::log::Line;
+use crate::plugin::{Breach, Fault, Limits, Role, engine};
+
+/// What to run it on.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// For event filters and mappers.
+    Events(Vec<Event>),
+    /// For entity filters and renderers.
+    Entities(Vec<View>),
+}
+
+/// What one role made of one item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// A filter lets it pass, or not.
+    Accepted(bool),
+    /// A mapper's changes.
+    Changes(Vec<Change>),
+    /// A renderer's rendering; none: not for this channel.
+    Rendered(Option<Rendering>),
+    /// It declined the item, or what it answered cannot be used.
+    Failed(Failure),
+}
+
+/// What a role did with all items in one call.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Which role.
+    pub role: Role,
+    /// One output an item, in their order; or the fault that ended the call.
+    pub outputs: Result<Vec<Output>, Fault>,
+    /// Fuel burnt by the call.
+    pub fuel: u64,
+    /// Wall time of the call on this machine, with fuel counted some 1.3 times that of the serving host.
+    pub time: Duration,
+}
+
+/// Everything about a run.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// `name@version` of the component.
+    pub plugin: String,
+    /// All its roles, also those that were not run.
+    pub roles: Vec<Role>,
+    /// One call for each role that takes this input, filter first. A fault ends the run.
+    pub calls: Vec<Call>,
+    /// What it logged, configuring included.
+    pub log: Vec<Line>,
+    /// Fuel burnt by configuring.
+    pub configure_fuel: u64,
+    /// The most linear memory it had, in bytes.
+    pub memory_peak: usize,
+    /// How long it took to compile.
+    pub compile_time: Duration,
+}
+
+/// Runs a component on its roles that take this input, all items in one call. Blocking.
+///
+/// # Errors
+/// When the component cannot be used, refuses its settings, has no role for this input, or the machine lacks what an engine needs.
+pub fn run(name: &str, bytes: &[u8], settings: &str, input: Input, limits: Limits) -> Result<Report, Fault> {
+    let engine = engine::measuring().map_err(|error| Fault::Breach { breach: Breach::Host, what: error.to_string() })?;
+    let figures = Figures::default();
+    let started = Instant::now();
+    let component = Loader { engine: &engine, cache: None, figures: &figures }.load(name, bytes, limits)?;
+    let compile_time = started.elapsed();
+    let (items, takes) = match input {
+        Input::Events(events) => (Items::Events(Arc::new(events)), [Role::EventFilter, Role::Mapper]),
+        Input::Entities(views) => (Items::Entities(Arc::new(views)), [Role::EntityFilter, Role::Renderer]),
+    };
+    let roles: Vec<Role> = takes.into_iter().filter(|role| component.roles().contains(role)).collect();
+    if roles.is_empty() {
+        let (filter, maker) = (takes[0].name(), takes[1].name());
+        return Err(Fault::Unusable(format!("plugin {name} is neither {filter} nor {maker}, and takes no such input")));
+    }
+    let mut instance = Instance::configured(&component, settings, true)?;
+    let configure_fuel = instance.fuel().unwrap_or_default();
+    let indices: Vec<usize> = (0..items.len()).collect();
+    let mut calls = Vec::new();
+    for role in roles {
+        let before = instance.fuel().unwrap_or_default();
+        let started = Instant::now();
+        let answers = instance.call(role, &items, &indices);
+        let time = started.elapsed();
+        let fuel = instance.fuel().unwrap_or_default() - before;
+        let spent = answers.is_err();
+        calls.push(Call { role, outputs: answers.map(outputs), fuel, time });
+        if spent {
+            break;
+        }
+    }
+    Ok(Report {
+        plugin: component.label().to_owned(),
+        roles: component.roles().to_vec(),
+        calls,
+        log: instance.take_lines(),
+        configure_fuel,
+        memory_peak: instance.memory().1,
+        compile_time,
+    })
+}
+
+fn outputs(answers: Answers) -> Vec<Output> {
+    let output = |answer: Result<Answer, Declined>| match answer {
+        Ok(Answer::Accepted(accepted)) => Output::Accepted(accepted),
+        Ok(Answer::Changes(changes)) => Output::Changes(changes),
+        Ok(Answer::Rendered(rendering)) => Output::Rendered(rendering),
+        Err(declined) => Output::Failed(declined.failure),
+    };
+    answers.into_iter().map(output).collect()
+}

@@ -1,0 +1,124 @@
+//! What plugins cost and how often they fault, for the metrics.
+//!
+//! Counters live as long as the host, so that they go on rising when a plugin is exchanged.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Upper bounds of the buckets of call times, in seconds; a last bucket takes the rest.
+pub const CALL_SECONDS: [f64; 8] = [0.000_1, 0.000_5, 0.001, 0.005, 0.025, 0.1, 0.5, 2.0];
+
+/// How long the calls of one plugin took, all its versions together. A call is a batch.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Calls {
+    /// The plugin's name.
+    pub plugin: Arc<str>,
+    /// How many calls.
+    pub count: u64,
+    /// Their sum, in seconds.
+    pub seconds: f64,
+    /// How many took at most so long ([`CALL_SECONDS`]), not cumulative; the last bucket has no bound.
+    pub buckets: [u64; CALL_SECONDS.len() + 1],
+}
+
+/// How often one version of a plugin faulted: trapped, broke a limit, or answered what cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traps {
+    /// The plugin's name.
+    pub plugin: Arc<str>,
+    /// First 12 digits of its SHA-256.
+    pub version: Arc<str>,
+    /// How often.
+    pub count: u64,
+}
+
+/// All figures of this room at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// By plugin.
+    pub calls: Vec<Calls>,
+    /// By plugin and version; only those that were loaded.
+    pub traps: Vec<Traps>,
+    /// Batches that wait for a worker: ingest, urgent, bulk.
+    pub waiting: [usize; 3],
+}
+
+/// The counters.
+#[derive(Default)]
+pub(super) struct Figures(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    times: BTreeMap<Arc<str>, Arc<Times>>,
+    traps: BTreeMap<(Arc<str>, Arc<str>), Arc<AtomicU64>>,
+}
+
+#[derive(Default)]
+struct Times {
+    micros: AtomicU64,
+    buckets: [AtomicU64; CALL_SECONDS.len() + 1],
+}
+
+/// What one component counts into.
+pub(super) struct Counter {
+    times: Arc<Times>,
+    traps: Arc<AtomicU64>,
+}
+
+impl Figures {
+    /// The counter of a version of a plugin.
+    pub(super) fn counter(&self, plugin: &str, version: &str) -> Arc<Counter> {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let times = inner.times.entry(plugin.into()).or_default().clone();
+        let traps = inner.traps.entry((plugin.into(), version.into())).or_default().clone();
+        Arc::new(Counter { times, traps })
+    }
+
+    pub(super) fn snapshot(&self, waiting: [usize; 3]) -> Snapshot {
+        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let calls = inner.times.iter().map(|(plugin, times)| {
+            let buckets = std::array::from_fn(|bucket| times.buckets[bucket].load(Ordering::Relaxed));
+            let seconds = times.micros.load(Ordering::Relaxed) as f64 / 1e6;
+            Calls { plugin: plugin.clone(), count: buckets.iter().sum(), seconds, buckets }
+        });
+        let traps = inner.traps.iter().map(|((plugin, version), count)| Traps {
+            plugin: plugin.clone(),
+            version: version.clone(),
+            count: count.load(Ordering::Relaxed),
+        });
+        Snapshot { calls: calls.collect(), traps: traps.collect(), waiting }
+    }
+}
+
+impl Counter {
+    pub(super) fn called(&self, time: Duration) {
+        let bucket = CALL_SECONDS.iter().position(|bound| time.as_secs_f64() <= *bound).unwrap_or(CALL_SECONDS.len());
+        self.times.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        self.times.micros.fetch_add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(super) fn trapped(&self) {
+        self.traps.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_share_their_plugins_time_and_have_traps_of_their_own() {
+        let figures = Figures::default();
+        let (old, new) = (figures.counter("erp", "1"), figures.counter("erp", "2"));
+        old.called(Duration::from_millis(2));
+        new.called(Duration::from_secs(3));
+        new.trapped();
+        let snapshot = figures.snapshot([0; 3]);
+        assert_eq!(snapshot.calls.len(), 1);
+        assert_eq!((snapshot.calls[0].count, snapshot.calls[0].seconds), (2, 3.002));
+        assert_eq!(snapshot.calls[0].buckets, [0, 0, 0, 1, 0, 0, 0, 0, 1]);
+        assert_eq!(snapshot.traps.iter().map(|traps| traps.count).collect::<Vec<_>>(), [0, 1]);
+    }
+}

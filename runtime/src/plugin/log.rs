@@ -1,0 +1,127 @@
+//! What a plugin says: its log lines, bounded in bytes for each batch.
+//!
+//! Lines go to the host's log under the target `weir::plugin`; at an author's desk they are kept instead. The last line of
+//! level error is remembered for the length of a call: a panic hook logs there, and a trap alone does not say what happened.
+
+use std::sync::Arc;
+
+/// How serious a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// For the author.
+    Debug,
+    /// For the operator's interest.
+    Info,
+    /// For the operator's attention.
+    Warn,
+    /// Something failed.
+    Error,
+}
+
+/// One line that a plugin logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// How serious it is.
+    pub level: Level,
+    /// What it says; control characters are replaced.
+    pub message: String,
+}
+
+/// The log of one instance.
+pub(super) struct Log {
+    /// `name@digest`.
+    plugin: Arc<str>,
+    /// What is left of the budget, in bytes.
+    left: usize,
+    /// Whether the budget was found too small since it was last filled.
+    cut: bool,
+    last_error: Option<String>,
+    kept: Option<Vec<Line>>,
+}
+
+/// No more of an error line is repeated in a failure's message, in characters.
+const SAID_MAX: usize = 500;
+
+impl Log {
+    /// An empty log without budget. With `keep`, lines are kept for [`Log::take_lines`] and not passed on.
+    pub(super) fn new(plugin: Arc<str>, keep: bool) -> Log {
+        Log { plugin, left: 0, cut: false, last_error: None, kept: keep.then(Vec::new) }
+    }
+
+    /// A call begins: it may log so many bytes.
+    pub(super) fn begin(&mut self, bytes: usize) {
+        self.left = bytes;
+        self.cut = false;
+        self.last_error = None;
+    }
+
+    /// The last error line of the call, shortened.
+    pub(super) fn last_error(&self) -> Option<&str> {
+        self.last_error.as_deref()
+    }
+
+    /// The lines kept so far.
+    pub(super) fn take_lines(&mut self) -> Vec<Line> {
+        self.kept.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Takes a line, as far as the budget allows.
+    pub(super) fn write(&mut self, level: Level, message: &str) {
+        // The budget guards the operator's log; what a fault is explained with is short anyway and is taken beyond it.
+        if level == Level::Error {
+            self.last_error = Some(plain(message, SAID_MAX));
+        }
+        // An empty line costs something too, else a loop could write for ever.
+        let cost = message.len().max(16);
+        if cost > self.left {
+            self.left = 0;
+            if !self.cut {
+                self.cut = true;
+                self.put(Level::Warn, "log limit reached; the other lines of this batch are dropped".into());
+            }
+            return;
+        }
+        self.left -= cost;
+        self.put(level, plain(message, usize::MAX));
+    }
+
+    fn put(&mut self, level: Level, message: String) {
+        if let Some(kept) = &mut self.kept {
+            kept.push(Line { level, message });
+            return;
+        }
+        let plugin = &*self.plugin;
+        match level {
+            Level::Debug => tracing::debug!(target: "weir::plugin", plugin, "{message}"),
+            Level::Info => tracing::info!(target: "weir::plugin", plugin, "{message}"),
+            Level::Warn => tracing::warn!(target: "weir::plugin", plugin, "{message}"),
+            Level::Error => tracing::error!(target: "weir::plugin", plugin, "{message}"),
+        }
+    }
+}
+
+/// The text without control characters, so that a plugin cannot forge lines or colours on a terminal.
+fn plain(text: &str, chars_max: usize) -> String {
+    text.trim_end().chars().take(chars_max).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_talkative_plugin_is_cut_off_once_and_may_speak_again_in_the_next_batch() {
+        let mut log = Log::new("erp@1".into(), true);
+        log.begin(40);
+        for _ in 0..5 {
+            log.write(Level::Info, "twenty bytes of text");
+        }
+        assert_eq!(log.take_lines().len(), 3, "two lines and the note");
+        log.begin(40);
+        log.write(Level::Error, "panicked\nat line 1");
+        assert_eq!(log.take_lines(), [Line { level: Level::Error, message: "panicked at line 1".into() }]);
+        assert_eq!(log.last_error(), Some("panicked at line 1"));
+        log.begin(40);
+        assert_eq!(log.last_error(), None);
+    }
+}

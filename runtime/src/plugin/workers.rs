@@ -1,0 +1,259 @@
+//! The threads that run guests, and the queue before them.
+//!
+//! Three classes, served in their order, with a share for the lower ones so that none starves. Of one plugin at most half of the
+//! workers run at a time: a plugin that hangs for its whole limit leaves the other half to the others. What waits is bounded by the
+//! chains' slots; a caller without a slot waits outside.
+
+use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::plugin::batch::{self, Batch, Progress, Verdict};
+use crate::plugin::bench::Bench;
+use crate::plugin::chain::{Chain, Items};
+use crate::plugin::{Class, Error, Failed};
+
+/// The native stack of a worker: the guest's 512 KiB, and room for the host's own frames in a build without optimisation.
+const STACK_BYTES: usize = 4 << 20;
+/// How often a worker without work looks for instances to drop.
+const SWEEP: Duration = Duration::from_secs(1);
+/// After so many batches a busy worker does the same.
+const SWEEP_BATCHES: u32 = 256;
+/// Every so many pulls the lowest class that waits goes first, and half-way between the middle one.
+const TURN: u64 = 16;
+
+/// The workers.
+pub(super) struct Workers {
+    queue: Arc<Queue>,
+}
+
+/// A batch that waits, who waits for it, and the slot it takes.
+struct Job {
+    batch: Batch,
+    class: Class,
+    reply: oneshot::Sender<Vec<Verdict>>,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Workers {
+    /// Starts so many threads.
+    pub(super) fn start(count: usize) -> Result<Workers, Error> {
+        let count = count.max(1);
+        let workers = Workers { queue: Arc::new(Queue::new(count.div_ceil(2))) };
+        for n in 0..count {
+            let queue = workers.queue.clone();
+            let thread = thread::Builder::new().name(format!("plugin-{n}")).stack_size(STACK_BYTES);
+            thread.spawn(move || work(&queue)).map_err(|error| Error::new("no thread for plugins", error))?;
+        }
+        Ok(workers)
+    }
+
+    /// Runs items through a chain; answers in their order. Dropping the future abandons what has not begun.
+    pub(super) async fn run(&self, chain: &Arc<Chain>, items: Items, class: Class) -> Vec<Verdict> {
+        let mut answers = Vec::new();
+        for range in batch::cut(&items) {
+            let count = range.len();
+            // The semaphore is never closed; were it, the answer would be that of a host that stops.
+            let Ok(slot) = chain.slots[class as usize].clone().acquire_owned().await else { break };
+            let (reply, answer) = oneshot::channel();
+            self.queue.push(Job { batch: Batch::new(chain.clone(), items.clone(), range), class, reply, _slot: slot });
+            answers.push((count, answer));
+        }
+        let mut verdicts = Vec::with_capacity(items.len());
+        for (count, answer) in answers {
+            match answer.await {
+                Ok(some) => verdicts.extend(some),
+                Err(_) => verdicts.extend((0..count).map(|_| stopping())),
+            }
+        }
+        verdicts.resize_with(items.len(), stopping);
+        verdicts
+    }
+
+    /// Batches that wait, by class.
+    pub(super) fn waiting(&self) -> [usize; 3] {
+        let state = self.queue.lock();
+        std::array::from_fn(|class| state.classes[class].len())
+    }
+}
+
+impl Drop for Workers {
+    /// Threads end after the batch they are in; nobody waits for them.
+    fn drop(&mut self) {
+        let mut state = self.queue.lock();
+        state.open = false;
+        state.classes = Default::default();
+        self.queue.ready.notify_all();
+    }
+}
+
+fn stopping() -> Verdict {
+    Verdict::Failed(Failed::of_the_host("the plugin host is stopping"))
+}
+
+/// The life of a worker.
+fn work(queue: &Queue) {
+    let mut bench = Bench::default();
+    let mut batches = 0u32;
+    loop {
+        let mut job = match queue.pull(!bench.is_empty()) {
+            Pulled::Job(job) => job,
+            Pulled::Nothing => {
+                bench.sweep();
+                continue;
+            }
+            Pulled::Closed => return,
+        };
+        batches = batches.wrapping_add(1);
+        if batches % SWEEP_BATCHES == 0 {
+            bench.sweep();
+        }
+        // Nobody waits any more: its work would be for nothing.
+        if job.reply.is_closed() {
+            queue.release(&job.batch.chain);
+            continue;
+        }
+        let progress = catch_unwind(AssertUnwindSafe(|| job.batch.run(&mut bench)));
+        queue.release(&job.batch.chain);
+        match progress {
+            Ok(Progress::Later) => {
+                queue.push(job);
+                continue;
+            }
+            Ok(Progress::Done) => {}
+            Err(_) => {
+                bench.clear();
+                job.batch.abandon("the plugin host failed; this is a defect of Weir");
+            }
+        }
+        // A caller that went away misses the answer, and nothing else happens.
+        let Job { batch, reply, .. } = *job;
+        let _ = reply.send(batch.finish());
+    }
+}
+
+enum Pulled {
+    Job(Box<Job>),
+    Nothing,
+    Closed,
+}
+
+struct Queue {
+    state: Mutex<State>,
+    ready: Condvar,
+    /// Workers that may run one plugin at a time.
+    of_one_max: usize,
+}
+
+struct State {
+    open: bool,
+    classes: [VecDeque<Box<Job>>; 3],
+    /// Batches in work, by plugin name.
+    running: HashMap<Arc<str>, usize>,
+    pulls: u64,
+}
+
+impl Queue {
+    fn new(of_one_max: usize) -> Queue {
+        let state = State { open: true, classes: Default::default(), running: HashMap::new(), pulls: 0 };
+        Queue { state: Mutex::new(state), ready: Condvar::new(), of_one_max }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, job: impl Into<Box<Job>>) {
+        let job = job.into();
+        let mut state = self.lock();
+        if state.open {
+            state.classes[job.class as usize].push_back(job);
+            self.ready.notify_one();
+        }
+    }
+
+    /// The next batch. With `impatient` it answers that there is nothing after a while.
+    fn pull(&self, impatient: bool) -> Pulled {
+        let mut state = self.lock();
+        loop {
+            if !state.open {
+                return Pulled::Closed;
+            }
+            if let Some(job) = state.next(self.of_one_max) {
+                return Pulled::Job(job);
+            }
+            if !impatient {
+                state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let (after, waited) = self.ready.wait_timeout(state, SWEEP).unwrap_or_else(PoisonError::into_inner);
+            state = after;
+            if waited.timed_out() {
+                return Pulled::Nothing;
+            }
+        }
+    }
+
+    /// A batch is out of its worker: its plugins may take another.
+    fn release(&self, chain: &Chain) {
+        let mut state = self.lock();
+        for plugin in plugins(chain) {
+            if let Some(count) = state.running.get_mut(plugin) {
+                *count -= 1;
+                if *count == 0 {
+                    state.running.remove(plugin);
+                }
+            }
+        }
+        // The worker that releases takes one of the waiting batches itself; the end of a chain of several plugins may free more.
+        if state.classes.iter().any(|class| !class.is_empty()) {
+            self.ready.notify_one();
+        }
+    }
+}
+
+impl State {
+    fn next(&mut self, of_one_max: usize) -> Option<Box<Job>> {
+        let State { classes, running, .. } = self;
+        let free = |job: &Job| plugins(&job.batch.chain).all(|plugin| running.get(plugin).is_none_or(|count| *count < of_one_max));
+        let (class, place) =
+            order(self.pulls).into_iter().find_map(|class| Some((class, classes[class].iter().position(|job| free(job))?)))?;
+        let job = classes[class].remove(place)?;
+        self.pulls += 1;
+        for plugin in plugins(&job.batch.chain) {
+            *running.entry(plugin.clone()).or_default() += 1;
+        }
+        Some(job)
+    }
+}
+
+/// In which order the classes are asked at the n-th pull.
+fn order(pull: u64) -> [usize; 3] {
+    match pull % TURN {
+        n if n == TURN - 1 => [2, 1, 0],
+        n if n == TURN / 2 - 1 => [1, 0, 2],
+        _ => [0, 1, 2],
+    }
+}
+
+/// The plugins of a chain, each once.
+fn plugins(chain: &Chain) -> impl Iterator<Item = &Arc<str>> {
+    let name = |n: usize| chain.stages[n].of.component().name();
+    (0..chain.stages.len()).filter(move |n| !(0..*n).any(|before| name(before) == name(*n))).map(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_sixteen_pulls_ingest_has_fourteen_and_the_lower_classes_one_each() {
+        let first: Vec<usize> = (0..TURN).map(|pull| order(pull)[0]).collect();
+        let count = |class| first.iter().filter(|first| **first == class).count();
+        assert_eq!((count(0), count(1), count(2)), (14, 1, 1));
+    }
+}

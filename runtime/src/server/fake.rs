@@ -1,0 +1,276 @@
+//! A Weir made of cardboard: it knows one source, `erp`, two channels and a few entities, and writes down what it is asked to do.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use axum::http::StatusCode;
+use sha2::{Digest, Sha256};
+
+use super::views::*;
+use super::*;
+use crate::metrics::{Snapshot, SourceFigures};
+use crate::model::{EntityId, Timestamp};
+use crate::plan::Token;
+
+/// The longest body of the source.
+pub(crate) const BODY_BYTES_MAX: u64 = 100_000;
+/// Keys of the entities of type `product`, in order.
+pub(crate) const KEYS: [&str; 5] = ["4711", "a/b", "lamp 7", "nul\0", "😀"];
+
+#[derive(Default)]
+pub(crate) struct Fake {
+    pub(crate) tokens: Mutex<Vec<Token>>,
+    /// What was done, in words.
+    pub(crate) log: Mutex<Vec<String>>,
+    /// What stands in the way of being ready.
+    pub(crate) obstacles: Mutex<Vec<String>>,
+    /// What is wrong in the files.
+    pub(crate) complaints: Mutex<Vec<ComplaintView>>,
+}
+
+/// A token whose secret is its role's name.
+pub(crate) fn token(role: Role) -> Token {
+    let secret = access::name(role);
+    Token { name: format!("{secret}-token"), sha256: Sha256::digest(secret).into(), role }
+}
+
+/// A server on loopback before a fake.
+pub(crate) async fn start(fake: &Arc<Fake>, limits: Limits) -> Server {
+    let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+    Server::start(anywhere, None, limits, fake.clone(), Arc::new(Metrics::new())).await.expect("loopback has a free port")
+}
+
+impl Fake {
+    fn note(&self, what: String) {
+        self.log.lock().unwrap().push(what);
+    }
+
+    /// What was done since the last time it was asked.
+    pub(crate) fn done(&self) -> Vec<String> {
+        std::mem::take(&mut self.log.lock().unwrap())
+    }
+
+    fn known_source(&self, name: &str) -> Result<(), Problem> {
+        if name == "erp" { Ok(()) } else { Err(Problem::unknown("source", name)) }
+    }
+
+    fn known_channel(&self, name: &str) -> Result<(), Problem> {
+        if ["storefront.de", "old"].contains(&name) { Ok(()) } else { Err(Problem::unknown("channel", name)) }
+    }
+}
+
+fn answer<'a, T: Send + 'a>(result: Result<T, Problem>) -> Answer<'a, T> {
+    Box::pin(async { result })
+}
+
+fn refusals() -> Vec<RefusedView> {
+    let refused = |key: &str, code: &str| RefusedView {
+        entity_type: "product".into(),
+        key: key.into(),
+        code: code.into(),
+        detail: "the shop says: no such category".into(),
+        sequence: 7,
+        time: Timestamp(1_000).into(),
+    };
+    vec![refused("4711", "http-422"), refused("a/b", "plugin")]
+}
+
+fn quarantined() -> Vec<QuarantineView> {
+    let event = EventView {
+        id: "e1".into(),
+        source: "/sap".into(),
+        event_type: "idoc".into(),
+        subject: None,
+        time: None,
+        content_type: Some("application/xml".into()),
+        attributes: Default::default(),
+        data: Some("<IDOC/>".into()),
+        data_base64: None,
+    };
+    let event = |sequence| QuarantineView {
+        sequence,
+        time: Timestamp(1_000).into(),
+        code: "no-material".into(),
+        detail: "the IDoc names no material".into(),
+        plugin: Some("erp@3fa9c1b2d0e4".into()),
+        event: event.clone(),
+    };
+    vec![event(11), event(12)]
+}
+
+impl Backend for Fake {
+    fn tokens(&self) -> Arc<[Token]> {
+        self.tokens.lock().unwrap().as_slice().into()
+    }
+
+    fn body_bytes_max(&self, source: &str) -> Option<u64> {
+        (source == "erp").then_some(BODY_BYTES_MAX)
+    }
+
+    /// The body says what is to become of it.
+    fn ingest<'a>(&'a self, source: &'a str, request: IngestRequest) -> Answer<'a, Accepted> {
+        let kind = request.headers.get("content-type").and_then(|value| value.to_str().ok()).unwrap_or("none").to_owned();
+        let signed = request.headers.contains_key("webhook-signature") || request.headers.contains_key("authorization");
+        let lane = request.lane.map_or("none", crate::model::Lane::name);
+        self.note(format!("ingest {source} {} bytes, {kind}, lane {lane}, signed {signed}", request.body.len()));
+        Box::pin(async move {
+            match &request.body[..] {
+                b"panic" => panic!("the plugin host is on fire"),
+                b"malformed" => Err(Problem::bad_request("malformed", "line 1, column 1: not JSON")),
+                b"busy" => Err(Problem::busy("the store is busy", Duration::from_millis(1500))),
+                b"unsigned" => Err(Problem::new(StatusCode::UNAUTHORIZED, "not-verified", "the signature is wrong")),
+                b"broken" => Err(Problem::internal("cannot open /secret/path")),
+                b"slow" => {
+                    tokio::time::sleep(Duration::from_millis(400)).await;
+                    Ok(Accepted::default())
+                }
+                body => {
+                    let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect::<Vec<_>>();
+                    let foreign = lines.iter().enumerate().filter(|(_, line)| line.windows(7).any(|word| word == b"foreign"));
+                    let problems: Vec<_> = foreign
+                        .map(|(index, _)| EventProblem {
+                            index: index as u64,
+                            code: "foreign-facet".into(),
+                            detail: "facet `content` belongs to `pim`".into(),
+                        })
+                        .collect();
+                    let quarantined = problems.len() as u64;
+                    let accepted = lines.len() as u64 - quarantined;
+                    let events = EventCounts { accepted, quarantined, ..EventCounts::default() };
+                    let changes = ChangeCounts { committed: accepted, ..ChangeCounts::default() };
+                    Ok(Accepted { events, changes, problems, sequence: 42 })
+                }
+            }
+        })
+    }
+
+    fn sources(&self) -> Vec<SourceView> {
+        vec![SourceView { name: "erp".into(), owner: "erp".into(), verify: "none".into(), quarantined: 2, ..SourceView::default() }]
+    }
+
+    fn source(&self, name: &str) -> Result<SourceView, Problem> {
+        self.known_source(name).map(|()| self.sources().remove(0))
+    }
+
+    fn entity<'a>(&'a self, id: &'a EntityId) -> Answer<'a, EntityView> {
+        if &*id.entity_type != "product" || !KEYS.contains(&&*id.key) {
+            return answer(Err(Problem::unknown("entity", &id.to_string())));
+        }
+        let facet = FacetView {
+            name: "price.de".into(),
+            owner: "erp".into(),
+            version: Some(17),
+            sequence: 41,
+            time: Timestamp(1_000).into(),
+            deleted: false,
+            value: serde_json::value::RawValue::from_string(r#"{"amount":9.90}"#.into()).ok(),
+        };
+        let standing = StandingView {
+            channel: "storefront.de".into(),
+            state: "parked".into(),
+            attempts: Some(3),
+            last_error: Some("the shop answered 500".into()),
+            ..StandingView::default()
+        };
+        let (entity_type, key) = (id.entity_type.to_string(), id.key.to_string());
+        answer(Ok(EntityView { entity_type, key, facets: vec![facet], channels: vec![standing] }))
+    }
+
+    fn entities<'a>(&'a self, query: &'a EntityQuery, page: &'a Page) -> Answer<'a, List<EntityRow>> {
+        if let Some(Err(problem)) = query.owed.as_deref().map(|channel| self.known_channel(channel)) {
+            return answer(Err(problem));
+        }
+        let row = |key: &str| EntityRow { entity_type: query.entity_type.clone(), key: key.into() };
+        let rows = KEYS.into_iter().filter(|key| key.starts_with(&query.prefix)).map(row).collect();
+        answer(Ok(params::page_of(rows, page, |row| &row.key)))
+    }
+
+    fn channels(&self) -> Vec<ChannelView> {
+        let channel = |name: &str, state: &str| ChannelView { name: name.into(), state: state.into(), ..ChannelView::default() };
+        vec![channel("storefront.de", "flowing"), channel("old", "retired")]
+    }
+
+    fn channel(&self, name: &str) -> Result<ChannelView, Problem> {
+        let known = self.channels().into_iter().find(|channel| channel.name == name);
+        known.ok_or_else(|| Problem::unknown("channel", name))
+    }
+
+    fn preview<'a>(&'a self, channel: &'a str, key: &'a str) -> Answer<'a, PreviewView> {
+        if let Err(problem) = self.known_channel(channel) {
+            return answer(Err(problem));
+        }
+        let filter = FilterVerdict { plugin: "in-stock@aa".into(), verdict: "passed".into(), detail: None };
+        let rendering = RenderingView {
+            key: key.into(),
+            content_type: "application/json".into(),
+            body: Some(r#"{"title":"Lamp"}"#.into()),
+            body_base64: None,
+        };
+        answer(Ok(PreviewView {
+            channel: channel.into(),
+            entity_type: "product".into(),
+            key: key.into(),
+            result: "delivered".into(),
+            filters: vec![filter],
+            rendering: Some(rendering),
+            ..PreviewView::default()
+        }))
+    }
+
+    fn operate<'a>(&'a self, channel: &'a str, operation: Operation) -> Answer<'a, ()> {
+        if let Err(problem) = self.known_channel(channel) {
+            return answer(Err(problem));
+        }
+        if operation == Operation::Forget && channel != "old" {
+            return answer(Err(Problem::conflict("channel-live", format!("channel `{channel}` is in the configuration"))));
+        }
+        self.note(format!("{operation:?} {channel}"));
+        answer(Ok(()))
+    }
+
+    fn refused<'a>(&'a self, channel: &'a str, filter: &'a RefusedFilter, page: &'a Page) -> Answer<'a, List<RefusedView>> {
+        let matches = |refused: &RefusedView| {
+            filter.key.as_ref().is_none_or(|key| *key == refused.key) && filter.code.as_ref().is_none_or(|code| *code == refused.code)
+        };
+        let rows = refusals().into_iter().filter(matches).collect();
+        answer(self.known_channel(channel).map(|()| params::page_of(rows, page, |row| &row.key)))
+    }
+
+    fn settle_refused<'a>(&'a self, channel: &'a str, filter: &'a RefusedFilter, settle: Settle) -> Answer<'a, u64> {
+        self.note(format!("{settle:?} refused of {channel}, key {:?}, code {:?}", filter.key, filter.code));
+        answer(self.known_channel(channel).map(|()| if filter.key.is_some() { 1 } else { 2 }))
+    }
+
+    fn quarantine<'a>(&'a self, source: &'a str, _: &'a QuarantineFilter, page: &'a Page) -> Answer<'a, List<QuarantineView>> {
+        let items: Vec<_> = quarantined().into_iter().take(page.limit).collect();
+        answer(self.known_source(source).map(|()| List { items, next: None }))
+    }
+
+    fn settle_quarantine<'a>(&'a self, source: &'a str, filter: &'a QuarantineFilter, settle: Settle) -> Answer<'a, u64> {
+        self.note(format!("{settle:?} quarantine of {source}, sequence {:?}, plugin {:?}", filter.sequence, filter.plugin));
+        answer(self.known_source(source).map(|()| if filter.sequence.is_some() { 1 } else { 2 }))
+    }
+
+    fn plugins(&self) -> Vec<PluginView> {
+        vec![PluginView { name: "erp".into(), ..PluginView::default() }]
+    }
+
+    fn config(&self) -> ConfigView {
+        ConfigView { config: serde_json::json!({ "config_version": 1 }), ..ConfigView::default() }
+    }
+
+    fn reload(&self) -> Answer<'_, ReloadView> {
+        self.note("reload".into());
+        let complaints = self.complaints.lock().unwrap().clone();
+        answer(Ok(ReloadView { success: complaints.is_empty(), complaints, ..ReloadView::default() }))
+    }
+
+    fn ready(&self) -> Result<(), Vec<String>> {
+        let obstacles = self.obstacles.lock().unwrap().clone();
+        if obstacles.is_empty() { Ok(()) } else { Err(obstacles) }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot { sources: vec![SourceFigures { name: "erp".into(), quarantined: 2, ..SourceFigures::default() }], ..Snapshot::default() }
+    }
+}

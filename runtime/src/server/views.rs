@@ -1,0 +1,593 @@
+//! What the routes show, as plain data: the JSON of the HTTP interface in one place.
+//!
+//! These structs are a contract with other programs: members are added, never renamed. The command line reads the same structs, and
+//! takes what an older Weir does not send as absent.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use crate::model::{self, Timestamp};
+
+/// A moment, written as RFC 3339 in UTC with milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(pub Timestamp);
+
+impl From<Timestamp> for Time {
+    fn from(timestamp: Timestamp) -> Time {
+        Time(timestamp)
+    }
+}
+
+impl std::fmt::Display for Time {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let moment = i64::try_from(self.0.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+        write!(f, "{:.3}", moment.unwrap_or(jiff::Timestamp::MAX))
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Time, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let moment: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
+        Ok(Time(Timestamp(u64::try_from(moment.as_millisecond()).unwrap_or_default())))
+    }
+}
+
+/// One page of a list.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct List<T> {
+    /// In the list's order.
+    pub items: Vec<T>,
+    /// What to give as `after` for the next page; none on the last one.
+    pub next: Option<String>,
+}
+
+impl<T> List<T> {
+    /// The same page with each item turned into something else.
+    pub fn map<U>(self, turn: impl FnMut(T) -> U) -> List<U> {
+        List { items: self.items.into_iter().map(turn).collect(), next: self.next }
+    }
+}
+
+/// What became of a request of a source: the body of 202.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// What became of its events.
+    pub events: EventCounts,
+    /// What became of the changes of accepted events.
+    pub changes: ChangeCounts,
+    /// Events that were not taken as they are, by their index in the request.
+    #[serde(default)]
+    pub problems: Vec<EventProblem>,
+    /// Head of the sequence after the request.
+    pub sequence: u64,
+}
+
+/// What became of events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EventCounts {
+    /// Their changes were checked and what was left is written.
+    pub accepted: u64,
+    /// Dropped by a filter or mapped to nothing.
+    pub filtered: u64,
+    /// Kept aside with a reason.
+    pub quarantined: u64,
+    /// Seen before.
+    pub repeated: u64,
+}
+
+/// What became of changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ChangeCounts {
+    /// Got a sequence.
+    pub committed: u64,
+    /// Equal to the stored value.
+    pub unchanged: u64,
+    /// Older than the stored version.
+    pub stale: u64,
+}
+
+/// Why one event of a request was not taken as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventProblem {
+    /// Which event of the request, from 0.
+    pub index: u64,
+    /// For machines; stable.
+    pub code: String,
+    /// For people.
+    pub detail: String,
+}
+
+/// A source.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SourceView {
+    /// Its name.
+    pub name: String,
+    /// Whose facets it writes.
+    pub owner: String,
+    /// Its filters and its mapper, in order, each with the first 12 digits of its SHA-256.
+    pub plugins: Vec<String>,
+    /// How senders are verified: `none`, `bearer`, `hmac`, `standard-webhooks`.
+    pub verify: String,
+    /// When it last sent an event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_event: Option<Time>,
+    /// Events a second, over the last minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events_per_second: Option<f64>,
+    /// After how many seconds without an event it counts as silent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quiet_seconds: Option<f64>,
+    /// Whether it counts as silent now.
+    pub silent: bool,
+    /// What became of its events since the start.
+    pub events: EventCounts,
+    /// What became of its changes since the start.
+    pub changes: ChangeCounts,
+    /// Events in quarantine.
+    pub quarantined: u64,
+}
+
+/// A channel.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ChannelView {
+    /// Its name.
+    pub name: String,
+    /// The entity type it consumes.
+    pub entity: String,
+    /// The name of its target; empty for a retired channel.
+    pub target: String,
+    /// `flowing`, `tripped`, `probing`, `paused` or `retired`.
+    pub state: String,
+    /// Why it is in that state, if it is not flowing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// False: it renders and counts, and sends nothing.
+    pub deliver: bool,
+    /// Patterns of the facets it subscribes to.
+    pub facets: Vec<String>,
+    /// Patterns that must be there.
+    pub needs: Vec<String>,
+    /// Its filters and its renderer, in order, each with the first 12 digits of its SHA-256.
+    pub plugins: Vec<String>,
+    /// What it has before it.
+    pub owed: OwedView,
+    /// Entities in flight.
+    pub in_flight: u64,
+    /// Entities waiting for a retry.
+    pub parked: u64,
+    /// Withdrawals held by the guard, until confirmed.
+    pub held: u64,
+    /// Entities refused.
+    pub refused: u64,
+    /// Age in seconds of the oldest change owed; 0 when nothing is owed.
+    pub freshness_seconds: f64,
+    /// What that age should stay under.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub freshness_objective_seconds: Option<f64>,
+    /// When the oldest change owed was committed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest_owed: Option<Time>,
+    /// How flights ended since the start: `delivered`, `suppressed`, `parked`, ….
+    pub deliveries: BTreeMap<String, u64>,
+    /// The last failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<ErrorView>,
+}
+
+/// Places ahead by lane: an upper bound of the entities owed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OwedView {
+    /// The urgent lane.
+    pub urgent: u64,
+    /// The normal lane.
+    pub normal: u64,
+    /// The bulk lane.
+    pub bulk: u64,
+    /// Entities a sweep has still before it.
+    pub sweep: u64,
+}
+
+/// A failure and when it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorView {
+    /// When.
+    pub time: Time,
+    /// A sentence.
+    pub detail: String,
+}
+
+/// An entity in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntityRow {
+    /// Its type.
+    #[serde(rename = "type")]
+    pub entity_type: String,
+    /// Its key.
+    pub key: String,
+}
+
+/// An entity as it is now, and where it stands on each channel.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct EntityView {
+    /// Its type.
+    #[serde(rename = "type")]
+    pub entity_type: String,
+    /// Its key.
+    pub key: String,
+    /// Its facets, ordered by name, deleted ones that are still remembered included.
+    pub facets: Vec<FacetView>,
+    /// Where it stands, by channel.
+    pub channels: Vec<StandingView>,
+}
+
+/// A facet as it is now.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct FacetView {
+    /// Its name.
+    pub name: String,
+    /// Who writes it.
+    pub owner: String,
+    /// The owner's version, if it gave one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    /// The sequence of its last change.
+    pub sequence: u64,
+    /// When that was committed.
+    pub time: Time,
+    /// Whether it is deleted.
+    #[serde(default)]
+    pub deleted: bool,
+    /// Its value, numbers as the owner wrote them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Box<RawValue>>,
+}
+
+impl FacetView {
+    /// A facet as the model has it.
+    pub fn of(facet: &model::Facet) -> FacetView {
+        let value = facet.value.as_ref().and_then(|text| RawValue::from_string(text.to_string()).ok());
+        FacetView {
+            name: facet.name.to_string(),
+            owner: facet.owner.to_string(),
+            version: facet.version,
+            sequence: facet.sequence.0,
+            time: facet.time.into(),
+            deleted: facet.value.is_none(),
+            value,
+        }
+    }
+}
+
+/// Where an entity stands on a channel.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StandingView {
+    /// The channel.
+    pub channel: String,
+    /// `delivered`, `suppressed`, `withheld`, `withdrawn`, `owed`, `parked`, `refused`, `held` or `not subscribed`.
+    pub state: String,
+    /// What withholds it: a filter, `needs`, `deleted`, the renderer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Since when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+    /// All changes up to it are settled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<u64>,
+    /// Whether a newer change is still to be delivered.
+    pub owed: bool,
+    /// Whether a delivery is in flight.
+    pub in_flight: bool,
+    /// Counted attempts, while it is parked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<u32>,
+    /// When the next attempt is due, while it is parked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_attempt: Option<Time>,
+    /// Name and version of the plugin that rendered it last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<String>,
+    /// The last failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+}
+
+/// What a channel would make of an entity now.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PreviewView {
+    /// The channel.
+    pub channel: String,
+    /// The entity's type.
+    #[serde(rename = "type")]
+    pub entity_type: String,
+    /// The entity's key.
+    pub key: String,
+    /// What would come of it: `delivered`, `suppressed`, `withheld`, `withdrawn` or `refused`.
+    pub result: String,
+    /// Patterns of `needs` that nothing matches.
+    pub missing: Vec<String>,
+    /// Each filter's verdict, in order, up to the first that drops it.
+    pub filters: Vec<FilterVerdict>,
+    /// The plugin that renders; none: the facets as JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<String>,
+    /// The rendering, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rendering: Option<RenderingView>,
+    /// Why there is none, if a plugin failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What one filter says of an entity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilterVerdict {
+    /// Name and version of the plugin.
+    pub plugin: String,
+    /// `passed`, `dropped` or `failed`.
+    pub verdict: String,
+    /// Why, if it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// A rendering; the body is text, or base64 where it is not valid UTF-8.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenderingView {
+    /// What the target calls the entity.
+    pub key: String,
+    /// Media type of the body.
+    pub content_type: String,
+    /// The body, if it is text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// The body in base64, if it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_base64: Option<String>,
+}
+
+impl RenderingView {
+    /// A rendering as the model has it; `key` is the entity's.
+    pub fn of(rendering: &model::Rendering, key: &str) -> RenderingView {
+        let (body, body_base64) = text_or_base64(&rendering.body);
+        RenderingView {
+            key: rendering.key.clone().unwrap_or_else(|| key.to_owned()),
+            content_type: rendering.content_type.clone().unwrap_or_else(|| "application/json".to_owned()),
+            body,
+            body_base64,
+        }
+    }
+}
+
+/// An entity that a target will not take as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedView {
+    /// Its type.
+    #[serde(rename = "type")]
+    pub entity_type: String,
+    /// Its key.
+    pub key: String,
+    /// Why, for machines: `plugin`, `http-422`, ….
+    pub code: String,
+    /// Why, for people.
+    pub detail: String,
+    /// The revision that was refused.
+    pub sequence: u64,
+    /// When.
+    pub time: Time,
+}
+
+/// An event kept aside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuarantineView {
+    /// The sequence it got on arrival; its identifier here.
+    pub sequence: u64,
+    /// When.
+    pub time: Time,
+    /// Why, for machines.
+    pub code: String,
+    /// Why, for people.
+    pub detail: String,
+    /// Name and version of the plugin that failed, if it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<String>,
+    /// The event.
+    pub event: EventView,
+}
+
+/// An event as it was given to the plugins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventView {
+    /// The sender's identifier; empty if it was not a CloudEvent.
+    pub id: String,
+    /// CloudEvents `source`.
+    pub source: String,
+    /// CloudEvents `type`.
+    #[serde(rename = "type")]
+    pub event_type: String,
+    /// CloudEvents `subject`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// CloudEvents `time`, as written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<String>,
+    /// Media type of the data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    /// CloudEvents extensions and headers let through.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, String>,
+    /// The data, if it is text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
+    /// The data in base64, if it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_base64: Option<String>,
+}
+
+impl EventView {
+    /// An event as the model has it.
+    pub fn of(event: &model::Event) -> EventView {
+        let (data, data_base64) = text_or_base64(&event.data);
+        EventView {
+            id: event.id.clone(),
+            source: event.origin.clone(),
+            event_type: event.event_type.clone(),
+            subject: event.subject.clone(),
+            time: event.time.clone(),
+            content_type: event.content_type.clone(),
+            attributes: event.attributes.iter().cloned().collect(),
+            data,
+            data_base64,
+        }
+    }
+}
+
+/// A plugin in force.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PluginView {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Digest of the component, lower-case hex.
+    pub sha256: String,
+    /// What it can be: `event-filter`, `mapper`, `entity-filter`, `renderer`.
+    pub roles: Vec<String>,
+    /// How it is bounded.
+    pub limits: LimitsView,
+    /// Size of the component.
+    pub size_bytes: u64,
+    /// Since when this version is in force.
+    pub since: Time,
+    /// The last attempt to replace it, and how it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_swap: Option<SwapView>,
+}
+
+/// How a plugin is bounded; each bound is for one batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LimitsView {
+    /// Wall time.
+    pub time_seconds: f64,
+    /// Linear memory.
+    pub memory_bytes: u64,
+    /// What it may give back.
+    pub output_bytes: u64,
+    /// What it may log.
+    pub log_bytes: u64,
+}
+
+/// An attempt to replace a plugin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwapView {
+    /// When.
+    pub time: Time,
+    /// Digest of the component that was tried.
+    pub sha256: String,
+    /// `swapped` or `refused`.
+    pub result: String,
+    /// Why it was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// The configuration in force.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConfigView {
+    /// What is in force, names resolved and rows expanded. Secrets are not in it.
+    pub config: serde_json::Value,
+    /// The files it was read from.
+    pub files: Vec<String>,
+    /// Since when it is in force.
+    pub since: Time,
+    /// The last attempt to load it, the start included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_reload: Option<ReloadView>,
+}
+
+/// An attempt to load the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReloadView {
+    /// Whether it is in force now.
+    pub success: bool,
+    /// When.
+    pub time: Time,
+    /// What changed, a line each.
+    pub changes: Vec<String>,
+    /// What is wrong, if it was refused: the old configuration serves on.
+    pub complaints: Vec<ComplaintView>,
+}
+
+/// Something that is wrong in a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComplaintView {
+    /// Which file.
+    pub file: String,
+    /// Line, from 1; 0 when it is about the file as a whole.
+    pub line: usize,
+    /// Column, from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub what: String,
+    /// What would be right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+}
+
+fn text_or_base64(payload: &model::Payload) -> (Option<String>, Option<String>) {
+    use base64::Engine as _;
+    match payload {
+        model::Payload::Text(text) => (Some(text.clone()), None),
+        model::Payload::Binary(bytes) => (None, Some(base64::engine::general_purpose::STANDARD.encode(bytes))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Sequence;
+
+    #[test]
+    fn times_are_written_for_people_and_read_back() {
+        let time = Time(Timestamp(1_795_000_000_120));
+        let text = serde_json::to_string(&time).unwrap();
+        assert_eq!(text, r#""2026-11-18T10:26:40.120Z""#);
+        assert_eq!(serde_json::from_str::<Time>(&text).unwrap(), time);
+        assert!(Time(Timestamp(u64::MAX)).to_string().starts_with("9999"), "a time beyond the calendar is its end, not a panic");
+    }
+
+    #[test]
+    fn numbers_of_a_facet_stay_as_their_owner_wrote_them() {
+        let facet = model::Facet {
+            name: "price.de".into(),
+            owner: "erp".into(),
+            version: None,
+            sequence: Sequence(7),
+            time: Timestamp(0),
+            value: Some(r#"{"amount":9.900000000000000000001}"#.into()),
+        };
+        let text = serde_json::to_string(&FacetView::of(&facet)).unwrap();
+        assert!(text.contains(r#""value":{"amount":9.900000000000000000001}"#), "{text}");
+        let read: FacetView = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.value.unwrap().get(), r#"{"amount":9.900000000000000000001}"#);
+    }
+}

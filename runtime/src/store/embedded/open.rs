@@ -1,0 +1,151 @@
+//! Opening: what can go wrong is told in a sentence, and the index is rebuilt from the records.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::pairs::{self, PairLog};
+use super::writer::{self, Identities};
+use super::{Options, record};
+use crate::index::{Clock, Index, Meta};
+use crate::model::{EntityId, Timestamp};
+use crate::store::{ChannelId, Error, keys};
+
+/// The format of the rows; another one is refused, never guessed at.
+const FORMAT: &[u8] = b"weir 1";
+
+/// sled, opened.
+pub(super) struct Opened {
+    pub(super) db: sled::Db,
+    /// Our own handle on sled's file, to sync it: its `flush` does not.
+    pub(super) file: File,
+}
+
+/// What besides the index is known after loading.
+pub(super) struct Loaded {
+    pub(super) quarantine: BTreeMap<u32, u64>,
+    pub(super) logs: BTreeMap<ChannelId, PairLog>,
+    pub(super) identities: Identities,
+}
+
+fn unavailable(path: &Path, what: impl std::fmt::Display) -> Error {
+    Error::Unavailable(format!("{}: {what}", path.display()))
+}
+
+/// Opens sled where its panics are caught.
+pub(super) fn open(options: &Options) -> Result<Opened, Error> {
+    let path = &options.path;
+    std::fs::create_dir_all(path).map_err(|error| unavailable(path, format!("the directory cannot be made: {error}")))?;
+    drop_page_cache(path);
+    let config = sled::Config::new()
+        .path(path)
+        .segment_size(4 * 1024 * 1024)
+        .cache_capacity(options.cache_bytes)
+        .flush_every_ms(Some(500))
+        .mode(sled::Mode::LowSpace);
+    // sled panics on some damage instead of saying so. Its message would be noise beside ours.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
+    std::panic::set_hook(hook);
+    let db = match opened {
+        Ok(Ok(db)) => db,
+        Ok(Err(error)) if error.to_string().contains("lock") => {
+            return Err(unavailable(path, "another process uses this store; stop it, or give this one another [store] path"));
+        }
+        Ok(Err(sled::Error::Corruption { .. })) | Err(_) => {
+            let what = format!(
+                "{}: sled cannot open what is there. Move the directory aside and restore it from a copy, or start with an empty one and \
+                 let the sources send again",
+                path.display()
+            );
+            return Err(Error::Damaged(what));
+        }
+        Ok(Err(error)) => return Err(unavailable(path, format!("the store cannot be opened: {error}"))),
+    };
+    let file = File::options().read(true).write(true).open(path.join("db"));
+    let file = file.map_err(|error| unavailable(path, format!("sled's file cannot be opened for syncing: {error}")))?;
+    let io = |error: sled::Error| unavailable(path, error);
+    match db.get(keys::FORMAT).map_err(io)? {
+        None if db.is_empty() => {
+            db.insert(keys::FORMAT, FORMAT).map_err(io)?;
+            db.flush().map_err(io)?;
+            file.sync_data().map_err(|error| unavailable(path, error))?;
+            sync_directories(path).map_err(|error| unavailable(path, error))?;
+        }
+        Some(format) if format == FORMAT => {}
+        found => {
+            let found = found.map_or("no format mark".into(), |mark| String::from_utf8_lossy(&mark).into_owned());
+            return Err(unavailable(path, format!("the store is of another format ({found:?}); this version reads \"weir 1\"")));
+        }
+    }
+    Ok(Opened { db, file })
+}
+
+/// A sync that failed in an earlier life may have left pages in the cache that are not on disk; they must be read from there.
+fn drop_page_cache(path: &Path) {
+    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+        if let Ok(file) = File::open(entry.path()) {
+            // Advice: where it is not taken, nothing is lost but this precaution.
+            let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+        }
+    }
+}
+
+fn sync_directories(path: &Path) -> std::io::Result<()> {
+    File::open(path)?.sync_all()?;
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+}
+
+/// Bytes of all files of the store.
+pub(super) fn size_on_disk(path: &Path) -> u64 {
+    let files = std::fs::read_dir(path).into_iter().flatten().flatten();
+    files.filter_map(|entry| entry.metadata().ok()).filter(|metadata| metadata.is_file()).map(|metadata| metadata.len()).sum()
+}
+
+/// Bytes free for this process on the disk of the store.
+pub(super) fn disk_free(path: &Path) -> u64 {
+    rustix::fs::statvfs(path).map_or(u64::MAX, |figures| figures.f_bavail.saturating_mul(figures.f_frsize))
+}
+
+fn damaged(what: &str) -> Error {
+    Error::Damaged(format!("{what} cannot be read"))
+}
+
+fn rows(db: &sled::Db, prefix: &[u8]) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec), Error>> {
+    db.scan_prefix(prefix).map(|row| row.map_err(|error| Error::Damaged(error.to_string())))
+}
+
+fn number(db: &sled::Db, key: &[u8]) -> Result<u64, Error> {
+    let row = db.get(key).map_err(|error| Error::Damaged(error.to_string()))?;
+    row.map_or(Ok(0), |row| row.as_ref().try_into().map(u64::from_le_bytes).map_err(|_| damaged("a number of the store")))
+}
+
+/// Fills an empty index from the rows.
+pub(super) fn load(db: &sled::Db, index: &mut Index) -> Result<Loaded, Error> {
+    for row in rows(db, keys::NAMES) {
+        let (_, name) = row?;
+        let name = std::str::from_utf8(&name).map_err(|_| damaged("a name"))?;
+        index.names.number(&Arc::from(name));
+    }
+    index.sequence = number(db, keys::CEILING)?;
+    if let Some(marks) = db.get(keys::CLOCK).map_err(|error| Error::Damaged(error.to_string()))? {
+        let word = |bytes: &[u8]| u64::from_le_bytes(keys::number_at(bytes, 0));
+        index.clock = Clock::with(marks.chunks_exact(16).map(|mark| (word(mark), Timestamp(word(&mark[8..])))).collect());
+    }
+    for row in rows(db, keys::ENTITIES) {
+        let (key, bytes) = row?;
+        let ordinal = u32::from_be_bytes(keys::number_at(&key, 1));
+        let record = record::decode(&bytes).ok_or_else(|| damaged(&format!("the record of entity number {ordinal}")))?;
+        let entity_type = index.names.name(record.entity_type).cloned().ok_or_else(|| damaged("the type of an entity"))?;
+        let facets: Vec<Meta> = record.facets.iter().map(|row| row.meta).collect();
+        index.restore(ordinal, EntityId { entity_type, key: record.key.into() }, facets);
+    }
+    index.give_out(number(db, keys::ORDINALS)? as u32);
+    index.rebuild_lanes();
+    let logs = pairs::load(db, index)?;
+    index.distrust();
+    Ok(Loaded { quarantine: writer::count_quarantine(db)?, logs, identities: Identities::load(db)? })
+}

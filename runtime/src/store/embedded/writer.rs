@@ -1,0 +1,757 @@
+//! The one thread that writes. Commits that wait are taken together, up to a bound, and share one sync.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError, mpsc};
+
+use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
+use sled::Batch;
+use tokio::sync::oneshot;
+
+use super::pairs::PairLog;
+use super::{Shared, open};
+use crate::index::{Applied, Channel, Index, Meta, Proposal};
+use crate::model::{EntityId, Event, FACETS_MAX, Failure, Lane, Payload, Sequence, Timestamp};
+use crate::store::record::{self, Record, Row, Value};
+use crate::store::{
+    ChannelId, Commit, Committed, Effect, Error, FacetChange, Joined, NoRoom, Quarantined, QuarantinedEvent, SEQUENCE_BLOCK, Subscription,
+    Verdict, keys,
+};
+
+/// Events that share a sync at the most; beyond it the batch, which stops readers, grows without getting cheaper.
+const BATCH_EVENTS: usize = 512;
+/// Values longer than this get rows of their own, so that a change of a neighbour does not rewrite them.
+const INLINE_MAX: usize = 4 * 1024;
+/// Identities remembered: an hour and a half at 180 events a second, 25 s at 40,000.
+const IDENTITIES_MAX: usize = 1_000_000;
+/// Entities forgotten in one write.
+const FORGET_AT_ONCE: usize = 1_000;
+
+pub(super) type Answer = oneshot::Sender<Result<Committed, Error>>;
+
+/// What the writer is asked to do.
+pub(super) enum Request {
+    Commit(Vec<Commit>, Answer),
+    Work(Box<dyn FnOnce(&mut Writer) + Send>),
+}
+
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    file: File,
+    logs: BTreeMap<ChannelId, PairLog>,
+    identities: Identities,
+    ceiling: u64,
+    names_written: usize,
+    marks_written: usize,
+}
+
+/// What a batch of commits leads to, decided but not yet written.
+#[derive(Default)]
+struct Staged {
+    /// New values of entities by ordinal and number of the facet's name.
+    values: HashMap<u32, Vec<(u32, Option<Arc<str>>)>>,
+    identities: Vec<u128>,
+    batch: Batch,
+}
+
+fn fatal(error: impl std::fmt::Display) -> Error {
+    Error::Unavailable(format!("writing failed ({error}); Weir ends here, and what was answered with 202 is there at the next start"))
+}
+
+impl Writer {
+    pub(super) fn new(shared: Arc<Shared>, file: File, logs: BTreeMap<ChannelId, PairLog>, identities: Identities) -> Writer {
+        let (ceiling, names_written) = {
+            let index = shared.index();
+            (index.sequence, index.names.len())
+        };
+        Writer { shared, file, logs, identities, ceiling, names_written, marks_written: 0 }
+    }
+
+    /// Works until there is nobody left to ask, or the store has failed.
+    pub(super) fn run(mut self, inbox: &mpsc::Receiver<Request>) {
+        let mut next = inbox.recv().ok();
+        while let Some(request) = next.take() {
+            let done = catch_unwind(AssertUnwindSafe(|| match request {
+                Request::Work(work) => {
+                    work(&mut self);
+                    None
+                }
+                Request::Commit(events, answer) => self.take_and_commit(events, answer, inbox),
+            }));
+            match done {
+                Ok(taken) => next = taken,
+                Err(_) => self.shared.fail(&fatal("a panic, which is a bug of Weir or of sled")),
+            }
+            if self.shared.failed.load(Ordering::SeqCst) {
+                return;
+            }
+            next = next.or_else(|| inbox.recv().ok());
+        }
+    }
+
+    pub(super) fn index(&self) -> MutexGuard<'_, Index> {
+        self.shared.index()
+    }
+
+    fn now(&self) -> Timestamp {
+        (self.shared.options.now)()
+    }
+
+    // -- commits --------------------------------------------------------------------------------------------------------
+
+    /// Takes what waits, never waits for more. Answers a request that was met and is no commit.
+    fn take_and_commit(&mut self, events: Vec<Commit>, answer: Answer, inbox: &mpsc::Receiver<Request>) -> Option<Request> {
+        let mut count = events.len();
+        let mut requests = vec![(events, answer)];
+        let mut other = None;
+        while count < BATCH_EVENTS {
+            match inbox.try_recv() {
+                Ok(Request::Commit(events, answer)) => {
+                    count += events.len();
+                    requests.push((events, answer));
+                }
+                Ok(work) => {
+                    other = Some(work);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        self.shared.waiting.fetch_sub(count, Ordering::Relaxed);
+        self.commit(requests);
+        other
+    }
+
+    fn commit(&mut self, requests: Vec<(Vec<Commit>, Answer)>) {
+        let free = open::disk_free(&self.shared.options.path);
+        if free < self.shared.options.disk_reserve_bytes {
+            let what = format!("the disk has {} MiB left; free some, it goes on by itself", free / 1024 / 1024);
+            for (_, answer) in requests {
+                let _ = answer.send(Err(Error::Unavailable(what.clone())));
+            }
+            return;
+        }
+        let now = self.now();
+        let mut staged = Staged::default();
+        let (mut answers, mut verdicts) = (Vec::with_capacity(requests.len()), Vec::with_capacity(requests.len()));
+        for (events, answer) in requests {
+            verdicts.push(self.decide(events, now, &mut staged));
+            answers.push(answer);
+        }
+        let head = self.index().sequence;
+        let written = self.write(staged, now);
+        if let Err(error) = &written {
+            self.shared.fail(error);
+        }
+        for (answer, verdicts) in answers.into_iter().zip(verdicts) {
+            let committed = Committed { verdicts, sequence: Sequence(head) };
+            let _ = answer.send(written.clone().map(|()| committed)); // whoever asked may have gone; it is written all the same
+        }
+    }
+
+    /// Decides on the events of one request, in order, under one hold of the index.
+    fn decide(&mut self, events: Vec<Commit>, now: Timestamp, staged: &mut Staged) -> Vec<Verdict> {
+        let shared = self.shared.clone();
+        let mut index = shared.index();
+        let limits = shared.limits.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut verdicts = Vec::with_capacity(events.len());
+        for event in events {
+            if event.identity.is_some_and(|identity| self.identities.knows(identity)) {
+                verdicts.push(Verdict::Repeated);
+                continue;
+            }
+            let verdict = match event.effect {
+                Effect::Filtered => Verdict::Filtered,
+                Effect::Quarantine(aside) => {
+                    self.set_aside(&mut index, limits.quarantine_max, &event.source, event.arrival, *aside, now, staged)
+                }
+                Effect::Changes(changes) => match room_for(&index, &limits.entities_max, &changes) {
+                    Err(limit) => Verdict::NoRoom(limit),
+                    Ok(()) => apply(&mut index, changes, event.arrival, now, staged),
+                },
+            };
+            if let Some(identity) = event.identity.filter(|_| !matches!(verdict, Verdict::NoRoom(_))) {
+                self.identities.add(identity);
+                staged.identities.push(identity);
+            }
+            verdicts.push(verdict);
+        }
+        verdicts
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "all of it is known only here, and one caller")]
+    fn set_aside(
+        &self,
+        index: &mut Index,
+        most: u64,
+        source: &Arc<str>,
+        arrival: Option<Sequence>,
+        event: Quarantined,
+        now: Timestamp,
+        staged: &mut Staged,
+    ) -> Verdict {
+        let number = index.names.number(source);
+        let mut counts = self.shared.quarantine.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(number).or_default();
+        let known = arrival.filter(|sequence| self.shared.db.contains_key(keys::quarantine(number, sequence.0, 0)).unwrap_or(false));
+        if known.is_none() && *count >= most {
+            return Verdict::NoRoom(NoRoom::Quarantine);
+        }
+        let sequence = known.unwrap_or_else(|| {
+            *count += 1;
+            Sequence(index.bump(now))
+        });
+        let bytes = AsideRow::encode(event, now);
+        for (part, piece) in bytes.chunks(keys::ROW_BYTES_MAX).enumerate() {
+            staged.batch.insert(keys::quarantine(number, sequence.0, part as u16), piece);
+        }
+        Verdict::Quarantined(sequence)
+    }
+
+    /// Writes what was decided, syncs it, and lets the watermark rise.
+    fn write(&mut self, mut staged: Staged, now: Timestamp) -> Result<(), Error> {
+        let values = std::mem::take(&mut staged.values);
+        let mut entities = Vec::with_capacity(values.len());
+        {
+            let index = self.shared.index();
+            for (ordinal, values) in values {
+                if let Some(entry) = index.entry(ordinal) {
+                    let entity_type = index.names.find(&entry.id.entity_type).unwrap_or_default();
+                    entities.push((ordinal, entity_type, entry.id.key.clone(), entry.facets.clone(), values));
+                }
+            }
+        }
+        for (ordinal, entity_type, key, facets, values) in entities {
+            self.write_entity(ordinal, entity_type, &key, facets, values, now, &mut staged.batch)?;
+        }
+        if !staged.identities.is_empty() {
+            self.identities.write(staged.identities, &mut staged.batch);
+        }
+        self.make_durable(staged.batch)?;
+        self.shared.commits.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one record")]
+    fn write_entity(
+        &self,
+        ordinal: u32,
+        entity_type: u32,
+        key: &str,
+        facets: Vec<Meta>,
+        values: Vec<(u32, Option<Arc<str>>)>,
+        now: Timestamp,
+        batch: &mut Batch,
+    ) -> Result<(), Error> {
+        let old = self.shared.db.get(keys::entity(ordinal)).map_err(fatal)?;
+        let damaged = || Error::Damaged(format!("the record of entity number {ordinal} cannot be read"));
+        let old = match &old {
+            Some(bytes) => record::decode(bytes).ok_or_else(damaged)?.facets,
+            None => Vec::new(),
+        };
+        let mut rows = Vec::with_capacity(facets.len());
+        for meta in facets {
+            let before = old.iter().find(|row| row.meta.name == meta.name);
+            let new = values.iter().rev().find(|(name, _)| *name == meta.name);
+            if let (Some(_), Some(Row { meta: before, value: Value::Parts(parts, _), .. })) = (new, before) {
+                (0..*parts).for_each(|part| batch.remove(keys::part(ordinal, before.sequence, part)));
+            }
+            let (time, value) = match (new, before) {
+                (Some((_, Some(value))), _) => (now, Value::New(value.clone())),
+                (Some((_, None)), _) => (now, Value::Deleted),
+                (None, Some(before)) => (before.time, before.value.clone()),
+                (None, None) => return Err(damaged()),
+            };
+            rows.push(Row { meta, time, value });
+        }
+        let mut record = Record { entity_type, key, facets: rows };
+        let long = |row: &Row<'_>| matches!(&row.value, Value::New(value) if value.len() > INLINE_MAX);
+        for at in 0..record.facets.len() {
+            if long(&record.facets[at]) {
+                spill(ordinal, &mut record.facets[at], batch);
+            }
+        }
+        let mut bytes = record.encode();
+        while bytes.len() > keys::ROW_BYTES_MAX {
+            let size = |row: &Row<'_>| match &row.value {
+                Value::Here(value) => value.len(),
+                Value::New(value) => value.len(),
+                Value::Deleted | Value::Parts(..) => 0,
+            };
+            let Some(largest) = record.facets.iter_mut().max_by_key(|row| size(row)).filter(|row| size(row) > 64) else { break };
+            spill(ordinal, largest, batch);
+            bytes = record.encode();
+        }
+        batch.insert(keys::entity(ordinal), bytes);
+        Ok(())
+    }
+
+    /// Adds what every write carries, writes, syncs, and lets the watermark rise.
+    fn make_durable(&mut self, mut batch: Batch) -> Result<(), Error> {
+        let (sequence, names) = {
+            let index = self.shared.index();
+            let new: Vec<Arc<str>> =
+                (self.names_written..index.names.len()).filter_map(|number| index.names.name(number as u32).cloned()).collect();
+            (index.sequence, new)
+        };
+        for name in names {
+            batch.insert(keys::name(self.names_written as u32), name.as_bytes());
+            self.names_written += 1;
+        }
+        if sequence > self.ceiling {
+            self.ceiling = sequence + SEQUENCE_BLOCK;
+            batch.insert(keys::CEILING, &self.ceiling.to_le_bytes());
+        }
+        self.shared.db.apply_batch(batch).map_err(fatal)?;
+        self.sync()?;
+        self.shared.watermark.send_replace(Sequence(sequence));
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), Error> {
+        self.shared.db.flush().map_err(fatal)?;
+        // sled's flush covers neither the length of its file nor the disk's cache; this does.
+        self.file.sync_data().map_err(fatal)
+    }
+
+    /// A failure to write is for good; whatever was asked, the store ends with it.
+    fn or_fail(&self, written: Result<(), Error>) -> Result<(), Error> {
+        written.inspect_err(|error| self.shared.fail(error))
+    }
+
+    // -- channels -------------------------------------------------------------------------------------------------------
+
+    /// Saves one channel, durably.
+    pub(super) fn save(&mut self, id: ChannelId) -> Result<(), Error> {
+        let mut batch = Batch::default();
+        self.stage_channel(id, &mut batch);
+        let written = self.make_durable(batch);
+        self.or_fail(written)
+    }
+
+    fn stage_channel(&mut self, id: ChannelId, batch: &mut Batch) {
+        let (shared, ahead) = (self.shared.clone(), self.shared.options.sweep_ahead);
+        if let Some(channel) = shared.index().channel_mut(id) {
+            self.logs.entry(id).or_default().save(id, channel, ahead, batch);
+        }
+    }
+
+    /// Saves all channels that have changed, each in one atomic write, and syncs once.
+    pub(super) fn save_all(&mut self) -> Result<(), Error> {
+        let changed: Vec<ChannelId> = self.index().channels().filter(|(_, channel)| channel.is_dirty()).map(|(id, _)| id).collect();
+        let written = self.try_save_all(&changed);
+        self.or_fail(written)
+    }
+
+    fn try_save_all(&mut self, changed: &[ChannelId]) -> Result<(), Error> {
+        for id in changed {
+            let mut batch = Batch::default();
+            self.stage_channel(*id, &mut batch);
+            self.shared.db.apply_batch(batch).map_err(fatal)?;
+        }
+        let marks: Vec<u8> = {
+            let index = self.shared.index();
+            let marks = index.clock.marks();
+            if marks.len() == self.marks_written {
+                Vec::new()
+            } else {
+                self.marks_written = marks.len();
+                marks.iter().flat_map(|(sequence, time)| [sequence.to_le_bytes(), time.0.to_le_bytes()].concat()).collect()
+            }
+        };
+        if changed.is_empty() && marks.is_empty() {
+            return Ok(());
+        }
+        if !marks.is_empty() {
+            self.shared.db.insert(keys::CLOCK, marks).map_err(fatal)?;
+        }
+        self.sync()
+    }
+
+    /// Forgets entities that are gone everywhere.
+    pub(super) fn forget(&mut self, now: Timestamp) -> Result<(), Error> {
+        let forget_ms = self.shared.limits.lock().unwrap_or_else(PoisonError::into_inner).forget_ms;
+        let Some(horizon) = now.0.checked_sub(forget_ms) else { return Ok(()) };
+        let (gone, ordinals) = {
+            let mut index = self.index();
+            (index.forget(Timestamp(horizon), FORGET_AT_ONCE), index.given_out())
+        };
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        gone.into_iter().for_each(|ordinal| batch.remove(keys::entity(ordinal)));
+        batch.insert(keys::ORDINALS, &u64::from(ordinals).to_le_bytes());
+        let written = self.make_durable(batch);
+        self.or_fail(written)
+    }
+
+    pub(super) fn join(&mut self, name: &str, subscription: Subscription) -> Result<Joined, Error> {
+        let shared = self.shared.clone();
+        let now = self.now();
+        let mut index = shared.index();
+        let known = index.channels().find(|(_, channel)| channel.name == name);
+        let was = known.map(|(_, channel)| (channel.live, channel.subscription.clone()));
+        let highest = self.shared.db.get(keys::CHANNELS).map_err(fatal)?.map_or(0, |row| u16::from_le_bytes(keys::number_at(&row, 0)));
+        let id = known.map_or(ChannelId(highest + 1), |(id, _)| id);
+        let lost = was.as_ref().is_some_and(|(_, before)| before.target != subscription.target);
+        let swept = lost || was.is_none_or(|(live, before)| !live || before.shape != subscription.shape);
+        let mut batch = Batch::default();
+        if id.0 > highest {
+            index.put_channel(id, Channel::new(name, subscription.clone()));
+            batch.insert(keys::CHANNELS, &id.0.to_le_bytes());
+        }
+        if swept {
+            let head = index.bump(now);
+            if let Some(channel) = index.channel_mut(id) {
+                channel.reshape(subscription, lost, head);
+                channel.live = true;
+            }
+        }
+        let channel = index.channel(id);
+        let joined = Joined {
+            id,
+            swept,
+            paused: channel.is_some_and(|channel| channel.paused),
+            parked: channel.into_iter().flat_map(Channel::parked).collect(),
+        };
+        drop(index);
+        if swept {
+            self.stage_channel(id, &mut batch);
+            let written = self.make_durable(batch);
+            self.or_fail(written)?;
+        }
+        Ok(joined)
+    }
+
+    pub(super) fn resweep(&mut self, id: ChannelId, lost: bool) -> Result<(), Error> {
+        let now = self.now();
+        {
+            let mut index = self.shared.index();
+            let head = index.bump(now);
+            if let Some(channel) = index.channel_mut(id) {
+                channel.reshape(channel.subscription.clone(), lost, head);
+            }
+        }
+        self.save(id)
+    }
+
+    pub(super) fn rename(&mut self, old: &str, new: &str) -> Result<bool, Error> {
+        let found = {
+            let index = self.index();
+            let by_name = |name: &str| index.channels().find(|(_, channel)| channel.name == name).map(|(id, _)| id);
+            by_name(old).filter(|_| by_name(new).is_none())
+        };
+        let Some(id) = found else { return Ok(false) };
+        if let Some(channel) = self.index().channel_mut(id) {
+            channel.name = new.to_owned();
+        }
+        self.save(id)?;
+        Ok(true)
+    }
+
+    pub(super) fn forget_channel(&mut self, id: ChannelId) -> Result<bool, Error> {
+        if self.index().channel(id).is_none_or(|channel| channel.live) {
+            return Ok(false);
+        }
+        self.index().remove_channel(id);
+        self.logs.remove(&id);
+        let written = self.remove_channel_rows(id);
+        self.or_fail(written)?;
+        Ok(true)
+    }
+
+    /// The channel's own row goes first: what is left of the others is never read without it.
+    fn remove_channel_rows(&mut self, id: ChannelId) -> Result<(), Error> {
+        self.shared.db.remove(keys::channel(id)).map_err(fatal)?;
+        for kind in [b'B', b'L', b'K', b'R'] {
+            let rows: Result<Vec<_>, _> = self.shared.db.scan_prefix(keys::of_channel(kind, id)).keys().collect();
+            let mut batch = Batch::default();
+            rows.map_err(fatal)?.into_iter().for_each(|key| batch.remove(key));
+            self.shared.db.apply_batch(batch).map_err(fatal)?;
+        }
+        self.sync()
+    }
+
+    // -- quarantine -----------------------------------------------------------------------------------------------------
+
+    pub(super) fn unquarantine(&mut self, source: &str, sequences: &[Sequence]) -> Result<usize, Error> {
+        let Some(number) = self.index().names.find(source) else { return Ok(0) };
+        let (mut batch, mut count) = (Batch::default(), 0);
+        for sequence in sequences {
+            let prefix = [keys::quarantine_of(number), sequence.0.to_be_bytes().to_vec()].concat();
+            let rows: Result<Vec<_>, _> = self.shared.db.scan_prefix(prefix).keys().collect();
+            let rows = rows.map_err(fatal)?;
+            count += usize::from(!rows.is_empty());
+            rows.into_iter().for_each(|key| batch.remove(key));
+        }
+        let written = self.make_durable(batch);
+        self.or_fail(written)?;
+        if let Some(there) = self.shared.quarantine.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&number) {
+            *there = there.saturating_sub(count as u64);
+        }
+        Ok(count)
+    }
+
+    // -- tests ----------------------------------------------------------------------------------------------------------
+
+    pub(super) fn crash(&mut self) -> Result<(), Error> {
+        let mut index = Index::default();
+        let loaded = open::load(&self.shared.db, &mut index)?;
+        (self.logs, self.identities) = (loaded.logs, loaded.identities);
+        *self.shared.quarantine.lock().unwrap_or_else(PoisonError::into_inner) = loaded.quarantine;
+        (self.ceiling, self.names_written, self.marks_written) = (index.sequence, index.names.len(), 0);
+        self.shared.watermark.send_replace(Sequence(index.sequence));
+        *self.shared.index() = index;
+        self.save_all_channels()
+    }
+
+    pub(super) fn erase(&mut self) -> Result<(), Error> {
+        self.shared.db.clear().map_err(fatal)?;
+        self.shared.watermark.send_replace(Sequence(0));
+        self.crash()
+    }
+
+    /// After loading, every channel is saved, so that what is doubted now stays doubted after another crash.
+    pub(super) fn save_all_channels(&mut self) -> Result<(), Error> {
+        let all: Vec<ChannelId> = self.index().channels().map(|(id, _)| id).collect();
+        let written = self.try_save_all(&all);
+        self.or_fail(written)
+    }
+}
+
+/// Whether there is room for the changes of one event, all or none.
+fn room_for(index: &Index, entities_max: &[(Arc<str>, u64)], changes: &[FacetChange]) -> Result<(), NoRoom> {
+    if !index.names.has_room_for(changes.len() * 3) {
+        return Err(NoRoom::Facets);
+    }
+    let mut new: Vec<&EntityId> = Vec::new();
+    for change in changes {
+        match index.find(&change.id).and_then(|ordinal| index.entry(ordinal)) {
+            None if !new.contains(&&change.id) => new.push(&change.id),
+            Some(entry) if entry.facets.len() + changes.len() > FACETS_MAX => {
+                let mut names: HashSet<&str> =
+                    (entry.facets.iter()).filter_map(|meta| index.names.name(meta.name)).map(|name| &**name).collect();
+                names.extend(changes.iter().filter(|other| other.id == change.id).map(|other| &*other.facet));
+                if names.len() > FACETS_MAX {
+                    return Err(NoRoom::Facets);
+                }
+            }
+            _ => {}
+        }
+    }
+    if changes.len() > FACETS_MAX {
+        for id in &new {
+            let names: HashSet<&str> = changes.iter().filter(|change| change.id == **id).map(|change| &*change.facet).collect();
+            if names.len() > FACETS_MAX {
+                return Err(NoRoom::Facets);
+            }
+        }
+    }
+    for (entity_type, most) in entities_max.iter().filter(|_| !new.is_empty()) {
+        let more = new.iter().filter(|id| id.entity_type == *entity_type).count() as u64;
+        if more > 0 && index.count(entity_type) + more > *most {
+            return Err(NoRoom::Entities);
+        }
+    }
+    Ok(())
+}
+
+fn apply(index: &mut Index, changes: Vec<FacetChange>, arrival: Option<Sequence>, now: Timestamp, staged: &mut Staged) -> Verdict {
+    let (mut committed, mut unchanged, mut stale) = (0, 0, 0);
+    for change in changes {
+        let hash = change.value.as_ref().map(|_| change.hash);
+        let FacetChange { id, facet, owner, lane, version, .. } = &change;
+        match index.apply(Proposal { id, facet, owner, lane: *lane, version: *version, hash }, arrival, now) {
+            Applied::Committed(ordinal) => {
+                committed += 1;
+                let name = index.names.number(facet);
+                staged.values.entry(ordinal).or_default().push((name, change.value));
+            }
+            Applied::Versioned(ordinal) => {
+                unchanged += 1;
+                staged.values.entry(ordinal).or_default();
+            }
+            Applied::Unchanged => unchanged += 1,
+            Applied::Stale => stale += 1,
+        }
+    }
+    Verdict::Accepted { committed, unchanged, stale }
+}
+
+/// Puts a value into rows of its own.
+fn spill(ordinal: u32, row: &mut Row<'_>, batch: &mut Batch) {
+    let parts = {
+        let value = match &row.value {
+            Value::Here(value) => *value,
+            Value::New(value) => value.as_bytes(),
+            Value::Deleted | Value::Parts(..) => return,
+        };
+        let mut parts = 0;
+        for piece in value.chunks(keys::ROW_BYTES_MAX) {
+            batch.insert(keys::part(ordinal, row.meta.sequence, parts), piece);
+            parts += 1;
+        }
+        (parts, value.len() as u32)
+    };
+    row.value = Value::Parts(parts.0, parts.1);
+}
+
+/// Identities of events within a bounded window, on disk a row a commit.
+#[derive(Default)]
+pub(super) struct Identities {
+    known: HashSet<u128>,
+    rows: VecDeque<(u64, Vec<u128>)>,
+    next: u64,
+}
+
+impl Identities {
+    pub(super) fn load(db: &sled::Db) -> Result<Identities, Error> {
+        let mut identities = Identities::default();
+        for row in db.scan_prefix(keys::IDENTITIES) {
+            let (key, bytes) = row.map_err(|error| Error::Damaged(error.to_string()))?;
+            let number = u64::from_be_bytes(keys::number_at(&key, 1));
+            let row: Vec<u128> = bytes.chunks_exact(16).map(|chunk| u128::from_le_bytes(keys::number_at(chunk, 0))).collect();
+            identities.known.extend(&row);
+            identities.rows.push_back((number, row));
+            identities.next = number + 1;
+        }
+        Ok(identities)
+    }
+
+    fn knows(&self, identity: u128) -> bool {
+        self.known.contains(&identity)
+    }
+
+    fn add(&mut self, identity: u128) {
+        self.known.insert(identity);
+    }
+
+    fn write(&mut self, row: Vec<u128>, batch: &mut Batch) {
+        for piece in row.chunks(keys::ROW_BYTES_MAX / 16) {
+            let bytes: Vec<u8> = piece.iter().flat_map(|identity| identity.to_le_bytes()).collect();
+            batch.insert(keys::identities(self.next), bytes);
+            self.rows.push_back((self.next, piece.to_vec()));
+            self.next += 1;
+        }
+        while self.known.len() > IDENTITIES_MAX {
+            let Some((number, row)) = self.rows.pop_front() else { return };
+            for identity in &row {
+                self.known.remove(identity);
+            }
+            batch.remove(keys::identities(number));
+        }
+    }
+}
+
+/// A quarantined event as written.
+#[derive(Serialize, Deserialize)]
+struct AsideRow {
+    id: String,
+    origin: String,
+    event_type: String,
+    subject: Option<String>,
+    event_time: Option<String>,
+    content_type: Option<String>,
+    attributes: Vec<(String, String)>,
+    text: Option<String>,
+    binary: Option<Vec<u8>>,
+    lane: Option<String>,
+    code: String,
+    message: String,
+    plugin: Option<String>,
+    time: u64,
+}
+
+impl AsideRow {
+    fn encode(aside: Quarantined, now: Timestamp) -> Vec<u8> {
+        let Event { id, origin, event_type, subject, time, content_type, attributes, data } = aside.event;
+        let (text, binary) = match data {
+            Payload::Text(text) => (Some(text), None),
+            Payload::Binary(bytes) => (None, Some(bytes)),
+        };
+        let Failure { code, message } = aside.failure;
+        let (lane, plugin) = (aside.lane.map(|lane| lane.name().to_owned()), aside.plugin);
+        let (event_time, time) = (time, now.0);
+        let row = AsideRow {
+            id,
+            origin,
+            event_type,
+            subject,
+            event_time,
+            content_type,
+            attributes,
+            text,
+            binary,
+            lane,
+            code,
+            message,
+            plugin,
+            time,
+        };
+        serde_json::to_vec(&row).unwrap_or_default()
+    }
+
+    fn decode(bytes: &[u8], sequence: Sequence) -> Option<QuarantinedEvent> {
+        let row: AsideRow = serde_json::from_slice(bytes).ok()?;
+        let data = row.text.map(Payload::Text).unwrap_or_else(|| Payload::Binary(row.binary.unwrap_or_default()));
+        let event = Event {
+            id: row.id,
+            origin: row.origin,
+            event_type: row.event_type,
+            subject: row.subject,
+            time: row.event_time,
+            content_type: row.content_type,
+            attributes: row.attributes,
+            data,
+        };
+        let lane = row.lane.as_deref().and_then(Lane::parse);
+        let failure = Failure { code: row.code, message: row.message };
+        let event = Quarantined { event, lane, failure, plugin: row.plugin };
+        Some(QuarantinedEvent { sequence, time: Timestamp(row.time), event })
+    }
+}
+
+/// Quarantined events of a source, oldest first.
+pub(super) fn quarantined(db: &sled::Db, source: u32, after: Option<Sequence>, limit: usize) -> Result<Vec<QuarantinedEvent>, Error> {
+    let from = keys::quarantine(source, after.map_or(0, |after| after.0 + 1), 0);
+    let prefix = keys::quarantine_of(source);
+    let (mut events, mut current, mut bytes): (Vec<QuarantinedEvent>, Option<u64>, Vec<u8>) = (Vec::new(), None, Vec::new());
+    let damaged = || Error::Damaged("a quarantined event cannot be read".into());
+    for row in db.range(from..) {
+        let (key, piece) = row.map_err(|error| Error::Damaged(error.to_string()))?;
+        let sequence = u64::from_be_bytes(keys::number_at(&key, 5));
+        if !key.starts_with(&prefix) {
+            break;
+        }
+        if let Some(done) = current.filter(|current| *current != sequence) {
+            events.push(AsideRow::decode(&bytes, Sequence(done)).ok_or_else(damaged)?);
+            bytes.clear();
+            current = None;
+            if events.len() == limit {
+                break;
+            }
+        }
+        current = Some(sequence);
+        bytes.extend_from_slice(&piece);
+    }
+    if let Some(done) = current.filter(|_| events.len() < limit) {
+        events.push(AsideRow::decode(&bytes, Sequence(done)).ok_or_else(damaged)?);
+    }
+    Ok(events)
+}
+
+/// How many events of each source are in quarantine.
+pub(super) fn count_quarantine(db: &sled::Db) -> Result<BTreeMap<u32, u64>, Error> {
+    let mut counts = BTreeMap::new();
+    for key in db.scan_prefix(keys::QUARANTINE).keys() {
+        let key = key.map_err(|error| Error::Damaged(error.to_string()))?;
+        if u16::from_be_bytes(keys::number_at(&key, 13)) == 0 {
+            *counts.entry(u32::from_be_bytes(keys::number_at(&key, 1))).or_default() += 1;
+        }
+    }
+    Ok(counts)
+}

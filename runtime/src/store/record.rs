@@ -1,0 +1,166 @@
+//! The bytes of an entity record: type, key, and all facets, long values left to rows of their own.
+//!
+//! Little-endian, version byte first. Facets carry their lane and sequence, so the change index can be rebuilt from records alone.
+
+use std::sync::Arc;
+
+use crate::index::Meta;
+use crate::model::{Lane, Timestamp};
+
+const VERSION: u8 = 1;
+const DELETED: u8 = 1;
+const VERSIONED: u8 = 2;
+const IN_PARTS: u8 = 4;
+
+/// An entity record as read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Record<'a> {
+    /// Number of the type's name.
+    pub(super) entity_type: u32,
+    /// The entity's key.
+    pub(super) key: &'a str,
+    /// The facets.
+    pub(super) facets: Vec<Row<'a>>,
+}
+
+/// A facet in a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Row<'a> {
+    /// What the index knows of it.
+    pub(super) meta: Meta,
+    /// When it changed.
+    pub(super) time: Timestamp,
+    /// Its value.
+    pub(super) value: Value<'a>,
+}
+
+/// Where a value is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Value<'a> {
+    /// Nowhere: the facet is deleted.
+    Deleted,
+    /// In the record.
+    Here(&'a [u8]),
+    /// New, to be written.
+    New(Arc<str>),
+    /// In so many rows of its own, so many bytes in all.
+    Parts(u16, u32),
+}
+
+impl Record<'_> {
+    /// The bytes. `New` values must have been turned into `Here` or `Parts` where they are to be in parts; else they are put here.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![VERSION];
+        bytes.extend(self.entity_type.to_le_bytes());
+        bytes.extend((self.key.len() as u16).to_le_bytes());
+        bytes.extend(self.key.as_bytes());
+        bytes.extend((self.facets.len() as u16).to_le_bytes());
+        for Row { meta, time, value } in &self.facets {
+            let flags = [(meta.deleted, DELETED), (meta.version.is_some(), VERSIONED), (matches!(value, Value::Parts(..)), IN_PARTS)];
+            bytes.extend(meta.name.to_le_bytes());
+            bytes.extend(meta.owner.to_le_bytes());
+            bytes.push(meta.lane.index() as u8);
+            bytes.push(flags.into_iter().filter(|flag| flag.0).map(|flag| flag.1).sum());
+            bytes.extend(meta.version.unwrap_or(0).to_le_bytes());
+            bytes.extend(meta.sequence.to_le_bytes());
+            bytes.extend(time.0.to_le_bytes());
+            bytes.extend(meta.hash.to_le_bytes());
+            let here: &[u8] = match value {
+                Value::Deleted => &[],
+                Value::Here(value) => value,
+                Value::New(value) => value.as_bytes(),
+                Value::Parts(parts, len) => {
+                    bytes.extend(len.to_le_bytes());
+                    bytes.extend(parts.to_le_bytes());
+                    continue;
+                }
+            };
+            bytes.extend((here.len() as u32).to_le_bytes());
+            bytes.extend(here);
+        }
+        bytes
+    }
+}
+
+/// Reads a record; none if the bytes are not one.
+pub(super) fn decode(bytes: &[u8]) -> Option<Record<'_>> {
+    let mut rest = Rest(bytes);
+    if u8::from_le_bytes(rest.take()?) != VERSION {
+        return None;
+    }
+    let entity_type = u32::from_le_bytes(rest.take()?);
+    let key_len = u16::from_le_bytes(rest.take()?);
+    let key = std::str::from_utf8(rest.bytes(key_len.into())?).ok()?;
+    let count = u16::from_le_bytes(rest.take()?);
+    let mut facets = Vec::with_capacity(count.into());
+    for _ in 0..count {
+        facets.push(facet(&mut rest)?);
+    }
+    rest.0.is_empty().then_some(Record { entity_type, key, facets })
+}
+
+fn facet<'a>(rest: &mut Rest<'a>) -> Option<Row<'a>> {
+    let (name, owner) = (u32::from_le_bytes(rest.take()?), u32::from_le_bytes(rest.take()?));
+    let lane = *Lane::ALL.get(usize::from(u8::from_le_bytes(rest.take()?)))?;
+    let flags = u8::from_le_bytes(rest.take()?);
+    let version = u64::from_le_bytes(rest.take()?);
+    let sequence = u64::from_le_bytes(rest.take()?);
+    let time = Timestamp(u64::from_le_bytes(rest.take()?));
+    let hash = u64::from_le_bytes(rest.take()?);
+    let len = u32::from_le_bytes(rest.take()?);
+    let deleted = flags & DELETED != 0;
+    let value = match (deleted, flags & IN_PARTS != 0) {
+        (true, _) => Value::Deleted,
+        (false, true) => Value::Parts(u16::from_le_bytes(rest.take()?), len),
+        (false, false) => Value::Here(rest.bytes(len as usize)?),
+    };
+    let version = (flags & VERSIONED != 0).then_some(version);
+    Some(Row { meta: Meta { name, owner, sequence, version, hash, lane, deleted }, time, value })
+}
+
+struct Rest<'a>(&'a [u8]);
+
+impl<'a> Rest<'a> {
+    fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.bytes(N)?.try_into().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn row(value: &'static str, parts: bool, deleted: bool, version: Option<u64>) -> Row<'static> {
+        let meta = Meta { name: 3, owner: 9, sequence: 17, version, hash: 99, lane: Lane::Bulk, deleted };
+        let value = match (deleted, parts) {
+            (true, _) => Value::Deleted,
+            (_, true) => Value::Parts(2, 40_000),
+            _ => Value::Here(value.as_bytes()),
+        };
+        Row { meta, time: Timestamp(5), value }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let facets = vec![row("{}", false, false, None), row("", true, false, Some(7)), row("", false, true, Some(0))];
+        let record = Record { entity_type: 4, key: "lamp/7 \u{0}✨", facets };
+        assert_eq!(decode(&record.encode()), Some(record));
+    }
+
+    proptest! {
+        #[test]
+        fn other_bytes_are_no_record_and_no_panic(bytes: Vec<u8>, cut in 0usize..64) {
+            decode(&bytes);
+            let record = Record { entity_type: 4, key: "k", facets: vec![row("{}", false, false, None)] }.encode();
+            prop_assert_eq!(decode(&record[..cut.min(record.len() - 1)]), None);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Random histories: crashes, lost answers, filters, deletions, changed subscriptions, lost targets, channels that leave and return.
+//!
+//! Every history must end with every target right (the promises of `store.rs`), and the embedded store must do step by step what
+//! the specification does. Each rule of the specification, left out, must make some history end wrong: else it would not be needed.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, TestRunner};
+use weir::store::memory::{Memory, Rule};
+
+use crate::world::{End, Step, Subject, World, embedded_in, folder};
+
+/// Histories in a run of all tests.
+const CASES: u32 = 10_000;
+/// Histories after which a rule that was left out must have been missed.
+const CASES_WITHOUT: u32 = 20_000;
+
+fn end() -> impl Strategy<Value = End> {
+    prop_oneof![5 => Just(End::Delivered), 2 => Just(End::Failed), 2 => Just(End::Uncertain), 1 => Just(End::Refused)]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let channel = || 0u8..4;
+    prop_oneof![
+        35 => (0u8..5, 0u8..3, 0u8..3, 0u8..4, prop::option::weighted(0.2, 0u8..4))
+            .prop_map(|(entity, facet, lane, value, version)| Step::Commit { entity, facet, lane, value, version }),
+        33 => (channel(), 0u8..4).prop_map(|(channel, track)| Step::Walk { channel, track }),
+        18 => (channel(), 0u8..8, end()).prop_map(|(channel, flight, end)| Step::Finish { channel, flight, end }),
+        3 => (channel(), 0u8..8).prop_map(|(channel, parked)| Step::Retry { channel, parked }),
+        4 => Just(Step::Save),
+        2 => any::<u8>().prop_map(|applied| Step::Crash { applied }),
+        1 => (1u8..8, 0u8..3).prop_map(|(facets, filter)| Step::Join { facets, filter }),
+        1 => (channel(), 1u8..8, 0u8..3).prop_map(|(channel, facets, filter)| Step::Reshape { channel, facets, filter }),
+        1 => channel().prop_map(|channel| Step::LoseTarget { channel }),
+        1 => channel().prop_map(|channel| Step::Retire { channel }),
+        1 => (channel(), 1u8..8, 0u8..3).prop_map(|(channel, facets, filter)| Step::Return { channel, facets, filter }),
+    ]
+}
+
+/// One channel that is reshaped, sweeps and crashes a lot: what is rare elsewhere is common here.
+fn restless_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => (0u8..3, 0u8..2, 0u8..4)
+            .prop_map(|(entity, facet, value)| Step::Commit { entity, facet, lane: 0, value, version: None }),
+        12 => Just(Step::Walk { channel: 0, track: 0 }),
+        25 => Just(Step::Walk { channel: 0, track: 3 }),
+        25 => (0u8..8, end()).prop_map(|(flight, end)| Step::Finish { channel: 0, flight, end }),
+        4 => (0u8..8).prop_map(|parked| Step::Retry { channel: 0, parked }),
+        3 => Just(Step::Save),
+        8 => any::<u8>().prop_map(|applied| Step::Crash { applied }),
+        8 => (1u8..4, 0u8..3).prop_map(|(facets, filter)| Step::Reshape { channel: 0, facets, filter }),
+    ]
+}
+
+fn restless_history() -> impl Strategy<Value = Vec<Step>> {
+    prop::collection::vec(restless_step(), 10..120).prop_map(|steps| [vec![Step::Join { facets: 3, filter: 0 }], steps].concat())
+}
+
+fn history() -> impl Strategy<Value = Vec<Step>> {
+    let join = (1u8..8, 0u8..3).prop_map(|(facets, filter)| Step::Join { facets, filter });
+    (prop::collection::vec(join, 1..3), prop::collection::vec(step(), 10..160)).prop_map(|(mut history, steps)| {
+        history.extend(steps);
+        history
+    })
+}
+
+fn runner(cases: u32) -> TestRunner {
+    TestRunner::new(Config { cases, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() })
+}
+
+fn ends_right(history: &[Step], without: Option<Rule>) -> Result<(), String> {
+    let mut world = World::new(Subject::Memory(Memory::without(without)));
+    history.iter().for_each(|step| drop(world.play(*step)));
+    world.come_to_rest()
+}
+
+#[test]
+fn the_embedded_store_does_what_the_specification_does_and_every_target_converges() {
+    let folder = folder();
+    let embedded = Arc::new(embedded_in(folder.path()));
+    let played = runner(CASES).run(&prop_oneof![4 => history(), 1 => restless_history()], |history| {
+        embedded.erase().expect("it can be erased");
+        let mut real = World::new(Subject::Embedded(embedded.clone()));
+        let mut specified = World::new(Subject::Memory(Memory::default()));
+        for (number, step) in history.iter().enumerate() {
+            prop_assert_eq!(real.play(*step), specified.play(*step), "after step {}: {:?}", number, step);
+        }
+        prop_assert_eq!(real.standings(), specified.standings());
+        prop_assert_eq!(specified.come_to_rest(), Ok(()));
+        prop_assert_eq!(real.come_to_rest(), Ok(()));
+        prop_assert_eq!(real.standings(), specified.standings());
+        Ok(())
+    });
+    played.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+/// Plays histories without a rule until one ends wrong; answers how many it took.
+fn missed_after(rule: Rule) -> Option<u32> {
+    let mut runner = TestRunner::deterministic();
+    let strategy = prop_oneof![history(), restless_history()];
+    (1..=CASES_WITHOUT).find(|_| {
+        let history = strategy.new_tree(&mut runner).expect("histories can be made").current();
+        // Without a rule the store may also take what it has forgotten; that is an end as wrong as any.
+        let played = std::panic::catch_unwind(|| ends_right(&history, Some(rule)));
+        !matches!(played, Ok(Ok(())))
+    })
+}
+
+#[test]
+fn each_rule_of_the_specification_is_needed() {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let missed: Vec<_> = Rule::ALL.into_iter().map(|rule| (rule, missed_after(rule))).collect();
+    std::panic::set_hook(hook);
+    for (rule, after) in missed {
+        println!("without {rule:?}: wrong after {after:?} histories");
+        assert!(after.is_some(), "{CASES_WITHOUT} histories end right without {rule:?}");
+    }
+}
