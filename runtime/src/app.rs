@@ -139,7 +139,7 @@ impl App {
         let (listen, admin) = (plan.server.listen, plan.server.admin_listen);
         let watch = plan.server.watch;
         inner.take_over(plan, loaded).await.map_err(|error| cannot(&error))?;
-        let server = Server::start(listen, admin, options.limits, inner.clone()).await;
+        let server = Server::start(listen, admin, options.limits, inner.clone(), Arc::new(crate::metrics::Metrics::new())).await;
         let server = match server {
             Ok(server) => server,
             Err(error) => {
@@ -260,7 +260,7 @@ impl Inner {
     async fn close(&self) {
         let live = self.live.load_full();
         let stops = live.channels.values().map(|channel| channel.stop(STOP_DELIVERIES));
-        futures_join_all(stops).await;
+        join_all(stops).await;
         let store = self.store.clone();
         if let Err(error) = blocking(move || store.close()).await {
             tracing::error!(%error, "the store could not be closed");
@@ -269,7 +269,7 @@ impl Inner {
 }
 
 /// Waits for all of them, side by side.
-async fn futures_join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
     let mut pending: Vec<_> = futures.into_iter().map(|future| (Box::pin(future), None)).collect();
     std::future::poll_fn(|context| {
         let mut all = true;

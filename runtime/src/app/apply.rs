@@ -6,12 +6,12 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::load::{Chain, Loaded, Maps, Renders};
-use super::{Inner, blocking, futures_join_all, now};
+use super::{Inner, blocking, join_all, now};
 use crate::dispatch::{self, Channel, Setup, TargetHandle};
 use crate::ingest::{Activity, Mapping, Source};
 use crate::model::{Timestamp, View};
 use crate::plan::{self, Complaint, Plan};
-use crate::plugin::ChannelChain;
+use crate::plugin::{ChannelChain, Failed};
 use crate::store::{self, Limits, Subscription};
 use crate::target::Kind;
 
@@ -60,7 +60,7 @@ impl Inner {
             }
             let count = samples.len();
             if let Some(failed) = self.host.try_source(&chain.chain, Arc::new(samples)).await {
-                complaints.push(plan.complaint(&format!("sources.{name}.plugins"), tried(&failed.to_string(), count, "events"), None));
+                complaints.push(plan.complaint(&format!("sources.{name}.plugins"), tried(&failed, count, "events"), None));
             }
         }
         for (name, chain) in &loaded.channels {
@@ -69,7 +69,7 @@ impl Inner {
             let samples = self.samples(&channel.options);
             let count = samples.len();
             if let Some(failed) = self.host.try_channel(&chain.chain, Arc::new(samples)).await {
-                complaints.push(plan.complaint(&format!("channels.{name}.plugins"), tried(&failed.to_string(), count, "entities"), None));
+                complaints.push(plan.complaint(&format!("channels.{name}.plugins"), tried(&failed, count, "entities"), None));
             }
         }
         complaints
@@ -128,7 +128,7 @@ impl Inner {
             let unchanged = running.as_ref().is_some_and(|_| same_channel(&old, &live, name));
             async move { (name.clone(), self.follow(name, setup, running, unchanged).await) }
         });
-        for (name, followed) in futures_join_all(following.collect::<Vec<_>>()).await {
+        for (name, followed) in join_all(following.collect::<Vec<_>>()).await {
             live.channels.insert(name, followed?);
         }
         self.live.store(Arc::new(live));
@@ -153,7 +153,7 @@ impl Inner {
     /// Channels that have left the configuration stop, and are remembered.
     async fn retire_channels(&self, old: &Live, plan: &Plan) -> Result<(), store::Error> {
         let gone: Vec<_> = old.channels.iter().filter(|(name, _)| !plan.channels.contains_key(*name)).collect();
-        futures_join_all(gone.iter().map(|(_, channel)| channel.stop(super::STOP_DELIVERIES))).await;
+        join_all(gone.iter().map(|(_, channel)| channel.stop(super::STOP_DELIVERIES))).await;
         let store = self.store.clone();
         let wanted: Vec<String> =
             plan.channels.values().flat_map(|c| [Some(c.options.name.to_string()), c.options.was.clone()]).flatten().collect();
@@ -220,8 +220,8 @@ impl Live {
     }
 }
 
-fn tried(failed: &str, count: usize, what: &str) -> String {
-    format!("tried on the last {count} {what}, it faults: {failed}")
+fn tried(failed: &Failed, count: usize, what: &str) -> String {
+    format!("tried on {count} {what} it faults: {}: {}", failed.plugin, failed.failure.message)
 }
 
 /// Targets whose options are the same go on with their slots and their breaker.

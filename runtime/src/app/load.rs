@@ -26,10 +26,15 @@ pub struct Loaded {
 }
 
 /// A chain with the uses it was made from.
-#[derive(Clone)]
 pub(super) struct Chain<C> {
     pub(super) chain: Arc<C>,
     pub(super) uses: Vec<Use>,
+}
+
+impl<C> Clone for Chain<C> {
+    fn clone(&self) -> Chain<C> {
+        Chain { chain: self.chain.clone(), uses: self.uses.clone() }
+    }
 }
 
 impl<C> Chain<C> {

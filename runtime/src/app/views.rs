@@ -7,7 +7,7 @@ use super::backend::plugin_labels;
 use super::{Inner, now};
 use crate::dispatch::prepare::{DELETED, FILTERED, NEEDS, NOT_RENDERED};
 use crate::dispatch::{Channel, Preview, PreviewVerdict, status};
-use crate::ingest::{self, Rejection, Source};
+use crate::ingest::{self, Rejection, Source, verify};
 use crate::metrics::{ChannelFigures, Snapshot, SourceFigures};
 use crate::model::{EntityId, Ordinal, facet_matches};
 use crate::plugin::Component;
@@ -72,7 +72,7 @@ pub(super) fn source(live: &Live, name: &str, source: &Source) -> SourceView {
         name: name.to_owned(),
         owner: options.owner.to_string(),
         plugins: live.loaded.sources.get(name).map(|chain| chain.labels()).unwrap_or_default(),
-        verify: options.verify.kind().to_owned(),
+        verify: verified_by(&options.verify).to_owned(),
         last_event: counts.last_event.map(Into::into),
         events_per_second: None,
         quiet_seconds: options.quiet.map(|quiet| quiet.as_secs_f64()),
@@ -80,6 +80,15 @@ pub(super) fn source(live: &Live, name: &str, source: &Source) -> SourceView {
         events: events(counts.events),
         changes: changes(counts.changes),
         quarantined: source.quarantined(),
+    }
+}
+
+fn verified_by(verify: &verify::Options) -> &'static str {
+    match verify {
+        verify::Options::None => "none",
+        verify::Options::Bearer { .. } => "bearer",
+        verify::Options::Hmac { .. } => "hmac",
+        verify::Options::StandardWebhooks { .. } => "standard-webhooks",
     }
 }
 
