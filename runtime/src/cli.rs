@@ -22,8 +22,6 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use self::client::Remote;
-
 /// Everything `weir` can be asked.
 #[derive(Debug, Parser)]
 #[command(

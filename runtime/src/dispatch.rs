@@ -24,11 +24,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::errors::Errors;
 pub use self::handle::{TargetHandle, TargetStatus};
 pub use self::prepare::{BoxFuture, Preview, PreviewVerdict, Render};
-pub use self::status::{Counters, Status};
-use self::errors::Errors;
 use self::run::{Control, Run};
+pub use self::status::{Counters, Status};
 use crate::model::{EntityId, Ordinal, Timestamp};
 use crate::store::{self, ChannelId, Joined, Store, Subscription};
 use crate::target;
@@ -240,6 +240,8 @@ impl Channel {
         let (state, reason) = match (self.control.is_closed(), paused, target.state) {
             (true, _, _) => (status::State::Stopped, String::new()),
             (_, Some(reason), _) => (status::State::Paused, reason),
+            // What is only counted needs no target.
+            _ if !setup.options.deliver => (status::State::Flowing, String::new()),
             (_, _, breaker::State::Flowing) => (status::State::Flowing, String::new()),
             (_, _, breaker::State::Tripped { .. }) => (status::State::Tripped, target.reason.clone()),
             (_, _, breaker::State::Probing) => (status::State::Probing, target.reason.clone()),

@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::Options;
 use super::prepare::{Content, Prepared};
-use super::retry::Tried;
+use super::retry::{KEYS_MAX, Tried};
 use crate::model::{EntityId, Failure, Rendering, Sequence};
 use crate::store::{Holds, Outcome};
 use crate::target;
@@ -59,15 +59,19 @@ pub(crate) fn decide(options: &Options, by_key: bool, prepared: Prepared, tried:
     // Forgotten entities are certainly nowhere.
     let Some(id) = prepared.id.clone() else { return Decision::End(Outcome::Withheld(super::prepare::DELETED)) };
     let there = prepared.taken.target_key.clone().unwrap_or_else(|| id.key.clone());
-    let mut old: Vec<Arc<str>> = if holds == Holds::Nothing { Vec::new() } else { vec![there.clone()] };
-    old.extend(tried.map(|tried| tried.key.clone()));
-    let key = key.unwrap_or(there);
-    old.retain(|old| by_key && *old != key);
-    old.dedup();
+    let key = key.unwrap_or_else(|| there.clone());
+    let mut older_keys: Vec<Arc<str>> =
+        tried.map(|tried| [tried.older_keys.as_slice(), std::slice::from_ref(&tried.key)].concat()).unwrap_or_default();
+    older_keys.retain(|older| by_key && *older != key);
+    older_keys.drain(..older_keys.len().saturating_sub(KEYS_MAX));
+    let mut stale_keys = older_keys.clone();
+    stale_keys.extend((by_key && holds != Holds::Nothing && there != key).then_some(there));
+    stale_keys.sort();
+    stale_keys.dedup();
     let same = tried.filter(|tried| tried.digest == digest && tried.newest == prepared.newest);
     let attempt = same.map_or_else(|| delivery_id(&options.name, &id, prepared.revision, digest), |tried| tried.id.clone());
-    let tried = Tried { id: attempt, digest, newest: prepared.newest, key };
-    Decision::Send(Box::new(Ready { id, rendering, tried, stale_keys: old, plugin, prepared }))
+    let tried = Tried { id: attempt, digest, newest: prepared.newest, key, older_keys };
+    Decision::Send(Box::new(Ready { id, rendering, tried, stale_keys, plugin, prepared }))
 }
 
 /// `webhook-id`: of channel, entity, revision and rendering. Retries of the same rendering keep the one they were given first.
@@ -124,9 +128,7 @@ pub(crate) fn conclude(options: &Options, ready: &Ready, attempts: u8, sent: Sen
             Conclusion::Done(Outcome::Refused(Failure::new("refused", reason)))
         }
         // It speaks of the target: the entity has lost no try by it.
-        Some(target::Outcome::Trip { reason }) => {
-            Conclusion::Park { attempts, wait: Duration::ZERO, reason: Some(reason), failed: false }
-        }
+        Some(target::Outcome::Trip { reason }) => Conclusion::Park { attempts, wait: Duration::ZERO, reason: Some(reason), failed: false },
         Some(target::Outcome::Pause { reason }) => Conclusion::Pause { attempts, reason },
     }
 }
@@ -141,8 +143,7 @@ mod tests {
     fn prepared(holds: Holds, target_key: Option<&str>, content: Content) -> Prepared {
         let track = Track::Lane(Lane::Normal);
         let target_key = target_key.map(Arc::from);
-        let taken =
-            Taken { ordinal: Ordinal(1), revision: Sequence(9), holds, target_key, attempts: 0, track, owed_since: Sequence(8) };
+        let taken = Taken { ordinal: Ordinal(1), revision: Sequence(9), holds, target_key, attempts: 0, track, owed_since: Sequence(8) };
         let id = Some(EntityId { entity_type: "product".into(), key: "e".into() });
         Prepared { taken, revision: Sequence(9), newest: Sequence(8), id, content }
     }
@@ -190,7 +191,7 @@ mod tests {
 
     #[test]
     fn under_another_key_the_old_one_is_deleted_first() {
-        let tried = Tried { id: "weir_1".into(), digest: Some(7), newest: Sequence(8), key: "k3".into() };
+        let tried = Tried { id: "weir_1".into(), digest: Some(7), newest: Sequence(8), key: "k3".into(), older_keys: Vec::new() };
         for (by_key, holds, old, tried, new, expected) in [
             (true, Holds::Rendering(1), Some("k1"), None, "k2", "delete k1, put k2"),
             (true, Holds::Rendering(1), None, None, "k2", "delete e, put k2"),

@@ -14,6 +14,10 @@ const RETRIES_PER_SECOND: f64 = 10.0;
 /// What a quiet time saves up at most: ten seconds' worth.
 const RETRIES_SAVED_MAX: f64 = 10.0 * RETRIES_PER_SECOND;
 
+/// So many keys under which an entity may be at its target are remembered; more would need as many failures in a row, each
+/// under a new key.
+pub(crate) const KEYS_MAX: usize = 16;
+
 /// A schedule of retries: `first`, then each time `factor` longer, up to `cap`; with full jitter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Options {
@@ -88,6 +92,8 @@ pub(crate) struct Tried {
     pub(crate) newest: Sequence,
     /// The key it was sent under: it may be there.
     pub(crate) key: Arc<str>,
+    /// Keys of attempts before it that may be there too, oldest first; at most [`KEYS_MAX`].
+    pub(crate) older_keys: Vec<Arc<str>>,
 }
 
 /// A parked entity waiting for its time.
@@ -165,7 +171,11 @@ mod tests {
         assert_eq!(longest, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600, 600]);
         assert_eq!(OPTIONS.wait(3, 0.0), Duration::ZERO);
         assert_eq!(OPTIONS.wait(3, 0.25), Duration::from_secs(1));
-        assert_eq!(OPTIONS.wait(255, 0.0), Duration::from_secs(300), "after the last attempt it stays parked, in the upper half of the cap");
+        assert_eq!(
+            OPTIONS.wait(255, 0.0),
+            Duration::from_secs(300),
+            "after the last attempt it stays parked, in the upper half of the cap"
+        );
     }
 
     #[test]
@@ -179,7 +189,7 @@ mod tests {
             }
         }
         assert!((2_080..=2_115).contains(&retries), "{retries} retries to 10,000 first attempts in 10 s");
-        let wait = budget.take(Timestamp(10_000)).expect_err("the budget is used up");
+        let wait = (0..3).find_map(|_| budget.take(Timestamp(10_000)).err()).expect("the budget is used up");
         assert!(wait <= Duration::from_millis(101), "{wait:?}");
         assert_eq!(budget.take(Timestamp(10_000 + wait.as_millis() as u64)), Ok(()));
         let saved = (0..1_000).filter(|_| budget.take(Timestamp(10_000_000)).is_ok()).count();

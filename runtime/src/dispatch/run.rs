@@ -3,27 +3,30 @@
 //! Each turn it takes what there is room for, starts preparations and sends, and settles what has come back. Nothing in a
 //! turn waits. Rooms are bounded: each track has its own, so that a sweep never stands in an urgent price's way.
 
+mod control;
+mod settle;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::control::Control;
 use super::breaker::Admission;
-use super::flight::{Conclusion, Decision, Ready, Sent, conclude, decide};
+use super::flight::{Ready, Sent};
 use super::guard::Guard;
 use super::handle::Clock;
 use super::pace::{Shares, TRACKS};
 use super::prepare::{Prepared, RENDER_MAX, prepare};
 use super::retry::{Budget, Schedule, Tried, Waiting};
 use super::send::{Way, send};
-use super::status::Result as Counted;
 use super::{Setup, Shared};
 use crate::model::{Lane, Ordinal, Sequence, Timestamp, Track};
-use crate::store::{self, ChannelId, Finish, Joined, Outcome, Parked, Store, Taken};
+use crate::store::{ChannelId, Finish, Joined, Outcome, Store, Taken};
 
 /// Room for entities in flight, for each track: at least the first, so that rendering in batches pays, at most the second, so that what waits
 /// with its rendering in memory stays in the hundreds of megabytes at the very worst.
@@ -34,20 +37,8 @@ const PREPARATIONS_MAX: usize = 4;
 const LINGER: Duration = Duration::from_millis(5);
 /// Entities taken in one turn before the loop looks at what has come back.
 const TAKEN_A_TURN: usize = 256;
-/// How long a change of configuration waits for requests in flight before it breaks them off.
-const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// How long a stop that nobody gave a deadline may take.
 const STOP_MAX: Duration = Duration::from_secs(8);
-
-/// What a channel is told from outside.
-pub(crate) enum Control {
-    Pause(bool, oneshot::Sender<Result<(), store::Error>>),
-    Resweep { lost: bool, done: oneshot::Sender<Result<(), store::Error>> },
-    Confirm(oneshot::Sender<usize>),
-    Redrive(Vec<Ordinal>, oneshot::Sender<usize>),
-    Replace(Box<Setup>, oneshot::Sender<Result<Joined, store::Error>>),
-    Stop(Duration),
-}
 
 /// An entity between being taken and being settled.
 struct Flight {
@@ -77,7 +68,9 @@ enum Gate {
     Open,
     /// One entity, to see whether the target is back.
     Probe,
-    Shut { until: Option<Timestamp> },
+    Shut {
+        until: Option<Timestamp>,
+    },
 }
 
 pub(crate) struct Run {
@@ -103,6 +96,8 @@ pub(crate) struct Run {
     held: HashSet<Ordinal>,
     budget: Budget,
     guard: Guard,
+    /// How many entities there are, and when that was asked.
+    holding: Option<(u64, Timestamp)>,
     walking: Shares,
     preparing: Shares,
     sending: Shares,
@@ -144,6 +139,7 @@ impl Run {
             schedule: Schedule::default(),
             held: HashSet::new(),
             guard: Guard::default(),
+            holding: None,
             walking: shares.clone(),
             preparing: shares.clone(),
             sending: shares,
@@ -188,6 +184,7 @@ impl Run {
 
     fn turn(&mut self) {
         self.unfinished = false;
+        self.shared.counters.turn();
         match self.gate() {
             Gate::Open => {
                 self.take_due(TAKEN_A_TURN);
@@ -213,7 +210,9 @@ impl Run {
 
     /// When the loop must turn again though nothing has happened.
     fn wake(&mut self) -> Option<Instant> {
-        let linger = self.ready_since.iter().flatten().min().map(|since| *since + LINGER);
+        // What has lingered long enough and is still here waits for a slot, not for time.
+        let now = Instant::now();
+        let linger = self.ready_since.iter().flatten().map(|since| *since + LINGER).filter(|end| *end > now).min();
         let gate = self.gate();
         let due = match gate {
             Gate::Shut { until } => until,
@@ -246,7 +245,9 @@ impl Run {
             }
             let Some((ordinal, waiting)) = self.schedule.first().filter(|(_, waiting)| waiting.due <= now) else { return };
             let mut waiting = waiting.clone();
-            if waiting.failed && let Err(wait) = self.budget.take(now) {
+            if waiting.failed
+                && let Err(wait) = self.budget.take(now)
+            {
                 waiting.due = Timestamp(now.0 + wait.as_millis() as u64);
                 self.schedule.park(ordinal, waiting);
                 continue;
@@ -313,10 +314,10 @@ impl Run {
                 return;
             }
         }
-        for track in 0..TRACKS {
+        for (index, track) in TRACK.into_iter().enumerate() {
             let mut met = Vec::new();
-            if self.more[track] && self.schedule.failed() < self.setup.parked_max {
-                self.more[track] = self.store.walk(self.id, TRACK[track], 1, &mut met);
+            if self.more[index] && self.schedule.failed() < self.setup.parked_max {
+                self.more[index] = self.store.walk(self.id, track, 1, &mut met);
             }
             if let Some(met) = met.pop() {
                 return self.accept(met, false, None, false);
@@ -415,231 +416,5 @@ impl Run {
             let task = self.tasks.spawn(async move { Done::Sent(sending.await) });
             self.jobs.insert(task.id(), Job { track, sends: true, members });
         }
-    }
-
-    // -- what comes back ------------------------------------------------------------------------------------------------------
-
-    fn settle(&mut self, done: Result<(Id, Done), JoinError>) {
-        match done {
-            Ok((id, Done::Prepared(prepared))) => {
-                self.jobs.remove(&id);
-                let ends = prepared.into_iter().filter_map(|prepared| self.decided(prepared)).collect();
-                self.finish(ends);
-            }
-            Ok((id, Done::Sent(sent))) => {
-                self.jobs.remove(&id);
-                let ends = sent.into_iter().filter_map(|(ready, sent)| self.concluded(&ready, sent)).collect();
-                self.finish(ends);
-            }
-            Err(error) => {
-                let Some(job) = self.jobs.remove(&error.id()) else { return };
-                let (now, panicked) = (self.clock.now(), error.is_panic());
-                if panicked {
-                    tracing::error!(channel = %self.setup.options.name, %error, "a preparation or a delivery panicked; its entities are tried again");
-                }
-                let mut park = |ordinal| if panicked { self.park_lost(ordinal) } else { self.park_untried(ordinal, now) };
-                let ends = job.members.into_iter().filter_map(&mut park).collect();
-                self.finish(ends);
-            }
-        }
-    }
-
-    /// A panic counts as an attempt, so that it is not repeated in a tight loop.
-    fn park_lost(&mut self, ordinal: Ordinal) -> Option<Finish> {
-        let attempts = self.flights.get(&ordinal)?.attempts.saturating_add(1);
-        let wait = self.setup.options.retry.wait(attempts, fastrand::f64());
-        self.park(ordinal, attempts, wait, true, None)
-    }
-
-    fn decided(&mut self, prepared: Prepared) -> Option<Finish> {
-        let ordinal = prepared.taken.ordinal;
-        let flight = self.flights.get_mut(&ordinal)?;
-        let (track, revision, released) = (flight.track, prepared.revision, flight.released);
-        flight.revision = revision;
-        match decide(&self.setup.options, self.setup.target.by_key(), prepared, flight.tried.as_ref()) {
-            Decision::End(outcome) => Some(self.end(ordinal, revision, outcome)),
-            Decision::Later(why) => {
-                let attempts = flight.attempts;
-                self.shared.errors().keep(ordinal, why.into());
-                self.park(ordinal, attempts, self.setup.options.retry.first, false, None)
-            }
-            Decision::Send(ready) if ready.rendering.is_none() && !released && !self.may_withdraw() => {
-                self.held.insert(ordinal);
-                Some(self.end(ordinal, revision, Outcome::Held))
-            }
-            Decision::Send(ready) => {
-                let withdraws = ready.rendering.is_none();
-                if let Some(flight) = self.flights.get_mut(&ordinal) {
-                    // What the guard has let pass once is not counted again when it is retried.
-                    flight.released |= withdraws;
-                }
-                self.ready_since[track].get_or_insert_with(Instant::now);
-                self.ready[track].push_back(*ready);
-                None
-            }
-        }
-    }
-
-    fn may_withdraw(&mut self) -> bool {
-        let holding = self.store.figures().entities;
-        self.guard.admits(&self.setup.options.withdraw_max, holding, self.clock.now())
-    }
-
-    fn concluded(&mut self, ready: &Ready, sent: Sent) -> Option<Finish> {
-        let ordinal = ready.prepared.taken.ordinal;
-        let attempts = self.flights.get(&ordinal)?.attempts;
-        let made = sent.outcome.is_some();
-        let tried = if made { Some(ready.tried.clone()) } else { None };
-        match conclude(&self.setup.options, ready, attempts, sent, fastrand::f64()) {
-            Conclusion::Done(outcome) => Some(self.end(ordinal, ready.prepared.revision, outcome)),
-            Conclusion::Park { attempts, wait, reason, failed } => {
-                if let Some(reason) = reason {
-                    self.shared.errors().keep(ordinal, reason.into());
-                }
-                self.park(ordinal, attempts, wait, failed, tried)
-            }
-            Conclusion::Pause { attempts, reason } => {
-                self.shared.errors().keep(ordinal, reason.clone().into());
-                // If it cannot be remembered it is paused all the same until the next start.
-                let _ = self.set_paused(true, &reason);
-                self.park(ordinal, attempts, Duration::ZERO, false, tried)
-            }
-        }
-    }
-
-    fn end(&self, ordinal: Ordinal, revision: Sequence, outcome: Outcome) -> Finish {
-        self.shared.counters.add(match &outcome {
-            Outcome::Delivered { .. } => Counted::Delivered,
-            Outcome::Withdrawn => Counted::Withdrawn,
-            Outcome::Suppressed => Counted::Suppressed,
-            Outcome::Withheld(_) => Counted::Withheld,
-            Outcome::Counted => Counted::Counted,
-            Outcome::Parked { .. } => Counted::Parked,
-            Outcome::Held => Counted::Held,
-            Outcome::Refused(_) => Counted::Refused,
-        });
-        self.shared.errors().clear(ordinal);
-        Finish { ordinal, revision, outcome }
-    }
-
-    fn park(&mut self, ordinal: Ordinal, attempts: u8, wait: Duration, failed: bool, tried: Option<Tried>) -> Option<Finish> {
-        let flight = self.flights.get_mut(&ordinal)?;
-        let due = Timestamp(self.clock.now().0.saturating_add(wait.as_millis() as u64));
-        let tried = tried.or_else(|| flight.tried.take());
-        let (revision, released) = (flight.revision, flight.released);
-        self.schedule.park(ordinal, Waiting { due, failed, released, tried });
-        self.shared.counters.add(Counted::Parked);
-        Some(Finish { ordinal, revision, outcome: Outcome::Parked { attempts } })
-    }
-
-    /// Settles with the store; what changed meanwhile is next.
-    fn finish(&mut self, ends: Vec<Finish>) {
-        if ends.is_empty() {
-            return;
-        }
-        let mut again = Vec::new();
-        self.store.finish(self.id, &ends, &mut again);
-        for end in &ends {
-            if let Some(flight) = self.flights.remove(&end.ordinal) {
-                self.in_track[flight.track] -= 1;
-            }
-        }
-        for taken in again {
-            self.accept(taken, false, None, true);
-        }
-    }
-
-    // -- control ----------------------------------------------------------------------------------------------------------------
-
-    // An answer that nobody waits for any more is no reason to stop.
-    async fn control(&mut self, control: Control) {
-        match control {
-            Control::Pause(paused, done) => drop(done.send(self.set_paused(paused, "paused by an operator"))),
-            Control::Resweep { lost, done } => drop(done.send(self.resweep(lost).await)),
-            Control::Confirm(done) => drop(done.send(self.confirm())),
-            Control::Redrive(ordinals, done) => drop(done.send(self.redrive(&ordinals))),
-            Control::Replace(setup, done) => drop(done.send(self.replace(*setup).await)),
-            Control::Stop(_) => unreachable!("the loop ends with it"),
-        }
-    }
-
-    fn set_paused(&mut self, paused: bool, reason: &str) -> Result<(), store::Error> {
-        self.paused = paused;
-        *self.shared.paused() = paused.then(|| reason.to_owned());
-        self.store.set_paused(self.id, paused)
-    }
-
-    /// What is on its way to a target that has lost its data would be taken for delivered: so all flights end first.
-    async fn resweep(&mut self, lost: bool) -> Result<(), store::Error> {
-        if lost {
-            self.drain(DRAIN_MAX).await;
-        }
-        self.store.resweep(self.id, lost)?;
-        self.more.fill(true);
-        Ok(())
-    }
-
-    fn confirm(&mut self) -> usize {
-        let now = self.clock.now();
-        let held = std::mem::take(&mut self.held);
-        for ordinal in &held {
-            self.schedule.park(*ordinal, Waiting { due: now, released: true, ..Waiting::default() });
-        }
-        held.len()
-    }
-
-    fn redrive(&mut self, ordinals: &[Ordinal]) -> usize {
-        let parked = self.store.redrive(self.id, ordinals);
-        for parked in &parked {
-            self.schedule.park(parked.ordinal, Waiting { due: self.clock.now(), ..Waiting::default() });
-        }
-        parked.len()
-    }
-
-    async fn replace(&mut self, setup: Setup) -> Result<Joined, store::Error> {
-        self.drain(DRAIN_MAX).await;
-        let joined = self.store.join(&setup.options.name, &setup.subscription)?;
-        let shares = Shares::new(setup.shares);
-        (self.walking, self.preparing, self.sending) = (shares.clone(), shares.clone(), shares);
-        self.target_changes = setup.target.changes();
-        self.setup = Arc::new(setup);
-        self.shared.setup.store(self.setup.clone());
-        self.id = joined.id;
-        self.more.fill(true);
-        self.overfull = false;
-        self.reschedule(&joined.parked);
-        Ok(joined)
-    }
-
-    /// Rebuilds the schedule from what the store remembers, spread so that not all come at once.
-    fn reschedule(&mut self, parked: &[Parked]) {
-        self.schedule.clear();
-        self.held = parked.iter().filter(|parked| parked.held).map(|parked| parked.ordinal).collect();
-        let now = self.clock.now();
-        for parked in parked.iter().filter(|parked| !parked.held) {
-            let failed = parked.attempts > 0;
-            let wait = if failed { self.setup.options.retry.wait(parked.attempts, fastrand::f64()) } else { Duration::ZERO };
-            let due = Timestamp(now.0.saturating_add(wait.as_millis() as u64));
-            self.schedule.park(parked.ordinal, Waiting { due, failed, ..Waiting::default() });
-        }
-    }
-
-    /// Ends all flights: requests within that time are waited for, the others are broken off and count as perhaps applied; what
-    /// was not sent is parked.
-    async fn drain(&mut self, within: Duration) {
-        let deadline = Instant::now() + within;
-        loop {
-            self.give_back(None);
-            // Nothing is lost by giving up a rendering.
-            let Ok(Some(done)) = tokio::time::timeout_at(deadline, self.tasks.join_next_with_id()).await else { break };
-            self.settle(done);
-        }
-        self.tasks.abort_all();
-        while let Some(done) = self.tasks.join_next_with_id().await {
-            self.settle(done);
-            self.give_back(None);
-        }
-        self.give_back(None);
-        debug_assert!(self.flights.is_empty() && self.in_track == [0; TRACKS], "each flight has ended");
     }
 }

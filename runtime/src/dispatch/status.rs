@@ -65,6 +65,7 @@ pub struct Counters {
     results: [AtomicU64; Result::ALL.len()],
     buckets: [AtomicU64; SECONDS.len() + 1],
     micros: AtomicU64,
+    turns: AtomicU64,
 }
 
 impl Counters {
@@ -82,6 +83,15 @@ impl Counters {
     /// Attempts made.
     pub fn attempts(&self) -> u64 {
         self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Turns of the channel's loop: far more than attempts means that it spins.
+    pub fn turns(&self) -> u64 {
+        self.turns.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn turn(&self) {
+        self.turns.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn add(&self, result: Result) {

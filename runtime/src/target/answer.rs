@@ -180,7 +180,7 @@ mod tests {
             (" 0 ", Some(0)),
             ("86400", Some(3600)),
             ("Sun, 06 Nov 1994 08:49:47 GMT", Some(10)),
-            ("Sun, 06 Nov 1993 08:49:47 GMT", Some(0)),
+            ("Sat, 06 Nov 1993 08:49:47 GMT", Some(0)),
             ("soon", None),
             ("-1", None),
             ("", None),

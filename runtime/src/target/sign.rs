@@ -29,7 +29,8 @@ mod tests {
     #[test]
     fn the_published_example_is_signed_as_published() {
         let secret = Secret(STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").expect("base64"));
-        let signature = signatures(&[secret.clone()], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, br#"{"test": 2432232314}"#);
+        let signature =
+            signatures(std::slice::from_ref(&secret), "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, br#"{"test": 2432232314}"#);
         assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
         let both = signatures(&[secret, Secret(b"the next one".to_vec())], "msg_1", 1, b"");
         assert_eq!(both.split(' ').filter(|one| one.starts_with("v1,")).count(), 2);

@@ -331,7 +331,8 @@ fn own_headers(auth: &Auth) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("weir/", env!("CARGO_PKG_VERSION"))));
     let mut put = |name: HeaderName, value: &[u8]| {
-        let mut value = HeaderValue::from_bytes(value).map_err(|_| format!("the value of header {name} has characters that cannot be sent"))?;
+        let mut value =
+            HeaderValue::from_bytes(value).map_err(|_| format!("the value of header {name} has characters that cannot be sent"))?;
         value.set_sensitive(true);
         headers.insert(name, value);
         Ok::<_, String>(())

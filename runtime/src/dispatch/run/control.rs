@@ -1,0 +1,123 @@
+//! What a channel is told from outside: pause, sweep, confirm, redrive, replace, stop.
+//!
+//! Whatever would make a delivery in flight mean something else first waits until there is none.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::super::Setup;
+use super::super::pace::{Shares, TRACKS};
+use super::super::retry::Waiting;
+use super::Run;
+use crate::model::{Ordinal, Timestamp};
+use crate::store::{self, Joined, Parked};
+
+/// How long a change of configuration waits for requests in flight before it breaks them off.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+
+/// What a channel is told from outside.
+pub(crate) enum Control {
+    Pause(bool, oneshot::Sender<Result<(), store::Error>>),
+    Resweep { lost: bool, done: oneshot::Sender<Result<(), store::Error>> },
+    Confirm(oneshot::Sender<usize>),
+    Redrive(Vec<Ordinal>, oneshot::Sender<usize>),
+    Replace(Box<Setup>, oneshot::Sender<Result<Joined, store::Error>>),
+    Stop(Duration),
+}
+
+impl Run {
+    // An answer that nobody waits for any more is no reason to stop.
+    pub(super) async fn control(&mut self, control: Control) {
+        match control {
+            Control::Pause(paused, done) => drop(done.send(self.set_paused(paused, "paused by an operator"))),
+            Control::Resweep { lost, done } => drop(done.send(self.resweep(lost).await)),
+            Control::Confirm(done) => drop(done.send(self.confirm())),
+            Control::Redrive(ordinals, done) => drop(done.send(self.redrive(&ordinals))),
+            Control::Replace(setup, done) => drop(done.send(self.replace(*setup).await)),
+            Control::Stop(_) => unreachable!("the loop ends with it"),
+        }
+    }
+
+    pub(super) fn set_paused(&mut self, paused: bool, reason: &str) -> Result<(), store::Error> {
+        self.paused = paused;
+        *self.shared.paused() = paused.then(|| reason.to_owned());
+        self.store.set_paused(self.id, paused)
+    }
+
+    /// What is on its way to a target that has lost its data would be taken for delivered: so all flights end first.
+    async fn resweep(&mut self, lost: bool) -> Result<(), store::Error> {
+        if lost {
+            self.drain(DRAIN_MAX).await;
+        }
+        self.store.resweep(self.id, lost)?;
+        self.more.fill(true);
+        Ok(())
+    }
+
+    fn confirm(&mut self) -> usize {
+        let now = self.clock.now();
+        let held = std::mem::take(&mut self.held);
+        for ordinal in &held {
+            self.schedule.park(*ordinal, Waiting { due: now, released: true, ..Waiting::default() });
+        }
+        held.len()
+    }
+
+    fn redrive(&mut self, ordinals: &[Ordinal]) -> usize {
+        let parked = self.store.redrive(self.id, ordinals);
+        for parked in &parked {
+            self.schedule.park(parked.ordinal, Waiting { due: self.clock.now(), ..Waiting::default() });
+        }
+        parked.len()
+    }
+
+    async fn replace(&mut self, setup: Setup) -> Result<Joined, store::Error> {
+        self.drain(DRAIN_MAX).await;
+        let joined = self.store.join(&setup.options.name, &setup.subscription)?;
+        let shares = Shares::new(setup.shares);
+        (self.walking, self.preparing, self.sending) = (shares.clone(), shares.clone(), shares);
+        self.target_changes = setup.target.changes();
+        self.setup = Arc::new(setup);
+        self.shared.setup.store(self.setup.clone());
+        self.id = joined.id;
+        self.more.fill(true);
+        self.overfull = false;
+        self.reschedule(&joined.parked);
+        Ok(joined)
+    }
+
+    /// Rebuilds the schedule from what the store remembers, spread so that not all come at once.
+    pub(super) fn reschedule(&mut self, parked: &[Parked]) {
+        self.schedule.clear();
+        self.held = parked.iter().filter(|parked| parked.held).map(|parked| parked.ordinal).collect();
+        let now = self.clock.now();
+        for parked in parked.iter().filter(|parked| !parked.held) {
+            let failed = parked.attempts > 0;
+            let wait = if failed { self.setup.options.retry.wait(parked.attempts, fastrand::f64()) } else { Duration::ZERO };
+            let due = Timestamp(now.0.saturating_add(wait.as_millis() as u64));
+            self.schedule.park(parked.ordinal, Waiting { due, failed, ..Waiting::default() });
+        }
+    }
+
+    /// Ends all flights: requests within that time are waited for, the others are broken off and count as perhaps applied; what
+    /// was not sent is parked.
+    pub(super) async fn drain(&mut self, within: Duration) {
+        let deadline = Instant::now() + within;
+        loop {
+            self.give_back(None);
+            // Nothing is lost by giving up a rendering.
+            let Ok(Some(done)) = tokio::time::timeout_at(deadline, self.tasks.join_next_with_id()).await else { break };
+            self.settle(done);
+        }
+        self.tasks.abort_all();
+        while let Some(done) = self.tasks.join_next_with_id().await {
+            self.settle(done);
+            self.give_back(None);
+        }
+        self.give_back(None);
+        debug_assert!(self.flights.is_empty() && self.in_track == [0; TRACKS], "each flight has ended");
+    }
+}
