@@ -238,6 +238,15 @@ where
     I: IntoIterator<Item = A>,
     A: Into<OsString> + Clone,
 {
+    run_with(args, local)
+}
+
+/// The same with another hand for what works in this process.
+fn run_with<I, A>(args: I, local: impl FnOnce(Local) -> ExitCode) -> ExitCode
+where
+    I: IntoIterator<Item = A>,
+    A: Into<OsString> + Clone,
+{
     let command = match Cli::try_parse_from(args) {
         Ok(cli) => cli.command,
         Err(error) => {

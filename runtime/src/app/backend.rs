@@ -31,8 +31,8 @@ impl Backend for Inner {
     fn ingest<'a>(&'a self, source: &'a str, request: IngestRequest) -> Answer<'a, Accepted> {
         Box::pin(async move {
             let source = self.known_source(source)?;
-            let lane = request.lane.map(|lane| lane.name());
-            let request = ingest::Request { headers: &request.headers, body: request.body, lane, now: now(), reservation: None };
+            let IngestRequest { headers, body, lane } = request;
+            let request = ingest::Request { headers: &headers, body, lane, now: now(), reservation: None };
             source.accept(request).await.map(|answer| views::accepted(&answer)).map_err(|rejection| views::rejected(&rejection))
         })
     }

@@ -6,14 +6,29 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
+use axum::http::StatusCode;
+
 use super::{ChangeCounts, EventCounts};
-use crate::metrics::SourceMetrics;
 use crate::model::{Event, Timestamp};
 
 /// How many of the last events are kept, so that a new plugin can be tried on them.
 const SAMPLES: usize = 16;
 /// Larger events are not kept as samples, so that they cost at most 1 MiB a source.
 const SAMPLE_BYTES_MAX: usize = 64 * 1024;
+/// Every status a source answers with.
+pub const STATUSES: [StatusCode; 10] = [
+    StatusCode::ACCEPTED,
+    StatusCode::BAD_REQUEST,
+    StatusCode::UNAUTHORIZED,
+    StatusCode::REQUEST_TIMEOUT,
+    StatusCode::PAYLOAD_TOO_LARGE,
+    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+    StatusCode::TOO_MANY_REQUESTS,
+    StatusCode::INTERNAL_SERVER_ERROR,
+    StatusCode::SERVICE_UNAVAILABLE,
+    StatusCode::INSUFFICIENT_STORAGE,
+];
+
 /// Counters that any thread may add to.
 #[derive(Debug, Default)]
 pub struct Activity {
@@ -21,7 +36,7 @@ pub struct Activity {
     changes: [AtomicU64; 3],
     last_event: AtomicU64,
     samples: Mutex<VecDeque<Event>>,
-    metrics: Option<SourceMetrics>,
+    requests: [AtomicU64; STATUSES.len()],
 }
 
 /// The counters at one moment; each rises for as long as Weir runs.
@@ -33,14 +48,18 @@ pub struct Counts {
     pub malformed: u64,
     /// Changes by what became of them.
     pub changes: ChangeCounts,
+    /// Requests by the status they were answered with, in the order of [`STATUSES`].
+    pub requests: [u64; STATUSES.len()],
     /// When the last event was taken; none since the start.
     pub last_event: Option<Timestamp>,
 }
 
 impl Activity {
-    /// An activity that counts into the metrics too.
-    pub fn measured(metrics: SourceMetrics) -> Activity {
-        Activity { metrics: Some(metrics), ..Activity::default() }
+    /// Counts a request that was answered with that status, by whomever.
+    pub fn answered(&self, status: StatusCode) {
+        if let Some(at) = STATUSES.iter().position(|known| *known == status) {
+            self.requests[at].fetch_add(1, Relaxed);
+        }
     }
 
     /// The counters now.
@@ -51,6 +70,7 @@ impl Activity {
             events: EventCounts { accepted, filtered, quarantined, repeated },
             malformed,
             changes: ChangeCounts { committed, unchanged, stale },
+            requests: self.requests.each_ref().map(|count| count.load(Relaxed)),
             last_event: Some(self.last_event.load(Relaxed)).filter(|time| *time > 0).map(Timestamp),
         }
     }
@@ -72,13 +92,6 @@ impl Activity {
         let ChangeCounts { committed, unchanged, stale } = changes;
         for (counter, count) in self.changes.iter().zip([committed, unchanged, stale]) {
             counter.fetch_add(count, Relaxed);
-        }
-        if let Some(metrics) = &self.metrics {
-            let events = [(&metrics.accepted, accepted), (&metrics.filtered, filtered), (&metrics.quarantined, quarantined)];
-            let changes = [(&metrics.committed, committed), (&metrics.unchanged, unchanged), (&metrics.stale, stale)];
-            for (counter, count) in events.into_iter().chain(changes).chain([(&metrics.repeated, repeated)]) {
-                counter.inc_by(count);
-            }
         }
     }
 

@@ -393,6 +393,9 @@ async fn a_store_that_stops_in_the_middle_is_told_with_what_it_took() {
 }
 
 impl Store for Failing {
+    fn ready(&self) -> Result<(), store::Error> {
+        self.inner.ready()
+    }
     fn commit(&self, events: Vec<Commit>) -> Result<Receipt, store::Error> {
         if self.after.fetch_sub(1, Ordering::Relaxed) == 0 { Err(self.error.clone()) } else { self.inner.commit(events) }
     }

@@ -50,7 +50,11 @@ async fn filters_and_renderer_decide_and_their_reasons_are_kept() {
     let chain = Chain("page@0123456789ab", |view: &View| match price(view) {
         "0" => EntityVerdict::Filtered(1),
         "1" => EntityVerdict::NotRendered,
-        "2" => EntityVerdict::Failed(Failed { plugin: "page@0123456789ab".into(), failure: Failure::new("no-title", "there is no title") }),
+        "2" => EntityVerdict::Failed(Failed {
+            plugin: "page@0123456789ab".into(),
+            failure: Failure::new("no-title", "there is no title"),
+            fault: false,
+        }),
         price => EntityVerdict::Rendering(Rendering {
             key: None,
             content_type: Some("text/plain".into()),
