@@ -8,6 +8,7 @@ pub mod check;
 mod client;
 mod quarantine;
 mod refused;
+mod run;
 mod send;
 mod show;
 mod source;
@@ -21,8 +22,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-
-use self::client::Remote;
 
 /// Everything `weir` can be asked.
 #[derive(Debug, Parser)]
@@ -53,20 +52,6 @@ pub enum Local {
     Run(RunArgs),
     /// Say everything that is wrong with a configuration, with file, line and column
     Check(CheckArgs),
-    /// Run the product catalogue example: three systems, three sites, a search channel
-    Demo(DemoArgs),
-    /// Measure what this machine can do
-    Bench {
-        /// What to measure
-        #[command(subcommand)]
-        command: BenchCommand,
-    },
-    /// Build and try plugins
-    Plugin {
-        /// What to do
-        #[command(subcommand)]
-        command: PluginCommand,
-    },
 }
 
 /// Commands that talk to a running Weir.
@@ -247,8 +232,8 @@ impl Failure {
 /// Whether the answer was yes.
 type Outcome = Result<bool, Failure>;
 
-/// Reads the arguments (the first is the program's name) and does what they say; `local` does what works in this process.
-pub fn run<I, A>(args: I, local: impl FnOnce(Local) -> ExitCode) -> ExitCode
+/// Reads the arguments (the first is the program's name) and does what they say.
+pub fn run<I, A>(args: I) -> ExitCode
 where
     I: IntoIterator<Item = A>,
     A: Into<OsString> + Clone,
@@ -277,6 +262,23 @@ where
             }
         }
     }
+}
+
+/// Does what works in this process.
+fn local(command: Local) -> ExitCode {
+    match command {
+        Local::Run(args) => run::run(&args),
+        Local::Check(args) => check::check(&args.config, args.without_secrets, args.json, components),
+    }
+}
+
+/// Loads each component and configures it as each of its uses would, as a start does.
+fn components(plan: &crate::plan::Plan) -> Vec<crate::plan::Complaint> {
+    let host = match crate::plugin::Host::start(&crate::plugin::Options { workers: 1, cache: None }) {
+        Ok(host) => host,
+        Err(error) => return vec![plan.complaint("plugins", error.to_string(), None)],
+    };
+    crate::app::load::load(&host, plan, None).err().unwrap_or_default()
 }
 
 /// Does the command and writes what is to be printed to `out`, also when it fails half-way.

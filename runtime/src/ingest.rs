@@ -30,13 +30,13 @@ use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use serde::Serialize;
 
-pub use activity::{Activity, Counts, STATUSES};
+pub use activity::{Activity, Counts};
 pub use body::{BUDGET_BYTES, Budget, Reservation};
 pub use change::CHANGES_MAX;
 pub use redrive::{Redriven, Selection};
 pub use source::Source;
 
-use crate::model::{Event, Failure, Timestamp};
+use crate::model::{Event, Failure, Lane, Timestamp};
 use crate::plugin::EventVerdict;
 
 /// The most problems told in one answer; the rest are counted only, so that an answer stays small.
@@ -77,8 +77,8 @@ pub struct Request<'a> {
     pub headers: &'a HeaderMap,
     /// Its body as received.
     pub body: Bytes,
-    /// `?lane=`, as written.
-    pub lane: Option<&'a str>,
+    /// `?lane=`: for changes that name none themselves.
+    pub lane: Option<Lane>,
     /// When it came.
     pub now: Timestamp,
     /// What was reserved before the body was read ([`Source::reserve`]); none: it is done now.

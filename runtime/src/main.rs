@@ -1,3 +1,7 @@
 //! Arguments in, error chain and exit code out.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    weir::cli::run(std::env::args_os())
+}

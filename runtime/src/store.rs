@@ -290,6 +290,12 @@ pub trait Store: Send + Sync + 'static {
     /// Removes events from quarantine; answers how many were there.
     fn unquarantine(&self, source: &str, sequences: &[Sequence]) -> Result<usize, Error>;
 
+    /// Whether commits can be taken.
+    ///
+    /// # Errors
+    /// Why not, in a sentence: it has failed for good, or the disk is full for now.
+    fn ready(&self) -> Result<(), Error>;
+
     /// Figures for metrics.
     fn figures(&self) -> Figures;
 

@@ -15,7 +15,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use super::client::{Client, Remote, bearer, path, pretty, with_query};
+use super::client::{Client, DEFAULT_URL, bearer, path, pretty, with_query};
 use super::table::plain;
 use super::{Failure, Outcome};
 use crate::server::views::Accepted;
@@ -44,8 +44,12 @@ pub(super) struct SendArgs {
     /// Send the token in a variable or a file as `Authorization: Bearer`
     #[arg(long, value_name = "env:NAME|file:PATH", conflicts_with = "secret")]
     bearer: Option<String>,
-    #[command(flatten)]
-    remote: Remote,
+    /// Where Weir takes events in
+    #[arg(long, env = "WEIR_URL", default_value = DEFAULT_URL, value_name = "URL")]
+    url: String,
+    /// Print JSON, as Weir answered it
+    #[arg(long)]
+    json: bool,
 }
 
 /// How the sender shows who it is.
@@ -56,7 +60,7 @@ enum Proof {
 }
 
 pub(super) async fn run(args: SendArgs, out: &mut String) -> Outcome {
-    let client = Client::new(&args.remote)?;
+    let client = Client::at(&args.url, None)?;
     let proof = proof(&args)?;
     let target = with_query(&path(&["v1", "sources", &args.source, "events"]), &[("lane", args.lane.as_deref())]);
     let mut fine = true;
@@ -69,12 +73,12 @@ pub(super) async fn run(args: SendArgs, out: &mut String) -> Outcome {
             let body = content.slice(part.bytes);
             let headers = headers(&content_type, &proof, &body)?;
             let answer = client.send(Method::POST, &target, headers, body).await?;
-            if args.remote.json {
+            if args.json {
                 answers.push(json!({ "file": file.display().to_string(), "first": first, "answer": answer.read::<Value>()? }));
             }
             if !answer.status.is_success() || answer.is_problem() {
                 fine = false;
-                if !args.remote.json {
+                if !args.json {
                     let from = if first > 0 { format!(", from event {first} on") } else { String::new() };
                     out.push_str(&format!("{}{from}: not taken: {}\n", plain(&file.display().to_string()), answer.problem()));
                 }
@@ -83,12 +87,12 @@ pub(super) async fn run(args: SendArgs, out: &mut String) -> Outcome {
             }
             let accepted: Accepted = answer.read()?;
             fine &= accepted.events.quarantined == 0 && accepted.problems.is_empty();
-            if !args.remote.json {
+            if !args.json {
                 out.push_str(&told(file, first, &accepted));
             }
         }
     }
-    if args.remote.json {
+    if args.json {
         out.push_str(&pretty(&answers));
     }
     Ok(fine)

@@ -40,6 +40,6 @@ mod tests {
     #[test]
     fn columns_are_aligned_and_terminals_are_left_alone() {
         let rows = [vec!["a".to_owned(), "1".into()], vec!["lämp\u{1b}[2J".to_owned(), "22".into()]];
-        assert_eq!(table(&["key", "n"], &rows), "key             n\na               1\nlämp\\u{1b}[2J   22\n".replace("J   22", "J  22"));
+        assert_eq!(table(&["key", "n"], &rows), "key            n\na              1\nlämp\\u{1b}[2J  22\n");
     }
 }

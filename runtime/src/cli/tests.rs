@@ -92,7 +92,7 @@ async fn sending_says_what_became_of_each_event() {
          event 1: foreign-facet: facet `content` belongs to `pim`\n"
     );
     assert_eq!((ended.out, ended.complaint, ended.code), (expected, String::new(), 1));
-    assert_eq!(fake.done(), ["ingest erp 42 bytes, application/x-ndjson, lane bulk, signed false"]);
+    assert_eq!(fake.done(), ["ingest erp 41 bytes, application/x-ndjson, lane bulk, signed false"]);
 
     let fine = file(&folder, "order.xml", "<IDOC/>");
     assert_eq!(weir(&url, &["send", "erp", &fine]).await.code, 0);

@@ -3,22 +3,22 @@
 //! Nothing here fails early. A field that is wrong makes a complaint and answers `None`; the reader goes on with a
 //! default, so that all complaints come at once. A configuration with any complaint is not used.
 
+mod lookup;
+mod values;
+
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use super::row::{Keep, Row, Unfilled, fill};
+use super::row::Row;
 use super::scalar;
 use super::text::{Cause, Complaint, Place, listed, nearest};
 use super::tree::{Entry, Node, Table, Value, join};
 
+pub use values::Found;
+
 /// The environment, by name.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
-
-/// A file that a scalar comes from may be so long; it holds a secret or a certificate, not a catalogue.
-const FILE_BYTES_MAX: u64 = 64 * 1024;
 
 /// What a reading gathers on its way.
 pub struct Reader<'a> {
@@ -72,7 +72,7 @@ pub struct Gathered {
     pub warnings: Vec<Complaint>,
     /// Files that scalars came from.
     pub files: BTreeSet<PathBuf>,
-    /// Texts that came from the environment or a file; any of them may be a secret.
+    /// Texts that came from the environment or a file and are neither numbers nor secrets that never show; any may be one.
     pub outside: BTreeSet<String>,
 }
 
@@ -179,25 +179,6 @@ pub struct Field<'a> {
     node: &'a Node,
     row: Option<&'a Row>,
 }
-
-/// A secret that was read, or one that may be left out.
-pub enum Found {
-    /// Its bytes.
-    Secret(Vec<u8>),
-    /// It is not there, and need not be (`--without-secrets`).
-    LeftOut,
-}
-
-/// What a scalar comes to.
-enum Resolved<'a> {
-    /// Written in the file.
-    Literal(&'a Value),
-    /// From the environment or another file.
-    Outside(String),
-    /// Not there; why, and what would be right.
-    Absent(String, Option<String>),
-}
-
 impl<'a> Field<'a> {
     /// Its path.
     pub fn path(&self) -> &str {
@@ -233,6 +214,10 @@ impl<'a> Field<'a> {
     /// Something about it is odd.
     pub fn warn(&self, what: impl Into<String>, help: impl Into<Option<String>>) {
         self.reader.warn(Complaint::at(self.place(), self.path.clone(), what, help));
+    }
+
+    fn unexpected(&self, expected: &str) {
+        self.complain(format!("{expected} is expected here, not {}", self.node.value.kind()), None);
     }
 
     /// Whether it is a table that stands for no scalar.
@@ -277,312 +262,6 @@ impl<'a> Field<'a> {
             read(Field { reader: self.reader, key: self.key, key_place: &node.place, path, node, row: self.row })
         };
         items.iter().enumerate().filter_map(item).collect()
-    }
-
-    /// A text, its placeholders filled.
-    pub fn string(&self) -> Option<String> {
-        self.text(Keep::None)
-    }
-
-    /// A text in which `keep` stay.
-    pub fn text(&self, keep: Keep) -> Option<String> {
-        match self.resolve()? {
-            Resolved::Literal(Value::String(text)) => self.filled(text, keep),
-            Resolved::Outside(text) => Some(text),
-            Resolved::Literal(_) | Resolved::Absent(..) => {
-                self.unexpected("a string");
-                None
-            }
-        }
-    }
-
-    /// A text that `parse` understands; `help` says what would be right, `expected` what it is called.
-    pub fn parsed<T>(&self, expected: &str, help: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
-        let text = match self.resolve()? {
-            Resolved::Literal(Value::String(text)) => self.filled(text, Keep::None)?,
-            Resolved::Outside(text) => text,
-            Resolved::Literal(Value::Integer(number)) => {
-                self.complain(format!("{number} is not {expected}"), help.to_owned());
-                return None;
-            }
-            Resolved::Literal(_) | Resolved::Absent(..) => {
-                self.complain(format!("{expected} is expected here, not {}", self.node.value.kind()), help.to_owned());
-                return None;
-            }
-        };
-        let value = parse(&text);
-        if value.is_none() {
-            self.complain(format!("{text:?} is not {expected}"), help.to_owned());
-        }
-        value
-    }
-
-    /// One of a few words.
-    pub fn one_of<T: Copy>(&self, words: &[(&str, T)]) -> Option<T> {
-        let text = self.string()?;
-        let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
-        if found.is_none() {
-            let known = words.iter().map(|(word, _)| *word);
-            let help = nearest(&text, known.clone()).map(|near| format!("did you mean {near:?}?"));
-            let quoted: Vec<String> = known.map(|word| format!("{word:?}")).collect();
-            let all = format!("it is {}", quoted.join(" or "));
-            self.complain(format!("{text:?} is not known here"), help.unwrap_or(all));
-        }
-        found
-    }
-
-    /// A whole number within bounds.
-    pub fn integer(&self, bounds: RangeInclusive<i64>) -> Option<i64> {
-        let help = || format!("write a whole number from {} to {}", bounds.start(), bounds.end());
-        let number = match self.resolve()? {
-            Resolved::Literal(Value::Integer(number)) => *number,
-            Resolved::Outside(text) => match text.trim().parse() {
-                Ok(number) => number,
-                Err(_) => {
-                    self.complain(format!("{text:?} is not a whole number"), help());
-                    return None;
-                }
-            },
-            Resolved::Literal(_) | Resolved::Absent(..) => {
-                self.unexpected("a whole number");
-                return None;
-            }
-        };
-        if !bounds.contains(&number) {
-            self.complain(format!("{number} is out of bounds"), help());
-            return None;
-        }
-        Some(number)
-    }
-
-    /// A number within bounds.
-    pub fn number(&self, bounds: RangeInclusive<f64>) -> Option<f64> {
-        let number = match self.resolve()? {
-            Resolved::Literal(Value::Integer(number)) => *number as f64,
-            Resolved::Literal(Value::Float(number)) => *number,
-            Resolved::Outside(text) => text.trim().parse().unwrap_or(f64::NAN),
-            Resolved::Literal(_) | Resolved::Absent(..) => {
-                self.unexpected("a number");
-                return None;
-            }
-        };
-        if !bounds.contains(&number) {
-            self.complain(format!("{number} is out of bounds"), format!("write a number from {} to {}", bounds.start(), bounds.end()));
-            return None;
-        }
-        Some(number)
-    }
-
-    /// True or false.
-    pub fn boolean(&self) -> Option<bool> {
-        match self.resolve()? {
-            Resolved::Literal(Value::Boolean(truth)) => Some(*truth),
-            Resolved::Outside(text) if text.trim() == "true" => Some(true),
-            Resolved::Outside(text) if text.trim() == "false" => Some(false),
-            _ => {
-                self.unexpected("true or false");
-                None
-            }
-        }
-    }
-
-    /// A duration within bounds.
-    pub fn duration(&self, bounds: RangeInclusive<Duration>) -> Option<Duration> {
-        let duration = self.parsed("a duration", scalar::DURATION, scalar::duration)?;
-        self.within(duration, &bounds, scalar::duration_text)
-    }
-
-    /// A size in bytes within bounds.
-    pub fn size(&self, bounds: RangeInclusive<u64>) -> Option<u64> {
-        let size = self.parsed("a size", scalar::SIZE, scalar::size)?;
-        self.within(size, &bounds, scalar::size_text)
-    }
-
-    fn within<T: PartialOrd + Copy>(&self, value: T, bounds: &RangeInclusive<T>, text: fn(T) -> String) -> Option<T> {
-        if bounds.contains(&value) {
-            return Some(value);
-        }
-        let help = format!("write {} to {}", text(*bounds.start()), text(*bounds.end()));
-        self.complain(format!("{} is out of bounds", text(value)), help);
-        None
-    }
-
-    /// A path, relative to the file it is written in.
-    pub fn file_path(&self) -> Option<PathBuf> {
-        let text = self.string()?;
-        if text.is_empty() {
-            self.complain("the path is empty", "write the path of a file, relative to this one".to_owned());
-            return None;
-        }
-        Some(relative(self.place(), &text))
-    }
-
-    /// A secret: literal, from the environment, or from a file without its last line break. Never shown in complaints.
-    pub fn secret(&self) -> Option<Found> {
-        let bytes = match self.lookup() {
-            Resolved::Literal(Value::String(text)) | Resolved::Literal(Value::Datetime(text)) => text.clone().into_bytes(),
-            Resolved::Outside(text) => text.into_bytes(),
-            Resolved::Absent(..) if !self.reader.secrets => return Some(Found::LeftOut),
-            Resolved::Absent(what, help) => {
-                self.complain_of_secret(what, help);
-                return None;
-            }
-            Resolved::Literal(_) => {
-                let help = "write { env = \"NAME\" } or { file = \"path\" }".to_owned();
-                self.complain(format!("a secret is expected here, not {}", self.node.value.kind()), help);
-                return None;
-            }
-        };
-        if bytes.is_empty() {
-            self.complain_of_secret("the secret is empty", "what is set and empty is no secret".to_owned());
-            return None;
-        }
-        Some(Found::Secret(bytes))
-    }
-
-    /// Any value as JSON; braces that are not of the row's table stay.
-    pub fn json(&self) -> Option<serde_json::Value> {
-        use serde_json::Value as Json;
-        if self.node.value.is_reference() {
-            return match (self.resolve()?, self.default()) {
-                (Resolved::Outside(text), Some(default)) if !matches!(default, Value::String(_)) => self.json_like(&text, default),
-                (Resolved::Outside(text), _) => Some(Json::String(text)),
-                (Resolved::Literal(default), _) => self.json_of(default),
-                (Resolved::Absent(..), _) => None,
-            };
-        }
-        match &self.node.value {
-            Value::Array(_) => Some(Json::Array(self.list(|item| item.json()))),
-            Value::Table(_) => self.object().map(Json::Object),
-            value => self.json_of(value),
-        }
-    }
-
-    /// A table as a JSON object, whatever its keys.
-    pub fn object(&self) -> Option<serde_json::Map<String, serde_json::Value>> {
-        let read = |table: &mut Cursor<'a>| {
-            let fields = table.all();
-            fields.into_iter().filter_map(|field| Some((field.key.to_owned(), field.json()?))).collect()
-        };
-        self.table(read)
-    }
-
-    fn json_of(&self, value: &Value) -> Option<serde_json::Value> {
-        match value {
-            Value::String(text) => self.filled(text, Keep::Others).map(Into::into),
-            Value::Integer(number) => Some((*number).into()),
-            Value::Boolean(truth) => Some((*truth).into()),
-            Value::Datetime(time) => Some(time.clone().into()),
-            Value::Float(number) => {
-                let number = serde_json::Number::from_f64(*number);
-                if number.is_none() {
-                    self.complain("JSON has no such number", "settings are given to plugins as JSON".to_owned());
-                }
-                number.map(Into::into)
-            }
-            Value::Array(_) | Value::Table(_) => {
-                self.unexpected("a scalar");
-                None
-            }
-        }
-    }
-
-    /// A text from outside as what its default is.
-    fn json_like(&self, text: &str, default: &Value) -> Option<serde_json::Value> {
-        let value = match default {
-            Value::Integer(_) => text.trim().parse::<i64>().ok().map(Into::into),
-            Value::Float(_) => text.trim().parse::<f64>().ok().and_then(serde_json::Number::from_f64).map(Into::into),
-            Value::Boolean(_) => text.trim().parse::<bool>().ok().map(Into::into),
-            _ => Some(text.into()),
-        };
-        if value.is_none() {
-            self.complain(format!("{text:?} is not {}, as its default is", default.kind()), None);
-        }
-        value
-    }
-
-    fn default(&self) -> Option<&'a Value> {
-        match &self.node.value {
-            Value::Table(table) => table.get("default").map(|entry| &entry.node.value),
-            _ => None,
-        }
-    }
-
-    /// What it comes to; that it is absent is a complaint.
-    fn resolve(&self) -> Option<Resolved<'a>> {
-        match self.lookup() {
-            Resolved::Absent(what, help) => {
-                self.complain(what, help);
-                None
-            }
-            resolved => Some(resolved),
-        }
-    }
-
-    fn lookup(&self) -> Resolved<'a> {
-        let Value::Table(table) = &self.node.value else { return Resolved::Literal(&self.node.value) };
-        if !self.node.value.is_reference() {
-            return Resolved::Literal(&self.node.value);
-        }
-        let resolved = match (table.get("env"), table.get("file")) {
-            (Some(entry), _) => self.from_environment(&entry.node.value),
-            (None, Some(entry)) => self.from_file(&entry.node),
-            (None, None) => Resolved::Literal(&self.node.value),
-        };
-        if let Resolved::Outside(text) = &resolved {
-            self.reader.outside(text);
-        }
-        resolved
-    }
-
-    fn from_environment(&self, name: &Value) -> Resolved<'a> {
-        let name = match name {
-            Value::String(name) => fill(name, self.row, Keep::None),
-            other => return Resolved::Absent(format!("env is the name of a variable, not {}", other.kind()), None),
-        };
-        let name = match name {
-            Ok(name) => name,
-            Err(unfilled) => return Resolved::Absent(unfilled.what, unfilled.help),
-        };
-        match ((self.reader.environment)(&name), self.default()) {
-            (Some(text), _) => Resolved::Outside(text),
-            (None, Some(Value::Table(_) | Value::Array(_))) => Resolved::Absent("a default is a scalar".to_owned(), None),
-            (None, Some(default)) => Resolved::Literal(default),
-            (None, None) => {
-                let help = format!("set it, or give a default: {{ env = {name:?}, default = \"…\" }}");
-                Resolved::Absent(format!("the environment variable {name} is not set"), Some(help))
-            }
-        }
-    }
-
-    fn from_file(&self, node: &Node) -> Resolved<'a> {
-        let name = match &node.value {
-            Value::String(name) => fill(name, self.row, Keep::None),
-            other => return Resolved::Absent(format!("file is a path, not {}", other.kind()), None),
-        };
-        let path = match name {
-            Ok(name) => relative(&node.place, &name),
-            Err(unfilled) => return Resolved::Absent(unfilled.what, unfilled.help),
-        };
-        self.reader.files.borrow_mut().insert(path.clone());
-        match read_text(&path, FILE_BYTES_MAX) {
-            Ok(text) => Resolved::Outside(text.strip_suffix('\n').map_or(text.as_str(), |text| text.trim_end_matches('\r')).to_owned()),
-            Err(why) => Resolved::Absent(format!("{} cannot be read: {why}", path.display()), None),
-        }
-    }
-
-    fn filled(&self, text: &str, keep: Keep) -> Option<String> {
-        match fill(text, self.row, keep) {
-            Ok(text) => Some(text),
-            Err(Unfilled { what, help }) => {
-                self.complain(what, help);
-                None
-            }
-        }
-    }
-
-    fn unexpected(&self, expected: &str) {
-        self.complain(format!("{expected} is expected here, not {}", self.node.value.kind()), None);
     }
 }
 

@@ -152,7 +152,7 @@ fn too_deep(text: &str) -> Option<usize> {
 struct Converter<'c> {
     source: &'c Arc<Source>,
     complaints: &'c mut Vec<Complaint>,
-    broken: &'c [Lines],
+    broken: &'c mut Vec<Lines>,
 }
 
 impl Converter<'_> {
@@ -189,10 +189,11 @@ impl Converter<'_> {
     }
 
     fn complain(&mut self, place: &Place, what: &str) {
-        // A line that is broken anyway has its complaint.
+        // One complaint is enough for a line that is broken, anyway or from now on.
         if self.broken.iter().any(|lines| lines.contains(&place.line())) {
             return;
         }
+        self.broken.push(place.line()..=place.line());
         self.complaints.push(Complaint::at(place, "", what, None));
     }
 }

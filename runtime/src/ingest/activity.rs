@@ -6,36 +6,22 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
-use axum::http::StatusCode;
-
 use super::{ChangeCounts, EventCounts};
+use crate::metrics::SourceMetrics;
 use crate::model::{Event, Timestamp};
 
 /// How many of the last events are kept, so that a new plugin can be tried on them.
 const SAMPLES: usize = 16;
 /// Larger events are not kept as samples, so that they cost at most 1 MiB a source.
 const SAMPLE_BYTES_MAX: usize = 64 * 1024;
-/// Every status a source answers with.
-pub const STATUSES: [StatusCode; 9] = [
-    StatusCode::ACCEPTED,
-    StatusCode::BAD_REQUEST,
-    StatusCode::UNAUTHORIZED,
-    StatusCode::PAYLOAD_TOO_LARGE,
-    StatusCode::UNSUPPORTED_MEDIA_TYPE,
-    StatusCode::TOO_MANY_REQUESTS,
-    StatusCode::INTERNAL_SERVER_ERROR,
-    StatusCode::SERVICE_UNAVAILABLE,
-    StatusCode::INSUFFICIENT_STORAGE,
-];
-
 /// Counters that any thread may add to.
 #[derive(Debug, Default)]
 pub struct Activity {
     events: [AtomicU64; 5],
     changes: [AtomicU64; 3],
-    requests: [AtomicU64; STATUSES.len()],
     last_event: AtomicU64,
     samples: Mutex<VecDeque<Event>>,
+    metrics: Option<SourceMetrics>,
 }
 
 /// The counters at one moment; each rises for as long as Weir runs.
@@ -47,13 +33,16 @@ pub struct Counts {
     pub malformed: u64,
     /// Changes by what became of them.
     pub changes: ChangeCounts,
-    /// Requests by the status they were answered with, in the order of [`STATUSES`].
-    pub requests: [u64; STATUSES.len()],
     /// When the last event was taken; none since the start.
     pub last_event: Option<Timestamp>,
 }
 
 impl Activity {
+    /// An activity that counts into the metrics too.
+    pub fn measured(metrics: SourceMetrics) -> Activity {
+        Activity { metrics: Some(metrics), ..Activity::default() }
+    }
+
     /// The counters now.
     pub fn counts(&self) -> Counts {
         let [accepted, filtered, quarantined, repeated, malformed] = self.events.each_ref().map(|count| count.load(Relaxed));
@@ -62,7 +51,6 @@ impl Activity {
             events: EventCounts { accepted, filtered, quarantined, repeated },
             malformed,
             changes: ChangeCounts { committed, unchanged, stale },
-            requests: self.requests.each_ref().map(|count| count.load(Relaxed)),
             last_event: Some(self.last_event.load(Relaxed)).filter(|time| *time > 0).map(Timestamp),
         }
     }
@@ -70,12 +58,6 @@ impl Activity {
     /// The last events, oldest first; large ones are left out.
     pub fn samples(&self) -> Vec<Event> {
         self.samples.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
-    }
-
-    pub(super) fn request(&self, status: StatusCode) {
-        if let Some(at) = STATUSES.iter().position(|known| *known == status) {
-            self.requests[at].fetch_add(1, Relaxed);
-        }
     }
 
     pub(super) fn malformed(&self, count: usize) {
@@ -90,6 +72,13 @@ impl Activity {
         let ChangeCounts { committed, unchanged, stale } = changes;
         for (counter, count) in self.changes.iter().zip([committed, unchanged, stale]) {
             counter.fetch_add(count, Relaxed);
+        }
+        if let Some(metrics) = &self.metrics {
+            let events = [(&metrics.accepted, accepted), (&metrics.filtered, filtered), (&metrics.quarantined, quarantined)];
+            let changes = [(&metrics.committed, committed), (&metrics.unchanged, unchanged), (&metrics.stale, stale)];
+            for (counter, count) in events.into_iter().chain(changes).chain([(&metrics.repeated, repeated)]) {
+                counter.inc_by(count);
+            }
         }
     }
 

@@ -90,7 +90,8 @@ impl Source {
         };
         let mut verdicts = verdicts.into_iter();
         let commits = events.iter().zip(&sequences).zip(&lanes).map(|((event, sequence), lane)| {
-            let effect = self.effect(event, verdicts.next(), *lane);
+            // The source may have had a mapper when the event came, so its data may be anything.
+            let effect = self.effect(event, verdicts.next(), *lane, false);
             // Without an identity: that one is remembered since the event's arrival.
             Commit { source: self.options.name.clone(), identity: None, arrival: Some(*sequence), effect }
         });

@@ -115,10 +115,10 @@ pub(super) fn store(root: &mut Cursor<'_>) -> (PathBuf, Duration) {
     let (mut path, mut forget) = (relative(root.place(), "data"), 30 * DAY);
     if let Some(section) = root.take("store") {
         section.table(|table| {
-            if let Some(kind) = table.take("kind").and_then(|field| field.string().map(|kind| (field, kind))) {
-                if kind.1 != "sled" {
-                    kind.0.complain(format!("there is no store of kind {:?}", kind.1), "leave kind out, or write \"sled\"".to_owned());
-                }
+            if let Some((field, kind)) = table.take("kind").and_then(|field| field.string().map(|kind| (field, kind)))
+                && kind != "sled"
+            {
+                field.complain(format!("there is no store of kind {kind:?}"), "leave kind out, or write \"sled\"".to_owned());
             }
             path = table.take("path").and_then(|field| field.file_path()).unwrap_or(path.clone());
             forget = table.take("forget").and_then(|field| field.duration(MINUTE..=3650 * DAY)).unwrap_or(forget);

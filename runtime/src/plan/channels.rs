@@ -74,7 +74,11 @@ fn channel(name: Arc<str>, table: &mut Cursor<'_>, row: Option<&Row>, notes: &mu
     let facets = facets_field.as_ref().map(|field| facets(field, entity_type)).unwrap_or_default();
     let needs = table.take("needs").map(|field| needs(&field, facets_field.is_some().then_some(&facets))).unwrap_or_default();
     let settings = table.take("settings").and_then(|field| field.object()).unwrap_or_default();
-    let columns = row.map(|row| row.columns.clone()).unwrap_or_default();
+    let mut columns = row.map(|row| row.columns.clone()).unwrap_or_default();
+    if let Some(row) = row {
+        // The row's own name, under the name of its table, as `{site}` stands for it in texts.
+        columns.entry(row.table.clone()).or_insert_with(|| row.name.clone().into());
+    }
     let plugins = uses(table, notes, known.plugins, &[&columns, &settings]);
     let batch_field = table.take("batch");
     let batch = batch_field.as_ref().and_then(|field| field.integer(BATCH)).and_then(|batch| usize::try_from(batch).ok()).unwrap_or(1);

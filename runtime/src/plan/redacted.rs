@@ -134,7 +134,7 @@ fn of_target(options: &target::Options, outside: &Outside) -> Value {
 /// Of a URL that holds something from outside, only where it leads.
 fn url(text: &str, outside: &Outside) -> String {
     match url::Url::parse(text) {
-        Ok(url) if outside.0.iter().any(|hidden| text.contains(hidden.as_str())) => {
+        Ok(url) if outside.0.iter().any(|hidden| holds(text, hidden)) => {
             format!("{}/{SECRET}", url.origin().ascii_serialization())
         }
         _ => text.to_owned(),
@@ -172,15 +172,18 @@ fn uses(uses: &[Use], outside: &Outside) -> Vec<Value> {
     uses.iter().map(|one| json!({"use": &*one.plugin, "settings": settings(&one.settings, outside)})).collect()
 }
 
+/// Whether a text is or holds what is to be hidden; what is very short is found everywhere and hides only itself.
+fn holds(text: &str, hidden: &str) -> bool {
+    text == hidden || (hidden.len() >= 6 && text.contains(hidden))
+}
+
 fn settings(object: &Map<String, Value>, outside: &Outside) -> Value {
     Value::Object(object.iter().map(|(key, value)| (key.clone(), hide(value, outside))).collect())
 }
 
 fn hide(value: &Value, outside: &Outside) -> Value {
     match value {
-        Value::String(text) if outside.0.iter().any(|hidden| hidden == text || (hidden.len() >= 8 && text.contains(hidden.as_str()))) => {
-            SECRET.into()
-        }
+        Value::String(text) if outside.0.iter().any(|hidden| holds(text, hidden)) => SECRET.into(),
         Value::Array(items) => items.iter().map(|item| hide(item, outside)).collect(),
         Value::Object(object) => settings(object, outside),
         other => other.clone(),

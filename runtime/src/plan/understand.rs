@@ -37,7 +37,7 @@ pub fn read(files: &[PathBuf], environment: Environment<'_>, options: ReadOption
     let blind = complaints.iter().any(|complaint| matches!(complaint.cause, Cause::Unreadable | Cause::Syntax));
     let broken =
         |complaint: &Complaint| document.broken.iter().any(|(file, lines)| *file == complaint.file && lines.contains(&complaint.line));
-    complaints.extend(gathered.complaints.into_iter().filter(|one| !(blind && one.cause == Cause::Missing) && !broken(one)));
+    complaints.extend(gathered.complaints.into_iter().filter(|one| !(broken(one) || blind && one.cause == Cause::Missing)));
     let tidy = |complaints| tidy(complaints, &document.files);
     if !complaints.is_empty() {
         return Err(tidy(complaints));

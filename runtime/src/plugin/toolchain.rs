@@ -311,11 +311,12 @@ impl ToolChain {
     }
 
     fn announcement(&self, package: &Package) -> String {
-        let once = match self {
-            ToolChain::Ready { .. } => "",
-            ToolChain::Debian { .. } => " and, the first time, the standard library (some minutes)",
+        let first = !package.target_directory.join(TARGET).exists();
+        let library = match self {
+            ToolChain::Debian { .. } if first => " and, this once, the standard library (some minutes)",
+            _ => "",
         };
-        format!("compiling {} with {self}{once}", package.name)
+        format!("compiling {}{library} with {self}", package.name)
     }
 
     /// The name of this tool chain's own part of the target directory: two compilers do not share one.

@@ -104,6 +104,16 @@ impl Shared {
         }
     }
 
+    /// sled does not survive a full disk, so a reserve is left to it.
+    fn has_disk(&self) -> Result<(), Error> {
+        let free = open::disk_free(&self.options.path);
+        if free >= self.options.disk_reserve_bytes {
+            return Ok(());
+        }
+        let (free, reserve) = (free / 1024 / 1024, self.options.disk_reserve_bytes / 1024 / 1024);
+        Err(Error::Unavailable(format!("the disk has {free} MiB left and {reserve} MiB are kept free; free some, it goes on by itself")))
+    }
+
     fn check(&self) -> Result<(), Error> {
         if !self.failed.load(Ordering::SeqCst) {
             return Ok(());
@@ -420,6 +430,11 @@ impl Store for Embedded {
     fn unquarantine(&self, source: &str, sequences: &[Sequence]) -> Result<usize, Error> {
         let (source, sequences) = (source.to_owned(), sequences.to_vec());
         self.on_writer(move |writer| writer.unquarantine(&source, &sequences))
+    }
+
+    fn ready(&self) -> Result<(), Error> {
+        self.shared.check()?;
+        self.shared.has_disk()
     }
 
     fn figures(&self) -> Figures {

@@ -835,6 +835,10 @@ impl Store for Memory {
         Ok(sequences.iter().filter(|sequence| shelf.remove(sequence).is_some()).count())
     }
 
+    fn ready(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     fn figures(&self) -> Figures {
         let queue = self.queue();
         Figures { entities: queue.ordinals.len() as u64, sequence: Sequence(queue.sequence), ..Figures::default() }

@@ -126,11 +126,9 @@ impl Writer {
     }
 
     fn commit(&mut self, requests: Vec<(Vec<Commit>, Answer)>) {
-        let free = open::disk_free(&self.shared.options.path);
-        if free < self.shared.options.disk_reserve_bytes {
-            let what = format!("the disk has {} MiB left; free some, it goes on by itself", free / 1024 / 1024);
+        if let Err(full) = self.shared.has_disk() {
             for (_, answer) in requests {
-                let _ = answer.send(Err(Error::Unavailable(what.clone())));
+                let _ = answer.send(Err(full.clone()));
             }
             return;
         }

@@ -1,0 +1,302 @@
+//! What is in force, and how another plan takes over from it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::load::{Chain, Loaded, Maps, Renders};
+use super::{Inner, blocking, join_all, now};
+use crate::dispatch::{self, Channel, Setup, TargetHandle};
+use crate::ingest::{Activity, Mapping, Source};
+use crate::model::{Timestamp, View};
+use crate::plan::{self, Complaint, Plan};
+use crate::plugin::{ChannelChain, Failed};
+use crate::store::{self, Limits, Subscription};
+use crate::target::Kind;
+
+/// Events of a source that may wait in quarantine before failing ones are answered 503.
+const QUARANTINE_MAX: u64 = 100_000;
+/// Entities that a changed chain of a channel is tried on.
+const SAMPLES: usize = 16;
+
+/// What is in force.
+pub(super) struct Live {
+    pub(super) plan: Arc<Plan>,
+    pub(super) since: Timestamp,
+    pub(super) loaded: Loaded,
+    pub(super) sources: BTreeMap<Arc<str>, Arc<Source>>,
+    pub(super) channels: BTreeMap<Arc<str>, Arc<Channel>>,
+    pub(super) targets: BTreeMap<Arc<str>, Arc<TargetHandle>>,
+    /// When each plugin's version took over.
+    pub(super) plugins_since: BTreeMap<Arc<str>, Timestamp>,
+}
+
+impl Live {
+    pub(super) fn empty(plan: Plan, since: Timestamp) -> Live {
+        Live {
+            plan: Arc::new(plan),
+            since,
+            loaded: Loaded::default(),
+            sources: BTreeMap::new(),
+            channels: BTreeMap::new(),
+            targets: BTreeMap::new(),
+            plugins_since: BTreeMap::new(),
+        }
+    }
+}
+
+impl Inner {
+    /// Tries changed chains on the last events and entities. What faults there is not put in force; that a plugin declines a
+    /// sample is no fault.
+    pub(super) async fn try_out(&self, plan: &Plan, loaded: &Loaded) -> Vec<Complaint> {
+        let live = self.live.load_full();
+        let mut complaints = Vec::new();
+        for (name, chain) in &loaded.sources {
+            let changed = live.loaded.sources.get(name).is_none_or(|before| !before.same_as(chain));
+            let samples = live.sources.get(name).map(|source| source.activity().samples()).unwrap_or_default();
+            if !changed || samples.is_empty() {
+                continue;
+            }
+            let count = samples.len();
+            if let Some(failed) = self.host.try_source(&chain.chain, Arc::new(samples)).await {
+                complaints.push(plan.complaint(&format!("sources.{name}.plugins"), tried(&failed, count, "events"), None));
+            }
+        }
+        for (name, chain) in &loaded.channels {
+            let changed = live.loaded.channels.get(name).is_none_or(|before| !before.same_as(chain));
+            let Some(channel) = plan.channels.get(name).filter(|_| changed) else { continue };
+            let samples = self.samples(&channel.options);
+            let count = samples.len();
+            if let Some(failed) = self.host.try_channel(&chain.chain, Arc::new(samples)).await {
+                complaints.push(plan.complaint(&format!("channels.{name}.plugins"), tried(&failed, count, "entities"), None));
+            }
+        }
+        complaints
+    }
+
+    fn samples(&self, options: &dispatch::Options) -> Vec<View> {
+        let first = self.store.list(&options.entity_type, "", None, None, SAMPLES);
+        let ordinals: Vec<_> = first.into_iter().map(|(ordinal, _)| ordinal).collect();
+        let entities = self.store.read(&ordinals).unwrap_or_default();
+        let views = entities.iter().flatten().map(|entity| View::of(entity, &options.facets));
+        views.filter(|view| !view.facets.is_empty()).collect()
+    }
+
+    /// Puts a plan in force. Sources change over at one point; then each channel ends its flights with the old chain and goes on
+    /// with the new one.
+    ///
+    /// # Errors
+    /// What the store says, or a target that cannot be prepared; what was changed until then stays changed.
+    pub(super) async fn take_over(&self, plan: Plan, loaded: Loaded) -> Result<(), store::Error> {
+        let old = self.live.load_full();
+        let plan = Arc::new(plan);
+        self.store.limit(Limits {
+            entities_max: plan.entities.values().map(|entity| (entity.name.clone(), entity.entities_max)).collect(),
+            quarantine_max: QUARANTINE_MAX,
+            forget_ms: plan.forget.as_millis() as u64,
+        });
+        let targets = targets(&old, &plan)?;
+        let mut live = Live {
+            since: now(),
+            sources: self.sources(&old, &plan, &loaded),
+            channels: old
+                .channels
+                .iter()
+                .filter(|(name, _)| plan.channels.contains_key(*name))
+                .map(|(n, c)| (n.clone(), c.clone()))
+                .collect(),
+            targets,
+            plugins_since: loaded
+                .components
+                .iter()
+                .map(|(name, component)| {
+                    let same = old.loaded.components.get(name).is_some_and(|before| before.sha256() == component.sha256());
+                    (name.clone(), old.plugins_since.get(name).copied().filter(|_| same).unwrap_or_else(now))
+                })
+                .collect(),
+            plan: plan.clone(),
+            loaded,
+        };
+        self.live.store(Arc::new(live.copy()));
+
+        self.retire_channels(&old, &plan).await?;
+        self.rename_channels(&old, &plan).await?;
+        let following = plan.channels.iter().map(|(name, channel)| {
+            let setup = self.setup(channel, &live, &plan);
+            let running = old.channels.get(name).cloned();
+            let unchanged = running.as_ref().is_some_and(|_| same_channel(&old, &live, name));
+            async move { (name.clone(), self.follow(name, setup, running, unchanged).await) }
+        });
+        for (name, followed) in join_all(following.collect::<Vec<_>>()).await {
+            live.channels.insert(name, followed?);
+        }
+        self.live.store(Arc::new(live));
+        Ok(())
+    }
+
+    /// Sources with their new chains; what each has been doing goes on.
+    fn sources(&self, old: &Live, plan: &Plan, loaded: &Loaded) -> BTreeMap<Arc<str>, Arc<Source>> {
+        let types = Arc::new(plan.entities.clone());
+        let make = |(name, source): (&Arc<str>, &plan::Source)| {
+            let chain = loaded
+                .sources
+                .get(name)
+                .map(|chain| -> Arc<dyn Mapping> { Arc::new(Maps { host: self.host.clone(), chain: chain.chain.clone() }) });
+            let activity = old.sources.get(name).map_or_else(|| Arc::new(Activity::default()), |before| before.activity().clone());
+            let made = Source::new(source.options.clone(), chain, types.clone(), self.store.clone(), self.budget.clone(), activity);
+            (name.clone(), Arc::new(made))
+        };
+        plan.sources.iter().map(make).collect()
+    }
+
+    /// Channels that have left the configuration stop, and are remembered.
+    async fn retire_channels(&self, old: &Live, plan: &Plan) -> Result<(), store::Error> {
+        let gone: Vec<_> = old.channels.iter().filter(|(name, _)| !plan.channels.contains_key(*name)).collect();
+        join_all(gone.iter().map(|(_, channel)| channel.stop(super::STOP_DELIVERIES))).await;
+        let store = self.store.clone();
+        let wanted: Vec<String> =
+            plan.channels.values().flat_map(|c| [Some(c.options.name.to_string()), c.options.was.clone()]).flatten().collect();
+        blocking(move || {
+            let left = store.channels().into_iter().filter(|(_, name, live)| *live && !wanted.contains(name));
+            left.into_iter().try_for_each(|(id, ..)| store.retire(id))
+        })
+        .await
+    }
+
+    async fn rename_channels(&self, old: &Live, plan: &Plan) -> Result<(), store::Error> {
+        let renames: Vec<(String, String)> = (plan.channels.values())
+            .filter(|channel| !old.channels.contains_key(&channel.options.name))
+            .filter_map(|channel| Some((channel.options.was.clone()?, channel.options.name.to_string())))
+            .collect();
+        let store = self.store.clone();
+        blocking(move || renames.into_iter().try_for_each(|(was, name)| store.rename(&was, &name).map(|_| ()))).await
+    }
+
+    /// A channel starts, goes on as it is, or goes on with another setup.
+    async fn follow(&self, name: &str, setup: Setup, running: Option<Arc<Channel>>, unchanged: bool) -> Result<Arc<Channel>, store::Error> {
+        let Some(running) = running else {
+            let (channel, joined) = Channel::start(setup, self.store.clone(), self.stopping.child_token())?;
+            let swept = if joined.swept { "; it sweeps over all entities" } else { "" };
+            tracing::info!(channel = name, "the channel walks{swept}");
+            return Ok(Arc::new(channel));
+        };
+        if !unchanged {
+            match running.replace(setup).await {
+                Ok(joined) if joined.swept => {
+                    tracing::info!(channel = name, "the channel renders otherwise from now on; it sweeps over all entities")
+                }
+                Ok(_) => {}
+                Err(dispatch::Error::Store(error)) => return Err(error),
+                Err(dispatch::Error::Stopped) => return Err(store::Error::Unavailable(format!("channel {name} has stopped"))),
+            }
+        }
+        Ok(running)
+    }
+
+    fn setup(&self, channel: &plan::Channel, live: &Live, plan: &Plan) -> Setup {
+        let options = channel.options.clone();
+        let chain = live.loaded.channels.get(&options.name);
+        let target = live.targets[&options.target].clone();
+        let subscription = subscription(&options, chain, &target);
+        let chain =
+            chain.map(|chain| -> Arc<dyn dispatch::Render> { Arc::new(Renders { host: self.host.clone(), chain: chain.chain.clone() }) });
+        Setup { options, subscription, chain, target, shares: plan.shares, parked_max: dispatch::PARKED_MAX }
+    }
+}
+
+impl Live {
+    /// For the time until all channels have followed.
+    fn copy(&self) -> Live {
+        Live {
+            plan: self.plan.clone(),
+            since: self.since,
+            loaded: self.loaded.clone(),
+            sources: self.sources.clone(),
+            channels: self.channels.clone(),
+            targets: self.targets.clone(),
+            plugins_since: self.plugins_since.clone(),
+        }
+    }
+}
+
+fn tried(failed: &Failed, count: usize, what: &str) -> String {
+    format!("tried on {count} {what} it faults: {}: {}", failed.plugin, failed.failure.message)
+}
+
+/// Targets whose options are the same go on with their slots and their breaker.
+fn targets(old: &Live, plan: &Plan) -> Result<BTreeMap<Arc<str>, Arc<TargetHandle>>, store::Error> {
+    let make = |(name, options): (&Arc<str>, &crate::target::Options)| {
+        let handle = match old.targets.get(name).filter(|before| before.options() == options) {
+            Some(before) => before.clone(),
+            None => TargetHandle::open(options.clone()).map_err(|why| store::Error::Unavailable(format!("target {name}: {why}")))?,
+        };
+        Ok((name.clone(), handle))
+    };
+    plan.targets.iter().map(make).collect()
+}
+
+fn same_channel(old: &Live, new: &Live, name: &Arc<str>) -> bool {
+    let (Some(before), Some(after)) = (old.plan.channels.get(name), new.plan.channels.get(name)) else { return false };
+    let same_chain = match (old.loaded.channels.get(name), new.loaded.channels.get(name)) {
+        (Some(before), Some(after)) => before.same_as(after),
+        (None, None) => true,
+        _ => false,
+    };
+    let target = &after.options.target;
+    let same_target = old.targets.get(target).zip(new.targets.get(target)).is_some_and(|(a, b)| Arc::ptr_eq(a, b));
+    before.options == after.options && same_chain && same_target && old.plan.shares == new.plan.shares
+}
+
+/// What makes a channel's renderings, as a digest: another one sweeps, also when it changed while Weir was stopped.
+fn subscription(options: &dispatch::Options, chain: Option<&Chain<ChannelChain>>, target: &TargetHandle) -> Subscription {
+    let uses = chain.map_or(&[][..], |chain| &chain.uses);
+    let plugins: Vec<_> = uses.iter().map(|of| (of.component().sha256(), of.settings())).collect();
+    let shape = serde_json::json!([&*options.entity_type, options.facets, options.needs, plugins, options.deliver]);
+    let Kind::Webhook(webhook) = &target.options().kind;
+    let labels = chain.map(|chain| chain.labels().join(", ")).unwrap_or_default();
+    Subscription {
+        entity_type: options.entity_type.clone(),
+        facets: options.facets.clone(),
+        shape: xxh3_64(shape.to_string().as_bytes()),
+        shape_label: labels,
+        target: xxh3_64(format!("webhook {}", webhook.url).as_bytes()),
+    }
+}
+
+/// What a new plan changes, a line each.
+pub(super) fn changes(old: &Live, plan: &Plan, loaded: &Loaded) -> Vec<String> {
+    let difference = plan::difference(&old.plan, plan);
+    let mut lines = Vec::new();
+    let kinds = [
+        ("source", &difference.sources),
+        ("channel", &difference.channels),
+        ("target", &difference.targets),
+        ("entity type", &difference.entities),
+    ];
+    for (what, names) in kinds {
+        lines.extend(names.added.iter().map(|name| format!("{what} {name} is new")));
+        lines.extend(names.changed.iter().map(|name| format!("{what} {name} has changed")));
+        lines.extend(names.removed.iter().map(|name| format!("{what} {name} is gone")));
+    }
+    lines.extend(difference.renamed.iter().map(|renamed| format!("channel {} is called {} now", renamed.from, renamed.to)));
+    lines.extend(difference.plugins.removed.iter().map(|name| format!("plugin {name} is gone")));
+    for (name, component) in &loaded.components {
+        match old.loaded.components.get(name) {
+            None => lines.push(format!("plugin {name} is new: {}", component.label())),
+            Some(before) if before.sha256() != component.sha256() => {
+                lines.push(format!("plugin {name} is replaced: {} instead of {}", component.label(), before.label()));
+            }
+            Some(_) if difference.plugins.changed.contains(name) => lines.push(format!("plugin {name} has changed")),
+            Some(_) => {}
+        }
+    }
+    let flags = [
+        (difference.tokens, "tokens have changed"),
+        (difference.shares, "shares of lanes have changed"),
+        (difference.forget, "store.forget has changed"),
+    ];
+    lines.extend(flags.iter().filter(|flag| flag.0).map(|flag| flag.1.to_owned()));
+    lines.extend(difference.needs_restart);
+    lines
+}

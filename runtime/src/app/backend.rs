@@ -1,0 +1,312 @@
+//! What the routes ask for, answered from what is in force.
+
+use std::sync::Arc;
+
+use super::apply::Live;
+use super::{Inner, blocking, now, views};
+use crate::dispatch::{self, Channel};
+use crate::ingest::{self, Source};
+use crate::metrics::Snapshot;
+use crate::model::{EntityId, Ordinal, Sequence};
+use crate::plan::{self, Token};
+use crate::server::views::{
+    Accepted, ChannelView, ConfigView, EntityRow, EntityView, FacetView, List, PluginView, PreviewView, QuarantineView, RefusedView,
+    ReloadView, SourceView,
+};
+use crate::server::{Answer, Backend, EntityQuery, IngestRequest, Operation, Page, Problem, QuarantineFilter, RefusedFilter, Settle};
+use crate::store::{self, ChannelId, QuarantinedEvent, Refused};
+
+/// Entities or events looked at in one go while a filter is applied.
+const PIECE: usize = 500;
+
+impl Backend for Inner {
+    fn tokens(&self) -> Arc<[Token]> {
+        self.live.load().plan.tokens.as_slice().into()
+    }
+
+    fn body_bytes_max(&self, source: &str) -> Option<u64> {
+        Some(self.live.load().plan.sources.get(source)?.options.body_bytes_max)
+    }
+
+    fn ingest<'a>(&'a self, source: &'a str, request: IngestRequest) -> Answer<'a, Accepted> {
+        Box::pin(async move {
+            let source = self.known_source(source)?;
+            let lane = request.lane.map(|lane| lane.name());
+            let request = ingest::Request { headers: &request.headers, body: request.body, lane, now: now(), reservation: None };
+            source.accept(request).await.map(|answer| views::accepted(&answer)).map_err(|rejection| views::rejected(&rejection))
+        })
+    }
+
+    fn sources(&self) -> Vec<SourceView> {
+        let live = self.live.load();
+        live.sources.iter().map(|(name, source)| views::source(&live, name, source)).collect()
+    }
+
+    fn source(&self, name: &str) -> Result<SourceView, Problem> {
+        Ok(views::source(&self.live.load(), name, &*self.known_source(name)?))
+    }
+
+    fn entity<'a>(&'a self, id: &'a EntityId) -> Answer<'a, EntityView> {
+        Box::pin(async move {
+            self.known_type(&id.entity_type)?;
+            let ordinal = self.known_entity(id)?;
+            let entity = self.store.read(&[ordinal]).map_err(failed)?.pop().flatten().ok_or_else(|| no_entity(id))?;
+            let live = self.live.load();
+            let channels = live.channels.values().map(|channel| views::standing(&live, &*self.store, channel, ordinal));
+            Ok(EntityView {
+                entity_type: id.entity_type.to_string(),
+                key: id.key.to_string(),
+                facets: entity.facets.iter().map(FacetView::of).collect(),
+                channels: channels.collect(),
+            })
+        })
+    }
+
+    fn entities<'a>(&'a self, query: &'a EntityQuery, page: &'a Page) -> Answer<'a, List<EntityRow>> {
+        Box::pin(async move {
+            self.known_type(&query.entity_type)?;
+            let owed = query.owed.as_deref().map(|channel| self.known_channel(channel).map(|channel| channel.id())).transpose()?;
+            let (store, query, wanted) = (self.store.clone(), query.clone(), page.clone());
+            let found = blocking(move || store.list(&query.entity_type, &query.prefix, wanted.after.as_deref(), owed, wanted.limit)).await;
+            let next = found.last().filter(|_| found.len() == page.limit).map(|(_, id)| id.key.to_string());
+            let row = |(_, id): (Ordinal, EntityId)| EntityRow { entity_type: id.entity_type.to_string(), key: id.key.to_string() };
+            Ok(List { items: found.into_iter().map(row).collect(), next })
+        })
+    }
+
+    fn channels(&self) -> Vec<ChannelView> {
+        let live = self.live.load();
+        let mut all: Vec<_> = live.channels.values().map(|channel| views::channel(&live, channel)).collect();
+        let retired = self.store.channels().into_iter().filter(|(_, name, _)| !live.channels.contains_key(name.as_str()));
+        all.extend(retired.map(|(_, name, _)| views::retired(&name)));
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    fn channel(&self, name: &str) -> Result<ChannelView, Problem> {
+        let live = self.live.load();
+        if let Some(channel) = live.channels.get(name) {
+            return Ok(views::channel(&live, channel));
+        }
+        let retired = self.store.channels().into_iter().find(|(_, retired, _)| retired == name);
+        retired.map(|(_, name, _)| views::retired(&name)).ok_or_else(|| Problem::unknown("channel", name))
+    }
+
+    fn preview<'a>(&'a self, channel: &'a str, key: &'a str) -> Answer<'a, PreviewView> {
+        Box::pin(async move {
+            let channel = self.known_channel(channel)?;
+            let id = EntityId { entity_type: channel.setup().options.entity_type.clone(), key: key.into() };
+            let preview = channel.preview(&id).await.map_err(failed)?.ok_or_else(|| no_entity(&id))?;
+            Ok(views::preview(&self.live.load(), &channel, &id, preview))
+        })
+    }
+
+    fn operate<'a>(&'a self, channel: &'a str, operation: Operation) -> Answer<'a, ()> {
+        Box::pin(async move {
+            if operation == Operation::Forget {
+                return self.forget_channel(channel).await;
+            }
+            let running = self.known_channel(channel)?;
+            let done = match operation {
+                Operation::Pause => running.pause().await,
+                Operation::Resume => running.resume().await,
+                Operation::Resync => running.resync().await,
+                Operation::Rerender => running.rerender().await,
+                Operation::Confirm => running.confirm().await.map(|_| ()),
+                Operation::Forget => Ok(()),
+            };
+            tracing::info!(channel, ?operation, ok = done.is_ok(), "an operator has asked");
+            done.map_err(|error| match error {
+                dispatch::Error::Stopped => Problem::busy("the channel is stopping", std::time::Duration::from_secs(5)),
+                dispatch::Error::Store(error) => failed(error),
+            })
+        })
+    }
+
+    fn refused<'a>(&'a self, channel: &'a str, filter: &'a RefusedFilter, page: &'a Page) -> Answer<'a, List<RefusedView>> {
+        Box::pin(async move {
+            let id = self.known_channel(channel)?.id();
+            let after = page.after.as_deref().map(parse_after).transpose()?.map(Ordinal);
+            let found = self.find_refused(id, filter, after, page.limit)?;
+            let next = found.last().filter(|_| found.len() == page.limit).map(|refused| refused.ordinal.0.to_string());
+            Ok(List { items: found.into_iter().map(views::refused).collect(), next })
+        })
+    }
+
+    fn settle_refused<'a>(&'a self, channel: &'a str, filter: &'a RefusedFilter, settle: Settle) -> Answer<'a, u64> {
+        Box::pin(async move {
+            let channel = self.known_channel(channel)?;
+            let found = self.find_refused(channel.id(), filter, None, usize::MAX)?;
+            let ordinals: Vec<Ordinal> = found.into_iter().map(|refused| refused.ordinal).collect();
+            let count = match settle {
+                Settle::Redrive => channel.redrive(ordinals).await.map_err(|error| Problem::internal(error.to_string()))?,
+                Settle::Drop => {
+                    let (store, id) = (self.store.clone(), channel.id());
+                    blocking(move || store.drop_refused(id, &ordinals)).await.map_err(failed)?
+                }
+            };
+            Ok(count as u64)
+        })
+    }
+
+    fn quarantine<'a>(&'a self, source: &'a str, filter: &'a QuarantineFilter, page: &'a Page) -> Answer<'a, List<QuarantineView>> {
+        Box::pin(async move {
+            self.known_source(source)?;
+            let after = page.after.as_deref().map(parse_after).transpose()?.map(Sequence);
+            let found = self.find_quarantined(source, filter, after, page.limit)?;
+            let next = found.last().filter(|_| found.len() == page.limit).map(|event| event.sequence.to_string());
+            Ok(List { items: found.iter().map(views::quarantined).collect(), next })
+        })
+    }
+
+    fn settle_quarantine<'a>(&'a self, source: &'a str, filter: &'a QuarantineFilter, settle: Settle) -> Answer<'a, u64> {
+        Box::pin(async move {
+            let running = self.known_source(source)?;
+            let found = self.find_quarantined(source, filter, None, usize::MAX)?;
+            let sequences: Vec<Sequence> = found.into_iter().map(|event| event.sequence).collect();
+            match settle {
+                Settle::Redrive => {
+                    let done = running.redrive(ingest::Selection::These(sequences)).await;
+                    let events = done.map_err(|rejection| views::rejected(&rejection))?.events;
+                    Ok(events.accepted + events.filtered + events.repeated)
+                }
+                Settle::Drop => {
+                    let (store, source) = (self.store.clone(), source.to_owned());
+                    Ok(blocking(move || store.unquarantine(&source, &sequences)).await.map_err(failed)? as u64)
+                }
+            }
+        })
+    }
+
+    fn plugins(&self) -> Vec<PluginView> {
+        let live = self.live.load();
+        live.loaded.components.values().map(|component| views::plugin(&live, component)).collect()
+    }
+
+    fn config(&self) -> ConfigView {
+        let live = self.live.load();
+        let last = self.last_reload.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        ConfigView {
+            config: plan::redacted(&live.plan),
+            files: live.plan.files.iter().map(|file| file.display().to_string()).collect(),
+            since: live.since.into(),
+            last_reload: Some(last).filter(|last| *last != ReloadView::default()),
+        }
+    }
+
+    fn reload(&self) -> Answer<'_, ReloadView> {
+        Box::pin(async move { Ok(Inner::reload(self).await) })
+    }
+
+    fn ready(&self) -> Result<(), Vec<String>> {
+        self.store.ready().map_err(|error| vec![error.to_string()])
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        views::snapshot(self)
+    }
+}
+
+impl Inner {
+    fn known_source(&self, name: &str) -> Result<Arc<Source>, Problem> {
+        self.live.load().sources.get(name).cloned().ok_or_else(|| Problem::unknown("source", name))
+    }
+
+    fn known_channel(&self, name: &str) -> Result<Arc<Channel>, Problem> {
+        if let Some(channel) = self.live.load().channels.get(name) {
+            return Ok(channel.clone());
+        }
+        if self.store.channels().iter().any(|(_, retired, _)| retired == name) {
+            let detail = format!("channel `{name}` is retired: it has left the configuration and can only be forgotten or return");
+            return Err(Problem::conflict("channel-retired", detail));
+        }
+        Err(Problem::unknown("channel", name))
+    }
+
+    fn known_type(&self, name: &str) -> Result<(), Problem> {
+        if self.live.load().plan.entities.contains_key(name) { Ok(()) } else { Err(Problem::unknown("entity-type", name)) }
+    }
+
+    fn known_entity(&self, id: &EntityId) -> Result<Ordinal, Problem> {
+        self.store.find(id).ok_or_else(|| no_entity(id))
+    }
+
+    async fn forget_channel(&self, name: &str) -> Result<(), Problem> {
+        let found = self.store.channels().into_iter().find(|(_, known, _)| known == name);
+        let (id, ..) = found.ok_or_else(|| Problem::unknown("channel", name))?;
+        let store = self.store.clone();
+        match blocking(move || store.forget_channel(id)).await.map_err(failed)? {
+            true => Ok(()),
+            false => Err(Problem::conflict("channel-live", format!("channel `{name}` is in the configuration; take it out first"))),
+        }
+    }
+
+    fn find_refused(&self, id: ChannelId, filter: &RefusedFilter, after: Option<Ordinal>, limit: usize) -> Result<Vec<Refused>, Problem> {
+        let fits = |refused: &Refused| {
+            filter.key.as_ref().is_none_or(|key| **key == *refused.id.key)
+                && filter.code.as_ref().is_none_or(|code| *code == refused.failure.code)
+        };
+        gather(after, limit, |after| self.store.refused(id, after, PIECE), |refused| refused.ordinal, fits)
+    }
+
+    fn find_quarantined(
+        &self,
+        source: &str,
+        filter: &QuarantineFilter,
+        after: Option<Sequence>,
+        limit: usize,
+    ) -> Result<Vec<QuarantinedEvent>, Problem> {
+        let of_plugin = |event: &QuarantinedEvent, name: &str| {
+            event.event.plugin.as_deref().is_some_and(|plugin| plugin.split('@').next() == Some(name))
+        };
+        let fits = |event: &QuarantinedEvent| {
+            filter.sequence.is_none_or(|sequence| sequence == event.sequence.0)
+                && filter.code.as_ref().is_none_or(|code| *code == event.event.failure.code)
+                && filter.plugin.as_ref().is_none_or(|plugin| of_plugin(event, plugin))
+        };
+        gather(after, limit, |after| self.store.quarantined(source, after, PIECE), |event| event.sequence, fits)
+    }
+}
+
+/// Up to `limit` items that fit, read piece by piece.
+fn gather<T, K: Copy>(
+    mut after: Option<K>,
+    limit: usize,
+    read: impl Fn(Option<K>) -> Result<Vec<T>, store::Error>,
+    key: impl Fn(&T) -> K,
+    fits: impl Fn(&T) -> bool,
+) -> Result<Vec<T>, Problem> {
+    let mut found = Vec::new();
+    loop {
+        let piece = read(after).map_err(failed)?;
+        let complete = piece.len() < PIECE;
+        after = piece.last().map(&key).or(after);
+        found.extend(piece.into_iter().filter(&fits).take(limit - found.len()));
+        if complete || found.len() == limit {
+            return Ok(found);
+        }
+    }
+}
+
+fn parse_after<T: std::str::FromStr>(after: &str) -> Result<T, Problem> {
+    after.parse().map_err(|_| Problem::bad_parameter("after", "take it from the `next` of the page before"))
+}
+
+fn no_entity(id: &EntityId) -> Problem {
+    Problem::unknown("entity", &id.to_string())
+}
+
+fn failed(error: store::Error) -> Problem {
+    let wait = std::time::Duration::from_secs(5);
+    match error {
+        store::Error::Busy { .. } | store::Error::Unavailable(_) => {
+            Problem::busy("the store cannot do this now; its state is at /readyz", wait).logged(error.to_string())
+        }
+        store::Error::Damaged(_) => Problem::internal(error.to_string()),
+    }
+}
+
+/// Kept beside the trait so that a route never needs to know what is in force.
+pub(super) fn plugin_labels(live: &Live, channel: &str) -> Vec<String> {
+    live.loaded.channels.get(channel).map(|chain| chain.labels()).unwrap_or_default()
+}

@@ -1,0 +1,294 @@
+//! From what the rooms know to what the routes show.
+
+use std::collections::BTreeMap;
+
+use super::apply::Live;
+use super::backend::plugin_labels;
+use super::{Inner, now};
+use crate::dispatch::prepare::{DELETED, FILTERED, NEEDS, NOT_RENDERED};
+use crate::dispatch::{Channel, Preview, PreviewVerdict, status};
+use crate::ingest::{self, Rejection, Source, verify};
+use crate::metrics::{ChannelFigures, Snapshot, SourceFigures};
+use crate::model::{EntityId, Ordinal, facet_matches};
+use crate::plugin::Component;
+use crate::server::Problem;
+use crate::server::views::{
+    Accepted, ChangeCounts, ChannelView, EventCounts, EventProblem, EventView, FilterVerdict, LimitsView, OwedView, PluginView,
+    PreviewView, QuarantineView, RefusedView, RenderingView, SourceView, StandingView,
+};
+use crate::store::{QuarantinedEvent, Refused, State, Store};
+
+pub(super) fn accepted(answer: &ingest::Answer) -> Accepted {
+    let problem = |problem: &ingest::Problem| EventProblem {
+        index: problem.index as u64,
+        code: problem.code.clone(),
+        detail: problem.detail.clone(),
+    };
+    Accepted {
+        events: events(answer.events),
+        changes: changes(answer.changes),
+        problems: answer.problems.iter().map(problem).collect(),
+        sequence: answer.sequence,
+    }
+}
+
+fn events(counts: ingest::EventCounts) -> EventCounts {
+    let ingest::EventCounts { accepted, filtered, quarantined, repeated } = counts;
+    EventCounts { accepted, filtered, quarantined, repeated }
+}
+
+fn changes(counts: ingest::ChangeCounts) -> ChangeCounts {
+    let ingest::ChangeCounts { committed, unchanged, stale } = counts;
+    ChangeCounts { committed, unchanged, stale }
+}
+
+/// What was taken all the same goes with the problem, so that the sender knows.
+pub(super) fn rejected(rejection: &Rejection) -> Problem {
+    let mut problem = Problem::new(rejection.status(), rejection.code().to_owned(), rejection.to_string());
+    if let Some(wait) = rejection.retry_after() {
+        problem = problem.retry_after(wait);
+    }
+    if let Rejection::NotVerified(_) = rejection {
+        problem = problem.challenge("Bearer");
+    }
+    if let Rejection::Unavailable { reason, .. } = rejection {
+        problem = problem.logged(reason.clone());
+    }
+    if let Some(taken) = rejection.taken() {
+        problem = problem.with("taken", serde_json::to_value(accepted(taken)).unwrap_or_default());
+    }
+    let problems: Vec<_> =
+        rejection.problems().iter().map(|one| serde_json::json!({"index": one.index, "code": one.code, "detail": one.detail})).collect();
+    if problems.is_empty() { problem } else { problem.with("problems", problems) }
+}
+
+pub(super) fn source(live: &Live, name: &str, source: &Source) -> SourceView {
+    let (counts, options) = (source.activity().counts(), source.options());
+    let silent_after = |quiet: std::time::Duration| {
+        let last = counts.last_event.unwrap_or(live.since);
+        u128::from(now().0.saturating_sub(last.0)) > quiet.as_millis()
+    };
+    SourceView {
+        name: name.to_owned(),
+        owner: options.owner.to_string(),
+        plugins: live.loaded.sources.get(name).map(|chain| chain.labels()).unwrap_or_default(),
+        verify: verified_by(&options.verify).to_owned(),
+        last_event: counts.last_event.map(Into::into),
+        events_per_second: None,
+        quiet_seconds: options.quiet.map(|quiet| quiet.as_secs_f64()),
+        silent: options.quiet.is_some_and(silent_after),
+        events: events(counts.events),
+        changes: changes(counts.changes),
+        quarantined: source.quarantined(),
+    }
+}
+
+fn verified_by(verify: &verify::Options) -> &'static str {
+    match verify {
+        verify::Options::None => "none",
+        verify::Options::Bearer { .. } => "bearer",
+        verify::Options::Hmac { .. } => "hmac",
+        verify::Options::StandardWebhooks { .. } => "standard-webhooks",
+    }
+}
+
+pub(super) fn channel(live: &Live, channel: &Channel) -> ChannelView {
+    let (status, setup, counters) = (channel.status(), channel.setup(), channel.counters());
+    let options = &setup.options;
+    ChannelView {
+        name: options.name.to_string(),
+        entity: options.entity_type.to_string(),
+        target: options.target.to_string(),
+        state: status.state.name().to_owned(),
+        reason: Some(status.reason).filter(|reason| !reason.is_empty()),
+        deliver: options.deliver,
+        facets: options.facets.clone(),
+        needs: options.needs.clone(),
+        plugins: plugin_labels(live, &options.name),
+        owed: OwedView { urgent: status.owed.lanes[0], normal: status.owed.lanes[1], bulk: status.owed.lanes[2], sweep: status.owed.sweep },
+        in_flight: status.owed.in_flight,
+        parked: status.owed.parked,
+        held: status.owed.held,
+        refused: status.owed.refused,
+        freshness_seconds: status.freshness.as_secs_f64(),
+        freshness_objective_seconds: status.freshness_objective.map(|objective| objective.as_secs_f64()),
+        oldest_owed: status.owed.oldest_time.map(Into::into),
+        deliveries: status::Result::ALL.into_iter().map(|result| (result.name().to_owned(), counters.count(result))).collect(),
+        last_error: None,
+    }
+}
+
+pub(super) fn retired(name: &str) -> ChannelView {
+    ChannelView { name: name.to_owned(), state: "retired".to_owned(), deliveries: BTreeMap::new(), ..ChannelView::default() }
+}
+
+pub(super) fn standing(live: &Live, store: &dyn Store, channel: &Channel, ordinal: Ordinal) -> StandingView {
+    let name = channel.setup().options.name.to_string();
+    let Some(standing) = store.standing(channel.id(), ordinal) else {
+        return StandingView { channel: name, state: "not subscribed".to_owned(), ..StandingView::default() };
+    };
+    let (state, by, attempts) = match standing.state {
+        State::Parked(attempts) => ("parked", None, Some(u32::from(attempts))),
+        State::Held => ("held", None, None),
+        _ if standing.owed || standing.in_flight => ("owed", None, None),
+        State::Refused => ("refused", None, None),
+        // A channel joins at the head and sweeps, so what it never met and does not owe is not for it.
+        State::New => ("withheld", None, None),
+        State::Delivered => ("delivered", None, None),
+        State::Suppressed => ("suppressed", None, None),
+        State::Counted => ("suppressed", Some("deliver = false".to_owned()), None),
+        State::Withheld(by) => ("withheld", Some(reason(live, &name, by)), None),
+        State::Withdrawn => ("withdrawn", None, None),
+    };
+    let refusal = (state == "refused").then(|| store.refused(channel.id(), Some(Ordinal(ordinal.0.saturating_sub(1))), 1));
+    let refusal = refusal.and_then(Result::ok).and_then(|found| found.into_iter().find(|refused| refused.ordinal == ordinal));
+    let last_error = refusal.map(|refused| refused.failure.to_string());
+    StandingView {
+        channel: name,
+        state: state.to_owned(),
+        by,
+        since: Some(standing.since).filter(|_| standing.revision.0 > 0).map(Into::into),
+        sequence: Some(standing.revision.0).filter(|revision| *revision > 0),
+        owed: standing.owed,
+        in_flight: standing.in_flight,
+        attempts,
+        next_attempt: None,
+        plugin: Some(standing.shape_label).filter(|label| !label.is_empty()),
+        last_error: last_error.or_else(|| channel.last_error(ordinal).map(|error| error.to_string())),
+    }
+}
+
+/// Why an entity is not for a channel, in a word or the name of the filter.
+fn reason(live: &Live, channel: &str, by: u8) -> String {
+    match by {
+        DELETED => "deleted".to_owned(),
+        NEEDS => "needs".to_owned(),
+        NOT_RENDERED => "renderer".to_owned(),
+        filter => {
+            let chain = live.loaded.channels.get(channel).map(|chain| &chain.chain);
+            let at = usize::from(filter - FILTERED);
+            chain.and_then(|chain| chain.filters().nth(at)).map_or_else(|| "a filter".to_owned(), |of| of.component().label().to_owned())
+        }
+    }
+}
+
+pub(super) fn preview(live: &Live, channel: &Channel, id: &EntityId, preview: Preview) -> PreviewView {
+    let setup = channel.setup();
+    let name = setup.options.name.to_string();
+    let lacks = |need: &&String| !preview.view.facets.iter().any(|(facet, _)| facet_matches(need, facet));
+    let missing = setup.options.needs.iter().filter(lacks).cloned().collect();
+    let (said_no, result, rendering, error) = match &preview.verdict {
+        PreviewVerdict::Rendering(rendering) => (None, "rendering", Some(RenderingView::of(rendering, &id.key)), None),
+        PreviewVerdict::Withheld(by) => (Some(*by), "withheld", None, None),
+        PreviewVerdict::Failed(failure) => (None, "failed", None, Some(failure.to_string())),
+    };
+    let chain = live.loaded.channels.get(name.as_str()).map(|chain| &chain.chain);
+    // A filter after the one that said no was not asked, and none is if something is missing.
+    let asked = match said_no {
+        Some(by) if by >= FILTERED => usize::from(by - FILTERED) + 1,
+        Some(DELETED | NEEDS) => 0,
+        _ if error.is_some() => 0,
+        _ => usize::MAX,
+    };
+    let verdict = |(at, filter): (usize, &crate::plugin::Use)| {
+        let no = said_no.is_some_and(|by| by >= FILTERED && usize::from(by - FILTERED) == at);
+        FilterVerdict {
+            plugin: filter.component().label().to_owned(),
+            verdict: if no { "dropped" } else { "passed" }.to_owned(),
+            detail: None,
+        }
+    };
+    let filters = chain.map(|chain| chain.filters().enumerate().take(asked).map(verdict).collect()).unwrap_or_default();
+    PreviewView {
+        channel: name.clone(),
+        entity_type: id.entity_type.to_string(),
+        key: id.key.to_string(),
+        result: match said_no {
+            Some(by) => format!("{result} by {}", reason(live, &name, by)),
+            None => result.to_owned(),
+        },
+        missing,
+        filters,
+        plugin: chain.and_then(|chain| chain.renderer()).map(|renderer| renderer.component().label().to_owned()),
+        rendering,
+        error,
+    }
+}
+
+pub(super) fn refused(refused: Refused) -> RefusedView {
+    RefusedView {
+        entity_type: refused.id.entity_type.to_string(),
+        key: refused.id.key.to_string(),
+        code: refused.failure.code,
+        detail: refused.failure.message,
+        sequence: refused.revision.0,
+        time: refused.time.into(),
+    }
+}
+
+pub(super) fn quarantined(event: &QuarantinedEvent) -> QuarantineView {
+    QuarantineView {
+        sequence: event.sequence.0,
+        time: event.time.into(),
+        code: event.event.failure.code.clone(),
+        detail: event.event.failure.message.clone(),
+        plugin: event.event.plugin.clone(),
+        event: EventView::of(&event.event.event),
+    }
+}
+
+pub(super) fn plugin(live: &Live, component: &Component) -> PluginView {
+    let limits = component.limits();
+    PluginView {
+        name: component.name().to_string(),
+        sha256: component.sha256().to_owned(),
+        roles: component.roles().iter().map(|role| role.name().to_owned()).collect(),
+        limits: LimitsView {
+            time_seconds: limits.time.as_secs_f64(),
+            memory_bytes: limits.memory_bytes as u64,
+            output_bytes: limits.output_bytes as u64,
+            log_bytes: limits.log_bytes as u64,
+        },
+        size_bytes: component.bytes() as u64,
+        since: live.plugins_since.get(component.name()).copied().unwrap_or(live.since).into(),
+        last_swap: None,
+    }
+}
+
+/// All figures at this moment.
+pub(super) fn snapshot(inner: &Inner) -> Snapshot {
+    let live = inner.live.load();
+    let figures = inner.store.figures();
+    let of_source = |(name, source): (&std::sync::Arc<str>, &std::sync::Arc<Source>)| {
+        let counts = source.activity().counts();
+        SourceFigures {
+            name: name.to_string(),
+            last_event: counts.last_event,
+            quiet: source.options().quiet,
+            quarantined: source.quarantined(),
+        }
+    };
+    let of_channel = |(name, channel): (&std::sync::Arc<str>, &std::sync::Arc<Channel>)| {
+        let status = channel.status();
+        ChannelFigures {
+            name: name.to_string(),
+            state: status.state.name(),
+            owed: status.owed.lanes,
+            sweep: status.owed.sweep,
+            parked: status.owed.parked,
+            refused: status.owed.refused,
+            held: status.owed.held,
+            freshness: status.freshness,
+            freshness_objective: status.freshness_objective,
+        }
+    };
+    let last = inner.last_reload.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    Snapshot {
+        sources: live.sources.iter().map(of_source).collect(),
+        channels: live.channels.iter().map(of_channel).collect(),
+        plugins: live.loaded.components.values().map(|of| (of.name().to_string(), of.version().to_owned())).collect(),
+        store_bytes: figures.bytes,
+        disk_free_bytes: figures.disk_free,
+        last_reload_success: last.success || last.complaints.is_empty(),
+    }
+}

@@ -1,0 +1,80 @@
+//! `weir run`: start, serve, and stop when told.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use super::{LogFormat, RunArgs};
+use crate::app::{App, Options, StartError};
+use crate::server::Limits;
+
+/// Runs until SIGTERM or Ctrl-C; SIGHUP reads the configuration again.
+pub(super) fn run(args: &RunArgs) -> ExitCode {
+    if let Err(wrong) = start_log(args.log_format, &args.log) {
+        eprintln!("weir: --log: {wrong}");
+        return ExitCode::from(2);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("weir: cannot start: {error}");
+            return ExitCode::from(3);
+        }
+    };
+    runtime.block_on(serve(args))
+}
+
+async fn serve(args: &RunArgs) -> ExitCode {
+    let app = match App::start(Options { files: args.config.clone(), limits: Limits::default() }).await {
+        Ok(app) => app,
+        Err(error) => {
+            eprintln!("{}", error.to_string().trim_end());
+            return ExitCode::from(if matches!(error, StartError::Configuration(_)) { 1 } else { 3 });
+        }
+    };
+    tracing::info!("{} in force", app.summary());
+    if app.admin_addr() == app.ingest_addr() {
+        tracing::info!("listening on http://{}", app.ingest_addr());
+    } else {
+        tracing::info!("listening for events on http://{}, for everything else on http://{}", app.ingest_addr(), app.admin_addr());
+    }
+    until_told_to_stop(&app).await;
+    tracing::info!("stopping: requests are answered, deliveries in flight end or are parked");
+    app.stop().await;
+    tracing::info!("stopped");
+    ExitCode::SUCCESS
+}
+
+async fn until_told_to_stop(app: &App) {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
+        tracing::error!("signals cannot be heard; this process must be killed to end it");
+        return std::future::pending().await;
+    };
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return,
+            _ = interrupt.recv() => return,
+            _ = hangup.recv() => {
+                let view = app.reload().await;
+                if view.success && view.changes.is_empty() {
+                    tracing::info!("reload: nothing has changed");
+                }
+            }
+        }
+    }
+}
+
+/// Logs go to the standard error, so that what a command prints stays clean.
+pub(super) fn start_log(format: LogFormat, filter: &str) -> Result<(), String> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(Arc::new(std::io::stderr()));
+    let started = match format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+    started.map_err(|error| error.to_string())
+}

@@ -1,0 +1,86 @@
+//! Where a scalar comes from: the file itself, the environment, or another file.
+
+use super::{Field, read_text, relative};
+use crate::config::row::{Keep, fill};
+use crate::config::tree::{Node, Value};
+
+/// A file that a scalar comes from may be so long; it holds a secret or a certificate, not a catalogue.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// What a scalar comes to.
+pub(super) enum Resolved<'a> {
+    /// Written in the file.
+    Literal(&'a Value),
+    /// From the environment or another file.
+    Outside(String),
+    /// Not there; why, and what would be right.
+    Absent(String, Option<String>),
+}
+
+impl<'a> Field<'a> {
+    pub(super) fn default(&self) -> Option<&'a Value> {
+        match &self.node.value {
+            Value::Table(table) => table.get("default").map(|entry| &entry.node.value),
+            _ => None,
+        }
+    }
+
+    /// What it comes to; that it is absent is a complaint.
+    pub(super) fn resolve(&self) -> Option<Resolved<'a>> {
+        match self.lookup() {
+            Resolved::Absent(what, help) => {
+                self.complain(what, help);
+                None
+            }
+            resolved => Some(resolved),
+        }
+    }
+
+    pub(super) fn lookup(&self) -> Resolved<'a> {
+        let Value::Table(table) = &self.node.value else { return Resolved::Literal(&self.node.value) };
+        if !self.node.value.is_reference() {
+            return Resolved::Literal(&self.node.value);
+        }
+        match (table.get("env"), table.get("file")) {
+            (Some(entry), _) => self.variable(&entry.node.value),
+            (None, Some(entry)) => self.content(&entry.node),
+            (None, None) => Resolved::Literal(&self.node.value),
+        }
+    }
+
+    fn variable(&self, name: &Value) -> Resolved<'a> {
+        let name = match name {
+            Value::String(name) => fill(name, self.row, Keep::None),
+            other => return Resolved::Absent(format!("env is the name of a variable, not {}", other.kind()), None),
+        };
+        let name = match name {
+            Ok(name) => name,
+            Err(unfilled) => return Resolved::Absent(unfilled.what, unfilled.help),
+        };
+        match ((self.reader.environment)(&name), self.default()) {
+            (Some(text), _) => Resolved::Outside(text),
+            (None, Some(Value::Table(_) | Value::Array(_))) => Resolved::Absent("a default is a scalar".to_owned(), None),
+            (None, Some(default)) => Resolved::Literal(default),
+            (None, None) => {
+                let help = format!("set it, or give a default: {{ env = {name:?}, default = \"…\" }}");
+                Resolved::Absent(format!("the environment variable {name} is not set"), Some(help))
+            }
+        }
+    }
+
+    fn content(&self, node: &Node) -> Resolved<'a> {
+        let name = match &node.value {
+            Value::String(name) => fill(name, self.row, Keep::None),
+            other => return Resolved::Absent(format!("file is a path, not {}", other.kind()), None),
+        };
+        let path = match name {
+            Ok(name) => relative(&node.place, &name),
+            Err(unfilled) => return Resolved::Absent(unfilled.what, unfilled.help),
+        };
+        self.reader.files.borrow_mut().insert(path.clone());
+        match read_text(&path, FILE_BYTES_MAX) {
+            Ok(text) => Resolved::Outside(text.strip_suffix('\n').map_or(text.as_str(), |text| text.trim_end_matches('\r')).to_owned()),
+            Err(why) => Resolved::Absent(format!("{} cannot be read: {why}", path.display()), None),
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! The difference between two plans, and how a plan is shown.
+
+use super::*;
+
+#[test]
+fn a_difference_says_what_to_do_and_no_more() {
+    let (_folder, old, _) = example();
+    assert!(difference(&old, &old.clone()).is_empty());
+    let mut new = old.clone();
+    new.places.clear();
+    assert!(difference(&old, &new).is_empty(), "a line that moved is no difference");
+    new.server.listen.set_port(1);
+    new.store_path = "elsewhere".into();
+    new.plugins.get_mut("in-stock").expect("there").limits.log_bytes = 1;
+    new.targets.get_mut("shop.fr").expect("there").concurrency = 1;
+    let mut moved = new.channels.remove("storefront.de").expect("there");
+    moved.options.was = Some("storefront.de".into());
+    new.channels.insert("web.de".into(), moved.clone());
+    moved.options.was = None;
+    new.channels.insert("more".into(), moved);
+    new.sources.remove("oms");
+    let found = difference(&old, &new);
+    let names = |names: &[&str]| names.iter().map(|name| (*name).into()).collect::<Vec<Arc<str>>>();
+    assert_eq!(found.channels, Names { added: names(&["more"]), changed: names(&["storefront.fr"]), removed: vec![] });
+    assert_eq!(found.renamed, [Renamed { from: "storefront.de".into(), to: "web.de".into() }]);
+    assert_eq!(found.sources, Names { removed: names(&["oms"]), ..Names::default() });
+    assert_eq!((&found.plugins.changed, &found.targets.changed), (&names(&["in-stock"]), &names(&["shop.fr"])));
+    assert_eq!(found.needs_restart.len(), 2, "{:?}", found.needs_restart);
+}
+
+#[test]
+fn a_start_is_a_difference_from_the_empty_plan() {
+    let (_folder, plan, _) = example();
+    let found = difference(&plan.emptied(), &plan);
+    assert_eq!((found.sources.added.len(), found.targets.added.len(), found.plugins.added.len()), (3, 2, 4));
+    assert_eq!((found.channels.added.len(), found.renamed.len()), (0, 2), "both channels were another before");
+    assert!(found.needs_restart.is_empty());
+}
+
+#[test]
+fn a_plan_is_shown_as_it_would_be_written() {
+    let (folder, plan, _) = example();
+    let shown = format!("{:#}\n", redacted(&plan)).replace(&format!("{}/", folder.0.path().display()), "");
+    expect![[r#"
+        {
+          "channels": {
+            "storefront.de": {
+              "batch": 1,
+              "deliver": true,
+              "entity": "product",
+              "facets": [
+                "content",
+                "price.de-*",
+                "stock.*"
+              ],
+              "freshness": "1m",
+              "needs": [
+                "content",
+                "price.de-*"
+              ],
+              "plugins": [
+                {
+                  "settings": {
+                    "currency": "EUR",
+                    "layout": {
+                      "theme": "bold"
+                    },
+                    "locale": "de_DE",
+                    "url": "http://shop-de:8080"
+                  },
+                  "use": "in-stock"
+                },
+                {
+                  "settings": {
+                    "currency": "EUR",
+                    "layout": {
+                      "columns": 3,
+                      "theme": "bold"
+                    },
+                    "locale": "de_DE",
+                    "url": "http://shop-de:8080"
+                  },
+                  "use": "storefront-page"
+                }
+              ],
+              "retry": {
+                "attempts": 12,
+                "cap": "10m",
+                "factor": 2.0,
+                "first": "1s"
+              },
+              "suppress": true,
+              "target": "shop.de",
+              "was": "web.de",
+              "withdraw_max": {
+                "min": 100,
+                "per": "1h",
+                "share": "2%"
+              }
+            },
+            "storefront.fr": {
+              "batch": 1,
+              "deliver": true,
+              "entity": "product",
+              "facets": [
+                "content",
+                "price.fr-*",
+                "stock.*"
+              ],
+              "freshness": "1m",
+              "needs": [
+                "content",
+                "price.fr-*"
+              ],
+              "plugins": [
+                {
+                  "settings": {
+                    "currency": "EUR",
+                    "layout": {
+                      "theme": "bold"
+                    },
+                    "locale": "fr_FR",
+                    "url": "http://shop-fr:8080"
+                  },
+                  "use": "in-stock"
+                },
+                {
+                  "settings": {
+                    "currency": "EUR",
+                    "layout": {
+                      "columns": 3,
+                      "theme": "bold"
+                    },
+                    "locale": "fr_FR",
+                    "url": "http://shop-fr:8080"
+                  },
+                  "use": "storefront-page"
+                }
+              ],
+              "retry": {
+                "attempts": 12,
+                "cap": "10m",
+                "factor": 2.0,
+                "first": "1s"
+              },
+              "suppress": true,
+              "target": "shop.fr",
+              "was": "web.fr",
+              "withdraw_max": {
+                "min": 100,
+                "per": "1h",
+                "share": "2%"
+              }
+            }
+          },
+          "config_version": 1,
+          "entities": {
+            "product": {
+              "entities_max": 5000000,
+              "facet_max": "256KiB",
+              "facets": {
+                "content": {
+                  "lane": "normal",
+                  "owner": "pim"
+                },
+                "price.*": {
+                  "lane": "urgent",
+                  "owner": "erp"
+                },
+                "stock.*": {
+                  "lane": "urgent",
+                  "owner": "oms"
+                }
+              },
+              "kind": "state"
+            }
+          },
+          "files": [
+            "weir.toml"
+          ],
+          "lanes": {
+            "bulk": 1,
+            "normal": 4,
+            "urgent": 16
+          },
+          "plugins": {
+            "erp": {
+              "limits": {
+                "log": "64KiB",
+                "memory": "64MiB",
+                "output": "16MiB",
+                "time": "1s"
+              },
+              "path": "plugins/erp-product/dist/erp_product.wasm",
+              "settings": {
+                "currency": "EUR"
+              },
+              "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+            },
+            "erp-noise": {
+              "limits": {
+                "log": "64KiB",
+                "memory": "64MiB",
+                "output": "16MiB",
+                "time": "1s"
+              },
+              "path": "plugins/noise.wasm",
+              "settings": {},
+              "sha256": null
+            },
+            "in-stock": {
+              "limits": {
+                "log": "64KiB",
+                "memory": "64MiB",
+                "output": "16MiB",
+                "time": "1s"
+              },
+              "path": "plugins/in-stock.wasm",
+              "settings": {},
+              "sha256": null
+            },
+            "storefront-page": {
+              "limits": {
+                "log": "64KiB",
+                "memory": "64MiB",
+                "output": "16MiB",
+                "time": "1s"
+              },
+              "path": "plugins/page.wasm",
+              "settings": {
+                "currency": "USD",
+                "layout": {
+                  "columns": 3,
+                  "theme": "plain"
+                }
+              },
+              "sha256": null
+            }
+          },
+          "server": {
+            "admin_listen": "127.0.0.1:7701",
+            "listen": "127.0.0.1:7700",
+            "reload": "watch"
+          },
+          "sources": {
+            "erp-conditions": {
+              "body_max": "8MiB",
+              "headers": [
+                "x-sap-*"
+              ],
+              "owner": "erp",
+              "plugins": [
+                {
+                  "settings": {},
+                  "use": "erp-noise"
+                },
+                {
+                  "settings": {
+                    "currency": "EUR",
+                    "kind": "COND_A"
+                  },
+                  "use": "erp"
+                }
+              ],
+              "quiet": "15m",
+              "split": "xml:IDOC",
+              "verify": {
+                "kind": "standard-webhooks",
+                "secrets": [
+                  "[secret]"
+                ]
+              }
+            },
+            "oms": {
+              "body_max": "8MiB",
+              "headers": [],
+              "owner": "oms",
+              "plugins": [],
+              "quiet": null,
+              "split": null,
+              "verify": {
+                "kind": "none"
+              }
+            },
+            "pim": {
+              "body_max": "8MiB",
+              "headers": [],
+              "owner": "pim",
+              "plugins": [],
+              "quiet": null,
+              "split": null,
+              "verify": {
+                "kind": "none"
+              }
+            }
+          },
+          "store": {
+            "forget": "30d",
+            "path": "data"
+          },
+          "targets": {
+            "shop.de": {
+              "auth": null,
+              "concurrency": 8,
+              "egress": "private",
+              "format": "array",
+              "kind": "webhook",
+              "rate": "500/s",
+              "sign": [
+                "[secret]"
+              ],
+              "timeout": "15s",
+              "url": "http://shop-de:8080/weir"
+            },
+            "shop.fr": {
+              "auth": null,
+              "concurrency": 8,
+              "egress": "private",
+              "format": "array",
+              "kind": "webhook",
+              "rate": "500/s",
+              "sign": [
+                "[secret]"
+              ],
+              "timeout": "15s",
+              "url": "http://shop-fr:8080/weir"
+            }
+          },
+          "tokens": {
+            "ops": {
+              "role": "operate",
+              "secret": "[secret]"
+            }
+          }
+        }
+    "#]]
+    .assert_eq(&shown);
+    for secret in ["operator-token", "a2tra2", "kkkk"] {
+        assert!(!shown.contains(secret) && !format!("{plan:?}").contains(secret), "{secret}");
+    }
+}

@@ -1,0 +1,298 @@
+//! Wrong files, and what is said of them.
+
+use super::*;
+
+#[test]
+fn a_configuration_of_many_mistakes_is_answered_at_once() {
+    check(
+        r#"config_version = 1
+[server]
+listen = "localhost:7700"
+reload = "wach"
+[tokens.ops]
+secret = { env = "NOT_SET" }
+roles = ["operator"]
+[entities.product]
+facets.content = { owner = "pim" }
+facets.price.de = { owner = "erp" }
+facet_max = "64KB"
+[entities.order]
+kind = "log"
+facets.all = { owner = "oms" }
+[plugins.page]
+path = "page.wasm"
+sha256 = "abc"
+[sources.pim]
+verfy = { kind = "none" }
+plugins = ["pim-product"]
+quiet = 15
+[sources.erp]
+split = "xml"
+[targets.shop]
+kind = "webhook"
+url = "ftp://shop"
+rate = "500"
+[channels.storefront]
+entity = "produkt"
+facets = ["content"]
+needs = ["content", "stock.*"]
+target = "shp"
+freshness = "1 minute"
+withdraw_max = { share = 0.02 }
+[channels.Search]
+entity = "product"
+"#,
+        expect![[r#"
+            weir.toml:3:10: server.listen: "localhost:7700" is not an address to listen on; write an address and a port, such as "127.0.0.1:7700", "0.0.0.0:7700" or "[::1]:7700"
+            weir.toml:4:10: server.reload: "wach" is not known here; did you mean "watch"?
+            weir.toml:6:10: tokens.ops.secret: the environment variable NOT_SET is not set; set it, or give a default: { env = "NOT_SET", default = "…" }
+            weir.toml:7:10: tokens.ops.roles[0]: "operator" is not known here; did you mean "operate"?
+            weir.toml:10:8: entities.product.facets.price: a name with a dot in it needs quotes; quote the name: facets."price.de"
+            weir.toml:11:13: entities.product.facet_max: "64KB" is not a size; write a whole number and a unit, such as "500B", "64KiB", "16MiB" or "1GiB"
+            weir.toml:13:8: entities.order.kind: log entities are not there yet; leave kind out, or write "state"
+            weir.toml:16:8: plugins.page.path: page.wasm cannot be read: No such file or directory (os error 2); build it (`weir plugin build`), or correct the path
+            weir.toml:17:10: plugins.page.sha256: "abc" is not a SHA-256; write its 64 hexadecimal digits, as `sha256sum` prints them
+            weir.toml:19:1: sources.pim.verfy: there is no such key; did you mean "verify"?
+            weir.toml:20:12: sources.pim.plugins[0]: there is no plugin "pim-product"; there is page
+            weir.toml:21:9: sources.pim.quiet: 15 is not a duration; write a whole number and a unit, such as "250ms", "30s", "5m", "1h" or "30d"
+            weir.toml:23:9: sources.erp.split: "xml" is not a way to split; write "xml:ELEMENT", "json:/pointer", "csv" or "lines"
+            weir.toml:26:7: targets.shop.url: "ftp" is not spoken here; write such as "https://shop.example/weir" or "https://shop.example/products/{key}"
+            weir.toml:27:8: targets.shop.rate: "500" is not a rate; write a whole number for each second, minute or hour, such as "500/s", "30/m" or "10/h"
+            weir.toml:29:10: channels.storefront.entity: there is no entity type "produkt"; did you mean "product"?
+            weir.toml:31:21: channels.storefront.needs[1]: the channel needs "stock.*" and does not get it; add "stock.*" to facets; there is content
+            weir.toml:32:10: channels.storefront.target: there is no target "shp"; did you mean "shop"?
+            weir.toml:33:13: channels.storefront.freshness: "1 minute" is not a duration; write a whole number and a unit, such as "250ms", "30s", "5m", "1h" or "30d"
+            weir.toml:34:26: channels.storefront.withdraw_max.share: a share is expected here, not a number; write a percentage from 0% to 100%, such as "2%"
+            weir.toml:35:11: channels.Search: "Search" cannot be a name; names are lower-case letters, digits, ".", "_" and "-", begin with a letter or digit, and are at most 128 long
+            weir.toml:35:11: channels.Search: facets is missing; write which facets it gets, such as facets = ["content", "price.*"]; nothing new leaks by default
+            weir.toml:35:11: channels.Search: target is missing; write the name of a target, or inline: target = { kind = "webhook", url = "…" }
+        "#]],
+    );
+}
+
+#[test]
+fn syntax_errors_come_together_with_the_rest() {
+    check(
+        "config_version = 1\n[server]\nlisten = 127.0.0.1:7700\nreload = \"sometimes\"\n[channels.a\nentity = \"x\"\nentity = \"y\"\n[lanes]\nbulk = 99999999999999999999\nurgent = 0\n",
+        expect![[r#"
+            weir.toml:3:15: this is not TOML: invalid float, expected nothing
+            weir.toml:4:10: server.reload: "sometimes" is not known here; it is "watch" or "signal"
+            weir.toml:5:12: this is not TOML: unclosed table, expected `]`
+            weir.toml:9:8: this is too large a number
+            weir.toml:10:10: lanes.urgent: 0 is out of bounds; write a whole number from 1 to 1000
+        "#]],
+    );
+}
+
+#[test]
+fn rows_that_cannot_be_filled_are_said() {
+    check(
+        &catalog(
+            r#"
+[each.site.de]
+url = "http://shop-de"
+[each.site.fr]
+uri = "http://shop-fr"
+[targets.shop]
+for_each = "site"
+kind = "webhook"
+url = "{site.url}/{key}"
+[targets.other]
+kind = "webhook"
+url = "http://{site}"
+[targets.third]
+for_each = "sites"
+kind = "webhook"
+url = "http://{site}"
+[channels.web]
+for_each = "site"
+entity = "product"
+facets = ["price.{sit}-*"]
+target = "shop"
+"#,
+        ),
+        expect![[r#"
+            weir.toml:16:7: targets.shop.url: each.site.fr has no column "url" for {site.url}; did you mean "uri"?
+            weir.toml:19:7: targets.other.url: {site} has nothing to be filled from; a table with for_each = "site" has it
+            weir.toml:21:12: targets.third.for_each: there is no table of rows [each.sites]; did you mean "site"?
+            weir.toml:27:11: channels.web.facets[0]: {sit} has nothing to be filled from; did you mean {site}?
+            weir.toml:28:10: channels.web.target: there is no target "shop"; there is one for each site: write "shop.{site}"
+        "#]],
+    );
+}
+
+#[test]
+fn targets_that_cannot_be_reached_are_said() {
+    check(
+        &catalog(
+            r#"
+[targets.a]
+kind = "webhook"
+url = "shop.example/weir"
+[targets.b]
+kind = "webhook"
+url = "https://user:password@shop.example"
+[targets.c]
+kind = "webhook"
+url = "https://{key}.example"
+[targets.d]
+kind = "search"
+url = "https://shop.example#here"
+timeout = "1h"
+concurrency = 0
+[targets.e]
+kind = "webhook"
+url = "https://shop.example"
+sign = "shared"
+auth = { bearer = { env = "EMPTY" }, basic = { user = "a", password = "b" } }
+[targets.f]
+kind = "webhook"
+url = "https://shop.example/{key}"
+auth = { headers = { Weir-Entity = "x", X-Api-Key = { env = "EMPTY" } } }
+[channels.f]
+entity = "product"
+facets = ["content"]
+target = "f"
+batch = 10
+"#,
+        ),
+        expect![[r#"
+            weir.toml:11:7: targets.a.url: the URL does not begin with http:// or https://; write such as "https://shop.example/weir" or "https://shop.example/products/{key}"
+            weir.toml:14:7: targets.b.url: the URL holds a user; write auth = { basic = { user = "…", password = { env = "NAME" } } }
+            weir.toml:17:7: targets.c.url: {key} stands in the host; it stands in the path or the query
+            weir.toml:19:8: targets.d.kind: there is no kind "search" of target; write "webhook", the only one so far
+            weir.toml:20:7: targets.d.url: the URL has a fragment, which is never sent; leave out the # and what follows
+            weir.toml:21:11: targets.d.timeout: 1h is out of bounds; write 10ms to 10m
+            weir.toml:22:15: targets.d.concurrency: 0 is out of bounds; write a whole number from 1 to 1024
+            weir.toml:26:8: targets.e.sign: the secret does not begin with whsec_; a Standard Webhooks secret is "whsec_" and 24 to 64 bytes in base64; make one with `echo whsec_$(openssl rand -base64 32)`
+            weir.toml:27:1: targets.e.auth: there must be one of bearer, basic and headers; write one of bearer = { env = "NAME" }, basic = { user = "…", password = { env = "NAME" } }, headers = { X-Api-Key = … }
+            weir.toml:31:22: targets.f.auth.headers.Weir-Entity: "Weir-Entity" cannot be a header here; write the name of a header that Weir does not send itself
+            weir.toml:31:53: targets.f.auth.headers.X-Api-Key: the secret is empty; what is set and empty is no secret
+            weir.toml:36:9: channels.f.batch: each entity has its own URL there, so there are no batches; leave batch out, or send to a URL without {key}
+        "#]],
+    );
+}
+
+#[test]
+fn beyond_loopback_everybody_shows_who_they_are() {
+    check(
+        r#"config_version = 1
+server.listen = "0.0.0.0:7700"
+[entities.product]
+facets.content = { owner = "pim" }
+facets.base = { owner = "erp" }
+[sources.pim]
+[sources.erp]
+verify = { kind = "none" }
+[sources.oms]
+owner = "pim"
+verify = { kind = "bearer", token = "a-token-of-some-length" }
+"#,
+        expect![[r#"
+            weir.toml:2:17: server.listen: 0.0.0.0:7700 can be reached from other machines, and there is no token for the admin routes; write [tokens.NAME] with secret = { env = "NAME" } and roles, or keep the admin routes on loopback
+            weir.toml:6:10: sources.pim: the source takes events from everybody, and 0.0.0.0:7700 can be reached from other machines; write verify = { kind = "bearer", tokens = [{ env = "NAME" }] }, or hmac, or standard-webhooks
+            weir.toml:8:1: sources.erp.verify: the source takes events from everybody, and 0.0.0.0:7700 can be reached from other machines; write verify = { kind = "bearer", tokens = [{ env = "NAME" }] }, or hmac, or standard-webhooks
+        "#]],
+    );
+    check(
+        r#"config_version = 1
+[server]
+listen = "127.0.0.1:7700"
+admin_listen = "[::]:7701"
+"#,
+        expect![[r#"
+            weir.toml:4:16: server.admin_listen: [::]:7701 can be reached from other machines, and there is no token for the admin routes; write [tokens.NAME] with secret = { env = "NAME" } and roles, or keep the admin routes on loopback
+        "#]],
+    );
+}
+
+#[test]
+fn names_that_meet_are_said() {
+    check(
+        &catalog(
+            r#"
+[each.site.de]
+[channels.web]
+for_each = "site"
+entity = "product"
+facets = ["content"]
+target = { kind = "webhook", url = "http://shop" }
+was = "storefront"
+[channels."web.de"]
+entity = "product"
+facets = ["content"]
+target = { kind = "webhook", url = "http://shop" }
+[channels.search]
+entity = "product"
+facets = ["content"]
+target = { kind = "webhook", url = "http://shop" }
+was = "web.de"
+[channels.feed]
+entity = "product"
+facets = ["content"]
+target = { kind = "webhook", url = "http://shop" }
+was = "storefront.de"
+"#,
+        ),
+        expect![[r#"
+            weir.toml:16:11: channels."web.de": there are two channels of the name "web.de"; rename one of them
+            weir.toml:19:1: channels."web.de".target: this target takes the name of its channel, and there is a target "web.de" already; name one of them otherwise
+            weir.toml:24:7: channels.search.was: there is a channel "web.de" still; was names a channel that is here no more; leave it out
+            weir.toml:29:7: channels.feed.was: "web.de" was "storefront.de" as well; only one channel can go on where it stopped
+        "#]],
+    );
+}
+
+#[test]
+fn what_is_odd_is_a_warning() {
+    check(
+        r#"config_version = 1
+[tokens.ops]
+secret = "short"
+roles = ["read"]
+[entities.product]
+facets.content = { owner = "pin" }
+[sources.pim]
+[each.site]
+[targets.shop]
+kind = "webhook"
+url = "http://shop"
+"#,
+        expect![[r#"
+            fine
+            weir.toml:3:10: tokens.ops.secret: the token is short enough to be guessed; take one such as `openssl rand -hex 24` prints
+            weir.toml:6:8: entities.product.facets.content: no source writes as "pin", so this facet never gets a value; did you mean "pim"?
+            weir.toml:7:10: sources.pim: no facet is owned by "pim", so every change of this source is foreign; did you mean "pin"?
+            weir.toml:8:7: each.site: the table has no rows; write a row: [each.site.NAME]
+            weir.toml:9:10: targets.shop: no channel delivers to this target
+        "#]],
+    );
+}
+
+#[test]
+fn a_tower_of_keys_or_brackets_is_refused() {
+    let deep = [format!("a = {}", "[".repeat(100_000)), format!("{}a = 1", "a.".repeat(100_000)), format!("[{}a]", "a.".repeat(100_000))];
+    for text in deep {
+        let folder = Folder::of(&[("weir.toml", &text)]);
+        assert!(folder.read(&["weir.toml"], true).is_err());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// A piece of the example is cut out, doubled or replaced by noise: there is an answer, and complaints have a place.
+    #[test]
+    fn no_file_brings_the_reader_down(start in 0..EXAMPLE.len(), length in 0..60_usize, noise in "[\\PC\n]{0,12}", keep: bool) {
+        let end = (start + length).min(EXAMPLE.len());
+        let text = format!("{}{noise}{}", &EXAMPLE[..start], &EXAMPLE[if keep { start } else { end }..]);
+        let folder = Folder::of(&[("weir.toml", &text)]);
+        if let Err(complaints) = folder.read(&["weir.toml"], true) {
+            prop_assert!(!complaints.is_empty());
+            for complaint in complaints {
+                prop_assert!(complaint.line >= 1 && complaint.line <= text.matches('\n').count() + 1, "{complaint}");
+                prop_assert!(complaint.column >= 1 && !complaint.what.is_empty(), "{complaint}");
+            }
+        }
+    }
+}
