@@ -271,7 +271,7 @@ fn the_channels_of_the_example_are_understood() {
         }
     );
     let page = json!({
-        "currency": "EUR", "layout": {"columns": 3, "theme": "bold"}, "locale": "de_DE", "url": "http://shop-de:8080",
+        "currency": "EUR", "layout": {"columns": 3, "theme": "bold"}, "locale": "de_DE", "site": "de", "url": "http://shop-de:8080",
     });
     assert_eq!(json!(channel.plugins[1].settings), page);
 }
