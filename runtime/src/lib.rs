@@ -24,6 +24,8 @@ pub mod plan;
 pub mod plugin;
 /// The HTTP routes.
 pub mod server;
+/// Secrets and signatures.
+pub mod signature;
 /// What a store promises, and the stores: in memory (the specification) and embedded (sled).
 pub mod store;
 /// Where deliveries go.

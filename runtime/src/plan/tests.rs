@@ -14,8 +14,9 @@ use serde_json::json;
 use super::*;
 use crate::dispatch::{WithdrawMax, retry};
 use crate::ingest::split::Split;
-use crate::ingest::verify::{Encoding, Options as Verify, Secret};
+use crate::ingest::verify::{Encoding, Options as Verify};
 use crate::model::Lane;
+use crate::signature::Secret;
 use crate::target::{Kind, webhook};
 
 /// 32 bytes of `k`.

@@ -21,8 +21,8 @@ use url::Url;
 use super::answer::{self, Answer, Asked};
 use super::connect::{self, ConnectError, Connector};
 use super::{Item, Outcome, Trace, body};
-use crate::ingest::verify::{self, Secret};
 use crate::model::EntityId;
+use crate::signature::{self, Secret};
 
 /// So much of an answer is kept, for its items and for the reason that people read.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -220,7 +220,7 @@ impl Webhook {
 /// The value of `webhook-signature`: one for each secret, separated by spaces, so that a secret can be rotated. What is signed are
 /// the bytes that are sent, never a second serialisation of them.
 fn signatures(secrets: &[Secret], id: &str, seconds: u64, body: &[u8]) -> String {
-    secrets.iter().map(|secret| verify::sign(secret, id, seconds, body)).collect::<Vec<_>>().join(" ")
+    secrets.iter().map(|secret| signature::sign(secret, id, seconds, body)).collect::<Vec<_>>().join(" ")
 }
 
 /// Reads an answer to its end; keeps its beginning.
