@@ -14,7 +14,7 @@ pub mod dispatch;
 pub mod index;
 /// Event → filter → map → ownership → one commit.
 pub mod ingest;
-/// Every figure that is counted, in one struct.
+/// All figures of a moment, as text for whoever scrapes them.
 pub mod metrics;
 /// The words: entities, facets, changes, events, renderings; values without I/O or clock.
 pub mod model;
