@@ -4,7 +4,10 @@
 //! power cut (measured: 17 of 40 lost data). Only then the watermark rises, and readers go no further than the watermark. All writing
 //! happens on one thread, in order; a sync that fails is never retried: the store is finished and says so.
 
+mod aside;
 mod commits;
+mod entity;
+mod identities;
 mod open;
 mod pairs;
 mod writer;
@@ -421,7 +424,7 @@ impl Store for Embedded {
 
     fn quarantined(&self, source: &str, after: Option<Sequence>, limit: usize) -> Result<Vec<QuarantinedEvent>, Error> {
         let Some(number) = self.shared.index().names.find(source) else { return Ok(Vec::new()) };
-        writer::quarantined(&self.shared.db, number, after, limit)
+        aside::quarantined(&self.shared.db, number, after, limit)
     }
 
     fn quarantine_count(&self, source: &str) -> u64 {
