@@ -30,7 +30,7 @@ use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use serde::Serialize;
 
-pub use activity::{Activity, Counts};
+pub use activity::{Activity, Counts, STATUSES};
 pub use body::{BUDGET_BYTES, Budget, Reservation};
 pub use change::CHANGES_MAX;
 pub use redrive::{Redriven, Selection};

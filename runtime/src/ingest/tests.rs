@@ -286,7 +286,7 @@ async fn the_lane_asked_for_goes_with_the_event_also_into_quarantine() {
 
 #[tokio::test]
 async fn the_sender_is_verified_before_anything_is_parsed() {
-    let verify = verify::Options::Bearer { tokens: vec![verify::Secret(b"secret".to_vec())] };
+    let verify = verify::Options::Bearer { tokens: vec![crate::signature::Secret(b"secret".to_vec())] };
     let source = Source::new(Options { verify, ..options() }, None, Arc::new(types()), memory(), Budget::default(), Arc::default());
     check(
         &source,

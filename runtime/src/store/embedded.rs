@@ -4,13 +4,14 @@
 //! power cut (measured: 17 of 40 lost data). Only then the watermark rises, and readers go no further than the watermark. All writing
 //! happens on one thread, in order; a sync that fails is never retried: the store is finished and says so.
 
+mod commits;
 mod open;
 mod pairs;
 mod writer;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
@@ -23,6 +24,7 @@ use super::{
 };
 use crate::index::{Index, Walked};
 use crate::model::{Entity, EntityId, Facet, Ordinal, Sequence, Timestamp, Track};
+use commits::Commits;
 use writer::{Request, Writer};
 
 /// Events that may wait to be written before new ones are refused as busy; at 40,000 a second half a second's worth.
@@ -83,7 +85,7 @@ struct Shared {
     waiting: AtomicUsize,
     failed: AtomicBool,
     failure: Mutex<Option<Error>>,
-    commits: AtomicU64,
+    commits: Commits,
 }
 
 impl Shared {
@@ -142,7 +144,7 @@ impl Embedded {
             waiting: AtomicUsize::new(0),
             failed: AtomicBool::new(false),
             failure: Mutex::new(None),
-            commits: AtomicU64::new(0),
+            commits: Commits::default(),
             options,
         });
         let (requests, inbox) = mpsc::channel();
@@ -172,7 +174,7 @@ impl Embedded {
 
     /// How many synced batches there have been.
     pub fn commits(&self) -> u64 {
-        self.shared.commits.load(Ordering::Relaxed)
+        self.shared.commits.total()
     }
 
     /// Has something done on the writer's thread, between commits, and waits for it.
@@ -438,12 +440,14 @@ impl Store for Embedded {
     }
 
     fn figures(&self) -> Figures {
-        let index = self.shared.index();
+        // The index is let go before the disk is asked: the writer waits for it.
+        let entities = self.shared.index().total();
         Figures {
-            entities: index.total(),
+            entities,
             bytes: open::size_on_disk(&self.shared.options.path),
             disk_free: open::disk_free(&self.shared.options.path),
             sequence: Sequence(self.shared.durable()),
+            commit_seconds: self.shared.commits.seconds(),
         }
     }
 

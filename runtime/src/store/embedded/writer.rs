@@ -5,6 +5,7 @@ use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError, mpsc};
+use std::time::Instant;
 
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
@@ -228,8 +229,9 @@ impl Writer {
         if !staged.identities.is_empty() {
             self.identities.write(staged.identities, &mut staged.batch);
         }
+        let begin = Instant::now();
         self.make_durable(staged.batch)?;
-        self.shared.commits.fetch_add(1, Ordering::Relaxed);
+        self.shared.commits.count(begin.elapsed());
         Ok(())
     }
 
