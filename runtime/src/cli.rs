@@ -6,6 +6,7 @@
 mod channel;
 pub mod check;
 mod client;
+mod demo;
 mod quarantine;
 mod refused;
 mod run;
@@ -52,6 +53,8 @@ pub enum Local {
     Run(RunArgs),
     /// Say everything that is wrong with a configuration, with file, line and column
     Check(CheckArgs),
+    /// Show what Weir does: three simulated systems, three shops, a search index, no set-up
+    Demo(DemoArgs),
 }
 
 /// Commands that talk to a running Weir.
@@ -278,6 +281,7 @@ fn local(command: Local) -> ExitCode {
     match command {
         Local::Run(args) => run::run(&args),
         Local::Check(args) => check::check(&args.config, args.without_secrets, args.json, components),
+        Local::Demo(args) => demo::demo(&args),
     }
 }
 
