@@ -4,3 +4,4 @@
 mod support;
 
 mod trouble;
+mod wrong_input;

@@ -36,9 +36,10 @@ retry = { first = "20ms", cap = "100ms" }
 
 /// A Weir with one receiver.
 pub struct Stage {
-    folder: tempfile::TempDir,
-    pub shop: Receiver,
+    // In this order they go: the log is read before its folder is gone.
     weir: Option<Weir>,
+    pub shop: Receiver,
+    folder: tempfile::TempDir,
 }
 
 impl Stage {
