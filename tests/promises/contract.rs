@@ -1,6 +1,7 @@
 //! What every store must do, in small stories, told to each store in turn; and what the embedded one must do with its files.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use weir::index::value_hash;
 use weir::model::{EntityId, Event, FACETS_MAX, Failure, Lane, Payload, Sequence, Timestamp, Track};
@@ -349,4 +350,43 @@ fn a_full_disk_takes_nothing_and_goes_on_by_itself() {
     drop(store);
     let store = open(folder.path()).expect("it opens");
     assert_eq!(put(&store, "lamp", "price", Some("1"), None), COMMITTED);
+}
+
+/// Syncs that still succeed before one fails; for the one test that counts them.
+static SYNCS_LEFT: AtomicI64 = AtomicI64::new(i64::MAX);
+static FAILURES_TOLD: AtomicI64 = AtomicI64::new(0);
+
+#[test]
+fn after_a_failed_sync_nothing_is_accepted_and_what_was_answered_is_there() {
+    for left in 0..12 {
+        let folder = folder();
+        let mut options = embedded::Options::new(folder.path());
+        options.sync = |file| {
+            if SYNCS_LEFT.fetch_sub(1, Ordering::SeqCst) > 0 { file.sync_data() } else { Err(std::io::Error::other("I/O error")) }
+        };
+        options.on_failure = |_| {
+            FAILURES_TOLD.fetch_add(1, Ordering::SeqCst);
+        };
+        SYNCS_LEFT.store(i64::MAX, Ordering::SeqCst);
+        let store = embedded::Embedded::open(options).expect("it opens");
+        SYNCS_LEFT.store(left, Ordering::SeqCst);
+        let told = FAILURES_TOLD.load(Ordering::SeqCst);
+        let mut answered = Vec::new();
+        for n in 0..20 {
+            let key = format!("lamp {n}");
+            let Ok(receipt) = store.commit(vec![event(vec![change(&key, "price", Some("1"), None)])]) else { break };
+            match receipt.blocking_recv() {
+                Ok(Ok(_)) => answered.push(key),
+                Ok(Err(Error::Unavailable(why))) => assert!(why.contains("I/O error"), "{why}"),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(answered.len() as i64, left, "a sync that failed is not tried again");
+        assert!(store.ready().is_err(), "readiness is red");
+        assert!(store.save(Timestamp(0)).is_err() && store.join("shop", &subscription(1)).is_err());
+        assert_eq!(FAILURES_TOLD.load(Ordering::SeqCst) - told, 1, "it is told once");
+        drop(store);
+        let store = open(folder.path()).expect("a new start reads back what is there");
+        assert!(answered.iter().all(|key| value(&store, key, "price").is_some()));
+    }
 }

@@ -13,6 +13,7 @@ mod pairs;
 mod writer;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -50,6 +51,8 @@ pub struct Options {
     pub sweep_ahead: u64,
     /// The time.
     pub now: fn() -> Timestamp,
+    /// Makes what was written to sled's file durable; `File::sync_data`, or what a test puts in its place.
+    pub sync: fn(&File) -> std::io::Result<()>,
     /// Called once when the store has failed for good, for example to end the process. Commits that wait are answered first.
     pub on_failure: fn(&Error),
 }
@@ -63,6 +66,7 @@ impl Options {
             disk_reserve_bytes: 64 * 1024 * 1024,
             sweep_ahead: 16_384,
             now: || Timestamp(jiff::Timestamp::now().as_millisecond().max(0) as u64),
+            sync: File::sync_data,
             on_failure: |_| {},
         }
     }

@@ -257,7 +257,7 @@ impl Writer {
     fn sync(&self) -> Result<(), Error> {
         self.shared.db.flush().map_err(fatal)?;
         // sled's flush covers neither the length of its file nor the disk's cache; this does.
-        self.file.sync_data().map_err(fatal)
+        (self.shared.options.sync)(&self.file).map_err(fatal)
     }
 
     /// A failure to write is for good; whatever was asked, the store ends with it.
