@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
 use std::thread::JoinHandle;
 
 use tokio::sync::{oneshot, watch};
@@ -84,6 +84,8 @@ struct Shared {
     options: Options,
     db: sled::Db,
     index: Mutex<Index>,
+    /// The dictionary as far as records use it, for readers: they should not wait for the index.
+    names: RwLock<Vec<Arc<str>>>,
     /// Head of the sequence that is synced.
     watermark: watch::Sender<Sequence>,
     limits: Mutex<Limits>,
@@ -145,6 +147,7 @@ impl Embedded {
         let shared = Arc::new(Shared {
             db: opened.db,
             watermark: watch::Sender::new(Sequence(index.sequence)),
+            names: RwLock::new(index.names.all().to_vec()),
             index: Mutex::new(index),
             limits: Mutex::new(Limits { quarantine_max: 100_000, forget_ms: 30 * 24 * 3_600_000, entities_max: Vec::new() }),
             quarantine: Mutex::new(loaded.quarantine),
@@ -208,8 +211,8 @@ impl Embedded {
             let record = record::decode(&bytes).ok_or_else(damaged)?;
             // Long values are in rows of their own and sled has no snapshots: a missing one means that the record has changed.
             let Some(values) = self.values(ordinal, &record)? else { continue };
-            let index = self.shared.index();
-            let name = |number: u32| index.names.name(number).cloned().ok_or_else(damaged);
+            let names = self.shared.names.read().unwrap_or_else(PoisonError::into_inner);
+            let name = |number: u32| names.get(number as usize).cloned().ok_or_else(damaged);
             let mut facets = Vec::with_capacity(record.facets.len());
             for (row, value) in record.facets.iter().zip(values) {
                 let (name, owner, meta) = (name(row.meta.name)?, name(row.meta.owner)?, row.meta);

@@ -236,13 +236,15 @@ impl Writer {
     fn make_durable(&mut self, mut batch: Batch) -> Result<(), Error> {
         let (sequence, names) = {
             let index = self.shared.index();
-            let new: Vec<Arc<str>> =
-                (self.names_written..index.names.count()).filter_map(|number| index.names.name(number as u32).cloned()).collect();
-            (index.sequence, new)
+            (index.sequence, index.names.all()[self.names_written..].to_vec())
         };
-        for name in names {
+        for name in &names {
             batch.insert(keys::name(self.names_written as u32), name.as_bytes());
             self.names_written += 1;
+        }
+        if !names.is_empty() {
+            // Before the records that use them can be read.
+            self.shared.names.write().unwrap_or_else(PoisonError::into_inner).extend(names);
         }
         if sequence > self.ceiling {
             self.ceiling = sequence + SEQUENCE_BLOCK;
@@ -448,6 +450,7 @@ impl Writer {
         *self.shared.quarantine.lock().unwrap_or_else(PoisonError::into_inner) = loaded.quarantine;
         (self.ceiling, self.names_written, self.marks_written) = (index.sequence, index.names.count(), 0);
         self.shared.watermark.send_replace(Sequence(index.sequence));
+        *self.shared.names.write().unwrap_or_else(PoisonError::into_inner) = index.names.all().to_vec();
         *self.shared.index() = index;
         self.save_all_channels()
     }
