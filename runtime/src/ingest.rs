@@ -16,6 +16,7 @@ mod change;
 pub mod envelope;
 mod json;
 mod media;
+mod rate;
 mod redrive;
 mod source;
 pub mod split;

@@ -142,7 +142,7 @@ pub enum Error {
         waiting: usize,
     },
     /// Nothing was taken and nothing can be until an operator acts, for example because the disk is full.
-    #[error("the store cannot write: {0}")]
+    #[error("the store cannot be used: {0}")]
     Unavailable(String),
     /// Stored bytes are not what was written.
     #[error("the store is damaged: {0}")]

@@ -73,7 +73,7 @@ pub(super) fn source(live: &Live, name: &str, source: &Source) -> SourceView {
         plugins: live.loaded.sources.get(name).map(|chain| chain.labels()).unwrap_or_default(),
         verify: verified_by(&options.verify).to_owned(),
         last_event: counts.last_event.map(Into::into),
-        events_per_second: None,
+        events_per_second: counts.last_event.map(|_| source.activity().per_second(now())),
         quiet_seconds: options.quiet.map(|quiet| quiet.as_secs_f64()),
         silent: options.quiet.is_some_and(silent_after),
         events: events(counts.events),

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use axum::http::StatusCode;
 
+use super::rate::Rate;
 use super::{ChangeCounts, EventCounts};
 use crate::model::{Event, Timestamp};
 
@@ -35,6 +36,7 @@ pub struct Activity {
     events: [AtomicU64; 5],
     changes: [AtomicU64; 3],
     last_event: AtomicU64,
+    rate: Rate,
     samples: Mutex<VecDeque<Event>>,
     requests: [AtomicU64; STATUSES.len()],
 }
@@ -75,6 +77,11 @@ impl Activity {
         }
     }
 
+    /// Events a second, on average over the last minute.
+    pub fn per_second(&self, now: Timestamp) -> f64 {
+        self.rate.per_second(now)
+    }
+
     /// The last events, oldest first; large ones are left out.
     pub fn samples(&self) -> Vec<Event> {
         self.samples.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
@@ -98,6 +105,7 @@ impl Activity {
     /// Notes that events have come: the source is not silent, and these are its newest samples.
     pub(super) fn seen(&self, events: &[Event], now: Timestamp) {
         self.last_event.fetch_max(now.0, Relaxed);
+        self.rate.count(events.len() as u64, now);
         let small = events.iter().rev().filter(|event| event.data.as_bytes().len() <= SAMPLE_BYTES_MAX).take(SAMPLES);
         let newest: Vec<Event> = small.cloned().collect();
         let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);

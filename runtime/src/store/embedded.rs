@@ -4,12 +4,16 @@
 //! power cut (measured: 17 of 40 lost data). Only then the watermark rises, and readers go no further than the watermark. All writing
 //! happens on one thread, in order; a sync that fails is never retried: the store is finished and says so.
 
+mod aside;
 mod commits;
+mod entity;
+mod identities;
 mod open;
 mod pairs;
 mod writer;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -47,6 +51,8 @@ pub struct Options {
     pub sweep_ahead: u64,
     /// The time.
     pub now: fn() -> Timestamp,
+    /// Makes what was written to sled's file durable; `File::sync_data`, or what a test puts in its place.
+    pub sync: fn(&File) -> std::io::Result<()>,
     /// Called once when the store has failed for good, for example to end the process. Commits that wait are answered first.
     pub on_failure: fn(&Error),
 }
@@ -60,6 +66,7 @@ impl Options {
             disk_reserve_bytes: 64 * 1024 * 1024,
             sweep_ahead: 16_384,
             now: || Timestamp(jiff::Timestamp::now().as_millisecond().max(0) as u64),
+            sync: File::sync_data,
             on_failure: |_| {},
         }
     }
@@ -421,7 +428,7 @@ impl Store for Embedded {
 
     fn quarantined(&self, source: &str, after: Option<Sequence>, limit: usize) -> Result<Vec<QuarantinedEvent>, Error> {
         let Some(number) = self.shared.index().names.find(source) else { return Ok(Vec::new()) };
-        writer::quarantined(&self.shared.db, number, after, limit)
+        aside::quarantined(&self.shared.db, number, after, limit)
     }
 
     fn quarantine_count(&self, source: &str) -> u64 {

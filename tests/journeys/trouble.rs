@@ -1,0 +1,236 @@
+//! A target in trouble: nothing is lost, no entity pays for another, an attempt without a complete answer is never taken for certain,
+//! and what arrives in the end is the newest state.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::stage::CATALOG;
+use crate::support::{Act, Receiver, Stage, becomes, change, deletion, eventually};
+
+fn lamp(value: u32) -> [Value; 1] {
+    [change("lamp", "content", json!(value))]
+}
+
+/// What the shop holds of an entity that has this content.
+fn page(key: &str, content: Value) -> Value {
+    json!({"type": "product", "key": key, "facets": {"content": content}})
+}
+
+/// The target does one thing for a while. Meanwhile the channel says what is wrong with these words, and the entity changes; when the
+/// target is well again, the newest state arrives, and the next good one at once.
+fn check(stage: &Stage, act: Act, words: &str) {
+    let told = act.clone();
+    stage.shop.does(move |_| told.clone());
+    stage.takes("pim", &lamp(1));
+    let said = eventually(&format!("{act:?} is told with {words:?}"), || {
+        let channel = stage.channel("shop");
+        let said = format!("{} {} {}", channel["state"], channel["reason"], stage.standing("lamp", "shop"));
+        said.contains(words).then_some(said)
+    });
+    stage.takes("pim", &lamp(2));
+    stage.shop.does(|_| Act::Answer(200));
+    stage.shop_holds(json!({"lamp": page("lamp", json!(2))}));
+    stage.settles("shop");
+    stage.takes("pim", &lamp(3));
+    stage.shop_holds(json!({"lamp": page("lamp", json!(3))}));
+    assert!(!stage.shop.deliveries().is_empty(), "{said}");
+}
+
+#[test]
+fn a_target_that_answers_badly_is_named_with_its_answer_and_found_again() {
+    let stage = Stage::catalog();
+    check(&stage, Act::Answer(500), "answered 500");
+    check(&stage, Act::Say(302, String::new()), "redirects are never followed");
+    check(&stage, Act::Say(401, "no such token".into()), "answered 401: no such token");
+    check(&stage, Act::Answer(404), "answered 404");
+}
+
+#[test]
+fn a_target_that_does_not_answer_is_named_with_how_long_it_was_waited_for() {
+    let stage = Stage::catalog();
+    check(&stage, Act::Hang(false), "no complete answer within 1s");
+}
+
+#[test]
+fn half_an_answer_is_no_delivery() {
+    let stage = Stage::catalog();
+    check(&stage, Act::Half, "broke off");
+    check(&stage, Act::Hangup, "no answer");
+}
+
+#[test]
+fn a_target_that_refuses_connections_is_waited_for() {
+    // The port is taken and closed again, so that nobody listens there.
+    let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let stage = Stage::with(&CATALOG.replace("{shop}", &format!("http://{address}/weir")));
+    stage.takes("pim", &lamp(1));
+    let channel = eventually("the channel is tripped", || Some(stage.channel("shop")).filter(|channel| channel["state"] == "tripped"));
+    assert!(channel["reason"].as_str().is_some_and(|reason| reason.contains(&address.to_string())), "{channel:#}");
+    stage.takes("pim", &lamp(2));
+    let shop = Receiver::on(TcpListener::bind(address).expect("the port is free"));
+    becomes("the newest state arrives", json!({"lamp": page("lamp", json!(2))}), || json!(shop.holds()));
+    assert_eq!(shop.count(), 1, "what was never sent is not sent twice");
+}
+
+#[test]
+fn a_target_that_says_it_is_gone_is_left_alone_until_an_operator_says_otherwise() {
+    let stage = Stage::catalog();
+    stage.shop.does(|_| Act::Answer(410));
+    stage.takes("pim", &lamp(1));
+    stage.channel_is("shop", "paused");
+    let sent = stage.shop.count();
+    stage.takes("pim", &lamp(2));
+    stage.shop.does(|_| Act::Answer(200));
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(stage.shop.count(), sent, "nothing is sent while it is paused");
+    stage.operate("shop", "resume");
+    stage.shop_holds(json!({"lamp": page("lamp", json!(2))}));
+}
+
+#[test]
+fn a_target_that_asks_to_wait_is_not_asked_before_its_time() {
+    let stage = Stage::catalog();
+    stage.shop.does_in_turn([Act::With(429, vec![("retry-after", "2".into())])]);
+    stage.takes("pim", &lamp(1));
+    eventually("it has asked to wait", || (stage.shop.count() == 1).then_some(()));
+    // Neither this entity nor another is sent before the time is over.
+    stage.takes("pim", &[change("chair", "content", json!(1))]);
+    stage.shop_holds(json!({"lamp": page("lamp", json!(1)), "chair": page("chair", json!(1))}));
+    let deliveries = stage.shop.deliveries();
+    let waited = deliveries[1].at.duration_since(deliveries[0].at);
+    assert!(waited >= Duration::from_millis(1900), "{waited:?}");
+}
+
+#[test]
+fn an_entity_that_is_refused_is_kept_with_the_reason_and_harms_no_other() {
+    let stage = Stage::catalog();
+    stage.shop.does(|delivery| if delivery.key() == "lamp" { Act::Say(400, "no such colour".into()) } else { Act::Answer(200) });
+    stage.takes("pim", &[change("lamp", "content", json!("blurple")), change("chair", "content", json!("red"))]);
+    stage.shop_holds(json!({"chair": page("chair", json!("red"))}));
+    stage.stands("lamp", "shop", "refused");
+    let refused = stage.refused("shop");
+    assert_eq!((refused.len(), &refused[0]["key"]), (1, &json!("lamp")), "{refused:?}");
+    assert!(refused[0]["detail"].as_str().is_some_and(|detail| detail.contains("answered 400: no such colour")), "{refused:?}");
+
+    // A redrive tries it as it is; a change tries it again by itself.
+    stage.shop.forget();
+    let redriven = stage.weir().post("/v1/channels/shop/refused/redrive?key=lamp");
+    assert_eq!(redriven.status, 200, "{}", redriven.text());
+    eventually("it is tried again", || (stage.shop.count() == 1).then_some(()));
+    stage.stands("lamp", "shop", "refused");
+    stage.shop.does(|_| Act::Answer(200));
+    stage.takes("pim", &[change("lamp", "content", json!("blue"))]);
+    stage.stands("lamp", "shop", "delivered");
+    assert_eq!(stage.refused("shop"), Vec::<Value>::new());
+}
+
+#[test]
+fn the_culprit_of_a_batch_is_found_and_the_others_are_delivered() {
+    let stage = Stage::with(&CATALOG.replace("target = \"shop\"", "target = \"shop\"\nbatch = 8"));
+    stage.operate("shop", "pause");
+    let keys: Vec<String> = (0..8).map(|number| format!("item-{number}")).collect();
+    stage.takes("pim", &keys.iter().map(|key| change(key, "content", json!(1))).collect::<Vec<_>>());
+    stage.shop.does(|delivery| match String::from_utf8_lossy(&delivery.body).contains("item-5") {
+        true => Act::Say(422, "item-5 has no parent".into()),
+        false => Act::Answer(200),
+    });
+    stage.operate("shop", "resume");
+    stage.stands("item-5", "shop", "refused");
+    let expected: Vec<&String> = keys.iter().filter(|key| *key != "item-5").collect();
+    becomes("all others are delivered", json!(expected), || json!(stage.shop.holds().keys().collect::<Vec<_>>()));
+    let bodies: Vec<usize> = stage.shop.deliveries().iter().map(|delivery| delivery.json().as_array().map_or(0, Vec::len)).collect();
+    assert!(bodies.contains(&8) && bodies.contains(&4) && bodies.contains(&2) && bodies.contains(&1), "halves of halves: {bodies:?}");
+}
+
+// A page was put up by a request whose answer never came; then the source went back to the value that the shop had before. What the
+// shop held last for certain equals the new state, and suppressing it would leave the wrong page up for good.
+#[test]
+fn a_time_out_that_was_applied_is_put_right_when_the_old_value_comes_back() {
+    let stage = Stage::catalog();
+    stage.takes("pim", &lamp(1));
+    stage.shop_holds(json!({"lamp": page("lamp", json!(1))}));
+    stage.stands("lamp", "shop", "delivered");
+    stage.shop.does(|_| Act::Hang(true));
+    stage.takes("pim", &lamp(2));
+    stage.shop_holds(json!({"lamp": page("lamp", json!(2))}));
+    stage.takes("pim", &lamp(1));
+    stage.shop.does(|_| Act::Answer(200));
+    stage.shop_holds(json!({"lamp": page("lamp", json!(1))}));
+    stage.stands("lamp", "shop", "delivered");
+    assert_eq!(stage.shop.holds()["lamp"], page("lamp", json!(1)));
+}
+
+#[test]
+fn what_the_target_certainly_holds_is_not_sent_again() {
+    let stage = Stage::catalog();
+    stage.takes("pim", &lamp(1));
+    stage.stands("lamp", "shop", "delivered");
+    stage.operate("shop", "pause");
+    stage.takes("pim", &lamp(2));
+    stage.takes("pim", &lamp(1));
+    stage.operate("shop", "resume");
+    stage.stands("lamp", "shop", "suppressed");
+    assert_eq!(stage.shop.count(), 1);
+}
+
+#[test]
+fn many_changes_of_an_entity_are_one_delivery_to_a_channel_that_was_away() {
+    let stage = Stage::catalog();
+    stage.operate("shop", "pause");
+    (1..=50).for_each(|value| drop(stage.takes("pim", &lamp(value))));
+    stage.operate("shop", "resume");
+    stage.shop_holds(json!({"lamp": page("lamp", json!(50))}));
+    stage.settles("shop");
+    assert_eq!(stage.shop.count(), 1);
+}
+
+#[test]
+fn a_pause_is_remembered_over_a_restart() {
+    let mut stage = Stage::catalog();
+    stage.operate("shop", "pause");
+    stage.stop();
+    stage.start();
+    assert_eq!(stage.channel("shop")["state"], "paused");
+    stage.takes("pim", &lamp(1));
+    assert_eq!(stage.shop.count(), 0);
+    stage.operate("shop", "resume");
+    stage.shop_holds(json!({"lamp": page("lamp", json!(1))}));
+}
+
+#[test]
+fn a_resync_sends_everything_deletions_included_and_a_rerender_what_differs() {
+    let stage = Stage::catalog();
+    stage.takes("pim", &[change("lamp", "content", json!(1)), change("chair", "content", json!(1))]);
+    stage.settles("shop");
+    stage.takes("pim", &[deletion("chair", "content")]);
+    stage.stands("chair", "shop", "withdrawn");
+    stage.settles("shop");
+
+    stage.shop.forget();
+    stage.operate("shop", "rerender");
+    stage.settles("shop");
+    assert_eq!(stage.shop.count(), 0, "nothing differs");
+
+    stage.operate("shop", "resync");
+    eventually("both are told", || (stage.shop.count() == 2).then_some(()));
+    stage.settles("shop");
+    let gone = stage.shop.of("chair");
+    assert_eq!((gone.len(), &gone[0].json()["deleted"]), (1, &json!(true)));
+    assert_eq!(stage.shop.of("lamp").len(), 1);
+}
+
+#[test]
+fn a_channel_that_does_not_deliver_counts_and_sends_nothing() {
+    let stage = Stage::with(&CATALOG.replace("target = \"shop\"", "target = \"shop\"\ndeliver = false"));
+    stage.takes("pim", &lamp(1));
+    becomes("it is counted", json!(1), || stage.channel("shop")["deliveries"]["counted"].clone());
+    stage.settles("shop");
+    assert_eq!(stage.shop.count(), 0);
+    assert_eq!(stage.channel("shop")["deliver"], false);
+
+    // Switched on, it sends what it has only counted so far.
+    stage.reloads(CATALOG);
+    stage.shop_holds(json!({"lamp": page("lamp", json!(1))}));
+}

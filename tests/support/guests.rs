@@ -1,0 +1,44 @@
+//! Guests: the real plugins, built on first use, and hostile or tiny ones made of text in milliseconds.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use weir::plugin::toolchain;
+use wit_component::StringEncoding;
+
+/// The hostile guests of the plugin host's own tests: what they do with an item is chosen by a letter.
+#[path = "../../runtime/src/plugin/tests/guests.rs"]
+pub mod hostile;
+
+/// A real plugin's component, by the name of its folder under `plugins`. Any number of tests may ask at once.
+pub fn plugin(name: &str) -> PathBuf {
+    static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    let component = built.entry(name.to_owned()).or_insert_with(|| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins").join(name);
+        let component = toolchain::build(&folder, &mut |step| eprintln!("{step}")).unwrap_or_else(|error| panic!("{name}: {error}"));
+        component.component
+    });
+    component.clone()
+}
+
+/// A sample of a plugin, as its system sends it.
+pub fn sample(plugin: &str, file: &str) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins").join(plugin).join("samples").join(file);
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// A core module of a world, from its text.
+pub fn module(world: &str, body: &str) -> Vec<u8> {
+    let mut text = String::from("(module\n");
+    let _ = write!(text, "{body})");
+    let mut module = wat::parse_str(&text).expect("the guest's text is right");
+    let mut resolve = wit_parser::Resolve::default();
+    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
+    let (package, _) = resolve.push_dir(&wit).expect("the plugin interface is readable");
+    let world = resolve.select_world(&[package], Some(world)).expect("there is such a world");
+    wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).expect("the type fits in");
+    module
+}

@@ -1,0 +1,55 @@
+//! What tests from outside stand on: a Weir in a folder of its own, senders, receivers, and guests.
+//!
+//! Everything is on loopback. Nothing here sleeps for a fixed time and hopes: [`eventually`] waits for a condition and no longer, and
+//! says what it waited for when its time is over.
+
+pub mod guests;
+pub mod http;
+pub mod receiver;
+pub mod stage;
+pub mod weir;
+
+use std::time::{Duration, Instant};
+
+pub use self::http::Reply;
+pub use self::receiver::{Act, Receiver};
+pub use self::stage::{Stage, change, deletion};
+pub use self::weir::Weir;
+
+/// How long a condition may take on a machine that is busy with other tests.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until there is something, and gives it.
+#[track_caller]
+pub fn eventually<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    within(PATIENCE, what, look)
+}
+
+/// Like [`eventually`], with another deadline.
+#[track_caller]
+pub fn within<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < patience, "not within {patience:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Waits until a value is as expected; the last one that was seen is told otherwise.
+#[track_caller]
+pub fn becomes<T: PartialEq + std::fmt::Debug>(what: &str, expected: T, mut look: impl FnMut() -> T) {
+    let start = Instant::now();
+    loop {
+        let seen = look();
+        if seen == expected {
+            return;
+        }
+        if start.elapsed() > PATIENCE {
+            panic!("not within {PATIENCE:?}: {what}\n expected: {expected:?}\n     seen: {seen:?}");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

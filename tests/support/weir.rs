@@ -1,0 +1,120 @@
+//! The built program as a process: started in a folder, asked, told to stop, killed, started again.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::http::{self, Reply};
+use super::{PATIENCE, within};
+
+/// The program that is tested.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_weir");
+
+/// A running Weir. It is killed when it is dropped; if a test fails, the end of its log is shown.
+pub struct Weir {
+    child: Child,
+    address: SocketAddr,
+    log: PathBuf,
+}
+
+impl Weir {
+    /// Starts it on `weir.toml` in this folder and waits until it listens.
+    pub fn start(folder: &Path) -> Weir {
+        Weir::start_by(Command::new(PROGRAM), folder, &[])
+    }
+
+    /// Starts it by a command that ends with the program (`strace … weir`), with environment variables.
+    pub fn start_by(mut command: Command, folder: &Path, environment: &[(&str, &str)]) -> Weir {
+        let number = (0..).find(|number| !folder.join(format!("log.{number}")).exists()).unwrap_or_default();
+        let log = folder.join(format!("log.{number}"));
+        let file = File::create(&log).expect("a log file");
+        command.args(["run", "-c", "weir.toml"]).current_dir(folder).envs(environment.iter().copied());
+        command.stdin(Stdio::null()).stdout(file.try_clone().expect("a second handle")).stderr(file);
+        let child = command.spawn().expect("the program starts");
+        let mut weir = Weir { child, address: ([127, 0, 0, 1], 0).into(), log };
+        weir.address = within(PATIENCE, "Weir listens", || {
+            let ended = weir.child.try_wait().expect("a child");
+            assert!(ended.is_none(), "Weir ended at once ({ended:?}):\n{}", weir.log());
+            let log = weir.log();
+            let (_, rest) = log.split_once("listening on http://")?;
+            rest.split_once('\n')?.0.trim().parse().ok()
+        });
+        weir
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// All that it has said.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until it says this.
+    #[track_caller]
+    pub fn says(&self, words: &str) {
+        within(PATIENCE, &format!("the log has {words:?}"), || self.log().contains(words).then_some(()));
+    }
+
+    #[track_caller]
+    pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+        http::request(self.address, method, path, headers, body).unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+    }
+
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Reply {
+        self.ask("GET", path, &[], b"")
+    }
+
+    #[track_caller]
+    pub fn post(&self, path: &str) -> Reply {
+        self.ask("POST", path, &[], b"")
+    }
+
+    /// SIGTERM. How long it took to end and how it ended.
+    #[track_caller]
+    pub fn stop(mut self) -> (Duration, ExitStatus) {
+        let start = std::time::Instant::now();
+        self.signal(Signal::TERM);
+        let status = within(PATIENCE, "Weir stops", || self.child.try_wait().expect("a child"));
+        (start.elapsed(), status)
+    }
+
+    /// SIGKILL, in the middle of whatever it does.
+    pub fn kill(mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("ended");
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id() as i32).expect("a process id");
+        kill_process(pid, signal).expect("signalled");
+    }
+}
+
+impl Drop for Weir {
+    fn drop(&mut self) {
+        // If it has ended already, there is nothing to kill.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!("the end of its log:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
+        }
+    }
+}
+
+/// Runs another command of the program to its end.
+pub fn command(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(PROGRAM).args(arguments).current_dir(folder).stdin(Stdio::null()).output().expect("the program runs")
+}
