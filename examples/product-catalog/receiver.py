@@ -6,9 +6,11 @@ PUT and DELETE /{shop}/p/{key} are a shop's pages, POST /search takes documents 
 import http.server
 import json
 import sys
+import threading
 import urllib.parse
 
 kept = {}  # path -> body
+telling = threading.Lock()
 
 
 class Receiver(http.server.BaseHTTPRequestHandler):
@@ -23,13 +25,16 @@ class Receiver(http.server.BaseHTTPRequestHandler):
         self.tell(f"{self.path} is gone")
 
     def do_POST(self):
+        told = []
         for item in json.loads(self.body()):
             path = f"{self.path}/{urllib.parse.quote(item['key'], safe='')}"
             if item["deleted"]:
                 kept.pop(path, None)
+                told.append(f"{path} is gone")
             else:
                 kept[path] = json.dumps(item["content"], ensure_ascii=False).encode()
-        self.tell(f"{path} and what came with it" if item["deleted"] else f"{path} is now {kept[path].decode()}")
+                told.append(f"{path} is now {kept[path].decode()}")
+        self.tell("\n".join(told))
 
     def do_GET(self):
         self.answer(200 if self.path in kept else 404, kept.get(self.path, b"nothing here") + b"\n")
@@ -37,8 +42,9 @@ class Receiver(http.server.BaseHTTPRequestHandler):
     def body(self):
         return self.rfile.read(int(self.headers.get("Content-Length", 0)))
 
-    def tell(self, line):
-        print(line, flush=True)
+    def tell(self, what):
+        with telling:
+            print(what, flush=True)
         self.answer(200)
 
     def answer(self, status, body=b""):
