@@ -128,7 +128,8 @@ fn open(file: &Path) -> Result<Bytes, Failure> {
     }
 }
 
-fn media_type(file: &Path, content: &[u8]) -> &'static str {
+/// By the extension and, for JSON, by what is in it.
+pub(super) fn media_type(file: &Path, content: &[u8]) -> &'static str {
     let extension = file.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
     match extension.as_deref() {
         Some("json") | None => json_type(content),
