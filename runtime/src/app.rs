@@ -6,6 +6,7 @@
 
 mod apply;
 mod backend;
+mod figures;
 pub mod load;
 mod views;
 mod watch;
@@ -139,7 +140,7 @@ impl App {
         let (listen, admin) = (plan.server.listen, plan.server.admin_listen);
         let watch = plan.server.watch;
         inner.take_over(plan, loaded).await.map_err(|error| cannot(&error))?;
-        let server = Server::start(listen, admin, options.limits, inner.clone(), Arc::new(crate::metrics::Metrics::new())).await;
+        let server = Server::start(listen, admin, options.limits, inner.clone()).await;
         let server = match server {
             Ok(server) => server,
             Err(error) => {

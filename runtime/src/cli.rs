@@ -3,9 +3,12 @@
 //!
 //! Exit codes: 0 fine, 1 the answer is no, 2 wrong usage, 3 could not reach or open something.
 
+mod bench;
 mod channel;
 pub mod check;
 mod client;
+mod demo;
+mod plugin;
 mod quarantine;
 mod refused;
 mod run;
@@ -52,6 +55,20 @@ pub enum Local {
     Run(RunArgs),
     /// Say everything that is wrong with a configuration, with file, line and column
     Check(CheckArgs),
+    /// Show what Weir does: three simulated systems, three shops, a search index, no set-up
+    Demo(DemoArgs),
+    /// Build plugins and try them on samples
+    Plugin {
+        /// Which.
+        #[command(subcommand)]
+        command: plugin::PluginCommand,
+    },
+    /// Measure this machine
+    Bench {
+        /// What.
+        #[command(subcommand)]
+        command: bench::BenchCommand,
+    },
 }
 
 /// Commands that talk to a running Weir.
@@ -128,87 +145,10 @@ pub struct DemoArgs {
     pub seconds: Option<u64>,
 }
 
-/// What can be measured.
-#[derive(Clone, Debug, Subcommand)]
-pub enum BenchCommand {
-    /// Events a second through mappers into the store, answered after the sync
-    Ingest(BenchIngestArgs),
-    /// The same mapping native and through the plugin host
-    Overhead(BenchOverheadArgs),
-}
-
-/// Arguments of `weir bench ingest`.
-#[derive(Clone, Debug, Args)]
-pub struct BenchIngestArgs {
-    /// One event a request instead of batches of 500
-    #[arg(long)]
-    pub single: bool,
-    /// For how long to send
-    #[arg(long, value_name = "N", default_value_t = 20)]
-    pub seconds: u64,
-    /// Connections that send at the same time; 64 with --single, else 4
-    #[arg(long, value_name = "N")]
-    pub connections: Option<usize>,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Arguments of `weir bench overhead`.
-#[derive(Clone, Debug, Args)]
-pub struct BenchOverheadArgs {
-    /// For how long to measure each side
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    pub seconds: u64,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// What can be done at a plugin author's desk.
-#[derive(Clone, Debug, Subcommand)]
-pub enum PluginCommand {
-    /// Build a plugin: from its folder to a component
-    Build(PluginBuildArgs),
-    /// Run a component on sample events or entities and print what it gives
-    Run(PluginRunArgs),
-}
-
-/// Arguments of `weir plugin build`.
-#[derive(Clone, Debug, Args)]
-pub struct PluginBuildArgs {
-    /// The folder of the plugin, with its Cargo.toml
-    #[arg(default_value = ".", value_name = "FOLDER")]
-    pub folder: PathBuf,
-    /// Where to put the component; default: dist/NAME.wasm in the folder
-    #[arg(short, long, value_name = "FILE")]
-    pub out: Option<PathBuf>,
-}
-
-/// Arguments of `weir plugin run`.
-#[derive(Clone, Debug, Args)]
-pub struct PluginRunArgs {
-    /// The component
-    #[arg(value_name = "COMPONENT")]
-    pub component: PathBuf,
-    /// Sample files, one event or entity each
-    #[arg(value_name = "SAMPLE", required = true)]
-    pub samples: Vec<PathBuf>,
-    /// Settings, as a JSON object
-    #[arg(long, value_name = "JSON", default_value = "{}")]
-    pub settings: String,
-    /// Media type of the samples; default: by the file's extension
-    #[arg(long = "type", value_name = "MEDIA_TYPE")]
-    pub content_type: Option<String>,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Why a command that talks to a running Weir did not do what was asked.
+/// Why a command did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    /// Weir was reached and said no.
+    /// The answer is no.
     #[error("{0}")]
     No(String),
     /// What was asked makes no sense.
@@ -238,6 +178,15 @@ where
     I: IntoIterator<Item = A>,
     A: Into<OsString> + Clone,
 {
+    run_with(args, local)
+}
+
+/// The same with another hand for what works in this process.
+fn run_with<I, A>(args: I, local: impl FnOnce(Local) -> ExitCode) -> ExitCode
+where
+    I: IntoIterator<Item = A>,
+    A: Into<OsString> + Clone,
+{
     let command = match Cli::try_parse_from(args) {
         Ok(cli) => cli.command,
         Err(error) => {
@@ -248,18 +197,21 @@ where
     };
     match command {
         Command::Local(command) => local(command),
-        Command::Remote(command) => {
-            let mut out = String::new();
-            let outcome = block_on(remote(command, &mut out));
-            print(&out);
-            match outcome {
-                Ok(true) => ExitCode::SUCCESS,
-                Ok(false) => ExitCode::from(1),
-                Err(failure) => {
-                    eprintln!("weir: {failure}");
-                    ExitCode::from(failure.code())
-                }
-            }
+        Command::Remote(command) => end(|out| block_on(remote(command, out))),
+    }
+}
+
+/// Prints what a command wrote, also when it failed half-way, and says how it ended.
+fn end(command: impl FnOnce(&mut String) -> Outcome) -> ExitCode {
+    let mut out = String::new();
+    let outcome = command(&mut out);
+    print(&out);
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(failure) => {
+            eprintln!("weir: {failure}");
+            ExitCode::from(failure.code())
         }
     }
 }
@@ -269,6 +221,9 @@ fn local(command: Local) -> ExitCode {
     match command {
         Local::Run(args) => run::run(&args),
         Local::Check(args) => check::check(&args.config, args.without_secrets, args.json, components),
+        Local::Demo(args) => demo::demo(&args),
+        Local::Plugin { command } => end(|out| plugin::run(command, out)),
+        Local::Bench { command } => end(|out| bench::run(command, out)),
     }
 }
 

@@ -16,6 +16,7 @@ mod change;
 pub mod envelope;
 mod json;
 mod media;
+mod rate;
 mod redrive;
 mod source;
 pub mod split;
@@ -36,7 +37,7 @@ pub use change::CHANGES_MAX;
 pub use redrive::{Redriven, Selection};
 pub use source::Source;
 
-use crate::model::{Event, Failure, Timestamp};
+use crate::model::{Event, Failure, Lane, Timestamp};
 use crate::plugin::EventVerdict;
 
 /// The most problems told in one answer; the rest are counted only, so that an answer stays small.
@@ -77,8 +78,8 @@ pub struct Request<'a> {
     pub headers: &'a HeaderMap,
     /// Its body as received.
     pub body: Bytes,
-    /// `?lane=`, as written.
-    pub lane: Option<&'a str>,
+    /// `?lane=`: for changes that name none themselves.
+    pub lane: Option<Lane>,
     /// When it came.
     pub now: Timestamp,
     /// What was reserved before the body was read ([`Source::reserve`]); none: it is done now.

@@ -14,7 +14,7 @@ pub mod dispatch;
 pub mod index;
 /// Event → filter → map → ownership → one commit.
 pub mod ingest;
-/// Every figure that is counted, in one struct.
+/// All figures of a moment, as text for whoever scrapes them.
 pub mod metrics;
 /// The words: entities, facets, changes, events, renderings; values without I/O or clock.
 pub mod model;
@@ -24,6 +24,8 @@ pub mod plan;
 pub mod plugin;
 /// The HTTP routes.
 pub mod server;
+/// Secrets and signatures.
+pub mod signature;
 /// What a store promises, and the stores: in memory (the specification) and embedded (sled).
 pub mod store;
 /// Where deliveries go.

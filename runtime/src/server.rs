@@ -34,7 +34,6 @@ use tokio::net::TcpListener;
 use self::access::Access;
 use self::body::Budget;
 use self::listener::Listeners;
-use crate::metrics::Metrics;
 use crate::plan::Role;
 
 pub use self::backend::{Answer, Backend, EntityQuery, IngestRequest, Operation, Page, QuarantineFilter, RefusedFilter, Settle};
@@ -105,7 +104,6 @@ impl Server {
         admin_listen: Option<SocketAddr>,
         limits: Limits,
         backend: Arc<dyn Backend>,
-        metrics: Arc<Metrics>,
     ) -> Result<Server, CannotListen> {
         let (ingest, ingest_addr) = bind(listen).await?;
         let admin = match admin_listen.filter(|admin| *admin != listen) {
@@ -115,8 +113,8 @@ impl Server {
         let bodies = Budget::new(limits.bodies_bytes_max);
         let limits = Arc::new(limits);
         let door = |address: SocketAddr| {
-            let (backend, metrics, limits, bodies) = (backend.clone(), metrics.clone(), limits.clone(), bodies.clone());
-            Arc::new(Door { backend, metrics, limits, bodies, loopback: address.ip().is_loopback() })
+            let (backend, limits, bodies) = (backend.clone(), limits.clone(), bodies.clone());
+            Arc::new(Door { backend, limits, bodies, loopback: address.ip().is_loopback() })
         };
 
         let mut listeners = Listeners::new(limits.clone());
@@ -149,7 +147,6 @@ impl Server {
 /// What every handler is given.
 struct Door {
     backend: Arc<dyn Backend>,
-    metrics: Arc<Metrics>,
     limits: Arc<Limits>,
     bodies: Budget,
     /// Whether this listener can be reached from this machine only.

@@ -142,7 +142,7 @@ pub enum Error {
         waiting: usize,
     },
     /// Nothing was taken and nothing can be until an operator acts, for example because the disk is full.
-    #[error("the store cannot write: {0}")]
+    #[error("the store cannot be used: {0}")]
     Unavailable(String),
     /// Stored bytes are not what was written.
     #[error("the store is damaged: {0}")]
@@ -186,8 +186,12 @@ pub struct Limits {
     pub forget_ms: u64,
 }
 
+/// Upper bounds of the buckets in which seconds of a durable write are counted; one more is for what took longer. A good disk syncs in
+/// less than a millisecond, a bad one in a second.
+pub const COMMIT_SECONDS: [f64; 11] = [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0];
+
 /// Figures of the store itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Figures {
     /// Live entities.
     pub entities: u64,
@@ -197,6 +201,9 @@ pub struct Figures {
     pub disk_free: u64,
     /// Head of the durable sequence.
     pub sequence: Sequence,
+    /// Writes of commits, synced, since the store was opened, by how long they took: one figure for each of [`COMMIT_SECONDS`] and one
+    /// for the longer ones, not cumulative; and the sum in seconds.
+    pub commit_seconds: ([u64; COMMIT_SECONDS.len() + 1], f64),
 }
 
 /// The store. Every call returns at once but for short disk reads; commits answer through their receipt.

@@ -8,7 +8,6 @@ mod connect;
 mod egress;
 #[cfg(test)]
 pub(crate) mod fixture;
-mod sign;
 pub mod webhook;
 
 use std::fmt;

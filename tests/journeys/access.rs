@@ -82,7 +82,8 @@ fn a_configuration_that_opens_a_door_to_other_machines_is_refused() {
     check(&open, &["sources.pim", "verify", "[tokens.NAME]"]);
     check(&format!("{open}verify = {{ kind = \"none\" }}\n{TOKENS}"), &["sources.pim"]);
     check(&format!("{open}verify = {{ kind = \"bearer\", tokens = [\"a-token-of-the-pim\"] }}\n{TOKENS}"), &[]);
-    let admin = format!("config_version = 1\n[server]\nlisten = \"127.0.0.1:7700\"\nadmin_listen = \"0.0.0.0:7701\"\n{entities}[sources.pim]\n");
+    let admin =
+        format!("config_version = 1\n[server]\nlisten = \"127.0.0.1:7700\"\nadmin_listen = \"0.0.0.0:7701\"\n{entities}[sources.pim]\n");
     check(&admin, &["[tokens.NAME]"]);
     check(&format!("{admin}{TOKENS}"), &[]);
 }

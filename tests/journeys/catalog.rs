@@ -110,9 +110,9 @@ fn what_three_systems_send_becomes_the_page_of_a_shop_and_a_document_of_a_search
     let headers = ["webhook-id", "webhook-timestamp", "webhook-signature", "weir-plugin", "traceparent"].map(|name| delivery.header(name));
     assert!(headers.iter().all(Option::is_some), "{headers:?}");
     assert!(headers[3].is_some_and(|plugin| plugin.starts_with("storefront-page@")), "{headers:?}");
-    let secret = weir::ingest::verify::Secret::from_webhook_secret("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD").expect("a secret");
+    let secret = weir::signature::Secret::from_webhook_secret("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD").expect("a secret");
     let timestamp = headers[1].and_then(|timestamp| timestamp.parse().ok()).expect("seconds");
-    let signature = weir::ingest::verify::sign(&secret, headers[0].expect("an id"), timestamp, &delivery.body);
+    let signature = weir::signature::sign(&secret, headers[0].expect("an id"), timestamp, &delivery.body);
     assert_eq!(headers[2], Some(&*signature));
 
     // The index gets one document a product, with all languages and prices, in batches.
@@ -207,7 +207,8 @@ fn a_filter_that_would_empty_the_shop_is_held_until_an_operator_confirms() {
         "target = \"shop\"\nplugins = [\"in-stock\"]\nwithdraw_max = { share = \"2%\", per = \"1h\", min = 3 }",
     );
     let stage = Stage::with(&format!("{config}[plugins.in-stock]\npath = {in_stock:?}\n"));
-    let levels = |available: u32| (0..20).map(|n| change(&format!("p{n:02}"), "stock.berlin", json!({"available": available}))).collect::<Vec<_>>();
+    let levels =
+        |available: u32| (0..20).map(|n| change(&format!("p{n:02}"), "stock.berlin", json!({"available": available}))).collect::<Vec<_>>();
     stage.takes("erp", &levels(5));
     eventually("all are in the shop", || (stage.shop.holds().len() == 20).then_some(()));
 

@@ -26,7 +26,10 @@ fn a_hanging_target_does_not_delay_another_channel() {
     assert_eq!(stage.shop.count(), 500, "each once");
     assert!(dead.count() > 0 && dead.holds().is_empty(), "the dead one hangs all the while");
     assert!(dead.most_in_hand() <= 8, "no more than `concurrency` requests wait on it: {}", dead.most_in_hand());
-    assert_eq!(stage.channel("dead")["owed"]["normal"].as_u64().zip(stage.channel("dead")["in_flight"].as_u64()).map(|(a, b)| a + b > 0), Some(true));
+    assert_eq!(
+        stage.channel("dead")["owed"]["normal"].as_u64().zip(stage.channel("dead")["in_flight"].as_u64()).map(|(a, b)| a + b > 0),
+        Some(true)
+    );
 }
 
 #[test]
@@ -55,20 +58,22 @@ fn a_looping_plugin_does_not_stop_another_source() {
                 }
             });
         }
-        let mut slowest = Duration::ZERO;
-        for number in 0..20 {
+        let (begin, mut slowest, mut number) = (Instant::now(), Duration::ZERO, 0);
+        while begin.elapsed() < Duration::from_secs(2) {
             let start = Instant::now();
             let reply = stage.send("erp", headers, json!([event(&format!("e{number}"), "good")]).to_string().as_bytes());
             assert_eq!(reply.json()["events"]["accepted"], 1, "{}", reply.text());
             slowest = slowest.max(start.elapsed());
             stage.takes("pim", &[change(&format!("p{number}"), "content", json!(1))]);
+            number += 1;
+            std::thread::sleep(Duration::from_millis(20));
         }
         over.store(true, Ordering::SeqCst);
         // A fair turn behind each of the looping ones would be 16 times 600 ms.
         assert!(slowest < Duration::from_secs(5), "an event of another source waited {slowest:?}");
-        println!("the slowest event of the other source took {slowest:?}");
+        println!("the slowest of {number} events of the other source took {slowest:?}");
+        becomes("all of the others arrive", 2 * number, || stage.shop.holds().len());
     });
-    becomes("all of the others arrive", 40, || stage.shop.holds().len());
 }
 
 #[test]
@@ -118,7 +123,8 @@ fn it_stops_within_ten_seconds_under_load_and_loses_nothing() {
                 for number in 0.. {
                     let key = format!("{sender}-{number}");
                     let body = change(&key, "content", json!(number)).to_string();
-                    match http::request(address, "POST", "/v1/sources/pim/events", &[("content-type", "application/json")], body.as_bytes()) {
+                    match http::request(address, "POST", "/v1/sources/pim/events", &[("content-type", "application/json")], body.as_bytes())
+                    {
                         Ok(reply) if reply.status == 202 => accepted.push(key),
                         // It is stopping; nothing of this was taken.
                         Ok(reply) if reply.status == 503 => return accepted,

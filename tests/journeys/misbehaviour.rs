@@ -41,7 +41,8 @@ fn event(letter: &str, key: &str) -> Value {
 /// sent meanwhile to another source is delivered.
 fn check(stage: &Stage, letter: &str, code: &str, words: &str) {
     let key = |name: &str| format!("{name}-{letter}");
-    let batch: Vec<Value> = [("good", "a"), (letter, "bad"), ("good", "b")].into_iter().map(|(kind, name)| event(kind, &key(name))).collect();
+    let batch: Vec<Value> =
+        [("good", "a"), (letter, "bad"), ("good", "b")].into_iter().map(|(kind, name)| event(kind, &key(name))).collect();
     let reply = stage.send("erp", &[("content-type", "application/cloudevents-batch+json")], json!(batch).to_string().as_bytes());
     assert_eq!(reply.status, 202, "{}", reply.text());
     let answer = reply.json();
@@ -115,7 +116,8 @@ fn an_entity_that_a_renderer_fails_on_is_refused_with_what_it_said() {
 
 /// `weir check` and a start refuse the component with these words, at the line that names it.
 fn check_refused(component: &[u8], settings: &str, words: &[&str]) {
-    let stage = Stage::closed(&CONFIG.replace("plugins = [\"guest\"]", &format!("plugins = [{{ use = \"guest\", settings = {settings} }}]")));
+    let stage =
+        Stage::closed(&CONFIG.replace("plugins = [\"guest\"]", &format!("plugins = [{{ use = \"guest\", settings = {settings} }}]")));
     stage.place("guest.wasm", component);
     for verb in ["check", "run"] {
         let output = command(stage.folder(), &[verb, "-c", "weir.toml"]);

@@ -59,12 +59,11 @@ fn send(stage: &Stage, sender: usize, requests: &AtomicUsize, over: &AtomicBool)
         if over.load(Ordering::SeqCst) {
             return;
         }
-        let event = |kind: &str, pair| {
-            json!({"specversion": "1.0", "id": format!("{kind}-{sender}-{number}-{pair}"), "source": "erp", "type": kind, "data": 1})
-        };
+        let event = |kind: &str, pair| json!({"specversion": "1.0", "id": format!("{kind}-{sender}-{number}-{pair}"), "source": "erp", "type": kind, "data": 1});
         let batch: Vec<Value> = (0..PAIRS).flat_map(|pair| [event("a", pair), event("b", pair)]).collect();
         let headers = [("content-type", "application/cloudevents-batch+json")];
-        let reply = connection.exchange("POST", "/v1/sources/erp/events", &headers, json!(batch).to_string().as_bytes()).expect("an answer");
+        let reply =
+            connection.exchange("POST", "/v1/sources/erp/events", &headers, json!(batch).to_string().as_bytes()).expect("an answer");
         assert_eq!(reply.status, 202, "{}", reply.text());
         let events = reply.json()["events"].clone();
         let expected = json!({"accepted": PAIRS, "filtered": PAIRS, "quarantined": 0, "repeated": 0});

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use serde_json::{Value, json};
-use weir::ingest::verify::{self, Secret};
+use weir::signature::{self, Secret};
 
 use crate::support::stage::CATALOG;
 use crate::support::{Reply, Stage, change, deletion, eventually};
@@ -105,7 +105,7 @@ fn a_sender_that_cannot_be_verified_is_told_what_to_mend() {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
     let body = line("lamp", json!(1));
     let signed = |timestamp: u64, signed_body: &[u8]| {
-        let signature = verify::sign(&secret, "msg_1", timestamp, signed_body);
+        let signature = signature::sign(&secret, "msg_1", timestamp, signed_body);
         [("webhook-id", "msg_1".to_owned()), ("webhook-timestamp", timestamp.to_string()), ("webhook-signature", signature)]
     };
     let send = |headers: &[(&'static str, String)], status, words: &str| {
@@ -182,9 +182,8 @@ fn a_cloudevent_without_what_it_needs_is_refused_by_name() {
 #[test]
 fn headers_are_percent_decoded_once_and_never_overlong() {
     let stage = stage();
-    let headers = |subject| {
-        [("ce-specversion", "1.0"), ("ce-id", "1"), ("ce-source", "pim"), ("ce-type", "content"), ("ce-subject", subject), JSON]
-    };
+    let headers =
+        |subject| [("ce-specversion", "1.0"), ("ce-id", "1"), ("ce-source", "pim"), ("ce-type", "content"), ("ce-subject", subject), JSON];
     let refused = [("lamp%C0%AF", "`ce-subject` is not valid UTF-8"), ("%ED%A0%80", "not valid UTF-8"), ("%00", "control character")];
     for (subject, words) in refused {
         check(&stage, "pim", &headers(subject), &line("lamp", json!(1)), 400, words);

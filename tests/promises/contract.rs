@@ -1,1 +1,392 @@
-//! What every store must do, in small stories.
+//! What every store must do, in small stories, told to each store in turn; and what the embedded one must do with its files.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use weir::index::value_hash;
+use weir::model::{EntityId, Event, FACETS_MAX, Failure, Lane, Payload, Sequence, Timestamp, Track};
+use weir::store::memory::Memory;
+use weir::store::{
+    Commit, Effect, Error, FacetChange, Finish, Holds, Limits, NoRoom, Outcome, Quarantined, State, Store, Subscription, Verdict, embedded,
+};
+
+use crate::world::{Subject, commit_all, embedded_in, folder};
+
+/// Tells a story to each store.
+fn check(story: impl Fn(&Subject)) {
+    story(&Subject::Memory(Box::<Memory>::default()));
+    let folder = folder();
+    story(&Subject::Embedded(Arc::new(embedded_in(folder.path()))));
+}
+
+fn id(key: &str) -> EntityId {
+    EntityId { entity_type: "product".into(), key: key.into() }
+}
+
+fn change(key: &str, facet: &str, value: Option<&str>, version: Option<u64>) -> FacetChange {
+    let hash = value.map_or(0, value_hash);
+    FacetChange { id: id(key), facet: facet.into(), owner: "erp".into(), lane: Lane::Normal, version, value: value.map(Arc::from), hash }
+}
+
+fn event(changes: Vec<FacetChange>) -> Commit {
+    Commit { source: "erp".into(), identity: None, arrival: None, effect: Effect::Changes(changes) }
+}
+
+fn aside(code: &str) -> Effect {
+    let event = Event {
+        id: "1".into(),
+        origin: "/erp".into(),
+        event_type: "price".into(),
+        subject: None,
+        time: Some("2026-11-23T08:00:00Z".into()),
+        content_type: Some("application/xml".into()),
+        attributes: vec![("x-sap-client".into(), "100".into())],
+        data: Payload::Binary(vec![0, 159, 146, 150]),
+    };
+    let failure = Failure::new(code, "It is not what was agreed.");
+    Effect::Quarantine(Box::new(Quarantined { event, lane: Some(Lane::Bulk), failure, plugin: Some("erp@3fa9c1b2d0e4".into()) }))
+}
+
+/// Commits one change; answers (committed, unchanged, stale).
+fn put(store: &dyn Store, key: &str, facet: &str, value: Option<&str>, version: Option<u64>) -> (u32, u32, u32) {
+    match commit_all(store, vec![event(vec![change(key, facet, value, version)])]).verdicts[..] {
+        [Verdict::Accepted { committed, unchanged, stale }] => (committed, unchanged, stale),
+        ref other => panic!("{other:?}"),
+    }
+}
+
+fn value(store: &dyn Store, key: &str, facet: &str) -> Option<String> {
+    let entity = store.read(&[store.find(&id(key))?]).expect("it can be read").pop()??;
+    entity.facets.iter().find(|known| &*known.name == facet)?.value.as_deref().map(str::to_owned)
+}
+
+fn subscription(shape: u64) -> Subscription {
+    let facets = vec!["price".to_owned()];
+    Subscription { entity_type: "product".into(), facets, shape, shape_label: format!("page {shape}"), target: 1 }
+}
+
+const COMMITTED: (u32, u32, u32) = (1, 0, 0);
+const UNCHANGED: (u32, u32, u32) = (0, 1, 0);
+const STALE: (u32, u32, u32) = (0, 0, 1);
+
+#[test]
+fn an_older_version_never_wins() {
+    check(|subject| {
+        let store = subject.store();
+        assert_eq!(put(store, "lamp", "price", Some("10"), Some(17)), COMMITTED);
+        assert_eq!(put(store, "lamp", "price", Some("9"), Some(16)), STALE);
+        assert_eq!(put(store, "lamp", "price", Some("11"), Some(17)), COMMITTED, "of equal versions the value decides");
+        assert_eq!(put(store, "lamp", "price", Some("12"), None), COMMITTED, "without a version arrival decides");
+        assert_eq!(put(store, "lamp", "price", Some("9"), Some(16)), STALE, "and the stored version stays");
+        assert_eq!(put(store, "lamp", "price", Some("12"), Some(20)), UNCHANGED);
+        subject.crash();
+        assert_eq!(put(store, "lamp", "price", Some("13"), Some(19)), STALE, "an unchanged value has stored its newer version");
+        assert_eq!(value(store, "lamp", "price").as_deref(), Some("12"));
+    });
+}
+
+#[test]
+fn a_late_update_does_not_resurrect_what_is_deleted() {
+    check(|subject| {
+        let store = subject.store();
+        put(store, "lamp", "price", Some("10"), Some(1));
+        assert_eq!(put(store, "lamp", "price", None, Some(3)), COMMITTED);
+        assert_eq!(put(store, "lamp", "price", Some("10"), Some(2)), STALE);
+        assert_eq!(put(store, "lamp", "price", None, None), UNCHANGED);
+        assert_eq!(put(store, "vase", "price", None, Some(5)), COMMITTED, "a deletion may come before what it deletes");
+        subject.crash();
+        assert_eq!(put(store, "vase", "price", Some("7"), Some(4)), STALE);
+        assert_eq!(put(store, "vase", "price", Some("7"), Some(6)), COMMITTED);
+        assert_eq!(put(store, "bowl", "price", None, None), UNCHANGED, "nothing was there, and nothing says when");
+        assert_eq!(store.find(&id("bowl")), None);
+    });
+}
+
+#[test]
+fn a_repeated_event_is_recognised_after_a_crash_too() {
+    check(|subject| {
+        let store = subject.store();
+        let commit = |value: &str| Commit { identity: Some(42), ..event(vec![change("lamp", "price", Some(value), None)]) };
+        assert!(matches!(commit_all(store, vec![commit("1")]).verdicts[..], [Verdict::Accepted { .. }]));
+        assert_eq!(commit_all(store, vec![commit("2")]).verdicts, [Verdict::Repeated]);
+        subject.crash();
+        assert_eq!(commit_all(store, vec![commit("3")]).verdicts, [Verdict::Repeated]);
+        assert_eq!(value(store, "lamp", "price").as_deref(), Some("1"));
+    });
+}
+
+#[test]
+fn an_event_is_there_wholly_or_not_at_all() {
+    check(|subject| {
+        let store = subject.store();
+        store.limit(Limits { entities_max: vec![("product".into(), 2)], quarantine_max: 10, forget_ms: 0 });
+        put(store, "a", "price", Some("1"), None);
+        let two = Commit { identity: Some(7), ..event(vec![change("b", "price", Some("1"), None), change("c", "price", Some("1"), None)]) };
+        let full = Verdict::NoRoom(NoRoom::Entities);
+        assert_eq!(commit_all(store, vec![two.clone()]).verdicts, [full]);
+        assert_eq!(store.find(&id("b")), None, "nothing of it was taken");
+        let known = event(vec![change("a", "price", Some("2"), None)]);
+        assert!(matches!(commit_all(store, vec![known]).verdicts[..], [Verdict::Accepted { committed: 1, .. }]), "known keys go on");
+        store.limit(Limits { entities_max: vec![("product".into(), 9)], quarantine_max: 10, forget_ms: 0 });
+        let again = commit_all(store, vec![two]).verdicts;
+        assert!(matches!(again[..], [Verdict::Accepted { committed: 2, .. }]), "sent again it is not taken for a repetition: {again:?}");
+    });
+}
+
+#[test]
+fn an_entity_has_a_bounded_number_of_facets() {
+    check(|subject| {
+        let store = subject.store();
+        let facets = |from: usize, to: usize| event((from..to).map(|n| change("lamp", &format!("price.{n}"), Some("1"), None)).collect());
+        assert!(matches!(commit_all(store, vec![facets(0, FACETS_MAX)]).verdicts[..], [Verdict::Accepted { committed: 512, .. }]));
+        assert_eq!(commit_all(store, vec![facets(FACETS_MAX, FACETS_MAX + 1)]).verdicts, [Verdict::NoRoom(NoRoom::Facets)]);
+        assert_eq!(commit_all(store, vec![facets(0, FACETS_MAX)]).verdicts.len(), 1, "those that are there can change on");
+        let too_many = event((0..=FACETS_MAX).map(|n| change("vase", &format!("price.{n}"), Some("1"), None)).collect());
+        assert_eq!(commit_all(store, vec![too_many]).verdicts, [Verdict::NoRoom(NoRoom::Facets)]);
+    });
+}
+
+#[test]
+fn long_values_and_many_facets_are_kept_and_replaced() {
+    check(|subject| {
+        let store = subject.store();
+        let long = |letter: &str| format!("\"{}\"", letter.repeat(200_000));
+        put(store, "lamp", "content.de", Some(&long("a")), None);
+        for n in 0..40 {
+            put(store, "lamp", &format!("price.{n}"), Some(&format!("\"{}\"", "p".repeat(2_000 + n))), None);
+        }
+        put(store, "lamp", "content.de", Some(&long("b")), None);
+        put(store, "lamp", "content.fr", Some(&long("c")), None);
+        put(store, "lamp", "content.fr", None, None);
+        subject.crash();
+        assert_eq!(value(store, "lamp", "content.de"), Some(long("b")));
+        assert_eq!(value(store, "lamp", "content.fr"), None);
+        for n in 0..40 {
+            assert_eq!(value(store, "lamp", &format!("price.{n}")).map(|value| value.len()), Some(2_002 + n));
+        }
+        assert_eq!(put(store, "lamp", "content.de", Some(&long("b")), None), UNCHANGED);
+    });
+}
+
+#[test]
+fn what_is_set_aside_comes_back_as_it_was_and_loses_against_what_is_newer() {
+    check(|subject| {
+        let store = subject.store();
+        store.limit(Limits { entities_max: Vec::new(), quarantine_max: 2, forget_ms: 0 });
+        let set_aside = |code: &str| Commit { source: "erp".into(), identity: None, arrival: None, effect: aside(code) };
+        let first = commit_all(store, vec![set_aside("one"), set_aside("two"), set_aside("three")]).verdicts;
+        let [Verdict::Quarantined(one), Verdict::Quarantined(two), Verdict::NoRoom(NoRoom::Quarantine)] = first[..] else {
+            panic!("{first:?}")
+        };
+        subject.crash();
+        let there = store.quarantined("erp", None, 10).expect("it can be read");
+        let Effect::Quarantine(expected) = aside("one") else { unreachable!("it was just made") };
+        assert_eq!((there.len(), there[0].sequence, &there[0].event), (2, one, &*expected));
+        assert_eq!(store.quarantined("erp", Some(one), 10).expect("it can be read")[0].sequence, two);
+        assert_eq!((store.quarantine_count("erp"), store.quarantine_count("pim")), (2, 0));
+
+        put(store, "lamp", "price", Some("2"), None);
+        let changes = vec![change("lamp", "price", Some("1"), None), change("lamp", "stock", Some("5"), None)];
+        let redriven = commit_all(store, vec![Commit { arrival: Some(one), ..event(changes) }]).verdicts;
+        assert_eq!(redriven, [Verdict::Accepted { committed: 1, unchanged: 0, stale: 1 }]);
+        let again = Commit { arrival: Some(two), ..set_aside("four") };
+        assert_eq!(commit_all(store, vec![again]).verdicts, [Verdict::Quarantined(two)], "what fails again stays under its number");
+        assert_eq!(store.unquarantine("erp", &[one, Sequence(999)]).expect("it is written"), 1);
+        let left = store.quarantined("erp", None, 10).expect("it can be read");
+        assert_eq!((left.len(), &*left[0].event.failure.code, store.quarantine_count("erp")), (1, "four", 1));
+    });
+}
+
+#[test]
+fn entities_are_listed_by_key_and_by_what_is_owed() {
+    check(|subject| {
+        let store = subject.store();
+        for key in ["b2", "a", "b1", "b3", "ß", "c"] {
+            put(store, key, "price", Some("1"), None);
+        }
+        let keys = |prefix: &str, after: Option<&str>, owed, limit| -> Vec<String> {
+            store.list("product", prefix, after, owed, limit).into_iter().map(|(_, id)| id.key.to_string()).collect()
+        };
+        assert_eq!(keys("", None, None, 10), ["a", "b1", "b2", "b3", "c", "ß"]);
+        assert_eq!(keys("b", None, None, 2), ["b1", "b2"]);
+        assert_eq!(keys("b", Some("b2"), None, 2), ["b3"]);
+        assert!(store.list("order", "", None, None, 10).is_empty());
+        let joined = store.join("shop", &subscription(1)).expect("it can join");
+        let mut taken = Vec::new();
+        store.walk(joined.id, Track::Sweep, 3, &mut taken);
+        let ends: Vec<Finish> = taken.iter().map(|taken| delivered(taken.ordinal, taken.revision)).collect();
+        store.finish(joined.id, &ends, &mut Vec::new());
+        assert_eq!(keys("", None, Some(joined.id), 10), ["b3", "c", "ß"]);
+    });
+}
+
+fn delivered(ordinal: weir::model::Ordinal, revision: Sequence) -> Finish {
+    Finish { ordinal, revision, outcome: Outcome::Delivered { digest: 99, target_key: Some("lamp-key".into()) } }
+}
+
+#[test]
+fn a_channel_is_remembered_by_its_name_until_it_is_forgotten() {
+    check(|subject| {
+        let store = subject.store();
+        put(store, "lamp", "price", Some("1"), None);
+        let joined = store.join("web", &subscription(1)).expect("it can join");
+        assert!(joined.swept);
+        assert!(store.rename("web", "shop").expect("it is written"));
+        assert!(!store.rename("web", "shop").expect("nothing is written"));
+        let again = store.join("shop", &subscription(1)).expect("it can join");
+        assert_eq!((again.id, again.swept), (joined.id, false), "a new name is no new channel");
+        assert!(!store.forget_channel(joined.id).expect("nothing is written"), "a live channel is not forgotten");
+        store.retire(joined.id).expect("it is written");
+        assert_eq!(store.channels(), [(joined.id, "shop".to_owned(), false)]);
+        assert!(store.join("shop", &subscription(1)).expect("it can join").swept, "who returns starts over");
+        store.retire(joined.id).expect("it is written");
+        assert!(store.forget_channel(joined.id).expect("it is written"));
+        assert!(store.channels().is_empty());
+        let new = store.join("shop", &subscription(1)).expect("it can join");
+        assert_ne!(new.id, joined.id, "a number is never given to another channel");
+    });
+}
+
+#[test]
+fn refused_entities_keep_their_reason_until_they_are_redriven_or_dropped() {
+    check(|subject| {
+        let store = subject.store();
+        put(store, "lamp", "price", Some("1"), None);
+        put(store, "vase", "price", Some("1"), None);
+        let joined = store.join("shop", &subscription(1)).expect("it can join");
+        let mut taken = Vec::new();
+        store.walk(joined.id, Track::Sweep, 10, &mut taken);
+        let refuse = |taken: &weir::store::Taken| Finish {
+            ordinal: taken.ordinal,
+            revision: taken.revision,
+            outcome: Outcome::Refused(Failure::new("422", "The price is missing.")),
+        };
+        let ends: Vec<Finish> = taken.iter().map(refuse).collect();
+        store.finish(joined.id, &ends, &mut Vec::new());
+        store.save(Timestamp(0)).expect("it is written");
+        subject.crash();
+        let refused = store.refused(joined.id, None, 10).expect("it can be read");
+        let reasons: Vec<_> = refused.iter().map(|refused| (refused.id.key.to_string(), refused.failure.message.clone())).collect();
+        assert_eq!(
+            reasons,
+            [("lamp".to_owned(), "The price is missing.".to_owned()), ("vase".to_owned(), "The price is missing.".to_owned())]
+        );
+        assert_eq!(store.redrive(joined.id, &[refused[0].ordinal]).len(), 1);
+        assert_eq!(store.drop_refused(joined.id, &[refused[1].ordinal]).expect("it is written"), 1);
+        assert!(store.refused(joined.id, None, 10).expect("it can be read").is_empty());
+        assert_eq!(store.owed(joined.id).parked, 1);
+        assert!(store.retry(joined.id, refused[0].ordinal).is_some());
+    });
+}
+
+fn open(path: &std::path::Path) -> Result<embedded::Embedded, Error> {
+    embedded::Embedded::open(embedded::Options { cache_bytes: 16 << 20, ..embedded::Options::new(path) })
+}
+
+#[test]
+fn a_new_start_finds_everything_as_it_was() {
+    let folder = folder();
+    let store = open(folder.path()).expect("it opens");
+    put(&store, "lamp", "price", Some("1"), Some(4));
+    let joined = store.join("shop", &subscription(1)).expect("it can join");
+    let mut taken = Vec::new();
+    store.walk(joined.id, Track::Sweep, 10, &mut taken);
+    store.attempt(joined.id, &[taken[0].ordinal]);
+    store.finish(joined.id, &[delivered(taken[0].ordinal, taken[0].revision)], &mut Vec::new());
+    store.set_paused(joined.id, true).expect("it is written");
+    let before = store.standing(joined.id, taken[0].ordinal).expect("it is there");
+    store.close().expect("it closes");
+    drop(store);
+
+    let store = open(folder.path()).expect("it opens again");
+    let again = store.join("shop", &subscription(1)).expect("it can join");
+    assert_eq!((again.id, again.swept, again.paused), (joined.id, false, true));
+    let after = store.standing(again.id, taken[0].ordinal).expect("it is there");
+    assert_eq!((after.state, after.holds, after.shape_label), (State::Delivered, Holds::Rendering(99), "page 1".to_owned()));
+    assert_eq!(after.revision, before.revision);
+    put(&store, "lamp", "price", Some("2"), Some(5));
+    let mut next = Vec::new();
+    store.walk(again.id, Track::Lane(Lane::Normal), 10, &mut next);
+    assert_eq!(next[0].target_key.as_deref(), Some("lamp-key"));
+    assert!(next[0].revision > before.revision, "sequences go on above all that were ever seen");
+    assert_eq!(store.join("shop", &subscription(2)).expect("it can join").swept, true, "a shape that changed while stopped sweeps");
+}
+
+#[test]
+fn what_cannot_be_opened_is_said_in_a_sentence() {
+    let folder = folder();
+    let store = open(folder.path()).expect("it opens");
+    let Err(Error::Unavailable(why)) = open(folder.path()) else { panic!("two processes must not share a store") };
+    assert!(why.contains("another process"), "{why}");
+    drop(store);
+
+    let (broken, other) = (folder.path().join("broken"), folder.path().join("other"));
+    std::fs::create_dir_all(&broken).expect("a folder");
+    std::fs::write(broken.join("conf"), "segment_size: 4194304\nuse_compression: false\nversion: 0.34\nvQ").expect("a file");
+    std::fs::write(broken.join("db"), vec![7; 9 << 20]).expect("a file");
+    let why = open(&broken).err().expect("garbage is no store").to_string();
+    assert!(why.contains("broken") && why.len() > 40, "{why}");
+
+    let foreign = sled::Config::new().path(&other).segment_size(4 << 20).open().expect("sled opens");
+    foreign.insert("somebody", "else").expect("it is written");
+    foreign.flush().expect("it is written");
+    drop(foreign);
+    let why = open(&other).err().expect("another format is refused").to_string();
+    assert!(why.contains("format"), "{why}");
+    assert!(open(std::path::Path::new("/proc/weir")).is_err());
+}
+
+#[test]
+fn a_full_disk_takes_nothing_and_goes_on_by_itself() {
+    let folder = folder();
+    let mut options = embedded::Options::new(folder.path());
+    options.disk_reserve_bytes = u64::MAX;
+    let store = embedded::Embedded::open(options).expect("reading needs no space");
+    let answer = store.commit(vec![event(vec![change("lamp", "price", Some("1"), None)])]).expect("it is looked at");
+    let Err(Error::Unavailable(why)) = answer.blocking_recv().expect("it is answered") else { panic!("the disk is full") };
+    assert!(why.contains("disk"), "{why}");
+    assert!(store.ready().is_err(), "readiness is red");
+    assert_eq!(store.find(&id("lamp")), None);
+    drop(store);
+    let store = open(folder.path()).expect("it opens");
+    assert_eq!(put(&store, "lamp", "price", Some("1"), None), COMMITTED);
+}
+
+/// Syncs that still succeed before one fails; for the one test that counts them.
+static SYNCS_LEFT: AtomicI64 = AtomicI64::new(i64::MAX);
+static FAILURES_TOLD: AtomicI64 = AtomicI64::new(0);
+
+#[test]
+fn after_a_failed_sync_nothing_is_accepted_and_what_was_answered_is_there() {
+    for left in 0..12 {
+        let folder = folder();
+        let mut options = embedded::Options::new(folder.path());
+        options.sync = |file| {
+            if SYNCS_LEFT.fetch_sub(1, Ordering::SeqCst) > 0 { file.sync_data() } else { Err(std::io::Error::other("I/O error")) }
+        };
+        options.on_failure = |_| {
+            FAILURES_TOLD.fetch_add(1, Ordering::SeqCst);
+        };
+        SYNCS_LEFT.store(i64::MAX, Ordering::SeqCst);
+        let store = embedded::Embedded::open(options).expect("it opens");
+        SYNCS_LEFT.store(left, Ordering::SeqCst);
+        let told = FAILURES_TOLD.load(Ordering::SeqCst);
+        let mut answered = Vec::new();
+        for n in 0..20 {
+            let key = format!("lamp {n}");
+            let Ok(receipt) = store.commit(vec![event(vec![change(&key, "price", Some("1"), None)])]) else { break };
+            match receipt.blocking_recv() {
+                Ok(Ok(_)) => answered.push(key),
+                Ok(Err(Error::Unavailable(why))) => assert!(why.contains("I/O error"), "{why}"),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(answered.len() as i64, left, "a sync that failed is not tried again");
+        assert!(store.ready().is_err(), "readiness is red");
+        assert!(store.save(Timestamp(0)).is_err() && store.join("shop", &subscription(1)).is_err());
+        assert_eq!(FAILURES_TOLD.load(Ordering::SeqCst) - told, 1, "it is told once");
+        drop(store);
+        let store = open(folder.path()).expect("a new start reads back what is there");
+        assert!(answered.iter().all(|key| value(&store, key, "price").is_some()));
+    }
+}

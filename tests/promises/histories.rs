@@ -71,7 +71,7 @@ fn runner(cases: u32) -> TestRunner {
 }
 
 fn ends_right(history: &[Step], without: Option<Rule>) -> Result<(), String> {
-    let mut world = World::new(Subject::Memory(Memory::without(without)));
+    let mut world = World::new(Subject::Memory(Box::new(Memory::without(without))));
     history.iter().for_each(|step| drop(world.play(*step)));
     world.come_to_rest()
 }
@@ -83,7 +83,7 @@ fn the_embedded_store_does_what_the_specification_does_and_every_target_converge
     let played = runner(CASES).run(&prop_oneof![4 => history(), 1 => restless_history()], |history| {
         embedded.erase().expect("it can be erased");
         let mut real = World::new(Subject::Embedded(embedded.clone()));
-        let mut specified = World::new(Subject::Memory(Memory::default()));
+        let mut specified = World::new(Subject::Memory(Box::default()));
         for (number, step) in history.iter().enumerate() {
             prop_assert_eq!(real.play(*step), specified.play(*step), "after step {}: {:?}", number, step);
         }

@@ -17,7 +17,7 @@ use weir::store::{
 /// A store that can lose its memory.
 pub enum Subject {
     /// The specification.
-    Memory(Memory),
+    Memory(Box<Memory>),
     /// sled. One directory serves many histories: it is erased in between.
     Embedded(Arc<embedded::Embedded>),
 }
@@ -25,7 +25,7 @@ pub enum Subject {
 impl Subject {
     pub fn store(&self) -> &dyn Store {
         match self {
-            Subject::Memory(store) => store,
+            Subject::Memory(store) => &**store,
             Subject::Embedded(store) => &**store,
         }
     }
@@ -113,7 +113,7 @@ const ENTITIES: u8 = 5;
 const CHANNELS_MAX: usize = 4;
 
 fn amount(value: u8) -> Option<u8> {
-    (value % 4 != 0).then_some(value % 4)
+    Some(value % 4).filter(|amount| *amount > 0)
 }
 
 fn track_of(track: u8) -> Track {

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use axum::http::StatusCode;
+
 use super::apply::Live;
-use super::{Inner, blocking, now, views};
+use super::{Inner, blocking, figures, now, views};
 use crate::dispatch::{self, Channel};
 use crate::ingest::{self, Source};
 use crate::metrics::Snapshot;
@@ -31,10 +33,16 @@ impl Backend for Inner {
     fn ingest<'a>(&'a self, source: &'a str, request: IngestRequest) -> Answer<'a, Accepted> {
         Box::pin(async move {
             let source = self.known_source(source)?;
-            let lane = request.lane.map(|lane| lane.name());
-            let request = ingest::Request { headers: &request.headers, body: request.body, lane, now: now(), reservation: None };
+            let IngestRequest { headers, body, lane } = request;
+            let request = ingest::Request { headers: &headers, body, lane, now: now(), reservation: None };
             source.accept(request).await.map(|answer| views::accepted(&answer)).map_err(|rejection| views::rejected(&rejection))
         })
+    }
+
+    fn answered(&self, source: &str, status: StatusCode) {
+        if let Ok(source) = self.known_source(source) {
+            source.activity().answered(status);
+        }
     }
 
     fn sources(&self) -> Vec<SourceView> {
@@ -203,7 +211,7 @@ impl Backend for Inner {
     }
 
     fn snapshot(&self) -> Snapshot {
-        views::snapshot(self)
+        figures::snapshot(self)
     }
 }
 

@@ -66,7 +66,7 @@ pub fn load(host: &Host, plan: &Plan, before: Option<&Loaded>) -> Result<Loaded,
             Ok(component) => {
                 loaded.components.insert(name.clone(), component);
             }
-            Err(complaint) => complaints.push(complaint),
+            Err(complaint) => complaints.push(*complaint),
         }
     }
     for (name, source) in plan.sources.iter().filter(|(_, source)| !source.plugins.is_empty()) {
@@ -92,9 +92,9 @@ fn component(
     name: &Arc<str>,
     plugin: &plan::Plugin,
     before: Option<&Loaded>,
-) -> Result<Arc<Component>, Complaint> {
+) -> Result<Arc<Component>, Box<Complaint>> {
     let path = format!("plugins.{name}");
-    let complain = |what: String, help: Option<String>| plan.complaint(&path, what, help);
+    let complain = |what: String, help: Option<String>| Box::new(plan.complaint(&path, what, help));
     let bytes = std::fs::read(&plugin.path).map_err(|error| {
         let help = "build it with `weir plugin build FOLDER`, or mend the path".to_owned();
         complain(format!("{} cannot be read: {error}", plugin.path.display()), Some(help))

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use super::apply::Live;
 use super::backend::plugin_labels;
-use super::{Inner, now};
+use super::now;
 use crate::dispatch::prepare::{DELETED, FILTERED, NEEDS, NOT_RENDERED};
 use crate::dispatch::{Channel, Preview, PreviewVerdict, status};
 use crate::ingest::{self, Rejection, Source, verify};
-use crate::metrics::{ChannelFigures, Snapshot, SourceFigures};
 use crate::model::{EntityId, Ordinal, facet_matches};
 use crate::plugin::Component;
 use crate::server::Problem;
@@ -74,7 +73,7 @@ pub(super) fn source(live: &Live, name: &str, source: &Source) -> SourceView {
         plugins: live.loaded.sources.get(name).map(|chain| chain.labels()).unwrap_or_default(),
         verify: verified_by(&options.verify).to_owned(),
         last_event: counts.last_event.map(Into::into),
-        events_per_second: None,
+        events_per_second: counts.last_event.map(|_| source.activity().per_second(now())),
         quiet_seconds: options.quiet.map(|quiet| quiet.as_secs_f64()),
         silent: options.quiet.is_some_and(silent_after),
         events: events(counts.events),
@@ -252,43 +251,5 @@ pub(super) fn plugin(live: &Live, component: &Component) -> PluginView {
         size_bytes: component.bytes() as u64,
         since: live.plugins_since.get(component.name()).copied().unwrap_or(live.since).into(),
         last_swap: None,
-    }
-}
-
-/// All figures at this moment.
-pub(super) fn snapshot(inner: &Inner) -> Snapshot {
-    let live = inner.live.load();
-    let figures = inner.store.figures();
-    let of_source = |(name, source): (&std::sync::Arc<str>, &std::sync::Arc<Source>)| {
-        let counts = source.activity().counts();
-        SourceFigures {
-            name: name.to_string(),
-            last_event: counts.last_event,
-            quiet: source.options().quiet,
-            quarantined: source.quarantined(),
-        }
-    };
-    let of_channel = |(name, channel): (&std::sync::Arc<str>, &std::sync::Arc<Channel>)| {
-        let status = channel.status();
-        ChannelFigures {
-            name: name.to_string(),
-            state: status.state.name(),
-            owed: status.owed.lanes,
-            sweep: status.owed.sweep,
-            parked: status.owed.parked,
-            refused: status.owed.refused,
-            held: status.owed.held,
-            freshness: status.freshness,
-            freshness_objective: status.freshness_objective,
-        }
-    };
-    let last = inner.last_reload.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    Snapshot {
-        sources: live.sources.iter().map(of_source).collect(),
-        channels: live.channels.iter().map(of_channel).collect(),
-        plugins: live.loaded.components.values().map(|of| (of.name().to_string(), of.version().to_owned())).collect(),
-        store_bytes: figures.bytes,
-        disk_free_bytes: figures.disk_free,
-        last_reload_success: last.success || last.complaints.is_empty(),
     }
 }

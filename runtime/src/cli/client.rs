@@ -20,6 +20,8 @@ use super::Failure;
 use super::table::plain;
 use crate::server::views::List;
 
+/// Where Weir listens unless it is told otherwise.
+pub(super) const DEFAULT_URL: &str = "http://127.0.0.1:7700";
 /// For a whole request and its answer; longer than the server lets a body take.
 const TIME_MAX: Duration = Duration::from_secs(60);
 /// The longest answer, in bytes: a page of a thousand quarantined events with their data.
@@ -33,11 +35,11 @@ const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.')
 #[derive(Clone, Debug, Args)]
 pub(super) struct Remote {
     /// Where Weir listens
-    #[arg(long, env = "WEIR_URL", default_value = "http://127.0.0.1:7700", value_name = "URL")]
-    pub(super) url: String,
+    #[arg(long, env = "WEIR_URL", default_value = DEFAULT_URL, value_name = "URL")]
+    url: String,
     /// A token with the needed role; better given in the environment, where other users cannot read it
     #[arg(long, env = "WEIR_TOKEN", hide_env_values = true, value_name = "TOKEN")]
-    pub(super) token: Option<String>,
+    token: Option<String>,
     /// Print JSON, as Weir answered it
     #[arg(long)]
     pub(super) json: bool,
@@ -64,8 +66,13 @@ pub(super) struct Answer {
 
 impl Client {
     pub(super) fn new(remote: &Remote) -> Result<Client, Failure> {
-        let bad = |why: String| Failure::Usage(format!("the URL `{}` cannot be used: {why}", remote.url));
-        let url = url::Url::parse(&remote.url).map_err(|error| bad(error.to_string()))?;
+        Client::at(&remote.url, remote.token.as_deref())
+    }
+
+    /// A client of the Weir at that URL.
+    pub(super) fn at(base: &str, token: Option<&str>) -> Result<Client, Failure> {
+        let bad = |why: String| Failure::Usage(format!("the URL `{base}` cannot be used: {why}"));
+        let url = url::Url::parse(base).map_err(|error| bad(error.to_string()))?;
         let builder = Pool::builder(TokioExecutor::new());
         let pool = match url.scheme() {
             "http" => Transport::Plain(builder.build_http()),
@@ -76,8 +83,8 @@ impl Client {
             }
             other => return Err(bad(format!("it must start with http:// or https://, not {other}:"))),
         };
-        let token = remote.token.as_deref().filter(|token| !token.is_empty());
-        Ok(Client { base: remote.url.trim_end_matches('/').to_owned(), token: token.map(bearer).transpose()?, pool })
+        let token = token.filter(|token| !token.is_empty());
+        Ok(Client { base: base.trim_end_matches('/').to_owned(), token: token.map(bearer).transpose()?, pool })
     }
 
     /// The answer as JSON; a problem is a `No`.

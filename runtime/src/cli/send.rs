@@ -7,18 +7,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderName, HeaderValue, Method};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use clap::Args;
-use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
-use sha2::Sha256;
 
-use super::client::{Client, Remote, bearer, path, pretty, with_query};
+use super::client::{Client, DEFAULT_URL, bearer, path, pretty, with_query};
 use super::table::plain;
 use super::{Failure, Outcome};
 use crate::server::views::Accepted;
+use crate::signature::{self, Secret};
 
 /// Lines of NDJSON in a request, and their bytes: well under what any source takes.
 const LINES_MAX: usize = 1000;
@@ -44,19 +41,23 @@ pub(super) struct SendArgs {
     /// Send the token in a variable or a file as `Authorization: Bearer`
     #[arg(long, value_name = "env:NAME|file:PATH", conflicts_with = "secret")]
     bearer: Option<String>,
-    #[command(flatten)]
-    remote: Remote,
+    /// Where Weir takes events in
+    #[arg(long, env = "WEIR_URL", default_value = DEFAULT_URL, value_name = "URL")]
+    url: String,
+    /// Print JSON, as Weir answered it
+    #[arg(long)]
+    json: bool,
 }
 
 /// How the sender shows who it is.
 enum Proof {
     None,
     Bearer(HeaderValue),
-    StandardWebhooks(Vec<u8>),
+    StandardWebhooks(Secret),
 }
 
 pub(super) async fn run(args: SendArgs, out: &mut String) -> Outcome {
-    let client = Client::new(&args.remote)?;
+    let client = Client::at(&args.url, None)?;
     let proof = proof(&args)?;
     let target = with_query(&path(&["v1", "sources", &args.source, "events"]), &[("lane", args.lane.as_deref())]);
     let mut fine = true;
@@ -69,12 +70,12 @@ pub(super) async fn run(args: SendArgs, out: &mut String) -> Outcome {
             let body = content.slice(part.bytes);
             let headers = headers(&content_type, &proof, &body)?;
             let answer = client.send(Method::POST, &target, headers, body).await?;
-            if args.remote.json {
+            if args.json {
                 answers.push(json!({ "file": file.display().to_string(), "first": first, "answer": answer.read::<Value>()? }));
             }
             if !answer.status.is_success() || answer.is_problem() {
                 fine = false;
-                if !args.remote.json {
+                if !args.json {
                     let from = if first > 0 { format!(", from event {first} on") } else { String::new() };
                     out.push_str(&format!("{}{from}: not taken: {}\n", plain(&file.display().to_string()), answer.problem()));
                 }
@@ -83,12 +84,12 @@ pub(super) async fn run(args: SendArgs, out: &mut String) -> Outcome {
             }
             let accepted: Accepted = answer.read()?;
             fine &= accepted.events.quarantined == 0 && accepted.problems.is_empty();
-            if !args.remote.json {
+            if !args.json {
                 out.push_str(&told(file, first, &accepted));
             }
         }
     }
-    if args.remote.json {
+    if args.json {
         out.push_str(&pretty(&answers));
     }
     Ok(fine)
@@ -127,7 +128,8 @@ fn open(file: &Path) -> Result<Bytes, Failure> {
     }
 }
 
-fn media_type(file: &Path, content: &[u8]) -> &'static str {
+/// By the extension and, for JSON, by what is in it.
+pub(super) fn media_type(file: &Path, content: &[u8]) -> &'static str {
     let extension = file.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
     match extension.as_deref() {
         Some("json") | None => json_type(content),
@@ -190,19 +192,10 @@ fn headers(content_type: &str, proof: &Proof, body: &[u8]) -> Result<Vec<(Header
             let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
             headers.push((HeaderName::from_static("webhook-id"), value(&id)?));
             headers.push((HeaderName::from_static("webhook-timestamp"), value(&now.to_string())?));
-            headers.push((HeaderName::from_static("webhook-signature"), value(&signature(secret, &id, now, body)?)?));
+            headers.push((HeaderName::from_static("webhook-signature"), value(&signature::sign(secret, &id, now, body))?));
         }
     }
     Ok(headers)
-}
-
-/// Standard Webhooks 1.0.0: `v1,` and the HMAC-SHA256 of `id.timestamp.body` in base64.
-fn signature(secret: &[u8], id: &str, timestamp: u64, body: &[u8]) -> Result<String, Failure> {
-    let mac = Hmac::<Sha256>::new_from_slice(secret);
-    let mut mac = mac.map_err(|_| Failure::Usage("the secret cannot be used as a key".into()))?;
-    mac.update(format!("{id}.{timestamp}.").as_bytes());
-    mac.update(body);
-    Ok(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
 }
 
 fn proof(args: &SendArgs) -> Result<Proof, Failure> {
@@ -211,12 +204,7 @@ fn proof(args: &SendArgs) -> Result<Proof, Failure> {
     }
     let Some(place) = &args.secret else { return Ok(Proof::None) };
     let secret = secret_at(place)?;
-    let key = match secret.strip_prefix("whsec_") {
-        Some(encoded) => {
-            STANDARD.decode(encoded).map_err(|_| Failure::Usage(format!("the secret at {place} starts with whsec_ but is not base64")))?
-        }
-        None => secret.into_bytes(),
-    };
+    let key = Secret::from_webhook_secret(&secret).map_err(|wrong| Failure::Usage(format!("the secret at {place}: {wrong}")))?;
     Ok(Proof::StandardWebhooks(key))
 }
 
@@ -260,13 +248,5 @@ mod tests {
         assert_eq!(many.iter().map(|(text, _)| text.len()).sum::<usize>(), 7500, "nothing is lost between them");
         let wide = format!("\"{}\"\n", "x".repeat(BYTES_MAX / 2));
         assert_eq!(of(&wide.repeat(3)).len(), 3);
-    }
-
-    /// The example of the specification.
-    #[test]
-    fn a_signature_is_the_one_of_the_specification() {
-        let key = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
-        let signed = signature(&key, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, br#"{"test": 2432232314}"#).unwrap();
-        assert_eq!(signed, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
     }
 }

@@ -66,14 +66,14 @@ fn wrong_usage_ends_with_two_and_help_with_zero() {
         (&["weir", "channel", "list", "--url", "ftp://127.0.0.1"], 2),
         (&["weir", "send", "erp", "/nowhere/file.json", "--url", "http://127.0.0.1:9"], 3),
     ] {
-        assert_eq!(format!("{:?}", run(arguments, never)), code(expected), "{arguments:?}");
+        assert_eq!(format!("{:?}", run_with(arguments, never)), code(expected), "{arguments:?}");
     }
 }
 
 #[test]
 fn commands_of_this_process_are_handed_back_with_their_arguments() {
     let mut seen = None;
-    run(["weir", "run", "-c", "a.toml", "-c", "b.toml"], |local| {
+    run_with(["weir", "run", "-c", "a.toml", "-c", "b.toml"], |local| {
         seen = Some(local);
         ExitCode::SUCCESS
     });

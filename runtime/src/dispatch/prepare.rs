@@ -197,6 +197,8 @@ fn content(view: &View, verdict: Option<EntityVerdict>, label: &Arc<str>) -> Con
         Some(EntityVerdict::Passed) => there(as_json(view), "".into()),
         Some(EntityVerdict::NotRendered) => Content::Absent(NOT_RENDERED),
         Some(EntityVerdict::Filtered(filter)) => Content::Absent(FILTERED.saturating_add(u8::try_from(filter).unwrap_or(u8::MAX))),
+        // The host had no room for it, or is stopping: that says nothing of the entity.
+        Some(EntityVerdict::Failed(Failed { failure, fault: true, .. })) if failure.code == "host" => Content::Unread(failure.message),
         Some(EntityVerdict::Failed(Failed { plugin, failure, .. })) => {
             Content::Failed(Failure::new("plugin", format!("{plugin}: {failure}")))
         }

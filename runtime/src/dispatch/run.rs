@@ -96,7 +96,7 @@ pub(crate) struct Run {
     held: HashSet<Ordinal>,
     budget: Budget,
     guard: Guard,
-    /// How many entities there are, and when that was asked.
+    /// Of how many entities the target holds something, and when that was asked.
     holding: Option<(u64, Timestamp)>,
     walking: Shares,
     preparing: Shares,

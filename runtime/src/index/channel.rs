@@ -54,6 +54,8 @@ pub struct Channel {
     /// The ordinal up to which the sweep may run before the next save.
     reserved: u64,
     pairs: Vec<Pair>,
+    /// Pairs whose target holds something, or may.
+    holding: u64,
     /// Keys that renderers chose, where they are not the entity's.
     target_keys: HashMap<u32, Arc<str>>,
     parked: BTreeMap<u32, Parked>,
@@ -154,6 +156,7 @@ impl Channel {
             acked: [0; 4],
             reserved: 0,
             pairs: Vec::new(),
+            holding: 0,
             target_keys: HashMap::new(),
             parked: BTreeMap::new(),
             refusals: BTreeMap::new(),
@@ -270,7 +273,9 @@ impl Channel {
         if self.pairs.len() <= ordinal as usize {
             self.pairs.resize(ordinal as usize + 1, Pair::default());
         }
-        self.pairs[ordinal as usize] = pair;
+        let before = std::mem::replace(&mut self.pairs[ordinal as usize], pair);
+        self.holding += u64::from(pair.holds() != Holds::Nothing);
+        self.holding -= u64::from(before.holds() != Holds::Nothing);
     }
 
     fn change(&mut self, ordinal: u32, change: impl FnOnce(Pair) -> Pair) {
@@ -545,6 +550,7 @@ impl Index {
             parked: channel.parked.len() as u64 - held,
             held,
             refused: channel.refusals.len() as u64,
+            holding: channel.holding,
             oldest: oldest.map(Sequence),
             oldest_time: oldest.map(|sequence| self.clock.time_of(sequence)),
         }

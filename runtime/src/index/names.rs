@@ -35,8 +35,13 @@ impl Names {
         self.names.get(number as usize)
     }
 
+    /// All of them, by number.
+    pub fn all(&self) -> &[Arc<str>] {
+        &self.names
+    }
+
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.names.len()
     }
 

@@ -179,6 +179,8 @@ pub struct Owed {
     pub held: u64,
     /// Entities refused.
     pub refused: u64,
+    /// Entities of which the target holds something, or may.
+    pub holding: u64,
     /// Sequence of the oldest change still owed, parked and held ones included; none when nothing is owed.
     pub oldest: Option<Sequence>,
     /// When that change was committed, to about a second.

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use axum::http::StatusCode;
 
+use super::rate::Rate;
 use super::{ChangeCounts, EventCounts};
 use crate::model::{Event, Timestamp};
 
@@ -16,13 +17,15 @@ const SAMPLES: usize = 16;
 /// Larger events are not kept as samples, so that they cost at most 1 MiB a source.
 const SAMPLE_BYTES_MAX: usize = 64 * 1024;
 /// Every status a source answers with.
-pub const STATUSES: [StatusCode; 8] = [
+pub const STATUSES: [StatusCode; 10] = [
     StatusCode::ACCEPTED,
     StatusCode::BAD_REQUEST,
     StatusCode::UNAUTHORIZED,
+    StatusCode::REQUEST_TIMEOUT,
     StatusCode::PAYLOAD_TOO_LARGE,
     StatusCode::UNSUPPORTED_MEDIA_TYPE,
     StatusCode::TOO_MANY_REQUESTS,
+    StatusCode::INTERNAL_SERVER_ERROR,
     StatusCode::SERVICE_UNAVAILABLE,
     StatusCode::INSUFFICIENT_STORAGE,
 ];
@@ -32,9 +35,10 @@ pub const STATUSES: [StatusCode; 8] = [
 pub struct Activity {
     events: [AtomicU64; 5],
     changes: [AtomicU64; 3],
-    requests: [AtomicU64; STATUSES.len()],
     last_event: AtomicU64,
+    rate: Rate,
     samples: Mutex<VecDeque<Event>>,
+    requests: [AtomicU64; STATUSES.len()],
 }
 
 /// The counters at one moment; each rises for as long as Weir runs.
@@ -53,6 +57,13 @@ pub struct Counts {
 }
 
 impl Activity {
+    /// Counts a request that was answered with that status, by whomever.
+    pub fn answered(&self, status: StatusCode) {
+        if let Some(at) = STATUSES.iter().position(|known| *known == status) {
+            self.requests[at].fetch_add(1, Relaxed);
+        }
+    }
+
     /// The counters now.
     pub fn counts(&self) -> Counts {
         let [accepted, filtered, quarantined, repeated, malformed] = self.events.each_ref().map(|count| count.load(Relaxed));
@@ -66,17 +77,14 @@ impl Activity {
         }
     }
 
+    /// Events a second, on average over the last minute.
+    pub fn per_second(&self, now: Timestamp) -> f64 {
+        self.rate.per_second(now)
+    }
+
     /// The last events, oldest first; large ones are left out.
     pub fn samples(&self) -> Vec<Event> {
         self.samples.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
-    }
-
-    /// Counts a request that was answered with that status. Requests that reach [`super::Source`] are counted by it; this is for
-    /// those that were answered before, such as a body that was longer than its length said.
-    pub fn request(&self, status: StatusCode) {
-        if let Some(at) = STATUSES.iter().position(|known| *known == status) {
-            self.requests[at].fetch_add(1, Relaxed);
-        }
     }
 
     pub(super) fn malformed(&self, count: usize) {
@@ -97,6 +105,7 @@ impl Activity {
     /// Notes that events have come: the source is not silent, and these are its newest samples.
     pub(super) fn seen(&self, events: &[Event], now: Timestamp) {
         self.last_event.fetch_max(now.0, Relaxed);
+        self.rate.count(events.len() as u64, now);
         let small = events.iter().rev().filter(|event| event.data.as_bytes().len() <= SAMPLE_BYTES_MAX).take(SAMPLES);
         let newest: Vec<Event> = small.cloned().collect();
         let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -62,16 +62,14 @@ impl Source {
     }
 
     /// To be called before a body is read: takes its memory out of the shared budget. Without a `Content-Length` the longest
-    /// body is reserved. A rejection counts as the answer to the request.
+    /// body is reserved; what is too much is given back when the body is there.
     ///
     /// # Errors
     /// `TooLarge` and `Overloaded`.
     pub fn reserve(&self, content_length: Option<u64>) -> Result<Reservation, Rejection> {
         let limit = self.options.body_bytes_max;
         let bytes = content_length.unwrap_or(limit);
-        let too_large = || Rejection::TooLarge { limit, unit: "bytes" };
-        let reserved = if bytes > limit { Err(too_large()) } else { self.budget.reserve(bytes) };
-        reserved.inspect_err(|rejection| self.activity.request(rejection.status()))
+        if bytes > limit { Err(Rejection::TooLarge { limit, unit: "bytes" }) } else { self.budget.reserve(bytes) }
     }
 
     /// Takes a request; answers when all that it brought is durable.
@@ -79,12 +77,6 @@ impl Source {
     /// # Errors
     /// See [`Rejection`]; where it was taken in part, that is in it.
     pub async fn accept(&self, request: Request<'_>) -> Result<Answer, Rejection> {
-        let result = self.take(request).await;
-        self.activity.request(result.as_ref().map_or_else(Rejection::status, |_| StatusCode::ACCEPTED));
-        result
-    }
-
-    async fn take(&self, request: Request<'_>) -> Result<Answer, Rejection> {
         let Request { headers, body, lane, now, reservation } = request;
         let (bytes, limit) = (body.len() as u64, self.options.body_bytes_max);
         if bytes > limit {
@@ -93,7 +85,6 @@ impl Source {
         let mut reservation = reservation.map_or_else(|| self.budget.reserve(bytes), Ok)?;
         reservation.resize(bytes)?;
         verify::verify(&self.options.verify, headers, &body, now)?;
-        let lane = lane.map(parse_lane).transpose()?;
         let (opened, _reservation) = self.open(headers, body, reservation).await.inspect_err(|rejection| self.note_malformed(rejection))?;
         self.activity.malformed(opened.malformed.count);
         self.activity.seen(&opened.events, now);
@@ -364,11 +355,4 @@ fn reasons(commits: &[Commit]) -> BTreeMap<usize, Failure> {
 
 fn set_aside(event: &Event, lane: Option<Lane>, failure: Failure, plugin: Option<String>) -> Effect {
     Effect::Quarantine(Box::new(Quarantined { event: event.clone(), lane, failure, plugin }))
-}
-
-fn parse_lane(written: &str) -> Result<Lane, Rejection> {
-    Lane::parse(written).ok_or_else(|| {
-        let sentence = format!("there is no lane `{}`; lanes are `urgent`, `normal` and `bulk`", envelope::excerpt(written));
-        Failure::new("unknown-lane", sentence).into()
-    })
 }

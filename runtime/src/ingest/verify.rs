@@ -2,70 +2,16 @@
 //!
 //! Pure functions: the time is an argument, secrets are compared in constant time, and an empty secret matches nothing.
 
-use std::fmt;
-
 use axum::http::HeaderMap;
 use base64::Engine;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
 use crate::model::Timestamp;
+use crate::signature::{BASE64, Secret, mac};
 
 /// How far `webhook-timestamp` may be from our clock, either way; the five minutes of Standard Webhooks, so that a recorded
 /// request cannot be sent again next week.
 pub const TOLERANCE_SECONDS: u64 = 300;
-/// Shortest and longest key of Standard Webhooks, in bytes.
-pub const WEBHOOK_SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
-
-/// Base64 as signatures are written in the wild: the standard alphabet, padded or not.
-const BASE64: GeneralPurpose =
-    GeneralPurpose::new(&alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent));
-
-/// A secret as read from the environment or a file; never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub Vec<u8>);
-
-impl Secret {
-    /// Decodes a key in the form of Standard Webhooks: base64 of 24 to 64 bytes, with or without `whsec_` before it.
-    ///
-    /// # Errors
-    /// Says what is wrong with it, without repeating it.
-    pub fn from_webhook_secret(text: &str) -> Result<Secret, SecretError> {
-        let text = text.trim();
-        if text.starts_with("whsk_") || text.starts_with("whpk_") {
-            return Err(SecretError::Asymmetric);
-        }
-        let bytes = BASE64.decode(text.strip_prefix("whsec_").unwrap_or(text)).map_err(|_| SecretError::NotBase64)?;
-        if !WEBHOOK_SECRET_BYTES.contains(&bytes.len()) {
-            return Err(SecretError::Length(bytes.len()));
-        }
-        Ok(Secret(bytes))
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[secret]")
-    }
-}
-
-/// Why a text is no key of Standard Webhooks.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SecretError {
-    /// Not base64.
-    #[error("a Standard Webhooks secret is `whsec_` and base64; make one with: echo whsec_$(openssl rand -base64 32)")]
-    NotBase64,
-    /// So many bytes, and not 24 to 64.
-    #[error("a Standard Webhooks secret has 24 to 64 bytes before base64, this one has {0}")]
-    Length(usize),
-    /// A key of an asymmetric signature (`v1a`).
-    #[error("`whsk_` and `whpk_` are keys of asymmetric signatures, which Weir does not use; give a `whsec_` secret")]
-    Asymmetric,
-}
-
 /// How a sender is verified. Several secrets are all valid, so that one can be rotated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Options {
@@ -157,13 +103,6 @@ pub fn verify(options: &Options, headers: &HeaderMap, body: &[u8], now: Timestam
     }
 }
 
-/// Signs as Standard Webhooks 1.0.0 does: the value of `webhook-signature`. `timestamp` in seconds since 1970, as sent in
-/// `webhook-timestamp`.
-pub fn sign(secret: &Secret, id: &str, timestamp: u64, body: &[u8]) -> String {
-    let timestamp = timestamp.to_string();
-    format!("v1,{}", BASE64.encode(mac(secret, &[id.as_bytes(), b".", timestamp.as_bytes(), b".", body])))
-}
-
 fn bearer(tokens: &[Secret], headers: &HeaderMap) -> Result<(), NotVerified> {
     let value = one(headers, "authorization")?;
     let expected = "write `Authorization: Bearer TOKEN`";
@@ -237,13 +176,6 @@ fn equal(left: &[u8], right: &[u8]) -> bool {
     left.ct_eq(right).into()
 }
 
-fn mac(secret: &Secret, parts: &[&[u8]]) -> [u8; 32] {
-    // HMAC takes keys of any length; the error type exists for other constructions.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&secret.0) else { return [0; 32] };
-    parts.iter().for_each(|part| mac.update(part));
-    mac.finalize().into_bytes().into()
-}
-
 /// The one header of that name as text; a proof that is there twice is no proof.
 fn one<'a>(headers: &'a HeaderMap, name: &str) -> Result<&'a str, NotVerified> {
     let mut values = headers.get_all(name).iter();
@@ -254,6 +186,7 @@ fn one<'a>(headers: &'a HeaderMap, name: &str) -> Result<&'a str, NotVerified> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signature::{SecretError, sign};
 
     const ID: &str = "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk";
     const TIME: u64 = 1_649_367_553;

@@ -88,7 +88,7 @@ fn of_source(source: &Source, outside: &Outside) -> Value {
 }
 
 fn verification(options: &verify::Options) -> Value {
-    let hidden = |secrets: &[verify::Secret]| vec![SECRET; secrets.len()];
+    let hidden = |secrets: &[crate::signature::Secret]| vec![SECRET; secrets.len()];
     match options {
         verify::Options::None => json!({"kind": "none"}),
         verify::Options::Bearer { tokens } => json!({"kind": "bearer", "tokens": hidden(tokens)}),

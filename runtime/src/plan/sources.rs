@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-
 use super::understand::{Notes, is_name, named};
 use super::uses::uses;
 use super::{Plugin, Source};
@@ -13,7 +11,8 @@ use crate::config::cursor::{Cursor, Field, Found};
 use crate::config::text::suggestion;
 use crate::ingest;
 use crate::ingest::split::Split;
-use crate::ingest::verify::{self, Encoding, Secret};
+use crate::ingest::verify::{self, Encoding};
+use crate::signature::Secret;
 
 /// A shorter limit could not take one event of the usual kind; a longer one would let a few senders fill the memory.
 const BODY_BYTES: std::ops::RangeInclusive<u64> = 1024..=256 * 1024 * 1024;
@@ -164,27 +163,13 @@ pub(super) fn plain(field: &Field<'_>) -> Option<Secret> {
     }
 }
 
-/// The key of a Standard Webhooks secret: `whsec_` and 24 to 64 bytes in base64.
+/// The key of a Standard Webhooks secret: 24 to 64 bytes in base64, `whsec_` before it or not.
 pub(super) fn standard_webhooks(field: &Field<'_>) -> Option<Secret> {
     let bytes = match field.secret()? {
         Found::Secret(bytes) => bytes,
         Found::LeftOut => return Some(Secret(Vec::new())),
     };
-    let help =
-        "a Standard Webhooks secret is \"whsec_\" and 24 to 64 bytes in base64; make one with `echo whsec_$(openssl rand -base64 32)`";
-    let Some(text) = std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().strip_prefix("whsec_")) else {
-        field.complain_of_secret("the secret does not begin with whsec_", help.to_owned());
-        return None;
-    };
-    match base64::engine::general_purpose::STANDARD.decode(text) {
-        Ok(key) if (24..=64).contains(&key.len()) => Some(Secret(key)),
-        Ok(key) => {
-            field.complain_of_secret(format!("the secret has {} bytes", key.len()), help.to_owned());
-            None
-        }
-        Err(_) => {
-            field.complain_of_secret("the secret is not base64 behind its whsec_", help.to_owned());
-            None
-        }
-    }
+    let key = Secret::from_webhook_secret(&String::from_utf8_lossy(&bytes));
+    key.inspect_err(|wrong| field.complain_of_secret(wrong.to_string(), "make one with `echo whsec_$(openssl rand -base64 32)`".to_owned()))
+        .ok()
 }

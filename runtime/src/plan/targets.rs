@@ -10,7 +10,7 @@ use super::sources::{is_header, plain, standard_webhooks};
 use super::understand::{Notes, expanded, named};
 use crate::config::cursor::{Cursor, Field};
 use crate::config::row::Keep;
-use crate::ingest::verify::Secret;
+use crate::signature::Secret;
 use crate::target::{Kind, Options, webhook};
 
 /// Targets as read, with what channels must know of them.

@@ -162,7 +162,28 @@ fn renderings(results: Vec<Result<Option<types::Rendering>, types::Failure>>) ->
 }
 
 fn declined(failure: types::Failure) -> Declined {
-    Declined { failure: Failure { code: failure.code, message: failure.message }, fault: false }
+    Declined {
+        failure: Failure { code: brief(failure.code, CODE_BYTES_MAX), message: brief(failure.message, MESSAGE_BYTES_MAX) },
+        fault: false,
+    }
+}
+
+/// What the host found unusable in an answer. Names in the message are the guest's, of any length.
+fn unusable(code: &str, message: String) -> Declined {
+    Declined { failure: Failure::new(code, brief(message, MESSAGE_BYTES_MAX)), fault: true }
+}
+
+/// The longest code and message that are kept: failures are stored with each quarantined event.
+const CODE_BYTES_MAX: usize = 64;
+const MESSAGE_BYTES_MAX: usize = 2048;
+
+/// The text, cut at a character where it is longer.
+pub(super) fn brief(mut text: String, bytes_max: usize) -> String {
+    if text.len() > bytes_max {
+        text.truncate(text.floor_char_boundary(bytes_max));
+        text.push('…');
+    }
+    text
 }
 
 fn lower_event(event: &Event) -> types::Event {
@@ -193,7 +214,6 @@ fn lower_view(view: &View) -> types::Entity {
 
 /// A guest can return any text: that a value is JSON is checked once, here.
 fn lift_change(change: types::Change) -> Result<Change, Declined> {
-    let unusable = |code: &str, message: String| Declined { failure: Failure::new(code, message), fault: true };
     let place = || format!("facet {:?} of {} {:?}", change.facet, change.entity_type, change.key);
     if let Some(value) = &change.value
         && let Err(error) = serde_json::from_str::<&RawValue>(value)

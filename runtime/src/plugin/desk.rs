@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::model::{Change, Event, Failure, Rendering, View};
 use crate::plugin::bindings::{Answer, Answers, Declined};
 use crate::plugin::chain::Items;
-use crate::plugin::component::Loader;
+use crate::plugin::component::{Component, Loader};
 use crate::plugin::figures::Figures;
 use crate::plugin::instance::Instance;
 use crate::plugin::log::Line;
@@ -68,50 +68,85 @@ pub struct Report {
     pub compile_time: Duration,
 }
 
-/// Runs a component on its roles that take this input, all items in one call. Blocking.
+/// A component at the desk: compiled, not yet run.
+pub struct Desk {
+    component: Component,
+    compile_time: Duration,
+}
+
+impl Desk {
+    /// Checks and compiles a component. Blocking.
+    ///
+    /// # Errors
+    /// When the component cannot be used, or the machine lacks what an engine needs.
+    pub fn load(name: &str, bytes: &[u8], limits: Limits) -> Result<Desk, Fault> {
+        let engine = engine::measuring().map_err(|error| Fault::Breach { breach: Breach::Host, what: error.to_string() })?;
+        let figures = Figures::default();
+        let started = Instant::now();
+        let component = Loader { engine: &engine, cache: None, figures: &figures }.load(name, bytes, limits)?;
+        Ok(Desk { component, compile_time: started.elapsed() })
+    }
+
+    /// All its roles.
+    pub fn roles(&self) -> &[Role] {
+        self.component.roles()
+    }
+
+    /// Runs it in a new instance on its roles that take this input, all items in one call. Blocking.
+    ///
+    /// # Errors
+    /// When it refuses its settings or has no role for this input.
+    pub fn run(&self, settings: &str, input: Input) -> Result<Report, Fault> {
+        let component = &self.component;
+        let (items, takes) = match input {
+            Input::Events(events) => (Items::Events(Arc::new(events)), [Role::EventFilter, Role::Mapper]),
+            Input::Entities(views) => (Items::Entities(Arc::new(views)), [Role::EntityFilter, Role::Renderer]),
+        };
+        let roles: Vec<Role> = takes.into_iter().filter(|role| component.roles().contains(role)).collect();
+        if roles.is_empty() {
+            let (name, filter, maker) = (component.name(), takes[0].name(), takes[1].name());
+            return Err(Fault::Unusable(format!("plugin {name} is neither {filter} nor {maker}, and takes no such input")));
+        }
+        let mut instance = Instance::configured(component, settings, true)?;
+        let configure_fuel = instance.fuel().unwrap_or_default();
+        let indices: Vec<usize> = (0..items.len()).collect();
+        let mut calls = Vec::new();
+        for role in roles {
+            let before = instance.fuel().unwrap_or_default();
+            let started = Instant::now();
+            let answers = instance.call(role, &items, &indices);
+            let time = started.elapsed();
+            let fuel = instance.fuel().unwrap_or_default() - before;
+            let spent = answers.is_err();
+            calls.push(Call { role, outputs: answers.map(outputs), fuel, time });
+            if spent {
+                break;
+            }
+        }
+        Ok(Report {
+            plugin: component.label().to_owned(),
+            roles: component.roles().to_vec(),
+            calls,
+            log: instance.take_lines(),
+            configure_fuel,
+            memory_peak: instance.memory().1,
+            compile_time: self.compile_time,
+        })
+    }
+}
+
+impl std::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Desk").field("plugin", &self.component.label()).finish_non_exhaustive()
+    }
+}
+
+/// Loads a component and runs it once.
 ///
 /// # Errors
-/// When the component cannot be used, refuses its settings, has no role for this input, or the machine lacks what an engine needs.
+/// As [`Desk::load`] and [`Desk::run`].
 pub fn run(name: &str, bytes: &[u8], settings: &str, input: Input, limits: Limits) -> Result<Report, Fault> {
-    let engine = engine::measuring().map_err(|error| Fault::Breach { breach: Breach::Host, what: error.to_string() })?;
-    let figures = Figures::default();
-    let started = Instant::now();
-    let component = Loader { engine: &engine, cache: None, figures: &figures }.load(name, bytes, limits)?;
-    let compile_time = started.elapsed();
-    let (items, takes) = match input {
-        Input::Events(events) => (Items::Events(Arc::new(events)), [Role::EventFilter, Role::Mapper]),
-        Input::Entities(views) => (Items::Entities(Arc::new(views)), [Role::EntityFilter, Role::Renderer]),
-    };
-    let roles: Vec<Role> = takes.into_iter().filter(|role| component.roles().contains(role)).collect();
-    if roles.is_empty() {
-        let (filter, maker) = (takes[0].name(), takes[1].name());
-        return Err(Fault::Unusable(format!("plugin {name} is neither {filter} nor {maker}, and takes no such input")));
-    }
-    let mut instance = Instance::configured(&component, settings, true)?;
-    let configure_fuel = instance.fuel().unwrap_or_default();
-    let indices: Vec<usize> = (0..items.len()).collect();
-    let mut calls = Vec::new();
-    for role in roles {
-        let before = instance.fuel().unwrap_or_default();
-        let started = Instant::now();
-        let answers = instance.call(role, &items, &indices);
-        let time = started.elapsed();
-        let fuel = instance.fuel().unwrap_or_default() - before;
-        let spent = answers.is_err();
-        calls.push(Call { role, outputs: answers.map(outputs), fuel, time });
-        if spent {
-            break;
-        }
-    }
-    Ok(Report {
-        plugin: component.label().to_owned(),
-        roles: component.roles().to_vec(),
-        calls,
-        log: instance.take_lines(),
-        configure_fuel,
-        memory_peak: instance.memory().1,
-        compile_time,
-    })
+    Desk::load(name, bytes, limits)?.run(settings, input)
 }
 
 fn outputs(answers: Answers) -> Vec<Output> {

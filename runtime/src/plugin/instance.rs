@@ -6,12 +6,15 @@ use std::sync::Arc;
 
 use wasmtime::Store;
 
-use crate::plugin::bindings::{Answers, Guest};
+use crate::plugin::bindings::{self, Answers, Guest};
 use crate::plugin::chain::Items;
 use crate::plugin::component::Component;
 use crate::plugin::limits::{self, Meter};
 use crate::plugin::log::{Line, Log};
 use crate::plugin::{Breach, Fault, Limits, Role};
+
+/// No more of a plugin's reason to refuse its settings is passed on.
+const REASON_BYTES_MAX: usize = 2048;
 
 /// What the host keeps beside a guest: what it used and what it said.
 pub(super) struct State {
@@ -55,7 +58,10 @@ impl Instance {
         begin(&mut instance.store, &instance.limits);
         match instance.guest.configure(&mut instance.store, settings) {
             Ok(Ok(())) => Ok(instance),
-            Ok(Err(reason)) => Err(Fault::Settings(format!("{} refuses its settings: {reason}", component.label()))),
+            Ok(Err(reason)) => {
+                let reason = bindings::brief(reason, REASON_BYTES_MAX);
+                Err(Fault::Settings(format!("{} refuses its settings: {reason}", component.label())))
+            }
             Err(error) => Err(instance.name(&error)),
         }
     }

@@ -175,12 +175,15 @@ async fn a_hanging_plugin_takes_half_of_the_workers_and_others_are_served() {
         async move { host.map(&hanging, events(&"l".repeat(64 * 6)), Class::Ingest).await }
     });
     tokio::time::sleep(Duration::from_millis(100)).await;
-    for _ in 0..10 {
+    let mut times = Vec::new();
+    for _ in 0..9 {
         let started = Instant::now();
         host.map(&good, events("aaa"), Class::Bulk).await;
-        // Far below the limit of time that a worker is lost for, and generous for a machine with other work.
-        assert!(started.elapsed() < Duration::from_millis(250), "{:?}", started.elapsed());
+        times.push(started.elapsed());
     }
+    times.sort();
+    // A worker that hangs is lost for twice its limit; the median, because the machine may have other work.
+    assert!(times[4] < Duration::from_millis(250), "{times:?}");
     assert!(!hang.is_finished());
     hang.abort();
 }
@@ -210,14 +213,19 @@ async fn a_caller_that_goes_away_leaves_the_host_as_it_was() {
     }
     let verdicts = host.map(&chain, events("aa"), Class::Bulk).await;
     assert_eq!(told(&verdicts[1]), "[product/1 base={\"n\":1}]");
-    assert_eq!(host.figures().waiting, [0; 3]);
+    let settled = async {
+        while host.figures().waiting != [0; 3] {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), settled).await.expect("what nobody waits for leaves the queue");
 }
 
 #[tokio::test]
 async fn an_instance_is_reused_until_it_faults_or_grows() {
     let host = host(1);
     let chain = source(&host, "erp");
-    let mut told_of = async |letters: &str| told(&host.map(&chain, events(letters), Class::Ingest).await[0]);
+    let told_of = async |letters: &str| told(&host.map(&chain, events(letters), Class::Ingest).await[0]);
     assert_eq!(told_of("c").await, "[product/0 base=1]");
     assert_eq!(told_of("c").await, "[product/0 base=2]", "reused");
     told_of("t").await;
@@ -300,6 +308,12 @@ fn a_component_that_wants_wasi_is_told_how_to_do_without() {
     let module =
         wat::parse_str(r#"(module (import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32))))"#).unwrap();
     check_refused(&module, &["wasi_snapshot_preview1", "wasm32-unknown-unknown"]);
+}
+
+#[test]
+fn a_plugin_that_hangs_or_hoards_at_its_start_is_refused_within_its_limits() {
+    check_refused(&guests::mapper_with("(start $forever)"), &["it does not start: time limit of 300 ms exceeded"]);
+    check_refused(&guests::mapper_with("(memory 1000)"), &["it does not start: memory limit of 32 MiB exceeded"]);
 }
 
 #[test]

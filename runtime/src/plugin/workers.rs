@@ -1,8 +1,8 @@
 //! The threads that run guests, and the queue before them.
 //!
 //! Three classes, served in their order, with a share for the lower ones so that none starves. Of one plugin at most half of the
-//! workers run at a time: a plugin that hangs for its whole limit leaves the other half to the others. What waits is bounded by the
-//! chains' slots; a caller without a slot waits outside.
+//! workers run at a time: a plugin that hangs for its whole limit leaves the other half to the others. (A batch counts for each
+//! plugin of its chain, from its begin to its end.) What waits is bounded by the chains' slots; a caller without one waits outside.
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -109,7 +109,7 @@ fn work(queue: &Queue) {
             Pulled::Closed => return,
         };
         batches = batches.wrapping_add(1);
-        if batches % SWEEP_BATCHES == 0 {
+        if batches.is_multiple_of(SWEEP_BATCHES) {
             bench.sweep();
         }
         // Nobody waits any more: its work would be for nothing.
@@ -248,12 +248,39 @@ fn plugins(chain: &Chain) -> impl Iterator<Item = &Arc<str>> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::Semaphore;
+
     use super::*;
 
+    /// Fills a queue with so many batches of each class and tells the classes in the order in which they are served.
+    fn served(waiting: [usize; 3]) -> Vec<usize> {
+        let slots = Arc::new(Semaphore::new(100));
+        let chain = Arc::new(Chain { stages: Vec::new(), slots: std::array::from_fn(|_| slots.clone()) });
+        let queue = Queue::new(1);
+        for (class, count) in [Class::Ingest, Class::Urgent, Class::Bulk].into_iter().zip(waiting) {
+            for _ in 0..count {
+                let batch = Batch::new(chain.clone(), Items::Events(Arc::default()), 0..0);
+                let slot = slots.clone().try_acquire_owned().expect("a slot");
+                queue.push(Job { batch, class, reply: oneshot::channel().0, _slot: slot });
+            }
+        }
+        let next = || match queue.pull(true) {
+            Pulled::Job(job) => job.class as usize,
+            _ => unreachable!("as many are pulled as were pushed"),
+        };
+        (0..waiting.iter().sum()).map(|_| next()).collect()
+    }
+
     #[test]
-    fn of_sixteen_pulls_ingest_has_fourteen_and_the_lower_classes_one_each() {
-        let first: Vec<usize> = (0..TURN).map(|pull| order(pull)[0]).collect();
-        let count = |class| first.iter().filter(|first| **first == class).count();
-        assert_eq!((count(0), count(1), count(2)), (14, 1, 1));
+    fn classes_are_served_in_their_order() {
+        assert_eq!(served([2, 2, 2]), [0, 0, 1, 1, 2, 2]);
+    }
+
+    #[test]
+    fn a_flood_of_ingest_starves_nobody() {
+        let order = served([40, 2, 2]);
+        let places = |class| order.iter().enumerate().filter(|(_, of)| **of == class).map(|(place, _)| place).collect::<Vec<_>>();
+        assert_eq!(places(1), [7, 23]);
+        assert_eq!(places(2), [15, 31]);
     }
 }

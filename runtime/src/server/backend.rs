@@ -7,7 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 
 use super::problem::Problem;
@@ -31,6 +31,9 @@ pub trait Backend: Send + Sync + 'static {
     fn body_bytes_max(&self, source: &str) -> Option<u64>;
     /// Takes in what a source sent; answers when it is durable. If the answer is dropped, the sender has gone and was told nothing.
     fn ingest<'a>(&'a self, source: &'a str, request: IngestRequest) -> Answer<'a, Accepted>;
+    /// Counts a request of a source that was answered with that status, also one that never came to [`Backend::ingest`] because its body
+    /// was too long, too slow or broken off, or its query was wrong.
+    fn answered(&self, source: &str, status: StatusCode);
     /// All sources.
     fn sources(&self) -> Vec<SourceView>;
     /// One source.
@@ -71,7 +74,7 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// What stands in the way, a sentence each.
     fn ready(&self) -> Result<(), Vec<String>>;
-    /// The states of sources, channels and the store at this moment.
+    /// All figures at this moment.
     fn snapshot(&self) -> Snapshot;
 }
 

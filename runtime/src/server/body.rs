@@ -15,6 +15,9 @@ use super::problem::Problem;
 /// The grain of the budget, in bytes.
 const GRAIN: u64 = 64 << 10;
 
+/// The most that is set aside for a body because its sender announced it, in bytes.
+const RESERVED_MAX: u64 = 1 << 20;
+
 /// How many bytes of bodies there may be at once. Clones share it.
 #[derive(Clone)]
 pub(super) struct Budget(Arc<Semaphore>);
@@ -56,7 +59,8 @@ pub(super) async fn receive(body: Body, limit: u64, time: Duration, budget: &Bud
             continue;
         }
         if !received.bytes.is_empty() {
-            buffer.reserve(usize::try_from(announced.max(length)).unwrap_or_default());
+            // What is announced may never come; the buffer grows by itself beyond this.
+            buffer.reserve(usize::try_from(announced.min(RESERVED_MAX).max(length)).unwrap_or_default());
             buffer.extend_from_slice(&std::mem::take(&mut received.bytes));
         }
         buffer.extend_from_slice(&frame);

@@ -26,7 +26,7 @@ pub(super) async fn take(
     let limit = door.backend.body_bytes_max(&source).ok_or_else(|| Problem::unknown("source", &source))?;
     let answer = take_known(&door, &source, limit, query, headers, body).await;
     let status = answer.as_ref().map_or_else(Problem::status, Response::status);
-    door.metrics.ingest_request(&source, status.as_u16());
+    door.backend.answered(&source, status);
     answer
 }
 

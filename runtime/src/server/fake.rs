@@ -1,5 +1,6 @@
 //! A Weir made of cardboard: it knows one source, `erp`, two channels and a few entities, and writes down what it is asked to do.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -22,6 +23,8 @@ pub(crate) struct Fake {
     pub(crate) tokens: Mutex<Vec<Token>>,
     /// What was done, in words.
     pub(crate) log: Mutex<Vec<String>>,
+    /// Requests by source and status.
+    pub(crate) answered: Mutex<BTreeMap<(String, u16), u64>>,
     /// What stands in the way of being ready.
     pub(crate) obstacles: Mutex<Vec<String>>,
     /// What is wrong in the files.
@@ -37,7 +40,7 @@ pub(crate) fn token(role: Role) -> Token {
 /// A server on loopback before a fake.
 pub(crate) async fn start(fake: &Arc<Fake>, limits: Limits) -> Server {
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
-    Server::start(anywhere, None, limits, fake.clone(), Arc::new(Metrics::new())).await.expect("loopback has a free port")
+    Server::start(anywhere, None, limits, fake.clone()).await.expect("loopback has a free port")
 }
 
 impl Fake {
@@ -142,6 +145,10 @@ impl Backend for Fake {
                 }
             }
         })
+    }
+
+    fn answered(&self, source: &str, status: StatusCode) {
+        *self.answered.lock().unwrap().entry((source.to_owned(), status.as_u16())).or_default() += 1;
     }
 
     fn sources(&self) -> Vec<SourceView> {
@@ -271,6 +278,9 @@ impl Backend for Fake {
     }
 
     fn snapshot(&self) -> Snapshot {
-        Snapshot { sources: vec![SourceFigures { name: "erp".into(), quarantined: 2, ..SourceFigures::default() }], ..Snapshot::default() }
+        let answered = self.answered.lock().unwrap();
+        let requests = answered.iter().map(|((_, status), count)| (*status, *count)).collect();
+        let erp = SourceFigures { name: "erp".into(), requests, quarantined: 2, ..SourceFigures::default() };
+        Snapshot { sources: vec![erp], ..Snapshot::default() }
     }
 }

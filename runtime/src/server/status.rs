@@ -30,9 +30,9 @@ pub(super) async fn ready(State(door): State<Arc<Door>>) -> Result<Json<Value>, 
 }
 
 /// `GET /metrics`
-pub(super) async fn metrics(State(door): State<Arc<Door>>) -> Response {
-    let text = door.metrics.render(&door.backend.snapshot());
-    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
+pub(super) async fn metrics(State(door): State<Arc<Door>>) -> Result<Response, Problem> {
+    let text = metrics::render(door.backend.snapshot()).map_err(|error| Problem::internal(format!("metrics: {error}")))?;
+    Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }
 
 /// `GET /v1/sources`

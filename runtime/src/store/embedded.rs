@@ -4,14 +4,19 @@
 //! power cut (measured: 17 of 40 lost data). Only then the watermark rises, and readers go no further than the watermark. All writing
 //! happens on one thread, in order; a sync that fails is never retried: the store is finished and says so.
 
+mod aside;
+mod commits;
+mod entity;
+mod identities;
 mod open;
 mod pairs;
 mod writer;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
 use std::thread::JoinHandle;
 
 use tokio::sync::{oneshot, watch};
@@ -23,6 +28,7 @@ use super::{
 };
 use crate::index::{Index, Walked};
 use crate::model::{Entity, EntityId, Facet, Ordinal, Sequence, Timestamp, Track};
+use commits::Commits;
 use writer::{Request, Writer};
 
 /// Events that may wait to be written before new ones are refused as busy; at 40,000 a second half a second's worth.
@@ -45,6 +51,8 @@ pub struct Options {
     pub sweep_ahead: u64,
     /// The time.
     pub now: fn() -> Timestamp,
+    /// Makes what was written to sled's file durable; `File::sync_data`, or what a test puts in its place.
+    pub sync: fn(&File) -> std::io::Result<()>,
     /// Called once when the store has failed for good, for example to end the process. Commits that wait are answered first.
     pub on_failure: fn(&Error),
 }
@@ -58,6 +66,7 @@ impl Options {
             disk_reserve_bytes: 64 * 1024 * 1024,
             sweep_ahead: 16_384,
             now: || Timestamp(jiff::Timestamp::now().as_millisecond().max(0) as u64),
+            sync: File::sync_data,
             on_failure: |_| {},
         }
     }
@@ -75,6 +84,8 @@ struct Shared {
     options: Options,
     db: sled::Db,
     index: Mutex<Index>,
+    /// The dictionary as far as records use it, for readers: they should not wait for the index.
+    names: RwLock<Vec<Arc<str>>>,
     /// Head of the sequence that is synced.
     watermark: watch::Sender<Sequence>,
     limits: Mutex<Limits>,
@@ -83,7 +94,7 @@ struct Shared {
     waiting: AtomicUsize,
     failed: AtomicBool,
     failure: Mutex<Option<Error>>,
-    commits: AtomicU64,
+    commits: Commits,
 }
 
 impl Shared {
@@ -136,13 +147,14 @@ impl Embedded {
         let shared = Arc::new(Shared {
             db: opened.db,
             watermark: watch::Sender::new(Sequence(index.sequence)),
+            names: RwLock::new(index.names.all().to_vec()),
             index: Mutex::new(index),
             limits: Mutex::new(Limits { quarantine_max: 100_000, forget_ms: 30 * 24 * 3_600_000, entities_max: Vec::new() }),
             quarantine: Mutex::new(loaded.quarantine),
             waiting: AtomicUsize::new(0),
             failed: AtomicBool::new(false),
             failure: Mutex::new(None),
-            commits: AtomicU64::new(0),
+            commits: Commits::default(),
             options,
         });
         let (requests, inbox) = mpsc::channel();
@@ -172,7 +184,7 @@ impl Embedded {
 
     /// How many synced batches there have been.
     pub fn commits(&self) -> u64 {
-        self.shared.commits.load(Ordering::Relaxed)
+        self.shared.commits.total()
     }
 
     /// Has something done on the writer's thread, between commits, and waits for it.
@@ -199,8 +211,8 @@ impl Embedded {
             let record = record::decode(&bytes).ok_or_else(damaged)?;
             // Long values are in rows of their own and sled has no snapshots: a missing one means that the record has changed.
             let Some(values) = self.values(ordinal, &record)? else { continue };
-            let index = self.shared.index();
-            let name = |number: u32| index.names.name(number).cloned().ok_or_else(damaged);
+            let names = self.shared.names.read().unwrap_or_else(PoisonError::into_inner);
+            let name = |number: u32| names.get(number as usize).cloned().ok_or_else(damaged);
             let mut facets = Vec::with_capacity(record.facets.len());
             for (row, value) in record.facets.iter().zip(values) {
                 let (name, owner, meta) = (name(row.meta.name)?, name(row.meta.owner)?, row.meta);
@@ -419,7 +431,7 @@ impl Store for Embedded {
 
     fn quarantined(&self, source: &str, after: Option<Sequence>, limit: usize) -> Result<Vec<QuarantinedEvent>, Error> {
         let Some(number) = self.shared.index().names.find(source) else { return Ok(Vec::new()) };
-        writer::quarantined(&self.shared.db, number, after, limit)
+        aside::quarantined(&self.shared.db, number, after, limit)
     }
 
     fn quarantine_count(&self, source: &str) -> u64 {
@@ -438,12 +450,14 @@ impl Store for Embedded {
     }
 
     fn figures(&self) -> Figures {
-        let index = self.shared.index();
+        // The index is let go before the disk is asked: the writer waits for it.
+        let entities = self.shared.index().total();
         Figures {
-            entities: index.total(),
+            entities,
             bytes: open::size_on_disk(&self.shared.options.path),
             disk_free: open::disk_free(&self.shared.options.path),
             sequence: Sequence(self.shared.durable()),
+            commit_seconds: self.shared.commits.seconds(),
         }
     }
 

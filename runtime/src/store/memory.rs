@@ -748,6 +748,7 @@ impl Store for Memory {
             parked: channel.parked.values().filter(|parked| !parked.held).count() as u64,
             held: channel.parked.values().filter(|parked| parked.held).count() as u64,
             refused: channel.pairs.values().filter(|pair| pair.state == State::Refused).count() as u64,
+            holding: channel.pairs.values().filter(|pair| pair.holds != Holds::Nothing).count() as u64,
             oldest,
             oldest_time: oldest.map(|sequence| queue.time_of(sequence.0)),
         }

@@ -20,9 +20,9 @@ use url::Url;
 
 use super::answer::{self, Answer, Asked};
 use super::connect::{self, ConnectError, Connector};
-use super::{Item, Outcome, Trace, body, sign};
-use crate::ingest::verify::Secret;
+use super::{Item, Outcome, Trace, body};
 use crate::model::EntityId;
+use crate::signature::{self, Secret};
 
 /// So much of an answer is kept, for its items and for the reason that people read.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -190,7 +190,7 @@ impl Webhook {
         put("webhook-id", &id);
         put("webhook-timestamp", &seconds.to_string());
         if !self.options.sign.is_empty() {
-            put("webhook-signature", &sign::signatures(&self.options.sign, &id, seconds, &body));
+            put("webhook-signature", &signatures(&self.options.sign, &id, seconds, &body));
         }
         put("traceparent", &trace.to_string());
         if !first.plugin.is_empty() {
@@ -215,6 +215,12 @@ impl Webhook {
         };
         tokio::time::timeout(self.options.timeout, exchange).await.unwrap_or(Err(Broken::Timeout))
     }
+}
+
+/// The value of `webhook-signature`: one for each secret, separated by spaces, so that a secret can be rotated. What is signed are
+/// the bytes that are sent, never a second serialisation of them.
+fn signatures(secrets: &[Secret], id: &str, seconds: u64, body: &[u8]) -> String {
+    secrets.iter().map(|secret| signature::sign(secret, id, seconds, body)).collect::<Vec<_>>().join(" ")
 }
 
 /// Reads an answer to its end; keeps its beginning.

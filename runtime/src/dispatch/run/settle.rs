@@ -82,9 +82,9 @@ impl Run {
 
     fn may_withdraw(&mut self) -> bool {
         let now = self.clock.now();
-        // Counting may cost the store a look at the disk, and a share is not so exact.
+        // Counting costs the store a look at all that waits, and a share is not so exact.
         if self.holding.is_none_or(|(_, at)| now.0 - at.0 > HOLDING_MS) {
-            self.holding = Some((self.store.figures().entities, now));
+            self.holding = Some((self.store.owed(self.id).holding, now));
         }
         let holding = self.holding.map_or(0, |(holding, _)| holding);
         self.guard.admits(&self.setup.options.withdraw_max, holding, now)

@@ -45,12 +45,30 @@ async fn a_deletion_is_delivered_and_what_never_was_there_is_not_deleted() {
     story.end().await;
 }
 
+fn failed(plugin: &str, code: &str, message: &str, fault: bool) -> Failed {
+    Failed { plugin: plugin.into(), failure: Failure::new(code, message), fault }
+}
+
+#[tokio::test]
+async fn a_plugin_host_without_room_refuses_nothing() {
+    let calls = AtomicUsize::new(0);
+    let chain = Chain("busy", move |_: &View| match calls.fetch_add(1, Ordering::SeqCst) {
+        0 => EntityVerdict::Failed(failed("host", "host", "the host has no room for another instance", true)),
+        _ => EntityVerdict::Passed,
+    });
+    let story = Story::begin(Knobs { chain: Some(Arc::new(chain)), ..Knobs::default() }, fine).await;
+    story.set("a", "price", "1");
+    story.quiet().await;
+    assert_eq!((story.seen(), story.standing("a")), (vec!["a=1".to_owned()], Standing::Delivered));
+    story.end().await;
+}
+
 #[tokio::test]
 async fn filters_and_renderer_decide_and_their_reasons_are_kept() {
     let chain = Chain("page@0123456789ab", |view: &View| match price(view) {
         "0" => EntityVerdict::Filtered(1),
         "1" => EntityVerdict::NotRendered,
-        "2" => EntityVerdict::Failed(Failed { plugin: "page@0123456789ab".into(), failure: Failure::new("no-title", "there is no title") }),
+        "2" => EntityVerdict::Failed(failed("page@0123456789ab", "no-title", "there is no title", false)),
         price => EntityVerdict::Rendering(Rendering {
             key: None,
             content_type: Some("text/plain".into()),

@@ -1,3 +1,5 @@
+//! Requests of every format, right and wrong, and what becomes of them.
+
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
 

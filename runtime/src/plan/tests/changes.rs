@@ -66,6 +66,7 @@ fn a_plan_is_shown_as_it_would_be_written() {
                       "theme": "bold"
                     },
                     "locale": "de_DE",
+                    "site": "de",
                     "url": "http://shop-de:8080"
                   },
                   "use": "in-stock"
@@ -78,6 +79,7 @@ fn a_plan_is_shown_as_it_would_be_written() {
                       "theme": "bold"
                     },
                     "locale": "de_DE",
+                    "site": "de",
                     "url": "http://shop-de:8080"
                   },
                   "use": "storefront-page"
@@ -120,6 +122,7 @@ fn a_plan_is_shown_as_it_would_be_written() {
                       "theme": "bold"
                     },
                     "locale": "fr_FR",
+                    "site": "fr",
                     "url": "http://shop-fr:8080"
                   },
                   "use": "in-stock"
@@ -132,6 +135,7 @@ fn a_plan_is_shown_as_it_would_be_written() {
                       "theme": "bold"
                     },
                     "locale": "fr_FR",
+                    "site": "fr",
                     "url": "http://shop-fr:8080"
                   },
                   "use": "storefront-page"

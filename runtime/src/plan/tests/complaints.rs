@@ -164,7 +164,7 @@ batch = 10
             weir.toml:20:7: targets.d.url: the URL has a fragment, which is never sent; leave out the # and what follows
             weir.toml:21:11: targets.d.timeout: 1h is out of bounds; write 10ms to 10m
             weir.toml:22:15: targets.d.concurrency: 0 is out of bounds; write a whole number from 1 to 1024
-            weir.toml:26:8: targets.e.sign: the secret does not begin with whsec_; a Standard Webhooks secret is "whsec_" and 24 to 64 bytes in base64; make one with `echo whsec_$(openssl rand -base64 32)`
+            weir.toml:26:8: targets.e.sign: a Standard Webhooks secret is `whsec_` and 24 to 64 bytes in base64; make one with `echo whsec_$(openssl rand -base64 32)`
             weir.toml:27:1: targets.e.auth: there must be one of bearer, basic and headers; write one of bearer = { env = "NAME" }, basic = { user = "…", password = { env = "NAME" } }, headers = { X-Api-Key = … }
             weir.toml:31:22: targets.f.auth.headers.Weir-Entity: "Weir-Entity" cannot be a header here; write the name of a header that Weir does not send itself
             weir.toml:31:53: targets.f.auth.headers.X-Api-Key: the secret is empty; what is set and empty is no secret

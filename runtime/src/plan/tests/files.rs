@@ -24,7 +24,7 @@ target = { kind = "webhook", url = { file = "url" }, sign = { env = "SHOP_SECRET
     let plan = plan_of(&files, &["weir.toml"]);
     let channel = &plan.channels["web.de"];
     assert_eq!((channel.options.batch, channel.options.deliver), (64, false));
-    assert_eq!(json!(channel.plugins[0].settings), json!({"currency": "CHF-from-outside", "size": 64, "other": true}));
+    assert_eq!(json!(channel.plugins[0].settings), json!({"currency": "CHF-from-outside", "site": "de", "size": 64, "other": true}));
     assert_eq!(webhook_of(&plan, "web.de").url, "https://hooks.example/a-secret-path");
     assert_eq!(webhook_of(&plan, "web.de").batch, 64);
     let watched: Vec<_> = plan.files.iter().filter_map(|file| file.file_name()).collect();

@@ -25,7 +25,12 @@ pub(crate) fn channel() -> Vec<u8> {
 
 /// A mapper and no filter, the same one.
 pub(crate) fn mapper() -> Vec<u8> {
-    let body = [PRELUDE, CONFIGURE, MAPPER].concat();
+    mapper_with("")
+}
+
+/// The same with one more field in its module.
+pub(crate) fn mapper_with(field: &str) -> Vec<u8> {
+    let body = [PRELUDE, CONFIGURE, MAPPER, field].concat();
     module("mapper-plugin", &body)
 }
 
@@ -133,7 +138,7 @@ const MAPPER: &str = r#"
   (i32.store8 offset=56 (local.get $at) (i32.const 0)))
 (func (export "weir:plugin/mapper@0.1.0#transform") (param $events i32) (param $count i32) (result i32)
   (local $i i32) (local $results i32) (local $result i32) (local $letter i32) (local $event i32) (local $changes i32)
-  (local $some i32) (local $n i32) (local $short i32) (local $page i32)
+  (local $some i32) (local $n i32) (local $short i32) (local $shared i32)
   (global.set $calls (i32.add (global.get $calls) (i32.const 1)))
   (local.set $results (call $alloc (i32.mul (local.get $count) (i32.const 20))))
   (block $done
@@ -162,14 +167,14 @@ const MAPPER: &str = r#"
           (call $change (i32.add (local.get $changes) (i32.mul (local.get $n) (i32.const 72))) (local.get $event))
           (local.set $n (i32.add (local.get $n) (i32.const 1)))
           (br $more)))
-      (if (i32.eq (local.get $letter) (i32.const 111)) ;; o: the same 64 KiB each time, zeros, which are valid text
+      (if (i32.eq (local.get $letter) (i32.const 111)) ;; o: the same 64 KiB each time
         (then
-          (local.set $page (i32.mul (memory.grow (i32.const 1)) (i32.const 65536)))
           (local.set $n (i32.const 0))
+          (local.set $shared (call $alloc (i32.const 65536)))
           (block $aliased
             (loop $alias
               (br_if $aliased (i32.eq (local.get $n) (local.get $some)))
-              (i32.store offset=28 (i32.add (local.get $changes) (i32.mul (local.get $n) (i32.const 72))) (local.get $page))
+              (i32.store offset=28 (i32.add (local.get $changes) (i32.mul (local.get $n) (i32.const 72))) (local.get $shared))
               (i32.store offset=32 (i32.add (local.get $changes) (i32.mul (local.get $n) (i32.const 72))) (i32.const 65536))
               (local.set $n (i32.add (local.get $n) (i32.const 1)))
               (br $alias)))))

@@ -6,9 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::identities::Identities;
 use super::pairs::{self, PairLog};
-use super::writer::{self, Identities};
-use super::{Options, record};
+use super::{Options, aside, record};
 use crate::index::{Clock, Index, Meta};
 use crate::model::{EntityId, Timestamp};
 use crate::store::{ChannelId, Error, keys};
@@ -147,5 +147,5 @@ pub(super) fn load(db: &sled::Db, index: &mut Index) -> Result<Loaded, Error> {
     index.rebuild_lanes();
     let logs = pairs::load(db, index)?;
     index.distrust();
-    Ok(Loaded { quarantine: writer::count_quarantine(db)?, logs, identities: Identities::load(db)? })
+    Ok(Loaded { quarantine: aside::count_quarantine(db)?, logs, identities: Identities::load(db)? })
 }

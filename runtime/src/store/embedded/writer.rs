@@ -1,32 +1,29 @@
 //! The one thread that writes. Commits that wait are taken together, up to a bound, and share one sync.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError, mpsc};
+use std::time::Instant;
 
 use hashbrown::HashMap;
-use serde::{Deserialize, Serialize};
 use sled::Batch;
 use tokio::sync::oneshot;
 
+use super::aside::AsideRow;
+use super::entity::{self, Touched, Values};
+use super::identities::Identities;
 use super::pairs::PairLog;
 use super::{Shared, open};
-use crate::index::{Applied, Channel, Index, Meta, Proposal};
-use crate::model::{EntityId, Event, FACETS_MAX, Failure, Lane, Payload, Sequence, Timestamp};
-use crate::store::record::{self, Record, Row, Value};
+use crate::index::{Applied, Channel, Index, Proposal};
+use crate::model::{EntityId, FACETS_MAX, Sequence, Timestamp};
 use crate::store::{
-    ChannelId, Commit, Committed, Effect, Error, FacetChange, Joined, NoRoom, Quarantined, QuarantinedEvent, SEQUENCE_BLOCK, Subscription,
-    Verdict, keys,
+    ChannelId, Commit, Committed, Effect, Error, FacetChange, Joined, NoRoom, Quarantined, SEQUENCE_BLOCK, Subscription, Verdict, keys,
 };
 
 /// Events that share a sync at the most; beyond it the batch, which stops readers, grows without getting cheaper.
 const BATCH_EVENTS: usize = 512;
-/// Values longer than this get rows of their own, so that a change of a neighbour does not rewrite them.
-const INLINE_MAX: usize = 4 * 1024;
-/// Identities remembered: an hour and a half at 180 events a second, 25 s at 40,000.
-const IDENTITIES_MAX: usize = 1_000_000;
 /// Entities forgotten in one write.
 const FORGET_AT_ONCE: usize = 1_000;
 
@@ -52,12 +49,12 @@ pub(super) struct Writer {
 #[derive(Default)]
 struct Staged {
     /// New values of entities by ordinal and number of the facet's name.
-    values: HashMap<u32, Vec<(u32, Option<Arc<str>>)>>,
+    values: HashMap<u32, Values>,
     identities: Vec<u128>,
     batch: Batch,
 }
 
-fn fatal(error: impl std::fmt::Display) -> Error {
+pub(super) fn fatal(error: impl std::fmt::Display) -> Error {
     Error::Unavailable(format!("writing failed ({error}); Weir ends here, and what was answered with 202 is there at the next start"))
 }
 
@@ -65,7 +62,7 @@ impl Writer {
     pub(super) fn new(shared: Arc<Shared>, file: File, logs: BTreeMap<ChannelId, PairLog>, identities: Identities) -> Writer {
         let (ceiling, names_written) = {
             let index = shared.index();
-            (index.sequence, index.names.len())
+            (index.sequence, index.names.count())
         };
         Writer { shared, file, logs, identities, ceiling, names_written, marks_written: 0 }
     }
@@ -218,72 +215,20 @@ impl Writer {
             for (ordinal, values) in values {
                 if let Some(entry) = index.entry(ordinal) {
                     let entity_type = index.names.find(&entry.id.entity_type).unwrap_or_default();
-                    entities.push((ordinal, entity_type, entry.id.key.clone(), entry.facets.clone(), values));
+                    let (key, facets) = (entry.id.key.clone(), entry.facets.clone());
+                    entities.push(Touched { ordinal, entity_type, key, facets, values });
                 }
             }
         }
-        for (ordinal, entity_type, key, facets, values) in entities {
-            self.write_entity(ordinal, entity_type, &key, facets, values, now, &mut staged.batch)?;
+        for touched in entities {
+            entity::write(&self.shared.db, touched, now, &mut staged.batch)?;
         }
         if !staged.identities.is_empty() {
             self.identities.write(staged.identities, &mut staged.batch);
         }
+        let begin = Instant::now();
         self.make_durable(staged.batch)?;
-        self.shared.commits.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the parts of one record")]
-    fn write_entity(
-        &self,
-        ordinal: u32,
-        entity_type: u32,
-        key: &str,
-        facets: Vec<Meta>,
-        values: Vec<(u32, Option<Arc<str>>)>,
-        now: Timestamp,
-        batch: &mut Batch,
-    ) -> Result<(), Error> {
-        let old = self.shared.db.get(keys::entity(ordinal)).map_err(fatal)?;
-        let damaged = || Error::Damaged(format!("the record of entity number {ordinal} cannot be read"));
-        let old = match &old {
-            Some(bytes) => record::decode(bytes).ok_or_else(damaged)?.facets,
-            None => Vec::new(),
-        };
-        let mut rows = Vec::with_capacity(facets.len());
-        for meta in facets {
-            let before = old.iter().find(|row| row.meta.name == meta.name);
-            let new = values.iter().rev().find(|(name, _)| *name == meta.name);
-            if let (Some(_), Some(Row { meta: before, value: Value::Parts(parts, _), .. })) = (new, before) {
-                (0..*parts).for_each(|part| batch.remove(keys::part(ordinal, before.sequence, part)));
-            }
-            let (time, value) = match (new, before) {
-                (Some((_, Some(value))), _) => (now, Value::New(value.clone())),
-                (Some((_, None)), _) => (now, Value::Deleted),
-                (None, Some(before)) => (before.time, before.value.clone()),
-                (None, None) => return Err(damaged()),
-            };
-            rows.push(Row { meta, time, value });
-        }
-        let mut record = Record { entity_type, key, facets: rows };
-        let long = |row: &Row<'_>| matches!(&row.value, Value::New(value) if value.len() > INLINE_MAX);
-        for at in 0..record.facets.len() {
-            if long(&record.facets[at]) {
-                spill(ordinal, &mut record.facets[at], batch);
-            }
-        }
-        let mut bytes = record.encode();
-        while bytes.len() > keys::ROW_BYTES_MAX {
-            let size = |row: &Row<'_>| match &row.value {
-                Value::Here(value) => value.len(),
-                Value::New(value) => value.len(),
-                Value::Deleted | Value::Parts(..) => 0,
-            };
-            let Some(largest) = record.facets.iter_mut().max_by_key(|row| size(row)).filter(|row| size(row) > 64) else { break };
-            spill(ordinal, largest, batch);
-            bytes = record.encode();
-        }
-        batch.insert(keys::entity(ordinal), bytes);
+        self.shared.commits.count(begin.elapsed());
         Ok(())
     }
 
@@ -291,13 +236,15 @@ impl Writer {
     fn make_durable(&mut self, mut batch: Batch) -> Result<(), Error> {
         let (sequence, names) = {
             let index = self.shared.index();
-            let new: Vec<Arc<str>> =
-                (self.names_written..index.names.len()).filter_map(|number| index.names.name(number as u32).cloned()).collect();
-            (index.sequence, new)
+            (index.sequence, index.names.all()[self.names_written..].to_vec())
         };
-        for name in names {
+        for name in &names {
             batch.insert(keys::name(self.names_written as u32), name.as_bytes());
             self.names_written += 1;
+        }
+        if !names.is_empty() {
+            // Before the records that use them can be read.
+            self.shared.names.write().unwrap_or_else(PoisonError::into_inner).extend(names);
         }
         if sequence > self.ceiling {
             self.ceiling = sequence + SEQUENCE_BLOCK;
@@ -312,7 +259,7 @@ impl Writer {
     fn sync(&self) -> Result<(), Error> {
         self.shared.db.flush().map_err(fatal)?;
         // sled's flush covers neither the length of its file nor the disk's cache; this does.
-        self.file.sync_data().map_err(fatal)
+        (self.shared.options.sync)(&self.file).map_err(fatal)
     }
 
     /// A failure to write is for good; whatever was asked, the store ends with it.
@@ -501,8 +448,9 @@ impl Writer {
         let loaded = open::load(&self.shared.db, &mut index)?;
         (self.logs, self.identities) = (loaded.logs, loaded.identities);
         *self.shared.quarantine.lock().unwrap_or_else(PoisonError::into_inner) = loaded.quarantine;
-        (self.ceiling, self.names_written, self.marks_written) = (index.sequence, index.names.len(), 0);
+        (self.ceiling, self.names_written, self.marks_written) = (index.sequence, index.names.count(), 0);
         self.shared.watermark.send_replace(Sequence(index.sequence));
+        *self.shared.names.write().unwrap_or_else(PoisonError::into_inner) = index.names.all().to_vec();
         *self.shared.index() = index;
         self.save_all_channels()
     }
@@ -578,178 +526,4 @@ fn apply(index: &mut Index, changes: Vec<FacetChange>, arrival: Option<Sequence>
         }
     }
     Verdict::Accepted { committed, unchanged, stale }
-}
-
-/// Puts a value into rows of its own.
-fn spill(ordinal: u32, row: &mut Row<'_>, batch: &mut Batch) {
-    let parts = {
-        let value = match &row.value {
-            Value::Here(value) => *value,
-            Value::New(value) => value.as_bytes(),
-            Value::Deleted | Value::Parts(..) => return,
-        };
-        let mut parts = 0;
-        for piece in value.chunks(keys::ROW_BYTES_MAX) {
-            batch.insert(keys::part(ordinal, row.meta.sequence, parts), piece);
-            parts += 1;
-        }
-        (parts, value.len() as u32)
-    };
-    row.value = Value::Parts(parts.0, parts.1);
-}
-
-/// Identities of events within a bounded window, on disk a row a commit.
-#[derive(Default)]
-pub(super) struct Identities {
-    known: HashSet<u128>,
-    rows: VecDeque<(u64, Vec<u128>)>,
-    next: u64,
-}
-
-impl Identities {
-    pub(super) fn load(db: &sled::Db) -> Result<Identities, Error> {
-        let mut identities = Identities::default();
-        for row in db.scan_prefix(keys::IDENTITIES) {
-            let (key, bytes) = row.map_err(|error| Error::Damaged(error.to_string()))?;
-            let number = u64::from_be_bytes(keys::number_at(&key, 1));
-            let row: Vec<u128> = bytes.chunks_exact(16).map(|chunk| u128::from_le_bytes(keys::number_at(chunk, 0))).collect();
-            identities.known.extend(&row);
-            identities.rows.push_back((number, row));
-            identities.next = number + 1;
-        }
-        Ok(identities)
-    }
-
-    fn knows(&self, identity: u128) -> bool {
-        self.known.contains(&identity)
-    }
-
-    fn add(&mut self, identity: u128) {
-        self.known.insert(identity);
-    }
-
-    fn write(&mut self, row: Vec<u128>, batch: &mut Batch) {
-        for piece in row.chunks(keys::ROW_BYTES_MAX / 16) {
-            let bytes: Vec<u8> = piece.iter().flat_map(|identity| identity.to_le_bytes()).collect();
-            batch.insert(keys::identities(self.next), bytes);
-            self.rows.push_back((self.next, piece.to_vec()));
-            self.next += 1;
-        }
-        while self.known.len() > IDENTITIES_MAX {
-            let Some((number, row)) = self.rows.pop_front() else { return };
-            for identity in &row {
-                self.known.remove(identity);
-            }
-            batch.remove(keys::identities(number));
-        }
-    }
-}
-
-/// A quarantined event as written.
-#[derive(Serialize, Deserialize)]
-struct AsideRow {
-    id: String,
-    origin: String,
-    event_type: String,
-    subject: Option<String>,
-    event_time: Option<String>,
-    content_type: Option<String>,
-    attributes: Vec<(String, String)>,
-    text: Option<String>,
-    binary: Option<Vec<u8>>,
-    lane: Option<String>,
-    code: String,
-    message: String,
-    plugin: Option<String>,
-    time: u64,
-}
-
-impl AsideRow {
-    fn encode(aside: Quarantined, now: Timestamp) -> Vec<u8> {
-        let Event { id, origin, event_type, subject, time, content_type, attributes, data } = aside.event;
-        let (text, binary) = match data {
-            Payload::Text(text) => (Some(text), None),
-            Payload::Binary(bytes) => (None, Some(bytes)),
-        };
-        let Failure { code, message } = aside.failure;
-        let (lane, plugin) = (aside.lane.map(|lane| lane.name().to_owned()), aside.plugin);
-        let (event_time, time) = (time, now.0);
-        let row = AsideRow {
-            id,
-            origin,
-            event_type,
-            subject,
-            event_time,
-            content_type,
-            attributes,
-            text,
-            binary,
-            lane,
-            code,
-            message,
-            plugin,
-            time,
-        };
-        serde_json::to_vec(&row).unwrap_or_default()
-    }
-
-    fn decode(bytes: &[u8], sequence: Sequence) -> Option<QuarantinedEvent> {
-        let row: AsideRow = serde_json::from_slice(bytes).ok()?;
-        let data = row.text.map(Payload::Text).unwrap_or_else(|| Payload::Binary(row.binary.unwrap_or_default()));
-        let event = Event {
-            id: row.id,
-            origin: row.origin,
-            event_type: row.event_type,
-            subject: row.subject,
-            time: row.event_time,
-            content_type: row.content_type,
-            attributes: row.attributes,
-            data,
-        };
-        let lane = row.lane.as_deref().and_then(Lane::parse);
-        let failure = Failure { code: row.code, message: row.message };
-        let event = Quarantined { event, lane, failure, plugin: row.plugin };
-        Some(QuarantinedEvent { sequence, time: Timestamp(row.time), event })
-    }
-}
-
-/// Quarantined events of a source, oldest first.
-pub(super) fn quarantined(db: &sled::Db, source: u32, after: Option<Sequence>, limit: usize) -> Result<Vec<QuarantinedEvent>, Error> {
-    let from = keys::quarantine(source, after.map_or(0, |after| after.0 + 1), 0);
-    let prefix = keys::quarantine_of(source);
-    let (mut events, mut current, mut bytes): (Vec<QuarantinedEvent>, Option<u64>, Vec<u8>) = (Vec::new(), None, Vec::new());
-    let damaged = || Error::Damaged("a quarantined event cannot be read".into());
-    for row in db.range(from..) {
-        let (key, piece) = row.map_err(|error| Error::Damaged(error.to_string()))?;
-        let sequence = u64::from_be_bytes(keys::number_at(&key, 5));
-        if !key.starts_with(&prefix) {
-            break;
-        }
-        if let Some(done) = current.filter(|current| *current != sequence) {
-            events.push(AsideRow::decode(&bytes, Sequence(done)).ok_or_else(damaged)?);
-            bytes.clear();
-            current = None;
-            if events.len() == limit {
-                break;
-            }
-        }
-        current = Some(sequence);
-        bytes.extend_from_slice(&piece);
-    }
-    if let Some(done) = current.filter(|_| events.len() < limit) {
-        events.push(AsideRow::decode(&bytes, Sequence(done)).ok_or_else(damaged)?);
-    }
-    Ok(events)
-}
-
-/// How many events of each source are in quarantine.
-pub(super) fn count_quarantine(db: &sled::Db) -> Result<BTreeMap<u32, u64>, Error> {
-    let mut counts = BTreeMap::new();
-    for key in db.scan_prefix(keys::QUARANTINE).keys() {
-        let key = key.map_err(|error| Error::Damaged(error.to_string()))?;
-        if u16::from_be_bytes(keys::number_at(&key, 13)) == 0 {
-            *counts.entry(u32::from_be_bytes(keys::number_at(&key, 1))).or_default() += 1;
-        }
-    }
-    Ok(counts)
 }

@@ -56,7 +56,7 @@ async fn the_headers_of_a_delivery_are_those_of_the_contract() {
     one.id = "weir_1".into();
     assert_eq!(deliver(&options, &[one], false).await, [Outcome::Delivered]);
     let asked = target.asked().remove(0);
-    let expected_signature = sign::signatures(&options.sign, "weir_1", NOW, br#"{"a":1}"#);
+    let expected_signature = signatures(&options.sign, "weir_1", NOW, br#"{"a":1}"#);
     for (name, value) in [
         ("webhook-id", "weir_1"),
         ("webhook-timestamp", "1700000000"),

@@ -10,7 +10,7 @@ const SLOT_MS: u64 = 5_000;
 
 /// Counts in slots of five seconds and forgets what is older than a minute. Costs a short lock a call: count batches, not events.
 #[derive(Debug, Default)]
-pub struct Rate {
+pub(super) struct Rate {
     slots: Mutex<Slots>,
 }
 
@@ -23,14 +23,14 @@ struct Slots {
 
 impl Rate {
     /// Counts `n` more.
-    pub fn count(&self, n: u64, now: Timestamp) {
+    pub(super) fn count(&self, n: u64, now: Timestamp) {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let index = slots.turn_to(now);
         slots.counts[index] += n;
     }
 
     /// The average of the last minute, the present slot included.
-    pub fn per_second(&self, now: Timestamp) -> f64 {
+    pub(super) fn per_second(&self, now: Timestamp) -> f64 {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         slots.turn_to(now);
         let window_ms = (SLOTS as u64 - 1) * SLOT_MS + now.0 % SLOT_MS;

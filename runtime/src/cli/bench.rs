@@ -1,0 +1,107 @@
+//! `weir bench`: how fast this build is on this machine.
+//!
+//! Each measurement drives what `weir run` runs, with the plugins of this repository built from their source, and prints everything
+//! that a figure needs to be believed: what was sent, what it cost, and how much of that was the measuring itself.
+
+mod clock;
+mod events;
+mod ingest;
+mod load;
+mod overhead;
+mod recorder;
+
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+
+use super::{Failure, Outcome};
+use crate::plugin::toolchain;
+use events::System;
+
+/// What can be measured.
+#[derive(Clone, Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Events a second through mappers into the store, answered after the sync
+    Ingest(IngestArgs),
+    /// The same mapping native and through the plugin host
+    Overhead(OverheadArgs),
+}
+
+/// Arguments of `weir bench ingest`.
+#[derive(Clone, Debug, Args)]
+pub struct IngestArgs {
+    /// One event a request instead of 500
+    #[arg(long)]
+    single: bool,
+    /// For how long to measure, after every entity was sent once and a short warm-up
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    seconds: u64,
+    /// Connections that send at the same time; 64 with --single, else 4
+    #[arg(long, value_name = "N")]
+    connections: Option<usize>,
+    /// Entities that the events are about, by zipf 0.99
+    #[arg(long, value_name = "N", default_value_t = 200_000)]
+    entities: u32,
+    /// Channels that deliver all of it meanwhile, in batches of 64, to a target in this process
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    channels: u16,
+    /// Where the store is put and removed again; default: `target` if there is one here, else the folder for temporary files
+    #[arg(long, value_name = "FOLDER")]
+    folder: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Arguments of `weir bench overhead`.
+#[derive(Clone, Debug, Args)]
+pub struct OverheadArgs {
+    /// For how long to measure each side of each mapping
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    seconds: u64,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What all of them take.
+#[derive(Clone, Debug, Args)]
+struct Common {
+    /// Where the sources of the plugins are
+    #[arg(long, value_name = "FOLDER", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../plugins"))]
+    plugins: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Does the command; what it is at is told on the standard error.
+pub(super) fn run(command: BenchCommand, out: &mut String) -> Outcome {
+    if cfg!(debug_assertions) {
+        eprintln!("this is a build for development: its figures say nothing; use `cargo run --release`");
+    }
+    match command {
+        BenchCommand::Ingest(args) => ingest::run(&args, out),
+        BenchCommand::Overhead(args) => overhead::run(&args, out),
+    }
+}
+
+/// The component of a system's mapper, built anew if its source has changed.
+fn component(plugins: &Path, system: System) -> Result<PathBuf, Failure> {
+    let built = toolchain::build(&plugins.join(system.plugin()), &mut |step| eprintln!("{step}"));
+    built.map(|built| built.component).map_err(|error| Failure::Unreachable(error.to_string()))
+}
+
+fn unreachable(what: &str, error: impl std::fmt::Display) -> Failure {
+    Failure::Unreachable(format!("{what}: {error}"))
+}
+
+/// Where to put the store: a real disk is what a sync is measured on.
+fn folder(given: Option<&Path>) -> Result<tempfile::TempDir, Failure> {
+    let target = Path::new("target");
+    let parent = given.map(Path::to_path_buf).unwrap_or_else(|| if target.is_dir() { target.to_path_buf() } else { std::env::temp_dir() });
+    let parent = fs::canonicalize(&parent).map_err(|error| unreachable(&format!("cannot use {}", parent.display()), error))?;
+    tempfile::Builder::new().prefix("weir-bench-").tempdir_in(&parent).map_err(|error| unreachable("no folder for the store", error))
+}

@@ -1,0 +1,202 @@
+//! `weir demo`: the product-catalog example with simulated systems and a recording target, so that one command shows the whole path.
+//!
+//! Nothing of it is special: Weir runs as `weir run` does, the systems and the watcher are clients of its HTTP interface, and what is
+//! compared at the end is worked out without Weir. Everything but the plugins' components goes into a temporary folder.
+
+mod board;
+mod events;
+mod facts;
+mod place;
+mod recorder;
+mod systems;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::http::Method;
+use tokio_util::sync::CancellationToken;
+
+use self::board::{Board, Channels};
+use self::facts::CHANNELS;
+use self::recorder::Recorder;
+use self::systems::Systems;
+use super::client::Client;
+use super::{DemoArgs, Failure, LogFormat, run};
+use crate::app::{App, Options};
+use crate::server::Limits;
+
+/// How long the channels may take to deliver what they owe when nothing is sent any more.
+const SETTLE_MAX: Duration = Duration::from_secs(60);
+/// How often is looked whether they have.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// From and until which second of each minute the French shop is away.
+const AWAY: std::ops::Range<u64> = 20..26;
+/// What the demo has left at least when the shop is back, so that one sees it catch up.
+const AWAY_LEAVES: u64 = 10;
+/// Differences that are told in full.
+const DIFFERENCES_TOLD: usize = 5;
+
+/// Runs the demo; fine only if at the end every channel holds what it must.
+pub(super) fn demo(args: &DemoArgs) -> ExitCode {
+    let filter = std::env::var("WEIR_LOG").unwrap_or_else(|_| "error".to_owned());
+    if let Err(wrong) = run::start_log(LogFormat::Text, &filter) {
+        eprintln!("weir: WEIR_LOG: {wrong}");
+        return ExitCode::from(2);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::Unreachable(format!("cannot start: {error}")));
+    match runtime.and_then(|runtime| runtime.block_on(whole(args))) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(failure) => {
+            eprintln!("weir: {failure}");
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+/// A line that is seen at once, also in a pipe. A reader that has gone is not an error.
+fn say(line: &str) {
+    let mut out = std::io::stdout();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// From the folder to the verdict.
+async fn whole(args: &DemoArgs) -> Result<bool, Failure> {
+    let cannot = |what: &str, error: std::io::Error| Failure::Unreachable(format!("{what}: {error}"));
+    let repository = place::repository().map_err(Failure::Unreachable)?;
+    let at = repository.clone();
+    let built = tokio::task::spawn_blocking(move || place::build(&at, &mut |step| say(&format!("plugins: {step}")))).await;
+    built.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())).map_err(Failure::Unreachable)?;
+
+    let folder = tempfile::Builder::new().prefix("weir-demo-").tempdir().map_err(|error| cannot("a temporary folder", error))?;
+    let recorder = Recorder::start().await.map_err(|error| cannot("the recording target", error))?;
+    let address = place::address().map_err(|error| cannot("a free port", error))?;
+    let differences = folder.path().join("demo.toml");
+    let written = std::fs::write(&differences, place::differences(address, &folder.path().join("data"), &recorder.url()));
+    written.map_err(|error| cannot("the configuration", error))?;
+    let files = vec![place::configuration(&repository), differences];
+    let app = App::start(Options { files: files.clone(), limits: Limits::default() }).await;
+    let app = app.map_err(|error| Failure::Unreachable(error.to_string().trim_end().to_owned()))?;
+    introduce(&files, &app, &recorder);
+
+    let verdict = watched(args, &app, &recorder).await;
+    app.stop().await;
+    verdict
+}
+
+/// Says what runs where, and how to look at it.
+fn introduce(files: &[PathBuf], app: &App, recorder: &Recorder) {
+    let (weir, shops) = (format!("http://{}", app.ingest_addr()), recorder.url());
+    let this = std::env::current_exe().unwrap_or_else(|_| "weir".into());
+    let here = std::env::current_dir().unwrap_or_default();
+    let command = this.strip_prefix(&here).unwrap_or(&this).display();
+    let elsewhere = if app.ingest_addr().port() == 7700 { String::new() } else { format!("WEIR_URL={weir} ") };
+    let file = files.first().map(|file| file.strip_prefix(&here).unwrap_or(file).display().to_string()).unwrap_or_default();
+    say(&format!(
+        "\nWeir runs {file} on {weir}: {}.\n\
+         An ERP, a PIM and an OMS send it what happens to {} products; three shops and a search index take what is true now.\n\
+         The Austrian shop is slow, and the French one is away for some seconds of each minute.\n\n\
+         Look at it from another terminal:\n  \
+         {elsewhere}{command} show product/4711\n  \
+         {elsewhere}{command} channel list\n  \
+         curl {weir}/v1/channels/storefront.at\n  \
+         curl {weir}/metrics\n  \
+         curl {shops}/de/p/4711\n",
+        app.summary(),
+        facts::Facts::new().keys().len(),
+    ));
+}
+
+/// The live part, then the comparison.
+async fn watched(args: &DemoArgs, app: &App, recorder: &Recorder) -> Result<bool, Failure> {
+    let url = format!("http://{}", app.ingest_addr());
+    let client = Client::at(&url, None)?;
+    let (systems, stop) = (Systems::new(&url), CancellationToken::new());
+    let mut running = tokio::spawn(systems.clone().run(stop.clone()));
+    let mut board = Board::new();
+    let begun = Instant::now();
+    let mut beat = tokio::time::interval_at(tokio::time::Instant::now() + Duration::from_secs(1), Duration::from_secs(1));
+    let mut ended = None;
+    for second in 1.. {
+        tokio::select! {
+            _ = beat.tick() => {}
+            result = &mut running => { ended = Some(result); break }
+            _ = tokio::signal::ctrl_c() => break,
+        }
+        let away = AWAY.contains(&(second % 60)) && args.seconds.is_none_or(|all| second / 60 * 60 + AWAY.end + AWAY_LEAVES <= all);
+        recorder.set_away("storefront.fr", away);
+        let channels: Channels = client.ask(Method::GET, "/v1/channels").await?.read()?;
+        say(&board.line(second, &systems, recorder, &channels));
+        if args.seconds.is_some_and(|all| second >= all) {
+            break;
+        }
+    }
+    stop.cancel();
+    recorder.set_away("storefront.fr", false);
+    let ended = match ended {
+        Some(ended) => ended,
+        None => running.await,
+    };
+    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+    let sending = begun.elapsed();
+    say("\nThe systems fall quiet; the channels deliver what they owe.");
+    let quiet = Instant::now();
+    let channels = tokio::select! {
+        channels = settled(&client) => channels?,
+        _ = tokio::signal::ctrl_c() => return Err(Failure::No("stopped before the channels had delivered what they owe".into())),
+    };
+    say(&board.summary(&systems, recorder, &channels, sending, quiet.elapsed()));
+    Ok(compared(&systems, recorder))
+}
+
+/// Waits until no channel owes anything, or for so long as that may take at most.
+async fn settled(client: &Client) -> Result<Channels, Failure> {
+    let until = Instant::now() + SETTLE_MAX;
+    loop {
+        let channels: Channels = client.ask(Method::GET, "/v1/channels").await?.read()?;
+        if channels.items.iter().all(board::owes_nothing) || Instant::now() > until {
+            return Ok(channels);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Compares every product on every channel with what the facts say, and says what came of it.
+fn compared(systems: &Arc<Systems>, recorder: &Recorder) -> bool {
+    let facts = systems.facts();
+    let keys = facts.keys();
+    let (mut differences, mut older, mut there) = (Vec::new(), 0, 0);
+    for channel in CHANNELS {
+        let held = recorder.held(channel);
+        older += held.older;
+        for key in &keys {
+            let expected = facts.expected(channel, key, &recorder.url());
+            let has = held.entities.get(key).and_then(|(_, body)| body.clone());
+            there += usize::from(expected.is_some());
+            if expected != has {
+                let text = |value: Option<serde_json::Value>| value.map_or_else(|| "nothing".to_owned(), |value| value.to_string());
+                differences.push(format!("{channel} product/{key}: holds {}, must hold {}", text(has), text(expected)));
+            }
+        }
+        let strangers = held.entities.keys().filter(|key| !keys.contains(key));
+        differences.extend(strangers.map(|key| format!("{channel} product/{key}: nobody ever told of it")));
+    }
+    for difference in differences.iter().take(DIFFERENCES_TOLD) {
+        say(&format!("  {difference}"));
+    }
+    say(&format!(
+        "{} products on {} channels compared with what the systems told last, {there} to be there and {} not: {} differences, {older} \
+         delivered after something newer.",
+        keys.len(),
+        CHANNELS.len(),
+        keys.len() * CHANNELS.len() - there,
+        differences.len(),
+    ));
+    let fine = differences.is_empty() && older == 0;
+    say(if fine { "All channels have converged." } else { "Not all channels have converged." });
+    fine
+}

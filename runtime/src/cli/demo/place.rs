@@ -1,0 +1,105 @@
+//! Where the demo runs: the repository with its example and plugins, a temporary folder for the store, free ports.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::facts::SITES;
+use crate::plugin::toolchain;
+
+/// The port that Weir has by default, and so the demo.
+const PORT: u16 = 7700;
+/// The plugins that the example uses.
+const PLUGINS: [&str; 7] = ["erp-noise", "erp-product", "pim-product", "oms-stock", "in-stock", "storefront-page", "search-document"];
+
+/// The repository with the example: around the current folder, or where this program was built.
+pub(super) fn repository() -> Result<PathBuf, String> {
+    let here = std::env::current_dir().unwrap_or_default();
+    let around = here.ancestors().chain(Path::new(env!("CARGO_MANIFEST_DIR")).ancestors());
+    let found = around.map(Path::to_owned).find(|folder| configuration(folder).is_file() && folder.join("plugins").is_dir());
+    found.ok_or_else(|| "the demo needs Weir's repository for its example and plugins; run it in a folder of a clone".to_owned())
+}
+
+/// The example's configuration.
+pub(super) fn configuration(repository: &Path) -> PathBuf {
+    repository.join("examples/product-catalog/weir.toml")
+}
+
+/// Builds those plugins whose component is not there or older than what it is built from; `say` is told each step before it happens.
+pub(super) fn build(repository: &Path, say: &mut dyn FnMut(&str)) -> Result<(), String> {
+    for name in PLUGINS {
+        let folder = repository.join("plugins").join(name);
+        let component = folder.join("dist").join(format!("{}.wasm", name.replace('-', "_")));
+        let sources = [folder.join("src"), folder.join("Cargo.toml"), repository.join("wit"), repository.join("Cargo.lock")];
+        let newest = sources.iter().filter_map(|path| newest(path)).max();
+        if changed(&component).is_some_and(|built| newest.is_none_or(|newest| newest <= built)) {
+            continue;
+        }
+        let built = toolchain::build(&folder, say).map_err(|error| error.to_string())?;
+        // The same component as before is left alone; that it is up to date must be seen all the same.
+        let touched = std::fs::File::options().write(true).open(&built.component).and_then(|file| file.set_modified(SystemTime::now()));
+        touched.map_err(|error| format!("{}: {error}", built.component.display()))?;
+    }
+    Ok(())
+}
+
+fn changed(path: &Path) -> Option<SystemTime> {
+    path.metadata().and_then(|of| of.modified()).ok()
+}
+
+/// When a file, or the newest file in a folder, was changed.
+fn newest(path: &Path) -> Option<SystemTime> {
+    match std::fs::read_dir(path) {
+        Ok(entries) => entries.flatten().filter_map(|entry| newest(&entry.path())).max(),
+        Err(_) => changed(path),
+    }
+}
+
+/// Weir's usual port if it is free, or any.
+pub(super) fn address() -> std::io::Result<SocketAddr> {
+    let usual = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
+    match TcpListener::bind(usual) {
+        Ok(_) => Ok(usual),
+        Err(_) => TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr(),
+    }
+}
+
+/// What differs from the example: a second file given with `-c`, whose keys win.
+pub(super) fn differences(listen: SocketAddr, store: &Path, shops: &str) -> String {
+    let mut text =
+        format!("[server]\nlisten = \"{listen}\"\nreload = \"signal\"\n[store]\npath = {}\n", quoted(&store.display().to_string()));
+    for (site, _) in SITES {
+        text.push_str(&format!("[each.site.{site}]\nurl = \"{shops}/{site}\"\n"));
+    }
+    text.push_str(&format!("[channels.search]\ntarget = {{ kind = \"webhook\", url = \"{shops}/search\" }}\n"));
+    // Here products sell out and come back all the time, as they do in no shop.
+    text.push_str("[channels.storefront]\nwithdraw_max = { share = \"100%\", per = \"1m\", min = 1000000 }\n");
+    text.push_str("[channels.search.withdraw_max]\nshare = \"100%\"\nper = \"1m\"\nmin = 1000000\n");
+    text
+}
+
+/// A text in TOML.
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_demo_is_the_example_with_another_place_and_nothing_else_to_complain_of() {
+        let repository = repository().expect("the tests run in the repository");
+        let folder = tempfile::tempdir().expect("a folder");
+        let other = folder.path().join("demo.toml");
+        let differences = differences(([127, 0, 0, 1], 7799).into(), &folder.path().join("a \"b\""), "http://127.0.0.1:9999");
+        std::fs::write(&other, differences).expect("a file");
+        let (plan, warnings) = crate::app::read_plan(&[configuration(&repository), other]).unwrap_or_else(|wrong| panic!("{wrong:?}"));
+        assert!(warnings.is_empty(), "{warnings:?}");
+        assert_eq!((plan.server.listen.port(), plan.store_path), (7799, folder.path().join("a \"b\"")));
+        assert_eq!(
+            plan.channels.keys().map(|name| &**name).collect::<Vec<_>>(),
+            ["search", "storefront.at", "storefront.de", "storefront.fr"]
+        );
+    }
+}

@@ -1,0 +1,256 @@
+//! What the text promises: every name of the contract under its type, and nothing of what is not in the snapshot.
+
+use std::collections::BTreeSet;
+
+use expect_test::expect;
+
+use super::*;
+
+const BOUNDS: [f64; 2] = [0.001, 2.5];
+
+fn busy() -> Snapshot {
+    Snapshot {
+        sources: vec![SourceFigures {
+            name: "erp".into(),
+            events: vec![("accepted", 3), ("filtered", 0), ("quarantined", 2), ("repeated", 1), ("malformed", 4)],
+            changes: vec![("committed", 5), ("unchanged", 6), ("stale", 7)],
+            requests: vec![(202, 8), (401, 1)],
+            last_event_ms: Some(1_795_000_001_500),
+            quiet: Some(Duration::from_secs(900)),
+            quarantined: 2,
+        }],
+        channels: vec![ChannelFigures {
+            name: "storefront.de".into(),
+            state: "tripped",
+            deliveries: vec![("delivered", 9), ("withdrawn", 0), ("suppressed", 4)],
+            seconds: Buckets::new(&BOUNDS, [6, 3, 1], 17.25),
+            owed: [5, 6, 7],
+            sweep: 1_500_000,
+            parked: 3,
+            refused: 2,
+            held: 1,
+            freshness: Duration::from_millis(1500),
+            freshness_objective: Some(Duration::from_secs(60)),
+        }],
+        plugins: vec![PluginFigures {
+            name: "erp-product".into(),
+            version: "3fa9c1b2d0e4".into(),
+            calls: Buckets::new(&BOUNDS, [2, 0, 0], 0.0005),
+        }],
+        traps: vec![("erp-product".into(), "3fa9c1b2d0e4".into(), 0), ("erp-product".into(), "0d15ea5e0000".into(), 2)],
+        commit: Buckets::new(&BOUNDS, [0, 4, 0], 0.5),
+        store_bytes: 4096,
+        disk_free_bytes: 1 << 40,
+        last_reload_success: true,
+    }
+}
+
+/// The text of a snapshot, in which each series is there once, belongs to a metric announced before it, and has known labels only.
+fn text_of(snapshot: Snapshot) -> String {
+    let text = render(snapshot).unwrap();
+    let (mut announced, mut seen) = (String::new(), BTreeSet::new());
+    for line in text.lines() {
+        if let Some(kind) = line.strip_prefix("# TYPE ") {
+            announced = kind.split(' ').next().unwrap().to_owned();
+        } else if !line.starts_with('#') {
+            let (series, _) = line.rsplit_once(' ').unwrap();
+            assert!(series.starts_with(&announced), "{series} is not announced");
+            assert!(seen.insert(series), "{series} is there twice");
+        }
+    }
+    text
+}
+
+#[test]
+fn every_metric_of_the_contract_is_there_under_its_name_and_type() {
+    let text = text_of(busy());
+    for (kind, series) in [
+        ("counter", r#"weir_events_total{source="erp",result="accepted"} 3"#),
+        ("counter", r#"weir_changes_total{source="erp",result="stale"} 7"#),
+        ("counter", r#"weir_ingest_requests_total{source="erp",status="202"} 8"#),
+        ("gauge", r#"weir_source_last_event_timestamp_seconds{source="erp"} 1795000001.5"#),
+        ("gauge", r#"weir_source_quiet_objective_seconds{source="erp"} 900.0"#),
+        ("counter", r#"weir_deliveries_total{channel="storefront.de",result="delivered"} 9"#),
+        ("gauge", r#"weir_owed{channel="storefront.de",lane="urgent"} 5"#),
+        ("gauge", r#"weir_parked{channel="storefront.de"} 3"#),
+        ("gauge", r#"weir_refused{channel="storefront.de"} 2"#),
+        ("gauge", r#"weir_withdrawals_held{channel="storefront.de"} 1"#),
+        ("gauge", r#"weir_quarantined{source="erp"} 2"#),
+        ("gauge", r#"weir_freshness_seconds{channel="storefront.de"} 1.5"#),
+        ("gauge", r#"weir_freshness_objective_seconds{channel="storefront.de"} 60.0"#),
+        ("gauge", r#"weir_channel_state{channel="storefront.de",state="tripped"} 1"#),
+        ("histogram", r#"weir_delivery_seconds_count{channel="storefront.de"} 10"#),
+        ("histogram", r#"weir_plugin_call_seconds_count{plugin="erp-product"} 2"#),
+        ("counter", r#"weir_plugin_traps_total{plugin="erp-product",version="0d15ea5e0000"} 2"#),
+        ("info", r#"weir_plugin_active_info{plugin="erp-product",version="3fa9c1b2d0e4"} 1"#),
+        ("histogram", "weir_commit_seconds_count 4"),
+        ("gauge", "weir_store_bytes 4096"),
+        ("gauge", "weir_disk_free_bytes 1099511627776"),
+        ("gauge", "weir_config_last_reload_success 1"),
+        ("info", concat!(r#"weir_build_info{version=""#, env!("CARGO_PKG_VERSION"), r#""} 1"#)),
+    ] {
+        assert!(text.lines().any(|line| line == series), "no line {series} in\n{text}");
+        let name = series.split(['{', ' ']).next().unwrap();
+        let suffix = match kind {
+            "counter" => "_total",
+            "histogram" => "_count",
+            "info" => "_info",
+            _ => "",
+        };
+        let announced = format!("# TYPE {} {kind}", name.strip_suffix(suffix).unwrap());
+        assert!(text.lines().any(|line| line == announced), "no line {announced} in\n{text}");
+    }
+}
+
+#[test]
+fn the_text_is_this_one() {
+    let version = concat!(r#"{version=""#, env!("CARGO_PKG_VERSION"), r#""}"#);
+    let text = text_of(busy()).replace(version, r#"{version="…"}"#);
+    expect![[r##"
+        # HELP weir_events Events by what became of them
+        # TYPE weir_events counter
+        weir_events_total{source="erp",result="accepted"} 3
+        weir_events_total{source="erp",result="filtered"} 0
+        weir_events_total{source="erp",result="quarantined"} 2
+        weir_events_total{source="erp",result="repeated"} 1
+        weir_events_total{source="erp",result="malformed"} 4
+        # HELP weir_changes Changes by what became of them
+        # TYPE weir_changes counter
+        weir_changes_total{source="erp",result="committed"} 5
+        weir_changes_total{source="erp",result="unchanged"} 6
+        weir_changes_total{source="erp",result="stale"} 7
+        # HELP weir_ingest_requests Requests of a source by the status they were answered with
+        # TYPE weir_ingest_requests counter
+        weir_ingest_requests_total{source="erp",status="202"} 8
+        weir_ingest_requests_total{source="erp",status="401"} 1
+        # HELP weir_source_last_event_timestamp_seconds When the source last sent an event
+        # TYPE weir_source_last_event_timestamp_seconds gauge
+        weir_source_last_event_timestamp_seconds{source="erp"} 1795000001.5
+        # HELP weir_source_quiet_objective_seconds After how long without an event the source counts as silent
+        # TYPE weir_source_quiet_objective_seconds gauge
+        weir_source_quiet_objective_seconds{source="erp"} 900.0
+        # HELP weir_quarantined Events in quarantine
+        # TYPE weir_quarantined gauge
+        weir_quarantined{source="erp"} 2
+        # HELP weir_deliveries Flights of an entity to a channel by how they ended
+        # TYPE weir_deliveries counter
+        weir_deliveries_total{channel="storefront.de",result="delivered"} 9
+        weir_deliveries_total{channel="storefront.de",result="withdrawn"} 0
+        weir_deliveries_total{channel="storefront.de",result="suppressed"} 4
+        # HELP weir_delivery_seconds Time an attempt at the target took
+        # TYPE weir_delivery_seconds histogram
+        weir_delivery_seconds_sum{channel="storefront.de"} 17.25
+        weir_delivery_seconds_count{channel="storefront.de"} 10
+        weir_delivery_seconds_bucket{le="0.001",channel="storefront.de"} 6
+        weir_delivery_seconds_bucket{le="2.5",channel="storefront.de"} 9
+        weir_delivery_seconds_bucket{le="+Inf",channel="storefront.de"} 10
+        # HELP weir_owed Places ahead of a channel, an upper bound of the entities owed
+        # TYPE weir_owed gauge
+        weir_owed{channel="storefront.de",lane="urgent"} 5
+        weir_owed{channel="storefront.de",lane="normal"} 6
+        weir_owed{channel="storefront.de",lane="bulk"} 7
+        weir_owed{channel="storefront.de",lane="sweep"} 1500000
+        # HELP weir_parked Entities that wait for a retry
+        # TYPE weir_parked gauge
+        weir_parked{channel="storefront.de"} 3
+        # HELP weir_refused Entities that the target will not take as they are
+        # TYPE weir_refused gauge
+        weir_refused{channel="storefront.de"} 2
+        # HELP weir_withdrawals_held Withdrawals that wait for a confirmation
+        # TYPE weir_withdrawals_held gauge
+        weir_withdrawals_held{channel="storefront.de"} 1
+        # HELP weir_freshness_seconds Age of the oldest change owed
+        # TYPE weir_freshness_seconds gauge
+        weir_freshness_seconds{channel="storefront.de"} 1.5
+        # HELP weir_freshness_objective_seconds What the age should stay under
+        # TYPE weir_freshness_objective_seconds gauge
+        weir_freshness_objective_seconds{channel="storefront.de"} 60.0
+        # HELP weir_channel_state 1 for the state that the channel is in
+        # TYPE weir_channel_state gauge
+        weir_channel_state{channel="storefront.de",state="flowing"} 0
+        weir_channel_state{channel="storefront.de",state="tripped"} 1
+        weir_channel_state{channel="storefront.de",state="probing"} 0
+        weir_channel_state{channel="storefront.de",state="paused"} 0
+        weir_channel_state{channel="storefront.de",state="stopped"} 0
+        weir_channel_state{channel="storefront.de",state="retired"} 0
+        # HELP weir_plugin_call_seconds Time a batch took in a plugin
+        # TYPE weir_plugin_call_seconds histogram
+        weir_plugin_call_seconds_sum{plugin="erp-product"} 0.0005
+        weir_plugin_call_seconds_count{plugin="erp-product"} 2
+        weir_plugin_call_seconds_bucket{le="0.001",plugin="erp-product"} 2
+        weir_plugin_call_seconds_bucket{le="2.5",plugin="erp-product"} 2
+        weir_plugin_call_seconds_bucket{le="+Inf",plugin="erp-product"} 2
+        # HELP weir_plugin_traps Traps and broken limits of a version of a plugin
+        # TYPE weir_plugin_traps counter
+        weir_plugin_traps_total{plugin="erp-product",version="3fa9c1b2d0e4"} 0
+        weir_plugin_traps_total{plugin="erp-product",version="0d15ea5e0000"} 2
+        # HELP weir_plugin_active The version of a plugin in force
+        # TYPE weir_plugin_active info
+        weir_plugin_active_info{plugin="erp-product",version="3fa9c1b2d0e4"} 1
+        # HELP weir_commit_seconds Time a durable write of commits took
+        # TYPE weir_commit_seconds histogram
+        weir_commit_seconds_sum 0.5
+        weir_commit_seconds_count 4
+        weir_commit_seconds_bucket{le="0.001"} 0
+        weir_commit_seconds_bucket{le="2.5"} 4
+        weir_commit_seconds_bucket{le="+Inf"} 4
+        # HELP weir_store_bytes Size of the store on disk
+        # TYPE weir_store_bytes gauge
+        weir_store_bytes 4096
+        # HELP weir_disk_free_bytes Free space on the disk of the store
+        # TYPE weir_disk_free_bytes gauge
+        weir_disk_free_bytes 1099511627776
+        # HELP weir_config_last_reload_success 1 if the last reload took effect
+        # TYPE weir_config_last_reload_success gauge
+        weir_config_last_reload_success 1
+        # HELP weir_build The version of Weir
+        # TYPE weir_build info
+        weir_build_info{version="…"} 1
+        # EOF
+    "##]]
+    .assert_eq(&text);
+}
+
+#[test]
+fn what_is_not_in_the_snapshot_has_no_series() {
+    let mut snapshot = busy();
+    snapshot.sources.clear();
+    snapshot.channels = vec![ChannelFigures { name: "old".into(), state: "retired", ..ChannelFigures::default() }];
+    snapshot.plugins.clear();
+    snapshot.traps.clear();
+    let text = text_of(snapshot);
+    for gone in ["source=", "plugin=", "storefront", "status=", "result="] {
+        assert!(!text.contains(gone), "{gone} in\n{text}");
+    }
+    assert!(text.contains(r#"weir_channel_state{channel="old",state="retired"} 1"#), "{text}");
+    assert!(!text.contains("weir_delivery_seconds_count"), "what was never measured has no histogram\n{text}");
+    assert!(!text.contains("weir_freshness_objective_seconds{"), "what has no objective shows none\n{text}");
+}
+
+#[test]
+fn nothing_at_all_is_a_text_too() {
+    let text = text_of(Snapshot::default());
+    let series: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split(['{', ' ']).next()).collect();
+    assert_eq!(series, ["weir_store_bytes", "weir_disk_free_bytes", "weir_config_last_reload_success", "weir_build_info"]);
+    assert!(text.ends_with("# EOF\n"), "{text}");
+}
+
+#[test]
+fn a_name_cannot_break_out_of_its_label() {
+    let named =
+        |name: &str| Snapshot { sources: vec![SourceFigures { name: name.into(), ..SourceFigures::default() }], ..Snapshot::default() };
+    let text = text_of(named("a\"} 1\nb\\ü"));
+    assert!(text.lines().any(|line| line == r#"weir_quarantined{source="a\"} 1\nb\\ü"} 0"#), "{text}");
+}
+
+#[test]
+fn a_channel_is_in_one_state() {
+    for state in CHANNEL_STATES {
+        let channels = vec![ChannelFigures { name: "a".into(), state, ..ChannelFigures::default() }];
+        let text = text_of(Snapshot { channels, ..Snapshot::default() });
+        let states: Vec<&str> = text.lines().filter(|line| line.starts_with("weir_channel_state{")).collect();
+        assert_eq!(states.len(), CHANNEL_STATES.len());
+        let on: Vec<_> = states.iter().filter(|line| line.ends_with(" 1")).collect();
+        assert_eq!(on, [&format!(r#"weir_channel_state{{channel="a",state="{state}"}} 1"#)]);
+    }
+}

@@ -1,0 +1,117 @@
+//! Quarantined events on disk: one JSON text each, cut into rows.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Event, Failure, Lane, Payload, Sequence, Timestamp};
+use crate::store::{Error, Quarantined, QuarantinedEvent, keys};
+
+/// A quarantined event as written.
+#[derive(Serialize, Deserialize)]
+pub(super) struct AsideRow {
+    id: String,
+    origin: String,
+    event_type: String,
+    subject: Option<String>,
+    event_time: Option<String>,
+    content_type: Option<String>,
+    attributes: Vec<(String, String)>,
+    text: Option<String>,
+    binary: Option<Vec<u8>>,
+    lane: Option<String>,
+    code: String,
+    message: String,
+    plugin: Option<String>,
+    time: u64,
+}
+
+impl AsideRow {
+    pub(super) fn encode(aside: Quarantined, now: Timestamp) -> Vec<u8> {
+        let Event { id, origin, event_type, subject, time, content_type, attributes, data } = aside.event;
+        let (text, binary) = match data {
+            Payload::Text(text) => (Some(text), None),
+            Payload::Binary(bytes) => (None, Some(bytes)),
+        };
+        let Failure { code, message } = aside.failure;
+        let (lane, plugin) = (aside.lane.map(|lane| lane.name().to_owned()), aside.plugin);
+        let (event_time, time) = (time, now.0);
+        let row = AsideRow {
+            id,
+            origin,
+            event_type,
+            subject,
+            event_time,
+            content_type,
+            attributes,
+            text,
+            binary,
+            lane,
+            code,
+            message,
+            plugin,
+            time,
+        };
+        serde_json::to_vec(&row).unwrap_or_default()
+    }
+
+    fn decode(bytes: &[u8], sequence: Sequence) -> Option<QuarantinedEvent> {
+        let row: AsideRow = serde_json::from_slice(bytes).ok()?;
+        let data = row.text.map(Payload::Text).unwrap_or_else(|| Payload::Binary(row.binary.unwrap_or_default()));
+        let event = Event {
+            id: row.id,
+            origin: row.origin,
+            event_type: row.event_type,
+            subject: row.subject,
+            time: row.event_time,
+            content_type: row.content_type,
+            attributes: row.attributes,
+            data,
+        };
+        let lane = row.lane.as_deref().and_then(Lane::parse);
+        let failure = Failure { code: row.code, message: row.message };
+        let event = Quarantined { event, lane, failure, plugin: row.plugin };
+        Some(QuarantinedEvent { sequence, time: Timestamp(row.time), event })
+    }
+}
+
+/// Quarantined events of a source, oldest first.
+pub(super) fn quarantined(db: &sled::Db, source: u32, after: Option<Sequence>, limit: usize) -> Result<Vec<QuarantinedEvent>, Error> {
+    let from = keys::quarantine(source, after.map_or(0, |after| after.0 + 1), 0);
+    let prefix = keys::quarantine_of(source);
+    let (mut events, mut current, mut bytes): (Vec<QuarantinedEvent>, Option<u64>, Vec<u8>) = (Vec::new(), None, Vec::new());
+    let damaged = || Error::Damaged("a quarantined event cannot be read".into());
+    for row in db.range(from..) {
+        let (key, piece) = row.map_err(|error| Error::Damaged(error.to_string()))?;
+        let sequence = u64::from_be_bytes(keys::number_at(&key, 5));
+        if !key.starts_with(&prefix) {
+            break;
+        }
+        if let Some(done) = current.filter(|current| *current != sequence) {
+            events.push(AsideRow::decode(&bytes, Sequence(done)).ok_or_else(damaged)?);
+            bytes.clear();
+            current = None;
+            if events.len() == limit {
+                break;
+            }
+        }
+        current = Some(sequence);
+        bytes.extend_from_slice(&piece);
+    }
+    if let Some(done) = current.filter(|_| events.len() < limit) {
+        events.push(AsideRow::decode(&bytes, Sequence(done)).ok_or_else(damaged)?);
+    }
+    Ok(events)
+}
+
+/// How many events of each source are in quarantine.
+pub(super) fn count_quarantine(db: &sled::Db) -> Result<BTreeMap<u32, u64>, Error> {
+    let mut counts = BTreeMap::new();
+    for key in db.scan_prefix(keys::QUARANTINE).keys() {
+        let key = key.map_err(|error| Error::Damaged(error.to_string()))?;
+        if u16::from_be_bytes(keys::number_at(&key, 13)) == 0 {
+            *counts.entry(u32::from_be_bytes(keys::number_at(&key, 1))).or_default() += 1;
+        }
+    }
+    Ok(counts)
+}

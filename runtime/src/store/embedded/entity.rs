@@ -1,0 +1,93 @@
+//! Writing an entity: its record, and rows of their own for values that are long.
+
+use std::sync::Arc;
+
+use sled::Batch;
+
+use super::writer::fatal;
+use crate::index::Meta;
+use crate::model::Timestamp;
+use crate::store::record::{self, Record, Row, Value};
+use crate::store::{Error, keys};
+
+/// Values longer than this get rows of their own, so that a change of a neighbour does not rewrite them.
+const INLINE_MAX: usize = 4 * 1024;
+
+/// New values of one entity by the number of the facet's name; none deletes.
+pub(super) type Values = Vec<(u32, Option<Arc<str>>)>;
+
+/// An entity whose record must be written.
+pub(super) struct Touched {
+    pub(super) ordinal: u32,
+    /// Number of the type's name.
+    pub(super) entity_type: u32,
+    pub(super) key: Arc<str>,
+    /// All facets as they are to be.
+    pub(super) facets: Vec<Meta>,
+    /// New values by the number of the facet's name; the last one counts.
+    pub(super) values: Values,
+}
+
+/// Puts the record, and the rows of its long values, into `batch`; values that are not new are taken from the stored record.
+pub(super) fn write(db: &sled::Db, touched: Touched, now: Timestamp, batch: &mut Batch) -> Result<(), Error> {
+    let Touched { ordinal, entity_type, key, facets, values } = touched;
+    let old = db.get(keys::entity(ordinal)).map_err(fatal)?;
+    let damaged = || Error::Damaged(format!("the record of entity number {ordinal} cannot be read"));
+    let old = match &old {
+        Some(bytes) => record::decode(bytes).ok_or_else(damaged)?.facets,
+        None => Vec::new(),
+    };
+    let mut rows = Vec::with_capacity(facets.len());
+    for meta in facets {
+        let before = old.iter().find(|row| row.meta.name == meta.name);
+        let new = values.iter().rev().find(|(name, _)| *name == meta.name);
+        if let (Some(_), Some(Row { meta: before, value: Value::Parts(parts, _), .. })) = (new, before) {
+            (0..*parts).for_each(|part| batch.remove(keys::part(ordinal, before.sequence, part)));
+        }
+        let (time, value) = match (new, before) {
+            (Some((_, Some(value))), _) => (now, Value::New(value.clone())),
+            (Some((_, None)), _) => (now, Value::Deleted),
+            (None, Some(before)) => (before.time, before.value.clone()),
+            (None, None) => return Err(damaged()),
+        };
+        rows.push(Row { meta, time, value });
+    }
+    let mut record = Record { entity_type, key: &key, facets: rows };
+    let long = |row: &Row<'_>| matches!(&row.value, Value::New(value) if value.len() > INLINE_MAX);
+    for at in 0..record.facets.len() {
+        if long(&record.facets[at]) {
+            spill(ordinal, &mut record.facets[at], batch);
+        }
+    }
+    let mut bytes = record.encode();
+    while bytes.len() > keys::ROW_BYTES_MAX {
+        let size = |row: &Row<'_>| match &row.value {
+            Value::Here(value) => value.len(),
+            Value::New(value) => value.len(),
+            Value::Deleted | Value::Parts(..) => 0,
+        };
+        let Some(largest) = record.facets.iter_mut().max_by_key(|row| size(row)).filter(|row| size(row) > 64) else { break };
+        spill(ordinal, largest, batch);
+        bytes = record.encode();
+    }
+    batch.insert(keys::entity(ordinal), bytes);
+    Ok(())
+}
+
+/// Puts a value into rows of its own.
+fn spill(ordinal: u32, row: &mut Row<'_>, batch: &mut Batch) {
+    let parts = {
+        let value = match &row.value {
+            Value::Here(value) => *value,
+            Value::New(value) => value.as_bytes(),
+            Value::Deleted | Value::Parts(..) => return,
+        };
+        let mut parts = 0;
+        for piece in value.chunks(keys::ROW_BYTES_MAX) {
+            batch.insert(keys::part(ordinal, row.meta.sequence, parts), piece);
+            parts += 1;
+        }
+        (parts, value.len() as u32)
+    };
+    row.value = Value::Parts(parts.0, parts.1);
+}
