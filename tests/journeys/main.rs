@@ -3,5 +3,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access;
+mod catalog;
+mod isolation;
+mod kill;
+mod misbehaviour;
+mod reload;
+mod swaps;
+mod synced;
 mod trouble;
 mod wrong_input;
