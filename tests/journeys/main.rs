@@ -8,6 +8,7 @@ mod catalog;
 mod isolation;
 mod kill;
 mod misbehaviour;
+mod power;
 mod reload;
 mod swaps;
 mod synced;
