@@ -12,7 +12,7 @@ facets.base = { owner = "erp" }
 facets.content = { owner = "pim" }
 [plugins.guest]
 path = "guest.wasm"
-limits = { time = "300ms", memory = "16MiB", output = "4MiB", log = "4KiB" }
+limits = { time = "1s", memory = "16MiB", output = "4MiB", log = "4KiB" }
 [sources.erp]
 plugins = ["guest"]
 [sources.pim]
@@ -63,7 +63,7 @@ fn check(stage: &Stage, letter: &str, code: &str, words: &str) {
 #[test]
 fn an_event_that_makes_a_mapper_break_a_limit_is_kept_with_the_limit() {
     let stage = stage(CONFIG, &guests::hostile::mapper());
-    check(&stage, "l", "time-limit", "300");
+    check(&stage, "l", "time-limit", "time limit of 1 s exceeded");
     check(&stage, "h", "memory-limit", "16 MiB");
     check(&stage, "r", "stack-limit", "call stack exhausted");
     check(&stage, "o", "output-limit", "4 MiB");
@@ -78,6 +78,15 @@ fn an_event_that_a_mapper_fails_on_is_kept_with_what_it_said() {
     check(&stage, "j", "invalid-json", "JSON");
     check(&stage, "L", "bad-lane", "urgent, normal and bulk");
     check(&stage, "f", "missing-field", "no price");
+}
+
+#[test]
+fn an_event_that_a_filter_fails_on_is_kept_and_never_taken_for_dropped() {
+    let stage = stage(CONFIG, &guests::hostile::source());
+    check(&stage, "X", "trap", "unreachable");
+    check(&stage, "F", "missing-field", "no price");
+    let reply = stage.send("erp", &[("content-type", "application/cloudevents+json")], event("x", "dropped").to_string().as_bytes());
+    assert_eq!(reply.json()["events"]["filtered"], 1, "{}", reply.text());
 }
 
 #[test]

@@ -17,7 +17,8 @@ const PAIRS: usize = 40;
 /// A filter and a mapper of one version before the store, a filter and a renderer of that version behind it; and a channel without
 /// plugins that sees what the mapper wrote.
 fn config(version: u32, plain: &Receiver) -> String {
-    let plugins = ["filter", "mapper", "gate", "page"].map(|name| format!("[plugins.{name}]\npath = \"{name}-{version}.wasm\"\n"));
+    let plugins = ["filter", "mapper", "gate", "page"]
+        .map(|name| format!("[plugins.{name}]\npath = \"{name}-{version}.wasm\"\nlimits = {{ time = \"20s\" }}\n"));
     let rest = r#"
 [entities.product]
 facets.base = { owner = "erp" }
