@@ -146,7 +146,7 @@ fn condition(key: u64, number: u64, body: &mut Vec<u8>) {
 }
 
 fn level(key: u64, number: u64, body: &mut Vec<u8>) {
-    let location = if number % 2 == 0 { "24826418" } else { "74852401" };
+    let location = if number.is_multiple_of(2) { "24826418" } else { "74852401" };
     put(body, r#"{"inventory_item_id":49148"#);
     digits(body, key, 7);
     put(body, r#","location_id":"#);

@@ -96,8 +96,11 @@ fn events(system: System, products: &Products, numbers: &std::sync::atomic::Atom
     (0..EVENTS).map(event).collect()
 }
 
+/// A mapping that is compiled in.
+type Native = Box<dyn Fn(&Event) -> EventVerdict>;
+
 /// The plugin's own function between Weir's types, as a mapping that is compiled in would be.
-fn native(system: System) -> Result<Box<dyn Fn(&Event) -> EventVerdict>, String> {
+fn native(system: System) -> Result<Native, String> {
     let settings = system.settings().to_string();
     fn text(event: &Event) -> &str {
         match &event.data {
