@@ -161,7 +161,8 @@ fn every_format_of_the_contract_carries_events() {
     let batch = json!([event("3", change("c1")), event("4", change("c2"))]).to_string();
     let typed = |media_type| [("content-type", media_type)];
     let json = typed("application/json")[0];
-    let bodies: [(&[(&str, &str)], Vec<u8>, u32); 6] = [
+    type Body<'a> = (&'a [(&'a str, &'a str)], Vec<u8>, u32);
+    let bodies: [Body<'_>; 6] = [
         (&binary, change("a").to_string().into(), 1),
         (&typed("application/cloudevents+json"), event("2", change("b")).to_string().into(), 1),
         (&typed("application/cloudevents-batch+json"), batch.into(), 2),

@@ -309,7 +309,7 @@ fn a_new_start_finds_everything_as_it_was() {
     store.walk(again.id, Track::Lane(Lane::Normal), 10, &mut next);
     assert_eq!(next[0].target_key.as_deref(), Some("lamp-key"));
     assert!(next[0].revision > before.revision, "sequences go on above all that were ever seen");
-    assert_eq!(store.join("shop", &subscription(2)).expect("it can join").swept, true, "a shape that changed while stopped sweeps");
+    assert!(store.join("shop", &subscription(2)).expect("it can join").swept, "a shape that changed while stopped sweeps");
 }
 
 #[test]

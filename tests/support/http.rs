@@ -79,8 +79,11 @@ fn read_reply(stream: &mut impl BufRead) -> io::Result<Reply> {
     Ok(Reply { status, headers, body })
 }
 
+/// The first line, and the headers in lower case.
+pub(super) type Head = (String, Vec<(String, String)>);
+
 /// Lines up to the empty one; none if the other side has gone before the first byte.
-pub(super) fn read_head(stream: &mut impl BufRead) -> io::Result<Option<(String, Vec<(String, String)>)>> {
+pub(super) fn read_head(stream: &mut impl BufRead) -> io::Result<Option<Head>> {
     let mut line = String::new();
     if stream.read_line(&mut line)? == 0 {
         return Ok(None);
