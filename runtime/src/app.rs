@@ -236,7 +236,7 @@ impl Inner {
             file: complaint.file.display().to_string(),
             line: complaint.line,
             column: complaint.column,
-            what: format!("{}: {}", complaint.path, complaint.what),
+            what: if complaint.path.is_empty() { complaint.what } else { format!("{}: {}", complaint.path, complaint.what) },
             help: complaint.help,
         });
         ReloadView { success: false, time: now().into(), changes: Vec::new(), complaints: complaints.collect() }

@@ -6,6 +6,7 @@
 
 mod channel;
 mod clock;
+mod graves;
 mod lane;
 mod names;
 mod pair;
@@ -13,7 +14,7 @@ mod sameness;
 mod words;
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -27,6 +28,7 @@ pub use sameness::value_hash;
 pub use words::{ChannelId, Finish, Holds, Joined, Outcome, Owed, Parked, Standing, State, Subscription, Taken};
 
 use crate::model::{EntityId, Lane, Sequence, Timestamp};
+use graves::Graves;
 use lane::Places;
 
 /// What the index knows of a facet.
@@ -113,7 +115,7 @@ pub struct Index {
     reads: [Vec<u64>; 3],
     reads_moved: bool,
     /// Entities all of whose facets are deleted.
-    graves: BTreeSet<u32>,
+    graves: Graves,
     channels: BTreeMap<ChannelId, Channel>,
 }
 
@@ -205,9 +207,9 @@ impl Index {
 
     fn bury_or_raise(&mut self, ordinal: u32, facets: &[Meta]) {
         if facets.iter().all(|meta| meta.deleted) {
-            self.graves.insert(ordinal);
-        } else if !self.graves.is_empty() {
-            self.graves.remove(&ordinal);
+            self.graves.bury(ordinal, facets.iter().map(|meta| meta.sequence).max().unwrap_or(0));
+        } else {
+            self.graves.raise(ordinal);
         }
     }
 
@@ -269,10 +271,10 @@ impl Index {
             Some((at, _)) => entry.facets[at] = meta,
             None => entry.facets.push(meta),
         }
-        if meta.deleted && entry.facets.iter().all(|meta| meta.deleted) {
-            self.graves.insert(ordinal);
-        } else if !meta.deleted && !self.graves.is_empty() {
-            self.graves.remove(&ordinal);
+        if !meta.deleted {
+            self.graves.raise(ordinal);
+        } else if entry.facets.iter().all(|meta| meta.deleted) {
+            self.graves.bury(ordinal, meta.sequence);
         }
         self.take_place(ordinal, change.lane);
         Applied::Committed(ordinal)
@@ -326,17 +328,17 @@ impl Index {
         self.sequence
     }
 
-    /// Forgets up to `limit` entities that are deleted, since before `horizon`, and certainly gone from every channel with that
-    /// saved. Answers their ordinals, for their records to be removed.
+    /// Forgets entities that are deleted, since before `horizon`, and certainly gone from every channel with that saved; looks at up to
+    /// `limit`. Answers their ordinals, for their records to be removed.
     pub fn forget(&mut self, horizon: Timestamp, limit: usize) -> Vec<u32> {
-        let due = |ordinal: &u32| {
-            let Some(entry) = self.entry(*ordinal) else { return false };
-            entry.facets.iter().all(|meta| self.clock.time_of(meta.sequence) <= horizon)
-                && self.channels.values().all(|channel| channel.certainly_gone(*ordinal, entry, &self.names))
-        };
-        let gone: Vec<u32> = self.graves.iter().copied().filter(due).take(limit).collect();
+        let clock = &self.clock;
+        let mut gone = self.graves.next(limit, |sequence| clock.time_of(sequence) <= horizon);
+        gone.retain(|ordinal| {
+            let entry = self.entries.get(*ordinal as usize).and_then(|entry| entry.as_deref());
+            entry.is_some_and(|entry| self.channels.values().all(|channel| channel.certainly_gone(*ordinal, entry, &self.names)))
+        });
         for ordinal in &gone {
-            self.graves.remove(ordinal);
+            self.graves.raise(*ordinal);
             let Some(entry) = self.entries[*ordinal as usize].take() else { continue };
             let hash = self.hasher.hash_one(&entry.id);
             if let Ok(found) = self.by_id.find_entry(hash, |other| other == ordinal) {

@@ -43,6 +43,18 @@ fn the_demo_converges() {
     assert!(out.trim_end().ends_with("All channels have converged."), "{out}");
 }
 
+/// A link to a file that has moved leads nobody anywhere.
+#[test]
+fn what_the_readmes_link_to_is_there() {
+    for readme in ["README.md", "examples/first-webhook/README.md", "examples/product-catalog/README.md", "plugins/README.md"] {
+        let path = repository().join(readme);
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{readme}: {error}"));
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()).filter(|link| !link.starts_with("http")) {
+            assert!(path.with_file_name("").join(link).exists(), "{readme} links to {link}");
+        }
+    }
+}
+
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the repository")
 }

@@ -3,5 +3,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access;
+mod catalog;
+mod isolation;
+mod kill;
+mod misbehaviour;
+mod power;
+mod reload;
+mod swaps;
+mod synced;
 mod trouble;
 mod wrong_input;

@@ -1,10 +1,10 @@
 //! A target in trouble: nothing is lost, no entity pays for another, an attempt without a complete answer is never taken for certain,
 //! and what arrives in the end is the newest state.
 
-use std::net::TcpListener;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::net::TcpSocket;
 
 use crate::support::stage::CATALOG;
 use crate::support::{Act, Receiver, Stage, becomes, change, deletion, eventually};
@@ -62,14 +62,19 @@ fn half_an_answer_is_no_delivery() {
 
 #[test]
 fn a_target_that_refuses_connections_is_waited_for() {
-    // The port is taken and closed again, so that nobody listens there.
-    let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    // A socket that is bound and does not listen keeps the port from everybody else, and refuses.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime");
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(([127, 0, 0, 1], 0).into()).expect("a port");
+    let address = socket.local_addr().expect("an address");
     let stage = Stage::with(&CATALOG.replace("{shop}", &format!("http://{address}/weir")));
     stage.takes("pim", &lamp(1));
     let channel = eventually("the channel is tripped", || Some(stage.channel("shop")).filter(|channel| channel["state"] == "tripped"));
     assert!(channel["reason"].as_str().is_some_and(|reason| reason.contains(&address.to_string())), "{channel:#}");
     stage.takes("pim", &lamp(2));
-    let shop = Receiver::on(TcpListener::bind(address).expect("the port is free"));
+    let listener = runtime.block_on(async { socket.listen(64).and_then(|listener| listener.into_std()) }).expect("it listens");
+    listener.set_nonblocking(false).expect("blocking");
+    let shop = Receiver::on(listener);
     becomes("the newest state arrives", json!({"lamp": page("lamp", json!(2))}), || json!(shop.holds()));
     assert_eq!(shop.count(), 1, "what was never sent is not sent twice");
 }
@@ -82,11 +87,12 @@ fn a_target_that_says_it_is_gone_is_left_alone_until_an_operator_says_otherwise(
     stage.channel_is("shop", "paused");
     let sent = stage.shop.count();
     stage.takes("pim", &lamp(2));
+    stage.takes("pim", &[change("chair", "content", json!(1))]);
+    assert_eq!(stage.channel("shop")["state"], "paused");
     stage.shop.does(|_| Act::Answer(200));
-    std::thread::sleep(Duration::from_millis(300));
-    assert_eq!(stage.shop.count(), sent, "nothing is sent while it is paused");
     stage.operate("shop", "resume");
-    stage.shop_holds(json!({"lamp": page("lamp", json!(2))}));
+    stage.shop_holds(json!({"lamp": page("lamp", json!(2)), "chair": page("chair", json!(1))}));
+    assert_eq!(stage.shop.count(), sent + 2, "nothing was sent while it was paused");
 }
 
 #[test]
@@ -124,6 +130,24 @@ fn an_entity_that_is_refused_is_kept_with_the_reason_and_harms_no_other() {
     stage.takes("pim", &[change("lamp", "content", json!("blue"))]);
     stage.stands("lamp", "shop", "delivered");
     assert_eq!(stage.refused("shop"), Vec::<Value>::new());
+}
+
+#[test]
+fn with_the_key_in_the_url_an_entity_is_put_and_deleted_at_its_own_place() {
+    let stage = Stage::with(&CATALOG.replace("url = \"{shop}\"", "url = \"{shop}/{key}\""));
+    let story = || stage.shop.deliveries().iter().map(|one| format!("{} {}", one.method, one.path)).collect::<Vec<_>>();
+    stage.takes("pim", &[change("lamp/7 ä", "content", json!(1))]);
+    becomes("it is put", vec!["PUT /weir/lamp%2F7%20%C3%A4".to_owned()], story);
+    // Gone already is as good as deleted.
+    stage.shop.does(|_| Act::Answer(404));
+    stage.takes("pim", &[deletion("lamp/7 ä", "content")]);
+    stage.stands("lamp%2F7%20%C3%A4", "shop", "withdrawn");
+    assert_eq!(story().last().map(String::as_str), Some("DELETE /weir/lamp%2F7%20%C3%A4"));
+    // Gone speaks of the entity here, and is a refusal.
+    stage.shop.does(|_| Act::Answer(410));
+    stage.takes("pim", &[change("chair", "content", json!(1))]);
+    stage.stands("chair", "shop", "refused");
+    assert_eq!(stage.channel("shop")["state"], "flowing");
 }
 
 #[test]

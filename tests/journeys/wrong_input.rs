@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use serde_json::{Value, json};
-use weir::ingest::verify::{self, Secret};
+use weir::signature::{self, Secret};
 
 use crate::support::stage::CATALOG;
 use crate::support::{Reply, Stage, change, deletion, eventually};
@@ -105,7 +105,7 @@ fn a_sender_that_cannot_be_verified_is_told_what_to_mend() {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
     let body = line("lamp", json!(1));
     let signed = |timestamp: u64, signed_body: &[u8]| {
-        let signature = verify::sign(&secret, "msg_1", timestamp, signed_body);
+        let signature = signature::sign(&secret, "msg_1", timestamp, signed_body);
         [("webhook-id", "msg_1".to_owned()), ("webhook-timestamp", timestamp.to_string()), ("webhook-signature", signature)]
     };
     let send = |headers: &[(&'static str, String)], status, words: &str| {

@@ -11,6 +11,7 @@ use wit_component::StringEncoding;
 /// The hostile guests of the plugin host's own tests: what they do with an item is chosen by a letter.
 #[path = "../../runtime/src/plugin/tests/guests.rs"]
 pub mod hostile;
+pub mod versioned;
 
 /// A real plugin's component, by the name of its folder under `plugins`. Any number of tests may ask at once.
 pub fn plugin(name: &str) -> PathBuf {

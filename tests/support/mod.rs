@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 pub use self::http::Reply;
 pub use self::receiver::{Act, Receiver};
 pub use self::stage::{Stage, change, deletion};
-pub use self::weir::Weir;
 
 /// How long a condition may take on a machine that is busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(30);

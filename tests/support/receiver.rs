@@ -7,7 +7,7 @@ use std::io::{self, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -28,8 +28,6 @@ pub enum Act {
     Half,
     /// Closes the connection before any answer; nothing was applied.
     Hangup,
-    /// Answers 200 after so long.
-    Slowly(Duration),
 }
 
 /// A request as it arrived.
@@ -136,10 +134,6 @@ impl Receiver {
         format!("http://{}/weir", self.address)
     }
 
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     /// From now on it does this.
     pub fn does(&self, script: impl Fn(&Delivery) -> Act + Send + Sync + 'static) {
         *lock(&self.shared.script) = Arc::new(script);
@@ -229,10 +223,6 @@ impl Shared {
             Act::Answer(status) => (status, Vec::new(), String::new()),
             Act::With(status, headers) => (status, headers, String::new()),
             Act::Say(status, body) => (status, Vec::new(), body),
-            Act::Slowly(time) => {
-                std::thread::sleep(time);
-                (200, Vec::new(), String::new())
-            }
             Act::Hang(applied) => {
                 delivery.applied = applied;
                 lock(&self.deliveries).push(delivery);

@@ -107,7 +107,7 @@ impl Stage {
         self.weir.take().expect("it runs").kill();
     }
 
-    /// A new configuration, put in force on request; what came of that.
+    /// A new configuration, put in force on request; what was answered: the reload, or the problem (422).
     #[track_caller]
     pub fn reload(&self, config: &str) -> Value {
         self.configure(config);

@@ -50,10 +50,6 @@ impl Weir {
         self.address
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// All that it has said.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()

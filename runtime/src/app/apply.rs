@@ -60,7 +60,7 @@ impl Inner {
             }
             let count = samples.len();
             if let Some(failed) = self.host.try_source(&chain.chain, Arc::new(samples)).await {
-                complaints.push(plan.complaint(&format!("sources.{name}.plugins"), tried(&failed, count, "events"), None));
+                complaints.push(plan.complaint(&format!("sources.{name}.plugins"), tried(&failed, count, ["event", "events"]), None));
             }
         }
         for (name, chain) in &loaded.channels {
@@ -69,7 +69,7 @@ impl Inner {
             let samples = self.samples(&channel.options);
             let count = samples.len();
             if let Some(failed) = self.host.try_channel(&chain.chain, Arc::new(samples)).await {
-                complaints.push(plan.complaint(&format!("channels.{name}.plugins"), tried(&failed, count, "entities"), None));
+                complaints.push(plan.complaint(&format!("channels.{name}.plugins"), tried(&failed, count, ["entity", "entities"]), None));
             }
         }
         complaints
@@ -220,7 +220,8 @@ impl Live {
     }
 }
 
-fn tried(failed: &Failed, count: usize, what: &str) -> String {
+fn tried(failed: &Failed, count: usize, [one, many]: [&str; 2]) -> String {
+    let what = if count == 1 { one } else { many };
     format!("tried on {count} {what} it faults: {}: {}", failed.plugin, failed.failure.message)
 }
 

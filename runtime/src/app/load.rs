@@ -83,6 +83,8 @@ pub fn load(host: &Host, plan: &Plan, before: Option<&Loaded>) -> Result<Loaded,
             loaded.channels.insert(name.clone(), chain);
         }
     }
+    // A table with `for_each` has one place in the file, however many rows come of it.
+    complaints.dedup();
     if complaints.is_empty() { Ok(loaded) } else { Err(complaints) }
 }
 

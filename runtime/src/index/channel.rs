@@ -603,7 +603,7 @@ impl Index {
             if channel.pair(ordinal.0).state() == State::Refused {
                 channel.refusals.remove(&ordinal.0);
                 // Of a deleted entity the operator has said that nothing is there; else it could never be forgotten.
-                let buried = self.graves.contains(&ordinal.0);
+                let buried = self.graves.contains(ordinal.0);
                 let settled = |pair: Pair| if buried { pair.holding(Holds::Nothing) } else { pair };
                 channel.change(ordinal.0, |pair| settled(pair).in_state(State::New));
                 dropped += 1;

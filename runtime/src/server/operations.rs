@@ -123,7 +123,8 @@ pub(super) async fn reload(State(door): Shared, query: Query) -> Result<Json<Rel
     if reload.success {
         return Ok(Json(reload));
     }
-    let detail = format!("the configuration has {} mistakes; the old one serves on", reload.complaints.len());
+    let count = reload.complaints.len();
+    let detail = format!("the configuration has {count} mistake{}; the old one serves on", if count == 1 { "" } else { "s" });
     let complaints = serde_json::to_value(&reload.complaints).unwrap_or_default();
     Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "configuration-refused", detail).with("complaints", complaints))
 }

@@ -44,8 +44,8 @@ impl Board {
             line.push_str("second    events  changes      de     fr     at  search           so far      owed\n");
         }
         line.push_str(&format!("{second:>6}  {:>8}  {:>7}  ", told.sent - self.told.sent, told.changes - self.told.changes));
-        for at in 0..CHANNELS.len() {
-            line.push_str(&format!("{:>7}", delivered[at] - self.delivered[at]));
+        for (now, before) in delivered.iter().zip(self.delivered) {
+            line.push_str(&format!("{:>7}", now - before));
         }
         let owing: u64 = channels.items.iter().map(owed).sum();
         let meant: u64 = systems.facts().news.values().sum();

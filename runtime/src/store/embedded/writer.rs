@@ -24,8 +24,8 @@ use crate::store::{
 
 /// Events that share a sync at the most; beyond it the batch, which stops readers, grows without getting cheaper.
 const BATCH_EVENTS: usize = 512;
-/// Entities forgotten in one write.
-const FORGET_AT_ONCE: usize = 1_000;
+/// Deleted entities looked at in one go, to be forgotten.
+const FORGET_AT_ONCE: usize = 5_000;
 
 pub(super) type Answer = oneshot::Sender<Result<Committed, Error>>;
 

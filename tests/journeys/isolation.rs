@@ -1,0 +1,151 @@
+//! Isolation: what is slow, hanging or hostile costs its own share and nobody else's.
+
+use std::io::{Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::http::{self, Connection};
+use crate::support::stage::CATALOG;
+use crate::support::{Act, Receiver, Stage, becomes, change, guests};
+
+#[test]
+fn a_hanging_target_does_not_delay_another_channel() {
+    let dead = Receiver::start();
+    dead.does(|_| Act::Hang(false));
+    let stage = Stage::with(&format!(
+        "{CATALOG}[targets.dead]\nkind = \"webhook\"\nurl = {:?}\ntimeout = \"60s\"\n[channels.dead]\nentity = \"product\"\nfacets = [\"content\"]\ntarget = \"dead\"\n",
+        dead.url()
+    ));
+    let start = Instant::now();
+    let changes: Vec<Value> = (0..500).map(|number| change(&format!("p{number}"), "content", json!(1))).collect();
+    stage.takes("pim", &changes);
+    becomes("the other channel has all", 500, || stage.shop.holds().len());
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    assert_eq!(stage.shop.count(), 500, "each once");
+    assert!(dead.count() > 0 && dead.holds().is_empty(), "the dead one hangs all the while");
+    assert!(dead.most_in_hand() <= 8, "no more than `concurrency` requests wait on it: {}", dead.most_in_hand());
+    assert_eq!(
+        stage.channel("dead")["owed"]["normal"].as_u64().zip(stage.channel("dead")["in_flight"].as_u64()).map(|(a, b)| a + b > 0),
+        Some(true)
+    );
+}
+
+#[test]
+fn a_looping_plugin_does_not_stop_another_source() {
+    let config = format!(
+        "{}[plugins.guest]\npath = \"guest.wasm\"\nlimits = {{ time = \"300ms\" }}\n[plugins.mapper]\npath = \"mapper.wasm\"\n[sources.loop]\nowner = \"erp\"\nplugins = [\"guest\"]\n",
+        CATALOG.replace("price.*", "base").replace("[sources.erp]\n", "[sources.erp]\nplugins = [\"mapper\"]\n")
+    );
+    let mut stage = Stage::closed(&config);
+    stage.place("guest.wasm", &guests::hostile::mapper());
+    stage.place("mapper.wasm", &guests::versioned::mapper(1));
+    stage.start();
+    let over = AtomicBool::new(false);
+    let event = |id: &str, kind: &str| json!({"specversion": "1.0", "id": id, "source": "x", "type": kind, "data": 1});
+    let headers = [("content-type", "application/cloudevents-batch+json")];
+    std::thread::scope(|scope| {
+        let (stage, over, event, headers) = (&stage, &over, &event, &headers);
+        for sender in 0..16 {
+            scope.spawn(move || {
+                let mut number = 0;
+                while !over.load(Ordering::SeqCst) {
+                    number += 1;
+                    let batch = json!([event(&format!("l{sender}-{number}"), "loop")]).to_string();
+                    let reply = stage.send("loop", headers, batch.as_bytes());
+                    assert_eq!(reply.json()["events"]["quarantined"], 1, "{}", reply.text());
+                }
+            });
+        }
+        let (begin, mut slowest, mut number) = (Instant::now(), Duration::ZERO, 0);
+        while begin.elapsed() < Duration::from_secs(2) {
+            let start = Instant::now();
+            let reply = stage.send("erp", headers, json!([event(&format!("e{number}"), "good")]).to_string().as_bytes());
+            assert_eq!(reply.json()["events"]["accepted"], 1, "{}", reply.text());
+            slowest = slowest.max(start.elapsed());
+            stage.takes("pim", &[change(&format!("p{number}"), "content", json!(1))]);
+            number += 1;
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        over.store(true, Ordering::SeqCst);
+        // A fair turn behind each of the looping ones would be 16 times 600 ms.
+        assert!(slowest < Duration::from_secs(5), "an event of another source waited {slowest:?}");
+        println!("the slowest of {number} events of the other source took {slowest:?}");
+        becomes("all of the others arrive", 2 * number, || stage.shop.holds().len());
+    });
+}
+
+#[test]
+fn a_client_that_sends_half_a_head_is_closed_in_time_and_holds_nobody_up() {
+    let stage = Stage::catalog();
+    let start = Instant::now();
+    let mut slow: Vec<Connection> = (0..20).map(|_| Connection::open(stage.weir().address()).expect("connected")).collect();
+    for connection in &mut slow {
+        connection.raw().write_all(b"POST /v1/sources/pim/events HTTP/1.1\r\nhost: x\r\ncontent-").expect("sent");
+    }
+    // One that goes on dripping is closed as well: the time is for the whole head.
+    let mut dripping = Connection::open(stage.weir().address()).expect("connected");
+    dripping.raw().write_all(b"GET / HTTP/1.1\r\nx: ").expect("sent");
+    let drip = std::thread::spawn(move || {
+        while start.elapsed() < Duration::from_secs(25) && dripping.raw().write_all(b"y").is_ok() {
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        start.elapsed()
+    });
+    stage.takes("pim", &[change("lamp", "content", json!(1))]);
+    assert!(start.elapsed() < Duration::from_secs(5), "others are served meanwhile");
+    for connection in &mut slow {
+        let mut answer = Vec::new();
+        // Reset or closed, with or without a word: it is over.
+        let _ = connection.raw().read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
+    }
+    assert!((8..20).contains(&start.elapsed().as_secs()), "10 s are allowed for a head, it took {:?}", start.elapsed());
+    assert!(drip.join().expect("no panic").as_secs() < 20);
+    assert_eq!(http::request(stage.weir().address(), "GET", "/healthz", &[], b"").expect("an answer").status, 200);
+}
+
+#[test]
+fn it_stops_within_ten_seconds_under_load_and_loses_nothing() {
+    let dead = Receiver::start();
+    dead.does(|_| Act::Hang(false));
+    let mut stage = Stage::with(&format!(
+        "{CATALOG}[targets.dead]\nkind = \"webhook\"\nurl = {:?}\ntimeout = \"60s\"\n[channels.dead]\nentity = \"product\"\nfacets = [\"content\"]\ntarget = \"dead\"\n",
+        dead.url()
+    ));
+    let address = stage.weir().address();
+    let senders: Vec<_> = (0..4)
+        .map(|sender| {
+            std::thread::spawn(move || {
+                let mut accepted = Vec::new();
+                for number in 0.. {
+                    let key = format!("{sender}-{number}");
+                    let body = change(&key, "content", json!(number)).to_string();
+                    match http::request(address, "POST", "/v1/sources/pim/events", &[("content-type", "application/json")], body.as_bytes())
+                    {
+                        Ok(reply) if reply.status == 202 => accepted.push(key),
+                        // It is stopping; nothing of this was taken.
+                        Ok(reply) if reply.status == 503 => return accepted,
+                        Ok(reply) => panic!("{} {}", reply.status, reply.text()),
+                        Err(_) => return accepted,
+                    }
+                }
+                accepted
+            })
+        })
+        .collect();
+    becomes("deliveries hang", true, || dead.count() > 0 && stage.shop.count() > 20);
+    let time = stage.stop();
+    assert!(time < Duration::from_secs(10), "{time:?}");
+    let mut accepted: Vec<String> = senders.into_iter().flat_map(|sender| sender.join().expect("no panic")).collect();
+    accepted.sort();
+    assert!(accepted.len() > 20, "{}", accepted.len());
+
+    dead.does(|_| Act::Answer(200));
+    stage.start();
+    let missing = |shop: &Receiver| accepted.iter().filter(|key| !shop.holds().contains_key(*key)).count();
+    becomes("the shop has all that was accepted", 0, || missing(&stage.shop));
+    becomes("and so has the other, now that it answers", 0, || missing(&dead));
+}
