@@ -13,6 +13,7 @@ mod pair;
 mod sameness;
 mod words;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -103,6 +104,8 @@ pub struct Index {
     entries: Vec<Option<Box<Entry>>>,
     by_id: HashTable<u32>,
     hasher: DefaultHashBuilder,
+    /// What was found last: the changes of an event mostly speak of one entity, and each looks it up twice.
+    last: Cell<u32>,
     /// Entities of each type.
     counts: BTreeMap<Arc<str>, u64>,
     lanes: [Places; 3],
@@ -121,8 +124,14 @@ impl Index {
 
     /// The ordinal of an entity.
     pub fn find(&self, id: &EntityId) -> Option<u32> {
-        let same = |ordinal: &u32| self.entries[*ordinal as usize].as_ref().is_some_and(|entry| entry.id == *id);
-        self.by_id.find(self.hasher.hash_one(id), same).copied()
+        let same = |ordinal: &u32| self.entries.get(*ordinal as usize).is_some_and(|entry| entry.as_ref().is_some_and(|entry| entry.id == *id));
+        let last = self.last.get();
+        if same(&last) {
+            return Some(last);
+        }
+        let found = self.by_id.find(self.hasher.hash_one(id), same).copied();
+        self.last.set(found.unwrap_or(last));
+        found
     }
 
     /// What is known of an entity.
