@@ -124,7 +124,8 @@ impl Index {
 
     /// The ordinal of an entity.
     pub fn find(&self, id: &EntityId) -> Option<u32> {
-        let same = |ordinal: &u32| self.entries.get(*ordinal as usize).is_some_and(|entry| entry.as_ref().is_some_and(|entry| entry.id == *id));
+        let same =
+            |ordinal: &u32| self.entries.get(*ordinal as usize).is_some_and(|entry| entry.as_ref().is_some_and(|entry| entry.id == *id));
         let last = self.last.get();
         if same(&last) {
             return Some(last);
