@@ -99,7 +99,7 @@ pub(super) async fn run(args: SendArgs, out: &mut String) -> Outcome {
 fn told(file: &Path, first: u64, accepted: &Accepted) -> String {
     let (events, changes) = (&accepted.events, &accepted.changes);
     let mut text = format!(
-        "{}: {} accepted, {} filtered, {} quarantined, {} repeated; {} changes committed, {} unchanged, {} stale; sequence {}\n",
+        "{}: {} accepted, {} filtered, {} quarantined, {} repeated; changes: {} committed, {} unchanged, {} stale; sequence {}\n",
         plain(&file.display().to_string()),
         events.accepted,
         events.filtered,

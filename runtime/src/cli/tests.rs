@@ -88,7 +88,7 @@ async fn sending_says_what_became_of_each_event() {
     let lines = file(&folder, "prices.ndjson", "{\"key\":1}\n\n{\"facet\":\"foreign\"}\n{\"key\":3}\n");
     let ended = weir(&url, &["send", "erp", &lines, "--lane", "bulk"]).await;
     let expected = format!(
-        "{lines}: 2 accepted, 0 filtered, 1 quarantined, 0 repeated; 2 changes committed, 0 unchanged, 0 stale; sequence 42\n  \
+        "{lines}: 2 accepted, 0 filtered, 1 quarantined, 0 repeated; changes: 2 committed, 0 unchanged, 0 stale; sequence 42\n  \
          event 1: foreign-facet: facet `content` belongs to `pim`\n"
     );
     assert_eq!((ended.out, ended.complaint, ended.code), (expected, String::new(), 1));

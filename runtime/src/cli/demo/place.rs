@@ -89,12 +89,22 @@ mod tests {
 
     #[test]
     fn the_demo_is_the_example_with_another_place_and_nothing_else_to_complain_of() {
+        // A copy beside components that are only there: whether the real ones are built does not matter here.
         let repository = repository().expect("the tests run in the repository");
         let folder = tempfile::tempdir().expect("a folder");
+        let copy = configuration(folder.path());
+        let text = std::fs::read_to_string(configuration(&repository)).expect("the example");
+        std::fs::create_dir_all(copy.parent().expect("it is in a folder")).expect("a folder");
+        std::fs::write(&copy, &text).expect("a file");
+        for line in text.lines().filter(|line| line.contains(".wasm\"")) {
+            let path = copy.with_file_name(line.split('"').find(|part| part.ends_with(".wasm")).expect("a path"));
+            std::fs::create_dir_all(path.parent().expect("it is in a folder")).expect("a folder");
+            std::fs::write(path, "").expect("a file");
+        }
         let other = folder.path().join("demo.toml");
         let differences = differences(([127, 0, 0, 1], 7799).into(), &folder.path().join("a \"b\""), "http://127.0.0.1:9999");
         std::fs::write(&other, differences).expect("a file");
-        let (plan, warnings) = crate::app::read_plan(&[configuration(&repository), other]).unwrap_or_else(|wrong| panic!("{wrong:?}"));
+        let (plan, warnings) = crate::app::read_plan(&[copy, other]).unwrap_or_else(|wrong| panic!("{wrong:?}"));
         assert!(warnings.is_empty(), "{warnings:?}");
         assert_eq!((plan.server.listen.port(), plan.store_path), (7799, folder.path().join("a \"b\"")));
         assert_eq!(
