@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::http::Connection;
+use crate::support::stage::CATALOG;
 use crate::support::{Stage, change, within};
 
 const ROUNDS: usize = 30;
@@ -41,7 +42,8 @@ fn send(stage: &Stage, sender: usize, progress: &Mutex<[Progress; SENDERS]>, ove
 
 #[test]
 fn what_was_accepted_survives_being_killed_and_channels_converge() {
-    let mut stage = Stage::catalog();
+    // No attempt is given up on a busy machine: what arrives late then is from a life that has ended.
+    let mut stage = Stage::with(&CATALOG.replace("timeout = \"1s\"", "timeout = \"30s\""));
     let progress = Mutex::new([Progress::default(); SENDERS]);
     for round in 0..ROUNDS {
         let over = AtomicBool::new(false);
@@ -76,16 +78,29 @@ fn what_was_accepted_survives_being_killed_and_channels_converge() {
     never_back_in_time(&stage);
 }
 
-/// By entity, in the order of arrival: sequences and values only rise, and a restart repeats an entity once at the most.
+/// By entity: in the order of their sequences values never fall; within a life of Weir deliveries arrive in that order too; and a restart
+/// repeats an entity once at the most. What was on its way when a life ended may arrive late, as the documentation says: its
+/// sequence tells.
 fn never_back_in_time(stage: &Stage) {
-    let (mut last, mut seen) = (BTreeMap::new(), BTreeMap::new());
+    let life = |sequence: u64| sequence / weir::store::SEQUENCE_BLOCK;
+    let (mut by_key, mut seen) = (BTreeMap::<String, Vec<(u64, u64)>>::new(), BTreeMap::new());
     for delivery in stage.shop.deliveries() {
         let value = delivery.json()["facets"]["content"].as_u64().expect("a value");
-        let (sequence, before) = last.get(delivery.key()).copied().unwrap_or((0, 0));
-        assert!(delivery.sequence() >= sequence && value >= before, "{} went back from {before} to {value}", delivery.key());
-        last.insert(delivery.key().to_owned(), (delivery.sequence(), value));
+        by_key.entry(delivery.key().to_owned()).or_default().push((delivery.sequence(), value));
         *seen.entry((delivery.key().to_owned(), value)).or_insert(0_usize) += 1;
     }
+    let mut late = 0;
+    for (key, arrived) in by_key {
+        for two in arrived.windows(2).filter(|two| two[1].0 < two[0].0) {
+            assert!(life(two[1].0) < life(two[0].0), "{key} went back from {:?} to {:?} in one life", two[0], two[1]);
+            late += 1;
+        }
+        let mut sent = arrived;
+        sent.sort_unstable();
+        let back = sent.windows(2).find(|two| two[1].1 < two[0].1);
+        assert!(back.is_none(), "{key}: a higher sequence carries an older value: {back:?}");
+    }
+    println!("{late} deliveries of a life that had ended arrived late");
     let repeated: usize = seen.values().map(|times| times - 1).sum();
     assert!(repeated <= ROUNDS * SENDERS * KEYS, "{repeated} deliveries were repeated");
     println!("{} deliveries, {repeated} of them repeated", stage.shop.count());
