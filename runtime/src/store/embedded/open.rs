@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::identities::Identities;
 use super::pairs::{self, PairLog};
@@ -13,6 +14,8 @@ use crate::index::{Clock, Index, Meta};
 use crate::model::{EntityId, Timestamp};
 use crate::store::{ChannelId, Error, keys};
 
+/// How long to wait for a store that is still held by somebody.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
 /// The format of the rows; another one is refused, never guessed at.
 const FORMAT: &[u8] = b"weir 1";
 
@@ -45,14 +48,10 @@ pub(super) fn open(options: &Options) -> Result<Opened, Error> {
         .cache_capacity(options.cache_bytes)
         .flush_every_ms(Some(500))
         .mode(sled::Mode::LowSpace);
-    // sled panics on some damage instead of saying so. Its message would be noise beside ours.
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
-    std::panic::set_hook(hook);
+    let opened = open_when_free(&config);
     let db = match opened {
         Ok(Ok(db)) => db,
-        Ok(Err(error)) if error.to_string().contains("lock") => {
+        Ok(Err(error)) if is_locked(&error) => {
             return Err(unavailable(path, "another process uses this store; stop it, or give this one another [store] path"));
         }
         Ok(Err(sled::Error::Corruption { .. })) | Err(_) => {
@@ -82,6 +81,29 @@ pub(super) fn open(options: &Options) -> Result<Opened, Error> {
         }
     }
     Ok(Opened { db, file })
+}
+
+/// Opens sled; waits a moment for who is letting go of it: a process that is ending, or sled's own threads after a close.
+fn open_when_free(config: &sled::Config) -> std::thread::Result<sled::Result<sled::Db>> {
+    // One at a time, because the hook is the whole process's.
+    static OPENING: Mutex<()> = Mutex::new(());
+    let _one = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
+    let begun = Instant::now();
+    loop {
+        // sled panics on some damage instead of saying so. Its message would be noise beside ours.
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
+        std::panic::set_hook(hook);
+        match &opened {
+            Ok(Err(error)) if is_locked(error) && begun.elapsed() < LOCK_WAIT => std::thread::sleep(Duration::from_millis(20)),
+            _ => return opened,
+        }
+    }
+}
+
+fn is_locked(error: &sled::Error) -> bool {
+    error.to_string().contains("lock")
 }
 
 /// A sync that failed in an earlier life may have left pages in the cache that are not on disk; they must be read from there.
