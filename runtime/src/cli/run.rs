@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -16,10 +17,10 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
         eprintln!("weir: --log: {wrong}");
         return ExitCode::from(2);
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the threads that serve") {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("weir: cannot start: {error}");
+            eprintln!("weir: {error:#}");
             return ExitCode::from(3);
         }
     };

@@ -32,7 +32,8 @@ use tower::ServiceExt;
 use super::Limits;
 use super::problem::{self, Problem};
 
-/// The longest head of a request, in bytes. Beyond it: 431.
+/// The longest head of a request, in bytes. Beyond it: 431, which hyper answers itself; it looks between reads, so a head that comes
+/// in one piece may be somewhat longer.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// How long what a client still sends after its answer is read and thrown away: a socket closed with unread bytes resets the
 /// connection, and the client may lose the very answer that tells it why (413).
