@@ -8,6 +8,9 @@ mod connect;
 mod egress;
 #[cfg(test)]
 pub(crate) mod fixture;
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod webhook;
 
 use std::fmt;
