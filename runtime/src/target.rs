@@ -11,6 +11,7 @@ pub(crate) mod fixture;
 #[cfg(feature = "fuzz")]
 #[doc(hidden)]
 pub mod fuzz;
+mod veil;
 pub mod webhook;
 
 use std::fmt;

@@ -5,11 +5,14 @@ mod support;
 
 mod access;
 mod catalog;
+mod egress;
 mod isolation;
 mod kill;
 mod misbehaviour;
 mod power;
 mod reload;
+mod secrets;
+mod slow;
 mod swaps;
 mod synced;
 mod trouble;

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::Outcome;
+use super::veil::Veil;
 use super::answer::{Answer, Asked, item_by_item, meaning, retry_after};
 
 /// Any answer means one outcome whose reason is short and has no control characters; and one for each item of a batch.
@@ -14,7 +15,7 @@ pub fn answer(status: u16, retry: &str, body: &[u8]) {
         check(&meaning(Asked { by_key, delete, items }, answer));
     }
     let ids = ["product/1", "product/2", ""];
-    if let Some(outcomes) = item_by_item(&ids, body) {
+    if let Some(outcomes) = item_by_item(&ids, body, &Veil::default()) {
         assert_eq!(outcomes.len(), ids.len());
         outcomes.iter().for_each(check);
     }

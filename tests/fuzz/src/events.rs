@@ -9,6 +9,7 @@ use weir::ingest::split::Split;
 use weir::ingest::{Activity, Budget, Options, Rejection, Request, Source, verify};
 use weir::model::{EntityType, FacetRule, Lane, Timestamp};
 use weir::store::memory::Memory;
+use weir::store::{Limits, Store};
 
 const TYPES: [&str; 8] = [
     "application/json",
@@ -73,7 +74,9 @@ fn source(split: usize) -> Source {
         body_bytes_max: 1 << 20,
     };
     let types = TYPES.with_borrow_mut(|types| types.get_or_insert_with(|| Arc::new(product())).clone());
-    Source::new(options, None, types, Arc::new(Memory::default()), Budget::default(), Arc::new(Activity::default()))
+    let store = Memory::default();
+    store.limit(Limits { entities_max: Vec::new(), quarantine_max: u64::MAX, forget_ms: 1000 });
+    Source::new(options, None, types, Arc::new(store), Budget::default(), Arc::new(Activity::default()))
 }
 
 fn product() -> BTreeMap<Arc<str>, EntityType> {
