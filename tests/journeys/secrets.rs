@@ -143,7 +143,8 @@ fn echo(status: u16) -> Receiver {
     let receiver = Receiver::start();
     receiver.does(move |delivery| {
         let headers: Vec<String> = delivery.headers.iter().rev().map(|(name, value)| format!("{name}: {value}")).collect();
-        let secrets = headers.iter().filter(|header| ["authorization", "x-api-key", "webhook-sig"].iter().any(|name| header.starts_with(name)));
+        let secrets =
+            headers.iter().filter(|header| ["authorization", "x-api-key", "webhook-sig"].iter().any(|name| header.starts_with(name)));
         Act::Say(status, format!("{} {}", secrets.cloned().collect::<Vec<_>>().join("; "), delivery.path))
     });
     receiver
@@ -248,7 +249,8 @@ fn check_hides(section: &str, words: &str) {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("weir.toml"), format!("config_version = 1\n{section}")).expect("written");
     for arguments in [&["check", "-c", "weir.toml"][..], &["check", "-c", "weir.toml", "--json"], &["run", "-c", "weir.toml"]] {
-        let output = program(folder.path(), &[("LEAKY", "http://weir:hunter2hunter2@shop.example/")]).args(arguments).output().expect("it runs");
+        let output =
+            program(folder.path(), &[("LEAKY", "http://weir:hunter2hunter2@shop.example/")]).args(arguments).output().expect("it runs");
         let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         assert!(!output.status.success(), "{said}");
         assert!(said.contains(words), "{words:?} is not in: {said}");
@@ -277,5 +279,8 @@ fn a_complaint_never_quotes_a_secret() {
     check_hides(&target("url = \"http://shop.example\"\nauth = { bearr = \"hunter2hunter2\" }\n"), "bearr");
     check_hides(&target("url = \"http://shop.example\"\nauth = \"hunter2hunter2\"\n"), "auth");
     check_hides(&target("url = \"http://shop.example\"\n[targets.a.auth.headers]\nx-thing = [\"hunter2hunter2\"]\n"), "x-thing");
-    check_hides(&target("url = \"http://shop.example\"\n[targets.a.auth.basic]\nuser = \"weir\"\npasswort = \"hunter2hunter2\"\n"), "passwort");
+    check_hides(
+        &target("url = \"http://shop.example\"\n[targets.a.auth.basic]\nuser = \"weir\"\npasswort = \"hunter2hunter2\"\n"),
+        "passwort",
+    );
 }

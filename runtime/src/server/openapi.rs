@@ -121,9 +121,11 @@ impl Operation {
 /// What every route takes and answers.
 fn operations(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     const GET: Method = Method::GET;
-    let text = |media: &str, description: &str| json!({ "description": description, "content": { media: { "schema": { "type": "string" } } } });
+    let text =
+        |media: &str, description: &str| json!({ "description": description, "content": { media: { "schema": { "type": "string" } } } });
     let status = json!({ "type": "object", "properties": { "status": { "type": "string" } }, "required": ["status"] });
-    let own = json!({ "description": "The description of these routes.", "content": { "application/json": { "schema": { "type": "object" } } } });
+    let own =
+        json!({ "description": "The description of these routes.", "content": { "application/json": { "schema": { "type": "object" } } } });
     let mut all = vec![
         Operation::new(GET, "/healthz", "health", "The process answers.", as_json("It does.", status.clone())),
         Operation::new(GET, "/readyz", "ready", "Whether events can be taken in.", as_json("They can.", status)).may_answer(&[503]),
@@ -178,9 +180,16 @@ fn looking(schemas: &mut SchemaGenerator) -> Vec<Operation> {
                 key_in_query,
             ])
             .may_answer(&[409]),
-        Operation::new(GET, "/v1/entities/{type}/{key}", "entity", "An entity and where it stands.", success::<EntityView>(schemas, "The entity."))
-            .may_answer(&[503]),
-        Operation::new(GET, "/v1/channels", "channels", "All channels, retired ones too.", list::<ChannelView>(schemas)).with(page(any_text())),
+        Operation::new(
+            GET,
+            "/v1/entities/{type}/{key}",
+            "entity",
+            "An entity and where it stands.",
+            success::<EntityView>(schemas, "The entity."),
+        )
+        .may_answer(&[503]),
+        Operation::new(GET, "/v1/channels", "channels", "All channels, retired ones too.", list::<ChannelView>(schemas))
+            .with(page(any_text())),
         Operation::new(GET, "/v1/channels/{channel}", "channel", "One channel.", success::<ChannelView>(schemas, "The channel.")),
         Operation::new(
             GET,
@@ -258,10 +267,16 @@ fn set_aside(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             .with(page(number()))
             .with(quarantined())
             .may_answer(&[503]),
-        Operation::new(POST, "/v1/sources/{source}/quarantine/redrive", "redriveQuarantine", "Gives them to the plugins again.", count("redriven"))
-            .with(quarantined())
-            .with(all())
-            .may_answer(&[429, 503, 507]),
+        Operation::new(
+            POST,
+            "/v1/sources/{source}/quarantine/redrive",
+            "redriveQuarantine",
+            "Gives them to the plugins again.",
+            count("redriven"),
+        )
+        .with(quarantined())
+        .with(all())
+        .may_answer(&[429, 503, 507]),
         Operation::new(DELETE, of_source, "dropQuarantine", "Drops them.", count("dropped"))
             .with(quarantined())
             .with(all())

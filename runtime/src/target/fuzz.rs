@@ -2,9 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::Outcome;
-use super::veil::Veil;
 use super::answer::{Answer, Asked, item_by_item, meaning, retry_after};
+use super::veil::Veil;
+use super::{DeliveryId, Outcome};
 
 /// Any answer means one outcome whose reason is short and has no control characters; and one for each item of a batch.
 pub fn answer(status: u16, retry: &str, body: &[u8]) {
@@ -14,9 +14,9 @@ pub fn answer(status: u16, retry: &str, body: &[u8]) {
     for (by_key, delete, items) in [(false, false, 1), (false, false, 9), (true, false, 1), (true, true, 1)] {
         check(&meaning(Asked { by_key, delete, items }, answer));
     }
-    let ids = ["product/1", "product/2", ""];
-    if let Some(outcomes) = item_by_item(&ids, body, &Veil::default()) {
-        assert_eq!(outcomes.len(), ids.len());
+    let ids = (1..4).map(DeliveryId);
+    if let Some(outcomes) = item_by_item(ids, body, &Veil::default()) {
+        assert_eq!(outcomes.len(), 3);
         outcomes.iter().for_each(check);
     }
 }

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use axum::http::HeaderMap;
+use memchr::memmem;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use url::Url;
 
@@ -67,17 +68,13 @@ impl Veil {
 
 /// None if the secret is not in it.
 fn cover(text: &[u8], secret: &[u8]) -> Option<Vec<u8>> {
-    let find = |from: usize| text[from..].windows(secret.len()).position(|window| window == secret).map(|at| from + at);
-    let mut found = find(0)?;
+    let mut found = memmem::find_iter(text, secret).peekable();
+    found.peek()?;
     let (mut covered, mut from) = (Vec::with_capacity(text.len()), 0);
-    loop {
-        covered.extend_from_slice(&text[from..found]);
+    for at in found {
+        covered.extend_from_slice(&text[from..at]);
         covered.extend_from_slice(VEILED);
-        from = found + secret.len();
-        match find(from) {
-            Some(next) => found = next,
-            None => break,
-        }
+        from = at + secret.len();
     }
     covered.extend_from_slice(&text[from..]);
     Some(covered)

@@ -83,9 +83,11 @@ fn each_route_of_the_table_is_described_and_nothing_else() {
         Access::Needs(role) => Some(access::name(role).to_owned()),
         Access::Open | Access::Sender => None,
     };
-    let table: BTreeSet<_> = table().into_iter().map(|route| (route.method.to_string(), route.path.to_owned(), role(route.access))).collect();
+    let table: BTreeSet<_> =
+        table().into_iter().map(|route| (route.method.to_string(), route.path.to_owned(), role(route.access))).collect();
     assert_eq!(described, table);
-    let written: BTreeSet<_> = operations(&mut schemas::generator()).iter().map(|one| (one.method.to_string(), one.path.to_owned())).collect();
+    let written: BTreeSet<_> =
+        operations(&mut schemas::generator()).iter().map(|one| (one.method.to_string(), one.path.to_owned())).collect();
     assert_eq!(written, table.into_iter().map(|(method, path, _)| (method, path)).collect(), "a description without its route");
     let ids: BTreeSet<String> = operations(&mut schemas::generator()).iter().map(|one| one.id.to_owned()).collect();
     assert_eq!(ids.len(), written.len(), "names of operations are unique");
@@ -103,7 +105,8 @@ async fn what_is_answered_is_what_the_document_says() {
     let admin = [("authorization", "Bearer admin")];
     for Route { method, path, access, .. } in table() {
         let fine = example(path).replace("?all=true", if method == Method::GET { "" } else { "?all=true" });
-        let missing = example(path).replace("erp", "nope").replace("storefront.de", "nope").replace("/old", "/nope").replace("4711", "nope");
+        let missing =
+            example(path).replace("erp", "nope").replace("storefront.de", "nope").replace("/old", "/nope").replace("4711", "nope");
         let unknown = format!("{fine}{}colour=red", if fine.contains('?') { "&" } else { "?" });
         for path_asked in [&fine, &missing, &unknown] {
             for headers in [&admin[..], &[("authorization", "Bearer read")], &[]] {

@@ -45,7 +45,7 @@ const NEVER: [&str; 34] = [
 ];
 
 /// Not where the policy says `public`: this machine and its networks.
-const PRIVATE: [&str; 34] = [
+const PRIVATE: [&str; 33] = [
     "127.0.0.1",
     "127.1",
     "127.0.1",
@@ -58,7 +58,6 @@ const PRIVATE: [&str; 34] = [
     "127.255.255.254",
     "localhost",
     "LOCALHOST",
-    "LocalHost.",
     "%6c%6f%63%61%6c%68%6f%73%74",
     "１２７.０.０.１",
     "127。0。0。1",
