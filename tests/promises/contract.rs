@@ -197,6 +197,26 @@ fn what_is_set_aside_comes_back_as_it_was_and_loses_against_what_is_newer() {
     });
 }
 
+/// A redriven event failed again with a shorter reason, and the end of the longer one stayed behind it: from then on the quarantine of that
+/// source could not be read any more.
+#[test]
+fn what_fails_again_for_a_shorter_reason_can_still_be_read() {
+    check(|subject| {
+        let store = subject.store();
+        store.limit(Limits { entities_max: Vec::new(), quarantine_max: 2, forget_ms: 0 });
+        let set_aside = |reason: usize, arrival| {
+            let Effect::Quarantine(mut aside) = aside("long") else { unreachable!("it was just made") };
+            aside.failure.message = "x".repeat(reason);
+            Commit { source: "erp".into(), identity: None, arrival, effect: Effect::Quarantine(aside) }
+        };
+        let [Verdict::Quarantined(arrival)] = commit_all(store, vec![set_aside(50_000, None)]).verdicts[..] else { panic!("set aside") };
+        commit_all(store, vec![set_aside(40_000, Some(arrival)), set_aside(10, Some(arrival))]);
+        subject.crash();
+        let there = store.quarantined("erp", None, 10).expect("it can be read");
+        assert_eq!((there.len(), there[0].event.failure.message.len(), store.quarantine_count("erp")), (1, 10, 1));
+    });
+}
+
 #[test]
 fn entities_are_listed_by_key_and_by_what_is_owed() {
     check(|subject| {

@@ -2,4 +2,5 @@
 
 mod contract;
 mod histories;
+mod integrity;
 mod world;
