@@ -15,6 +15,7 @@ pub mod retry;
 mod run;
 mod send;
 pub mod status;
+mod unbroken;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -29,6 +30,7 @@ pub use self::handle::{TargetHandle, TargetStatus};
 pub use self::prepare::{BoxFuture, Preview, PreviewVerdict, Render};
 use self::run::{Control, Run};
 pub use self::status::{Counters, Status};
+pub use self::unbroken::Unbroken;
 use crate::model::{EntityId, Ordinal, Timestamp};
 use crate::store::{self, ChannelId, Joined, Store, Subscription};
 use crate::target;

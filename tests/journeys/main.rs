@@ -13,4 +13,5 @@ mod reload;
 mod swaps;
 mod synced;
 mod trouble;
+mod windows;
 mod wrong_input;

@@ -5,6 +5,7 @@
 
 pub mod guests;
 pub mod http;
+pub mod ledger;
 pub mod receiver;
 pub mod stage;
 pub mod weir;
@@ -12,6 +13,7 @@ pub mod weir;
 use std::time::{Duration, Instant};
 
 pub use self::http::Reply;
+pub use self::ledger::Ledger;
 pub use self::receiver::{Act, Receiver};
 pub use self::stage::{Stage, change, deletion};
 

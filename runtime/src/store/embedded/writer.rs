@@ -17,6 +17,7 @@ use super::pairs::PairLog;
 use super::sums::{Rows, Sums};
 use super::witness::Witness;
 use super::{Shared, open};
+use crate::failpoint;
 use crate::index::{Applied, Channel, Index, Proposal};
 use crate::model::{EntityId, FACETS_MAX, Sequence, Timestamp};
 use crate::store::{
@@ -267,7 +268,9 @@ impl Writer {
             rows.set(&self.shared.db, keys::CEILING.to_vec(), Some(self.ceiling.to_le_bytes().to_vec()))?;
         }
         self.apply(rows)?;
+        failpoint::pass("store.written");
         self.sync()?;
+        failpoint::pass("store.synced");
         self.shared.watermark.send_replace(Sequence(sequence));
         Ok(())
     }
@@ -324,6 +327,7 @@ impl Writer {
             let mut rows = Rows::default();
             self.stage_channel(*id, &mut rows)?;
             self.apply(rows)?;
+            failpoint::pass("store.saving");
         }
         let marks: Vec<u8> = {
             let index = self.shared.index();
