@@ -20,6 +20,11 @@ pub use self::stage::{Stage, change, deletion};
 /// How long a condition may take on a machine that is busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How often a test does it: what the environment says, for a long run by hand, or what a run of all tests can afford.
+pub fn repeats(variable: &str, usual: usize) -> usize {
+    std::env::var(variable).ok().and_then(|times| times.parse().ok()).unwrap_or(usual)
+}
+
 /// Waits until there is something, and gives it.
 #[track_caller]
 pub fn eventually<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
