@@ -5,6 +5,7 @@ mod support;
 
 mod access;
 mod catalog;
+mod full;
 mod isolation;
 mod kill;
 mod misbehaviour;

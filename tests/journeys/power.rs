@@ -6,9 +6,7 @@
 //!
 //! `WEIR_CUTS=200 cargo test --test journeys power` does it longer, and the control ten times.
 
-use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,6 +14,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::json;
 
+use crate::support::disk::{Disk, run};
 use crate::support::http::Connection;
 use crate::support::ledger::Counts;
 use crate::support::stage::CATALOG;
@@ -30,52 +29,6 @@ const SENDERS: usize = 4;
 const KEYS: usize = 5;
 /// Longer values are kept in rows of their own.
 const PADDING_MAX: usize = 6_000;
-
-/// A file system in a file, mounted where the store will be.
-struct Disk {
-    image: PathBuf,
-    mounted_at: PathBuf,
-}
-
-impl Disk {
-    /// None where this user or this kernel does not allow it.
-    fn mount(folder: &Path) -> Option<Disk> {
-        let disk = Disk { image: folder.join("disk.img"), mounted_at: folder.join("data") };
-        std::fs::create_dir(&disk.mounted_at).ok()?;
-        File::create(&disk.image).ok()?.set_len(600 << 20).ok()?;
-        let made = run(Command::new("mkfs.ext4").arg("-q").arg("-F").arg(&disk.image));
-        (made && disk.remount()).then_some(disk)
-    }
-
-    fn remount(&self) -> bool {
-        run(Command::new("mount").arg("-o").arg("loop").arg(&self.image).arg(&self.mounted_at))
-    }
-
-    /// Shuts the file system down without writing anything back, as when the power goes.
-    fn cut(&self) {
-        // EXT4_IOC_SHUTDOWN: _IOR('X', 125, __u32), with EXT4_GOING_FLAGS_NOLOGFLUSH.
-        const SHUTDOWN: rustix::ioctl::Opcode = 0x8004_587d;
-        const NO_LOG_FLUSH: u32 = 2;
-        let folder = File::open(&self.mounted_at).expect("it is mounted");
-        // SAFETY: the call reads one u32, which `Setter` passes by reference.
-        unsafe { rustix::ioctl::ioctl(&folder, rustix::ioctl::Setter::<SHUTDOWN, u32>::new(NO_LOG_FLUSH)) }.expect("shut down");
-    }
-
-    fn unmount(&self) {
-        assert!(run(Command::new("umount").arg(&self.mounted_at)), "the dead file system can be unmounted");
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // After a failure it may be unmounted already.
-        run(Command::new("umount").arg("-l").arg(&self.mounted_at));
-    }
-}
-
-fn run(command: &mut Command) -> bool {
-    command.output().is_ok_and(|output| output.status.success())
-}
 
 fn loud() {
     eprintln!("NOT RUN: no root or no loop mounts here; whether a power cut loses anything was not looked at");
@@ -139,7 +92,7 @@ fn round(stage: &mut Stage, disk: &Disk, ledger: &Ledger) -> Result<Counts, Stri
 #[test]
 fn after_a_power_cut_what_was_accepted_is_there_and_the_books_add_up() {
     let mut stage = Stage::closed(&config());
-    let Some(disk) = Disk::mount(stage.folder()) else { return loud() };
+    let Some(disk) = Disk::mount(stage.folder(), 600) else { return loud() };
     let (cuts, ledger) = (repeats("WEIR_CUTS", CUTS), Ledger::default());
     stage.start();
     let mut counts = Counts::default();
@@ -155,7 +108,7 @@ fn after_a_power_cut_what_was_accepted_is_there_and_the_books_add_up() {
 fn a_power_cut_is_noticed_when_the_sync_is_taken_out() {
     for _ in 0..repeats("WEIR_CUTS", CUTS).div_ceil(CUTS) {
         let mut stage = Stage::closed(&config());
-        let Some(disk) = Disk::mount(stage.folder()) else { return loud() };
+        let Some(disk) = Disk::mount(stage.folder(), 600) else { return loud() };
         println!("noticed at cut {}", noticed_without_sync(&mut stage, &disk));
     }
 }
