@@ -111,8 +111,9 @@ pub struct Index {
     lanes: [Places; 3],
     /// Places before the last one, for the few entities that have more than one in a lane.
     earlier: HashMap<(Lane, u32), Vec<u64>>,
-    /// The newest change of each facet in each lane, by the number of its name: a channel that takes none of those that changed since it
-    /// walked has nothing to meet, however many places there are.
+    /// The last change in each lane of any entity that has a facet, by the number of the facet's name: a channel that takes none of those
+    /// beyond its position has nothing to meet, however many places there are. Not the last change of the facet itself: what a channel
+    /// owes of an entity since a crash, it may meet only where another facet of it changed.
     newest: [Vec<u64>; 3],
     /// Positions of live channels in each lane, sorted.
     reads: [Vec<u64>; 3],
@@ -165,7 +166,9 @@ impl Index {
         for meta in &entry.facets {
             let place = &mut entry.places[meta.lane.index()];
             *place = (*place).max(meta.sequence);
-            note(&mut self.newest, meta);
+        }
+        for (newest, place) in self.newest.iter_mut().zip(entry.places) {
+            note(newest, &entry.facets, place);
         }
         self.bury_or_raise(ordinal, &entry.facets);
         self.insert(ordinal, entry);
@@ -280,7 +283,7 @@ impl Index {
                 entry.facets.push(meta);
             }
         }
-        note(&mut self.newest, &meta);
+        note(&mut self.newest[change.lane.index()], &entry.facets, meta.sequence);
         if !meta.deleted {
             self.graves.raise(ordinal);
         } else if entry.facets.iter().all(|meta| meta.deleted) {
@@ -408,11 +411,12 @@ impl Index {
     }
 }
 
-/// Remembers that a facet has changed in its lane.
-fn note(newest: &mut [Vec<u64>; 3], meta: &Meta) {
-    let (newest, name) = (&mut newest[meta.lane.index()], meta.name as usize);
-    if newest.len() <= name {
-        newest.resize(name + 1, 0);
+/// Remembers how far in a lane a channel must walk that takes any of these facets.
+fn note(newest: &mut Vec<u64>, facets: &[Meta], place: u64) {
+    for name in facets.iter().map(|meta| meta.name as usize).filter(|_| place > 0) {
+        if newest.len() <= name {
+            newest.resize(name + 1, 0);
+        }
+        newest[name] = newest[name].max(place);
     }
-    newest[name] = newest[name].max(meta.sequence);
 }

@@ -305,7 +305,7 @@ impl Channel {
         newest
     }
 
-    /// Whether a facet that it subscribes to has changed after a place. `newest`: the last change of each by the number of its name.
+    /// Whether an entity with a facet that it subscribes to has changed after a place; `newest` as the index keeps it of a lane.
     fn is_concerned(&mut self, newest: &[u64], after: u64, names: &Names) -> bool {
         (0u32..).zip(newest).any(|(name, newest)| *newest > after && self.wants(name, names))
     }
