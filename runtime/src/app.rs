@@ -6,6 +6,7 @@
 
 mod apply;
 mod backend;
+mod deliveries;
 mod figures;
 pub mod load;
 mod views;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
+use crate::dispatch;
 use crate::ingest::Budget;
 use crate::model::Timestamp;
 use crate::plan::{self, Complaint, Plan, ReadOptions};
@@ -28,6 +30,7 @@ use crate::server::{self, Server};
 use crate::store::embedded::{self, Embedded};
 use crate::store::{self, Store};
 use apply::Live;
+use deliveries::Deliveries;
 use load::Loaded;
 
 /// Bodies of all sources in memory at once, in bytes; beyond it senders are told to come again.
@@ -74,6 +77,8 @@ pub struct App {
 struct Inner {
     files: Vec<PathBuf>,
     host: Arc<Host>,
+    plain: Arc<dispatch::Plain>,
+    deliveries: Deliveries,
     store: Arc<dyn Store>,
     budget: Budget,
     live: ArcSwap<Live>,
@@ -130,6 +135,8 @@ impl App {
         let inner = Arc::new(Inner {
             files,
             host,
+            plain: Arc::default(),
+            deliveries: Deliveries::start().map_err(|error| cannot(&error))?,
             store,
             budget: Budget::new(INGEST_BYTES),
             live: ArcSwap::from_pointee(Live::empty(plan.emptied(), now())),

@@ -8,6 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::load::{Chain, Loaded, Maps, Renders};
 use super::{Inner, blocking, join_all, now};
 use crate::dispatch::{self, Channel, Setup, TargetHandle};
+use crate::failpoint;
 use crate::ingest::{Activity, Mapping, Source};
 use crate::model::{Timestamp, View};
 use crate::plan::{self, Complaint, Plan};
@@ -89,6 +90,7 @@ impl Inner {
     /// # Errors
     /// What the store says, or a target that cannot be prepared; what was changed until then stays changed.
     pub(super) async fn take_over(&self, plan: Plan, loaded: Loaded) -> Result<(), store::Error> {
+        let _unbroken = dispatch::Unbroken("the change of configuration".into());
         let old = self.live.load_full();
         let plan = Arc::new(plan);
         self.store.limit(Limits {
@@ -119,6 +121,7 @@ impl Inner {
             loaded,
         };
         self.live.store(Arc::new(live.copy()));
+        failpoint::pass("app.swapping");
 
         self.retire_channels(&old, &plan).await?;
         self.rename_channels(&old, &plan).await?;
@@ -176,6 +179,7 @@ impl Inner {
     /// A channel starts, goes on as it is, or goes on with another setup.
     async fn follow(&self, name: &str, setup: Setup, running: Option<Arc<Channel>>, unchanged: bool) -> Result<Arc<Channel>, store::Error> {
         let Some(running) = running else {
+            let _on_their_threads = self.deliveries.enter();
             let (channel, joined) = Channel::start(setup, self.store.clone(), self.stopping.child_token())?;
             let swept = if joined.swept { "; it sweeps over all entities" } else { "" };
             tracing::info!(channel = name, "the channel walks{swept}");
@@ -201,7 +205,8 @@ impl Inner {
         let subscription = subscription(&options, chain, &target);
         let chain =
             chain.map(|chain| -> Arc<dyn dispatch::Render> { Arc::new(Renders { host: self.host.clone(), chain: chain.chain.clone() }) });
-        Setup { options, subscription, chain, target, shares: plan.shares, parked_max: dispatch::PARKED_MAX }
+        let (plain, shares) = (self.plain.clone(), plan.shares);
+        Setup { options, subscription, chain, target, plain, shares, parked_max: dispatch::PARKED_MAX }
     }
 }
 

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use xxhash_rust::xxh3::xxh3_128;
+
 use super::flight::{Ready, Sent};
 use super::handle::{Permit, TargetHandle};
 use super::status::Counters;
+use crate::failpoint;
 use crate::store::{ChannelId, Store};
-use crate::target::{Item, Outcome};
+use crate::target::{DeliveryId, Item, Outcome};
 
 /// What a send needs to know.
 pub(crate) struct Way {
@@ -29,6 +32,7 @@ pub(crate) async fn send(way: Way, batch: Vec<Ready>) -> Vec<(Ready, Sent)> {
     let probe = permit.probe;
     let ordinals: Vec<_> = batch.iter().map(|ready| ready.prepared.taken.ordinal).collect();
     way.store.attempt(way.channel, &ordinals);
+    failpoint::pass("dispatch.attempting");
     let (mut parts, mut sent) = (vec![batch], Vec::new());
     while let Some(mut part) = parts.pop() {
         let outcomes = one_request(&way, &mut permit, &part).await;
@@ -61,6 +65,7 @@ async fn request(way: &Way, permit: &mut Permit, items: &[Item]) -> Vec<Option<O
     match permit.attempt(items, way.batched).await {
         Some((outcomes, took)) => {
             way.counters.attempt(took);
+            failpoint::pass(if items.iter().any(|item| item.rendering.is_none()) { "dispatch.withdrawn" } else { "dispatch.sent" });
             outcomes.into_iter().map(Some).collect()
         }
         None => vec![None; items.len()],
@@ -69,7 +74,7 @@ async fn request(way: &Way, permit: &mut Permit, items: &[Item]) -> Vec<Option<O
 
 fn item(ready: &Ready) -> Item {
     Item {
-        id: ready.tried.id.clone(),
+        id: ready.tried.id,
         entity: ready.id.clone(),
         sequence: ready.prepared.revision,
         key: ready.tried.key.clone(),
@@ -79,5 +84,6 @@ fn item(ready: &Ready) -> Item {
 }
 
 fn deletion(ready: &Ready, key: &Arc<str>) -> Item {
-    Item { id: format!("{}_old", ready.tried.id), key: key.clone(), rendering: None, ..item(ready) }
+    let id = DeliveryId(xxh3_128(&[&ready.tried.id.0.to_le_bytes(), key.as_bytes()].concat()));
+    Item { id, key: key.clone(), rendering: None, ..item(ready) }
 }

@@ -7,9 +7,15 @@
 mod aside;
 mod commits;
 mod entity;
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 mod identities;
 mod open;
 mod pairs;
+mod readings;
+mod sums;
+mod witness;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -20,6 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
 use std::thread::JoinHandle;
 
 use tokio::sync::{oneshot, watch};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::record::{self, Value};
 use super::{
@@ -29,6 +36,7 @@ use super::{
 use crate::index::{Index, Walked};
 use crate::model::{Entity, EntityId, Facet, Ordinal, Sequence, Timestamp, Track};
 use commits::Commits;
+use readings::{Mark, Readings};
 use writer::{Request, Writer};
 
 /// Events that may wait to be written before new ones are refused as busy; at 40,000 a second half a second's worth.
@@ -45,6 +53,8 @@ pub struct Options {
     pub path: PathBuf,
     /// sled's cache, in bytes; it should hold the live data.
     pub cache_bytes: u64,
+    /// Entities that were read lately are kept decoded, for all channels, in about so many bytes.
+    pub readings_bytes: u64,
     /// Free disk below which nothing is accepted, in bytes: sled does not survive a full disk.
     pub disk_reserve_bytes: u64,
     /// How far a sweep may run ahead of what is saved, in entities: what is doubted after a crash.
@@ -63,6 +73,7 @@ impl Options {
         Options {
             path: path.to_owned(),
             cache_bytes: 1024 * 1024 * 1024,
+            readings_bytes: 64 * 1024 * 1024,
             disk_reserve_bytes: 64 * 1024 * 1024,
             sweep_ahead: 16_384,
             now: || Timestamp(jiff::Timestamp::now().as_millisecond().max(0) as u64),
@@ -95,6 +106,7 @@ struct Shared {
     failed: AtomicBool,
     failure: Mutex<Option<Error>>,
     commits: Commits,
+    readings: Readings,
 }
 
 impl Shared {
@@ -141,9 +153,12 @@ impl Embedded {
     /// `Unavailable` with a sentence that says what to do: another process has it, the directory cannot be written, it is of
     /// another format. `Damaged` when what is there is not what was written.
     pub fn open(options: Options) -> Result<Embedded, Error> {
-        let opened = open::open(&options)?;
-        let mut index = Index::default();
-        let loaded = open::load(&opened.db, &mut index)?;
+        let (opened, index, loaded) = open::safely(&options.path, || {
+            let opened = open::open(&options)?;
+            let mut index = Index::default();
+            let loaded = open::load(&opened.db, &mut index, opened.seen)?;
+            Ok((opened, index, loaded))
+        })?;
         let shared = Arc::new(Shared {
             db: opened.db,
             watermark: watch::Sender::new(Sequence(index.sequence)),
@@ -155,10 +170,11 @@ impl Embedded {
             failed: AtomicBool::new(false),
             failure: Mutex::new(None),
             commits: Commits::default(),
+            readings: Readings::new(options.readings_bytes),
             options,
         });
         let (requests, inbox) = mpsc::channel();
-        let writer = Writer::new(shared.clone(), opened.file, loaded.logs, loaded.identities);
+        let writer = Writer::new(shared.clone(), (opened.file, opened.witness), loaded.logs, loaded.identities, loaded.sums);
         let thread = std::thread::Builder::new().name("weir-writer".into()).spawn(move || writer.run(&inbox));
         let thread = thread.map_err(|error| Error::Unavailable(format!("no thread for the writer: {error}")))?;
         let store = Embedded { shared, requests: Mutex::new(Some(requests)), writer: Mutex::new(Some(thread)) };
@@ -203,14 +219,16 @@ impl Embedded {
         if sent { Ok(()) } else { self.shared.check().and(Err(Error::Unavailable("it is closed".into()))) }
     }
 
+    /// Reads the record of an entity, and keeps the reading for others.
     fn read_one(&self, ordinal: Ordinal) -> Result<Option<Arc<Entity>>, Error> {
         let damaged = || Error::Damaged(format!("the record of entity number {} cannot be read", ordinal.0));
         for _ in 0..READ_TRIES {
-            let bytes = self.shared.db.get(keys::entity(ordinal.0)).map_err(|error| Error::Damaged(error.to_string()))?;
+            let bytes = self.shared.db.get(keys::entity(ordinal.0)).map_err(|error| of_sled(ordinal, &error))?;
             let Some(bytes) = bytes else { return Ok(None) };
             let record = record::decode(&bytes).ok_or_else(damaged)?;
             // Long values are in rows of their own and sled has no snapshots: a missing one means that the record has changed.
             let Some(values) = self.values(ordinal, &record)? else { continue };
+            let mark = Mark::of(record.facets.iter().map(|row| &row.meta));
             let names = self.shared.names.read().unwrap_or_else(PoisonError::into_inner);
             let name = |number: u32| names.get(number as usize).cloned().ok_or_else(damaged);
             let mut facets = Vec::with_capacity(record.facets.len());
@@ -220,7 +238,9 @@ impl Embedded {
             }
             facets.sort_by(|a, b| a.name.cmp(&b.name));
             let id = EntityId { entity_type: name(record.entity_type)?, key: record.key.into() };
-            return Ok(Some(Arc::new(Entity { id, facets })));
+            let entity = Arc::new(Entity { id, facets });
+            self.shared.readings.put(ordinal.0, mark, &entity);
+            return Ok(Some(entity));
         }
         Err(damaged())
     }
@@ -233,13 +253,16 @@ impl Embedded {
                 Value::Deleted => None,
                 Value::New(value) => Some(value.clone()),
                 Value::Here(bytes) => Some(Arc::from(text(bytes)?)),
-                Value::Parts(parts, len) => {
+                Value::Parts(parts, len, hash) => {
                     let mut whole = Vec::with_capacity(*len as usize);
                     for part in 0..*parts {
                         let key = keys::part(ordinal.0, row.meta.sequence, part);
-                        let part = self.shared.db.get(key).map_err(|error| Error::Damaged(error.to_string()))?;
+                        let part = self.shared.db.get(key).map_err(|error| of_sled(ordinal, &error))?;
                         let Some(part) = part else { return Ok(None) };
                         whole.extend_from_slice(&part);
+                    }
+                    if xxh3_64(&whole) != *hash {
+                        return Err(Error::Damaged(format!("a long value of entity number {} is not what was written", ordinal.0)));
                     }
                     Some(Arc::from(text(&whole)?))
                 }
@@ -248,6 +271,10 @@ impl Embedded {
         }
         Ok(Some(values))
     }
+}
+
+fn of_sled(ordinal: Ordinal, error: &sled::Error) -> Error {
+    Error::Damaged(format!("entity number {} cannot be read: sled says: {error}", ordinal.0))
 }
 
 fn text(bytes: &[u8]) -> Result<&str, Error> {
@@ -284,7 +311,15 @@ impl Store for Embedded {
     }
 
     fn read(&self, ordinals: &[Ordinal]) -> Result<Vec<Option<Arc<Entity>>>, Error> {
-        ordinals.iter().map(|ordinal| self.read_one(*ordinal)).collect()
+        let marks: Vec<Option<Mark>> = {
+            let index = self.shared.index();
+            ordinals.iter().map(|ordinal| index.entry(ordinal.0).map(|entry| Mark::of(entry.facets.iter()))).collect()
+        };
+        let read = |(ordinal, mark): (&Ordinal, Option<Mark>)| match mark.and_then(|mark| self.shared.readings.get(ordinal.0, mark)) {
+            Some(entity) => Ok(Some(entity)),
+            None => self.read_one(*ordinal),
+        };
+        ordinals.iter().zip(marks).map(read).collect()
     }
 
     /// There is no order by key in memory, so a page looks at every entity and keeps the smallest keys; the index is let go in between.
