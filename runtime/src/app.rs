@@ -19,6 +19,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
+use crate::dispatch;
 use crate::ingest::Budget;
 use crate::model::Timestamp;
 use crate::plan::{self, Complaint, Plan, ReadOptions};
@@ -74,6 +75,7 @@ pub struct App {
 struct Inner {
     files: Vec<PathBuf>,
     host: Arc<Host>,
+    plain: Arc<dispatch::Plain>,
     store: Arc<dyn Store>,
     budget: Budget,
     live: ArcSwap<Live>,
@@ -130,6 +132,7 @@ impl App {
         let inner = Arc::new(Inner {
             files,
             host,
+            plain: Arc::default(),
             store,
             budget: Budget::new(INGEST_BYTES),
             live: ArcSwap::from_pointee(Live::empty(plan.emptied(), now())),

@@ -10,6 +10,7 @@ mod flight;
 pub mod guard;
 mod handle;
 mod pace;
+mod plain;
 pub mod prepare;
 pub mod retry;
 mod run;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::errors::Errors;
 pub use self::handle::{TargetHandle, TargetStatus};
+pub use self::plain::Plain;
 pub use self::prepare::{BoxFuture, Preview, PreviewVerdict, Render};
 use self::run::{Control, Run};
 pub use self::status::{Counters, Status};
@@ -89,6 +91,8 @@ pub struct Setup {
     pub chain: Option<Arc<dyn Render>>,
     /// Where it delivers; channels of one target share one handle.
     pub target: Arc<TargetHandle>,
+    /// Renderings shared by the channels that have no renderer.
+    pub plain: Arc<Plain>,
     /// Shares of the lanes, highest first.
     pub shares: [u32; 3],
     /// The most entities that wait for a retry; [`PARKED_MAX`].

@@ -82,11 +82,31 @@ impl fmt::Display for Trace {
     }
 }
 
+/// How all attempts at one rendering on one channel are known, so that a receiver can tell a repetition: `webhook-id`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DeliveryId(pub u128);
+
+impl DeliveryId {
+    /// Appends the text of it, without the allocation and the formatting machinery of [`fmt::Display`]: it is written for each entity.
+    pub(crate) fn write(self, to: &mut Vec<u8>) {
+        let mut digits = [0; 32];
+        hex::encode_to_slice(self.0.to_be_bytes(), &mut digits).expect("two digits a byte");
+        to.extend_from_slice(b"weir_");
+        to.extend_from_slice(&digits);
+    }
+}
+
+impl fmt::Display for DeliveryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "weir_{:032x}", self.0)
+    }
+}
+
 /// One entity to be delivered.
 #[derive(Clone, Debug)]
 pub struct Item {
     /// The stable id of this rendering on this channel: the same for all attempts at it.
-    pub id: String,
+    pub id: DeliveryId,
     /// The entity.
     pub entity: crate::model::EntityId,
     /// The revision, `weir-sequence`.
@@ -95,8 +115,8 @@ pub struct Item {
     pub key: Arc<str>,
     /// What to deliver; none: the entity is to be deleted there.
     pub rendering: Option<Arc<crate::model::Rendering>>,
-    /// Name and digest of the plugin that rendered it; empty if none did.
-    pub plugin: Arc<str>,
+    /// Name and digest of the plugin that rendered it; none if it is what Weir itself makes of facets, which is JSON, or a deletion.
+    pub plugin: Option<Arc<str>>,
 }
 
 /// What came of an attempt at one item. Not an error: dispatch decides on it.

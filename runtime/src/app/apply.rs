@@ -204,7 +204,8 @@ impl Inner {
         let subscription = subscription(&options, chain, &target);
         let chain =
             chain.map(|chain| -> Arc<dyn dispatch::Render> { Arc::new(Renders { host: self.host.clone(), chain: chain.chain.clone() }) });
-        Setup { options, subscription, chain, target, shares: plan.shares, parked_max: dispatch::PARKED_MAX }
+        let (plain, shares) = (self.plain.clone(), plan.shares);
+        Setup { options, subscription, chain, target, plain, shares, parked_max: dispatch::PARKED_MAX }
     }
 }
 

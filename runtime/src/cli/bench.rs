@@ -3,12 +3,19 @@
 //! Each measurement drives what `weir run` runs, with the plugins of this repository built from their source, and prints everything
 //! that a figure needs to be believed: what was sent, what it cost, and how much of that was the measuring itself.
 
+mod catalogue;
 mod clock;
+mod cycle;
 mod events;
+mod fan;
 mod ingest;
 mod load;
 mod overhead;
+mod post;
+mod progress;
 mod recorder;
+mod report;
+mod stage;
 
 #[cfg(test)]
 mod tests;
@@ -29,6 +36,12 @@ pub enum BenchCommand {
     Ingest(IngestArgs),
     /// The same mapping native and through the plugin host
     Overhead(OverheadArgs),
+    /// One facet of 1.5 million products changes; 18 sites render and take all of it, urgent prices in between; then again, unchanged
+    Cycle(FullArgs),
+    /// 18 sites render 1.5 million products again and nothing differs
+    Again(FullArgs),
+    /// 300,000 changes as fast as they are taken, while 18 plain channels deliver them
+    Fan(FullArgs),
 }
 
 /// Arguments of `weir bench ingest`.
@@ -66,6 +79,32 @@ pub struct OverheadArgs {
     common: Common,
 }
 
+/// Arguments of the measurements that have a full size.
+#[derive(Clone, Debug, Args)]
+pub struct FullArgs {
+    /// How much of the full size, for example 0.01 for a quick look; aims are judged at 1 only
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = scale)]
+    scale: f64,
+    /// Where the store is put and removed again; default: `target` if there is one here, else the folder for temporary files
+    #[arg(long, value_name = "FOLDER")]
+    folder: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl FullArgs {
+    /// So many at full size, as many as that is here; at least one.
+    fn scaled(&self, full: f64) -> usize {
+        (full * self.scale).round().max(1.0) as usize
+    }
+}
+
+/// A share of the full size: more than nothing, and not so much that keys get longer.
+fn scale(text: &str) -> Result<f64, String> {
+    let scale: f64 = text.parse().map_err(|_| "it must be a number, such as 0.01".to_owned())?;
+    if scale > 0.0 && scale <= 5.0 { Ok(scale) } else { Err("it must be more than 0 and at most 5".to_owned()) }
+}
+
 /// What all of them take.
 #[derive(Clone, Debug, Args)]
 struct Common {
@@ -85,12 +124,20 @@ pub(super) fn run(command: BenchCommand, out: &mut String) -> Outcome {
     match command {
         BenchCommand::Ingest(args) => ingest::run(&args, out),
         BenchCommand::Overhead(args) => overhead::run(&args, out),
+        BenchCommand::Cycle(args) => cycle::run(&args, out),
+        BenchCommand::Again(args) => cycle::run_again(&args, out),
+        BenchCommand::Fan(args) => fan::run(&args, out),
     }
 }
 
-/// The component of a system's mapper, built anew if its source has changed.
+/// The component of a system's mapper.
 fn component(plugins: &Path, system: System) -> Result<PathBuf, Failure> {
-    let built = toolchain::build(&plugins.join(system.plugin()), &mut |step| eprintln!("{step}"));
+    built(plugins, system.plugin())
+}
+
+/// The component of a plugin, built anew if its source has changed.
+fn built(plugins: &Path, plugin: &str) -> Result<PathBuf, Failure> {
+    let built = toolchain::build(&plugins.join(plugin), &mut |step| eprintln!("{step}"));
     built.map(|built| built.component).map_err(|error| Failure::Unreachable(error.to_string()))
 }
 

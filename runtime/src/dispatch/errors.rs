@@ -1,7 +1,9 @@
 //! The last error of each parked entity, as far as memory allows: a bounded ring.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
+
+use hashbrown::HashMap;
 
 use crate::model::Ordinal;
 

@@ -10,7 +10,7 @@ use super::prepare::{Content, Prepared};
 use super::retry::{KEYS_MAX, Tried};
 use crate::model::{EntityId, Failure, Rendering, Sequence};
 use crate::store::{Holds, Outcome};
-use crate::target;
+use crate::target::{self, DeliveryId};
 
 /// A 409 or a 422 becomes a refusal after so many tries: a parent may arrive later.
 const TRIES_BEFORE_REFUSAL: u8 = 5;
@@ -26,8 +26,8 @@ pub(crate) struct Ready {
     pub(crate) tried: Tried,
     /// Keys under which something older of it is, or may be; to be deleted first.
     pub(crate) stale_keys: Vec<Arc<str>>,
-    /// Rendered by that plugin.
-    pub(crate) plugin: Arc<str>,
+    /// Rendered by that plugin; none did, or it is to be deleted.
+    pub(crate) plugin: Option<Arc<str>>,
 }
 
 /// What is to be done with a prepared entity.
@@ -53,7 +53,7 @@ pub(crate) fn decide(options: &Options, by_key: bool, prepared: Prepared, tried:
             return Decision::End(Outcome::Suppressed);
         }
         _ if !options.deliver => return Decision::End(Outcome::Counted),
-        Content::Absent(_) => (None, None, None, "".into()),
+        Content::Absent(_) => (None, None, None, None),
         Content::There { rendering, digest, key, plugin } => (Some(rendering.clone()), Some(*digest), Some(key.clone()), plugin.clone()),
     };
     // Forgotten entities are certainly nowhere.
@@ -69,13 +69,13 @@ pub(crate) fn decide(options: &Options, by_key: bool, prepared: Prepared, tried:
     stale_keys.sort();
     stale_keys.dedup();
     let same = tried.filter(|tried| tried.digest == digest && tried.newest == prepared.newest);
-    let attempt = same.map_or_else(|| delivery_id(&options.name, &id, prepared.revision, digest), |tried| tried.id.clone());
+    let attempt = same.map_or_else(|| delivery_id(&options.name, &id, prepared.revision, digest), |tried| tried.id);
     let tried = Tried { id: attempt, digest, newest: prepared.newest, key, older_keys };
     Decision::Send(Box::new(Ready { id, rendering, tried, stale_keys, plugin, prepared }))
 }
 
 /// `webhook-id`: of channel, entity, revision and rendering. Retries of the same rendering keep the one they were given first.
-fn delivery_id(channel: &str, id: &EntityId, revision: Sequence, digest: Option<u64>) -> String {
+fn delivery_id(channel: &str, id: &EntityId, revision: Sequence, digest: Option<u64>) -> DeliveryId {
     let mut hasher = Xxh3::new();
     for part in [channel, &id.entity_type, &id.key] {
         hasher.update(&(part.len() as u64).to_le_bytes());
@@ -83,7 +83,7 @@ fn delivery_id(channel: &str, id: &EntityId, revision: Sequence, digest: Option<
     }
     hasher.update(&revision.0.to_le_bytes());
     hasher.update(&digest.unwrap_or_default().to_le_bytes());
-    format!("weir_{:032x}", hasher.digest128())
+    DeliveryId(hasher.digest128())
 }
 
 /// What came of sending one entity.
@@ -150,7 +150,7 @@ mod tests {
 
     fn there(digest: u64, key: &str) -> Content {
         let rendering = Arc::new(Rendering { key: None, content_type: None, body: Payload::Text("{}".into()) });
-        Content::There { rendering, digest, key: key.into(), plugin: "".into() }
+        Content::There { rendering, digest, key: key.into(), plugin: None }
     }
 
     fn word(decision: &Decision) -> String {
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn under_another_key_the_old_one_is_deleted_first() {
-        let tried = Tried { id: "weir_1".into(), digest: Some(7), newest: Sequence(8), key: "k3".into(), older_keys: Vec::new() };
+        let tried = Tried { id: DeliveryId(1), digest: Some(7), newest: Sequence(8), key: "k3".into(), older_keys: Vec::new() };
         for (by_key, holds, old, tried, new, expected) in [
             (true, Holds::Rendering(1), Some("k1"), None, "k2", "delete k1, put k2"),
             (true, Holds::Rendering(1), None, None, "k2", "delete e, put k2"),
@@ -214,9 +214,9 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let first = id(there(7, "e"), None);
-        let earlier = Tried { id: "weir_earlier".into(), ..first.clone() };
-        assert_eq!(id(there(7, "e"), Some(&earlier)).id, "weir_earlier");
-        assert_ne!(id(there(8, "e"), Some(&earlier)).id, "weir_earlier");
+        let earlier = Tried { id: DeliveryId(99), ..first.clone() };
+        assert_eq!(id(there(7, "e"), Some(&earlier)).id, DeliveryId(99));
+        assert_ne!(id(there(8, "e"), Some(&earlier)).id, DeliveryId(99));
         assert_ne!(id(there(8, "e"), None).id, first.id);
         let before_it_changed_and_came_back = Tried { newest: Sequence(3), ..earlier };
         assert_eq!(id(there(7, "e"), Some(&before_it_changed_and_came_back)).id, first.id);

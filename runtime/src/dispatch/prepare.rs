@@ -5,13 +5,10 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use serde::Serialize;
-use serde::ser::SerializeMap;
-use serde_json::value::RawValue;
 use tokio::sync::watch;
 
-use super::{Options, Setup};
-use crate::model::{Entity, EntityId, Failure, Payload, Rendering, Sequence, Track, View, facet_matches};
+use super::{Options, Setup, plain};
+use crate::model::{Entity, EntityId, Failure, Lane, Ordinal, Rendering, Sequence, Track, View, facet_matches};
 use crate::plugin::{Class, EntityVerdict, Failed};
 use crate::store::{Store, Taken, digest};
 
@@ -61,7 +58,7 @@ pub(crate) enum Content {
     /// Nothing, and why.
     Absent(u8),
     /// This, under that key.
-    There { rendering: Arc<Rendering>, digest: u64, key: Arc<str>, plugin: Arc<str> },
+    There { rendering: Arc<Rendering>, digest: u64, key: Arc<str>, plugin: Option<Arc<str>> },
     /// A plugin failed on it.
     Failed(Failure),
     /// It could not be read, or the store has stopped: try again later.
@@ -104,25 +101,35 @@ pub(crate) async fn prepare(
     if durable(watermark, newest).await.is_err() {
         return taken.into_iter().map(|taken| unread(taken, "the store has stopped".into())).collect();
     }
-    let class = match taken.first().map(|taken| taken.track) {
-        Some(Track::Lane(crate::model::Lane::Bulk) | Track::Sweep) => Class::Bulk,
-        _ => Class::Urgent,
+    let looks = looks(&setup.options, &entities);
+    let contents = match &setup.chain {
+        Some(chain) => {
+            let class = match taken.first().map(|taken| taken.track) {
+                Some(Track::Lane(Lane::Bulk) | Track::Sweep) => Class::Bulk,
+                _ => Class::Urgent,
+            };
+            rendered(chain.as_ref(), &setup.options, &entities, &looks, class).await
+        }
+        None => as_it_is(&setup, &ordinals, &entities, &looks),
     };
-    let views: Vec<Option<View>> = entities.iter().map(|entity| Some(View::of(entity.as_deref()?, &setup.options.facets))).collect();
-    let contents = contents(&setup.options, setup.chain.as_deref(), views, class).await;
-    let whole = taken.into_iter().zip(entities).zip(contents);
-    whole.map(|((taken, entity), content)| prepared(taken, entity.as_deref(), content, &setup.options)).collect()
+    let whole = taken.into_iter().zip(entities).zip(looks.iter().zip(contents));
+    whole.map(|((taken, entity), (look, content))| prepared(taken, entity.as_deref(), look, content)).collect()
 }
 
 /// What a channel would do with an entity now.
-pub(crate) async fn preview(options: &Options, chain: Option<&dyn Render>, entity: &Entity) -> Preview {
+pub(crate) async fn preview(options: &Options, chain: Option<&dyn Render>, entity: &Arc<Entity>) -> Preview {
     let view = View::of(entity, &options.facets);
-    let content = contents(options, chain, vec![Some(view.clone())], Class::Urgent).await.pop();
-    let verdict = match content {
-        Some(Content::There { rendering, .. }) => PreviewVerdict::Rendering(rendering),
-        Some(Content::Failed(failure)) => PreviewVerdict::Failed(failure),
-        Some(Content::Absent(reason)) => PreviewVerdict::Withheld(reason),
-        Some(Content::Unread(_)) | None => PreviewVerdict::Withheld(DELETED),
+    let entities = [Some(entity.clone())];
+    let looks = looks(options, &entities);
+    let verdict = match (looks[0].lacks, chain) {
+        (Some(lacks), _) => PreviewVerdict::Withheld(lacks),
+        (None, None) => PreviewVerdict::Rendering(Arc::new(plain::as_json(entity, &mut Sight::new(&options.facets)))),
+        (None, Some(chain)) => match rendered(chain, options, &entities, &looks, Class::Urgent).await.pop() {
+            Some(Content::There { rendering, .. }) => PreviewVerdict::Rendering(rendering),
+            Some(Content::Failed(failure)) => PreviewVerdict::Failed(failure),
+            Some(Content::Absent(reason)) => PreviewVerdict::Withheld(reason),
+            Some(Content::Unread(_)) | None => PreviewVerdict::Withheld(DELETED),
+        },
     };
     Preview { view, verdict }
 }
@@ -135,23 +142,93 @@ fn unread(taken: Taken, why: String) -> Prepared {
     Prepared { revision: taken.revision, newest: Sequence(0), id: None, content: Content::Unread(why), taken }
 }
 
-fn prepared(taken: Taken, entity: Option<&Entity>, content: Content, options: &Options) -> Prepared {
-    let subscribed = |name: &str| options.facets.iter().any(|pattern| facet_matches(pattern, name));
-    let facets = entity.into_iter().flat_map(|entity| &entity.facets).filter(|facet| subscribed(&facet.name));
+fn prepared(taken: Taken, entity: Option<&Entity>, look: &Look, content: Content) -> Prepared {
     Prepared {
         revision: taken.revision.max(entity.map(Entity::newest).unwrap_or_default()),
-        newest: facets.map(|facet| facet.sequence).max().unwrap_or_default(),
+        newest: look.newest,
         id: entity.map(|entity| entity.id.clone()),
         content,
         taken,
     }
 }
 
-/// One content a view. Only what is there and has what the channel needs is shown to the chain.
-async fn contents(options: &Options, chain: Option<&dyn Render>, mut views: Vec<Option<View>>, class: Class) -> Vec<Content> {
-    let mut contents: Vec<Option<Content>> = views.iter().map(|view| lacks(view.as_ref(), &options.needs).map(Content::Absent)).collect();
-    let open: Vec<usize> = (0..contents.len()).filter(|index| contents[*index].is_none()).collect();
-    let mut open = open.into_iter().filter_map(|index| Some((index, views[index].take()?))).peekable();
+/// Which facets a channel sees. Many entities have facets of the same names, and those share their text, so that the answer for a name is
+/// remembered by its address, for as long as the entities are held.
+pub(super) struct Sight<'a> {
+    facets: &'a [String],
+    known: Vec<(usize, bool)>,
+}
+
+impl<'a> Sight<'a> {
+    pub(super) fn new(facets: &'a [String]) -> Sight<'a> {
+        Sight { facets, known: Vec::new() }
+    }
+
+    pub(super) fn sees(&mut self, name: &Arc<str>) -> bool {
+        let address = name.as_ptr().addr();
+        if let Some((_, seen)) = self.known.iter().find(|(known, _)| *known == address) {
+            return *seen;
+        }
+        let seen = self.facets.iter().any(|pattern| facet_matches(pattern, name));
+        self.known.push((address, seen));
+        seen
+    }
+}
+
+/// What is seen of an entity before any plugin is asked.
+struct Look {
+    /// Newest change of a facet that the channel subscribes to.
+    newest: Sequence,
+    /// Why it is not for the channel, if so.
+    lacks: Option<u8>,
+}
+
+fn looks(options: &Options, entities: &[Option<Arc<Entity>>]) -> Vec<Look> {
+    let mut sight = Sight::new(&options.facets);
+    entities.iter().map(|entity| look(entity.as_deref(), &options.needs, &mut sight)).collect()
+}
+
+fn look(entity: Option<&Entity>, needs: &[String], sight: &mut Sight<'_>) -> Look {
+    let (mut newest, mut any) = (Sequence(0), false);
+    for facet in entity.into_iter().flat_map(|entity| &entity.facets).filter(|facet| sight.sees(&facet.name)) {
+        newest = newest.max(facet.sequence);
+        any |= facet.value.is_some();
+    }
+    let there = |need: &String, sight: &mut Sight<'_>| {
+        let mut facets = entity.into_iter().flat_map(|entity| &entity.facets);
+        facets.any(|facet| facet.value.is_some() && facet_matches(need, &facet.name) && sight.sees(&facet.name))
+    };
+    let lacks = match any {
+        false => Some(DELETED),
+        true => (!needs.iter().all(|need| there(need, sight))).then_some(NEEDS),
+    };
+    Look { newest, lacks }
+}
+
+/// Without a chain: the facets as JSON.
+fn as_it_is(setup: &Setup, ordinals: &[Ordinal], entities: &[Option<Arc<Entity>>], looks: &[Look]) -> Vec<Content> {
+    let mut sight = Sight::new(&setup.options.facets);
+    let facets = plain::facets_digest(&setup.options.facets);
+    let content = |((ordinal, entity), look): ((&Ordinal, &Option<Arc<Entity>>), &Look)| match (entity, look.lacks) {
+        (Some(entity), None) => {
+            let (rendering, digest) = setup.plain.render(*ordinal, entity, facets, &mut sight);
+            Content::There { rendering, digest, key: entity.id.key.clone(), plugin: None }
+        }
+        (_, lacks) => Content::Absent(lacks.unwrap_or(DELETED)),
+    };
+    ordinals.iter().zip(entities).zip(looks).map(content).collect()
+}
+
+/// One content an entity. Only what is there and has what the channel needs is shown to the chain.
+async fn rendered(chain: &dyn Render, options: &Options, entities: &[Option<Arc<Entity>>], looks: &[Look], class: Class) -> Vec<Content> {
+    let mut contents: Vec<Option<Content>> = looks.iter().map(|look| look.lacks.map(Content::Absent)).collect();
+    let open = (0..contents.len()).filter(|index| contents[*index].is_none());
+    let views: Vec<(usize, View)> = {
+        let mut sight = Sight::new(&options.facets);
+        open.filter_map(|index| Some((index, view(entities[index].as_deref()?, &mut sight)))).collect()
+    };
+    let mut open = views.into_iter().peekable();
+    let label = chain.label();
     while open.peek().is_some() {
         let (mut indexes, mut batch, mut bytes) = (Vec::new(), Vec::new(), 0);
         let fits = |batch: &Vec<View>, bytes: usize, view: &View| {
@@ -163,38 +240,38 @@ async fn contents(options: &Options, chain: Option<&dyn Render>, mut views: Vec<
             batch.push(view);
         }
         let batch = Arc::new(batch);
-        let verdicts = match chain {
-            Some(chain) => chain.render(batch.clone(), class).await,
-            None => vec![EntityVerdict::Passed; batch.len()],
-        };
-        let label = chain.map(Render::label).unwrap_or_default();
-        let mut verdicts = verdicts.into_iter();
+        let mut verdicts = chain.render(batch.clone(), class).await.into_iter();
         for (index, view) in indexes.into_iter().zip(batch.iter()) {
-            contents[index] = Some(content(view, verdicts.next(), &label));
+            let entity = entities[index].as_deref();
+            let passed = || as_json_of(entity, options);
+            contents[index] = Some(content(view, verdicts.next(), &label, passed));
         }
     }
     contents.into_iter().map(|content| content.unwrap_or(Content::Absent(DELETED))).collect()
+}
+
+/// Filters alone let it pass: the facets as JSON.
+fn as_json_of(entity: Option<&Entity>, options: &Options) -> Option<Rendering> {
+    entity.map(|entity| plain::as_json(entity, &mut Sight::new(&options.facets)))
+}
+
+fn view(entity: &Entity, sight: &mut Sight<'_>) -> View {
+    let facets = entity.facets.iter().filter(|facet| sight.sees(&facet.name));
+    View { id: entity.id.clone(), facets: facets.filter_map(|facet| Some((facet.name.clone(), facet.value.clone()?))).collect() }
 }
 
 fn size(view: &View) -> usize {
     view.facets.iter().map(|(name, value)| name.len() + value.len()).sum()
 }
 
-/// Why a view is not for the channel before any plugin is asked, if so.
-fn lacks(view: Option<&View>, needs: &[String]) -> Option<u8> {
-    let Some(view) = view.filter(|view| !view.facets.is_empty()) else { return Some(DELETED) };
-    let there = |need: &String| view.facets.iter().any(|(name, _)| facet_matches(need, name));
-    (!needs.iter().all(there)).then_some(NEEDS)
-}
-
-fn content(view: &View, verdict: Option<EntityVerdict>, label: &Arc<str>) -> Content {
-    let there = |rendering: Rendering, plugin: Arc<str>| {
+fn content(view: &View, verdict: Option<EntityVerdict>, label: &Arc<str>, passed: impl FnOnce() -> Option<Rendering>) -> Content {
+    let there = |rendering: Rendering, plugin: Option<Arc<str>>| {
         let key = rendering.key.as_deref().map_or_else(|| view.id.key.clone(), Arc::from);
         Content::There { digest: digest(&rendering), rendering: Arc::new(rendering), key, plugin }
     };
     match verdict {
-        Some(EntityVerdict::Rendering(rendering)) => there(rendering, label.clone()),
-        Some(EntityVerdict::Passed) => there(as_json(view), "".into()),
+        Some(EntityVerdict::Rendering(rendering)) => there(rendering, Some(label.clone())),
+        Some(EntityVerdict::Passed) => passed().map_or(Content::Absent(DELETED), |rendering| there(rendering, None)),
         Some(EntityVerdict::NotRendered) => Content::Absent(NOT_RENDERED),
         Some(EntityVerdict::Filtered(filter)) => Content::Absent(FILTERED.saturating_add(u8::try_from(filter).unwrap_or(u8::MAX))),
         // The host had no room for it, or is stopping: that says nothing of the entity.
@@ -206,58 +283,27 @@ fn content(view: &View, verdict: Option<EntityVerdict>, label: &Arc<str>) -> Con
     }
 }
 
-/// The rendering of a channel without a renderer: `{"type", "key", "facets": {name: value}}`.
-fn as_json(view: &View) -> Rendering {
-    struct Facets<'a>(&'a [(Arc<str>, Arc<str>)]);
-    impl Serialize for Facets<'_> {
-        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            let mut map = serializer.serialize_map(Some(self.0.len()))?;
-            for (name, value) in self.0 {
-                // Stored values are valid JSON, and go out as they were written.
-                let raw: &RawValue = serde_json::from_str(value).map_err(serde::ser::Error::custom)?;
-                map.serialize_entry(&**name, raw)?;
-            }
-            map.end()
-        }
-    }
-    #[derive(Serialize)]
-    struct Whole<'a> {
-        r#type: &'a str,
-        key: &'a str,
-        facets: Facets<'a>,
-    }
-    let whole = Whole { r#type: &view.id.entity_type, key: &view.id.key, facets: Facets(&view.facets) };
-    let body = serde_json::to_string(&whole).expect("stored values are valid JSON");
-    Rendering { key: None, content_type: None, body: Payload::Text(body) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn view(facets: &[(&str, &str)]) -> View {
-        let id = EntityId { entity_type: "product".into(), key: "a\"b".into() };
-        View { id, facets: facets.iter().map(|(name, value)| (Arc::from(*name), Arc::from(*value))).collect() }
-    }
+    use crate::dispatch::tests::entity;
 
     #[test]
-    fn without_a_renderer_the_facets_are_the_rendering() {
-        let rendering = as_json(&view(&[("content", r#"{"title":"é"}"#), ("price.de", "1.50")]));
-        let text = std::str::from_utf8(rendering.body.as_bytes()).expect("text");
-        assert_eq!(text, r#"{"type":"product","key":"a\"b","facets":{"content":{"title":"é"},"price.de":1.50}}"#);
-    }
-
-    #[test]
-    fn an_entity_lacks_what_no_facet_matches() {
-        let needs = ["content".to_owned(), "price.de-*".to_owned()];
-        for (facets, expected) in [
+    fn an_entity_lacks_what_no_facet_that_is_seen_matches() {
+        let (facets, needs) = (["content".to_owned(), "price.*".to_owned()], ["content".to_owned(), "price.de-*".to_owned()]);
+        let lacks = |entity: Option<&Entity>| look(entity, &needs, &mut Sight::new(&facets)).lacks;
+        for (there, expected) in [
             (&[][..], Some(DELETED)),
+            (&[("stock", "1")], Some(DELETED)),
             (&[("content", "1")], Some(NEEDS)),
             (&[("content", "1"), ("price.fr-b2b", "1")], Some(NEEDS)),
             (&[("content", "1"), ("price.de-b2b", "1")], None),
         ] {
-            assert_eq!(lacks(Some(&view(facets)), &needs), expected, "{facets:?}");
+            assert_eq!(lacks(Some(&entity("e", there))), expected, "{there:?}");
         }
-        assert_eq!(lacks(None, &[]), Some(DELETED));
+        assert_eq!(lacks(None), Some(DELETED));
+        let mut gone = entity("e", &[("content", "1")]);
+        gone.facets[0].value = None;
+        assert_eq!(lacks(Some(&gone)), Some(DELETED), "a facet that was deleted is not there");
     }
 }

@@ -1,11 +1,14 @@
 //! When a failed delivery is tried again, as a function of attempts and chance, and how many may be tried again at all.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hashbrown::HashMap;
+
 use crate::model::{Ordinal, Sequence, Timestamp};
+use crate::target::DeliveryId;
 
 /// Retries may add so much to the first attempts; the rest of the budget is [`RETRIES_PER_SECOND`].
 const RETRY_SHARE: f64 = 0.2;
@@ -85,7 +88,7 @@ impl Budget {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tried {
     /// `webhook-id` it had.
-    pub(crate) id: String,
+    pub(crate) id: DeliveryId,
     /// Digest of the rendering, none for a deletion.
     pub(crate) digest: Option<u64>,
     /// Newest change that was in it.

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use xxhash_rust::xxh3::xxh3_128;
+
 use super::flight::{Ready, Sent};
 use super::handle::{Permit, TargetHandle};
 use super::status::Counters;
 use crate::failpoint;
 use crate::store::{ChannelId, Store};
-use crate::target::{Item, Outcome};
+use crate::target::{DeliveryId, Item, Outcome};
 
 /// What a send needs to know.
 pub(crate) struct Way {
@@ -72,7 +74,7 @@ async fn request(way: &Way, permit: &mut Permit, items: &[Item]) -> Vec<Option<O
 
 fn item(ready: &Ready) -> Item {
     Item {
-        id: ready.tried.id.clone(),
+        id: ready.tried.id,
         entity: ready.id.clone(),
         sequence: ready.prepared.revision,
         key: ready.tried.key.clone(),
@@ -82,5 +84,6 @@ fn item(ready: &Ready) -> Item {
 }
 
 fn deletion(ready: &Ready, key: &Arc<str>) -> Item {
-    Item { id: format!("{}_old", ready.tried.id), key: key.clone(), rendering: None, ..item(ready) }
+    let id = DeliveryId(xxh3_128(&[&ready.tried.id.0.to_le_bytes(), key.as_bytes()].concat()));
+    Item { id, key: key.clone(), rendering: None, ..item(ready) }
 }

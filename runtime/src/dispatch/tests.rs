@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::*;
 use crate::index::value_hash;
-use crate::model::{Lane, View};
+use crate::model::{Entity, Facet, Lane, Sequence, View};
 use crate::plugin::{Class, EntityVerdict};
 use crate::store::memory::Memory;
 use crate::store::{Commit, Effect, FacetChange, State as Standing};
@@ -94,7 +94,28 @@ fn setup(fixture: &Fixture, knobs: Knobs) -> Setup {
         target: target_digest,
     };
     let target = TargetHandle::with_breaker(target, knobs.breaker).expect("a target");
-    Setup { options: knobs.options, subscription, chain: knobs.chain, target, shares: [16, 4, 1], parked_max: knobs.parked_max }
+    Setup {
+        options: knobs.options,
+        subscription,
+        chain: knobs.chain,
+        target,
+        plain: Arc::default(),
+        shares: [16, 4, 1],
+        parked_max: knobs.parked_max,
+    }
+}
+
+/// An entity with these facets, as a store would read it.
+pub(super) fn entity(key: &str, facets: &[(&str, &str)]) -> Entity {
+    let facet = |((name, value), sequence): (&(&str, &str), u64)| Facet {
+        name: (*name).into(),
+        owner: "pim".into(),
+        version: None,
+        sequence: Sequence(sequence),
+        time: Timestamp(0),
+        value: Some((*value).into()),
+    };
+    Entity { id: EntityId { entity_type: "product".into(), key: key.into() }, facets: facets.iter().zip(1..).map(facet).collect() }
 }
 
 impl Story {

@@ -10,6 +10,7 @@ mod entity;
 mod identities;
 mod open;
 mod pairs;
+mod readings;
 mod sums;
 mod witness;
 mod writer;
@@ -32,6 +33,7 @@ use super::{
 use crate::index::{Index, Walked};
 use crate::model::{Entity, EntityId, Facet, Ordinal, Sequence, Timestamp, Track};
 use commits::Commits;
+use readings::{Mark, Readings};
 use writer::{Request, Writer};
 
 /// Events that may wait to be written before new ones are refused as busy; at 40,000 a second half a second's worth.
@@ -48,6 +50,8 @@ pub struct Options {
     pub path: PathBuf,
     /// sled's cache, in bytes; it should hold the live data.
     pub cache_bytes: u64,
+    /// Entities that were read lately are kept decoded, for all channels, in about so many bytes.
+    pub readings_bytes: u64,
     /// Free disk below which nothing is accepted, in bytes: sled does not survive a full disk.
     pub disk_reserve_bytes: u64,
     /// How far a sweep may run ahead of what is saved, in entities: what is doubted after a crash.
@@ -66,6 +70,7 @@ impl Options {
         Options {
             path: path.to_owned(),
             cache_bytes: 1024 * 1024 * 1024,
+            readings_bytes: 64 * 1024 * 1024,
             disk_reserve_bytes: 64 * 1024 * 1024,
             sweep_ahead: 16_384,
             now: || Timestamp(jiff::Timestamp::now().as_millisecond().max(0) as u64),
@@ -98,6 +103,7 @@ struct Shared {
     failed: AtomicBool,
     failure: Mutex<Option<Error>>,
     commits: Commits,
+    readings: Readings,
 }
 
 impl Shared {
@@ -161,6 +167,7 @@ impl Embedded {
             failed: AtomicBool::new(false),
             failure: Mutex::new(None),
             commits: Commits::default(),
+            readings: Readings::new(options.readings_bytes),
             options,
         });
         let (requests, inbox) = mpsc::channel();
@@ -209,6 +216,7 @@ impl Embedded {
         if sent { Ok(()) } else { self.shared.check().and(Err(Error::Unavailable("it is closed".into()))) }
     }
 
+    /// Reads the record of an entity, and keeps the reading for others.
     fn read_one(&self, ordinal: Ordinal) -> Result<Option<Arc<Entity>>, Error> {
         let damaged = || Error::Damaged(format!("the record of entity number {} cannot be read", ordinal.0));
         for _ in 0..READ_TRIES {
@@ -217,6 +225,7 @@ impl Embedded {
             let record = record::decode(&bytes).ok_or_else(damaged)?;
             // Long values are in rows of their own and sled has no snapshots: a missing one means that the record has changed.
             let Some(values) = self.values(ordinal, &record)? else { continue };
+            let mark = Mark::of(record.facets.iter().map(|row| &row.meta));
             let names = self.shared.names.read().unwrap_or_else(PoisonError::into_inner);
             let name = |number: u32| names.get(number as usize).cloned().ok_or_else(damaged);
             let mut facets = Vec::with_capacity(record.facets.len());
@@ -226,7 +235,9 @@ impl Embedded {
             }
             facets.sort_by(|a, b| a.name.cmp(&b.name));
             let id = EntityId { entity_type: name(record.entity_type)?, key: record.key.into() };
-            return Ok(Some(Arc::new(Entity { id, facets })));
+            let entity = Arc::new(Entity { id, facets });
+            self.shared.readings.put(ordinal.0, mark, &entity);
+            return Ok(Some(entity));
         }
         Err(damaged())
     }
@@ -297,7 +308,15 @@ impl Store for Embedded {
     }
 
     fn read(&self, ordinals: &[Ordinal]) -> Result<Vec<Option<Arc<Entity>>>, Error> {
-        ordinals.iter().map(|ordinal| self.read_one(*ordinal)).collect()
+        let marks: Vec<Option<Mark>> = {
+            let index = self.shared.index();
+            ordinals.iter().map(|ordinal| index.entry(ordinal.0).map(|entry| Mark::of(entry.facets.iter()))).collect()
+        };
+        let read = |(ordinal, mark): (&Ordinal, Option<Mark>)| match mark.and_then(|mark| self.shared.readings.get(ordinal.0, mark)) {
+            Some(entity) => Ok(Some(entity)),
+            None => self.read_one(*ordinal),
+        };
+        ordinals.iter().zip(marks).map(read).collect()
     }
 
     /// There is no order by key in memory, so a page looks at every entity and keeps the smallest keys; the index is let go in between.

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 
-use super::Outcome;
+use super::{DeliveryId, Outcome};
 
 /// The longest wait that a target may ask for with `Retry-After`; beyond it is more likely a mistake than a plan.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
@@ -63,7 +63,7 @@ pub(crate) fn meaning(asked: Asked, answer: Answer<'_>) -> Outcome {
 
 /// What a 2xx to a batch means item by item, when its body is `{"items": [{"id", "status"}]}`; none when it says nothing of the kind.
 /// Items that it does not name are delivered: the answer as a whole is a success.
-pub(crate) fn item_by_item(ids: &[&str], body: &[u8]) -> Option<Vec<Outcome>> {
+pub(crate) fn item_by_item(ids: impl Iterator<Item = DeliveryId>, body: &[u8]) -> Option<Vec<Outcome>> {
     #[derive(Deserialize)]
     struct Items {
         items: Vec<ItemAnswer>,
@@ -77,11 +77,11 @@ pub(crate) fn item_by_item(ids: &[&str], body: &[u8]) -> Option<Vec<Outcome>> {
     }
     let items: Items = serde_json::from_slice(body).ok()?;
     let said: HashMap<&str, &ItemAnswer> = items.items.iter().map(|item| (item.id.as_str(), item)).collect();
-    let outcome = |id: &&str| match said.get(id) {
+    let outcome = |id: DeliveryId| match said.get(id.to_string().as_str()) {
         Some(item) => item_meaning(item.status, item.error.as_ref().map(ToString::to_string).unwrap_or_default().as_bytes()),
         None => Outcome::Delivered,
     };
-    Some(ids.iter().map(outcome).collect())
+    Some(ids.map(outcome).collect())
 }
 
 /// The status of one item among others: the target has taken the request, so it speaks of the entity alone.
@@ -164,11 +164,17 @@ mod tests {
 
     #[test]
     fn a_batch_is_read_item_by_item_where_the_target_says_so() {
-        let body = br#"{"items":[{"id":"b","status":400,"error":"no price"},{"id":"c","status":503},{"id":"x","status":400}]}"#;
-        let outcomes = item_by_item(&["a", "b", "c"], body).expect("items");
+        let ids = || (10..13).map(DeliveryId);
+        let id = |number| DeliveryId(number).to_string();
+        let body = format!(
+            r#"{{"items":[{{"id":"{}","status":400,"error":"no price"}},{{"id":"{}","status":503}},{{"id":"x","status":400}}]}}"#,
+            id(11),
+            id(12)
+        );
+        let outcomes = item_by_item(ids(), body.as_bytes()).expect("items");
         assert_eq!(outcomes.iter().map(word).collect::<Vec<_>>(), ["delivered", "refused", "retry"]);
         for other in [&b"ok"[..], b"{}", b"[]", br#"{"items": 3}"#, br#"{"items":[{"id":"a"}]}"#, b""] {
-            assert_eq!(item_by_item(&["a"], other), None);
+            assert_eq!(item_by_item(ids(), other), None);
         }
     }
 

@@ -27,19 +27,30 @@ pub(crate) fn single(item: &Item, by_key: bool) -> (String, Vec<u8>) {
     }
 }
 
-/// Content type and body of several items in one request.
+/// Content type and body of several items in one request: `{"id", "type", "key", "sequence", "deleted", "content"}` each.
 pub(crate) fn batch(items: &[Item], format: Format) -> (String, Vec<u8>) {
-    let envelopes: Vec<Envelope<'_>> = items.iter().map(Envelope::of).collect();
+    let mut body = Vec::with_capacity(items.iter().map(size).sum());
     match format {
-        Format::Array => (JSON.into(), json(&envelopes)),
-        Format::Ndjson => {
-            let mut lines = Vec::new();
-            for envelope in &envelopes {
-                // A line break that is not escaped can only be white space between JSON tokens.
-                lines.extend(json(envelope).into_iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }));
-                lines.push(b'\n');
+        Format::Array => {
+            body.push(b'[');
+            for item in items {
+                if body.len() > 1 {
+                    body.push(b',');
+                }
+                envelope(item, &mut body);
             }
-            ("application/x-ndjson".into(), lines)
+            body.push(b']');
+            (JSON.into(), body)
+        }
+        Format::Ndjson => {
+            for item in items {
+                let from = body.len();
+                envelope(item, &mut body);
+                // A line break that is not escaped can only be white space between JSON tokens.
+                body[from..].iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
+                body.push(b'\n');
+            }
+            ("application/x-ndjson".into(), body)
         }
     }
 }
@@ -48,64 +59,65 @@ pub(crate) fn batch(items: &[Item], format: Format) -> (String, Vec<u8>) {
 pub(crate) fn batch_id(items: &[Item]) -> String {
     let mut hasher = Xxh3::new();
     for item in items {
-        hasher.update(&(item.id.len() as u64).to_le_bytes());
-        hasher.update(item.id.as_bytes());
+        hasher.update(&item.id.0.to_le_bytes());
     }
     format!("weir_batch_{:032x}", hasher.digest128())
 }
 
-#[derive(Serialize)]
-struct Envelope<'a> {
-    id: &'a str,
-    r#type: &'a str,
-    key: &'a str,
-    sequence: u64,
-    deleted: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    content: Option<Content<'a>>,
+/// About how long an envelope gets.
+fn size(item: &Item) -> usize {
+    const FRAME: usize = 160;
+    FRAME + item.key.len() + item.rendering.as_ref().map_or(0, |rendering| rendering.body.as_bytes().len())
+}
+
+/// Written by hand: what is in it is JSON already or short, and a target is sent millions of them.
+fn envelope(item: &Item, body: &mut Vec<u8>) {
+    body.extend_from_slice(b"{\"id\":\"");
+    item.id.write(body);
+    body.extend_from_slice(b"\",\"type\":");
+    append(&*item.entity.entity_type, body);
+    body.extend_from_slice(b",\"key\":");
+    append(&*item.entity.key, body);
+    body.extend_from_slice(b",\"sequence\":");
+    append(&item.sequence.0, body);
+    match &item.rendering {
+        None => body.extend_from_slice(b",\"deleted\":true}"),
+        Some(rendering) => {
+            body.extend_from_slice(b",\"deleted\":false,\"content\":");
+            content(rendering, item.plugin.is_none(), body);
+            body.push(b'}');
+        }
+    }
 }
 
 /// JSON as it is; other text as a string; bytes in Base64.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Content<'a> {
-    Json(&'a RawValue),
-    Text(&'a str),
-    Base64(String),
-}
-
-impl<'a> Envelope<'a> {
-    fn of(item: &'a Item) -> Envelope<'a> {
-        Envelope {
-            id: &item.id,
-            r#type: &item.entity.entity_type,
-            key: &item.entity.key,
-            sequence: item.sequence.0,
-            deleted: item.rendering.is_none(),
-            content: item.rendering.as_deref().map(Content::of),
+fn content(rendering: &Rendering, our_own: bool, body: &mut Vec<u8>) {
+    match &rendering.body {
+        Payload::Binary(bytes) => append(&STANDARD.encode(bytes), body),
+        // What calls itself JSON and is not would spoil the whole request; what no plugin has made is JSON.
+        Payload::Text(text) if is_json(rendering.content_type.as_deref()) && (our_own || is_valid(text)) => {
+            body.extend_from_slice(text.as_bytes());
         }
+        Payload::Text(text) => append(text, body),
     }
 }
 
-impl<'a> Content<'a> {
-    fn of(rendering: &'a Rendering) -> Content<'a> {
-        match &rendering.body {
-            Payload::Binary(bytes) => Content::Base64(STANDARD.encode(bytes)),
-            // What calls itself JSON and is not would spoil the whole request.
-            Payload::Text(text) if is_json(rendering.content_type.as_deref()) => match serde_json::from_str(text) {
-                Ok(raw) => Content::Json(raw),
-                Err(_) => Content::Text(text),
-            },
-            Payload::Text(text) => Content::Text(text),
-        }
-    }
+fn is_valid(text: &str) -> bool {
+    serde_json::from_str::<&RawValue>(text).is_ok()
 }
 
 fn is_json(content_type: Option<&str>) -> bool {
-    let essence = content_type.unwrap_or(JSON).split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let Some(content_type) = content_type.filter(|content_type| *content_type != JSON) else { return true };
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence == JSON || essence.ends_with("+json")
 }
 
 fn json(value: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).expect("strings, numbers and valid JSON always serialise")
+    let mut body = Vec::new();
+    append(value, &mut body);
+    body
+}
+
+fn append(value: &(impl Serialize + ?Sized), body: &mut Vec<u8>) {
+    serde_json::to_writer(body, value).expect("strings and numbers always serialise");
 }

@@ -151,11 +151,11 @@ impl Webhook {
             Ok((parts, body)) => {
                 let retry_after = parts.headers.get(RETRY_AFTER).and_then(|value| answer::retry_after(value.to_str().ok()?, now));
                 let status = parts.status.as_u16();
-                if batched && parts.status.is_success() {
-                    let ids: Vec<&str> = items.iter().map(|item| item.id.as_str()).collect();
-                    if let Some(outcomes) = answer::item_by_item(&ids, &body) {
-                        return outcomes;
-                    }
+                if batched
+                    && parts.status.is_success()
+                    && let Some(outcomes) = answer::item_by_item(items.iter().map(|item| item.id), &body)
+                {
+                    return outcomes;
                 }
                 answer::meaning(asked, Answer { status, retry_after, body: &body })
             }
@@ -170,7 +170,7 @@ impl Webhook {
             true => body::batch(items, self.options.format),
             false => body::single(first, self.by_key()),
         };
-        let id = if items.len() == 1 { first.id.clone() } else { body::batch_id(items) };
+        let id = if items.len() == 1 { first.id.to_string() } else { body::batch_id(items) };
         let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let method = match (&self.place, &first.rendering) {
             (Place::One(_), _) => Method::POST,
@@ -193,8 +193,8 @@ impl Webhook {
             put("webhook-signature", &signatures(&self.options.sign, &id, seconds, &body));
         }
         put("traceparent", &trace.to_string());
-        if !first.plugin.is_empty() {
-            put("weir-plugin", &first.plugin);
+        if let Some(plugin) = &first.plugin {
+            put("weir-plugin", plugin);
         }
         if !batched {
             put("weir-entity", &entity_header(&first.entity));

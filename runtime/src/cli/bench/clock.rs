@@ -1,10 +1,89 @@
-//! Processor time: of this process, of this thread, and of each kind of thread.
+//! What this measuring costs and what is measured costs: processor time of a process, of this thread, and of each kind of thread; and
+//! memory.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
+use serde::Serialize;
+
+/// What a phase has used.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Usage {
+    /// How long it took.
+    pub(super) seconds: f64,
+    /// Processor time in seconds, of all threads: Weir's, the generator's, the recorder's.
+    pub(super) cpu_seconds: f64,
+    /// Of them, by kind of thread; those that ended meanwhile are in none.
+    pub(super) cpu_seconds_by_thread: BTreeMap<String, f64>,
+    /// Processor time by wall time.
+    pub(super) cores_used: f64,
+    /// Resident memory at its end, in MiB.
+    pub(super) rss_mib: f64,
+    /// The most resident memory during it, in MiB. Where the system cannot start a new count: since the process began.
+    pub(super) rss_peak_mib: f64,
+}
+
+/// The beginning of a phase.
+pub(super) struct Phase {
+    started: Instant,
+    cpu: Duration,
+    threads: BTreeMap<String, Duration>,
+}
+
+impl Phase {
+    /// It begins now.
+    pub(super) fn begin() -> Phase {
+        // 5 starts the count of the most resident memory anew; see proc_pid_clear_refs(5).
+        let _ = fs::write("/proc/self/clear_refs", "5");
+        Phase { started: Instant::now(), cpu: of_process(), threads: of_threads() }
+    }
+
+    /// It ends now; `generator` is what generators have used whose threads have ended.
+    pub(super) fn end(self, generator: Duration) -> Usage {
+        let (seconds, cpu_seconds) = (self.started.elapsed().as_secs_f64(), (of_process() - self.cpu).as_secs_f64());
+        let mut threads = since(&self.threads, of_threads());
+        *threads.entry("generator".to_owned()).or_default() += generator;
+        let memory = Memory::of("self");
+        Usage {
+            seconds: round(seconds, 3),
+            cpu_seconds: round(cpu_seconds, 3),
+            cpu_seconds_by_thread: threads.into_iter().map(|(name, used)| (name, round(used.as_secs_f64(), 3))).collect(),
+            cores_used: round(cpu_seconds / seconds.max(1e-6), 2),
+            rss_mib: memory.resident_mib,
+            rss_peak_mib: memory.peak_mib,
+        }
+    }
+}
+
+impl Usage {
+    /// Processor time in seconds without that of the generator and the recorder, which are no part of Weir.
+    pub(super) fn weir_cpu_seconds(&self) -> f64 {
+        let others = ["generator", "recorder"].iter().filter_map(|name| self.cpu_seconds_by_thread.get(*name));
+        (self.cpu_seconds - others.sum::<f64>()).max(0.0)
+    }
+}
+
+/// Resident memory of a process, in MiB. Zero where the system does not tell.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Memory {
+    pub(super) resident_mib: f64,
+    pub(super) peak_mib: f64,
+}
+
+impl Memory {
+    /// Of the process with that id, or `self`.
+    pub(super) fn of(process: &str) -> Memory {
+        let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+        let mib = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<f64>().ok());
+            round(kib.unwrap_or_default() / 1024.0, 1)
+        };
+        Memory { resident_mib: mib("VmRSS:"), peak_mib: mib("VmHWM:") }
+    }
+}
 
 /// What all threads of this process have used, those that ended included.
 pub(super) fn of_process() -> Duration {
@@ -41,4 +120,10 @@ pub(super) fn since(before: &BTreeMap<String, Duration>, after: BTreeMap<String,
         (name, now.saturating_sub(then))
     });
     used.filter(|(_, used)| !used.is_zero()).collect()
+}
+
+/// A figure with so many places after the point: more would be noise.
+pub(super) fn round(value: f64, places: i32) -> f64 {
+    let unit = 10f64.powi(places);
+    (value * unit).round() / unit
 }

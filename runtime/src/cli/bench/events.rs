@@ -12,7 +12,7 @@ const SKEW: f64 = 0.99;
 /// Draws made in advance, to be read in turn: drawing is dearer than writing an event.
 const DRAWS: usize = 1 << 20;
 /// The key of the first product. All keys have the same number of digits.
-const FIRST_KEY: u64 = 1_000_000;
+pub(super) const FIRST_KEY: u64 = 1_000_000;
 /// Neighbours in popularity must not be neighbours in the store: the n-th product by popularity is this often n.
 const SCATTER: u64 = 7_919;
 

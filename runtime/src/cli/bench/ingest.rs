@@ -13,8 +13,10 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::super::client::pretty;
+use super::clock::round;
 use super::events::{Products, System};
-use super::load::{Load, Tally, Work};
+use super::load::{Load, Work};
+use super::post::Tally;
 use super::recorder::Recorder;
 use super::{IngestArgs, clock, component, folder, unreachable};
 use crate::app::{App, Options};
@@ -76,7 +78,7 @@ pub(super) fn run(args: &IngestArgs, out: &mut String) -> Outcome {
 
 pub(super) fn measure(args: &IngestArgs) -> Result<Figures, Failure> {
     let folder = folder(args.folder.as_deref())?;
-    let recorder = Recorder::start().map_err(|error| unreachable("no target in this process", error))?;
+    let recorder = Recorder::start(args.channels.into(), 0, None).map_err(|error| unreachable("no target in this process", error))?;
     let file = folder.path().join("weir.toml");
     let configuration = configuration(args, &recorder)?;
     fs::write(&file, configuration).map_err(|error| unreachable("no configuration", error))?;
@@ -87,7 +89,7 @@ pub(super) fn measure(args: &IngestArgs) -> Result<Figures, Failure> {
     let app = app.map_err(|error| unreachable("Weir does not start", error))?;
     let load = Arc::new(Load {
         address: app.ingest_addr(),
-        products: Products::new(args.entities),
+        products: Arc::new(Products::new(args.entities)),
         connections: args.connections.unwrap_or(if args.single { 64 } else { 4 }).max(1),
         batch: if args.single { 1 } else { BATCH },
         numbers: AtomicU64::new(1),
@@ -101,7 +103,7 @@ fn drive(args: &IngestArgs, app: &App, load: &Arc<Load>, recorder: &Recorder, fo
     let store = app.store();
     let time = Duration::from_secs(args.seconds.max(1));
     // One at a time would take minutes for what is no part of the figure.
-    let first = Load { products: Products::new(args.entities), batch: BATCH, numbers: AtomicU64::new(1), connections: 4, ..**load };
+    let first = Load { products: load.products.clone(), batch: BATCH, numbers: AtomicU64::new(1), connections: 4, ..**load };
     eprintln!("sending each of {} products once by each system", load.products.count());
     let first = Arc::new(first);
     let loaded = first.send(Work::Each)?;
@@ -109,10 +111,10 @@ fn drive(args: &IngestArgs, app: &App, load: &Arc<Load>, recorder: &Recorder, fo
     load.send(Work::Drawn(time.min(WARM_UP_MAX)))?;
 
     eprintln!("measuring for {} s", time.as_secs());
-    let (cpu, threads, commits, delivered) = (clock::of_process(), clock::of_threads(), syncs(&*store), recorder.entities());
+    let (cpu, threads, commits, delivered) = (clock::of_process(), clock::of_threads(), syncs(&*store), recorder.held().delivered());
     let tally = load.send(Work::Drawn(time))?;
     let (cpu, threads) = (clock::of_process() - cpu, clock::since(&threads, clock::of_threads()));
-    let (after, delivered) = (store.figures(), recorder.entities() - delivered);
+    let (after, delivered) = (store.figures(), recorder.held().delivered() - delivered);
 
     let Tally { events, requests, wall, latency, .. } = &tally;
     let (count, wall) = (*events as f64, wall.as_secs_f64());
@@ -146,11 +148,6 @@ fn drive(args: &IngestArgs, app: &App, load: &Arc<Load>, recorder: &Recorder, fo
 /// Writes of commits so far, each with its sync.
 fn syncs(store: &dyn Store) -> u64 {
     store.figures().commit_seconds.0.iter().sum()
-}
-
-fn round(value: f64, places: i32) -> f64 {
-    let unit = 10f64.powi(places);
-    (value * unit).round() / unit
 }
 
 /// Three sources with their mappers, as in a product catalogue, and as many channels as wanted.

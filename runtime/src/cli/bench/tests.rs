@@ -1,4 +1,4 @@
-//! Each measurement for a second, so that none of them rots. What they measure here says nothing.
+//! Each measurement for a second or at a thousandth of its size, so that none of them rots. What they measure here says nothing.
 
 use super::*;
 
@@ -8,7 +8,7 @@ fn check(arguments: &[&str]) -> serde_json::Value {
         #[command(subcommand)]
         command: BenchCommand,
     }
-    let bench = <Bench as clap::Parser>::parse_from([&["bench"], arguments, &["--seconds", "1", "--json"]].concat());
+    let bench = <Bench as clap::Parser>::parse_from([&["bench"], arguments, &["--json"]].concat());
     let mut out = String::new();
     let outcome = run(bench.command, &mut out);
     assert!(matches!(outcome, Ok(true)), "{outcome:?}: {out}");
@@ -17,7 +17,8 @@ fn check(arguments: &[&str]) -> serde_json::Value {
 
 fn ingest(more: &[&str]) -> serde_json::Value {
     let folder = tempfile::tempdir().expect("a folder");
-    let figures = check(&[&["ingest", "--entities", "300", "--folder", &folder.path().display().to_string()], more].concat());
+    let place = folder.path().display().to_string();
+    let figures = check(&[&["ingest", "--entities", "300", "--seconds", "1", "--folder", &place], more].concat());
     assert_eq!(figures["entities"], 300, "{figures}");
     assert!(figures["events_per_second"].as_f64() > Some(0.0), "{figures}");
     assert!(figures["changes"]["committed"].as_u64() > Some(0), "{figures}");
@@ -48,7 +49,40 @@ fn deliveries_beside_the_events_are_measured() {
 
 #[test]
 fn native_and_host_are_compared_on_the_same_events() {
-    let figures = check(&["overhead"]);
+    let figures = check(&["overhead", "--seconds", "1"]);
     assert_eq!(figures["mappings"].as_array().map(Vec::len), Some(3));
     assert!(figures["ratio"].as_f64() > Some(0.0), "{figures}");
+}
+
+/// A measurement with a full size, at a small one; what must be exact at any size was so, or it would not have been fine.
+fn small(scenario: &str, scale: &str) -> serde_json::Value {
+    let folder = tempfile::tempdir().expect("a folder");
+    let report = check(&[scenario, "--scale", scale, "--folder", &folder.path().display().to_string()]);
+    assert_eq!(report["scenario"], scenario, "{report}");
+    assert!(report["aims"].as_array().is_some_and(|aims| !aims.is_empty()), "{report}");
+    let left = fs::read_dir(folder.path()).expect("the folder").count();
+    assert_eq!(left, 0, "the store is removed again");
+    report
+}
+
+#[test]
+fn a_cycle_reaches_every_site_and_nothing_is_sent_when_nothing_has_changed() {
+    let report = small("cycle", "0.0005");
+    let figures = &report["figures"];
+    assert_eq!((&figures["products"], &figures["sites"], &figures["sent_again"]), (&750.into(), &18.into(), &0.into()), "{report}");
+    assert!(figures["urgent_deliveries"].as_u64() > Some(0), "{report}");
+    assert!(figures["suppressed_per_second"].as_f64() > Some(0.0), "{report}");
+    assert!(report["usage"]["cycle"]["cpu_seconds_by_thread"]["recorder"].as_f64() > Some(0.0), "the recorder is told apart: {report}");
+}
+
+#[test]
+fn nothing_changed_is_measured_alone() {
+    assert_eq!(small("again", "0.0002")["figures"]["sent_again"], 0);
+}
+
+#[test]
+fn a_fan_reaches_every_target() {
+    let report = small("fan", "0.002");
+    assert_eq!(report["figures"]["changes"], 600, "{report}");
+    assert!(report["figures"]["best_second_deliveries"].as_f64() >= Some(18.0 * 400.0), "{report}");
 }

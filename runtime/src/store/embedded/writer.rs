@@ -484,6 +484,7 @@ impl Writer {
         self.shared.watermark.send_replace(Sequence(index.sequence));
         *self.shared.names.write().unwrap_or_else(PoisonError::into_inner) = index.names.all().to_vec();
         *self.shared.index() = index;
+        self.shared.readings.clear();
         self.save_all_channels()
     }
 

@@ -21,14 +21,18 @@ fn options(url: String) -> Options {
     }
 }
 
+fn id(key: &str) -> DeliveryId {
+    DeliveryId(xxhash_rust::xxh3::xxh3_128(key.as_bytes()))
+}
+
 fn item(key: &str, body: Option<&str>) -> Item {
     Item {
-        id: format!("msg-{key}"),
+        id: id(key),
         entity: EntityId { entity_type: "product".into(), key: key.into() },
         sequence: Sequence(42),
         key: key.into(),
         rendering: body.map(|body| Arc::new(Rendering { key: None, content_type: None, body: Payload::Text(body.into()) })),
-        plugin: "page@3fa9c1b2d0e4".into(),
+        plugin: Some("page@3fa9c1b2d0e4".into()),
     }
 }
 
@@ -53,12 +57,12 @@ async fn the_headers_of_a_delivery_are_those_of_the_contract() {
     let target = Fixture::start(|_| Reply::Status(200)).await;
     let options = options(target.url("/weir"));
     let mut one = item("a b/ü", Some(r#"{"a":1}"#));
-    one.id = "weir_1".into();
+    one.id = DeliveryId(1);
     assert_eq!(deliver(&options, &[one], false).await, [Outcome::Delivered]);
     let asked = target.asked().remove(0);
-    let expected_signature = signatures(&options.sign, "weir_1", NOW, br#"{"a":1}"#);
+    let expected_signature = signatures(&options.sign, "weir_00000000000000000000000000000001", NOW, br#"{"a":1}"#);
     for (name, value) in [
-        ("webhook-id", "weir_1"),
+        ("webhook-id", "weir_00000000000000000000000000000001"),
         ("webhook-timestamp", "1700000000"),
         ("webhook-signature", expected_signature.as_str()),
         ("weir-entity", "product/a%20b%2F%C3%BC"),
@@ -98,7 +102,8 @@ async fn a_batch_is_an_array_or_lines() {
     assert_eq!(deliver(&options, &items[..1], true).await, [Outcome::Delivered]);
     assert_eq!(deliver(&options, &items[..2], true).await, vec![Outcome::Delivered; 2]);
     let asked = target.asked();
-    let envelope = |key: &str, more: &str| format!(r#"{{"id":"msg-{key}","type":"product","key":"{key}","sequence":42,"deleted":{more}}}"#);
+    let envelope =
+        |key: &str, more: &str| format!(r#"{{"id":"{}","type":"product","key":"{key}","sequence":42,"deleted":{more}}}"#, id(key));
     let array = [
         envelope("a", "false,\"content\":{\n\"n\": 1.50}"),
         envelope("b", "true"),
