@@ -9,6 +9,7 @@ mod backend;
 mod body;
 mod events;
 mod listener;
+mod openapi;
 mod operations;
 mod params;
 mod problem;
@@ -18,7 +19,7 @@ pub mod views;
 #[cfg(test)]
 pub(crate) mod fake;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -179,6 +180,7 @@ fn table() -> Vec<Route> {
     vec![
         row(GET, "/healthz", Open, status::health),
         row(GET, "/readyz", Open, status::ready),
+        row(GET, "/openapi.json", Open, openapi::openapi),
         row(POST, "/v1/sources/{source}/events", Sender, events::take),
         row(GET, "/v1/sources", Needs(Read), status::sources),
         row(GET, "/v1/sources/{source}", Needs(Read), status::source),

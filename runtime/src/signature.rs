@@ -64,6 +64,11 @@ pub fn sign(secret: &Secret, id: &str, timestamp: u64, body: &[u8]) -> String {
     format!("v1,{}", BASE64.encode(mac(secret, &[id.as_bytes(), b".", timestamp.as_bytes(), b".", body])))
 }
 
+/// As keys of Standard Webhooks are written, without `whsec_`.
+pub(crate) fn in_base64(bytes: &[u8]) -> String {
+    BASE64.encode(bytes)
+}
+
 /// HMAC-SHA256 over the parts, one after the other.
 pub(crate) fn mac(secret: &Secret, parts: &[&[u8]]) -> [u8; 32] {
     // HMAC takes keys of any length; the error type exists for other constructions.

@@ -8,6 +8,10 @@ mod connect;
 mod egress;
 #[cfg(test)]
 pub(crate) mod fixture;
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
+mod veil;
 pub mod webhook;
 
 use std::fmt;

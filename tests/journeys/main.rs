@@ -5,12 +5,15 @@ mod support;
 
 mod access;
 mod catalog;
+mod egress;
 mod full;
 mod isolation;
 mod kill;
 mod misbehaviour;
 mod power;
 mod reload;
+mod secrets;
+mod slow;
 mod swaps;
 mod synced;
 mod trouble;

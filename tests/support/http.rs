@@ -57,11 +57,6 @@ impl Connection {
         let sent = self.stream.get_mut().write_all(&request);
         read_reply(&mut self.stream).map_err(|error| sent.err().unwrap_or(error))
     }
-
-    /// The socket itself, for what no client would send.
-    pub fn raw(&mut self) -> &mut TcpStream {
-        self.stream.get_mut()
-    }
 }
 
 /// One request on a connection of its own.

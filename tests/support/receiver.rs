@@ -178,6 +178,11 @@ impl Receiver {
         held
     }
 
+    /// Connections that were opened to it.
+    pub fn connections(&self) -> usize {
+        lock(&self.shared.open).len()
+    }
+
     /// The most requests that it had in hand at once.
     pub fn most_in_hand(&self) -> usize {
         self.shared.most_in_hand.load(Ordering::SeqCst)

@@ -58,16 +58,26 @@ impl Place {
         self.source.text[..self.offset].rfind('\n').map_or(0, |newline| newline + 1)
     }
 
-    /// The line as it stands in the file; none if it may hold a secret.
+    /// The line as it stands in the file; none if it may hold a secret, by what it says itself or by the key that it belongs to.
     fn excerpt(&self) -> Option<String> {
         let line = self.source.text[self.line_start()..].lines().next().unwrap_or_default().trim_start_matches('\u{feff}');
-        let lower = line.to_lowercase();
-        let telling = ["secret", "token", "password", "sign", "bearer", "basic", "authorization", "whsec_", "auth", "header", "key"];
+        let before = self.source.text[..self.line_start()].lines().rev();
+        let begins_here = |line: &str| line.contains('=') || line.trim_start().starts_with('[');
+        let key = if begins_here(line) { None } else { before.take(STATEMENT_LINES_MAX).find(|line| begins_here(line)) };
         let short = line.chars().count() <= EXCERPT_CHARACTERS_MAX;
-        (short && !line.trim().is_empty() && !telling.iter().any(|word| lower.contains(word))).then(|| line.to_owned())
+        (short && !line.trim().is_empty() && !is_telling(line) && !key.is_some_and(is_telling)).then(|| line.to_owned())
     }
 }
 
+/// Whether a line or a path speaks of what may be a secret.
+fn is_telling(text: &str) -> bool {
+    let lower = text.to_lowercase();
+    let words = ["secret", "token", "password", "sign", "bearer", "basic", "authorization", "whsec_", "auth", "header", "key", "hash"];
+    words.iter().any(|word| lower.contains(word))
+}
+
+/// How far back the beginning of what a line belongs to is looked for, in lines.
+const STATEMENT_LINES_MAX: usize = 200;
 /// A longer line is not quoted: the caret would be out of sight.
 const EXCERPT_CHARACTERS_MAX: usize = 160;
 
@@ -115,14 +125,15 @@ pub struct Complaint {
 impl Complaint {
     /// Something is wrong at a place.
     pub fn at(place: &Place, path: impl Into<String>, what: impl Into<String>, help: impl Into<Option<String>>) -> Complaint {
+        let path = path.into();
         Complaint {
             file: place.file().to_owned(),
             line: place.line(),
             column: place.column(),
-            path: path.into(),
+            excerpt: if is_telling(&path) { None } else { place.excerpt() },
+            path,
             what: what.into(),
             help: help.into(),
-            excerpt: place.excerpt(),
             cause: Cause::Wrong,
         }
     }

@@ -122,7 +122,7 @@ mod tests {
         let (plain, few, all) = (Plain::default(), ["content".to_owned()], ["content".to_owned(), "price".to_owned()]);
         let read = |price| Arc::new(entity("e", &[("content", "1"), ("price", price)]));
         let (first, again) = (read("2"), read("3"));
-        let mut render = |entity, facets: &[String]| plain.render(Ordinal(1), entity, facets_digest(facets), &mut Sight::new(facets));
+        let render = |entity, facets: &[String]| plain.render(Ordinal(1), entity, facets_digest(facets), &mut Sight::new(facets));
         let (one, digest) = render(&first, &all);
         assert!(Arc::ptr_eq(&one, &render(&first, &all).0), "made once");
         assert_ne!(digest, render(&first, &few).1, "other facets");

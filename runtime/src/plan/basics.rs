@@ -86,10 +86,15 @@ fn token_hash(table: &mut Cursor<'_>) -> Option<[u8; 32]> {
             }
             Found::LeftOut => Some([0; 32]),
         },
-        (None, Some(hash)) => hash.parsed("a hash", "write \"sha256:\" and 64 hexadecimal digits", |text| {
-            let bytes = hex::decode(text.strip_prefix("sha256:")?).ok()?;
-            bytes.try_into().ok()
-        }),
+        (None, Some(hash)) => {
+            let text = hash.string()?;
+            let digest = text.strip_prefix("sha256:").and_then(|digits| hex::decode(digits).ok()?.try_into().ok());
+            if digest.is_none() {
+                // It may be the token itself, so it is not repeated.
+                hash.complain_of_secret("this is not a hash", "write \"sha256:\" and 64 hexadecimal digits".to_owned());
+            }
+            digest
+        }
         (Some(_), Some(hash)) => {
             hash.complain("there is a secret as well", "a token has either secret or hash".to_owned());
             None

@@ -27,7 +27,7 @@ use crate::plan::{Role, Token};
 /// Who may use a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
-    /// Anybody: health and readiness.
+    /// Anybody: health, readiness, and the description of the routes, which is the same everywhere.
     Open,
     /// Whoever the source verifies.
     Sender,

@@ -12,9 +12,9 @@ use super::views::List;
 use crate::model::{EntityId, KEY_BYTES_MAX};
 
 /// Items on a page where none are asked for.
-const LIMIT: usize = 100;
+pub(super) const LIMIT: usize = 100;
 /// Most items on a page.
-const LIMIT_MAX: usize = 1000;
+pub(super) const LIMIT_MAX: usize = 1000;
 
 /// Segments of the path, percent-decoded: a key may hold `/` (as `%2F`), NUL or anything else.
 pub(super) struct Segments<T>(pub(super) T);

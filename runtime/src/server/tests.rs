@@ -14,10 +14,10 @@ use super::fake::{BODY_BYTES_MAX, Fake, start, token};
 use super::*;
 
 /// An answer as the wire has it.
-struct Answered {
-    status: u16,
-    headers: BTreeMap<String, String>,
-    body: String,
+pub(super) struct Answered {
+    pub(super) status: u16,
+    pub(super) headers: BTreeMap<String, String>,
+    pub(super) body: String,
 }
 
 impl Answered {
@@ -57,7 +57,7 @@ fn parse(answer: &[u8]) -> Answered {
 }
 
 /// One request on a connection of its own.
-async fn ask(server: &Server, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answered {
+pub(super) async fn ask(server: &Server, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answered {
     let mut request = format!("{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));
@@ -75,7 +75,7 @@ fn short() -> Limits {
 }
 
 /// Fills in the table's paths with names that the fake knows.
-fn example(path: &str) -> String {
+pub(super) fn example(path: &str) -> String {
     let path = path.replace("{source}", "erp").replace("{type}", "product").replace("{key}", "4711");
     let channel = if path == "/v1/channels/{channel}" { "old" } else { "storefront.de" };
     let path = path.replace("{channel}", channel);

@@ -7,6 +7,7 @@ mod setup;
 
 use std::collections::BTreeMap;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
@@ -45,8 +46,20 @@ impl<'de> Deserialize<'de> for Time {
     }
 }
 
+impl JsonSchema for Time {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Time".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string", "format": "date-time", "description": "A moment in UTC with milliseconds.", "examples": ["2026-11-18T11:06:40.120Z"],
+        })
+    }
+}
+
 /// One page of a list.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct List<T> {
     /// In the list's order.
     pub items: Vec<T>,
@@ -62,7 +75,7 @@ impl<T> List<T> {
 }
 
 /// What became of a request of a source: the body of 202.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Accepted {
     /// What became of its events.
     pub events: EventCounts,
@@ -76,7 +89,7 @@ pub struct Accepted {
 }
 
 /// What became of events.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct EventCounts {
     /// Their changes were checked and what was left is written.
@@ -90,7 +103,7 @@ pub struct EventCounts {
 }
 
 /// What became of changes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ChangeCounts {
     /// Got a sequence.
@@ -102,7 +115,7 @@ pub struct ChangeCounts {
 }
 
 /// Why one event of a request was not taken as it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EventProblem {
     /// Which event of the request, from 0.
     pub index: u64,
@@ -113,7 +126,7 @@ pub struct EventProblem {
 }
 
 /// A source.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct SourceView {
     /// Its name.
@@ -144,7 +157,7 @@ pub struct SourceView {
 }
 
 /// A channel.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ChannelView {
     /// Its name.
@@ -192,7 +205,7 @@ pub struct ChannelView {
 }
 
 /// Places ahead by lane: an upper bound of the entities owed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct OwedView {
     /// The urgent lane.
@@ -206,7 +219,7 @@ pub struct OwedView {
 }
 
 /// A failure and when it was.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorView {
     /// When.
     pub time: Time,
@@ -215,7 +228,7 @@ pub struct ErrorView {
 }
 
 /// An entity in a list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EntityRow {
     /// Its type.
     #[serde(rename = "type")]
@@ -225,7 +238,7 @@ pub struct EntityRow {
 }
 
 /// An entity as it is now, and where it stands on each channel.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct EntityView {
     /// Its type.
     #[serde(rename = "type")]
@@ -239,7 +252,7 @@ pub struct EntityView {
 }
 
 /// A facet as it is now.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct FacetView {
     /// Its name.
     pub name: String,
@@ -277,7 +290,7 @@ impl FacetView {
 }
 
 /// Where an entity stands on a channel.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct StandingView {
     /// The channel.
@@ -312,7 +325,7 @@ pub struct StandingView {
 }
 
 /// What a channel would make of an entity now.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct PreviewView {
     /// The channel.
@@ -322,7 +335,7 @@ pub struct PreviewView {
     pub entity_type: String,
     /// The entity's key.
     pub key: String,
-    /// What would come of it: `delivered`, `suppressed`, `withheld`, `withdrawn` or `refused`.
+    /// What would come of it: `rendering`, `withheld by …` (a filter, `needs`, `deleted`, the renderer) or `failed`.
     pub result: String,
     /// Patterns of `needs` that nothing matches.
     pub missing: Vec<String>,
@@ -340,7 +353,7 @@ pub struct PreviewView {
 }
 
 /// What one filter says of an entity.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FilterVerdict {
     /// Name and version of the plugin.
     pub plugin: String,
@@ -352,7 +365,7 @@ pub struct FilterVerdict {
 }
 
 /// A rendering; the body is text, or base64 where it is not valid UTF-8.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RenderingView {
     /// What the target calls the entity.
     pub key: String,
@@ -380,7 +393,7 @@ impl RenderingView {
 }
 
 /// An entity that a target will not take as it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RefusedView {
     /// Its type.
     #[serde(rename = "type")]
@@ -398,7 +411,7 @@ pub struct RefusedView {
 }
 
 /// An event kept aside.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct QuarantineView {
     /// The sequence it got on arrival; its identifier here.
     pub sequence: u64,
@@ -416,7 +429,7 @@ pub struct QuarantineView {
 }
 
 /// An event as it was given to the plugins.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EventView {
     /// The sender's identifier; empty if it was not a CloudEvent.
     pub id: String,

@@ -7,6 +7,9 @@
 mod aside;
 mod commits;
 mod entity;
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 mod identities;
 mod open;
 mod pairs;

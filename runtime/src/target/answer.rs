@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 
+use super::veil::Veil;
 use super::{DeliveryId, Outcome};
 
 /// The longest wait that a target may ask for with `Retry-After`; beyond it is more likely a mistake than a plan.
@@ -33,7 +34,7 @@ pub(crate) struct Answer<'a> {
     pub(crate) status: u16,
     /// `Retry-After`, understood by [`retry_after`].
     pub(crate) retry_after: Option<Duration>,
-    /// The body, or its beginning.
+    /// The body, or its beginning, with a veil over what must not be quoted.
     pub(crate) body: &'a [u8],
 }
 
@@ -62,8 +63,8 @@ pub(crate) fn meaning(asked: Asked, answer: Answer<'_>) -> Outcome {
 }
 
 /// What a 2xx to a batch means item by item, when its body is `{"items": [{"id", "status"}]}`; none when it says nothing of the kind.
-/// Items that it does not name are delivered: the answer as a whole is a success.
-pub(crate) fn item_by_item(ids: impl Iterator<Item = DeliveryId>, body: &[u8]) -> Option<Vec<Outcome>> {
+/// Items that it does not name are delivered: the answer as a whole is a success. What is quoted of it goes through the veil.
+pub(crate) fn item_by_item(ids: impl Iterator<Item = DeliveryId>, body: &[u8], veil: &Veil) -> Option<Vec<Outcome>> {
     #[derive(Deserialize)]
     struct Items {
         items: Vec<ItemAnswer>,
@@ -78,7 +79,10 @@ pub(crate) fn item_by_item(ids: impl Iterator<Item = DeliveryId>, body: &[u8]) -
     let items: Items = serde_json::from_slice(body).ok()?;
     let said: HashMap<&str, &ItemAnswer> = items.items.iter().map(|item| (item.id.as_str(), item)).collect();
     let outcome = |id: DeliveryId| match said.get(id.to_string().as_str()) {
-        Some(item) => item_meaning(item.status, item.error.as_ref().map(ToString::to_string).unwrap_or_default().as_bytes()),
+        Some(item) => {
+            let error = item.error.as_ref().map(ToString::to_string).unwrap_or_default();
+            item_meaning(item.status, &veil.over(error.as_bytes()))
+        }
         None => Outcome::Delivered,
     };
     Some(ids.map(outcome).collect())
@@ -171,10 +175,10 @@ mod tests {
             id(11),
             id(12)
         );
-        let outcomes = item_by_item(ids(), body.as_bytes()).expect("items");
+        let outcomes = item_by_item(ids(), body.as_bytes(), &Veil::default()).expect("items");
         assert_eq!(outcomes.iter().map(word).collect::<Vec<_>>(), ["delivered", "refused", "retry"]);
         for other in [&b"ok"[..], b"{}", b"[]", br#"{"items": 3}"#, br#"{"items":[{"id":"a"}]}"#, b""] {
-            assert_eq!(item_by_item(ids(), other), None);
+            assert_eq!(item_by_item(ids(), other, &Veil::default()), None);
         }
     }
 

@@ -61,9 +61,24 @@ impl Connector {
     /// # Errors
     /// See [`ConnectError`].
     async fn connect(self, host: String, port: u16) -> Result<TcpStream, ConnectError> {
+        let resolve = async |host: String, port| tokio::net::lookup_host((host.as_str(), port)).await.map(Vec::from_iter);
+        let stream = self.connect_by(host, port, resolve, async |address| TcpStream::connect(address).await).await?;
+        // A delivery is one small write and one small answer: waiting to fill a packet only delays it.
+        let _ = stream.set_nodelay(true);
+        Ok(stream)
+    }
+
+    /// The same by any resolver and dialler. A name is resolved once, each address is judged, and what is dialled is the address that was
+    /// judged: a name that means something else a moment later leads nowhere new.
+    async fn connect_by<S>(
+        self,
+        host: String,
+        port: u16,
+        resolve: impl AsyncFn(String, u16) -> io::Result<Vec<SocketAddr>>,
+        dial: impl AsyncFn(SocketAddr) -> io::Result<S>,
+    ) -> Result<S, ConnectError> {
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let found = tokio::net::lookup_host((host.as_str(), port)).await.map(Vec::from_iter);
-        let addresses: Vec<SocketAddr> = match found {
+        let addresses = match resolve(host.clone(), port).await {
             Ok(addresses) => addresses,
             Err(error) => return Err(ConnectError::Dns { host, error }),
         };
@@ -71,12 +86,8 @@ impl Connector {
         for address in addresses {
             last = match egress::judge(address.ip(), self.egress) {
                 Err(reason) => ConnectError::Denied { address: address.ip(), reason },
-                Ok(()) => match tokio::time::timeout(self.timeout, TcpStream::connect(address)).await {
-                    Ok(Ok(stream)) => {
-                        // A delivery is one small write and one small answer: waiting to fill a packet only delays it.
-                        let _ = stream.set_nodelay(true);
-                        return Ok(stream);
-                    }
+                Ok(()) => match tokio::time::timeout(self.timeout, dial(address)).await {
+                    Ok(Ok(stream)) => return Ok(stream),
                     Ok(Err(error)) => ConnectError::Unreachable { address, error },
                     Err(_) => ConnectError::Unreachable { address, error: io::ErrorKind::TimedOut.into() },
                 },
@@ -109,33 +120,4 @@ pub(crate) fn cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Addresses written as literals or as names are judged alike, and what is refused is not connected to: the listener
-    /// that waits behind them sees nobody.
-    #[tokio::test]
-    async fn what_the_policy_refuses_sees_no_connection() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
-        let port = listener.local_addr().expect("address").port();
-        let connector = |egress| Connector { egress, timeout: Duration::from_secs(2) };
-        for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "[::1]", "0.0.0.0", "[::ffff:a9fe:a9fe]"] {
-            let refused = connector(Egress::Public).connect(host.to_owned(), port).await;
-            assert!(matches!(refused, Err(ConnectError::Denied { .. })), "{host}: {refused:?}");
-        }
-        let nobody = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
-        assert!(nobody.is_err(), "somebody connected");
-        connector(Egress::Private).connect("127.0.0.1".to_owned(), port).await.expect("the operator's own network");
-    }
-
-    #[tokio::test]
-    async fn a_name_that_does_not_resolve_is_told_from_a_closed_door() {
-        let connector = Connector { egress: Egress::Private, timeout: Duration::from_secs(2) };
-        // A label of more than 63 bytes is no name at all, so no resolver is asked.
-        let unknown = connector.clone().connect("x".repeat(70), 80).await;
-        assert!(matches!(unknown, Err(ConnectError::Dns { .. })), "{unknown:?}");
-        let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port that is free again").port();
-        let closed = connector.connect("127.0.0.1".to_owned(), closed).await;
-        assert!(matches!(closed, Err(ConnectError::Unreachable { .. })), "{closed:?}");
-    }
-}
+mod tests;

@@ -4,6 +4,7 @@
 //! proxy, connects to no address that the policy refuses, reads a bounded answer, and ends within its timeout. Only a complete 2xx
 //! is a delivery; an answer that breaks off leaves open whether it was applied, and says so.
 
+use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
@@ -20,6 +21,7 @@ use url::Url;
 
 use super::answer::{self, Answer, Asked};
 use super::connect::{self, ConnectError, Connector};
+use super::veil::Veil;
 use super::{Item, Outcome, Trace, body};
 use crate::model::EntityId;
 use crate::signature::{self, Secret};
@@ -100,6 +102,7 @@ pub struct Webhook {
     options: Options,
     place: Place,
     headers: HeaderMap,
+    veil: Veil,
     client: HttpClient,
 }
 
@@ -131,7 +134,8 @@ impl Webhook {
     pub fn open(options: &Options) -> Result<Webhook, String> {
         let (place, tls) = Place::parse(&options.url)?;
         let client = HttpClient::new(options, tls)?;
-        Ok(Webhook { headers: own_headers(&options.auth)?, place, client, options: options.clone() })
+        let headers = own_headers(&options.auth)?;
+        Ok(Webhook { veil: Veil::over_secrets_of(options, &headers), headers, place, client, options: options.clone() })
     }
 
     /// Whether each entity has its own URL.
@@ -153,10 +157,12 @@ impl Webhook {
                 let status = parts.status.as_u16();
                 if batched
                     && parts.status.is_success()
-                    && let Some(outcomes) = answer::item_by_item(items.iter().map(|item| item.id), &body)
+                    && let Some(outcomes) = answer::item_by_item(items.iter().map(|item| item.id), &body, &self.veil)
                 {
                     return outcomes;
                 }
+                // Only what is no success is quoted.
+                let body = if parts.status.is_success() { Cow::Borrowed(body.as_slice()) } else { self.veil.over(&body) };
                 answer::meaning(asked, Answer { status, retry_after, body: &body })
             }
             Err(broken) => broken.meaning(self.options.timeout),
@@ -333,7 +339,7 @@ impl HttpClient {
 }
 
 /// The headers that every request has, with the credentials among them kept out of debug output.
-fn own_headers(auth: &Auth) -> Result<HeaderMap, String> {
+pub(super) fn own_headers(auth: &Auth) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("weir/", env!("CARGO_PKG_VERSION"))));
     let mut put = |name: HeaderName, value: &[u8]| {

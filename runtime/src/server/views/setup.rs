@@ -1,11 +1,12 @@
 //! What the routes show of how Weir is set up: plugins, the configuration, and what is wrong with it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Time;
 
 /// A plugin in force.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct PluginView {
     /// Its name in the configuration.
@@ -26,7 +27,7 @@ pub struct PluginView {
 }
 
 /// How a plugin is bounded; each bound is for one batch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct LimitsView {
     /// Wall time.
@@ -40,7 +41,7 @@ pub struct LimitsView {
 }
 
 /// An attempt to replace a plugin.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SwapView {
     /// When.
     pub time: Time,
@@ -54,7 +55,7 @@ pub struct SwapView {
 }
 
 /// The configuration in force.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ConfigView {
     /// What is in force, names resolved and rows expanded. Secrets are not in it.
@@ -69,7 +70,7 @@ pub struct ConfigView {
 }
 
 /// An attempt to load the configuration.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ReloadView {
     /// Whether it is in force now.
@@ -83,7 +84,7 @@ pub struct ReloadView {
 }
 
 /// Something that is wrong in a file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ComplaintView {
     /// Which file.
     pub file: String,

@@ -1,0 +1,346 @@
+//! `GET /openapi.json`: what each route takes and answers, for programs that write clients or look for mistakes.
+//!
+//! Methods, paths and roles are those of the table; the schemas of what is answered are made from the views themselves; what is
+//! written here is what neither knows: parameters, bodies and statuses. A test holds all of it against the table and against real answers.
+
+mod schemas;
+
+use std::sync::LazyLock;
+
+use axum::http::Method;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+use super::access::{self, Access};
+use super::problem::CONTENT_TYPE_PROBLEM;
+use super::views::*;
+use super::{Route, table};
+use crate::metrics;
+use crate::model::{KEY_BYTES_MAX, Lane};
+
+/// The document, the same for every Weir of this version. It tells nothing of the one that runs.
+pub(super) async fn openapi() -> Response {
+    static DOCUMENT: LazyLock<String> = LazyLock::new(|| format!("{:#}", document()));
+    ([(CONTENT_TYPE, "application/json")], DOCUMENT.as_str()).into_response()
+}
+
+/// The description of all routes.
+pub(super) fn document() -> Value {
+    let mut generator = schemas::generator();
+    let mut paths: Map<String, Value> = Map::new();
+    let mut described = operations(&mut generator);
+    for Route { method, path, access, .. } in table() {
+        let Some(at) = described.iter().position(|operation| operation.method == method && operation.path == path) else { continue };
+        let operation = described.swap_remove(at).into_json(access);
+        let item = paths.entry(path).or_insert_with(|| json!({}));
+        item[method.as_str().to_ascii_lowercase()] = operation;
+    }
+    let components = schemas::components(generator);
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Weir",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Events in, what is true now out. Each error is a problem (RFC 9457) whose `type` does not change. \
+                            With `server.admin_listen` the routes under `/v1/sources/{source}/events` are at `server.listen` and the others there; \
+                            health and this document are at both.",
+        },
+        "paths": paths,
+        "components": components,
+    })
+}
+
+/// A route as described here.
+struct Operation {
+    method: Method,
+    path: &'static str,
+    id: &'static str,
+    summary: &'static str,
+    parameters: Vec<Value>,
+    body: Option<Value>,
+    success: (u16, Value),
+    /// Statuses of problems beside those that each route of its access has.
+    problems: Vec<u16>,
+}
+
+impl Operation {
+    fn new(method: Method, path: &'static str, id: &'static str, summary: &'static str, success: Value) -> Operation {
+        let parameters: Vec<Value> = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).map(in_path).collect();
+        // Who names something may name what is not there, or spell it wrong.
+        let problems = if parameters.is_empty() { vec![400] } else { vec![400, 404] };
+        Operation { method, path, id, summary, parameters, body: None, success: (200, success), problems }
+    }
+
+    fn with(mut self, parameters: impl IntoIterator<Item = Value>) -> Operation {
+        self.parameters.extend(parameters);
+        self
+    }
+
+    fn may_answer(mut self, statuses: &[u16]) -> Operation {
+        self.problems.extend(statuses);
+        self
+    }
+
+    fn into_json(self, access: Access) -> Value {
+        let mut problems = self.problems;
+        let security = match access {
+            Access::Open => json!([]),
+            Access::Sender => {
+                problems.extend([401, 403]);
+                json!([{}, { "bearer": [] }, { "standard-webhooks": [] }])
+            }
+            Access::Needs(_) => {
+                problems.extend([401, 403]);
+                json!([{ "bearer": [] }])
+            }
+        };
+        problems.push(500);
+        problems.sort_unstable();
+        problems.dedup();
+        let mut responses: Map<String, Value> = problems.into_iter().map(|status| (status.to_string(), problem(status))).collect();
+        responses.insert(self.success.0.to_string(), self.success.1);
+        let mut operation = json!({
+            "operationId": self.id,
+            "summary": self.summary,
+            "parameters": self.parameters,
+            "security": security,
+            "responses": responses,
+        });
+        if let Access::Needs(role) = access {
+            operation["x-weir-role"] = access::name(role).into();
+        }
+        if let Some(body) = self.body {
+            operation["requestBody"] = body;
+        }
+        operation
+    }
+}
+
+/// What every route takes and answers.
+fn operations(schemas: &mut SchemaGenerator) -> Vec<Operation> {
+    const GET: Method = Method::GET;
+    let text =
+        |media: &str, description: &str| json!({ "description": description, "content": { media: { "schema": { "type": "string" } } } });
+    let status = json!({ "type": "object", "properties": { "status": { "type": "string" } }, "required": ["status"] });
+    let own =
+        json!({ "description": "The description of these routes.", "content": { "application/json": { "schema": { "type": "object" } } } });
+    let mut all = vec![
+        Operation::new(GET, "/healthz", "health", "The process answers.", as_json("It does.", status.clone())),
+        Operation::new(GET, "/readyz", "ready", "Whether events can be taken in.", as_json("They can.", status)).may_answer(&[503]),
+        Operation::new(GET, "/openapi.json", "openapi", "This document.", own),
+        Operation::new(GET, "/metrics", "metrics", "All figures of this moment.", text(metrics::CONTENT_TYPE, "OpenMetrics text.")),
+        take_events(schemas),
+    ];
+    // Health, readiness and figures are asked by programs that add parameters of their own; those are ignored.
+    all.iter_mut().take(4).for_each(|operation| operation.problems.retain(|status| *status != 400));
+    all.extend(looking(schemas));
+    all.extend(on_channels(schemas));
+    all.extend(set_aside(schemas));
+    all
+}
+
+fn take_events(schemas: &mut SchemaGenerator) -> Operation {
+    let lanes = json!({ "type": "string", "enum": Lane::ALL.map(Lane::name) });
+    let summary = "Takes events in. They are durable when it answers; what a plugin fails on is kept aside and told in `problems`. \
+                   CloudEvents in binary mode (`ce-…` headers), or a body of any type that the source's plugins understand, cut as its `split` says.";
+    let success = success::<Accepted>(schemas, "All of it is durable.");
+    let operation = Operation::new(Method::POST, "/v1/sources/{source}/events", "takeEvents", summary, success);
+    let event = json!({ "$ref": "#/components/schemas/CloudEvent" });
+    let change = json!({ "type": "product", "key": "4711", "facet": "price.de-retail", "value": { "amount": "9.90" }, "version": 17 });
+    let content = json!({
+        "application/json": { "schema": { "description": "Without a mapper a change; whatever is none is kept aside." }, "example": change },
+        "application/cloudevents+json": { "schema": event },
+        "application/cloudevents-batch+json": { "schema": { "type": "array", "items": event } },
+        "application/x-ndjson": { "schema": { "type": "string", "description": "An event a line." }, "example": format!("{change}\n{change}\n") },
+        "application/octet-stream": { "schema": { "type": "string", "format": "binary", "description": "Anything else, as the source's plugins want it." } },
+    });
+    let lane = in_query("lane", lanes, "For changes that name no lane themselves.");
+    let body = json!({ "required": true, "content": content });
+    let operation = operation.with([lane]).may_answer(&[408, 413, 415, 429, 503, 507]);
+    Operation { body: Some(body), success: (202, operation.success.1), ..operation }
+}
+
+/// The routes that only look.
+fn looking(schemas: &mut SchemaGenerator) -> Vec<Operation> {
+    const GET: Method = Method::GET;
+    let by_key = "Only the entity with this key, as `/v1/entities/{type}/{key}` shows it; not beside the others.";
+    let key_in_query = in_query("key", key(), by_key);
+    let entities = either::<List<EntityRow>, EntityView>(schemas, "A page of entities; with `key` the one.");
+    let preview_key = json!({ "name": "key", "in": "query", "required": true, "schema": key(), "description": "Which entity." });
+    vec![
+        Operation::new(GET, "/v1/sources", "sources", "All sources.", list::<SourceView>(schemas)).with(page(any_text())),
+        Operation::new(GET, "/v1/sources/{source}", "source", "One source.", success::<SourceView>(schemas, "The source.")),
+        Operation::new(GET, "/v1/entities/{type}", "entities", "Entities of a type, in the order of their keys.", entities)
+            .with(page(any_text()))
+            .with([
+                in_query("prefix", any_text(), "With keys that start so."),
+                in_query("owed", any_text(), "Only those that this channel still owes."),
+                key_in_query,
+            ])
+            .may_answer(&[409]),
+        Operation::new(
+            GET,
+            "/v1/entities/{type}/{key}",
+            "entity",
+            "An entity and where it stands.",
+            success::<EntityView>(schemas, "The entity."),
+        )
+        .may_answer(&[503]),
+        Operation::new(GET, "/v1/channels", "channels", "All channels, retired ones too.", list::<ChannelView>(schemas))
+            .with(page(any_text())),
+        Operation::new(GET, "/v1/channels/{channel}", "channel", "One channel.", success::<ChannelView>(schemas, "The channel.")),
+        Operation::new(
+            GET,
+            "/v1/channels/{channel}/preview",
+            "preview",
+            "What a channel would make of an entity now.",
+            success::<PreviewView>(schemas, "The verdicts of its filters, and the rendering."),
+        )
+        .with([preview_key])
+        .may_answer(&[409, 503]),
+        Operation::new(GET, "/v1/plugins", "plugins", "Plugins in force.", list::<PluginView>(schemas)).with(page(any_text())),
+        Operation::new(GET, "/v1/config", "config", "The configuration in force, without secrets.", success::<ConfigView>(schemas, "It.")),
+        Operation::new(
+            Method::POST,
+            "/v1/reload",
+            "reload",
+            "Reads the configuration again; 422 tells every mistake, and the old one serves on.",
+            success::<ReloadView>(schemas, "It is in force."),
+        )
+        .may_answer(&[422]),
+    ]
+}
+
+fn on_channels(schemas: &mut SchemaGenerator) -> Vec<Operation> {
+    let mut operate = |path, id, summary| {
+        let success = success::<ChannelView>(schemas, "Done; the channel as it is then.");
+        Operation::new(Method::POST, path, id, summary, success).may_answer(&[409, 503])
+    };
+    vec![
+        operate("/v1/channels/{channel}/pause", "pause", "Delivers nothing until resumed, also after a restart."),
+        operate("/v1/channels/{channel}/resume", "resume", "Delivers again."),
+        operate("/v1/channels/{channel}/resync", "resync", "Sends everything, deletions included."),
+        operate("/v1/channels/{channel}/rerender", "rerender", "Renders everything and sends what differs."),
+        operate("/v1/channels/{channel}/confirm", "confirm", "Releases withdrawals that the guard holds."),
+        Operation::new(
+            Method::DELETE,
+            "/v1/channels/{channel}",
+            "forget",
+            "Forgets a retired channel and all it delivered.",
+            as_json("It is forgotten.", member("forgotten", json!({ "type": "string" }))),
+        )
+        .may_answer(&[409, 503]),
+    ]
+}
+
+/// What was refused or quarantined.
+fn set_aside(schemas: &mut SchemaGenerator) -> Vec<Operation> {
+    const GET: Method = Method::GET;
+    const POST: Method = Method::POST;
+    const DELETE: Method = Method::DELETE;
+    let count = |name| as_json("So many.", member(name, json!({ "type": "integer", "minimum": 0 })));
+    let number = || json!({ "type": "string", "pattern": "^[0-9]{1,9}$" });
+    let code = || in_query("code", any_text(), "For this reason.");
+    let refused = || vec![in_query("key", any_text(), "With this key."), code()];
+    let quarantined = || {
+        let sequence = json!({ "type": "integer", "minimum": 0, "maximum": u64::MAX });
+        vec![in_query("sequence", sequence, "This one."), code(), in_query("plugin", any_text(), "Because of this plugin.")]
+    };
+    let all = || [in_query("all", json!({ "type": "string", "enum": ["true", "false"] }), "`true` instead of a filter: all of them.")];
+    let (of_channel, of_source) = ("/v1/channels/{channel}/refused", "/v1/sources/{source}/quarantine");
+    vec![
+        Operation::new(GET, of_channel, "refused", "Entities refused on a channel.", list::<RefusedView>(schemas))
+            .with(page(number()))
+            .with(refused())
+            .may_answer(&[409, 503]),
+        Operation::new(POST, "/v1/channels/{channel}/refused/redrive", "redriveRefused", "Tries them again.", count("redriven"))
+            .with(refused())
+            .with(all())
+            .may_answer(&[409, 503]),
+        Operation::new(DELETE, of_channel, "dropRefused", "Drops them.", count("dropped"))
+            .with(refused())
+            .with(all())
+            .may_answer(&[409, 503]),
+        Operation::new(GET, of_source, "quarantine", "Events in quarantine, oldest first.", list::<QuarantineView>(schemas))
+            .with(page(number()))
+            .with(quarantined())
+            .may_answer(&[503]),
+        Operation::new(
+            POST,
+            "/v1/sources/{source}/quarantine/redrive",
+            "redriveQuarantine",
+            "Gives them to the plugins again.",
+            count("redriven"),
+        )
+        .with(quarantined())
+        .with(all())
+        .may_answer(&[429, 503, 507]),
+        Operation::new(DELETE, of_source, "dropQuarantine", "Drops them.", count("dropped"))
+            .with(quarantined())
+            .with(all())
+            .may_answer(&[503]),
+    ]
+}
+
+fn in_path(name: &str) -> Value {
+    let schema = if name == "key" { key() } else { json!({ "type": "string", "minLength": 1 }) };
+    json!({ "name": name, "in": "path", "required": true, "schema": schema, "description": "Percent-encoded, a slash in it too." })
+}
+
+fn in_query(name: &str, schema: Value, description: &str) -> Value {
+    json!({ "name": name, "in": "query", "schema": schema, "description": description })
+}
+
+fn page(after: Value) -> [Value; 2] {
+    let limit = json!({ "type": "integer", "minimum": 1, "maximum": super::params::LIMIT_MAX, "default": super::params::LIMIT });
+    [in_query("limit", limit, "Most items on a page."), in_query("after", after, "The `next` of the page before.")]
+}
+
+fn key() -> Value {
+    json!({ "type": "string", "minLength": 1, "maxLength": KEY_BYTES_MAX })
+}
+
+fn any_text() -> Value {
+    json!({ "type": "string" })
+}
+
+fn member(name: &str, schema: Value) -> Value {
+    json!({ "type": "object", "properties": { name: schema }, "required": [name] })
+}
+
+fn as_json(description: &str, schema: Value) -> Value {
+    json!({ "description": description, "content": { "application/json": { "schema": schema } } })
+}
+
+fn success<T: JsonSchema>(schemas: &mut SchemaGenerator, description: &str) -> Value {
+    as_json(description, schemas.subschema_for::<T>().to_value())
+}
+
+fn either<A: JsonSchema, B: JsonSchema>(schemas: &mut SchemaGenerator, description: &str) -> Value {
+    let variants = [schemas.subschema_for::<A>().to_value(), schemas.subschema_for::<B>().to_value()];
+    as_json(description, json!({ "oneOf": variants }))
+}
+
+fn list<T: JsonSchema>(schemas: &mut SchemaGenerator) -> Value {
+    success::<List<T>>(schemas, "A page of them.")
+}
+
+fn problem(status: u16) -> Value {
+    let description = axum::http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Problem");
+    let mut answer = json!({
+        "description": description,
+        "content": { CONTENT_TYPE_PROBLEM: { "schema": { "$ref": "#/components/schemas/Problem" } } },
+    });
+    let header = |name: &str, kind: &str| json!({ name: { "schema": { "type": kind }, "required": true } });
+    match status {
+        401 => answer["headers"] = header("WWW-Authenticate", "string"),
+        429 => answer["headers"] = header("Retry-After", "integer"),
+        _ => {}
+    }
+    answer
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,74 @@
+//! The components of the document: what is answered, made from the views; and by hand what no view is: problems, CloudEvents, and how
+//! to prove who one is.
+
+use schemars::SchemaGenerator;
+use schemars::generate::SchemaSettings;
+use serde_json::{Value, json};
+
+use crate::server::problem::TYPE_PREFIX;
+
+/// Makes schemas of what is written, as JSON Schema 2020-12, which is the one of OpenAPI 3.1.
+pub(super) fn generator() -> SchemaGenerator {
+    let settings = SchemaSettings::draft2020_12().for_serialize().with(|settings| settings.definitions_path = "/components/schemas".into());
+    settings.into_generator()
+}
+
+/// All that the generator was asked for, and what is written by hand.
+pub(super) fn components(mut generator: SchemaGenerator) -> Value {
+    let mut schemas = generator.take_definitions(true);
+    schemas.insert("Problem".to_owned(), problem());
+    schemas.insert("CloudEvent".to_owned(), cloud_event());
+    json!({ "schemas": schemas, "securitySchemes": security() })
+}
+
+fn problem() -> Value {
+    json!({
+        "description": "What is wrong, after RFC 9457. Some have more members, such as `problems`, `parameter` or `complaints`.",
+        "type": "object",
+        "properties": {
+            "type": { "type": "string", "pattern": format!("^{TYPE_PREFIX}[a-z0-9-]+$"), "description": "For programs; does not change." },
+            "title": { "type": "string", "minLength": 1 },
+            "status": { "type": "integer", "minimum": 400, "maximum": 599 },
+            "detail": { "type": "string", "minLength": 1, "description": "For people." },
+        },
+        "required": ["type", "title", "status", "detail"],
+    })
+}
+
+/// What structured mode takes; the rest is refused by name.
+fn cloud_event() -> Value {
+    let text = json!({ "type": "string", "minLength": 1 });
+    json!({
+        "description": "CloudEvents 1.0.2. Data is `data` or `data_base64`, not both; extensions are of simple types.",
+        "type": "object",
+        "properties": {
+            "specversion": { "const": "1.0" },
+            "id": text,
+            "source": text,
+            "type": text,
+            "subject": { "type": "string" },
+            "time": { "type": "string", "format": "date-time" },
+            "data": {},
+        },
+        "required": ["specversion", "id", "source", "type"],
+        "example": { "specversion": "1.0", "id": "e1", "source": "/pim", "type": "product.changed", "data": { "sku": "4711" } },
+    })
+}
+
+fn security() -> Value {
+    json!({
+        "bearer": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "A token of `[tokens]` with the route's role (`x-weir-role`) or a higher one; on loopback, while none is configured, \
+                            none is asked for. Events: what the source's `verify` says.",
+        },
+        "standard-webhooks": {
+            "type": "apiKey",
+            "in": "header",
+            "name": "webhook-signature",
+            "description": "Events of a source with `verify = { kind = \"standard-webhooks\" }`, beside `webhook-id` and `webhook-timestamp`. \
+                            With kind `hmac` the source names the header.",
+        },
+    })
+}

@@ -1,0 +1,45 @@
+//! Proofs of who a sender is, as anybody may write them.
+
+use axum::http::{HeaderMap, HeaderValue};
+use weir::ingest::verify::{self, Options};
+use weir::model::Timestamp;
+use weir::signature::Secret;
+
+const SECRET: &[u8] = b"a secret of thirty-two bytes....";
+
+/// Nobody who does not have the secret gets in, however the proof is written; and a text is a secret of the right length or none.
+///
+/// The input is a proof, then lines of what else is needed: the identifier, the time, the body.
+pub fn proof(input: &[u8]) {
+    let mut lines = input.splitn(4, |byte| *byte == b'\n');
+    let mut next = || lines.next().unwrap_or_default();
+    let (proof, id, time, body) = (next(), next(), next(), next());
+    let mut headers = HeaderMap::new();
+    for (name, value) in [
+        ("webhook-signature", proof),
+        ("x-hub-signature-256", proof),
+        ("x-shopify-hmac-sha256", proof),
+        ("authorization", proof),
+        ("webhook-id", id),
+        ("webhook-timestamp", time),
+    ] {
+        if let Ok(value) = HeaderValue::from_bytes(value) {
+            headers.insert(name, value);
+        }
+    }
+    let secrets = || vec![Secret(SECRET.to_vec()), Secret(Vec::new())];
+    for options in [
+        Options::Bearer { tokens: secrets() },
+        Options::github(secrets()),
+        Options::shopify(secrets()),
+        Options::StandardWebhooks { secrets: secrets() },
+    ] {
+        let passed = verify::verify(&options, &headers, body, Timestamp(1_795_000_000_000)).is_ok();
+        let knows = proof.windows(SECRET.len()).any(|part| part == SECRET);
+        assert!(!passed || knows, "{options:?} lets {:?} in", String::from_utf8_lossy(proof));
+    }
+    if let Ok(secret) = Secret::from_webhook_secret(&String::from_utf8_lossy(proof)) {
+        assert!((24..=64).contains(&secret.0.len()));
+        assert_eq!(format!("{secret:?}"), "[secret]");
+    }
+}
