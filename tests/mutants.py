@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Takes out one sync, bound, fence or check at a time, in a copy, and expects a named test to fail.
 
-    python3 tests/mutants.py              all of them: about a minute and a half each on 2 cores
+    python3 tests/mutants.py              all of them: about half a minute each on 2 cores
     python3 tests/mutants.py sums witness only those
     python3 tests/mutants.py --check      only whether each still finds its place
 

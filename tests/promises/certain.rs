@@ -61,12 +61,17 @@ fn an_attempt_without_an_answer_leaves_the_target_unknown() {
         let [taken] = &meets(store, channel)[..] else { panic!("it is owed") };
         assert_eq!(taken.holds, Holds::Rendering(99));
         store.attempt(channel, &[taken.ordinal]);
-        let parked = Finish { ordinal: taken.ordinal, revision: taken.revision, outcome: Outcome::Parked { attempts: 1 } };
-        store.finish(channel, &[parked], &mut Vec::new());
-        store.save(Timestamp(0)).expect("it is saved");
-        subject.crash();
-        let again = store.retry(join(store), taken.ordinal).expect("it waits for its retry");
-        assert_eq!(again.holds, Holds::Unknown);
+        for after_a_crash in [false, true] {
+            let outcome = Outcome::Parked { attempts: 1 };
+            store.finish(channel, &[Finish { ordinal: taken.ordinal, revision: taken.revision, outcome }], &mut Vec::new());
+            store.save(Timestamp(0)).expect("it is saved");
+            if after_a_crash {
+                subject.crash();
+                join(store);
+            }
+            let again = store.retry(channel, taken.ordinal).expect("it waits for its retry");
+            assert_eq!(again.holds, Holds::Unknown, "after a crash: {after_a_crash}");
+        }
     });
 }
 
