@@ -6,20 +6,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Which rooms each room may use; `ARCHITECTURE.md` draws it. `cli` and `app` stand above all others.
-const MAY_USE: [(&str, &[&str]); 13] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
+    ("failpoint", &[]),
     ("model", &[]),
     ("signature", &[]),
     ("metrics", &[]),
     ("index", &["model"]),
-    ("store", &["index", "model"]),
+    ("store", &["failpoint", "index", "model"]),
     ("plugin", &["model"]),
     ("target", &["model", "signature"]),
     ("ingest", &["index", "model", "plugin", "signature", "store"]),
-    ("dispatch", &["model", "plugin", "store", "target"]),
+    ("dispatch", &["failpoint", "model", "plugin", "store", "target"]),
     ("config", &[]),
     ("plan", &["config", "dispatch", "ingest", "model", "plugin", "signature", "target"]),
-    ("server", &["metrics", "model", "plan"]),
-    ("app", &["dispatch", "index", "ingest", "metrics", "model", "plan", "plugin", "server", "store", "target"]),
+    ("server", &["failpoint", "metrics", "model", "plan"]),
+    ("app", &["dispatch", "failpoint", "index", "ingest", "metrics", "model", "plan", "plugin", "server", "store", "target"]),
 ];
 
 fn root() -> PathBuf {

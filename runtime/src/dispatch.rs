@@ -16,6 +16,7 @@ pub mod retry;
 mod run;
 mod send;
 pub mod status;
+mod unbroken;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -31,6 +32,7 @@ pub use self::plain::Plain;
 pub use self::prepare::{BoxFuture, Preview, PreviewVerdict, Render};
 use self::run::{Control, Run};
 pub use self::status::{Counters, Status};
+pub use self::unbroken::Unbroken;
 use crate::model::{EntityId, Ordinal, Timestamp};
 use crate::store::{self, ChannelId, Joined, Store, Subscription};
 use crate::target;

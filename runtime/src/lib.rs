@@ -10,6 +10,8 @@ pub mod cli;
 pub mod config;
 /// A channel's life: walk, read as it is now, render, suppress, deliver, settle.
 pub mod dispatch;
+/// Places where a test has a running Weir killed, panic or wait.
+pub mod failpoint;
 /// The change index: places, walking, flights and pairs, in memory.
 pub mod index;
 /// Event → filter → map → ownership → one commit.

@@ -3,8 +3,10 @@
 //! Everything is on loopback. Nothing here sleeps for a fixed time and hopes: [`eventually`] waits for a condition and no longer, and
 //! says what it waited for when its time is over.
 
+pub mod disk;
 pub mod guests;
 pub mod http;
+pub mod ledger;
 pub mod receiver;
 pub mod stage;
 pub mod weir;
@@ -12,11 +14,17 @@ pub mod weir;
 use std::time::{Duration, Instant};
 
 pub use self::http::Reply;
+pub use self::ledger::Ledger;
 pub use self::receiver::{Act, Receiver};
 pub use self::stage::{Stage, change, deletion};
 
 /// How long a condition may take on a machine that is busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often a test does it: what the environment says, for a long run by hand, or what a run of all tests can afford.
+pub fn repeats(variable: &str, usual: usize) -> usize {
+    std::env::var(variable).ok().and_then(|times| times.parse().ok()).unwrap_or(usual)
+}
 
 /// Waits until there is something, and gives it.
 #[track_caller]

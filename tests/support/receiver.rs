@@ -42,7 +42,7 @@ pub struct Delivery {
     /// Whether a complete 2xx went back.
     pub acknowledged: bool,
     /// Whether a target would hold it now.
-    applied: bool,
+    pub applied: bool,
 }
 
 impl Delivery {
@@ -65,7 +65,7 @@ impl Delivery {
     }
 
     /// (key, content) of each entity in it, none where it was deleted.
-    fn entities(&self) -> Vec<(String, Option<Value>)> {
+    pub fn entities(&self) -> Vec<(String, Option<Value>)> {
         let body = serde_json::from_slice(&self.body).unwrap_or(Value::Null);
         if self.header("weir-entity").is_some() {
             let gone = self.method == "DELETE" || body["deleted"] == true;

@@ -67,6 +67,11 @@ impl Stage {
         self.folder.path()
     }
 
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.weir.as_mut().is_none_or(|weir| weir.ended().is_some())
+    }
+
     pub fn weir(&self) -> &Weir {
         self.weir.as_ref().expect("it runs")
     }
@@ -89,6 +94,12 @@ impl Stage {
 
     pub fn start(&mut self) {
         self.weir = Some(Weir::start(self.folder.path()));
+    }
+
+    /// Starts it with environment variables.
+    pub fn start_with(&mut self, environment: &[(&str, &str)]) {
+        let command = std::process::Command::new(super::weir::PROGRAM);
+        self.weir = Some(Weir::start_by(command, self.folder.path(), environment));
     }
 
     pub fn start_by(&mut self, command: std::process::Command) {

@@ -89,6 +89,11 @@ impl Weir {
         (start.elapsed(), status)
     }
 
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child")
+    }
+
     /// SIGKILL, in the middle of whatever it does.
     pub fn kill(mut self) {
         self.child.kill().expect("killed");

@@ -8,6 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::load::{Chain, Loaded, Maps, Renders};
 use super::{Inner, blocking, join_all, now};
 use crate::dispatch::{self, Channel, Setup, TargetHandle};
+use crate::failpoint;
 use crate::ingest::{Activity, Mapping, Source};
 use crate::model::{Timestamp, View};
 use crate::plan::{self, Complaint, Plan};
@@ -89,6 +90,7 @@ impl Inner {
     /// # Errors
     /// What the store says, or a target that cannot be prepared; what was changed until then stays changed.
     pub(super) async fn take_over(&self, plan: Plan, loaded: Loaded) -> Result<(), store::Error> {
+        let _unbroken = dispatch::Unbroken("the change of configuration".into());
         let old = self.live.load_full();
         let plan = Arc::new(plan);
         self.store.limit(Limits {
@@ -119,6 +121,7 @@ impl Inner {
             loaded,
         };
         self.live.store(Arc::new(live.copy()));
+        failpoint::pass("app.swapping");
 
         self.retire_channels(&old, &plan).await?;
         self.rename_channels(&old, &plan).await?;

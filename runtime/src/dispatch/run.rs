@@ -25,6 +25,7 @@ use super::pace::{Shares, TRACKS};
 use super::prepare::{Prepared, RENDER_MAX, prepare};
 use super::retry::{Budget, Schedule, Tried, Waiting};
 use super::send::{Way, send};
+use super::unbroken::Unbroken;
 use super::{Setup, Shared};
 use crate::model::{Lane, Ordinal, Sequence, Timestamp, Track};
 use crate::store::{ChannelId, Finish, Joined, Outcome, Store, Taken};
@@ -155,6 +156,7 @@ impl Run {
     }
 
     pub(crate) async fn run(mut self, mut control: mpsc::Receiver<Control>, shutdown: CancellationToken) {
+        let _unbroken = Unbroken(format!("the loop of channel {}", self.setup.options.name));
         let within = loop {
             self.turn();
             let wake = if self.unfinished { Some(Instant::now()) } else { self.wake() };

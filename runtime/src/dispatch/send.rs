@@ -7,6 +7,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::flight::{Ready, Sent};
 use super::handle::{Permit, TargetHandle};
 use super::status::Counters;
+use crate::failpoint;
 use crate::store::{ChannelId, Store};
 use crate::target::{DeliveryId, Item, Outcome};
 
@@ -31,6 +32,7 @@ pub(crate) async fn send(way: Way, batch: Vec<Ready>) -> Vec<(Ready, Sent)> {
     let probe = permit.probe;
     let ordinals: Vec<_> = batch.iter().map(|ready| ready.prepared.taken.ordinal).collect();
     way.store.attempt(way.channel, &ordinals);
+    failpoint::pass("dispatch.attempting");
     let (mut parts, mut sent) = (vec![batch], Vec::new());
     while let Some(mut part) = parts.pop() {
         let outcomes = one_request(&way, &mut permit, &part).await;
@@ -63,6 +65,7 @@ async fn request(way: &Way, permit: &mut Permit, items: &[Item]) -> Vec<Option<O
     match permit.attempt(items, way.batched).await {
         Some((outcomes, took)) => {
             way.counters.attempt(took);
+            failpoint::pass(if items.iter().any(|item| item.rendering.is_none()) { "dispatch.withdrawn" } else { "dispatch.sent" });
             outcomes.into_iter().map(Some).collect()
         }
         None => vec![None; items.len()],

@@ -12,6 +12,7 @@ use super::backend::IngestRequest;
 use super::body::receive;
 use super::params::{Query, Segments};
 use super::problem::Problem;
+use crate::failpoint;
 use crate::model::Lane;
 
 /// `POST /v1/sources/{source}/events[?lane=]`: answered when it is durable, counted by its status.
@@ -37,6 +38,7 @@ async fn take_known(door: &Door, source: &str, limit: u64, mut query: Query, hea
     let received = receive(body, limit.min(limits.body_bytes_max), limits.body_time, &door.bodies).await?;
     let request = IngestRequest { headers, body: received.bytes.clone(), lane };
     let accepted = door.backend.ingest(source, request).await?;
+    failpoint::pass("ingest.answering");
     Ok((StatusCode::ACCEPTED, axum::Json(accepted)).into_response())
 }
 

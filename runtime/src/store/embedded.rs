@@ -14,6 +14,8 @@ mod identities;
 mod open;
 mod pairs;
 mod readings;
+mod sums;
+mod witness;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -24,6 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
 use std::thread::JoinHandle;
 
 use tokio::sync::{oneshot, watch};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::record::{self, Value};
 use super::{
@@ -150,9 +153,12 @@ impl Embedded {
     /// `Unavailable` with a sentence that says what to do: another process has it, the directory cannot be written, it is of
     /// another format. `Damaged` when what is there is not what was written.
     pub fn open(options: Options) -> Result<Embedded, Error> {
-        let opened = open::open(&options)?;
-        let mut index = Index::default();
-        let loaded = open::load(&opened.db, &mut index)?;
+        let (opened, index, loaded) = open::safely(&options.path, || {
+            let opened = open::open(&options)?;
+            let mut index = Index::default();
+            let loaded = open::load(&opened.db, &mut index, opened.seen)?;
+            Ok((opened, index, loaded))
+        })?;
         let shared = Arc::new(Shared {
             db: opened.db,
             watermark: watch::Sender::new(Sequence(index.sequence)),
@@ -168,7 +174,7 @@ impl Embedded {
             options,
         });
         let (requests, inbox) = mpsc::channel();
-        let writer = Writer::new(shared.clone(), opened.file, loaded.logs, loaded.identities);
+        let writer = Writer::new(shared.clone(), (opened.file, opened.witness), loaded.logs, loaded.identities, loaded.sums);
         let thread = std::thread::Builder::new().name("weir-writer".into()).spawn(move || writer.run(&inbox));
         let thread = thread.map_err(|error| Error::Unavailable(format!("no thread for the writer: {error}")))?;
         let store = Embedded { shared, requests: Mutex::new(Some(requests)), writer: Mutex::new(Some(thread)) };
@@ -217,7 +223,7 @@ impl Embedded {
     fn read_one(&self, ordinal: Ordinal) -> Result<Option<Arc<Entity>>, Error> {
         let damaged = || Error::Damaged(format!("the record of entity number {} cannot be read", ordinal.0));
         for _ in 0..READ_TRIES {
-            let bytes = self.shared.db.get(keys::entity(ordinal.0)).map_err(|error| Error::Damaged(error.to_string()))?;
+            let bytes = self.shared.db.get(keys::entity(ordinal.0)).map_err(|error| of_sled(ordinal, &error))?;
             let Some(bytes) = bytes else { return Ok(None) };
             let record = record::decode(&bytes).ok_or_else(damaged)?;
             // Long values are in rows of their own and sled has no snapshots: a missing one means that the record has changed.
@@ -247,13 +253,16 @@ impl Embedded {
                 Value::Deleted => None,
                 Value::New(value) => Some(value.clone()),
                 Value::Here(bytes) => Some(Arc::from(text(bytes)?)),
-                Value::Parts(parts, len) => {
+                Value::Parts(parts, len, hash) => {
                     let mut whole = Vec::with_capacity(*len as usize);
                     for part in 0..*parts {
                         let key = keys::part(ordinal.0, row.meta.sequence, part);
-                        let part = self.shared.db.get(key).map_err(|error| Error::Damaged(error.to_string()))?;
+                        let part = self.shared.db.get(key).map_err(|error| of_sled(ordinal, &error))?;
                         let Some(part) = part else { return Ok(None) };
                         whole.extend_from_slice(&part);
+                    }
+                    if xxh3_64(&whole) != *hash {
+                        return Err(Error::Damaged(format!("a long value of entity number {} is not what was written", ordinal.0)));
                     }
                     Some(Arc::from(text(&whole)?))
                 }
@@ -262,6 +271,10 @@ impl Embedded {
         }
         Ok(Some(values))
     }
+}
+
+fn of_sled(ordinal: Ordinal, error: &sled::Error) -> Error {
+    Error::Damaged(format!("entity number {} cannot be read: sled says: {error}", ordinal.0))
 }
 
 fn text(bytes: &[u8]) -> Result<&str, Error> {

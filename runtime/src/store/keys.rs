@@ -2,7 +2,7 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `M` name | format, sequence ceiling, ordinals, clock |
+//! | `M` name | format, sums of all rows, sequence ceiling, ordinals, clock |
 //! | `N` number | a name of the dictionary |
 //! | `E` ordinal | an entity record; numbers are big-endian, so a scan meets entities in the order of the sweep |
 //! | `P` ordinal sequence part | a piece of a long value; the entity record names the sequence |
@@ -18,6 +18,8 @@ use super::ChannelId;
 
 /// Format version of the store.
 pub(super) const FORMAT: &[u8] = b"Mformat";
+/// What the rows add up to, and the number of the last batch.
+pub(super) const SUMS: &[u8] = b"Msums";
 /// The sequence is below this; opening starts here.
 pub(super) const CEILING: &[u8] = b"Mceiling";
 /// Ordinals below this have been given out.
@@ -27,6 +29,7 @@ pub(super) const CLOCK: &[u8] = b"Mclock";
 /// The highest channel number ever given out.
 pub(super) const CHANNELS: &[u8] = b"Mchannels";
 
+pub(super) const FIGURES: &[u8] = b"M";
 pub(super) const NAMES: &[u8] = b"N";
 pub(super) const ENTITIES: &[u8] = b"E";
 pub(super) const CHANNEL: &[u8] = b"C";

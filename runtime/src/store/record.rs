@@ -1,6 +1,6 @@
 //! The bytes of an entity record: type, key, and all facets, long values left to rows of their own.
 //!
-//! Little-endian, version byte first. Facets carry their lane and sequence, so the change index can be rebuilt from records alone.
+//! Little-endian, version byte first. A record vouches for values that are elsewhere with a hash of their bytes. Facets carry their lane and sequence, so the change index can be rebuilt from records alone.
 
 use std::sync::Arc;
 
@@ -43,8 +43,8 @@ pub(super) enum Value<'a> {
     Here(&'a [u8]),
     /// New, to be written.
     New(Arc<str>),
-    /// In so many rows of its own, so many bytes in all.
-    Parts(u16, u32),
+    /// In so many rows of its own, so many bytes in all, which have that hash.
+    Parts(u16, u32, u64),
 }
 
 impl Record<'_> {
@@ -69,9 +69,10 @@ impl Record<'_> {
                 Value::Deleted => &[],
                 Value::Here(value) => value,
                 Value::New(value) => value.as_bytes(),
-                Value::Parts(parts, len) => {
+                Value::Parts(parts, len, hash) => {
                     bytes.extend(len.to_le_bytes());
                     bytes.extend(parts.to_le_bytes());
+                    bytes.extend(hash.to_le_bytes());
                     continue;
                 }
             };
@@ -111,7 +112,7 @@ fn facet<'a>(rest: &mut Rest<'a>) -> Option<Row<'a>> {
     let deleted = flags & DELETED != 0;
     let value = match (deleted, flags & IN_PARTS != 0) {
         (true, _) => Value::Deleted,
-        (false, true) => Value::Parts(u16::from_le_bytes(rest.take()?), len),
+        (false, true) => Value::Parts(u16::from_le_bytes(rest.take()?), len, u64::from_le_bytes(rest.take()?)),
         (false, false) => Value::Here(rest.bytes(len as usize)?),
     };
     let version = (flags & VERSIONED != 0).then_some(version);
@@ -142,7 +143,7 @@ mod tests {
         let meta = Meta { name: 3, owner: 9, sequence: 17, version, hash: 99, lane: Lane::Bulk, deleted };
         let value = match (deleted, parts) {
             (true, _) => Value::Deleted,
-            (_, true) => Value::Parts(2, 40_000),
+            (_, true) => Value::Parts(2, 40_000, 77),
             _ => Value::Here(value.as_bytes()),
         };
         Row { meta, time: Timestamp(5), value }

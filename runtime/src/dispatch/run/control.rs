@@ -12,6 +12,7 @@ use super::super::Setup;
 use super::super::pace::{Shares, TRACKS};
 use super::super::retry::Waiting;
 use super::Run;
+use crate::failpoint;
 use crate::model::{Ordinal, Timestamp};
 use crate::store::{self, Joined, Parked};
 
@@ -77,6 +78,7 @@ impl Run {
     async fn replace(&mut self, setup: Setup) -> Result<Joined, store::Error> {
         self.drain(DRAIN_MAX).await;
         let joined = self.store.join(&setup.options.name, &setup.subscription)?;
+        failpoint::pass("dispatch.swapping");
         let shares = Shares::new(setup.shares);
         (self.walking, self.preparing, self.sending) = (shares.clone(), shares.clone(), shares);
         self.target_changes = setup.target.changes();

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::open::rows;
+use super::sums::{Rows, Sums};
+use super::writer::fatal;
 use crate::model::{Event, Failure, Lane, Payload, Sequence, Timestamp};
 use crate::store::{Error, Quarantined, QuarantinedEvent, keys};
 
@@ -75,9 +78,27 @@ impl AsideRow {
     }
 }
 
+/// Sets an event aside, or takes it out again, in place of what is there under its sequence. Answers whether anything was.
+pub(super) fn write(db: &sled::Db, source: u32, sequence: Sequence, text: Option<&[u8]>, written: &mut Rows) -> Result<bool, Error> {
+    let mut there = 0;
+    for key in db.scan_prefix([keys::quarantine_of(source), sequence.0.to_be_bytes().to_vec()].concat()).keys() {
+        key.map_err(fatal)?;
+        there += 1;
+    }
+    let mut pieces = text.unwrap_or_default().chunks(keys::ROW_BYTES_MAX);
+    for part in 0.. {
+        let piece = pieces.next();
+        if piece.is_none() && part >= there {
+            break;
+        }
+        written.set(db, keys::quarantine(source, sequence.0, part), piece.map(<[u8]>::to_vec))?;
+    }
+    Ok(there > 0)
+}
+
 /// Quarantined events of a source, oldest first.
 pub(super) fn quarantined(db: &sled::Db, source: u32, after: Option<Sequence>, limit: usize) -> Result<Vec<QuarantinedEvent>, Error> {
-    let from = keys::quarantine(source, after.map_or(0, |after| after.0 + 1), 0);
+    let from = keys::quarantine(source, after.map_or(0, |after| after.0.saturating_add(1)), 0);
     let prefix = keys::quarantine_of(source);
     let (mut events, mut current, mut bytes): (Vec<QuarantinedEvent>, Option<u64>, Vec<u8>) = (Vec::new(), None, Vec::new());
     let damaged = || Error::Damaged("a quarantined event cannot be read".into());
@@ -105,10 +126,10 @@ pub(super) fn quarantined(db: &sled::Db, source: u32, after: Option<Sequence>, l
 }
 
 /// How many events of each source are in quarantine.
-pub(super) fn count_quarantine(db: &sled::Db) -> Result<BTreeMap<u32, u64>, Error> {
+pub(super) fn count_quarantine(db: &sled::Db, found: &mut Sums) -> Result<BTreeMap<u32, u64>, Error> {
     let mut counts = BTreeMap::new();
-    for key in db.scan_prefix(keys::QUARANTINE).keys() {
-        let key = key.map_err(|error| Error::Damaged(error.to_string()))?;
+    for row in rows(db, keys::QUARANTINE, found) {
+        let (key, _) = row?;
         if u16::from_be_bytes(keys::number_at(&key, 13)) == 0 {
             *counts.entry(u32::from_be_bytes(keys::number_at(&key, 1))).or_default() += 1;
         }

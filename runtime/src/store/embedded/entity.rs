@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use sled::Batch;
+use xxhash_rust::xxh3::xxh3_64;
 
+use super::sums::Rows;
 use super::writer::fatal;
 use crate::index::Meta;
 use crate::model::Timestamp;
@@ -28,12 +29,12 @@ pub(super) struct Touched {
     pub(super) values: Values,
 }
 
-/// Puts the record, and the rows of its long values, into `batch`; values that are not new are taken from the stored record.
-pub(super) fn write(db: &sled::Db, touched: Touched, now: Timestamp, batch: &mut Batch) -> Result<(), Error> {
+/// Puts the record, and the rows of its long values, into `written`; values that are not new are taken from the stored record.
+pub(super) fn write(db: &sled::Db, touched: Touched, now: Timestamp, written: &mut Rows) -> Result<(), Error> {
     let Touched { ordinal, entity_type, key, facets, values } = touched;
-    let old = db.get(keys::entity(ordinal)).map_err(fatal)?;
+    let stored = db.get(keys::entity(ordinal)).map_err(fatal)?;
     let damaged = || Error::Damaged(format!("the record of entity number {ordinal} cannot be read"));
-    let old = match &old {
+    let old = match &stored {
         Some(bytes) => record::decode(bytes).ok_or_else(damaged)?.facets,
         None => Vec::new(),
     };
@@ -41,8 +42,8 @@ pub(super) fn write(db: &sled::Db, touched: Touched, now: Timestamp, batch: &mut
     for meta in facets {
         let before = old.iter().find(|row| row.meta.name == meta.name);
         let new = values.iter().rev().find(|(name, _)| *name == meta.name);
-        if let (Some(_), Some(Row { meta: before, value: Value::Parts(parts, _), .. })) = (new, before) {
-            (0..*parts).for_each(|part| batch.remove(keys::part(ordinal, before.sequence, part)));
+        if let (Some(_), Some(Row { meta: before, value: Value::Parts(parts, ..), .. })) = (new, before) {
+            (0..*parts).for_each(|part| written.remove_piece(keys::part(ordinal, before.sequence, part)));
         }
         let (time, value) = match (new, before) {
             (Some((_, Some(value))), _) => (now, Value::New(value.clone())),
@@ -56,7 +57,7 @@ pub(super) fn write(db: &sled::Db, touched: Touched, now: Timestamp, batch: &mut
     let long = |row: &Row<'_>| matches!(&row.value, Value::New(value) if value.len() > INLINE_MAX);
     for at in 0..record.facets.len() {
         if long(&record.facets[at]) {
-            spill(ordinal, &mut record.facets[at], batch);
+            spill(ordinal, &mut record.facets[at], written);
         }
     }
     let mut bytes = record.encode();
@@ -67,15 +68,15 @@ pub(super) fn write(db: &sled::Db, touched: Touched, now: Timestamp, batch: &mut
             Value::Deleted | Value::Parts(..) => 0,
         };
         let Some(largest) = record.facets.iter_mut().max_by_key(|row| size(row)).filter(|row| size(row) > 64) else { break };
-        spill(ordinal, largest, batch);
+        spill(ordinal, largest, written);
         bytes = record.encode();
     }
-    batch.insert(keys::entity(ordinal), bytes);
+    written.swap(keys::entity(ordinal), stored.as_deref(), Some(bytes));
     Ok(())
 }
 
 /// Puts a value into rows of its own.
-fn spill(ordinal: u32, row: &mut Row<'_>, batch: &mut Batch) {
+fn spill(ordinal: u32, row: &mut Row<'_>, written: &mut Rows) {
     let parts = {
         let value = match &row.value {
             Value::Here(value) => *value,
@@ -84,10 +85,10 @@ fn spill(ordinal: u32, row: &mut Row<'_>, batch: &mut Batch) {
         };
         let mut parts = 0;
         for piece in value.chunks(keys::ROW_BYTES_MAX) {
-            batch.insert(keys::part(ordinal, row.meta.sequence, parts), piece);
+            written.put_piece(keys::part(ordinal, row.meta.sequence, parts), piece);
             parts += 1;
         }
-        (parts, value.len() as u32)
+        Value::Parts(parts, value.len() as u32, xxh3_64(value))
     };
-    row.value = Value::Parts(parts.0, parts.1);
+    row.value = parts;
 }

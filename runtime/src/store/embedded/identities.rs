@@ -2,8 +2,8 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use sled::Batch;
-
+use super::open::rows;
+use super::sums::{Rows, Sums};
 use crate::store::{Error, keys};
 
 /// Identities remembered: an hour and a half at 180 events a second, 25 s at 40,000.
@@ -18,15 +18,15 @@ pub(super) struct Identities {
 }
 
 impl Identities {
-    pub(super) fn load(db: &sled::Db) -> Result<Identities, Error> {
+    pub(super) fn load(db: &sled::Db, found: &mut Sums) -> Result<Identities, Error> {
         let mut identities = Identities::default();
-        for row in db.scan_prefix(keys::IDENTITIES) {
-            let (key, bytes) = row.map_err(|error| Error::Damaged(error.to_string()))?;
+        for row in rows(db, keys::IDENTITIES, found) {
+            let (key, bytes) = row?;
             let number = u64::from_be_bytes(keys::number_at(&key, 1));
             let row: Vec<u128> = bytes.chunks_exact(16).map(|chunk| u128::from_le_bytes(keys::number_at(chunk, 0))).collect();
             identities.known.extend(&row);
             identities.rows.push_back((number, row));
-            identities.next = number + 1;
+            identities.next = number.saturating_add(1);
         }
         Ok(identities)
     }
@@ -39,10 +39,10 @@ impl Identities {
         self.known.insert(identity);
     }
 
-    pub(super) fn write(&mut self, row: Vec<u128>, batch: &mut Batch) {
+    pub(super) fn write(&mut self, row: Vec<u128>, written: &mut Rows) {
+        let bytes = |row: &[u128]| -> Vec<u8> { row.iter().flat_map(|identity| identity.to_le_bytes()).collect() };
         for piece in row.chunks(keys::ROW_BYTES_MAX / 16) {
-            let bytes: Vec<u8> = piece.iter().flat_map(|identity| identity.to_le_bytes()).collect();
-            batch.insert(keys::identities(self.next), bytes);
+            written.swap(keys::identities(self.next), None, Some(bytes(piece)));
             self.rows.push_back((self.next, piece.to_vec()));
             self.next += 1;
         }
@@ -51,7 +51,7 @@ impl Identities {
             for identity in &row {
                 self.known.remove(identity);
             }
-            batch.remove(keys::identities(number));
+            written.swap(keys::identities(number), Some(&bytes(&row)), None);
         }
     }
 }

@@ -1,14 +1,19 @@
-//! Opening: what can go wrong is told in a sentence, and the index is rebuilt from the records.
+//! Opening: what can go wrong is told in a sentence, the index is rebuilt from the records, and all rows are checked to be what was
+//! written, and all of it.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use super::identities::Identities;
 use super::pairs::{self, PairLog};
+use super::sums::{Rows, Sums};
+use super::witness::{self, Witness};
 use super::{Options, aside, record};
 use crate::index::{Clock, Index, Meta};
 use crate::model::{EntityId, Timestamp};
@@ -17,13 +22,16 @@ use crate::store::{ChannelId, Error, keys};
 /// How long to wait for a store that is still held by somebody.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 /// The format of the rows; another one is refused, never guessed at.
-const FORMAT: &[u8] = b"weir 1";
+const FORMAT: &[u8] = b"weir 2";
 
 /// sled, opened.
 pub(super) struct Opened {
     pub(super) db: sled::Db,
     /// Our own handle on sled's file, to sync it: its `flush` does not.
     pub(super) file: File,
+    pub(super) witness: Witness,
+    /// The last batch that the witness has seen.
+    pub(super) seen: u64,
 }
 
 /// What besides the index is known after loading.
@@ -31,6 +39,8 @@ pub(super) struct Loaded {
     pub(super) quarantine: BTreeMap<u32, u64>,
     pub(super) logs: BTreeMap<ChannelId, PairLog>,
     pub(super) identities: Identities,
+    /// What all rows add up to.
+    pub(super) sums: Sums,
 }
 
 fn unavailable(path: &Path, what: impl std::fmt::Display) -> Error {
@@ -54,47 +64,76 @@ pub(super) fn open(options: &Options) -> Result<Opened, Error> {
         Ok(Err(error)) if is_locked(&error) => {
             return Err(unavailable(path, "another process uses this store; stop it, or give this one another [store] path"));
         }
-        Ok(Err(sled::Error::Corruption { .. })) | Err(_) => {
-            let what = format!(
-                "{}: sled cannot open what is there. Move the directory aside and restore it from a copy, or start with an empty one and \
-                 let the sources send again",
-                path.display()
-            );
-            return Err(Error::Damaged(what));
-        }
+        Ok(Err(sled::Error::Corruption { .. })) | Err(_) => return Err(damaged("sled cannot open what is there")),
         Ok(Err(error)) => return Err(unavailable(path, format!("the store cannot be opened: {error}"))),
     };
     let file = File::options().read(true).write(true).open(path.join("db"));
     let file = file.map_err(|error| unavailable(path, format!("sled's file cannot be opened for syncing: {error}")))?;
     let io = |error: sled::Error| unavailable(path, error);
+    let (witness, seen) = Witness::open(path).map_err(|error| unavailable(path, format!("the file {}: {error}", witness::NAME)))?;
     match db.get(keys::FORMAT).map_err(io)? {
-        None if db.is_empty() => {
-            db.insert(keys::FORMAT, FORMAT).map_err(io)?;
+        None if db.is_empty() && seen == 0 => {
+            let mut rows = Rows::default();
+            rows.swap(keys::FORMAT.to_vec(), None, Some(FORMAT.to_vec()));
+            db.apply_batch(rows.seal(&mut Sums::default())).map_err(io)?;
             db.flush().map_err(io)?;
             file.sync_data().map_err(|error| unavailable(path, error))?;
             sync_directories(path).map_err(|error| unavailable(path, error))?;
         }
+        None if db.is_empty() => return Err(lost(0, seen)),
         Some(format) if format == FORMAT => {}
         found => {
             let found = found.map_or("no format mark".into(), |mark| String::from_utf8_lossy(&mark).into_owned());
-            return Err(unavailable(path, format!("the store is of another format ({found:?}); this version reads \"weir 1\"")));
+            return Err(unavailable(path, format!("the store is of another format ({found:?}); this version reads \"weir 2\"")));
         }
     }
-    Ok(Opened { db, file })
+    Ok(Opened { db, file, witness, seen })
+}
+
+/// Opens and loads where a panic is an error: sled panics on some damage instead of saying so. Says of damage what to do.
+pub(super) fn safely<T>(path: &Path, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    silence_sled();
+    let before = OPENS.replace(true);
+    OPENING.fetch_add(1, Ordering::SeqCst);
+    let done = catch_unwind(AssertUnwindSafe(work));
+    OPENING.fetch_sub(1, Ordering::SeqCst);
+    OPENS.set(before);
+    match done.unwrap_or_else(|_| Err(damaged("sled cannot read what is there"))) {
+        Err(Error::Damaged(what)) => Err(Error::Damaged(format!(
+            "{}: {what}. Move the directory aside and restore it from a copy, or start with an empty one and let the sources send again",
+            path.display()
+        ))),
+        other => other,
+    }
+}
+
+/// How many threads open a store.
+static OPENING: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    /// Whether this thread opens a store.
+    static OPENS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What sled's panics say while a store is opened would be noise beside our own sentence; all others are told as before.
+fn silence_sled() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let tell = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let of_sled = || std::thread::current().name().is_some_and(|name| name.starts_with("sled"));
+            if !OPENS.get() && (OPENING.load(Ordering::SeqCst) == 0 || !of_sled()) {
+                tell(panic);
+            }
+        }));
+    });
 }
 
 /// Opens sled; waits a moment for who is letting go of it: a process that is ending, or sled's own threads after a close.
 fn open_when_free(config: &sled::Config) -> std::thread::Result<sled::Result<sled::Db>> {
-    // One at a time, because the hook is the whole process's.
-    static OPENING: Mutex<()> = Mutex::new(());
-    let _one = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
     let begun = Instant::now();
     loop {
-        // sled panics on some damage instead of saying so. Its message would be noise beside ours.
-        let hook = std::panic::take_hook();
-        std::panic::set_hook(Box::new(|_| {}));
         let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
-        std::panic::set_hook(hook);
         match &opened {
             Ok(Err(error)) if is_locked(error) && begun.elapsed() < LOCK_WAIT => std::thread::sleep(Duration::from_millis(20)),
             _ => return opened,
@@ -133,23 +172,54 @@ pub(super) fn disk_free(path: &Path) -> u64 {
 }
 
 fn damaged(what: &str) -> Error {
+    Error::Damaged(what.into())
+}
+
+fn unreadable(what: &str) -> Error {
     Error::Damaged(format!("{what} cannot be read"))
 }
 
-fn rows(db: &sled::Db, prefix: &[u8]) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec), Error>> {
-    db.scan_prefix(prefix).map(|row| row.map_err(|error| Error::Damaged(error.to_string())))
+/// The store ends with a batch before one that was synced.
+fn lost(batch: u64, seen: u64) -> Error {
+    Error::Damaged(format!(
+        "accepted changes are missing: it ends with write {batch}, and the file `{}` has seen write {seen} synced. To go on without them \
+         remove that file",
+        witness::NAME
+    ))
+}
+
+/// All rows with that beginning, counted in `found`.
+pub(super) fn rows<'a>(
+    db: &sled::Db,
+    prefix: &[u8],
+    found: &'a mut Sums,
+) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec), Error>> + use<'a> {
+    db.scan_prefix(prefix).map(|row| {
+        let (key, value) = row.map_err(|error| Error::Damaged(format!("sled says: {error}")))?;
+        found.add(&key, &value);
+        Ok((key, value))
+    })
 }
 
 fn number(db: &sled::Db, key: &[u8]) -> Result<u64, Error> {
     let row = db.get(key).map_err(|error| Error::Damaged(error.to_string()))?;
-    row.map_or(Ok(0), |row| row.as_ref().try_into().map(u64::from_le_bytes).map_err(|_| damaged("a number of the store")))
+    row.map_or(Ok(0), |row| row.as_ref().try_into().map(u64::from_le_bytes).map_err(|_| unreadable("a number of the store")))
 }
 
-/// Fills an empty index from the rows.
-pub(super) fn load(db: &sled::Db, index: &mut Index) -> Result<Loaded, Error> {
-    for row in rows(db, keys::NAMES) {
+/// Fills an empty index from the rows. They must add up to what was written, and the last batch be none before `seen`.
+pub(super) fn load(db: &sled::Db, index: &mut Index, seen: u64) -> Result<Loaded, Error> {
+    let sums = match db.get(keys::SUMS).map_err(|error| Error::Damaged(error.to_string()))? {
+        Some(row) => Sums::decode(&row).ok_or_else(|| unreadable("the row of sums"))?,
+        None => Sums::default(),
+    };
+    if sums.batch < seen {
+        return Err(lost(sums.batch, seen));
+    }
+    let mut found = Sums::default();
+    rows(db, keys::FIGURES, &mut found).try_for_each(|row| row.map(|_| ()))?;
+    for row in rows(db, keys::NAMES, &mut found) {
         let (_, name) = row?;
-        let name = std::str::from_utf8(&name).map_err(|_| damaged("a name"))?;
+        let name = std::str::from_utf8(&name).map_err(|_| unreadable("a name"))?;
         index.names.number(&Arc::from(name));
     }
     index.sequence = number(db, keys::CEILING)?;
@@ -157,17 +227,21 @@ pub(super) fn load(db: &sled::Db, index: &mut Index) -> Result<Loaded, Error> {
         let word = |bytes: &[u8]| u64::from_le_bytes(keys::number_at(bytes, 0));
         index.clock = Clock::with(marks.chunks_exact(16).map(|mark| (word(mark), Timestamp(word(&mark[8..])))).collect());
     }
-    for row in rows(db, keys::ENTITIES) {
+    for row in rows(db, keys::ENTITIES, &mut found) {
         let (key, bytes) = row?;
         let ordinal = u32::from_be_bytes(keys::number_at(&key, 1));
-        let record = record::decode(&bytes).ok_or_else(|| damaged(&format!("the record of entity number {ordinal}")))?;
-        let entity_type = index.names.name(record.entity_type).cloned().ok_or_else(|| damaged("the type of an entity"))?;
+        let record = record::decode(&bytes).ok_or_else(|| unreadable(&format!("the record of entity number {ordinal}")))?;
+        let entity_type = index.names.name(record.entity_type).cloned().ok_or_else(|| unreadable("the type of an entity"))?;
         let facets: Vec<Meta> = record.facets.iter().map(|row| row.meta).collect();
         index.restore(ordinal, EntityId { entity_type, key: record.key.into() }, facets);
     }
-    index.give_out(number(db, keys::ORDINALS)? as u32);
+    index.give_out(u32::try_from(number(db, keys::ORDINALS)?).map_err(|_| unreadable("how many entities there were"))?);
     index.rebuild_lanes();
-    let logs = pairs::load(db, index)?;
+    let logs = pairs::load(db, index, &mut found)?;
     index.distrust();
-    Ok(Loaded { quarantine: aside::count_quarantine(db)?, logs, identities: Identities::load(db)? })
+    let (quarantine, identities) = (aside::count_quarantine(db, &mut found)?, Identities::load(db, &mut found)?);
+    match sums.differs_from(&found) {
+        Some(why) => Err(Error::Damaged(why)),
+        None => Ok(Loaded { quarantine, logs, identities, sums }),
+    }
 }

@@ -8,14 +8,16 @@ use std::sync::{Arc, MutexGuard, PoisonError, mpsc};
 use std::time::Instant;
 
 use hashbrown::HashMap;
-use sled::Batch;
 use tokio::sync::oneshot;
 
-use super::aside::AsideRow;
+use super::aside::{self, AsideRow};
 use super::entity::{self, Touched, Values};
 use super::identities::Identities;
 use super::pairs::PairLog;
+use super::sums::{Rows, Sums};
+use super::witness::Witness;
 use super::{Shared, open};
+use crate::failpoint;
 use crate::index::{Applied, Channel, Index, Proposal};
 use crate::model::{EntityId, FACETS_MAX, Sequence, Timestamp};
 use crate::store::{
@@ -38,8 +40,11 @@ pub(super) enum Request {
 pub(super) struct Writer {
     shared: Arc<Shared>,
     file: File,
+    witness: Witness,
     logs: BTreeMap<ChannelId, PairLog>,
     identities: Identities,
+    /// What all rows on disk add up to.
+    sums: Sums,
     ceiling: u64,
     names_written: usize,
     marks_written: usize,
@@ -51,7 +56,9 @@ struct Staged {
     /// New values of entities by ordinal and number of the facet's name.
     values: HashMap<u32, Values>,
     identities: Vec<u128>,
-    batch: Batch,
+    /// Events to be set aside: number of the source's name, sequence, and the text.
+    aside: Vec<(u32, Sequence, Vec<u8>)>,
+    rows: Rows,
 }
 
 pub(super) fn fatal(error: impl std::fmt::Display) -> Error {
@@ -59,12 +66,18 @@ pub(super) fn fatal(error: impl std::fmt::Display) -> Error {
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, file: File, logs: BTreeMap<ChannelId, PairLog>, identities: Identities) -> Writer {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        (file, witness): (File, Witness),
+        logs: BTreeMap<ChannelId, PairLog>,
+        identities: Identities,
+        sums: Sums,
+    ) -> Writer {
         let (ceiling, names_written) = {
             let index = shared.index();
             (index.sequence, index.names.count())
         };
-        Writer { shared, file, logs, identities, ceiling, names_written, marks_written: 0 }
+        Writer { shared, file, witness, logs, identities, sums, ceiling, names_written, marks_written: 0 }
     }
 
     /// Works until there is nobody left to ask, or the store has failed.
@@ -87,6 +100,7 @@ impl Writer {
             }
             next = next.or_else(|| inbox.recv().ok());
         }
+        self.witness.sync();
     }
 
     pub(super) fn index(&self) -> MutexGuard<'_, Index> {
@@ -199,10 +213,10 @@ impl Writer {
             *count += 1;
             Sequence(index.bump(now))
         });
-        let bytes = AsideRow::encode(event, now);
-        for (part, piece) in bytes.chunks(keys::ROW_BYTES_MAX).enumerate() {
-            staged.batch.insert(keys::quarantine(number, sequence.0, part as u16), piece);
-        }
+        let row = AsideRow::encode(event, now);
+        // The reason of a redriven event may be shorter this time, and so its rows fewer.
+        staged.aside.retain(|(of, at, _)| (*of, *at) != (number, sequence));
+        staged.aside.push((number, sequence, row));
         Verdict::Quarantined(sequence)
     }
 
@@ -221,25 +235,28 @@ impl Writer {
             }
         }
         for touched in entities {
-            entity::write(&self.shared.db, touched, now, &mut staged.batch)?;
+            entity::write(&self.shared.db, touched, now, &mut staged.rows)?;
+        }
+        for (source, sequence, text) in staged.aside {
+            aside::write(&self.shared.db, source, sequence, Some(&text), &mut staged.rows)?;
         }
         if !staged.identities.is_empty() {
-            self.identities.write(staged.identities, &mut staged.batch);
+            self.identities.write(staged.identities, &mut staged.rows);
         }
         let begin = Instant::now();
-        self.make_durable(staged.batch)?;
+        self.make_durable(staged.rows)?;
         self.shared.commits.count(begin.elapsed());
         Ok(())
     }
 
     /// Adds what every write carries, writes, syncs, and lets the watermark rise.
-    fn make_durable(&mut self, mut batch: Batch) -> Result<(), Error> {
+    fn make_durable(&mut self, mut rows: Rows) -> Result<(), Error> {
         let (sequence, names) = {
             let index = self.shared.index();
             (index.sequence, index.names.all()[self.names_written..].to_vec())
         };
         for name in &names {
-            batch.insert(keys::name(self.names_written as u32), name.as_bytes());
+            rows.swap(keys::name(self.names_written as u32), None, Some(name.as_bytes().to_vec()));
             self.names_written += 1;
         }
         if !names.is_empty() {
@@ -248,18 +265,31 @@ impl Writer {
         }
         if sequence > self.ceiling {
             self.ceiling = sequence + SEQUENCE_BLOCK;
-            batch.insert(keys::CEILING, &self.ceiling.to_le_bytes());
+            rows.set(&self.shared.db, keys::CEILING.to_vec(), Some(self.ceiling.to_le_bytes().to_vec()))?;
         }
-        self.shared.db.apply_batch(batch).map_err(fatal)?;
+        self.apply(rows)?;
+        failpoint::pass("store.written");
         self.sync()?;
+        failpoint::pass("store.synced");
         self.shared.watermark.send_replace(Sequence(sequence));
         Ok(())
+    }
+
+    /// Writes rows, together or not at all; they are not durable yet.
+    fn apply(&mut self, rows: Rows) -> Result<(), Error> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let batch = rows.seal(&mut self.sums);
+        self.shared.db.apply_batch(batch).map_err(fatal)
     }
 
     fn sync(&self) -> Result<(), Error> {
         self.shared.db.flush().map_err(fatal)?;
         // sled's flush covers neither the length of its file nor the disk's cache; this does.
-        (self.shared.options.sync)(&self.file).map_err(fatal)
+        (self.shared.options.sync)(&self.file).map_err(fatal)?;
+        self.witness.saw(self.sums.batch);
+        Ok(())
     }
 
     /// A failure to write is for good; whatever was asked, the store ends with it.
@@ -271,17 +301,18 @@ impl Writer {
 
     /// Saves one channel, durably.
     pub(super) fn save(&mut self, id: ChannelId) -> Result<(), Error> {
-        let mut batch = Batch::default();
-        self.stage_channel(id, &mut batch);
-        let written = self.make_durable(batch);
+        let mut rows = Rows::default();
+        let written = self.stage_channel(id, &mut rows).and_then(|()| self.make_durable(rows));
         self.or_fail(written)
     }
 
-    fn stage_channel(&mut self, id: ChannelId, batch: &mut Batch) {
+    fn stage_channel(&mut self, id: ChannelId, rows: &mut Rows) -> Result<(), Error> {
         let (shared, ahead) = (self.shared.clone(), self.shared.options.sweep_ahead);
+        let mut writes = Vec::new();
         if let Some(channel) = shared.index().channel_mut(id) {
-            self.logs.entry(id).or_default().save(id, channel, ahead, batch);
+            self.logs.entry(id).or_default().save(id, channel, ahead, &mut writes);
         }
+        writes.into_iter().try_for_each(|(key, value)| rows.set(&shared.db, key, value))
     }
 
     /// Saves all channels that have changed, each in one atomic write, and syncs once.
@@ -293,9 +324,10 @@ impl Writer {
 
     fn try_save_all(&mut self, changed: &[ChannelId]) -> Result<(), Error> {
         for id in changed {
-            let mut batch = Batch::default();
-            self.stage_channel(*id, &mut batch);
-            self.shared.db.apply_batch(batch).map_err(fatal)?;
+            let mut rows = Rows::default();
+            self.stage_channel(*id, &mut rows)?;
+            self.apply(rows)?;
+            failpoint::pass("store.saving");
         }
         let marks: Vec<u8> = {
             let index = self.shared.index();
@@ -311,7 +343,9 @@ impl Writer {
             return Ok(());
         }
         if !marks.is_empty() {
-            self.shared.db.insert(keys::CLOCK, marks).map_err(fatal)?;
+            let mut rows = Rows::default();
+            rows.set(&self.shared.db, keys::CLOCK.to_vec(), Some(marks))?;
+            self.apply(rows)?;
         }
         self.sync()
     }
@@ -327,10 +361,11 @@ impl Writer {
         if gone.is_empty() {
             return Ok(());
         }
-        let mut batch = Batch::default();
-        gone.into_iter().for_each(|ordinal| batch.remove(keys::entity(ordinal)));
-        batch.insert(keys::ORDINALS, &u64::from(ordinals).to_le_bytes());
-        let written = self.make_durable(batch);
+        let (shared, mut rows) = (self.shared.clone(), Rows::default());
+        let mut set = |key, value| rows.set(&shared.db, key, value);
+        let removed = gone.into_iter().try_for_each(|ordinal| set(keys::entity(ordinal), None));
+        let staged = removed.and_then(|()| set(keys::ORDINALS.to_vec(), Some(u64::from(ordinals).to_le_bytes().to_vec())));
+        let written = staged.and_then(|()| self.make_durable(rows));
         self.or_fail(written)
     }
 
@@ -344,10 +379,10 @@ impl Writer {
         let id = known.map_or(ChannelId(highest + 1), |(id, _)| id);
         let lost = was.as_ref().is_some_and(|(_, before)| before.target != subscription.target);
         let swept = lost || was.is_none_or(|(live, before)| !live || before.shape != subscription.shape);
-        let mut batch = Batch::default();
+        let mut rows = Rows::default();
         if id.0 > highest {
             index.put_channel(id, Channel::new(name, subscription.clone()));
-            batch.insert(keys::CHANNELS, &id.0.to_le_bytes());
+            rows.set(&shared.db, keys::CHANNELS.to_vec(), Some(id.0.to_le_bytes().to_vec()))?;
         }
         if swept {
             let head = index.bump(now);
@@ -365,8 +400,7 @@ impl Writer {
         };
         drop(index);
         if swept {
-            self.stage_channel(id, &mut batch);
-            let written = self.make_durable(batch);
+            let written = self.stage_channel(id, &mut rows).and_then(|()| self.make_durable(rows));
             self.or_fail(written)?;
         }
         Ok(joined)
@@ -411,12 +445,14 @@ impl Writer {
 
     /// The channel's own row goes first: what is left of the others is never read without it.
     fn remove_channel_rows(&mut self, id: ChannelId) -> Result<(), Error> {
-        self.shared.db.remove(keys::channel(id)).map_err(fatal)?;
-        for kind in [b'B', b'L', b'K', b'R'] {
-            let rows: Result<Vec<_>, _> = self.shared.db.scan_prefix(keys::of_channel(kind, id)).keys().collect();
-            let mut batch = Batch::default();
-            rows.map_err(fatal)?.into_iter().for_each(|key| batch.remove(key));
-            self.shared.db.apply_batch(batch).map_err(fatal)?;
+        let shared = self.shared.clone();
+        for prefix in [b'C', b'B', b'L', b'K', b'R'].map(|kind| keys::of_channel(kind, id)) {
+            let mut rows = Rows::default();
+            for row in shared.db.scan_prefix(prefix) {
+                let (key, value) = row.map_err(fatal)?;
+                rows.swap(key.to_vec(), Some(&value), None);
+            }
+            self.apply(rows)?;
         }
         self.sync()
     }
@@ -425,15 +461,11 @@ impl Writer {
 
     pub(super) fn unquarantine(&mut self, source: &str, sequences: &[Sequence]) -> Result<usize, Error> {
         let Some(number) = self.index().names.find(source) else { return Ok(0) };
-        let (mut batch, mut count) = (Batch::default(), 0);
+        let (shared, mut rows, mut count) = (self.shared.clone(), Rows::default(), 0);
         for sequence in sequences {
-            let prefix = [keys::quarantine_of(number), sequence.0.to_be_bytes().to_vec()].concat();
-            let rows: Result<Vec<_>, _> = self.shared.db.scan_prefix(prefix).keys().collect();
-            let rows = rows.map_err(fatal)?;
-            count += usize::from(!rows.is_empty());
-            rows.into_iter().for_each(|key| batch.remove(key));
+            count += usize::from(aside::write(&shared.db, number, *sequence, None, &mut rows)?);
         }
-        let written = self.make_durable(batch);
+        let written = self.make_durable(rows);
         self.or_fail(written)?;
         if let Some(there) = self.shared.quarantine.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&number) {
             *there = there.saturating_sub(count as u64);
@@ -445,8 +477,8 @@ impl Writer {
 
     pub(super) fn crash(&mut self) -> Result<(), Error> {
         let mut index = Index::default();
-        let loaded = open::load(&self.shared.db, &mut index)?;
-        (self.logs, self.identities) = (loaded.logs, loaded.identities);
+        let loaded = open::load(&self.shared.db, &mut index, self.sums.batch)?;
+        (self.logs, self.identities, self.sums) = (loaded.logs, loaded.identities, loaded.sums);
         *self.shared.quarantine.lock().unwrap_or_else(PoisonError::into_inner) = loaded.quarantine;
         (self.ceiling, self.names_written, self.marks_written) = (index.sequence, index.names.count(), 0);
         self.shared.watermark.send_replace(Sequence(index.sequence));
@@ -458,6 +490,7 @@ impl Writer {
 
     pub(super) fn erase(&mut self) -> Result<(), Error> {
         self.shared.db.clear().map_err(fatal)?;
+        self.sums = Sums::default();
         self.shared.watermark.send_replace(Sequence(0));
         self.crash()
     }

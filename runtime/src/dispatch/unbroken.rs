@@ -1,0 +1,25 @@
+//! What must not be left half done: a panic in it ends the process, and the next start begins anew from what is saved.
+
+/// The exit code; the same as when the store cannot write, because the remedy is the same.
+const EXIT_BROKEN: i32 = 70;
+
+/// Held while something is done that would be wrong half done. Dropped by a panic, it ends the process.
+///
+/// A channel's loop that is gone would leave its entities in flight for good, and a configuration that took over by half would serve
+/// half of each. Both would look well from outside.
+pub struct Unbroken(
+    /// What it is, for the log.
+    pub String,
+);
+
+impl Drop for Unbroken {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(
+                "{} panicked, which is a bug of Weir; this process ends with code {EXIT_BROKEN}, and a start begins anew",
+                self.0
+            );
+            std::process::exit(EXIT_BROKEN);
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! What is on disk adds up: of each kind of row how many there are and the sum of their hashes, in a row that every batch carries.
+//!
+//! sled checks what it reads, but at recovery it drops silently what it cannot read: a page falls back to what it was, a tail of the log
+//! is cut off. Opening reads all rows anyway, adds them up again and compares. The sums do not depend on the order of the rows, so a
+//! change costs the hash of the row as it was and as it is. Pieces of long values are not in them, because opening does not read them:
+//! the record of their entity vouches for them.
+
+use hashbrown::HashMap;
+use sled::Batch;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+use super::writer::fatal;
+use crate::store::{Error, keys};
+
+/// The kinds of rows by the first byte of their keys, and what they are called where they do not add up.
+const KINDS: [(u8, &str); 10] = [
+    (b'M', "figures of the store"),
+    (b'N', "names"),
+    (b'E', "entities"),
+    (b'C', "channels"),
+    (b'B', "what channels have delivered"),
+    (b'L', "what channels have delivered of late"),
+    (b'K', "keys at targets"),
+    (b'R', "refused entities"),
+    (b'Q', "quarantined events"),
+    (b'I', "identities of events"),
+];
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sum {
+    rows: u64,
+    hash: u64,
+}
+
+/// The number of the last batch, and a sum for each kind of row.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sums {
+    /// Rises by one with each batch that was written.
+    pub(super) batch: u64,
+    kinds: [Sum; KINDS.len()],
+}
+
+/// The hash of a row, or none if the sums are not about it.
+fn hash(key: &[u8], value: &[u8]) -> Option<(usize, u64)> {
+    let kind = KINDS.iter().position(|(kind, _)| key.first() == Some(kind))?;
+    (key != keys::FORMAT && key != keys::SUMS).then(|| (kind, xxh3_64_with_seed(value, xxh3_64(key))))
+}
+
+impl Sums {
+    /// Counts a row that is there.
+    pub(super) fn add(&mut self, key: &[u8], value: &[u8]) {
+        if let Some((kind, hash)) = hash(key, value) {
+            let sum = &mut self.kinds[kind];
+            (sum.rows, sum.hash) = (sum.rows.wrapping_add(1), sum.hash.wrapping_add(hash));
+        }
+    }
+
+    fn subtract(&mut self, key: &[u8], value: &[u8]) {
+        if let Some((kind, hash)) = hash(key, value) {
+            let sum = &mut self.kinds[kind];
+            (sum.rows, sum.hash) = (sum.rows.wrapping_sub(1), sum.hash.wrapping_sub(hash));
+        }
+    }
+
+    /// One more batch, with what it changed.
+    pub(super) fn advance(&mut self, change: &Sums) {
+        self.batch += 1;
+        for (sum, change) in self.kinds.iter_mut().zip(&change.kinds) {
+            (sum.rows, sum.hash) = (sum.rows.wrapping_add(change.rows), sum.hash.wrapping_add(change.hash));
+        }
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let words = self.kinds.iter().flat_map(|sum| [sum.rows, sum.hash]);
+        let mut bytes: Vec<u8> = std::iter::once(self.batch).chain(words).flat_map(u64::to_le_bytes).collect();
+        bytes.extend(xxh3_64(&bytes).to_le_bytes());
+        bytes
+    }
+
+    /// Reads the row of sums; none if the bytes are not one.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Sums> {
+        let (words, check) = bytes.split_last_chunk()?;
+        if words.len() != (1 + 2 * KINDS.len()) * 8 || xxh3_64(words) != u64::from_le_bytes(*check) {
+            return None;
+        }
+        let word = |at: usize| u64::from_le_bytes(keys::number_at(words, at * 8));
+        let kinds = std::array::from_fn(|kind| Sum { rows: word(1 + 2 * kind), hash: word(2 + 2 * kind) });
+        Some(Sums { batch: word(0), kinds })
+    }
+
+    /// What is wrong with rows that add up to `found`, in words; none if nothing is.
+    pub(super) fn differs_from(&self, found: &Sums) -> Option<String> {
+        let wrong: Vec<String> = (KINDS.iter().zip(self.kinds.iter().zip(&found.kinds)))
+            .filter(|(_, (written, found))| written != found)
+            .map(|((_, name), (written, found))| match written.rows {
+                rows if rows == found.rows => format!("{name} ({rows} rows, not all as they were written)"),
+                rows => format!("{name} ({} rows are there, {rows} were written)", found.rows),
+            })
+            .collect();
+        (!wrong.is_empty()).then(|| format!("these rows do not add up to what was written: {}", wrong.join(", ")))
+    }
+}
+
+/// Rows to be written together, with what they change of the sums.
+#[derive(Default)]
+pub(super) struct Rows {
+    batch: Batch,
+    change: Sums,
+    /// What rows that were put or removed will be; later ones of the same key follow on it.
+    staged: HashMap<Vec<u8>, Option<Vec<u8>>>,
+    written: bool,
+}
+
+impl Rows {
+    /// Whether there is nothing to write.
+    pub(super) fn is_empty(&self) -> bool {
+        !self.written
+    }
+
+    /// Puts a row, or removes it, where it is known what it was. At most once a key and batch.
+    pub(super) fn swap(&mut self, key: Vec<u8>, before: Option<&[u8]>, after: Option<Vec<u8>>) {
+        self.written = true;
+        if let Some(before) = before {
+            self.change.subtract(&key, before);
+        }
+        match after {
+            Some(after) => {
+                self.change.add(&key, &after);
+                self.batch.insert(key, after);
+            }
+            None => self.batch.remove(key),
+        }
+    }
+
+    /// Puts a row, or removes it, whatever it was; where it is so already nothing is written.
+    pub(super) fn set(&mut self, db: &sled::Db, key: Vec<u8>, after: Option<Vec<u8>>) -> Result<(), Error> {
+        let stored;
+        let before = match self.staged.get(&key) {
+            Some(staged) => staged.clone(),
+            None => {
+                stored = db.get(&key).map_err(fatal)?;
+                stored.map(|stored| stored.to_vec())
+            }
+        };
+        if before != after {
+            self.staged.insert(key.clone(), after.clone());
+            self.swap(key, before.as_deref(), after);
+        }
+        Ok(())
+    }
+
+    /// Puts a piece of a long value; its entity's record vouches for it.
+    pub(super) fn put_piece(&mut self, key: Vec<u8>, piece: &[u8]) {
+        self.written = true;
+        self.batch.insert(key, piece);
+    }
+
+    /// Removes a piece of a long value.
+    pub(super) fn remove_piece(&mut self, key: Vec<u8>) {
+        self.written = true;
+        self.batch.remove(key);
+    }
+
+    /// The batch, with the sums as they are after it; `sums` goes on with them.
+    pub(super) fn seal(mut self, sums: &mut Sums) -> Batch {
+        sums.advance(&self.change);
+        self.batch.insert(keys::SUMS, sums.encode());
+        self.batch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sums(rows: &[(&str, &str)]) -> Sums {
+        let mut sums = Sums::default();
+        rows.iter().for_each(|(key, value)| sums.add(key.as_bytes(), value.as_bytes()));
+        sums
+    }
+
+    #[test]
+    fn the_order_does_not_matter_and_everything_else_does() {
+        let written = sums(&[("E1", "lamp"), ("E2", "vase"), ("Cshop", "web")]);
+        assert_eq!(written.differs_from(&sums(&[("Cshop", "web"), ("E2", "vase"), ("E1", "lamp"), ("P1", "a piece")])), None);
+        for (rows, words) in [
+            (&[("E1", "lamp"), ("Cshop", "web")][..], "entities (1 rows are there, 2 were written)"),
+            (&[("E1", "vase"), ("E2", "lamp"), ("Cshop", "web")], "entities (2 rows, not all as they were written)"),
+            (&[("E1", "lamp"), ("E2", "vase"), ("Cshop", "wef")], "channels (1 rows, not all as they were written)"),
+        ] {
+            let why = written.differs_from(&sums(rows)).unwrap();
+            assert!(why.ends_with(words), "{why}");
+        }
+    }
+
+    #[test]
+    fn rows_that_change_in_one_batch_follow_on_each_other() {
+        let db = sled::Config::new().temporary(true).open().unwrap();
+        let mut sums = Sums::default();
+        for steps in [&[Some("1"), Some("2")][..], &[None, Some("3"), Some("3")], &[None]] {
+            let mut rows = Rows::default();
+            for step in steps {
+                rows.set(&db, b"Qone".to_vec(), step.map(|value| value.as_bytes().to_vec())).unwrap();
+            }
+            db.apply_batch(rows.seal(&mut sums)).unwrap();
+            let mut found = Sums::default();
+            db.iter().flatten().for_each(|(key, value)| found.add(&key, &value));
+            assert_eq!(sums.differs_from(&found), None, "after {steps:?}");
+            assert_eq!(Sums::decode(&db.get(keys::SUMS).unwrap().unwrap()), Some(sums.clone()));
+        }
+        assert_eq!(sums.batch, 3);
+    }
+
+    #[test]
+    fn a_row_of_sums_with_a_flipped_bit_is_none() {
+        let bytes = sums(&[("E1", "lamp")]).encode();
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Sums::decode(&flipped), None);
+        }
+    }
+}

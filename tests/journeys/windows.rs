@@ -1,0 +1,172 @@
+//! Every window between two steps: Weir is killed, panics or stands still right there, under load and while its configuration is
+//! swapped. Whatever happens, it ends or goes on as it should, and the books of all accepted changes add up.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+use weir::failpoint::POINTS;
+
+use crate::support::http::{Connection, request};
+use crate::support::ledger::Counts;
+use crate::support::stage::CATALOG;
+use crate::support::{Act, Ledger, Stage, change, deletion, eventually};
+
+/// Changed only, deleted now and then, and refused now and then.
+const KEYS: [&str; 6] = ["plain-0", "plain-1", "plain-2", "gone-0", "gone-1", "refused-0"];
+
+fn deletes(key: &str, number: u64) -> bool {
+    key.starts_with("gone") && number.is_multiple_of(3)
+}
+
+/// A stage on which some is refused and everything may be withdrawn.
+fn stage() -> Stage {
+    let stage = Stage::closed(&config("[\"content\"]"));
+    stage.shop.does(|delivery| {
+        let number = delivery.json()["facets"]["content"].as_u64().unwrap_or(0);
+        Act::Answer(if delivery.key().starts_with("refused") && number % 5 < 2 { 400 } else { 200 })
+    });
+    stage
+}
+
+fn config(facets: &str) -> String {
+    let guard = "withdraw_max = { share = \"100%\", per = \"1h\", min = 1000000 }\n";
+    CATALOG.replace("facets = [\"content\", \"price.*\"]", &format!("facets = {facets}")).replace("timeout = \"1s\"", "timeout = \"30s\"")
+        + guard
+}
+
+/// Changes all keys, a request after the other, until told to stop or not answered any more.
+fn send(stage: &Stage, ledger: &Ledger, over: &AtomicBool) {
+    let Ok(mut connection) = Connection::open(stage.weir().address()) else { return };
+    while !over.load(Ordering::SeqCst) {
+        let mut numbers = Vec::new();
+        let line = |key: &&'static str| {
+            let number = ledger.sends(key, |number| deletes(key, number));
+            numbers.push((*key, number));
+            if deletes(key, number) { deletion(key, "content") } else { change(key, "content", json!(number)) }.to_string()
+        };
+        let lines: Vec<String> = KEYS.iter().map(line).collect();
+        let headers = [("content-type", "application/x-ndjson")];
+        match connection.exchange("POST", "/v1/sources/pim/events", &headers, lines.join("\n").as_bytes()) {
+            Ok(reply) if reply.status == 202 => {
+                let sequence = reply.json()["sequence"].as_u64().expect("a sequence");
+                numbers.into_iter().for_each(|(key, number)| ledger.accepted(key, number, sequence));
+            }
+            // Not accepted, or nobody knows; the next life is asked again.
+            _ => return,
+        }
+        std::thread::sleep(Duration::from_millis(4));
+    }
+}
+
+/// At which pass of a point it happens: late enough that everything is under way.
+fn pass(point: &str) -> u32 {
+    match point {
+        // The first is the start.
+        "app.swapping" | "store.saving" => 2,
+        "dispatch.swapping" => 1,
+        "dispatch.withdrawn" => 3,
+        _ => 25,
+    }
+}
+
+/// A panic there leaves something half done, so it ends the process.
+fn ends(point: &str, action: &str) -> bool {
+    match action {
+        "kill" => true,
+        "panic" => point.starts_with("store") || point.ends_with("swapping"),
+        _ => false,
+    }
+}
+
+/// One window, one action; answers what became of all changes.
+fn check(point: &str, action: &str) -> Counts {
+    let (mut stage, ledger) = (stage(), Ledger::default());
+    let what = format!("{point}={action}@{}", pass(point));
+    stage.start_with(&[("WEIR_FAIL", &what)]);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (running, ledger, stop) = (&stage, &ledger, &over);
+        scope.spawn(move || send(running, ledger, stop));
+        if point.ends_with("swapping") {
+            std::thread::sleep(Duration::from_millis(200));
+            running.configure(&config("[\"content\", \"price.*\"]"));
+            // It may end in the middle of this.
+            let _ = request(running.weir().address(), "POST", "/v1/reload", &[], b"");
+        }
+        let happened = eventually_or_over(running, &format!("fail point {point}"));
+        assert!(happened, "{what} did not happen:\n{}", running.weir().log());
+        // Long enough that what is put off is done, and what is to end has ended.
+        std::thread::sleep(Duration::from_millis(700));
+        over.store(true, Ordering::SeqCst);
+    });
+    let ended = stage.has_ended();
+    assert_eq!(ended, ends(point, action), "{what}: whether it ended");
+    if ended {
+        stage.kill();
+        stage.start();
+    }
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (running, ledger, stop) = (&stage, &ledger, &over);
+        let before = ledger.count();
+        scope.spawn(move || send(running, ledger, stop));
+        eventually("it takes changes", || (ledger.count() > before + 60).then_some(()));
+        stop.store(true, Ordering::SeqCst);
+    });
+    stage.settles("shop");
+    let closed = ledger.close(&stage, "shop", &stage.shop.deliveries());
+    closed.unwrap_or_else(|why| panic!("{what}: {why}"))
+}
+
+/// Waits until the log has these words; false if they do not come.
+fn eventually_or_over(stage: &Stage, words: &str) -> bool {
+    (0..1_000).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        stage.weir().log().contains(words)
+    })
+}
+
+fn check_all(action: &str) {
+    for point in POINTS {
+        let counts = check(point, action);
+        println!("{point} {action}: {counts:?}");
+        assert!(counts.delivered > 0 && counts.withdrawn > 0 && counts.accepted > 60, "{point} {action}: too little happened: {counts:?}");
+    }
+}
+
+#[test]
+fn killed_in_any_window_no_change_is_lost() {
+    check_all("kill");
+}
+
+#[test]
+fn after_a_panic_in_any_window_no_change_is_lost() {
+    check_all("panic");
+}
+
+#[test]
+fn standing_still_in_any_window_loses_no_change() {
+    check_all("wait");
+}
+
+/// The books must be able to show a loss: here a target says that it took what it never wrote down.
+#[test]
+fn a_target_that_takes_and_keeps_nothing_is_found_out_by_the_books() {
+    let (mut stage, ledger, over) = (stage(), Ledger::default(), AtomicBool::new(false));
+    stage.start();
+    std::thread::scope(|scope| {
+        let (running, ledger, stop) = (&stage, &ledger, &over);
+        scope.spawn(move || send(running, ledger, stop));
+        eventually("changes are accepted", || (ledger.count() > 200).then_some(()));
+        stop.store(true, Ordering::SeqCst);
+    });
+    stage.settles("shop");
+    let all = stage.shop.deliveries();
+    let right = ledger.close(&stage, "shop", &all);
+    assert!(right.is_ok_and(|counts| counts.accepted > 200), "nothing is lost yet");
+    let newest = all.iter().rposition(|delivery| delivery.key() == "plain-1").expect("it was delivered");
+    let without: Vec<_> = all.iter().enumerate().filter(|(at, _)| *at != newest).map(|(_, delivery)| delivery.clone()).collect();
+    let why = ledger.close(&stage, "shop", &without).expect_err("a delivery is missing");
+    assert!(why.contains("plain-1") && why.contains("is lost"), "{why}");
+}
