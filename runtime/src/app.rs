@@ -6,6 +6,7 @@
 
 mod apply;
 mod backend;
+mod deliveries;
 mod figures;
 pub mod load;
 mod views;
@@ -29,6 +30,7 @@ use crate::server::{self, Server};
 use crate::store::embedded::{self, Embedded};
 use crate::store::{self, Store};
 use apply::Live;
+use deliveries::Deliveries;
 use load::Loaded;
 
 /// Bodies of all sources in memory at once, in bytes; beyond it senders are told to come again.
@@ -76,6 +78,7 @@ struct Inner {
     files: Vec<PathBuf>,
     host: Arc<Host>,
     plain: Arc<dispatch::Plain>,
+    deliveries: Deliveries,
     store: Arc<dyn Store>,
     budget: Budget,
     live: ArcSwap<Live>,
@@ -133,6 +136,7 @@ impl App {
             files,
             host,
             plain: Arc::default(),
+            deliveries: Deliveries::start().map_err(|error| cannot(&error))?,
             store,
             budget: Budget::new(INGEST_BYTES),
             live: ArcSwap::from_pointee(Live::empty(plan.emptied(), now())),

@@ -111,6 +111,9 @@ pub struct Index {
     lanes: [Places; 3],
     /// Places before the last one, for the few entities that have more than one in a lane.
     earlier: HashMap<(Lane, u32), Vec<u64>>,
+    /// The newest change of each facet in each lane, by the number of its name: a channel that takes none of those that changed since it
+    /// walked has nothing to meet, however many places there are.
+    newest: [Vec<u64>; 3],
     /// Positions of live channels in each lane, sorted.
     reads: [Vec<u64>; 3],
     reads_moved: bool,
@@ -162,6 +165,7 @@ impl Index {
         for meta in &entry.facets {
             let place = &mut entry.places[meta.lane.index()];
             *place = (*place).max(meta.sequence);
+            note(&mut self.newest, meta);
         }
         self.bury_or_raise(ordinal, &entry.facets);
         self.insert(ordinal, entry);
@@ -270,8 +274,13 @@ impl Index {
         let entry = self.entries[ordinal as usize].as_mut().expect("it was just found or made");
         match at {
             Some((at, _)) => entry.facets[at] = meta,
-            None => entry.facets.push(meta),
+            None => {
+                // An entity gets few more, and there are millions of entities.
+                entry.facets.reserve_exact(1);
+                entry.facets.push(meta);
+            }
         }
+        note(&mut self.newest, &meta);
         if !meta.deleted {
             self.graves.raise(ordinal);
         } else if entry.facets.iter().all(|meta| meta.deleted) {
@@ -397,4 +406,13 @@ impl Index {
         }
         self.reads_moved = true;
     }
+}
+
+/// Remembers that a facet has changed in its lane.
+fn note(newest: &mut [Vec<u64>; 3], meta: &Meta) {
+    let (newest, name) = (&mut newest[meta.lane.index()], meta.name as usize);
+    if newest.len() <= name {
+        newest.resize(name + 1, 0);
+    }
+    newest[name] = newest[name].max(meta.sequence);
 }

@@ -179,6 +179,7 @@ impl Inner {
     /// A channel starts, goes on as it is, or goes on with another setup.
     async fn follow(&self, name: &str, setup: Setup, running: Option<Arc<Channel>>, unchanged: bool) -> Result<Arc<Channel>, store::Error> {
         let Some(running) = running else {
+            let _on_their_threads = self.deliveries.enter();
             let (channel, joined) = Channel::start(setup, self.store.clone(), self.stopping.child_token())?;
             let swept = if joined.swept { "; it sweeps over all entities" } else { "" };
             tracing::info!(channel = name, "the channel walks{swept}");
