@@ -233,7 +233,7 @@ mod tests {
             Subscription { entity_type: "product".into(), facets: vec!["content".into()], shape: 1, shape_label: String::new(), target: 1 };
         let id = ChannelId(0);
         let pair = Pair::default().settled(7, 1);
-        let mut check = |key: Vec<u8>, bytes: &[u8]| {
+        let check = |key: Vec<u8>, bytes: &[u8]| {
             let mut channel = Channel::new("shop", subscription.clone());
             restore(&mut channel, &mut PairLog::default(), &key, bytes, 3)
         };
