@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::*;
 use crate::model::{EntityId, Payload, Rendering, Sequence};
 use crate::target::DeliveryId;
-use crate::target::DeliveryId;
 use crate::target::fixture::{Fixture, Reply};
 
 const NOW: u64 = 1_700_000_000;

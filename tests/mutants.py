@@ -1,0 +1,136 @@
+#!/usr/bin/env python3
+"""Takes out one sync, bound, fence or check at a time, in a copy, and expects a named test to fail.
+
+    python3 tests/mutants.py              all of them: about half a minute each on 2 cores
+    python3 tests/mutants.py sums witness only those
+    python3 tests/mutants.py --check      only whether each still finds its place
+
+A mutation is a text that must be in its file exactly once, and what is put in its place. A test that does not fail, or a mutation that
+does not compile, ends the run with an error: then a promise is not held by anything any more.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+COPY = ROOT / "target" / "mutants" / "copy"
+SRC = "runtime/src/"
+WRITER, OPEN, INDEX = SRC + "store/embedded/writer.rs", SRC + "store/embedded/open.rs", SRC + "index.rs"
+
+# name, what is taken out, file, text, text instead, test target, test
+MUTATIONS = [
+    ("sync", "the sync of sled's file", WRITER,
+     "(self.shared.options.sync)(&self.file).map_err(fatal)?;", "",
+     "promises", "contract::whichever_sync_fails_nothing_is_accepted_after_it_and_what_was_answered_is_there"),
+    ("final", "a failed write is final", WRITER,
+     "        if let Err(error) = &written {\n            self.shared.fail(error);\n        }\n", "",
+     "promises", "contract::whichever_sync_fails_nothing_is_accepted_after_it_and_what_was_answered_is_there"),
+    ("watermark", "the watermark waits for the sync", WRITER,
+     "        self.sync()?;\n        failpoint::pass(\"store.synced\");\n        self.shared.watermark.send_replace(Sequence(sequence));\n",
+     "        self.shared.watermark.send_replace(Sequence(sequence));\n        self.sync()?;\n",
+     "promises", "certain::what_is_not_durable_yet_is_not_answered_and_met_by_nobody_and_the_line_is_bounded"),
+    ("line", "the bound of events that wait", SRC + "store/embedded.rs",
+     "if waiting + events.len() > WAITING_MAX && waiting > 0 {", "if false {",
+     "promises", "certain::what_is_not_durable_yet_is_not_answered_and_met_by_nobody_and_the_line_is_bounded"),
+    ("fence", "walks stop at the watermark", SRC + "index/channel.rs",
+     ".take_while(|(place, _)| *place <= watermark)", "",
+     "promises", "certain::what_is_not_durable_yet_is_not_answered_and_met_by_nobody_and_the_line_is_bounded"),
+    ("sums", "the sums of rows at opening", OPEN,
+     "match sums.differs_from(&found) {", "match sums.differs_from(&found).filter(|_| false) {",
+     "promises", "integrity::rows_that_fell_back_or_went_are_named"),
+    ("witness", "the witness of the last sync", OPEN,
+     "if sums.batch < seen {", "if false {",
+     "promises", "integrity::damage_in_a_stopped_directory_is_named_and_never_silently_wrong"),
+    ("pieces", "the check of long values", SRC + "store/embedded.rs",
+     "if xxh3_64(&whole) != *hash {", "if false {",
+     "promises", "integrity::a_piece_of_a_long_value_is_checked_when_it_is_read"),
+    ("attempt", "an attempt makes the target unknown", SRC + "index/channel.rs",
+     "channel.change(ordinal.0, |pair| pair.holding(Holds::Unknown));", "channel.change(ordinal.0, |pair| pair);",
+     "promises", "certain::an_attempt_without_an_answer_leaves_the_target_unknown"),
+    ("distrust", "the doubt about what was not saved", OPEN,
+     "    index.distrust();\n", "",
+     "promises", "certain::a_delivery_that_was_not_saved_before_a_crash_leaves_the_target_unknown"),
+    ("ceiling", "sequences reserved ahead", WRITER,
+     "self.ceiling = sequence + SEQUENCE_BLOCK;", "self.ceiling = 0;",
+     "promises", "certain::a_sequence_that_was_seen_before_a_crash_is_not_given_out_again"),
+    ("versions", "the check of versions", INDEX,
+     "change.version.zip(known_version).is_some_and(|(new, known)| new < known)", "false",
+     "promises", "contract::an_older_version_never_wins"),
+    ("identities", "the check of repetitions", WRITER,
+     "event.identity.is_some_and(|identity| self.identities.knows(identity))", "false",
+     "promises", "contract::a_repeated_event_is_recognised_after_a_crash_too"),
+    ("shelf", "the bound of the quarantine", WRITER,
+     "known.is_none() && *count >= most", "false",
+     "promises", "contract::what_is_set_aside_comes_back_as_it_was_and_loses_against_what_is_newer"),
+    ("entities", "the bound of entities", WRITER,
+     "if more > 0 && index.count(entity_type) + more > *most {", "if false {",
+     "promises", "contract::an_event_is_there_wholly_or_not_at_all"),
+    ("reserve", "the reserve of free disk", SRC + "store/embedded.rs",
+     "if free >= self.options.disk_reserve_bytes {", "if free < u64::MAX {",
+     "promises", "contract::a_full_disk_takes_nothing_and_goes_on_by_itself"),
+    ("unbroken", "the end of a process that panicked half way", SRC + "dispatch/unbroken.rs",
+     "std::process::exit(EXIT_BROKEN);", "",
+     "journeys", "windows::after_a_panic_in_any_window_no_change_is_lost"),
+]
+
+
+def place(mutation):
+    """The file in the copy and its text, if the mutation finds its place there exactly once."""
+    name, _, file, before, *_ = mutation
+    text = (ROOT / file).read_text()
+    if text.count(before) != 1:
+        sys.exit(f"{name}: its text is {text.count(before)} times in {file}, and should be there once:\n{before}")
+    return COPY / file, text
+
+
+def copy():
+    """All files that git knows, as they are now."""
+    known = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True)
+    for file in filter(lambda file: (ROOT / file).is_file(), known.stdout.split("\n")):
+        target = COPY / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.exists() or target.read_bytes() != (ROOT / file).read_bytes():
+            shutil.copyfile(ROOT / file, target)
+
+
+def test(target, name):
+    """What the test says: `passes`, `fails`, or what the compiler says."""
+    command = ["cargo", "test", "-q", "-p", "weir", "--test", target, "--", "--exact", name]
+    environment = {"CARGO_TARGET_DIR": str(ROOT / "target" / "mutants" / "target"), **os.environ}
+    done = subprocess.run(command, cwd=COPY, env=environment, capture_output=True, text=True)
+    if "running 1 test" not in done.stdout:
+        return "does not compile, or there is no such test:\n" + done.stderr[-3000:]
+    return "passes" if done.returncode == 0 else "fails"
+
+
+def main(arguments):
+    chosen = [mutation for mutation in MUTATIONS if mutation[0] in arguments or not set(arguments) - {"--check"}]
+    unknown = set(arguments) - {"--check"} - {mutation[0] for mutation in chosen}
+    if unknown:
+        sys.exit(f"no such mutation: {', '.join(sorted(unknown))}")
+    for mutation in chosen:
+        place(mutation)
+    if "--check" in arguments:
+        return print(f"{len(chosen)} mutations find their place")
+    copy()
+    survivors = []
+    print(f"{'taken out':45} {'test':14} seconds")
+    for mutation in chosen:
+        (path, text), (name, what, _, before, after, target, story) = place(mutation), mutation
+        begun = time.monotonic()
+        path.write_text(text.replace(before, after))
+        verdict = test(target, story)
+        path.write_text(text)
+        print(f"{what:45} {verdict:14} {time.monotonic() - begun:7.0f}  {story}", flush=True)
+        if verdict != "fails":
+            survivors.append(name)
+    if survivors:
+        sys.exit(f"not missed by their tests: {', '.join(survivors)}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
