@@ -111,6 +111,10 @@ pub struct Index {
     lanes: [Places; 3],
     /// Places before the last one, for the few entities that have more than one in a lane.
     earlier: HashMap<(Lane, u32), Vec<u64>>,
+    /// The last change in each lane of any entity that has a facet, by the number of the facet's name: a channel that takes none of those
+    /// beyond its position has nothing to meet, however many places there are. Not the last change of the facet itself: what a channel
+    /// owes of an entity since a crash, it may meet only where another facet of it changed.
+    newest: [Vec<u64>; 3],
     /// Positions of live channels in each lane, sorted.
     reads: [Vec<u64>; 3],
     reads_moved: bool,
@@ -162,6 +166,9 @@ impl Index {
         for meta in &entry.facets {
             let place = &mut entry.places[meta.lane.index()];
             *place = (*place).max(meta.sequence);
+        }
+        for (newest, place) in self.newest.iter_mut().zip(entry.places) {
+            note(newest, &entry.facets, place);
         }
         self.bury_or_raise(ordinal, &entry.facets);
         self.insert(ordinal, entry);
@@ -270,8 +277,13 @@ impl Index {
         let entry = self.entries[ordinal as usize].as_mut().expect("it was just found or made");
         match at {
             Some((at, _)) => entry.facets[at] = meta,
-            None => entry.facets.push(meta),
+            None => {
+                // An entity gets few more, and there are millions of entities.
+                entry.facets.reserve_exact(1);
+                entry.facets.push(meta);
+            }
         }
+        note(&mut self.newest[change.lane.index()], &entry.facets, meta.sequence);
         if !meta.deleted {
             self.graves.raise(ordinal);
         } else if entry.facets.iter().all(|meta| meta.deleted) {
@@ -396,5 +408,15 @@ impl Index {
             }
         }
         self.reads_moved = true;
+    }
+}
+
+/// Remembers how far in a lane a channel must walk that takes any of these facets.
+fn note(newest: &mut Vec<u64>, facets: &[Meta], place: u64) {
+    for name in facets.iter().map(|meta| meta.name as usize).filter(|_| place > 0) {
+        if newest.len() <= name {
+            newest.resize(name + 1, 0);
+        }
+        newest[name] = newest[name].max(place);
     }
 }

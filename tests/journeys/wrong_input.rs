@@ -168,6 +168,18 @@ fn a_body_that_is_too_large_is_refused_with_the_limit() {
     works(&stage);
 }
 
+// The number after the last one is none: asked for the page after 2^64 - 1, the answer was 500, or the list from its beginning.
+#[test]
+fn after_the_last_number_there_is_no_page() {
+    let stage = stage();
+    check_kept_aside(&stage, "pim", &change("lamp", "price.de", json!(1)), "foreign", "price.de");
+    for path in ["/v1/sources/pim/quarantine?after=18446744073709551615", "/v1/channels/shop/refused?after=4294967295"] {
+        let reply = stage.weir().get(path);
+        assert_eq!((reply.status, &reply.json()["items"]), (200, &json!([])), "{path}: {}", reply.text());
+    }
+    is_problem(&stage.weir().get("/v1/sources/pim/quarantine?after=18446744073709551616"), 400, "take it from the `next`");
+}
+
 #[test]
 fn a_cloudevent_without_what_it_needs_is_refused_by_name() {
     let stage = stage();

@@ -3,18 +3,26 @@
 //! Each measurement drives what `weir run` runs, with the plugins of this repository built from their source, and prints everything
 //! that a figure needs to be believed: what was sent, what it cost, and how much of that was the measuring itself.
 
+mod api;
 mod catalogue;
+mod churn;
 mod clock;
+mod coalesce;
 mod cycle;
+mod documents;
 mod events;
 mod fan;
+mod fanout;
+mod hot;
 mod ingest;
 mod load;
+mod open;
 mod overhead;
 mod post;
 mod progress;
 mod recorder;
 mod report;
+mod soak;
 mod stage;
 
 #[cfg(test)]
@@ -42,6 +50,16 @@ pub enum BenchCommand {
     Again(FullArgs),
     /// 300,000 changes as fast as they are taken, while 18 plain channels deliver them
     Fan(FullArgs),
+    /// 10 million updates in 20 waves while a channel is paused, which then delivers each of 500,000 products once
+    Coalesce(FullArgs),
+    /// 1,093 keys change 26,630 times while a channel walks in batches of 1,000
+    Hot(FullArgs),
+    /// Processor time of a change with 1, 18 and 108 idle or paused channels
+    Fanout(FullArgs),
+    /// Start of 1.5 million entities and 18 channels after kill -9 under load, and what is sent again
+    Open(FullArgs),
+    /// Half an hour of mixed load with kills: are memory and disk flat?
+    Soak(SoakArgs),
 }
 
 /// Arguments of `weir bench ingest`.
@@ -92,6 +110,19 @@ pub struct FullArgs {
     common: Common,
 }
 
+/// Arguments of `weir bench soak`.
+#[derive(Clone, Debug, Args)]
+pub struct SoakArgs {
+    /// For how long
+    #[arg(long, value_name = "N", default_value_t = 30.0, value_parser = positive)]
+    minutes: f64,
+    /// Seconds between two kills
+    #[arg(long, value_name = "N", default_value_t = 60.0, value_parser = positive)]
+    kill_every: f64,
+    #[command(flatten)]
+    full: FullArgs,
+}
+
 impl FullArgs {
     /// So many at full size, as many as that is here; at least one.
     fn scaled(&self, full: f64) -> usize {
@@ -103,6 +134,12 @@ impl FullArgs {
 fn scale(text: &str) -> Result<f64, String> {
     let scale: f64 = text.parse().map_err(|_| "it must be a number, such as 0.01".to_owned())?;
     if scale > 0.0 && scale <= 5.0 { Ok(scale) } else { Err("it must be more than 0 and at most 5".to_owned()) }
+}
+
+/// A length of time: more than nothing, and no more than a week of minutes.
+fn positive(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "it must be a number, such as 30".to_owned())?;
+    if number > 0.0 && number <= 10_080.0 { Ok(number) } else { Err("it must be more than 0 and at most 10080".to_owned()) }
 }
 
 /// What all of them take.
@@ -127,6 +164,11 @@ pub(super) fn run(command: BenchCommand, out: &mut String) -> Outcome {
         BenchCommand::Cycle(args) => cycle::run(&args, out),
         BenchCommand::Again(args) => cycle::run_again(&args, out),
         BenchCommand::Fan(args) => fan::run(&args, out),
+        BenchCommand::Coalesce(args) => coalesce::run(&args, out),
+        BenchCommand::Hot(args) => hot::run(&args, out),
+        BenchCommand::Fanout(args) => fanout::run(&args, out),
+        BenchCommand::Open(args) => open::run(&args, out),
+        BenchCommand::Soak(args) => soak::run(&args, out),
     }
 }
 

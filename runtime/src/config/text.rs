@@ -72,7 +72,8 @@ impl Place {
 /// Whether a line or a path speaks of what may be a secret.
 fn is_telling(text: &str) -> bool {
     let lower = text.to_lowercase();
-    let words = ["secret", "token", "password", "sign", "bearer", "basic", "authorization", "whsec_", "auth", "header", "key", "hash"];
+    let words =
+        ["secret", "token", "password", "sign", "bearer", "basic", "authorization", "whsec_", "auth", "header", "key", "hash", "://"];
     words.iter().any(|word| lower.contains(word))
 }
 

@@ -305,6 +305,11 @@ impl Channel {
         newest
     }
 
+    /// Whether an entity with a facet that it subscribes to has changed after a place; `newest` as the index keeps it of a lane.
+    fn is_concerned(&mut self, newest: &[u64], after: u64, names: &Names) -> bool {
+        (0u32..).zip(newest).any(|(name, newest)| *newest > after && self.wants(name, names))
+    }
+
     /// [`Channel::newest`] for those who may only look.
     fn newest_seen(&self, entry: &Entry, names: &Names) -> u64 {
         self.subscribed(entry, names).map(|meta| meta.sequence).max().unwrap_or(0)
@@ -475,6 +480,9 @@ impl Index {
             true
         };
         match track {
+            Track::Lane(lane) if !channel.is_concerned(&self.newest[lane.index()], from, names) => {
+                channel.read[lane.index()] = from.max(watermark);
+            }
             Track::Lane(lane) => {
                 for (place, ordinal) in self.lanes[lane.index()].after(from).take_while(|(place, _)| *place <= watermark) {
                     if !visit(channel, place, ordinal) {

@@ -241,18 +241,16 @@ fn set_aside(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     const POST: Method = Method::POST;
     const DELETE: Method = Method::DELETE;
     let count = |name| as_json("So many.", member(name, json!({ "type": "integer", "minimum": 0 })));
-    let number = || json!({ "type": "string", "pattern": "^[0-9]{1,9}$" });
+    let number = |most: u64| json!({ "type": "integer", "minimum": 0, "maximum": most });
     let code = || in_query("code", any_text(), "For this reason.");
     let refused = || vec![in_query("key", any_text(), "With this key."), code()];
-    let quarantined = || {
-        let sequence = json!({ "type": "integer", "minimum": 0, "maximum": u64::MAX });
-        vec![in_query("sequence", sequence, "This one."), code(), in_query("plugin", any_text(), "Because of this plugin.")]
-    };
+    let quarantined =
+        || vec![in_query("sequence", number(u64::MAX), "This one."), code(), in_query("plugin", any_text(), "Because of this plugin.")];
     let all = || [in_query("all", json!({ "type": "string", "enum": ["true", "false"] }), "`true` instead of a filter: all of them.")];
     let (of_channel, of_source) = ("/v1/channels/{channel}/refused", "/v1/sources/{source}/quarantine");
     vec![
         Operation::new(GET, of_channel, "refused", "Entities refused on a channel.", list::<RefusedView>(schemas))
-            .with(page(number()))
+            .with(page(number(u32::MAX.into())))
             .with(refused())
             .may_answer(&[409, 503]),
         Operation::new(POST, "/v1/channels/{channel}/refused/redrive", "redriveRefused", "Tries them again.", count("redriven"))
@@ -264,7 +262,7 @@ fn set_aside(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             .with(all())
             .may_answer(&[409, 503]),
         Operation::new(GET, of_source, "quarantine", "Events in quarantine, oldest first.", list::<QuarantineView>(schemas))
-            .with(page(number()))
+            .with(page(number(u64::MAX)))
             .with(quarantined())
             .may_answer(&[503]),
         Operation::new(

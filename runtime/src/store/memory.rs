@@ -98,6 +98,9 @@ struct Queue {
     places: [HashMap<u32, Vec<u64>>; 3],
     /// Lane → place → entity.
     lanes: [BTreeMap<u64, u32>; 3],
+    /// Lane → facet → the last change of any entity that has this facet. Not of the facet itself: what a channel owes of an entity since a crash,
+    /// it may meet only where another facet of it changed.
+    changed: [BTreeMap<Arc<str>, u64>; 3],
     channels: BTreeMap<ChannelId, Channel>,
     channel_number: u16,
     identities: HashSet<u128>,
@@ -298,6 +301,9 @@ impl Queue {
         self.times.insert(sequence, self.now);
 
         let lane = change.lane.index();
+        for name in self.facets[&entity].keys() {
+            self.changed[lane].insert(name.clone(), sequence);
+        }
         let live: Vec<u64> = self.channels.values().filter(|c| c.live).map(|c| c.read[lane]).collect();
         let places = self.places[lane].entry(entity).or_default();
         if places.last().is_none_or(|last| live.iter().any(|read| read >= last)) {
@@ -405,6 +411,16 @@ impl Queue {
         let pair = channel.pair(entity);
         let right_type = self.ids.get(&entity).is_some_and(|id| id.entity_type == channel.subscription.entity_type);
         right_type && (self.newest(channel, entity) > pair.revision || (track == Track::Sweep && pair.shape != channel.shape))
+    }
+
+    /// Reads a lane to its end at once if no entity in it has a facet that the channel takes.
+    fn pass(&mut self, id: ChannelId, track: Track) {
+        let (Some(channel), Track::Lane(lane)) = (self.channels.get_mut(&id).filter(|channel| channel.live), track) else { return };
+        let read = channel.read[slot(track)];
+        let changed = &self.changed[lane.index()];
+        if !changed.iter().any(|(facet, newest)| *newest > read && channel.subscribes(facet)) {
+            channel.read[slot(track)] = read.max(self.sequence);
+        }
     }
 
     /// Meets the next place of a lane, or the next entity of the sweep. Answers whether there was one.
@@ -535,12 +551,18 @@ impl Queue {
         // The index is rebuilt from the entity records: one place a lane, the last.
         for lane in Lane::ALL {
             let (lanes, places) = (&mut self.lanes[lane.index()], &mut self.places[lane.index()]);
+            let changed = &mut self.changed[lane.index()];
             lanes.clear();
             places.clear();
+            changed.clear();
             for (entity, facets) in &self.facets {
                 if let Some(last) = facets.values().filter(|stored| stored.lane == lane).map(|stored| stored.facet.sequence.0).max() {
                     places.insert(*entity, vec![last]);
                     lanes.insert(last, *entity);
+                    for name in facets.keys() {
+                        let newest = changed.entry(name.clone()).or_default();
+                        *newest = last.max(*newest);
+                    }
                 }
             }
         }

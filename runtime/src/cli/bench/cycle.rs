@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::api::{PATIENCE, advance};
 use super::catalogue::{self, MARK, SITES};
 use super::clock::{Phase, round};
-use super::post::{Connection, NDJSON, Request, post};
+use super::post::{CONNECTIONS, Connection, NDJSON, Request, Tally, post};
 use super::progress::Progress;
 use super::recorder::Recorder;
 use super::report::Report;
-use super::stage::{PATIENCE, Stage, advance};
+use super::stage::Stage;
 use super::{FullArgs, built, unreachable};
 use crate::cli::{Failure, Outcome};
 
@@ -23,8 +24,6 @@ use crate::cli::{Failure, Outcome};
 const PRODUCTS: f64 = 1_500_000.0;
 /// Events a request.
 const BATCH: usize = 500;
-/// Connections that post.
-const CONNECTIONS: usize = 4;
 /// Between two urgent prices.
 const URGENT_EVERY: Duration = Duration::from_millis(100);
 /// The first amount of an urgent price; no price of the first load is as high.
@@ -63,7 +62,7 @@ impl Shops {
         let stage = Stage::start(args.folder.as_deref(), &catalogue::configuration(&component, &recorder))?;
         let shops = Shops { stage, recorder: Arc::new(recorder), products };
         shops.recorder.held().expect(|_| 1);
-        shops.stage.operate("pause")?;
+        shops.stage.api().operate("pause")?;
 
         let (phase, progress) = (Phase::begin(), Progress::begin("loading products", 3 * products as u64));
         let mark = progress.mark();
@@ -80,11 +79,11 @@ impl Shops {
 
         let (phase, progress) = (Phase::begin(), Progress::begin("filling the shops", shops.recorder.held().pairs()));
         let began = Instant::now();
-        shops.stage.operate("resume")?;
-        shops.stage.converge(&shops.recorder, &progress)?;
+        shops.stage.api().operate("resume")?;
+        shops.stage.api().converge(&shops.recorder, &progress)?;
         let took = shops.recorder.held().reached_at().duration_since(began).as_secs_f64();
         drop(progress);
-        shops.stage.rest(&shops.recorder)?;
+        shops.stage.api().settled(&shops.recorder)?;
         report.figure("fill_seconds", round(took, 2));
         report.figure("fill_renderings_per_second", round((SITES * products) as f64 / took, 0));
         report.usage("fill", &phase.end(Duration::ZERO));
@@ -106,12 +105,12 @@ impl Shops {
             (first..last).for_each(|product| catalogue::stock(&mut request.body, product, 2));
             first < last
         })?;
-        self.stage.converge(&self.recorder, &progress)?;
+        self.stage.api().converge(&self.recorder, &progress)?;
         drop(progress);
         let usage = phase.end(posted.cpu);
         let took = held.reached_at().duration_since(posted.started).as_secs_f64();
         let (posted_prices, mut waits) = prices.end(self)?;
-        self.stage.rest(&self.recorder)?;
+        self.stage.api().settled(&self.recorder)?;
 
         let renderings = (SITES * products) as f64;
         report.figure("posted_events_per_second", round(posted.rate(), 0));
@@ -124,7 +123,7 @@ impl Shops {
         report.figure("bytes_to_targets", bytes);
         report.figure("weir_cpu_us_a_rendering", round(usage.weir_cpu_seconds() * 1e6 / renderings, 2));
         report.at_most("rss_peak_mib", usage.rss_peak_mib, 3_000_000_000.0 / f64::from(1 << 20));
-        report.figure("of_that_the_recorder_mib", round(held.memory_bytes() as f64 / f64::from(1 << 20), 1));
+        report.figure("of_that_the_recorder_mib", held.memory_mib());
         waits.sort_unstable();
         let at = |share: f64| {
             let index = ((waits.len() as f64 * share).ceil() as usize).clamp(1, waits.len().max(1)) - 1;
@@ -135,7 +134,7 @@ impl Shops {
         report.figure("urgent_p50_ms", round(at(0.5), 2));
         report.at_most("urgent_p99_ms", at(0.99), 1000.0);
         report.figure("urgent_max_ms", round(at(1.0), 2));
-        report.figure("disk_bytes", self.stage.store().figures().bytes);
+        report.figure("disk_bytes", self.stage.disk_bytes());
         report.usage("cycle", &usage);
         Ok(())
     }
@@ -143,16 +142,16 @@ impl Shops {
     /// Every channel renders everything again; nothing differs.
     fn again(&self, report: &mut Report) -> Result<(), Failure> {
         let held = self.recorder.held();
-        let (sent, before, pairs) = (held.delivered(), self.stage.counted("suppressed")?, held.pairs());
+        let (sent, before, pairs) = (held.delivered(), self.stage.api().counted("suppressed")?, held.pairs());
         let (phase, progress, began) = (Phase::begin(), Progress::begin("again", pairs), Instant::now());
-        self.stage.operate("rerender")?;
-        let suppressed = || self.stage.counted("suppressed").unwrap_or_default().saturating_sub(before);
+        self.stage.api().operate("rerender")?;
+        let suppressed = || self.stage.api().counted("suppressed").unwrap_or_default().saturating_sub(before);
         let waited = advance(suppressed, pairs, &progress);
         let took = began.elapsed().as_secs_f64();
         drop(progress);
         let usage = phase.end(Duration::ZERO);
         waited.map_err(|suppressed| Failure::No(format!("of {pairs} renderings {suppressed} were suppressed, and no more come")))?;
-        self.stage.rest(&self.recorder)?;
+        self.stage.api().settled(&self.recorder)?;
         report.figure("again_seconds", round(took, 2));
         report.at_least("suppressed_per_second", pairs as f64 / took, 200_000.0);
         report.exactly("sent_again", held.delivered() - sent, 0);
@@ -166,11 +165,10 @@ impl Shops {
         report.exactly("older_after_newer", held.older(), 0);
         report.figure("folder", self.stage.parent());
         self.stage.stop();
-        out.push_str(&report.told(args.common.json));
-        Ok(report.sound())
+        report.end(args.common.json, out)
     }
 
-    fn post<W>(&self, write: W) -> Result<super::post::Tally, Failure>
+    fn post<W>(&self, write: W) -> Result<Tally, Failure>
     where
         W: Fn(usize, &mut Request) -> bool + Send + Sync + 'static,
     {

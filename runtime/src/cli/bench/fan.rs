@@ -1,16 +1,14 @@
 //! `weir bench fan`: changes are posted as fast as they are taken, while eighteen plain channels deliver them.
 //!
-//! Each product changes once and some of them more often, in an order drawn at random; a change is a document of 670 bytes with a
-//! number that rises. It is over when each target holds the newest document of each product. No plugin takes part.
+//! Each product changes once and some of them more often, in an order drawn at random. It is over when each target holds the newest
+//! document of each product. No plugin takes part.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
-
 use super::clock::{Phase, round};
-use super::events::FIRST_KEY;
-use super::post::post;
+use super::documents::{self, BATCH, MARK, SOURCE};
+use super::post::{CONNECTIONS, post};
 use super::progress::Progress;
 use super::recorder::Recorder;
 use super::report::Report;
@@ -23,21 +21,12 @@ const PRODUCTS: f64 = 200_000.0;
 const CHANGES: f64 = 300_000.0;
 /// Channels, each with a target of its own.
 const CHANNELS: usize = 18;
-/// Changes a request.
-const BATCH: usize = 500;
-/// Connections that post.
-const CONNECTIONS: usize = 4;
-/// Stands before the number of a change.
-const MARK: &str = "\"number\":";
-/// The rest of a document: with what is before it a line has about 730 bytes.
-const TEXT: &str =
-    "Tischleuchte aus Esche und Messing, handgemacht, mit Schalter am Kabel, in drei Farben und zwei Groessen lieferbar; Lampe E27; ";
 
 pub(super) fn run(args: &FullArgs, out: &mut String) -> Outcome {
     let (products, changes) = (args.scaled(PRODUCTS), args.scaled(CHANGES));
     let recorder = Recorder::start(CHANNELS, products, Some(MARK)).map_err(|error| unreachable("no target in this process", error))?;
     let recorder = Arc::new(recorder);
-    let stage = Stage::start(args.folder.as_deref(), &configuration(&recorder))?;
+    let stage = Stage::start(args.folder.as_deref(), &documents::configuration(&recorder, CHANNELS, "content", 500))?;
     let (held, order) = (recorder.held(), order(products, changes));
     let mut newest = vec![0; products];
     order.iter().zip(1..).for_each(|(product, number)| newest[*product as usize] = number);
@@ -49,17 +38,17 @@ pub(super) fn run(args: &FullArgs, out: &mut String) -> Outcome {
         mark.at(recording.held().reached());
         let first = order.len().min(turn * BATCH);
         let changed = &order[first..order.len().min(first + BATCH)];
-        (request.source, request.events) = ("pim", changed.len() as u64);
-        changed.iter().zip(first as u32 + 1..).for_each(|(product, number)| line(&mut request.body, *product, number));
+        (request.source, request.events) = (SOURCE, changed.len() as u64);
+        changed.iter().zip(first as u32 + 1..).for_each(|(product, number)| documents::line(&mut request.body, *product as usize, number));
         request.events > 0
     });
     let posted = posted.map_err(Failure::No)?;
-    stage.converge(&recorder, &progress)?;
+    stage.api().converge(&recorder, &progress)?;
     drop(progress);
     let usage = phase.end(posted.cpu);
     let took = held.reached_at().duration_since(posted.started);
     let best = held.best_second(posted.started);
-    stage.rest(&recorder)?;
+    stage.api().settled(&recorder)?;
 
     let mut report = Report::new("fan", args.scale);
     report.figure("changes", changes);
@@ -77,15 +66,14 @@ pub(super) fn run(args: &FullArgs, out: &mut String) -> Outcome {
     report.figure("requests_to_targets", held.requests().0);
     report.figure("bytes_to_targets", held.requests().1);
     report.figure("weir_cpu_us_a_delivery", round(usage.weir_cpu_seconds() * 1e6 / held.delivered().max(1) as f64, 2));
-    report.figure("disk_bytes", stage.store().figures().bytes);
-    report.figure("of_rss_the_recorder_mib", round(held.memory_bytes() as f64 / f64::from(1 << 20), 1));
+    report.figure("disk_bytes", stage.disk_bytes());
+    report.figure("of_rss_the_recorder_mib", held.memory_mib());
     report.figure("delivered_twice", held.repeated());
     report.exactly("older_after_newer", held.older(), 0);
     report.figure("folder", stage.parent());
     report.usage("fan", &usage);
     stage.stop();
-    out.push_str(&report.told(args.common.json));
-    Ok(report.sound())
+    report.end(args.common.json, out)
 }
 
 /// Which product each change is of: each at least once, the rest drawn, all of it shuffled.
@@ -95,29 +83,4 @@ fn order(products: usize, changes: usize) -> Vec<u32> {
     order.extend((products..changes).map(|_| chance.u32(..products as u32)));
     chance.shuffle(&mut order);
     order
-}
-
-fn line(body: &mut Vec<u8>, product: u32, number: u32) {
-    let key = FIRST_KEY + u64::from(product);
-    let head = format!(
-        r#"{{"type":"product","key":"{key}","facet":"content","version":{number},"value":{{"number":{number},"sku":"{key}","text":""#
-    );
-    body.extend_from_slice(head.as_bytes());
-    (0..5).for_each(|_| body.extend_from_slice(TEXT.as_bytes()));
-    body.extend_from_slice(b"\"}}\n");
-}
-
-fn configuration(recorder: &Recorder) -> Value {
-    let channel = |number: usize| {
-        let target = json!({ "kind": "webhook", "url": format!("http://{}/{number}", recorder.address) });
-        (format!("site-{number:02}"), json!({ "entity": "product", "facets": ["content"], "target": target, "batch": 500 }))
-    };
-    json!({
-        "config_version": 1,
-        "server": { "listen": "127.0.0.1:0", "reload": "signal" },
-        "store": { "path": "data" },
-        "entities": { "product": { "facets": { "content": { "owner": "pim" } } } },
-        "sources": { "pim": {} },
-        "channels": (0..CHANNELS).map(channel).collect::<Map<String, Value>>(),
-    })
 }

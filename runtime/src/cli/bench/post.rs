@@ -19,6 +19,8 @@ use crate::server::views::Accepted;
 
 /// An answer that does not come within this ends the measurement.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Connections that post side by side, unless a measurement is about that.
+pub(super) const CONNECTIONS: usize = 4;
 /// Changes as they are, one a line.
 pub(super) const NDJSON: &str = "application/x-ndjson";
 

@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
+use super::clock::round;
 use super::events::FIRST_KEY;
 
 /// A bucket of the record of deliveries over time.
@@ -130,6 +131,11 @@ impl Held {
         }
     }
 
+    /// How many targets there are.
+    pub(super) fn targets(&self) -> usize {
+        self.targets
+    }
+
     /// Items taken by all targets so far.
     pub(super) fn delivered(&self) -> u64 {
         self.delivered.iter().map(|count| count.load(Ordering::Relaxed)).sum()
@@ -155,9 +161,10 @@ impl Held {
         self.strange.load(Ordering::Relaxed)
     }
 
-    /// Memory that this takes and Weir does not, in bytes.
-    pub(super) fn memory_bytes(&self) -> usize {
-        4 * (self.marks.len() + self.goals.len() + self.watched.len() + self.over_time.len())
+    /// Memory that this takes and Weir does not, in MiB.
+    pub(super) fn memory_mib(&self) -> f64 {
+        let numbers = self.marks.len() + self.goals.len() + self.watched.len() + self.over_time.len();
+        round(4.0 * numbers as f64 / f64::from(1 << 20), 1)
     }
 
     /// The mark of what a target holds of a product.
@@ -223,6 +230,12 @@ impl Held {
     /// Prices that have not arrived everywhere.
     pub(super) fn watching(&self) -> usize {
         self.watching.load(Ordering::Relaxed)
+    }
+
+    /// Items taken by all targets from `from` to now.
+    pub(super) fn delivered_since(&self, from: Instant) -> u64 {
+        let first = (from.saturating_duration_since(self.began).as_millis() / BUCKET.as_millis()) as usize;
+        self.over_time.iter().skip(first).map(|count| u64::from(count.load(Ordering::Relaxed))).sum()
     }
 
     /// How long each watched price took to each of its targets.

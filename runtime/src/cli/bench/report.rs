@@ -5,6 +5,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::clock::{Usage, round};
+use crate::cli::Outcome;
 use crate::cli::client::pretty;
 
 /// A scenario's result.
@@ -71,12 +72,17 @@ impl Report {
     }
 
     /// False if something that must be at any size is not so.
-    pub(super) fn sound(&self) -> bool {
+    fn sound(&self) -> bool {
         self.aims.iter().all(|aim| !aim.aim.starts_with("exactly") || aim.hit != Some(false))
     }
 
-    /// As text, or as JSON.
-    pub(super) fn told(&self, json: bool) -> String {
+    /// Writes it; the answer is yes if all is so that must be at any size.
+    pub(super) fn end(self, json: bool, out: &mut String) -> Outcome {
+        out.push_str(&self.told(json));
+        Ok(self.sound())
+    }
+
+    fn told(&self, json: bool) -> String {
         if json {
             return pretty(self);
         }

@@ -86,3 +86,15 @@ fn a_fan_reaches_every_target() {
     assert_eq!(report["figures"]["changes"], 600, "{report}");
     assert!(report["figures"]["best_second_deliveries"].as_f64() >= Some(18.0 * 400.0), "{report}");
 }
+
+#[test]
+fn waves_of_updates_before_a_paused_channel_are_delivered_once() {
+    let report = small("coalesce", "0.0004");
+    assert_eq!((&report["figures"]["updates_committed"], &report["figures"]["deliveries"]), (&4000.into(), &200.into()), "{report}");
+    assert!(report["figures"]["most_disk_by_live"].as_f64() > Some(0.0), "{report}");
+}
+
+#[test]
+fn hot_keys_arrive_once_and_none_is_skipped() {
+    assert_eq!(small("hot", "0.05")["figures"]["deliveries_after_a_pause"], 55);
+}

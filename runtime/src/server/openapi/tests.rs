@@ -36,7 +36,8 @@ fn contradictions(document: &Value, schema: &Value, value: &Value, at: &str, fou
         Value::Object(_) => "object",
     };
     let allowed = |kind: &str| schema["type"] == kind || schema["type"].as_array().is_some_and(|kinds| kinds.iter().any(|one| one == kind));
-    if !schema["type"].is_null() && !allowed(kind) && !(kind == "integer" && allowed("number")) {
+    let fits = schema["type"].is_null() || allowed(kind) || kind == "integer" && allowed("number");
+    if !fits {
         found.push(format!("{at}: {kind} where {} should be", schema["type"]));
     }
     for (index, item) in value.as_array().into_iter().flatten().enumerate() {

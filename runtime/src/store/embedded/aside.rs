@@ -98,7 +98,7 @@ pub(super) fn write(db: &sled::Db, source: u32, sequence: Sequence, text: Option
 
 /// Quarantined events of a source, oldest first.
 pub(super) fn quarantined(db: &sled::Db, source: u32, after: Option<Sequence>, limit: usize) -> Result<Vec<QuarantinedEvent>, Error> {
-    let from = keys::quarantine(source, after.map_or(0, |after| after.0 + 1), 0);
+    let from = keys::quarantine(source, after.map_or(0, |after| after.0.saturating_add(1)), 0);
     let prefix = keys::quarantine_of(source);
     let (mut events, mut current, mut bytes): (Vec<QuarantinedEvent>, Option<u64>, Vec<u8>) = (Vec::new(), None, Vec::new());
     let damaged = || Error::Damaged("a quarantined event cannot be read".into());

@@ -29,7 +29,7 @@ pub fn load(rows: &[(u8, u8, &[u8])]) {
         db.insert(keys::ORDINALS, &u64::from(ordinals).to_le_bytes()).expect("it can be written");
         let mut index = Index::default();
         // What is damaged is told; what is not is there.
-        if open::load(db, &mut index).is_ok() {
+        if open::load(db, &mut index, 0).is_ok() {
             assert!(index.total() <= rows.len() as u64);
         }
         for source in 0..4 {

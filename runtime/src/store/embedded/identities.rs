@@ -26,7 +26,7 @@ impl Identities {
             let row: Vec<u128> = bytes.chunks_exact(16).map(|chunk| u128::from_le_bytes(keys::number_at(chunk, 0))).collect();
             identities.known.extend(&row);
             identities.rows.push_back((number, row));
-            identities.next = number + 1;
+            identities.next = number.saturating_add(1);
         }
         Ok(identities)
     }

@@ -235,7 +235,7 @@ pub(super) fn load(db: &sled::Db, index: &mut Index, seen: u64) -> Result<Loaded
         let facets: Vec<Meta> = record.facets.iter().map(|row| row.meta).collect();
         index.restore(ordinal, EntityId { entity_type, key: record.key.into() }, facets);
     }
-    index.give_out(number(db, keys::ORDINALS)? as u32);
+    index.give_out(u32::try_from(number(db, keys::ORDINALS)?).map_err(|_| unreadable("how many entities there were"))?);
     index.rebuild_lanes();
     let logs = pairs::load(db, index, &mut found)?;
     index.distrust();

@@ -148,6 +148,7 @@ fn damaged(what: &str, id: ChannelId) -> Error {
 /// Loads all channels into the index. Rows of a channel that is being forgotten are counted and otherwise left alone.
 pub(super) fn load(db: &sled::Db, index: &mut Index, found: &mut Sums) -> Result<BTreeMap<ChannelId, PairLog>, Error> {
     let mut channels: BTreeMap<ChannelId, (Channel, PairLog)> = BTreeMap::new();
+    let given_out = index.given_out();
     let id_of = |key: &[u8]| ChannelId(u16::from_be_bytes(keys::number_at(key, 1)));
     for row in rows(db, keys::CHANNEL, found) {
         let (key, bytes) = row?;
@@ -163,7 +164,7 @@ pub(super) fn load(db: &sled::Db, index: &mut Index, found: &mut Sums) -> Result
         for row in rows(db, kind, found) {
             let (key, bytes) = row?;
             if let Some((channel, log)) = channels.get_mut(&id_of(&key)) {
-                restore(channel, log, &key, &bytes).ok_or_else(|| damaged("a row", id_of(&key)))?;
+                restore(channel, log, &key, &bytes, given_out).ok_or_else(|| damaged("a row", id_of(&key)))?;
             }
         }
     }
@@ -185,31 +186,67 @@ fn subscription(row: &Row) -> Subscription {
     }
 }
 
-/// Puts back what a row says; none if it cannot be understood. All pages must come before the log.
-fn restore(channel: &mut Channel, log: &mut PairLog, key: &[u8], bytes: &[u8]) -> Option<()> {
+/// Puts back what a row says; none if it cannot be understood, or speaks of an ordinal that was never given out: the array of pairs is
+/// as long as its highest ordinal says. All pages must come before the log.
+fn restore(channel: &mut Channel, log: &mut PairLog, key: &[u8], bytes: &[u8], given_out: u32) -> Option<()> {
+    let known = |ordinal: u32| (ordinal < given_out).then_some(ordinal);
     let ordinal = u32::from_be_bytes(keys::number_at(key, 3));
     match key.first()? {
         b'B' => {
             for (pair, ordinal) in bytes.chunks_exact(16).zip(ordinal.checked_mul(keys::PAGE_PAIRS)?..) {
-                channel.restore_pair(ordinal, Pair(u128::from_le_bytes(keys::number_at(pair, 0))));
+                let pair = Pair(u128::from_le_bytes(keys::number_at(pair, 0)));
+                // A page is longer than what there is to say: its end is empty.
+                if pair != Pair::default() {
+                    channel.restore_pair(known(ordinal)?, pair);
+                }
             }
         }
         b'L' => {
             let number = u64::from_be_bytes(keys::number_at(key, 3));
             log.first = if log.next == 0 { number } else { log.first };
-            log.next = number + 1;
+            log.next = number.checked_add(1)?;
             for entry in bytes.chunks_exact(20) {
-                let ordinal = u32::from_le_bytes(keys::number_at(entry, 0));
+                let ordinal = known(u32::from_le_bytes(keys::number_at(entry, 0)))?;
                 channel.restore_pair(ordinal, Pair(u128::from_le_bytes(keys::number_at(entry, 4))));
                 log.speaks_for(ordinal / keys::PAGE_PAIRS, number);
             }
         }
-        b'K' => channel.restore_target_key(ordinal, Arc::from(std::str::from_utf8(bytes).ok()?)),
+        b'K' => channel.restore_target_key(known(ordinal)?, Arc::from(std::str::from_utf8(bytes).ok()?)),
         _ => {
             let refusal: Refusal = serde_json::from_slice(bytes).ok()?;
             let failure = Failure { code: refusal.code, message: refusal.message };
-            channel.restore_refusal(ordinal, failure, Timestamp(refusal.time));
+            channel.restore_refusal(known(ordinal)?, failure, Timestamp(refusal.time));
         }
     }
     Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Found by feeding rows to the loading: one damaged entry of a log named ordinal 4,294,967,295, and the process died asking for
+    // 64 GiB instead of saying what is damaged.
+    #[test]
+    fn a_row_that_speaks_of_what_was_never_given_out_is_damage_and_costs_no_memory() {
+        let subscription =
+            Subscription { entity_type: "product".into(), facets: vec!["content".into()], shape: 1, shape_label: String::new(), target: 1 };
+        let id = ChannelId(0);
+        let pair = Pair::default().settled(7, 1);
+        let check = |key: Vec<u8>, bytes: &[u8]| {
+            let mut channel = Channel::new("shop", subscription.clone());
+            restore(&mut channel, &mut PairLog::default(), &key, bytes, 3)
+        };
+        let entry = |ordinal: u32| [ordinal.to_le_bytes().as_slice(), &pair.0.to_le_bytes()].concat();
+        assert_eq!(check(keys::log(id, 0), &entry(2)), Some(()));
+        assert_eq!(check(keys::log(id, 0), &entry(3)), None);
+        assert_eq!(check(keys::log(id, 0), &entry(u32::MAX)), None);
+        assert_eq!(check(keys::log(id, u64::MAX), &entry(2)), None, "after the last number of a row comes no other");
+        let page = |at: usize| [vec![0; at * 16], pair.0.to_le_bytes().to_vec(), vec![0; 64]].concat();
+        assert_eq!(check(keys::page(id, 0), &page(2)), Some(()), "the end of a page is empty");
+        assert_eq!(check(keys::page(id, 0), &page(3)), None);
+        assert_eq!(check(keys::page(id, u32::MAX / keys::PAGE_PAIRS), &page(0)), None);
+        assert_eq!(check(keys::target_key(id, 3), b"k"), None);
+        assert_eq!(check(keys::refusal(id, u32::MAX), br#"{"code": "plugin", "message": "no", "time": 1}"#), None);
+    }
 }

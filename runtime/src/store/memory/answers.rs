@@ -124,6 +124,7 @@ impl Store for Memory {
     fn walk(&self, channel: ChannelId, track: Track, limit: usize, taken: &mut Vec<Taken>) -> bool {
         let mut queue = self.queue();
         let before = taken.len();
+        queue.pass(channel, track);
         while taken.len() - before < limit {
             if !queue.meet(channel, track, taken) {
                 return false;
