@@ -5,6 +5,7 @@ mod support;
 
 mod access;
 mod catalog;
+mod damage;
 mod egress;
 mod full;
 mod isolation;
