@@ -35,6 +35,8 @@ use crate::store::{ChannelId, Finish, Joined, Outcome, Store, Taken};
 const ROOM: (usize, usize) = (64, 1024);
 /// Preparations at a time for each channel; half the plugin threads, because other channels have entities too.
 const PREPARATIONS_MAX: usize = 4;
+/// Entities of a channel without plugins in one preparation.
+const PLAIN_MAX: usize = 512;
 /// A request waits so long for more entities while some are being prepared.
 const LINGER: Duration = Duration::from_millis(5);
 /// Entities taken in one turn before the loop looks at what has come back.
@@ -291,7 +293,7 @@ impl Run {
                 return;
             }
             let mut met = Vec::new();
-            self.more[track] = self.store.walk(self.id, TRACK[track], (room - self.in_track[track]).min(16), &mut met);
+            self.more[track] = self.store.walk(self.id, TRACK[track], (room - self.in_track[track]).min(RENDER_MAX), &mut met);
             taken += met.len();
             steps += 1;
             for met in met {
@@ -379,7 +381,9 @@ impl Run {
             let running = self.jobs.values().filter(|job| !job.sends).count();
             let open = |track: usize| !self.taken[track].is_empty() && running < PREPARATIONS_MAX + usize::from(track == 0);
             let Some(track) = self.preparing.pick(std::array::from_fn(open)) else { return };
-            let count = self.taken[track].len().min(RENDER_MAX);
+            // What no plugin renders is handed over in one piece: fewer tasks, and nobody else's turn is taken.
+            let most = if self.setup.chain.is_some() { RENDER_MAX } else { PLAIN_MAX };
+            let count = self.taken[track].len().min(most);
             let taken: Vec<Taken> = self.taken[track].drain(..count).collect();
             let members = taken.iter().map(|taken| taken.ordinal).collect();
             let preparation = prepare(self.setup.clone(), self.store.clone(), self.store.watermark(), taken);

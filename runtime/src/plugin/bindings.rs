@@ -17,6 +17,8 @@ use self::weir::plugin::{log, types};
 
 wasmtime::component::bindgen!({
     path: "../wit",
+    // What goes in is copied once, into the guest.
+    ownership: Borrowing { duplicate_if_necessary: true },
     inline: "
         package weir:host;
         world everything {
@@ -121,7 +123,9 @@ impl Guest {
         role: Role,
         events: impl Iterator<Item = &'a Event>,
     ) -> Option<wasmtime::Result<Answers>> {
-        let events: Vec<types::Event> = events.map(lower_event).collect();
+        let events: Vec<&Event> = events.collect();
+        let attributes: Vec<Vec<(&str, &str)>> = events.iter().map(|event| lower_attributes(event)).collect();
+        let events: Vec<types::Event<'_>> = events.iter().zip(&attributes).map(|(event, attributes)| lower_event(event, attributes)).collect();
         let context = store.as_context_mut();
         match role {
             Role::EventFilter => Some(self.event_filter.as_ref()?.call_accept(context, &events).map(accepted)),
@@ -137,7 +141,9 @@ impl Guest {
         role: Role,
         entities: impl Iterator<Item = &'a View>,
     ) -> Option<wasmtime::Result<Answers>> {
-        let entities: Vec<types::Entity> = entities.map(lower_view).collect();
+        let views: Vec<&View> = entities.collect();
+        let facets: Vec<Vec<types::Facet<'_>>> = views.iter().map(|view| lower_facets(view)).collect();
+        let entities: Vec<types::Entity<'_>> = views.iter().zip(&facets).map(|(view, facets)| lower_view(view, facets)).collect();
         let context = store.as_context_mut();
         match role {
             Role::EntityFilter => Some(self.entity_filter.as_ref()?.call_accept(context, &entities).map(accepted)),
@@ -186,30 +192,32 @@ pub(super) fn brief(mut text: String, bytes_max: usize) -> String {
     text
 }
 
-fn lower_event(event: &Event) -> types::Event {
+fn lower_attributes(event: &Event) -> Vec<(&str, &str)> {
+    event.attributes.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+}
+
+fn lower_event<'a>(event: &'a Event, attributes: &'a [(&'a str, &'a str)]) -> types::Event<'a> {
     types::Event {
-        id: event.id.clone(),
-        origin: event.origin.clone(),
-        event_type: event.event_type.clone(),
-        subject: event.subject.clone(),
-        time: event.time.clone(),
-        content_type: event.content_type.clone(),
-        attributes: event.attributes.clone(),
+        id: &event.id,
+        origin: &event.origin,
+        event_type: &event.event_type,
+        subject: event.subject.as_deref(),
+        time: event.time.as_deref(),
+        content_type: event.content_type.as_deref(),
+        attributes,
         data: match &event.data {
-            Payload::Text(text) => types::Payload::Text(text.clone()),
-            Payload::Binary(bytes) => types::Payload::Binary(bytes.clone()),
+            Payload::Text(text) => types::PayloadParam::Text(text),
+            Payload::Binary(bytes) => types::PayloadParam::Binary(bytes),
         },
     }
 }
 
-fn lower_view(view: &View) -> types::Entity {
-    let facet =
-        |(name, value): &(std::sync::Arc<str>, std::sync::Arc<str>)| types::Facet { name: (**name).into(), value: (**value).into() };
-    types::Entity {
-        entity_type: (*view.id.entity_type).into(),
-        key: (*view.id.key).into(),
-        facets: view.facets.iter().map(facet).collect(),
-    }
+fn lower_facets(view: &View) -> Vec<types::Facet<'_>> {
+    view.facets.iter().map(|(name, value)| types::Facet { name, value }).collect()
+}
+
+fn lower_view<'a>(view: &'a View, facets: &'a [types::Facet<'a>]) -> types::Entity<'a> {
+    types::Entity { entity_type: &view.id.entity_type, key: &view.id.key, facets }
 }
 
 /// A guest can return any text: that a value is JSON is checked once, here.
@@ -242,8 +250,8 @@ fn lift_rendering(rendering: types::Rendering) -> Rendering {
         key: rendering.key,
         content_type: rendering.content_type,
         body: match rendering.body {
-            types::Payload::Text(text) => Payload::Text(text),
-            types::Payload::Binary(bytes) => Payload::Binary(bytes),
+            types::PayloadResult::Text(text) => Payload::Text(text),
+            types::PayloadResult::Binary(bytes) => Payload::Binary(bytes),
         },
     }
 }
