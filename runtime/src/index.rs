@@ -31,23 +31,42 @@ use crate::model::{EntityId, Lane, Sequence, Timestamp};
 use graves::Graves;
 use lane::Places;
 
-/// What the index knows of a facet.
+/// What the index knows of a facet, in 32 bytes: there are ten million of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Meta {
-    /// Number of its name.
-    pub name: u32,
+    /// Number of its name; there are at most [`NAMES_MAX`].
+    pub name: u16,
     /// Number of the owner that wrote it last.
-    pub owner: u32,
+    pub owner: u16,
     /// Of its last change, a deletion included.
     pub sequence: u64,
-    /// The owner's version.
-    pub version: Option<u64>,
+    /// The owner's version; 0 where there is none.
+    version: u64,
+    versioned: bool,
     /// [`value_hash`] of the value.
     pub hash: u64,
     /// The lane of its last change.
     pub lane: Lane,
     /// Whether it is deleted.
     pub deleted: bool,
+}
+
+impl Meta {
+    /// The owner's version.
+    pub fn version(&self) -> Option<u64> {
+        self.versioned.then_some(self.version)
+    }
+
+    /// The same with another version.
+    #[must_use]
+    pub fn with_version(self, version: Option<u64>) -> Meta {
+        Meta { version: version.unwrap_or(0), versioned: version.is_some(), ..self }
+    }
+
+    /// Of a facet without a version.
+    pub fn new(name: u16, owner: u16, sequence: u64, hash: u64, lane: Lane, deleted: bool) -> Meta {
+        Meta { name, owner, sequence, version: 0, versioned: false, hash, lane, deleted }
+    }
 }
 
 /// What the index knows of an entity.
@@ -226,7 +245,8 @@ impl Index {
     /// Decides on a change and, unless it is needless, gives it a sequence and its entity a place. `arrival` is that of a redriven
     /// event. Whoever calls must have made sure that there is room.
     pub fn apply(&mut self, change: Proposal<'_>, arrival: Option<Sequence>, now: Timestamp) -> Applied {
-        let (name, owner) = (self.names.number(change.facet), self.names.number(change.owner));
+        let number = |number: u32| u16::try_from(number).expect("names are bounded");
+        let (name, owner) = (number(self.names.number(change.facet)), number(self.names.number(change.owner)));
         let known = self.find(change.id);
         let at = known.and_then(|ordinal| {
             let entry = self.entry(ordinal)?;
@@ -234,7 +254,7 @@ impl Index {
             Some((at, entry.facets[at]))
         });
         let current = at.map(|(_, meta)| meta);
-        let known_version = current.filter(|meta| meta.owner == owner).and_then(|meta| meta.version);
+        let known_version = current.filter(|meta| meta.owner == owner).and_then(|meta| meta.version());
         let overtaken = current.zip(arrival).is_some_and(|(meta, arrival)| meta.sequence > arrival.0);
         if overtaken || change.version.zip(known_version).is_some_and(|(new, known)| new < known) {
             return Applied::Stale;
@@ -248,26 +268,19 @@ impl Index {
         };
         if same {
             let Some((ordinal, (at, meta))) = known.zip(at).filter(|_| change.version.is_some()) else { return Applied::Unchanged };
-            if (meta.version, meta.owner) == (change.version, owner) {
+            if (meta.version(), meta.owner) == (change.version, owner) {
                 return Applied::Unchanged;
             }
             let facets = &mut self.entries[ordinal as usize].as_mut().expect("it was just found").facets;
-            (facets[at].version, facets[at].owner) = (change.version, owner);
+            facets[at] = Meta { owner, ..meta.with_version(change.version) };
             return Applied::Versioned(ordinal);
         }
 
         self.sequence += 1;
         self.clock.note(self.sequence, now);
         let version = change.version.or(known_version);
-        let meta = Meta {
-            name,
-            owner,
-            sequence: self.sequence,
-            version,
-            hash: change.hash.unwrap_or(0),
-            lane: change.lane,
-            deleted: change.hash.is_none(),
-        };
+        let (hash, deleted) = (change.hash.unwrap_or(0), change.hash.is_none());
+        let meta = Meta::new(name, owner, self.sequence, hash, change.lane, deleted).with_version(version);
         let ordinal = known.unwrap_or_else(|| {
             self.names.number(&change.id.entity_type);
             let ordinal = self.entries.len().max(1) as u32;
@@ -413,7 +426,7 @@ impl Index {
 
 /// Remembers how far in a lane a channel must walk that takes any of these facets.
 fn note(newest: &mut Vec<u64>, facets: &[Meta], place: u64) {
-    for name in facets.iter().map(|meta| meta.name as usize).filter(|_| place > 0) {
+    for name in facets.iter().map(|meta| usize::from(meta.name)).filter(|_| place > 0) {
         if newest.len() <= name {
             newest.resize(name + 1, 0);
         }

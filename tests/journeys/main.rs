@@ -6,6 +6,7 @@ mod support;
 mod access;
 mod bench;
 mod catalog;
+mod damage;
 mod egress;
 mod full;
 mod isolation;

@@ -92,14 +92,12 @@ pub(crate) async fn prepare(
     watermark: watch::Receiver<Sequence>,
     taken: Vec<Taken>,
 ) -> Vec<Prepared> {
+    let (taken, entities, unreadable) = read(store.as_ref(), taken);
     let ordinals: Vec<_> = taken.iter().map(|taken| taken.ordinal).collect();
-    let entities = match store.read(&ordinals) {
-        Ok(entities) => entities,
-        Err(error) => return taken.into_iter().map(|taken| unread(taken, error.to_string())).collect(),
-    };
     let newest = entities.iter().flatten().map(|entity| entity.newest()).max().unwrap_or_default();
     if durable(watermark, newest).await.is_err() {
-        return taken.into_iter().map(|taken| unread(taken, "the store has stopped".into())).collect();
+        let stopped = taken.into_iter().map(|taken| unread(taken, "the store has stopped".into()));
+        return stopped.chain(unreadable).collect();
     }
     let looks = looks(&setup.options, &entities);
     let contents = match &setup.chain {
@@ -113,7 +111,26 @@ pub(crate) async fn prepare(
         None => as_it_is(&setup, &ordinals, &entities, &looks),
     };
     let whole = taken.into_iter().zip(entities).zip(looks.iter().zip(contents));
-    whole.map(|((taken, entity), (look, content))| prepared(taken, entity.as_deref(), look, content)).collect()
+    whole.map(|((taken, entity), (look, content))| prepared(taken, entity.as_deref(), look, content)).chain(unreadable).collect()
+}
+
+/// Reads what was taken; what cannot be read comes back apart, so that one damaged entity does not hold up those it was taken with.
+fn read(store: &dyn Store, taken: Vec<Taken>) -> (Vec<Taken>, Vec<Option<Arc<Entity>>>, Vec<Prepared>) {
+    let ordinals: Vec<_> = taken.iter().map(|taken| taken.ordinal).collect();
+    if let Ok(entities) = store.read(&ordinals) {
+        return (taken, entities, Vec::new());
+    }
+    let (mut readable, mut entities, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
+    for taken in taken {
+        match store.read(&[taken.ordinal]) {
+            Ok(mut one) => {
+                entities.push(one.pop().flatten());
+                readable.push(taken);
+            }
+            Err(error) => unreadable.push(unread(taken, error.to_string())),
+        }
+    }
+    (readable, entities, unreadable)
 }
 
 /// What a channel would do with an entity now.

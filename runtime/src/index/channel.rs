@@ -72,6 +72,8 @@ struct Flight {
     places: Vec<(Track, u64)>,
     /// Whether a place was met during the flight.
     met: bool,
+    /// The oldest change that it owes; 0 when only the shape differs.
+    owed_since: u64,
 }
 
 /// Ordinals whose pair has changed since the last save, each once.
@@ -297,7 +299,7 @@ impl Channel {
         let mut newest = 0;
         if entry.id.entity_type == self.subscription.entity_type {
             for meta in &entry.facets {
-                if meta.sequence > newest && self.wants(meta.name, names) {
+                if meta.sequence > newest && self.wants(meta.name.into(), names) {
                     newest = meta.sequence;
                 }
             }
@@ -321,7 +323,7 @@ impl Channel {
             let known = self.wanted.get(name as usize).copied().flatten();
             known.unwrap_or_else(|| subscribes(&self.subscription, name, names))
         };
-        entry.facets.iter().filter(move |meta| right_type && wants(meta.name))
+        entry.facets.iter().filter(move |meta| right_type && wants(meta.name.into()))
     }
 
     fn owes(&self, ordinal: u32, entry: &Entry, names: &Names) -> bool {
@@ -355,7 +357,8 @@ impl Channel {
     fn start(&mut self, ordinal: u32, entry: &Entry, names: &Names, track: Track, places: Vec<(Track, u64)>, revision: u64) -> Taken {
         let pair = self.pair(ordinal);
         let owed = self.subscribed(entry, names).map(|meta| meta.sequence).filter(|sequence| *sequence > pair.revision()).min();
-        self.flights.insert(ordinal, Flight { shape: self.shape, places, met: false });
+        let owed_since = owed.unwrap_or(0);
+        self.flights.insert(ordinal, Flight { shape: self.shape, places, met: false, owed_since });
         Taken {
             ordinal: Ordinal(ordinal),
             revision: Sequence(revision),
@@ -363,7 +366,7 @@ impl Channel {
             target_key: self.target_keys.get(&ordinal).cloned(),
             attempts: self.parked.get(&ordinal).map_or(0, |parked| parked.attempts),
             track,
-            owed_since: Sequence(owed.unwrap_or(0)),
+            owed_since: Sequence(owed_since),
         }
     }
 
@@ -548,8 +551,9 @@ impl Index {
             let places = self.lanes[lane.index()].after(channel.acked[lane.index()]).take(OLDEST_LOOKED_AT);
             places.filter_map(|(_, ordinal)| since(ordinal)).min()
         });
-        let waiting = channel.parked.keys().chain(channel.flights.keys()).filter_map(|ordinal| since(*ordinal)).min();
-        let oldest = unread.into_iter().flatten().chain(waiting).min();
+        let waiting = channel.parked.keys().filter_map(|ordinal| since(*ordinal)).min();
+        let flying = channel.flights.values().map(|flight| flight.owed_since).filter(|since| *since > 0).min();
+        let oldest = unread.into_iter().flatten().chain(waiting).chain(flying).min();
         let held = channel.parked.values().filter(|parked| parked.held).count() as u64;
         Owed {
             lanes: Lane::ALL.map(|lane| self.lanes[lane.index()].count_after(channel.read[lane.index()])),

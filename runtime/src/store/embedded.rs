@@ -233,8 +233,8 @@ impl Embedded {
             let name = |number: u32| names.get(number as usize).cloned().ok_or_else(damaged);
             let mut facets = Vec::with_capacity(record.facets.len());
             for (row, value) in record.facets.iter().zip(values) {
-                let (name, owner, meta) = (name(row.meta.name)?, name(row.meta.owner)?, row.meta);
-                facets.push(Facet { name, owner, version: meta.version, sequence: Sequence(meta.sequence), time: row.time, value });
+                let (name, owner, meta) = (name(row.meta.name.into())?, name(row.meta.owner.into())?, row.meta);
+                facets.push(Facet { name, owner, version: meta.version(), sequence: Sequence(meta.sequence), time: row.time, value });
             }
             facets.sort_by(|a, b| a.name.cmp(&b.name));
             let id = EntityId { entity_type: name(record.entity_type)?, key: record.key.into() };

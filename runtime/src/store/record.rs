@@ -56,12 +56,12 @@ impl Record<'_> {
         bytes.extend(self.key.as_bytes());
         bytes.extend((self.facets.len() as u16).to_le_bytes());
         for Row { meta, time, value } in &self.facets {
-            let flags = [(meta.deleted, DELETED), (meta.version.is_some(), VERSIONED), (matches!(value, Value::Parts(..)), IN_PARTS)];
-            bytes.extend(meta.name.to_le_bytes());
-            bytes.extend(meta.owner.to_le_bytes());
+            let flags = [(meta.deleted, DELETED), (meta.version().is_some(), VERSIONED), (matches!(value, Value::Parts(..)), IN_PARTS)];
+            bytes.extend(u32::from(meta.name).to_le_bytes());
+            bytes.extend(u32::from(meta.owner).to_le_bytes());
             bytes.push(meta.lane.index() as u8);
             bytes.push(flags.into_iter().filter(|flag| flag.0).map(|flag| flag.1).sum());
-            bytes.extend(meta.version.unwrap_or(0).to_le_bytes());
+            bytes.extend(meta.version().unwrap_or(0).to_le_bytes());
             bytes.extend(meta.sequence.to_le_bytes());
             bytes.extend(time.0.to_le_bytes());
             bytes.extend(meta.hash.to_le_bytes());
@@ -101,7 +101,8 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Record<'_>> {
 }
 
 fn facet<'a>(rest: &mut Rest<'a>) -> Option<Row<'a>> {
-    let (name, owner) = (u32::from_le_bytes(rest.take()?), u32::from_le_bytes(rest.take()?));
+    let mut number = || u16::try_from(u32::from_le_bytes(rest.take()?)).ok();
+    let (name, owner) = (number()?, number()?);
     let lane = *Lane::ALL.get(usize::from(u8::from_le_bytes(rest.take()?)))?;
     let flags = u8::from_le_bytes(rest.take()?);
     let version = u64::from_le_bytes(rest.take()?);
@@ -116,7 +117,7 @@ fn facet<'a>(rest: &mut Rest<'a>) -> Option<Row<'a>> {
         (false, false) => Value::Here(rest.bytes(len as usize)?),
     };
     let version = (flags & VERSIONED != 0).then_some(version);
-    Some(Row { meta: Meta { name, owner, sequence, version, hash, lane, deleted }, time, value })
+    Some(Row { meta: Meta::new(name, owner, sequence, hash, lane, deleted).with_version(version), time, value })
 }
 
 struct Rest<'a>(&'a [u8]);
@@ -140,7 +141,7 @@ mod tests {
     use super::*;
 
     fn row(value: &'static str, parts: bool, deleted: bool, version: Option<u64>) -> Row<'static> {
-        let meta = Meta { name: 3, owner: 9, sequence: 17, version, hash: 99, lane: Lane::Bulk, deleted };
+        let meta = Meta::new(3, 9, 17, 99, Lane::Bulk, deleted).with_version(version);
         let value = match (deleted, parts) {
             (true, _) => Value::Deleted,
             (_, true) => Value::Parts(2, 40_000, 77),

@@ -16,7 +16,7 @@ use crate::server::views::{ChannelView, List};
 /// When nothing has arrived for so long, it will not.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// How often something that is waited for is looked at; asking over HTTP is dearer, so a fifth as often.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(100);
 
 /// A running Weir, this one or a child.
 pub(super) struct Api {

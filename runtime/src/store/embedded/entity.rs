@@ -41,7 +41,7 @@ pub(super) fn write(db: &sled::Db, touched: Touched, now: Timestamp, written: &m
     let mut rows = Vec::with_capacity(facets.len());
     for meta in facets {
         let before = old.iter().find(|row| row.meta.name == meta.name);
-        let new = values.iter().rev().find(|(name, _)| *name == meta.name);
+        let new = values.iter().rev().find(|(name, _)| *name == u32::from(meta.name));
         if let (Some(_), Some(Row { meta: before, value: Value::Parts(parts, ..), .. })) = (new, before) {
             (0..*parts).for_each(|part| written.remove_piece(keys::part(ordinal, before.sequence, part)));
         }

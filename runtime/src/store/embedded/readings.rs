@@ -27,7 +27,7 @@ impl Mark {
     pub(super) fn of<'a>(facets: impl Iterator<Item = &'a Meta>) -> Mark {
         // Multipliers that spread bits (splitmix64); sums do not depend on the order.
         let of_one = |meta: &Meta| {
-            let version = meta.version.map_or(0, |version| version.wrapping_add(1));
+            let version = meta.version().map_or(0, |version| version.wrapping_add(1));
             let mixed = meta.sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ version.wrapping_mul(0xbf58_476d_1ce4_e5b9);
             (mixed ^ u64::from(meta.owner)).wrapping_mul(0x94d0_49bb_1331_11eb)
         };
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn any_change_of_a_record_changes_its_mark_and_the_order_of_facets_does_not() {
-        let meta = |name, sequence, version, owner| Meta { name, owner, sequence, version, hash: 0, lane: Lane::Bulk, deleted: false };
+        let meta = |name, sequence, version, owner| Meta::new(name, owner, sequence, 0, Lane::Bulk, false).with_version(version);
         let mark = |metas: &[Meta]| Mark::of(metas.iter());
         let (a, b) = (meta(1, 7, None, 1), meta(2, 9, Some(3), 1));
         assert_eq!(mark(&[a, b]), mark(&[b, a]));

@@ -514,7 +514,7 @@ fn room_for(index: &Index, entities_max: &[(Arc<str>, u64)], changes: &[FacetCha
             None if !new.contains(&&change.id) => new.push(&change.id),
             Some(entry) if entry.facets.len() + changes.len() > FACETS_MAX => {
                 let mut names: HashSet<&str> =
-                    (entry.facets.iter()).filter_map(|meta| index.names.name(meta.name)).map(|name| &**name).collect();
+                    (entry.facets.iter()).filter_map(|meta| index.names.name(meta.name.into())).map(|name| &**name).collect();
                 names.extend(changes.iter().filter(|other| other.id == change.id).map(|other| &*other.facet));
                 if names.len() > FACETS_MAX {
                     return Err(NoRoom::Facets);
