@@ -4,6 +4,7 @@
 mod support;
 
 mod access;
+mod bench;
 mod catalog;
 mod damage;
 mod egress;

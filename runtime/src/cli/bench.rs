@@ -74,9 +74,12 @@ pub struct IngestArgs {
     /// Connections that send at the same time; 64 with --single, else 4
     #[arg(long, value_name = "N")]
     connections: Option<usize>,
-    /// Entities that the events are about, by zipf 0.99
-    #[arg(long, value_name = "N", default_value_t = 200_000)]
+    /// Entities that the events are about, by zipf 0.99, for example 300k or 1.5M; the aim is judged from 1.5M on
+    #[arg(long, value_name = "N", default_value = "200k", value_parser = count)]
     entities: u32,
+    /// How much of these entities, for example 0.01 for a quick look
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = scale)]
+    scale: f64,
     /// Channels that deliver all of it meanwhile, in batches of 64, to a target in this process
     #[arg(long, value_name = "N", default_value_t = 0)]
     channels: u16,
@@ -134,6 +137,16 @@ impl FullArgs {
 fn scale(text: &str) -> Result<f64, String> {
     let scale: f64 = text.parse().map_err(|_| "it must be a number, such as 0.01".to_owned())?;
     if scale > 0.0 && scale <= 5.0 { Ok(scale) } else { Err("it must be more than 0 and at most 5".to_owned()) }
+}
+
+/// A number of entities, with `k` or `M` behind it or not. Keys have seven digits, so there are at most nine million.
+fn count(text: &str) -> Result<u32, String> {
+    let (number, unit) = match text.strip_suffix('M').map(|rest| (rest, 1e6)).or_else(|| text.strip_suffix('k').map(|rest| (rest, 1e3))) {
+        Some(whole) => whole,
+        None => (text, 1.0),
+    };
+    let number = number.parse::<f64>().map_err(|_| "it must be a number, such as 200000, 300k or 1.5M".to_owned())? * unit;
+    if (1.0..=9e6).contains(&number) { Ok(number.round() as u32) } else { Err("it must be from 1 to 9M".to_owned()) }
 }
 
 /// A length of time: more than nothing, and no more than a week of minutes.

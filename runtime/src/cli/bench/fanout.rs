@@ -23,7 +23,7 @@ const PRODUCTS: f64 = 50_000.0;
 /// Turns of each that are counted.
 const TURNS: usize = 10;
 /// Processor time is read so long after the last answer, so that what follows a commit is in it.
-const AFTER: std::time::Duration = std::time::Duration::from_millis(100);
+const AFTER: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// The unit of processor times in `/proc`; on Linux the same on every machine.
 const TICKS_A_SECOND: f64 = 100.0;

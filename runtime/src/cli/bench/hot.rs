@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::clock::{Phase, Usage, round};
-use super::documents::{self, MARK, SOURCE};
+use super::documents::{self, BATCH, MARK, SOURCE};
 use super::post::{CONNECTIONS, post};
 use super::progress::Progress;
 use super::recorder::Recorder;
@@ -20,9 +20,6 @@ const KEYS: f64 = 1_093.0;
 const CHANGES: f64 = 26_630.0;
 /// Entities of a delivery at most.
 const WALKED: usize = 1_000;
-/// Changes in a request: few, so that the channel has often met a key before it changes again.
-const BATCH: usize = 50;
-
 pub(super) fn run(args: &FullArgs, out: &mut String) -> Outcome {
     let (keys, changes) = (args.scaled(KEYS), args.scaled(CHANGES).max(args.scaled(KEYS)));
     let recorder = Recorder::start(1, keys, Some(MARK)).map_err(|error| unreachable("no target in this process", error))?;

@@ -29,6 +29,10 @@ const BATCH: usize = 500;
 /// Of the measurement, and at most; caches and branch predictors do not need more.
 const WARM_UP_MAX: Duration = Duration::from_secs(3);
 
+/// At so many entities this many events a second are aimed at.
+const AIM_ENTITIES: u64 = 1_500_000;
+const AIM: f64 = 20_000.0;
+
 /// What was measured. Rates are a second, times as their names say.
 #[derive(Debug, Serialize)]
 pub(super) struct Figures {
@@ -39,6 +43,9 @@ pub(super) struct Figures {
     entities: u64,
     channels: u16,
     events_per_second: f64,
+    /// What it should be at least, and whether it is; from 1.5 million entities on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aim: Option<Aim>,
     requests_per_second: f64,
     latency_ms: Latency,
     syncs_per_second: f64,
@@ -53,7 +60,15 @@ pub(super) struct Figures {
     delivered_per_second: f64,
     first_load_events_per_second: f64,
     disk_bytes: u64,
+    /// At the end, generator included.
+    rss_mib: f64,
     folder: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Aim {
+    at_least: f64,
+    hit: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -89,7 +104,7 @@ pub(super) fn measure(args: &IngestArgs) -> Result<Figures, Failure> {
     let app = app.map_err(|error| unreachable("Weir does not start", error))?;
     let load = Arc::new(Load {
         address: app.ingest_addr(),
-        products: Arc::new(Products::new(args.entities)),
+        products: Arc::new(Products::new(entities(args))),
         connections: args.connections.unwrap_or(if args.single { 64 } else { 4 }).max(1),
         batch: if args.single { 1 } else { BATCH },
         numbers: AtomicU64::new(1),
@@ -97,6 +112,10 @@ pub(super) fn measure(args: &IngestArgs) -> Result<Figures, Failure> {
     let figures = drive(args, &app, &load, &recorder, folder.path());
     runtime.block_on(app.stop());
     figures.map_err(Failure::No)
+}
+
+fn entities(args: &IngestArgs) -> u32 {
+    (f64::from(args.entities) * args.scale).round().max(1.0) as u32
 }
 
 fn drive(args: &IngestArgs, app: &App, load: &Arc<Load>, recorder: &Recorder, folder: &Path) -> Result<Figures, String> {
@@ -116,6 +135,7 @@ fn drive(args: &IngestArgs, app: &App, load: &Arc<Load>, recorder: &Recorder, fo
     let (cpu, threads) = (clock::of_process() - cpu, clock::since(&threads, clock::of_threads()));
     let (after, delivered) = (store.figures(), recorder.held().delivered() - delivered);
 
+    let rss_mib = clock::Memory::of("self").resident_mib;
     let Tally { events, requests, wall, latency, .. } = &tally;
     let (count, wall) = (*events as f64, wall.as_secs_f64());
     let each = |time: Duration| round(time.as_secs_f64() * 1e6 / count, 3);
@@ -129,6 +149,7 @@ fn drive(args: &IngestArgs, app: &App, load: &Arc<Load>, recorder: &Recorder, fo
         entities: after.entities,
         channels: args.channels,
         events_per_second: round(count / wall, 0),
+        aim: (after.entities >= AIM_ENTITIES && !args.single).then(|| Aim { at_least: AIM, hit: count / wall >= AIM }),
         requests_per_second: round(*requests as f64 / wall, 1),
         latency_ms: Latency { p50: ms(latency.value_at_quantile(0.5)), p99: ms(latency.value_at_quantile(0.99)), max: ms(latency.max()) },
         syncs_per_second: round(commits / wall, 1),
@@ -141,6 +162,7 @@ fn drive(args: &IngestArgs, app: &App, load: &Arc<Load>, recorder: &Recorder, fo
         delivered_per_second: round(delivered as f64 / wall, 0),
         first_load_events_per_second: round(loaded.events as f64 / loaded.wall.as_secs_f64(), 0),
         disk_bytes: after.bytes,
+        rss_mib,
         folder: folder.parent().unwrap_or(folder).display().to_string(),
     })
 }
@@ -202,7 +224,11 @@ fn told(figures: &Figures) -> String {
         line("delivered", format!("{} entities a second", f.delivered_per_second));
     }
     line("first load", format!("{} events a second", f.first_load_events_per_second));
+    if let Some(Aim { at_least, hit }) = f.aim {
+        line("aim", format!("at least {at_least} events a second: {}", if hit { "hit" } else { "MISSED" }));
+    }
     line("disk", format!("{} bytes", f.disk_bytes));
+    line("memory", format!("{} MiB", f.rss_mib));
     let all = f.weir_cpu_us_an_event + f.generator_cpu_us_an_event;
     let share = f.generator_cpu_us_an_event * 100.0 / all;
     line(

@@ -26,7 +26,7 @@ const CHANNELS: usize = 18;
 const ROUNDS: u32 = 3;
 /// How long products change before a kill, at full size; a quick look takes less.
 const CHURN: Duration = Duration::from_secs(30);
-const CHURN_MIN: Duration = Duration::from_secs(2);
+const CHURN_MIN: Duration = Duration::from_secs(1);
 /// What was delivered so long before a kill may not have been saved: saves are a second apart and take their time.
 const UNSAVED: Duration = Duration::from_secs(3);
 /// What is on its way when a process dies has arrived after so long.

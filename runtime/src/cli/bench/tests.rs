@@ -18,7 +18,7 @@ fn check(arguments: &[&str]) -> serde_json::Value {
 fn ingest(more: &[&str]) -> serde_json::Value {
     let folder = tempfile::tempdir().expect("a folder");
     let place = folder.path().display().to_string();
-    let figures = check(&[&["ingest", "--entities", "300", "--seconds", "1", "--folder", &place], more].concat());
+    let figures = check(&[&["ingest", "--entities", "30k", "--scale", "0.01", "--seconds", "1", "--folder", &place], more].concat());
     assert_eq!(figures["entities"], 300, "{figures}");
     assert!(figures["events_per_second"].as_f64() > Some(0.0), "{figures}");
     assert!(figures["changes"]["committed"].as_u64() > Some(0), "{figures}");
