@@ -433,6 +433,3 @@ fn note(newest: &mut Vec<u64>, facets: &[Meta], place: u64) {
         newest[name] = newest[name].max(place);
     }
 }
-
-#[cfg(test)]
-mod tests;

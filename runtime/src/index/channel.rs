@@ -70,7 +70,7 @@ pub struct Channel {
 struct Flight {
     shape: u16,
     places: Vec<(Track, u64)>,
-    /// Whether a place was met during the flight, or a change was not durable yet when it began: then it is looked at again at its end.
+    /// Whether a place was met during the flight.
     met: bool,
     /// The oldest change that it owes; 0 when only the shape differs.
     owed_since: u64,
@@ -358,10 +358,7 @@ impl Channel {
         let pair = self.pair(ordinal);
         let owed = self.subscribed(entry, names).map(|meta| meta.sequence).filter(|sequence| *sequence > pair.revision()).min();
         let owed_since = owed.unwrap_or(0);
-        // A change that is decided and not yet written may wait at a place that is read now: if the reading misses it, nothing else would
-        // bring it.
-        let met = self.newest_seen(entry, names) > revision;
-        self.flights.insert(ordinal, Flight { shape: self.shape, places, met, owed_since });
+        self.flights.insert(ordinal, Flight { shape: self.shape, places, met: false, owed_since });
         Taken {
             ordinal: Ordinal(ordinal),
             revision: Sequence(revision),
