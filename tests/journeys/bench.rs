@@ -33,3 +33,12 @@ fn a_soak_with_kills_ends_with_every_target_up_to_date() {
     assert!(report["figures"]["changes_accepted"].as_u64() > Some(0), "{report}");
     assert_eq!(report["figures"]["pairs_older_than_accepted_or_never_sent"], 0, "{report}");
 }
+
+/// A channel that met an entity while its next change was being written lost that change, in every run of this.
+#[test]
+fn what_was_accepted_before_a_kill_is_held_by_every_target_after_it() {
+    let report = measured("open", &["--scale", "0.002"]);
+    assert_eq!(report["figures"]["kills"], 3, "{report}");
+    assert!(report["figures"]["changes_accepted_meanwhile"].as_u64() > Some(0), "{report}");
+    assert_eq!(report["figures"]["products_that_differ_between_targets"], 0, "{report}");
+}

@@ -92,6 +92,11 @@ pub(crate) async fn prepare(
     watermark: watch::Receiver<Sequence>,
     taken: Vec<Taken>,
 ) -> Vec<Prepared> {
+    // A change that was decided when its entity was taken must be in what is read: it may have no place of its own.
+    let decided = taken.iter().map(|taken| taken.revision).max().unwrap_or_default();
+    if durable(watermark.clone(), decided).await.is_err() {
+        return taken.into_iter().map(|taken| unread(taken, "the store has stopped".into())).collect();
+    }
     let (taken, entities, unreadable) = read(store.as_ref(), taken);
     let ordinals: Vec<_> = taken.iter().map(|taken| taken.ordinal).collect();
     let newest = entities.iter().flatten().map(|entity| entity.newest()).max().unwrap_or_default();

@@ -359,9 +359,11 @@ impl Channel {
         let owed = self.subscribed(entry, names).map(|meta| meta.sequence).filter(|sequence| *sequence > pair.revision()).min();
         let owed_since = owed.unwrap_or(0);
         self.flights.insert(ordinal, Flight { shape: self.shape, places, met: false, owed_since });
+        // A change that is decided but not yet durable may have waited at the place that is met here, and has none of its own.
+        let newest = self.newest(entry, names);
         Taken {
             ordinal: Ordinal(ordinal),
-            revision: Sequence(revision),
+            revision: Sequence(revision.max(newest)),
             holds: pair.holds(),
             target_key: self.target_keys.get(&ordinal).cloned(),
             attempts: self.parked.get(&ordinal).map_or(0, |parked| parked.attempts),
@@ -622,5 +624,35 @@ impl Index {
             }
         }
         dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::Proposal;
+    use crate::model::EntityId;
+
+    /// A shop kept an old price for good: the price had changed twice, and the second change, decided but not yet written, waited at the
+    /// place of the first when the channel met it. The delivery read the first only, and nothing was ahead that would have met the second.
+    #[test]
+    fn whoever_meets_a_place_waits_for_all_that_waited_there() {
+        let (mut index, shop, id) = (Index::default(), ChannelId(1), EntityId { entity_type: "product".into(), key: "lamp".into() });
+        let facets = vec!["price".to_owned()];
+        let subscription = Subscription { entity_type: "product".into(), facets, shape: 1, shape_label: String::new(), target: 1 };
+        index.put_channel(shop, Channel::new("shop", subscription));
+        for hash in [10, 11] {
+            let (facet, owner) = ("price".into(), "erp".into());
+            let change = Proposal { id: &id, facet: &facet, owner: &owner, lane: Lane::Normal, version: None, hash: Some(hash) };
+            index.apply(change, None, Timestamp(0));
+        }
+        let (mut taken, mut again) = (Vec::new(), Vec::new());
+        let durable = 1;
+        index.walk(shop, Track::Lane(Lane::Normal), 10, durable, &mut taken);
+        let met = taken.pop().expect("its place is durable");
+        assert_eq!(met.revision, Sequence(2), "it is to be read when the second change is durable too");
+        let outcome = Outcome::Delivered { digest: 7, target_key: None };
+        index.finish(shop, &[Finish { ordinal: met.ordinal, revision: met.revision, outcome }], 2, Timestamp(0), &mut again);
+        assert!(again.is_empty() && !index.owes(shop, met.ordinal.0), "nothing is owed, and nothing is ahead");
     }
 }

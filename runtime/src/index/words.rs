@@ -53,8 +53,9 @@ pub struct Parked {
 pub struct Taken {
     /// Which entity.
     pub ordinal: Ordinal,
-    /// Durable head of the sequence before the entity is read. The delivery's revision is the larger of this and the newest
-    /// sequence that is read; the latter may be ahead of the watermark, and then the delivery waits for the watermark.
+    /// The entity is read when the watermark has come to this: the durable head when it was taken, or its newest change if that was decided
+    /// but not yet durable. The delivery's revision is the larger of this and the newest sequence that is read; the latter may be ahead
+    /// of the watermark, and then the delivery waits for the watermark.
     pub revision: Sequence,
     /// What the target holds.
     pub holds: Holds,
