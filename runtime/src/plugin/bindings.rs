@@ -125,7 +125,8 @@ impl Guest {
     ) -> Option<wasmtime::Result<Answers>> {
         let events: Vec<&Event> = events.collect();
         let attributes: Vec<Vec<(&str, &str)>> = events.iter().map(|event| lower_attributes(event)).collect();
-        let events: Vec<types::Event<'_>> = events.iter().zip(&attributes).map(|(event, attributes)| lower_event(event, attributes)).collect();
+        let events: Vec<types::Event<'_>> =
+            events.iter().zip(&attributes).map(|(event, attributes)| lower_event(event, attributes)).collect();
         let context = store.as_context_mut();
         match role {
             Role::EventFilter => Some(self.event_filter.as_ref()?.call_accept(context, &events).map(accepted)),
