@@ -39,6 +39,9 @@ MUTATIONS = [
     ("fence", "walks stop at the watermark", SRC + "index/channel.rs",
      ".take_while(|(place, _)| *place <= watermark)", "",
      "promises", "certain::what_is_not_durable_yet_is_not_answered_and_met_by_nobody_and_the_line_is_bounded"),
+    ("decided", "a reading waits for what was decided", SRC + "index/channel.rs",
+     "revision: Sequence(revision.max(newest)),", "revision: Sequence(revision),",
+     "lib", "index::channel::tests::whoever_meets_a_place_waits_for_all_that_waited_there"),
     ("sums", "the sums of rows at opening", OPEN,
      "match sums.differs_from(&found) {", "match sums.differs_from(&found).filter(|_| false) {",
      "promises", "integrity::rows_that_fell_back_or_went_are_named"),
@@ -99,7 +102,8 @@ def copy():
 
 def test(target, name):
     """What the test says: `passes`, `fails`, or what the compiler says."""
-    command = ["cargo", "test", "-q", "-p", "weir", "--test", target, "--", "--exact", name]
+    chosen = ["--lib"] if target == "lib" else ["--test", target]
+    command = ["cargo", "test", "-q", "-p", "weir", *chosen, "--", "--exact", name]
     environment = {"CARGO_TARGET_DIR": str(ROOT / "target" / "mutants" / "target"), **os.environ}
     done = subprocess.run(command, cwd=COPY, env=environment, capture_output=True, text=True)
     if "running 1 test" not in done.stdout:

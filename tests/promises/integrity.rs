@@ -62,9 +62,9 @@ fn deliver(store: &Embedded, name: &str) {
         let mut taken = Vec::new();
         while store.walk(channel, track, 50, &mut taken) {}
         let end = |taken: &Taken| {
-            let target_key = (taken.ordinal.0 % 3 == 0).then(|| format!("key {}", taken.ordinal.0).into());
+            let target_key = taken.ordinal.0.is_multiple_of(3).then(|| format!("key {}", taken.ordinal.0).into());
             let delivered = Outcome::Delivered { digest: 99 + u64::from(taken.ordinal.0), target_key };
-            let refused = taken.ordinal.0 % 50 == 0;
+            let refused = taken.ordinal.0.is_multiple_of(50);
             let outcome = if refused { Outcome::Refused(Failure::new("422", "No price.")) } else { delivered };
             Finish { ordinal: taken.ordinal, revision: taken.revision, outcome }
         };
@@ -268,7 +268,7 @@ fn a_piece_of_a_long_value_is_checked_when_it_is_read() {
     fill(folder.path());
     let db = sled::Config::new().path(folder.path()).segment_size(4 << 20).open().expect("sled opens");
     let (key, piece) = db.scan_prefix(b"P").next().expect("there is one").expect("it can be read");
-    db.insert(key, [&[b'?'], &piece[1..]].concat()).expect("it is put");
+    db.insert(key, [b"?", &piece[1..]].concat()).expect("it is put");
     db.flush().expect("it is written");
     drop(db);
     let store = open(folder.path()).expect("it is not read at once");

@@ -39,6 +39,9 @@ const PREPARATIONS_MAX: usize = 4;
 const PLAIN_MAX: usize = 512;
 /// A request waits so long for more entities while some are being prepared.
 const LINGER: Duration = Duration::from_millis(5);
+/// A channel that found nothing in what was committed last does not look again for so long: hundreds of channels may be woken by each
+/// commit, and most commits concern few of them.
+const UNCONCERNED: Duration = Duration::from_millis(40);
 /// Entities taken in one turn before the loop looks at what has come back.
 const TAKEN_A_TURN: usize = 256;
 /// How long a stop that nobody gave a deadline may take.
@@ -109,6 +112,10 @@ pub(crate) struct Run {
     overfull: bool,
     /// The turn ended before its work did.
     unfinished: bool,
+    /// Whether anything was taken since the last commit that was looked at.
+    concerned: bool,
+    /// Until when commits are not looked at.
+    rests_until: Option<Instant>,
 }
 
 fn slot(track: Track) -> usize {
@@ -149,6 +156,8 @@ impl Run {
             sending: shares,
             overfull: false,
             unfinished: false,
+            concerned: true,
+            rests_until: None,
             store,
             shared,
             setup,
@@ -171,9 +180,11 @@ impl Run {
                     None => break STOP_MAX,
                 },
                 Some(done) = self.tasks.join_next_with_id() => self.settle(done),
-                Ok(()) = self.watermark.changed() => {
+                Ok(()) = self.watermark.changed(), if self.rests_until.is_none() => {
                     self.more[..TRACKS - 1].fill(true);
                     self.newer = true;
+                    let unconcerned = !std::mem::take(&mut self.concerned);
+                    self.rests_until = unconcerned.then(|| Instant::now() + UNCONCERNED);
                 }
                 Ok(()) = self.target_changes.changed() => {}
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
@@ -188,6 +199,7 @@ impl Run {
     // -- a turn -----------------------------------------------------------------------------------------------------------
 
     fn turn(&mut self) {
+        self.rests_until = self.rests_until.filter(|until| *until > Instant::now());
         self.unfinished = false;
         self.shared.counters.turn();
         match self.gate() {
@@ -226,7 +238,7 @@ impl Run {
         };
         // A millisecond more, because a time that was rounded down is not there yet.
         let due = due.map(|due| self.clock.instant(due) + Duration::from_millis(1));
-        linger.into_iter().chain(due).min()
+        linger.into_iter().chain(due).chain(self.rests_until).min()
     }
 
     fn room(&self) -> usize {
@@ -338,6 +350,7 @@ impl Run {
 
     fn accept(&mut self, taken: Taken, released: bool, tried: Option<Tried>, first: bool) {
         let (ordinal, track) = (taken.ordinal, slot(taken.track));
+        self.concerned = true;
         // A held entity that a walk meets again is taken anew, and what was known of it still holds.
         self.held.remove(&ordinal);
         let waited = self.schedule.remove(ordinal).unwrap_or_default();
