@@ -98,7 +98,7 @@ fn a_sequence_that_was_seen_before_a_crash_is_not_given_out_again() {
         let store = subject.store();
         let before = commit_all(store, vec![change("lamp", "1")]).sequence;
         subject.crash();
-        assert!(commit_all(store, vec![change("lamp", "2")]).sequence.0 >= before.0 + 1, "sequences rise");
+        assert!(commit_all(store, vec![change("lamp", "2")]).sequence > before, "sequences rise");
         assert!(*store.watermark().borrow() > before, "and so does the watermark");
     });
 }

@@ -1,17 +1,15 @@
-//! A channel in the index: its positions, its pairs, its flights, and how it walks.
+//! A channel in the index: its positions, its pairs and its flights. How it walks: `walk`.
+
+mod walk;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::{ChannelId, Entry, Finish, Holds, Index, Meta, Names, Outcome, Owed, Pair, Parked, Standing, State, Subscription, Taken};
+use super::{Entry, Finish, Holds, Meta, Names, Outcome, Pair, Parked, State, Subscription, Taken};
 use crate::model::{Failure, Lane, Ordinal, Sequence, Timestamp, Track, facet_matches};
 
-/// Places looked at in one walk: bounds how long the index is held when a channel passes many that it does not owe.
-const VISITS_MAX: usize = 4_096;
-/// Places looked at in each lane for the oldest change owed.
-const OLDEST_LOOKED_AT: usize = 256;
 /// Shapes whose label is remembered.
 const LABELS_MAX: usize = 256;
 /// Bytes of a refusal's text that are kept.
@@ -460,177 +458,10 @@ fn shortened(failure: &Failure) -> Failure {
     Failure { code: failure.code.clone(), message: failure.message[..end].to_owned() }
 }
 
-impl Index {
-    /// Meets the next places of a lane up to the watermark, or the next entities of the sweep, until `limit` are taken.
-    pub fn walk(&mut self, id: ChannelId, track: Track, limit: usize, watermark: u64, taken: &mut Vec<Taken>) -> Walked {
-        let Some(channel) = self.channels.get_mut(&id).filter(|channel| channel.live) else { return Walked::End };
-        let (entries, names, most) = (&self.entries, &self.names, taken.len() + limit);
-        let mut visits = 0;
-        let from = channel.read[slot(track)];
-        let mut walked = Walked::End;
-        let mut visit = |channel: &mut Channel, place: u64, ordinal: u32| {
-            if taken.len() >= most || visits >= VISITS_MAX {
-                walked = Walked::More;
-                return false;
-            }
-            visits += 1;
-            if track == Track::Sweep && place > channel.reserved {
-                channel.read[3] = place - 1;
-                walked = Walked::Reserve;
-                return false;
-            }
-            if let Some(entry) = entries[ordinal as usize].as_deref() {
-                taken.extend(channel.meet(ordinal, entry, names, track, place, watermark));
-            }
-            true
-        };
-        match track {
-            Track::Lane(lane) if !channel.is_concerned(&self.newest[lane.index()], from, names) => {
-                channel.read[lane.index()] = from.max(watermark);
-            }
-            Track::Lane(lane) => {
-                for (place, ordinal) in self.lanes[lane.index()].after(from).take_while(|(place, _)| *place <= watermark) {
-                    if !visit(channel, place, ordinal) {
-                        break;
-                    }
-                }
-            }
-            Track::Sweep => {
-                let first = (from + 1).min(entries.len() as u64) as u32;
-                for ordinal in (first..entries.len() as u32).filter(|ordinal| entries[*ordinal as usize].is_some()) {
-                    if !visit(channel, u64::from(ordinal), ordinal) {
-                        break;
-                    }
-                }
-            }
-        }
-        if channel.read[slot(track)] != from {
-            channel.dirty.positions = true;
-            self.reads_moved |= track != Track::Sweep;
-        }
-        walked
-    }
-
-    /// Takes a parked or held entity for a retry.
-    pub fn retry(&mut self, id: ChannelId, ordinal: u32, watermark: u64) -> Option<Taken> {
-        let channel = self.channels.get_mut(&id)?;
-        if !channel.parked.contains_key(&ordinal) || channel.flights.contains_key(&ordinal) {
-            return None;
-        }
-        let entry = self.entries.get(ordinal as usize)?.as_deref()?;
-        let newest = channel.subscribed(entry, &self.names).max_by_key(|meta| meta.sequence);
-        let track = newest.map_or(Track::Sweep, |meta| Track::Lane(meta.lane));
-        Some(channel.start(ordinal, entry, &self.names, track, Vec::new(), watermark))
-    }
-
-    /// From now on what the target holds of these is unknown.
-    pub fn attempt(&mut self, id: ChannelId, ordinals: &[Ordinal]) {
-        let Some(channel) = self.channels.get_mut(&id) else { return };
-        for ordinal in ordinals {
-            channel.change(ordinal.0, |pair| pair.holding(Holds::Unknown));
-        }
-    }
-
-    /// Ends flights; what changed meanwhile is in flight again at once.
-    pub fn finish(&mut self, id: ChannelId, ends: &[Finish], watermark: u64, now: Timestamp, again: &mut Vec<Taken>) {
-        let Some(channel) = self.channels.get_mut(&id) else { return };
-        for end in ends {
-            if let Some(entry) = self.entries.get(end.ordinal.0 as usize).and_then(|entry| entry.as_deref()) {
-                again.extend(channel.finish(end, entry, &self.names, watermark, now));
-            }
-        }
-        channel.dirty.positions = true;
-    }
-
-    /// What a channel still has before it.
-    pub fn owed(&self, id: ChannelId) -> Owed {
-        let Some(channel) = self.channels.get(&id) else { return Owed::default() };
-        let since = |ordinal: u32| {
-            let (entry, revision) = (self.entry(ordinal)?, channel.pair(ordinal).revision());
-            channel.subscribed(entry, &self.names).map(|meta| meta.sequence).filter(|sequence| *sequence > revision).min()
-        };
-        let unread = Lane::ALL.map(|lane| {
-            let places = self.lanes[lane.index()].after(channel.acked[lane.index()]).take(OLDEST_LOOKED_AT);
-            places.filter_map(|(_, ordinal)| since(ordinal)).min()
-        });
-        let waiting = channel.parked.keys().filter_map(|ordinal| since(*ordinal)).min();
-        let flying = channel.flights.values().map(|flight| flight.owed_since).filter(|since| *since > 0).min();
-        let oldest = unread.into_iter().flatten().chain(waiting).chain(flying).min();
-        let held = channel.parked.values().filter(|parked| parked.held).count() as u64;
-        Owed {
-            lanes: Lane::ALL.map(|lane| self.lanes[lane.index()].count_after(channel.read[lane.index()])),
-            sweep: (self.entries.len() as u64).saturating_sub(channel.read[3] + 1),
-            in_flight: channel.flights.len() as u64,
-            parked: channel.parked.len() as u64 - held,
-            held,
-            refused: channel.refusals.len() as u64,
-            holding: channel.holding,
-            oldest: oldest.map(Sequence),
-            oldest_time: oldest.map(|sequence| self.clock.time_of(sequence)),
-        }
-    }
-
-    /// Whether a channel still owes an entity.
-    pub fn owes(&self, id: ChannelId, ordinal: u32) -> bool {
-        let channel = self.channels.get(&id).zip(self.entry(ordinal));
-        channel.is_some_and(|(channel, entry)| channel.owes(ordinal, entry, &self.names))
-    }
-
-    /// Where an entity stands on a channel.
-    pub fn standing(&self, id: ChannelId, ordinal: u32) -> Option<Standing> {
-        let (channel, entry) = (self.channels.get(&id)?, self.entry(ordinal)?);
-        let pair = channel.pair(ordinal);
-        let label = channel.labels.iter().find(|(shape, _)| *shape == pair.shape()).map(|(_, label)| label.clone());
-        (entry.id.entity_type == channel.subscription.entity_type).then(|| Standing {
-            state: pair.state(),
-            revision: Sequence(pair.revision()),
-            since: self.clock.time_of(pair.revision()),
-            holds: pair.holds(),
-            owed: channel.owes(ordinal, entry, &self.names),
-            in_flight: channel.flights.contains_key(&ordinal),
-            shape_label: label.unwrap_or_default(),
-            newest: Sequence(channel.newest_seen(entry, &self.names)),
-        })
-    }
-
-    /// Refused entities become parked again.
-    pub fn redrive(&mut self, id: ChannelId, ordinals: &[Ordinal]) -> Vec<Parked> {
-        let Some(channel) = self.channels.get_mut(&id) else { return Vec::new() };
-        let mut parked = Vec::new();
-        for ordinal in ordinals {
-            if channel.pair(ordinal.0).state() == State::Refused && !channel.flights.contains_key(&ordinal.0) {
-                let waits = Parked { ordinal: *ordinal, attempts: 0, held: false };
-                channel.refusals.remove(&ordinal.0);
-                channel.change(ordinal.0, |pair| pair.in_state(State::Parked(0)));
-                channel.parked.insert(ordinal.0, waits);
-                parked.push(waits);
-            }
-        }
-        parked
-    }
-
-    /// Refused entities count as settled until they change.
-    pub fn drop_refused(&mut self, id: ChannelId, ordinals: &[Ordinal]) -> usize {
-        let Some(channel) = self.channels.get_mut(&id) else { return 0 };
-        let mut dropped = 0;
-        for ordinal in ordinals {
-            if channel.pair(ordinal.0).state() == State::Refused {
-                channel.refusals.remove(&ordinal.0);
-                // Of a deleted entity the operator has said that nothing is there; else it could never be forgotten.
-                let buried = self.graves.contains(ordinal.0);
-                let settled = |pair: Pair| if buried { pair.holding(Holds::Nothing) } else { pair };
-                channel.change(ordinal.0, |pair| settled(pair).in_state(State::New));
-                dropped += 1;
-            }
-        }
-        dropped
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::Proposal;
+    use crate::index::{ChannelId, Index, Proposal};
     use crate::model::EntityId;
 
     /// A shop kept an old price for good: the price had changed twice, and the second change, decided but not yet written, waited at the
