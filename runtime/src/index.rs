@@ -415,8 +415,9 @@ impl Index {
 
     /// After a crash: what may have been delivered since the last save is unknown. To be called when all is restored.
     pub fn distrust(&mut self) {
-        for channel in self.channels.values_mut() {
-            for (ordinal, entry) in self.entries.iter().zip(0u32..).filter_map(|(entry, ordinal)| Some((ordinal, entry.as_deref()?))) {
+        // Entity by entity, as each lies elsewhere in memory; what the channels know of them lies in order.
+        for (ordinal, entry) in self.entries.iter().zip(0u32..).filter_map(|(entry, ordinal)| Some((ordinal, entry.as_deref()?))) {
+            for channel in self.channels.values_mut() {
                 channel.distrust(ordinal, entry, &self.names);
             }
         }

@@ -5,6 +5,7 @@
 //! processor time is read before and after; so what else the machine does hits all alike.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use super::clock::{Memory, round};
 use super::documents::{self, BATCH, SOURCE};
@@ -20,10 +21,13 @@ use crate::cli::{Failure, Outcome};
 const CHANNELS: [usize; 3] = [1, 18, 108];
 /// Products at full size; each changes once in a turn.
 const PRODUCTS: f64 = 50_000.0;
-/// Turns of each that are counted.
+/// Turns of each that are counted; the one before them makes the products.
 const TURNS: usize = 10;
 /// Processor time is read so long after the last answer, so that what follows a commit is in it.
-const AFTER: std::time::Duration = std::time::Duration::from_millis(50);
+const AFTER: Duration = Duration::from_millis(50);
+/// A Weir is at rest when it uses no processor for so long: each channel has looked past the products that are new.
+const REST: Duration = Duration::from_millis(500);
+const REST_WAIT: Duration = Duration::from_secs(60);
 
 /// The unit of processor times in `/proc`; on Linux the same on every machine.
 const TICKS_A_SECOND: f64 = 100.0;
@@ -32,6 +36,8 @@ const TICKS_A_SECOND: f64 = 100.0;
 struct Side {
     name: String,
     child: Child,
+    /// Processor time of making a product, in microseconds.
+    making: f64,
     /// Processor time of each turn in microseconds a change.
     turns: Vec<f64>,
 }
@@ -46,7 +52,7 @@ pub(super) fn run(args: &FullArgs, out: &mut String) -> Outcome {
             if state == "paused" {
                 child.api().operate("pause")?;
             }
-            sides.push(Side { name: format!("{state}_{channels}"), child, turns: Vec::new() });
+            sides.push(Side { name: format!("{state}_{channels}"), child, making: 0.0, turns: Vec::new() });
         }
     }
     let progress = Progress::begin("changes beside channels", (sides.len() * products * (1 + TURNS)) as u64);
@@ -63,8 +69,9 @@ pub(super) fn run(args: &FullArgs, out: &mut String) -> Outcome {
     report.figure("changes_of_each", products * TURNS);
     let costs: Vec<f64> = sides.iter().map(|side| side.turns.iter().sum::<f64>() / side.turns.len() as f64).collect();
     for (side, cost) in sides.iter().zip(&costs) {
-        let Side { name, child, turns } = side;
+        let Side { name, child, making, turns } = side;
         report.figure(&format!("cpu_us_a_change_{name}"), round(*cost, 2));
+        report.figure(&format!("cpu_us_a_new_product_{name}"), round(*making, 2));
         let spread = (turns.iter().copied().fold(f64::MAX, f64::min), turns.iter().copied().fold(0.0, f64::max));
         report.figure(&format!("of_turns_{name}"), format!("{:.2} to {:.2}", spread.0, spread.1));
         report.figure(&format!("rss_mib_{name}"), child.process().map(|process| Memory::of(&process).resident_mib).unwrap_or_default());
@@ -76,7 +83,8 @@ pub(super) fn run(args: &FullArgs, out: &mut String) -> Outcome {
 }
 
 impl Side {
-    /// Changes each product for the `number`-th time and notes what that cost; the first time is loading and is not counted.
+    /// Changes each product for the `number`-th time and notes what that cost. The first time makes the products; it is over when the
+    /// channels have looked past them.
     fn turn(&mut self, products: usize, number: u32) -> Result<(), Failure> {
         let before = cpu_seconds(&self.child)?;
         let posted = post(self.child.address(), CONNECTIONS, move |turn, _, request| {
@@ -86,15 +94,36 @@ impl Side {
             first < last
         });
         let posted = posted.map_err(Failure::No)?;
-        std::thread::sleep(AFTER);
+        match number {
+            1 => self.rest()?,
+            _ => std::thread::sleep(AFTER),
+        }
         let used = cpu_seconds(&self.child)? - before;
         if posted.committed == 0 {
             return Err(Failure::No("nothing was committed".to_owned()));
         }
-        if number > 1 {
-            self.turns.push(used * 1e6 / posted.committed as f64);
+        let each = used * 1e6 / posted.committed as f64;
+        match number {
+            1 => self.making = each,
+            _ => self.turns.push(each),
         }
         Ok(())
+    }
+
+    /// Waits until the processor is not used.
+    fn rest(&self) -> Result<(), Failure> {
+        let begun = Instant::now();
+        loop {
+            let before = cpu_seconds(&self.child)?;
+            std::thread::sleep(REST);
+            // A tick or two is what its clocks take.
+            if cpu_seconds(&self.child)? - before < 0.03 {
+                return Ok(());
+            }
+            if begun.elapsed() > REST_WAIT {
+                return Err(Failure::No(format!("{} does not come to rest", self.name)));
+            }
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Once};
@@ -15,7 +15,7 @@ use super::pairs::{self, PairLog};
 use super::sums::{Rows, Sums};
 use super::witness::{self, Witness};
 use super::{Options, aside, record};
-use crate::index::{Clock, Index, Meta};
+use crate::index::{Channel, Clock, Index, Meta};
 use crate::model::{EntityId, Timestamp};
 use crate::store::{ChannelId, Error, keys};
 
@@ -93,11 +93,9 @@ pub(super) fn open(options: &Options) -> Result<Opened, Error> {
 /// Opens and loads where a panic is an error: sled panics on some damage instead of saying so. Says of damage what to do.
 pub(super) fn safely<T>(path: &Path, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
     silence_sled();
-    let before = OPENS.replace(true);
     OPENING.fetch_add(1, Ordering::SeqCst);
-    let done = catch_unwind(AssertUnwindSafe(work));
+    let done = catch_unwind(AssertUnwindSafe(|| quietly(work)));
     OPENING.fetch_sub(1, Ordering::SeqCst);
-    OPENS.set(before);
     match done.unwrap_or_else(|_| Err(damaged("sled cannot read what is there"))) {
         Err(Error::Damaged(what)) => Err(Error::Damaged(format!(
             "{}: {what}. Move the directory aside and restore it from a copy, or start with an empty one and let the sources send again",
@@ -107,7 +105,19 @@ pub(super) fn safely<T>(path: &Path, work: impl FnOnce() -> Result<T, Error>) ->
     }
 }
 
-/// How many threads open a store.
+/// Does something on this thread whose panics are told by who asked for it.
+fn quietly<T>(work: impl FnOnce() -> T) -> T {
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            OPENS.set(self.0);
+        }
+    }
+    let _before = Before(OPENS.replace(true));
+    work()
+}
+
+/// How many stores are being opened.
 static OPENING: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
@@ -206,6 +216,17 @@ fn number(db: &sled::Db, key: &[u8]) -> Result<u64, Error> {
     row.map_or(Ok(0), |row| row.as_ref().try_into().map(u64::from_le_bytes).map_err(|_| unreadable("a number of the store")))
 }
 
+/// Ordinals below this have been given out: all that entities have, and those of entities that are forgotten.
+fn given_out(db: &sled::Db) -> Result<u32, Error> {
+    let forgotten = u32::try_from(number(db, keys::ORDINALS)?).map_err(|_| unreadable("how many entities there were"))?;
+    let last = db.scan_prefix(keys::ENTITIES).next_back().transpose().map_err(|error| Error::Damaged(format!("sled says: {error}")))?;
+    Ok(last.map_or(0, |(key, _)| ordinal_of(&key).saturating_add(1)).max(forgotten))
+}
+
+fn ordinal_of(key: &[u8]) -> u32 {
+    u32::from_be_bytes(keys::number_at(key, 1))
+}
+
 /// Fills an empty index from the rows. They must add up to what was written, and the last batch be none before `seen`.
 pub(super) fn load(db: &sled::Db, index: &mut Index, seen: u64) -> Result<Loaded, Error> {
     let sums = match db.get(keys::SUMS).map_err(|error| Error::Damaged(error.to_string()))? {
@@ -215,6 +236,47 @@ pub(super) fn load(db: &sled::Db, index: &mut Index, seen: u64) -> Result<Loaded
     if sums.batch < seen {
         return Err(lost(sums.batch, seen));
     }
+    let given_out = given_out(db)?;
+    // Entities are half of the rows; what channels know of them, and the rest, is read beside.
+    let (entities, beside) = std::thread::scope(|scope| {
+        let beside = scope.spawn(|| quietly(|| load_beside(db, given_out)));
+        let entities = load_entities(db, index);
+        (entities, beside.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    });
+    let (mut found, Beside { channels, quarantine, identities, found: found_beside }) = (entities?, beside?);
+    found.include(&found_beside);
+    index.give_out(given_out);
+    index.rebuild_lanes();
+    let mut logs = BTreeMap::new();
+    for (id, (channel, log)) in channels {
+        index.put_channel(id, channel);
+        logs.insert(id, log);
+    }
+    index.distrust();
+    match sums.differs_from(&found) {
+        Some(why) => Err(Error::Damaged(why)),
+        None => Ok(Loaded { quarantine, logs, identities, sums }),
+    }
+}
+
+/// What is read beside the entities.
+struct Beside {
+    channels: BTreeMap<ChannelId, (Channel, PairLog)>,
+    quarantine: BTreeMap<u32, u64>,
+    identities: Identities,
+    found: Sums,
+}
+
+fn load_beside(db: &sled::Db, given_out: u32) -> Result<Beside, Error> {
+    let mut found = Sums::default();
+    let channels = pairs::load(db, given_out, &mut found)?;
+    let quarantine = aside::count_quarantine(db, &mut found)?;
+    let identities = Identities::load(db, &mut found)?;
+    Ok(Beside { channels, quarantine, identities, found })
+}
+
+/// Loads figures, names and entities; gives what their rows add up to.
+fn load_entities(db: &sled::Db, index: &mut Index) -> Result<Sums, Error> {
     let mut found = Sums::default();
     rows(db, keys::FIGURES, &mut found).try_for_each(|row| row.map(|_| ()))?;
     for row in rows(db, keys::NAMES, &mut found) {
@@ -229,19 +291,11 @@ pub(super) fn load(db: &sled::Db, index: &mut Index, seen: u64) -> Result<Loaded
     }
     for row in rows(db, keys::ENTITIES, &mut found) {
         let (key, bytes) = row?;
-        let ordinal = u32::from_be_bytes(keys::number_at(&key, 1));
+        let ordinal = ordinal_of(&key);
         let record = record::decode(&bytes).ok_or_else(|| unreadable(&format!("the record of entity number {ordinal}")))?;
         let entity_type = index.names.name(record.entity_type).cloned().ok_or_else(|| unreadable("the type of an entity"))?;
         let facets: Vec<Meta> = record.facets.iter().map(|row| row.meta).collect();
         index.restore(ordinal, EntityId { entity_type, key: record.key.into() }, facets);
     }
-    index.give_out(u32::try_from(number(db, keys::ORDINALS)?).map_err(|_| unreadable("how many entities there were"))?);
-    index.rebuild_lanes();
-    let logs = pairs::load(db, index, &mut found)?;
-    index.distrust();
-    let (quarantine, identities) = (aside::count_quarantine(db, &mut found)?, Identities::load(db, &mut found)?);
-    match sums.differs_from(&found) {
-        Some(why) => Err(Error::Damaged(why)),
-        None => Ok(Loaded { quarantine, logs, identities, sums }),
-    }
+    Ok(found)
 }

@@ -4,6 +4,7 @@
 //! changed since the last one into rows of a log, or, where much of a page changed, the page itself. The pages that the oldest log
 //! rows still speak for are rewritten a few at a time, and then those rows go. Positions and pairs are one atomic write.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::open::rows;
 use super::sums::Sums;
-use crate::index::{Changed, Channel, Index, Pair, Subscription};
+use crate::index::{Changed, Channel, Pair, Subscription};
 use crate::model::{Failure, Timestamp};
 use crate::store::{ChannelId, Error, keys};
 
@@ -108,11 +109,11 @@ impl PairLog {
         }
     }
 
+    /// A row tells of a pair of that page. The oldest row that does is what keeps the log from being shortened.
     fn speaks_for(&mut self, page: u32, row: u64) {
-        if self.since.insert(page, row).is_none() {
+        if let Entry::Vacant(unheard) = self.since.entry(page) {
+            unheard.insert(row);
             self.by_row.insert((row, page));
-        } else if let Some(oldest) = self.by_row.iter().find(|(_, other)| *other == page).map(|(row, _)| *row) {
-            self.since.insert(page, oldest);
         }
     }
 
@@ -145,10 +146,10 @@ fn damaged(what: &str, id: ChannelId) -> Error {
     Error::Damaged(format!("{what} of channel number {} cannot be read", id.0))
 }
 
-/// Loads all channels into the index. Rows of a channel that is being forgotten are counted and otherwise left alone.
-pub(super) fn load(db: &sled::Db, index: &mut Index, found: &mut Sums) -> Result<BTreeMap<ChannelId, PairLog>, Error> {
+/// Loads all channels; ordinals below `given_out` can be spoken of. Rows of a channel that is being forgotten are counted and otherwise
+/// left alone.
+pub(super) fn load(db: &sled::Db, given_out: u32, found: &mut Sums) -> Result<BTreeMap<ChannelId, (Channel, PairLog)>, Error> {
     let mut channels: BTreeMap<ChannelId, (Channel, PairLog)> = BTreeMap::new();
-    let given_out = index.given_out();
     let id_of = |key: &[u8]| ChannelId(u16::from_be_bytes(keys::number_at(key, 1)));
     for row in rows(db, keys::CHANNEL, found) {
         let (key, bytes) = row?;
@@ -168,12 +169,7 @@ pub(super) fn load(db: &sled::Db, index: &mut Index, found: &mut Sums) -> Result
             }
         }
     }
-    let mut logs = BTreeMap::new();
-    for (id, (channel, log)) in channels {
-        index.put_channel(id, channel);
-        logs.insert(id, log);
-    }
-    Ok(logs)
+    Ok(channels)
 }
 
 fn subscription(row: &Row) -> Subscription {

@@ -65,6 +65,11 @@ impl Sums {
     /// One more batch, with what it changed.
     pub(super) fn advance(&mut self, change: &Sums) {
         self.batch += 1;
+        self.include(change);
+    }
+
+    /// Counts the rows that others count.
+    pub(super) fn include(&mut self, change: &Sums) {
         for (sum, change) in self.kinds.iter_mut().zip(&change.kinds) {
             (sum.rows, sum.hash) = (sum.rows.wrapping_add(change.rows), sum.hash.wrapping_add(change.hash));
         }
