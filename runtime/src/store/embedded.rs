@@ -156,7 +156,7 @@ impl Embedded {
         let (opened, index, loaded) = open::safely(&options.path, || {
             let opened = open::open(&options)?;
             let mut index = Index::default();
-            let loaded = open::load(&opened.db, &mut index, opened.seen)?;
+            let loaded = open::load(&opened.db, &mut index, opened.witness.seen().batch)?;
             Ok((opened, index, loaded))
         })?;
         let shared = Arc::new(Shared {

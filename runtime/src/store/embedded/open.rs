@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::identities::Identities;
 use super::pairs::{self, PairLog};
 use super::sums::{Rows, Sums};
-use super::witness::{self, Witness};
+use super::witness::{self, Seen, Witness};
 use super::{Options, aside, record};
 use crate::index::{Channel, Clock, Index, Meta};
 use crate::model::{EntityId, Timestamp};
@@ -30,8 +30,6 @@ pub(super) struct Opened {
     /// Our own handle on sled's file, to sync it: its `flush` does not.
     pub(super) file: File,
     pub(super) witness: Witness,
-    /// The last batch that the witness has seen.
-    pub(super) seen: u64,
 }
 
 /// What besides the index is known after loading.
@@ -51,7 +49,10 @@ fn unavailable(path: &Path, what: impl std::fmt::Display) -> Error {
 pub(super) fn open(options: &Options) -> Result<Opened, Error> {
     let path = &options.path;
     std::fs::create_dir_all(path).map_err(|error| unavailable(path, format!("the directory cannot be made: {error}")))?;
-    drop_page_cache(path);
+    let witness = Witness::open(path).map_err(|error| unavailable(path, format!("the file {}: {error}", witness::NAME)))?;
+    if !page_cache_is_true(options, witness.seen()) {
+        drop_page_cache(path);
+    }
     let config = sled::Config::new()
         .path(path)
         .segment_size(4 * 1024 * 1024)
@@ -70,7 +71,7 @@ pub(super) fn open(options: &Options) -> Result<Opened, Error> {
     let file = File::options().read(true).write(true).open(path.join("db"));
     let file = file.map_err(|error| unavailable(path, format!("sled's file cannot be opened for syncing: {error}")))?;
     let io = |error: sled::Error| unavailable(path, error);
-    let (witness, seen) = Witness::open(path).map_err(|error| unavailable(path, format!("the file {}: {error}", witness::NAME)))?;
+    let seen = witness.seen().batch;
     match db.get(keys::FORMAT).map_err(io)? {
         None if db.is_empty() && seen == 0 => {
             let mut rows = Rows::default();
@@ -87,7 +88,7 @@ pub(super) fn open(options: &Options) -> Result<Opened, Error> {
             return Err(unavailable(path, format!("the store is of another format ({found:?}); this version reads \"weir 2\"")));
         }
     }
-    Ok(Opened { db, file, witness, seen })
+    Ok(Opened { db, file, witness })
 }
 
 /// Opens and loads where a panic is an error: sled panics on some damage instead of saying so. Says of damage what to do.
@@ -155,7 +156,19 @@ fn is_locked(error: &sled::Error) -> bool {
     error.to_string().contains("lock")
 }
 
-/// A sync that failed in an earlier life may have left pages in the cache that are not on disk; they must be read from there.
+/// Whether what the system has cached of the store is what is on disk. A sync that failed may have left pages in the cache that are not
+/// on disk and do not count as unwritten: an earlier life that met such a failure has told the witness, and what failed since then
+/// behind everybody's back fails this sync.
+fn page_cache_is_true(options: &Options, seen: Seen) -> bool {
+    let synced = match File::options().read(true).write(true).open(options.path.join("db")) {
+        Ok(file) => (options.sync)(&file),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    };
+    !seen.failed && synced.is_ok()
+}
+
+/// What the system has cached is forgotten, so that it is read from the disk.
 fn drop_page_cache(path: &Path) {
     for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
         if let Ok(file) = File::open(entry.path()) {
@@ -298,4 +311,36 @@ fn load_entities(db: &sled::Db, index: &mut Index) -> Result<Sums, Error> {
         index.restore(ordinal, EntityId { entity_type, key: record.key.into() }, facets);
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Embedded;
+    use super::*;
+    use crate::index::Subscription;
+    use crate::store::Store;
+
+    fn fails(_: &File) -> std::io::Result<()> {
+        Err(std::io::Error::other("the disk does not answer"))
+    }
+
+    #[test]
+    fn the_page_cache_is_believed_until_a_sync_has_failed() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options::new(folder.path());
+        let failing = Options { sync: fails, ..options.clone() };
+        let seen = || Witness::open(folder.path()).unwrap().seen();
+        assert!(page_cache_is_true(&options, seen()), "where nothing is there is nothing to doubt");
+
+        let shop =
+            Subscription { entity_type: "product".into(), facets: vec!["content".into()], shape: 1, shape_label: String::new(), target: 1 };
+        Embedded::open(options.clone()).unwrap().join("shop", &shop).unwrap();
+        assert!(page_cache_is_true(&options, seen()));
+        assert!(!page_cache_is_true(&failing, seen()), "a failure that nobody has met yet");
+
+        assert!(Embedded::open(failing).is_err(), "a start saves what it doubts");
+        assert!(!page_cache_is_true(&options, seen()), "an earlier life met a failure");
+        drop(Embedded::open(options.clone()).unwrap());
+        assert!(page_cache_is_true(&options, seen()), "what was read from the disk and synced is true again");
+    }
 }

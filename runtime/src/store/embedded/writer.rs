@@ -93,7 +93,7 @@ impl Writer {
             }));
             match done {
                 Ok(taken) => next = taken,
-                Err(_) => self.shared.fail(&fatal("a panic, which is a bug of Weir or of sled")),
+                Err(_) => self.fail(&fatal("a panic, which is a bug of Weir or of sled")),
             }
             if self.shared.failed.load(Ordering::SeqCst) {
                 return;
@@ -152,9 +152,7 @@ impl Writer {
         }
         let head = self.index().sequence;
         let written = self.write(staged, now);
-        if let Err(error) = &written {
-            self.shared.fail(error);
-        }
+        let written = self.or_fail(written);
         for (answer, verdicts) in answers.into_iter().zip(verdicts) {
             let committed = Committed { verdicts, sequence: Sequence(head) };
             let _ = answer.send(written.clone().map(|()| committed)); // whoever asked may have gone; it is written all the same
@@ -284,7 +282,7 @@ impl Writer {
         self.shared.db.apply_batch(batch).map_err(fatal)
     }
 
-    fn sync(&self) -> Result<(), Error> {
+    fn sync(&mut self) -> Result<(), Error> {
         self.shared.db.flush().map_err(fatal)?;
         // sled's flush covers neither the length of its file nor the disk's cache; this does.
         (self.shared.options.sync)(&self.file).map_err(fatal)?;
@@ -293,8 +291,14 @@ impl Writer {
     }
 
     /// A failure to write is for good; whatever was asked, the store ends with it.
-    fn or_fail(&self, written: Result<(), Error>) -> Result<(), Error> {
-        written.inspect_err(|error| self.shared.fail(error))
+    fn or_fail(&mut self, written: Result<(), Error>) -> Result<(), Error> {
+        written.inspect_err(|error| self.fail(error))
+    }
+
+    fn fail(&mut self, error: &Error) {
+        // First, as the process may end with the other.
+        self.witness.saw_failure();
+        self.shared.fail(error);
     }
 
     // -- channels -------------------------------------------------------------------------------------------------------
