@@ -5,16 +5,18 @@
 //! and says why.
 
 mod apply;
+mod attempts;
 mod backend;
 mod deliveries;
 mod figures;
 pub mod load;
+mod sweeps;
 mod views;
 mod watch;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -30,8 +32,10 @@ use crate::server::{self, Server};
 use crate::store::embedded::{self, Embedded};
 use crate::store::{self, Store};
 use apply::Live;
+use attempts::{Attempts, History, TakenOver};
 use deliveries::Deliveries;
 use load::Loaded;
+use sweeps::Sweeps;
 
 /// Bodies of all sources in memory at once, in bytes; beyond it senders are told to come again.
 const INGEST_BYTES: usize = 256 << 20;
@@ -53,6 +57,8 @@ pub struct Options {
     pub files: Vec<PathBuf>,
     /// How much a client may cost.
     pub limits: server::Limits,
+    /// By whom components are compiled; none: in this process, without bounds of time and memory.
+    pub compiler: Option<plugin::Apart>,
 }
 
 /// Why a Weir did not start; the variants are the exit codes.
@@ -85,6 +91,9 @@ struct Inner {
     /// One reload at a time.
     reloading: tokio::sync::Mutex<()>,
     last_reload: Mutex<ReloadView>,
+    /// How plugins came to serve, and why others did not.
+    history: Mutex<History>,
+    sweeps: Arc<Sweeps>,
     /// Channels end with it.
     stopping: CancellationToken,
 }
@@ -120,9 +129,10 @@ impl App {
 
         let store_path = plan.store_path.clone();
         let cache = Some(store_path.join("plugin-code"));
-        let host = Host::start(&plugin::Options { cache, ..plugin::Options::default() }).map_err(|error| cannot(&error))?;
+        let compiler = options.compiler.clone();
+        let host = Host::start(&plugin::Options { cache, compiler, ..plugin::Options::default() }).map_err(|error| cannot(&error))?;
         let (loading_host, loading_plan) = (host.clone(), plan.clone());
-        let loaded = blocking(move || load::load(&loading_host, &loading_plan, None)).await;
+        let (attempts, loaded) = blocking(move || load::noting(&loading_host, &loading_plan, None)).await;
         let loaded = loaded.map_err(StartError::Configuration)?;
 
         let opened = blocking(move || {
@@ -142,11 +152,14 @@ impl App {
             live: ArcSwap::from_pointee(Live::empty(plan.emptied(), now())),
             reloading: tokio::sync::Mutex::new(()),
             last_reload: Mutex::default(),
+            history: Mutex::default(),
+            sweeps: Arc::default(),
             stopping: stopping.clone(),
         });
         let (listen, admin) = (plan.server.listen, plan.server.admin_listen);
         let watch = plan.server.watch;
-        inner.take_over(plan, loaded).await.map_err(|error| cannot(&error))?;
+        let taken_over = inner.take_over(plan, loaded).await.map_err(|error| cannot(&error))?;
+        inner.history().taken_over(attempts, taken_over);
         let server = Server::start(listen, admin, options.limits, inner.clone()).await;
         let server = match server {
             Ok(server) => server,
@@ -204,17 +217,21 @@ impl Inner {
         let before = self.live.load_full();
         let (files, host) = (self.files.clone(), self.host.clone());
         let loaded = blocking(move || {
-            let (plan, warnings) = read_plan(&files)?;
-            let loaded = load::load(&host, &plan, Some(&before.loaded))?;
-            Ok((plan, loaded, warnings))
+            let (plan, warnings) = match read_plan(&files) {
+                Ok(read) => read,
+                Err(complaints) => return (Attempts::default(), Err(complaints)),
+            };
+            let (attempts, loaded) = load::noting(&host, &plan, Some(&before.loaded));
+            (attempts, loaded.map(|loaded| (plan, loaded, warnings)))
         });
-        let view = match loaded.await {
-            Err(complaints) => Self::refused(complaints),
+        let (mut attempts, loaded) = loaded.await;
+        let view = match loaded {
+            Err(complaints) => self.refused(attempts, complaints),
             Ok((plan, loaded, warnings)) => {
                 warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-                match self.try_out(&plan, &loaded).await {
-                    complaints if !complaints.is_empty() => Self::refused(complaints),
-                    _ => self.put_in_force(plan, loaded).await,
+                match self.try_out(&plan, &loaded, &mut attempts).await {
+                    complaints if !complaints.is_empty() => self.refused(attempts, complaints),
+                    _ => self.put_in_force(plan, loaded, attempts).await,
                 }
             }
         };
@@ -222,22 +239,35 @@ impl Inner {
         view
     }
 
-    async fn put_in_force(&self, plan: Plan, loaded: Loaded) -> ReloadView {
+    async fn put_in_force(&self, plan: Plan, loaded: Loaded, attempts: Attempts) -> ReloadView {
         let old = self.live.load_full();
         let changes = apply::changes(&old, &plan, &loaded);
         if changes.is_empty() {
+            self.history().taken_over(attempts, TakenOver::default());
             return ReloadView { success: true, time: now().into(), ..ReloadView::default() };
         }
         match self.take_over(plan, loaded).await {
-            Ok(()) => {
+            Ok(taken_over) => {
+                let live = self.live.load();
+                let mut history = self.history();
+                history.taken_over(attempts, taken_over);
+                history.keep(|plugin| live.loaded.components.contains_key(plugin));
                 changes.iter().for_each(|change| tracing::info!("reload: {change}"));
                 ReloadView { success: true, time: now().into(), changes, complaints: Vec::new() }
             }
-            Err(error) => Self::refused(vec![Complaint::of_file(&self.files[0], format!("the store could not follow: {error}"), None)]),
+            Err(error) => {
+                self.refused(attempts, vec![Complaint::of_file(&self.files[0], format!("the store could not follow: {error}"), None)])
+            }
         }
     }
 
-    fn refused(complaints: Vec<Complaint>) -> ReloadView {
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refused(&self, attempts: Attempts, complaints: Vec<Complaint>) -> ReloadView {
+        let first = complaints.first().map(|complaint| complaint.what.clone()).unwrap_or_default();
+        self.history().refused(attempts, &first);
         tracing::error!("the configuration is refused, the old one serves on:\n{}", plan::render(&complaints));
         let complaints = complaints.into_iter().map(|complaint| ComplaintView {
             file: complaint.file.display().to_string(),

@@ -7,6 +7,7 @@ mod bench;
 mod channel;
 pub mod check;
 mod client;
+mod compile;
 mod demo;
 mod plugin;
 mod quarantine;
@@ -57,12 +58,15 @@ pub enum Local {
     Check(CheckArgs),
     /// Show what Weir does: three simulated systems, three shops, a search index, no set-up
     Demo(DemoArgs),
-    /// Build plugins and try them on samples
+    /// Begin, build, try and test plugins, and see those of a running Weir follow
     Plugin {
         /// Which.
         #[command(subcommand)]
         command: plugin::PluginCommand,
     },
+    /// Compile one component from the standard input to the standard output
+    #[command(hide = true)]
+    Compile(compile::CompileArgs),
     /// Measure this machine
     Bench {
         /// What.
@@ -223,13 +227,14 @@ fn local(command: Local) -> ExitCode {
         Local::Check(args) => check::check(&args.config, args.without_secrets, args.json, components),
         Local::Demo(args) => demo::demo(&args),
         Local::Plugin { command } => end(|out| plugin::run(command, out)),
+        Local::Compile(args) => compile::run(&args),
         Local::Bench { command } => end(|out| bench::run(command, out)),
     }
 }
 
 /// Loads each component and configures it as each of its uses would, as a start does.
 fn components(plan: &crate::plan::Plan) -> Vec<crate::plan::Complaint> {
-    let host = match crate::plugin::Host::start(&crate::plugin::Options { workers: 1, cache: None }) {
+    let host = match crate::plugin::Host::start(&crate::plugin::Options { workers: 1, cache: None, compiler: compile::apart() }) {
         Ok(host) => host,
         Err(error) => return vec![plan.complaint("plugins", error.to_string(), None)],
     };

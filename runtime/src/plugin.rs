@@ -8,7 +8,11 @@ mod batch;
 mod bench;
 mod bindings;
 mod cache;
+/// What a plugin must make of what: at the desk, inside the component, before a swap.
+pub mod cases;
 mod chain;
+/// From a file of Wasm to code, in bounds.
+pub mod compile;
 mod component;
 /// At the author's desk: one run, measured.
 pub mod desk;
@@ -19,6 +23,7 @@ mod instance;
 mod limits;
 /// What plugins say.
 pub mod log;
+mod sizes;
 #[cfg(test)]
 mod tests;
 /// From a plugin's source to its component.
@@ -33,11 +38,13 @@ use std::time::Duration;
 use crate::model::{Change, Event, Failure, Rendering, View};
 
 pub use self::chain::{ChannelChain, SourceChain, Use};
-pub use self::component::Component;
+pub use self::compile::Apart;
+pub use self::component::{Compiled, Component};
 
 use self::cache::Cache;
 use self::chain::Items;
 use self::component::Loader;
+use self::engine::Layout;
 use self::figures::{Figures, Snapshot};
 use self::workers::Workers;
 
@@ -48,17 +55,21 @@ pub struct Options {
     pub workers: usize,
     /// Where compiled code is kept; none: every start compiles anew.
     pub cache: Option<PathBuf>,
+    /// By whom components are compiled; none: in this process, without bounds of time and memory.
+    pub compiler: Option<Apart>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { workers: 8, cache: None }
+        Options { workers: 8, cache: None, compiler: None }
     }
 }
 
 /// The plugin host: an engine, its workers and its cache. One for a process.
 pub struct Host {
     engine: wasmtime::Engine,
+    layout: Layout,
+    compiler: Option<Apart>,
     cache: Option<Cache>,
     figures: Figures,
     workers: Workers,
@@ -70,12 +81,13 @@ impl Host {
     /// # Errors
     /// When the engine or a thread cannot be had.
     pub fn start(options: &Options) -> Result<Arc<Host>, Error> {
-        let engine = engine::serving(options.workers.max(1))?;
+        let (engine, layout) = engine::serving(options.workers.max(1))?;
         let cache = options.cache.as_ref().and_then(|directory| {
             let opened = Cache::open(directory, &engine);
             opened.inspect_err(|error| tracing::warn!(directory = %directory.display(), "compiled plugin code is not kept: {error}")).ok()
         });
-        Ok(Arc::new(Host { engine, cache, figures: Figures::default(), workers: Workers::start(options.workers)? }))
+        let (compiler, workers) = (options.compiler.clone(), Workers::start(options.workers)?);
+        Ok(Arc::new(Host { engine, layout, compiler, cache, figures: Figures::default(), workers }))
     }
 
     /// Checks a component or a core module that carries its WIT type, and compiles it or takes it from the cache. Blocking, for up to
@@ -84,7 +96,8 @@ impl Host {
     /// # Errors
     /// `Unusable`, with a sentence on how to mend it.
     pub fn load(&self, name: &str, bytes: &[u8], limits: Limits) -> Result<Arc<Component>, Fault> {
-        let loader = Loader { engine: &self.engine, cache: self.cache.as_ref(), figures: &self.figures };
+        let (layout, apart, cache) = (self.layout, self.compiler.as_ref(), self.cache.as_ref());
+        let loader = Loader { engine: &self.engine, layout, apart, cache, figures: &self.figures };
         loader.load(name, bytes, limits).map(Arc::new)
     }
 
@@ -107,23 +120,31 @@ impl Host {
         verdicts.into_iter().map(|verdict| chain.verdict(verdict)).collect()
     }
 
-    /// Tries a source's chain on samples before it takes over: the first fault, if there is one. That a plugin declines a sample
-    /// is no fault.
-    pub async fn try_source(&self, chain: &Arc<SourceChain>, samples: Arc<Vec<Event>>) -> Option<Failed> {
-        let verdicts = self.map(chain, samples, Class::Urgent).await;
-        verdicts.into_iter().find_map(|verdict| match verdict {
-            EventVerdict::Failed(failed) if failed.fault => Some(failed),
-            _ => None,
-        })
+    /// Tries a source's chain on samples before it takes over. That a plugin declines a sample is no fault.
+    pub async fn try_source(&self, chain: &Arc<SourceChain>, samples: Arc<Vec<Event>>) -> Trial {
+        let mut trial = Trial::default();
+        for verdict in self.map(chain, samples, Class::Urgent).await {
+            match verdict {
+                EventVerdict::Changes(changes) if !changes.is_empty() => trial.made += 1,
+                EventVerdict::Passed => trial.made += 1,
+                EventVerdict::Changes(_) | EventVerdict::Filtered(_) => trial.dropped += 1,
+                EventVerdict::Failed(failed) => trial.failed(failed),
+            }
+        }
+        trial
     }
 
     /// Tries a channel's chain on samples; otherwise like [`Host::try_source`].
-    pub async fn try_channel(&self, chain: &Arc<ChannelChain>, samples: Arc<Vec<View>>) -> Option<Failed> {
-        let verdicts = self.render(chain, samples, Class::Urgent).await;
-        verdicts.into_iter().find_map(|verdict| match verdict {
-            EntityVerdict::Failed(failed) if failed.fault => Some(failed),
-            _ => None,
-        })
+    pub async fn try_channel(&self, chain: &Arc<ChannelChain>, samples: Arc<Vec<View>>) -> Trial {
+        let mut trial = Trial::default();
+        for verdict in self.render(chain, samples, Class::Urgent).await {
+            match verdict {
+                EntityVerdict::Rendering(_) | EntityVerdict::Passed => trial.made += 1,
+                EntityVerdict::Filtered(_) | EntityVerdict::NotRendered => trial.dropped += 1,
+                EntityVerdict::Failed(failed) => trial.failed(failed),
+            }
+        }
+        trial
     }
 
     /// What plugins cost and how often they faulted, since the start.
@@ -303,6 +324,37 @@ pub enum EntityVerdict {
     NotRendered,
     /// A plugin failed on it.
     Failed(Failed),
+}
+
+/// What a chain made of samples.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trial {
+    /// Samples that became changes or a rendering, or passed a chain of filters.
+    pub made: usize,
+    /// Samples that were dropped: filtered, mapped to nothing, or not for this channel.
+    pub dropped: usize,
+    /// Samples that a plugin declined by its own rules.
+    pub declined: usize,
+    /// Samples that a plugin faulted on.
+    pub faulted: usize,
+    /// The first fault: whoever has one is not put in force.
+    pub fault: Option<Failed>,
+}
+
+impl Trial {
+    /// How many samples there were.
+    pub fn samples(&self) -> usize {
+        self.made + self.dropped + self.declined + self.faulted
+    }
+
+    fn failed(&mut self, failed: Failed) {
+        if failed.fault {
+            self.faulted += 1;
+            self.fault.get_or_insert(failed);
+        } else {
+            self.declined += 1;
+        }
+    }
 }
 
 /// Which plugin failed, and how.

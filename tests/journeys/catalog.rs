@@ -77,15 +77,14 @@ fn what_three_systems_send_becomes_the_page_of_a_shop_and_a_document_of_a_search
     let stage = Stage::with(&config(&search));
 
     // The PIM's event platform wraps a product in a CloudEvent.
-    let sample: Value = serde_json::from_slice(&guests::sample("pim-product", "product-updated.json")).expect("JSON");
-    let event = json!({"specversion": "1.0", "id": "1", "source": "pim", "type": sample["event_type"], "time": sample["time"], "data": sample["data"]});
-    let reply = stage.send("pim", &[("content-type", "application/cloudevents+json")], event.to_string().as_bytes());
+    let event = guests::case("pim-product", "product-updated/event.json");
+    let reply = stage.send("pim", &[("content-type", "application/cloudevents+json")], &event);
     assert_eq!(reply.json()["changes"]["committed"], 2, "one facet a locale: {}", reply.text());
     stage.stands("4711", "shop", "withheld");
     assert_eq!(stage.shop.count(), 0, "without a price it is not for the shop");
 
     // The ERP sends a file of many IDocs.
-    let reply = stage.send("erp", &[("content-type", "text/xml")], &guests::sample("erp-product", "night-run.xml"));
+    let reply = stage.send("erp", &[("content-type", "text/xml")], &guests::case("erp-product", "night-run/body.xml"));
     let answer = reply.json();
     assert_eq!((&answer["events"]["quarantined"], &answer["problems"]), (&json!(0), &json!([])), "{answer:#}");
     assert_eq!(answer["changes"]["committed"].as_u64(), Some(5), "{answer:#}");
@@ -127,20 +126,21 @@ fn what_three_systems_send_becomes_the_page_of_a_shop_and_a_document_of_a_search
 fn noise_is_filtered_and_what_cannot_be_mapped_is_kept_with_the_reason() {
     let search = Receiver::start();
     let stage = Stage::with(&config(&search));
-    let send = |plugin: &str, file: &str| {
-        let reply = stage.send("erp", &[("content-type", "application/xml")], &guests::sample(plugin, file));
-        assert_eq!(reply.status, 202, "{file}: {}", reply.text());
+    let send = |plugin: &str, case: &str| {
+        let body = guests::case(plugin, &format!("{case}/body.xml"));
+        let reply = stage.send("erp", &[("content-type", "application/xml")], &body);
+        assert_eq!(reply.status, 202, "{case}: {}", reply.text());
         reply.json()
     };
-    for noise in ["test.xml", "status-report.xml", "order.xml"] {
+    for noise in ["test", "status-report", "order"] {
         assert_eq!(send("erp-noise", noise)["events"]["filtered"], 1, "{noise}");
     }
-    let answer = send("erp-product", "unknown-price-list.xml");
+    let answer = send("erp-product", "unknown-price-list");
     assert_eq!(answer["events"]["quarantined"], 1, "{answer:#}");
     let kept = &stage.quarantine("erp")[0];
     assert!(kept["plugin"].as_str().is_some_and(|plugin| plugin.starts_with("erp-product@")), "{kept:#}");
     assert_eq!(kept["detail"], answer["problems"][0]["detail"].as_str().and_then(|told| told.split_once(": ")).expect("a sentence").1);
-    assert_eq!(send("erp-product", "price-of-one-list.xml")["events"]["accepted"], 1, "the next good one is taken");
+    assert_eq!(send("erp-product", "price-of-one-list")["events"]["accepted"], 1, "the next good one is taken");
 }
 
 #[test]

@@ -25,9 +25,9 @@ pub fn plugin(name: &str) -> PathBuf {
     component.clone()
 }
 
-/// A sample of a plugin, as its system sends it.
-pub fn sample(plugin: &str, file: &str) -> Vec<u8> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins").join(plugin).join("samples").join(file);
+/// A file of a case of a plugin, as its system sends it: `night-run/body.xml`.
+pub fn case(plugin: &str, file: &str) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins").join(plugin).join("cases").join(file);
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 

@@ -4,9 +4,9 @@
 //! further segments. Segments that no mapping reads are skipped while reading. A document that ends early is an error
 //! even when complete IDocs came before: they would otherwise pass for all there were.
 
-use crate::Failure;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::Reader;
+use weir_plugin::{Error, Result};
 
 /// The segments that the mappings read.
 const WANTED: [&str; 7] = ["EDI_DC40", "E1KOMG", "E1KONH", "E1KONP", "E1MARAM", "E1MAKTM", "E1MARCM"];
@@ -37,7 +37,7 @@ impl<'a> Idocs<'a> {
     }
 
     /// The next IDoc, or none at the document's end.
-    pub(crate) fn next(&mut self) -> Result<Option<Idoc>, Failure> {
+    pub(crate) fn next(&mut self) -> Result<Option<Idoc>> {
         // A list instead of recursion: depth is the sender's choice, and the stack is not his.
         let mut open: Vec<Element> = Vec::new();
         loop {
@@ -127,7 +127,7 @@ impl Idoc {
     ///
     /// A serial number has up to 20 digits and a version at most 19, so that the last digit of such a long one is cut:
     /// two IDocs that differ in nothing else count as equally old, and the later arrival wins.
-    pub(crate) fn version(&self) -> Result<Option<u64>, Failure> {
+    pub(crate) fn version(&self) -> Result<Option<u64>> {
         let digits = match (self.control("SERIAL"), self.control("CREDAT")) {
             (Some(serial), _) => serial.to_owned(),
             (None, Some(day)) => format!("{day}{}", self.control("CRETIM").unwrap_or("000000")),
@@ -138,7 +138,7 @@ impl Idoc {
             false => None,
         };
         version.map(Some).ok_or_else(|| {
-            Failure::new("not-a-version", format!("{} has `{digits}` for SERIAL or CREDAT and CRETIM, which are digits only", self.label()))
+            Error::new("not-a-version", format!("{} has `{digits}` for SERIAL or CREDAT and CRETIM, which are digits only", self.label()))
         })
     }
 
@@ -160,13 +160,12 @@ impl Element {
     }
 
     /// A field that the mapping cannot do without.
-    pub(crate) fn needed(&self, name: &str, idoc: &Idoc) -> Result<&str, Failure> {
-        self.field(name)
-            .ok_or_else(|| Failure::new("missing-field", format!("{}/{name} is missing or empty in {}", self.name, idoc.label())))
+    pub(crate) fn needed(&self, name: &str, idoc: &Idoc) -> Result<&str> {
+        self.field(name).ok_or_else(|| Error::new("missing-field", format!("{}/{name} is missing or empty in {}", self.name, idoc.label())))
     }
 
     /// The material number: the long one of newer systems if it is there; leading zeros only pad a number to its field.
-    pub(crate) fn material_number(&self, idoc: &Idoc) -> Result<&str, Failure> {
+    pub(crate) fn material_number(&self, idoc: &Idoc) -> Result<&str> {
         let number = match self.field("MATNR_LONG") {
             Some(long) => long,
             None => self.needed("MATNR", idoc)?,
@@ -198,6 +197,6 @@ fn is_segment(start: &BytesStart<'_>) -> bool {
     start.attributes().flatten().any(|attribute| attribute.key.as_ref() == b"SEGMENT")
 }
 
-fn broken(reader: &Reader<&[u8]>, error: &dyn std::fmt::Display) -> Failure {
-    Failure::new("broken-xml", format!("the XML cannot be read past byte {}: {error}", reader.buffer_position()))
+fn broken(reader: &Reader<&[u8]>, error: &dyn std::fmt::Display) -> Error {
+    Error::new("broken-xml", format!("the XML cannot be read past byte {}: {error}", reader.buffer_position()))
 }

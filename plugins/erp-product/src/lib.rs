@@ -1,7 +1,6 @@
 //! SAP IDocs in, product facets out: condition records (`COND_A`) become `price.<list>`, materials (`MATMAS`) become `base`.
 //!
-//! [`changes`] is the whole mapping, a pure function of one event's text and the settings; what Wasm needs is in
-//! `glue.rs`. Segments decide what an IDoc is, not its message type: customers rename types, and segments stay. Amounts
+//! [`changes`] is the whole mapping, a pure function of one event's text and the settings. Segments decide what an IDoc is, not its message type: customers rename types, and segments stay. Amounts
 //! stay decimal text from end to end. What is only one customer's price, a discount, or a quantity scale is not a
 //! price list's price and is left out.
 
@@ -9,11 +8,9 @@ mod idoc;
 mod material;
 mod price;
 
-#[cfg(target_arch = "wasm32")]
-mod glue;
-
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use weir_plugin::{bail, Change, Event, Result};
 
 /// What the configuration may say; anything else is refused.
 #[derive(Debug, Deserialize)]
@@ -54,35 +51,21 @@ pub enum Unknown {
     Skip,
 }
 
-/// One facet of one product has a new value or, with none, is gone.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Change {
-    /// The product: its material number, without leading zeros when it is a number.
-    pub key: String,
-    /// `base` or `price.<list>`.
-    pub facet: String,
-    /// JSON.
-    pub value: Option<String>,
-    /// The IDoc's serialisation number, or the moment it was made, as digits.
-    pub version: Option<u64>,
-}
-
-/// Why an event cannot be mapped, in words for whoever can repair it.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// Stable, for machines.
-    pub code: &'static str,
-    /// What is wrong and in which IDoc.
-    pub message: String,
-}
-
 /// The entity type of every change.
 pub const ENTITY_TYPE: &str = "product";
+
+#[weir_plugin::mapper(settings = Settings::parse)]
+fn transform(event: &Event, settings: &Settings) -> Result<Vec<Change>> {
+    match event.text() {
+        Ok(document) => changes(document, settings),
+        Err(_) => bail!("not-text", "the event is not UTF-8; set the IDoc port's encoding to UTF-8"),
+    }
+}
 
 /// Maps one event: a single `IDOC` element as `split = "xml:IDOC"` cuts it out, or a whole document with several.
 ///
 /// All of it maps or none of it does: the changes of one event are committed together.
-pub fn changes(document: &str, settings: &Settings) -> Result<Vec<Change>, Failure> {
+pub fn changes(document: &str, settings: &Settings) -> Result<Vec<Change>> {
     let mut idocs = idoc::Idocs::of(document);
     let mut changes = Vec::new();
     let mut any = false;
@@ -97,14 +80,14 @@ pub fn changes(document: &str, settings: &Settings) -> Result<Vec<Change>, Failu
     }
     match any {
         true => Ok(changes),
-        false => Err(Failure::new("no-idoc", "the event holds no IDOC element: is this source fed by an XML IDoc port?".into())),
+        false => bail!("no-idoc", "the event holds no IDOC element: is this source fed by an XML IDoc port?"),
     }
 }
 
 impl Settings {
     /// Reads the settings and checks what can be checked before the first event.
     pub fn parse(json: &str) -> Result<Self, String> {
-        let settings: Settings = serde_json::from_str(json).map_err(|error| format!("settings of erp-product: {error}"))?;
+        let settings: Settings = weir_plugin::settings("erp-product", json)?;
         for (condition, name) in &settings.price_lists {
             let parts = condition.split('/').filter(|part| !part.is_empty()).count();
             if !(2..=3).contains(&parts) || parts != condition.split('/').count() {
@@ -142,18 +125,11 @@ impl Default for Settings {
     }
 }
 
-impl Change {
-    fn new(key: &str, facet: String, value: Option<&impl Serialize>, version: Option<u64>) -> Result<Self, Failure> {
-        let value = value
-            .map(serde_json::to_string)
-            .transpose()
-            .map_err(|error| Failure::new("not-json", format!("{facet} of {key} cannot be written as JSON: {error}")))?;
-        Ok(Change { key: key.to_owned(), facet, value, version })
-    }
-}
-
-impl Failure {
-    fn new(code: &'static str, message: String) -> Self {
-        Failure { code, message }
-    }
+/// A change of a product; without a value, the facet is gone.
+fn change(key: &str, facet: String, value: Option<&impl Serialize>, version: Option<u64>) -> Result<Change> {
+    let change = match value {
+        Some(value) => Change::facet(ENTITY_TYPE, key, facet, value)?,
+        None => Change::delete(ENTITY_TYPE, key, facet),
+    };
+    Ok(change.version(version))
 }

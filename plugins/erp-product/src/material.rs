@@ -2,10 +2,11 @@
 //!
 //! `E1MARAM` holds the general data, `E1MAKTM` one short text for each language, `E1MARCM` one plant each.
 
+use crate::change;
 use crate::idoc::{Element, Idoc};
-use crate::{Change, Failure};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+use weir_plugin::{Change, Result};
 
 /// The facet's value.
 #[derive(Serialize)]
@@ -36,7 +37,7 @@ struct Weight<'a> {
 }
 
 /// Adds one change for each material of the IDoc.
-pub(crate) fn changes(idoc: &Idoc, changes: &mut Vec<Change>) -> Result<(), Failure> {
+pub(crate) fn changes(idoc: &Idoc, changes: &mut Vec<Change>) -> Result<()> {
     for material in idoc.segments("E1MARAM") {
         let version = idoc.version()?;
         let product = material.material_number(idoc)?;
@@ -46,12 +47,12 @@ pub(crate) fn changes(idoc: &Idoc, changes: &mut Vec<Change>) -> Result<(), Fail
             true => None,
             false => Some(base(material, idoc)?),
         };
-        changes.push(Change::new(product, "base".into(), base.as_ref(), version)?);
+        changes.push(change(product, "base".into(), base.as_ref(), version)?);
     }
     Ok(())
 }
 
-fn base<'a>(material: &'a Element, idoc: &Idoc) -> Result<Base<'a>, Failure> {
+fn base<'a>(material: &'a Element, idoc: &Idoc) -> Result<Base<'a>> {
     let mut texts = BTreeMap::new();
     for text in material.segments("E1MAKTM").filter(|text| text.field("MSGFN") != Some("003")) {
         // The two-letter code is the readable one; the older key of one letter is SAP's own.

@@ -5,9 +5,10 @@
 //! facet deleted.
 
 use crate::idoc::{Element, Idoc};
-use crate::{Change, Failure, Settings, Unknown};
+use crate::{change, Settings, Unknown};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use weir_plugin::{Change, Error, Result};
 
 /// The facet's value.
 #[derive(Serialize)]
@@ -33,7 +34,7 @@ struct Period {
 }
 
 /// Adds one change for each product and price list that the IDoc speaks of.
-pub(crate) fn changes(idoc: &Idoc, settings: &Settings, changes: &mut Vec<Change>) -> Result<(), Failure> {
+pub(crate) fn changes(idoc: &Idoc, settings: &Settings, changes: &mut Vec<Change>) -> Result<()> {
     let mut prices: BTreeMap<(&str, &str), Vec<Period>> = BTreeMap::new();
     for key in idoc.segments("E1KOMG") {
         let condition = key.needed("KSCHL", idoc)?;
@@ -55,13 +56,13 @@ pub(crate) fn changes(idoc: &Idoc, settings: &Settings, changes: &mut Vec<Change
         let mut periods = periods.into_iter();
         let version = idoc.version()?;
         let price = periods.next().map(|now| Price { now, later: periods.collect() });
-        changes.push(Change::new(product, format!("price.{list}"), price.as_ref(), version)?);
+        changes.push(change(product, format!("price.{list}"), price.as_ref(), version)?);
     }
     Ok(())
 }
 
 /// The name of the price list that a record belongs to; none if it is to be skipped.
-fn price_list<'a>(key: &Element, idoc: &Idoc, settings: &'a Settings) -> Result<Option<&'a str>, Failure> {
+fn price_list<'a>(key: &Element, idoc: &Idoc, settings: &'a Settings) -> Result<Option<&'a str>> {
     let organisation = key.needed("VKORG", idoc)?;
     let channel = key.needed("VTWEG", idoc)?;
     let condition = match key.field("PLTYP") {
@@ -71,7 +72,7 @@ fn price_list<'a>(key: &Element, idoc: &Idoc, settings: &'a Settings) -> Result<
     match (settings.price_lists.get(&condition), settings.unknown) {
         (Some(name), _) => Ok(Some(name)),
         (None, Unknown::Skip) => Ok(None),
-        (None, Unknown::Fail) => Err(Failure::new(
+        (None, Unknown::Fail) => Err(Error::new(
             "unknown-price-list",
             format!(
                 "{} has a price for {condition} (VKORG/VTWEG/PLTYP), which the setting `price_lists` does not name; \
@@ -83,15 +84,12 @@ fn price_list<'a>(key: &Element, idoc: &Idoc, settings: &'a Settings) -> Result<
 }
 
 /// One validity period; none if it is deleted or was over when the IDoc was made.
-fn period(validity: &Element, condition: &str, product: &str, idoc: &Idoc, settings: &Settings) -> Result<Option<Period>, Failure> {
+fn period(validity: &Element, condition: &str, product: &str, idoc: &Idoc, settings: &Settings) -> Result<Option<Period>> {
     let from = day(validity, "DATAB", idoc)?;
     let until = day(validity, "DATBI", idoc)?;
     // Supplementary conditions follow in further items, under types of their own.
     let Some(item) = validity.segments("E1KONP").find(|item| item.field("KSCHL").is_none_or(|kind| kind == condition)) else {
-        return Err(Failure::new(
-            "missing-field",
-            format!("the {condition} record of material {product} in {} has no E1KONP", idoc.label()),
-        ));
+        return Err(Error::new("missing-field", format!("the {condition} record of material {product} in {} has no E1KONP", idoc.label())));
     };
     let over = matches!((until, idoc.day()), (Some(until), Some(today)) if until < today);
     if over || item.flag("LOEVM_KO") {
@@ -99,14 +97,14 @@ fn period(validity: &Element, condition: &str, product: &str, idoc: &Idoc, setti
     }
     let amount = item.needed("KBETR", idoc)?;
     let amount = decimal(amount).ok_or_else(|| {
-        Failure::new(
+        Error::new(
             "not-an-amount",
             format!("KBETR of material {product} in {} is `{amount}`, which is not a decimal number such as 9.90", idoc.label()),
         )
     })?;
     let currency = match item.field("KONWA").or(settings.currency.as_deref()) {
         Some("%") => {
-            return Err(Failure::new(
+            return Err(Error::new(
                 "not-an-amount",
                 format!(
                     "{condition} of material {product} in {} is a percentage, not a price; take {condition} out of `condition_types`",
@@ -116,7 +114,7 @@ fn period(validity: &Element, condition: &str, product: &str, idoc: &Idoc, setti
         }
         Some(currency) => currency.to_owned(),
         None => {
-            return Err(Failure::new(
+            return Err(Error::new(
                 "missing-field",
                 format!("KONWA of material {product} in {} is empty, and the setting `currency` gives no default", idoc.label()),
             ));
@@ -127,7 +125,7 @@ fn period(validity: &Element, condition: &str, product: &str, idoc: &Idoc, setti
         Some(per) => match per.parse() {
             Ok(per) if per > 0 => per,
             _ => {
-                return Err(Failure::new(
+                return Err(Error::new(
                     "not-an-amount",
                     format!("KPEIN of material {product} in {} is `{per}`, which is not a whole number of units from 1 on", idoc.label()),
                 ));
@@ -139,13 +137,11 @@ fn period(validity: &Element, condition: &str, product: &str, idoc: &Idoc, setti
 }
 
 /// A date field as SAP writes it, `20261123`; all zeros stand for none.
-fn day<'a>(segment: &'a Element, field: &str, idoc: &Idoc) -> Result<Option<&'a str>, Failure> {
+fn day<'a>(segment: &'a Element, field: &str, idoc: &Idoc) -> Result<Option<&'a str>> {
     match segment.field(field) {
         None | Some("00000000") => Ok(None),
         Some(day) if day.len() == 8 && day.bytes().all(|byte| byte.is_ascii_digit()) => Ok(Some(day)),
-        Some(day) => {
-            Err(Failure::new("not-a-date", format!("{field} in {} is `{day}`, which is not a date such as 20261123", idoc.label())))
-        }
+        Some(day) => Err(Error::new("not-a-date", format!("{field} in {} is `{day}`, which is not a date such as 20261123", idoc.label()))),
     }
 }
 

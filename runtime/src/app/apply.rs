@@ -2,23 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::attempts::{Attempts, TakenOver};
 use super::load::{Chain, Loaded, Maps, Renders};
 use super::{Inner, blocking, join_all, now};
 use crate::dispatch::{self, Channel, Setup, TargetHandle};
 use crate::failpoint;
 use crate::ingest::{Activity, Mapping, Source};
-use crate::model::{Timestamp, View};
+use crate::model::{Timestamp, View, facet_matches};
 use crate::plan::{self, Complaint, Plan};
-use crate::plugin::{ChannelChain, Failed};
+use crate::plugin::{ChannelChain, Failed, Trial};
 use crate::store::{self, Limits, Subscription};
 use crate::target::Kind;
 
 /// Events of a source that may wait in quarantine before failing ones are answered 503.
 const QUARANTINE_MAX: u64 = 100_000;
-/// Entities that a changed chain of a channel is tried on.
+/// Entities that a changed chain of a channel is tried on, unless more were written lately.
 const SAMPLES: usize = 16;
 
 /// What is in force.
@@ -50,7 +52,7 @@ impl Live {
 impl Inner {
     /// Tries changed chains on the last events and entities. What faults there is not put in force; that a plugin declines a
     /// sample is no fault.
-    pub(super) async fn try_out(&self, plan: &Plan, loaded: &Loaded) -> Vec<Complaint> {
+    pub(super) async fn try_out(&self, plan: &Plan, loaded: &Loaded, attempts: &mut Attempts) -> Vec<Complaint> {
         let live = self.live.load_full();
         let mut complaints = Vec::new();
         for (name, chain) in &loaded.sources {
@@ -59,29 +61,47 @@ impl Inner {
             if !changed || samples.is_empty() {
                 continue;
             }
-            let count = samples.len();
-            if let Some(failed) = self.host.try_source(&chain.chain, Arc::new(samples)).await {
-                complaints.push(plan.complaint(&format!("sources.{name}.plugins"), tried(&failed, count, ["event", "events"]), None));
-            }
+            let began = Instant::now();
+            let trial = self.host.try_source(&chain.chain, Arc::new(samples)).await;
+            chain.note(attempts, |attempt| attempt.tried_on_events(&trial, began.elapsed()));
+            complaints.extend(faulted(plan, &format!("sources.{name}.plugins"), &trial, ["event", "events"], attempts));
         }
         for (name, chain) in &loaded.channels {
             let changed = live.loaded.channels.get(name).is_none_or(|before| !before.same_as(chain));
             let Some(channel) = plan.channels.get(name).filter(|_| changed) else { continue };
-            let samples = self.samples(&channel.options);
-            let count = samples.len();
-            if let Some(failed) = self.host.try_channel(&chain.chain, Arc::new(samples)).await {
-                complaints.push(plan.complaint(&format!("channels.{name}.plugins"), tried(&failed, count, ["entity", "entities"]), None));
+            let samples = self.samples(&live, &channel.options);
+            if samples.is_empty() {
+                continue;
             }
+            let began = Instant::now();
+            let trial = self.host.try_channel(&chain.chain, Arc::new(samples)).await;
+            chain.note(attempts, |attempt| attempt.tried_on_entities(&trial, began.elapsed()));
+            complaints.extend(faulted(plan, &format!("channels.{name}.plugins"), &trial, ["entity", "entities"], attempts));
         }
+        // A channel of many rows has one place in the file.
+        complaints.dedup();
         complaints
     }
 
-    fn samples(&self, options: &dispatch::Options) -> Vec<View> {
-        let first = self.store.list(&options.entity_type, "", None, None, SAMPLES);
-        let ordinals: Vec<_> = first.into_iter().map(|(ordinal, _)| ordinal).collect();
+    /// The entities that were written last, and where there are few, some of those that are there, as the channel would show them to its
+    /// plugins.
+    fn samples(&self, live: &Live, options: &dispatch::Options) -> Vec<View> {
+        let seen = live.sources.values().flat_map(|source| source.activity().entities());
+        let mut ordinals: Vec<_> =
+            seen.filter(|id| id.entity_type == options.entity_type).filter_map(|id| self.store.find(&id)).collect();
+        if ordinals.len() < SAMPLES {
+            let first = self.store.list(&options.entity_type, "", None, None, SAMPLES - ordinals.len());
+            ordinals.extend(first.into_iter().map(|(ordinal, _)| ordinal));
+        }
+        ordinals.sort_unstable();
+        ordinals.dedup();
         let entities = self.store.read(&ordinals).unwrap_or_default();
         let views = entities.iter().flatten().map(|entity| View::of(entity, &options.facets));
-        views.filter(|view| !view.facets.is_empty()).collect()
+        let shown = |view: &View| {
+            let has = |need: &String| view.facets.iter().any(|(facet, _)| facet_matches(need, facet));
+            !view.facets.is_empty() && options.needs.iter().all(has)
+        };
+        views.filter(shown).collect()
     }
 
     /// Puts a plan in force. Sources change over at one point; then each channel ends its flights with the old chain and goes on
@@ -89,7 +109,8 @@ impl Inner {
     ///
     /// # Errors
     /// What the store says, or a target that cannot be prepared; what was changed until then stays changed.
-    pub(super) async fn take_over(&self, plan: Plan, loaded: Loaded) -> Result<(), store::Error> {
+    pub(super) async fn take_over(&self, plan: Plan, loaded: Loaded) -> Result<TakenOver, store::Error> {
+        let began = Instant::now();
         let _unbroken = dispatch::Unbroken("the change of configuration".into());
         let old = self.live.load_full();
         let plan = Arc::new(plan);
@@ -121,6 +142,7 @@ impl Inner {
             loaded,
         };
         self.live.store(Arc::new(live.copy()));
+        let exchange = began.elapsed();
         failpoint::pass("app.swapping");
 
         self.retire_channels(&old, &plan).await?;
@@ -134,8 +156,9 @@ impl Inner {
         for (name, followed) in join_all(following.collect::<Vec<_>>()).await {
             live.channels.insert(name, followed?);
         }
+        self.sweeps.keep(|channel| live.channels.contains_key(channel));
         self.live.store(Arc::new(live));
-        Ok(())
+        Ok(TakenOver { exchange, drain: began.elapsed() - exchange })
     }
 
     /// Sources with their new chains; what each has been doing goes on.
@@ -177,18 +200,26 @@ impl Inner {
     }
 
     /// A channel starts, goes on as it is, or goes on with another setup.
-    async fn follow(&self, name: &str, setup: Setup, running: Option<Arc<Channel>>, unchanged: bool) -> Result<Arc<Channel>, store::Error> {
+    async fn follow(&self, name: &Arc<str>, setup: Setup, running: Option<Arc<Channel>>, unchanged: bool) -> Result<Arc<Channel>, store::Error> {
         let Some(running) = running else {
             let _on_their_threads = self.deliveries.enter();
             let (channel, joined) = Channel::start(setup, self.store.clone(), self.stopping.child_token())?;
-            let swept = if joined.swept { "; it sweeps over all entities" } else { "" };
-            tracing::info!(channel = name, "the channel walks{swept}");
-            return Ok(Arc::new(channel));
+            let channel = Arc::new(channel);
+            // One that was stopped while it swept goes on where it was.
+            let swept = if joined.swept || channel.status().owed.sweep > 0 {
+                self.sweeps.begin(name, &channel, &self.stopping);
+                "; it sweeps over all entities"
+            } else {
+                ""
+            };
+            tracing::info!(channel = &**name, "the channel walks{swept}");
+            return Ok(channel);
         };
         if !unchanged {
             match running.replace(setup).await {
                 Ok(joined) if joined.swept => {
-                    tracing::info!(channel = name, "the channel renders otherwise from now on; it sweeps over all entities")
+                    self.sweeps.begin(name, &running, &self.stopping);
+                    tracing::info!(channel = &**name, "the channel renders otherwise from now on; it sweeps over all entities")
                 }
                 Ok(_) => {}
                 Err(dispatch::Error::Store(error)) => return Err(error),
@@ -225,9 +256,15 @@ impl Live {
     }
 }
 
-fn tried(failed: &Failed, count: usize, [one, many]: [&str; 2]) -> String {
-    let what = if count == 1 { one } else { many };
-    format!("tried on {count} {what} it faults: {}: {}", failed.plugin, failed.failure.message)
+/// A chain that faulted on samples is complained of, and the plugin that did it is refused.
+fn faulted(plan: &Plan, place: &str, trial: &Trial, [one, many]: [&str; 2], attempts: &mut Attempts) -> Option<Complaint> {
+    let Failed { plugin, failure, .. } = trial.fault.as_ref()?;
+    let count = trial.samples();
+    let what = format!("tried on {count} {} it faults: {plugin}: {}", if count == 1 { one } else { many }, failure.message);
+    if let Some(attempt) = plugin.rsplit_once('@').and_then(|(name, _)| attempts.find(name)) {
+        attempt.refuse(&what);
+    }
+    Some(plan.complaint(place, what, None))
 }
 
 /// Targets whose options are the same go on with their slots and their breaker.

@@ -84,7 +84,7 @@ impl Backend for Inner {
 
     fn channels(&self) -> Vec<ChannelView> {
         let live = self.live.load();
-        let mut all: Vec<_> = live.channels.values().map(|channel| views::channel(&live, channel)).collect();
+        let mut all: Vec<_> = live.channels.values().map(|channel| views::channel(&live, channel, &self.sweeps)).collect();
         let retired = self.store.channels().into_iter().filter(|(_, name, _)| !live.channels.contains_key(name.as_str()));
         all.extend(retired.map(|(_, name, _)| views::retired(&name)));
         all.sort_by(|a, b| a.name.cmp(&b.name));
@@ -94,7 +94,7 @@ impl Backend for Inner {
     fn channel(&self, name: &str) -> Result<ChannelView, Problem> {
         let live = self.live.load();
         if let Some(channel) = live.channels.get(name) {
-            return Ok(views::channel(&live, channel));
+            return Ok(views::channel(&live, channel, &self.sweeps));
         }
         let retired = self.store.channels().into_iter().find(|(_, retired, _)| retired == name);
         retired.map(|(_, name, _)| views::retired(&name)).ok_or_else(|| Problem::unknown("channel", name))
@@ -187,8 +187,8 @@ impl Backend for Inner {
     }
 
     fn plugins(&self) -> Vec<PluginView> {
-        let live = self.live.load();
-        live.loaded.components.values().map(|component| views::plugin(&live, component)).collect()
+        let (live, history) = (self.live.load(), self.history());
+        live.loaded.components.values().map(|component| views::plugin(&live, component, &history)).collect()
     }
 
     fn config(&self) -> ConfigView {

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::apply::Live;
+use super::attempts::History;
 use super::backend::plugin_labels;
 use super::now;
+use super::sweeps::Sweeps;
 use crate::dispatch::prepare::{DELETED, FILTERED, NEEDS, NOT_RENDERED};
 use crate::dispatch::{Channel, Preview, PreviewVerdict, status};
 use crate::ingest::{self, Rejection, Source, verify};
@@ -91,7 +93,7 @@ fn verified_by(verify: &verify::Options) -> &'static str {
     }
 }
 
-pub(super) fn channel(live: &Live, channel: &Channel) -> ChannelView {
+pub(super) fn channel(live: &Live, channel: &Channel, sweeps: &Sweeps) -> ChannelView {
     let (status, setup, counters) = (channel.status(), channel.setup(), channel.counters());
     let options = &setup.options;
     ChannelView {
@@ -114,6 +116,7 @@ pub(super) fn channel(live: &Live, channel: &Channel) -> ChannelView {
         oldest_owed: status.owed.oldest_time.map(Into::into),
         deliveries: status::Result::ALL.into_iter().map(|result| (result.name().to_owned(), counters.count(result))).collect(),
         last_error: None,
+        last_sweep: sweeps.of(channel),
     }
 }
 
@@ -236,7 +239,10 @@ pub(super) fn quarantined(event: &QuarantinedEvent) -> QuarantineView {
     }
 }
 
-pub(super) fn plugin(live: &Live, component: &Component) -> PluginView {
+pub(super) fn plugin(live: &Live, component: &Component, history: &History) -> PluginView {
+    let uses = |uses: &[crate::plugin::Use]| uses.iter().any(|of| of.component().name() == component.name());
+    let sources = live.loaded.sources.iter().filter(|(_, chain)| uses(&chain.uses)).map(|(name, _)| format!("source {name}"));
+    let channels = live.loaded.channels.iter().filter(|(_, chain)| uses(&chain.uses)).map(|(name, _)| format!("channel {name}"));
     let limits = component.limits();
     PluginView {
         name: component.name().to_string(),
@@ -249,7 +255,9 @@ pub(super) fn plugin(live: &Live, component: &Component) -> PluginView {
             log_bytes: limits.log_bytes as u64,
         },
         size_bytes: component.bytes() as u64,
+        used_by: sources.chain(channels).collect(),
         since: live.plugins_since.get(component.name()).copied().unwrap_or(live.since).into(),
-        last_swap: None,
+        last_swap: history.last_swap(component.name()).cloned(),
+        last_refused: history.last_refused(component.name()).cloned(),
     }
 }

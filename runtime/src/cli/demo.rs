@@ -24,7 +24,7 @@ use self::facts::CHANNELS;
 use self::recorder::Recorder;
 use self::systems::Systems;
 use super::client::Client;
-use super::{DemoArgs, Failure, LogFormat, run};
+use super::{DemoArgs, Failure, LogFormat, compile, run};
 use crate::app::{App, Options};
 use crate::server::Limits;
 
@@ -79,7 +79,7 @@ async fn whole(args: &DemoArgs) -> Result<bool, Failure> {
     let written = std::fs::write(&differences, place::differences(address, &folder.path().join("data"), &recorder.url()));
     written.map_err(|error| cannot("the configuration", error))?;
     let files = vec![place::configuration(&repository), differences];
-    let app = App::start(Options { files: files.clone(), limits: Limits::default() }).await;
+    let app = App::start(Options { files: files.clone(), limits: Limits::default(), compiler: compile::apart() }).await;
     let app = app.map_err(|error| Failure::Unreachable(error.to_string().trim_end().to_owned()))?;
     introduce(&files, &app, &recorder);
 

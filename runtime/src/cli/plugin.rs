@@ -2,8 +2,11 @@
 //!
 //! What a run costs is told in fuel, which repeats exactly, beside what it used of the limits that a serving Weir would hold it to.
 
+mod new;
 mod samples;
 mod told;
+mod trial;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -16,6 +19,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::{Failure, Outcome};
+use crate::plugin::cases::{CASES_BYTES_MAX, Embedded};
 use crate::plugin::desk::{Desk, Report};
 use crate::plugin::toolchain::{self, Built};
 use crate::plugin::{Fault, Limits};
@@ -24,10 +28,16 @@ use samples::Sample;
 /// What can be done at a plugin author's desk.
 #[derive(Clone, Debug, Subcommand)]
 pub enum PluginCommand {
+    /// Begin a plugin: a folder that builds and passes its cases at once
+    New(new::NewArgs),
     /// Build a plugin: from its folder to a component
     Build(BuildArgs),
     /// Run a component on sample events or entities and print what it gives
     Run(RunArgs),
+    /// Build a plugin and run its cases: is what becomes of them what is expected?
+    Test(trial::TestArgs),
+    /// Build and test whenever a file is saved, and have a running Weir take what passes
+    Watch(watch::WatchArgs),
 }
 
 /// Arguments of `weir plugin build`.
@@ -65,8 +75,11 @@ pub struct RunArgs {
 /// Does the command; steps that take long are told on the standard error as they begin.
 pub(super) fn run(command: PluginCommand, out: &mut String) -> Outcome {
     match command {
+        PluginCommand::New(args) => new::run(&args, out),
         PluginCommand::Build(args) => build(&args, out),
         PluginCommand::Run(args) => try_out(&args, out),
+        PluginCommand::Test(args) => trial::run(&args, out),
+        PluginCommand::Watch(args) => watch::run(&args),
     }
 }
 
@@ -79,9 +92,22 @@ fn build(args: &BuildArgs, out: &mut String) -> Outcome {
             path
         }
     };
-    let Built { bytes, sha256, tool_chain, .. } = &built;
-    out.push_str(&format!("{}\n{bytes} bytes, sha256 {sha256}\nbuilt with {tool_chain}\n", path.display()));
+    let Built { bytes, sha256, tool_chain, cases, .. } = &built;
+    out.push_str(&format!("{}\n{bytes} bytes, sha256 {sha256}\nbuilt with {tool_chain}\n{}\n", path.display(), carried(cases)));
     Ok(true)
+}
+
+/// What a component carries, a sentence.
+fn carried(cases: &Embedded) -> String {
+    let inside = match cases.inside {
+        0 => "no cases inside: nothing tells a Weir that loads it whether it is right".to_owned(),
+        1 => "1 case inside".to_owned(),
+        many => format!("{many} cases inside"),
+    };
+    match cases.left_out {
+        0 => inside,
+        left_out => format!("{inside}, {left_out} left out: a component carries at most {} KiB of cases", CASES_BYTES_MAX >> 10),
+    }
 }
 
 /// The author and the machine have different things to do.

@@ -7,7 +7,7 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use super::{LogFormat, RunArgs};
+use super::{LogFormat, RunArgs, compile};
 use crate::app::{App, Options, StartError};
 use crate::server::Limits;
 
@@ -28,7 +28,7 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
 }
 
 async fn serve(args: &RunArgs) -> ExitCode {
-    let app = match App::start(Options { files: args.config.clone(), limits: Limits::default() }).await {
+    let app = match App::start(Options { files: args.config.clone(), limits: Limits::default(), compiler: compile::apart() }).await {
         Ok(app) => app,
         Err(error) => {
             eprintln!("{}", error.to_string().trim_end());

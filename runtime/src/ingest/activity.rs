@@ -1,4 +1,4 @@
-//! What a source has been doing: counts, the time of its last event, and its last events as samples.
+//! What a source has been doing: counts, the time of its last event, and its last events and entities as samples.
 //!
 //! It outlives the source's configuration: a reload makes a new [`super::Source`] around the same activity.
 
@@ -10,9 +10,9 @@ use axum::http::StatusCode;
 
 use super::rate::Rate;
 use super::{ChangeCounts, EventCounts};
-use crate::model::{Event, Timestamp};
+use crate::model::{EntityId, Event, Timestamp};
 
-/// How many of the last events are kept, so that a new plugin can be tried on them.
+/// How many of the last events, and of the entities last written, are kept, so that a new plugin can be tried on them.
 const SAMPLES: usize = 16;
 /// Larger events are not kept as samples, so that they cost at most 1 MiB a source.
 const SAMPLE_BYTES_MAX: usize = 64 * 1024;
@@ -38,6 +38,7 @@ pub struct Activity {
     last_event: AtomicU64,
     rate: Rate,
     samples: Mutex<VecDeque<Event>>,
+    entities: Mutex<VecDeque<EntityId>>,
     requests: [AtomicU64; STATUSES.len()],
 }
 
@@ -85,6 +86,24 @@ impl Activity {
     /// The last events, oldest first; large ones are left out.
     pub fn samples(&self) -> Vec<Event> {
         self.samples.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// The entities written last, oldest first; one that is written again and again is there once, unless others came between.
+    pub fn entities(&self) -> Vec<EntityId> {
+        self.entities.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// Notes that these entities are written, the newest first.
+    pub(super) fn written<'a>(&self, newest_first: impl Iterator<Item = &'a EntityId>) {
+        let newest: Vec<&EntityId> = newest_first.take(SAMPLES).collect();
+        let mut entities = self.entities.lock().unwrap_or_else(PoisonError::into_inner);
+        for id in newest.into_iter().rev() {
+            if entities.back() != Some(id) {
+                entities.push_back(id.clone());
+            }
+        }
+        let surplus = entities.len().saturating_sub(SAMPLES);
+        entities.drain(..surplus);
     }
 
     pub(super) fn malformed(&self, count: usize) {

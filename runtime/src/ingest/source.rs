@@ -92,6 +92,10 @@ impl Source {
         let Opened { events, indexes, malformed } = opened;
         let events = Arc::new(events);
         let commits = self.decide(&events, lane).await;
+        self.activity.written(commits.iter().rev().filter_map(|commit| match &commit.effect {
+            Effect::Changes(changes) => changes.first().map(|change| &change.id),
+            Effect::Filtered | Effect::Quarantine(_) => None,
+        }));
         let done = self.commit(&events, commits, |_| lane).await;
         let mut problems = malformed.first;
         problems.extend(done.problems.into_iter().map(|(at, failure)| Problem::new(indexes[at], failure)));

@@ -1,6 +1,6 @@
 //! Compiled code on disk, so that a restart does not compile again.
 //!
-//! A file is named after the digest of its Wasm and the engine that made it, and begins with the digest of its own content: one
+//! A file is named after the digest of its Wasm and the engine that made it, and begins with a sum of its own content: one
 //! that was cut, rotted or made by another engine is compiled anew. The directory belongs to the process alone (0700), because
 //! compiled code is run as it is. No trouble here is ever an error; it costs a compilation.
 
@@ -10,17 +10,19 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component as Code;
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::plugin::compile;
 
 /// Files kept; the ones unused for longest go first. Some 0.5 MB each for Rust, up to 50 MB for other languages.
 const FILES_MAX: usize = 200;
 /// A temporary file older than that is left from a process that died.
 const TEMPORARY_AGE_MAX: Duration = Duration::from_secs(3600);
 
-const MAGIC: &[u8; 8] = b"weirCWA1";
-const HEADER: usize = MAGIC.len() + 32;
+const MAGIC: &[u8; 8] = b"weirCWA2";
+const HEADER: usize = MAGIC.len() + 16;
 
 /// The directory.
 pub(super) struct Cache {
@@ -44,14 +46,14 @@ impl Cache {
         let path = self.path(sha256);
         let content = fs::read(&path).ok()?;
         let whole =
-            content.len() > HEADER && content.starts_with(MAGIC) && content[MAGIC.len()..HEADER] == *Sha256::digest(&content[HEADER..]);
+            content.len() > HEADER && content.starts_with(MAGIC) && content[MAGIC.len()..HEADER] == xxh3_128(&content[HEADER..]).to_le_bytes();
         if !whole {
             tracing::warn!(path = %path.display(), "compiled plugin code is damaged and will be made again");
             return None;
         }
-        // SAFETY: the bytes are those that `put` wrote from `Component::serialize`: the digest says that they are whole, and the
-        // directory that nobody else wrote them. Wasmtime itself checks that this engine made them.
-        match unsafe { Code::deserialize(engine, &content[HEADER..]) } {
+        // SAFETY: the bytes are those that `put` was given: the sum says that they are whole, and the directory that nobody else wrote
+        // them.
+        match unsafe { compile::revive(engine, &content[HEADER..]) } {
             Ok(code) => {
                 // Its time of change tells when it was last of use.
                 let _ = File::options().append(true).open(&path).and_then(|file| file.set_modified(SystemTime::now()));
@@ -64,20 +66,19 @@ impl Cache {
         }
     }
 
-    /// Keeps code.
-    pub(super) fn put(&self, sha256: &str, code: &Code) {
+    /// Keeps code, as the engine has written it.
+    pub(super) fn put(&self, sha256: &str, code: &[u8]) {
         if let Err(error) = self.write(sha256, code) {
             tracing::warn!(directory = %self.directory.display(), "compiled plugin code cannot be kept: {error}");
         }
         self.prune(SystemTime::now());
     }
 
-    fn write(&self, sha256: &str, code: &Code) -> io::Result<()> {
-        let code = code.serialize().map_err(io::Error::other)?;
+    fn write(&self, sha256: &str, code: &[u8]) -> io::Result<()> {
         let mut file = tempfile::Builder::new().prefix(".tmp").tempfile_in(&self.directory)?;
         file.write_all(MAGIC)?;
-        file.write_all(&Sha256::digest(&code))?;
-        file.write_all(&code)?;
+        file.write_all(&xxh3_128(code).to_le_bytes())?;
+        file.write_all(code)?;
         file.persist(self.path(sha256))?;
         Ok(())
     }
@@ -128,7 +129,7 @@ mod tests {
         let engine = Engine::default();
         let directory = tempfile::tempdir().unwrap();
         let cache = Cache::open(&directory.path().join("code"), &engine).unwrap();
-        let code = Code::new(&engine, wat::parse_str("(component)").unwrap()).unwrap();
+        let code = Code::new(&engine, wat::parse_str("(component)").unwrap()).unwrap().serialize().unwrap();
         cache.put("a", &code);
         assert!(cache.get(&engine, "a").is_some());
         assert!(cache.get(&engine, "b").is_none());

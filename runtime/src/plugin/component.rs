@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
@@ -13,12 +14,12 @@ use wasmtime::component::{Component as Code, InstancePre, Linker};
 
 use crate::plugin::bindings::{self, Indices};
 use crate::plugin::cache::Cache;
+use crate::plugin::compile::{self, Apart, HOW_WITHOUT_WASI, Kind};
+use crate::plugin::engine::Layout;
 use crate::plugin::figures::{Counter, Figures};
 use crate::plugin::instance::{Instance, State};
-use crate::plugin::{Fault, Limits, Role};
+use crate::plugin::{Fault, Limits, Role, sizes};
 
-/// The largest file that is compiled. The largest real guests, a whole Python, have 19 MB.
-const FILE_BYTES_MAX: usize = 64 << 20;
 /// The interface, and the versions of it that this host speaks.
 const PACKAGE: &str = "weir:plugin/";
 const VERSION: &str = "0.1.";
@@ -34,11 +35,24 @@ pub struct Component {
     pre: InstancePre<State>,
     indices: Indices,
     counter: Arc<Counter>,
+    compiled: Compiled,
+}
+
+/// How a component came to its code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compiled {
+    /// Checked, and compiled or read.
+    pub time: Duration,
+    /// It was there from earlier.
+    pub from_cache: bool,
 }
 
 /// Where a component is loaded: an engine, perhaps with code from earlier, and the counters.
 pub(super) struct Loader<'a> {
     pub(super) engine: &'a Engine,
+    pub(super) layout: Layout,
+    /// None: in this process, without bounds of time and memory.
+    pub(super) apart: Option<&'a Apart>,
     pub(super) cache: Option<&'a Cache>,
     pub(super) figures: &'a Figures,
 }
@@ -53,14 +67,10 @@ impl Loader<'_> {
     }
 
     fn checked(&self, name: &str, bytes: &[u8], limits: Limits) -> Result<Component, String> {
-        let kind = kind(bytes)?;
+        let started = Instant::now();
+        let kind = Kind::of(bytes)?;
         let sha256 = hex::encode(Sha256::digest(bytes));
-        let cached = self.cache.and_then(|cache| cache.get(self.engine, &sha256));
-        let fresh = cached.is_none();
-        let code = match cached {
-            Some(code) => code,
-            None => compile(self.engine, kind, bytes)?,
-        };
+        let (code, fresh) = self.code(bytes, &sha256)?;
         check_imports(self.engine, &code)?;
         let roles = roles(self.engine, &code, kind)?;
         let mut linker = Linker::new(self.engine);
@@ -70,12 +80,31 @@ impl Loader<'_> {
         let indices = Indices::find(&pre, &roles).map_err(differs)?;
         let label = format!("{name}@{}", &sha256[..12]);
         let counter = self.figures.counter(name, &label[name.len() + 1..]);
-        let component = Component { name: name.into(), sha256, label, bytes: bytes.len(), roles, limits, pre, indices, counter };
+        let compiled = Compiled { time: started.elapsed(), from_cache: fresh.is_none() };
+        let component = Component { name: name.into(), sha256, label, bytes: bytes.len(), roles, limits, pre, indices, counter, compiled };
         Instance::start(&component, false).map_err(|fault| format!("it does not start: {fault}"))?;
-        if let (true, Some(cache)) = (fresh, self.cache) {
-            cache.put(&component.sha256, &code);
+        if let (Some(fresh), Some(cache)) = (fresh, self.cache) {
+            cache.put(&component.sha256, &fresh);
         }
         Ok(component)
+    }
+
+    /// The code of a file; and, unless it comes from the cache, the same as bytes to be kept there.
+    fn code(&self, bytes: &[u8], sha256: &str) -> Result<(Code, Option<Vec<u8>>), String> {
+        if let Some(code) = self.cache.and_then(|cache| cache.get(self.engine, sha256)) {
+            return Ok((code, None));
+        }
+        let Some(apart) = self.apart else {
+            let code = compile::here(self.engine, bytes)?;
+            let fresh = code.serialize().map_err(|error| format!("its code cannot be written: {error:#}"))?;
+            return Ok((code, Some(fresh)));
+        };
+        // What can be refused at once needs no process.
+        sizes::check(bytes)?;
+        let fresh = apart.compile(bytes, self.layout)?;
+        // SAFETY: this program's own compiler has just made it, and gave it through a pipe that nobody else has.
+        let code = unsafe { compile::revive(self.engine, &fresh) };
+        Ok((code.map_err(|error| format!("its code cannot be used: {error:#}"))?, Some(fresh)))
     }
 }
 
@@ -115,6 +144,11 @@ impl Component {
         self.bytes
     }
 
+    /// How it came to its code.
+    pub fn compiled(&self) -> Compiled {
+        self.compiled
+    }
+
     pub(super) fn pre(&self) -> &InstancePre<State> {
         &self.pre
     }
@@ -133,54 +167,6 @@ impl std::fmt::Debug for Component {
         f.debug_struct("Component").field("label", &self.label).field("roles", &self.roles).finish_non_exhaustive()
     }
 }
-
-/// What a file of Wasm holds.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Module,
-    Component,
-}
-
-fn kind(bytes: &[u8]) -> Result<Kind, String> {
-    if bytes.len() > FILE_BYTES_MAX {
-        return Err(format!("the file has {} bytes, the most is {FILE_BYTES_MAX}", bytes.len()));
-    }
-    match bytes.split_at_checked(8) {
-        Some((b"\0asm\x01\0\0\0", _)) => Ok(Kind::Module),
-        Some((b"\0asm\x0d\0\x01\0", _)) => Ok(Kind::Component),
-        Some(([0, b'a', b's', b'm', version @ ..], _)) => {
-            Err(format!("the file is Wasm of a kind that Weir does not know ({})", hex::encode(version)))
-        }
-        _ => Err("the file is not Wasm".into()),
-    }
-}
-
-fn compile(engine: &Engine, kind: Kind, bytes: &[u8]) -> Result<Code, String> {
-    let made;
-    let component = match kind {
-        Kind::Component => bytes,
-        Kind::Module => {
-            made = componentize(bytes)?;
-            &made
-        }
-    };
-    Code::from_binary(engine, component).map_err(|error| format!("the file does not compile: {error:#}"))
-}
-
-/// Makes a component of a core module that carries its WIT type.
-fn componentize(module: &[u8]) -> Result<Vec<u8>, String> {
-    let encoded = wit_component::ComponentEncoder::default().validate(true).module(module).and_then(|mut encoder| encoder.encode());
-    encoded.map_err(|error| {
-        let mut why = format!("no component can be made of this core module: {error:#}");
-        if why.contains("wasi_snapshot_preview1") {
-            why.push_str(HOW_WITHOUT_WASI);
-        }
-        why
-    })
-}
-
-const HOW_WITHOUT_WASI: &str = "; a plugin has no system beneath it: in Rust build it for wasm32-unknown-unknown (not wasm32-wasip1 or \
-                                -wasip2), with componentize-qjs or componentize-py pass --stub-wasi";
 
 /// The whole sandbox: a plugin that needs anything but `log` is not run.
 fn check_imports(engine: &Engine, code: &Code) -> Result<(), String> {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::model::{Change, Event, Failure, Rendering, View};
 use crate::plugin::bindings::{Answer, Answers, Declined};
+use crate::plugin::cases::{self, Case};
 use crate::plugin::chain::Items;
 use crate::plugin::component::{Component, Loader};
 use crate::plugin::figures::Figures;
@@ -68,6 +69,21 @@ pub struct Report {
     pub compile_time: Duration,
 }
 
+/// What one case came to, in an instance of its own.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// What the component made of it.
+    pub output: Output,
+    /// Whether the output is the host's word for a trap, a broken limit or refused settings, and not the component's own.
+    pub fault: bool,
+    /// Fuel burnt by configuring and by the calls.
+    pub fuel: u64,
+    /// The most linear memory it had, in bytes.
+    pub memory_peak: usize,
+    /// What it logged, configuring included.
+    pub log: Vec<Line>,
+}
+
 /// A component at the desk: compiled, not yet run.
 pub struct Desk {
     component: Component,
@@ -83,7 +99,7 @@ impl Desk {
         let engine = engine::measuring().map_err(|error| Fault::Breach { breach: Breach::Host, what: error.to_string() })?;
         let figures = Figures::default();
         let started = Instant::now();
-        let component = Loader { engine: &engine, cache: None, figures: &figures }.load(name, bytes, limits)?;
+        let component = Loader { engine: &engine, layout: engine::Layout::Wide, apart: None, cache: None, figures: &figures }.load(name, bytes, limits)?;
         Ok(Desk { component, compile_time: started.elapsed() })
     }
 
@@ -107,31 +123,110 @@ impl Desk {
             let (name, filter, maker) = (component.name(), takes[0].name(), takes[1].name());
             return Err(Fault::Unusable(format!("plugin {name} is neither {filter} nor {maker}, and takes no such input")));
         }
-        let mut instance = Instance::configured(component, settings, true)?;
-        let configure_fuel = instance.fuel().unwrap_or_default();
-        let indices: Vec<usize> = (0..items.len()).collect();
-        let mut calls = Vec::new();
-        for role in roles {
-            let before = instance.fuel().unwrap_or_default();
-            let started = Instant::now();
-            let answers = instance.call(role, &items, &indices);
-            let time = started.elapsed();
-            let fuel = instance.fuel().unwrap_or_default() - before;
-            let spent = answers.is_err();
-            calls.push(Call { role, outputs: answers.map(outputs), fuel, time });
-            if spent {
-                break;
-            }
-        }
+        let mut session = self.session(settings)?;
+        let calls = session.calls(&roles, &items);
         Ok(Report {
             plugin: component.label().to_owned(),
             roles: component.roles().to_vec(),
             calls,
-            log: instance.take_lines(),
-            configure_fuel,
-            memory_peak: instance.memory().1,
+            log: session.instance.take_lines(),
+            configure_fuel: session.configure_fuel,
+            memory_peak: session.instance.memory().1,
             compile_time: self.compile_time,
         })
+    }
+
+    /// `name@version`.
+    pub fn label(&self) -> &str {
+        self.component.label()
+    }
+
+    /// The component's full digest, 64 hex digits.
+    pub fn sha256(&self) -> &str {
+        self.component.sha256()
+    }
+
+    /// Runs one case in a new instance, as [`Case::run`] does, and counts. Blocking.
+    ///
+    /// # Errors
+    /// As [`Case::run`].
+    pub fn try_case(&self, case: &Case) -> Result<Trial, Fault> {
+        let roles = case.item.roles(&self.component)?;
+        let mut session = match self.session(&case.settings) {
+            Ok(session) => session,
+            Err(fault) => {
+                let output = cases::refused(fault, self.component.label())?;
+                return Ok(Trial { output, fault: true, fuel: 0, memory_peak: 0, log: Vec::new() });
+            }
+        };
+        let tried = cases::outcome(&mut session.instance, &roles, &case.item.items())?;
+        Ok(Trial {
+            output: tried.output,
+            fault: tried.fault,
+            fuel: session.instance.fuel().unwrap_or_default(),
+            memory_peak: session.instance.memory().1,
+            log: session.instance.take_lines(),
+        })
+    }
+
+    /// Runs cases one after the other in one instance, as a serving Weir would; one output each. After a fault, and where the settings
+    /// differ from those before, a new instance goes on.
+    ///
+    /// # Errors
+    /// As [`Case::run`].
+    pub fn try_in_turn<'a>(&self, all: impl IntoIterator<Item = &'a Case>) -> Result<Vec<Output>, Fault> {
+        let mut held: Option<(&str, Session)> = None;
+        let mut outputs = Vec::new();
+        for case in all {
+            let roles = case.item.roles(&self.component)?;
+            let kept = held.take().filter(|(settings, _)| *settings == case.settings).map(|(_, session)| Ok(session));
+            let tried = match kept.unwrap_or_else(|| self.session(&case.settings)) {
+                Err(fault) => cases::refused(fault, self.component.label())?,
+                Ok(mut session) => {
+                    let tried = cases::outcome(&mut session.instance, &roles, &case.item.items())?;
+                    if !tried.fault {
+                        held = Some((&case.settings, session));
+                    }
+                    tried.output
+                }
+            };
+            outputs.push(tried);
+        }
+        Ok(outputs)
+    }
+
+    /// A new instance, to be used for several calls.
+    fn session(&self, settings: &str) -> Result<Session, Fault> {
+        let instance = Instance::configured(&self.component, settings, true)?;
+        let configure_fuel = instance.fuel().unwrap_or_default();
+        Ok(Session { instance, configure_fuel })
+    }
+}
+
+/// An instance at the desk.
+struct Session {
+    instance: Instance,
+    configure_fuel: u64,
+}
+
+impl Session {
+    /// All items in one call for each role; a fault ends it.
+    fn calls(&mut self, roles: &[Role], items: &Items) -> Vec<Call> {
+        let indices: Vec<usize> = (0..items.len()).collect();
+        let mut calls = Vec::new();
+        for role in roles {
+            let before = self.instance.fuel().unwrap_or_default();
+            let started = Instant::now();
+            let answers = self.instance.call(*role, items, &indices);
+            let time = started.elapsed();
+            let fuel = self.instance.fuel().unwrap_or_default() - before;
+            let spent = answers.is_err();
+            calls.push(Call { role: *role, outputs: answers.map(outputs), fuel, time });
+            if spent {
+                break;
+            }
+        }
+        calls
     }
 }
 
@@ -150,11 +245,15 @@ pub fn run(name: &str, bytes: &[u8], settings: &str, input: Input, limits: Limit
 }
 
 fn outputs(answers: Answers) -> Vec<Output> {
-    let output = |answer: Result<Answer, Declined>| match answer {
+    answers.into_iter().map(output).collect()
+}
+
+/// One answer as an output.
+pub(super) fn output(answer: Result<Answer, Declined>) -> Output {
+    match answer {
         Ok(Answer::Accepted(accepted)) => Output::Accepted(accepted),
         Ok(Answer::Changes(changes)) => Output::Changes(changes),
         Ok(Answer::Rendered(rendering)) => Output::Rendered(rendering),
         Err(declined) => Output::Failed(declined.failure),
-    };
-    answers.into_iter().map(output).collect()
+    }
 }

@@ -1,10 +1,11 @@
 //! The engine: how guest code is compiled and run, and the ticker that makes time pass for it.
 //!
-//! Two kinds: one that serves, with instances from a pool, and one for the author's desk that counts fuel. In both a guest is
-//! deterministic: no threads, one bit pattern for NaN, relaxed SIMD pinned to one meaning.
+//! Three kinds: one that serves, with instances from a pool; one that only compiles, for the process that does so apart; and one for the
+//! author's desk that counts fuel. In all of them a guest is deterministic: no threads, one bit pattern for NaN, no relaxed SIMD.
 
 use std::thread;
 
+use wasmparser::WasmFeatures;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::plugin::Error;
@@ -16,47 +17,61 @@ const STACK_BYTES_MAX: usize = 512 << 10;
 /// Instances outside the workers at one time: components being loaded and configured.
 const SPARE_INSTANCES: usize = 32;
 
+/// What a plugin may be made of: the second edition of Wasm, which every compiler to it writes, with what the engines of other
+/// languages need beyond it (QuickJS two memories, CPython computed constants). Whatever else there is or comes is refused by name: each
+/// feature is code of the host that hostile bytes can reach, and the interface needs none of them.
+const FEATURES: WasmFeatures = WasmFeatures::WASM2.union(WasmFeatures::MULTI_MEMORY).union(WasmFeatures::EXTENDED_CONST).union(WasmFeatures::COMPONENT_MODEL);
+
+/// How much address space is set aside for each memory of a guest; compiled code depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// 4 GiB, so that accesses need no check by code.
+    Wide,
+    /// As much as is used: for machines on which address space is short.
+    Narrow,
+}
+
 /// The engine that serves with so many workers. Where the address space for a pool is missing (a tight `ulimit -v`, strict
 /// overcommit), instances are made on demand: correct, only slower.
-pub(super) fn serving(workers: usize) -> Result<Engine, Error> {
-    let mut config = config();
+pub(super) fn serving(workers: usize) -> Result<(Engine, Layout), Error> {
+    let mut config = config(Layout::Wide);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(workers)));
-    let engine = Engine::new(&config).or_else(|error| {
+    let engine = Engine::new(&config).map(|engine| (engine, Layout::Wide)).or_else(|error| {
         tracing::warn!("plugins run without a memory pool, some 20 % slower: {error:#}");
-        on_demand()
+        Engine::new(&self::config(Layout::Narrow)).map(|engine| (engine, Layout::Narrow))
     });
-    let engine = engine.map_err(|error| Error::new("the Wasm engine cannot start", error))?;
+    let (engine, layout) = engine.map_err(|error| Error::new("the Wasm engine cannot start", error))?;
     tick(&engine)?;
-    Ok(engine)
+    Ok((engine, layout))
+}
+
+/// An engine that makes code for a serving one and runs none.
+pub(super) fn compiling(layout: Layout) -> wasmtime::Result<Engine> {
+    let mut config = config(layout);
+    config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+    Engine::new(&config)
 }
 
 /// The engine of the author's desk, which counts fuel.
 pub(super) fn measuring() -> Result<Engine, Error> {
-    let mut config = config();
+    let mut config = config(Layout::Wide);
     config.consume_fuel(true);
     let engine = Engine::new(&config).map_err(|error| Error::new("the Wasm engine cannot start", error))?;
     tick(&engine)?;
     Ok(engine)
 }
 
-/// Instances on demand, with no address space reserved beyond what they use.
-fn on_demand() -> wasmtime::Result<Engine> {
-    let mut config = config();
-    config.memory_reservation(0).memory_guard_size(0).memory_reservation_for_growth(1 << 20);
-    Engine::new(&config)
-}
-
-fn config() -> Config {
+fn config(layout: Layout) -> Config {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
         .max_wasm_stack(STACK_BYTES_MAX)
         .cranelift_nan_canonicalization(true)
         .relaxed_simd_deterministic(true)
-        .wasm_memory64(false)
-        .wasm_custom_page_sizes(false)
-        .wasm_wide_arithmetic(false)
-        .wasm_stack_switching(false);
+        .wasm_features(FEATURES.complement(), false);
+    if layout == Layout::Narrow {
+        config.memory_reservation(0).memory_guard_size(0).memory_reservation_for_growth(1 << 20);
+    }
     config
 }
 
@@ -103,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_machine_without_room_for_a_pool_still_gets_an_engine() {
-        let engine = on_demand().expect("an engine on demand");
+        let engine = Engine::new(&config(Layout::Narrow)).expect("an engine on demand");
         let module = wat::parse_str("(component (core module $m (memory (export \"m\") 1)) (core instance (instantiate $m)))").unwrap();
         let component = wasmtime::component::Component::new(&engine, module).expect("compiles");
         let mut store = wasmtime::Store::new(&engine, ());

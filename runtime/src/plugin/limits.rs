@@ -45,17 +45,14 @@ pub(super) struct Meter {
     granted: usize,
 }
 
-/// The error by which the limiter stops a guest.
-#[derive(Debug)]
-struct OverMemory;
-
-impl fmt::Display for OverMemory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("memory limit exceeded")
-    }
+/// The errors by which the limiter stops a guest.
+#[derive(Debug, thiserror::Error)]
+enum Over {
+    #[error("memory limit exceeded")]
+    Memory,
+    #[error("table limit exceeded")]
+    Table,
 }
-
-impl std::error::Error for OverMemory {}
 
 impl Meter {
     pub(super) fn new(memory_max: usize) -> Meter {
@@ -81,7 +78,7 @@ impl ResourceLimiter for Meter {
         let growth = desired.saturating_sub(current);
         if self.memory.saturating_add(growth) > self.memory_max {
             // An error stops the guest with this reason; `false` would leave it to a guest's allocator, which aborts without one.
-            return Err(wasmtime::Error::new(OverMemory));
+            return Err(wasmtime::Error::new(Over::Memory));
         }
         self.memory += growth;
         self.granted = growth;
@@ -95,7 +92,10 @@ impl ResourceLimiter for Meter {
     }
 
     fn table_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= maximum.unwrap_or(usize::MAX).min(TABLE_ELEMENTS_MAX))
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        if desired > TABLE_ELEMENTS_MAX { Err(wasmtime::Error::new(Over::Table)) } else { Ok(true) }
     }
 
     fn instances(&self) -> usize {
@@ -113,8 +113,11 @@ impl ResourceLimiter for Meter {
 
 /// Names what stopped a call. `said` is the last error line that the plugin logged in it.
 pub(super) fn name(error: &wasmtime::Error, limits: &Limits, said: Option<&str>) -> Fault {
-    let (breach, mut what) = if error.downcast_ref::<OverMemory>().is_some() {
-        (Breach::Memory, format!("memory limit of {} exceeded", Size(limits.memory_bytes)))
+    let (breach, mut what) = if let Some(over) = error.downcast_ref::<Over>() {
+        match over {
+            Over::Memory => (Breach::Memory, format!("memory limit of {} exceeded", Size(limits.memory_bytes))),
+            Over::Table => (Breach::Memory, format!("limit of {TABLE_ELEMENTS_MAX} elements of a table exceeded")),
+        }
     } else if error.downcast_ref::<wasmtime::PoolConcurrencyLimitError>().is_some() {
         (Breach::Host, "the host has no room for another instance".to_owned())
     } else {
@@ -143,7 +146,7 @@ pub(super) fn name(error: &wasmtime::Error, limits: &Limits, said: Option<&str>)
 }
 
 /// Bytes for people: `64 MiB`, `1500 bytes`.
-struct Size(usize);
+pub(super) struct Size(pub(super) usize);
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -157,7 +160,7 @@ impl fmt::Display for Size {
 }
 
 /// A time for people: `1 s`, `250 ms`.
-struct Length(Duration);
+pub(super) struct Length(pub(super) Duration);
 
 impl fmt::Display for Length {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -13,7 +13,7 @@ fn limits() -> Limits {
 }
 
 fn host(workers: usize) -> Arc<Host> {
-    Host::start(&Options { workers, cache: None }).expect("a host")
+    Host::start(&Options { workers, ..Options::default() }).expect("a host")
 }
 
 fn source(host: &Host, name: &str) -> Arc<SourceChain> {
@@ -258,9 +258,10 @@ async fn a_channels_chain_filters_renders_and_withdraws() {
 async fn a_trial_tells_a_fault_from_an_event_that_was_declined() {
     let host = host(1);
     let chain = source(&host, "erp");
-    assert_eq!(host.try_source(&chain, events("afx")).await, None);
-    let fault = host.try_source(&chain, events("aft")).await.expect("a fault");
-    assert_eq!(fault.failure.code, "trap");
+    let trial = host.try_source(&chain, events("afxna")).await;
+    assert_eq!(trial, Trial { made: 2, dropped: 2, declined: 1, faulted: 0, fault: None });
+    let trial = host.try_source(&chain, events("aft")).await;
+    assert_eq!(trial.fault.expect("a fault").failure.code, "trap");
 }
 
 #[tokio::test]
@@ -354,7 +355,7 @@ fn settings_are_refused_in_the_plugins_own_words_and_within_its_limits() {
 #[test]
 fn code_is_compiled_once_and_found_again_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
-    let options = Options { workers: 1, cache: Some(directory.path().join("code")) };
+    let options = Options { workers: 1, cache: Some(directory.path().join("code")), compiler: None };
     let files = || std::fs::read_dir(directory.path().join("code")).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
     Host::start(&options).unwrap().load("erp", &guests::source(), limits()).unwrap();
     let [file] = &files()[..] else { panic!("one file: {:?}", files()) };

@@ -21,6 +21,9 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use wit_component::{ComponentEncoder, DecodedWasm};
 
+use crate::plugin::cases::{self, Embedded};
+use crate::plugin::sizes::FILE_BYTES_MAX;
+
 /// A plugin that has been built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Built {
@@ -32,6 +35,8 @@ pub struct Built {
     pub sha256: String,
     /// The compiler that built it, by its own words.
     pub tool_chain: String,
+    /// How many of its cases it carries.
+    pub cases: Embedded,
 }
 
 /// Why there is no component. The variants differ in who has to act.
@@ -73,16 +78,49 @@ const RUSTC_MINOR_MIN: u32 = 85;
 const DEBIAN_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "lld"];
 const ENVIRONMENT: &str = "WEIR_TOOLCHAIN";
 
+/// A component that is made and lies nowhere yet. Until it is placed or dropped no other process makes the same plugin: it may be compiling
+/// a newer source into the same file.
+#[derive(Debug)]
+pub struct Made {
+    /// The component, its cases inside.
+    pub component: Vec<u8>,
+    /// Where it belongs: `<folder>/dist/<name>.wasm`.
+    pub path: PathBuf,
+    /// The compiler that built it, by its own words.
+    pub tool_chain: String,
+    /// How many of its cases it carries.
+    pub cases: Embedded,
+    _lock: File,
+}
+
+impl Made {
+    /// Puts the component where it belongs, in one step, if it is not there already.
+    pub fn place(self, say: &mut dyn FnMut(&str)) -> Result<Built, Error> {
+        place(&self.path, &self.component, say)?;
+        Ok(Built {
+            bytes: self.component.len() as u64,
+            sha256: hex::encode(Sha256::digest(&self.component)),
+            component: self.path,
+            tool_chain: self.tool_chain,
+            cases: self.cases,
+        })
+    }
+}
+
 /// Builds the plugin crate in `folder`; the component lands in `<folder>/dist/<name>.wasm`. `say` is told each step before it
 /// happens. Any number of processes may build the same plugin at once.
 pub fn build(folder: &Path, say: &mut dyn FnMut(&str)) -> Result<Built, Error> {
+    make(folder, say)?.place(say)
+}
+
+/// Builds the plugin crate in `folder` as [`build`] does, and leaves what is in `dist` alone.
+pub fn make(folder: &Path, say: &mut dyn FnMut(&str)) -> Result<Made, Error> {
     let manifest = folder.join("Cargo.toml");
     let manifest =
         manifest.canonicalize().map_err(|_| Error::NotSource { folder: folder.into(), reason: "it has no Cargo.toml".into() })?;
     let folder = manifest.parent().unwrap_or(folder);
     let tools = ToolChain::find(folder, say)?;
     let package = Package::read(&tools, folder, &manifest)?;
-    // One process at a time from compiling to reading: a second one may be compiling a newer source into the same file.
     fs::create_dir_all(&package.target_directory).map_err(|error| io_error("creating", &package.target_directory, error))?;
     let lock = package.target_directory.join(format!("{}.lock", package.library));
     let lock = File::create(&lock).and_then(|file| file.lock().map(|()| file)).map_err(|error| io_error("locking", &lock, error))?;
@@ -91,15 +129,15 @@ pub fn build(folder: &Path, say: &mut dyn FnMut(&str)) -> Result<Built, Error> {
     let module = fs::read(&module).map_err(|error| io_error("reading", &module, error))?;
     let component = componentize(&module)?;
     check(&component)?;
+    let (component, cases) = with_cases(folder, &component)?;
     let path = folder.join("dist").join(format!("{}.wasm", package.library));
-    place(&path, &component, say)?;
-    drop(lock);
-    Ok(Built {
-        component: path,
-        bytes: component.len() as u64,
-        sha256: hex::encode(Sha256::digest(&component)),
-        tool_chain: tools.to_string(),
-    })
+    Ok(Made { component, path, tool_chain: tools.to_string(), cases, _lock: lock })
+}
+
+/// The component with the cases of its folder inside, so that they travel with it.
+fn with_cases(folder: &Path, component: &[u8]) -> Result<(Vec<u8>, Embedded), Error> {
+    let cases = cases::read(&folder.join("cases"));
+    cases.and_then(|cases| cases::embed(component, &cases)).map_err(|error| Error::NotPlugin(error.to_string()))
 }
 
 /// A core module that carries its WIT type becomes a component; a component is passed through unchanged.
@@ -131,6 +169,12 @@ fn no_component(error: impl Display) -> Error {
 /// Refuses a component that asks for more than Weir gives or that gives nothing Weir asks for.
 fn check(component: &[u8]) -> Result<(), Error> {
     let refuse = |why: String| Err(Error::NotPlugin(why));
+    if component.len() > FILE_BYTES_MAX {
+        let (bytes, most) = (component.len(), FILE_BYTES_MAX);
+        return refuse(format!(
+            "the component has {bytes} bytes; Weir takes at most {most}: leave out what is not needed to map (data, large libraries)"
+        ));
+    }
     let (resolve, world) = match wit_component::decode(component) {
         Ok(DecodedWasm::Component(resolve, world)) => (resolve, world),
         Ok(DecodedWasm::WitPackage(..)) => return refuse("the component holds an interface and no code".into()),

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use crate::model::{self, Timestamp};
 
-pub use self::setup::{ComplaintView, ConfigView, LimitsView, PluginView, ReloadView, SwapView};
+pub use self::setup::{ComplaintView, ConfigView, LimitsView, PluginView, ReloadView, StepsView, SwapView};
 
 /// A moment, written as RFC 3339 in UTC with milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -202,6 +202,36 @@ pub struct ChannelView {
     /// The last failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<ErrorView>,
+    /// The last sweep because the channel is new or renders otherwise than before, since the start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_sweep: Option<SweepView>,
+}
+
+/// A walk over all entities, and what the channel settled while it lasted, what was changed meanwhile included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct SweepView {
+    /// When it began.
+    pub began: Time,
+    /// When it was over; none while it lasts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Time>,
+    /// Renderings that were delivered, suppressed or counted.
+    pub rendered: u64,
+    /// The target had just this already.
+    pub suppressed: u64,
+    /// The target has it.
+    pub delivered: u64,
+    /// The target has it no more.
+    pub withdrawn: u64,
+    /// Not for this channel, and it was not there.
+    pub withheld: u64,
+    /// The target, or a plugin, will not have it.
+    pub refused: u64,
+    /// Failed attempts, to be repeated.
+    pub parked: u64,
+    /// Held by the guard against mass withdrawal.
+    pub held: u64,
 }
 
 /// Places ahead by lane: an upper bound of the entities owed.

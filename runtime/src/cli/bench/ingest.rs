@@ -100,7 +100,7 @@ pub(super) fn measure(args: &IngestArgs) -> Result<Figures, Failure> {
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("serve").build();
     let runtime = runtime.map_err(|error| unreachable("cannot start", error))?;
-    let app = runtime.block_on(App::start(Options { files: vec![file], limits: Limits::default() }));
+    let app = runtime.block_on(App::start(Options { files: vec![file], limits: Limits::default(), compiler: None }));
     let app = app.map_err(|error| unreachable("Weir does not start", error))?;
     let load = Arc::new(Load {
         address: app.ingest_addr(),

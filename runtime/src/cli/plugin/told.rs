@@ -11,8 +11,10 @@ use super::super::client::pretty;
 use super::super::table::plain;
 use super::samples::Sample;
 use super::title;
-use crate::model::{Change, Failure, Lane, Payload, Rendering};
+use crate::model::{Change, Failure, Payload, Rendering};
 use crate::plugin::Limits;
+use crate::plugin::cases::spread;
+use crate::plugin::cases::written::{ChangeJson, FailureJson, RenderingJson};
 use crate::plugin::desk::{Call, Output, Report};
 use crate::plugin::log::Level;
 
@@ -104,52 +106,6 @@ fn indented(body: &str) -> String {
     shown.lines().map(|line| format!("    {}\n", plain(line))).collect()
 }
 
-/// Lays valid JSON out anew. Done on the text, because order, numbers and repeated members are part of what a plugin gave.
-fn spread(json: &str) -> String {
-    let (mut quoted, mut escaped, mut depth, mut text) = (false, false, 0usize, String::with_capacity(json.len() * 2));
-    let line = |text: &mut String, depth: usize| {
-        text.push('\n');
-        text.extend(std::iter::repeat_n("  ", depth));
-    };
-    let mut letters = json.chars().peekable();
-    while let Some(letter) = letters.next() {
-        if quoted {
-            text.push(letter);
-            quoted = letter != '"' || escaped;
-            escaped = letter == '\\' && !escaped;
-            continue;
-        }
-        match letter {
-            ' ' | '\t' | '\n' | '\r' => {}
-            '{' | '[' => {
-                text.push(letter);
-                while letters.next_if(char::is_ascii_whitespace).is_some() {}
-                if let Some(end) = letters.next_if(|next| matches!(next, '}' | ']')) {
-                    text.push(end);
-                } else {
-                    depth += 1;
-                    line(&mut text, depth);
-                }
-            }
-            '}' | ']' => {
-                depth = depth.saturating_sub(1);
-                line(&mut text, depth);
-                text.push(letter);
-            }
-            ',' => {
-                text.push(letter);
-                line(&mut text, depth);
-            }
-            ':' => text.push_str(": "),
-            _ => {
-                quoted = letter == '"';
-                text.push(letter);
-            }
-        }
-    }
-    text
-}
-
 /// One object; its fields are the words of the text.
 pub(super) fn to_machines(report: &Report, items: &[Sample], limits: &Limits) -> String {
     let item = |(at, item): (usize, &Sample)| {
@@ -206,39 +162,7 @@ struct OutputJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     rendering: Option<Option<RenderingJson<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    failure: Option<Value>,
-}
-
-/// A change in the form that a source without a mapper takes.
-#[derive(Serialize)]
-struct ChangeJson<'a> {
-    #[serde(rename = "type")]
-    entity_type: &'a str,
-    key: &'a str,
-    facet: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    deleted: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    version: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lane: Option<&'static str>,
-}
-
-#[derive(Serialize)]
-struct RenderingJson<'a> {
-    key: Option<&'a str>,
-    content_type: Option<&'a str>,
-    body: BodyJson<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum BodyJson<'a> {
-    Json(&'a RawValue),
-    Text(&'a str),
-    Binary { bytes: usize },
+    failure: Option<FailureJson<'a>>,
 }
 
 impl<'a> OutputJson<'a> {
@@ -246,29 +170,10 @@ impl<'a> OutputJson<'a> {
         let empty = OutputJson { role, ..OutputJson::default() };
         match output {
             Output::Accepted(accepted) => OutputJson { accepted: Some(*accepted), ..empty },
-            Output::Failed(Failure { code, message }) => OutputJson { failure: Some(json!({ "code": code, "message": message })), ..empty },
+            Output::Failed(failure) => OutputJson { failure: Some(FailureJson::of(failure)), ..empty },
             Output::Rendered(rendering) => OutputJson { rendering: Some(rendering.as_ref().map(RenderingJson::of)), ..empty },
             Output::Changes(changes) => OutputJson { changes: Some(changes.iter().map(ChangeJson::of).collect()), ..empty },
         }
-    }
-}
-
-impl<'a> ChangeJson<'a> {
-    fn of(change: &'a Change) -> ChangeJson<'a> {
-        let Change { entity_type, key, facet, value, version, lane } = change;
-        // The desk lets only valid JSON through.
-        let value = value.as_deref().and_then(|value| serde_json::from_str(value).ok());
-        ChangeJson { entity_type, key, facet, value, deleted: change.value.is_none(), version: *version, lane: lane.map(Lane::name) }
-    }
-}
-
-impl<'a> RenderingJson<'a> {
-    fn of(rendering: &'a Rendering) -> RenderingJson<'a> {
-        let body = match &rendering.body {
-            Payload::Text(text) => serde_json::from_str(text).map_or(BodyJson::Text(text), BodyJson::Json),
-            Payload::Binary(bytes) => BodyJson::Binary { bytes: bytes.len() },
-        };
-        RenderingJson { key: rendering.key.as_deref(), content_type: rendering.content_type.as_deref(), body }
     }
 }
 
@@ -328,7 +233,7 @@ fn millis(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
-fn level(level: Level) -> &'static str {
+pub(super) fn level(level: Level) -> &'static str {
     match level {
         Level::Debug => "debug",
         Level::Info => "info",
@@ -338,7 +243,7 @@ fn level(level: Level) -> &'static str {
 }
 
 /// Digits in groups of three: `1 234 567`.
-fn grouped(number: u64) -> String {
+pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {

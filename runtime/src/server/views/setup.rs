@@ -19,11 +19,16 @@ pub struct PluginView {
     pub limits: LimitsView,
     /// Size of the component.
     pub size_bytes: u64,
+    /// Sources and channels that use it: `source erp`, `channel storefront.de`.
+    pub used_by: Vec<String>,
     /// Since when this version is in force.
     pub since: Time,
-    /// The last attempt to replace it, and how it ended.
+    /// How this version came into force.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_swap: Option<SwapView>,
+    /// The last attempt to replace it that was refused, if nothing was put in force since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_refused: Option<SwapView>,
 }
 
 /// How a plugin is bounded; each bound is for one batch.
@@ -40,18 +45,47 @@ pub struct LimitsView {
     pub log_bytes: u64,
 }
 
-/// An attempt to replace a plugin.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// An attempt to put a version of a plugin in force.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct SwapView {
-    /// When.
+    /// When it began.
     pub time: Time,
-    /// Digest of the component that was tried.
+    /// Digest of the component that was tried; empty if its file could not be read.
     pub sha256: String,
     /// `swapped` or `refused`.
     pub result: String,
     /// Why it was refused.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// What was tried and what it gave, a sentence.
+    pub tried: String,
+    /// How long each step took.
+    pub steps: StepsView,
+}
+
+/// The steps of an attempt, in their order, in milliseconds; those it did not come to are 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct StepsView {
+    /// Its file was read.
+    pub read_ms: f64,
+    /// It was checked, and compiled apart or taken from the compiled code of earlier.
+    pub compile_ms: f64,
+    /// Its code was there from earlier.
+    pub from_cache: bool,
+    /// It was configured once for each use.
+    pub configure_ms: f64,
+    /// It ran its own cases.
+    pub cases_ms: f64,
+    /// It was tried on the last events or entities.
+    pub try_ms: f64,
+    /// All chains of sources were exchanged.
+    pub exchange_ms: f64,
+    /// Channels ended their flights with the old chains.
+    pub drain_ms: f64,
+    /// All of it, from before the file was read until the last channel had followed; with it, what changed together with it.
+    pub total_ms: f64,
 }
 
 /// The configuration in force.
