@@ -7,26 +7,24 @@
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use serde_json::Value;
+use serde_json::{json, Value};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use weir_plugin::{Change, Entity, Error, Event, Facet, Payload, Rendering};
 
 /// One case.
 pub struct Case {
     pub name: String,
-    /// The data of an event, as text.
-    pub data: String,
-    /// What stands around the data: `type`, `time`, headers.
-    pub envelope: BTreeMap<String, String>,
-    /// The key of an entity, and its facets in the order of their names.
-    pub key: String,
-    pub facets: Vec<(String, String)>,
+    /// What is given, as the plugin sees it: an event or an entity.
+    pub event: Event,
+    pub entity: Entity,
     pub expected: Value,
 }
 
 #[derive(Deserialize)]
-struct Entity {
+struct WrittenEntity {
+    r#type: Option<String>,
     key: String,
     facets: BTreeMap<String, Box<RawValue>>,
 }
@@ -42,6 +40,47 @@ pub fn case(name: &str) -> Case {
     read(&folder().join(name))
 }
 
+/// What a filter gives, as a case has it.
+pub fn verdict(given: Result<bool, Error>) -> Value {
+    given.map_or_else(failure, Value::Bool)
+}
+
+/// What a mapper gives, as a case has it.
+pub fn changes(given: Result<Vec<Change>, Error>) -> Value {
+    given.map_or_else(failure, |changes| changes.into_iter().map(change).collect())
+}
+
+/// What a renderer gives, as a case has it.
+pub fn rendering(given: Result<Option<Rendering>, Error>) -> Value {
+    let Some(rendering) = given.transpose() else { return Value::Null };
+    rendering.map_or_else(failure, |rendering| {
+        let Payload::Text(body) = &rendering.body else { panic!("a body of bytes") };
+        let mut json = json!({ "body": serde_json::from_str::<Value>(body).expect("a body is JSON") });
+        for (name, value) in [("key", rendering.key), ("content_type", rendering.content_type)] {
+            if let Some(value) = value {
+                json[name] = value.into();
+            }
+        }
+        json
+    })
+}
+
+fn change(change: Change) -> Value {
+    let mut json = json!({ "type": change.entity_type, "key": change.key, "facet": change.facet });
+    match change.value {
+        Some(value) => json["value"] = serde_json::from_str(&value).expect("a value is JSON"),
+        None => json["deleted"] = true.into(),
+    }
+    if let Some(version) = change.version {
+        json["version"] = version.into();
+    }
+    json
+}
+
+fn failure(error: Error) -> Value {
+    json!({ "code": error.code, "message": error.message })
+}
+
 /// The settings of all cases.
 pub fn settings() -> String {
     text(&folder().join("settings.json")).expect("settings of the cases")
@@ -52,31 +91,36 @@ fn folder() -> PathBuf {
 }
 
 fn read(folder: &Path) -> Case {
-    let expected = text(&folder.join("expected.json")).expect("an expectation");
+    let file = |name: &str| text(&folder.join(name));
     let mut case = Case {
         name: folder.file_name().and_then(|name| name.to_str()).expect("a name").to_owned(),
-        data: String::new(),
-        envelope: BTreeMap::new(),
-        key: String::new(),
-        facets: Vec::new(),
-        expected: serde_json::from_str(&expected).expect("JSON"),
+        event: Event::default(),
+        entity: Entity::default(),
+        expected: serde_json::from_str(&file("expected.json").expect("an expectation")).expect("JSON"),
     };
-    let body = ["body.json", "body.xml"].into_iter().find_map(|name| text(&folder.join(name)));
-    if let Some(body) = body {
-        case.data = body;
-        case.envelope =
-            text(&folder.join("envelope.json")).map(|text| serde_json::from_str(&text).expect("an envelope")).unwrap_or_default();
-    } else if let Some(event) = text(&folder.join("event.json")) {
-        let members: BTreeMap<String, Box<RawValue>> = serde_json::from_str(&event).expect("an event");
-        case.data = members["data"].get().to_owned();
+    if let Some(body) = file("body.json").or_else(|| file("body.xml")) {
+        let envelope = file("envelope.json").map(|text| serde_json::from_str(&text).expect("an envelope"));
+        case.event = event(body, envelope.unwrap_or_default());
+    } else if let Some(whole) = file("event.json") {
+        let members: BTreeMap<String, Box<RawValue>> = serde_json::from_str(&whole).expect("an event");
         let string = |value: &RawValue| serde_json::from_str::<String>(value.get()).ok();
-        case.envelope = members.iter().filter_map(|(name, value)| Some((name.clone(), string(value)?))).collect();
+        let envelope = members.iter().filter_map(|(name, value)| Some((name.clone(), string(value)?))).collect();
+        case.event = event(members["data"].get().to_owned(), envelope);
     } else {
-        let entity: Entity = serde_json::from_str(&text(&folder.join("entity.json")).expect("something to give")).expect("an entity");
-        case.key = entity.key;
-        case.facets = entity.facets.into_iter().map(|(name, value)| (name, value.get().to_owned())).collect();
+        let written: WrittenEntity = serde_json::from_str(&file("entity.json").expect("something to give")).expect("an entity");
+        let facets = written.facets.into_iter().map(|(name, value)| Facet::new(name, value.get())).collect();
+        case.entity = Entity { entity_type: written.r#type.unwrap_or_default(), key: written.key, facets };
     }
     case
+}
+
+fn event(data: String, mut envelope: BTreeMap<String, String>) -> Event {
+    Event {
+        event_type: envelope.remove("type").unwrap_or_default(),
+        time: envelope.remove("time"),
+        attributes: envelope.into_iter().collect(),
+        ..Event::of(data)
+    }
 }
 
 fn text(path: &Path) -> Option<String> {

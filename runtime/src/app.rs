@@ -219,7 +219,11 @@ impl Inner {
         let loaded = blocking(move || {
             let (plan, warnings) = match read_plan(&files) {
                 Ok(read) => read,
-                Err(complaints) => return (Attempts::default(), Err(complaints)),
+                Err(complaints) => {
+                    // A pin that does not fit is found before anything is loaded.
+                    let known = before.loaded.plugins();
+                    return (Attempts::refused(known, &complaints, now()), Err(complaints));
+                }
             };
             let (attempts, loaded) = load::noting(&host, &plan, Some(&before.loaded));
             (attempts, loaded.map(|loaded| (plan, loaded, warnings)))

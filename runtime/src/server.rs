@@ -37,7 +37,7 @@ use self::body::Budget;
 use self::listener::Listeners;
 use crate::plan::Role;
 
-pub use self::backend::{Answer, Backend, EntityQuery, IngestRequest, Operation, Page, QuarantineFilter, RefusedFilter, Settle};
+pub use self::backend::{Answer, Backend, EntityQuery, IngestRequest, Operation, Page, QuarantineFilter, RefusedFilter, Settle, Settled};
 pub use self::problem::{CONTENT_TYPE_PROBLEM, Problem, TYPE_PREFIX};
 
 /// How much a client may cost.

@@ -50,9 +50,21 @@ fn what_the_readmes_link_to_is_there() {
         let path = repository().join(readme);
         let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{readme}: {error}"));
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()).filter(|link| !link.starts_with("http")) {
-            assert!(path.with_file_name("").join(link).exists(), "{readme} links to {link}");
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let linked = if file.is_empty() { path.clone() } else { path.with_file_name("").join(file) };
+            assert!(linked.exists(), "{readme} links to {link}");
+            if !heading.is_empty() {
+                let text = std::fs::read_to_string(&linked).unwrap_or_else(|error| panic!("{readme} links to {link}: {error}"));
+                assert!(headings(&text).any(|there| there == heading), "{readme} links to {link}, and there is no such heading");
+            }
         }
     }
+}
+
+/// The names by which links find the headings of a text.
+fn headings(text: &str) -> impl Iterator<Item = String> + '_ {
+    let named = |title: &str| title.to_lowercase().chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).collect::<String>();
+    text.lines().filter_map(|line| line.strip_prefix('#')).map(move |line| named(line.trim_start_matches('#').trim()).replace(' ', "-"))
 }
 
 fn repository() -> PathBuf {

@@ -42,3 +42,13 @@ fn what_was_accepted_before_a_kill_is_held_by_every_target_after_it() {
     assert!(report["figures"]["changes_accepted_meanwhile"].as_u64() > Some(0), "{report}");
     assert_eq!(report["figures"]["products_that_differ_between_targets"], 0, "{report}");
 }
+
+#[test]
+fn swaps_under_load_lose_nothing_and_fail_nothing() {
+    let report = measured("swap", &["--scale", "0.02"]);
+    let figures = &report["figures"];
+    assert_eq!((&figures["swaps_under_load"], &figures["requests_not_taken_whole"]), (&20.into(), &0.into()), "{report}");
+    assert_eq!(figures["pairs_older_than_accepted_or_never_sent"], 0, "{report}");
+    assert_eq!(figures["compiled_before_served_of_them_from_the_cache"], "20 of 20", "{report}");
+    assert_eq!(figures["new_bytes_served_of_them_from_the_cache"], "0 of 20", "{report}");
+}

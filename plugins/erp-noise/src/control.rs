@@ -1,8 +1,8 @@
 //! The control record of an IDoc, read without what follows it.
 
-use crate::Failure;
 use quick_xml::events::Event;
 use quick_xml::Reader;
+use weir_plugin::{Error, Result};
 
 /// The fields of `EDI_DC40` that tell noise.
 #[derive(Debug, Default)]
@@ -14,7 +14,7 @@ pub(crate) struct Control {
 
 impl Control {
     /// Reads up to the end of the first control record. A segment before it means that there is none.
-    pub(crate) fn read(document: &str) -> Result<Control, Failure> {
+    pub(crate) fn read(document: &str) -> Result<Control> {
         let mut reader = Reader::from_str(document);
         let mut control = None;
         let mut text = String::new();
@@ -58,13 +58,13 @@ impl Control {
     }
 }
 
-fn absent() -> Failure {
-    Failure::new(
+fn absent() -> Error {
+    Error::new(
         "no-control-record",
-        "the event does not begin with an IDoc's control record, EDI_DC40: is this source fed by an XML IDoc port?".into(),
+        "the event does not begin with an IDoc's control record, EDI_DC40: is this source fed by an XML IDoc port?",
     )
 }
 
-fn broken(reader: &Reader<&[u8]>, error: &dyn std::fmt::Display) -> Failure {
-    Failure::new("broken-xml", format!("the XML cannot be read past byte {}: {error}", reader.buffer_position()))
+fn broken(reader: &Reader<&[u8]>, error: &dyn std::fmt::Display) -> Error {
+    Error::new("broken-xml", format!("the XML cannot be read past byte {}: {error}", reader.buffer_position()))
 }

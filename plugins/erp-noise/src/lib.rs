@@ -6,12 +6,10 @@
 
 mod control;
 
-#[cfg(target_arch = "wasm32")]
-mod glue;
-
 use control::Control;
 use serde::Deserialize;
 use std::collections::BTreeSet;
+use weir_plugin::{bail, Event, Result};
 
 /// What the configuration may say; anything else is refused.
 #[derive(Debug, Default, Deserialize)]
@@ -23,23 +21,22 @@ pub struct Settings {
     pub ignore_senders: BTreeSet<String>,
 }
 
-/// Why an event cannot be judged, in words for whoever can repair it.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// Stable, for machines.
-    pub code: &'static str,
-    /// What is wrong.
-    pub message: String,
-}
-
 /// Message types that only report what became of other IDocs.
 const STATUS_REPORTS: [&str; 2] = ["STATUS", "ALEAUD"];
 
+#[weir_plugin::event_filter(settings = Settings::parse)]
+fn accept(event: &Event, settings: &Settings) -> Result<bool> {
+    match event.text() {
+        Ok(document) => accepts(document, settings),
+        Err(_) => bail!("not-text", "the event is not UTF-8; set the IDoc port's encoding to UTF-8"),
+    }
+}
+
 /// Whether an event is worth mapping.
-pub fn accepts(document: &str, settings: &Settings) -> Result<bool, Failure> {
+pub fn accepts(document: &str, settings: &Settings) -> Result<bool> {
     let control = Control::read(document)?;
     let Some(message_type) = control.message_type else {
-        return Err(Failure::new("missing-field", "EDI_DC40/MESTYP is missing or empty, so that nobody can tell what the IDoc is".into()));
+        bail!("missing-field", "EDI_DC40/MESTYP is missing or empty, so that nobody can tell what the IDoc is");
     };
     let listed = match &settings.message_types {
         Some(listed) => listed.contains(&message_type),
@@ -52,18 +49,12 @@ pub fn accepts(document: &str, settings: &Settings) -> Result<bool, Failure> {
 impl Settings {
     /// Reads the settings and checks what can be checked before the first event.
     pub fn parse(json: &str) -> Result<Self, String> {
-        let settings: Settings = serde_json::from_str(json).map_err(|error| format!("settings of erp-noise: {error}"))?;
+        let settings: Settings = weir_plugin::settings("erp-noise", json)?;
         match &settings.message_types {
             Some(none) if none.is_empty() => Err("settings of erp-noise: message_types is empty, so that every event would be dropped; \
                      list the types to let pass, or leave it out to let all pass"
                 .into()),
             _ => Ok(settings),
         }
-    }
-}
-
-impl Failure {
-    fn new(code: &'static str, message: String) -> Self {
-        Failure { code, message }
     }
 }

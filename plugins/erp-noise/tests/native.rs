@@ -1,7 +1,6 @@
 //! What SAP sends, as it sends it, and the verdict: each case of `cases`, natively.
 
-use erp_noise::{accepts, Failure, Settings};
-use serde_json::{json, Value};
+use erp_noise::{accepts, Settings};
 
 #[path = "../../cases.rs"]
 mod cases;
@@ -10,7 +9,7 @@ mod cases;
 fn each_case_gets_its_verdict() {
     let cases = cases::all();
     for case in &cases {
-        let actual = verdict(&case.data);
+        let actual = cases::verdict(case.event.text().and_then(|document| accepts(document, &settings())));
         assert_eq!(actual, case.expected, "{}: {actual:#}", case.name);
     }
     assert!(cases.len() >= 7, "only {} cases were found", cases.len());
@@ -52,17 +51,10 @@ fn a_setting_nobody_knows_is_named() {
     }
 }
 
-fn verdict(document: &str) -> Value {
-    match accepts(document, &settings()) {
-        Ok(verdict) => verdict.into(),
-        Err(Failure { code, message }) => json!({ "code": code, "message": message }),
-    }
-}
-
 fn settings() -> Settings {
     Settings::parse(&cases::settings()).expect("the settings of the cases")
 }
 
 fn sample(name: &str) -> String {
-    cases::case(name).data
+    cases::case(name).event.text().expect("a text").to_owned()
 }

@@ -2,8 +2,7 @@
 //!
 //! The expectation is the array of changes in the form Weir itself takes, or the failure.
 
-use erp_product::{changes, Kind, Settings, ENTITY_TYPE};
-use serde_json::{json, Value};
+use erp_product::{changes, Kind, Settings};
 use weir_plugin::Error;
 
 #[path = "../../cases.rs"]
@@ -13,7 +12,7 @@ mod cases;
 fn each_case_becomes_what_is_expected() {
     let cases = cases::all();
     for case in &cases {
-        let actual = outcome(&case.data, &settings());
+        let actual = cases::changes(case.event.text().and_then(|document| changes(document, &settings())));
         assert_eq!(actual, case.expected, "{}: {actual:#}", case.name);
     }
     assert!(cases.len() >= 9, "only {} cases were found", cases.len());
@@ -67,30 +66,10 @@ fn a_setting_nobody_knows_is_named() {
     }
 }
 
-fn outcome(document: &str, settings: &Settings) -> Value {
-    match changes(document, settings) {
-        Err(Error { code, message }) => json!({ "code": code, "message": message }),
-        Ok(changes) => changes
-            .into_iter()
-            .map(|change| {
-                let mut json = json!({ "type": ENTITY_TYPE, "key": change.key, "facet": change.facet });
-                match change.value {
-                    Some(value) => json["value"] = serde_json::from_str(&value).expect("a value is JSON"),
-                    None => json["deleted"] = true.into(),
-                }
-                if let Some(version) = change.version {
-                    json["version"] = version.into();
-                }
-                json
-            })
-            .collect(),
-    }
-}
-
 fn settings() -> Settings {
     Settings::parse(&cases::settings()).expect("the settings of the cases")
 }
 
 fn sample(name: &str) -> String {
-    cases::case(name).data
+    cases::case(name).event.text().expect("a text").to_owned()
 }

@@ -4,11 +4,9 @@
 //! than it has counts as what it is, negative. Settings that this filter does not know belong to the renderer beside it
 //! or are columns of the channel's row, and are left alone.
 
-#[cfg(target_arch = "wasm32")]
-mod glue;
-
 use serde::Deserialize;
 use std::collections::BTreeSet;
+use weir_plugin::{Entity, Error, Result};
 
 /// What the configuration may say.
 #[derive(Debug, Deserialize)]
@@ -33,40 +31,21 @@ pub enum Unknown {
     Drop,
 }
 
-/// One facet of the entity.
-#[derive(Debug, Clone, Copy)]
-pub struct Facet<'a> {
-    /// `stock.berlin`
-    pub name: &'a str,
-    /// JSON.
-    pub value: &'a str,
-}
-
-/// Why an entity cannot be judged, in words for whoever can repair it.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// Stable, for machines.
-    pub code: &'static str,
-    /// What is wrong and in which facet.
-    pub message: String,
-}
-
 #[derive(Deserialize)]
 struct Stock {
     available: i64,
 }
 
 /// Whether the channel gets the entity.
-pub fn passes(facets: &[Facet<'_>], settings: &Settings) -> Result<bool, Failure> {
+#[weir_plugin::entity_filter(settings = Settings::parse)]
+pub fn passes(entity: &Entity, settings: &Settings) -> Result<bool> {
     let mut total: Option<i128> = None;
-    for facet in facets {
-        let Some(location) = facet.name.strip_prefix("stock.") else { continue };
+    for (location, facet) in entity.family("stock.") {
         if settings.locations.as_ref().is_some_and(|counting| !counting.contains(location)) {
             continue;
         }
-        let stock: Stock = serde_json::from_str(facet.value).map_err(|error| Failure {
-            code: "wrong-facet",
-            message: format!("the facet {} should be like {{\"available\": 12}}: {error}", facet.name),
+        let stock: Stock = serde_json::from_str(&facet.value).map_err(|error| {
+            Error::new("wrong-facet", format!("the facet {} should be like {{\"available\": 12}}: {error}", facet.name))
         })?;
         // The sum of any number of stocks that fits into memory fits into this.
         total = Some(total.unwrap_or(0) + i128::from(stock.available));
@@ -80,7 +59,7 @@ pub fn passes(facets: &[Facet<'_>], settings: &Settings) -> Result<bool, Failure
 impl Settings {
     /// Reads the settings and checks what can be checked before the first entity.
     pub fn parse(json: &str) -> Result<Self, String> {
-        let settings: Settings = serde_json::from_str(json).map_err(|error| format!("settings of in-stock: {error}"))?;
+        let settings: Settings = weir_plugin::settings("in-stock", json)?;
         match &settings.locations {
             Some(none) if none.is_empty() => {
                 Err("settings of in-stock: locations is empty, so that no stock would count; name those that count, or leave it out".into())

@@ -1,17 +1,18 @@
 //! Entities as a channel sees them, and the verdict: each case of `cases`, natively.
 
-use in_stock::{passes, Facet, Failure, Settings};
-use serde_json::{json, Value};
+use in_stock::{passes, Settings};
+use weir_plugin::{Entity, Facet};
+
 #[path = "../../cases.rs"]
 mod cases;
 
-use cases::{case, Case};
+use cases::case;
 
 #[test]
 fn each_case_becomes_what_is_expected() {
     let cases = cases::all();
     for case in &cases {
-        let actual = outcome(case, &settings());
+        let actual = cases::verdict(passes(&case.entity, &settings()));
         assert_eq!(actual, case.expected, "{}: {actual:#}", case.name);
     }
     assert!(cases.len() >= 5, "only {} cases were found", cases.len());
@@ -21,7 +22,7 @@ fn each_case_becomes_what_is_expected() {
 fn the_minimum_counts_over_all_locations_together() {
     let case = case("in-two-places");
     for (minimum, verdict) in [(-5, true), (0, true), (7, true), (8, false)] {
-        assert_eq!(passes(&facets(&case), &Settings { minimum, ..Settings::default() }), Ok(verdict), "{minimum}");
+        assert_eq!(passes(&case.entity, &Settings { minimum, ..Settings::default() }), Ok(verdict), "{minimum}");
     }
 }
 
@@ -30,21 +31,22 @@ fn only_named_locations_count() {
     let case = case("in-two-places");
     for (locations, verdict) in [(r#"["berlin"]"#, true), (r#"["lyon"]"#, true), (r#"["oslo"]"#, false), (r#"["berlin", "oslo"]"#, true)] {
         let settings = Settings::parse(&format!(r#"{{"minimum": 3, "locations": {locations}}}"#)).expect("settings");
-        assert_eq!(passes(&facets(&case), &settings), Ok(verdict), "{locations}");
+        assert_eq!(passes(&case.entity, &settings), Ok(verdict), "{locations}");
     }
 }
 
 #[test]
 fn what_is_unknown_can_pass() {
     let lenient = Settings::parse(r#"{"unknown": "pass"}"#).expect("settings");
-    assert_eq!(passes(&facets(&case("never-stocked")), &lenient), Ok(true));
-    assert_eq!(passes(&facets(&case("sold-out")), &lenient), Ok(false));
+    assert_eq!(passes(&case("never-stocked").entity, &lenient), Ok(true));
+    assert_eq!(passes(&case("sold-out").entity, &lenient), Ok(false));
 }
 
 #[test]
 fn a_stock_in_another_form_fails() {
     for value in ["12", "{}", r#"{"available": "12"}"#, r#"{"available": 1.5}"#, r#"{"available": null}"#] {
-        let failure = passes(&[Facet { name: "stock.berlin", value }], &settings()).expect_err(value);
+        let entity = Entity { facets: vec![Facet::new("stock.berlin", value)], ..Entity::default() };
+        let failure = passes(&entity, &settings()).expect_err(value);
         assert_eq!(failure.code, "wrong-facet", "{value}");
         assert!(failure.message.contains("stock.berlin"), "{}", failure.message);
     }
@@ -60,17 +62,6 @@ fn the_columns_of_a_row_are_no_settings_of_ours() {
         let error = Settings::parse(json).expect_err(json);
         assert!(error.contains(named), "{error}");
     }
-}
-
-fn outcome(case: &Case, settings: &Settings) -> Value {
-    match passes(&facets(case), settings) {
-        Ok(verdict) => verdict.into(),
-        Err(Failure { code, message }) => json!({ "code": code, "message": message }),
-    }
-}
-
-fn facets(case: &Case) -> Vec<Facet<'_>> {
-    case.facets.iter().map(|(name, value)| Facet { name, value }).collect()
 }
 
 fn settings() -> Settings {

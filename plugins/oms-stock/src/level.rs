@@ -1,14 +1,16 @@
 //! An inventory level as the shop system sends it.
 
-use crate::{Event, Failure};
-use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
+use weir_plugin::{bail, version_from_time, Error, Event, Result};
+
+/// The header that names a webhook's topic; the source must let it through.
+const TOPIC: &str = "x-shopify-topic";
 
 /// How much of one item is available at one location.
 #[derive(Debug)]
 pub(crate) struct Level<'a> {
-    event: Event<'a>,
+    event: &'a Event,
     body: Body<'a>,
 }
 
@@ -30,25 +32,24 @@ struct Body<'a> {
 struct Id(String);
 
 impl<'a> Level<'a> {
-    pub(crate) fn read(event: Event<'a>) -> Result<Self, Failure> {
-        let body = serde_json::from_str(event.data)
-            .map_err(|error| Failure::new("broken-json", format!("the event is not the JSON of an inventory level: {error}")))?;
+    pub(crate) fn read(event: &'a Event) -> Result<Self> {
+        let Ok(text) = event.text() else { bail!("not-text", "the event is not UTF-8, which JSON has to be") };
+        let body = serde_json::from_str(text)
+            .map_err(|error| Error::new("broken-json", format!("the event is not the JSON of an inventory level: {error}")))?;
         Ok(Level { event, body })
     }
 
-    pub(crate) fn item(&self) -> Result<&str, Failure> {
+    pub(crate) fn item(&self) -> Result<&str> {
         match &self.body.inventory_item_id {
             Some(Id(item)) => Ok(item),
-            None => {
-                Err(Failure::new("missing-field", "the event has no `inventory_item_id`: is this webhook one of inventory levels?".into()))
-            }
+            None => bail!("missing-field", "the event has no `inventory_item_id`: is this webhook one of inventory levels?"),
         }
     }
 
-    pub(crate) fn location(&self, item: &str) -> Result<&str, Failure> {
+    pub(crate) fn location(&self, item: &str) -> Result<&str> {
         match &self.body.location_id {
             Some(Id(location)) => Ok(location),
-            None => Err(Failure::new("missing-field", format!("the level of inventory item {item} has no `location_id`"))),
+            None => bail!("missing-field", "the level of inventory item {item} has no `location_id`"),
         }
     }
 
@@ -57,24 +58,23 @@ impl<'a> Level<'a> {
     }
 
     /// None where the item is not stocked, or no longer: a disconnection says so by its topic and has no number at all.
-    pub(crate) fn available(&self, item: &str) -> Result<Option<i64>, Failure> {
-        match (self.body.available, self.event.topic) {
+    pub(crate) fn available(&self, item: &str) -> Result<Option<i64>> {
+        match (self.body.available, self.event.attribute(TOPIC)) {
             (Some(available), _) => Ok(available),
             (None, Some("inventory_levels/disconnect")) => Ok(None),
-            (None, _) => Err(Failure::new("missing-field", format!("the level of inventory item {item} has no `available`"))),
+            (None, _) => bail!("missing-field", "the level of inventory item {item} has no `available`"),
         }
     }
 
-    pub(crate) fn version(&self, item: &str) -> Result<Option<u64>, Failure> {
-        let Some(text) = self.body.updated_at.as_deref().or(self.event.time) else { return Ok(None) };
-        let time: Option<Timestamp> = text.parse().ok();
-        let version = time.and_then(|time| u64::try_from(time.as_millisecond()).ok());
-        version.map(Some).ok_or_else(|| {
-            Failure::new(
+    pub(crate) fn version(&self, item: &str) -> Result<Option<u64>> {
+        let Some(text) = self.body.updated_at.as_deref().or(self.event.time.as_deref()) else { return Ok(None) };
+        match version_from_time(text) {
+            Ok(version) => Ok(Some(version)),
+            Err(_) => bail!(
                 "not-a-time",
-                format!("the level of inventory item {item} is of `{text}`, which is not a time with an offset such as 2026-11-23T08:14:41+01:00"),
-            )
-        })
+                "the level of inventory item {item} is of `{text}`, which is not a time with an offset such as 2026-11-23T08:14:41+01:00"
+            ),
+        }
     }
 }
 

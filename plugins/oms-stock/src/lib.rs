@@ -1,18 +1,15 @@
 //! Inventory levels in the manner of Shopify in, one `stock.<location>` facet of a product out.
 //!
-//! [`changes`] is the whole mapping, a pure function; what Wasm needs is in `glue.rs`. The product is the `sku` of the
-//! body or, as the shop's webhooks carry none, what the settings name for the inventory item, or the item's number. Numbers of
+//! [`changes`] is the whole mapping, a pure function. The product is the `sku` of the body or, as the shop's webhooks carry none, what the settings name for the inventory item, or the item's number. Numbers of
 //! items and locations are only ever names here, never counted with. The version is `updated_at`, or else the event's
 //! time, as milliseconds since 1970.
 
 mod level;
 
-#[cfg(target_arch = "wasm32")]
-mod glue;
-
 use level::Level;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use weir_plugin::{bail, Change, Event, Result};
 
 /// What the configuration may say; anything else is refused.
 #[derive(Debug, Deserialize)]
@@ -39,37 +36,10 @@ pub enum Unknown {
     Skip,
 }
 
-/// What the mapping reads of an event.
-#[derive(Debug, Clone, Copy)]
-pub struct Event<'a> {
-    /// The webhook's topic, `inventory_levels/update`, where the source lets that header through.
-    pub topic: Option<&'a str>,
-    /// When it was raised, RFC 3339.
-    pub time: Option<&'a str>,
-    /// JSON.
-    pub data: &'a str,
-}
-
-/// One facet of one product has a new value or, with none, is gone.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Change {
-    /// The product.
-    pub key: String,
-    /// `stock.<location>`.
-    pub facet: String,
-    /// JSON.
-    pub value: Option<String>,
-    /// Milliseconds since 1970.
-    pub version: Option<u64>,
-}
-
-/// Why an event cannot be mapped, in words for whoever can repair it.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// Stable, for machines.
-    pub code: &'static str,
-    /// What is wrong and with which item.
-    pub message: String,
+/// The facet's value.
+#[derive(Serialize)]
+struct Stock {
+    available: i64,
 }
 
 /// The entity type of every change.
@@ -77,37 +47,33 @@ pub const ENTITY_TYPE: &str = "product";
 
 /// Maps one event, which is one inventory level. An item that is not stocked at the location, `available` being null, or no
 /// longer connected to it has no facet there.
-pub fn changes(event: Event<'_>, settings: &Settings) -> Result<Vec<Change>, Failure> {
+#[weir_plugin::mapper(settings = Settings::parse)]
+pub fn changes(event: &Event, settings: &Settings) -> Result<Vec<Change>> {
     let level = Level::read(event)?;
     let item = level.item()?;
     let location = level.location(item)?;
     let location = match (settings.locations.get(location), settings.unknown) {
         (Some(name), _) => name,
         (None, Unknown::Skip) => return Ok(Vec::new()),
-        (None, Unknown::Fail) => {
-            return Err(Failure::new(
-                "unknown-location",
-                format!(
-                    "inventory item {item} has stock at location {location}, which the setting `locations` does not name; \
-                     name it, or set `unknown` to \"skip\""
-                ),
-            ));
-        }
+        (None, Unknown::Fail) => bail!(
+            "unknown-location",
+            "inventory item {item} has stock at location {location}, which the setting `locations` does not name; \
+             name it, or set `unknown` to \"skip\""
+        ),
     };
     let key = level.sku().or(settings.items.get(item).map(String::as_str)).unwrap_or(item);
-    let available = level.available(item)?;
-    Ok(vec![Change {
-        key: key.to_owned(),
-        facet: format!("stock.{location}"),
-        value: available.map(|available| format!(r#"{{"available":{available}}}"#)),
-        version: level.version(item)?,
-    }])
+    let facet = format!("stock.{location}");
+    let change = match level.available(item)? {
+        Some(available) => Change::facet(ENTITY_TYPE, key, facet, &Stock { available })?,
+        None => Change::delete(ENTITY_TYPE, key, facet),
+    };
+    Ok(vec![change.version(level.version(item)?)])
 }
 
 impl Settings {
     /// Reads the settings and checks what can be checked before the first event.
     pub fn parse(json: &str) -> Result<Self, String> {
-        let settings: Settings = serde_json::from_str(json).map_err(|error| format!("settings of oms-stock: {error}"))?;
+        let settings: Settings = weir_plugin::settings("oms-stock", json)?;
         if settings.locations.is_empty() {
             return Err("settings of oms-stock: locations is empty, so that no level would become anything; name them, \
                         for example { \"24826418\": \"berlin\" }"
@@ -122,11 +88,5 @@ impl Settings {
             }
         }
         Ok(settings)
-    }
-}
-
-impl Failure {
-    fn new(code: &'static str, message: String) -> Self {
-        Failure { code, message }
     }
 }

@@ -1,18 +1,18 @@
 //! What a shop system sends, as it sends it, and what must become of it: each case of `cases`, natively.
 
-use oms_stock::{changes, Event, Failure, Settings, ENTITY_TYPE};
-use serde_json::{json, Value};
+use oms_stock::{changes, Settings};
+use weir_plugin::Event;
 
 #[path = "../../cases.rs"]
 mod cases;
 
-use cases::{case, Case};
+use cases::case;
 
 #[test]
 fn each_case_becomes_what_is_expected() {
     let cases = cases::all();
     for case in &cases {
-        let actual = outcome(event(case), &settings());
+        let actual = cases::changes(changes(&case.event, &settings()));
         assert_eq!(actual, case.expected, "{}: {actual:#}", case.name);
     }
     assert!(cases.len() >= 6, "only {} cases were found", cases.len());
@@ -21,7 +21,7 @@ fn each_case_becomes_what_is_expected() {
 #[test]
 fn a_location_nobody_named_can_be_skipped() {
     let skipping = Settings::parse(r#"{"locations": {"1": "lager"}, "unknown": "skip"}"#).expect("settings");
-    assert_eq!(changes(event(&case("unknown-location")), &skipping), Ok(vec![]));
+    assert_eq!(changes(&case("unknown-location").event, &skipping), Ok(vec![]));
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn what_is_no_level_fails_with_its_reason() {
         (r#"{"inventory_item_id": 7.5, "location_id": 24826418, "available": 2}"#, "broken-json", "a whole number"),
         (r#"{"inventory_item_id": 7, "location_id": 24826418, "available": 2, "updated_at": "today"}"#, "not-a-time", "`today`"),
     ] {
-        let failure = changes(Event { topic: None, time: None, data }, &settings()).expect_err(data);
+        let failure = changes(&Event::of(data), &settings()).expect_err(data);
         assert_eq!(failure.code, code, "{data}: {}", failure.message);
         assert!(failure.message.contains(named), "{data}: {}", failure.message);
     }
@@ -54,31 +54,6 @@ fn a_setting_nobody_knows_is_named() {
         let error = Settings::parse(json).expect_err(json);
         assert!(error.contains(named), "{error}");
     }
-}
-
-fn outcome(event: Event<'_>, settings: &Settings) -> Value {
-    match changes(event, settings) {
-        Err(Failure { code, message }) => json!({ "code": code, "message": message }),
-        Ok(changes) => changes
-            .into_iter()
-            .map(|change| {
-                let mut json = json!({ "type": ENTITY_TYPE, "key": change.key, "facet": change.facet });
-                match change.value {
-                    Some(value) => json["value"] = serde_json::from_str(&value).expect("a value is JSON"),
-                    None => json["deleted"] = true.into(),
-                }
-                if let Some(version) = change.version {
-                    json["version"] = version.into();
-                }
-                json
-            })
-            .collect(),
-    }
-}
-
-fn event(case: &Case) -> Event<'_> {
-    let attribute = |name: &str| case.envelope.get(name).map(String::as_str);
-    Event { topic: attribute("x-shopify-topic"), time: attribute("time"), data: &case.data }
 }
 
 fn settings() -> Settings {

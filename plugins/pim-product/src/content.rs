@@ -1,18 +1,19 @@
 //! A product's values, sorted into one content for each locale.
 
 use crate::product::{parse, Product};
-use crate::{Failure, Settings};
+use crate::Settings;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use weir_plugin::{bail, Error, Result};
 
 /// The fields that hold properties of the product itself and are not an attribute's to fill.
 pub(crate) const OWN_FIELDS: [&str; 3] = ["enabled", "family", "categories"];
 
 /// The facet's value.
 #[derive(Serialize)]
-struct Content<'a> {
+pub(crate) struct Content<'a> {
     enabled: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     family: Option<&'a str>,
@@ -33,12 +34,12 @@ struct Value<'a> {
 }
 
 /// The content in each of the configured locales, in their order; none where no attribute has a value.
-pub(crate) fn contents(product: &Product<'_>, key: &str, settings: &Settings) -> Result<Vec<Option<String>>, Failure> {
+pub(crate) fn contents<'a>(product: &'a Product<'a>, key: &str, settings: &'a Settings) -> Result<Vec<Option<Content<'a>>>> {
     let Some(values) = product.values else {
-        return Err(Failure::new(
+        bail!(
             "missing-field",
-            format!("product {key} comes without `values`; the PIM must send whole products, not only that or what they changed"),
-        ));
+            "product {key} comes without `values`; the PIM must send whole products, not only that or what they changed"
+        );
     };
     // Codes are letters, digits and underscores, never escaped, so that they can be borrowed.
     let values: BTreeMap<&str, &RawValue> = match values.get() {
@@ -49,7 +50,7 @@ pub(crate) fn contents(product: &Product<'_>, key: &str, settings: &Settings) ->
     for (attribute, field) in &settings.attributes {
         let Some(list) = values.get(attribute.as_str()) else { continue };
         let list: Vec<Value<'_>> = serde_json::from_str(list.get()).map_err(|error| {
-            Failure::new(
+            Error::new(
                 "broken-json",
                 format!("the attribute `{attribute}` of product {key} is not a list of values with locale, scope and data: {error}"),
             )
@@ -60,13 +61,13 @@ pub(crate) fn contents(product: &Product<'_>, key: &str, settings: &Settings) ->
             }
         }
     }
-    fields
-        .into_iter()
-        .map(|fields| match fields.is_empty() {
-            true => Ok(None),
-            false => written(product, key, fields).map(Some),
-        })
-        .collect()
+    let content = |fields: BTreeMap<&'a str, &'a RawValue>| Content {
+        enabled: product.enabled.unwrap_or(true),
+        family: product.family.as_deref(),
+        categories: &product.categories,
+        fields,
+    };
+    Ok(fields.into_iter().map(|fields| (!fields.is_empty()).then(|| content(fields))).collect())
 }
 
 /// The value that fits: one for this locale before one for all, one for this channel before one for all.
@@ -76,11 +77,4 @@ fn best<'a>(values: &[Value<'a>], locale: &str, scope: Option<&str>) -> Option<&
     };
     let exactness = |value: &&Value<'_>| (value.locale.is_some(), value.scope.is_some());
     values.iter().filter(|value| value.data.is_some()).filter(fits).max_by_key(exactness)?.data
-}
-
-fn written(product: &Product<'_>, key: &str, fields: BTreeMap<&str, &RawValue>) -> Result<String, Failure> {
-    let content =
-        Content { enabled: product.enabled.unwrap_or(true), family: product.family.as_deref(), categories: &product.categories, fields };
-    serde_json::to_string(&content)
-        .map_err(|error| Failure::new("not-json", format!("the content of product {key} cannot be written as JSON: {error}")))
 }

@@ -1,6 +1,6 @@
 //! Products of a PIM in the manner of Akeneo in, one `content.<locale>` facet for each locale out.
 //!
-//! [`changes`] is the whole mapping, a pure function; what Wasm needs is in `glue.rs`. A product arrives bare, under
+//! [`changes`] is the whole mapping, a pure function. A product arrives bare, under
 //! `product` (event platform), under `resource`, or under `data.resource` with an `action` beside it (webhooks). Values are
 //! copied as the PIM wrote them, numbers and texts alike. The version is the product's `updated` as milliseconds since
 //! 1970; an event that carries no product, such as a removal, has its own time instead.
@@ -8,12 +8,11 @@
 mod content;
 mod product;
 
-#[cfg(target_arch = "wasm32")]
-mod glue;
-
+use content::Content;
 use product::Incoming;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use weir_plugin::{Change, Event, Result};
 
 /// What the configuration may say; anything else is refused.
 #[derive(Debug, Deserialize)]
@@ -29,64 +28,34 @@ pub struct Settings {
     pub attributes: BTreeMap<String, String>,
 }
 
-/// What the mapping reads of an event.
-#[derive(Debug, Clone, Copy)]
-pub struct Event<'a> {
-    /// Its type: `com.akeneo.pim.v1.product.updated`.
-    pub event_type: &'a str,
-    /// When it was raised, RFC 3339.
-    pub time: Option<&'a str>,
-    /// JSON.
-    pub data: &'a str,
-}
-
-/// One facet of one product has a new value or, with none, is gone.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Change {
-    /// The product's identifier or, if it has none, its UUID.
-    pub key: String,
-    /// `content.<locale>`.
-    pub facet: String,
-    /// JSON.
-    pub value: Option<String>,
-    /// Milliseconds since 1970.
-    pub version: Option<u64>,
-}
-
-/// Why an event cannot be mapped, in words for whoever can repair it.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// Stable, for machines.
-    pub code: &'static str,
-    /// What is wrong and in which product.
-    pub message: String,
-}
-
 /// The entity type of every change.
 pub const ENTITY_TYPE: &str = "product";
 
 /// Maps one event. What is not about products, such as a changed category, maps to nothing.
-pub fn changes(event: Event<'_>, settings: &Settings) -> Result<Vec<Change>, Failure> {
+#[weir_plugin::mapper(settings = Settings::parse)]
+pub fn changes(event: &Event, settings: &Settings) -> Result<Vec<Change>> {
     let Some(incoming) = Incoming::read(event)? else { return Ok(Vec::new()) };
     let key = incoming.key()?;
     let version = incoming.version()?;
     let contents = match incoming.removed {
-        true => None,
-        false => Some(content::contents(&incoming.product, key, settings)?),
+        true => settings.locales.iter().map(|_| None).collect(),
+        false => content::contents(&incoming.product, key, settings)?,
     };
-    let change = |(place, locale): (usize, &String)| Change {
-        key: key.to_owned(),
-        facet: format!("content.{locale}"),
-        value: contents.as_ref().and_then(|contents| contents[place].clone()),
-        version,
+    let change = |(locale, content): (&String, Option<Content<'_>>)| {
+        let facet = format!("content.{locale}");
+        let change = match content {
+            Some(content) => Change::facet(ENTITY_TYPE, key, facet, &content)?,
+            None => Change::delete(ENTITY_TYPE, key, facet),
+        };
+        Ok(change.version(version))
     };
-    Ok(settings.locales.iter().enumerate().map(change).collect())
+    settings.locales.iter().zip(contents).map(change).collect()
 }
 
 impl Settings {
     /// Reads the settings and checks what can be checked before the first event.
     pub fn parse(json: &str) -> Result<Self, String> {
-        let settings: Settings = serde_json::from_str(json).map_err(|error| format!("settings of pim-product: {error}"))?;
+        let settings: Settings = weir_plugin::settings("pim-product", json)?;
         if settings.locales.is_empty() {
             return Err("settings of pim-product: locales is empty, so that no product would become anything; name them, \
                         for example [\"de_DE\", \"fr_FR\"]"
@@ -111,11 +80,5 @@ impl Settings {
 
     fn usual_attributes() -> BTreeMap<String, String> {
         ["name", "description", "short_description"].into_iter().map(|name| (name.into(), name.into())).collect()
-    }
-}
-
-impl Failure {
-    fn new(code: &'static str, message: String) -> Self {
-        Failure { code, message }
     }
 }

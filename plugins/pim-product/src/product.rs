@@ -1,10 +1,9 @@
 //! A product as the PIM sends it, found in whichever wrapping it came.
 
-use crate::{Event, Failure};
-use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use weir_plugin::{bail, version_from_time, Error, Event, Result};
 
 /// An event about a product.
 #[derive(Debug)]
@@ -51,43 +50,42 @@ struct Wrapping<'a> {
 
 impl<'a> Incoming<'a> {
     /// Unwraps the product; none if the event is about something else.
-    pub(crate) fn read(event: Event<'a>) -> Result<Option<Self>, Failure> {
-        let outer: Wrapping<'a> = parse(event.data)?;
-        let event_type = outer.action.as_deref().unwrap_or(event.event_type);
+    pub(crate) fn read(event: &'a Event) -> Result<Option<Self>> {
+        let Ok(data) = event.text() else { bail!("not-text", "the event is not UTF-8, which JSON has to be") };
+        let outer: Wrapping<'a> = parse(data)?;
+        let event_type = outer.action.as_deref().unwrap_or(&event.event_type);
         if is_about_something_else(event_type) {
             return Ok(None);
         }
         let removed = event_type.ends_with("product.removed") || event_type.ends_with(".deleted");
         let inner = match outer.data {
-            Some(data) => parse(data.get())?,
+            Some(inner) => parse(inner.get())?,
             None => Wrapping { action: None, event_datetime: None, data: None, product: outer.product, resource: outer.resource },
         };
-        let product = inner.product.or(inner.resource).or(outer.data).map_or(event.data, RawValue::get);
-        let time = event.time.map(Cow::Borrowed).or(outer.event_datetime);
+        let product = inner.product.or(inner.resource).or(outer.data).map_or(data, RawValue::get);
+        let time = event.time.as_deref().map(Cow::Borrowed).or(outer.event_datetime);
         Ok(Some(Incoming { product: parse(product)?, removed, time }))
     }
 
-    pub(crate) fn key(&self) -> Result<&str, Failure> {
+    pub(crate) fn key(&self) -> Result<&str> {
         let names = [&self.product.identifier, &self.product.uuid];
         names.into_iter().flatten().map(|name| &**name).find(|name| !name.is_empty()).ok_or_else(|| {
             let message = "the product has neither `identifier` nor `uuid`, so that nobody can tell which it is";
-            Failure::new("missing-field", message.into())
+            Error::new("missing-field", message)
         })
     }
 
     /// The product's own time, so that a late event cannot undo a newer one; the event's where there is no product.
-    pub(crate) fn version(&self) -> Result<Option<u64>, Failure> {
+    pub(crate) fn version(&self) -> Result<Option<u64>> {
         let (field, text) = match (&self.product.updated, &self.time) {
             (Some(updated), _) => ("`updated`", updated),
             (None, Some(time)) => ("the event's time", time),
             (None, None) => return Ok(None),
         };
-        let time: Option<Timestamp> = text.parse().ok();
-        let version = time.and_then(|time| u64::try_from(time.as_millisecond()).ok());
-        version.map(Some).ok_or_else(|| {
-            let message = format!("{field} is `{text}`, which is not a time with an offset such as 2026-11-23T08:14:41+00:00");
-            Failure::new("not-a-time", message)
-        })
+        match version_from_time(text) {
+            Ok(version) => Ok(Some(version)),
+            Err(_) => bail!("not-a-time", "{field} is `{text}`, which is not a time with an offset such as 2026-11-23T08:14:41+00:00"),
+        }
     }
 }
 
@@ -101,6 +99,6 @@ fn is_about_something_else(event_type: &str) -> bool {
     }
 }
 
-pub(crate) fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, Failure> {
-    serde_json::from_str(json).map_err(|error| Failure::new("broken-json", format!("the event is not the JSON of a product: {error}")))
+pub(crate) fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T> {
+    serde_json::from_str(json).map_err(|error| Error::new("broken-json", format!("the event is not the JSON of a product: {error}")))
 }

@@ -1,18 +1,19 @@
 //! What a PIM sends, as it sends it, and what must become of it: each case of `cases`, natively.
 
-use pim_product::{changes, Event, Failure, Settings, ENTITY_TYPE};
-use serde_json::{json, Value};
+use pim_product::{changes, Settings};
+use serde_json::Value;
+use weir_plugin::Event;
 
 #[path = "../../cases.rs"]
 mod cases;
 
-use cases::{case, Case};
+use cases::case;
 
 #[test]
 fn each_case_becomes_what_is_expected() {
     let cases = cases::all();
     for case in &cases {
-        let actual = outcome(event(case), &settings());
+        let actual = cases::changes(changes(&case.event, &settings()));
         assert_eq!(actual, case.expected, "{}: {actual:#}", case.name);
     }
     assert!(cases.len() >= 7, "only {} cases were found", cases.len());
@@ -20,7 +21,7 @@ fn each_case_becomes_what_is_expected() {
 
 #[test]
 fn numbers_stay_as_they_were_written() {
-    let changes = changes(event(&case("product-updated")), &settings()).expect("changes");
+    let changes = changes(&case("product-updated").event, &settings()).expect("changes");
     let value = changes[0].value.as_deref().expect("a value");
     assert!(value.contains(r#""bulbs":1.50"#), "{value}");
 }
@@ -28,7 +29,7 @@ fn numbers_stay_as_they_were_written() {
 #[test]
 fn another_channel_of_the_pim_gives_other_texts() {
     let printed = Settings::parse(r#"{"locales": ["de_DE"], "scope": "print"}"#).expect("settings");
-    let changes = changes(event(&case("product-updated")), &printed).expect("changes");
+    let changes = changes(&case("product-updated").event, &printed).expect("changes");
     let value: Value = serde_json::from_str(changes[0].value.as_deref().expect("a value")).expect("JSON");
     assert_eq!(value["description"], "Esche, Messing.");
 }
@@ -36,7 +37,7 @@ fn another_channel_of_the_pim_gives_other_texts() {
 #[test]
 fn without_a_channel_only_values_of_no_channel_count() {
     let unscoped = Settings::parse(r#"{"locales": ["de_DE"]}"#).expect("settings");
-    let changes = changes(event(&case("product-updated")), &unscoped).expect("changes");
+    let changes = changes(&case("product-updated").event, &unscoped).expect("changes");
     let value: Value = serde_json::from_str(changes[0].value.as_deref().expect("a value")).expect("JSON");
     assert_eq!(value["description"], Value::Null);
     assert_eq!(value["name"], "Tischleuchte „Fjord“");
@@ -52,7 +53,7 @@ fn what_is_no_product_fails_with_its_reason() {
         (r#"{"identifier": "1", "values": {}, "updated": "2026-11-23T08:14:41"}"#, "not-a-time"),
         (r#"{"identifier": 4711, "values": {}}"#, "broken-json"),
     ] {
-        let failure = changes(Event { event_type: "x", time: None, data }, &settings()).expect_err(data);
+        let failure = changes(&Event { event_type: "x".into(), ..Event::of(data) }, &settings()).expect_err(data);
         assert_eq!(failure.code, code, "{data}: {}", failure.message);
     }
 }
@@ -69,31 +70,6 @@ fn a_setting_nobody_knows_is_named() {
         let error = Settings::parse(json).expect_err(json);
         assert!(error.contains(named), "{error}");
     }
-}
-
-fn outcome(event: Event<'_>, settings: &Settings) -> Value {
-    match changes(event, settings) {
-        Err(Failure { code, message }) => json!({ "code": code, "message": message }),
-        Ok(changes) => changes
-            .into_iter()
-            .map(|change| {
-                let mut json = json!({ "type": ENTITY_TYPE, "key": change.key, "facet": change.facet });
-                match change.value {
-                    Some(value) => json["value"] = serde_json::from_str(&value).expect("a value is JSON"),
-                    None => json["deleted"] = true.into(),
-                }
-                if let Some(version) = change.version {
-                    json["version"] = version.into();
-                }
-                json
-            })
-            .collect(),
-    }
-}
-
-fn event(case: &Case) -> Event<'_> {
-    let attribute = |name: &str| case.envelope.get(name).map(String::as_str);
-    Event { event_type: attribute("type").unwrap_or_default(), time: attribute("time"), data: &case.data }
 }
 
 fn settings() -> Settings {

@@ -1,10 +1,10 @@
 //! The facets a document is made of, read as the mappers write them; the shapes are listed in `plugins/README.md`.
 
-use crate::{Entity, Failure};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use weir_plugin::{Entity, Error, Result};
 
 /// What a document shows of an entity, over all its facets.
 #[derive(Default)]
@@ -55,23 +55,22 @@ struct StockFacet {
 }
 
 impl<'a> Facets<'a> {
-    pub(crate) fn of(entity: Entity<'a>) -> Result<Self, Failure> {
+    pub(crate) fn of(entity: &'a Entity) -> Result<Self> {
         let mut facets = Facets::default();
-        for facet in entity.facets {
-            let wrong = |error: &dyn std::fmt::Display| Failure {
-                code: "wrong-facet",
-                message: format!("the facet {} of {} cannot be searched: {error}", facet.name, entity.key),
+        for facet in &entity.facets {
+            let wrong = |error: &dyn std::fmt::Display| {
+                Error::new("wrong-facet", format!("the facet {} of {} cannot be searched: {error}", facet.name, entity.key))
             };
             match facet.name.split_once('.') {
-                Some(("content", locale)) => facets.add_content(locale, serde_json::from_str(facet.value).map_err(|error| wrong(&error))?),
+                Some(("content", locale)) => facets.add_content(locale, serde_json::from_str(&facet.value).map_err(|error| wrong(&error))?),
                 Some(("price", list)) => {
-                    let price: PriceFacet<'a> = serde_json::from_str(facet.value).map_err(|error| wrong(&error))?;
+                    let price: PriceFacet<'a> = serde_json::from_str(&facet.value).map_err(|error| wrong(&error))?;
                     let amount = decimal(price.amount)
                         .ok_or_else(|| wrong(&format!("the amount is {}, which is not a decimal number", price.amount)))?;
                     facets.prices.insert(list, Price { amount, currency: price.currency });
                 }
                 Some(("stock", _)) => {
-                    let stock: StockFacet = serde_json::from_str(facet.value).map_err(|error| wrong(&error))?;
+                    let stock: StockFacet = serde_json::from_str(&facet.value).map_err(|error| wrong(&error))?;
                     facets.available = facets.available.saturating_add(stock.available);
                 }
                 _ => {}

@@ -1,18 +1,17 @@
 //! A product as one document of a search index: every language, every price list, the stock of all locations.
 //!
-//! [`document`] is the whole rendering, a pure function; what Wasm needs is in `glue.rs`. A product that no language
+//! [`document`] is the whole rendering, a pure function. Its key is `product-<key>`, so that an index may hold other things beside
+//! products. A product that no language
 //! has a name for, or that the PIM has switched off in all of them, is not searched for and has no document. Amounts are
 //! copied as decimal text. Settings that are not known here are left alone: a row's columns are merged into them.
 
 mod facets;
 
-#[cfg(target_arch = "wasm32")]
-mod glue;
-
 use facets::{Facets, Price};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use weir_plugin::{Entity, Rendering, Result};
 
 /// What the configuration may say.
 #[derive(Debug, Default, Deserialize)]
@@ -46,42 +45,6 @@ pub enum Field {
     InStock,
 }
 
-/// An entity as the channel may see it.
-#[derive(Debug, Clone, Copy)]
-pub struct Entity<'a> {
-    /// The product's key.
-    pub key: &'a str,
-    /// Its facets.
-    pub facets: &'a [Facet<'a>],
-}
-
-/// One facet of the entity.
-#[derive(Debug, Clone, Copy)]
-pub struct Facet<'a> {
-    /// `content.de_DE`
-    pub name: &'a str,
-    /// JSON.
-    pub value: &'a str,
-}
-
-/// What is put into the index.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Document {
-    /// `product-<key>`, so that an index may hold other things beside products.
-    pub id: String,
-    /// JSON.
-    pub body: String,
-}
-
-/// Why an entity cannot be rendered, in words for whoever can repair it.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// Stable, for machines.
-    pub code: &'static str,
-    /// What is wrong and in which facet.
-    pub message: String,
-}
-
 /// The document, in the order in which its fields are written.
 #[derive(Serialize)]
 struct Body<'a> {
@@ -105,7 +68,8 @@ struct Body<'a> {
 }
 
 /// The product's document; none if nobody could find it by a name.
-pub fn document(entity: Entity<'_>, settings: &Settings) -> Result<Option<Document>, Failure> {
+#[weir_plugin::renderer(settings = Settings::parse)]
+pub fn document(entity: &Entity, settings: &Settings) -> Result<Option<Rendering>> {
     let facets = Facets::of(entity)?;
     if facets.names.is_empty() {
         return Ok(None);
@@ -114,7 +78,7 @@ pub fn document(entity: Entity<'_>, settings: &Settings) -> Result<Option<Docume
     let wants = |field| settings.index_fields.as_ref().is_none_or(|fields| fields.contains(&field));
     let body = Body {
         id: &id,
-        key: wants(Field::Key).then_some(entity.key),
+        key: wants(Field::Key).then_some(&entity.key),
         names: wants(Field::Names).then_some(facets.names),
         descriptions: wants(Field::Descriptions).then_some(facets.descriptions),
         categories: wants(Field::Categories).then_some(facets.categories),
@@ -123,14 +87,13 @@ pub fn document(entity: Entity<'_>, settings: &Settings) -> Result<Option<Docume
         available: wants(Field::Available).then_some(facets.available),
         in_stock: wants(Field::InStock).then_some(facets.available > 0),
     };
-    let body = serde_json::to_string(&body)
-        .map_err(|error| Failure { code: "not-json", message: format!("the document {id} cannot be written as JSON: {error}") })?;
-    Ok(Some(Document { id, body }))
+    let document = Rendering::json(&body)?;
+    Ok(Some(document.key(id)))
 }
 
 impl Settings {
     /// Reads the settings and checks what can be checked before the first entity.
     pub fn parse(json: &str) -> Result<Self, String> {
-        serde_json::from_str(json).map_err(|error| format!("settings of search-document: {error}"))
+        weir_plugin::settings("search-document", json)
     }
 }

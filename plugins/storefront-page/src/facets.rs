@@ -1,9 +1,9 @@
 //! The facets a page is made of, read as the mappers write them; the shapes are listed in `plugins/README.md`.
 
-use crate::{Entity, Failure};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use weir_plugin::{bail, Entity, Error, Result};
 
 /// What a page shows of `content.<locale>`. A missing `enabled` is a yes: only a PIM that switches products off says no.
 #[derive(Deserialize)]
@@ -45,14 +45,14 @@ struct Stock {
 }
 
 impl<'a> Content<'a> {
-    pub(crate) fn of(entity: Entity<'a>, locale: &str) -> Result<Option<Self>, Failure> {
+    pub(crate) fn of(entity: &'a Entity, locale: &str) -> Result<Option<Self>> {
         facet(entity, &format!("content.{locale}"))
     }
 }
 
 impl<'a> Price<'a> {
     /// The price in a list; none where the list has none for the product.
-    pub(crate) fn of(entity: Entity<'a>, list: &str, expected: Option<&'a str>) -> Result<Option<Self>, Failure> {
+    pub(crate) fn of(entity: &'a Entity, list: &str, expected: Option<&'a str>) -> Result<Option<Self>> {
         let name = format!("price.{list}");
         let Some(price) = facet::<PriceFacet<'a>>(entity, &name)? else { return Ok(None) };
         let Some(amount) = decimal(price.amount) else {
@@ -60,10 +60,11 @@ impl<'a> Price<'a> {
         };
         if let (Some(currency), Some(expected)) = (price.currency.as_deref(), expected) {
             if currency != expected {
-                return Err(Failure::new(
+                bail!(
                     "wrong-currency",
-                    format!("{name} of {} is in {currency}, and this shop sells in {expected}: is it the right price list?", entity.key),
-                ));
+                    "{name} of {} is in {currency}, and this shop sells in {expected}: is it the right price list?",
+                    entity.key
+                );
             }
         }
         let currency = price.currency.or(expected.map(Cow::Borrowed));
@@ -74,18 +75,18 @@ impl<'a> Price<'a> {
 }
 
 /// What all locations have together; nothing where no location has a facet.
-pub(crate) fn available(entity: Entity<'_>) -> Result<i64, Failure> {
+pub(crate) fn available(entity: &Entity) -> Result<i64> {
     let mut total = 0_i64;
-    for facet in entity.facets.iter().filter(|facet| facet.name.starts_with("stock.")) {
-        let stock: Stock = serde_json::from_str(facet.value).map_err(|error| wrong(entity, facet.name, &error))?;
+    for (_, facet) in entity.family("stock.") {
+        let stock: Stock = serde_json::from_str(&facet.value).map_err(|error| wrong(entity, &facet.name, &error))?;
         total = total.saturating_add(stock.available);
     }
     Ok(total)
 }
 
-fn facet<'a, T: Deserialize<'a>>(entity: Entity<'a>, name: &str) -> Result<Option<T>, Failure> {
+fn facet<'a, T: Deserialize<'a>>(entity: &'a Entity, name: &str) -> Result<Option<T>> {
     let Some(facet) = entity.facets.iter().find(|facet| facet.name == name) else { return Ok(None) };
-    serde_json::from_str(facet.value).map(Some).map_err(|error| wrong(entity, name, &error))
+    serde_json::from_str(&facet.value).map(Some).map_err(|error| wrong(entity, name, &error))
 }
 
 /// The decimal text of an amount, whether it is written as text or as a number.
@@ -96,8 +97,8 @@ fn decimal(written: &RawValue) -> Option<&str> {
     digits.splitn(2, '.').all(all_digits).then_some(amount)
 }
 
-fn wrong(entity: Entity<'_>, facet: &str, error: &dyn std::fmt::Display) -> Failure {
-    Failure::new("wrong-facet", format!("the facet {facet} of {} cannot be shown: {error}", entity.key))
+fn wrong(entity: &Entity, facet: &str, error: &dyn std::fmt::Display) -> Error {
+    Error::new("wrong-facet", format!("the facet {facet} of {} cannot be shown: {error}", entity.key))
 }
 
 fn yes() -> bool {

@@ -1,6 +1,6 @@
 //! A product as the page data of one shop: one language, one price list, the stock of all locations.
 //!
-//! [`page`] is the whole rendering, a pure function; what Wasm needs is in `glue.rs`. The content comes from
+//! [`page`] is the whole rendering, a pure function. The content comes from
 //! `content.<locale>`, the price from `price.<price list>`, the stock from every `stock.<location>`. A product without a
 //! name in the shop's language, or switched off by the PIM, is not for this channel. Amounts are copied as decimal text.
 //!
@@ -9,12 +9,10 @@
 
 mod facets;
 
-#[cfg(target_arch = "wasm32")]
-mod glue;
-
 use facets::{Content, Price};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use weir_plugin::{Entity, Rendering, Result};
 
 /// What the configuration may say.
 #[derive(Debug, Deserialize)]
@@ -35,33 +33,6 @@ pub struct Settings {
     pub path: String,
 }
 
-/// An entity as the channel may see it.
-#[derive(Debug, Clone, Copy)]
-pub struct Entity<'a> {
-    /// The product's key.
-    pub key: &'a str,
-    /// Its facets.
-    pub facets: &'a [Facet<'a>],
-}
-
-/// One facet of the entity.
-#[derive(Debug, Clone, Copy)]
-pub struct Facet<'a> {
-    /// `content.de_DE`
-    pub name: &'a str,
-    /// JSON.
-    pub value: &'a str,
-}
-
-/// Why an entity cannot be rendered, in words for whoever can repair it.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// Stable, for machines.
-    pub code: &'static str,
-    /// What is wrong and in which facet.
-    pub message: String,
-}
-
 /// The page, in the order in which its fields are written.
 #[derive(Serialize)]
 struct Page<'a> {
@@ -75,30 +46,29 @@ struct Page<'a> {
     url: String,
 }
 
-/// The page's JSON; none if the product is not for this shop.
-pub fn page(entity: Entity<'_>, settings: &Settings) -> Result<Option<String>, Failure> {
+/// The page; none if the product is not for this shop.
+#[weir_plugin::renderer(settings = Settings::parse)]
+pub fn page(entity: &Entity, settings: &Settings) -> Result<Option<Rendering>> {
     let Some(content) = Content::of(entity, &settings.locale)? else { return Ok(None) };
     let (true, Some(name)) = (content.enabled, content.name) else { return Ok(None) };
     let available = facets::available(entity)?;
     let page = Page {
-        sku: entity.key,
+        sku: &entity.key,
         locale: &settings.locale,
         name,
         description: content.description,
         price: Price::of(entity, &settings.price_list(), settings.currency.as_deref())?,
         available,
         in_stock: available > 0,
-        url: settings.url(entity.key),
+        url: settings.url(&entity.key),
     };
-    serde_json::to_string(&page)
-        .map(Some)
-        .map_err(|error| Failure::new("not-json", format!("the page of {} cannot be written as JSON: {error}", entity.key)))
+    Rendering::json(&page).map(Some)
 }
 
 impl Settings {
     /// Reads the settings and checks what can be checked before the first entity.
     pub fn parse(json: &str) -> Result<Self, String> {
-        let settings: Settings = serde_json::from_str(json).map_err(|error| format!("settings of storefront-page: {error}"))?;
+        let settings: Settings = weir_plugin::settings("storefront-page", json)?;
         if settings.site.is_none() && settings.price_list.is_none() {
             return Err("settings of storefront-page: neither price_list nor site is there, so that no price could be found; \
                         set price_list, for example \"de-retail\""
@@ -120,12 +90,6 @@ impl Settings {
 
     fn usual_path() -> String {
         "/p/{key}".into()
-    }
-}
-
-impl Failure {
-    fn new(code: &'static str, message: String) -> Self {
-        Failure { code, message }
     }
 }
 

@@ -87,8 +87,7 @@ impl Inner {
     /// plugins.
     fn samples(&self, live: &Live, options: &dispatch::Options) -> Vec<View> {
         let seen = live.sources.values().flat_map(|source| source.activity().entities());
-        let mut ordinals: Vec<_> =
-            seen.filter(|id| id.entity_type == options.entity_type).filter_map(|id| self.store.find(&id)).collect();
+        let mut ordinals: Vec<_> = seen.filter(|id| id.entity_type == options.entity_type).filter_map(|id| self.store.find(&id)).collect();
         if ordinals.len() < SAMPLES {
             let first = self.store.list(&options.entity_type, "", None, None, SAMPLES - ordinals.len());
             ordinals.extend(first.into_iter().map(|(ordinal, _)| ordinal));
@@ -200,7 +199,13 @@ impl Inner {
     }
 
     /// A channel starts, goes on as it is, or goes on with another setup.
-    async fn follow(&self, name: &Arc<str>, setup: Setup, running: Option<Arc<Channel>>, unchanged: bool) -> Result<Arc<Channel>, store::Error> {
+    async fn follow(
+        &self,
+        name: &Arc<str>,
+        setup: Setup,
+        running: Option<Arc<Channel>>,
+        unchanged: bool,
+    ) -> Result<Arc<Channel>, store::Error> {
         let Some(running) = running else {
             let _on_their_threads = self.deliveries.enter();
             let (channel, joined) = Channel::start(setup, self.store.clone(), self.stopping.child_token())?;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::model::Timestamp;
+use crate::plan::Complaint;
 use crate::plugin::{Compiled, Trial};
 use crate::server::views::{StepsView, SwapView};
 
@@ -43,6 +44,21 @@ pub(super) struct TakenOver {
 }
 
 impl Attempts {
+    /// Those of the plugins that a configuration complains of before anything of it is loaded.
+    pub(super) fn refused<'a>(known: impl Iterator<Item = &'a Arc<str>>, complaints: &[Complaint], now: Timestamp) -> Attempts {
+        let mut attempts = Attempts::default();
+        for plugin in known {
+            let table = format!("plugins.{plugin}");
+            let about =
+                |complaint: &&Complaint| complaint.path.strip_prefix(&table).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+            if let Some(complaint) = complaints.iter().find(about) {
+                let help = complaint.help.iter().map(|help| format!("; {help}")).collect::<String>();
+                attempts.of(plugin, "", now).refuse(&format!("{}{help}", complaint.what));
+            }
+        }
+        attempts
+    }
+
     /// The attempt of a plugin, begun now if there is none.
     pub(super) fn of(&mut self, plugin: &Arc<str>, sha256: &str, now: Timestamp) -> &mut Attempt {
         self.0.entry(plugin.clone()).or_insert_with(|| Attempt {
@@ -244,7 +260,8 @@ mod tests {
         erp.configured(Duration::from_millis(1));
         erp.passed_cases(4, Duration::from_millis(3));
         erp.tried_on_events(&Trial { made: 12, dropped: 3, declined: 1, ..Trial::default() }, Duration::from_millis(4));
-        let told = "compiled, configured for 2 uses, passed 4 cases of its own, tried on the last 16 events: 12 mapped, 3 dropped, 1 declined";
+        let told =
+            "compiled, configured for 2 uses, passed 4 cases of its own, tried on the last 16 events: 12 mapped, 3 dropped, 1 declined";
         assert_eq!(erp.tried(), told);
         let mut history = History::default();
         history.taken_over(attempts, TakenOver { exchange: Duration::from_micros(500), drain: Duration::from_millis(20) });

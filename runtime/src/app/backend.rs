@@ -15,7 +15,9 @@ use crate::server::views::{
     Accepted, ChannelView, ConfigView, EntityRow, EntityView, FacetView, List, PluginView, PreviewView, QuarantineView, RefusedView,
     ReloadView, SourceView,
 };
-use crate::server::{Answer, Backend, EntityQuery, IngestRequest, Operation, Page, Problem, QuarantineFilter, RefusedFilter, Settle};
+use crate::server::{
+    Answer, Backend, EntityQuery, IngestRequest, Operation, Page, Problem, QuarantineFilter, RefusedFilter, Settle, Settled,
+};
 use crate::store::{self, ChannelId, QuarantinedEvent, Refused};
 
 /// Entities or events looked at in one go while a filter is applied.
@@ -161,26 +163,27 @@ impl Backend for Inner {
         Box::pin(async move {
             self.known_source(source)?;
             let after = page.after.as_deref().map(parse_after).transpose()?.map(Sequence);
-            let found = self.find_quarantined(source, filter, after, page.limit)?;
+            let found = self.find_quarantined(source, filter, after, page.limit, |event| event)?;
             let next = found.last().filter(|_| found.len() == page.limit).map(|event| event.sequence.to_string());
             Ok(List { items: found.iter().map(views::quarantined).collect(), next })
         })
     }
 
-    fn settle_quarantine<'a>(&'a self, source: &'a str, filter: &'a QuarantineFilter, settle: Settle) -> Answer<'a, u64> {
+    fn settle_quarantine<'a>(&'a self, source: &'a str, filter: &'a QuarantineFilter, settle: Settle) -> Answer<'a, Settled> {
         Box::pin(async move {
             let running = self.known_source(source)?;
-            let found = self.find_quarantined(source, filter, None, usize::MAX)?;
-            let sequences: Vec<Sequence> = found.into_iter().map(|event| event.sequence).collect();
+            // Their numbers only: a hundred thousand events need not be in memory at once.
+            let sequences = self.find_quarantined(source, filter, None, usize::MAX, |event| event.sequence)?;
             match settle {
                 Settle::Redrive => {
                     let done = running.redrive(ingest::Selection::These(sequences)).await;
                     let events = done.map_err(|rejection| views::rejected(&rejection))?.events;
-                    Ok(events.accepted + events.filtered + events.repeated)
+                    Ok(Settled { settled: events.accepted + events.filtered + events.repeated, kept: events.quarantined })
                 }
                 Settle::Drop => {
                     let (store, source) = (self.store.clone(), source.to_owned());
-                    Ok(blocking(move || store.unquarantine(&source, &sequences)).await.map_err(failed)? as u64)
+                    let count = blocking(move || store.unquarantine(&source, &sequences)).await.map_err(failed)?;
+                    Ok(Settled { settled: count as u64, kept: 0 })
                 }
             }
         })
@@ -254,42 +257,47 @@ impl Inner {
             filter.key.as_ref().is_none_or(|key| **key == *refused.id.key)
                 && filter.code.as_ref().is_none_or(|code| *code == refused.failure.code)
         };
-        gather(after, limit, |after| self.store.refused(id, after, PIECE), |refused| refused.ordinal, fits)
+        gather(after, limit, |after| self.store.refused(id, after, PIECE), |refused| refused.ordinal, fits, |refused| refused)
     }
 
-    fn find_quarantined(
+    fn find_quarantined<T>(
         &self,
         source: &str,
         filter: &QuarantineFilter,
         after: Option<Sequence>,
         limit: usize,
-    ) -> Result<Vec<QuarantinedEvent>, Problem> {
+        take: impl Fn(QuarantinedEvent) -> T,
+    ) -> Result<Vec<T>, Problem> {
         let of_plugin = |event: &QuarantinedEvent, name: &str| {
-            event.event.plugin.as_deref().is_some_and(|plugin| plugin.split('@').next() == Some(name))
+            event.event.plugin.as_deref().is_some_and(|plugin| plugin == name || plugin.split('@').next() == Some(name))
         };
         let fits = |event: &QuarantinedEvent| {
             filter.sequence.is_none_or(|sequence| sequence == event.sequence.0)
                 && filter.code.as_ref().is_none_or(|code| *code == event.event.failure.code)
                 && filter.plugin.as_ref().is_none_or(|plugin| of_plugin(event, plugin))
+                && filter.event_type.as_ref().is_none_or(|wanted| *wanted == event.event.event.event_type)
+                && filter.since.is_none_or(|since| event.time >= since)
+                && filter.before.is_none_or(|before| event.time < before)
         };
-        gather(after, limit, |after| self.store.quarantined(source, after, PIECE), |event| event.sequence, fits)
+        gather(after, limit, |after| self.store.quarantined(source, after, PIECE), |event| event.sequence, fits, take)
     }
 }
 
-/// Up to `limit` items that fit, read piece by piece.
-fn gather<T, K: Copy>(
+/// What is taken of up to `limit` items that fit, read piece by piece.
+fn gather<T, K: Copy, U>(
     mut after: Option<K>,
     limit: usize,
     read: impl Fn(Option<K>) -> Result<Vec<T>, store::Error>,
     key: impl Fn(&T) -> K,
     fits: impl Fn(&T) -> bool,
-) -> Result<Vec<T>, Problem> {
+    take: impl Fn(T) -> U,
+) -> Result<Vec<U>, Problem> {
     let mut found = Vec::new();
     loop {
         let piece = read(after).map_err(failed)?;
         let complete = piece.len() < PIECE;
         after = piece.last().map(&key).or(after);
-        found.extend(piece.into_iter().filter(&fits).take(limit - found.len()));
+        found.extend(piece.into_iter().filter(&fits).take(limit - found.len()).map(&take));
         if complete || found.len() == limit {
             return Ok(found);
         }

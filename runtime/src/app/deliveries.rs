@@ -45,3 +45,20 @@ fn give_way() {
     // Where it is not granted, all threads are equal: slower answers under full load, nothing worse.
     let _ = rustix::process::nice(NICENESS);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_delivered_gives_way_to_what_is_taken_in() {
+        let deliveries = Deliveries::start().expect("threads");
+        let niceness = || rustix::process::nice(0).expect("a number");
+        let there = {
+            let _entered = deliveries.enter();
+            tokio::spawn(async move { niceness() })
+        };
+        let there = deliveries.0.as_ref().expect("a runtime").block_on(there).expect("an answer");
+        assert_eq!(there, (niceness() + NICENESS).min(19));
+    }
+}

@@ -29,6 +29,13 @@ pub struct Loaded {
     pub(super) channels: BTreeMap<Arc<str>, Chain<ChannelChain>>,
 }
 
+impl Loaded {
+    /// The names of its plugins.
+    pub(super) fn plugins(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.components.keys()
+    }
+}
+
 /// A chain with the uses it was made from.
 pub(super) struct Chain<C> {
     pub(super) chain: Arc<C>,
@@ -216,7 +223,9 @@ struct Refusal {
 fn own_cases(component: &Component, bytes: &[u8]) -> Result<usize, String> {
     let (began, cases) = (Instant::now(), cases::embedded(bytes).map_err(|error| error.to_string())?);
     for case in &cases {
-        case.check(component).map_err(|fault| format!("its own case {}: {fault}", case.name))?.map_err(|difference| format!("its own {difference}"))?;
+        case.check(component)
+            .map_err(|fault| format!("its own case {}: {fault}", case.name))?
+            .map_err(|difference| format!("its own {difference}"))?;
         if began.elapsed() > CASES_TIME_MAX {
             return Err(format!("its own cases take longer than {} s", CASES_TIME_MAX.as_secs()));
         }

@@ -24,6 +24,7 @@ mod recorder;
 mod report;
 mod soak;
 mod stage;
+mod swap;
 
 #[cfg(test)]
 mod tests;
@@ -58,6 +59,8 @@ pub enum BenchCommand {
     Fanout(FullArgs),
     /// Start of 1.5 million entities and 18 channels after kill -9 under load, and what is sent again
     Open(FullArgs),
+    /// A mapper is replaced 1,000 times under load: how fast, how much throughput is left, and is anything lost?
+    Swap(FullArgs),
     /// Half an hour of mixed load with kills: are memory and disk flat?
     Soak(SoakArgs),
 }
@@ -96,6 +99,13 @@ pub struct OverheadArgs {
     /// For how long to measure each side of each mapping
     #[arg(long, value_name = "N", default_value_t = 5)]
     seconds: u64,
+    /// Make events of JSON at least so long, by fields that no mapping reads
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    bytes: usize,
+    /// Another component of a mapping, by hand or in another language, or the folder of its source; it takes its turns with the
+    /// plugin: pim-product, erp-product or oms-stock
+    #[arg(long = "twin", value_name = "PLUGIN=COMPONENT", value_parser = overhead::Twin::parse)]
+    twins: Vec<overhead::Twin>,
     #[command(flatten)]
     common: Common,
 }
@@ -181,6 +191,7 @@ pub(super) fn run(command: BenchCommand, out: &mut String) -> Outcome {
         BenchCommand::Hot(args) => hot::run(&args, out),
         BenchCommand::Fanout(args) => fanout::run(&args, out),
         BenchCommand::Open(args) => open::run(&args, out),
+        BenchCommand::Swap(args) => swap::run(&args, out),
         BenchCommand::Soak(args) => soak::run(&args, out),
     }
 }

@@ -24,7 +24,7 @@ pub struct CompileArgs {
     #[arg(long, value_name = "N", default_value_t = 2 << 30)]
     memory_bytes: u64,
     /// Processor time that it may take
-    #[arg(long, value_name = "N", default_value_t = 60)]
+    #[arg(long, value_name = "N", default_value_t = 120)]
     seconds: u64,
 }
 

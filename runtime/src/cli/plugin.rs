@@ -2,6 +2,7 @@
 //!
 //! What a run costs is told in fuel, which repeats exactly, beside what it used of the limits that a serving Weir would hold it to.
 
+mod list;
 mod new;
 mod samples;
 mod told;
@@ -34,6 +35,8 @@ pub enum PluginCommand {
     Build(BuildArgs),
     /// Run a component on sample events or entities and print what it gives
     Run(RunArgs),
+    /// The plugins of a running Weir: what serves since when, what was tried of it, and why what was refused does not serve
+    List(list::ListArgs),
     /// Build a plugin and run its cases: is what becomes of them what is expected?
     Test(trial::TestArgs),
     /// Build and test whenever a file is saved, and have a running Weir take what passes
@@ -78,6 +81,7 @@ pub(super) fn run(command: PluginCommand, out: &mut String) -> Outcome {
         PluginCommand::New(args) => new::run(&args, out),
         PluginCommand::Build(args) => build(&args, out),
         PluginCommand::Run(args) => try_out(&args, out),
+        PluginCommand::List(args) => super::block_on(list::run(&args, out)),
         PluginCommand::Test(args) => trial::run(&args, out),
         PluginCommand::Watch(args) => watch::run(&args),
     }

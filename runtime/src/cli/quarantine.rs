@@ -18,9 +18,18 @@ pub(super) enum QuarantineCommand {
         /// Only those kept aside for this reason
         #[arg(long)]
         code: Option<String>,
-        /// Only those that this plugin failed on
+        /// Only those that this plugin failed on: its name, or NAME@VERSION
         #[arg(long)]
         plugin: Option<String>,
+        /// Only those with this CloudEvents type
+        #[arg(long = "type", value_name = "TYPE")]
+        event_type: Option<String>,
+        /// Only those that came at this time or later: 2026-11-18T11:06:40Z
+        #[arg(long, value_name = "TIME")]
+        since: Option<String>,
+        /// Only those that came earlier
+        #[arg(long, value_name = "TIME")]
+        before: Option<String>,
         /// At most so many
         #[arg(long, default_value_t = 100)]
         limit: usize,
@@ -35,7 +44,7 @@ pub(super) enum QuarantineCommand {
 
 /// Which events.
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["sequence", "code", "plugin", "all"]))]
+#[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["sequence", "code", "plugin", "event_type", "since", "before", "all"]))]
 pub(super) struct Which {
     /// The source
     source: String,
@@ -45,11 +54,20 @@ pub(super) struct Which {
     /// Those kept aside for this reason
     #[arg(long)]
     code: Option<String>,
-    /// Those that this plugin failed on
+    /// Those that this plugin failed on: its name, or NAME@VERSION
     #[arg(long)]
     plugin: Option<String>,
+    /// Those with this CloudEvents type
+    #[arg(long = "type", value_name = "TYPE")]
+    event_type: Option<String>,
+    /// Those that came at this time or later: 2026-11-18T11:06:40Z
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Those that came earlier
+    #[arg(long, value_name = "TIME")]
+    before: Option<String>,
     /// All of them
-    #[arg(long, conflicts_with_all = ["sequence", "code", "plugin"])]
+    #[arg(long, conflicts_with_all = ["sequence", "code", "plugin", "event_type", "since", "before"])]
     all: bool,
     #[command(flatten)]
     remote: Remote,
@@ -57,8 +75,14 @@ pub(super) struct Which {
 
 pub(super) async fn run(command: QuarantineCommand, out: &mut String) -> Outcome {
     match command {
-        QuarantineCommand::List { source, code, plugin, limit, remote } => {
-            let filters = [("code", code.as_deref()), ("plugin", plugin.as_deref())];
+        QuarantineCommand::List { source, code, plugin, event_type, since, before, limit, remote } => {
+            let filters = [
+                ("code", code.as_deref()),
+                ("plugin", plugin.as_deref()),
+                ("type", event_type.as_deref()),
+                ("since", since.as_deref()),
+                ("before", before.as_deref()),
+            ];
             let path = path(&["v1", "sources", &source, "quarantine"]);
             let events: List<QuarantineView> = Client::new(&remote)?.list(&path, &filters, limit).await?;
             if remote.json {
@@ -88,12 +112,17 @@ async fn settle(which: Which, method: Method, route: &str, done: &str, out: &mut
         ("sequence", sequence.as_deref()),
         ("code", which.code.as_deref()),
         ("plugin", which.plugin.as_deref()),
+        ("type", which.event_type.as_deref()),
+        ("since", which.since.as_deref()),
+        ("before", which.before.as_deref()),
         ("all", which.all.then_some("true")),
     ];
     let path = with_query(&(path(&["v1", "sources", &which.source, "quarantine"]) + route), &filters);
     let answer = Client::new(&which.remote)?.json(method, &path).await?;
     let count = answer.get("redriven").or_else(|| answer.get("dropped")).and_then(serde_json::Value::as_u64).unwrap_or(0);
-    out.push_str(&if which.remote.json { pretty(&answer) } else { format!("{count} {done}\n") });
+    let kept = answer.get("kept").and_then(serde_json::Value::as_u64).unwrap_or(0);
+    let kept = if kept > 0 { format!("; {kept} failed again and stay, with the new reason") } else { String::new() };
+    out.push_str(&if which.remote.json { pretty(&answer) } else { format!("{count} {done}{kept}\n") });
     // That nothing matched is an answer too, and it is no.
     Ok(count > 0 || which.all)
 }

@@ -1,6 +1,7 @@
 //! Plugins, and the places that use them.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,9 +39,11 @@ fn plugin(table: &mut Cursor<'_>, notes: &mut Notes<'_>) -> Plugin {
     let limits = table.take("limits").and_then(|field| field.table(limits)).unwrap_or(LIMITS);
     if let (Some(field), Some(path)) = (&path_field, &path) {
         notes.place(field.path(), field.place());
-        match fingerprint(path) {
+        // Whoever loads it reads it; here it is read for its pin only.
+        let found = if sha256.is_some() { fingerprint(path).map(Some) } else { File::open(path).map(|_| None) };
+        match found {
             Ok(actual) => {
-                if let (Some(field), Some(pinned)) = (&sha256_field, &sha256)
+                if let (Some(field), Some(pinned), Some(actual)) = (&sha256_field, &sha256, actual)
                     && *pinned != actual
                 {
                     field.complain("the file has another SHA-256", format!("if the file is the right one, write {actual:?}"));

@@ -45,8 +45,9 @@ impl Cache {
     pub(super) fn get(&self, engine: &Engine, sha256: &str) -> Option<Code> {
         let path = self.path(sha256);
         let content = fs::read(&path).ok()?;
-        let whole =
-            content.len() > HEADER && content.starts_with(MAGIC) && content[MAGIC.len()..HEADER] == xxh3_128(&content[HEADER..]).to_le_bytes();
+        let whole = content.len() > HEADER
+            && content.starts_with(MAGIC)
+            && content[MAGIC.len()..HEADER] == xxh3_128(&content[HEADER..]).to_le_bytes();
         if !whole {
             tracing::warn!(path = %path.display(), "compiled plugin code is damaged and will be made again");
             return None;

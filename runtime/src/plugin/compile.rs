@@ -22,6 +22,8 @@ use crate::plugin::sizes;
 
 /// How much later than others the process gets a processor (`nice`): a tenth of the share of a thread that takes events in.
 const NICENESS: i32 = 10;
+/// On so many threads: the second halves what an author waits, more would only take turns with those that serve.
+const THREADS: (&str, &str) = ("RAYON_NUM_THREADS", "2");
 /// On a busy machine processor time is longer than that on the wall; after so many times the bound the process is ended in any case.
 const PATIENCE: u32 = 4;
 /// The answer begins with one of these: code follows, or a sentence.
@@ -37,16 +39,16 @@ pub struct Apart {
     pub program: PathBuf,
     /// Its arguments; `--layout`, `--memory-bytes` and `--seconds` are added.
     pub arguments: Vec<OsString>,
-    /// Processor time for one component; 60 s. A whole Python takes ten.
+    /// Processor time for one component; 120 s. A whole Python takes 16.
     pub time: Duration,
-    /// Memory for one component, in bytes; 2 GiB. A whole Python takes half of it.
+    /// Memory for one component, in bytes; 2 GiB. A whole Python takes a quarter of it.
     pub memory_bytes: u64,
 }
 
 impl Apart {
     /// By this program with these arguments, within the usual bounds.
     pub fn new(program: PathBuf, arguments: Vec<OsString>) -> Apart {
-        Apart { program, arguments, time: Duration::from_secs(60), memory_bytes: 2 << 30 }
+        Apart { program, arguments, time: Duration::from_secs(120), memory_bytes: 2 << 30 }
     }
 
     /// The code of a file, as [`revive`] takes it. Blocking.
@@ -57,13 +59,13 @@ impl Apart {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).args(["--layout", layout.name()]);
         command.args(["--memory-bytes", &self.memory_bytes.to_string(), "--seconds", &self.time.as_secs().max(1).to_string()]);
-        command.env_clear().current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env_clear().env(THREADS.0, THREADS.1).current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| format!("the compiler cannot be started: {error}"))?;
         let (answer, said) = converse(&mut child, wasm, self.time * PATIENCE);
         let status = child.wait().map_err(|error| format!("the compiler is lost: {error}"))?;
         match answer.as_deref().map(<[u8]>::split_first) {
             Some(Some((&CODE, code))) if status.success() => Ok(code.to_vec()),
-            Some(Some((&SENTENCE, why))) => Err(self.named(&String::from_utf8_lossy(why))),
+            Some(Some((&SENTENCE, why))) => Err(self.named(&String::from_utf8_lossy(why), &said)),
             None => Err(self.too_long()),
             Some(_) => Err(self.died(status, &said)),
         }
@@ -77,9 +79,12 @@ impl Apart {
         format!("compiling it takes more than {} of memory", Size(self.memory_bytes as usize))
     }
 
-    /// A compiler that was refused memory may still say so in its own words.
-    fn named(&self, why: &str) -> String {
-        if why.contains("Cannot allocate memory") || why.contains("out of memory") { self.too_large() } else { why.to_owned() }
+    /// A compiler that was refused memory may still say so in its own words, or has panicked for it.
+    fn named(&self, why: &str, said: &str) -> String {
+        let lacks = |text: &str| {
+            ["Cannot allocate memory", "out of memory", "Resource temporarily unavailable"].iter().any(|words| text.contains(words))
+        };
+        if lacks(why) || lacks(said) { self.too_large() } else { why.to_owned() }
     }
 
     fn died(&self, status: ExitStatus, said: &str) -> String {
@@ -154,10 +159,12 @@ fn serialized(wasm: &[u8], layout: Layout) -> Result<Vec<u8>, String> {
 /// From now on this process has no more than that. Where a bound cannot be had, the one on time, which its parent keeps, is left.
 fn bound(memory_bytes: u64, seconds: u64) {
     use rustix::process::{Resource, Rlimit, nice, setrlimit};
-    let limit = |most| Rlimit { current: Some(most), maximum: Some(most) };
-    let bounds = [(Resource::Data, memory_bytes), (Resource::Cpu, seconds), (Resource::Core, 0), (Resource::Fsize, 0)];
-    for (resource, most) in bounds {
-        let _ = setrlimit(resource, limit(most));
+    let limit = |most: u64| Rlimit { current: Some(most), maximum: Some(most) };
+    // At the second bound on time a process is killed without a word; the first tells it, and its parent, why.
+    let time = Rlimit { current: Some(seconds), maximum: Some(seconds.saturating_add(5)) };
+    let bounds = [(Resource::Data, limit(memory_bytes)), (Resource::Cpu, time), (Resource::Core, limit(0)), (Resource::Fsize, limit(0))];
+    for (resource, bound) in bounds {
+        let _ = setrlimit(resource, bound);
     }
     let _ = nice(NICENESS);
 }
@@ -175,7 +182,7 @@ pub(super) fn here(engine: &Engine, wasm: &[u8]) -> Result<Code, String> {
                 &component
             }
         };
-        Code::from_binary(engine, bytes).map_err(|error| refused(&format!("{error:#}")))
+        Code::from_binary(engine, bytes).map_err(|error| refused(bytes, &format!("{error:#}")))
     }));
     made.unwrap_or_else(|_| Err("the compiler gave up on it".into()))
 }
@@ -228,8 +235,7 @@ impl std::str::FromStr for Layout {
 }
 
 /// How to do without a system, for whoever built with one.
-pub(super) const HOW_WITHOUT_WASI: &str =
-    "; a plugin has no system beneath it: in Rust build it for wasm32-unknown-unknown (not wasm32-wasip1 or -wasip2), with \
+pub(super) const HOW_WITHOUT_WASI: &str = "; a plugin has no system beneath it: in Rust build it for wasm32-unknown-unknown (not wasm32-wasip1 or -wasip2), with \
      componentize-qjs or componentize-py pass --stub-wasi";
 /// How to do without what is switched off, for whoever built with it.
 const HOW_PLAIN: &str = "; Weir runs Wasm 2.0 and none of what came later: build without threads, 64-bit memory, garbage collection, \
@@ -247,9 +253,10 @@ fn componentize(module: &[u8]) -> Result<Vec<u8>, String> {
     })
 }
 
-/// The compiler's reason; where it is a feature that is switched off, with what to do about it.
-fn refused(why: &str) -> String {
-    let switched_off = ["not enabled", "disabled", "not supported", "requires the", "proposal"].iter().any(|words| why.contains(words));
+/// The compiler's reason; where it is only that something is switched off, with what to do about it.
+fn refused(bytes: &[u8], why: &str) -> String {
+    let elsewhere = wasmparser::Validator::new_with_features(wasmparser::WasmFeatures::all()).validate_all(bytes).is_ok();
+    let switched_off = elsewhere || ["not enabled", "feature"].iter().any(|words| why.contains(words));
     format!("the file does not compile: {why}{}", if switched_off { HOW_PLAIN } else { "" })
 }
 
@@ -277,6 +284,8 @@ mod tests {
     fn a_compiler_that_dies_is_named_by_what_it_died_of() {
         let minute = Duration::from_secs(60);
         let why = refused_by("echo 'memory allocation of 5 bytes failed' >&2; kill -ABRT $$", minute);
+        assert_eq!(why, "compiling it takes more than 2 GiB of memory");
+        let why = refused_by("echo 'Resource temporarily unavailable' >&2; printf '\\001the compiler gave up on it'", minute);
         assert_eq!(why, "compiling it takes more than 2 GiB of memory");
         let why = refused_by("echo oops >&2; exit 3", minute);
         assert!(why.starts_with("the compiler gave up on it (exit status: 3): oops"), "{why}");

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use crate::model::{Change, Event, Failure, Rendering, View};
 use crate::plugin::bindings::{Answer, Answers, Declined};
+use crate::plugin::cache::Cache;
 use crate::plugin::cases::{self, Case};
 use crate::plugin::chain::Items;
 use crate::plugin::component::{Component, Loader};
 use crate::plugin::figures::Figures;
 use crate::plugin::instance::Instance;
 use crate::plugin::log::Line;
-use crate::plugin::{Breach, Fault, Limits, Role, engine};
+use crate::plugin::{Breach, Fault, Limits, Role, engine, toolchain};
 
 /// What to run it on.
 #[derive(Clone, Debug)]
@@ -84,6 +85,9 @@ pub struct Trial {
     pub log: Vec<Line>,
 }
 
+/// Components from this size on take seconds to compile: those with a whole language inside.
+const KEPT_BYTES_MIN: usize = 1 << 20;
+
 /// A component at the desk: compiled, not yet run.
 pub struct Desk {
     component: Component,
@@ -91,7 +95,7 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// Checks and compiles a component. Blocking.
+    /// Checks and compiles a component; code of a large one is kept for the next time. Blocking.
     ///
     /// # Errors
     /// When the component cannot be used, or the machine lacks what an engine needs.
@@ -99,7 +103,10 @@ impl Desk {
         let engine = engine::measuring().map_err(|error| Fault::Breach { breach: Breach::Host, what: error.to_string() })?;
         let figures = Figures::default();
         let started = Instant::now();
-        let component = Loader { engine: &engine, layout: engine::Layout::Wide, apart: None, cache: None, figures: &figures }.load(name, bytes, limits)?;
+        let kept = toolchain::compiled().filter(|_| bytes.len() >= KEPT_BYTES_MIN);
+        let cache = kept.and_then(|directory| Cache::open(&directory, &engine).ok());
+        let loader = Loader { engine: &engine, layout: engine::Layout::Wide, apart: None, cache: cache.as_ref(), figures: &figures };
+        let component = loader.load(name, bytes, limits)?;
         Ok(Desk { component, compile_time: started.elapsed() })
     }
 

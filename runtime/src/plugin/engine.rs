@@ -20,7 +20,8 @@ const SPARE_INSTANCES: usize = 32;
 /// What a plugin may be made of: the second edition of Wasm, which every compiler to it writes, with what the engines of other
 /// languages need beyond it (QuickJS two memories, CPython computed constants). Whatever else there is or comes is refused by name: each
 /// feature is code of the host that hostile bytes can reach, and the interface needs none of them.
-const FEATURES: WasmFeatures = WasmFeatures::WASM2.union(WasmFeatures::MULTI_MEMORY).union(WasmFeatures::EXTENDED_CONST).union(WasmFeatures::COMPONENT_MODEL);
+const FEATURES: WasmFeatures =
+    WasmFeatures::WASM2.union(WasmFeatures::MULTI_MEMORY).union(WasmFeatures::EXTENDED_CONST).union(WasmFeatures::COMPONENT_MODEL);
 
 /// How much address space is set aside for each memory of a guest; compiled code depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,17 +46,18 @@ pub(super) fn serving(workers: usize) -> Result<(Engine, Layout), Error> {
     Ok((engine, layout))
 }
 
-/// An engine that makes code for a serving one and runs none.
+/// An engine that makes code for a serving one and runs none, in a process that does nothing else.
 pub(super) fn compiling(layout: Layout) -> wasmtime::Result<Engine> {
     let mut config = config(layout);
-    config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+    config.allocation_strategy(InstanceAllocationStrategy::OnDemand).parallel_compilation(true);
     Engine::new(&config)
 }
 
 /// The engine of the author's desk, which counts fuel.
 pub(super) fn measuring() -> Result<Engine, Error> {
     let mut config = config(Layout::Wide);
-    config.consume_fuel(true);
+    // The author waits, and a whole Python takes some 20 s of one core.
+    config.consume_fuel(true).parallel_compilation(true);
     let engine = Engine::new(&config).map_err(|error| Error::new("the Wasm engine cannot start", error))?;
     tick(&engine)?;
     Ok(engine)
@@ -65,6 +67,8 @@ fn config(layout: Layout) -> Config {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
+        // In the process that serves, compiling must leave the other cores to what does.
+        .parallel_compilation(false)
         .max_wasm_stack(STACK_BYTES_MAX)
         .cranelift_nan_canonicalization(true)
         .relaxed_simd_deterministic(true)

@@ -92,7 +92,8 @@ impl ResourceLimiter for Meter {
     }
 
     fn table_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        if maximum.is_some_and(|maximum| desired > maximum) {
+        // A table from the pool has the pool's bound as its maximum, unless its module has a lower one.
+        if maximum.is_some_and(|maximum| maximum < TABLE_ELEMENTS_MAX && desired > maximum) {
             return Ok(false);
         }
         if desired > TABLE_ELEMENTS_MAX { Err(wasmtime::Error::new(Over::Table)) } else { Ok(true) }

@@ -1,6 +1,7 @@
 //! Stories of the whole room: plugins that behave, and plugins that do not.
 
 mod guests;
+mod hostile;
 
 use std::time::Instant;
 

@@ -16,7 +16,7 @@ use super::views::{
     SourceView,
 };
 use crate::metrics::Snapshot;
-use crate::model::{EntityId, Lane};
+use crate::model::{EntityId, Lane, Timestamp};
 use crate::plan::Token;
 
 /// An answer that may take a while.
@@ -59,8 +59,8 @@ pub trait Backend: Send + Sync + 'static {
     fn settle_refused<'a>(&'a self, channel: &'a str, filter: &'a RefusedFilter, settle: Settle) -> Answer<'a, u64>;
     /// Events of a source in quarantine, oldest first.
     fn quarantine<'a>(&'a self, source: &'a str, filter: &'a QuarantineFilter, page: &'a Page) -> Answer<'a, List<QuarantineView>>;
-    /// Gives events in quarantine to their source's plugins again, or drops them; answers how many.
-    fn settle_quarantine<'a>(&'a self, source: &'a str, filter: &'a QuarantineFilter, settle: Settle) -> Answer<'a, u64>;
+    /// Gives events in quarantine to their source's plugins again, or drops them.
+    fn settle_quarantine<'a>(&'a self, source: &'a str, filter: &'a QuarantineFilter, settle: Settle) -> Answer<'a, Settled>;
 
     /// Plugins in force.
     fn plugins(&self) -> Vec<PluginView>;
@@ -142,8 +142,23 @@ pub struct QuarantineFilter {
     pub sequence: Option<u64>,
     /// For this reason.
     pub code: Option<String>,
-    /// Because of this plugin, by its name in the configuration.
+    /// Because of this plugin: its name in the configuration, or with its version, `erp@3fa9c1b2d0e4`.
     pub plugin: Option<String>,
+    /// With this CloudEvents type.
+    pub event_type: Option<String>,
+    /// That came at this time or later.
+    pub since: Option<Timestamp>,
+    /// That came earlier than this.
+    pub before: Option<Timestamp>,
+}
+
+/// What became of things that were set aside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// Tried again and no longer set aside, or dropped.
+    pub settled: u64,
+    /// Tried again and failed again: they stay, with the new reason.
+    pub kept: u64,
 }
 
 /// What to do with what was set aside.

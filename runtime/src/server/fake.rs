@@ -253,9 +253,9 @@ impl Backend for Fake {
         answer(self.known_source(source).map(|()| List { items, next: None }))
     }
 
-    fn settle_quarantine<'a>(&'a self, source: &'a str, filter: &'a QuarantineFilter, settle: Settle) -> Answer<'a, u64> {
+    fn settle_quarantine<'a>(&'a self, source: &'a str, filter: &'a QuarantineFilter, settle: Settle) -> Answer<'a, Settled> {
         self.note(format!("{settle:?} quarantine of {source}, sequence {:?}, plugin {:?}", filter.sequence, filter.plugin));
-        answer(self.known_source(source).map(|()| if filter.sequence.is_some() { 1 } else { 2 }))
+        answer(self.known_source(source).map(|()| Settled { settled: if filter.sequence.is_some() { 1 } else { 2 }, kept: 0 }))
     }
 
     fn plugins(&self) -> Vec<PluginView> {

@@ -244,8 +244,17 @@ fn set_aside(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     let number = |most: u64| json!({ "type": "integer", "minimum": 0, "maximum": most });
     let code = || in_query("code", any_text(), "For this reason.");
     let refused = || vec![in_query("key", any_text(), "With this key."), code()];
-    let quarantined =
-        || vec![in_query("sequence", number(u64::MAX), "This one."), code(), in_query("plugin", any_text(), "Because of this plugin.")];
+    let quarantined = || {
+        let time = || json!({ "type": "string", "format": "date-time" });
+        vec![
+            in_query("sequence", number(u64::MAX), "This one."),
+            code(),
+            in_query("plugin", any_text(), "Because of this plugin: its name, or with its version."),
+            in_query("type", any_text(), "With this CloudEvents type."),
+            in_query("since", time(), "That came at this time or later."),
+            in_query("before", time(), "That came earlier."),
+        ]
+    };
     let all = || [in_query("all", json!({ "type": "string", "enum": ["true", "false"] }), "`true` instead of a filter: all of them.")];
     let (of_channel, of_source) = ("/v1/channels/{channel}/refused", "/v1/sources/{source}/quarantine");
     vec![
@@ -269,8 +278,8 @@ fn set_aside(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             POST,
             "/v1/sources/{source}/quarantine/redrive",
             "redriveQuarantine",
-            "Gives them to the plugins again.",
-            count("redriven"),
+            "Gives them to the plugins again; `kept` are those that failed again.",
+            as_json("So many.", members(["redriven", "kept"], json!({ "type": "integer", "minimum": 0 }))),
         )
         .with(quarantined())
         .with(all())
@@ -302,6 +311,11 @@ fn key() -> Value {
 
 fn any_text() -> Value {
     json!({ "type": "string" })
+}
+
+fn members(names: [&str; 2], schema: Value) -> Value {
+    let properties: Map<String, Value> = names.iter().map(|name| ((*name).to_owned(), schema.clone())).collect();
+    json!({ "type": "object", "properties": properties, "required": names })
 }
 
 fn member(name: &str, schema: Value) -> Value {

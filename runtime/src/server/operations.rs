@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::Door;
-use super::backend::{Operation, QuarantineFilter, RefusedFilter, Settle};
+use super::backend::{Operation, QuarantineFilter, RefusedFilter, Settle, Settled};
 use super::params::{Query, Segments};
 use super::problem::Problem;
 use super::views::{ChannelView, List, QuarantineView, RefusedView, ReloadView};
@@ -80,7 +80,7 @@ async fn settle_refused(State(door): Shared, Segments(channel): Name, mut query:
     door.backend.settle_refused(&channel, &filter, settle).await.map(|count| settled(settle, count))
 }
 
-/// `GET /v1/sources/{source}/quarantine?sequence=&code=&plugin=`
+/// `GET /v1/sources/{source}/quarantine?sequence=&code=&plugin=&type=&since=&before=`
 pub(super) async fn quarantine(
     State(door): Shared,
     Segments(source): Name,
@@ -92,12 +92,12 @@ pub(super) async fn quarantine(
     door.backend.quarantine(&source, &filter, &page).await.map(Json)
 }
 
-/// `POST /v1/sources/{source}/quarantine/redrive?sequence=&code=&plugin=`, or `?all=true`
+/// `POST /v1/sources/{source}/quarantine/redrive?sequence=&code=&plugin=&type=&since=&before=`, or `?all=true`
 pub(super) async fn redrive_quarantine(door: Shared, source: Name, query: Query) -> Result<Json<Value>, Problem> {
     settle_quarantine(door, source, query, Settle::Redrive).await
 }
 
-/// `DELETE /v1/sources/{source}/quarantine?sequence=&code=&plugin=`, or `?all=true`
+/// `DELETE /v1/sources/{source}/quarantine?sequence=&code=&plugin=&type=&since=&before=`, or `?all=true`
 pub(super) async fn drop_quarantine(door: Shared, source: Name, query: Query) -> Result<Json<Value>, Problem> {
     settle_quarantine(door, source, query, Settle::Drop).await
 }
@@ -106,7 +106,11 @@ async fn settle_quarantine(State(door): Shared, Segments(source): Name, mut quer
     let filter = query.quarantine_filter()?;
     query.means_it(filter != QuarantineFilter::default())?;
     query.end()?;
-    door.backend.settle_quarantine(&source, &filter, settle).await.map(|count| settled(settle, count))
+    let Settled { settled: count, kept } = door.backend.settle_quarantine(&source, &filter, settle).await?;
+    Ok(match settle {
+        Settle::Redrive => Json(json!({ "redriven": count, "kept": kept })),
+        Settle::Drop => settled(settle, count),
+    })
 }
 
 fn settled(settle: Settle, count: u64) -> Json<Value> {

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use super::backend::{Page, QuarantineFilter, RefusedFilter};
 use super::problem::Problem;
 use super::views::List;
-use crate::model::{EntityId, KEY_BYTES_MAX};
+use crate::model::{EntityId, KEY_BYTES_MAX, Timestamp};
 
 /// Items on a page where none are asked for.
 pub(super) const LIMIT: usize = 100;
@@ -90,13 +90,29 @@ impl Query {
         RefusedFilter { key: self.take("key"), code: self.take("code") }
     }
 
-    /// `sequence`, `code` and `plugin`.
+    /// `sequence`, `code`, `plugin`, `type`, `since` and `before`.
     pub(super) fn quarantine_filter(&mut self) -> Result<QuarantineFilter, Problem> {
         let sequence = match self.take("sequence") {
             None => None,
             Some(text) => Some(text.parse().map_err(|_| Problem::bad_parameter("sequence", format!("must be a number, not `{text}`")))?),
         };
-        Ok(QuarantineFilter { sequence, code: self.take("code"), plugin: self.take("plugin") })
+        let (since, before) = (self.time("since")?, self.time("before")?);
+        Ok(QuarantineFilter {
+            sequence,
+            code: self.take("code"),
+            plugin: self.take("plugin"),
+            event_type: self.take("type"),
+            since,
+            before,
+        })
+    }
+
+    fn time(&mut self, name: &str) -> Result<Option<Timestamp>, Problem> {
+        let Some(text) = self.take(name) else { return Ok(None) };
+        let moment: Result<jiff::Timestamp, _> = text.parse();
+        let moment =
+            moment.map_err(|_| Problem::bad_parameter(name, format!("must be a time such as 2026-11-18T11:06:40Z, not `{text}`")))?;
+        Ok(Some(Timestamp(u64::try_from(moment.as_millisecond()).unwrap_or_default())))
     }
 
     /// A filter, or `all=true`: what settles many things at once must say that it means them all.
@@ -148,6 +164,16 @@ mod tests {
         assert_eq!(complaint("limit=1&limit=2", page), "query parameter `limit`: given twice");
         assert_eq!(complaint("limt=1", page), "query parameter `limt`: this route has no such parameter");
         assert_eq!(complaint("after=%ff", page), "query parameter `after`: not percent-encoded UTF-8");
+    }
+
+    #[test]
+    fn a_time_is_taken_in_any_offset_and_nothing_else_is() {
+        let filter = |text: &str| Query::parse(text).and_then(|mut query| query.quarantine_filter());
+        let since = |text: &str| filter(text).ok().and_then(|filter| filter.since);
+        assert_eq!(since("since=2026-11-18T11:06:40.120Z"), Some(Timestamp(1_795_000_000_120)));
+        assert_eq!(since("since=2026-11-18T12:06:40.120%2B01:00"), Some(Timestamp(1_795_000_000_120)));
+        let said = filter("before=yesterday").err().map(|problem| problem.detail().to_owned());
+        assert_eq!(said.as_deref(), Some("query parameter `before`: must be a time such as 2026-11-18T11:06:40Z, not `yesterday`"));
     }
 
     #[test]

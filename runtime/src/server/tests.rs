@@ -272,7 +272,7 @@ async fn operations_reach_what_they_name() {
         (
             "POST",
             "/v1/sources/erp/quarantine/redrive?sequence=11",
-            Some(json!({ "redriven": 1 })),
+            Some(json!({ "redriven": 1, "kept": 0 })),
             "Redrive quarantine of erp, sequence Some(11), plugin None",
         ),
         (

@@ -34,8 +34,7 @@ pub(crate) fn expand(role: Role, words: TokenStream, function: TokenStream) -> T
     };
     // Even a wrong function stays: otherwise every use of it would be an error too.
     let added = added.unwrap_or_else(|error| error.to_compile_error());
-    // Natively nobody but tests calls it, which is no reason for a warning.
-    quote!(#[allow(dead_code)] #function #added)
+    quote!(#function #added)
 }
 
 fn added(role: Role, words: TokenStream, function: &ItemFn) -> Result<TokenStream> {
@@ -66,6 +65,9 @@ fn added(role: Role, words: TokenStream, function: &ItemFn) -> Result<TokenStrea
         #[allow(clippy::useless_conversion, clippy::needless_question_mark)]
         const _: () = {
             struct Plugin;
+
+            // Natively nobody but tests may call the function, which is no reason for a warning: what a type that is made does, is used.
+            let _ = Plugin;
 
             impl ::weir_plugin::guest::Plugin for Plugin {
                 type Settings = #settings_type;
@@ -99,8 +101,8 @@ fn role_implemented(role: Role, signature: &Signature) -> TokenStream {
         false => quote_spanned!(item.span()=> item),
     };
     let call = match settings {
-        Some(_) => quote!(#name(#argument, settings)),
-        None => quote!(#name(#argument)),
+        Some(_) => quote_spanned!(output.span()=> #name(#argument, settings)),
+        None => quote_spanned!(output.span()=> #name(#argument)),
     };
     let unused = settings.is_none().then(|| quote!(let _ = settings;));
     let answer = quote_spanned!(output.span()=> let answer: ::core::result::Result<#given, _> = #call;);

@@ -11,7 +11,7 @@ use super::recorder::Recorder;
 use super::unreachable;
 use crate::cli::Failure;
 use crate::cli::client::{Client, path};
-use crate::server::views::{ChannelView, List};
+use crate::server::views::{ChannelView, List, PluginView, SwapView};
 
 /// When nothing has arrived for so long, it will not.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
@@ -55,6 +55,18 @@ impl Api {
     pub(super) fn operate_one(&self, channel: &str, operation: &str) -> Result<(), Failure> {
         let route = path(&["v1", "channels", channel, operation]);
         self.runtime.block_on(self.client.ask(Method::POST, &route)).map(drop)
+    }
+
+    /// Has it read its configuration again. Answers how the plugin with that name came into force.
+    ///
+    /// # Errors
+    /// When something was refused.
+    pub(super) fn swapped(&self, plugin: &str) -> Result<Option<SwapView>, Failure> {
+        self.runtime.block_on(async {
+            self.client.ask(Method::POST, "/v1/reload").await?;
+            let plugins: List<PluginView> = self.client.list("/v1/plugins", &[], usize::MAX).await?;
+            Ok(plugins.items.into_iter().find(|known| known.name == plugin).and_then(|known| known.last_swap))
+        })
     }
 
     /// How many flights of all channels have ended that way since the start.

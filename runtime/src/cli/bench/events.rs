@@ -238,6 +238,8 @@ impl Products {
 
 #[cfg(test)]
 mod tests {
+    use weir_plugin::Event;
+
     use super::*;
 
     fn one(system: System) -> String {
@@ -249,8 +251,8 @@ mod tests {
     #[test]
     fn each_event_is_what_its_mapper_understands_and_they_have_six_hundred_bytes() {
         let settings = System::Pim.settings().to_string();
-        let event = pim_product::Event { event_type: "", time: None, data: &one(System::Pim) };
-        let changes = pim_product::changes(event, &pim_product::Settings::parse(&settings).expect("settings")).expect("changes");
+        let changes = pim_product::changes(&Event::of(one(System::Pim)), &pim_product::Settings::parse(&settings).expect("settings"))
+            .expect("changes");
         let facets: Vec<&str> = changes.iter().map(|change| &*change.facet).collect();
         assert_eq!((facets, &*changes[0].key), (vec!["content.de_DE", "content.fr_FR"], "1000042"));
         // The second day of the year, one minute and a second after one o'clock.
@@ -262,8 +264,7 @@ mod tests {
         assert_eq!(changes[0].version, Some(90_061_001));
 
         let settings = oms_stock::Settings::parse(&System::Oms.settings().to_string()).expect("settings");
-        let event = oms_stock::Event { topic: None, time: None, data: &one(System::Oms) };
-        let changes = oms_stock::changes(event, &settings).expect("changes");
+        let changes = oms_stock::changes(&Event::of(one(System::Oms)), &settings).expect("changes");
         assert_eq!((changes.len(), &*changes[0].key, &*changes[0].facet), (1, "1000042", "stock.lyon"));
 
         let bytes: usize = System::ALL.into_iter().map(|system| one(system).len()).sum();

@@ -49,9 +49,14 @@ fn deliveries_beside_the_events_are_measured() {
 
 #[test]
 fn native_and_host_are_compared_on_the_same_events() {
-    let figures = check(&["overhead", "--seconds", "1"]);
+    let twin = format!("oms-stock={}", concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/support/guests/by-hand"));
+    let figures = check(&["overhead", "--seconds", "1", "--bytes", "1024", "--twin", &twin]);
     assert_eq!(figures["mappings"].as_array().map(Vec::len), Some(3));
     assert!(figures["ratio"].as_f64() > Some(0.0), "{figures}");
+    let levels = &figures["mappings"][2];
+    let components: Vec<_> = levels["components"].as_array().into_iter().flatten().map(|of| of["component"].clone()).collect();
+    assert_eq!(components, ["oms_stock", "by_hand"], "{figures}");
+    assert!(levels["bytes_an_event"].as_u64() >= Some(1024), "{figures}");
 }
 
 /// A measurement with a full size, at a small one; what must be exact at any size was so, or it would not have been fine.

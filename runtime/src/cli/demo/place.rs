@@ -30,8 +30,10 @@ pub(super) fn build(repository: &Path, say: &mut dyn FnMut(&str)) -> Result<(), 
     for name in PLUGINS {
         let folder = repository.join("plugins").join(name);
         let component = folder.join("dist").join(format!("{}.wasm", name.replace('-', "_")));
-        let sources = [folder.join("src"), folder.join("Cargo.toml"), repository.join("wit"), repository.join("Cargo.lock")];
-        let newest = sources.iter().filter_map(|path| newest(path)).max();
+        let own = ["src", "cases", "Cargo.toml"].map(|part| folder.join(part));
+        let shared = ["plugins/weir-plugin", "wit", "Cargo.lock"].map(|part| repository.join(part));
+        let sources = own.iter().chain(&shared);
+        let newest = sources.filter_map(|path| newest(path)).max();
         if changed(&component).is_some_and(|built| newest.is_none_or(|newest| newest <= built)) {
             continue;
         }

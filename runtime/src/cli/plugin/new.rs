@@ -8,13 +8,12 @@ use clap::{Args, ValueEnum};
 use include_dir::{Dir, DirEntry, include_dir};
 
 use super::super::{Failure, Outcome};
+use crate::plugin::toolchain::WIT;
 
 /// What new folders are made of; its README tells how.
 static TEMPLATES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/assets/templates");
 /// Rust's SDK.
 static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../plugins/weir-plugin");
-/// The interface.
-const WIT: &str = include_str!("../../../../wit/plugin.wit");
 /// In files that end so, placeholders are filled in.
 const FILLED: &str = ".tmpl";
 
@@ -101,9 +100,12 @@ pub(super) fn run(args: &NewArgs, out: &mut String) -> Outcome {
     let files = files(name, args.lang, args.kind)?;
     write(folder, &files).map_err(|error| Failure::Unreachable(format!("cannot write {}: {error}", folder.display())))?;
     let (kind, language, shown) = (args.kind.name(), args.lang.name(), folder.display());
+    let watch = format!("weir plugin watch --into {name}");
+    let width = watch.len();
     out.push_str(&format!(
-        "{shown}: a plugin in {language}, kind {kind}\n\n  cd {shown}\n  weir plugin test                     builds it and runs its cases\n  \
-         weir plugin watch --into {name}   does so whenever you save, and a running Weir follows\n"
+        "{shown}: a plugin in {language}, kind {kind}\n\n  cd {shown}\n  {:width$}  builds it and runs its cases\n  {watch}  does so whenever \
+         you save, and a running Weir follows\n",
+        "weir plugin test"
     ));
     Ok(true)
 }

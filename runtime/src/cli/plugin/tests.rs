@@ -73,7 +73,11 @@ fn a_folder_that_is_no_plugin_is_told_so() {
     let folder = tempfile::tempdir().expect("a folder");
     let ended = weir_plugin(&["build", &folder.path().display().to_string()]);
     assert_eq!((ended.out.as_str(), ended.code), ("", 1));
-    assert!(ended.complaint.ends_with("is not the source of a plugin: it has no Cargo.toml"), "{}", ended.complaint);
+    assert!(
+        ended.complaint.ends_with("is not the source of a plugin: it has no Cargo.toml, plugin.ts or plugin.py"),
+        "{}",
+        ended.complaint
+    );
 }
 
 #[test]

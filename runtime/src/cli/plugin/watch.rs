@@ -28,6 +28,8 @@ const SETTLE: Duration = Duration::from_millis(50);
 const ASK_EVERY: Duration = Duration::from_millis(20);
 /// How long Weir has to take a new version, compiling it included.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// A configuration that Weir refused may be about to be read again, because two files changed.
+const SECOND_THOUGHT: Duration = Duration::from_millis(500);
 /// What builds and tests write themselves, and what is not the plugin's source.
 const NOT_SOURCE: [&str; 6] = ["dist", "target", "node_modules", "__pycache__", "build", "Cargo.lock"];
 
@@ -131,13 +133,14 @@ fn fingerprint(folder: &Path) -> BTreeMap<PathBuf, (u64, Option<SystemTime>)> {
 fn round(folder: &Path, weir: Option<&Weir>, began: Instant) -> Result<String, Failure> {
     let made = toolchain::make(folder, &mut |_| {}).map_err(not_built)?;
     let tested = passes(folder, &made)?;
+    let before = weir.map(Weir::last_reload).transpose()?;
     let built = made.place(&mut |_| {}).map_err(not_built)?;
     let (version, seconds) = (&built.sha256[..12], |since: Instant| format!("{:.1} s", since.elapsed().as_secs_f64()));
     let placed = format!("{tested}; {} is {version}", built.component.display());
     match weir {
         None => Ok(format!("{placed}, {} after it was saved", seconds(began))),
         Some(weir) => {
-            weir.serves(&built.sha256)?;
+            weir.serves(&built.sha256, before.unwrap_or_default())?;
             Ok(format!("{placed}; Weir serves it as {}, {} after it was saved", plain(&weir.plugin), seconds(began)))
         }
     }
@@ -164,17 +167,37 @@ impl Weir {
         Ok(Weir { plugin: plugin.to_owned(), client: Client::at(&args.url, args.token.as_deref())? })
     }
 
-    /// Waits until Weir serves that component.
+    /// How Weir's last attempt to load its configuration ended.
+    fn last_reload(&self) -> Result<Value, Failure> {
+        let mut last = Value::Null;
+        block_on(async {
+            last = self.client.json(Method::GET, "/v1/config").await?["last_reload"].take();
+            Ok(true)
+        })?;
+        Ok(last)
+    }
+
+    /// Waits until Weir serves that component. `before` is the last attempt to load from before the component was placed.
     ///
     /// # Errors
     /// When Weir refuses it, in its own words, knows no such plugin, or does neither in time.
-    fn serves(&self, sha256: &str) -> Result<(), Failure> {
+    fn serves(&self, sha256: &str, before: Value) -> Result<(), Failure> {
         let asked = Instant::now();
+        let mut refused_since = None;
         block_on(async {
             loop {
                 let plugins = self.client.json(Method::GET, "/v1/plugins?limit=1000").await?;
                 if self.judged(&plugins, sha256)? {
                     return Ok(true);
+                }
+                // The plugin may be right, and the configuration around it wrong. An attempt that was under way already says nothing yet.
+                let reload = self.client.json(Method::GET, "/v1/config").await?["last_reload"].take();
+                if reload["success"] == false && reload["time"] != before["time"] {
+                    if refused_since.get_or_insert_with(Instant::now).elapsed() > SECOND_THOUGHT {
+                        return Err(Failure::No(format!("Weir refuses it: {}", complaints(&reload))));
+                    }
+                } else {
+                    refused_since = None;
                 }
                 if asked.elapsed() > PATIENCE {
                     let (plugin, seconds) = (&self.plugin, PATIENCE.as_secs());
@@ -194,7 +217,7 @@ impl Weir {
         let items = || plugins["items"].as_array().into_iter().flatten();
         let Some(plugin) = items().find(|plugin| plugin["name"] == *self.plugin) else {
             let names: Vec<&str> = items().filter_map(|plugin| plugin["name"].as_str()).collect();
-            let (wanted, there) = (&self.plugin, names.join(", "));
+            let (wanted, there) = (&self.plugin, if names.is_empty() { "none".to_owned() } else { names.join(", ") });
             return Err(Failure::No(format!("Weir has no plugin {wanted}; it has {there}")));
         };
         if plugin["sha256"] == sha256 {
@@ -206,6 +229,13 @@ impl Weir {
             None => Ok(false),
         }
     }
+}
+
+/// What is wrong with a configuration, by Weir's own words.
+fn complaints(reload: &Value) -> String {
+    let complaints = reload["complaints"].as_array().into_iter().flatten();
+    let told: Vec<String> = complaints.filter_map(|complaint| complaint["what"].as_str()).map(plain).collect();
+    if told.is_empty() { "it does not say why".into() } else { told.join("; ") }
 }
 
 #[cfg(test)]

@@ -302,3 +302,24 @@ async fn a_channel_that_waits_does_not_spin() {
         story.end().await;
     }
 }
+
+/// With a hundred channels, waking each of them for each commit costs more than the commit.
+#[tokio::test]
+async fn a_channel_that_commits_do_not_concern_looks_up_now_and_then() {
+    let story = Story::begin(Knobs::default(), fine).await;
+    story.set("a", "stock", "1");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let (before, begun) = (story.channel.counters().turns(), std::time::Instant::now());
+    for number in 0..300 {
+        story.set("a", "stock", &number.to_string());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let (turns, passed) = (story.channel.counters().turns() - before, begun.elapsed());
+    // A few for each time that it looks up; woken by each commit it would turn 300 times.
+    let most = 4 * (passed.as_millis() as u64 / 40 + 1);
+    assert!(turns <= most.min(290), "{turns} turns in {passed:?} for commits of others, {most} are enough");
+    story.set("a", "price", "1");
+    story.quiet().await;
+    assert_eq!(story.seen(), ["a=1"], "it rests, and sleeps through nothing");
+    story.end().await;
+}

@@ -86,7 +86,8 @@ fn a_folder_of_cases_is_read_as_a_plugin_will_see_them() {
 fn what_is_wrong_in_a_folder_is_told_with_its_place() {
     let both: [(&str, &[u8]); 2] = [("x/event.json", b"{}"), ("x/body.xml", b"<a/>")];
     let envelope: [(&str, &[u8]); 2] = [("x/event.json", b"{}"), ("x/envelope.json", b"{}")];
-    let wrong: [(&[(&str, &[u8])], &str); 9] = [
+    type Files<'a> = &'a [(&'a str, &'a [u8])];
+    let wrong: [(Files, &str); 9] = [
         (&[("x/notes.txt", b"")], "x: it has no event.json, no body.EXT and no entity.json"),
         (&both, "x: it has more than one of"),
         (&envelope, "envelope.json: event.json has its own envelope"),

@@ -35,7 +35,7 @@ pub(crate) fn mapper_with(field: &str) -> Vec<u8> {
 }
 
 /// A core module of that world.
-fn module(world: &str, body: &str) -> Vec<u8> {
+pub(crate) fn module(world: &str, body: &str) -> Vec<u8> {
     let mut text = String::from("(module\n");
     let _ = write!(text, "{body})");
     let mut module = wat::parse_str(&text).expect("the guest's text is right");
@@ -48,7 +48,7 @@ fn module(world: &str, body: &str) -> Vec<u8> {
 }
 
 /// Memory, an allocator that is emptied after each call, and texts.
-const PRELUDE: &str = r#"
+pub(crate) const PRELUDE: &str = r#"
 (import "weir:plugin/log@0.1.0" "write" (func $log (param i32 i32 i32)))
 (memory (export "memory") 2)
 (global $top (mut i32) (i32.const 4096))
@@ -85,7 +85,7 @@ const PRELUDE: &str = r#"
 "#;
 
 /// The letter after `{"` decides.
-const CONFIGURE: &str = r#"
+pub(crate) const CONFIGURE: &str = r#"
 (func (export "weir:plugin/settings@0.1.0#configure") (param $text i32) (param $length i32) (result i32)
   (local $letter i32)
   (i32.store8 (i32.const 64) (i32.const 0))

@@ -1,5 +1,7 @@
 //! The one thread that writes. Commits that wait are taken together, up to a bound, and share one sync.
 
+mod channels;
+
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,11 +20,9 @@ use super::sums::{Rows, Sums};
 use super::witness::Witness;
 use super::{Shared, open};
 use crate::failpoint;
-use crate::index::{Applied, Channel, Index, Proposal};
+use crate::index::{Applied, Index, Proposal};
 use crate::model::{EntityId, FACETS_MAX, Sequence, Timestamp};
-use crate::store::{
-    ChannelId, Commit, Committed, Effect, Error, FacetChange, Joined, NoRoom, Quarantined, SEQUENCE_BLOCK, Subscription, Verdict, keys,
-};
+use crate::store::{ChannelId, Commit, Committed, Effect, Error, FacetChange, NoRoom, Quarantined, SEQUENCE_BLOCK, Verdict, keys};
 
 /// Events that share a sync at the most; beyond it the batch, which stops readers, grows without getting cheaper.
 const BATCH_EVENTS: usize = 512;
@@ -301,166 +301,6 @@ impl Writer {
         self.shared.fail(error);
     }
 
-    // -- channels -------------------------------------------------------------------------------------------------------
-
-    /// Saves one channel, durably.
-    pub(super) fn save(&mut self, id: ChannelId) -> Result<(), Error> {
-        let mut rows = Rows::default();
-        let written = self.stage_channel(id, &mut rows).and_then(|()| self.make_durable(rows));
-        self.or_fail(written)
-    }
-
-    fn stage_channel(&mut self, id: ChannelId, rows: &mut Rows) -> Result<(), Error> {
-        let (shared, ahead) = (self.shared.clone(), self.shared.options.sweep_ahead);
-        let mut writes = Vec::new();
-        if let Some(channel) = shared.index().channel_mut(id) {
-            self.logs.entry(id).or_default().save(id, channel, ahead, &mut writes);
-        }
-        writes.into_iter().try_for_each(|(key, value)| rows.set(&shared.db, key, value))
-    }
-
-    /// Saves all channels that have changed, each in one atomic write, and syncs once.
-    pub(super) fn save_all(&mut self) -> Result<(), Error> {
-        let changed: Vec<ChannelId> = self.index().channels().filter(|(_, channel)| channel.is_dirty()).map(|(id, _)| id).collect();
-        let written = self.try_save_all(&changed);
-        self.or_fail(written)
-    }
-
-    fn try_save_all(&mut self, changed: &[ChannelId]) -> Result<(), Error> {
-        for id in changed {
-            let mut rows = Rows::default();
-            self.stage_channel(*id, &mut rows)?;
-            self.apply(rows)?;
-            failpoint::pass("store.saving");
-        }
-        let marks: Vec<u8> = {
-            let index = self.shared.index();
-            let marks = index.clock.marks();
-            if marks.len() == self.marks_written {
-                Vec::new()
-            } else {
-                self.marks_written = marks.len();
-                marks.iter().flat_map(|(sequence, time)| [sequence.to_le_bytes(), time.0.to_le_bytes()].concat()).collect()
-            }
-        };
-        if changed.is_empty() && marks.is_empty() {
-            return Ok(());
-        }
-        if !marks.is_empty() {
-            let mut rows = Rows::default();
-            rows.set(&self.shared.db, keys::CLOCK.to_vec(), Some(marks))?;
-            self.apply(rows)?;
-        }
-        self.sync()
-    }
-
-    /// Forgets entities that are gone everywhere.
-    pub(super) fn forget(&mut self, now: Timestamp) -> Result<(), Error> {
-        let forget_ms = self.shared.limits.lock().unwrap_or_else(PoisonError::into_inner).forget_ms;
-        let Some(horizon) = now.0.checked_sub(forget_ms) else { return Ok(()) };
-        let (gone, ordinals) = {
-            let mut index = self.index();
-            (index.forget(Timestamp(horizon), FORGET_AT_ONCE), index.given_out())
-        };
-        if gone.is_empty() {
-            return Ok(());
-        }
-        let (shared, mut rows) = (self.shared.clone(), Rows::default());
-        let mut set = |key, value| rows.set(&shared.db, key, value);
-        let removed = gone.into_iter().try_for_each(|ordinal| set(keys::entity(ordinal), None));
-        let staged = removed.and_then(|()| set(keys::ORDINALS.to_vec(), Some(u64::from(ordinals).to_le_bytes().to_vec())));
-        let written = staged.and_then(|()| self.make_durable(rows));
-        self.or_fail(written)
-    }
-
-    pub(super) fn join(&mut self, name: &str, subscription: Subscription) -> Result<Joined, Error> {
-        let shared = self.shared.clone();
-        let now = self.now();
-        let mut index = shared.index();
-        let known = index.channels().find(|(_, channel)| channel.name == name);
-        let was = known.map(|(_, channel)| (channel.live, channel.subscription.clone()));
-        let highest = self.shared.db.get(keys::CHANNELS).map_err(fatal)?.map_or(0, |row| u16::from_le_bytes(keys::number_at(&row, 0)));
-        let id = known.map_or(ChannelId(highest + 1), |(id, _)| id);
-        let lost = was.as_ref().is_some_and(|(_, before)| before.target != subscription.target);
-        let swept = lost || was.is_none_or(|(live, before)| !live || before.shape != subscription.shape);
-        let mut rows = Rows::default();
-        if id.0 > highest {
-            index.put_channel(id, Channel::new(name, subscription.clone()));
-            rows.set(&shared.db, keys::CHANNELS.to_vec(), Some(id.0.to_le_bytes().to_vec()))?;
-        }
-        if swept {
-            let head = index.bump(now);
-            if let Some(channel) = index.channel_mut(id) {
-                channel.reshape(subscription, lost, head);
-                channel.live = true;
-            }
-        }
-        let channel = index.channel(id);
-        let joined = Joined {
-            id,
-            swept,
-            paused: channel.is_some_and(|channel| channel.paused),
-            parked: channel.into_iter().flat_map(Channel::parked).collect(),
-        };
-        drop(index);
-        if swept {
-            let written = self.stage_channel(id, &mut rows).and_then(|()| self.make_durable(rows));
-            self.or_fail(written)?;
-        }
-        Ok(joined)
-    }
-
-    pub(super) fn resweep(&mut self, id: ChannelId, lost: bool) -> Result<(), Error> {
-        let now = self.now();
-        {
-            let mut index = self.shared.index();
-            let head = index.bump(now);
-            if let Some(channel) = index.channel_mut(id) {
-                channel.reshape(channel.subscription.clone(), lost, head);
-            }
-        }
-        self.save(id)
-    }
-
-    pub(super) fn rename(&mut self, old: &str, new: &str) -> Result<bool, Error> {
-        let found = {
-            let index = self.index();
-            let by_name = |name: &str| index.channels().find(|(_, channel)| channel.name == name).map(|(id, _)| id);
-            by_name(old).filter(|_| by_name(new).is_none())
-        };
-        let Some(id) = found else { return Ok(false) };
-        if let Some(channel) = self.index().channel_mut(id) {
-            channel.name = new.to_owned();
-        }
-        self.save(id)?;
-        Ok(true)
-    }
-
-    pub(super) fn forget_channel(&mut self, id: ChannelId) -> Result<bool, Error> {
-        if self.index().channel(id).is_none_or(|channel| channel.live) {
-            return Ok(false);
-        }
-        self.index().remove_channel(id);
-        self.logs.remove(&id);
-        let written = self.remove_channel_rows(id);
-        self.or_fail(written)?;
-        Ok(true)
-    }
-
-    /// The channel's own row goes first: what is left of the others is never read without it.
-    fn remove_channel_rows(&mut self, id: ChannelId) -> Result<(), Error> {
-        let shared = self.shared.clone();
-        for prefix in [b'C', b'B', b'L', b'K', b'R'].map(|kind| keys::of_channel(kind, id)) {
-            let mut rows = Rows::default();
-            for row in shared.db.scan_prefix(prefix) {
-                let (key, value) = row.map_err(fatal)?;
-                rows.swap(key.to_vec(), Some(&value), None);
-            }
-            self.apply(rows)?;
-        }
-        self.sync()
-    }
-
     // -- quarantine -----------------------------------------------------------------------------------------------------
 
     pub(super) fn unquarantine(&mut self, source: &str, sequences: &[Sequence]) -> Result<usize, Error> {
@@ -497,13 +337,6 @@ impl Writer {
         self.sums = Sums::default();
         self.shared.watermark.send_replace(Sequence(0));
         self.crash()
-    }
-
-    /// After loading, every channel is saved, so that what is doubted now stays doubted after another crash.
-    pub(super) fn save_all_channels(&mut self) -> Result<(), Error> {
-        let all: Vec<ChannelId> = self.index().channels().map(|(id, _)| id).collect();
-        let written = self.try_save_all(&all);
-        self.or_fail(written)
     }
 }
 

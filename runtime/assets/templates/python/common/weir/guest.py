@@ -1,0 +1,155 @@
+"""Between Weir and the author's functions: batches, settings read once, an exception's message. Not for authors.
+
+The classes have the names of the interfaces of `wit/plugin.wit`; those of the plugin's world are used.
+"""
+
+import json
+import traceback
+from typing import Any, Callable
+
+from componentize_py_types import Err, Ok
+from wit_world.imports import log as host
+from wit_world.imports import types as wit
+
+from . import log, sandbox
+from .answers import Change, Rendering
+from .failure import Failure
+from .items import Entity, Event
+from .roles import marked
+from .shapes import read
+
+log.sink = lambda level, message: host.write(host.Level[level], _printable(message))
+
+_settings: Any = None
+
+
+class Settings:
+    """The settings of this instance."""
+
+    def configure(self, text: str) -> None:
+        """Reads and keeps them; an error is shown to the operator."""
+        global _settings
+        sandbox.wake()
+        try:
+            given = json.loads(text)
+            of = marked.get("settings")
+            # The settings of a channel's plugin hold the columns of the channel's row as well.
+            strict = "event_filter" in marked or "mapper" in marked
+            _settings = given if of is None else read(of, given, strict)
+        except Exception as error:
+            raise Err(str(error) or type(error).__name__) from None
+
+
+class EventFilter:
+    """Drops events."""
+
+    def accept(self, events: "list[wit.Event]"):
+        """One answer an event."""
+        return _each("event_filter", events, _event, _yes_or_no)
+
+
+class Mapper:
+    """Maps events."""
+
+    def transform(self, events: "list[wit.Event]"):
+        """One answer an event."""
+        return _each("mapper", events, _event, _changes)
+
+
+class EntityFilter:
+    """Drops entities."""
+
+    def accept(self, entities: "list[wit.Entity]"):
+        """One answer an entity."""
+        return _each("entity_filter", entities, _entity, _yes_or_no)
+
+
+class Renderer:
+    """Renders entities."""
+
+    def render(self, entities: "list[wit.Entity]"):
+        """One answer an entity."""
+        return _each("renderer", entities, _entity, _rendering)
+
+
+def _each(role: str, raws: list, open: Callable, close: Callable) -> list:
+    """One answer an item, in the same order; an exception is the answer for its item alone."""
+    function = marked[role]
+    answers = []
+    for raw in raws:
+        try:
+            answers.append(Ok(close(function(open(raw), _settings))))
+        except Exception as error:
+            answers.append(Err(_failed(error)))
+    return answers
+
+
+def _event(raw: wit.Event) -> Event:
+    return Event(raw.data.value, raw.id, raw.origin, raw.event_type, raw.subject, raw.time, raw.content_type, raw.attributes)
+
+
+def _entity(raw: wit.Entity) -> Entity:
+    return Entity(raw.entity_type, raw.key, {facet.name: facet.value for facet in raw.facets})
+
+
+def _yes_or_no(given: Any) -> bool:
+    if given is True or given is False:
+        return given
+    raise _wrong("True or False", given)
+
+
+def _changes(given: Any) -> "list[wit.Change]":
+    if not isinstance(given, (list, tuple)) or not all(isinstance(change, Change) for change in given):
+        raise _wrong("a list of changes", given)
+    return [
+        wit.Change(
+            _whole(change.entity_type),
+            _whole(change.key),
+            _whole(change.facet_name),
+            change.value,
+            change.version_number,
+            None if change.lane_name is None else _whole(change.lane_name),
+        )
+        for change in given
+    ]
+
+
+def _rendering(given: Any) -> "wit.Rendering | None":
+    if given is None:
+        return None
+    if not isinstance(given, Rendering):
+        raise _wrong("a rendering or None", given)
+    binary = isinstance(given.body, (bytes, bytearray))
+    body = wit.Payload_Binary(bytes(given.body)) if binary else wit.Payload_Text(_whole(given.body))
+    return wit.Rendering(None if given.target_key is None else _whole(given.target_key), _whole(given.media_type), body)
+
+
+def _whole(text: Any) -> str:
+    """Half a character, or what is no text at all, would end the whole batch at the border."""
+    if not isinstance(text, str):
+        raise Failure("wrong-answer", f"a name is no text: {text!r}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Failure("wrong-answer", f"a name or text has half a character in it: {text[:100]!a}") from None
+    return text
+
+
+def _wrong(what: str, given: Any) -> Failure:
+    return Failure("wrong-answer", f"the plugin should give {what}, and gave {given!r:.200}")
+
+
+def _failed(error: Exception) -> wit.Failure:
+    """An author's failure is passed on; anything else is told with its place."""
+    if isinstance(error, Failure):
+        return wit.Failure(_printable(error.code), _printable(error.message))
+    frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    ours = [(code, line) for code, line in reversed(frames) if "/weir/" not in code.co_filename]
+    places = [f"{code.co_filename.rsplit('/', 1)[-1]}:{line} in {code.co_name}" for code, line in ours]
+    said = f"{type(error).__name__}: {error}" + (f" ({places[0]})" if places else "")
+    log.error(said + (f", from {', '.join(places[1:6])}" if len(places) > 1 else ""))
+    return wit.Failure("exception", _printable(said))
+
+
+def _printable(text: Any) -> str:
+    return str(text).encode(errors="replace").decode()

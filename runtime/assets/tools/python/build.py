@@ -1,0 +1,110 @@
+"""Builds one plugin for `weir plugin build`: reads what it does, makes a component of it.
+
+Given a JSON object: `tools`, `folder`, `packages`, `wit`, `work`, `out`, `salt` and `known`. Answers one line of JSON on the standard
+output: `{"digest"}` if what is in `out` is new, `{"digest", "known": true}` if nothing changed since `known` was built, `{"wrong"}`
+with a sentence otherwise. What the compiler says goes to the standard error.
+"""
+
+import ast
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import traceback
+
+ROLES = ["event_filter", "mapper", "entity_filter", "renderer"]
+#: Which world has just these roles.
+WORLDS = {
+    ("event_filter",): "event-filter-plugin",
+    ("mapper",): "mapper-plugin",
+    ("event_filter", "mapper"): "source-plugin",
+    ("entity_filter",): "entity-filter-plugin",
+    ("renderer",): "renderer-plugin",
+    ("entity_filter", "renderer"): "channel-plugin",
+}
+#: The module that componentize-py is given. The plugin's comes first: its mistakes are told as its own.
+APP = """
+import weir.sandbox
+import plugin
+from weir.guest import EntityFilter, EventFilter, Mapper, Renderer, Settings
+"""
+#: Folders with no source in them.
+NOT_SOURCE = {"dist", "cases", "wit", "tests", "__pycache__", "node_modules", "target", "venv"}
+
+
+def main(given):
+    folder = given["folder"]
+    world, wrong = world_of(os.path.join(folder, "plugin.py"))
+    if world is None:
+        return {"wrong": wrong}
+    digest = digest_of([folder, given["packages"]], given["salt"], world)
+    if digest == given["known"]:
+        return {"digest": digest, "known": True}
+    # A copy, because the compiler's own sandbox does not follow links out of a folder.
+    source = os.path.join(given["work"], "source")
+    shutil.copytree(folder, source, ignore=lambda _, names: [name for name in names if not is_source(name)])
+    with open(os.path.join(given["work"], "weir_app.py"), "w", encoding="utf-8") as file:
+        file.write(APP)
+    paths = [part for path in (source, given["work"], given["packages"]) if path for part in ("-p", path)]
+    # Run from the tools' folder and with no virtual environment, so that nothing of this machine's Python gets in.
+    run = "import sys; from componentize_py import script; sys.exit(script())"
+    command = [sys.executable, "-c", run, "-q", "-d", given["wit"], "-w", world]
+    command += ["componentize", "-s", *paths, "weir_app", "-o", given["out"]]
+    kept = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONHOME", "RUST_BACKTRACE")}
+    built = subprocess.run(command, cwd=given["work"], env={**kept, "PYTHONPATH": given["tools"]}, capture_output=True, text=True)
+    if built.returncode == 0:
+        return {"digest": digest}
+    sys.stderr.write(told(built.stdout + built.stderr, folder))
+    return {"wrong": None}
+
+
+def world_of(path):
+    """The world of what plugin.py marks, or none and what is wrong with it, if that is not told yet. The source is read and not run."""
+    with open(path, "rb") as file:
+        source = file.read()
+    try:
+        tree = ast.parse(source, path)
+    except SyntaxError as error:
+        sys.stderr.write("".join(traceback.format_exception_only(error)))
+        return None, None
+    marks = [mark(decorator) for node in tree.body if isinstance(node, ast.FunctionDef) for decorator in node.decorator_list]
+    roles = tuple(role for role in ROLES if role in marks)
+    if roles in WORLDS:
+        return WORLDS[roles], None
+    found = f"both {' and '.join(roles)}: a plugin belongs to a source or to a channel" if roles else "none of them"
+    return None, f"plugin.py should have a function marked @{', @'.join(ROLES[:3])} or @{ROLES[3]}, and has {found}"
+
+
+def mark(decorator):
+    """The last part of a decorator's name: `mapper` of `@mapper` and of `@weir.mapper`."""
+    return decorator.attr if isinstance(decorator, ast.Attribute) else getattr(decorator, "id", None)
+
+
+def digest_of(folders, salt, world):
+    """Of all that the component is made of: the same digest, the same behaviour."""
+    digest = hashlib.sha256(json.dumps([salt, world]).encode())
+    for root in filter(None, folders):
+        for place, names, files in os.walk(root, followlinks=True):
+            names[:] = sorted(filter(is_source, names))
+            for name in sorted(filter(is_source, files)):
+                path = os.path.join(place, name)
+                with open(path, "rb") as file:
+                    digest.update(json.dumps(os.path.relpath(path, root)).encode() + hashlib.sha256(file.read()).digest())
+    return digest.hexdigest()
+
+
+def is_source(name):
+    """Whether a file or folder can be part of the component."""
+    return name not in NOT_SOURCE and not name.startswith(".") and not name.endswith((".pyc", ".md"))
+
+
+def told(said, folder):
+    """What componentize-py says without its own frames; files of the plugin by the names that the author knows."""
+    begin = said.rfind("Traceback (most recent call last)")
+    said = said[begin:] if begin >= 0 else said
+    return said.split("\n\nCaused by:")[0].replace('"/0/', f'"{folder}/').rstrip() + "\n"
+
+
+print(json.dumps(main(json.loads(sys.argv[1]))))

@@ -1,0 +1,111 @@
+//! `weir plugin list`: what serves on a running Weir since when, what was tried before it did, and why what was refused since does not.
+
+use clap::Args;
+
+use super::super::Outcome;
+use super::super::client::{Client, Remote, pretty};
+use super::super::table::{plain, table};
+use crate::server::views::{List, PluginView, SwapView};
+
+/// Digits of a digest that people are shown.
+const DIGITS: usize = 12;
+/// Uses that are named in the table; a plugin of a hundred channels has more.
+const USES: usize = 3;
+
+/// Arguments of `weir plugin list`.
+#[derive(Clone, Debug, Args)]
+pub struct ListArgs {
+    #[command(flatten)]
+    remote: Remote,
+}
+
+pub(super) async fn run(args: &ListArgs, out: &mut String) -> Outcome {
+    let plugins: List<PluginView> = Client::new(&args.remote)?.list("/v1/plugins", &[], usize::MAX).await?;
+    out.push_str(&if args.remote.json { pretty(&plugins) } else { told(&plugins.items) });
+    Ok(true)
+}
+
+/// A line for each plugin, then a paragraph for each whose last attempt was refused.
+fn told(plugins: &[PluginView]) -> String {
+    let row = |plugin: &PluginView| {
+        let swap = plugin.last_swap.clone().unwrap_or_default();
+        vec![
+            plugin.name.clone(),
+            short(&plugin.sha256).to_owned(),
+            plugin.roles.join(", "),
+            uses(&plugin.used_by),
+            plugin.since.to_string(),
+            if plugin.last_swap.is_some() { format!("{:.0} ms", swap.steps.total_ms) } else { "-".to_owned() },
+            swap.tried,
+        ]
+    };
+    let header = ["PLUGIN", "VERSION", "IS A", "USED BY", "SERVES SINCE", "CAME WITHIN", "TRIED"];
+    let mut text = table(&header, &plugins.iter().map(row).collect::<Vec<_>>());
+    for (plugin, refused) in plugins.iter().filter_map(|plugin| Some((plugin, plugin.last_refused.as_ref()?))) {
+        text.push('\n');
+        text.push_str(&refusal(plugin, refused));
+    }
+    text
+}
+
+fn refusal(plugin: &PluginView, refused: &SwapView) -> String {
+    let version = if refused.sha256.is_empty() { "a version".to_owned() } else { short(&refused.sha256).to_owned() };
+    let again = if refused.sha256 == plugin.sha256 { " with other settings or another place" } else { "" };
+    let SwapView { time, detail, tried, .. } = refused;
+    let why = plain(detail.as_deref().unwrap_or("for no reason that is known"));
+    format!(
+        "{}: {version}{again} was refused at {time}: {why}\n  until then: {}; {} serves on\n",
+        plain(&plugin.name),
+        plain(tried),
+        short(&plugin.sha256)
+    )
+}
+
+fn uses(used_by: &[String]) -> String {
+    match used_by.len() {
+        0 => "nothing".to_owned(),
+        count if count <= USES => used_by.join(", "),
+        count => format!("{} and {} more", used_by[..USES - 1].join(", "), count + 1 - USES),
+    }
+}
+
+fn short(sha256: &str) -> &str {
+    sha256.get(..DIGITS).unwrap_or(sha256)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::views::StepsView;
+
+    #[test]
+    fn an_author_sees_what_serves_and_why_what_he_wrote_does_not() {
+        let steps = StepsView { total_ms: 181.4, ..StepsView::default() };
+        let swap = SwapView { result: "swapped".into(), tried: "compiled, configured for 1 use".into(), steps, ..SwapView::default() };
+        let refused = SwapView {
+            sha256: "cd".repeat(32),
+            result: "refused".into(),
+            detail: Some("erp.wasm: the file is not\x1b[2J Wasm".into()),
+            tried: "nothing".into(),
+            ..SwapView::default()
+        };
+        let plugin = PluginView {
+            name: "erp".into(),
+            sha256: "ab".repeat(32),
+            roles: vec!["mapper".into()],
+            used_by: ["source erp", "source erp-2", "source erp-3", "source erp-4"].map(str::to_owned).to_vec(),
+            last_swap: Some(swap),
+            last_refused: Some(refused),
+            ..PluginView::default()
+        };
+        let text = told(&[plugin]);
+        for words in [
+            "erp     abababababab  mapper  source erp, source erp-2 and 2 more",
+            "181 ms       compiled, configured for 1 use\n",
+            "\nerp: cdcdcdcdcdcd was refused at 1970-01-01T00:00:00.000Z: erp.wasm: the file is not\\u{1b}[2J Wasm\n",
+            "  until then: nothing; abababababab serves on\n",
+        ] {
+            assert!(text.contains(words), "{words:?} is not in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,5 @@
+;; Calls an element of a table that is empty.
+(type $any (func))
+(table 1 funcref)
+(func (export "weir:plugin/mapper@0.1.0#transform") (param i32 i32) (result i32) (call_indirect (type $any) (i32.const 0)) (i32.const 0))
+(func (export "cabi_post_weir:plugin/mapper@0.1.0#transform") (param i32))

@@ -1,0 +1,10 @@
+;; A value of fifty thousand brackets, each inside the other.
+(func (export "weir:plugin/mapper@0.1.0#transform") (param i32) (param $count i32) (result i32)
+  (local $change i32) (local $deep i32)
+  (local.set $change (call $alloc (i32.const 72)))
+  (local.set $deep (call $alloc (i32.const 50000)))
+  (memory.fill (local.get $deep) (i32.const 91) (i32.const 50000))
+  (call $change (local.get $change))
+  (i32.store offset=28 (local.get $change) (local.get $deep)) (i32.store offset=32 (local.get $change) (i32.const 50000))
+  (call $answer (local.get $change) (i32.const 1) (local.get $count)))
+(func (export "cabi_post_weir:plugin/mapper@0.1.0#transform") (param i32) (call $reset (i32.const 0)))

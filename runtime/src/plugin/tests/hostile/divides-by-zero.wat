@@ -1,0 +1,3 @@
+;; Divides by zero.
+(func (export "weir:plugin/mapper@0.1.0#transform") (param i32 i32) (result i32) (i32.div_u (local.get 1) (i32.const 0)))
+(func (export "cabi_post_weir:plugin/mapper@0.1.0#transform") (param i32))

@@ -1,0 +1,2 @@
+;; Lacks the function that its world promises.
+(func $nothing)

@@ -1,0 +1,12 @@
+;; Declines with a code and a message of half a megabyte each.
+(func (export "weir:plugin/mapper@0.1.0#transform") (param i32) (param $count i32) (result i32)
+  (local $at i32) (local $first i32) (local $text i32)
+  (local.set $text (call $alloc (i32.const 500000)))
+  (memory.fill (local.get $text) (i32.const 120) (i32.const 500000))
+  (local.set $at (call $filtered (local.get $count)))
+  (local.set $first (i32.load (local.get $at)))
+  (i32.store8 (local.get $first) (i32.const 1))
+  (i32.store offset=4 (local.get $first) (local.get $text)) (i32.store offset=8 (local.get $first) (i32.const 500000))
+  (i32.store offset=12 (local.get $first) (local.get $text)) (i32.store offset=16 (local.get $first) (i32.const 500000))
+  (local.get $at))
+(func (export "cabi_post_weir:plugin/mapper@0.1.0#transform") (param i32) (call $reset (i32.const 0)))

@@ -1,0 +1,12 @@
+;; whole: Refuses its settings with a reason of a megabyte.
+(import "weir:plugin/log@0.1.0" "write" (func $log (param i32 i32 i32)))
+(memory (export "memory") 20)
+(func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 4096))
+(func (export "weir:plugin/settings@0.1.0#configure") (param i32 i32) (result i32)
+  (memory.fill (i32.const 8192) (i32.const 120) (i32.const 1000000))
+  (i32.store8 (i32.const 64) (i32.const 1))
+  (i32.store (i32.const 68) (i32.const 8192)) (i32.store (i32.const 72) (i32.const 1000000))
+  (i32.const 64))
+(func (export "cabi_post_weir:plugin/settings@0.1.0#configure") (param i32))
+(func (export "weir:plugin/mapper@0.1.0#transform") (param i32 i32) (result i32) (i32.const 128))
+(func (export "cabi_post_weir:plugin/mapper@0.1.0#transform") (param i32))
