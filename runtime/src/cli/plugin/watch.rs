@@ -72,10 +72,14 @@ pub(super) fn run(args: &WatchArgs) -> Outcome {
     let mut debouncer = new_debouncer(SETTLE, None, heard).map_err(unwatched)?;
     debouncer.watch(&folder, RecursiveMode::Recursive).map_err(unwatched)?;
     let mut seen = fingerprint(&folder);
-    let (mut began, mut round) = (Instant::now(), 0);
+    // The first round is about what was saved long ago.
+    let (mut saved_at, mut round) = (None::<Instant>, 0);
     loop {
-        let fine = match self::round(&folder, weir.as_ref(), began) {
-            Ok(sentence) => told(true, &sentence),
+        let fine = match self::round(&folder, weir.as_ref()) {
+            Ok(sentence) => {
+                let after = saved_at.map(|saved| format!(", {:.1} s after it was saved", saved.elapsed().as_secs_f64()));
+                told(true, &format!("{sentence}{}", after.unwrap_or_default()))
+            }
             Err(failure) => told(false, &failure.to_string()),
         };
         round += 1;
@@ -83,13 +87,13 @@ pub(super) fn run(args: &WatchArgs) -> Outcome {
             return Ok(fine);
         }
         // What was saved while it was building counts from then.
-        began = loop {
+        saved_at = loop {
             let Ok(first) = saves.recv() else { return Ok(fine) };
             let first = saves.try_iter().fold(first, Ord::min);
             let now = fingerprint(&folder);
             if now != seen {
                 seen = now;
-                break first;
+                break Some(first);
             }
         };
     }
@@ -130,18 +134,17 @@ fn fingerprint(folder: &Path) -> BTreeMap<PathBuf, (u64, Option<SystemTime>)> {
 }
 
 /// Builds, tests, places, and waits for Weir. What has become true, a sentence.
-fn round(folder: &Path, weir: Option<&Weir>, began: Instant) -> Result<String, Failure> {
+fn round(folder: &Path, weir: Option<&Weir>) -> Result<String, Failure> {
     let made = toolchain::make(folder, &mut |_| {}).map_err(not_built)?;
     let tested = passes(folder, &made)?;
     let before = weir.map(Weir::last_reload).transpose()?;
     let built = made.place(&mut |_| {}).map_err(not_built)?;
-    let (version, seconds) = (&built.sha256[..12], |since: Instant| format!("{:.1} s", since.elapsed().as_secs_f64()));
-    let placed = format!("{tested}; {} is {version}", built.component.display());
+    let placed = format!("{tested}; {} is {}", built.component.display(), &built.sha256[..12]);
     match weir {
-        None => Ok(format!("{placed}, {} after it was saved", seconds(began))),
+        None => Ok(placed),
         Some(weir) => {
             weir.serves(&built.sha256, before.unwrap_or_default())?;
-            Ok(format!("{placed}; Weir serves it as {}, {} after it was saved", plain(&weir.plugin), seconds(began)))
+            Ok(format!("{placed}; Weir serves it as {}", plain(&weir.plugin)))
         }
     }
 }
