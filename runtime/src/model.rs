@@ -146,6 +146,22 @@ pub struct Event {
     pub data: Payload,
 }
 
+impl Event {
+    /// What is no CloudEvent: it has no envelope, and so no identity.
+    pub fn plain(content_type: Option<&str>, data: Payload) -> Event {
+        Event {
+            id: String::new(),
+            origin: String::new(),
+            event_type: String::new(),
+            subject: None,
+            time: None,
+            content_type: content_type.map(str::to_owned),
+            attributes: Vec::new(),
+            data,
+        }
+    }
+}
+
 /// One facet of one entity gets a new value, or, with none, is deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {

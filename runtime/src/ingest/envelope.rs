@@ -126,24 +126,14 @@ impl Collector<'_> {
 
     /// A body that is no CloudEvent: its events have no identity.
     fn plain(&mut self, split: &split::Split, content_type: Option<&str>, body: Bytes) -> Result<(), Rejection> {
-        let event = |content_type: Option<&str>, data| Event {
-            id: String::new(),
-            origin: String::new(),
-            event_type: String::new(),
-            subject: None,
-            time: None,
-            content_type: content_type.map(str::to_owned),
-            attributes: Vec::new(),
-            data,
-        };
         if *split == split::Split::Whole {
             if body.is_empty() {
                 return Err(Failure::new("empty-body", "the body is empty; send an event").into());
             }
-            return self.checked(Ok(event(content_type, Payload::from_bytes(body.into()))));
+            return self.checked(Ok(Event::plain(content_type, Payload::from_bytes(body.into()))));
         }
         let content_type = split.content_type().or(content_type);
-        split::cut(split, &body, &mut |piece| self.checked(piece.map(|text| event(content_type, Payload::Text(text)))))
+        split::cut(split, &body, &mut |piece| self.checked(piece.map(|text| Event::plain(content_type, Payload::Text(text)))))
     }
 
     fn finish(self) -> Result<Opened, Rejection> {

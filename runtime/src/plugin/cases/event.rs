@@ -15,13 +15,13 @@ pub(super) fn from_json(text: &str) -> Result<Event, String> {
     serde_json::from_str::<&RawValue>(text).map_err(|error| format!("it is not JSON: {error}"))?;
     match members(text) {
         Some(members) if members.iter().any(|(name, _)| name == "specversion") => structured(members),
-        _ => Ok(plain(Some("application/json"), Payload::Text(text.to_owned()))),
+        _ => Ok(Event::plain(Some("application/json"), Payload::Text(text.to_owned()))),
     }
 }
 
 /// A raw body, with what its `envelope.json` says.
 pub(super) fn from_body(extension: &str, body: Vec<u8>, envelope: Option<&str>) -> Result<Event, String> {
-    let mut event = plain(media_type(extension), Payload::from_bytes(body));
+    let mut event = Event::plain(media_type(extension), Payload::from_bytes(body));
     let Some(envelope) = envelope else { return Ok(event) };
     let envelope: Map<String, Value> = serde_json::from_str(envelope).map_err(|error| format!("it is no JSON object: {error}"))?;
     for (name, value) in envelope {
@@ -34,19 +34,6 @@ pub(super) fn from_body(extension: &str, body: Vec<u8>, envelope: Option<&str>) 
         set(&mut event, &name, value);
     }
     Ok(event)
-}
-
-fn plain(content_type: Option<&str>, data: Payload) -> Event {
-    Event {
-        id: String::new(),
-        origin: String::new(),
-        event_type: String::new(),
-        subject: None,
-        time: None,
-        content_type: content_type.map(str::to_owned),
-        attributes: Vec::new(),
-        data,
-    }
 }
 
 /// By the usual endings; none where nobody can tell.
@@ -75,7 +62,7 @@ fn set(event: &mut Event, name: &str, value: String) {
 }
 
 fn structured(members: Vec<(String, &RawValue)>) -> Result<Event, String> {
-    let mut event = plain(None, Payload::Text(String::new()));
+    let mut event = Event::plain(None, Payload::Text(String::new()));
     let (mut data, mut encoded) = (None, None);
     for (name, value) in members {
         match (name.as_str(), value.get().as_bytes().first()) {
