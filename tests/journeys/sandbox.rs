@@ -106,9 +106,11 @@ fn laborious(functions: u32) -> Vec<u8> {
 /// What the compiler answers within these bounds, and how long it took.
 fn compiled(component: &[u8], bounds: [&str; 4]) -> (Output, Duration) {
     let began = Instant::now();
+    // As Weir starts it. With RUST_BACKTRACE it would tell of a panic at length, and without memory for that wait for itself forever.
     let mut child = Command::new(PROGRAM)
         .arg("compile")
         .args(bounds)
+        .env_clear()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

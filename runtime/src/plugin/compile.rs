@@ -59,6 +59,8 @@ impl Apart {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).args(["--layout", layout.name()]);
         command.args(["--memory-bytes", &self.memory_bytes.to_string(), "--seconds", &self.time.as_secs().max(1).to_string()]);
+        // Without the environment there is no RUST_BACKTRACE either: a process that has no memory left to tell of its panic at length waits
+        // for itself forever.
         command.env_clear().env(THREADS.0, THREADS.1).current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| format!("the compiler cannot be started: {error}"))?;
         let (answer, said) = converse(&mut child, wasm, self.time * PATIENCE);
