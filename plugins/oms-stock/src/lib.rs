@@ -1,8 +1,8 @@
 //! Inventory levels in the manner of Shopify in, one `stock.<location>` facet of a product out.
 //!
-//! [`changes`] is the whole mapping, a pure function. The product is the `sku` of the body or, as the shop's webhooks carry none, what the settings name for the inventory item, or the item's number. Numbers of
-//! items and locations are only ever names here, never counted with. The version is `updated_at`, or else the event's
-//! time, as milliseconds since 1970.
+//! [`changes`] is the whole mapping, a pure function. The product is the `sku` of the body or, as the shop's webhooks carry none, what the
+//! settings name for the inventory item, or the item's number. Numbers of items and locations are only ever names here, never counted
+//! with. The version is `updated_at`, or else the event's time, as milliseconds since 1970.
 
 mod level;
 
