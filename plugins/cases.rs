@@ -1,6 +1,8 @@
-//! The cases of a plugin for its native tests: the folders that `weir plugin test` runs its component on, read as simply as can be.
+//! The cases of a plugin for its native tests: the folders that `weir plugin test` runs its
+//! component on, read as simply as can be.
 //!
-//! A plugin's tests include this file (`#[path = "../../cases.rs"] mod cases;`), so its path is relative to their folder.
+//! A plugin's tests include this file (`#[path = "../../cases.rs"] mod cases;`), so its path is
+//! relative to their folder.
 
 // Each plugin has its own kind of input.
 #![allow(dead_code)]
@@ -31,8 +33,13 @@ struct WrittenEntity {
 
 /// All cases of the plugin under test.
 pub fn all() -> Vec<Case> {
-    let folders = fs::read_dir(folder()).expect("the folder of cases").map(|entry| entry.expect("an entry").path());
-    folders.filter(|path| path.is_dir()).map(|folder| read(&folder)).collect()
+    let folders = fs::read_dir(folder())
+        .expect("the folder of cases")
+        .map(|entry| entry.expect("an entry").path());
+    folders
+        .filter(|path| path.is_dir())
+        .map(|folder| read(&folder))
+        .collect()
 }
 
 /// One of them.
@@ -52,11 +59,19 @@ pub fn changes(given: Result<Vec<Change>, Error>) -> Value {
 
 /// What a renderer gives, as a case has it.
 pub fn rendering(given: Result<Option<Rendering>, Error>) -> Value {
-    let Some(rendering) = given.transpose() else { return Value::Null };
+    let Some(rendering) = given.transpose() else {
+        return Value::Null;
+    };
     rendering.map_or_else(failure, |rendering| {
-        let Payload::Text(body) = &rendering.body else { panic!("a body of bytes") };
-        let mut json = json!({ "body": serde_json::from_str::<Value>(body).expect("a body is JSON") });
-        for (name, value) in [("key", rendering.key), ("content_type", rendering.content_type)] {
+        let Payload::Text(body) = &rendering.body else {
+            panic!("a body of bytes")
+        };
+        let mut json =
+            json!({ "body": serde_json::from_str::<Value>(body).expect("a body is JSON") });
+        for (name, value) in [
+            ("key", rendering.key),
+            ("content_type", rendering.content_type),
+        ] {
             if let Some(value) = value {
                 json[name] = value.into();
             }
@@ -93,23 +108,43 @@ fn folder() -> PathBuf {
 fn read(folder: &Path) -> Case {
     let file = |name: &str| text(&folder.join(name));
     let mut case = Case {
-        name: folder.file_name().and_then(|name| name.to_str()).expect("a name").to_owned(),
+        name: folder
+            .file_name()
+            .and_then(|name| name.to_str())
+            .expect("a name")
+            .to_owned(),
         event: Event::default(),
         entity: Entity::default(),
-        expected: serde_json::from_str(&file("expected.json").expect("an expectation")).expect("JSON"),
+        expected: serde_json::from_str(&file("expected.json").expect("an expectation"))
+            .expect("JSON"),
     };
     if let Some(body) = file("body.json").or_else(|| file("body.xml")) {
-        let envelope = file("envelope.json").map(|text| serde_json::from_str(&text).expect("an envelope"));
+        let envelope =
+            file("envelope.json").map(|text| serde_json::from_str(&text).expect("an envelope"));
         case.event = event(body, envelope.unwrap_or_default());
     } else if let Some(whole) = file("event.json") {
-        let members: BTreeMap<String, Box<RawValue>> = serde_json::from_str(&whole).expect("an event");
+        let members: BTreeMap<String, Box<RawValue>> =
+            serde_json::from_str(&whole).expect("an event");
         let string = |value: &RawValue| serde_json::from_str::<String>(value.get()).ok();
-        let envelope = members.iter().filter_map(|(name, value)| Some((name.clone(), string(value)?))).collect();
+        let envelope = members
+            .iter()
+            .filter_map(|(name, value)| Some((name.clone(), string(value)?)))
+            .collect();
         case.event = event(members["data"].get().to_owned(), envelope);
     } else {
-        let written: WrittenEntity = serde_json::from_str(&file("entity.json").expect("something to give")).expect("an entity");
-        let facets = written.facets.into_iter().map(|(name, value)| Facet::new(name, value.get())).collect();
-        case.entity = Entity { entity_type: written.r#type.unwrap_or_default(), key: written.key, facets };
+        let written: WrittenEntity =
+            serde_json::from_str(&file("entity.json").expect("something to give"))
+                .expect("an entity");
+        let facets = written
+            .facets
+            .into_iter()
+            .map(|(name, value)| Facet::new(name, value.get()))
+            .collect();
+        case.entity = Entity {
+            entity_type: written.r#type.unwrap_or_default(),
+            key: written.key,
+            facets,
+        };
     }
     case
 }

@@ -1,8 +1,8 @@
 //! Makes a plan true: start, apply a difference, stop.
 //!
-//! Starting is reloading from the empty plan; there is one path. A configuration is read, its components are loaded, configured and
-//! tried away from those that serve, and only when nothing is left to complain of does it take over; otherwise the old one serves on
-//! and says why.
+//! Starting is reloading from the empty plan; there is one path. A configuration is read, its
+//! components are loaded, configured and tried away from those that serve, and only when nothing is
+//! left to complain of does it take over; otherwise the old one serves on and says why.
 
 mod apply;
 mod attempts;
@@ -45,7 +45,8 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 const STOP_REQUESTS: Duration = Duration::from_secs(2);
 /// How long deliveries in flight may take at a stop; the whole stop stays under 10 s.
 const STOP_DELIVERIES: Duration = Duration::from_secs(5);
-/// The exit code after the store could not write: what was answered with 202 is there, and a start reads it back.
+/// The exit code after the store could not write: what was answered with 202 is there, and a start
+/// reads it back.
 const EXIT_STORE_FAILED: i32 = 70;
 /// Between the failure of the store and the end of the process, so that senders that wait are told.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
@@ -104,10 +105,15 @@ fn now() -> Timestamp {
 
 /// Reads the configuration with the environment of this process.
 pub fn read_plan(files: &[PathBuf]) -> Result<(Plan, Vec<Complaint>), Vec<Complaint>> {
-    plan::read(files, &|name| std::env::var(name).ok(), ReadOptions { secrets: true })
+    plan::read(
+        files,
+        &|name| std::env::var(name).ok(),
+        ReadOptions { secrets: true },
+    )
 }
 
-/// A store that cannot write ends the process: after a failed sync the page cache cannot be trusted, only a new start can.
+/// A store that cannot write ends the process: after a failed sync the page cache cannot be
+/// trusted, only a new start can.
 fn end_process(error: &store::Error) {
     tracing::error!(%error, "the store has failed; this process ends with code {EXIT_STORE_FAILED}");
     std::thread::spawn(|| {
@@ -124,15 +130,23 @@ impl App {
     pub async fn start(options: Options) -> Result<App, StartError> {
         let files = options.files.clone();
         let (plan, warnings) = read_plan(&files).map_err(StartError::Configuration)?;
-        warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        warnings
+            .iter()
+            .for_each(|warning| tracing::warn!("{warning}"));
         let cannot = |error: &dyn std::fmt::Display| StartError::CannotOpen(error.to_string());
 
         let store_path = plan.store_path.clone();
         let cache = Some(store_path.join("plugin-code"));
         let compiler = options.compiler.clone();
-        let host = Host::start(&plugin::Options { cache, compiler, ..plugin::Options::default() }).map_err(|error| cannot(&error))?;
+        let host = Host::start(&plugin::Options {
+            cache,
+            compiler,
+            ..plugin::Options::default()
+        })
+        .map_err(|error| cannot(&error))?;
         let (loading_host, loading_plan) = (host.clone(), plan.clone());
-        let (attempts, loaded) = blocking(move || load::noting(&loading_host, &loading_plan, None)).await;
+        let (attempts, loaded) =
+            blocking(move || load::noting(&loading_host, &loading_plan, None)).await;
         let loaded = loaded.map_err(StartError::Configuration)?;
 
         let opened = blocking(move || {
@@ -158,7 +172,10 @@ impl App {
         });
         let (listen, admin) = (plan.server.listen, plan.server.admin_listen);
         let watch = plan.server.watch;
-        let taken_over = inner.take_over(plan, loaded).await.map_err(|error| cannot(&error))?;
+        let taken_over = inner
+            .take_over(plan, loaded)
+            .await
+            .map_err(|error| cannot(&error))?;
         inner.history().taken_over(attempts, taken_over);
         let server = Server::start(listen, admin, options.limits, inner.clone()).await;
         let server = match server {
@@ -172,7 +189,11 @@ impl App {
         if watch {
             watch::watch(inner.clone());
         }
-        Ok(App { inner, server, stopping })
+        Ok(App {
+            inner,
+            server,
+            stopping,
+        })
     }
 
     /// Where events are taken in.
@@ -190,7 +211,8 @@ impl App {
         self.inner.store.clone()
     }
 
-    /// Reads the configuration again and makes it true, or leaves the old one in force; the answer says which and why.
+    /// Reads the configuration again and makes it true, or leaves the old one in force; the answer
+    /// says which and why.
     pub async fn reload(&self) -> ReloadView {
         self.inner.reload().await
     }
@@ -198,12 +220,21 @@ impl App {
     /// What is in force in a few words, for the log.
     pub fn summary(&self) -> String {
         let live = self.inner.live.load();
-        let count = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
-        let (sources, channels) = (count(live.plan.sources.len(), "source"), count(live.plan.channels.len(), "channel"));
-        format!("{sources}, {}, {channels}", count(live.plan.plugins.len(), "plugin"))
+        let count = |count: usize, what: &str| {
+            format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+        };
+        let (sources, channels) = (
+            count(live.plan.sources.len(), "source"),
+            count(live.plan.channels.len(), "channel"),
+        );
+        format!(
+            "{sources}, {}, {channels}",
+            count(live.plan.plugins.len(), "plugin")
+        )
     }
 
-    /// Stops within 10 s: requests are answered, deliveries in flight end or are parked, everything is saved.
+    /// Stops within 10 s: requests are answered, deliveries in flight end or are parked, everything
+    /// is saved.
     pub async fn stop(self) {
         self.server.stop(STOP_REQUESTS).await;
         self.inner.close().await;
@@ -222,7 +253,10 @@ impl Inner {
                 Err(complaints) => {
                     // A pin that does not fit is found before anything is loaded.
                     let known = before.loaded.plugins();
-                    return (Attempts::refused(known, &complaints, now()), Err(complaints));
+                    return (
+                        Attempts::refused(known, &complaints, now()),
+                        Err(complaints),
+                    );
                 }
             };
             let (attempts, loaded) = load::noting(&host, &plan, Some(&before.loaded));
@@ -232,14 +266,19 @@ impl Inner {
         let view = match loaded {
             Err(complaints) => self.refused(attempts, complaints),
             Ok((plan, loaded, warnings)) => {
-                warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+                warnings
+                    .iter()
+                    .for_each(|warning| tracing::warn!("{warning}"));
                 match self.try_out(&plan, &loaded, &mut attempts).await {
                     complaints if !complaints.is_empty() => self.refused(attempts, complaints),
                     _ => self.put_in_force(plan, loaded, attempts).await,
                 }
             }
         };
-        *self.last_reload.lock().unwrap_or_else(PoisonError::into_inner) = view.clone();
+        *self
+            .last_reload
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = view.clone();
         view
     }
 
@@ -248,7 +287,11 @@ impl Inner {
         let changes = apply::changes(&old, &plan, &loaded);
         if changes.is_empty() {
             self.history().taken_over(attempts, TakenOver::default());
-            return ReloadView { success: true, time: now().into(), ..ReloadView::default() };
+            return ReloadView {
+                success: true,
+                time: now().into(),
+                ..ReloadView::default()
+            };
         }
         match self.take_over(plan, loaded).await {
             Ok(taken_over) => {
@@ -256,12 +299,24 @@ impl Inner {
                 let mut history = self.history();
                 history.taken_over(attempts, taken_over);
                 history.keep(|plugin| live.loaded.components.contains_key(plugin));
-                changes.iter().for_each(|change| tracing::info!("reload: {change}"));
-                ReloadView { success: true, time: now().into(), changes, complaints: Vec::new() }
+                changes
+                    .iter()
+                    .for_each(|change| tracing::info!("reload: {change}"));
+                ReloadView {
+                    success: true,
+                    time: now().into(),
+                    changes,
+                    complaints: Vec::new(),
+                }
             }
-            Err(error) => {
-                self.refused(attempts, vec![Complaint::of_file(&self.files[0], format!("the store could not follow: {error}"), None)])
-            }
+            Err(error) => self.refused(
+                attempts,
+                vec![Complaint::of_file(
+                    &self.files[0],
+                    format!("the store could not follow: {error}"),
+                    None,
+                )],
+            ),
         }
     }
 
@@ -270,17 +325,32 @@ impl Inner {
     }
 
     fn refused(&self, attempts: Attempts, complaints: Vec<Complaint>) -> ReloadView {
-        let first = complaints.first().map(|complaint| complaint.what.clone()).unwrap_or_default();
+        let first = complaints
+            .first()
+            .map(|complaint| complaint.what.clone())
+            .unwrap_or_default();
         self.history().refused(attempts, &first);
-        tracing::error!("the configuration is refused, the old one serves on:\n{}", plan::render(&complaints));
+        tracing::error!(
+            "the configuration is refused, the old one serves on:\n{}",
+            plan::render(&complaints)
+        );
         let complaints = complaints.into_iter().map(|complaint| ComplaintView {
             file: complaint.file.display().to_string(),
             line: complaint.line,
             column: complaint.column,
-            what: if complaint.path.is_empty() { complaint.what } else { format!("{}: {}", complaint.path, complaint.what) },
+            what: if complaint.path.is_empty() {
+                complaint.what
+            } else {
+                format!("{}: {}", complaint.path, complaint.what)
+            },
             help: complaint.help,
         });
-        ReloadView { success: false, time: now().into(), changes: Vec::new(), complaints: complaints.collect() }
+        ReloadView {
+            success: false,
+            time: now().into(),
+            changes: Vec::new(),
+            complaints: complaints.collect(),
+        }
     }
 
     async fn save_regularly(self: Arc<Self>) {
@@ -301,7 +371,10 @@ impl Inner {
     /// Channels first, so that what they know is saved; then the store.
     async fn close(&self) {
         let live = self.live.load_full();
-        let stops = live.channels.values().map(|channel| channel.stop(STOP_DELIVERIES));
+        let stops = live
+            .channels
+            .values()
+            .map(|channel| channel.stop(STOP_DELIVERIES));
         join_all(stops).await;
         let store = self.store.clone();
         if let Err(error) = blocking(move || store.close()).await {
@@ -312,7 +385,10 @@ impl Inner {
 
 /// Waits for all of them, side by side.
 async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
-    let mut pending: Vec<_> = futures.into_iter().map(|future| (Box::pin(future), None)).collect();
+    let mut pending: Vec<_> = futures
+        .into_iter()
+        .map(|future| (Box::pin(future), None))
+        .collect();
     std::future::poll_fn(|context| {
         let mut all = true;
         for (future, output) in pending.iter_mut().filter(|(_, output)| output.is_none()) {
@@ -321,10 +397,17 @@ async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Out
                 std::task::Poll::Pending => all = false,
             }
         }
-        if all { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        if all {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
     })
     .await;
-    pending.into_iter().filter_map(|(_, output)| output).collect()
+    pending
+        .into_iter()
+        .filter_map(|(_, output)| output)
+        .collect()
 }
 
 /// Runs what may block where it stops nobody. A panic in it is passed on.

@@ -1,5 +1,5 @@
-//! The commands. Each that talks to a running Weir is a client of its HTTP interface and lives in a file of its own here; those that
-//! work in this process ([`Local`]) are handed back to the caller.
+//! The commands. Each that talks to a running Weir is a client of its HTTP interface and lives in a
+//! file of its own here; those that work in this process ([`Local`]) are handed back to the caller.
 //!
 //! Exit codes: 0 fine, 1 the answer is no, 2 wrong usage, 3 could not reach or open something.
 
@@ -108,12 +108,18 @@ enum RemoteCommand {
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
     /// The configuration; given several times, keys of later files win
-    #[arg(short, long = "config", value_name = "FILE", default_value = "weir.toml")]
+    #[arg(
+        short,
+        long = "config",
+        value_name = "FILE",
+        default_value = "weir.toml"
+    )]
     pub config: Vec<PathBuf>,
     /// How logs are written
     #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "WEIR_LOG_FORMAT")]
     pub log_format: LogFormat,
-    /// What is logged: error, warn, info, debug, trace, or a filter such as `info,weir::dispatch=debug`
+    /// What is logged: error, warn, info, debug, trace, or a filter such as
+    /// `info,weir::dispatch=debug`
     #[arg(long, value_name = "FILTER", default_value = "info", env = "WEIR_LOG")]
     pub log: String,
 }
@@ -131,7 +137,12 @@ pub enum LogFormat {
 #[derive(Clone, Debug, Args)]
 pub struct CheckArgs {
     /// The configuration; given several times, keys of later files win
-    #[arg(short, long = "config", value_name = "FILE", default_value = "weir.toml")]
+    #[arg(
+        short,
+        long = "config",
+        value_name = "FILE",
+        default_value = "weir.toml"
+    )]
     pub config: Vec<PathBuf>,
     /// Do not complain of secrets whose variable or file is missing
     #[arg(long)]
@@ -144,7 +155,8 @@ pub struct CheckArgs {
 /// Arguments of `weir demo`.
 #[derive(Clone, Debug, Args)]
 pub struct DemoArgs {
-    /// Stop after so many seconds with a summary; the exit code is 0 only if every channel converged
+    /// Stop after so many seconds with a summary; the exit code is 0 only if every channel
+    /// converged
     #[arg(long, value_name = "N")]
     pub seconds: Option<u64>,
 }
@@ -194,7 +206,8 @@ where
     let command = match Cli::try_parse_from(args) {
         Ok(cli) => cli.command,
         Err(error) => {
-            // Help and version go to the standard output and are fine; nobody is left to tell if that is closed.
+            // Help and version go to the standard output and are fine; nobody is left to tell if
+            // that is closed.
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
@@ -224,7 +237,9 @@ fn end(command: impl FnOnce(&mut String) -> Outcome) -> ExitCode {
 fn local(command: Local) -> ExitCode {
     match command {
         Local::Run(args) => run::run(&args),
-        Local::Check(args) => check::check(&args.config, args.without_secrets, args.json, components),
+        Local::Check(args) => {
+            check::check(&args.config, args.without_secrets, args.json, components)
+        }
         Local::Demo(args) => demo::demo(&args),
         Local::Plugin { command } => end(|out| plugin::run(command, out)),
         Local::Compile(args) => compile::run(&args),
@@ -234,11 +249,17 @@ fn local(command: Local) -> ExitCode {
 
 /// Loads each component and configures it as each of its uses would, as a start does.
 fn components(plan: &crate::plan::Plan) -> Vec<crate::plan::Complaint> {
-    let host = match crate::plugin::Host::start(&crate::plugin::Options { workers: 1, cache: None, compiler: compile::apart() }) {
+    let host = match crate::plugin::Host::start(&crate::plugin::Options {
+        workers: 1,
+        cache: None,
+        compiler: compile::apart(),
+    }) {
         Ok(host) => host,
         Err(error) => return vec![plan.complaint("plugins", error.to_string(), None)],
     };
-    crate::app::load::load(&host, plan, None).err().unwrap_or_default()
+    crate::app::load::load(&host, plan, None)
+        .err()
+        .unwrap_or_default()
 }
 
 /// Does the command and writes what is to be printed to `out`, also when it fails half-way.
@@ -254,8 +275,11 @@ async fn remote(command: RemoteCommand, out: &mut String) -> Outcome {
 }
 
 fn block_on(outcome: impl Future<Output = Outcome>) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::Unreachable(format!("cannot start: {error}")))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime =
+        runtime.map_err(|error| Failure::Unreachable(format!("cannot start: {error}")))?;
     runtime.block_on(outcome)
 }
 

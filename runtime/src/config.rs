@@ -1,7 +1,8 @@
 //! The file as written: TOML with places, several files merged into one document.
 //!
-//! Files given with `-c` are merged in their order, later keys win. What a file includes stands beside it: a key that two
-//! of them set is a complaint. Nothing here knows what a key means; [`crate::plan`] does.
+//! Files given with `-c` are merged in their order, later keys win. What a file includes stands
+//! beside it: a key that two of them set is a complaint. Nothing here knows what a key means;
+//! [`crate::plan`] does.
 
 pub mod cursor;
 pub mod row;
@@ -42,17 +43,37 @@ pub struct Document {
 
 /// Reads and merges files; what is wrong is in the document's complaints.
 pub fn load(files: &[PathBuf]) -> Document {
-    let nowhere = Arc::new(Source { path: files.first().cloned().unwrap_or_default(), text: String::new() });
+    let nowhere = Arc::new(Source {
+        path: files.first().cloned().unwrap_or_default(),
+        text: String::new(),
+    });
     let mut loader = Loader::default();
     let (mut root, mut place) = (Table::default(), None);
     for (index, file) in files.iter().enumerate() {
-        let Some((table, start)) = loader.with_includes(file, index == 0) else { continue };
+        let Some((table, start)) = loader.with_includes(file, index == 0) else {
+            continue;
+        };
         tree::merge(&mut root, table, Merge::Later, "", &mut loader.complaints);
         place.get_or_insert(start);
     }
-    let Loader { folders, files, broken, complaints, warnings, .. } = loader;
+    let Loader {
+        folders,
+        files,
+        broken,
+        complaints,
+        warnings,
+        ..
+    } = loader;
     let place = place.unwrap_or_else(|| Place::new(&nowhere, 0));
-    Document { root, place, files, folders: folders.into_iter().collect(), broken, complaints, warnings }
+    Document {
+        root,
+        place,
+        files,
+        folders: folders.into_iter().collect(),
+        broken,
+        complaints,
+        warnings,
+    }
 }
 
 #[derive(Default)]
@@ -70,13 +91,23 @@ impl Loader {
     fn with_includes(&mut self, file: &Path, first: bool) -> Option<(Table, Place)> {
         let (mut table, place) = self.one(file, None)?;
         self.version(&mut table, first.then_some(&place));
-        let included = table.remove("include").map(|entry| self.included(&entry)).unwrap_or_default();
+        let included = table
+            .remove("include")
+            .map(|entry| self.included(&entry))
+            .unwrap_or_default();
         for (file, entry_place) in included {
-            let Some((mut part, _)) = self.one(&file, Some(&entry_place)) else { continue };
+            let Some((mut part, _)) = self.one(&file, Some(&entry_place)) else {
+                continue;
+            };
             self.version(&mut part, None);
             if let Some(nested) = part.remove("include") {
                 let help = "include stands in files given with -c only".to_owned();
-                self.complaints.push(Complaint::at(&nested.place, "include", "an included file includes no others", help));
+                self.complaints.push(Complaint::at(
+                    &nested.place,
+                    "include",
+                    "an included file includes no others",
+                    help,
+                ));
             }
             tree::merge(&mut table, part, Merge::Beside, "", &mut self.complaints);
         }
@@ -84,25 +115,42 @@ impl Loader {
     }
 
     fn one(&mut self, file: &Path, included_at: Option<&Place>) -> Option<(Table, Place)> {
-        if !self.seen.insert(file.canonicalize().unwrap_or_else(|_| file.to_owned())) {
+        if !self
+            .seen
+            .insert(file.canonicalize().unwrap_or_else(|_| file.to_owned()))
+        {
             let what = "this file is read already";
-            let complaint = included_at.map_or_else(|| Complaint::of_file(file, what, None), |at| Complaint::at(at, "include", what, None));
+            let complaint = included_at.map_or_else(
+                || Complaint::of_file(file, what, None),
+                |at| Complaint::at(at, "include", what, None),
+            );
             self.complaints.push(complaint);
             return None;
         }
         self.files.push(file.to_owned());
         match cursor::read_text(file, FILE_BYTES_MAX) {
             Ok(text) => {
-                let source = Arc::new(Source { path: file.to_owned(), text });
+                let source = Arc::new(Source {
+                    path: file.to_owned(),
+                    text,
+                });
                 let mut broken = Vec::new();
                 let table = tree::parse(&source, &mut self.complaints, &mut broken);
-                self.broken.extend(broken.into_iter().map(|lines| (file.to_owned(), lines)));
+                self.broken
+                    .extend(broken.into_iter().map(|lines| (file.to_owned(), lines)));
                 Some((table, Place::new(&source, 0)))
             }
             Err(why) => {
                 let complaint = match included_at {
-                    Some(at) => Complaint::at(at, "include", format!("{} cannot be read: {why}", file.display()), None),
-                    None => Complaint::of_file(file, format!("this file cannot be read: {why}"), None),
+                    Some(at) => Complaint::at(
+                        at,
+                        "include",
+                        format!("{} cannot be read: {why}", file.display()),
+                        None,
+                    ),
+                    None => {
+                        Complaint::of_file(file, format!("this file cannot be read: {why}"), None)
+                    }
                 };
                 self.complaints.push(complaint.because(Cause::Unreadable));
                 None
@@ -116,53 +164,99 @@ impl Loader {
             (Some(entry), _) if !matches!(entry.node.value, Value::Integer(VERSION)) => {
                 let what = "this version of the format is not known here";
                 let help = format!("write config_version = {VERSION}");
-                self.complaints.push(Complaint::at(&entry.node.place, key, what, help));
+                self.complaints
+                    .push(Complaint::at(&entry.node.place, key, what, help));
             }
             (None, Some(place)) => {
                 let help = format!("begin the file with config_version = {VERSION}");
-                self.complaints.push(Complaint::at(place, key, "config_version is missing", help).because(Cause::Missing));
+                self.complaints.push(
+                    Complaint::at(place, key, "config_version is missing", help)
+                        .because(Cause::Missing),
+                );
             }
             _ => {}
         }
     }
 
-    /// The files that `include` names, each with the place that names it, in the order of the list and then of their names.
+    /// The files that `include` names, each with the place that names it, in the order of the list
+    /// and then of their names.
     fn included(&mut self, entry: &Entry) -> Vec<(PathBuf, Place)> {
         let Value::Array(items) = &entry.node.value else {
             let help = "write a list: include = [\"conf.d/*.toml\"]".to_owned();
-            self.complaints.push(Complaint::at(&entry.node.place, "include", "a list is expected here", help));
+            self.complaints.push(Complaint::at(
+                &entry.node.place,
+                "include",
+                "a list is expected here",
+                help,
+            ));
             return Vec::new();
         };
         let mut files = Vec::new();
         for item in items {
             let Value::String(pattern) = &item.value else {
                 let help = "write a path, such as \"conf.d/*.toml\"".to_owned();
-                self.complaints.push(Complaint::at(&item.place, "include", "a string is expected here", help));
+                self.complaints.push(Complaint::at(
+                    &item.place,
+                    "include",
+                    "a string is expected here",
+                    help,
+                ));
                 continue;
             };
-            files.extend(self.matching(pattern, &item.place).into_iter().map(|file| (file, item.place.clone())));
+            files.extend(
+                self.matching(pattern, &item.place)
+                    .into_iter()
+                    .map(|file| (file, item.place.clone())),
+            );
         }
         files
     }
 
     fn matching(&mut self, pattern: &str, place: &Place) -> Vec<PathBuf> {
         let path = cursor::relative(place, pattern);
-        let (folder, name) = (path.parent().unwrap_or(Path::new("")).to_owned(), path.file_name().unwrap_or_default().to_string_lossy());
+        let (folder, name) = (
+            path.parent().unwrap_or(Path::new("")).to_owned(),
+            path.file_name().unwrap_or_default().to_string_lossy(),
+        );
         if folder.to_string_lossy().contains(['*', '?']) {
             let help = "* and ? stand in the name of the file only".to_owned();
-            self.complaints.push(Complaint::at(place, "include", "a folder cannot be a pattern", help));
+            self.complaints.push(Complaint::at(
+                place,
+                "include",
+                "a folder cannot be a pattern",
+                help,
+            ));
             return Vec::new();
         }
         if !name.contains(['*', '?']) {
             return vec![path];
         }
-        self.folders.insert(if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.clone() });
-        let entries = std::fs::read_dir(if folder.as_os_str().is_empty() { Path::new(".") } else { &folder });
-        let names = entries.into_iter().flatten().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-        let mut names: Vec<String> = names.filter(|file| !file.starts_with('.') && glob(&name, file)).collect();
+        self.folders.insert(if folder.as_os_str().is_empty() {
+            PathBuf::from(".")
+        } else {
+            folder.clone()
+        });
+        let entries = std::fs::read_dir(if folder.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            &folder
+        });
+        let names = entries
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let mut names: Vec<String> = names
+            .filter(|file| !file.starts_with('.') && glob(&name, file))
+            .collect();
         names.sort();
         if names.is_empty() {
-            self.warnings.push(Complaint::at(place, "include", format!("{} matches no file", path.display()), None));
+            self.warnings.push(Complaint::at(
+                place,
+                "include",
+                format!("{} matches no file", path.display()),
+                None,
+            ));
         }
         names.into_iter().map(|name| folder.join(name)).collect()
     }
@@ -170,14 +264,19 @@ impl Loader {
 
 /// Whether a file name matches a pattern in which `*` stands for any characters and `?` for one.
 fn glob(pattern: &str, name: &str) -> bool {
-    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
-    // Where the last star stood and how far it reached: going back there is enough, so this takes at most n × m steps.
+    let (pattern, name): (Vec<char>, Vec<char>) =
+        (pattern.chars().collect(), name.chars().collect());
+    // Where the last star stood and how far it reached: going back there is enough, so this takes
+    // at most n × m steps.
     let (mut p, mut n, mut star) = (0, 0, None);
     while n < name.len() {
         if pattern.get(p) == Some(&'*') {
             star = Some((p, n));
             p += 1;
-        } else if pattern.get(p).is_some_and(|character| *character == '?' || *character == name[n]) {
+        } else if pattern
+            .get(p)
+            .is_some_and(|character| *character == '?' || *character == name[n])
+        {
             (p, n) = (p + 1, n + 1);
         } else if let Some((at, reached)) = star {
             star = Some((at, reached + 1));
@@ -195,10 +294,21 @@ mod tests {
 
     #[test]
     fn a_star_stands_for_anything_in_a_file_name() {
-        for (pattern, name) in [("*.toml", "a.toml"), ("*", "a"), ("a*b*c", "aXbYbc"), ("team-?.toml", "team-1.toml"), ("ä*", "äö")] {
+        for (pattern, name) in [
+            ("*.toml", "a.toml"),
+            ("*", "a"),
+            ("a*b*c", "aXbYbc"),
+            ("team-?.toml", "team-1.toml"),
+            ("ä*", "äö"),
+        ] {
             assert!(glob(pattern, name), "{pattern} {name}");
         }
-        for (pattern, name) in [("*.toml", "a.toml~"), ("team-?.toml", "team-10.toml"), ("a*b", "acbd"), ("", "a")] {
+        for (pattern, name) in [
+            ("*.toml", "a.toml~"),
+            ("team-?.toml", "team-10.toml"),
+            ("a*b", "acbd"),
+            ("", "a"),
+        ] {
             assert!(!glob(pattern, name), "{pattern} {name}");
         }
     }

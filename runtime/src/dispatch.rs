@@ -1,8 +1,9 @@
 //! A channel's life: walk, read as it is now, filter, render, suppress, deliver, settle.
 //!
-//! A [`Channel`] is one task. It promises that a delivery carries the entity as it is when its turn comes, that an attempt without a
-//! complete answer is never taken for certain, that a target in trouble is left alone and found again, that no lane starves, and that
-//! stopping loses nothing. What is owed it asks the store; what an answer means it asks the target.
+//! A [`Channel`] is one task. It promises that a delivery carries the entity as it is when its turn
+//! comes, that an attempt without a complete answer is never taken for certain, that a target in
+//! trouble is left alone and found again, that no lane starves, and that stopping loses nothing.
+//! What is owed it asks the store; what an answer means it asks the target.
 
 pub mod breaker;
 mod errors;
@@ -37,8 +38,8 @@ use crate::model::{EntityId, Ordinal, Timestamp};
 use crate::store::{self, ChannelId, Joined, Store, Subscription};
 use crate::target;
 
-/// The most entities of a channel that wait for a retry. Beyond it the target is in trouble, whatever each answer said: first
-/// attempts stop, and it is left alone until a probe succeeds.
+/// The most entities of a channel that wait for a retry. Beyond it the target is in trouble,
+/// whatever each answer said: first attempts stop, and it is left alone until a probe succeeds.
 pub const PARKED_MAX: usize = 10_000;
 
 /// A channel as configured, one for each row where it has `for_each`.
@@ -50,7 +51,8 @@ pub struct Options {
     pub entity_type: Arc<str>,
     /// Facet patterns it subscribes to, columns filled in.
     pub facets: Vec<String>,
-    /// Patterns of which each must match a facet that is there; else the entity is withheld, or withdrawn.
+    /// Patterns of which each must match a facet that is there; else the entity is withheld, or
+    /// withdrawn.
     pub needs: Vec<String>,
     /// The name of its target in the plan.
     pub target: Arc<str>,
@@ -136,12 +138,16 @@ pub enum Error {
 }
 
 impl Channel {
-    /// Joins the store and starts walking, on the runtime that this is called on. It stops when `shutdown` is cancelled, by
-    /// [`Channel::stop`], or when it is dropped.
+    /// Joins the store and starts walking, on the runtime that this is called on. It stops when
+    /// `shutdown` is cancelled, by [`Channel::stop`], or when it is dropped.
     ///
     /// # Errors
     /// What the store says to the joining.
-    pub fn start(setup: Setup, store: Arc<dyn Store>, shutdown: CancellationToken) -> Result<(Channel, Joined), store::Error> {
+    pub fn start(
+        setup: Setup,
+        store: Arc<dyn Store>,
+        shutdown: CancellationToken,
+    ) -> Result<(Channel, Joined), store::Error> {
         let joined = store.join(&setup.options.name, &setup.subscription)?;
         let setup = Arc::new(setup);
         let shared = Arc::new(Shared {
@@ -149,13 +155,25 @@ impl Channel {
             id: Mutex::new(joined.id),
             counters: Arc::default(),
             errors: Mutex::default(),
-            paused: Mutex::new(joined.paused.then(|| "paused before the last stop".to_owned())),
+            paused: Mutex::new(
+                joined
+                    .paused
+                    .then(|| "paused before the last stop".to_owned()),
+            ),
         });
         // Operators and reloads are few; more than so many at once wait for their turn.
         let (control, orders) = mpsc::channel(16);
         let run = Run::new(store.clone(), shared.clone(), setup, &joined);
         let task = Mutex::new(Some(tokio::spawn(run.run(orders, shutdown))));
-        Ok((Channel { control, shared, store, task }, joined))
+        Ok((
+            Channel {
+                control,
+                shared,
+                store,
+                task,
+            },
+            joined,
+        ))
     }
 
     /// Its number in the store.
@@ -168,7 +186,8 @@ impl Channel {
         self.shared.setup.load_full()
     }
 
-    /// Takes no more entities until [`Channel::resume`]; requests in flight end. Remembered over restarts.
+    /// Takes no more entities until [`Channel::resume`]; requests in flight end. Remembered over
+    /// restarts.
     ///
     /// # Errors
     /// See [`Error`]; if the store cannot remember it, it holds until the next start.
@@ -184,12 +203,15 @@ impl Channel {
         Ok(self.order(|done| Control::Pause(false, done)).await??)
     }
 
-    /// Sends everything again, deletions included, because the target has lost it. Waits for requests in flight.
+    /// Sends everything again, deletions included, because the target has lost it. Waits for
+    /// requests in flight.
     ///
     /// # Errors
     /// See [`Error`].
     pub async fn resync(&self) -> Result<(), Error> {
-        Ok(self.order(|done| Control::Resweep { lost: true, done }).await??)
+        Ok(self
+            .order(|done| Control::Resweep { lost: true, done })
+            .await??)
     }
 
     /// Renders everything again and sends what differs.
@@ -197,7 +219,9 @@ impl Channel {
     /// # Errors
     /// See [`Error`].
     pub async fn rerender(&self) -> Result<(), Error> {
-        Ok(self.order(|done| Control::Resweep { lost: false, done }).await??)
+        Ok(self
+            .order(|done| Control::Resweep { lost: false, done })
+            .await??)
     }
 
     /// Releases the withdrawals that the guard holds; answers how many.
@@ -216,13 +240,16 @@ impl Channel {
         self.order(|done| Control::Redrive(ordinals, done)).await
     }
 
-    /// Goes on with another configuration, chain or target: flights end first, with the old ones; then the store is joined with
-    /// the new subscription, which sweeps if the shape or the target differs. Nothing is handled by half of each.
+    /// Goes on with another configuration, chain or target: flights end first, with the old ones;
+    /// then the store is joined with the new subscription, which sweeps if the shape or the target
+    /// differs. Nothing is handled by half of each.
     ///
     /// # Errors
     /// See [`Error`]; then it goes on as it was.
     pub async fn replace(&self, setup: Setup) -> Result<Joined, Error> {
-        let joined = self.order(|done| Control::Replace(Box::new(setup), done)).await??;
+        let joined = self
+            .order(|done| Control::Replace(Box::new(setup), done))
+            .await??;
         *lock(&self.shared.id) = joined.id;
         Ok(joined)
     }
@@ -232,10 +259,16 @@ impl Channel {
     /// # Errors
     /// What the store says to the reading.
     pub async fn preview(&self, id: &EntityId) -> Result<Option<Preview>, store::Error> {
-        let Some(ordinal) = self.store.find(id) else { return Ok(None) };
-        let Some(entity) = self.store.read(&[ordinal])?.pop().flatten() else { return Ok(None) };
+        let Some(ordinal) = self.store.find(id) else {
+            return Ok(None);
+        };
+        let Some(entity) = self.store.read(&[ordinal])?.pop().flatten() else {
+            return Ok(None);
+        };
         let setup = self.setup();
-        Ok(Some(prepare::preview(&setup.options, setup.chain.as_deref(), &entity).await))
+        Ok(Some(
+            prepare::preview(&setup.options, setup.chain.as_deref(), &entity).await,
+        ))
     }
 
     /// How it stands.
@@ -249,13 +282,24 @@ impl Channel {
             // What is only counted needs no target.
             _ if !setup.options.deliver => (status::State::Flowing, String::new()),
             (_, _, breaker::State::Flowing) => (status::State::Flowing, String::new()),
-            (_, _, breaker::State::Tripped { .. }) => (status::State::Tripped, target.reason.clone()),
+            (_, _, breaker::State::Tripped { .. }) => {
+                (status::State::Tripped, target.reason.clone())
+            }
             (_, _, breaker::State::Probing) => (status::State::Probing, target.reason.clone()),
         };
         let owed = self.store.owed(self.id());
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         let freshness = Status::freshness(&owed, Timestamp(now.as_millis() as u64));
-        Status { state, reason, target, owed, freshness, freshness_objective: setup.options.freshness }
+        Status {
+            state,
+            reason,
+            target,
+            owed,
+            freshness,
+            freshness_objective: setup.options.freshness,
+        }
     }
 
     /// What it has counted since it started.
@@ -268,8 +312,9 @@ impl Channel {
         self.shared.errors().last(ordinal)
     }
 
-    /// Stops: takes no more, waits for requests in flight for so long, breaks the others off, and parks what was not delivered. When it
-    /// returns no flight is left. Takes at most about `within`.
+    /// Stops: takes no more, waits for requests in flight for so long, breaks the others off, and
+    /// parks what was not delivered. When it returns no flight is left. Takes at most about
+    /// `within`.
     pub async fn stop(&self, within: Duration) {
         // If the task has ended already there is nobody to tell.
         let _ = self.control.send(Control::Stop(within)).await;
@@ -281,9 +326,15 @@ impl Channel {
         }
     }
 
-    async fn order<T>(&self, control: impl FnOnce(oneshot::Sender<T>) -> Control) -> Result<T, Error> {
+    async fn order<T>(
+        &self,
+        control: impl FnOnce(oneshot::Sender<T>) -> Control,
+    ) -> Result<T, Error> {
         let (done, answer) = oneshot::channel();
-        self.control.send(control(done)).await.map_err(|_| Error::Stopped)?;
+        self.control
+            .send(control(done))
+            .await
+            .map_err(|_| Error::Stopped)?;
         answer.await.map_err(|_| Error::Stopped)
     }
 }

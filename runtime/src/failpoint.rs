@@ -1,8 +1,10 @@
-//! Fail points: places where a test has this process killed, panic or wait, to see what each window between two steps is worth.
+//! Fail points: places where a test has this process killed, panic or wait, to see what each window
+//! between two steps is worth.
 //!
-//! `WEIR_FAIL="store.written=kill@30"` does it when that place is passed for the 30th time. Only builds with debug assertions have them;
-//! in a release they are nothing. A crate for this would bring a feature that must be chosen at build time, and a registry to be set
-//! up and torn down; what is needed is this one function.
+//! `WEIR_FAIL="store.written=kill@30"` does it when that place is passed for the 30th time. Only
+//! builds with debug assertions have them; in a release they are nothing. A crate for this would
+//! bring a feature that must be chosen at build time, and a registry to be set up and torn down;
+//! what is needed is this one function.
 
 /// All places, in the order in which an event passes them.
 pub const POINTS: [&str; 9] = [
@@ -45,18 +47,30 @@ mod armed {
     fn armed() -> Option<&'static Armed> {
         static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
         let read = || {
-            let (point, rest) =
-                std::env::var("WEIR_FAIL").ok()?.split_once('=').map(|(point, rest)| (point.to_owned(), rest.to_owned()))?;
+            let (point, rest) = std::env::var("WEIR_FAIL")
+                .ok()?
+                .split_once('=')
+                .map(|(point, rest)| (point.to_owned(), rest.to_owned()))?;
             let (action, times) = rest.split_once('@').unwrap_or((&rest, "1"));
-            Some(Armed { point, action: action.to_owned(), left: AtomicU32::new(times.parse().ok()?) })
+            Some(Armed {
+                point,
+                action: action.to_owned(),
+                left: AtomicU32::new(times.parse().ok()?),
+            })
         };
         ARMED.get_or_init(read).as_ref()
     }
 
     pub(super) fn pass(point: &'static str) {
         debug_assert!(super::POINTS.contains(&point), "{point} is in no list");
-        let Some(armed) = armed().filter(|armed| armed.point == point) else { return };
-        let before = armed.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        let Some(armed) = armed().filter(|armed| armed.point == point) else {
+            return;
+        };
+        let before = armed
+            .left
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+                left.checked_sub(1)
+            });
         if before != Ok(1) {
             return;
         }
@@ -64,7 +78,10 @@ mod armed {
         match &*armed.action {
             "kill" => {
                 // Gone at once, as by kill -9 from outside; no destructor, no answer.
-                let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+                let _ = rustix::process::kill_process(
+                    rustix::process::getpid(),
+                    rustix::process::Signal::KILL,
+                );
                 std::thread::sleep(Duration::from_secs(60));
             }
             "panic" => panic!("fail point {point}"),

@@ -1,14 +1,17 @@
 //! Event → filter → map → ownership → one commit.
 //!
-//! This room answers a request of a source only when all that it brought is durable; a request is never half taken without
-//! saying so. What a request becomes is decided in this order, and each step leaves early:
+//! This room answers a request of a source only when all that it brought is durable; a request is
+//! never half taken without saying so. What a request becomes is decided in this order, and each
+//! step leaves early:
 //!
 //! 1. It is too large, or there is no memory for it now: 413, 503.
 //! 2. Its sender cannot be verified, on the raw bytes: 401.
-//! 3. It cannot be cut into events: 400, 415. What can be understood of it goes on ([`envelope`] says where the line is).
-//! 4. Each event goes through the source's plugins, and each change is checked. One that fails is *quarantined*: kept, with the
-//!    reason, and part of a `202`.
-//! 5. All is handed to the store and awaited: 202, or 429, 503 and 507 with what was taken all the same.
+//! 3. It cannot be cut into events: 400, 415. What can be understood of it goes on ([`envelope`]
+//!    says where the line is).
+//! 4. Each event goes through the source's plugins, and each change is checked. One that fails is
+//!    *quarantined*: kept, with the reason, and part of a `202`.
+//! 5. All is handed to the store and awaited: 202, or 429, 503 and 507 with what was taken all the
+//!    same.
 
 mod activity;
 mod body;
@@ -52,7 +55,8 @@ pub struct Options {
     pub owner: Arc<str>,
     /// How a body that is no CloudEvent is cut into events.
     pub split: split::Split,
-    /// Patterns of headers let through to plugins, in lower case; one `*` at the end stands for anything.
+    /// Patterns of headers let through to plugins, in lower case; one `*` at the end stands for
+    /// anything.
     pub headers: Vec<String>,
     /// How the sender is verified.
     pub verify: verify::Options,
@@ -136,7 +140,11 @@ pub struct Problem {
 
 impl Problem {
     fn new(index: usize, failure: Failure) -> Problem {
-        Problem { index, code: failure.code, detail: failure.message }
+        Problem {
+            index,
+            code: failure.code,
+            detail: failure.message,
+        }
     }
 }
 
@@ -164,15 +172,25 @@ impl Malformed {
             |problem| Failure::new(problem.code.as_str(), problem.detail.as_str()),
         );
         if self.count > 1 {
-            failure.message = format!("none of the {} events could be understood; the first: {}", self.count, failure.message);
-            return Rejection::Malformed { failure, problems: self.first };
+            failure.message = format!(
+                "none of the {} events could be understood; the first: {}",
+                self.count, failure.message
+            );
+            return Rejection::Malformed {
+                failure,
+                problems: self.first,
+            };
         }
-        Rejection::Malformed { failure, problems: Vec::new() }
+        Rejection::Malformed {
+            failure,
+            problems: Vec::new(),
+        }
     }
 }
 
-/// Why a request was not answered `202`; the variants are what the sender has to do about it. Where some of it was taken all
-/// the same, `taken` says what; sent again, events with an identity are then counted as repeated and others as unchanged.
+/// Why a request was not answered `202`; the variants are what the sender has to do about it. Where
+/// some of it was taken all the same, `taken` says what; sent again, events with an identity are
+/// then counted as repeated and others as unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rejection {
     /// Send something else (400).
@@ -232,7 +250,9 @@ impl Rejection {
             Rejection::UnsupportedMediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Rejection::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
             Rejection::NoRoom { .. } => StatusCode::INSUFFICIENT_STORAGE,
-            Rejection::Overloaded | Rejection::QuarantineFull { .. } | Rejection::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Rejection::Overloaded
+            | Rejection::QuarantineFull { .. }
+            | Rejection::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -306,7 +326,10 @@ impl std::error::Error for Rejection {}
 
 impl From<Failure> for Rejection {
     fn from(failure: Failure) -> Rejection {
-        Rejection::Malformed { failure, problems: Vec::new() }
+        Rejection::Malformed {
+            failure,
+            problems: Vec::new(),
+        }
     }
 }
 

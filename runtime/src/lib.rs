@@ -1,6 +1,8 @@
-//! Weir takes in events from enterprise systems, maps them with Wasm plugins, and lets each channel draw what is true now.
+//! Weir takes in events from enterprise systems, maps them with Wasm plugins, and lets each channel
+//! draw what is true now.
 //!
-//! The rooms, in the order in which a newcomer should read them. `ARCHITECTURE.md` tells the path of one event through them.
+//! The rooms, in the order in which a newcomer should read them. `ARCHITECTURE.md` tells the path
+//! of one event through them.
 
 /// Makes a plan true: start, apply a difference, stop.
 pub mod app;

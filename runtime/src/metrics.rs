@@ -1,9 +1,10 @@
 //! All figures of a moment, as text for whoever scrapes them.
 //!
-//! Nothing is counted here. Each room counts for itself; the application gathers what they say in a [`Snapshot`] of plain data, and
-//! [`render`] turns it into the OpenMetrics text, always the same one for the same snapshot. What is not in the snapshot is not in the
-//! text, so the series of a source, channel or plugin end with it. Labels are names from the configuration and words of fixed
-//! lists, never a key of an entity.
+//! Nothing is counted here. Each room counts for itself; the application gathers what they say in a
+//! [`Snapshot`] of plain data, and [`render`] turns it into the OpenMetrics text, always the same
+//! one for the same snapshot. What is not in the snapshot is not in the text, so the series of a
+//! source, channel or plugin end with it. Labels are names from the configuration and words of
+//! fixed lists, never a key of an entity.
 
 #[cfg(test)]
 mod tests;
@@ -14,20 +15,26 @@ use std::iter::repeat;
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, MetricEncoder, NoLabelSet, text};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeGaugeValue, MetricEncoder, NoLabelSet, text,
+};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 /// The media type of what [`render`] writes.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The states of a channel, as `weir_channel_state` names them; the one it is in is 1, the others are 0.
-pub const CHANNEL_STATES: [&str; 6] = ["flowing", "tripped", "probing", "paused", "stopped", "retired"];
+/// The states of a channel, as `weir_channel_state` names them; the one it is in is 1, the others
+/// are 0.
+pub const CHANNEL_STATES: [&str; 6] = [
+    "flowing", "tripped", "probing", "paused", "stopped", "retired",
+];
 
 /// The lanes of [`ChannelFigures::owed`], highest first.
 const LANES: [&str; 3] = ["urgent", "normal", "bulk"];
 
-/// The figures of a running Weir at one moment. Counts have risen since its start. Each name is there once.
+/// The figures of a running Weir at one moment. Counts have risen since its start. Each name is
+/// there once.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
     /// Every source.
@@ -36,7 +43,8 @@ pub struct Snapshot {
     pub channels: Vec<ChannelFigures>,
     /// Every plugin in force.
     pub plugins: Vec<PluginFigures>,
-    /// Plugin, the first 12 digits of its SHA-256, and how often that version trapped or broke a limit.
+    /// Plugin, the first 12 digits of its SHA-256, and how often that version trapped or broke a
+    /// limit.
     pub traps: Vec<(String, String, u64)>,
     /// How long durable writes of commits took.
     pub commit: Buckets,
@@ -74,7 +82,8 @@ pub struct ChannelFigures {
     pub name: String,
     /// One of [`CHANNEL_STATES`].
     pub state: &'static str,
-    /// Flights of entities by how they ended: delivered, withdrawn, suppressed, withheld, counted, parked, held, refused.
+    /// Flights of entities by how they ended: delivered, withdrawn, suppressed, withheld, counted,
+    /// parked, held, refused.
     pub deliveries: Vec<(&'static str, u64)>,
     /// How long attempts took.
     pub seconds: Buckets,
@@ -105,7 +114,8 @@ pub struct PluginFigures {
     pub calls: Buckets,
 }
 
-/// How long something took, counted in buckets. Without bounds, as by default, nothing was measured and nothing is shown.
+/// How long something took, counted in buckets. Without bounds, as by default, nothing was measured
+/// and nothing is shown.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Buckets {
     /// The most that each bucket takes, in seconds, rising; one more bucket takes the rest.
@@ -120,8 +130,16 @@ impl Buckets {
     /// What a room has counted.
     pub fn new(bounds: &'static [f64], counts: impl Into<Vec<u64>>, sum: f64) -> Buckets {
         let counts = counts.into();
-        debug_assert_eq!(counts.len(), bounds.len() + 1, "the last bucket has no bound");
-        Buckets { bounds, counts, sum }
+        debug_assert_eq!(
+            counts.len(),
+            bounds.len() + 1,
+            "the last bucket has no bound"
+        );
+        Buckets {
+            bounds,
+            counts,
+            sum,
+        }
     }
 }
 
@@ -143,12 +161,32 @@ impl Collector for Snapshot {
         self.write_sources(&mut page)?;
         self.write_channels(&mut page)?;
         self.write_plugins(&mut page)?;
-        page.histograms("commit_seconds", "Time a durable write of commits took", [([], &self.commit)])?;
-        page.gauges("store_bytes", "Size of the store on disk", [([], self.store_bytes)])?;
-        page.gauges("disk_free_bytes", "Free space on the disk of the store", [([], self.disk_free_bytes)])?;
+        page.histograms(
+            "commit_seconds",
+            "Time a durable write of commits took",
+            [([], &self.commit)],
+        )?;
+        page.gauges(
+            "store_bytes",
+            "Size of the store on disk",
+            [([], self.store_bytes)],
+        )?;
+        page.gauges(
+            "disk_free_bytes",
+            "Free space on the disk of the store",
+            [([], self.disk_free_bytes)],
+        )?;
         let success = u64::from(self.last_reload_success);
-        page.gauges("config_last_reload_success", "1 if the last reload took effect", [([], success)])?;
-        page.infos("build", "The version of Weir", [[("version", env!("CARGO_PKG_VERSION").into())]])
+        page.gauges(
+            "config_last_reload_success",
+            "1 if the last reload took effect",
+            [([], success)],
+        )?;
+        page.infos(
+            "build",
+            "The version of Weir",
+            [[("version", env!("CARGO_PKG_VERSION").into())]],
+        )
     }
 }
 
@@ -160,42 +198,119 @@ impl Snapshot {
         let changes = sources().flat_map(|of| by_result(source(of), &of.changes));
         page.counters("changes", "Changes by what became of them", changes)?;
         let status = |status: u16| ("status", status.to_string().into());
-        let requests = sources().flat_map(|of| of.requests.iter().map(move |(answered, count)| ([source(of), status(*answered)], *count)));
-        page.counters("ingest_requests", "Requests of a source by the status they were answered with", requests)?;
-        let last_event = sources().filter_map(|of| Some(([source(of)], of.last_event_ms? as f64 / 1000.0)));
-        page.gauges("source_last_event_timestamp_seconds", "When the source last sent an event", last_event)?;
+        let requests = sources().flat_map(|of| {
+            of.requests
+                .iter()
+                .map(move |(answered, count)| ([source(of), status(*answered)], *count))
+        });
+        page.counters(
+            "ingest_requests",
+            "Requests of a source by the status they were answered with",
+            requests,
+        )?;
+        let last_event =
+            sources().filter_map(|of| Some(([source(of)], of.last_event_ms? as f64 / 1000.0)));
+        page.gauges(
+            "source_last_event_timestamp_seconds",
+            "When the source last sent an event",
+            last_event,
+        )?;
         let quiet = sources().filter_map(|of| Some(([source(of)], of.quiet?.as_secs_f64())));
-        page.gauges("source_quiet_objective_seconds", "After how long without an event the source counts as silent", quiet)?;
-        page.gauges("quarantined", "Events in quarantine", sources().map(|of| ([source(of)], of.quarantined)))
+        page.gauges(
+            "source_quiet_objective_seconds",
+            "After how long without an event the source counts as silent",
+            quiet,
+        )?;
+        page.gauges(
+            "quarantined",
+            "Events in quarantine",
+            sources().map(|of| ([source(of)], of.quarantined)),
+        )
     }
 
     fn write_channels(&self, page: &mut Page<'_>) -> fmt::Result {
         let channels = || self.channels.iter();
         let deliveries = channels().flat_map(|of| by_result(channel(of), &of.deliveries));
-        page.counters("deliveries", "Flights of an entity to a channel by how they ended", deliveries)?;
-        page.histograms("delivery_seconds", "Time an attempt at the target took", channels().map(|of| ([channel(of)], &of.seconds)))?;
-        let lanes = |of: &ChannelFigures| LANES.into_iter().zip(of.owed).chain([("sweep", of.sweep)]);
-        let owed = channels().flat_map(|of| lanes(of).map(move |(lane, owed)| ([channel(of), ("lane", lane.into())], owed)));
-        page.gauges("owed", "Places ahead of a channel, an upper bound of the entities owed", owed)?;
-        page.gauges("parked", "Entities that wait for a retry", channels().map(|of| ([channel(of)], of.parked)))?;
-        page.gauges("refused", "Entities that the target will not take as they are", channels().map(|of| ([channel(of)], of.refused)))?;
-        page.gauges("withdrawals_held", "Withdrawals that wait for a confirmation", channels().map(|of| ([channel(of)], of.held)))?;
+        page.counters(
+            "deliveries",
+            "Flights of an entity to a channel by how they ended",
+            deliveries,
+        )?;
+        page.histograms(
+            "delivery_seconds",
+            "Time an attempt at the target took",
+            channels().map(|of| ([channel(of)], &of.seconds)),
+        )?;
+        let lanes =
+            |of: &ChannelFigures| LANES.into_iter().zip(of.owed).chain([("sweep", of.sweep)]);
+        let owed = channels().flat_map(|of| {
+            lanes(of).map(move |(lane, owed)| ([channel(of), ("lane", lane.into())], owed))
+        });
+        page.gauges(
+            "owed",
+            "Places ahead of a channel, an upper bound of the entities owed",
+            owed,
+        )?;
+        page.gauges(
+            "parked",
+            "Entities that wait for a retry",
+            channels().map(|of| ([channel(of)], of.parked)),
+        )?;
+        page.gauges(
+            "refused",
+            "Entities that the target will not take as they are",
+            channels().map(|of| ([channel(of)], of.refused)),
+        )?;
+        page.gauges(
+            "withdrawals_held",
+            "Withdrawals that wait for a confirmation",
+            channels().map(|of| ([channel(of)], of.held)),
+        )?;
         let freshness = channels().map(|of| ([channel(of)], of.freshness.as_secs_f64()));
-        page.gauges("freshness_seconds", "Age of the oldest change owed", freshness)?;
-        let objective = channels().filter_map(|of| Some(([channel(of)], of.freshness_objective?.as_secs_f64())));
-        page.gauges("freshness_objective_seconds", "What the age should stay under", objective)?;
+        page.gauges(
+            "freshness_seconds",
+            "Age of the oldest change owed",
+            freshness,
+        )?;
+        let objective = channels()
+            .filter_map(|of| Some(([channel(of)], of.freshness_objective?.as_secs_f64())));
+        page.gauges(
+            "freshness_objective_seconds",
+            "What the age should stay under",
+            objective,
+        )?;
         let is_in = |of: &ChannelFigures, state: &str| u64::from(of.state == state);
-        let states = channels().flat_map(|of| CHANNEL_STATES.map(|state| ([channel(of), ("state", state.into())], is_in(of, state))));
-        page.gauges("channel_state", "1 for the state that the channel is in", states)
+        let states = channels().flat_map(|of| {
+            CHANNEL_STATES.map(|state| ([channel(of), ("state", state.into())], is_in(of, state)))
+        });
+        page.gauges(
+            "channel_state",
+            "1 for the state that the channel is in",
+            states,
+        )
     }
 
     fn write_plugins(&self, page: &mut Page<'_>) -> fmt::Result {
         let label = |name: &'_ str| ("plugin", Cow::Owned(name.to_owned()));
         let calls = self.plugins.iter().map(|of| ([label(&of.name)], &of.calls));
-        page.histograms("plugin_call_seconds", "Time a batch took in a plugin", calls)?;
-        let traps = self.traps.iter().map(|(name, version, count)| ([label(name), ("version", version.into())], *count));
-        page.counters("plugin_traps", "Traps and broken limits of a version of a plugin", traps)?;
-        let active = self.plugins.iter().map(|of| [label(&of.name), ("version", of.version.as_str().into())]);
+        page.histograms(
+            "plugin_call_seconds",
+            "Time a batch took in a plugin",
+            calls,
+        )?;
+        let traps = self
+            .traps
+            .iter()
+            .map(|(name, version, count)| ([label(name), ("version", version.into())], *count));
+        page.counters(
+            "plugin_traps",
+            "Traps and broken limits of a version of a plugin",
+            traps,
+        )?;
+        let active = self
+            .plugins
+            .iter()
+            .map(|of| [label(&of.name), ("version", of.version.as_str().into())]);
         page.infos("plugin_active", "The version of a plugin in force", active)
     }
 }
@@ -211,8 +326,13 @@ fn channel(figures: &ChannelFigures) -> Label<'_> {
     ("channel", figures.name.as_str().into())
 }
 
-fn by_result<'a>(of: Label<'a>, counts: &'a [(&'static str, u64)]) -> impl Iterator<Item = ([Label<'a>; 2], u64)> {
-    counts.iter().map(move |(result, count)| ([of.clone(), ("result", (*result).into())], *count))
+fn by_result<'a>(
+    of: Label<'a>,
+    counts: &'a [(&'static str, u64)],
+) -> impl Iterator<Item = ([Label<'a>; 2], u64)> {
+    counts
+        .iter()
+        .map(move |(result, count)| ([of.clone(), ("result", (*result).into())], *count))
 }
 
 /// What is written to: one method a kind of metric, each called once a name with all series of it.
@@ -225,7 +345,9 @@ impl Page<'_> {
         help: &str,
         series: impl IntoIterator<Item = ([Label<'l>; N], u64)>,
     ) -> fmt::Result {
-        let write = |metric: &mut MetricEncoder<'_>, count| metric.encode_counter::<NoLabelSet, u64, u64>(&count, None);
+        let write = |metric: &mut MetricEncoder<'_>, count| {
+            metric.encode_counter::<NoLabelSet, u64, u64>(&count, None)
+        };
         self.family(name, help, MetricType::Counter, series, write)
     }
 
@@ -235,7 +357,9 @@ impl Page<'_> {
         help: &str,
         series: impl IntoIterator<Item = ([Label<'l>; N], V)>,
     ) -> fmt::Result {
-        self.family(name, help, MetricType::Gauge, series, |metric, value| metric.encode_gauge(&value))
+        self.family(name, help, MetricType::Gauge, series, |metric, value| {
+            metric.encode_gauge(&value)
+        })
     }
 
     fn histograms<'l, const N: usize>(
@@ -244,19 +368,36 @@ impl Page<'_> {
         help: &str,
         series: impl IntoIterator<Item = ([Label<'l>; N], &'l Buckets)>,
     ) -> fmt::Result {
-        let measured = series.into_iter().filter(|(_, buckets)| !buckets.bounds.is_empty());
-        self.family(name, help, MetricType::Histogram, measured, |metric, buckets| {
-            let bounds = buckets.bounds.iter().copied().chain([f64::INFINITY]);
-            let shown: Vec<(f64, u64)> = bounds.zip(buckets.counts.iter().copied().chain(repeat(0))).collect();
-            // The count is taken from what is shown: the last bucket must equal it.
-            let count = shown.iter().map(|(_, count)| count).sum();
-            metric.encode_histogram::<NoLabelSet>(buckets.sum, count, &shown, None)
-        })
+        let measured = series
+            .into_iter()
+            .filter(|(_, buckets)| !buckets.bounds.is_empty());
+        self.family(
+            name,
+            help,
+            MetricType::Histogram,
+            measured,
+            |metric, buckets| {
+                let bounds = buckets.bounds.iter().copied().chain([f64::INFINITY]);
+                let shown: Vec<(f64, u64)> = bounds
+                    .zip(buckets.counts.iter().copied().chain(repeat(0)))
+                    .collect();
+                // The count is taken from what is shown: the last bucket must equal it.
+                let count = shown.iter().map(|(_, count)| count).sum();
+                metric.encode_histogram::<NoLabelSet>(buckets.sum, count, &shown, None)
+            },
+        )
     }
 
-    fn infos<'l, const N: usize>(&mut self, name: &str, help: &str, series: impl IntoIterator<Item = [Label<'l>; N]>) -> fmt::Result {
+    fn infos<'l, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl IntoIterator<Item = [Label<'l>; N]>,
+    ) -> fmt::Result {
         let series = series.into_iter().map(|labels| ([], labels));
-        self.family(name, help, MetricType::Info, series, |metric, labels| metric.encode_info(&labels))
+        self.family(name, help, MetricType::Info, series, |metric, labels| {
+            metric.encode_info(&labels)
+        })
     }
 
     fn family<'l, const N: usize, V>(
@@ -270,7 +411,11 @@ impl Page<'_> {
         let mut metric = self.0.encode_descriptor(name, help, None, kind)?;
         for (labels, value) in series {
             // A set of no labels would be written as `{}`, and before `le` as a comma too many.
-            if labels.is_empty() { write(&mut metric, value)? } else { write(&mut metric.encode_family(&labels)?, value)? }
+            if labels.is_empty() {
+                write(&mut metric, value)?
+            } else {
+                write(&mut metric.encode_family(&labels)?, value)?
+            }
         }
         Ok(())
     }

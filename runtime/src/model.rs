@@ -1,14 +1,17 @@
-//! The words of Weir as values: entities, facets, changes, events and renderings, without I/O and without a clock.
+//! The words of Weir as values: entities, facets, changes, events and renderings, without I/O and
+//! without a clock.
 //!
-//! Every other room speaks in these types and converts at its own door: bytes of the store, records of the plugin
-//! interface and JSON of the HTTP routes are made from them and never leak in here.
+//! Every other room speaks in these types and converts at its own door: bytes of the store, records
+//! of the plugin interface and JSON of the HTTP routes are made from them and never leak in here.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// The longest entity key, in bytes of UTF-8. Longer ones are nearly always a payload that landed in the wrong field.
+/// The longest entity key, in bytes of UTF-8. Longer ones are nearly always a payload that landed
+/// in the wrong field.
 pub const KEY_BYTES_MAX: usize = 1024;
-/// The most facets one entity may have; an entity record is rewritten whole, so this bounds the cost of one change.
+/// The most facets one entity may have; an entity record is rewritten whole, so this bounds the
+/// cost of one change.
 pub const FACETS_MAX: usize = 512;
 /// The longest name of a facet, an entity type, a source or a channel, in bytes.
 pub const NAME_BYTES_MAX: usize = 128;
@@ -23,7 +26,8 @@ impl fmt::Display for Sequence {
     }
 }
 
-/// Milliseconds since 1970-01-01 UTC. Always an argument here: no function of this module asks for the time.
+/// Milliseconds since 1970-01-01 UTC. Always an argument here: no function of this module asks for
+/// the time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub u64);
 
@@ -208,11 +212,16 @@ pub struct Entity {
 impl Entity {
     /// The sequence of the newest change of any facet.
     pub fn newest(&self) -> Sequence {
-        self.facets.iter().map(|facet| facet.sequence).max().unwrap_or_default()
+        self.facets
+            .iter()
+            .map(|facet| facet.sequence)
+            .max()
+            .unwrap_or_default()
     }
 }
 
-/// An entity as one channel sees it: the facets it subscribes to, deleted ones left out, ordered by name.
+/// An entity as one channel sees it: the facets it subscribes to, deleted ones left out, ordered by
+/// name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
     /// Type and key.
@@ -226,8 +235,13 @@ impl View {
     pub fn of(entity: &Entity, patterns: &[String]) -> View {
         let subscribed = |name: &str| patterns.iter().any(|pattern| facet_matches(pattern, name));
         let facets = entity.facets.iter().filter(|facet| subscribed(&facet.name));
-        let facets = facets.filter_map(|facet| Some((facet.name.clone(), facet.value.clone()?))).collect();
-        View { id: entity.id.clone(), facets }
+        let facets = facets
+            .filter_map(|facet| Some((facet.name.clone(), facet.value.clone()?)))
+            .collect();
+        View {
+            id: entity.id.clone(),
+            facets,
+        }
     }
 }
 
@@ -248,7 +262,12 @@ impl EntityType {
     /// The rule for a facet: its own name first, else the family with the longest prefix.
     pub fn rule(&self, facet: &str) -> Option<&FacetRule> {
         let exact = self.facets.iter().find(|rule| &*rule.pattern == facet);
-        let family = || self.facets.iter().filter(|rule| facet_matches(&rule.pattern, facet)).max_by_key(|rule| rule.pattern.len());
+        let family = || {
+            self.facets
+                .iter()
+                .filter(|rule| facet_matches(&rule.pattern, facet))
+                .max_by_key(|rule| rule.pattern.len())
+        };
         exact.or_else(family)
     }
 }
@@ -288,12 +307,16 @@ pub struct Failure {
 impl Failure {
     /// A failure with that code and sentence.
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Failure {
-        Failure { code: code.into(), message: message.into() }
+        Failure {
+            code: code.into(),
+            message: message.into(),
+        }
     }
 }
 
-/// Whether `name` matches a facet pattern: the name itself, or a family such as `price.*` or `price.{site}-*` already
-/// filled in, in which one `*` at the end stands for one or more characters.
+/// Whether `name` matches a facet pattern: the name itself, or a family such as `price.*` or
+/// `price.{site}-*` already filled in, in which one `*` at the end stands for one or more
+/// characters.
 pub fn facet_matches(pattern: &str, name: &str) -> bool {
     match pattern.strip_suffix('*') {
         Some(prefix) => name.len() > prefix.len() && name.starts_with(prefix),

@@ -1,4 +1,5 @@
-//! The file as understood: names resolved, rows expanded, every complaint at once. Nothing downstream checks again.
+//! The file as understood: names resolved, rows expanded, every complaint at once. Nothing
+//! downstream checks again.
 
 mod basics;
 mod channels;
@@ -35,7 +36,8 @@ pub struct Plan {
     pub tokens: Vec<Token>,
     /// The directory of the store.
     pub store_path: PathBuf,
-    /// How long a deleted facet keeps its version, so that late updates do not resurrect it; 30 days.
+    /// How long a deleted facet keeps its version, so that late updates do not resurrect it; 30
+    /// days.
     pub forget: Duration,
     /// Shares of the lanes, highest first.
     pub shares: [u32; 3],
@@ -53,7 +55,8 @@ pub struct Plan {
     pub files: Vec<PathBuf>,
     /// Folders in which a new file would be included, to be watched.
     pub folders: Vec<PathBuf>,
-    /// Where in the files things stand, by path (`plugins.erp`, `sources.erp.plugins[0]`); expanded names too.
+    /// Where in the files things stand, by path (`plugins.erp`, `sources.erp.plugins[0]`); expanded
+    /// names too.
     pub places: BTreeMap<String, Place>,
     /// Texts that came from the environment or a file, and are not to be shown.
     pub outside: Outside,
@@ -80,9 +83,14 @@ impl Plan {
         }
     }
 
-    /// A complaint about what stands at `path` (`plugins.erp`, [`Use::place`]), with its place or, where that is not known, that of
-    /// the table around it.
-    pub fn complaint(&self, path: &str, what: impl Into<String>, help: impl Into<Option<String>>) -> Complaint {
+    /// A complaint about what stands at `path` (`plugins.erp`, [`Use::place`]), with its place or,
+    /// where that is not known, that of the table around it.
+    pub fn complaint(
+        &self,
+        path: &str,
+        what: impl Into<String>,
+        help: impl Into<Option<String>>,
+    ) -> Complaint {
         let mut around = path;
         loop {
             if let Some(place) = self.places.get(around) {
@@ -94,7 +102,10 @@ impl Plan {
             }
         }
         let file = self.files.first().cloned().unwrap_or_default();
-        Complaint { path: path.to_owned(), ..Complaint::of_file(&file, what, help) }
+        Complaint {
+            path: path.to_owned(),
+            ..Complaint::of_file(&file, what, help)
+        }
     }
 }
 
@@ -161,7 +172,8 @@ pub struct Plugin {
 pub struct Use {
     /// Which plugin.
     pub plugin: Arc<str>,
-    /// The settings at this place: the plugin's, the row's columns, the channel's and the use's own, merged in that order.
+    /// The settings at this place: the plugin's, the row's columns, the channel's and the use's
+    /// own, merged in that order.
     pub settings: serde_json::Map<String, serde_json::Value>,
     /// Where it is used, for messages: `sources.erp.plugins[0]`.
     pub place: String,

@@ -1,8 +1,10 @@
-//! The plugins in force: components are loaded, configured and called here, each call within its limits.
+//! The plugins in force: components are loaded, configured and called here, each call within its
+//! limits.
 //!
-//! This room alone knows wasmtime and the types of the plugin interface. It promises that a plugin gets nothing but its
-//! input and `log`, that a call ends within its limits, that a fault costs the one item that caused it, and that a batch is
-//! handled by one chain from its first filter to its last retry.
+//! This room alone knows wasmtime and the types of the plugin interface. It promises that a plugin
+//! gets nothing but its input and `log`, that a call ends within its limits, that a fault costs the
+//! one item that caused it, and that a batch is handled by one chain from its first filter to its
+//! last retry.
 
 mod batch;
 mod bench;
@@ -51,7 +53,8 @@ use self::workers::Workers;
 /// How the host is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Threads that run plugins; 8. More than there are cores: a plugin that hangs takes one for its whole limit of time.
+    /// Threads that run plugins; 8. More than there are cores: a plugin that hangs takes one for
+    /// its whole limit of time.
     pub workers: usize,
     /// Where compiled code is kept; none: every start compiles anew.
     pub cache: Option<PathBuf>,
@@ -61,7 +64,11 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { workers: 8, cache: None, compiler: None }
+        Options {
+            workers: 8,
+            cache: None,
+            compiler: None,
+        }
     }
 }
 
@@ -76,7 +83,8 @@ pub struct Host {
 }
 
 impl Host {
-    /// Starts the engine, its clock and the workers. A cache that cannot be used is warned of and done without.
+    /// Starts the engine, its clock and the workers. A cache that cannot be used is warned of and
+    /// done without.
     ///
     /// # Errors
     /// When the engine or a thread cannot be had.
@@ -87,40 +95,76 @@ impl Host {
             opened.inspect_err(|error| tracing::warn!(directory = %directory.display(), "compiled plugin code is not kept: {error}")).ok()
         });
         let (compiler, workers) = (options.compiler.clone(), Workers::start(options.workers)?);
-        Ok(Arc::new(Host { engine, layout, compiler, cache, figures: Figures::default(), workers }))
+        Ok(Arc::new(Host {
+            engine,
+            layout,
+            compiler,
+            cache,
+            figures: Figures::default(),
+            workers,
+        }))
     }
 
-    /// Checks a component or a core module that carries its WIT type, and compiles it or takes it from the cache. Blocking, for up to
-    /// seconds: to be called away from the serving threads.
+    /// Checks a component or a core module that carries its WIT type, and compiles it or takes it
+    /// from the cache. Blocking, for up to seconds: to be called away from the serving threads.
     ///
     /// # Errors
     /// `Unusable`, with a sentence on how to mend it.
     pub fn load(&self, name: &str, bytes: &[u8], limits: Limits) -> Result<Arc<Component>, Fault> {
         let (layout, apart, cache) = (self.layout, self.compiler.as_ref(), self.cache.as_ref());
-        let loader = Loader { engine: &self.engine, layout, apart, cache, figures: &self.figures };
+        let loader = Loader {
+            engine: &self.engine,
+            layout,
+            apart,
+            cache,
+            figures: &self.figures,
+        };
         loader.load(name, bytes, limits).map(Arc::new)
     }
 
-    /// Runs a source's chain over events; one verdict an event, in their order. Waits while the chain has too many batches before
-    /// it. Dropping the future abandons what has not begun.
-    pub async fn map(&self, chain: &Arc<SourceChain>, events: Arc<Vec<Event>>, class: Class) -> Vec<EventVerdict> {
+    /// Runs a source's chain over events; one verdict an event, in their order. Waits while the
+    /// chain has too many batches before it. Dropping the future abandons what has not begun.
+    pub async fn map(
+        &self,
+        chain: &Arc<SourceChain>,
+        events: Arc<Vec<Event>>,
+        class: Class,
+    ) -> Vec<EventVerdict> {
         if chain.0.stages.is_empty() {
             return vec![EventVerdict::Passed; events.len()];
         }
-        let verdicts = self.workers.run(&chain.0, Items::Events(events), class).await;
-        verdicts.into_iter().map(|verdict| chain.verdict(verdict)).collect()
+        let verdicts = self
+            .workers
+            .run(&chain.0, Items::Events(events), class)
+            .await;
+        verdicts
+            .into_iter()
+            .map(|verdict| chain.verdict(verdict))
+            .collect()
     }
 
     /// Runs a channel's chain over entities; otherwise like [`Host::map`].
-    pub async fn render(&self, chain: &Arc<ChannelChain>, entities: Arc<Vec<View>>, class: Class) -> Vec<EntityVerdict> {
+    pub async fn render(
+        &self,
+        chain: &Arc<ChannelChain>,
+        entities: Arc<Vec<View>>,
+        class: Class,
+    ) -> Vec<EntityVerdict> {
         if chain.0.stages.is_empty() {
             return vec![EntityVerdict::Passed; entities.len()];
         }
-        let verdicts = self.workers.run(&chain.0, Items::Entities(entities), class).await;
-        verdicts.into_iter().map(|verdict| chain.verdict(verdict)).collect()
+        let verdicts = self
+            .workers
+            .run(&chain.0, Items::Entities(entities), class)
+            .await;
+        verdicts
+            .into_iter()
+            .map(|verdict| chain.verdict(verdict))
+            .collect()
     }
 
-    /// Tries a source's chain on samples before it takes over. That a plugin declines a sample is no fault.
+    /// Tries a source's chain on samples before it takes over. That a plugin declines a sample is
+    /// no fault.
     pub async fn try_source(&self, chain: &Arc<SourceChain>, samples: Arc<Vec<Event>>) -> Trial {
         let mut trial = Trial::default();
         for verdict in self.map(chain, samples, Class::Urgent).await {
@@ -169,7 +213,10 @@ pub struct Error {
 
 impl Error {
     fn new(what: &'static str, why: impl fmt::Display) -> Error {
-        Error { what, why: format!("{why:#}") }
+        Error {
+            what,
+            why: format!("{why:#}"),
+        }
     }
 }
 
@@ -179,7 +226,8 @@ pub enum Fault {
     /// The file or the chain cannot be used: mend it, the old one serves on. A sentence.
     #[error("{0}")]
     Unusable(String),
-    /// The plugin refuses its settings: mend the configuration. A sentence with the plugin's own words.
+    /// The plugin refuses its settings: mend the configuration. A sentence with the plugin's own
+    /// words.
     #[error("{0}")]
     Settings(String),
     /// A call ended badly: the items of that call have no answer.
@@ -208,7 +256,13 @@ impl Fault {
 
     /// Whether the host has too many instances at the moment, which says nothing of the plugin.
     fn is_exhaustion(&self) -> bool {
-        matches!(self, Fault::Breach { breach: Breach::Host, .. })
+        matches!(
+            self,
+            Fault::Breach {
+                breach: Breach::Host,
+                ..
+            }
+        )
     }
 }
 
@@ -261,7 +315,12 @@ pub enum Role {
 
 impl Role {
     /// All roles.
-    pub const ALL: [Role; 4] = [Role::EventFilter, Role::Mapper, Role::EntityFilter, Role::Renderer];
+    pub const ALL: [Role; 4] = [
+        Role::EventFilter,
+        Role::Mapper,
+        Role::EntityFilter,
+        Role::Renderer,
+    ];
 
     /// Its name, also that of its interface.
     pub fn name(self) -> &'static str {
@@ -364,12 +423,17 @@ pub struct Failed {
     pub plugin: String,
     /// What it said, or what the host says of it (`time limit of 1 s exceeded`).
     pub failure: Failure,
-    /// True: the plugin trapped, broke a limit, or answered what cannot be used. False: it declined the item by its own rules.
+    /// True: the plugin trapped, broke a limit, or answered what cannot be used. False: it declined
+    /// the item by its own rules.
     pub fault: bool,
 }
 
 impl Failed {
     fn of_the_host(why: &str) -> Failed {
-        Failed { plugin: "host".into(), failure: Failure::new(Breach::Host.code(), why), fault: true }
+        Failed {
+            plugin: "host".into(),
+            failure: Failure::new(Breach::Host.code(), why),
+            fault: true,
+        }
     }
 }

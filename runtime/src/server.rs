@@ -1,8 +1,9 @@
 //! The HTTP routes, in one table: who may use each, and which function answers.
 //!
-//! This room shows and accepts; it decides nothing about events, channels or plugins. What it promises itself: every error is a problem
-//! (RFC 9457), a client that is slow, silent or endless costs a bounded time and memory ([`Limits`]), no body is read before its route
-//! and its length are known to be right, and no admin route answers without the role that the table names.
+//! This room shows and accepts; it decides nothing about events, channels or plugins. What it
+//! promises itself: every error is a problem (RFC 9457), a client that is slow, silent or endless
+//! costs a bounded time and memory ([`Limits`]), no body is read before its route and its length
+//! are known to be right, and no admin route answers without the role that the table names.
 
 mod access;
 mod backend;
@@ -37,28 +38,37 @@ use self::body::Budget;
 use self::listener::Listeners;
 use crate::plan::Role;
 
-pub use self::backend::{Answer, Backend, EntityQuery, IngestRequest, Operation, Page, QuarantineFilter, RefusedFilter, Settle, Settled};
+pub use self::backend::{
+    Answer, Backend, EntityQuery, IngestRequest, Operation, Page, QuarantineFilter, RefusedFilter,
+    Settle, Settled,
+};
 pub use self::problem::{CONTENT_TYPE_PROBLEM, Problem, TYPE_PREFIX};
 
 /// How much a client may cost.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// For a request's head, from its first byte, and for the first byte of a new connection: 10 s. Half a head holds no socket.
+    /// For a request's head, from its first byte, and for the first byte of a new connection: 10 s.
+    /// Half a head holds no socket.
     pub head_time: Duration,
     /// For a body, from its head: 30 s. A byte a second holds no memory.
     pub body_time: Duration,
-    /// Between requests of a connection: 75 s, longer than the scrape interval of most metrics collectors.
+    /// Between requests of a connection: 75 s, longer than the scrape interval of most metrics
+    /// collectors.
     pub idle_time: Duration,
-    /// Without progress while an answer is written: 30 s. Who does not read its answer does not keep it in our memory.
+    /// Without progress while an answer is written: 30 s. Who does not read its answer does not
+    /// keep it in our memory.
     pub write_time: Duration,
-    /// Connections at once on the ingest listener; the next ones wait in the system's queue. 10,000, or three quarters of the
-    /// descriptor limit, so that the store, plugins and targets find descriptors too.
+    /// Connections at once on the ingest listener; the next ones wait in the system's queue.
+    /// 10,000, or three quarters of the descriptor limit, so that the store, plugins and targets
+    /// find descriptors too.
     pub connections_max: usize,
-    /// Connections at once on an admin listener of its own: 256. Senders cannot shut the operator out.
+    /// Connections at once on an admin listener of its own: 256. Senders cannot shut the operator
+    /// out.
     pub admin_connections_max: usize,
     /// The longest body, whatever a source allows: 64 MiB.
     pub body_bytes_max: u64,
-    /// All bodies that are being received or worked on, in bytes: 256 MiB. Beyond it, 503: ten thousand bodies of 8 MiB do not fit.
+    /// All bodies that are being received or worked on, in bytes: 256 MiB. Beyond it, 503: ten
+    /// thousand bodies of 8 MiB do not fit.
     pub bodies_bytes_max: u64,
 }
 
@@ -88,7 +98,8 @@ pub struct CannotListen {
     pub error: std::io::Error,
 }
 
-/// The listeners of a running Weir. Dropping it closes every connection at once; [`Server::stop`] lets them finish.
+/// The listeners of a running Weir. Dropping it closes every connection at once; [`Server::stop`]
+/// lets them finish.
 pub struct Server {
     ingest_addr: SocketAddr,
     admin_addr: SocketAddr,
@@ -96,7 +107,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens and answers from now on. Without an address of their own the admin routes are on the ingest listener too.
+    /// Listens and answers from now on. Without an address of their own the admin routes are on the
+    /// ingest listener too.
     ///
     /// # Errors
     /// If an address cannot be listened on; then nothing is.
@@ -115,18 +127,39 @@ impl Server {
         let limits = Arc::new(limits);
         let door = |address: SocketAddr| {
             let (backend, limits, bodies) = (backend.clone(), limits.clone(), bodies.clone());
-            Arc::new(Door { backend, limits, bodies, loopback: address.ip().is_loopback() })
+            Arc::new(Door {
+                backend,
+                limits,
+                bodies,
+                loopback: address.ip().is_loopback(),
+            })
         };
 
         let mut listeners = Listeners::new(limits.clone());
         let mut admin_addr = ingest_addr;
-        let ingest_side = if admin.is_some() { Side::Ingest } else { Side::Both };
-        listeners.add(ingest, router(door(ingest_addr), ingest_side), limits.connections_max);
+        let ingest_side = if admin.is_some() {
+            Side::Ingest
+        } else {
+            Side::Both
+        };
+        listeners.add(
+            ingest,
+            router(door(ingest_addr), ingest_side),
+            limits.connections_max,
+        );
         if let Some((admin, address)) = admin {
-            listeners.add(admin, router(door(address), Side::Admin), limits.admin_connections_max);
+            listeners.add(
+                admin,
+                router(door(address), Side::Admin),
+                limits.admin_connections_max,
+            );
             admin_addr = address;
         }
-        Ok(Server { ingest_addr, admin_addr, listeners })
+        Ok(Server {
+            ingest_addr,
+            admin_addr,
+            listeners,
+        })
     }
 
     /// Where events are taken in, the port chosen by the system if 0 was asked for.
@@ -139,7 +172,8 @@ impl Server {
         self.admin_addr
     }
 
-    /// Takes no new connection and no new request, and ends when those under way are answered or `grace` is over.
+    /// Takes no new connection and no new request, and ends when those under way are answered or
+    /// `grace` is over.
     pub async fn stop(self, grace: Duration) {
         self.listeners.stop(grace).await;
     }
@@ -184,23 +218,93 @@ fn table() -> Vec<Route> {
         row(POST, "/v1/sources/{source}/events", Sender, events::take),
         row(GET, "/v1/sources", Needs(Read), status::sources),
         row(GET, "/v1/sources/{source}", Needs(Read), status::source),
-        row(GET, "/v1/sources/{source}/quarantine", Needs(Read), operations::quarantine),
-        row(POST, "/v1/sources/{source}/quarantine/redrive", Needs(Operate), operations::redrive_quarantine),
-        row(DELETE, "/v1/sources/{source}/quarantine", Needs(Operate), operations::drop_quarantine),
+        row(
+            GET,
+            "/v1/sources/{source}/quarantine",
+            Needs(Read),
+            operations::quarantine,
+        ),
+        row(
+            POST,
+            "/v1/sources/{source}/quarantine/redrive",
+            Needs(Operate),
+            operations::redrive_quarantine,
+        ),
+        row(
+            DELETE,
+            "/v1/sources/{source}/quarantine",
+            Needs(Operate),
+            operations::drop_quarantine,
+        ),
         row(GET, "/v1/entities/{type}", Needs(Read), status::entities),
-        row(GET, "/v1/entities/{type}/{key}", Needs(Read), status::entity),
+        row(
+            GET,
+            "/v1/entities/{type}/{key}",
+            Needs(Read),
+            status::entity,
+        ),
         row(GET, "/v1/channels", Needs(Read), status::channels),
         row(GET, "/v1/channels/{channel}", Needs(Read), status::channel),
-        row(DELETE, "/v1/channels/{channel}", Needs(Admin), operations::forget),
-        row(GET, "/v1/channels/{channel}/preview", Needs(Read), status::preview),
-        row(POST, "/v1/channels/{channel}/pause", Needs(Operate), operations::pause),
-        row(POST, "/v1/channels/{channel}/resume", Needs(Operate), operations::resume),
-        row(POST, "/v1/channels/{channel}/resync", Needs(Operate), operations::resync),
-        row(POST, "/v1/channels/{channel}/rerender", Needs(Operate), operations::rerender),
-        row(POST, "/v1/channels/{channel}/confirm", Needs(Operate), operations::confirm),
-        row(GET, "/v1/channels/{channel}/refused", Needs(Read), operations::refused),
-        row(POST, "/v1/channels/{channel}/refused/redrive", Needs(Operate), operations::redrive_refused),
-        row(DELETE, "/v1/channels/{channel}/refused", Needs(Operate), operations::drop_refused),
+        row(
+            DELETE,
+            "/v1/channels/{channel}",
+            Needs(Admin),
+            operations::forget,
+        ),
+        row(
+            GET,
+            "/v1/channels/{channel}/preview",
+            Needs(Read),
+            status::preview,
+        ),
+        row(
+            POST,
+            "/v1/channels/{channel}/pause",
+            Needs(Operate),
+            operations::pause,
+        ),
+        row(
+            POST,
+            "/v1/channels/{channel}/resume",
+            Needs(Operate),
+            operations::resume,
+        ),
+        row(
+            POST,
+            "/v1/channels/{channel}/resync",
+            Needs(Operate),
+            operations::resync,
+        ),
+        row(
+            POST,
+            "/v1/channels/{channel}/rerender",
+            Needs(Operate),
+            operations::rerender,
+        ),
+        row(
+            POST,
+            "/v1/channels/{channel}/confirm",
+            Needs(Operate),
+            operations::confirm,
+        ),
+        row(
+            GET,
+            "/v1/channels/{channel}/refused",
+            Needs(Read),
+            operations::refused,
+        ),
+        row(
+            POST,
+            "/v1/channels/{channel}/refused/redrive",
+            Needs(Operate),
+            operations::redrive_refused,
+        ),
+        row(
+            DELETE,
+            "/v1/channels/{channel}/refused",
+            Needs(Operate),
+            operations::drop_refused,
+        ),
         row(GET, "/v1/plugins", Needs(Read), status::plugins),
         row(GET, "/v1/config", Needs(Read), status::config),
         row(POST, "/v1/reload", Needs(Admin), operations::reload),
@@ -214,30 +318,58 @@ where
     T: 'static,
 {
     let filter = MethodFilter::try_from(method.clone()).unwrap_or(MethodFilter::GET);
-    Route { method, path, access, handler: on(filter, handler) }
+    Route {
+        method,
+        path,
+        access,
+        handler: on(filter, handler),
+    }
 }
 
 /// The routes of one listener, each behind its guard.
 fn router(door: Arc<Door>, side: Side) -> Router {
     let here = |route: &Route| match (route.access, side) {
-        (_, Side::Both) | (Access::Open, _) | (Access::Sender, Side::Ingest) | (Access::Needs(_), Side::Admin) => true,
+        (_, Side::Both)
+        | (Access::Open, _)
+        | (Access::Sender, Side::Ingest)
+        | (Access::Needs(_), Side::Admin) => true,
         (Access::Sender, Side::Admin) | (Access::Needs(_), Side::Ingest) => false,
     };
     let mut router = Router::new();
-    for Route { method, path, access, handler } in table().into_iter().filter(here) {
-        debug_assert!(MethodFilter::try_from(method).is_ok(), "{path} has a method that cannot be routed");
-        router = router.route(path, handler.route_layer(from_fn_with_state((door.clone(), access), access::guard)));
+    for Route {
+        method,
+        path,
+        access,
+        handler,
+    } in table().into_iter().filter(here)
+    {
+        debug_assert!(
+            MethodFilter::try_from(method).is_ok(),
+            "{path} has a method that cannot be routed"
+        );
+        router = router.route(
+            path,
+            handler.route_layer(from_fn_with_state((door.clone(), access), access::guard)),
+        );
     }
-    router.fallback(move |method, uri| unknown_route(method, uri, side)).with_state(door)
+    router
+        .fallback(move |method, uri| unknown_route(method, uri, side))
+        .with_state(door)
 }
 
 async fn unknown_route(method: Method, uri: Uri, side: Side) -> Problem {
     let elsewhere = match side {
         Side::Both => "",
-        Side::Ingest => "; this listener takes events only, the other routes are at `server.admin_listen`",
+        Side::Ingest => {
+            "; this listener takes events only, the other routes are at `server.admin_listen`"
+        }
         Side::Admin => "; events are taken at `server.listen`, not here",
     };
-    Problem::new(axum::http::StatusCode::NOT_FOUND, "unknown-route", format!("there is no route {method} {}{elsewhere}", uri.path()))
+    Problem::new(
+        axum::http::StatusCode::NOT_FOUND,
+        "unknown-route",
+        format!("there is no route {method} {}{elsewhere}", uri.path()),
+    )
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), CannotListen> {

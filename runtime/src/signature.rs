@@ -1,4 +1,5 @@
-//! Secrets, and signatures as Standard Webhooks 1.0.0 makes them: the same for what comes in and for what goes out.
+//! Secrets, and signatures as Standard Webhooks 1.0.0 makes them: the same for what comes in and
+//! for what goes out.
 
 use std::fmt;
 
@@ -12,15 +13,18 @@ use sha2::Sha256;
 pub const WEBHOOK_SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
 /// Base64 as signatures are written in the wild: the standard alphabet, padded or not.
-pub(crate) const BASE64: GeneralPurpose =
-    GeneralPurpose::new(&alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent));
+pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// A secret as read from the environment or a file; never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub Vec<u8>);
 
 impl Secret {
-    /// Decodes a key in the form of Standard Webhooks: base64 of 24 to 64 bytes, with or without `whsec_` before it.
+    /// Decodes a key in the form of Standard Webhooks: base64 of 24 to 64 bytes, with or without
+    /// `whsec_` before it.
     ///
     /// # Errors
     /// Says what is wrong with it, without repeating it.
@@ -29,7 +33,9 @@ impl Secret {
         if text.starts_with("whsk_") || text.starts_with("whpk_") {
             return Err(SecretError::Asymmetric);
         }
-        let bytes = BASE64.decode(text.strip_prefix("whsec_").unwrap_or(text)).map_err(|_| SecretError::NotBase64)?;
+        let bytes = BASE64
+            .decode(text.strip_prefix("whsec_").unwrap_or(text))
+            .map_err(|_| SecretError::NotBase64)?;
         if !WEBHOOK_SECRET_BYTES.contains(&bytes.len()) {
             return Err(SecretError::Length(bytes.len()));
         }
@@ -53,15 +59,23 @@ pub enum SecretError {
     #[error("a Standard Webhooks secret has 24 to 64 bytes before base64, this one has {0}")]
     Length(usize),
     /// A key of an asymmetric signature (`v1a`).
-    #[error("`whsk_` and `whpk_` are keys of asymmetric signatures, which Weir does not use; give a `whsec_` secret")]
+    #[error(
+        "`whsk_` and `whpk_` are keys of asymmetric signatures, which Weir does not use; give a `whsec_` secret"
+    )]
     Asymmetric,
 }
 
-/// Signs as Standard Webhooks 1.0.0 does: the value of `webhook-signature`. `timestamp` in seconds since 1970, as sent in
-/// `webhook-timestamp`.
+/// Signs as Standard Webhooks 1.0.0 does: the value of `webhook-signature`. `timestamp` in seconds
+/// since 1970, as sent in `webhook-timestamp`.
 pub fn sign(secret: &Secret, id: &str, timestamp: u64, body: &[u8]) -> String {
     let timestamp = timestamp.to_string();
-    format!("v1,{}", BASE64.encode(mac(secret, &[id.as_bytes(), b".", timestamp.as_bytes(), b".", body])))
+    format!(
+        "v1,{}",
+        BASE64.encode(mac(
+            secret,
+            &[id.as_bytes(), b".", timestamp.as_bytes(), b".", body]
+        ))
+    )
 }
 
 /// As keys of Standard Webhooks are written, without `whsec_`.
@@ -72,7 +86,9 @@ pub(crate) fn in_base64(bytes: &[u8]) -> String {
 /// HMAC-SHA256 over the parts, one after the other.
 pub(crate) fn mac(secret: &Secret, parts: &[&[u8]]) -> [u8; 32] {
     // HMAC takes keys of any length; the error type exists for other constructions.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&secret.0) else { return [0; 32] };
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&secret.0) else {
+        return [0; 32];
+    };
     parts.iter().for_each(|part| mac.update(part));
     mac.finalize().into_bytes().into()
 }
@@ -84,7 +100,12 @@ mod tests {
     #[test]
     fn a_signature_is_the_one_of_the_specification() {
         let secret = Secret::from_webhook_secret("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
-        let signed = sign(&secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, br#"{"test": 2432232314}"#);
+        let signed = sign(
+            &secret,
+            "msg_p5jXN8AQM9LWM0D4loKWxJek",
+            1_614_265_330,
+            br#"{"test": 2432232314}"#,
+        );
         assert_eq!(signed, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
     }
 }

@@ -1,18 +1,23 @@
 //! What a store promises: the entities as they are now, and for each channel what it still owes.
 //!
-//! A store is the one place that ingest and dispatch share; they never call each other. Its promises, which random
-//! histories check on every implementation (`tests/promises`):
+//! A store is the one place that ingest and dispatch share; they never call each other. Its
+//! promises, which random histories check on every implementation (`tests/promises`):
 //!
-//! 1. A commit that has answered survives a crash and a power cut, and an event's changes are there together or not at all.
-//! 2. Whatever is committed to a facet that a channel subscribes to is met by that channel's walks, once for each
-//!    entity however often it changed, until a delivery that read the entity *afterwards* has finished.
-//! 3. At most one entity of a channel is in flight at a time for each ordinal; a change during the flight makes it run again.
-//! 4. What was certainly delivered is remembered (suppression), and what may have been delivered is never taken for certain,
-//!    across crashes too.
-//! 5. An entity is forgotten only when it is deleted and certainly gone from every channel, retired ones included.
+//! 1. A commit that has answered survives a crash and a power cut, and an event's changes are there
+//!    together or not at all.
+//! 2. Whatever is committed to a facet that a channel subscribes to is met by that channel's walks,
+//!    once for each entity however often it changed, until a delivery that read the entity
+//!    *afterwards* has finished.
+//! 3. At most one entity of a channel is in flight at a time for each ordinal; a change during the
+//!    flight makes it run again.
+//! 4. What was certainly delivered is remembered (suppression), and what may have been delivered is
+//!    never taken for certain, across crashes too.
+//! 5. An entity is forgotten only when it is deleted and certainly gone from every channel, retired
+//!    ones included.
 //!
-//! The algorithm is the one of `memory`, which is the specification: plain maps, no cleverness. `embedded` keeps the same
-//! promises on disk (sled) at full size, with `index` as its working memory.
+//! The algorithm is the one of `memory`, which is the specification: plain maps, no cleverness.
+//! `embedded` keeps the same promises on disk (sled) at full size, with `index` as its working
+//! memory.
 
 pub mod embedded;
 mod keys;
@@ -23,11 +28,13 @@ use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
 
-pub use crate::index::{ChannelId, Finish, Holds, Joined, Outcome, Owed, Parked, Standing, State, Subscription, Taken};
+pub use crate::index::{
+    ChannelId, Finish, Holds, Joined, Outcome, Owed, Parked, Standing, State, Subscription, Taken,
+};
 use crate::model::{Entity, EntityId, Event, Failure, Lane, Ordinal, Sequence, Timestamp, Track};
 
-/// Sequences are reserved on disk in blocks of so many, and a start begins at the end of the last block: a sequence that a channel
-/// may have seen before a crash is never given out again.
+/// Sequences are reserved on disk in blocks of so many, and a start begins at the end of the last
+/// block: a sequence that a channel may have seen before a crash is never given out again.
 pub const SEQUENCE_BLOCK: u64 = 100_000;
 
 /// What one event leads to, ready to be written: the plugins have spoken and ownership is checked.
@@ -35,10 +42,11 @@ pub const SEQUENCE_BLOCK: u64 = 100_000;
 pub struct Commit {
     /// The source it came from.
     pub source: Arc<str>,
-    /// Hash of (source, CloudEvents source, id); none where the event has no identity. A repetition within the window is not
-    /// applied again.
+    /// Hash of (source, CloudEvents source, id); none where the event has no identity. A repetition
+    /// within the window is not applied again.
     pub identity: Option<u128>,
-    /// For an event given again from quarantine: the sequence it had on arrival. It loses against facets changed since.
+    /// For an event given again from quarantine: the sequence it had on arrival. It loses against
+    /// facets changed since.
     pub arrival: Option<Sequence>,
     /// What is to be done.
     pub effect: Effect,
@@ -70,7 +78,8 @@ pub struct FacetChange {
     pub version: Option<u64>,
     /// Valid JSON text; none deletes.
     pub value: Option<Arc<str>>,
-    /// [`crate::index::value_hash`] of the value, computed by whoever made the change, away from the writer.
+    /// [`crate::index::value_hash`] of the value, computed by whoever made the change, away from
+    /// the writer.
     pub hash: u64,
 }
 
@@ -96,7 +105,8 @@ pub enum Verdict {
         committed: u32,
         /// Changes whose value equals the stored one.
         unchanged: u32,
-        /// Changes older than the stored version, or than a facet changed since the arrival of a redriven event.
+        /// Changes older than the stored version, or than a facet changed since the arrival of a
+        /// redriven event.
         stale: u32,
     },
     /// Dropped by a filter or mapped to nothing.
@@ -114,13 +124,15 @@ pub enum Verdict {
 pub enum NoRoom {
     /// The type has `entities_max` entities and this key is new (507).
     Entities,
-    /// The entity has [`crate::model::FACETS_MAX`] facets and this one is new (the event should be quarantined).
+    /// The entity has [`crate::model::FACETS_MAX`] facets and this one is new (the event should be
+    /// quarantined).
     Facets,
     /// The source's quarantine is full (503).
     Quarantine,
 }
 
-/// What became of a request: one verdict an event, in order, and the sequence up to which all of it is durable.
+/// What became of a request: one verdict an event, in order, and the sequence up to which all of it
+/// is durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {
     /// One an event, in the order given.
@@ -129,7 +141,8 @@ pub struct Committed {
     pub sequence: Sequence,
 }
 
-/// Answers when the commit is durable. A closed receiver means that the store has failed and the process is about to end.
+/// Answers when the commit is durable. A closed receiver means that the store has failed and the
+/// process is about to end.
 pub type Receipt = oneshot::Receiver<Result<Committed, Error>>;
 
 /// Why a store could not do what was asked; the variants are what the caller decides on.
@@ -141,7 +154,8 @@ pub enum Error {
         /// How many changes wait.
         waiting: usize,
     },
-    /// Nothing was taken and nothing can be until an operator acts, for example because the disk is full.
+    /// Nothing was taken and nothing can be until an operator acts, for example because the disk is
+    /// full.
     #[error("the store cannot be used: {0}")]
     Unavailable(String),
     /// Stored bytes are not what was written.
@@ -186,9 +200,11 @@ pub struct Limits {
     pub forget_ms: u64,
 }
 
-/// Upper bounds of the buckets in which seconds of a durable write are counted; one more is for what took longer. A good disk syncs in
-/// less than a millisecond, a bad one in a second.
-pub const COMMIT_SECONDS: [f64; 11] = [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0];
+/// Upper bounds of the buckets in which seconds of a durable write are counted; one more is for
+/// what took longer. A good disk syncs in less than a millisecond, a bad one in a second.
+pub const COMMIT_SECONDS: [f64; 11] = [
+    0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0,
+];
 
 /// Figures of the store itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -201,17 +217,20 @@ pub struct Figures {
     pub disk_free: u64,
     /// Head of the durable sequence.
     pub sequence: Sequence,
-    /// Writes of commits, synced, since the store was opened, by how long they took: one figure for each of [`COMMIT_SECONDS`] and one
-    /// for the longer ones, not cumulative; and the sum in seconds.
+    /// Writes of commits, synced, since the store was opened, by how long they took: one figure for
+    /// each of [`COMMIT_SECONDS`] and one for the longer ones, not cumulative; and the sum in
+    /// seconds.
     pub commit_seconds: ([u64; COMMIT_SECONDS.len() + 1], f64),
 }
 
-/// The store. Every call returns at once but for short disk reads; commits answer through their receipt.
+/// The store. Every call returns at once but for short disk reads; commits answer through their
+/// receipt.
 pub trait Store: Send + Sync + 'static {
     /// Sets the limits; they hold from the next commit on.
     fn limit(&self, limits: Limits);
 
-    /// Hands events over to be written. They are written in the order of the calls; the receipt answers when all is durable.
+    /// Hands events over to be written. They are written in the order of the calls; the receipt
+    /// answers when all is durable.
     ///
     /// # Errors
     /// `Busy` and `Unavailable`; in both cases nothing was taken.
@@ -226,51 +245,66 @@ pub trait Store: Send + Sync + 'static {
     /// The ordinal of an entity.
     fn find(&self, id: &EntityId) -> Option<Ordinal>;
 
-    /// Entities as they are now, possibly ahead of the watermark; none where one has been forgotten.
+    /// Entities as they are now, possibly ahead of the watermark; none where one has been
+    /// forgotten.
     fn read(&self, ordinals: &[Ordinal]) -> Result<Vec<Option<Arc<Entity>>>, Error>;
 
-    /// Entities of a type in the order of their keys, from after `after`, with a key that starts with `prefix`; with `owed`,
-    /// only those that the channel still owes.
-    fn list(&self, entity_type: &str, prefix: &str, after: Option<&str>, owed: Option<ChannelId>, limit: usize)
-    -> Vec<(Ordinal, EntityId)>;
+    /// Entities of a type in the order of their keys, from after `after`, with a key that starts
+    /// with `prefix`; with `owed`, only those that the channel still owes.
+    fn list(
+        &self,
+        entity_type: &str,
+        prefix: &str,
+        after: Option<&str>,
+        owed: Option<ChannelId>,
+        limit: usize,
+    ) -> Vec<(Ordinal, EntityId)>;
 
-    /// A channel joins, returns, or joins again with another subscription. A new channel, a changed shape and a return start a
-    /// sweep; a changed target makes all that it holds unknown as well.
+    /// A channel joins, returns, or joins again with another subscription. A new channel, a changed
+    /// shape and a return start a sweep; a changed target makes all that it holds unknown as well.
     fn join(&self, name: &str, subscription: &Subscription) -> Result<Joined, Error>;
 
     /// Numbers and names of all channels that are remembered, and whether each is live.
     fn channels(&self) -> Vec<(ChannelId, String, bool)>;
 
-    /// A channel leaves the configuration: what it delivered is remembered, it walks no more. Its flights must have ended.
+    /// A channel leaves the configuration: what it delivered is remembered, it walks no more. Its
+    /// flights must have ended.
     fn retire(&self, channel: ChannelId) -> Result<(), Error>;
 
     /// Forgets a retired channel and all it delivered. Answers false if it is live.
     fn forget_channel(&self, channel: ChannelId) -> Result<bool, Error>;
 
-    /// A channel has another name from now on (`was`). Answers false if there is none of the old name or one of the new.
+    /// A channel has another name from now on (`was`). Answers false if there is none of the old
+    /// name or one of the new.
     fn rename(&self, old: &str, new: &str) -> Result<bool, Error>;
 
     /// Remembers whether a channel is paused.
     fn set_paused(&self, channel: ChannelId, paused: bool) -> Result<(), Error>;
 
-    /// Sweeps once more: with `lost`, nothing is certain and all is sent (`resync`); without, what differs (`rerender`).
+    /// Sweeps once more: with `lost`, nothing is certain and all is sent (`resync`); without, what
+    /// differs (`rerender`).
     fn resweep(&self, channel: ChannelId, lost: bool) -> Result<(), Error>;
 
-    /// Meets the next places of a lane, or the next entities of the sweep, up to `limit` of them taken, and puts those that must be
-    /// delivered into `taken`. Answers whether there may be more.
+    /// Meets the next places of a lane, or the next entities of the sweep, up to `limit` of them
+    /// taken, and puts those that must be delivered into `taken`. Answers whether there may be
+    /// more.
     fn walk(&self, channel: ChannelId, track: Track, limit: usize, taken: &mut Vec<Taken>) -> bool;
 
-    /// Takes a parked or held entity for a retry; none if it is not parked any more or already in flight.
+    /// Takes a parked or held entity for a retry; none if it is not parked any more or already in
+    /// flight.
     fn retry(&self, channel: ChannelId, ordinal: Ordinal) -> Option<Taken>;
 
-    /// To be called before an attempt is made: from now on what the target holds of these is unknown.
+    /// To be called before an attempt is made: from now on what the target holds of these is
+    /// unknown.
     fn attempt(&self, channel: ChannelId, ordinals: &[Ordinal]);
 
-    /// Ends flights. Those that changed meanwhile are in flight again at once and come back in `again`.
+    /// Ends flights. Those that changed meanwhile are in flight again at once and come back in
+    /// `again`.
     fn finish(&self, channel: ChannelId, ends: &[Finish], again: &mut Vec<Taken>);
 
-    /// Writes positions, pairs and parked sets that have changed since the last save, for each channel in one atomic write,
-    /// and forgets entities that are gone everywhere. Called about once a second and at stop.
+    /// Writes positions, pairs and parked sets that have changed since the last save, for each
+    /// channel in one atomic write, and forgets entities that are gone everywhere. Called about
+    /// once a second and at stop.
     fn save(&self, now: Timestamp) -> Result<(), Error>;
 
     /// What a channel still has before it.
@@ -280,7 +314,12 @@ pub trait Store: Send + Sync + 'static {
     fn standing(&self, channel: ChannelId, ordinal: Ordinal) -> Option<Standing>;
 
     /// Refused entities of a channel in the order of their ordinals, from after `after`.
-    fn refused(&self, channel: ChannelId, after: Option<Ordinal>, limit: usize) -> Result<Vec<Refused>, Error>;
+    fn refused(
+        &self,
+        channel: ChannelId,
+        after: Option<Ordinal>,
+        limit: usize,
+    ) -> Result<Vec<Refused>, Error>;
 
     /// Makes refused entities parked again, to be retried; answers how many were.
     fn redrive(&self, channel: ChannelId, ordinals: &[Ordinal]) -> Vec<Parked>;
@@ -289,7 +328,12 @@ pub trait Store: Send + Sync + 'static {
     fn drop_refused(&self, channel: ChannelId, ordinals: &[Ordinal]) -> Result<usize, Error>;
 
     /// Quarantined events of a source, oldest first, from after `after`.
-    fn quarantined(&self, source: &str, after: Option<Sequence>, limit: usize) -> Result<Vec<QuarantinedEvent>, Error>;
+    fn quarantined(
+        &self,
+        source: &str,
+        after: Option<Sequence>,
+        limit: usize,
+    ) -> Result<Vec<QuarantinedEvent>, Error>;
 
     /// How many events of a source are in quarantine.
     fn quarantine_count(&self, source: &str) -> u64;
@@ -310,16 +354,23 @@ pub trait Store: Send + Sync + 'static {
     fn close(&self) -> Result<(), Error>;
 }
 
-/// The digest of a rendering: of its key, content type and body. 52 bits, so that what a channel knows of an entity fits in
-/// 16 bytes; 0 and 1 are left out for the store's own use.
+/// The digest of a rendering: of its key, content type and body. 52 bits, so that what a channel
+/// knows of an entity fits in 16 bytes; 0 and 1 are left out for the store's own use.
 ///
-/// XXH3 over length-prefixed parts: two renderings that differ only in where the key ends differ here too.
+/// XXH3 over length-prefixed parts: two renderings that differ only in where the key ends differ
+/// here too.
 pub fn digest(rendering: &crate::model::Rendering) -> u64 {
     let mut hasher = xxhash_rust::xxh3::Xxh3::new();
-    for part in
-        [rendering.key.as_deref().map(str::as_bytes), rendering.content_type.as_deref().map(str::as_bytes), Some(rendering.body.as_bytes())]
-    {
-        hasher.update(&part.map_or(u64::MAX, |bytes| bytes.len() as u64).to_le_bytes());
+    for part in [
+        rendering.key.as_deref().map(str::as_bytes),
+        rendering.content_type.as_deref().map(str::as_bytes),
+        Some(rendering.body.as_bytes()),
+    ] {
+        hasher.update(
+            &part
+                .map_or(u64::MAX, |bytes| bytes.len() as u64)
+                .to_le_bytes(),
+        );
         hasher.update(part.unwrap_or_default());
     }
     (hasher.digest() >> 12).max(2)

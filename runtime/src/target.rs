@@ -1,6 +1,7 @@
 //! Where deliveries go: what is sent, and what the answer means.
 //!
-//! A target knows nothing of stores, lanes or retries; it makes one attempt and says what came of it.
+//! A target knows nothing of stores, lanes or retries; it makes one attempt and says what came of
+//! it.
 
 mod answer;
 mod body;
@@ -55,15 +56,23 @@ impl Target {
         }
     }
 
-    /// Whether it knows each entity by its key alone, so that another key is another thing there and each request holds one.
+    /// Whether it knows each entity by its key alone, so that another key is another thing there
+    /// and each request holds one.
     pub fn by_key(&self) -> bool {
         match self {
             Target::Webhook(webhook) => webhook.by_key(),
         }
     }
 
-    /// Makes one attempt and says what came of each item, in order. `batched`: in the form for several, even if it is one.
-    pub async fn deliver(&self, items: &[Item], batched: bool, trace: Trace, now: SystemTime) -> Vec<Outcome> {
+    /// Makes one attempt and says what came of each item, in order. `batched`: in the form for
+    /// several, even if it is one.
+    pub async fn deliver(
+        &self,
+        items: &[Item],
+        batched: bool,
+        trace: Trace,
+        now: SystemTime,
+    ) -> Vec<Outcome> {
         match self {
             Target::Webhook(webhook) => webhook.deliver(items, batched, trace, now).await,
         }
@@ -82,16 +91,23 @@ pub struct Trace {
 impl fmt::Display for Trace {
     /// As W3C `traceparent` has it, sampled.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{:032x}-{:016x}-01", self.trace.max(1), self.span.max(1))
+        write!(
+            f,
+            "00-{:032x}-{:016x}-01",
+            self.trace.max(1),
+            self.span.max(1)
+        )
     }
 }
 
-/// How all attempts at one rendering on one channel are known, so that a receiver can tell a repetition: `webhook-id`.
+/// How all attempts at one rendering on one channel are known, so that a receiver can tell a
+/// repetition: `webhook-id`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DeliveryId(pub u128);
 
 impl DeliveryId {
-    /// Appends the text of it, without the allocation and the formatting machinery of [`fmt::Display`]: it is written for each entity.
+    /// Appends the text of it, without the allocation and the formatting machinery of
+    /// [`fmt::Display`]: it is written for each entity.
     pub(crate) fn write(self, to: &mut Vec<u8>) {
         let mut digits = [0; 32];
         hex::encode_to_slice(self.0.to_be_bytes(), &mut digits).expect("two digits a byte");
@@ -119,7 +135,8 @@ pub struct Item {
     pub key: Arc<str>,
     /// What to deliver; none: the entity is to be deleted there.
     pub rendering: Option<Arc<crate::model::Rendering>>,
-    /// Name and digest of the plugin that rendered it; none if it is what Weir itself makes of facets, which is JSON, or a deletion.
+    /// Name and digest of the plugin that rendered it; none if it is what Weir itself makes of
+    /// facets, which is JSON, or a deletion.
     pub plugin: Option<Arc<str>>,
 }
 
@@ -128,8 +145,9 @@ pub struct Item {
 pub enum Outcome {
     /// A complete answer says that it is there (or gone, for a deletion).
     Delivered,
-    /// Not delivered, perhaps later. The answer was complete and a refusal to process (`applied: false`), or it is not known whether
-    /// the target applied it (`applied: true` means "may have been").
+    /// Not delivered, perhaps later. The answer was complete and a refusal to process (`applied:
+    /// false`), or it is not known whether the target applied it (`applied: true` means "may have
+    /// been").
     Retry {
         /// What happened, for people.
         reason: String,

@@ -1,10 +1,11 @@
-//! What the documents say is what happens: the commands of both examples' READMEs, run in order in a copy of the example, and
-//! what they print compared with what the README shows.
+//! What the documents say is what happens: the commands of both examples' READMEs, run in order in
+//! a copy of the example, and what they print compared with what the README shows.
 //!
-//! A fence says what it is. `sh`: run it; it must succeed, or print what the next `text` shows. `sh terminal=NAME`: start it and
-//! let it run. `sh setup`: how a reader gets `weir` into the path; not run here. `text`: the whole output of the commands before;
-//! commands that only look are repeated until it is so. `text terminal=NAME`: lines that this terminal prints from now on, in any
-//! order. `…` stands for anything; moments, versions of plugins and the width of columns are not compared.
+//! A fence says what it is. `sh`: run it; it must succeed, or print what the next `text` shows. `sh
+//! terminal=NAME`: start it and let it run. `sh setup`: how a reader gets `weir` into the path; not
+//! run here. `text`: the whole output of the commands before; commands that only look are repeated
+//! until it is so. `text terminal=NAME`: lines that this terminal prints from now on, in any order.
+//! `…` stands for anything; moments, versions of plugins and the width of columns are not compared.
 
 mod readme;
 mod terminal;
@@ -26,7 +27,10 @@ fn the_first_webhook_goes_as_its_readme_says() {
     let story = Story::read("first-webhook");
     let terminals = story.play();
     let shop = terminals.output("shop");
-    assert!(!shop.contains("8.90") && !shop.contains("8.50"), "the shop saw prices that were replaced before it was asked:\n{shop}");
+    assert!(
+        !shop.contains("8.90") && !shop.contains("8.50"),
+        "the shop saw prices that were replaced before it was asked:\n{shop}"
+    );
 }
 
 #[test]
@@ -36,26 +40,56 @@ fn the_product_catalog_goes_as_its_readme_says() {
 
 #[test]
 fn the_demo_converges() {
-    let demo = Command::new(env!("CARGO_BIN_EXE_weir")).args(["demo", "--seconds", "5"]).current_dir(repository()).output();
+    let demo = Command::new(env!("CARGO_BIN_EXE_weir"))
+        .args(["demo", "--seconds", "5"])
+        .current_dir(repository())
+        .output();
     let demo = demo.expect("weir starts");
     let out = String::from_utf8_lossy(&demo.stdout);
-    assert!(demo.status.success(), "{:?}\n{out}\n{}", demo.status, String::from_utf8_lossy(&demo.stderr));
-    assert!(out.trim_end().ends_with("All channels have converged."), "{out}");
+    assert!(
+        demo.status.success(),
+        "{:?}\n{out}\n{}",
+        demo.status,
+        String::from_utf8_lossy(&demo.stderr)
+    );
+    assert!(
+        out.trim_end().ends_with("All channels have converged."),
+        "{out}"
+    );
 }
 
 /// A link to a file that has moved leads nobody anywhere.
 #[test]
 fn what_the_readmes_link_to_is_there() {
-    for readme in ["README.md", "examples/first-webhook/README.md", "examples/product-catalog/README.md", "plugins/README.md"] {
+    for readme in [
+        "README.md",
+        "examples/first-webhook/README.md",
+        "examples/product-catalog/README.md",
+        "plugins/README.md",
+    ] {
         let path = repository().join(readme);
-        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{readme}: {error}"));
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()).filter(|link| !link.starts_with("http")) {
+        let text =
+            std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{readme}: {error}"));
+        for link in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+            .filter(|link| !link.starts_with("http"))
+        {
             let (file, heading) = link.split_once('#').unwrap_or((link, ""));
-            let linked = if file.is_empty() { path.clone() } else { path.with_file_name("").join(file) };
+            let linked = if file.is_empty() {
+                path.clone()
+            } else {
+                path.with_file_name("").join(file)
+            };
             assert!(linked.exists(), "{readme} links to {link}");
             if !heading.is_empty() {
-                let text = std::fs::read_to_string(&linked).unwrap_or_else(|error| panic!("{readme} links to {link}: {error}"));
-                assert!(headings(&text).any(|there| there == heading), "{readme} links to {link}, and there is no such heading");
+                let text = std::fs::read_to_string(&linked)
+                    .unwrap_or_else(|error| panic!("{readme} links to {link}: {error}"));
+                assert!(
+                    headings(&text).any(|there| there == heading),
+                    "{readme} links to {link}, and there is no such heading"
+                );
             }
         }
     }
@@ -63,12 +97,23 @@ fn what_the_readmes_link_to_is_there() {
 
 /// The names by which links find the headings of a text.
 fn headings(text: &str) -> impl Iterator<Item = String> + '_ {
-    let named = |title: &str| title.to_lowercase().chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).collect::<String>();
-    text.lines().filter_map(|line| line.strip_prefix('#')).map(move |line| named(line.trim_start_matches('#').trim()).replace(' ', "-"))
+    let named = |title: &str| {
+        title
+            .to_lowercase()
+            .chars()
+            .filter(|c| c.is_alphanumeric() || " -_".contains(*c))
+            .collect::<String>()
+    };
+    text.lines()
+        .filter_map(|line| line.strip_prefix('#'))
+        .map(move |line| named(line.trim_start_matches('#').trim()).replace(' ', "-"))
 }
 
 fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the repository")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .canonicalize()
+        .expect("the repository")
 }
 
 /// An example in a place of its own, with ports of its own.
@@ -80,16 +125,23 @@ struct Story {
 }
 
 impl Story {
-    /// Copies the example beside the repository's plugins and puts free ports in the place of those in its files.
+    /// Copies the example beside the repository's plugins and puts free ports in the place of those
+    /// in its files.
     fn read(name: &str) -> Story {
         let scratch = tempfile::tempdir().expect("a folder");
         let folder = scratch.path().join("examples").join(name);
         let ports = [("7700", free_port()), ("8080", free_port())];
         copy(&repository().join("examples").join(name), &folder, &ports);
-        std::os::unix::fs::symlink(repository().join("plugins"), scratch.path().join("plugins")).expect("a link to the plugins");
+        std::os::unix::fs::symlink(repository().join("plugins"), scratch.path().join("plugins"))
+            .expect("a link to the plugins");
         let text = std::fs::read_to_string(folder.join("README.md")).expect("a README");
         let url = format!("http://127.0.0.1:{}", ports[0].1);
-        Story { blocks: readme::blocks(&text), folder, url, _scratch: scratch }
+        Story {
+            blocks: readme::blocks(&text),
+            folder,
+            url,
+            _scratch: scratch,
+        }
     }
 
     /// Does what a reader does.
@@ -99,15 +151,28 @@ impl Story {
         for (at, block) in self.blocks.iter().enumerate() {
             match &block.kind {
                 Kind::Setup => {}
-                Kind::Start(terminal) => terminals.start(terminal, self.bash(&format!("exec {} 2>&1", block.text.trim()))),
+                Kind::Start(terminal) => terminals.start(
+                    terminal,
+                    self.bash(&format!("exec {} 2>&1", block.text.trim())),
+                ),
                 Kind::Run => {
-                    let compared = self.blocks.get(at + 1).is_some_and(|next| next.kind == Kind::Printed);
+                    let compared = self
+                        .blocks
+                        .get(at + 1)
+                        .is_some_and(|next| next.kind == Kind::Printed);
                     let (fine, output) = self.run(block, !compared);
-                    assert!(fine || compared, "line {}: `{}` fails:\n{output}", block.line, block.text.trim());
+                    assert!(
+                        fine || compared,
+                        "line {}: `{}` fails:\n{output}",
+                        block.line,
+                        block.text.trim()
+                    );
                     last = Some((block, output));
                 }
                 Kind::Printed => {
-                    let (commands, output) = last.take().unwrap_or_else(|| panic!("line {}: output of nothing", block.line));
+                    let (commands, output) = last
+                        .take()
+                        .unwrap_or_else(|| panic!("line {}: output of nothing", block.line));
                     self.compare(commands, output, block);
                 }
                 Kind::Seen(terminal) => terminals.expect(terminal, block),
@@ -119,7 +184,11 @@ impl Story {
     fn compare(&self, commands: &Block, mut output: String, expected: &Block) {
         let until = Instant::now() + PATIENCE;
         while let Err(difference) = readme::same(&expected.text, &output) {
-            assert!(commands.only_looks() && Instant::now() < until, "line {}: {difference}\n\nprinted:\n{output}", expected.line);
+            assert!(
+                commands.only_looks() && Instant::now() < until,
+                "line {}: {difference}\n\nprinted:\n{output}",
+                expected.line
+            );
             std::thread::sleep(PAUSE);
             output = self.run(commands, false).1;
         }
@@ -128,16 +197,33 @@ impl Story {
     /// Whether the commands succeed, each of them if `all`, and what they print.
     fn run(&self, block: &Block, all: bool) -> (bool, String) {
         let strict = if all { "set -e -o pipefail\n" } else { "" };
-        let done = self.bash(&format!("exec 2>&1\n{strict}{}", block.text)).output().expect("bash is there");
-        (done.status.success(), String::from_utf8_lossy(&done.stdout).into_owned())
+        let done = self
+            .bash(&format!("exec 2>&1\n{strict}{}", block.text))
+            .output()
+            .expect("bash is there");
+        (
+            done.status.success(),
+            String::from_utf8_lossy(&done.stdout).into_owned(),
+        )
     }
 
     fn bash(&self, script: &str) -> Command {
-        let weir = Path::new(env!("CARGO_BIN_EXE_weir")).parent().expect("a folder");
-        let path = std::env::join_paths(std::iter::once(weir.to_owned()).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())));
+        let weir = Path::new(env!("CARGO_BIN_EXE_weir"))
+            .parent()
+            .expect("a folder");
+        let path = std::env::join_paths(
+            std::iter::once(weir.to_owned())
+                .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
+        );
         let mut bash = Command::new("bash");
-        bash.args(["-c", script]).current_dir(&self.folder).env("PATH", path.expect("a path")).env("WEIR_URL", &self.url);
-        bash.env_remove("WEIR_LOG").env_remove("WEIR_LOG_FORMAT").env_remove("WEIR_TOKEN").stdin(std::process::Stdio::null());
+        bash.args(["-c", script])
+            .current_dir(&self.folder)
+            .env("PATH", path.expect("a path"))
+            .env("WEIR_URL", &self.url);
+        bash.env_remove("WEIR_LOG")
+            .env_remove("WEIR_LOG_FORMAT")
+            .env_remove("WEIR_TOKEN")
+            .stdin(std::process::Stdio::null());
         bash
     }
 }
@@ -145,12 +231,17 @@ impl Story {
 /// A port that nobody listens on, below those that the system gives to clients.
 fn free_port() -> u16 {
     let free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    std::iter::repeat_with(|| fastrand::u16(20_000..30_000)).find(free).expect("a port")
+    std::iter::repeat_with(|| fastrand::u16(20_000..30_000))
+        .find(free)
+        .expect("a port")
 }
 
 fn copy(from: &Path, to: &Path, ports: &[(&str, u16)]) {
     std::fs::create_dir_all(to).expect("a folder");
-    for entry in std::fs::read_dir(from).expect("the example").map(|entry| entry.expect("an entry")) {
+    for entry in std::fs::read_dir(from)
+        .expect("the example")
+        .map(|entry| entry.expect("an entry"))
+    {
         let (from, to) = (entry.path(), to.join(entry.file_name()));
         if from.is_dir() {
             // What an earlier run of the example has stored is not part of it.
@@ -159,7 +250,8 @@ fn copy(from: &Path, to: &Path, ports: &[(&str, u16)]) {
             }
             continue;
         }
-        let mut text = std::fs::read_to_string(&from).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+        let mut text = std::fs::read_to_string(&from)
+            .unwrap_or_else(|error| panic!("{}: {error}", from.display()));
         for (usual, port) in ports {
             text = text.replace(usual, &port.to_string());
         }

@@ -27,8 +27,17 @@ pub(crate) enum Kind {
 impl Block {
     /// Whether it can be repeated without changing anything.
     pub(crate) fn only_looks(&self) -> bool {
-        let looks = ["weir show ", "weir channel list", "weir source list", "weir quarantine list", "curl -s ", "cat "];
-        self.text.lines().all(|line| looks.iter().any(|look| line.starts_with(look)))
+        let looks = [
+            "weir show ",
+            "weir channel list",
+            "weir source list",
+            "weir quarantine list",
+            "curl -s ",
+            "cat ",
+        ];
+        self.text
+            .lines()
+            .all(|line| looks.iter().any(|look| line.starts_with(look)))
     }
 }
 
@@ -37,8 +46,14 @@ pub(crate) fn blocks(readme: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut lines = readme.lines().enumerate();
     while let Some((at, line)) = lines.next() {
-        let Some(fence) = line.strip_prefix("```") else { continue };
-        let text: Vec<&str> = lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```").collect();
+        let Some(fence) = line.strip_prefix("```") else {
+            continue;
+        };
+        let text: Vec<&str> = lines
+            .by_ref()
+            .map(|(_, line)| line)
+            .take_while(|line| *line != "```")
+            .collect();
         let words: Vec<&str> = fence.split_whitespace().collect();
         let kind = match words[..] {
             ["sh"] => Kind::Run,
@@ -48,13 +63,19 @@ pub(crate) fn blocks(readme: &str) -> Vec<Block> {
             ["text", terminal] => Kind::Seen(name(terminal, at)),
             _ => continue,
         };
-        blocks.push(Block { kind, text: text.join("\n"), line: at + 1 });
+        blocks.push(Block {
+            kind,
+            text: text.join("\n"),
+            line: at + 1,
+        });
     }
     blocks
 }
 
 fn name(word: &str, at: usize) -> String {
-    word.strip_prefix("terminal=").unwrap_or_else(|| panic!("line {}: what is {word:?}?", at + 1)).to_owned()
+    word.strip_prefix("terminal=")
+        .unwrap_or_else(|| panic!("line {}: what is {word:?}?", at + 1))
+        .to_owned()
 }
 
 /// Whether an output is as shown; a line of nothing but `…` stands for any number of lines.
@@ -63,7 +84,9 @@ pub(crate) fn same(shown: &str, output: &str) -> Result<(), String> {
     let output: Vec<&str> = output.trim_end().lines().collect();
     match differing(&shown, &output) {
         None => Ok(()),
-        Some(line) => Err(format!("the README shows\n  {line}\nand that is not printed, or not there")),
+        Some(line) => Err(format!(
+            "the README shows\n  {line}\nand that is not printed, or not there"
+        )),
     }
 }
 
@@ -73,10 +96,18 @@ fn differing(shown: &[&str], output: &[&str]) -> Option<String> {
         ([], []) => None,
         ([], [line, ..]) => Some(format!("nothing more, while `{line}` is printed")),
         (["…", rest @ ..], _) => {
-            let each: Vec<Option<String>> = (0..=output.len()).map(|skipped| differing(rest, &output[skipped..])).collect();
-            if each.contains(&None) { None } else { rest.first().map(|line| (*line).to_owned()) }
+            let each: Vec<Option<String>> = (0..=output.len())
+                .map(|skipped| differing(rest, &output[skipped..]))
+                .collect();
+            if each.contains(&None) {
+                None
+            } else {
+                rest.first().map(|line| (*line).to_owned())
+            }
         }
-        ([line, shown @ ..], [printed, output @ ..]) if fits(line, printed) => differing(shown, output),
+        ([line, shown @ ..], [printed, output @ ..]) if fits(line, printed) => {
+            differing(shown, output)
+        }
         ([line, ..], _) => Some((*line).to_owned()),
     }
 }
@@ -85,10 +116,14 @@ fn differing(shown: &[&str], output: &[&str]) -> Option<String> {
 pub(crate) fn fits(shown: &str, printed: &str) -> bool {
     let (shown, printed) = (plain(shown), plain(printed));
     let mut pieces = shown.split('…');
-    let Some(mut rest) = pieces.next().and_then(|first| printed.strip_prefix(first)) else { return false };
+    let Some(mut rest) = pieces.next().and_then(|first| printed.strip_prefix(first)) else {
+        return false;
+    };
     let mut last = None;
     for piece in pieces {
-        let Some(at) = rest.find(piece) else { return false };
+        let Some(at) = rest.find(piece) else {
+            return false;
+        };
         last = Some(piece);
         rest = &rest[at + piece.len()..];
     }
@@ -99,15 +134,32 @@ pub(crate) fn fits(shown: &str, printed: &str) -> bool {
 /// A line without what differs from run to run: moments, versions of plugins, the width of columns.
 fn plain(line: &str) -> String {
     let word = |word: &str| match word {
-        moment if moment.len() >= 20 && moment.starts_with("20") && moment.contains('T') && moment.ends_with('Z') => "MOMENT".to_owned(),
+        moment
+            if moment.len() >= 20
+                && moment.starts_with("20")
+                && moment.contains('T')
+                && moment.ends_with('Z') =>
+        {
+            "MOMENT".to_owned()
+        }
         word => match word.split_once('@') {
-            Some((plugin, version)) if version.chars().take(12).filter(char::is_ascii_hexdigit).count() == 12 => {
+            Some((plugin, version))
+                if version
+                    .chars()
+                    .take(12)
+                    .filter(char::is_ascii_hexdigit)
+                    .count()
+                    == 12 =>
+            {
                 format!("{plugin}@VERSION{}", &version[12..])
             }
             _ => word.to_owned(),
         },
     };
-    line.split_whitespace().map(word).collect::<Vec<_>>().join(" ")
+    line.split_whitespace()
+        .map(word)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 #[cfg(test)]
@@ -119,12 +171,21 @@ mod tests {
         for (shown, printed) in [
             ("sequence …", "sequence 17"),
             ("a … c … e", "a b c d c e"),
-            ("2026-11-23T09:38:26.142Z  in-stock@7c1f924b7ff7, x", "2026-12-01T00:00:00.000Z in-stock@000000000000,  x"),
+            (
+                "2026-11-23T09:38:26.142Z  in-stock@7c1f924b7ff7, x",
+                "2026-12-01T00:00:00.000Z in-stock@000000000000,  x",
+            ),
             ("a…", "a"),
         ] {
             assert!(fits(shown, printed), "{shown} {printed}");
         }
-        for (shown, printed) in [("sequence …", "sequences"), ("a…c", "a b"), ("a…c", "a c d"), ("a", "a b"), ("@abc", "@abd")] {
+        for (shown, printed) in [
+            ("sequence …", "sequences"),
+            ("a…c", "a b"),
+            ("a…c", "a c d"),
+            ("a", "a b"),
+            ("@abc", "@abd"),
+        ] {
             assert!(!fits(shown, printed), "{shown} {printed}");
         }
     }
@@ -133,15 +194,30 @@ mod tests {
     fn a_line_that_is_missing_or_too_many_is_a_difference() {
         assert!(same("a\n…\nd\n", "a\nb\nc\nd\n").is_ok());
         assert!(same("a\n…", "a").is_ok());
-        for (shown, printed) in [("a\nb", "a"), ("a", "a\nb"), ("a\n…\nd", "a\nb"), ("…\na", "a\nb")] {
+        for (shown, printed) in [
+            ("a\nb", "a"),
+            ("a", "a\nb"),
+            ("a\n…\nd", "a\nb"),
+            ("…\na", "a\nb"),
+        ] {
             assert!(same(shown, printed).is_err(), "{shown:?} {printed:?}");
         }
     }
 
     #[test]
     fn fences_say_what_they_are() {
-        let blocks = blocks("# A\n```sh\nls\n```\n```toml\na = 1\n```\n```text terminal=shop\nx\ny\n```\n");
-        let kinds: Vec<_> = blocks.iter().map(|block| (&block.kind, block.text.as_str(), block.line)).collect();
-        assert_eq!(kinds, [(&Kind::Run, "ls", 2), (&Kind::Seen("shop".into()), "x\ny", 8)]);
+        let blocks =
+            blocks("# A\n```sh\nls\n```\n```toml\na = 1\n```\n```text terminal=shop\nx\ny\n```\n");
+        let kinds: Vec<_> = blocks
+            .iter()
+            .map(|block| (&block.kind, block.text.as_str(), block.line))
+            .collect();
+        assert_eq!(
+            kinds,
+            [
+                (&Kind::Run, "ls", 2),
+                (&Kind::Seen("shop".into()), "x\ny", 8)
+            ]
+        );
     }
 }

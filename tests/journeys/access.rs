@@ -24,7 +24,12 @@ fn each_admin_route_asks_for_its_role_and_says_so() {
     let ask = |who: &str, method: &str, path: &str| {
         let bearer = format!("Bearer {who}-secret-of-some-length");
         let headers = [("authorization", &*bearer)];
-        stage.weir().ask(method, path, if who.is_empty() { &[] } else { &headers }, b"")
+        stage.weir().ask(
+            method,
+            path,
+            if who.is_empty() { &[] } else { &headers },
+            b"",
+        )
     };
     for (method, path, needs) in [
         ("GET", "/v1/channels", 0),
@@ -38,16 +43,36 @@ fn each_admin_route_asks_for_its_role_and_says_so() {
     ] {
         let nobody = ask("", method, path);
         assert_eq!(nobody.status, 401, "{path}: {}", nobody.text());
-        assert!(nobody.header("www-authenticate").is_some_and(|challenge| challenge.starts_with("Bearer")), "{path}");
+        assert!(
+            nobody
+                .header("www-authenticate")
+                .is_some_and(|challenge| challenge.starts_with("Bearer")),
+            "{path}"
+        );
         assert_eq!(ask("stranger", method, path).status, 401, "{path}");
         for (rank, who) in ["reader", "operator", "chief"].into_iter().enumerate() {
             let reply = ask(who, method, path);
             let allowed = rank >= needs;
-            assert_eq!((200..300).contains(&reply.status), allowed, "{who} {path}: {} {}", reply.status, reply.text());
+            assert_eq!(
+                (200..300).contains(&reply.status),
+                allowed,
+                "{who} {path}: {} {}",
+                reply.status,
+                reply.text()
+            );
             if !allowed {
                 let problem = reply.json();
-                assert_eq!((reply.status, &problem["type"]), (403, &Value::from("urn:weir:problem:role-needed")), "{problem:#}");
-                assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains(who)), "{problem:#}");
+                assert_eq!(
+                    (reply.status, &problem["type"]),
+                    (403, &Value::from("urn:weir:problem:role-needed")),
+                    "{problem:#}"
+                );
+                assert!(
+                    problem["detail"]
+                        .as_str()
+                        .is_some_and(|detail| detail.contains(who)),
+                    "{problem:#}"
+                );
             }
         }
     }
@@ -55,14 +80,23 @@ fn each_admin_route_asks_for_its_role_and_says_so() {
     assert_eq!(ask("", "GET", "/healthz").status, 200);
     assert_eq!(ask("", "GET", "/readyz").status, 200);
     assert_eq!(stage.takes("pim", &[])["events"]["accepted"], 0);
-    assert!(!ask("chief", "GET", "/v1/config").text().contains("secret-of-some-length"));
+    assert!(
+        !ask("chief", "GET", "/v1/config")
+            .text()
+            .contains("secret-of-some-length")
+    );
     assert!(!stage.weir().log().contains("secret-of-some-length"));
 }
 
 #[test]
 fn a_page_in_a_browser_on_this_machine_may_not_operate() {
     let stage = Stage::catalog();
-    let foreign = stage.weir().ask("POST", "/v1/channels/shop/pause", &[("origin", "https://evil.example")], b"");
+    let foreign = stage.weir().ask(
+        "POST",
+        "/v1/channels/shop/pause",
+        &[("origin", "https://evil.example")],
+        b"",
+    );
     assert_eq!(foreign.status, 403, "{}", foreign.text());
     assert_eq!(stage.channel("shop")["state"], "flowing");
 }
@@ -74,16 +108,33 @@ fn a_configuration_that_opens_a_door_to_other_machines_is_refused() {
         stage.place("weir.toml", config.as_bytes());
         let output = command(stage.folder(), &["check", "-c", "weir.toml"]);
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert_eq!(output.status.code(), Some(if words.is_empty() { 0 } else { 1 }), "{said}");
-        words.iter().for_each(|words| assert!(said.contains(words), "{words:?} is not in: {said}"));
+        assert_eq!(
+            output.status.code(),
+            Some(if words.is_empty() { 0 } else { 1 }),
+            "{said}"
+        );
+        words
+            .iter()
+            .for_each(|words| assert!(said.contains(words), "{words:?} is not in: {said}"));
     };
     let entities = "[entities.product]\nfacets.content = { owner = \"pim\" }\n";
-    let open = format!("config_version = 1\n[server]\nlisten = \"0.0.0.0:7700\"\n{entities}[sources.pim]\n");
+    let open = format!(
+        "config_version = 1\n[server]\nlisten = \"0.0.0.0:7700\"\n{entities}[sources.pim]\n"
+    );
     check(&open, &["sources.pim", "verify", "[tokens.NAME]"]);
-    check(&format!("{open}verify = {{ kind = \"none\" }}\n{TOKENS}"), &["sources.pim"]);
-    check(&format!("{open}verify = {{ kind = \"bearer\", tokens = [\"a-token-of-the-pim\"] }}\n{TOKENS}"), &[]);
-    let admin =
-        format!("config_version = 1\n[server]\nlisten = \"127.0.0.1:7700\"\nadmin_listen = \"0.0.0.0:7701\"\n{entities}[sources.pim]\n");
+    check(
+        &format!("{open}verify = {{ kind = \"none\" }}\n{TOKENS}"),
+        &["sources.pim"],
+    );
+    check(
+        &format!(
+            "{open}verify = {{ kind = \"bearer\", tokens = [\"a-token-of-the-pim\"] }}\n{TOKENS}"
+        ),
+        &[],
+    );
+    let admin = format!(
+        "config_version = 1\n[server]\nlisten = \"127.0.0.1:7700\"\nadmin_listen = \"0.0.0.0:7701\"\n{entities}[sources.pim]\n"
+    );
     check(&admin, &["[tokens.NAME]"]);
     check(&format!("{admin}{TOKENS}"), &[]);
 }

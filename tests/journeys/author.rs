@@ -1,4 +1,5 @@
-//! At a plugin author's desk: from nothing to a plugin that serves in a running Weir, and every way to be stopped on that road with a sentence.
+//! At a plugin author's desk: from nothing to a plugin that serves in a running Weir, and every way
+//! to be stopped on that road with a sentence.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -15,13 +16,21 @@ use crate::support::{PATIENCE, Stage, becomes, eventually};
 /// The program, with the plugins of this repository and new ones sharing what is compiled already.
 fn weir(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(PROGRAM);
-    command.args(arguments).current_dir(folder).stdin(Stdio::null()).env("CARGO_TARGET_DIR", guests());
+    command
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .env("CARGO_TARGET_DIR", guests());
     command
 }
 
 /// `target` of the build that runs this test.
 fn guests() -> PathBuf {
-    Path::new(PROGRAM).ancestors().nth(2).expect("target/debug/weir").to_owned()
+    Path::new(PROGRAM)
+        .ancestors()
+        .nth(2)
+        .expect("target/debug/weir")
+        .to_owned()
 }
 
 fn output(folder: &Path, arguments: &[&str]) -> Output {
@@ -30,14 +39,25 @@ fn output(folder: &Path, arguments: &[&str]) -> Output {
 
 #[track_caller]
 fn says(output: &Output, code: i32, sentence: &str) {
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
     assert_eq!(output.status.code(), Some(code), "{out}{err}");
-    assert!(out.contains(sentence) || err.contains(sentence), "{sentence:?} is neither in {out}\nnor in {err}");
+    assert!(
+        out.contains(sentence) || err.contains(sentence),
+        "{sentence:?} is neither in {out}\nnor in {err}"
+    );
 }
 
-/// A new plugin, with the versions of its dependencies that the repository's plugins have, so that they need not be compiled again.
+/// A new plugin, with the versions of its dependencies that the repository's plugins have, so that
+/// they need not be compiled again.
 fn new_plugin(folder: &Path, name: &str, kind: &str) -> PathBuf {
-    says(&output(folder, &["plugin", "new", name, "--kind", kind]), 0, "weir plugin test");
+    says(
+        &output(folder, &["plugin", "new", name, "--kind", kind]),
+        0,
+        "weir plugin test",
+    );
     let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.lock");
     fs::copy(lock, folder.join(name).join("Cargo.lock")).expect("copied");
     folder.join(name)
@@ -52,19 +72,40 @@ fn edit(file: &Path, from: &str, to: &str) {
 #[test]
 fn a_new_plugin_of_each_kind_builds_and_passes_at_once() {
     let folder = tempfile::tempdir().expect("a folder");
-    for (kind, cases) in [("mapper", 3), ("renderer", 2), ("event-filter", 2), ("entity-filter", 3)] {
+    for (kind, cases) in [
+        ("mapper", 3),
+        ("renderer", 2),
+        ("event-filter", 2),
+        ("entity-filter", 3),
+    ] {
         let plugin = new_plugin(folder.path(), &format!("my-{kind}"), kind);
         let tested = output(&plugin, &["plugin", "test", "--json"]);
         says(&tested, 0, r#""passed": true"#);
         let told: Value = serde_json::from_slice(&tested.stdout).expect("JSON");
-        assert_eq!((&told["roles"], told["cases"].as_array().map(Vec::len)), (&json!([kind]), Some(cases)), "{told:#}");
+        assert_eq!(
+            (&told["roles"], told["cases"].as_array().map(Vec::len)),
+            (&json!([kind]), Some(cases)),
+            "{told:#}"
+        );
         // What it printed is the digest of what lies in dist, and that carries its cases.
-        let component = plugin.join("dist").join(format!("my_{}.wasm", kind.replace('-', "_")));
-        let inside = output(folder.path(), &["plugin", "test", &component.display().to_string(), "--json"]);
+        let component = plugin
+            .join("dist")
+            .join(format!("my_{}.wasm", kind.replace('-', "_")));
+        let inside = output(
+            folder.path(),
+            &["plugin", "test", &component.display().to_string(), "--json"],
+        );
         let inside: Value = serde_json::from_slice(&inside.stdout).expect("JSON");
-        assert_eq!((&inside["sha256"], &inside["cases"]), (&told["sha256"], &told["cases"]));
+        assert_eq!(
+            (&inside["sha256"], &inside["cases"]),
+            (&told["sha256"], &told["cases"])
+        );
         let built = output(&plugin, &["plugin", "build"]);
-        says(&built, 0, &format!("sha256 {}", told["sha256"].as_str().expect("a digest")));
+        says(
+            &built,
+            0,
+            &format!("sha256 {}", told["sha256"].as_str().expect("a digest")),
+        );
         says(&built, 0, &format!("{cases} cases inside"));
     }
 }
@@ -74,13 +115,38 @@ fn what_is_there_is_never_written_over() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::create_dir(folder.path().join("taken")).expect("made");
     fs::write(folder.path().join("taken/work.rs"), "years of it").expect("written");
-    says(&output(folder.path(), &["plugin", "new", "taken"]), 1, "taken is there already and not empty; nothing was changed");
-    assert_eq!(fs::read_dir(folder.path().join("taken")).expect("a folder").count(), 1);
+    says(
+        &output(folder.path(), &["plugin", "new", "taken"]),
+        1,
+        "taken is there already and not empty; nothing was changed",
+    );
+    assert_eq!(
+        fs::read_dir(folder.path().join("taken"))
+            .expect("a folder")
+            .count(),
+        1
+    );
     fs::create_dir(folder.path().join("empty")).expect("made");
-    says(&output(folder.path(), &["plugin", "new", "empty"]), 0, "a plugin in Rust, kind mapper");
-    says(&output(folder.path(), &["plugin", "new", "My_Plugin"]), 2, "`My_Plugin` cannot be the name of a plugin; lower case letters");
-    says(&output(folder.path(), &["plugin", "new", "x", "--kind", "joiner"]), 2, "mapper");
-    assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 2, "nothing else is left behind");
+    says(
+        &output(folder.path(), &["plugin", "new", "empty"]),
+        0,
+        "a plugin in Rust, kind mapper",
+    );
+    says(
+        &output(folder.path(), &["plugin", "new", "My_Plugin"]),
+        2,
+        "`My_Plugin` cannot be the name of a plugin; lower case letters",
+    );
+    says(
+        &output(folder.path(), &["plugin", "new", "x", "--kind", "joiner"]),
+        2,
+        "mapper",
+    );
+    assert_eq!(
+        fs::read_dir(folder.path()).expect("a folder").count(),
+        2,
+        "nothing else is left behind"
+    );
 }
 
 #[test]
@@ -89,19 +155,38 @@ fn the_compilers_own_words_come_first_and_what_was_built_stays() {
     let plugin = new_plugin(folder.path(), "broken", "event-filter");
     says(&output(&plugin, &["plugin", "test"]), 0, "2 passed");
     let component = fs::read(plugin.join("dist/broken.wasm")).expect("a component");
-    edit(&plugin.join("src/lib.rs"), "Ok(!event", "Ok(event.nowhere && !event");
+    edit(
+        &plugin.join("src/lib.rs"),
+        "Ok(!event",
+        "Ok(event.nowhere && !event",
+    );
     let tested = output(&plugin, &["plugin", "test"]);
     says(&tested, 1, "no field `nowhere` on type `&Event`");
-    says(&tested, 1, "broken does not compile; what the compiler says about it is above");
-    assert_eq!(fs::read(plugin.join("dist/broken.wasm")).expect("a component"), component);
+    says(
+        &tested,
+        1,
+        "broken does not compile; what the compiler says about it is above",
+    );
+    assert_eq!(
+        fs::read(plugin.join("dist/broken.wasm")).expect("a component"),
+        component
+    );
 
     // A case that fails says where, and one that cannot be read says which file.
-    edit(&plugin.join("src/lib.rs"), "Ok(event.nowhere && !event", "Ok(event");
+    edit(
+        &plugin.join("src/lib.rs"),
+        "Ok(event.nowhere && !event",
+        "Ok(event",
+    );
     let tested = output(&plugin, &["plugin", "test"]);
     says(&tested, 1, "FAIL  of-a-test: expected false, got true");
     says(&tested, 1, "2 cases: 0 passed, 2 failed");
     fs::write(plugin.join("cases/of-a-test/event.json"), "{").expect("written");
-    says(&output(&plugin, &["plugin", "test"]), 1, "cases/of-a-test/event.json: it is not JSON");
+    says(
+        &output(&plugin, &["plugin", "test"]),
+        1,
+        "cases/of-a-test/event.json: it is not JSON",
+    );
 }
 
 /// Whoever has only a part of what is needed is told the rest.
@@ -112,11 +197,27 @@ fn without_a_tool_chain_the_remedy_is_told() {
     let nowhere = folder.path().join("no-programs");
     fs::create_dir(&nowhere).expect("made");
     let build = |chain: &str| {
-        weir(&plugin, &["plugin", "build"]).env("PATH", &nowhere).env("WEIR_TOOLCHAIN", chain).output().expect("the program runs")
+        weir(&plugin, &["plugin", "build"])
+            .env("PATH", &nowhere)
+            .env("WEIR_TOOLCHAIN", chain)
+            .output()
+            .expect("the program runs")
     };
-    says(&build("rustup"), 3, "nothing here compiles Rust for wasm32-unknown-unknown");
-    says(&build("rustup"), 3, "install rustup and run `rustup target add wasm32-unknown-unknown`");
-    says(&build("gcc"), 3, "WEIR_TOOLCHAIN is `gcc`, and can be `rustup` or `debian`");
+    says(
+        &build("rustup"),
+        3,
+        "nothing here compiles Rust for wasm32-unknown-unknown",
+    );
+    says(
+        &build("rustup"),
+        3,
+        "install rustup and run `rustup target add wasm32-unknown-unknown`",
+    );
+    says(
+        &build("gcc"),
+        3,
+        "WEIR_TOOLCHAIN is `gcc`, and can be `rustup` or `debian`",
+    );
     assert!(!plugin.join("dist").exists());
 }
 
@@ -137,20 +238,55 @@ fn a_component_that_cannot_be_a_plugin_says_what_to_do_instead() {
     large.push(1);
     large.push(b'x');
     large.resize(large.len() + 60_000_000 - 2, 0);
-    let wasi = wat::parse_str(r#"(component (import "wasi:cli/environment@0.2.3" (instance)))"#).expect("Wasm");
-    let version = wat::parse_str(r#"(component (import "weir:plugin/log@0.2.0" (instance)))"#).expect("Wasm");
+    let wasi = wat::parse_str(r#"(component (import "wasi:cli/environment@0.2.3" (instance)))"#)
+        .expect("Wasm");
+    let version =
+        wat::parse_str(r#"(component (import "weir:plugin/log@0.2.0" (instance)))"#).expect("Wasm");
     let world = wat::parse_str("(component)").expect("Wasm");
     for (name, bytes, sentence) in [
         ("large", &large, "the most is 48 MiB"),
         ("wasi", &wasi, "build it for wasm32-unknown-unknown"),
-        ("version", &version, "it imports weir:plugin/log@0.2.0; this Weir gives weir:plugin/log@0.1."),
-        ("world", &world, "it exports none of event-filter, mapper, entity-filter and renderer"),
+        (
+            "version",
+            &version,
+            "it imports weir:plugin/log@0.2.0; this Weir gives weir:plugin/log@0.1.",
+        ),
+        (
+            "world",
+            &world,
+            "it exports none of event-filter, mapper, entity-filter and renderer",
+        ),
         ("half", &world[..7].to_vec(), "the file is not Wasm"),
     ] {
         let path = folder.path().join(format!("{name}.wasm"));
         fs::write(&path, bytes).expect("written");
-        says(&output(folder.path(), &["plugin", "run", &path.display().to_string(), &sample.display().to_string()]), 1, sentence);
-        says(&output(folder.path(), &["plugin", "test", &path.display().to_string(), "--cases", "."]), 1, sentence);
+        says(
+            &output(
+                folder.path(),
+                &[
+                    "plugin",
+                    "run",
+                    &path.display().to_string(),
+                    &sample.display().to_string(),
+                ],
+            ),
+            1,
+            sentence,
+        );
+        says(
+            &output(
+                folder.path(),
+                &[
+                    "plugin",
+                    "test",
+                    &path.display().to_string(),
+                    "--cases",
+                    ".",
+                ],
+            ),
+            1,
+            sentence,
+        );
     }
 }
 
@@ -162,17 +298,28 @@ struct Watch {
 
 impl Watch {
     fn start(mut command: Command) -> Watch {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the program runs");
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program runs");
         let (line, lines) = channel();
         let out = BufReader::new(child.stdout.take().expect("piped"));
-        std::thread::spawn(move || out.lines().map_while(Result::ok).for_each(|said| drop(line.send(said))));
+        std::thread::spawn(move || {
+            out.lines()
+                .map_while(Result::ok)
+                .for_each(|said| drop(line.send(said)))
+        });
         Watch { child, lines }
     }
 
     /// What it says of the next round, the lines that belong to it included.
     #[track_caller]
     fn next(&self) -> String {
-        let mut said = self.lines.recv_timeout(PATIENCE * 4).expect("it says something");
+        let mut said = self
+            .lines
+            .recv_timeout(PATIENCE * 4)
+            .expect("it says something");
         while let Ok(more) = self.lines.recv_timeout(Duration::from_millis(100)) {
             said.push('\n');
             said.push_str(&more);
@@ -214,8 +361,14 @@ target = { kind = "webhook", url = "{shop}" }
     stage.start();
     let served = || stage.weir().get("/v1/plugins").json()["items"][0]["sha256"].clone();
     let send = |amount: &str, at: &str| {
-        let body = json!({"sku": "4711", "amount": amount, "changed": format!("2026-11-23T{at}:00Z")}).to_string();
-        let reply = stage.send("erp", &[("content-type", "application/json")], body.as_bytes());
+        let body =
+            json!({"sku": "4711", "amount": amount, "changed": format!("2026-11-23T{at}:00Z")})
+                .to_string();
+        let reply = stage.send(
+            "erp",
+            &[("content-type", "application/json")],
+            body.as_bytes(),
+        );
         assert_eq!(reply.json()["changes"]["committed"], 1, "{}", reply.text());
     };
     send("9.90", "10:00");
@@ -226,30 +379,61 @@ target = { kind = "webhook", url = "{shop}" }
     command.env("WEIR_URL", &url);
     let watch = Watch::start(command);
     let said = watch.next();
-    assert!(said.starts_with("ok    3 cases: 3 passed, 0 failed") && said.ends_with("Weir serves it as erp-prices"), "{said}");
+    assert!(
+        said.starts_with("ok    3 cases: 3 passed, 0 failed")
+            && said.ends_with("Weir serves it as erp-prices"),
+        "{said}"
+    );
 
-    // Another mapping with what is expected of it: both are saved, and only then it passes and serves.
+    // Another mapping with what is expected of it: both are saved, and only then it passes and
+    // serves.
     let source = plugin.join("src/lib.rs");
-    edit(&source, "&Price { amount })?", "&Price { amount: format!(\"EUR {amount}\") })?");
+    edit(
+        &source,
+        "&Price { amount })?",
+        "&Price { amount: format!(\"EUR {amount}\") })?",
+    );
     let said = watch.next();
-    assert!(said.starts_with("WRONG it is not put in force:") && said.contains(r#"expected "9.90", got "EUR 9.90""#), "{said}");
+    assert!(
+        said.starts_with("WRONG it is not put in force:")
+            && said.contains(r#"expected "9.90", got "EUR 9.90""#),
+        "{said}"
+    );
     assert_eq!(served(), first, "what fails its cases never reaches Weir");
-    edit(&plugin.join("cases/price-changed/expected.json"), "9.90", "EUR 9.90");
+    edit(
+        &plugin.join("cases/price-changed/expected.json"),
+        "9.90",
+        "EUR 9.90",
+    );
     let said = watch.next();
-    assert!(said.contains("Weir serves it as erp-prices, ") && said.ends_with("s after it was saved"), "{said}");
+    assert!(
+        said.contains("Weir serves it as erp-prices, ") && said.ends_with("s after it was saved"),
+        "{said}"
+    );
     println!("{said}");
     let second = served();
     assert_ne!(second, first);
     send("8.90", "11:00");
-    becomes("the price as the new version maps it", json!({"amount": "EUR 8.90"}), || {
-        stage.entity("4711")["facets"].as_array().and_then(|facets| Some(facets.first()?["value"].clone())).unwrap_or_default()
-    });
+    becomes(
+        "the price as the new version maps it",
+        json!({"amount": "EUR 8.90"}),
+        || {
+            stage.entity("4711")["facets"]
+                .as_array()
+                .and_then(|facets| Some(facets.first()?["value"].clone()))
+                .unwrap_or_default()
+        },
+    );
 
-    // A source that is half written, and a component that is half written where Weir looks, do no harm.
+    // A source that is half written, and a component that is half written where Weir looks, do no
+    // harm.
     let whole = fs::read_to_string(&source).expect("a text");
     fs::write(&source, &whole[..whole.len() / 2]).expect("written");
     let said = watch.next();
-    assert!(said.starts_with("WRONG") && said.contains("does not compile"), "{said}");
+    assert!(
+        said.starts_with("WRONG") && said.contains("does not compile"),
+        "{said}"
+    );
     let component = plugin.join("dist/erp_prices.wasm");
     let bytes = fs::read(&component).expect("a component");
     fs::write(&component, &bytes[..bytes.len() / 2]).expect("half of it");
@@ -260,30 +444,65 @@ target = { kind = "webhook", url = "{shop}" }
     assert_eq!(served(), second);
     send("7.90", "12:00");
     fs::write(&source, whole.replace("EUR {amount}", "{amount} EUR")).expect("written");
-    edit(&plugin.join("cases/price-changed/expected.json"), "EUR 9.90", "9.90 EUR");
+    edit(
+        &plugin.join("cases/price-changed/expected.json"),
+        "EUR 9.90",
+        "9.90 EUR",
+    );
     // Both saves may fall into one round or into two.
-    let said = eventually("the third version serves", || Some(watch.next()).filter(|said| said.starts_with("ok")));
+    let said = eventually("the third version serves", || {
+        Some(watch.next()).filter(|said| said.starts_with("ok"))
+    });
     assert!(said.contains("Weir serves it as erp-prices"), "{said}");
     send("6.90", "13:00");
 
     // Weir's own word where it cannot take what passes here: the settings there are others.
-    edit(&file, "list = \"retail\"", "list = \"retail\", round = true");
+    edit(
+        &file,
+        "list = \"retail\"",
+        "list = \"retail\", round = true",
+    );
     edit(&source, "the article has no", "this article has no");
     let said = watch.next();
-    assert!(said.starts_with("WRONG Weir refuses it: ") && said.contains("`round`"), "{said}");
+    assert!(
+        said.starts_with("WRONG Weir refuses it: ") && said.contains("`round`"),
+        "{said}"
+    );
 }
 
 #[test]
 fn watching_tells_what_weir_it_speaks_of_and_what_is_missing() {
     let folder = tempfile::tempdir().expect("a folder");
     let plugin = new_plugin(folder.path(), "alone", "event-filter");
-    let once = |more: &[&str]| output(&plugin, &[&["plugin", "watch", "--rounds", "1"], more].concat());
+    let once = |more: &[&str]| {
+        output(
+            &plugin,
+            &[&["plugin", "watch", "--rounds", "1"], more].concat(),
+        )
+    };
     says(&once(&[]), 0, "ok    2 cases: 2 passed, 0 failed");
     // A port that nobody listens on.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
-    says(&once(&["--into", "alone", "--url", &format!("http://{free}")]), 1, "WRONG could not reach");
+    let free = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a port");
+    says(
+        &once(&["--into", "alone", "--url", &format!("http://{free}")]),
+        1,
+        "WRONG could not reach",
+    );
     let stage = Stage::catalog();
     let url = format!("http://{}", stage.weir().address());
-    says(&once(&["--into", "alone", "--url", &url]), 1, "WRONG Weir has no plugin alone; it has none");
-    says(&output(folder.path(), &["plugin", "watch", "nowhere", "--rounds", "1"]), 3, "cannot watch nowhere");
+    says(
+        &once(&["--into", "alone", "--url", &url]),
+        1,
+        "WRONG Weir has no plugin alone; it has none",
+    );
+    says(
+        &output(
+            folder.path(),
+            &["plugin", "watch", "nowhere", "--rounds", "1"],
+        ),
+        3,
+        "cannot watch nowhere",
+    );
 }

@@ -1,4 +1,5 @@
-//! The main job: what three systems really send becomes, through the real plugins, what a shop and a search index are told.
+//! The main job: what three systems really send becomes, through the real plugins, what a shop and
+//! a search index are told.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,10 +12,18 @@ use crate::support::{Receiver, Stage, becomes, change, eventually, guests};
 
 /// Three systems, a shop in German, and a search index that takes batches at `{search}`.
 fn config(search: &Receiver) -> String {
-    let plugins: Vec<String> = ["erp-noise", "erp-product", "pim-product", "oms-stock", "in-stock", "storefront-page", "search-document"]
-        .iter()
-        .map(|name| format!("[plugins.{name}]\npath = {:?}\n", guests::plugin(name)))
-        .collect();
+    let plugins: Vec<String> = [
+        "erp-noise",
+        "erp-product",
+        "pim-product",
+        "oms-stock",
+        "in-stock",
+        "storefront-page",
+        "search-document",
+    ]
+    .iter()
+    .map(|name| format!("[plugins.{name}]\npath = {:?}\n", guests::plugin(name)))
+    .collect();
     let rest = r#"
 [entities.product]
 facets.base = { owner = "erp" }
@@ -64,8 +73,11 @@ fn stock(stage: &Stage, available: u32, at: &str) -> Value {
     let mut mac = Hmac::<Sha256>::new_from_slice(b"oms-secret").expect("a key of any length");
     mac.update(body.as_bytes());
     let signature = STANDARD.encode(mac.finalize().into_bytes());
-    let headers =
-        [("content-type", "application/json"), ("x-shopify-topic", "inventory_levels/update"), ("x-shopify-hmac-sha256", &*signature)];
+    let headers = [
+        ("content-type", "application/json"),
+        ("x-shopify-topic", "inventory_levels/update"),
+        ("x-shopify-hmac-sha256", &*signature),
+    ];
     let reply = stage.send("oms", &headers, body.as_bytes());
     assert_eq!(reply.status, 202, "{}", reply.text());
     reply.json()
@@ -78,18 +90,44 @@ fn what_three_systems_send_becomes_the_page_of_a_shop_and_a_document_of_a_search
 
     // The PIM's event platform wraps a product in a CloudEvent.
     let event = guests::case("pim-product", "product-updated/event.json");
-    let reply = stage.send("pim", &[("content-type", "application/cloudevents+json")], &event);
-    assert_eq!(reply.json()["changes"]["committed"], 2, "one facet a locale: {}", reply.text());
+    let reply = stage.send(
+        "pim",
+        &[("content-type", "application/cloudevents+json")],
+        &event,
+    );
+    assert_eq!(
+        reply.json()["changes"]["committed"],
+        2,
+        "one facet a locale: {}",
+        reply.text()
+    );
     stage.stands("4711", "shop", "withheld");
-    assert_eq!(stage.shop.count(), 0, "without a price it is not for the shop");
+    assert_eq!(
+        stage.shop.count(),
+        0,
+        "without a price it is not for the shop"
+    );
 
     // The ERP sends a file of many IDocs.
-    let reply = stage.send("erp", &[("content-type", "text/xml")], &guests::case("erp-product", "night-run/body.xml"));
+    let reply = stage.send(
+        "erp",
+        &[("content-type", "text/xml")],
+        &guests::case("erp-product", "night-run/body.xml"),
+    );
     let answer = reply.json();
-    assert_eq!((&answer["events"]["quarantined"], &answer["problems"]), (&json!(0), &json!([])), "{answer:#}");
-    assert_eq!(answer["changes"]["committed"].as_u64(), Some(5), "{answer:#}");
+    assert_eq!(
+        (&answer["events"]["quarantined"], &answer["problems"]),
+        (&json!(0), &json!([])),
+        "{answer:#}"
+    );
+    assert_eq!(
+        answer["changes"]["committed"].as_u64(),
+        Some(5),
+        "{answer:#}"
+    );
 
-    // The shop system signs what it sends. Sold out is withheld, in stock is delivered, sold out again is withdrawn.
+    // The shop system signs what it sends. Sold out is withheld, in stock is delivered, sold out
+    // again is withdrawn.
     stock(&stage, 0, "2026-11-23T09:00:00Z");
     stage.stands("4711", "shop", "withheld");
     stock(&stage, 12, "2026-11-23T09:01:00Z");
@@ -100,26 +138,59 @@ fn what_three_systems_send_becomes_the_page_of_a_shop_and_a_document_of_a_search
     stage.shop_holds(json!({"4711": page}));
     stock(&stage, 0, "2026-11-23T09:02:00Z");
     stage.shop_holds(json!({}));
-    assert_eq!(stock(&stage, 7, "2026-11-23T09:01:30Z")["changes"]["stale"], 1, "an older level says nothing new");
+    assert_eq!(
+        stock(&stage, 7, "2026-11-23T09:01:30Z")["changes"]["stale"],
+        1,
+        "an older level says nothing new"
+    );
     stage.settles("shop");
     assert_eq!(stage.shop.holds().len(), 0);
 
     let delivery = &stage.shop.deliveries()[0];
-    assert_eq!((delivery.method.as_str(), delivery.header("weir-entity")), ("POST", Some("product/4711")));
-    let headers = ["webhook-id", "webhook-timestamp", "webhook-signature", "weir-plugin", "traceparent"].map(|name| delivery.header(name));
+    assert_eq!(
+        (delivery.method.as_str(), delivery.header("weir-entity")),
+        ("POST", Some("product/4711"))
+    );
+    let headers = [
+        "webhook-id",
+        "webhook-timestamp",
+        "webhook-signature",
+        "weir-plugin",
+        "traceparent",
+    ]
+    .map(|name| delivery.header(name));
     assert!(headers.iter().all(Option::is_some), "{headers:?}");
-    assert!(headers[3].is_some_and(|plugin| plugin.starts_with("storefront-page@")), "{headers:?}");
-    let secret = weir::signature::Secret::from_webhook_secret("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD").expect("a secret");
-    let timestamp = headers[1].and_then(|timestamp| timestamp.parse().ok()).expect("seconds");
-    let signature = weir::signature::sign(&secret, headers[0].expect("an id"), timestamp, &delivery.body);
+    assert!(
+        headers[3].is_some_and(|plugin| plugin.starts_with("storefront-page@")),
+        "{headers:?}"
+    );
+    let secret =
+        weir::signature::Secret::from_webhook_secret("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")
+            .expect("a secret");
+    let timestamp = headers[1]
+        .and_then(|timestamp| timestamp.parse().ok())
+        .expect("seconds");
+    let signature = weir::signature::sign(
+        &secret,
+        headers[0].expect("an id"),
+        timestamp,
+        &delivery.body,
+    );
     assert_eq!(headers[2], Some(&*signature));
 
     // The index gets one document a product, with all languages and prices, in batches.
     let document = eventually("the search index has the lamp, sold out", || {
-        search.holds().get("4711").filter(|document| document["available"] == 0).cloned()
+        search
+            .holds()
+            .get("4711")
+            .filter(|document| document["available"] == 0)
+            .cloned()
     });
     assert_eq!(document["id"], "product-4711");
-    assert_eq!(document["prices"]["fr-retail"]["amount"], "8.90", "{document:#}");
+    assert_eq!(
+        document["prices"]["fr-retail"]["amount"], "8.90",
+        "{document:#}"
+    );
 }
 
 #[test]
@@ -138,9 +209,25 @@ fn noise_is_filtered_and_what_cannot_be_mapped_is_kept_with_the_reason() {
     let answer = send("erp-product", "unknown-price-list");
     assert_eq!(answer["events"]["quarantined"], 1, "{answer:#}");
     let kept = &stage.quarantine("erp")[0];
-    assert!(kept["plugin"].as_str().is_some_and(|plugin| plugin.starts_with("erp-product@")), "{kept:#}");
-    assert_eq!(kept["detail"], answer["problems"][0]["detail"].as_str().and_then(|told| told.split_once(": ")).expect("a sentence").1);
-    assert_eq!(send("erp-product", "price-of-one-list")["events"]["accepted"], 1, "the next good one is taken");
+    assert!(
+        kept["plugin"]
+            .as_str()
+            .is_some_and(|plugin| plugin.starts_with("erp-product@")),
+        "{kept:#}"
+    );
+    assert_eq!(
+        kept["detail"],
+        answer["problems"][0]["detail"]
+            .as_str()
+            .and_then(|told| told.split_once(": "))
+            .expect("a sentence")
+            .1
+    );
+    assert_eq!(
+        send("erp-product", "price-of-one-list")["events"]["accepted"],
+        1,
+        "the next good one is taken"
+    );
 }
 
 #[test]
@@ -164,18 +251,41 @@ fn every_format_of_the_contract_carries_events() {
     type Body<'a> = (&'a [(&'a str, &'a str)], Vec<u8>, u32);
     let bodies: [Body<'_>; 6] = [
         (&binary, change("a").to_string().into(), 1),
-        (&typed("application/cloudevents+json"), event("2", change("b")).to_string().into(), 1),
-        (&typed("application/cloudevents-batch+json"), batch.into(), 2),
+        (
+            &typed("application/cloudevents+json"),
+            event("2", change("b")).to_string().into(),
+            1,
+        ),
+        (
+            &typed("application/cloudevents-batch+json"),
+            batch.into(),
+            2,
+        ),
         (&typed("application/x-ndjson"), lines.into(), 2),
-        (&[json], json!([change("f1"), change("f2")]).to_string().into(), 1),
-        (&[json, ("content-encoding", "gzip")], packer.finish().expect("packed"), 1),
+        (
+            &[json],
+            json!([change("f1"), change("f2")]).to_string().into(),
+            1,
+        ),
+        (
+            &[json, ("content-encoding", "gzip")],
+            packer.finish().expect("packed"),
+            1,
+        ),
     ];
     for (headers, body, events) in bodies {
         let reply = stage.send("pim", headers, &body);
-        assert_eq!((reply.status, &reply.json()["events"]["accepted"]), (202, &json!(events)), "{headers:?}: {}", reply.text());
+        assert_eq!(
+            (reply.status, &reply.json()["events"]["accepted"]),
+            (202, &json!(events)),
+            "{headers:?}: {}",
+            reply.text()
+        );
     }
     let keys = ["a", "b", "c1", "c2", "d", "e", "f1", "f2", "g"];
-    becomes("all of them reach the shop", json!(keys), || json!(stage.shop.holds().keys().collect::<Vec<_>>()));
+    becomes("all of them reach the shop", json!(keys), || {
+        json!(stage.shop.holds().keys().collect::<Vec<_>>())
+    });
 }
 
 #[test]
@@ -185,7 +295,12 @@ fn a_lane_is_taken_from_the_request_where_the_change_names_none() {
     let send = |lane: &str, key: &str| {
         let body = change(key, "content", json!(1)).to_string();
         let path = format!("/v1/sources/pim/events{lane}");
-        let reply = stage.weir().ask("POST", &path, &[("content-type", "application/json")], body.as_bytes());
+        let reply = stage.weir().ask(
+            "POST",
+            &path,
+            &[("content-type", "application/json")],
+            body.as_bytes(),
+        );
         assert_eq!(reply.status, 202, "{}", reply.text());
     };
     send("?lane=bulk", "a");
@@ -193,13 +308,20 @@ fn a_lane_is_taken_from_the_request_where_the_change_names_none() {
     send("", "c");
     stage.takes("erp", &[change("d", "price.de", json!(1))]);
     let owed = stage.channel("shop")["owed"].clone();
-    assert_eq!((&owed["urgent"], &owed["normal"], &owed["bulk"]), (&json!(1), &json!(1), &json!(2)), "{owed}");
+    assert_eq!(
+        (&owed["urgent"], &owed["normal"], &owed["bulk"]),
+        (&json!(1), &json!(1), &json!(2)),
+        "{owed}"
+    );
     // What is urgent goes first although it came last.
     stage.operate("shop", "resume");
-    eventually("all are delivered", || (stage.shop.count() == 4).then_some(()));
+    eventually("all are delivered", || {
+        (stage.shop.count() == 4).then_some(())
+    });
 }
 
-// A stock feed that breaks sends zeros for everything. A shop that obeyed would be empty within a minute.
+// A stock feed that breaks sends zeros for everything. A shop that obeyed would be empty within a
+// minute.
 #[test]
 fn a_filter_that_would_empty_the_shop_is_held_until_an_operator_confirms() {
     let in_stock = guests::plugin("in-stock");
@@ -207,29 +329,60 @@ fn a_filter_that_would_empty_the_shop_is_held_until_an_operator_confirms() {
         "target = \"shop\"",
         "target = \"shop\"\nplugins = [\"in-stock\"]\nwithdraw_max = { share = \"2%\", per = \"1h\", min = 3 }",
     );
-    let stage = Stage::with(&format!("{config}[plugins.in-stock]\npath = {in_stock:?}\n"));
-    let levels =
-        |available: u32| (0..20).map(|n| change(&format!("p{n:02}"), "stock.berlin", json!({"available": available}))).collect::<Vec<_>>();
+    let stage = Stage::with(&format!(
+        "{config}[plugins.in-stock]\npath = {in_stock:?}\n"
+    ));
+    let levels = |available: u32| {
+        (0..20)
+            .map(|n| {
+                change(
+                    &format!("p{n:02}"),
+                    "stock.berlin",
+                    json!({"available": available}),
+                )
+            })
+            .collect::<Vec<_>>()
+    };
     stage.takes("erp", &levels(5));
-    eventually("all are in the shop", || (stage.shop.holds().len() == 20).then_some(()));
+    eventually("all are in the shop", || {
+        (stage.shop.holds().len() == 20).then_some(())
+    });
 
     stage.takes("erp", &levels(0));
-    becomes("all but three are held", json!(17), || stage.channel("shop")["held"].clone());
+    becomes("all but three are held", json!(17), || {
+        stage.channel("shop")["held"].clone()
+    });
     becomes("the three are gone", 17, || stage.shop.holds().len());
     let held = stage.shop.holds().keys().next().cloned().expect("one");
     assert_eq!(stage.standing(&held, "shop")["state"], "held");
 
     // Others flow, and what is in stock again is not held any more.
-    stage.takes("erp", &[change("new", "stock.berlin", json!({"available": 1})), change(&held, "stock.berlin", json!({"available": 2}))]);
+    stage.takes(
+        "erp",
+        &[
+            change("new", "stock.berlin", json!({"available": 1})),
+            change(&held, "stock.berlin", json!({"available": 2})),
+        ],
+    );
     stage.stands("new", "shop", "delivered");
     stage.stands(&held, "shop", "delivered");
-    assert_eq!((stage.channel("shop")["held"].clone(), stage.shop.holds().len()), (json!(16), 18));
+    assert_eq!(
+        (
+            stage.channel("shop")["held"].clone(),
+            stage.shop.holds().len()
+        ),
+        (json!(16), 18)
+    );
 
     stage.operate("shop", "confirm");
-    becomes("the rest is withdrawn", json!([held.clone(), "new".to_owned()]), || {
-        let mut keys: Vec<_> = stage.shop.holds().into_keys().collect();
-        keys.sort_by_key(|key| *key != held);
-        json!(keys)
-    });
+    becomes(
+        "the rest is withdrawn",
+        json!([held.clone(), "new".to_owned()]),
+        || {
+            let mut keys: Vec<_> = stage.shop.holds().into_keys().collect();
+            keys.sort_by_key(|key| *key != held);
+            json!(keys)
+        },
+    );
     stage.settles("shop");
 }

@@ -7,8 +7,8 @@ use crate::support::{Receiver, Stage, change, eventually};
 
 const OTHERS: usize = 20;
 
-/// One product of many could not be read, and all that a channel took together with it was parked with it, again and again: they were read
-/// together or not at all.
+/// One product of many could not be read, and all that a channel took together with it was parked
+/// with it, again and again: they were read together or not at all.
 #[test]
 fn a_damaged_value_is_named_and_does_not_hold_up_the_others() {
     let mut stage = Stage::with(CATALOG);
@@ -18,9 +18,18 @@ fn a_damaged_value_is_named_and_does_not_hold_up_the_others() {
     stage.settles("shop");
     stage.stop();
 
-    let db = sled::Config::new().path(stage.folder().join("data/store")).segment_size(4 << 20).open().expect("sled opens");
-    let (key, piece) = db.scan_prefix(b"P").next().expect("the long value has rows of its own").expect("it can be read");
-    db.insert(key, [b"?", &piece[1..]].concat()).expect("it is put");
+    let db = sled::Config::new()
+        .path(stage.folder().join("data/store"))
+        .segment_size(4 << 20)
+        .open()
+        .expect("sled opens");
+    let (key, piece) = db
+        .scan_prefix(b"P")
+        .next()
+        .expect("the long value has rows of its own")
+        .expect("it can be read");
+    db.insert(key, [b"?", &piece[1..]].concat())
+        .expect("it is put");
     db.flush().expect("it is written");
     drop(db);
 
@@ -32,10 +41,23 @@ fn a_damaged_value_is_named_and_does_not_hold_up_the_others() {
     );
     stage.configure(&(CATALOG.to_owned() + &more));
     stage.start();
-    eventually("the others arrive", || (late.holds().len() == OTHERS).then_some(()));
-    let channel = eventually("the damaged one waits", || Some(stage.channel("late")).filter(|channel| channel["parked"] == 1));
+    eventually("the others arrive", || {
+        (late.holds().len() == OTHERS).then_some(())
+    });
+    let channel = eventually("the damaged one waits", || {
+        Some(stage.channel("late")).filter(|channel| channel["parked"] == 1)
+    });
     assert!(!late.holds().contains_key("damaged"), "{channel:#}");
     let reply = stage.weir().get("/v1/entities/product/damaged");
-    assert!(reply.status >= 500 && !reply.text().contains("xxxx"), "it is not shown for right: {} {}", reply.status, reply.text());
-    assert!(stage.weir().log().contains("a long value of entity number"), "the log names it:\n{}", stage.weir().log());
+    assert!(
+        reply.status >= 500 && !reply.text().contains("xxxx"),
+        "it is not shown for right: {} {}",
+        reply.status,
+        reply.text()
+    );
+    assert!(
+        stage.weir().log().contains("a long value of entity number"),
+        "the log names it:\n{}",
+        stage.weir().log()
+    );
 }

@@ -1,4 +1,5 @@
-//! Where deliveries go: to the configured address and nowhere else, whatever a target or the environment suggests.
+//! Where deliveries go: to the configured address and nowhere else, whatever a target or the
+//! environment suggests.
 
 use std::process::Command;
 
@@ -10,16 +11,61 @@ use crate::support::{Act, Receiver, Stage, change, eventually};
 fn a_delivery_goes_where_the_file_says_and_nowhere_else() {
     // Redirects, proxies and forbidden targets all lead here.
     let trap = Receiver::start();
-    let port = trap.url().rsplit_once(':').and_then(|(_, rest)| rest.split_once('/')).map(|(port, _)| port.to_owned()).expect("a port");
+    let port = trap
+        .url()
+        .rsplit_once(':')
+        .and_then(|(_, rest)| rest.split_once('/'))
+        .map(|(port, _)| port.to_owned())
+        .expect("a port");
     let forbidden = [
-        ("metadata", "http://169.254.169.254/latest/".to_owned(), "private", "169.254.169.254"),
-        ("mapped", "http://[::ffff:169.254.169.254]/latest/".to_owned(), "private", "link-local"),
-        ("decimal", "http://2852039166/latest/".to_owned(), "private", "169.254.169.254"),
-        ("loopback", format!("http://127.0.0.1:{port}/weir"), "public", "loopback"),
-        ("short", format!("http://127.1:{port}/weir"), "public", "loopback"),
-        ("number", format!("http://2130706433:{port}/weir"), "public", "loopback"),
-        ("name", format!("http://localhost:{port}/weir"), "public", "loopback"),
-        ("nowhere", format!("http://0.0.0.0:{port}/weir"), "private", "no destination"),
+        (
+            "metadata",
+            "http://169.254.169.254/latest/".to_owned(),
+            "private",
+            "169.254.169.254",
+        ),
+        (
+            "mapped",
+            "http://[::ffff:169.254.169.254]/latest/".to_owned(),
+            "private",
+            "link-local",
+        ),
+        (
+            "decimal",
+            "http://2852039166/latest/".to_owned(),
+            "private",
+            "169.254.169.254",
+        ),
+        (
+            "loopback",
+            format!("http://127.0.0.1:{port}/weir"),
+            "public",
+            "loopback",
+        ),
+        (
+            "short",
+            format!("http://127.1:{port}/weir"),
+            "public",
+            "loopback",
+        ),
+        (
+            "number",
+            format!("http://2130706433:{port}/weir"),
+            "public",
+            "loopback",
+        ),
+        (
+            "name",
+            format!("http://localhost:{port}/weir"),
+            "public",
+            "loopback",
+        ),
+        (
+            "nowhere",
+            format!("http://0.0.0.0:{port}/weir"),
+            "private",
+            "no destination",
+        ),
     ];
     let mut config = CATALOG.to_owned();
     for (name, url, egress, _) in &forbidden {
@@ -30,15 +76,26 @@ fn a_delivery_goes_where_the_file_says_and_nowhere_else() {
     let mut stage = Stage::closed(&config);
     let elsewhere = trap.url();
     let mut command = Command::new(PROGRAM);
-    for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
+    for name in [
+        "http_proxy",
+        "HTTP_PROXY",
+        "https_proxy",
+        "HTTPS_PROXY",
+        "all_proxy",
+        "ALL_PROXY",
+    ] {
         command.env(name, elsewhere.trim_end_matches("/weir"));
     }
     stage.start_by(command);
     let location = trap.url();
-    let redirects = [301, 302, 303, 307, 308].map(|status| Act::With(status, vec![("location", location.clone())]));
+    let redirects = [301, 302, 303, 307, 308]
+        .map(|status| Act::With(status, vec![("location", location.clone())]));
     stage.shop.does_in_turn(redirects);
     stage.takes("pim", &[change("lamp", "content", 1.into())]);
-    eventually("the shop takes it after five redirects, each of which was a failure", || stage.shop.holds().get("lamp").cloned());
+    eventually(
+        "the shop takes it after five redirects, each of which was a failure",
+        || stage.shop.holds().get("lamp").cloned(),
+    );
     assert!(stage.shop.count() >= 6, "{}", stage.shop.count());
     for (name, _, _, words) in &forbidden {
         eventually(&format!("{name} is tripped, and says why"), || {

@@ -1,5 +1,6 @@
-//! The disk fills up, for real: nothing more is accepted, what was accepted is there and is delivered, and when there is room again it goes on by
-//! itself. It needs a disk of its own, so root and loop mounts; where they are not to be had it says so loudly.
+//! The disk fills up, for real: nothing more is accepted, what was accepted is there and is
+//! delivered, and when there is room again it goes on by itself. It needs a disk of its own, so
+//! root and loop mounts; where they are not to be had it says so loudly.
 
 use std::path::Path;
 
@@ -17,19 +18,35 @@ const PADDING: usize = 5_000;
 
 fn put(stage: &Stage, ledger: &Ledger, key: &str) -> Reply {
     let number = ledger.sends(key, |_| false);
-    let lines =
-        [change(key, "content", json!(number)), change(key, "padding", json!(fastrand::u64(..).to_string() + &"x".repeat(PADDING)))];
+    let lines = [
+        change(key, "content", json!(number)),
+        change(
+            key,
+            "padding",
+            json!(fastrand::u64(..).to_string() + &"x".repeat(PADDING)),
+        ),
+    ];
     let lines = lines.map(|change| change.to_string()).join("\n");
-    let reply = stage.send("pim", &[("content-type", "application/x-ndjson")], lines.as_bytes());
+    let reply = stage.send(
+        "pim",
+        &[("content-type", "application/x-ndjson")],
+        lines.as_bytes(),
+    );
     if reply.status == 202 {
-        ledger.accepted(key, number, reply.json()["sequence"].as_u64().expect("a sequence"));
+        ledger.accepted(
+            key,
+            number,
+            reply.json()["sequence"].as_u64().expect("a sequence"),
+        );
     }
     reply
 }
 
 fn closes(stage: &Stage, ledger: &Ledger) {
     stage.settles("shop");
-    let counts = ledger.close(stage, "shop", &stage.shop.deliveries()).unwrap_or_else(|why| panic!("{why}"));
+    let counts = ledger
+        .close(stage, "shop", &stage.shop.deliveries())
+        .unwrap_or_else(|why| panic!("{why}"));
     println!("{counts:?}");
 }
 
@@ -38,17 +55,33 @@ fn a_full_disk_takes_nothing_more_loses_nothing_and_goes_on_when_there_is_room()
     let padded = "facets.content = { owner = \"pim\" }\nfacets.padding = { owner = \"pim\" }";
     let mut stage = Stage::closed(&CATALOG.replace("facets.content = { owner = \"pim\" }", padded));
     let Some(_disk) = Disk::mount(stage.folder(), DISK_MIB) else {
-        return eprintln!("NOT RUN: no root or no loop mounts here; what becomes of a full disk was not looked at");
+        return eprintln!(
+            "NOT RUN: no root or no loop mounts here; what becomes of a full disk was not looked at"
+        );
     };
     let ballast = stage.folder().join("data/ballast");
     fill(&ballast);
     stage.start();
     let ledger = Ledger::default();
     let refusal = eventually_full(&stage, &ledger);
-    assert!(ledger.count() > 100, "{} changes were accepted before it was full", ledger.count());
-    assert!(refusal.status == 503 && refusal.header("retry-after").is_some(), "{} {}", refusal.status, refusal.text());
+    assert!(
+        ledger.count() > 100,
+        "{} changes were accepted before it was full",
+        ledger.count()
+    );
+    assert!(
+        refusal.status == 503 && refusal.header("retry-after").is_some(),
+        "{} {}",
+        refusal.status,
+        refusal.text()
+    );
     let ready = stage.weir().get("/readyz");
-    assert!(ready.status == 503 && ready.text().contains("disk"), "readiness is red and says why: {} {}", ready.status, ready.text());
+    assert!(
+        ready.status == 503 && ready.text().contains("disk"),
+        "readiness is red and says why: {} {}",
+        ready.status,
+        ready.text()
+    );
     closes(&stage, &ledger);
 
     // It can be stopped and started where nothing can be accepted.
@@ -58,7 +91,9 @@ fn a_full_disk_takes_nothing_more_loses_nothing_and_goes_on_when_there_is_room()
     assert_eq!(put(&stage, &ledger, "k0").status, 503);
 
     std::fs::remove_file(ballast).expect("removed");
-    eventually("it goes on by itself", || (put(&stage, &ledger, "k1").status == 202).then_some(()));
+    eventually("it goes on by itself", || {
+        (put(&stage, &ledger, "k1").status == 202).then_some(())
+    });
     assert_eq!(stage.weir().get("/readyz").status, 200);
     closes(&stage, &ledger);
     stage.kill();
@@ -67,7 +102,10 @@ fn a_full_disk_takes_nothing_more_loses_nothing_and_goes_on_when_there_is_room()
 /// Puts until it is refused; the refusal.
 fn eventually_full(stage: &Stage, ledger: &Ledger) -> Reply {
     let answers = (0..60_000).map(|number| put(stage, ledger, &format!("k{}", number % 50)));
-    answers.into_iter().find(|reply| reply.status != 202).expect("the disk fills up")
+    answers
+        .into_iter()
+        .find(|reply| reply.status != 202)
+        .expect("the disk fills up")
 }
 
 fn fill(path: &Path) {

@@ -18,15 +18,33 @@ fn a_hanging_target_does_not_delay_another_channel() {
         dead.url()
     ));
     let start = Instant::now();
-    let changes: Vec<Value> = (0..500).map(|number| change(&format!("p{number}"), "content", json!(1))).collect();
+    let changes: Vec<Value> = (0..500)
+        .map(|number| change(&format!("p{number}"), "content", json!(1)))
+        .collect();
     stage.takes("pim", &changes);
-    becomes("the other channel has all", 500, || stage.shop.holds().len());
-    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    becomes("the other channel has all", 500, || {
+        stage.shop.holds().len()
+    });
+    assert!(
+        start.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        start.elapsed()
+    );
     assert_eq!(stage.shop.count(), 500, "each once");
-    assert!(dead.count() > 0 && dead.holds().is_empty(), "the dead one hangs all the while");
-    assert!(dead.most_in_hand() <= 8, "no more than `concurrency` requests wait on it: {}", dead.most_in_hand());
+    assert!(
+        dead.count() > 0 && dead.holds().is_empty(),
+        "the dead one hangs all the while"
+    );
+    assert!(
+        dead.most_in_hand() <= 8,
+        "no more than `concurrency` requests wait on it: {}",
+        dead.most_in_hand()
+    );
     assert_eq!(
-        stage.channel("dead")["owed"]["normal"].as_u64().zip(stage.channel("dead")["in_flight"].as_u64()).map(|(a, b)| a + b > 0),
+        stage.channel("dead")["owed"]["normal"]
+            .as_u64()
+            .zip(stage.channel("dead")["in_flight"].as_u64())
+            .map(|(a, b)| a + b > 0),
         Some(true)
     );
 }
@@ -35,7 +53,9 @@ fn a_hanging_target_does_not_delay_another_channel() {
 fn a_looping_plugin_does_not_stop_another_source() {
     let config = format!(
         "{}[plugins.guest]\npath = \"guest.wasm\"\nlimits = {{ time = \"300ms\" }}\n[plugins.mapper]\npath = \"mapper.wasm\"\n[sources.loop]\nowner = \"erp\"\nplugins = [\"guest\"]\n",
-        CATALOG.replace("price.*", "base").replace("[sources.erp]\n", "[sources.erp]\nplugins = [\"mapper\"]\n")
+        CATALOG
+            .replace("price.*", "base")
+            .replace("[sources.erp]\n", "[sources.erp]\nplugins = [\"mapper\"]\n")
     );
     let mut stage = Stage::closed(&config);
     stage.place("guest.wasm", &guests::hostile::mapper());
@@ -60,7 +80,13 @@ fn a_looping_plugin_does_not_stop_another_source() {
         let (begin, mut slowest, mut number) = (Instant::now(), Duration::ZERO, 0);
         while begin.elapsed() < Duration::from_secs(2) {
             let start = Instant::now();
-            let reply = stage.send("erp", headers, json!([event(&format!("e{number}"), "good")]).to_string().as_bytes());
+            let reply = stage.send(
+                "erp",
+                headers,
+                json!([event(&format!("e{number}"), "good")])
+                    .to_string()
+                    .as_bytes(),
+            );
             assert_eq!(reply.json()["events"]["accepted"], 1, "{}", reply.text());
             slowest = slowest.max(start.elapsed());
             stage.takes("pim", &[change(&format!("p{number}"), "content", json!(1))]);
@@ -69,9 +95,14 @@ fn a_looping_plugin_does_not_stop_another_source() {
         }
         over.store(true, Ordering::SeqCst);
         // A fair turn behind each of the looping ones would be 16 times 600 ms.
-        assert!(slowest < Duration::from_secs(5), "an event of another source waited {slowest:?}");
+        assert!(
+            slowest < Duration::from_secs(5),
+            "an event of another source waited {slowest:?}"
+        );
         println!("the slowest of {number} events of the other source took {slowest:?}");
-        becomes("all of the others arrive", 2 * number, || stage.shop.holds().len());
+        becomes("all of the others arrive", 2 * number, || {
+            stage.shop.holds().len()
+        });
     });
 }
 
@@ -91,8 +122,13 @@ fn it_stops_within_ten_seconds_under_load_and_loses_nothing() {
                 for number in 0.. {
                     let key = format!("{sender}-{number}");
                     let body = change(&key, "content", json!(number)).to_string();
-                    match http::request(address, "POST", "/v1/sources/pim/events", &[("content-type", "application/json")], body.as_bytes())
-                    {
+                    match http::request(
+                        address,
+                        "POST",
+                        "/v1/sources/pim/events",
+                        &[("content-type", "application/json")],
+                        body.as_bytes(),
+                    ) {
                         Ok(reply) if reply.status == 202 => accepted.push(key),
                         // It is stopping; nothing of this was taken.
                         Ok(reply) if reply.status == 503 => return accepted,
@@ -104,16 +140,30 @@ fn it_stops_within_ten_seconds_under_load_and_loses_nothing() {
             })
         })
         .collect();
-    becomes("deliveries hang", true, || dead.count() > 0 && stage.shop.count() > 20);
+    becomes("deliveries hang", true, || {
+        dead.count() > 0 && stage.shop.count() > 20
+    });
     let time = stage.stop();
     assert!(time < Duration::from_secs(10), "{time:?}");
-    let mut accepted: Vec<String> = senders.into_iter().flat_map(|sender| sender.join().expect("no panic")).collect();
+    let mut accepted: Vec<String> = senders
+        .into_iter()
+        .flat_map(|sender| sender.join().expect("no panic"))
+        .collect();
     accepted.sort();
     assert!(accepted.len() > 20, "{}", accepted.len());
 
     dead.does(|_| Act::Answer(200));
     stage.start();
-    let missing = |shop: &Receiver| accepted.iter().filter(|key| !shop.holds().contains_key(*key)).count();
-    becomes("the shop has all that was accepted", 0, || missing(&stage.shop));
-    becomes("and so has the other, now that it answers", 0, || missing(&dead));
+    let missing = |shop: &Receiver| {
+        accepted
+            .iter()
+            .filter(|key| !shop.holds().contains_key(*key))
+            .count()
+    };
+    becomes("the shop has all that was accepted", 0, || {
+        missing(&stage.shop)
+    });
+    becomes("and so has the other, now that it answers", 0, || {
+        missing(&dead)
+    });
 }

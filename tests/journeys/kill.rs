@@ -1,5 +1,6 @@
-//! Killed in the middle of its work, again and again, under 64 clients, also while it is reloaded, resynced, and loses and regains a channel:
-//! what was accepted is there, the books of each channel add up, and no channel is led back in time.
+//! Killed in the middle of its work, again and again, under 64 clients, also while it is reloaded,
+//! resynced, and loses and regains a channel: what was accepted is there, the books of each channel
+//! add up, and no channel is led back in time.
 //!
 //! `WEIR_KILLS=500 cargo test --test journeys kill` does it longer.
 
@@ -39,13 +40,20 @@ struct Config {
 
 impl Config {
     fn write(self, stage: &Stage, side: &Receiver) {
-        // No attempt is given up on a busy machine: what arrives late then is from a life that has ended.
+        // No attempt is given up on a busy machine: what arrives late then is from a life that has
+        // ended.
         let guard = "withdraw_max = { share = \"100%\", per = \"1h\", min = 1000000 }\n";
         let mut config = CATALOG.replace("timeout = \"1s\"", "timeout = \"30s\"") + guard;
         if self.swapped {
-            config = config.replace("facets = [\"content\", \"price.*\"]", "facets = [\"content\"]");
+            config = config.replace(
+                "facets = [\"content\", \"price.*\"]",
+                "facets = [\"content\"]",
+            );
         }
-        config += &format!("[targets.side]\nkind = \"webhook\"\nurl = \"{}\"\ntimeout = \"30s\"\n", side.url());
+        config += &format!(
+            "[targets.side]\nkind = \"webhook\"\nurl = \"{}\"\ntimeout = \"30s\"\n",
+            side.url()
+        );
         if !self.removed {
             config += "[channels.side]\nentity = \"product\"\nfacets = [\"content\"]\ntarget = \"side\"\n";
             config += guard;
@@ -60,14 +68,29 @@ fn deletes(client: usize, number: u64) -> bool {
 
 /// Sends until Weir is gone.
 fn send(stage: &Stage, client: usize, ledger: &Ledger, over: &AtomicBool) {
-    let Ok(mut connection) = Connection::open(stage.weir().address()) else { return };
+    let Ok(mut connection) = Connection::open(stage.weir().address()) else {
+        return;
+    };
     let key = format!("c{client}");
     while !over.load(Ordering::SeqCst) {
         let number = ledger.sends(&key, |number| deletes(client, number));
-        let change = if deletes(client, number) { deletion(&key, "content") } else { change(&key, "content", json!(number)) };
+        let change = if deletes(client, number) {
+            deletion(&key, "content")
+        } else {
+            change(&key, "content", json!(number))
+        };
         let headers = [("content-type", "application/json")];
-        match connection.exchange("POST", "/v1/sources/pim/events", &headers, change.to_string().as_bytes()) {
-            Ok(reply) if reply.status == 202 => ledger.accepted(&key, number, reply.json()["sequence"].as_u64().expect("a sequence")),
+        match connection.exchange(
+            "POST",
+            "/v1/sources/pim/events",
+            &headers,
+            change.to_string().as_bytes(),
+        ) {
+            Ok(reply) if reply.status == 202 => ledger.accepted(
+                &key,
+                number,
+                reply.json()["sequence"].as_u64().expect("a sequence"),
+            ),
             Ok(reply) => panic!("{} {}", reply.status, reply.text()),
             // It was killed.
             Err(_) => return,
@@ -98,14 +121,22 @@ fn what_was_accepted_survives_being_killed_and_the_books_of_each_channel_add_up(
     for round in 0..rounds {
         let over = AtomicBool::new(false);
         let life = Duration::from_millis(fastrand::u64(20..=400));
-        let meanwhile = [Meanwhile::Nothing, Meanwhile::Swap, Meanwhile::Resync, Meanwhile::Remove][round % 4];
+        let meanwhile = [
+            Meanwhile::Nothing,
+            Meanwhile::Swap,
+            Meanwhile::Resync,
+            Meanwhile::Remove,
+        ][round % 4];
         resyncs += usize::from(meanwhile == Meanwhile::Resync);
         let (running, ledger, stop, config, side) = (&stage, &ledger, &over, &mut config, &side);
         std::thread::scope(|scope| {
-            (0..CLIENTS).for_each(|client| drop(scope.spawn(move || send(running, client, ledger, stop))));
+            (0..CLIENTS)
+                .for_each(|client| drop(scope.spawn(move || send(running, client, ledger, stop))));
             // It begins before the end, so that the end comes at any point of it.
             scope.spawn(move || {
-                std::thread::sleep(life.saturating_sub(Duration::from_millis(fastrand::u64(1..60))));
+                std::thread::sleep(
+                    life.saturating_sub(Duration::from_millis(fastrand::u64(1..60))),
+                );
                 disturb(running, side, meanwhile, config);
             });
             std::thread::sleep(life);
@@ -115,7 +146,10 @@ fn what_was_accepted_survives_being_killed_and_the_books_of_each_channel_add_up(
         stage.kill();
         stage.start();
         let log = stage.weir().log();
-        assert!(!log.contains("ERROR"), "round {round}, {meanwhile:?}, after {life:?}: {log}");
+        assert!(
+            !log.contains("ERROR"),
+            "round {round}, {meanwhile:?}, after {life:?}: {log}"
+        );
     }
 
     config.removed = false;
@@ -124,42 +158,81 @@ fn what_was_accepted_survives_being_killed_and_the_books_of_each_channel_add_up(
     for (channel, receiver) in [("shop", &stage.shop), ("side", &side)] {
         stage.settles(channel);
         let deliveries = receiver.deliveries();
-        let counts = ledger.close(&stage, channel, &deliveries).unwrap_or_else(|why| panic!("{channel}: {why}"));
-        println!("{rounds} kills, {channel}, {} deliveries: {counts:?}", deliveries.len());
-        assert!(counts.accepted > rounds * CLIENTS / 4, "too little was accepted: {counts:?}");
+        let counts = ledger
+            .close(&stage, channel, &deliveries)
+            .unwrap_or_else(|why| panic!("{channel}: {why}"));
+        println!(
+            "{rounds} kills, {channel}, {} deliveries: {counts:?}",
+            deliveries.len()
+        );
+        assert!(
+            counts.accepted > rounds * CLIENTS / 4,
+            "too little was accepted: {counts:?}"
+        );
         never_back_in_time(receiver);
     }
     // A start repeats an entity once at the most, and so does a resync.
     let repeated = repeated(&stage.shop);
-    println!("{repeated} deliveries were repeated, by {rounds} kills and {resyncs} resyncs of {CLIENTS} entities");
-    assert!(repeated <= (rounds + resyncs) * CLIENTS, "{repeated} deliveries were repeated");
+    println!(
+        "{repeated} deliveries were repeated, by {rounds} kills and {resyncs} resyncs of {CLIENTS} entities"
+    );
+    assert!(
+        repeated <= (rounds + resyncs) * CLIENTS,
+        "{repeated} deliveries were repeated"
+    );
 }
 
 fn numbers(receiver: &Receiver) -> Vec<(String, u64, u64)> {
     let deliveries = receiver.deliveries();
-    let number = |delivery: &crate::support::receiver::Delivery| delivery.json()["facets"]["content"].as_u64();
-    deliveries.iter().filter_map(|delivery| Some((delivery.key().to_owned(), delivery.sequence(), number(delivery)?))).collect()
+    let number = |delivery: &crate::support::receiver::Delivery| {
+        delivery.json()["facets"]["content"].as_u64()
+    };
+    deliveries
+        .iter()
+        .filter_map(|delivery| {
+            Some((
+                delivery.key().to_owned(),
+                delivery.sequence(),
+                number(delivery)?,
+            ))
+        })
+        .collect()
 }
 
 fn repeated(receiver: &Receiver) -> usize {
     let mut seen = BTreeMap::new();
-    numbers(receiver).into_iter().for_each(|(key, _, number)| *seen.entry((key, number)).or_insert(0_usize) += 1);
+    numbers(receiver)
+        .into_iter()
+        .for_each(|(key, _, number)| *seen.entry((key, number)).or_insert(0_usize) += 1);
     seen.values().map(|times| times - 1).sum()
 }
 
-/// By entity: in the order of their sequences values never fall, and within a life of Weir deliveries arrive in that order too. What was on
-/// its way when a life ended may arrive late, as the documentation says: its sequence tells.
+/// By entity: in the order of their sequences values never fall, and within a life of Weir
+/// deliveries arrive in that order too. What was on its way when a life ended may arrive late, as
+/// the documentation says: its sequence tells.
 fn never_back_in_time(receiver: &Receiver) {
     let life = |sequence: u64| sequence / weir::store::SEQUENCE_BLOCK;
     let mut by_key = BTreeMap::<String, Vec<(u64, u64)>>::new();
-    numbers(receiver).into_iter().for_each(|(key, sequence, number)| by_key.entry(key).or_default().push((sequence, number)));
+    numbers(receiver)
+        .into_iter()
+        .for_each(|(key, sequence, number)| {
+            by_key.entry(key).or_default().push((sequence, number))
+        });
     for (key, arrived) in by_key {
         for two in arrived.windows(2).filter(|two| two[1].0 < two[0].0) {
-            assert!(life(two[1].0) < life(two[0].0), "{key} went back from {:?} to {:?} in one life", two[0], two[1]);
+            assert!(
+                life(two[1].0) < life(two[0].0),
+                "{key} went back from {:?} to {:?} in one life",
+                two[0],
+                two[1]
+            );
         }
         let mut sent = arrived;
         sent.sort_unstable();
         let back = sent.windows(2).find(|two| two[1].1 < two[0].1);
-        assert!(back.is_none(), "{key}: a higher sequence carries an older value: {back:?}");
+        assert!(
+            back.is_none(),
+            "{key}: a higher sequence carries an older value: {back:?}"
+        );
     }
 }

@@ -1,7 +1,8 @@
-//! Plugins in TypeScript and Python: twins that pass a Rust plugin's cases, mistakes that cost one item, and what is told where something is missing.
+//! Plugins in TypeScript and Python: twins that pass a Rust plugin's cases, mistakes that cost one
+//! item, and what is told where something is missing.
 //!
-//! They need Node with npm, and Python with pip or venv. Where those are not to be had a test says so loudly and proves nothing; in CI
-//! it fails.
+//! They need Node with npm, and Python with pip or venv. Where those are not to be had a test says
+//! so loudly and proves nothing; in CI it fails.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,15 +15,26 @@ use weir::plugin::toolchain::{self, Error};
 use crate::support::weir::PROGRAM;
 
 fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the repository")
+        .to_owned()
 }
 
 fn weir(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(PROGRAM).args(arguments).current_dir(folder).output().expect("the program runs")
+    Command::new(PROGRAM)
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .expect("the program runs")
 }
 
 fn said(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 /// Whether the folder's plugin can be built on this machine.
@@ -30,8 +42,15 @@ fn buildable(folder: &Path) -> bool {
     match toolchain::build(folder, &mut |step| eprintln!("{step}")) {
         Ok(_) => true,
         Err(Error::NoToolChain(why)) => {
-            assert!(std::env::var_os("CI").is_none(), "nothing can be proven of {}: {why}", folder.display());
-            eprintln!("\n*** NOTHING IS PROVEN OF {}: {why} ***\n", folder.display());
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "nothing can be proven of {}: {why}",
+                folder.display()
+            );
+            eprintln!(
+                "\n*** NOTHING IS PROVEN OF {}: {why} ***\n",
+                folder.display()
+            );
             false
         }
         Err(error) => panic!("{}: {error}", folder.display()),
@@ -40,11 +59,22 @@ fn buildable(folder: &Path) -> bool {
 
 /// What the component makes of each sample, and all that is told of the run.
 fn run(folder: &Path, component: &str, settings: &str, samples: &[&str]) -> (Vec<String>, Value) {
-    let arguments = [&["plugin", "run", component, "--json", "--settings", settings], samples].concat();
+    let arguments = [
+        &["plugin", "run", component, "--json", "--settings", settings],
+        samples,
+    ]
+    .concat();
     let ran = weir(folder, &arguments);
-    let told: Value = serde_json::from_slice(&ran.stdout).unwrap_or_else(|_| panic!("{}", said(&ran)));
+    let told: Value =
+        serde_json::from_slice(&ran.stdout).unwrap_or_else(|_| panic!("{}", said(&ran)));
     let items = told["items"].as_array().expect("items");
-    (items.iter().map(|item| item["outputs"].to_string()).collect(), told)
+    (
+        items
+            .iter()
+            .map(|item| item["outputs"].to_string())
+            .collect(),
+        told,
+    )
 }
 
 fn passes_the_cases_of_oms_stock(twin: &str) {
@@ -52,17 +82,31 @@ fn passes_the_cases_of_oms_stock(twin: &str) {
     if !buildable(&folder) {
         return;
     }
-    let component = folder.join("dist").join(format!("{}.wasm", twin.replace('-', "_")));
+    let component = folder
+        .join("dist")
+        .join(format!("{}.wasm", twin.replace('-', "_")));
     let before = fs::read(&component).expect("a component");
     let began = Instant::now();
     let tested = weir(&folder, &["plugin", "test", "--json"]);
     eprintln!("{twin}: built and tested in {:.1?}", began.elapsed());
-    let told: Value = serde_json::from_slice(&tested.stdout).unwrap_or_else(|_| panic!("{}", said(&tested)));
+    let told: Value =
+        serde_json::from_slice(&tested.stdout).unwrap_or_else(|_| panic!("{}", said(&tested)));
     assert!(tested.status.success(), "{told:#}");
-    let cases = fs::read_dir(repository().join("plugins/oms-stock/cases")).expect("cases").flatten().filter(|entry| entry.path().is_dir());
-    assert_eq!(told["cases"].as_array().map(Vec::len), Some(cases.count()), "{told:#}");
-    // The compilers give other bytes each time: what did not change must not become another version.
-    assert!(fs::read(&component).expect("a component") == before, "the same source became another component");
+    let cases = fs::read_dir(repository().join("plugins/oms-stock/cases"))
+        .expect("cases")
+        .flatten()
+        .filter(|entry| entry.path().is_dir());
+    assert_eq!(
+        told["cases"].as_array().map(Vec::len),
+        Some(cases.count()),
+        "{told:#}"
+    );
+    // The compilers give other bytes each time: what did not change must not become another
+    // version.
+    assert!(
+        fs::read(&component).expect("a component") == before,
+        "the same source became another component"
+    );
 }
 
 #[test]
@@ -78,13 +122,19 @@ fn a_plugin_in_python_passes_the_cases_of_its_rust_twin() {
 /// A plugin that does what the event's type says, and seldom well.
 fn troubled(language: &str, source: (&str, &str)) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
-    let made = weir(folder.path(), &["plugin", "new", "troubled", "--lang", language, "--kind", "mapper"]);
+    let made = weir(
+        folder.path(),
+        &[
+            "plugin", "new", "troubled", "--lang", language, "--kind", "mapper",
+        ],
+    );
     assert!(made.status.success(), "{}", said(&made));
     fs::write(folder.path().join("troubled").join(source.0), source.1).expect("written");
     folder
 }
 
-/// Runs events of these types in one call, with `fine` between them, and compares code and message of each.
+/// Runs events of these types in one call, with `fine` between them, and compares code and message
+/// of each.
 fn each_mistake_costs_one_event(folder: &Path, mistakes: &[(&str, &str, &str)]) -> Value {
     let mut files = Vec::new();
     for (number, (event_type, ..)) in mistakes.iter().enumerate() {
@@ -96,11 +146,24 @@ fn each_mistake_costs_one_event(folder: &Path, mistakes: &[(&str, &str, &str)]) 
         }
     }
     let samples: Vec<&str> = files.iter().map(String::as_str).collect();
-    let (outputs, told) = run(folder, "dist/troubled.wasm", r#"{"currency": "CHF"}"#, &samples);
+    let (outputs, told) = run(
+        folder,
+        "dist/troubled.wasm",
+        r#"{"currency": "CHF"}"#,
+        &samples,
+    );
     for (pair, (event_type, code, message)) in outputs.chunks(2).zip(mistakes) {
-        assert!(pair[0].contains(&format!("\"{code}\"")) && pair[0].contains(message), "{event_type}: {}\n{told:#}", pair[0]);
+        assert!(
+            pair[0].contains(&format!("\"{code}\"")) && pair[0].contains(message),
+            "{event_type}: {}\n{told:#}",
+            pair[0]
+        );
         let fine = r#""value":{"currency":"CHF","n":9007199254740993}"#;
-        assert!(pair[1].contains(fine), "after {event_type}: {}\n{told:#}", pair[1]);
+        assert!(
+            pair[1].contains(fine),
+            "after {event_type}: {}\n{told:#}",
+            pair[1]
+        );
     }
     told
 }
@@ -145,15 +208,30 @@ fn a_mistake_in_typescript_costs_one_event_and_is_named_with_its_place() {
             ("exception", "exception", "(plugin.ts:12)"),
             ("clock", "exception", "Date.now(): a plugin has no clock"),
             ("date", "exception", "new Date(): a plugin has no clock"),
-            ("chance", "exception", "Math.random(): a plugin has no clock and no randomness"),
-            ("answer", "wrong-answer", "should give a list of changes, and gave null"),
+            (
+                "chance",
+                "exception",
+                "Math.random(): a plugin has no clock and no randomness",
+            ),
+            (
+                "answer",
+                "wrong-answer",
+                "should give a list of changes, and gave null",
+            ),
             ("async", "wrong-answer", "cannot be async"),
-            ("version", "bad-version", "9007199254740993 cannot be passed on exactly"),
+            (
+                "version",
+                "bad-version",
+                "9007199254740993 cannot be passed on exactly",
+            ),
             ("half", "wrong-answer", "half a character"),
             ("infinite", "not-json", "price is Infinity"),
         ],
     );
-    assert!(told.to_string().contains("fine 9007199254740993"), "{told:#}");
+    assert!(
+        told.to_string().contains("fine 9007199254740993"),
+        "{told:#}"
+    );
 
     // Recursion without end is stopped by the host, which names it.
     fs::write(
@@ -161,31 +239,76 @@ fn a_mistake_in_typescript_costs_one_event_and_is_named_with_its_place() {
         json!({ "specversion": "1.0", "id": "1", "source": "/t", "type": "deep", "data": { "n": 1 } }).to_string(),
     )
     .expect("written");
-    let (_, told) = run(&folder, "dist/troubled.wasm", r#"{"currency": "CHF"}"#, &["deep.json"]);
+    let (_, told) = run(
+        &folder,
+        "dist/troubled.wasm",
+        r#"{"currency": "CHF"}"#,
+        &["deep.json"],
+    );
     assert_eq!(told["calls"][0]["fault"]["code"], "stack-limit", "{told:#}");
 
     // Settings: what is missing, of another type or unknown is named.
     for (settings, sentence) in [
         ("{}", "currency should be text, and is missing"),
         (r#"{"currency": 7}"#, "currency should be text, and is 7"),
-        (r#"{"currency": "CHF", "curency": 1}"#, "there is no setting `curency`; there are currency"),
+        (
+            r#"{"currency": "CHF", "curency": 1}"#,
+            "there is no setting `curency`; there are currency",
+        ),
     ] {
-        let refused = weir(&folder, &["plugin", "run", "dist/troubled.wasm", "0-declined.json", "--settings", settings]);
-        assert!(!refused.status.success() && said(&refused).contains(sentence), "{}", said(&refused));
+        let refused = weir(
+            &folder,
+            &[
+                "plugin",
+                "run",
+                "dist/troubled.wasm",
+                "0-declined.json",
+                "--settings",
+                settings,
+            ],
+        );
+        assert!(
+            !refused.status.success() && said(&refused).contains(sentence),
+            "{}",
+            said(&refused)
+        );
     }
 
     // The compiler's own words come first, and what is in dist stays.
     let good = fs::read(folder.join("dist/troubled.wasm")).expect("a component");
     for (from, to, sentence) in [
-        ("return lamp.shade", "return settings.lamp", "Property 'lamp' does not exist"),
-        ("import { Change", "import { nothing } from \"not-there\"; import { Change", "not-there"),
-        ("export function mapper", "export function maper", "plugin.ts should export a function named"),
-        ("const lamp: any = null;", "const lamp: any = null; lamp.on();", "cannot be loaded outside of Node"),
+        (
+            "return lamp.shade",
+            "return settings.lamp",
+            "Property 'lamp' does not exist",
+        ),
+        (
+            "import { Change",
+            "import { nothing } from \"not-there\"; import { Change",
+            "not-there",
+        ),
+        (
+            "export function mapper",
+            "export function maper",
+            "plugin.ts should export a function named",
+        ),
+        (
+            "const lamp: any = null;",
+            "const lamp: any = null; lamp.on();",
+            "cannot be loaded outside of Node",
+        ),
     ] {
         fs::write(folder.join("plugin.ts"), TROUBLED_TS.replace(from, to)).expect("written");
         let refused = weir(&folder, &["plugin", "build"]);
-        assert!(refused.status.code() == Some(1) && said(&refused).contains(sentence), "{sentence}: {}", said(&refused));
-        assert!(fs::read(folder.join("dist/troubled.wasm")).expect("a component") == good, "{sentence}");
+        assert!(
+            refused.status.code() == Some(1) && said(&refused).contains(sentence),
+            "{sentence}: {}",
+            said(&refused)
+        );
+        assert!(
+            fs::read(folder.join("dist/troubled.wasm")).expect("a component") == good,
+            "{sentence}"
+        );
     }
 }
 
@@ -262,49 +385,106 @@ fn a_mistake_in_python_costs_one_event_and_is_named_with_its_place() {
         &folder,
         &[
             ("declined", "missing-field", "no price"),
-            ("exception", "exception", "KeyError: 'shade' (plugin.py:34 in transform)"),
+            (
+                "exception",
+                "exception",
+                "KeyError: 'shade' (plugin.py:34 in transform)",
+            ),
             ("clock", "exception", "time.time: a plugin has no clock"),
             ("date", "exception", "datetime.now: a plugin has no clock"),
             ("today", "exception", "a plugin has no clock"),
-            ("chance", "exception", "random.randint: a plugin has no randomness"),
+            (
+                "chance",
+                "exception",
+                "random.randint: a plugin has no randomness",
+            ),
             ("file", "exception", "open: a plugin has no files"),
-            ("directory", "exception", "os.listdir: a plugin has no files"),
-            ("late", "exception", "colorsys: a plugin has no files, so import it at the top of plugin.py"),
+            (
+                "directory",
+                "exception",
+                "os.listdir: a plugin has no files",
+            ),
+            (
+                "late",
+                "exception",
+                "colorsys: a plugin has no files, so import it at the top of plugin.py",
+            ),
             ("deep", "exception", "RecursionError"),
-            ("answer", "wrong-answer", "should give a list of changes, and gave None"),
+            (
+                "answer",
+                "wrong-answer",
+                "should give a list of changes, and gave None",
+            ),
             ("version", "bad-version", "-1 is not a whole number from 0"),
             ("half", "wrong-answer", "half a character"),
-            ("infinite", "not-json", "f of 9007199254740993 cannot be written as JSON"),
+            (
+                "infinite",
+                "not-json",
+                "f of 9007199254740993 cannot be written as JSON",
+            ),
         ],
     );
-    assert!(told.to_string().contains("fine 9007199254740993"), "{told:#}");
+    assert!(
+        told.to_string().contains("fine 9007199254740993"),
+        "{told:#}"
+    );
 
     let good = fs::read(folder.join("dist/troubled.wasm")).expect("a component");
     for (from, to, sentence) in [
-        ("def transform(event", "def transform(event event", "SyntaxError"),
-        ("@mapper", "@staticmethod", "plugin.py should have a function marked"),
-        ("import random", "import randomly", "No module named 'randomly'"),
+        (
+            "def transform(event",
+            "def transform(event event",
+            "SyntaxError",
+        ),
+        (
+            "@mapper",
+            "@staticmethod",
+            "plugin.py should have a function marked",
+        ),
+        (
+            "import random",
+            "import randomly",
+            "No module named 'randomly'",
+        ),
     ] {
         fs::write(folder.join("plugin.py"), TROUBLED_PY.replace(from, to)).expect("written");
         let refused = weir(&folder, &["plugin", "build"]);
-        assert!(refused.status.code() == Some(1) && said(&refused).contains(sentence), "{sentence}: {}", said(&refused));
-        assert!(fs::read(folder.join("dist/troubled.wasm")).expect("a component") == good, "{sentence}");
+        assert!(
+            refused.status.code() == Some(1) && said(&refused).contains(sentence),
+            "{sentence}: {}",
+            said(&refused)
+        );
+        assert!(
+            fs::read(folder.join("dist/troubled.wasm")).expect("a component") == good,
+            "{sentence}"
+        );
     }
 }
 
 #[test]
 fn without_node_or_python_the_remedy_is_told() {
     let nowhere = tempfile::tempdir().expect("a folder");
-    for (twin, sentence) in [("oms-stock-ts", "install Node with npm"), ("oms-stock-py", "apt-get install python3 python3-venv")] {
+    for (twin, sentence) in [
+        ("oms-stock-ts", "install Node with npm"),
+        ("oms-stock-py", "apt-get install python3 python3-venv"),
+    ] {
         let folder = repository().join("plugins").join(twin);
         let mut command = Command::new(PROGRAM);
-        command.args(["plugin", "build"]).arg(folder).env("PATH", nowhere.path());
+        command
+            .args(["plugin", "build"])
+            .arg(folder)
+            .env("PATH", nowhere.path());
         let refused = command.output().expect("the program runs");
-        assert!(refused.status.code() == Some(3) && said(&refused).contains(sentence), "{}", said(&refused));
+        assert!(
+            refused.status.code() == Some(3) && said(&refused).contains(sentence),
+            "{}",
+            said(&refused)
+        );
     }
 }
 
-/// Nothing is compiled twice: a build without a change is over before a compiler could have started.
+/// Nothing is compiled twice: a build without a change is over before a compiler could have
+/// started.
 #[test]
 fn a_second_build_finds_that_nothing_changed() {
     let folder = repository().join("plugins/oms-stock-ts");
@@ -312,9 +492,17 @@ fn a_second_build_finds_that_nothing_changed() {
         return;
     }
     let component = folder.join("dist/oms_stock_ts.wasm");
-    let before = fs::metadata(&component).and_then(|file| file.modified()).expect("a component");
+    let before = fs::metadata(&component)
+        .and_then(|file| file.modified())
+        .expect("a component");
     let built = weir(&folder, &["plugin", "build"]);
-    assert!(built.status.success() && !said(&built).contains("writing"), "{}", said(&built));
-    let after = fs::metadata(&component).and_then(|file| file.modified()).expect("a component");
+    assert!(
+        built.status.success() && !said(&built).contains("writing"),
+        "{}",
+        said(&built)
+    );
+    let after = fs::metadata(&component)
+        .and_then(|file| file.modified())
+        .expect("a component");
     assert!(after.duration_since(before).expect("time rises") == Duration::ZERO);
 }

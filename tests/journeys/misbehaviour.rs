@@ -1,11 +1,13 @@
-//! Plugins that misbehave: what is wrong is named, the one item that did it pays, and nobody else is disturbed.
+//! Plugins that misbehave: what is wrong is named, the one item that did it pays, and nobody else
+//! is disturbed.
 
 use serde_json::{Value, json};
 
 use crate::support::weir::command;
 use crate::support::{Stage, change, eventually, guests};
 
-/// A source with a hostile mapper beside one with none; each owns a facet, and one channel gets both.
+/// A source with a hostile mapper beside one with none; each owns a facet, and one channel gets
+/// both.
 const CONFIG: &str = r#"
 [entities.product]
 facets.base = { owner = "erp" }
@@ -37,26 +39,62 @@ fn event(letter: &str, key: &str) -> Value {
     json!({"specversion": "1.0", "id": key, "source": "erp", "type": letter, "data": {"of": key}})
 }
 
-/// One event among good ones makes the mapper misbehave. It is kept with this code and these words, the others are taken, and what is
-/// sent meanwhile to another source is delivered.
+/// One event among good ones makes the mapper misbehave. It is kept with this code and these words,
+/// the others are taken, and what is sent meanwhile to another source is delivered.
 fn check(stage: &Stage, letter: &str, code: &str, words: &str) {
     let key = |name: &str| format!("{name}-{letter}");
-    let batch: Vec<Value> =
-        [("good", "a"), (letter, "bad"), ("good", "b")].into_iter().map(|(kind, name)| event(kind, &key(name))).collect();
-    let reply = stage.send("erp", &[("content-type", "application/cloudevents-batch+json")], json!(batch).to_string().as_bytes());
+    let batch: Vec<Value> = [("good", "a"), (letter, "bad"), ("good", "b")]
+        .into_iter()
+        .map(|(kind, name)| event(kind, &key(name)))
+        .collect();
+    let reply = stage.send(
+        "erp",
+        &[("content-type", "application/cloudevents-batch+json")],
+        json!(batch).to_string().as_bytes(),
+    );
     assert_eq!(reply.status, 202, "{}", reply.text());
     let answer = reply.json();
-    assert_eq!((&answer["events"]["accepted"], &answer["events"]["quarantined"]), (&json!(2), &json!(1)), "{letter}: {answer:#}");
-    assert_eq!((&answer["problems"][0]["index"], &answer["problems"][0]["code"]), (&json!(1), &json!(code)), "{answer:#}");
+    assert_eq!(
+        (
+            &answer["events"]["accepted"],
+            &answer["events"]["quarantined"]
+        ),
+        (&json!(2), &json!(1)),
+        "{letter}: {answer:#}"
+    );
+    assert_eq!(
+        (
+            &answer["problems"][0]["index"],
+            &answer["problems"][0]["code"]
+        ),
+        (&json!(1), &json!(code)),
+        "{answer:#}"
+    );
 
-    let kept = stage.quarantine("erp").into_iter().find(|kept| kept["event"]["id"] == json!(key("bad"))).expect("it is kept");
+    let kept = stage
+        .quarantine("erp")
+        .into_iter()
+        .find(|kept| kept["event"]["id"] == json!(key("bad")))
+        .expect("it is kept");
     assert_eq!(kept["code"], code, "{kept:#}");
-    assert!(kept["detail"].as_str().is_some_and(|detail| detail.contains(words)), "{words:?} is not in {kept:#}");
-    assert!(kept["plugin"].as_str().is_some_and(|plugin| plugin.starts_with("guest@")), "{kept:#}");
+    assert!(
+        kept["detail"]
+            .as_str()
+            .is_some_and(|detail| detail.contains(words)),
+        "{words:?} is not in {kept:#}"
+    );
+    assert!(
+        kept["plugin"]
+            .as_str()
+            .is_some_and(|plugin| plugin.starts_with("guest@")),
+        "{kept:#}"
+    );
 
     stage.takes("pim", &[change(&key("c"), "content", json!(1))]);
     for name in ["a", "b", "c"] {
-        eventually(&format!("{} reaches the shop", key(name)), || stage.shop.holds().get(&key(name)).cloned());
+        eventually(&format!("{} reaches the shop", key(name)), || {
+            stage.shop.holds().get(&key(name)).cloned()
+        });
     }
 }
 
@@ -85,69 +123,144 @@ fn an_event_that_a_filter_fails_on_is_kept_and_never_taken_for_dropped() {
     let stage = stage(CONFIG, &guests::hostile::source());
     check(&stage, "X", "trap", "unreachable");
     check(&stage, "F", "missing-field", "no price");
-    let reply = stage.send("erp", &[("content-type", "application/cloudevents+json")], event("x", "dropped").to_string().as_bytes());
+    let reply = stage.send(
+        "erp",
+        &[("content-type", "application/cloudevents+json")],
+        event("x", "dropped").to_string().as_bytes(),
+    );
     assert_eq!(reply.json()["events"]["filtered"], 1, "{}", reply.text());
 }
 
 #[test]
 fn a_mended_mapper_is_given_again_what_the_broken_one_failed_on() {
     let stage = stage(CONFIG, &guests::hostile::mapper());
-    let reply = stage.send("erp", &[("content-type", "application/cloudevents+json")], event("t", "lamp").to_string().as_bytes());
+    let reply = stage.send(
+        "erp",
+        &[("content-type", "application/cloudevents+json")],
+        event("t", "lamp").to_string().as_bytes(),
+    );
     assert_eq!(reply.json()["events"]["quarantined"], 1, "{}", reply.text());
     // The mended one takes changes as they are: no mapper at all.
     stage.reloads(&CONFIG.replace("plugins = [\"guest\"]", ""));
-    let reply = stage.weir().post("/v1/sources/erp/quarantine/redrive?all=true");
+    let reply = stage
+        .weir()
+        .post("/v1/sources/erp/quarantine/redrive?all=true");
     assert_eq!(reply.status, 200, "{}", reply.text());
     let kept = stage.quarantine("erp");
-    assert_eq!((kept.len(), &kept[0]["code"]), (1, &json!("not-a-change")), "it is tried, and kept with the new reason: {kept:?}");
+    assert_eq!(
+        (kept.len(), &kept[0]["code"]),
+        (1, &json!("not-a-change")),
+        "it is tried, and kept with the new reason: {kept:?}"
+    );
 }
 
 #[test]
 fn an_entity_that_a_renderer_fails_on_is_refused_with_what_it_said() {
-    let config = CONFIG.replace("plugins = [\"guest\"]", "").replace("target = \"shop\"\n", "target = \"shop\"\nplugins = [\"guest\"]\n");
+    let config = CONFIG.replace("plugins = [\"guest\"]", "").replace(
+        "target = \"shop\"\n",
+        "target = \"shop\"\nplugins = [\"guest\"]\n",
+    );
     let stage = stage(&config, &guests::hostile::channel());
     // `t` traps, `x` is dropped by the filter, `n` is not rendered.
     let keys = ["good", "trap", "xdropped", "none", "well"];
-    stage.takes("pim", &keys.map(|key| change(key, "content", json!({"of": key}))));
+    stage.takes(
+        "pim",
+        &keys.map(|key| change(key, "content", json!({"of": key}))),
+    );
     stage.shop_holds(json!({"good": {"of": "good"}, "well": {"of": "well"}}));
     let standing = stage.stands("trap", "shop", "refused");
     let refused = stage.refused("shop");
-    assert_eq!((refused.len(), &refused[0]["key"], &refused[0]["code"]), (1, &json!("trap"), &json!("plugin")), "{refused:?}");
-    assert!(refused[0]["detail"].as_str().is_some_and(|detail| detail.contains("unreachable")), "{refused:?} {standing}");
+    assert_eq!(
+        (refused.len(), &refused[0]["key"], &refused[0]["code"]),
+        (1, &json!("trap"), &json!("plugin")),
+        "{refused:?}"
+    );
+    assert!(
+        refused[0]["detail"]
+            .as_str()
+            .is_some_and(|detail| detail.contains("unreachable")),
+        "{refused:?} {standing}"
+    );
     let dropped = stage.stands("xdropped", "shop", "withheld");
-    assert!(dropped["by"].as_str().is_some_and(|by| by.contains("guest")), "{dropped}");
+    assert!(
+        dropped["by"]
+            .as_str()
+            .is_some_and(|by| by.contains("guest")),
+        "{dropped}"
+    );
     stage.stands("none", "shop", "withheld");
-    let preview = stage.weir().get("/v1/channels/shop/preview?key=trap").json();
-    assert!(preview["error"].as_str().is_some_and(|error| error.contains("unreachable")), "{preview:#}");
-    stage.takes("pim", &[change("good", "content", json!({"of": "still good"}))]);
-    eventually("the next is delivered", || (stage.shop.holds()["good"]["of"] == "still good").then_some(()));
+    let preview = stage
+        .weir()
+        .get("/v1/channels/shop/preview?key=trap")
+        .json();
+    assert!(
+        preview["error"]
+            .as_str()
+            .is_some_and(|error| error.contains("unreachable")),
+        "{preview:#}"
+    );
+    stage.takes(
+        "pim",
+        &[change("good", "content", json!({"of": "still good"}))],
+    );
+    eventually("the next is delivered", || {
+        (stage.shop.holds()["good"]["of"] == "still good").then_some(())
+    });
 }
 
 /// `weir check` and a start refuse the component with these words, at the line that names it.
 fn check_refused(component: &[u8], settings: &str, words: &[&str]) {
-    let stage =
-        Stage::closed(&CONFIG.replace("plugins = [\"guest\"]", &format!("plugins = [{{ use = \"guest\", settings = {settings} }}]")));
+    let stage = Stage::closed(&CONFIG.replace(
+        "plugins = [\"guest\"]",
+        &format!("plugins = [{{ use = \"guest\", settings = {settings} }}]"),
+    ));
     stage.place("guest.wasm", component);
     for verb in ["check", "run"] {
         let output = command(stage.folder(), &[verb, "-c", "weir.toml"]);
-        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        let said =
+            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{said}");
-        words.iter().for_each(|words| assert!(said.contains(words), "{words:?} is not in: {said}"));
+        words
+            .iter()
+            .for_each(|words| assert!(said.contains(words), "{words:?} is not in: {said}"));
         assert!(said.contains("weir.toml:"), "{said}");
     }
 }
 
 #[test]
 fn a_file_that_is_no_plugin_is_refused_with_how_to_mend_it() {
-    check_refused(b"config_version = 1\n", "{}", &["guest.wasm", "the file is not Wasm"]);
+    check_refused(
+        b"config_version = 1\n",
+        "{}",
+        &["guest.wasm", "the file is not Wasm"],
+    );
     let wasi = r#"(component (import "wasi:cli/environment@0.2.12" (instance (export "get-environment" (func)))))"#;
-    check_refused(&wat::parse_str(wasi).expect("text"), "{}", &["imports wasi:cli/environment@0.2.12", "wasm32-unknown-unknown"]);
-    check_refused(&wat::parse_str("(component)").expect("text"), "{}", &["exports none of event-filter, mapper"]);
+    check_refused(
+        &wat::parse_str(wasi).expect("text"),
+        "{}",
+        &[
+            "imports wasi:cli/environment@0.2.12",
+            "wasm32-unknown-unknown",
+        ],
+    );
+    check_refused(
+        &wat::parse_str("(component)").expect("text"),
+        "{}",
+        &["exports none of event-filter, mapper"],
+    );
     check_refused(&guests::hostile::channel(), "{}", &["sources.erp.plugins"]);
 }
 
 #[test]
 fn settings_that_a_plugin_refuses_or_hangs_on_are_refused_with_its_words() {
-    check_refused(&guests::hostile::mapper(), "{ refuse = 1 }", &["currency is missing"]);
-    check_refused(&guests::hostile::mapper(), "{ loop = 1 }", &["while it was configured"]);
+    check_refused(
+        &guests::hostile::mapper(),
+        "{ refuse = 1 }",
+        &["currency is missing"],
+    );
+    check_refused(
+        &guests::hostile::mapper(),
+        "{ loop = 1 }",
+        &["while it was configured"],
+    );
 }

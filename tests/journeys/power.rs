@@ -1,8 +1,11 @@
-//! The plug is pulled: a file system of its own under the store, shut down without writing back what it has in memory.
+//! The plug is pulled: a file system of its own under the store, shut down without writing back
+//! what it has in memory.
 //!
-//! A kill proves nothing about syncing, because the page cache survives it. Here the process is stopped first, then the file system is
-//! shut down, then the process is killed; what a new mount shows is what the disk had. A control with the sync taken out must lose
-//! something: else the rig would see nothing. It needs root and loop mounts; where they are not to be had it says so loudly.
+//! A kill proves nothing about syncing, because the page cache survives it. Here the process is
+//! stopped first, then the file system is shut down, then the process is killed; what a new mount
+//! shows is what the disk had. A control with the sync taken out must lose something: else the rig
+//! would see nothing. It needs root and loop mounts; where they are not to be had it says so
+//! loudly.
 //!
 //! `WEIR_CUTS=200 cargo test --test journeys power` does it longer, and the control ten times.
 
@@ -31,25 +34,43 @@ const KEYS: usize = 5;
 const PADDING_MAX: usize = 6_000;
 
 fn loud() {
-    eprintln!("NOT RUN: no root or no loop mounts here; whether a power cut loses anything was not looked at");
+    eprintln!(
+        "NOT RUN: no root or no loop mounts here; whether a power cut loses anything was not looked at"
+    );
 }
 
-/// Sends rising values of its own keys until Weir does not answer any more; notes what was accepted.
+/// Sends rising values of its own keys until Weir does not answer any more; notes what was
+/// accepted.
 fn send(stage: &Stage, sender: usize, ledger: &Ledger, over: &AtomicBool) {
-    let Ok(mut connection) = Connection::open(stage.weir().address()) else { return };
+    let Ok(mut connection) = Connection::open(stage.weir().address()) else {
+        return;
+    };
     let keys: Vec<String> = (0..KEYS).map(|key| format!("{sender}-{key}")).collect();
     while !over.load(Ordering::SeqCst) {
-        let numbers: Vec<u64> = keys.iter().map(|key| ledger.sends(key, |_| false)).collect();
+        let numbers: Vec<u64> = keys
+            .iter()
+            .map(|key| ledger.sends(key, |_| false))
+            .collect();
         let padding = || json!("x".repeat(fastrand::usize(..PADDING_MAX)));
         let changes = |(key, number): (&String, &u64)| {
-            [change(key, "content", json!(number)).to_string(), change(key, "padding", padding()).to_string()]
+            [
+                change(key, "content", json!(number)).to_string(),
+                change(key, "padding", padding()).to_string(),
+            ]
         };
         let lines: Vec<String> = keys.iter().zip(&numbers).flat_map(changes).collect();
         let headers = [("content-type", "application/x-ndjson")];
-        match connection.exchange("POST", "/v1/sources/pim/events", &headers, lines.join("\n").as_bytes()) {
+        match connection.exchange(
+            "POST",
+            "/v1/sources/pim/events",
+            &headers,
+            lines.join("\n").as_bytes(),
+        ) {
             Ok(reply) if reply.status == 202 => {
                 let sequence = reply.json()["sequence"].as_u64().expect("a sequence");
-                keys.iter().zip(numbers).for_each(|(key, number)| ledger.accepted(key, number, sequence));
+                keys.iter()
+                    .zip(numbers)
+                    .for_each(|(key, number)| ledger.accepted(key, number, sequence));
             }
             _ => return,
         }
@@ -59,17 +80,21 @@ fn send(stage: &Stage, sender: usize, ledger: &Ledger, over: &AtomicBool) {
 /// The catalogue, and beside the content a facet of any length, which no channel wants.
 fn config() -> String {
     CATALOG
-        .replace("facets.content = { owner = \"pim\" }", "facets.content = { owner = \"pim\" }\nfacets.padding = { owner = \"pim\" }")
+        .replace(
+            "facets.content = { owner = \"pim\" }",
+            "facets.content = { owner = \"pim\" }\nfacets.padding = { owner = \"pim\" }",
+        )
         .replace("timeout = \"1s\"", "timeout = \"30s\"")
 }
 
-/// One cut under load, and a new start; answers what is wrong afterwards: a change that was accepted and is not there, or that no delivery
-/// accounts for.
+/// One cut under load, and a new start; answers what is wrong afterwards: a change that was
+/// accepted and is not there, or that no delivery accounts for.
 fn round(stage: &mut Stage, disk: &Disk, ledger: &Ledger) -> Result<Counts, String> {
     let over = AtomicBool::new(false);
     let (running, stop) = (&*stage, &over);
     std::thread::scope(|scope| {
-        (0..SENDERS).for_each(|sender| drop(scope.spawn(move || send(running, sender, ledger, stop))));
+        (0..SENDERS)
+            .for_each(|sender| drop(scope.spawn(move || send(running, sender, ledger, stop))));
         std::thread::sleep(Duration::from_millis(fastrand::u64(100..800)));
         running.weir().signal(Signal::STOP);
         let stat = format!("/proc/{}/stat", running.weir().pid());
@@ -92,14 +117,19 @@ fn round(stage: &mut Stage, disk: &Disk, ledger: &Ledger) -> Result<Counts, Stri
 #[test]
 fn after_a_power_cut_what_was_accepted_is_there_and_the_books_add_up() {
     let mut stage = Stage::closed(&config());
-    let Some(disk) = Disk::mount(stage.folder(), 600) else { return loud() };
+    let Some(disk) = Disk::mount(stage.folder(), 600) else {
+        return loud();
+    };
     let (cuts, ledger) = (repeats("WEIR_CUTS", CUTS), Ledger::default());
     stage.start();
     let mut counts = Counts::default();
     for cut in 0..cuts {
         counts = round(&mut stage, &disk, &ledger).unwrap_or_else(|why| panic!("cut {cut}: {why}"));
     }
-    assert!(counts.accepted > SENDERS * KEYS * cuts, "too little was accepted: {counts:?}");
+    assert!(
+        counts.accepted > SENDERS * KEYS * cuts,
+        "too little was accepted: {counts:?}"
+    );
     println!("{cuts} cuts, none lost anything: {counts:?}");
     stage.kill();
 }
@@ -108,7 +138,9 @@ fn after_a_power_cut_what_was_accepted_is_there_and_the_books_add_up() {
 fn a_power_cut_is_noticed_when_the_sync_is_taken_out() {
     for _ in 0..repeats("WEIR_CUTS", CUTS).div_ceil(CUTS) {
         let mut stage = Stage::closed(&config());
-        let Some(disk) = Disk::mount(stage.folder(), 600) else { return loud() };
+        let Some(disk) = Disk::mount(stage.folder(), 600) else {
+            return loud();
+        };
         println!("noticed at cut {}", noticed_without_sync(&mut stage, &disk));
     }
 }
@@ -116,8 +148,17 @@ fn a_power_cut_is_noticed_when_the_sync_is_taken_out() {
 /// The first cut after which something is missing, or nothing opens.
 fn noticed_without_sync(stage: &mut Stage, disk: &Disk) -> usize {
     let shim = stage.folder().join("nosync.so");
-    let source = stage.place("nosync.c", b"int fdatasync(int descriptor) { (void)descriptor; return 0; }\n");
-    assert!(run(Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&shim).arg(source)), "a C compiler is there, as Rust needs one");
+    let source = stage.place(
+        "nosync.c",
+        b"int fdatasync(int descriptor) { (void)descriptor; return 0; }\n",
+    );
+    assert!(
+        run(Command::new("cc")
+            .args(["-shared", "-fPIC", "-o"])
+            .arg(&shim)
+            .arg(source)),
+        "a C compiler is there, as Rust needs one"
+    );
     let without_sync = || {
         let mut command = Command::new(PROGRAM);
         command.env("LD_PRELOAD", &shim);

@@ -1,5 +1,5 @@
-//! The configuration changes while events flow: what is right takes over at one point, what is wrong leaves the old one serving and is
-//! said with its place.
+//! The configuration changes while events flow: what is right takes over at one point, what is
+//! wrong leaves the old one serving and is said with its place.
 
 use serde_json::{Value, json};
 
@@ -44,39 +44,72 @@ freshness = "1 minute"
     let output = command(stage.folder(), &["check", "-c", "weir.toml"]);
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    let places = ["3:10", "4:10", "7:13", "9:1", "10:12", "11:9", "14:7", "15:8", "17:10", "19:10", "20:10", "21:13"];
+    let places = [
+        "3:10", "4:10", "7:13", "9:1", "10:12", "11:9", "14:7", "15:8", "17:10", "19:10", "20:10",
+        "21:13",
+    ];
     for place in places {
-        assert!(said.contains(&format!("weir.toml:{place}: ")), "{place} is not in: {said}");
+        assert!(
+            said.contains(&format!("weir.toml:{place}: ")),
+            "{place} is not in: {said}"
+        );
     }
-    assert!(said.contains("did you mean \"watch\"?") && said.contains("12 complaints."), "{said}");
+    assert!(
+        said.contains("did you mean \"watch\"?") && said.contains("12 complaints."),
+        "{said}"
+    );
 
     // A start says the same and does not start.
     let output = command(stage.folder(), &["run", "-c", "weir.toml"]);
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr);
-    places.iter().for_each(|place| assert!(said.contains(&format!("weir.toml:{place}: ")), "{said}"));
+    places
+        .iter()
+        .for_each(|place| assert!(said.contains(&format!("weir.toml:{place}: ")), "{said}"));
 
     let machines = command(stage.folder(), &["check", "--json", "-c", "weir.toml"]);
     let report: Value = serde_json::from_slice(&machines.stdout).expect("JSON");
     assert_eq!(report["complaints"].as_array().map(Vec::len), Some(12));
 
     // A file that is not there is another matter.
-    assert_eq!(command(stage.folder(), &["check", "-c", "nowhere.toml"]).status.code(), Some(3));
+    assert_eq!(
+        command(stage.folder(), &["check", "-c", "nowhere.toml"])
+            .status
+            .code(),
+        Some(3)
+    );
     stage.configure(CATALOG);
-    assert_eq!(command(stage.folder(), &["check", "-c", "weir.toml"]).status.code(), Some(0));
+    assert_eq!(
+        command(stage.folder(), &["check", "-c", "weir.toml"])
+            .status
+            .code(),
+        Some(0)
+    );
 }
 
-/// Refused with these words; the old configuration serves on, and says so in the log and to who asks.
+/// Refused with these words; the old configuration serves on, and says so in the log and to who
+/// asks.
 #[track_caller]
 fn check_refused(stage: &Stage, view: &Value, words: &str) {
     assert_eq!(view["status"], 422, "{view:#}");
-    assert!(view["complaints"].to_string().contains(words), "{words:?} is not in {view:#}");
+    assert!(
+        view["complaints"].to_string().contains(words),
+        "{words:?} is not in {view:#}"
+    );
     let shown = stage.weir().get("/v1/config").json()["last_reload"].clone();
-    assert_eq!((&shown["success"], &shown["complaints"]), (&json!(false), &view["complaints"]), "{shown:#}");
-    stage.weir().says("the configuration is refused, the old one serves on");
+    assert_eq!(
+        (&shown["success"], &shown["complaints"]),
+        (&json!(false), &view["complaints"]),
+        "{shown:#}"
+    );
+    stage
+        .weir()
+        .says("the configuration is refused, the old one serves on");
     let value = fastrand::u32(..);
     stage.takes("pim", &lamp(value));
-    eventually("the old one serves on", || (stage.shop.holds().get("lamp")? == &page(json!(value))).then_some(()));
+    eventually("the old one serves on", || {
+        (stage.shop.holds().get("lamp")? == &page(json!(value))).then_some(())
+    });
 }
 
 #[test]
@@ -85,16 +118,29 @@ fn a_wrong_file_leaves_the_old_one_serving_and_says_why() {
     stage.takes("pim", &lamp(1));
     let view = stage.reload("this is not TOML");
     check_refused(&stage, &view, "\"this is not TOML: key with no value");
-    assert_eq!(view["detail"], "the configuration has 1 mistake; the old one serves on");
+    assert_eq!(
+        view["detail"],
+        "the configuration has 1 mistake; the old one serves on"
+    );
     let view = stage.reload(&CATALOG.replace("entity = \"product\"", "entity = \"produkt\""));
-    assert_eq!((&view["complaints"][0]["line"], &view["complaints"][0]["column"]), (&json!(18), &json!(10)), "{view:#}");
+    assert_eq!(
+        (
+            &view["complaints"][0]["line"],
+            &view["complaints"][0]["column"]
+        ),
+        (&json!(18), &json!(10)),
+        "{view:#}"
+    );
     check_refused(&stage, &view, "did you mean");
     std::fs::remove_file(stage.folder().join("weir.toml")).expect("removed");
     let view = stage.reload_files();
     check_refused(&stage, &view, "weir.toml");
     // Mended, it is taken.
     stage.reloads(&CATALOG.replace("timeout = \"1s\"", "timeout = \"2s\""));
-    assert_eq!(stage.weir().get("/v1/config").json()["last_reload"]["success"], true);
+    assert_eq!(
+        stage.weir().get("/v1/config").json()["last_reload"]["success"],
+        true
+    );
 }
 
 #[test]
@@ -105,9 +151,15 @@ fn a_changed_file_is_noticed_and_so_is_a_changed_component() {
     let write = |stage: &Stage, more: &str| {
         let config = format!(
             "config_version = 1\n[server]\nlisten = \"127.0.0.1:0\"\n[store]\npath = \"data\"\n{}{more}",
-            CATALOG.replace("{shop}", &shop).replace("target = \"shop\"\n", "target = \"shop\"\nplugins = [\"page\"]\n")
+            CATALOG.replace("{shop}", &shop).replace(
+                "target = \"shop\"\n",
+                "target = \"shop\"\nplugins = [\"page\"]\n"
+            )
         );
-        stage.place("weir.toml", format!("{config}\n[plugins.page]\npath = \"page.wasm\"\n").as_bytes());
+        stage.place(
+            "weir.toml",
+            format!("{config}\n[plugins.page]\npath = \"page.wasm\"\n").as_bytes(),
+        );
     };
     write(&stage, "");
     stage.place("page.wasm", &guests::versioned::renderer(1));
@@ -125,27 +177,53 @@ fn a_changed_file_is_noticed_and_so_is_a_changed_component() {
     stage.shop_holds(json!({"lamp": {"version": 3}}));
 
     write(&stage, "[sources.another]\n");
-    eventually("the new source is there", || (stage.weir().get("/v1/sources/another").status == 200).then_some(()));
+    eventually("the new source is there", || {
+        (stage.weir().get("/v1/sources/another").status == 200).then_some(())
+    });
 }
 
 #[test]
 fn changed_settings_take_over_and_refused_ones_do_not() {
     let page_plugin = guests::plugin("storefront-page");
     let config = |settings: &str| {
-        let channel = format!("target = \"shop\"\nplugins = [{{ use = \"page\", settings = {settings} }}]\n");
-        let config = CATALOG.replace("target = \"shop\"\n", &channel).replace("content", "content.de");
+        let channel =
+            format!("target = \"shop\"\nplugins = [{{ use = \"page\", settings = {settings} }}]\n");
+        let config = CATALOG
+            .replace("target = \"shop\"\n", &channel)
+            .replace("content", "content.de");
         format!("{config}[plugins.page]\npath = {page_plugin:?}\n")
     };
-    let stage = Stage::with(&config(r#"{ locale = "de", site = "de" }"#).replace("facets.content.de", "facets.\"content.*\""));
-    let config = |settings: &str| config(settings).replace("facets.content.de", "facets.\"content.*\"");
-    stage.takes("pim", &[change("lamp", "content.de", json!({"name": "Lampe"}))]);
-    eventually("the page is there", || (stage.shop.holds().get("lamp")?["url"] == "/p/lamp").then_some(()));
-    stage.reloads(&config(r#"{ locale = "de", site = "de", path = "/artikel/{key}" }"#));
-    eventually("all is rendered again", || (stage.shop.holds().get("lamp")?["url"] == "/artikel/lamp").then_some(()));
+    let stage = Stage::with(
+        &config(r#"{ locale = "de", site = "de" }"#)
+            .replace("facets.content.de", "facets.\"content.*\""),
+    );
+    let config =
+        |settings: &str| config(settings).replace("facets.content.de", "facets.\"content.*\"");
+    stage.takes(
+        "pim",
+        &[change("lamp", "content.de", json!({"name": "Lampe"}))],
+    );
+    eventually("the page is there", || {
+        (stage.shop.holds().get("lamp")?["url"] == "/p/lamp").then_some(())
+    });
+    stage.reloads(&config(
+        r#"{ locale = "de", site = "de", path = "/artikel/{key}" }"#,
+    ));
+    eventually("all is rendered again", || {
+        (stage.shop.holds().get("lamp")?["url"] == "/artikel/lamp").then_some(())
+    });
     let view = stage.reload(&config(r#"{ site = "de" }"#));
     assert_eq!(view["status"], 422, "{view:#}");
-    assert!(view["complaints"][0]["what"].as_str().is_some_and(|what| what.contains("locale")), "{view:#}");
-    stage.takes("pim", &[change("lamp", "content.de", json!({"name": "Leuchte"}))]);
+    assert!(
+        view["complaints"][0]["what"]
+            .as_str()
+            .is_some_and(|what| what.contains("locale")),
+        "{view:#}"
+    );
+    stage.takes(
+        "pim",
+        &[change("lamp", "content.de", json!({"name": "Leuchte"}))],
+    );
     eventually("the old settings serve on", || {
         let page = stage.shop.holds().get("lamp").cloned()?;
         (page["url"] == "/artikel/lamp" && page["name"] == "Leuchte").then_some(())
@@ -154,8 +232,14 @@ fn changed_settings_take_over_and_refused_ones_do_not() {
 
 #[test]
 fn a_component_that_fails_on_what_is_there_is_not_put_in_force() {
-    let with = |plugin: &str| CATALOG.replace("target = \"shop\"\n", &format!("target = \"shop\"\nplugins = [\"{plugin}\"]\n"));
-    let plugins = "[plugins.first]\npath = \"first.wasm\"\n[plugins.second]\npath = \"second.wasm\"\n";
+    let with = |plugin: &str| {
+        CATALOG.replace(
+            "target = \"shop\"\n",
+            &format!("target = \"shop\"\nplugins = [\"{plugin}\"]\n"),
+        )
+    };
+    let plugins =
+        "[plugins.first]\npath = \"first.wasm\"\n[plugins.second]\npath = \"second.wasm\"\n";
     let mut stage = Stage::closed(&(with("first") + plugins));
     stage.place("first.wasm", &guests::versioned::renderer(1));
     stage.place("second.wasm", &guests::hostile::channel());
@@ -165,7 +249,12 @@ fn a_component_that_fails_on_what_is_there_is_not_put_in_force() {
     stage.shop_holds(json!({"table": {"version": 1}}));
     let view = stage.reload(&(with("second") + plugins));
     assert_eq!(view["status"], 422, "{view:#}");
-    assert!(view["complaints"][0]["what"].as_str().is_some_and(|what| what.contains("tried on 1 entity it faults")), "{view:#}");
+    assert!(
+        view["complaints"][0]["what"]
+            .as_str()
+            .is_some_and(|what| what.contains("tried on 1 entity it faults")),
+        "{view:#}"
+    );
     stage.takes("pim", &[change("lamp", "content", json!(1))]);
     stage.shop_holds(json!({"table": {"version": 1}, "lamp": {"version": 1}}));
 }
@@ -180,50 +269,90 @@ fn channels_and_sources_come_go_and_are_renamed_without_a_delivery_too_many() {
     let stage = Stage::catalog();
     stage.takes("pim", &lamp(1));
     stage.stands("lamp", "shop", "delivered");
-    assert_eq!(stage.send("late", &[], lamp(2)[0].to_string().as_bytes()).status, 404);
+    assert_eq!(
+        stage
+            .send("late", &[], lamp(2)[0].to_string().as_bytes())
+            .status,
+        404
+    );
 
     // A new channel sweeps over what is there; the old one is not disturbed.
     stage.reloads(&format!("{CATALOG}{more}"));
-    becomes("the new channel has all", json!({"lamp": page(json!(1))}), || json!(second.holds()));
+    becomes(
+        "the new channel has all",
+        json!({"lamp": page(json!(1))}),
+        || json!(second.holds()),
+    );
     stage.takes("late", &lamp(2));
     stage.shop_holds(json!({"lamp": page(json!(2))}));
-    becomes("both channels have it", json!({"lamp": page(json!(2))}), || json!(second.holds()));
+    becomes(
+        "both channels have it",
+        json!({"lamp": page(json!(2))}),
+        || json!(second.holds()),
+    );
     stage.settles("shop");
     stage.settles("second");
     assert_eq!((stage.shop.count(), second.count()), (2, 2));
 
     // Renamed, it knows what it has delivered.
-    let renamed = format!("{CATALOG}{more}").replace("[channels.second]\n", "[channels.other]\nwas = \"second\"\n");
+    let renamed = format!("{CATALOG}{more}").replace(
+        "[channels.second]\n",
+        "[channels.other]\nwas = \"second\"\n",
+    );
     stage.reloads(&renamed);
     stage.settles("other");
     assert_eq!(stage.weir().get("/v1/channels/second").status, 404);
     stage.takes("pim", &lamp(3));
-    becomes("it goes on", json!({"lamp": page(json!(3))}), || json!(second.holds()));
+    becomes("it goes on", json!({"lamp": page(json!(3))}), || {
+        json!(second.holds())
+    });
     stage.settles("other");
     assert_eq!(second.count(), 3, "nothing was sent again");
 
-    // Gone, it is retired; back again it sends what it missed and withdraws what has gone meanwhile.
+    // Gone, it is retired; back again it sends what it missed and withdraws what has gone
+    // meanwhile.
     stage.reloads(CATALOG);
     assert_eq!(stage.channel("other")["state"], "retired");
     assert_eq!(stage.send("late", &[], b"{}").status, 404);
-    stage.takes("pim", &[change("chair", "content", json!(1)), crate::support::deletion("lamp", "content")]);
-    eventually("the shop has followed", || (stage.shop.holds().keys().collect::<Vec<_>>() == ["chair"]).then_some(()));
+    stage.takes(
+        "pim",
+        &[
+            change("chair", "content", json!(1)),
+            crate::support::deletion("lamp", "content"),
+        ],
+    );
+    eventually("the shop has followed", || {
+        (stage.shop.holds().keys().collect::<Vec<_>>() == ["chair"]).then_some(())
+    });
     assert_eq!(second.count(), 3);
     stage.reloads(&renamed);
-    eventually("the returned channel has followed", || (second.holds().keys().collect::<Vec<_>>() == ["chair"]).then_some(()));
+    eventually("the returned channel has followed", || {
+        (second.holds().keys().collect::<Vec<_>>() == ["chair"]).then_some(())
+    });
 }
 
 #[test]
 fn a_shape_that_changed_while_stopped_is_swept_and_only_what_differs_is_sent() {
     let mut stage = Stage::catalog();
-    stage.takes("pim", &[change("lamp", "content", json!(1)), change("chair", "content", json!(1))]);
+    stage.takes(
+        "pim",
+        &[
+            change("lamp", "content", json!(1)),
+            change("chair", "content", json!(1)),
+        ],
+    );
     stage.takes("erp", &[change("lamp", "price.de", json!(9))]);
-    eventually("both are there", || (stage.shop.holds().len() == 2).then_some(()));
+    eventually("both are there", || {
+        (stage.shop.holds().len() == 2).then_some(())
+    });
     stage.settles("shop");
     stage.stop();
     stage.shop.forget();
     // Without its prices the lamp's rendering differs, the chair's does not.
-    stage.configure(&CATALOG.replace("facets = [\"content\", \"price.*\"]", "facets = [\"content\"]"));
+    stage.configure(&CATALOG.replace(
+        "facets = [\"content\", \"price.*\"]",
+        "facets = [\"content\"]",
+    ));
     stage.start();
     stage.shop_holds(json!({"lamp": page(json!(1))}));
     stage.settles("shop");

@@ -1,5 +1,6 @@
-//! The sandbox from outside: a mapper in Rust that does what it must not do, and a compiler that is given what no compiler likes. Whatever
-//! they do costs the event or the file that brought it, and is named.
+//! The sandbox from outside: a mapper in Rust that does what it must not do, and a compiler that is
+//! given what no compiler likes. Whatever they do costs the event or the file that brought it, and
+//! is named.
 
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
@@ -37,7 +38,8 @@ target = "shop"
 /// Event type, and code and words by which its deed is named.
 const DEEDS: &[(&str, &str, &str)] = &[
     ("loop", "time-limit", "time limit of 500 ms exceeded"),
-    // Rust keeps large frames in memory: its recursion ends at the end of that, or of the call stack.
+    // Rust keeps large frames in memory: its recursion ends at the end of that, or of the call
+    // stack.
     ("recurse", "", ""),
     ("hoard", "memory-limit", "memory limit of 16 MiB exceeded"),
     ("reserve", "memory-limit", "memory limit of 16 MiB exceeded"),
@@ -59,37 +61,71 @@ fn a_rude_mapper_in_rust_pays_with_the_event_alone_and_is_named() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/support/guests/rude");
     let built = toolchain::build(&folder, &mut |step| eprintln!("{step}")).expect("it builds");
     let mut stage = Stage::closed(CONFIG);
-    stage.place("rude.wasm", &std::fs::read(built.component).expect("it is there"));
+    stage.place(
+        "rude.wasm",
+        &std::fs::read(built.component).expect("it is there"),
+    );
     stage.start();
     let event = |kind: &str, id: &str| json!({"specversion": "1.0", "id": id, "source": "erp", "type": kind, "data": {}});
     for (deed, code, words) in DEEDS {
         let id = |what: &str| format!("{what}-{deed}");
-        let batch = [event("good", &id("a")), event(deed, &id("rude")), event("count", &id("b"))];
+        let batch = [
+            event("good", &id("a")),
+            event(deed, &id("rude")),
+            event("count", &id("b")),
+        ];
         let headers = [("content-type", "application/cloudevents-batch+json")];
-        let answer = stage.send("erp", &headers, json!(batch).to_string().as_bytes()).json();
-        assert_eq!((&answer["events"]["accepted"], &answer["events"]["quarantined"]), (&json!(2), &json!(1)), "{deed}: {answer:#}");
-        let kept = stage.quarantine("erp").into_iter().find(|kept| kept["event"]["id"] == json!(id("rude"))).expect("it is kept");
+        let answer = stage
+            .send("erp", &headers, json!(batch).to_string().as_bytes())
+            .json();
+        assert_eq!(
+            (
+                &answer["events"]["accepted"],
+                &answer["events"]["quarantined"]
+            ),
+            (&json!(2), &json!(1)),
+            "{deed}: {answer:#}"
+        );
+        let kept = stage
+            .quarantine("erp")
+            .into_iter()
+            .find(|kept| kept["event"]["id"] == json!(id("rude")))
+            .expect("it is kept");
         let said = |name: &str| kept[name].as_str().unwrap_or_default().to_owned();
-        assert!((code.is_empty() || said("code") == *code) && said("detail").contains(words), "{deed}: {kept:#}");
+        assert!(
+            (code.is_empty() || said("code") == *code) && said("detail").contains(words),
+            "{deed}: {kept:#}"
+        );
         assert!(said("plugin").starts_with("rude@"), "{kept:#}");
         stage.takes("pim", &[change(&id("c"), "content", json!(1))]);
     }
     // All that was good has arrived, and nothing else.
     let wanted = DEEDS.len() * 3;
-    eventually("all that was good is there", || (stage.shop.holds().len() == wanted).then_some(()));
+    eventually("all that was good is there", || {
+        (stage.shop.holds().len() == wanted).then_some(())
+    });
 }
 
-/// A component of so many functions of ten thousand bytes each, in which the compiler finds nothing to leave out.
+/// A component of so many functions of ten thousand bytes each, in which the compiler finds nothing
+/// to leave out.
 fn laborious(functions: u32) -> Vec<u8> {
-    let (mut types, mut declared, mut code) = (TypeSection::new(), FunctionSection::new(), CodeSection::new());
-    types.ty().function([wasm_encoder::ValType::I64], [wasm_encoder::ValType::I64]);
+    let (mut types, mut declared, mut code) = (
+        TypeSection::new(),
+        FunctionSection::new(),
+        CodeSection::new(),
+    );
+    types
+        .ty()
+        .function([wasm_encoder::ValType::I64], [wasm_encoder::ValType::I64]);
     for number in 0..functions {
         declared.function(0);
         let mut function = Function::new([]);
         function.instruction(&Instruction::LocalGet(0));
         for step in 0..1500 {
             function.instruction(&Instruction::LocalGet(0));
-            function.instruction(&Instruction::I64Const(i64::from(number * 7919 + step * 31 + 1)));
+            function.instruction(&Instruction::I64Const(i64::from(
+                number * 7919 + step * 31 + 1,
+            )));
             function.instruction(&Instruction::I64Xor);
             function.instruction(&Instruction::I64Mul);
         }
@@ -106,7 +142,8 @@ fn laborious(functions: u32) -> Vec<u8> {
 /// What the compiler answers within these bounds, and how long it took.
 fn compiled(component: &[u8], bounds: [&str; 4]) -> (Output, Duration) {
     let began = Instant::now();
-    // As Weir starts it. With RUST_BACKTRACE it would tell of a panic at length, and without memory for that wait for itself forever.
+    // As Weir starts it. With RUST_BACKTRACE it would tell of a panic at length, and without memory
+    // for that wait for itself forever.
     let mut child = Command::new(PROGRAM)
         .arg("compile")
         .args(bounds)
@@ -117,7 +154,10 @@ fn compiled(component: &[u8], bounds: [&str; 4]) -> (Output, Duration) {
         .spawn()
         .expect("the program starts");
     // It may end before it has read all.
-    let _ = child.stdin.take().map(|mut stdin| stdin.write_all(component));
+    let _ = child
+        .stdin
+        .take()
+        .map(|mut stdin| stdin.write_all(component));
     (child.wait_with_output().expect("it ends"), began.elapsed())
 }
 
@@ -125,23 +165,43 @@ fn compiled(component: &[u8], bounds: [&str; 4]) -> (Output, Duration) {
 fn a_compiler_has_no_more_time_and_memory_than_it_is_given() {
     let (small, large) = (laborious(2), laborious(600));
     let (output, _) = compiled(&small, ["--seconds", "60", "--memory-bytes", "2147483648"]);
-    assert!(output.status.success() && output.stdout.first() == Some(&0), "{output:?}");
+    assert!(
+        output.status.success() && output.stdout.first() == Some(&0),
+        "{output:?}"
+    );
 
     let (output, took) = compiled(&large, ["--seconds", "1", "--memory-bytes", "2147483648"]);
-    assert_eq!(output.status.signal(), Some(rustix::process::Signal::XCPU.as_raw()), "{:?}", output.status);
+    assert_eq!(
+        output.status.signal(),
+        Some(rustix::process::Signal::XCPU.as_raw()),
+        "{:?}",
+        output.status
+    );
     assert!(took < Duration::from_secs(30), "{took:?}");
 
     let (output, _) = compiled(&large, ["--seconds", "60", "--memory-bytes", "67108864"]);
     let said = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
-    assert!(!output.status.success() || output.stdout.first() == Some(&1), "it has found memory elsewhere: {:?}", output.status);
+    assert!(
+        !output.status.success() || output.stdout.first() == Some(&1),
+        "it has found memory elsewhere: {:?}",
+        output.status
+    );
     // By an allocation, or by a thread whose stack found no room.
     let words = ["memory", "Resource temporarily unavailable"];
-    assert!(words.iter().any(|words| said.contains(words)), "{:?}: {said}", output.status);
+    assert!(
+        words.iter().any(|words| said.contains(words)),
+        "{:?}: {said}",
+        output.status
+    );
 }
 
 #[test]
 fn events_are_taken_while_a_large_component_is_compiled_and_refused() {
-    let mut stage = Stage::closed(&CONFIG.replace("plugins = [\"rude\"]\n", "").replace("[plugins.rude]", "[plugins.other]"));
+    let mut stage = Stage::closed(
+        &CONFIG
+            .replace("plugins = [\"rude\"]\n", "")
+            .replace("[plugins.rude]", "[plugins.other]"),
+    );
     stage.place("rude.wasm", &crate::support::guests::versioned::mapper(1));
     stage.start();
     // It has no role, which is found out once it is compiled.
@@ -152,18 +212,34 @@ fn events_are_taken_while_a_large_component_is_compiled_and_refused() {
         let mut number = 0;
         while !reload.is_finished() {
             let began = Instant::now();
-            stage.takes("pim", &[change(&format!("lamp-{number}"), "content", json!(1))]);
+            stage.takes(
+                "pim",
+                &[change(&format!("lamp-{number}"), "content", json!(1))],
+            );
             slowest = slowest.max(began.elapsed());
             number += 1;
         }
         assert!(number > 3, "only {number} events were taken meanwhile");
-        assert!(slowest < Duration::from_secs(3), "an event took {slowest:?}");
+        assert!(
+            slowest < Duration::from_secs(3),
+            "an event took {slowest:?}"
+        );
         reload.join().expect("it answers")
     });
     assert_eq!(view["status"], 422, "{view:#}");
-    assert!(view["complaints"].to_string().contains("exports none of event-filter, mapper"), "{view:#}");
+    assert!(
+        view["complaints"]
+            .to_string()
+            .contains("exports none of event-filter, mapper"),
+        "{view:#}"
+    );
     let plugins: Value = stage.weir().get("/v1/plugins").json();
     let refused = &plugins["items"][0]["last_refused"];
     assert_eq!(refused["result"], "refused", "{plugins:#}");
-    assert!(refused["detail"].as_str().is_some_and(|detail| detail.contains("exports none of")), "{plugins:#}");
+    assert!(
+        refused["detail"]
+            .as_str()
+            .is_some_and(|detail| detail.contains("exports none of")),
+        "{plugins:#}"
+    );
 }

@@ -1,4 +1,5 @@
-//! Secrets: whatever is asked, logged, counted, complained of or stored, none of them is in it, in no form that gives it back.
+//! Secrets: whatever is asked, logged, counted, complained of or stored, none of them is in it, in
+//! no form that gives it back.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -91,20 +92,34 @@ target = "away"
 retry = { first = "20ms", cap = "100ms" }
 "#;
 
-/// What would give a secret away: the text itself, and the ways in which it is written in URLs, headers, JSON and dumps.
+/// What would give a secret away: the text itself, and the ways in which it is written in URLs,
+/// headers, JSON and dumps.
 fn forms(secret: &str) -> Vec<Vec<u8>> {
-    let key = secret.strip_prefix("whsec_").and_then(|text| STANDARD.decode(text).ok());
+    let key = secret
+        .strip_prefix("whsec_")
+        .and_then(|text| STANDARD.decode(text).ok());
     let mut forms = vec![
         secret.to_owned(),
         secret.trim_start_matches("whsec_").to_owned(),
-        percent_encoding::utf8_percent_encode(secret, percent_encoding::NON_ALPHANUMERIC).to_string(),
-        percent_encoding::utf8_percent_encode(secret, percent_encoding::NON_ALPHANUMERIC).to_string().to_lowercase(),
+        percent_encoding::utf8_percent_encode(secret, percent_encoding::NON_ALPHANUMERIC)
+            .to_string(),
+        percent_encoding::utf8_percent_encode(secret, percent_encoding::NON_ALPHANUMERIC)
+            .to_string()
+            .to_lowercase(),
         format!("{secret:?}").trim_matches('"').to_owned(),
         json!(secret).to_string().trim_matches('"').to_owned(),
         STANDARD.encode(format!("weir:{secret}")),
     ];
-    for bytes in [Some(secret.as_bytes().to_vec()), key].into_iter().flatten() {
-        let base64 = [STANDARD.encode(&bytes), STANDARD_NO_PAD.encode(&bytes), URL_SAFE.encode(&bytes), URL_SAFE_NO_PAD.encode(&bytes)];
+    for bytes in [Some(secret.as_bytes().to_vec()), key]
+        .into_iter()
+        .flatten()
+    {
+        let base64 = [
+            STANDARD.encode(&bytes),
+            STANDARD_NO_PAD.encode(&bytes),
+            URL_SAFE.encode(&bytes),
+            URL_SAFE_NO_PAD.encode(&bytes),
+        ];
         forms.extend(base64);
         let hex = bytes.iter().fold(String::new(), |mut hex, byte| {
             let _ = write!(hex, "{byte:02x}");
@@ -124,8 +139,14 @@ fn holds_none(place: &str, said: &[u8]) {
         for form in forms(secret) {
             let found = said.windows(form.len()).position(|window| window == form);
             if let Some(at) = found {
-                let around = String::from_utf8_lossy(&said[at.saturating_sub(200)..(at + form.len() + 50).min(said.len())]).into_owned();
-                panic!("{place} gives {name} away, as {:?}:\n…{around}…", String::from_utf8_lossy(&form));
+                let around = String::from_utf8_lossy(
+                    &said[at.saturating_sub(200)..(at + form.len() + 50).min(said.len())],
+                )
+                .into_owned();
+                panic!(
+                    "{place} gives {name} away, as {:?}:\n…{around}…",
+                    String::from_utf8_lossy(&form)
+                );
             }
         }
     }
@@ -134,7 +155,12 @@ fn holds_none(place: &str, said: &[u8]) {
 /// The program with the secrets in its environment, at the finest level of its log.
 fn program(folder: &Path, environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(PROGRAM);
-    command.current_dir(folder).envs(SECRETS).envs(environment.iter().copied()).env("WEIR_LOG", "trace").env("RUST_BACKTRACE", "1");
+    command
+        .current_dir(folder)
+        .envs(SECRETS)
+        .envs(environment.iter().copied())
+        .env("WEIR_LOG", "trace")
+        .env("RUST_BACKTRACE", "1");
     command
 }
 
@@ -142,10 +168,25 @@ fn program(folder: &Path, environment: &[(&str, &str)]) -> Command {
 fn echo(status: u16) -> Receiver {
     let receiver = Receiver::start();
     receiver.does(move |delivery| {
-        let headers: Vec<String> = delivery.headers.iter().rev().map(|(name, value)| format!("{name}: {value}")).collect();
-        let secrets =
-            headers.iter().filter(|header| ["authorization", "x-api-key", "webhook-sig"].iter().any(|name| header.starts_with(name)));
-        Act::Say(status, format!("{} {}", secrets.cloned().collect::<Vec<_>>().join("; "), delivery.path))
+        let headers: Vec<String> = delivery
+            .headers
+            .iter()
+            .rev()
+            .map(|(name, value)| format!("{name}: {value}"))
+            .collect();
+        let secrets = headers.iter().filter(|header| {
+            ["authorization", "x-api-key", "webhook-sig"]
+                .iter()
+                .any(|name| header.starts_with(name))
+        });
+        Act::Say(
+            status,
+            format!(
+                "{} {}",
+                secrets.cloned().collect::<Vec<_>>().join("; "),
+                delivery.path
+            ),
+        )
     });
     receiver
 }
@@ -157,17 +198,33 @@ fn secrets_are_in_nothing_that_weir_says_or_keeps() {
     let url = format!("{}?key={}", denying.url(), SECRETS[9].1);
     let away = format!("http://127.0.0.1:9/{}", SECRETS[9].1);
     let environment = [("URL", &*url), ("AWAY", &*away)];
-    std::fs::write(folder.path().join("weir.toml"), CONFIG.replace("{echo}", &refusing.url())).expect("written");
+    std::fs::write(
+        folder.path().join("weir.toml"),
+        CONFIG.replace("{echo}", &refusing.url()),
+    )
+    .expect("written");
     std::fs::write(folder.path().join("reader.token"), SECRETS[1].1).expect("written");
 
-    let checked = program(folder.path(), &environment).args(["check", "-c", "weir.toml"]).output().expect("it runs");
-    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    let checked = program(folder.path(), &environment)
+        .args(["check", "-c", "weir.toml"])
+        .output()
+        .expect("it runs");
+    assert!(
+        checked.status.success(),
+        "{}",
+        String::from_utf8_lossy(&checked.stderr)
+    );
     holds_none("weir check", &[checked.stdout, checked.stderr].concat());
 
     let mut weir = Weir::start_by(program(folder.path(), &environment), folder.path(), &[]);
     let sender = format!("Bearer {}", SECRETS[2].1);
     let body = change("lamp", "content", json!({"n": 1})).to_string();
-    let reply = weir.ask("POST", "/v1/sources/pim/events", &[("authorization", &sender)], body.as_bytes());
+    let reply = weir.ask(
+        "POST",
+        "/v1/sources/pim/events",
+        &[("authorization", &sender)],
+        body.as_bytes(),
+    );
     assert_eq!(reply.status, 202, "{}", reply.text());
     // Deliveries end in each of the ways that tell of an answer: refused, tripped, unreachable.
     let chief = format!("Bearer {}", SECRETS[0].1);
@@ -178,12 +235,27 @@ fn secrets_are_in_nothing_that_weir_says_or_keeps() {
         let parked = see("/v1/channels/away").json()["parked"] == 1;
         (refused && parked && states.contains("401")).then_some(())
     });
-    eventually("another is refused", || see("/v1/channels/bearer/refused").text().contains("422").then_some(()));
+    eventually("another is refused", || {
+        see("/v1/channels/bearer/refused")
+            .text()
+            .contains("422")
+            .then_some(())
+    });
 
-    // Senders that are wrong, with the right secrets in the wrong place, and what an event brought along.
-    let wrong = [("authorization", "Bearer nearly"), ("x-hub-signature-256", "sha256=00"), ("webhook-signature", "v1,00")];
+    // Senders that are wrong, with the right secrets in the wrong place, and what an event brought
+    // along.
+    let wrong = [
+        ("authorization", "Bearer nearly"),
+        ("x-hub-signature-256", "sha256=00"),
+        ("webhook-signature", "v1,00"),
+    ];
     for source in ["pim", "hub", "signed"] {
-        let reply = weir.ask("POST", &format!("/v1/sources/{source}/events"), &wrong, body.as_bytes());
+        let reply = weir.ask(
+            "POST",
+            &format!("/v1/sources/{source}/events"),
+            &wrong,
+            body.as_bytes(),
+        );
         assert_eq!(reply.status, 401, "{}", reply.text());
         holds_none("401 to a sender", &reply.body);
     }
@@ -217,7 +289,9 @@ fn secrets_are_in_nothing_that_weir_says_or_keeps() {
     }
 
     // A reload with mistakes beside the secrets.
-    let mistaken = CONFIG.replace("{echo}", &refusing.url()).replace("roles = [\"read\"]", "roles = [\"reed\"]");
+    let mistaken = CONFIG
+        .replace("{echo}", &refusing.url())
+        .replace("roles = [\"read\"]", "roles = [\"reed\"]");
     std::fs::write(folder.path().join("weir.toml"), mistaken).expect("written");
     let reload = weir.ask("POST", "/v1/reload", &[("authorization", &chief)], b"");
     assert_eq!(reload.status, 422, "{}", reload.text());
@@ -229,28 +303,57 @@ fn secrets_are_in_nothing_that_weir_says_or_keeps() {
     assert!(status.success());
     assert!(log.len() > 20_000, "the log is at its finest");
     holds_none("the log", log.as_bytes());
-    for entry in std::fs::read_dir(folder.path().join("data")).expect("the store").flatten().filter(|entry| entry.path().is_file()) {
+    for entry in std::fs::read_dir(folder.path().join("data"))
+        .expect("the store")
+        .flatten()
+        .filter(|entry| entry.path().is_file())
+    {
         holds_none("the store", &std::fs::read(entry.path()).expect("readable"));
     }
-    assert!(request(address, "GET", "/healthz", &[], b"").is_err(), "it is gone");
+    assert!(
+        request(address, "GET", "/healthz", &[], b"").is_err(),
+        "it is gone"
+    );
 
     // And once more from what the store remembers.
-    std::fs::write(folder.path().join("weir.toml"), CONFIG.replace("{echo}", &refusing.url())).expect("written");
+    std::fs::write(
+        folder.path().join("weir.toml"),
+        CONFIG.replace("{echo}", &refusing.url()),
+    )
+    .expect("written");
     weir = Weir::start_by(program(folder.path(), &environment), folder.path(), &[]);
-    let refused = weir.ask("GET", "/v1/channels/basic/refused", &[("authorization", &chief)], b"");
+    let refused = weir.ask(
+        "GET",
+        "/v1/channels/basic/refused",
+        &[("authorization", &chief)],
+        b"",
+    );
     holds_none("what was refused before a restart", &refused.body);
     holds_none("the second log", weir.log().as_bytes());
 }
 
-/// A file with a mistake, and a secret written into it where everybody warns not to; `weir check` must complain of the one without the
-/// other.
+/// A file with a mistake, and a secret written into it where everybody warns not to; `weir check`
+/// must complain of the one without the other.
 #[track_caller]
 fn check_hides(section: &str, words: &str) {
     let folder = tempfile::tempdir().expect("a folder");
-    std::fs::write(folder.path().join("weir.toml"), format!("config_version = 1\n{section}")).expect("written");
-    for arguments in [&["check", "-c", "weir.toml"][..], &["check", "-c", "weir.toml", "--json"], &["run", "-c", "weir.toml"]] {
-        let output =
-            program(folder.path(), &[("LEAKY", "http://weir:hunter2hunter2@shop.example/")]).args(arguments).output().expect("it runs");
+    std::fs::write(
+        folder.path().join("weir.toml"),
+        format!("config_version = 1\n{section}"),
+    )
+    .expect("written");
+    for arguments in [
+        &["check", "-c", "weir.toml"][..],
+        &["check", "-c", "weir.toml", "--json"],
+        &["run", "-c", "weir.toml"],
+    ] {
+        let output = program(
+            folder.path(),
+            &[("LEAKY", "http://weir:hunter2hunter2@shop.example/")],
+        )
+        .args(arguments)
+        .output()
+        .expect("it runs");
         let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         assert!(!output.status.success(), "{said}");
         assert!(said.contains(words), "{words:?} is not in: {said}");
@@ -260,27 +363,85 @@ fn check_hides(section: &str, words: &str) {
 
 #[test]
 fn a_complaint_never_quotes_a_secret() {
-    check_hides("[tokens.a]\nsecret = \"hunter2hunter2hunter2\"\nrolls = [\"read\"]\n", "rolls");
-    check_hides("[tokens.a]\nsecret = [\"hunter2hunter2hunter2\"]\nroles = [\"read\"]\n", "a secret is expected");
-    check_hides("[tokens]\na = { roles = [\"reed\"], secret = \"hunter2hunter2hunter2\" }\n", "reed");
-    check_hides("[tokens.a]\nhash = \"hunter2hunter2hunter2\"\nroles = [\"read\"]\n", "hash");
-    check_hides("[tokens.a]\nsecret = \"hunter2hunter2hunter2\nroles = [\"read\"]\n", "not TOML");
-    check_hides("[tokens.a]\nsecret = \"\"\"\nhunter2hunter2\" \"\" x\n\"\"\" x\nroles = [\"read\"]\n", "not TOML");
-    check_hides("[sources.a]\nverify = { kind = \"bearer\", tokns = [\"hunter2hunter2\"] }\n", "tokns");
-    check_hides("[sources.a]\nverify = { kind = \"bearer\", tokens = \"hunter2hunter2\" }\n", "tokens");
-    check_hides("[sources.a.verify]\nkind = \"bearer\"\ntokens = [\n  \"hunter2hunter2\", 5,\n]\n", "tokens[1]");
-    check_hides("[sources.a.verify]\nkind = \"bearer\"\ntokens = [\n  \"hunter2hunter2\", x,\n]\n", "not TOML");
-    check_hides("[sources.a.verify]\nkind = \"standard-webhooks\"\nsecrets = [\"hunter2hunter2\"]\n", "whsec_");
-    let target = |rest: &str| format!("[targets.a]\nkind = \"webhook\"\n{rest}");
-    check_hides(&target("url = \"http://weir:hunter2hunter2@shop.example/\"\n"), "the URL holds a user");
-    check_hides(&target("url = { env = \"LEAKY\" }\n"), "the URL holds a user");
-    check_hides(&target("url = \"shop.example/hook?key=hunter2hunter2\"\n"), "http://");
-    check_hides(&target("url = \"http://shop.example\"\nsign = \"hunter2\"\n"), "sign");
-    check_hides(&target("url = \"http://shop.example\"\nauth = { bearr = \"hunter2hunter2\" }\n"), "bearr");
-    check_hides(&target("url = \"http://shop.example\"\nauth = \"hunter2hunter2\"\n"), "auth");
-    check_hides(&target("url = \"http://shop.example\"\n[targets.a.auth.headers]\nx-thing = [\"hunter2hunter2\"]\n"), "x-thing");
     check_hides(
-        &target("url = \"http://shop.example\"\n[targets.a.auth.basic]\nuser = \"weir\"\npasswort = \"hunter2hunter2\"\n"),
+        "[tokens.a]\nsecret = \"hunter2hunter2hunter2\"\nrolls = [\"read\"]\n",
+        "rolls",
+    );
+    check_hides(
+        "[tokens.a]\nsecret = [\"hunter2hunter2hunter2\"]\nroles = [\"read\"]\n",
+        "a secret is expected",
+    );
+    check_hides(
+        "[tokens]\na = { roles = [\"reed\"], secret = \"hunter2hunter2hunter2\" }\n",
+        "reed",
+    );
+    check_hides(
+        "[tokens.a]\nhash = \"hunter2hunter2hunter2\"\nroles = [\"read\"]\n",
+        "hash",
+    );
+    check_hides(
+        "[tokens.a]\nsecret = \"hunter2hunter2hunter2\nroles = [\"read\"]\n",
+        "not TOML",
+    );
+    check_hides(
+        "[tokens.a]\nsecret = \"\"\"\nhunter2hunter2\" \"\" x\n\"\"\" x\nroles = [\"read\"]\n",
+        "not TOML",
+    );
+    check_hides(
+        "[sources.a]\nverify = { kind = \"bearer\", tokns = [\"hunter2hunter2\"] }\n",
+        "tokns",
+    );
+    check_hides(
+        "[sources.a]\nverify = { kind = \"bearer\", tokens = \"hunter2hunter2\" }\n",
+        "tokens",
+    );
+    check_hides(
+        "[sources.a.verify]\nkind = \"bearer\"\ntokens = [\n  \"hunter2hunter2\", 5,\n]\n",
+        "tokens[1]",
+    );
+    check_hides(
+        "[sources.a.verify]\nkind = \"bearer\"\ntokens = [\n  \"hunter2hunter2\", x,\n]\n",
+        "not TOML",
+    );
+    check_hides(
+        "[sources.a.verify]\nkind = \"standard-webhooks\"\nsecrets = [\"hunter2hunter2\"]\n",
+        "whsec_",
+    );
+    let target = |rest: &str| format!("[targets.a]\nkind = \"webhook\"\n{rest}");
+    check_hides(
+        &target("url = \"http://weir:hunter2hunter2@shop.example/\"\n"),
+        "the URL holds a user",
+    );
+    check_hides(
+        &target("url = { env = \"LEAKY\" }\n"),
+        "the URL holds a user",
+    );
+    check_hides(
+        &target("url = \"shop.example/hook?key=hunter2hunter2\"\n"),
+        "http://",
+    );
+    check_hides(
+        &target("url = \"http://shop.example\"\nsign = \"hunter2\"\n"),
+        "sign",
+    );
+    check_hides(
+        &target("url = \"http://shop.example\"\nauth = { bearr = \"hunter2hunter2\" }\n"),
+        "bearr",
+    );
+    check_hides(
+        &target("url = \"http://shop.example\"\nauth = \"hunter2hunter2\"\n"),
+        "auth",
+    );
+    check_hides(
+        &target(
+            "url = \"http://shop.example\"\n[targets.a.auth.headers]\nx-thing = [\"hunter2hunter2\"]\n",
+        ),
+        "x-thing",
+    );
+    check_hides(
+        &target(
+            "url = \"http://shop.example\"\n[targets.a.auth.basic]\nuser = \"weir\"\npasswort = \"hunter2hunter2\"\n",
+        ),
         "passwort",
     );
 }

@@ -1,5 +1,6 @@
-//! Slow clients: five hundred half heads and two hundred bodies of a byte a second are closed in time, and an honest sender does not
-//! notice them. How long it takes is what the program ships with, so this test waits for it.
+//! Slow clients: five hundred half heads and two hundred bodies of a byte a second are closed in
+//! time, and an honest sender does not notice them. How long it takes is what the program ships
+//! with, so this test waits for it.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,7 +12,8 @@ use crate::support::{Stage, change, http};
 
 const HALF_HEADS: usize = 500;
 const SLOW_BODIES: usize = 200;
-/// Below this a difference is the disk's and the scheduler's: both Weirs run on one machine, beside other tests.
+/// Below this a difference is the disk's and the scheduler's: both Weirs run on one machine, beside
+/// other tests.
 const NOISE: Duration = Duration::from_millis(25);
 
 /// A connection that says less than it should.
@@ -29,8 +31,16 @@ impl Slow {
     fn open(address: SocketAddr, words: &str, drips: bool) -> Slow {
         let mut stream = TcpStream::connect(address).expect("connected");
         stream.write_all(words.as_bytes()).expect("sent");
-        stream.set_nonblocking(true).expect("a socket can be told not to wait");
-        Slow { stream, drips, answer: Vec::new(), closed: None, opened: Instant::now() }
+        stream
+            .set_nonblocking(true)
+            .expect("a socket can be told not to wait");
+        Slow {
+            stream,
+            drips,
+            answer: Vec::new(),
+            closed: None,
+            opened: Instant::now(),
+        }
     }
 
     fn look(&mut self, drip: bool) {
@@ -54,7 +64,10 @@ impl Slow {
 fn wait_for_all(mut clients: Vec<Slow>) -> Vec<Slow> {
     let (start, mut dripped) = (Instant::now(), 0);
     while clients.iter().any(|client| client.closed.is_none()) {
-        assert!(start.elapsed() < Duration::from_secs(60), "some are still open after a minute");
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "some are still open after a minute"
+        );
         let drip = start.elapsed().as_secs() > dripped;
         dripped += u64::from(drip);
         clients.iter_mut().for_each(|client| client.look(drip));
@@ -68,7 +81,14 @@ fn sends(stage: &Stage, number: usize) -> Duration {
     let body = change(&format!("p{number}"), "content", json!(number)).to_string();
     let start = Instant::now();
     let headers = [("content-type", "application/json")];
-    let reply = http::request(stage.weir().address(), "POST", "/v1/sources/pim/events", &headers, body.as_bytes()).expect("an answer");
+    let reply = http::request(
+        stage.weir().address(),
+        "POST",
+        "/v1/sources/pim/events",
+        &headers,
+        body.as_bytes(),
+    )
+    .expect("an answer");
     assert_eq!(reply.status, 202, "{}", reply.text());
     start.elapsed()
 }
@@ -80,13 +100,16 @@ fn p99(mut times: Vec<Duration>) -> Duration {
 
 #[test]
 fn slow_clients_are_closed_in_time_and_honest_ones_do_not_notice() {
-    // The same work is sent to a Weir that is left alone, in turn, so that whatever else the machine does falls on both.
+    // The same work is sent to a Weir that is left alone, in turn, so that whatever else the
+    // machine does falls on both.
     let (beset, alone) = (Stage::catalog(), Stage::catalog());
     let address = beset.weir().address();
     let start = Instant::now();
     let head = "POST /v1/sources/pim/events HTTP/1.1\r\nhost: x\r\nx-long: ";
     let body = "POST /v1/sources/pim/events HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{";
-    let mut clients: Vec<Slow> = (0..HALF_HEADS).map(|number| Slow::open(address, head, number % 2 == 0)).collect();
+    let mut clients: Vec<Slow> = (0..HALF_HEADS)
+        .map(|number| Slow::open(address, head, number % 2 == 0))
+        .collect();
     clients.extend((0..SLOW_BODIES).map(|_| Slow::open(address, body, true)));
     let waiting = std::thread::spawn(move || wait_for_all(clients));
 
@@ -97,22 +120,54 @@ fn slow_clients_are_closed_in_time_and_honest_ones_do_not_notice() {
         std::thread::sleep(Duration::from_millis(2));
     }
     let (count, besets, alones) = (besets.len(), p99(besets), p99(alones));
-    println!("p99 of {count} requests: {besets:?} beside {} slow clients, {alones:?} alone", HALF_HEADS + SLOW_BODIES);
+    println!(
+        "p99 of {count} requests: {besets:?} beside {} slow clients, {alones:?} alone",
+        HALF_HEADS + SLOW_BODIES
+    );
     assert!(count > 50, "only {count} requests were answered in 9 s");
-    assert!(besets <= alones.max(NOISE) * 2, "{besets:?} beside the slow ones, {alones:?} alone");
+    assert!(
+        besets <= alones.max(NOISE) * 2,
+        "{besets:?} beside the slow ones, {alones:?} alone"
+    );
 
     let clients = waiting.join().expect("no panic");
     let (heads, bodies) = clients.split_at(HALF_HEADS);
     for client in heads {
         let closed = client.closed.expect("it is closed").as_secs();
-        assert!((9..20).contains(&closed), "10 s are allowed for a head, dripping or not; it took {closed} s");
-        assert!(client.answer.is_empty(), "{}", String::from_utf8_lossy(&client.answer));
+        assert!(
+            (9..20).contains(&closed),
+            "10 s are allowed for a head, dripping or not; it took {closed} s"
+        );
+        assert!(
+            client.answer.is_empty(),
+            "{}",
+            String::from_utf8_lossy(&client.answer)
+        );
     }
     for client in bodies {
-        let (closed, answer) = (client.closed.expect("it is closed").as_secs(), String::from_utf8_lossy(&client.answer));
-        assert!((29..45).contains(&closed), "30 s are allowed for a body; it took {closed} s");
-        assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("the body was not complete after 30 s"), "{answer:?}");
+        let (closed, answer) = (
+            client.closed.expect("it is closed").as_secs(),
+            String::from_utf8_lossy(&client.answer),
+        );
+        assert!(
+            (29..45).contains(&closed),
+            "30 s are allowed for a body; it took {closed} s"
+        );
+        assert!(
+            answer.starts_with("HTTP/1.1 408")
+                && answer.contains("the body was not complete after 30 s"),
+            "{answer:?}"
+        );
     }
-    assert_eq!(http::request(address, "GET", "/healthz", &[], b"").expect("an answer").status, 200);
-    assert!(!beset.weir().log().contains("ERROR"), "{}", beset.weir().log());
+    assert_eq!(
+        http::request(address, "GET", "/healthz", &[], b"")
+            .expect("an answer")
+            .status,
+        200
+    );
+    assert!(
+        !beset.weir().log().contains("ERROR"),
+        "{}",
+        beset.weir().log()
+    );
 }

@@ -1,4 +1,5 @@
-//! Plugins are swapped while events flow: nothing is lost, and nothing is handled by half of each version.
+//! Plugins are swapped while events flow: nothing is lost, and nothing is handled by half of each
+//! version.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -15,14 +16,18 @@ use crate::support::weir::command;
 use crate::support::{Receiver, Stage, becomes, eventually, guests};
 
 const SWAPS: u32 = 20;
-/// Pairs of events in a request: more than go through a plugin in one batch, so that a request takes several.
+/// Pairs of events in a request: more than go through a plugin in one batch, so that a request
+/// takes several.
 const PAIRS: usize = 40;
 
-/// A filter and a mapper of one version before the store, a filter and a renderer of that version behind it; and a channel without
-/// plugins that sees what the mapper wrote.
+/// A filter and a mapper of one version before the store, a filter and a renderer of that version
+/// behind it; and a channel without plugins that sees what the mapper wrote.
 fn config(version: u32, plain: &Receiver) -> String {
-    let plugins = ["filter", "mapper", "gate", "page"]
-        .map(|name| format!("[plugins.{name}]\npath = \"{name}-{version}.wasm\"\nlimits = {{ time = \"20s\" }}\n"));
+    let plugins = ["filter", "mapper", "gate", "page"].map(|name| {
+        format!(
+            "[plugins.{name}]\npath = \"{name}-{version}.wasm\"\nlimits = {{ time = \"20s\" }}\n"
+        )
+    });
     let rest = r#"
 [entities.product]
 facets.base = { owner = "erp" }
@@ -51,13 +56,26 @@ batch = 50
 }
 
 fn place(stage: &Stage, version: u32) {
-    stage.place(&format!("filter-{version}.wasm"), &guests::versioned::event_filter(version));
-    stage.place(&format!("mapper-{version}.wasm"), &guests::versioned::mapper(version));
-    stage.place(&format!("gate-{version}.wasm"), &guests::versioned::entity_filter(version));
-    stage.place(&format!("page-{version}.wasm"), &guests::versioned::renderer(version));
+    stage.place(
+        &format!("filter-{version}.wasm"),
+        &guests::versioned::event_filter(version),
+    );
+    stage.place(
+        &format!("mapper-{version}.wasm"),
+        &guests::versioned::mapper(version),
+    );
+    stage.place(
+        &format!("gate-{version}.wasm"),
+        &guests::versioned::entity_filter(version),
+    );
+    stage.place(
+        &format!("page-{version}.wasm"),
+        &guests::versioned::renderer(version),
+    );
 }
 
-/// Sends pairs of events of which each version of the filter lets pass one and only one kind, until told to stop.
+/// Sends pairs of events of which each version of the filter lets pass one and only one kind, until
+/// told to stop.
 fn send(stage: &Stage, sender: usize, requests: &AtomicUsize, over: &AtomicBool) {
     let mut connection = Connection::open(stage.weir().address()).expect("connected");
     for number in 0.. {
@@ -65,20 +83,33 @@ fn send(stage: &Stage, sender: usize, requests: &AtomicUsize, over: &AtomicBool)
             return;
         }
         let event = |kind: &str, pair| json!({"specversion": "1.0", "id": format!("{kind}-{sender}-{number}-{pair}"), "source": "erp", "type": kind, "data": 1});
-        let batch: Vec<Value> = (0..PAIRS).flat_map(|pair| [event("a", pair), event("b", pair)]).collect();
+        let batch: Vec<Value> = (0..PAIRS)
+            .flat_map(|pair| [event("a", pair), event("b", pair)])
+            .collect();
         let headers = [("content-type", "application/cloudevents-batch+json")];
-        let reply =
-            connection.exchange("POST", "/v1/sources/erp/events", &headers, json!(batch).to_string().as_bytes()).expect("an answer");
+        let reply = connection
+            .exchange(
+                "POST",
+                "/v1/sources/erp/events",
+                &headers,
+                json!(batch).to_string().as_bytes(),
+            )
+            .expect("an answer");
         assert_eq!(reply.status, 202, "{}", reply.text());
         let events = reply.json()["events"].clone();
-        let expected = json!({"accepted": PAIRS, "filtered": PAIRS, "quarantined": 0, "repeated": 0});
-        assert_eq!(events, expected, "one version of the filter decides on all of a request");
+        let expected =
+            json!({"accepted": PAIRS, "filtered": PAIRS, "quarantined": 0, "repeated": 0});
+        assert_eq!(
+            events, expected,
+            "one version of the filter decides on all of a request"
+        );
         requests.fetch_add(1, Ordering::SeqCst);
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// One of the ways in which a new version can be wrong. Its other parts are right, and must not be put in force either.
+/// One of the ways in which a new version can be wrong. Its other parts are right, and must not be
+/// put in force either.
 fn spoil(stage: &Stage, version: u32) -> &'static str {
     match version % 3 {
         0 => {
@@ -86,11 +117,15 @@ fn spoil(stage: &Stage, version: u32) -> &'static str {
             "the file is not Wasm"
         }
         1 => {
-            std::fs::remove_file(stage.folder().join(format!("page-{version}.wasm"))).expect("removed");
+            std::fs::remove_file(stage.folder().join(format!("page-{version}.wasm")))
+                .expect("removed");
             "cannot be read"
         }
         _ => {
-            stage.place(&format!("gate-{version}.wasm"), &guests::versioned::mapper(version));
+            stage.place(
+                &format!("gate-{version}.wasm"),
+                &guests::versioned::mapper(version),
+            );
             "channels.shop.plugins"
         }
     }
@@ -103,14 +138,23 @@ fn twenty_swaps_under_load_lose_nothing_and_mix_nothing() {
     stage.configure(&config(1, &plain));
     place(&stage, 1);
     stage.start();
-    let (requests, over, good) = (AtomicUsize::new(0), AtomicBool::new(false), Mutex::new(vec![1]));
+    let (requests, over, good) = (
+        AtomicUsize::new(0),
+        AtomicBool::new(false),
+        Mutex::new(vec![1]),
+    );
     std::thread::scope(|scope| {
         let (stage, requests, over) = (&stage, &requests, &over);
-        let senders: Vec<_> = (0..3).map(|sender| scope.spawn(move || send(stage, sender, requests, over))).collect();
+        let senders: Vec<_> = (0..3)
+            .map(|sender| scope.spawn(move || send(stage, sender, requests, over)))
+            .collect();
         for version in 2..=SWAPS + 1 {
             let before = requests.load(Ordering::SeqCst);
             eventually("events flow", || {
-                assert!(senders.iter().all(|sender| !sender.is_finished()), "a sender has failed");
+                assert!(
+                    senders.iter().all(|sender| !sender.is_finished()),
+                    "a sender has failed"
+                );
                 (requests.load(Ordering::SeqCst) >= before + 3).then_some(())
             });
             place(stage, version);
@@ -121,7 +165,10 @@ fn twenty_swaps_under_load_lose_nothing_and_mix_nothing() {
                     assert_eq!(view["success"], true, "{view:#}");
                     good.lock().expect("no panic").push(version);
                 }
-                Some(words) => assert!(view["status"] == 422 && view.to_string().contains(words), "{words:?} is not in {view:#}"),
+                Some(words) => assert!(
+                    view["status"] == 422 && view.to_string().contains(words),
+                    "{words:?} is not in {view:#}"
+                ),
             }
         }
         over.store(true, Ordering::SeqCst);
@@ -132,29 +179,74 @@ fn twenty_swaps_under_load_lose_nothing_and_mix_nothing() {
 
     // Before the store: each request brought one kind of each pair, all by one version.
     let expected = requests.load(Ordering::SeqCst) * PAIRS;
-    becomes("all that was accepted is there", expected, || plain.holds().len());
+    becomes("all that was accepted is there", expected, || {
+        plain.holds().len()
+    });
     let mut by_request: BTreeMap<String, (String, Value)> = BTreeMap::new();
     for (key, page) in plain.holds() {
-        let (kind, request) = (key[..1].to_owned(), key.rsplit_once('-').expect("a pair").0[2..].to_owned());
+        let (kind, request) = (
+            key[..1].to_owned(),
+            key.rsplit_once('-').expect("a pair").0[2..].to_owned(),
+        );
         let version = page["facets"]["base"]["version"].clone();
         let number = version.as_u64().expect("a version") as u32;
-        assert!(good.contains(&number), "{key} was mapped by version {number}, which was refused");
-        assert_eq!(kind == "a", number.is_multiple_of(2), "{key} passed another version's filter than {number}'s");
-        let first = by_request.entry(request).or_insert_with(|| (kind.clone(), version.clone()));
-        assert_eq!(*first, (kind, version), "{key} was handled otherwise than the others of its request");
+        assert!(
+            good.contains(&number),
+            "{key} was mapped by version {number}, which was refused"
+        );
+        assert_eq!(
+            kind == "a",
+            number.is_multiple_of(2),
+            "{key} passed another version's filter than {number}'s"
+        );
+        let first = by_request
+            .entry(request)
+            .or_insert_with(|| (kind.clone(), version.clone()));
+        assert_eq!(
+            *first,
+            (kind, version),
+            "{key} was handled otherwise than the others of its request"
+        );
     }
 
     // Behind the store: each delivery is by one version, and in the end all are by the last.
     let kept = if last.is_multiple_of(2) { "a" } else { "b" };
-    let wanted: Vec<String> = plain.holds().into_keys().filter(|key| key.starts_with(kept)).collect();
-    becomes("the shop has what the last version lets pass", wanted, || stage.shop.holds().into_keys().collect());
+    let wanted: Vec<String> = plain
+        .holds()
+        .into_keys()
+        .filter(|key| key.starts_with(kept))
+        .collect();
+    becomes(
+        "the shop has what the last version lets pass",
+        wanted,
+        || stage.shop.holds().into_keys().collect(),
+    );
     stage.settles("shop");
-    assert!(stage.shop.holds().values().all(|page| page["version"] == last), "all is rendered by the last version");
+    assert!(
+        stage
+            .shop
+            .holds()
+            .values()
+            .all(|page| page["version"] == last),
+        "all is rendered by the last version"
+    );
     for delivery in stage.shop.deliveries() {
-        for item in delivery.json().as_array().expect("a batch").iter().filter(|item| item["deleted"] == false) {
+        for item in delivery
+            .json()
+            .as_array()
+            .expect("a batch")
+            .iter()
+            .filter(|item| item["deleted"] == false)
+        {
             let number = item["content"]["version"].as_u64().expect("a version") as u32;
             let kind = if number.is_multiple_of(2) { "a" } else { "b" };
-            assert!(good.contains(&number) && item["key"].as_str().is_some_and(|key| key.starts_with(kind)), "{item}");
+            assert!(
+                good.contains(&number)
+                    && item["key"]
+                        .as_str()
+                        .is_some_and(|key| key.starts_with(kind)),
+                "{item}"
+            );
         }
     }
     assert_eq!(stage.quarantine("erp"), Vec::<Value>::new());
@@ -193,22 +285,37 @@ fn both(config: &str) -> Stage {
 }
 
 fn one_event(stage: &Stage, id: &str) {
-    let event = json!({"specversion": "1.0", "id": id, "source": "erp", "type": "changed", "data": 1});
-    let reply = stage.send("erp", &[("content-type", "application/cloudevents+json")], event.to_string().as_bytes());
+    let event =
+        json!({"specversion": "1.0", "id": id, "source": "erp", "type": "changed", "data": 1});
+    let reply = stage.send(
+        "erp",
+        &[("content-type", "application/cloudevents+json")],
+        event.to_string().as_bytes(),
+    );
     assert_eq!(reply.json()["events"]["accepted"], 1, "{}", reply.text());
 }
 
 /// A plugin as `GET /v1/plugins` shows it.
 fn shown(stage: &Stage, plugin: &str) -> Value {
     let list = stage.weir().get("/v1/plugins").json();
-    list["items"].as_array().into_iter().flatten().find(|view| view["name"] == plugin).cloned().expect("it is in force")
+    list["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|view| view["name"] == plugin)
+        .cloned()
+        .expect("it is in force")
 }
 
 /// What `weir plugin list` prints.
 fn listed(stage: &Stage) -> String {
     let url = format!("http://{}", stage.weir().address());
     let output = command(stage.folder(), &["plugin", "list", "--url", &url]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
@@ -216,49 +323,107 @@ fn listed(stage: &Stage) -> String {
 fn what_was_tried_what_it_gave_and_what_serves_is_shown() {
     let stage = both(BOTH);
     let first = shown(&stage, "page");
-    assert_eq!((&first["last_swap"]["result"], &first["used_by"]), (&json!("swapped"), &json!(["channel shop"])), "{first:#}");
-    assert_eq!(first["last_swap"]["tried"], "compiled, configured for 1 use, nothing had been seen to try it on", "{first:#}");
+    assert_eq!(
+        (&first["last_swap"]["result"], &first["used_by"]),
+        (&json!("swapped"), &json!(["channel shop"])),
+        "{first:#}"
+    );
+    assert_eq!(
+        first["last_swap"]["tried"],
+        "compiled, configured for 1 use, nothing had been seen to try it on",
+        "{first:#}"
+    );
 
     stage.place("page.wasm", &guests::versioned::renderer(2));
     stage.place("mapper.wasm", &guests::versioned::mapper(2));
     assert_eq!(stage.reload_files()["success"], true);
     let (page, mapper) = (shown(&stage, "page"), shown(&stage, "mapper"));
-    assert_eq!(page["last_swap"]["tried"], "compiled, configured for 1 use, tried on the last 1 entity: 1 rendered", "{page:#}");
-    assert_eq!(mapper["last_swap"]["tried"], "compiled, configured for 1 use, tried on the last 1 event: 1 mapped", "{mapper:#}");
-    assert_eq!((&page["last_swap"]["sha256"], page["since"] != first["since"]), (&page["sha256"], true));
+    assert_eq!(
+        page["last_swap"]["tried"],
+        "compiled, configured for 1 use, tried on the last 1 entity: 1 rendered",
+        "{page:#}"
+    );
+    assert_eq!(
+        mapper["last_swap"]["tried"],
+        "compiled, configured for 1 use, tried on the last 1 event: 1 mapped",
+        "{mapper:#}"
+    );
+    assert_eq!(
+        (
+            &page["last_swap"]["sha256"],
+            page["since"] != first["since"]
+        ),
+        (&page["sha256"], true)
+    );
     let steps = &page["last_swap"]["steps"];
-    let sum: f64 = ["read_ms", "compile_ms", "configure_ms", "cases_ms", "try_ms", "exchange_ms", "drain_ms"]
-        .iter()
-        .filter_map(|step| steps[step].as_f64())
-        .sum();
-    assert!(steps["compile_ms"].as_f64() > Some(0.0) && Some(sum) <= steps["total_ms"].as_f64(), "{steps:#}");
+    let sum: f64 = [
+        "read_ms",
+        "compile_ms",
+        "configure_ms",
+        "cases_ms",
+        "try_ms",
+        "exchange_ms",
+        "drain_ms",
+    ]
+    .iter()
+    .filter_map(|step| steps[step].as_f64())
+    .sum();
+    assert!(
+        steps["compile_ms"].as_f64() > Some(0.0) && Some(sum) <= steps["total_ms"].as_f64(),
+        "{steps:#}"
+    );
 
     // The renderer's change was swept, and what came of it is told.
-    let sweep =
-        eventually("the sweep is over", || Some(stage.channel("shop")["last_sweep"].clone()).filter(|sweep| sweep["ended"].is_string()));
+    let sweep = eventually("the sweep is over", || {
+        Some(stage.channel("shop")["last_sweep"].clone()).filter(|sweep| sweep["ended"].is_string())
+    });
     assert_eq!(
-        (&sweep["rendered"], &sweep["delivered"], &sweep["suppressed"], &sweep["withdrawn"]),
+        (
+            &sweep["rendered"],
+            &sweep["delivered"],
+            &sweep["suppressed"],
+            &sweep["withdrawn"]
+        ),
         (&json!(1), &json!(1), &json!(0), &json!(0)),
         "{sweep:#}"
     );
-    stage.weir().says("the channel has swept: 1 rendered, of them 0 suppressed; 1 delivered, 0 withdrawn");
-    stage.weir().says("the plugin serves: compiled, configured for 1 use, tried on the last 1 entity: 1 rendered");
+    stage
+        .weir()
+        .says("the channel has swept: 1 rendered, of them 0 suppressed; 1 delivered, 0 withdrawn");
+    stage.weir().says(
+        "the plugin serves: compiled, configured for 1 use, tried on the last 1 entity: 1 rendered",
+    );
 
-    // What is refused is shown beside what serves, until something takes over. What is known is taken from its compiled code.
+    // What is refused is shown beside what serves, until something takes over. What is known is
+    // taken from its compiled code.
     stage.place("page.wasm", b"no component");
     assert_eq!(stage.reload_files()["status"], 422);
     let page = shown(&stage, "page");
-    assert!(page["last_refused"]["detail"].as_str().is_some_and(|why| why.ends_with("the file is not Wasm")), "{page:#}");
+    assert!(
+        page["last_refused"]["detail"]
+            .as_str()
+            .is_some_and(|why| why.ends_with("the file is not Wasm")),
+        "{page:#}"
+    );
     assert_eq!(page["last_swap"]["result"], "swapped");
     let told = listed(&stage);
     let version = page["sha256"].as_str().expect("a digest")[..12].to_owned();
-    for words in ["tried on the last 1 entity: 1 rendered", "the file is not Wasm", &format!("{version} serves on"), "channel shop"] {
+    for words in [
+        "tried on the last 1 entity: 1 rendered",
+        "the file is not Wasm",
+        &format!("{version} serves on"),
+        "channel shop",
+    ] {
         assert!(told.contains(words), "{words:?} is not in:\n{told}");
     }
     stage.place("page.wasm", &guests::versioned::renderer(1));
     assert_eq!(stage.reload_files()["success"], true);
     let page = shown(&stage, "page");
-    assert_eq!((&page["last_refused"], &page["sha256"]), (&Value::Null, &first["sha256"]), "{page:#}");
+    assert_eq!(
+        (&page["last_refused"], &page["sha256"]),
+        (&Value::Null, &first["sha256"]),
+        "{page:#}"
+    );
     assert_eq!(page["last_swap"]["steps"]["from_cache"], true, "{page:#}");
     stage.shop_holds(json!({"lamp": {"version": 1}}));
 }
@@ -270,33 +435,58 @@ fn of_two_changes_at_once_neither_is_put_in_force_if_one_is_wrong() {
     stage.place("page.wasm", &guests::versioned::renderer(2));
     assert_eq!(stage.reload_files()["status"], 422);
     let page = shown(&stage, "page");
-    let why = page["last_refused"]["detail"].as_str().unwrap_or_default().to_owned();
-    assert!(why.starts_with("it was changed together with what is wrong: ") && why.ends_with("the file is not Wasm"), "{page:#}");
+    let why = page["last_refused"]["detail"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    assert!(
+        why.starts_with("it was changed together with what is wrong: ")
+            && why.ends_with("the file is not Wasm"),
+        "{page:#}"
+    );
     one_event(&stage, "chair");
     stage.shop_holds(json!({"lamp": {"version": 1}, "chair": {"version": 1}}));
 
-    // Asked for four times at once, they take their turns, and the last state of the files is what serves.
+    // Asked for four times at once, they take their turns, and the last state of the files is what
+    // serves.
     stage.place("mapper.wasm", &guests::versioned::mapper(3));
     std::thread::scope(|scope| {
-        let reloads: Vec<_> = (0..4).map(|_| scope.spawn(|| stage.reload_files())).collect();
-        reloads.into_iter().for_each(|reload| assert_eq!(reload.join().expect("an answer")["success"], true));
+        let reloads: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| stage.reload_files()))
+            .collect();
+        reloads
+            .into_iter()
+            .for_each(|reload| assert_eq!(reload.join().expect("an answer")["success"], true));
     });
     stage.shop_holds(json!({"lamp": {"version": 2}, "chair": {"version": 2}}));
     one_event(&stage, "table");
-    eventually("the new mapper writes", || (stage.entity("table")["facets"][0]["value"]["version"] == 3).then_some(()));
+    eventually("the new mapper writes", || {
+        (stage.entity("table")["facets"][0]["value"]["version"] == 3).then_some(())
+    });
 }
 
 #[test]
 fn a_pinned_digest_holds_until_the_pin_is_changed() {
-    let config = |digest: &str| BOTH.replace("path = \"page.wasm\"", &format!("path = \"page.wasm\"\nsha256 = \"{digest}\""));
+    let config = |digest: &str| {
+        BOTH.replace(
+            "path = \"page.wasm\"",
+            &format!("path = \"page.wasm\"\nsha256 = \"{digest}\""),
+        )
+    };
     let digest = |bytes: &[u8]| hex::encode(<sha2::Sha256 as sha2::Digest>::digest(bytes));
-    let (one, two) = (guests::versioned::renderer(1), guests::versioned::renderer(2));
+    let (one, two) = (
+        guests::versioned::renderer(1),
+        guests::versioned::renderer(2),
+    );
     let stage = both(&config(&digest(&one)));
     stage.place("page.wasm", &two);
     let view = stage.reload_files();
     assert_eq!(view["status"], 422, "{view:#}");
     let refused = shown(&stage, "page")["last_refused"].clone();
-    let why = format!("the file has another SHA-256; if the file is the right one, write \"{}\"", digest(&two));
+    let why = format!(
+        "the file has another SHA-256; if the file is the right one, write \"{}\"",
+        digest(&two)
+    );
     assert_eq!(refused["detail"].as_str(), Some(&*why), "{refused:#}");
     one_event(&stage, "chair");
     stage.shop_holds(json!({"lamp": {"version": 1}, "chair": {"version": 1}}));
@@ -307,22 +497,44 @@ fn a_pinned_digest_holds_until_the_pin_is_changed() {
 #[test]
 fn a_plugin_whose_own_cases_fail_is_not_put_in_force() {
     let stage = both(BOTH);
-    let entity = View { id: EntityId { entity_type: "product".into(), key: "lamp".into() }, facets: vec![("base".into(), "1".into())] };
+    let entity = View {
+        id: EntityId {
+            entity_type: "product".into(),
+            key: "lamp".into(),
+        },
+        facets: vec![("base".into(), "1".into())],
+    };
     let case = |name: &str, version: u32| Case {
         name: name.to_owned(),
         settings: "{}".to_owned(),
         item: Item::Entity(entity.clone()),
         expected: Some(json!({"body": {"version": version}}).to_string()),
     };
-    let with = |cases: &[Case]| embed(&guests::versioned::renderer(2), cases).expect("they fit").0;
-    stage.place("page.wasm", &with(&[case("plain", 2), case("of-tomorrow", 3)]));
+    let with = |cases: &[Case]| {
+        embed(&guests::versioned::renderer(2), cases)
+            .expect("they fit")
+            .0
+    };
+    stage.place(
+        "page.wasm",
+        &with(&[case("plain", 2), case("of-tomorrow", 3)]),
+    );
     assert_eq!(stage.reload_files()["status"], 422);
-    let why = shown(&stage, "page")["last_refused"]["detail"].as_str().unwrap_or_default().to_owned();
-    assert!(why.contains("plugin page: its own case of-tomorrow: "), "{why}");
+    let why = shown(&stage, "page")["last_refused"]["detail"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    assert!(
+        why.contains("plugin page: its own case of-tomorrow: "),
+        "{why}"
+    );
     stage.place("page.wasm", &with(&[case("plain", 2), case("again", 2)]));
     assert_eq!(stage.reload_files()["success"], true);
     let tried = shown(&stage, "page")["last_swap"]["tried"].clone();
-    assert_eq!(tried, "compiled, configured for 1 use, passed 2 cases of its own, tried on the last 1 entity: 1 rendered");
+    assert_eq!(
+        tried,
+        "compiled, configured for 1 use, passed 2 cases of its own, tried on the last 1 entity: 1 rendered"
+    );
     stage.shop_holds(json!({"lamp": {"version": 2}}));
 }
 
@@ -334,18 +546,24 @@ fn settings_that_do_not_fit_are_told_with_the_plugin_that_refuses_them() {
     stage.start();
     // The hostile one refuses settings that begin with `r`.
     stage.place("mapper.wasm", &guests::hostile::mapper());
-    let view = stage.reload(&BOTH.replace("plugins = [\"mapper\"]", "plugins = [{ use = \"mapper\", settings = { refuse = 1 } }]"));
+    let view = stage.reload(&BOTH.replace(
+        "plugins = [\"mapper\"]",
+        "plugins = [{ use = \"mapper\", settings = { refuse = 1 } }]",
+    ));
     assert_eq!(view["status"], 422, "{view:#}");
     let mapper = shown(&stage, "mapper");
     assert!(
-        mapper["last_refused"]["detail"].as_str().is_some_and(|why| why.ends_with("refuses its settings: currency is missing")),
+        mapper["last_refused"]["detail"]
+            .as_str()
+            .is_some_and(|why| why.ends_with("refuses its settings: currency is missing")),
         "{mapper:#}"
     );
     one_event(&stage, "lamp");
     stage.shop_holds(json!({"lamp": {"version": 1}}));
 }
 
-/// Killed when sources had changed over and channels had not; the new version is in the file, so it is what serves after the start.
+/// Killed when sources had changed over and channels had not; the new version is in the file, so it
+/// is what serves after the start.
 #[test]
 fn a_restart_in_the_middle_of_a_swap_ends_it() {
     let mut stage = both(BOTH);
@@ -366,22 +584,31 @@ fn a_restart_in_the_middle_of_a_swap_ends_it() {
     assert_eq!(shown(&stage, "page")["last_swap"]["result"], "swapped");
 }
 
-/// A build that writes its file in place, slowly: the watcher looks at half of it, says so, and takes the whole when it is there.
+/// A build that writes its file in place, slowly: the watcher looks at half of it, says so, and
+/// takes the whole when it is there.
 #[test]
 fn a_file_half_written_when_the_watcher_looks_is_taken_when_it_is_whole() {
     let mut stage = Stage::closed("");
     let head = "config_version = 1\n[server]\nlisten = \"127.0.0.1:0\"\n[store]\npath = \"data\"\n";
-    stage.place("weir.toml", (head.to_owned() + &BOTH.replace("{shop}", &stage.shop.url())).as_bytes());
+    stage.place(
+        "weir.toml",
+        (head.to_owned() + &BOTH.replace("{shop}", &stage.shop.url())).as_bytes(),
+    );
     stage.place("mapper.wasm", &guests::versioned::mapper(1));
     stage.place("page.wasm", &guests::versioned::renderer(1));
     stage.start();
     one_event(&stage, "lamp");
     stage.shop_holds(json!({"lamp": {"version": 1}}));
-    let (bytes, path) = (guests::versioned::renderer(2), stage.folder().join("page.wasm"));
+    let (bytes, path) = (
+        guests::versioned::renderer(2),
+        stage.folder().join("page.wasm"),
+    );
     let mut file = std::fs::File::create(&path).expect("opened");
     file.write_all(&bytes[..bytes.len() / 2]).expect("written");
     file.flush().expect("written");
-    eventually("the half is refused", || Some(shown(&stage, "page")["last_refused"].clone()).filter(|refused| refused.is_object()));
+    eventually("the half is refused", || {
+        Some(shown(&stage, "page")["last_refused"].clone()).filter(|refused| refused.is_object())
+    });
     one_event(&stage, "chair");
     stage.shop_holds(json!({"lamp": {"version": 1}, "chair": {"version": 1}}));
     file.write_all(&bytes[bytes.len() / 2..]).expect("written");
@@ -399,27 +626,58 @@ fn what_one_version_failed_on_is_given_to_the_next_by_filter() {
     stage.start();
     // `t` traps and `f` fails by the mapper's own rules.
     for (kind, id) in [("t", "one"), ("t", "two"), ("f", "three")] {
-        let event = json!({"specversion": "1.0", "id": id, "source": "erp", "type": kind, "data": 1});
-        stage.send("erp", &[("content-type", "application/cloudevents+json")], event.to_string().as_bytes());
+        let event =
+            json!({"specversion": "1.0", "id": id, "source": "erp", "type": kind, "data": 1});
+        stage.send(
+            "erp",
+            &[("content-type", "application/cloudevents+json")],
+            event.to_string().as_bytes(),
+        );
     }
     let kept = stage.quarantine("erp");
-    let (of, time) = (kept[0]["plugin"].as_str().expect("a plugin").to_owned(), kept[0]["time"].as_str().expect("a time").to_owned());
+    let (of, time) = (
+        kept[0]["plugin"].as_str().expect("a plugin").to_owned(),
+        kept[0]["time"].as_str().expect("a time").to_owned(),
+    );
     assert_eq!(kept.len(), 3, "{kept:?}");
     let url = format!("http://{}", stage.weir().address());
     let redrive = |filter: &[&str]| {
-        let output = command(stage.folder(), &[&["quarantine", "redrive", "erp", "--url", &url], filter].concat());
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+        let output = command(
+            stage.folder(),
+            &[&["quarantine", "redrive", "erp", "--url", &url], filter].concat(),
+        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr)
     };
     // Given again to the same version they fail again.
-    assert_eq!(redrive(&["--type", "f"]), "0 given to the plugins again; 1 failed again and stay, with the new reason\n");
+    assert_eq!(
+        redrive(&["--type", "f"]),
+        "0 given to the plugins again; 1 failed again and stay, with the new reason\n"
+    );
     stage.place("mapper.wasm", &guests::versioned::mapper(2));
     assert_eq!(stage.reload_files()["success"], true);
-    assert_eq!(redrive(&["--before", &time]), "0 given to the plugins again\n");
-    assert_eq!(redrive(&["--plugin", "mapper@000000000000"]), "0 given to the plugins again\n");
-    assert!(redrive(&["--since", "yesterday"]).contains("query parameter `since`: must be a time such as"));
-    assert_eq!(redrive(&["--plugin", &of, "--type", "t", "--since", &time]), "2 given to the plugins again\n");
+    assert_eq!(
+        redrive(&["--before", &time]),
+        "0 given to the plugins again\n"
+    );
+    assert_eq!(
+        redrive(&["--plugin", "mapper@000000000000"]),
+        "0 given to the plugins again\n"
+    );
+    assert!(
+        redrive(&["--since", "yesterday"])
+            .contains("query parameter `since`: must be a time such as")
+    );
+    assert_eq!(
+        redrive(&["--plugin", &of, "--type", "t", "--since", &time]),
+        "2 given to the plugins again\n"
+    );
     stage.shop_holds(json!({"one": {"version": 1}, "two": {"version": 1}}));
-    assert_eq!(redrive(&["--plugin", "mapper", "--code", "missing-field"]), "1 given to the plugins again\n");
-    stage.shop_holds(json!({"one": {"version": 1}, "two": {"version": 1}, "three": {"version": 1}}));
+    assert_eq!(
+        redrive(&["--plugin", "mapper", "--code", "missing-field"]),
+        "1 given to the plugins again\n"
+    );
+    stage
+        .shop_holds(json!({"one": {"version": 1}, "two": {"version": 1}, "three": {"version": 1}}));
     assert_eq!(stage.quarantine("erp"), Vec::<Value>::new());
 }

@@ -1,5 +1,5 @@
-//! A target in trouble: nothing is lost, no entity pays for another, an attempt without a complete answer is never taken for certain,
-//! and what arrives in the end is the newest state.
+//! A target in trouble: nothing is lost, no entity pays for another, an attempt without a complete
+//! answer is never taken for certain, and what arrives in the end is the newest state.
 
 use std::time::Duration;
 
@@ -18,15 +18,21 @@ fn page(key: &str, content: Value) -> Value {
     json!({"type": "product", "key": key, "facets": {"content": content}})
 }
 
-/// The target does one thing for a while. Meanwhile the channel says what is wrong with these words, and the entity changes; when the
-/// target is well again, the newest state arrives, and the next good one at once.
+/// The target does one thing for a while. Meanwhile the channel says what is wrong with these
+/// words, and the entity changes; when the target is well again, the newest state arrives, and the
+/// next good one at once.
 fn check(stage: &Stage, act: Act, words: &str) {
     let told = act.clone();
     stage.shop.does(move |_| told.clone());
     stage.takes("pim", &lamp(1));
     let said = eventually(&format!("{act:?} is told with {words:?}"), || {
         let channel = stage.channel("shop");
-        let said = format!("{} {} {}", channel["state"], channel["reason"], stage.standing("lamp", "shop"));
+        let said = format!(
+            "{} {} {}",
+            channel["state"],
+            channel["reason"],
+            stage.standing("lamp", "shop")
+        );
         said.contains(words).then_some(said)
     });
     stage.takes("pim", &lamp(2));
@@ -42,8 +48,16 @@ fn check(stage: &Stage, act: Act, words: &str) {
 fn a_target_that_answers_badly_is_named_with_its_answer_and_found_again() {
     let stage = Stage::catalog();
     check(&stage, Act::Answer(500), "answered 500");
-    check(&stage, Act::Say(302, String::new()), "redirects are never followed");
-    check(&stage, Act::Say(401, "no such token".into()), "answered 401: no such token");
+    check(
+        &stage,
+        Act::Say(302, String::new()),
+        "redirects are never followed",
+    );
+    check(
+        &stage,
+        Act::Say(401, "no such token".into()),
+        "answered 401: no such token",
+    );
     check(&stage, Act::Answer(404), "answered 404");
 }
 
@@ -63,19 +77,35 @@ fn half_an_answer_is_no_delivery() {
 #[test]
 fn a_target_that_refuses_connections_is_waited_for() {
     // A socket that is bound and does not listen keeps the port from everybody else, and refuses.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .expect("a runtime");
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.bind(([127, 0, 0, 1], 0).into()).expect("a port");
     let address = socket.local_addr().expect("an address");
     let stage = Stage::with(&CATALOG.replace("{shop}", &format!("http://{address}/weir")));
     stage.takes("pim", &lamp(1));
-    let channel = eventually("the channel is tripped", || Some(stage.channel("shop")).filter(|channel| channel["state"] == "tripped"));
-    assert!(channel["reason"].as_str().is_some_and(|reason| reason.contains(&address.to_string())), "{channel:#}");
+    let channel = eventually("the channel is tripped", || {
+        Some(stage.channel("shop")).filter(|channel| channel["state"] == "tripped")
+    });
+    assert!(
+        channel["reason"]
+            .as_str()
+            .is_some_and(|reason| reason.contains(&address.to_string())),
+        "{channel:#}"
+    );
     stage.takes("pim", &lamp(2));
-    let listener = runtime.block_on(async { socket.listen(64).and_then(|listener| listener.into_std()) }).expect("it listens");
+    let listener = runtime
+        .block_on(async { socket.listen(64).and_then(|listener| listener.into_std()) })
+        .expect("it listens");
     listener.set_nonblocking(false).expect("blocking");
     let shop = Receiver::on(listener);
-    becomes("the newest state arrives", json!({"lamp": page("lamp", json!(2))}), || json!(shop.holds()));
+    becomes(
+        "the newest state arrives",
+        json!({"lamp": page("lamp", json!(2))}),
+        || json!(shop.holds()),
+    );
     assert_eq!(shop.count(), 1, "what was never sent is not sent twice");
 }
 
@@ -92,15 +122,23 @@ fn a_target_that_says_it_is_gone_is_left_alone_until_an_operator_says_otherwise(
     stage.shop.does(|_| Act::Answer(200));
     stage.operate("shop", "resume");
     stage.shop_holds(json!({"lamp": page("lamp", json!(2)), "chair": page("chair", json!(1))}));
-    assert_eq!(stage.shop.count(), sent + 2, "nothing was sent while it was paused");
+    assert_eq!(
+        stage.shop.count(),
+        sent + 2,
+        "nothing was sent while it was paused"
+    );
 }
 
 #[test]
 fn a_target_that_asks_to_wait_is_not_asked_before_its_time() {
     let stage = Stage::catalog();
-    stage.shop.does_in_turn([Act::With(429, vec![("retry-after", "2".into())])]);
+    stage
+        .shop
+        .does_in_turn([Act::With(429, vec![("retry-after", "2".into())])]);
     stage.takes("pim", &lamp(1));
-    eventually("it has asked to wait", || (stage.shop.count() == 1).then_some(()));
+    eventually("it has asked to wait", || {
+        (stage.shop.count() == 1).then_some(())
+    });
     // Neither this entity nor another is sent before the time is over.
     stage.takes("pim", &[change("chair", "content", json!(1))]);
     stage.shop_holds(json!({"lamp": page("lamp", json!(1)), "chair": page("chair", json!(1))}));
@@ -112,19 +150,44 @@ fn a_target_that_asks_to_wait_is_not_asked_before_its_time() {
 #[test]
 fn an_entity_that_is_refused_is_kept_with_the_reason_and_harms_no_other() {
     let stage = Stage::catalog();
-    stage.shop.does(|delivery| if delivery.key() == "lamp" { Act::Say(400, "no such colour".into()) } else { Act::Answer(200) });
-    stage.takes("pim", &[change("lamp", "content", json!("blurple")), change("chair", "content", json!("red"))]);
+    stage.shop.does(|delivery| {
+        if delivery.key() == "lamp" {
+            Act::Say(400, "no such colour".into())
+        } else {
+            Act::Answer(200)
+        }
+    });
+    stage.takes(
+        "pim",
+        &[
+            change("lamp", "content", json!("blurple")),
+            change("chair", "content", json!("red")),
+        ],
+    );
     stage.shop_holds(json!({"chair": page("chair", json!("red"))}));
     stage.stands("lamp", "shop", "refused");
     let refused = stage.refused("shop");
-    assert_eq!((refused.len(), &refused[0]["key"]), (1, &json!("lamp")), "{refused:?}");
-    assert!(refused[0]["detail"].as_str().is_some_and(|detail| detail.contains("answered 400: no such colour")), "{refused:?}");
+    assert_eq!(
+        (refused.len(), &refused[0]["key"]),
+        (1, &json!("lamp")),
+        "{refused:?}"
+    );
+    assert!(
+        refused[0]["detail"]
+            .as_str()
+            .is_some_and(|detail| detail.contains("answered 400: no such colour")),
+        "{refused:?}"
+    );
 
     // A redrive tries it as it is; a change tries it again by itself.
     stage.shop.forget();
-    let redriven = stage.weir().post("/v1/channels/shop/refused/redrive?key=lamp");
+    let redriven = stage
+        .weir()
+        .post("/v1/channels/shop/refused/redrive?key=lamp");
     assert_eq!(redriven.status, 200, "{}", redriven.text());
-    eventually("it is tried again", || (stage.shop.count() == 1).then_some(()));
+    eventually("it is tried again", || {
+        (stage.shop.count() == 1).then_some(())
+    });
     stage.stands("lamp", "shop", "refused");
     stage.shop.does(|_| Act::Answer(200));
     stage.takes("pim", &[change("lamp", "content", json!("blue"))]);
@@ -135,14 +198,28 @@ fn an_entity_that_is_refused_is_kept_with_the_reason_and_harms_no_other() {
 #[test]
 fn with_the_key_in_the_url_an_entity_is_put_and_deleted_at_its_own_place() {
     let stage = Stage::with(&CATALOG.replace("url = \"{shop}\"", "url = \"{shop}/{key}\""));
-    let story = || stage.shop.deliveries().iter().map(|one| format!("{} {}", one.method, one.path)).collect::<Vec<_>>();
+    let story = || {
+        stage
+            .shop
+            .deliveries()
+            .iter()
+            .map(|one| format!("{} {}", one.method, one.path))
+            .collect::<Vec<_>>()
+    };
     stage.takes("pim", &[change("lamp/7 ä", "content", json!(1))]);
-    becomes("it is put", vec!["PUT /weir/lamp%2F7%20%C3%A4".to_owned()], story);
+    becomes(
+        "it is put",
+        vec!["PUT /weir/lamp%2F7%20%C3%A4".to_owned()],
+        story,
+    );
     // Gone already is as good as deleted.
     stage.shop.does(|_| Act::Answer(404));
     stage.takes("pim", &[deletion("lamp/7 ä", "content")]);
     stage.stands("lamp%2F7%20%C3%A4", "shop", "withdrawn");
-    assert_eq!(story().last().map(String::as_str), Some("DELETE /weir/lamp%2F7%20%C3%A4"));
+    assert_eq!(
+        story().last().map(String::as_str),
+        Some("DELETE /weir/lamp%2F7%20%C3%A4")
+    );
     // Gone speaks of the entity here, and is a refusal.
     stage.shop.does(|_| Act::Answer(410));
     stage.takes("pim", &[change("chair", "content", json!(1))]);
@@ -155,21 +232,40 @@ fn the_culprit_of_a_batch_is_found_and_the_others_are_delivered() {
     let stage = Stage::with(&CATALOG.replace("target = \"shop\"", "target = \"shop\"\nbatch = 8"));
     stage.operate("shop", "pause");
     let keys: Vec<String> = (0..8).map(|number| format!("item-{number}")).collect();
-    stage.takes("pim", &keys.iter().map(|key| change(key, "content", json!(1))).collect::<Vec<_>>());
-    stage.shop.does(|delivery| match String::from_utf8_lossy(&delivery.body).contains("item-5") {
-        true => Act::Say(422, "item-5 has no parent".into()),
-        false => Act::Answer(200),
-    });
+    stage.takes(
+        "pim",
+        &keys
+            .iter()
+            .map(|key| change(key, "content", json!(1)))
+            .collect::<Vec<_>>(),
+    );
+    stage.shop.does(
+        |delivery| match String::from_utf8_lossy(&delivery.body).contains("item-5") {
+            true => Act::Say(422, "item-5 has no parent".into()),
+            false => Act::Answer(200),
+        },
+    );
     stage.operate("shop", "resume");
     stage.stands("item-5", "shop", "refused");
     let expected: Vec<&String> = keys.iter().filter(|key| *key != "item-5").collect();
-    becomes("all others are delivered", json!(expected), || json!(stage.shop.holds().keys().collect::<Vec<_>>()));
-    let bodies: Vec<usize> = stage.shop.deliveries().iter().map(|delivery| delivery.json().as_array().map_or(0, Vec::len)).collect();
-    assert!(bodies.contains(&8) && bodies.contains(&4) && bodies.contains(&2) && bodies.contains(&1), "halves of halves: {bodies:?}");
+    becomes("all others are delivered", json!(expected), || {
+        json!(stage.shop.holds().keys().collect::<Vec<_>>())
+    });
+    let bodies: Vec<usize> = stage
+        .shop
+        .deliveries()
+        .iter()
+        .map(|delivery| delivery.json().as_array().map_or(0, Vec::len))
+        .collect();
+    assert!(
+        bodies.contains(&8) && bodies.contains(&4) && bodies.contains(&2) && bodies.contains(&1),
+        "halves of halves: {bodies:?}"
+    );
 }
 
-// A page was put up by a request whose answer never came; then the source went back to the value that the shop had before. What the
-// shop held last for certain equals the new state, and suppressing it would leave the wrong page up for good.
+// A page was put up by a request whose answer never came; then the source went back to the value
+// that the shop had before. What the shop held last for certain equals the new state, and
+// suppressing it would leave the wrong page up for good.
 #[test]
 fn a_time_out_that_was_applied_is_put_right_when_the_old_value_comes_back() {
     let stage = Stage::catalog();
@@ -226,7 +322,13 @@ fn a_pause_is_remembered_over_a_restart() {
 #[test]
 fn a_resync_sends_everything_deletions_included_and_a_rerender_what_differs() {
     let stage = Stage::catalog();
-    stage.takes("pim", &[change("lamp", "content", json!(1)), change("chair", "content", json!(1))]);
+    stage.takes(
+        "pim",
+        &[
+            change("lamp", "content", json!(1)),
+            change("chair", "content", json!(1)),
+        ],
+    );
     stage.settles("shop");
     stage.takes("pim", &[deletion("chair", "content")]);
     stage.stands("chair", "shop", "withdrawn");
@@ -247,9 +349,12 @@ fn a_resync_sends_everything_deletions_included_and_a_rerender_what_differs() {
 
 #[test]
 fn a_channel_that_does_not_deliver_counts_and_sends_nothing() {
-    let stage = Stage::with(&CATALOG.replace("target = \"shop\"", "target = \"shop\"\ndeliver = false"));
+    let stage =
+        Stage::with(&CATALOG.replace("target = \"shop\"", "target = \"shop\"\ndeliver = false"));
     stage.takes("pim", &lamp(1));
-    becomes("it is counted", json!(1), || stage.channel("shop")["deliveries"]["counted"].clone());
+    becomes("it is counted", json!(1), || {
+        stage.channel("shop")["deliveries"]["counted"].clone()
+    });
     stage.settles("shop");
     assert_eq!(stage.shop.count(), 0);
     assert_eq!(stage.channel("shop")["deliver"], false);

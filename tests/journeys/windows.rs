@@ -1,5 +1,6 @@
-//! Every window between two steps: Weir is killed, panics or stands still right there, under load and while its configuration is
-//! swapped. Whatever happens, it ends or goes on as it should, and the books of all accepted changes add up.
+//! Every window between two steps: Weir is killed, panics or stands still right there, under load
+//! and while its configuration is swapped. Whatever happens, it ends or goes on as it should, and
+//! the books of all accepted changes add up.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,7 +14,14 @@ use crate::support::stage::CATALOG;
 use crate::support::{Act, Ledger, Stage, change, deletion, eventually};
 
 /// Changed only, deleted now and then, and refused now and then.
-const KEYS: [&str; 6] = ["plain-0", "plain-1", "plain-2", "gone-0", "gone-1", "refused-0"];
+const KEYS: [&str; 6] = [
+    "plain-0",
+    "plain-1",
+    "plain-2",
+    "gone-0",
+    "gone-1",
+    "refused-0",
+];
 
 fn deletes(key: &str, number: u64) -> bool {
     key.starts_with("gone") && number.is_multiple_of(3)
@@ -24,33 +32,56 @@ fn stage() -> Stage {
     let stage = Stage::closed(&config("[\"content\"]"));
     stage.shop.does(|delivery| {
         let number = delivery.json()["facets"]["content"].as_u64().unwrap_or(0);
-        Act::Answer(if delivery.key().starts_with("refused") && number % 5 < 2 { 400 } else { 200 })
+        Act::Answer(if delivery.key().starts_with("refused") && number % 5 < 2 {
+            400
+        } else {
+            200
+        })
     });
     stage
 }
 
 fn config(facets: &str) -> String {
     let guard = "withdraw_max = { share = \"100%\", per = \"1h\", min = 1000000 }\n";
-    CATALOG.replace("facets = [\"content\", \"price.*\"]", &format!("facets = {facets}")).replace("timeout = \"1s\"", "timeout = \"30s\"")
+    CATALOG
+        .replace(
+            "facets = [\"content\", \"price.*\"]",
+            &format!("facets = {facets}"),
+        )
+        .replace("timeout = \"1s\"", "timeout = \"30s\"")
         + guard
 }
 
 /// Changes all keys, a request after the other, until told to stop or not answered any more.
 fn send(stage: &Stage, ledger: &Ledger, over: &AtomicBool) {
-    let Ok(mut connection) = Connection::open(stage.weir().address()) else { return };
+    let Ok(mut connection) = Connection::open(stage.weir().address()) else {
+        return;
+    };
     while !over.load(Ordering::SeqCst) {
         let mut numbers = Vec::new();
         let line = |key: &&'static str| {
             let number = ledger.sends(key, |number| deletes(key, number));
             numbers.push((*key, number));
-            if deletes(key, number) { deletion(key, "content") } else { change(key, "content", json!(number)) }.to_string()
+            if deletes(key, number) {
+                deletion(key, "content")
+            } else {
+                change(key, "content", json!(number))
+            }
+            .to_string()
         };
         let lines: Vec<String> = KEYS.iter().map(line).collect();
         let headers = [("content-type", "application/x-ndjson")];
-        match connection.exchange("POST", "/v1/sources/pim/events", &headers, lines.join("\n").as_bytes()) {
+        match connection.exchange(
+            "POST",
+            "/v1/sources/pim/events",
+            &headers,
+            lines.join("\n").as_bytes(),
+        ) {
             Ok(reply) if reply.status == 202 => {
                 let sequence = reply.json()["sequence"].as_u64().expect("a sequence");
-                numbers.into_iter().for_each(|(key, number)| ledger.accepted(key, number, sequence));
+                numbers
+                    .into_iter()
+                    .for_each(|(key, number)| ledger.accepted(key, number, sequence));
             }
             // Not accepted, or nobody knows; the next life is asked again.
             _ => return,
@@ -101,7 +132,9 @@ fn check(point: &str, action: &str) -> Counts {
         over.store(true, Ordering::SeqCst);
     });
     if ends(point, action) {
-        eventually(&format!("{what}: it ends"), || stage.has_ended().then_some(()));
+        eventually(&format!("{what}: it ends"), || {
+            stage.has_ended().then_some(())
+        });
         stage.kill();
         stage.start();
     }
@@ -111,7 +144,9 @@ fn check(point: &str, action: &str) -> Counts {
         let (running, ledger, stop) = (&stage, &ledger, &over);
         let before = ledger.count();
         scope.spawn(move || send(running, ledger, stop));
-        eventually("it takes changes", || (ledger.count() > before + 60).then_some(()));
+        eventually("it takes changes", || {
+            (ledger.count() > before + 60).then_some(())
+        });
         stop.store(true, Ordering::SeqCst);
     });
     stage.settles("shop");
@@ -131,7 +166,10 @@ fn check_all(action: &str) {
     for point in POINTS {
         let counts = check(point, action);
         println!("{point} {action}: {counts:?}");
-        assert!(counts.delivered > 0 && counts.withdrawn > 0 && counts.accepted > 60, "{point} {action}: too little happened: {counts:?}");
+        assert!(
+            counts.delivered > 0 && counts.withdrawn > 0 && counts.accepted > 60,
+            "{point} {action}: too little happened: {counts:?}"
+        );
     }
 }
 
@@ -158,15 +196,30 @@ fn a_target_that_takes_and_keeps_nothing_is_found_out_by_the_books() {
     std::thread::scope(|scope| {
         let (running, ledger, stop) = (&stage, &ledger, &over);
         scope.spawn(move || send(running, ledger, stop));
-        eventually("changes are accepted", || (ledger.count() > 200).then_some(()));
+        eventually("changes are accepted", || {
+            (ledger.count() > 200).then_some(())
+        });
         stop.store(true, Ordering::SeqCst);
     });
     stage.settles("shop");
     let all = stage.shop.deliveries();
     let right = ledger.close(&stage, "shop", &all);
-    assert!(right.is_ok_and(|counts| counts.accepted > 200), "nothing is lost yet");
-    let newest = all.iter().rposition(|delivery| delivery.key() == "plain-1").expect("it was delivered");
-    let without: Vec<_> = all.iter().enumerate().filter(|(at, _)| *at != newest).map(|(_, delivery)| delivery.clone()).collect();
-    let why = ledger.close(&stage, "shop", &without).expect_err("a delivery is missing");
+    assert!(
+        right.is_ok_and(|counts| counts.accepted > 200),
+        "nothing is lost yet"
+    );
+    let newest = all
+        .iter()
+        .rposition(|delivery| delivery.key() == "plain-1")
+        .expect("it was delivered");
+    let without: Vec<_> = all
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| *at != newest)
+        .map(|(_, delivery)| delivery.clone())
+        .collect();
+    let why = ledger
+        .close(&stage, "shop", &without)
+        .expect_err("a delivery is missing");
     assert!(why.contains("plain-1") && why.contains("is lost"), "{why}");
 }

@@ -1,4 +1,5 @@
-//! Wrong input: the right status, a sentence that a person can act on, nothing lost, and the next good event works.
+//! Wrong input: the right status, a sentence that a person can act on, nothing lost, and the next
+//! good event works.
 
 use std::io::Write;
 
@@ -27,9 +28,17 @@ verify = {{ kind = "standard-webhooks", secrets = ["whsec_C2FVsBQIhrscChlQIMV+b5
     ))
 }
 
-/// The request is answered with this status, as a problem whose sentence has these words. Then a good event is taken and delivered.
+/// The request is answered with this status, as a problem whose sentence has these words. Then a
+/// good event is taken and delivered.
 #[track_caller]
-fn check(stage: &Stage, source: &str, headers: &[(&str, &str)], body: &[u8], status: u16, words: &str) -> Value {
+fn check(
+    stage: &Stage,
+    source: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+    status: u16,
+    words: &str,
+) -> Value {
     let reply = stage.send(source, headers, body);
     let problem = is_problem(&reply, status, words);
     works(stage);
@@ -39,10 +48,20 @@ fn check(stage: &Stage, source: &str, headers: &[(&str, &str)], body: &[u8], sta
 #[track_caller]
 fn is_problem(reply: &Reply, status: u16, words: &str) -> Value {
     assert_eq!(reply.status, status, "{}", reply.text());
-    assert_eq!(reply.header("content-type"), Some("application/problem+json"), "{}", reply.text());
+    assert_eq!(
+        reply.header("content-type"),
+        Some("application/problem+json"),
+        "{}",
+        reply.text()
+    );
     let problem = reply.json();
     assert_eq!(problem["status"], status, "{problem:#}");
-    assert!(problem["type"].as_str().is_some_and(|kind| kind.starts_with("urn:weir:problem:")), "{problem:#}");
+    assert!(
+        problem["type"]
+            .as_str()
+            .is_some_and(|kind| kind.starts_with("urn:weir:problem:")),
+        "{problem:#}"
+    );
     let detail = problem["detail"].as_str().unwrap_or_default();
     assert!(detail.contains(words), "{words:?} is not in: {detail}");
     problem
@@ -60,7 +79,8 @@ fn works(stage: &Stage) {
     });
 }
 
-/// The one event of this body is taken and kept aside, with this code and these words; the sender is told, and the operator is shown.
+/// The one event of this body is taken and kept aside, with this code and these words; the sender
+/// is told, and the operator is shown.
 #[track_caller]
 fn check_kept_aside(stage: &Stage, source: &str, body: &Value, code: &str, words: &str) {
     let before = stage.quarantine(source).len();
@@ -73,10 +93,17 @@ fn check_kept_aside(stage: &Stage, source: &str, body: &Value, code: &str, words
     assert!(detail.contains(words), "{words:?} is not in: {detail}");
     let kept = stage.quarantine(source);
     assert_eq!(kept.len(), before + 1);
-    let last = kept.iter().max_by_key(|event| event["sequence"].as_u64()).expect("one");
+    let last = kept
+        .iter()
+        .max_by_key(|event| event["sequence"].as_u64())
+        .expect("one");
     assert_eq!(last["code"], code, "{last:#}");
     let data = last["event"]["data"].as_str().unwrap_or_default();
-    assert_eq!(data.parse::<Value>().ok().as_ref(), Some(body), "the event is kept as it came");
+    assert_eq!(
+        data.parse::<Value>().ok().as_ref(),
+        Some(body),
+        "the event is kept as it came"
+    );
     works(stage);
 }
 
@@ -91,48 +118,145 @@ fn event(id: &str, data: Value) -> Value {
 #[test]
 fn a_sender_is_told_that_there_is_no_such_source_or_lane() {
     let stage = stage();
-    check(&stage, "pin", &[JSON], &line("lamp", json!(1)), 404, "there is no source `pin`");
-    let reply = stage.weir().ask("POST", "/v1/sources/pim/events?lane=fast", &[JSON], &line("lamp", json!(1)));
-    is_problem(&reply, 400, "must be one of `urgent`, `normal`, `bulk`, not `fast`");
-    is_problem(&stage.weir().get("/v1/sources/pim/events"), 405, "this route takes POST only");
-    is_problem(&stage.weir().get("/v1/surces"), 404, "there is no route GET /v1/surces");
+    check(
+        &stage,
+        "pin",
+        &[JSON],
+        &line("lamp", json!(1)),
+        404,
+        "there is no source `pin`",
+    );
+    let reply = stage.weir().ask(
+        "POST",
+        "/v1/sources/pim/events?lane=fast",
+        &[JSON],
+        &line("lamp", json!(1)),
+    );
+    is_problem(
+        &reply,
+        400,
+        "must be one of `urgent`, `normal`, `bulk`, not `fast`",
+    );
+    is_problem(
+        &stage.weir().get("/v1/sources/pim/events"),
+        405,
+        "this route takes POST only",
+    );
+    is_problem(
+        &stage.weir().get("/v1/surces"),
+        404,
+        "there is no route GET /v1/surces",
+    );
 }
 
 #[test]
 fn a_sender_that_cannot_be_verified_is_told_what_to_mend() {
     let stage = stage();
-    let secret = Secret::from_webhook_secret("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD").expect("a secret");
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
+    let secret =
+        Secret::from_webhook_secret("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD").expect("a secret");
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("after 1970")
+        .as_secs();
     let body = line("lamp", json!(1));
     let signed = |timestamp: u64, signed_body: &[u8]| {
         let signature = signature::sign(&secret, "msg_1", timestamp, signed_body);
-        [("webhook-id", "msg_1".to_owned()), ("webhook-timestamp", timestamp.to_string()), ("webhook-signature", signature)]
+        [
+            ("webhook-id", "msg_1".to_owned()),
+            ("webhook-timestamp", timestamp.to_string()),
+            ("webhook-signature", signature),
+        ]
     };
     let send = |headers: &[(&'static str, String)], status, words: &str| {
-        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).chain([JSON]).collect();
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .chain([JSON])
+            .collect();
         check(&stage, "signed", &headers, &body, status, words);
     };
     send(&[], 401, "exactly one header `webhook-id`");
-    send(&signed(now, b"another body"), 401, "the signature does not match the body");
-    send(&signed(now - 3600, &body), 401, "s in the past; at most 300 s are tolerated");
+    send(
+        &signed(now, b"another body"),
+        401,
+        "the signature does not match the body",
+    );
+    send(
+        &signed(now - 3600, &body),
+        401,
+        "s in the past; at most 300 s are tolerated",
+    );
     send(&signed(now + 3600, &body), 401, "s in the future");
-    assert_eq!(stage.entity("lamp")["status"], 404, "nothing of it was taken");
+    assert_eq!(
+        stage.entity("lamp")["status"],
+        404,
+        "nothing of it was taken"
+    );
 
     let right = signed(now, &body);
-    let headers: Vec<_> = right.iter().map(|(name, value)| (*name, value.as_str())).chain([JSON]).collect();
-    assert_eq!(stage.send("signed", &headers, &body).json()["events"]["accepted"], 1);
+    let headers: Vec<_> = right
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .chain([JSON])
+        .collect();
+    assert_eq!(
+        stage.send("signed", &headers, &body).json()["events"]["accepted"],
+        1
+    );
 }
 
 #[test]
 fn broken_json_is_refused_with_its_place() {
     let stage = stage();
-    check(&stage, "pim", &[JSON], b"{\n  \"type\": product\n}", 400, "line 2 column");
-    check(&stage, "pim", &[CLOUDEVENT], br#"{"specversion": "1.0", "#, 400, "line 1 column");
+    check(
+        &stage,
+        "pim",
+        &[JSON],
+        b"{\n  \"type\": product\n}",
+        400,
+        "line 2 column",
+    );
+    check(
+        &stage,
+        "pim",
+        &[CLOUDEVENT],
+        br#"{"specversion": "1.0", "#,
+        400,
+        "line 1 column",
+    );
     let deep = format!("[{}{}]", "[".repeat(99_999), "]".repeat(99_999));
-    check(&stage, "pim", &[CLOUDEVENTS], deep.as_bytes(), 400, "more than 64 brackets are open");
-    check(&stage, "pim", &[JSON], &[b'['; 100_000], 400, "more than 64 brackets are open at line 1 column 65");
-    check(&stage, "pim", &[CLOUDEVENTS], &[b'['; 100_000], 400, "at line 1 column 100000");
-    check(&stage, "pim", &[JSON], b"{\"type\": \"pro\xffduct\"}", 400, "not valid UTF-8");
+    check(
+        &stage,
+        "pim",
+        &[CLOUDEVENTS],
+        deep.as_bytes(),
+        400,
+        "more than 64 brackets are open",
+    );
+    check(
+        &stage,
+        "pim",
+        &[JSON],
+        &[b'['; 100_000],
+        400,
+        "more than 64 brackets are open at line 1 column 65",
+    );
+    check(
+        &stage,
+        "pim",
+        &[CLOUDEVENTS],
+        &[b'['; 100_000],
+        400,
+        "at line 1 column 100000",
+    );
+    check(
+        &stage,
+        "pim",
+        &[JSON],
+        b"{\"type\": \"pro\xffduct\"}",
+        400,
+        "not valid UTF-8",
+    );
     check(&stage, "pim", &[JSON], b"", 400, "the body is empty");
 }
 
@@ -140,11 +264,39 @@ fn broken_json_is_refused_with_its_place() {
 fn broken_xml_is_refused_with_its_place() {
     let stage = stage();
     let xml = ("content-type", "text/xml");
-    check(&stage, "xml", &[xml], b"<ORDERS>\n<IDOC><A></B></IDOC>\n</ORDERS>", 400, "line 2 column");
-    check(&stage, "xml", &[xml], b"<ORDERS>\n<IDOC>&bomb;</IDOC></ORDERS>", 400, "the entity `&bomb;` is not defined");
+    check(
+        &stage,
+        "xml",
+        &[xml],
+        b"<ORDERS>\n<IDOC><A></B></IDOC>\n</ORDERS>",
+        400,
+        "line 2 column",
+    );
+    check(
+        &stage,
+        "xml",
+        &[xml],
+        b"<ORDERS>\n<IDOC>&bomb;</IDOC></ORDERS>",
+        400,
+        "the entity `&bomb;` is not defined",
+    );
     let deep = "<a>".repeat(100_000);
-    check(&stage, "xml", &[xml], deep.as_bytes(), 400, "elements are open at line 1 column");
-    check(&stage, "xml", &[xml], b"<IDOC>\xff</IDOC>", 400, "not valid UTF-8");
+    check(
+        &stage,
+        "xml",
+        &[xml],
+        deep.as_bytes(),
+        400,
+        "elements are open at line 1 column",
+    );
+    check(
+        &stage,
+        "xml",
+        &[xml],
+        b"<IDOC>\xff</IDOC>",
+        400,
+        "not valid UTF-8",
+    );
 }
 
 #[test]
@@ -158,9 +310,30 @@ fn a_body_that_is_too_large_is_refused_with_the_limit() {
     (0..100).for_each(|_| packer.write_all(&vec![b'0'; 1 << 20]).expect("packed"));
     let bomb = packer.finish().expect("packed");
     assert!(bomb.len() < 1 << 20);
-    check(&stage, "pim", &[JSON, ("content-encoding", "gzip")], &bomb, 413, "bytes once it is unpacked");
-    check(&stage, "pim", &[JSON, ("content-encoding", "gzip")], b"not gzip", 400, "not the gzip that its header says");
-    check(&stage, "pim", &[JSON, ("content-encoding", "br")], b"x", 415, "send gzip or nothing");
+    check(
+        &stage,
+        "pim",
+        &[JSON, ("content-encoding", "gzip")],
+        &bomb,
+        413,
+        "bytes once it is unpacked",
+    );
+    check(
+        &stage,
+        "pim",
+        &[JSON, ("content-encoding", "gzip")],
+        b"not gzip",
+        400,
+        "not the gzip that its header says",
+    );
+    check(
+        &stage,
+        "pim",
+        &[JSON, ("content-encoding", "br")],
+        b"x",
+        415,
+        "send gzip or nothing",
+    );
     // A head is bounded too, at 64 KiB and what one read brings beyond them.
     let long = "x".repeat(300_000);
     let reply = stage.send("pim", &[JSON, ("x-long", &long)], &line("lamp", json!(1)));
@@ -168,16 +341,37 @@ fn a_body_that_is_too_large_is_refused_with_the_limit() {
     works(&stage);
 }
 
-// The number after the last one is none: asked for the page after 2^64 - 1, the answer was 500, or the list from its beginning.
+// The number after the last one is none: asked for the page after 2^64 - 1, the answer was 500, or
+// the list from its beginning.
 #[test]
 fn after_the_last_number_there_is_no_page() {
     let stage = stage();
-    check_kept_aside(&stage, "pim", &change("lamp", "price.de", json!(1)), "foreign", "price.de");
-    for path in ["/v1/sources/pim/quarantine?after=18446744073709551615", "/v1/channels/shop/refused?after=4294967295"] {
+    check_kept_aside(
+        &stage,
+        "pim",
+        &change("lamp", "price.de", json!(1)),
+        "foreign",
+        "price.de",
+    );
+    for path in [
+        "/v1/sources/pim/quarantine?after=18446744073709551615",
+        "/v1/channels/shop/refused?after=4294967295",
+    ] {
         let reply = stage.weir().get(path);
-        assert_eq!((reply.status, &reply.json()["items"]), (200, &json!([])), "{path}: {}", reply.text());
+        assert_eq!(
+            (reply.status, &reply.json()["items"]),
+            (200, &json!([])),
+            "{path}: {}",
+            reply.text()
+        );
     }
-    is_problem(&stage.weir().get("/v1/sources/pim/quarantine?after=18446744073709551616"), 400, "take it from the `next`");
+    is_problem(
+        &stage
+            .weir()
+            .get("/v1/sources/pim/quarantine?after=18446744073709551616"),
+        400,
+        "take it from the `next`",
+    );
 }
 
 #[test]
@@ -185,26 +379,79 @@ fn a_cloudevent_without_what_it_needs_is_refused_by_name() {
     let stage = stage();
     let mut nameless = event("1", change("lamp", "content", json!(1)));
     nameless.as_object_mut().expect("an object").remove("id");
-    check(&stage, "pim", &[CLOUDEVENT], nameless.to_string().as_bytes(), 400, "`id` is missing; a CloudEvent needs it");
-    let head = [("ce-specversion", "1.0"), ("ce-source", "pim"), ("ce-type", "content"), JSON];
-    check(&stage, "pim", &head, &line("lamp", json!(1)), 400, "`ce-id` is missing; a CloudEvent needs it");
-    check(&stage, "pim", &[("content-type", "application/cloudevents+avro")], b"x", 415, "application/cloudevents+json");
+    check(
+        &stage,
+        "pim",
+        &[CLOUDEVENT],
+        nameless.to_string().as_bytes(),
+        400,
+        "`id` is missing; a CloudEvent needs it",
+    );
+    let head = [
+        ("ce-specversion", "1.0"),
+        ("ce-source", "pim"),
+        ("ce-type", "content"),
+        JSON,
+    ];
+    check(
+        &stage,
+        "pim",
+        &head,
+        &line("lamp", json!(1)),
+        400,
+        "`ce-id` is missing; a CloudEvent needs it",
+    );
+    check(
+        &stage,
+        "pim",
+        &[("content-type", "application/cloudevents+avro")],
+        b"x",
+        415,
+        "application/cloudevents+json",
+    );
 }
 
 #[test]
 fn headers_are_percent_decoded_once_and_never_overlong() {
     let stage = stage();
-    let headers =
-        |subject| [("ce-specversion", "1.0"), ("ce-id", "1"), ("ce-source", "pim"), ("ce-type", "content"), ("ce-subject", subject), JSON];
-    let refused = [("lamp%C0%AF", "`ce-subject` is not valid UTF-8"), ("%ED%A0%80", "not valid UTF-8"), ("%00", "control character")];
+    let headers = |subject| {
+        [
+            ("ce-specversion", "1.0"),
+            ("ce-id", "1"),
+            ("ce-source", "pim"),
+            ("ce-type", "content"),
+            ("ce-subject", subject),
+            JSON,
+        ]
+    };
+    let refused = [
+        ("lamp%C0%AF", "`ce-subject` is not valid UTF-8"),
+        ("%ED%A0%80", "not valid UTF-8"),
+        ("%00", "control character"),
+    ];
     for (subject, words) in refused {
-        check(&stage, "pim", &headers(subject), &line("lamp", json!(1)), 400, words);
+        check(
+            &stage,
+            "pim",
+            &headers(subject),
+            &line("lamp", json!(1)),
+            400,
+            words,
+        );
     }
     // An event that is kept aside shows how it was understood.
-    let unknown = json!({"type": "produkt", "key": "1", "facet": "content", "value": 1}).to_string();
-    let reply = stage.send("pim", &headers("L%C3%A4mpchen%2520%20%F0%9F%92%A1"), unknown.as_bytes());
+    let unknown =
+        json!({"type": "produkt", "key": "1", "facet": "content", "value": 1}).to_string();
+    let reply = stage.send(
+        "pim",
+        &headers("L%C3%A4mpchen%2520%20%F0%9F%92%A1"),
+        unknown.as_bytes(),
+    );
     assert_eq!(reply.status, 202, "{}", reply.text());
-    assert_eq!(stage.quarantine("pim")[0]["event"]["subject"], "Lämpchen%20 💡");
+    assert_eq!(
+        stage.quarantine("pim")[0]["event"]["subject"],
+        "Lämpchen%20 💡"
+    );
 }
 
 #[test]
@@ -214,7 +461,14 @@ fn an_empty_batch_is_fine_and_changes_nothing() {
         let reply = stage.send("pim", &[headers], body.as_bytes());
         assert_eq!(reply.status, 202, "{headers:?}: {}", reply.text());
         let answer = reply.json();
-        assert_eq!((&answer["events"]["accepted"], &answer["events"]["quarantined"]), (&json!(0), &json!(0)), "{answer:#}");
+        assert_eq!(
+            (
+                &answer["events"]["accepted"],
+                &answer["events"]["quarantined"]
+            ),
+            (&json!(0), &json!(0)),
+            "{answer:#}"
+        );
     }
     works(&stage);
 }
@@ -225,25 +479,63 @@ fn one_bad_event_of_a_batch_is_named_and_the_others_are_taken() {
     let good = |key: &str| event(key, change(key, "content", json!(1)));
     let mut nameless = good("b");
     nameless.as_object_mut().expect("an object").remove("id");
-    let batch = json!([good("a"), nameless, good("c"), event("d", change("d", "price.de", json!(1)))]);
+    let batch = json!([
+        good("a"),
+        nameless,
+        good("c"),
+        event("d", change("d", "price.de", json!(1)))
+    ]);
     let reply = stage.send("pim", &[CLOUDEVENTS], batch.to_string().as_bytes());
     assert_eq!(reply.status, 202, "{}", reply.text());
     let answer = reply.json();
-    assert_eq!((&answer["events"]["accepted"], &answer["events"]["quarantined"]), (&json!(2), &json!(1)), "{answer:#}");
-    let problems: Vec<_> = answer["problems"].as_array().expect("a list").iter().map(|one| (&one["index"], &one["code"])).collect();
-    assert_eq!(problems, [(&json!(1), &json!("invalid-cloudevent")), (&json!(3), &json!("foreign"))]);
-    eventually("both reach the shop", || (stage.shop.holds().keys().collect::<Vec<_>>() == ["a", "c"]).then_some(()));
+    assert_eq!(
+        (
+            &answer["events"]["accepted"],
+            &answer["events"]["quarantined"]
+        ),
+        (&json!(2), &json!(1)),
+        "{answer:#}"
+    );
+    let problems: Vec<_> = answer["problems"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|one| (&one["index"], &one["code"]))
+        .collect();
+    assert_eq!(
+        problems,
+        [
+            (&json!(1), &json!("invalid-cloudevent")),
+            (&json!(3), &json!("foreign"))
+        ]
+    );
+    eventually("both reach the shop", || {
+        (stage.shop.holds().keys().collect::<Vec<_>>() == ["a", "c"]).then_some(())
+    });
 
-    let lines = [line("e", json!(1)), b"{\"broken".to_vec(), line("f", json!(1))].join(&b'\n');
+    let lines = [
+        line("e", json!(1)),
+        b"{\"broken".to_vec(),
+        line("f", json!(1)),
+    ]
+    .join(&b'\n');
     let answer = stage.send("pim", &[NDJSON], &lines).json();
-    assert_eq!((&answer["events"]["accepted"], &answer["problems"][0]["index"]), (&json!(2), &json!(1)), "{answer:#}");
+    assert_eq!(
+        (
+            &answer["events"]["accepted"],
+            &answer["problems"][0]["index"]
+        ),
+        (&json!(2), &json!(1)),
+        "{answer:#}"
+    );
 }
 
 #[test]
 fn an_event_sent_again_is_recognised_also_after_a_restart() {
     let mut stage = stage();
     let body = event("order-1", change("lamp", "content", json!(1))).to_string();
-    let send = |stage: &Stage| stage.send("pim", &[CLOUDEVENT], body.as_bytes()).json()["events"].clone();
+    let send =
+        |stage: &Stage| stage.send("pim", &[CLOUDEVENT], body.as_bytes()).json()["events"].clone();
     assert_eq!(send(&stage)["accepted"], 1);
     assert_eq!(send(&stage)["repeated"], 1);
     stage.stop();
@@ -256,26 +548,73 @@ fn an_event_sent_again_is_recognised_also_after_a_restart() {
 fn a_change_that_may_not_be_written_is_kept_aside_with_what_would_be_right() {
     let stage = stage();
     let foreign = change("lamp", "price.de", json!(1));
-    check_kept_aside(&stage, "pim", &foreign, "foreign", "is written by `erp`; source `pim` writes for `pim`");
+    check_kept_aside(
+        &stage,
+        "pim",
+        &foreign,
+        "foreign",
+        "is written by `erp`; source `pim` writes for `pim`",
+    );
     let unknown = json!({"type": "produkt", "key": "lamp", "facet": "content", "value": 1});
-    check_kept_aside(&stage, "pim", &unknown, "unknown-type", "there is no entity type `produkt`; configured are: `product`");
+    check_kept_aside(
+        &stage,
+        "pim",
+        &unknown,
+        "unknown-type",
+        "there is no entity type `produkt`; configured are: `product`",
+    );
     let unknown = change("lamp", "kontent", json!(1));
-    check_kept_aside(&stage, "pim", &unknown, "unknown-facet", "has no facet `kontent`; configured are: `content`, `price.*`");
+    check_kept_aside(
+        &stage,
+        "pim",
+        &unknown,
+        "unknown-facet",
+        "has no facet `kontent`; configured are: `content`, `price.*`",
+    );
     let long = change(&"k".repeat(4096), "content", json!(1));
-    check_kept_aside(&stage, "pim", &long, "key", "a key has 1 to 1024 bytes, this one has 4096");
+    check_kept_aside(
+        &stage,
+        "pim",
+        &long,
+        "key",
+        "a key has 1 to 1024 bytes, this one has 4096",
+    );
     let large = change("lamp", "content", json!("x".repeat(300_000)));
-    check_kept_aside(&stage, "pim", &large, "too-large", "`facet_max` of its type is 262144");
-    let several = json!([change("lamp", "content", json!(1)), change("lamp", "price.de", json!(1))]);
+    check_kept_aside(
+        &stage,
+        "pim",
+        &large,
+        "too-large",
+        "`facet_max` of its type is 262144",
+    );
+    let several = json!([
+        change("lamp", "content", json!(1)),
+        change("lamp", "price.de", json!(1))
+    ]);
     check_kept_aside(&stage, "pim", &several, "foreign", "is written by `erp`");
-    assert_eq!(stage.entity("lamp")["status"], 404, "an event's changes are taken together or not at all");
+    assert_eq!(
+        stage.entity("lamp")["status"],
+        404,
+        "an event's changes are taken together or not at all"
+    );
 
     // What is kept aside can be given again once the configuration is right, or dropped.
-    let config = CATALOG.replace("[entities.product]", "[entities.produkt]\nfacets.content = { owner = \"pim\" }\n[entities.product]");
+    let config = CATALOG.replace(
+        "[entities.product]",
+        "[entities.produkt]\nfacets.content = { owner = \"pim\" }\n[entities.product]",
+    );
     stage.reloads(&config);
-    let redriven = stage.weir().post("/v1/sources/pim/quarantine/redrive?code=unknown-type");
+    let redriven = stage
+        .weir()
+        .post("/v1/sources/pim/quarantine/redrive?code=unknown-type");
     assert_eq!(redriven.status, 200, "{}", redriven.text());
-    assert_eq!(stage.weir().get("/v1/entities/produkt/lamp").json()["facets"][0]["value"], 1);
-    let dropped = stage.weir().ask("DELETE", "/v1/sources/pim/quarantine?all=true", &[], b"");
+    assert_eq!(
+        stage.weir().get("/v1/entities/produkt/lamp").json()["facets"][0]["value"],
+        1
+    );
+    let dropped = stage
+        .weir()
+        .ask("DELETE", "/v1/sources/pim/quarantine?all=true", &[], b"");
     assert_eq!(dropped.status, 200, "{}", dropped.text());
     assert_eq!(stage.quarantine("pim"), Vec::<Value>::new());
 }
@@ -293,11 +632,20 @@ fn any_key_up_to_a_kilobyte_arrives_as_it_was_sent() {
         (&long, &long),
     ] {
         stage.takes("pim", &[change(key, "content", json!({"of": key}))]);
-        let delivered = eventually(&format!("{key:?} is delivered"), || stage.shop.of(encoded).pop());
-        assert_eq!(delivered.json(), json!({"type": "product", "key": key, "facets": {"content": {"of": key}}}));
+        let delivered = eventually(&format!("{key:?} is delivered"), || {
+            stage.shop.of(encoded).pop()
+        });
+        assert_eq!(
+            delivered.json(),
+            json!({"type": "product", "key": key, "facets": {"content": {"of": key}}})
+        );
         if key != ".." {
             let shown = stage.entity(encoded);
-            assert_eq!((&shown["key"], &shown["facets"][0]["value"]["of"]), (&json!(key), &json!(key)), "{shown:#}");
+            assert_eq!(
+                (&shown["key"], &shown["facets"][0]["value"]["of"]),
+                (&json!(key), &json!(key)),
+                "{shown:#}"
+            );
         }
     }
 }
@@ -311,7 +659,10 @@ fn an_older_version_never_overwrites_a_newer_one() {
     };
     let send = |change: Value| {
         let counts = stage.takes("pim", &[change])["changes"].clone();
-        let name = ["committed", "unchanged", "stale"].into_iter().find(|name| counts[name] == 1).expect("one of them");
+        let name = ["committed", "unchanged", "stale"]
+            .into_iter()
+            .find(|name| counts[name] == 1)
+            .expect("one of them");
         (name, stage.entity("lamp")["facets"][0].clone())
     };
     let content = |value: u32| change("lamp", "content", json!(value));
@@ -320,18 +671,30 @@ fn an_older_version_never_overwrites_a_newer_one() {
     let (what, facet) = send(versioned(content(2), json!(4)));
     assert_eq!((what, &facet["value"]), ("stale", &json!(1)));
     let (what, facet) = send(versioned(content(1), json!("18446744073709551000")));
-    assert_eq!((what, &facet["version"]), ("unchanged", &json!(18446744073709551000_u64)), "an equal value stores the newer version");
+    assert_eq!(
+        (what, &facet["version"]),
+        ("unchanged", &json!(18446744073709551000_u64)),
+        "an equal value stores the newer version"
+    );
 
     // After a deletion too: a late update does not bring it back.
-    let (what, facet) = send(versioned(deletion("lamp", "content"), json!("18446744073709551001")));
+    let (what, facet) = send(versioned(
+        deletion("lamp", "content"),
+        json!("18446744073709551001"),
+    ));
     assert_eq!((what, &facet["deleted"]), ("committed", &json!(true)));
     let (what, facet) = send(versioned(content(3), json!("18446744073709551000")));
     assert_eq!((what, &facet["deleted"]), ("stale", &json!(true)));
 
     // Without a version the order of arrival decides, and the stored version stays.
     let (what, facet) = send(content(4));
-    assert_eq!((what, &facet["value"], &facet["version"]), ("committed", &json!(4), &json!(18446744073709551001_u64)));
+    assert_eq!(
+        (what, &facet["value"], &facet["version"]),
+        ("committed", &json!(4), &json!(18446744073709551001_u64))
+    );
     let (what, _) = send(versioned(content(5), json!(7)));
     assert_eq!(what, "stale");
-    eventually("the shop holds the newest", || (stage.shop.holds().get("lamp")?["facets"]["content"] == 4).then_some(()));
+    eventually("the shop holds the newest", || {
+        (stage.shop.holds().get("lamp")?["facets"]["content"] == 4).then_some(())
+    });
 }

@@ -1,5 +1,6 @@
-//! What is not certain is not taken for certain: not what is not durable yet, not an attempt without an answer, not a delivery that was not
-//! saved before a crash. And who waits for the disk waits in a bounded line.
+//! What is not certain is not taken for certain: not what is not durable yet, not an attempt
+//! without an answer, not a delivery that was not saved before a crash. And who waits for the disk
+//! waits in a bounded line.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +10,8 @@ use weir::index::value_hash;
 use weir::model::{EntityId, Lane, Sequence, Timestamp, Track};
 use weir::store::memory::Memory;
 use weir::store::{
-    ChannelId, Commit, Effect, Error, FacetChange, Finish, Holds, Limits, Outcome, Store, Subscription, Taken, Verdict, embedded,
+    ChannelId, Commit, Effect, Error, FacetChange, Finish, Holds, Limits, Outcome, Store,
+    Subscription, Taken, Verdict, embedded,
 };
 
 use crate::world::{Subject, commit_all, embedded_in, folder};
@@ -21,15 +23,37 @@ fn check(story: impl Fn(&Subject)) {
 }
 
 fn change(key: &str, value: &str) -> Commit {
-    let id = EntityId { entity_type: "product".into(), key: key.into() };
+    let id = EntityId {
+        entity_type: "product".into(),
+        key: key.into(),
+    };
     let (facet, hash, value) = ("price".into(), value_hash(value), Some(Arc::from(value)));
-    let changes = vec![FacetChange { id, facet, owner: "erp".into(), lane: Lane::Normal, version: None, value, hash }];
-    Commit { source: "erp".into(), identity: None, arrival: None, effect: Effect::Changes(changes) }
+    let changes = vec![FacetChange {
+        id,
+        facet,
+        owner: "erp".into(),
+        lane: Lane::Normal,
+        version: None,
+        value,
+        hash,
+    }];
+    Commit {
+        source: "erp".into(),
+        identity: None,
+        arrival: None,
+        effect: Effect::Changes(changes),
+    }
 }
 
 fn join(store: &dyn Store) -> ChannelId {
     let facets = vec!["price".to_owned()];
-    let subscription = Subscription { entity_type: "product".into(), facets, shape: 1, shape_label: "page".into(), target: 1 };
+    let subscription = Subscription {
+        entity_type: "product".into(),
+        facets,
+        shape: 1,
+        shape_label: "page".into(),
+        target: 1,
+    };
     store.join("shop", &subscription).expect("it can join").id
 }
 
@@ -44,8 +68,19 @@ fn meets(store: &dyn Store, channel: ChannelId) -> Vec<Taken> {
 fn delivers(store: &dyn Store, channel: ChannelId, digest: u64) {
     for taken in meets(store, channel) {
         store.attempt(channel, &[taken.ordinal]);
-        let outcome = Outcome::Delivered { digest, target_key: None };
-        store.finish(channel, &[Finish { ordinal: taken.ordinal, revision: taken.revision, outcome }], &mut Vec::new());
+        let outcome = Outcome::Delivered {
+            digest,
+            target_key: None,
+        };
+        store.finish(
+            channel,
+            &[Finish {
+                ordinal: taken.ordinal,
+                revision: taken.revision,
+                outcome,
+            }],
+            &mut Vec::new(),
+        );
     }
 }
 
@@ -58,19 +93,35 @@ fn an_attempt_without_an_answer_leaves_the_target_unknown() {
         delivers(store, channel, 99);
         store.save(Timestamp(0)).expect("it is saved");
         commit_all(store, vec![change("lamp", "2")]);
-        let [taken] = &meets(store, channel)[..] else { panic!("it is owed") };
+        let [taken] = &meets(store, channel)[..] else {
+            panic!("it is owed")
+        };
         assert_eq!(taken.holds, Holds::Rendering(99));
         store.attempt(channel, &[taken.ordinal]);
         for after_a_crash in [false, true] {
             let outcome = Outcome::Parked { attempts: 1 };
-            store.finish(channel, &[Finish { ordinal: taken.ordinal, revision: taken.revision, outcome }], &mut Vec::new());
+            store.finish(
+                channel,
+                &[Finish {
+                    ordinal: taken.ordinal,
+                    revision: taken.revision,
+                    outcome,
+                }],
+                &mut Vec::new(),
+            );
             store.save(Timestamp(0)).expect("it is saved");
             if after_a_crash {
                 subject.crash();
                 join(store);
             }
-            let again = store.retry(channel, taken.ordinal).expect("it waits for its retry");
-            assert_eq!(again.holds, Holds::Unknown, "after a crash: {after_a_crash}");
+            let again = store
+                .retry(channel, taken.ordinal)
+                .expect("it waits for its retry");
+            assert_eq!(
+                again.holds,
+                Holds::Unknown,
+                "after a crash: {after_a_crash}"
+            );
         }
     });
 }
@@ -86,8 +137,11 @@ fn a_delivery_that_was_not_saved_before_a_crash_leaves_the_target_unknown() {
         commit_all(store, vec![change("lamp", "2")]);
         delivers(store, channel, 100);
         subject.crash();
-        // Were it taken for the first rendering, a change back to that would be suppressed, and the target would keep the second.
-        let [taken] = &meets(store, join(store))[..] else { panic!("it is owed again") };
+        // Were it taken for the first rendering, a change back to that would be suppressed, and the
+        // target would keep the second.
+        let [taken] = &meets(store, join(store))[..] else {
+            panic!("it is owed again")
+        };
         assert_eq!(taken.holds, Holds::Unknown);
     });
 }
@@ -98,8 +152,14 @@ fn a_sequence_that_was_seen_before_a_crash_is_not_given_out_again() {
         let store = subject.store();
         let before = commit_all(store, vec![change("lamp", "1")]).sequence;
         subject.crash();
-        assert!(commit_all(store, vec![change("lamp", "2")]).sequence > before, "sequences rise");
-        assert!(*store.watermark().borrow() > before, "and so does the watermark");
+        assert!(
+            commit_all(store, vec![change("lamp", "2")]).sequence > before,
+            "sequences rise"
+        );
+        assert!(
+            *store.watermark().borrow() > before,
+            "and so does the watermark"
+        );
     });
 }
 
@@ -116,15 +176,25 @@ fn sync_through_the_gate(file: &File) -> std::io::Result<()> {
 #[test]
 fn what_is_not_durable_yet_is_not_answered_and_met_by_nobody_and_the_line_is_bounded() {
     let folder = folder();
-    let options = embedded::Options { cache_bytes: 16 << 20, sync: sync_through_the_gate, ..embedded::Options::new(folder.path()) };
+    let options = embedded::Options {
+        cache_bytes: 16 << 20,
+        sync: sync_through_the_gate,
+        ..embedded::Options::new(folder.path())
+    };
     let store = embedded::Embedded::open(options).expect("it opens");
-    store.limit(Limits { entities_max: Vec::new(), quarantine_max: 10, forget_ms: 0 });
+    store.limit(Limits {
+        entities_max: Vec::new(),
+        quarantine_max: 10,
+        forget_ms: 0,
+    });
     let channel = join(&store);
     assert!(meets(&store, channel).is_empty());
     let before = *store.watermark().borrow();
     let closed = GATE.lock().unwrap_or_else(PoisonError::into_inner);
     AT_THE_GATE.store(false, Ordering::SeqCst);
-    let mut receipt = store.commit(vec![change("lamp", "1")]).expect("it is taken");
+    let mut receipt = store
+        .commit(vec![change("lamp", "1")])
+        .expect("it is taken");
     while !AT_THE_GATE.load(Ordering::SeqCst) {
         std::thread::yield_now();
     }
@@ -134,16 +204,32 @@ fn what_is_not_durable_yet_is_not_answered_and_met_by_nobody_and_the_line_is_bou
     store.walk(channel, Track::Lane(Lane::Normal), 10, &mut lane);
     assert!(lane.is_empty(), "no lane leads to it");
 
-    let filtered = |number: u128| Commit { identity: Some(number), effect: Effect::Filtered, ..change("lamp", "1") };
+    let filtered = |number: u128| Commit {
+        identity: Some(number),
+        effect: Effect::Filtered,
+        ..change("lamp", "1")
+    };
     let line = |from: u128| store.commit((from..from + 1_000).map(filtered).collect());
-    let taken: Vec<_> = (0..20).map(|thousand| line(1 + thousand * 1_000).expect("there is room in the line")).collect();
+    let taken: Vec<_> = (0..20)
+        .map(|thousand| line(1 + thousand * 1_000).expect("there is room in the line"))
+        .collect();
     let full = line(100_000).err();
-    assert!(matches!(full, Some(Error::Busy { waiting: 20_000 })), "{full:?}");
+    assert!(
+        matches!(full, Some(Error::Busy { waiting: 20_000 })),
+        "{full:?}"
+    );
     drop(closed);
-    let committed = receipt.blocking_recv().expect("it is answered").expect("it is written");
+    let committed = receipt
+        .blocking_recv()
+        .expect("it is answered")
+        .expect("it is written");
     assert!(committed.sequence > before && committed.sequence > Sequence(0));
     for receipt in taken {
-        let verdicts = receipt.blocking_recv().expect("it is answered").expect("it is written").verdicts;
+        let verdicts = receipt
+            .blocking_recv()
+            .expect("it is answered")
+            .expect("it is written")
+            .verdicts;
         assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Filtered));
     }
     assert_eq!(meets(&store, channel).len(), 1);

@@ -1,13 +1,17 @@
-//! What every store must do, in small stories, told to each store in turn; and what the embedded one must do with its files.
+//! What every store must do, in small stories, told to each store in turn; and what the embedded
+//! one must do with its files.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use weir::index::value_hash;
-use weir::model::{EntityId, Event, FACETS_MAX, Failure, Lane, Payload, Sequence, Timestamp, Track};
+use weir::model::{
+    EntityId, Event, FACETS_MAX, Failure, Lane, Payload, Sequence, Timestamp, Track,
+};
 use weir::store::memory::Memory;
 use weir::store::{
-    Commit, Effect, Error, FacetChange, Finish, Holds, Limits, NoRoom, Outcome, Quarantined, State, Store, Subscription, Verdict, embedded,
+    Commit, Effect, Error, FacetChange, Finish, Holds, Limits, NoRoom, Outcome, Quarantined, State,
+    Store, Subscription, Verdict, embedded,
 };
 
 use crate::world::{Subject, commit_all, embedded_in, folder};
@@ -20,16 +24,32 @@ fn check(story: impl Fn(&Subject)) {
 }
 
 fn id(key: &str) -> EntityId {
-    EntityId { entity_type: "product".into(), key: key.into() }
+    EntityId {
+        entity_type: "product".into(),
+        key: key.into(),
+    }
 }
 
 fn change(key: &str, facet: &str, value: Option<&str>, version: Option<u64>) -> FacetChange {
     let hash = value.map_or(0, value_hash);
-    FacetChange { id: id(key), facet: facet.into(), owner: "erp".into(), lane: Lane::Normal, version, value: value.map(Arc::from), hash }
+    FacetChange {
+        id: id(key),
+        facet: facet.into(),
+        owner: "erp".into(),
+        lane: Lane::Normal,
+        version,
+        value: value.map(Arc::from),
+        hash,
+    }
 }
 
 fn event(changes: Vec<FacetChange>) -> Commit {
-    Commit { source: "erp".into(), identity: None, arrival: None, effect: Effect::Changes(changes) }
+    Commit {
+        source: "erp".into(),
+        identity: None,
+        arrival: None,
+        effect: Effect::Changes(changes),
+    }
 }
 
 fn aside(code: &str) -> Effect {
@@ -44,25 +64,57 @@ fn aside(code: &str) -> Effect {
         data: Payload::Binary(vec![0, 159, 146, 150]),
     };
     let failure = Failure::new(code, "It is not what was agreed.");
-    Effect::Quarantine(Box::new(Quarantined { event, lane: Some(Lane::Bulk), failure, plugin: Some("erp@3fa9c1b2d0e4".into()) }))
+    Effect::Quarantine(Box::new(Quarantined {
+        event,
+        lane: Some(Lane::Bulk),
+        failure,
+        plugin: Some("erp@3fa9c1b2d0e4".into()),
+    }))
 }
 
 /// Commits one change; answers (committed, unchanged, stale).
-fn put(store: &dyn Store, key: &str, facet: &str, value: Option<&str>, version: Option<u64>) -> (u32, u32, u32) {
+fn put(
+    store: &dyn Store,
+    key: &str,
+    facet: &str,
+    value: Option<&str>,
+    version: Option<u64>,
+) -> (u32, u32, u32) {
     match commit_all(store, vec![event(vec![change(key, facet, value, version)])]).verdicts[..] {
-        [Verdict::Accepted { committed, unchanged, stale }] => (committed, unchanged, stale),
+        [
+            Verdict::Accepted {
+                committed,
+                unchanged,
+                stale,
+            },
+        ] => (committed, unchanged, stale),
         ref other => panic!("{other:?}"),
     }
 }
 
 fn value(store: &dyn Store, key: &str, facet: &str) -> Option<String> {
-    let entity = store.read(&[store.find(&id(key))?]).expect("it can be read").pop()??;
-    entity.facets.iter().find(|known| &*known.name == facet)?.value.as_deref().map(str::to_owned)
+    let entity = store
+        .read(&[store.find(&id(key))?])
+        .expect("it can be read")
+        .pop()??;
+    entity
+        .facets
+        .iter()
+        .find(|known| &*known.name == facet)?
+        .value
+        .as_deref()
+        .map(str::to_owned)
 }
 
 fn subscription(shape: u64) -> Subscription {
     let facets = vec!["price".to_owned()];
-    Subscription { entity_type: "product".into(), facets, shape, shape_label: format!("page {shape}"), target: 1 }
+    Subscription {
+        entity_type: "product".into(),
+        facets,
+        shape,
+        shape_label: format!("page {shape}"),
+        target: 1,
+    }
 }
 
 const COMMITTED: (u32, u32, u32) = (1, 0, 0);
@@ -75,12 +127,28 @@ fn an_older_version_never_wins() {
         let store = subject.store();
         assert_eq!(put(store, "lamp", "price", Some("10"), Some(17)), COMMITTED);
         assert_eq!(put(store, "lamp", "price", Some("9"), Some(16)), STALE);
-        assert_eq!(put(store, "lamp", "price", Some("11"), Some(17)), COMMITTED, "of equal versions the value decides");
-        assert_eq!(put(store, "lamp", "price", Some("12"), None), COMMITTED, "without a version arrival decides");
-        assert_eq!(put(store, "lamp", "price", Some("9"), Some(16)), STALE, "and the stored version stays");
+        assert_eq!(
+            put(store, "lamp", "price", Some("11"), Some(17)),
+            COMMITTED,
+            "of equal versions the value decides"
+        );
+        assert_eq!(
+            put(store, "lamp", "price", Some("12"), None),
+            COMMITTED,
+            "without a version arrival decides"
+        );
+        assert_eq!(
+            put(store, "lamp", "price", Some("9"), Some(16)),
+            STALE,
+            "and the stored version stays"
+        );
         assert_eq!(put(store, "lamp", "price", Some("12"), Some(20)), UNCHANGED);
         subject.crash();
-        assert_eq!(put(store, "lamp", "price", Some("13"), Some(19)), STALE, "an unchanged value has stored its newer version");
+        assert_eq!(
+            put(store, "lamp", "price", Some("13"), Some(19)),
+            STALE,
+            "an unchanged value has stored its newer version"
+        );
         assert_eq!(value(store, "lamp", "price").as_deref(), Some("12"));
     });
 }
@@ -93,11 +161,19 @@ fn a_late_update_does_not_resurrect_what_is_deleted() {
         assert_eq!(put(store, "lamp", "price", None, Some(3)), COMMITTED);
         assert_eq!(put(store, "lamp", "price", Some("10"), Some(2)), STALE);
         assert_eq!(put(store, "lamp", "price", None, None), UNCHANGED);
-        assert_eq!(put(store, "vase", "price", None, Some(5)), COMMITTED, "a deletion may come before what it deletes");
+        assert_eq!(
+            put(store, "vase", "price", None, Some(5)),
+            COMMITTED,
+            "a deletion may come before what it deletes"
+        );
         subject.crash();
         assert_eq!(put(store, "vase", "price", Some("7"), Some(4)), STALE);
         assert_eq!(put(store, "vase", "price", Some("7"), Some(6)), COMMITTED);
-        assert_eq!(put(store, "bowl", "price", None, None), UNCHANGED, "nothing was there, and nothing says when");
+        assert_eq!(
+            put(store, "bowl", "price", None, None),
+            UNCHANGED,
+            "nothing was there, and nothing says when"
+        );
         assert_eq!(store.find(&id("bowl")), None);
     });
 }
@@ -106,11 +182,23 @@ fn a_late_update_does_not_resurrect_what_is_deleted() {
 fn a_repeated_event_is_recognised_after_a_crash_too() {
     check(|subject| {
         let store = subject.store();
-        let commit = |value: &str| Commit { identity: Some(42), ..event(vec![change("lamp", "price", Some(value), None)]) };
-        assert!(matches!(commit_all(store, vec![commit("1")]).verdicts[..], [Verdict::Accepted { .. }]));
-        assert_eq!(commit_all(store, vec![commit("2")]).verdicts, [Verdict::Repeated]);
+        let commit = |value: &str| Commit {
+            identity: Some(42),
+            ..event(vec![change("lamp", "price", Some(value), None)])
+        };
+        assert!(matches!(
+            commit_all(store, vec![commit("1")]).verdicts[..],
+            [Verdict::Accepted { .. }]
+        ));
+        assert_eq!(
+            commit_all(store, vec![commit("2")]).verdicts,
+            [Verdict::Repeated]
+        );
         subject.crash();
-        assert_eq!(commit_all(store, vec![commit("3")]).verdicts, [Verdict::Repeated]);
+        assert_eq!(
+            commit_all(store, vec![commit("3")]).verdicts,
+            [Verdict::Repeated]
+        );
         assert_eq!(value(store, "lamp", "price").as_deref(), Some("1"));
     });
 }
@@ -119,17 +207,40 @@ fn a_repeated_event_is_recognised_after_a_crash_too() {
 fn an_event_is_there_wholly_or_not_at_all() {
     check(|subject| {
         let store = subject.store();
-        store.limit(Limits { entities_max: vec![("product".into(), 2)], quarantine_max: 10, forget_ms: 0 });
+        store.limit(Limits {
+            entities_max: vec![("product".into(), 2)],
+            quarantine_max: 10,
+            forget_ms: 0,
+        });
         put(store, "a", "price", Some("1"), None);
-        let two = Commit { identity: Some(7), ..event(vec![change("b", "price", Some("1"), None), change("c", "price", Some("1"), None)]) };
+        let two = Commit {
+            identity: Some(7),
+            ..event(vec![
+                change("b", "price", Some("1"), None),
+                change("c", "price", Some("1"), None),
+            ])
+        };
         let full = Verdict::NoRoom(NoRoom::Entities);
         assert_eq!(commit_all(store, vec![two.clone()]).verdicts, [full]);
         assert_eq!(store.find(&id("b")), None, "nothing of it was taken");
         let known = event(vec![change("a", "price", Some("2"), None)]);
-        assert!(matches!(commit_all(store, vec![known]).verdicts[..], [Verdict::Accepted { committed: 1, .. }]), "known keys go on");
-        store.limit(Limits { entities_max: vec![("product".into(), 9)], quarantine_max: 10, forget_ms: 0 });
+        assert!(
+            matches!(
+                commit_all(store, vec![known]).verdicts[..],
+                [Verdict::Accepted { committed: 1, .. }]
+            ),
+            "known keys go on"
+        );
+        store.limit(Limits {
+            entities_max: vec![("product".into(), 9)],
+            quarantine_max: 10,
+            forget_ms: 0,
+        });
         let again = commit_all(store, vec![two]).verdicts;
-        assert!(matches!(again[..], [Verdict::Accepted { committed: 2, .. }]), "sent again it is not taken for a repetition: {again:?}");
+        assert!(
+            matches!(again[..], [Verdict::Accepted { committed: 2, .. }]),
+            "sent again it is not taken for a repetition: {again:?}"
+        );
     });
 }
 
@@ -137,12 +248,37 @@ fn an_event_is_there_wholly_or_not_at_all() {
 fn an_entity_has_a_bounded_number_of_facets() {
     check(|subject| {
         let store = subject.store();
-        let facets = |from: usize, to: usize| event((from..to).map(|n| change("lamp", &format!("price.{n}"), Some("1"), None)).collect());
-        assert!(matches!(commit_all(store, vec![facets(0, FACETS_MAX)]).verdicts[..], [Verdict::Accepted { committed: 512, .. }]));
-        assert_eq!(commit_all(store, vec![facets(FACETS_MAX, FACETS_MAX + 1)]).verdicts, [Verdict::NoRoom(NoRoom::Facets)]);
-        assert_eq!(commit_all(store, vec![facets(0, FACETS_MAX)]).verdicts.len(), 1, "those that are there can change on");
-        let too_many = event((0..=FACETS_MAX).map(|n| change("vase", &format!("price.{n}"), Some("1"), None)).collect());
-        assert_eq!(commit_all(store, vec![too_many]).verdicts, [Verdict::NoRoom(NoRoom::Facets)]);
+        let facets = |from: usize, to: usize| {
+            event(
+                (from..to)
+                    .map(|n| change("lamp", &format!("price.{n}"), Some("1"), None))
+                    .collect(),
+            )
+        };
+        assert!(matches!(
+            commit_all(store, vec![facets(0, FACETS_MAX)]).verdicts[..],
+            [Verdict::Accepted { committed: 512, .. }]
+        ));
+        assert_eq!(
+            commit_all(store, vec![facets(FACETS_MAX, FACETS_MAX + 1)]).verdicts,
+            [Verdict::NoRoom(NoRoom::Facets)]
+        );
+        assert_eq!(
+            commit_all(store, vec![facets(0, FACETS_MAX)])
+                .verdicts
+                .len(),
+            1,
+            "those that are there can change on"
+        );
+        let too_many = event(
+            (0..=FACETS_MAX)
+                .map(|n| change("vase", &format!("price.{n}"), Some("1"), None))
+                .collect(),
+        );
+        assert_eq!(
+            commit_all(store, vec![too_many]).verdicts,
+            [Verdict::NoRoom(NoRoom::Facets)]
+        );
     });
 }
 
@@ -153,7 +289,13 @@ fn long_values_and_many_facets_are_kept_and_replaced() {
         let long = |letter: &str| format!("\"{}\"", letter.repeat(200_000));
         put(store, "lamp", "content.de", Some(&long("a")), None);
         for n in 0..40 {
-            put(store, "lamp", &format!("price.{n}"), Some(&format!("\"{}\"", "p".repeat(2_000 + n))), None);
+            put(
+                store,
+                "lamp",
+                &format!("price.{n}"),
+                Some(&format!("\"{}\"", "p".repeat(2_000 + n))),
+                None,
+            );
         }
         put(store, "lamp", "content.de", Some(&long("b")), None);
         put(store, "lamp", "content.fr", Some(&long("c")), None);
@@ -162,9 +304,15 @@ fn long_values_and_many_facets_are_kept_and_replaced() {
         assert_eq!(value(store, "lamp", "content.de"), Some(long("b")));
         assert_eq!(value(store, "lamp", "content.fr"), None);
         for n in 0..40 {
-            assert_eq!(value(store, "lamp", &format!("price.{n}")).map(|value| value.len()), Some(2_002 + n));
+            assert_eq!(
+                value(store, "lamp", &format!("price.{n}")).map(|value| value.len()),
+                Some(2_002 + n)
+            );
         }
-        assert_eq!(put(store, "lamp", "content.de", Some(&long("b")), None), UNCHANGED);
+        assert_eq!(
+            put(store, "lamp", "content.de", Some(&long("b")), None),
+            UNCHANGED
+        );
     });
 }
 
@@ -172,48 +320,144 @@ fn long_values_and_many_facets_are_kept_and_replaced() {
 fn what_is_set_aside_comes_back_as_it_was_and_loses_against_what_is_newer() {
     check(|subject| {
         let store = subject.store();
-        store.limit(Limits { entities_max: Vec::new(), quarantine_max: 2, forget_ms: 0 });
-        let set_aside = |code: &str| Commit { source: "erp".into(), identity: None, arrival: None, effect: aside(code) };
-        let first = commit_all(store, vec![set_aside("one"), set_aside("two"), set_aside("three")]).verdicts;
-        let [Verdict::Quarantined(one), Verdict::Quarantined(two), Verdict::NoRoom(NoRoom::Quarantine)] = first[..] else {
+        store.limit(Limits {
+            entities_max: Vec::new(),
+            quarantine_max: 2,
+            forget_ms: 0,
+        });
+        let set_aside = |code: &str| Commit {
+            source: "erp".into(),
+            identity: None,
+            arrival: None,
+            effect: aside(code),
+        };
+        let first = commit_all(
+            store,
+            vec![set_aside("one"), set_aside("two"), set_aside("three")],
+        )
+        .verdicts;
+        let [
+            Verdict::Quarantined(one),
+            Verdict::Quarantined(two),
+            Verdict::NoRoom(NoRoom::Quarantine),
+        ] = first[..]
+        else {
             panic!("{first:?}")
         };
         subject.crash();
         let there = store.quarantined("erp", None, 10).expect("it can be read");
-        let Effect::Quarantine(expected) = aside("one") else { unreachable!("it was just made") };
-        assert_eq!((there.len(), there[0].sequence, &there[0].event), (2, one, &*expected));
-        assert_eq!(store.quarantined("erp", Some(one), 10).expect("it can be read")[0].sequence, two);
-        assert_eq!((store.quarantine_count("erp"), store.quarantine_count("pim")), (2, 0));
+        let Effect::Quarantine(expected) = aside("one") else {
+            unreachable!("it was just made")
+        };
+        assert_eq!(
+            (there.len(), there[0].sequence, &there[0].event),
+            (2, one, &*expected)
+        );
+        assert_eq!(
+            store
+                .quarantined("erp", Some(one), 10)
+                .expect("it can be read")[0]
+                .sequence,
+            two
+        );
+        assert_eq!(
+            (store.quarantine_count("erp"), store.quarantine_count("pim")),
+            (2, 0)
+        );
 
         put(store, "lamp", "price", Some("2"), None);
-        let changes = vec![change("lamp", "price", Some("1"), None), change("lamp", "stock", Some("5"), None)];
-        let redriven = commit_all(store, vec![Commit { arrival: Some(one), ..event(changes) }]).verdicts;
-        assert_eq!(redriven, [Verdict::Accepted { committed: 1, unchanged: 0, stale: 1 }]);
-        let again = Commit { arrival: Some(two), ..set_aside("four") };
-        assert_eq!(commit_all(store, vec![again]).verdicts, [Verdict::Quarantined(two)], "what fails again stays under its number");
-        assert_eq!(store.unquarantine("erp", &[one, Sequence(999)]).expect("it is written"), 1);
+        let changes = vec![
+            change("lamp", "price", Some("1"), None),
+            change("lamp", "stock", Some("5"), None),
+        ];
+        let redriven = commit_all(
+            store,
+            vec![Commit {
+                arrival: Some(one),
+                ..event(changes)
+            }],
+        )
+        .verdicts;
+        assert_eq!(
+            redriven,
+            [Verdict::Accepted {
+                committed: 1,
+                unchanged: 0,
+                stale: 1
+            }]
+        );
+        let again = Commit {
+            arrival: Some(two),
+            ..set_aside("four")
+        };
+        assert_eq!(
+            commit_all(store, vec![again]).verdicts,
+            [Verdict::Quarantined(two)],
+            "what fails again stays under its number"
+        );
+        assert_eq!(
+            store
+                .unquarantine("erp", &[one, Sequence(999)])
+                .expect("it is written"),
+            1
+        );
         let left = store.quarantined("erp", None, 10).expect("it can be read");
-        assert_eq!((left.len(), &*left[0].event.failure.code, store.quarantine_count("erp")), (1, "four", 1));
+        assert_eq!(
+            (
+                left.len(),
+                &*left[0].event.failure.code,
+                store.quarantine_count("erp")
+            ),
+            (1, "four", 1)
+        );
     });
 }
 
-/// A redriven event failed again with a shorter reason, and the end of the longer one stayed behind it: from then on the quarantine of that
-/// source could not be read any more.
+/// A redriven event failed again with a shorter reason, and the end of the longer one stayed behind
+/// it: from then on the quarantine of that source could not be read any more.
 #[test]
 fn what_fails_again_for_a_shorter_reason_can_still_be_read() {
     check(|subject| {
         let store = subject.store();
-        store.limit(Limits { entities_max: Vec::new(), quarantine_max: 2, forget_ms: 0 });
+        store.limit(Limits {
+            entities_max: Vec::new(),
+            quarantine_max: 2,
+            forget_ms: 0,
+        });
         let set_aside = |reason: usize, arrival| {
-            let Effect::Quarantine(mut aside) = aside("long") else { unreachable!("it was just made") };
+            let Effect::Quarantine(mut aside) = aside("long") else {
+                unreachable!("it was just made")
+            };
             aside.failure.message = "x".repeat(reason);
-            Commit { source: "erp".into(), identity: None, arrival, effect: Effect::Quarantine(aside) }
+            Commit {
+                source: "erp".into(),
+                identity: None,
+                arrival,
+                effect: Effect::Quarantine(aside),
+            }
         };
-        let [Verdict::Quarantined(arrival)] = commit_all(store, vec![set_aside(50_000, None)]).verdicts[..] else { panic!("set aside") };
-        commit_all(store, vec![set_aside(40_000, Some(arrival)), set_aside(10, Some(arrival))]);
+        let [Verdict::Quarantined(arrival)] =
+            commit_all(store, vec![set_aside(50_000, None)]).verdicts[..]
+        else {
+            panic!("set aside")
+        };
+        commit_all(
+            store,
+            vec![
+                set_aside(40_000, Some(arrival)),
+                set_aside(10, Some(arrival)),
+            ],
+        );
         subject.crash();
         let there = store.quarantined("erp", None, 10).expect("it can be read");
-        assert_eq!((there.len(), there[0].event.failure.message.len(), store.quarantine_count("erp")), (1, 10, 1));
+        assert_eq!(
+            (
+                there.len(),
+                there[0].event.failure.message.len(),
+                store.quarantine_count("erp")
+            ),
+            (1, 10, 1)
+        );
     });
 }
 
@@ -225,7 +469,11 @@ fn entities_are_listed_by_key_and_by_what_is_owed() {
             put(store, key, "price", Some("1"), None);
         }
         let keys = |prefix: &str, after: Option<&str>, owed, limit| -> Vec<String> {
-            store.list("product", prefix, after, owed, limit).into_iter().map(|(_, id)| id.key.to_string()).collect()
+            store
+                .list("product", prefix, after, owed, limit)
+                .into_iter()
+                .map(|(_, id)| id.key.to_string())
+                .collect()
         };
         assert_eq!(keys("", None, None, 10), ["a", "b1", "b2", "b3", "c", "ß"]);
         assert_eq!(keys("b", None, None, 2), ["b1", "b2"]);
@@ -234,14 +482,24 @@ fn entities_are_listed_by_key_and_by_what_is_owed() {
         let joined = store.join("shop", &subscription(1)).expect("it can join");
         let mut taken = Vec::new();
         store.walk(joined.id, Track::Sweep, 3, &mut taken);
-        let ends: Vec<Finish> = taken.iter().map(|taken| delivered(taken.ordinal, taken.revision)).collect();
+        let ends: Vec<Finish> = taken
+            .iter()
+            .map(|taken| delivered(taken.ordinal, taken.revision))
+            .collect();
         store.finish(joined.id, &ends, &mut Vec::new());
         assert_eq!(keys("", None, Some(joined.id), 10), ["b3", "c", "ß"]);
     });
 }
 
 fn delivered(ordinal: weir::model::Ordinal, revision: Sequence) -> Finish {
-    Finish { ordinal, revision, outcome: Outcome::Delivered { digest: 99, target_key: Some("lamp-key".into()) } }
+    Finish {
+        ordinal,
+        revision,
+        outcome: Outcome::Delivered {
+            digest: 99,
+            target_key: Some("lamp-key".into()),
+        },
+    }
 }
 
 #[test]
@@ -254,16 +512,32 @@ fn a_channel_is_remembered_by_its_name_until_it_is_forgotten() {
         assert!(store.rename("web", "shop").expect("it is written"));
         assert!(!store.rename("web", "shop").expect("nothing is written"));
         let again = store.join("shop", &subscription(1)).expect("it can join");
-        assert_eq!((again.id, again.swept), (joined.id, false), "a new name is no new channel");
-        assert!(!store.forget_channel(joined.id).expect("nothing is written"), "a live channel is not forgotten");
+        assert_eq!(
+            (again.id, again.swept),
+            (joined.id, false),
+            "a new name is no new channel"
+        );
+        assert!(
+            !store.forget_channel(joined.id).expect("nothing is written"),
+            "a live channel is not forgotten"
+        );
         store.retire(joined.id).expect("it is written");
         assert_eq!(store.channels(), [(joined.id, "shop".to_owned(), false)]);
-        assert!(store.join("shop", &subscription(1)).expect("it can join").swept, "who returns starts over");
+        assert!(
+            store
+                .join("shop", &subscription(1))
+                .expect("it can join")
+                .swept,
+            "who returns starts over"
+        );
         store.retire(joined.id).expect("it is written");
         assert!(store.forget_channel(joined.id).expect("it is written"));
         assert!(store.channels().is_empty());
         let new = store.join("shop", &subscription(1)).expect("it can join");
-        assert_ne!(new.id, joined.id, "a number is never given to another channel");
+        assert_ne!(
+            new.id, joined.id,
+            "a number is never given to another channel"
+        );
     });
 }
 
@@ -286,21 +560,40 @@ fn refused_entities_keep_their_reason_until_they_are_redriven_or_dropped() {
         store.save(Timestamp(0)).expect("it is written");
         subject.crash();
         let refused = store.refused(joined.id, None, 10).expect("it can be read");
-        let reasons: Vec<_> = refused.iter().map(|refused| (refused.id.key.to_string(), refused.failure.message.clone())).collect();
+        let reasons: Vec<_> = refused
+            .iter()
+            .map(|refused| (refused.id.key.to_string(), refused.failure.message.clone()))
+            .collect();
         assert_eq!(
             reasons,
-            [("lamp".to_owned(), "The price is missing.".to_owned()), ("vase".to_owned(), "The price is missing.".to_owned())]
+            [
+                ("lamp".to_owned(), "The price is missing.".to_owned()),
+                ("vase".to_owned(), "The price is missing.".to_owned())
+            ]
         );
         assert_eq!(store.redrive(joined.id, &[refused[0].ordinal]).len(), 1);
-        assert_eq!(store.drop_refused(joined.id, &[refused[1].ordinal]).expect("it is written"), 1);
-        assert!(store.refused(joined.id, None, 10).expect("it can be read").is_empty());
+        assert_eq!(
+            store
+                .drop_refused(joined.id, &[refused[1].ordinal])
+                .expect("it is written"),
+            1
+        );
+        assert!(
+            store
+                .refused(joined.id, None, 10)
+                .expect("it can be read")
+                .is_empty()
+        );
         assert_eq!(store.owed(joined.id).parked, 1);
         assert!(store.retry(joined.id, refused[0].ordinal).is_some());
     });
 }
 
 fn open(path: &std::path::Path) -> Result<embedded::Embedded, Error> {
-    embedded::Embedded::open(embedded::Options { cache_bytes: 16 << 20, ..embedded::Options::new(path) })
+    embedded::Embedded::open(embedded::Options {
+        cache_bytes: 16 << 20,
+        ..embedded::Options::new(path)
+    })
 }
 
 #[test]
@@ -312,46 +605,85 @@ fn a_new_start_finds_everything_as_it_was() {
     let mut taken = Vec::new();
     store.walk(joined.id, Track::Sweep, 10, &mut taken);
     store.attempt(joined.id, &[taken[0].ordinal]);
-    store.finish(joined.id, &[delivered(taken[0].ordinal, taken[0].revision)], &mut Vec::new());
+    store.finish(
+        joined.id,
+        &[delivered(taken[0].ordinal, taken[0].revision)],
+        &mut Vec::new(),
+    );
     store.set_paused(joined.id, true).expect("it is written");
-    let before = store.standing(joined.id, taken[0].ordinal).expect("it is there");
+    let before = store
+        .standing(joined.id, taken[0].ordinal)
+        .expect("it is there");
     store.close().expect("it closes");
     drop(store);
 
     let store = open(folder.path()).expect("it opens again");
     let again = store.join("shop", &subscription(1)).expect("it can join");
-    assert_eq!((again.id, again.swept, again.paused), (joined.id, false, true));
-    let after = store.standing(again.id, taken[0].ordinal).expect("it is there");
-    assert_eq!((after.state, after.holds, after.shape_label), (State::Delivered, Holds::Rendering(99), "page 1".to_owned()));
+    assert_eq!(
+        (again.id, again.swept, again.paused),
+        (joined.id, false, true)
+    );
+    let after = store
+        .standing(again.id, taken[0].ordinal)
+        .expect("it is there");
+    assert_eq!(
+        (after.state, after.holds, after.shape_label),
+        (State::Delivered, Holds::Rendering(99), "page 1".to_owned())
+    );
     assert_eq!(after.revision, before.revision);
     put(&store, "lamp", "price", Some("2"), Some(5));
     let mut next = Vec::new();
     store.walk(again.id, Track::Lane(Lane::Normal), 10, &mut next);
     assert_eq!(next[0].target_key.as_deref(), Some("lamp-key"));
-    assert!(next[0].revision > before.revision, "sequences go on above all that were ever seen");
-    assert!(store.join("shop", &subscription(2)).expect("it can join").swept, "a shape that changed while stopped sweeps");
+    assert!(
+        next[0].revision > before.revision,
+        "sequences go on above all that were ever seen"
+    );
+    assert!(
+        store
+            .join("shop", &subscription(2))
+            .expect("it can join")
+            .swept,
+        "a shape that changed while stopped sweeps"
+    );
 }
 
 #[test]
 fn what_cannot_be_opened_is_said_in_a_sentence() {
     let folder = folder();
     let store = open(folder.path()).expect("it opens");
-    let Err(Error::Unavailable(why)) = open(folder.path()) else { panic!("two processes must not share a store") };
+    let Err(Error::Unavailable(why)) = open(folder.path()) else {
+        panic!("two processes must not share a store")
+    };
     assert!(why.contains("another process"), "{why}");
     drop(store);
 
     let (broken, other) = (folder.path().join("broken"), folder.path().join("other"));
     std::fs::create_dir_all(&broken).expect("a folder");
-    std::fs::write(broken.join("conf"), "segment_size: 4194304\nuse_compression: false\nversion: 0.34\nvQ").expect("a file");
+    std::fs::write(
+        broken.join("conf"),
+        "segment_size: 4194304\nuse_compression: false\nversion: 0.34\nvQ",
+    )
+    .expect("a file");
     std::fs::write(broken.join("db"), vec![7; 9 << 20]).expect("a file");
-    let why = open(&broken).err().expect("garbage is no store").to_string();
+    let why = open(&broken)
+        .err()
+        .expect("garbage is no store")
+        .to_string();
     assert!(why.contains("broken") && why.len() > 40, "{why}");
 
-    let foreign = sled::Config::new().path(&other).segment_size(4 << 20).open().expect("sled opens");
+    let foreign = sled::Config::new()
+        .path(&other)
+        .segment_size(4 << 20)
+        .open()
+        .expect("sled opens");
     foreign.insert("somebody", "else").expect("it is written");
     foreign.flush().expect("it is written");
     drop(foreign);
-    let why = open(&other).err().expect("another format is refused").to_string();
+    let why = open(&other)
+        .err()
+        .expect("another format is refused")
+        .to_string();
     assert!(why.contains("format"), "{why}");
     assert!(open(std::path::Path::new("/proc/weir")).is_err());
 }
@@ -362,8 +694,12 @@ fn a_full_disk_takes_nothing_and_goes_on_by_itself() {
     let mut options = embedded::Options::new(folder.path());
     options.disk_reserve_bytes = u64::MAX;
     let store = embedded::Embedded::open(options).expect("reading needs no space");
-    let answer = store.commit(vec![event(vec![change("lamp", "price", Some("1"), None)])]).expect("it is looked at");
-    let Err(Error::Unavailable(why)) = answer.blocking_recv().expect("it is answered") else { panic!("the disk is full") };
+    let answer = store
+        .commit(vec![event(vec![change("lamp", "price", Some("1"), None)])])
+        .expect("it is looked at");
+    let Err(Error::Unavailable(why)) = answer.blocking_recv().expect("it is answered") else {
+        panic!("the disk is full")
+    };
     assert!(why.contains("disk"), "{why}");
     assert!(store.ready().is_err(), "readiness is red");
     assert_eq!(store.find(&id("lamp")), None);
@@ -382,7 +718,11 @@ fn whichever_sync_fails_nothing_is_accepted_after_it_and_what_was_answered_is_th
         let folder = folder();
         let mut options = embedded::Options::new(folder.path());
         options.sync = |file| {
-            if SYNCS_LEFT.fetch_sub(1, Ordering::SeqCst) > 0 { file.sync_data() } else { Err(std::io::Error::other("I/O error")) }
+            if SYNCS_LEFT.fetch_sub(1, Ordering::SeqCst) > 0 {
+                file.sync_data()
+            } else {
+                Err(std::io::Error::other("I/O error"))
+            }
         };
         options.on_failure = |_| {
             FAILURES_TOLD.fetch_add(1, Ordering::SeqCst);
@@ -396,16 +736,24 @@ fn whichever_sync_fails_nothing_is_accepted_after_it_and_what_was_answered_is_th
             assert!(n < 60, "the sync never failed");
             let key = format!("lamp {n}");
             let goes_on = match (n % 5, joined) {
-                (1, None) => store.join("shop", &subscription(1)).map(|shop| joined = Some(shop.id)),
+                (1, None) => store
+                    .join("shop", &subscription(1))
+                    .map(|shop| joined = Some(shop.id)),
                 (3, Some(shop)) => {
                     let mut taken = Vec::new();
                     store.walk(shop, Track::Lane(Lane::Normal), 2, &mut taken);
-                    let ends: Vec<Finish> = taken.iter().map(|taken| delivered(taken.ordinal, taken.revision)).collect();
+                    let ends: Vec<Finish> = taken
+                        .iter()
+                        .map(|taken| delivered(taken.ordinal, taken.revision))
+                        .collect();
                     store.finish(shop, &ends, &mut Vec::new());
                     told_delivered.extend(ends.into_iter().map(|end| end.ordinal));
                     store.save(Timestamp(0))
                 }
-                _ => match store.commit(vec![event(vec![change(&key, "price", Some("1"), None)])]).map(|receipt| receipt.blocking_recv()) {
+                _ => match store
+                    .commit(vec![event(vec![change(&key, "price", Some("1"), None)])])
+                    .map(|receipt| receipt.blocking_recv())
+                {
                     Ok(Ok(written)) => written.map(|_| answered.push(key)),
                     Ok(Err(_)) => Err(Error::Unavailable("nobody answered: I/O error".into())),
                     Err(error) => Err(error),
@@ -417,22 +765,51 @@ fn whichever_sync_fails_nothing_is_accepted_after_it_and_what_was_answered_is_th
             }
         }
         assert!(store.ready().is_err(), "readiness is red");
-        assert!(SYNCS_LEFT.load(Ordering::SeqCst) == -1, "a sync that failed is not tried again");
+        assert!(
+            SYNCS_LEFT.load(Ordering::SeqCst) == -1,
+            "a sync that failed is not tried again"
+        );
         assert!(store.save(Timestamp(0)).is_err() && store.join("shop", &subscription(1)).is_err());
-        assert!(store.commit(vec![event(vec![change("vase", "price", Some("1"), None)])]).is_err(), "nothing is accepted");
-        assert_eq!(FAILURES_TOLD.load(Ordering::SeqCst) - told, 1, "it is told once");
+        assert!(
+            store
+                .commit(vec![event(vec![change("vase", "price", Some("1"), None)])])
+                .is_err(),
+            "nothing is accepted"
+        );
+        assert_eq!(
+            FAILURES_TOLD.load(Ordering::SeqCst) - told,
+            1,
+            "it is told once"
+        );
         drop(store);
         let store = open(folder.path()).expect("a new start reads back what is there");
-        assert!(answered.iter().all(|key| value(&store, key, "price").is_some()));
-        let Some(shop) = joined.map(|_| store.join("shop", &subscription(1)).expect("it can join").id) else { continue };
+        assert!(
+            answered
+                .iter()
+                .all(|key| value(&store, key, "price").is_some())
+        );
+        let Some(shop) = joined.map(|_| {
+            store
+                .join("shop", &subscription(1))
+                .expect("it can join")
+                .id
+        }) else {
+            continue;
+        };
         let mut taken = Vec::new();
         for track in [Track::Sweep, Track::Lane(Lane::Normal)] {
             while store.walk(shop, track, 50, &mut taken) {}
         }
         for key in &answered {
             let ordinal = store.find(&id(key)).expect("it is there");
-            let (owed, sent) = (taken.iter().any(|taken| taken.ordinal == ordinal), told_delivered.contains(&ordinal));
-            assert!(owed || sent, "sync {left}: {key} was never delivered and is owed no more");
+            let (owed, sent) = (
+                taken.iter().any(|taken| taken.ordinal == ordinal),
+                told_delivered.contains(&ordinal),
+            );
+            assert!(
+                owed || sent,
+                "sync {left}: {key} was never delivered and is owed no more"
+            );
         }
     }
 }

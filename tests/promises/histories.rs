@@ -1,7 +1,9 @@
-//! Random histories: crashes, lost answers, filters, deletions, changed subscriptions, lost targets, channels that leave and return.
+//! Random histories: crashes, lost answers, filters, deletions, changed subscriptions, lost
+//! targets, channels that leave and return.
 //!
-//! Every history must end with every target right (the promises of `store.rs`), and the embedded store must do step by step what
-//! the specification does. Each rule of the specification, left out, must make some history end wrong: else it would not be needed.
+//! Every history must end with every target right (the promises of `store.rs`), and the embedded
+//! store must do step by step what the specification does. Each rule of the specification, left
+//! out, must make some history end wrong: else it would not be needed.
 
 use std::sync::Arc;
 
@@ -55,19 +57,37 @@ fn restless_step() -> impl Strategy<Value = Step> {
 }
 
 fn restless_history() -> impl Strategy<Value = Vec<Step>> {
-    prop::collection::vec(restless_step(), 10..120).prop_map(|steps| [vec![Step::Join { facets: 3, filter: 0 }], steps].concat())
+    prop::collection::vec(restless_step(), 10..120).prop_map(|steps| {
+        [
+            vec![Step::Join {
+                facets: 3,
+                filter: 0,
+            }],
+            steps,
+        ]
+        .concat()
+    })
 }
 
 fn history() -> impl Strategy<Value = Vec<Step>> {
     let join = (1u8..8, 0u8..3).prop_map(|(facets, filter)| Step::Join { facets, filter });
-    (prop::collection::vec(join, 1..3), prop::collection::vec(step(), 10..160)).prop_map(|(mut history, steps)| {
-        history.extend(steps);
-        history
-    })
+    (
+        prop::collection::vec(join, 1..3),
+        prop::collection::vec(step(), 10..160),
+    )
+        .prop_map(|(mut history, steps)| {
+            history.extend(steps);
+            history
+        })
 }
 
 fn runner(cases: u32) -> TestRunner {
-    TestRunner::new(Config { cases, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() })
+    TestRunner::new(Config {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 20_000,
+        ..Config::default()
+    })
 }
 
 fn ends_right(history: &[Step], without: Option<Rule>) -> Result<(), String> {
@@ -80,19 +100,28 @@ fn ends_right(history: &[Step], without: Option<Rule>) -> Result<(), String> {
 fn the_embedded_store_does_what_the_specification_does_and_every_target_converges() {
     let folder = folder();
     let embedded = Arc::new(embedded_in(folder.path()));
-    let played = runner(CASES).run(&prop_oneof![4 => history(), 1 => restless_history()], |history| {
-        embedded.erase().expect("it can be erased");
-        let mut real = World::new(Subject::Embedded(embedded.clone()));
-        let mut specified = World::new(Subject::Memory(Box::default()));
-        for (number, step) in history.iter().enumerate() {
-            prop_assert_eq!(real.play(*step), specified.play(*step), "after step {}: {:?}", number, step);
-        }
-        prop_assert_eq!(real.standings(), specified.standings());
-        prop_assert_eq!(specified.come_to_rest(), Ok(()));
-        prop_assert_eq!(real.come_to_rest(), Ok(()));
-        prop_assert_eq!(real.standings(), specified.standings());
-        Ok(())
-    });
+    let played = runner(CASES).run(
+        &prop_oneof![4 => history(), 1 => restless_history()],
+        |history| {
+            embedded.erase().expect("it can be erased");
+            let mut real = World::new(Subject::Embedded(embedded.clone()));
+            let mut specified = World::new(Subject::Memory(Box::default()));
+            for (number, step) in history.iter().enumerate() {
+                prop_assert_eq!(
+                    real.play(*step),
+                    specified.play(*step),
+                    "after step {}: {:?}",
+                    number,
+                    step
+                );
+            }
+            prop_assert_eq!(real.standings(), specified.standings());
+            prop_assert_eq!(specified.come_to_rest(), Ok(()));
+            prop_assert_eq!(real.come_to_rest(), Ok(()));
+            prop_assert_eq!(real.standings(), specified.standings());
+            Ok(())
+        },
+    );
     played.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
@@ -101,8 +130,12 @@ fn missed_after(rule: Rule) -> Option<u32> {
     let mut runner = TestRunner::deterministic();
     let strategy = prop_oneof![history(), restless_history()];
     (1..=CASES_WITHOUT).find(|_| {
-        let history = strategy.new_tree(&mut runner).expect("histories can be made").current();
-        // Without a rule the store may also take what it has forgotten; that is an end as wrong as any.
+        let history = strategy
+            .new_tree(&mut runner)
+            .expect("histories can be made")
+            .current();
+        // Without a rule the store may also take what it has forgotten; that is an end as wrong as
+        // any.
         let played = std::panic::catch_unwind(|| ends_right(&history, Some(rule)));
         !matches!(played, Ok(Ok(())))
     })
@@ -112,6 +145,9 @@ fn missed_after(rule: Rule) -> Option<u32> {
 fn each_rule_of_the_specification_is_needed() {
     for (rule, after) in Rule::ALL.into_iter().map(|rule| (rule, missed_after(rule))) {
         println!("without {rule:?}: wrong after {after:?} histories");
-        assert!(after.is_some(), "{CASES_WITHOUT} histories end right without {rule:?}");
+        assert!(
+            after.is_some(),
+            "{CASES_WITHOUT} histories end right without {rule:?}"
+        );
     }
 }

@@ -1,8 +1,10 @@
-//! Damage in a stopped directory is noticed and named: whatever is flipped or cut off, the store opens with everything right, or refuses in
-//! a sentence; and what opening does not read is refused where it is read. Never is anything silently wrong.
+//! Damage in a stopped directory is noticed and named: whatever is flipped or cut off, the store
+//! opens with everything right, or refuses in a sentence; and what opening does not read is refused
+//! where it is read. Never is anything silently wrong.
 //!
-//! Beside it the same damage is given to sled alone, which must be silently wrong now and then: else the test would see nothing.
-//! `WEIR_FLIPS=5000 cargo test --test promises integrity` looks at more places.
+//! Beside it the same damage is given to sled alone, which must be silently wrong now and then:
+//! else the test would see nothing. `WEIR_FLIPS=5000 cargo test --test promises integrity` looks at
+//! more places.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,7 +14,9 @@ use std::sync::Once;
 use weir::index::value_hash;
 use weir::model::{EntityId, Event, Failure, Lane, Payload, Sequence, Timestamp, Track};
 use weir::store::embedded::{Embedded, Options};
-use weir::store::{Commit, Effect, Error, FacetChange, Finish, Outcome, Quarantined, Store, Subscription, Taken};
+use weir::store::{
+    Commit, Effect, Error, FacetChange, Finish, Outcome, Quarantined, Store, Subscription, Taken,
+};
 
 use crate::world::{commit_all, folder};
 
@@ -22,13 +26,29 @@ const FLIPS: usize = 100;
 const ENTITIES: usize = 600;
 
 fn change(key: &str, facet: &str, value: String) -> FacetChange {
-    let id = EntityId { entity_type: "product".into(), key: key.into() };
+    let id = EntityId {
+        entity_type: "product".into(),
+        key: key.into(),
+    };
     let (hash, value) = (value_hash(&value), Some(value.into()));
-    FacetChange { id, facet: facet.into(), owner: "erp".into(), lane: Lane::Normal, version: Some(1), value, hash }
+    FacetChange {
+        id,
+        facet: facet.into(),
+        owner: "erp".into(),
+        lane: Lane::Normal,
+        version: Some(1),
+        value,
+        hash,
+    }
 }
 
 fn commit(identity: u128, effect: Effect) -> Commit {
-    Commit { source: "erp".into(), identity: Some(identity), arrival: None, effect }
+    Commit {
+        source: "erp".into(),
+        identity: Some(identity),
+        arrival: None,
+        effect,
+    }
 }
 
 fn aside(number: usize) -> Effect {
@@ -42,16 +62,31 @@ fn aside(number: usize) -> Effect {
         attributes: Vec::new(),
         data: Payload::Text(format!("{number} {}", "x".repeat(number * 500))),
     };
-    Effect::Quarantine(Box::new(Quarantined { event, lane: None, failure: Failure::new("plugin", "It broke."), plugin: None }))
+    Effect::Quarantine(Box::new(Quarantined {
+        event,
+        lane: None,
+        failure: Failure::new("plugin", "It broke."),
+        plugin: None,
+    }))
 }
 
 fn open(path: &Path) -> Result<Embedded, Error> {
-    Embedded::open(Options { cache_bytes: 16 << 20, now: || Timestamp(1_000_000), ..Options::new(path) })
+    Embedded::open(Options {
+        cache_bytes: 16 << 20,
+        now: || Timestamp(1_000_000),
+        ..Options::new(path)
+    })
 }
 
 fn join(store: &Embedded, name: &str) -> Result<weir::store::ChannelId, Error> {
     let facets = vec!["price".to_owned(), "content".to_owned()];
-    let subscription = Subscription { entity_type: "product".into(), facets, shape: 1, shape_label: "page".into(), target: 1 };
+    let subscription = Subscription {
+        entity_type: "product".into(),
+        facets,
+        shape: 1,
+        shape_label: "page".into(),
+        target: 1,
+    };
     Ok(store.join(name, &subscription)?.id)
 }
 
@@ -62,13 +97,32 @@ fn deliver(store: &Embedded, name: &str) {
         let mut taken = Vec::new();
         while store.walk(channel, track, 50, &mut taken) {}
         let end = |taken: &Taken| {
-            let target_key = taken.ordinal.0.is_multiple_of(3).then(|| format!("key {}", taken.ordinal.0).into());
-            let delivered = Outcome::Delivered { digest: 99 + u64::from(taken.ordinal.0), target_key };
+            let target_key = taken
+                .ordinal
+                .0
+                .is_multiple_of(3)
+                .then(|| format!("key {}", taken.ordinal.0).into());
+            let delivered = Outcome::Delivered {
+                digest: 99 + u64::from(taken.ordinal.0),
+                target_key,
+            };
             let refused = taken.ordinal.0.is_multiple_of(50);
-            let outcome = if refused { Outcome::Refused(Failure::new("422", "No price.")) } else { delivered };
-            Finish { ordinal: taken.ordinal, revision: taken.revision, outcome }
+            let outcome = if refused {
+                Outcome::Refused(Failure::new("422", "No price."))
+            } else {
+                delivered
+            };
+            Finish {
+                ordinal: taken.ordinal,
+                revision: taken.revision,
+                outcome,
+            }
         };
-        store.finish(channel, &taken.iter().map(end).collect::<Vec<_>>(), &mut Vec::new());
+        store.finish(
+            channel,
+            &taken.iter().map(end).collect::<Vec<_>>(),
+            &mut Vec::new(),
+        );
     }
     store.save(Timestamp(1_000_000)).expect("it is saved");
 }
@@ -78,14 +132,41 @@ fn fill(path: &Path) {
     for life in 0..4_usize {
         let store = open(path).expect("it opens");
         for number in (0..ENTITIES).filter(|number| life == 0 || number % 7 == life) {
-            let content = format!("\"{life} {}\"", "c".repeat(if number % 40 == 0 { 50_000 } else { number }));
-            let changes = vec![change(&format!("p{number}"), "price", life.to_string()), change(&format!("p{number}"), "content", content)];
-            commit_all(&store, vec![commit((life * ENTITIES + number) as u128 + 1, Effect::Changes(changes))]);
+            let content = format!(
+                "\"{life} {}\"",
+                "c".repeat(if number % 40 == 0 { 50_000 } else { number })
+            );
+            let changes = vec![
+                change(&format!("p{number}"), "price", life.to_string()),
+                change(&format!("p{number}"), "content", content),
+            ];
+            commit_all(
+                &store,
+                vec![commit(
+                    (life * ENTITIES + number) as u128 + 1,
+                    Effect::Changes(changes),
+                )],
+            );
         }
-        (0..5).for_each(|number| drop(commit_all(&store, vec![commit(90_000 + (life * 5 + number) as u128, aside(number * 30))])));
-        ["web", "app"].into_iter().for_each(|name| deliver(&store, name));
+        (0..5).for_each(|number| {
+            drop(commit_all(
+                &store,
+                vec![commit(
+                    90_000 + (life * 5 + number) as u128,
+                    aside(number * 30),
+                )],
+            ))
+        });
+        ["web", "app"]
+            .into_iter()
+            .for_each(|name| deliver(&store, name));
         if life == 1 {
-            store.unquarantine("erp", &[store.quarantined("erp", None, 1).expect("it can be read")[0].sequence]).expect("it is removed");
+            store
+                .unquarantine(
+                    "erp",
+                    &[store.quarantined("erp", None, 1).expect("it can be read")[0].sequence],
+                )
+                .expect("it is removed");
         }
         store.close().expect("it closes");
     }
@@ -99,17 +180,35 @@ fn seen(store: &Embedded) -> Result<Vec<String>, Error> {
     seen.extend(entities.iter().map(|entity| format!("{entity:?}")));
     for name in ["web", "app"] {
         let channel = join(store, name)?;
-        seen.extend(all.iter().map(|(ordinal, id)| format!("{name} {id} {:?}", store.standing(channel, *ordinal))));
-        seen.push(format!("{name} {:?} {:?}", store.refused(channel, None, 1_000)?, store.owed(channel)));
+        seen.extend(
+            all.iter().map(|(ordinal, id)| {
+                format!("{name} {id} {:?}", store.standing(channel, *ordinal))
+            }),
+        );
+        seen.push(format!(
+            "{name} {:?} {:?}",
+            store.refused(channel, None, 1_000)?,
+            store.owed(channel)
+        ));
         for (ordinal, _) in all.iter().filter(|(ordinal, _)| ordinal.0 % 3 == 0) {
             store.redrive(channel, &[*ordinal]);
-            seen.push(format!("{:?}", store.retry(channel, *ordinal).map(|taken| taken.target_key)));
+            seen.push(format!(
+                "{:?}",
+                store.retry(channel, *ordinal).map(|taken| taken.target_key)
+            ));
         }
     }
     seen.push(format!("{:?}", store.quarantined("erp", None, 1_000)?));
-    let again = (1..=4 * ENTITIES as u128).chain(90_000..90_020).map(|identity| commit(identity, Effect::Filtered));
+    let again = (1..=4 * ENTITIES as u128)
+        .chain(90_000..90_020)
+        .map(|identity| commit(identity, Effect::Filtered));
     let receipt = store.commit(again.collect())?.blocking_recv();
-    seen.push(format!("{:?}", receipt.map_err(|_| Error::Unavailable("it has failed".into()))??.verdicts));
+    seen.push(format!(
+        "{:?}",
+        receipt
+            .map_err(|_| Error::Unavailable("it has failed".into()))??
+            .verdicts
+    ));
     Ok(seen)
 }
 
@@ -119,7 +218,10 @@ fn silence_sled() {
     ONCE.call_once(|| {
         let tell = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            if !std::thread::current().name().is_some_and(|name| name.starts_with("sled")) {
+            if !std::thread::current()
+                .name()
+                .is_some_and(|name| name.starts_with("sled"))
+            {
                 tell(panic);
             }
         }));
@@ -129,8 +231,15 @@ fn silence_sled() {
 /// All rows that sled itself would give, if it gives any.
 fn rows(path: &Path) -> Option<BTreeMap<Vec<u8>, Vec<u8>>> {
     let open = || {
-        let db = sled::Config::new().path(path).segment_size(4 << 20).open().ok()?;
-        db.iter().map(|row| row.map(|(key, value)| (key.to_vec(), value.to_vec()))).collect::<Result<_, _>>().ok()
+        let db = sled::Config::new()
+            .path(path)
+            .segment_size(4 << 20)
+            .open()
+            .ok()?;
+        db.iter()
+            .map(|row| row.map(|(key, value)| (key.to_vec(), value.to_vec())))
+            .collect::<Result<_, _>>()
+            .ok()
     };
     catch_unwind(AssertUnwindSafe(open)).ok().flatten()
 }
@@ -139,12 +248,20 @@ fn rows(path: &Path) -> Option<BTreeMap<Vec<u8>, Vec<u8>>> {
 fn damaged(from: &Path, to: &Path) -> String {
     std::fs::create_dir(to).expect("a folder");
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(from).expect("it can be listed").flatten().filter(|entry| entry.path().is_file()) {
+    for entry in std::fs::read_dir(from)
+        .expect("it can be listed")
+        .flatten()
+        .filter(|entry| entry.path().is_file())
+    {
         std::fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
         files.push(entry.file_name());
     }
     files.sort();
-    let name = if fastrand::u8(..10) < 7 { "db".into() } else { files[fastrand::usize(..files.len())].clone() };
+    let name = if fastrand::u8(..10) < 7 {
+        "db".into()
+    } else {
+        files[fastrand::usize(..files.len())].clone()
+    };
     let mut bytes = std::fs::read(to.join(&name)).expect("it is there");
     // Most of sled's file is empty; what is there begins with the first segment.
     let used = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0) + 1;
@@ -171,13 +288,18 @@ fn damaged(from: &Path, to: &Path) -> String {
 
 #[test]
 fn damage_in_a_stopped_directory_is_named_and_never_silently_wrong() {
-    let flips = std::env::var("WEIR_FLIPS").ok().and_then(|flips| flips.parse().ok()).unwrap_or(FLIPS);
+    let flips = std::env::var("WEIR_FLIPS")
+        .ok()
+        .and_then(|flips| flips.parse().ok())
+        .unwrap_or(FLIPS);
     silence_sled();
     let folder = folder();
     let whole = folder.path().join("whole");
     fill(&whole);
     let rows_before = rows(&whole).expect("it is whole");
-    let before = open(&whole).and_then(|store| seen(&store)).expect("it is whole");
+    let before = open(&whole)
+        .and_then(|store| seen(&store))
+        .expect("it is whole");
     // Looking has put its marks there too.
     std::fs::remove_dir_all(&whole).expect("removed");
     fill(&whole);
@@ -189,7 +311,9 @@ fn damage_in_a_stopped_directory_is_named_and_never_silently_wrong() {
         fastrand::seed(flip as u64);
         damaged(&whole, &sleds);
         let silent = rows(&sleds).is_some_and(|rows| rows != rows_before);
-        *counts.entry("sled alone: silently wrong".into()).or_default() += usize::from(silent);
+        *counts
+            .entry("sled alone: silently wrong".into())
+            .or_default() += usize::from(silent);
         let found = match open(&ours) {
             Err(error) => Err((error, "refused to open")),
             Ok(store) => seen(&store).map_err(|error| (error, "refused when read")),
@@ -197,14 +321,25 @@ fn damage_in_a_stopped_directory_is_named_and_never_silently_wrong() {
         match found {
             Ok(now) => {
                 let other = now.iter().zip(&before).find(|(now, before)| now != before);
-                assert!(other.is_none() && now.len() == before.len(), "{what}: it opened and is not what it was: {other:?}");
+                assert!(
+                    other.is_none() && now.len() == before.len(),
+                    "{what}: it opened and is not what it was: {other:?}"
+                );
                 *counts.entry("opened, everything right".into()).or_default() += 1;
             }
             Err((error, when)) => {
                 let why = error.to_string();
                 assert!(why.len() > 40, "{what}: {why:?} tells too little");
-                assert!(when == "refused when read" || why.contains("ours"), "{what}: {why:?} does not say where");
-                let kind = why.split_once("ours: ").map_or(&*why, |(_, kind)| kind).chars().take(60).collect::<String>();
+                assert!(
+                    when == "refused when read" || why.contains("ours"),
+                    "{what}: {why:?} does not say where"
+                );
+                let kind = why
+                    .split_once("ours: ")
+                    .map_or(&*why, |(_, kind)| kind)
+                    .chars()
+                    .take(60)
+                    .collect::<String>();
                 *counts.entry(format!("{when}: {kind}")).or_default() += 1;
             }
         }
@@ -212,7 +347,10 @@ fn damage_in_a_stopped_directory_is_named_and_never_silently_wrong() {
         std::fs::remove_dir_all(&sleds).expect("removed");
     }
     println!("{flips} places: {counts:#?}");
-    assert!(counts["sled alone: silently wrong"] > 0, "the damage was too harmless to prove anything");
+    assert!(
+        counts["sled alone: silently wrong"] > 0,
+        "the damage was too harmless to prove anything"
+    );
 }
 
 #[test]
@@ -220,7 +358,15 @@ fn rows_that_fell_back_or_went_are_named() {
     let folder = folder();
     let path = folder.path().join("store");
     fill(&path);
-    let first_of = |kind: u8| move |db: &sled::Db| db.scan_prefix([kind]).next().expect("there is one").expect("it can be read").0;
+    let first_of = |kind: u8| {
+        move |db: &sled::Db| {
+            db.scan_prefix([kind])
+                .next()
+                .expect("there is one")
+                .expect("it can be read")
+                .0
+        }
+    };
     let flipped = |bytes: &[u8]| [&[bytes[0] ^ 1], &bytes[1..]].concat();
     for (kind, name) in [
         (b'N', "names"),
@@ -235,7 +381,11 @@ fn rows_that_fell_back_or_went_are_named() {
     ] {
         // The last kind of change puts back what it was, and nothing is wrong any more.
         for change in ["removed", "flipped", "put back"] {
-            let db = sled::Config::new().path(&path).segment_size(4 << 20).open().expect("sled opens");
+            let db = sled::Config::new()
+                .path(&path)
+                .segment_size(4 << 20)
+                .open()
+                .expect("sled opens");
             let key = first_of(kind)(&db);
             let was = db.get(&key).expect("it can be read").expect("it is there");
             let mut done = vec![(key.clone(), was.clone())];
@@ -248,15 +398,26 @@ fn rows_that_fell_back_or_went_are_named() {
             drop(db);
             let opened = open(&path).map(|store| store.close());
             match opened {
-                Ok(_) => assert_eq!(change, "put back", "a row of {name} was {change} and nobody noticed"),
+                Ok(_) => assert_eq!(
+                    change, "put back",
+                    "a row of {name} was {change} and nobody noticed"
+                ),
                 Err(error) => {
                     let why = error.to_string();
                     let named = why.contains(name) || why.contains("cannot be read");
-                    assert!(change != "put back" && matches!(error, Error::Damaged(_)) && named, "{name} {change}: {why}");
+                    assert!(
+                        change != "put back" && matches!(error, Error::Damaged(_)) && named,
+                        "{name} {change}: {why}"
+                    );
                 }
             }
-            let db = sled::Config::new().path(&path).segment_size(4 << 20).open().expect("sled opens");
-            done.into_iter().for_each(|(key, was)| drop(db.insert(key, was).expect("it is put")));
+            let db = sled::Config::new()
+                .path(&path)
+                .segment_size(4 << 20)
+                .open()
+                .expect("sled opens");
+            done.into_iter()
+                .for_each(|(key, was)| drop(db.insert(key, was).expect("it is put")));
             db.flush().expect("it is written");
         }
     }
@@ -266,13 +427,24 @@ fn rows_that_fell_back_or_went_are_named() {
 fn a_piece_of_a_long_value_is_checked_when_it_is_read() {
     let folder = folder();
     fill(folder.path());
-    let db = sled::Config::new().path(folder.path()).segment_size(4 << 20).open().expect("sled opens");
-    let (key, piece) = db.scan_prefix(b"P").next().expect("there is one").expect("it can be read");
-    db.insert(key, [b"?", &piece[1..]].concat()).expect("it is put");
+    let db = sled::Config::new()
+        .path(folder.path())
+        .segment_size(4 << 20)
+        .open()
+        .expect("sled opens");
+    let (key, piece) = db
+        .scan_prefix(b"P")
+        .next()
+        .expect("there is one")
+        .expect("it can be read");
+    db.insert(key, [b"?", &piece[1..]].concat())
+        .expect("it is put");
     db.flush().expect("it is written");
     drop(db);
     let store = open(folder.path()).expect("it is not read at once");
-    let Err(Error::Damaged(why)) = seen(&store) else { panic!("a piece is damaged") };
+    let Err(Error::Damaged(why)) = seen(&store) else {
+        panic!("a piece is damaged")
+    };
     assert!(why.contains("a long value of entity number"), "{why}");
 }
 
@@ -283,13 +455,23 @@ fn a_store_that_lost_accepted_changes_says_so_until_it_is_told_to_go_on() {
     fill(&path);
     std::fs::create_dir(&old).expect("a folder");
     let copy = |from: &Path, to: &Path| {
-        for entry in std::fs::read_dir(from).expect("it can be listed").flatten().filter(|entry| entry.path().is_file()) {
+        for entry in std::fs::read_dir(from)
+            .expect("it can be listed")
+            .flatten()
+            .filter(|entry| entry.path().is_file())
+        {
             std::fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
         }
     };
     copy(&path, &old);
     let store = open(&path).expect("it opens");
-    commit_all(&store, vec![commit(7_777_777, Effect::Changes(vec![change("p1", "price", "99".into())]))]);
+    commit_all(
+        &store,
+        vec![commit(
+            7_777_777,
+            Effect::Changes(vec![change("p1", "price", "99".into())]),
+        )],
+    );
     drop(store);
     // What is there is whole, but of before the last change.
     let witness = std::fs::read(path.join("witness")).expect("it is there");
@@ -298,21 +480,37 @@ fn a_store_that_lost_accepted_changes_says_so_until_it_is_told_to_go_on() {
     copy(&old, &path);
     std::fs::write(path.join("witness"), witness).expect("written");
     for _ in 0..2 {
-        let Err(Error::Damaged(why)) = open(&path).map(|_| ()) else { panic!("a change is missing") };
-        assert!(why.contains("accepted changes are missing") && why.contains("remove that file"), "{why}");
+        let Err(Error::Damaged(why)) = open(&path).map(|_| ()) else {
+            panic!("a change is missing")
+        };
+        assert!(
+            why.contains("accepted changes are missing") && why.contains("remove that file"),
+            "{why}"
+        );
     }
     std::fs::remove_file(path.join("witness")).expect("removed");
     let store = open(&path).expect("it was told to go on");
-    assert_eq!(store.quarantined("erp", Some(Sequence(0)), 1).expect("it can be read").len(), 1);
+    assert_eq!(
+        store
+            .quarantined("erp", Some(Sequence(0)), 1)
+            .expect("it can be read")
+            .len(),
+        1
+    );
     drop(store);
 
     std::fs::remove_file(path.join("db")).expect("removed");
     std::fs::remove_file(path.join("conf")).expect("removed");
-    for entry in std::fs::read_dir(&path).expect("it can be listed").flatten() {
+    for entry in std::fs::read_dir(&path)
+        .expect("it can be listed")
+        .flatten()
+    {
         if entry.file_name().to_string_lossy().starts_with("snap.") {
             std::fs::remove_file(entry.path()).expect("removed");
         }
     }
-    let Err(Error::Damaged(why)) = open(&path).map(|_| ()) else { panic!("everything is missing") };
+    let Err(Error::Damaged(why)) = open(&path).map(|_| ()) else {
+        panic!("everything is missing")
+    };
     assert!(why.contains("accepted changes are missing"), "{why}");
 }

@@ -1,4 +1,5 @@
-//! Promises checked from inside: what every store must do, and random histories of the embedded store against the specification.
+//! Promises checked from inside: what every store must do, and random histories of the embedded
+//! store against the specification.
 
 mod certain;
 mod contract;

@@ -1,17 +1,21 @@
 //! A store with channels and targets around it, small enough to be played through at random.
 //!
-//! The targets are the other side: they take what is applied to them, also when the answer got lost. A delivery here is what dispatch
-//! does, without HTTP: read the entity, render it, suppress it or attempt it, and tell the store how it ended.
+//! The targets are the other side: they take what is applied to them, also when the answer got
+//! lost. A delivery here is what dispatch does, without HTTP: read the entity, render it, suppress
+//! it or attempt it, and tell the store how it ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
 use weir::index::value_hash;
-use weir::model::{Entity, EntityId, Failure, Lane, Ordinal, Payload, Rendering, Sequence, Timestamp, Track};
+use weir::model::{
+    Entity, EntityId, Failure, Lane, Ordinal, Payload, Rendering, Sequence, Timestamp, Track,
+};
 use weir::store::memory::Memory;
 use weir::store::{
-    ChannelId, Commit, Committed, Effect, FacetChange, Finish, Holds, Outcome, Standing, Store, Subscription, Taken, digest, embedded,
+    ChannelId, Commit, Committed, Effect, FacetChange, Finish, Holds, Outcome, Standing, Store,
+    Subscription, Taken, digest, embedded,
 };
 
 /// A store that can lose its memory.
@@ -33,7 +37,9 @@ impl Subject {
     pub fn crash(&self) {
         match self {
             Subject::Memory(store) => store.crash(),
-            Subject::Embedded(store) => store.crash().expect("a store that was written can be loaded"),
+            Subject::Embedded(store) => store
+                .crash()
+                .expect("a store that was written can be loaded"),
         }
     }
 }
@@ -47,10 +53,16 @@ pub fn embedded_in(folder: &std::path::Path) -> embedded::Embedded {
     embedded::Embedded::open(options).expect("an empty folder can be opened")
 }
 
-/// A folder in memory where there is one: histories sync thousands of times, and what is on trial is not the disk.
+/// A folder in memory where there is one: histories sync thousands of times, and what is on trial
+/// is not the disk.
 pub fn folder() -> tempfile::TempDir {
     let memory = std::path::Path::new("/dev/shm");
-    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.expect("a folder for the test")
+    if memory.is_dir() {
+        tempfile::tempdir_in(memory)
+    } else {
+        tempfile::tempdir()
+    }
+    .expect("a folder for the test")
 }
 
 /// How a flight ends.
@@ -69,40 +81,116 @@ pub enum End {
 /// One step of a history. Numbers choose among what there is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    Commit { entity: u8, facet: u8, lane: u8, value: u8, version: Option<u8> },
-    Walk { channel: u8, track: u8 },
-    Finish { channel: u8, flight: u8, end: End },
-    Retry { channel: u8, parked: u8 },
+    Commit {
+        entity: u8,
+        facet: u8,
+        lane: u8,
+        value: u8,
+        version: Option<u8>,
+    },
+    Walk {
+        channel: u8,
+        track: u8,
+    },
+    Finish {
+        channel: u8,
+        flight: u8,
+        end: End,
+    },
+    Retry {
+        channel: u8,
+        parked: u8,
+    },
     Save,
-    Crash { applied: u8 },
-    Join { facets: u8, filter: u8 },
-    Reshape { channel: u8, facets: u8, filter: u8 },
-    LoseTarget { channel: u8 },
-    Retire { channel: u8 },
-    Return { channel: u8, facets: u8, filter: u8 },
+    Crash {
+        applied: u8,
+    },
+    Join {
+        facets: u8,
+        filter: u8,
+    },
+    Reshape {
+        channel: u8,
+        facets: u8,
+        filter: u8,
+    },
+    LoseTarget {
+        channel: u8,
+    },
+    Retire {
+        channel: u8,
+    },
+    Return {
+        channel: u8,
+        facets: u8,
+        filter: u8,
+    },
 }
 
 impl fmt::Debug for Step {
     /// As a line of a script, so that a shrunken history can be read aloud.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Step::Commit { entity, facet, lane, value, version } => {
-                let (facet, lane) = (FACETS[usize::from(facet) % 3], Lane::ALL[usize::from(lane) % 3].name());
-                write!(f, "commit e{} {facet}={:?} {lane} version {version:?}", entity % ENTITIES, amount(value))
+            Step::Commit {
+                entity,
+                facet,
+                lane,
+                value,
+                version,
+            } => {
+                let (facet, lane) = (
+                    FACETS[usize::from(facet) % 3],
+                    Lane::ALL[usize::from(lane) % 3].name(),
+                );
+                write!(
+                    f,
+                    "commit e{} {facet}={:?} {lane} version {version:?}",
+                    entity % ENTITIES,
+                    amount(value)
+                )
             }
-            Step::Walk { channel, track } => write!(f, "channel {channel} walks {:?}", track_of(track)),
-            Step::Finish { channel, flight, end } => write!(f, "channel {channel} flight {flight} is {end:?}"),
+            Step::Walk { channel, track } => {
+                write!(f, "channel {channel} walks {:?}", track_of(track))
+            }
+            Step::Finish {
+                channel,
+                flight,
+                end,
+            } => write!(f, "channel {channel} flight {flight} is {end:?}"),
             Step::Retry { channel, parked } => write!(f, "channel {channel} retries {parked}"),
             Step::Save => f.write_str("save"),
             Step::Crash { applied } => write!(f, "crash (flights applied: {applied:08b})"),
-            Step::Join { facets, filter } => write!(f, "a channel joins: {:?} filter {}", patterns(facets), filter % 3),
-            Step::Reshape { channel, facets, filter } => {
-                write!(f, "channel {channel} wants {:?} filter {}", patterns(facets), filter % 3)
+            Step::Join { facets, filter } => write!(
+                f,
+                "a channel joins: {:?} filter {}",
+                patterns(facets),
+                filter % 3
+            ),
+            Step::Reshape {
+                channel,
+                facets,
+                filter,
+            } => {
+                write!(
+                    f,
+                    "channel {channel} wants {:?} filter {}",
+                    patterns(facets),
+                    filter % 3
+                )
             }
             Step::LoseTarget { channel } => write!(f, "channel {channel} loses its target's data"),
             Step::Retire { channel } => write!(f, "channel {channel} retires"),
-            Step::Return { channel, facets, filter } => {
-                write!(f, "channel {channel} returns: {:?} filter {}", patterns(facets), filter % 3)
+            Step::Return {
+                channel,
+                facets,
+                filter,
+            } => {
+                write!(
+                    f,
+                    "channel {channel} returns: {:?} filter {}",
+                    patterns(facets),
+                    filter % 3
+                )
             }
         }
     }
@@ -117,16 +205,28 @@ fn amount(value: u8) -> Option<u8> {
 }
 
 fn track_of(track: u8) -> Track {
-    Lane::ALL.get(usize::from(track % 4)).map_or(Track::Sweep, |lane| Track::Lane(*lane))
+    Lane::ALL
+        .get(usize::from(track % 4))
+        .map_or(Track::Sweep, |lane| Track::Lane(*lane))
 }
 
 fn patterns(facets: u8) -> Vec<String> {
-    let chosen: Vec<String> = (0..3).filter(|at| facets & (1 << at) != 0).map(|at| FACETS[at].to_owned()).collect();
-    if chosen.is_empty() { vec![FACETS[0].to_owned()] } else { chosen }
+    let chosen: Vec<String> = (0..3)
+        .filter(|at| facets & (1 << at) != 0)
+        .map(|at| FACETS[at].to_owned())
+        .collect();
+    if chosen.is_empty() {
+        vec![FACETS[0].to_owned()]
+    } else {
+        chosen
+    }
 }
 
 fn entity_id(entity: u8) -> EntityId {
-    EntityId { entity_type: "product".into(), key: format!("e{}", entity % ENTITIES).into() }
+    EntityId {
+        entity_type: "product".into(),
+        key: format!("e{}", entity % ENTITIES).into(),
+    }
 }
 
 /// A channel as dispatch would keep it, and its target.
@@ -153,9 +253,17 @@ pub struct World {
 
 impl World {
     pub fn new(subject: Subject) -> World {
-        let limits = weir::store::Limits { entities_max: Vec::new(), quarantine_max: 10, forget_ms: 0 };
+        let limits = weir::store::Limits {
+            entities_max: Vec::new(),
+            quarantine_max: 10,
+            forget_ms: 0,
+        };
         subject.store().limit(limits);
-        World { subject, channels: Vec::new(), shapes: 0 }
+        World {
+            subject,
+            channels: Vec::new(),
+            shapes: 0,
+        }
     }
 
     /// Plays one step; answers what can be seen of it, to be compared with another store's.
@@ -163,26 +271,55 @@ impl World {
         let count = self.channels.len().max(1);
         let chosen = |channel: u8| usize::from(channel) % count;
         match step {
-            Step::Commit { entity, facet, lane, value, version } => self.commit(entity, facet, lane, value, version),
-            Step::Walk { channel, track } => {
-                self.walk(chosen(channel), track_of(track)).map_or("nothing".into(), |taken| format!("{taken:?}"))
-            }
-            Step::Finish { channel, flight, end } => {
-                let Some(outside) = self.channels.get(chosen(channel)).filter(|outside| !outside.flights.is_empty()) else {
+            Step::Commit {
+                entity,
+                facet,
+                lane,
+                value,
+                version,
+            } => self.commit(entity, facet, lane, value, version),
+            Step::Walk { channel, track } => self
+                .walk(chosen(channel), track_of(track))
+                .map_or("nothing".into(), |taken| format!("{taken:?}")),
+            Step::Finish {
+                channel,
+                flight,
+                end,
+            } => {
+                let Some(outside) = self
+                    .channels
+                    .get(chosen(channel))
+                    .filter(|outside| !outside.flights.is_empty())
+                else {
                     return String::new();
                 };
-                let flight = *outside.flights.keys().nth(usize::from(flight) % outside.flights.len()).expect("it is in range");
+                let flight = *outside
+                    .flights
+                    .keys()
+                    .nth(usize::from(flight) % outside.flights.len())
+                    .expect("it is in range");
                 format!("{:?}", self.finish(chosen(channel), flight, end))
             }
             Step::Retry { channel, parked } => {
-                let Some(outside) = self.channels.get(chosen(channel)).filter(|outside| outside.live && !outside.parked.is_empty()) else {
+                let Some(outside) = self
+                    .channels
+                    .get(chosen(channel))
+                    .filter(|outside| outside.live && !outside.parked.is_empty())
+                else {
                     return String::new();
                 };
-                let parked = *outside.parked.iter().nth(usize::from(parked) % outside.parked.len()).expect("it is in range");
+                let parked = *outside
+                    .parked
+                    .iter()
+                    .nth(usize::from(parked) % outside.parked.len())
+                    .expect("it is in range");
                 format!("{:?}", self.retry(chosen(channel), parked))
             }
             Step::Save => {
-                self.subject.store().save(Timestamp(1)).expect("saving works");
+                self.subject
+                    .store()
+                    .save(Timestamp(1))
+                    .expect("saving works");
                 String::new()
             }
             Step::Crash { applied } => self.crash(applied),
@@ -192,14 +329,23 @@ impl World {
                 }
                 String::new()
             }
-            Step::Reshape { channel, facets, filter } => self.reshape(chosen(channel), facets, filter, true),
-            Step::Return { channel, facets, filter } => self.reshape(chosen(channel), facets, filter, false),
+            Step::Reshape {
+                channel,
+                facets,
+                filter,
+            } => self.reshape(chosen(channel), facets, filter, true),
+            Step::Return {
+                channel,
+                facets,
+                filter,
+            } => self.reshape(chosen(channel), facets, filter, false),
             Step::LoseTarget { channel } => self.lose_target(chosen(channel)),
             Step::Retire { channel } => self.retire(chosen(channel)),
         }
     }
 
-    /// Lets the sources fall quiet and plays until nothing moves; then says what is wrong, if anything is.
+    /// Lets the sources fall quiet and plays until nothing moves; then says what is wrong, if
+    /// anything is.
     pub fn come_to_rest(&mut self) -> Result<(), String> {
         for at in 0..self.channels.len() {
             if !self.channels[at].live {
@@ -213,19 +359,41 @@ impl World {
             }
             let mut quiet = true;
             for at in 0..self.channels.len() {
-                for track in [Track::Lane(Lane::Urgent), Track::Lane(Lane::Normal), Track::Lane(Lane::Bulk), Track::Sweep] {
+                for track in [
+                    Track::Lane(Lane::Urgent),
+                    Track::Lane(Lane::Normal),
+                    Track::Lane(Lane::Bulk),
+                    Track::Sweep,
+                ] {
                     while self.walk(at, track).is_some() {
                         quiet = false;
                     }
                 }
                 let id = self.channels[at].id;
-                let refused: Vec<Ordinal> =
-                    self.subject.store().refused(id, None, 100).expect("it can be read").iter().map(|r| r.ordinal).collect();
-                self.channels[at].parked.extend(self.subject.store().redrive(id, &refused).iter().map(|parked| parked.ordinal));
+                let refused: Vec<Ordinal> = self
+                    .subject
+                    .store()
+                    .refused(id, None, 100)
+                    .expect("it can be read")
+                    .iter()
+                    .map(|r| r.ordinal)
+                    .collect();
+                self.channels[at].parked.extend(
+                    self.subject
+                        .store()
+                        .redrive(id, &refused)
+                        .iter()
+                        .map(|parked| parked.ordinal),
+                );
                 for parked in self.channels[at].parked.clone() {
                     quiet &= self.retry(at, parked).is_none();
                 }
-                for flight in self.channels[at].flights.keys().copied().collect::<Vec<_>>() {
+                for flight in self.channels[at]
+                    .flights
+                    .keys()
+                    .copied()
+                    .collect::<Vec<_>>()
+                {
                     self.finish(at, flight, End::Delivered);
                     quiet = false;
                 }
@@ -237,21 +405,36 @@ impl World {
         self.check()
     }
 
-    /// Every target holds exactly the rendering of the newest state, or nothing where there is none; nothing is owed.
+    /// Every target holds exactly the rendering of the newest state, or nothing where there is
+    /// none; nothing is owed.
     fn check(&self) -> Result<(), String> {
         for outside in &self.channels {
-            let all: BTreeSet<EntityId> = (0..ENTITIES).map(entity_id).chain(outside.target.keys().cloned()).collect();
+            let all: BTreeSet<EntityId> = (0..ENTITIES)
+                .map(entity_id)
+                .chain(outside.target.keys().cloned())
+                .collect();
             for id in all {
-                let entity = self.subject.store().find(&id).and_then(|ordinal| self.read(ordinal));
+                let entity = self
+                    .subject
+                    .store()
+                    .find(&id)
+                    .and_then(|ordinal| self.read(ordinal));
                 let right = entity.and_then(|entity| outside.render(&entity));
                 if outside.target.get(&id) != right.as_ref() {
-                    let (there, right) = (outside.target.get(&id).map(body), right.as_ref().map(body));
-                    return Err(format!("{} holds {there:?} of {id}, and should hold {right:?}", outside.name));
+                    let (there, right) =
+                        (outside.target.get(&id).map(body), right.as_ref().map(body));
+                    return Err(format!(
+                        "{} holds {there:?} of {id}, and should hold {right:?}",
+                        outside.name
+                    ));
                 }
             }
             let owed = self.subject.store().owed(outside.id);
             if owed.oldest.is_some() || owed.in_flight > 0 || owed.parked > 0 {
-                return Err(format!("{} is at rest and still owes: {owed:?}", outside.name));
+                return Err(format!(
+                    "{} is at rest and still owes: {owed:?}",
+                    outside.name
+                ));
             }
         }
         Ok(())
@@ -262,14 +445,25 @@ impl World {
         let mut standings = Vec::new();
         for outside in &self.channels {
             for id in (0..ENTITIES).map(entity_id) {
-                let standing = self.subject.store().find(&id).and_then(|ordinal| self.subject.store().standing(outside.id, ordinal));
+                let standing = self
+                    .subject
+                    .store()
+                    .find(&id)
+                    .and_then(|ordinal| self.subject.store().standing(outside.id, ordinal));
                 standings.push((outside.name.clone(), id.to_string(), standing));
             }
         }
         standings
     }
 
-    fn commit(&mut self, entity: u8, facet: u8, lane: u8, value: u8, version: Option<u8>) -> String {
+    fn commit(
+        &mut self,
+        entity: u8,
+        facet: u8,
+        lane: u8,
+        value: u8,
+        version: Option<u8>,
+    ) -> String {
         let value = amount(value).map(|amount| Arc::from(amount.to_string()));
         let change = FacetChange {
             id: entity_id(entity),
@@ -280,7 +474,12 @@ impl World {
             hash: value.as_deref().map_or(0, value_hash),
             value,
         };
-        let commit = Commit { source: "erp".into(), identity: None, arrival: None, effect: Effect::Changes(vec![change]) };
+        let commit = Commit {
+            source: "erp".into(),
+            identity: None,
+            arrival: None,
+            effect: Effect::Changes(vec![change]),
+        };
         format!("{:?}", commit_all(self.subject.store(), vec![commit]))
     }
 
@@ -300,12 +499,21 @@ impl World {
             target: BTreeMap::new(),
             known: BTreeMap::new(),
         };
-        outside.id = self.subject.store().join(&outside.name, &outside.subscription()).expect("a channel can join").id;
+        outside.id = self
+            .subject
+            .store()
+            .join(&outside.name, &outside.subscription())
+            .expect("a channel can join")
+            .id;
         self.channels.push(outside);
     }
 
     fn reshape(&mut self, at: usize, facets: u8, filter: u8, live: bool) -> String {
-        if self.channels.get(at).is_some_and(|outside| outside.live == live) {
+        if self
+            .channels
+            .get(at)
+            .is_some_and(|outside| outside.live == live)
+        {
             self.return_with(at, Some(patterns(facets)), filter % 3);
         }
         String::new()
@@ -316,15 +524,26 @@ impl World {
         let outside = &mut self.channels[at];
         outside.facets = facets.unwrap_or_else(|| outside.facets.clone());
         (outside.filter, outside.shape, outside.live) = (filter, self.shapes, true);
-        let joined = self.subject.store().join(&outside.name, &outside.subscription()).expect("a channel can join");
+        let joined = self
+            .subject
+            .store()
+            .join(&outside.name, &outside.subscription())
+            .expect("a channel can join");
         outside.parked = joined.parked.iter().map(|parked| parked.ordinal).collect();
     }
 
     fn lose_target(&mut self, at: usize) -> String {
-        if let Some(outside) = self.channels.get_mut(at).filter(|outside| outside.live && outside.flights.is_empty()) {
+        if let Some(outside) = self
+            .channels
+            .get_mut(at)
+            .filter(|outside| outside.live && outside.flights.is_empty())
+        {
             outside.target.clear();
             outside.target_digest += 1;
-            self.subject.store().join(&outside.name, &outside.subscription()).expect("a channel can join");
+            self.subject
+                .store()
+                .join(&outside.name, &outside.subscription())
+                .expect("a channel can join");
         }
         String::new()
     }
@@ -337,7 +556,10 @@ impl World {
             self.finish(at, flight, End::Uncertain);
         }
         self.channels[at].live = false;
-        self.subject.store().retire(self.channels[at].id).expect("a channel can retire");
+        self.subject
+            .store()
+            .retire(self.channels[at].id)
+            .expect("a channel can retire");
         String::new()
     }
 
@@ -359,60 +581,99 @@ impl World {
     }
 
     fn read(&self, ordinal: Ordinal) -> Option<Arc<Entity>> {
-        self.subject.store().read(&[ordinal]).expect("it can be read").pop().flatten()
+        self.subject
+            .store()
+            .read(&[ordinal])
+            .expect("it can be read")
+            .pop()
+            .flatten()
     }
 
     /// What dispatch does with an entity that was taken.
     fn start(&mut self, at: usize, taken: Taken) {
-        let Some(entity) = self.read(taken.ordinal) else { panic!("{taken:?} was taken and is not there") };
+        let Some(entity) = self.read(taken.ordinal) else {
+            panic!("{taken:?} was taken and is not there")
+        };
         let outside = &mut self.channels[at];
         let rendering = outside.render(&entity);
         outside.known.insert(taken.ordinal, entity.id.clone());
         let revision = taken.revision.max(entity.newest());
         let settled = match (&rendering, taken.holds) {
             (None, Holds::Nothing) => Some(Outcome::Withheld(0)),
-            (Some(rendering), Holds::Rendering(held)) if digest(rendering) == held => Some(Outcome::Suppressed),
+            (Some(rendering), Holds::Rendering(held)) if digest(rendering) == held => {
+                Some(Outcome::Suppressed)
+            }
             _ => None,
         };
         match settled {
             Some(outcome) => {
                 let mut again = Vec::new();
-                self.subject.store().finish(outside.id, &[Finish { ordinal: taken.ordinal, revision, outcome }], &mut again);
+                self.subject.store().finish(
+                    outside.id,
+                    &[Finish {
+                        ordinal: taken.ordinal,
+                        revision,
+                        outcome,
+                    }],
+                    &mut again,
+                );
                 outside.parked.remove(&taken.ordinal);
                 again.into_iter().for_each(|taken| self.start(at, taken));
             }
             None => {
                 self.subject.store().attempt(outside.id, &[taken.ordinal]);
-                outside.flights.insert(taken.ordinal, (taken, revision, rendering));
+                outside
+                    .flights
+                    .insert(taken.ordinal, (taken, revision, rendering));
             }
         }
     }
 
     fn finish(&mut self, at: usize, ordinal: Ordinal, end: End) -> Vec<Taken> {
         let outside = &mut self.channels[at];
-        let Some((taken, revision, rendering)) = outside.flights.remove(&ordinal) else { return Vec::new() };
+        let Some((taken, revision, rendering)) = outside.flights.remove(&ordinal) else {
+            return Vec::new();
+        };
         if matches!(end, End::Delivered | End::Uncertain) {
             outside.apply(ordinal, &rendering);
         }
         let outcome = match (end, &rendering) {
-            (End::Delivered, Some(rendering)) => Outcome::Delivered { digest: digest(rendering), target_key: None },
+            (End::Delivered, Some(rendering)) => Outcome::Delivered {
+                digest: digest(rendering),
+                target_key: None,
+            },
             (End::Delivered, None) => Outcome::Withdrawn,
             (End::Refused, _) => Outcome::Refused(Failure::new("refused", "No.")),
-            (End::Failed | End::Uncertain, _) => Outcome::Parked { attempts: taken.attempts + 1 },
+            (End::Failed | End::Uncertain, _) => Outcome::Parked {
+                attempts: taken.attempts + 1,
+            },
         };
         match outcome {
             Outcome::Parked { .. } => outside.parked.insert(ordinal),
             _ => outside.parked.remove(&ordinal),
         };
         let mut again = Vec::new();
-        self.subject.store().finish(outside.id, &[Finish { ordinal, revision, outcome }], &mut again);
-        again.iter().cloned().for_each(|taken| self.start(at, taken));
+        self.subject.store().finish(
+            outside.id,
+            &[Finish {
+                ordinal,
+                revision,
+                outcome,
+            }],
+            &mut again,
+        );
+        again
+            .iter()
+            .cloned()
+            .for_each(|taken| self.start(at, taken));
         again
     }
 
     fn crash(&mut self, applied: u8) -> String {
         for outside in &mut self.channels {
-            for (number, (ordinal, (_, _, rendering))) in std::mem::take(&mut outside.flights).into_iter().enumerate() {
+            for (number, (ordinal, (_, _, rendering))) in
+                std::mem::take(&mut outside.flights).into_iter().enumerate()
+            {
                 if applied & (1 << (number % 8)) != 0 {
                     outside.apply(ordinal, &rendering);
                 }
@@ -420,7 +681,11 @@ impl World {
         }
         self.subject.crash();
         for outside in self.channels.iter_mut().filter(|outside| outside.live) {
-            let joined = self.subject.store().join(&outside.name, &outside.subscription()).expect("a channel can join");
+            let joined = self
+                .subject
+                .store()
+                .join(&outside.name, &outside.subscription())
+                .expect("a channel can join");
             outside.parked = joined.parked.iter().map(|parked| parked.ordinal).collect();
         }
         format!("{:?}", self.standings())
@@ -449,12 +714,24 @@ impl Outside {
             2 => facets.contains(&("stock", "1")),
             _ => false,
         };
-        let text = || facets.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
-        (!facets.is_empty() && !says_no).then(|| Rendering { key: None, content_type: None, body: Payload::Text(text()) })
+        let text = || {
+            facets
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        (!facets.is_empty() && !says_no).then(|| Rendering {
+            key: None,
+            content_type: None,
+            body: Payload::Text(text()),
+        })
     }
 
     fn apply(&mut self, ordinal: Ordinal, rendering: &Option<Rendering>) {
-        let Some(id) = self.known.get(&ordinal).cloned() else { return };
+        let Some(id) = self.known.get(&ordinal).cloned() else {
+            return;
+        };
         match rendering {
             Some(rendering) => self.target.insert(id, rendering.clone()),
             None => self.target.remove(&id),
@@ -468,5 +745,10 @@ fn body(rendering: &Rendering) -> String {
 
 /// Commits and waits for the answer.
 pub fn commit_all(store: &dyn Store, commits: Vec<Commit>) -> Committed {
-    store.commit(commits).expect("it is taken").blocking_recv().expect("it is answered").expect("it is written")
+    store
+        .commit(commits)
+        .expect("it is taken")
+        .blocking_recv()
+        .expect("it is answered")
+        .expect("it is written")
 }

@@ -1,4 +1,5 @@
-//! A disk of its own for a store: a file system in a file, which can be made small, or lose its power. It needs root and loop mounts.
+//! A disk of its own for a store: a file system in a file, which can be made small, or lose its
+//! power. It needs root and loop mounts.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -13,15 +14,28 @@ pub struct Disk {
 impl Disk {
     /// Mounts it at `data` in that folder. None where this user or this kernel does not allow it.
     pub fn mount(folder: &Path, mebibytes: u64) -> Option<Disk> {
-        let disk = Disk { image: folder.join("disk.img"), mounted_at: folder.join("data") };
+        let disk = Disk {
+            image: folder.join("disk.img"),
+            mounted_at: folder.join("data"),
+        };
         std::fs::create_dir(&disk.mounted_at).ok()?;
-        File::create(&disk.image).ok()?.set_len(mebibytes << 20).ok()?;
-        let made = run(Command::new("mkfs.ext4").arg("-q").arg("-F").arg(&disk.image));
+        File::create(&disk.image)
+            .ok()?
+            .set_len(mebibytes << 20)
+            .ok()?;
+        let made = run(Command::new("mkfs.ext4")
+            .arg("-q")
+            .arg("-F")
+            .arg(&disk.image));
         (made && disk.remount()).then_some(disk)
     }
 
     pub fn remount(&self) -> bool {
-        run(Command::new("mount").arg("-o").arg("loop").arg(&self.image).arg(&self.mounted_at))
+        run(Command::new("mount")
+            .arg("-o")
+            .arg("loop")
+            .arg(&self.image)
+            .arg(&self.mounted_at))
     }
 
     /// Shuts the file system down without writing anything back, as when the power goes.
@@ -31,11 +45,20 @@ impl Disk {
         const NO_LOG_FLUSH: u32 = 2;
         let folder = File::open(&self.mounted_at).expect("it is mounted");
         // SAFETY: the call reads one u32, which `Setter` passes by reference.
-        unsafe { rustix::ioctl::ioctl(&folder, rustix::ioctl::Setter::<SHUTDOWN, u32>::new(NO_LOG_FLUSH)) }.expect("shut down");
+        unsafe {
+            rustix::ioctl::ioctl(
+                &folder,
+                rustix::ioctl::Setter::<SHUTDOWN, u32>::new(NO_LOG_FLUSH),
+            )
+        }
+        .expect("shut down");
     }
 
     pub fn unmount(&self) {
-        assert!(run(Command::new("umount").arg(&self.mounted_at)), "the dead file system can be unmounted");
+        assert!(
+            run(Command::new("umount").arg(&self.mounted_at)),
+            "the dead file system can be unmounted"
+        );
     }
 }
 

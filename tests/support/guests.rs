@@ -1,4 +1,5 @@
-//! Guests: the real plugins, built on first use, and hostile or tiny ones made of text in milliseconds.
+//! Guests: the real plugins, built on first use, and hostile or tiny ones made of text in
+//! milliseconds.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,12 +9,14 @@ use std::sync::{Mutex, PoisonError};
 use weir::plugin::toolchain;
 use wit_component::StringEncoding;
 
-/// The hostile guests of the plugin host's own tests: what they do with an item is chosen by a letter.
+/// The hostile guests of the plugin host's own tests: what they do with an item is chosen by a
+/// letter.
 #[path = "../../runtime/src/plugin/tests/guests.rs"]
 pub mod hostile;
 pub mod versioned;
 
-/// A real plugin's component, by the name of its folder under `plugins`. Any number of tests may ask at once.
+/// A real plugin's component, by the name of its folder under `plugins`. Any number of tests may
+/// ask at once.
 pub fn plugin(name: &str) -> PathBuf {
     built(&format!("plugins/{name}"))
 }
@@ -23,8 +26,11 @@ pub fn built(folder: &str) -> PathBuf {
     static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     let component = built.entry(folder.to_owned()).or_insert_with(|| {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder);
-        let component = toolchain::build(&source, &mut |step| eprintln!("{step}")).unwrap_or_else(|error| panic!("{folder}: {error}"));
+        let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("..")
+            .join(folder);
+        let component = toolchain::build(&source, &mut |step| eprintln!("{step}"))
+            .unwrap_or_else(|error| panic!("{folder}: {error}"));
         component.component
     });
     component.clone()
@@ -32,7 +38,11 @@ pub fn built(folder: &str) -> PathBuf {
 
 /// A file of a case of a plugin, as its system sends it: `night-run/body.xml`.
 pub fn case(plugin: &str, file: &str) -> Vec<u8> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins").join(plugin).join("cases").join(file);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../plugins")
+        .join(plugin)
+        .join("cases")
+        .join(file);
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -43,8 +53,13 @@ pub fn module(world: &str, body: &str) -> Vec<u8> {
     let mut module = wat::parse_str(&text).expect("the guest's text is right");
     let mut resolve = wit_parser::Resolve::default();
     let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
-    let (package, _) = resolve.push_dir(&wit).expect("the plugin interface is readable");
-    let world = resolve.select_world(&[package], Some(world)).expect("there is such a world");
-    wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).expect("the type fits in");
+    let (package, _) = resolve
+        .push_dir(&wit)
+        .expect("the plugin interface is readable");
+    let world = resolve
+        .select_world(&[package], Some(world))
+        .expect("there is such a world");
+    wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
+        .expect("the type fits in");
     module
 }

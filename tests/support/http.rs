@@ -1,4 +1,5 @@
-//! A client as small as HTTP/1.1 allows, on plain sockets: what is sent is exactly what the test wrote, right or wrong.
+//! A client as small as HTTP/1.1 allows, on plain sockets: what is sent is exactly what the test
+//! wrote, right or wrong.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -20,7 +21,10 @@ pub struct Reply {
 
 impl Reply {
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(header, _)| header == name)
+            .map(|(_, value)| value.as_str())
     }
 
     pub fn text(&self) -> String {
@@ -29,7 +33,8 @@ impl Reply {
 
     #[track_caller]
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{} {}: {error}", self.status, self.text()))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{} {}: {error}", self.status, self.text()))
     }
 }
 
@@ -45,13 +50,28 @@ impl Connection {
         stream.set_read_timeout(Some(ANSWER_TIME))?;
         stream.set_write_timeout(Some(ANSWER_TIME))?;
         stream.set_nodelay(true)?;
-        Ok(Connection { stream: BufReader::new(stream), host })
+        Ok(Connection {
+            stream: BufReader::new(stream),
+            host,
+        })
     }
 
     /// One exchange. A server that answers before it has read all is heard all the same.
-    pub fn exchange(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Reply> {
-        let mut request = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\ncontent-length: {}\r\n", self.host, body.len());
-        headers.iter().for_each(|(name, value)| request.push_str(&format!("{name}: {value}\r\n")));
+    pub fn exchange(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> io::Result<Reply> {
+        let mut request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\ncontent-length: {}\r\n",
+            self.host,
+            body.len()
+        );
+        headers
+            .iter()
+            .for_each(|(name, value)| request.push_str(&format!("{name}: {value}\r\n")));
         let mut request = (request + "\r\n").into_bytes();
         request.extend_from_slice(body);
         let sent = self.stream.get_mut().write_all(&request);
@@ -60,18 +80,41 @@ impl Connection {
 }
 
 /// One request on a connection of its own.
-pub fn request(host: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Reply> {
-    let headers: Vec<_> = headers.iter().copied().chain([("connection", "close")]).collect();
+pub fn request(
+    host: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> io::Result<Reply> {
+    let headers: Vec<_> = headers
+        .iter()
+        .copied()
+        .chain([("connection", "close")])
+        .collect();
     Connection::open(host)?.exchange(method, path, &headers, body)
 }
 
 /// The head and the body of a message, by its length or its chunks, or all that there is.
 fn read_reply(stream: &mut impl BufRead) -> io::Result<Reply> {
     let (first, headers) = read_head(stream)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-    let wrong = || io::Error::new(io::ErrorKind::InvalidData, format!("no status line: {first}"));
-    let status = first.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(wrong)?;
+    let wrong = || {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("no status line: {first}"),
+        )
+    };
+    let status = first
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .ok_or_else(wrong)?;
     let body = read_body(stream, &headers)?;
-    Ok(Reply { status, headers, body })
+    Ok(Reply {
+        status,
+        headers,
+        body,
+    })
 }
 
 /// The first line, and the headers in lower case.
@@ -92,19 +135,32 @@ pub(super) fn read_head(stream: &mut impl BufRead) -> io::Result<Option<Head>> {
         }
         match line.trim_end() {
             "" => return Ok(Some((first, headers))),
-            header => headers.extend(header.split_once(':').map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))),
+            header => headers.extend(
+                header
+                    .split_once(':')
+                    .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())),
+            ),
         }
     }
 }
 
-pub(super) fn read_body(stream: &mut impl BufRead, headers: &[(String, String)]) -> io::Result<Vec<u8>> {
-    let header = |name: &str| headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str());
+pub(super) fn read_body(
+    stream: &mut impl BufRead,
+    headers: &[(String, String)],
+) -> io::Result<Vec<u8>> {
+    let header = |name: &str| {
+        headers
+            .iter()
+            .find(|(header, _)| header == name)
+            .map(|(_, value)| value.as_str())
+    };
     let mut body = Vec::new();
     if header("transfer-encoding").is_some_and(|coding| coding.contains("chunked")) {
         loop {
             let mut line = String::new();
             stream.read_line(&mut line)?;
-            let size = usize::from_str_radix(line.trim(), 16).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            let size = usize::from_str_radix(line.trim(), 16)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
             let start = body.len();
             body.resize(start + size, 0);
             stream.read_exact(&mut body[start..])?;
@@ -115,7 +171,9 @@ pub(super) fn read_body(stream: &mut impl BufRead, headers: &[(String, String)])
             }
         }
     }
-    let length: usize = header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    let length: usize = header("content-length")
+        .and_then(|length| length.parse().ok())
+        .unwrap_or(0);
     body.resize(length, 0);
     stream.read_exact(&mut body)?;
     Ok(body)

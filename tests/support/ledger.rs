@@ -1,8 +1,10 @@
 //! The books of a run with crashes: what became of each change that was accepted.
 //!
-//! By channel and entity: accepted = delivered + withdrawn + superseded + suppressed + withheld + refused + owed. Each delivery is
-//! counted for the newest change that it covers, and the older ones that it covers for the first time are superseded by it. What no
-//! delivery covers must be accounted for by where Weir says that the entity stands, and that must be true of the target too.
+//! By channel and entity: accepted = delivered + withdrawn + superseded + suppressed + withheld +
+//! refused + owed. Each delivery is counted for the newest change that it covers, and the older
+//! ones that it covers for the first time are superseded by it. What no delivery covers must be
+//! accounted for by where Weir says that the entity stands, and that must be true of the target
+//! too.
 
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
@@ -13,7 +15,8 @@ use serde_json::Value;
 use super::Stage;
 use super::receiver::Delivery;
 
-/// A change that was sent: the number is its value, rising with each change of the entity; none means that it deletes.
+/// A change that was sent: the number is its value, rising with each change of the entity; none
+/// means that it deletes.
 #[derive(Clone, Copy, Debug)]
 pub struct Op {
     pub number: u64,
@@ -37,7 +40,13 @@ pub struct Counts {
 
 impl Counts {
     fn settled(&self) -> usize {
-        self.delivered + self.withdrawn + self.superseded + self.suppressed + self.withheld + self.refused + self.owed
+        self.delivered
+            + self.withdrawn
+            + self.superseded
+            + self.suppressed
+            + self.withheld
+            + self.refused
+            + self.owed
     }
 }
 
@@ -68,7 +77,11 @@ impl Entry {
     fn of(delivery: &Delivery) -> Entry {
         let (_, content) = delivery.entities().pop().expect("one entity a delivery");
         let number = content.and_then(|content| content["facets"]["content"].as_u64());
-        Entry { sequence: delivery.sequence(), number, applied: delivery.applied }
+        Entry {
+            sequence: delivery.sequence(),
+            number,
+            applied: delivery.applied,
+        }
     }
 }
 
@@ -81,38 +94,66 @@ impl Ledger {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next change of an entity is about to be sent; whether it deletes may depend on its number.
+    /// The next change of an entity is about to be sent; whether it deletes may depend on its
+    /// number.
     pub fn sends(&self, key: &str, deletes: impl Fn(u64) -> bool) -> u64 {
         let mut ops = self.ops();
         let of = ops.entry(key.to_owned()).or_default();
         let number = of.len() as u64 + 1;
-        of.push(Op { number, deletes: deletes(number), accepted: None });
+        of.push(Op {
+            number,
+            deletes: deletes(number),
+            accepted: None,
+        });
         number
     }
 
     /// It was answered with 202 and that sequence.
     pub fn accepted(&self, key: &str, number: u64, sequence: u64) {
-        if let Some(op) = self.ops().get_mut(key).and_then(|ops| ops.get_mut(number as usize - 1)) {
+        if let Some(op) = self
+            .ops()
+            .get_mut(key)
+            .and_then(|ops| ops.get_mut(number as usize - 1))
+        {
             op.accepted = Some(sequence);
         }
     }
 
     pub fn count(&self) -> usize {
-        self.ops().values().flatten().filter(|op| op.accepted.is_some()).count()
+        self.ops()
+            .values()
+            .flatten()
+            .filter(|op| op.accepted.is_some())
+            .count()
     }
 
-    /// Closes the books over a channel and what its receiver was sent; the channel must be at rest. Answers what is wrong with them.
-    pub fn close(&self, stage: &Stage, channel: &str, deliveries: &[Delivery]) -> Result<Counts, String> {
+    /// Closes the books over a channel and what its receiver was sent; the channel must be at rest.
+    /// Answers what is wrong with them.
+    pub fn close(
+        &self,
+        stage: &Stage,
+        channel: &str,
+        deliveries: &[Delivery],
+    ) -> Result<Counts, String> {
         let mut by_key: BTreeMap<&str, Vec<Entry>> = BTreeMap::new();
         for delivery in deliveries {
-            by_key.entry(delivery.key()).or_default().push(Entry::of(delivery));
+            by_key
+                .entry(delivery.key())
+                .or_default()
+                .push(Entry::of(delivery));
         }
         let mut all = Counts::default();
         for (key, ops) in self.ops().iter() {
             let entity = stage.entity(key);
             stored(ops, &entity).map_err(|why| format!("{key}: {why}"))?;
-            let standing = entity["channels"].as_array().into_iter().flatten().find(|standing| standing["channel"] == channel);
-            let state = standing.map_or("none", |standing| standing["state"].as_str().unwrap_or("none"));
+            let standing = entity["channels"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .find(|standing| standing["channel"] == channel);
+            let state = standing.map_or("none", |standing| {
+                standing["state"].as_str().unwrap_or("none")
+            });
             let entries = by_key.get(&**key).map_or(&[][..], |entries| entries);
             all += settle(ops, entries, state).map_err(|why| format!("{key}: {why}"))?;
         }
@@ -122,27 +163,53 @@ impl Ledger {
 
 /// What is stored is the newest accepted change, or one after it that was sent and not answered.
 fn stored(ops: &[Op], entity: &Value) -> Result<(), String> {
-    let Some(newest) = ops.iter().rfind(|op| op.accepted.is_some()) else { return Ok(()) };
-    let facet = entity["facets"].as_array().into_iter().flatten().find(|facet| facet["name"] == "content");
+    let Some(newest) = ops.iter().rfind(|op| op.accepted.is_some()) else {
+        return Ok(());
+    };
+    let facet = entity["facets"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|facet| facet["name"] == "content");
     let value = facet.and_then(|facet| facet["value"].as_u64());
-    let right = ops.iter().filter(|op| op.number >= newest.number).any(|op| match value {
-        Some(value) => !op.deletes && op.number == value,
-        None => op.deletes,
-    });
-    if right { Ok(()) } else { Err(format!("{value:?} is stored, and {newest:?} was accepted")) }
+    let right = ops
+        .iter()
+        .filter(|op| op.number >= newest.number)
+        .any(|op| match value {
+            Some(value) => !op.deletes && op.number == value,
+            None => op.deletes,
+        });
+    if right {
+        Ok(())
+    } else {
+        Err(format!("{value:?} is stored, and {newest:?} was accepted"))
+    }
 }
 
 /// The books of one entity and channel, whose state Weir calls `state`.
 pub fn settle(ops: &[Op], deliveries: &[Entry], state: &str) -> Result<Counts, String> {
-    let mut open: Vec<Op> = ops.iter().filter(|op| op.accepted.is_some()).copied().collect();
-    let mut counts = Counts { accepted: open.len(), ..Counts::default() };
-    let mut by_sequence: Vec<&Entry> = deliveries.iter().filter(|delivery| delivery.applied).collect();
+    let mut open: Vec<Op> = ops
+        .iter()
+        .filter(|op| op.accepted.is_some())
+        .copied()
+        .collect();
+    let mut counts = Counts {
+        accepted: open.len(),
+        ..Counts::default()
+    };
+    let mut by_sequence: Vec<&Entry> = deliveries
+        .iter()
+        .filter(|delivery| delivery.applied)
+        .collect();
     by_sequence.sort_by_key(|delivery| delivery.sequence);
     for delivery in &by_sequence {
         let covers = |op: &Op| match delivery.number {
             Some(number) => op.number <= number,
-            // A deletion carries no value; the sequence that an answer named is not before the change's own.
-            None => op.accepted.is_some_and(|sequence| sequence <= delivery.sequence),
+            // A deletion carries no value; the sequence that an answer named is not before the
+            // change's own.
+            None => op
+                .accepted
+                .is_some_and(|sequence| sequence <= delivery.sequence),
         };
         let (covered, rest): (Vec<Op>, Vec<Op>) = open.into_iter().partition(covers);
         open = rest;
@@ -157,17 +224,32 @@ pub fn settle(ops: &[Op], deliveries: &[Entry], state: &str) -> Result<Counts, S
     }
     let holds = by_sequence.last().and_then(|delivery| delivery.number);
     let Some((newest, older)) = open.split_last() else {
-        return if counts.settled() == counts.accepted { Ok(counts) } else { Err(format!("{counts:?} does not add up")) };
+        return if counts.settled() == counts.accepted {
+            Ok(counts)
+        } else {
+            Err(format!("{counts:?} does not add up"))
+        };
     };
     counts.superseded += older.len();
-    let tried = deliveries.iter().any(|delivery| !delivery.applied && delivery.number.is_some_and(|number| number >= newest.number));
+    let tried = deliveries.iter().any(|delivery| {
+        !delivery.applied
+            && delivery
+                .number
+                .is_some_and(|number| number >= newest.number)
+    });
     let (counted, backed) = match state {
-        // A deletion whose answer named a later change's sequence: the target has nothing, and that is what it says.
-        "withdrawn" => (&mut counts.withdrawn, newest.deletes && holds.is_none() && !by_sequence.is_empty()),
+        // A deletion whose answer named a later change's sequence: the target has nothing, and that
+        // is what it says.
+        "withdrawn" => (
+            &mut counts.withdrawn,
+            newest.deletes && holds.is_none() && !by_sequence.is_empty(),
+        ),
         "withheld" => (&mut counts.withheld, newest.deletes && holds.is_none()),
-        "suppressed" => {
-            (&mut counts.suppressed, holds.is_some_and(|number| number >= newest.number) || (newest.deletes && holds.is_none()))
-        }
+        "suppressed" => (
+            &mut counts.suppressed,
+            holds.is_some_and(|number| number >= newest.number)
+                || (newest.deletes && holds.is_none()),
+        ),
         "refused" => (&mut counts.refused, tried),
         "owed" | "parked" | "held" => (&mut counts.owed, true),
         _ => (&mut counts.delivered, false),
@@ -176,25 +258,75 @@ pub fn settle(ops: &[Op], deliveries: &[Entry], state: &str) -> Result<Counts, S
     match backed {
         true if counts.settled() == counts.accepted => Ok(counts),
         true => Err(format!("{counts:?} does not add up")),
-        false => Err(format!("{newest:?} is lost: it is {state}, and nothing that reached the target says so ({deliveries:?})")),
+        false => Err(format!(
+            "{newest:?} is lost: it is {state}, and nothing that reached the target says so ({deliveries:?})"
+        )),
     }
 }
 
 #[test]
 fn books_add_up_or_say_which_change_is_lost() {
-    let op = |number, deletes| Op { number, deletes, accepted: Some(10 * number) };
-    let entry = |sequence, number, applied| Entry { sequence, number, applied };
+    let op = |number, deletes| Op {
+        number,
+        deletes,
+        accepted: Some(10 * number),
+    };
+    let entry = |sequence, number, applied| Entry {
+        sequence,
+        number,
+        applied,
+    };
     let ops = [op(1, false), op(2, false), op(3, true), op(4, false)];
-    let whole = [entry(20, Some(2), true), entry(30, None, true), entry(40, Some(4), true)];
-    let expected = Counts { accepted: 4, delivered: 2, withdrawn: 1, superseded: 1, ..Counts::default() };
+    let whole = [
+        entry(20, Some(2), true),
+        entry(30, None, true),
+        entry(40, Some(4), true),
+    ];
+    let expected = Counts {
+        accepted: 4,
+        delivered: 2,
+        withdrawn: 1,
+        superseded: 1,
+        ..Counts::default()
+    };
     assert_eq!(settle(&ops, &whole, "delivered"), Ok(expected));
-    assert!(settle(&ops, &whole[..2], "delivered").is_err_and(|why| why.contains("lost")), "what never arrived is not delivered");
-    let owed = Counts { delivered: 1, owed: 1, ..expected };
+    assert!(
+        settle(&ops, &whole[..2], "delivered").is_err_and(|why| why.contains("lost")),
+        "what never arrived is not delivered"
+    );
+    let owed = Counts {
+        delivered: 1,
+        owed: 1,
+        ..expected
+    };
     assert_eq!(settle(&ops, &whole[..2], "owed"), Ok(owed));
     let refused = [whole[0], whole[1], entry(40, Some(4), false)];
-    assert_eq!(settle(&ops, &refused, "refused"), Ok(Counts { delivered: 1, refused: 1, ..expected }));
-    assert!(settle(&ops, &whole[..2], "refused").is_err(), "nobody refused it");
-    assert!(settle(&ops[..3], &whole[..1], "withdrawn").is_err(), "the target still has it");
-    assert!(settle(&ops[..3], &whole[..1], "withheld").is_err(), "the target still has it");
-    assert_eq!(settle(&[op(1, true)], &[], "withheld"), Ok(Counts { accepted: 1, withheld: 1, ..Counts::default() }));
+    assert_eq!(
+        settle(&ops, &refused, "refused"),
+        Ok(Counts {
+            delivered: 1,
+            refused: 1,
+            ..expected
+        })
+    );
+    assert!(
+        settle(&ops, &whole[..2], "refused").is_err(),
+        "nobody refused it"
+    );
+    assert!(
+        settle(&ops[..3], &whole[..1], "withdrawn").is_err(),
+        "the target still has it"
+    );
+    assert!(
+        settle(&ops[..3], &whole[..1], "withheld").is_err(),
+        "the target still has it"
+    );
+    assert_eq!(
+        settle(&[op(1, true)], &[], "withheld"),
+        Ok(Counts {
+            accepted: 1,
+            withheld: 1,
+            ..Counts::default()
+        })
+    );
 }

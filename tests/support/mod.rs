@@ -1,7 +1,7 @@
 //! What tests from outside stand on: a Weir in a folder of its own, senders, receivers, and guests.
 //!
-//! Everything is on loopback. Nothing here sleeps for a fixed time and hopes: [`eventually`] waits for a condition and no longer, and
-//! says what it waited for when its time is over.
+//! Everything is on loopback. Nothing here sleeps for a fixed time and hopes: [`eventually`] waits
+//! for a condition and no longer, and says what it waited for when its time is over.
 
 pub mod disk;
 pub mod guests;
@@ -21,9 +21,13 @@ pub use self::stage::{Stage, change, deletion};
 /// How long a condition may take on a machine that is busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How often a test does it: what the environment says, for a long run by hand, or what a run of all tests can afford.
+/// How often a test does it: what the environment says, for a long run by hand, or what a run of
+/// all tests can afford.
 pub fn repeats(variable: &str, usual: usize) -> usize {
-    std::env::var(variable).ok().and_then(|times| times.parse().ok()).unwrap_or(usual)
+    std::env::var(variable)
+        .ok()
+        .and_then(|times| times.parse().ok())
+        .unwrap_or(usual)
 }
 
 /// Waits until there is something, and gives it.
@@ -40,14 +44,21 @@ pub fn within<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Optio
         if let Some(found) = look() {
             return found;
         }
-        assert!(start.elapsed() < patience, "not within {patience:?}: {what}");
+        assert!(
+            start.elapsed() < patience,
+            "not within {patience:?}: {what}"
+        );
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
 /// Waits until a value is as expected; the last one that was seen is told otherwise.
 #[track_caller]
-pub fn becomes<T: PartialEq + std::fmt::Debug>(what: &str, expected: T, mut look: impl FnMut() -> T) {
+pub fn becomes<T: PartialEq + std::fmt::Debug>(
+    what: &str,
+    expected: T,
+    mut look: impl FnMut() -> T,
+) {
     let start = Instant::now();
     loop {
         let seen = look();

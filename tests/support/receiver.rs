@@ -1,6 +1,7 @@
 //! A target as a test wants it: it records each request and answers as it is told, well or badly.
 //!
-//! It keeps both what it was sent and what a real target would now hold: a request that it applied and did not answer counts as held.
+//! It keeps both what it was sent and what a real target would now hold: a request that it applied
+//! and did not answer counts as held.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, Read, Write};
@@ -47,21 +48,29 @@ pub struct Delivery {
 
 impl Delivery {
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(header, _)| header == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// Key of the entity, as `weir-entity` has it, percent-encoded.
     pub fn key(&self) -> &str {
-        self.header("weir-entity").and_then(|entity| entity.split_once('/')).map_or("", |(_, key)| key)
+        self.header("weir-entity")
+            .and_then(|entity| entity.split_once('/'))
+            .map_or("", |(_, key)| key)
     }
 
     pub fn sequence(&self) -> u64 {
-        self.header("weir-sequence").and_then(|sequence| sequence.parse().ok()).unwrap_or(0)
+        self.header("weir-sequence")
+            .and_then(|sequence| sequence.parse().ok())
+            .unwrap_or(0)
     }
 
     #[track_caller]
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
     }
 
     /// (key, content) of each entity in it, none where it was deleted.
@@ -152,7 +161,11 @@ impl Receiver {
 
     /// Those of one entity.
     pub fn of(&self, key: &str) -> Vec<Delivery> {
-        lock(&self.shared.deliveries).iter().filter(|delivery| delivery.key() == key).cloned().collect()
+        lock(&self.shared.deliveries)
+            .iter()
+            .filter(|delivery| delivery.key() == key)
+            .cloned()
+            .collect()
     }
 
     pub fn count(&self) -> usize {
@@ -167,7 +180,10 @@ impl Receiver {
     /// What a target would hold now, by key.
     pub fn holds(&self) -> BTreeMap<String, Value> {
         let mut held = BTreeMap::new();
-        for delivery in lock(&self.shared.deliveries).iter().filter(|delivery| delivery.applied) {
+        for delivery in lock(&self.shared.deliveries)
+            .iter()
+            .filter(|delivery| delivery.applied)
+        {
             for (key, content) in delivery.entities() {
                 match content {
                     Some(content) => held.insert(key, content),
@@ -207,10 +223,21 @@ impl Shared {
         while let Some((first, headers)) = read_head(&mut reader)? {
             let body = read_body(&mut reader, &headers)?;
             let mut words = first.split(' ').map(str::to_owned);
-            let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+            let (method, path) = (
+                words.next().unwrap_or_default(),
+                words.next().unwrap_or_default(),
+            );
             let now = self.in_hand.fetch_add(1, Ordering::SeqCst) + 1;
             self.most_in_hand.fetch_max(now, Ordering::SeqCst);
-            let delivery = Delivery { method, path, headers, body, at: Instant::now(), acknowledged: false, applied: false };
+            let delivery = Delivery {
+                method,
+                path,
+                headers,
+                body,
+                at: Instant::now(),
+                acknowledged: false,
+                applied: false,
+            };
             let goes_on = self.answer(delivery, reader.get_mut());
             self.in_hand.fetch_sub(1, Ordering::SeqCst);
             if !goes_on? {
@@ -220,7 +247,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Whether the connection goes on. A delivery is recorded before it is answered, so that who has the answer finds it here.
+    /// Whether the connection goes on. A delivery is recorded before it is answered, so that who
+    /// has the answer finds it here.
     fn answer(&self, mut delivery: Delivery, stream: &mut TcpStream) -> io::Result<bool> {
         let script = lock(&self.script).clone();
         let act = script(&delivery);
@@ -251,8 +279,13 @@ impl Shared {
         delivery.acknowledged = (200..300).contains(&status);
         delivery.applied = delivery.acknowledged;
         lock(&self.deliveries).push(delivery);
-        let mut answer = format!("HTTP/1.1 {status} as told\r\ncontent-length: {}\r\n", body.len());
-        headers.iter().for_each(|(name, value)| answer.push_str(&format!("{name}: {value}\r\n")));
+        let mut answer = format!(
+            "HTTP/1.1 {status} as told\r\ncontent-length: {}\r\n",
+            body.len()
+        );
+        headers
+            .iter()
+            .for_each(|(name, value)| answer.push_str(&format!("{name}: {value}\r\n")));
         stream.write_all((answer + "\r\n" + &body).as_bytes())?;
         Ok(true)
     }

@@ -1,4 +1,5 @@
-//! What most stories need: a folder, a configuration, a Weir on it, and a receiver; and the only place that knows the routes.
+//! What most stories need: a folder, a configuration, a Weir on it, and a receiver; and the only
+//! place that knows the routes.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +17,8 @@ reload = "signal"
 path = "data"
 "#;
 
-/// Two systems that know products, and one shop that is told quickly again after a failure. `{shop}` is the receiver's URL.
+/// Two systems that know products, and one shop that is told quickly again after a failure.
+/// `{shop}` is the receiver's URL.
 pub const CATALOG: &str = r#"
 [entities.product]
 facets.content = { owner = "pim" }
@@ -58,7 +60,11 @@ impl Stage {
     /// Written, not started.
     pub fn closed(config: &str) -> Stage {
         let folder = tempfile::tempdir().expect("a folder");
-        let stage = Stage { folder, shop: Receiver::start(), weir: None };
+        let stage = Stage {
+            folder,
+            shop: Receiver::start(),
+            weir: None,
+        };
         stage.configure(config);
         stage
     }
@@ -118,7 +124,8 @@ impl Stage {
         self.weir.take().expect("it runs").kill();
     }
 
-    /// A new configuration, put in force on request; what was answered: the reload, or the problem (422).
+    /// A new configuration, put in force on request; what was answered: the reload, or the problem
+    /// (422).
     #[track_caller]
     pub fn reload(&self, config: &str) -> Value {
         self.configure(config);
@@ -141,14 +148,23 @@ impl Stage {
     /// Sends a body to a source.
     #[track_caller]
     pub fn send(&self, source: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
-        self.weir().ask("POST", &format!("/v1/sources/{source}/events"), headers, body)
+        self.weir().ask(
+            "POST",
+            &format!("/v1/sources/{source}/events"),
+            headers,
+            body,
+        )
     }
 
     /// Sends changes as lines; they must be taken without a word. Gives the answer.
     #[track_caller]
     pub fn takes(&self, source: &str, changes: &[Value]) -> Value {
         let lines: Vec<String> = changes.iter().map(Value::to_string).collect();
-        let reply = self.send(source, &[("content-type", "application/x-ndjson")], lines.join("\n").as_bytes());
+        let reply = self.send(
+            source,
+            &[("content-type", "application/x-ndjson")],
+            lines.join("\n").as_bytes(),
+        );
         assert_eq!(reply.status, 202, "{}", reply.text());
         let answer = reply.json();
         assert_eq!(answer["problems"], json!([]), "{answer:#}");
@@ -158,7 +174,12 @@ impl Stage {
     /// The shop holds this, soon. Keys are percent-encoded.
     #[track_caller]
     pub fn shop_holds(&self, expected: Value) {
-        let expected = expected.as_object().expect("an object").clone().into_iter().collect();
+        let expected = expected
+            .as_object()
+            .expect("an object")
+            .clone()
+            .into_iter()
+            .collect();
         becomes("what the shop holds", expected, || self.shop.holds());
     }
 
@@ -169,7 +190,11 @@ impl Stage {
     /// A channel comes into this state.
     #[track_caller]
     pub fn channel_is(&self, name: &str, state: &str) {
-        becomes(&format!("the state of channel {name}"), json!(state), || self.channel(name)["state"].clone());
+        becomes(
+            &format!("the state of channel {name}"),
+            json!(state),
+            || self.channel(name)["state"].clone(),
+        );
     }
 
     /// The channel owes nothing, has nothing under way and nothing parked.
@@ -178,7 +203,14 @@ impl Stage {
         eventually(&format!("channel {channel} owes nothing"), || {
             let view = self.channel(channel);
             let owed = &view["owed"];
-            let counts = [&owed["urgent"], &owed["normal"], &owed["bulk"], &owed["sweep"], &view["in_flight"], &view["parked"]];
+            let counts = [
+                &owed["urgent"],
+                &owed["normal"],
+                &owed["bulk"],
+                &owed["sweep"],
+                &view["in_flight"],
+                &view["parked"],
+            ];
             counts.into_iter().all(|count| count == 0).then_some(())
         });
     }
@@ -187,18 +219,29 @@ impl Stage {
     #[track_caller]
     pub fn operate(&self, channel: &str, word: &str) {
         let reply = self.weir().post(&format!("/v1/channels/{channel}/{word}"));
-        assert!((200..300).contains(&reply.status), "{} {}", reply.status, reply.text());
+        assert!(
+            (200..300).contains(&reply.status),
+            "{} {}",
+            reply.status,
+            reply.text()
+        );
     }
 
     /// An entity as shown.
     pub fn entity(&self, key: &str) -> Value {
-        self.weir().get(&format!("/v1/entities/product/{key}")).json()
+        self.weir()
+            .get(&format!("/v1/entities/product/{key}"))
+            .json()
     }
 
     /// Where an entity stands on a channel.
     pub fn standing(&self, key: &str, channel: &str) -> Value {
         let entity = self.entity(key);
-        let standing = entity["channels"].as_array().into_iter().flatten().find(|standing| standing["channel"] == channel);
+        let standing = entity["channels"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|standing| standing["channel"] == channel);
         standing.cloned().unwrap_or(Value::Null)
     }
 
@@ -213,13 +256,19 @@ impl Stage {
 
     /// What is in quarantine of a source.
     pub fn quarantine(&self, source: &str) -> Vec<Value> {
-        let list = self.weir().get(&format!("/v1/sources/{source}/quarantine")).json();
+        let list = self
+            .weir()
+            .get(&format!("/v1/sources/{source}/quarantine"))
+            .json();
         list["items"].as_array().cloned().unwrap_or_default()
     }
 
     /// What a channel's target has refused.
     pub fn refused(&self, channel: &str) -> Vec<Value> {
-        let list = self.weir().get(&format!("/v1/channels/{channel}/refused")).json();
+        let list = self
+            .weir()
+            .get(&format!("/v1/channels/{channel}/refused"))
+            .json();
         list["items"].as_array().cloned().unwrap_or_default()
     }
 }

@@ -27,18 +27,35 @@ impl Weir {
         Weir::start_by(Command::new(PROGRAM), folder, &[])
     }
 
-    /// Starts it by a command that ends with the program (`strace … weir`), with environment variables.
+    /// Starts it by a command that ends with the program (`strace … weir`), with environment
+    /// variables.
     pub fn start_by(mut command: Command, folder: &Path, environment: &[(&str, &str)]) -> Weir {
-        let number = (0..).find(|number| !folder.join(format!("log.{number}")).exists()).unwrap_or_default();
+        let number = (0..)
+            .find(|number| !folder.join(format!("log.{number}")).exists())
+            .unwrap_or_default();
         let log = folder.join(format!("log.{number}"));
         let file = File::create(&log).expect("a log file");
-        command.args(["run", "-c", "weir.toml"]).current_dir(folder).envs(environment.iter().copied());
-        command.stdin(Stdio::null()).stdout(file.try_clone().expect("a second handle")).stderr(file);
+        command
+            .args(["run", "-c", "weir.toml"])
+            .current_dir(folder)
+            .envs(environment.iter().copied());
+        command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("a second handle"))
+            .stderr(file);
         let child = command.spawn().expect("the program starts");
-        let mut weir = Weir { child, address: ([127, 0, 0, 1], 0).into(), log };
+        let mut weir = Weir {
+            child,
+            address: ([127, 0, 0, 1], 0).into(),
+            log,
+        };
         weir.address = within(PATIENCE, "Weir listens", || {
             let ended = weir.child.try_wait().expect("a child");
-            assert!(ended.is_none(), "Weir ended at once ({ended:?}):\n{}", weir.log());
+            assert!(
+                ended.is_none(),
+                "Weir ended at once ({ended:?}):\n{}",
+                weir.log()
+            );
             let log = weir.log();
             let (_, rest) = log.split_once("listening on http://")?;
             rest.split_once('\n')?.0.trim().parse().ok()
@@ -62,12 +79,15 @@ impl Weir {
     /// Waits until it says this.
     #[track_caller]
     pub fn says(&self, words: &str) {
-        within(PATIENCE, &format!("the log has {words:?}"), || self.log().contains(words).then_some(()));
+        within(PATIENCE, &format!("the log has {words:?}"), || {
+            self.log().contains(words).then_some(())
+        });
     }
 
     #[track_caller]
     pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
-        http::request(self.address, method, path, headers, body).unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+        http::request(self.address, method, path, headers, body)
+            .unwrap_or_else(|error| panic!("{method} {path}: {error}"))
     }
 
     #[track_caller]
@@ -85,7 +105,9 @@ impl Weir {
     pub fn stop(mut self) -> (Duration, ExitStatus) {
         let start = std::time::Instant::now();
         self.signal(Signal::TERM);
-        let status = within(PATIENCE, "Weir stops", || self.child.try_wait().expect("a child"));
+        let status = within(PATIENCE, "Weir stops", || {
+            self.child.try_wait().expect("a child")
+        });
         (start.elapsed(), status)
     }
 
@@ -114,12 +136,20 @@ impl Drop for Weir {
         if std::thread::panicking() {
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
-            eprintln!("the end of its log:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
+            eprintln!(
+                "the end of its log:\n{}",
+                lines[lines.len().saturating_sub(40)..].join("\n")
+            );
         }
     }
 }
 
 /// Runs another command of the program to its end.
 pub fn command(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(PROGRAM).args(arguments).current_dir(folder).stdin(Stdio::null()).output().expect("the program runs")
+    Command::new(PROGRAM)
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program runs")
 }

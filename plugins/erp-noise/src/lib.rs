@@ -1,8 +1,9 @@
 //! Drops the IDocs that nobody behind Weir waits for, before anything reads them in full.
 //!
-//! Only the control record, `EDI_DC40`, is read: it comes first, and reading stops at its end. An event that holds
-//! several IDocs is judged by its first; give the source `split = "xml:IDOC"` to have each judged alone. What passes
-//! here may still be broken further on: that is the mapper's to say.
+//! Only the control record, `EDI_DC40`, is read: it comes first, and reading stops at its end. An
+//! event that holds several IDocs is judged by its first; give the source `split = "xml:IDOC"` to
+//! have each judged alone. What passes here may still be broken further on: that is the mapper's to
+//! say.
 
 mod control;
 
@@ -28,7 +29,10 @@ const STATUS_REPORTS: [&str; 2] = ["STATUS", "ALEAUD"];
 fn accept(event: &Event, settings: &Settings) -> Result<bool> {
     match event.text() {
         Ok(document) => accepts(document, settings),
-        Err(_) => bail!("not-text", "the event is not UTF-8; set the IDoc port's encoding to UTF-8"),
+        Err(_) => bail!(
+            "not-text",
+            "the event is not UTF-8; set the IDoc port's encoding to UTF-8"
+        ),
     }
 }
 
@@ -36,13 +40,18 @@ fn accept(event: &Event, settings: &Settings) -> Result<bool> {
 pub fn accepts(document: &str, settings: &Settings) -> Result<bool> {
     let control = Control::read(document)?;
     let Some(message_type) = control.message_type else {
-        bail!("missing-field", "EDI_DC40/MESTYP is missing or empty, so that nobody can tell what the IDoc is");
+        bail!(
+            "missing-field",
+            "EDI_DC40/MESTYP is missing or empty, so that nobody can tell what the IDoc is"
+        );
     };
     let listed = match &settings.message_types {
         Some(listed) => listed.contains(&message_type),
         None => !STATUS_REPORTS.contains(&message_type.as_str()),
     };
-    let ignored = control.sender.is_some_and(|sender| settings.ignore_senders.contains(&sender));
+    let ignored = control
+        .sender
+        .is_some_and(|sender| settings.ignore_senders.contains(&sender));
     Ok(listed && !ignored && !control.test)
 }
 

@@ -9,7 +9,11 @@ mod cases;
 fn each_case_gets_its_verdict() {
     let cases = cases::all();
     for case in &cases {
-        let actual = cases::verdict(case.event.text().and_then(|document| accepts(document, &settings())));
+        let actual = cases::verdict(
+            case.event
+                .text()
+                .and_then(|document| accepts(document, &settings())),
+        );
         assert_eq!(actual, case.expected, "{}: {actual:#}", case.name);
     }
     assert!(cases.len() >= 7, "only {} cases were found", cases.len());
@@ -18,7 +22,13 @@ fn each_case_gets_its_verdict() {
 #[test]
 fn without_settings_only_tests_and_status_reports_are_noise() {
     let settings = Settings::parse("{}").expect("settings");
-    for (name, verdict) in [("price", true), ("order", true), ("from-the-sandbox", true), ("test", false), ("status-report", false)] {
+    for (name, verdict) in [
+        ("price", true),
+        ("order", true),
+        ("from-the-sandbox", true),
+        ("test", false),
+        ("status-report", false),
+    ] {
         assert_eq!(accepts(&sample(name), &settings), Ok(verdict), "{name}");
     }
 }
@@ -33,7 +43,10 @@ fn a_status_report_passes_for_whoever_lists_it() {
 fn nothing_behind_the_control_record_is_read() {
     let whole = sample("price");
     let end = whole.find("</EDI_DC40>").expect("a control record") + "</EDI_DC40>".len();
-    assert_eq!(accepts(&format!("{}<<<", &whole[..end]), &settings()), Ok(true));
+    assert_eq!(
+        accepts(&format!("{}<<<", &whole[..end]), &settings()),
+        Ok(true)
+    );
     for cut in 0..end {
         assert!(accepts(&whole[..cut], &settings()).is_err(), "cut at {cut}");
     }

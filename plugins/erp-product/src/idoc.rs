@@ -1,15 +1,19 @@
-//! Reads IDocs out of XML, one at a time, so that a document of ten thousand costs the memory of one.
+//! Reads IDocs out of XML, one at a time, so that a document of ten thousand costs the memory of
+//! one.
 //!
-//! An [`Element`] is a segment or a field, as SAP writes them: fields are elements with text, segments hold fields and
-//! further segments. Segments that no mapping reads are skipped while reading. A document that ends early is an error
-//! even when complete IDocs came before: they would otherwise pass for all there were.
+//! An [`Element`] is a segment or a field, as SAP writes them: fields are elements with text,
+//! segments hold fields and further segments. Segments that no mapping reads are skipped while
+//! reading. A document that ends early is an error even when complete IDocs came before: they would
+//! otherwise pass for all there were.
 
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::Reader;
 use weir_plugin::{Error, Result};
 
 /// The segments that the mappings read.
-const WANTED: [&str; 7] = ["EDI_DC40", "E1KOMG", "E1KONH", "E1KONP", "E1MARAM", "E1MAKTM", "E1MARCM"];
+const WANTED: [&str; 7] = [
+    "EDI_DC40", "E1KOMG", "E1KONH", "E1KONP", "E1MARAM", "E1MAKTM", "E1MARCM",
+];
 
 /// The IDocs of one document.
 pub(crate) struct Idocs<'a> {
@@ -33,7 +37,10 @@ pub(crate) struct Element {
 
 impl<'a> Idocs<'a> {
     pub(crate) fn of(document: &'a str) -> Self {
-        Idocs { reader: Reader::from_str(document), around: 0 }
+        Idocs {
+            reader: Reader::from_str(document),
+            around: 0,
+        }
     }
 
     /// The next IDoc, or none at the document's end.
@@ -41,21 +48,35 @@ impl<'a> Idocs<'a> {
         // A list instead of recursion: depth is the sender's choice, and the stack is not his.
         let mut open: Vec<Element> = Vec::new();
         loop {
-            let event = self.reader.read_event().map_err(|error| broken(&self.reader, &error))?;
+            let event = self
+                .reader
+                .read_event()
+                .map_err(|error| broken(&self.reader, &error))?;
             let closed = match event {
                 Event::Start(start) => {
                     let name = local_name(&start);
                     if open.is_empty() && name != "IDOC" {
                         self.around += 1;
-                    } else if is_segment(&start) && !WANTED.contains(&name.as_str()) && !open.is_empty() {
-                        self.reader.read_to_end(start.name()).map_err(|error| broken(&self.reader, &error))?;
+                    } else if is_segment(&start)
+                        && !WANTED.contains(&name.as_str())
+                        && !open.is_empty()
+                    {
+                        self.reader
+                            .read_to_end(start.name())
+                            .map_err(|error| broken(&self.reader, &error))?;
                     } else {
-                        open.push(Element { name, ..Element::default() });
+                        open.push(Element {
+                            name,
+                            ..Element::default()
+                        });
                     }
                     None
                 }
                 Event::Empty(start) if !open.is_empty() || local_name(&start) == "IDOC" => {
-                    Some(Element { name: local_name(&start), ..Element::default() })
+                    Some(Element {
+                        name: local_name(&start),
+                        ..Element::default()
+                    })
                 }
                 Event::End(_) => {
                     let closed = open.pop();
@@ -65,30 +86,50 @@ impl<'a> Idocs<'a> {
                     closed
                 }
                 Event::Text(text) => {
-                    let text = text.decode().map_err(|error| broken(&self.reader, &error))?;
+                    let text = text
+                        .decode()
+                        .map_err(|error| broken(&self.reader, &error))?;
                     append(&mut open, &text);
                     None
                 }
                 Event::CData(text) => {
-                    let text = text.decode().map_err(|error| broken(&self.reader, &error))?;
+                    let text = text
+                        .decode()
+                        .map_err(|error| broken(&self.reader, &error))?;
                     append(&mut open, &text);
                     None
                 }
                 Event::GeneralRef(reference) => {
-                    let name = reference.decode().map_err(|error| broken(&self.reader, &error))?;
-                    match reference.resolve_char_ref().map_err(|error| broken(&self.reader, &error))? {
+                    let name = reference
+                        .decode()
+                        .map_err(|error| broken(&self.reader, &error))?;
+                    match reference
+                        .resolve_char_ref()
+                        .map_err(|error| broken(&self.reader, &error))?
+                    {
                         Some(character) => append(&mut open, character.encode_utf8(&mut [0; 4])),
                         None => match quick_xml::escape::resolve_xml_entity(&name) {
                             Some(text) => append(&mut open, text),
-                            None => return Err(broken(&self.reader, &format!("nobody declared the entity &{name};"))),
+                            None => {
+                                return Err(broken(
+                                    &self.reader,
+                                    &format!("nobody declared the entity &{name};"),
+                                ))
+                            }
                         },
                     }
                     None
                 }
                 Event::Eof => {
                     return match open.last().map(|element| element.name.as_str()) {
-                        Some(name) => Err(broken(&self.reader, &format!("the document ends inside {name}"))),
-                        None if self.around > 0 => Err(broken(&self.reader, &"the document ends before its root element does")),
+                        Some(name) => Err(broken(
+                            &self.reader,
+                            &format!("the document ends inside {name}"),
+                        )),
+                        None if self.around > 0 => Err(broken(
+                            &self.reader,
+                            &"the document ends before its root element does",
+                        )),
                         None => Ok(None),
                     };
                 }
@@ -125,8 +166,9 @@ impl Idoc {
 
     /// `SERIAL` if the sender serialises, otherwise the second in which the IDoc was made.
     ///
-    /// A serial number has up to 20 digits and a version at most 19, so that the last digit of such a long one is cut:
-    /// two IDocs that differ in nothing else count as equally old, and the later arrival wins.
+    /// A serial number has up to 20 digits and a version at most 19, so that the last digit of such
+    /// a long one is cut: two IDocs that differ in nothing else count as equally old, and the later
+    /// arrival wins.
     pub(crate) fn version(&self) -> Result<Option<u64>> {
         let digits = match (self.control("SERIAL"), self.control("CREDAT")) {
             (Some(serial), _) => serial.to_owned(),
@@ -138,7 +180,13 @@ impl Idoc {
             false => None,
         };
         version.map(Some).ok_or_else(|| {
-            Error::new("not-a-version", format!("{} has `{digits}` for SERIAL or CREDAT and CRETIM, which are digits only", self.label()))
+            Error::new(
+                "not-a-version",
+                format!(
+                    "{} has `{digits}` for SERIAL or CREDAT and CRETIM, which are digits only",
+                    self.label()
+                ),
+            )
         })
     }
 
@@ -155,16 +203,31 @@ impl Element {
 
     /// A field's text; blank counts as absent, as SAP fills fields with blanks.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
-        let text = self.children.iter().find(|child| child.name == name)?.text.trim();
+        let text = self
+            .children
+            .iter()
+            .find(|child| child.name == name)?
+            .text
+            .trim();
         (!text.is_empty()).then_some(text)
     }
 
     /// A field that the mapping cannot do without.
     pub(crate) fn needed(&self, name: &str, idoc: &Idoc) -> Result<&str> {
-        self.field(name).ok_or_else(|| Error::new("missing-field", format!("{}/{name} is missing or empty in {}", self.name, idoc.label())))
+        self.field(name).ok_or_else(|| {
+            Error::new(
+                "missing-field",
+                format!(
+                    "{}/{name} is missing or empty in {}",
+                    self.name,
+                    idoc.label()
+                ),
+            )
+        })
     }
 
-    /// The material number: the long one of newer systems if it is there; leading zeros only pad a number to its field.
+    /// The material number: the long one of newer systems if it is there; leading zeros only pad a
+    /// number to its field.
     pub(crate) fn material_number(&self, idoc: &Idoc) -> Result<&str> {
         let number = match self.field("MATNR_LONG") {
             Some(long) => long,
@@ -179,7 +242,8 @@ impl Element {
 
     /// Whether a flag is set; SAP writes `X`.
     pub(crate) fn flag(&self, name: &str) -> bool {
-        self.field(name).is_some_and(|text| text.eq_ignore_ascii_case("x"))
+        self.field(name)
+            .is_some_and(|text| text.eq_ignore_ascii_case("x"))
     }
 }
 
@@ -194,9 +258,18 @@ fn local_name(start: &BytesStart<'_>) -> String {
 }
 
 fn is_segment(start: &BytesStart<'_>) -> bool {
-    start.attributes().flatten().any(|attribute| attribute.key.as_ref() == b"SEGMENT")
+    start
+        .attributes()
+        .flatten()
+        .any(|attribute| attribute.key.as_ref() == b"SEGMENT")
 }
 
 fn broken(reader: &Reader<&[u8]>, error: &dyn std::fmt::Display) -> Error {
-    Error::new("broken-xml", format!("the XML cannot be read past byte {}: {error}", reader.buffer_position()))
+    Error::new(
+        "broken-xml",
+        format!(
+            "the XML cannot be read past byte {}: {error}",
+            reader.buffer_position()
+        ),
+    )
 }

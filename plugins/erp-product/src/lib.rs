@@ -1,8 +1,10 @@
-//! SAP IDocs in, product facets out: condition records (`COND_A`) become `price.<list>`, materials (`MATMAS`) become `base`.
+//! SAP IDocs in, product facets out: condition records (`COND_A`) become `price.<list>`, materials
+//! (`MATMAS`) become `base`.
 //!
-//! [`changes`] is the whole mapping, a pure function of one event's text and the settings. Segments decide what an IDoc is, not its message type: customers rename types, and segments stay. Amounts
-//! stay decimal text from end to end. What is only one customer's price, a discount, or a quantity scale is not a
-//! price list's price and is left out.
+//! [`changes`] is the whole mapping, a pure function of one event's text and the settings. Segments
+//! decide what an IDoc is, not its message type: customers rename types, and segments stay. Amounts
+//! stay decimal text from end to end. What is only one customer's price, a discount, or a quantity
+//! scale is not a price list's price and is left out.
 
 mod idoc;
 mod material;
@@ -18,14 +20,15 @@ use weir_plugin::{bail, Change, Event, Result};
 pub struct Settings {
     /// The one kind of IDoc to map; the other maps to nothing. Without it, both.
     pub kind: Option<Kind>,
-    /// Sales organisation, distribution channel and price list type, `1000/10/01` → the price list's name,
-    /// `de-retail`. A record without a price list type is looked up as `1000/10`.
+    /// Sales organisation, distribution channel and price list type, `1000/10/01` → the price
+    /// list's name, `de-retail`. A record without a price list type is looked up as `1000/10`.
     pub price_lists: BTreeMap<String, String>,
     /// What becomes of a record whose price list has no name here.
     pub unknown: Unknown,
     /// The currency where a record leaves it empty.
     pub currency: Option<String>,
-    /// The condition types that are prices; others are discounts, surcharges or taxes and map to nothing.
+    /// The condition types that are prices; others are discounts, surcharges or taxes and map to
+    /// nothing.
     pub condition_types: Vec<String>,
 }
 
@@ -58,11 +61,15 @@ pub const ENTITY_TYPE: &str = "product";
 fn transform(event: &Event, settings: &Settings) -> Result<Vec<Change>> {
     match event.text() {
         Ok(document) => changes(document, settings),
-        Err(_) => bail!("not-text", "the event is not UTF-8; set the IDoc port's encoding to UTF-8"),
+        Err(_) => bail!(
+            "not-text",
+            "the event is not UTF-8; set the IDoc port's encoding to UTF-8"
+        ),
     }
 }
 
-/// Maps one event: a single `IDOC` element as `split = "xml:IDOC"` cuts it out, or a whole document with several.
+/// Maps one event: a single `IDOC` element as `split = "xml:IDOC"` cuts it out, or a whole document
+/// with several.
 ///
 /// All of it maps or none of it does: the changes of one event are committed together.
 pub fn changes(document: &str, settings: &Settings) -> Result<Vec<Change>> {
@@ -80,7 +87,10 @@ pub fn changes(document: &str, settings: &Settings) -> Result<Vec<Change>> {
     }
     match any {
         true => Ok(changes),
-        false => bail!("no-idoc", "the event holds no IDOC element: is this source fed by an XML IDoc port?"),
+        false => bail!(
+            "no-idoc",
+            "the event holds no IDOC element: is this source fed by an XML IDoc port?"
+        ),
     }
 }
 
@@ -96,14 +106,21 @@ impl Settings {
                      a distribution channel and, if there is one, a price list type: `1000/10/01`"
                 ));
             }
-            if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
+            if name.is_empty()
+                || !name
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+            {
                 return Err(format!(
                     "settings of erp-product: price_lists names `{condition}` `{name}`, but a name becomes part of a facet \
                      (`price.de-retail`) and is made of letters, digits, `-` and `_`"
                 ));
             }
         }
-        if settings.kind == Some(Kind::Conditions) && settings.unknown == Unknown::Fail && settings.price_lists.is_empty() {
+        if settings.kind == Some(Kind::Conditions)
+            && settings.unknown == Unknown::Fail
+            && settings.price_lists.is_empty()
+        {
             return Err("settings of erp-product: kind is COND_A and price_lists is empty, so that every record would fail; \
                         name the price lists, for example { \"1000/10/01\": \"de-retail\" }"
                 .into());
@@ -126,7 +143,12 @@ impl Default for Settings {
 }
 
 /// A change of a product; without a value, the facet is gone.
-fn change(key: &str, facet: String, value: Option<&impl Serialize>, version: Option<u64>) -> Result<Change> {
+fn change(
+    key: &str,
+    facet: String,
+    value: Option<&impl Serialize>,
+    version: Option<u64>,
+) -> Result<Change> {
     let change = match value {
         Some(value) => Change::facet(ENTITY_TYPE, key, facet, value)?,
         None => Change::delete(ENTITY_TYPE, key, facet),

@@ -1,6 +1,7 @@
 //! Material master → `base`: what a product is, before anybody describes or prices it.
 //!
-//! `E1MARAM` holds the general data, `E1MAKTM` one short text for each language, `E1MARCM` one plant each.
+//! `E1MARAM` holds the general data, `E1MAKTM` one short text for each language, `E1MARCM` one
+//! plant each.
 
 use crate::change;
 use crate::idoc::{Element, Idoc};
@@ -41,7 +42,8 @@ pub(crate) fn changes(idoc: &Idoc, changes: &mut Vec<Change>) -> Result<()> {
     for material in idoc.segments("E1MARAM") {
         let version = idoc.version()?;
         let product = material.material_number(idoc)?;
-        // Function 003 is a deletion of the record itself, the flag one that the next archiving run will perform.
+        // Function 003 is a deletion of the record itself, the flag one that the next archiving run
+        // will perform.
         let deleted = material.field("MSGFN") == Some("003") || material.flag("LVORM");
         let base = match deleted {
             true => None,
@@ -54,7 +56,10 @@ pub(crate) fn changes(idoc: &Idoc, changes: &mut Vec<Change>) -> Result<()> {
 
 fn base<'a>(material: &'a Element, idoc: &Idoc) -> Result<Base<'a>> {
     let mut texts = BTreeMap::new();
-    for text in material.segments("E1MAKTM").filter(|text| text.field("MSGFN") != Some("003")) {
+    for text in material
+        .segments("E1MAKTM")
+        .filter(|text| text.field("MSGFN") != Some("003"))
+    {
         // The two-letter code is the readable one; the older key of one letter is SAP's own.
         let language = match text.field("SPRAS_ISO") {
             Some(language) => language,
@@ -62,8 +67,14 @@ fn base<'a>(material: &'a Element, idoc: &Idoc) -> Result<Base<'a>> {
         };
         texts.insert(language.to_lowercase(), text.needed("MAKTX", idoc)?);
     }
-    let plants = material.segments("E1MARCM").filter(|plant| plant.field("MSGFN") != Some("003") && !plant.flag("LVORM"));
-    let weight = Weight { gross: material.field("BRGEW"), net: material.field("NTGEW"), unit: material.field("GEWEI") };
+    let plants = material
+        .segments("E1MARCM")
+        .filter(|plant| plant.field("MSGFN") != Some("003") && !plant.flag("LVORM"));
+    let weight = Weight {
+        gross: material.field("BRGEW"),
+        net: material.field("NTGEW"),
+        unit: material.field("GEWEI"),
+    };
     Ok(Base {
         r#type: material.field("MTART"),
         group: material.field("MATKL"),

@@ -1,8 +1,8 @@
 //! Condition records → `price.<list>`: `E1KOMG` says for whom, `E1KONH` when, `E1KONP` how much.
 //!
-//! A facet holds the price that is in force when the IDoc is made, or the next one; what follows is in `later`. There is
-//! no clock here, so the IDoc's own date tells what is over. A price list whose records are all deleted or over has its
-//! facet deleted.
+//! A facet holds the price that is in force when the IDoc is made, or the next one; what follows is
+//! in `later`. There is no clock here, so the IDoc's own date tells what is over. A price list
+//! whose records are all deleted or over has its facet deleted.
 
 use crate::idoc::{Element, Idoc};
 use crate::{change, Settings, Unknown};
@@ -38,12 +38,20 @@ pub(crate) fn changes(idoc: &Idoc, settings: &Settings, changes: &mut Vec<Change
     let mut prices: BTreeMap<(&str, &str), Vec<Period>> = BTreeMap::new();
     for key in idoc.segments("E1KOMG") {
         let condition = key.needed("KSCHL", idoc)?;
-        // A record with a customer in its key is an agreement with that customer, not a list's price.
-        if !settings.condition_types.iter().any(|wanted| wanted == condition) || key.field("KUNNR").is_some() {
+        // A record with a customer in its key is an agreement with that customer, not a list's
+        // price.
+        if !settings
+            .condition_types
+            .iter()
+            .any(|wanted| wanted == condition)
+            || key.field("KUNNR").is_some()
+        {
             continue;
         }
         let product = key.material_number(idoc)?;
-        let Some(list) = price_list(key, idoc, settings)? else { continue };
+        let Some(list) = price_list(key, idoc, settings)? else {
+            continue;
+        };
         let periods = prices.entry((product, list)).or_default();
         for validity in key.segments("E1KONH") {
             if let Some(period) = period(validity, condition, product, idoc, settings)? {
@@ -55,8 +63,16 @@ pub(crate) fn changes(idoc: &Idoc, settings: &Settings, changes: &mut Vec<Change
         periods.sort_by(|one, other| one.from.cmp(&other.from));
         let mut periods = periods.into_iter();
         let version = idoc.version()?;
-        let price = periods.next().map(|now| Price { now, later: periods.collect() });
-        changes.push(change(product, format!("price.{list}"), price.as_ref(), version)?);
+        let price = periods.next().map(|now| Price {
+            now,
+            later: periods.collect(),
+        });
+        changes.push(change(
+            product,
+            format!("price.{list}"),
+            price.as_ref(),
+            version,
+        )?);
     }
     Ok(())
 }
@@ -84,12 +100,27 @@ fn price_list<'a>(key: &Element, idoc: &Idoc, settings: &'a Settings) -> Result<
 }
 
 /// One validity period; none if it is deleted or was over when the IDoc was made.
-fn period(validity: &Element, condition: &str, product: &str, idoc: &Idoc, settings: &Settings) -> Result<Option<Period>> {
+fn period(
+    validity: &Element,
+    condition: &str,
+    product: &str,
+    idoc: &Idoc,
+    settings: &Settings,
+) -> Result<Option<Period>> {
     let from = day(validity, "DATAB", idoc)?;
     let until = day(validity, "DATBI", idoc)?;
     // Supplementary conditions follow in further items, under types of their own.
-    let Some(item) = validity.segments("E1KONP").find(|item| item.field("KSCHL").is_none_or(|kind| kind == condition)) else {
-        return Err(Error::new("missing-field", format!("the {condition} record of material {product} in {} has no E1KONP", idoc.label())));
+    let Some(item) = validity
+        .segments("E1KONP")
+        .find(|item| item.field("KSCHL").is_none_or(|kind| kind == condition))
+    else {
+        return Err(Error::new(
+            "missing-field",
+            format!(
+                "the {condition} record of material {product} in {} has no E1KONP",
+                idoc.label()
+            ),
+        ));
     };
     let over = matches!((until, idoc.day()), (Some(until), Some(today)) if until < today);
     if over || item.flag("LOEVM_KO") {
@@ -133,15 +164,30 @@ fn period(validity: &Element, condition: &str, product: &str, idoc: &Idoc, setti
         },
     };
     let unit = item.field("KMEIN").map(str::to_owned);
-    Ok(Some(Period { amount, currency, per, unit, from: from.map(iso), until: until.map(iso) }))
+    Ok(Some(Period {
+        amount,
+        currency,
+        per,
+        unit,
+        from: from.map(iso),
+        until: until.map(iso),
+    }))
 }
 
 /// A date field as SAP writes it, `20261123`; all zeros stand for none.
 fn day<'a>(segment: &'a Element, field: &str, idoc: &Idoc) -> Result<Option<&'a str>> {
     match segment.field(field) {
         None | Some("00000000") => Ok(None),
-        Some(day) if day.len() == 8 && day.bytes().all(|byte| byte.is_ascii_digit()) => Ok(Some(day)),
-        Some(day) => Err(Error::new("not-a-date", format!("{field} in {} is `{day}`, which is not a date such as 20261123", idoc.label()))),
+        Some(day) if day.len() == 8 && day.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Ok(Some(day))
+        }
+        Some(day) => Err(Error::new(
+            "not-a-date",
+            format!(
+                "{field} in {} is `{day}`, which is not a date such as 20261123",
+                idoc.label()
+            ),
+        )),
     }
 }
 
@@ -149,8 +195,8 @@ fn iso(day: &str) -> String {
     format!("{}-{}-{}", &day[..4], &day[4..6], &day[6..])
 }
 
-/// SAP's decimal text as JSON's: the sign, which SAP writes behind, goes in front, and zeros that only pad go away.
-/// Decimal places stay as they are.
+/// SAP's decimal text as JSON's: the sign, which SAP writes behind, goes in front, and zeros that
+/// only pad go away. Decimal places stay as they are.
 fn decimal(text: &str) -> Option<String> {
     let (sign, digits) = match text.strip_suffix('-').or_else(|| text.strip_prefix('-')) {
         Some(digits) => ("-", digits.trim()),
@@ -160,7 +206,8 @@ fn decimal(text: &str) -> Option<String> {
         Some((whole, places)) => (whole, Some(places)),
         None => (digits, None),
     };
-    let all_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let all_digits =
+        |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     if !all_digits(whole) || !places.is_none_or(all_digits) {
         return None;
     }
@@ -196,7 +243,9 @@ mod tests {
 
     #[test]
     fn what_is_not_a_decimal_number_is_not_guessed_at() {
-        for written in ["", "-", "9,90", "1.234,50", "9.", ".90", "9.90 EUR", "1e3", "--1", "٣"] {
+        for written in [
+            "", "-", "9,90", "1.234,50", "9.", ".90", "9.90 EUR", "1e3", "--1", "٣",
+        ] {
             assert_eq!(decimal(written), None, "{written}");
         }
     }

@@ -12,7 +12,11 @@ mod cases;
 fn each_case_becomes_what_is_expected() {
     let cases = cases::all();
     for case in &cases {
-        let actual = cases::changes(case.event.text().and_then(|document| changes(document, &settings())));
+        let actual = cases::changes(
+            case.event
+                .text()
+                .and_then(|document| changes(document, &settings())),
+        );
         assert_eq!(actual, case.expected, "{}: {actual:#}", case.name);
     }
     assert!(cases.len() >= 9, "only {} cases were found", cases.len());
@@ -20,33 +24,66 @@ fn each_case_becomes_what_is_expected() {
 
 #[test]
 fn one_kind_leaves_the_other_alone() {
-    let conditions = Settings { kind: Some(Kind::Conditions), ..settings() };
-    let materials = Settings { kind: Some(Kind::Materials), ..settings() };
+    let conditions = Settings {
+        kind: Some(Kind::Conditions),
+        ..settings()
+    };
+    let materials = Settings {
+        kind: Some(Kind::Materials),
+        ..settings()
+    };
     assert_eq!(changes(&sample("material"), &conditions), Ok(vec![]));
-    assert_eq!(changes(&sample("price-of-one-list"), &materials), Ok(vec![]));
-    assert_eq!(changes(&sample("price-of-one-list"), &conditions).expect("a price").len(), 1);
-    assert_eq!(changes(&sample("material"), &materials).expect("a material").len(), 1);
+    assert_eq!(
+        changes(&sample("price-of-one-list"), &materials),
+        Ok(vec![])
+    );
+    assert_eq!(
+        changes(&sample("price-of-one-list"), &conditions)
+            .expect("a price")
+            .len(),
+        1
+    );
+    assert_eq!(
+        changes(&sample("material"), &materials)
+            .expect("a material")
+            .len(),
+        1
+    );
 }
 
 #[test]
 fn an_unknown_price_list_can_be_skipped() {
     let skipping = Settings::parse(r#"{"unknown": "skip"}"#).expect("settings");
-    assert_eq!(changes(&sample("unknown-price-list"), &skipping), Ok(vec![]));
+    assert_eq!(
+        changes(&sample("unknown-price-list"), &skipping),
+        Ok(vec![])
+    );
 }
 
 #[test]
 fn without_a_currency_anywhere_the_event_fails() {
-    let settings = Settings { currency: None, ..settings() };
-    let Error { code, message } = changes(&sample("night-run"), &settings).expect_err("no currency");
+    let settings = Settings {
+        currency: None,
+        ..settings()
+    };
+    let Error { code, message } =
+        changes(&sample("night-run"), &settings).expect_err("no currency");
     assert_eq!(code, "missing-field");
-    assert!(message.contains("SCREW-M6X40") && message.contains("KONWA"), "{message}");
+    assert!(
+        message.contains("SCREW-M6X40") && message.contains("KONWA"),
+        "{message}"
+    );
 }
 
 #[test]
 fn wherever_a_document_is_cut_off_it_fails() {
     let whole = sample("night-run");
     let end = whole.trim_end().len();
-    for cut in (0..end).step_by(7).chain([end - 1]).filter(|cut| whole.is_char_boundary(*cut)) {
+    for cut in (0..end)
+        .step_by(7)
+        .chain([end - 1])
+        .filter(|cut| whole.is_char_boundary(*cut))
+    {
         assert!(changes(&whole[..cut], &settings()).is_err(), "cut at {cut}");
     }
 }
@@ -58,7 +95,10 @@ fn a_setting_nobody_knows_is_named() {
         (r#"{"kind": "ORDERS"}"#, "ORDERS"),
         (r#"{"kind": "COND_A"}"#, "price_lists is empty"),
         (r#"{"price_lists": {"1000": "de"}}"#, "`1000`"),
-        (r#"{"price_lists": {"1000/10/01": "de retail"}}"#, "`de retail`"),
+        (
+            r#"{"price_lists": {"1000/10/01": "de retail"}}"#,
+            "`de retail`",
+        ),
         ("", "settings of erp-product"),
     ] {
         let error = Settings::parse(json).expect_err(json);

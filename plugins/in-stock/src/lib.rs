@@ -1,8 +1,9 @@
 //! Lets an entity pass when enough of it is in stock, over all locations or over some.
 //!
-//! Stock is read from the facets `stock.<location>`, each `{"available": 12}` in whole numbers. A location that owes more
-//! than it has counts as what it is, negative. Settings that this filter does not know belong to the renderer beside it
-//! or are columns of the channel's row, and are left alone.
+//! Stock is read from the facets `stock.<location>`, each `{"available": 12}` in whole numbers. A
+//! location that owes more than it has counts as what it is, negative. Settings that this filter
+//! does not know belong to the renderer beside it or are columns of the channel's row, and are left
+//! alone.
 
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -41,11 +42,21 @@ struct Stock {
 pub fn passes(entity: &Entity, settings: &Settings) -> Result<bool> {
     let mut total: Option<i128> = None;
     for (location, facet) in entity.family("stock.") {
-        if settings.locations.as_ref().is_some_and(|counting| !counting.contains(location)) {
+        if settings
+            .locations
+            .as_ref()
+            .is_some_and(|counting| !counting.contains(location))
+        {
             continue;
         }
         let stock: Stock = serde_json::from_str(&facet.value).map_err(|error| {
-            Error::new("wrong-facet", format!("the facet {} should be like {{\"available\": 12}}: {error}", facet.name))
+            Error::new(
+                "wrong-facet",
+                format!(
+                    "the facet {} should be like {{\"available\": 12}}: {error}",
+                    facet.name
+                ),
+            )
         })?;
         // The sum of any number of stocks that fits into memory fits into this.
         total = Some(total.unwrap_or(0) + i128::from(stock.available));
@@ -71,6 +82,10 @@ impl Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { minimum: 1, locations: None, unknown: Unknown::Drop }
+        Settings {
+            minimum: 1,
+            locations: None,
+            unknown: Unknown::Drop,
+        }
     }
 }

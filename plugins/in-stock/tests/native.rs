@@ -22,15 +22,31 @@ fn each_case_becomes_what_is_expected() {
 fn the_minimum_counts_over_all_locations_together() {
     let case = case("in-two-places");
     for (minimum, verdict) in [(-5, true), (0, true), (7, true), (8, false)] {
-        assert_eq!(passes(&case.entity, &Settings { minimum, ..Settings::default() }), Ok(verdict), "{minimum}");
+        assert_eq!(
+            passes(
+                &case.entity,
+                &Settings {
+                    minimum,
+                    ..Settings::default()
+                }
+            ),
+            Ok(verdict),
+            "{minimum}"
+        );
     }
 }
 
 #[test]
 fn only_named_locations_count() {
     let case = case("in-two-places");
-    for (locations, verdict) in [(r#"["berlin"]"#, true), (r#"["lyon"]"#, true), (r#"["oslo"]"#, false), (r#"["berlin", "oslo"]"#, true)] {
-        let settings = Settings::parse(&format!(r#"{{"minimum": 3, "locations": {locations}}}"#)).expect("settings");
+    for (locations, verdict) in [
+        (r#"["berlin"]"#, true),
+        (r#"["lyon"]"#, true),
+        (r#"["oslo"]"#, false),
+        (r#"["berlin", "oslo"]"#, true),
+    ] {
+        let settings = Settings::parse(&format!(r#"{{"minimum": 3, "locations": {locations}}}"#))
+            .expect("settings");
         assert_eq!(passes(&case.entity, &settings), Ok(verdict), "{locations}");
     }
 }
@@ -44,21 +60,37 @@ fn what_is_unknown_can_pass() {
 
 #[test]
 fn a_stock_in_another_form_fails() {
-    for value in ["12", "{}", r#"{"available": "12"}"#, r#"{"available": 1.5}"#, r#"{"available": null}"#] {
-        let entity = Entity { facets: vec![Facet::new("stock.berlin", value)], ..Entity::default() };
+    for value in [
+        "12",
+        "{}",
+        r#"{"available": "12"}"#,
+        r#"{"available": 1.5}"#,
+        r#"{"available": null}"#,
+    ] {
+        let entity = Entity {
+            facets: vec![Facet::new("stock.berlin", value)],
+            ..Entity::default()
+        };
         let failure = passes(&entity, &settings()).expect_err(value);
         assert_eq!(failure.code, "wrong-facet", "{value}");
-        assert!(failure.message.contains("stock.berlin"), "{}", failure.message);
+        assert!(
+            failure.message.contains("stock.berlin"),
+            "{}",
+            failure.message
+        );
     }
 }
 
 #[test]
 fn the_columns_of_a_row_are_no_settings_of_ours() {
-    let settings = Settings::parse(r#"{"site": "de", "url": "http://shop-de:8080", "minimum": 2}"#).expect("settings");
+    let settings = Settings::parse(r#"{"site": "de", "url": "http://shop-de:8080", "minimum": 2}"#)
+        .expect("settings");
     assert_eq!(settings.minimum, 2);
-    for (json, named) in
-        [(r#"{"minimum": "2"}"#, "\"2\""), (r#"{"locations": []}"#, "locations is empty"), (r#"{"unknown": "keep"}"#, "keep")]
-    {
+    for (json, named) in [
+        (r#"{"minimum": "2"}"#, "\"2\""),
+        (r#"{"locations": []}"#, "locations is empty"),
+        (r#"{"unknown": "keep"}"#, "keep"),
+    ] {
         let error = Settings::parse(json).expect_err(json);
         assert!(error.contains(named), "{error}");
     }

@@ -20,36 +20,50 @@ struct Body<'a> {
     location_id: Option<Id>,
     #[serde(borrow)]
     sku: Option<Cow<'a, str>>,
-    /// Absent and null differ: null says that the item is not stocked, absence that this is not a level.
+    /// Absent and null differ: null says that the item is not stocked, absence that this is not a
+    /// level.
     #[serde(default, deserialize_with = "present")]
     available: Option<Option<i64>>,
     #[serde(borrow)]
     updated_at: Option<Cow<'a, str>>,
 }
 
-/// A number that is a name. Some systems between shop and Weir write it as text, as it outgrows what JavaScript can count.
+/// A number that is a name. Some systems between shop and Weir write it as text, as it outgrows
+/// what JavaScript can count.
 #[derive(Debug)]
 struct Id(String);
 
 impl<'a> Level<'a> {
     pub(crate) fn read(event: &'a Event) -> Result<Self> {
-        let Ok(text) = event.text() else { bail!("not-text", "the event is not UTF-8, which JSON has to be") };
-        let body = serde_json::from_str(text)
-            .map_err(|error| Error::new("broken-json", format!("the event is not the JSON of an inventory level: {error}")))?;
+        let Ok(text) = event.text() else {
+            bail!("not-text", "the event is not UTF-8, which JSON has to be")
+        };
+        let body = serde_json::from_str(text).map_err(|error| {
+            Error::new(
+                "broken-json",
+                format!("the event is not the JSON of an inventory level: {error}"),
+            )
+        })?;
         Ok(Level { event, body })
     }
 
     pub(crate) fn item(&self) -> Result<&str> {
         match &self.body.inventory_item_id {
             Some(Id(item)) => Ok(item),
-            None => bail!("missing-field", "the event has no `inventory_item_id`: is this webhook one of inventory levels?"),
+            None => bail!(
+                "missing-field",
+                "the event has no `inventory_item_id`: is this webhook one of inventory levels?"
+            ),
         }
     }
 
     pub(crate) fn location(&self, item: &str) -> Result<&str> {
         match &self.body.location_id {
             Some(Id(location)) => Ok(location),
-            None => bail!("missing-field", "the level of inventory item {item} has no `location_id`"),
+            None => bail!(
+                "missing-field",
+                "the level of inventory item {item} has no `location_id`"
+            ),
         }
     }
 
@@ -57,17 +71,28 @@ impl<'a> Level<'a> {
         self.body.sku.as_deref().filter(|sku| !sku.is_empty())
     }
 
-    /// None where the item is not stocked, or no longer: a disconnection says so by its topic and has no number at all.
+    /// None where the item is not stocked, or no longer: a disconnection says so by its topic and
+    /// has no number at all.
     pub(crate) fn available(&self, item: &str) -> Result<Option<i64>> {
         match (self.body.available, self.event.attribute(TOPIC)) {
             (Some(available), _) => Ok(available),
             (None, Some("inventory_levels/disconnect")) => Ok(None),
-            (None, _) => bail!("missing-field", "the level of inventory item {item} has no `available`"),
+            (None, _) => bail!(
+                "missing-field",
+                "the level of inventory item {item} has no `available`"
+            ),
         }
     }
 
     pub(crate) fn version(&self, item: &str) -> Result<Option<u64>> {
-        let Some(text) = self.body.updated_at.as_deref().or(self.event.time.as_deref()) else { return Ok(None) };
+        let Some(text) = self
+            .body
+            .updated_at
+            .as_deref()
+            .or(self.event.time.as_deref())
+        else {
+            return Ok(None);
+        };
         match version_from_time(text) {
             Ok(version) => Ok(Some(version)),
             Err(_) => bail!(

@@ -1,8 +1,9 @@
 //! Inventory levels in the manner of Shopify in, one `stock.<location>` facet of a product out.
 //!
-//! [`changes`] is the whole mapping, a pure function. The product is the `sku` of the body or, as the shop's webhooks carry none, what the
-//! settings name for the inventory item, or the item's number. Numbers of items and locations are only ever names here, never counted
-//! with. The version is `updated_at`, or else the event's time, as milliseconds since 1970.
+//! [`changes`] is the whole mapping, a pure function. The product is the `sku` of the body or, as
+//! the shop's webhooks carry none, what the settings name for the inventory item, or the item's
+//! number. Numbers of items and locations are only ever names here, never counted with. The version
+//! is `updated_at`, or else the event's time, as milliseconds since 1970.
 
 mod level;
 
@@ -45,8 +46,8 @@ struct Stock {
 /// The entity type of every change.
 pub const ENTITY_TYPE: &str = "product";
 
-/// Maps one event, which is one inventory level. An item that is not stocked at the location, `available` being null, or no
-/// longer connected to it has no facet there.
+/// Maps one event, which is one inventory level. An item that is not stocked at the location,
+/// `available` being null, or no longer connected to it has no facet there.
 #[weir_plugin::mapper(settings = Settings::parse)]
 pub fn changes(event: &Event, settings: &Settings) -> Result<Vec<Change>> {
     let level = Level::read(event)?;
@@ -61,7 +62,10 @@ pub fn changes(event: &Event, settings: &Settings) -> Result<Vec<Change>> {
              name it, or set `unknown` to \"skip\""
         ),
     };
-    let key = level.sku().or(settings.items.get(item).map(String::as_str)).unwrap_or(item);
+    let key = level
+        .sku()
+        .or(settings.items.get(item).map(String::as_str))
+        .unwrap_or(item);
     let facet = format!("stock.{location}");
     let change = match level.available(item)? {
         Some(available) => Change::facet(ENTITY_TYPE, key, facet, &Stock { available })?,
@@ -80,7 +84,11 @@ impl Settings {
                 .into());
         }
         for (location, name) in &settings.locations {
-            if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
+            if name.is_empty()
+                || !name
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+            {
                 return Err(format!(
                     "settings of oms-stock: locations names {location} `{name}`, but a name becomes part of a facet \
                      (`stock.berlin`) and is made of letters, digits, `-` and `_`"

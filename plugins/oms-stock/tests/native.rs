@@ -1,4 +1,5 @@
-//! What a shop system sends, as it sends it, and what must become of it: each case of `cases`, natively.
+//! What a shop system sends, as it sends it, and what must become of it: each case of `cases`,
+//! natively.
 
 use oms_stock::{changes, Settings};
 use weir_plugin::Event;
@@ -20,25 +21,61 @@ fn each_case_becomes_what_is_expected() {
 
 #[test]
 fn a_location_nobody_named_can_be_skipped() {
-    let skipping = Settings::parse(r#"{"locations": {"1": "lager"}, "unknown": "skip"}"#).expect("settings");
-    assert_eq!(changes(&case("unknown-location").event, &skipping), Ok(vec![]));
+    let skipping =
+        Settings::parse(r#"{"locations": {"1": "lager"}, "unknown": "skip"}"#).expect("settings");
+    assert_eq!(
+        changes(&case("unknown-location").event, &skipping),
+        Ok(vec![])
+    );
 }
 
 #[test]
 fn what_is_no_level_fails_with_its_reason() {
     for (data, code, named) in [
         ("", "broken-json", "EOF"),
-        (r#"{"location_id": 24826418, "available": 1}"#, "missing-field", "inventory_item_id"),
-        (r#"{"inventory_item_id": 7, "available": 1}"#, "missing-field", "location_id"),
-        (r#"{"inventory_item_id": 7, "location_id": 24826418}"#, "missing-field", "available"),
-        (r#"{"inventory_item_id": 7, "location_id": 24826418, "available": "3"}"#, "broken-json", "\"3\""),
-        (r#"{"inventory_item_id": 7, "location_id": 24826418, "available": 2.5}"#, "broken-json", "2.5"),
-        (r#"{"inventory_item_id": 7.5, "location_id": 24826418, "available": 2}"#, "broken-json", "a whole number"),
-        (r#"{"inventory_item_id": 7, "location_id": 24826418, "available": 2, "updated_at": "today"}"#, "not-a-time", "`today`"),
+        (
+            r#"{"location_id": 24826418, "available": 1}"#,
+            "missing-field",
+            "inventory_item_id",
+        ),
+        (
+            r#"{"inventory_item_id": 7, "available": 1}"#,
+            "missing-field",
+            "location_id",
+        ),
+        (
+            r#"{"inventory_item_id": 7, "location_id": 24826418}"#,
+            "missing-field",
+            "available",
+        ),
+        (
+            r#"{"inventory_item_id": 7, "location_id": 24826418, "available": "3"}"#,
+            "broken-json",
+            "\"3\"",
+        ),
+        (
+            r#"{"inventory_item_id": 7, "location_id": 24826418, "available": 2.5}"#,
+            "broken-json",
+            "2.5",
+        ),
+        (
+            r#"{"inventory_item_id": 7.5, "location_id": 24826418, "available": 2}"#,
+            "broken-json",
+            "a whole number",
+        ),
+        (
+            r#"{"inventory_item_id": 7, "location_id": 24826418, "available": 2, "updated_at": "today"}"#,
+            "not-a-time",
+            "`today`",
+        ),
     ] {
         let failure = changes(&Event::of(data), &settings()).expect_err(data);
         assert_eq!(failure.code, code, "{data}: {}", failure.message);
-        assert!(failure.message.contains(named), "{data}: {}", failure.message);
+        assert!(
+            failure.message.contains(named),
+            "{data}: {}",
+            failure.message
+        );
     }
 }
 
@@ -49,7 +86,10 @@ fn a_setting_nobody_knows_is_named() {
         (r#"{}"#, "locations"),
         (r#"{"locations": {}}"#, "locations is empty"),
         (r#"{"locations": {"1": "Berlin Mitte"}}"#, "`Berlin Mitte`"),
-        (r#"{"locations": {"1": "berlin"}, "unknown": "ignore"}"#, "ignore"),
+        (
+            r#"{"locations": {"1": "berlin"}, "unknown": "ignore"}"#,
+            "ignore",
+        ),
     ] {
         let error = Settings::parse(json).expect_err(json);
         assert!(error.contains(named), "{error}");

@@ -33,8 +33,13 @@ struct Value<'a> {
     data: Option<&'a RawValue>,
 }
 
-/// The content in each of the configured locales, in their order; none where no attribute has a value.
-pub(crate) fn contents<'a>(product: &'a Product<'a>, key: &str, settings: &'a Settings) -> Result<Vec<Option<Content<'a>>>> {
+/// The content in each of the configured locales, in their order; none where no attribute has a
+/// value.
+pub(crate) fn contents<'a>(
+    product: &'a Product<'a>,
+    key: &str,
+    settings: &'a Settings,
+) -> Result<Vec<Option<Content<'a>>>> {
     let Some(values) = product.values else {
         bail!(
             "missing-field",
@@ -48,7 +53,9 @@ pub(crate) fn contents<'a>(product: &'a Product<'a>, key: &str, settings: &'a Se
     };
     let mut fields: Vec<BTreeMap<&str, &RawValue>> = vec![BTreeMap::new(); settings.locales.len()];
     for (attribute, field) in &settings.attributes {
-        let Some(list) = values.get(attribute.as_str()) else { continue };
+        let Some(list) = values.get(attribute.as_str()) else {
+            continue;
+        };
         let list: Vec<Value<'_>> = serde_json::from_str(list.get()).map_err(|error| {
             Error::new(
                 "broken-json",
@@ -67,14 +74,24 @@ pub(crate) fn contents<'a>(product: &'a Product<'a>, key: &str, settings: &'a Se
         categories: &product.categories,
         fields,
     };
-    Ok(fields.into_iter().map(|fields| (!fields.is_empty()).then(|| content(fields))).collect())
+    Ok(fields
+        .into_iter()
+        .map(|fields| (!fields.is_empty()).then(|| content(fields)))
+        .collect())
 }
 
-/// The value that fits: one for this locale before one for all, one for this channel before one for all.
+/// The value that fits: one for this locale before one for all, one for this channel before one for
+/// all.
 fn best<'a>(values: &[Value<'a>], locale: &str, scope: Option<&str>) -> Option<&'a RawValue> {
     let fits = |value: &&Value<'_>| {
-        value.locale.as_deref().is_none_or(|of| of == locale) && value.scope.as_deref().is_none_or(|of| Some(of) == scope)
+        value.locale.as_deref().is_none_or(|of| of == locale)
+            && value.scope.as_deref().is_none_or(|of| Some(of) == scope)
     };
     let exactness = |value: &&Value<'_>| (value.locale.is_some(), value.scope.is_some());
-    values.iter().filter(|value| value.data.is_some()).filter(fits).max_by_key(exactness)?.data
+    values
+        .iter()
+        .filter(|value| value.data.is_some())
+        .filter(fits)
+        .max_by_key(exactness)?
+        .data
 }

@@ -1,9 +1,10 @@
 //! Products of a PIM in the manner of Akeneo in, one `content.<locale>` facet for each locale out.
 //!
-//! [`changes`] is the whole mapping, a pure function. A product arrives bare, under
-//! `product` (event platform), under `resource`, or under `data.resource` with an `action` beside it (webhooks). Values are
-//! copied as the PIM wrote them, numbers and texts alike. The version is the product's `updated` as milliseconds since
-//! 1970; an event that carries no product, such as a removal, has its own time instead.
+//! [`changes`] is the whole mapping, a pure function. A product arrives bare, under `product`
+//! (event platform), under `resource`, or under `data.resource` with an `action` beside it
+//! (webhooks). Values are copied as the PIM wrote them, numbers and texts alike. The version is the
+//! product's `updated` as milliseconds since 1970; an event that carries no product, such as a
+//! removal, has its own time instead.
 
 mod content;
 mod product;
@@ -23,7 +24,8 @@ pub struct Settings {
     /// The PIM's channel whose values are taken; values that belong to no channel are always taken.
     #[serde(default)]
     pub scope: Option<String>,
-    /// Attribute → field of the facet. Where several attributes name one field, the first that has a value gives it.
+    /// Attribute → field of the facet. Where several attributes name one field, the first that has
+    /// a value gives it.
     #[serde(default = "Settings::usual_attributes")]
     pub attributes: BTreeMap<String, String>,
 }
@@ -34,7 +36,9 @@ pub const ENTITY_TYPE: &str = "product";
 /// Maps one event. What is not about products, such as a changed category, maps to nothing.
 #[weir_plugin::mapper(settings = Settings::parse)]
 pub fn changes(event: &Event, settings: &Settings) -> Result<Vec<Change>> {
-    let Some(incoming) = Incoming::read(event)? else { return Ok(Vec::new()) };
+    let Some(incoming) = Incoming::read(event)? else {
+        return Ok(Vec::new());
+    };
     let key = incoming.key()?;
     let version = incoming.version()?;
     let contents = match incoming.removed {
@@ -62,7 +66,11 @@ impl Settings {
                 .into());
         }
         for locale in &settings.locales {
-            if locale.is_empty() || !locale.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
+            if locale.is_empty()
+                || !locale
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+            {
                 return Err(format!(
                     "settings of pim-product: the locale `{locale}` becomes part of a facet (`content.de_DE`) and is made of \
                      letters, digits, `-` and `_`"
@@ -79,6 +87,9 @@ impl Settings {
     }
 
     fn usual_attributes() -> BTreeMap<String, String> {
-        ["name", "description", "short_description"].into_iter().map(|name| (name.into(), name.into())).collect()
+        ["name", "description", "short_description"]
+            .into_iter()
+            .map(|name| (name.into(), name.into()))
+            .collect()
     }
 }

@@ -51,7 +51,9 @@ struct Wrapping<'a> {
 impl<'a> Incoming<'a> {
     /// Unwraps the product; none if the event is about something else.
     pub(crate) fn read(event: &'a Event) -> Result<Option<Self>> {
-        let Ok(data) = event.text() else { bail!("not-text", "the event is not UTF-8, which JSON has to be") };
+        let Ok(data) = event.text() else {
+            bail!("not-text", "the event is not UTF-8, which JSON has to be")
+        };
         let outer: Wrapping<'a> = parse(data)?;
         let event_type = outer.action.as_deref().unwrap_or(&event.event_type);
         if is_about_something_else(event_type) {
@@ -60,11 +62,29 @@ impl<'a> Incoming<'a> {
         let removed = event_type.ends_with("product.removed") || event_type.ends_with(".deleted");
         let inner = match outer.data {
             Some(inner) => parse(inner.get())?,
-            None => Wrapping { action: None, event_datetime: None, data: None, product: outer.product, resource: outer.resource },
+            None => Wrapping {
+                action: None,
+                event_datetime: None,
+                data: None,
+                product: outer.product,
+                resource: outer.resource,
+            },
         };
-        let product = inner.product.or(inner.resource).or(outer.data).map_or(data, RawValue::get);
-        let time = event.time.as_deref().map(Cow::Borrowed).or(outer.event_datetime);
-        Ok(Some(Incoming { product: parse(product)?, removed, time }))
+        let product = inner
+            .product
+            .or(inner.resource)
+            .or(outer.data)
+            .map_or(data, RawValue::get);
+        let time = event
+            .time
+            .as_deref()
+            .map(Cow::Borrowed)
+            .or(outer.event_datetime);
+        Ok(Some(Incoming {
+            product: parse(product)?,
+            removed,
+            time,
+        }))
     }
 
     pub(crate) fn key(&self) -> Result<&str> {
@@ -75,7 +95,8 @@ impl<'a> Incoming<'a> {
         })
     }
 
-    /// The product's own time, so that a late event cannot undo a newer one; the event's where there is no product.
+    /// The product's own time, so that a late event cannot undo a newer one; the event's where
+    /// there is no product.
     pub(crate) fn version(&self) -> Result<Option<u64>> {
         let (field, text) = match (&self.product.updated, &self.time) {
             (Some(updated), _) => ("`updated`", updated),
@@ -89,8 +110,8 @@ impl<'a> Incoming<'a> {
     }
 }
 
-/// Whether a type such as `com.akeneo.pim.v1.category.updated` names another thing than a product. A type of another form
-/// says nothing about that.
+/// Whether a type such as `com.akeneo.pim.v1.category.updated` names another thing than a product.
+/// A type of another form says nothing about that.
 fn is_about_something_else(event_type: &str) -> bool {
     let mut words = event_type.rsplit('.');
     match (words.next(), words.next()) {
@@ -100,5 +121,10 @@ fn is_about_something_else(event_type: &str) -> bool {
 }
 
 pub(crate) fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T> {
-    serde_json::from_str(json).map_err(|error| Error::new("broken-json", format!("the event is not the JSON of a product: {error}")))
+    serde_json::from_str(json).map_err(|error| {
+        Error::new(
+            "broken-json",
+            format!("the event is not the JSON of a product: {error}"),
+        )
+    })
 }

@@ -30,7 +30,8 @@ fn numbers_stay_as_they_were_written() {
 fn another_channel_of_the_pim_gives_other_texts() {
     let printed = Settings::parse(r#"{"locales": ["de_DE"], "scope": "print"}"#).expect("settings");
     let changes = changes(&case("product-updated").event, &printed).expect("changes");
-    let value: Value = serde_json::from_str(changes[0].value.as_deref().expect("a value")).expect("JSON");
+    let value: Value =
+        serde_json::from_str(changes[0].value.as_deref().expect("a value")).expect("JSON");
     assert_eq!(value["description"], "Esche, Messing.");
 }
 
@@ -38,7 +39,8 @@ fn another_channel_of_the_pim_gives_other_texts() {
 fn without_a_channel_only_values_of_no_channel_count() {
     let unscoped = Settings::parse(r#"{"locales": ["de_DE"]}"#).expect("settings");
     let changes = changes(&case("product-updated").event, &unscoped).expect("changes");
-    let value: Value = serde_json::from_str(changes[0].value.as_deref().expect("a value")).expect("JSON");
+    let value: Value =
+        serde_json::from_str(changes[0].value.as_deref().expect("a value")).expect("JSON");
     assert_eq!(value["description"], Value::Null);
     assert_eq!(value["name"], "Tischleuchte „Fjord“");
 }
@@ -48,12 +50,28 @@ fn what_is_no_product_fails_with_its_reason() {
     for (data, code) in [
         ("", "broken-json"),
         ("[]", "broken-json"),
-        (r#"{"identifier": "1", "values": {"name": "Fjord"}}"#, "broken-json"),
-        (r#"{"identifier": "1", "values": {}, "updated": "yesterday"}"#, "not-a-time"),
-        (r#"{"identifier": "1", "values": {}, "updated": "2026-11-23T08:14:41"}"#, "not-a-time"),
+        (
+            r#"{"identifier": "1", "values": {"name": "Fjord"}}"#,
+            "broken-json",
+        ),
+        (
+            r#"{"identifier": "1", "values": {}, "updated": "yesterday"}"#,
+            "not-a-time",
+        ),
+        (
+            r#"{"identifier": "1", "values": {}, "updated": "2026-11-23T08:14:41"}"#,
+            "not-a-time",
+        ),
         (r#"{"identifier": 4711, "values": {}}"#, "broken-json"),
     ] {
-        let failure = changes(&Event { event_type: "x".into(), ..Event::of(data) }, &settings()).expect_err(data);
+        let failure = changes(
+            &Event {
+                event_type: "x".into(),
+                ..Event::of(data)
+            },
+            &settings(),
+        )
+        .expect_err(data);
         assert_eq!(failure.code, code, "{data}: {}", failure.message);
     }
 }
@@ -65,7 +83,10 @@ fn a_setting_nobody_knows_is_named() {
         (r#"{}"#, "locales"),
         (r#"{"locales": []}"#, "locales is empty"),
         (r#"{"locales": ["de DE"]}"#, "`de DE`"),
-        (r#"{"locales": ["de_DE"], "attributes": {"family_name": "family"}}"#, "`family_name`"),
+        (
+            r#"{"locales": ["de_DE"], "attributes": {"family_name": "family"}}"#,
+            "`family_name`",
+        ),
     ] {
         let error = Settings::parse(json).expect_err(json);
         assert!(error.contains(named), "{error}");

@@ -1,4 +1,5 @@
-//! The facets a document is made of, read as the mappers write them; the shapes are listed in `plugins/README.md`.
+//! The facets a document is made of, read as the mappers write them; the shapes are listed in
+//! `plugins/README.md`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -25,7 +26,8 @@ pub(crate) struct Price<'a> {
     currency: Option<Cow<'a, str>>,
 }
 
-/// What is shown of `content.<locale>`. A missing `enabled` is a yes: only a PIM that switches products off says no.
+/// What is shown of `content.<locale>`. A missing `enabled` is a yes: only a PIM that switches
+/// products off says no.
 #[derive(Deserialize)]
 struct ContentFacet<'a> {
     #[serde(default = "yes")]
@@ -59,18 +61,39 @@ impl<'a> Facets<'a> {
         let mut facets = Facets::default();
         for facet in &entity.facets {
             let wrong = |error: &dyn std::fmt::Display| {
-                Error::new("wrong-facet", format!("the facet {} of {} cannot be searched: {error}", facet.name, entity.key))
+                Error::new(
+                    "wrong-facet",
+                    format!(
+                        "the facet {} of {} cannot be searched: {error}",
+                        facet.name, entity.key
+                    ),
+                )
             };
             match facet.name.split_once('.') {
-                Some(("content", locale)) => facets.add_content(locale, serde_json::from_str(&facet.value).map_err(|error| wrong(&error))?),
+                Some(("content", locale)) => facets.add_content(
+                    locale,
+                    serde_json::from_str(&facet.value).map_err(|error| wrong(&error))?,
+                ),
                 Some(("price", list)) => {
-                    let price: PriceFacet<'a> = serde_json::from_str(&facet.value).map_err(|error| wrong(&error))?;
-                    let amount = decimal(price.amount)
-                        .ok_or_else(|| wrong(&format!("the amount is {}, which is not a decimal number", price.amount)))?;
-                    facets.prices.insert(list, Price { amount, currency: price.currency });
+                    let price: PriceFacet<'a> =
+                        serde_json::from_str(&facet.value).map_err(|error| wrong(&error))?;
+                    let amount = decimal(price.amount).ok_or_else(|| {
+                        wrong(&format!(
+                            "the amount is {}, which is not a decimal number",
+                            price.amount
+                        ))
+                    })?;
+                    facets.prices.insert(
+                        list,
+                        Price {
+                            amount,
+                            currency: price.currency,
+                        },
+                    );
                 }
                 Some(("stock", _)) => {
-                    let stock: StockFacet = serde_json::from_str(&facet.value).map_err(|error| wrong(&error))?;
+                    let stock: StockFacet =
+                        serde_json::from_str(&facet.value).map_err(|error| wrong(&error))?;
                     facets.available = facets.available.saturating_add(stock.available);
                 }
                 _ => {}
@@ -98,7 +121,8 @@ impl<'a> Facets<'a> {
 fn decimal(written: &RawValue) -> Option<&str> {
     let amount = written.get().trim_matches('"');
     let digits = amount.strip_prefix('-').unwrap_or(amount);
-    let all_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let all_digits =
+        |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     digits.splitn(2, '.').all(all_digits).then_some(amount)
 }
 

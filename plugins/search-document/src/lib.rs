@@ -1,9 +1,11 @@
-//! A product as one document of a search index: every language, every price list, the stock of all locations.
+//! A product as one document of a search index: every language, every price list, the stock of all
+//! locations.
 //!
-//! [`document`] is the whole rendering, a pure function. Its key is `product-<key>`, so that an index may hold other things beside
-//! products. A product that no language
-//! has a name for, or that the PIM has switched off in all of them, is not searched for and has no document. Amounts are
-//! copied as decimal text. Settings that are not known here are left alone: a row's columns are merged into them.
+//! [`document`] is the whole rendering, a pure function. Its key is `product-<key>`, so that an
+//! index may hold other things beside products. A product that no language has a name for, or that
+//! the PIM has switched off in all of them, is not searched for and has no document. Amounts are
+//! copied as decimal text. Settings that are not known here are left alone: a row's columns are
+//! merged into them.
 
 mod facets;
 
@@ -75,7 +77,12 @@ pub fn document(entity: &Entity, settings: &Settings) -> Result<Option<Rendering
         return Ok(None);
     }
     let id = format!("product-{}", entity.key);
-    let wants = |field| settings.index_fields.as_ref().is_none_or(|fields| fields.contains(&field));
+    let wants = |field| {
+        settings
+            .index_fields
+            .as_ref()
+            .is_none_or(|fields| fields.contains(&field))
+    };
     let body = Body {
         id: &id,
         key: wants(Field::Key).then_some(&entity.key),

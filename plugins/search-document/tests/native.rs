@@ -23,14 +23,21 @@ fn each_case_becomes_what_is_expected() {
 fn an_index_gets_the_fields_it_has() {
     let settings = Settings::parse(r#"{"index_fields": ["names", "in_stock"]}"#).expect("settings");
     let document = cases::rendering(document(&case("lamp").entity, &settings));
-    let fields: Vec<_> = document["body"].as_object().expect("an object").keys().collect();
+    let fields: Vec<_> = document["body"]
+        .as_object()
+        .expect("an object")
+        .keys()
+        .collect();
     assert_eq!(fields, ["id", "in_stock", "names"]);
 }
 
 #[test]
 fn a_field_that_no_document_has_is_named() {
     let error = Settings::parse(r#"{"index_fields": ["name"]}"#).expect_err("a wrong field");
-    assert!(error.contains("`name`") && error.contains("`names`"), "{error}");
+    assert!(
+        error.contains("`name`") && error.contains("`names`"),
+        "{error}"
+    );
 }
 
 fn settings() -> Settings {

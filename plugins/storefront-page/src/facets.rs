@@ -1,11 +1,13 @@
-//! The facets a page is made of, read as the mappers write them; the shapes are listed in `plugins/README.md`.
+//! The facets a page is made of, read as the mappers write them; the shapes are listed in
+//! `plugins/README.md`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use weir_plugin::{bail, Entity, Error, Result};
 
-/// What a page shows of `content.<locale>`. A missing `enabled` is a yes: only a PIM that switches products off says no.
+/// What a page shows of `content.<locale>`. A missing `enabled` is a yes: only a PIM that switches
+/// products off says no.
 #[derive(Deserialize)]
 pub(crate) struct Content<'a> {
     #[serde(default = "yes")]
@@ -52,11 +54,24 @@ impl<'a> Content<'a> {
 
 impl<'a> Price<'a> {
     /// The price in a list; none where the list has none for the product.
-    pub(crate) fn of(entity: &'a Entity, list: &str, expected: Option<&'a str>) -> Result<Option<Self>> {
+    pub(crate) fn of(
+        entity: &'a Entity,
+        list: &str,
+        expected: Option<&'a str>,
+    ) -> Result<Option<Self>> {
         let name = format!("price.{list}");
-        let Some(price) = facet::<PriceFacet<'a>>(entity, &name)? else { return Ok(None) };
+        let Some(price) = facet::<PriceFacet<'a>>(entity, &name)? else {
+            return Ok(None);
+        };
         let Some(amount) = decimal(price.amount) else {
-            return Err(wrong(entity, &name, &format!("the amount is {}, which is not a decimal number", price.amount)));
+            return Err(wrong(
+                entity,
+                &name,
+                &format!(
+                    "the amount is {}, which is not a decimal number",
+                    price.amount
+                ),
+            ));
         };
         if let (Some(currency), Some(expected)) = (price.currency.as_deref(), expected) {
             if currency != expected {
@@ -70,7 +85,12 @@ impl<'a> Price<'a> {
         let currency = price.currency.or(expected.map(Cow::Borrowed));
         let per = price.per.filter(|per| *per != 1);
         let unit = price.unit.filter(|_| per.is_some());
-        Ok(Some(Price { amount, currency, per, unit }))
+        Ok(Some(Price {
+            amount,
+            currency,
+            per,
+            unit,
+        }))
     }
 }
 
@@ -78,27 +98,39 @@ impl<'a> Price<'a> {
 pub(crate) fn available(entity: &Entity) -> Result<i64> {
     let mut total = 0_i64;
     for (_, facet) in entity.family("stock.") {
-        let stock: Stock = serde_json::from_str(&facet.value).map_err(|error| wrong(entity, &facet.name, &error))?;
+        let stock: Stock = serde_json::from_str(&facet.value)
+            .map_err(|error| wrong(entity, &facet.name, &error))?;
         total = total.saturating_add(stock.available);
     }
     Ok(total)
 }
 
 fn facet<'a, T: Deserialize<'a>>(entity: &'a Entity, name: &str) -> Result<Option<T>> {
-    let Some(facet) = entity.facets.iter().find(|facet| facet.name == name) else { return Ok(None) };
-    serde_json::from_str(&facet.value).map(Some).map_err(|error| wrong(entity, name, &error))
+    let Some(facet) = entity.facets.iter().find(|facet| facet.name == name) else {
+        return Ok(None);
+    };
+    serde_json::from_str(&facet.value)
+        .map(Some)
+        .map_err(|error| wrong(entity, name, &error))
 }
 
 /// The decimal text of an amount, whether it is written as text or as a number.
 fn decimal(written: &RawValue) -> Option<&str> {
     let amount = written.get().trim_matches('"');
     let digits = amount.strip_prefix('-').unwrap_or(amount);
-    let all_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let all_digits =
+        |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     digits.splitn(2, '.').all(all_digits).then_some(amount)
 }
 
 fn wrong(entity: &Entity, facet: &str, error: &dyn std::fmt::Display) -> Error {
-    Error::new("wrong-facet", format!("the facet {facet} of {} cannot be shown: {error}", entity.key))
+    Error::new(
+        "wrong-facet",
+        format!(
+            "the facet {facet} of {} cannot be shown: {error}",
+            entity.key
+        ),
+    )
 }
 
 fn yes() -> bool {

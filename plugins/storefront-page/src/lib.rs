@@ -1,11 +1,13 @@
-//! A product as the page data of one shop: one language, one price list, the stock of all locations.
+//! A product as the page data of one shop: one language, one price list, the stock of all
+//! locations.
 //!
-//! [`page`] is the whole rendering, a pure function. The content comes from
-//! `content.<locale>`, the price from `price.<price list>`, the stock from every `stock.<location>`. A product without a
-//! name in the shop's language, or switched off by the PIM, is not for this channel. Amounts are copied as decimal text.
+//! [`page`] is the whole rendering, a pure function. The content comes from `content.<locale>`, the
+//! price from `price.<price list>`, the stock from every `stock.<location>`. A product without a
+//! name in the shop's language, or switched off by the PIM, is not for this channel. Amounts are
+//! copied as decimal text.
 //!
-//! A row's columns are merged into a channel's settings (`site`, `url`, and whatever else a table holds), so settings that are
-//! not known here are left alone.
+//! A row's columns are merged into a channel's settings (`site`, `url`, and whatever else a table
+//! holds), so settings that are not known here are left alone.
 
 mod facets;
 
@@ -49,8 +51,12 @@ struct Page<'a> {
 /// The page; none if the product is not for this shop.
 #[weir_plugin::renderer(settings = Settings::parse)]
 pub fn page(entity: &Entity, settings: &Settings) -> Result<Option<Rendering>> {
-    let Some(content) = Content::of(entity, &settings.locale)? else { return Ok(None) };
-    let (true, Some(name)) = (content.enabled, content.name) else { return Ok(None) };
+    let Some(content) = Content::of(entity, &settings.locale)? else {
+        return Ok(None);
+    };
+    let (true, Some(name)) = (content.enabled, content.name) else {
+        return Ok(None);
+    };
     let available = facets::available(entity)?;
     let page = Page {
         sku: &entity.key,
@@ -85,7 +91,11 @@ impl Settings {
     }
 
     fn url(&self, key: &str) -> String {
-        format!("{}{}", self.url.trim_end_matches('/'), self.path.replace("{key}", &percent_encoded(key)))
+        format!(
+            "{}{}",
+            self.url.trim_end_matches('/'),
+            self.path.replace("{key}", &percent_encoded(key))
+        )
     }
 
     fn usual_path() -> String {
@@ -98,7 +108,9 @@ fn percent_encoded(key: &str) -> String {
     let mut encoded = String::with_capacity(key.len());
     for byte in key.bytes() {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(byte.into()),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(byte.into())
+            }
             _ => encoded.push_str(&format!("%{byte:02X}")),
         }
     }

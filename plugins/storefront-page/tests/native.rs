@@ -23,47 +23,107 @@ fn each_case_becomes_what_is_expected() {
 
 #[test]
 fn the_fields_of_a_page_have_an_order() {
-    let page = page(&case("lamp").entity, &settings()).expect("no failure").expect("a page");
-    let Payload::Text(page) = page.body else { panic!("a page of bytes") };
-    let places: Vec<_> = ["sku", "locale", "name", "description", "price", "available", "in_stock", "url"]
-        .map(|field| page.find(&format!("\"{field}\":")))
-        .into();
-    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{page}");
+    let page = page(&case("lamp").entity, &settings())
+        .expect("no failure")
+        .expect("a page");
+    let Payload::Text(page) = page.body else {
+        panic!("a page of bytes")
+    };
+    let places: Vec<_> = [
+        "sku",
+        "locale",
+        "name",
+        "description",
+        "price",
+        "available",
+        "in_stock",
+        "url",
+    ]
+    .map(|field| page.find(&format!("\"{field}\":")))
+    .into();
+    assert!(
+        places.iter().all(Option::is_some) && places.is_sorted(),
+        "{page}"
+    );
 }
 
 #[test]
 fn a_price_list_by_name_goes_before_the_sites_own() {
-    for (list, expected) in [("fr-retail", json!({"amount": "8.90", "currency": "EUR"})), ("de-outlet", Value::Null)] {
-        let settings = Settings { price_list: Some(list.into()), ..settings() };
-        assert_eq!(cases::rendering(page(&case("lamp").entity, &settings))["body"]["price"], expected, "{list}");
+    for (list, expected) in [
+        ("fr-retail", json!({"amount": "8.90", "currency": "EUR"})),
+        ("de-outlet", Value::Null),
+    ] {
+        let settings = Settings {
+            price_list: Some(list.into()),
+            ..settings()
+        };
+        assert_eq!(
+            cases::rendering(page(&case("lamp").entity, &settings))["body"]["price"],
+            expected,
+            "{list}"
+        );
     }
 }
 
 #[test]
 fn a_locale_without_a_name_is_not_for_the_shop() {
-    for (locale, there) in [("de_DE", true), ("en_US", true), ("fr_FR", false), ("it_IT", false)] {
-        let settings = Settings { locale: locale.into(), ..settings() };
-        assert_eq!(page(&case("lamp").entity, &settings).map(|page| page.is_some()), Ok(there), "{locale}");
+    for (locale, there) in [
+        ("de_DE", true),
+        ("en_US", true),
+        ("fr_FR", false),
+        ("it_IT", false),
+    ] {
+        let settings = Settings {
+            locale: locale.into(),
+            ..settings()
+        };
+        assert_eq!(
+            page(&case("lamp").entity, &settings).map(|page| page.is_some()),
+            Ok(there),
+            "{locale}"
+        );
     }
 }
 
 #[test]
 fn an_amount_that_is_none_is_not_shown() {
-    for amount in [r#""9,90""#, r#""""#, r#""1.2.3""#, r#""9.""#, "1e3", "null", "true", "[9]"] {
+    for amount in [
+        r#""9,90""#,
+        r#""""#,
+        r#""1.2.3""#,
+        r#""9.""#,
+        "1e3",
+        "null",
+        "true",
+        "[9]",
+    ] {
         let price = format!(r#"{{"amount": {amount}, "currency": "EUR"}}"#);
-        let facets = vec![Facet::new("content.de_DE", r#"{"name": "Lampe"}"#), Facet::new("price.de-retail", price)];
-        let entity = Entity { entity_type: "product".into(), key: "4711".into(), facets };
+        let facets = vec![
+            Facet::new("content.de_DE", r#"{"name": "Lampe"}"#),
+            Facet::new("price.de-retail", price),
+        ];
+        let entity = Entity {
+            entity_type: "product".into(),
+            key: "4711".into(),
+            facets,
+        };
         let failure = page(&entity, &settings()).expect_err(amount);
         assert_eq!(failure.code, "wrong-facet", "{amount}: {}", failure.message);
-        assert!(failure.message.contains("price.de-retail of 4711"), "{}", failure.message);
+        assert!(
+            failure.message.contains("price.de-retail of 4711"),
+            "{}",
+            failure.message
+        );
     }
 }
 
 #[test]
 fn settings_that_lack_something_are_refused() {
-    for (json, named) in
-        [(r#"{"site": "de"}"#, "locale"), (r#"{"locale": "de_DE"}"#, "neither price_list nor site"), ("", "settings of storefront-page")]
-    {
+    for (json, named) in [
+        (r#"{"site": "de"}"#, "locale"),
+        (r#"{"locale": "de_DE"}"#, "neither price_list nor site"),
+        ("", "settings of storefront-page"),
+    ] {
         let error = Settings::parse(json).expect_err(json);
         assert!(error.contains(named), "{error}");
     }

@@ -4,7 +4,8 @@ use crate::{Change, Error, Result};
 use serde::Serialize;
 
 impl Change {
-    /// The facet has this value from now on. Fails with `not-json` if the value has no JSON form, such as a map with keys that are not text.
+    /// The facet has this value from now on. Fails with `not-json` if the value has no JSON form,
+    /// such as a map with keys that are not text.
     pub fn facet<V: Serialize + ?Sized>(
         entity_type: impl Into<String>,
         key: impl Into<String>,
@@ -13,23 +14,42 @@ impl Change {
     ) -> Result<Self> {
         let (key, facet) = (key.into(), facet.into());
         match serde_json::to_string(value) {
-            Ok(value) => Ok(Change { value: Some(value), ..Change::delete(entity_type, key, facet) }),
-            Err(error) => Err(Error::new("not-json", format!("{facet} of {key} cannot be written as JSON: {error}"))),
+            Ok(value) => Ok(Change {
+                value: Some(value),
+                ..Change::delete(entity_type, key, facet)
+            }),
+            Err(error) => Err(Error::new(
+                "not-json",
+                format!("{facet} of {key} cannot be written as JSON: {error}"),
+            )),
         }
     }
 
     /// The facet is gone. An entity without facets is gone itself.
-    pub fn delete(entity_type: impl Into<String>, key: impl Into<String>, facet: impl Into<String>) -> Self {
-        Change { entity_type: entity_type.into(), key: key.into(), facet: facet.into(), value: None, version: None, lane: None }
+    pub fn delete(
+        entity_type: impl Into<String>,
+        key: impl Into<String>,
+        facet: impl Into<String>,
+    ) -> Self {
+        Change {
+            entity_type: entity_type.into(),
+            key: key.into(),
+            facet: facet.into(),
+            value: None,
+            version: None,
+            lane: None,
+        }
     }
 
-    /// The owner's own version of the facet, which must rise; none: what arrives last wins. See [`version_from_time`](crate::version_from_time).
+    /// The owner's own version of the facet, which must rise; none: what arrives last wins. See
+    /// [`version_from_time`](crate::version_from_time).
     pub fn version(mut self, version: impl Into<Option<u64>>) -> Self {
         self.version = version.into();
         self
     }
 
-    /// The lane in which it waits, `urgent`, `normal` or `bulk`, instead of the facet's configured one.
+    /// The lane in which it waits, `urgent`, `normal` or `bulk`, instead of the facet's configured
+    /// one.
     pub fn lane(mut self, lane: impl Into<String>) -> Self {
         self.lane = Some(lane.into());
         self
@@ -43,7 +63,13 @@ mod tests {
 
     #[test]
     fn a_change_says_what_it_was_told() {
-        let change = Change::facet("product", "4711", "stock.berlin", &BTreeMap::from([("available", 3)])).expect("JSON");
+        let change = Change::facet(
+            "product",
+            "4711",
+            "stock.berlin",
+            &BTreeMap::from([("available", 3)]),
+        )
+        .expect("JSON");
         let expected = Change {
             entity_type: "product".into(),
             key: "4711".into(),
@@ -53,12 +79,21 @@ mod tests {
             lane: Some("urgent".into()),
         };
         assert_eq!(change.version(7).lane("urgent"), expected);
-        assert_eq!(Change::delete("product", "4711", "base").version(None).value, None);
+        assert_eq!(
+            Change::delete("product", "4711", "base")
+                .version(None)
+                .value,
+            None
+        );
     }
 
     #[test]
     fn a_value_without_a_json_form_fails_by_name() {
-        let error = Change::facet("product", "4711", "base", &BTreeMap::from([([1_u8], 2)])).expect_err("no JSON");
-        assert!(error.code == "not-json" && error.message.starts_with("base of 4711"), "{error}");
+        let error = Change::facet("product", "4711", "base", &BTreeMap::from([([1_u8], 2)]))
+            .expect_err("no JSON");
+        assert!(
+            error.code == "not-json" && error.message.starts_with("base of 4711"),
+            "{error}"
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! Errors: a stable code and a sentence, made by authors or by `?`.
 //!
-//! What `?` makes of the errors of parsers has these codes: `broken-json`, `broken-xml`, `broken-csv`, `not-a-number`, `not-utf-8`. An
-//! error of your own gets a code by `impl From<MyError> for weir_plugin::Error`.
+//! What `?` makes of the errors of parsers has these codes: `broken-json`, `broken-xml`,
+//! `broken-csv`, `not-a-number`, `not-utf-8`. An error of your own gets a code by `impl
+//! From<MyError> for weir_plugin::Error`.
 
 use crate::Error;
 use std::fmt::{self, Display};
@@ -12,10 +13,14 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error with a stable code for machines (`missing-field`) and a message for people.
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Error { code: code.into(), message: message.into() }
+        Error {
+            code: code.into(),
+            message: message.into(),
+        }
     }
 
-    /// The same with what it is about in front: `the price of 4711: expected value at line 1 column 1`.
+    /// The same with what it is about in front: `the price of 4711: expected value at line 1 column
+    /// 1`.
     pub fn about(mut self, what: impl Display) -> Self {
         self.message = format!("{what}: {}", self.message);
         self
@@ -63,10 +68,20 @@ mod tests {
         fn listed(text: &str) -> Result<Vec<u32>> {
             Ok(serde_json::from_str(text)?)
         }
-        assert_eq!(whole("x").map_err(|error| error.code), Err("not-a-number".into()));
-        let error = listed("[1,").map_err(|error| error.about("the list")).expect_err("half a list");
+        assert_eq!(
+            whole("x").map_err(|error| error.code),
+            Err("not-a-number".into())
+        );
+        let error = listed("[1,")
+            .map_err(|error| error.about("the list"))
+            .expect_err("half a list");
         assert_eq!(error.code, "broken-json");
-        assert!(error.message.starts_with("the list: the JSON is not as expected: EOF"), "{error}");
+        assert!(
+            error
+                .message
+                .starts_with("the list: the JSON is not as expected: EOF"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -74,6 +89,9 @@ mod tests {
         fn refused(name: &str) -> Result<()> {
             crate::bail!("missing-field", "{name} has no price");
         }
-        assert_eq!(refused("4711"), Err(Error::new("missing-field", "4711 has no price")));
+        assert_eq!(
+            refused("4711"),
+            Err(Error::new("missing-field", "4711 has no price"))
+        );
     }
 }

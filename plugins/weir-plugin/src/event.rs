@@ -1,4 +1,5 @@
-//! Reading an event's data in the form that it has. What is read borrows from the event wherever its form allows.
+//! Reading an event's data in the form that it has. What is read borrows from the event wherever
+//! its form allows.
 
 use crate::{Error, Event, Payload, Result};
 use serde::Deserialize;
@@ -6,14 +7,23 @@ use serde::Deserialize;
 impl Event {
     /// An event of this data and nothing else, for tests; other fields can be set on it.
     pub fn of(data: impl Into<Payload>) -> Self {
-        Event { data: data.into(), ..Event::default() }
+        Event {
+            data: data.into(),
+            ..Event::default()
+        }
     }
 
     /// The data as text. Fails with `not-text` if it is not UTF-8.
     pub fn text(&self) -> Result<&str> {
         match &self.data {
             Payload::Text(text) => Ok(text),
-            Payload::Binary(bytes) => Err(Error::new("not-text", format!("the event's data, {} bytes, is not text in UTF-8", bytes.len()))),
+            Payload::Binary(bytes) => Err(Error::new(
+                "not-text",
+                format!(
+                    "the event's data, {} bytes, is not text in UTF-8",
+                    bytes.len()
+                ),
+            )),
         }
     }
 
@@ -25,29 +35,41 @@ impl Event {
         }
     }
 
-    /// The data from JSON. Fields of type `&str` borrow and cost no copy; where an escape may be (`"Fjord \u201c"`), `Cow<str>` with
-    /// `#[serde(borrow)]` takes both. Fails with `broken-json`, and names line and column.
+    /// The data from JSON. Fields of type `&str` borrow and cost no copy; where an escape may be
+    /// (`"Fjord \u201c"`), `Cow<str>` with `#[serde(borrow)]` takes both. Fails with `broken-json`,
+    /// and names line and column.
     pub fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
         Ok(serde_json::from_str(self.text()?)?)
     }
 
-    /// The data from XML, as quick-xml's serde reads it: attributes are fields `@name`, text is `$text`. Fails with `broken-xml`.
+    /// The data from XML, as quick-xml's serde reads it: attributes are fields `@name`, text is
+    /// `$text`. Fails with `broken-xml`.
     #[cfg(feature = "xml")]
     pub fn xml<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
         Ok(quick_xml::de::from_str(self.text()?)?)
     }
 
-    /// The rows of CSV, one at a time, each into a struct whose fields are named by the first row. `delimiter` is `b','`, `b';'`, `b'\t'`.
-    /// Fails with `broken-csv`, and names the line.
+    /// The rows of CSV, one at a time, each into a struct whose fields are named by the first row.
+    /// `delimiter` is `b','`, `b';'`, `b'\t'`. Fails with `broken-csv`, and names the line.
     #[cfg(feature = "csv")]
-    pub fn csv<'a, T: serde::de::DeserializeOwned + 'a>(&'a self, delimiter: u8) -> Result<impl Iterator<Item = Result<T>> + 'a> {
-        let reader = csv::ReaderBuilder::new().delimiter(delimiter).trim(csv::Trim::All).from_reader(self.text()?.as_bytes());
+    pub fn csv<'a, T: serde::de::DeserializeOwned + 'a>(
+        &'a self,
+        delimiter: u8,
+    ) -> Result<impl Iterator<Item = Result<T>> + 'a> {
+        let reader = csv::ReaderBuilder::new()
+            .delimiter(delimiter)
+            .trim(csv::Trim::All)
+            .from_reader(self.text()?.as_bytes());
         Ok(reader.into_deserialize().map(|row| Ok(row?)))
     }
 
-    /// An attribute by its name in lower case: a CloudEvents extension, or an HTTP header that the source lets through.
+    /// An attribute by its name in lower case: a CloudEvents extension, or an HTTP header that the
+    /// source lets through.
     pub fn attribute(&self, name: &str) -> Option<&str> {
-        self.attributes.iter().find(|(of, _)| of == name).map(|(_, value)| value.as_str())
+        self.attributes
+            .iter()
+            .find(|(of, _)| of == name)
+            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -75,9 +97,12 @@ mod tests {
 
     #[test]
     fn what_is_not_json_fails_with_its_place() {
-        for (data, said) in
-            [("", "line 1 column 0"), (r#"{"sku": "4711"}"#, "`name`"), (r#"{"sku": 7}"#, "column 9"), ("<lamp/>", "column 1")]
-        {
+        for (data, said) in [
+            ("", "line 1 column 0"),
+            (r#"{"sku": "4711"}"#, "`name`"),
+            (r#"{"sku": 7}"#, "column 9"),
+            ("<lamp/>", "column 1"),
+        ] {
             let error = Event::of(data).json::<Lamp<'_>>().expect_err(data);
             assert_eq!(error.code, "broken-json");
             assert!(error.message.contains(said), "{data}: {error}");
@@ -88,7 +113,10 @@ mod tests {
     fn bytes_that_are_no_text_fail_by_name() {
         let event = Event::of(vec![0xff, 0xfe]);
         assert_eq!(event.data, Payload::Binary(vec![0xff, 0xfe]));
-        assert_eq!(event.json::<Lamp<'_>>().map_err(|error| error.code), Err("not-text".into()));
+        assert_eq!(
+            event.json::<Lamp<'_>>().map_err(|error| error.code),
+            Err("not-text".into())
+        );
         assert_eq!(event.bytes(), [0xff, 0xfe]);
         assert_eq!(Event::of(b"lamp".to_vec()).text(), Ok("lamp"));
     }
@@ -96,8 +124,14 @@ mod tests {
     #[test]
     fn attributes_are_found_by_name() {
         let attributes = vec![("x-topic".into(), "lamps".into())];
-        let event = Event { attributes, ..Event::default() };
-        assert_eq!((event.attribute("x-topic"), event.attribute("topic")), (Some("lamps"), None));
+        let event = Event {
+            attributes,
+            ..Event::default()
+        };
+        assert_eq!(
+            (event.attribute("x-topic"), event.attribute("topic")),
+            (Some("lamps"), None)
+        );
     }
 
     #[cfg(feature = "xml")]
@@ -111,8 +145,19 @@ mod tests {
             amount: Cow<'a, str>,
         }
         let event = Event::of(r#"<price currency="EUR">9.90</price>"#);
-        assert_eq!(event.xml(), Ok(Price { currency: "EUR", amount: "9.90".into() }));
-        assert_eq!(Event::of("<price").xml::<Price<'_>>().map_err(|error| error.code), Err("broken-xml".into()));
+        assert_eq!(
+            event.xml(),
+            Ok(Price {
+                currency: "EUR",
+                amount: "9.90".into()
+            })
+        );
+        assert_eq!(
+            Event::of("<price")
+                .xml::<Price<'_>>()
+                .map_err(|error| error.code),
+            Err("broken-xml".into())
+        );
     }
 
     #[cfg(feature = "csv")]
@@ -125,9 +170,18 @@ mod tests {
         }
         let event = Event::of("sku; available\n4711; 3\n0815; many\n");
         let mut rows = event.csv::<Stock>(b';').expect("rows");
-        assert_eq!(rows.next(), Some(Ok(Stock { sku: "4711".into(), available: 3 })));
+        assert_eq!(
+            rows.next(),
+            Some(Ok(Stock {
+                sku: "4711".into(),
+                available: 3
+            }))
+        );
         let error = rows.next().expect("a row").expect_err("no number");
-        assert!(error.code == "broken-csv" && error.message.contains("line: 3"), "{error}");
+        assert!(
+            error.code == "broken-csv" && error.message.contains("line: 3"),
+            "{error}"
+        );
         assert_eq!(rows.next(), None);
     }
 }

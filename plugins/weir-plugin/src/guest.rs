@@ -1,7 +1,8 @@
-//! Between the component's exports and the author's function: batches, settings read once, a panic's last words.
+//! Between the component's exports and the author's function: batches, settings read once, a
+//! panic's last words.
 //!
-//! The attributes implement [`Plugin`] and one or two of the roles for a type of their own, which for Wasm is exported by
-//! [`bindings`]. Nothing here is for authors.
+//! The attributes implement [`Plugin`] and one or two of the roles for a type of their own, which
+//! for Wasm is exported by [`bindings`]. Nothing here is for authors.
 
 #[cfg(target_arch = "wasm32")]
 pub mod bindings;
@@ -50,14 +51,30 @@ pub fn configure<P: Plugin>(json: &str) -> Result<(), String> {
     // A panic ends the instance without a word to the host; its text must leave before it does.
     #[cfg(target_arch = "wasm32")]
     std::panic::set_hook(Box::new(|panic| crate::log::error(panic)));
-    P::kept().set(P::read(json)?).map_err(|_| "an instance is configured only once".into())
+    P::kept()
+        .set(P::read(json)?)
+        .map_err(|_| "an instance is configured only once".into())
 }
 
 /// One answer an item, in the same order.
-pub fn each<P: Plugin, I, O>(items: Vec<I>, answer: impl Fn(I, &P::Settings) -> Result<O>) -> Vec<Result<O>> {
+pub fn each<P: Plugin, I, O>(
+    items: Vec<I>,
+    answer: impl Fn(I, &P::Settings) -> Result<O>,
+) -> Vec<Result<O>> {
     match P::kept().get() {
-        Some(settings) => items.into_iter().map(|item| answer(item, settings)).collect(),
-        None => items.iter().map(|_| Err(Error::new("not-configured", "the plugin was called before it was configured"))).collect(),
+        Some(settings) => items
+            .into_iter()
+            .map(|item| answer(item, settings))
+            .collect(),
+        None => items
+            .iter()
+            .map(|_| {
+                Err(Error::new(
+                    "not-configured",
+                    "the plugin was called before it was configured",
+                ))
+            })
+            .collect(),
     }
 }
 
@@ -83,8 +100,12 @@ mod tests {
     #[test]
     fn an_instance_is_configured_once_and_before_it_is_called() {
         let double = || each::<Doubling, _, _>(vec![1, 2], |item, settings| Ok(item * settings));
-        assert!(double().iter().all(|answer| answer.as_ref().is_err_and(|error| error.code == "not-configured")));
-        assert!(configure::<Doubling>("\"two\"").expect_err("no number").starts_with("settings of doubling"));
+        assert!(double().iter().all(|answer| answer
+            .as_ref()
+            .is_err_and(|error| error.code == "not-configured")));
+        assert!(configure::<Doubling>("\"two\"")
+            .expect_err("no number")
+            .starts_with("settings of doubling"));
         assert_eq!(configure::<Doubling>("2"), Ok(()));
         assert_eq!(double(), [Ok(2), Ok(4)]);
         assert!(configure::<Doubling>("3").is_err());

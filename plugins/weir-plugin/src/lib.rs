@@ -34,11 +34,13 @@
 //! assert_eq!(prices(&event, &settings).unwrap()[0].value.as_deref(), Some(r#"{"amount":"9.90"}"#));
 //! ```
 //!
-//! The attribute says what kind of plugin it is: [`event_filter`], [`mapper`], [`entity_filter`] or [`renderer`]. It leaves the
-//! function as it is, so that ordinary tests call it. For WebAssembly it adds what the host needs: batches, settings, and a panic's
-//! message on its way out. Elsewhere it only checks types, and nothing of Wasm is compiled.
+//! The attribute says what kind of plugin it is: [`event_filter`], [`mapper`], [`entity_filter`] or
+//! [`renderer`]. It leaves the function as it is, so that ordinary tests call it. For WebAssembly
+//! it adds what the host needs: batches, settings, and a panic's message on its way out. Elsewhere
+//! it only checks types, and nothing of Wasm is compiled.
 //!
-//! A plugin has no clock, no files, no network and no memory of earlier calls: same settings and same input, same output.
+//! A plugin has no clock, no files, no network and no memory of earlier calls: same settings and
+//! same input, same output.
 
 mod change;
 mod entity;
@@ -54,34 +56,38 @@ mod types;
 pub use error::Result;
 pub use settings::settings;
 pub use types::{Change, Entity, Error, Event, Facet, Payload, Rendering};
-/// Makes the function the plugin's filter of entities: `fn(&Entity, &Settings) -> Result<bool>`; false: not for this channel. See [`mapper`] for
-/// what the attribute takes.
+/// Makes the function the plugin's filter of entities: `fn(&Entity, &Settings) -> Result<bool>`;
+/// false: not for this channel. See [`mapper`] for what the attribute takes.
 pub use weir_plugin_macros::entity_filter;
-/// Makes the function the plugin's filter of events: `fn(&Event, &Settings) -> Result<bool>`; true lets the event pass. See [`mapper`] for what
-/// the attribute takes.
+/// Makes the function the plugin's filter of events: `fn(&Event, &Settings) -> Result<bool>`; true
+/// lets the event pass. See [`mapper`] for what the attribute takes.
 pub use weir_plugin_macros::event_filter;
 /// Makes the function the plugin's mapper: `fn(&Event, &Settings) -> Result<Vec<Change>>`.
 ///
-/// The event may be taken by value or by reference, the settings by reference or not at all. Settings are any type that serde can
-/// deserialize; what does not fit refuses the configuration and names the field. The error may be any type that converts into
-/// [`Error`].
+/// The event may be taken by value or by reference, the settings by reference or not at all.
+/// Settings are any type that serde can deserialize; what does not fit refuses the configuration
+/// and names the field. The error may be any type that converts into [`Error`].
 ///
 /// Two words may be given to the attribute:
 ///
-/// - `#[mapper(settings = Settings::parse)]`: a `fn(&str) -> Result<Settings, impl ToString>` of your own reads the settings, for
-///   checks that a type cannot make. [`settings()`] is what it would begin with.
-/// - `#[mapper(filter = accept)]`: the plugin is an event filter as well, and filters first. `accept` is a plain function, `fn(&Event,
-///   &Settings) -> Result<bool>`, with the same settings, or `fn(&Event) -> Result<bool>` if there are none.
+/// - `#[mapper(settings = Settings::parse)]`: a `fn(&str) -> Result<Settings, impl ToString>` of
+///   your own reads the settings, for checks that a type cannot make. [`settings()`] is what it
+///   would begin with.
+/// - `#[mapper(filter = accept)]`: the plugin is an event filter as well, and filters first.
+///   `accept` is a plain function, `fn(&Event, &Settings) -> Result<bool>`, with the same settings,
+///   or `fn(&Event) -> Result<bool>` if there are none.
 ///
-/// A crate is one plugin and has one of these attributes; a second one in the same module fails with "the name
-/// `a_crate_is_one_weir_plugin` is defined multiple times", in another one when the plugin is built for Wasm.
+/// A crate is one plugin and has one of these attributes; a second one in the same module fails
+/// with "the name `a_crate_is_one_weir_plugin` is defined multiple times", in another one when the
+/// plugin is built for Wasm.
 pub use weir_plugin_macros::mapper;
-/// Makes the function the plugin's renderer: `fn(&Entity, &Settings) -> Result<Option<Rendering>>`; none: not for this channel. See [`mapper`]
-/// for what the attribute takes; `filter` names a filter of entities here.
+/// Makes the function the plugin's renderer: `fn(&Entity, &Settings) -> Result<Option<Rendering>>`;
+/// none: not for this channel. See [`mapper`] for what the attribute takes; `filter` names a filter
+/// of entities here.
 pub use weir_plugin_macros::renderer;
 
-/// Milliseconds since 1970, for [`Change::version`], of an RFC 3339 time with an offset: `2026-11-23T10:00:00Z`,
-/// `2026-11-23T11:00:00.250+01:00`. Finer fractions are cut off.
+/// Milliseconds since 1970, for [`Change::version`], of an RFC 3339 time with an offset:
+/// `2026-11-23T10:00:00Z`, `2026-11-23T11:00:00.250+01:00`. Finer fractions are cut off.
 ///
 /// Fails with `not-a-time` for anything else, and for times before 1970.
 #[cfg(feature = "time")]
@@ -127,12 +133,22 @@ mod tests {
 
     #[test]
     fn what_is_no_time_fails_by_name() {
-        for time in
-            ["", "today", "2026-11-23", "2026-11-23T10:00:00", "1969-12-31T23:59:59Z", "2026-13-01T00:00:00Z", "99999-01-01T00:00:00Z"]
-        {
+        for time in [
+            "",
+            "today",
+            "2026-11-23",
+            "2026-11-23T10:00:00",
+            "1969-12-31T23:59:59Z",
+            "2026-13-01T00:00:00Z",
+            "99999-01-01T00:00:00Z",
+        ] {
             let error = version_from_time(time).expect_err(time);
             assert_eq!(error.code, "not-a-time");
-            assert!(error.message.contains(&format!("`{time}`")), "{}", error.message);
+            assert!(
+                error.message.contains(&format!("`{time}`")),
+                "{}",
+                error.message
+            );
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Lines for the operator, up to a budget of bytes a batch; in a native test they go to standard error. Never an output: what a plugin gives
-//! back may not depend on them.
+//! Lines for the operator, up to a budget of bytes a batch; in a native test they go to standard
+//! error. Never an output: what a plugin gives back may not depend on them.
 
 use std::fmt::Display;
 

@@ -2,7 +2,8 @@
 
 use serde::de::DeserializeOwned;
 
-/// Reads a plugin's settings. What does not fit gives a sentence for the operator: whose settings, which field, what is wrong with it.
+/// Reads a plugin's settings. What does not fit gives a sentence for the operator: whose settings,
+/// which field, what is wrong with it.
 ///
 /// The attributes use it; a reader of your own begins with it, and so does a test:
 ///
@@ -31,7 +32,9 @@ pub fn settings<S: DeserializeOwned>(plugin: &str, json: &str) -> Result<S, Stri
             false => format!("settings of {plugin}: {field}: {why}"),
         }
     })?;
-    reader.end().map_err(|error| format!("settings of {plugin}: {error}"))?;
+    reader
+        .end()
+        .map_err(|error| format!("settings of {plugin}: {error}"))?;
     Ok(settings)
 }
 
@@ -60,16 +63,36 @@ mod tests {
     fn what_does_not_fit_is_named() {
         for (json, said) in [
             (r#"{}"#, "settings of lamps: missing field `locales`"),
-            (r#"{"locales": [], "local": 1}"#, "settings of lamps: unknown field `local`"),
-            (r#"{"locales": "de"}"#, "settings of lamps: locales: invalid type"),
-            (r#"{"locales": ["de", 7]}"#, "settings of lamps: locales[1]: invalid type: integer `7`"),
-            (r#"{"locales": [], "lists": {"de": {"minimum": -1}}}"#, "settings of lamps: lists.de.minimum: invalid value"),
+            (
+                r#"{"locales": [], "local": 1}"#,
+                "settings of lamps: unknown field `local`",
+            ),
+            (
+                r#"{"locales": "de"}"#,
+                "settings of lamps: locales: invalid type",
+            ),
+            (
+                r#"{"locales": ["de", 7]}"#,
+                "settings of lamps: locales[1]: invalid type: integer `7`",
+            ),
+            (
+                r#"{"locales": [], "lists": {"de": {"minimum": -1}}}"#,
+                "settings of lamps: lists.de.minimum: invalid value",
+            ),
             ("", "settings of lamps: EOF"),
-            (r#"{"locales": []} {}"#, "settings of lamps: trailing characters"),
+            (
+                r#"{"locales": []} {}"#,
+                "settings of lamps: trailing characters",
+            ),
         ] {
             let error = settings::<Settings>("lamps", json).expect_err(json);
             assert!(error.starts_with(said), "{json}: {error}");
         }
-        assert_eq!(settings::<Settings>("lamps", r#"{"locales": ["de"]}"#).expect("settings").locales, ["de"]);
+        assert_eq!(
+            settings::<Settings>("lamps", r#"{"locales": ["de"]}"#)
+                .expect("settings")
+                .locales,
+            ["de"]
+        );
     }
 }

@@ -1,5 +1,6 @@
-//! The values that cross the border, field by field as `wit/plugin.wit` has them: the bindings lift into and lower out of these very types,
-//! so that nothing is copied twice. Names and types of fields are therefore not free.
+//! The values that cross the border, field by field as `wit/plugin.wit` has them: the bindings lift
+//! into and lower out of these very types, so that nothing is copied twice. Names and types of
+//! fields are therefore not free.
 
 /// What a source sent: the CloudEvents envelope and the data, untouched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,7 +17,8 @@ pub struct Event {
     pub time: Option<String>,
     /// Media type of `data`.
     pub content_type: Option<String>,
-    /// CloudEvents extensions, and the HTTP headers that the source lets through; names in lower case.
+    /// CloudEvents extensions, and the HTTP headers that the source lets through; names in lower
+    /// case.
     pub attributes: Vec<(String, String)>,
     /// What was sent.
     pub data: Payload,
@@ -42,7 +44,8 @@ pub struct Change {
     pub facet: String,
     /// JSON text. None: the facet is deleted.
     pub value: Option<String>,
-    /// The owner's own version of this facet, rising; an older one than the stored is dropped as stale.
+    /// The owner's own version of this facet, rising; an older one than the stored is dropped as
+    /// stale.
     pub version: Option<u64>,
     /// `urgent`, `normal` or `bulk`; none: the facet's configured lane.
     pub lane: Option<String>,
@@ -112,6 +115,7 @@ impl From<&str> for Payload {
 
 impl From<Vec<u8>> for Payload {
     fn from(bytes: Vec<u8>) -> Self {
-        String::from_utf8(bytes).map_or_else(|error| Payload::Binary(error.into_bytes()), Payload::Text)
+        String::from_utf8(bytes)
+            .map_or_else(|error| Payload::Binary(error.into_bytes()), Payload::Text)
     }
 }

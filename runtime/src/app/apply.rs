@@ -50,71 +50,134 @@ impl Live {
 }
 
 impl Inner {
-    /// Tries changed chains on the last events and entities. What faults there is not put in force; that a plugin declines a
-    /// sample is no fault.
-    pub(super) async fn try_out(&self, plan: &Plan, loaded: &Loaded, attempts: &mut Attempts) -> Vec<Complaint> {
+    /// Tries changed chains on the last events and entities. What faults there is not put in force;
+    /// that a plugin declines a sample is no fault.
+    pub(super) async fn try_out(
+        &self,
+        plan: &Plan,
+        loaded: &Loaded,
+        attempts: &mut Attempts,
+    ) -> Vec<Complaint> {
         let live = self.live.load_full();
         let mut complaints = Vec::new();
         for (name, chain) in &loaded.sources {
-            let changed = live.loaded.sources.get(name).is_none_or(|before| !before.same_as(chain));
-            let samples = live.sources.get(name).map(|source| source.activity().samples()).unwrap_or_default();
+            let changed = live
+                .loaded
+                .sources
+                .get(name)
+                .is_none_or(|before| !before.same_as(chain));
+            let samples = live
+                .sources
+                .get(name)
+                .map(|source| source.activity().samples())
+                .unwrap_or_default();
             if !changed || samples.is_empty() {
                 continue;
             }
             let began = Instant::now();
             let trial = self.host.try_source(&chain.chain, Arc::new(samples)).await;
-            chain.note(attempts, |attempt| attempt.tried_on_events(&trial, began.elapsed()));
-            complaints.extend(faulted(plan, &format!("sources.{name}.plugins"), &trial, ["event", "events"], attempts));
+            chain.note(attempts, |attempt| {
+                attempt.tried_on_events(&trial, began.elapsed())
+            });
+            complaints.extend(faulted(
+                plan,
+                &format!("sources.{name}.plugins"),
+                &trial,
+                ["event", "events"],
+                attempts,
+            ));
         }
         for (name, chain) in &loaded.channels {
-            let changed = live.loaded.channels.get(name).is_none_or(|before| !before.same_as(chain));
-            let Some(channel) = plan.channels.get(name).filter(|_| changed) else { continue };
+            let changed = live
+                .loaded
+                .channels
+                .get(name)
+                .is_none_or(|before| !before.same_as(chain));
+            let Some(channel) = plan.channels.get(name).filter(|_| changed) else {
+                continue;
+            };
             let samples = self.samples(&live, &channel.options);
             if samples.is_empty() {
                 continue;
             }
             let began = Instant::now();
             let trial = self.host.try_channel(&chain.chain, Arc::new(samples)).await;
-            chain.note(attempts, |attempt| attempt.tried_on_entities(&trial, began.elapsed()));
-            complaints.extend(faulted(plan, &format!("channels.{name}.plugins"), &trial, ["entity", "entities"], attempts));
+            chain.note(attempts, |attempt| {
+                attempt.tried_on_entities(&trial, began.elapsed())
+            });
+            complaints.extend(faulted(
+                plan,
+                &format!("channels.{name}.plugins"),
+                &trial,
+                ["entity", "entities"],
+                attempts,
+            ));
         }
         // A channel of many rows has one place in the file.
         complaints.dedup();
         complaints
     }
 
-    /// The entities that were written last, and where there are few, some of those that are there, as the channel would show them to its
-    /// plugins.
+    /// The entities that were written last, and where there are few, some of those that are there,
+    /// as the channel would show them to its plugins.
     fn samples(&self, live: &Live, options: &dispatch::Options) -> Vec<View> {
-        let seen = live.sources.values().flat_map(|source| source.activity().entities());
-        let mut ordinals: Vec<_> = seen.filter(|id| id.entity_type == options.entity_type).filter_map(|id| self.store.find(&id)).collect();
+        let seen = live
+            .sources
+            .values()
+            .flat_map(|source| source.activity().entities());
+        let mut ordinals: Vec<_> = seen
+            .filter(|id| id.entity_type == options.entity_type)
+            .filter_map(|id| self.store.find(&id))
+            .collect();
         if ordinals.len() < SAMPLES {
-            let first = self.store.list(&options.entity_type, "", None, None, SAMPLES - ordinals.len());
+            let first = self.store.list(
+                &options.entity_type,
+                "",
+                None,
+                None,
+                SAMPLES - ordinals.len(),
+            );
             ordinals.extend(first.into_iter().map(|(ordinal, _)| ordinal));
         }
         ordinals.sort_unstable();
         ordinals.dedup();
         let entities = self.store.read(&ordinals).unwrap_or_default();
-        let views = entities.iter().flatten().map(|entity| View::of(entity, &options.facets));
+        let views = entities
+            .iter()
+            .flatten()
+            .map(|entity| View::of(entity, &options.facets));
         let shown = |view: &View| {
-            let has = |need: &String| view.facets.iter().any(|(facet, _)| facet_matches(need, facet));
+            let has = |need: &String| {
+                view.facets
+                    .iter()
+                    .any(|(facet, _)| facet_matches(need, facet))
+            };
             !view.facets.is_empty() && options.needs.iter().all(has)
         };
         views.filter(shown).collect()
     }
 
-    /// Puts a plan in force. Sources change over at one point; then each channel ends its flights with the old chain and goes on
-    /// with the new one.
+    /// Puts a plan in force. Sources change over at one point; then each channel ends its flights
+    /// with the old chain and goes on with the new one.
     ///
     /// # Errors
-    /// What the store says, or a target that cannot be prepared; what was changed until then stays changed.
-    pub(super) async fn take_over(&self, plan: Plan, loaded: Loaded) -> Result<TakenOver, store::Error> {
+    /// What the store says, or a target that cannot be prepared; what was changed until then stays
+    /// changed.
+    pub(super) async fn take_over(
+        &self,
+        plan: Plan,
+        loaded: Loaded,
+    ) -> Result<TakenOver, store::Error> {
         let began = Instant::now();
         let _unbroken = dispatch::Unbroken("the change of configuration".into());
         let old = self.live.load_full();
         let plan = Arc::new(plan);
         self.store.limit(Limits {
-            entities_max: plan.entities.values().map(|entity| (entity.name.clone(), entity.entities_max)).collect(),
+            entities_max: plan
+                .entities
+                .values()
+                .map(|entity| (entity.name.clone(), entity.entities_max))
+                .collect(),
             quarantine_max: QUARANTINE_MAX,
             forget_ms: plan.forget.as_millis() as u64,
         });
@@ -133,8 +196,19 @@ impl Inner {
                 .components
                 .iter()
                 .map(|(name, component)| {
-                    let same = old.loaded.components.get(name).is_some_and(|before| before.sha256() == component.sha256());
-                    (name.clone(), old.plugins_since.get(name).copied().filter(|_| same).unwrap_or_else(now))
+                    let same = old
+                        .loaded
+                        .components
+                        .get(name)
+                        .is_some_and(|before| before.sha256() == component.sha256());
+                    (
+                        name.clone(),
+                        old.plugins_since
+                            .get(name)
+                            .copied()
+                            .filter(|_| same)
+                            .unwrap_or_else(now),
+                    )
                 })
                 .collect(),
             plan: plan.clone(),
@@ -149,27 +223,50 @@ impl Inner {
         let following = plan.channels.iter().map(|(name, channel)| {
             let setup = self.setup(channel, &live, &plan);
             let running = old.channels.get(name).cloned();
-            let unchanged = running.as_ref().is_some_and(|_| same_channel(&old, &live, name));
-            async move { (name.clone(), self.follow(name, setup, running, unchanged).await) }
+            let unchanged = running
+                .as_ref()
+                .is_some_and(|_| same_channel(&old, &live, name));
+            async move {
+                (
+                    name.clone(),
+                    self.follow(name, setup, running, unchanged).await,
+                )
+            }
         });
         for (name, followed) in join_all(following.collect::<Vec<_>>()).await {
             live.channels.insert(name, followed?);
         }
-        self.sweeps.keep(|channel| live.channels.contains_key(channel));
+        self.sweeps
+            .keep(|channel| live.channels.contains_key(channel));
         self.live.store(Arc::new(live));
-        Ok(TakenOver { exchange, drain: began.elapsed() - exchange })
+        Ok(TakenOver {
+            exchange,
+            drain: began.elapsed() - exchange,
+        })
     }
 
     /// Sources with their new chains; what each has been doing goes on.
     fn sources(&self, old: &Live, plan: &Plan, loaded: &Loaded) -> BTreeMap<Arc<str>, Arc<Source>> {
         let types = Arc::new(plan.entities.clone());
         let make = |(name, source): (&Arc<str>, &plan::Source)| {
-            let chain = loaded
-                .sources
-                .get(name)
-                .map(|chain| -> Arc<dyn Mapping> { Arc::new(Maps { host: self.host.clone(), chain: chain.chain.clone() }) });
-            let activity = old.sources.get(name).map_or_else(|| Arc::new(Activity::default()), |before| before.activity().clone());
-            let made = Source::new(source.options.clone(), chain, types.clone(), self.store.clone(), self.budget.clone(), activity);
+            let chain = loaded.sources.get(name).map(|chain| -> Arc<dyn Mapping> {
+                Arc::new(Maps {
+                    host: self.host.clone(),
+                    chain: chain.chain.clone(),
+                })
+            });
+            let activity = old.sources.get(name).map_or_else(
+                || Arc::new(Activity::default()),
+                |before| before.activity().clone(),
+            );
+            let made = Source::new(
+                source.options.clone(),
+                chain,
+                types.clone(),
+                self.store.clone(),
+                self.budget.clone(),
+                activity,
+            );
             (name.clone(), Arc::new(made))
         };
         plan.sources.iter().map(make).collect()
@@ -177,13 +274,28 @@ impl Inner {
 
     /// Channels that have left the configuration stop, and are remembered.
     async fn retire_channels(&self, old: &Live, plan: &Plan) -> Result<(), store::Error> {
-        let gone: Vec<_> = old.channels.iter().filter(|(name, _)| !plan.channels.contains_key(*name)).collect();
-        join_all(gone.iter().map(|(_, channel)| channel.stop(super::STOP_DELIVERIES))).await;
+        let gone: Vec<_> = old
+            .channels
+            .iter()
+            .filter(|(name, _)| !plan.channels.contains_key(*name))
+            .collect();
+        join_all(
+            gone.iter()
+                .map(|(_, channel)| channel.stop(super::STOP_DELIVERIES)),
+        )
+        .await;
         let store = self.store.clone();
-        let wanted: Vec<String> =
-            plan.channels.values().flat_map(|c| [Some(c.options.name.to_string()), c.options.was.clone()]).flatten().collect();
+        let wanted: Vec<String> = plan
+            .channels
+            .values()
+            .flat_map(|c| [Some(c.options.name.to_string()), c.options.was.clone()])
+            .flatten()
+            .collect();
         blocking(move || {
-            let left = store.channels().into_iter().filter(|(_, name, live)| *live && !wanted.contains(name));
+            let left = store
+                .channels()
+                .into_iter()
+                .filter(|(_, name, live)| *live && !wanted.contains(name));
             left.into_iter().try_for_each(|(id, ..)| store.retire(id))
         })
         .await
@@ -192,10 +304,20 @@ impl Inner {
     async fn rename_channels(&self, old: &Live, plan: &Plan) -> Result<(), store::Error> {
         let renames: Vec<(String, String)> = (plan.channels.values())
             .filter(|channel| !old.channels.contains_key(&channel.options.name))
-            .filter_map(|channel| Some((channel.options.was.clone()?, channel.options.name.to_string())))
+            .filter_map(|channel| {
+                Some((
+                    channel.options.was.clone()?,
+                    channel.options.name.to_string(),
+                ))
+            })
             .collect();
         let store = self.store.clone();
-        blocking(move || renames.into_iter().try_for_each(|(was, name)| store.rename(&was, &name).map(|_| ()))).await
+        blocking(move || {
+            renames
+                .into_iter()
+                .try_for_each(|(was, name)| store.rename(&was, &name).map(|_| ()))
+        })
+        .await
     }
 
     /// A channel starts, goes on as it is, or goes on with another setup.
@@ -208,7 +330,8 @@ impl Inner {
     ) -> Result<Arc<Channel>, store::Error> {
         let Some(running) = running else {
             let _on_their_threads = self.deliveries.enter();
-            let (channel, joined) = Channel::start(setup, self.store.clone(), self.stopping.child_token())?;
+            let (channel, joined) =
+                Channel::start(setup, self.store.clone(), self.stopping.child_token())?;
             let channel = Arc::new(channel);
             // One that was stopped while it swept goes on where it was.
             let swept = if joined.swept || channel.status().owed.sweep > 0 {
@@ -224,11 +347,18 @@ impl Inner {
             match running.replace(setup).await {
                 Ok(joined) if joined.swept => {
                     self.sweeps.begin(name, &running, &self.stopping);
-                    tracing::info!(channel = &**name, "the channel renders otherwise from now on; it sweeps over all entities")
+                    tracing::info!(
+                        channel = &**name,
+                        "the channel renders otherwise from now on; it sweeps over all entities"
+                    )
                 }
                 Ok(_) => {}
                 Err(dispatch::Error::Store(error)) => return Err(error),
-                Err(dispatch::Error::Stopped) => return Err(store::Error::Unavailable(format!("channel {name} has stopped"))),
+                Err(dispatch::Error::Stopped) => {
+                    return Err(store::Error::Unavailable(format!(
+                        "channel {name} has stopped"
+                    )));
+                }
             }
         }
         Ok(running)
@@ -239,10 +369,22 @@ impl Inner {
         let chain = live.loaded.channels.get(&options.name);
         let target = live.targets[&options.target].clone();
         let subscription = subscription(&options, chain, &target);
-        let chain =
-            chain.map(|chain| -> Arc<dyn dispatch::Render> { Arc::new(Renders { host: self.host.clone(), chain: chain.chain.clone() }) });
+        let chain = chain.map(|chain| -> Arc<dyn dispatch::Render> {
+            Arc::new(Renders {
+                host: self.host.clone(),
+                chain: chain.chain.clone(),
+            })
+        });
         let (plain, shares) = (self.plain.clone(), plan.shares);
-        Setup { options, subscription, chain, target, plain, shares, parked_max: dispatch::PARKED_MAX }
+        Setup {
+            options,
+            subscription,
+            chain,
+            target,
+            plain,
+            shares,
+            parked_max: dispatch::PARKED_MAX,
+        }
     }
 }
 
@@ -262,11 +404,26 @@ impl Live {
 }
 
 /// A chain that faulted on samples is complained of, and the plugin that did it is refused.
-fn faulted(plan: &Plan, place: &str, trial: &Trial, [one, many]: [&str; 2], attempts: &mut Attempts) -> Option<Complaint> {
-    let Failed { plugin, failure, .. } = trial.fault.as_ref()?;
+fn faulted(
+    plan: &Plan,
+    place: &str,
+    trial: &Trial,
+    [one, many]: [&str; 2],
+    attempts: &mut Attempts,
+) -> Option<Complaint> {
+    let Failed {
+        plugin, failure, ..
+    } = trial.fault.as_ref()?;
     let count = trial.samples();
-    let what = format!("tried on {count} {} it faults: {plugin}: {}", if count == 1 { one } else { many }, failure.message);
-    if let Some(attempt) = plugin.rsplit_once('@').and_then(|(name, _)| attempts.find(name)) {
+    let what = format!(
+        "tried on {count} {} it faults: {plugin}: {}",
+        if count == 1 { one } else { many },
+        failure.message
+    );
+    if let Some(attempt) = plugin
+        .rsplit_once('@')
+        .and_then(|(name, _)| attempts.find(name))
+    {
         attempt.refuse(&what);
     }
     Some(plan.complaint(place, what, None))
@@ -275,9 +432,14 @@ fn faulted(plan: &Plan, place: &str, trial: &Trial, [one, many]: [&str; 2], atte
 /// Targets whose options are the same go on with their slots and their breaker.
 fn targets(old: &Live, plan: &Plan) -> Result<BTreeMap<Arc<str>, Arc<TargetHandle>>, store::Error> {
     let make = |(name, options): (&Arc<str>, &crate::target::Options)| {
-        let handle = match old.targets.get(name).filter(|before| before.options() == options) {
+        let handle = match old
+            .targets
+            .get(name)
+            .filter(|before| before.options() == options)
+        {
             Some(before) => before.clone(),
-            None => TargetHandle::open(options.clone()).map_err(|why| store::Error::Unavailable(format!("target {name}: {why}")))?,
+            None => TargetHandle::open(options.clone())
+                .map_err(|why| store::Error::Unavailable(format!("target {name}: {why}")))?,
         };
         Ok((name.clone(), handle))
     };
@@ -285,24 +447,50 @@ fn targets(old: &Live, plan: &Plan) -> Result<BTreeMap<Arc<str>, Arc<TargetHandl
 }
 
 fn same_channel(old: &Live, new: &Live, name: &Arc<str>) -> bool {
-    let (Some(before), Some(after)) = (old.plan.channels.get(name), new.plan.channels.get(name)) else { return false };
+    let (Some(before), Some(after)) = (old.plan.channels.get(name), new.plan.channels.get(name))
+    else {
+        return false;
+    };
     let same_chain = match (old.loaded.channels.get(name), new.loaded.channels.get(name)) {
         (Some(before), Some(after)) => before.same_as(after),
         (None, None) => true,
         _ => false,
     };
     let target = &after.options.target;
-    let same_target = old.targets.get(target).zip(new.targets.get(target)).is_some_and(|(a, b)| Arc::ptr_eq(a, b));
-    before.options == after.options && same_chain && same_target && old.plan.shares == new.plan.shares
+    let same_target = old
+        .targets
+        .get(target)
+        .zip(new.targets.get(target))
+        .is_some_and(|(a, b)| Arc::ptr_eq(a, b));
+    before.options == after.options
+        && same_chain
+        && same_target
+        && old.plan.shares == new.plan.shares
 }
 
-/// What makes a channel's renderings, as a digest: another one sweeps, also when it changed while Weir was stopped.
-fn subscription(options: &dispatch::Options, chain: Option<&Chain<ChannelChain>>, target: &TargetHandle) -> Subscription {
+/// What makes a channel's renderings, as a digest: another one sweeps, also when it changed while
+/// Weir was stopped.
+fn subscription(
+    options: &dispatch::Options,
+    chain: Option<&Chain<ChannelChain>>,
+    target: &TargetHandle,
+) -> Subscription {
     let uses = chain.map_or(&[][..], |chain| &chain.uses);
-    let plugins: Vec<_> = uses.iter().map(|of| (of.component().sha256(), of.settings())).collect();
-    let shape = serde_json::json!([&*options.entity_type, options.facets, options.needs, plugins, options.deliver]);
+    let plugins: Vec<_> = uses
+        .iter()
+        .map(|of| (of.component().sha256(), of.settings()))
+        .collect();
+    let shape = serde_json::json!([
+        &*options.entity_type,
+        options.facets,
+        options.needs,
+        plugins,
+        options.deliver
+    ]);
     let Kind::Webhook(webhook) = &target.options().kind;
-    let labels = chain.map(|chain| chain.labels().join(", ")).unwrap_or_default();
+    let labels = chain
+        .map(|chain| chain.labels().join(", "))
+        .unwrap_or_default();
     Subscription {
         entity_type: options.entity_type.clone(),
         facets: options.facets.clone(),
@@ -323,19 +511,51 @@ pub(super) fn changes(old: &Live, plan: &Plan, loaded: &Loaded) -> Vec<String> {
         ("entity type", &difference.entities),
     ];
     for (what, names) in kinds {
-        lines.extend(names.added.iter().map(|name| format!("{what} {name} is new")));
-        lines.extend(names.changed.iter().map(|name| format!("{what} {name} has changed")));
-        lines.extend(names.removed.iter().map(|name| format!("{what} {name} is gone")));
+        lines.extend(
+            names
+                .added
+                .iter()
+                .map(|name| format!("{what} {name} is new")),
+        );
+        lines.extend(
+            names
+                .changed
+                .iter()
+                .map(|name| format!("{what} {name} has changed")),
+        );
+        lines.extend(
+            names
+                .removed
+                .iter()
+                .map(|name| format!("{what} {name} is gone")),
+        );
     }
-    lines.extend(difference.renamed.iter().map(|renamed| format!("channel {} is called {} now", renamed.from, renamed.to)));
-    lines.extend(difference.plugins.removed.iter().map(|name| format!("plugin {name} is gone")));
+    lines.extend(
+        difference
+            .renamed
+            .iter()
+            .map(|renamed| format!("channel {} is called {} now", renamed.from, renamed.to)),
+    );
+    lines.extend(
+        difference
+            .plugins
+            .removed
+            .iter()
+            .map(|name| format!("plugin {name} is gone")),
+    );
     for (name, component) in &loaded.components {
         match old.loaded.components.get(name) {
             None => lines.push(format!("plugin {name} is new: {}", component.label())),
             Some(before) if before.sha256() != component.sha256() => {
-                lines.push(format!("plugin {name} is replaced: {} instead of {}", component.label(), before.label()));
+                lines.push(format!(
+                    "plugin {name} is replaced: {} instead of {}",
+                    component.label(),
+                    before.label()
+                ));
             }
-            Some(_) if difference.plugins.changed.contains(name) => lines.push(format!("plugin {name} has changed")),
+            Some(_) if difference.plugins.changed.contains(name) => {
+                lines.push(format!("plugin {name} has changed"))
+            }
             Some(_) => {}
         }
     }
@@ -344,7 +564,12 @@ pub(super) fn changes(old: &Live, plan: &Plan, loaded: &Loaded) -> Vec<String> {
         (difference.shares, "shares of lanes have changed"),
         (difference.forget, "store.forget has changed"),
     ];
-    lines.extend(flags.iter().filter(|flag| flag.0).map(|flag| flag.1.to_owned()));
+    lines.extend(
+        flags
+            .iter()
+            .filter(|flag| flag.0)
+            .map(|flag| flag.1.to_owned()),
+    );
     lines.extend(difference.needs_restart);
     lines
 }

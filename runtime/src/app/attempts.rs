@@ -1,7 +1,9 @@
-//! New versions of plugins on their way into force: what was tried of each, what it gave, how long each step took, and how it ended.
+//! New versions of plugins on their way into force: what was tried of each, what it gave, how long
+//! each step took, and how it ended.
 //!
-//! An attempt is noted for each plugin whose component or settings are not those that serve. It ends in force or refused; the last of
-//! each kind is kept and shown, so that an author sees why what he has written does not serve.
+//! An attempt is noted for each plugin whose component or settings are not those that serve. It
+//! ends in force or refused; the last of each kind is kept and shown, so that an author sees why
+//! what he has written does not serve.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,15 +47,29 @@ pub(super) struct TakenOver {
 
 impl Attempts {
     /// Those of the plugins that a configuration complains of before anything of it is loaded.
-    pub(super) fn refused<'a>(known: impl Iterator<Item = &'a Arc<str>>, complaints: &[Complaint], now: Timestamp) -> Attempts {
+    pub(super) fn refused<'a>(
+        known: impl Iterator<Item = &'a Arc<str>>,
+        complaints: &[Complaint],
+        now: Timestamp,
+    ) -> Attempts {
         let mut attempts = Attempts::default();
         for plugin in known {
             let table = format!("plugins.{plugin}");
-            let about =
-                |complaint: &&Complaint| complaint.path.strip_prefix(&table).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+            let about = |complaint: &&Complaint| {
+                complaint
+                    .path
+                    .strip_prefix(&table)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            };
             if let Some(complaint) = complaints.iter().find(about) {
-                let help = complaint.help.iter().map(|help| format!("; {help}")).collect::<String>();
-                attempts.of(plugin, "", now).refuse(&format!("{}{help}", complaint.what));
+                let help = complaint
+                    .help
+                    .iter()
+                    .map(|help| format!("; {help}"))
+                    .collect::<String>();
+                attempts
+                    .of(plugin, "", now)
+                    .refuse(&format!("{}{help}", complaint.what));
             }
         }
         attempts
@@ -144,22 +160,36 @@ impl Attempt {
     fn tried(&self) -> String {
         let mut told = Vec::new();
         match self.compiled {
-            Some(Compiled { from_cache: true, .. }) => told.push("taken from the compiled code of earlier".to_owned()),
-            Some(Compiled { from_cache: false, .. }) => told.push("compiled".to_owned()),
+            Some(Compiled {
+                from_cache: true, ..
+            }) => told.push("taken from the compiled code of earlier".to_owned()),
+            Some(Compiled {
+                from_cache: false, ..
+            }) => told.push("compiled".to_owned()),
             None => {}
         }
         if self.uses > 0 {
-            told.push(format!("configured for {}", counted(self.uses, "use", "uses")));
+            told.push(format!(
+                "configured for {}",
+                counted(self.uses, "use", "uses")
+            ));
         }
         if self.cases > 0 {
-            told.push(format!("passed {} of its own", counted(self.cases, "case", "cases")));
+            told.push(format!(
+                "passed {} of its own",
+                counted(self.cases, "case", "cases")
+            ));
         }
         told.extend(sampled(&self.events, ["event", "events"], "mapped"));
         told.extend(sampled(&self.entities, ["entity", "entities"], "rendered"));
         if self.uses > 0 && self.events.samples() + self.entities.samples() == 0 {
             told.push("nothing had been seen to try it on".to_owned());
         }
-        if told.is_empty() { "nothing".to_owned() } else { told.join(", ") }
+        if told.is_empty() {
+            "nothing".to_owned()
+        } else {
+            told.join(", ")
+        }
     }
 }
 
@@ -177,9 +207,24 @@ fn counted(count: usize, one: &str, many: &str) -> String {
 /// `tried on the last 16 events: 12 mapped, 3 dropped, 1 declined`
 fn sampled(trial: &Trial, [one, many]: [&str; 2], made: &str) -> Option<String> {
     let samples = trial.samples();
-    let parts = [(trial.made, made), (trial.dropped, "dropped"), (trial.declined, "declined"), (trial.faulted, "faulted")];
-    let parts: Vec<String> = parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
-    (samples > 0).then(|| format!("tried on the last {}: {}", counted(samples, one, many), parts.join(", ")))
+    let parts = [
+        (trial.made, made),
+        (trial.dropped, "dropped"),
+        (trial.declined, "declined"),
+        (trial.faulted, "faulted"),
+    ];
+    let parts: Vec<String> = parts
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    (samples > 0).then(|| {
+        format!(
+            "tried on the last {}: {}",
+            counted(samples, one, many),
+            parts.join(", ")
+        )
+    })
 }
 
 /// How each plugin came to serve, and what was refused since.
@@ -205,7 +250,17 @@ impl History {
         self.refused.clear();
         for (plugin, attempt) in attempts.0 {
             let view = attempt.view("swapped", None, end);
-            let StepsView { read_ms, compile_ms, configure_ms, cases_ms, try_ms, exchange_ms, drain_ms, total_ms, .. } = view.steps;
+            let StepsView {
+                read_ms,
+                compile_ms,
+                configure_ms,
+                cases_ms,
+                try_ms,
+                exchange_ms,
+                drain_ms,
+                total_ms,
+                ..
+            } = view.steps;
             tracing::info!(
                 plugin = &*plugin,
                 sha256 = &view.sha256[..12.min(view.sha256.len())],
@@ -224,13 +279,22 @@ impl History {
         }
     }
 
-    /// A configuration was refused, with the plugins that would have come with it. `first` is the first complaint.
+    /// A configuration was refused, with the plugins that would have come with it. `first` is the
+    /// first complaint.
     pub(super) fn refused(&mut self, attempts: Attempts, first: &str) {
         for (plugin, attempt) in attempts.0 {
-            let why = attempt.refused.clone().unwrap_or_else(|| format!("it was changed together with what is wrong: {first}"));
+            let why = attempt
+                .refused
+                .clone()
+                .unwrap_or_else(|| format!("it was changed together with what is wrong: {first}"));
             let view = attempt.view("refused", Some(why.clone()), TakenOver::default());
             let sha256 = &view.sha256[..12.min(view.sha256.len())];
-            tracing::warn!(plugin = &*plugin, sha256, "the plugin is not put in force: {why}; until then: {}", view.tried);
+            tracing::warn!(
+                plugin = &*plugin,
+                sha256,
+                "the plugin is not put in force: {why}; until then: {}",
+                view.tried
+            );
             self.refused.insert(plugin, view);
         }
     }
@@ -254,20 +318,56 @@ mod tests {
         let mut attempts = Attempts::default();
         let erp = attempt(&mut attempts);
         assert_eq!(erp.tried(), "nothing");
-        erp.loaded(Duration::from_millis(2), Some(Compiled { time: Duration::from_millis(170), from_cache: false }));
+        erp.loaded(
+            Duration::from_millis(2),
+            Some(Compiled {
+                time: Duration::from_millis(170),
+                from_cache: false,
+            }),
+        );
         erp.configured(Duration::from_millis(1));
-        assert_eq!(erp.tried(), "compiled, configured for 1 use, nothing had been seen to try it on");
+        assert_eq!(
+            erp.tried(),
+            "compiled, configured for 1 use, nothing had been seen to try it on"
+        );
         erp.configured(Duration::from_millis(1));
         erp.passed_cases(4, Duration::from_millis(3));
-        erp.tried_on_events(&Trial { made: 12, dropped: 3, declined: 1, ..Trial::default() }, Duration::from_millis(4));
-        let told =
-            "compiled, configured for 2 uses, passed 4 cases of its own, tried on the last 16 events: 12 mapped, 3 dropped, 1 declined";
+        erp.tried_on_events(
+            &Trial {
+                made: 12,
+                dropped: 3,
+                declined: 1,
+                ..Trial::default()
+            },
+            Duration::from_millis(4),
+        );
+        let told = "compiled, configured for 2 uses, passed 4 cases of its own, tried on the last 16 events: 12 mapped, 3 dropped, 1 declined";
         assert_eq!(erp.tried(), told);
         let mut history = History::default();
-        history.taken_over(attempts, TakenOver { exchange: Duration::from_micros(500), drain: Duration::from_millis(20) });
+        history.taken_over(
+            attempts,
+            TakenOver {
+                exchange: Duration::from_micros(500),
+                drain: Duration::from_millis(20),
+            },
+        );
         let swap = history.last_swap("erp").expect("it serves");
-        assert_eq!((swap.result.as_str(), swap.tried.as_str(), swap.detail.as_ref()), ("swapped", told, None));
-        assert_eq!((swap.steps.compile_ms, swap.steps.configure_ms, swap.steps.exchange_ms), (170.0, 2.0, 0.5));
+        assert_eq!(
+            (
+                swap.result.as_str(),
+                swap.tried.as_str(),
+                swap.detail.as_ref()
+            ),
+            ("swapped", told, None)
+        );
+        assert_eq!(
+            (
+                swap.steps.compile_ms,
+                swap.steps.configure_ms,
+                swap.steps.exchange_ms
+            ),
+            (170.0, 2.0, 0.5)
+        );
     }
 
     #[test]
@@ -281,9 +381,17 @@ mod tests {
         attempt(&mut second).refuse("and more");
         second.of(&"pim".into(), "cd", Timestamp(6));
         history.refused(second, "plugin erp: the file is not Wasm");
-        let why = |history: &History, plugin: &str| history.last_refused(plugin).and_then(|swap| swap.detail.clone());
-        assert_eq!(why(&history, "erp").as_deref(), Some("the file is not Wasm"));
-        let together = "it was changed together with what is wrong: plugin erp: the file is not Wasm";
+        let why = |history: &History, plugin: &str| {
+            history
+                .last_refused(plugin)
+                .and_then(|swap| swap.detail.clone())
+        };
+        assert_eq!(
+            why(&history, "erp").as_deref(),
+            Some("the file is not Wasm")
+        );
+        let together =
+            "it was changed together with what is wrong: plugin erp: the file is not Wasm";
         assert_eq!(why(&history, "pim").as_deref(), Some(together));
         assert!(history.last_swap("erp").is_some(), "the old one serves on");
         history.taken_over(Attempts::default(), TakenOver::default());

@@ -12,11 +12,12 @@ use crate::metrics::Snapshot;
 use crate::model::{EntityId, Ordinal, Sequence};
 use crate::plan::{self, Token};
 use crate::server::views::{
-    Accepted, ChannelView, ConfigView, EntityRow, EntityView, FacetView, List, PluginView, PreviewView, QuarantineView, RefusedView,
-    ReloadView, SourceView,
+    Accepted, ChannelView, ConfigView, EntityRow, EntityView, FacetView, List, PluginView,
+    PreviewView, QuarantineView, RefusedView, ReloadView, SourceView,
 };
 use crate::server::{
-    Answer, Backend, EntityQuery, IngestRequest, Operation, Page, Problem, QuarantineFilter, RefusedFilter, Settle, Settled,
+    Answer, Backend, EntityQuery, IngestRequest, Operation, Page, Problem, QuarantineFilter,
+    RefusedFilter, Settle, Settled,
 };
 use crate::store::{self, ChannelId, QuarantinedEvent, Refused};
 
@@ -29,15 +30,37 @@ impl Backend for Inner {
     }
 
     fn body_bytes_max(&self, source: &str) -> Option<u64> {
-        Some(self.live.load().plan.sources.get(source)?.options.body_bytes_max)
+        Some(
+            self.live
+                .load()
+                .plan
+                .sources
+                .get(source)?
+                .options
+                .body_bytes_max,
+        )
     }
 
     fn ingest<'a>(&'a self, source: &'a str, request: IngestRequest) -> Answer<'a, Accepted> {
         Box::pin(async move {
             let source = self.known_source(source)?;
-            let IngestRequest { headers, body, lane } = request;
-            let request = ingest::Request { headers: &headers, body, lane, now: now(), reservation: None };
-            source.accept(request).await.map(|answer| views::accepted(&answer)).map_err(|rejection| views::rejected(&rejection))
+            let IngestRequest {
+                headers,
+                body,
+                lane,
+            } = request;
+            let request = ingest::Request {
+                headers: &headers,
+                body,
+                lane,
+                now: now(),
+                reservation: None,
+            };
+            source
+                .accept(request)
+                .await
+                .map(|answer| views::accepted(&answer))
+                .map_err(|rejection| views::rejected(&rejection))
         })
     }
 
@@ -49,20 +72,36 @@ impl Backend for Inner {
 
     fn sources(&self) -> Vec<SourceView> {
         let live = self.live.load();
-        live.sources.iter().map(|(name, source)| views::source(&live, name, source)).collect()
+        live.sources
+            .iter()
+            .map(|(name, source)| views::source(&live, name, source))
+            .collect()
     }
 
     fn source(&self, name: &str) -> Result<SourceView, Problem> {
-        Ok(views::source(&self.live.load(), name, &*self.known_source(name)?))
+        Ok(views::source(
+            &self.live.load(),
+            name,
+            &*self.known_source(name)?,
+        ))
     }
 
     fn entity<'a>(&'a self, id: &'a EntityId) -> Answer<'a, EntityView> {
         Box::pin(async move {
             self.known_type(&id.entity_type)?;
             let ordinal = self.known_entity(id)?;
-            let entity = self.store.read(&[ordinal]).map_err(failed)?.pop().flatten().ok_or_else(|| no_entity(id))?;
+            let entity = self
+                .store
+                .read(&[ordinal])
+                .map_err(failed)?
+                .pop()
+                .flatten()
+                .ok_or_else(|| no_entity(id))?;
             let live = self.live.load();
-            let channels = live.channels.values().map(|channel| views::standing(&live, &*self.store, channel, ordinal));
+            let channels = live
+                .channels
+                .values()
+                .map(|channel| views::standing(&live, &*self.store, channel, ordinal));
             Ok(EntityView {
                 entity_type: id.entity_type.to_string(),
                 key: id.key.to_string(),
@@ -72,22 +111,56 @@ impl Backend for Inner {
         })
     }
 
-    fn entities<'a>(&'a self, query: &'a EntityQuery, page: &'a Page) -> Answer<'a, List<EntityRow>> {
+    fn entities<'a>(
+        &'a self,
+        query: &'a EntityQuery,
+        page: &'a Page,
+    ) -> Answer<'a, List<EntityRow>> {
         Box::pin(async move {
             self.known_type(&query.entity_type)?;
-            let owed = query.owed.as_deref().map(|channel| self.known_channel(channel).map(|channel| channel.id())).transpose()?;
+            let owed = query
+                .owed
+                .as_deref()
+                .map(|channel| self.known_channel(channel).map(|channel| channel.id()))
+                .transpose()?;
             let (store, query, wanted) = (self.store.clone(), query.clone(), page.clone());
-            let found = blocking(move || store.list(&query.entity_type, &query.prefix, wanted.after.as_deref(), owed, wanted.limit)).await;
-            let next = found.last().filter(|_| found.len() == page.limit).map(|(_, id)| id.key.to_string());
-            let row = |(_, id): (Ordinal, EntityId)| EntityRow { entity_type: id.entity_type.to_string(), key: id.key.to_string() };
-            Ok(List { items: found.into_iter().map(row).collect(), next })
+            let found = blocking(move || {
+                store.list(
+                    &query.entity_type,
+                    &query.prefix,
+                    wanted.after.as_deref(),
+                    owed,
+                    wanted.limit,
+                )
+            })
+            .await;
+            let next = found
+                .last()
+                .filter(|_| found.len() == page.limit)
+                .map(|(_, id)| id.key.to_string());
+            let row = |(_, id): (Ordinal, EntityId)| EntityRow {
+                entity_type: id.entity_type.to_string(),
+                key: id.key.to_string(),
+            };
+            Ok(List {
+                items: found.into_iter().map(row).collect(),
+                next,
+            })
         })
     }
 
     fn channels(&self) -> Vec<ChannelView> {
         let live = self.live.load();
-        let mut all: Vec<_> = live.channels.values().map(|channel| views::channel(&live, channel, &self.sweeps)).collect();
-        let retired = self.store.channels().into_iter().filter(|(_, name, _)| !live.channels.contains_key(name.as_str()));
+        let mut all: Vec<_> = live
+            .channels
+            .values()
+            .map(|channel| views::channel(&live, channel, &self.sweeps))
+            .collect();
+        let retired = self
+            .store
+            .channels()
+            .into_iter()
+            .filter(|(_, name, _)| !live.channels.contains_key(name.as_str()));
         all.extend(retired.map(|(_, name, _)| views::retired(&name)));
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
@@ -98,15 +171,28 @@ impl Backend for Inner {
         if let Some(channel) = live.channels.get(name) {
             return Ok(views::channel(&live, channel, &self.sweeps));
         }
-        let retired = self.store.channels().into_iter().find(|(_, retired, _)| retired == name);
-        retired.map(|(_, name, _)| views::retired(&name)).ok_or_else(|| Problem::unknown("channel", name))
+        let retired = self
+            .store
+            .channels()
+            .into_iter()
+            .find(|(_, retired, _)| retired == name);
+        retired
+            .map(|(_, name, _)| views::retired(&name))
+            .ok_or_else(|| Problem::unknown("channel", name))
     }
 
     fn preview<'a>(&'a self, channel: &'a str, key: &'a str) -> Answer<'a, PreviewView> {
         Box::pin(async move {
             let channel = self.known_channel(channel)?;
-            let id = EntityId { entity_type: channel.setup().options.entity_type.clone(), key: key.into() };
-            let preview = channel.preview(&id).await.map_err(failed)?.ok_or_else(|| no_entity(&id))?;
+            let id = EntityId {
+                entity_type: channel.setup().options.entity_type.clone(),
+                key: key.into(),
+            };
+            let preview = channel
+                .preview(&id)
+                .await
+                .map_err(failed)?
+                .ok_or_else(|| no_entity(&id))?;
             Ok(views::preview(&self.live.load(), &channel, &id, preview))
         })
     }
@@ -125,65 +211,130 @@ impl Backend for Inner {
                 Operation::Confirm => running.confirm().await.map(|_| ()),
                 Operation::Forget => Ok(()),
             };
-            tracing::info!(channel, ?operation, ok = done.is_ok(), "an operator has asked");
+            tracing::info!(
+                channel,
+                ?operation,
+                ok = done.is_ok(),
+                "an operator has asked"
+            );
             done.map_err(|error| match error {
-                dispatch::Error::Stopped => Problem::busy("the channel is stopping", std::time::Duration::from_secs(5)),
+                dispatch::Error::Stopped => {
+                    Problem::busy("the channel is stopping", std::time::Duration::from_secs(5))
+                }
                 dispatch::Error::Store(error) => failed(error),
             })
         })
     }
 
-    fn refused<'a>(&'a self, channel: &'a str, filter: &'a RefusedFilter, page: &'a Page) -> Answer<'a, List<RefusedView>> {
+    fn refused<'a>(
+        &'a self,
+        channel: &'a str,
+        filter: &'a RefusedFilter,
+        page: &'a Page,
+    ) -> Answer<'a, List<RefusedView>> {
         Box::pin(async move {
             let id = self.known_channel(channel)?.id();
-            let after = page.after.as_deref().map(parse_after).transpose()?.map(Ordinal);
+            let after = page
+                .after
+                .as_deref()
+                .map(parse_after)
+                .transpose()?
+                .map(Ordinal);
             let found = self.find_refused(id, filter, after, page.limit)?;
-            let next = found.last().filter(|_| found.len() == page.limit).map(|refused| refused.ordinal.0.to_string());
-            Ok(List { items: found.into_iter().map(views::refused).collect(), next })
+            let next = found
+                .last()
+                .filter(|_| found.len() == page.limit)
+                .map(|refused| refused.ordinal.0.to_string());
+            Ok(List {
+                items: found.into_iter().map(views::refused).collect(),
+                next,
+            })
         })
     }
 
-    fn settle_refused<'a>(&'a self, channel: &'a str, filter: &'a RefusedFilter, settle: Settle) -> Answer<'a, u64> {
+    fn settle_refused<'a>(
+        &'a self,
+        channel: &'a str,
+        filter: &'a RefusedFilter,
+        settle: Settle,
+    ) -> Answer<'a, u64> {
         Box::pin(async move {
             let channel = self.known_channel(channel)?;
             let found = self.find_refused(channel.id(), filter, None, usize::MAX)?;
             let ordinals: Vec<Ordinal> = found.into_iter().map(|refused| refused.ordinal).collect();
             let count = match settle {
-                Settle::Redrive => channel.redrive(ordinals).await.map_err(|error| Problem::internal(error.to_string()))?,
+                Settle::Redrive => channel
+                    .redrive(ordinals)
+                    .await
+                    .map_err(|error| Problem::internal(error.to_string()))?,
                 Settle::Drop => {
                     let (store, id) = (self.store.clone(), channel.id());
-                    blocking(move || store.drop_refused(id, &ordinals)).await.map_err(failed)?
+                    blocking(move || store.drop_refused(id, &ordinals))
+                        .await
+                        .map_err(failed)?
                 }
             };
             Ok(count as u64)
         })
     }
 
-    fn quarantine<'a>(&'a self, source: &'a str, filter: &'a QuarantineFilter, page: &'a Page) -> Answer<'a, List<QuarantineView>> {
+    fn quarantine<'a>(
+        &'a self,
+        source: &'a str,
+        filter: &'a QuarantineFilter,
+        page: &'a Page,
+    ) -> Answer<'a, List<QuarantineView>> {
         Box::pin(async move {
             self.known_source(source)?;
-            let after = page.after.as_deref().map(parse_after).transpose()?.map(Sequence);
+            let after = page
+                .after
+                .as_deref()
+                .map(parse_after)
+                .transpose()?
+                .map(Sequence);
             let found = self.find_quarantined(source, filter, after, page.limit, |event| event)?;
-            let next = found.last().filter(|_| found.len() == page.limit).map(|event| event.sequence.to_string());
-            Ok(List { items: found.iter().map(views::quarantined).collect(), next })
+            let next = found
+                .last()
+                .filter(|_| found.len() == page.limit)
+                .map(|event| event.sequence.to_string());
+            Ok(List {
+                items: found.iter().map(views::quarantined).collect(),
+                next,
+            })
         })
     }
 
-    fn settle_quarantine<'a>(&'a self, source: &'a str, filter: &'a QuarantineFilter, settle: Settle) -> Answer<'a, Settled> {
+    fn settle_quarantine<'a>(
+        &'a self,
+        source: &'a str,
+        filter: &'a QuarantineFilter,
+        settle: Settle,
+    ) -> Answer<'a, Settled> {
         Box::pin(async move {
             let running = self.known_source(source)?;
             // Their numbers only: a hundred thousand events need not be in memory at once.
-            let sequences = self.find_quarantined(source, filter, None, usize::MAX, |event| event.sequence)?;
+            let sequences =
+                self.find_quarantined(source, filter, None, usize::MAX, |event| event.sequence)?;
             match settle {
                 Settle::Redrive => {
                     let done = running.redrive(ingest::Selection::These(sequences)).await;
-                    let events = done.map_err(|rejection| views::rejected(&rejection))?.events;
-                    Ok(Settled { settled: events.accepted + events.filtered + events.repeated, kept: events.quarantined })
+                    let events = done
+                        .map_err(|rejection| views::rejected(&rejection))?
+                        .events;
+                    Ok(Settled {
+                        settled: events.accepted + events.filtered + events.repeated,
+                        kept: events.quarantined,
+                    })
                 }
                 Settle::Drop => {
                     let (store, source) = (self.store.clone(), source.to_owned());
-                    let count = blocking(move || store.unquarantine(&source, &sequences)).await.map_err(failed)?;
-                    Ok(Settled { settled: count as u64, kept: 0 })
+                    let count = blocking(move || store.unquarantine(&source, &sequences))
+                        .await
+                        .map_err(failed)?;
+                    Ok(Settled {
+                        settled: count as u64,
+                        kept: 0,
+                    })
                 }
             }
         })
@@ -191,15 +342,28 @@ impl Backend for Inner {
 
     fn plugins(&self) -> Vec<PluginView> {
         let (live, history) = (self.live.load(), self.history());
-        live.loaded.components.values().map(|component| views::plugin(&live, component, &history)).collect()
+        live.loaded
+            .components
+            .values()
+            .map(|component| views::plugin(&live, component, &history))
+            .collect()
     }
 
     fn config(&self) -> ConfigView {
         let live = self.live.load();
-        let last = self.last_reload.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let last = self
+            .last_reload
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone();
         ConfigView {
             config: plan::redacted(&live.plan),
-            files: live.plan.files.iter().map(|file| file.display().to_string()).collect(),
+            files: live
+                .plan
+                .files
+                .iter()
+                .map(|file| file.display().to_string())
+                .collect(),
             since: live.since.into(),
             last_reload: Some(last).filter(|last| *last != ReloadView::default()),
         }
@@ -220,22 +384,38 @@ impl Backend for Inner {
 
 impl Inner {
     fn known_source(&self, name: &str) -> Result<Arc<Source>, Problem> {
-        self.live.load().sources.get(name).cloned().ok_or_else(|| Problem::unknown("source", name))
+        self.live
+            .load()
+            .sources
+            .get(name)
+            .cloned()
+            .ok_or_else(|| Problem::unknown("source", name))
     }
 
     fn known_channel(&self, name: &str) -> Result<Arc<Channel>, Problem> {
         if let Some(channel) = self.live.load().channels.get(name) {
             return Ok(channel.clone());
         }
-        if self.store.channels().iter().any(|(_, retired, _)| retired == name) {
-            let detail = format!("channel `{name}` is retired: it has left the configuration and can only be forgotten or return");
+        if self
+            .store
+            .channels()
+            .iter()
+            .any(|(_, retired, _)| retired == name)
+        {
+            let detail = format!(
+                "channel `{name}` is retired: it has left the configuration and can only be forgotten or return"
+            );
             return Err(Problem::conflict("channel-retired", detail));
         }
         Err(Problem::unknown("channel", name))
     }
 
     fn known_type(&self, name: &str) -> Result<(), Problem> {
-        if self.live.load().plan.entities.contains_key(name) { Ok(()) } else { Err(Problem::unknown("entity-type", name)) }
+        if self.live.load().plan.entities.contains_key(name) {
+            Ok(())
+        } else {
+            Err(Problem::unknown("entity-type", name))
+        }
     }
 
     fn known_entity(&self, id: &EntityId) -> Result<Ordinal, Problem> {
@@ -243,21 +423,50 @@ impl Inner {
     }
 
     async fn forget_channel(&self, name: &str) -> Result<(), Problem> {
-        let found = self.store.channels().into_iter().find(|(_, known, _)| known == name);
+        let found = self
+            .store
+            .channels()
+            .into_iter()
+            .find(|(_, known, _)| known == name);
         let (id, ..) = found.ok_or_else(|| Problem::unknown("channel", name))?;
         let store = self.store.clone();
-        match blocking(move || store.forget_channel(id)).await.map_err(failed)? {
+        match blocking(move || store.forget_channel(id))
+            .await
+            .map_err(failed)?
+        {
             true => Ok(()),
-            false => Err(Problem::conflict("channel-live", format!("channel `{name}` is in the configuration; take it out first"))),
+            false => Err(Problem::conflict(
+                "channel-live",
+                format!("channel `{name}` is in the configuration; take it out first"),
+            )),
         }
     }
 
-    fn find_refused(&self, id: ChannelId, filter: &RefusedFilter, after: Option<Ordinal>, limit: usize) -> Result<Vec<Refused>, Problem> {
+    fn find_refused(
+        &self,
+        id: ChannelId,
+        filter: &RefusedFilter,
+        after: Option<Ordinal>,
+        limit: usize,
+    ) -> Result<Vec<Refused>, Problem> {
         let fits = |refused: &Refused| {
-            filter.key.as_ref().is_none_or(|key| **key == *refused.id.key)
-                && filter.code.as_ref().is_none_or(|code| *code == refused.failure.code)
+            filter
+                .key
+                .as_ref()
+                .is_none_or(|key| **key == *refused.id.key)
+                && filter
+                    .code
+                    .as_ref()
+                    .is_none_or(|code| *code == refused.failure.code)
         };
-        gather(after, limit, |after| self.store.refused(id, after, PIECE), |refused| refused.ordinal, fits, |refused| refused)
+        gather(
+            after,
+            limit,
+            |after| self.store.refused(id, after, PIECE),
+            |refused| refused.ordinal,
+            fits,
+            |refused| refused,
+        )
     }
 
     fn find_quarantined<T>(
@@ -269,17 +478,39 @@ impl Inner {
         take: impl Fn(QuarantinedEvent) -> T,
     ) -> Result<Vec<T>, Problem> {
         let of_plugin = |event: &QuarantinedEvent, name: &str| {
-            event.event.plugin.as_deref().is_some_and(|plugin| plugin == name || plugin.split('@').next() == Some(name))
+            event
+                .event
+                .plugin
+                .as_deref()
+                .is_some_and(|plugin| plugin == name || plugin.split('@').next() == Some(name))
         };
         let fits = |event: &QuarantinedEvent| {
-            filter.sequence.is_none_or(|sequence| sequence == event.sequence.0)
-                && filter.code.as_ref().is_none_or(|code| *code == event.event.failure.code)
-                && filter.plugin.as_ref().is_none_or(|plugin| of_plugin(event, plugin))
-                && filter.event_type.as_ref().is_none_or(|wanted| *wanted == event.event.event.event_type)
+            filter
+                .sequence
+                .is_none_or(|sequence| sequence == event.sequence.0)
+                && filter
+                    .code
+                    .as_ref()
+                    .is_none_or(|code| *code == event.event.failure.code)
+                && filter
+                    .plugin
+                    .as_ref()
+                    .is_none_or(|plugin| of_plugin(event, plugin))
+                && filter
+                    .event_type
+                    .as_ref()
+                    .is_none_or(|wanted| *wanted == event.event.event.event_type)
                 && filter.since.is_none_or(|since| event.time >= since)
                 && filter.before.is_none_or(|before| event.time < before)
         };
-        gather(after, limit, |after| self.store.quarantined(source, after, PIECE), |event| event.sequence, fits, take)
+        gather(
+            after,
+            limit,
+            |after| self.store.quarantined(source, after, PIECE),
+            |event| event.sequence,
+            fits,
+            take,
+        )
     }
 }
 
@@ -297,7 +528,13 @@ fn gather<T, K: Copy, U>(
         let piece = read(after).map_err(failed)?;
         let complete = piece.len() < PIECE;
         after = piece.last().map(&key).or(after);
-        found.extend(piece.into_iter().filter(&fits).take(limit - found.len()).map(&take));
+        found.extend(
+            piece
+                .into_iter()
+                .filter(&fits)
+                .take(limit - found.len())
+                .map(&take),
+        );
         if complete || found.len() == limit {
             return Ok(found);
         }
@@ -305,7 +542,9 @@ fn gather<T, K: Copy, U>(
 }
 
 fn parse_after<T: std::str::FromStr>(after: &str) -> Result<T, Problem> {
-    after.parse().map_err(|_| Problem::bad_parameter("after", "take it from the `next` of the page before"))
+    after
+        .parse()
+        .map_err(|_| Problem::bad_parameter("after", "take it from the `next` of the page before"))
 }
 
 fn no_entity(id: &EntityId) -> Problem {
@@ -315,14 +554,20 @@ fn no_entity(id: &EntityId) -> Problem {
 fn failed(error: store::Error) -> Problem {
     let wait = std::time::Duration::from_secs(5);
     match error {
-        store::Error::Busy { .. } | store::Error::Unavailable(_) => {
-            Problem::busy("the store cannot do this now; its state is at /readyz", wait).logged(error.to_string())
-        }
+        store::Error::Busy { .. } | store::Error::Unavailable(_) => Problem::busy(
+            "the store cannot do this now; its state is at /readyz",
+            wait,
+        )
+        .logged(error.to_string()),
         store::Error::Damaged(_) => Problem::internal(error.to_string()),
     }
 }
 
 /// Kept beside the trait so that a route never needs to know what is in force.
 pub(super) fn plugin_labels(live: &Live, channel: &str) -> Vec<String> {
-    live.loaded.channels.get(channel).map(|chain| chain.labels()).unwrap_or_default()
+    live.loaded
+        .channels
+        .get(channel)
+        .map(|chain| chain.labels())
+        .unwrap_or_default()
 }

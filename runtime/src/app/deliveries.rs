@@ -1,14 +1,16 @@
-//! The threads on which channels live: apart from those that take events in, and after them where both want the processor.
+//! The threads on which channels live: apart from those that take events in, and after them where
+//! both want the processor.
 //!
-//! What is owed can wait a moment, and coalesces meanwhile; who sends an event waits for its answer. Channels also read from disk and
-//! wait for the writer, which would hold up requests on the same thread.
+//! What is owed can wait a moment, and coalesces meanwhile; who sends an event waits for its
+//! answer. Channels also read from disk and wait for the writer, which would hold up requests on
+//! the same thread.
 
 use std::thread::available_parallelism;
 
 use tokio::runtime::{Builder, EnterGuard, Runtime};
 
-/// How much later than others these threads get the processor (`nice`): a third of the share of a thread that takes events in, so that
-/// deliveries go on under any load.
+/// How much later than others these threads get the processor (`nice`): a third of the share of a
+/// thread that takes events in, so that deliveries go on under any load.
 const NICENESS: i32 = 5;
 
 /// The runtime of all channels.
@@ -22,7 +24,11 @@ impl Deliveries {
     pub(super) fn start() -> std::io::Result<Deliveries> {
         let threads = available_parallelism().map_or(2, usize::from).max(2);
         let mut builder = Builder::new_multi_thread();
-        let builder = builder.enable_all().worker_threads(threads).thread_name("deliver").on_thread_start(give_way);
+        let builder = builder
+            .enable_all()
+            .worker_threads(threads)
+            .thread_name("deliver")
+            .on_thread_start(give_way);
         builder.build().map(|runtime| Deliveries(Some(runtime)))
     }
 
@@ -33,7 +39,8 @@ impl Deliveries {
 }
 
 impl Drop for Deliveries {
-    /// Channels have been stopped by now, and a runtime may not wait for its threads inside another.
+    /// Channels have been stopped by now, and a runtime may not wait for its threads inside
+    /// another.
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
@@ -42,7 +49,8 @@ impl Drop for Deliveries {
 }
 
 fn give_way() {
-    // Where it is not granted, all threads are equal: slower answers under full load, nothing worse.
+    // Where it is not granted, all threads are equal: slower answers under full load, nothing
+    // worse.
     let _ = rustix::process::nice(NICENESS);
 }
 
@@ -58,7 +66,12 @@ mod tests {
             let _entered = deliveries.enter();
             tokio::spawn(async move { niceness() })
         };
-        let there = deliveries.0.as_ref().expect("a runtime").block_on(there).expect("an answer");
+        let there = deliveries
+            .0
+            .as_ref()
+            .expect("a runtime")
+            .block_on(there)
+            .expect("an answer");
         assert_eq!(there, (niceness() + NICENESS).min(19));
     }
 }

@@ -1,7 +1,7 @@
 //! What each room has counted, gathered for a scrape.
 //!
-//! Rooms count for themselves and some count on for what has left the configuration; only what is in force is shown, and retired
-//! channels, which can return.
+//! Rooms count for themselves and some count on for what has left the configuration; only what is
+//! in force is shown, and retired channels, which can return.
 
 use super::Inner;
 use super::apply::Live;
@@ -18,15 +18,36 @@ pub(super) fn snapshot(inner: &Inner) -> Snapshot {
     let (store, plugins) = (inner.store.figures(), inner.host.figures());
     let (commits, commit_seconds) = store.commit_seconds;
     let last_reload_success = {
-        let last = inner.last_reload.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let last = inner
+            .last_reload
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         last.success || last.complaints.is_empty()
     };
-    let retired = inner.store.channels().into_iter().filter(|(_, name, _)| !live.channels.contains_key(name.as_str()));
-    let retired = retired.map(|(_, name, _)| ChannelFigures { name, state: "retired", ..ChannelFigures::default() });
+    let retired = inner
+        .store
+        .channels()
+        .into_iter()
+        .filter(|(_, name, _)| !live.channels.contains_key(name.as_str()));
+    let retired = retired.map(|(_, name, _)| ChannelFigures {
+        name,
+        state: "retired",
+        ..ChannelFigures::default()
+    });
     Snapshot {
         sources: live.sources.values().map(|of| source(of)).collect(),
-        channels: live.channels.iter().map(|(name, of)| channel(name, of)).chain(retired).collect(),
-        plugins: live.loaded.components.values().map(|of| plugin(of, &plugins.calls)).collect(),
+        channels: live
+            .channels
+            .iter()
+            .map(|(name, of)| channel(name, of))
+            .chain(retired)
+            .collect(),
+        plugins: live
+            .loaded
+            .components
+            .values()
+            .map(|of| plugin(of, &plugins.calls))
+            .collect(),
         traps: traps(&live, plugins),
         commit: Buckets::new(&COMMIT_SECONDS, commits, commit_seconds),
         store_bytes: store.bytes,
@@ -37,8 +58,17 @@ pub(super) fn snapshot(inner: &Inner) -> Snapshot {
 
 fn source(source: &Source) -> SourceFigures {
     let (counts, options) = (source.activity().counts(), source.options());
-    let EventCounts { accepted, filtered, quarantined, repeated } = counts.events;
-    let ChangeCounts { committed, unchanged, stale } = counts.changes;
+    let EventCounts {
+        accepted,
+        filtered,
+        quarantined,
+        repeated,
+    } = counts.events;
+    let ChangeCounts {
+        committed,
+        unchanged,
+        stale,
+    } = counts.changes;
     let malformed = counts.malformed;
     SourceFigures {
         name: options.name.to_string(),
@@ -49,8 +79,16 @@ fn source(source: &Source) -> SourceFigures {
             ("repeated", repeated),
             ("malformed", malformed),
         ],
-        changes: vec![("committed", committed), ("unchanged", unchanged), ("stale", stale)],
-        requests: STATUSES.iter().map(|status| status.as_u16()).zip(counts.requests).collect(),
+        changes: vec![
+            ("committed", committed),
+            ("unchanged", unchanged),
+            ("stale", stale),
+        ],
+        requests: STATUSES
+            .iter()
+            .map(|status| status.as_u16())
+            .zip(counts.requests)
+            .collect(),
         last_event_ms: counts.last_event.map(|time| time.0),
         quiet: options.quiet,
         quarantined: source.quarantined(),
@@ -63,7 +101,10 @@ fn channel(name: &str, channel: &Channel) -> ChannelFigures {
     ChannelFigures {
         name: name.to_owned(),
         state: status.state.name(),
-        deliveries: status::Result::ALL.into_iter().map(|result| (result.name(), counters.count(result))).collect(),
+        deliveries: status::Result::ALL
+            .into_iter()
+            .map(|result| (result.name(), counters.count(result)))
+            .collect(),
         seconds: Buckets::new(&status::SECONDS, attempts, seconds),
         owed: status.owed.lanes,
         sweep: status.owed.sweep,
@@ -77,16 +118,32 @@ fn channel(name: &str, channel: &Channel) -> ChannelFigures {
 
 /// A plugin that was not called yet has no times.
 fn plugin(component: &Component, calls: &[Calls]) -> PluginFigures {
-    let calls = calls.iter().find(|calls| *calls.plugin == **component.name());
+    let calls = calls
+        .iter()
+        .find(|calls| *calls.plugin == **component.name());
     PluginFigures {
         name: component.name().to_string(),
         version: component.version().to_owned(),
-        calls: calls.map(|calls| Buckets::new(&CALL_SECONDS, calls.buckets, calls.seconds)).unwrap_or_default(),
+        calls: calls
+            .map(|calls| Buckets::new(&CALL_SECONDS, calls.buckets, calls.seconds))
+            .unwrap_or_default(),
     }
 }
 
-/// Earlier versions of a plugin in force are shown too: that one of them trapped is why it was replaced.
+/// Earlier versions of a plugin in force are shown too: that one of them trapped is why it was
+/// replaced.
 fn traps(live: &Live, figures: plugin::figures::Snapshot) -> Vec<(String, String, u64)> {
-    let in_force = figures.traps.into_iter().filter(|traps| live.loaded.components.contains_key(&traps.plugin));
-    in_force.map(|traps| (traps.plugin.to_string(), traps.version.to_string(), traps.count)).collect()
+    let in_force = figures
+        .traps
+        .into_iter()
+        .filter(|traps| live.loaded.components.contains_key(&traps.plugin));
+    in_force
+        .map(|traps| {
+            (
+                traps.plugin.to_string(),
+                traps.version.to_string(),
+                traps.count,
+            )
+        })
+        .collect()
 }

@@ -1,8 +1,9 @@
-//! From the plugins of a plan to chains: components are read, checked, compiled, run on their own cases and configured, once for each
-//! place.
+//! From the plugins of a plan to chains: components are read, checked, compiled, run on their own
+//! cases and configured, once for each place.
 //!
-//! What has not changed since the last time is taken over: a component with the same bytes and limits, a use with the same
-//! component and settings. Blocking; it runs away from those that serve.
+//! What has not changed since the last time is taken over: a component with the same bytes and
+//! limits, a use with the same component and settings. Blocking; it runs away from those that
+//! serve.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,21 +45,31 @@ pub(super) struct Chain<C> {
 
 impl<C> Clone for Chain<C> {
     fn clone(&self) -> Chain<C> {
-        Chain { chain: self.chain.clone(), uses: self.uses.clone() }
+        Chain {
+            chain: self.chain.clone(),
+            uses: self.uses.clone(),
+        }
     }
 }
 
 impl<C> Chain<C> {
     /// Whether another chain does the same: the same components with the same settings.
     pub(super) fn same_as(&self, other: &Chain<C>) -> bool {
-        self.uses.len() == other.uses.len() && self.uses.iter().zip(&other.uses).all(|(one, other)| same_use(one, other))
+        self.uses.len() == other.uses.len()
+            && self
+                .uses
+                .iter()
+                .zip(&other.uses)
+                .all(|(one, other)| same_use(one, other))
     }
 
     /// Notes something of each of its plugins that is on its way into force.
     pub(super) fn note(&self, attempts: &mut Attempts, mut note: impl FnMut(&mut Attempt)) {
         for (at, of) in self.uses.iter().enumerate() {
             let name = of.component().name();
-            let again = self.uses[..at].iter().any(|before| before.component().name() == name);
+            let again = self.uses[..at]
+                .iter()
+                .any(|before| before.component().name() == name);
             if let Some(attempt) = attempts.find(name).filter(|_| !again) {
                 note(attempt);
             }
@@ -67,16 +78,23 @@ impl<C> Chain<C> {
 
     /// The labels of its plugins, `name@version`.
     pub(super) fn labels(&self) -> Vec<String> {
-        self.uses.iter().map(|of| of.component().label().to_owned()).collect()
+        self.uses
+            .iter()
+            .map(|of| of.component().label().to_owned())
+            .collect()
     }
 }
 
 fn same_use(one: &Use, other: &Use) -> bool {
     let (a, b) = (one.component(), other.component());
-    a.sha256() == b.sha256() && a.limits() == b.limits() && a.name() == b.name() && one.settings() == other.settings()
+    a.sha256() == b.sha256()
+        && a.limits() == b.limits()
+        && a.name() == b.name()
+        && one.settings() == other.settings()
 }
 
-/// A component may spend so long on cases of its own: each is a call within its limits, and there may be hundreds.
+/// A component may spend so long on cases of its own: each is a call within its limits, and there
+/// may be hundreds.
 const CASES_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Loads all plugins of a plan; what is wrong is said with the place in the file that names it.
@@ -88,29 +106,64 @@ pub fn load(host: &Host, plan: &Plan, before: Option<&Loaded>) -> Result<Loaded,
 }
 
 /// The same, with what was tried of each plugin that is not what it was before.
-pub(super) fn noting(host: &Host, plan: &Plan, before: Option<&Loaded>) -> (Attempts, Result<Loaded, Vec<Complaint>>) {
-    let mut loading = Loading { host, plan, before, attempts: Attempts::default(), complaints: Vec::new(), loaded: Loaded::default() };
+pub(super) fn noting(
+    host: &Host,
+    plan: &Plan,
+    before: Option<&Loaded>,
+) -> (Attempts, Result<Loaded, Vec<Complaint>>) {
+    let mut loading = Loading {
+        host,
+        plan,
+        before,
+        attempts: Attempts::default(),
+        complaints: Vec::new(),
+        loaded: Loaded::default(),
+    };
     for (name, plugin) in &plan.plugins {
         loading.component(name, plugin);
     }
-    for (name, source) in plan.sources.iter().filter(|(_, source)| !source.plugins.is_empty()) {
-        let known = before.and_then(|before| before.sources.get(name)).map_or(&[][..], |chain| &chain.uses);
+    for (name, source) in plan
+        .sources
+        .iter()
+        .filter(|(_, source)| !source.plugins.is_empty())
+    {
+        let known = before
+            .and_then(|before| before.sources.get(name))
+            .map_or(&[][..], |chain| &chain.uses);
         let place = format!("sources.{name}.plugins");
         if let Some(chain) = loading.chain(&source.plugins, known, &place, SourceChain::new) {
             loading.loaded.sources.insert(name.clone(), chain);
         }
     }
-    for (name, channel) in plan.channels.iter().filter(|(_, channel)| !channel.plugins.is_empty()) {
-        let known = before.and_then(|before| before.channels.get(name)).map_or(&[][..], |chain| &chain.uses);
+    for (name, channel) in plan
+        .channels
+        .iter()
+        .filter(|(_, channel)| !channel.plugins.is_empty())
+    {
+        let known = before
+            .and_then(|before| before.channels.get(name))
+            .map_or(&[][..], |chain| &chain.uses);
         let place = format!("channels.{name}.plugins");
         if let Some(chain) = loading.chain(&channel.plugins, known, &place, ChannelChain::new) {
             loading.loaded.channels.insert(name.clone(), chain);
         }
     }
-    let Loading { attempts, mut complaints, loaded, .. } = loading;
+    let Loading {
+        attempts,
+        mut complaints,
+        loaded,
+        ..
+    } = loading;
     // A table with `for_each` has one place in the file, however many rows come of it.
     complaints.dedup();
-    (attempts, if complaints.is_empty() { Ok(loaded) } else { Err(complaints) })
+    (
+        attempts,
+        if complaints.is_empty() {
+            Ok(loaded)
+        } else {
+            Err(complaints)
+        },
+    )
 }
 
 /// How far it is.
@@ -131,7 +184,8 @@ impl Loading<'_> {
             }
             Err(Refusal { sha256, what, help }) => {
                 self.attempts.of(name, &sha256, now()).refuse(&what);
-                self.complaints.push(self.plan.complaint(&format!("plugins.{name}"), what, help));
+                self.complaints
+                    .push(self.plan.complaint(&format!("plugins.{name}"), what, help));
             }
         }
     }
@@ -146,20 +200,34 @@ impl Loading<'_> {
         let sha256 = hex::encode(Sha256::digest(&bytes));
         if let Some(pinned) = plugin.sha256.as_ref().filter(|pinned| **pinned != sha256) {
             let what = format!("its SHA-256 is {sha256}, pinned is {pinned}");
-            return Err(Refusal { sha256, what, help: Some("if that is what you want to run, change the pin".to_owned()) });
+            return Err(Refusal {
+                sha256,
+                what,
+                help: Some("if that is what you want to run, change the pin".to_owned()),
+            });
         }
         let known = self.before.and_then(|before| before.components.get(name));
-        if let Some(known) = known.filter(|known| known.sha256() == sha256 && *known.limits() == plugin.limits) {
+        if let Some(known) =
+            known.filter(|known| known.sha256() == sha256 && *known.limits() == plugin.limits)
+        {
             return Ok(known.clone());
         }
         let attempt = self.attempts.of(name, &sha256, now());
         attempt.loaded(began.elapsed(), None);
-        let refused = |what: String| Refusal { sha256: sha256.clone(), what: format!("{}: {what}", plugin.path.display()), help: None };
+        let refused = |what: String| Refusal {
+            sha256: sha256.clone(),
+            what: format!("{}: {what}", plugin.path.display()),
+            help: None,
+        };
         let read = began.elapsed();
-        let component = self.host.load(name, &bytes, plugin.limits).map_err(|fault| refused(fault.to_string()))?;
+        let component = self
+            .host
+            .load(name, &bytes, plugin.limits)
+            .map_err(|fault| refused(fault.to_string()))?;
         attempt.loaded(read, Some(component.compiled()));
         let began = Instant::now();
-        let passed = own_cases(&component, &bytes).map_err(|why| refused(format!("plugin {name}: {why}")))?;
+        let passed = own_cases(&component, &bytes)
+            .map_err(|why| refused(format!("plugin {name}: {why}")))?;
         attempt.passed_cases(passed, began.elapsed());
         Ok(component)
     }
@@ -176,12 +244,17 @@ impl Loading<'_> {
             // A plugin that did not load has been complained of at its own place.
             let component = self.loaded.components.get(&of.plugin)?;
             let settings = serde_json::Value::Object(of.settings.clone()).to_string();
-            let same = |known: &&Use| Arc::ptr_eq(known.component(), component) && known.settings() == settings;
+            let same = |known: &&Use| {
+                Arc::ptr_eq(known.component(), component) && known.settings() == settings
+            };
             if let Some(known) = known.get(at).filter(same) {
                 uses.push(known.clone());
                 continue;
             }
-            let (began, attempt) = (Instant::now(), self.attempts.of(&of.plugin, component.sha256(), now()));
+            let (began, attempt) = (
+                Instant::now(),
+                self.attempts.of(&of.plugin, component.sha256(), now()),
+            );
             match Use::configure(component, &settings) {
                 Ok(of) => {
                     attempt.configured(began.elapsed());
@@ -189,7 +262,8 @@ impl Loading<'_> {
                 }
                 Err(fault) => {
                     attempt.refuse(&fault.to_string());
-                    self.complaints.push(self.plan.complaint(&of.place, fault.to_string(), None));
+                    self.complaints
+                        .push(self.plan.complaint(&of.place, fault.to_string(), None));
                 }
             }
         }
@@ -197,14 +271,18 @@ impl Loading<'_> {
             return None;
         }
         match form(&uses) {
-            Ok(chain) => Some(Chain { chain: Arc::new(chain), uses }),
+            Ok(chain) => Some(Chain {
+                chain: Arc::new(chain),
+                uses,
+            }),
             Err(fault) => {
                 for of in places {
                     if let Some(attempt) = self.attempts.find(&of.plugin) {
                         attempt.refuse(&fault.to_string());
                     }
                 }
-                self.complaints.push(self.plan.complaint(place, fault.to_string(), None));
+                self.complaints
+                    .push(self.plan.complaint(place, fault.to_string(), None));
                 None
             }
         }
@@ -219,15 +297,22 @@ struct Refusal {
     help: Option<String>,
 }
 
-/// Runs the cases that a component carries. Answers how many there are; or what the first that fails is about.
+/// Runs the cases that a component carries. Answers how many there are; or what the first that
+/// fails is about.
 fn own_cases(component: &Component, bytes: &[u8]) -> Result<usize, String> {
-    let (began, cases) = (Instant::now(), cases::embedded(bytes).map_err(|error| error.to_string())?);
+    let (began, cases) = (
+        Instant::now(),
+        cases::embedded(bytes).map_err(|error| error.to_string())?,
+    );
     for case in &cases {
         case.check(component)
             .map_err(|fault| format!("its own case {}: {fault}", case.name))?
             .map_err(|difference| format!("its own {difference}"))?;
         if began.elapsed() > CASES_TIME_MAX {
-            return Err(format!("its own cases take longer than {} s", CASES_TIME_MAX.as_secs()));
+            return Err(format!(
+                "its own cases take longer than {} s",
+                CASES_TIME_MAX.as_secs()
+            ));
         }
     }
     Ok(cases.len())
@@ -257,6 +342,8 @@ impl dispatch::Render for Renders {
     }
 
     fn label(&self) -> Arc<str> {
-        self.chain.renderer().map_or_else(|| "".into(), |renderer| renderer.component().label().into())
+        self.chain
+            .renderer()
+            .map_or_else(|| "".into(), |renderer| renderer.component().label().into())
     }
 }

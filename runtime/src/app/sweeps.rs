@@ -1,7 +1,8 @@
-//! What sweeps have come to: a channel that renders otherwise walks over all entities, and at its end says how many were rendered,
-//! suppressed, delivered and withdrawn.
+//! What sweeps have come to: a channel that renders otherwise walks over all entities, and at its
+//! end says how many were rendered, suppressed, delivered and withdrawn.
 //!
-//! What is counted is all that the channel settled while it swept, so a change that came meanwhile is in it too.
+//! What is counted is all that the channel settled while it swept, so a change that came meanwhile
+//! is in it too.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -18,7 +19,8 @@ use crate::server::views::SweepView;
 const LOOK_FIRST: Duration = Duration::from_millis(20);
 /// and at most so rarely later on.
 const LOOK_LAST: Duration = Duration::from_secs(1);
-/// Flights that began with the sweep have ended so long after it has met its last entity, or are of something else.
+/// Flights that began with the sweep have ended so long after it has met its last entity, or are of
+/// something else.
 const LAST_FLIGHTS: Duration = Duration::from_secs(10);
 
 /// The last sweep of each channel.
@@ -38,11 +40,26 @@ struct Sweep {
 type Counts = [u64; status::Result::ALL.len()];
 
 impl Sweeps {
-    /// A channel sweeps from now on; its end is told in the log. One that was still under way is told no more.
-    pub(super) fn begin(self: &Arc<Self>, name: &Arc<str>, channel: &Arc<Channel>, stopping: &CancellationToken) {
-        let sweep = Arc::new(Sweep { began: now(), before: counts(channel), end: Mutex::new(None) });
+    /// A channel sweeps from now on; its end is told in the log. One that was still under way is
+    /// told no more.
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        name: &Arc<str>,
+        channel: &Arc<Channel>,
+        stopping: &CancellationToken,
+    ) {
+        let sweep = Arc::new(Sweep {
+            began: now(),
+            before: counts(channel),
+            end: Mutex::new(None),
+        });
         lock(&self.0).insert(name.clone(), sweep.clone());
-        let (sweeps, name, channel, stopping) = (self.clone(), name.clone(), Arc::downgrade(channel), stopping.clone());
+        let (sweeps, name, channel, stopping) = (
+            self.clone(),
+            name.clone(),
+            Arc::downgrade(channel),
+            stopping.clone(),
+        );
         tokio::spawn(async move {
             let follow = sweeps.follow(&name, &sweep, &channel);
             tokio::select! {
@@ -69,8 +86,13 @@ impl Sweeps {
         loop {
             tokio::time::sleep(look).await;
             look = (look * 2).min(LOOK_LAST);
-            let Some(channel) = channel.upgrade() else { return };
-            if !lock(&self.0).get(name).is_some_and(|current| Arc::ptr_eq(current, sweep)) {
+            let Some(channel) = channel.upgrade() else {
+                return;
+            };
+            if !lock(&self.0)
+                .get(name)
+                .is_some_and(|current| Arc::ptr_eq(current, sweep))
+            {
                 return;
             }
             let owed = channel.status().owed;
@@ -85,7 +107,17 @@ impl Sweeps {
             }
             let end = counts(&channel);
             *lock(&sweep.end) = Some((now(), end));
-            let SweepView { rendered, suppressed, delivered, withdrawn, withheld, refused, parked, held, .. } = sweep.view(&end);
+            let SweepView {
+                rendered,
+                suppressed,
+                delivered,
+                withdrawn,
+                withheld,
+                refused,
+                parked,
+                held,
+                ..
+            } = sweep.view(&end);
             let seconds = now().0.saturating_sub(sweep.began.0) as f64 / 1000.0;
             tracing::info!(
                 channel = &**name,
@@ -109,8 +141,13 @@ impl Sweep {
     fn view(&self, now: &Counts) -> SweepView {
         let end = *lock(&self.end);
         let counts = end.map_or(*now, |(_, counts)| counts);
-        let count = |result: status::Result| counts[result as usize].saturating_sub(self.before[result as usize]);
-        let (delivered, suppressed) = (count(status::Result::Delivered), count(status::Result::Suppressed));
+        let count = |result: status::Result| {
+            counts[result as usize].saturating_sub(self.before[result as usize])
+        };
+        let (delivered, suppressed) = (
+            count(status::Result::Delivered),
+            count(status::Result::Suppressed),
+        );
         SweepView {
             began: self.began.into(),
             ended: end.map(|(time, _)| time.into()),

@@ -14,8 +14,9 @@ use crate::model::{EntityId, Ordinal, facet_matches};
 use crate::plugin::Component;
 use crate::server::Problem;
 use crate::server::views::{
-    Accepted, ChangeCounts, ChannelView, EventCounts, EventProblem, EventView, FilterVerdict, LimitsView, OwedView, PluginView,
-    PreviewView, QuarantineView, RefusedView, RenderingView, SourceView, StandingView,
+    Accepted, ChangeCounts, ChannelView, EventCounts, EventProblem, EventView, FilterVerdict,
+    LimitsView, OwedView, PluginView, PreviewView, QuarantineView, RefusedView, RenderingView,
+    SourceView, StandingView,
 };
 use crate::store::{QuarantinedEvent, Refused, State, Store};
 
@@ -34,18 +35,40 @@ pub(super) fn accepted(answer: &ingest::Answer) -> Accepted {
 }
 
 fn events(counts: ingest::EventCounts) -> EventCounts {
-    let ingest::EventCounts { accepted, filtered, quarantined, repeated } = counts;
-    EventCounts { accepted, filtered, quarantined, repeated }
+    let ingest::EventCounts {
+        accepted,
+        filtered,
+        quarantined,
+        repeated,
+    } = counts;
+    EventCounts {
+        accepted,
+        filtered,
+        quarantined,
+        repeated,
+    }
 }
 
 fn changes(counts: ingest::ChangeCounts) -> ChangeCounts {
-    let ingest::ChangeCounts { committed, unchanged, stale } = counts;
-    ChangeCounts { committed, unchanged, stale }
+    let ingest::ChangeCounts {
+        committed,
+        unchanged,
+        stale,
+    } = counts;
+    ChangeCounts {
+        committed,
+        unchanged,
+        stale,
+    }
 }
 
 /// What was taken all the same goes with the problem, so that the sender knows.
 pub(super) fn rejected(rejection: &Rejection) -> Problem {
-    let mut problem = Problem::new(rejection.status(), rejection.code().to_owned(), rejection.to_string());
+    let mut problem = Problem::new(
+        rejection.status(),
+        rejection.code().to_owned(),
+        rejection.to_string(),
+    );
     if let Some(wait) = rejection.retry_after() {
         problem = problem.retry_after(wait);
     }
@@ -56,11 +79,21 @@ pub(super) fn rejected(rejection: &Rejection) -> Problem {
         problem = problem.logged(reason.clone());
     }
     if let Some(taken) = rejection.taken() {
-        problem = problem.with("taken", serde_json::to_value(accepted(taken)).unwrap_or_default());
+        problem = problem.with(
+            "taken",
+            serde_json::to_value(accepted(taken)).unwrap_or_default(),
+        );
     }
-    let problems: Vec<_> =
-        rejection.problems().iter().map(|one| serde_json::json!({"index": one.index, "code": one.code, "detail": one.detail})).collect();
-    if problems.is_empty() { problem } else { problem.with("problems", problems) }
+    let problems: Vec<_> = rejection
+        .problems()
+        .iter()
+        .map(|one| serde_json::json!({"index": one.index, "code": one.code, "detail": one.detail}))
+        .collect();
+    if problems.is_empty() {
+        problem
+    } else {
+        problem.with("problems", problems)
+    }
 }
 
 pub(super) fn source(live: &Live, name: &str, source: &Source) -> SourceView {
@@ -72,10 +105,17 @@ pub(super) fn source(live: &Live, name: &str, source: &Source) -> SourceView {
     SourceView {
         name: name.to_owned(),
         owner: options.owner.to_string(),
-        plugins: live.loaded.sources.get(name).map(|chain| chain.labels()).unwrap_or_default(),
+        plugins: live
+            .loaded
+            .sources
+            .get(name)
+            .map(|chain| chain.labels())
+            .unwrap_or_default(),
         verify: verified_by(&options.verify).to_owned(),
         last_event: counts.last_event.map(Into::into),
-        events_per_second: counts.last_event.map(|_| source.activity().per_second(now())),
+        events_per_second: counts
+            .last_event
+            .map(|_| source.activity().per_second(now())),
         quiet_seconds: options.quiet.map(|quiet| quiet.as_secs_f64()),
         silent: options.quiet.is_some_and(silent_after),
         events: events(counts.events),
@@ -106,35 +146,60 @@ pub(super) fn channel(live: &Live, channel: &Channel, sweeps: &Sweeps) -> Channe
         facets: options.facets.clone(),
         needs: options.needs.clone(),
         plugins: plugin_labels(live, &options.name),
-        owed: OwedView { urgent: status.owed.lanes[0], normal: status.owed.lanes[1], bulk: status.owed.lanes[2], sweep: status.owed.sweep },
+        owed: OwedView {
+            urgent: status.owed.lanes[0],
+            normal: status.owed.lanes[1],
+            bulk: status.owed.lanes[2],
+            sweep: status.owed.sweep,
+        },
         in_flight: status.owed.in_flight,
         parked: status.owed.parked,
         held: status.owed.held,
         refused: status.owed.refused,
         freshness_seconds: status.freshness.as_secs_f64(),
-        freshness_objective_seconds: status.freshness_objective.map(|objective| objective.as_secs_f64()),
+        freshness_objective_seconds: status
+            .freshness_objective
+            .map(|objective| objective.as_secs_f64()),
         oldest_owed: status.owed.oldest_time.map(Into::into),
-        deliveries: status::Result::ALL.into_iter().map(|result| (result.name().to_owned(), counters.count(result))).collect(),
+        deliveries: status::Result::ALL
+            .into_iter()
+            .map(|result| (result.name().to_owned(), counters.count(result)))
+            .collect(),
         last_error: None,
         last_sweep: sweeps.of(channel),
     }
 }
 
 pub(super) fn retired(name: &str) -> ChannelView {
-    ChannelView { name: name.to_owned(), state: "retired".to_owned(), deliveries: BTreeMap::new(), ..ChannelView::default() }
+    ChannelView {
+        name: name.to_owned(),
+        state: "retired".to_owned(),
+        deliveries: BTreeMap::new(),
+        ..ChannelView::default()
+    }
 }
 
-pub(super) fn standing(live: &Live, store: &dyn Store, channel: &Channel, ordinal: Ordinal) -> StandingView {
+pub(super) fn standing(
+    live: &Live,
+    store: &dyn Store,
+    channel: &Channel,
+    ordinal: Ordinal,
+) -> StandingView {
     let name = channel.setup().options.name.to_string();
     let Some(standing) = store.standing(channel.id(), ordinal) else {
-        return StandingView { channel: name, state: "not subscribed".to_owned(), ..StandingView::default() };
+        return StandingView {
+            channel: name,
+            state: "not subscribed".to_owned(),
+            ..StandingView::default()
+        };
     };
     let (state, by, attempts) = match standing.state {
         State::Parked(attempts) => ("parked", None, Some(u32::from(attempts))),
         State::Held => ("held", None, None),
         _ if standing.owed || standing.in_flight => ("owed", None, None),
         State::Refused => ("refused", None, None),
-        // A channel joins at the head and sweeps, so what it never met and does not owe is not for it.
+        // A channel joins at the head and sweeps, so what it never met and does not owe is not for
+        // it.
         State::New => ("withheld", None, None),
         State::Delivered => ("delivered", None, None),
         State::Suppressed => ("suppressed", None, None),
@@ -142,21 +207,27 @@ pub(super) fn standing(live: &Live, store: &dyn Store, channel: &Channel, ordina
         State::Withheld(by) => ("withheld", Some(reason(live, &name, by)), None),
         State::Withdrawn => ("withdrawn", None, None),
     };
-    let refusal = (state == "refused").then(|| store.refused(channel.id(), Some(Ordinal(ordinal.0.saturating_sub(1))), 1));
-    let refusal = refusal.and_then(Result::ok).and_then(|found| found.into_iter().find(|refused| refused.ordinal == ordinal));
+    let refusal = (state == "refused")
+        .then(|| store.refused(channel.id(), Some(Ordinal(ordinal.0.saturating_sub(1))), 1));
+    let refusal = refusal
+        .and_then(Result::ok)
+        .and_then(|found| found.into_iter().find(|refused| refused.ordinal == ordinal));
     let last_error = refusal.map(|refused| refused.failure.to_string());
     StandingView {
         channel: name,
         state: state.to_owned(),
         by,
-        since: Some(standing.since).filter(|_| standing.revision.0 > 0).map(Into::into),
+        since: Some(standing.since)
+            .filter(|_| standing.revision.0 > 0)
+            .map(Into::into),
         sequence: Some(standing.revision.0).filter(|revision| *revision > 0),
         owed: standing.owed,
         in_flight: standing.in_flight,
         attempts,
         next_attempt: None,
         plugin: Some(standing.shape_label).filter(|label| !label.is_empty()),
-        last_error: last_error.or_else(|| channel.last_error(ordinal).map(|error| error.to_string())),
+        last_error: last_error
+            .or_else(|| channel.last_error(ordinal).map(|error| error.to_string())),
     }
 }
 
@@ -169,22 +240,45 @@ fn reason(live: &Live, channel: &str, by: u8) -> String {
         filter => {
             let chain = live.loaded.channels.get(channel).map(|chain| &chain.chain);
             let at = usize::from(filter - FILTERED);
-            chain.and_then(|chain| chain.filters().nth(at)).map_or_else(|| "a filter".to_owned(), |of| of.component().label().to_owned())
+            chain.and_then(|chain| chain.filters().nth(at)).map_or_else(
+                || "a filter".to_owned(),
+                |of| of.component().label().to_owned(),
+            )
         }
     }
 }
 
-pub(super) fn preview(live: &Live, channel: &Channel, id: &EntityId, preview: Preview) -> PreviewView {
+pub(super) fn preview(
+    live: &Live,
+    channel: &Channel,
+    id: &EntityId,
+    preview: Preview,
+) -> PreviewView {
     let setup = channel.setup();
     let name = setup.options.name.to_string();
-    let lacks = |need: &&String| !preview.view.facets.iter().any(|(facet, _)| facet_matches(need, facet));
+    let lacks = |need: &&String| {
+        !preview
+            .view
+            .facets
+            .iter()
+            .any(|(facet, _)| facet_matches(need, facet))
+    };
     let missing = setup.options.needs.iter().filter(lacks).cloned().collect();
     let (said_no, result, rendering, error) = match &preview.verdict {
-        PreviewVerdict::Rendering(rendering) => (None, "rendering", Some(RenderingView::of(rendering, &id.key)), None),
+        PreviewVerdict::Rendering(rendering) => (
+            None,
+            "rendering",
+            Some(RenderingView::of(rendering, &id.key)),
+            None,
+        ),
         PreviewVerdict::Withheld(by) => (Some(*by), "withheld", None, None),
         PreviewVerdict::Failed(failure) => (None, "failed", None, Some(failure.to_string())),
     };
-    let chain = live.loaded.channels.get(name.as_str()).map(|chain| &chain.chain);
+    let chain = live
+        .loaded
+        .channels
+        .get(name.as_str())
+        .map(|chain| &chain.chain);
     // A filter after the one that said no was not asked, and none is if something is missing.
     let asked = match said_no {
         Some(by) if by >= FILTERED => usize::from(by - FILTERED) + 1,
@@ -200,7 +294,16 @@ pub(super) fn preview(live: &Live, channel: &Channel, id: &EntityId, preview: Pr
             detail: None,
         }
     };
-    let filters = chain.map(|chain| chain.filters().enumerate().take(asked).map(verdict).collect()).unwrap_or_default();
+    let filters = chain
+        .map(|chain| {
+            chain
+                .filters()
+                .enumerate()
+                .take(asked)
+                .map(verdict)
+                .collect()
+        })
+        .unwrap_or_default();
     PreviewView {
         channel: name.clone(),
         entity_type: id.entity_type.to_string(),
@@ -211,7 +314,9 @@ pub(super) fn preview(live: &Live, channel: &Channel, id: &EntityId, preview: Pr
         },
         missing,
         filters,
-        plugin: chain.and_then(|chain| chain.renderer()).map(|renderer| renderer.component().label().to_owned()),
+        plugin: chain
+            .and_then(|chain| chain.renderer())
+            .map(|renderer| renderer.component().label().to_owned()),
         rendering,
         error,
     }
@@ -240,14 +345,31 @@ pub(super) fn quarantined(event: &QuarantinedEvent) -> QuarantineView {
 }
 
 pub(super) fn plugin(live: &Live, component: &Component, history: &History) -> PluginView {
-    let uses = |uses: &[crate::plugin::Use]| uses.iter().any(|of| of.component().name() == component.name());
-    let sources = live.loaded.sources.iter().filter(|(_, chain)| uses(&chain.uses)).map(|(name, _)| format!("source {name}"));
-    let channels = live.loaded.channels.iter().filter(|(_, chain)| uses(&chain.uses)).map(|(name, _)| format!("channel {name}"));
+    let uses = |uses: &[crate::plugin::Use]| {
+        uses.iter()
+            .any(|of| of.component().name() == component.name())
+    };
+    let sources = live
+        .loaded
+        .sources
+        .iter()
+        .filter(|(_, chain)| uses(&chain.uses))
+        .map(|(name, _)| format!("source {name}"));
+    let channels = live
+        .loaded
+        .channels
+        .iter()
+        .filter(|(_, chain)| uses(&chain.uses))
+        .map(|(name, _)| format!("channel {name}"));
     let limits = component.limits();
     PluginView {
         name: component.name().to_string(),
         sha256: component.sha256().to_owned(),
-        roles: component.roles().iter().map(|role| role.name().to_owned()).collect(),
+        roles: component
+            .roles()
+            .iter()
+            .map(|role| role.name().to_owned())
+            .collect(),
         limits: LimitsView {
             time_seconds: limits.time.as_secs_f64(),
             memory_bytes: limits.memory_bytes as u64,
@@ -256,7 +378,12 @@ pub(super) fn plugin(live: &Live, component: &Component, history: &History) -> P
         },
         size_bytes: component.bytes() as u64,
         used_by: sources.chain(channels).collect(),
-        since: live.plugins_since.get(component.name()).copied().unwrap_or(live.since).into(),
+        since: live
+            .plugins_since
+            .get(component.name())
+            .copied()
+            .unwrap_or(live.since)
+            .into(),
         last_swap: history.last_swap(component.name()).cloned(),
         last_refused: history.last_refused(component.name()).cloned(),
     }

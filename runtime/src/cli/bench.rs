@@ -1,7 +1,8 @@
 //! `weir bench`: how fast this build is on this machine.
 //!
-//! Each measurement drives what `weir run` runs, with the plugins of this repository built from their source, and prints everything
-//! that a figure needs to be believed: what was sent, what it cost, and how much of that was the measuring itself.
+//! Each measurement drives what `weir run` runs, with the plugins of this repository built from
+//! their source, and prints everything that a figure needs to be believed: what was sent, what it
+//! cost, and how much of that was the measuring itself.
 
 mod api;
 mod catalogue;
@@ -45,21 +46,25 @@ pub enum BenchCommand {
     Ingest(IngestArgs),
     /// The same mapping native and through the plugin host
     Overhead(OverheadArgs),
-    /// One facet of 1.5 million products changes; 18 sites render and take all of it, urgent prices in between; then again, unchanged
+    /// One facet of 1.5 million products changes; 18 sites render and take all of it, urgent prices
+    /// in between; then again, unchanged
     Cycle(FullArgs),
     /// 18 sites render 1.5 million products again and nothing differs
     Again(FullArgs),
     /// 300,000 changes as fast as they are taken, while 18 plain channels deliver them
     Fan(FullArgs),
-    /// 10 million updates in 20 waves while a channel is paused, which then delivers each of 500,000 products once
+    /// 10 million updates in 20 waves while a channel is paused, which then delivers each of
+    /// 500,000 products once
     Coalesce(FullArgs),
     /// 1,093 keys change 26,630 times while a channel walks in batches of 1,000
     Hot(FullArgs),
     /// Processor time of a change with 1, 18 and 108 idle or paused channels
     Fanout(FullArgs),
-    /// Start of 1.5 million entities and 18 channels after kill -9 under load, and what is sent again
+    /// Start of 1.5 million entities and 18 channels after kill -9 under load, and what is sent
+    /// again
     Open(FullArgs),
-    /// A mapper is replaced 1,000 times under load: how fast, how much throughput is left, and is anything lost?
+    /// A mapper is replaced 1,000 times under load: how fast, how much throughput is left, and is
+    /// anything lost?
     Swap(FullArgs),
     /// Half an hour of mixed load with kills: are memory and disk flat?
     Soak(SoakArgs),
@@ -77,7 +82,8 @@ pub struct IngestArgs {
     /// Connections that send at the same time; 64 with --single, else 4
     #[arg(long, value_name = "N")]
     connections: Option<usize>,
-    /// Entities that the events are about, by zipf 0.99, for example 300k or 1.5M; the aim is judged from 1.5M on
+    /// Entities that the events are about, by zipf 0.99, for example 300k or 1.5M; the aim is
+    /// judged from 1.5M on
     #[arg(long, value_name = "N", default_value = "200k", value_parser = count)]
     entities: u32,
     /// How much of these entities, for example 0.01 for a quick look
@@ -86,7 +92,8 @@ pub struct IngestArgs {
     /// Channels that deliver all of it meanwhile, in batches of 64, to a target in this process
     #[arg(long, value_name = "N", default_value_t = 0)]
     channels: u16,
-    /// Where the store is put and removed again; default: `target` if there is one here, else the folder for temporary files
+    /// Where the store is put and removed again; default: `target` if there is one here, else the
+    /// folder for temporary files
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
     #[command(flatten)]
@@ -102,8 +109,8 @@ pub struct OverheadArgs {
     /// Make events of JSON at least so long, by fields that no mapping reads
     #[arg(long, value_name = "N", default_value_t = 0)]
     bytes: usize,
-    /// Another component of a mapping, by hand or in another language, or the folder of its source; it takes its turns with the
-    /// plugin: pim-product, erp-product or oms-stock
+    /// Another component of a mapping, by hand or in another language, or the folder of its source;
+    /// it takes its turns with the plugin: pim-product, erp-product or oms-stock
     #[arg(long = "twin", value_name = "PLUGIN=COMPONENT", value_parser = overhead::Twin::parse)]
     twins: Vec<overhead::Twin>,
     #[command(flatten)]
@@ -116,7 +123,8 @@ pub struct FullArgs {
     /// How much of the full size, for example 0.01 for a quick look; aims are judged at 1 only
     #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = scale)]
     scale: f64,
-    /// Where the store is put and removed again; default: `target` if there is one here, else the folder for temporary files
+    /// Where the store is put and removed again; default: `target` if there is one here, else the
+    /// folder for temporary files
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
     #[command(flatten)]
@@ -145,24 +153,48 @@ impl FullArgs {
 
 /// A share of the full size: more than nothing, and not so much that keys get longer.
 fn scale(text: &str) -> Result<f64, String> {
-    let scale: f64 = text.parse().map_err(|_| "it must be a number, such as 0.01".to_owned())?;
-    if scale > 0.0 && scale <= 5.0 { Ok(scale) } else { Err("it must be more than 0 and at most 5".to_owned()) }
+    let scale: f64 = text
+        .parse()
+        .map_err(|_| "it must be a number, such as 0.01".to_owned())?;
+    if scale > 0.0 && scale <= 5.0 {
+        Ok(scale)
+    } else {
+        Err("it must be more than 0 and at most 5".to_owned())
+    }
 }
 
-/// A number of entities, with `k` or `M` behind it or not. Keys have seven digits, so there are at most nine million.
+/// A number of entities, with `k` or `M` behind it or not. Keys have seven digits, so there are at
+/// most nine million.
 fn count(text: &str) -> Result<u32, String> {
-    let (number, unit) = match text.strip_suffix('M').map(|rest| (rest, 1e6)).or_else(|| text.strip_suffix('k').map(|rest| (rest, 1e3))) {
+    let (number, unit) = match text
+        .strip_suffix('M')
+        .map(|rest| (rest, 1e6))
+        .or_else(|| text.strip_suffix('k').map(|rest| (rest, 1e3)))
+    {
         Some(whole) => whole,
         None => (text, 1.0),
     };
-    let number = number.parse::<f64>().map_err(|_| "it must be a number, such as 200000, 300k or 1.5M".to_owned())? * unit;
-    if (1.0..=9e6).contains(&number) { Ok(number.round() as u32) } else { Err("it must be from 1 to 9M".to_owned()) }
+    let number = number
+        .parse::<f64>()
+        .map_err(|_| "it must be a number, such as 200000, 300k or 1.5M".to_owned())?
+        * unit;
+    if (1.0..=9e6).contains(&number) {
+        Ok(number.round() as u32)
+    } else {
+        Err("it must be from 1 to 9M".to_owned())
+    }
 }
 
 /// A length of time: more than nothing, and no more than a week of minutes.
 fn positive(text: &str) -> Result<f64, String> {
-    let number: f64 = text.parse().map_err(|_| "it must be a number, such as 30".to_owned())?;
-    if number > 0.0 && number <= 10_080.0 { Ok(number) } else { Err("it must be more than 0 and at most 10080".to_owned()) }
+    let number: f64 = text
+        .parse()
+        .map_err(|_| "it must be a number, such as 30".to_owned())?;
+    if number > 0.0 && number <= 10_080.0 {
+        Ok(number)
+    } else {
+        Err("it must be more than 0 and at most 10080".to_owned())
+    }
 }
 
 /// What all of them take.
@@ -179,7 +211,9 @@ struct Common {
 /// Does the command; what it is at is told on the standard error.
 pub(super) fn run(command: BenchCommand, out: &mut String) -> Outcome {
     if cfg!(debug_assertions) {
-        eprintln!("this is a build for development: its figures say nothing; use `cargo run --release`");
+        eprintln!(
+            "this is a build for development: its figures say nothing; use `cargo run --release`"
+        );
     }
     match command {
         BenchCommand::Ingest(args) => ingest::run(&args, out),
@@ -204,7 +238,9 @@ fn component(plugins: &Path, system: System) -> Result<PathBuf, Failure> {
 /// The component of a plugin, built anew if its source has changed.
 fn built(plugins: &Path, plugin: &str) -> Result<PathBuf, Failure> {
     let built = toolchain::build(&plugins.join(plugin), &mut |step| eprintln!("{step}"));
-    built.map(|built| built.component).map_err(|error| Failure::Unreachable(error.to_string()))
+    built
+        .map(|built| built.component)
+        .map_err(|error| Failure::Unreachable(error.to_string()))
 }
 
 fn unreachable(what: &str, error: impl std::fmt::Display) -> Failure {
@@ -214,7 +250,17 @@ fn unreachable(what: &str, error: impl std::fmt::Display) -> Failure {
 /// Where to put the store: a real disk is what a sync is measured on.
 fn folder(given: Option<&Path>) -> Result<tempfile::TempDir, Failure> {
     let target = Path::new("target");
-    let parent = given.map(Path::to_path_buf).unwrap_or_else(|| if target.is_dir() { target.to_path_buf() } else { std::env::temp_dir() });
-    let parent = fs::canonicalize(&parent).map_err(|error| unreachable(&format!("cannot use {}", parent.display()), error))?;
-    tempfile::Builder::new().prefix("weir-bench-").tempdir_in(&parent).map_err(|error| unreachable("no folder for the store", error))
+    let parent = given.map(Path::to_path_buf).unwrap_or_else(|| {
+        if target.is_dir() {
+            target.to_path_buf()
+        } else {
+            std::env::temp_dir()
+        }
+    });
+    let parent = fs::canonicalize(&parent)
+        .map_err(|error| unreachable(&format!("cannot use {}", parent.display()), error))?;
+    tempfile::Builder::new()
+        .prefix("weir-bench-")
+        .tempdir_in(&parent)
+        .map_err(|error| unreachable("no folder for the store", error))
 }

@@ -44,22 +44,41 @@ pub(super) async fn run(command: ChannelCommand, out: &mut String) -> Outcome {
         ChannelCommand::List { remote } => list(&remote, out).await,
         ChannelCommand::Pause(named) => operate(named, "pause", "paused", out).await,
         ChannelCommand::Resume(named) => operate(named, "resume", "resumed", out).await,
-        ChannelCommand::Resync(named) => operate(named, "resync", "sends everything again", out).await,
-        ChannelCommand::Rerender(named) => operate(named, "rerender", "renders everything and sends what differs", out).await,
-        ChannelCommand::Confirm(named) => operate(named, "confirm", "releases what was held", out).await,
+        ChannelCommand::Resync(named) => {
+            operate(named, "resync", "sends everything again", out).await
+        }
+        ChannelCommand::Rerender(named) => {
+            operate(
+                named,
+                "rerender",
+                "renders everything and sends what differs",
+                out,
+            )
+            .await
+        }
+        ChannelCommand::Confirm(named) => {
+            operate(named, "confirm", "releases what was held", out).await
+        }
         ChannelCommand::Forget(named) => forget(named, out).await,
     }
 }
 
 async fn list(remote: &Remote, out: &mut String) -> Outcome {
-    let channels: List<ChannelView> = Client::new(remote)?.list("/v1/channels", &[], usize::MAX).await?;
+    let channels: List<ChannelView> = Client::new(remote)?
+        .list("/v1/channels", &[], usize::MAX)
+        .await?;
     if remote.json {
         out.push_str(&pretty(&channels));
         return Ok(true);
     }
     let row = |channel: &ChannelView| {
         let (owed, freshness) = (channel.owed, channel.freshness_seconds);
-        let note = channel.reason.clone().or_else(|| channel.last_error.as_ref().map(|error| error.detail.clone()));
+        let note = channel.reason.clone().or_else(|| {
+            channel
+                .last_error
+                .as_ref()
+                .map(|error| error.detail.clone())
+        });
         vec![
             channel.name.clone(),
             channel.state.clone(),
@@ -69,23 +88,56 @@ async fn list(remote: &Remote, out: &mut String) -> Outcome {
             channel.refused.to_string(),
             channel.held.to_string(),
             format!("{freshness:.1} s"),
-            or_dash(channel.freshness_objective_seconds.map(|objective| format!("{objective} s"))),
+            or_dash(
+                channel
+                    .freshness_objective_seconds
+                    .map(|objective| format!("{objective} s")),
+            ),
             note.unwrap_or_default(),
         ]
     };
-    let header = ["CHANNEL", "STATE", "OWED (urgent/normal/bulk)", "SWEEP", "PARKED", "REFUSED", "HELD", "FRESHNESS", "OBJECTIVE", "NOTE"];
-    out.push_str(&table(&header, &channels.items.iter().map(row).collect::<Vec<_>>()));
+    let header = [
+        "CHANNEL",
+        "STATE",
+        "OWED (urgent/normal/bulk)",
+        "SWEEP",
+        "PARKED",
+        "REFUSED",
+        "HELD",
+        "FRESHNESS",
+        "OBJECTIVE",
+        "NOTE",
+    ];
+    out.push_str(&table(
+        &header,
+        &channels.items.iter().map(row).collect::<Vec<_>>(),
+    ));
     Ok(true)
 }
 
 async fn operate(named: Named, operation: &str, done: &str, out: &mut String) -> Outcome {
-    let answer = Client::new(&named.remote)?.json(Method::POST, &path(&["v1", "channels", &named.channel, operation])).await?;
-    out.push_str(&if named.remote.json { pretty(&answer) } else { format!("{}: {done}\n", plain(&named.channel)) });
+    let answer = Client::new(&named.remote)?
+        .json(
+            Method::POST,
+            &path(&["v1", "channels", &named.channel, operation]),
+        )
+        .await?;
+    out.push_str(&if named.remote.json {
+        pretty(&answer)
+    } else {
+        format!("{}: {done}\n", plain(&named.channel))
+    });
     Ok(true)
 }
 
 async fn forget(named: Named, out: &mut String) -> Outcome {
-    let answer = Client::new(&named.remote)?.json(Method::DELETE, &path(&["v1", "channels", &named.channel])).await?;
-    out.push_str(&if named.remote.json { pretty(&answer) } else { format!("{}: forgotten\n", plain(&named.channel)) });
+    let answer = Client::new(&named.remote)?
+        .json(Method::DELETE, &path(&["v1", "channels", &named.channel]))
+        .await?;
+    out.push_str(&if named.remote.json {
+        pretty(&answer)
+    } else {
+        format!("{}: forgotten\n", plain(&named.channel))
+    });
     Ok(true)
 }

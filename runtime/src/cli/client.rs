@@ -1,4 +1,5 @@
-//! The client of the HTTP interface that all commands share: one connection, clear errors, problems told in their own words.
+//! The client of the HTTP interface that all commands share: one connection, clear errors, problems
+//! told in their own words.
 
 use std::time::Duration;
 
@@ -29,7 +30,11 @@ const ANSWER_BYTES_MAX: usize = 1 << 30;
 /// The most items asked for in one request.
 const PAGE: usize = 1000;
 /// What stays as it is in a path segment or a query value.
-const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+const KEPT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
 
 /// Which Weir to talk to.
 #[derive(Clone, Debug, Args)]
@@ -37,7 +42,8 @@ pub(super) struct Remote {
     /// Where Weir listens
     #[arg(long, env = "WEIR_URL", default_value = DEFAULT_URL, value_name = "URL")]
     url: String,
-    /// A token with the needed role; better given in the environment, where other users cannot read it
+    /// A token with the needed role; better given in the environment, where other users cannot read
+    /// it
     #[arg(long, env = "WEIR_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     token: Option<String>,
     /// Print JSON, as Weir answered it
@@ -78,13 +84,25 @@ impl Client {
             "http" => Transport::Plain(builder.build_http()),
             "https" => {
                 let roots = hyper_rustls::HttpsConnectorBuilder::new().with_native_roots();
-                let roots = roots.map_err(|error| Failure::Unreachable(format!("the system's certificates cannot be read: {error}")))?;
+                let roots = roots.map_err(|error| {
+                    Failure::Unreachable(format!(
+                        "the system's certificates cannot be read: {error}"
+                    ))
+                })?;
                 Transport::Tls(builder.build(roots.https_only().enable_http1().build()))
             }
-            other => return Err(bad(format!("it must start with http:// or https://, not {other}:"))),
+            other => {
+                return Err(bad(format!(
+                    "it must start with http:// or https://, not {other}:"
+                )));
+            }
         };
         let token = token.filter(|token| !token.is_empty());
-        Ok(Client { base: base.trim_end_matches('/').to_owned(), token: token.map(bearer).transpose()?, pool })
+        Ok(Client {
+            base: base.trim_end_matches('/').to_owned(),
+            token: token.map(bearer).transpose()?,
+            pool,
+        })
     }
 
     /// The answer as JSON; a problem is a `No`.
@@ -95,9 +113,17 @@ impl Client {
 
     /// The answer as bytes; a problem is a `No`.
     pub(super) async fn ask(&self, method: Method, path: &str) -> Result<Answer, Failure> {
-        let headers = self.token.iter().map(|token| (AUTHORIZATION, token.clone())).collect();
+        let headers = self
+            .token
+            .iter()
+            .map(|token| (AUTHORIZATION, token.clone()))
+            .collect();
         let answer = self.send(method, path, headers, Bytes::new()).await?;
-        if answer.status.is_success() { Ok(answer) } else { Err(Failure::No(answer.problem())) }
+        if answer.status.is_success() {
+            Ok(answer)
+        } else {
+            Err(Failure::No(answer.problem()))
+        }
     }
 
     /// Items of a list, page after page, at most `limit`, and the `next` of the last page.
@@ -107,12 +133,21 @@ impl Client {
         filters: &[(&str, Option<&str>)],
         limit: usize,
     ) -> Result<List<T>, Failure> {
-        let mut all = List { items: Vec::new(), next: None };
+        let mut all = List {
+            items: Vec::new(),
+            next: None,
+        };
         while all.items.len() < limit {
             let page = (limit - all.items.len()).min(PAGE).to_string();
-            let mut query = vec![("limit", Some(page.as_str())), ("after", all.next.as_deref())];
+            let mut query = vec![
+                ("limit", Some(page.as_str())),
+                ("after", all.next.as_deref()),
+            ];
             query.extend(filters);
-            let page: List<T> = self.ask(Method::GET, &with_query(path, &query)).await?.read()?;
+            let page: List<T> = self
+                .ask(Method::GET, &with_query(path, &query))
+                .await?
+                .read()?;
             all.items.extend(page.items);
             all.next = page.next;
             if all.next.is_none() {
@@ -122,7 +157,8 @@ impl Client {
         Ok(all)
     }
 
-    /// Sends a request with these headers and no others, and waits for the complete answer, whatever its status.
+    /// Sends a request with these headers and no others, and waits for the complete answer,
+    /// whatever its status.
     pub(super) async fn send(
         &self,
         method: Method,
@@ -135,24 +171,38 @@ impl Client {
         for (name, value) in headers {
             request = request.header(name, value);
         }
-        let request = request.body(Full::new(body)).map_err(|error| Failure::Usage(format!("the URL `{url}` cannot be used: {error}")))?;
+        let request = request
+            .body(Full::new(body))
+            .map_err(|error| Failure::Usage(format!("the URL `{url}` cannot be used: {error}")))?;
         let asking = async {
             let response = match &self.pool {
                 Transport::Plain(pool) => pool.request(request).await,
                 Transport::Tls(pool) => pool.request(request).await,
             };
-            let response = response.map_err(|error| self.unreachable(&root_cause(&error), error.is_connect()))?;
+            let response = response
+                .map_err(|error| self.unreachable(&root_cause(&error), error.is_connect()))?;
             let (parts, body) = response.into_parts();
             let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-            let body = body.map_err(|error| self.unreachable(&format!("its answer was cut off: {error}"), false))?;
-            Ok(Answer { status: parts.status, headers: parts.headers, body: body.to_bytes() })
+            let body = body.map_err(|error| {
+                self.unreachable(&format!("its answer was cut off: {error}"), false)
+            })?;
+            Ok(Answer {
+                status: parts.status,
+                headers: parts.headers,
+                body: body.to_bytes(),
+            })
         };
-        let late = || Err(self.unreachable(&format!("no answer within {} s", TIME_MAX.as_secs()), false));
+        let late =
+            || Err(self.unreachable(&format!("no answer within {} s", TIME_MAX.as_secs()), false));
         timeout(TIME_MAX, asking).await.unwrap_or_else(|_| late())
     }
 
     fn unreachable(&self, why: &str, connecting: bool) -> Failure {
-        let hint = if connecting { "; is Weir running? Set WEIR_URL or --url if it listens elsewhere" } else { "" };
+        let hint = if connecting {
+            "; is Weir running? Set WEIR_URL or --url if it listens elsewhere"
+        } else {
+            ""
+        };
         Failure::Unreachable(format!("could not reach {}: {why}{hint}", self.base))
     }
 }
@@ -160,8 +210,11 @@ impl Client {
 impl Answer {
     /// The body, understood.
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
-        serde_json::from_slice(&self.body)
-            .map_err(|error| Failure::Unreachable(format!("what answered is not Weir, or another version of it: {error}")))
+        serde_json::from_slice(&self.body).map_err(|error| {
+            Failure::Unreachable(format!(
+                "what answered is not Weir, or another version of it: {error}"
+            ))
+        })
     }
 
     /// What the server says is wrong, in a sentence.
@@ -170,11 +223,21 @@ impl Answer {
             return format!("the server answered {}", self.status);
         };
         let text = |name: &str| problem.get(name).and_then(Value::as_str);
-        let mut said = plain(text("detail").or_else(|| text("title")).unwrap_or(self.status.as_str()));
-        if let Some(seconds) = self.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()) {
+        let mut said = plain(
+            text("detail")
+                .or_else(|| text("title"))
+                .unwrap_or(self.status.as_str()),
+        );
+        if let Some(seconds) = self
+            .headers
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok())
+        {
             said.push_str(&format!("; try again in {} s", plain(seconds)));
         }
-        if self.status == StatusCode::UNAUTHORIZED && text("type").is_some_and(|name| name.contains("token")) {
+        if self.status == StatusCode::UNAUTHORIZED
+            && text("type").is_some_and(|name| name.contains("token"))
+        {
             said.push_str(" (WEIR_TOKEN)");
         }
         format!("{said} ({})", self.status.as_u16())
@@ -182,27 +245,36 @@ impl Answer {
 
     /// Whether the body is a problem.
     pub(super) fn is_problem(&self) -> bool {
-        self.headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/problem+json"))
+        self.headers
+            .get(CONTENT_TYPE)
+            .is_some_and(|value| value.as_bytes().starts_with(b"application/problem+json"))
     }
 }
 
 /// `Authorization: Bearer …`
 pub(super) fn bearer(secret: &str) -> Result<HeaderValue, Failure> {
     let value = HeaderValue::from_str(&format!("Bearer {secret}"));
-    let mut value = value.map_err(|_| Failure::Usage("a token has characters that cannot be sent in a header".into()))?;
+    let mut value = value.map_err(|_| {
+        Failure::Usage("a token has characters that cannot be sent in a header".into())
+    })?;
     value.set_sensitive(true);
     Ok(value)
 }
 
 /// A path of segments, each percent-encoded.
 pub(super) fn path(segments: &[&str]) -> String {
-    segments.iter().fold(String::new(), |path, segment| path + "/" + &utf8_percent_encode(segment, KEPT).to_string())
+    segments.iter().fold(String::new(), |path, segment| {
+        path + "/" + &utf8_percent_encode(segment, KEPT).to_string()
+    })
 }
 
 /// A path with those parameters that are there.
 pub(super) fn with_query(path: &str, parameters: &[(&str, Option<&str>)]) -> String {
     let mut result = path.to_owned();
-    for (name, value) in parameters.iter().filter_map(|(name, value)| Some((name, (*value)?))) {
+    for (name, value) in parameters
+        .iter()
+        .filter_map(|(name, value)| Some((name, (*value)?)))
+    {
         result.push(if result.contains('?') { '&' } else { '?' });
         result.push_str(&format!("{name}={}", utf8_percent_encode(value, KEPT)));
     }
@@ -211,7 +283,8 @@ pub(super) fn with_query(path: &str, parameters: &[(&str, Option<&str>)]) -> Str
 
 /// What is printed with `--json`.
 pub(super) fn pretty(value: &impl Serialize) -> String {
-    serde_json::to_string_pretty(value).map_or_else(|error| format!("not JSON: {error}\n"), |text| text + "\n")
+    serde_json::to_string_pretty(value)
+        .map_or_else(|error| format!("not JSON: {error}\n"), |text| text + "\n")
 }
 
 /// The innermost reason: "connection refused", not "client error".

@@ -1,5 +1,5 @@
-//! `weir compile`: from Wasm on the standard input to code on the standard output, within bounds. A running Weir starts it for each
-//! component that it has not compiled before; nobody else needs it.
+//! `weir compile`: from Wasm on the standard input to code on the standard output, within bounds. A
+//! running Weir starts it for each component that it has not compiled before; nobody else needs it.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -43,6 +43,10 @@ pub(super) fn run(args: &CompileArgs) -> ExitCode {
 /// This program as a compiler apart; none where it cannot be started again.
 pub(super) fn apart() -> Option<Apart> {
     let this = Path::new(THIS_PROGRAM);
-    let program = if this.exists() { PathBuf::from(this) } else { std::env::current_exe().ok()? };
+    let program = if this.exists() {
+        PathBuf::from(this)
+    } else {
+        std::env::current_exe().ok()?
+    };
     Some(Apart::new(program, vec![NAME.into()]))
 }

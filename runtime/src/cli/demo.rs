@@ -1,7 +1,9 @@
-//! `weir demo`: the product-catalog example with simulated systems and a recording target, so that one command shows the whole path.
+//! `weir demo`: the product-catalog example with simulated systems and a recording target, so that
+//! one command shows the whole path.
 //!
-//! Nothing of it is special: Weir runs as `weir run` does, the systems and the watcher are clients of its HTTP interface, and what is
-//! compared at the end is worked out without Weir. Everything but the plugins' components goes into a temporary folder.
+//! Nothing of it is special: Weir runs as `weir run` does, the systems and the watcher are clients
+//! of its HTTP interface, and what is compared at the end is worked out without Weir. Everything
+//! but the plugins' components goes into a temporary folder.
 
 mod board;
 mod events;
@@ -46,7 +48,9 @@ pub(super) fn demo(args: &DemoArgs) -> ExitCode {
         eprintln!("weir: WEIR_LOG: {wrong}");
         return ExitCode::from(2);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
     let runtime = runtime.map_err(|error| Failure::Unreachable(format!("cannot start: {error}")));
     match runtime.and_then(|runtime| runtime.block_on(whole(args))) {
         Ok(true) => ExitCode::SUCCESS,
@@ -66,20 +70,39 @@ fn say(line: &str) {
 
 /// From the folder to the verdict.
 async fn whole(args: &DemoArgs) -> Result<bool, Failure> {
-    let cannot = |what: &str, error: std::io::Error| Failure::Unreachable(format!("{what}: {error}"));
+    let cannot =
+        |what: &str, error: std::io::Error| Failure::Unreachable(format!("{what}: {error}"));
     let repository = place::repository().map_err(Failure::Unreachable)?;
     let at = repository.clone();
-    let built = tokio::task::spawn_blocking(move || place::build(&at, &mut |step| say(&format!("plugins: {step}")))).await;
-    built.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())).map_err(Failure::Unreachable)?;
+    let built = tokio::task::spawn_blocking(move || {
+        place::build(&at, &mut |step| say(&format!("plugins: {step}")))
+    })
+    .await;
+    built
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        .map_err(Failure::Unreachable)?;
 
-    let folder = tempfile::Builder::new().prefix("weir-demo-").tempdir().map_err(|error| cannot("a temporary folder", error))?;
-    let recorder = Recorder::start().await.map_err(|error| cannot("the recording target", error))?;
+    let folder = tempfile::Builder::new()
+        .prefix("weir-demo-")
+        .tempdir()
+        .map_err(|error| cannot("a temporary folder", error))?;
+    let recorder = Recorder::start()
+        .await
+        .map_err(|error| cannot("the recording target", error))?;
     let address = place::address().map_err(|error| cannot("a free port", error))?;
     let differences = folder.path().join("demo.toml");
-    let written = std::fs::write(&differences, place::differences(address, &folder.path().join("data"), &recorder.url()));
+    let written = std::fs::write(
+        &differences,
+        place::differences(address, &folder.path().join("data"), &recorder.url()),
+    );
     written.map_err(|error| cannot("the configuration", error))?;
     let files = vec![place::configuration(&repository), differences];
-    let app = App::start(Options { files: files.clone(), limits: Limits::default(), compiler: compile::apart() }).await;
+    let app = App::start(Options {
+        files: files.clone(),
+        limits: Limits::default(),
+        compiler: compile::apart(),
+    })
+    .await;
     let app = app.map_err(|error| Failure::Unreachable(error.to_string().trim_end().to_owned()))?;
     introduce(&files, &app, &recorder);
 
@@ -94,8 +117,20 @@ fn introduce(files: &[PathBuf], app: &App, recorder: &Recorder) {
     let this = std::env::current_exe().unwrap_or_else(|_| "weir".into());
     let here = std::env::current_dir().unwrap_or_default();
     let command = this.strip_prefix(&here).unwrap_or(&this).display();
-    let elsewhere = if app.ingest_addr().port() == 7700 { String::new() } else { format!("WEIR_URL={weir} ") };
-    let file = files.first().map(|file| file.strip_prefix(&here).unwrap_or(file).display().to_string()).unwrap_or_default();
+    let elsewhere = if app.ingest_addr().port() == 7700 {
+        String::new()
+    } else {
+        format!("WEIR_URL={weir} ")
+    };
+    let file = files
+        .first()
+        .map(|file| {
+            file.strip_prefix(&here)
+                .unwrap_or(file)
+                .display()
+                .to_string()
+        })
+        .unwrap_or_default();
     say(&format!(
         "\nWeir runs {file} on {weir}: {}.\n\
          An ERP, a PIM and an OMS send it what happens to {} products; three shops and a search index take what is true now.\n\
@@ -119,7 +154,10 @@ async fn watched(args: &DemoArgs, app: &App, recorder: &Recorder) -> Result<bool
     let mut running = tokio::spawn(systems.clone().run(stop.clone()));
     let mut board = Board::new();
     let begun = Instant::now();
-    let mut beat = tokio::time::interval_at(tokio::time::Instant::now() + Duration::from_secs(1), Duration::from_secs(1));
+    let mut beat = tokio::time::interval_at(
+        tokio::time::Instant::now() + Duration::from_secs(1),
+        Duration::from_secs(1),
+    );
     let mut ended = None;
     for second in 1.. {
         tokio::select! {
@@ -127,7 +165,10 @@ async fn watched(args: &DemoArgs, app: &App, recorder: &Recorder) -> Result<bool
             result = &mut running => { ended = Some(result); break }
             _ = tokio::signal::ctrl_c() => break,
         }
-        let away = AWAY.contains(&(second % 60)) && args.seconds.is_none_or(|all| second / 60 * 60 + AWAY.end + AWAY_LEAVES <= all);
+        let away = AWAY.contains(&(second % 60))
+            && args
+                .seconds
+                .is_none_or(|all| second / 60 * 60 + AWAY.end + AWAY_LEAVES <= all);
         recorder.set_away("storefront.fr", away);
         let channels: Channels = client.ask(Method::GET, "/v1/channels").await?.read()?;
         say(&board.line(second, &systems, recorder, &channels));
@@ -178,12 +219,20 @@ fn compared(systems: &Arc<Systems>, recorder: &Recorder) -> bool {
             let has = held.entities.get(key).and_then(|(_, body)| body.clone());
             there += usize::from(expected.is_some());
             if expected != has {
-                let text = |value: Option<serde_json::Value>| value.map_or_else(|| "nothing".to_owned(), |value| value.to_string());
-                differences.push(format!("{channel} product/{key}: holds {}, must hold {}", text(has), text(expected)));
+                let text = |value: Option<serde_json::Value>| {
+                    value.map_or_else(|| "nothing".to_owned(), |value| value.to_string())
+                };
+                differences.push(format!(
+                    "{channel} product/{key}: holds {}, must hold {}",
+                    text(has),
+                    text(expected)
+                ));
             }
         }
         let strangers = held.entities.keys().filter(|key| !keys.contains(key));
-        differences.extend(strangers.map(|key| format!("{channel} product/{key}: nobody ever told of it")));
+        differences.extend(
+            strangers.map(|key| format!("{channel} product/{key}: nobody ever told of it")),
+        );
     }
     for difference in differences.iter().take(DIFFERENCES_TOLD) {
         say(&format!("  {difference}"));
@@ -197,6 +246,10 @@ fn compared(systems: &Arc<Systems>, recorder: &Recorder) -> bool {
         differences.len(),
     ));
     let fine = differences.is_empty() && older == 0;
-    say(if fine { "All channels have converged." } else { "Not all channels have converged." });
+    say(if fine {
+        "All channels have converged."
+    } else {
+        "Not all channels have converged."
+    });
     fine
 }

@@ -1,6 +1,8 @@
-//! `weir plugin`: a plugin author's desk, from a folder of source to a component, and from a sample to what the component makes of it.
+//! `weir plugin`: a plugin author's desk, from a folder of source to a component, and from a sample
+//! to what the component makes of it.
 //!
-//! What a run costs is told in fuel, which repeats exactly, beside what it used of the limits that a serving Weir would hold it to.
+//! What a run costs is told in fuel, which repeats exactly, beside what it used of the limits that
+//! a serving Weir would hold it to.
 
 mod list;
 mod new;
@@ -35,7 +37,8 @@ pub enum PluginCommand {
     Build(BuildArgs),
     /// Run a component on sample events or entities and print what it gives
     Run(RunArgs),
-    /// The plugins of a running Weir: what serves since when, what was tried of it, and why what was refused does not serve
+    /// The plugins of a running Weir: what serves since when, what was tried of it, and why what
+    /// was refused does not serve
     List(list::ListArgs),
     /// Build a plugin and run its cases: is what becomes of them what is expected?
     Test(trial::TestArgs),
@@ -60,14 +63,15 @@ pub struct RunArgs {
     /// The component
     #[arg(value_name = "COMPONENT")]
     component: PathBuf,
-    /// Sample files. For filters and mappers of a source, what the system sends, or a CloudEvent as JSON; for those of a channel,
-    /// an entity: {"type": …, "key": …, "facets": {NAME: VALUE}}
+    /// Sample files. For filters and mappers of a source, what the system sends, or a CloudEvent as
+    /// JSON; for those of a channel, an entity: {"type": …, "key": …, "facets": {NAME: VALUE}}
     #[arg(value_name = "SAMPLE", required = true)]
     samples: Vec<PathBuf>,
     /// Settings: a JSON object, or @FILE with one in it
     #[arg(long, value_name = "JSON", default_value = "{}")]
     settings: String,
-    /// Media type of the samples; default: by the extension, and JSON with `specversion` is a CloudEvent
+    /// Media type of the samples; default: by the extension, and JSON with `specversion` is a
+    /// CloudEvent
     #[arg(long = "type", value_name = "MEDIA_TYPE")]
     content_type: Option<String>,
     /// Print JSON
@@ -88,16 +92,29 @@ pub(super) fn run(command: PluginCommand, out: &mut String) -> Outcome {
 }
 
 fn build(args: &BuildArgs, out: &mut String) -> Outcome {
-    let built = toolchain::build(&args.folder, &mut |step| eprintln!("{step}")).map_err(not_built)?;
+    let built =
+        toolchain::build(&args.folder, &mut |step| eprintln!("{step}")).map_err(not_built)?;
     let path = match &args.out {
         None => &built.component,
         Some(path) => {
-            copy(&built.component, path).map_err(|error| Failure::Unreachable(format!("cannot write {}: {error}", path.display())))?;
+            copy(&built.component, path).map_err(|error| {
+                Failure::Unreachable(format!("cannot write {}: {error}", path.display()))
+            })?;
             path
         }
     };
-    let Built { bytes, sha256, tool_chain, cases, .. } = &built;
-    out.push_str(&format!("{}\n{bytes} bytes, sha256 {sha256}\nbuilt with {tool_chain}\n{}\n", path.display(), carried(cases)));
+    let Built {
+        bytes,
+        sha256,
+        tool_chain,
+        cases,
+        ..
+    } = &built;
+    out.push_str(&format!(
+        "{}\n{bytes} bytes, sha256 {sha256}\nbuilt with {tool_chain}\n{}\n",
+        path.display(),
+        carried(cases)
+    ));
     Ok(true)
 }
 
@@ -110,17 +127,22 @@ fn carried(cases: &Embedded) -> String {
     };
     match cases.left_out {
         0 => inside,
-        left_out => format!("{inside}, {left_out} left out: a component carries at most {} KiB of cases", CASES_BYTES_MAX >> 10),
+        left_out => format!(
+            "{inside}, {left_out} left out: a component carries at most {} KiB of cases",
+            CASES_BYTES_MAX >> 10
+        ),
     }
 }
 
 /// The author and the machine have different things to do.
 fn not_built(error: toolchain::Error) -> Failure {
     match error {
-        toolchain::Error::NotSource { .. } | toolchain::Error::Refused { .. } | toolchain::Error::NotPlugin(_) => {
-            Failure::No(error.to_string())
+        toolchain::Error::NotSource { .. }
+        | toolchain::Error::Refused { .. }
+        | toolchain::Error::NotPlugin(_) => Failure::No(error.to_string()),
+        toolchain::Error::NoToolChain(_) | toolchain::Error::Io { .. } => {
+            Failure::Unreachable(error.to_string())
         }
-        toolchain::Error::NoToolChain(_) | toolchain::Error::Io { .. } => Failure::Unreachable(error.to_string()),
     }
 }
 
@@ -152,20 +174,32 @@ fn try_out(args: &RunArgs, out: &mut String) -> Outcome {
 
 /// Whether no item failed and no call ended badly.
 fn fine(report: &Report) -> bool {
-    let failed = |output: &crate::plugin::desk::Output| matches!(output, crate::plugin::desk::Output::Failed(_));
-    report.calls.iter().all(|call| call.outputs.as_ref().is_ok_and(|outputs| !outputs.iter().any(failed)))
+    let failed = |output: &crate::plugin::desk::Output| {
+        matches!(output, crate::plugin::desk::Output::Failed(_))
+    };
+    report.calls.iter().all(|call| {
+        call.outputs
+            .as_ref()
+            .is_ok_and(|outputs| !outputs.iter().any(failed))
+    })
 }
 
 fn no(fault: Fault) -> Failure {
     match fault {
-        Fault::Breach { breach: crate::plugin::Breach::Host, .. } => Failure::Unreachable(fault.to_string()),
+        Fault::Breach {
+            breach: crate::plugin::Breach::Host,
+            ..
+        } => Failure::Unreachable(fault.to_string()),
         _ => Failure::No(fault.to_string()),
     }
 }
 
 /// The name that messages call a component by: its file's.
 fn name(component: &Path) -> String {
-    component.file_stem().map_or_else(|| "plugin".to_owned(), |stem| stem.to_string_lossy().into_owned())
+    component.file_stem().map_or_else(
+        || "plugin".to_owned(),
+        |stem| stem.to_string_lossy().into_owned(),
+    )
 }
 
 fn settings(written: &str) -> Result<String, Failure> {
@@ -176,16 +210,23 @@ fn settings(written: &str) -> Result<String, Failure> {
     match serde_json::from_str(&text) {
         Ok(Value::Object(_)) => Ok(text),
         Ok(_) => Err(Failure::Usage("settings are a JSON object".into())),
-        Err(error) => Err(Failure::Usage(format!("settings are a JSON object, and this is no JSON: {error}"))),
+        Err(error) => Err(Failure::Usage(format!(
+            "settings are a JSON object, and this is no JSON: {error}"
+        ))),
     }
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, Failure> {
-    fs::read(file).map_err(|error| Failure::Unreachable(format!("cannot read {}: {error}", file.display())))
+    fs::read(file)
+        .map_err(|error| Failure::Unreachable(format!("cannot read {}: {error}", file.display())))
 }
 
 /// Names an item in what is printed: its file, and its number where the file has several.
 fn title(sample: &Sample) -> String {
     let file = sample.file.display();
-    if sample.alone { file.to_string() } else { format!("{file}, item {}", sample.index) }
+    if sample.alone {
+        file.to_string()
+    } else {
+        format!("{file}, item {}", sample.index)
+    }
 }

@@ -75,7 +75,16 @@ pub(super) struct Which {
 
 pub(super) async fn run(command: QuarantineCommand, out: &mut String) -> Outcome {
     match command {
-        QuarantineCommand::List { source, code, plugin, event_type, since, before, limit, remote } => {
+        QuarantineCommand::List {
+            source,
+            code,
+            plugin,
+            event_type,
+            since,
+            before,
+            limit,
+            remote,
+        } => {
             let filters = [
                 ("code", code.as_deref()),
                 ("plugin", plugin.as_deref()),
@@ -84,29 +93,58 @@ pub(super) async fn run(command: QuarantineCommand, out: &mut String) -> Outcome
                 ("before", before.as_deref()),
             ];
             let path = path(&["v1", "sources", &source, "quarantine"]);
-            let events: List<QuarantineView> = Client::new(&remote)?.list(&path, &filters, limit).await?;
+            let events: List<QuarantineView> =
+                Client::new(&remote)?.list(&path, &filters, limit).await?;
             if remote.json {
                 out.push_str(&pretty(&events));
                 return Ok(true);
             }
             let row = |kept: &QuarantineView| {
                 let plugin = kept.plugin.clone().unwrap_or_default();
-                let event = [kept.event.event_type.as_str(), kept.event.id.as_str()].join(" ").trim().to_owned();
-                vec![kept.sequence.to_string(), kept.time.to_string(), event, plugin, kept.code.clone(), kept.detail.clone()]
+                let event = [kept.event.event_type.as_str(), kept.event.id.as_str()]
+                    .join(" ")
+                    .trim()
+                    .to_owned();
+                vec![
+                    kept.sequence.to_string(),
+                    kept.time.to_string(),
+                    event,
+                    plugin,
+                    kept.code.clone(),
+                    kept.detail.clone(),
+                ]
             };
             let rows: Vec<_> = events.items.iter().map(row).collect();
-            out.push_str(&table(&["SEQUENCE", "TIME", "EVENT", "PLUGIN", "CODE", "DETAIL"], &rows));
+            out.push_str(&table(
+                &["SEQUENCE", "TIME", "EVENT", "PLUGIN", "CODE", "DETAIL"],
+                &rows,
+            ));
             if events.next.is_some() {
                 out.push_str("there are more; --limit shows them\n");
             }
             Ok(true)
         }
-        QuarantineCommand::Redrive(which) => settle(which, Method::POST, "/redrive", "given to the plugins again", out).await,
+        QuarantineCommand::Redrive(which) => {
+            settle(
+                which,
+                Method::POST,
+                "/redrive",
+                "given to the plugins again",
+                out,
+            )
+            .await
+        }
         QuarantineCommand::Drop(which) => settle(which, Method::DELETE, "", "dropped", out).await,
     }
 }
 
-async fn settle(which: Which, method: Method, route: &str, done: &str, out: &mut String) -> Outcome {
+async fn settle(
+    which: Which,
+    method: Method,
+    route: &str,
+    done: &str,
+    out: &mut String,
+) -> Outcome {
     let sequence = which.sequence.map(|sequence| sequence.to_string());
     let filters = [
         ("sequence", sequence.as_deref()),
@@ -117,12 +155,30 @@ async fn settle(which: Which, method: Method, route: &str, done: &str, out: &mut
         ("before", which.before.as_deref()),
         ("all", which.all.then_some("true")),
     ];
-    let path = with_query(&(path(&["v1", "sources", &which.source, "quarantine"]) + route), &filters);
+    let path = with_query(
+        &(path(&["v1", "sources", &which.source, "quarantine"]) + route),
+        &filters,
+    );
     let answer = Client::new(&which.remote)?.json(method, &path).await?;
-    let count = answer.get("redriven").or_else(|| answer.get("dropped")).and_then(serde_json::Value::as_u64).unwrap_or(0);
-    let kept = answer.get("kept").and_then(serde_json::Value::as_u64).unwrap_or(0);
-    let kept = if kept > 0 { format!("; {kept} failed again and stay, with the new reason") } else { String::new() };
-    out.push_str(&if which.remote.json { pretty(&answer) } else { format!("{count} {done}{kept}\n") });
+    let count = answer
+        .get("redriven")
+        .or_else(|| answer.get("dropped"))
+        .and_then(serde_json::Value::as_u64)
+        .unwrap_or(0);
+    let kept = answer
+        .get("kept")
+        .and_then(serde_json::Value::as_u64)
+        .unwrap_or(0);
+    let kept = if kept > 0 {
+        format!("; {kept} failed again and stay, with the new reason")
+    } else {
+        String::new()
+    };
+    out.push_str(&if which.remote.json {
+        pretty(&answer)
+    } else {
+        format!("{count} {done}{kept}\n")
+    });
     // That nothing matched is an answer too, and it is no.
     Ok(count > 0 || which.all)
 }

@@ -60,7 +60,12 @@ pub(super) struct Which {
 
 pub(super) async fn run(command: RefusedCommand, out: &mut String) -> Outcome {
     match command {
-        RefusedCommand::List { channel, code, limit, remote } => {
+        RefusedCommand::List {
+            channel,
+            code,
+            limit,
+            remote,
+        } => {
             let refused = fetch(&remote, &channel, &[("code", code.as_deref())], limit).await?;
             if remote.json {
                 out.push_str(&pretty(&refused));
@@ -68,48 +73,103 @@ pub(super) async fn run(command: RefusedCommand, out: &mut String) -> Outcome {
             }
             let row = |refused: &RefusedView| {
                 let entity = format!("{}/{}", refused.entity_type, refused.key);
-                vec![entity, refused.time.to_string(), refused.sequence.to_string(), refused.code.clone(), refused.detail.clone()]
+                vec![
+                    entity,
+                    refused.time.to_string(),
+                    refused.sequence.to_string(),
+                    refused.code.clone(),
+                    refused.detail.clone(),
+                ]
             };
             let rows: Vec<_> = refused.items.iter().map(row).collect();
-            out.push_str(&table(&["ENTITY", "SINCE", "SEQUENCE", "CODE", "DETAIL"], &rows));
+            out.push_str(&table(
+                &["ENTITY", "SINCE", "SEQUENCE", "CODE", "DETAIL"],
+                &rows,
+            ));
             if refused.next.is_some() {
                 out.push_str("there are more; --limit shows them\n");
             }
             Ok(true)
         }
-        RefusedCommand::Show { channel, key, remote } => {
+        RefusedCommand::Show {
+            channel,
+            key,
+            remote,
+        } => {
             let refused = fetch(&remote, &channel, &[("key", Some(&key))], 1).await?;
             let Some(refused) = refused.items.first() else {
-                return Err(Failure::No(plain(&format!("`{key}` is not refused on `{channel}`"))));
+                return Err(Failure::No(plain(&format!(
+                    "`{key}` is not refused on `{channel}`"
+                ))));
             };
-            out.push_str(&if remote.json { pretty(refused) } else { described(refused) });
+            out.push_str(&if remote.json {
+                pretty(refused)
+            } else {
+                described(refused)
+            });
             Ok(true)
         }
-        RefusedCommand::Redrive(which) => settle(which, Method::POST, "/redrive", "to be tried again", out).await,
+        RefusedCommand::Redrive(which) => {
+            settle(which, Method::POST, "/redrive", "to be tried again", out).await
+        }
         RefusedCommand::Drop(which) => settle(which, Method::DELETE, "", "dropped", out).await,
     }
 }
 
-async fn fetch(remote: &Remote, channel: &str, filters: &[(&str, Option<&str>)], limit: usize) -> Result<List<RefusedView>, Failure> {
-    Client::new(remote)?.list(&path(&["v1", "channels", channel, "refused"]), filters, limit).await
+async fn fetch(
+    remote: &Remote,
+    channel: &str,
+    filters: &[(&str, Option<&str>)],
+    limit: usize,
+) -> Result<List<RefusedView>, Failure> {
+    Client::new(remote)?
+        .list(
+            &path(&["v1", "channels", channel, "refused"]),
+            filters,
+            limit,
+        )
+        .await
 }
 
 fn described(refused: &RefusedView) -> String {
     let line = |name: &str, value: &str| format!("{name:<9} {}\n", plain(value));
-    line("entity", &format!("{}/{}", refused.entity_type, refused.key))
-        + &line("since", &refused.time.to_string())
+    line(
+        "entity",
+        &format!("{}/{}", refused.entity_type, refused.key),
+    ) + &line("since", &refused.time.to_string())
         + &line("sequence", &refused.sequence.to_string())
         + &line("code", &refused.code)
         + &line("detail", &refused.detail)
 }
 
-async fn settle(which: Which, method: Method, route: &str, done: &str, out: &mut String) -> Outcome {
+async fn settle(
+    which: Which,
+    method: Method,
+    route: &str,
+    done: &str,
+    out: &mut String,
+) -> Outcome {
     let all = which.all.then_some("true");
     let path = path(&["v1", "channels", &which.channel, "refused"]) + route;
-    let path = with_query(&path, &[("key", which.key.as_deref()), ("code", which.code.as_deref()), ("all", all)]);
+    let path = with_query(
+        &path,
+        &[
+            ("key", which.key.as_deref()),
+            ("code", which.code.as_deref()),
+            ("all", all),
+        ],
+    );
     let answer = Client::new(&which.remote)?.json(method, &path).await?;
-    let count = answer.get("redriven").or_else(|| answer.get("dropped")).and_then(serde_json::Value::as_u64).unwrap_or(0);
-    out.push_str(&if which.remote.json { pretty(&answer) } else { format!("{count} {done}\n") });
+    let count = answer
+        .get("redriven")
+        .or_else(|| answer.get("dropped"))
+        .and_then(serde_json::Value::as_u64)
+        .unwrap_or(0);
+    out.push_str(&if which.remote.json {
+        pretty(&answer)
+    } else {
+        format!("{count} {done}\n")
+    });
     // That nothing matched is an answer too, and it is no.
     Ok(count > 0 || which.all)
 }

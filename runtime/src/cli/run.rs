@@ -17,7 +17,11 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
         eprintln!("weir: --log: {wrong}");
         return ExitCode::from(2);
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the threads that serve") {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the threads that serve")
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("weir: {error:#}");
@@ -28,18 +32,32 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
 }
 
 async fn serve(args: &RunArgs) -> ExitCode {
-    let app = match App::start(Options { files: args.config.clone(), limits: Limits::default(), compiler: compile::apart() }).await {
+    let app = match App::start(Options {
+        files: args.config.clone(),
+        limits: Limits::default(),
+        compiler: compile::apart(),
+    })
+    .await
+    {
         Ok(app) => app,
         Err(error) => {
             eprintln!("{}", error.to_string().trim_end());
-            return ExitCode::from(if matches!(error, StartError::Configuration(_)) { 1 } else { 3 });
+            return ExitCode::from(if matches!(error, StartError::Configuration(_)) {
+                1
+            } else {
+                3
+            });
         }
     };
     tracing::info!("{} in force", app.summary());
     if app.admin_addr() == app.ingest_addr() {
         tracing::info!("listening on http://{}", app.ingest_addr());
     } else {
-        tracing::info!("listening for events on http://{}, for everything else on http://{}", app.ingest_addr(), app.admin_addr());
+        tracing::info!(
+            "listening for events on http://{}, for everything else on http://{}",
+            app.ingest_addr(),
+            app.admin_addr()
+        );
     }
     until_told_to_stop(&app).await;
     tracing::info!("stopping: requests are answered, deliveries in flight end or are parked");
@@ -49,7 +67,11 @@ async fn serve(args: &RunArgs) -> ExitCode {
 }
 
 async fn until_told_to_stop(app: &App) {
-    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
+    let signals = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::hangup()),
+    );
     let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
         tracing::error!("signals cannot be heard; this process must be killed to end it");
         return std::future::pending().await;
@@ -72,7 +94,10 @@ async fn until_told_to_stop(app: &App) {
 pub(super) fn start_log(format: LogFormat, filter: &str) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(Arc::new(std::io::stderr()));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colours)
+        .with_writer(Arc::new(std::io::stderr()));
     let started = match format {
         LogFormat::Text => log.try_init(),
         LogFormat::Json => log.json().try_init(),

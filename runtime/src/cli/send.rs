@@ -29,7 +29,8 @@ pub(super) struct SendArgs {
     /// Files; `-` is the standard input. Lines of .ndjson are sent in requests of at most 1000
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Media type; default: by the extension (.json .ndjson .jsonl .xml .csv .edi .txt). JSON with `specversion` is a CloudEvent
+    /// Media type; default: by the extension (.json .ndjson .jsonl .xml .csv .edi .txt). JSON with
+    /// `specversion` is a CloudEvent
     #[arg(long = "type", value_name = "MEDIA_TYPE")]
     content_type: Option<String>,
     /// The lane for changes that name none: urgent, normal or bulk
@@ -59,12 +60,18 @@ enum Proof {
 pub(super) async fn run(args: SendArgs, out: &mut String) -> Outcome {
     let client = Client::at(&args.url, None)?;
     let proof = proof(&args)?;
-    let target = with_query(&path(&["v1", "sources", &args.source, "events"]), &[("lane", args.lane.as_deref())]);
+    let target = with_query(
+        &path(&["v1", "sources", &args.source, "events"]),
+        &[("lane", args.lane.as_deref())],
+    );
     let mut fine = true;
     let mut answers = Vec::new();
     for file in &args.files {
         let content = open(file)?;
-        let content_type = args.content_type.clone().unwrap_or_else(|| media_type(file, &content).to_owned());
+        let content_type = args
+            .content_type
+            .clone()
+            .unwrap_or_else(|| media_type(file, &content).to_owned());
         for part in parts(&content, &content_type) {
             let first = part.first;
             let body = content.slice(part.bytes);
@@ -76,8 +83,16 @@ pub(super) async fn run(args: SendArgs, out: &mut String) -> Outcome {
             if !answer.status.is_success() || answer.is_problem() {
                 fine = false;
                 if !args.json {
-                    let from = if first > 0 { format!(", from event {first} on") } else { String::new() };
-                    out.push_str(&format!("{}{from}: not taken: {}\n", plain(&file.display().to_string()), answer.problem()));
+                    let from = if first > 0 {
+                        format!(", from event {first} on")
+                    } else {
+                        String::new()
+                    };
+                    out.push_str(&format!(
+                        "{}{from}: not taken: {}\n",
+                        plain(&file.display().to_string()),
+                        answer.problem()
+                    ));
                 }
                 // What follows may build on what was not taken.
                 break;
@@ -111,7 +126,12 @@ fn told(file: &Path, first: u64, accepted: &Accepted) -> String {
         accepted.sequence,
     );
     for problem in &accepted.problems {
-        text.push_str(&format!("  event {}: {}: {}\n", first + problem.index, plain(&problem.code), plain(&problem.detail)));
+        text.push_str(&format!(
+            "  event {}: {}: {}\n",
+            first + problem.index,
+            plain(&problem.code),
+            plain(&problem.detail)
+        ));
     }
     text
 }
@@ -124,13 +144,19 @@ fn open(file: &Path) -> Result<Bytes, Failure> {
     };
     match read {
         Ok(_) => Ok(content.into()),
-        Err(error) => Err(Failure::Unreachable(format!("cannot read {}: {error}", file.display()))),
+        Err(error) => Err(Failure::Unreachable(format!(
+            "cannot read {}: {error}",
+            file.display()
+        ))),
     }
 }
 
 /// By the extension and, for JSON, by what is in it.
 pub(super) fn media_type(file: &Path, content: &[u8]) -> &'static str {
-    let extension = file.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
+    let extension = file
+        .extension()
+        .and_then(|extension| extension.to_str())
+        .map(str::to_ascii_lowercase);
     match extension.as_deref() {
         Some("json") | None => json_type(content),
         Some("ndjson" | "jsonl") => "application/x-ndjson",
@@ -145,8 +171,14 @@ pub(super) fn media_type(file: &Path, content: &[u8]) -> &'static str {
 /// A CloudEvent names the version of its specification.
 fn json_type(content: &[u8]) -> &'static str {
     match serde_json::from_slice(content) {
-        Ok(Value::Object(event)) if event.contains_key("specversion") => "application/cloudevents+json",
-        Ok(Value::Array(events)) if events.first().is_some_and(|event| event.get("specversion").is_some()) => {
+        Ok(Value::Object(event)) if event.contains_key("specversion") => {
+            "application/cloudevents+json"
+        }
+        Ok(Value::Array(events))
+            if events
+                .first()
+                .is_some_and(|event| event.get("specversion").is_some()) =>
+        {
             "application/cloudevents-batch+json"
         }
         _ => "application/json",
@@ -163,12 +195,19 @@ struct Part {
 /// Lines go in portions; anything else is one piece.
 fn parts(content: &[u8], content_type: &str) -> Vec<Part> {
     if !content_type.starts_with("application/x-ndjson") {
-        return vec![Part { bytes: 0..content.len(), first: 0 }];
+        return vec![Part {
+            bytes: 0..content.len(),
+            first: 0,
+        }];
     }
-    let (mut parts, mut begin, mut end, mut first, mut events, mut lines) = (Vec::new(), 0, 0, 0, 0, 0);
+    let (mut parts, mut begin, mut end, mut first, mut events, mut lines) =
+        (Vec::new(), 0, 0, 0, 0, 0);
     for line in content.split_inclusive(|byte| *byte == b'\n') {
         if lines == LINES_MAX || (lines > 0 && end + line.len() - begin > BYTES_MAX) {
-            parts.push(Part { bytes: begin..end, first });
+            parts.push(Part {
+                bytes: begin..end,
+                first,
+            });
             (begin, first, lines) = (end, events, 0);
         }
         end += line.len();
@@ -177,22 +216,40 @@ fn parts(content: &[u8], content_type: &str) -> Vec<Part> {
             events += 1;
         }
     }
-    parts.push(Part { bytes: begin..end, first });
+    parts.push(Part {
+        bytes: begin..end,
+        first,
+    });
     parts
 }
 
-fn headers(content_type: &str, proof: &Proof, body: &[u8]) -> Result<Vec<(HeaderName, HeaderValue)>, Failure> {
-    let value = |text: &str| HeaderValue::from_str(text).map_err(|_| Failure::Usage(format!("`{text}` cannot be sent in a header")));
+fn headers(
+    content_type: &str,
+    proof: &Proof,
+    body: &[u8],
+) -> Result<Vec<(HeaderName, HeaderValue)>, Failure> {
+    let value = |text: &str| {
+        HeaderValue::from_str(text)
+            .map_err(|_| Failure::Usage(format!("`{text}` cannot be sent in a header")))
+    };
     let mut headers = vec![(CONTENT_TYPE, value(content_type)?)];
     match proof {
         Proof::None => {}
         Proof::Bearer(token) => headers.push((AUTHORIZATION, token.clone())),
         Proof::StandardWebhooks(secret) => {
             let id = format!("msg_{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+            let now = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs());
             headers.push((HeaderName::from_static("webhook-id"), value(&id)?));
-            headers.push((HeaderName::from_static("webhook-timestamp"), value(&now.to_string())?));
-            headers.push((HeaderName::from_static("webhook-signature"), value(&signature::sign(secret, &id, now, body))?));
+            headers.push((
+                HeaderName::from_static("webhook-timestamp"),
+                value(&now.to_string())?,
+            ));
+            headers.push((
+                HeaderName::from_static("webhook-signature"),
+                value(&signature::sign(secret, &id, now, body))?,
+            ));
         }
     }
     Ok(headers)
@@ -202,20 +259,27 @@ fn proof(args: &SendArgs) -> Result<Proof, Failure> {
     if let Some(place) = &args.bearer {
         return Ok(Proof::Bearer(bearer(&secret_at(place)?)?));
     }
-    let Some(place) = &args.secret else { return Ok(Proof::None) };
+    let Some(place) = &args.secret else {
+        return Ok(Proof::None);
+    };
     let secret = secret_at(place)?;
-    let key = Secret::from_webhook_secret(&secret).map_err(|wrong| Failure::Usage(format!("the secret at {place}: {wrong}")))?;
+    let key = Secret::from_webhook_secret(&secret)
+        .map_err(|wrong| Failure::Usage(format!("the secret at {place}: {wrong}")))?;
     Ok(Proof::StandardWebhooks(key))
 }
 
 /// Secrets are never arguments themselves: those are seen by every user of the machine.
 fn secret_at(place: &str) -> Result<String, Failure> {
     let secret = match place.split_once(':') {
-        Some(("env", name)) => std::env::var(name).map_err(|_| Failure::Unreachable(format!("the environment has no variable {name}")))?,
-        Some(("file", path)) => {
-            std::fs::read_to_string(path).map_err(|error| Failure::Unreachable(format!("cannot read {path}: {error}")))?
+        Some(("env", name)) => std::env::var(name)
+            .map_err(|_| Failure::Unreachable(format!("the environment has no variable {name}")))?,
+        Some(("file", path)) => std::fs::read_to_string(path)
+            .map_err(|error| Failure::Unreachable(format!("cannot read {path}: {error}")))?,
+        _ => {
+            return Err(Failure::Usage(
+                "say where the secret is: env:NAME or file:PATH".into(),
+            ));
         }
-        _ => return Err(Failure::Usage("say where the secret is: env:NAME or file:PATH".into())),
     };
     Ok(secret.trim_end_matches(['\r', '\n']).to_owned())
 }
@@ -230,9 +294,19 @@ mod tests {
         assert_eq!(of("a.XML", "<a/>"), "application/xml");
         assert_eq!(of("a.jsonl", ""), "application/x-ndjson");
         assert_eq!(of("a.json", r#"{"type":"product"}"#), "application/json");
-        assert_eq!(of("a.json", r#"{"specversion":"1.0"}"#), "application/cloudevents+json");
-        assert_eq!(of("-", r#"[{"specversion":"1.0"}]"#), "application/cloudevents-batch+json");
-        assert_eq!(of("a.json", "[not json"), "application/json", "the server says what is wrong with it");
+        assert_eq!(
+            of("a.json", r#"{"specversion":"1.0"}"#),
+            "application/cloudevents+json"
+        );
+        assert_eq!(
+            of("-", r#"[{"specversion":"1.0"}]"#),
+            "application/cloudevents-batch+json"
+        );
+        assert_eq!(
+            of("a.json", "[not json"),
+            "application/json",
+            "the server says what is wrong with it"
+        );
         assert_eq!(of("a.bin", ""), "application/octet-stream");
     }
 
@@ -240,12 +314,22 @@ mod tests {
     fn lines_are_sent_in_portions_that_know_their_first_event() {
         let of = |content: &str| -> Vec<(String, u64)> {
             let part = |part: Part| (content[part.bytes].to_owned(), part.first);
-            parts(content.as_bytes(), "application/x-ndjson").into_iter().map(part).collect()
+            parts(content.as_bytes(), "application/x-ndjson")
+                .into_iter()
+                .map(part)
+                .collect()
         };
         assert_eq!(of("{}\n\n{}"), [("{}\n\n{}".to_owned(), 0)]);
         let many = of(&"{}\n".repeat(2500));
-        assert_eq!(many.iter().map(|(_, first)| *first).collect::<Vec<_>>(), [0, 1000, 2000]);
-        assert_eq!(many.iter().map(|(text, _)| text.len()).sum::<usize>(), 7500, "nothing is lost between them");
+        assert_eq!(
+            many.iter().map(|(_, first)| *first).collect::<Vec<_>>(),
+            [0, 1000, 2000]
+        );
+        assert_eq!(
+            many.iter().map(|(text, _)| text.len()).sum::<usize>(),
+            7500,
+            "nothing is lost between them"
+        );
         let wide = format!("\"{}\"\n", "x".repeat(BYTES_MAX / 2));
         assert_eq!(of(&wide.repeat(3)).len(), 3);
     }

@@ -26,18 +26,31 @@ pub(super) struct ShowArgs {
 }
 
 pub(super) async fn run(args: ShowArgs, out: &mut String) -> Outcome {
-    let Some((entity_type, key)) = args.entity.split_once('/').filter(|(entity_type, key)| !entity_type.is_empty() && !key.is_empty())
+    let Some((entity_type, key)) = args
+        .entity
+        .split_once('/')
+        .filter(|(entity_type, key)| !entity_type.is_empty() && !key.is_empty())
     else {
-        return Err(Failure::Usage(format!("`{}` is not TYPE/KEY, for example product/4711", plain(&args.entity))));
+        return Err(Failure::Usage(format!(
+            "`{}` is not TYPE/KEY, for example product/4711",
+            plain(&args.entity)
+        )));
     };
     let client = Client::new(&args.remote)?;
-    let answer = client.ask(Method::GET, &path(&["v1", "entities", entity_type, key])).await?;
+    let answer = client
+        .ask(Method::GET, &path(&["v1", "entities", entity_type, key]))
+        .await?;
     let mut entity: EntityView = answer.read()?;
     let preview: Option<PreviewView> = match &args.channel {
         None => None,
         Some(channel) => {
-            entity.channels.retain(|standing| standing.channel == *channel);
-            let preview = with_query(&path(&["v1", "channels", channel, "preview"]), &[("key", Some(key))]);
+            entity
+                .channels
+                .retain(|standing| standing.channel == *channel);
+            let preview = with_query(
+                &path(&["v1", "channels", channel, "preview"]),
+                &[("key", Some(key))],
+            );
             Some(client.ask(Method::GET, &preview).await?.read()?)
         }
     };
@@ -61,14 +74,27 @@ fn facets(entity: &EntityView, out: &mut String) {
         .facets
         .iter()
         .map(|facet| {
-            let value = facet.value.as_ref().map_or("(deleted)", |value| value.get());
+            let value = facet
+                .value
+                .as_ref()
+                .map_or("(deleted)", |value| value.get());
             let version = or_dash(facet.version);
-            vec![facet.name.clone(), facet.owner.clone(), version, facet.sequence.to_string(), facet.time.to_string(), short(value)]
+            vec![
+                facet.name.clone(),
+                facet.owner.clone(),
+                version,
+                facet.sequence.to_string(),
+                facet.time.to_string(),
+                short(value),
+            ]
         })
         .collect();
     out.push_str(&plain(&format!("{}/{}", entity.entity_type, entity.key)));
     out.push_str("\n\n");
-    out.push_str(&table(&["FACET", "OWNER", "VERSION", "SEQUENCE", "TIME", "VALUE"], &rows));
+    out.push_str(&table(
+        &["FACET", "OWNER", "VERSION", "SEQUENCE", "TIME", "VALUE"],
+        &rows,
+    ));
 }
 
 fn standings(standings: &[StandingView], out: &mut String) {
@@ -84,29 +110,56 @@ fn standings(standings: &[StandingView], out: &mut String) {
                 (Some(error), None) => error.clone(),
                 (None, _) => standing.plugin.clone().unwrap_or_default(),
             };
-            vec![standing.channel.clone(), state, or_dash(standing.since), or_dash(standing.sequence), note]
+            vec![
+                standing.channel.clone(),
+                state,
+                or_dash(standing.since),
+                or_dash(standing.sequence),
+                note,
+            ]
         })
         .collect();
     out.push('\n');
-    out.push_str(&table(&["CHANNEL", "STATE", "SINCE", "SEQUENCE", "NOTE"], &rows));
+    out.push_str(&table(
+        &["CHANNEL", "STATE", "SINCE", "SEQUENCE", "NOTE"],
+        &rows,
+    ));
 }
 
 fn previewed(preview: &PreviewView, out: &mut String) {
-    out.push_str(&format!("\nnow it would be {} on {}\n", plain(&preview.result), plain(&preview.channel)));
+    out.push_str(&format!(
+        "\nnow it would be {} on {}\n",
+        plain(&preview.result),
+        plain(&preview.channel)
+    ));
     for pattern in &preview.missing {
         out.push_str(&format!("  needs {}: not there\n", plain(pattern)));
     }
     for filter in &preview.filters {
-        let detail = filter.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
-        out.push_str(&plain(&format!("  {} {}{detail}", filter.plugin, filter.verdict)));
+        let detail = filter
+            .detail
+            .as_ref()
+            .map(|detail| format!(": {detail}"))
+            .unwrap_or_default();
+        out.push_str(&plain(&format!(
+            "  {} {}{detail}",
+            filter.plugin, filter.verdict
+        )));
         out.push('\n');
     }
     if let Some(error) = &preview.error {
         out.push_str(&format!("  {}\n", plain(error)));
     }
     if let Some(rendering) = &preview.rendering {
-        let body = rendering.body.as_deref().or(rendering.body_base64.as_deref()).unwrap_or_default();
-        out.push_str(&plain(&format!("  {} as {}", rendering.content_type, rendering.key)));
+        let body = rendering
+            .body
+            .as_deref()
+            .or(rendering.body_base64.as_deref())
+            .unwrap_or_default();
+        out.push_str(&plain(&format!(
+            "  {} as {}",
+            rendering.content_type, rendering.key
+        )));
         // A body may have lines; anything else that a terminal obeys is shown, not done.
         let lines: Vec<String> = body.lines().map(plain).collect();
         out.push_str(&format!("\n\n{}\n", lines.join("\n")));

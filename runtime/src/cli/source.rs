@@ -19,7 +19,9 @@ pub(super) enum SourceCommand {
 
 pub(super) async fn run(command: SourceCommand, out: &mut String) -> Outcome {
     let SourceCommand::List { remote } = command;
-    let sources: List<SourceView> = Client::new(&remote)?.list("/v1/sources", &[], usize::MAX).await?;
+    let sources: List<SourceView> = Client::new(&remote)?
+        .list("/v1/sources", &[], usize::MAX)
+        .await?;
     if remote.json {
         out.push_str(&pretty(&sources));
         return Ok(true);
@@ -37,7 +39,19 @@ pub(super) async fn run(command: SourceCommand, out: &mut String) -> Outcome {
             state.to_owned(),
         ]
     };
-    let header = ["SOURCE", "OWNER", "LAST EVENT", "PER SECOND", "ACCEPTED", "FILTERED", "IN QUARANTINE", ""];
-    out.push_str(&table(&header, &sources.items.iter().map(row).collect::<Vec<_>>()));
+    let header = [
+        "SOURCE",
+        "OWNER",
+        "LAST EVENT",
+        "PER SECOND",
+        "ACCEPTED",
+        "FILTERED",
+        "IN QUARANTINE",
+        "",
+    ];
+    out.push_str(&table(
+        &header,
+        &sources.items.iter().map(row).collect::<Vec<_>>(),
+    ));
     Ok(true)
 }

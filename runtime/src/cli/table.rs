@@ -2,30 +2,45 @@
 
 /// Lines of aligned cells under a header; the last column is not padded.
 pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
-    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| plain(cell)).collect()).collect();
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| plain(cell)).collect())
+        .collect();
     let header: Vec<String> = header.iter().map(|name| (*name).to_owned()).collect();
     let all = || std::iter::once(&header).chain(&rows);
-    let width = |column: usize| all().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        all()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..header.len()).map(width).collect();
     let mut text = String::new();
     for row in all() {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
         text.push_str(cells.join("  ").trim_end());
         text.push('\n');
     }
     text
 }
 
-/// Text without control characters: keys and messages are other people's, and a terminal obeys some of them.
+/// Text without control characters: keys and messages are other people's, and a terminal obeys some
+/// of them.
 pub(super) fn plain(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut plain, letter| {
-        if letter.is_control() {
-            plain.extend(letter.escape_default())
-        } else {
-            plain.push(letter)
-        }
-        plain
-    })
+    text.chars()
+        .fold(String::with_capacity(text.len()), |mut plain, letter| {
+            if letter.is_control() {
+                plain.extend(letter.escape_default())
+            } else {
+                plain.push(letter)
+            }
+            plain
+        })
 }
 
 /// What is there, or a dash.
@@ -39,7 +54,13 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_and_terminals_are_left_alone() {
-        let rows = [vec!["a".to_owned(), "1".into()], vec!["lämp\u{1b}[2J".to_owned(), "22".into()]];
-        assert_eq!(table(&["key", "n"], &rows), "key            n\na              1\nlämp\\u{1b}[2J  22\n");
+        let rows = [
+            vec!["a".to_owned(), "1".into()],
+            vec!["lämp\u{1b}[2J".to_owned(), "22".into()],
+        ];
+        assert_eq!(
+            table(&["key", "n"], &rows),
+            "key            n\na              1\nlämp\\u{1b}[2J  22\n"
+        );
     }
 }

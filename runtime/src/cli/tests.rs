@@ -17,13 +17,24 @@ struct Ended {
 /// Runs `weir` with these arguments against a server.
 async fn weir(url: &str, arguments: &[&str]) -> Ended {
     let all = [&["weir"], arguments, &["--url", url]].concat();
-    let Command::Remote(command) = Cli::try_parse_from(all).unwrap_or_else(|error| panic!("{error}")).command else {
+    let Command::Remote(command) = Cli::try_parse_from(all)
+        .unwrap_or_else(|error| panic!("{error}"))
+        .command
+    else {
         panic!("{arguments:?} does not talk to a running Weir")
     };
     let mut out = String::new();
     match remote(command, &mut out).await {
-        Ok(fine) => Ended { out, complaint: String::new(), code: u8::from(!fine) },
-        Err(failure) => Ended { out, complaint: failure.to_string(), code: failure.code() },
+        Ok(fine) => Ended {
+            out,
+            complaint: String::new(),
+            code: u8::from(!fine),
+        },
+        Err(failure) => Ended {
+            out,
+            complaint: failure.to_string(),
+            code: failure.code(),
+        },
     }
 }
 
@@ -45,8 +56,24 @@ fn the_definition_of_the_commands_holds_together() {
     use clap::CommandFactory;
     Cli::command().debug_assert();
     let help = Cli::command().render_long_help().to_string();
-    for command in ["run", "check", "demo", "send", "show", "channel", "refused", "quarantine", "source", "plugin", "bench"] {
-        assert!(help.lines().any(|line| line.trim_start().starts_with(&format!("{command} "))), "{command} in {help}");
+    for command in [
+        "run",
+        "check",
+        "demo",
+        "send",
+        "show",
+        "channel",
+        "refused",
+        "quarantine",
+        "source",
+        "plugin",
+        "bench",
+    ] {
+        assert!(
+            help.lines()
+                .any(|line| line.trim_start().starts_with(&format!("{command} "))),
+            "{command} in {help}"
+        );
     }
 }
 
@@ -61,12 +88,40 @@ fn wrong_usage_ends_with_two_and_help_with_zero() {
         (&["weir", "chanel", "list"], 2),
         (&["weir", "send", "erp"], 2),
         (&["weir", "refused", "redrive", "storefront.de"], 2),
-        (&["weir", "refused", "drop", "storefront.de", "--all", "--key", "a"], 2),
-        (&["weir", "show", "product", "--url", "http://127.0.0.1:9"], 2),
+        (
+            &[
+                "weir",
+                "refused",
+                "drop",
+                "storefront.de",
+                "--all",
+                "--key",
+                "a",
+            ],
+            2,
+        ),
+        (
+            &["weir", "show", "product", "--url", "http://127.0.0.1:9"],
+            2,
+        ),
         (&["weir", "channel", "list", "--url", "ftp://127.0.0.1"], 2),
-        (&["weir", "send", "erp", "/nowhere/file.json", "--url", "http://127.0.0.1:9"], 3),
+        (
+            &[
+                "weir",
+                "send",
+                "erp",
+                "/nowhere/file.json",
+                "--url",
+                "http://127.0.0.1:9",
+            ],
+            3,
+        ),
     ] {
-        assert_eq!(format!("{:?}", run_with(arguments, never)), code(expected), "{arguments:?}");
+        assert_eq!(
+            format!("{:?}", run_with(arguments, never)),
+            code(expected),
+            "{arguments:?}"
+        );
     }
 }
 
@@ -77,36 +132,62 @@ fn commands_of_this_process_are_handed_back_with_their_arguments() {
         seen = Some(local);
         ExitCode::SUCCESS
     });
-    let Some(Local::Run(args)) = seen else { panic!("{seen:?}") };
-    assert_eq!(args.config, [PathBuf::from("a.toml"), PathBuf::from("b.toml")]);
+    let Some(Local::Run(args)) = seen else {
+        panic!("{seen:?}")
+    };
+    assert_eq!(
+        args.config,
+        [PathBuf::from("a.toml"), PathBuf::from("b.toml")]
+    );
 }
 
 #[tokio::test]
 async fn sending_says_what_became_of_each_event() {
     let (fake, _server, url) = running().await;
     let folder = tempfile::tempdir().unwrap();
-    let lines = file(&folder, "prices.ndjson", "{\"key\":1}\n\n{\"facet\":\"foreign\"}\n{\"key\":3}\n");
+    let lines = file(
+        &folder,
+        "prices.ndjson",
+        "{\"key\":1}\n\n{\"facet\":\"foreign\"}\n{\"key\":3}\n",
+    );
     let ended = weir(&url, &["send", "erp", &lines, "--lane", "bulk"]).await;
     let expected = format!(
         "{lines}: 2 accepted, 0 filtered, 1 quarantined, 0 repeated; changes: 2 committed, 0 unchanged, 0 stale; sequence 42\n  \
          event 1: foreign-facet: facet `content` belongs to `pim`\n"
     );
-    assert_eq!((ended.out, ended.complaint, ended.code), (expected, String::new(), 1));
-    assert_eq!(fake.done(), ["ingest erp 41 bytes, application/x-ndjson, lane bulk, signed false"]);
+    assert_eq!(
+        (ended.out, ended.complaint, ended.code),
+        (expected, String::new(), 1)
+    );
+    assert_eq!(
+        fake.done(),
+        ["ingest erp 41 bytes, application/x-ndjson, lane bulk, signed false"]
+    );
 
     let fine = file(&folder, "order.xml", "<IDOC/>");
     assert_eq!(weir(&url, &["send", "erp", &fine]).await.code, 0);
-    assert_eq!(fake.done(), ["ingest erp 7 bytes, application/xml, lane none, signed false"]);
+    assert_eq!(
+        fake.done(),
+        ["ingest erp 7 bytes, application/xml, lane none, signed false"]
+    );
 }
 
 #[tokio::test]
 async fn long_files_go_in_portions_and_problems_name_the_line_of_the_file() {
     let (fake, _server, url) = running().await;
     let folder = tempfile::tempdir().unwrap();
-    let lines = file(&folder, "many.ndjson", &("{\"n\":1}\n".repeat(1500) + "{\"facet\":\"foreign\"}\n"));
+    let lines = file(
+        &folder,
+        "many.ndjson",
+        &("{\"n\":1}\n".repeat(1500) + "{\"facet\":\"foreign\"}\n"),
+    );
     let ended = weir(&url, &["send", "erp", &lines]).await;
     assert_eq!(fake.done().len(), 2);
-    assert!(ended.out.contains("event 1500: foreign-facet"), "{}", ended.out);
+    assert!(
+        ended.out.contains("event 1500: foreign-facet"),
+        "{}",
+        ended.out
+    );
 }
 
 #[tokio::test]
@@ -115,13 +196,27 @@ async fn what_is_not_taken_is_told_and_ends_with_one() {
     let folder = tempfile::tempdir().unwrap();
     let bad = file(&folder, "bad.json", "malformed");
     let ended = weir(&url, &["send", "erp", &bad]).await;
-    assert_eq!((ended.out.as_str(), ended.code), (format!("{bad}: not taken: line 1, column 1: not JSON (400)\n").as_str(), 1));
+    assert_eq!(
+        (ended.out.as_str(), ended.code),
+        (
+            format!("{bad}: not taken: line 1, column 1: not JSON (400)\n").as_str(),
+            1
+        )
+    );
     let busy = file(&folder, "busy.json", "busy");
-    assert!(weir(&url, &["send", "erp", &busy]).await.out.contains("the store is busy; try again in 2 s (503)"));
+    assert!(
+        weir(&url, &["send", "erp", &busy])
+            .await
+            .out
+            .contains("the store is busy; try again in 2 s (503)")
+    );
     let unknown = weir(&url, &["send", "nope", &bad, "--json"]).await;
     assert_eq!(unknown.code, 1);
     let printed: serde_json::Value = serde_json::from_str(&unknown.out).unwrap();
-    assert_eq!(printed[0]["answer"]["type"], "urn:weir:problem:unknown-source");
+    assert_eq!(
+        printed[0]["answer"]["type"],
+        "urn:weir:problem:unknown-source"
+    );
 }
 
 #[tokio::test]
@@ -129,13 +224,40 @@ async fn secrets_come_from_files_and_sign_what_is_sent() {
     let (fake, _server, url) = running().await;
     let folder = tempfile::tempdir().unwrap();
     let body = file(&folder, "a.json", "{}");
-    let secret = format!("file:{}", file(&folder, "secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n"));
+    let secret = format!(
+        "file:{}",
+        file(
+            &folder,
+            "secret",
+            "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n"
+        )
+    );
     for flag in ["--secret", "--bearer"] {
-        assert_eq!(weir(&url, &["send", "erp", &body, flag, &secret]).await.code, 0);
-        assert_eq!(fake.done(), ["ingest erp 2 bytes, application/json, lane none, signed true"], "{flag}");
+        assert_eq!(
+            weir(&url, &["send", "erp", &body, flag, &secret])
+                .await
+                .code,
+            0
+        );
+        assert_eq!(
+            fake.done(),
+            ["ingest erp 2 bytes, application/json, lane none, signed true"],
+            "{flag}"
+        );
     }
-    assert_eq!(weir(&url, &["send", "erp", &body, "--secret", "s3cret"]).await.code, 2, "a secret is never an argument");
-    assert_eq!(weir(&url, &["send", "erp", &body, "--secret", "file:/nowhere"]).await.code, 3);
+    assert_eq!(
+        weir(&url, &["send", "erp", &body, "--secret", "s3cret"])
+            .await
+            .code,
+        2,
+        "a secret is never an argument"
+    );
+    assert_eq!(
+        weir(&url, &["send", "erp", &body, "--secret", "file:/nowhere"])
+            .await
+            .code,
+        3
+    );
 }
 
 #[tokio::test]
@@ -143,16 +265,30 @@ async fn an_entity_is_shown_with_its_facets_and_where_it_stands() {
     let (_fake, _server, url) = running().await;
     let ended = weir(&url, &["show", "product/a/b", "--channel", "storefront.de"]).await;
     assert_eq!((ended.code, ended.complaint.as_str()), (0, ""));
-    for part in ["product/a/b\n", r#"{"amount":9.90}"#, "parked", "the shop answered 500 (attempts: 3)", "in-stock@aa passed", "Lamp"] {
+    for part in [
+        "product/a/b\n",
+        r#"{"amount":9.90}"#,
+        "parked",
+        "the shop answered 500 (attempts: 3)",
+        "in-stock@aa passed",
+        "Lamp",
+    ] {
         assert!(ended.out.contains(part), "{part} in {}", ended.out);
     }
     let nul = weir(&url, &["show", "product/nul\0", "--json"]).await;
     let printed: serde_json::Value = serde_json::from_str(&nul.out).unwrap();
     assert_eq!(printed["key"], "nul\0");
     assert_eq!(printed["facets"][0]["value"]["amount"].to_string(), "9.9");
-    assert!(nul.out.contains("9.90"), "numbers stay as they were written: {}", nul.out);
+    assert!(
+        nul.out.contains("9.90"),
+        "numbers stay as they were written: {}",
+        nul.out
+    );
     let unknown = weir(&url, &["show", "product/nope"]).await;
-    assert_eq!((unknown.complaint.as_str(), unknown.code), ("there is no entity `product/nope` (404)", 1));
+    assert_eq!(
+        (unknown.complaint.as_str(), unknown.code),
+        ("there is no entity `product/nope` (404)", 1)
+    );
 }
 
 #[tokio::test]
@@ -160,41 +296,97 @@ async fn every_command_reaches_its_route() {
     let (fake, _server, url) = running().await;
     for (arguments, printed, done) in [
         (&["channel", "list"][..], "storefront.de  flowing", None),
-        (&["channel", "pause", "storefront.de"], "storefront.de: paused\n", Some("Pause storefront.de")),
-        (&["channel", "resume", "storefront.de"], "storefront.de: resumed\n", Some("Resume storefront.de")),
-        (&["channel", "resync", "storefront.de"], "sends everything", Some("Resync storefront.de")),
-        (&["channel", "rerender", "storefront.de"], "what differs", Some("Rerender storefront.de")),
-        (&["channel", "confirm", "storefront.de"], "releases", Some("Confirm storefront.de")),
-        (&["channel", "forget", "old"], "old: forgotten\n", Some("Forget old")),
+        (
+            &["channel", "pause", "storefront.de"],
+            "storefront.de: paused\n",
+            Some("Pause storefront.de"),
+        ),
+        (
+            &["channel", "resume", "storefront.de"],
+            "storefront.de: resumed\n",
+            Some("Resume storefront.de"),
+        ),
+        (
+            &["channel", "resync", "storefront.de"],
+            "sends everything",
+            Some("Resync storefront.de"),
+        ),
+        (
+            &["channel", "rerender", "storefront.de"],
+            "what differs",
+            Some("Rerender storefront.de"),
+        ),
+        (
+            &["channel", "confirm", "storefront.de"],
+            "releases",
+            Some("Confirm storefront.de"),
+        ),
+        (
+            &["channel", "forget", "old"],
+            "old: forgotten\n",
+            Some("Forget old"),
+        ),
         (&["refused", "list", "storefront.de"], "product/4711", None),
-        (&["refused", "list", "storefront.de", "--limit", "1"], "there are more", None),
-        (&["refused", "show", "storefront.de", "a/b"], "no such category", None),
+        (
+            &["refused", "list", "storefront.de", "--limit", "1"],
+            "there are more",
+            None,
+        ),
+        (
+            &["refused", "show", "storefront.de", "a/b"],
+            "no such category",
+            None,
+        ),
         (
             &["refused", "redrive", "storefront.de", "--key", "a/b"],
             "1 to be tried again\n",
             Some(r#"Redrive refused of storefront.de, key Some("a/b"), code None"#),
         ),
-        (&["refused", "drop", "storefront.de", "--all"], "2 dropped\n", Some("Drop refused of storefront.de, key None, code None")),
+        (
+            &["refused", "drop", "storefront.de", "--all"],
+            "2 dropped\n",
+            Some("Drop refused of storefront.de, key None, code None"),
+        ),
         (&["quarantine", "list", "erp"], "no-material", None),
         (
             &["quarantine", "redrive", "erp", "--plugin", "erp"],
             "2 given to the plugins again\n",
             Some(r#"Redrive quarantine of erp, sequence None, plugin Some("erp")"#),
         ),
-        (&["quarantine", "drop", "erp", "--sequence", "11"], "1 dropped\n", Some("Drop quarantine of erp, sequence Some(11), plugin None")),
+        (
+            &["quarantine", "drop", "erp", "--sequence", "11"],
+            "1 dropped\n",
+            Some("Drop quarantine of erp, sequence Some(11), plugin None"),
+        ),
         (&["source", "list"], "erp", None),
     ] {
         let ended = weir(&url, arguments).await;
-        assert_eq!((ended.complaint.as_str(), ended.code), ("", 0), "{arguments:?}");
-        assert!(ended.out.contains(printed), "{printed} in {} of {arguments:?}", ended.out);
+        assert_eq!(
+            (ended.complaint.as_str(), ended.code),
+            ("", 0),
+            "{arguments:?}"
+        );
+        assert!(
+            ended.out.contains(printed),
+            "{printed} in {} of {arguments:?}",
+            ended.out
+        );
         assert_eq!(fake.done(), done.as_slice(), "{arguments:?}");
         let json = weir(&url, &[arguments, &["--json"]].concat()).await;
-        serde_json::from_str::<serde_json::Value>(&json.out).unwrap_or_else(|error| panic!("{error} in {}", json.out));
+        serde_json::from_str::<serde_json::Value>(&json.out)
+            .unwrap_or_else(|error| panic!("{error} in {}", json.out));
         fake.done();
     }
-    assert_eq!(weir(&url, &["refused", "show", "storefront.de", "nope"]).await.code, 1);
     assert_eq!(
-        weir(&url, &["channel", "forget", "storefront.de"]).await.complaint,
+        weir(&url, &["refused", "show", "storefront.de", "nope"])
+            .await
+            .code,
+        1
+    );
+    assert_eq!(
+        weir(&url, &["channel", "forget", "storefront.de"])
+            .await
+            .complaint,
         "channel `storefront.de` is in the configuration (409)"
     );
 }
@@ -205,10 +397,27 @@ async fn a_token_is_needed_where_one_is_configured() {
     *fake.tokens.lock().unwrap() = vec![token(Role::Read)];
     let without = weir(&url, &["channel", "list"]).await;
     assert_eq!(without.code, 1);
-    assert!(without.complaint.contains("WEIR_TOKEN"), "{}", without.complaint);
-    assert_eq!(weir(&url, &["channel", "list", "--token", "read"]).await.code, 0);
-    let weak = weir(&url, &["channel", "pause", "storefront.de", "--token", "read"]).await;
-    assert!(weak.complaint.contains("needs the role `operate`"), "{}", weak.complaint);
+    assert!(
+        without.complaint.contains("WEIR_TOKEN"),
+        "{}",
+        without.complaint
+    );
+    assert_eq!(
+        weir(&url, &["channel", "list", "--token", "read"])
+            .await
+            .code,
+        0
+    );
+    let weak = weir(
+        &url,
+        &["channel", "pause", "storefront.de", "--token", "read"],
+    )
+    .await;
+    assert!(
+        weak.complaint.contains("needs the role `operate`"),
+        "{}",
+        weak.complaint
+    );
 }
 
 #[tokio::test]
@@ -217,6 +426,16 @@ async fn who_is_not_there_is_named_with_what_to_do() {
     server.stop(std::time::Duration::from_secs(1)).await;
     let ended = weir(&url, &["source", "list"]).await;
     assert_eq!(ended.code, 3);
-    assert!(ended.complaint.starts_with(&format!("could not reach {url}: ")), "{}", ended.complaint);
-    assert!(ended.complaint.contains("refused") && ended.complaint.contains("WEIR_URL"), "{}", ended.complaint);
+    assert!(
+        ended
+            .complaint
+            .starts_with(&format!("could not reach {url}: ")),
+        "{}",
+        ended.complaint
+    );
+    assert!(
+        ended.complaint.contains("refused") && ended.complaint.contains("WEIR_URL"),
+        "{}",
+        ended.complaint
+    );
 }

@@ -1,7 +1,8 @@
 //! Reading tables: each key is asked for once, and what nobody asked for is a complaint.
 //!
-//! Nothing here fails early. A field that is wrong makes a complaint and answers `None`; the reader goes on with a
-//! default, so that all complaints come at once. A configuration with any complaint is not used.
+//! Nothing here fails early. A field that is wrong makes a complaint and answers `None`; the reader
+//! goes on with a default, so that all complaints come at once. A configuration with any complaint
+//! is not used.
 
 mod lookup;
 mod values;
@@ -34,7 +35,14 @@ impl<'a> Reader<'a> {
     /// A reader; without `secrets`, a secret that is not there is no complaint.
     pub fn new(environment: Environment<'a>, secrets: bool) -> Reader<'a> {
         let (complaints, warnings) = (RefCell::default(), RefCell::default());
-        Reader { environment, secrets, complaints, warnings, files: RefCell::default(), outside: RefCell::default() }
+        Reader {
+            environment,
+            secrets,
+            complaints,
+            warnings,
+            files: RefCell::default(),
+            outside: RefCell::default(),
+        }
     }
 
     /// Something is wrong.
@@ -72,7 +80,8 @@ pub struct Gathered {
     pub warnings: Vec<Complaint>,
     /// Files that scalars came from.
     pub files: BTreeSet<PathBuf>,
-    /// Texts that came from the environment or a file and are neither numbers nor secrets that never show; any may be one.
+    /// Texts that came from the environment or a file and are neither numbers nor secrets that
+    /// never show; any may be one.
     pub outside: BTreeSet<String>,
 }
 
@@ -90,7 +99,14 @@ pub struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     /// The whole document.
     pub fn root(reader: &'a Reader<'a>, table: &'a Table, place: Place) -> Cursor<'a> {
-        Cursor { reader, table, path: String::new(), place, row: None, asked: Vec::new() }
+        Cursor {
+            reader,
+            table,
+            path: String::new(),
+            place,
+            row: None,
+            asked: Vec::new(),
+        }
     }
 
     /// Reads the table and complains of the keys that `read` did not ask for.
@@ -125,7 +141,12 @@ impl<'a> Cursor<'a> {
     pub fn require(&mut self, key: &str, help: &str) -> Option<Field<'a>> {
         let field = self.take(key);
         if field.is_none() {
-            let complaint = Complaint::at(&self.place, self.path.clone(), format!("{key} is missing"), Some(help.to_owned()));
+            let complaint = Complaint::at(
+                &self.place,
+                self.path.clone(),
+                format!("{key} is missing"),
+                Some(help.to_owned()),
+            );
             self.reader.complain(complaint.because(Cause::Missing));
         }
         field
@@ -133,13 +154,21 @@ impl<'a> Cursor<'a> {
 
     /// All fields, for tables whose keys are names.
     pub fn all(&mut self) -> Vec<Field<'a>> {
-        self.table.entries.iter().for_each(|entry| self.ask(&entry.key));
-        self.table.entries.iter().map(|entry| self.field(entry)).collect()
+        self.table
+            .entries
+            .iter()
+            .for_each(|entry| self.ask(&entry.key));
+        self.table
+            .entries
+            .iter()
+            .map(|entry| self.field(entry))
+            .collect()
     }
 
     /// Something is wrong with the table as a whole.
     pub fn complain(&self, what: impl Into<String>, help: impl Into<Option<String>>) {
-        self.reader.complain(Complaint::at(&self.place, self.path.clone(), what, help));
+        self.reader
+            .complain(Complaint::at(&self.place, self.path.clone(), what, help));
     }
 
     fn ask(&mut self, key: &str) {
@@ -150,20 +179,43 @@ impl<'a> Cursor<'a> {
 
     fn field(&self, entry: &'a Entry) -> Field<'a> {
         let (key, path) = (entry.key.as_str(), join(&self.path, &entry.key));
-        Field { reader: self.reader, key, key_place: &entry.place, path, node: &entry.node, row: self.row }
+        Field {
+            reader: self.reader,
+            key,
+            key_place: &entry.place,
+            path,
+            node: &entry.node,
+            row: self.row,
+        }
     }
 
     /// Complains of each key that nobody asked for.
     fn close(self) {
-        let unknown = self.table.entries.iter().filter(|entry| !self.asked.contains(&entry.key));
+        let unknown = self
+            .table
+            .entries
+            .iter()
+            .filter(|entry| !self.asked.contains(&entry.key));
         for entry in unknown {
-            let missing = self.asked.iter().map(String::as_str).filter(|key| self.table.get(key).is_none());
+            let missing = self
+                .asked
+                .iter()
+                .map(String::as_str)
+                .filter(|key| self.table.get(key).is_none());
             let help = match nearest(&entry.key, missing) {
                 Some(near) => Some(format!("did you mean {near:?}?")),
                 None if self.asked.is_empty() => None,
-                None => Some(format!("there is {}", listed(self.asked.iter().map(String::as_str), 24))),
+                None => Some(format!(
+                    "there is {}",
+                    listed(self.asked.iter().map(String::as_str), 24)
+                )),
             };
-            self.reader.complain(Complaint::at(&entry.place, join(&self.path, &entry.key), "there is no such key", help));
+            self.reader.complain(Complaint::at(
+                &entry.place,
+                join(&self.path, &entry.key),
+                "there is no such key",
+                help,
+            ));
         }
     }
 }
@@ -187,37 +239,55 @@ impl<'a> Field<'a> {
 
     /// Where it stands: tables at their key, scalars and lists at themselves.
     pub fn place(&self) -> &'a Place {
-        if self.is_table() { self.key_place } else { &self.node.place }
+        if self.is_table() {
+            self.key_place
+        } else {
+            &self.node.place
+        }
     }
 
     /// Something is wrong with it.
     pub fn complain(&self, what: impl Into<String>, help: impl Into<Option<String>>) {
-        self.reader.complain(Complaint::at(self.place(), self.path.clone(), what, help));
+        self.reader
+            .complain(Complaint::at(self.place(), self.path.clone(), what, help));
     }
 
     /// Something is wrong with the secret that it is, so its line is not quoted.
     pub fn complain_of_secret(&self, what: impl Into<String>, help: impl Into<Option<String>>) {
         let complaint = Complaint::at(self.place(), self.path.clone(), what, help);
-        self.reader.complain(Complaint { excerpt: None, ..complaint });
+        self.reader.complain(Complaint {
+            excerpt: None,
+            ..complaint
+        });
     }
 
     /// Something is wrong with its key.
     pub fn complain_of_key(&self, what: impl Into<String>, help: impl Into<Option<String>>) {
-        self.reader.complain(Complaint::at(self.key_place, self.path.clone(), what, help));
+        self.reader
+            .complain(Complaint::at(self.key_place, self.path.clone(), what, help));
     }
 
     /// It names something that is not there.
     pub fn complain_of_missing(&self, what: impl Into<String>, help: impl Into<Option<String>>) {
-        self.reader.complain(Complaint::at(self.place(), self.path.clone(), what, help).because(Cause::Missing));
+        self.reader.complain(
+            Complaint::at(self.place(), self.path.clone(), what, help).because(Cause::Missing),
+        );
     }
 
     /// Something about it is odd.
     pub fn warn(&self, what: impl Into<String>, help: impl Into<Option<String>>) {
-        self.reader.warn(Complaint::at(self.place(), self.path.clone(), what, help));
+        self.reader
+            .warn(Complaint::at(self.place(), self.path.clone(), what, help));
     }
 
     fn unexpected(&self, expected: &str) {
-        self.complain(format!("{expected} is expected here, not {}", self.node.value.kind()), None);
+        self.complain(
+            format!(
+                "{expected} is expected here, not {}",
+                self.node.value.kind()
+            ),
+            None,
+        );
     }
 
     /// Whether it is a table that stands for no scalar.
@@ -247,7 +317,14 @@ impl<'a> Field<'a> {
             return None;
         };
         let (path, place) = (self.path.clone(), self.key_place.clone());
-        let cursor = Cursor { reader: self.reader, table, path, place, row: self.row, asked: Vec::new() };
+        let cursor = Cursor {
+            reader: self.reader,
+            table,
+            path,
+            place,
+            row: self.row,
+            asked: Vec::new(),
+        };
         Some(cursor.read(read))
     }
 
@@ -259,7 +336,14 @@ impl<'a> Field<'a> {
         };
         let item = |(index, node): (usize, &'a Node)| {
             let path = format!("{}[{index}]", self.path);
-            read(Field { reader: self.reader, key: self.key, key_place: &node.place, path, node, row: self.row })
+            read(Field {
+                reader: self.reader,
+                key: self.key,
+                key_place: &node.place,
+                path,
+                node,
+                row: self.row,
+            })
         };
         items.iter().enumerate().filter_map(item).collect()
     }
@@ -278,9 +362,19 @@ pub fn read_text(path: &Path, bytes_max: u64) -> Result<String, String> {
     use std::io::Read;
     let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
     let mut bytes = Vec::new();
-    file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    file.take(bytes_max + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| error.to_string())?;
     if bytes.len() as u64 > bytes_max {
-        return Err(format!("it is longer than {}", scalar::size_text(bytes_max)));
+        return Err(format!(
+            "it is longer than {}",
+            scalar::size_text(bytes_max)
+        ));
     }
-    String::from_utf8(bytes).map_err(|error| format!("it is not UTF-8 from byte {} on", error.utf8_error().valid_up_to()))
+    String::from_utf8(bytes).map_err(|error| {
+        format!(
+            "it is not UTF-8 from byte {} on",
+            error.utf8_error().valid_up_to()
+        )
+    })
 }

@@ -20,7 +20,8 @@ pub enum Keep {
     None,
     /// `{key}`, which each delivery fills with the entity's key.
     Key,
-    /// All that are not of the row's table: settings are the plugin's, and braces may mean something there.
+    /// All that are not of the row's table: settings are the plugin's, and braces may mean
+    /// something there.
     Others,
 }
 
@@ -43,21 +44,37 @@ pub fn fill(text: &str, row: Option<&Row>, keep: Keep) -> Result<String, Unfille
     while let Some(open) = rest.find('{') {
         out.push_str(&rest[..open]);
         let tail = &rest[open + 1..];
-        let name = tail.find('}').map(|close| &tail[..close]).filter(|name| is_placeholder(name));
+        let name = tail
+            .find('}')
+            .map(|close| &tail[..close])
+            .filter(|name| is_placeholder(name));
         let Some(name) = name else {
             out.push('{');
             rest = tail;
             continue;
         };
-        let of_row = row.is_some_and(|row| name == row.table || name.strip_prefix(&row.table).is_some_and(|rest| rest.starts_with('.')));
+        let of_row = row.is_some_and(|row| {
+            name == row.table
+                || name
+                    .strip_prefix(&row.table)
+                    .is_some_and(|rest| rest.starts_with('.'))
+        });
         match row {
             Some(row) if of_row => out.push_str(&value(name, row)?),
-            _ if keep == Keep::Others || (keep == Keep::Key && name == "key") => out.push_str(&rest[open..open + name.len() + 2]),
+            _ if keep == Keep::Others || (keep == Keep::Key && name == "key") => {
+                out.push_str(&rest[open..open + name.len() + 2])
+            }
             Some(row) => return Err(unknown(name, row)),
             None => {
                 let what = format!("{{{name}}} has nothing to be filled from");
-                let help = format!("a table with for_each = {:?} has it", name.split('.').next().unwrap_or(name));
-                return Err(Unfilled { what, help: Some(help) });
+                let help = format!(
+                    "a table with for_each = {:?} has it",
+                    name.split('.').next().unwrap_or(name)
+                );
+                return Err(Unfilled {
+                    what,
+                    help: Some(help),
+                });
             }
         }
         rest = &tail[name.len() + 1..];
@@ -73,24 +90,42 @@ pub fn mentions(text: &str, table: &str) -> bool {
 
 fn is_placeholder(name: &str) -> bool {
     name.starts_with(|first: char| first.is_ascii_alphabetic())
-        && name.chars().all(|character| character.is_ascii_alphanumeric() || "._-".contains(character))
+        && name
+            .chars()
+            .all(|character| character.is_ascii_alphanumeric() || "._-".contains(character))
 }
 
 fn value(name: &str, row: &Row) -> Result<String, Unfilled> {
-    let Some(column) = name.strip_prefix(&row.table).and_then(|rest| rest.strip_prefix('.')) else {
+    let Some(column) = name
+        .strip_prefix(&row.table)
+        .and_then(|rest| rest.strip_prefix('.'))
+    else {
         return Ok(row.name.clone());
     };
     match row.columns.get(column) {
         Some(Value::String(text)) => Ok(text.clone()),
         Some(value @ (Value::Number(_) | Value::Bool(_))) => Ok(value.to_string()),
         Some(_) => {
-            let what = format!("{{{name}}} is a list or a table in each.{}.{}, and cannot stand in a text", row.table, row.name);
-            Err(Unfilled { what, help: Some("only a string, a number, true or false can".to_owned()) })
+            let what = format!(
+                "{{{name}}} is a list or a table in each.{}.{}, and cannot stand in a text",
+                row.table, row.name
+            );
+            Err(Unfilled {
+                what,
+                help: Some("only a string, a number, true or false can".to_owned()),
+            })
         }
         None => {
             let known = row.columns.keys().map(String::as_str);
-            let help = super::text::suggestion(column, known).map(|hint| hint.replace("there is ", "its columns are "));
-            Err(Unfilled { what: format!("each.{}.{} has no column {column:?} for {{{name}}}", row.table, row.name), help })
+            let help = super::text::suggestion(column, known)
+                .map(|hint| hint.replace("there is ", "its columns are "));
+            Err(Unfilled {
+                what: format!(
+                    "each.{}.{} has no column {column:?} for {{{name}}}",
+                    row.table, row.name
+                ),
+                help,
+            })
         }
     }
 }
@@ -101,9 +136,15 @@ fn unknown(name: &str, row: &Row) -> Unfilled {
     let near = super::text::nearest(table, [row.table.as_str()]);
     let help = match near {
         Some(near) => format!("did you mean {{{}}}?", name.replacen(table, near, 1)),
-        None => format!("for_each = {:?} fills {{{}}} and {{{}.COLUMN}}", row.table, row.table, row.table),
+        None => format!(
+            "for_each = {:?} fills {{{}}} and {{{}.COLUMN}}",
+            row.table, row.table, row.table
+        ),
     };
-    Unfilled { what, help: Some(help) }
+    Unfilled {
+        what,
+        help: Some(help),
+    }
 }
 
 #[cfg(test)]
@@ -112,35 +153,66 @@ mod tests {
 
     fn row() -> Row {
         let columns = serde_json::json!({"url": "http://shop-de", "size": 3, "tags": []});
-        Row { table: "site".into(), name: "de".into(), columns: columns.as_object().expect("an object").clone() }
+        Row {
+            table: "site".into(),
+            name: "de".into(),
+            columns: columns.as_object().expect("an object").clone(),
+        }
     }
 
     #[test]
     fn names_and_columns_are_filled_in() {
         let row = row();
         let filled = |text| fill(text, Some(&row), Keep::Key);
-        assert_eq!(filled("{site.url}/{site}/{key}?n={site.size}").as_deref(), Ok("http://shop-de/de/{key}?n=3"));
-        assert_eq!(filled("{ not one } {\"a\": {").as_deref(), Ok("{ not one } {\"a\": {"));
+        assert_eq!(
+            filled("{site.url}/{site}/{key}?n={site.size}").as_deref(),
+            Ok("http://shop-de/de/{key}?n=3")
+        );
+        assert_eq!(
+            filled("{ not one } {\"a\": {").as_deref(),
+            Ok("{ not one } {\"a\": {")
+        );
     }
 
     #[test]
     fn what_cannot_be_filled_is_said() {
         let row = row();
-        let help = |text, row| fill(text, row, Keep::None).expect_err("not to be filled").to_string();
-        assert_eq!(help("{site.ulr}", Some(&row)), "each.site.de has no column \"ulr\" for {site.ulr}; did you mean \"url\"?");
-        assert_eq!(help("{sit}", Some(&row)), "{sit} has nothing to be filled from; did you mean {site}?");
-        assert_eq!(help("{site}", None), "{site} has nothing to be filled from; a table with for_each = \"site\" has it");
+        let help = |text, row| {
+            fill(text, row, Keep::None)
+                .expect_err("not to be filled")
+                .to_string()
+        };
+        assert_eq!(
+            help("{site.ulr}", Some(&row)),
+            "each.site.de has no column \"ulr\" for {site.ulr}; did you mean \"url\"?"
+        );
+        assert_eq!(
+            help("{sit}", Some(&row)),
+            "{sit} has nothing to be filled from; did you mean {site}?"
+        );
+        assert_eq!(
+            help("{site}", None),
+            "{site} has nothing to be filled from; a table with for_each = \"site\" has it"
+        );
         assert!(help("{site.tags}", Some(&row)).contains("is a list or a table"));
     }
 
     #[test]
     fn braces_of_a_plugin_stay() {
-        assert_eq!(fill("{name} in {site}", Some(&row()), Keep::Others).as_deref(), Ok("{name} in de"));
+        assert_eq!(
+            fill("{name} in {site}", Some(&row()), Keep::Others).as_deref(),
+            Ok("{name} in de")
+        );
     }
 
     impl std::fmt::Display for Unfilled {
         fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            write!(f, "{}; {}", self.what, self.help.as_deref().unwrap_or_default())
+            write!(
+                f,
+                "{}; {}",
+                self.what,
+                self.help.as_deref().unwrap_or_default()
+            )
         }
     }
 }

@@ -3,16 +3,30 @@
 use std::time::Duration;
 
 /// What a right duration looks like.
-pub const DURATION: &str = "write a whole number and a unit, such as \"250ms\", \"30s\", \"5m\", \"1h\" or \"30d\"";
+pub const DURATION: &str =
+    "write a whole number and a unit, such as \"250ms\", \"30s\", \"5m\", \"1h\" or \"30d\"";
 /// What a right size looks like.
-pub const SIZE: &str = "write a whole number and a unit, such as \"500B\", \"64KiB\", \"16MiB\" or \"1GiB\"";
+pub const SIZE: &str =
+    "write a whole number and a unit, such as \"500B\", \"64KiB\", \"16MiB\" or \"1GiB\"";
 /// What a right share looks like.
 pub const SHARE: &str = "write a percentage from 0% to 100%, such as \"2%\"";
 /// What a right rate looks like.
-pub const RATE: &str = "write a whole number for each second, minute or hour, such as \"500/s\", \"30/m\" or \"10/h\"";
+pub const RATE: &str =
+    "write a whole number for each second, minute or hour, such as \"500/s\", \"30/m\" or \"10/h\"";
 
-const DURATIONS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
-const SIZES: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+const DURATIONS: [(&str, u64); 5] = [
+    ("d", 86_400_000),
+    ("h", 3_600_000),
+    ("m", 60_000),
+    ("s", 1_000),
+    ("ms", 1),
+];
+const SIZES: [(&str, u64); 4] = [
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("B", 1),
+];
 const RATES: [(&str, f64); 3] = [("/s", 1.0), ("/m", 60.0), ("/h", 3600.0)];
 
 /// `250ms`, `30s`, `5m`, `1h`, `30d`.
@@ -28,7 +42,10 @@ pub fn size(text: &str) -> Option<u64> {
 /// `2%`, `0.5%`; from 0 to 1.
 pub fn share(text: &str) -> Option<f64> {
     let number = text.strip_suffix('%')?;
-    let plain = !number.is_empty() && number.chars().all(|character| character.is_ascii_digit() || character == '.');
+    let plain = !number.is_empty()
+        && number
+            .chars()
+            .all(|character| character.is_ascii_digit() || character == '.');
     let share: f64 = number.parse::<f64>().ok().filter(|_| plain)? / 100.0;
     (0.0..=1.0).contains(&share).then_some(share)
 }
@@ -36,13 +53,18 @@ pub fn share(text: &str) -> Option<f64> {
 /// `500/s`, `30/m`, `10/h`; for each second, more than 0.
 pub fn rate(text: &str) -> Option<f64> {
     let (suffix, seconds) = RATES.iter().find(|(suffix, _)| text.ends_with(suffix))?;
-    let number = whole(text.strip_suffix(suffix)?).filter(|number| (1..=1_000_000_000).contains(number))?;
+    let number =
+        whole(text.strip_suffix(suffix)?).filter(|number| (1..=1_000_000_000).contains(number))?;
     Some(number as f64 / seconds)
 }
 
 /// A duration as it would be written.
 pub fn duration_text(duration: Duration) -> String {
-    quantity_text(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), &DURATIONS, "0ms")
+    quantity_text(
+        u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+        &DURATIONS,
+        "0ms",
+    )
 }
 
 /// A size in bytes as it would be written.
@@ -59,7 +81,10 @@ pub fn share_text(share: f64) -> String {
 /// A rate as it would be written: by the second where that is a whole number.
 pub fn rate_text(rate: f64) -> String {
     let whole = |per: f64| ((rate * per).round() - rate * per).abs() < 1e-6;
-    let (suffix, seconds) = RATES.iter().find(|(_, seconds)| whole(*seconds)).unwrap_or(&RATES[2]);
+    let (suffix, seconds) = RATES
+        .iter()
+        .find(|(_, seconds)| whole(*seconds))
+        .unwrap_or(&RATES[2]);
     format!("{}{suffix}", (rate * seconds).round())
 }
 
@@ -70,12 +95,18 @@ fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 }
 
 fn whole(digits: &str) -> Option<u64> {
-    (!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+    (!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
+        .then(|| digits.parse().ok())?
 }
 
 fn quantity_text(amount: u64, units: &[(&str, u64)], zero: &str) -> String {
     let fits = |factor: u64| amount > 0 && amount.is_multiple_of(factor);
-    units.iter().find(|(_, factor)| fits(*factor)).map_or(zero.to_owned(), |(unit, factor)| format!("{}{unit}", amount / factor))
+    units
+        .iter()
+        .find(|(_, factor)| fits(*factor))
+        .map_or(zero.to_owned(), |(unit, factor)| {
+            format!("{}{unit}", amount / factor)
+        })
 }
 
 #[cfg(test)]
@@ -95,7 +126,19 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_not_guessed() {
-        for text in ["", "5", "s", "5 s", "-5s", "5S", "1.5s", "5minutes", "99999999999999999999s", "18446744073709551615d", "5ä"] {
+        for text in [
+            "",
+            "5",
+            "s",
+            "5 s",
+            "-5s",
+            "5S",
+            "1.5s",
+            "5minutes",
+            "99999999999999999999s",
+            "18446744073709551615d",
+            "5ä",
+        ] {
             assert_eq!(duration(text), None, "{text}");
         }
         for text in ["64", "64KB", "64 KiB", "1TiB", "18446744073709551615GiB"] {

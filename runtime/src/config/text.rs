@@ -1,7 +1,7 @@
 //! Where something stands in a file, and what is wrong there.
 //!
-//! A [`Complaint`] is for a person: it names the file, line and column, says what is wrong in the file's own words and what
-//! would be right. A line that may hold a secret is never quoted.
+//! A [`Complaint`] is for a person: it names the file, line and column, says what is wrong in the
+//! file's own words and what would be right. A line that may hold a secret is never quoted.
 
 use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -31,7 +31,10 @@ impl Place {
         while !source.text.is_char_boundary(offset) {
             offset -= 1;
         }
-        Place { source: source.clone(), offset }
+        Place {
+            source: source.clone(),
+            offset,
+        }
     }
 
     /// The file.
@@ -51,29 +54,60 @@ impl Place {
 
     /// From 1, in characters.
     pub fn column(&self) -> usize {
-        self.source.text[self.line_start()..self.offset].trim_start_matches('\u{feff}').chars().count() + 1
+        self.source.text[self.line_start()..self.offset]
+            .trim_start_matches('\u{feff}')
+            .chars()
+            .count()
+            + 1
     }
 
     fn line_start(&self) -> usize {
-        self.source.text[..self.offset].rfind('\n').map_or(0, |newline| newline + 1)
+        self.source.text[..self.offset]
+            .rfind('\n')
+            .map_or(0, |newline| newline + 1)
     }
 
-    /// The line as it stands in the file; none if it may hold a secret, by what it says itself or by the key that it belongs to.
+    /// The line as it stands in the file; none if it may hold a secret, by what it says itself or
+    /// by the key that it belongs to.
     fn excerpt(&self) -> Option<String> {
-        let line = self.source.text[self.line_start()..].lines().next().unwrap_or_default().trim_start_matches('\u{feff}');
+        let line = self.source.text[self.line_start()..]
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .trim_start_matches('\u{feff}');
         let before = self.source.text[..self.line_start()].lines().rev();
         let begins_here = |line: &str| line.contains('=') || line.trim_start().starts_with('[');
-        let key = if begins_here(line) { None } else { before.take(STATEMENT_LINES_MAX).find(|line| begins_here(line)) };
+        let key = if begins_here(line) {
+            None
+        } else {
+            before
+                .take(STATEMENT_LINES_MAX)
+                .find(|line| begins_here(line))
+        };
         let short = line.chars().count() <= EXCERPT_CHARACTERS_MAX;
-        (short && !line.trim().is_empty() && !is_telling(line) && !key.is_some_and(is_telling)).then(|| line.to_owned())
+        (short && !line.trim().is_empty() && !is_telling(line) && !key.is_some_and(is_telling))
+            .then(|| line.to_owned())
     }
 }
 
 /// Whether a line or a path speaks of what may be a secret.
 fn is_telling(text: &str) -> bool {
     let lower = text.to_lowercase();
-    let words =
-        ["secret", "token", "password", "sign", "bearer", "basic", "authorization", "whsec_", "auth", "header", "key", "hash", "://"];
+    let words = [
+        "secret",
+        "token",
+        "password",
+        "sign",
+        "bearer",
+        "basic",
+        "authorization",
+        "whsec_",
+        "auth",
+        "header",
+        "key",
+        "hash",
+        "://",
+    ];
     words.iter().any(|word| lower.contains(word))
 }
 
@@ -84,7 +118,13 @@ const EXCERPT_CHARACTERS_MAX: usize = 160;
 
 impl fmt::Debug for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.file().display(), self.line(), self.column())
+        write!(
+            f,
+            "{}:{}:{}",
+            self.file().display(),
+            self.line(),
+            self.column()
+        )
     }
 }
 
@@ -111,7 +151,8 @@ pub struct Complaint {
     pub line: usize,
     /// Column, from 1, in characters; 0 when it is about the file as a whole.
     pub column: usize,
-    /// Where, in the file's own words (`channels.storefront.target`); empty when it is about the file as a whole.
+    /// Where, in the file's own words (`channels.storefront.target`); empty when it is about the
+    /// file as a whole.
     pub path: String,
     /// What is wrong.
     pub what: String,
@@ -125,13 +166,22 @@ pub struct Complaint {
 
 impl Complaint {
     /// Something is wrong at a place.
-    pub fn at(place: &Place, path: impl Into<String>, what: impl Into<String>, help: impl Into<Option<String>>) -> Complaint {
+    pub fn at(
+        place: &Place,
+        path: impl Into<String>,
+        what: impl Into<String>,
+        help: impl Into<Option<String>>,
+    ) -> Complaint {
         let path = path.into();
         Complaint {
             file: place.file().to_owned(),
             line: place.line(),
             column: place.column(),
-            excerpt: if is_telling(&path) { None } else { place.excerpt() },
+            excerpt: if is_telling(&path) {
+                None
+            } else {
+                place.excerpt()
+            },
             path,
             what: what.into(),
             help: help.into(),
@@ -140,9 +190,22 @@ impl Complaint {
     }
 
     /// Something is wrong with a file as a whole.
-    pub fn of_file(file: &Path, what: impl Into<String>, help: impl Into<Option<String>>) -> Complaint {
+    pub fn of_file(
+        file: &Path,
+        what: impl Into<String>,
+        help: impl Into<Option<String>>,
+    ) -> Complaint {
         let (file, what, help) = (file.to_owned(), what.into(), help.into());
-        Complaint { file, line: 0, column: 0, path: String::new(), what, help, excerpt: None, cause: Cause::Wrong }
+        Complaint {
+            file,
+            line: 0,
+            column: 0,
+            path: String::new(),
+            what,
+            help,
+            excerpt: None,
+            cause: Cause::Wrong,
+        }
     }
 
     /// The same with another cause.
@@ -163,7 +226,8 @@ impl Complaint {
     }
 }
 
-/// One line: `weir.toml:12:7: channels.storefront.target: there is no target "shp"; did you mean "shop"?`
+/// One line: `weir.toml:12:7: channels.storefront.target: there is no target "shp"; did you mean
+/// "shop"?`
 impl fmt::Display for Complaint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.file.display())?;
@@ -190,8 +254,15 @@ pub fn render(complaints: &[Complaint]) -> String {
             let number = complaint.line.to_string();
             // Tabs stay tabs, so that the caret stands under its place whatever their width.
             let before = line.chars().take(complaint.column.saturating_sub(1));
-            let indent: String = before.map(|character| if character == '\t' { '\t' } else { ' ' }).collect();
-            let _ = writeln!(out, "  {number} | {}\n  {} | {indent}^", line.trim_end(), " ".repeat(number.len()));
+            let indent: String = before
+                .map(|character| if character == '\t' { '\t' } else { ' ' })
+                .collect();
+            let _ = writeln!(
+                out,
+                "  {number} | {}\n  {} | {indent}^",
+                line.trim_end(),
+                " ".repeat(number.len())
+            );
         }
     }
     out
@@ -200,8 +271,13 @@ pub fn render(complaints: &[Complaint]) -> String {
 /// The word of `known` that somebody who wrote `word` most likely meant.
 pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let far = (word.chars().count() / 3).max(1);
-    let distance = |candidate: &str| strsim::damerau_levenshtein(&word.to_lowercase(), &candidate.to_lowercase());
-    let near = known.into_iter().map(|candidate| (distance(candidate), candidate)).filter(|(distance, _)| *distance <= far);
+    let distance = |candidate: &str| {
+        strsim::damerau_levenshtein(&word.to_lowercase(), &candidate.to_lowercase())
+    };
+    let near = known
+        .into_iter()
+        .map(|candidate| (distance(candidate), candidate))
+        .filter(|(distance, _)| *distance <= far);
     near.min().map(|(_, candidate)| candidate)
 }
 
@@ -224,7 +300,9 @@ pub fn listed<'k>(names: impl IntoIterator<Item = &'k str>, most: usize) -> Stri
     match names.as_slice() {
         [] => "nothing".to_owned(),
         [one] => (*one).to_owned(),
-        all if all.len() > most => format!("{} and {} more", all[..most].join(", "), all.len() - most),
+        all if all.len() > most => {
+            format!("{} and {} more", all[..most].join(", "), all.len() - most)
+        }
         [first @ .., last] => format!("{} and {last}", first.join(", ")),
     }
 }
@@ -234,7 +312,10 @@ mod tests {
     use super::*;
 
     fn place(text: &str, at: &str) -> Place {
-        let source = Arc::new(Source { path: "weir.toml".into(), text: text.into() });
+        let source = Arc::new(Source {
+            path: "weir.toml".into(),
+            text: text.into(),
+        });
         Place::new(&source, text.find(at).expect("the text holds it"))
     }
 
@@ -248,20 +329,32 @@ mod tests {
     fn the_caret_stands_under_its_place_behind_tabs_and_umlauts() {
         let place = place("\tü = \"x\"", "\"x\"");
         let complaint = Complaint::at(&place, "ü", "no", Some("yes".to_owned()));
-        assert_eq!(render(&[complaint]), "weir.toml:1:6: ü: no; yes\n  1 | \tü = \"x\"\n    | \t    ^\n");
+        assert_eq!(
+            render(&[complaint]),
+            "weir.toml:1:6: ü: no; yes\n  1 | \tü = \"x\"\n    | \t    ^\n"
+        );
     }
 
     #[test]
     fn a_line_with_a_secret_is_not_quoted() {
-        let place = place("verify = { kind = \"bearr\", token = \"s3cret\" }", "\"bearr\"");
+        let place = place(
+            "verify = { kind = \"bearr\", token = \"s3cret\" }",
+            "\"bearr\"",
+        );
         let complaint = Complaint::at(&place, "verify.kind", "no", None);
         assert_eq!(render(&[complaint]), "weir.toml:1:19: verify.kind: no\n");
     }
 
     #[test]
     fn what_is_near_is_suggested_and_what_is_far_is_listed() {
-        assert_eq!(suggestion("shp", ["shop", "search"]).as_deref(), Some("did you mean \"shop\"?"));
-        assert_eq!(suggestion("web", ["shop", "search"]).as_deref(), Some("there is shop and search"));
+        assert_eq!(
+            suggestion("shp", ["shop", "search"]).as_deref(),
+            Some("did you mean \"shop\"?")
+        );
+        assert_eq!(
+            suggestion("web", ["shop", "search"]).as_deref(),
+            Some("there is shop and search")
+        );
         assert_eq!(suggestion("web", []), None);
     }
 }

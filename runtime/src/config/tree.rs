@@ -49,12 +49,19 @@ impl Value {
         }
     }
 
-    /// Whether it is a table that stands for a scalar: `{ env = "NAME", default = "…" }` or `{ file = "path" }`.
+    /// Whether it is a table that stands for a scalar: `{ env = "NAME", default = "…" }` or `{ file
+    /// = "path" }`.
     pub fn is_reference(&self) -> bool {
         match self {
             Value::Table(table) => {
-                let only = |keys: &[&str]| table.entries.iter().all(|entry| keys.contains(&entry.key.as_str()));
-                (table.get("env").is_some() && only(&["env", "default"])) || (table.get("file").is_some() && only(&["file"]))
+                let only = |keys: &[&str]| {
+                    table
+                        .entries
+                        .iter()
+                        .all(|entry| keys.contains(&entry.key.as_str()))
+                };
+                (table.get("env").is_some() && only(&["env", "default"]))
+                    || (table.get("file").is_some() && only(&["file"]))
             }
             _ => false,
         }
@@ -98,11 +105,18 @@ const DEPTH_MAX: usize = 64;
 /// Lines of which nothing that was understood can be trusted, from 1.
 pub type Lines = RangeInclusive<usize>;
 
-/// Reads a document; what is not TOML becomes complaints, and the rest is read as far as it goes, but for `broken` lines.
-pub fn parse(source: &Arc<Source>, complaints: &mut Vec<Complaint>, broken: &mut Vec<Lines>) -> Table {
+/// Reads a document; what is not TOML becomes complaints, and the rest is read as far as it goes,
+/// but for `broken` lines.
+pub fn parse(
+    source: &Arc<Source>,
+    complaints: &mut Vec<Complaint>,
+    broken: &mut Vec<Lines>,
+) -> Table {
     if let Some(offset) = too_deep(&source.text) {
         let what = format!("this is nested more than {DEPTH_MAX} deep");
-        complaints.push(Complaint::at(&Place::new(source, offset), "", what, None).because(Cause::Syntax));
+        complaints.push(
+            Complaint::at(&Place::new(source, offset), "", what, None).because(Cause::Syntax),
+        );
         return Table::default();
     }
     let (table, errors) = DeTable::parse_recoverable(&source.text);
@@ -112,7 +126,12 @@ pub fn parse(source: &Arc<Source>, complaints: &mut Vec<Complaint>, broken: &mut
         broken.push(damage(&source.text, place.line()));
         complaints.push(Complaint::at(&place, "", what, None).because(Cause::Syntax));
     }
-    Converter { source, complaints, broken }.table(table.get_ref())
+    Converter {
+        source,
+        complaints,
+        broken,
+    }
+    .table(table.get_ref())
 }
 
 /// How far a mistake in a line reaches: behind a broken header, keys land in the table before it.
@@ -126,15 +145,20 @@ fn damage(text: &str, line: usize) -> Lines {
     line..=last
 }
 
-/// Where a dotted key has so many parts that its tables would nest deeper than a stack can follow: `a.a.a.…`. Brackets are
-/// bounded by the parser itself.
+/// Where a dotted key has so many parts that its tables would nest deeper than a stack can follow:
+/// `a.a.a.…`. Brackets are bounded by the parser itself.
 fn too_deep(text: &str) -> Option<usize> {
     let (mut dots, mut behind_part) = (0, false);
     let mut characters = text.char_indices();
     while let Some((at, character)) = characters.next() {
         match character {
-            // A quoted part ends with its line at the latest, so that a quote in prose does not hide the rest of the file.
-            quote @ ('"' | '\'') => behind_part = characters.find(|(_, other)| *other == quote || *other == '\n').is_some(),
+            // A quoted part ends with its line at the latest, so that a quote in prose does not
+            // hide the rest of the file.
+            quote @ ('"' | '\'') => {
+                behind_part = characters
+                    .find(|(_, other)| *other == quote || *other == '\n')
+                    .is_some()
+            }
             '.' if behind_part => {
                 (dots, behind_part) = (dots + 1, false);
                 if dots > DEPTH_MAX {
@@ -142,7 +166,9 @@ fn too_deep(text: &str) -> Option<usize> {
                 }
             }
             ' ' | '\t' => {}
-            part if part.is_ascii_alphanumeric() || part == '_' || part == '-' => behind_part = true,
+            part if part.is_ascii_alphanumeric() || part == '_' || part == '-' => {
+                behind_part = true
+            }
             _ => (dots, behind_part) = (0, false),
         }
     }
@@ -162,27 +188,43 @@ impl Converter<'_> {
             let start = key.span().start;
             let place = Place::new(self.source, start);
             let node = self.node(value.span().start, value.get_ref());
-            entries.push((start, Entry { key: key.get_ref().clone().into_owned(), place, node }));
+            entries.push((
+                start,
+                Entry {
+                    key: key.get_ref().clone().into_owned(),
+                    place,
+                    node,
+                },
+            ));
         }
         entries.sort_by_key(|(start, _)| *start);
-        Table { entries: entries.into_iter().map(|(_, entry)| entry).collect() }
+        Table {
+            entries: entries.into_iter().map(|(_, entry)| entry).collect(),
+        }
     }
 
     fn node(&mut self, start: usize, value: &DeValue<'_>) -> Node {
         let place = Place::new(self.source, start);
         let value = match value {
             DeValue::String(text) => Value::String(text.clone().into_owned()),
-            DeValue::Integer(number) => Value::Integer(i64::from_str_radix(number.as_str(), number.radix()).unwrap_or_else(|_| {
-                self.complain(&place, "this is too large a number");
-                0
-            })),
+            DeValue::Integer(number) => Value::Integer(
+                i64::from_str_radix(number.as_str(), number.radix()).unwrap_or_else(|_| {
+                    self.complain(&place, "this is too large a number");
+                    0
+                }),
+            ),
             DeValue::Float(number) => Value::Float(number.as_str().parse().unwrap_or_else(|_| {
                 self.complain(&place, "this is not a number");
                 0.0
             })),
             DeValue::Boolean(truth) => Value::Boolean(*truth),
             DeValue::Datetime(time) => Value::Datetime(time.to_string()),
-            DeValue::Array(items) => Value::Array(items.iter().map(|item| self.node(item.span().start, item.get_ref())).collect()),
+            DeValue::Array(items) => Value::Array(
+                items
+                    .iter()
+                    .map(|item| self.node(item.span().start, item.get_ref()))
+                    .collect(),
+            ),
             DeValue::Table(table) => Value::Table(self.table(table)),
         };
         Node { place, value }
@@ -190,7 +232,11 @@ impl Converter<'_> {
 
     fn complain(&mut self, place: &Place, what: &str) {
         // One complaint is enough for a line that is broken, anyway or from now on.
-        if self.broken.iter().any(|lines| lines.contains(&place.line())) {
+        if self
+            .broken
+            .iter()
+            .any(|lines| lines.contains(&place.line()))
+        {
             return;
         }
         self.broken.push(place.line()..=place.line());
@@ -203,25 +249,43 @@ impl Converter<'_> {
 pub enum Merge {
     /// What comes later wins: a file given with a later `-c`.
     Later,
-    /// Nobody wins: files that are included stand beside each other, and a key set twice is a mistake.
+    /// Nobody wins: files that are included stand beside each other, and a key set twice is a
+    /// mistake.
     Beside,
 }
 
 /// Merges `over` into `base`: tables deeply, everything else whole.
-pub fn merge(base: &mut Table, over: Table, how: Merge, path: &str, complaints: &mut Vec<Complaint>) {
+pub fn merge(
+    base: &mut Table,
+    over: Table,
+    how: Merge,
+    path: &str,
+    complaints: &mut Vec<Complaint>,
+) {
     for entry in over.entries {
         let Some(old) = base.entries.iter_mut().find(|old| old.key == entry.key) else {
             base.entries.push(entry);
             continue;
         };
         let here = join(path, &entry.key);
-        // References are scalars, and a table of another kind is another table; the settings of a plugin are neither.
+        // References are scalars, and a table of another kind is another table; the settings of a
+        // plugin are neither.
         let whole = entry.key != "settings"
-            && (old.node.value.is_reference() || entry.node.value.is_reference() || other_kind(&old.node.value, &entry.node.value));
+            && (old.node.value.is_reference()
+                || entry.node.value.is_reference()
+                || other_kind(&old.node.value, &entry.node.value));
         match (&mut old.node.value, entry.node.value) {
-            (Value::Table(old), Value::Table(new)) if !whole => merge(old, new, how, &here, complaints),
+            (Value::Table(old), Value::Table(new)) if !whole => {
+                merge(old, new, how, &here, complaints)
+            }
             (_, value) if how == Merge::Later => {
-                (old.place, old.node) = (entry.place, Node { place: entry.node.place, value });
+                (old.place, old.node) = (
+                    entry.place,
+                    Node {
+                        place: entry.node.place,
+                        value,
+                    },
+                );
             }
             _ => {
                 let what = format!("this is set already, at {:?}", old.place);
@@ -245,7 +309,18 @@ fn other_kind(old: &Value, new: &Value) -> bool {
 
 /// The path of a key in a table, quoted where TOML would need quotes.
 pub fn join(path: &str, key: &str) -> String {
-    let bare = !key.is_empty() && key.chars().all(|character| character.is_ascii_alphanumeric() || "-_".contains(character));
-    let key = if bare { key.to_owned() } else { format!("{key:?}") };
-    if path.is_empty() { key } else { format!("{path}.{key}") }
+    let bare = !key.is_empty()
+        && key
+            .chars()
+            .all(|character| character.is_ascii_alphanumeric() || "-_".contains(character));
+    let key = if bare {
+        key.to_owned()
+    } else {
+        format!("{key:?}")
+    };
+    if path.is_empty() {
+        key
+    } else {
+        format!("{path}.{key}")
+    }
 }

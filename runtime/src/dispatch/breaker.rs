@@ -1,7 +1,8 @@
 //! The breaker of a target: Flowing, Tripped, Probing. Pure: time and chance are arguments.
 //!
-//! It trips when what happens speaks of the target and not of one entity, waits longer each time, and then lets a single attempt
-//! through; only what that attempt brings decides whether deliveries flow again.
+//! It trips when what happens speaks of the target and not of one entity, waits longer each time,
+//! and then lets a single attempt through; only what that attempt brings decides whether deliveries
+//! flow again.
 
 use std::time::Duration;
 
@@ -16,13 +17,19 @@ pub struct Options {
     pub cap: Duration,
     /// Failures in a row that trip; 5.
     pub failures_max: u32,
-    /// Refusals without a delivery between them that trip; 20. So many in a row are a wrong renderer or a wrong target.
+    /// Refusals without a delivery between them that trip; 20. So many in a row are a wrong
+    /// renderer or a wrong target.
     pub refusals_max: u32,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { first: Duration::from_secs(1), cap: Duration::from_secs(60), failures_max: 5, refusals_max: 20 }
+        Options {
+            first: Duration::from_secs(1),
+            cap: Duration::from_secs(60),
+            failures_max: 5,
+            refusals_max: 20,
+        }
     }
 }
 
@@ -68,7 +75,16 @@ impl Breaker {
     /// A breaker that lets deliveries flow.
     pub fn new(options: Options, now: Timestamp) -> Breaker {
         let (failures, refusals, trips) = (0, 0, 0);
-        Breaker { options, state: State::Flowing, since: now, reason: String::new(), failures, refusals, trips, tripped_by_refusals: false }
+        Breaker {
+            options,
+            state: State::Flowing,
+            since: now,
+            reason: String::new(),
+            failures,
+            refusals,
+            trips,
+            tripped_by_refusals: false,
+        }
     }
 
     /// How the target stands.
@@ -98,7 +114,10 @@ impl Breaker {
 
     /// The one probe is on its way.
     pub fn begin_probe(&mut self) {
-        debug_assert!(matches!(self.state, State::Tripped { .. }), "only a tripped target is probed");
+        debug_assert!(
+            matches!(self.state, State::Tripped { .. }),
+            "only a tripped target is probed"
+        );
         self.state = State::Probing;
     }
 
@@ -117,19 +136,33 @@ impl Breaker {
         }
     }
 
-    /// An attempt failed in a way that may be the target's or the entity's. `after`: the target asked to wait that long, so it
-    /// speaks of itself.
-    pub fn failed(&mut self, now: Timestamp, probe: bool, reason: &str, after: Option<Duration>, chance: f64) {
+    /// An attempt failed in a way that may be the target's or the entity's. `after`: the target
+    /// asked to wait that long, so it speaks of itself.
+    pub fn failed(
+        &mut self,
+        now: Timestamp,
+        probe: bool,
+        reason: &str,
+        after: Option<Duration>,
+        chance: f64,
+    ) {
         if probe || (self.state == State::Flowing && after.is_some()) {
             return self.trip(now, probe, reason, after, chance);
         }
         self.failures += 1;
         if self.state == State::Flowing && self.failures >= self.options.failures_max {
-            self.trip(now, probe, &format!("{} failures in a row; the last: {reason}", self.failures), None, chance);
+            self.trip(
+                now,
+                probe,
+                &format!("{} failures in a row; the last: {reason}", self.failures),
+                None,
+                chance,
+            );
         }
     }
 
-    /// The target refused an entity. To a probe that is a sign of life, unless refusals were the trouble.
+    /// The target refused an entity. To a probe that is a sign of life, unless refusals were the
+    /// trouble.
     pub fn refused(&mut self, now: Timestamp, probe: bool, reason: &str, chance: f64) {
         self.failures = 0;
         self.refusals += 1;
@@ -137,26 +170,52 @@ impl Breaker {
             return self.flow(now);
         }
         if probe || (self.state == State::Flowing && self.refusals >= self.options.refusals_max) {
-            self.trip(now, probe, &format!("{} refusals with no delivery between; the last: {reason}", self.refusals), None, chance);
+            self.trip(
+                now,
+                probe,
+                &format!(
+                    "{} refusals with no delivery between; the last: {reason}",
+                    self.refusals
+                ),
+                None,
+                chance,
+            );
             self.tripped_by_refusals = true;
         }
     }
 
-    /// What happened speaks of the target: it trips at once. What was sent before it tripped does not prolong the wait.
-    pub fn trip(&mut self, now: Timestamp, probe: bool, reason: &str, after: Option<Duration>, chance: f64) {
+    /// What happened speaks of the target: it trips at once. What was sent before it tripped does
+    /// not prolong the wait.
+    pub fn trip(
+        &mut self,
+        now: Timestamp,
+        probe: bool,
+        reason: &str,
+        after: Option<Duration>,
+        chance: f64,
+    ) {
         if !probe && self.state != State::Flowing {
             return;
         }
-        let longest = self.options.first.saturating_mul(1 << self.trips.min(20)).min(self.options.cap);
+        let longest = self
+            .options
+            .first
+            .saturating_mul(1 << self.trips.min(20))
+            .min(self.options.cap);
         // Full jitter, but never so short that a dead target is asked in a tight loop.
-        let wait = longest.mul_f64(chance.clamp(0.0, 1.0)).max(self.options.first / 10).max(after.unwrap_or_default());
+        let wait = longest
+            .mul_f64(chance.clamp(0.0, 1.0))
+            .max(self.options.first / 10)
+            .max(after.unwrap_or_default());
         if self.state == State::Flowing {
             self.since = now;
         }
         self.reason = reason.to_owned();
         self.trips += 1;
         self.tripped_by_refusals = false;
-        self.state = State::Tripped { until: Timestamp(now.0.saturating_add(wait.as_millis() as u64)) };
+        self.state = State::Tripped {
+            until: Timestamp(now.0.saturating_add(wait.as_millis() as u64)),
+        };
     }
 
     fn flow(&mut self, now: Timestamp) {
@@ -164,7 +223,12 @@ impl Breaker {
             (self.state, self.since) = (State::Flowing, now);
             self.reason.clear();
         }
-        (self.failures, self.refusals, self.trips, self.tripped_by_refusals) = (0, 0, 0, false);
+        (
+            self.failures,
+            self.refusals,
+            self.trips,
+            self.tripped_by_refusals,
+        ) = (0, 0, 0, false);
     }
 }
 
@@ -172,19 +236,34 @@ impl Breaker {
 mod tests {
     use super::*;
 
-    /// Plays a story, one word an event, at one second each, and answers the states it leads through.
-    /// `ok no fail wait trip` are attempts; with `probe-` before them, those of a probe.
+    /// Plays a story, one word an event, at one second each, and answers the states it leads
+    /// through. `ok no fail wait trip` are attempts; with `probe-` before them, those of a probe.
     fn check(story: &str, expected: &str) {
-        let options = Options { failures_max: 3, refusals_max: 2, ..Options::default() };
+        let options = Options {
+            failures_max: 3,
+            refusals_max: 2,
+            ..Options::default()
+        };
         let mut breaker = Breaker::new(options, Timestamp(0));
         let mut states = Vec::new();
         for (second, word) in story.split_whitespace().enumerate() {
             let now = Timestamp(second as u64 * 1000);
-            let (probe, word) = word.strip_prefix("probe-").map_or((false, word), |word| (true, word));
+            let (probe, word) = word
+                .strip_prefix("probe-")
+                .map_or((false, word), |word| (true, word));
             if probe {
-                assert_eq!(breaker.admits(now), Admission::Probe, "{story}: second {second}, {:?}", breaker.state());
+                assert_eq!(
+                    breaker.admits(now),
+                    Admission::Probe,
+                    "{story}: second {second}, {:?}",
+                    breaker.state()
+                );
                 breaker.begin_probe();
-                assert_eq!(breaker.admits(now), Admission::Wait(None), "one probe at a time");
+                assert_eq!(
+                    breaker.admits(now),
+                    Admission::Wait(None),
+                    "one probe at a time"
+                );
             }
             match word {
                 "ok" => breaker.delivered(now, probe),
@@ -207,8 +286,14 @@ mod tests {
 
     #[test]
     fn failures_in_a_row_trip_and_a_delivery_between_them_does_not() {
-        check("fail fail ok fail fail fail", "flowing flowing flowing flowing flowing 6");
-        check("fail fail no fail fail", "flowing flowing flowing flowing flowing");
+        check(
+            "fail fail ok fail fail fail",
+            "flowing flowing flowing flowing flowing 6",
+        );
+        check(
+            "fail fail no fail fail",
+            "flowing flowing flowing flowing flowing",
+        );
     }
 
     #[test]
@@ -219,13 +304,19 @@ mod tests {
 
     #[test]
     fn refusals_without_a_delivery_trip_and_a_refused_probe_is_then_no_sign_of_life() {
-        check("no ok no no - probe-no - probe-ok", "flowing flowing flowing 4 4 7 7 flowing");
+        check(
+            "no ok no no - probe-no - probe-ok",
+            "flowing flowing flowing 4 4 7 7 flowing",
+        );
         check("trip probe-no", "1 flowing");
     }
 
     #[test]
     fn each_failed_probe_waits_longer_and_the_first_success_lets_everything_flow() {
-        check("trip probe-fail - probe-trip - - - probe-ok trip", "1 3 3 7 7 7 7 flowing 9");
+        check(
+            "trip probe-fail - probe-trip - - - probe-ok trip",
+            "1 3 3 7 7 7 7 flowing 9",
+        );
     }
 
     #[test]

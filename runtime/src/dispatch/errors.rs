@@ -26,7 +26,10 @@ impl Errors {
         self.order.push_back((self.number, ordinal));
         while self.order.len() > ERRORS_MAX {
             if let Some((number, oldest)) = self.order.pop_front()
-                && self.texts.get(&oldest).is_some_and(|(newest, _)| *newest == number)
+                && self
+                    .texts
+                    .get(&oldest)
+                    .is_some_and(|(newest, _)| *newest == number)
             {
                 self.texts.remove(&oldest);
             }
@@ -59,7 +62,10 @@ mod tests {
         for _ in 0..2 * ERRORS_MAX {
             errors.keep(Ordinal(1), "again".into());
         }
-        assert_eq!((errors.texts.len(), errors.last(Ordinal(1)).as_deref()), (1, Some("again")));
+        assert_eq!(
+            (errors.texts.len(), errors.last(Ordinal(1)).as_deref()),
+            (1, Some("again"))
+        );
         errors.clear(Ordinal(1));
         assert_eq!(errors.last(Ordinal(1)), None);
     }

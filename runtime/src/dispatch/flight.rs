@@ -1,4 +1,5 @@
-//! What becomes of an entity in flight, as pure functions: before an attempt ([`decide`]) and after it ([`conclude`]).
+//! What becomes of an entity in flight, as pure functions: before an attempt ([`decide`]) and after
+//! it ([`conclude`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,27 +42,58 @@ pub(crate) enum Decision {
     Later(String),
 }
 
-/// Decides what becomes of an entity, from what the target holds and what is to be there. `tried` is the attempt before, if it failed; `by_key`
-/// says that another key is another thing at the target.
-pub(crate) fn decide(options: &Options, by_key: bool, prepared: Prepared, tried: Option<&Tried>) -> Decision {
+/// Decides what becomes of an entity, from what the target holds and what is to be there. `tried`
+/// is the attempt before, if it failed; `by_key` says that another key is another thing at the
+/// target.
+pub(crate) fn decide(
+    options: &Options,
+    by_key: bool,
+    prepared: Prepared,
+    tried: Option<&Tried>,
+) -> Decision {
     let holds = prepared.taken.holds;
     let (rendering, digest, key, plugin) = match &prepared.content {
         Content::Unread(why) => return Decision::Later(why.clone()),
         Content::Failed(failure) => return Decision::End(Outcome::Refused(failure.clone())),
-        Content::Absent(reason) if holds == Holds::Nothing => return Decision::End(Outcome::Withheld(*reason)),
+        Content::Absent(reason) if holds == Holds::Nothing => {
+            return Decision::End(Outcome::Withheld(*reason));
+        }
         Content::There { digest, .. } if options.suppress && holds == Holds::Rendering(*digest) => {
             return Decision::End(Outcome::Suppressed);
         }
         _ if !options.deliver => return Decision::End(Outcome::Counted),
         Content::Absent(_) => (None, None, None, None),
-        Content::There { rendering, digest, key, plugin } => (Some(rendering.clone()), Some(*digest), Some(key.clone()), plugin.clone()),
+        Content::There {
+            rendering,
+            digest,
+            key,
+            plugin,
+        } => (
+            Some(rendering.clone()),
+            Some(*digest),
+            Some(key.clone()),
+            plugin.clone(),
+        ),
     };
     // Forgotten entities are certainly nowhere.
-    let Some(id) = prepared.id.clone() else { return Decision::End(Outcome::Withheld(super::prepare::DELETED)) };
-    let there = prepared.taken.target_key.clone().unwrap_or_else(|| id.key.clone());
+    let Some(id) = prepared.id.clone() else {
+        return Decision::End(Outcome::Withheld(super::prepare::DELETED));
+    };
+    let there = prepared
+        .taken
+        .target_key
+        .clone()
+        .unwrap_or_else(|| id.key.clone());
     let key = key.unwrap_or_else(|| there.clone());
-    let mut older_keys: Vec<Arc<str>> =
-        tried.map(|tried| [tried.older_keys.as_slice(), std::slice::from_ref(&tried.key)].concat()).unwrap_or_default();
+    let mut older_keys: Vec<Arc<str>> = tried
+        .map(|tried| {
+            [
+                tried.older_keys.as_slice(),
+                std::slice::from_ref(&tried.key),
+            ]
+            .concat()
+        })
+        .unwrap_or_default();
     older_keys.retain(|older| by_key && *older != key);
     older_keys.drain(..older_keys.len().saturating_sub(KEYS_MAX));
     let mut stale_keys = older_keys.clone();
@@ -69,13 +101,35 @@ pub(crate) fn decide(options: &Options, by_key: bool, prepared: Prepared, tried:
     stale_keys.sort();
     stale_keys.dedup();
     let same = tried.filter(|tried| tried.digest == digest && tried.newest == prepared.newest);
-    let attempt = same.map_or_else(|| delivery_id(&options.name, &id, prepared.revision, digest), |tried| tried.id);
-    let tried = Tried { id: attempt, digest, newest: prepared.newest, key, older_keys };
-    Decision::Send(Box::new(Ready { id, rendering, tried, stale_keys, plugin, prepared }))
+    let attempt = same.map_or_else(
+        || delivery_id(&options.name, &id, prepared.revision, digest),
+        |tried| tried.id,
+    );
+    let tried = Tried {
+        id: attempt,
+        digest,
+        newest: prepared.newest,
+        key,
+        older_keys,
+    };
+    Decision::Send(Box::new(Ready {
+        id,
+        rendering,
+        tried,
+        stale_keys,
+        plugin,
+        prepared,
+    }))
 }
 
-/// `webhook-id`: of channel, entity, revision and rendering. Retries of the same rendering keep the one they were given first.
-fn delivery_id(channel: &str, id: &EntityId, revision: Sequence, digest: Option<u64>) -> DeliveryId {
+/// `webhook-id`: of channel, entity, revision and rendering. Retries of the same rendering keep the
+/// one they were given first.
+fn delivery_id(
+    channel: &str,
+    id: &EntityId,
+    revision: Sequence,
+    digest: Option<u64>,
+) -> DeliveryId {
     let mut hasher = Xxh3::new();
     for part in [channel, &id.entity_type, &id.key] {
         hasher.update(&(part.len() as u64).to_le_bytes());
@@ -101,20 +155,45 @@ pub(crate) enum Conclusion {
     /// It is there, or gone.
     Done(Outcome),
     /// Try again: after so many counted attempts, after that time, and why.
-    Park { attempts: u8, wait: Duration, reason: Option<String>, failed: bool },
+    Park {
+        attempts: u8,
+        wait: Duration,
+        reason: Option<String>,
+        failed: bool,
+    },
     /// The target is gone for good: park it and pause the channel.
     Pause { attempts: u8, reason: String },
 }
 
-/// Decides what an outcome means for the entity. `attempts` were counted before; `chance` from 0 to 1 spreads retries.
-pub(crate) fn conclude(options: &Options, ready: &Ready, attempts: u8, sent: Sent, chance: f64) -> Conclusion {
+/// Decides what an outcome means for the entity. `attempts` were counted before; `chance` from 0 to
+/// 1 spreads retries.
+pub(crate) fn conclude(
+    options: &Options,
+    ready: &Ready,
+    attempts: u8,
+    sent: Sent,
+    chance: f64,
+) -> Conclusion {
     let counted = attempts.saturating_add(u8::from(!sent.probe));
     let retry = |reason: String, after: Option<Duration>| {
-        let wait = options.retry.wait(counted, chance).max(after.unwrap_or_default());
-        Conclusion::Park { attempts: counted, wait, reason: Some(reason), failed: true }
+        let wait = options
+            .retry
+            .wait(counted, chance)
+            .max(after.unwrap_or_default());
+        Conclusion::Park {
+            attempts: counted,
+            wait,
+            reason: Some(reason),
+            failed: true,
+        }
     };
     match sent.outcome {
-        None => Conclusion::Park { attempts, wait: Duration::ZERO, reason: None, failed: false },
+        None => Conclusion::Park {
+            attempts,
+            wait: Duration::ZERO,
+            reason: None,
+            failed: false,
+        },
         Some(target::Outcome::Delivered) => Conclusion::Done(match ready.tried.digest {
             Some(digest) => {
                 let target_key = (ready.tried.key != ready.id.key).then(|| ready.tried.key.clone());
@@ -123,12 +202,20 @@ pub(crate) fn conclude(options: &Options, ready: &Ready, attempts: u8, sent: Sen
             None => Outcome::Withdrawn,
         }),
         Some(target::Outcome::Retry { reason, after, .. }) => retry(reason, after),
-        Some(target::Outcome::Refused { reason, after_tries: true }) if counted < TRIES_BEFORE_REFUSAL => retry(reason, None),
+        Some(target::Outcome::Refused {
+            reason,
+            after_tries: true,
+        }) if counted < TRIES_BEFORE_REFUSAL => retry(reason, None),
         Some(target::Outcome::Refused { reason, .. } | target::Outcome::Split { reason }) => {
             Conclusion::Done(Outcome::Refused(Failure::new("refused", reason)))
         }
         // It speaks of the target: the entity has lost no try by it.
-        Some(target::Outcome::Trip { reason }) => Conclusion::Park { attempts, wait: Duration::ZERO, reason: Some(reason), failed: false },
+        Some(target::Outcome::Trip { reason }) => Conclusion::Park {
+            attempts,
+            wait: Duration::ZERO,
+            reason: Some(reason),
+            failed: false,
+        },
         Some(target::Outcome::Pause { reason }) => Conclusion::Pause { attempts, reason },
     }
 }
@@ -143,14 +230,40 @@ mod tests {
     fn prepared(holds: Holds, target_key: Option<&str>, content: Content) -> Prepared {
         let track = Track::Lane(Lane::Normal);
         let target_key = target_key.map(Arc::from);
-        let taken = Taken { ordinal: Ordinal(1), revision: Sequence(9), holds, target_key, attempts: 0, track, owed_since: Sequence(8) };
-        let id = Some(EntityId { entity_type: "product".into(), key: "e".into() });
-        Prepared { taken, revision: Sequence(9), newest: Sequence(8), id, content }
+        let taken = Taken {
+            ordinal: Ordinal(1),
+            revision: Sequence(9),
+            holds,
+            target_key,
+            attempts: 0,
+            track,
+            owed_since: Sequence(8),
+        };
+        let id = Some(EntityId {
+            entity_type: "product".into(),
+            key: "e".into(),
+        });
+        Prepared {
+            taken,
+            revision: Sequence(9),
+            newest: Sequence(8),
+            id,
+            content,
+        }
     }
 
     fn there(digest: u64, key: &str) -> Content {
-        let rendering = Arc::new(Rendering { key: None, content_type: None, body: Payload::Text("{}".into()) });
-        Content::There { rendering, digest, key: key.into(), plugin: None }
+        let rendering = Arc::new(Rendering {
+            key: None,
+            content_type: None,
+            body: Payload::Text("{}".into()),
+        });
+        Content::There {
+            rendering,
+            digest,
+            key: key.into(),
+            plugin: None,
+        }
     }
 
     fn word(decision: &Decision) -> String {
@@ -159,8 +272,16 @@ mod tests {
             Decision::End(outcome) => format!("{outcome:?}").to_lowercase(),
             Decision::Later(_) => "later".into(),
             Decision::Send(ready) => {
-                let verb = if ready.rendering.is_some() { "put" } else { "delete" };
-                let before: String = ready.stale_keys.iter().map(|key| format!("delete {key}, ")).collect();
+                let verb = if ready.rendering.is_some() {
+                    "put"
+                } else {
+                    "delete"
+                };
+                let before: String = ready
+                    .stale_keys
+                    .iter()
+                    .map(|key| format!("delete {key}, "))
+                    .collect();
                 format!("{before}{verb} {}", ready.tried.key)
             }
         }
@@ -180,83 +301,234 @@ mod tests {
             (Holds::Rendering(7), failed(), "refused plugin"),
             (Holds::Rendering(7), Content::Unread("busy".into()), "later"),
         ] {
-            let decision = decide(&options(), false, prepared(holds, None, content.clone()), None);
+            let decision = decide(
+                &options(),
+                false,
+                prepared(holds, None, content.clone()),
+                None,
+            );
             assert_eq!(word(&decision), expected, "{holds:?} {content:?}");
         }
-        let counting = Options { deliver: false, ..options() };
-        assert_eq!(word(&decide(&counting, false, prepared(Holds::Nothing, None, there(7, "e")), None)), "counted");
-        let insisting = Options { suppress: false, ..options() };
-        assert_eq!(word(&decide(&insisting, false, prepared(Holds::Rendering(7), None, there(7, "e")), None)), "put e");
+        let counting = Options {
+            deliver: false,
+            ..options()
+        };
+        assert_eq!(
+            word(&decide(
+                &counting,
+                false,
+                prepared(Holds::Nothing, None, there(7, "e")),
+                None
+            )),
+            "counted"
+        );
+        let insisting = Options {
+            suppress: false,
+            ..options()
+        };
+        assert_eq!(
+            word(&decide(
+                &insisting,
+                false,
+                prepared(Holds::Rendering(7), None, there(7, "e")),
+                None
+            )),
+            "put e"
+        );
     }
 
     #[test]
     fn under_another_key_the_old_one_is_deleted_first() {
-        let tried = Tried { id: DeliveryId(1), digest: Some(7), newest: Sequence(8), key: "k3".into(), older_keys: Vec::new() };
+        let tried = Tried {
+            id: DeliveryId(1),
+            digest: Some(7),
+            newest: Sequence(8),
+            key: "k3".into(),
+            older_keys: Vec::new(),
+        };
         for (by_key, holds, old, tried, new, expected) in [
-            (true, Holds::Rendering(1), Some("k1"), None, "k2", "delete k1, put k2"),
-            (true, Holds::Rendering(1), None, None, "k2", "delete e, put k2"),
+            (
+                true,
+                Holds::Rendering(1),
+                Some("k1"),
+                None,
+                "k2",
+                "delete k1, put k2",
+            ),
+            (
+                true,
+                Holds::Rendering(1),
+                None,
+                None,
+                "k2",
+                "delete e, put k2",
+            ),
             (true, Holds::Rendering(1), Some("k1"), None, "k1", "put k1"),
             (true, Holds::Nothing, None, None, "k2", "put k2"),
-            (true, Holds::Unknown, Some("k1"), Some(&tried), "k2", "delete k1, delete k3, put k2"),
+            (
+                true,
+                Holds::Unknown,
+                Some("k1"),
+                Some(&tried),
+                "k2",
+                "delete k1, delete k3, put k2",
+            ),
             (false, Holds::Rendering(1), Some("k1"), None, "k2", "put k2"),
         ] {
-            let decision = decide(&options(), by_key, prepared(holds, old, there(7, new)), tried);
+            let decision = decide(
+                &options(),
+                by_key,
+                prepared(holds, old, there(7, new)),
+                tried,
+            );
             assert_eq!(word(&decision), expected, "{old:?} → {new}");
         }
-        let gone = decide(&options(), true, prepared(Holds::Unknown, Some("k1"), Content::Absent(0)), Some(&tried));
-        assert_eq!(word(&gone), "delete k3, delete k1", "a deletion goes wherever something may be");
+        let gone = decide(
+            &options(),
+            true,
+            prepared(Holds::Unknown, Some("k1"), Content::Absent(0)),
+            Some(&tried),
+        );
+        assert_eq!(
+            word(&gone),
+            "delete k3, delete k1",
+            "a deletion goes wherever something may be"
+        );
     }
 
     #[test]
     fn all_attempts_at_one_rendering_have_one_id_and_another_rendering_has_another() {
-        let id = |content, tried: Option<&Tried>| match decide(&options(), false, prepared(Holds::Unknown, None, content), tried) {
+        let id = |content, tried: Option<&Tried>| match decide(
+            &options(),
+            false,
+            prepared(Holds::Unknown, None, content),
+            tried,
+        ) {
             Decision::Send(ready) => ready.tried,
             other => panic!("{other:?}"),
         };
         let first = id(there(7, "e"), None);
-        let earlier = Tried { id: DeliveryId(99), ..first.clone() };
+        let earlier = Tried {
+            id: DeliveryId(99),
+            ..first.clone()
+        };
         assert_eq!(id(there(7, "e"), Some(&earlier)).id, DeliveryId(99));
         assert_ne!(id(there(8, "e"), Some(&earlier)).id, DeliveryId(99));
         assert_ne!(id(there(8, "e"), None).id, first.id);
-        let before_it_changed_and_came_back = Tried { newest: Sequence(3), ..earlier };
-        assert_eq!(id(there(7, "e"), Some(&before_it_changed_and_came_back)).id, first.id);
+        let before_it_changed_and_came_back = Tried {
+            newest: Sequence(3),
+            ..earlier
+        };
+        assert_eq!(
+            id(there(7, "e"), Some(&before_it_changed_and_came_back)).id,
+            first.id
+        );
     }
 
     #[test]
     fn an_outcome_decides_what_becomes_of_the_entity() {
-        let ready = |key: &str| match decide(&options(), false, prepared(Holds::Nothing, None, there(7, key)), None) {
+        let ready = |key: &str| match decide(
+            &options(),
+            false,
+            prepared(Holds::Nothing, None, there(7, key)),
+            None,
+        ) {
             Decision::Send(ready) => ready,
             other => panic!("{other:?}"),
         };
-        let conclude = |attempts, outcome, probe| conclude(&options(), &ready("e"), attempts, Sent { outcome, probe }, 1.0);
+        let conclude = |attempts, outcome, probe| {
+            conclude(
+                &options(),
+                &ready("e"),
+                attempts,
+                Sent { outcome, probe },
+                1.0,
+            )
+        };
         let word = |conclusion: Conclusion| match conclusion {
             Conclusion::Done(Outcome::Refused(_)) => "refused".to_owned(),
             Conclusion::Done(outcome) => format!("{outcome:?}"),
-            Conclusion::Park { attempts, wait, failed, .. } => {
-                format!("parked {attempts} {}ms{}", wait.as_millis(), if failed { " failed" } else { "" })
+            Conclusion::Park {
+                attempts,
+                wait,
+                failed,
+                ..
+            } => {
+                format!(
+                    "parked {attempts} {}ms{}",
+                    wait.as_millis(),
+                    if failed { " failed" } else { "" }
+                )
             }
             Conclusion::Pause { attempts, .. } => format!("pause {attempts}"),
         };
         let reason = String::new;
-        let retry = |after| Some(target::Outcome::Retry { reason: reason(), after, maybe_applied: false });
-        let refused = |after_tries| Some(target::Outcome::Refused { reason: reason(), after_tries });
+        let retry = |after| {
+            Some(target::Outcome::Retry {
+                reason: reason(),
+                after,
+                maybe_applied: false,
+            })
+        };
+        let refused = |after_tries| {
+            Some(target::Outcome::Refused {
+                reason: reason(),
+                after_tries,
+            })
+        };
         for (attempts, outcome, probe, expected) in [
             (3, None, false, "parked 3 0ms"),
-            (0, Some(target::Outcome::Delivered), false, "Delivered { digest: 7, target_key: None }"),
+            (
+                0,
+                Some(target::Outcome::Delivered),
+                false,
+                "Delivered { digest: 7, target_key: None }",
+            ),
             (0, retry(None), false, "parked 1 10ms failed"),
             (1, retry(None), false, "parked 2 20ms failed"),
             (1, retry(None), true, "parked 1 10ms failed"),
-            (1, retry(Some(Duration::from_secs(9))), false, "parked 2 9000ms failed"),
+            (
+                1,
+                retry(Some(Duration::from_secs(9))),
+                false,
+                "parked 2 9000ms failed",
+            ),
             (255, retry(None), false, "parked 255 200ms failed"),
             (0, refused(false), false, "refused"),
             (3, refused(true), false, "parked 4 80ms failed"),
             (4, refused(true), false, "refused"),
-            (4, Some(target::Outcome::Trip { reason: reason() }), false, "parked 4 0ms"),
-            (4, Some(target::Outcome::Pause { reason: reason() }), false, "pause 4"),
+            (
+                4,
+                Some(target::Outcome::Trip { reason: reason() }),
+                false,
+                "parked 4 0ms",
+            ),
+            (
+                4,
+                Some(target::Outcome::Pause { reason: reason() }),
+                false,
+                "pause 4",
+            ),
         ] {
-            assert_eq!(word(conclude(attempts, outcome.clone(), probe)), expected, "{outcome:?} after {attempts}");
+            assert_eq!(
+                word(conclude(attempts, outcome.clone(), probe)),
+                expected,
+                "{outcome:?} after {attempts}"
+            );
         }
-        let other_key = super::conclude(&options(), &ready("k"), 0, Sent { outcome: Some(target::Outcome::Delivered), probe: false }, 0.0);
-        assert_eq!(word(other_key), "Delivered { digest: 7, target_key: Some(\"k\") }");
+        let other_key = super::conclude(
+            &options(),
+            &ready("k"),
+            0,
+            Sent {
+                outcome: Some(target::Outcome::Delivered),
+                probe: false,
+            },
+            0.0,
+        );
+        assert_eq!(
+            word(other_key),
+            "Delivered { digest: 7, target_key: Some(\"k\") }"
+        );
     }
 }

@@ -17,15 +17,22 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Whether one more withdrawal may be sent now, by a channel that holds so many entities; if so, it is counted.
+    /// Whether one more withdrawal may be sent now, by a channel that holds so many entities; if
+    /// so, it is counted.
     pub fn admits(&mut self, max: &WithdrawMax, holding: u64, now: Timestamp) -> bool {
         let step = now.0 / (max.per.as_millis() as u64 / STEPS).max(1);
-        while let Some(&(oldest, count)) = self.counts.front().filter(|(oldest, _)| oldest + STEPS < step) {
+        while let Some(&(oldest, count)) = self
+            .counts
+            .front()
+            .filter(|(oldest, _)| oldest + STEPS < step)
+        {
             debug_assert!(oldest < step);
             self.total -= count;
             self.counts.pop_front();
         }
-        let limit = max.min.max((holding as f64 * max.share.clamp(0.0, 1.0)) as u64);
+        let limit = max
+            .min
+            .max((holding as f64 * max.share.clamp(0.0, 1.0)) as u64);
         if self.total >= limit {
             return false;
         }
@@ -45,25 +52,51 @@ mod tests {
     use super::*;
 
     fn admitted(guard: &mut Guard, max: &WithdrawMax, holding: u64, now: u64) -> usize {
-        (0..10_000).filter(|_| guard.admits(max, holding, Timestamp(now))).count()
+        (0..10_000)
+            .filter(|_| guard.admits(max, holding, Timestamp(now)))
+            .count()
     }
 
     #[test]
     fn a_share_of_what_is_held_may_go_within_the_time_and_some_always() {
-        let max = WithdrawMax { share: 0.02, per: Duration::from_secs(3600), min: 100 };
+        let max = WithdrawMax {
+            share: 0.02,
+            per: Duration::from_secs(3600),
+            min: 100,
+        };
         assert_eq!(admitted(&mut Guard::default(), &max, 200_000, 0), 4_000);
         assert_eq!(admitted(&mut Guard::default(), &max, 50, 0), 100);
-        assert_eq!(admitted(&mut Guard::default(), &WithdrawMax { share: 0.0, min: 0, ..max }, 1_000_000, 0), 0);
+        assert_eq!(
+            admitted(
+                &mut Guard::default(),
+                &WithdrawMax {
+                    share: 0.0,
+                    min: 0,
+                    ..max
+                },
+                1_000_000,
+                0
+            ),
+            0
+        );
     }
 
     #[test]
     fn what_went_is_forgotten_after_the_time_and_not_before() {
-        let max = WithdrawMax { share: 0.0, per: Duration::from_secs(3600), min: 10 };
+        let max = WithdrawMax {
+            share: 0.0,
+            per: Duration::from_secs(3600),
+            min: 10,
+        };
         let mut guard = Guard::default();
         assert!((0..4).all(|_| guard.admits(&max, 0, Timestamp(0))));
         assert_eq!(admitted(&mut guard, &max, 0, 1_800_000), 6);
         assert_eq!(admitted(&mut guard, &max, 0, 3_599_999), 0);
-        assert_eq!(admitted(&mut guard, &max, 0, 3_600_000 + 60_000), 4, "the four of the beginning");
+        assert_eq!(
+            admitted(&mut guard, &max, 0, 3_600_000 + 60_000),
+            4,
+            "the four of the beginning"
+        );
         assert_eq!(admitted(&mut guard, &max, 0, 10_000_000), 10);
     }
 }

@@ -1,7 +1,8 @@
 //! A target with what its channels share: slots for requests in flight, a rate, and the breaker.
 //!
-//! An attempt is made only with a [`Permit`], and each attempt's outcome reaches the breaker, so that a channel cannot forget to
-//! tell. One slot is kept for urgent work where there are two or more.
+//! An attempt is made only with a [`Permit`], and each attempt's outcome reaches the breaker, so
+//! that a channel cannot forget to tell. One slot is kept for urgent work where there are two or
+//! more.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -24,8 +25,13 @@ pub(crate) struct Clock {
 impl Clock {
     /// From now on.
     pub(crate) fn start() -> Clock {
-        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Clock { wall: Timestamp(wall.as_millis() as u64), since: Instant::now() }
+        let wall = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        Clock {
+            wall: Timestamp(wall.as_millis() as u64),
+            since: Instant::now(),
+        }
     }
 
     /// Now.
@@ -75,7 +81,10 @@ impl TargetHandle {
     ///
     /// # Errors
     /// A sentence for the operator.
-    pub fn with_breaker(options: Options, breaker: breaker::Options) -> Result<Arc<TargetHandle>, String> {
+    pub fn with_breaker(
+        options: Options,
+        breaker: breaker::Options,
+    ) -> Result<Arc<TargetHandle>, String> {
         let (target, clock) = (Target::open(&options.kind)?, Clock::start());
         let (general, urgent) = match options.concurrency.clamp(1, 1024) {
             1 => (1, None),
@@ -101,7 +110,11 @@ impl TargetHandle {
     /// How it stands.
     pub fn status(&self) -> TargetStatus {
         let breaker = self.breaker();
-        TargetStatus { state: breaker.state(), since: breaker.since(), reason: breaker.reason().to_owned() }
+        TargetStatus {
+            state: breaker.state(),
+            since: breaker.since(),
+            reason: breaker.reason().to_owned(),
+        }
     }
 
     /// Whether another key is another thing there.
@@ -121,7 +134,8 @@ impl TargetHandle {
 
     /// Trips for a reason that no single attempt shows.
     pub(crate) fn trip(&self, reason: &str) {
-        self.breaker().trip(self.clock.now(), false, reason, None, fastrand::f64());
+        self.breaker()
+            .trip(self.clock.now(), false, reason, None, fastrand::f64());
         self.changed.send_replace(());
     }
 
@@ -146,7 +160,12 @@ impl TargetHandle {
             breaker.begin_probe();
         }
         drop(breaker);
-        Some(Permit { handle: self.clone(), probe, pending: probe, _slot: slot })
+        Some(Permit {
+            handle: self.clone(),
+            probe,
+            pending: probe,
+            _slot: slot,
+        })
     }
 
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
@@ -165,9 +184,15 @@ impl TargetHandle {
         let mut failure = None;
         for outcome in outcomes {
             match outcome {
-                Outcome::Refused { reason, .. } if !delivered => breaker.refused(now, probe, reason, fastrand::f64()),
-                Outcome::Trip { reason } | Outcome::Pause { reason } => breaker.trip(now, probe, reason, None, fastrand::f64()),
-                Outcome::Retry { reason, after, .. } if !delivered => failure = Some((reason, *after)),
+                Outcome::Refused { reason, .. } if !delivered => {
+                    breaker.refused(now, probe, reason, fastrand::f64())
+                }
+                Outcome::Trip { reason } | Outcome::Pause { reason } => {
+                    breaker.trip(now, probe, reason, None, fastrand::f64())
+                }
+                Outcome::Retry { reason, after, .. } if !delivered => {
+                    failure = Some((reason, *after))
+                }
                 // The target read the batch and answered: alive.
                 Outcome::Split { .. } if probe => breaker.delivered(now, probe),
                 _ => {}
@@ -195,20 +220,43 @@ pub(crate) struct Permit {
 
 impl Permit {
     /// Makes one attempt at the target's pace; none if the target has tripped meanwhile.
-    pub(crate) async fn attempt(&mut self, items: &[Item], batched: bool) -> Option<(Vec<Outcome>, Duration)> {
+    pub(crate) async fn attempt(
+        &mut self,
+        items: &[Item],
+        batched: bool,
+    ) -> Option<(Vec<Outcome>, Duration)> {
         if let Some(pace) = &self.handle.pace {
-            let wait = pace.lock().unwrap_or_else(PoisonError::into_inner).wait(self.handle.clock.since.elapsed());
+            let wait = pace
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .wait(self.handle.clock.since.elapsed());
             tokio::time::sleep(wait).await;
         }
-        // A probe that went well has made the target flow; one that did not has ended the right to go on.
+        // A probe that went well has made the target flow; one that did not has ended the right to
+        // go on.
         if !self.pending && self.handle.breaker().state() != State::Flowing {
             return None;
         }
-        let trace = Trace { trace: fastrand::u128(1..), span: fastrand::u64(1..) };
+        let trace = Trace {
+            trace: fastrand::u128(1..),
+            span: fastrand::u64(1..),
+        };
         let began = Instant::now();
-        let mut outcomes = self.handle.target.deliver(items, batched, trace, SystemTime::now()).await;
-        outcomes.resize(items.len(), Outcome::Retry { reason: "the target said nothing of it".into(), after: None, maybe_applied: true });
-        self.handle.judge(&outcomes, std::mem::take(&mut self.pending));
+        let mut outcomes = self
+            .handle
+            .target
+            .deliver(items, batched, trace, SystemTime::now())
+            .await;
+        outcomes.resize(
+            items.len(),
+            Outcome::Retry {
+                reason: "the target said nothing of it".into(),
+                after: None,
+                maybe_applied: true,
+            },
+        );
+        self.handle
+            .judge(&outcomes, std::mem::take(&mut self.pending));
         Some((outcomes, began.elapsed()))
     }
 }

@@ -1,4 +1,5 @@
-//! Whose turn it is, and how fast: shares of the tracks, and requests a second. Pure: time is an argument.
+//! Whose turn it is, and how fast: shares of the tracks, and requests a second. Pure: time is an
+//! argument.
 
 use std::time::Duration;
 
@@ -7,8 +8,8 @@ pub(crate) const TRACKS: usize = 4;
 /// A rate may be exceeded for so long, so that a small burst does not wait.
 const BURST: Duration = Duration::from_millis(100);
 
-/// Gives turns by weight: among those that have work, each gets its share of turns, spread evenly, and none is passed over
-/// for ever. One without work passes its turn.
+/// Gives turns by weight: among those that have work, each gets its share of turns, spread evenly,
+/// and none is passed over for ever. One without work passes its turn.
 #[derive(Clone, Debug)]
 pub(crate) struct Shares {
     weights: [i64; TRACKS],
@@ -16,10 +17,19 @@ pub(crate) struct Shares {
 }
 
 impl Shares {
-    /// Shares of the three lanes; the sweep has that of bulk. A share of 0 counts as 1: nobody starves.
+    /// Shares of the three lanes; the sweep has that of bulk. A share of 0 counts as 1: nobody
+    /// starves.
     pub(crate) fn new(shares: [u32; 3]) -> Shares {
         let weight = |share: u32| i64::from(share.max(1));
-        Shares { weights: [weight(shares[0]), weight(shares[1]), weight(shares[2]), weight(shares[2])], credit: [0; TRACKS] }
+        Shares {
+            weights: [
+                weight(shares[0]),
+                weight(shares[1]),
+                weight(shares[2]),
+                weight(shares[2]),
+            ],
+            credit: [0; TRACKS],
+        }
     }
 
     /// Whose turn it is among those with work.
@@ -29,7 +39,10 @@ impl Shares {
             self.credit[track] += self.weights[track];
             total += self.weights[track];
         }
-        let chosen = (0..TRACKS).rev().filter(|track| work[*track]).max_by_key(|track| self.credit[*track])?;
+        let chosen = (0..TRACKS)
+            .rev()
+            .filter(|track| work[*track])
+            .max_by_key(|track| self.credit[*track])?;
         self.credit[chosen] -= total;
         Some(chosen)
     }
@@ -45,7 +58,10 @@ pub(crate) struct Pace {
 impl Pace {
     /// So many requests a second.
     pub(crate) fn new(rate: f64) -> Pace {
-        Pace { every: Duration::from_secs_f64(1.0 / rate.clamp(0.001, 1e6)), next: Duration::ZERO }
+        Pace {
+            every: Duration::from_secs_f64(1.0 / rate.clamp(0.001, 1e6)),
+            next: Duration::ZERO,
+        }
     }
 
     /// Takes the next moment and says how long it is until then. `now`: since any fixed moment.
@@ -74,10 +90,23 @@ mod tests {
     fn turns_are_given_by_share_and_nobody_starves() {
         let mut shares = Shares::new([16, 4, 1]);
         assert_eq!(turns(&mut shares, [true; 4], 220), [160, 40, 10, 10]);
-        assert_eq!(turns(&mut shares, [false, true, true, false], 50), [0, 40, 10, 0]);
-        assert_eq!(turns(&mut shares, [false, false, false, true], 3), [0, 0, 0, 3]);
+        assert_eq!(
+            turns(&mut shares, [false, true, true, false], 50),
+            [0, 40, 10, 0]
+        );
+        assert_eq!(
+            turns(&mut shares, [false, false, false, true], 3),
+            [0, 0, 0, 3]
+        );
         assert_eq!(turns(&mut shares, [false; 4], 3), [0; 4]);
-        assert_eq!(turns(&mut Shares::new([10, 0, 0]), [true, true, false, false], 110), [100, 10, 0, 0]);
+        assert_eq!(
+            turns(
+                &mut Shares::new([10, 0, 0]),
+                [true, true, false, false],
+                110
+            ),
+            [100, 10, 0, 0]
+        );
     }
 
     #[test]
@@ -85,12 +114,18 @@ mod tests {
         let mut pace = Pace::new(100.0);
         let mut now = Duration::from_secs(5);
         let burst = (0..).take_while(|_| pace.wait(now).is_zero()).count();
-        assert_eq!(burst, 11, "a tenth of a second's worth, and the one that is due");
+        assert_eq!(
+            burst, 11,
+            "a tenth of a second's worth, and the one that is due"
+        );
         let began = now;
         for _ in 0..100 {
             now += pace.wait(now);
         }
         let took = (now - began).as_millis();
-        assert!((990..=1_020).contains(&took), "100 requests at 100/s took {took} ms");
+        assert!(
+            (990..=1_020).contains(&took),
+            "100 requests at 100/s took {took} ms"
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Renderings of channels without a renderer, made once for all channels with the same facets.
 //!
-//! Eighteen shops that take the same facets of a product take the same bytes. What is kept is bounded in bytes and belongs to one
-//! reading of the entity: another reading, another rendering.
+//! Eighteen shops that take the same facets of a product take the same bytes. What is kept is
+//! bounded in bytes and belongs to one reading of the entity: another reading, another rendering.
 
 use std::sync::Arc;
 
@@ -16,7 +16,8 @@ use super::prepare::Sight;
 use crate::model::{Entity, Ordinal, Payload, Rendering};
 use crate::store::digest;
 
-/// Bytes of renderings that are kept: some ten thousand products, further than channels of like pace are apart.
+/// Bytes of renderings that are kept: some ten thousand products, further than channels of like
+/// pace are apart.
 const BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// What an entry weighs beside its body.
 const ENTRY_BYTES: u64 = 200;
@@ -53,15 +54,33 @@ impl Default for Plain {
 }
 
 impl Plain {
-    /// The facets that a channel sees, as JSON, with the digest of that. `facets` is the [`facets_digest`] of the channel.
-    pub(super) fn render(&self, ordinal: Ordinal, entity: &Arc<Entity>, facets: u64, sight: &mut Sight<'_>) -> (Arc<Rendering>, u64) {
+    /// The facets that a channel sees, as JSON, with the digest of that. `facets` is the
+    /// [`facets_digest`] of the channel.
+    pub(super) fn render(
+        &self,
+        ordinal: Ordinal,
+        entity: &Arc<Entity>,
+        facets: u64,
+        sight: &mut Sight<'_>,
+    ) -> (Arc<Rendering>, u64) {
         let key = (ordinal, facets);
-        if let Some(made) = self.0.get(&key).filter(|made| Arc::ptr_eq(&made.of, entity)) {
+        if let Some(made) = self
+            .0
+            .get(&key)
+            .filter(|made| Arc::ptr_eq(&made.of, entity))
+        {
             return (made.rendering, made.digest);
         }
         let rendering = Arc::new(as_json(entity, sight));
         let digest = digest(&rendering);
-        self.0.insert(key, Made { of: entity.clone(), rendering: rendering.clone(), digest });
+        self.0.insert(
+            key,
+            Made {
+                of: entity.clone(),
+                rendering: rendering.clone(),
+                digest,
+            },
+        );
         (rendering, digest)
     }
 }
@@ -84,7 +103,8 @@ pub(super) fn as_json(entity: &Entity, sight: &mut Sight<'_>) -> Rendering {
             let mut map = serializer.serialize_map(Some(self.0.len()))?;
             for (name, value) in &self.0 {
                 // Stored values are valid JSON, and go out as they were written.
-                let raw: &RawValue = serde_json::from_str(value).map_err(serde::ser::Error::custom)?;
+                let raw: &RawValue =
+                    serde_json::from_str(value).map_err(serde::ser::Error::custom)?;
                 map.serialize_entry(name, raw)?;
             }
             map.end()
@@ -97,10 +117,21 @@ pub(super) fn as_json(entity: &Entity, sight: &mut Sight<'_>) -> Rendering {
         facets: Facets<'a>,
     }
     let seen = entity.facets.iter().filter(|facet| sight.sees(&facet.name));
-    let facets = Facets(seen.filter_map(|facet| Some((&*facet.name, facet.value.as_deref()?))).collect());
-    let whole = Whole { r#type: &entity.id.entity_type, key: &entity.id.key, facets };
+    let facets = Facets(
+        seen.filter_map(|facet| Some((&*facet.name, facet.value.as_deref()?)))
+            .collect(),
+    );
+    let whole = Whole {
+        r#type: &entity.id.entity_type,
+        key: &entity.id.key,
+        facets,
+    };
     let body = serde_json::to_string(&whole).expect("stored values are valid JSON");
-    Rendering { key: None, content_type: None, body: Payload::Text(body) }
+    Rendering {
+        key: None,
+        content_type: None,
+        body: Payload::Text(body),
+    }
 }
 
 #[cfg(test)]
@@ -111,18 +142,39 @@ mod tests {
     #[test]
     fn without_a_renderer_the_facets_are_the_rendering() {
         let facets = ["content".to_owned(), "price.*".to_owned()];
-        let entity = entity("a\"b", &[("content", r#"{"title":"é"}"#), ("price.de", "1.50"), ("stock", "7")]);
+        let entity = entity(
+            "a\"b",
+            &[
+                ("content", r#"{"title":"é"}"#),
+                ("price.de", "1.50"),
+                ("stock", "7"),
+            ],
+        );
         let rendering = as_json(&entity, &mut Sight::new(&facets));
         let text = std::str::from_utf8(rendering.body.as_bytes()).expect("text");
-        assert_eq!(text, r#"{"type":"product","key":"a\"b","facets":{"content":{"title":"é"},"price.de":1.50}}"#);
+        assert_eq!(
+            text,
+            r#"{"type":"product","key":"a\"b","facets":{"content":{"title":"é"},"price.de":1.50}}"#
+        );
     }
 
     #[test]
     fn channels_with_the_same_facets_share_what_is_made_of_one_reading() {
-        let (plain, few, all) = (Plain::default(), ["content".to_owned()], ["content".to_owned(), "price".to_owned()]);
+        let (plain, few, all) = (
+            Plain::default(),
+            ["content".to_owned()],
+            ["content".to_owned(), "price".to_owned()],
+        );
         let read = |price| Arc::new(entity("e", &[("content", "1"), ("price", price)]));
         let (first, again) = (read("2"), read("3"));
-        let render = |entity, facets: &[String]| plain.render(Ordinal(1), entity, facets_digest(facets), &mut Sight::new(facets));
+        let render = |entity, facets: &[String]| {
+            plain.render(
+                Ordinal(1),
+                entity,
+                facets_digest(facets),
+                &mut Sight::new(facets),
+            )
+        };
         let (one, digest) = render(&first, &all);
         assert!(Arc::ptr_eq(&one, &render(&first, &all).0), "made once");
         assert_ne!(digest, render(&first, &few).1, "other facets");

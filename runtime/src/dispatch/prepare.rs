@@ -1,6 +1,8 @@
-//! From an entity that was taken to what is to be delivered of it: read as it is now, viewed, filtered, rendered.
+//! From an entity that was taken to what is to be delivered of it: read as it is now, viewed,
+//! filtered, rendered.
 //!
-//! A preparation waits until what it has read is durable: nothing leaves Weir that a power cut could take back.
+//! A preparation waits until what it has read is durable: nothing leaves Weir that a power cut
+//! could take back.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,7 +10,9 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::{Options, Setup, plain};
-use crate::model::{Entity, EntityId, Failure, Lane, Ordinal, Rendering, Sequence, Track, View, facet_matches};
+use crate::model::{
+    Entity, EntityId, Failure, Lane, Ordinal, Rendering, Sequence, Track, View, facet_matches,
+};
 use crate::plugin::{Class, EntityVerdict, Failed};
 use crate::store::{Store, Taken, digest};
 
@@ -17,7 +21,8 @@ pub(crate) const RENDER_MAX: usize = 64;
 /// the most bytes of values, whichever comes first.
 const RENDER_BYTES_MAX: usize = 1024 * 1024;
 
-/// Why an entity is not for a channel, as the store numbers it: deleted, or without any facet that the channel subscribes to;
+/// Why an entity is not for a channel, as the store numbers it: deleted, or without any facet that
+/// the channel subscribes to;
 pub const DELETED: u8 = 0;
 /// something that the channel needs is not there;
 pub const NEEDS: u8 = 1;
@@ -29,10 +34,11 @@ pub const FILTERED: u8 = 3;
 /// A future that can be made behind a `dyn` trait.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// A channel's chain of filters and renderer, as one thing: whoever holds it is served by one version from the first filter
-/// to the last retry.
+/// A channel's chain of filters and renderer, as one thing: whoever holds it is served by one
+/// version from the first filter to the last retry.
 pub trait Render: Send + Sync + 'static {
-    /// One verdict a view, in order. At most 64 views of at most 1 MiB together are given, or a single larger one.
+    /// One verdict a view, in order. At most 64 views of at most 1 MiB together are given, or a
+    /// single larger one.
     fn render(&self, views: Arc<Vec<View>>, class: Class) -> BoxFuture<'_, Vec<EntityVerdict>>;
 
     /// Name and digest of the plugin that renders, `weir-plugin`; empty if there is only filters.
@@ -58,7 +64,12 @@ pub(crate) enum Content {
     /// Nothing, and why.
     Absent(u8),
     /// This, under that key.
-    There { rendering: Arc<Rendering>, digest: u64, key: Arc<str>, plugin: Option<Arc<str>> },
+    There {
+        rendering: Arc<Rendering>,
+        digest: u64,
+        key: Arc<str>,
+        plugin: Option<Arc<str>>,
+    },
     /// A plugin failed on it.
     Failed(Failure),
     /// It could not be read, or the store has stopped: try again later.
@@ -92,16 +103,31 @@ pub(crate) async fn prepare(
     watermark: watch::Receiver<Sequence>,
     taken: Vec<Taken>,
 ) -> Vec<Prepared> {
-    // A change that was decided when its entity was taken must be in what is read: it may have no place of its own.
-    let decided = taken.iter().map(|taken| taken.revision).max().unwrap_or_default();
+    // A change that was decided when its entity was taken must be in what is read: it may have no
+    // place of its own.
+    let decided = taken
+        .iter()
+        .map(|taken| taken.revision)
+        .max()
+        .unwrap_or_default();
     if durable(watermark.clone(), decided).await.is_err() {
-        return taken.into_iter().map(|taken| unread(taken, "the store has stopped".into())).collect();
+        return taken
+            .into_iter()
+            .map(|taken| unread(taken, "the store has stopped".into()))
+            .collect();
     }
     let (taken, entities, unreadable) = read(store.as_ref(), taken);
     let ordinals: Vec<_> = taken.iter().map(|taken| taken.ordinal).collect();
-    let newest = entities.iter().flatten().map(|entity| entity.newest()).max().unwrap_or_default();
+    let newest = entities
+        .iter()
+        .flatten()
+        .map(|entity| entity.newest())
+        .max()
+        .unwrap_or_default();
     if durable(watermark, newest).await.is_err() {
-        let stopped = taken.into_iter().map(|taken| unread(taken, "the store has stopped".into()));
+        let stopped = taken
+            .into_iter()
+            .map(|taken| unread(taken, "the store has stopped".into()));
         return stopped.chain(unreadable).collect();
     }
     let looks = looks(&setup.options, &entities);
@@ -115,12 +141,22 @@ pub(crate) async fn prepare(
         }
         None => as_it_is(&setup, &ordinals, &entities, &looks),
     };
-    let whole = taken.into_iter().zip(entities).zip(looks.iter().zip(contents));
-    whole.map(|((taken, entity), (look, content))| prepared(taken, entity.as_deref(), look, content)).chain(unreadable).collect()
+    let whole = taken
+        .into_iter()
+        .zip(entities)
+        .zip(looks.iter().zip(contents));
+    whole
+        .map(|((taken, entity), (look, content))| prepared(taken, entity.as_deref(), look, content))
+        .chain(unreadable)
+        .collect()
 }
 
-/// Reads what was taken; what cannot be read comes back apart, so that one damaged entity does not hold up those it was taken with.
-fn read(store: &dyn Store, taken: Vec<Taken>) -> (Vec<Taken>, Vec<Option<Arc<Entity>>>, Vec<Prepared>) {
+/// Reads what was taken; what cannot be read comes back apart, so that one damaged entity does not
+/// hold up those it was taken with.
+fn read(
+    store: &dyn Store,
+    taken: Vec<Taken>,
+) -> (Vec<Taken>, Vec<Option<Arc<Entity>>>, Vec<Prepared>) {
     let ordinals: Vec<_> = taken.iter().map(|taken| taken.ordinal).collect();
     if let Ok(entities) = store.read(&ordinals) {
         return (taken, entities, Vec::new());
@@ -139,14 +175,24 @@ fn read(store: &dyn Store, taken: Vec<Taken>) -> (Vec<Taken>, Vec<Option<Arc<Ent
 }
 
 /// What a channel would do with an entity now.
-pub(crate) async fn preview(options: &Options, chain: Option<&dyn Render>, entity: &Arc<Entity>) -> Preview {
+pub(crate) async fn preview(
+    options: &Options,
+    chain: Option<&dyn Render>,
+    entity: &Arc<Entity>,
+) -> Preview {
     let view = View::of(entity, &options.facets);
     let entities = [Some(entity.clone())];
     let looks = looks(options, &entities);
     let verdict = match (looks[0].lacks, chain) {
         (Some(lacks), _) => PreviewVerdict::Withheld(lacks),
-        (None, None) => PreviewVerdict::Rendering(Arc::new(plain::as_json(entity, &mut Sight::new(&options.facets)))),
-        (None, Some(chain)) => match rendered(chain, options, &entities, &looks, Class::Urgent).await.pop() {
+        (None, None) => PreviewVerdict::Rendering(Arc::new(plain::as_json(
+            entity,
+            &mut Sight::new(&options.facets),
+        ))),
+        (None, Some(chain)) => match rendered(chain, options, &entities, &looks, Class::Urgent)
+            .await
+            .pop()
+        {
             Some(Content::There { rendering, .. }) => PreviewVerdict::Rendering(rendering),
             Some(Content::Failed(failure)) => PreviewVerdict::Failed(failure),
             Some(Content::Absent(reason)) => PreviewVerdict::Withheld(reason),
@@ -156,17 +202,31 @@ pub(crate) async fn preview(options: &Options, chain: Option<&dyn Render>, entit
     Preview { view, verdict }
 }
 
-async fn durable(mut watermark: watch::Receiver<Sequence>, sequence: Sequence) -> Result<(), watch::error::RecvError> {
-    watermark.wait_for(|durable| *durable >= sequence).await.map(drop)
+async fn durable(
+    mut watermark: watch::Receiver<Sequence>,
+    sequence: Sequence,
+) -> Result<(), watch::error::RecvError> {
+    watermark
+        .wait_for(|durable| *durable >= sequence)
+        .await
+        .map(drop)
 }
 
 fn unread(taken: Taken, why: String) -> Prepared {
-    Prepared { revision: taken.revision, newest: Sequence(0), id: None, content: Content::Unread(why), taken }
+    Prepared {
+        revision: taken.revision,
+        newest: Sequence(0),
+        id: None,
+        content: Content::Unread(why),
+        taken,
+    }
 }
 
 fn prepared(taken: Taken, entity: Option<&Entity>, look: &Look, content: Content) -> Prepared {
     Prepared {
-        revision: taken.revision.max(entity.map(Entity::newest).unwrap_or_default()),
+        revision: taken
+            .revision
+            .max(entity.map(Entity::newest).unwrap_or_default()),
         newest: look.newest,
         id: entity.map(|entity| entity.id.clone()),
         content,
@@ -174,8 +234,9 @@ fn prepared(taken: Taken, entity: Option<&Entity>, look: &Look, content: Content
     }
 }
 
-/// Which facets a channel sees. Many entities have facets of the same names, and those share their text, so that the answer for a name is
-/// remembered by its address, for as long as the entities are held.
+/// Which facets a channel sees. Many entities have facets of the same names, and those share their
+/// text, so that the answer for a name is remembered by its address, for as long as the entities
+/// are held.
 pub(super) struct Sight<'a> {
     facets: &'a [String],
     known: Vec<(usize, bool)>,
@@ -183,7 +244,10 @@ pub(super) struct Sight<'a> {
 
 impl<'a> Sight<'a> {
     pub(super) fn new(facets: &'a [String]) -> Sight<'a> {
-        Sight { facets, known: Vec::new() }
+        Sight {
+            facets,
+            known: Vec::new(),
+        }
     }
 
     pub(super) fn sees(&mut self, name: &Arc<str>) -> bool {
@@ -191,7 +255,10 @@ impl<'a> Sight<'a> {
         if let Some((_, seen)) = self.known.iter().find(|(known, _)| *known == address) {
             return *seen;
         }
-        let seen = self.facets.iter().any(|pattern| facet_matches(pattern, name));
+        let seen = self
+            .facets
+            .iter()
+            .any(|pattern| facet_matches(pattern, name));
         self.known.push((address, seen));
         seen
     }
@@ -207,18 +274,27 @@ struct Look {
 
 fn looks(options: &Options, entities: &[Option<Arc<Entity>>]) -> Vec<Look> {
     let mut sight = Sight::new(&options.facets);
-    entities.iter().map(|entity| look(entity.as_deref(), &options.needs, &mut sight)).collect()
+    entities
+        .iter()
+        .map(|entity| look(entity.as_deref(), &options.needs, &mut sight))
+        .collect()
 }
 
 fn look(entity: Option<&Entity>, needs: &[String], sight: &mut Sight<'_>) -> Look {
     let (mut newest, mut any) = (Sequence(0), false);
-    for facet in entity.into_iter().flat_map(|entity| &entity.facets).filter(|facet| sight.sees(&facet.name)) {
+    for facet in entity
+        .into_iter()
+        .flat_map(|entity| &entity.facets)
+        .filter(|facet| sight.sees(&facet.name))
+    {
         newest = newest.max(facet.sequence);
         any |= facet.value.is_some();
     }
     let there = |need: &String, sight: &mut Sight<'_>| {
         let mut facets = entity.into_iter().flat_map(|entity| &entity.facets);
-        facets.any(|facet| facet.value.is_some() && facet_matches(need, &facet.name) && sight.sees(&facet.name))
+        facets.any(|facet| {
+            facet.value.is_some() && facet_matches(need, &facet.name) && sight.sees(&facet.name)
+        })
     };
     let lacks = match any {
         false => Some(DELETED),
@@ -228,26 +304,53 @@ fn look(entity: Option<&Entity>, needs: &[String], sight: &mut Sight<'_>) -> Loo
 }
 
 /// Without a chain: the facets as JSON.
-fn as_it_is(setup: &Setup, ordinals: &[Ordinal], entities: &[Option<Arc<Entity>>], looks: &[Look]) -> Vec<Content> {
+fn as_it_is(
+    setup: &Setup,
+    ordinals: &[Ordinal],
+    entities: &[Option<Arc<Entity>>],
+    looks: &[Look],
+) -> Vec<Content> {
     let mut sight = Sight::new(&setup.options.facets);
     let facets = plain::facets_digest(&setup.options.facets);
-    let content = |((ordinal, entity), look): ((&Ordinal, &Option<Arc<Entity>>), &Look)| match (entity, look.lacks) {
+    let content = |((ordinal, entity), look): ((&Ordinal, &Option<Arc<Entity>>), &Look)| match (
+        entity, look.lacks,
+    ) {
         (Some(entity), None) => {
             let (rendering, digest) = setup.plain.render(*ordinal, entity, facets, &mut sight);
-            Content::There { rendering, digest, key: entity.id.key.clone(), plugin: None }
+            Content::There {
+                rendering,
+                digest,
+                key: entity.id.key.clone(),
+                plugin: None,
+            }
         }
         (_, lacks) => Content::Absent(lacks.unwrap_or(DELETED)),
     };
-    ordinals.iter().zip(entities).zip(looks).map(content).collect()
+    ordinals
+        .iter()
+        .zip(entities)
+        .zip(looks)
+        .map(content)
+        .collect()
 }
 
 /// One content an entity. Only what is there and has what the channel needs is shown to the chain.
-async fn rendered(chain: &dyn Render, options: &Options, entities: &[Option<Arc<Entity>>], looks: &[Look], class: Class) -> Vec<Content> {
-    let mut contents: Vec<Option<Content>> = looks.iter().map(|look| look.lacks.map(Content::Absent)).collect();
+async fn rendered(
+    chain: &dyn Render,
+    options: &Options,
+    entities: &[Option<Arc<Entity>>],
+    looks: &[Look],
+    class: Class,
+) -> Vec<Content> {
+    let mut contents: Vec<Option<Content>> = looks
+        .iter()
+        .map(|look| look.lacks.map(Content::Absent))
+        .collect();
     let open = (0..contents.len()).filter(|index| contents[*index].is_none());
     let views: Vec<(usize, View)> = {
         let mut sight = Sight::new(&options.facets);
-        open.filter_map(|index| Some((index, view(entities[index].as_deref()?, &mut sight)))).collect()
+        open.filter_map(|index| Some((index, view(entities[index].as_deref()?, &mut sight))))
+            .collect()
     };
     let mut open = views.into_iter().peekable();
     let label = chain.label();
@@ -269,7 +372,10 @@ async fn rendered(chain: &dyn Render, options: &Options, entities: &[Option<Arc<
             contents[index] = Some(content(view, verdicts.next(), &label, passed));
         }
     }
-    contents.into_iter().map(|content| content.unwrap_or(Content::Absent(DELETED))).collect()
+    contents
+        .into_iter()
+        .map(|content| content.unwrap_or(Content::Absent(DELETED)))
+        .collect()
 }
 
 /// Filters alone let it pass: the facets as JSON.
@@ -279,29 +385,61 @@ fn as_json_of(entity: Option<&Entity>, options: &Options) -> Option<Rendering> {
 
 fn view(entity: &Entity, sight: &mut Sight<'_>) -> View {
     let facets = entity.facets.iter().filter(|facet| sight.sees(&facet.name));
-    View { id: entity.id.clone(), facets: facets.filter_map(|facet| Some((facet.name.clone(), facet.value.clone()?))).collect() }
+    View {
+        id: entity.id.clone(),
+        facets: facets
+            .filter_map(|facet| Some((facet.name.clone(), facet.value.clone()?)))
+            .collect(),
+    }
 }
 
 fn size(view: &View) -> usize {
-    view.facets.iter().map(|(name, value)| name.len() + value.len()).sum()
+    view.facets
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum()
 }
 
-fn content(view: &View, verdict: Option<EntityVerdict>, label: &Arc<str>, passed: impl FnOnce() -> Option<Rendering>) -> Content {
+fn content(
+    view: &View,
+    verdict: Option<EntityVerdict>,
+    label: &Arc<str>,
+    passed: impl FnOnce() -> Option<Rendering>,
+) -> Content {
     let there = |rendering: Rendering, plugin: Option<Arc<str>>| {
-        let key = rendering.key.as_deref().map_or_else(|| view.id.key.clone(), Arc::from);
-        Content::There { digest: digest(&rendering), rendering: Arc::new(rendering), key, plugin }
+        let key = rendering
+            .key
+            .as_deref()
+            .map_or_else(|| view.id.key.clone(), Arc::from);
+        Content::There {
+            digest: digest(&rendering),
+            rendering: Arc::new(rendering),
+            key,
+            plugin,
+        }
     };
     match verdict {
         Some(EntityVerdict::Rendering(rendering)) => there(rendering, Some(label.clone())),
-        Some(EntityVerdict::Passed) => passed().map_or(Content::Absent(DELETED), |rendering| there(rendering, None)),
-        Some(EntityVerdict::NotRendered) => Content::Absent(NOT_RENDERED),
-        Some(EntityVerdict::Filtered(filter)) => Content::Absent(FILTERED.saturating_add(u8::try_from(filter).unwrap_or(u8::MAX))),
-        // The host had no room for it, or is stopping: that says nothing of the entity.
-        Some(EntityVerdict::Failed(Failed { failure, fault: true, .. })) if failure.code == "host" => Content::Unread(failure.message),
-        Some(EntityVerdict::Failed(Failed { plugin, failure, .. })) => {
-            Content::Failed(Failure::new("plugin", format!("{plugin}: {failure}")))
+        Some(EntityVerdict::Passed) => {
+            passed().map_or(Content::Absent(DELETED), |rendering| there(rendering, None))
         }
-        None => Content::Failed(Failure::new("plugin", "the chain gave fewer verdicts than it was given entities")),
+        Some(EntityVerdict::NotRendered) => Content::Absent(NOT_RENDERED),
+        Some(EntityVerdict::Filtered(filter)) => {
+            Content::Absent(FILTERED.saturating_add(u8::try_from(filter).unwrap_or(u8::MAX)))
+        }
+        // The host had no room for it, or is stopping: that says nothing of the entity.
+        Some(EntityVerdict::Failed(Failed {
+            failure,
+            fault: true,
+            ..
+        })) if failure.code == "host" => Content::Unread(failure.message),
+        Some(EntityVerdict::Failed(Failed {
+            plugin, failure, ..
+        })) => Content::Failed(Failure::new("plugin", format!("{plugin}: {failure}"))),
+        None => Content::Failed(Failure::new(
+            "plugin",
+            "the chain gave fewer verdicts than it was given entities",
+        )),
     }
 }
 
@@ -312,7 +450,10 @@ mod tests {
 
     #[test]
     fn an_entity_lacks_what_no_facet_that_is_seen_matches() {
-        let (facets, needs) = (["content".to_owned(), "price.*".to_owned()], ["content".to_owned(), "price.de-*".to_owned()]);
+        let (facets, needs) = (
+            ["content".to_owned(), "price.*".to_owned()],
+            ["content".to_owned(), "price.de-*".to_owned()],
+        );
         let lacks = |entity: Option<&Entity>| look(entity, &needs, &mut Sight::new(&facets)).lacks;
         for (there, expected) in [
             (&[][..], Some(DELETED)),
@@ -326,6 +467,10 @@ mod tests {
         assert_eq!(lacks(None), Some(DELETED));
         let mut gone = entity("e", &[("content", "1")]);
         gone.facets[0].value = None;
-        assert_eq!(lacks(Some(&gone)), Some(DELETED), "a facet that was deleted is not there");
+        assert_eq!(
+            lacks(Some(&gone)),
+            Some(DELETED),
+            "a facet that was deleted is not there"
+        );
     }
 }

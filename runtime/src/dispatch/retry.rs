@@ -1,4 +1,5 @@
-//! When a failed delivery is tried again, as a function of attempts and chance, and how many may be tried again at all.
+//! When a failed delivery is tried again, as a function of attempts and chance, and how many may be
+//! tried again at all.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -17,8 +18,8 @@ const RETRIES_PER_SECOND: f64 = 10.0;
 /// What a quiet time saves up at most: ten seconds' worth.
 const RETRIES_SAVED_MAX: f64 = 10.0 * RETRIES_PER_SECOND;
 
-/// So many keys under which an entity may be at its target are remembered; more would need as many failures in a row, each
-/// under a new key.
+/// So many keys under which an entity may be at its target are remembered; more would need as many
+/// failures in a row, each under a new key.
 pub(crate) const KEYS_MAX: usize = 16;
 
 /// A schedule of retries: `first`, then each time `factor` longer, up to `cap`; with full jitter.
@@ -35,22 +36,25 @@ pub struct Options {
 }
 
 impl Options {
-    /// How long to wait after so many counted attempts. `chance` from 0 to 1 spreads the wait over all of its length, because
-    /// entities that failed together would else come back together.
+    /// How long to wait after so many counted attempts. `chance` from 0 to 1 spreads the wait over
+    /// all of its length, because entities that failed together would else come back together.
     pub fn wait(&self, attempts: u8, chance: f64) -> Duration {
         let chance = chance.clamp(0.0, 1.0);
         if attempts >= self.attempts {
             // No hurry any more: the upper half only.
             return self.cap.mul_f64(0.5 + chance / 2.0);
         }
-        let growth = self.factor.max(1.0).powi(i32::from(attempts.saturating_sub(1)));
+        let growth = self
+            .factor
+            .max(1.0)
+            .powi(i32::from(attempts.saturating_sub(1)));
         let longest = (self.first.as_secs_f64() * growth).min(self.cap.as_secs_f64());
         Duration::from_secs_f64(longest.max(0.0) * chance)
     }
 }
 
-/// How many retries a channel may make: a fifth of its first attempts and ten a second, so that a target in trouble sees at most
-/// 1.2 times its load.
+/// How many retries a channel may make: a fifth of its first attempts and ten a second, so that a
+/// target in trouble sees at most 1.2 times its load.
 #[derive(Clone, Debug)]
 pub struct Budget {
     tokens: f64,
@@ -60,7 +64,10 @@ pub struct Budget {
 impl Budget {
     /// A budget with one second's worth in it.
     pub fn new(now: Timestamp) -> Budget {
-        Budget { tokens: RETRIES_PER_SECOND, at: now }
+        Budget {
+            tokens: RETRIES_PER_SECOND,
+            at: now,
+        }
     }
 
     /// A first attempt was made.
@@ -77,7 +84,10 @@ impl Budget {
         self.tokens = (self.tokens + elapsed * RETRIES_PER_SECOND).min(RETRIES_SAVED_MAX);
         self.at = self.at.max(now);
         if self.tokens < 1.0 {
-            return Err(Duration::from_secs_f64((1.0 - self.tokens) / RETRIES_PER_SECOND) + Duration::from_millis(1));
+            return Err(
+                Duration::from_secs_f64((1.0 - self.tokens) / RETRIES_PER_SECOND)
+                    + Duration::from_millis(1),
+            );
         }
         self.tokens -= 1.0;
         Ok(())
@@ -127,9 +137,14 @@ impl Schedule {
         self.failed += usize::from(waiting.failed);
         self.heap.push(Reverse((waiting.due, ordinal)));
         self.waiting.insert(ordinal, waiting);
-        // Entries that were replaced stay in the heap until their time; they must not outnumber the others.
+        // Entries that were replaced stay in the heap until their time; they must not outnumber the
+        // others.
         if self.heap.len() > 64 + 4 * self.waiting.len() {
-            self.heap = self.waiting.iter().map(|(ordinal, waiting)| Reverse((waiting.due, *ordinal))).collect();
+            self.heap = self
+                .waiting
+                .iter()
+                .map(|(ordinal, waiting)| Reverse((waiting.due, *ordinal)))
+                .collect();
         }
     }
 
@@ -143,7 +158,11 @@ impl Schedule {
     /// The one that is due first, with its time.
     pub(crate) fn first(&mut self) -> Option<(Ordinal, &Waiting)> {
         while let Some(&Reverse((due, ordinal))) = self.heap.peek() {
-            if self.waiting.get(&ordinal).is_some_and(|waiting| waiting.due == due) {
+            if self
+                .waiting
+                .get(&ordinal)
+                .is_some_and(|waiting| waiting.due == due)
+            {
                 return self.waiting.get(&ordinal).map(|waiting| (ordinal, waiting));
             }
             self.heap.pop();
@@ -166,12 +185,22 @@ impl Schedule {
 mod tests {
     use super::*;
 
-    const OPTIONS: Options = Options { first: Duration::from_secs(1), factor: 2.0, cap: Duration::from_secs(600), attempts: 12 };
+    const OPTIONS: Options = Options {
+        first: Duration::from_secs(1),
+        factor: 2.0,
+        cap: Duration::from_secs(600),
+        attempts: 12,
+    };
 
     #[test]
     fn waits_double_up_to_the_cap_and_are_spread_over_their_length() {
-        let longest: Vec<u64> = (1..=13).map(|attempts| OPTIONS.wait(attempts, 1.0).as_secs()).collect();
-        assert_eq!(longest, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600, 600]);
+        let longest: Vec<u64> = (1..=13)
+            .map(|attempts| OPTIONS.wait(attempts, 1.0).as_secs())
+            .collect();
+        assert_eq!(
+            longest,
+            [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600, 600]
+        );
         assert_eq!(OPTIONS.wait(3, 0.0), Duration::ZERO);
         assert_eq!(OPTIONS.wait(3, 0.25), Duration::from_secs(1));
         assert_eq!(
@@ -191,32 +220,60 @@ mod tests {
                 retries += 1;
             }
         }
-        assert!((2_080..=2_115).contains(&retries), "{retries} retries to 10,000 first attempts in 10 s");
-        let wait = (0..3).find_map(|_| budget.take(Timestamp(10_000)).err()).expect("the budget is used up");
+        assert!(
+            (2_080..=2_115).contains(&retries),
+            "{retries} retries to 10,000 first attempts in 10 s"
+        );
+        let wait = (0..3)
+            .find_map(|_| budget.take(Timestamp(10_000)).err())
+            .expect("the budget is used up");
         assert!(wait <= Duration::from_millis(101), "{wait:?}");
-        assert_eq!(budget.take(Timestamp(10_000 + wait.as_millis() as u64)), Ok(()));
-        let saved = (0..1_000).filter(|_| budget.take(Timestamp(10_000_000)).is_ok()).count();
-        assert_eq!(saved, 100, "a quiet time saves up ten seconds' worth and no more");
+        assert_eq!(
+            budget.take(Timestamp(10_000 + wait.as_millis() as u64)),
+            Ok(())
+        );
+        let saved = (0..1_000)
+            .filter(|_| budget.take(Timestamp(10_000_000)).is_ok())
+            .count();
+        assert_eq!(
+            saved, 100,
+            "a quiet time saves up ten seconds' worth and no more"
+        );
     }
 
     #[test]
     fn the_schedule_gives_what_is_due_first_and_knows_each_entity_once() {
         let mut schedule = Schedule::default();
-        let waiting = |due, failed| Waiting { due: Timestamp(due), failed, ..Waiting::default() };
+        let waiting = |due, failed| Waiting {
+            due: Timestamp(due),
+            failed,
+            ..Waiting::default()
+        };
         schedule.park(Ordinal(1), waiting(30, true));
         schedule.park(Ordinal(2), waiting(20, false));
         schedule.park(Ordinal(1), waiting(10, true));
         schedule.park(Ordinal(1), waiting(40, true));
         assert_eq!(schedule.failed(), 1);
-        assert_eq!(schedule.first().map(|(ordinal, _)| ordinal), Some(Ordinal(2)));
+        assert_eq!(
+            schedule.first().map(|(ordinal, _)| ordinal),
+            Some(Ordinal(2))
+        );
         schedule.remove(Ordinal(2));
-        assert_eq!(schedule.first().map(|(ordinal, waiting)| (ordinal, waiting.due)), Some((Ordinal(1), Timestamp(40))));
+        assert_eq!(
+            schedule
+                .first()
+                .map(|(ordinal, waiting)| (ordinal, waiting.due)),
+            Some((Ordinal(1), Timestamp(40)))
+        );
         schedule.remove(Ordinal(1));
         assert_eq!(schedule.first(), None);
         assert_eq!(schedule.failed(), 0);
         for due in 0..1_000 {
             schedule.park(Ordinal(7), waiting(due, false));
         }
-        assert!(schedule.heap.len() < 100, "what was replaced does not pile up");
+        assert!(
+            schedule.heap.len() < 100,
+            "what was replaced does not pile up"
+        );
     }
 }

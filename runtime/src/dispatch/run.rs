@@ -1,7 +1,9 @@
-//! The loop of a channel: one task that owns all of the channel's state and hands the slow work, rendering and sending, to others.
+//! The loop of a channel: one task that owns all of the channel's state and hands the slow work,
+//! rendering and sending, to others.
 //!
-//! Each turn it takes what there is room for, starts preparations and sends, and settles what has come back. Nothing in a
-//! turn waits. Rooms are bounded: each track has its own, so that a sweep never stands in an urgent price's way.
+//! Each turn it takes what there is room for, starts preparations and sends, and settles what has
+//! come back. Nothing in a turn waits. Rooms are bounded: each track has its own, so that a sweep
+//! never stands in an urgent price's way.
 
 mod control;
 mod settle;
@@ -30,17 +32,19 @@ use super::{Setup, Shared};
 use crate::model::{Lane, Ordinal, Sequence, Timestamp, Track};
 use crate::store::{ChannelId, Finish, Joined, Outcome, Store, Taken};
 
-/// Room for entities in flight, for each track: at least the first, so that rendering in batches pays, at most the second, so that what waits
-/// with its rendering in memory stays in the hundreds of megabytes at the very worst.
+/// Room for entities in flight, for each track: at least the first, so that rendering in batches
+/// pays, at most the second, so that what waits with its rendering in memory stays in the hundreds
+/// of megabytes at the very worst.
 const ROOM: (usize, usize) = (64, 1024);
-/// Preparations at a time for each channel; half the plugin threads, because other channels have entities too.
+/// Preparations at a time for each channel; half the plugin threads, because other channels have
+/// entities too.
 const PREPARATIONS_MAX: usize = 4;
 /// Entities of a channel without plugins in one preparation.
 const PLAIN_MAX: usize = 512;
 /// A request waits so long for more entities while some are being prepared.
 const LINGER: Duration = Duration::from_millis(5);
-/// A channel that found nothing in what was committed last does not look again for so long: hundreds of channels may be woken by each
-/// commit, and most commits concern few of them.
+/// A channel that found nothing in what was committed last does not look again for so long:
+/// hundreds of channels may be woken by each commit, and most commits concern few of them.
 const UNCONCERNED: Duration = Duration::from_millis(40);
 /// Entities taken in one turn before the loop looks at what has come back.
 const TAKEN_A_TURN: usize = 256;
@@ -125,10 +129,20 @@ fn slot(track: Track) -> usize {
     }
 }
 
-const TRACK: [Track; TRACKS] = [Track::Lane(Lane::Urgent), Track::Lane(Lane::Normal), Track::Lane(Lane::Bulk), Track::Sweep];
+const TRACK: [Track; TRACKS] = [
+    Track::Lane(Lane::Urgent),
+    Track::Lane(Lane::Normal),
+    Track::Lane(Lane::Bulk),
+    Track::Sweep,
+];
 
 impl Run {
-    pub(crate) fn new(store: Arc<dyn Store>, shared: Arc<Shared>, setup: Arc<Setup>, joined: &Joined) -> Run {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        shared: Arc<Shared>,
+        setup: Arc<Setup>,
+        joined: &Joined,
+    ) -> Run {
         let clock = Clock::start();
         let shares = Shares::new(setup.shares);
         let mut run = Run {
@@ -166,11 +180,19 @@ impl Run {
         run
     }
 
-    pub(crate) async fn run(mut self, mut control: mpsc::Receiver<Control>, shutdown: CancellationToken) {
+    pub(crate) async fn run(
+        mut self,
+        mut control: mpsc::Receiver<Control>,
+        shutdown: CancellationToken,
+    ) {
         let _unbroken = Unbroken(format!("the loop of channel {}", self.setup.options.name));
         let within = loop {
             self.turn();
-            let wake = if self.unfinished { Some(Instant::now()) } else { self.wake() };
+            let wake = if self.unfinished {
+                Some(Instant::now())
+            } else {
+                self.wake()
+            };
             tokio::select! {
                 () = shutdown.cancelled() => break STOP_MAX,
                 control = control.recv() => match control {
@@ -196,7 +218,8 @@ impl Run {
         self.drain(within).await;
     }
 
-    // -- a turn -----------------------------------------------------------------------------------------------------------
+    // -- a turn
+    // ---------------------------------------------------------------------------------------
 
     fn turn(&mut self) {
         self.rests_until = self.rests_until.filter(|until| *until > Instant::now());
@@ -229,11 +252,20 @@ impl Run {
     fn wake(&mut self) -> Option<Instant> {
         // What has lingered long enough and is still here waits for a slot, not for time.
         let now = Instant::now();
-        let linger = self.ready_since.iter().flatten().map(|since| *since + LINGER).filter(|end| *end > now).min();
+        let linger = self
+            .ready_since
+            .iter()
+            .flatten()
+            .map(|since| *since + LINGER)
+            .filter(|end| *end > now)
+            .min();
         let gate = self.gate();
         let due = match gate {
             Gate::Shut { until } => until,
-            Gate::Open if self.has_room() => self.schedule.first().map(|(_, waiting)| waiting.due.max(self.clock.now())),
+            Gate::Open if self.has_room() => self
+                .schedule
+                .first()
+                .map(|(_, waiting)| waiting.due.max(self.clock.now())),
             Gate::Open | Gate::Probe => None,
         };
         // A millisecond more, because a time that was rounded down is not there yet.
@@ -242,11 +274,21 @@ impl Run {
     }
 
     fn room(&self) -> usize {
-        (self.setup.target.options().concurrency.saturating_mul(self.batch())).clamp(ROOM.0, ROOM.1)
+        (self
+            .setup
+            .target
+            .options()
+            .concurrency
+            .saturating_mul(self.batch()))
+        .clamp(ROOM.0, ROOM.1)
     }
 
     fn batch(&self) -> usize {
-        if self.setup.target.by_key() { 1 } else { self.setup.batch().clamp(1, ROOM.1) }
+        if self.setup.target.by_key() {
+            1
+        } else {
+            self.setup.batch().clamp(1, ROOM.1)
+        }
     }
 
     fn has_room(&self) -> bool {
@@ -260,7 +302,13 @@ impl Run {
             if !self.has_room() {
                 return;
             }
-            let Some((ordinal, waiting)) = self.schedule.first().filter(|(_, waiting)| waiting.due <= now) else { return };
+            let Some((ordinal, waiting)) = self
+                .schedule
+                .first()
+                .filter(|(_, waiting)| waiting.due <= now)
+            else {
+                return;
+            };
             let mut waiting = waiting.clone();
             if waiting.failed
                 && let Err(wait) = self.budget.take(now)
@@ -275,8 +323,12 @@ impl Run {
     }
 
     fn retry(&mut self, ordinal: Ordinal) -> bool {
-        let Some(waiting) = self.schedule.remove(ordinal) else { return false };
-        let Some(taken) = self.store.retry(self.id, ordinal) else { return false };
+        let Some(waiting) = self.schedule.remove(ordinal) else {
+            return false;
+        };
+        let Some(taken) = self.store.retry(self.id, ordinal) else {
+            return false;
+        };
         self.accept(taken, waiting.released, waiting.tried, false);
         true
     }
@@ -287,7 +339,9 @@ impl Run {
         if self.schedule.failed() >= parked_max {
             if !self.overfull {
                 self.overfull = true;
-                self.setup.target.trip(&format!("{parked_max} entities wait for a retry"));
+                self.setup
+                    .target
+                    .trip(&format!("{parked_max} entities wait for a retry"));
             }
             return;
         }
@@ -299,13 +353,20 @@ impl Run {
         let (room, mut taken, mut steps) = (self.room(), 0, 0);
         loop {
             let open = std::array::from_fn(|track| self.more[track] && self.in_track[track] < room);
-            let Some(track) = self.walking.pick(open) else { break };
+            let Some(track) = self.walking.pick(open) else {
+                break;
+            };
             if taken >= most || steps >= most {
                 self.unfinished = true;
                 return;
             }
             let mut met = Vec::new();
-            self.more[track] = self.store.walk(self.id, TRACK[track], (room - self.in_track[track]).min(RENDER_MAX), &mut met);
+            self.more[track] = self.store.walk(
+                self.id,
+                TRACK[track],
+                (room - self.in_track[track]).min(RENDER_MAX),
+                &mut met,
+            );
             taken += met.len();
             steps += 1;
             for met in met {
@@ -313,20 +374,28 @@ impl Run {
                 self.budget.earn();
             }
         }
-        // Only when all else is done does the sweep pass what is new: had it met it first, that would have waited at bulk share.
+        // Only when all else is done does the sweep pass what is new: had it met it first, that
+        // would have waited at bulk share.
         if self.newer && self.flights.is_empty() && self.more == [false; TRACKS] {
             (self.newer, self.more[TRACKS - 1], self.unfinished) = (false, true, true);
         }
     }
 
-    /// Takes one entity to probe the target with: what is due, else what is next, else what is due first.
+    /// Takes one entity to probe the target with: what is due, else what is next, else what is due
+    /// first.
     fn take_one(&mut self) {
-        let at_rest = self.jobs.values().all(|job| job.sends) && self.taken.iter().all(VecDeque::is_empty);
+        let at_rest =
+            self.jobs.values().all(|job| job.sends) && self.taken.iter().all(VecDeque::is_empty);
         if !at_rest || self.ready.iter().any(|ready| !ready.is_empty()) {
             return;
         }
         let now = self.clock.now();
-        while let Some(due) = self.schedule.first().filter(|(_, waiting)| waiting.due <= now).map(|(ordinal, _)| ordinal) {
+        while let Some(due) = self
+            .schedule
+            .first()
+            .filter(|(_, waiting)| waiting.due <= now)
+            .map(|(ordinal, _)| ordinal)
+        {
             if self.retry(due) {
                 return;
             }
@@ -345,17 +414,25 @@ impl Run {
                 return;
             }
         }
-        self.unfinished = self.more.contains(&true) && self.schedule.failed() < self.setup.parked_max;
+        self.unfinished =
+            self.more.contains(&true) && self.schedule.failed() < self.setup.parked_max;
     }
 
     fn accept(&mut self, taken: Taken, released: bool, tried: Option<Tried>, first: bool) {
         let (ordinal, track) = (taken.ordinal, slot(taken.track));
         self.concerned = true;
-        // A held entity that a walk meets again is taken anew, and what was known of it still holds.
+        // A held entity that a walk meets again is taken anew, and what was known of it still
+        // holds.
         self.held.remove(&ordinal);
         let waited = self.schedule.remove(ordinal).unwrap_or_default();
         let (released, tried) = (released || waited.released, tried.or(waited.tried));
-        let flight = Flight { track, attempts: taken.attempts, revision: taken.revision, released, tried };
+        let flight = Flight {
+            track,
+            attempts: taken.attempts,
+            revision: taken.revision,
+            released,
+            tried,
+        };
         let before = self.flights.insert(ordinal, flight);
         debug_assert!(before.is_none(), "one flight an entity at a time");
         self.in_track[track] += 1;
@@ -371,59 +448,113 @@ impl Run {
         let mut ends = Vec::new();
         for track in 0..TRACKS {
             let taken = self.taken[track].drain(..).map(|taken| taken.ordinal);
-            let ready = self.ready[track].drain(..).map(|ready| ready.prepared.taken.ordinal);
+            let ready = self.ready[track]
+                .drain(..)
+                .map(|ready| ready.prepared.taken.ordinal);
             ends.extend(taken.chain(ready));
             self.ready_since[track] = None;
         }
         let due = until.unwrap_or_else(|| self.clock.now());
-        let ends = ends.into_iter().filter_map(|ordinal| self.park_untried(ordinal, due)).collect();
+        let ends = ends
+            .into_iter()
+            .filter_map(|ordinal| self.park_untried(ordinal, due))
+            .collect();
         self.finish(ends);
     }
 
     /// Parks an entity of which no attempt was made, or of which nothing was learned.
     fn park_untried(&mut self, ordinal: Ordinal, due: Timestamp) -> Option<Finish> {
         let flight = self.flights.get_mut(&ordinal)?;
-        let waiting = Waiting { due, failed: false, released: flight.released, tried: flight.tried.take() };
+        let waiting = Waiting {
+            due,
+            failed: false,
+            released: flight.released,
+            tried: flight.tried.take(),
+        };
         let (revision, attempts) = (flight.revision, flight.attempts);
         self.schedule.park(ordinal, waiting);
-        Some(Finish { ordinal, revision, outcome: Outcome::Parked { attempts } })
+        Some(Finish {
+            ordinal,
+            revision,
+            outcome: Outcome::Parked { attempts },
+        })
     }
 
     fn prepare(&mut self) {
         loop {
             let running = self.jobs.values().filter(|job| !job.sends).count();
-            let open = |track: usize| !self.taken[track].is_empty() && running < PREPARATIONS_MAX + usize::from(track == 0);
-            let Some(track) = self.preparing.pick(std::array::from_fn(open)) else { return };
-            // What no plugin renders is handed over in one piece: fewer tasks, and nobody else's turn is taken.
-            let most = if self.setup.chain.is_some() { RENDER_MAX } else { PLAIN_MAX };
+            let open = |track: usize| {
+                !self.taken[track].is_empty()
+                    && running < PREPARATIONS_MAX + usize::from(track == 0)
+            };
+            let Some(track) = self.preparing.pick(std::array::from_fn(open)) else {
+                return;
+            };
+            // What no plugin renders is handed over in one piece: fewer tasks, and nobody else's
+            // turn is taken.
+            let most = if self.setup.chain.is_some() {
+                RENDER_MAX
+            } else {
+                PLAIN_MAX
+            };
             let count = self.taken[track].len().min(most);
             let taken: Vec<Taken> = self.taken[track].drain(..count).collect();
             let members = taken.iter().map(|taken| taken.ordinal).collect();
-            let preparation = prepare(self.setup.clone(), self.store.clone(), self.store.watermark(), taken);
-            let task = self.tasks.spawn(async move { Done::Prepared(preparation.await) });
-            self.jobs.insert(task.id(), Job { track, sends: false, members });
+            let preparation = prepare(
+                self.setup.clone(),
+                self.store.clone(),
+                self.store.watermark(),
+                taken,
+            );
+            let task = self
+                .tasks
+                .spawn(async move { Done::Prepared(preparation.await) });
+            self.jobs.insert(
+                task.id(),
+                Job {
+                    track,
+                    sends: false,
+                    members,
+                },
+            );
         }
     }
 
-    /// Starts as many requests as the target has slots; all but one of them for work that is not urgent.
+    /// Starts as many requests as the target has slots; all but one of them for work that is not
+    /// urgent.
     fn send(&mut self) {
         let (batch, now) = (self.batch(), Instant::now());
         let slots = self.setup.target.options().concurrency.max(1);
         loop {
             let sending = self.jobs.values().filter(|job| job.sends).count();
-            let others = self.jobs.values().filter(|job| job.sends && job.track != 0).count();
-            let coming = |track: usize| !self.taken[track].is_empty() || self.jobs.values().any(|job| !job.sends && job.track == track);
+            let others = self
+                .jobs
+                .values()
+                .filter(|job| job.sends && job.track != 0)
+                .count();
+            let coming = |track: usize| {
+                !self.taken[track].is_empty()
+                    || self
+                        .jobs
+                        .values()
+                        .any(|job| !job.sends && job.track == track)
+            };
             let open = |track: usize| {
                 let full = self.ready[track].len() >= batch || !coming(track);
                 let waited = self.ready_since[track].is_none_or(|since| since + LINGER <= now);
                 let slot = sending < slots && (track == 0 || slots == 1 || others < slots - 1);
                 slot && !self.ready[track].is_empty() && (full || waited)
             };
-            let Some(track) = self.sending.pick(std::array::from_fn(open)) else { return };
+            let Some(track) = self.sending.pick(std::array::from_fn(open)) else {
+                return;
+            };
             let count = self.ready[track].len().min(batch);
             let batch: Vec<Ready> = self.ready[track].drain(..count).collect();
             self.ready_since[track] = (!self.ready[track].is_empty()).then_some(now);
-            let members = batch.iter().map(|ready| ready.prepared.taken.ordinal).collect();
+            let members = batch
+                .iter()
+                .map(|ready| ready.prepared.taken.ordinal)
+                .collect();
             let way = Way {
                 store: self.store.clone(),
                 channel: self.id,
@@ -434,7 +565,14 @@ impl Run {
             };
             let sending = send(way, batch);
             let task = self.tasks.spawn(async move { Done::Sent(sending.await) });
-            self.jobs.insert(task.id(), Job { track, sends: true, members });
+            self.jobs.insert(
+                task.id(),
+                Job {
+                    track,
+                    sends: true,
+                    members,
+                },
+            );
         }
     }
 }

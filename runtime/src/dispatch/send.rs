@@ -1,4 +1,5 @@
-//! Sends what is ready: one request, or, if a batch is refused as a whole, halves of it until the culprit is alone.
+//! Sends what is ready: one request, or, if a batch is refused as a whole, halves of it until the
+//! culprit is alone.
 
 use std::sync::Arc;
 
@@ -23,14 +24,28 @@ pub(crate) struct Way {
     pub(crate) urgent: bool,
 }
 
-/// Sends all and says what came of each. Before the first attempt the store learns that what the target holds of them is unknown from
-/// now on.
+/// Sends all and says what came of each. Before the first attempt the store learns that what the
+/// target holds of them is unknown from now on.
 pub(crate) async fn send(way: Way, batch: Vec<Ready>) -> Vec<(Ready, Sent)> {
     let Some(mut permit) = way.target.permit(way.urgent).await else {
-        return batch.into_iter().map(|ready| (ready, Sent { outcome: None, probe: false })).collect();
+        return batch
+            .into_iter()
+            .map(|ready| {
+                (
+                    ready,
+                    Sent {
+                        outcome: None,
+                        probe: false,
+                    },
+                )
+            })
+            .collect();
     };
     let probe = permit.probe;
-    let ordinals: Vec<_> = batch.iter().map(|ready| ready.prepared.taken.ordinal).collect();
+    let ordinals: Vec<_> = batch
+        .iter()
+        .map(|ready| ready.prepared.taken.ordinal)
+        .collect();
     way.store.attempt(way.channel, &ordinals);
     failpoint::pass("dispatch.attempting");
     let (mut parts, mut sent) = (vec![batch], Vec::new());
@@ -42,16 +57,25 @@ pub(crate) async fn send(way: Way, batch: Vec<Ready>) -> Vec<(Ready, Sent)> {
             parts.push(part);
             continue;
         }
-        sent.extend(part.into_iter().zip(outcomes).map(|(ready, outcome)| (ready, Sent { outcome, probe })));
+        sent.extend(
+            part.into_iter()
+                .zip(outcomes)
+                .map(|(ready, outcome)| (ready, Sent { outcome, probe })),
+        );
     }
     sent
 }
 
 async fn one_request(way: &Way, permit: &mut Permit, part: &[Ready]) -> Vec<Option<Outcome>> {
-    // What has another key now is deleted under the old one first: a target without it is better than one with both.
+    // What has another key now is deleted under the old one first: a target without it is better
+    // than one with both.
     if let [ready] = part {
         for key in &ready.stale_keys {
-            match request(way, permit, &[deletion(ready, key)]).await.pop().flatten() {
+            match request(way, permit, &[deletion(ready, key)])
+                .await
+                .pop()
+                .flatten()
+            {
                 Some(Outcome::Delivered) => {}
                 other => return vec![other],
             }
@@ -65,7 +89,11 @@ async fn request(way: &Way, permit: &mut Permit, items: &[Item]) -> Vec<Option<O
     match permit.attempt(items, way.batched).await {
         Some((outcomes, took)) => {
             way.counters.attempt(took);
-            failpoint::pass(if items.iter().any(|item| item.rendering.is_none()) { "dispatch.withdrawn" } else { "dispatch.sent" });
+            failpoint::pass(if items.iter().any(|item| item.rendering.is_none()) {
+                "dispatch.withdrawn"
+            } else {
+                "dispatch.sent"
+            });
             outcomes.into_iter().map(Some).collect()
         }
         None => vec![None; items.len()],
@@ -84,6 +112,13 @@ fn item(ready: &Ready) -> Item {
 }
 
 fn deletion(ready: &Ready, key: &Arc<str>) -> Item {
-    let id = DeliveryId(xxh3_128(&[&ready.tried.id.0.to_le_bytes(), key.as_bytes()].concat()));
-    Item { id, key: key.clone(), rendering: None, ..item(ready) }
+    let id = DeliveryId(xxh3_128(
+        &[&ready.tried.id.0.to_le_bytes(), key.as_bytes()].concat(),
+    ));
+    Item {
+        id,
+        key: key.clone(),
+        rendering: None,
+        ..item(ready)
+    }
 }

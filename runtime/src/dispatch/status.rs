@@ -56,8 +56,11 @@ impl Result {
     }
 }
 
-/// Upper bounds of the buckets in which seconds of an attempt are counted; one more is for what took longer.
-pub const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0];
+/// Upper bounds of the buckets in which seconds of an attempt are counted; one more is for what
+/// took longer.
+pub const SECONDS: [f64; 12] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0,
+];
 
 /// What a channel counts; only ever rises.
 #[derive(Debug, Default)]
@@ -74,7 +77,8 @@ impl Counters {
         self.results[result as usize].load(Ordering::Relaxed)
     }
 
-    /// Attempts by how long they took: one figure for each of [`SECONDS`] and one for the longer ones, not cumulative; and the sum in seconds.
+    /// Attempts by how long they took: one figure for each of [`SECONDS`] and one for the longer
+    /// ones, not cumulative; and the sum in seconds.
     pub fn attempt_seconds(&self) -> ([u64; SECONDS.len() + 1], f64) {
         let buckets = std::array::from_fn(|index| self.buckets[index].load(Ordering::Relaxed));
         (buckets, self.micros.load(Ordering::Relaxed) as f64 / 1e6)
@@ -82,7 +86,10 @@ impl Counters {
 
     /// Attempts made.
     pub fn attempts(&self) -> u64 {
-        self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).sum()
+        self.buckets
+            .iter()
+            .map(|bucket| bucket.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// Turns of the channel's loop: far more than attempts means that it spins.
@@ -100,9 +107,13 @@ impl Counters {
 
     pub(crate) fn attempt(&self, took: Duration) {
         let seconds = took.as_secs_f64();
-        let bucket = SECONDS.iter().position(|bound| seconds <= *bound).unwrap_or(SECONDS.len());
+        let bucket = SECONDS
+            .iter()
+            .position(|bound| seconds <= *bound)
+            .unwrap_or(SECONDS.len());
         self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
-        self.micros.fetch_add(took.as_micros() as u64, Ordering::Relaxed);
+        self.micros
+            .fetch_add(took.as_micros() as u64, Ordering::Relaxed);
     }
 }
 
@@ -154,7 +165,9 @@ pub struct Status {
 impl Status {
     /// The age of the oldest change owed, at `now`.
     pub(crate) fn freshness(owed: &Owed, now: Timestamp) -> Duration {
-        owed.oldest_time.map_or(Duration::ZERO, |time| Duration::from_millis(now.0.saturating_sub(time.0)))
+        owed.oldest_time.map_or(Duration::ZERO, |time| {
+            Duration::from_millis(now.0.saturating_sub(time.0))
+        })
     }
 }
 

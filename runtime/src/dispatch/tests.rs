@@ -1,5 +1,5 @@
-//! Stories of a channel: changes in, what the target sees out. The store is the one in memory, the target a server on loopback
-//! that answers as its script says.
+//! Stories of a channel: changes in, what the target sees out. The store is the one in memory, the
+//! target a server on loopback that answers as its script says.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -33,8 +33,17 @@ pub(super) fn options() -> Options {
         deliver: true,
         suppress: true,
         freshness: None,
-        retry: retry::Options { first: Duration::from_millis(10), factor: 2.0, cap: Duration::from_millis(200), attempts: 6 },
-        withdraw_max: WithdrawMax { share: 0.02, per: Duration::from_secs(3600), min: 100 },
+        retry: retry::Options {
+            first: Duration::from_millis(10),
+            factor: 2.0,
+            cap: Duration::from_millis(200),
+            attempts: 6,
+        },
+        withdraw_max: WithdrawMax {
+            share: 0.02,
+            per: Duration::from_secs(3600),
+            min: 100,
+        },
         was: None,
     }
 }
@@ -58,7 +67,11 @@ impl Default for Knobs {
             path: "/weir",
             concurrency: 4,
             timeout: Duration::from_millis(300),
-            breaker: breaker::Options { first, cap, ..breaker::Options::default() },
+            breaker: breaker::Options {
+                first,
+                cap,
+                ..breaker::Options::default()
+            },
             chain: None,
             parked_max: PARKED_MAX,
         }
@@ -84,8 +97,17 @@ fn setup(fixture: &Fixture, knobs: Knobs) -> Setup {
         egress: Egress::Private,
     };
     let kind = target::Kind::Webhook(webhook);
-    let target = target::Options { name: "shop".into(), concurrency: knobs.concurrency, rate: None, kind };
-    let label = knobs.chain.as_ref().map(|chain| chain.label().to_string()).unwrap_or_default();
+    let target = target::Options {
+        name: "shop".into(),
+        concurrency: knobs.concurrency,
+        rate: None,
+        kind,
+    };
+    let label = knobs
+        .chain
+        .as_ref()
+        .map(|chain| chain.label().to_string())
+        .unwrap_or_default();
     let subscription = Subscription {
         entity_type: knobs.options.entity_type.clone(),
         facets: knobs.options.facets.clone(),
@@ -115,17 +137,39 @@ pub(super) fn entity(key: &str, facets: &[(&str, &str)]) -> Entity {
         time: Timestamp(0),
         value: Some((*value).into()),
     };
-    Entity { id: EntityId { entity_type: "product".into(), key: key.into() }, facets: facets.iter().zip(1..).map(facet).collect() }
+    Entity {
+        id: EntityId {
+            entity_type: "product".into(),
+            key: key.into(),
+        },
+        facets: facets.iter().zip(1..).map(facet).collect(),
+    }
 }
 
 impl Story {
-    async fn begin(knobs: Knobs, script: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Story {
-        Story::on(Arc::new(Memory::default()), Fixture::start(script).await, knobs)
+    async fn begin(
+        knobs: Knobs,
+        script: impl Fn(&Asked) -> Reply + Send + Sync + 'static,
+    ) -> Story {
+        Story::on(
+            Arc::new(Memory::default()),
+            Fixture::start(script).await,
+            knobs,
+        )
     }
 
     fn on(store: Arc<Memory>, fixture: Fixture, knobs: Knobs) -> Story {
-        let (channel, _) = Channel::start(setup(&fixture, knobs), store.clone(), CancellationToken::new()).expect("it joins");
-        Story { store, fixture, channel }
+        let (channel, _) = Channel::start(
+            setup(&fixture, knobs),
+            store.clone(),
+            CancellationToken::new(),
+        )
+        .expect("it joins");
+        Story {
+            store,
+            fixture,
+            channel,
+        }
     }
 
     fn set(&self, key: &str, facet: &str, value: &str) {
@@ -133,7 +177,13 @@ impl Story {
     }
 
     fn set_in(&self, lane: Lane, key: &str, facet: &str, value: &str) {
-        commit(&self.store, lane, key, facet, (!value.is_empty()).then_some(value));
+        commit(
+            &self.store,
+            lane,
+            key,
+            facet,
+            (!value.is_empty()).then_some(value),
+        );
     }
 
     fn delete(&self, key: &str) {
@@ -147,7 +197,10 @@ impl Story {
     }
 
     fn standing(&self, key: &str) -> Standing {
-        self.store.standing(self.channel.id(), self.ordinal(key)).expect("it subscribes").state
+        self.store
+            .standing(self.channel.id(), self.ordinal(key))
+            .expect("it subscribes")
+            .state
     }
 
     /// What the target was sent, as `key=price` or `key gone`, in the order in which it came.
@@ -178,14 +231,24 @@ impl Story {
     async fn end(self) {
         let began = std::time::Instant::now();
         self.channel.stop(Duration::from_millis(500)).await;
-        assert!(began.elapsed() < Duration::from_secs(2), "a stop ends in time");
-        assert_eq!(self.store.owed(self.channel.id()).in_flight, 0, "no flight is left");
+        assert!(
+            began.elapsed() < Duration::from_secs(2),
+            "a stop ends in time"
+        );
+        assert_eq!(
+            self.store.owed(self.channel.id()).in_flight,
+            0,
+            "no flight is left"
+        );
         assert_eq!(self.channel.status().state, status::State::Stopped);
     }
 }
 
 fn id(key: &str) -> EntityId {
-    EntityId { entity_type: "product".into(), key: key.into() }
+    EntityId {
+        entity_type: "product".into(),
+        key: key.into(),
+    }
 }
 
 fn commit(store: &Memory, lane: Lane, key: &str, facet: &str, value: Option<&str>) {
@@ -198,7 +261,12 @@ fn commit(store: &Memory, lane: Lane, key: &str, facet: &str, value: Option<&str
         value: value.map(Arc::from),
         hash: value.map(value_hash).unwrap_or_default(),
     };
-    let commit = Commit { source: "erp".into(), identity: None, arrival: None, effect: Effect::Changes(vec![change]) };
+    let commit = Commit {
+        source: "erp".into(),
+        identity: None,
+        arrival: None,
+        effect: Effect::Changes(vec![change]),
+    };
     drop(store.commit(vec![commit]).expect("room"));
 }
 
@@ -210,14 +278,25 @@ fn seen(asked: &Asked) -> Vec<String> {
     };
     if asked.method != "POST" {
         let key = asked.path.trim_start_matches("/p/").to_owned();
-        let content = if asked.body.is_empty() { serde_json::Value::Null } else { asked.json() };
+        let content = if asked.body.is_empty() {
+            serde_json::Value::Null
+        } else {
+            asked.json()
+        };
         return vec![one(key, &content, asked.method == "DELETE")];
     }
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     match asked.json() {
-        serde_json::Value::Array(items) => {
-            items.iter().map(|item| one(text(&item["key"]), &item["content"], item["deleted"] == true)).collect()
-        }
+        serde_json::Value::Array(items) => items
+            .iter()
+            .map(|item| {
+                one(
+                    text(&item["key"]),
+                    &item["content"],
+                    item["deleted"] == true,
+                )
+            })
+            .collect(),
         item => vec![one(text(&item["key"]), &item, item["deleted"] == true)],
     }
 }
@@ -240,5 +319,8 @@ impl<F: Fn(&View) -> EntityVerdict + Send + Sync + 'static> Render for Chain<F> 
 }
 
 fn price(view: &View) -> &str {
-    view.facets.iter().find(|(name, _)| &**name == "price").map_or("", |(_, value)| value)
+    view.facets
+        .iter()
+        .find(|(name, _)| &**name == "price")
+        .map_or("", |(_, value)| value)
 }

@@ -1,12 +1,14 @@
-//! What must not be left half done: a panic in it ends the process, and the next start begins anew from what is saved.
+//! What must not be left half done: a panic in it ends the process, and the next start begins anew
+//! from what is saved.
 
 /// The exit code; the same as when the store cannot write, because the remedy is the same.
 const EXIT_BROKEN: i32 = 70;
 
-/// Held while something is done that would be wrong half done. Dropped by a panic, it ends the process.
+/// Held while something is done that would be wrong half done. Dropped by a panic, it ends the
+/// process.
 ///
-/// A channel's loop that is gone would leave its entities in flight for good, and a configuration that took over by half would serve
-/// half of each. Both would look well from outside.
+/// A channel's loop that is gone would leave its entities in flight for good, and a configuration
+/// that took over by half would serve half of each. Both would look well from outside.
 pub struct Unbroken(
     /// What it is, for the log.
     pub String,

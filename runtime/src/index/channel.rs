@@ -45,7 +45,8 @@ pub struct Channel {
     pub has_target_keys: bool,
     /// Whether anything was ever refused, so that rows of refusals may be on disk.
     pub has_refusals: bool,
-    /// How far it has walked each lane, and the sweep (by ordinal); a hint, never the truth about what was delivered.
+    /// How far it has walked each lane, and the sweep (by ordinal); a hint, never the truth about
+    /// what was delivered.
     read: [u64; 4],
     /// How far everything it walked is settled.
     acked: [u64; 4],
@@ -95,7 +96,9 @@ impl Dirty {
     }
 
     fn contains(&self, ordinal: u32) -> bool {
-        self.marks.get(ordinal as usize / 64).is_some_and(|word| word & (1 << (ordinal % 64)) != 0)
+        self.marks
+            .get(ordinal as usize / 64)
+            .is_some_and(|word| word & (1 << (ordinal % 64)) != 0)
     }
 
     fn take(&mut self) -> Vec<u32> {
@@ -116,7 +119,8 @@ pub struct Snapshot {
     pub acked: [u64; 4],
     /// The ordinal up to which the sweep may run.
     pub reserved: u64,
-    /// Pairs that changed, by rising ordinal, with the target's key and the refusal that go with each.
+    /// Pairs that changed, by rising ordinal, with the target's key and the refusal that go with
+    /// each.
     pub pairs: Vec<Changed>,
 }
 
@@ -175,8 +179,22 @@ impl Channel {
     pub fn restore_pair(&mut self, ordinal: u32, pair: Pair) {
         self.set(ordinal, pair);
         match pair.state() {
-            State::Parked(attempts) => self.parked.insert(ordinal, Parked { ordinal: Ordinal(ordinal), attempts, held: false }),
-            State::Held => self.parked.insert(ordinal, Parked { ordinal: Ordinal(ordinal), attempts: 0, held: true }),
+            State::Parked(attempts) => self.parked.insert(
+                ordinal,
+                Parked {
+                    ordinal: Ordinal(ordinal),
+                    attempts,
+                    held: false,
+                },
+            ),
+            State::Held => self.parked.insert(
+                ordinal,
+                Parked {
+                    ordinal: Ordinal(ordinal),
+                    attempts: 0,
+                    held: true,
+                },
+            ),
             _ => self.parked.remove(&ordinal),
         };
     }
@@ -195,7 +213,10 @@ impl Channel {
 
     /// What is known of an entity.
     pub fn pair(&self, ordinal: u32) -> Pair {
-        self.pairs.get(ordinal as usize).copied().unwrap_or_default()
+        self.pairs
+            .get(ordinal as usize)
+            .copied()
+            .unwrap_or_default()
     }
 
     /// How far it has walked a lane.
@@ -215,15 +236,19 @@ impl Channel {
 
     /// Refused entities after an ordinal, with the reason.
     pub fn refused(&self, after: u32) -> impl Iterator<Item = (u32, &(Failure, Timestamp))> {
-        self.refusals.range(after.saturating_add(1)..).map(|(ordinal, refusal)| (*ordinal, refusal))
+        self.refusals
+            .range(after.saturating_add(1)..)
+            .map(|(ordinal, refusal)| (*ordinal, refusal))
     }
 
-    /// Takes another subscription or starts over: lanes go to the head, a sweep starts. With `lost`, nothing that the target
-    /// holds is certain any more.
+    /// Takes another subscription or starts over: lanes go to the head, a sweep starts. With
+    /// `lost`, nothing that the target holds is certain any more.
     pub fn reshape(&mut self, subscription: Subscription, lost: bool, head: u64) {
         self.shape = self.shape.checked_add(1).unwrap_or(1);
-        self.labels.push_back((self.shape, subscription.shape_label.clone()));
-        self.labels.drain(..self.labels.len().saturating_sub(LABELS_MAX));
+        self.labels
+            .push_back((self.shape, subscription.shape_label.clone()));
+        self.labels
+            .drain(..self.labels.len().saturating_sub(LABELS_MAX));
         self.subscription = subscription;
         self.wanted.clear();
         if lost {
@@ -235,7 +260,9 @@ impl Channel {
         }
         self.read = [head, head, head, 0];
         self.acked = self.read;
-        self.flights.values_mut().for_each(|flight| flight.places.clear());
+        self.flights
+            .values_mut()
+            .for_each(|flight| flight.places.clear());
         self.dirty.positions = true;
     }
 
@@ -250,7 +277,11 @@ impl Channel {
             target_key: self.target_keys.get(&ordinal).cloned(),
             refusal: self.refusals.get(&ordinal).cloned(),
         };
-        Snapshot { acked: self.acked, reserved: self.reserved, pairs: dirty.into_iter().map(changed).collect() }
+        Snapshot {
+            acked: self.acked,
+            reserved: self.reserved,
+            pairs: dirty.into_iter().map(changed).collect(),
+        }
     }
 
     /// Whether a snapshot would differ from the last one.
@@ -305,35 +336,53 @@ impl Channel {
         newest
     }
 
-    /// Whether an entity with a facet that it subscribes to has changed after a place; `newest` as the index keeps it of a lane.
+    /// Whether an entity with a facet that it subscribes to has changed after a place; `newest` as
+    /// the index keeps it of a lane.
     fn is_concerned(&mut self, newest: &[u64], after: u64, names: &Names) -> bool {
-        (0u32..).zip(newest).any(|(name, newest)| *newest > after && self.wants(name, names))
+        (0u32..)
+            .zip(newest)
+            .any(|(name, newest)| *newest > after && self.wants(name, names))
     }
 
     /// [`Channel::newest`] for those who may only look.
     fn newest_seen(&self, entry: &Entry, names: &Names) -> u64 {
-        self.subscribed(entry, names).map(|meta| meta.sequence).max().unwrap_or(0)
+        self.subscribed(entry, names)
+            .map(|meta| meta.sequence)
+            .max()
+            .unwrap_or(0)
     }
 
-    fn subscribed<'a>(&'a self, entry: &'a Entry, names: &'a Names) -> impl Iterator<Item = &'a Meta> {
+    fn subscribed<'a>(
+        &'a self,
+        entry: &'a Entry,
+        names: &'a Names,
+    ) -> impl Iterator<Item = &'a Meta> {
         let right_type = entry.id.entity_type == self.subscription.entity_type;
         let wants = |name: u32| {
             let known = self.wanted.get(name as usize).copied().flatten();
             known.unwrap_or_else(|| subscribes(&self.subscription, name, names))
         };
-        entry.facets.iter().filter(move |meta| right_type && wants(meta.name.into()))
+        entry
+            .facets
+            .iter()
+            .filter(move |meta| right_type && wants(meta.name.into()))
     }
 
     fn owes(&self, ordinal: u32, entry: &Entry, names: &Names) -> bool {
         let pair = self.pair(ordinal);
         let right_type = entry.id.entity_type == self.subscription.entity_type;
-        right_type && (pair.shape() != self.shape || self.newest_seen(entry, names) > pair.revision())
+        right_type
+            && (pair.shape() != self.shape || self.newest_seen(entry, names) > pair.revision())
     }
 
     pub(super) fn certainly_gone(&self, ordinal: u32, entry: &Entry, names: &Names) -> bool {
         let pair = self.pair(ordinal);
-        let busy = self.flights.contains_key(&ordinal) || self.parked.contains_key(&ordinal) || self.dirty.contains(ordinal);
-        !busy && pair.holds() == Holds::Nothing && (pair == Pair::default() || pair.revision() >= self.newest_seen(entry, names))
+        let busy = self.flights.contains_key(&ordinal)
+            || self.parked.contains_key(&ordinal)
+            || self.dirty.contains(ordinal);
+        !busy
+            && pair.holds() == Holds::Nothing
+            && (pair == Pair::default() || pair.revision() >= self.newest_seen(entry, names))
     }
 
     pub(super) fn erase(&mut self, ordinal: u32) {
@@ -352,26 +401,58 @@ impl Channel {
         }
     }
 
-    fn start(&mut self, ordinal: u32, entry: &Entry, names: &Names, track: Track, places: Vec<(Track, u64)>, revision: u64) -> Taken {
+    fn start(
+        &mut self,
+        ordinal: u32,
+        entry: &Entry,
+        names: &Names,
+        track: Track,
+        places: Vec<(Track, u64)>,
+        revision: u64,
+    ) -> Taken {
         let pair = self.pair(ordinal);
-        let owed = self.subscribed(entry, names).map(|meta| meta.sequence).filter(|sequence| *sequence > pair.revision()).min();
+        let owed = self
+            .subscribed(entry, names)
+            .map(|meta| meta.sequence)
+            .filter(|sequence| *sequence > pair.revision())
+            .min();
         let owed_since = owed.unwrap_or(0);
-        self.flights.insert(ordinal, Flight { shape: self.shape, places, met: false, owed_since });
-        // A change that is decided but not yet durable may have waited at the place that is met here, and has none of its own.
+        self.flights.insert(
+            ordinal,
+            Flight {
+                shape: self.shape,
+                places,
+                met: false,
+                owed_since,
+            },
+        );
+        // A change that is decided but not yet durable may have waited at the place that is met
+        // here, and has none of its own.
         let newest = self.newest(entry, names);
         Taken {
             ordinal: Ordinal(ordinal),
             revision: Sequence(revision.max(newest)),
             holds: pair.holds(),
             target_key: self.target_keys.get(&ordinal).cloned(),
-            attempts: self.parked.get(&ordinal).map_or(0, |parked| parked.attempts),
+            attempts: self
+                .parked
+                .get(&ordinal)
+                .map_or(0, |parked| parked.attempts),
             track,
             owed_since: Sequence(owed_since),
         }
     }
 
     /// One place or entity is met.
-    fn meet(&mut self, ordinal: u32, entry: &Entry, names: &Names, track: Track, place: u64, revision: u64) -> Option<Taken> {
+    fn meet(
+        &mut self,
+        ordinal: u32,
+        entry: &Entry,
+        names: &Names,
+        track: Track,
+        place: u64,
+        revision: u64,
+    ) -> Option<Taken> {
         self.read[slot(track)] = place;
         if let Some(flight) = self.flights.get_mut(&ordinal) {
             flight.places.push((track, place));
@@ -388,7 +469,14 @@ impl Channel {
         None
     }
 
-    fn finish(&mut self, end: &Finish, entry: &Entry, names: &Names, revision: u64, now: Timestamp) -> Option<Taken> {
+    fn finish(
+        &mut self,
+        end: &Finish,
+        entry: &Entry,
+        names: &Names,
+        revision: u64,
+        now: Timestamp,
+    ) -> Option<Taken> {
         let ordinal = end.ordinal.0;
         let flight = self.flights.remove(&ordinal)?;
         let mut pair = self.pair(ordinal);
@@ -420,11 +508,19 @@ impl Channel {
                 State::Refused
             }
             Outcome::Parked { attempts } => {
-                waits = Some(Parked { ordinal: end.ordinal, attempts: *attempts, held: false });
+                waits = Some(Parked {
+                    ordinal: end.ordinal,
+                    attempts: *attempts,
+                    held: false,
+                });
                 State::Parked(*attempts)
             }
             Outcome::Held => {
-                waits = Some(Parked { ordinal: end.ordinal, attempts: 0, held: true });
+                waits = Some(Parked {
+                    ordinal: end.ordinal,
+                    attempts: 0,
+                    held: true,
+                });
                 State::Held
             }
         };
@@ -447,7 +543,12 @@ impl Channel {
 }
 
 fn subscribes(subscription: &Subscription, name: u32, names: &Names) -> bool {
-    names.name(name).is_some_and(|name| subscription.facets.iter().any(|pattern| facet_matches(pattern, name)))
+    names.name(name).is_some_and(|name| {
+        subscription
+            .facets
+            .iter()
+            .any(|pattern| facet_matches(pattern, name))
+    })
 }
 
 fn shortened(failure: &Failure) -> Failure {
@@ -455,7 +556,10 @@ fn shortened(failure: &Failure) -> Failure {
     while !failure.message.is_char_boundary(end) {
         end -= 1;
     }
-    Failure { code: failure.code.clone(), message: failure.message[..end].to_owned() }
+    Failure {
+        code: failure.code.clone(),
+        message: failure.message[..end].to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -464,26 +568,67 @@ mod tests {
     use crate::index::{ChannelId, Index, Proposal};
     use crate::model::EntityId;
 
-    /// A shop kept an old price for good: the price had changed twice, and the second change, decided but not yet written, waited at the
-    /// place of the first when the channel met it. The delivery read the first only, and nothing was ahead that would have met the second.
+    /// A shop kept an old price for good: the price had changed twice, and the second change,
+    /// decided but not yet written, waited at the place of the first when the channel met it. The
+    /// delivery read the first only, and nothing was ahead that would have met the second.
     #[test]
     fn whoever_meets_a_place_waits_for_all_that_waited_there() {
-        let (mut index, shop, id) = (Index::default(), ChannelId(1), EntityId { entity_type: "product".into(), key: "lamp".into() });
+        let (mut index, shop, id) = (
+            Index::default(),
+            ChannelId(1),
+            EntityId {
+                entity_type: "product".into(),
+                key: "lamp".into(),
+            },
+        );
         let facets = vec!["price".to_owned()];
-        let subscription = Subscription { entity_type: "product".into(), facets, shape: 1, shape_label: String::new(), target: 1 };
+        let subscription = Subscription {
+            entity_type: "product".into(),
+            facets,
+            shape: 1,
+            shape_label: String::new(),
+            target: 1,
+        };
         index.put_channel(shop, Channel::new("shop", subscription));
         for hash in [10, 11] {
             let (facet, owner) = ("price".into(), "erp".into());
-            let change = Proposal { id: &id, facet: &facet, owner: &owner, lane: Lane::Normal, version: None, hash: Some(hash) };
+            let change = Proposal {
+                id: &id,
+                facet: &facet,
+                owner: &owner,
+                lane: Lane::Normal,
+                version: None,
+                hash: Some(hash),
+            };
             index.apply(change, None, Timestamp(0));
         }
         let (mut taken, mut again) = (Vec::new(), Vec::new());
         let durable = 1;
         index.walk(shop, Track::Lane(Lane::Normal), 10, durable, &mut taken);
         let met = taken.pop().expect("its place is durable");
-        assert_eq!(met.revision, Sequence(2), "it is to be read when the second change is durable too");
-        let outcome = Outcome::Delivered { digest: 7, target_key: None };
-        index.finish(shop, &[Finish { ordinal: met.ordinal, revision: met.revision, outcome }], 2, Timestamp(0), &mut again);
-        assert!(again.is_empty() && !index.owes(shop, met.ordinal.0), "nothing is owed, and nothing is ahead");
+        assert_eq!(
+            met.revision,
+            Sequence(2),
+            "it is to be read when the second change is durable too"
+        );
+        let outcome = Outcome::Delivered {
+            digest: 7,
+            target_key: None,
+        };
+        index.finish(
+            shop,
+            &[Finish {
+                ordinal: met.ordinal,
+                revision: met.revision,
+                outcome,
+            }],
+            2,
+            Timestamp(0),
+            &mut again,
+        );
+        assert!(
+            again.is_empty() && !index.owes(shop, met.ordinal.0),
+            "nothing is owed, and nothing is ahead"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! When was a sequence committed? To about a second for what is young, to about two hundredths of its age for what is old, in
-//! bounded memory.
+//! When was a sequence committed? To about a second for what is young, to about two hundredths of
+//! its age for what is old, in bounded memory.
 
 use crate::model::Timestamp;
 
@@ -27,7 +27,11 @@ impl Clock {
 
     /// Notes that a sequence is committed at `now`.
     pub fn note(&mut self, sequence: u64, now: Timestamp) {
-        if self.marks.last().is_none_or(|last| last.1.0 + MARK_EVERY_MS <= now.0 && last.0 < sequence) {
+        if self
+            .marks
+            .last()
+            .is_none_or(|last| last.1.0 + MARK_EVERY_MS <= now.0 && last.0 < sequence)
+        {
             self.marks.push((sequence, now));
         }
         if self.marks.len() > MARKS_MAX {
@@ -35,27 +39,37 @@ impl Clock {
         }
     }
 
-    /// Keeps a mark only if it is at least a hundredth of its age away from the next younger one: some 1,700 marks a year.
+    /// Keeps a mark only if it is at least a hundredth of its age away from the next younger one:
+    /// some 1,700 marks a year.
     fn thin_out(&mut self, now: Timestamp) {
         let mut younger = None;
         let keep = |mark: &(u64, Timestamp)| {
             let age = now.0.saturating_sub(mark.1.0);
-            let kept = younger.is_none_or(|younger: u64| younger.saturating_sub(mark.1.0) >= age / 100);
+            let kept =
+                younger.is_none_or(|younger: u64| younger.saturating_sub(mark.1.0) >= age / 100);
             if kept {
                 younger = Some(mark.1.0);
             }
             kept
         };
-        self.marks = std::mem::take(&mut self.marks).into_iter().rev().filter(keep).collect();
+        self.marks = std::mem::take(&mut self.marks)
+            .into_iter()
+            .rev()
+            .filter(keep)
+            .collect();
         self.marks.reverse();
         // Should time have stood still or run back, the oldest marks go all the same.
-        self.marks.drain(..self.marks.len().saturating_sub(MARKS_MAX));
+        self.marks
+            .drain(..self.marks.len().saturating_sub(MARKS_MAX));
     }
 
     /// The time of the newest mark that is not after the sequence.
     pub fn time_of(&self, sequence: u64) -> Timestamp {
         let at = self.marks.partition_point(|mark| mark.0 <= sequence);
-        self.marks.get(at.saturating_sub(1)).filter(|_| sequence > 0).map_or(Timestamp(0), |mark| mark.1)
+        self.marks
+            .get(at.saturating_sub(1))
+            .filter(|_| sequence > 0)
+            .map_or(Timestamp(0), |mark| mark.1)
     }
 }
 

@@ -1,4 +1,5 @@
-//! Entities all of whose facets are deleted, the ones deleted longest ago first: who may soon be forgotten.
+//! Entities all of whose facets are deleted, the ones deleted longest ago first: who may soon be
+//! forgotten.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,11 +32,25 @@ impl Graves {
         self.since.contains_key(&ordinal)
     }
 
-    /// The next entities, up to `most`, whose sequence is `old`; at the end it begins anew with the oldest.
+    /// The next entities, up to `most`, whose sequence is `old`; at the end it begins anew with the
+    /// oldest.
     pub(super) fn next(&mut self, most: usize, old: impl Fn(u64) -> bool) -> Vec<u32> {
-        let after = (std::ops::Bound::Excluded(self.looked_at), std::ops::Bound::Unbounded);
-        let found: Vec<(u64, u32)> = self.by_age.range(after).copied().take_while(|(sequence, _)| old(*sequence)).take(most).collect();
-        self.looked_at = found.last().copied().filter(|_| found.len() == most).unwrap_or_default();
+        let after = (
+            std::ops::Bound::Excluded(self.looked_at),
+            std::ops::Bound::Unbounded,
+        );
+        let found: Vec<(u64, u32)> = self
+            .by_age
+            .range(after)
+            .copied()
+            .take_while(|(sequence, _)| old(*sequence))
+            .take(most)
+            .collect();
+        self.looked_at = found
+            .last()
+            .copied()
+            .filter(|_| found.len() == most)
+            .unwrap_or_default();
         found.into_iter().map(|(_, ordinal)| ordinal).collect()
     }
 }

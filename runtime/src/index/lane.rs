@@ -1,11 +1,14 @@
-//! The places of one lane: a long list of (sequence, entity), appended at the end, walked in order, thinned anywhere.
+//! The places of one lane: a long list of (sequence, entity), appended at the end, walked in order,
+//! thinned anywhere.
 //!
-//! Kept in chunks so that a place costs 16 bytes, that taking one out moves at most one chunk, and that counting what lies
-//! ahead of a channel does not look at every place.
+//! Kept in chunks so that a place costs 16 bytes, that taking one out moves at most one chunk, and
+//! that counting what lies ahead of a channel does not look at every place.
 
-/// Places in a chunk at the most: a removal moves up to 8 KiB, a count looks at as many places once.
+/// Places in a chunk at the most: a removal moves up to 8 KiB, a count looks at as many places
+/// once.
 const CHUNK_MAX: usize = 512;
-/// A chunk with fewer places than this is joined with its neighbour when both fit in three quarters of a chunk.
+/// A chunk with fewer places than this is joined with its neighbour when both fit in three quarters
+/// of a chunk.
 const CHUNK_MIN: usize = CHUNK_MAX / 4;
 
 /// The places of one lane, by rising sequence.
@@ -18,7 +21,12 @@ pub struct Places {
 impl Places {
     /// Adds a place at the end; its sequence must be above all others.
     pub fn push(&mut self, sequence: u64, entity: u32) {
-        debug_assert!(self.chunks.last().and_then(|chunk| chunk.last()).is_none_or(|last| last.0 < sequence));
+        debug_assert!(
+            self.chunks
+                .last()
+                .and_then(|chunk| chunk.last())
+                .is_none_or(|last| last.0 < sequence)
+        );
         match self.chunks.last_mut() {
             Some(chunk) if chunk.len() < CHUNK_MAX => chunk.push((sequence, entity)),
             _ => {
@@ -31,8 +39,12 @@ impl Places {
 
     /// Takes a place out.
     pub fn remove(&mut self, sequence: u64) {
-        let Some(at) = self.chunk_of(sequence) else { return };
-        let Ok(within) = self.chunks[at].binary_search_by_key(&sequence, |place| place.0) else { return };
+        let Some(at) = self.chunk_of(sequence) else {
+            return;
+        };
+        let Ok(within) = self.chunks[at].binary_search_by_key(&sequence, |place| place.0) else {
+            return;
+        };
         self.chunks[at].remove(within);
         let len = self.chunks[at].len();
         let next = self.chunks.get(at + 1).map_or(CHUNK_MAX, Vec::len);
@@ -47,22 +59,32 @@ impl Places {
     /// The places after a sequence, in order.
     pub fn after(&self, sequence: u64) -> impl Iterator<Item = (u64, u32)> {
         let at = self.chunk_of(sequence).unwrap_or(self.chunks.len());
-        let within = self.chunks.get(at).map_or(0, |chunk| chunk.partition_point(|place| place.0 <= sequence));
-        let first = self.chunks.get(at).map_or(&[][..], |chunk| &chunk[within..]);
+        let within = self.chunks.get(at).map_or(0, |chunk| {
+            chunk.partition_point(|place| place.0 <= sequence)
+        });
+        let first = self
+            .chunks
+            .get(at)
+            .map_or(&[][..], |chunk| &chunk[within..]);
         let rest = self.chunks.get(at + 1..).unwrap_or_default();
         first.iter().chain(rest.iter().flatten()).copied()
     }
 
     /// How many places lie after a sequence.
     pub fn count_after(&self, sequence: u64) -> u64 {
-        let Some(at) = self.chunk_of(sequence) else { return 0 };
-        let within = self.chunks[at].len() - self.chunks[at].partition_point(|place| place.0 <= sequence);
+        let Some(at) = self.chunk_of(sequence) else {
+            return 0;
+        };
+        let within =
+            self.chunks[at].len() - self.chunks[at].partition_point(|place| place.0 <= sequence);
         (within + self.chunks[at + 1..].iter().map(Vec::len).sum::<usize>()) as u64
     }
 
     /// The first chunk whose last place is not before the sequence.
     fn chunk_of(&self, sequence: u64) -> Option<usize> {
-        let at = self.chunks.partition_point(|chunk| chunk.last().is_some_and(|last| last.0 < sequence));
+        let at = self
+            .chunks
+            .partition_point(|chunk| chunk.last().is_some_and(|last| last.0 < sequence));
         (at < self.chunks.len()).then_some(at)
     }
 }

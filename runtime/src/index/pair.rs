@@ -15,7 +15,8 @@ const UNKNOWN: u64 = 1;
 pub struct Pair(pub u128);
 
 impl Pair {
-    /// Head of the sequence before the entity was read for its last settling: all up to it is settled.
+    /// Head of the sequence before the entity was read for its last settling: all up to it is
+    /// settled.
     pub fn revision(self) -> u64 {
         self.bits(0, REVISION_BITS)
     }
@@ -53,7 +54,8 @@ impl Pair {
     /// The same with another revision and shape.
     #[must_use]
     pub fn settled(self, revision: u64, shape: u16) -> Pair {
-        self.with(0, REVISION_BITS, revision).with(REVISION_BITS, SHAPE_BITS, u64::from(shape))
+        self.with(0, REVISION_BITS, revision)
+            .with(REVISION_BITS, SHAPE_BITS, u64::from(shape))
     }
 
     /// The same with the target holding something else.
@@ -81,7 +83,8 @@ impl Pair {
             State::Refused => (7, 0),
             State::Counted => (8, 0),
         };
-        self.with(REVISION_BITS + SHAPE_BITS + DIGEST_BITS, STATE_BITS, number).with(120, 8, u64::from(detail))
+        self.with(REVISION_BITS + SHAPE_BITS + DIGEST_BITS, STATE_BITS, number)
+            .with(120, 8, u64::from(detail))
     }
 
     fn bits(self, from: u32, count: u32) -> u64 {
@@ -90,7 +93,10 @@ impl Pair {
 
     fn with(self, from: u32, count: u32, value: u64) -> Pair {
         let mask = (1u128 << count) - 1;
-        debug_assert!(u128::from(value) <= mask, "{value} does not fit in {count} bits");
+        debug_assert!(
+            u128::from(value) <= mask,
+            "{value} does not fit in {count} bits"
+        );
         Pair((self.0 & !(mask << from)) | ((u128::from(value) & mask) << from))
     }
 }

@@ -1,16 +1,22 @@
-//! When are two JSON values the same? Objects whatever the order of their members, strings by what they mean, numbers as written.
+//! When are two JSON values the same? Objects whatever the order of their members, strings by what
+//! they mean, numbers as written.
 //!
-//! `9.90` and `9.9` differ: whoever wrote a price with two places meant to. The hash is XXH3, 64 bits, and is only ever compared
-//! with the one hash stored for the same facet, so a chance collision hides one change in 2^64.
+//! `9.90` and `9.9` differ: whoever wrote a price with two places meant to. The hash is XXH3, 64
+//! bits, and is only ever compared with the one hash stored for the same facet, so a chance
+//! collision hides one change in 2^64.
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 /// Nesting deeper than this is hashed as text; serde_json refuses it long before.
 const DEPTH_MAX: usize = 128;
 
-/// The hash of a JSON value by its meaning. `json` must be valid JSON; of anything else the hash is that of some text.
+/// The hash of a JSON value by its meaning. `json` must be valid JSON; of anything else the hash is
+/// that of some text.
 pub fn value_hash(json: &str) -> u64 {
-    let mut cursor = Cursor { bytes: json.as_bytes(), at: 0 };
+    let mut cursor = Cursor {
+        bytes: json.as_bytes(),
+        at: 0,
+    };
     cursor.value(0)
 }
 
@@ -30,7 +36,8 @@ impl Cursor<'_> {
         }
     }
 
-    /// Members are hashed one by one and their hashes sorted, which is cheaper than sorting the members.
+    /// Members are hashed one by one and their hashes sorted, which is cheaper than sorting the
+    /// members.
     fn object(&mut self, depth: usize) -> u64 {
         self.at += 1;
         let mut members = Vec::new();
@@ -96,7 +103,13 @@ impl Cursor<'_> {
         if escaped && let Ok(meant) = serde_json::from_slice::<String>(written) {
             return tagged(b'"', meant.as_bytes());
         }
-        tagged(b'"', written.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(written))
+        tagged(
+            b'"',
+            written
+                .strip_prefix(b"\"")
+                .and_then(|rest| rest.strip_suffix(b"\""))
+                .unwrap_or(written),
+        )
     }
 
     fn scalar(&mut self) -> u64 {
@@ -108,7 +121,10 @@ impl Cursor<'_> {
             }
             self.at += 1;
         }
-        tagged(b'0', &self.bytes[start.min(self.bytes.len())..self.at.min(self.bytes.len())])
+        tagged(
+            b'0',
+            &self.bytes[start.min(self.bytes.len())..self.at.min(self.bytes.len())],
+        )
     }
 
     fn space(&mut self) {
@@ -147,7 +163,10 @@ mod tests {
 
     #[test]
     fn what_means_the_same_is_the_same() {
-        assert!(same(r#"{"a":1,"b":[true,null]}"#, r#" { "b" : [ true , null ] , "a" : 1 } "#));
+        assert!(same(
+            r#"{"a":1,"b":[true,null]}"#,
+            r#" { "b" : [ true , null ] , "a" : 1 } "#
+        ));
         assert!(same(r#""A\n""#, "\"\\u0041\\u000a\""));
         assert!(same("{}", " { } "));
     }

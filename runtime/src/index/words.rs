@@ -15,12 +15,15 @@ pub struct Subscription {
     pub entity_type: Arc<str>,
     /// Facet patterns, as [`crate::model::facet_matches`] understands them.
     pub facets: Vec<String>,
-    /// Digest of all that makes the renderings: entity, facets, needs, filters, renderer, settings, `deliver`. A different one
-    /// than last time is a new shape: everything is swept and what differs is sent.
+    /// Digest of all that makes the renderings: entity, facets, needs, filters, renderer, settings,
+    /// `deliver`. A different one than last time is a new shape: everything is swept and what
+    /// differs is sent.
     pub shape: u64,
-    /// What the shape is made of, in words, for people (`storefront-page 3fa9c1b2`); the receipt of "which plugin rendered it".
+    /// What the shape is made of, in words, for people (`storefront-page 3fa9c1b2`); the receipt of
+    /// "which plugin rendered it".
     pub shape_label: String,
-    /// Digest of kind, URL, index or path of the target. A different one than last time: nothing there is certain, all is sent.
+    /// Digest of kind, URL, index or path of the target. A different one than last time: nothing
+    /// there is certain, all is sent.
     pub target: u64,
 }
 
@@ -29,7 +32,8 @@ pub struct Subscription {
 pub struct Joined {
     /// Its number.
     pub id: ChannelId,
-    /// Whether a sweep was started, because the channel is new, returned, or its shape or target changed.
+    /// Whether a sweep was started, because the channel is new, returned, or its shape or target
+    /// changed.
     pub swept: bool,
     /// Whether it was paused when Weir last stopped.
     pub paused: bool,
@@ -44,7 +48,8 @@ pub struct Parked {
     pub ordinal: Ordinal,
     /// Counted attempts so far, at most 255.
     pub attempts: u8,
-    /// True: held by the guard against mass withdrawal, released by `confirm`; false: retried by time.
+    /// True: held by the guard against mass withdrawal, released by `confirm`; false: retried by
+    /// time.
     pub held: bool,
 }
 
@@ -53,13 +58,15 @@ pub struct Parked {
 pub struct Taken {
     /// Which entity.
     pub ordinal: Ordinal,
-    /// The entity is read when the watermark has come to this: the durable head when it was taken, or its newest change if that was decided
-    /// but not yet durable. The delivery's revision is the larger of this and the newest sequence that is read; the latter may be ahead
-    /// of the watermark, and then the delivery waits for the watermark.
+    /// The entity is read when the watermark has come to this: the durable head when it was taken,
+    /// or its newest change if that was decided but not yet durable. The delivery's revision is the
+    /// larger of this and the newest sequence that is read; the latter may be ahead of the
+    /// watermark, and then the delivery waits for the watermark.
     pub revision: Sequence,
     /// What the target holds.
     pub holds: Holds,
-    /// The key under which the target holds it, where a renderer chose one that is not the entity's key.
+    /// The key under which the target holds it, where a renderer chose one that is not the entity's
+    /// key.
     pub target_key: Option<Arc<str>>,
     /// Counted attempts so far; 0 unless this is a retry.
     pub attempts: u8,
@@ -94,12 +101,14 @@ pub enum Outcome {
     Withdrawn,
     /// Not sent, because the target certainly holds just this.
     Suppressed,
-    /// Nothing to be there and certainly nothing there; why, as an index into the channel's reasons: 0 deleted, 1 needs,
-    /// 2 the renderer said no, 3 + n the n-th filter.
+    /// Nothing to be there and certainly nothing there; why, as an index into the channel's
+    /// reasons: 0 deleted, 1 needs, 2 the renderer said no, 3 + n the n-th filter.
     Withheld(u8),
-    /// Rendered and counted, but this channel sends nothing (`deliver = false`); what the target holds is as before.
+    /// Rendered and counted, but this channel sends nothing (`deliver = false`); what the target
+    /// holds is as before.
     Counted,
-    /// The attempt failed, or none was possible; to be retried. What the target holds is unknown if one was made.
+    /// The attempt failed, or none was possible; to be retried. What the target holds is unknown if
+    /// one was made.
     Parked {
         /// Counted attempts so far.
         attempts: u8,
@@ -182,7 +191,8 @@ pub struct Owed {
     pub refused: u64,
     /// Entities of which the target holds something, or may.
     pub holding: u64,
-    /// Sequence of the oldest change still owed, parked and held ones included; none when nothing is owed.
+    /// Sequence of the oldest change still owed, parked and held ones included; none when nothing
+    /// is owed.
     pub oldest: Option<Sequence>,
     /// When that change was committed, to about a second.
     pub oldest_time: Option<Timestamp>,

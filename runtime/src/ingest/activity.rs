@@ -1,6 +1,8 @@
-//! What a source has been doing: counts, the time of its last event, and its last events and entities as samples.
+//! What a source has been doing: counts, the time of its last event, and its last events and
+//! entities as samples.
 //!
-//! It outlives the source's configuration: a reload makes a new [`super::Source`] around the same activity.
+//! It outlives the source's configuration: a reload makes a new [`super::Source`] around the same
+//! activity.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -12,7 +14,8 @@ use super::rate::Rate;
 use super::{ChangeCounts, EventCounts};
 use crate::model::{EntityId, Event, Timestamp};
 
-/// How many of the last events, and of the entities last written, are kept, so that a new plugin can be tried on them.
+/// How many of the last events, and of the entities last written, are kept, so that a new plugin
+/// can be tried on them.
 const SAMPLES: usize = 16;
 /// Larger events are not kept as samples, so that they cost at most 1 MiB a source.
 const SAMPLE_BYTES_MAX: usize = 64 * 1024;
@@ -67,14 +70,27 @@ impl Activity {
 
     /// The counters now.
     pub fn counts(&self) -> Counts {
-        let [accepted, filtered, quarantined, repeated, malformed] = self.events.each_ref().map(|count| count.load(Relaxed));
-        let [committed, unchanged, stale] = self.changes.each_ref().map(|count| count.load(Relaxed));
+        let [accepted, filtered, quarantined, repeated, malformed] =
+            self.events.each_ref().map(|count| count.load(Relaxed));
+        let [committed, unchanged, stale] =
+            self.changes.each_ref().map(|count| count.load(Relaxed));
         Counts {
-            events: EventCounts { accepted, filtered, quarantined, repeated },
+            events: EventCounts {
+                accepted,
+                filtered,
+                quarantined,
+                repeated,
+            },
             malformed,
-            changes: ChangeCounts { committed, unchanged, stale },
+            changes: ChangeCounts {
+                committed,
+                unchanged,
+                stale,
+            },
             requests: self.requests.each_ref().map(|count| count.load(Relaxed)),
-            last_event: Some(self.last_event.load(Relaxed)).filter(|time| *time > 0).map(Timestamp),
+            last_event: Some(self.last_event.load(Relaxed))
+                .filter(|time| *time > 0)
+                .map(Timestamp),
         }
     }
 
@@ -85,12 +101,23 @@ impl Activity {
 
     /// The last events, oldest first; large ones are left out.
     pub fn samples(&self) -> Vec<Event> {
-        self.samples.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.samples
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .cloned()
+            .collect()
     }
 
-    /// The entities written last, oldest first; one that is written again and again is there once, unless others came between.
+    /// The entities written last, oldest first; one that is written again and again is there once,
+    /// unless others came between.
     pub fn entities(&self) -> Vec<EntityId> {
-        self.entities.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.entities
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .cloned()
+            .collect()
     }
 
     /// Notes that these entities are written, the newest first.
@@ -111,11 +138,24 @@ impl Activity {
     }
 
     pub(super) fn taken(&self, events: EventCounts, changes: ChangeCounts) {
-        let EventCounts { accepted, filtered, quarantined, repeated } = events;
-        for (counter, count) in self.events.iter().zip([accepted, filtered, quarantined, repeated]) {
+        let EventCounts {
+            accepted,
+            filtered,
+            quarantined,
+            repeated,
+        } = events;
+        for (counter, count) in self
+            .events
+            .iter()
+            .zip([accepted, filtered, quarantined, repeated])
+        {
             counter.fetch_add(count, Relaxed);
         }
-        let ChangeCounts { committed, unchanged, stale } = changes;
+        let ChangeCounts {
+            committed,
+            unchanged,
+            stale,
+        } = changes;
         for (counter, count) in self.changes.iter().zip([committed, unchanged, stale]) {
             counter.fetch_add(count, Relaxed);
         }
@@ -125,7 +165,11 @@ impl Activity {
     pub(super) fn seen(&self, events: &[Event], now: Timestamp) {
         self.last_event.fetch_max(now.0, Relaxed);
         self.rate.count(events.len() as u64, now);
-        let small = events.iter().rev().filter(|event| event.data.as_bytes().len() <= SAMPLE_BYTES_MAX).take(SAMPLES);
+        let small = events
+            .iter()
+            .rev()
+            .filter(|event| event.data.as_bytes().len() <= SAMPLE_BYTES_MAX)
+            .take(SAMPLES);
         let newest: Vec<Event> = small.cloned().collect();
         let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         samples.extend(newest.into_iter().rev());

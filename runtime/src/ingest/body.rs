@@ -1,6 +1,8 @@
-//! The body of a request: unpacked within its bound, and paid for out of one budget that all requests share.
+//! The body of a request: unpacked within its bound, and paid for out of one budget that all
+//! requests share.
 //!
-//! Overload is answered before memory grows: a request whose bytes do not fit into the budget at once is turned away.
+//! Overload is answered before memory grows: a request whose bytes do not fit into the budget at
+//! once is turned away.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -13,8 +15,8 @@ use super::Rejection;
 use super::media::{self, Coding};
 use crate::model::Failure;
 
-/// What all requests of all sources together may hold, in bytes of body: 256 MiB. An event costs a few times its body on its
-/// way through, so this keeps ingest under about 1 GiB whatever arrives.
+/// What all requests of all sources together may hold, in bytes of body: 256 MiB. An event costs a
+/// few times its body on its way through, so this keeps ingest under about 1 GiB whatever arrives.
 pub const BUDGET_BYTES: usize = 256 * 1024 * 1024;
 
 /// The memory that requests share. Cloning gives another handle to the same budget.
@@ -34,16 +36,22 @@ impl Budget {
     /// A budget of so many bytes, at most 4 GiB.
     pub fn new(total: usize) -> Budget {
         let total = total.min(u32::MAX as usize);
-        Budget { bytes: Arc::new(Semaphore::new(total)), total }
+        Budget {
+            bytes: Arc::new(Semaphore::new(total)),
+            total,
+        }
     }
 
-    /// Takes so many bytes out of it until the answer is dropped. More than the whole budget counts as the whole budget: such a
-    /// request is served when it is alone.
+    /// Takes so many bytes out of it until the answer is dropped. More than the whole budget counts
+    /// as the whole budget: such a request is served when it is alone.
     ///
     /// # Errors
     /// `Overloaded` if they are not there now.
     pub fn reserve(&self, bytes: u64) -> Result<Reservation, Rejection> {
-        let mut reservation = Reservation { permit: None, budget: self.clone() };
+        let mut reservation = Reservation {
+            permit: None,
+            budget: self.clone(),
+        };
         reservation.grow_to(bytes)?;
         Ok(reservation)
     }
@@ -64,7 +72,9 @@ pub struct Reservation {
 impl Reservation {
     /// Bytes held now.
     pub(super) fn held(&self) -> usize {
-        self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits)
+        self.permit
+            .as_ref()
+            .map_or(0, OwnedSemaphorePermit::num_permits)
     }
 
     /// Makes it that large: gives back what was reserved for a longer body than came.
@@ -72,8 +82,14 @@ impl Reservation {
     /// # Errors
     /// As [`Reservation::grow_to`].
     pub(super) fn resize(&mut self, bytes: u64) -> Result<(), Rejection> {
-        let surplus = self.held().saturating_sub(usize::try_from(bytes).unwrap_or(usize::MAX));
-        drop(self.permit.as_mut().and_then(|permit| permit.split(surplus)));
+        let surplus = self
+            .held()
+            .saturating_sub(usize::try_from(bytes).unwrap_or(usize::MAX));
+        drop(
+            self.permit
+                .as_mut()
+                .and_then(|permit| permit.split(surplus)),
+        );
         self.grow_to(bytes)
     }
 
@@ -82,13 +98,17 @@ impl Reservation {
     /// # Errors
     /// `Overloaded` if the rest is not there now; what was reserved stays reserved.
     pub fn grow_to(&mut self, bytes: u64) -> Result<(), Rejection> {
-        let wanted = usize::try_from(bytes).unwrap_or(usize::MAX).min(self.budget.total);
+        let wanted = usize::try_from(bytes)
+            .unwrap_or(usize::MAX)
+            .min(self.budget.total);
         let missing = wanted.saturating_sub(self.held());
         if missing == 0 {
             return Ok(());
         }
         let missing = u32::try_from(missing).unwrap_or(u32::MAX);
-        let permit = Arc::clone(&self.budget.bytes).try_acquire_many_owned(missing).map_err(|_| Rejection::Overloaded)?;
+        let permit = Arc::clone(&self.budget.bytes)
+            .try_acquire_many_owned(missing)
+            .map_err(|_| Rejection::Overloaded)?;
         match &mut self.permit {
             Some(held) => held.merge(permit),
             held => *held = Some(permit),
@@ -97,18 +117,25 @@ impl Reservation {
     }
 }
 
-/// The body as the sender meant it: unpacked if it is gzip, never larger than `limit`. What it grows to is reserved first.
+/// The body as the sender meant it: unpacked if it is gzip, never larger than `limit`. What it
+/// grows to is reserved first.
 ///
 /// # Errors
-/// `TooLarge` without reading on beyond the limit, `Malformed` for broken gzip, `UnsupportedMediaType` for other codings,
-/// `Overloaded` when there is no room for what comes out of it.
-pub(super) fn unpack(headers: &HeaderMap, body: Bytes, limit: u64, reservation: &mut Reservation) -> Result<Bytes, Rejection> {
+/// `TooLarge` without reading on beyond the limit, `Malformed` for broken gzip,
+/// `UnsupportedMediaType` for other codings, `Overloaded` when there is no room for what comes out
+/// of it.
+pub(super) fn unpack(
+    headers: &HeaderMap,
+    body: Bytes,
+    limit: u64,
+    reservation: &mut Reservation,
+) -> Result<Bytes, Rejection> {
     match media::coding(headers) {
         Coding::Identity => Ok(body),
         Coding::Gzip => gunzip(&body, limit, reservation),
-        Coding::Other(coding) => {
-            Err(Rejection::UnsupportedMediaType { detail: format!("`Content-Encoding: {coding}` is not understood; send gzip or nothing") })
-        }
+        Coding::Other(coding) => Err(Rejection::UnsupportedMediaType {
+            detail: format!("`Content-Encoding: {coding}` is not understood; send gzip or nothing"),
+        }),
     }
 }
 
@@ -121,9 +148,17 @@ fn gunzip(packed: &[u8], limit: u64, reservation: &mut Reservation) -> Result<By
         reservation.grow_to((packed.len() + before) as u64 + step)?;
         let read = decoder.by_ref().take(step).read_to_end(&mut unpacked);
         if unpacked.len() as u64 > limit {
-            return Err(Rejection::TooLarge { limit, unit: "bytes once it is unpacked" });
+            return Err(Rejection::TooLarge {
+                limit,
+                unit: "bytes once it is unpacked",
+            });
         }
-        read.map_err(|error| Failure::new("invalid-gzip", format!("the body is not the gzip that its header says: {error}")))?;
+        read.map_err(|error| {
+            Failure::new(
+                "invalid-gzip",
+                format!("the body is not the gzip that its header says: {error}"),
+            )
+        })?;
         if unpacked.len() == before {
             return Ok(unpacked.into());
         }
@@ -143,25 +178,44 @@ mod tests {
     }
 
     fn headers(coding: &str) -> HeaderMap {
-        HeaderMap::from_iter([(axum::http::header::CONTENT_ENCODING, coding.parse().unwrap())])
+        HeaderMap::from_iter([(
+            axum::http::header::CONTENT_ENCODING,
+            coding.parse().unwrap(),
+        )])
     }
 
     fn check(coding: &str, body: impl Into<Bytes>, limit: u64) -> Result<Bytes, Rejection> {
-        unpack(&headers(coding), body.into(), limit, &mut Budget::default().reserve(0).unwrap())
+        unpack(
+            &headers(coding),
+            body.into(),
+            limit,
+            &mut Budget::default().reserve(0).unwrap(),
+        )
     }
 
     #[test]
     fn gzip_is_unpacked_up_to_the_limit() {
         assert_eq!(check("gzip", gzip(b"hello"), 5).unwrap(), "hello");
-        assert!(matches!(check("gzip", gzip(b"hello!"), 5), Err(Rejection::TooLarge { limit: 5, .. })));
+        assert!(matches!(
+            check("gzip", gzip(b"hello!"), 5),
+            Err(Rejection::TooLarge { limit: 5, .. })
+        ));
         let long = "0123456789".repeat(100_000);
-        assert_eq!(check("gzip", gzip(long.as_bytes()), 1_000_000).unwrap(), long, "over several steps");
+        assert_eq!(
+            check("gzip", gzip(long.as_bytes()), 1_000_000).unwrap(),
+            long,
+            "over several steps"
+        );
         let two = [gzip(b"one"), gzip(b"two")].concat();
-        assert_eq!(check("gzip", two, 99).unwrap(), "onetwo", "members follow one another");
+        assert_eq!(
+            check("gzip", two, 99).unwrap(),
+            "onetwo",
+            "members follow one another"
+        );
     }
 
-    // 200 MiB of zeros are 200 KB of gzip: they must be turned away after the limit and not after the last byte. What is
-    // reserved is what was unpacked, so it shows how far it went.
+    // 200 MiB of zeros are 200 KB of gzip: they must be turned away after the limit and not after
+    // the last byte. What is reserved is what was unpacked, so it shows how far it went.
     #[test]
     fn a_gzip_bomb_is_not_inflated() {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
@@ -170,21 +224,50 @@ mod tests {
         let bomb: Bytes = encoder.finish().unwrap().into();
         let (budget, limit) = (Budget::new(64 << 20), 1 << 20);
         let mut reservation = budget.reserve(0).unwrap();
-        assert!(matches!(unpack(&headers("gzip"), bomb.clone(), limit, &mut reservation), Err(Rejection::TooLarge { .. })));
-        assert!(budget.free() > (60 << 20), "{} bytes are free", budget.free());
+        assert!(matches!(
+            unpack(&headers("gzip"), bomb.clone(), limit, &mut reservation),
+            Err(Rejection::TooLarge { .. })
+        ));
+        assert!(
+            budget.free() > (60 << 20),
+            "{} bytes are free",
+            budget.free()
+        );
         let small = Budget::new(1 << 20);
-        let unpacked = unpack(&headers("gzip"), bomb, 100 << 20, &mut small.reserve(0).unwrap());
-        assert!(matches!(unpacked, Err(Rejection::TooLarge { .. })), "alone it may have all, up to its own limit");
+        let unpacked = unpack(
+            &headers("gzip"),
+            bomb,
+            100 << 20,
+            &mut small.reserve(0).unwrap(),
+        );
+        assert!(
+            matches!(unpacked, Err(Rejection::TooLarge { .. })),
+            "alone it may have all, up to its own limit"
+        );
         let _other = small.reserve(1 << 19).unwrap();
-        let unpacked = unpack(&headers("gzip"), gzip(&zeros), 100 << 20, &mut small.reserve(0).unwrap());
+        let unpacked = unpack(
+            &headers("gzip"),
+            gzip(&zeros),
+            100 << 20,
+            &mut small.reserve(0).unwrap(),
+        );
         assert!(matches!(unpacked, Err(Rejection::Overloaded)));
     }
 
     #[test]
     fn broken_gzip_and_other_codings_are_told_apart() {
-        assert!(matches!(check("gzip", "plain", 99), Err(Rejection::Malformed { .. })));
-        assert!(matches!(check("gzip", gzip(b"hello world").slice(..12), 99), Err(Rejection::Malformed { .. })));
-        assert!(matches!(check("br", "x", 99), Err(Rejection::UnsupportedMediaType { .. })));
+        assert!(matches!(
+            check("gzip", "plain", 99),
+            Err(Rejection::Malformed { .. })
+        ));
+        assert!(matches!(
+            check("gzip", gzip(b"hello world").slice(..12), 99),
+            Err(Rejection::Malformed { .. })
+        ));
+        assert!(matches!(
+            check("br", "x", 99),
+            Err(Rejection::UnsupportedMediaType { .. })
+        ));
         assert_eq!(check("identity", "x", 99).unwrap(), "x");
     }
 
@@ -202,7 +285,11 @@ mod tests {
         first.resize(10).unwrap();
         assert_eq!(budget.free(), 90);
         drop(first);
-        assert_eq!(budget.reserve(u64::MAX).unwrap().budget.free(), 0, "a giant waits for nobody but needs all");
+        assert_eq!(
+            budget.reserve(u64::MAX).unwrap().budget.free(),
+            0,
+            "a giant waits for nobody but needs all"
+        );
         assert_eq!(budget.free(), 100);
     }
 }

@@ -1,14 +1,17 @@
 //! CloudEvents and the rest: a request becomes events.
 //!
-//! CloudEvents 1.0.2 in its three modes, NDJSON, and any other body, cut as the source is configured. Two rules decide between
-//! refusing a request and reporting one of its items:
+//! CloudEvents 1.0.2 in its three modes, NDJSON, and any other body, cut as the source is
+//! configured. Two rules decide between refusing a request and reporting one of its items:
 //!
-//! * What cannot be cut into events at all (a batch that is no JSON array, XML that breaks off) is malformed as a whole.
-//! * An item that cannot be understood is a problem of that item and the others go on; when no item is left that could be
-//!   understood, the request is malformed as a whole, with the first item's reason. A request of one event follows from that.
+//! * What cannot be cut into events at all (a batch that is no JSON array, XML that breaks off) is
+//!   malformed as a whole.
+//! * An item that cannot be understood is a problem of that item and the others go on; when no item
+//!   is left that could be understood, the request is malformed as a whole, with the first item's
+//!   reason. A request of one event follows from that.
 //!
-//! Data that says it is JSON is checked to be JSON, and nothing is changed in it: numbers, order and spelling stay. XML and
-//! other formats are the plugins' to judge unless they have to be cut here. This file never panics, whatever the bytes.
+//! Data that says it is JSON is checked to be JSON, and nothing is changed in it: numbers, order
+//! and spelling stay. XML and other formats are the plugins' to judge unless they have to be cut
+//! here. This file never panics, whatever the bytes.
 
 use axum::http::{HeaderMap, HeaderName};
 use base64::Engine;
@@ -20,8 +23,8 @@ use super::media::{self, Media};
 use super::{Malformed, Options, Problem, Rejection, Reservation, json, split};
 use crate::model::{Event, Failure, Payload};
 
-/// The most events of one request. A body of 8 MiB could hold millions of empty ones, each of which costs far more memory
-/// than its bytes.
+/// The most events of one request. A body of 8 MiB could hold millions of empty ones, each of which
+/// costs far more memory than its bytes.
 pub const EVENTS_MAX: usize = 100_000;
 /// The most attributes of one CloudEvent; real ones have fewer than 20.
 pub const ATTRIBUTES_MAX: usize = 256;
@@ -29,7 +32,8 @@ pub const ATTRIBUTES_MAX: usize = 256;
 const WEIGHT_FACTOR: u64 = 4;
 /// What an event costs in memory beside its bytes, roughly.
 const EVENT_OVERHEAD_BYTES: u64 = 512;
-/// Headers that a family such as `*` never lets through to plugins; they carry credentials. By its full name each may be.
+/// Headers that a family such as `*` never lets through to plugins; they carry credentials. By its
+/// full name each may be.
 const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
 
 /// The events of a request, each with its index in it, and what of it was malformed.
@@ -43,11 +47,13 @@ pub struct Opened {
     pub malformed: Malformed,
 }
 
-/// Cuts a request into events. `all_json` says that the source has no mapper, so that all data must be JSON; `body` is
-/// unpacked already. What the events weigh is added to the reservation before the next one is made.
+/// Cuts a request into events. `all_json` says that the source has no mapper, so that all data must
+/// be JSON; `body` is unpacked already. What the events weigh is added to the reservation before
+/// the next one is made.
 ///
 /// # Errors
-/// `Malformed`, `UnsupportedMediaType`, `TooLarge` (too many events, or too much once cut) and `Overloaded`.
+/// `Malformed`, `UnsupportedMediaType`, `TooLarge` (too many events, or too much once cut) and
+/// `Overloaded`.
 pub fn open(
     options: &Options,
     all_json: bool,
@@ -62,21 +68,42 @@ pub fn open(
         && !media.is_utf8()
     {
         let charset = media.charset.as_deref().unwrap_or_default();
-        return Err(Rejection::UnsupportedMediaType { detail: format!("JSON is sent as UTF-8, not as {charset}") });
+        return Err(Rejection::UnsupportedMediaType {
+            detail: format!("JSON is sent as UTF-8, not as {charset}"),
+        });
     }
     let passed_on = passed_on(&options.headers, headers);
     let limit = options.body_bytes_max.saturating_mul(WEIGHT_FACTOR);
-    let weight = Weight { limit, bytes: 0, overhead: 0, held: reservation.held(), reservation };
-    let mut collector = Collector { all_json, passed_on, opened: Opened::default(), weight };
+    let weight = Weight {
+        limit,
+        bytes: 0,
+        overhead: 0,
+        held: reservation.held(),
+        reservation,
+    };
+    let mut collector = Collector {
+        all_json,
+        passed_on,
+        opened: Opened::default(),
+        weight,
+    };
     match essence {
-        "application/cloudevents+json" => collector.item(structured(json::text(&body)?, all_json))?,
+        "application/cloudevents+json" => {
+            collector.item(structured(json::text(&body)?, all_json))?
+        }
         "application/cloudevents-batch+json" => collector.batch(json::text(&body)?)?,
-        "application/cloudevents" | "application/cloudevents-batch" => return Err(unsupported(essence)),
-        _ if essence.starts_with("application/cloudevents+") || essence.starts_with("application/cloudevents-batch+") => {
+        "application/cloudevents" | "application/cloudevents-batch" => {
+            return Err(unsupported(essence));
+        }
+        _ if essence.starts_with("application/cloudevents+")
+            || essence.starts_with("application/cloudevents-batch+") =>
+        {
             return Err(unsupported(essence));
         }
         _ if is_binary(headers) => collector.checked(binary(headers, content_type, body))?,
-        "application/x-ndjson" | "application/ndjson" => collector.plain(&split::Split::Lines, Some("application/json"), body)?,
+        "application/x-ndjson" | "application/ndjson" => {
+            collector.plain(&split::Split::Lines, Some("application/json"), body)?
+        }
         _ => collector.plain(&options.split, content_type.as_deref(), body)?,
     }
     collector.finish()
@@ -94,7 +121,10 @@ impl Collector<'_> {
     fn item(&mut self, item: Result<Event, Failure>) -> Result<(), Rejection> {
         let index = self.opened.events.len() + self.opened.malformed.count;
         if index >= EVENTS_MAX {
-            return Err(Rejection::TooLarge { limit: EVENTS_MAX as u64, unit: "events" });
+            return Err(Rejection::TooLarge {
+                limit: EVENTS_MAX as u64,
+                unit: "events",
+            });
         }
         match item {
             Ok(mut event) => {
@@ -125,15 +155,25 @@ impl Collector<'_> {
     }
 
     /// A body that is no CloudEvent: its events have no identity.
-    fn plain(&mut self, split: &split::Split, content_type: Option<&str>, body: Bytes) -> Result<(), Rejection> {
+    fn plain(
+        &mut self,
+        split: &split::Split,
+        content_type: Option<&str>,
+        body: Bytes,
+    ) -> Result<(), Rejection> {
         if *split == split::Split::Whole {
             if body.is_empty() {
                 return Err(Failure::new("empty-body", "the body is empty; send an event").into());
             }
-            return self.checked(Ok(Event::plain(content_type, Payload::from_bytes(body.into()))));
+            return self.checked(Ok(Event::plain(
+                content_type,
+                Payload::from_bytes(body.into()),
+            )));
         }
         let content_type = split.content_type().or(content_type);
-        split::cut(split, &body, &mut |piece| self.checked(piece.map(|text| Event::plain(content_type, Payload::Text(text)))))
+        split::cut(split, &body, &mut |piece| {
+            self.checked(piece.map(|text| Event::plain(content_type, Payload::Text(text))))
+        })
     }
 
     fn finish(self) -> Result<Opened, Rejection> {
@@ -144,8 +184,8 @@ impl Collector<'_> {
     }
 }
 
-/// What the events of a request weigh in memory. They may be far more than its bytes: names of columns, namespaces and headers
-/// are repeated in each event.
+/// What the events of a request weigh in memory. They may be far more than its bytes: names of
+/// columns, namespaces and headers are repeated in each event.
 struct Weight<'a> {
     limit: u64,
     bytes: u64,
@@ -157,10 +197,17 @@ struct Weight<'a> {
 
 impl Weight<'_> {
     fn add(&mut self, event: &Event) -> Result<(), Rejection> {
-        let attributes: usize = event.attributes.iter().map(|(name, value)| name.len() + value.len() + 48).sum();
+        let attributes: usize = event
+            .attributes
+            .iter()
+            .map(|(name, value)| name.len() + value.len() + 48)
+            .sum();
         self.bytes += (event.data.as_bytes().len() + attributes) as u64;
         if self.bytes > self.limit {
-            return Err(Rejection::TooLarge { limit: self.limit, unit: "bytes once it is cut into events" });
+            return Err(Rejection::TooLarge {
+                limit: self.limit,
+                unit: "bytes once it is cut into events",
+            });
         }
         self.overhead += EVENT_OVERHEAD_BYTES;
         let spent = self.bytes + self.overhead;
@@ -176,7 +223,9 @@ impl Weight<'_> {
 /// Data that says it is JSON, or has to be, is checked to be JSON; a byte order mark is taken off.
 fn check_data(mut event: Event, all_json: bool) -> Result<Event, Failure> {
     // Nearly all write it just so, and a request has hundreds of events.
-    let is_json = |written: &str| written == "application/json" || Media::parse(written).is_some_and(|media| media.is_json());
+    let is_json = |written: &str| {
+        written == "application/json" || Media::parse(written).is_some_and(|media| media.is_json())
+    };
     let says_json = || event.content_type.as_deref().is_some_and(is_json);
     if !all_json && (event.data.as_bytes().is_empty() || !says_json()) {
         return Ok(event);
@@ -186,7 +235,13 @@ fn check_data(mut event: Event, all_json: bool) -> Result<Event, Failure> {
             if text.starts_with('\u{feff}') {
                 text.drain(..'\u{feff}'.len_utf8());
             }
-            json::check(text).map_err(|failure| if all_json { without_mapper(failure) } else { failure })?;
+            json::check(text).map_err(|failure| {
+                if all_json {
+                    without_mapper(failure)
+                } else {
+                    failure
+                }
+            })?;
         }
         Payload::Binary(bytes) => drop(json::text(bytes)?),
     }
@@ -194,34 +249,63 @@ fn check_data(mut event: Event, all_json: bool) -> Result<Event, Failure> {
 }
 
 fn without_mapper(failure: Failure) -> Failure {
-    Failure { message: format!("{} (this source has no mapper, so its events are changes as JSON)", failure.message), ..failure }
+    Failure {
+        message: format!(
+            "{} (this source has no mapper, so its events are changes as JSON)",
+            failure.message
+        ),
+        ..failure
+    }
 }
 
 /// The headers that a source lets through, as attributes; `ce-` headers are the envelope's.
 fn passed_on(patterns: &[String], headers: &HeaderMap) -> Vec<(String, String)> {
     let let_through = |name: &HeaderName| {
         let name = name.as_str();
-        let exact = patterns.iter().any(|pattern| pattern.eq_ignore_ascii_case(name));
-        let family = || patterns.iter().filter_map(|pattern| pattern.strip_suffix('*')).any(|prefix| has_prefix(name, prefix));
+        let exact = patterns
+            .iter()
+            .any(|pattern| pattern.eq_ignore_ascii_case(name));
+        let family = || {
+            patterns
+                .iter()
+                .filter_map(|pattern| pattern.strip_suffix('*'))
+                .any(|prefix| has_prefix(name, prefix))
+        };
         !name.starts_with("ce-") && (exact || (!CREDENTIALS.contains(&name) && family()))
     };
     let through = headers.iter().filter(|(name, _)| let_through(name));
-    through.map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())).collect()
+    through
+        .map(|(name, value)| {
+            (
+                name.as_str().to_owned(),
+                String::from_utf8_lossy(value.as_bytes()).into_owned(),
+            )
+        })
+        .collect()
 }
 
 fn has_prefix(name: &str, prefix: &str) -> bool {
-    name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    name.get(..prefix.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
 /// Binary mode: any of the required attributes is there as a header.
 fn is_binary(headers: &HeaderMap) -> bool {
-    ["ce-specversion", "ce-id", "ce-source", "ce-type"].iter().any(|name| headers.contains_key(*name))
+    ["ce-specversion", "ce-id", "ce-source", "ce-type"]
+        .iter()
+        .any(|name| headers.contains_key(*name))
 }
 
-fn binary(headers: &HeaderMap, content_type: Option<String>, body: Bytes) -> Result<Event, Failure> {
+fn binary(
+    headers: &HeaderMap,
+    content_type: Option<String>,
+    body: Bytes,
+) -> Result<Event, Failure> {
     let mut attributes = Attributes::new("ce-");
     for (name, value) in headers {
-        let Some(attribute) = name.as_str().strip_prefix("ce-") else { continue };
+        let Some(attribute) = name.as_str().strip_prefix("ce-") else {
+            continue;
+        };
         attributes.set(attribute, header_value(name.as_str(), value.as_bytes())?)?;
     }
     // The media type of the data is the request's own; a second opinion does not count.
@@ -251,24 +335,36 @@ fn structured(text: &str, all_json: bool) -> Result<Event, Failure> {
             return Err(invalid(format!("`{name}` is there twice")));
         }
     }
-    let json = attributes.get("datacontenttype").is_none_or(|written| Media::parse(written).is_some_and(|media| media.is_json()));
+    let json = attributes
+        .get("datacontenttype")
+        .is_none_or(|written| Media::parse(written).is_some_and(|media| media.is_json()));
     let (payload, checked) = match (data, data_base64) {
         (Some(_), Some(_)) => return Err(invalid("`data` and `data_base64` exclude each other")),
         (None, None) => (Payload::Text(String::new()), false),
         (None, Some(encoded)) => (base64_data(encoded)?, false),
-        // Where the data is not JSON by its media type, a JSON string holds it (an XML document, say).
+        // Where the data is not JSON by its media type, a JSON string holds it (an XML document,
+        // say).
         (Some(value), None) => match json::string(value).filter(|_| !json) {
             Some(text) => (Payload::Text(text), false),
             None => (Payload::Text(value.get().to_owned()), true),
         },
     };
-    let event = attributes.event(|written| Some(written.unwrap_or_else(|| "application/json".to_owned())), payload)?;
-    if checked { Ok(event) } else { check_data(event, all_json) }
+    let event = attributes.event(
+        |written| Some(written.unwrap_or_else(|| "application/json".to_owned())),
+        payload,
+    )?;
+    if checked {
+        Ok(event)
+    } else {
+        check_data(event, all_json)
+    }
 }
 
 fn base64_data(encoded: &RawValue) -> Result<Payload, Failure> {
     let text = json::string(encoded).ok_or_else(|| invalid("`data_base64` is a string"))?;
-    let bytes = STANDARD.decode(text).map_err(|error| invalid(format!("`data_base64` is not base64: {error}")))?;
+    let bytes = STANDARD
+        .decode(text)
+        .map_err(|error| invalid(format!("`data_base64` is not base64: {error}")))?;
     Ok(Payload::from_bytes(bytes))
 }
 
@@ -281,7 +377,10 @@ struct Attributes {
 
 impl Attributes {
     fn new(prefix: &'static str) -> Attributes {
-        Attributes { prefix, values: Vec::with_capacity(12) }
+        Attributes {
+            prefix,
+            values: Vec::with_capacity(12),
+        }
     }
 
     fn set(&mut self, name: &str, value: String) -> Result<(), Failure> {
@@ -289,14 +388,19 @@ impl Attributes {
             return Err(invalid(format!("`{}{name}` is there twice", self.prefix)));
         }
         if self.values.len() >= ATTRIBUTES_MAX {
-            return Err(invalid(format!("an event has at most {ATTRIBUTES_MAX} attributes")));
+            return Err(invalid(format!(
+                "an event has at most {ATTRIBUTES_MAX} attributes"
+            )));
         }
         self.values.push((name.to_owned(), value));
         Ok(())
     }
 
     fn get(&self, name: &str) -> Option<&str> {
-        self.values.iter().find(|(there, _)| there == name).map(|(_, value)| value.as_str())
+        self.values
+            .iter()
+            .find(|(there, _)| there == name)
+            .map(|(_, value)| value.as_str())
     }
 
     fn take(&mut self, name: &str) -> Option<String> {
@@ -306,21 +410,52 @@ impl Attributes {
 
     fn required(&mut self, name: &str) -> Result<String, Failure> {
         let prefix = self.prefix;
-        let value = self.take(name).ok_or_else(|| invalid(format!("`{prefix}{name}` is missing; a CloudEvent needs it")))?;
-        if value.is_empty() { Err(invalid(format!("`{prefix}{name}` is empty; a CloudEvent needs it"))) } else { Ok(value) }
+        let value = self.take(name).ok_or_else(|| {
+            invalid(format!(
+                "`{prefix}{name}` is missing; a CloudEvent needs it"
+            ))
+        })?;
+        if value.is_empty() {
+            Err(invalid(format!(
+                "`{prefix}{name}` is empty; a CloudEvent needs it"
+            )))
+        } else {
+            Ok(value)
+        }
     }
 
-    /// The event; what is left over are extensions. `content_type` is made from the attribute `datacontenttype`.
-    fn event(mut self, content_type: impl FnOnce(Option<String>) -> Option<String>, data: Payload) -> Result<Event, Failure> {
+    /// The event; what is left over are extensions. `content_type` is made from the attribute
+    /// `datacontenttype`.
+    fn event(
+        mut self,
+        content_type: impl FnOnce(Option<String>) -> Option<String>,
+        data: Payload,
+    ) -> Result<Event, Failure> {
         let version = self.required("specversion")?;
         if version != "1.0" {
             let version = excerpt(&version);
-            return Err(invalid(format!("`{}specversion` is `{version}`; Weir understands 1.0", self.prefix)));
+            return Err(invalid(format!(
+                "`{}specversion` is `{version}`; Weir understands 1.0",
+                self.prefix
+            )));
         }
-        let (id, origin, event_type) = (self.required("id")?, self.required("source")?, self.required("type")?);
+        let (id, origin, event_type) = (
+            self.required("id")?,
+            self.required("source")?,
+            self.required("type")?,
+        );
         let (subject, time) = (self.take("subject"), self.take("time"));
         let content_type = content_type(self.take("datacontenttype"));
-        Ok(Event { id, origin, event_type, subject, time, content_type, attributes: self.values, data })
+        Ok(Event {
+            id,
+            origin,
+            event_type,
+            subject,
+            time,
+            content_type,
+            attributes: self.values,
+            data,
+        })
     }
 }
 
@@ -328,24 +463,34 @@ impl Attributes {
 fn attribute_value(name: &str, value: &RawValue) -> Result<Option<String>, Failure> {
     match value.get().as_bytes().first() {
         Some(b'n') => Ok(None),
-        Some(b'{' | b'[') | None => {
-            Err(invalid(format!("the attribute `{}` is a string, number or truth value, not a structure", excerpt(name))))
-        }
+        Some(b'{' | b'[') | None => Err(invalid(format!(
+            "the attribute `{}` is a string, number or truth value, not a structure",
+            excerpt(name)
+        ))),
         Some(b'"') => plain_text(name, json::string(value).unwrap_or_default()).map(Some),
         Some(_) => Ok(Some(value.get().to_owned())),
     }
 }
 
-/// A header of binary mode: quotes are taken off, then percent signs are decoded once. Raw UTF-8, which the binding forbids
-/// and some libraries send, is taken too; there a percent sign without two digits after it means itself.
+/// A header of binary mode: quotes are taken off, then percent signs are decoded once. Raw UTF-8,
+/// which the binding forbids and some libraries send, is taken too; there a percent sign without
+/// two digits after it means itself.
 fn header_value(name: &str, bytes: &[u8]) -> Result<String, Failure> {
-    let written = std::str::from_utf8(bytes).map_err(|_| invalid(format!("`{name}` is not valid UTF-8")))?;
-    let unquoted = match written.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+    let written =
+        std::str::from_utf8(bytes).map_err(|_| invalid(format!("`{name}` is not valid UTF-8")))?;
+    let unquoted = match written
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+    {
         Some(inner) => unescape(inner),
         None => written.to_owned(),
     };
     let decoded = percent_encoding::percent_decode_str(&unquoted).decode_utf8();
-    let decoded = decoded.map_err(|_| invalid(format!("`{name}` is not valid UTF-8 once its percent signs are decoded")))?;
+    let decoded = decoded.map_err(|_| {
+        invalid(format!(
+            "`{name}` is not valid UTF-8 once its percent signs are decoded"
+        ))
+    })?;
     plain_text(name, decoded.into_owned())
 }
 
@@ -353,7 +498,11 @@ fn unescape(quoted: &str) -> String {
     let mut characters = quoted.chars();
     let mut plain = String::with_capacity(quoted.len());
     while let Some(character) = characters.next() {
-        plain.extend(if character == '\\' { characters.next() } else { Some(character) });
+        plain.extend(if character == '\\' {
+            characters.next()
+        } else {
+            Some(character)
+        });
     }
     plain
 }
@@ -361,7 +510,10 @@ fn unescape(quoted: &str) -> String {
 /// Attributes have no control characters: they end up in logs and headers.
 fn plain_text(name: &str, value: String) -> Result<String, Failure> {
     if value.chars().any(char::is_control) {
-        return Err(invalid(format!("the attribute `{}` has a control character in it", excerpt(name))));
+        return Err(invalid(format!(
+            "the attribute `{}` has a control character in it",
+            excerpt(name)
+        )));
     }
     Ok(value)
 }
@@ -380,8 +532,22 @@ fn unsupported(essence: &str) -> Rejection {
 /// The beginning of something a sender wrote, short enough for a sentence.
 pub(super) fn excerpt(text: &str) -> String {
     let mut characters = text.chars();
-    let start: String = characters.by_ref().take(64).map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect();
-    if characters.next().is_some() { format!("{start}…") } else { start }
+    let start: String = characters
+        .by_ref()
+        .take(64)
+        .map(|character| {
+            if character.is_control() {
+                '\u{fffd}'
+            } else {
+                character
+            }
+        })
+        .collect();
+    if characters.next().is_some() {
+        format!("{start}…")
+    } else {
+        start
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! JSON at the door: is it valid, how deep is it, and its parts as they were written.
 //!
-//! Nothing here recurses and nothing turns numbers into floats: values are handed on as text. What is let through is UTF-8,
-//! follows RFC 8259, is at most [`DEPTH_MAX`] deep and can be decoded by every common parser (no lone surrogates).
+//! Nothing here recurses and nothing turns numbers into floats: values are handed on as text. What
+//! is let through is UTF-8, follows RFC 8259, is at most [`DEPTH_MAX`] deep and can be decoded by
+//! every common parser (no lone surrogates).
 
 use std::fmt;
 
@@ -10,8 +11,8 @@ use serde_json::value::RawValue;
 
 use crate::model::Failure;
 
-/// The most brackets that may be open at once. Real documents stay below 20; parsers that recurse (in plugins too) overflow
-/// their stack somewhere above 100.
+/// The most brackets that may be open at once. Real documents stay below 20; parsers that recurse
+/// (in plugins too) overflow their stack somewhere above 100.
 pub(super) const DEPTH_MAX: usize = 64;
 
 /// The bytes as text without a byte order mark.
@@ -23,7 +24,10 @@ pub(super) fn text(bytes: &[u8]) -> Result<&str, Failure> {
         Ok(text) => Ok(text.strip_prefix('\u{feff}').unwrap_or(text)),
         Err(error) => {
             let at = error.valid_up_to();
-            Err(Failure::new("invalid-utf-8", format!("byte {at} (counted from 0) is not valid UTF-8; send the text as UTF-8")))
+            Err(Failure::new(
+                "invalid-utf-8",
+                format!("byte {at} (counted from 0) is not valid UTF-8; send the text as UTF-8"),
+            ))
         }
     }
 }
@@ -42,15 +46,21 @@ pub(super) fn check(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Whether nothing can be too deep and no escape can be wrong, because there are too few brackets and no escapes at all. Two
-/// counts over all bytes, which compilers make vectors of: most texts are done with here, at a tenth of the cost.
+/// Whether nothing can be too deep and no escape can be wrong, because there are too few brackets
+/// and no escapes at all. Two counts over all bytes, which compilers make vectors of: most texts
+/// are done with here, at a tenth of the cost.
 fn is_plain(text: &str) -> bool {
-    let brackets = text.bytes().filter(|byte| matches!(byte, b'[' | b'{')).count();
+    let brackets = text
+        .bytes()
+        .filter(|byte| matches!(byte, b'[' | b'{'))
+        .count();
     brackets <= DEPTH_MAX && text.bytes().filter(|byte| *byte == b'\\').count() == 0
 }
 
 fn check_depth_and_escapes(text: &str) -> Result<(), Failure> {
-    let invalid = |what: &str, offset: usize| Failure::new("invalid-json", format!("{what} at {}", place(text, offset)));
+    let invalid = |what: &str, offset: usize| {
+        Failure::new("invalid-json", format!("{what} at {}", place(text, offset)))
+    };
     let bytes = text.as_bytes();
     let (mut depth, mut at) = (0usize, 0usize);
     while at < bytes.len() {
@@ -58,12 +68,18 @@ fn check_depth_and_escapes(text: &str) -> Result<(), Failure> {
             b'[' | b'{' => {
                 depth += 1;
                 if depth > DEPTH_MAX {
-                    let sentence = format!("more than {DEPTH_MAX} brackets are open at {}", place(text, at));
+                    let sentence = format!(
+                        "more than {DEPTH_MAX} brackets are open at {}",
+                        place(text, at)
+                    );
                     return Err(Failure::new("too-deep", sentence));
                 }
             }
             b']' | b'}' => depth = depth.saturating_sub(1),
-            b'"' => at = end_of_string(bytes, at).map_err(|at| invalid("half of a surrogate pair stands alone", at))?,
+            b'"' => {
+                at = end_of_string(bytes, at)
+                    .map_err(|at| invalid("half of a surrogate pair stands alone", at))?
+            }
             _ => {}
         }
         at += 1;
@@ -77,7 +93,9 @@ fn check_depth_and_escapes(text: &str) -> Result<(), Failure> {
 /// `invalid-json` with the place, also if it is no object.
 pub(super) fn members(text: &str) -> Result<Vec<(String, &RawValue)>, Failure> {
     let mut reader = serde_json::Deserializer::from_str(text);
-    let members = reader.deserialize_map(Members).map_err(|error| syntax(&error))?;
+    let members = reader
+        .deserialize_map(Members)
+        .map_err(|error| syntax(&error))?;
     reader.end().map_err(|error| syntax(&error))?;
     Ok(members)
 }
@@ -109,12 +127,18 @@ pub(super) fn syntax(error: &serde_json::Error) -> Failure {
 pub(super) fn place(text: &str, offset: usize) -> String {
     let before = &text.as_bytes()[..offset.min(text.len())];
     let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-    let column = before.iter().rev().take_while(|byte| **byte != b'\n').count() + 1;
+    let column = before
+        .iter()
+        .rev()
+        .take_while(|byte| **byte != b'\n')
+        .count()
+        + 1;
     format!("line {line} column {column}")
 }
 
-/// The offset of the quote that closes the string opened at `start` (or of the end, where none does: the parser will say so).
-/// The error is the offset of an escape that is half of a surrogate pair.
+/// The offset of the quote that closes the string opened at `start` (or of the end, where none
+/// does: the parser will say so). The error is the offset of an escape that is half of a surrogate
+/// pair.
 fn end_of_string(bytes: &[u8], start: usize) -> Result<usize, usize> {
     let mut at = start + 1;
     while at < bytes.len() {
@@ -170,14 +194,35 @@ mod tests {
 
     #[test]
     fn what_is_json_passes_and_what_is_not_is_named_with_its_place() {
-        for good in ["{}", " [1, 2.50e3, -0] ", r#""\ud83d\ude00 \\ \" ü""#, "null", "12345678901234567890123.10"] {
+        for good in [
+            "{}",
+            " [1, 2.50e3, -0] ",
+            r#""\ud83d\ude00 \\ \" ü""#,
+            "null",
+            "12345678901234567890123.10",
+        ] {
             assert_eq!(code(good), "fine", "{good}");
         }
-        for bad in ["", "{", "[1,]", "{'a':1}", "nul", "1 2", "\"tab\there\"", "[1]]", "\"open", "01"] {
+        for bad in [
+            "",
+            "{",
+            "[1,]",
+            "{'a':1}",
+            "nul",
+            "1 2",
+            "\"tab\there\"",
+            "[1]]",
+            "\"open",
+            "01",
+        ] {
             assert_eq!(code(bad), "invalid-json", "{bad}");
         }
         let failure = check("{\n  \"a\": trie\n}").unwrap_err();
-        assert!(failure.message.contains("line 2 column"), "{}", failure.message);
+        assert!(
+            failure.message.contains("line 2 column"),
+            "{}",
+            failure.message
+        );
     }
 
     #[test]
@@ -186,20 +231,41 @@ mod tests {
         assert_eq!(code(&nested(64)), "fine");
         assert_eq!(code(&nested(65)), "too-deep");
         assert_eq!(code(&"[".repeat(100_000)), "too-deep");
-        assert_eq!(code(&format!("\"{}\"", "[".repeat(100_000))), "fine", "brackets in a string open nothing");
+        assert_eq!(
+            code(&format!("\"{}\"", "[".repeat(100_000))),
+            "fine",
+            "brackets in a string open nothing"
+        );
     }
 
     #[test]
     fn half_a_surrogate_pair_is_refused() {
-        for bad in [r#""\ud83d""#, r#""\ude00""#, r#""\ud83dx""#, r#""\ud83d\ud83d""#] {
+        for bad in [
+            r#""\ud83d""#,
+            r#""\ude00""#,
+            r#""\ud83dx""#,
+            r#""\ud83d\ud83d""#,
+        ] {
             assert_eq!(code(bad), "invalid-json", "{bad}");
         }
-        assert_eq!(code(r#""\\ud83d""#), "fine", "an escaped backslash begins no escape");
+        assert_eq!(
+            code(r#""\\ud83d""#),
+            "fine",
+            "an escaped backslash begins no escape"
+        );
     }
 
     #[test]
     fn a_byte_that_is_no_text_is_counted() {
         assert_eq!(text(b"\xef\xbb\xbf{}"), Ok("{}"));
-        assert_eq!(text(b"ab\xff").unwrap_err().message.split(' ').take(2).collect::<Vec<_>>(), ["byte", "2"]);
+        assert_eq!(
+            text(b"ab\xff")
+                .unwrap_err()
+                .message
+                .split(' ')
+                .take(2)
+                .collect::<Vec<_>>(),
+            ["byte", "2"]
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Media types and content codings as they are written in headers, read by their grammar and not by their first letters.
+//! Media types and content codings as they are written in headers, read by their grammar and not by
+//! their first letters.
 
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -18,28 +19,40 @@ impl Media {
         let mut parts = split_parameters(written).into_iter();
         let essence = parts.next()?.trim().to_ascii_lowercase();
         let (main, sub) = essence.split_once('/')?;
-        if main.is_empty() || sub.is_empty() || essence.bytes().any(|byte| !is_token(byte) && byte != b'/') || sub.contains('/') {
+        if main.is_empty()
+            || sub.is_empty()
+            || essence.bytes().any(|byte| !is_token(byte) && byte != b'/')
+            || sub.contains('/')
+        {
             return None;
         }
-        let charset = parts.filter_map(|part| part.split_once('=')).find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"));
+        let charset = parts
+            .filter_map(|part| part.split_once('='))
+            .find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"));
         let charset = charset.map(|(_, value)| value.trim().trim_matches('"').to_ascii_lowercase());
         Some(Media { essence, charset })
     }
 
     /// Whether data of this type is JSON: `application/json` or anything that ends in `+json`.
     pub(super) fn is_json(&self) -> bool {
-        self.essence == "application/json" || self.essence == "text/json" || self.essence.ends_with("+json")
+        self.essence == "application/json"
+            || self.essence == "text/json"
+            || self.essence.ends_with("+json")
     }
 
     /// Whether text of this type is UTF-8, as far as it says.
     pub(super) fn is_utf8(&self) -> bool {
-        self.charset.as_deref().is_none_or(|charset| matches!(charset, "utf-8" | "utf8" | "us-ascii"))
+        self.charset
+            .as_deref()
+            .is_none_or(|charset| matches!(charset, "utf-8" | "utf8" | "us-ascii"))
     }
 }
 
 /// The `Content-Type` as written and as understood.
 pub(super) fn content_type(headers: &HeaderMap) -> (Option<String>, Option<Media>) {
-    let written = headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()).trim().to_owned());
+    let written = headers
+        .get(CONTENT_TYPE)
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).trim().to_owned());
     let written = written.filter(|written| !written.is_empty());
     let media = written.as_deref().and_then(Media::parse);
     (written, media)
@@ -58,9 +71,15 @@ pub(super) enum Coding {
 
 /// The `Content-Encoding` of a request.
 pub(super) fn coding(headers: &HeaderMap) -> Coding {
-    let values = headers.get_all(CONTENT_ENCODING).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase());
+    let values = headers
+        .get_all(CONTENT_ENCODING)
+        .iter()
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase());
     let all = values.collect::<Vec<_>>().join(",");
-    let mut codings = all.split(',').map(str::trim).filter(|coding| !coding.is_empty() && *coding != "identity");
+    let mut codings = all
+        .split(',')
+        .map(str::trim)
+        .filter(|coding| !coding.is_empty() && *coding != "identity");
     match (codings.next(), codings.next()) {
         (None, _) => Coding::Identity,
         (Some("gzip" | "x-gzip"), None) => Coding::Gzip,
@@ -90,23 +109,48 @@ mod tests {
 
     #[test]
     fn case_space_and_parameters_do_not_matter() {
-        let media = Media::parse(r#" Application/CloudEvents+JSON ; x="a;b" ; Charset="UTF-8""#).unwrap();
-        assert_eq!(media, Media { essence: "application/cloudevents+json".into(), charset: Some("utf-8".into()) });
+        let media =
+            Media::parse(r#" Application/CloudEvents+JSON ; x="a;b" ; Charset="UTF-8""#).unwrap();
+        assert_eq!(
+            media,
+            Media {
+                essence: "application/cloudevents+json".into(),
+                charset: Some("utf-8".into())
+            }
+        );
         assert!(media.is_json() && media.is_utf8());
-        assert!(!Media::parse("text/xml; charset=iso-8859-1").unwrap().is_utf8());
+        assert!(
+            !Media::parse("text/xml; charset=iso-8859-1")
+                .unwrap()
+                .is_utf8()
+        );
         assert!(!Media::parse("application/jsonish").unwrap().is_json());
     }
 
     #[test]
     fn what_is_no_media_type_is_none() {
-        for written in ["", "json", "/", "a/", "/b", "a/b/c", "a b/c", ";charset=utf-8"] {
+        for written in [
+            "",
+            "json",
+            "/",
+            "a/",
+            "/b",
+            "a/b/c",
+            "a b/c",
+            ";charset=utf-8",
+        ] {
             assert_eq!(Media::parse(written), None, "{written}");
         }
     }
 
     #[test]
     fn only_gzip_is_unpacked_and_only_once() {
-        let check = |written: &str| coding(&HeaderMap::from_iter([(CONTENT_ENCODING, written.parse().unwrap())]));
+        let check = |written: &str| {
+            coding(&HeaderMap::from_iter([(
+                CONTENT_ENCODING,
+                written.parse().unwrap(),
+            )]))
+        };
         assert_eq!(check("GZip"), Coding::Gzip);
         assert_eq!(check("identity"), Coding::Identity);
         assert_eq!(coding(&HeaderMap::new()), Coding::Identity);

@@ -8,7 +8,8 @@ use crate::model::Timestamp;
 const SLOTS: usize = 12;
 const SLOT_MS: u64 = 5_000;
 
-/// Counts in slots of five seconds and forgets what is older than a minute. Costs a short lock a call: count batches, not events.
+/// Counts in slots of five seconds and forgets what is older than a minute. Costs a short lock a
+/// call: count batches, not events.
 #[derive(Debug, Default)]
 pub(super) struct Rate {
     slots: Mutex<Slots>,
@@ -39,7 +40,8 @@ impl Rate {
 }
 
 impl Slots {
-    /// Empties the slots that the time has left behind; answers the present one. A clock that goes back counts where it was.
+    /// Empties the slots that the time has left behind; answers the present one. A clock that goes
+    /// back counts where it was.
     fn turn_to(&mut self, now: Timestamp) -> usize {
         let present = (now.0 / SLOT_MS).max(self.newest);
         for passed in (self.newest + 1..=present).rev().take(SLOTS) {

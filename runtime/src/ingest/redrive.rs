@@ -1,7 +1,8 @@
 //! Events given again from quarantine, to the plugins and rules of now.
 //!
-//! An event leaves the quarantine only after what it leads to is durable; one that fails again stays, with the new reason. It
-//! keeps the sequence it had on arrival, so that it loses against facets changed since.
+//! An event leaves the quarantine only after what it leads to is durable; one that fails again
+//! stays, with the new reason. It keeps the sequence it had on arrival, so that it loses against
+//! facets changed since.
 
 use std::sync::Arc;
 
@@ -40,7 +41,8 @@ impl Source {
     /// Gives events again from quarantine, oldest first; answers when all is durable.
     ///
     /// # Errors
-    /// `Busy`, `NoRoom`, `Unavailable` as for requests: what was done until then is done, the other events stay in quarantine.
+    /// `Busy`, `NoRoom`, `Unavailable` as for requests: what was done until then is done, the other
+    /// events stay in quarantine.
     pub async fn redrive(&self, selection: Selection) -> Result<Redriven, Rejection> {
         let mut redriven = Redriven::default();
         match selection {
@@ -51,7 +53,9 @@ impl Source {
                 loop {
                     let mut piece = self.shelf(after, PIECE)?;
                     piece.retain(|event| event.sequence <= last);
-                    let Some(newest) = piece.last() else { return Ok(redriven) };
+                    let Some(newest) = piece.last() else {
+                        return Ok(redriven);
+                    };
                     after = Some(newest.sequence);
                     self.redrive_piece(piece, &mut redriven).await?;
                 }
@@ -63,7 +67,11 @@ impl Source {
                     let mut piece = Vec::with_capacity(chunk.len());
                     for sequence in chunk {
                         let found = self.shelf(sequence.0.checked_sub(1).map(Sequence), 1)?;
-                        piece.extend(found.into_iter().filter(|event| event.sequence == *sequence));
+                        piece.extend(
+                            found
+                                .into_iter()
+                                .filter(|event| event.sequence == *sequence),
+                        );
                     }
                     redriven.missing += (chunk.len() - piece.len()) as u64;
                     self.redrive_piece(piece, &mut redriven).await?;
@@ -73,14 +81,25 @@ impl Source {
         }
     }
 
-    fn shelf(&self, after: Option<Sequence>, limit: usize) -> Result<Vec<QuarantinedEvent>, Rejection> {
-        self.store.quarantined(&self.options.name, after, limit).map_err(unavailable)
+    fn shelf(
+        &self,
+        after: Option<Sequence>,
+        limit: usize,
+    ) -> Result<Vec<QuarantinedEvent>, Rejection> {
+        self.store
+            .quarantined(&self.options.name, after, limit)
+            .map_err(unavailable)
     }
 
-    async fn redrive_piece(&self, piece: Vec<QuarantinedEvent>, redriven: &mut Redriven) -> Result<(), Rejection> {
+    async fn redrive_piece(
+        &self,
+        piece: Vec<QuarantinedEvent>,
+        redriven: &mut Redriven,
+    ) -> Result<(), Rejection> {
         let sequences: Vec<Sequence> = piece.iter().map(|entry| entry.sequence).collect();
         let lanes: Vec<_> = piece.iter().map(|entry| entry.event.lane).collect();
-        let events: Arc<Vec<Event>> = Arc::new(piece.into_iter().map(|entry| entry.event.event).collect());
+        let events: Arc<Vec<Event>> =
+            Arc::new(piece.into_iter().map(|entry| entry.event.event).collect());
         if events.is_empty() {
             return Ok(());
         }
@@ -89,22 +108,42 @@ impl Source {
             None => vec![EventVerdict::Passed; events.len()],
         };
         let mut verdicts = verdicts.into_iter();
-        let commits = events.iter().zip(&sequences).zip(&lanes).map(|((event, sequence), lane)| {
-            // The source may have had a mapper when the event came, so its data may be anything.
-            let effect = self.effect(event, verdicts.next(), *lane, false);
-            // Without an identity: that one is remembered since the event's arrival.
-            Commit { source: self.options.name.clone(), identity: None, arrival: Some(*sequence), effect }
-        });
+        let commits = events
+            .iter()
+            .zip(&sequences)
+            .zip(&lanes)
+            .map(|((event, sequence), lane)| {
+                // The source may have had a mapper when the event came, so its data may be
+                // anything.
+                let effect = self.effect(event, verdicts.next(), *lane, false);
+                // Without an identity: that one is remembered since the event's arrival.
+                Commit {
+                    source: self.options.name.clone(),
+                    identity: None,
+                    arrival: Some(*sequence),
+                    effect,
+                }
+            });
         let commits: Vec<Commit> = commits.collect();
         let done = self.commit(&events, commits, |at| lanes[at]).await;
-        self.store.unquarantine(&self.options.name, &settled(&done, &sequences)).map_err(unavailable)?;
-        self.activity.taken(EventCounts { quarantined: 0, ..done.events }, done.changes);
+        self.store
+            .unquarantine(&self.options.name, &settled(&done, &sequences))
+            .map_err(unavailable)?;
+        self.activity.taken(
+            EventCounts {
+                quarantined: 0,
+                ..done.events
+            },
+            done.changes,
+        );
         redriven.add(&done);
         match done.trouble {
             None => Ok(()),
-            Some(trouble) => {
-                Err(trouble.rejection(super::Answer { events: redriven.events, changes: redriven.changes, ..Default::default() }))
-            }
+            Some(trouble) => Err(trouble.rejection(super::Answer {
+                events: redriven.events,
+                changes: redriven.changes,
+                ..Default::default()
+            })),
         }
     }
 }
@@ -121,15 +160,20 @@ impl Redriven {
     }
 }
 
-/// Which events leave the quarantine: those with a lasting result elsewhere. One that was set aside again under a new number
-/// leaves its old one.
+/// Which events leave the quarantine: those with a lasting result elsewhere. One that was set aside
+/// again under a new number leaves its old one.
 fn settled(done: &Done, sequences: &[Sequence]) -> Vec<Sequence> {
     let leaves = |at: usize, sequence: Sequence| match done.verdicts.get(&at) {
         Some(Verdict::Accepted { .. } | Verdict::Filtered | Verdict::Repeated) => true,
         Some(Verdict::Quarantined(kept)) => *kept != sequence,
         Some(Verdict::NoRoom(_)) | None => false,
     };
-    sequences.iter().enumerate().filter(|(at, sequence)| leaves(*at, **sequence)).map(|(_, sequence)| *sequence).collect()
+    sequences
+        .iter()
+        .enumerate()
+        .filter(|(at, sequence)| leaves(*at, **sequence))
+        .map(|(_, sequence)| *sequence)
+        .collect()
 }
 
 fn unavailable(error: store::Error) -> Rejection {

@@ -1,7 +1,8 @@
 //! One body, many events: a body that is no CloudEvent is cut as its source is configured.
 //!
-//! Pieces come out in the order of the body and as they were written (records of CSV become JSON objects). A body that cannot
-//! be cut is malformed as a whole, with the place; a piece that is no text is that piece's problem.
+//! Pieces come out in the order of the body and as they were written (records of CSV become JSON
+//! objects). A body that cannot be cut is malformed as a whole, with the place; a piece that is no
+//! text is that piece's problem.
 
 mod xml;
 
@@ -17,8 +18,8 @@ pub enum Split {
     /// The body is one event.
     #[default]
     Whole,
-    /// Each element of this name, with all that is in it, is one event. A name without a colon is a local name: any prefix
-    /// goes with it.
+    /// Each element of this name, with all that is in it, is one event. A name without a colon is a
+    /// local name: any prefix goes with it.
     Xml(String),
     /// Each item of the array at this JSON pointer.
     Json(String),
@@ -60,14 +61,21 @@ fn lines(body: &[u8], sink: &mut Sink<'_>) -> Result<(), Rejection> {
     for (number, line) in (1..).zip(body.split(|byte| *byte == b'\n')) {
         let line = line.trim_ascii();
         if !line.is_empty() {
-            sink(json::text(line).map(str::to_owned).map_err(|failure| in_line(number, failure)))?;
+            sink(
+                json::text(line)
+                    .map(str::to_owned)
+                    .map_err(|failure| in_line(number, failure)),
+            )?;
         }
     }
     Ok(())
 }
 
 fn in_line(number: u64, failure: Failure) -> Failure {
-    Failure { message: format!("in line {number}: {}", failure.message), ..failure }
+    Failure {
+        message: format!("in line {number}: {}", failure.message),
+        ..failure
+    }
 }
 
 /// Walks the pointer over the text itself, so that nothing is parsed that is not on its way.
@@ -76,18 +84,32 @@ fn items_at(pointer: &str, text: &str, sink: &mut Sink<'_>) -> Result<(), Reject
     let mut here = document.get();
     for token in pointer.split('/').skip(1) {
         let name = token.replace("~1", "/").replace("~0", "~");
-        let absent = || no_events(format!("the document has nothing at `{}`, where its events should be", excerpt(pointer)));
+        let absent = || {
+            no_events(format!(
+                "the document has nothing at `{}`, where its events should be",
+                excerpt(pointer)
+            ))
+        };
         here = if json::is_array(here) {
             let index: usize = name.parse().map_err(|_| absent())?;
             json::items(here)?.get(index).ok_or_else(absent)?.get()
         } else if here.trim_start().starts_with('{') {
-            json::members(here)?.iter().find(|(there, _)| *there == name).ok_or_else(absent)?.1.get()
+            json::members(here)?
+                .iter()
+                .find(|(there, _)| *there == name)
+                .ok_or_else(absent)?
+                .1
+                .get()
         } else {
             return Err(absent().into());
         };
     }
     if !json::is_array(here) {
-        return Err(no_events(format!("what the document has at `{}` is no array", excerpt(pointer))).into());
+        return Err(no_events(format!(
+            "what the document has at `{}` is no array",
+            excerpt(pointer)
+        ))
+        .into());
     }
     for item in json::items(here)? {
         sink(Ok(item.get().to_owned()))?;
@@ -104,15 +126,23 @@ fn records(body: &[u8], sink: &mut Sink<'_>) -> Result<(), Rejection> {
     let invalid = |sentence: String| Failure::new("invalid-csv", sentence);
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(body);
-    let header = reader.byte_headers().map_err(|error| invalid(error.to_string()))?;
-    let names: Vec<String> = header.iter().map(|name| json::text(name).map(quoted)).collect::<Result<_, _>>()?;
+    let header = reader
+        .byte_headers()
+        .map_err(|error| invalid(error.to_string()))?;
+    let names: Vec<String> = header
+        .iter()
+        .map(|name| json::text(name).map(quoted))
+        .collect::<Result<_, _>>()?;
     let mut sorted: Vec<&String> = names.iter().collect();
     sorted.sort_unstable();
     if let Some(twice) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
         return Err(invalid(format!("the first line names {} twice", excerpt(twice[0]))).into());
     }
     let mut record = csv::ByteRecord::new();
-    while reader.read_byte_record(&mut record).map_err(|error| invalid(error.to_string()))? {
+    while reader
+        .read_byte_record(&mut record)
+        .map_err(|error| invalid(error.to_string()))?
+    {
         let line = record.position().map_or(0, csv::Position::line);
         sink(object(&names, &record).map_err(|failure| in_line(line, failure)))?;
     }
@@ -122,7 +152,11 @@ fn records(body: &[u8], sink: &mut Sink<'_>) -> Result<(), Rejection> {
 /// One record as a JSON object, in the order of the columns.
 fn object(names: &[String], record: &csv::ByteRecord) -> Result<String, Failure> {
     if record.len() != names.len() {
-        let sentence = format!("the record has {} fields and the first line {}", record.len(), names.len());
+        let sentence = format!(
+            "the record has {} fields and the first line {}",
+            record.len(),
+            names.len()
+        );
         return Err(Failure::new("invalid-csv", sentence));
     }
     let mut object = String::from("{");
@@ -132,8 +166,10 @@ fn object(names: &[String], record: &csv::ByteRecord) -> Result<String, Failure>
         }
         object.push_str(name);
         object.push(':');
-        // Not `json::text`: a value may begin with the character that is a byte order mark elsewhere.
-        let value = std::str::from_utf8(value).map_err(|_| Failure::new("invalid-utf-8", "a value is not valid UTF-8; send UTF-8"))?;
+        // Not `json::text`: a value may begin with the character that is a byte order mark
+        // elsewhere.
+        let value = std::str::from_utf8(value)
+            .map_err(|_| Failure::new("invalid-utf-8", "a value is not valid UTF-8; send UTF-8"))?;
         object.push_str(&quoted(value));
     }
     object.push('}');
@@ -221,7 +257,8 @@ mod tests {
     fn records_of_csv_become_objects() {
         check(
             Split::Csv,
-            "\u{feff}sku,name\n4711,\"Lamp, \"\"small\"\"\"\n4712\n4713,\"two\nlines\"\n".as_bytes(),
+            "\u{feff}sku,name\n4711,\"Lamp, \"\"small\"\"\"\n4712\n4713,\"two\nlines\"\n"
+                .as_bytes(),
             expect![[r#"
                 {"sku":"4711","name":"Lamp, \"small\""}
                 [invalid-csv: in line 3: the record has 1 fields and the first line 2]

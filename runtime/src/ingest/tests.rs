@@ -8,23 +8,47 @@ use expect_test::{Expect, expect};
 use tokio::sync::watch;
 
 use super::*;
-use crate::model::{Change, Entity, EntityId, EntityType, FacetRule, Ordinal, Payload, Sequence, Track};
+use crate::model::{
+    Change, Entity, EntityId, EntityType, FacetRule, Ordinal, Payload, Sequence, Track,
+};
 use crate::plugin::Failed;
 use crate::store::memory::Memory;
-use crate::store::{self, ChannelId, Commit, Finish, Limits, QuarantinedEvent, Receipt, Refused, Store, Taken};
+use crate::store::{
+    self, ChannelId, Commit, Finish, Limits, QuarantinedEvent, Receipt, Refused, Store, Taken,
+};
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
 /// Product with content (pim), prices and stock (erp); 3 products at most.
 fn types() -> BTreeMap<Arc<str>, EntityType> {
-    let rule = |pattern: &str, owner: &str| FacetRule { pattern: pattern.into(), owner: owner.into(), lane: Lane::Normal };
-    let facets = vec![rule("content", "pim"), rule("price.*", "erp"), rule("stock", "erp")];
-    BTreeMap::from([("product".into(), EntityType { name: "product".into(), facets, facet_bytes_max: 1000, entities_max: 3 })])
+    let rule = |pattern: &str, owner: &str| FacetRule {
+        pattern: pattern.into(),
+        owner: owner.into(),
+        lane: Lane::Normal,
+    };
+    let facets = vec![
+        rule("content", "pim"),
+        rule("price.*", "erp"),
+        rule("stock", "erp"),
+    ];
+    BTreeMap::from([(
+        "product".into(),
+        EntityType {
+            name: "product".into(),
+            facets,
+            facet_bytes_max: 1000,
+            entities_max: 3,
+        },
+    )])
 }
 
 fn memory() -> Arc<Memory> {
     let store = Arc::new(Memory::default());
-    store.limit(Limits { entities_max: vec![("product".into(), 3)], quarantine_max: 3, forget_ms: 1000 });
+    store.limit(Limits {
+        entities_max: vec![("product".into(), 3)],
+        quarantine_max: 3,
+        forget_ms: 1000,
+    });
     store
 }
 
@@ -41,7 +65,14 @@ fn options() -> Options {
 }
 
 fn source(store: Arc<dyn Store>, chain: Option<Arc<dyn Mapping>>) -> Source {
-    Source::new(options(), chain, Arc::new(types()), store, Budget::default(), Arc::default())
+    Source::new(
+        options(),
+        chain,
+        Arc::new(types()),
+        store,
+        Budget::default(),
+        Arc::default(),
+    )
 }
 
 /// A chain made of a function.
@@ -53,21 +84,42 @@ impl<F: Fn(&Event) -> Option<EventVerdict> + Send + Sync> Mapping for Chain<F> {
     }
 }
 
-fn chain(verdict: impl Fn(&Event) -> Option<EventVerdict> + Send + Sync + 'static) -> Option<Arc<dyn Mapping>> {
+fn chain(
+    verdict: impl Fn(&Event) -> Option<EventVerdict> + Send + Sync + 'static,
+) -> Option<Arc<dyn Mapping>> {
     Some(Arc::new(Chain(verdict)))
 }
 
 fn failed(plugin: &str, failure: Failure) -> EventVerdict {
-    EventVerdict::Failed(Failed { plugin: plugin.into(), failure, fault: true })
+    EventVerdict::Failed(Failed {
+        plugin: plugin.into(),
+        failure,
+        fault: true,
+    })
 }
 
 fn text(event: &Event) -> &str {
     std::str::from_utf8(event.data.as_bytes()).unwrap()
 }
 
-async fn post(source: &Source, content_type: &str, body: impl Into<Bytes>) -> Result<Answer, Rejection> {
-    let headers = HeaderMap::from_iter([(axum::http::header::CONTENT_TYPE, content_type.parse().unwrap())]);
-    source.accept(Request { headers: &headers, body: body.into(), lane: None, now: NOW, reservation: None }).await
+async fn post(
+    source: &Source,
+    content_type: &str,
+    body: impl Into<Bytes>,
+) -> Result<Answer, Rejection> {
+    let headers = HeaderMap::from_iter([(
+        axum::http::header::CONTENT_TYPE,
+        content_type.parse().unwrap(),
+    )]);
+    source
+        .accept(Request {
+            headers: &headers,
+            body: body.into(),
+            lane: None,
+            now: NOW,
+            reservation: None,
+        })
+        .await
 }
 
 /// What a source answers, as the sender sees it.
@@ -75,8 +127,15 @@ async fn check(source: &Source, content_type: &str, body: impl Into<Bytes>, expe
     expected.assert_eq(&match post(source, content_type, body).await {
         Ok(answer) => format!("202 {}\n", serde_json::to_string(&answer).unwrap()),
         Err(rejection) => {
-            let taken = rejection.taken().map(|taken| format!(" {}", serde_json::to_string(taken).unwrap())).unwrap_or_default();
-            format!("{} {}: {rejection}{taken}\n", rejection.status().as_u16(), rejection.code())
+            let taken = rejection
+                .taken()
+                .map(|taken| format!(" {}", serde_json::to_string(taken).unwrap()))
+                .unwrap_or_default();
+            format!(
+                "{} {}: {rejection}{taken}\n",
+                rejection.status().as_u16(),
+                rejection.code()
+            )
         }
     });
 }
@@ -86,9 +145,18 @@ fn change(key: &str, facet: &str, value: &str) -> String {
 }
 
 fn value(store: &dyn Store, key: &str, facet: &str) -> Option<String> {
-    let id = EntityId { entity_type: "product".into(), key: key.into() };
+    let id = EntityId {
+        entity_type: "product".into(),
+        key: key.into(),
+    };
     let entity = store.read(&[store.find(&id)?]).unwrap().remove(0)?;
-    entity.facets.iter().find(|stored| &*stored.name == facet)?.value.as_deref().map(str::to_owned)
+    entity
+        .facets
+        .iter()
+        .find(|stored| &*stored.name == facet)?
+        .value
+        .as_deref()
+        .map(str::to_owned)
 }
 
 const NDJSON: &str = "application/x-ndjson";
@@ -98,12 +166,21 @@ const JSON: &str = "application/json";
 async fn a_source_without_plugins_takes_changes_as_they_are() {
     let store = memory();
     let source = source(store.clone(), None);
-    let body = [change("1", "price.de", "1.10"), change("1", "stock", "7"), change("1", "price.de", "1.10")].join("\n");
+    let body = [
+        change("1", "price.de", "1.10"),
+        change("1", "stock", "7"),
+        change("1", "price.de", "1.10"),
+    ]
+    .join("\n");
     check(&source, NDJSON, body, expect![[r#"
         202 {"events":{"accepted":3,"filtered":0,"quarantined":0,"repeated":0},"changes":{"committed":2,"unchanged":1,"stale":0},"problems":[],"sequence":2}
     "#]])
     .await;
-    assert_eq!(value(&*store, "1", "price.de").as_deref(), Some("1.10"), "as it was written");
+    assert_eq!(
+        value(&*store, "1", "price.de").as_deref(),
+        Some("1.10"),
+        "as it was written"
+    );
     check(&source, JSON, format!("[{},{}]", change("2", "stock", "1"), change("1", "stock", "8")), expect![[r#"
         202 {"events":{"accepted":1,"filtered":0,"quarantined":0,"repeated":0},"changes":{"committed":2,"unchanged":0,"stale":0},"problems":[],"sequence":4}
     "#]])
@@ -117,7 +194,9 @@ async fn a_source_without_plugins_takes_changes_as_they_are() {
 #[tokio::test]
 async fn versions_decide_what_is_newer() {
     let source = source(memory(), None);
-    let written = |value: &str, version: &str| format!(r#"{{"type":"product","key":"1","facet":"stock",{value}{version}}}"#);
+    let written = |value: &str, version: &str| {
+        format!(r#"{{"type":"product","key":"1","facet":"stock",{value}{version}}}"#)
+    };
     let body = [
         written(r#""value":1"#, r#","version":5"#),
         written(r#""value":2"#, r#","version":4"#),
@@ -135,17 +214,34 @@ async fn versions_decide_what_is_newer() {
 async fn what_may_not_be_written_is_set_aside_and_the_rest_goes_on() {
     let store = memory();
     let source = source(store.clone(), None);
-    let body =
-        [change("1", "stock", "1"), change("1", "content", "{}"), "oops".into(), change("", "stock", "1"), change("2", "stock", "2")];
+    let body = [
+        change("1", "stock", "1"),
+        change("1", "content", "{}"),
+        "oops".into(),
+        change("", "stock", "1"),
+        change("2", "stock", "2"),
+    ];
     check(&source, NDJSON, body.join("\n"), expect![[r#"
         202 {"events":{"accepted":2,"filtered":0,"quarantined":2,"repeated":0},"changes":{"committed":2,"unchanged":0,"stale":0},"problems":[{"index":1,"code":"foreign","detail":"facet `content` of product/1 is written by `pim`; source `erp-conditions` writes for `erp` (see `owner` of the facet and of the source)"},{"index":2,"code":"invalid-json","detail":"expected value at line 1 column 1 (this source has no mapper, so its events are changes as JSON)"},{"index":3,"code":"key","detail":"a key has 1 to 1024 bytes, this one has 0; is it a payload in the wrong field?"}],"sequence":4}
     "#]])
     .await;
     let kept = store.quarantined("erp-conditions", None, 9).unwrap();
-    assert_eq!(kept.iter().map(|kept| kept.event.failure.code.as_str()).collect::<Vec<_>>(), ["foreign", "key"]);
+    assert_eq!(
+        kept.iter()
+            .map(|kept| kept.event.failure.code.as_str())
+            .collect::<Vec<_>>(),
+        ["foreign", "key"]
+    );
     assert_eq!(source.quarantined(), 2);
     let counts = source.activity().counts();
-    assert_eq!((counts.events.accepted, counts.events.quarantined, counts.malformed), (2, 2, 1));
+    assert_eq!(
+        (
+            counts.events.accepted,
+            counts.events.quarantined,
+            counts.malformed
+        ),
+        (2, 2, 1)
+    );
     assert_eq!(counts.last_event, Some(NOW));
     assert_eq!(source.activity().samples().len(), 4);
 }
@@ -153,8 +249,12 @@ async fn what_may_not_be_written_is_set_aside_and_the_rest_goes_on() {
 #[tokio::test]
 async fn a_repeated_id_is_told_apart_by_the_sender_s_own_source() {
     let source = source(memory(), None);
-    let event =
-        |origin: &str| format!(r#"{{"specversion":"1.0","id":"7","source":"{origin}","type":"t","data":{}}}"#, change("1", "stock", "1"));
+    let event = |origin: &str| {
+        format!(
+            r#"{{"specversion":"1.0","id":"7","source":"{origin}","type":"t","data":{}}}"#,
+            change("1", "stock", "1")
+        )
+    };
     let body = format!("[{},{},{}]", event("a"), event("a"), event("b"));
     check(&source, "application/cloudevents-batch+json", body, expect![[r#"
         202 {"events":{"accepted":2,"filtered":0,"quarantined":0,"repeated":1},"changes":{"committed":1,"unchanged":1,"stale":0},"problems":[],"sequence":1}
@@ -182,12 +282,18 @@ async fn plugins_filter_map_and_fail_one_by_one() {
                 "half" => EventVerdict::Changes(vec![change("stock", "5"), change("content", "5")]),
                 "broken" => EventVerdict::Changes(vec![change("stock", "{")]),
                 "pass" => EventVerdict::Passed,
-                _ => failed("erp@3fa9c1b2d0e4", Failure::new("trap", "it divided by zero")),
+                _ => failed(
+                    "erp@3fa9c1b2d0e4",
+                    Failure::new("trap", "it divided by zero"),
+                ),
             })
         }),
     );
     let source = Source::new(
-        Options { split: split::Split::Lines, ..options() },
+        Options {
+            split: split::Split::Lines,
+            ..options()
+        },
         source.chain,
         source.types,
         source.store,
@@ -198,7 +304,11 @@ async fn plugins_filter_map_and_fail_one_by_one() {
         202 {"events":{"accepted":1,"filtered":2,"quarantined":2,"repeated":0},"changes":{"committed":2,"unchanged":0,"stale":0},"problems":[{"index":3,"code":"foreign","detail":"facet `content` of product/1 is written by `pim`; source `erp-conditions` writes for `erp` (see `owner` of the facet and of the source)"},{"index":4,"code":"trap","detail":"erp@3fa9c1b2d0e4: it divided by zero"}],"sequence":4}
     "#]])
     .await;
-    assert_eq!(value(&*source.store, "1", "stock").as_deref(), Some("1"), "all or nothing of `half`");
+    assert_eq!(
+        value(&*source.store, "1", "stock").as_deref(),
+        Some("1"),
+        "all or nothing of `half`"
+    );
     check(&source, "text/plain", "broken", expect![[r#"
         202 {"events":{"accepted":0,"filtered":0,"quarantined":1,"repeated":0},"changes":{"committed":0,"unchanged":0,"stale":0},"problems":[{"index":0,"code":"invalid-json","detail":"the value of facet `stock`: EOF while parsing an object at line 1 column 1"}],"sequence":5}
     "#]])
@@ -207,7 +317,10 @@ async fn plugins_filter_map_and_fail_one_by_one() {
 
 #[tokio::test]
 async fn no_event_is_lost_by_a_chain_that_forgets_one() {
-    let source = source(memory(), chain(|event| (text(event) == "{}").then(|| EventVerdict::Changes(Vec::new()))));
+    let source = source(
+        memory(),
+        chain(|event| (text(event) == "{}").then(|| EventVerdict::Changes(Vec::new()))),
+    );
     check(&source, NDJSON, "{}\n[]", expect![[r#"
         202 {"events":{"accepted":0,"filtered":1,"quarantined":1,"repeated":0},"changes":{"committed":0,"unchanged":0,"stale":0},"problems":[{"index":1,"code":"no-verdict","detail":"the plugins gave no verdict on this event"}],"sequence":1}
     "#]])
@@ -217,7 +330,9 @@ async fn no_event_is_lost_by_a_chain_that_forgets_one() {
 #[tokio::test]
 async fn limits_are_answered_with_what_was_taken_all_the_same() {
     let source = source(memory(), None);
-    let body = ["1", "2", "3", "4"].map(|key| change(key, "stock", "1")).join("\n");
+    let body = ["1", "2", "3", "4"]
+        .map(|key| change(key, "stock", "1"))
+        .join("\n");
     check(&source, NDJSON, body, expect![[r#"
         507 no-room: an entity type has `entities_max` entities and the request brings new keys; the problems say which events {"events":{"accepted":3,"filtered":0,"quarantined":0,"repeated":0},"changes":{"committed":3,"unchanged":0,"stale":0},"problems":[{"index":3,"code":"no-room","detail":"its type has `entities_max` entities and this key is new"}],"sequence":3}
     "#]])
@@ -232,8 +347,15 @@ async fn limits_are_answered_with_what_was_taken_all_the_same() {
 #[tokio::test]
 async fn an_entity_with_too_many_facets_sets_the_event_aside() {
     let source = source(memory(), None);
-    let many: Vec<String> = (0..513).map(|n| change("1", &format!("price.{n}"), "1")).collect();
-    let body = [change("2", "stock", "1"), format!("[{}]", many.join(",")), change("2", "stock", "2")].join("\n");
+    let many: Vec<String> = (0..513)
+        .map(|n| change("1", &format!("price.{n}"), "1"))
+        .collect();
+    let body = [
+        change("2", "stock", "1"),
+        format!("[{}]", many.join(",")),
+        change("2", "stock", "2"),
+    ]
+    .join("\n");
     check(&source, NDJSON, body, expect![[r#"
         202 {"events":{"accepted":2,"filtered":0,"quarantined":1,"repeated":0},"changes":{"committed":2,"unchanged":0,"stale":0},"problems":[{"index":1,"code":"too-many-facets","detail":"an entity has at most 512 facets"}],"sequence":3}
     "#]])
@@ -244,34 +366,81 @@ async fn an_entity_with_too_many_facets_sets_the_event_aside() {
 #[tokio::test]
 async fn a_request_of_many_events_keeps_their_order_and_tells_few_problems() {
     let store = memory();
-    store.limit(Limits { entities_max: Vec::new(), quarantine_max: 1000, forget_ms: 1000 });
+    store.limit(Limits {
+        entities_max: Vec::new(),
+        quarantine_max: 1000,
+        forget_ms: 1000,
+    });
     let source = source(store.clone(), None);
-    let body: Vec<String> = (0..1300).map(|n| if n % 10 == 0 { "{}".to_owned() } else { change("1", "stock", &n.to_string()) }).collect();
+    let body: Vec<String> = (0..1300)
+        .map(|n| {
+            if n % 10 == 0 {
+                "{}".to_owned()
+            } else {
+                change("1", "stock", &n.to_string())
+            }
+        })
+        .collect();
     let answer = post(&source, NDJSON, body.join("\n")).await.unwrap();
-    assert_eq!((answer.events.accepted, answer.events.quarantined, answer.changes.committed), (1170, 130, 1170));
-    assert_eq!(answer.problems.iter().map(|problem| problem.index).collect::<Vec<_>>(), (0..100).map(|n| n * 10).collect::<Vec<_>>());
-    assert_eq!((answer.sequence, value(&*store, "1", "stock").as_deref()), (1300, Some("1299")));
+    assert_eq!(
+        (
+            answer.events.accepted,
+            answer.events.quarantined,
+            answer.changes.committed
+        ),
+        (1170, 130, 1170)
+    );
+    assert_eq!(
+        answer
+            .problems
+            .iter()
+            .map(|problem| problem.index)
+            .collect::<Vec<_>>(),
+        (0..100).map(|n| n * 10).collect::<Vec<_>>()
+    );
+    assert_eq!(
+        (answer.sequence, value(&*store, "1", "stock").as_deref()),
+        (1300, Some("1299"))
+    );
 }
 
 #[tokio::test]
 async fn a_packed_body_is_unpacked() {
     let source = source(memory(), None);
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    let noise: String = std::iter::repeat_with(fastrand::alphanumeric).take(100_000).collect();
+    let noise: String = std::iter::repeat_with(fastrand::alphanumeric)
+        .take(100_000)
+        .collect();
     let post = async |source: &Source, body: Vec<u8>| {
-        let headers =
-            [("content-type", NDJSON), ("content-encoding", "gzip")].map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        let headers = [("content-type", NDJSON), ("content-encoding", "gzip")]
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
         let headers = HeaderMap::from_iter(headers);
-        source.accept(Request { headers: &headers, body: body.into(), lane: None, now: NOW, reservation: None }).await
+        source
+            .accept(Request {
+                headers: &headers,
+                body: body.into(),
+                lane: None,
+                now: NOW,
+                reservation: None,
+            })
+            .await
     };
-    encoder.write_all(format!("{}\n\"{noise}\"", change("1", "stock", "1")).as_bytes()).unwrap();
+    encoder
+        .write_all(format!("{}\n\"{noise}\"", change("1", "stock", "1")).as_bytes())
+        .unwrap();
     let packed = encoder.finish().unwrap();
-    assert!(packed.len() > 64 * 1024, "large enough to be unpacked on another thread");
+    assert!(
+        packed.len() > 64 * 1024,
+        "large enough to be unpacked on another thread"
+    );
     let answer = post(&source, packed).await.unwrap();
     assert_eq!((answer.events.accepted, answer.events.quarantined), (1, 1));
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     encoder.write_all(&vec![b' '; 300_000]).unwrap();
-    assert!(matches!(post(&source, encoder.finish().unwrap()).await, Err(Rejection::TooLarge { limit: 200_000, .. })));
+    assert!(matches!(
+        post(&source, encoder.finish().unwrap()).await,
+        Err(Rejection::TooLarge { limit: 200_000, .. })
+    ));
 }
 
 #[tokio::test]
@@ -280,14 +449,40 @@ async fn the_lane_asked_for_goes_with_the_event_also_into_quarantine() {
     let source = source(store.clone(), None);
     let headers = HeaderMap::new();
     let body = change("1", "content", "1").into();
-    source.accept(Request { headers: &headers, body, lane: Some(Lane::Bulk), now: NOW, reservation: None }).await.unwrap();
-    assert_eq!(store.quarantined("erp-conditions", None, 1).unwrap()[0].event.lane, Some(Lane::Bulk));
+    source
+        .accept(Request {
+            headers: &headers,
+            body,
+            lane: Some(Lane::Bulk),
+            now: NOW,
+            reservation: None,
+        })
+        .await
+        .unwrap();
+    assert_eq!(
+        store.quarantined("erp-conditions", None, 1).unwrap()[0]
+            .event
+            .lane,
+        Some(Lane::Bulk)
+    );
 }
 
 #[tokio::test]
 async fn the_sender_is_verified_before_anything_is_parsed() {
-    let verify = verify::Options::Bearer { tokens: vec![crate::signature::Secret(b"secret".to_vec())] };
-    let source = Source::new(Options { verify, ..options() }, None, Arc::new(types()), memory(), Budget::default(), Arc::default());
+    let verify = verify::Options::Bearer {
+        tokens: vec![crate::signature::Secret(b"secret".to_vec())],
+    };
+    let source = Source::new(
+        Options {
+            verify,
+            ..options()
+        },
+        None,
+        Arc::new(types()),
+        memory(),
+        Budget::default(),
+        Arc::default(),
+    );
     check(
         &source,
         NDJSON,
@@ -297,14 +492,31 @@ async fn the_sender_is_verified_before_anything_is_parsed() {
     "#]],
     )
     .await;
-    assert_eq!(source.activity().counts(), Counts::default(), "nothing was looked at");
+    assert_eq!(
+        source.activity().counts(),
+        Counts::default(),
+        "nothing was looked at"
+    );
 }
 
 #[tokio::test]
 async fn what_is_too_large_or_too_much_at_once_is_turned_away_early() {
     let budget = Budget::new(10_000);
-    let source = Source::new(options(), None, Arc::new(types()), memory(), budget.clone(), Arc::default());
-    assert!(matches!(source.reserve(Some(200_001)), Err(Rejection::TooLarge { limit: 200_000, unit: "bytes" })));
+    let source = Source::new(
+        options(),
+        None,
+        Arc::new(types()),
+        memory(),
+        budget.clone(),
+        Arc::default(),
+    );
+    assert!(matches!(
+        source.reserve(Some(200_001)),
+        Err(Rejection::TooLarge {
+            limit: 200_000,
+            unit: "bytes"
+        })
+    ));
     check(
         &source,
         NDJSON,
@@ -327,45 +539,121 @@ async fn what_is_too_large_or_too_much_at_once_is_turned_away_early() {
     drop(held);
     let headers = HeaderMap::new();
     let reservation = Some(source.reserve(Some(70)).unwrap());
-    let request = Request { headers: &headers, body: change("1", "stock", "1").into(), lane: None, now: NOW, reservation };
+    let request = Request {
+        headers: &headers,
+        body: change("1", "stock", "1").into(),
+        lane: None,
+        now: NOW,
+        reservation,
+    };
     assert_eq!(source.accept(request).await.unwrap().events.accepted, 1);
     assert_eq!(budget.free(), 10_000, "all is given back");
 }
 
-// An operator mends the mapper and gives the events again: what can be written now leaves the quarantine, what fails again
-// stays with the new reason, and nothing overtakes a newer change.
+// An operator mends the mapper and gives the events again: what can be written now leaves the
+// quarantine, what fails again stays with the new reason, and nothing overtakes a newer change.
 #[tokio::test]
 async fn events_given_again_go_through_the_plugins_of_now() {
     let store = memory();
     let failing = chain(|_| Some(failed("erp@1", Failure::new("old", "a bug"))));
-    let body = [change("1", "stock", "1"), change("2", "stock", "1"), change("1", "content", "1")].join("\n");
-    post(&source(store.clone(), failing), NDJSON, body).await.unwrap();
-    post(&source(store.clone(), None), NDJSON, change("1", "stock", "9")).await.unwrap();
+    let body = [
+        change("1", "stock", "1"),
+        change("2", "stock", "1"),
+        change("1", "content", "1"),
+    ]
+    .join("\n");
+    post(&source(store.clone(), failing), NDJSON, body)
+        .await
+        .unwrap();
+    post(
+        &source(store.clone(), None),
+        NDJSON,
+        change("1", "stock", "9"),
+    )
+    .await
+    .unwrap();
 
     let mended = source(store.clone(), None);
-    let redriven = mended.redrive(Selection::These(vec![Sequence(2), Sequence(99)])).await.unwrap();
-    assert_eq!((redriven.events.accepted, redriven.changes.committed, redriven.missing), (1, 1, 1));
+    let redriven = mended
+        .redrive(Selection::These(vec![Sequence(2), Sequence(99)]))
+        .await
+        .unwrap();
+    assert_eq!(
+        (
+            redriven.events.accepted,
+            redriven.changes.committed,
+            redriven.missing
+        ),
+        (1, 1, 1)
+    );
     let redriven = mended.redrive(Selection::All).await.unwrap();
-    assert_eq!((redriven.events.accepted, redriven.changes.stale, redriven.events.quarantined), (1, 1, 1));
+    assert_eq!(
+        (
+            redriven.events.accepted,
+            redriven.changes.stale,
+            redriven.events.quarantined
+        ),
+        (1, 1, 1)
+    );
     assert_eq!(value(&*store, "1", "stock").as_deref(), Some("9"));
     assert_eq!(value(&*store, "2", "stock").as_deref(), Some("1"));
     let left = store.quarantined("erp-conditions", None, 9).unwrap();
     assert_eq!(left.len(), 1);
-    assert_eq!((left[0].sequence, left[0].event.failure.code.as_str()), (Sequence(3), "foreign"), "same place, new reason");
+    assert_eq!(
+        (left[0].sequence, left[0].event.failure.code.as_str()),
+        (Sequence(3), "foreign"),
+        "same place, new reason"
+    );
 }
 
-// The source had a mapper, so nobody looked whether its events are JSON; then the mapper was taken away.
+// The source had a mapper, so nobody looked whether its events are JSON; then the mapper was taken
+// away.
 #[tokio::test]
 async fn an_event_from_a_mapper_s_time_is_checked_when_it_is_given_again() {
     let store = memory();
-    let failing = source(store.clone(), chain(|_| Some(failed("erp@1", Failure::new("old", "a bug")))));
-    let deep = format!(r#"{{"type":"product","key":"1","facet":"stock","value":{}1{}}}"#, "[".repeat(50_000), "]".repeat(50_000));
-    assert_eq!(post(&failing, "text/plain", "<a/>").await.unwrap().events.quarantined, 1);
-    assert_eq!(post(&failing, "text/plain", deep.into_bytes()).await.unwrap().events.quarantined, 1);
-    let redriven = source(store.clone(), None).redrive(Selection::All).await.unwrap();
-    assert_eq!(redriven.events, EventCounts { quarantined: 2, ..Default::default() });
+    let failing = source(
+        store.clone(),
+        chain(|_| Some(failed("erp@1", Failure::new("old", "a bug")))),
+    );
+    let deep = format!(
+        r#"{{"type":"product","key":"1","facet":"stock","value":{}1{}}}"#,
+        "[".repeat(50_000),
+        "]".repeat(50_000)
+    );
+    assert_eq!(
+        post(&failing, "text/plain", "<a/>")
+            .await
+            .unwrap()
+            .events
+            .quarantined,
+        1
+    );
+    assert_eq!(
+        post(&failing, "text/plain", deep.into_bytes())
+            .await
+            .unwrap()
+            .events
+            .quarantined,
+        1
+    );
+    let redriven = source(store.clone(), None)
+        .redrive(Selection::All)
+        .await
+        .unwrap();
+    assert_eq!(
+        redriven.events,
+        EventCounts {
+            quarantined: 2,
+            ..Default::default()
+        }
+    );
     let left = store.quarantined("erp-conditions", None, 9).unwrap();
-    assert_eq!(left.iter().map(|left| left.event.failure.code.as_str()).collect::<Vec<_>>(), ["invalid-json", "too-deep"]);
+    assert_eq!(
+        left.iter()
+            .map(|left| left.event.failure.code.as_str())
+            .collect::<Vec<_>>(),
+        ["invalid-json", "too-deep"]
+    );
 }
 
 /// A store of which the n-th commit fails.
@@ -378,14 +666,25 @@ struct Failing {
 #[tokio::test]
 async fn a_store_that_stops_in_the_middle_is_told_with_what_it_took() {
     let inner = memory();
-    let failing = |error| Arc::new(Failing { inner: inner.clone(), after: AtomicUsize::new(1), error });
-    let body: Vec<String> = (0..600).map(|n| change("1", "stock", &n.to_string())).collect();
+    let failing = |error| {
+        Arc::new(Failing {
+            inner: inner.clone(),
+            after: AtomicUsize::new(1),
+            error,
+        })
+    };
+    let body: Vec<String> = (0..600)
+        .map(|n| change("1", "stock", &n.to_string()))
+        .collect();
     let busy = source(failing(store::Error::Busy { waiting: 1 }), None);
     check(&busy, NDJSON, body.join("\n"), expect![[r#"
         429 busy: the store is behind with writing; send it again in a moment, and slower {"events":{"accepted":512,"filtered":0,"quarantined":0,"repeated":0},"changes":{"committed":512,"unchanged":0,"stale":0},"problems":[],"sequence":512}
     "#]])
     .await;
-    let full = source(failing(store::Error::Unavailable("/data is full".into())), None);
+    let full = source(
+        failing(store::Error::Unavailable("/data is full".into())),
+        None,
+    );
     check(&full, NDJSON, body.join("\n"), expect![[r#"
         503 unavailable: the store cannot write now; send it again later {"events":{"accepted":512,"filtered":0,"quarantined":0,"repeated":0},"changes":{"committed":512,"unchanged":0,"stale":0},"problems":[],"sequence":1024}
     "#]])
@@ -397,7 +696,11 @@ impl Store for Failing {
         self.inner.ready()
     }
     fn commit(&self, events: Vec<Commit>) -> Result<Receipt, store::Error> {
-        if self.after.fetch_sub(1, Ordering::Relaxed) == 0 { Err(self.error.clone()) } else { self.inner.commit(events) }
+        if self.after.fetch_sub(1, Ordering::Relaxed) == 0 {
+            Err(self.error.clone())
+        } else {
+            self.inner.commit(events)
+        }
     }
     fn limit(&self, limits: Limits) {
         self.inner.limit(limits)
@@ -414,10 +717,21 @@ impl Store for Failing {
     fn read(&self, ordinals: &[Ordinal]) -> Result<Vec<Option<Arc<Entity>>>, store::Error> {
         self.inner.read(ordinals)
     }
-    fn list(&self, kind: &str, prefix: &str, after: Option<&str>, owed: Option<ChannelId>, limit: usize) -> Vec<(Ordinal, EntityId)> {
+    fn list(
+        &self,
+        kind: &str,
+        prefix: &str,
+        after: Option<&str>,
+        owed: Option<ChannelId>,
+        limit: usize,
+    ) -> Vec<(Ordinal, EntityId)> {
         self.inner.list(kind, prefix, after, owed, limit)
     }
-    fn join(&self, name: &str, subscription: &store::Subscription) -> Result<store::Joined, store::Error> {
+    fn join(
+        &self,
+        name: &str,
+        subscription: &store::Subscription,
+    ) -> Result<store::Joined, store::Error> {
         self.inner.join(name, subscription)
     }
     fn channels(&self) -> Vec<(ChannelId, String, bool)> {
@@ -459,16 +773,30 @@ impl Store for Failing {
     fn standing(&self, channel: ChannelId, ordinal: Ordinal) -> Option<store::Standing> {
         self.inner.standing(channel, ordinal)
     }
-    fn refused(&self, channel: ChannelId, after: Option<Ordinal>, limit: usize) -> Result<Vec<Refused>, store::Error> {
+    fn refused(
+        &self,
+        channel: ChannelId,
+        after: Option<Ordinal>,
+        limit: usize,
+    ) -> Result<Vec<Refused>, store::Error> {
         self.inner.refused(channel, after, limit)
     }
     fn redrive(&self, channel: ChannelId, ordinals: &[Ordinal]) -> Vec<store::Parked> {
         Store::redrive(&*self.inner, channel, ordinals)
     }
-    fn drop_refused(&self, channel: ChannelId, ordinals: &[Ordinal]) -> Result<usize, store::Error> {
+    fn drop_refused(
+        &self,
+        channel: ChannelId,
+        ordinals: &[Ordinal],
+    ) -> Result<usize, store::Error> {
         self.inner.drop_refused(channel, ordinals)
     }
-    fn quarantined(&self, source: &str, after: Option<Sequence>, limit: usize) -> Result<Vec<QuarantinedEvent>, store::Error> {
+    fn quarantined(
+        &self,
+        source: &str,
+        after: Option<Sequence>,
+        limit: usize,
+    ) -> Result<Vec<QuarantinedEvent>, store::Error> {
         self.inner.quarantined(source, after, limit)
     }
     fn quarantine_count(&self, source: &str) -> u64 {
@@ -498,7 +826,12 @@ async fn a_binary_payload_without_a_mapper_is_malformed() {
     )
     .await;
     // A filter before it may have passed what is no text.
-    let passing = self::source(memory(), chain(|event| matches!(event.data, Payload::Binary(_)).then_some(EventVerdict::Passed)));
-    let answer = post(&passing, "application/octet-stream", b"\xff\xfe".as_slice()).await.unwrap();
+    let passing = self::source(
+        memory(),
+        chain(|event| matches!(event.data, Payload::Binary(_)).then_some(EventVerdict::Passed)),
+    );
+    let answer = post(&passing, "application/octet-stream", b"\xff\xfe".as_slice())
+        .await
+        .unwrap();
     assert_eq!(answer.problems[0].code, "not-a-change");
 }

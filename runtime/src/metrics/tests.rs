@@ -1,4 +1,5 @@
-//! What the text promises: every name of the contract under its type, and nothing of what is not in the snapshot.
+//! What the text promises: every name of the contract under its type, and nothing of what is not in
+//! the snapshot.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +13,13 @@ fn busy() -> Snapshot {
     Snapshot {
         sources: vec![SourceFigures {
             name: "erp".into(),
-            events: vec![("accepted", 3), ("filtered", 0), ("quarantined", 2), ("repeated", 1), ("malformed", 4)],
+            events: vec![
+                ("accepted", 3),
+                ("filtered", 0),
+                ("quarantined", 2),
+                ("repeated", 1),
+                ("malformed", 4),
+            ],
             changes: vec![("committed", 5), ("unchanged", 6), ("stale", 7)],
             requests: vec![(202, 8), (401, 1)],
             last_event_ms: Some(1_795_000_001_500),
@@ -37,7 +44,10 @@ fn busy() -> Snapshot {
             version: "3fa9c1b2d0e4".into(),
             calls: Buckets::new(&BOUNDS, [2, 0, 0], 0.0005),
         }],
-        traps: vec![("erp-product".into(), "3fa9c1b2d0e4".into(), 0), ("erp-product".into(), "0d15ea5e0000".into(), 2)],
+        traps: vec![
+            ("erp-product".into(), "3fa9c1b2d0e4".into(), 0),
+            ("erp-product".into(), "0d15ea5e0000".into(), 2),
+        ],
         commit: Buckets::new(&BOUNDS, [0, 4, 0], 0.5),
         store_bytes: 4096,
         disk_free_bytes: 1 << 40,
@@ -45,7 +55,8 @@ fn busy() -> Snapshot {
     }
 }
 
-/// The text of a snapshot, in which each series is there once, belongs to a metric announced before it, and has known labels only.
+/// The text of a snapshot, in which each series is there once, belongs to a metric announced before
+/// it, and has known labels only.
 fn text_of(snapshot: Snapshot) -> String {
     let text = render(snapshot).unwrap();
     let (mut announced, mut seen) = (String::new(), BTreeSet::new());
@@ -65,31 +76,86 @@ fn text_of(snapshot: Snapshot) -> String {
 fn every_metric_of_the_contract_is_there_under_its_name_and_type() {
     let text = text_of(busy());
     for (kind, series) in [
-        ("counter", r#"weir_events_total{source="erp",result="accepted"} 3"#),
-        ("counter", r#"weir_changes_total{source="erp",result="stale"} 7"#),
-        ("counter", r#"weir_ingest_requests_total{source="erp",status="202"} 8"#),
-        ("gauge", r#"weir_source_last_event_timestamp_seconds{source="erp"} 1795000001.5"#),
-        ("gauge", r#"weir_source_quiet_objective_seconds{source="erp"} 900.0"#),
-        ("counter", r#"weir_deliveries_total{channel="storefront.de",result="delivered"} 9"#),
-        ("gauge", r#"weir_owed{channel="storefront.de",lane="urgent"} 5"#),
+        (
+            "counter",
+            r#"weir_events_total{source="erp",result="accepted"} 3"#,
+        ),
+        (
+            "counter",
+            r#"weir_changes_total{source="erp",result="stale"} 7"#,
+        ),
+        (
+            "counter",
+            r#"weir_ingest_requests_total{source="erp",status="202"} 8"#,
+        ),
+        (
+            "gauge",
+            r#"weir_source_last_event_timestamp_seconds{source="erp"} 1795000001.5"#,
+        ),
+        (
+            "gauge",
+            r#"weir_source_quiet_objective_seconds{source="erp"} 900.0"#,
+        ),
+        (
+            "counter",
+            r#"weir_deliveries_total{channel="storefront.de",result="delivered"} 9"#,
+        ),
+        (
+            "gauge",
+            r#"weir_owed{channel="storefront.de",lane="urgent"} 5"#,
+        ),
         ("gauge", r#"weir_parked{channel="storefront.de"} 3"#),
         ("gauge", r#"weir_refused{channel="storefront.de"} 2"#),
-        ("gauge", r#"weir_withdrawals_held{channel="storefront.de"} 1"#),
+        (
+            "gauge",
+            r#"weir_withdrawals_held{channel="storefront.de"} 1"#,
+        ),
         ("gauge", r#"weir_quarantined{source="erp"} 2"#),
-        ("gauge", r#"weir_freshness_seconds{channel="storefront.de"} 1.5"#),
-        ("gauge", r#"weir_freshness_objective_seconds{channel="storefront.de"} 60.0"#),
-        ("gauge", r#"weir_channel_state{channel="storefront.de",state="tripped"} 1"#),
-        ("histogram", r#"weir_delivery_seconds_count{channel="storefront.de"} 10"#),
-        ("histogram", r#"weir_plugin_call_seconds_count{plugin="erp-product"} 2"#),
-        ("counter", r#"weir_plugin_traps_total{plugin="erp-product",version="0d15ea5e0000"} 2"#),
-        ("info", r#"weir_plugin_active_info{plugin="erp-product",version="3fa9c1b2d0e4"} 1"#),
+        (
+            "gauge",
+            r#"weir_freshness_seconds{channel="storefront.de"} 1.5"#,
+        ),
+        (
+            "gauge",
+            r#"weir_freshness_objective_seconds{channel="storefront.de"} 60.0"#,
+        ),
+        (
+            "gauge",
+            r#"weir_channel_state{channel="storefront.de",state="tripped"} 1"#,
+        ),
+        (
+            "histogram",
+            r#"weir_delivery_seconds_count{channel="storefront.de"} 10"#,
+        ),
+        (
+            "histogram",
+            r#"weir_plugin_call_seconds_count{plugin="erp-product"} 2"#,
+        ),
+        (
+            "counter",
+            r#"weir_plugin_traps_total{plugin="erp-product",version="0d15ea5e0000"} 2"#,
+        ),
+        (
+            "info",
+            r#"weir_plugin_active_info{plugin="erp-product",version="3fa9c1b2d0e4"} 1"#,
+        ),
         ("histogram", "weir_commit_seconds_count 4"),
         ("gauge", "weir_store_bytes 4096"),
         ("gauge", "weir_disk_free_bytes 1099511627776"),
         ("gauge", "weir_config_last_reload_success 1"),
-        ("info", concat!(r#"weir_build_info{version=""#, env!("CARGO_PKG_VERSION"), r#""} 1"#)),
+        (
+            "info",
+            concat!(
+                r#"weir_build_info{version=""#,
+                env!("CARGO_PKG_VERSION"),
+                r#""} 1"#
+            ),
+        ),
     ] {
-        assert!(text.lines().any(|line| line == series), "no line {series} in\n{text}");
+        assert!(
+            text.lines().any(|line| line == series),
+            "no line {series} in\n{text}"
+        );
         let name = series.split(['{', ' ']).next().unwrap();
         let suffix = match kind {
             "counter" => "_total",
@@ -98,7 +164,10 @@ fn every_metric_of_the_contract_is_there_under_its_name_and_type() {
             _ => "",
         };
         let announced = format!("# TYPE {} {kind}", name.strip_suffix(suffix).unwrap());
-        assert!(text.lines().any(|line| line == announced), "no line {announced} in\n{text}");
+        assert!(
+            text.lines().any(|line| line == announced),
+            "no line {announced} in\n{text}"
+        );
     }
 }
 
@@ -215,42 +284,91 @@ fn the_text_is_this_one() {
 fn what_is_not_in_the_snapshot_has_no_series() {
     let mut snapshot = busy();
     snapshot.sources.clear();
-    snapshot.channels = vec![ChannelFigures { name: "old".into(), state: "retired", ..ChannelFigures::default() }];
+    snapshot.channels = vec![ChannelFigures {
+        name: "old".into(),
+        state: "retired",
+        ..ChannelFigures::default()
+    }];
     snapshot.plugins.clear();
     snapshot.traps.clear();
     let text = text_of(snapshot);
     for gone in ["source=", "plugin=", "storefront", "status=", "result="] {
         assert!(!text.contains(gone), "{gone} in\n{text}");
     }
-    assert!(text.contains(r#"weir_channel_state{channel="old",state="retired"} 1"#), "{text}");
-    assert!(!text.contains("weir_delivery_seconds_count"), "what was never measured has no histogram\n{text}");
-    assert!(!text.contains("weir_freshness_objective_seconds{"), "what has no objective shows none\n{text}");
+    assert!(
+        text.contains(r#"weir_channel_state{channel="old",state="retired"} 1"#),
+        "{text}"
+    );
+    assert!(
+        !text.contains("weir_delivery_seconds_count"),
+        "what was never measured has no histogram\n{text}"
+    );
+    assert!(
+        !text.contains("weir_freshness_objective_seconds{"),
+        "what has no objective shows none\n{text}"
+    );
 }
 
 #[test]
 fn nothing_at_all_is_a_text_too() {
     let text = text_of(Snapshot::default());
-    let series: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split(['{', ' ']).next()).collect();
-    assert_eq!(series, ["weir_store_bytes", "weir_disk_free_bytes", "weir_config_last_reload_success", "weir_build_info"]);
+    let series: Vec<_> = text
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split(['{', ' ']).next())
+        .collect();
+    assert_eq!(
+        series,
+        [
+            "weir_store_bytes",
+            "weir_disk_free_bytes",
+            "weir_config_last_reload_success",
+            "weir_build_info"
+        ]
+    );
     assert!(text.ends_with("# EOF\n"), "{text}");
 }
 
 #[test]
 fn a_name_cannot_break_out_of_its_label() {
-    let named =
-        |name: &str| Snapshot { sources: vec![SourceFigures { name: name.into(), ..SourceFigures::default() }], ..Snapshot::default() };
+    let named = |name: &str| Snapshot {
+        sources: vec![SourceFigures {
+            name: name.into(),
+            ..SourceFigures::default()
+        }],
+        ..Snapshot::default()
+    };
     let text = text_of(named("a\"} 1\nb\\ü"));
-    assert!(text.lines().any(|line| line == r#"weir_quarantined{source="a\"} 1\nb\\ü"} 0"#), "{text}");
+    assert!(
+        text.lines()
+            .any(|line| line == r#"weir_quarantined{source="a\"} 1\nb\\ü"} 0"#),
+        "{text}"
+    );
 }
 
 #[test]
 fn a_channel_is_in_one_state() {
     for state in CHANNEL_STATES {
-        let channels = vec![ChannelFigures { name: "a".into(), state, ..ChannelFigures::default() }];
-        let text = text_of(Snapshot { channels, ..Snapshot::default() });
-        let states: Vec<&str> = text.lines().filter(|line| line.starts_with("weir_channel_state{")).collect();
+        let channels = vec![ChannelFigures {
+            name: "a".into(),
+            state,
+            ..ChannelFigures::default()
+        }];
+        let text = text_of(Snapshot {
+            channels,
+            ..Snapshot::default()
+        });
+        let states: Vec<&str> = text
+            .lines()
+            .filter(|line| line.starts_with("weir_channel_state{"))
+            .collect();
         assert_eq!(states.len(), CHANNEL_STATES.len());
         let on: Vec<_> = states.iter().filter(|line| line.ends_with(" 1")).collect();
-        assert_eq!(on, [&format!(r#"weir_channel_state{{channel="a",state="{state}"}} 1"#)]);
+        assert_eq!(
+            on,
+            [&format!(
+                r#"weir_channel_state{{channel="a",state="{state}"}} 1"#
+            )]
+        );
     }
 }

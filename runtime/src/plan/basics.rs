@@ -37,7 +37,10 @@ pub(super) struct ServerPlaces {
 pub(super) fn server(root: &mut Cursor<'_>) -> Listeners {
     let mut listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7700);
     let (mut admin_listen, mut watch) = (None, true);
-    let mut places = ServerPlaces { listen: root.place().clone(), admin_listen: None };
+    let mut places = ServerPlaces {
+        listen: root.place().clone(),
+        admin_listen: None,
+    };
     if let Some(section) = root.take("server") {
         places.listen = section.place().clone();
         section.table(|table| {
@@ -49,15 +52,27 @@ pub(super) fn server(root: &mut Cursor<'_>) -> Listeners {
                 places.admin_listen = Some(field.place().clone());
                 admin_listen = address(&field);
                 if admin_listen == Some(listen) && listen.port() != 0 {
-                    field.complain("this is the address of listen as well", "leave it out: then one listener serves both".to_owned());
+                    field.complain(
+                        "this is the address of listen as well",
+                        "leave it out: then one listener serves both".to_owned(),
+                    );
                 }
             }
             if let Some(field) = table.take("reload") {
-                watch = field.one_of(&[("watch", true), ("signal", false)]).unwrap_or(true);
+                watch = field
+                    .one_of(&[("watch", true), ("signal", false)])
+                    .unwrap_or(true);
             }
         });
     }
-    Listeners { value: Server { listen, admin_listen, watch }, places }
+    Listeners {
+        value: Server {
+            listen,
+            admin_listen,
+            watch,
+        },
+        places,
+    }
 }
 
 fn address(field: &Field<'_>) -> Option<SocketAddr> {
@@ -67,12 +82,19 @@ fn address(field: &Field<'_>) -> Option<SocketAddr> {
 
 pub(super) fn tokens(root: &mut Cursor<'_>) -> Vec<Token> {
     let token = |field: Field<'_>| field.table(|table| token(&field, table)).flatten();
-    named(root, "tokens").into_iter().filter_map(token).collect()
+    named(root, "tokens")
+        .into_iter()
+        .filter_map(token)
+        .collect()
 }
 
 fn token(field: &Field<'_>, table: &mut Cursor<'_>) -> Option<Token> {
     let (sha256, role) = (token_hash(table), token_role(table));
-    Some(Token { name: field.key.to_owned(), sha256: sha256?, role: role? })
+    Some(Token {
+        name: field.key.to_owned(),
+        sha256: sha256?,
+        role: role?,
+    })
 }
 
 fn token_hash(table: &mut Cursor<'_>) -> Option<[u8; 32]> {
@@ -80,7 +102,10 @@ fn token_hash(table: &mut Cursor<'_>) -> Option<[u8; 32]> {
         (Some(secret), None) => match secret.secret()? {
             Found::Secret(bytes) => {
                 if bytes.len() < TOKEN_BYTES_ADVISED {
-                    secret.warn("the token is short enough to be guessed", "take one such as `openssl rand -hex 24` prints".to_owned());
+                    secret.warn(
+                        "the token is short enough to be guessed",
+                        "take one such as `openssl rand -hex 24` prints".to_owned(),
+                    );
                 }
                 Some(Sha256::digest(&bytes).into())
             }
@@ -88,30 +113,52 @@ fn token_hash(table: &mut Cursor<'_>) -> Option<[u8; 32]> {
         },
         (None, Some(hash)) => {
             let text = hash.string()?;
-            let digest = text.strip_prefix("sha256:").and_then(|digits| hex::decode(digits).ok()?.try_into().ok());
+            let digest = text
+                .strip_prefix("sha256:")
+                .and_then(|digits| hex::decode(digits).ok()?.try_into().ok());
             if digest.is_none() {
                 // It may be the token itself, so it is not repeated.
-                hash.complain_of_secret("this is not a hash", "write \"sha256:\" and 64 hexadecimal digits".to_owned());
+                hash.complain_of_secret(
+                    "this is not a hash",
+                    "write \"sha256:\" and 64 hexadecimal digits".to_owned(),
+                );
             }
             digest
         }
         (Some(_), Some(hash)) => {
-            hash.complain("there is a secret as well", "a token has either secret or hash".to_owned());
+            hash.complain(
+                "there is a secret as well",
+                "a token has either secret or hash".to_owned(),
+            );
             None
         }
         (None, None) => {
-            table.complain("the token has neither secret nor hash", "write secret = { env = \"NAME\" } or hash = \"sha256:…\"".to_owned());
+            table.complain(
+                "the token has neither secret nor hash",
+                "write secret = { env = \"NAME\" } or hash = \"sha256:…\"".to_owned(),
+            );
             None
         }
     }
 }
 
 fn token_role(table: &mut Cursor<'_>) -> Option<Role> {
-    let words = [("read", Role::Read), ("operate", Role::Operate), ("plugins", Role::Plugins), ("admin", Role::Admin)];
-    let roles = table.require("roles", "write roles = [\"read\"], or operate, plugins, admin: each includes the ones before it");
+    let words = [
+        ("read", Role::Read),
+        ("operate", Role::Operate),
+        ("plugins", Role::Plugins),
+        ("admin", Role::Admin),
+    ];
+    let roles = table.require(
+        "roles",
+        "write roles = [\"read\"], or operate, plugins, admin: each includes the ones before it",
+    );
     let roles = roles?;
     if roles.is_empty_list() {
-        roles.complain("the token may do nothing", "write roles = [\"read\"], or operate, plugins, admin".to_owned());
+        roles.complain(
+            "the token may do nothing",
+            "write roles = [\"read\"], or operate, plugins, admin".to_owned(),
+        );
     }
     roles.list(|role| role.one_of(&words)).into_iter().max()
 }
@@ -120,13 +167,24 @@ pub(super) fn store(root: &mut Cursor<'_>) -> (PathBuf, Duration) {
     let (mut path, mut forget) = (relative(root.place(), "data"), 30 * DAY);
     if let Some(section) = root.take("store") {
         section.table(|table| {
-            if let Some((field, kind)) = table.take("kind").and_then(|field| field.string().map(|kind| (field, kind)))
+            if let Some((field, kind)) = table
+                .take("kind")
+                .and_then(|field| field.string().map(|kind| (field, kind)))
                 && kind != "sled"
             {
-                field.complain(format!("there is no store of kind {kind:?}"), "leave kind out, or write \"sled\"".to_owned());
+                field.complain(
+                    format!("there is no store of kind {kind:?}"),
+                    "leave kind out, or write \"sled\"".to_owned(),
+                );
             }
-            path = table.take("path").and_then(|field| field.file_path()).unwrap_or(path.clone());
-            forget = table.take("forget").and_then(|field| field.duration(MINUTE..=3650 * DAY)).unwrap_or(forget);
+            path = table
+                .take("path")
+                .and_then(|field| field.file_path())
+                .unwrap_or(path.clone());
+            forget = table
+                .take("forget")
+                .and_then(|field| field.duration(MINUTE..=3650 * DAY))
+                .unwrap_or(forget);
         });
     }
     (path, forget)
@@ -137,27 +195,40 @@ pub(super) fn lanes(root: &mut Cursor<'_>) -> [u32; 3] {
     if let Some(section) = root.take("lanes") {
         section.table(|table| {
             for lane in Lane::ALL {
-                let share = table.take(lane.name()).and_then(|field| field.integer(1..=1000));
-                shares[lane.index()] = share.and_then(|share| u32::try_from(share).ok()).unwrap_or(shares[lane.index()]);
+                let share = table
+                    .take(lane.name())
+                    .and_then(|field| field.integer(1..=1000));
+                shares[lane.index()] = share
+                    .and_then(|share| u32::try_from(share).ok())
+                    .unwrap_or(shares[lane.index()]);
             }
         });
     }
     shares
 }
 
-pub(super) fn entities(root: &mut Cursor<'_>, notes: &mut Notes<'_>) -> BTreeMap<Arc<str>, EntityType> {
+pub(super) fn entities(
+    root: &mut Cursor<'_>,
+    notes: &mut Notes<'_>,
+) -> BTreeMap<Arc<str>, EntityType> {
     let entity = |field: Field<'_>| {
         let name: Arc<str> = field.key.into();
         field.table(|table| (name.clone(), entity(name, table, notes)))
     };
-    named(root, "entities").into_iter().filter_map(entity).collect()
+    named(root, "entities")
+        .into_iter()
+        .filter_map(entity)
+        .collect()
 }
 
 fn entity(name: Arc<str>, table: &mut Cursor<'_>, notes: &mut Notes<'_>) -> EntityType {
     if let Some(kind) = table.take("kind") {
         match kind.string().as_deref() {
             None | Some("state") => {}
-            Some("log") => kind.complain("log entities are not there yet", "leave kind out, or write \"state\"".to_owned()),
+            Some("log") => kind.complain(
+                "log entities are not there yet",
+                "leave kind out, or write \"state\"".to_owned(),
+            ),
             Some(other) => {
                 let help = suggestion(other, ["state", "log"]);
                 kind.complain(format!("there is no kind {other:?} of entity"), help);
@@ -168,7 +239,10 @@ fn entity(name: Arc<str>, table: &mut Cursor<'_>, notes: &mut Notes<'_>) -> Enti
     let fields = table.require("facets", help).and_then(|facets| {
         let fields = facets.table(|table| table.all());
         if fields.as_ref().is_some_and(Vec::is_empty) {
-            facets.complain("the type has no facets, so nothing can be written", help.to_owned());
+            facets.complain(
+                "the type has no facets, so nothing can be written",
+                help.to_owned(),
+            );
         }
         fields
     });
@@ -177,19 +251,28 @@ fn entity(name: Arc<str>, table: &mut Cursor<'_>, notes: &mut Notes<'_>) -> Enti
         field.table(|table| facet(&field, table)).flatten()
     });
     let facets = facets.collect();
-    let facet_max = table.take("facet_max").and_then(|field| field.size(1..=FACET_BYTES_MAX));
-    let entities_max = table.take("entities_max").and_then(|field| field.integer(1..=i64::from(u32::MAX)));
+    let facet_max = table
+        .take("facet_max")
+        .and_then(|field| field.size(1..=FACET_BYTES_MAX));
+    let entities_max = table
+        .take("entities_max")
+        .and_then(|field| field.integer(1..=i64::from(u32::MAX)));
     EntityType {
         name,
         facets,
         facet_bytes_max: facet_max.unwrap_or(256 * 1024),
-        entities_max: entities_max.and_then(|max| u64::try_from(max).ok()).unwrap_or(5_000_000),
+        entities_max: entities_max
+            .and_then(|max| u64::try_from(max).ok())
+            .unwrap_or(5_000_000),
     }
 }
 
 fn facet(field: &Field<'_>, table: &mut Cursor<'_>) -> Option<FacetRule> {
     if let Some(why) = wrong_pattern(field.key) {
-        field.complain_of_key(why, "write a name, or a family such as \"price.*\"".to_owned());
+        field.complain_of_key(
+            why,
+            "write a name, or a family such as \"price.*\"".to_owned(),
+        );
     }
     // `facets.price.de = …` is a table in a table to TOML; what is meant is `facets."price.de"`.
     let owner = table.take("owner");
@@ -200,26 +283,40 @@ fn facet(field: &Field<'_>, table: &mut Cursor<'_>) -> Option<FacetRule> {
                 let quoted = format!("quote the name: facets.\"{}.{}\"", field.key, inner.key);
                 field.complain("a name with a dot in it needs quotes", quoted);
             }
-            None => field.complain("owner is missing", "write who writes it: { owner = \"pim\" }".to_owned()),
+            None => field.complain(
+                "owner is missing",
+                "write who writes it: { owner = \"pim\" }".to_owned(),
+            ),
         }
         return None;
     };
     let owner_name = owner.string();
     let lanes = Lane::ALL.map(|lane| (lane.name(), lane));
-    let lane = table.take("lane").and_then(|field| field.one_of(&lanes)).unwrap_or_default();
-    Some(FacetRule { pattern: field.key.into(), owner: owner_name?.into(), lane })
+    let lane = table
+        .take("lane")
+        .and_then(|field| field.one_of(&lanes))
+        .unwrap_or_default();
+    Some(FacetRule {
+        pattern: field.key.into(),
+        owner: owner_name?.into(),
+        lane,
+    })
 }
 
 /// Why a text cannot be a facet pattern.
 pub(super) fn wrong_pattern(pattern: &str) -> Option<String> {
     let star = pattern.find('*').is_some_and(|at| at + 1 < pattern.len());
-    let odd = pattern.chars().any(|character| character.is_whitespace() || character.is_control());
+    let odd = pattern
+        .chars()
+        .any(|character| character.is_whitespace() || character.is_control());
     if pattern.is_empty() || odd {
         Some(format!("{pattern:?} cannot be the name of a facet"))
     } else if star {
         Some(format!("{pattern:?} has a * that is not at its end"))
     } else if pattern.len() > NAME_BYTES_MAX {
-        Some(format!("the name of a facet has at most {NAME_BYTES_MAX} bytes"))
+        Some(format!(
+            "the name of a facet has at most {NAME_BYTES_MAX} bytes"
+        ))
     } else {
         None
     }
@@ -230,14 +327,24 @@ pub(super) fn rows(root: &mut Cursor<'_>) -> BTreeMap<String, Vec<Row>> {
     let table = |field: Field<'_>| {
         let fields = field.table(|table| table.all())?;
         if fields.is_empty() {
-            field.warn("the table has no rows", format!("write a row: [each.{}.NAME]", field.key));
+            field.warn(
+                "the table has no rows",
+                format!("write a row: [each.{}.NAME]", field.key),
+            );
         }
         fields.iter().for_each(right_name);
         let row = |row: Field<'_>| {
             let columns = row.object()?;
-            Some(Row { table: field.key.to_owned(), name: row.key.to_owned(), columns })
+            Some(Row {
+                table: field.key.to_owned(),
+                name: row.key.to_owned(),
+                columns,
+            })
         };
-        Some((field.key.to_owned(), fields.into_iter().filter_map(row).collect()))
+        Some((
+            field.key.to_owned(),
+            fields.into_iter().filter_map(row).collect(),
+        ))
     };
     named(root, "each").into_iter().filter_map(table).collect()
 }

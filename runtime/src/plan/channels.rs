@@ -40,7 +40,11 @@ pub(super) fn channels<'a>(
     plugins: &BTreeMap<Arc<str>, Plugin>,
     targets: Targets,
 ) -> (Channels, BTreeMap<Arc<str>, target::Options>) {
-    let mut known = Known { entities, plugins, targets };
+    let mut known = Known {
+        entities,
+        plugins,
+        targets,
+    };
     let mut channels = Channels::new();
     let mut before: Vec<(String, Arc<str>, Field<'a>)> = Vec::new();
     for field in named(root, "channels") {
@@ -56,7 +60,10 @@ pub(super) fn channels<'a>(
                 }
                 let channel = channel(name.clone(), table, row, notes, &mut known);
                 if channels.insert(name.clone(), channel).is_some() {
-                    table.complain(format!("there are two channels of the name {name:?}"), "rename one of them".to_owned());
+                    table.complain(
+                        format!("there are two channels of the name {name:?}"),
+                        "rename one of them".to_owned(),
+                    );
                 }
                 notes.place(&format!("channels.{name}"), field.place());
             }
@@ -66,48 +73,115 @@ pub(super) fn channels<'a>(
     (channels, known.targets.by_name)
 }
 
-fn channel(name: Arc<str>, table: &mut Cursor<'_>, row: Option<&Row>, notes: &mut Notes<'_>, known: &mut Known<'_>) -> Channel {
-    let entity = table.require("entity", "write the type it consumes, such as entity = \"product\"");
-    let entity_type = entity.as_ref().and_then(|field| entity_type(field, known.entities));
+fn channel(
+    name: Arc<str>,
+    table: &mut Cursor<'_>,
+    row: Option<&Row>,
+    notes: &mut Notes<'_>,
+    known: &mut Known<'_>,
+) -> Channel {
+    let entity = table.require(
+        "entity",
+        "write the type it consumes, such as entity = \"product\"",
+    );
+    let entity_type = entity
+        .as_ref()
+        .and_then(|field| entity_type(field, known.entities));
     let help = "write which facets it gets, such as facets = [\"content\", \"price.*\"]; nothing new leaks by default";
     let facets_field = table.require("facets", help);
-    let facets = facets_field.as_ref().map(|field| facets(field, entity_type)).unwrap_or_default();
-    let needs = table.take("needs").map(|field| needs(&field, facets_field.is_some().then_some(&facets))).unwrap_or_default();
-    let settings = table.take("settings").and_then(|field| field.object()).unwrap_or_default();
+    let facets = facets_field
+        .as_ref()
+        .map(|field| facets(field, entity_type))
+        .unwrap_or_default();
+    let needs = table
+        .take("needs")
+        .map(|field| needs(&field, facets_field.is_some().then_some(&facets)))
+        .unwrap_or_default();
+    let settings = table
+        .take("settings")
+        .and_then(|field| field.object())
+        .unwrap_or_default();
     let mut columns = row.map(|row| row.columns.clone()).unwrap_or_default();
     if let Some(row) = row {
         // The row's own name, under the name of its table, as `{site}` stands for it in texts.
-        columns.entry(row.table.clone()).or_insert_with(|| row.name.clone().into());
+        columns
+            .entry(row.table.clone())
+            .or_insert_with(|| row.name.clone().into());
     }
     let plugins = uses(table, notes, known.plugins, &[&columns, &settings]);
     let batch_field = table.take("batch");
-    let batch = batch_field.as_ref().and_then(|field| field.integer(BATCH)).and_then(|batch| usize::try_from(batch).ok()).unwrap_or(1);
+    let batch = batch_field
+        .as_ref()
+        .and_then(|field| field.integer(BATCH))
+        .and_then(|batch| usize::try_from(batch).ok())
+        .unwrap_or(1);
     let target = to_target(&name, table, row, &mut known.targets);
-    if let Some(Kind::Webhook(webhook)) = known.targets.by_name.get_mut(&target).map(|options| &mut options.kind) {
+    if let Some(Kind::Webhook(webhook)) = known
+        .targets
+        .by_name
+        .get_mut(&target)
+        .map(|options| &mut options.kind)
+    {
         webhook.batch = webhook.batch.max(batch);
         if batch > 1 && webhook.url.contains("{key}") {
             let help = "leave batch out, or send to a URL without {key}".to_owned();
             let complaint = "each entity has its own URL there, so there are no batches";
-            batch_field.iter().for_each(|field| field.complain(complaint, help.clone()));
+            batch_field
+                .iter()
+                .for_each(|field| field.complain(complaint, help.clone()));
         }
     }
-    let deliver = table.take("deliver").and_then(|field| field.boolean()).unwrap_or(true);
-    let suppress = table.take("suppress").and_then(|field| field.boolean()).unwrap_or(true);
-    let freshness = table.take("freshness").and_then(|field| field.duration(SECOND..=365 * DAY));
-    let retry = table.take("retry").and_then(|field| field.table(|table| retry(&field, table))).unwrap_or(RETRY);
-    let withdraw_max = table.take("withdraw_max").and_then(|field| field.table(withdraw_max)).unwrap_or(WITHDRAW_MAX);
-    let entity_type = entity_type.map(|entity_type| entity_type.name.clone()).unwrap_or_default();
-    let options =
-        dispatch::Options { name, entity_type, facets, needs, target, batch, deliver, suppress, freshness, retry, withdraw_max, was: None };
+    let deliver = table
+        .take("deliver")
+        .and_then(|field| field.boolean())
+        .unwrap_or(true);
+    let suppress = table
+        .take("suppress")
+        .and_then(|field| field.boolean())
+        .unwrap_or(true);
+    let freshness = table
+        .take("freshness")
+        .and_then(|field| field.duration(SECOND..=365 * DAY));
+    let retry = table
+        .take("retry")
+        .and_then(|field| field.table(|table| retry(&field, table)))
+        .unwrap_or(RETRY);
+    let withdraw_max = table
+        .take("withdraw_max")
+        .and_then(|field| field.table(withdraw_max))
+        .unwrap_or(WITHDRAW_MAX);
+    let entity_type = entity_type
+        .map(|entity_type| entity_type.name.clone())
+        .unwrap_or_default();
+    let options = dispatch::Options {
+        name,
+        entity_type,
+        facets,
+        needs,
+        target,
+        batch,
+        deliver,
+        suppress,
+        freshness,
+        retry,
+        withdraw_max,
+        was: None,
+    };
     Channel { options, plugins }
 }
 
-fn entity_type<'k>(field: &Field<'_>, entities: &'k BTreeMap<Arc<str>, EntityType>) -> Option<&'k EntityType> {
+fn entity_type<'k>(
+    field: &Field<'_>,
+    entities: &'k BTreeMap<Arc<str>, EntityType>,
+) -> Option<&'k EntityType> {
     let name = field.string()?;
     let found = entities.get(name.as_str());
     if found.is_none() {
         let help = suggestion(&name, entities.keys().map(|name| &**name));
-        field.complain_of_missing(format!("there is no entity type {name:?}"), help.unwrap_or_else(|| format!("write [entities.{name}]")));
+        field.complain_of_missing(
+            format!("there is no entity type {name:?}"),
+            help.unwrap_or_else(|| format!("write [entities.{name}]")),
+        );
     }
     found
 }
@@ -117,17 +191,32 @@ fn facets(field: &Field<'_>, entity_type: Option<&EntityType>) -> Vec<String> {
     let patterns = field.list(|item| {
         let pattern = item.string()?;
         if let Some(why) = wrong_pattern(&pattern) {
-            item.complain(why, "write a name, or a family such as \"price.*\"".to_owned());
+            item.complain(
+                why,
+                "write a name, or a family such as \"price.*\"".to_owned(),
+            );
         } else if let Some(entity_type) = entity_type
-            && !entity_type.facets.iter().any(|rule| meet(&pattern, &rule.pattern))
+            && !entity_type
+                .facets
+                .iter()
+                .any(|rule| meet(&pattern, &rule.pattern))
         {
-            let help = suggestion(&pattern, entity_type.facets.iter().map(|rule| &*rule.pattern));
-            item.complain_of_missing(format!("{} has no facet {pattern:?}", entity_type.name), help);
+            let help = suggestion(
+                &pattern,
+                entity_type.facets.iter().map(|rule| &*rule.pattern),
+            );
+            item.complain_of_missing(
+                format!("{} has no facet {pattern:?}", entity_type.name),
+                help,
+            );
         }
         Some(pattern)
     });
     if field.is_empty_list() {
-        field.complain("the channel gets no facets", "write which, such as facets = [\"content\", \"price.*\"]".to_owned());
+        field.complain(
+            "the channel gets no facets",
+            "write which, such as facets = [\"content\", \"price.*\"]".to_owned(),
+        );
     }
     patterns
 }
@@ -139,8 +228,14 @@ fn needs(field: &Field<'_>, facets: Option<&Vec<String>>) -> Vec<String> {
         if let Some(facets) = facets
             && !facets.iter().any(|facet| covers(facet, &need))
         {
-            let help = format!("add {need:?} to facets; there is {}", crate::config::text::listed(facets.iter().map(String::as_str), 12));
-            item.complain(format!("the channel needs {need:?} and does not get it"), help);
+            let help = format!(
+                "add {need:?} to facets; there is {}",
+                crate::config::text::listed(facets.iter().map(String::as_str), 12)
+            );
+            item.complain(
+                format!("the channel needs {need:?} and does not get it"),
+                help,
+            );
         }
         Some(need)
     })
@@ -165,9 +260,17 @@ fn covers(wide: &str, narrow: &str) -> bool {
 }
 
 /// The name of the channel's target; an inline one joins the others under the channel's name.
-fn to_target(name: &Arc<str>, table: &mut Cursor<'_>, row: Option<&Row>, targets: &mut Targets) -> Arc<str> {
-    let help = "write the name of a target, or inline: target = { kind = \"webhook\", url = \"…\" }";
-    let Some(field) = table.require("target", help) else { return name.clone() };
+fn to_target(
+    name: &Arc<str>,
+    table: &mut Cursor<'_>,
+    row: Option<&Row>,
+    targets: &mut Targets,
+) -> Arc<str> {
+    let help =
+        "write the name of a target, or inline: target = { kind = \"webhook\", url = \"…\" }";
+    let Some(field) = table.require("target", help) else {
+        return name.clone();
+    };
     if field.is_table() {
         let options = field.table(|table| target(name.clone(), table));
         if targets.by_name.contains_key(name) {
@@ -178,11 +281,17 @@ fn to_target(name: &Arc<str>, table: &mut Cursor<'_>, row: Option<&Row>, targets
         }
         return name.clone();
     }
-    let Some(wanted) = field.string() else { return name.clone() };
+    let Some(wanted) = field.string() else {
+        return name.clone();
+    };
     if !targets.by_name.contains_key(wanted.as_str()) {
         let help = match (targets.for_each.get(&wanted), row) {
-            (Some(each), Some(row)) if *each == row.table => Some(format!("there is one for each {each}: write \"{wanted}.{{{each}}}\"")),
-            (Some(each), _) => Some(format!("there is one for each {each}, so write which: \"{wanted}.NAME\"")),
+            (Some(each), Some(row)) if *each == row.table => Some(format!(
+                "there is one for each {each}: write \"{wanted}.{{{each}}}\""
+            )),
+            (Some(each), _) => Some(format!(
+                "there is one for each {each}, so write which: \"{wanted}.NAME\""
+            )),
             (None, _) => {
                 let known = targets.by_name.keys().map(|name| &**name);
                 suggestion(&wanted, known).or_else(|| Some(format!("write [targets.{wanted}]")))
@@ -193,34 +302,73 @@ fn to_target(name: &Arc<str>, table: &mut Cursor<'_>, row: Option<&Row>, targets
     wanted.into()
 }
 
-const RETRY: retry::Options = retry::Options { first: SECOND, factor: 2.0, cap: Duration::from_secs(600), attempts: 12 };
+const RETRY: retry::Options = retry::Options {
+    first: SECOND,
+    factor: 2.0,
+    cap: Duration::from_secs(600),
+    attempts: 12,
+};
 
 fn retry(field: &Field<'_>, table: &mut Cursor<'_>) -> retry::Options {
     let mut wait = |key: &str, default| {
-        let wait = table.take(key).and_then(|field| field.duration(Duration::from_millis(1)..=DAY));
+        let wait = table
+            .take(key)
+            .and_then(|field| field.duration(Duration::from_millis(1)..=DAY));
         wait.unwrap_or(default)
     };
     let (first, cap) = (wait("first", RETRY.first), wait("cap", RETRY.cap));
-    let factor = table.take("factor").and_then(|field| field.number(1.0..=100.0)).unwrap_or(RETRY.factor);
-    let attempts = table.take("attempts").and_then(|field| field.integer(1..=255)).and_then(|attempts| u8::try_from(attempts).ok());
+    let factor = table
+        .take("factor")
+        .and_then(|field| field.number(1.0..=100.0))
+        .unwrap_or(RETRY.factor);
+    let attempts = table
+        .take("attempts")
+        .and_then(|field| field.integer(1..=255))
+        .and_then(|attempts| u8::try_from(attempts).ok());
     if first > cap {
         let texts = (scalar::duration_text(first), scalar::duration_text(cap));
-        field
-            .complain(format!("the first wait is {}, longer than the cap of {}", texts.0, texts.1), "make cap the longest wait".to_owned());
+        field.complain(
+            format!(
+                "the first wait is {}, longer than the cap of {}",
+                texts.0, texts.1
+            ),
+            "make cap the longest wait".to_owned(),
+        );
     }
-    retry::Options { first, factor, cap, attempts: attempts.unwrap_or(RETRY.attempts) }
+    retry::Options {
+        first,
+        factor,
+        cap,
+        attempts: attempts.unwrap_or(RETRY.attempts),
+    }
 }
 
-const WITHDRAW_MAX: WithdrawMax = WithdrawMax { share: 0.02, per: HOUR, min: 100 };
+const WITHDRAW_MAX: WithdrawMax = WithdrawMax {
+    share: 0.02,
+    per: HOUR,
+    min: 100,
+};
 
 fn withdraw_max(table: &mut Cursor<'_>) -> WithdrawMax {
-    let share = table.take("share").and_then(|field| field.parsed("a share", scalar::SHARE, scalar::share));
-    let per = table.take("per").and_then(|field| field.duration(SECOND..=30 * DAY));
-    let min = table.take("min").and_then(|field| field.integer(0..=i64::from(u32::MAX))).and_then(|min| u64::try_from(min).ok());
-    WithdrawMax { share: share.unwrap_or(WITHDRAW_MAX.share), per: per.unwrap_or(HOUR), min: min.unwrap_or(WITHDRAW_MAX.min) }
+    let share = table
+        .take("share")
+        .and_then(|field| field.parsed("a share", scalar::SHARE, scalar::share));
+    let per = table
+        .take("per")
+        .and_then(|field| field.duration(SECOND..=30 * DAY));
+    let min = table
+        .take("min")
+        .and_then(|field| field.integer(0..=i64::from(u32::MAX)))
+        .and_then(|min| u64::try_from(min).ok());
+    WithdrawMax {
+        share: share.unwrap_or(WITHDRAW_MAX.share),
+        per: per.unwrap_or(HOUR),
+        min: min.unwrap_or(WITHDRAW_MAX.min),
+    }
 }
 
-/// The name that the channel had; for a row, as its name is made now, unless a placeholder says otherwise.
+/// The name that the channel had; for a row, as its name is made now, unless a placeholder says
+/// otherwise.
 fn was<'a>(table: &mut Cursor<'a>, row: Option<&Row>) -> Option<(String, Field<'a>)> {
     let field = table.take("was")?;
     let was = field.string()?;
@@ -235,7 +383,10 @@ fn rename(channels: &mut Channels, before: Vec<(String, Arc<str>, Field<'_>)>) {
             let help = "was names a channel that is here no more; leave it out".to_owned();
             field.complain(format!("there is a channel {was:?} still"), help);
         } else if let Some(other) = taken.insert(was.clone(), name.clone()) {
-            field.complain(format!("{other:?} was {was:?} as well"), "only one channel can go on where it stopped".to_owned());
+            field.complain(
+                format!("{other:?} was {was:?} as well"),
+                "only one channel can go on where it stopped".to_owned(),
+            );
         }
         if let Some(channel) = channels.get_mut(&name) {
             channel.options.was = Some(was);
@@ -249,13 +400,26 @@ mod tests {
 
     #[test]
     fn a_need_is_covered_by_what_holds_all_of_it() {
-        assert!(covers("price.*", "price.de-*") && covers("price.*", "price.de") && covers("content", "content"));
-        assert!(!covers("price.de-*", "price.*") && !covers("content", "content.*") && !covers("content", "base"));
+        assert!(
+            covers("price.*", "price.de-*")
+                && covers("price.*", "price.de")
+                && covers("content", "content")
+        );
+        assert!(
+            !covers("price.de-*", "price.*")
+                && !covers("content", "content.*")
+                && !covers("content", "base")
+        );
     }
 
     #[test]
     fn patterns_meet_where_one_name_fits_both() {
-        assert!(meet("price.de-*", "price.*") && meet("price.*", "price.de") && meet("price.de", "price.*") && meet("a", "a"));
+        assert!(
+            meet("price.de-*", "price.*")
+                && meet("price.*", "price.de")
+                && meet("price.de", "price.*")
+                && meet("a", "a")
+        );
         assert!(!meet("stock.*", "price.*") && !meet("content", "price.*") && !meet("a", "b"));
     }
 }

@@ -20,10 +20,16 @@ fn guarded(reader: &Reader<'_>, plan: &Plan, places: &ServerPlaces) {
     if !listen.ip().is_loopback() {
         for (name, source) in &plan.sources {
             if source.options.verify == verify::Options::None {
-                let what = format!("the source takes events from everybody, and {listen} can be reached from other machines");
+                let what = format!(
+                    "the source takes events from everybody, and {listen} can be reached from other machines"
+                );
                 let help = "write verify = { kind = \"bearer\", tokens = [{ env = \"NAME\" }] }, or hmac, or standard-webhooks".to_owned();
                 let written = format!("sources.{name}.verify");
-                let path = if plan.places.contains_key(&written) { written } else { format!("sources.{name}") };
+                let path = if plan.places.contains_key(&written) {
+                    written
+                } else {
+                    format!("sources.{name}")
+                };
                 reader.complain(plan.complaint(&path, what, help));
             }
         }
@@ -31,8 +37,14 @@ fn guarded(reader: &Reader<'_>, plan: &Plan, places: &ServerPlaces) {
     let admin = plan.server.admin_listen.unwrap_or(listen);
     if !admin.ip().is_loopback() && plan.tokens.is_empty() {
         let place = places.admin_listen.as_ref().unwrap_or(&places.listen);
-        let path = if places.admin_listen.is_some() { "server.admin_listen" } else { "server.listen" };
-        let what = format!("{admin} can be reached from other machines, and there is no token for the admin routes");
+        let path = if places.admin_listen.is_some() {
+            "server.admin_listen"
+        } else {
+            "server.listen"
+        };
+        let what = format!(
+            "{admin} can be reached from other machines, and there is no token for the admin routes"
+        );
         let help = "write [tokens.NAME] with secret = { env = \"NAME\" } and roles, or keep the admin routes on loopback".to_owned();
         reader.complain(Complaint::at(place, path, what, help));
     }
@@ -40,29 +52,83 @@ fn guarded(reader: &Reader<'_>, plan: &Plan, places: &ServerPlaces) {
 
 /// A facet that nobody writes and a source that writes nothing are mistakes more often than not.
 fn owners(reader: &Reader<'_>, plan: &Plan) {
-    let writers: BTreeSet<&str> = plan.sources.values().map(|source| &*source.options.owner).collect();
-    let owners: BTreeSet<&str> = plan.entities.values().flat_map(|entity| &entity.facets).map(|rule| &*rule.owner).collect();
+    let writers: BTreeSet<&str> = plan
+        .sources
+        .values()
+        .map(|source| &*source.options.owner)
+        .collect();
+    let owners: BTreeSet<&str> = plan
+        .entities
+        .values()
+        .flat_map(|entity| &entity.facets)
+        .map(|rule| &*rule.owner)
+        .collect();
     for entity in plan.entities.values() {
-        for rule in entity.facets.iter().filter(|rule| !writers.contains(&*rule.owner)) {
-            let path = crate::config::tree::join(&format!("entities.{}.facets", entity.name), &rule.pattern);
-            let what = format!("no source writes as {:?}, so this facet never gets a value", rule.owner);
-            reader.warn(plan.complaint(&path, what, suggestion(&rule.owner, writers.iter().copied())));
+        for rule in entity
+            .facets
+            .iter()
+            .filter(|rule| !writers.contains(&*rule.owner))
+        {
+            let path = crate::config::tree::join(
+                &format!("entities.{}.facets", entity.name),
+                &rule.pattern,
+            );
+            let what = format!(
+                "no source writes as {:?}, so this facet never gets a value",
+                rule.owner
+            );
+            reader.warn(plan.complaint(
+                &path,
+                what,
+                suggestion(&rule.owner, writers.iter().copied()),
+            ));
         }
     }
-    for (name, source) in plan.sources.iter().filter(|(_, source)| !owners.contains(&*source.options.owner)) {
-        let what = format!("no facet is owned by {:?}, so every change of this source is foreign", source.options.owner);
-        reader.warn(plan.complaint(&format!("sources.{name}"), what, suggestion(&source.options.owner, owners.iter().copied())));
+    for (name, source) in plan
+        .sources
+        .iter()
+        .filter(|(_, source)| !owners.contains(&*source.options.owner))
+    {
+        let what = format!(
+            "no facet is owned by {:?}, so every change of this source is foreign",
+            source.options.owner
+        );
+        reader.warn(plan.complaint(
+            &format!("sources.{name}"),
+            what,
+            suggestion(&source.options.owner, owners.iter().copied()),
+        ));
     }
 }
 
 fn unused(reader: &Reader<'_>, plan: &Plan) {
-    let targets: BTreeSet<&str> = plan.channels.values().map(|channel| &*channel.options.target).collect();
-    let uses = plan.sources.values().flat_map(|source| &source.plugins).chain(plan.channels.values().flat_map(|channel| &channel.plugins));
+    let targets: BTreeSet<&str> = plan
+        .channels
+        .values()
+        .map(|channel| &*channel.options.target)
+        .collect();
+    let uses = plan
+        .sources
+        .values()
+        .flat_map(|source| &source.plugins)
+        .chain(plan.channels.values().flat_map(|channel| &channel.plugins));
     let plugins: BTreeSet<&str> = uses.map(|one| &*one.plugin).collect();
-    for name in plan.targets.keys().filter(|name| !targets.contains(&***name)) {
-        reader.warn(plan.complaint(&format!("targets.{name}"), "no channel delivers to this target", None));
+    for name in plan
+        .targets
+        .keys()
+        .filter(|name| !targets.contains(&***name))
+    {
+        reader.warn(plan.complaint(
+            &format!("targets.{name}"),
+            "no channel delivers to this target",
+            None,
+        ));
     }
-    for name in plan.plugins.keys().filter(|name| !plugins.contains(&***name)) {
+    for name in plan
+        .plugins
+        .keys()
+        .filter(|name| !plugins.contains(&***name))
+    {
         reader.warn(plan.complaint(&format!("plugins.{name}"), "nothing uses this plugin", None));
     }
 }

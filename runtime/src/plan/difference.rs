@@ -10,14 +10,17 @@ use super::{Plan, Use};
 pub struct Difference {
     /// Sources. One is changed too when a plugin that it uses is.
     pub sources: Names,
-    /// Channels, but for those in `renamed`. One is changed too when its entity type, its target or a plugin that it uses is.
+    /// Channels, but for those in `renamed`. One is changed too when its entity type, its target or
+    /// a plugin that it uses is.
     pub channels: Names,
-    /// Channels that are new here and had another name before, whether the old plan has that name or not (a store may
-    /// remember it). The old name is not in `channels.removed`, the new one not in `channels.added`.
+    /// Channels that are new here and had another name before, whether the old plan has that name
+    /// or not (a store may remember it). The old name is not in `channels.removed`, the new one not
+    /// in `channels.added`.
     pub renamed: Vec<Renamed>,
     /// Targets.
     pub targets: Names,
-    /// Plugins: another path, pin, settings or limits. Whether the bytes at a path are others, only loading tells.
+    /// Plugins: another path, pin, settings or limits. Whether the bytes at a path are others, only
+    /// loading tells.
     pub plugins: Names,
     /// Entity types.
     pub entities: Names,
@@ -65,20 +68,32 @@ pub fn difference(old: &Plan, new: &Plan) -> Difference {
     let entities = names(&old.entities, &new.entities, |one, other| one != other);
     let touched: BTreeSet<&str> = plugins.changed.iter().map(|name| &**name).collect();
     let reloaded = |uses: &[Use]| uses.iter().any(|one| touched.contains(&*one.plugin));
-    let sources = names(&old.sources, &new.sources, |one, other| one != other || reloaded(&other.plugins));
+    let sources = names(&old.sources, &new.sources, |one, other| {
+        one != other || reloaded(&other.plugins)
+    });
     let mut channels = names(&old.channels, &new.channels, |one, other| {
         let (target, entity) = (&other.options.target, &other.options.entity_type);
-        one != other || reloaded(&other.plugins) || targets.changed.contains(target) || entities.changed.contains(entity)
+        one != other
+            || reloaded(&other.plugins)
+            || targets.changed.contains(target)
+            || entities.changed.contains(entity)
     });
     let mut renamed = Vec::new();
-    channels.added.retain(|name| match &new.channels[name].options.was {
-        Some(was) => {
-            renamed.push(Renamed { from: was.as_str().into(), to: name.clone() });
-            false
-        }
-        None => true,
-    });
-    channels.removed.retain(|name| renamed.iter().all(|renamed| renamed.from != *name));
+    channels
+        .added
+        .retain(|name| match &new.channels[name].options.was {
+            Some(was) => {
+                renamed.push(Renamed {
+                    from: was.as_str().into(),
+                    to: name.clone(),
+                });
+                false
+            }
+            None => true,
+        });
+    channels
+        .removed
+        .retain(|name| renamed.iter().all(|renamed| renamed.from != *name));
     Difference {
         sources,
         channels,
@@ -95,23 +110,61 @@ pub fn difference(old: &Plan, new: &Plan) -> Difference {
 
 fn needs_restart(old: &Plan, new: &Plan) -> Vec<String> {
     let mut sentences = Vec::new();
-    let admin = |plan: &Plan| plan.server.admin_listen.map_or("the same listener".to_owned(), |address| address.to_string());
+    let admin = |plan: &Plan| {
+        plan.server
+            .admin_listen
+            .map_or("the same listener".to_owned(), |address| {
+                address.to_string()
+            })
+    };
     let reload = |plan: &Plan| if plan.server.watch { "watch" } else { "signal" };
     let mut say = |what: &str, was: String, is: String| {
         if was != is {
-            sentences.push(format!("{what} is {is} from the next start on; until then it stays {was}"));
+            sentences.push(format!(
+                "{what} is {is} from the next start on; until then it stays {was}"
+            ));
         }
     };
-    say("server.listen", old.server.listen.to_string(), new.server.listen.to_string());
+    say(
+        "server.listen",
+        old.server.listen.to_string(),
+        new.server.listen.to_string(),
+    );
     say("server.admin_listen", admin(old), admin(new));
-    say("server.reload", reload(old).to_owned(), reload(new).to_owned());
-    say("store.path", old.store_path.display().to_string(), new.store_path.display().to_string());
+    say(
+        "server.reload",
+        reload(old).to_owned(),
+        reload(new).to_owned(),
+    );
+    say(
+        "store.path",
+        old.store_path.display().to_string(),
+        new.store_path.display().to_string(),
+    );
     sentences
 }
 
-fn names<T>(old: &BTreeMap<Arc<str>, T>, new: &BTreeMap<Arc<str>, T>, differs: impl Fn(&T, &T) -> bool) -> Names {
-    let added = new.keys().filter(|name| !old.contains_key(*name)).cloned().collect();
-    let removed = old.keys().filter(|name| !new.contains_key(*name)).cloned().collect();
-    let changed = new.iter().filter(|(name, value)| old.get(*name).is_some_and(|old| differs(old, value)));
-    Names { added, changed: changed.map(|(name, _)| name.clone()).collect(), removed }
+fn names<T>(
+    old: &BTreeMap<Arc<str>, T>,
+    new: &BTreeMap<Arc<str>, T>,
+    differs: impl Fn(&T, &T) -> bool,
+) -> Names {
+    let added = new
+        .keys()
+        .filter(|name| !old.contains_key(*name))
+        .cloned()
+        .collect();
+    let removed = old
+        .keys()
+        .filter(|name| !new.contains_key(*name))
+        .cloned()
+        .collect();
+    let changed = new
+        .iter()
+        .filter(|(name, value)| old.get(*name).is_some_and(|old| differs(old, value)));
+    Names {
+        added,
+        changed: changed.map(|(name, _)| name.clone()).collect(),
+        removed,
+    }
 }

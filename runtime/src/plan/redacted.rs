@@ -1,4 +1,5 @@
-//! A plan as JSON for people: effective values, written as a file would write them, secrets as `[secret]`.
+//! A plan as JSON for people: effective values, written as a file would write them, secrets as
+//! `[secret]`.
 
 use serde_json::{Map, Value, json};
 
@@ -11,8 +12,8 @@ use crate::target::{self, Kind, webhook};
 
 const SECRET: &str = "[secret]";
 
-/// The plan in force, for `GET /v1/config`. Besides secrets, whatever came from the environment or a file into settings or a
-/// URL is hidden: it may be one.
+/// The plan in force, for `GET /v1/config`. Besides secrets, whatever came from the environment or
+/// a file into settings or a URL is hidden: it may be one.
 pub fn redacted(plan: &Plan) -> Value {
     let outside = &plan.outside;
     json!({
@@ -44,7 +45,12 @@ fn role(role: Role) -> &'static str {
 }
 
 fn entity_type(entity: &EntityType) -> Value {
-    let facet = |rule: &crate::model::FacetRule| (rule.pattern.to_string(), json!({"owner": &*rule.owner, "lane": rule.lane.name()}));
+    let facet = |rule: &crate::model::FacetRule| {
+        (
+            rule.pattern.to_string(),
+            json!({"owner": &*rule.owner, "lane": rule.lane.name()}),
+        )
+    };
     json!({
         "kind": "state",
         "facets": entity.facets.iter().map(facet).collect::<Map<_, _>>(),
@@ -92,8 +98,15 @@ fn verification(options: &verify::Options) -> Value {
     match options {
         verify::Options::None => json!({"kind": "none"}),
         verify::Options::Bearer { tokens } => json!({"kind": "bearer", "tokens": hidden(tokens)}),
-        verify::Options::StandardWebhooks { secrets } => json!({"kind": "standard-webhooks", "secrets": hidden(secrets)}),
-        verify::Options::Hmac { header, prefix, encoding, secrets } => {
+        verify::Options::StandardWebhooks { secrets } => {
+            json!({"kind": "standard-webhooks", "secrets": hidden(secrets)})
+        }
+        verify::Options::Hmac {
+            header,
+            prefix,
+            encoding,
+            secrets,
+        } => {
             let encoding = match encoding {
                 Encoding::Hex => "hex",
                 Encoding::Base64 => "base64",
@@ -169,16 +182,24 @@ fn of_channel(channel: &Channel, outside: &Outside) -> Value {
 }
 
 fn uses(uses: &[Use], outside: &Outside) -> Vec<Value> {
-    uses.iter().map(|one| json!({"use": &*one.plugin, "settings": settings(&one.settings, outside)})).collect()
+    uses.iter()
+        .map(|one| json!({"use": &*one.plugin, "settings": settings(&one.settings, outside)}))
+        .collect()
 }
 
-/// Whether a text is or holds what is to be hidden; what is very short is found everywhere and hides only itself.
+/// Whether a text is or holds what is to be hidden; what is very short is found everywhere and
+/// hides only itself.
 fn holds(text: &str, hidden: &str) -> bool {
     text == hidden || (hidden.len() >= 6 && text.contains(hidden))
 }
 
 fn settings(object: &Map<String, Value>, outside: &Outside) -> Value {
-    Value::Object(object.iter().map(|(key, value)| (key.clone(), hide(value, outside))).collect())
+    Value::Object(
+        object
+            .iter()
+            .map(|(key, value)| (key.clone(), hide(value, outside)))
+            .collect(),
+    )
 }
 
 fn hide(value: &Value, outside: &Outside) -> Value {

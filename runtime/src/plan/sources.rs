@@ -14,36 +14,62 @@ use crate::ingest::split::Split;
 use crate::ingest::verify::{self, Encoding};
 use crate::signature::Secret;
 
-/// A shorter limit could not take one event of the usual kind; a longer one would let a few senders fill the memory.
+/// A shorter limit could not take one event of the usual kind; a longer one would let a few senders
+/// fill the memory.
 const BODY_BYTES: std::ops::RangeInclusive<u64> = 1024..=256 * 1024 * 1024;
 
-pub(super) fn sources(root: &mut Cursor<'_>, notes: &mut Notes<'_>, plugins: &BTreeMap<Arc<str>, Plugin>) -> BTreeMap<Arc<str>, Source> {
+pub(super) fn sources(
+    root: &mut Cursor<'_>,
+    notes: &mut Notes<'_>,
+    plugins: &BTreeMap<Arc<str>, Plugin>,
+) -> BTreeMap<Arc<str>, Source> {
     let source = |field: Field<'_>| {
         notes.place(field.path(), field.place());
         let name: Arc<str> = field.key.into();
         field.table(|table| (name.clone(), source(name, table, notes, plugins)))
     };
-    named(root, "sources").into_iter().filter_map(source).collect()
+    named(root, "sources")
+        .into_iter()
+        .filter_map(source)
+        .collect()
 }
 
-fn source(name: Arc<str>, table: &mut Cursor<'_>, notes: &mut Notes<'_>, plugins: &BTreeMap<Arc<str>, Plugin>) -> Source {
+fn source(
+    name: Arc<str>,
+    table: &mut Cursor<'_>,
+    notes: &mut Notes<'_>,
+    plugins: &BTreeMap<Arc<str>, Plugin>,
+) -> Source {
     let owner = table.take("owner").and_then(|field| {
         let owner = field.string()?;
         if !is_name(&owner) {
-            field.complain(format!("{owner:?} cannot be the name of an owner"), "write it as facets write it: owner = \"erp\"".to_owned());
+            field.complain(
+                format!("{owner:?} cannot be the name of an owner"),
+                "write it as facets write it: owner = \"erp\"".to_owned(),
+            );
         }
         Some(owner.into())
     });
-    let split = table
-        .take("split")
-        .and_then(|field| field.parsed("a way to split", "write \"xml:ELEMENT\", \"json:/pointer\", \"csv\" or \"lines\"", split));
-    let headers = table.take("headers").map(|field| field.list(|item| item.parsed("a pattern of headers", HEADERS, header_pattern)));
+    let split = table.take("split").and_then(|field| {
+        field.parsed(
+            "a way to split",
+            "write \"xml:ELEMENT\", \"json:/pointer\", \"csv\" or \"lines\"",
+            split,
+        )
+    });
+    let headers = table.take("headers").map(|field| {
+        field.list(|item| item.parsed("a pattern of headers", HEADERS, header_pattern))
+    });
     let verify = table.take("verify").and_then(|field| {
         notes.place(field.path(), field.place());
         field.table(verify).flatten()
     });
-    let quiet = table.take("quiet").and_then(|field| field.duration(Duration::from_secs(1)..=Duration::from_secs(365 * 86_400)));
-    let body_max = table.take("body_max").and_then(|field| field.size(BODY_BYTES));
+    let quiet = table.take("quiet").and_then(|field| {
+        field.duration(Duration::from_secs(1)..=Duration::from_secs(365 * 86_400))
+    });
+    let body_max = table
+        .take("body_max")
+        .and_then(|field| field.size(BODY_BYTES));
     let options = ingest::Options {
         owner: owner.unwrap_or_else(|| name.clone()),
         name,
@@ -53,7 +79,10 @@ fn source(name: Arc<str>, table: &mut Cursor<'_>, notes: &mut Notes<'_>, plugins
         quiet,
         body_bytes_max: body_max.unwrap_or(8 * 1024 * 1024),
     };
-    Source { options, plugins: uses(table, notes, plugins, &[]) }
+    Source {
+        options,
+        plugins: uses(table, notes, plugins, &[]),
+    }
 }
 
 fn split(text: &str) -> Option<Split> {
@@ -62,9 +91,11 @@ fn split(text: &str) -> Option<Split> {
         None if text == "lines" => Some(Split::Lines),
         Some(("xml", element)) => {
             let right = |character: char| character.is_alphanumeric() || "_-.:".contains(character);
-            (!element.is_empty() && element.chars().all(right)).then(|| Split::Xml(element.to_owned()))
+            (!element.is_empty() && element.chars().all(right))
+                .then(|| Split::Xml(element.to_owned()))
         }
-        Some(("json", pointer)) => (pointer.is_empty() || pointer.starts_with('/')).then(|| Split::Json(pointer.to_owned())),
+        Some(("json", pointer)) => (pointer.is_empty() || pointer.starts_with('/'))
+            .then(|| Split::Json(pointer.to_owned())),
         _ => None,
     }
 }
@@ -73,20 +104,28 @@ const HEADERS: &str = "write the name of a header, or its beginning and a *, suc
 
 fn header_pattern(text: &str) -> Option<String> {
     let name = text.strip_suffix('*').unwrap_or(text);
-    ((is_header(name) || (name.is_empty() && text == "*")) && !name.contains('*')).then(|| text.to_lowercase())
+    ((is_header(name) || (name.is_empty() && text == "*")) && !name.contains('*'))
+        .then(|| text.to_lowercase())
 }
 
 /// Whether a text can be the name of a header: a token of RFC 9110.
 pub(super) fn is_header(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+    !name.is_empty()
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 const KINDS: [&str; 4] = ["bearer", "hmac", "standard-webhooks", "none"];
 
 fn verify(table: &mut Cursor<'_>) -> Option<verify::Options> {
-    let kind = table.require("kind", "write kind = \"bearer\", \"hmac\", \"standard-webhooks\" or \"none\"");
+    let kind = table.require(
+        "kind",
+        "write kind = \"bearer\", \"hmac\", \"standard-webhooks\" or \"none\"",
+    );
     let Some((kind, name)) = kind.and_then(|field| field.string().map(|name| (field, name))) else {
-        // The other keys belong to a kind that we do not know, so none of them is blamed; the same below.
+        // The other keys belong to a kind that we do not know, so none of them is blamed; the same
+        // below.
         table.all();
         return None;
     };
@@ -94,11 +133,21 @@ fn verify(table: &mut Cursor<'_>) -> Option<verify::Options> {
         "none" => Some(verify::Options::None),
         "bearer" => {
             let tokens = secrets(table, "token", "tokens");
-            Some(verify::Options::Bearer { tokens: tokens.into_iter().filter_map(|field| plain(&field)).collect() })
+            Some(verify::Options::Bearer {
+                tokens: tokens
+                    .into_iter()
+                    .filter_map(|field| plain(&field))
+                    .collect(),
+            })
         }
         "standard-webhooks" => {
             let secrets = secrets(table, "secret", "secrets");
-            Some(verify::Options::StandardWebhooks { secrets: secrets.into_iter().filter_map(|field| standard_webhooks(&field)).collect() })
+            Some(verify::Options::StandardWebhooks {
+                secrets: secrets
+                    .into_iter()
+                    .filter_map(|field| standard_webhooks(&field))
+                    .collect(),
+            })
         }
         "hmac" => Some(hmac(table)),
         _ => {
@@ -111,19 +160,37 @@ fn verify(table: &mut Cursor<'_>) -> Option<verify::Options> {
 }
 
 fn hmac(table: &mut Cursor<'_>) -> verify::Options {
-    let presets =
-        [("shopify", ("x-shopify-hmac-sha256", "", Encoding::Base64)), ("github", ("x-hub-signature-256", "sha256=", Encoding::Hex))];
-    let preset = table.take("preset").map(|field| field.one_of(&presets).unwrap_or(presets[0].1));
+    let presets = [
+        ("shopify", ("x-shopify-hmac-sha256", "", Encoding::Base64)),
+        ("github", ("x-hub-signature-256", "sha256=", Encoding::Hex)),
+    ];
+    let preset = table
+        .take("preset")
+        .map(|field| field.one_of(&presets).unwrap_or(presets[0].1));
     let header = match preset {
         Some(_) => table.take("header"),
-        None => table.require("header", "write the header that holds the signature, or preset = \"shopify\" or \"github\""),
+        None => table.require(
+            "header",
+            "write the header that holds the signature, or preset = \"shopify\" or \"github\"",
+        ),
     };
     let header_name = |text: &str| is_header(text).then(|| text.to_lowercase());
-    let header = header.and_then(|field| field.parsed("the name of a header", "write such as \"X-Hub-Signature-256\"", header_name));
+    let header = header.and_then(|field| {
+        field.parsed(
+            "the name of a header",
+            "write such as \"X-Hub-Signature-256\"",
+            header_name,
+        )
+    });
     let prefix = table.take("prefix").and_then(|field| field.string());
-    let encoding = table.take("encoding").and_then(|field| field.one_of(&[("hex", Encoding::Hex), ("base64", Encoding::Base64)]));
+    let encoding = table
+        .take("encoding")
+        .and_then(|field| field.one_of(&[("hex", Encoding::Hex), ("base64", Encoding::Base64)]));
     let (preset_header, preset_prefix, preset_encoding) = preset.unwrap_or(("", "", Encoding::Hex));
-    let secrets = secrets(table, "secret", "secrets").into_iter().filter_map(|field| plain(&field)).collect();
+    let secrets = secrets(table, "secret", "secrets")
+        .into_iter()
+        .filter_map(|field| plain(&field))
+        .collect();
     verify::Options::Hmac {
         header: header.unwrap_or_else(|| preset_header.to_owned()),
         prefix: prefix.unwrap_or_else(|| preset_prefix.to_owned()),
@@ -145,7 +212,10 @@ fn secrets<'a>(table: &mut Cursor<'a>, one: &str, several: &str) -> Vec<Field<'a
             fields
         }
         (Some(_), Some(field)) => {
-            field.complain(format!("there is {one} as well"), format!("write all of them into {several}"));
+            field.complain(
+                format!("there is {one} as well"),
+                format!("write all of them into {several}"),
+            );
             Vec::new()
         }
         (None, None) => {
@@ -170,6 +240,11 @@ pub(super) fn standard_webhooks(field: &Field<'_>) -> Option<Secret> {
         Found::LeftOut => return Some(Secret(Vec::new())),
     };
     let key = Secret::from_webhook_secret(&String::from_utf8_lossy(&bytes));
-    key.inspect_err(|wrong| field.complain_of_secret(wrong.to_string(), "make one with `echo whsec_$(openssl rand -base64 32)`".to_owned()))
-        .ok()
+    key.inspect_err(|wrong| {
+        field.complain_of_secret(
+            wrong.to_string(),
+            "make one with `echo whsec_$(openssl rand -base64 32)`".to_owned(),
+        )
+    })
+    .ok()
 }

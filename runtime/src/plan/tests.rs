@@ -26,7 +26,9 @@ fn environment(name: &str) -> Option<String> {
     match name {
         "WEIR_OPS_TOKEN" => Some("operator-token-of-some-length".to_owned()),
         "SHOP_TOKEN" => Some("a-token-of-the-shop".to_owned()),
-        "ERP_SECRET" | "SHOP_SECRET" | "SHOP_SECRET_de" | "SHOP_SECRET_fr" => Some(WHSEC.to_owned()),
+        "ERP_SECRET" | "SHOP_SECRET" | "SHOP_SECRET_de" | "SHOP_SECRET_fr" => {
+            Some(WHSEC.to_owned())
+        }
         "BATCH" => Some("64".to_owned()),
         "EMPTY" => Some(String::new()),
         "CURRENCY" => Some("CHF-from-outside".to_owned()),
@@ -52,13 +54,20 @@ impl Folder {
     }
 
     /// Reads the files of these names, as `-c` would be given.
-    fn read(&self, names: &[&str], secrets: bool) -> Result<(Plan, Vec<Complaint>), Vec<Complaint>> {
+    fn read(
+        &self,
+        names: &[&str],
+        secrets: bool,
+    ) -> Result<(Plan, Vec<Complaint>), Vec<Complaint>> {
         let files: Vec<PathBuf> = names.iter().map(|name| self.path(name)).collect();
         read(&files, &environment, ReadOptions { secrets })
     }
 
     fn shown(&self, complaints: &[Complaint]) -> String {
-        let lines: String = complaints.iter().map(|complaint| format!("{complaint}\n")).collect();
+        let lines: String = complaints
+            .iter()
+            .map(|complaint| format!("{complaint}\n"))
+            .collect();
         lines.replace(&format!("{}/", self.0.path().display()), "")
     }
 }
@@ -208,17 +217,54 @@ fn the_example_of_the_contract_is_understood() {
     let (folder, plan, warnings) = example();
     assert_eq!(folder.shown(&warnings), "");
     let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
-    assert_eq!(plan.server, Server { listen: address("127.0.0.1:7700"), admin_listen: Some(address("127.0.0.1:7701")), watch: true });
-    assert_eq!((&*plan.tokens[0].name, plan.tokens[0].role), ("ops", Role::Operate));
-    assert_eq!((plan.store_path.clone(), plan.forget), (folder.path("data"), Duration::from_secs(30 * 86_400)));
+    assert_eq!(
+        plan.server,
+        Server {
+            listen: address("127.0.0.1:7700"),
+            admin_listen: Some(address("127.0.0.1:7701")),
+            watch: true
+        }
+    );
+    assert_eq!(
+        (&*plan.tokens[0].name, plan.tokens[0].role),
+        ("ops", Role::Operate)
+    );
+    assert_eq!(
+        (plan.store_path.clone(), plan.forget),
+        (folder.path("data"), Duration::from_secs(30 * 86_400))
+    );
     assert_eq!(plan.shares, [16, 4, 1]);
     let product = &plan.entities["product"];
-    let rules: Vec<_> = product.facets.iter().map(|rule| (&*rule.pattern, &*rule.owner, rule.lane)).collect();
-    assert_eq!(rules, [("content", "pim", Lane::Normal), ("price.*", "erp", Lane::Urgent), ("stock.*", "oms", Lane::Urgent)]);
-    assert_eq!((product.facet_bytes_max, product.entities_max), (256 * 1024, 5_000_000));
+    let rules: Vec<_> = product
+        .facets
+        .iter()
+        .map(|rule| (&*rule.pattern, &*rule.owner, rule.lane))
+        .collect();
+    assert_eq!(
+        rules,
+        [
+            ("content", "pim", Lane::Normal),
+            ("price.*", "erp", Lane::Urgent),
+            ("stock.*", "oms", Lane::Urgent)
+        ]
+    );
+    assert_eq!(
+        (product.facet_bytes_max, product.entities_max),
+        (256 * 1024, 5_000_000)
+    );
     let erp = &plan.plugins["erp"];
-    assert_eq!(erp.path, folder.path("plugins/erp-product/dist/erp_product.wasm"));
-    assert_eq!((erp.limits.time, erp.limits.memory_bytes, erp.limits.output_bytes), (Duration::from_secs(1), 64 << 20, 16 << 20));
+    assert_eq!(
+        erp.path,
+        folder.path("plugins/erp-product/dist/erp_product.wasm")
+    );
+    assert_eq!(
+        (
+            erp.limits.time,
+            erp.limits.memory_bytes,
+            erp.limits.output_bytes
+        ),
+        (Duration::from_secs(1), 64 << 20, 16 << 20)
+    );
     assert_eq!(erp.limits, plan.plugins["erp-noise"].limits);
 }
 
@@ -226,33 +272,67 @@ fn the_example_of_the_contract_is_understood() {
 fn the_sources_of_the_example_are_understood() {
     let (_folder, plan, _) = example();
     let source = &plan.sources["erp-conditions"];
-    assert_eq!((&*source.options.name, &*source.options.owner), ("erp-conditions", "erp"));
+    assert_eq!(
+        (&*source.options.name, &*source.options.owner),
+        ("erp-conditions", "erp")
+    );
     assert_eq!(source.options.split, Split::Xml("IDOC".into()));
     assert_eq!(source.options.headers, ["x-sap-*"]);
-    assert_eq!(source.options.verify, Verify::StandardWebhooks { secrets: vec![Secret(vec![b'k'; 32])] });
-    assert_eq!((source.options.quiet, source.options.body_bytes_max), (Some(Duration::from_secs(900)), 8 << 20));
-    let uses: Vec<_> = source.plugins.iter().map(|one| (&*one.plugin, json!(one.settings), &*one.place)).collect();
+    assert_eq!(
+        source.options.verify,
+        Verify::StandardWebhooks {
+            secrets: vec![Secret(vec![b'k'; 32])]
+        }
+    );
+    assert_eq!(
+        (source.options.quiet, source.options.body_bytes_max),
+        (Some(Duration::from_secs(900)), 8 << 20)
+    );
+    let uses: Vec<_> = source
+        .plugins
+        .iter()
+        .map(|one| (&*one.plugin, json!(one.settings), &*one.place))
+        .collect();
     assert_eq!(
         uses,
         [
             ("erp-noise", json!({}), "sources.erp-conditions.plugins[0]"),
-            ("erp", json!({"currency": "EUR", "kind": "COND_A"}), "sources.erp-conditions.plugins[1]"),
+            (
+                "erp",
+                json!({"currency": "EUR", "kind": "COND_A"}),
+                "sources.erp-conditions.plugins[1]"
+            ),
         ]
     );
     let pim = &plan.sources["pim"].options;
-    assert_eq!((&*pim.owner, &pim.split, &pim.verify, pim.quiet), ("pim", &Split::Whole, &Verify::None, None));
+    assert_eq!(
+        (&*pim.owner, &pim.split, &pim.verify, pim.quiet),
+        ("pim", &Split::Whole, &Verify::None, None)
+    );
 }
 
 #[test]
 fn the_channels_of_the_example_are_understood() {
     let (_folder, plan, _) = example();
-    assert_eq!(plan.targets.keys().map(|name| &**name).collect::<Vec<_>>(), ["shop.de", "shop.fr"]);
+    assert_eq!(
+        plan.targets.keys().map(|name| &**name).collect::<Vec<_>>(),
+        ["shop.de", "shop.fr"]
+    );
     let shop = &plan.targets["shop.fr"];
-    assert_eq!((&*shop.name, shop.concurrency, shop.rate), ("shop.fr", 8, Some(500.0)));
+    assert_eq!(
+        (&*shop.name, shop.concurrency, shop.rate),
+        ("shop.fr", 8, Some(500.0))
+    );
     let webhook = webhook_of(&plan, "shop.fr");
-    assert_eq!((&*webhook.url, webhook.timeout), ("http://shop-fr:8080/weir", Duration::from_secs(15)));
+    assert_eq!(
+        (&*webhook.url, webhook.timeout),
+        ("http://shop-fr:8080/weir", Duration::from_secs(15))
+    );
     assert_eq!(webhook.sign, [Secret(vec![b'k'; 32])]);
-    assert_eq!(plan.channels.keys().map(|name| &**name).collect::<Vec<_>>(), ["storefront.de", "storefront.fr"]);
+    assert_eq!(
+        plan.channels.keys().map(|name| &**name).collect::<Vec<_>>(),
+        ["storefront.de", "storefront.fr"]
+    );
     let channel = &plan.channels["storefront.de"];
     assert_eq!(
         channel.options,
@@ -266,8 +346,17 @@ fn the_channels_of_the_example_are_understood() {
             deliver: true,
             suppress: true,
             freshness: Some(Duration::from_secs(60)),
-            retry: retry::Options { first: Duration::from_secs(1), factor: 2.0, cap: Duration::from_secs(600), attempts: 12 },
-            withdraw_max: WithdrawMax { share: 0.02, per: Duration::from_secs(3600), min: 100 },
+            retry: retry::Options {
+                first: Duration::from_secs(1),
+                factor: 2.0,
+                cap: Duration::from_secs(600),
+                attempts: 12
+            },
+            withdraw_max: WithdrawMax {
+                share: 0.02,
+                per: Duration::from_secs(3600),
+                min: 100
+            },
             was: Some("web.de".into()),
         }
     );
@@ -279,18 +368,37 @@ fn the_channels_of_the_example_are_understood() {
 
 #[test]
 fn what_is_not_written_has_the_defaults_of_the_example() {
-    let text =
-        catalog("[channels.web]\nentity = \"product\"\nfacets = [\"content\"]\ntarget = { kind = \"webhook\", url = \"http://shop\" }\n");
+    let text = catalog(
+        "[channels.web]\nentity = \"product\"\nfacets = [\"content\"]\ntarget = { kind = \"webhook\", url = \"http://shop\" }\n",
+    );
     let plan = plan_of(&[("weir.toml", &text)], &["weir.toml"]);
     let (_folder, example, _) = example();
-    let (ours, theirs) = (&plan.channels["web"].options, &example.channels["storefront.de"].options);
-    assert_eq!((&ours.retry, &ours.withdraw_max, ours.deliver, ours.suppress), (&theirs.retry, &theirs.withdraw_max, true, true));
-    assert_eq!((ours.batch, &ours.needs, ours.freshness), (1, &Vec::new(), None));
-    assert_eq!((plan.shares, plan.server.admin_listen, plan.server.watch), (example.shares, None, true));
-    assert_eq!(plan.entities["product"].facet_bytes_max, example.entities["product"].facet_bytes_max);
+    let (ours, theirs) = (
+        &plan.channels["web"].options,
+        &example.channels["storefront.de"].options,
+    );
+    assert_eq!(
+        (&ours.retry, &ours.withdraw_max, ours.deliver, ours.suppress),
+        (&theirs.retry, &theirs.withdraw_max, true, true)
+    );
+    assert_eq!(
+        (ours.batch, &ours.needs, ours.freshness),
+        (1, &Vec::new(), None)
+    );
+    assert_eq!(
+        (plan.shares, plan.server.admin_listen, plan.server.watch),
+        (example.shares, None, true)
+    );
+    assert_eq!(
+        plan.entities["product"].facet_bytes_max,
+        example.entities["product"].facet_bytes_max
+    );
     let (ours, theirs) = (&plan.targets["web"], &example.targets["shop.de"]);
     assert_eq!((ours.concurrency, ours.rate), (theirs.concurrency, None));
-    assert_eq!(webhook_of(&plan, "web").timeout, webhook_of(&example, "shop.de").timeout);
+    assert_eq!(
+        webhook_of(&plan, "web").timeout,
+        webhook_of(&example, "shop.de").timeout
+    );
 }
 
 #[test]
@@ -311,20 +419,52 @@ verify = {{ kind = "bearer", tokens = ["one", "two"] }}
 verify = {{ kind = "standard-webhooks", secret = "{WHSEC}" }}
 "#
     );
-    let plan = plan_of(&[("weir.toml", &text), ("github.secret", "three\n")], &["weir.toml"]);
+    let plan = plan_of(
+        &[("weir.toml", &text), ("github.secret", "three\n")],
+        &["weir.toml"],
+    );
     let verify = |name: &str| plan.sources[name].options.verify.clone();
-    let secrets = |texts: &[&str]| texts.iter().map(|text| Secret(text.as_bytes().to_vec())).collect::<Vec<_>>();
+    let secrets = |texts: &[&str]| {
+        texts
+            .iter()
+            .map(|text| Secret(text.as_bytes().to_vec()))
+            .collect::<Vec<_>>()
+    };
     let hmac = |header: &str, prefix: &str, encoding, texts: &[&str]| Verify::Hmac {
         header: header.to_owned(),
         prefix: prefix.to_owned(),
         encoding,
         secrets: secrets(texts),
     };
-    assert_eq!(verify("a"), hmac("x-shopify-hmac-sha256", "", Encoding::Base64, &["one", "two"]));
-    assert_eq!(verify("b"), hmac("x-hub-signature-256", "sha256=", Encoding::Hex, &["three"]));
-    assert_eq!(verify("c"), hmac("x-signature", "v1=", Encoding::Base64, &["one"]));
-    assert_eq!(verify("d"), Verify::Bearer { tokens: secrets(&["one", "two"]) });
-    assert_eq!(verify("e"), Verify::StandardWebhooks { secrets: vec![Secret(vec![b'k'; 32])] });
+    assert_eq!(
+        verify("a"),
+        hmac(
+            "x-shopify-hmac-sha256",
+            "",
+            Encoding::Base64,
+            &["one", "two"]
+        )
+    );
+    assert_eq!(
+        verify("b"),
+        hmac("x-hub-signature-256", "sha256=", Encoding::Hex, &["three"])
+    );
+    assert_eq!(
+        verify("c"),
+        hmac("x-signature", "v1=", Encoding::Base64, &["one"])
+    );
+    assert_eq!(
+        verify("d"),
+        Verify::Bearer {
+            tokens: secrets(&["one", "two"])
+        }
+    );
+    assert_eq!(
+        verify("e"),
+        Verify::StandardWebhooks {
+            secrets: vec![Secret(vec![b'k'; 32])]
+        }
+    );
     check(
         r#"config_version = 1
 [sources.a]
@@ -354,25 +494,38 @@ verify = { kind = "bearer", token = { file = "nowhere" } }
     );
 }
 
-/// The reference names every key; what it comments out is the default, so writing that out changes nothing.
+/// The reference names every key; what it comments out is the default, so writing that out changes
+/// nothing.
 #[test]
 fn the_reference_is_right_with_and_without_its_defaults() {
     let reference = include_str!("../../../examples/reference.toml");
     let components = [("plugins/erp.wasm", ""), ("plugins/page.wasm", "")];
     let plan = |text: &str| {
         let folder = Folder::of(&[&[("weir.toml", text)], &components[..]].concat());
-        let (plan, warnings) = folder.read(&["weir.toml"], true).unwrap_or_else(|wrong| panic!("{}", folder.shown(&wrong)));
+        let (plan, warnings) = folder
+            .read(&["weir.toml"], true)
+            .unwrap_or_else(|wrong| panic!("{}", folder.shown(&wrong)));
         assert_eq!(folder.shown(&warnings), "");
-        redacted(&plan).to_string().replace(&folder.0.path().display().to_string(), "")
+        redacted(&plan)
+            .to_string()
+            .replace(&folder.0.path().display().to_string(), "")
     };
     // These have no default, or stand beside another choice.
     let apart = ["# verify", "# sha256", "# admin_listen", "# rate"];
-    let key = |line: &str| line.strip_prefix("# ").filter(|rest| rest.contains(" = ") && rest.starts_with(char::is_lowercase)).is_some();
-    let written = |line: &str| match key(line) && !apart.iter().any(|other| line.starts_with(other)) {
+    let key = |line: &str| {
+        line.strip_prefix("# ")
+            .filter(|rest| rest.contains(" = ") && rest.starts_with(char::is_lowercase))
+            .is_some()
+    };
+    let written = |line: &str| match key(line) && !apart.iter().any(|other| line.starts_with(other))
+    {
         true => format!("{}\n", &line[2..]),
         false => format!("{line}\n"),
     };
     let full: String = reference.lines().map(written).collect();
-    assert!(full.contains("\nretry = ") && full.contains("\nlisten = "), "the defaults are written out");
+    assert!(
+        full.contains("\nretry = ") && full.contains("\nlisten = "),
+        "the defaults are written out"
+    );
     assert_eq!(plan(reference), plan(&full));
 }

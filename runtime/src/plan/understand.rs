@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::{Cause, Complaint, Outside, Place, Plan, basics, channels, checks, sources, targets, uses};
+use super::{
+    Cause, Complaint, Outside, Place, Plan, basics, channels, checks, sources, targets, uses,
+};
 use crate::config;
 use crate::config::cursor::{Cursor, Environment, Field, Reader};
 use crate::config::row::Row;
@@ -26,18 +28,33 @@ impl Default for ReadOptions {
 ///
 /// # Errors
 /// Every complaint, in the order of the files; at least one.
-pub fn read(files: &[PathBuf], environment: Environment<'_>, options: ReadOptions) -> Result<(Plan, Vec<Complaint>), Vec<Complaint>> {
+pub fn read(
+    files: &[PathBuf],
+    environment: Environment<'_>,
+    options: ReadOptions,
+) -> Result<(Plan, Vec<Complaint>), Vec<Complaint>> {
     let mut document = config::load(files);
     let reader = Reader::new(environment, options.secrets);
     let mut plan = understand(&reader, &document);
     let gathered = reader.finish();
     let mut complaints = std::mem::take(&mut document.complaints);
-    // Where a file could not be read, or not wholly, what seems to be missing may well be there; and what was made of a broken
-    // line is nobody's mistake.
-    let blind = complaints.iter().any(|complaint| matches!(complaint.cause, Cause::Unreadable | Cause::Syntax));
-    let broken =
-        |complaint: &Complaint| document.broken.iter().any(|(file, lines)| *file == complaint.file && lines.contains(&complaint.line));
-    complaints.extend(gathered.complaints.into_iter().filter(|one| !(broken(one) || blind && one.cause == Cause::Missing)));
+    // Where a file could not be read, or not wholly, what seems to be missing may well be there;
+    // and what was made of a broken line is nobody's mistake.
+    let blind = complaints
+        .iter()
+        .any(|complaint| matches!(complaint.cause, Cause::Unreadable | Cause::Syntax));
+    let broken = |complaint: &Complaint| {
+        document
+            .broken
+            .iter()
+            .any(|(file, lines)| *file == complaint.file && lines.contains(&complaint.line))
+    };
+    complaints.extend(
+        gathered
+            .complaints
+            .into_iter()
+            .filter(|one| !(broken(one) || blind && one.cause == Cause::Missing)),
+    );
     let tidy = |complaints| tidy(complaints, &document.files);
     if !complaints.is_empty() {
         return Err(tidy(complaints));
@@ -47,7 +64,8 @@ pub fn read(files: &[PathBuf], environment: Environment<'_>, options: ReadOption
     Ok((plan, tidy([document.warnings, gathered.warnings].concat())))
 }
 
-/// In the order of the files, each once: rows read the same table once each, so the same complaint comes once each.
+/// In the order of the files, each once: rows read the same table once each, so the same complaint
+/// comes once each.
 fn tidy(mut complaints: Vec<Complaint>, files: &[PathBuf]) -> Vec<Complaint> {
     complaints.sort_by_key(|complaint| {
         let file = files.iter().position(|file| *file == complaint.file);
@@ -55,8 +73,14 @@ fn tidy(mut complaints: Vec<Complaint>, files: &[PathBuf]) -> Vec<Complaint> {
     });
     let mut each_once: Vec<Complaint> = Vec::with_capacity(complaints.len());
     for complaint in complaints {
-        let here = |other: &&Complaint| (other.line, other.column) == (complaint.line, complaint.column);
-        if !each_once.iter().rev().take_while(here).any(|other| *other == complaint) {
+        let here =
+            |other: &&Complaint| (other.line, other.column) == (complaint.line, complaint.column);
+        if !each_once
+            .iter()
+            .rev()
+            .take_while(here)
+            .any(|other| *other == complaint)
+        {
             each_once.push(complaint);
         }
     }
@@ -65,7 +89,11 @@ fn tidy(mut complaints: Vec<Complaint>, files: &[PathBuf]) -> Vec<Complaint> {
 
 fn understand(reader: &Reader<'_>, document: &config::Document) -> Plan {
     // Rows are read first, because what is read after them is filled from them.
-    let rows = basics::rows(&mut Cursor::root(reader, &document.root, document.place.clone()));
+    let rows = basics::rows(&mut Cursor::root(
+        reader,
+        &document.root,
+        document.place.clone(),
+    ));
     let root = Cursor::root(reader, &document.root, document.place.clone());
     root.read(|root| {
         // These are gone from the document by now, and are named here for those who misspell them.
@@ -76,12 +104,16 @@ fn understand(reader: &Reader<'_>, document: &config::Document) -> Plan {
         let tokens = basics::tokens(root);
         let (store_path, forget) = basics::store(root);
         let shares = basics::lanes(root);
-        let mut notes = Notes { rows: &rows, places: BTreeMap::new() };
+        let mut notes = Notes {
+            rows: &rows,
+            places: BTreeMap::new(),
+        };
         let entities = basics::entities(root, &mut notes);
         let plugins = uses::plugins(root, &mut notes);
         let sources = sources::sources(root, &mut notes, &plugins);
         let targets = targets::targets(root, &mut notes);
-        let (channels, targets) = channels::channels(root, &mut notes, &entities, &plugins, targets);
+        let (channels, targets) =
+            channels::channels(root, &mut notes, &entities, &plugins, targets);
         let plan = Plan {
             server: server.value,
             tokens,
@@ -119,8 +151,12 @@ impl<'r> Notes<'r> {
 
     /// The rows of `for_each`, or a single none.
     pub(super) fn rows_of(&self, table: &mut Cursor<'_>) -> Vec<Option<&'r Row>> {
-        let Some(field) = table.take("for_each") else { return vec![None] };
-        let Some(name) = field.string() else { return Vec::new() };
+        let Some(field) = table.take("for_each") else {
+            return vec![None];
+        };
+        let Some(name) = field.string() else {
+            return Vec::new();
+        };
         let rows: &'r BTreeMap<String, Vec<Row>> = self.rows;
         match rows.get(&name) {
             Some(rows) => {
@@ -141,10 +177,13 @@ impl<'r> Notes<'r> {
     }
 }
 
-/// The fields of a section whose keys are names. Those with wrong names are complained of and read all the same, so that
-/// nobody who refers to them is blamed.
+/// The fields of a section whose keys are names. Those with wrong names are complained of and read
+/// all the same, so that nobody who refers to them is blamed.
 pub(super) fn named<'a>(root: &mut Cursor<'a>, section: &str) -> Vec<Field<'a>> {
-    let fields = root.take(section).and_then(|field| field.table(|table| table.all())).unwrap_or_default();
+    let fields = root
+        .take(section)
+        .and_then(|field| field.table(|table| table.all()))
+        .unwrap_or_default();
     fields.iter().for_each(right_name);
     fields
 }
@@ -162,7 +201,11 @@ pub(super) fn right_name(field: &Field<'_>) {
 /// `[a-z0-9][a-z0-9._-]*`, short enough.
 pub(super) fn is_name(name: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    name.bytes().next().is_some_and(inner) && name.bytes().all(|byte| inner(byte) || b"._-".contains(&byte)) && name.len() <= NAME_BYTES_MAX
+    name.bytes().next().is_some_and(inner)
+        && name
+            .bytes()
+            .all(|byte| inner(byte) || b"._-".contains(&byte))
+        && name.len() <= NAME_BYTES_MAX
 }
 
 /// The name of a row's channel or target: `storefront.de`.

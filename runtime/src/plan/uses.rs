@@ -23,50 +23,92 @@ pub(super) fn plugins(root: &mut Cursor<'_>, notes: &mut Notes<'_>) -> BTreeMap<
         notes.place(field.path(), field.place());
         Some((field.key.into(), field.table(|table| plugin(table, notes))?))
     };
-    named(root, "plugins").into_iter().filter_map(plugin).collect()
+    named(root, "plugins")
+        .into_iter()
+        .filter_map(plugin)
+        .collect()
 }
 
 /// With an empty path where that is wrong, so that those who use the plugin are not blamed.
 fn plugin(table: &mut Cursor<'_>, notes: &mut Notes<'_>) -> Plugin {
-    let path_field = table.require("path", "write the path of its component: path = \"plugins/erp.wasm\"");
+    let path_field = table.require(
+        "path",
+        "write the path of its component: path = \"plugins/erp.wasm\"",
+    );
     let path = path_field.as_ref().and_then(|field| field.file_path());
     let sha256_field = table.take("sha256");
     let sha256 = sha256_field.as_ref().and_then(|field| {
-        let right = |text: &str| (text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| text.to_lowercase());
-        field.parsed("a SHA-256", "write its 64 hexadecimal digits, as `sha256sum` prints them", right)
+        let right = |text: &str| {
+            (text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()))
+                .then(|| text.to_lowercase())
+        };
+        field.parsed(
+            "a SHA-256",
+            "write its 64 hexadecimal digits, as `sha256sum` prints them",
+            right,
+        )
     });
-    let settings = table.take("settings").and_then(|field| field.object()).unwrap_or_default();
-    let limits = table.take("limits").and_then(|field| field.table(limits)).unwrap_or(LIMITS);
+    let settings = table
+        .take("settings")
+        .and_then(|field| field.object())
+        .unwrap_or_default();
+    let limits = table
+        .take("limits")
+        .and_then(|field| field.table(limits))
+        .unwrap_or(LIMITS);
     if let (Some(field), Some(path)) = (&path_field, &path) {
         notes.place(field.path(), field.place());
         // Whoever loads it reads it; here it is read for its pin only.
-        let found = if sha256.is_some() { fingerprint(path).map(Some) } else { File::open(path).map(|_| None) };
+        let found = if sha256.is_some() {
+            fingerprint(path).map(Some)
+        } else {
+            File::open(path).map(|_| None)
+        };
         match found {
             Ok(actual) => {
                 if let (Some(field), Some(pinned), Some(actual)) = (&sha256_field, &sha256, actual)
                     && *pinned != actual
                 {
-                    field.complain("the file has another SHA-256", format!("if the file is the right one, write {actual:?}"));
+                    field.complain(
+                        "the file has another SHA-256",
+                        format!("if the file is the right one, write {actual:?}"),
+                    );
                 }
             }
             Err(error) => {
                 let what = format!("{} cannot be read: {error}", path.display());
-                field.complain(what, "build it (`weir plugin build`), or correct the path".to_owned());
+                field.complain(
+                    what,
+                    "build it (`weir plugin build`), or correct the path".to_owned(),
+                );
             }
         }
     }
-    Plugin { path: path.unwrap_or_default(), sha256, settings, limits }
+    Plugin {
+        path: path.unwrap_or_default(),
+        sha256,
+        settings,
+        limits,
+    }
 }
 
 /// The defaults; each keeps one batch of a plugin that went wrong from taking the machine with it.
-const LIMITS: Limits =
-    Limits { time: Duration::from_secs(1), memory_bytes: 64 * MIB as usize, output_bytes: 16 * MIB as usize, log_bytes: 64 * KIB as usize };
+const LIMITS: Limits = Limits {
+    time: Duration::from_secs(1),
+    memory_bytes: 64 * MIB as usize,
+    output_bytes: 16 * MIB as usize,
+    log_bytes: 64 * KIB as usize,
+};
 
 fn limits(table: &mut Cursor<'_>) -> Limits {
-    let time = table.take("time").and_then(|field| field.duration(Duration::from_millis(1)..=Duration::from_secs(60)));
+    let time = table
+        .take("time")
+        .and_then(|field| field.duration(Duration::from_millis(1)..=Duration::from_secs(60)));
     let mut size = |key: &str, least: u64, most: u64, default: usize| {
         let bytes = table.take(key).and_then(|field| field.size(least..=most));
-        bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(default)
+        bytes
+            .and_then(|bytes| usize::try_from(bytes).ok())
+            .unwrap_or(default)
     };
     Limits {
         time: time.unwrap_or(LIMITS.time),
@@ -80,20 +122,27 @@ fn fingerprint(path: &Path) -> std::io::Result<String> {
     Ok(hex::encode(Sha256::digest(std::fs::read(path)?)))
 }
 
-/// The plugins that a source or channel uses, in their order; over a plugin's settings go `layers`, then the use's own.
+/// The plugins that a source or channel uses, in their order; over a plugin's settings go `layers`,
+/// then the use's own.
 pub(super) fn uses(
     table: &mut Cursor<'_>,
     notes: &mut Notes<'_>,
     plugins: &BTreeMap<Arc<str>, Plugin>,
     layers: &[&Map<String, Value>],
 ) -> Vec<Use> {
-    let Some(field) = table.take("plugins") else { return Vec::new() };
+    let Some(field) = table.take("plugins") else {
+        return Vec::new();
+    };
     let named = field.list(|item| {
         let own = if item.is_table() {
             item.table(|table| {
-                let name =
-                    table.require("use", "write { use = \"NAME\", settings = { … } }").and_then(|field| Some((field.string()?, field)));
-                let settings = table.take("settings").and_then(|field| field.object()).unwrap_or_default();
+                let name = table
+                    .require("use", "write { use = \"NAME\", settings = { … } }")
+                    .and_then(|field| Some((field.string()?, field)));
+                let settings = table
+                    .take("settings")
+                    .and_then(|field| field.object())
+                    .unwrap_or_default();
                 name.map(|(name, field)| (name, field, settings))
             })?
         } else {
@@ -109,13 +158,24 @@ pub(super) fn uses(
     let mut uses = Vec::with_capacity(named.len());
     for (name, at, own, item) in named {
         let Some((plugin, Plugin { settings, .. })) = plugins.get_key_value(name.as_str()) else {
-            at.complain_of_missing(format!("there is no plugin {name:?}"), suggestion(&name, plugins.keys().map(|name| &**name)));
+            at.complain_of_missing(
+                format!("there is no plugin {name:?}"),
+                suggestion(&name, plugins.keys().map(|name| &**name)),
+            );
             continue;
         };
         let mut settings = settings.clone();
-        layers.iter().copied().chain([&own]).for_each(|layer| merge(&mut settings, layer));
+        layers
+            .iter()
+            .copied()
+            .chain([&own])
+            .for_each(|layer| merge(&mut settings, layer));
         notes.place(item.path(), item.place());
-        uses.push(Use { plugin: plugin.clone(), settings, place: item.path().to_owned() });
+        uses.push(Use {
+            plugin: plugin.clone(),
+            settings,
+            place: item.path().to_owned(),
+        });
     }
     uses
 }

@@ -1,7 +1,8 @@
 //! One batch on its way through a chain: at most 64 items or 1 MiB, and what became of each.
 //!
-//! A batch that a plugin faults on is tried again item by item, each in an instance of its own: the poison item fails with its own
-//! fault, and nothing is blamed on a neighbour. Where that takes long, the batch gives way to others and goes on later.
+//! A batch that a plugin faults on is tried again item by item, each in an instance of its own: the
+//! poison item fails with its own fault, and nothing is blamed on a neighbour. Where that takes
+//! long, the batch gives way to others and goes on later.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -70,7 +71,14 @@ pub(super) fn cut(items: &Items) -> Vec<Range<usize>> {
 impl Batch {
     pub(super) fn new(chain: Arc<Chain>, items: Items, range: Range<usize>) -> Batch {
         let verdicts = range.clone().map(|_| None).collect();
-        Batch { chain, items, range, verdicts, stage: 0, alone: VecDeque::new() }
+        Batch {
+            chain,
+            items,
+            range,
+            verdicts,
+            stage: 0,
+            alone: VecDeque::new(),
+        }
     }
 
     /// Goes on until all is done or the turn is over.
@@ -84,7 +92,9 @@ impl Batch {
             while let Some(index) = self.alone.pop_front() {
                 let answers = bench.call_alone(&stage.of, stage.role, &self.items, index);
                 self.take(stage, &[index], answers);
-                if !self.alone.is_empty() && turn.elapsed() > stage.of.component().limits().time * TURN {
+                if !self.alone.is_empty()
+                    && turn.elapsed() > stage.of.component().limits().time * TURN
+                {
                     return Progress::Later;
                 }
             }
@@ -95,7 +105,10 @@ impl Batch {
 
     /// The verdicts, in the order of the items.
     pub(super) fn finish(self) -> Vec<Verdict> {
-        self.verdicts.into_iter().map(|verdict| verdict.unwrap_or(Verdict::Passed)).collect()
+        self.verdicts
+            .into_iter()
+            .map(|verdict| verdict.unwrap_or(Verdict::Passed))
+            .collect()
     }
 
     /// What is left has no verdict and gets this one: the host itself failed.
@@ -107,7 +120,11 @@ impl Batch {
 
     /// Calls a stage with all that is left, and leaves them to be tried alone if it faults.
     fn together(&mut self, stage: &Stage, bench: &mut Bench) {
-        let left: Vec<usize> = self.range.clone().filter(|index| self.verdicts[index - self.range.start].is_none()).collect();
+        let left: Vec<usize> = self
+            .range
+            .clone()
+            .filter(|index| self.verdicts[index - self.range.start].is_none())
+            .collect();
         if left.is_empty() {
             return;
         }
@@ -126,7 +143,13 @@ impl Batch {
 
     fn take(&mut self, stage: &Stage, indices: &[usize], answers: Result<Answers, Fault>) {
         let component = stage.of.component();
-        let failed = |failure, fault| Verdict::Failed(Failed { plugin: component.label().into(), failure, fault });
+        let failed = |failure, fault| {
+            Verdict::Failed(Failed {
+                plugin: component.label().into(),
+                failure,
+                fault,
+            })
+        };
         let answers = match answers {
             Ok(answers) => answers,
             Err(fault) => {
@@ -153,7 +176,9 @@ impl Batch {
         }
         debug_assert!(
             matches!(stage.role, Role::EventFilter | Role::EntityFilter)
-                || indices.iter().all(|index| self.verdicts[index - self.range.start].is_some()),
+                || indices
+                    .iter()
+                    .all(|index| self.verdicts[index - self.range.start].is_some()),
             "a mapper or renderer is the last word on each item"
         );
     }
@@ -176,7 +201,12 @@ mod tests {
             data: Payload::Binary(vec![0; *size]),
         };
         let cut = cut(&Items::Events(Arc::new(sizes.iter().map(event).collect())));
-        assert_eq!(cut.iter().map(|range| (range.start, range.end)).collect::<Vec<_>>(), pieces);
+        assert_eq!(
+            cut.iter()
+                .map(|range| (range.start, range.end))
+                .collect::<Vec<_>>(),
+            pieces
+        );
     }
 
     #[test]

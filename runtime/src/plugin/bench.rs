@@ -1,7 +1,8 @@
 //! The instances that one worker keeps: one for each use, reused from batch to batch.
 //!
-//! Reuse is what makes a call cheap; it must not become memory of earlier calls that grows or lies. An instance goes after any
-//! fault, above a mark of memory, after a number of calls, when its use has left the plan, and when others were used more lately.
+//! Reuse is what makes a call cheap; it must not become memory of earlier calls that grows or lies.
+//! An instance goes after any fault, above a mark of memory, after a number of calls, when its use
+//! has left the plan, and when others were used more lately.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -11,10 +12,12 @@ use crate::plugin::chain::{Items, Use, WeakUse};
 use crate::plugin::instance::Instance;
 use crate::plugin::{Fault, Role};
 
-/// Instances a worker keeps. With more uses than that in turn, instances are made anew (some 10 µs for Rust).
+/// Instances a worker keeps. With more uses than that in turn, instances are made anew (some 10 µs
+/// for Rust).
 pub(super) const HELD_MAX: usize = 48;
-/// An instance that grew by more bytes than that is not used again: what it holds was one batch's need. Counted from its first
-/// size, which is 9 MiB and more where a whole JavaScript or Python is inside.
+/// An instance that grew by more bytes than that is not used again: what it holds was one batch's
+/// need. Counted from its first size, which is 9 MiB and more where a whole JavaScript or Python is
+/// inside.
 const MEMORY_MARK: usize = 16 << 20;
 /// Calls after which an instance goes, whatever it holds: guests leak.
 const CALLS_MAX: u32 = 10_000;
@@ -35,13 +38,23 @@ struct Held {
 
 impl Bench {
     /// Calls a role of a use, in the instance it has here or in a new one.
-    pub(super) fn call(&mut self, of: &Use, role: Role, items: &Items, indices: &[usize]) -> Result<Answers, Fault> {
+    pub(super) fn call(
+        &mut self,
+        of: &Use,
+        role: Role,
+        items: &Items,
+        indices: &[usize],
+    ) -> Result<Answers, Fault> {
         self.clock += 1;
         let mut held = match self.held.remove(&of.id()) {
             Some(held) => held,
             None => {
                 self.make_room();
-                Held { instance: self.start(of)?, of: of.downgrade(), used: 0 }
+                Held {
+                    instance: self.start(of)?,
+                    of: of.downgrade(),
+                    used: 0,
+                }
             }
         };
         held.used = self.clock;
@@ -54,7 +67,13 @@ impl Bench {
     }
 
     /// Calls a role of a use with one item, in an instance that sees nothing else.
-    pub(super) fn call_alone(&mut self, of: &Use, role: Role, items: &Items, index: usize) -> Result<Answers, Fault> {
+    pub(super) fn call_alone(
+        &mut self,
+        of: &Use,
+        role: Role,
+        items: &Items,
+        index: usize,
+    ) -> Result<Answers, Fault> {
         let mut instance = self.start(of)?;
         timed(of, &mut instance, role, items, &[index])
     }
@@ -76,7 +95,8 @@ impl Bench {
 
     fn start(&mut self, of: &Use) -> Result<Instance, Fault> {
         let started = of.start().or_else(|fault| match fault.is_exhaustion() {
-            // The pool is made for what workers hold of usual components; several with many memories can empty it.
+            // The pool is made for what workers hold of usual components; several with many
+            // memories can empty it.
             true => {
                 self.clear();
                 of.start()
@@ -91,13 +111,26 @@ impl Bench {
             self.sweep();
         }
         while self.held.len() >= HELD_MAX {
-            let Some(oldest) = self.held.iter().min_by_key(|(_, held)| held.used).map(|(id, _)| *id) else { return };
+            let Some(oldest) = self
+                .held
+                .iter()
+                .min_by_key(|(_, held)| held.used)
+                .map(|(id, _)| *id)
+            else {
+                return;
+            };
             self.held.remove(&oldest);
         }
     }
 }
 
-fn timed(of: &Use, instance: &mut Instance, role: Role, items: &Items, indices: &[usize]) -> Result<Answers, Fault> {
+fn timed(
+    of: &Use,
+    instance: &mut Instance,
+    role: Role,
+    items: &Items,
+    indices: &[usize],
+) -> Result<Answers, Fault> {
     let started = Instant::now();
     let answers = instance.call(role, items, indices);
     of.component().counter().called(started.elapsed());

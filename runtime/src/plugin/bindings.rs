@@ -1,7 +1,8 @@
-//! The border to a component: the generated types of `weir:plugin`, found on its exports and turned into the model's values.
+//! The border to a component: the generated types of `weir:plugin`, found on its exports and turned
+//! into the model's values.
 //!
-//! Only this file knows the generated types. What a plugin gives back is checked here item by item (facet values are JSON,
-//! lanes exist), so that one bad answer costs one item.
+//! Only this file knows the generated types. What a plugin gives back is checked here item by item
+//! (facet values are JSON, lanes exist), so that one bad answer costs one item.
 
 use serde_json::value::RawValue;
 use wasmtime::component::{HasSelf, Instance, InstancePre, Linker};
@@ -60,21 +61,49 @@ impl Indices {
         let has = |role| roles.contains(&role);
         Ok(Indices {
             settings: exported::settings::GuestIndices::new(pre)?,
-            event_filter: has(Role::EventFilter).then(|| exported::event_filter::GuestIndices::new(pre)).transpose()?,
-            mapper: has(Role::Mapper).then(|| exported::mapper::GuestIndices::new(pre)).transpose()?,
-            entity_filter: has(Role::EntityFilter).then(|| exported::entity_filter::GuestIndices::new(pre)).transpose()?,
-            renderer: has(Role::Renderer).then(|| exported::renderer::GuestIndices::new(pre)).transpose()?,
+            event_filter: has(Role::EventFilter)
+                .then(|| exported::event_filter::GuestIndices::new(pre))
+                .transpose()?,
+            mapper: has(Role::Mapper)
+                .then(|| exported::mapper::GuestIndices::new(pre))
+                .transpose()?,
+            entity_filter: has(Role::EntityFilter)
+                .then(|| exported::entity_filter::GuestIndices::new(pre))
+                .transpose()?,
+            renderer: has(Role::Renderer)
+                .then(|| exported::renderer::GuestIndices::new(pre))
+                .transpose()?,
         })
     }
 
     /// The functions of one instance; fails where their types are not those of the interface.
-    pub(super) fn load(&self, store: &mut Store<State>, instance: &Instance) -> wasmtime::Result<Guest> {
+    pub(super) fn load(
+        &self,
+        store: &mut Store<State>,
+        instance: &Instance,
+    ) -> wasmtime::Result<Guest> {
         Ok(Guest {
             settings: self.settings.load(&mut *store, instance)?,
-            event_filter: self.event_filter.as_ref().map(|it| it.load(&mut *store, instance)).transpose()?,
-            mapper: self.mapper.as_ref().map(|it| it.load(&mut *store, instance)).transpose()?,
-            entity_filter: self.entity_filter.as_ref().map(|it| it.load(&mut *store, instance)).transpose()?,
-            renderer: self.renderer.as_ref().map(|it| it.load(&mut *store, instance)).transpose()?,
+            event_filter: self
+                .event_filter
+                .as_ref()
+                .map(|it| it.load(&mut *store, instance))
+                .transpose()?,
+            mapper: self
+                .mapper
+                .as_ref()
+                .map(|it| it.load(&mut *store, instance))
+                .transpose()?,
+            entity_filter: self
+                .entity_filter
+                .as_ref()
+                .map(|it| it.load(&mut *store, instance))
+                .transpose()?,
+            renderer: self
+                .renderer
+                .as_ref()
+                .map(|it| it.load(&mut *store, instance))
+                .transpose()?,
         })
     }
 }
@@ -112,7 +141,11 @@ pub(super) type Answers = Vec<Result<Answer, Declined>>;
 
 impl Guest {
     /// `settings.configure`.
-    pub(super) fn configure(&self, store: &mut Store<State>, settings: &str) -> wasmtime::Result<Result<(), String>> {
+    pub(super) fn configure(
+        &self,
+        store: &mut Store<State>,
+        settings: &str,
+    ) -> wasmtime::Result<Result<(), String>> {
         self.settings.call_configure(store, settings)
     }
 
@@ -124,13 +157,27 @@ impl Guest {
         events: impl Iterator<Item = &'a Event>,
     ) -> Option<wasmtime::Result<Answers>> {
         let events: Vec<&Event> = events.collect();
-        let attributes: Vec<Vec<(&str, &str)>> = events.iter().map(|event| lower_attributes(event)).collect();
-        let events: Vec<types::Event<'_>> =
-            events.iter().zip(&attributes).map(|(event, attributes)| lower_event(event, attributes)).collect();
+        let attributes: Vec<Vec<(&str, &str)>> =
+            events.iter().map(|event| lower_attributes(event)).collect();
+        let events: Vec<types::Event<'_>> = events
+            .iter()
+            .zip(&attributes)
+            .map(|(event, attributes)| lower_event(event, attributes))
+            .collect();
         let context = store.as_context_mut();
         match role {
-            Role::EventFilter => Some(self.event_filter.as_ref()?.call_accept(context, &events).map(accepted)),
-            Role::Mapper => Some(self.mapper.as_ref()?.call_transform(context, &events).map(changes)),
+            Role::EventFilter => Some(
+                self.event_filter
+                    .as_ref()?
+                    .call_accept(context, &events)
+                    .map(accepted),
+            ),
+            Role::Mapper => Some(
+                self.mapper
+                    .as_ref()?
+                    .call_transform(context, &events)
+                    .map(changes),
+            ),
             Role::EntityFilter | Role::Renderer => None,
         }
     }
@@ -143,41 +190,78 @@ impl Guest {
         entities: impl Iterator<Item = &'a View>,
     ) -> Option<wasmtime::Result<Answers>> {
         let views: Vec<&View> = entities.collect();
-        let facets: Vec<Vec<types::Facet<'_>>> = views.iter().map(|view| lower_facets(view)).collect();
-        let entities: Vec<types::Entity<'_>> = views.iter().zip(&facets).map(|(view, facets)| lower_view(view, facets)).collect();
+        let facets: Vec<Vec<types::Facet<'_>>> =
+            views.iter().map(|view| lower_facets(view)).collect();
+        let entities: Vec<types::Entity<'_>> = views
+            .iter()
+            .zip(&facets)
+            .map(|(view, facets)| lower_view(view, facets))
+            .collect();
         let context = store.as_context_mut();
         match role {
-            Role::EntityFilter => Some(self.entity_filter.as_ref()?.call_accept(context, &entities).map(accepted)),
-            Role::Renderer => Some(self.renderer.as_ref()?.call_render(context, &entities).map(renderings)),
+            Role::EntityFilter => Some(
+                self.entity_filter
+                    .as_ref()?
+                    .call_accept(context, &entities)
+                    .map(accepted),
+            ),
+            Role::Renderer => Some(
+                self.renderer
+                    .as_ref()?
+                    .call_render(context, &entities)
+                    .map(renderings),
+            ),
             Role::EventFilter | Role::Mapper => None,
         }
     }
 }
 
 fn accepted(results: Vec<Result<bool, types::Failure>>) -> Answers {
-    results.into_iter().map(|result| result.map(Answer::Accepted).map_err(declined)).collect()
+    results
+        .into_iter()
+        .map(|result| result.map(Answer::Accepted).map_err(declined))
+        .collect()
 }
 
 fn changes(results: Vec<Result<Vec<types::Change>, types::Failure>>) -> Answers {
-    let lift = |changes: Vec<types::Change>| changes.into_iter().map(lift_change).collect::<Result<_, _>>().map(Answer::Changes);
-    results.into_iter().map(|result| result.map_err(declined).and_then(lift)).collect()
+    let lift = |changes: Vec<types::Change>| {
+        changes
+            .into_iter()
+            .map(lift_change)
+            .collect::<Result<_, _>>()
+            .map(Answer::Changes)
+    };
+    results
+        .into_iter()
+        .map(|result| result.map_err(declined).and_then(lift))
+        .collect()
 }
 
 fn renderings(results: Vec<Result<Option<types::Rendering>, types::Failure>>) -> Answers {
-    let lift = |rendering: Option<types::Rendering>| Answer::Rendered(rendering.map(lift_rendering));
-    results.into_iter().map(|result| result.map(lift).map_err(declined)).collect()
+    let lift =
+        |rendering: Option<types::Rendering>| Answer::Rendered(rendering.map(lift_rendering));
+    results
+        .into_iter()
+        .map(|result| result.map(lift).map_err(declined))
+        .collect()
 }
 
 fn declined(failure: types::Failure) -> Declined {
     Declined {
-        failure: Failure { code: brief(failure.code, CODE_BYTES_MAX), message: brief(failure.message, MESSAGE_BYTES_MAX) },
+        failure: Failure {
+            code: brief(failure.code, CODE_BYTES_MAX),
+            message: brief(failure.message, MESSAGE_BYTES_MAX),
+        },
         fault: false,
     }
 }
 
 /// What the host found unusable in an answer. Names in the message are the guest's, of any length.
 fn unusable(code: &str, message: String) -> Declined {
-    Declined { failure: Failure::new(code, brief(message, MESSAGE_BYTES_MAX)), fault: true }
+    Declined {
+        failure: Failure::new(code, brief(message, MESSAGE_BYTES_MAX)),
+        fault: true,
+    }
 }
 
 /// The longest code and message that are kept: failures are stored with each quarantined event.
@@ -194,7 +278,11 @@ pub(super) fn brief(mut text: String, bytes_max: usize) -> String {
 }
 
 fn lower_attributes(event: &Event) -> Vec<(&str, &str)> {
-    event.attributes.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+    event
+        .attributes
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect()
 }
 
 fn lower_event<'a>(event: &'a Event, attributes: &'a [(&'a str, &'a str)]) -> types::Event<'a> {
@@ -214,27 +302,47 @@ fn lower_event<'a>(event: &'a Event, attributes: &'a [(&'a str, &'a str)]) -> ty
 }
 
 fn lower_facets(view: &View) -> Vec<types::Facet<'_>> {
-    view.facets.iter().map(|(name, value)| types::Facet { name, value }).collect()
+    view.facets
+        .iter()
+        .map(|(name, value)| types::Facet { name, value })
+        .collect()
 }
 
 fn lower_view<'a>(view: &'a View, facets: &'a [types::Facet<'a>]) -> types::Entity<'a> {
-    types::Entity { entity_type: &view.id.entity_type, key: &view.id.key, facets }
+    types::Entity {
+        entity_type: &view.id.entity_type,
+        key: &view.id.key,
+        facets,
+    }
 }
 
 /// A guest can return any text: that a value is JSON is checked once, here.
 fn lift_change(change: types::Change) -> Result<Change, Declined> {
-    let place = || format!("facet {:?} of {} {:?}", change.facet, change.entity_type, change.key);
+    let place = || {
+        format!(
+            "facet {:?} of {} {:?}",
+            change.facet, change.entity_type, change.key
+        )
+    };
     if let Some(value) = &change.value
         && let Err(error) = serde_json::from_str::<&RawValue>(value)
     {
-        return Err(unusable("invalid-json", format!("the value of {} is not JSON: {error}", place())));
+        return Err(unusable(
+            "invalid-json",
+            format!("the value of {} is not JSON: {error}", place()),
+        ));
     }
     let lane = match &change.lane {
         None => None,
-        Some(name) => Some(
-            Lane::parse(name)
-                .ok_or_else(|| unusable("bad-lane", format!("{} asks for lane {name:?}; there are urgent, normal and bulk", place())))?,
-        ),
+        Some(name) => Some(Lane::parse(name).ok_or_else(|| {
+            unusable(
+                "bad-lane",
+                format!(
+                    "{} asks for lane {name:?}; there are urgent, normal and bulk",
+                    place()
+                ),
+            )
+        })?),
     };
     Ok(Change {
         entity_type: change.entity_type,

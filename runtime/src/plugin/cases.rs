@@ -1,5 +1,6 @@
-//! Cases: one item, the settings, and what a plugin must make of it. They are written as files, travel inside the component, and are
-//! run here on any component, at the author's desk and before a swap alike.
+//! Cases: one item, the settings, and what a plugin must make of it. They are written as files,
+//! travel inside the component, and are run here on any component, at the author's desk and before
+//! a swap alike.
 //!
 //! A case is a folder `cases/NAME`:
 //!
@@ -12,9 +13,10 @@
 //! | `settings.json` | optional; `cases/settings.json` serves all that have none of their own |
 //! | `expected.json` | what must become of it, see below; missing: nobody has said yet |
 //!
-//! Expected is `true` or `false` (a filter), an array of changes, `{"key", "content_type", "body"}` or `null` (a renderer), or
-//! `{"code", "message"}` (it fails; without `message` any will do). Of a component that is a filter too, `false` says that the filter drops it.
-//! JSON is compared as Weir itself compares it: the order of members does not matter, numbers count as they are written.
+//! Expected is `true` or `false` (a filter), an array of changes, `{"key", "content_type", "body"}`
+//! or `null` (a renderer), or `{"code", "message"}` (it fails; without `message` any will do). Of a
+//! component that is a filter too, `false` says that the filter drops it. JSON is compared as Weir
+//! itself compares it: the order of members does not matter, numbers count as they are written.
 
 use std::fmt;
 
@@ -71,7 +73,10 @@ pub struct Error {
 
 impl Error {
     fn new(place: impl fmt::Display, why: impl fmt::Display) -> Error {
-        Error { place: place.to_string(), why: why.to_string() }
+        Error {
+            place: place.to_string(),
+            why: why.to_string(),
+        }
     }
 }
 
@@ -96,16 +101,19 @@ impl fmt::Display for Difference {
 }
 
 impl Case {
-    /// Runs the case in a new instance, as a chain would: a filter first, and nothing after it if it drops the item. A trap, a broken
-    /// limit and refused settings are outputs too, with the fault's code. Blocking, for up to the component's limit of time for each role.
+    /// Runs the case in a new instance, as a chain would: a filter first, and nothing after it if
+    /// it drops the item. A trap, a broken limit and refused settings are outputs too, with the
+    /// fault's code. Blocking, for up to the component's limit of time for each role.
     ///
     /// # Errors
-    /// `Unusable` if the component takes no such item; `Breach` only with [`Breach::Host`](crate::plugin::Breach::Host), which says
-    /// nothing of the plugin.
+    /// `Unusable` if the component takes no such item; `Breach` only with
+    /// [`Breach::Host`](crate::plugin::Breach::Host), which says nothing of the plugin.
     pub fn run(&self, component: &Component) -> Result<Output, Fault> {
         let roles = self.item.roles(component)?;
         match Instance::configured(component, &self.settings, true) {
-            Ok(mut instance) => outcome(&mut instance, &roles, &self.item.items()).map(|tried| tried.output),
+            Ok(mut instance) => {
+                outcome(&mut instance, &roles, &self.item.items()).map(|tried| tried.output)
+            }
             Err(fault) => refused(fault, component.label()),
         }
     }
@@ -115,7 +123,9 @@ impl Case {
     /// # Errors
     /// The difference.
     pub fn judge(&self, output: &Output) -> Result<(), Difference> {
-        let Some(written) = &self.expected else { return Ok(()) };
+        let Some(written) = &self.expected else {
+            return Ok(());
+        };
         let (expected, mut actual) = (Json::parse(written), Json::parse(&written::to_json(output)));
         if let (Json::Object(wanted), Json::Object(got)) = (&expected, &mut actual)
             && wanted.keys().eq(["code"])
@@ -125,7 +135,12 @@ impl Case {
         }
         match expected.first_difference(&actual) {
             None => Ok(()),
-            Some(first) => Err(Difference { case: self.name.clone(), first, expected: expected.to_string(), actual: actual.to_string() }),
+            Some(first) => Err(Difference {
+                case: self.name.clone(),
+                first,
+                expected: expected.to_string(),
+                actual: actual.to_string(),
+            }),
         }
     }
 
@@ -145,10 +160,15 @@ impl Item {
             Item::Event(_) => ([Role::EventFilter, Role::Mapper], "events"),
             Item::Entity(_) => ([Role::EntityFilter, Role::Renderer], "entities"),
         };
-        let roles: Vec<Role> = takes.into_iter().filter(|role| component.roles().contains(role)).collect();
+        let roles: Vec<Role> = takes
+            .into_iter()
+            .filter(|role| component.roles().contains(role))
+            .collect();
         if roles.is_empty() {
             let (name, filter, maker) = (component.name(), takes[0].name(), takes[1].name());
-            return Err(Fault::Unusable(format!("plugin {name} is neither {filter} nor {maker}, and takes no {what}")));
+            return Err(Fault::Unusable(format!(
+                "plugin {name} is neither {filter} nor {maker}, and takes no {what}"
+            )));
         }
         Ok(roles)
     }
@@ -169,28 +189,44 @@ pub(super) struct Tried {
 }
 
 /// What the roles, one after the other, make of one item.
-pub(super) fn outcome(instance: &mut Instance, roles: &[Role], items: &Items) -> Result<Tried, Fault> {
+pub(super) fn outcome(
+    instance: &mut Instance,
+    roles: &[Role],
+    items: &Items,
+) -> Result<Tried, Fault> {
     let mut last = Output::Accepted(true);
     for role in roles {
         last = match instance.call(*role, items, &[0]) {
             Ok(answers) => answers.into_iter().next().map_or(last, output),
             Err(fault) if fault.is_exhaustion() => return Err(fault),
-            Err(fault) => return Ok(Tried { output: Output::Failed(fault.failure()), fault: true }),
+            Err(fault) => {
+                return Ok(Tried {
+                    output: Output::Failed(fault.failure()),
+                    fault: true,
+                });
+            }
         };
         if matches!(last, Output::Accepted(false) | Output::Failed(_)) {
             break;
         }
     }
-    Ok(Tried { output: last, fault: false })
+    Ok(Tried {
+        output: last,
+        fault: false,
+    })
 }
 
-/// Refused settings as an output. The label goes, because it has the component's digest in it, which no expectation can name.
+/// Refused settings as an output. The label goes, because it has the component's digest in it,
+/// which no expectation can name.
 pub(super) fn refused(fault: Fault, label: &str) -> Result<Output, Fault> {
     if fault.is_exhaustion() {
         return Err(fault);
     }
     let Failure { code, message } = fault.failure();
-    let message = message.strip_prefix(&format!("{label} refuses its settings: ")).map(str::to_owned).unwrap_or(message);
+    let message = message
+        .strip_prefix(&format!("{label} refuses its settings: "))
+        .map(str::to_owned)
+        .unwrap_or(message);
     Ok(Output::Failed(Failure { code, message }))
 }
 

@@ -1,7 +1,8 @@
-//! Uses of components, and the chains they form: filters in their order, then one mapper or renderer.
+//! Uses of components, and the chains they form: filters in their order, then one mapper or
+//! renderer.
 //!
-//! A chain is taken once for a batch and kept until its last retry, so that no event is handled by half of an old plan and half of
-//! a new one.
+//! A chain is taken once for a batch and kept until its last retry, so that no event is handled by
+//! half of an old plan and half of a new one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -15,8 +16,8 @@ use crate::plugin::component::Component;
 use crate::plugin::instance::Instance;
 use crate::plugin::{EntityVerdict, EventVerdict, Failed, Fault, Role};
 
-/// Batches of one chain and class that may wait or run at one time. More wait with their caller, who thereby feels the
-/// pressure; and no chain can fill the queue before another.
+/// Batches of one chain and class that may wait or run at one time. More wait with their caller,
+/// who thereby feels the pressure; and no chain can fill the queue before another.
 const SLOTS: usize = 8;
 
 /// A component at one place of the configuration, with its settings there. Cheap to clone.
@@ -30,8 +31,8 @@ struct Inner {
 }
 
 impl Use {
-    /// Configures a component once, to see that it takes these settings (the text of a JSON object). Blocking, for up to the
-    /// component's limit of time.
+    /// Configures a component once, to see that it takes these settings (the text of a JSON
+    /// object). Blocking, for up to the component's limit of time.
     ///
     /// # Errors
     /// `Settings` with the plugin's own words, or the limit it broke.
@@ -39,12 +40,17 @@ impl Use {
         static IDS: AtomicU64 = AtomicU64::new(0);
         let made = Instance::configured(component, settings, false);
         made.map_err(|fault| match fault {
-            Fault::Breach { breach, what } => {
-                Fault::Breach { breach, what: format!("{} while it was configured: {what}", component.label()) }
-            }
+            Fault::Breach { breach, what } => Fault::Breach {
+                breach,
+                what: format!("{} while it was configured: {what}", component.label()),
+            },
             fault => fault,
         })?;
-        Ok(Use(Arc::new(Inner { id: IDS.fetch_add(1, Ordering::Relaxed), component: component.clone(), settings: settings.into() })))
+        Ok(Use(Arc::new(Inner {
+            id: IDS.fetch_add(1, Ordering::Relaxed),
+            component: component.clone(),
+            settings: settings.into(),
+        })))
     }
 
     /// The component.
@@ -99,12 +105,21 @@ impl Items {
         match self {
             Items::Events(events) => {
                 let event = &events[index];
-                let attributes = event.attributes.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+                let attributes = event
+                    .attributes
+                    .iter()
+                    .map(|(name, value)| name.len() + value.len())
+                    .sum::<usize>();
                 event.data.as_bytes().len() + attributes + event.id.len() + event.origin.len()
             }
             Items::Entities(views) => {
                 let view = &views[index];
-                view.id.key.len() + view.facets.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+                view.id.key.len()
+                    + view
+                        .facets
+                        .iter()
+                        .map(|(name, value)| name.len() + value.len())
+                        .sum::<usize>()
             }
         }
     }
@@ -130,22 +145,42 @@ impl Chain {
             let roles = of.component().roles();
             if let Some(role) = roles.iter().find(|role| ![filter, maker].contains(role)) {
                 let (name, role) = (of.component().name(), role.name());
-                return Err(Fault::Unusable(format!("plugin {name} is a {role}, which has no place in a {place}")));
+                return Err(Fault::Unusable(format!(
+                    "plugin {name} is a {role}, which has no place in a {place}"
+                )));
             }
         }
         let makers: Vec<&Use> = uses.iter().filter(|of| plays(of, maker)).collect();
         if let [first, second, ..] = makers[..] {
-            let (first, second, maker) = (first.component().name(), second.component().name(), maker.name());
-            return Err(Fault::Unusable(format!("a {place} has one {maker}, and both {first} and {second} are one")));
+            let (first, second, maker) = (
+                first.component().name(),
+                second.component().name(),
+                maker.name(),
+            );
+            return Err(Fault::Unusable(format!(
+                "a {place} has one {maker}, and both {first} and {second} are one"
+            )));
         }
-        let filters = uses.iter().filter(|of| plays(of, filter)).map(|of| Stage { of: of.clone(), role: filter });
-        let makers = makers.into_iter().map(|of| Stage { of: of.clone(), role: maker });
+        let filters = uses.iter().filter(|of| plays(of, filter)).map(|of| Stage {
+            of: of.clone(),
+            role: filter,
+        });
+        let makers = makers.into_iter().map(|of| Stage {
+            of: of.clone(),
+            role: maker,
+        });
         let slots = std::array::from_fn(|_| Arc::new(Semaphore::new(SLOTS)));
-        Ok(Chain { stages: filters.chain(makers).collect(), slots })
+        Ok(Chain {
+            stages: filters.chain(makers).collect(),
+            slots,
+        })
     }
 
     fn uses_with(&self, role: Role) -> impl Iterator<Item = &Use> {
-        self.stages.iter().filter(move |stage| stage.role == role).map(|stage| &stage.of)
+        self.stages
+            .iter()
+            .filter(move |stage| stage.role == role)
+            .map(|stage| &stage.of)
     }
 }
 
@@ -158,7 +193,8 @@ impl SourceChain {
     /// # Errors
     /// `Unusable` if there are two mappers, or a plugin that belongs into a channel.
     pub fn new(uses: &[Use]) -> Result<SourceChain, Fault> {
-        Chain::new(uses, "source", Role::EventFilter, Role::Mapper).map(|chain| SourceChain(Arc::new(chain)))
+        Chain::new(uses, "source", Role::EventFilter, Role::Mapper)
+            .map(|chain| SourceChain(Arc::new(chain)))
     }
 
     /// The mapper; none if changes are taken as they are.
@@ -174,9 +210,13 @@ impl SourceChain {
     pub(super) fn verdict(&self, verdict: Verdict) -> EventVerdict {
         match verdict {
             Verdict::Passed => EventVerdict::Passed,
-            Verdict::Filtered(stage) => EventVerdict::Filtered(self.0.stages[stage].of.component().name().clone()),
+            Verdict::Filtered(stage) => {
+                EventVerdict::Filtered(self.0.stages[stage].of.component().name().clone())
+            }
             Verdict::Made(Answer::Changes(changes)) => EventVerdict::Changes(changes),
-            Verdict::Made(_) => EventVerdict::Failed(Failed::of_the_host("a mapper gave something else than changes")),
+            Verdict::Made(_) => EventVerdict::Failed(Failed::of_the_host(
+                "a mapper gave something else than changes",
+            )),
             Verdict::Failed(failed) => EventVerdict::Failed(failed),
         }
     }
@@ -191,7 +231,8 @@ impl ChannelChain {
     /// # Errors
     /// `Unusable` if there are two renderers, or a plugin that belongs into a source.
     pub fn new(uses: &[Use]) -> Result<ChannelChain, Fault> {
-        Chain::new(uses, "channel", Role::EntityFilter, Role::Renderer).map(|chain| ChannelChain(Arc::new(chain)))
+        Chain::new(uses, "channel", Role::EntityFilter, Role::Renderer)
+            .map(|chain| ChannelChain(Arc::new(chain)))
     }
 
     /// The renderer; none if the facets are delivered as JSON.
@@ -210,7 +251,9 @@ impl ChannelChain {
             Verdict::Filtered(stage) => EntityVerdict::Filtered(stage),
             Verdict::Made(Answer::Rendered(Some(rendering))) => EntityVerdict::Rendering(rendering),
             Verdict::Made(Answer::Rendered(None)) => EntityVerdict::NotRendered,
-            Verdict::Made(_) => EntityVerdict::Failed(Failed::of_the_host("a renderer gave something else than a rendering")),
+            Verdict::Made(_) => EntityVerdict::Failed(Failed::of_the_host(
+                "a renderer gave something else than a rendering",
+            )),
             Verdict::Failed(failed) => EntityVerdict::Failed(failed),
         }
     }

@@ -1,8 +1,9 @@
 //! Compiling: from a file of Wasm to code, here or apart.
 //!
-//! Apart is a process of its own that lives for one component: it has a bound on its memory and its processor time, gives way to those
-//! that serve, sees neither environment nor files, and whatever hostile bytes do to a compiler ends with it. What it gives back is
-//! code for this very program, as it would have made it itself.
+//! Apart is a process of its own that lives for one component: it has a bound on its memory and its
+//! processor time, gives way to those that serve, sees neither environment nor files, and whatever
+//! hostile bytes do to a compiler ends with it. What it gives back is code for this very program,
+//! as it would have made it itself.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -20,11 +21,14 @@ use crate::plugin::engine::{self, Layout};
 use crate::plugin::limits::{Length, Size};
 use crate::plugin::sizes;
 
-/// How much later than others the process gets a processor (`nice`): a tenth of the share of a thread that takes events in.
+/// How much later than others the process gets a processor (`nice`): a tenth of the share of a
+/// thread that takes events in.
 const NICENESS: i32 = 10;
-/// On so many threads: the second halves what an author waits, more would only take turns with those that serve.
+/// On so many threads: the second halves what an author waits, more would only take turns with
+/// those that serve.
 const THREADS: (&str, &str) = ("RAYON_NUM_THREADS", "2");
-/// On a busy machine processor time is longer than that on the wall; after so many times the bound the process is ended in any case.
+/// On a busy machine processor time is longer than that on the wall; after so many times the bound
+/// the process is ended in any case.
 const PATIENCE: u32 = 4;
 /// The answer begins with one of these: code follows, or a sentence.
 const CODE: u8 = 0;
@@ -48,7 +52,12 @@ pub struct Apart {
 impl Apart {
     /// By this program with these arguments, within the usual bounds.
     pub fn new(program: PathBuf, arguments: Vec<OsString>) -> Apart {
-        Apart { program, arguments, time: Duration::from_secs(120), memory_bytes: 2 << 30 }
+        Apart {
+            program,
+            arguments,
+            time: Duration::from_secs(120),
+            memory_bytes: 2 << 30,
+        }
     }
 
     /// The code of a file, as [`revive`] takes it. Blocking.
@@ -57,14 +66,31 @@ impl Apart {
     /// Why there is none, in a sentence.
     pub(super) fn compile(&self, wasm: &[u8], layout: Layout) -> Result<Vec<u8>, String> {
         let mut command = Command::new(&self.program);
-        command.args(&self.arguments).args(["--layout", layout.name()]);
-        command.args(["--memory-bytes", &self.memory_bytes.to_string(), "--seconds", &self.time.as_secs().max(1).to_string()]);
-        // Without the environment there is no RUST_BACKTRACE either: a process that has no memory left to tell of its panic at length waits
-        // for itself forever.
-        command.env_clear().env(THREADS.0, THREADS.1).current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(|error| format!("the compiler cannot be started: {error}"))?;
+        command
+            .args(&self.arguments)
+            .args(["--layout", layout.name()]);
+        command.args([
+            "--memory-bytes",
+            &self.memory_bytes.to_string(),
+            "--seconds",
+            &self.time.as_secs().max(1).to_string(),
+        ]);
+        // Without the environment there is no RUST_BACKTRACE either: a process that has no memory
+        // left to tell of its panic at length waits for itself forever.
+        command
+            .env_clear()
+            .env(THREADS.0, THREADS.1)
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .map_err(|error| format!("the compiler cannot be started: {error}"))?;
         let (answer, said) = converse(&mut child, wasm, self.time * PATIENCE);
-        let status = child.wait().map_err(|error| format!("the compiler is lost: {error}"))?;
+        let status = child
+            .wait()
+            .map_err(|error| format!("the compiler is lost: {error}"))?;
         match answer.as_deref().map(<[u8]>::split_first) {
             Some(Some((&CODE, code))) if status.success() => Ok(code.to_vec()),
             Some(Some((&SENTENCE, why))) => Err(self.named(&String::from_utf8_lossy(why), &said)),
@@ -74,35 +100,59 @@ impl Apart {
     }
 
     fn too_long(&self) -> String {
-        format!("compiling it takes longer than {} of a processor", Length(self.time))
+        format!(
+            "compiling it takes longer than {} of a processor",
+            Length(self.time)
+        )
     }
 
     fn too_large(&self) -> String {
-        format!("compiling it takes more than {} of memory", Size(self.memory_bytes as usize))
+        format!(
+            "compiling it takes more than {} of memory",
+            Size(self.memory_bytes as usize)
+        )
     }
 
-    /// A compiler that was refused memory may still say so in its own words, or has panicked for it.
+    /// A compiler that was refused memory may still say so in its own words, or has panicked for
+    /// it.
     fn named(&self, why: &str, said: &str) -> String {
         let lacks = |text: &str| {
-            ["Cannot allocate memory", "out of memory", "Resource temporarily unavailable"].iter().any(|words| text.contains(words))
+            [
+                "Cannot allocate memory",
+                "out of memory",
+                "Resource temporarily unavailable",
+            ]
+            .iter()
+            .any(|words| text.contains(words))
         };
-        if lacks(why) || lacks(said) { self.too_large() } else { why.to_owned() }
+        if lacks(why) || lacks(said) {
+            self.too_large()
+        } else {
+            why.to_owned()
+        }
     }
 
     fn died(&self, status: ExitStatus, said: &str) -> String {
         #[cfg(unix)]
-        if std::os::unix::process::ExitStatusExt::signal(&status) == Some(rustix::process::Signal::XCPU.as_raw()) {
+        if std::os::unix::process::ExitStatusExt::signal(&status)
+            == Some(rustix::process::Signal::XCPU.as_raw())
+        {
             return self.too_long();
         }
         if said.contains("memory allocation of") {
             return self.too_large();
         }
-        let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+        let last = said
+            .lines()
+            .rev()
+            .find(|line| !line.trim().is_empty())
+            .unwrap_or("it said nothing");
         format!("the compiler gave up on it ({status}): {last}")
     }
 }
 
-/// Gives the process the file and takes its answer, none if it is not there in time, and what it said beside.
+/// Gives the process the file and takes its answer, none if it is not there in time, and what it
+/// said beside.
 fn converse(child: &mut Child, wasm: &[u8], patience: Duration) -> (Option<Vec<u8>>, String) {
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     thread::scope(|scope| {
@@ -130,15 +180,24 @@ fn converse(child: &mut Child, wasm: &[u8], patience: Duration) -> (Option<Vec<u
     })
 }
 
-/// The other side: reads a file from `input`, compiles it within these bounds and writes the answer to `output`. For a process that does
-/// nothing else, because the bounds are the process's own and stay.
+/// The other side: reads a file from `input`, compiles it within these bounds and writes the answer
+/// to `output`. For a process that does nothing else, because the bounds are the process's own and
+/// stay.
 ///
 /// # Errors
 /// When the answer cannot be written.
-pub fn answer(layout: &str, memory_bytes: u64, seconds: u64, input: impl Read, mut output: impl Write) -> io::Result<()> {
+pub fn answer(
+    layout: &str,
+    memory_bytes: u64,
+    seconds: u64,
+    input: impl Read,
+    mut output: impl Write,
+) -> io::Result<()> {
     bound(memory_bytes, seconds);
     let mut wasm = Vec::new();
-    input.take(sizes::FILE_BYTES_MAX as u64 + 1).read_to_end(&mut wasm)?;
+    input
+        .take(sizes::FILE_BYTES_MAX as u64 + 1)
+        .read_to_end(&mut wasm)?;
     match layout.parse().and_then(|layout| serialized(&wasm, layout)) {
         Ok(code) => {
             output.write_all(&[CODE])?;
@@ -153,18 +212,33 @@ pub fn answer(layout: &str, memory_bytes: u64, seconds: u64, input: impl Read, m
 }
 
 fn serialized(wasm: &[u8], layout: Layout) -> Result<Vec<u8>, String> {
-    let engine = engine::compiling(layout).map_err(|error| format!("the compiler cannot start: {error:#}"))?;
+    let engine = engine::compiling(layout)
+        .map_err(|error| format!("the compiler cannot start: {error:#}"))?;
     let code = here(&engine, wasm)?;
-    code.serialize().map_err(|error| format!("its code cannot be written: {error:#}"))
+    code.serialize()
+        .map_err(|error| format!("its code cannot be written: {error:#}"))
 }
 
-/// From now on this process has no more than that. Where a bound cannot be had, the one on time, which its parent keeps, is left.
+/// From now on this process has no more than that. Where a bound cannot be had, the one on time,
+/// which its parent keeps, is left.
 fn bound(memory_bytes: u64, seconds: u64) {
     use rustix::process::{Resource, Rlimit, nice, setrlimit};
-    let limit = |most: u64| Rlimit { current: Some(most), maximum: Some(most) };
-    // At the second bound on time a process is killed without a word; the first tells it, and its parent, why.
-    let time = Rlimit { current: Some(seconds), maximum: Some(seconds.saturating_add(5)) };
-    let bounds = [(Resource::Data, limit(memory_bytes)), (Resource::Cpu, time), (Resource::Core, limit(0)), (Resource::Fsize, limit(0))];
+    let limit = |most: u64| Rlimit {
+        current: Some(most),
+        maximum: Some(most),
+    };
+    // At the second bound on time a process is killed without a word; the first tells it, and its
+    // parent, why.
+    let time = Rlimit {
+        current: Some(seconds),
+        maximum: Some(seconds.saturating_add(5)),
+    };
+    let bounds = [
+        (Resource::Data, limit(memory_bytes)),
+        (Resource::Cpu, time),
+        (Resource::Core, limit(0)),
+        (Resource::Fsize, limit(0)),
+    ];
     for (resource, bound) in bounds {
         let _ = setrlimit(resource, bound);
     }
@@ -194,7 +268,8 @@ pub(super) fn here(engine: &Engine, wasm: &[u8]) -> Result<Code, String> {
 /// # Safety
 /// The bytes are what [`Code::serialize`] gave, whole, and from nobody else.
 pub(super) unsafe fn revive(engine: &Engine, code: &[u8]) -> wasmtime::Result<Code> {
-    // SAFETY: the caller's promise. That an engine of the same version and settings made it is checked by Wasmtime.
+    // SAFETY: the caller's promise. That an engine of the same version and settings made it is
+    // checked by Wasmtime.
     unsafe { Code::deserialize(engine, code) }
 }
 
@@ -211,9 +286,10 @@ impl Kind {
         match bytes.split_at_checked(8) {
             Some((b"\0asm\x01\0\0\0", _)) => Ok(Kind::Module),
             Some((b"\0asm\x0d\0\x01\0", _)) => Ok(Kind::Component),
-            Some(([0, b'a', b's', b'm', version @ ..], _)) => {
-                Err(format!("the file is Wasm of a kind that Weir does not know ({})", hex::encode(version)))
-            }
+            Some(([0, b'a', b's', b'm', version @ ..], _)) => Err(format!(
+                "the file is Wasm of a kind that Weir does not know ({})",
+                hex::encode(version)
+            )),
             _ => Err("the file is not Wasm".into()),
         }
     }
@@ -232,7 +308,10 @@ impl std::str::FromStr for Layout {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Layout, String> {
-        [Layout::Wide, Layout::Narrow].into_iter().find(|layout| layout.name() == name).ok_or_else(|| format!("there is no layout {name}"))
+        [Layout::Wide, Layout::Narrow]
+            .into_iter()
+            .find(|layout| layout.name() == name)
+            .ok_or_else(|| format!("there is no layout {name}"))
     }
 }
 
@@ -245,7 +324,10 @@ const HOW_PLAIN: &str = "; Weir runs Wasm 2.0 and none of what came later: build
 
 /// Makes a component of a core module that carries its WIT type.
 fn componentize(module: &[u8]) -> Result<Vec<u8>, String> {
-    let encoded = wit_component::ComponentEncoder::default().validate(true).module(module).and_then(|mut encoder| encoder.encode());
+    let encoded = wit_component::ComponentEncoder::default()
+        .validate(true)
+        .module(module)
+        .and_then(|mut encoder| encoder.encode());
     encoded.map_err(|error| {
         let mut why = format!("no component can be made of this core module: {error:#}");
         if why.contains("wasi_snapshot_preview1") {
@@ -255,11 +337,20 @@ fn componentize(module: &[u8]) -> Result<Vec<u8>, String> {
     })
 }
 
-/// The compiler's reason; where it is only that something is switched off, with what to do about it.
+/// The compiler's reason; where it is only that something is switched off, with what to do about
+/// it.
 fn refused(bytes: &[u8], why: &str) -> String {
-    let elsewhere = wasmparser::Validator::new_with_features(wasmparser::WasmFeatures::all()).validate_all(bytes).is_ok();
-    let switched_off = elsewhere || ["not enabled", "feature"].iter().any(|words| why.contains(words));
-    format!("the file does not compile: {why}{}", if switched_off { HOW_PLAIN } else { "" })
+    let elsewhere = wasmparser::Validator::new_with_features(wasmparser::WasmFeatures::all())
+        .validate_all(bytes)
+        .is_ok();
+    let switched_off = elsewhere
+        || ["not enabled", "feature"]
+            .iter()
+            .any(|words| why.contains(words));
+    format!(
+        "the file does not compile: {why}{}",
+        if switched_off { HOW_PLAIN } else { "" }
+    )
 }
 
 #[cfg(test)]
@@ -269,8 +360,13 @@ mod tests {
     /// A shell in place of the compiler.
     fn refused_by(script: &str, time: Duration) -> String {
         let arguments = ["-c", script, "compiler"].map(OsString::from).to_vec();
-        let apart = Apart { time, ..Apart::new("/bin/sh".into(), arguments) };
-        apart.compile(b"some bytes", Layout::Wide).expect_err("refused")
+        let apart = Apart {
+            time,
+            ..Apart::new("/bin/sh".into(), arguments)
+        };
+        apart
+            .compile(b"some bytes", Layout::Wide)
+            .expect_err("refused")
     }
 
     #[test]
@@ -278,31 +374,53 @@ mod tests {
         let began = std::time::Instant::now();
         let why = refused_by("exec /bin/sleep 60", Duration::from_millis(100));
         assert_eq!(why, "compiling it takes longer than 100 ms of a processor");
-        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
-        assert_eq!(refused_by("kill -XCPU $$", Duration::from_secs(60)), "compiling it takes longer than 60 s of a processor");
+        assert!(
+            began.elapsed() < Duration::from_secs(10),
+            "{:?}",
+            began.elapsed()
+        );
+        assert_eq!(
+            refused_by("kill -XCPU $$", Duration::from_secs(60)),
+            "compiling it takes longer than 60 s of a processor"
+        );
     }
 
     #[test]
     fn a_compiler_that_dies_is_named_by_what_it_died_of() {
         let minute = Duration::from_secs(60);
-        let why = refused_by("echo 'memory allocation of 5 bytes failed' >&2; kill -ABRT $$", minute);
+        let why = refused_by(
+            "echo 'memory allocation of 5 bytes failed' >&2; kill -ABRT $$",
+            minute,
+        );
         assert_eq!(why, "compiling it takes more than 2 GiB of memory");
-        let why = refused_by("echo 'Resource temporarily unavailable' >&2; printf '\\001the compiler gave up on it'", minute);
+        let why = refused_by(
+            "echo 'Resource temporarily unavailable' >&2; printf '\\001the compiler gave up on it'",
+            minute,
+        );
         assert_eq!(why, "compiling it takes more than 2 GiB of memory");
         let why = refused_by("echo oops >&2; exit 3", minute);
-        assert!(why.starts_with("the compiler gave up on it (exit status: 3): oops"), "{why}");
-        let why = Apart::new("/nowhere/weir".into(), Vec::new()).compile(b"", Layout::Wide).expect_err("refused");
+        assert!(
+            why.starts_with("the compiler gave up on it (exit status: 3): oops"),
+            "{why}"
+        );
+        let why = Apart::new("/nowhere/weir".into(), Vec::new())
+            .compile(b"", Layout::Wide)
+            .expect_err("refused");
         assert!(why.starts_with("the compiler cannot be started"), "{why}");
     }
 
     #[test]
     fn what_is_answered_is_code_for_the_serving_engine_or_a_sentence() {
         // The bounds of a process stay with it, so this side is asked without them.
-        let code = serialized(&wat::parse_str("(component)").expect("text"), Layout::Wide).expect("code");
+        let code =
+            serialized(&wat::parse_str("(component)").expect("text"), Layout::Wide).expect("code");
         let (serving, _) = engine::serving(1).expect("an engine");
         // SAFETY: made two lines above.
         assert!(unsafe { revive(&serving, &code) }.is_ok());
-        assert_eq!(serialized(b"no", Layout::Wide).expect_err("refused"), "the file is not Wasm");
+        assert_eq!(
+            serialized(b"no", Layout::Wide).expect_err("refused"),
+            "the file is not Wasm"
+        );
         assert!("elsewhere".parse::<Layout>().is_err());
     }
 }

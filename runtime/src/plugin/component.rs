@@ -1,7 +1,8 @@
 //! A component: checked, compiled, and ready to be instantiated.
 //!
-//! What is refused here is refused with a sentence that says how to mend it; what gets through exports roles of the plugin
-//! interface, imports nothing but `log`, and has been instantiated once within its limits.
+//! What is refused here is refused with a sentence that says how to mend it; what gets through
+//! exports roles of the plugin interface, imports nothing but `log`, and has been instantiated once
+//! within its limits.
 
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -58,12 +59,20 @@ pub(super) struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    /// Checks and compiles a component. Takes 0.1 s to 10 s of one core, or a few milliseconds from the cache.
-    pub(super) fn load(&self, name: &str, bytes: &[u8], limits: Limits) -> Result<Component, Fault> {
+    /// Checks and compiles a component. Takes 0.1 s to 10 s of one core, or a few milliseconds from
+    /// the cache.
+    pub(super) fn load(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        limits: Limits,
+    ) -> Result<Component, Fault> {
         let unusable = |why: String| Fault::Unusable(format!("plugin {name}: {why}"));
         // A compiler is large: should hostile code ever make it panic, that is a refusal too.
         let loaded = catch_unwind(AssertUnwindSafe(|| self.checked(name, bytes, limits)));
-        loaded.unwrap_or_else(|_| Err("the compiler gave up on it".into())).map_err(unusable)
+        loaded
+            .unwrap_or_else(|_| Err("the compiler gave up on it".into()))
+            .map_err(unusable)
     }
 
     fn checked(&self, name: &str, bytes: &[u8], limits: Limits) -> Result<Component, String> {
@@ -75,14 +84,31 @@ impl Loader<'_> {
         let roles = roles(self.engine, &code, kind)?;
         let mut linker = Linker::new(self.engine);
         let linked = bindings::link(&mut linker).and_then(|()| linker.instantiate_pre(&code));
-        let differs = |error: wasmtime::Error| format!("its types are not those of {PACKAGE}{VERSION}x: {error:#}");
+        let differs = |error: wasmtime::Error| {
+            format!("its types are not those of {PACKAGE}{VERSION}x: {error:#}")
+        };
         let pre = linked.map_err(differs)?;
         let indices = Indices::find(&pre, &roles).map_err(differs)?;
         let label = format!("{name}@{}", &sha256[..12]);
         let counter = self.figures.counter(name, &label[name.len() + 1..]);
-        let compiled = Compiled { time: started.elapsed(), from_cache: fresh.is_none() };
-        let component = Component { name: name.into(), sha256, label, bytes: bytes.len(), roles, limits, pre, indices, counter, compiled };
-        Instance::start(&component, false).map_err(|fault| format!("it does not start: {fault}"))?;
+        let compiled = Compiled {
+            time: started.elapsed(),
+            from_cache: fresh.is_none(),
+        };
+        let component = Component {
+            name: name.into(),
+            sha256,
+            label,
+            bytes: bytes.len(),
+            roles,
+            limits,
+            pre,
+            indices,
+            counter,
+            compiled,
+        };
+        Instance::start(&component, false)
+            .map_err(|fault| format!("it does not start: {fault}"))?;
         if let (Some(fresh), Some(cache)) = (fresh, self.cache) {
             cache.put(&component.sha256, &fresh);
         }
@@ -96,15 +122,21 @@ impl Loader<'_> {
         }
         let Some(apart) = self.apart else {
             let code = compile::here(self.engine, bytes)?;
-            let fresh = code.serialize().map_err(|error| format!("its code cannot be written: {error:#}"))?;
+            let fresh = code
+                .serialize()
+                .map_err(|error| format!("its code cannot be written: {error:#}"))?;
             return Ok((code, Some(fresh)));
         };
         // What can be refused at once needs no process.
         sizes::check(bytes)?;
         let fresh = apart.compile(bytes, self.layout)?;
-        // SAFETY: this program's own compiler has just made it, and gave it through a pipe that nobody else has.
+        // SAFETY: this program's own compiler has just made it, and gave it through a pipe that
+        // nobody else has.
         let code = unsafe { compile::revive(self.engine, &fresh) };
-        Ok((code.map_err(|error| format!("its code cannot be used: {error:#}"))?, Some(fresh)))
+        Ok((
+            code.map_err(|error| format!("its code cannot be used: {error:#}"))?,
+            Some(fresh),
+        ))
     }
 }
 
@@ -164,21 +196,36 @@ impl Component {
 
 impl std::fmt::Debug for Component {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Component").field("label", &self.label).field("roles", &self.roles).finish_non_exhaustive()
+        f.debug_struct("Component")
+            .field("label", &self.label)
+            .field("roles", &self.roles)
+            .finish_non_exhaustive()
     }
 }
 
 /// The whole sandbox: a plugin that needs anything but `log` is not run.
 fn check_imports(engine: &Engine, code: &Code) -> Result<(), String> {
     let known = |name: &str| {
-        let interface = name.strip_prefix(PACKAGE).and_then(|rest| rest.split_once('@'));
-        interface.is_some_and(|(interface, version)| matches!(interface, "log" | "types") && version.starts_with(VERSION))
+        let interface = name
+            .strip_prefix(PACKAGE)
+            .and_then(|rest| rest.split_once('@'));
+        interface.is_some_and(|(interface, version)| {
+            matches!(interface, "log" | "types") && version.starts_with(VERSION)
+        })
     };
     let component = code.component_type();
-    let others: Vec<&str> = component.imports(engine).map(|(name, _)| name).filter(|name| !known(name)).collect();
-    let Some(first) = others.first() else { return Ok(()) };
+    let others: Vec<&str> = component
+        .imports(engine)
+        .map(|(name, _)| name)
+        .filter(|name| !known(name))
+        .collect();
+    let Some(first) = others.first() else {
+        return Ok(());
+    };
     if first.starts_with(PACKAGE) {
-        return Err(format!("it imports {first}; this Weir gives {PACKAGE}log@{VERSION}x"));
+        return Err(format!(
+            "it imports {first}; this Weir gives {PACKAGE}log@{VERSION}x"
+        ));
     }
     let mut why = format!("it imports {first}");
     if others.len() > 1 {
@@ -193,22 +240,36 @@ fn check_imports(engine: &Engine, code: &Code) -> Result<(), String> {
 
 fn roles(engine: &Engine, code: &Code, kind: Kind) -> Result<Vec<Role>, String> {
     let component = code.component_type();
-    let exports: Vec<(&str, &str)> =
-        component.exports(engine).filter_map(|(name, _)| name.strip_prefix(PACKAGE)?.split_once('@')).collect();
-    if let Some((name, version)) = exports.iter().find(|(_, version)| !version.starts_with(VERSION)) {
-        return Err(format!("it is built for {PACKAGE}{name}@{version}; this Weir speaks {VERSION}x"));
+    let exports: Vec<(&str, &str)> = component
+        .exports(engine)
+        .filter_map(|(name, _)| name.strip_prefix(PACKAGE)?.split_once('@'))
+        .collect();
+    if let Some((name, version)) = exports
+        .iter()
+        .find(|(_, version)| !version.starts_with(VERSION))
+    {
+        return Err(format!(
+            "it is built for {PACKAGE}{name}@{version}; this Weir speaks {VERSION}x"
+        ));
     }
     let has = |interface: &str| exports.iter().any(|(name, _)| *name == interface);
-    let roles: Vec<Role> = Role::ALL.into_iter().filter(|role| has(role.name())).collect();
+    let roles: Vec<Role> = Role::ALL
+        .into_iter()
+        .filter(|role| has(role.name()))
+        .collect();
     if roles.is_empty() {
-        let mut why = format!("it exports none of event-filter, mapper, entity-filter and renderer of {PACKAGE}{VERSION}x");
+        let mut why = format!(
+            "it exports none of event-filter, mapper, entity-filter and renderer of {PACKAGE}{VERSION}x"
+        );
         if kind == Kind::Module {
             why.push_str("; it is a core module, which has to carry its WIT type (bindings made by wit-bindgen put it there)");
         }
         return Err(why);
     }
     if !has("settings") {
-        return Err(format!("it does not export {PACKAGE}settings, which every plugin does"));
+        return Err(format!(
+            "it does not export {PACKAGE}settings, which every plugin does"
+        ));
     }
     Ok(roles)
 }

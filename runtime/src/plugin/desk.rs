@@ -1,6 +1,7 @@
 //! At the author's desk: a component is run once and everything about the run is told.
 //!
-//! Cost is counted in fuel, which is the same on every machine and every run; the limits are those of the serving host.
+//! Cost is counted in fuel, which is the same on every machine and every run; the limits are those
+//! of the serving host.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,7 +48,8 @@ pub struct Call {
     pub outputs: Result<Vec<Output>, Fault>,
     /// Fuel burnt by the call.
     pub fuel: u64,
-    /// Wall time of the call on this machine, with fuel counted some 1.3 times that of the serving host.
+    /// Wall time of the call on this machine, with fuel counted some 1.3 times that of the serving
+    /// host.
     pub time: Duration,
 }
 
@@ -75,7 +77,8 @@ pub struct Report {
 pub struct Trial {
     /// What the component made of it.
     pub output: Output,
-    /// Whether the output is the host's word for a trap, a broken limit or refused settings, and not the component's own.
+    /// Whether the output is the host's word for a trap, a broken limit or refused settings, and
+    /// not the component's own.
     pub fault: bool,
     /// Fuel burnt by configuring and by the calls.
     pub fuel: u64,
@@ -100,14 +103,26 @@ impl Desk {
     /// # Errors
     /// When the component cannot be used, or the machine lacks what an engine needs.
     pub fn load(name: &str, bytes: &[u8], limits: Limits) -> Result<Desk, Fault> {
-        let engine = engine::measuring().map_err(|error| Fault::Breach { breach: Breach::Host, what: error.to_string() })?;
+        let engine = engine::measuring().map_err(|error| Fault::Breach {
+            breach: Breach::Host,
+            what: error.to_string(),
+        })?;
         let figures = Figures::default();
         let started = Instant::now();
         let kept = toolchain::compiled().filter(|_| bytes.len() >= KEPT_BYTES_MIN);
         let cache = kept.and_then(|directory| Cache::open(&directory, &engine).ok());
-        let loader = Loader { engine: &engine, layout: engine::Layout::Wide, apart: None, cache: cache.as_ref(), figures: &figures };
+        let loader = Loader {
+            engine: &engine,
+            layout: engine::Layout::Wide,
+            apart: None,
+            cache: cache.as_ref(),
+            figures: &figures,
+        };
         let component = loader.load(name, bytes, limits)?;
-        Ok(Desk { component, compile_time: started.elapsed() })
+        Ok(Desk {
+            component,
+            compile_time: started.elapsed(),
+        })
     }
 
     /// All its roles.
@@ -115,20 +130,32 @@ impl Desk {
         self.component.roles()
     }
 
-    /// Runs it in a new instance on its roles that take this input, all items in one call. Blocking.
+    /// Runs it in a new instance on its roles that take this input, all items in one call.
+    /// Blocking.
     ///
     /// # Errors
     /// When it refuses its settings or has no role for this input.
     pub fn run(&self, settings: &str, input: Input) -> Result<Report, Fault> {
         let component = &self.component;
         let (items, takes) = match input {
-            Input::Events(events) => (Items::Events(Arc::new(events)), [Role::EventFilter, Role::Mapper]),
-            Input::Entities(views) => (Items::Entities(Arc::new(views)), [Role::EntityFilter, Role::Renderer]),
+            Input::Events(events) => (
+                Items::Events(Arc::new(events)),
+                [Role::EventFilter, Role::Mapper],
+            ),
+            Input::Entities(views) => (
+                Items::Entities(Arc::new(views)),
+                [Role::EntityFilter, Role::Renderer],
+            ),
         };
-        let roles: Vec<Role> = takes.into_iter().filter(|role| component.roles().contains(role)).collect();
+        let roles: Vec<Role> = takes
+            .into_iter()
+            .filter(|role| component.roles().contains(role))
+            .collect();
         if roles.is_empty() {
             let (name, filter, maker) = (component.name(), takes[0].name(), takes[1].name());
-            return Err(Fault::Unusable(format!("plugin {name} is neither {filter} nor {maker}, and takes no such input")));
+            return Err(Fault::Unusable(format!(
+                "plugin {name} is neither {filter} nor {maker}, and takes no such input"
+            )));
         }
         let mut session = self.session(settings)?;
         let calls = session.calls(&roles, &items);
@@ -163,7 +190,13 @@ impl Desk {
             Ok(session) => session,
             Err(fault) => {
                 let output = cases::refused(fault, self.component.label())?;
-                return Ok(Trial { output, fault: true, fuel: 0, memory_peak: 0, log: Vec::new() });
+                return Ok(Trial {
+                    output,
+                    fault: true,
+                    fuel: 0,
+                    memory_peak: 0,
+                    log: Vec::new(),
+                });
             }
         };
         let tried = cases::outcome(&mut session.instance, &roles, &case.item.items())?;
@@ -176,17 +209,23 @@ impl Desk {
         })
     }
 
-    /// Runs cases one after the other in one instance, as a serving Weir would; one output each. After a fault, and where the settings
-    /// differ from those before, a new instance goes on.
+    /// Runs cases one after the other in one instance, as a serving Weir would; one output each.
+    /// After a fault, and where the settings differ from those before, a new instance goes on.
     ///
     /// # Errors
     /// As [`Case::run`].
-    pub fn try_in_turn<'a>(&self, all: impl IntoIterator<Item = &'a Case>) -> Result<Vec<Output>, Fault> {
+    pub fn try_in_turn<'a>(
+        &self,
+        all: impl IntoIterator<Item = &'a Case>,
+    ) -> Result<Vec<Output>, Fault> {
         let mut held: Option<(&str, Session)> = None;
         let mut outputs = Vec::new();
         for case in all {
             let roles = case.item.roles(&self.component)?;
-            let kept = held.take().filter(|(settings, _)| *settings == case.settings).map(|(_, session)| Ok(session));
+            let kept = held
+                .take()
+                .filter(|(settings, _)| *settings == case.settings)
+                .map(|(_, session)| Ok(session));
             let tried = match kept.unwrap_or_else(|| self.session(&case.settings)) {
                 Err(fault) => cases::refused(fault, self.component.label())?,
                 Ok(mut session) => {
@@ -206,7 +245,10 @@ impl Desk {
     fn session(&self, settings: &str) -> Result<Session, Fault> {
         let instance = Instance::configured(&self.component, settings, true)?;
         let configure_fuel = instance.fuel().unwrap_or_default();
-        Ok(Session { instance, configure_fuel })
+        Ok(Session {
+            instance,
+            configure_fuel,
+        })
     }
 }
 
@@ -228,7 +270,12 @@ impl Session {
             let time = started.elapsed();
             let fuel = self.instance.fuel().unwrap_or_default() - before;
             let spent = answers.is_err();
-            calls.push(Call { role: *role, outputs: answers.map(outputs), fuel, time });
+            calls.push(Call {
+                role: *role,
+                outputs: answers.map(outputs),
+                fuel,
+                time,
+            });
             if spent {
                 break;
             }
@@ -239,7 +286,9 @@ impl Session {
 
 impl std::fmt::Debug for Desk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Desk").field("plugin", &self.component.label()).finish_non_exhaustive()
+        f.debug_struct("Desk")
+            .field("plugin", &self.component.label())
+            .finish_non_exhaustive()
     }
 }
 
@@ -247,7 +296,13 @@ impl std::fmt::Debug for Desk {
 ///
 /// # Errors
 /// As [`Desk::load`] and [`Desk::run`].
-pub fn run(name: &str, bytes: &[u8], settings: &str, input: Input, limits: Limits) -> Result<Report, Fault> {
+pub fn run(
+    name: &str,
+    bytes: &[u8],
+    settings: &str,
+    input: Input,
+    limits: Limits,
+) -> Result<Report, Fault> {
     Desk::load(name, bytes, limits)?.run(settings, input)
 }
 

@@ -19,11 +19,13 @@ pub struct Calls {
     pub count: u64,
     /// Their sum, in seconds.
     pub seconds: f64,
-    /// How many took at most so long ([`CALL_SECONDS`]), not cumulative; the last bucket has no bound.
+    /// How many took at most so long ([`CALL_SECONDS`]), not cumulative; the last bucket has no
+    /// bound.
     pub buckets: [u64; CALL_SECONDS.len() + 1],
 }
 
-/// How often one version of a plugin faulted: trapped, broke a limit, or answered what cannot be used.
+/// How often one version of a plugin faulted: trapped, broke a limit, or answered what cannot be
+/// used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Traps {
     /// The plugin's name.
@@ -72,31 +74,51 @@ impl Figures {
     pub(super) fn counter(&self, plugin: &str, version: &str) -> Arc<Counter> {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let times = inner.times.entry(plugin.into()).or_default().clone();
-        let traps = inner.traps.entry((plugin.into(), version.into())).or_default().clone();
+        let traps = inner
+            .traps
+            .entry((plugin.into(), version.into()))
+            .or_default()
+            .clone();
         Arc::new(Counter { times, traps })
     }
 
     pub(super) fn snapshot(&self, waiting: [usize; 3]) -> Snapshot {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let calls = inner.times.iter().map(|(plugin, times)| {
-            let buckets = std::array::from_fn(|bucket| times.buckets[bucket].load(Ordering::Relaxed));
+            let buckets =
+                std::array::from_fn(|bucket| times.buckets[bucket].load(Ordering::Relaxed));
             let seconds = times.micros.load(Ordering::Relaxed) as f64 / 1e6;
-            Calls { plugin: plugin.clone(), count: buckets.iter().sum(), seconds, buckets }
+            Calls {
+                plugin: plugin.clone(),
+                count: buckets.iter().sum(),
+                seconds,
+                buckets,
+            }
         });
         let traps = inner.traps.iter().map(|((plugin, version), count)| Traps {
             plugin: plugin.clone(),
             version: version.clone(),
             count: count.load(Ordering::Relaxed),
         });
-        Snapshot { calls: calls.collect(), traps: traps.collect(), waiting }
+        Snapshot {
+            calls: calls.collect(),
+            traps: traps.collect(),
+            waiting,
+        }
     }
 }
 
 impl Counter {
     pub(super) fn called(&self, time: Duration) {
-        let bucket = CALL_SECONDS.iter().position(|bound| time.as_secs_f64() <= *bound).unwrap_or(CALL_SECONDS.len());
+        let bucket = CALL_SECONDS
+            .iter()
+            .position(|bound| time.as_secs_f64() <= *bound)
+            .unwrap_or(CALL_SECONDS.len());
         self.times.buckets[bucket].fetch_add(1, Ordering::Relaxed);
-        self.times.micros.fetch_add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.times.micros.fetch_add(
+            u64::try_from(time.as_micros()).unwrap_or(u64::MAX),
+            Ordering::Relaxed,
+        );
     }
 
     pub(super) fn trapped(&self) {
@@ -117,8 +139,18 @@ mod tests {
         new.trapped();
         let snapshot = figures.snapshot([0; 3]);
         assert_eq!(snapshot.calls.len(), 1);
-        assert_eq!((snapshot.calls[0].count, snapshot.calls[0].seconds), (2, 3.002));
+        assert_eq!(
+            (snapshot.calls[0].count, snapshot.calls[0].seconds),
+            (2, 3.002)
+        );
         assert_eq!(snapshot.calls[0].buckets, [0, 0, 0, 1, 0, 0, 0, 0, 1]);
-        assert_eq!(snapshot.traps.iter().map(|traps| traps.count).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(
+            snapshot
+                .traps
+                .iter()
+                .map(|traps| traps.count)
+                .collect::<Vec<_>>(),
+            [0, 1]
+        );
     }
 }

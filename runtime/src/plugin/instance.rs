@@ -1,6 +1,7 @@
 //! One running instance: a store, the limits of its calls, and the functions of the guest.
 //!
-//! After any error of a call the whole store is spent, not only the instance: whoever gets a [`Fault`] drops it.
+//! After any error of a call the whole store is spent, not only the instance: whoever gets a
+//! [`Fault`] drops it.
 
 use std::sync::Arc;
 
@@ -33,52 +34,99 @@ pub(super) struct Instance {
 }
 
 impl Instance {
-    /// Makes an instance that is not configured yet. With `keep_log` its lines are kept and not passed on.
+    /// Makes an instance that is not configured yet. With `keep_log` its lines are kept and not
+    /// passed on.
     pub(super) fn start(component: &Component, keep_log: bool) -> Result<Instance, Fault> {
         let limits = *component.limits();
-        let state = State { meter: Meter::new(limits.memory_bytes), log: Log::new(Arc::from(component.label()), keep_log) };
+        let state = State {
+            meter: Meter::new(limits.memory_bytes),
+            log: Log::new(Arc::from(component.label()), keep_log),
+        };
         let mut store = Store::new(component.pre().engine(), state);
         store.limiter(|state| &mut state.meter);
         // Only the engine of the author's desk counts fuel; the other one says no, and needs none.
         let _ = store.set_fuel(u64::MAX);
         begin(&mut store, &limits);
-        let made = component.pre().instantiate(&mut store).and_then(|instance| component.indices().load(&mut store, &instance));
+        let made = component
+            .pre()
+            .instantiate(&mut store)
+            .and_then(|instance| component.indices().load(&mut store, &instance));
         match made {
             Ok(guest) => {
                 let at_start = store.data().meter.memory();
-                Ok(Instance { store, guest, limits, calls: 0, at_start })
+                Ok(Instance {
+                    store,
+                    guest,
+                    limits,
+                    calls: 0,
+                    at_start,
+                })
             }
             Err(error) => Err(limits::name(&error, &limits, store.data().log.last_error())),
         }
     }
 
     /// Makes an instance and configures it.
-    pub(super) fn configured(component: &Component, settings: &str, keep_log: bool) -> Result<Instance, Fault> {
+    pub(super) fn configured(
+        component: &Component,
+        settings: &str,
+        keep_log: bool,
+    ) -> Result<Instance, Fault> {
         let mut instance = Instance::start(component, keep_log)?;
         begin(&mut instance.store, &instance.limits);
         match instance.guest.configure(&mut instance.store, settings) {
             Ok(Ok(())) => Ok(instance),
             Ok(Err(reason)) => {
                 let reason = bindings::brief(reason, REASON_BYTES_MAX);
-                Err(Fault::Settings(format!("{} refuses its settings: {reason}", component.label())))
+                Err(Fault::Settings(format!(
+                    "{} refuses its settings: {reason}",
+                    component.label()
+                )))
             }
             Err(error) => Err(instance.name(&error)),
         }
     }
 
-    /// Calls a role with the items of these numbers, within the limits of a batch; one answer an item.
-    pub(super) fn call(&mut self, role: Role, items: &Items, indices: &[usize]) -> Result<Answers, Fault> {
+    /// Calls a role with the items of these numbers, within the limits of a batch; one answer an
+    /// item.
+    pub(super) fn call(
+        &mut self,
+        role: Role,
+        items: &Items,
+        indices: &[usize],
+    ) -> Result<Answers, Fault> {
         begin(&mut self.store, &self.limits);
         self.calls += 1;
         let answers = match items {
-            Items::Events(events) => self.guest.events(&mut self.store, role, indices.iter().map(|&index| &events[index])),
-            Items::Entities(views) => self.guest.entities(&mut self.store, role, indices.iter().map(|&index| &views[index])),
+            Items::Events(events) => self.guest.events(
+                &mut self.store,
+                role,
+                indices.iter().map(|&index| &events[index]),
+            ),
+            Items::Entities(views) => self.guest.entities(
+                &mut self.store,
+                role,
+                indices.iter().map(|&index| &views[index]),
+            ),
         };
-        let missing = || Fault::Breach { breach: Breach::Host, what: format!("the component has no {}", role.name()) };
-        let answers = answers.ok_or_else(missing)?.map_err(|error| self.name(&error))?;
+        let missing = || Fault::Breach {
+            breach: Breach::Host,
+            what: format!("the component has no {}", role.name()),
+        };
+        let answers = answers
+            .ok_or_else(missing)?
+            .map_err(|error| self.name(&error))?;
         if answers.len() != indices.len() {
-            let what = format!("{} gave {} answers for {} items", role.name(), answers.len(), indices.len());
-            return Err(Fault::Breach { breach: Breach::WrongLength, what });
+            let what = format!(
+                "{} gave {} answers for {} items",
+                role.name(),
+                answers.len(),
+                indices.len()
+            );
+            return Err(Fault::Breach {
+                breach: Breach::WrongLength,
+                what,
+            });
         }
         Ok(answers)
     }
@@ -90,7 +138,10 @@ impl Instance {
 
     /// Linear memory in bytes: now, and at its peak.
     pub(super) fn memory(&self) -> (usize, usize) {
-        (self.store.data().meter.memory(), self.store.data().meter.peak())
+        (
+            self.store.data().meter.memory(),
+            self.store.data().meter.peak(),
+        )
     }
 
     /// Linear memory right after it was made, in bytes: what no dropping can give back.

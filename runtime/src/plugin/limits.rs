@@ -1,7 +1,8 @@
 //! What a call may use, and how a breach is named.
 //!
-//! Time is wall time counted in epochs; memory is the sum over all memories of an instance; output is what is copied out of
-//! it in one answer. Each breach says the limit and its size, never the machine's own words alone.
+//! Time is wall time counted in epochs; memory is the sum over all memories of an instance; output
+//! is what is copied out of it in one answer. Each breach says the limit and its size, never the
+//! machine's own words alone.
 
 use std::fmt;
 use std::time::Duration;
@@ -24,7 +25,12 @@ pub(super) const TABLES_MAX: usize = 32;
 /// The default bounds of a batch.
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { time: Duration::from_secs(1), memory_bytes: 64 << 20, output_bytes: 16 << 20, log_bytes: 64 << 10 }
+        Limits {
+            time: Duration::from_secs(1),
+            memory_bytes: 64 << 20,
+            output_bytes: 16 << 20,
+            log_bytes: 64 << 10,
+        }
     }
 }
 
@@ -32,7 +38,10 @@ impl Limits {
     /// The time in epochs, rounded up, and one for the epoch that is already running.
     pub(super) fn epochs(&self) -> u64 {
         let epochs = self.time.as_millis().div_ceil(EPOCH.as_millis());
-        u64::try_from(epochs).unwrap_or(u64::MAX / 2).min(u64::MAX / 2) + 1
+        u64::try_from(epochs)
+            .unwrap_or(u64::MAX / 2)
+            .min(u64::MAX / 2)
+            + 1
     }
 }
 
@@ -56,7 +65,12 @@ enum Over {
 
 impl Meter {
     pub(super) fn new(memory_max: usize) -> Meter {
-        Meter { memory_max, memory: 0, peak: 0, granted: 0 }
+        Meter {
+            memory_max,
+            memory: 0,
+            peak: 0,
+            granted: 0,
+        }
     }
 
     /// Bytes of linear memory now.
@@ -71,13 +85,19 @@ impl Meter {
 }
 
 impl ResourceLimiter for Meter {
-    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
         let growth = desired.saturating_sub(current);
         if self.memory.saturating_add(growth) > self.memory_max {
-            // An error stops the guest with this reason; `false` would leave it to a guest's allocator, which aborts without one.
+            // An error stops the guest with this reason; `false` would leave it to a guest's
+            // allocator, which aborts without one.
             return Err(wasmtime::Error::new(Over::Memory));
         }
         self.memory += growth;
@@ -91,12 +111,22 @@ impl ResourceLimiter for Meter {
         Ok(())
     }
 
-    fn table_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        // A table from the pool has the pool's bound as its maximum, unless its module has a lower one.
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        // A table from the pool has the pool's bound as its maximum, unless its module has a lower
+        // one.
         if maximum.is_some_and(|maximum| maximum < TABLE_ELEMENTS_MAX && desired > maximum) {
             return Ok(false);
         }
-        if desired > TABLE_ELEMENTS_MAX { Err(wasmtime::Error::new(Over::Table)) } else { Ok(true) }
+        if desired > TABLE_ELEMENTS_MAX {
+            Err(wasmtime::Error::new(Over::Table))
+        } else {
+            Ok(true)
+        }
     }
 
     fn instances(&self) -> usize {
@@ -116,24 +146,47 @@ impl ResourceLimiter for Meter {
 pub(super) fn name(error: &wasmtime::Error, limits: &Limits, said: Option<&str>) -> Fault {
     let (breach, mut what) = if let Some(over) = error.downcast_ref::<Over>() {
         match over {
-            Over::Memory => (Breach::Memory, format!("memory limit of {} exceeded", Size(limits.memory_bytes))),
-            Over::Table => (Breach::Memory, format!("limit of {TABLE_ELEMENTS_MAX} elements of a table exceeded")),
+            Over::Memory => (
+                Breach::Memory,
+                format!("memory limit of {} exceeded", Size(limits.memory_bytes)),
+            ),
+            Over::Table => (
+                Breach::Memory,
+                format!("limit of {TABLE_ELEMENTS_MAX} elements of a table exceeded"),
+            ),
         }
-    } else if error.downcast_ref::<wasmtime::PoolConcurrencyLimitError>().is_some() {
-        (Breach::Host, "the host has no room for another instance".to_owned())
+    } else if error
+        .downcast_ref::<wasmtime::PoolConcurrencyLimitError>()
+        .is_some()
+    {
+        (
+            Breach::Host,
+            "the host has no room for another instance".to_owned(),
+        )
     } else {
         match error.downcast_ref::<Trap>() {
-            Some(Trap::Interrupt) => (Breach::Time, format!("time limit of {} exceeded", Length(limits.time))),
+            Some(Trap::Interrupt) => (
+                Breach::Time,
+                format!("time limit of {} exceeded", Length(limits.time)),
+            ),
             Some(Trap::StackOverflow) => (Breach::Stack, "call stack exhausted".to_owned()),
-            Some(Trap::MemoryOutOfBounds) => {
-                (Breach::Trap, format!("{} (unbounded recursion ends like this in some languages)", Trap::MemoryOutOfBounds))
-            }
+            Some(Trap::MemoryOutOfBounds) => (
+                Breach::Trap,
+                format!(
+                    "{} (unbounded recursion ends like this in some languages)",
+                    Trap::MemoryOutOfBounds
+                ),
+            ),
             Some(trap) => (Breach::Trap, trap.to_string()),
             None => {
                 let text = error.root_cause().to_string();
-                // The one limit that the runtime reports as text only; a test holds it to these words.
+                // The one limit that the runtime reports as text only; a test holds it to these
+                // words.
                 match text.contains("fuel allocated for hostcalls has been exhausted") {
-                    true => (Breach::Output, format!("output limit of {} exceeded", Size(limits.output_bytes))),
+                    true => (
+                        Breach::Output,
+                        format!("output limit of {} exceeded", Size(limits.output_bytes)),
+                    ),
                     false => (Breach::Trap, text),
                 }
             }
@@ -188,16 +241,27 @@ mod tests {
     fn memory_is_the_sum_over_all_memories_and_a_failed_growth_gives_it_back() {
         let mut meter = Meter::new(100);
         assert!(meter.memory_growing(0, 60, None).unwrap());
-        assert!(meter.memory_growing(0, 41, None).is_err(), "a second memory that goes over together with the first");
+        assert!(
+            meter.memory_growing(0, 41, None).is_err(),
+            "a second memory that goes over together with the first"
+        );
         assert!(meter.memory_growing(0, 40, None).unwrap());
-        meter.memory_grow_failed(wasmtime::Error::msg("no")).unwrap();
+        meter
+            .memory_grow_failed(wasmtime::Error::msg("no"))
+            .unwrap();
         assert_eq!((meter.memory(), meter.peak()), (60, 100));
-        assert!(!meter.memory_growing(60, 70, Some(65)).unwrap(), "the module's own maximum is no breach");
+        assert!(
+            !meter.memory_growing(60, 70, Some(65)).unwrap(),
+            "the module's own maximum is no breach"
+        );
     }
 
     #[test]
     fn a_deadline_is_never_shorter_than_the_limit() {
-        let limits = Limits { time: Duration::from_millis(15), ..Limits::default() };
+        let limits = Limits {
+            time: Duration::from_millis(15),
+            ..Limits::default()
+        };
         assert_eq!(limits.epochs(), 3);
     }
 }

@@ -1,7 +1,8 @@
 //! What a plugin says: its log lines, bounded in bytes for each batch.
 //!
-//! Lines go to the host's log under the target `weir::plugin`; at an author's desk they are kept instead. The last line of
-//! level error is remembered for the length of a call: a panic hook logs there, and a trap alone does not say what happened.
+//! Lines go to the host's log under the target `weir::plugin`; at an author's desk they are kept
+//! instead. The last line of level error is remembered for the length of a call: a panic hook logs
+//! there, and a trap alone does not say what happened.
 
 use std::sync::Arc;
 
@@ -43,9 +44,16 @@ pub(super) struct Log {
 const SAID_MAX: usize = 500;
 
 impl Log {
-    /// An empty log without budget. With `keep`, lines are kept for [`Log::take_lines`] and not passed on.
+    /// An empty log without budget. With `keep`, lines are kept for [`Log::take_lines`] and not
+    /// passed on.
     pub(super) fn new(plugin: Arc<str>, keep: bool) -> Log {
-        Log { plugin, left: 0, cut: false, last_error: None, kept: keep.then(Vec::new) }
+        Log {
+            plugin,
+            left: 0,
+            cut: false,
+            last_error: None,
+            kept: keep.then(Vec::new),
+        }
     }
 
     /// A call begins: it may log so many bytes.
@@ -67,7 +75,8 @@ impl Log {
 
     /// Takes a line, as far as the budget allows.
     pub(super) fn write(&mut self, level: Level, message: &str) {
-        // The budget guards the operator's log; what a fault is explained with is short anyway and is taken beyond it.
+        // The budget guards the operator's log; what a fault is explained with is short anyway and
+        // is taken beyond it.
         if level == Level::Error {
             self.last_error = Some(plain(message, SAID_MAX));
         }
@@ -77,7 +86,10 @@ impl Log {
             self.left = 0;
             if !self.cut {
                 self.cut = true;
-                self.put(Level::Warn, "log limit reached; the other lines of this batch are dropped".into());
+                self.put(
+                    Level::Warn,
+                    "log limit reached; the other lines of this batch are dropped".into(),
+                );
             }
             return;
         }
@@ -100,9 +112,14 @@ impl Log {
     }
 }
 
-/// The text without control characters, so that a plugin cannot forge lines or colours on a terminal.
+/// The text without control characters, so that a plugin cannot forge lines or colours on a
+/// terminal.
 fn plain(text: &str, chars_max: usize) -> String {
-    text.trim_end().chars().take(chars_max).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.trim_end()
+        .chars()
+        .take(chars_max)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 #[cfg(test)]
@@ -119,7 +136,13 @@ mod tests {
         assert_eq!(log.take_lines().len(), 3, "two lines and the note");
         log.begin(40);
         log.write(Level::Error, "panicked\nat line 1");
-        assert_eq!(log.take_lines(), [Line { level: Level::Error, message: "panicked at line 1".into() }]);
+        assert_eq!(
+            log.take_lines(),
+            [Line {
+                level: Level::Error,
+                message: "panicked at line 1".into()
+            }]
+        );
         assert_eq!(log.last_error(), Some("panicked at line 1"));
         log.begin(40);
         assert_eq!(log.last_error(), None);

@@ -1,4 +1,5 @@
-//! How large a component may be, whole and in its parts, looked at before it is compiled: each bound is one on what compiling may cost.
+//! How large a component may be, whole and in its parts, looked at before it is compiled: each
+//! bound is one on what compiling may cost.
 //!
 //! What is no Wasm at all passes here; whoever compiles it says so.
 
@@ -8,8 +9,8 @@ use crate::plugin::limits::Size;
 
 /// The largest file that is compiled. The largest real guest, a whole Python, has 19 MB.
 pub(super) const FILE_BYTES_MAX: usize = 48 << 20;
-/// The longest function, in bytes of its code: some passes of a compiler take time by the square of it. The longest of real guests, the
-/// main loops of interpreters, have a fifth of it.
+/// The longest function, in bytes of its code: some passes of a compiler take time by the square of
+/// it. The longest of real guests, the main loops of interpreters, have a fifth of it.
 const FUNCTION_BYTES_MAX: usize = 1 << 20;
 /// Functions in all modules together. A whole Python has some thirty thousand.
 const FUNCTIONS_MAX: usize = 100_000;
@@ -23,7 +24,10 @@ const MODULES_MAX: usize = 200;
 pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
     if bytes.len() > FILE_BYTES_MAX {
         let mib = bytes.len().div_ceil(1 << 20);
-        return Err(format!("the file has {mib} MiB, the most is {}; build it for release and stripped", Size(FILE_BYTES_MAX)));
+        return Err(format!(
+            "the file has {mib} MiB, the most is {}; build it for release and stripped",
+            Size(FILE_BYTES_MAX)
+        ));
     }
     let (mut functions, mut modules) = (0, 0);
     for payload in Parser::new(0).parse_all(bytes) {
@@ -32,7 +36,10 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
                 functions += 1;
                 let size = body.range().len();
                 if size > FUNCTION_BYTES_MAX {
-                    return Err(format!("function {functions} has {size} bytes of code, the most is {}", Size(FUNCTION_BYTES_MAX)));
+                    return Err(format!(
+                        "function {functions} has {size} bytes of code, the most is {}",
+                        Size(FUNCTION_BYTES_MAX)
+                    ));
                 }
             }
             Ok(Payload::ModuleSection { .. }) => modules += 1,

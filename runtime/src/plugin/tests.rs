@@ -10,16 +10,28 @@ use crate::model::{EntityId, Payload};
 
 /// Tight enough that a test waits little, wide enough for a busy machine.
 fn limits() -> Limits {
-    Limits { time: Duration::from_millis(300), memory_bytes: 32 << 20, output_bytes: 1 << 20, log_bytes: 4 << 10 }
+    Limits {
+        time: Duration::from_millis(300),
+        memory_bytes: 32 << 20,
+        output_bytes: 1 << 20,
+        log_bytes: 4 << 10,
+    }
 }
 
 fn host(workers: usize) -> Arc<Host> {
-    Host::start(&Options { workers, ..Options::default() }).expect("a host")
+    Host::start(&Options {
+        workers,
+        ..Options::default()
+    })
+    .expect("a host")
 }
 
 fn source(host: &Host, name: &str) -> Arc<SourceChain> {
     let component = host.load(name, &guests::source(), limits()).expect("loads");
-    Arc::new(SourceChain::new(&[Use::configure(&component, "{}").expect("configures")]).expect("a chain"))
+    Arc::new(
+        SourceChain::new(&[Use::configure(&component, "{}").expect("configures")])
+            .expect("a chain"),
+    )
 }
 
 /// The first letter of an event's type tells the guest what to do.
@@ -37,7 +49,13 @@ fn event(id: usize, event_type: &str) -> Event {
 }
 
 fn events(letters: &str) -> Arc<Vec<Event>> {
-    Arc::new(letters.chars().enumerate().map(|(id, letter)| event(id, &letter.to_string())).collect())
+    Arc::new(
+        letters
+            .chars()
+            .enumerate()
+            .map(|(id, letter)| event(id, &letter.to_string()))
+            .collect(),
+    )
 }
 
 /// One line an event, short enough to compare.
@@ -45,13 +63,26 @@ fn told(verdict: &EventVerdict) -> String {
     match verdict {
         EventVerdict::Changes(changes) => {
             let change = |change: &Change| {
-                format!("{}/{} {}={}", change.entity_type, change.key, change.facet, change.value.as_deref().unwrap_or("-"))
+                format!(
+                    "{}/{} {}={}",
+                    change.entity_type,
+                    change.key,
+                    change.facet,
+                    change.value.as_deref().unwrap_or("-")
+                )
             };
-            format!("[{}]", changes.iter().map(change).collect::<Vec<_>>().join(", "))
+            format!(
+                "[{}]",
+                changes.iter().map(change).collect::<Vec<_>>().join(", ")
+            )
         }
         EventVerdict::Passed => "passed".into(),
         EventVerdict::Filtered(plugin) => format!("filtered by {plugin}"),
-        EventVerdict::Failed(failed) => format!("{} {}", if failed.fault { "FAULT" } else { "declined" }, failed.failure),
+        EventVerdict::Failed(failed) => format!(
+            "{} {}",
+            if failed.fault { "FAULT" } else { "declined" },
+            failed.failure
+        ),
     }
 }
 
@@ -72,7 +103,16 @@ async fn check(letters: &str, expected: &[&str]) {
 
 #[tokio::test]
 async fn events_are_filtered_and_mapped_in_their_order() {
-    check("axnf", &["[product/0 base={\"n\":0}]", "filtered by erp", "[]", "declined missing-field: no price"]).await;
+    check(
+        "axnf",
+        &[
+            "[product/0 base={\"n\":0}]",
+            "filtered by erp",
+            "[]",
+            "declined missing-field: no price",
+        ],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -92,25 +132,52 @@ async fn a_long_request_is_answered_in_its_order_whatever_worker_was_faster() {
 
 #[tokio::test]
 async fn an_endless_loop_fails_alone_and_is_named() {
-    check("ala", &["[product/0 base={\"n\":0}]", "FAULT time-limit: time limit of 300 ms exceeded", "[product/2 base={\"n\":2}]"]).await;
+    check(
+        "ala",
+        &[
+            "[product/0 base={\"n\":0}]",
+            "FAULT time-limit: time limit of 300 ms exceeded",
+            "[product/2 base={\"n\":2}]",
+        ],
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn a_hoard_of_memory_fails_alone_and_is_named() {
-    check("aha", &["[product/0 base={\"n\":0}]", "FAULT memory-limit: memory limit of 32 MiB exceeded", "[product/2 base={\"n\":2}]"])
-        .await;
+    check(
+        "aha",
+        &[
+            "[product/0 base={\"n\":0}]",
+            "FAULT memory-limit: memory limit of 32 MiB exceeded",
+            "[product/2 base={\"n\":2}]",
+        ],
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn recursion_without_end_fails_alone_and_is_named() {
-    check("ara", &["[product/0 base={\"n\":0}]", "FAULT stack-limit: call stack exhausted", "[product/2 base={\"n\":2}]"]).await;
+    check(
+        "ara",
+        &[
+            "[product/0 base={\"n\":0}]",
+            "FAULT stack-limit: call stack exhausted",
+            "[product/2 base={\"n\":2}]",
+        ],
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn a_trap_fails_alone() {
     check(
         "ata",
-        &["[product/0 base={\"n\":0}]", "FAULT trap: wasm trap: wasm `unreachable` instruction executed", "[product/2 base={\"n\":2}]"],
+        &[
+            "[product/0 base={\"n\":0}]",
+            "FAULT trap: wasm trap: wasm `unreachable` instruction executed",
+            "[product/2 base={\"n\":2}]",
+        ],
     )
     .await;
 }
@@ -126,13 +193,28 @@ async fn a_panic_is_told_in_the_plugins_own_words() {
 
 #[tokio::test]
 async fn output_beyond_the_limit_fails_alone_though_the_guest_holds_it_once() {
-    check("aoa", &["[product/0 base={\"n\":0}]", "FAULT output-limit: output limit of 1 MiB exceeded", "[product/2 base={\"n\":2}]"]).await;
+    check(
+        "aoa",
+        &[
+            "[product/0 base={\"n\":0}]",
+            "FAULT output-limit: output limit of 1 MiB exceeded",
+            "[product/2 base={\"n\":2}]",
+        ],
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn too_few_answers_fail_the_event_that_caused_it() {
-    check("awa", &["[product/0 base={\"n\":0}]", "FAULT wrong-length: mapper gave 0 answers for 1 items", "[product/2 base={\"n\":2}]"])
-        .await;
+    check(
+        "awa",
+        &[
+            "[product/0 base={\"n\":0}]",
+            "FAULT wrong-length: mapper gave 0 answers for 1 items",
+            "[product/2 base={\"n\":2}]",
+        ],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -150,7 +232,16 @@ async fn a_value_that_is_no_json_and_an_unknown_lane_fail_alone() {
 
 #[tokio::test]
 async fn a_trapping_filter_and_a_trapping_mapper_in_one_batch_are_told_apart() {
-    check("Xatx", &["FAULT trap…", "[product/1 base={\"n\":1}]", "FAULT trap…", "filtered by erp"]).await;
+    check(
+        "Xatx",
+        &[
+            "FAULT trap…",
+            "[product/1 base={\"n\":1}]",
+            "FAULT trap…",
+            "filtered by erp",
+        ],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -160,8 +251,14 @@ async fn one_poison_event_among_many_costs_two_limits_not_sixty_four() {
     let letters: String = (0..64).map(|n| if n == 40 { 'l' } else { 'a' }).collect();
     let started = Instant::now();
     let verdicts = host.map(&chain, events(&letters), Class::Ingest).await;
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
-    let failed: Vec<usize> = (0..64).filter(|n| matches!(verdicts[*n], EventVerdict::Failed(_))).collect();
+    assert!(
+        started.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        started.elapsed()
+    );
+    let failed: Vec<usize> = (0..64)
+        .filter(|n| matches!(verdicts[*n], EventVerdict::Failed(_)))
+        .collect();
     assert_eq!(failed, [40]);
     let traps: u64 = host.figures().traps.iter().map(|traps| traps.count).sum();
     assert_eq!(traps, 2, "the batch and the event");
@@ -173,7 +270,10 @@ async fn a_hanging_plugin_takes_half_of_the_workers_and_others_are_served() {
     let (hanging, good) = (source(&host, "hanging"), source(&host, "good"));
     let hang = tokio::spawn({
         let (host, hanging) = (host.clone(), hanging.clone());
-        async move { host.map(&hanging, events(&"l".repeat(64 * 6)), Class::Ingest).await }
+        async move {
+            host.map(&hanging, events(&"l".repeat(64 * 6)), Class::Ingest)
+                .await
+        }
     });
     tokio::time::sleep(Duration::from_millis(100)).await;
     let mut times = Vec::new();
@@ -183,7 +283,8 @@ async fn a_hanging_plugin_takes_half_of_the_workers_and_others_are_served() {
         times.push(started.elapsed());
     }
     times.sort();
-    // A worker that hangs is lost for twice its limit; the median, because the machine may have other work.
+    // A worker that hangs is lost for twice its limit; the median, because the machine may have
+    // other work.
     assert!(times[4] < Duration::from_millis(250), "{times:?}");
     assert!(!hang.is_finished());
     hang.abort();
@@ -199,9 +300,16 @@ async fn a_batch_of_nothing_but_loops_gives_way_to_others() {
     });
     tokio::time::sleep(Duration::from_millis(50)).await;
     host.map(&good, events("a"), Class::Ingest).await;
-    assert!(!hang.is_finished(), "the only worker served the other in between");
+    assert!(
+        !hang.is_finished(),
+        "the only worker served the other in between"
+    );
     let verdicts = hang.await.expect("it goes on to its end");
-    assert!(verdicts.iter().all(|verdict| told(verdict).starts_with("FAULT time-limit")));
+    assert!(
+        verdicts
+            .iter()
+            .all(|verdict| told(verdict).starts_with("FAULT time-limit"))
+    );
 }
 
 #[tokio::test]
@@ -219,39 +327,65 @@ async fn a_caller_that_goes_away_leaves_the_host_as_it_was() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), settled).await.expect("what nobody waits for leaves the queue");
+    tokio::time::timeout(Duration::from_secs(5), settled)
+        .await
+        .expect("what nobody waits for leaves the queue");
 }
 
 #[tokio::test]
 async fn an_instance_is_reused_until_it_faults_or_grows() {
     let host = host(1);
     let chain = source(&host, "erp");
-    let told_of = async |letters: &str| told(&host.map(&chain, events(letters), Class::Ingest).await[0]);
+    let told_of =
+        async |letters: &str| told(&host.map(&chain, events(letters), Class::Ingest).await[0]);
     assert_eq!(told_of("c").await, "[product/0 base=1]");
     assert_eq!(told_of("c").await, "[product/0 base=2]", "reused");
     told_of("t").await;
     assert_eq!(told_of("c").await, "[product/0 base=1]", "new after a trap");
     told_of("m").await;
-    assert_eq!(told_of("c").await, "[product/0 base=1]", "new after it grew by 20 MiB");
+    assert_eq!(
+        told_of("c").await,
+        "[product/0 base=1]",
+        "new after it grew by 20 MiB"
+    );
 }
 
 #[tokio::test]
 async fn a_channels_chain_filters_renders_and_withdraws() {
     let host = host(2);
-    let component = host.load("page", &guests::channel(), limits()).expect("loads");
+    let component = host
+        .load("page", &guests::channel(), limits())
+        .expect("loads");
     assert_eq!(component.roles(), [Role::EntityFilter, Role::Renderer]);
     let used = Use::configure(&component, "{\"a\":1}").expect("configures");
     let chain = Arc::new(ChannelChain::new(&[used]).expect("a chain"));
     let view = |key: &str| View {
-        id: EntityId { entity_type: "product".into(), key: key.into() },
+        id: EntityId {
+            entity_type: "product".into(),
+            key: key.into(),
+        },
         facets: vec![("base".into(), format!("\"{key}\"").into())],
     };
-    let verdicts = host.render(&chain, Arc::new(["a1", "x2", "n3", "t4", "a5"].map(view).to_vec()), Class::Urgent).await;
-    let body = |text: &str| EntityVerdict::Rendering(Rendering { key: None, content_type: None, body: Payload::Text(text.into()) });
+    let verdicts = host
+        .render(
+            &chain,
+            Arc::new(["a1", "x2", "n3", "t4", "a5"].map(view).to_vec()),
+            Class::Urgent,
+        )
+        .await;
+    let body = |text: &str| {
+        EntityVerdict::Rendering(Rendering {
+            key: None,
+            content_type: None,
+            body: Payload::Text(text.into()),
+        })
+    };
     assert_eq!(verdicts[0], body("\"a1\""));
     assert_eq!(verdicts[1], EntityVerdict::Filtered(0));
     assert_eq!(verdicts[2], EntityVerdict::NotRendered);
-    assert!(matches!(&verdicts[3], EntityVerdict::Failed(failed) if failed.fault && failed.plugin == component.label()));
+    assert!(
+        matches!(&verdicts[3], EntityVerdict::Failed(failed) if failed.fault && failed.plugin == component.label())
+    );
     assert_eq!(verdicts[4], body("\"a5\""));
 }
 
@@ -260,7 +394,16 @@ async fn a_trial_tells_a_fault_from_an_event_that_was_declined() {
     let host = host(1);
     let chain = source(&host, "erp");
     let trial = host.try_source(&chain, events("afxna")).await;
-    assert_eq!(trial, Trial { made: 2, dropped: 2, declined: 1, faulted: 0, fault: None });
+    assert_eq!(
+        trial,
+        Trial {
+            made: 2,
+            dropped: 2,
+            declined: 1,
+            faulted: 0,
+            fault: None
+        }
+    );
     let trial = host.try_source(&chain, events("aft")).await;
     assert_eq!(trial.fault.expect("a fault").failure.code, "trap");
 }
@@ -269,20 +412,48 @@ async fn a_trial_tells_a_fault_from_an_event_that_was_declined() {
 async fn a_chain_without_plugins_passes_everything() {
     let host = host(1);
     let chain = Arc::new(SourceChain::new(&[]).expect("a chain"));
-    assert_eq!(host.map(&chain, events("tt"), Class::Ingest).await, [EventVerdict::Passed, EventVerdict::Passed]);
+    assert_eq!(
+        host.map(&chain, events("tt"), Class::Ingest).await,
+        [EventVerdict::Passed, EventVerdict::Passed]
+    );
 }
 
 #[test]
 fn what_has_no_place_in_a_chain_is_refused() {
     let host = host(1);
-    let used = |name: &str, bytes: Vec<u8>| Use::configure(&host.load(name, &bytes, limits()).expect("loads"), "{}").expect("configures");
-    let (erp, pim, page) = (used("erp", guests::source()), used("pim", guests::mapper()), used("page", guests::channel()));
-    let refused = SourceChain::new(&[erp.clone(), pim.clone()]).err().expect("two mappers").to_string();
-    assert_eq!(refused, "a source has one mapper, and both erp and pim are one");
-    let refused = SourceChain::new(&[page]).err().expect("a renderer in a source").to_string();
-    assert_eq!(refused, "plugin page is a entity-filter, which has no place in a source");
+    let used = |name: &str, bytes: Vec<u8>| {
+        Use::configure(&host.load(name, &bytes, limits()).expect("loads"), "{}")
+            .expect("configures")
+    };
+    let (erp, pim, page) = (
+        used("erp", guests::source()),
+        used("pim", guests::mapper()),
+        used("page", guests::channel()),
+    );
+    let refused = SourceChain::new(&[erp.clone(), pim.clone()])
+        .err()
+        .expect("two mappers")
+        .to_string();
+    assert_eq!(
+        refused,
+        "a source has one mapper, and both erp and pim are one"
+    );
+    let refused = SourceChain::new(&[page])
+        .err()
+        .expect("a renderer in a source")
+        .to_string();
+    assert_eq!(
+        refused,
+        "plugin page is a entity-filter, which has no place in a source"
+    );
     assert!(ChannelChain::new(&[erp]).is_err());
-    assert_eq!(SourceChain::new(&[pim]).expect("a mapper alone").filters().count(), 0);
+    assert_eq!(
+        SourceChain::new(&[pim])
+            .expect("a mapper alone")
+            .filters()
+            .count(),
+        0
+    );
 }
 
 /// Loads bytes and compares the sentence by which they are refused.
@@ -296,35 +467,66 @@ fn check_refused(bytes: &[u8], contains: &[&str]) {
 
 #[test]
 fn a_file_that_is_no_wasm_is_refused() {
-    check_refused(b"config_version = 1\n", &["plugin erp: the file is not Wasm"]);
+    check_refused(
+        b"config_version = 1\n",
+        &["plugin erp: the file is not Wasm"],
+    );
     check_refused(b"", &["the file is not Wasm"]);
     check_refused(b"\0asm\x0d\0\x01\0garbage", &["the file does not compile"]);
-    check_refused(&guests::source()[..200], &["no component can be made of this core module"]);
+    check_refused(
+        &guests::source()[..200],
+        &["no component can be made of this core module"],
+    );
 }
 
 #[test]
 fn a_component_that_wants_wasi_is_told_how_to_do_without() {
     let component =
         wat::parse_str(r#"(component (import "wasi:cli/environment@0.2.12" (instance (export "get-environment" (func)))))"#).unwrap();
-    check_refused(&component, &["imports wasi:cli/environment@0.2.12", "wasm32-unknown-unknown", "--stub-wasi"]);
+    check_refused(
+        &component,
+        &[
+            "imports wasi:cli/environment@0.2.12",
+            "wasm32-unknown-unknown",
+            "--stub-wasi",
+        ],
+    );
     let module =
         wat::parse_str(r#"(module (import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32))))"#).unwrap();
-    check_refused(&module, &["wasi_snapshot_preview1", "wasm32-unknown-unknown"]);
+    check_refused(
+        &module,
+        &["wasi_snapshot_preview1", "wasm32-unknown-unknown"],
+    );
 }
 
 #[test]
 fn a_plugin_that_hangs_or_hoards_at_its_start_is_refused_within_its_limits() {
-    check_refused(&guests::mapper_with("(start $forever)"), &["it does not start: time limit of 300 ms exceeded"]);
-    check_refused(&guests::mapper_with("(memory 1000)"), &["it does not start: memory limit of 32 MiB exceeded"]);
+    check_refused(
+        &guests::mapper_with("(start $forever)"),
+        &["it does not start: time limit of 300 ms exceeded"],
+    );
+    check_refused(
+        &guests::mapper_with("(memory 1000)"),
+        &["it does not start: memory limit of 32 MiB exceeded"],
+    );
 }
 
 #[test]
 fn a_component_of_another_interface_is_told_which_one_is_spoken() {
     let other = |text: &str| wat::parse_str(text).unwrap();
-    check_refused(&other("(component)"), &["exports none of event-filter, mapper, entity-filter and renderer"]);
-    check_refused(&other("(module)"), &["it is a core module, which has to carry its WIT type"]);
+    check_refused(
+        &other("(component)"),
+        &["exports none of event-filter, mapper, entity-filter and renderer"],
+    );
+    check_refused(
+        &other("(module)"),
+        &["it is a core module, which has to carry its WIT type"],
+    );
     let newer = r#"(component (instance $i) (export "weir:plugin/mapper@0.2.0" (instance $i)))"#;
-    check_refused(&other(newer), &["built for weir:plugin/mapper@0.2.0; this Weir speaks 0.1.x"]);
+    check_refused(
+        &other(newer),
+        &["built for weir:plugin/mapper@0.2.0; this Weir speaks 0.1.x"],
+    );
     let bare = r#"(component (instance $i) (export "weir:plugin/mapper@0.1.0" (instance $i)))"#;
     check_refused(&other(bare), &["does not export weir:plugin/settings"]);
     let empty = r#"(component (instance $i) (export "weir:plugin/mapper@0.1.0" (instance $i)) (export "weir:plugin/settings@0.1.0" (instance $i)))"#;
@@ -334,32 +536,70 @@ fn a_component_of_another_interface_is_told_which_one_is_spoken() {
 #[test]
 fn a_ready_component_is_taken_like_its_core_module() {
     let module = guests::source();
-    let component = wit_component::ComponentEncoder::default().module(&module).unwrap().encode().unwrap();
+    let component = wit_component::ComponentEncoder::default()
+        .module(&module)
+        .unwrap()
+        .encode()
+        .unwrap();
     let host = host(1);
-    let (of_module, of_component) = (host.load("a", &module, limits()).unwrap(), host.load("a", &component, limits()).unwrap());
+    let (of_module, of_component) = (
+        host.load("a", &module, limits()).unwrap(),
+        host.load("a", &component, limits()).unwrap(),
+    );
     assert_eq!(of_module.roles(), of_component.roles());
     assert_ne!(of_module.sha256(), of_component.sha256());
-    assert_eq!(of_module.label(), format!("a@{}", &of_module.sha256()[..12]));
+    assert_eq!(
+        of_module.label(),
+        format!("a@{}", &of_module.sha256()[..12])
+    );
     assert_eq!(of_component.bytes(), component.len());
 }
 
 #[test]
 fn settings_are_refused_in_the_plugins_own_words_and_within_its_limits() {
     let component = host(1).load("erp", &guests::source(), limits()).unwrap();
-    let refused = Use::configure(&component, "{\"refuse\":1}").err().expect("refused");
-    assert_eq!(refused, Fault::Settings(format!("{} refuses its settings: currency is missing", component.label())));
-    let hung = Use::configure(&component, "{\"loop\":1}").err().expect("hung");
+    let refused = Use::configure(&component, "{\"refuse\":1}")
+        .err()
+        .expect("refused");
+    assert_eq!(
+        refused,
+        Fault::Settings(format!(
+            "{} refuses its settings: currency is missing",
+            component.label()
+        ))
+    );
+    let hung = Use::configure(&component, "{\"loop\":1}")
+        .err()
+        .expect("hung");
     assert_eq!(hung.code(), "time-limit");
-    assert!(hung.to_string().contains("while it was configured: time limit of 300 ms exceeded"), "{hung}");
+    assert!(
+        hung.to_string()
+            .contains("while it was configured: time limit of 300 ms exceeded"),
+        "{hung}"
+    );
 }
 
 #[test]
 fn code_is_compiled_once_and_found_again_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
-    let options = Options { workers: 1, cache: Some(directory.path().join("code")), compiler: None };
-    let files = || std::fs::read_dir(directory.path().join("code")).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
-    Host::start(&options).unwrap().load("erp", &guests::source(), limits()).unwrap();
-    let [file] = &files()[..] else { panic!("one file: {:?}", files()) };
+    let options = Options {
+        workers: 1,
+        cache: Some(directory.path().join("code")),
+        compiler: None,
+    };
+    let files = || {
+        std::fs::read_dir(directory.path().join("code"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect::<Vec<_>>()
+    };
+    Host::start(&options)
+        .unwrap()
+        .load("erp", &guests::source(), limits())
+        .unwrap();
+    let [file] = &files()[..] else {
+        panic!("one file: {:?}", files())
+    };
     let written = std::fs::read(file).unwrap();
 
     let host = Host::start(&options).unwrap();
@@ -368,7 +608,10 @@ fn code_is_compiled_once_and_found_again_after_a_restart() {
     assert!(Use::configure(&component, "{}").is_ok());
 
     std::fs::write(file, &written[..written.len() / 2]).unwrap();
-    assert!(host.load("erp", &guests::source(), limits()).is_ok(), "damaged code is made again");
+    assert!(
+        host.load("erp", &guests::source(), limits()).is_ok(),
+        "damaged code is made again"
+    );
     assert_eq!(std::fs::read(file).unwrap(), written);
 }
 
@@ -379,17 +622,49 @@ fn fuel_is_the_same_in_every_run_and_a_fault_is_told() {
         desk::run("erp", &guests::source(), "{}", input, limits()).expect("runs")
     };
     let (first, second) = (run("aanf"), run("aanf"));
-    let fuel = |report: &desk::Report| report.calls.iter().map(|call| (call.role, call.fuel)).collect::<Vec<_>>();
+    let fuel = |report: &desk::Report| {
+        report
+            .calls
+            .iter()
+            .map(|call| (call.role, call.fuel))
+            .collect::<Vec<_>>()
+    };
     assert_eq!(fuel(&first), fuel(&second));
     assert_eq!(first.calls.len(), 2);
-    assert!(first.calls[1].fuel > 100 && first.memory_peak >= 2 << 16, "{first:?}");
+    assert!(
+        first.calls[1].fuel > 100 && first.memory_peak >= 2 << 16,
+        "{first:?}"
+    );
     assert!(run("aaaaaaaa").calls[1].fuel > first.calls[1].fuel);
     let outputs = first.calls[1].outputs.as_ref().expect("no fault");
-    assert_eq!(outputs[3], desk::Output::Failed(Failure::new("missing-field", "no price")));
+    assert_eq!(
+        outputs[3],
+        desk::Output::Failed(Failure::new("missing-field", "no price"))
+    );
 
     let poisoned = run("ap");
-    assert_eq!(poisoned.calls[1].outputs.as_ref().expect_err("a trap").code(), "trap");
-    assert_eq!(poisoned.log[0].message, "panicked at src/lib.rs:7: no price");
-    let page = desk::run("page", &guests::channel(), "{}", desk::Input::Events(vec![]), limits()).expect_err("wrong input");
-    assert_eq!(page.to_string(), "plugin page is neither event-filter nor mapper, and takes no such input");
+    assert_eq!(
+        poisoned.calls[1]
+            .outputs
+            .as_ref()
+            .expect_err("a trap")
+            .code(),
+        "trap"
+    );
+    assert_eq!(
+        poisoned.log[0].message,
+        "panicked at src/lib.rs:7: no price"
+    );
+    let page = desk::run(
+        "page",
+        &guests::channel(),
+        "{}",
+        desk::Input::Events(vec![]),
+        limits(),
+    )
+    .expect_err("wrong input");
+    assert_eq!(
+        page.to_string(),
+        "plugin page is neither event-filter nor mapper, and takes no such input"
+    );
 }

@@ -1,8 +1,10 @@
 //! The threads that run guests, and the queue before them.
 //!
-//! Three classes, served in their order, with a share for the lower ones so that none starves. Of one plugin at most half of the
-//! workers run at a time: a plugin that hangs for its whole limit leaves the other half to the others. (A batch counts for each
-//! plugin of its chain, from its begin to its end.) What waits is bounded by the chains' slots; a caller without one waits outside.
+//! Three classes, served in their order, with a share for the lower ones so that none starves. Of
+//! one plugin at most half of the workers run at a time: a plugin that hangs for its whole limit
+//! leaves the other half to the others. (A batch counts for each plugin of its chain, from its
+//! begin to its end.) What waits is bounded by the chains' slots; a caller without one waits
+//! outside.
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,7 +19,8 @@ use crate::plugin::bench::Bench;
 use crate::plugin::chain::{Chain, Items};
 use crate::plugin::{Class, Error, Failed};
 
-/// The native stack of a worker: the guest's 512 KiB, and room for the host's own frames in a build without optimisation.
+/// The native stack of a worker: the guest's 512 KiB, and room for the host's own frames in a build
+/// without optimisation.
 const STACK_BYTES: usize = 4 << 20;
 /// How often a worker without work looks for instances to drop.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -43,24 +46,39 @@ impl Workers {
     /// Starts so many threads.
     pub(super) fn start(count: usize) -> Result<Workers, Error> {
         let count = count.max(1);
-        let workers = Workers { queue: Arc::new(Queue::new(count.div_ceil(2))) };
+        let workers = Workers {
+            queue: Arc::new(Queue::new(count.div_ceil(2))),
+        };
         for n in 0..count {
             let queue = workers.queue.clone();
-            let thread = thread::Builder::new().name(format!("plugin-{n}")).stack_size(STACK_BYTES);
-            thread.spawn(move || work(&queue)).map_err(|error| Error::new("no thread for plugins", error))?;
+            let thread = thread::Builder::new()
+                .name(format!("plugin-{n}"))
+                .stack_size(STACK_BYTES);
+            thread
+                .spawn(move || work(&queue))
+                .map_err(|error| Error::new("no thread for plugins", error))?;
         }
         Ok(workers)
     }
 
-    /// Runs items through a chain; answers in their order. Dropping the future abandons what has not begun.
+    /// Runs items through a chain; answers in their order. Dropping the future abandons what has
+    /// not begun.
     pub(super) async fn run(&self, chain: &Arc<Chain>, items: Items, class: Class) -> Vec<Verdict> {
         let mut answers = Vec::new();
         for range in batch::cut(&items) {
             let count = range.len();
-            // The semaphore is never closed; were it, the answer would be that of a host that stops.
-            let Ok(slot) = chain.slots[class as usize].clone().acquire_owned().await else { break };
+            // The semaphore is never closed; were it, the answer would be that of a host that
+            // stops.
+            let Ok(slot) = chain.slots[class as usize].clone().acquire_owned().await else {
+                break;
+            };
             let (reply, answer) = oneshot::channel();
-            self.queue.push(Job { batch: Batch::new(chain.clone(), items.clone(), range), class, reply, _slot: slot });
+            self.queue.push(Job {
+                batch: Batch::new(chain.clone(), items.clone(), range),
+                class,
+                reply,
+                _slot: slot,
+            });
             answers.push((count, answer));
         }
         let mut verdicts = Vec::with_capacity(items.len());
@@ -127,7 +145,8 @@ fn work(queue: &Queue) {
             Ok(Progress::Done) => {}
             Err(_) => {
                 bench.clear();
-                job.batch.abandon("the plugin host failed; this is a defect of Weir");
+                job.batch
+                    .abandon("the plugin host failed; this is a defect of Weir");
             }
         }
         // A caller that went away misses the answer, and nothing else happens.
@@ -159,8 +178,17 @@ struct State {
 
 impl Queue {
     fn new(of_one_max: usize) -> Queue {
-        let state = State { open: true, classes: Default::default(), running: HashMap::new(), pulls: 0 };
-        Queue { state: Mutex::new(state), ready: Condvar::new(), of_one_max }
+        let state = State {
+            open: true,
+            classes: Default::default(),
+            running: HashMap::new(),
+            pulls: 0,
+        };
+        Queue {
+            state: Mutex::new(state),
+            ready: Condvar::new(),
+            of_one_max,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -187,10 +215,16 @@ impl Queue {
                 return Pulled::Job(job);
             }
             if !impatient {
-                state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = self
+                    .ready
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
-            let (after, waited) = self.ready.wait_timeout(state, SWEEP).unwrap_or_else(PoisonError::into_inner);
+            let (after, waited) = self
+                .ready
+                .wait_timeout(state, SWEEP)
+                .unwrap_or_else(PoisonError::into_inner);
             state = after;
             if waited.timed_out() {
                 return Pulled::Nothing;
@@ -209,7 +243,8 @@ impl Queue {
                 }
             }
         }
-        // The worker that releases takes one of the waiting batches itself; the end of a chain of several plugins may free more.
+        // The worker that releases takes one of the waiting batches itself; the end of a chain of
+        // several plugins may free more.
         if state.classes.iter().any(|class| !class.is_empty()) {
             self.ready.notify_one();
         }
@@ -218,10 +253,16 @@ impl Queue {
 
 impl State {
     fn next(&mut self, of_one_max: usize) -> Option<Box<Job>> {
-        let State { classes, running, .. } = self;
-        let free = |job: &Job| plugins(&job.batch.chain).all(|plugin| running.get(plugin).is_none_or(|count| *count < of_one_max));
-        let (class, place) =
-            order(self.pulls).into_iter().find_map(|class| Some((class, classes[class].iter().position(|job| free(job))?)))?;
+        let State {
+            classes, running, ..
+        } = self;
+        let free = |job: &Job| {
+            plugins(&job.batch.chain)
+                .all(|plugin| running.get(plugin).is_none_or(|count| *count < of_one_max))
+        };
+        let (class, place) = order(self.pulls)
+            .into_iter()
+            .find_map(|class| Some((class, classes[class].iter().position(|job| free(job))?)))?;
         let job = classes[class].remove(place)?;
         self.pulls += 1;
         for plugin in plugins(&job.batch.chain) {
@@ -243,7 +284,9 @@ fn order(pull: u64) -> [usize; 3] {
 /// The plugins of a chain, each once.
 fn plugins(chain: &Chain) -> impl Iterator<Item = &Arc<str>> {
     let name = |n: usize| chain.stages[n].of.component().name();
-    (0..chain.stages.len()).filter(move |n| !(0..*n).any(|before| name(before) == name(*n))).map(name)
+    (0..chain.stages.len())
+        .filter(move |n| !(0..*n).any(|before| name(before) == name(*n)))
+        .map(name)
 }
 
 #[cfg(test)]
@@ -252,16 +295,28 @@ mod tests {
 
     use super::*;
 
-    /// Fills a queue with so many batches of each class and tells the classes in the order in which they are served.
+    /// Fills a queue with so many batches of each class and tells the classes in the order in which
+    /// they are served.
     fn served(waiting: [usize; 3]) -> Vec<usize> {
         let slots = Arc::new(Semaphore::new(100));
-        let chain = Arc::new(Chain { stages: Vec::new(), slots: std::array::from_fn(|_| slots.clone()) });
+        let chain = Arc::new(Chain {
+            stages: Vec::new(),
+            slots: std::array::from_fn(|_| slots.clone()),
+        });
         let queue = Queue::new(1);
-        for (class, count) in [Class::Ingest, Class::Urgent, Class::Bulk].into_iter().zip(waiting) {
+        for (class, count) in [Class::Ingest, Class::Urgent, Class::Bulk]
+            .into_iter()
+            .zip(waiting)
+        {
             for _ in 0..count {
                 let batch = Batch::new(chain.clone(), Items::Events(Arc::default()), 0..0);
                 let slot = slots.clone().try_acquire_owned().expect("a slot");
-                queue.push(Job { batch, class, reply: oneshot::channel().0, _slot: slot });
+                queue.push(Job {
+                    batch,
+                    class,
+                    reply: oneshot::channel().0,
+                    _slot: slot,
+                });
             }
         }
         let next = || match queue.pull(true) {
@@ -279,7 +334,14 @@ mod tests {
     #[test]
     fn a_flood_of_ingest_starves_nobody() {
         let order = served([40, 2, 2]);
-        let places = |class| order.iter().enumerate().filter(|(_, of)| **of == class).map(|(place, _)| place).collect::<Vec<_>>();
+        let places = |class| {
+            order
+                .iter()
+                .enumerate()
+                .filter(|(_, of)| **of == class)
+                .map(|(place, _)| place)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(places(1), [7, 23]);
         assert_eq!(places(2), [15, 31]);
     }

@@ -1,13 +1,18 @@
-//! Who may: tokens with roles, and two fences against web pages that an operator happens to have open.
+//! Who may: tokens with roles, and two fences against web pages that an operator happens to have
+//! open.
 //!
-//! A token is needed on admin routes as soon as one is configured or the listener can be reached from elsewhere. Where none is needed,
-//! on loopback, the enemy is a browser on the same machine, so
+//! A token is needed on admin routes as soon as one is configured or the listener can be reached
+//! from elsewhere. Where none is needed, on loopback, the enemy is a browser on the same machine,
+//! so
 //!
-//! 1. a request that changes something and carries an `Origin` is refused unless that origin is this very host;
-//! 2. without tokens, the host must be an address or `localhost`: a name that was rebound to 127.0.0.1 makes a foreign page look
-//!    like this host, and is refused. (With tokens a page has nothing to show; a proxy in front may then use any name.)
+//! 1. a request that changes something and carries an `Origin` is refused unless that origin is
+//!    this very host;
+//! 2. without tokens, the host must be an address or `localhost`: a name that was rebound to
+//!    127.0.0.1 makes a foreign page look like this host, and is refused. (With tokens a page has
+//!    nothing to show; a proxy in front may then use any name.)
 //!
-//! Senders of events are verified by their source, not here; on loopback the same two rules hold for senders that are browsers.
+//! Senders of events are verified by their source, not here; on loopback the same two rules hold
+//! for senders that are browsers.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -36,9 +41,19 @@ pub(super) enum Access {
 }
 
 /// Stands before every handler.
-pub(super) async fn guard(State((door, access)): State<(Arc<Door>, Access)>, request: Request, next: Next) -> Response {
+pub(super) async fn guard(
+    State((door, access)): State<(Arc<Door>, Access)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let tokens = door.backend.tokens();
-    match check(access, &tokens, door.loopback, request.method(), request.headers()) {
+    match check(
+        access,
+        &tokens,
+        door.loopback,
+        request.method(),
+        request.headers(),
+    ) {
         Err(problem) => problem.into_response(),
         Ok(who) => {
             if !request.method().is_safe() && access != Access::Sender {
@@ -70,32 +85,55 @@ fn check<'a>(
         }
     }
     match access {
-        Access::Needs(role) if !loopback || !tokens.is_empty() => authorize(role, tokens, headers).map(Some),
+        Access::Needs(role) if !loopback || !tokens.is_empty() => {
+            authorize(role, tokens, headers).map(Some)
+        }
         _ => Ok(None),
     }
 }
 
-fn authorize<'a>(role: Role, tokens: &'a [Token], headers: &HeaderMap) -> Result<&'a Token, Problem> {
-    let unauthorized = |code, detail: &str, challenge| Err(Problem::new(StatusCode::UNAUTHORIZED, code, detail).challenge(challenge));
+fn authorize<'a>(
+    role: Role,
+    tokens: &'a [Token],
+    headers: &HeaderMap,
+) -> Result<&'a Token, Problem> {
+    let unauthorized = |code, detail: &str, challenge| {
+        Err(Problem::new(StatusCode::UNAUTHORIZED, code, detail).challenge(challenge))
+    };
     if tokens.is_empty() {
         let detail = "this listener can be reached from other machines and no token is configured; add one under [tokens]";
         return unauthorized("token-needed", detail, r#"Bearer realm="weir""#);
     }
-    let Some(presented) = headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes())) else {
+    let Some(presented) = headers
+        .get(AUTHORIZATION)
+        .and_then(|value| bearer(value.as_bytes()))
+    else {
         let detail = "this route needs a token: Authorization: Bearer …";
         return unauthorized("token-needed", detail, r#"Bearer realm="weir""#);
     };
     match find(tokens, presented) {
-        None => unauthorized("token-unknown", "this token is not one that is configured", r#"Bearer realm="weir", error="invalid_token""#),
+        None => unauthorized(
+            "token-unknown",
+            "this token is not one that is configured",
+            r#"Bearer realm="weir", error="invalid_token""#,
+        ),
         Some(token) if token.role < role => {
-            let detail = format!("this route needs the role `{}`; token `{}` has `{}`", name(role), token.name, name(token.role));
-            Err(Problem::new(StatusCode::FORBIDDEN, "role-needed", detail).with("needs", name(role)).with("has", name(token.role)))
+            let detail = format!(
+                "this route needs the role `{}`; token `{}` has `{}`",
+                name(role),
+                token.name,
+                name(token.role)
+            );
+            Err(Problem::new(StatusCode::FORBIDDEN, "role-needed", detail)
+                .with("needs", name(role))
+                .with("has", name(token.role)))
         }
         Some(token) => Ok(token),
     }
 }
 
-/// The token with that secret, the highest if there are several. Takes as long whichever it is: all are compared, by their digests.
+/// The token with that secret, the highest if there are several. Takes as long whichever it is: all
+/// are compared, by their digests.
 fn find<'a>(tokens: &'a [Token], secret: &[u8]) -> Option<&'a Token> {
     let digest: [u8; 32] = Sha256::digest(secret).into();
     let mut found: Option<&Token> = None;
@@ -110,23 +148,37 @@ fn find<'a>(tokens: &'a [Token], secret: &[u8]) -> Option<&'a Token> {
 
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, rest) = value.split_at_checked(7)?;
-    scheme.eq_ignore_ascii_case(b"bearer ").then(|| rest.trim_ascii())
+    scheme
+        .eq_ignore_ascii_case(b"bearer ")
+        .then(|| rest.trim_ascii())
 }
 
 /// The first fence. Programs that are not browsers send no `Origin`.
 fn same_origin(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
-    let Some(origin) = headers.get(ORIGIN).filter(|_| !method.is_safe()) else { return Ok(()) };
-    let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
+    let Some(origin) = headers.get(ORIGIN).filter(|_| !method.is_safe()) else {
+        return Ok(());
+    };
+    let authority = origin
+        .to_str()
+        .ok()
+        .and_then(|origin| origin.split_once("://"))
+        .map(|(_, authority)| authority);
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     if authority.is_some() && authority == host {
         return Ok(());
     }
-    Err(Problem::new(StatusCode::FORBIDDEN, "foreign-origin", "web pages of other origins may not change anything here"))
+    Err(Problem::new(
+        StatusCode::FORBIDDEN,
+        "foreign-origin",
+        "web pages of other origins may not change anything here",
+    ))
 }
 
 /// The second fence.
 fn local_host(headers: &HeaderMap) -> Result<(), Problem> {
-    let Some(host) = headers.get(HOST) else { return Ok(()) };
+    let Some(host) = headers.get(HOST) else {
+        return Ok(());
+    };
     if host.to_str().is_ok_and(is_local) {
         return Ok(());
     }
@@ -137,7 +189,9 @@ fn local_host(headers: &HeaderMap) -> Result<(), Problem> {
 
 fn is_local(host: &str) -> bool {
     if let Some(rest) = host.strip_prefix('[') {
-        return rest.split_once(']').is_some_and(|(address, _)| address.parse::<IpAddr>().is_ok());
+        return rest
+            .split_once(']')
+            .is_some_and(|(address, _)| address.parse::<IpAddr>().is_ok());
     }
     let name = host.split_once(':').map_or(host, |(name, _port)| name);
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
@@ -162,7 +216,10 @@ mod tests {
     fn meets(access: Access, method: Method, headers: &[(&str, &str)]) -> String {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
-            map.insert(axum::http::HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
+            map.insert(
+                axum::http::HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                HeaderValue::from_str(value).unwrap(),
+            );
         }
         match check(access, &[], true, &method, &map) {
             Ok(_) => "passes".to_owned(),
@@ -175,27 +232,96 @@ mod tests {
         let operate = Access::Needs(Role::Operate);
         let (post, get) = (Method::POST, Method::GET);
         let page = ("origin", "http://evil.example");
-        assert_eq!(meets(operate, post.clone(), &[("host", "127.0.0.1:7700")]), "passes");
-        assert_eq!(meets(operate, post.clone(), &[("host", "127.0.0.1:7700"), page]), "foreign-origin");
-        assert_eq!(meets(operate, post.clone(), &[("host", "127.0.0.1:7700"), ("origin", "null")]), "foreign-origin");
-        assert_eq!(meets(operate, post.clone(), &[("host", "127.0.0.1:7700"), ("origin", "http://127.0.0.1:7700")]), "passes");
-        assert_eq!(meets(operate, post.clone(), &[("host", "127.0.0.1:7700"), ("origin", "http://127.0.0.1:9999")]), "foreign-origin");
-        assert_eq!(meets(operate, post.clone(), &[("host", "evil.example"), page]), "foreign-host", "a rebound name");
-        assert_eq!(meets(operate, get.clone(), &[("host", "evil.example:7700")]), "foreign-host");
+        assert_eq!(
+            meets(operate, post.clone(), &[("host", "127.0.0.1:7700")]),
+            "passes"
+        );
+        assert_eq!(
+            meets(operate, post.clone(), &[("host", "127.0.0.1:7700"), page]),
+            "foreign-origin"
+        );
+        assert_eq!(
+            meets(
+                operate,
+                post.clone(),
+                &[("host", "127.0.0.1:7700"), ("origin", "null")]
+            ),
+            "foreign-origin"
+        );
+        assert_eq!(
+            meets(
+                operate,
+                post.clone(),
+                &[
+                    ("host", "127.0.0.1:7700"),
+                    ("origin", "http://127.0.0.1:7700")
+                ]
+            ),
+            "passes"
+        );
+        assert_eq!(
+            meets(
+                operate,
+                post.clone(),
+                &[
+                    ("host", "127.0.0.1:7700"),
+                    ("origin", "http://127.0.0.1:9999")
+                ]
+            ),
+            "foreign-origin"
+        );
+        assert_eq!(
+            meets(operate, post.clone(), &[("host", "evil.example"), page]),
+            "foreign-host",
+            "a rebound name"
+        );
+        assert_eq!(
+            meets(operate, get.clone(), &[("host", "evil.example:7700")]),
+            "foreign-host"
+        );
         for host in ["localhost", "LOCALHOST:7700", "[::1]:7700", "192.168.0.7"] {
-            assert_eq!(meets(operate, get.clone(), &[("host", host)]), "passes", "{host}");
+            assert_eq!(
+                meets(operate, get.clone(), &[("host", host)]),
+                "passes",
+                "{host}"
+            );
         }
-        assert_eq!(meets(operate, get, &[("host", "[evil]:7700")]), "foreign-host");
-        assert_eq!(meets(Access::Sender, post.clone(), &[("host", "weir.example")]), "passes", "a proxy in front of ingest");
-        assert_eq!(meets(Access::Sender, post.clone(), &[("host", "127.0.0.1:7700"), page]), "foreign-origin");
-        assert_eq!(meets(Access::Sender, post, &[("host", "evil.example"), page]), "foreign-host");
+        assert_eq!(
+            meets(operate, get, &[("host", "[evil]:7700")]),
+            "foreign-host"
+        );
+        assert_eq!(
+            meets(Access::Sender, post.clone(), &[("host", "weir.example")]),
+            "passes",
+            "a proxy in front of ingest"
+        );
+        assert_eq!(
+            meets(
+                Access::Sender,
+                post.clone(),
+                &[("host", "127.0.0.1:7700"), page]
+            ),
+            "foreign-origin"
+        );
+        assert_eq!(
+            meets(Access::Sender, post, &[("host", "evil.example"), page]),
+            "foreign-host"
+        );
     }
 
     #[test]
     fn the_highest_role_of_a_secret_counts() {
         let sha256: [u8; 32] = Sha256::digest(b"s3cret").into();
-        let token = |name: &str, role| Token { name: name.into(), sha256, role };
-        let tokens = [token("a", Role::Read), token("b", Role::Admin), token("c", Role::Operate)];
+        let token = |name: &str, role| Token {
+            name: name.into(),
+            sha256,
+            role,
+        };
+        let tokens = [
+            token("a", Role::Read),
+            token("b", Role::Admin),
+            token("c", Role::Operate),
+        ];
         assert_eq!(find(&tokens, b"s3cret").unwrap().name, "b");
         assert!(find(&tokens, b"s3cret ").is_none());
         assert!(find(&tokens, b"").is_none());

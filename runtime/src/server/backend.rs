@@ -1,7 +1,9 @@
-//! What the routes need from the rest of Weir, as one trait: the application implements it, the tests of this room fake it.
+//! What the routes need from the rest of Weir, as one trait: the application implements it, the
+//! tests of this room fake it.
 //!
-//! Plain data goes in and comes out; the routes know no store, no channel and no plugin. What can wait (a commit, a plugin, a disk)
-//! answers with an [`Answer`]; what is only looked up answers at once.
+//! Plain data goes in and comes out; the routes know no store, no channel and no plugin. What can
+//! wait (a commit, a plugin, a disk) answers with an [`Answer`]; what is only looked up answers at
+//! once.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,8 +14,8 @@ use bytes::Bytes;
 
 use super::problem::Problem;
 use super::views::{
-    Accepted, ChannelView, ConfigView, EntityRow, EntityView, List, PluginView, PreviewView, QuarantineView, RefusedView, ReloadView,
-    SourceView,
+    Accepted, ChannelView, ConfigView, EntityRow, EntityView, List, PluginView, PreviewView,
+    QuarantineView, RefusedView, ReloadView, SourceView,
 };
 use crate::metrics::Snapshot;
 use crate::model::{EntityId, Lane, Timestamp};
@@ -22,17 +24,20 @@ use crate::plan::Token;
 /// An answer that may take a while.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Problem>> + Send + 'a>>;
 
-/// A running Weir as its routes see it. Names that are not known are answered with [`Problem::unknown`].
+/// A running Weir as its routes see it. Names that are not known are answered with
+/// [`Problem::unknown`].
 pub trait Backend: Send + Sync + 'static {
     /// The tokens in force.
     fn tokens(&self) -> Arc<[Token]>;
 
     /// The longest body a source takes, in bytes; none if there is no such source.
     fn body_bytes_max(&self, source: &str) -> Option<u64>;
-    /// Takes in what a source sent; answers when it is durable. If the answer is dropped, the sender has gone and was told nothing.
+    /// Takes in what a source sent; answers when it is durable. If the answer is dropped, the
+    /// sender has gone and was told nothing.
     fn ingest<'a>(&'a self, source: &'a str, request: IngestRequest) -> Answer<'a, Accepted>;
-    /// Counts a request of a source that was answered with that status, also one that never came to [`Backend::ingest`] because its body
-    /// was too long, too slow or broken off, or its query was wrong.
+    /// Counts a request of a source that was answered with that status, also one that never came to
+    /// [`Backend::ingest`] because its body was too long, too slow or broken off, or its query was
+    /// wrong.
     fn answered(&self, source: &str, status: StatusCode);
     /// All sources.
     fn sources(&self) -> Vec<SourceView>;
@@ -42,7 +47,11 @@ pub trait Backend: Send + Sync + 'static {
     /// An entity with its facets and where it stands.
     fn entity<'a>(&'a self, id: &'a EntityId) -> Answer<'a, EntityView>;
     /// Entities in the order of their keys.
-    fn entities<'a>(&'a self, query: &'a EntityQuery, page: &'a Page) -> Answer<'a, List<EntityRow>>;
+    fn entities<'a>(
+        &'a self,
+        query: &'a EntityQuery,
+        page: &'a Page,
+    ) -> Answer<'a, List<EntityRow>>;
 
     /// All channels, retired ones included.
     fn channels(&self) -> Vec<ChannelView>;
@@ -54,19 +63,40 @@ pub trait Backend: Send + Sync + 'static {
     fn operate<'a>(&'a self, channel: &'a str, operation: Operation) -> Answer<'a, ()>;
 
     /// Entities refused on a channel.
-    fn refused<'a>(&'a self, channel: &'a str, filter: &'a RefusedFilter, page: &'a Page) -> Answer<'a, List<RefusedView>>;
+    fn refused<'a>(
+        &'a self,
+        channel: &'a str,
+        filter: &'a RefusedFilter,
+        page: &'a Page,
+    ) -> Answer<'a, List<RefusedView>>;
     /// Tries refused entities again, or drops them; answers how many.
-    fn settle_refused<'a>(&'a self, channel: &'a str, filter: &'a RefusedFilter, settle: Settle) -> Answer<'a, u64>;
+    fn settle_refused<'a>(
+        &'a self,
+        channel: &'a str,
+        filter: &'a RefusedFilter,
+        settle: Settle,
+    ) -> Answer<'a, u64>;
     /// Events of a source in quarantine, oldest first.
-    fn quarantine<'a>(&'a self, source: &'a str, filter: &'a QuarantineFilter, page: &'a Page) -> Answer<'a, List<QuarantineView>>;
+    fn quarantine<'a>(
+        &'a self,
+        source: &'a str,
+        filter: &'a QuarantineFilter,
+        page: &'a Page,
+    ) -> Answer<'a, List<QuarantineView>>;
     /// Gives events in quarantine to their source's plugins again, or drops them.
-    fn settle_quarantine<'a>(&'a self, source: &'a str, filter: &'a QuarantineFilter, settle: Settle) -> Answer<'a, Settled>;
+    fn settle_quarantine<'a>(
+        &'a self,
+        source: &'a str,
+        filter: &'a QuarantineFilter,
+        settle: Settle,
+    ) -> Answer<'a, Settled>;
 
     /// Plugins in force.
     fn plugins(&self) -> Vec<PluginView>;
     /// The configuration in force, without secrets.
     fn config(&self) -> ConfigView;
-    /// Reads the configuration again and makes it true, or leaves the old one in force and says why.
+    /// Reads the configuration again and makes it true, or leaves the old one in force and says
+    /// why.
     fn reload(&self) -> Answer<'_, ReloadView>;
 
     /// Whether events can be taken in.
@@ -142,7 +172,8 @@ pub struct QuarantineFilter {
     pub sequence: Option<u64>,
     /// For this reason.
     pub code: Option<String>,
-    /// Because of this plugin: its name in the configuration, or with its version, `erp@3fa9c1b2d0e4`.
+    /// Because of this plugin: its name in the configuration, or with its version,
+    /// `erp@3fa9c1b2d0e4`.
     pub plugin: Option<String>,
     /// With this CloudEvents type.
     pub event_type: Option<String>,

@@ -36,9 +36,14 @@ pub(super) struct Received {
     share: Option<OwnedSemaphorePermit>,
 }
 
-/// Reads `body`. At most one frame beyond `limit` is read, and not a byte when its announced length is already too long; the
-/// caller answers with the problem and the connection is closed.
-pub(super) async fn receive(body: Body, limit: u64, time: Duration, budget: &Budget) -> Result<Received, Problem> {
+/// Reads `body`. At most one frame beyond `limit` is read, and not a byte when its announced length
+/// is already too long; the caller answers with the problem and the connection is closed.
+pub(super) async fn receive(
+    body: Body,
+    limit: u64,
+    time: Duration,
+    budget: &Budget,
+) -> Result<Received, Problem> {
     let announced = axum::body::HttpBody::size_hint(&body).lower();
     if announced > limit {
         return Err(Problem::too_large(limit));
@@ -46,7 +51,10 @@ pub(super) async fn receive(body: Body, limit: u64, time: Duration, budget: &Bud
     let deadline = Instant::now() + time;
     let mut body = body;
     // Most bodies come in one frame, which is then taken as it is.
-    let mut received = Received { bytes: Bytes::new(), share: None };
+    let mut received = Received {
+        bytes: Bytes::new(),
+        share: None,
+    };
     let mut buffer = BytesMut::new();
     while let Some(frame) = next(&mut body, deadline, time).await? {
         let length = (received.bytes.len() + buffer.len() + frame.len()) as u64;
@@ -60,7 +68,9 @@ pub(super) async fn receive(body: Body, limit: u64, time: Duration, budget: &Bud
         }
         if !received.bytes.is_empty() {
             // What is announced may never come; the buffer grows by itself beyond this.
-            buffer.reserve(usize::try_from(announced.min(RESERVED_MAX).max(length)).unwrap_or_default());
+            buffer.reserve(
+                usize::try_from(announced.min(RESERVED_MAX).max(length)).unwrap_or_default(),
+            );
             buffer.extend_from_slice(&std::mem::take(&mut received.bytes));
         }
         buffer.extend_from_slice(&frame);
@@ -72,16 +82,28 @@ pub(super) async fn receive(body: Body, limit: u64, time: Duration, budget: &Bud
 }
 
 /// The next data of the body; none at its end.
-async fn next(body: &mut Body, deadline: Instant, time: Duration) -> Result<Option<Bytes>, Problem> {
+async fn next(
+    body: &mut Body,
+    deadline: Instant,
+    time: Duration,
+) -> Result<Option<Bytes>, Problem> {
     loop {
         match timeout_at(deadline, body.frame()).await {
             Err(_) => {
                 let detail = format!("the body was not complete after {} s", time.as_secs_f64());
-                return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body-timeout", detail));
+                return Err(Problem::new(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "body-timeout",
+                    detail,
+                ));
             }
             Ok(None) => return Ok(None),
             Ok(Some(Err(error))) => {
-                return Err(Problem::bad_request("body-broken", "the body ended before it was complete").logged(error.to_string()));
+                return Err(Problem::bad_request(
+                    "body-broken",
+                    "the body ended before it was complete",
+                )
+                .logged(error.to_string()));
             }
             // Trailers are no data, and nothing reads them.
             Ok(Some(Ok(frame))) => match frame.into_data() {
@@ -95,14 +117,24 @@ async fn next(body: &mut Body, deadline: Instant, time: Duration) -> Result<Opti
 impl Received {
     /// Takes so much of the budget that `length` bytes are covered.
     fn hold(&mut self, length: u64, budget: &Budget) -> Result<(), Problem> {
-        let held = self.share.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let needed = usize::try_from(length.div_ceil(GRAIN)).unwrap_or(usize::MAX).saturating_sub(held);
+        let held = self
+            .share
+            .as_ref()
+            .map_or(0, OwnedSemaphorePermit::num_permits);
+        let needed = usize::try_from(length.div_ceil(GRAIN))
+            .unwrap_or(usize::MAX)
+            .saturating_sub(held);
         if needed == 0 {
             return Ok(());
         }
-        let more = u32::try_from(needed).ok().and_then(|needed| budget.0.clone().try_acquire_many_owned(needed).ok());
+        let more = u32::try_from(needed)
+            .ok()
+            .and_then(|needed| budget.0.clone().try_acquire_many_owned(needed).ok());
         let Some(more) = more else {
-            return Err(Problem::busy("too many bodies are being received at once; nothing was taken", Duration::from_secs(1)));
+            return Err(Problem::busy(
+                "too many bodies are being received at once; nothing was taken",
+                Duration::from_secs(1),
+            ));
         };
         match &mut self.share {
             Some(share) => share.merge(more),
@@ -117,24 +149,45 @@ mod tests {
     use super::*;
 
     async fn receive_of(budget: &Budget, length: usize, limit: u64) -> Result<Received, Problem> {
-        receive(Body::from(vec![7; length]), limit, Duration::from_secs(1), budget).await
+        receive(
+            Body::from(vec![7; length]),
+            limit,
+            Duration::from_secs(1),
+            budget,
+        )
+        .await
     }
 
     #[tokio::test]
     async fn bodies_share_a_budget_and_give_it_back() {
         let budget = Budget::new(3 * GRAIN);
-        let first = receive_of(&budget, 2 * GRAIN as usize, u64::MAX).await.unwrap_or_else(|problem| panic!("{problem:?}"));
+        let first = receive_of(&budget, 2 * GRAIN as usize, u64::MAX)
+            .await
+            .unwrap_or_else(|problem| panic!("{problem:?}"));
         assert_eq!(first.bytes.len() as u64, 2 * GRAIN);
         let second = receive_of(&budget, 2 * GRAIN as usize, u64::MAX).await;
-        assert_eq!(second.err().map(|problem| problem.status()), Some(StatusCode::SERVICE_UNAVAILABLE));
+        assert_eq!(
+            second.err().map(|problem| problem.status()),
+            Some(StatusCode::SERVICE_UNAVAILABLE)
+        );
         drop(first);
-        assert!(receive_of(&budget, 3 * GRAIN as usize, u64::MAX).await.is_ok());
+        assert!(
+            receive_of(&budget, 3 * GRAIN as usize, u64::MAX)
+                .await
+                .is_ok()
+        );
     }
 
     #[tokio::test]
     async fn the_limit_is_the_last_length_that_passes() {
         let budget = Budget::new(1 << 20);
         assert!(receive_of(&budget, 100, 100).await.is_ok());
-        assert_eq!(receive_of(&budget, 101, 100).await.err().map(|problem| problem.status()), Some(StatusCode::PAYLOAD_TOO_LARGE));
+        assert_eq!(
+            receive_of(&budget, 101, 100)
+                .await
+                .err()
+                .map(|problem| problem.status()),
+            Some(StatusCode::PAYLOAD_TOO_LARGE)
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! A Weir made of cardboard: it knows one source, `erp`, two channels and a few entities, and writes down what it is asked to do.
+//! A Weir made of cardboard: it knows one source, `erp`, two channels and a few entities, and
+//! writes down what it is asked to do.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -34,13 +35,19 @@ pub(crate) struct Fake {
 /// A token whose secret is its role's name.
 pub(crate) fn token(role: Role) -> Token {
     let secret = access::name(role);
-    Token { name: format!("{secret}-token"), sha256: Sha256::digest(secret).into(), role }
+    Token {
+        name: format!("{secret}-token"),
+        sha256: Sha256::digest(secret).into(),
+        role,
+    }
 }
 
 /// A server on loopback before a fake.
 pub(crate) async fn start(fake: &Arc<Fake>, limits: Limits) -> Server {
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
-    Server::start(anywhere, None, limits, fake.clone()).await.expect("loopback has a free port")
+    Server::start(anywhere, None, limits, fake.clone())
+        .await
+        .expect("loopback has a free port")
 }
 
 impl Fake {
@@ -54,11 +61,19 @@ impl Fake {
     }
 
     fn known_source(&self, name: &str) -> Result<(), Problem> {
-        if name == "erp" { Ok(()) } else { Err(Problem::unknown("source", name)) }
+        if name == "erp" {
+            Ok(())
+        } else {
+            Err(Problem::unknown("source", name))
+        }
     }
 
     fn known_channel(&self, name: &str) -> Result<(), Problem> {
-        if ["storefront.de", "old"].contains(&name) { Ok(()) } else { Err(Problem::unknown("channel", name)) }
+        if ["storefront.de", "old"].contains(&name) {
+            Ok(())
+        } else {
+            Err(Problem::unknown("channel", name))
+        }
     }
 }
 
@@ -112,24 +127,49 @@ impl Backend for Fake {
 
     /// The body says what is to become of it.
     fn ingest<'a>(&'a self, source: &'a str, request: IngestRequest) -> Answer<'a, Accepted> {
-        let kind = request.headers.get("content-type").and_then(|value| value.to_str().ok()).unwrap_or("none").to_owned();
-        let signed = request.headers.contains_key("webhook-signature") || request.headers.contains_key("authorization");
+        let kind = request
+            .headers
+            .get("content-type")
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or("none")
+            .to_owned();
+        let signed = request.headers.contains_key("webhook-signature")
+            || request.headers.contains_key("authorization");
         let lane = request.lane.map_or("none", crate::model::Lane::name);
-        self.note(format!("ingest {source} {} bytes, {kind}, lane {lane}, signed {signed}", request.body.len()));
+        self.note(format!(
+            "ingest {source} {} bytes, {kind}, lane {lane}, signed {signed}",
+            request.body.len()
+        ));
         Box::pin(async move {
             match &request.body[..] {
                 b"panic" => panic!("the plugin host is on fire"),
-                b"malformed" => Err(Problem::bad_request("malformed", "line 1, column 1: not JSON")),
-                b"busy" => Err(Problem::busy("the store is busy", Duration::from_millis(1500))),
-                b"unsigned" => Err(Problem::new(StatusCode::UNAUTHORIZED, "not-verified", "the signature is wrong")),
+                b"malformed" => Err(Problem::bad_request(
+                    "malformed",
+                    "line 1, column 1: not JSON",
+                )),
+                b"busy" => Err(Problem::busy(
+                    "the store is busy",
+                    Duration::from_millis(1500),
+                )),
+                b"unsigned" => Err(Problem::new(
+                    StatusCode::UNAUTHORIZED,
+                    "not-verified",
+                    "the signature is wrong",
+                )),
                 b"broken" => Err(Problem::internal("cannot open /secret/path")),
                 b"slow" => {
                     tokio::time::sleep(Duration::from_millis(400)).await;
                     Ok(Accepted::default())
                 }
                 body => {
-                    let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect::<Vec<_>>();
-                    let foreign = lines.iter().enumerate().filter(|(_, line)| line.windows(7).any(|word| word == b"foreign"));
+                    let lines = body
+                        .split(|byte| *byte == b'\n')
+                        .filter(|line| !line.is_empty())
+                        .collect::<Vec<_>>();
+                    let foreign = lines
+                        .iter()
+                        .enumerate()
+                        .filter(|(_, line)| line.windows(7).any(|word| word == b"foreign"));
                     let problems: Vec<_> = foreign
                         .map(|(index, _)| EventProblem {
                             index: index as u64,
@@ -139,20 +179,43 @@ impl Backend for Fake {
                         .collect();
                     let quarantined = problems.len() as u64;
                     let accepted = lines.len() as u64 - quarantined;
-                    let events = EventCounts { accepted, quarantined, ..EventCounts::default() };
-                    let changes = ChangeCounts { committed: accepted, ..ChangeCounts::default() };
-                    Ok(Accepted { events, changes, problems, sequence: 42 })
+                    let events = EventCounts {
+                        accepted,
+                        quarantined,
+                        ..EventCounts::default()
+                    };
+                    let changes = ChangeCounts {
+                        committed: accepted,
+                        ..ChangeCounts::default()
+                    };
+                    Ok(Accepted {
+                        events,
+                        changes,
+                        problems,
+                        sequence: 42,
+                    })
                 }
             }
         })
     }
 
     fn answered(&self, source: &str, status: StatusCode) {
-        *self.answered.lock().unwrap().entry((source.to_owned(), status.as_u16())).or_default() += 1;
+        *self
+            .answered
+            .lock()
+            .unwrap()
+            .entry((source.to_owned(), status.as_u16()))
+            .or_default() += 1;
     }
 
     fn sources(&self) -> Vec<SourceView> {
-        vec![SourceView { name: "erp".into(), owner: "erp".into(), verify: "none".into(), quarantined: 2, ..SourceView::default() }]
+        vec![SourceView {
+            name: "erp".into(),
+            owner: "erp".into(),
+            verify: "none".into(),
+            quarantined: 2,
+            ..SourceView::default()
+        }]
     }
 
     fn source(&self, name: &str) -> Result<SourceView, Problem> {
@@ -180,25 +243,55 @@ impl Backend for Fake {
             ..StandingView::default()
         };
         let (entity_type, key) = (id.entity_type.to_string(), id.key.to_string());
-        answer(Ok(EntityView { entity_type, key, facets: vec![facet], channels: vec![standing] }))
+        answer(Ok(EntityView {
+            entity_type,
+            key,
+            facets: vec![facet],
+            channels: vec![standing],
+        }))
     }
 
-    fn entities<'a>(&'a self, query: &'a EntityQuery, page: &'a Page) -> Answer<'a, List<EntityRow>> {
-        if let Some(Err(problem)) = query.owed.as_deref().map(|channel| self.known_channel(channel)) {
+    fn entities<'a>(
+        &'a self,
+        query: &'a EntityQuery,
+        page: &'a Page,
+    ) -> Answer<'a, List<EntityRow>> {
+        if let Some(Err(problem)) = query
+            .owed
+            .as_deref()
+            .map(|channel| self.known_channel(channel))
+        {
             return answer(Err(problem));
         }
-        let row = |key: &str| EntityRow { entity_type: query.entity_type.clone(), key: key.into() };
-        let rows = KEYS.into_iter().filter(|key| key.starts_with(&query.prefix)).map(row).collect();
+        let row = |key: &str| EntityRow {
+            entity_type: query.entity_type.clone(),
+            key: key.into(),
+        };
+        let rows = KEYS
+            .into_iter()
+            .filter(|key| key.starts_with(&query.prefix))
+            .map(row)
+            .collect();
         answer(Ok(params::page_of(rows, page, |row| &row.key)))
     }
 
     fn channels(&self) -> Vec<ChannelView> {
-        let channel = |name: &str, state: &str| ChannelView { name: name.into(), state: state.into(), ..ChannelView::default() };
-        vec![channel("storefront.de", "flowing"), channel("old", "retired")]
+        let channel = |name: &str, state: &str| ChannelView {
+            name: name.into(),
+            state: state.into(),
+            ..ChannelView::default()
+        };
+        vec![
+            channel("storefront.de", "flowing"),
+            channel("old", "retired"),
+        ]
     }
 
     fn channel(&self, name: &str) -> Result<ChannelView, Problem> {
-        let known = self.channels().into_iter().find(|channel| channel.name == name);
+        let known = self
+            .channels()
+            .into_iter()
+            .find(|channel| channel.name == name);
         known.ok_or_else(|| Problem::unknown("channel", name))
     }
 
@@ -206,7 +299,11 @@ impl Backend for Fake {
         if let Err(problem) = self.known_channel(channel) {
             return answer(Err(problem));
         }
-        let filter = FilterVerdict { plugin: "in-stock@aa".into(), verdict: "passed".into(), detail: None };
+        let filter = FilterVerdict {
+            plugin: "in-stock@aa".into(),
+            verdict: "passed".into(),
+            detail: None,
+        };
         let rendering = RenderingView {
             key: key.into(),
             content_type: "application/json".into(),
@@ -229,58 +326,128 @@ impl Backend for Fake {
             return answer(Err(problem));
         }
         if operation == Operation::Forget && channel != "old" {
-            return answer(Err(Problem::conflict("channel-live", format!("channel `{channel}` is in the configuration"))));
+            return answer(Err(Problem::conflict(
+                "channel-live",
+                format!("channel `{channel}` is in the configuration"),
+            )));
         }
         self.note(format!("{operation:?} {channel}"));
         answer(Ok(()))
     }
 
-    fn refused<'a>(&'a self, channel: &'a str, filter: &'a RefusedFilter, page: &'a Page) -> Answer<'a, List<RefusedView>> {
+    fn refused<'a>(
+        &'a self,
+        channel: &'a str,
+        filter: &'a RefusedFilter,
+        page: &'a Page,
+    ) -> Answer<'a, List<RefusedView>> {
         let matches = |refused: &RefusedView| {
-            filter.key.as_ref().is_none_or(|key| *key == refused.key) && filter.code.as_ref().is_none_or(|code| *code == refused.code)
+            filter.key.as_ref().is_none_or(|key| *key == refused.key)
+                && filter
+                    .code
+                    .as_ref()
+                    .is_none_or(|code| *code == refused.code)
         };
         let rows = refusals().into_iter().filter(matches).collect();
-        answer(self.known_channel(channel).map(|()| params::page_of(rows, page, |row| &row.key)))
+        answer(
+            self.known_channel(channel)
+                .map(|()| params::page_of(rows, page, |row| &row.key)),
+        )
     }
 
-    fn settle_refused<'a>(&'a self, channel: &'a str, filter: &'a RefusedFilter, settle: Settle) -> Answer<'a, u64> {
-        self.note(format!("{settle:?} refused of {channel}, key {:?}, code {:?}", filter.key, filter.code));
-        answer(self.known_channel(channel).map(|()| if filter.key.is_some() { 1 } else { 2 }))
+    fn settle_refused<'a>(
+        &'a self,
+        channel: &'a str,
+        filter: &'a RefusedFilter,
+        settle: Settle,
+    ) -> Answer<'a, u64> {
+        self.note(format!(
+            "{settle:?} refused of {channel}, key {:?}, code {:?}",
+            filter.key, filter.code
+        ));
+        answer(
+            self.known_channel(channel)
+                .map(|()| if filter.key.is_some() { 1 } else { 2 }),
+        )
     }
 
-    fn quarantine<'a>(&'a self, source: &'a str, _: &'a QuarantineFilter, page: &'a Page) -> Answer<'a, List<QuarantineView>> {
+    fn quarantine<'a>(
+        &'a self,
+        source: &'a str,
+        _: &'a QuarantineFilter,
+        page: &'a Page,
+    ) -> Answer<'a, List<QuarantineView>> {
         let items: Vec<_> = quarantined().into_iter().take(page.limit).collect();
-        answer(self.known_source(source).map(|()| List { items, next: None }))
+        answer(
+            self.known_source(source)
+                .map(|()| List { items, next: None }),
+        )
     }
 
-    fn settle_quarantine<'a>(&'a self, source: &'a str, filter: &'a QuarantineFilter, settle: Settle) -> Answer<'a, Settled> {
-        self.note(format!("{settle:?} quarantine of {source}, sequence {:?}, plugin {:?}", filter.sequence, filter.plugin));
-        answer(self.known_source(source).map(|()| Settled { settled: if filter.sequence.is_some() { 1 } else { 2 }, kept: 0 }))
+    fn settle_quarantine<'a>(
+        &'a self,
+        source: &'a str,
+        filter: &'a QuarantineFilter,
+        settle: Settle,
+    ) -> Answer<'a, Settled> {
+        self.note(format!(
+            "{settle:?} quarantine of {source}, sequence {:?}, plugin {:?}",
+            filter.sequence, filter.plugin
+        ));
+        answer(self.known_source(source).map(|()| Settled {
+            settled: if filter.sequence.is_some() { 1 } else { 2 },
+            kept: 0,
+        }))
     }
 
     fn plugins(&self) -> Vec<PluginView> {
-        vec![PluginView { name: "erp".into(), ..PluginView::default() }]
+        vec![PluginView {
+            name: "erp".into(),
+            ..PluginView::default()
+        }]
     }
 
     fn config(&self) -> ConfigView {
-        ConfigView { config: serde_json::json!({ "config_version": 1 }), ..ConfigView::default() }
+        ConfigView {
+            config: serde_json::json!({ "config_version": 1 }),
+            ..ConfigView::default()
+        }
     }
 
     fn reload(&self) -> Answer<'_, ReloadView> {
         self.note("reload".into());
         let complaints = self.complaints.lock().unwrap().clone();
-        answer(Ok(ReloadView { success: complaints.is_empty(), complaints, ..ReloadView::default() }))
+        answer(Ok(ReloadView {
+            success: complaints.is_empty(),
+            complaints,
+            ..ReloadView::default()
+        }))
     }
 
     fn ready(&self) -> Result<(), Vec<String>> {
         let obstacles = self.obstacles.lock().unwrap().clone();
-        if obstacles.is_empty() { Ok(()) } else { Err(obstacles) }
+        if obstacles.is_empty() {
+            Ok(())
+        } else {
+            Err(obstacles)
+        }
     }
 
     fn snapshot(&self) -> Snapshot {
         let answered = self.answered.lock().unwrap();
-        let requests = answered.iter().map(|((_, status), count)| (*status, *count)).collect();
-        let erp = SourceFigures { name: "erp".into(), requests, quarantined: 2, ..SourceFigures::default() };
-        Snapshot { sources: vec![erp], ..Snapshot::default() }
+        let requests = answered
+            .iter()
+            .map(|((_, status), count)| (*status, *count))
+            .collect();
+        let erp = SourceFigures {
+            name: "erp".into(),
+            requests,
+            quarantined: 2,
+            ..SourceFigures::default()
+        };
+        Snapshot {
+            sources: vec![erp],
+            ..Snapshot::default()
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! The accept loop and the life of a connection, each step of it bounded in time.
 //!
-//! A connection is in one of four phases: it waits for a request (`idle_time`), receives a head (`head_time`), is served (the handler
-//! bounds the body), or writes an answer (`write_time` without progress). hyper knows one timer for the first two, so the phases are
-//! kept here, by watching the socket's reads and writes.
+//! A connection is in one of four phases: it waits for a request (`idle_time`), receives a head
+//! (`head_time`), is served (the handler bounds the body), or writes an answer (`write_time`
+//! without progress). hyper knows one timer for the first two, so the phases are kept here, by
+//! watching the socket's reads and writes.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -32,11 +33,12 @@ use tower::ServiceExt;
 use super::Limits;
 use super::problem::{self, Problem};
 
-/// The longest head of a request, in bytes. Beyond it: 431, which hyper answers itself; it looks between reads, so a head that comes
-/// in one piece may be somewhat longer.
+/// The longest head of a request, in bytes. Beyond it: 431, which hyper answers itself; it looks
+/// between reads, so a head that comes in one piece may be somewhat longer.
 const HEAD_BYTES_MAX: usize = 64 << 10;
-/// How long what a client still sends after its answer is read and thrown away: a socket closed with unread bytes resets the
-/// connection, and the client may lose the very answer that tells it why (413).
+/// How long what a client still sends after its answer is read and thrown away: a socket closed
+/// with unread bytes resets the connection, and the client may lose the very answer that tells it
+/// why (413).
 const LINGER: Duration = Duration::from_secs(10);
 /// The same without a byte.
 const LINGER_SILENT: Duration = Duration::from_secs(2);
@@ -46,7 +48,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Three quarters of the descriptor limit, at most 10,000.
 pub(super) fn connections_max() -> usize {
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from(descriptors / 4 * 3).unwrap_or(usize::MAX).clamp(16, 10_000)
+    usize::try_from(descriptors / 4 * 3)
+        .unwrap_or(usize::MAX)
+        .clamp(16, 10_000)
 }
 
 /// Accept loops and their connections.
@@ -64,18 +68,30 @@ impl Listeners {
     pub(super) fn new(limits: Arc<Limits>) -> Listeners {
         let (stopping, closing) = (CancellationToken::new(), CancellationToken::new());
         let guards = [stopping.clone().drop_guard(), closing.clone().drop_guard()];
-        Listeners { limits, tasks: TaskTracker::new(), stopping, closing, _close_on_drop: guards }
+        Listeners {
+            limits,
+            tasks: TaskTracker::new(),
+            stopping,
+            closing,
+            _close_on_drop: guards,
+        }
     }
 
     /// Accepts from now on, at most `connections_max` at once.
     pub(super) fn add(&mut self, listener: TcpListener, router: Router, connections_max: usize) {
         let slots = Arc::new(Semaphore::new(connections_max));
-        let (tasks, stopping, closing) = (self.tasks.clone(), self.stopping.clone(), self.closing.clone());
+        let (tasks, stopping, closing) = (
+            self.tasks.clone(),
+            self.stopping.clone(),
+            self.closing.clone(),
+        );
         let limits = self.limits.clone();
         self.tasks.spawn(async move {
             let accepting = async {
                 loop {
-                    let Ok(slot) = slots.clone().acquire_owned().await else { return };
+                    let Ok(slot) = slots.clone().acquire_owned().await else {
+                        return;
+                    };
                     let stream = match listener.accept().await {
                         Ok((stream, _)) => stream,
                         Err(error) => {
@@ -84,7 +100,8 @@ impl Listeners {
                             continue;
                         }
                     };
-                    let connection = serve(stream, router.clone(), limits.clone(), stopping.clone());
+                    let connection =
+                        serve(stream, router.clone(), limits.clone(), stopping.clone());
                     let closing = closing.clone();
                     tasks.spawn(async move {
                         tokio::select! {
@@ -107,34 +124,49 @@ impl Listeners {
         self.stopping.cancel();
         self.tasks.close();
         if timeout(grace, self.tasks.wait()).await.is_err() {
-            tracing::warn!(connections = self.tasks.len(), "requests that did not end in time are cut off");
+            tracing::warn!(
+                connections = self.tasks.len(),
+                "requests that did not end in time are cut off"
+            );
             self.closing.cancel();
             self.tasks.wait().await;
         }
     }
 }
 
-async fn serve(stream: TcpStream, router: Router, limits: Arc<Limits>, stopping: CancellationToken) {
+async fn serve(
+    stream: TcpStream,
+    router: Router,
+    limits: Arc<Limits>,
+    stopping: CancellationToken,
+) {
     // Answers are small and written at once; waiting for more to send would only delay them.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
     let pulse = Arc::new(Pulse::new(limits));
-    let io = TokioIo::new(Watched { stream, pulse: pulse.clone() });
+    let io = TokioIo::new(Watched {
+        stream,
+        pulse: pulse.clone(),
+    });
     let beat = pulse.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         beat.set(Phase::Serving);
         let (router, beat) = (router.clone(), beat.clone());
-        let answering: Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>> = Box::pin(async move {
-            let response = answer(router, request).await;
-            beat.set(Phase::Answering);
-            Ok(response)
-        });
+        let answering: Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>> =
+            Box::pin(async move {
+                let response = answer(router, request).await;
+                beat.set(Phase::Answering);
+                Ok(response)
+            });
         answering
     });
     let mut connection = http1::Builder::new();
-    let mut connection =
-        connection.header_read_timeout(None).max_buf_size(HEAD_BYTES_MAX).pipeline_flush(false).serve_connection(io, service);
+    let mut connection = connection
+        .header_read_timeout(None)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .pipeline_flush(false)
+        .serve_connection(io, service);
 
     let mut alarm = pin!(sleep_until(pulse.due().unwrap_or_else(Instant::now)));
     let mut stop = pin!(stopping.cancelled());
@@ -153,7 +185,9 @@ async fn serve(stream: TcpStream, router: Router, limits: Arc<Limits>, stopping:
                 return Poll::Ready(end.is_ok());
             }
         }
-        let Some(due) = pulse.due() else { return Poll::Pending };
+        let Some(due) = pulse.due() else {
+            return Poll::Pending;
+        };
         if due != alarm.deadline() {
             alarm.as_mut().reset(due);
         }
@@ -169,16 +203,26 @@ async fn serve(stream: TcpStream, router: Router, limits: Arc<Limits>, stopping:
 /// The router's answer; a panic costs this one request.
 async fn answer(router: Router, request: Request<Incoming>) -> Response {
     let mut answering = pin!(router.oneshot(request));
-    let caught = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(cx))) {
-        Ok(poll) => poll.map(Ok),
-        Err(panic) => Poll::Ready(Err(panic)),
-    });
+    let caught =
+        poll_fn(
+            |cx| match catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(cx))) {
+                Ok(poll) => poll.map(Ok),
+                Err(panic) => Poll::Ready(Err(panic)),
+            },
+        );
     match caught.await {
         Ok(Ok(response)) => problem::ensure(response),
         Ok(Err(never)) => match never {},
         Err(panic) => {
-            let said = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-            Problem::internal(format!("a handler panicked: {}", said.unwrap_or("without a message"))).into_response()
+            let said = panic
+                .downcast_ref::<&str>()
+                .copied()
+                .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+            Problem::internal(format!(
+                "a handler panicked: {}",
+                said.unwrap_or("without a message")
+            ))
+            .into_response()
         }
     }
 }
@@ -217,7 +261,10 @@ struct Pulse {
 
 impl Pulse {
     fn new(limits: Arc<Limits>) -> Pulse {
-        let pulse = Pulse { limits, phase: Mutex::new((Phase::Head, None)) };
+        let pulse = Pulse {
+            limits,
+            phase: Mutex::new((Phase::Head, None)),
+        };
         pulse.set(Phase::Head);
         pulse
     }
@@ -233,10 +280,14 @@ impl Pulse {
 
     /// Whether no request is under way.
     fn is_waiting(&self) -> bool {
-        matches!(self.phase.lock().unwrap_or_else(PoisonError::into_inner).0, Phase::Idle | Phase::Head)
+        matches!(
+            self.phase.lock().unwrap_or_else(PoisonError::into_inner).0,
+            Phase::Idle | Phase::Head
+        )
     }
 
-    /// Enters the phase that `next` names; the time of a phase starts when it is entered, also when it is entered again.
+    /// Enters the phase that `next` names; the time of a phase starts when it is entered, also when
+    /// it is entered again.
     fn change(&self, next: impl FnOnce(Phase) -> Option<Phase>) {
         let mut phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(next) = next(phase.0) else { return };
@@ -257,26 +308,41 @@ struct Watched {
 }
 
 impl AsyncRead for Watched {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         if buffer.filled().len() > before {
-            self.pulse.change(|phase| (phase == Phase::Idle).then_some(Phase::Head));
+            self.pulse
+                .change(|phase| (phase == Phase::Idle).then_some(Phase::Head));
         }
         Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
-        self.pulse.change(|phase| (phase == Phase::Answering).then_some(Phase::Answering));
+        self.pulse
+            .change(|phase| (phase == Phase::Answering).then_some(Phase::Answering));
         Poll::Ready(Ok(written))
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bytes))?;
-        self.pulse.change(|phase| (phase == Phase::Answering).then_some(Phase::Answering));
+        self.pulse
+            .change(|phase| (phase == Phase::Answering).then_some(Phase::Answering));
         Poll::Ready(Ok(written))
     }
 
@@ -287,7 +353,8 @@ impl AsyncWrite for Watched {
     /// hyper flushes when all that it has is written: the answer is out.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        self.pulse.change(|phase| (phase == Phase::Answering).then_some(Phase::Idle));
+        self.pulse
+            .change(|phase| (phase == Phase::Answering).then_some(Phase::Idle));
         Poll::Ready(Ok(()))
     }
 

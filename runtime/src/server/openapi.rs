@@ -1,7 +1,9 @@
-//! `GET /openapi.json`: what each route takes and answers, for programs that write clients or look for mistakes.
+//! `GET /openapi.json`: what each route takes and answers, for programs that write clients or look
+//! for mistakes.
 //!
-//! Methods, paths and roles are those of the table; the schemas of what is answered are made from the views themselves; what is
-//! written here is what neither knows: parameters, bodies and statuses. A test holds all of it against the table and against real answers.
+//! Methods, paths and roles are those of the table; the schemas of what is answered are made from
+//! the views themselves; what is written here is what neither knows: parameters, bodies and
+//! statuses. A test holds all of it against the table and against real answers.
 
 mod schemas;
 
@@ -31,8 +33,19 @@ pub(super) fn document() -> Value {
     let mut generator = schemas::generator();
     let mut paths: Map<String, Value> = Map::new();
     let mut described = operations(&mut generator);
-    for Route { method, path, access, .. } in table() {
-        let Some(at) = described.iter().position(|operation| operation.method == method && operation.path == path) else { continue };
+    for Route {
+        method,
+        path,
+        access,
+        ..
+    } in table()
+    {
+        let Some(at) = described
+            .iter()
+            .position(|operation| operation.method == method && operation.path == path)
+        else {
+            continue;
+        };
         let operation = described.swap_remove(at).into_json(access);
         let item = paths.entry(path).or_insert_with(|| json!({}));
         item[method.as_str().to_ascii_lowercase()] = operation;
@@ -66,11 +79,34 @@ struct Operation {
 }
 
 impl Operation {
-    fn new(method: Method, path: &'static str, id: &'static str, summary: &'static str, success: Value) -> Operation {
-        let parameters: Vec<Value> = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).map(in_path).collect();
+    fn new(
+        method: Method,
+        path: &'static str,
+        id: &'static str,
+        summary: &'static str,
+        success: Value,
+    ) -> Operation {
+        let parameters: Vec<Value> = path
+            .split('/')
+            .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+            .map(in_path)
+            .collect();
         // Who names something may name what is not there, or spell it wrong.
-        let problems = if parameters.is_empty() { vec![400] } else { vec![400, 404] };
-        Operation { method, path, id, summary, parameters, body: None, success: (200, success), problems }
+        let problems = if parameters.is_empty() {
+            vec![400]
+        } else {
+            vec![400, 404]
+        };
+        Operation {
+            method,
+            path,
+            id,
+            summary,
+            parameters,
+            body: None,
+            success: (200, success),
+            problems,
+        }
     }
 
     fn with(mut self, parameters: impl IntoIterator<Item = Value>) -> Operation {
@@ -99,7 +135,10 @@ impl Operation {
         problems.push(500);
         problems.sort_unstable();
         problems.dedup();
-        let mut responses: Map<String, Value> = problems.into_iter().map(|status| (status.to_string(), problem(status))).collect();
+        let mut responses: Map<String, Value> = problems
+            .into_iter()
+            .map(|status| (status.to_string(), problem(status)))
+            .collect();
         responses.insert(self.success.0.to_string(), self.success.1);
         let mut operation = json!({
             "operationId": self.id,
@@ -121,20 +160,40 @@ impl Operation {
 /// What every route takes and answers.
 fn operations(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     const GET: Method = Method::GET;
-    let text =
-        |media: &str, description: &str| json!({ "description": description, "content": { media: { "schema": { "type": "string" } } } });
+    let text = |media: &str, description: &str| json!({ "description": description, "content": { media: { "schema": { "type": "string" } } } });
     let status = json!({ "type": "object", "properties": { "status": { "type": "string" } }, "required": ["status"] });
-    let own =
-        json!({ "description": "The description of these routes.", "content": { "application/json": { "schema": { "type": "object" } } } });
+    let own = json!({ "description": "The description of these routes.", "content": { "application/json": { "schema": { "type": "object" } } } });
     let mut all = vec![
-        Operation::new(GET, "/healthz", "health", "The process answers.", as_json("It does.", status.clone())),
-        Operation::new(GET, "/readyz", "ready", "Whether events can be taken in.", as_json("They can.", status)).may_answer(&[503]),
+        Operation::new(
+            GET,
+            "/healthz",
+            "health",
+            "The process answers.",
+            as_json("It does.", status.clone()),
+        ),
+        Operation::new(
+            GET,
+            "/readyz",
+            "ready",
+            "Whether events can be taken in.",
+            as_json("They can.", status),
+        )
+        .may_answer(&[503]),
         Operation::new(GET, "/openapi.json", "openapi", "This document.", own),
-        Operation::new(GET, "/metrics", "metrics", "All figures of this moment.", text(metrics::CONTENT_TYPE, "OpenMetrics text.")),
+        Operation::new(
+            GET,
+            "/metrics",
+            "metrics",
+            "All figures of this moment.",
+            text(metrics::CONTENT_TYPE, "OpenMetrics text."),
+        ),
         take_events(schemas),
     ];
-    // Health, readiness and figures are asked by programs that add parameters of their own; those are ignored.
-    all.iter_mut().take(4).for_each(|operation| operation.problems.retain(|status| *status != 400));
+    // Health, readiness and figures are asked by programs that add parameters of their own; those
+    // are ignored.
+    all.iter_mut()
+        .take(4)
+        .for_each(|operation| operation.problems.retain(|status| *status != 400));
     all.extend(looking(schemas));
     all.extend(on_channels(schemas));
     all.extend(set_aside(schemas));
@@ -146,7 +205,13 @@ fn take_events(schemas: &mut SchemaGenerator) -> Operation {
     let summary = "Takes events in. They are durable when it answers; what a plugin fails on is kept aside and told in `problems`. \
                    CloudEvents in binary mode (`ce-…` headers), or a body of any type that the source's plugins understand, cut as its `split` says.";
     let success = success::<Accepted>(schemas, "All of it is durable.");
-    let operation = Operation::new(Method::POST, "/v1/sources/{source}/events", "takeEvents", summary, success);
+    let operation = Operation::new(
+        Method::POST,
+        "/v1/sources/{source}/events",
+        "takeEvents",
+        summary,
+        success,
+    );
     let event = json!({ "$ref": "#/components/schemas/CloudEvent" });
     let change = json!({ "type": "product", "key": "4711", "facet": "price.de-retail", "value": { "amount": "9.90" }, "version": 17 });
     let content = json!({
@@ -158,8 +223,14 @@ fn take_events(schemas: &mut SchemaGenerator) -> Operation {
     });
     let lane = in_query("lane", lanes, "For changes that name no lane themselves.");
     let body = json!({ "required": true, "content": content });
-    let operation = operation.with([lane]).may_answer(&[408, 413, 415, 429, 503, 507]);
-    Operation { body: Some(body), success: (202, operation.success.1), ..operation }
+    let operation = operation
+        .with([lane])
+        .may_answer(&[408, 413, 415, 429, 503, 507]);
+    Operation {
+        body: Some(body),
+        success: (202, operation.success.1),
+        ..operation
+    }
 }
 
 /// The routes that only look.
@@ -167,19 +238,43 @@ fn looking(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     const GET: Method = Method::GET;
     let by_key = "Only the entity with this key, as `/v1/entities/{type}/{key}` shows it; not beside the others.";
     let key_in_query = in_query("key", key(), by_key);
-    let entities = either::<List<EntityRow>, EntityView>(schemas, "A page of entities; with `key` the one.");
+    let entities =
+        either::<List<EntityRow>, EntityView>(schemas, "A page of entities; with `key` the one.");
     let preview_key = json!({ "name": "key", "in": "query", "required": true, "schema": key(), "description": "Which entity." });
     vec![
-        Operation::new(GET, "/v1/sources", "sources", "All sources.", list::<SourceView>(schemas)).with(page(any_text())),
-        Operation::new(GET, "/v1/sources/{source}", "source", "One source.", success::<SourceView>(schemas, "The source.")),
-        Operation::new(GET, "/v1/entities/{type}", "entities", "Entities of a type, in the order of their keys.", entities)
-            .with(page(any_text()))
-            .with([
-                in_query("prefix", any_text(), "With keys that start so."),
-                in_query("owed", any_text(), "Only those that this channel still owes."),
-                key_in_query,
-            ])
-            .may_answer(&[409]),
+        Operation::new(
+            GET,
+            "/v1/sources",
+            "sources",
+            "All sources.",
+            list::<SourceView>(schemas),
+        )
+        .with(page(any_text())),
+        Operation::new(
+            GET,
+            "/v1/sources/{source}",
+            "source",
+            "One source.",
+            success::<SourceView>(schemas, "The source."),
+        ),
+        Operation::new(
+            GET,
+            "/v1/entities/{type}",
+            "entities",
+            "Entities of a type, in the order of their keys.",
+            entities,
+        )
+        .with(page(any_text()))
+        .with([
+            in_query("prefix", any_text(), "With keys that start so."),
+            in_query(
+                "owed",
+                any_text(),
+                "Only those that this channel still owes.",
+            ),
+            key_in_query,
+        ])
+        .may_answer(&[409]),
         Operation::new(
             GET,
             "/v1/entities/{type}/{key}",
@@ -188,9 +283,21 @@ fn looking(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             success::<EntityView>(schemas, "The entity."),
         )
         .may_answer(&[503]),
-        Operation::new(GET, "/v1/channels", "channels", "All channels, retired ones too.", list::<ChannelView>(schemas))
-            .with(page(any_text())),
-        Operation::new(GET, "/v1/channels/{channel}", "channel", "One channel.", success::<ChannelView>(schemas, "The channel.")),
+        Operation::new(
+            GET,
+            "/v1/channels",
+            "channels",
+            "All channels, retired ones too.",
+            list::<ChannelView>(schemas),
+        )
+        .with(page(any_text())),
+        Operation::new(
+            GET,
+            "/v1/channels/{channel}",
+            "channel",
+            "One channel.",
+            success::<ChannelView>(schemas, "The channel."),
+        ),
         Operation::new(
             GET,
             "/v1/channels/{channel}/preview",
@@ -200,8 +307,21 @@ fn looking(schemas: &mut SchemaGenerator) -> Vec<Operation> {
         )
         .with([preview_key])
         .may_answer(&[409, 503]),
-        Operation::new(GET, "/v1/plugins", "plugins", "Plugins in force.", list::<PluginView>(schemas)).with(page(any_text())),
-        Operation::new(GET, "/v1/config", "config", "The configuration in force, without secrets.", success::<ConfigView>(schemas, "It.")),
+        Operation::new(
+            GET,
+            "/v1/plugins",
+            "plugins",
+            "Plugins in force.",
+            list::<PluginView>(schemas),
+        )
+        .with(page(any_text())),
+        Operation::new(
+            GET,
+            "/v1/config",
+            "config",
+            "The configuration in force, without secrets.",
+            success::<ConfigView>(schemas, "It."),
+        ),
         Operation::new(
             Method::POST,
             "/v1/reload",
@@ -219,17 +339,36 @@ fn on_channels(schemas: &mut SchemaGenerator) -> Vec<Operation> {
         Operation::new(Method::POST, path, id, summary, success).may_answer(&[409, 503])
     };
     vec![
-        operate("/v1/channels/{channel}/pause", "pause", "Delivers nothing until resumed, also after a restart."),
+        operate(
+            "/v1/channels/{channel}/pause",
+            "pause",
+            "Delivers nothing until resumed, also after a restart.",
+        ),
         operate("/v1/channels/{channel}/resume", "resume", "Delivers again."),
-        operate("/v1/channels/{channel}/resync", "resync", "Sends everything, deletions included."),
-        operate("/v1/channels/{channel}/rerender", "rerender", "Renders everything and sends what differs."),
-        operate("/v1/channels/{channel}/confirm", "confirm", "Releases withdrawals that the guard holds."),
+        operate(
+            "/v1/channels/{channel}/resync",
+            "resync",
+            "Sends everything, deletions included.",
+        ),
+        operate(
+            "/v1/channels/{channel}/rerender",
+            "rerender",
+            "Renders everything and sends what differs.",
+        ),
+        operate(
+            "/v1/channels/{channel}/confirm",
+            "confirm",
+            "Releases withdrawals that the guard holds.",
+        ),
         Operation::new(
             Method::DELETE,
             "/v1/channels/{channel}",
             "forget",
             "Forgets a retired channel and all it delivered.",
-            as_json("It is forgotten.", member("forgotten", json!({ "type": "string" }))),
+            as_json(
+                "It is forgotten.",
+                member("forgotten", json!({ "type": "string" })),
+            ),
         )
         .may_answer(&[409, 503]),
     ]
@@ -240,7 +379,12 @@ fn set_aside(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     const GET: Method = Method::GET;
     const POST: Method = Method::POST;
     const DELETE: Method = Method::DELETE;
-    let count = |name| as_json("So many.", member(name, json!({ "type": "integer", "minimum": 0 })));
+    let count = |name| {
+        as_json(
+            "So many.",
+            member(name, json!({ "type": "integer", "minimum": 0 })),
+        )
+    };
     let number = |most: u64| json!({ "type": "integer", "minimum": 0, "maximum": most });
     let code = || in_query("code", any_text(), "For this reason.");
     let refused = || vec![in_query("key", any_text(), "With this key."), code()];
@@ -249,50 +393,103 @@ fn set_aside(schemas: &mut SchemaGenerator) -> Vec<Operation> {
         vec![
             in_query("sequence", number(u64::MAX), "This one."),
             code(),
-            in_query("plugin", any_text(), "Because of this plugin: its name, or with its version."),
+            in_query(
+                "plugin",
+                any_text(),
+                "Because of this plugin: its name, or with its version.",
+            ),
             in_query("type", any_text(), "With this CloudEvents type."),
             in_query("since", time(), "That came at this time or later."),
             in_query("before", time(), "That came earlier."),
         ]
     };
-    let all = || [in_query("all", json!({ "type": "string", "enum": ["true", "false"] }), "`true` instead of a filter: all of them.")];
-    let (of_channel, of_source) = ("/v1/channels/{channel}/refused", "/v1/sources/{source}/quarantine");
+    let all = || {
+        [in_query(
+            "all",
+            json!({ "type": "string", "enum": ["true", "false"] }),
+            "`true` instead of a filter: all of them.",
+        )]
+    };
+    let (of_channel, of_source) = (
+        "/v1/channels/{channel}/refused",
+        "/v1/sources/{source}/quarantine",
+    );
     vec![
-        Operation::new(GET, of_channel, "refused", "Entities refused on a channel.", list::<RefusedView>(schemas))
-            .with(page(number(u32::MAX.into())))
-            .with(refused())
-            .may_answer(&[409, 503]),
-        Operation::new(POST, "/v1/channels/{channel}/refused/redrive", "redriveRefused", "Tries them again.", count("redriven"))
-            .with(refused())
-            .with(all())
-            .may_answer(&[409, 503]),
-        Operation::new(DELETE, of_channel, "dropRefused", "Drops them.", count("dropped"))
-            .with(refused())
-            .with(all())
-            .may_answer(&[409, 503]),
-        Operation::new(GET, of_source, "quarantine", "Events in quarantine, oldest first.", list::<QuarantineView>(schemas))
-            .with(page(number(u64::MAX)))
-            .with(quarantined())
-            .may_answer(&[503]),
+        Operation::new(
+            GET,
+            of_channel,
+            "refused",
+            "Entities refused on a channel.",
+            list::<RefusedView>(schemas),
+        )
+        .with(page(number(u32::MAX.into())))
+        .with(refused())
+        .may_answer(&[409, 503]),
+        Operation::new(
+            POST,
+            "/v1/channels/{channel}/refused/redrive",
+            "redriveRefused",
+            "Tries them again.",
+            count("redriven"),
+        )
+        .with(refused())
+        .with(all())
+        .may_answer(&[409, 503]),
+        Operation::new(
+            DELETE,
+            of_channel,
+            "dropRefused",
+            "Drops them.",
+            count("dropped"),
+        )
+        .with(refused())
+        .with(all())
+        .may_answer(&[409, 503]),
+        Operation::new(
+            GET,
+            of_source,
+            "quarantine",
+            "Events in quarantine, oldest first.",
+            list::<QuarantineView>(schemas),
+        )
+        .with(page(number(u64::MAX)))
+        .with(quarantined())
+        .may_answer(&[503]),
         Operation::new(
             POST,
             "/v1/sources/{source}/quarantine/redrive",
             "redriveQuarantine",
             "Gives them to the plugins again; `kept` are those that failed again.",
-            as_json("So many.", members(["redriven", "kept"], json!({ "type": "integer", "minimum": 0 }))),
+            as_json(
+                "So many.",
+                members(
+                    ["redriven", "kept"],
+                    json!({ "type": "integer", "minimum": 0 }),
+                ),
+            ),
         )
         .with(quarantined())
         .with(all())
         .may_answer(&[429, 503, 507]),
-        Operation::new(DELETE, of_source, "dropQuarantine", "Drops them.", count("dropped"))
-            .with(quarantined())
-            .with(all())
-            .may_answer(&[503]),
+        Operation::new(
+            DELETE,
+            of_source,
+            "dropQuarantine",
+            "Drops them.",
+            count("dropped"),
+        )
+        .with(quarantined())
+        .with(all())
+        .may_answer(&[503]),
     ]
 }
 
 fn in_path(name: &str) -> Value {
-    let schema = if name == "key" { key() } else { json!({ "type": "string", "minLength": 1 }) };
+    let schema = if name == "key" {
+        key()
+    } else {
+        json!({ "type": "string", "minLength": 1 })
+    };
     json!({ "name": name, "in": "path", "required": true, "schema": schema, "description": "Percent-encoded, a slash in it too." })
 }
 
@@ -302,7 +499,10 @@ fn in_query(name: &str, schema: Value, description: &str) -> Value {
 
 fn page(after: Value) -> [Value; 2] {
     let limit = json!({ "type": "integer", "minimum": 1, "maximum": super::params::LIMIT_MAX, "default": super::params::LIMIT });
-    [in_query("limit", limit, "Most items on a page."), in_query("after", after, "The `next` of the page before.")]
+    [
+        in_query("limit", limit, "Most items on a page."),
+        in_query("after", after, "The `next` of the page before."),
+    ]
 }
 
 fn key() -> Value {
@@ -314,7 +514,10 @@ fn any_text() -> Value {
 }
 
 fn members(names: [&str; 2], schema: Value) -> Value {
-    let properties: Map<String, Value> = names.iter().map(|name| ((*name).to_owned(), schema.clone())).collect();
+    let properties: Map<String, Value> = names
+        .iter()
+        .map(|name| ((*name).to_owned(), schema.clone()))
+        .collect();
     json!({ "type": "object", "properties": properties, "required": names })
 }
 
@@ -331,7 +534,10 @@ fn success<T: JsonSchema>(schemas: &mut SchemaGenerator, description: &str) -> V
 }
 
 fn either<A: JsonSchema, B: JsonSchema>(schemas: &mut SchemaGenerator, description: &str) -> Value {
-    let variants = [schemas.subschema_for::<A>().to_value(), schemas.subschema_for::<B>().to_value()];
+    let variants = [
+        schemas.subschema_for::<A>().to_value(),
+        schemas.subschema_for::<B>().to_value(),
+    ];
     as_json(description, json!({ "oneOf": variants }))
 }
 
@@ -340,12 +546,16 @@ fn list<T: JsonSchema>(schemas: &mut SchemaGenerator) -> Value {
 }
 
 fn problem(status: u16) -> Value {
-    let description = axum::http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Problem");
+    let description = axum::http::StatusCode::from_u16(status)
+        .ok()
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or("Problem");
     let mut answer = json!({
         "description": description,
         "content": { CONTENT_TYPE_PROBLEM: { "schema": { "$ref": "#/components/schemas/Problem" } } },
     });
-    let header = |name: &str, kind: &str| json!({ name: { "schema": { "type": kind }, "required": true } });
+    let header =
+        |name: &str, kind: &str| json!({ name: { "schema": { "type": kind }, "required": true } });
     match status {
         401 => answer["headers"] = header("WWW-Authenticate", "string"),
         429 => answer["headers"] = header("Retry-After", "integer"),

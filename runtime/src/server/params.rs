@@ -1,5 +1,5 @@
-//! What a request says in its path and its query, read strictly: a parameter that is unknown, given twice or not understood is named in
-//! a 400. A mistyped filter must not drop everything.
+//! What a request says in its path and its query, read strictly: a parameter that is unknown, given
+//! twice or not understood is named in a 400. A mistyped filter must not drop everything.
 
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
@@ -25,7 +25,10 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Segment
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let path = Path::<T>::from_request_parts(parts, state).await;
         path.map(|Path(segments)| Segments(segments))
-            .map_err(|error| Problem::bad_request("bad-path", "the path is not percent-encoded UTF-8").logged(error.to_string()))
+            .map_err(|error| {
+                Problem::bad_request("bad-path", "the path is not percent-encoded UTF-8")
+                    .logged(error.to_string())
+            })
     }
 }
 
@@ -46,7 +49,11 @@ impl Query {
         let mut pairs: Vec<(String, String)> = Vec::new();
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let decode = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8().map(|text| text.into_owned());
+            let decode = |text: &str| {
+                percent_decode_str(&text.replace('+', " "))
+                    .decode_utf8()
+                    .map(|text| text.into_owned())
+            };
             let (Ok(name), Ok(value)) = (decode(name), decode(value)) else {
                 return Err(Problem::bad_parameter(name, "not percent-encoded UTF-8"));
             };
@@ -67,7 +74,10 @@ impl Query {
     /// Nothing else may have been said.
     pub(super) fn end(self) -> Result<(), Problem> {
         match self.0.first() {
-            Some((name, _)) => Err(Problem::bad_parameter(name, "this route has no such parameter")),
+            Some((name, _)) => Err(Problem::bad_parameter(
+                name,
+                "this route has no such parameter",
+            )),
             None => Ok(()),
         }
     }
@@ -80,21 +90,34 @@ impl Query {
                 .parse()
                 .ok()
                 .filter(|limit| (1..=LIMIT_MAX).contains(limit))
-                .ok_or_else(|| Problem::bad_parameter("limit", format!("must be a number from 1 to {LIMIT_MAX}, not `{text}`")))?,
+                .ok_or_else(|| {
+                    Problem::bad_parameter(
+                        "limit",
+                        format!("must be a number from 1 to {LIMIT_MAX}, not `{text}`"),
+                    )
+                })?,
         };
-        Ok(Page { limit, after: self.take("after") })
+        Ok(Page {
+            limit,
+            after: self.take("after"),
+        })
     }
 
     /// `key` and `code`.
     pub(super) fn refused_filter(&mut self) -> RefusedFilter {
-        RefusedFilter { key: self.take("key"), code: self.take("code") }
+        RefusedFilter {
+            key: self.take("key"),
+            code: self.take("code"),
+        }
     }
 
     /// `sequence`, `code`, `plugin`, `type`, `since` and `before`.
     pub(super) fn quarantine_filter(&mut self) -> Result<QuarantineFilter, Problem> {
         let sequence = match self.take("sequence") {
             None => None,
-            Some(text) => Some(text.parse().map_err(|_| Problem::bad_parameter("sequence", format!("must be a number, not `{text}`")))?),
+            Some(text) => Some(text.parse().map_err(|_| {
+                Problem::bad_parameter("sequence", format!("must be a number, not `{text}`"))
+            })?),
         };
         let (since, before) = (self.time("since")?, self.time("before")?);
         Ok(QuarantineFilter {
@@ -108,20 +131,37 @@ impl Query {
     }
 
     fn time(&mut self, name: &str) -> Result<Option<Timestamp>, Problem> {
-        let Some(text) = self.take(name) else { return Ok(None) };
+        let Some(text) = self.take(name) else {
+            return Ok(None);
+        };
         let moment: Result<jiff::Timestamp, _> = text.parse();
-        let moment =
-            moment.map_err(|_| Problem::bad_parameter(name, format!("must be a time such as 2026-11-18T11:06:40Z, not `{text}`")))?;
-        Ok(Some(Timestamp(u64::try_from(moment.as_millisecond()).unwrap_or_default())))
+        let moment = moment.map_err(|_| {
+            Problem::bad_parameter(
+                name,
+                format!("must be a time such as 2026-11-18T11:06:40Z, not `{text}`"),
+            )
+        })?;
+        Ok(Some(Timestamp(
+            u64::try_from(moment.as_millisecond()).unwrap_or_default(),
+        )))
     }
 
     /// A filter, or `all=true`: what settles many things at once must say that it means them all.
     pub(super) fn means_it(&mut self, filtered: bool) -> Result<(), Problem> {
         match (self.take("all").as_deref(), filtered) {
             (Some("true"), false) | (None | Some("false"), true) => Ok(()),
-            (None | Some("false"), false) => Err(Problem::bad_parameter("all", "say which ones by a filter, or `all=true`")),
-            (Some("true"), true) => Err(Problem::bad_parameter("all", "cannot be `true` beside a filter")),
-            (Some(other), _) => Err(Problem::bad_parameter("all", format!("must be `true` or `false`, not `{other}`"))),
+            (None | Some("false"), false) => Err(Problem::bad_parameter(
+                "all",
+                "say which ones by a filter, or `all=true`",
+            )),
+            (Some("true"), true) => Err(Problem::bad_parameter(
+                "all",
+                "cannot be `true` beside a filter",
+            )),
+            (Some(other), _) => Err(Problem::bad_parameter(
+                "all",
+                format!("must be `true` or `false`, not `{other}`"),
+            )),
         }
     }
 }
@@ -129,10 +169,16 @@ impl Query {
 /// An entity named in a request.
 pub(super) fn entity_id(entity_type: &str, key: &str) -> Result<EntityId, Problem> {
     if key.is_empty() || key.len() > KEY_BYTES_MAX {
-        let detail = format!("a key has 1 to {KEY_BYTES_MAX} bytes; this one has {}", key.len());
+        let detail = format!(
+            "a key has 1 to {KEY_BYTES_MAX} bytes; this one has {}",
+            key.len()
+        );
         return Err(Problem::bad_request("bad-key", detail));
     }
-    Ok(EntityId { entity_type: entity_type.into(), key: key.into() })
+    Ok(EntityId {
+        entity_type: entity_type.into(),
+        key: key.into(),
+    })
 }
 
 /// One page of things that are all at hand, in the order of their names.
@@ -141,7 +187,10 @@ pub(super) fn page_of<T>(mut items: Vec<T>, page: &Page, name: impl Fn(&T) -> &s
     items.retain(|item| page.after.as_deref().is_none_or(|after| name(item) > after));
     let more = items.len() > page.limit;
     items.truncate(page.limit);
-    let next = items.last().filter(|_| more).map(|item| name(item).to_owned());
+    let next = items
+        .last()
+        .filter(|_| more)
+        .map(|item| name(item).to_owned());
     List { items, next }
 }
 
@@ -150,30 +199,66 @@ mod tests {
     use super::*;
 
     fn complaint(query: &str, read: impl Fn(&mut Query) -> Result<(), Problem>) -> String {
-        let result = Query::parse(query).and_then(|mut query| read(&mut query).and_then(|()| query.end()));
-        result.err().map(|problem| problem.detail().to_owned()).unwrap_or_default()
+        let result =
+            Query::parse(query).and_then(|mut query| read(&mut query).and_then(|()| query.end()));
+        result
+            .err()
+            .map(|problem| problem.detail().to_owned())
+            .unwrap_or_default()
     }
 
     #[test]
     fn what_is_wrong_in_a_query_is_named() {
         let page = |query: &mut Query| query.page().map(|_| ());
         assert_eq!(complaint("limit=5&after=a%2Fb", page), "");
-        assert_eq!(complaint("limit=0", page), "query parameter `limit`: must be a number from 1 to 1000, not `0`");
-        assert_eq!(complaint("limit=1001", page), "query parameter `limit`: must be a number from 1 to 1000, not `1001`");
-        assert_eq!(complaint("limit=ten", page), "query parameter `limit`: must be a number from 1 to 1000, not `ten`");
-        assert_eq!(complaint("limit=1&limit=2", page), "query parameter `limit`: given twice");
-        assert_eq!(complaint("limt=1", page), "query parameter `limt`: this route has no such parameter");
-        assert_eq!(complaint("after=%ff", page), "query parameter `after`: not percent-encoded UTF-8");
+        assert_eq!(
+            complaint("limit=0", page),
+            "query parameter `limit`: must be a number from 1 to 1000, not `0`"
+        );
+        assert_eq!(
+            complaint("limit=1001", page),
+            "query parameter `limit`: must be a number from 1 to 1000, not `1001`"
+        );
+        assert_eq!(
+            complaint("limit=ten", page),
+            "query parameter `limit`: must be a number from 1 to 1000, not `ten`"
+        );
+        assert_eq!(
+            complaint("limit=1&limit=2", page),
+            "query parameter `limit`: given twice"
+        );
+        assert_eq!(
+            complaint("limt=1", page),
+            "query parameter `limt`: this route has no such parameter"
+        );
+        assert_eq!(
+            complaint("after=%ff", page),
+            "query parameter `after`: not percent-encoded UTF-8"
+        );
     }
 
     #[test]
     fn a_time_is_taken_in_any_offset_and_nothing_else_is() {
-        let filter = |text: &str| Query::parse(text).and_then(|mut query| query.quarantine_filter());
+        let filter =
+            |text: &str| Query::parse(text).and_then(|mut query| query.quarantine_filter());
         let since = |text: &str| filter(text).ok().and_then(|filter| filter.since);
-        assert_eq!(since("since=2026-11-18T11:06:40.120Z"), Some(Timestamp(1_795_000_000_120)));
-        assert_eq!(since("since=2026-11-18T12:06:40.120%2B01:00"), Some(Timestamp(1_795_000_000_120)));
-        let said = filter("before=yesterday").err().map(|problem| problem.detail().to_owned());
-        assert_eq!(said.as_deref(), Some("query parameter `before`: must be a time such as 2026-11-18T11:06:40Z, not `yesterday`"));
+        assert_eq!(
+            since("since=2026-11-18T11:06:40.120Z"),
+            Some(Timestamp(1_795_000_000_120))
+        );
+        assert_eq!(
+            since("since=2026-11-18T12:06:40.120%2B01:00"),
+            Some(Timestamp(1_795_000_000_120))
+        );
+        let said = filter("before=yesterday")
+            .err()
+            .map(|problem| problem.detail().to_owned());
+        assert_eq!(
+            said.as_deref(),
+            Some(
+                "query parameter `before`: must be a time such as 2026-11-18T11:06:40Z, not `yesterday`"
+            )
+        );
     }
 
     #[test]
@@ -184,17 +269,47 @@ mod tests {
         };
         assert_eq!(complaint("key=a", means), "");
         assert_eq!(complaint("all=true", means), "");
-        assert_eq!(complaint("", means), "query parameter `all`: say which ones by a filter, or `all=true`");
-        assert_eq!(complaint("kye=a", means), "query parameter `all`: say which ones by a filter, or `all=true`");
-        assert_eq!(complaint("all=true&key=a", means), "query parameter `all`: cannot be `true` beside a filter");
-        assert_eq!(complaint("all=yes", means), "query parameter `all`: must be `true` or `false`, not `yes`");
+        assert_eq!(
+            complaint("", means),
+            "query parameter `all`: say which ones by a filter, or `all=true`"
+        );
+        assert_eq!(
+            complaint("kye=a", means),
+            "query parameter `all`: say which ones by a filter, or `all=true`"
+        );
+        assert_eq!(
+            complaint("all=true&key=a", means),
+            "query parameter `all`: cannot be `true` beside a filter"
+        );
+        assert_eq!(
+            complaint("all=yes", means),
+            "query parameter `all`: must be `true` or `false`, not `yes`"
+        );
     }
 
     #[test]
     fn pages_meet_without_gap_or_overlap() {
         let names = || ["d", "a", "c", "b"].map(str::to_owned).to_vec();
-        let page = |after: Option<&str>| page_of(names(), &Page { limit: 3, after: after.map(str::to_owned) }, |name| name);
-        assert_eq!((page(None).items, page(None).next), (vec!["a".to_owned(), "b".into(), "c".into()], Some("c".into())));
-        assert_eq!((page(Some("c")).items, page(Some("c")).next), (vec!["d".to_owned()], None));
+        let page = |after: Option<&str>| {
+            page_of(
+                names(),
+                &Page {
+                    limit: 3,
+                    after: after.map(str::to_owned),
+                },
+                |name| name,
+            )
+        };
+        assert_eq!(
+            (page(None).items, page(None).next),
+            (
+                vec!["a".to_owned(), "b".into(), "c".into()],
+                Some("c".into())
+            )
+        );
+        assert_eq!(
+            (page(Some("c")).items, page(Some("c")).next),
+            (vec!["d".to_owned()], None)
+        );
     }
 }

@@ -1,13 +1,17 @@
-//! What a client is told when something is wrong: `application/problem+json` (RFC 9457), always, and what the log is told beside it.
+//! What a client is told when something is wrong: `application/problem+json` (RFC 9457), always,
+//! and what the log is told beside it.
 //!
-//! The `type` is `urn:weir:problem:` and a code that does not change; programs branch on it. The detail is a sentence a person can act
-//! on. It never holds payloads, secrets or the inside of the program: those go to the log, if anywhere.
+//! The `type` is `urn:weir:problem:` and a code that does not change; programs branch on it. The
+//! detail is a sentence a person can act on. It never holds payloads, secrets or the inside of the
+//! program: those go to the log, if anywhere.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{
+    ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
@@ -33,9 +37,20 @@ struct Inner {
 
 impl Problem {
     /// A problem with a stable code in kebab-case and a sentence for the client.
-    pub fn new(status: StatusCode, code: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Problem {
+    pub fn new(
+        status: StatusCode,
+        code: impl Into<Cow<'static, str>>,
+        detail: impl Into<String>,
+    ) -> Problem {
         let (code, detail) = (code.into(), detail.into());
-        Problem(Box::new(Inner { status, code, detail, log: None, more: Map::new(), headers: Vec::new() }))
+        Problem(Box::new(Inner {
+            status,
+            code,
+            detail,
+            log: None,
+            more: Map::new(),
+            headers: Vec::new(),
+        }))
     }
 
     /// 400: the request itself is wrong.
@@ -45,12 +60,20 @@ impl Problem {
 
     /// 400: this query parameter is wrong; it is named in the member `parameter` too.
     pub fn bad_parameter(name: &str, detail: impl std::fmt::Display) -> Problem {
-        Problem::bad_request("bad-parameter", format!("query parameter `{name}`: {detail}")).with("parameter", name)
+        Problem::bad_request(
+            "bad-parameter",
+            format!("query parameter `{name}`: {detail}"),
+        )
+        .with("parameter", name)
     }
 
     /// 404: there is no such source, channel or entity.
     pub fn unknown(what: &str, name: &str) -> Problem {
-        Problem::new(StatusCode::NOT_FOUND, format!("unknown-{what}"), format!("there is no {what} `{name}`"))
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            format!("unknown-{what}"),
+            format!("there is no {what} `{name}`"),
+        )
     }
 
     /// 409: not in the state in which things are now.
@@ -60,8 +83,10 @@ impl Problem {
 
     /// 413: the body is longer than `limit` bytes.
     pub fn too_large(limit: u64) -> Problem {
-        let detail = format!("the body is longer than the limit of {limit} bytes; send it in parts");
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail).with("limit_bytes", limit)
+        let detail =
+            format!("the body is longer than the limit of {limit} bytes; send it in parts");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail)
+            .with("limit_bytes", limit)
     }
 
     /// 503: nothing was taken; try again after `wait`.
@@ -121,7 +146,13 @@ impl Problem {
     }
 
     fn body(&self) -> Vec<u8> {
-        let Inner { status, code, detail, more, .. } = &*self.0;
+        let Inner {
+            status,
+            code,
+            detail,
+            more,
+            ..
+        } = &*self.0;
         let mut body = Map::new();
         body.insert("type".into(), format!("{TYPE_PREFIX}{code}").into());
         body.insert("title".into(), title(code).into());
@@ -146,27 +177,45 @@ impl IntoResponse for Problem {
         let mut response = Response::new(Body::from(self.body()));
         *response.status_mut() = status;
         response.headers_mut().extend(self.0.headers);
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE_PROBLEM));
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE_PROBLEM));
         response
     }
 }
 
-/// Makes a problem of an error answer that is none yet: those that the HTTP library gives by itself. Its headers stay (`Allow`).
+/// Makes a problem of an error answer that is none yet: those that the HTTP library gives by
+/// itself. Its headers stay (`Allow`).
 pub(super) fn ensure(response: Response) -> Response {
     let status = response.status();
-    let is_problem = response.headers().get(CONTENT_TYPE).is_some_and(|value| value == CONTENT_TYPE_PROBLEM);
+    let is_problem = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| value == CONTENT_TYPE_PROBLEM);
     if is_problem || !(status.is_client_error() || status.is_server_error()) {
         return response;
     }
     let (mut parts, _) = response.into_parts();
     let problem = match status {
         StatusCode::METHOD_NOT_ALLOWED => {
-            let allow = parts.headers.get(ALLOW).and_then(|value| value.to_str().ok()).unwrap_or_default();
-            Problem::new(status, "method-not-allowed", format!("this route takes {allow} only"))
+            let allow = parts
+                .headers
+                .get(ALLOW)
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default();
+            Problem::new(
+                status,
+                "method-not-allowed",
+                format!("this route takes {allow} only"),
+            )
         }
         _ => {
             let reason = status.canonical_reason().unwrap_or("Error");
-            Problem::new(status, reason.to_ascii_lowercase().replace(' ', "-"), reason)
+            Problem::new(
+                status,
+                reason.to_ascii_lowercase().replace(' ', "-"),
+                reason,
+            )
         }
     };
     let answer = problem.into_response();
@@ -179,7 +228,10 @@ pub(super) fn ensure(response: Response) -> Response {
 fn title(code: &str) -> String {
     let words = code.replace('-', " ");
     let mut letters = words.chars();
-    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+    letters
+        .next()
+        .map(|first| first.to_uppercase().chain(letters).collect())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -188,13 +240,19 @@ mod tests {
 
     #[test]
     fn a_problem_says_what_it_is_and_keeps_the_log_to_itself() {
-        let problem = Problem::unknown("source", "erp").logged("secret of the house").with("known", 3).with("status", 999);
+        let problem = Problem::unknown("source", "erp")
+            .logged("secret of the house")
+            .with("known", 3)
+            .with("status", 999);
         let body: Value = serde_json::from_slice(&problem.body()).unwrap();
         let expected = serde_json::json!({
             "type": "urn:weir:problem:unknown-source", "title": "Unknown source", "status": 404,
             "detail": "there is no source `erp`", "known": 3,
         });
-        assert_eq!(body, expected, "a member of its own never replaces one of the standard's");
+        assert_eq!(
+            body, expected,
+            "a member of its own never replaces one of the standard's"
+        );
     }
 
     #[test]

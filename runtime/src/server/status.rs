@@ -13,7 +13,9 @@ use super::Door;
 use super::backend::EntityQuery;
 use super::params::{Query, Segments, entity_id, page_of};
 use super::problem::Problem;
-use super::views::{ChannelView, ConfigView, EntityView, List, PluginView, PreviewView, SourceView};
+use super::views::{
+    ChannelView, ConfigView, EntityView, List, PluginView, PreviewView, SourceView,
+};
 use crate::metrics;
 
 /// `GET /healthz`: the process answers.
@@ -25,21 +27,32 @@ pub(super) async fn health() -> Json<Value> {
 pub(super) async fn ready(State(door): State<Arc<Door>>) -> Result<Json<Value>, Problem> {
     match door.backend.ready() {
         Ok(()) => Ok(Json(json!({ "status": "ready" }))),
-        Err(reasons) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", reasons.join("; ")).with("reasons", reasons)),
+        Err(reasons) => Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not-ready",
+            reasons.join("; "),
+        )
+        .with("reasons", reasons)),
     }
 }
 
 /// `GET /metrics`
 pub(super) async fn metrics(State(door): State<Arc<Door>>) -> Result<Response, Problem> {
-    let text = metrics::render(door.backend.snapshot()).map_err(|error| Problem::internal(format!("metrics: {error}")))?;
+    let text = metrics::render(door.backend.snapshot())
+        .map_err(|error| Problem::internal(format!("metrics: {error}")))?;
     Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }
 
 /// `GET /v1/sources`
-pub(super) async fn sources(State(door): State<Arc<Door>>, mut query: Query) -> Result<Json<List<SourceView>>, Problem> {
+pub(super) async fn sources(
+    State(door): State<Arc<Door>>,
+    mut query: Query,
+) -> Result<Json<List<SourceView>>, Problem> {
     let page = query.page()?;
     query.end()?;
-    Ok(Json(page_of(door.backend.sources(), &page, |source| &source.name)))
+    Ok(Json(page_of(door.backend.sources(), &page, |source| {
+        &source.name
+    })))
 }
 
 /// `GET /v1/sources/{source}`
@@ -60,12 +73,21 @@ pub(super) async fn entities(
 ) -> Result<Response, Problem> {
     if let Some(key) = query.take("key") {
         query.end()?;
-        return one_entity(&door, &entity_type, &key).await.map(IntoResponse::into_response);
+        return one_entity(&door, &entity_type, &key)
+            .await
+            .map(IntoResponse::into_response);
     }
     let page = query.page()?;
-    let wanted = EntityQuery { entity_type, prefix: query.take("prefix").unwrap_or_default(), owed: query.take("owed") };
+    let wanted = EntityQuery {
+        entity_type,
+        prefix: query.take("prefix").unwrap_or_default(),
+        owed: query.take("owed"),
+    };
     query.end()?;
-    door.backend.entities(&wanted, &page).await.map(|list| Json(list).into_response())
+    door.backend
+        .entities(&wanted, &page)
+        .await
+        .map(|list| Json(list).into_response())
 }
 
 /// `GET /v1/entities/{type}/{key}`
@@ -78,16 +100,25 @@ pub(super) async fn entity(
     one_entity(&door, &entity_type, &key).await
 }
 
-async fn one_entity(door: &Door, entity_type: &str, key: &str) -> Result<Json<EntityView>, Problem> {
+async fn one_entity(
+    door: &Door,
+    entity_type: &str,
+    key: &str,
+) -> Result<Json<EntityView>, Problem> {
     let id = entity_id(entity_type, key)?;
     door.backend.entity(&id).await.map(Json)
 }
 
 /// `GET /v1/channels`
-pub(super) async fn channels(State(door): State<Arc<Door>>, mut query: Query) -> Result<Json<List<ChannelView>>, Problem> {
+pub(super) async fn channels(
+    State(door): State<Arc<Door>>,
+    mut query: Query,
+) -> Result<Json<List<ChannelView>>, Problem> {
     let page = query.page()?;
     query.end()?;
-    Ok(Json(page_of(door.backend.channels(), &page, |channel| &channel.name)))
+    Ok(Json(page_of(door.backend.channels(), &page, |channel| {
+        &channel.name
+    })))
 }
 
 /// `GET /v1/channels/{channel}`
@@ -113,14 +144,22 @@ pub(super) async fn preview(
 }
 
 /// `GET /v1/plugins`
-pub(super) async fn plugins(State(door): State<Arc<Door>>, mut query: Query) -> Result<Json<List<PluginView>>, Problem> {
+pub(super) async fn plugins(
+    State(door): State<Arc<Door>>,
+    mut query: Query,
+) -> Result<Json<List<PluginView>>, Problem> {
     let page = query.page()?;
     query.end()?;
-    Ok(Json(page_of(door.backend.plugins(), &page, |plugin| &plugin.name)))
+    Ok(Json(page_of(door.backend.plugins(), &page, |plugin| {
+        &plugin.name
+    })))
 }
 
 /// `GET /v1/config`
-pub(super) async fn config(State(door): State<Arc<Door>>, query: Query) -> Result<Json<ConfigView>, Problem> {
+pub(super) async fn config(
+    State(door): State<Arc<Door>>,
+    query: Query,
+) -> Result<Json<ConfigView>, Problem> {
     query.end()?;
     Ok(Json(door.backend.config()))
 }

@@ -1,4 +1,5 @@
-//! The routes before a fake: who may, what is answered when something is wrong, and what a bad client costs.
+//! The routes before a fake: who may, what is answered when something is wrong, and what a bad
+//! client costs.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -27,13 +28,31 @@ impl Answered {
 
     /// The code of the problem, after a look at the promises that hold for each.
     fn problem(&self) -> String {
-        assert_eq!(self.headers.get("content-type").map(String::as_str), Some("application/problem+json"), "{}", self.body);
+        assert_eq!(
+            self.headers.get("content-type").map(String::as_str),
+            Some("application/problem+json"),
+            "{}",
+            self.body
+        );
         let body = self.json();
         assert_eq!(body["status"], self.status, "{body}");
-        assert!(body["title"].as_str().is_some_and(|title| !title.is_empty()), "{body}");
-        assert!(body["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{body}");
-        let code = body["type"].as_str().and_then(|name| name.strip_prefix(TYPE_PREFIX));
-        code.unwrap_or_else(|| panic!("no type in {body}")).to_owned()
+        assert!(
+            body["title"]
+                .as_str()
+                .is_some_and(|title| !title.is_empty()),
+            "{body}"
+        );
+        assert!(
+            body["detail"]
+                .as_str()
+                .is_some_and(|detail| !detail.is_empty()),
+            "{body}"
+        );
+        let code = body["type"]
+            .as_str()
+            .and_then(|name| name.strip_prefix(TYPE_PREFIX));
+        code.unwrap_or_else(|| panic!("no type in {body}"))
+            .to_owned()
     }
 }
 
@@ -43,26 +62,55 @@ async fn raw(address: SocketAddr, request: &[u8]) -> Answered {
     // A server that refuses a long body may close before it is all written.
     let _ = stream.write_all(request).await;
     let mut answer = Vec::new();
-    timeout(Duration::from_secs(10), stream.read_to_end(&mut answer)).await.expect("the server closes").unwrap();
+    timeout(Duration::from_secs(10), stream.read_to_end(&mut answer))
+        .await
+        .expect("the server closes")
+        .unwrap();
     parse(&answer)
 }
 
 fn parse(answer: &[u8]) -> Answered {
     let text = String::from_utf8_lossy(answer);
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
+    let (head, body) = text
+        .split_once("\r\n\r\n")
+        .unwrap_or_else(|| panic!("no answer: {text:?}"));
     let mut lines = head.lines();
-    let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|status| status.parse().ok()).unwrap();
-    let header = |line: &str| line.split_once(": ").map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()));
-    Answered { status, headers: lines.filter_map(header).collect(), body: body.to_owned() }
+    let status = lines
+        .next()
+        .and_then(|line| line.split(' ').nth(1))
+        .and_then(|status| status.parse().ok())
+        .unwrap();
+    let header = |line: &str| {
+        line.split_once(": ")
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+    };
+    Answered {
+        status,
+        headers: lines.filter_map(header).collect(),
+        body: body.to_owned(),
+    }
 }
 
 /// One request on a connection of its own.
-pub(super) async fn ask(server: &Server, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answered {
-    let mut request = format!("{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
+pub(super) async fn ask(
+    server: &Server,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Answered {
+    let mut request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\ncontent-length: {}\r\n",
+        body.len()
+    );
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));
     }
-    raw(server.ingest_addr(), format!("{request}\r\n{body}").as_bytes()).await
+    raw(
+        server.ingest_addr(),
+        format!("{request}\r\n{body}").as_bytes(),
+    )
+    .await
 }
 
 async fn get(server: &Server, path: &str) -> Answered {
@@ -71,13 +119,26 @@ async fn get(server: &Server, path: &str) -> Answered {
 
 fn short() -> Limits {
     let ms = Duration::from_millis;
-    Limits { head_time: ms(200), body_time: ms(200), idle_time: ms(300), write_time: ms(300), ..Limits::default() }
+    Limits {
+        head_time: ms(200),
+        body_time: ms(200),
+        idle_time: ms(300),
+        write_time: ms(300),
+        ..Limits::default()
+    }
 }
 
 /// Fills in the table's paths with names that the fake knows.
 pub(super) fn example(path: &str) -> String {
-    let path = path.replace("{source}", "erp").replace("{type}", "product").replace("{key}", "4711");
-    let channel = if path == "/v1/channels/{channel}" { "old" } else { "storefront.de" };
+    let path = path
+        .replace("{source}", "erp")
+        .replace("{type}", "product")
+        .replace("{key}", "4711");
+    let channel = if path == "/v1/channels/{channel}" {
+        "old"
+    } else {
+        "storefront.de"
+    };
     let path = path.replace("{channel}", channel);
     match path.rsplit('/').next() {
         Some("preview") => path + "?key=4711",
@@ -92,14 +153,27 @@ async fn every_route_asks_for_the_role_of_the_table_and_no_other() {
     let all = [Role::Read, Role::Operate, Role::Plugins, Role::Admin];
     *fake.tokens.lock().unwrap() = all.map(token).to_vec();
     let server = start(&fake, Limits::default()).await;
-    for Route { method, path, access, .. } in table() {
+    for Route {
+        method,
+        path,
+        access,
+        ..
+    } in table()
+    {
         // GET takes no `all`.
-        let path = if method == Method::GET { example(path).replace("?all=true", "") } else { example(path) };
+        let path = if method == Method::GET {
+            example(path).replace("?all=true", "")
+        } else {
+            example(path)
+        };
         let mut bearers = vec![(None, None), (Some("wrong"), None)];
         bearers.extend(all.map(|role| (Some(access::name(role)), Some(role))));
         for (bearer, role) in bearers {
             let header = bearer.map(|bearer| format!("Bearer {bearer}"));
-            let headers: Vec<_> = header.iter().map(|value| ("authorization", value.as_str())).collect();
+            let headers: Vec<_> = header
+                .iter()
+                .map(|value| ("authorization", value.as_str()))
+                .collect();
             let answered = ask(&server, method.as_str(), &path, &headers, "").await;
             let expected = match (access, role) {
                 (Access::Needs(_), None) => 401,
@@ -107,10 +181,17 @@ async fn every_route_asks_for_the_role_of_the_table_and_no_other() {
                 (Access::Sender, _) => 202,
                 _ => 200,
             };
-            assert_eq!(answered.status, expected, "{method} {path} with {bearer:?}: {}", answered.body);
+            assert_eq!(
+                answered.status, expected,
+                "{method} {path} with {bearer:?}: {}",
+                answered.body
+            );
             match expected {
                 401 => {
-                    assert!(answered.headers["www-authenticate"].starts_with("Bearer"), "{method} {path}");
+                    assert!(
+                        answered.headers["www-authenticate"].starts_with("Bearer"),
+                        "{method} {path}"
+                    );
                     answered.problem();
                 }
                 403 => assert_eq!(answered.problem(), "role-needed"),
@@ -124,22 +205,50 @@ async fn every_route_asks_for_the_role_of_the_table_and_no_other() {
 async fn tokens_that_change_hold_from_the_next_request_on() {
     let fake = Arc::new(Fake::default());
     let server = start(&fake, Limits::default()).await;
-    assert_eq!(get(&server, "/v1/channels").await.status, 200, "none is needed on loopback");
+    assert_eq!(
+        get(&server, "/v1/channels").await.status,
+        200,
+        "none is needed on loopback"
+    );
     *fake.tokens.lock().unwrap() = vec![token(Role::Read)];
     assert_eq!(get(&server, "/v1/channels").await.problem(), "token-needed");
     assert_eq!(get(&server, "/healthz").await.status, 200);
-    assert_eq!(ask(&server, "GET", "/metrics", &[("authorization", "bearer read")], "").await.status, 200);
+    assert_eq!(
+        ask(
+            &server,
+            "GET",
+            "/metrics",
+            &[("authorization", "bearer read")],
+            ""
+        )
+        .await
+        .status,
+        200
+    );
 }
 
 #[tokio::test]
 async fn a_listener_that_others_reach_is_never_open() {
     let fake = Arc::new(Fake::default());
     let everywhere = SocketAddr::from(([0, 0, 0, 0], 0));
-    let server = Server::start(everywhere, None, Limits::default(), fake).await.unwrap();
+    let server = Server::start(everywhere, None, Limits::default(), fake)
+        .await
+        .unwrap();
     let address = SocketAddr::from(([127, 0, 0, 1], server.ingest_addr().port()));
-    let answered = raw(address, b"GET /v1/channels HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    let answered = raw(
+        address,
+        b"GET /v1/channels HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+    )
+    .await;
     assert_eq!(answered.problem(), "token-needed");
-    assert!(answered.json()["detail"].as_str().unwrap().contains("[tokens]"), "{}", answered.body);
+    assert!(
+        answered.json()["detail"]
+            .as_str()
+            .unwrap()
+            .contains("[tokens]"),
+        "{}",
+        answered.body
+    );
 }
 
 #[tokio::test]
@@ -147,8 +256,24 @@ async fn a_web_page_is_refused_before_anything_happens() {
     let fake = Arc::new(Fake::default());
     let server = start(&fake, Limits::default()).await;
     let page = [("origin", "https://evil.example")];
-    assert_eq!(ask(&server, "POST", "/v1/channels/storefront.de/pause", &page, "").await.problem(), "foreign-origin");
-    assert_eq!(ask(&server, "POST", "/v1/sources/erp/events", &page, "{}").await.problem(), "foreign-origin");
+    assert_eq!(
+        ask(
+            &server,
+            "POST",
+            "/v1/channels/storefront.de/pause",
+            &page,
+            ""
+        )
+        .await
+        .problem(),
+        "foreign-origin"
+    );
+    assert_eq!(
+        ask(&server, "POST", "/v1/sources/erp/events", &page, "{}")
+            .await
+            .problem(),
+        "foreign-origin"
+    );
     assert!(fake.done().is_empty());
 }
 
@@ -160,31 +285,108 @@ async fn every_error_is_a_problem() {
         ("GET", "/nowhere", "", 404, "unknown-route"),
         ("GET", "/v1/channels/", "", 404, "unknown-route"),
         ("GET", "/v1/channels/nope", "", 404, "unknown-channel"),
-        ("POST", "/v1/channels/nope/pause", "", 404, "unknown-channel"),
+        (
+            "POST",
+            "/v1/channels/nope/pause",
+            "",
+            404,
+            "unknown-channel",
+        ),
         ("GET", "/v1/sources/nope", "", 404, "unknown-source"),
-        ("POST", "/v1/sources/nope/events", "{}", 404, "unknown-source"),
-        ("GET", "/v1/entities/product/nope", "", 404, "unknown-entity"),
+        (
+            "POST",
+            "/v1/sources/nope/events",
+            "{}",
+            404,
+            "unknown-source",
+        ),
+        (
+            "GET",
+            "/v1/entities/product/nope",
+            "",
+            404,
+            "unknown-entity",
+        ),
         ("GET", "/v1/entities/product/%FF", "", 400, "bad-path"),
         ("GET", "/v1/entities/product?key=", "", 400, "bad-key"),
         ("GET", "/v1/channels?limit=0", "", 400, "bad-parameter"),
         ("GET", "/v1/channels?limit=%FF", "", 400, "bad-parameter"),
-        ("GET", "/v1/channels/storefront.de/preview", "", 400, "bad-parameter"),
-        ("POST", "/v1/channels/storefront.de/refused/redrive", "", 400, "bad-parameter"),
-        ("DELETE", "/v1/sources/erp/quarantine", "", 400, "bad-parameter"),
-        ("DELETE", "/v1/sources/erp/quarantine?sequence=x", "", 400, "bad-parameter"),
-        ("DELETE", "/v1/channels/storefront.de", "", 409, "channel-live"),
-        ("POST", "/v1/sources/erp/events?lane=fast", "{}", 400, "bad-parameter"),
-        ("POST", "/v1/sources/erp/events", "malformed", 400, "malformed"),
-        ("POST", "/v1/sources/erp/events", "unsigned", 401, "not-verified"),
+        (
+            "GET",
+            "/v1/channels/storefront.de/preview",
+            "",
+            400,
+            "bad-parameter",
+        ),
+        (
+            "POST",
+            "/v1/channels/storefront.de/refused/redrive",
+            "",
+            400,
+            "bad-parameter",
+        ),
+        (
+            "DELETE",
+            "/v1/sources/erp/quarantine",
+            "",
+            400,
+            "bad-parameter",
+        ),
+        (
+            "DELETE",
+            "/v1/sources/erp/quarantine?sequence=x",
+            "",
+            400,
+            "bad-parameter",
+        ),
+        (
+            "DELETE",
+            "/v1/channels/storefront.de",
+            "",
+            409,
+            "channel-live",
+        ),
+        (
+            "POST",
+            "/v1/sources/erp/events?lane=fast",
+            "{}",
+            400,
+            "bad-parameter",
+        ),
+        (
+            "POST",
+            "/v1/sources/erp/events",
+            "malformed",
+            400,
+            "malformed",
+        ),
+        (
+            "POST",
+            "/v1/sources/erp/events",
+            "unsigned",
+            401,
+            "not-verified",
+        ),
         ("POST", "/v1/sources/erp/events", "busy", 503, "busy"),
         ("POST", "/v1/sources/erp/events", "broken", 500, "internal"),
         ("POST", "/v1/sources/erp/events", "panic", 500, "internal"),
         ("PUT", "/v1/channels", "", 405, "method-not-allowed"),
         ("POST", "/metrics", "", 405, "method-not-allowed"),
-        ("BREW", "/v1/sources/erp/events", "", 405, "method-not-allowed"),
+        (
+            "BREW",
+            "/v1/sources/erp/events",
+            "",
+            405,
+            "method-not-allowed",
+        ),
     ] {
         let answered = ask(&server, method, path, &[], body).await;
-        assert_eq!((answered.status, answered.problem().as_str()), (status, code), "{method} {path}: {}", answered.body);
+        assert_eq!(
+            (answered.status, answered.problem().as_str()),
+            (status, code),
+            "{method} {path}: {}",
+            answered.body
+        );
         for inside in ["/secret/path", "on fire", "panic"] {
             assert!(!answered.body.contains(inside), "{}", answered.body);
         }
@@ -194,7 +396,12 @@ async fn every_error_is_a_problem() {
     }
     let long = format!("/v1/entities/product/{}", "k".repeat(4096));
     assert_eq!(get(&server, &long).await.problem(), "bad-key");
-    assert_eq!(ask(&server, "POST", "/v1/sources/erp/events", &[], "busy").await.headers["retry-after"], "2");
+    assert_eq!(
+        ask(&server, "POST", "/v1/sources/erp/events", &[], "busy")
+            .await
+            .headers["retry-after"],
+        "2"
+    );
     let both = ask(&server, "PATCH", "/v1/sources/erp/quarantine", &[], "").await;
     assert_eq!(both.headers["allow"], "GET,HEAD,DELETE");
 }
@@ -204,9 +411,17 @@ async fn a_panic_costs_one_request() {
     let fake = Arc::new(Fake::default());
     let server = start(&fake, Limits::default()).await;
     for _ in 0..3 {
-        assert_eq!(ask(&server, "POST", "/v1/sources/erp/events", &[], "panic").await.status, 500);
+        assert_eq!(
+            ask(&server, "POST", "/v1/sources/erp/events", &[], "panic")
+                .await
+                .status,
+            500
+        );
     }
-    assert_eq!(get(&server, "/healthz").await.json(), json!({ "status": "ok" }));
+    assert_eq!(
+        get(&server, "/healthz").await.json(),
+        json!({ "status": "ok" })
+    );
 }
 
 #[tokio::test]
@@ -236,7 +451,8 @@ async fn lists_come_in_pages() {
     let mut seen = Vec::new();
     let mut path = "/v1/entities/product?limit=2".to_owned();
     for _ in 0..10 {
-        let page: views::List<views::EntityRow> = serde_json::from_str(&get(&server, &path).await.body).unwrap();
+        let page: views::List<views::EntityRow> =
+            serde_json::from_str(&get(&server, &path).await.body).unwrap();
         seen.extend(page.items.into_iter().map(|row| row.key));
         let Some(next) = page.next else { break };
         path = format!(
@@ -246,8 +462,16 @@ async fn lists_come_in_pages() {
     }
     assert_eq!(seen, fake::KEYS);
     let channels = get(&server, "/v1/channels?limit=1").await.json();
-    assert_eq!((&channels["items"][0]["name"], &channels["next"]), (&json!("old"), &json!("old")));
-    assert_eq!(get(&server, "/v1/entities/product?owed=nope").await.problem(), "unknown-channel");
+    assert_eq!(
+        (&channels["items"][0]["name"], &channels["next"]),
+        (&json!("old"), &json!("old"))
+    );
+    assert_eq!(
+        get(&server, "/v1/entities/product?owed=nope")
+            .await
+            .problem(),
+        "unknown-channel"
+    );
 }
 
 #[tokio::test]
@@ -255,8 +479,18 @@ async fn operations_reach_what_they_name() {
     let fake = Arc::new(Fake::default());
     let server = start(&fake, Limits::default()).await;
     for (method, path, expected, done) in [
-        ("POST", "/v1/channels/storefront.de/resync", None, "Resync storefront.de"),
-        ("DELETE", "/v1/channels/old", Some(json!({ "forgotten": "old" })), "Forget old"),
+        (
+            "POST",
+            "/v1/channels/storefront.de/resync",
+            None,
+            "Resync storefront.de",
+        ),
+        (
+            "DELETE",
+            "/v1/channels/old",
+            Some(json!({ "forgotten": "old" })),
+            "Forget old",
+        ),
         (
             "POST",
             "/v1/channels/storefront.de/refused/redrive?key=a%2Fb",
@@ -281,10 +515,19 @@ async fn operations_reach_what_they_name() {
             Some(json!({ "dropped": 2 })),
             r#"Drop quarantine of erp, sequence None, plugin Some("erp")"#,
         ),
-        ("POST", "/v1/sources/erp/events?lane=bulk", None, "ingest erp 0 bytes, none, lane bulk, signed false"),
+        (
+            "POST",
+            "/v1/sources/erp/events?lane=bulk",
+            None,
+            "ingest erp 0 bytes, none, lane bulk, signed false",
+        ),
     ] {
         let answered = ask(&server, method, path, &[], "").await;
-        assert!((200..300).contains(&answered.status), "{method} {path}: {}", answered.body);
+        assert!(
+            (200..300).contains(&answered.status),
+            "{method} {path}: {}",
+            answered.body
+        );
         if let Some(expected) = expected {
             assert_eq!(answered.json(), expected);
         }
@@ -296,11 +539,23 @@ async fn operations_reach_what_they_name() {
 async fn a_refused_reload_says_every_mistake() {
     let fake = Arc::new(Fake::default());
     let server = start(&fake, Limits::default()).await;
-    assert_eq!(ask(&server, "POST", "/v1/reload", &[], "").await.json()["success"], true);
-    let complaint = |line| views::ComplaintView { file: "weir.toml".into(), line, column: 1, what: "unknown key".into(), help: None };
+    assert_eq!(
+        ask(&server, "POST", "/v1/reload", &[], "").await.json()["success"],
+        true
+    );
+    let complaint = |line| views::ComplaintView {
+        file: "weir.toml".into(),
+        line,
+        column: 1,
+        what: "unknown key".into(),
+        help: None,
+    };
     *fake.complaints.lock().unwrap() = vec![complaint(3), complaint(9)];
     let answered = ask(&server, "POST", "/v1/reload", &[], "").await;
-    assert_eq!((answered.status, answered.problem().as_str()), (422, "configuration-refused"));
+    assert_eq!(
+        (answered.status, answered.problem().as_str()),
+        (422, "configuration-refused")
+    );
     assert_eq!(answered.json()["complaints"][1]["line"], 9);
 }
 
@@ -309,14 +564,21 @@ async fn readiness_says_what_stands_in_the_way() {
     let fake = Arc::new(Fake::default());
     let server = start(&fake, Limits::default()).await;
     assert_eq!(get(&server, "/readyz").await.status, 200);
-    fake.obstacles.lock().unwrap().push("the disk is full".into());
+    fake.obstacles
+        .lock()
+        .unwrap()
+        .push("the disk is full".into());
     let answered = get(&server, "/readyz").await;
-    assert_eq!((answered.status, answered.problem().as_str()), (503, "not-ready"));
+    assert_eq!(
+        (answered.status, answered.problem().as_str()),
+        (503, "not-ready")
+    );
     assert_eq!(answered.json()["reasons"], json!(["the disk is full"]));
 }
 
-// A sender whose bodies are too long, or that asks for a lane there is not, never gets to where events are taken in; its source's
-// figures must tell of it all the same. A source that does not exist has none: its name is the client's.
+// A sender whose bodies are too long, or that asks for a lane there is not, never gets to where
+// events are taken in; its source's figures must tell of it all the same. A source that does not
+// exist has none: its name is the client's.
 #[tokio::test]
 async fn requests_are_counted_by_status_and_unknown_names_make_no_series() {
     let fake = Arc::new(Fake::default());
@@ -334,15 +596,30 @@ async fn requests_are_counted_by_status_and_unknown_names_make_no_series() {
         ask(&server, "POST", &format!("/v1/sources/{path}"), &[], body).await;
     }
     let answered = get(&server, "/metrics").await;
-    assert_eq!((answered.status, answered.headers["content-type"].as_str()), (200, crate::metrics::CONTENT_TYPE));
-    let requests: Vec<&str> = answered.body.lines().filter_map(|line| line.strip_prefix("weir_ingest_requests_total")).collect();
+    assert_eq!(
+        (answered.status, answered.headers["content-type"].as_str()),
+        (200, crate::metrics::CONTENT_TYPE)
+    );
+    let requests: Vec<&str> = answered
+        .body
+        .lines()
+        .filter_map(|line| line.strip_prefix("weir_ingest_requests_total"))
+        .collect();
     assert_eq!(
         requests,
-        [r#"{source="erp",status="202"} 2"#, r#"{source="erp",status="400"} 3"#, r#"{source="erp",status="413"} 1"#],
+        [
+            r#"{source="erp",status="202"} 2"#,
+            r#"{source="erp",status="400"} 3"#,
+            r#"{source="erp",status="413"} 1"#
+        ],
         "{}",
         answered.body
     );
-    assert_eq!(fake.answered.lock().unwrap().len(), 3, "the stranger is not told of");
+    assert_eq!(
+        fake.answered.lock().unwrap().len(),
+        3,
+        "the stranger is not told of"
+    );
     assert!(answered.body.ends_with("# EOF\n"), "{}", answered.body);
 }
 
@@ -351,9 +628,14 @@ async fn two_listeners_share_the_routes_between_them() {
     let fake = Arc::new(Fake::default());
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
     let other = SocketAddr::from(([127, 0, 0, 2], 0));
-    let server = Server::start(anywhere, Some(other), Limits::default(), fake).await.unwrap();
-    let request =
-        |method: &str, path: &str| format!("{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    let server = Server::start(anywhere, Some(other), Limits::default(), fake)
+        .await
+        .unwrap();
+    let request = |method: &str, path: &str| {
+        format!(
+            "{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+        )
+    };
     let (ingest, admin) = (server.ingest_addr(), server.admin_addr());
     for (method, path, on_ingest, on_admin) in [
         ("POST", "/v1/sources/erp/events", 202, 404),
@@ -362,11 +644,25 @@ async fn two_listeners_share_the_routes_between_them() {
         ("GET", "/healthz", 200, 200),
         ("GET", "/readyz", 200, 200),
     ] {
-        assert_eq!(raw(ingest, request(method, path).as_bytes()).await.status, on_ingest, "{method} {path} on ingest");
-        assert_eq!(raw(admin, request(method, path).as_bytes()).await.status, on_admin, "{method} {path} on admin");
+        assert_eq!(
+            raw(ingest, request(method, path).as_bytes()).await.status,
+            on_ingest,
+            "{method} {path} on ingest"
+        );
+        assert_eq!(
+            raw(admin, request(method, path).as_bytes()).await.status,
+            on_admin,
+            "{method} {path} on admin"
+        );
     }
     let taken = Server::start(ingest, None, Limits::default(), Arc::new(Fake::default())).await;
-    assert!(taken.err().unwrap().to_string().starts_with(&format!("cannot listen on {ingest}")));
+    assert!(
+        taken
+            .err()
+            .unwrap()
+            .to_string()
+            .starts_with(&format!("cannot listen on {ingest}"))
+    );
 }
 
 const CHUNKED: &str = "POST /v1/sources/erp/events HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -376,19 +672,44 @@ async fn a_body_that_is_too_long_is_refused_whether_announced_or_not() {
     let fake = Arc::new(Fake::default());
     let server = start(&fake, Limits::default()).await;
     let fits = "x".repeat(BODY_BYTES_MAX as usize);
-    assert_eq!(ask(&server, "POST", "/v1/sources/erp/events", &[], &fits).await.status, 202);
-    // Most clients send all of it before they read: the rest must be taken from them, or a reset may cost them the answer.
+    assert_eq!(
+        ask(&server, "POST", "/v1/sources/erp/events", &[], &fits)
+            .await
+            .status,
+        202
+    );
+    // Most clients send all of it before they read: the rest must be taken from them, or a reset
+    // may cost them the answer.
     let mut stream = TcpStream::connect(server.ingest_addr()).await.unwrap();
-    let head = format!("POST /v1/sources/erp/events HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {}\r\n\r\n", 10 << 20);
+    let head = format!(
+        "POST /v1/sources/erp/events HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {}\r\n\r\n",
+        10 << 20
+    );
     stream.write_all(head.as_bytes()).await.unwrap();
-    stream.write_all(&vec![b'x'; 10 << 20]).await.expect("the rest is read and thrown away");
+    stream
+        .write_all(&vec![b'x'; 10 << 20])
+        .await
+        .expect("the rest is read and thrown away");
     let mut answer = Vec::new();
-    timeout(Duration::from_secs(10), stream.read_to_end(&mut answer)).await.expect("closed").unwrap();
+    timeout(Duration::from_secs(10), stream.read_to_end(&mut answer))
+        .await
+        .expect("closed")
+        .unwrap();
     let announced = parse(&answer);
-    assert_eq!((announced.status, announced.problem().as_str()), (413, "body-too-large"));
+    assert_eq!(
+        (announced.status, announced.problem().as_str()),
+        (413, "body-too-large")
+    );
     let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
-    let chunked = raw(server.ingest_addr(), format!("{CHUNKED}{}0\r\n\r\n", chunk.repeat(160)).as_bytes()).await;
-    assert_eq!((chunked.status, chunked.problem().as_str()), (413, "body-too-large"));
+    let chunked = raw(
+        server.ingest_addr(),
+        format!("{CHUNKED}{}0\r\n\r\n", chunk.repeat(160)).as_bytes(),
+    )
+    .await;
+    assert_eq!(
+        (chunked.status, chunked.problem().as_str()),
+        (413, "body-too-large")
+    );
     assert_eq!(fake.done().len(), 1, "only the one that fits was taken");
 }
 
@@ -400,10 +721,16 @@ async fn a_chunked_body_is_refused_soon_after_its_limit() {
     stream.write_all(CHUNKED.as_bytes()).await.unwrap();
     // Nothing more than the limit and 64 KiB is ever sent; the answer must come without the rest.
     for _ in 0..(BODY_BYTES_MAX + (64 << 10)) / 4096 {
-        stream.write_all(format!("1000\r\n{}\r\n", "x".repeat(4096)).as_bytes()).await.unwrap();
+        stream
+            .write_all(format!("1000\r\n{}\r\n", "x".repeat(4096)).as_bytes())
+            .await
+            .unwrap();
     }
     let mut answer = vec![0; 4096];
-    let length = timeout(Duration::from_secs(5), stream.read(&mut answer)).await.expect("an answer before the end").unwrap();
+    let length = timeout(Duration::from_secs(5), stream.read(&mut answer))
+        .await
+        .expect("an answer before the end")
+        .unwrap();
     assert_eq!(parse(&answer[..length]).status, 413);
 }
 
@@ -411,19 +738,34 @@ async fn a_chunked_body_is_refused_soon_after_its_limit() {
 async fn clients_that_stall_are_closed_in_time() {
     let fake = Arc::new(Fake::default());
     let server = start(&fake, short()).await;
-    let half_body = "POST /v1/sources/erp/events HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nhalf";
-    for (sent, status) in [("", None), ("GET /heal", None), ("GET /healthz HTTP/1.1\r\nhost: x\r\n", None), (half_body, Some(408))] {
+    let half_body =
+        "POST /v1/sources/erp/events HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nhalf";
+    for (sent, status) in [
+        ("", None),
+        ("GET /heal", None),
+        ("GET /healthz HTTP/1.1\r\nhost: x\r\n", None),
+        (half_body, Some(408)),
+    ] {
         let begin = Instant::now();
         let mut stream = TcpStream::connect(server.ingest_addr()).await.unwrap();
         stream.write_all(sent.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
-        timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await.expect("closed").unwrap();
-        assert!(begin.elapsed() >= Duration::from_millis(190), "{sent:?} had its time");
+        timeout(Duration::from_secs(5), stream.read_to_end(&mut answer))
+            .await
+            .expect("closed")
+            .unwrap();
+        assert!(
+            begin.elapsed() >= Duration::from_millis(190),
+            "{sent:?} had its time"
+        );
         match status {
             None => assert!(answer.is_empty(), "{sent:?}"),
             Some(status) => {
                 let answered = parse(&answer);
-                assert_eq!((answered.status, answered.problem().as_str()), (status, "body-timeout"));
+                assert_eq!(
+                    (answered.status, answered.problem().as_str()),
+                    (status, "body-timeout")
+                );
             }
         }
     }
@@ -440,7 +782,10 @@ async fn a_byte_now_and_then_does_not_prolong_a_head() {
         sent += 1;
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert!(begin.elapsed() < Duration::from_secs(3), "still open after {sent} bytes");
+    assert!(
+        begin.elapsed() < Duration::from_secs(3),
+        "still open after {sent} bytes"
+    );
 }
 
 #[tokio::test]
@@ -449,13 +794,18 @@ async fn a_connection_serves_many_requests_and_is_closed_when_idle() {
     let mut stream = TcpStream::connect(server.ingest_addr()).await.unwrap();
     let mut answer = vec![0; 4096];
     for _ in 0..3 {
-        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        stream
+            .write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await
+            .unwrap();
         let length = stream.read(&mut answer).await.unwrap();
         assert_eq!(parse(&answer[..length]).status, 200);
         // Longer than a head may take: this is idleness, which has its own time.
         tokio::time::sleep(Duration::from_millis(220)).await;
     }
-    let end = timeout(Duration::from_secs(5), stream.read(&mut answer)).await.expect("closed when idle");
+    let end = timeout(Duration::from_secs(5), stream.read(&mut answer))
+        .await
+        .expect("closed when idle");
     assert_eq!(end.unwrap(), 0);
 }
 
@@ -466,16 +816,32 @@ async fn who_does_not_read_its_answers_is_closed() {
     // Far more answers than the socket's buffers hold.
     let requests = "GET /metrics HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n".repeat(100);
     let flood = async { while stream.write_all(requests.as_bytes()).await.is_ok() {} };
-    timeout(Duration::from_secs(20), flood).await.expect("the server gives up on it");
+    timeout(Duration::from_secs(20), flood)
+        .await
+        .expect("the server gives up on it");
 }
 
 #[tokio::test]
 async fn connections_beyond_the_bound_wait_their_turn() {
-    let server = start(&Arc::new(Fake::default()), Limits { connections_max: 2, head_time: Duration::from_millis(500), ..short() }).await;
-    let silent = [TcpStream::connect(server.ingest_addr()).await.unwrap(), TcpStream::connect(server.ingest_addr()).await.unwrap()];
+    let server = start(
+        &Arc::new(Fake::default()),
+        Limits {
+            connections_max: 2,
+            head_time: Duration::from_millis(500),
+            ..short()
+        },
+    )
+    .await;
+    let silent = [
+        TcpStream::connect(server.ingest_addr()).await.unwrap(),
+        TcpStream::connect(server.ingest_addr()).await.unwrap(),
+    ];
     let begin = Instant::now();
     assert_eq!(get(&server, "/healthz").await.status, 200);
-    assert!(begin.elapsed() >= Duration::from_millis(300), "it waited until a silent one was closed");
+    assert!(
+        begin.elapsed() >= Duration::from_millis(300),
+        "it waited until a silent one was closed"
+    );
     drop(silent);
 }
 
@@ -484,12 +850,16 @@ async fn a_stop_answers_what_is_under_way_and_takes_nothing_new() {
     let server = start(&Arc::new(Fake::default()), Limits::default()).await;
     let address = server.ingest_addr();
     let mut idle = TcpStream::connect(address).await.unwrap();
-    let request = "POST /v1/sources/erp/events HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 4\r\n\r\nslow";
+    let request =
+        "POST /v1/sources/erp/events HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 4\r\n\r\nslow";
     let under_way = tokio::spawn(async move { raw(address, request.as_bytes()).await });
     tokio::time::sleep(Duration::from_millis(100)).await;
     let begin = Instant::now();
     server.stop(Duration::from_secs(5)).await;
-    assert!(begin.elapsed() < Duration::from_secs(3), "an idle connection holds nothing up");
+    assert!(
+        begin.elapsed() < Duration::from_secs(3),
+        "an idle connection holds nothing up"
+    );
     assert_eq!(under_way.await.unwrap().status, 202);
     assert_eq!(idle.read(&mut [0; 16]).await.unwrap_or(0), 0);
     assert!(TcpStream::connect(address).await.is_err());
@@ -499,7 +869,11 @@ async fn a_stop_answers_what_is_under_way_and_takes_nothing_new() {
 async fn a_stop_ends_in_time_whatever_clients_do() {
     let server = start(&Arc::new(Fake::default()), Limits::default()).await;
     let mut half = TcpStream::connect(server.ingest_addr()).await.unwrap();
-    half.write_all(b"POST /v1/sources/erp/events HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nhalf").await.unwrap();
+    half.write_all(
+        b"POST /v1/sources/erp/events HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nhalf",
+    )
+    .await
+    .unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
     let begin = Instant::now();
     server.stop(Duration::from_millis(300)).await;

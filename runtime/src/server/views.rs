@@ -1,7 +1,7 @@
 //! What the routes show, as plain data: the JSON of the HTTP interface in one place.
 //!
-//! These structs are a contract with other programs: members are added, never renamed. The command line reads the same structs, and
-//! takes what an older Weir does not send as absent.
+//! These structs are a contract with other programs: members are added, never renamed. The command
+//! line reads the same structs, and takes what an older Weir does not send as absent.
 
 mod setup;
 
@@ -13,7 +13,9 @@ use serde_json::value::RawValue;
 
 use crate::model::{self, Timestamp};
 
-pub use self::setup::{ComplaintView, ConfigView, LimitsView, PluginView, ReloadView, StepsView, SwapView};
+pub use self::setup::{
+    ComplaintView, ConfigView, LimitsView, PluginView, ReloadView, StepsView, SwapView,
+};
 
 /// A moment, written as RFC 3339 in UTC with milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,7 +29,9 @@ impl From<Timestamp> for Time {
 
 impl std::fmt::Display for Time {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let moment = i64::try_from(self.0.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+        let moment = i64::try_from(self.0.0)
+            .ok()
+            .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
         write!(f, "{:.3}", moment.unwrap_or(jiff::Timestamp::MAX))
     }
 }
@@ -42,7 +46,9 @@ impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Time, D::Error> {
         let text = String::deserialize(deserializer)?;
         let moment: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
-        Ok(Time(Timestamp(u64::try_from(moment.as_millisecond()).unwrap_or_default())))
+        Ok(Time(Timestamp(
+            u64::try_from(moment.as_millisecond()).unwrap_or_default(),
+        )))
     }
 }
 
@@ -70,7 +76,10 @@ pub struct List<T> {
 impl<T> List<T> {
     /// The same page with each item turned into something else.
     pub fn map<U>(self, turn: impl FnMut(T) -> U) -> List<U> {
-        List { items: self.items.into_iter().map(turn).collect(), next: self.next }
+        List {
+            items: self.items.into_iter().map(turn).collect(),
+            next: self.next,
+        }
     }
 }
 
@@ -207,7 +216,8 @@ pub struct ChannelView {
     pub last_sweep: Option<SweepView>,
 }
 
-/// A walk over all entities, and what the channel settled while it lasted, what was changed meanwhile included.
+/// A walk over all entities, and what the channel settled while it lasted, what was changed
+/// meanwhile included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct SweepView {
@@ -306,7 +316,10 @@ pub struct FacetView {
 impl FacetView {
     /// A facet as the model has it.
     pub fn of(facet: &model::Facet) -> FacetView {
-        let value = facet.value.as_ref().and_then(|text| RawValue::from_string(text.to_string()).ok());
+        let value = facet
+            .value
+            .as_ref()
+            .and_then(|text| RawValue::from_string(text.to_string()).ok());
         FacetView {
             name: facet.name.to_string(),
             owner: facet.owner.to_string(),
@@ -325,7 +338,8 @@ impl FacetView {
 pub struct StandingView {
     /// The channel.
     pub channel: String,
-    /// `delivered`, `suppressed`, `withheld`, `withdrawn`, `owed`, `parked`, `refused`, `held` or `not subscribed`.
+    /// `delivered`, `suppressed`, `withheld`, `withdrawn`, `owed`, `parked`, `refused`, `held` or
+    /// `not subscribed`.
     pub state: String,
     /// What withholds it: a filter, `needs`, `deleted`, the renderer.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -365,7 +379,8 @@ pub struct PreviewView {
     pub entity_type: String,
     /// The entity's key.
     pub key: String,
-    /// What would come of it: `rendering`, `withheld by …` (a filter, `needs`, `deleted`, the renderer) or `failed`.
+    /// What would come of it: `rendering`, `withheld by …` (a filter, `needs`, `deleted`, the
+    /// renderer) or `failed`.
     pub result: String,
     /// Patterns of `needs` that nothing matches.
     pub missing: Vec<String>,
@@ -415,7 +430,10 @@ impl RenderingView {
         let (body, body_base64) = text_or_base64(&rendering.body);
         RenderingView {
             key: rendering.key.clone().unwrap_or_else(|| key.to_owned()),
-            content_type: rendering.content_type.clone().unwrap_or_else(|| "application/json".to_owned()),
+            content_type: rendering
+                .content_type
+                .clone()
+                .unwrap_or_else(|| "application/json".to_owned()),
             body,
             body_base64,
         }
@@ -510,7 +528,10 @@ fn text_or_base64(payload: &model::Payload) -> (Option<String>, Option<String>) 
     use base64::Engine as _;
     match payload {
         model::Payload::Text(text) => (Some(text.clone()), None),
-        model::Payload::Binary(bytes) => (None, Some(base64::engine::general_purpose::STANDARD.encode(bytes))),
+        model::Payload::Binary(bytes) => (
+            None,
+            Some(base64::engine::general_purpose::STANDARD.encode(bytes)),
+        ),
     }
 }
 
@@ -525,7 +546,10 @@ mod tests {
         let text = serde_json::to_string(&time).unwrap();
         assert_eq!(text, r#""2026-11-18T11:06:40.120Z""#);
         assert_eq!(serde_json::from_str::<Time>(&text).unwrap(), time);
-        assert!(Time(Timestamp(u64::MAX)).to_string().starts_with("9999"), "a time beyond the calendar is its end, not a panic");
+        assert!(
+            Time(Timestamp(u64::MAX)).to_string().starts_with("9999"),
+            "a time beyond the calendar is its end, not a panic"
+        );
     }
 
     #[test]
@@ -539,8 +563,14 @@ mod tests {
             value: Some(r#"{"amount":9.900000000000000000001}"#.into()),
         };
         let text = serde_json::to_string(&FacetView::of(&facet)).unwrap();
-        assert!(text.contains(r#""value":{"amount":9.900000000000000000001}"#), "{text}");
+        assert!(
+            text.contains(r#""value":{"amount":9.900000000000000000001}"#),
+            "{text}"
+        );
         let read: FacetView = serde_json::from_str(&text).unwrap();
-        assert_eq!(read.value.unwrap().get(), r#"{"amount":9.900000000000000000001}"#);
+        assert_eq!(
+            read.value.unwrap().get(),
+            r#"{"amount":9.900000000000000000001}"#
+        );
     }
 }

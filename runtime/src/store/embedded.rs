@@ -1,8 +1,9 @@
 //! The embedded store: sled holds what is true, the change index is its working memory.
 //!
-//! A commit is answered after `apply_batch`, `flush` **and** `sync_data` on sled's own file: `flush` alone does not survive a
-//! power cut (measured: 17 of 40 lost data). Only then the watermark rises, and readers go no further than the watermark. All writing
-//! happens on one thread, in order; a sync that fails is never retried: the store is finished and says so.
+//! A commit is answered after `apply_batch`, `flush` **and** `sync_data` on sled's own file:
+//! `flush` alone does not survive a power cut (measured: 17 of 40 lost data). Only then the
+//! watermark rises, and readers go no further than the watermark. All writing happens on one
+//! thread, in order; a sync that fails is never retried: the store is finished and says so.
 
 mod aside;
 mod commits;
@@ -30,8 +31,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::record::{self, Value};
 use super::{
-    ChannelId, Commit, Error, Figures, Finish, Joined, Limits, Owed, Parked, QuarantinedEvent, Receipt, Refused, Standing, Store,
-    Subscription, Taken, keys,
+    ChannelId, Commit, Error, Figures, Finish, Joined, Limits, Owed, Parked, QuarantinedEvent,
+    Receipt, Refused, Standing, Store, Subscription, Taken, keys,
 };
 use crate::index::{Index, Walked};
 use crate::model::{Entity, EntityId, Facet, Ordinal, Sequence, Timestamp, Track};
@@ -39,7 +40,8 @@ use commits::Commits;
 use readings::{Mark, Readings};
 use writer::{Request, Writer};
 
-/// Events that may wait to be written before new ones are refused as busy; at 40,000 a second half a second's worth.
+/// Events that may wait to be written before new ones are refused as busy; at 40,000 a second half
+/// a second's worth.
 const WAITING_MAX: usize = 20_000;
 /// Reads of an entity whose record changed while its long values were being read.
 const READ_TRIES: usize = 8;
@@ -61,9 +63,11 @@ pub struct Options {
     pub sweep_ahead: u64,
     /// The time.
     pub now: fn() -> Timestamp,
-    /// Makes what was written to sled's file durable; `File::sync_data`, or what a test puts in its place.
+    /// Makes what was written to sled's file durable; `File::sync_data`, or what a test puts in its
+    /// place.
     pub sync: fn(&File) -> std::io::Result<()>,
-    /// Called once when the store has failed for good, for example to end the process. Commits that wait are answered first.
+    /// Called once when the store has failed for good, for example to end the process. Commits that
+    /// wait are answered first.
     pub on_failure: fn(&Error),
 }
 
@@ -111,7 +115,8 @@ struct Shared {
 
 impl Shared {
     fn index(&self) -> MutexGuard<'_, Index> {
-        // A panic while the index is held leaves it half changed; the writer then fails the store, and readers may finish.
+        // A panic while the index is held leaves it half changed; the writer then fails the store,
+        // and readers may finish.
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -133,15 +138,24 @@ impl Shared {
         if free >= self.options.disk_reserve_bytes {
             return Ok(());
         }
-        let (free, reserve) = (free / 1024 / 1024, self.options.disk_reserve_bytes / 1024 / 1024);
-        Err(Error::Unavailable(format!("the disk has {free} MiB left and {reserve} MiB are kept free; free some, it goes on by itself")))
+        let (free, reserve) = (
+            free / 1024 / 1024,
+            self.options.disk_reserve_bytes / 1024 / 1024,
+        );
+        Err(Error::Unavailable(format!(
+            "the disk has {free} MiB left and {reserve} MiB are kept free; free some, it goes on by itself"
+        )))
     }
 
     fn check(&self) -> Result<(), Error> {
         if !self.failed.load(Ordering::SeqCst) {
             return Ok(());
         }
-        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let failure = self
+            .failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         Err(failure.unwrap_or_else(|| Error::Unavailable("it has failed".into())))
     }
 }
@@ -150,8 +164,9 @@ impl Embedded {
     /// Opens the store, or makes one.
     ///
     /// # Errors
-    /// `Unavailable` with a sentence that says what to do: another process has it, the directory cannot be written, it is of
-    /// another format. `Damaged` when what is there is not what was written.
+    /// `Unavailable` with a sentence that says what to do: another process has it, the directory
+    /// cannot be written, it is of another format. `Damaged` when what is there is not what was
+    /// written.
     pub fn open(options: Options) -> Result<Embedded, Error> {
         let (opened, index, loaded) = open::safely(&options.path, || {
             let opened = open::open(&options)?;
@@ -164,7 +179,11 @@ impl Embedded {
             watermark: watch::Sender::new(Sequence(index.sequence)),
             names: RwLock::new(index.names.all().to_vec()),
             index: Mutex::new(index),
-            limits: Mutex::new(Limits { quarantine_max: 100_000, forget_ms: 30 * 24 * 3_600_000, entities_max: Vec::new() }),
+            limits: Mutex::new(Limits {
+                quarantine_max: 100_000,
+                forget_ms: 30 * 24 * 3_600_000,
+                entities_max: Vec::new(),
+            }),
             quarantine: Mutex::new(loaded.quarantine),
             waiting: AtomicUsize::new(0),
             failed: AtomicBool::new(false),
@@ -174,10 +193,23 @@ impl Embedded {
             options,
         });
         let (requests, inbox) = mpsc::channel();
-        let writer = Writer::new(shared.clone(), (opened.file, opened.witness), loaded.logs, loaded.identities, loaded.sums);
-        let thread = std::thread::Builder::new().name("weir-writer".into()).spawn(move || writer.run(&inbox));
-        let thread = thread.map_err(|error| Error::Unavailable(format!("no thread for the writer: {error}")))?;
-        let store = Embedded { shared, requests: Mutex::new(Some(requests)), writer: Mutex::new(Some(thread)) };
+        let writer = Writer::new(
+            shared.clone(),
+            (opened.file, opened.witness),
+            loaded.logs,
+            loaded.identities,
+            loaded.sums,
+        );
+        let thread = std::thread::Builder::new()
+            .name("weir-writer".into())
+            .spawn(move || writer.run(&inbox));
+        let thread = thread
+            .map_err(|error| Error::Unavailable(format!("no thread for the writer: {error}")))?;
+        let store = Embedded {
+            shared,
+            requests: Mutex::new(Some(requests)),
+            writer: Mutex::new(Some(thread)),
+        };
         store.on_writer(Writer::save_all_channels)?;
         Ok(store)
     }
@@ -204,40 +236,85 @@ impl Embedded {
     }
 
     /// Has something done on the writer's thread, between commits, and waits for it.
-    fn on_writer<T: Send + 'static>(&self, work: impl FnOnce(&mut Writer) -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    fn on_writer<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Writer) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
         let (answer, result) = mpsc::channel();
         let work = Box::new(move |writer: &mut Writer| {
             let _ = answer.send(work(writer)); // whoever asked may have gone
         });
         self.send(Request::Work(work))?;
-        result.recv().unwrap_or_else(|_| self.shared.check().and(Err(Error::Unavailable("it is closed".into()))))
+        result.recv().unwrap_or_else(|_| {
+            self.shared
+                .check()
+                .and(Err(Error::Unavailable("it is closed".into())))
+        })
     }
 
     fn send(&self, request: Request) -> Result<(), Error> {
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        let sent = requests.as_ref().is_some_and(|requests| requests.send(request).is_ok());
-        if sent { Ok(()) } else { self.shared.check().and(Err(Error::Unavailable("it is closed".into()))) }
+        let sent = requests
+            .as_ref()
+            .is_some_and(|requests| requests.send(request).is_ok());
+        if sent {
+            Ok(())
+        } else {
+            self.shared
+                .check()
+                .and(Err(Error::Unavailable("it is closed".into())))
+        }
     }
 
     /// Reads the record of an entity, and keeps the reading for others.
     fn read_one(&self, ordinal: Ordinal) -> Result<Option<Arc<Entity>>, Error> {
-        let damaged = || Error::Damaged(format!("the record of entity number {} cannot be read", ordinal.0));
+        let damaged = || {
+            Error::Damaged(format!(
+                "the record of entity number {} cannot be read",
+                ordinal.0
+            ))
+        };
         for _ in 0..READ_TRIES {
-            let bytes = self.shared.db.get(keys::entity(ordinal.0)).map_err(|error| of_sled(ordinal, &error))?;
+            let bytes = self
+                .shared
+                .db
+                .get(keys::entity(ordinal.0))
+                .map_err(|error| of_sled(ordinal, &error))?;
             let Some(bytes) = bytes else { return Ok(None) };
             let record = record::decode(&bytes).ok_or_else(damaged)?;
-            // Long values are in rows of their own and sled has no snapshots: a missing one means that the record has changed.
-            let Some(values) = self.values(ordinal, &record)? else { continue };
+            // Long values are in rows of their own and sled has no snapshots: a missing one means
+            // that the record has changed.
+            let Some(values) = self.values(ordinal, &record)? else {
+                continue;
+            };
             let mark = Mark::of(record.facets.iter().map(|row| &row.meta));
-            let names = self.shared.names.read().unwrap_or_else(PoisonError::into_inner);
+            let names = self
+                .shared
+                .names
+                .read()
+                .unwrap_or_else(PoisonError::into_inner);
             let name = |number: u32| names.get(number as usize).cloned().ok_or_else(damaged);
             let mut facets = Vec::with_capacity(record.facets.len());
             for (row, value) in record.facets.iter().zip(values) {
-                let (name, owner, meta) = (name(row.meta.name.into())?, name(row.meta.owner.into())?, row.meta);
-                facets.push(Facet { name, owner, version: meta.version(), sequence: Sequence(meta.sequence), time: row.time, value });
+                let (name, owner, meta) = (
+                    name(row.meta.name.into())?,
+                    name(row.meta.owner.into())?,
+                    row.meta,
+                );
+                facets.push(Facet {
+                    name,
+                    owner,
+                    version: meta.version(),
+                    sequence: Sequence(meta.sequence),
+                    time: row.time,
+                    value,
+                });
             }
             facets.sort_by(|a, b| a.name.cmp(&b.name));
-            let id = EntityId { entity_type: name(record.entity_type)?, key: record.key.into() };
+            let id = EntityId {
+                entity_type: name(record.entity_type)?,
+                key: record.key.into(),
+            };
             let entity = Arc::new(Entity { id, facets });
             self.shared.readings.put(ordinal.0, mark, &entity);
             return Ok(Some(entity));
@@ -246,7 +323,11 @@ impl Embedded {
     }
 
     /// The values of a record in the order of its facets; none if a part of one is gone.
-    fn values(&self, ordinal: Ordinal, record: &record::Record<'_>) -> Result<Option<Vec<Option<Arc<str>>>>, Error> {
+    fn values(
+        &self,
+        ordinal: Ordinal,
+        record: &record::Record<'_>,
+    ) -> Result<Option<Vec<Option<Arc<str>>>>, Error> {
         let mut values = Vec::with_capacity(record.facets.len());
         for row in &record.facets {
             let text = match &row.value {
@@ -257,12 +338,19 @@ impl Embedded {
                     let mut whole = Vec::with_capacity(*len as usize);
                     for part in 0..*parts {
                         let key = keys::part(ordinal.0, row.meta.sequence, part);
-                        let part = self.shared.db.get(key).map_err(|error| of_sled(ordinal, &error))?;
+                        let part = self
+                            .shared
+                            .db
+                            .get(key)
+                            .map_err(|error| of_sled(ordinal, &error))?;
                         let Some(part) = part else { return Ok(None) };
                         whole.extend_from_slice(&part);
                     }
                     if xxh3_64(&whole) != *hash {
-                        return Err(Error::Damaged(format!("a long value of entity number {} is not what was written", ordinal.0)));
+                        return Err(Error::Damaged(format!(
+                            "a long value of entity number {} is not what was written",
+                            ordinal.0
+                        )));
                     }
                     Some(Arc::from(text(&whole)?))
                 }
@@ -274,7 +362,10 @@ impl Embedded {
 }
 
 fn of_sled(ordinal: Ordinal, error: &sled::Error) -> Error {
-    Error::Damaged(format!("entity number {} cannot be read: sled says: {error}", ordinal.0))
+    Error::Damaged(format!(
+        "entity number {} cannot be read: sled says: {error}",
+        ordinal.0
+    ))
 }
 
 fn text(bytes: &[u8]) -> Result<&str, Error> {
@@ -283,7 +374,11 @@ fn text(bytes: &[u8]) -> Result<&str, Error> {
 
 impl Store for Embedded {
     fn limit(&self, limits: Limits) {
-        *self.shared.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
+        *self
+            .shared
+            .limits
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = limits;
     }
 
     fn commit(&self, events: Vec<Commit>) -> Result<Receipt, Error> {
@@ -293,7 +388,9 @@ impl Store for Embedded {
             return Err(Error::Busy { waiting });
         }
         let (answer, receipt) = oneshot::channel();
-        self.shared.waiting.fetch_add(events.len(), Ordering::Relaxed);
+        self.shared
+            .waiting
+            .fetch_add(events.len(), Ordering::Relaxed);
         self.send(Request::Commit(events, answer))?;
         Ok(receipt)
     }
@@ -313,16 +410,26 @@ impl Store for Embedded {
     fn read(&self, ordinals: &[Ordinal]) -> Result<Vec<Option<Arc<Entity>>>, Error> {
         let marks: Vec<Option<Mark>> = {
             let index = self.shared.index();
-            ordinals.iter().map(|ordinal| index.entry(ordinal.0).map(|entry| Mark::of(entry.facets.iter()))).collect()
+            ordinals
+                .iter()
+                .map(|ordinal| {
+                    index
+                        .entry(ordinal.0)
+                        .map(|entry| Mark::of(entry.facets.iter()))
+                })
+                .collect()
         };
-        let read = |(ordinal, mark): (&Ordinal, Option<Mark>)| match mark.and_then(|mark| self.shared.readings.get(ordinal.0, mark)) {
+        let read = |(ordinal, mark): (&Ordinal, Option<Mark>)| match mark
+            .and_then(|mark| self.shared.readings.get(ordinal.0, mark))
+        {
             Some(entity) => Ok(Some(entity)),
             None => self.read_one(*ordinal),
         };
         ordinals.iter().zip(marks).map(read).collect()
     }
 
-    /// There is no order by key in memory, so a page looks at every entity and keeps the smallest keys; the index is let go in between.
+    /// There is no order by key in memory, so a page looks at every entity and keeps the smallest
+    /// keys; the index is let go in between.
     fn list(
         &self,
         entity_type: &str,
@@ -339,8 +446,11 @@ impl Store for Embedded {
             for (ordinal, entry) in index.entries_from(next).take(LIST_CHUNK) {
                 (looked_at, next) = (looked_at + 1, ordinal + 1);
                 let key = &entry.id.key;
-                let fits = *entry.id.entity_type == *entity_type && key.starts_with(prefix) && after.is_none_or(|after| **key > *after);
-                let small = smallest.len() < limit || smallest.last_key_value().is_some_and(|last| key < last.0);
+                let fits = *entry.id.entity_type == *entity_type
+                    && key.starts_with(prefix)
+                    && after.is_none_or(|after| **key > *after);
+                let small = smallest.len() < limit
+                    || smallest.last_key_value().is_some_and(|last| key < last.0);
                 if fits && small && owed.is_none_or(|channel| index.owes(channel, ordinal)) {
                     smallest.insert(key.clone(), (ordinal, entry.id.clone()));
                     if smallest.len() > limit {
@@ -349,7 +459,10 @@ impl Store for Embedded {
                 }
             }
             if looked_at < LIST_CHUNK {
-                return smallest.into_values().map(|(ordinal, id)| (Ordinal(ordinal), id)).collect();
+                return smallest
+                    .into_values()
+                    .map(|(ordinal, id)| (Ordinal(ordinal), id))
+                    .collect();
             }
         }
     }
@@ -360,13 +473,20 @@ impl Store for Embedded {
     }
 
     fn channels(&self) -> Vec<(ChannelId, String, bool)> {
-        self.shared.index().channels().map(|(id, channel)| (id, channel.name.clone(), channel.live)).collect()
+        self.shared
+            .index()
+            .channels()
+            .map(|(id, channel)| (id, channel.name.clone(), channel.live))
+            .collect()
     }
 
     fn retire(&self, channel: ChannelId) -> Result<(), Error> {
         self.on_writer(move |writer| {
             if let Some(channel) = writer.index().channel_mut(channel) {
-                debug_assert!(channel.is_quiet(), "a channel retires when its flights have ended");
+                debug_assert!(
+                    channel.is_quiet(),
+                    "a channel retires when its flights have ended"
+                );
                 channel.live = false;
             }
             writer.save(channel)
@@ -399,11 +519,15 @@ impl Store for Embedded {
         let most = taken.len() + limit;
         loop {
             let (limit, watermark) = (most - taken.len(), self.shared.durable());
-            let walked = self.shared.index().walk(channel, track, limit, watermark, taken);
+            let walked = self
+                .shared
+                .index()
+                .walk(channel, track, limit, watermark, taken);
             match walked {
                 Walked::End => return false,
                 Walked::More => return true,
-                // A store that cannot save does not sweep on; the failure itself is told by the writer.
+                // A store that cannot save does not sweep on; the failure itself is told by the
+                // writer.
                 Walked::Reserve => {
                     if self.on_writer(move |writer| writer.save(channel)).is_err() {
                         return false;
@@ -424,7 +548,9 @@ impl Store for Embedded {
 
     fn finish(&self, channel: ChannelId, ends: &[Finish], again: &mut Vec<Taken>) {
         let (watermark, now) = (self.shared.durable(), (self.shared.options.now)());
-        self.shared.index().finish(channel, ends, watermark, now, again);
+        self.shared
+            .index()
+            .finish(channel, ends, watermark, now, again);
     }
 
     fn save(&self, now: Timestamp) -> Result<(), Error> {
@@ -442,15 +568,30 @@ impl Store for Embedded {
         self.shared.index().standing(channel, ordinal.0)
     }
 
-    fn refused(&self, id: ChannelId, after: Option<Ordinal>, limit: usize) -> Result<Vec<Refused>, Error> {
+    fn refused(
+        &self,
+        id: ChannelId,
+        after: Option<Ordinal>,
+        limit: usize,
+    ) -> Result<Vec<Refused>, Error> {
         let index = self.shared.index();
-        let Some(channel) = index.channel(id) else { return Ok(Vec::new()) };
+        let Some(channel) = index.channel(id) else {
+            return Ok(Vec::new());
+        };
         let after = after.map_or(0, |ordinal| ordinal.0);
-        let refused = channel.refused(after).filter_map(|(ordinal, (failure, time))| {
-            let id = index.entry(ordinal)?.id.clone();
-            let revision = Sequence(channel.pair(ordinal).revision());
-            Some(Refused { ordinal: Ordinal(ordinal), id, failure: failure.clone(), revision, time: *time })
-        });
+        let refused = channel
+            .refused(after)
+            .filter_map(|(ordinal, (failure, time))| {
+                let id = index.entry(ordinal)?.id.clone();
+                let revision = Sequence(channel.pair(ordinal).revision());
+                Some(Refused {
+                    ordinal: Ordinal(ordinal),
+                    id,
+                    failure: failure.clone(),
+                    revision,
+                    time: *time,
+                })
+            });
         Ok(refused.take(limit).collect())
     }
 
@@ -464,14 +605,29 @@ impl Store for Embedded {
         Ok(dropped)
     }
 
-    fn quarantined(&self, source: &str, after: Option<Sequence>, limit: usize) -> Result<Vec<QuarantinedEvent>, Error> {
-        let Some(number) = self.shared.index().names.find(source) else { return Ok(Vec::new()) };
+    fn quarantined(
+        &self,
+        source: &str,
+        after: Option<Sequence>,
+        limit: usize,
+    ) -> Result<Vec<QuarantinedEvent>, Error> {
+        let Some(number) = self.shared.index().names.find(source) else {
+            return Ok(Vec::new());
+        };
         aside::quarantined(&self.shared.db, number, after, limit)
     }
 
     fn quarantine_count(&self, source: &str) -> u64 {
-        let Some(number) = self.shared.index().names.find(source) else { return 0 };
-        self.shared.quarantine.lock().unwrap_or_else(PoisonError::into_inner).get(&number).copied().unwrap_or(0)
+        let Some(number) = self.shared.index().names.find(source) else {
+            return 0;
+        };
+        self.shared
+            .quarantine
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&number)
+            .copied()
+            .unwrap_or(0)
     }
 
     fn unquarantine(&self, source: &str, sequences: &[Sequence]) -> Result<usize, Error> {
@@ -498,9 +654,18 @@ impl Store for Embedded {
 
     fn close(&self) -> Result<(), Error> {
         let saved = self.on_writer(Writer::save_all);
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(writer) = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            // The writer ends when the last request is done; a panic of it has been told as a failure.
+        self.requests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(writer) = self
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
+            // The writer ends when the last request is done; a panic of it has been told as a
+            // failure.
             let _ = writer.join();
         }
         saved
@@ -509,8 +674,16 @@ impl Store for Embedded {
 
 impl Drop for Embedded {
     fn drop(&mut self) {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(writer) = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        self.requests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(writer) = self
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
             let _ = writer.join();
         }
     }

@@ -1,4 +1,5 @@
-//! The keys of the one tree, and why they sort as they do. A prefix byte is never given another meaning.
+//! The keys of the one tree, and why they sort as they do. A prefix byte is never given another
+//! meaning.
 //!
 //! | key | value |
 //! |---|---|
@@ -36,8 +37,9 @@ pub(super) const CHANNEL: &[u8] = b"C";
 pub(super) const QUARANTINE: &[u8] = b"Q";
 pub(super) const IDENTITIES: &[u8] = b"I";
 
-/// A value is cut into pieces of at most this many bytes. Sixteen rows share a leaf, which must stay well under a quarter of a
-/// 4 MiB segment: beyond that sled puts it into a file of its own, which nobody syncs.
+/// A value is cut into pieces of at most this many bytes. Sixteen rows share a leaf, which must
+/// stay well under a quarter of a 4 MiB segment: beyond that sled puts it into a file of its own,
+/// which nobody syncs.
 pub(super) const ROW_BYTES_MAX: usize = 32 * 1024;
 
 /// Pairs in a base page: 30,720 bytes.
@@ -54,7 +56,13 @@ pub(super) fn entity(ordinal: u32) -> Vec<u8> {
 }
 
 pub(super) fn part(ordinal: u32, sequence: u64, part: u16) -> Vec<u8> {
-    [b"P".as_slice(), &ordinal.to_be_bytes(), &sequence.to_be_bytes(), &part.to_be_bytes()].concat()
+    [
+        b"P".as_slice(),
+        &ordinal.to_be_bytes(),
+        &sequence.to_be_bytes(),
+        &part.to_be_bytes(),
+    ]
+    .concat()
 }
 
 pub(super) fn channel(id: ChannelId) -> Vec<u8> {
@@ -83,7 +91,13 @@ pub(super) fn refusal(id: ChannelId, ordinal: u32) -> Vec<u8> {
 }
 
 pub(super) fn quarantine(source: u32, sequence: u64, part: u16) -> Vec<u8> {
-    [QUARANTINE, &source.to_be_bytes(), &sequence.to_be_bytes(), &part.to_be_bytes()].concat()
+    [
+        QUARANTINE,
+        &source.to_be_bytes(),
+        &sequence.to_be_bytes(),
+        &part.to_be_bytes(),
+    ]
+    .concat()
 }
 
 /// The common start of all quarantined events of a source.
@@ -97,5 +111,7 @@ pub(super) fn identities(number: u64) -> Vec<u8> {
 
 /// The big-endian number that ends before `end` bytes from the start; 0 if the key is too short.
 pub(super) fn number_at<const N: usize>(key: &[u8], from: usize) -> [u8; N] {
-    key.get(from..from + N).and_then(|bytes| bytes.try_into().ok()).unwrap_or([0; N])
+    key.get(from..from + N)
+        .and_then(|bytes| bytes.try_into().ok())
+        .unwrap_or([0; N])
 }

@@ -1,7 +1,8 @@
 //! The store in memory: the specification. Plain maps and whole scans, one lock, nothing clever.
 //!
-//! Everything here is meant to be read beside the promises in `store.rs`; every other store is compared with it under random
-//! histories. It keeps what a store would have on disk in `saved`, so that [`Memory::crash`] can lose the rest.
+//! Everything here is meant to be read beside the promises in `store.rs`; every other store is
+//! compared with it under random histories. It keeps what a store would have on disk in `saved`, so
+//! that [`Memory::crash`] can lose the rest.
 
 mod answers;
 
@@ -11,32 +12,44 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use super::{
-    ChannelId, Commit, Effect, FacetChange, Finish, Holds, Joined, Limits, NoRoom, Outcome, Parked, Quarantined, QuarantinedEvent,
-    SEQUENCE_BLOCK, State, Subscription, Taken, Verdict,
+    ChannelId, Commit, Effect, FacetChange, Finish, Holds, Joined, Limits, NoRoom, Outcome, Parked,
+    Quarantined, QuarantinedEvent, SEQUENCE_BLOCK, State, Subscription, Taken, Verdict,
 };
-use crate::model::{EntityId, FACETS_MAX, Facet, Failure, Lane, Ordinal, Sequence, Timestamp, Track, facet_matches};
+use crate::model::{
+    EntityId, FACETS_MAX, Facet, Failure, Lane, Ordinal, Sequence, Timestamp, Track, facet_matches,
+};
 
 /// A rule of the specification that can be left out, to show that random histories need it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
     /// Before an attempt the pair becomes unknown; only a complete success sets it.
     Unknown,
-    /// After a crash each pair that still owes a change becomes unknown: it may have been delivered since the last save.
+    /// After a crash each pair that still owes a change becomes unknown: it may have been delivered
+    /// since the last save.
     Distrust,
-    /// A sweep runs no further than it has reserved; after a crash what lies in the reserved stretch is unknown too.
+    /// A sweep runs no further than it has reserved; after a crash what lies in the reserved
+    /// stretch is unknown too.
     Window,
     /// A place met while its entity is in flight settles only with that flight.
     Attach,
-    /// An entity is forgotten only when every channel, retired ones included, has saved that it is gone there.
+    /// An entity is forgotten only when every channel, retired ones included, has saved that it is
+    /// gone there.
     Horizon,
 }
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Rule; 5] = [Rule::Unknown, Rule::Distrust, Rule::Window, Rule::Attach, Rule::Horizon];
+    pub const ALL: [Rule; 5] = [
+        Rule::Unknown,
+        Rule::Distrust,
+        Rule::Window,
+        Rule::Attach,
+        Rule::Horizon,
+    ];
 }
 
-/// How far a sweep may run ahead of what is saved, in entities; small enough for histories to meet its edge.
+/// How far a sweep may run ahead of what is saved, in entities; small enough for histories to meet
+/// its edge.
 pub const SWEEP_AHEAD: u32 = 2;
 
 /// The store in memory.
@@ -54,11 +67,18 @@ impl Default for Memory {
 impl Memory {
     /// A store that leaves out one rule, to show what happens.
     pub fn without(rule: Option<Rule>) -> Memory {
-        let queue = Queue { without: rule, ..Queue::default() };
-        Memory { queue: Mutex::new(queue), watermark: watch::Sender::new(Sequence(0)) }
+        let queue = Queue {
+            without: rule,
+            ..Queue::default()
+        };
+        Memory {
+            queue: Mutex::new(queue),
+            watermark: watch::Sender::new(Sequence(0)),
+        }
     }
 
-    /// What a kill does: positions, pairs and parked sets fall back to what was saved, flights are gone.
+    /// What a kill does: positions, pairs and parked sets fall back to what was saved, flights are
+    /// gone.
     pub fn crash(&self) {
         let mut queue = self.queue();
         queue.crash();
@@ -98,8 +118,9 @@ struct Queue {
     places: [HashMap<u32, Vec<u64>>; 3],
     /// Lane → place → entity.
     lanes: [BTreeMap<u64, u32>; 3],
-    /// Lane → facet → the last change of any entity that has this facet. Not of the facet itself: what a channel owes of an entity since a crash,
-    /// it may meet only where another facet of it changed.
+    /// Lane → facet → the last change of any entity that has this facet. Not of the facet itself:
+    /// what a channel owes of an entity since a crash, it may meet only where another facet of it
+    /// changed.
     changed: [BTreeMap<Arc<str>, u64>; 3],
     channels: BTreeMap<ChannelId, Channel>,
     channel_number: u16,
@@ -127,7 +148,14 @@ struct Pair {
 
 impl Default for Pair {
     fn default() -> Pair {
-        Pair { revision: 0, holds: Holds::Nothing, shape: 0, state: State::New, target_key: None, refusal: None }
+        Pair {
+            revision: 0,
+            holds: Holds::Nothing,
+            shape: 0,
+            state: State::New,
+            target_key: None,
+            refusal: None,
+        }
     }
 }
 
@@ -175,14 +203,24 @@ impl Channel {
     }
 
     fn subscribes(&self, facet: &str) -> bool {
-        self.subscription.facets.iter().any(|pattern| facet_matches(pattern, facet))
+        self.subscription
+            .facets
+            .iter()
+            .any(|pattern| facet_matches(pattern, facet))
     }
 
     /// Moves `acked` up to the first place that a flight still answers for.
     fn settle(&mut self) {
         for at in 0..4 {
-            let waiting = self.flights.values().flat_map(|flight| &flight.places).filter(|place| slot(place.0) == at);
-            let bound = waiting.map(|place| place.1 - 1).min().unwrap_or(self.read[at]);
+            let waiting = self
+                .flights
+                .values()
+                .flat_map(|flight| &flight.places)
+                .filter(|place| slot(place.0) == at);
+            let bound = waiting
+                .map(|place| place.1 - 1)
+                .min()
+                .unwrap_or(self.read[at]);
             self.acked[at] = self.acked[at].max(bound);
         }
     }
@@ -190,15 +228,24 @@ impl Channel {
     fn save(&mut self) {
         self.settle();
         self.reserved = self.read[3] + u64::from(SWEEP_AHEAD);
-        self.saved = Saved { acked: self.acked, reserved: self.reserved, pairs: self.pairs.clone(), parked: self.parked.clone() };
+        self.saved = Saved {
+            acked: self.acked,
+            reserved: self.reserved,
+            pairs: self.pairs.clone(),
+            parked: self.parked.clone(),
+        };
     }
 }
 
 impl Queue {
-    // -- writing --------------------------------------------------------------------------------------------------------
+    // -- writing
+    // --------------------------------------------------------------------------------------------------------
 
     fn commit(&mut self, commit: Commit) -> Verdict {
-        if commit.identity.is_some_and(|identity| self.identities.contains(&identity)) {
+        if commit
+            .identity
+            .is_some_and(|identity| self.identities.contains(&identity))
+        {
             return Verdict::Repeated;
         }
         let verdict = match commit.effect {
@@ -215,7 +262,12 @@ impl Queue {
         verdict
     }
 
-    fn set_aside(&mut self, source: &Arc<str>, arrival: Option<Sequence>, event: Quarantined) -> Verdict {
+    fn set_aside(
+        &mut self,
+        source: &Arc<str>,
+        arrival: Option<Sequence>,
+        event: Quarantined,
+    ) -> Verdict {
         let shelf = self.quarantine.entry(source.clone()).or_default();
         let known = arrival.filter(|sequence| shelf.contains_key(sequence));
         if known.is_none() && shelf.len() as u64 >= self.limits.quarantine_max {
@@ -225,23 +277,50 @@ impl Queue {
             self.sequence += 1;
             Sequence(self.sequence)
         });
-        shelf.insert(sequence, QuarantinedEvent { sequence, time: self.now, event });
+        shelf.insert(
+            sequence,
+            QuarantinedEvent {
+                sequence,
+                time: self.now,
+                event,
+            },
+        );
         Verdict::Quarantined(sequence)
     }
 
     fn room_for(&self, changes: &[FacetChange]) -> Result<(), NoRoom> {
         for (entity_type, most) in &self.limits.entities_max {
-            let new: BTreeSet<_> = changes.iter().map(|c| &c.id).filter(|id| id.entity_type == *entity_type).collect();
-            let new = new.into_iter().filter(|id| !self.ordinals.contains_key(id)).count();
-            let there = self.ordinals.keys().filter(|id| id.entity_type == *entity_type).count();
+            let new: BTreeSet<_> = changes
+                .iter()
+                .map(|c| &c.id)
+                .filter(|id| id.entity_type == *entity_type)
+                .collect();
+            let new = new
+                .into_iter()
+                .filter(|id| !self.ordinals.contains_key(id))
+                .count();
+            let there = self
+                .ordinals
+                .keys()
+                .filter(|id| id.entity_type == *entity_type)
+                .count();
             if new > 0 && (there + new) as u64 > *most {
                 return Err(NoRoom::Entities);
             }
         }
         for change in changes {
-            let there = self.ordinals.get(&change.id).map(|entity| &self.facets[entity]);
-            let mut names: BTreeSet<_> = there.into_iter().flat_map(|facets| facets.keys()).collect();
-            names.extend(changes.iter().filter(|other| other.id == change.id).map(|other| &other.facet));
+            let there = self
+                .ordinals
+                .get(&change.id)
+                .map(|entity| &self.facets[entity]);
+            let mut names: BTreeSet<_> =
+                there.into_iter().flat_map(|facets| facets.keys()).collect();
+            names.extend(
+                changes
+                    .iter()
+                    .filter(|other| other.id == change.id)
+                    .map(|other| &other.facet),
+            );
             if names.len() > FACETS_MAX {
                 return Err(NoRoom::Facets);
             }
@@ -252,17 +331,33 @@ impl Queue {
     fn apply(&mut self, changes: Vec<FacetChange>, arrival: Option<Sequence>) -> Verdict {
         let (mut committed, mut unchanged, mut stale) = (0, 0, 0);
         for change in changes {
-            let current = self.ordinals.get(&change.id).and_then(|entity| self.facets[entity].get(&change.facet)).cloned();
-            let known_version = current.as_ref().filter(|c| c.facet.owner == change.owner).and_then(|c| c.facet.version);
-            let overtaken = current.as_ref().zip(arrival).is_some_and(|(c, arrival)| c.facet.sequence > arrival);
-            if overtaken || change.version.zip(known_version).is_some_and(|(new, known)| new < known) {
+            let current = self
+                .ordinals
+                .get(&change.id)
+                .and_then(|entity| self.facets[entity].get(&change.facet))
+                .cloned();
+            let known_version = current
+                .as_ref()
+                .filter(|c| c.facet.owner == change.owner)
+                .and_then(|c| c.facet.version);
+            let overtaken = current
+                .as_ref()
+                .zip(arrival)
+                .is_some_and(|(c, arrival)| c.facet.sequence > arrival);
+            if overtaken
+                || change
+                    .version
+                    .zip(known_version)
+                    .is_some_and(|(new, known)| new < known)
+            {
                 stale += 1;
                 continue;
             }
             let same = match (&current, &change.value) {
                 (Some(c), Some(_)) => c.facet.value.is_some() && c.hash == change.hash,
                 (Some(c), None) => c.facet.value.is_none(),
-                // A deletion that comes before what it deletes must be remembered, if it can be told by its version.
+                // A deletion that comes before what it deletes must be remembered, if it can be
+                // told by its version.
                 (None, None) => change.version.is_none(),
                 (None, Some(_)) => false,
             };
@@ -272,14 +367,21 @@ impl Queue {
                     stored.facet.version = change.version;
                     stored.facet.owner = change.owner.clone();
                     let entity = self.ordinals[&change.id];
-                    self.facets.entry(entity).or_default().insert(change.facet, stored);
+                    self.facets
+                        .entry(entity)
+                        .or_default()
+                        .insert(change.facet, stored);
                 }
                 continue;
             }
             committed += 1;
             self.write(change, known_version);
         }
-        Verdict::Accepted { committed, unchanged, stale }
+        Verdict::Accepted {
+            committed,
+            unchanged,
+            stale,
+        }
     }
 
     fn write(&mut self, change: FacetChange, known_version: Option<u64>) {
@@ -295,18 +397,39 @@ impl Queue {
         self.sequence += 1;
         let (sequence, version) = (self.sequence, change.version.or(known_version));
         let name = change.facet.clone();
-        let facet =
-            Facet { name: change.facet, owner: change.owner, version, sequence: Sequence(sequence), time: self.now, value: change.value };
-        self.facets.entry(entity).or_default().insert(name, Stored { facet, lane: change.lane, hash: change.hash });
+        let facet = Facet {
+            name: change.facet,
+            owner: change.owner,
+            version,
+            sequence: Sequence(sequence),
+            time: self.now,
+            value: change.value,
+        };
+        self.facets.entry(entity).or_default().insert(
+            name,
+            Stored {
+                facet,
+                lane: change.lane,
+                hash: change.hash,
+            },
+        );
         self.times.insert(sequence, self.now);
 
         let lane = change.lane.index();
         for name in self.facets[&entity].keys() {
             self.changed[lane].insert(name.clone(), sequence);
         }
-        let live: Vec<u64> = self.channels.values().filter(|c| c.live).map(|c| c.read[lane]).collect();
+        let live: Vec<u64> = self
+            .channels
+            .values()
+            .filter(|c| c.live)
+            .map(|c| c.read[lane])
+            .collect();
         let places = self.places[lane].entry(entity).or_default();
-        if places.last().is_none_or(|last| live.iter().any(|read| read >= last)) {
+        if places
+            .last()
+            .is_none_or(|last| live.iter().any(|read| read >= last))
+        {
             places.push(sequence);
             self.lanes[lane].insert(sequence, entity);
         }
@@ -328,11 +451,18 @@ impl Queue {
     fn forget(&mut self, now: Timestamp) {
         for (id, entity) in self.ordinals.clone() {
             let facets = &self.facets[&entity];
-            let due = |stored: &Stored| stored.facet.value.is_none() && stored.facet.time.0 + self.limits.forget_ms <= now.0;
+            let due = |stored: &Stored| {
+                stored.facet.value.is_none() && stored.facet.time.0 + self.limits.forget_ms <= now.0
+            };
             if !facets.values().all(due) {
                 continue;
             }
-            if self.without == Some(Rule::Horizon) || self.channels.values().all(|channel| self.certainly_gone(channel, entity)) {
+            if self.without == Some(Rule::Horizon)
+                || self
+                    .channels
+                    .values()
+                    .all(|channel| self.certainly_gone(channel, entity))
+            {
                 self.ordinals.remove(&id);
                 self.ids.remove(&entity);
                 self.facets.remove(&entity);
@@ -352,86 +482,157 @@ impl Queue {
     fn certainly_gone(&self, channel: &Channel, entity: u32) -> bool {
         let busy = channel.flights.contains_key(&entity) || channel.parked.contains_key(&entity);
         let pairs = [channel.pairs.get(&entity), channel.saved.pairs.get(&entity)];
-        let gone = |pair: &Pair| pair.holds == Holds::Nothing && pair.revision >= self.newest(channel, entity);
-        !busy && !channel.saved.parked.contains_key(&entity) && pairs.into_iter().flatten().all(gone)
+        let gone = |pair: &Pair| {
+            pair.holds == Holds::Nothing && pair.revision >= self.newest(channel, entity)
+        };
+        !busy
+            && !channel.saved.parked.contains_key(&entity)
+            && pairs.into_iter().flatten().all(gone)
     }
 
-    // -- a channel's life -----------------------------------------------------------------------------------------------
+    // -- a channel's life
+    // -----------------------------------------------------------------------------------------------
 
     fn join(&mut self, name: &str, subscription: &Subscription) -> Joined {
-        let known = self.channels.iter().find(|(_, channel)| channel.name == name).map(|(id, _)| *id);
+        let known = self
+            .channels
+            .iter()
+            .find(|(_, channel)| channel.name == name)
+            .map(|(id, _)| *id);
         let id = known.unwrap_or_else(|| {
             self.channel_number += 1;
             let id = ChannelId(self.channel_number);
-            self.channels.insert(id, Channel::new(name, subscription.clone()));
+            self.channels
+                .insert(id, Channel::new(name, subscription.clone()));
             id
         });
         let channel = &self.channels[&id];
         let lost = channel.subscription.target != subscription.target;
-        let swept = lost || known.is_none() || !channel.live || channel.subscription.shape != subscription.shape;
+        let swept = lost
+            || known.is_none()
+            || !channel.live
+            || channel.subscription.shape != subscription.shape;
         if swept {
             self.reshape(id, subscription.clone(), lost);
         }
-        let channel = self.channels.get_mut(&id).expect("it was just found or made");
+        let channel = self
+            .channels
+            .get_mut(&id)
+            .expect("it was just found or made");
         channel.live = true;
-        Joined { id, swept, paused: channel.paused, parked: channel.parked.values().copied().collect() }
+        Joined {
+            id,
+            swept,
+            paused: channel.paused,
+            parked: channel.parked.values().copied().collect(),
+        }
     }
 
-    /// Joins, changes what is rendered, or starts over for a target that lost its data: lanes go to the head, a sweep starts.
-    /// It takes a sequence of its own, so that the revisions of what it sends rise even when nothing changed.
+    /// Joins, changes what is rendered, or starts over for a target that lost its data: lanes go to
+    /// the head, a sweep starts. It takes a sequence of its own, so that the revisions of what it
+    /// sends rise even when nothing changed.
     fn reshape(&mut self, id: ChannelId, subscription: Subscription, lost: bool) {
         self.sequence += 1;
         self.times.insert(self.sequence, self.now);
         let head = self.sequence;
-        let Some(channel) = self.channels.get_mut(&id) else { return };
+        let Some(channel) = self.channels.get_mut(&id) else {
+            return;
+        };
         channel.shape += 1;
-        channel.labels.insert(channel.shape, subscription.shape_label.clone());
+        channel
+            .labels
+            .insert(channel.shape, subscription.shape_label.clone());
         channel.subscription = subscription;
         if lost {
-            channel.pairs.values_mut().for_each(|pair| pair.holds = Holds::Unknown);
+            channel
+                .pairs
+                .values_mut()
+                .for_each(|pair| pair.holds = Holds::Unknown);
         }
         channel.read = [head, head, head, 0];
         channel.acked = channel.read;
-        channel.flights.values_mut().for_each(|flight| flight.places.clear());
+        channel
+            .flights
+            .values_mut()
+            .for_each(|flight| flight.places.clear());
         channel.save();
     }
 
     fn newest(&self, channel: &Channel, entity: u32) -> u64 {
         let subscribed = self.subscribed(channel, entity);
-        subscribed.map(|stored| stored.facet.sequence.0).max().unwrap_or(0)
+        subscribed
+            .map(|stored| stored.facet.sequence.0)
+            .max()
+            .unwrap_or(0)
     }
 
-    fn subscribed<'a>(&'a self, channel: &'a Channel, entity: u32) -> impl Iterator<Item = &'a Stored> {
-        let right_type = self.ids.get(&entity).is_some_and(|id| id.entity_type == channel.subscription.entity_type);
-        let facets = self.facets.get(&entity).into_iter().flat_map(|facets| facets.values());
+    fn subscribed<'a>(
+        &'a self,
+        channel: &'a Channel,
+        entity: u32,
+    ) -> impl Iterator<Item = &'a Stored> {
+        let right_type = self
+            .ids
+            .get(&entity)
+            .is_some_and(|id| id.entity_type == channel.subscription.entity_type);
+        let facets = self
+            .facets
+            .get(&entity)
+            .into_iter()
+            .flat_map(|facets| facets.values());
         facets.filter(move |stored| right_type && channel.subscribes(&stored.facet.name))
     }
 
     fn owes(&self, channel: &Channel, entity: u32, track: Track) -> bool {
         let pair = channel.pair(entity);
-        let right_type = self.ids.get(&entity).is_some_and(|id| id.entity_type == channel.subscription.entity_type);
-        right_type && (self.newest(channel, entity) > pair.revision || (track == Track::Sweep && pair.shape != channel.shape))
+        let right_type = self
+            .ids
+            .get(&entity)
+            .is_some_and(|id| id.entity_type == channel.subscription.entity_type);
+        right_type
+            && (self.newest(channel, entity) > pair.revision
+                || (track == Track::Sweep && pair.shape != channel.shape))
     }
 
     /// Reads a lane to its end at once if no entity in it has a facet that the channel takes.
     fn pass(&mut self, id: ChannelId, track: Track) {
-        let (Some(channel), Track::Lane(lane)) = (self.channels.get_mut(&id).filter(|channel| channel.live), track) else { return };
+        let (Some(channel), Track::Lane(lane)) = (
+            self.channels.get_mut(&id).filter(|channel| channel.live),
+            track,
+        ) else {
+            return;
+        };
         let read = channel.read[slot(track)];
         let changed = &self.changed[lane.index()];
-        if !changed.iter().any(|(facet, newest)| *newest > read && channel.subscribes(facet)) {
+        if !changed
+            .iter()
+            .any(|(facet, newest)| *newest > read && channel.subscribes(facet))
+        {
             channel.read[slot(track)] = read.max(self.sequence);
         }
     }
 
-    /// Meets the next place of a lane, or the next entity of the sweep. Answers whether there was one.
+    /// Meets the next place of a lane, or the next entity of the sweep. Answers whether there was
+    /// one.
     fn meet(&mut self, id: ChannelId, track: Track, taken: &mut Vec<Taken>) -> bool {
-        let Some(channel) = self.channels.get(&id).filter(|channel| channel.live) else { return false };
+        let Some(channel) = self.channels.get(&id).filter(|channel| channel.live) else {
+            return false;
+        };
         let after = channel.read[slot(track)] + 1;
         let next = match track {
-            Track::Sweep => self.facets.keys().map(|entity| (u64::from(*entity), *entity)).find(|(place, _)| *place >= after),
-            Track::Lane(lane) => self.lanes[lane.index()].range(after..).next().map(|(place, entity)| (*place, *entity)),
+            Track::Sweep => self
+                .facets
+                .keys()
+                .map(|entity| (u64::from(*entity), *entity))
+                .find(|(place, _)| *place >= after),
+            Track::Lane(lane) => self.lanes[lane.index()]
+                .range(after..)
+                .next()
+                .map(|(place, entity)| (*place, *entity)),
         };
-        let Some((place, entity)) = next else { return false };
+        let Some((place, entity)) = next else {
+            return false;
+        };
         let owed = self.owes(channel, entity, track);
         let channel = self.channels.get_mut(&id).expect("it was just found");
         if track == Track::Sweep && place > channel.reserved {
@@ -450,12 +651,26 @@ impl Queue {
         true
     }
 
-    fn start(&mut self, id: ChannelId, entity: u32, track: Track, places: Vec<(Track, u64)>, taken: &mut Vec<Taken>) {
+    fn start(
+        &mut self,
+        id: ChannelId,
+        entity: u32,
+        track: Track,
+        places: Vec<(Track, u64)>,
+        taken: &mut Vec<Taken>,
+    ) {
         let revision = self.sequence;
         let channel = &self.channels[&id];
         let pair = channel.pair(entity);
-        let owed = self.subscribed(channel, entity).map(|stored| stored.facet.sequence).filter(|s| s.0 > pair.revision).min();
-        let attempts = channel.parked.get(&entity).map_or(0, |parked| parked.attempts);
+        let owed = self
+            .subscribed(channel, entity)
+            .map(|stored| stored.facet.sequence)
+            .filter(|s| s.0 > pair.revision)
+            .min();
+        let attempts = channel
+            .parked
+            .get(&entity)
+            .map_or(0, |parked| parked.attempts);
         taken.push(Taken {
             ordinal: Ordinal(entity),
             revision: Sequence(revision),
@@ -466,22 +681,40 @@ impl Queue {
             owed_since: owed.unwrap_or_default(),
         });
         let channel = self.channels.get_mut(&id).expect("it was just found");
-        channel.flights.insert(entity, Flight { revision, shape: channel.shape, places, met: false });
+        channel.flights.insert(
+            entity,
+            Flight {
+                revision,
+                shape: channel.shape,
+                places,
+                met: false,
+            },
+        );
     }
 
     /// The lane of the newest change that is owed; a retry is served like it.
     fn lane_owed(&self, id: ChannelId, entity: u32) -> Track {
-        let newest = self.subscribed(&self.channels[&id], entity).max_by_key(|stored| stored.facet.sequence);
+        let newest = self
+            .subscribed(&self.channels[&id], entity)
+            .max_by_key(|stored| stored.facet.sequence);
         newest.map_or(Track::Sweep, |stored| Track::Lane(stored.lane))
     }
 
     fn finish(&mut self, id: ChannelId, end: &Finish, again: &mut Vec<Taken>) {
         let (entity, now) = (end.ordinal.0, self.now);
-        let Some(channel) = self.channels.get_mut(&id) else { return };
-        let Some(flight) = channel.flights.remove(&entity) else { return };
+        let Some(channel) = self.channels.get_mut(&id) else {
+            return;
+        };
+        let Some(flight) = channel.flights.remove(&entity) else {
+            return;
+        };
         let mut pair = channel.pair(entity);
         pair.refusal = None;
-        let parked = |attempts, held| Parked { ordinal: end.ordinal, attempts, held };
+        let parked = |attempts, held| Parked {
+            ordinal: end.ordinal,
+            attempts,
+            held,
+        };
         let (state, waits) = match &end.outcome {
             Outcome::Delivered { digest, target_key } => {
                 pair.holds = Holds::Rendering(*digest);
@@ -500,7 +733,9 @@ impl Queue {
                 pair.refusal = Some((failure.clone(), now));
                 (State::Refused, None)
             }
-            Outcome::Parked { attempts } => (State::Parked(*attempts), Some(parked(*attempts, false))),
+            Outcome::Parked { attempts } => {
+                (State::Parked(*attempts), Some(parked(*attempts, false)))
+            }
             Outcome::Held => (State::Held, Some(parked(0, true))),
         };
         pair.state = state;
@@ -515,29 +750,41 @@ impl Queue {
             None => channel.parked.remove(&entity),
         };
         let channel = &self.channels[&id];
-        if waits.is_none() && flight.met && (self.newest(channel, entity) > revision || flight.shape != channel.shape) {
+        if waits.is_none()
+            && flight.met
+            && (self.newest(channel, entity) > revision || flight.shape != channel.shape)
+        {
             let track = flight.places.last().map_or(Track::Sweep, |place| place.0);
             self.start(id, entity, track, flight.places, again);
         }
         debug_assert!(flight.revision <= self.sequence);
     }
 
-    // -- disk -----------------------------------------------------------------------------------------------------------
+    // -- disk
+    // -----------------------------------------------------------------------------------------------------------
 
     fn crash(&mut self) {
         self.sequence = self.ceiling;
         let ids: Vec<ChannelId> = self.channels.keys().copied().collect();
         for id in ids {
             let channel = self.channels.get_mut(&id).expect("it was just listed");
-            let Saved { acked, reserved, pairs, parked } = channel.saved.clone();
-            (channel.acked, channel.read, channel.pairs, channel.parked) = (acked, acked, pairs, parked);
+            let Saved {
+                acked,
+                reserved,
+                pairs,
+                parked,
+            } = channel.saved.clone();
+            (channel.acked, channel.read, channel.pairs, channel.parked) =
+                (acked, acked, pairs, parked);
             channel.flights.clear();
             let mut unknown = Vec::new();
             let channel = &self.channels[&id];
             for entity in self.facets.keys() {
                 let pair = channel.pair(*entity);
-                let unsaved = self.newest(channel, *entity) > pair.revision && self.without != Some(Rule::Distrust);
-                let reserved = (acked[3] + 1..=reserved).contains(&u64::from(*entity)) && self.without != Some(Rule::Window);
+                let unsaved = self.newest(channel, *entity) > pair.revision
+                    && self.without != Some(Rule::Distrust);
+                let reserved = (acked[3] + 1..=reserved).contains(&u64::from(*entity))
+                    && self.without != Some(Rule::Window);
                 if unsaved || (reserved && pair.shape != channel.shape) {
                     unknown.push(*entity);
                 }
@@ -550,13 +797,21 @@ impl Queue {
         }
         // The index is rebuilt from the entity records: one place a lane, the last.
         for lane in Lane::ALL {
-            let (lanes, places) = (&mut self.lanes[lane.index()], &mut self.places[lane.index()]);
+            let (lanes, places) = (
+                &mut self.lanes[lane.index()],
+                &mut self.places[lane.index()],
+            );
             let changed = &mut self.changed[lane.index()];
             lanes.clear();
             places.clear();
             changed.clear();
             for (entity, facets) in &self.facets {
-                if let Some(last) = facets.values().filter(|stored| stored.lane == lane).map(|stored| stored.facet.sequence.0).max() {
+                if let Some(last) = facets
+                    .values()
+                    .filter(|stored| stored.lane == lane)
+                    .map(|stored| stored.facet.sequence.0)
+                    .max()
+                {
                     places.insert(*entity, vec![last]);
                     lanes.insert(last, *entity);
                     for name in facets.keys() {
@@ -569,7 +824,10 @@ impl Queue {
     }
 
     fn time_of(&self, sequence: u64) -> Timestamp {
-        self.times.range(..=sequence).next_back().map_or(Timestamp(0), |(_, time)| *time)
+        self.times
+            .range(..=sequence)
+            .next_back()
+            .map_or(Timestamp(0), |(_, time)| *time)
     }
 }
 

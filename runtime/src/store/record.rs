@@ -1,6 +1,8 @@
 //! The bytes of an entity record: type, key, and all facets, long values left to rows of their own.
 //!
-//! Little-endian, version byte first. A record vouches for values that are elsewhere with a hash of their bytes. Facets carry their lane and sequence, so the change index can be rebuilt from records alone.
+//! Little-endian, version byte first. A record vouches for values that are elsewhere with a hash of
+//! their bytes. Facets carry their lane and sequence, so the change index can be rebuilt from
+//! records alone.
 
 use std::sync::Arc;
 
@@ -48,7 +50,8 @@ pub(super) enum Value<'a> {
 }
 
 impl Record<'_> {
-    /// The bytes. `New` values must have been turned into `Here` or `Parts` where they are to be in parts; else they are put here.
+    /// The bytes. `New` values must have been turned into `Here` or `Parts` where they are to be in
+    /// parts; else they are put here.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![VERSION];
         bytes.extend(self.entity_type.to_le_bytes());
@@ -56,11 +59,21 @@ impl Record<'_> {
         bytes.extend(self.key.as_bytes());
         bytes.extend((self.facets.len() as u16).to_le_bytes());
         for Row { meta, time, value } in &self.facets {
-            let flags = [(meta.deleted, DELETED), (meta.version().is_some(), VERSIONED), (matches!(value, Value::Parts(..)), IN_PARTS)];
+            let flags = [
+                (meta.deleted, DELETED),
+                (meta.version().is_some(), VERSIONED),
+                (matches!(value, Value::Parts(..)), IN_PARTS),
+            ];
             bytes.extend(u32::from(meta.name).to_le_bytes());
             bytes.extend(u32::from(meta.owner).to_le_bytes());
             bytes.push(meta.lane.index() as u8);
-            bytes.push(flags.into_iter().filter(|flag| flag.0).map(|flag| flag.1).sum());
+            bytes.push(
+                flags
+                    .into_iter()
+                    .filter(|flag| flag.0)
+                    .map(|flag| flag.1)
+                    .sum(),
+            );
             bytes.extend(meta.version().unwrap_or(0).to_le_bytes());
             bytes.extend(meta.sequence.to_le_bytes());
             bytes.extend(time.0.to_le_bytes());
@@ -97,7 +110,11 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Record<'_>> {
     for _ in 0..count {
         facets.push(facet(&mut rest)?);
     }
-    rest.0.is_empty().then_some(Record { entity_type, key, facets })
+    rest.0.is_empty().then_some(Record {
+        entity_type,
+        key,
+        facets,
+    })
 }
 
 fn facet<'a>(rest: &mut Rest<'a>) -> Option<Row<'a>> {
@@ -113,11 +130,19 @@ fn facet<'a>(rest: &mut Rest<'a>) -> Option<Row<'a>> {
     let deleted = flags & DELETED != 0;
     let value = match (deleted, flags & IN_PARTS != 0) {
         (true, _) => Value::Deleted,
-        (false, true) => Value::Parts(u16::from_le_bytes(rest.take()?), len, u64::from_le_bytes(rest.take()?)),
+        (false, true) => Value::Parts(
+            u16::from_le_bytes(rest.take()?),
+            len,
+            u64::from_le_bytes(rest.take()?),
+        ),
         (false, false) => Value::Here(rest.bytes(len as usize)?),
     };
     let version = (flags & VERSIONED != 0).then_some(version);
-    Some(Row { meta: Meta::new(name, owner, sequence, hash, lane, deleted).with_version(version), time, value })
+    Some(Row {
+        meta: Meta::new(name, owner, sequence, hash, lane, deleted).with_version(version),
+        time,
+        value,
+    })
 }
 
 struct Rest<'a>(&'a [u8]);
@@ -147,13 +172,25 @@ mod tests {
             (_, true) => Value::Parts(2, 40_000, 77),
             _ => Value::Here(value.as_bytes()),
         };
-        Row { meta, time: Timestamp(5), value }
+        Row {
+            meta,
+            time: Timestamp(5),
+            value,
+        }
     }
 
     #[test]
     fn what_is_written_is_read() {
-        let facets = vec![row("{}", false, false, None), row("", true, false, Some(7)), row("", false, true, Some(0))];
-        let record = Record { entity_type: 4, key: "lamp/7 \u{0}✨", facets };
+        let facets = vec![
+            row("{}", false, false, None),
+            row("", true, false, Some(7)),
+            row("", false, true, Some(0)),
+        ];
+        let record = Record {
+            entity_type: 4,
+            key: "lamp/7 \u{0}✨",
+            facets,
+        };
         assert_eq!(decode(&record.encode()), Some(record));
     }
 

@@ -1,7 +1,8 @@
-//! What an HTTP answer means for a delivery, as a pure function. The table is part of the outer contract.
+//! What an HTTP answer means for a delivery, as a pure function. The table is part of the outer
+//! contract.
 //!
-//! A refusal speaks of the entity; most other refusals of HTTP (no access, no such address) speak of the target, and then
-//! the target must stop rather than every entity be refused in turn.
+//! A refusal speaks of the entity; most other refusals of HTTP (no access, no such address) speak
+//! of the target, and then the target must stop rather than every entity be refused in turn.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
@@ -11,7 +12,8 @@ use serde::Deserialize;
 use super::veil::Veil;
 use super::{DeliveryId, Outcome};
 
-/// The longest wait that a target may ask for with `Retry-After`; beyond it is more likely a mistake than a plan.
+/// The longest wait that a target may ask for with `Retry-After`; beyond it is more likely a
+/// mistake than a plan.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// So many bytes of an answer are quoted in a reason.
 const QUOTE_BYTES_MAX: usize = 200;
@@ -43,28 +45,53 @@ pub(crate) fn meaning(asked: Asked, answer: Answer<'_>) -> Outcome {
     let status = answer.status;
     let reason = || describe(status, answer.body);
     let refused = |after_tries| match asked.items {
-        0 | 1 => Outcome::Refused { reason: reason(), after_tries },
+        0 | 1 => Outcome::Refused {
+            reason: reason(),
+            after_tries,
+        },
         _ => Outcome::Split { reason: reason() },
     };
     match status {
         200..=299 => Outcome::Delivered,
         404 | 410 if asked.delete => Outcome::Delivered,
-        300..=399 => Outcome::Retry { reason: format!("{} (redirects are never followed)", reason()), after: None, maybe_applied: false },
+        300..=399 => Outcome::Retry {
+            reason: format!("{} (redirects are never followed)", reason()),
+            after: None,
+            maybe_applied: false,
+        },
         401 | 403 | 405 | 407 => Outcome::Trip { reason: reason() },
         404 if !asked.by_key => Outcome::Trip { reason: reason() },
         410 if !asked.by_key => Outcome::Pause { reason: reason() },
         400 | 410 | 413 | 415 => refused(false),
         409 | 422 => refused(true),
-        429 | 503 => Outcome::Retry { reason: reason(), after: answer.retry_after, maybe_applied: false },
-        // The target, or something before it, broke off in the middle: what it did until then is anybody's guess.
-        500 | 502 | 504 => Outcome::Retry { reason: reason(), after: None, maybe_applied: true },
-        _ => Outcome::Retry { reason: reason(), after: None, maybe_applied: false },
+        429 | 503 => Outcome::Retry {
+            reason: reason(),
+            after: answer.retry_after,
+            maybe_applied: false,
+        },
+        // The target, or something before it, broke off in the middle: what it did until then is
+        // anybody's guess.
+        500 | 502 | 504 => Outcome::Retry {
+            reason: reason(),
+            after: None,
+            maybe_applied: true,
+        },
+        _ => Outcome::Retry {
+            reason: reason(),
+            after: None,
+            maybe_applied: false,
+        },
     }
 }
 
-/// What a 2xx to a batch means item by item, when its body is `{"items": [{"id", "status"}]}`; none when it says nothing of the kind.
-/// Items that it does not name are delivered: the answer as a whole is a success. What is quoted of it goes through the veil.
-pub(crate) fn item_by_item(ids: impl Iterator<Item = DeliveryId>, body: &[u8], veil: &Veil) -> Option<Vec<Outcome>> {
+/// What a 2xx to a batch means item by item, when its body is `{"items": [{"id", "status"}]}`; none
+/// when it says nothing of the kind. Items that it does not name are delivered: the answer as a
+/// whole is a success. What is quoted of it goes through the veil.
+pub(crate) fn item_by_item(
+    ids: impl Iterator<Item = DeliveryId>,
+    body: &[u8],
+    veil: &Veil,
+) -> Option<Vec<Outcome>> {
     #[derive(Deserialize)]
     struct Items {
         items: Vec<ItemAnswer>,
@@ -77,10 +104,18 @@ pub(crate) fn item_by_item(ids: impl Iterator<Item = DeliveryId>, body: &[u8], v
         error: Option<serde_json::Value>,
     }
     let items: Items = serde_json::from_slice(body).ok()?;
-    let said: HashMap<&str, &ItemAnswer> = items.items.iter().map(|item| (item.id.as_str(), item)).collect();
+    let said: HashMap<&str, &ItemAnswer> = items
+        .items
+        .iter()
+        .map(|item| (item.id.as_str(), item))
+        .collect();
     let outcome = |id: DeliveryId| match said.get(id.to_string().as_str()) {
         Some(item) => {
-            let error = item.error.as_ref().map(ToString::to_string).unwrap_or_default();
+            let error = item
+                .error
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default();
             item_meaning(item.status, &veil.over(error.as_bytes()))
         }
         None => Outcome::Delivered,
@@ -88,14 +123,25 @@ pub(crate) fn item_by_item(ids: impl Iterator<Item = DeliveryId>, body: &[u8], v
     Some(ids.map(outcome).collect())
 }
 
-/// The status of one item among others: the target has taken the request, so it speaks of the entity alone.
+/// The status of one item among others: the target has taken the request, so it speaks of the
+/// entity alone.
 fn item_meaning(status: u16, error: &[u8]) -> Outcome {
     let reason = format!("{} for this item", describe(status, error));
     match status {
         200..=299 => Outcome::Delivered,
-        400 | 410 | 413 | 415 => Outcome::Refused { reason, after_tries: false },
-        409 | 422 => Outcome::Refused { reason, after_tries: true },
-        _ => Outcome::Retry { reason, after: None, maybe_applied: false },
+        400 | 410 | 413 | 415 => Outcome::Refused {
+            reason,
+            after_tries: false,
+        },
+        409 | 422 => Outcome::Refused {
+            reason,
+            after_tries: true,
+        },
+        _ => Outcome::Retry {
+            reason,
+            after: None,
+            maybe_applied: false,
+        },
     }
 }
 
@@ -104,7 +150,10 @@ pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     let wait = match value.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => httpdate::parse_http_date(value).ok()?.duration_since(now).unwrap_or_default(),
+        Err(_) => httpdate::parse_http_date(value)
+            .ok()?
+            .duration_since(now)
+            .unwrap_or_default(),
     };
     Some(wait.min(RETRY_AFTER_MAX))
 }
@@ -113,7 +162,13 @@ pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
 fn describe(status: u16, body: &[u8]) -> String {
     let quoted: String = String::from_utf8_lossy(&body[..body.len().min(QUOTE_BYTES_MAX)])
         .chars()
-        .map(|c| if c.is_control() || c == '\u{fffd}' { ' ' } else { c })
+        .map(|c| {
+            if c.is_control() || c == '\u{fffd}' {
+                ' '
+            } else {
+                c
+            }
+        })
         .collect();
     match quoted.trim() {
         "" => format!("answered {status}"),
@@ -129,9 +184,14 @@ mod tests {
         match outcome {
             Outcome::Delivered => "delivered",
             Outcome::Retry { after: Some(_), .. } => "wait",
-            Outcome::Retry { maybe_applied: true, .. } => "uncertain",
+            Outcome::Retry {
+                maybe_applied: true,
+                ..
+            } => "uncertain",
             Outcome::Retry { .. } => "retry",
-            Outcome::Refused { after_tries: true, .. } => "refused later",
+            Outcome::Refused {
+                after_tries: true, ..
+            } => "refused later",
             Outcome::Refused { .. } => "refused",
             Outcome::Trip { .. } => "trip",
             Outcome::Pause { .. } => "pause",
@@ -141,26 +201,79 @@ mod tests {
 
     #[test]
     fn each_answer_means_what_the_contract_says() {
-        let post = Asked { by_key: false, delete: false, items: 1 };
+        let post = Asked {
+            by_key: false,
+            delete: false,
+            items: 1,
+        };
         let batch = Asked { items: 10, ..post };
-        let put = Asked { by_key: true, ..post };
-        let delete = Asked { delete: true, ..put };
+        let put = Asked {
+            by_key: true,
+            ..post
+        };
+        let delete = Asked {
+            delete: true,
+            ..put
+        };
         for (statuses, in_post, in_batch, in_put, in_delete) in [
-            (&[200, 201, 202, 204, 299][..], "delivered", "delivered", "delivered", "delivered"),
-            (&[301, 302, 303, 304, 307, 308], "retry", "retry", "retry", "retry"),
+            (
+                &[200, 201, 202, 204, 299][..],
+                "delivered",
+                "delivered",
+                "delivered",
+                "delivered",
+            ),
+            (
+                &[301, 302, 303, 304, 307, 308],
+                "retry",
+                "retry",
+                "retry",
+                "retry",
+            ),
             (&[401, 403, 405, 407], "trip", "trip", "trip", "trip"),
             (&[404], "trip", "trip", "retry", "delivered"),
             (&[410], "pause", "pause", "refused", "delivered"),
             (&[400, 413, 415], "refused", "split", "refused", "refused"),
-            (&[409, 422], "refused later", "split", "refused later", "refused later"),
+            (
+                &[409, 422],
+                "refused later",
+                "split",
+                "refused later",
+                "refused later",
+            ),
             (&[429, 503], "wait", "wait", "wait", "wait"),
-            (&[500, 502, 504], "uncertain", "uncertain", "uncertain", "uncertain"),
-            (&[402, 406, 408, 418, 425, 451, 501, 505, 599, 999], "retry", "retry", "retry", "retry"),
+            (
+                &[500, 502, 504],
+                "uncertain",
+                "uncertain",
+                "uncertain",
+                "uncertain",
+            ),
+            (
+                &[402, 406, 408, 418, 425, 451, 501, 505, 599, 999],
+                "retry",
+                "retry",
+                "retry",
+                "retry",
+            ),
         ] {
             for &status in statuses {
-                let answer = Answer { status, retry_after: Some(Duration::from_secs(1)), body: b"" };
-                for (asked, expected) in [(post, in_post), (batch, in_batch), (put, in_put), (delete, in_delete)] {
-                    assert_eq!(word(&meaning(asked, answer)), expected, "{status} to {asked:?}");
+                let answer = Answer {
+                    status,
+                    retry_after: Some(Duration::from_secs(1)),
+                    body: b"",
+                };
+                for (asked, expected) in [
+                    (post, in_post),
+                    (batch, in_batch),
+                    (put, in_put),
+                    (delete, in_delete),
+                ] {
+                    assert_eq!(
+                        word(&meaning(asked, answer)),
+                        expected,
+                        "{status} to {asked:?}"
+                    );
                 }
             }
         }
@@ -176,8 +289,18 @@ mod tests {
             id(12)
         );
         let outcomes = item_by_item(ids(), body.as_bytes(), &Veil::default()).expect("items");
-        assert_eq!(outcomes.iter().map(word).collect::<Vec<_>>(), ["delivered", "refused", "retry"]);
-        for other in [&b"ok"[..], b"{}", b"[]", br#"{"items": 3}"#, br#"{"items":[{"id":"a"}]}"#, b""] {
+        assert_eq!(
+            outcomes.iter().map(word).collect::<Vec<_>>(),
+            ["delivered", "refused", "retry"]
+        );
+        for other in [
+            &b"ok"[..],
+            b"{}",
+            b"[]",
+            br#"{"items": 3}"#,
+            br#"{"items":[{"id":"a"}]}"#,
+            b"",
+        ] {
             assert_eq!(item_by_item(ids(), other, &Veil::default()), None);
         }
     }
@@ -195,18 +318,36 @@ mod tests {
             ("-1", None),
             ("", None),
         ] {
-            assert_eq!(retry_after(value, now), expected.map(Duration::from_secs), "{value:?}");
+            assert_eq!(
+                retry_after(value, now),
+                expected.map(Duration::from_secs),
+                "{value:?}"
+            );
         }
     }
 
     #[test]
     fn a_reason_quotes_little_and_nothing_that_moves_the_cursor() {
         let body = "\u{1b}[2Jno such\r\nprice ".repeat(100);
-        let Outcome::Refused { reason, .. } =
-            meaning(Asked { by_key: false, delete: false, items: 1 }, Answer { status: 400, retry_after: None, body: body.as_bytes() })
-        else {
+        let Outcome::Refused { reason, .. } = meaning(
+            Asked {
+                by_key: false,
+                delete: false,
+                items: 1,
+            },
+            Answer {
+                status: 400,
+                retry_after: None,
+                body: body.as_bytes(),
+            },
+        ) else {
             panic!("refused")
         };
-        assert!(reason.starts_with("answered 400: [2Jno such") && reason.len() < 250 && !reason.contains(char::is_control), "{reason}");
+        assert!(
+            reason.starts_with("answered 400: [2Jno such")
+                && reason.len() < 250
+                && !reason.contains(char::is_control),
+            "{reason}"
+        );
     }
 }

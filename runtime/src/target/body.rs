@@ -21,13 +21,27 @@ pub(crate) fn single(item: &Item, by_key: bool) -> (String, Vec<u8>) {
         deleted: bool,
     }
     match &item.rendering {
-        Some(rendering) => (rendering.content_type.clone().unwrap_or_else(|| JSON.into()), rendering.body.as_bytes().to_vec()),
+        Some(rendering) => (
+            rendering
+                .content_type
+                .clone()
+                .unwrap_or_else(|| JSON.into()),
+            rendering.body.as_bytes().to_vec(),
+        ),
         None if by_key => (JSON.into(), Vec::new()),
-        None => (JSON.into(), json(&Deleted { r#type: &item.entity.entity_type, key: &item.entity.key, deleted: true })),
+        None => (
+            JSON.into(),
+            json(&Deleted {
+                r#type: &item.entity.entity_type,
+                key: &item.entity.key,
+                deleted: true,
+            }),
+        ),
     }
 }
 
-/// Content type and body of several items in one request: `{"id", "type", "key", "sequence", "deleted", "content"}` each.
+/// Content type and body of several items in one request: `{"id", "type", "key", "sequence",
+/// "deleted", "content"}` each.
 pub(crate) fn batch(items: &[Item], format: Format) -> (String, Vec<u8>) {
     let mut body = Vec::with_capacity(items.iter().map(size).sum());
     match format {
@@ -47,7 +61,10 @@ pub(crate) fn batch(items: &[Item], format: Format) -> (String, Vec<u8>) {
                 let from = body.len();
                 envelope(item, &mut body);
                 // A line break that is not escaped can only be white space between JSON tokens.
-                body[from..].iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
+                body[from..]
+                    .iter_mut()
+                    .filter(|byte| matches!(byte, b'\n' | b'\r'))
+                    .for_each(|byte| *byte = b' ');
                 body.push(b'\n');
             }
             ("application/x-ndjson".into(), body)
@@ -67,7 +84,12 @@ pub(crate) fn batch_id(items: &[Item]) -> String {
 /// About how long an envelope gets.
 fn size(item: &Item) -> usize {
     const FRAME: usize = 160;
-    FRAME + item.key.len() + item.rendering.as_ref().map_or(0, |rendering| rendering.body.as_bytes().len())
+    FRAME
+        + item.key.len()
+        + item
+            .rendering
+            .as_ref()
+            .map_or(0, |rendering| rendering.body.as_bytes().len())
 }
 
 /// Written by hand: what is in it is JSON already or short, and a target is sent millions of them.
@@ -94,8 +116,11 @@ fn envelope(item: &Item, body: &mut Vec<u8>) {
 fn content(rendering: &Rendering, our_own: bool, body: &mut Vec<u8>) {
     match &rendering.body {
         Payload::Binary(bytes) => append(&STANDARD.encode(bytes), body),
-        // What calls itself JSON and is not would spoil the whole request; what no plugin has made is JSON.
-        Payload::Text(text) if is_json(rendering.content_type.as_deref()) && (our_own || is_valid(text)) => {
+        // What calls itself JSON and is not would spoil the whole request; what no plugin has made
+        // is JSON.
+        Payload::Text(text)
+            if is_json(rendering.content_type.as_deref()) && (our_own || is_valid(text)) =>
+        {
             body.extend_from_slice(text.as_bytes());
         }
         Payload::Text(text) => append(text, body),
@@ -107,8 +132,15 @@ fn is_valid(text: &str) -> bool {
 }
 
 fn is_json(content_type: Option<&str>) -> bool {
-    let Some(content_type) = content_type.filter(|content_type| *content_type != JSON) else { return true };
-    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let Some(content_type) = content_type.filter(|content_type| *content_type != JSON) else {
+        return true;
+    };
+    let essence = content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
     essence == JSON || essence.ends_with("+json")
 }
 

@@ -1,7 +1,8 @@
-//! The connector of targets: it resolves a name, judges each address, and connects to the one it has judged.
+//! The connector of targets: it resolves a name, judges each address, and connects to the one it
+//! has judged.
 //!
-//! Nothing else opens a connection for a delivery: no proxy from the environment, no resolver behind this one's back, and an
-//! address written as a literal is judged like any other.
+//! Nothing else opens a connection for a delivery: no proxy from the environment, no resolver
+//! behind this one's back, and an address written as a literal is judged like any other.
 
 use std::future::Future;
 use std::io;
@@ -61,15 +62,25 @@ impl Connector {
     /// # Errors
     /// See [`ConnectError`].
     async fn connect(self, host: String, port: u16) -> Result<TcpStream, ConnectError> {
-        let resolve = async |host: String, port| tokio::net::lookup_host((host.as_str(), port)).await.map(Vec::from_iter);
-        let stream = self.connect_by(host, port, resolve, async |address| TcpStream::connect(address).await).await?;
-        // A delivery is one small write and one small answer: waiting to fill a packet only delays it.
+        let resolve = async |host: String, port| {
+            tokio::net::lookup_host((host.as_str(), port))
+                .await
+                .map(Vec::from_iter)
+        };
+        let stream = self
+            .connect_by(host, port, resolve, async |address| {
+                TcpStream::connect(address).await
+            })
+            .await?;
+        // A delivery is one small write and one small answer: waiting to fill a packet only delays
+        // it.
         let _ = stream.set_nodelay(true);
         Ok(stream)
     }
 
-    /// The same by any resolver and dialler. A name is resolved once, each address is judged, and what is dialled is the address that was
-    /// judged: a name that means something else a moment later leads nowhere new.
+    /// The same by any resolver and dialler. A name is resolved once, each address is judged, and
+    /// what is dialled is the address that was judged: a name that means something else a moment
+    /// later leads nowhere new.
     async fn connect_by<S>(
         self,
         host: String,
@@ -77,19 +88,31 @@ impl Connector {
         resolve: impl AsyncFn(String, u16) -> io::Result<Vec<SocketAddr>>,
         dial: impl AsyncFn(SocketAddr) -> io::Result<S>,
     ) -> Result<S, ConnectError> {
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let host = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
         let addresses = match resolve(host.clone(), port).await {
             Ok(addresses) => addresses,
             Err(error) => return Err(ConnectError::Dns { host, error }),
         };
-        let mut last = ConnectError::Dns { host, error: io::Error::new(io::ErrorKind::NotFound, "no address") };
+        let mut last = ConnectError::Dns {
+            host,
+            error: io::Error::new(io::ErrorKind::NotFound, "no address"),
+        };
         for address in addresses {
             last = match egress::judge(address.ip(), self.egress) {
-                Err(reason) => ConnectError::Denied { address: address.ip(), reason },
+                Err(reason) => ConnectError::Denied {
+                    address: address.ip(),
+                    reason,
+                },
                 Ok(()) => match tokio::time::timeout(self.timeout, dial(address)).await {
                     Ok(Ok(stream)) => return Ok(stream),
                     Ok(Err(error)) => ConnectError::Unreachable { address, error },
-                    Err(_) => ConnectError::Unreachable { address, error: io::ErrorKind::TimedOut.into() },
+                    Err(_) => ConnectError::Unreachable {
+                        address,
+                        error: io::ErrorKind::TimedOut.into(),
+                    },
                 },
             };
         }
@@ -107,7 +130,13 @@ impl tower::Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+        let port = uri
+            .port_u16()
+            .unwrap_or(if uri.scheme_str() == Some("https") {
+                443
+            } else {
+                80
+            });
         let host = uri.host().unwrap_or_default().to_owned();
         let connecting = self.clone().connect(host, port);
         Box::pin(async move { Ok(TokioIo::new(connecting.await?)) })
@@ -116,7 +145,8 @@ impl tower::Service<Uri> for Connector {
 
 /// The [`ConnectError`] at the root of a client's error, if it is one.
 pub(crate) fn cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a ConnectError> {
-    std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref())
+    std::iter::successors(Some(error), |error| error.source())
+        .find_map(|error| error.downcast_ref())
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! Which addresses a delivery may connect to. Pure: an address and a policy in, a verdict out.
 //!
-//! Link-local and metadata addresses are refused whatever the policy, because nobody runs a shop there and everybody keeps
-//! credentials there. An IPv6 address that carries an IPv4 address (mapped, NAT64, 6to4, Teredo, ISATAP) is judged by both. The verdict is asked
-//! for at connect, on the address that is connected to, so that neither a name that resolves differently a second time nor an
-//! unusual way to write an address goes around it.
+//! Link-local and metadata addresses are refused whatever the policy, because nobody runs a shop
+//! there and everybody keeps credentials there. An IPv6 address that carries an IPv4 address
+//! (mapped, NAT64, 6to4, Teredo, ISATAP) is judged by both. The verdict is asked for at connect, on
+//! the address that is connected to, so that neither a name that resolves differently a second time
+//! nor an unusual way to write an address goes around it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -15,20 +16,27 @@ use super::webhook::Egress;
 /// The reason, when it must not.
 pub(crate) fn judge(address: IpAddr, egress: Egress) -> Result<(), &'static str> {
     let reason = match address {
-        IpAddr::V4(v4) => never_v4(v4).or_else(|| (egress == Egress::Public).then(|| private_v4(v4))?),
+        IpAddr::V4(v4) => {
+            never_v4(v4).or_else(|| (egress == Egress::Public).then(|| private_v4(v4))?)
+        }
         IpAddr::V6(v6) => match inner(v6) {
-            Some(v4) => return judge_carrier(v6, egress).and_then(|()| judge(IpAddr::V4(v4), egress)),
+            Some(v4) => {
+                return judge_carrier(v6, egress).and_then(|()| judge(IpAddr::V4(v4), egress));
+            }
             None => never_v6(v6).or_else(|| (egress == Egress::Public).then(|| private_v6(v6))?),
         },
     };
     reason.map_or(Ok(()), Err)
 }
 
-/// A carrier is judged for what it is besides the address inside: a local-use NAT64 prefix is nobody's public network.
+/// A carrier is judged for what it is besides the address inside: a local-use NAT64 prefix is
+/// nobody's public network.
 fn judge_carrier(v6: Ipv6Addr, egress: Egress) -> Result<(), &'static str> {
     match never_v6(v6) {
         Some(reason) => Err(reason),
-        None if egress == Egress::Public && v6.segments()[..3] == [0x64, 0xff9b, 1] => Err("behind a local NAT64 prefix"),
+        None if egress == Egress::Public && v6.segments()[..3] == [0x64, 0xff9b, 1] => {
+            Err("behind a local NAT64 prefix")
+        }
         None => Ok(()),
     }
 }
@@ -36,7 +44,9 @@ fn judge_carrier(v6: Ipv6Addr, egress: Egress) -> Result<(), &'static str> {
 fn never_v4(v4: Ipv4Addr) -> Option<&'static str> {
     match v4.octets() {
         [169, 254, ..] => Some("link-local, where cloud metadata lives"),
-        [168, 63, 129, 16] | [100, 100, 100, 200] | [192, 0, 0, 192] => Some("a cloud metadata address"),
+        [168, 63, 129, 16] | [100, 100, 100, 200] | [192, 0, 0, 192] => {
+            Some("a cloud metadata address")
+        }
         [0, ..] => Some("no destination (0.0.0.0/8)"),
         [224..=239, ..] => Some("a multicast address"),
         [240..=255, ..] => Some("reserved"),
@@ -62,7 +72,9 @@ fn never_v6(v6: Ipv6Addr) -> Option<&'static str> {
     let segments = v6.segments();
     match segments {
         [0, 0, 0, 0, 0, 0, 0, 0] => Some("no destination (::)"),
-        [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254] | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254] => Some("a cloud metadata address"),
+        [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254] | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254] => {
+            Some("a cloud metadata address")
+        }
         [first, ..] if first & 0xffc0 == 0xfe80 => Some("link-local"),
         [first, ..] if first & 0xff00 == 0xff00 => Some("a multicast address"),
         _ => None,
@@ -85,11 +97,15 @@ fn private_v6(v6: Ipv6Addr) -> Option<&'static str> {
 /// The IPv4 address that an IPv6 address carries, if it is of a form that does.
 fn inner(v6: Ipv6Addr) -> Option<Ipv4Addr> {
     let segments = v6.segments();
-    let at = |index: usize| Ipv4Addr::from((u32::from(segments[index]) << 16) | u32::from(segments[index + 1]));
+    let at = |index: usize| {
+        Ipv4Addr::from((u32::from(segments[index]) << 16) | u32::from(segments[index + 1]))
+    };
     match segments {
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => None,
         // Mapped, translated (SIIT), compatible, and NAT64.
-        [0, 0, 0, 0, 0, 0xffff, ..] | [0, 0, 0, 0, 0xffff, 0, ..] | [0, 0, 0, 0, 0, 0, ..] => Some(at(6)),
+        [0, 0, 0, 0, 0, 0xffff, ..] | [0, 0, 0, 0, 0xffff, 0, ..] | [0, 0, 0, 0, 0, 0, ..] => {
+            Some(at(6))
+        }
         [0x64, 0xff9b, 0, 0, 0, 0, ..] | [0x64, 0xff9b, 1, ..] => Some(at(6)),
         // 6to4.
         [0x2002, ..] => Some(at(1)),
@@ -109,14 +125,20 @@ mod tests {
     fn check(kind: &str, addresses: &[&str]) {
         for text in addresses {
             let address: IpAddr = text.parse().expect(text);
-            let (private, public) = (judge(address, Egress::Private), judge(address, Egress::Public));
+            let (private, public) = (
+                judge(address, Egress::Private),
+                judge(address, Egress::Public),
+            );
             let found = match (private.is_ok(), public.is_ok()) {
                 (false, false) => "never",
                 (true, false) => "private",
                 (true, true) => "fine",
                 (false, true) => "upside down",
             };
-            assert_eq!(found, kind, "{text}: private {private:?}, public {public:?}");
+            assert_eq!(
+                found, kind,
+                "{text}: private {private:?}, public {public:?}"
+            );
         }
     }
 
@@ -184,7 +206,10 @@ mod tests {
                 "2001:0:4136:e378:8000:63bf:f5ff:fffe",
             ],
         );
-        check("fine", &["::ffff:8.8.8.8", "64:ff9b::8.8.8.8", "2002:808:808::1"]);
+        check(
+            "fine",
+            &["::ffff:8.8.8.8", "64:ff9b::8.8.8.8", "2002:808:808::1"],
+        );
     }
 
     #[test]

@@ -1,6 +1,8 @@
-//! A target for tests: an HTTP server on loopback that answers as its script says and remembers what it was asked.
+//! A target for tests: an HTTP server on loopback that answers as its script says and remembers
+//! what it was asked.
 //!
-//! Written on bare sockets, because it must also do what a well-behaved server cannot: hang, break off, answer half.
+//! Written on bare sockets, because it must also do what a well-behaved server cannot: hang, break
+//! off, answer half.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -57,11 +59,16 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) async fn start(script: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Fixture {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port on loopback");
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a free port on loopback");
         Fixture::serve(listener, script)
     }
 
-    pub(crate) fn serve(listener: TcpListener, script: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Fixture {
+    pub(crate) fn serve(
+        listener: TcpListener,
+        script: impl Fn(&Asked) -> Reply + Send + Sync + 'static,
+    ) -> Fixture {
         let address = listener.local_addr().expect("an address");
         let asked = Arc::new(Mutex::new(Vec::new()));
         let (seen, script) = (asked.clone(), Arc::new(script));
@@ -75,7 +82,9 @@ impl Fixture {
                 clients.spawn(async move {
                     let mut stream = BufReader::new(stream);
                     while let Some(request) = read(&mut stream).await {
-                        seen.lock().unwrap_or_else(PoisonError::into_inner).push(request.clone());
+                        seen.lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .push(request.clone());
                         if write(&mut stream, script(&request)).await.is_none() {
                             break;
                         }
@@ -83,7 +92,12 @@ impl Fixture {
                 });
             }
         });
-        Fixture { address, asked, connections, serving }
+        Fixture {
+            address,
+            asked,
+            connections,
+            serving,
+        }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -95,7 +109,10 @@ impl Fixture {
     }
 
     pub(crate) fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.asked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -119,30 +136,49 @@ async fn read(stream: &mut BufReader<TcpStream>) -> Option<Asked> {
             None => break,
         };
     }
-    let length = headers.get("content-length").and_then(|value| value.parse().ok()).unwrap_or(0);
+    let length = headers
+        .get("content-length")
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(0);
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.ok()?;
-    Some(Asked { method, path, headers, body })
+    Some(Asked {
+        method,
+        path,
+        headers,
+        body,
+    })
 }
 
 /// None: the connection is to be closed.
 async fn write(stream: &mut BufReader<TcpStream>, reply: Reply) -> Option<()> {
     let whole = |status: u16, header: String, body: &str| {
-        format!("HTTP/1.1 {status} Scripted\r\ncontent-length: {}\r\n{header}\r\n{body}", body.len())
+        format!(
+            "HTTP/1.1 {status} Scripted\r\ncontent-length: {}\r\n{header}\r\n{body}",
+            body.len()
+        )
     };
     let (text, stays) = match reply {
         Reply::Status(204) => ("HTTP/1.1 204 No Content\r\n\r\n".to_owned(), true),
         Reply::Status(status) => (whole(status, String::new(), ""), true),
-        Reply::Header(status, name, value) => (whole(status, format!("{name}: {value}\r\n"), ""), true),
+        Reply::Header(status, name, value) => {
+            (whole(status, format!("{name}: {value}\r\n"), ""), true)
+        }
         Reply::Body(status, body) => (whole(status, String::new(), &body), true),
-        Reply::Half(status) => (format!("HTTP/1.1 {status} Scripted\r\ncontent-length: 100\r\n\r\nhalf"), false),
+        Reply::Half(status) => (
+            format!("HTTP/1.1 {status} Scripted\r\ncontent-length: 100\r\n\r\nhalf"),
+            false,
+        ),
         Reply::Close => (String::new(), false),
         Reply::Hang => {
             let _ = stream.read_u8().await;
             return None;
         }
         Reply::Endless => {
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n").await.ok()?;
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n")
+                .await
+                .ok()?;
             loop {
                 stream.write_all(&[b'x'; 16384]).await.ok()?;
             }

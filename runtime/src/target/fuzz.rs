@@ -6,13 +6,33 @@ use super::answer::{Answer, Asked, item_by_item, meaning, retry_after};
 use super::veil::Veil;
 use super::{DeliveryId, Outcome};
 
-/// Any answer means one outcome whose reason is short and has no control characters; and one for each item of a batch.
+/// Any answer means one outcome whose reason is short and has no control characters; and one for
+/// each item of a batch.
 pub fn answer(status: u16, retry: &str, body: &[u8]) {
-    let retry_after = retry_after(retry, SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_000_000));
+    let retry_after = retry_after(
+        retry,
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_000_000),
+    );
     assert!(retry_after.is_none_or(|wait| wait <= Duration::from_secs(3600)));
-    let answer = Answer { status, retry_after, body };
-    for (by_key, delete, items) in [(false, false, 1), (false, false, 9), (true, false, 1), (true, true, 1)] {
-        check(&meaning(Asked { by_key, delete, items }, answer));
+    let answer = Answer {
+        status,
+        retry_after,
+        body,
+    };
+    for (by_key, delete, items) in [
+        (false, false, 1),
+        (false, false, 9),
+        (true, false, 1),
+        (true, true, 1),
+    ] {
+        check(&meaning(
+            Asked {
+                by_key,
+                delete,
+                items,
+            },
+            answer,
+        ));
     }
     let ids = (1..4).map(DeliveryId);
     if let Some(outcomes) = item_by_item(ids, body, &Veil::default()) {
@@ -30,5 +50,8 @@ fn check(outcome: &Outcome) {
         | Outcome::Pause { reason }
         | Outcome::Split { reason } => reason,
     };
-    assert!(reason.len() < 1024 && !reason.chars().any(char::is_control), "{reason:?}");
+    assert!(
+        reason.len() < 1024 && !reason.chars().any(char::is_control),
+        "{reason:?}"
+    );
 }

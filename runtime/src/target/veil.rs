@@ -1,5 +1,6 @@
-//! A veil over what a target must not tell again: our secrets. Some targets, in debug mode above all, answer with the request they got;
-//! the beginning of an answer is shown to operators and written to logs, and there the credentials must not be.
+//! A veil over what a target must not tell again: our secrets. Some targets, in debug mode above
+//! all, answer with the request they got; the beginning of an answer is shown to operators and
+//! written to logs, and there the credentials must not be.
 
 use std::borrow::Cow;
 
@@ -22,8 +23,8 @@ const SEGMENT_BYTES_MIN: usize = 16;
 pub(crate) struct Veil(Vec<Vec<u8>>);
 
 impl Veil {
-    /// Hides what a target is sent to prove who we are: credentials, signing keys, and what of a URL may be secret. `headers` are the
-    /// ones that every request has.
+    /// Hides what a target is sent to prove who we are: credentials, signing keys, and what of a
+    /// URL may be secret. `headers` are the ones that every request has.
     pub(super) fn over_secrets_of(options: &Options, headers: &HeaderMap) -> Veil {
         let mut texts: Vec<String> = Vec::new();
         let mut add = |bytes: &[u8]| texts.extend(spellings(&String::from_utf8_lossy(bytes)));
@@ -31,11 +32,19 @@ impl Veil {
             let value = value.as_bytes();
             add(value);
             // `Basic …` and `Bearer …` without the word.
-            value.iter().position(|byte| *byte == b' ').map(|space| &value[space + 1..]).into_iter().for_each(&mut add);
+            value
+                .iter()
+                .position(|byte| *byte == b' ')
+                .map(|space| &value[space + 1..])
+                .into_iter()
+                .for_each(&mut add);
         }
         match &options.auth {
             Auth::None => {}
-            Auth::Bearer(secret) | Auth::Basic { password: secret, .. } => add(&secret.0),
+            Auth::Bearer(secret)
+            | Auth::Basic {
+                password: secret, ..
+            } => add(&secret.0),
             Auth::Headers(headers) => headers.iter().for_each(|(_, secret)| add(&secret.0)),
         }
         for secret in &options.sign {
@@ -43,12 +52,23 @@ impl Veil {
             add(crate::signature::in_base64(&secret.0).as_bytes());
         }
         if let Ok(url) = Url::parse(&options.url.replace("{key}", "")) {
-            let segments = url.path().split('/').filter(|segment| segment.len() >= SEGMENT_BYTES_MIN);
+            let segments = url
+                .path()
+                .split('/')
+                .filter(|segment| segment.len() >= SEGMENT_BYTES_MIN);
             segments.for_each(|segment| add(segment.as_bytes()));
-            let values = url.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+            let values = url
+                .query()
+                .unwrap_or_default()
+                .split('&')
+                .filter_map(|pair| pair.split_once('='));
             values.for_each(|(_, value)| add(value.as_bytes()));
         }
-        let mut hidden: Vec<Vec<u8>> = texts.into_iter().filter(|text| text.len() >= SECRET_BYTES_MIN).map(String::into_bytes).collect();
+        let mut hidden: Vec<Vec<u8>> = texts
+            .into_iter()
+            .filter(|text| text.len() >= SECRET_BYTES_MIN)
+            .map(String::into_bytes)
+            .collect();
         hidden.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         hidden.dedup();
         Veil(hidden)
@@ -85,7 +105,13 @@ fn spellings(text: &str) -> Vec<String> {
     let json = serde_json::Value::from(text).to_string();
     let encoded = utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let decoded = percent_decode_str(text).decode_utf8_lossy().into_owned();
-    vec![text.to_owned(), json[1..json.len() - 1].to_owned(), encoded.to_lowercase(), encoded, decoded]
+    vec![
+        text.to_owned(),
+        json[1..json.len() - 1].to_owned(),
+        encoded.to_lowercase(),
+        encoded,
+        decoded,
+    ]
 }
 
 #[cfg(test)]
@@ -97,7 +123,15 @@ mod tests {
     fn veil(auth: Auth, url: &str) -> Veil {
         let sign = vec![Secret(b"a key of twenty-four bytes".to_vec())];
         let timeout = std::time::Duration::from_secs(1);
-        let options = Options { url: url.into(), sign, auth, timeout, batch: 1, format: Format::Array, egress: Egress::Private };
+        let options = Options {
+            url: url.into(),
+            sign,
+            auth,
+            timeout,
+            batch: 1,
+            format: Format::Array,
+            egress: Egress::Private,
+        };
         let headers = super::super::webhook::own_headers(&options.auth).expect("headers");
         Veil::over_secrets_of(&options, &headers)
     }
@@ -106,19 +140,41 @@ mod tests {
         String::from_utf8_lossy(&veil.over(text.as_bytes())).into_owned()
     }
 
-    // A shop in debug mode answered 500 with the request it had got; its channel's page then showed the password to whoever may read.
+    // A shop in debug mode answered 500 with the request it had got; its channel's page then showed
+    // the password to whoever may read.
     #[test]
     fn what_a_target_echoes_is_shown_without_our_secrets() {
-        let auth = Auth::Basic { user: "weir".into(), password: Secret(b"pass%word:of \"the\" shop".to_vec()) };
-        let veil = veil(auth, "http://shop.example/hooks/T0123456789ABCDEF/{key}?token=query%2Ftoken&v=1");
+        let auth = Auth::Basic {
+            user: "weir".into(),
+            password: Secret(b"pass%word:of \"the\" shop".to_vec()),
+        };
+        let veil = veil(
+            auth,
+            "http://shop.example/hooks/T0123456789ABCDEF/{key}?token=query%2Ftoken&v=1",
+        );
         for (said, shown) in [
-            ("Authorization: Basic d2VpcjpwYXNzJXdvcmQ6b2YgInRoZSIgc2hvcA==.", "Authorization: [secret]."),
+            (
+                "Authorization: Basic d2VpcjpwYXNzJXdvcmQ6b2YgInRoZSIgc2hvcA==.",
+                "Authorization: [secret].",
+            ),
             ("d2VpcjpwYXNzJXdvcmQ6b2YgInRoZSIgc2hvcA==", "[secret]"),
-            (r#"{"password": "pass%word:of \"the\" shop"}"#, r#"{"password": "[secret]"}"#),
+            (
+                r#"{"password": "pass%word:of \"the\" shop"}"#,
+                r#"{"password": "[secret]"}"#,
+            ),
             ("pass%25word%3Aof%20%22the%22%20shop", "[secret]"),
-            ("GET /hooks/T0123456789ABCDEF/4711?token=query%2Ftoken&v=1", "GET /hooks/[secret]/4711?token=[secret]&v=1"),
-            ("token query/token is wrong, wrong: query/token", "token [secret] is wrong, wrong: [secret]"),
-            ("the key is YSBrZXkgb2YgdHdlbnR5LWZvdXIgYnl0ZXM=", "the key is [secret]"),
+            (
+                "GET /hooks/T0123456789ABCDEF/4711?token=query%2Ftoken&v=1",
+                "GET /hooks/[secret]/4711?token=[secret]&v=1",
+            ),
+            (
+                "token query/token is wrong, wrong: query/token",
+                "token [secret] is wrong, wrong: [secret]",
+            ),
+            (
+                "the key is YSBrZXkgb2YgdHdlbnR5LWZvdXIgYnl0ZXM=",
+                "the key is [secret]",
+            ),
             ("no such product", "no such product"),
         ] {
             assert_eq!(over(&veil, said), shown);
@@ -127,7 +183,10 @@ mod tests {
 
     #[test]
     fn what_is_too_short_to_be_a_secret_hides_nothing() {
-        let veil = veil(Auth::Bearer(Secret(b"abc".to_vec())), "http://shop.example/weir?v=1");
+        let veil = veil(
+            Auth::Bearer(Secret(b"abc".to_vec())),
+            "http://shop.example/weir?v=1",
+        );
         assert_eq!(over(&veil, "abc, weir, 1"), "abc, weir, 1");
         assert_eq!(over(&veil, "Bearer abc"), "[secret]");
     }

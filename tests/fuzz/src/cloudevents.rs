@@ -4,16 +4,25 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use weir::ingest::split::Split;
 use weir::ingest::{Budget, Options, envelope, verify};
 
-/// An event that is taken has what a CloudEvent needs, and attributes without control characters, as many as there may be.
+/// An event that is taken has what a CloudEvent needs, and attributes without control characters,
+/// as many as there may be.
 ///
 /// The input is lines of headers, an empty line, and the body.
 pub fn headers(input: &[u8]) {
-    let end = input.windows(2).position(|pair| pair == b"\n\n").unwrap_or(input.len());
+    let end = input
+        .windows(2)
+        .position(|pair| pair == b"\n\n")
+        .unwrap_or(input.len());
     let (head, body) = (&input[..end], input.get(end + 2..).unwrap_or_default());
     let mut headers = HeaderMap::new();
     for line in head.split(|byte| *byte == b'\n').take(400) {
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
-        let (name, value) = (HeaderName::from_bytes(&line[..colon]), HeaderValue::from_bytes(line[colon + 1..].trim_ascii()));
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else {
+            continue;
+        };
+        let (name, value) = (
+            HeaderName::from_bytes(&line[..colon]),
+            HeaderValue::from_bytes(line[colon + 1..].trim_ascii()),
+        );
         if let (Ok(name), Ok(value)) = (name, value) {
             headers.append(name, value);
         }
@@ -27,13 +36,35 @@ pub fn headers(input: &[u8]) {
         quiet: None,
         body_bytes_max: 1 << 20,
     };
-    let mut reservation = Budget::default().reserve(body.len() as u64).expect("there is room for one");
-    let binary = ["ce-specversion", "ce-id", "ce-source", "ce-type"].iter().any(|name| headers.contains_key(*name));
-    let Ok(opened) = envelope::open(&options, false, &headers, body.to_vec().into(), &mut reservation) else { return };
-    let structured = headers.get("content-type").is_some_and(|value| value.as_bytes().starts_with(b"application/"));
+    let mut reservation = Budget::default()
+        .reserve(body.len() as u64)
+        .expect("there is room for one");
+    let binary = ["ce-specversion", "ce-id", "ce-source", "ce-type"]
+        .iter()
+        .any(|name| headers.contains_key(*name));
+    let Ok(opened) = envelope::open(
+        &options,
+        false,
+        &headers,
+        body.to_vec().into(),
+        &mut reservation,
+    ) else {
+        return;
+    };
+    let structured = headers
+        .get("content-type")
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/"));
     for event in opened.events.iter().filter(|_| binary && !structured) {
-        assert!(![&event.id, &event.origin, &event.event_type].iter().any(|text| text.is_empty()), "{event:?}");
-        let extensions = event.attributes.iter().filter(|(name, _)| !name.starts_with("x-") && name != "authorization");
+        assert!(
+            ![&event.id, &event.origin, &event.event_type]
+                .iter()
+                .any(|text| text.is_empty()),
+            "{event:?}"
+        );
+        let extensions = event
+            .attributes
+            .iter()
+            .filter(|(name, _)| !name.starts_with("x-") && name != "authorization");
         let mut count = 0;
         for (_, value) in extensions {
             assert!(!value.chars().any(char::is_control), "{event:?}");

@@ -5,17 +5,24 @@ use std::sync::LazyLock;
 
 use weir::plan;
 
-/// What cannot be understood is told in at least one complaint, with a place in the file; what can be is shown without its secrets, and
-/// differs from nothing when compared with itself.
+/// What cannot be understood is told in at least one complaint, with a place in the file; what can
+/// be is shown without its secrets, and differs from nothing when compared with itself.
 pub fn file(input: &[u8]) {
     static PATH: LazyLock<PathBuf> = LazyLock::new(|| {
-        let folder = PathBuf::from(std::env::var("WEIR_FUZZ_FOLDER").unwrap_or_else(|_| std::env::temp_dir().display().to_string()));
+        let folder = PathBuf::from(
+            std::env::var("WEIR_FUZZ_FOLDER")
+                .unwrap_or_else(|_| std::env::temp_dir().display().to_string()),
+        );
         folder.join(format!("weir-fuzz-{}.toml", std::process::id()))
     });
     let path: &PathBuf = &PATH;
     std::fs::write(path, input).expect("a file in memory can be written");
     let environment = |name: &str| (name.len() % 3 > 0).then(|| "hunter-2-from-outside".to_owned());
-    match plan::read(std::slice::from_ref(path), &environment, plan::ReadOptions::default()) {
+    match plan::read(
+        std::slice::from_ref(path),
+        &environment,
+        plan::ReadOptions::default(),
+    ) {
         Err(complaints) => {
             assert!(!complaints.is_empty(), "it is refused without a word");
             assert!(!plan::render(&complaints).is_empty());

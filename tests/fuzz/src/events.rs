@@ -22,34 +22,59 @@ const TYPES: [&str; 8] = [
     "",
 ];
 
-/// Nothing is lost: each event of a request that is taken is accepted, filtered, quarantined or repeated, each quarantined one is told
-/// of (up to the bound), and what is not taken is refused for a reason that speaks of the request.
+/// Nothing is lost: each event of a request that is taken is accepted, filtered, quarantined or
+/// repeated, each quarantined one is told of (up to the bound), and what is not taken is refused
+/// for a reason that speaks of the request.
 ///
 /// The last byte of the input says how the body is sent and cut, so that any file is a body.
 pub fn request(input: &[u8]) {
-    let Some((how, body)) = input.split_last() else { return };
+    let Some((how, body)) = input.split_last() else {
+        return;
+    };
     let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(TYPES[usize::from(how & 7)]));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(TYPES[usize::from(how & 7)]),
+    );
     if how & 0x80 != 0 {
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     let lane = (how & 0x40 != 0).then_some(Lane::Bulk);
-    let request = Request { headers: &headers, body: body.to_vec().into(), lane, now: Timestamp(1_795_000_000_000), reservation: None };
+    let request = Request {
+        headers: &headers,
+        body: body.to_vec().into(),
+        lane,
+        now: Timestamp(1_795_000_000_000),
+        reservation: None,
+    };
     let (source, runtime) = (source(usize::from(how >> 3 & 7)), runtime());
     match runtime.block_on(source.accept(request)) {
         Ok(answer) => {
             let events = answer.events;
             let told = answer.problems.len() as u64;
-            assert!(told >= events.quarantined.min(100), "{events:?} and {told} told");
-            assert!(events.accepted > 0 || answer.changes.committed == 0, "{events:?} {:?}", answer.changes);
+            assert!(
+                told >= events.quarantined.min(100),
+                "{events:?} and {told} told"
+            );
+            assert!(
+                events.accepted > 0 || answer.changes.committed == 0,
+                "{events:?} {:?}",
+                answer.changes
+            );
         }
-        Err(Rejection::Malformed { .. } | Rejection::TooLarge { .. } | Rejection::UnsupportedMediaType { .. }) => {}
+        Err(
+            Rejection::Malformed { .. }
+            | Rejection::TooLarge { .. }
+            | Rejection::UnsupportedMediaType { .. },
+        ) => {}
         Err(other) => panic!("{other:?}"),
     }
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().build().expect("a runtime without a clock")
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime without a clock")
 }
 
 /// A source before an empty store, cut in one of the ways.
@@ -73,15 +98,40 @@ fn source(split: usize) -> Source {
         quiet: None,
         body_bytes_max: 1 << 20,
     };
-    let types = TYPES.with_borrow_mut(|types| types.get_or_insert_with(|| Arc::new(product())).clone());
+    let types =
+        TYPES.with_borrow_mut(|types| types.get_or_insert_with(|| Arc::new(product())).clone());
     let store = Memory::default();
-    store.limit(Limits { entities_max: Vec::new(), quarantine_max: u64::MAX, forget_ms: 1000 });
-    Source::new(options, None, types, Arc::new(store), Budget::default(), Arc::new(Activity::default()))
+    store.limit(Limits {
+        entities_max: Vec::new(),
+        quarantine_max: u64::MAX,
+        forget_ms: 1000,
+    });
+    Source::new(
+        options,
+        None,
+        types,
+        Arc::new(store),
+        Budget::default(),
+        Arc::new(Activity::default()),
+    )
 }
 
 fn product() -> BTreeMap<Arc<str>, EntityType> {
-    let rule = |pattern: &str, owner: &str| FacetRule { pattern: pattern.into(), owner: owner.into(), lane: Lane::Normal };
-    let facets = vec![rule("content", "pim"), rule("price.*", "erp"), rule("stock.*", "pim")];
-    let product = EntityType { name: "product".into(), facets, facet_bytes_max: 4096, entities_max: 1000 };
+    let rule = |pattern: &str, owner: &str| FacetRule {
+        pattern: pattern.into(),
+        owner: owner.into(),
+        lane: Lane::Normal,
+    };
+    let facets = vec![
+        rule("content", "pim"),
+        rule("price.*", "erp"),
+        rule("stock.*", "pim"),
+    ];
+    let product = EntityType {
+        name: "product".into(),
+        facets,
+        facet_bytes_max: 4096,
+        entities_max: 1000,
+    };
     BTreeMap::from([("product".into(), product)])
 }

@@ -7,9 +7,11 @@ pub fn record(input: &[u8]) {
     fuzz::record(input);
 }
 
-/// Rows that hold anything are loaded, or the load says what is damaged; never does it panic or take memory for what is not there.
+/// Rows that hold anything are loaded, or the load says what is damaged; never does it panic or
+/// take memory for what is not there.
 ///
-/// The input is pieces: a byte for the kind of row, one for its number, two for the length, and the row.
+/// The input is pieces: a byte for the kind of row, one for its number, two for the length, and the
+/// row.
 pub fn load(mut input: &[u8]) {
     let mut rows = Vec::new();
     while let [kind, number, low, high, rest @ ..] = input {

@@ -7,7 +7,8 @@ use weir::signature::Secret;
 
 const SECRET: &[u8] = b"a secret of thirty-two bytes....";
 
-/// Nobody who does not have the secret gets in, however the proof is written; and a text is a secret of the right length or none.
+/// Nobody who does not have the secret gets in, however the proof is written; and a text is a
+/// secret of the right length or none.
 ///
 /// The input is a proof, then lines of what else is needed: the identifier, the time, the body.
 pub fn proof(input: &[u8]) {
@@ -36,7 +37,11 @@ pub fn proof(input: &[u8]) {
     ] {
         let passed = verify::verify(&options, &headers, body, Timestamp(1_795_000_000_000)).is_ok();
         let knows = proof.windows(SECRET.len()).any(|part| part == SECRET);
-        assert!(!passed || knows, "{options:?} lets {:?} in", String::from_utf8_lossy(proof));
+        assert!(
+            !passed || knows,
+            "{options:?} lets {:?} in",
+            String::from_utf8_lossy(proof)
+        );
     }
     if let Ok(secret) = Secret::from_webhook_secret(&String::from_utf8_lossy(proof)) {
         assert!((24..=64).contains(&secret.0.len()));

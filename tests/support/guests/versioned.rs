@@ -1,18 +1,26 @@
-//! Guests that show which version handled what, so that a mixture of two versions can be seen from outside.
+//! Guests that show which version handled what, so that a mixture of two versions can be seen from
+//! outside.
 //!
-//! A filter of an even version drops what begins with `b`, one of an odd version what begins with `a`; mappers and renderers write their
-//! version down. So in what was handled by one version alone, each `a` has an even number beside it and each `b` an odd one.
+//! A filter of an even version drops what begins with `b`, one of an odd version what begins with
+//! `a`; mappers and renderers write their version down. So in what was handled by one version
+//! alone, each `a` has an even number beside it and each `b` an odd one.
 
 use super::module;
 
 /// Drops by the first letter of an event's type.
 pub fn event_filter(version: u32) -> Vec<u8> {
-    module("event-filter-plugin", &(prelude(version) + &filter("event-filter", 80, 16)))
+    module(
+        "event-filter-plugin",
+        &(prelude(version) + &filter("event-filter", 80, 16)),
+    )
 }
 
 /// Drops by the first letter of an entity's key.
 pub fn entity_filter(version: u32) -> Vec<u8> {
-    module("entity-filter-plugin", &(prelude(version) + &filter("entity-filter", 24, 8)))
+    module(
+        "entity-filter-plugin",
+        &(prelude(version) + &filter("entity-filter", 24, 8)),
+    )
 }
 
 /// An event becomes a change of facet `base` of the product that its id names: `{"version": N}`.

@@ -1,7 +1,8 @@
 //! The attributes of `weir-plugin`, documented there.
 //!
-//! An attribute leaves its function as it is, reads its signature, and adds the implementation of a role that calls it. Types are left to
-//! the compiler: what the function takes and gives is used in the place where the role needs it, under the function's own spans.
+//! An attribute leaves its function as it is, reads its signature, and adds the implementation of a
+//! role that calls it. Types are left to the compiler: what the function takes and gives is used in
+//! the place where the role needs it, under the function's own spans.
 
 mod role;
 mod signature;

@@ -30,7 +30,13 @@ pub(crate) fn expand(role: Role, words: TokenStream, function: TokenStream) -> T
     let parsed = syn::parse2::<ItemFn>(function.clone());
     let added = match parsed {
         Ok(parsed) => added(role, words, &parsed),
-        Err(error) => Err(syn::Error::new(error.span(), format!("the attribute goes on a function such as `{}`", role.usage()))),
+        Err(error) => Err(syn::Error::new(
+            error.span(),
+            format!(
+                "the attribute goes on a function such as `{}`",
+                role.usage()
+            ),
+        )),
     };
     // Even a wrong function stays: otherwise every use of it would be an error too.
     let added = added.unwrap_or_else(|error| error.to_compile_error());
@@ -40,10 +46,15 @@ pub(crate) fn expand(role: Role, words: TokenStream, function: TokenStream) -> T
 fn added(role: Role, words: TokenStream, function: &ItemFn) -> Result<TokenStream> {
     let words = Words::read(role, words)?;
     let signature = Signature::read(function, role.usage())?;
-    let settings = signature.settings.as_ref().filter(|settings| !is_unit(settings));
+    let settings = signature
+        .settings
+        .as_ref()
+        .filter(|settings| !is_unit(settings));
     let settings_type = settings.map_or_else(|| quote!(()), |settings| quote!(#settings));
     let read = match (&words.settings, settings) {
-        (Some(path), _) => quote_spanned!(path.span()=> #path(json).map_err(|error| ::std::string::ToString::to_string(&error))),
+        (Some(path), _) => {
+            quote_spanned!(path.span()=> #path(json).map_err(|error| ::std::string::ToString::to_string(&error)))
+        }
         (None, Some(settings)) => {
             quote_spanned!(settings.span()=> ::weir_plugin::settings::<#settings>(::core::env!("CARGO_PKG_NAME"), json))
         }
@@ -53,7 +64,10 @@ fn added(role: Role, words: TokenStream, function: &ItemFn) -> Result<TokenStrea
         }),
     };
     let own = role_implemented(role, &signature);
-    let filter = words.filter.as_ref().map(|path| filter_implemented(role, path, signature.settings.is_some()));
+    let filter = words
+        .filter
+        .as_ref()
+        .map(|path| filter_implemented(role, path, signature.settings.is_some()));
     let mut parts = vec![format_ident!("settings"), role.part()];
     parts.extend(words.filter.as_ref().map(|_| role.filter().part()));
     Ok(quote! {
@@ -66,7 +80,8 @@ fn added(role: Role, words: TokenStream, function: &ItemFn) -> Result<TokenStrea
         const _: () = {
             struct Plugin;
 
-            // Natively nobody but tests may call the function, which is no reason for a warning: what a type that is made does, is used.
+            // Natively nobody but tests may call the function, which is no reason for a warning:
+            // what a type that is made does, is used.
             let _ = Plugin;
 
             impl ::weir_plugin::guest::Plugin for Plugin {
@@ -94,7 +109,13 @@ fn added(role: Role, words: TokenStream, function: &ItemFn) -> Result<TokenStrea
 }
 
 fn role_implemented(role: Role, signature: &Signature) -> TokenStream {
-    let Signature { name, item, by_reference, settings, output } = signature;
+    let Signature {
+        name,
+        item,
+        by_reference,
+        settings,
+        output,
+    } = signature;
     let (interface, method, given) = role.interface();
     let argument = match by_reference {
         true => quote_spanned!(item.span()=> &item),
@@ -105,7 +126,8 @@ fn role_implemented(role: Role, signature: &Signature) -> TokenStream {
         None => quote_spanned!(output.span()=> #name(#argument)),
     };
     let unused = settings.is_none().then(|| quote!(let _ = settings;));
-    let answer = quote_spanned!(output.span()=> let answer: ::core::result::Result<#given, _> = #call;);
+    let answer =
+        quote_spanned!(output.span()=> let answer: ::core::result::Result<#given, _> = #call;);
     let taken = role.item();
     quote! {
         impl ::weir_plugin::guest::#interface for Plugin {
@@ -121,7 +143,8 @@ fn role_implemented(role: Role, signature: &Signature) -> TokenStream {
     }
 }
 
-/// A filter is named, not seen: it takes a reference, and the settings if the function beside it does.
+/// A filter is named, not seen: it takes a reference, and the settings if the function beside it
+/// does.
 fn filter_implemented(role: Role, path: &Path, with_settings: bool) -> TokenStream {
     let (interface, method, given) = role.filter().interface();
     let taken = role.item();
@@ -148,9 +171,13 @@ impl Role {
     fn usage(self) -> &'static str {
         match self {
             Role::EventFilter => "fn accept(event: &Event, settings: &Settings) -> Result<bool>",
-            Role::Mapper => "fn transform(event: &Event, settings: &Settings) -> Result<Vec<Change>>",
+            Role::Mapper => {
+                "fn transform(event: &Event, settings: &Settings) -> Result<Vec<Change>>"
+            }
             Role::EntityFilter => "fn accept(entity: &Entity, settings: &Settings) -> Result<bool>",
-            Role::Renderer => "fn render(entity: &Entity, settings: &Settings) -> Result<Option<Rendering>>",
+            Role::Renderer => {
+                "fn render(entity: &Entity, settings: &Settings) -> Result<Option<Rendering>>"
+            }
         }
     }
 
@@ -158,9 +185,17 @@ impl Role {
     fn interface(self) -> (TokenStream, TokenStream, TokenStream) {
         match self {
             Role::EventFilter => (quote!(EventFilter), quote!(accept), quote!(bool)),
-            Role::Mapper => (quote!(Mapper), quote!(transform), quote!(::std::vec::Vec<::weir_plugin::Change>)),
+            Role::Mapper => (
+                quote!(Mapper),
+                quote!(transform),
+                quote!(::std::vec::Vec<::weir_plugin::Change>),
+            ),
             Role::EntityFilter => (quote!(EntityFilter), quote!(accept), quote!(bool)),
-            Role::Renderer => (quote!(Renderer), quote!(render), quote!(::core::option::Option<::weir_plugin::Rendering>)),
+            Role::Renderer => (
+                quote!(Renderer),
+                quote!(render),
+                quote!(::core::option::Option<::weir_plugin::Rendering>),
+            ),
         }
     }
 
@@ -199,12 +234,17 @@ impl Words {
         let parser = syn::meta::parser(|word| {
             if word.path.is_ident("settings") {
                 read.settings = Some(word.value()?.parse()?);
-            } else if word.path.is_ident("filter") && matches!(role, Role::Mapper | Role::Renderer) {
+            } else if word.path.is_ident("filter") && matches!(role, Role::Mapper | Role::Renderer)
+            {
                 read.filter = Some(word.value()?.parse()?);
             } else {
                 return Err(word.error(match role {
-                    Role::Mapper | Role::Renderer => "the attribute takes `settings = PATH` and `filter = PATH`",
-                    Role::EventFilter | Role::EntityFilter => "the attribute takes `settings = PATH`",
+                    Role::Mapper | Role::Renderer => {
+                        "the attribute takes `settings = PATH` and `filter = PATH`"
+                    }
+                    Role::EventFilter | Role::EntityFilter => {
+                        "the attribute takes `settings = PATH`"
+                    }
                 }));
             }
             Ok(())

@@ -17,38 +17,70 @@ impl Signature {
     /// Reads a signature; `usage` is how it should look, for whoever wrote it otherwise.
     pub(crate) fn read(function: &ItemFn, usage: &str) -> Result<Self> {
         let signature = &function.sig;
-        let wrong = |at: &dyn quote::ToTokens, what: &str| Err(Error::new_spanned(at, format!("{what}; it should look like `{usage}`")));
+        let wrong = |at: &dyn quote::ToTokens, what: &str| {
+            Err(Error::new_spanned(
+                at,
+                format!("{what}; it should look like `{usage}`"),
+            ))
+        };
         if let Some(word) = &signature.asyncness {
             return wrong(word, "a plugin's function cannot be async");
         }
-        if let Some(generic) = signature.generics.params.iter().find(|generic| !matches!(generic, GenericParam::Lifetime(_))) {
+        if let Some(generic) = signature
+            .generics
+            .params
+            .iter()
+            .find(|generic| !matches!(generic, GenericParam::Lifetime(_)))
+        {
             return wrong(generic, "a plugin's function cannot be generic");
         }
         let mut inputs = Vec::new();
         for input in &signature.inputs {
             match input {
                 FnArg::Typed(input) => inputs.push(&*input.ty),
-                FnArg::Receiver(receiver) => return wrong(receiver, "a plugin's function cannot be a method"),
+                FnArg::Receiver(receiver) => {
+                    return wrong(receiver, "a plugin's function cannot be a method")
+                }
             }
         }
         let (item, settings) = match inputs[..] {
             [item] => (item, None),
             [item, settings] => (item, Some(settings)),
-            _ => return wrong(&signature.ident, "a plugin's function takes one item and, if it wants them, the settings"),
+            _ => {
+                return wrong(
+                    &signature.ident,
+                    "a plugin's function takes one item and, if it wants them, the settings",
+                )
+            }
         };
         let (item, by_reference) = match item {
-            Type::Reference(reference) if reference.mutability.is_some() => return wrong(item, "the item cannot be changed in place"),
+            Type::Reference(reference) if reference.mutability.is_some() => {
+                return wrong(item, "the item cannot be changed in place")
+            }
             Type::Reference(reference) => (&*reference.elem, true),
             item => (item, false),
         };
         let settings = match settings {
             None => None,
-            Some(Type::Reference(reference)) if reference.mutability.is_none() => Some((*reference.elem).clone()),
-            Some(other) => return wrong(other, "the settings are shared by all calls and taken by reference"),
+            Some(Type::Reference(reference)) if reference.mutability.is_none() => {
+                Some((*reference.elem).clone())
+            }
+            Some(other) => {
+                return wrong(
+                    other,
+                    "the settings are shared by all calls and taken by reference",
+                )
+            }
         };
         let ReturnType::Type(_, output) = &signature.output else {
             return wrong(&signature.ident, "a plugin's function gives a Result");
         };
-        Ok(Signature { name: signature.ident.clone(), item: item.clone(), by_reference, settings, output: (**output).clone() })
+        Ok(Signature {
+            name: signature.ident.clone(),
+            item: item.clone(),
+            by_reference,
+            settings,
+            output: (**output).clone(),
+        })
     }
 }

@@ -1,8 +1,10 @@
-//! The bindings, generated from `wit/plugin.wit` in five parts, each with an `export!` that the attributes expand to.
+//! The bindings, generated from `wit/plugin.wit` in five parts, each with an `export!` that the
+//! attributes expand to.
 //!
-//! The type of a part lands in the module only where its `export!` is expanded, and the parts of a module add up to one of the worlds of
-//! `wit/plugin.wit`. (Whole worlds in one crate would define the macros of their common interfaces several times.) Values are the types of
-//! [`crate::types`] themselves.
+//! The type of a part lands in the module only where its `export!` is expanded, and the parts of a
+//! module add up to one of the worlds of `wit/plugin.wit`. (Whole worlds in one crate would define
+//! the macros of their common interfaces several times.) Values are the types of [`crate::types`]
+//! themselves.
 
 use super::{configure, each, EntityFilter, EventFilter, Mapper, Plugin, Renderer};
 use crate::log::Level;

@@ -1,7 +1,9 @@
-//! Changes of products drawn at random, posted without end to a Weir that may be killed meanwhile; and the ledger of what it accepted.
+//! Changes of products drawn at random, posted without end to a Weir that may be killed meanwhile;
+//! and the ledger of what it accepted.
 //!
-//! Each change has a number that rises. The ledger knows for each product the highest number that was sent and the highest that was
-//! accepted; so whatever a crash did, each target must in the end hold one between the two, and all targets the same.
+//! Each change has a number that rises. The ledger knows for each product the highest number that
+//! was sent and the highest that was accepted; so whatever a crash did, each target must in the end
+//! hold one between the two, and all targets the same.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -68,15 +70,30 @@ impl Compared {
         report.exactly("pairs_older_than_accepted_or_never_sent", self.wrong, 0);
         report.exactly("products_that_differ_between_targets", self.different, 0);
         if let Some((product, what)) = &self.example {
-            report.figure("for_example", format!("product {product}: {what}; Weir says {}", api.entity(*product)));
+            report.figure(
+                "for_example",
+                format!(
+                    "product {product}: {what}; Weir says {}",
+                    api.entity(*product)
+                ),
+            );
         }
     }
 }
 
 impl Churn {
-    /// Begins to post to that Weir, whose products were loaded with number 1; a connection for each of `kinds`.
-    pub(super) fn begin(address: SocketAddr, products: usize, kinds: Vec<Kind>) -> Result<Churn, Failure> {
-        let ones = || std::iter::repeat_with(|| AtomicU32::new(1)).take(products).collect();
+    /// Begins to post to that Weir, whose products were loaded with number 1; a connection for each
+    /// of `kinds`.
+    pub(super) fn begin(
+        address: SocketAddr,
+        products: usize,
+        kinds: Vec<Kind>,
+    ) -> Result<Churn, Failure> {
+        let ones = || {
+            std::iter::repeat_with(|| AtomicU32::new(1))
+                .take(products)
+                .collect()
+        };
         let ledger = Arc::new(Ledger {
             over: AtomicBool::new(false),
             address: Mutex::new(address),
@@ -87,27 +104,41 @@ impl Churn {
             broken: AtomicU64::new(0),
         });
         let posting = ledger.clone();
-        let thread = std::thread::Builder::new().name("generator".into()).spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
-            runtime.block_on(async {
-                let mut open = tokio::task::JoinSet::new();
-                for (number, kind) in kinds.into_iter().enumerate() {
-                    let posting = posting.clone();
-                    open.spawn(async move { posting.connection(kind, fastrand::Rng::with_seed(number as u64)).await });
-                }
-                while let Some(done) = open.join_next().await {
-                    done.map_err(|error| error.to_string())?;
-                }
-                Ok(())
-            })
-        });
-        let thread = thread.map_err(|error| Failure::Unreachable(format!("no generator: {error}")))?;
+        let thread = std::thread::Builder::new()
+            .name("generator".into())
+            .spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .map_err(|error| error.to_string())?;
+                runtime.block_on(async {
+                    let mut open = tokio::task::JoinSet::new();
+                    for (number, kind) in kinds.into_iter().enumerate() {
+                        let posting = posting.clone();
+                        open.spawn(async move {
+                            posting
+                                .connection(kind, fastrand::Rng::with_seed(number as u64))
+                                .await
+                        });
+                    }
+                    while let Some(done) = open.join_next().await {
+                        done.map_err(|error| error.to_string())?;
+                    }
+                    Ok(())
+                })
+            });
+        let thread =
+            thread.map_err(|error| Failure::Unreachable(format!("no generator: {error}")))?;
         Ok(Churn { ledger, thread })
     }
 
     /// Weir is somewhere else from now on.
     pub(super) fn move_to(&self, address: SocketAddr) {
-        *self.ledger.address.lock().unwrap_or_else(PoisonError::into_inner) = address;
+        *self
+            .ledger
+            .address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = address;
     }
 
     /// Changes accepted so far.
@@ -118,7 +149,10 @@ impl Churn {
     /// No more are posted, once those under way are answered.
     pub(super) fn end(self) -> Result<Arc<Ledger>, Failure> {
         self.ledger.over.store(true, Ordering::SeqCst);
-        let ended = self.thread.join().map_err(|_| Failure::No("the load generator panicked".to_owned()))?;
+        let ended = self
+            .thread
+            .join()
+            .map_err(|_| Failure::No("the load generator panicked".to_owned()))?;
         ended.map_err(Failure::No)?;
         Ok(self.ledger)
     }
@@ -127,7 +161,10 @@ impl Churn {
 impl Ledger {
     /// Changes accepted, and requests that were not answered, or not with a yes.
     pub(super) fn counts(&self) -> (u64, u64) {
-        (self.events.load(Ordering::Relaxed), self.broken.load(Ordering::Relaxed))
+        (
+            self.events.load(Ordering::Relaxed),
+            self.broken.load(Ordering::Relaxed),
+        )
     }
 
     /// Looks at each product at each target once all has come to rest.
@@ -142,14 +179,32 @@ impl Ledger {
             wrong += bad;
             different += u64::from(differ);
             if bad > 0 || differ {
-                example.get_or_insert_with(|| (product, format!("accepted {allowed:?} sent, held {:?}", marks.collect::<Vec<_>>())));
+                example.get_or_insert_with(|| {
+                    (
+                        product,
+                        format!(
+                            "accepted {allowed:?} sent, held {:?}",
+                            marks.collect::<Vec<_>>()
+                        ),
+                    )
+                });
             }
         }
-        Compared { wrong, different, example }
+        Compared {
+            wrong,
+            different,
+            example,
+        }
     }
 
     async fn connection(&self, kind: Kind, mut chance: fastrand::Rng) {
-        let mut request = Request { source: kind.source, content_type: NDJSON, lane: kind.lane, events: 0, body: Vec::new() };
+        let mut request = Request {
+            source: kind.source,
+            content_type: NDJSON,
+            lane: kind.lane,
+            events: 0,
+            body: Vec::new(),
+        };
         let mut beat = tokio::time::interval(kind.every.max(Duration::from_micros(1)));
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while !self.over.load(Ordering::SeqCst) {
@@ -177,12 +232,20 @@ impl Ledger {
     }
 
     /// The next request. Answers what is to be noted as accepted if it is.
-    fn write(&self, kind: Kind, chance: &mut fastrand::Rng, request: &mut Request) -> Vec<(usize, u32)> {
+    fn write(
+        &self,
+        kind: Kind,
+        chance: &mut fastrand::Rng,
+        request: &mut Request,
+    ) -> Vec<(usize, u32)> {
         request.body.clear();
         request.events = kind.batch as u64;
         let mut written = Vec::with_capacity(kind.batch);
         for _ in 0..kind.batch {
-            let (product, number) = (chance.usize(..self.sent.len()), self.next.fetch_add(1, Ordering::SeqCst));
+            let (product, number) = (
+                chance.usize(..self.sent.len()),
+                self.next.fetch_add(1, Ordering::SeqCst),
+            );
             (kind.write)(&mut request.body, product, number);
             if kind.marked {
                 self.sent[product].fetch_max(number, Ordering::SeqCst);

@@ -1,5 +1,5 @@
-//! What this measuring costs and what is measured costs: processor time of a process, of this thread, and of each kind of thread; and
-//! memory.
+//! What this measuring costs and what is measured costs: processor time of a process, of this
+//! thread, and of each kind of thread; and memory.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,7 +21,8 @@ pub(super) struct Usage {
     pub(super) cores_used: f64,
     /// Resident memory at its end, in MiB.
     pub(super) rss_mib: f64,
-    /// The most resident memory during it, in MiB. Where the system cannot start a new count: since the process began.
+    /// The most resident memory during it, in MiB. Where the system cannot start a new count: since
+    /// the process began.
     pub(super) rss_peak_mib: f64,
 }
 
@@ -37,19 +38,29 @@ impl Phase {
     pub(super) fn begin() -> Phase {
         // 5 starts the count of the most resident memory anew; see proc_pid_clear_refs(5).
         let _ = fs::write("/proc/self/clear_refs", "5");
-        Phase { started: Instant::now(), cpu: of_process(), threads: of_threads() }
+        Phase {
+            started: Instant::now(),
+            cpu: of_process(),
+            threads: of_threads(),
+        }
     }
 
     /// It ends now; `generator` is what generators have used whose threads have ended.
     pub(super) fn end(self, generator: Duration) -> Usage {
-        let (seconds, cpu_seconds) = (self.started.elapsed().as_secs_f64(), (of_process() - self.cpu).as_secs_f64());
+        let (seconds, cpu_seconds) = (
+            self.started.elapsed().as_secs_f64(),
+            (of_process() - self.cpu).as_secs_f64(),
+        );
         let mut threads = since(&self.threads, of_threads());
         *threads.entry("generator".to_owned()).or_default() += generator;
         let memory = Memory::of("self");
         Usage {
             seconds: round(seconds, 3),
             cpu_seconds: round(cpu_seconds, 3),
-            cpu_seconds_by_thread: threads.into_iter().map(|(name, used)| (name, round(used.as_secs_f64(), 3))).collect(),
+            cpu_seconds_by_thread: threads
+                .into_iter()
+                .map(|(name, used)| (name, round(used.as_secs_f64(), 3)))
+                .collect(),
             cores_used: round(cpu_seconds / seconds.max(1e-6), 2),
             rss_mib: memory.resident_mib,
             rss_peak_mib: memory.peak_mib,
@@ -58,9 +69,12 @@ impl Phase {
 }
 
 impl Usage {
-    /// Processor time in seconds without that of the generator and the recorder, which are no part of Weir.
+    /// Processor time in seconds without that of the generator and the recorder, which are no part
+    /// of Weir.
     pub(super) fn weir_cpu_seconds(&self) -> f64 {
-        let others = ["generator", "recorder"].iter().filter_map(|name| self.cpu_seconds_by_thread.get(*name));
+        let others = ["generator", "recorder"]
+            .iter()
+            .filter_map(|name| self.cpu_seconds_by_thread.get(*name));
         (self.cpu_seconds - others.sum::<f64>()).max(0.0)
     }
 }
@@ -78,10 +92,19 @@ impl Memory {
         let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
         let mib = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name));
-            let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<f64>().ok());
+            let kib = line.and_then(|line| {
+                line.trim()
+                    .trim_end_matches("kB")
+                    .trim()
+                    .parse::<f64>()
+                    .ok()
+            });
             round(kib.unwrap_or_default() / 1024.0, 1)
         };
-        Memory { resident_mib: mib("VmRSS:"), peak_mib: mib("VmHWM:") }
+        Memory {
+            resident_mib: mib("VmRSS:"),
+            peak_mib: mib("VmHWM:"),
+        }
     }
 }
 
@@ -96,25 +119,45 @@ pub(super) fn of_thread() -> Duration {
 }
 
 fn duration(time: Timespec) -> Duration {
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), u32::try_from(time.tv_nsec).unwrap_or_default())
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or_default(),
+        u32::try_from(time.tv_nsec).unwrap_or_default(),
+    )
 }
 
-/// What the threads that live now have used, by their names without the numbers in them. Empty where the system does not tell.
+/// What the threads that live now have used, by their names without the numbers in them. Empty
+/// where the system does not tell.
 pub(super) fn of_threads() -> BTreeMap<String, Duration> {
     let mut all: BTreeMap<String, Duration> = BTreeMap::new();
-    for task in fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
+    for task in fs::read_dir("/proc/self/task")
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         let read = |file: &str| fs::read_to_string(task.path().join(file)).ok();
         // A thread may end between two reads.
-        let (Some(name), Some(times)) = (read("comm"), read("schedstat")) else { continue };
-        let nanos = times.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or_default();
-        let name = name.trim().trim_end_matches(|letter: char| letter.is_ascii_digit()).trim_end_matches(['-', '_']);
+        let (Some(name), Some(times)) = (read("comm"), read("schedstat")) else {
+            continue;
+        };
+        let nanos = times
+            .split(' ')
+            .next()
+            .and_then(|nanos| nanos.parse().ok())
+            .unwrap_or_default();
+        let name = name
+            .trim()
+            .trim_end_matches(|letter: char| letter.is_ascii_digit())
+            .trim_end_matches(['-', '_']);
         *all.entry(name.to_owned()).or_default() += Duration::from_nanos(nanos);
     }
     all
 }
 
 /// What each kind of thread has used in between.
-pub(super) fn since(before: &BTreeMap<String, Duration>, after: BTreeMap<String, Duration>) -> BTreeMap<String, Duration> {
+pub(super) fn since(
+    before: &BTreeMap<String, Duration>,
+    after: BTreeMap<String, Duration>,
+) -> BTreeMap<String, Duration> {
     let used = after.into_iter().map(|(name, now)| {
         let then = before.get(&name).copied().unwrap_or_default();
         (name, now.saturating_sub(then))

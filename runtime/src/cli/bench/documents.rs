@@ -1,4 +1,5 @@
-//! Documents for plain channels: a product is one facet of 670 bytes with a number in it that rises, and channels deliver it as it is.
+//! Documents for plain channels: a product is one facet of 670 bytes with a number in it that
+//! rises, and channels deliver it as it is.
 
 use serde_json::{Map, Value, json};
 
@@ -12,8 +13,7 @@ pub(super) const MARK: &str = "\"number\":";
 /// Documents in a request.
 pub(super) const BATCH: usize = 500;
 /// Five times in a document.
-const TEXT: &str =
-    "Tischleuchte aus Esche und Messing, handgemacht, mit Schalter am Kabel, in drei Farben und zwei Groessen lieferbar; Typ E; ";
+const TEXT: &str = "Tischleuchte aus Esche und Messing, handgemacht, mit Schalter am Kabel, in drei Farben und zwei Groessen lieferbar; Typ E; ";
 
 /// A change of a product, one line of about 730 bytes; `number` is its version too.
 pub(super) fn line(body: &mut Vec<u8>, product: usize, number: u32) {
@@ -26,11 +26,21 @@ pub(super) fn line(body: &mut Vec<u8>, product: usize, number: u32) {
     body.extend_from_slice(b"\"}}\n");
 }
 
-/// So many channels without a renderer, each with a target of its own, that subscribe to `facets` and deliver in batches of `batch`.
-pub(super) fn configuration(recorder: &Recorder, channels: usize, facets: &str, batch: usize) -> Value {
+/// So many channels without a renderer, each with a target of its own, that subscribe to `facets`
+/// and deliver in batches of `batch`.
+pub(super) fn configuration(
+    recorder: &Recorder,
+    channels: usize,
+    facets: &str,
+    batch: usize,
+) -> Value {
     let channel = |number: usize| {
-        let target = json!({ "kind": "webhook", "url": format!("http://{}/{number}", recorder.address) });
-        (format!("site-{number:03}"), json!({ "entity": "product", "facets": [facets], "target": target, "batch": batch }))
+        let target =
+            json!({ "kind": "webhook", "url": format!("http://{}/{number}", recorder.address) });
+        (
+            format!("site-{number:03}"),
+            json!({ "entity": "product", "facets": [facets], "target": target, "batch": batch }),
+        )
     };
     json!({
         "config_version": 1,

@@ -1,7 +1,9 @@
-//! The events of three systems, in the shapes that they really send, each time with another value and a newer version.
+//! The events of three systems, in the shapes that they really send, each time with another value
+//! and a newer version.
 //!
-//! About 600 bytes each on average: a PIM's product in two languages, an ERP's condition record as an IDoc, a shop system's
-//! inventory level. All three speak of the same products, chosen by zipf: a few are spoken of most of the time.
+//! About 600 bytes each on average: a PIM's product in two languages, an ERP's condition record as
+//! an IDoc, a shop system's inventory level. All three speak of the same products, chosen by zipf:
+//! a few are spoken of most of the time.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,7 +15,8 @@ const SKEW: f64 = 0.99;
 const DRAWS: usize = 1 << 20;
 /// The key of the first product. All keys have the same number of digits.
 pub(super) const FIRST_KEY: u64 = 1_000_000;
-/// Neighbours in popularity must not be neighbours in the store: the n-th product by popularity is this often n.
+/// Neighbours in popularity must not be neighbours in the store: the n-th product by popularity is
+/// this often n.
 const SCATTER: u64 = 7_919;
 
 /// A system that sends events.
@@ -58,7 +61,9 @@ impl System {
     pub(super) fn settings(self) -> Value {
         match self {
             System::Pim => json!({ "locales": ["de_DE", "fr_FR"], "scope": "ecommerce" }),
-            System::Erp => json!({ "kind": "COND_A", "price_lists": { "1000/10/01": "de-retail", "2000/10/02": "fr-retail" } }),
+            System::Erp => {
+                json!({ "kind": "COND_A", "price_lists": { "1000/10/01": "de-retail", "2000/10/02": "fr-retail" } })
+            }
             System::Oms => json!({ "locations": { "24826418": "berlin", "74852401": "lyon" } }),
         }
     }
@@ -72,8 +77,14 @@ impl System {
         }
     }
 
-    /// Writes the body of a request about these products. IDocs come in one document, others one a line.
-    pub(super) fn write(self, keys: impl Iterator<Item = u64>, numbers: &AtomicU64, body: &mut Vec<u8>) {
+    /// Writes the body of a request about these products. IDocs come in one document, others one a
+    /// line.
+    pub(super) fn write(
+        self,
+        keys: impl Iterator<Item = u64>,
+        numbers: &AtomicU64,
+        body: &mut Vec<u8>,
+    ) {
         if self == System::Erp {
             put(body, "<?xml version=\"1.0\" encoding=\"UTF-8\"?><COND_A04>");
         }
@@ -103,18 +114,36 @@ fn product(key: u64, number: u64, body: &mut Vec<u8>) {
     digits(body, key, 7);
     put(body, r#"","identifier":""#);
     digits(body, key, 7);
-    put(body, r#"","family":"lamps","enabled":true,"parent":null,"categories":["lighting","lighting_desk"],"values":{"#);
-    put(body, r#""name":[{"locale":"de_DE","scope":null,"data":"Tischleuchte Fjord "#);
+    put(
+        body,
+        r#"","family":"lamps","enabled":true,"parent":null,"categories":["lighting","lighting_desk"],"values":{"#,
+    );
+    put(
+        body,
+        r#""name":[{"locale":"de_DE","scope":null,"data":"Tischleuchte Fjord "#,
+    );
     digits(body, number, 10);
-    put(body, r#""},{"locale":"fr_FR","scope":null,"data":"Lampe de table Fjord "#);
+    put(
+        body,
+        r#""},{"locale":"fr_FR","scope":null,"data":"Lampe de table Fjord "#,
+    );
     digits(body, number, 10);
     put(
         body,
         r#""}],"description":[{"locale":"de_DE","scope":"ecommerce","data":"<p>Esche &amp; Messing, handgemacht, mit Schalter am Kabel.</p>"},"#,
     );
-    put(body, r#"{"locale":"fr_FR","scope":"ecommerce","data":"<p>Frêne et laiton, fait à la main, interrupteur sur le câble.</p>"},"#);
-    put(body, r#"{"locale":"de_DE","scope":"print","data":"Esche, Messing."}],"#);
-    put(body, r#""cord_length":[{"locale":null,"scope":null,"data":{"amount":"1.8000","unit":"METER"}}]},"#);
+    put(
+        body,
+        r#"{"locale":"fr_FR","scope":"ecommerce","data":"<p>Frêne et laiton, fait à la main, interrupteur sur le câble.</p>"},"#,
+    );
+    put(
+        body,
+        r#"{"locale":"de_DE","scope":"print","data":"Esche, Messing."}],"#,
+    );
+    put(
+        body,
+        r#""cord_length":[{"locale":null,"scope":null,"data":{"amount":"1.8000","unit":"METER"}}]},"#,
+    );
     put(body, r#""created":"2019-03-04T10:00:00+00:00","updated":""#);
     time(body, number);
     put(body, r#""},"author":{"identifier":"julia","type":"user"}}"#);
@@ -127,9 +156,15 @@ fn condition(key: u64, number: u64, body: &mut Vec<u8>) {
         body,
         "</DOCNUM><STATUS>30</STATUS><DIRECT>1</DIRECT><IDOCTYP>COND_A04</IDOCTYP><MESTYP>COND_A</MESTYP><SNDPRN>PRDCLNT100</SNDPRN>",
     );
-    put(body, "<CREDAT>20261123</CREDAT><CRETIM>081441</CRETIM><SERIAL>");
+    put(
+        body,
+        "<CREDAT>20261123</CREDAT><CRETIM>081441</CRETIM><SERIAL>",
+    );
     digits(body, number, 14);
-    put(body, r#"</SERIAL></EDI_DC40><E1KOMG SEGMENT="1"><KSCHL>PR00</KSCHL>"#);
+    put(
+        body,
+        r#"</SERIAL></EDI_DC40><E1KOMG SEGMENT="1"><KSCHL>PR00</KSCHL>"#,
+    );
     put(
         body,
         match number % 2 {
@@ -140,13 +175,23 @@ fn condition(key: u64, number: u64, body: &mut Vec<u8>) {
     digits(body, key, 18);
     put(body, r#"</MATNR><E1KONH SEGMENT="1"><KNUMH>"#);
     digits(body, number, 10);
-    put(body, r#"</KNUMH><DATAB>20261101</DATAB><DATBI>99991231</DATBI><E1KONP SEGMENT="1"><KSCHL>PR00</KSCHL><KBETR>"#);
+    put(
+        body,
+        r#"</KNUMH><DATAB>20261101</DATAB><DATBI>99991231</DATBI><E1KONP SEGMENT="1"><KSCHL>PR00</KSCHL><KBETR>"#,
+    );
     digits(body, 1 + number % 9_973, 4);
-    put(body, ".90</KBETR><KONWA>EUR</KONWA><KPEIN>1</KPEIN><KMEIN>PCE</KMEIN></E1KONP></E1KONH></E1KOMG></IDOC>");
+    put(
+        body,
+        ".90</KBETR><KONWA>EUR</KONWA><KPEIN>1</KPEIN><KMEIN>PCE</KMEIN></E1KONP></E1KONH></E1KOMG></IDOC>",
+    );
 }
 
 fn level(key: u64, number: u64, body: &mut Vec<u8>) {
-    let location = if number.is_multiple_of(2) { "24826418" } else { "74852401" };
+    let location = if number.is_multiple_of(2) {
+        "24826418"
+    } else {
+        "74852401"
+    };
     put(body, r#"{"inventory_item_id":49148"#);
     digits(body, key, 7);
     put(body, r#","location_id":"#);
@@ -157,7 +202,10 @@ fn level(key: u64, number: u64, body: &mut Vec<u8>) {
     time(body, number);
     put(body, r#"","sku":""#);
     digits(body, key, 7);
-    put(body, r#"","admin_graphql_api_id":"gid://shopify/InventoryLevel/"#);
+    put(
+        body,
+        r#"","admin_graphql_api_id":"gid://shopify/InventoryLevel/"#,
+    );
     put(body, location);
     put(body, "?inventory_item_id=49148");
     digits(body, key, 7);
@@ -214,10 +262,15 @@ impl Products {
         let mut chance = fastrand::Rng::with_seed(4_711);
         let draw = |_| {
             let at = chance.f64() * sum;
-            let rank = reached.partition_point(|reached| *reached < at).min(reached.len() - 1);
+            let rank = reached
+                .partition_point(|reached| *reached < at)
+                .min(reached.len() - 1);
             u32::try_from(rank as u64 * SCATTER % u64::from(count)).unwrap_or_default()
         };
-        Products { count, draws: (0..DRAWS).map(draw).collect() }
+        Products {
+            count,
+            draws: (0..DRAWS).map(draw).collect(),
+        }
     }
 
     /// How many there are.
@@ -251,24 +304,45 @@ mod tests {
     #[test]
     fn each_event_is_what_its_mapper_understands_and_they_have_six_hundred_bytes() {
         let settings = System::Pim.settings().to_string();
-        let changes = pim_product::changes(&Event::of(one(System::Pim)), &pim_product::Settings::parse(&settings).expect("settings"))
-            .expect("changes");
+        let changes = pim_product::changes(
+            &Event::of(one(System::Pim)),
+            &pim_product::Settings::parse(&settings).expect("settings"),
+        )
+        .expect("changes");
         let facets: Vec<&str> = changes.iter().map(|change| &*change.facet).collect();
-        assert_eq!((facets, &*changes[0].key), (vec!["content.de_DE", "content.fr_FR"], "1000042"));
+        assert_eq!(
+            (facets, &*changes[0].key),
+            (vec!["content.de_DE", "content.fr_FR"], "1000042")
+        );
         // The second day of the year, one minute and a second after one o'clock.
         assert_eq!(changes[0].version, Some(1_767_225_600_000 + 90_061_001));
 
-        let settings = erp_product::Settings::parse(&System::Erp.settings().to_string()).expect("settings");
+        let settings =
+            erp_product::Settings::parse(&System::Erp.settings().to_string()).expect("settings");
         let changes = erp_product::changes(&one(System::Erp), &settings).expect("changes");
-        assert_eq!((changes.len(), &*changes[0].key, &*changes[0].facet), (1, "1000042", "price.fr-retail"));
+        assert_eq!(
+            (changes.len(), &*changes[0].key, &*changes[0].facet),
+            (1, "1000042", "price.fr-retail")
+        );
         assert_eq!(changes[0].version, Some(90_061_001));
 
-        let settings = oms_stock::Settings::parse(&System::Oms.settings().to_string()).expect("settings");
+        let settings =
+            oms_stock::Settings::parse(&System::Oms.settings().to_string()).expect("settings");
         let changes = oms_stock::changes(&Event::of(one(System::Oms)), &settings).expect("changes");
-        assert_eq!((changes.len(), &*changes[0].key, &*changes[0].facet), (1, "1000042", "stock.lyon"));
+        assert_eq!(
+            (changes.len(), &*changes[0].key, &*changes[0].facet),
+            (1, "1000042", "stock.lyon")
+        );
 
-        let bytes: usize = System::ALL.into_iter().map(|system| one(system).len()).sum();
-        assert!((550..650).contains(&(bytes / 3)), "{} bytes on average", bytes / 3);
+        let bytes: usize = System::ALL
+            .into_iter()
+            .map(|system| one(system).len())
+            .sum();
+        assert!(
+            (550..650).contains(&(bytes / 3)),
+            "{} bytes on average",
+            bytes / 3
+        );
     }
 
     #[test]
@@ -277,7 +351,11 @@ mod tests {
         let mut seen = vec![0u32; 1_000];
         (0..DRAWS).for_each(|n| seen[(products.drawn(n) - FIRST_KEY) as usize] += 1);
         let all: u32 = seen.iter().sum();
-        assert!(seen[0] * 100 / all >= 12, "the first is spoken of {} times of {all}", seen[0]);
+        assert!(
+            seen[0] * 100 / all >= 12,
+            "the first is spoken of {} times of {all}",
+            seen[0]
+        );
         assert!(seen.iter().all(|count| *count > 0));
     }
 }

@@ -1,8 +1,10 @@
-//! `weir bench fanout`: what a committed change costs with 1, 18 and 108 channels that have nothing to do with it.
+//! `weir bench fanout`: what a committed change costs with 1, 18 and 108 channels that have nothing
+//! to do with it.
 //!
-//! Six Weirs of their own processes run side by side: with 1, 18 and 108 channels that are idle (they subscribe to a facet that does not
-//! change), and as many that are paused (they subscribe to the one that does). In turns each is posted the same changes, and its
-//! processor time is read before and after; so what else the machine does hits all alike.
+//! Six Weirs of their own processes run side by side: with 1, 18 and 108 channels that are idle
+//! (they subscribe to a facet that does not change), and as many that are paused (they subscribe to
+//! the one that does). In turns each is posted the same changes, and its processor time is read
+//! before and after; so what else the machine does hits all alike.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -25,7 +27,8 @@ const PRODUCTS: f64 = 50_000.0;
 const TURNS: usize = 10;
 /// Processor time is read so long after the last answer, so that what follows a commit is in it.
 const AFTER: Duration = Duration::from_millis(50);
-/// A Weir is at rest when it uses no processor for so long: each channel has looked past the products that are new.
+/// A Weir is at rest when it uses no processor for so long: each channel has looked past the
+/// products that are new.
 const REST: Duration = Duration::from_millis(500);
 const REST_WAIT: Duration = Duration::from_secs(60);
 
@@ -44,18 +47,30 @@ struct Side {
 
 pub(super) fn run(args: &FullArgs, out: &mut String) -> Outcome {
     let products = args.scaled(PRODUCTS);
-    let recorder = Recorder::start(CHANNELS[2], 0, None).map_err(|error| unreachable("no target in this process", error))?;
+    let recorder = Recorder::start(CHANNELS[2], 0, None)
+        .map_err(|error| unreachable("no target in this process", error))?;
     let mut sides = Vec::new();
     for (state, facets) in [("idle", "other"), ("paused", "content")] {
         for channels in CHANNELS {
-            let child = Child::start(args.folder.as_deref(), &documents::configuration(&recorder, channels, facets, 500))?;
+            let child = Child::start(
+                args.folder.as_deref(),
+                &documents::configuration(&recorder, channels, facets, 500),
+            )?;
             if state == "paused" {
                 child.api().operate("pause")?;
             }
-            sides.push(Side { name: format!("{state}_{channels}"), child, making: 0.0, turns: Vec::new() });
+            sides.push(Side {
+                name: format!("{state}_{channels}"),
+                child,
+                making: 0.0,
+                turns: Vec::new(),
+            });
         }
     }
-    let progress = Progress::begin("changes beside channels", (sides.len() * products * (1 + TURNS)) as u64);
+    let progress = Progress::begin(
+        "changes beside channels",
+        (sides.len() * products * (1 + TURNS)) as u64,
+    );
     for turn in 0..=TURNS {
         for side in &mut sides {
             side.turn(products, turn as u32 + 1)?;
@@ -67,32 +82,60 @@ pub(super) fn run(args: &FullArgs, out: &mut String) -> Outcome {
     let mut report = Report::new("fanout", args.scale);
     report.figure("products", products);
     report.figure("changes_of_each", products * TURNS);
-    let costs: Vec<f64> = sides.iter().map(|side| side.turns.iter().sum::<f64>() / side.turns.len() as f64).collect();
+    let costs: Vec<f64> = sides
+        .iter()
+        .map(|side| side.turns.iter().sum::<f64>() / side.turns.len() as f64)
+        .collect();
     for (side, cost) in sides.iter().zip(&costs) {
-        let Side { name, child, making, turns } = side;
+        let Side {
+            name,
+            child,
+            making,
+            turns,
+        } = side;
         report.figure(&format!("cpu_us_a_change_{name}"), round(*cost, 2));
         report.figure(&format!("cpu_us_a_new_product_{name}"), round(*making, 2));
-        let spread = (turns.iter().copied().fold(f64::MAX, f64::min), turns.iter().copied().fold(0.0, f64::max));
-        report.figure(&format!("of_turns_{name}"), format!("{:.2} to {:.2}", spread.0, spread.1));
-        report.figure(&format!("rss_mib_{name}"), child.process().map(|process| Memory::of(&process).resident_mib).unwrap_or_default());
+        let spread = (
+            turns.iter().copied().fold(f64::MAX, f64::min),
+            turns.iter().copied().fold(0.0, f64::max),
+        );
+        report.figure(
+            &format!("of_turns_{name}"),
+            format!("{:.2} to {:.2}", spread.0, spread.1),
+        );
+        report.figure(
+            &format!("rss_mib_{name}"),
+            child
+                .process()
+                .map(|process| Memory::of(&process).resident_mib)
+                .unwrap_or_default(),
+        );
     }
-    let (least, most) = (costs.iter().copied().fold(f64::MAX, f64::min), costs.iter().copied().fold(0.0, f64::max));
+    let (least, most) = (
+        costs.iter().copied().fold(f64::MAX, f64::min),
+        costs.iter().copied().fold(0.0, f64::max),
+    );
     report.at_most("most_by_least", most / least.max(1e-9), 1.05);
     report.exactly("deliveries", recorder.held().delivered(), 0);
     report.end(args.common.json, out)
 }
 
 impl Side {
-    /// Changes each product for the `number`-th time and notes what that cost. The first time makes the products; it is over when the
-    /// channels have looked past them.
+    /// Changes each product for the `number`-th time and notes what that cost. The first time makes
+    /// the products; it is over when the channels have looked past them.
     fn turn(&mut self, products: usize, number: u32) -> Result<(), Failure> {
         let before = cpu_seconds(&self.child)?;
-        let posted = post(self.child.address(), CONNECTIONS, move |turn, _, request| {
-            let (first, last) = (turn * BATCH, products.min((turn + 1) * BATCH));
-            (request.source, request.events) = (SOURCE, last.saturating_sub(first) as u64);
-            (first..last).for_each(|product| documents::line(&mut request.body, product, number));
-            first < last
-        });
+        let posted = post(
+            self.child.address(),
+            CONNECTIONS,
+            move |turn, _, request| {
+                let (first, last) = (turn * BATCH, products.min((turn + 1) * BATCH));
+                (request.source, request.events) = (SOURCE, last.saturating_sub(first) as u64);
+                (first..last)
+                    .for_each(|product| documents::line(&mut request.body, product, number));
+                first < last
+            },
+        );
         let posted = posted.map_err(Failure::No)?;
         match number {
             1 => self.rest()?,
@@ -127,11 +170,24 @@ impl Side {
     }
 }
 
-/// Processor time of a child in seconds, to about a hundredth: user and system time, fields 14 and 15 of proc_pid_stat(5).
+/// Processor time of a child in seconds, to about a hundredth: user and system time, fields 14 and
+/// 15 of proc_pid_stat(5).
 fn cpu_seconds(child: &Child) -> Result<f64, Failure> {
-    let stat = child.process().and_then(|process| fs::read_to_string(format!("/proc/{process}/stat")).ok());
-    let fields = stat.as_deref().and_then(|stat| Some(stat.rsplit_once(')')?.1.split_whitespace()));
-    let ticks: Option<u64> = fields.and_then(|fields| fields.skip(11).take(2).map(|field| field.parse::<u64>().ok()).sum());
-    let ticks = ticks.ok_or_else(|| Failure::Unreachable("this system does not tell the processor time of a process".to_owned()))?;
+    let stat = child
+        .process()
+        .and_then(|process| fs::read_to_string(format!("/proc/{process}/stat")).ok());
+    let fields = stat
+        .as_deref()
+        .and_then(|stat| Some(stat.rsplit_once(')')?.1.split_whitespace()));
+    let ticks: Option<u64> = fields.and_then(|fields| {
+        fields
+            .skip(11)
+            .take(2)
+            .map(|field| field.parse::<u64>().ok())
+            .sum()
+    });
+    let ticks = ticks.ok_or_else(|| {
+        Failure::Unreachable("this system does not tell the processor time of a process".to_owned())
+    })?;
     Ok(ticks as f64 / TICKS_A_SECOND)
 }

@@ -1,10 +1,11 @@
 //! `weir bench overhead`: what it costs that a mapping is a plugin, and in which language.
 //!
-//! The same function maps the same events, once called natively and once as a component through the host as ingest calls it, in
-//! turns and in one process. What is compared is processor time of all threads, so the hand-over to the workers, the copies in and
-//! out and the checks of what a guest gives back are in the host's figure. The native side ends with the same values. A **twin** is
-//! another component of the same mapping, by hand or in another language: it takes its turns between the others, and must give
-//! the same changes. Fuel is counted apart, and repeats exactly.
+//! The same function maps the same events, once called natively and once as a component through the
+//! host as ingest calls it, in turns and in one process. What is compared is processor time of all
+//! threads, so the hand-over to the workers, the copies in and out and the checks of what a guest
+//! gives back are in the host's figure. The native side ends with the same values. A **twin** is
+//! another component of the same mapping, by hand or in another language: it takes its turns
+//! between the others, and must give the same changes. Fuel is counted apart, and repeats exactly.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -70,11 +71,19 @@ pub(super) struct Twin {
 impl Twin {
     /// From `PLUGIN=COMPONENT`.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let (plugin, path) = text.split_once('=').ok_or("it is PLUGIN=COMPONENT, such as oms-stock=dist/twin.wasm")?;
+        let (plugin, path) = text
+            .split_once('=')
+            .ok_or("it is PLUGIN=COMPONENT, such as oms-stock=dist/twin.wasm")?;
         let plugins = System::ALL.map(System::plugin);
         match plugins.contains(&plugin) {
-            true => Ok(Twin { plugin: plugin.to_owned(), path: path.into() }),
-            false => Err(format!("`{plugin}` is not one of the mappings that are measured: {}", plugins.join(", "))),
+            true => Ok(Twin {
+                plugin: plugin.to_owned(),
+                path: path.into(),
+            }),
+            false => Err(format!(
+                "`{plugin}` is not one of the mappings that are measured: {}",
+                plugins.join(", ")
+            )),
         }
     }
 
@@ -84,7 +93,9 @@ impl Twin {
             return Ok(self.path.clone());
         }
         let built = toolchain::build(&self.path, &mut |step| eprintln!("{step}"));
-        built.map(|built| built.component).map_err(|error| Failure::Unreachable(error.to_string()))
+        built
+            .map(|built| built.component)
+            .map_err(|error| Failure::Unreachable(error.to_string()))
     }
 }
 
@@ -98,43 +109,92 @@ struct Side {
 
 pub(super) fn run(args: &OverheadArgs, out: &mut String) -> Outcome {
     let figures = measure(args)?;
-    out.push_str(&if args.common.json { pretty(&figures) } else { told(&figures) });
+    out.push_str(&if args.common.json {
+        pretty(&figures)
+    } else {
+        told(&figures)
+    });
     Ok(true)
 }
 
 pub(super) fn measure(args: &OverheadArgs) -> Result<Figures, Failure> {
-    let host = Host::start(&plugin::Options::default()).map_err(|error| unreachable("no plugin host", error))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| unreachable("cannot start", error))?;
+    let host = Host::start(&plugin::Options::default())
+        .map_err(|error| unreachable("no plugin host", error))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .map_err(|error| unreachable("cannot start", error))?;
     let products = Products::new(200_000);
     let numbers = AtomicU64::new(1);
     let mut mappings = Vec::new();
     for system in System::ALL {
         let events = Arc::new(events(system, args.bytes, &products, &numbers));
-        let mut sides = vec![side(&host, &component(&args.common.plugins, system)?, system, &events)?];
-        for twin in args.twins.iter().filter(|twin| twin.plugin == system.plugin()) {
+        let mut sides = vec![side(
+            &host,
+            &component(&args.common.plugins, system)?,
+            system,
+            &events,
+        )?];
+        for twin in args
+            .twins
+            .iter()
+            .filter(|twin| twin.plugin == system.plugin())
+        {
             sides.push(side(&host, &twin.component()?, system, &events)?);
         }
         let native = native(system).map_err(Failure::No)?;
         let seen: Vec<Seen> = events.iter().map(seen).collect();
         let natively = || seen.iter().map(&native).collect::<Vec<_>>();
-        let by_host = |chain: &Arc<SourceChain>| runtime.block_on(host.map(chain, events.clone(), Class::Ingest));
+        let by_host = |chain: &Arc<SourceChain>| {
+            runtime.block_on(host.map(chain, events.clone(), Class::Ingest))
+        };
         let expected = compared(natively());
         for side in &sides {
             if compared(by_host(&side.chain)) != expected {
-                return Err(Failure::No(format!("{} gives other changes natively than as {}", system.plugin(), side.name)));
+                return Err(Failure::No(format!(
+                    "{} gives other changes natively than as {}",
+                    system.plugin(),
+                    side.name
+                )));
             }
         }
-        eprintln!("measuring {} for {} s", system.plugin(), (1 + sides.len() as u64) * args.seconds.max(1));
-        mappings.push(compare(system, &events, args.seconds.max(1), natively, by_host, sides));
+        eprintln!(
+            "measuring {} for {} s",
+            system.plugin(),
+            (1 + sides.len() as u64) * args.seconds.max(1)
+        );
+        mappings.push(compare(
+            system,
+            &events,
+            args.seconds.max(1),
+            natively,
+            by_host,
+            sides,
+        ));
     }
-    let native = mappings.iter().map(|mapping| mapping.native_us_an_event).sum::<f64>();
-    let host = mappings.iter().filter_map(|mapping| mapping.components.first()).map(|first| first.host_us_an_event).sum::<f64>();
-    Ok(Figures { events_a_call: EVENTS, mappings, ratio: round(host / native) })
+    let native = mappings
+        .iter()
+        .map(|mapping| mapping.native_us_an_event)
+        .sum::<f64>();
+    let host = mappings
+        .iter()
+        .filter_map(|mapping| mapping.components.first())
+        .map(|first| first.host_us_an_event)
+        .sum::<f64>();
+    Ok(Figures {
+        events_a_call: EVENTS,
+        mappings,
+        ratio: round(host / native),
+    })
 }
 
 fn side(host: &Host, path: &Path, system: System, events: &[Event]) -> Result<Side, Failure> {
-    let bytes = std::fs::read(path).map_err(|error| unreachable(&format!("cannot read {}", path.display()), error))?;
-    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let bytes = std::fs::read(path)
+        .map_err(|error| unreachable(&format!("cannot read {}", path.display()), error))?;
+    let name = path
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     let settings = system.settings().to_string();
     let no = |fault: plugin::Fault| Failure::No(fault.to_string());
     let loaded = host.load(&name, &bytes, Limits::default()).map_err(no)?;
@@ -142,15 +202,26 @@ fn side(host: &Host, path: &Path, system: System, events: &[Event]) -> Result<Si
     let chain = SourceChain::new(&[of]).map(Arc::new).map_err(no)?;
     let counted: Vec<Event> = events.iter().take(FUEL_EVENTS).cloned().collect();
     let count = counted.len().max(1) as u64;
-    let report = Desk::load(&name, &bytes, Limits::default()).and_then(|desk| desk.run(&settings, Input::Events(counted))).map_err(no)?;
+    let report = Desk::load(&name, &bytes, Limits::default())
+        .and_then(|desk| desk.run(&settings, Input::Events(counted)))
+        .map_err(no)?;
     let fuel = report.calls.iter().map(|call| call.fuel).sum::<u64>() / count;
-    Ok(Side { name, chain, fuel, turns: Vec::new() })
+    Ok(Side {
+        name,
+        chain,
+        fuel,
+        turns: Vec::new(),
+    })
 }
 
 fn events(system: System, bytes: usize, products: &Products, numbers: &AtomicU64) -> Vec<Event> {
     let event = |n| {
         let mut data = Vec::new();
-        system.write_one(products.drawn(n), numbers.fetch_add(1, Ordering::Relaxed), &mut data);
+        system.write_one(
+            products.drawn(n),
+            numbers.fetch_add(1, Ordering::Relaxed),
+            &mut data,
+        );
         pad(&mut data, bytes);
         Event {
             id: String::new(),
@@ -166,27 +237,36 @@ fn events(system: System, bytes: usize, products: &Products, numbers: &AtomicU64
     (0..EVENTS).map(event).collect()
 }
 
-/// Makes a JSON object longer by a list of fields that no mapping reads, up to that many bytes and some.
+/// Makes a JSON object longer by a list of fields that no mapping reads, up to that many bytes and
+/// some.
 fn pad(data: &mut Vec<u8>, bytes: usize) {
     if data.len() >= bytes || data.pop_if(|last| *last == b'}').is_none() {
         return;
     }
     data.extend_from_slice(br#","more":[null"#);
     while data.len() < bytes {
-        data.extend_from_slice(br#",{"name":"length","value":"1.8000","unit":"METER","listed":true}"#);
+        data.extend_from_slice(
+            br#",{"name":"length","value":"1.8000","unit":"METER","listed":true}"#,
+        );
     }
     data.extend_from_slice(b"]}");
 }
 
-/// The event as a plugin sees it, made before anything is measured: a mapping that is compiled in would not copy it.
+/// The event as a plugin sees it, made before anything is measured: a mapping that is compiled in
+/// would not copy it.
 fn seen(event: &Event) -> Seen {
-    Seen { event_type: event.event_type.clone(), time: event.time.clone(), ..Seen::of(event.data.as_bytes().to_vec()) }
+    Seen {
+        event_type: event.event_type.clone(),
+        time: event.time.clone(),
+        ..Seen::of(event.data.as_bytes().to_vec())
+    }
 }
 
 /// A mapping that is compiled in.
 type Native = Box<dyn Fn(&Seen) -> EventVerdict>;
 
-/// The plugin's own function, its changes turned into Weir's, as a mapping that is compiled in would be.
+/// The plugin's own function, its changes turned into Weir's, as a mapping that is compiled in
+/// would be.
 fn native(system: System) -> Result<Native, String> {
     let settings = system.settings().to_string();
     Ok(match system {
@@ -196,7 +276,13 @@ fn native(system: System) -> Result<Native, String> {
         }
         System::Erp => {
             let settings = erp_product::Settings::parse(&settings)?;
-            Box::new(move |event| verdict(event.text().and_then(|document| erp_product::changes(document, &settings))))
+            Box::new(move |event| {
+                verdict(
+                    event
+                        .text()
+                        .and_then(|document| erp_product::changes(document, &settings)),
+                )
+            })
         }
         System::Oms => {
             let settings = oms_stock::Settings::parse(&settings)?;
@@ -207,21 +293,45 @@ fn native(system: System) -> Result<Native, String> {
 
 /// The events here all map; one that did not would not be equal to what the host gives.
 fn verdict(changes: weir_plugin::Result<Vec<weir_plugin::Change>>) -> EventVerdict {
-    EventVerdict::Changes(changes.unwrap_or_default().into_iter().map(change).collect())
+    EventVerdict::Changes(
+        changes
+            .unwrap_or_default()
+            .into_iter()
+            .map(change)
+            .collect(),
+    )
 }
 
 fn change(of: weir_plugin::Change) -> Change {
-    let weir_plugin::Change { entity_type, key, facet, value, version, .. } = of;
-    Change { entity_type, key, facet, value: value.map(String::into_boxed_str), version, lane: None }
+    let weir_plugin::Change {
+        entity_type,
+        key,
+        facet,
+        value,
+        version,
+        ..
+    } = of;
+    Change {
+        entity_type,
+        key,
+        facet,
+        value: value.map(String::into_boxed_str),
+        version,
+        lane: None,
+    }
 }
 
-/// A change without its value, and the value as what it means: another language may write the same JSON with other spaces.
+/// A change without its value, and the value as what it means: another language may write the same
+/// JSON with other spaces.
 type Meant = (Change, Option<Value>);
 
 /// What must be equal; none for an event that failed.
 fn compared(verdicts: Vec<EventVerdict>) -> Vec<Option<Vec<Meant>>> {
     let apart = |mut change: Change| {
-        let value = change.value.take().map(|text| serde_json::from_str(&text).unwrap_or(Value::Null));
+        let value = change
+            .value
+            .take()
+            .map(|text| serde_json::from_str(&text).unwrap_or(Value::Null));
         (change, value)
     };
     let changes = |verdict| match verdict {
@@ -250,7 +360,12 @@ fn compare(
     let native = median(&mut natives);
     let measured = |mut side: Side| {
         let host = median(&mut side.turns);
-        Measured { component: side.name, host_us_an_event: round(host), fuel_an_event: side.fuel, ratio: round(host / native) }
+        Measured {
+            component: side.name,
+            host_us_an_event: round(host),
+            fuel_an_event: side.fuel,
+            ratio: round(host / native),
+        }
     };
     let bytes: usize = events.iter().map(|event| event.data.as_bytes().len()).sum();
     Mapping {
@@ -293,8 +408,21 @@ fn told(figures: &Figures) -> String {
             mapping.turns.to_string(),
         ]
     };
-    let rows: Vec<Vec<String>> = figures.mappings.iter().flat_map(|mapping| mapping.components.iter().map(|of| row(mapping, of))).collect();
-    let titles = ["mapping", "bytes", "native us", "component", "host us", "ratio", "fuel", "turns"];
+    let rows: Vec<Vec<String>> = figures
+        .mappings
+        .iter()
+        .flat_map(|mapping| mapping.components.iter().map(|of| row(mapping, of)))
+        .collect();
+    let titles = [
+        "mapping",
+        "bytes",
+        "native us",
+        "component",
+        "host us",
+        "ratio",
+        "fuel",
+        "turns",
+    ];
     let mut text = super::super::table::table(&titles, &rows);
     text.push_str(&format!(
         "\nall three together: {:.2} times the native cost (processor time of an event, {} events a call)\n",

@@ -1,7 +1,8 @@
 //! The load generator: connections that post a request, await its answer, and post the next.
 //!
-//! It lives on one thread of its own, so that its processor time can be told from Weir's, and speaks plain HTTP/1.1 over loopback.
-//! Anything but a `202` that took every event ends it with the reason: what is measured was taken.
+//! It lives on one thread of its own, so that its processor time can be told from Weir's, and
+//! speaks plain HTTP/1.1 over loopback. Anything but a `202` that took every event ends it with the
+//! reason: what is measured was taken.
 
 use std::io;
 use std::net::SocketAddr;
@@ -59,9 +60,21 @@ pub(super) struct Tally {
 
 impl Tally {
     fn new() -> Tally {
-        let latency = Histogram::new_with_bounds(1, 60_000_000, 3).expect("these bounds are in order");
+        let latency =
+            Histogram::new_with_bounds(1, 60_000_000, 3).expect("these bounds are in order");
         let (started, wall, cpu) = (Instant::now(), Duration::ZERO, Duration::ZERO);
-        Tally { requests: 0, events: 0, bytes: 0, committed: 0, unchanged: 0, stale: 0, latency, started, wall, cpu }
+        Tally {
+            requests: 0,
+            events: 0,
+            bytes: 0,
+            committed: 0,
+            unchanged: 0,
+            stale: 0,
+            latency,
+            started,
+            wall,
+            cpu,
+        }
     }
 
     fn add(&mut self, other: &Tally) {
@@ -75,7 +88,8 @@ impl Tally {
     }
 
     fn note(&mut self, accepted: &Accepted, bytes: usize, took: Duration) {
-        self.latency.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        self.latency
+            .saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
         self.requests += 1;
         self.events += accepted.events.accepted;
         self.bytes += bytes as u64;
@@ -90,8 +104,9 @@ impl Tally {
     }
 }
 
-/// Posts on a new thread, over so many connections, what `write` writes, and waits for the end of it. `write` is given the number of
-/// the request, counted over all connections, and that of its connection; it answers false when there is nothing more to post.
+/// Posts on a new thread, over so many connections, what `write` writes, and waits for the end of
+/// it. `write` is given the number of the request, counted over all connections, and that of its
+/// connection; it answers false when there is nothing more to post.
 ///
 /// # Errors
 /// What the server answered other than that all was taken.
@@ -99,13 +114,21 @@ pub(super) fn post<W>(to: SocketAddr, connections: usize, write: W) -> Result<Ta
 where
     W: Fn(usize, usize, &mut Request) -> bool + Send + Sync + 'static,
 {
-    let generator = std::thread::Builder::new().name("generator".into()).spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(text)?;
-        let mut tally = runtime.block_on(all(to, connections.max(1), Arc::new(write)))?;
-        tally.cpu = clock::of_thread();
-        Ok(tally)
-    });
-    generator.map_err(text)?.join().map_err(|_| "the load generator panicked".to_owned())?
+    let generator = std::thread::Builder::new()
+        .name("generator".into())
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(text)?;
+            let mut tally = runtime.block_on(all(to, connections.max(1), Arc::new(write)))?;
+            tally.cpu = clock::of_thread();
+            Ok(tally)
+        });
+    generator
+        .map_err(text)?
+        .join()
+        .map_err(|_| "the load generator panicked".to_owned())?
 }
 
 async fn all<W>(to: SocketAddr, connections: usize, write: Arc<W>) -> Result<Tally, String>
@@ -117,7 +140,13 @@ where
         let (write, next) = (write.clone(), next.clone());
         open.spawn(async move {
             let (mut connection, mut tally) = (Connection::open(to).await?, Tally::new());
-            let mut request = Request { source: "", content_type: NDJSON, lane: None, events: 0, body: Vec::new() };
+            let mut request = Request {
+                source: "",
+                content_type: NDJSON,
+                lane: None,
+                events: 0,
+                body: Vec::new(),
+            };
             loop {
                 request.body.clear();
                 if !write(next.fetch_add(1, Ordering::Relaxed), number, &mut request) {
@@ -151,7 +180,11 @@ impl Connection {
     pub(super) async fn open(to: SocketAddr) -> Result<Connection, String> {
         let stream = TcpStream::connect(to).await.map_err(text)?;
         stream.set_nodelay(true).map_err(text)?;
-        Ok(Connection { stream, request: Vec::new(), answer: Vec::new() })
+        Ok(Connection {
+            stream,
+            request: Vec::new(),
+            answer: Vec::new(),
+        })
     }
 
     /// Posts a request and reads its answer.
@@ -159,7 +192,13 @@ impl Connection {
     /// # Errors
     /// What was answered other than that all its events were taken.
     pub(super) async fn post(&mut self, request: &Request) -> Result<Accepted, String> {
-        let Request { source, content_type, lane, events, body } = request;
+        let Request {
+            source,
+            content_type,
+            lane,
+            events,
+            body,
+        } = request;
         let lane = lane.map(|lane| format!("?lane={lane}")).unwrap_or_default();
         let length = body.len();
         let head = format!(
@@ -169,9 +208,12 @@ impl Connection {
         self.request.extend_from_slice(head.as_bytes());
         self.request.extend_from_slice(body);
         let accepted = tokio::time::timeout(PATIENCE, self.exchange()).await;
-        let accepted = accepted.map_err(|_| format!("no answer within {} s", PATIENCE.as_secs()))??;
+        let accepted =
+            accepted.map_err(|_| format!("no answer within {} s", PATIENCE.as_secs()))??;
         if accepted.events.accepted != *events {
-            return Err(format!("of {events} events of {source} not all were taken: {accepted:?}"));
+            return Err(format!(
+                "of {events} events of {source} not all were taken: {accepted:?}"
+            ));
         }
         Ok(accepted)
     }
@@ -185,9 +227,16 @@ impl Connection {
             if self.stream.read_buf(answer).await.map_err(text)? == 0 {
                 return Err(text(io::ErrorKind::UnexpectedEof));
             }
-            let Some(end) = memchr::memmem::find(answer, b"\r\n\r\n") else { continue };
+            let Some(end) = memchr::memmem::find(answer, b"\r\n\r\n") else {
+                continue;
+            };
             let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+            let length = head.lines().find_map(|line| {
+                line.strip_prefix("content-length:")?
+                    .trim()
+                    .parse::<usize>()
+                    .ok()
+            });
             let body = end + 4..end + 4 + length.ok_or("an answer without a length")?;
             while answer.len() < body.end {
                 if self.stream.read_buf(answer).await.map_err(text)? == 0 {
@@ -196,7 +245,11 @@ impl Connection {
             }
             let body = &answer[body];
             if !head.starts_with("http/1.1 202") {
-                return Err(format!("answered {}: {}", head.lines().next().unwrap_or_default(), String::from_utf8_lossy(body)));
+                return Err(format!(
+                    "answered {}: {}",
+                    head.lines().next().unwrap_or_default(),
+                    String::from_utf8_lossy(body)
+                ));
             }
             return serde_json::from_slice(body).map_err(text);
         }

@@ -24,14 +24,21 @@ impl Progress {
     pub(super) fn begin(what: &str, total: u64) -> Progress {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(total).with_message(what.to_owned());
-            bar.set_style(ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.set_style(
+                ProgressStyle::with_template(TEMPLATE)
+                    .unwrap_or_else(|_| ProgressStyle::default_bar()),
+            );
             bar.enable_steady_tick(Duration::from_millis(200));
             bar
         });
         if bar.is_none() {
             eprintln!("{what}: {total}");
         }
-        Progress { what: what.to_owned(), mark: Mark(bar), began: Instant::now() }
+        Progress {
+            what: what.to_owned(),
+            mark: Mark(bar),
+            began: Instant::now(),
+        }
     }
 
     /// A handle for another thread.
@@ -60,7 +67,11 @@ impl Drop for Progress {
     fn drop(&mut self) {
         match &self.mark.0 {
             Some(bar) => bar.finish(),
-            None => eprintln!("{}: over after {:.1} s", self.what, self.began.elapsed().as_secs_f64()),
+            None => eprintln!(
+                "{}: over after {:.1} s",
+                self.what,
+                self.began.elapsed().as_secs_f64()
+            ),
         }
     }
 }

@@ -1,8 +1,10 @@
-//! The targets in this process: they take every delivery at once and know, for each target and product, what it holds.
+//! The targets in this process: they take every delivery at once and know, for each target and
+//! product, what it holds.
 //!
-//! One thread for all of them, which reads HTTP/1.1 itself and looks only for what it must know: in each item of a batch the key, and in its
-//! content the **mark**, a number that rises with each change of that product. It shares the machine with what is measured, so it parses no
-//! JSON; what does not look as expected is counted as strange, and the benchmarks fail if anything was.
+//! One thread for all of them, which reads HTTP/1.1 itself and looks only for what it must know: in
+//! each item of a batch the key, and in its content the **mark**, a number that rises with each
+//! change of that product. It shares the machine with what is measured, so it parses no JSON; what
+//! does not look as expected is counted as strange, and the benchmarks fail if anything was.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -74,29 +76,43 @@ struct Probe {
 }
 
 impl Recorder {
-    /// Listens on loopback, on a thread of its own, for so many targets and products; `mark` is the text before the mark. Without one, items
-    /// are only counted, and there need be no products.
+    /// Listens on loopback, on a thread of its own, for so many targets and products; `mark` is the
+    /// text before the mark. Without one, items are only counted, and there need be no products.
     ///
     /// # Errors
     /// When the address or the thread cannot be had.
-    pub(super) fn start(targets: usize, products: usize, mark: Option<&'static str>) -> std::io::Result<Recorder> {
+    pub(super) fn start(
+        targets: usize,
+        products: usize,
+        mark: Option<&'static str>,
+    ) -> std::io::Result<Recorder> {
         let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let (stop, stopped) = oneshot::channel::<()>();
         let held = Arc::new(Held::new(targets, products, mark));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         let taking = held.clone();
-        std::thread::Builder::new().name("recorder".into()).spawn(move || {
-            runtime.block_on(async move {
-                let Ok(listener) = TcpListener::from_std(listener) else { return };
-                tokio::select! {
-                    () = serve(listener, taking) => {}
-                    _ = stopped => {}
-                }
-            });
-        })?;
-        Ok(Recorder { address, held, _stop: stop })
+        std::thread::Builder::new()
+            .name("recorder".into())
+            .spawn(move || {
+                runtime.block_on(async move {
+                    let Ok(listener) = TcpListener::from_std(listener) else {
+                        return;
+                    };
+                    tokio::select! {
+                        () = serve(listener, taking) => {}
+                        _ = stopped => {}
+                    }
+                });
+            })?;
+        Ok(Recorder {
+            address,
+            held,
+            _stop: stop,
+        })
     }
 
     /// What its targets hold.
@@ -107,7 +123,11 @@ impl Recorder {
 
 impl Held {
     fn new(targets: usize, products: usize, mark: Option<&'static str>) -> Held {
-        let numbers = |count: usize| std::iter::repeat_with(AtomicU32::default).take(count).collect();
+        let numbers = |count: usize| {
+            std::iter::repeat_with(AtomicU32::default)
+                .take(count)
+                .collect()
+        };
         Held {
             targets,
             products,
@@ -117,7 +137,9 @@ impl Held {
             goals: numbers(products),
             reached: AtomicU64::new(0),
             reached_at: AtomicU64::new(0),
-            delivered: std::iter::repeat_with(AtomicU64::default).take(targets).collect(),
+            delivered: std::iter::repeat_with(AtomicU64::default)
+                .take(targets)
+                .collect(),
             requests: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             repeated: AtomicU64::new(0),
@@ -138,12 +160,18 @@ impl Held {
 
     /// Items taken by all targets so far.
     pub(super) fn delivered(&self) -> u64 {
-        self.delivered.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+        self.delivered
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// Requests so far, and bytes of their bodies.
     pub(super) fn requests(&self) -> (u64, u64) {
-        (self.requests.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+        (
+            self.requests.load(Ordering::Relaxed),
+            self.bytes.load(Ordering::Relaxed),
+        )
     }
 
     /// Items that brought what the target held already.
@@ -163,7 +191,8 @@ impl Held {
 
     /// Memory that this takes and Weir does not, in MiB.
     pub(super) fn memory_mib(&self) -> f64 {
-        let numbers = self.marks.len() + self.goals.len() + self.watched.len() + self.over_time.len();
+        let numbers =
+            self.marks.len() + self.goals.len() + self.watched.len() + self.over_time.len();
         round(4.0 * numbers as f64 / f64::from(1 << 20), 1)
     }
 
@@ -174,7 +203,11 @@ impl Held {
 
     /// Says what every target must come to hold. To be called while nothing is delivered.
     pub(super) fn expect(&self, goal: impl Fn(usize) -> u32) {
-        let there = |product: usize, goal: u32| (0..self.targets).filter(|target| self.mark(*target, product) == goal).count() as u64;
+        let there = |product: usize, goal: u32| {
+            (0..self.targets)
+                .filter(|target| self.mark(*target, product) == goal)
+                .count() as u64
+        };
         let mut reached = 0;
         for (product, place) in self.goals.iter().enumerate() {
             let goal = goal(product);
@@ -197,7 +230,11 @@ impl Held {
     /// Pairs that do not hold what is expected, looked at one by one.
     pub(super) fn missing(&self) -> u64 {
         let wrong = |target: usize| {
-            (0..self.products).filter(move |product| self.mark(target, *product) != self.goals[*product].load(Ordering::Relaxed)).count()
+            (0..self.products)
+                .filter(move |product| {
+                    self.mark(target, *product) != self.goals[*product].load(Ordering::Relaxed)
+                })
+                .count()
         };
         (0..self.targets).map(|target| wrong(target) as u64).sum()
     }
@@ -209,19 +246,35 @@ impl Held {
 
     /// The most items taken by all targets within one second since `from`.
     pub(super) fn best_second(&self, from: Instant) -> u64 {
-        let first = (from.saturating_duration_since(self.began).as_millis() / BUCKET.as_millis()) as usize;
-        let counts: Vec<u64> = self.over_time.iter().skip(first).map(|count| count.load(Ordering::Relaxed).into()).collect();
-        counts.windows(10).map(|second| second.iter().sum()).max().unwrap_or_default()
+        let first =
+            (from.saturating_duration_since(self.began).as_millis() / BUCKET.as_millis()) as usize;
+        let counts: Vec<u64> = self
+            .over_time
+            .iter()
+            .skip(first)
+            .map(|count| count.load(Ordering::Relaxed).into())
+            .collect();
+        counts
+            .windows(10)
+            .map(|second| second.iter().sum())
+            .max()
+            .unwrap_or_default()
     }
 
-    /// Waits for a price of a product at the targets whose bits are set, from now on. Answers false, and does nothing, if another price of
-    /// it is still waited for.
+    /// Waits for a price of a product at the targets whose bits are set, from now on. Answers
+    /// false, and does nothing, if another price of it is still waited for.
     pub(super) fn watch(&self, product: usize, amount: u32, targets: u64) -> bool {
         let mut probes = lock(&self.probes);
         if self.watched[product].load(Ordering::Relaxed) != 0 {
             return false;
         }
-        probes.insert(product as u32, Probe { sent: Instant::now(), missing: targets });
+        probes.insert(
+            product as u32,
+            Probe {
+                sent: Instant::now(),
+                missing: targets,
+            },
+        );
         self.watched[product].store(amount, Ordering::Relaxed);
         self.watching.fetch_add(1, Ordering::Relaxed);
         true
@@ -234,8 +287,13 @@ impl Held {
 
     /// Items taken by all targets from `from` to now.
     pub(super) fn delivered_since(&self, from: Instant) -> u64 {
-        let first = (from.saturating_duration_since(self.began).as_millis() / BUCKET.as_millis()) as usize;
-        self.over_time.iter().skip(first).map(|count| u64::from(count.load(Ordering::Relaxed))).sum()
+        let first =
+            (from.saturating_duration_since(self.began).as_millis() / BUCKET.as_millis()) as usize;
+        self.over_time
+            .iter()
+            .skip(first)
+            .map(|count| u64::from(count.load(Ordering::Relaxed)))
+            .sum()
     }
 
     /// How long each watched price took to each of its targets.
@@ -243,7 +301,8 @@ impl Held {
         lock(&self.arrivals).clone()
     }
 
-    /// A request to a target. The receiver of a batch of Weir: an array of `{"id", "type", "key", "sequence", "deleted", "content"}`.
+    /// A request to a target. The receiver of a batch of Weir: an array of `{"id", "type", "key",
+    /// "sequence", "deleted", "content"}`.
     fn take(&self, target: usize, body: &[u8]) {
         const AFTER_KEY: &[u8] = br#"","sequence":"#;
         self.requests.fetch_add(1, Ordering::Relaxed);
@@ -252,8 +311,14 @@ impl Held {
         let (mut items, mut found) = (0, memmem::find_iter(body, AFTER_KEY).peekable());
         while let Some(at) = found.next() {
             let end = found.peek().copied().unwrap_or(body.len());
-            let understood = self.item(target, key(&body[..at]), &body[at + AFTER_KEY.len()..end], now);
-            self.strange.fetch_add(u64::from(!understood), Ordering::Relaxed);
+            let understood = self.item(
+                target,
+                key(&body[..at]),
+                &body[at + AFTER_KEY.len()..end],
+                now,
+            );
+            self.strange
+                .fetch_add(u64::from(!understood), Ordering::Relaxed);
             items += 1;
         }
         // Each item, and nothing in a content, begins so.
@@ -267,10 +332,18 @@ impl Held {
 
     /// One item: what its envelope says after the key, and its content.
     fn item(&self, target: usize, key: Option<u64>, rest: &[u8], now: Instant) -> bool {
-        let Some(finder) = &self.mark else { return key.is_some() };
-        let product = key.and_then(|key| usize::try_from(key.checked_sub(FIRST_KEY)?).ok()).filter(|product| *product < self.products);
-        let mark = finder.find(rest).and_then(|at| number(&rest[at + finder.needle().len()..]));
-        let (Some(product), Some(mark)) = (product, mark) else { return false };
+        let Some(finder) = &self.mark else {
+            return key.is_some();
+        };
+        let product = key
+            .and_then(|key| usize::try_from(key.checked_sub(FIRST_KEY)?).ok())
+            .filter(|product| *product < self.products);
+        let mark = finder
+            .find(rest)
+            .and_then(|at| number(&rest[at + finder.needle().len()..]));
+        let (Some(product), Some(mark)) = (product, mark) else {
+            return false;
+        };
         // Only this thread writes.
         let place = &self.marks[target * self.products + product];
         let before = place.load(Ordering::Relaxed);
@@ -278,10 +351,14 @@ impl Held {
             self.repeated.fetch_add(1, Ordering::Relaxed);
         } else {
             place.store(mark, Ordering::Relaxed);
-            self.older.fetch_add(u64::from(mark < before), Ordering::Relaxed);
+            self.older
+                .fetch_add(u64::from(mark < before), Ordering::Relaxed);
             let goal = self.goals[product].load(Ordering::Relaxed);
             if mark == goal {
-                self.reached_at.store(now.duration_since(self.began).as_micros() as u64, Ordering::Relaxed);
+                self.reached_at.store(
+                    now.duration_since(self.began).as_micros() as u64,
+                    Ordering::Relaxed,
+                );
                 self.reached.fetch_add(1, Ordering::Release);
             } else if before == goal {
                 self.reached.fetch_sub(1, Ordering::Release);
@@ -296,7 +373,9 @@ impl Held {
 
     fn arrived(&self, target: usize, product: usize, now: Instant) {
         let mut probes = lock(&self.probes);
-        let Some(probe) = probes.get_mut(&(product as u32)) else { return };
+        let Some(probe) = probes.get_mut(&(product as u32)) else {
+            return;
+        };
         if probe.missing & (1 << target) == 0 {
             return;
         }
@@ -317,7 +396,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The key at the end of what stands before `","sequence":`.
 fn key(before: &[u8]) -> Option<u64> {
     let start = before.iter().rposition(|byte| *byte == b'"')? + 1;
-    before[..start].ends_with(br#""key":""#).then(|| number(&before[start..])).flatten().map(u64::from)
+    before[..start]
+        .ends_with(br#""key":""#)
+        .then(|| number(&before[start..]))
+        .flatten()
+        .map(u64::from)
 }
 
 /// The whole number at the beginning.
@@ -336,7 +419,8 @@ async fn serve(listener: TcpListener, held: Arc<Held>) {
     while let Ok((stream, _)) = listener.accept().await {
         let held = held.clone();
         tokio::spawn(async move {
-            // A connection that breaks is Weir's to retry; one that is not understood voids the measurement.
+            // A connection that breaks is Weir's to retry; one that is not understood voids the
+            // measurement.
             if let Err(NotUnderstood) = connection(stream, &held).await {
                 held.strange.fetch_add(1, Ordering::Relaxed);
             }
@@ -384,10 +468,18 @@ async fn connection(mut stream: TcpStream, held: &Held) -> Result<(), NotUnderst
 fn understand(head: &[u8]) -> Option<(usize, usize)> {
     let head = std::str::from_utf8(head).ok()?;
     let mut lines = head.split("\r\n");
-    let target = lines.next()?.strip_prefix("POST /")?.split(' ').next()?.parse().ok()?;
+    let target = lines
+        .next()?
+        .strip_prefix("POST /")?
+        .split(' ')
+        .next()?
+        .parse()
+        .ok()?;
     let length = lines.find_map(|line| {
         let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok()).flatten()
+        name.eq_ignore_ascii_case("content-length")
+            .then(|| value.trim().parse().ok())
+            .flatten()
     });
     Some((target, length?))
 }
@@ -406,21 +498,50 @@ mod tests {
         let held = Held::new(2, 2, Some("\"available\":"));
         held.expect(|product| [2, 3][product]);
         held.take(1, BATCH.as_bytes());
-        assert_eq!((held.mark(1, 0), held.mark(1, 1), held.mark(0, 0)), (2, 3, 0));
-        assert_eq!((held.reached(), held.missing(), held.delivered(), held.repeated()), (2, 2, 2, 0));
+        assert_eq!(
+            (held.mark(1, 0), held.mark(1, 1), held.mark(0, 0)),
+            (2, 3, 0)
+        );
+        assert_eq!(
+            (
+                held.reached(),
+                held.missing(),
+                held.delivered(),
+                held.repeated()
+            ),
+            (2, 2, 2, 0)
+        );
         held.take(1, BATCH.as_bytes());
-        assert_eq!((held.reached(), held.delivered(), held.repeated(), held.strange()), (2, 4, 2, 0));
+        assert_eq!(
+            (
+                held.reached(),
+                held.delivered(),
+                held.repeated(),
+                held.strange()
+            ),
+            (2, 4, 2, 0)
+        );
         held.expect(|_| 4);
-        held.take(1, BATCH.replace("\"available\":3", "\"available\":1").as_bytes());
+        held.take(
+            1,
+            BATCH
+                .replace("\"available\":3", "\"available\":1")
+                .as_bytes(),
+        );
         assert_eq!((held.reached(), held.missing(), held.older()), (0, 4, 1));
     }
 
     #[test]
     fn what_is_not_understood_is_told() {
         let held = Held::new(1, 2, Some("\"available\":"));
-        for (n, strange) in ["[]", &BATCH.replace("1000001\",\"seq", "2000001\",\"seq"), &BATCH.replace("available", "sold"), &BATCH[20..]]
-            .into_iter()
-            .enumerate()
+        for (n, strange) in [
+            "[]",
+            &BATCH.replace("1000001\",\"seq", "2000001\",\"seq"),
+            &BATCH.replace("available", "sold"),
+            &BATCH[20..],
+        ]
+        .into_iter()
+        .enumerate()
         {
             let before = held.strange();
             held.take(0, strange.as_bytes());
@@ -432,9 +553,16 @@ mod tests {
     fn a_watched_price_is_timed_to_each_of_its_targets() {
         let held = Held::new(3, 2, Some("\"available\":"));
         assert!(held.watch(0, 42, 0b110));
-        assert!(!held.watch(0, 43, 0b001), "one price of a product at a time");
+        assert!(
+            !held.watch(0, 43, 0b001),
+            "one price of a product at a time"
+        );
         held.take(0, BATCH.as_bytes());
-        assert_eq!((held.watching(), held.arrivals().len()), (1, 0), "the first target does not show that price list");
+        assert_eq!(
+            (held.watching(), held.arrivals().len()),
+            (1, 0),
+            "the first target does not show that price list"
+        );
         held.take(1, BATCH.as_bytes());
         held.take(1, BATCH.as_bytes());
         assert_eq!((held.watching(), held.arrivals().len()), (1, 1));

@@ -1,4 +1,5 @@
-//! What a measurement says: its figures in order, what was aimed at, and what it cost. One form for all, as text and as JSON.
+//! What a measurement says: its figures in order, what was aimed at, and what it cost. One form for
+//! all, as text and as JSON.
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -35,7 +36,13 @@ struct Aim {
 
 impl Report {
     pub(super) fn new(scenario: &'static str, scale: f64) -> Report {
-        Report { scenario, scale, figures: Figures::default(), aims: Vec::new(), usage: Figures::default() }
+        Report {
+            scenario,
+            scale,
+            figures: Figures::default(),
+            aims: Vec::new(),
+            usage: Figures::default(),
+        }
     }
 
     /// A figure without an aim.
@@ -56,14 +63,24 @@ impl Report {
     /// A figure that must be just this, at any size.
     pub(super) fn exactly(&mut self, name: &str, value: u64, aim: u64) {
         self.figure(name, value);
-        self.aims.push(Aim { figure: name.to_owned(), aim: format!("exactly {aim}"), measured: value.into(), hit: Some(value == aim) });
+        self.aims.push(Aim {
+            figure: name.to_owned(),
+            aim: format!("exactly {aim}"),
+            measured: value.into(),
+            hit: Some(value == aim),
+        });
     }
 
     fn aimed(&mut self, name: &str, value: f64, aim: String, hit: bool) {
         let value = round(value, 2);
         self.figure(name, value);
         let hit = (self.scale >= 1.0).then_some(hit);
-        self.aims.push(Aim { figure: name.to_owned(), aim, measured: json!(value), hit });
+        self.aims.push(Aim {
+            figure: name.to_owned(),
+            aim,
+            measured: json!(value),
+            hit,
+        });
     }
 
     /// What a phase cost.
@@ -73,7 +90,9 @@ impl Report {
 
     /// False if something that must be at any size is not so.
     fn sound(&self) -> bool {
-        self.aims.iter().all(|aim| !aim.aim.starts_with("exactly") || aim.hit != Some(false))
+        self.aims
+            .iter()
+            .all(|aim| !aim.aim.starts_with("exactly") || aim.hit != Some(false))
     }
 
     /// Writes it; the answer is yes if all is so that must be at any size.
@@ -88,21 +107,39 @@ impl Report {
         }
         let mut text = format!("{} at scale {}\n\n", self.scenario, self.scale);
         for (name, value) in &self.figures.0 {
-            text.push_str(&format!("{:<40}  {}\n", name.replace('_', " "), shown(value)));
+            text.push_str(&format!(
+                "{:<40}  {}\n",
+                name.replace('_', " "),
+                shown(value)
+            ));
         }
-        for Aim { figure, aim, measured, hit } in &self.aims {
+        for Aim {
+            figure,
+            aim,
+            measured,
+            hit,
+        } in &self.aims
+        {
             let verdict = match hit {
                 Some(true) => "hit",
                 Some(false) => "MISSED",
                 None => "not judged: this is not the full size",
             };
-            text.push_str(&format!("\naim: {} {aim}; measured {}: {verdict}", figure.replace('_', " "), shown(measured)));
+            text.push_str(&format!(
+                "\naim: {} {aim}; measured {}: {verdict}",
+                figure.replace('_', " "),
+                shown(measured)
+            ));
         }
         text.push('\n');
         for (phase, usage) in &self.usage.0 {
             text.push_str(&format!("\ncost of {phase}\n"));
             for (name, value) in usage.as_object().into_iter().flatten() {
-                text.push_str(&format!("  {:<38}  {}\n", name.replace('_', " "), shown(value)));
+                text.push_str(&format!(
+                    "  {:<38}  {}\n",
+                    name.replace('_', " "),
+                    shown(value)
+                ));
             }
         }
         text
@@ -112,7 +149,11 @@ impl Report {
 fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
-        Value::Object(parts) => parts.iter().map(|(name, value)| format!("{name} {}", shown(value))).collect::<Vec<_>>().join(", "),
+        Value::Object(parts) => parts
+            .iter()
+            .map(|(name, value)| format!("{name} {}", shown(value)))
+            .collect::<Vec<_>>()
+            .join(", "),
         other => other.to_string(),
     }
 }
@@ -140,7 +181,10 @@ mod tests {
             (report.sound(), report.told(false), report.told(true))
         };
         let (sound, text, json) = check(1.0, 3);
-        assert!(sound && text.contains("rate per second at least 20; measured 10.13: MISSED"), "{text}");
+        assert!(
+            sound && text.contains("rate per second at least 20; measured 10.13: MISSED"),
+            "{text}"
+        );
         assert!(json.contains("\"rate_per_second\": 10.13"), "{json}");
         let (sound, text, _) = check(0.1, 4);
         assert!(!sound && text.contains("not judged"), "{text}");

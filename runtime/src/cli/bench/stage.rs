@@ -1,4 +1,5 @@
-//! Where a measurement takes place: a folder of its own that is removed again, and a Weir in it, in this process or as a child.
+//! Where a measurement takes place: a folder of its own that is removed again, and a Weir in it, in
+//! this process or as a child.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -20,7 +21,8 @@ use crate::store::Store;
 
 /// A child that has not come up after so long will not.
 const UP_MAX: Duration = Duration::from_secs(300);
-/// How often a child that comes up is asked whether it is ready: what a start takes is known to that.
+/// How often a child that comes up is asked whether it is ready: what a start takes is known to
+/// that.
 const UP_LOOK: Duration = Duration::from_millis(5);
 /// What a running Weir says when it listens.
 const LISTENING: &str = "listening on http://";
@@ -42,12 +44,24 @@ impl Stage {
         let folder = folder(parent)?;
         let file = folder.path().join("weir.toml");
         write(&file, configuration)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("serve").build();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .thread_name("serve")
+            .build();
         let runtime = runtime.map_err(|error| unreachable("cannot start", error))?;
-        let app = runtime.block_on(App::start(Options { files: vec![file], limits: Limits::default(), compiler: None }));
+        let app = runtime.block_on(App::start(Options {
+            files: vec![file],
+            limits: Limits::default(),
+            compiler: None,
+        }));
         let app = app.map_err(|error| unreachable("Weir does not start", error))?;
         let api = Api::at(app.admin_addr())?;
-        Ok(Stage { runtime, app, api, folder })
+        Ok(Stage {
+            runtime,
+            app,
+            api,
+            folder,
+        })
     }
 
     /// Where events are taken in.
@@ -101,7 +115,13 @@ impl Child {
         let folder = folder(parent)?;
         write(&folder.path().join("weir.toml"), configuration)?;
         let (process, address, api, ready_after) = spawn(folder.path())?;
-        Ok(Child { folder, process: Some(process), address, api, ready_after })
+        Ok(Child {
+            folder,
+            process: Some(process),
+            address,
+            api,
+            ready_after,
+        })
     }
 
     /// Kills it, as `kill -9` does.
@@ -120,7 +140,8 @@ impl Child {
     pub(super) fn start_again(&mut self) -> Result<(), Failure> {
         self.kill();
         let (process, address, api, ready_after) = spawn(self.folder.path())?;
-        (self.process, self.address, self.api, self.ready_after) = (Some(process), address, api, ready_after);
+        (self.process, self.address, self.api, self.ready_after) =
+            (Some(process), address, api, ready_after);
         Ok(())
     }
 
@@ -136,7 +157,9 @@ impl Child {
 
     /// Its process, as files below `/proc` name it; none while it is dead.
     pub(super) fn process(&self) -> Option<String> {
-        self.process.as_ref().map(|process| process.id().to_string())
+        self.process
+            .as_ref()
+            .map(|process| process.id().to_string())
     }
 
     /// What it has on disk, in bytes.
@@ -156,16 +179,25 @@ impl Drop for Child {
     }
 }
 
-/// Starts this program with `run` in a folder that holds its configuration, and waits until it is ready.
+/// Starts this program with `run` in a folder that holds its configuration, and waits until it is
+/// ready.
 fn spawn(folder: &Path) -> Result<(std::process::Child, SocketAddr, Api, Duration), Failure> {
     let log = folder.join("log");
     let file = File::create(&log).map_err(|error| unreachable("no log for the child", error))?;
-    let program = std::env::current_exe().map_err(|error| unreachable("this program cannot be started again", error))?;
+    let program = std::env::current_exe()
+        .map_err(|error| unreachable("this program cannot be started again", error))?;
     let mut command = Command::new(program);
-    command.args(["run", "--log", "info", "--log-format", "text", "-c"]).arg(folder.join("weir.toml"));
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+    command
+        .args(["run", "--log", "info", "--log-format", "text", "-c"])
+        .arg(folder.join("weir.toml"));
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(file);
     let started = Instant::now();
-    let mut process = command.spawn().map_err(|error| unreachable("no child", error))?;
+    let mut process = command
+        .spawn()
+        .map_err(|error| unreachable("no child", error))?;
     let up = come_up(&mut process, &log, started);
     match up {
         Ok((address, api)) => Ok((process, address, api, started.elapsed())),
@@ -177,7 +209,11 @@ fn spawn(folder: &Path) -> Result<(std::process::Child, SocketAddr, Api, Duratio
     }
 }
 
-fn come_up(process: &mut std::process::Child, log: &Path, started: Instant) -> Result<(SocketAddr, Api), Failure> {
+fn come_up(
+    process: &mut std::process::Child,
+    log: &Path,
+    started: Instant,
+) -> Result<(SocketAddr, Api), Failure> {
     let mut listens: Option<(SocketAddr, Api)> = None;
     loop {
         if let Some((address, api)) = listens.take() {
@@ -208,19 +244,34 @@ fn listening(log: &str) -> Option<SocketAddr> {
     rest[..rest.find('\n')?].trim().parse().ok()
 }
 
-/// What the files below a folder take, in bytes: blocks that are allocated, whatever length a file says it has.
+/// What the files below a folder take, in bytes: blocks that are allocated, whatever length a file
+/// says it has.
 fn disk_bytes(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let bytes = entries.filter_map(|entry| entry.metadata().ok().map(|about| (entry, about)));
-    bytes.map(|(entry, about)| if about.is_dir() { disk_bytes(&entry.path()) } else { about.blocks() * 512 }).sum()
+    bytes
+        .map(|(entry, about)| {
+            if about.is_dir() {
+                disk_bytes(&entry.path())
+            } else {
+                about.blocks() * 512
+            }
+        })
+        .sum()
 }
 
 fn shown_parent(folder: &TempDir) -> String {
-    folder.path().parent().unwrap_or(folder.path()).display().to_string()
+    folder
+        .path()
+        .parent()
+        .unwrap_or(folder.path())
+        .display()
+        .to_string()
 }
 
 fn write(file: &Path, configuration: &Value) -> Result<(), Failure> {
-    let text = toml::to_string(configuration).map_err(|error| unreachable("no configuration", error))?;
+    let text =
+        toml::to_string(configuration).map_err(|error| unreachable("no configuration", error))?;
     fs::write(file, text).map_err(|error| unreachable("no configuration", error))
 }
 

@@ -1,8 +1,10 @@
 //! `weir bench swap`: a mapper is replaced a thousand times while events flow through it.
 //!
-//! A Weir of its own process takes stock levels through a Rust mapper and delivers them. First the mapper is replaced while nothing else
-//! happens, by bytes that are new and by bytes that were compiled before: how long until they serve. Then the same under a load that never
-//! pauses: what is left of the throughput, and whether every change that was accepted is at the target in the end.
+//! A Weir of its own process takes stock levels through a Rust mapper and delivers them. First the
+//! mapper is replaced while nothing else happens, by bytes that are new and by bytes that were
+//! compiled before: how long until they serve. Then the same under a load that never pauses: what
+//! is left of the throughput, and whether every change that was accepted is at the target in the
+//! end.
 //!
 //! New bytes are the same component with another number in a section that nobody reads.
 
@@ -28,13 +30,15 @@ use crate::server::views::SwapView;
 /// Products, and swaps, at full size.
 const PRODUCTS: f64 = 20_000.0;
 const SWAPS: f64 = 1_000.0;
-/// Of the swaps one in so many is by new bytes, which are compiled; the others are by bytes that were compiled before.
+/// Of the swaps one in so many is by new bytes, which are compiled; the others are by bytes that
+/// were compiled before.
 const FRESH: usize = 10;
 /// Swaps of each kind without load.
 const IDLE: usize = 20;
 /// How long the throughput is measured before swaps begin; a quick look takes less.
 const BEFORE: Duration = Duration::from_secs(10);
-/// Between two swaps by bytes that were compiled before: with none it is not the events that are measured.
+/// Between two swaps by bytes that were compiled before: with none it is not the events that are
+/// measured.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Events in a request.
 const BATCH: usize = 200;
@@ -54,37 +58,67 @@ struct Bench {
 pub(super) fn run(args: &FullArgs, out: &mut String) -> Outcome {
     let (products, swaps) = (args.scaled(PRODUCTS), args.scaled(SWAPS).max(2));
     let component = built(&args.common.plugins, PLUGIN)?;
-    let component = fs::read(&component).map_err(|error| unreachable("the component cannot be read", error))?;
+    let component =
+        fs::read(&component).map_err(|error| unreachable("the component cannot be read", error))?;
     let folder = super::folder(args.folder.as_deref())?;
     let file = folder.path().join("mapper.wasm");
-    let recorder = Recorder::start(1, products, Some(MARK)).map_err(|error| unreachable("no target in this process", error))?;
+    let recorder = Recorder::start(1, products, Some(MARK))
+        .map_err(|error| unreachable("no target in this process", error))?;
     let recorder = Arc::new(recorder);
     place(&file, &version(&component, 0))?;
     let child = Child::start(Some(folder.path()), &configuration(&file, &recorder))?;
-    let mut bench = Bench { component, file, child, version: 0 };
+    let mut bench = Bench {
+        component,
+        file,
+        child,
+        version: 0,
+    };
     let mut report = Report::new("swap", args.scale);
     report.figure("component_bytes", bench.component.len());
 
     let idle = IDLE.min(swaps);
-    let new: Vec<SwapView> = (0..idle).map(|_| bench.fresh()).collect::<Result<_, Failure>>()?;
-    let old: Vec<SwapView> = (1..=idle as u64).map(|version| bench.swap(version)).collect::<Result<_, Failure>>()?;
+    let new: Vec<SwapView> = (0..idle)
+        .map(|_| bench.fresh())
+        .collect::<Result<_, Failure>>()?;
+    let old: Vec<SwapView> = (1..=idle as u64)
+        .map(|version| bench.swap(version))
+        .collect::<Result<_, Failure>>()?;
     told(&mut report, "new_bytes_served", &new, 300.0);
     told(&mut report, "compiled_before_served", &old, 5.0);
 
     let load = under_load(&mut bench, &recorder, products, swaps, args.scale)?;
     report.figure("products", products);
     report.figure("events_per_second_before", round(load.before, 0));
-    report.figure("events_per_second_while_new_bytes_are_swapped", round(load.fresh.0, 0));
-    report.at_least("left_while_new_bytes_are_swapped", load.fresh.0 / load.before.max(1.0), 0.6);
-    report.figure("events_per_second_while_swapped_every_20_ms", round(load.again.0, 0));
-    report.figure("left_while_swapped_every_20_ms", round(load.again.0 / load.before.max(1.0), 2));
+    report.figure(
+        "events_per_second_while_new_bytes_are_swapped",
+        round(load.fresh.0, 0),
+    );
+    report.at_least(
+        "left_while_new_bytes_are_swapped",
+        load.fresh.0 / load.before.max(1.0),
+        0.6,
+    );
+    report.figure(
+        "events_per_second_while_swapped_every_20_ms",
+        round(load.again.0, 0),
+    );
+    report.figure(
+        "left_while_swapped_every_20_ms",
+        round(load.again.0 / load.before.max(1.0), 2),
+    );
     spread(&mut report, "under_load_new_bytes_served", &load.fresh.1);
-    spread(&mut report, "under_load_compiled_before_served", &load.again.1);
+    spread(
+        &mut report,
+        "under_load_compiled_before_served",
+        &load.again.1,
+    );
     report.figure("swaps_under_load", load.fresh.1.len() + load.again.1.len());
     let (accepted, broken) = load.ledger.counts();
     report.figure("changes_accepted", accepted);
     report.exactly("requests_not_taken_whole", broken, 0);
-    load.ledger.compare(recorder.held()).told(bench.child.api(), &mut report);
+    load.ledger
+        .compare(recorder.held())
+        .told(bench.child.api(), &mut report);
     report.exactly("deliveries_not_understood", recorder.held().strange(), 0);
     report.figure("folder", bench.child.parent());
     drop(bench);
@@ -99,7 +133,13 @@ struct Load {
     ledger: Arc<super::churn::Ledger>,
 }
 
-fn under_load(bench: &mut Bench, recorder: &Arc<Recorder>, products: usize, swaps: usize, scale: f64) -> Result<Load, Failure> {
+fn under_load(
+    bench: &mut Bench,
+    recorder: &Arc<Recorder>,
+    products: usize,
+    swaps: usize,
+    scale: f64,
+) -> Result<Load, Failure> {
     recorder.held().expect(|_| 1);
     let filling = Progress::begin("filling the target", recorder.held().pairs());
     let first = move |turn: usize, _: usize, request: &mut Request| {
@@ -112,11 +152,22 @@ fn under_load(bench: &mut Bench, recorder: &Arc<Recorder>, products: usize, swap
     bench.child.api().converge(recorder, &filling)?;
     drop(filling);
 
-    let kind = Kind { source: System::Oms.name(), lane: None, batch: BATCH, every: Duration::ZERO, marked: true, write: level };
+    let kind = Kind {
+        source: System::Oms.name(),
+        lane: None,
+        batch: BATCH,
+        every: Duration::ZERO,
+        marked: true,
+        write: level,
+    };
     let churn = Churn::begin(bench.child.address(), products, vec![kind; CONNECTIONS])?;
     let progress = Progress::begin("swapping under load", swaps as u64);
     let before = rate(&churn, || {
-        std::thread::sleep(BEFORE.mul_f64(scale.min(1.0)).max(Duration::from_millis(500)));
+        std::thread::sleep(
+            BEFORE
+                .mul_f64(scale.min(1.0))
+                .max(Duration::from_millis(500)),
+        );
         Ok(())
     })?;
     let count = (swaps / FRESH).max(1);
@@ -132,7 +183,13 @@ fn under_load(bench: &mut Bench, recorder: &Arc<Recorder>, products: usize, swap
     let while_again = rate(&churn, || {
         for n in 0..swaps - count {
             // Another one than serves, of those that were compiled last.
-            again.push(bench.swap(bench.version.saturating_sub(1 + n as u64 % count.min(2) as u64))?);
+            again.push(
+                bench.swap(
+                    bench
+                        .version
+                        .saturating_sub(1 + n as u64 % count.min(2) as u64),
+                )?,
+            );
             progress.mark().add(1);
             std::thread::sleep(PAUSE);
         }
@@ -141,7 +198,12 @@ fn under_load(bench: &mut Bench, recorder: &Arc<Recorder>, products: usize, swap
     drop(progress);
     let ledger = churn.end()?;
     bench.child.api().rest()?;
-    Ok(Load { before, fresh: (while_fresh, fresh), again: (while_again, again), ledger })
+    Ok(Load {
+        before,
+        fresh: (while_fresh, fresh),
+        again: (while_again, again),
+        ledger,
+    })
 }
 
 /// Events accepted in a second while something is done.
@@ -169,21 +231,36 @@ impl Bench {
 /// Times of a kind of swap, judged by their median.
 fn told(report: &mut Report, name: &str, swaps: &[SwapView], aim_ms: f64) {
     let times = sorted(swaps);
-    report.at_most(&format!("{name}_ms"), times.get(times.len() / 2).copied().unwrap_or_default(), aim_ms);
+    report.at_most(
+        &format!("{name}_ms"),
+        times.get(times.len() / 2).copied().unwrap_or_default(),
+        aim_ms,
+    );
     spread(report, name, swaps);
 }
 
 /// The least, the median, the most; and what the median one spent its time on.
 fn spread(report: &mut Report, name: &str, swaps: &[SwapView]) {
     let times = sorted(swaps);
-    let Some(median) = times.get(times.len() / 2) else { return };
-    let (least, most) = (times.first().copied().unwrap_or_default(), times.last().copied().unwrap_or_default());
-    report.figure(&format!("{name}_ms_least_median_most"), format!("{least} {median} {most}"));
+    let Some(median) = times.get(times.len() / 2) else {
+        return;
+    };
+    let (least, most) = (
+        times.first().copied().unwrap_or_default(),
+        times.last().copied().unwrap_or_default(),
+    );
+    report.figure(
+        &format!("{name}_ms_least_median_most"),
+        format!("{least} {median} {most}"),
+    );
     if let Some(swap) = swaps.iter().find(|swap| swap.steps.total_ms == *median) {
         report.figure(&format!("{name}_steps_of_the_median"), json!(swap.steps));
     }
     let cached = swaps.iter().filter(|swap| swap.steps.from_cache).count();
-    report.figure(&format!("{name}_of_them_from_the_cache"), format!("{cached} of {}", swaps.len()));
+    report.figure(
+        &format!("{name}_of_them_from_the_cache"),
+        format!("{cached} of {}", swaps.len()),
+    );
 }
 
 fn sorted(swaps: &[SwapView]) -> Vec<f64> {
@@ -209,10 +286,15 @@ fn place(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
     placed.map_err(|error| unreachable("the component cannot be placed", error))
 }
 
-/// A stock level as the shop system sends it; the number is its time too, so that a newer one is never taken for stale.
+/// A stock level as the shop system sends it; the number is its time too, so that a newer one is
+/// never taken for stale.
 fn level(body: &mut Vec<u8>, product: usize, number: u32) {
     let (key, seconds) = (FIRST_KEY + product as u64, number / 1000);
-    let (day, hour, minute) = (1 + seconds / 86_400 % 28, seconds / 3600 % 24, seconds / 60 % 60);
+    let (day, hour, minute) = (
+        1 + seconds / 86_400 % 28,
+        seconds / 3600 % 24,
+        seconds / 60 % 60,
+    );
     let line = format!(
         r#"{{"inventory_item_id":49148{key},"location_id":24826418,"available":{number},"updated_at":"2026-01-{day:02}T{hour:02}:{minute:02}:{:02}.{:03}Z","sku":"{key}"}}"#,
         seconds % 60,
@@ -243,22 +325,34 @@ mod tests {
     #[test]
     fn another_number_is_another_component_that_does_the_same() {
         let one = version(&wat::parse_str("(component)").expect("text"), 1);
-        assert_ne!(one, version(&wat::parse_str("(component)").expect("text"), 2));
+        assert_ne!(
+            one,
+            version(&wat::parse_str("(component)").expect("text"), 2)
+        );
         assert!(wasmparser::validate(&one).is_ok());
     }
 
     #[test]
     fn a_level_is_what_the_mapper_understands_and_its_version_rises_with_its_number() {
-        let settings = oms_stock::Settings::parse(&System::Oms.settings().to_string()).expect("settings");
+        let settings =
+            oms_stock::Settings::parse(&System::Oms.settings().to_string()).expect("settings");
         let version = |number| {
             let mut body = Vec::new();
             level(&mut body, 3, number);
             let data = String::from_utf8(body).expect("text");
-            let changes = oms_stock::changes(&weir_plugin::Event::of(data.trim()), &settings).expect("changes");
-            assert_eq!((&*changes[0].key, changes[0].value.as_deref()), ("1000003", Some(&*format!(r#"{{"available":{number}}}"#))));
+            let changes = oms_stock::changes(&weir_plugin::Event::of(data.trim()), &settings)
+                .expect("changes");
+            assert_eq!(
+                (&*changes[0].key, changes[0].value.as_deref()),
+                ("1000003", Some(&*format!(r#"{{"available":{number}}}"#)))
+            );
             changes[0].version.expect("a version")
         };
-        assert!(version(1) < version(2) && version(999) < version(1000) && version(3_599_999) < version(3_600_000));
+        assert!(
+            version(1) < version(2)
+                && version(999) < version(1000)
+                && version(3_599_999) < version(3_600_000)
+        );
         assert!(version(86_399_999) < version(86_400_000));
     }
 }

@@ -27,23 +27,43 @@ pub(super) fn owes_nothing(channel: &ChannelView) -> bool {
 
 fn owed(channel: &ChannelView) -> u64 {
     let owed = channel.owed;
-    owed.urgent + owed.normal + owed.bulk + owed.sweep + channel.in_flight + channel.parked + channel.held + channel.refused
+    owed.urgent
+        + owed.normal
+        + owed.bulk
+        + owed.sweep
+        + channel.in_flight
+        + channel.parked
+        + channel.held
+        + channel.refused
 }
 
 impl Board {
     pub(super) fn new() -> Board {
-        Board { told: Told::default(), delivered: [0; 4] }
+        Board {
+            told: Told::default(),
+            delivered: [0; 4],
+        }
     }
 
     /// The second that has passed.
-    pub(super) fn line(&mut self, second: u64, systems: &Systems, recorder: &Recorder, channels: &Channels) -> String {
+    pub(super) fn line(
+        &mut self,
+        second: u64,
+        systems: &Systems,
+        recorder: &Recorder,
+        channels: &Channels,
+    ) -> String {
         let (told, delivered) = (systems.told(), recorder.delivered());
         let mut line = String::new();
         if (second - 1).is_multiple_of(HEADER_EVERY) {
             line.push_str("          in a second          delivered in a second to            spared      oldest\n");
             line.push_str("second    events  changes      de     fr     at  search           so far      owed\n");
         }
-        line.push_str(&format!("{second:>6}  {:>8}  {:>7}  ", told.sent - self.told.sent, told.changes - self.told.changes));
+        line.push_str(&format!(
+            "{second:>6}  {:>8}  {:>7}  ",
+            told.sent - self.told.sent,
+            told.changes - self.told.changes
+        ));
         for (now, before) in delivered.iter().zip(self.delivered) {
             line.push_str(&format!("{:>7}", now - before));
         }
@@ -51,9 +71,17 @@ impl Board {
         let meant: u64 = systems.facts().news.values().sum();
         let spared = meant.saturating_sub(delivered.iter().sum::<u64>() + owing);
         let share = 100 * spared / meant.max(1);
-        let oldest = channels.items.iter().map(|channel| channel.freshness_seconds).fold(0.0, f64::max);
+        let oldest = channels
+            .items
+            .iter()
+            .map(|channel| channel.freshness_seconds)
+            .fold(0.0, f64::max);
         line.push_str(&format!("  {spared:>9} {share:>3} %  {oldest:>6.1} s"));
-        for channel in channels.items.iter().filter(|channel| channel.state != "flowing") {
+        for channel in channels
+            .items
+            .iter()
+            .filter(|channel| channel.state != "flowing")
+        {
             line.push_str(&format!("  {} is {}", channel.name, channel.state));
         }
         (self.told, self.delivered) = (told, delivered);
@@ -73,15 +101,39 @@ impl Board {
         let facts = systems.facts();
         let mut rows = Vec::new();
         for (channel, delivered) in CHANNELS.iter().zip(delivered) {
-            let view = channels.items.iter().find(|view| view.name == *channel).cloned().unwrap_or_default();
+            let view = channels
+                .items
+                .iter()
+                .find(|view| view.name == *channel)
+                .cloned()
+                .unwrap_or_default();
             let count = |name: &str| view.deliveries.get(name).copied().unwrap_or(0);
             let meant = facts.news.get(channel).copied().unwrap_or(0);
             let (suppressed, withheld) = (count("suppressed"), count("withheld"));
             let coalesced = meant.saturating_sub(delivered + suppressed + withheld);
-            let numbers = [meant, delivered, suppressed, withheld, coalesced, owed(&view)];
-            rows.push(std::iter::once((*channel).to_owned()).chain(numbers.map(|number| number.to_string())).collect());
+            let numbers = [
+                meant,
+                delivered,
+                suppressed,
+                withheld,
+                coalesced,
+                owed(&view),
+            ];
+            rows.push(
+                std::iter::once((*channel).to_owned())
+                    .chain(numbers.map(|number| number.to_string()))
+                    .collect(),
+            );
         }
-        let header = ["CHANNEL", "CHANGES FOR IT", "DELIVERED", "SUPPRESSED", "WITHHELD", "COALESCED AWAY", "STILL OWED"];
+        let header = [
+            "CHANNEL",
+            "CHANGES FOR IT",
+            "DELIVERED",
+            "SUPPRESSED",
+            "WITHHELD",
+            "COALESCED AWAY",
+            "STILL OWED",
+        ];
         format!(
             "\n{} events in {:.0} s: {} filtered as noise, {} repeated, {} quarantined.\n\
              {} changes committed, {} unchanged and {} stale ones dropped. {} requests had to be sent again.\n\

@@ -1,4 +1,5 @@
-//! What the three systems say, in the words they really use: IDocs, CloudEvents, inventory webhooks.
+//! What the three systems say, in the words they really use: IDocs, CloudEvents, inventory
+//! webhooks.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -6,9 +7,13 @@ use serde_json::{Value, json};
 
 use super::facts::Content;
 
-/// Sales organisation, distribution channel and price list type of a price list, as the example's configuration maps them.
-const PRICE_LISTS: [(&str, [&str; 3]); 3] =
-    [("de-retail", ["1000", "10", "01"]), ("at-retail", ["1000", "10", "03"]), ("fr-retail", ["2000", "10", "02"])];
+/// Sales organisation, distribution channel and price list type of a price list, as the example's
+/// configuration maps them.
+const PRICE_LISTS: [(&str, [&str; 3]); 3] = [
+    ("de-retail", ["1000", "10", "01"]),
+    ("at-retail", ["1000", "10", "03"]),
+    ("fr-retail", ["2000", "10", "02"]),
+];
 /// The OMS's numbers of the locations, as the example's configuration maps them.
 const LOCATIONS: [(&str, u64); 2] = [("berlin", 24_826_418), ("lyon", 74_852_401_203)];
 
@@ -26,13 +31,26 @@ pub(super) fn idoc(message: &str, sender: &str, serial: i64, segments: &str) -> 
 
 /// IDocs as one document, as the port sends them.
 pub(super) fn document(idocs: &[String]) -> String {
-    format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?><COND_A04>{}</COND_A04>", idocs.concat())
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><COND_A04>{}</COND_A04>",
+        idocs.concat()
+    )
 }
 
 /// The condition record of one price list; without an amount it is flagged for deletion.
 pub(super) fn condition(key: &str, list: &str, amount: Option<&str>) -> String {
-    let [organisation, channel, kind] = PRICE_LISTS.iter().find(|(name, _)| *name == list).map_or(["", "", ""], |(_, codes)| *codes);
-    let (amount, deleted) = (amount.unwrap_or("0.00"), if amount.is_none() { "<LOEVM_KO>X</LOEVM_KO>" } else { "" });
+    let [organisation, channel, kind] = PRICE_LISTS
+        .iter()
+        .find(|(name, _)| *name == list)
+        .map_or(["", "", ""], |(_, codes)| *codes);
+    let (amount, deleted) = (
+        amount.unwrap_or("0.00"),
+        if amount.is_none() {
+            "<LOEVM_KO>X</LOEVM_KO>"
+        } else {
+            ""
+        },
+    );
     format!(
         "<E1KOMG SEGMENT=\"1\"><KVEWE>A</KVEWE><KOTABNR>006</KOTABNR><KAPPL>V</KAPPL><KSCHL>PR00</KSCHL><VKORG>{organisation}</VKORG>\
          <VTWEG>{channel}</VTWEG><PLTYP>{kind}</PLTYP><MATNR>{key:0>18}</MATNR><E1KONH SEGMENT=\"1\"><KNUMH>0000104711</KNUMH>\
@@ -65,7 +83,10 @@ pub(super) fn cloud_event(kind: &str, at: i64, data: Value) -> Value {
 /// A product as the PIM exports it, whole.
 pub(super) fn product(key: &str, content: &Content, at: i64) -> Value {
     let each = |texts: &[(&str, Option<String>)], scope: Option<&str>| -> Vec<Value> {
-        texts.iter().map(|(locale, data)| json!({ "locale": locale, "scope": scope, "data": data })).collect()
+        texts
+            .iter()
+            .map(|(locale, data)| json!({ "locale": locale, "scope": scope, "data": data }))
+            .collect()
     };
     json!({ "product": {
         "identifier": key,
@@ -83,12 +104,19 @@ pub(super) fn product(key: &str, content: &Content, at: i64) -> Value {
 
 /// What happens in a PIM all day and is about no product.
 pub(super) fn category(at: i64) -> Value {
-    cloud_event("category.updated", at, json!({ "category": { "code": "home" } }))
+    cloud_event(
+        "category.updated",
+        at,
+        json!({ "category": { "code": "home" } }),
+    )
 }
 
 /// An inventory level.
 pub(super) fn level(key: &str, location: &str, available: i64, at: i64) -> Value {
-    let number = LOCATIONS.iter().find(|(name, _)| *name == location).map_or(0, |(_, number)| *number);
+    let number = LOCATIONS
+        .iter()
+        .find(|(name, _)| *name == location)
+        .map_or(0, |(_, number)| *number);
     json!({
         "inventory_item_id": 808_000_000_u64 + key.parse::<u64>().unwrap_or(0),
         "location_id": number,

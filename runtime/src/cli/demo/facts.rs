@@ -1,5 +1,6 @@
-//! What the three systems know, and what therefore each channel must hold: worked out from the facts alone, without Weir's code or
-//! the plugins', so that the comparison at the end means something.
+//! What the three systems know, and what therefore each channel must hold: worked out from the
+//! facts alone, without Weir's code or the plugins', so that the comparison at the end means
+//! something.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,8 @@ pub(super) const PRICE_LISTS: [&str; 3] = ["de-retail", "fr-retail", "at-retail"
 /// The places with stock.
 pub(super) const LOCATIONS: [&str; 2] = ["berlin", "lyon"];
 /// All channels of the example.
-pub(super) const CHANNELS: [&str; 4] = ["storefront.de", "storefront.fr", "storefront.at", "search"];
+pub(super) const CHANNELS: [&str; 4] =
+    ["storefront.de", "storefront.fr", "storefront.at", "search"];
 
 /// Products in the catalogue.
 const PRODUCTS: usize = 300;
@@ -59,11 +61,27 @@ impl Content {
             ("Spiegel", "Miroir", "mirrors"),
             ("Teppich", "Tapis", "rugs"),
         ];
-        const SERIES: [&str; 10] = ["Fjord", "Alba", "Linde", "Nord", "Sol", "Kiesel", "Moor", "Falke", "Insel", "Brise"];
-        let ((de, fr, family), series) = (KINDS[at % KINDS.len()], SERIES[at / KINDS.len() % SERIES.len()]);
+        const SERIES: [&str; 10] = [
+            "Fjord", "Alba", "Linde", "Nord", "Sol", "Kiesel", "Moor", "Falke", "Insel", "Brise",
+        ];
+        let ((de, fr, family), series) = (
+            KINDS[at % KINDS.len()],
+            SERIES[at / KINDS.len() % SERIES.len()],
+        );
         let number = at / (KINDS.len() * SERIES.len()) + 1;
-        let (name_de, name_fr) = (format!("{de} „{series} {number}“"), format!("{fr} «{series} {number}»"));
-        Content { enabled: true, family, categories: ["home"], edition: 1, in_french: true, name_de, name_fr }
+        let (name_de, name_fr) = (
+            format!("{de} „{series} {number}“"),
+            format!("{fr} «{series} {number}»"),
+        );
+        Content {
+            enabled: true,
+            family,
+            categories: ["home"],
+            edition: 1,
+            in_french: true,
+            name_de,
+            name_fr,
+        }
     }
 
     /// What the ERP calls it.
@@ -74,23 +92,39 @@ impl Content {
     /// Locale → name, if it is translated.
     pub(super) fn names(&self) -> [(&'static str, Option<String>); 3] {
         let french = self.in_french.then(|| self.name_fr.clone());
-        [("de_DE", Some(self.name_de.clone())), ("de_AT", Some(self.name_de.clone())), ("fr_FR", french)]
+        [
+            ("de_DE", Some(self.name_de.clone())),
+            ("de_AT", Some(self.name_de.clone())),
+            ("fr_FR", french),
+        ]
     }
 
     /// Locale → description, if it is translated.
     pub(super) fn descriptions(&self) -> [(&'static str, Option<String>); 3] {
         let german = format!("<p>{}, Text {}.</p>", self.name_de, self.edition);
-        let french = self.in_french.then(|| format!("<p>{}, texte {}.</p>", self.name_fr, self.edition));
-        [("de_DE", Some(german.clone())), ("de_AT", Some(german)), ("fr_FR", french)]
+        let french = self
+            .in_french
+            .then(|| format!("<p>{}, texte {}.</p>", self.name_fr, self.edition));
+        [
+            ("de_DE", Some(german.clone())),
+            ("de_AT", Some(german)),
+            ("fr_FR", french),
+        ]
     }
 }
 
 impl Facts {
     /// A catalogue of which nothing has been told yet but that it exists.
     pub(super) fn new() -> Facts {
-        let product = |at: usize| Product { content: Content::new(at), prices: BTreeMap::new(), stock: BTreeMap::new() };
+        let product = |at: usize| Product {
+            content: Content::new(at),
+            prices: BTreeMap::new(),
+            stock: BTreeMap::new(),
+        };
         Facts {
-            products: (0..PRODUCTS).map(|at| ((FIRST + at).to_string(), product(at))).collect(),
+            products: (0..PRODUCTS)
+                .map(|at| ((FIRST + at).to_string(), product(at)))
+                .collect(),
             news: CHANNELS.iter().map(|channel| (*channel, 0)).collect(),
         }
     }
@@ -102,7 +136,9 @@ impl Facts {
 
     /// The content as it is.
     pub(super) fn content(&self, key: &str) -> Content {
-        self.products.get(key).map_or_else(|| Content::new(0), |product| product.content.clone())
+        self.products
+            .get(key)
+            .map_or_else(|| Content::new(0), |product| product.content.clone())
     }
 
     /// The PIM tells a product for the first time.
@@ -115,16 +151,24 @@ impl Facts {
 
     /// The PIM tells what a product is now.
     pub(super) fn set_content(&mut self, key: &str, content: Content) {
-        let Some(product) = self.products.get_mut(key) else { return };
+        let Some(product) = self.products.get_mut(key) else {
+            return;
+        };
         let before = std::mem::replace(&mut product.content, content.clone());
         let texts = |content: &Content| (content.enabled, content.names(), content.descriptions());
         let of = |content: &Content, at: usize| {
             let (enabled, names, descriptions) = texts(content);
-            names[at].1.clone().map(|name| (enabled, name, descriptions[at].1.clone()))
+            names[at]
+                .1
+                .clone()
+                .map(|name| (enabled, name, descriptions[at].1.clone()))
         };
         for (at, (locale, _)) in before.names().iter().enumerate() {
             if of(&before, at) != of(&content, at) {
-                let site = SITES.iter().find(|(_, of)| of == locale).map_or("", |(site, _)| *site);
+                let site = SITES
+                    .iter()
+                    .find(|(_, of)| of == locale)
+                    .map_or("", |(site, _)| *site);
                 self.count(site, 1);
                 self.count("search", 1);
             }
@@ -133,7 +177,9 @@ impl Facts {
 
     /// The ERP tells a price, or that there is none any more.
     pub(super) fn set_price(&mut self, key: &str, list: &'static str, cents: Option<u32>) {
-        let Some(product) = self.products.get_mut(key) else { return };
+        let Some(product) = self.products.get_mut(key) else {
+            return;
+        };
         let before = match cents {
             Some(cents) => product.prices.insert(list, cents),
             None => product.prices.remove(list),
@@ -146,7 +192,9 @@ impl Facts {
 
     /// The OMS tells how much there is.
     pub(super) fn set_stock(&mut self, key: &str, location: &'static str, available: i64) {
-        let Some(product) = self.products.get_mut(key) else { return };
+        let Some(product) = self.products.get_mut(key) else {
+            return;
+        };
         if product.stock.insert(location, available) != Some(available) {
             for (site, _) in SITES {
                 self.count(site, 1);
@@ -156,13 +204,16 @@ impl Facts {
     }
 
     fn count(&mut self, of: &str, changes: u64) {
-        let of = self.news.iter_mut().find(|(channel, _)| **channel == of || channel.strip_prefix("storefront.") == Some(of));
+        let of = self.news.iter_mut().find(|(channel, _)| {
+            **channel == of || channel.strip_prefix("storefront.") == Some(of)
+        });
         if let Some((_, count)) = of {
             *count += changes;
         }
     }
 
-    /// What a channel must hold of a product; none if it must not have it. `shops` is where the shops are.
+    /// What a channel must hold of a product; none if it must not have it. `shops` is where the
+    /// shops are.
     pub(super) fn expected(&self, channel: &str, key: &str, shops: &str) -> Option<Value> {
         let product = self.products.get(key)?;
         match channel.strip_prefix("storefront.") {
@@ -176,7 +227,8 @@ impl Product {
     /// The page of a site: in its language, with its price, while there is any stock.
     fn page(&self, site: &str, key: &str, shops: &str) -> Option<Value> {
         let (_, locale) = *SITES.iter().find(|(name, _)| *name == site)?;
-        let in_language = |texts: [(&str, Option<String>); 3]| texts.into_iter().find(|(of, _)| *of == locale)?.1;
+        let in_language =
+            |texts: [(&str, Option<String>); 3]| texts.into_iter().find(|(of, _)| *of == locale)?.1;
         let cents = *self.prices.get(format!("{site}-retail").as_str())?;
         let available: i64 = self.stock.values().sum();
         let shown = self.content.enabled && available >= 1;
@@ -199,10 +251,21 @@ impl Product {
             return None;
         }
         let texts = |texts: [(&'static str, Option<String>); 3]| -> BTreeMap<&str, String> {
-            texts.into_iter().filter_map(|(locale, text)| Some((locale, text?))).collect()
+            texts
+                .into_iter()
+                .filter_map(|(locale, text)| Some((locale, text?)))
+                .collect()
         };
-        let prices: BTreeMap<_, _> =
-            self.prices.iter().map(|(list, cents)| (*list, json!({ "amount": amount(*cents), "currency": "EUR" }))).collect();
+        let prices: BTreeMap<_, _> = self
+            .prices
+            .iter()
+            .map(|(list, cents)| {
+                (
+                    *list,
+                    json!({ "amount": amount(*cents), "currency": "EUR" }),
+                )
+            })
+            .collect();
         let available: i64 = self.stock.values().sum();
         Some(json!({
             "id": format!("product-{key}"),
@@ -230,20 +293,37 @@ mod tests {
     #[test]
     fn a_page_is_there_while_it_has_a_price_a_text_and_stock() {
         let mut facts = Facts::new();
-        let page = |facts: &Facts, site: &str| facts.expected(&format!("storefront.{site}"), "4711", "http://shops");
+        let page = |facts: &Facts, site: &str| {
+            facts.expected(&format!("storefront.{site}"), "4711", "http://shops")
+        };
         assert_eq!(page(&facts, "de"), None, "no price yet");
         facts.set_price("4711", "de-retail", Some(1290));
         facts.set_price("4711", "fr-retail", Some(1190));
         assert_eq!(page(&facts, "de"), None, "no stock yet");
         facts.set_stock("4711", "lyon", 2);
         let german = page(&facts, "de").expect("a page");
-        assert_eq!((&german["price"]["amount"], &german["url"]), (&json!("12.90"), &json!("http://shops/de/p/4711")));
+        assert_eq!(
+            (&german["price"]["amount"], &german["url"]),
+            (&json!("12.90"), &json!("http://shops/de/p/4711"))
+        );
         assert_eq!(page(&facts, "at"), None, "no price there");
-        facts.set_content("4711", Content { in_french: false, ..facts.content("4711") });
-        assert_eq!((page(&facts, "fr"), page(&facts, "de").is_some()), (None, true));
+        facts.set_content(
+            "4711",
+            Content {
+                in_french: false,
+                ..facts.content("4711")
+            },
+        );
+        assert_eq!(
+            (page(&facts, "fr"), page(&facts, "de").is_some()),
+            (None, true)
+        );
         facts.set_stock("4711", "berlin", -2);
         assert_eq!(page(&facts, "de"), None);
-        assert_eq!(facts.expected("search", "4711", "").expect("a document")["in_stock"], json!(false));
+        assert_eq!(
+            facts.expected("search", "4711", "").expect("a document")["in_stock"],
+            json!(false)
+        );
     }
 
     #[test]
@@ -252,14 +332,47 @@ mod tests {
         let mut told = |change: &dyn Fn(&mut Facts)| {
             let before: Vec<u64> = CHANNELS.iter().map(|channel| facts.news[channel]).collect();
             change(&mut facts);
-            CHANNELS.iter().zip(before).map(|(channel, before)| facts.news[channel] - before).collect::<Vec<u64>>()
+            CHANNELS
+                .iter()
+                .zip(before)
+                .map(|(channel, before)| facts.news[channel] - before)
+                .collect::<Vec<u64>>()
         };
-        assert_eq!(told(&|facts| facts.set_price("4711", "at-retail", Some(1))), [0, 0, 1, 1]);
-        assert_eq!(told(&|facts| facts.set_price("4711", "at-retail", Some(1))), [0, 0, 0, 0]);
-        assert_eq!(told(&|facts| facts.set_stock("4711", "lyon", 1)), [1, 1, 1, 1]);
-        let without_french = |facts: &mut Facts| facts.set_content("4711", Content { in_french: false, ..facts.content("4711") });
+        assert_eq!(
+            told(&|facts| facts.set_price("4711", "at-retail", Some(1))),
+            [0, 0, 1, 1]
+        );
+        assert_eq!(
+            told(&|facts| facts.set_price("4711", "at-retail", Some(1))),
+            [0, 0, 0, 0]
+        );
+        assert_eq!(
+            told(&|facts| facts.set_stock("4711", "lyon", 1)),
+            [1, 1, 1, 1]
+        );
+        let without_french = |facts: &mut Facts| {
+            facts.set_content(
+                "4711",
+                Content {
+                    in_french: false,
+                    ..facts.content("4711")
+                },
+            )
+        };
         assert_eq!(told(&without_french), [0, 1, 0, 1]);
-        let edited = |facts: &mut Facts| facts.set_content("4711", Content { edition: 2, ..facts.content("4711") });
-        assert_eq!(told(&edited), [1, 0, 1, 2], "what is not translated does not change");
+        let edited = |facts: &mut Facts| {
+            facts.set_content(
+                "4711",
+                Content {
+                    edition: 2,
+                    ..facts.content("4711")
+                },
+            )
+        };
+        assert_eq!(
+            told(&edited),
+            [1, 0, 1, 2],
+            "what is not translated does not change"
+        );
     }
 }

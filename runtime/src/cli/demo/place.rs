@@ -1,4 +1,5 @@
-//! Where the demo runs: the repository with its example and plugins, a temporary folder for the store, free ports.
+//! Where the demo runs: the repository with its example and plugins, a temporary folder for the
+//! store, free ports.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -10,13 +11,25 @@ use crate::plugin::toolchain;
 /// The port that Weir has by default, and so the demo.
 const PORT: u16 = 7700;
 /// The plugins that the example uses.
-const PLUGINS: [&str; 7] = ["erp-noise", "erp-product", "pim-product", "oms-stock", "in-stock", "storefront-page", "search-document"];
+const PLUGINS: [&str; 7] = [
+    "erp-noise",
+    "erp-product",
+    "pim-product",
+    "oms-stock",
+    "in-stock",
+    "storefront-page",
+    "search-document",
+];
 
 /// The repository with the example: around the current folder, or where this program was built.
 pub(super) fn repository() -> Result<PathBuf, String> {
     let here = std::env::current_dir().unwrap_or_default();
-    let around = here.ancestors().chain(Path::new(env!("CARGO_MANIFEST_DIR")).ancestors());
-    let found = around.map(Path::to_owned).find(|folder| configuration(folder).is_file() && folder.join("plugins").is_dir());
+    let around = here
+        .ancestors()
+        .chain(Path::new(env!("CARGO_MANIFEST_DIR")).ancestors());
+    let found = around
+        .map(Path::to_owned)
+        .find(|folder| configuration(folder).is_file() && folder.join("plugins").is_dir());
     found.ok_or_else(|| "the demo needs Weir's repository for its example and plugins; run it in a folder of a clone".to_owned())
 }
 
@@ -25,11 +38,14 @@ pub(super) fn configuration(repository: &Path) -> PathBuf {
     repository.join("examples/product-catalog/weir.toml")
 }
 
-/// Builds those plugins whose component is not there or older than what it is built from; `say` is told each step before it happens.
+/// Builds those plugins whose component is not there or older than what it is built from; `say` is
+/// told each step before it happens.
 pub(super) fn build(repository: &Path, say: &mut dyn FnMut(&str)) -> Result<(), String> {
     for name in PLUGINS {
         let folder = repository.join("plugins").join(name);
-        let component = folder.join("dist").join(format!("{}.wasm", name.replace('-', "_")));
+        let component = folder
+            .join("dist")
+            .join(format!("{}.wasm", name.replace('-', "_")));
         let own = ["src", "cases", "Cargo.toml"].map(|part| folder.join(part));
         let shared = ["plugins/weir-plugin", "wit", "Cargo.lock"].map(|part| repository.join(part));
         let sources = own.iter().chain(&shared);
@@ -38,8 +54,12 @@ pub(super) fn build(repository: &Path, say: &mut dyn FnMut(&str)) -> Result<(), 
             continue;
         }
         let built = toolchain::build(&folder, say).map_err(|error| error.to_string())?;
-        // The same component as before is left alone; that it is up to date must be seen all the same.
-        let touched = std::fs::File::options().write(true).open(&built.component).and_then(|file| file.set_modified(SystemTime::now()));
+        // The same component as before is left alone; that it is up to date must be seen all the
+        // same.
+        let touched = std::fs::File::options()
+            .write(true)
+            .open(&built.component)
+            .and_then(|file| file.set_modified(SystemTime::now()));
         touched.map_err(|error| format!("{}: {error}", built.component.display()))?;
     }
     Ok(())
@@ -52,7 +72,10 @@ fn changed(path: &Path) -> Option<SystemTime> {
 /// When a file, or the newest file in a folder, was changed.
 fn newest(path: &Path) -> Option<SystemTime> {
     match std::fs::read_dir(path) {
-        Ok(entries) => entries.flatten().filter_map(|entry| newest(&entry.path())).max(),
+        Ok(entries) => entries
+            .flatten()
+            .filter_map(|entry| newest(&entry.path()))
+            .max(),
         Err(_) => changed(path),
     }
 }
@@ -68,15 +91,23 @@ pub(super) fn address() -> std::io::Result<SocketAddr> {
 
 /// What differs from the example: a second file given with `-c`, whose keys win.
 pub(super) fn differences(listen: SocketAddr, store: &Path, shops: &str) -> String {
-    let mut text =
-        format!("[server]\nlisten = \"{listen}\"\nreload = \"signal\"\n[store]\npath = {}\n", quoted(&store.display().to_string()));
+    let mut text = format!(
+        "[server]\nlisten = \"{listen}\"\nreload = \"signal\"\n[store]\npath = {}\n",
+        quoted(&store.display().to_string())
+    );
     for (site, _) in SITES {
         text.push_str(&format!("[each.site.{site}]\nurl = \"{shops}/{site}\"\n"));
     }
-    text.push_str(&format!("[channels.search]\ntarget = {{ kind = \"webhook\", url = \"{shops}/search\" }}\n"));
+    text.push_str(&format!(
+        "[channels.search]\ntarget = {{ kind = \"webhook\", url = \"{shops}/search\" }}\n"
+    ));
     // Here products sell out and come back all the time, as they do in no shop.
-    text.push_str("[channels.storefront]\nwithdraw_max = { share = \"100%\", per = \"1m\", min = 1000000 }\n");
-    text.push_str("[channels.search.withdraw_max]\nshare = \"100%\"\nper = \"1m\"\nmin = 1000000\n");
+    text.push_str(
+        "[channels.storefront]\nwithdraw_max = { share = \"100%\", per = \"1m\", min = 1000000 }\n",
+    );
+    text.push_str(
+        "[channels.search.withdraw_max]\nshare = \"100%\"\nper = \"1m\"\nmin = 1000000\n",
+    );
     text
 }
 
@@ -91,7 +122,8 @@ mod tests {
 
     #[test]
     fn the_demo_is_the_example_with_another_place_and_nothing_else_to_complain_of() {
-        // A copy beside components that are only there: whether the real ones are built does not matter here.
+        // A copy beside components that are only there: whether the real ones are built does not
+        // matter here.
         let repository = repository().expect("the tests run in the repository");
         let folder = tempfile::tempdir().expect("a folder");
         let copy = configuration(folder.path());
@@ -99,16 +131,28 @@ mod tests {
         std::fs::create_dir_all(copy.parent().expect("it is in a folder")).expect("a folder");
         std::fs::write(&copy, &text).expect("a file");
         for line in text.lines().filter(|line| line.contains(".wasm\"")) {
-            let path = copy.with_file_name(line.split('"').find(|part| part.ends_with(".wasm")).expect("a path"));
+            let path = copy.with_file_name(
+                line.split('"')
+                    .find(|part| part.ends_with(".wasm"))
+                    .expect("a path"),
+            );
             std::fs::create_dir_all(path.parent().expect("it is in a folder")).expect("a folder");
             std::fs::write(path, "").expect("a file");
         }
         let other = folder.path().join("demo.toml");
-        let differences = differences(([127, 0, 0, 1], 7799).into(), &folder.path().join("a \"b\""), "http://127.0.0.1:9999");
+        let differences = differences(
+            ([127, 0, 0, 1], 7799).into(),
+            &folder.path().join("a \"b\""),
+            "http://127.0.0.1:9999",
+        );
         std::fs::write(&other, differences).expect("a file");
-        let (plan, warnings) = crate::app::read_plan(&[copy, other]).unwrap_or_else(|wrong| panic!("{wrong:?}"));
+        let (plan, warnings) =
+            crate::app::read_plan(&[copy, other]).unwrap_or_else(|wrong| panic!("{wrong:?}"));
         assert!(warnings.is_empty(), "{warnings:?}");
-        assert_eq!((plan.server.listen.port(), plan.store_path), (7799, folder.path().join("a \"b\"")));
+        assert_eq!(
+            (plan.server.listen.port(), plan.store_path),
+            (7799, folder.path().join("a \"b\""))
+        );
         assert_eq!(
             plan.channels.keys().map(|name| &**name).collect::<Vec<_>>(),
             ["search", "storefront.at", "storefront.de", "storefront.fr"]

@@ -1,5 +1,5 @@
-//! The other end: three shops and a search index in one small server on loopback, which remembers the newest of each entity, takes
-//! its time to answer, and can be told to be away.
+//! The other end: three shops and a search index in one small server on loopback, which remembers
+//! the newest of each entity, takes its time to answer, and can be told to be away.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,7 +16,8 @@ use tokio::net::TcpListener;
 
 use super::facts::CHANNELS;
 
-/// How many milliseconds each takes to answer, in the order of the channels. The Austrian shop is slow: it gets less and misses nothing.
+/// How many milliseconds each takes to answer, in the order of the channels. The Austrian shop is
+/// slow: it gets less and misses nothing.
 const ANSWER_TIMES: [u64; 4] = [2, 10, 80, 25];
 
 /// What one channel's target holds and has seen.
@@ -44,8 +45,16 @@ impl Recorder {
     /// Listens on a free port of loopback.
     pub(super) async fn start() -> std::io::Result<Recorder> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let held = Arc::new(Mutex::new(CHANNELS.iter().map(|channel| (*channel, Held::default())).collect()));
-        let recorder = Recorder { address: listener.local_addr()?, held };
+        let held = Arc::new(Mutex::new(
+            CHANNELS
+                .iter()
+                .map(|channel| (*channel, Held::default()))
+                .collect(),
+        ));
+        let recorder = Recorder {
+            address: listener.local_addr()?,
+            held,
+        };
         let routes = Router::new().fallback(answer).with_state(recorder.clone());
         tokio::spawn(async move { axum::serve(listener, routes).await });
         Ok(recorder)
@@ -89,11 +98,22 @@ impl Held {
     }
 }
 
-/// `PUT`, `DELETE` and `GET /{site}/p/{key}` for a shop's page; `POST /search` for documents, `GET /search/{id}` for one.
-async fn answer(State(recorder): State<Recorder>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+/// `PUT`, `DELETE` and `GET /{site}/p/{key}` for a shop's page; `POST /search` for documents, `GET
+/// /search/{id}` for one.
+async fn answer(
+    State(recorder): State<Recorder>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let place = uri.path().split('/').nth(1).unwrap_or_default();
-    let at = CHANNELS.iter().position(|channel| channel.rsplit('.').next() == Some(place));
-    let Some((at, channel)) = at.map(|at| (at, CHANNELS[at])) else { return StatusCode::NOT_FOUND.into_response() };
+    let at = CHANNELS
+        .iter()
+        .position(|channel| channel.rsplit('.').next() == Some(place));
+    let Some((at, channel)) = at.map(|at| (at, CHANNELS[at])) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
     let key = uri.path().rsplit('/').next().unwrap_or_default().to_owned();
     if method == Method::GET {
         return page(&recorder.held(channel), &key);
@@ -103,16 +123,25 @@ async fn answer(State(recorder): State<Recorder>, method: Method, uri: Uri, head
     }
     tokio::time::sleep(Duration::from_millis(ANSWER_TIMES[at])).await;
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let sequence = headers.get("weir-sequence").and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0);
+    let sequence = headers
+        .get("weir-sequence")
+        .and_then(|value| value.to_str().ok()?.parse().ok())
+        .unwrap_or(0);
     let mut held = recorder.lock();
-    let Some(held) = held.get_mut(channel) else { return StatusCode::NOT_FOUND.into_response() };
+    let Some(held) = held.get_mut(channel) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
     match (method, body) {
         (Method::PUT, body) => held.put(&key, sequence, Some(body)),
         (Method::DELETE, _) => held.put(&key, sequence, None),
         (_, Value::Array(items)) => items.iter().for_each(|item| {
             let id = item["key"].as_str().unwrap_or_default();
             let gone = item["deleted"].as_bool().unwrap_or(false);
-            held.put(id, item["sequence"].as_u64().unwrap_or(0), (!gone).then(|| item["content"].clone()));
+            held.put(
+                id,
+                item["sequence"].as_u64().unwrap_or(0),
+                (!gone).then(|| item["content"].clone()),
+            );
         }),
         _ => return StatusCode::BAD_REQUEST.into_response(),
     }

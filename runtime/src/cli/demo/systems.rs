@@ -1,5 +1,6 @@
-//! The three systems as a simulation: each sends its events over HTTP as a client of its own, one request after the other, and notes
-//! the facts that it has told. What real systems do is in it: noise, repetitions, events that come late, bursts on a few products.
+//! The three systems as a simulation: each sends its events over HTTP as a client of its own, one
+//! request after the other, and notes the facts that it has told. What real systems do is in it:
+//! noise, repetitions, events that come late, bursts on a few products.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -61,7 +62,12 @@ struct Sender {
 impl Systems {
     pub(super) fn new(url: &str) -> Arc<Systems> {
         let facts = Facts::new();
-        Arc::new(Systems { keys: facts.keys(), facts: Mutex::new(facts), told: Mutex::default(), url: url.to_owned() })
+        Arc::new(Systems {
+            keys: facts.keys(),
+            facts: Mutex::new(facts),
+            told: Mutex::default(),
+            url: url.to_owned(),
+        })
     }
 
     pub(super) fn facts(&self) -> MutexGuard<'_, Facts> {
@@ -77,39 +83,82 @@ impl Systems {
     /// # Errors
     /// If a request was not taken in all its tries, so that the facts are not what Weir was told.
     pub(super) async fn run(self: Arc<Systems>, stop: CancellationToken) -> Result<(), Failure> {
-        let (mut erp, mut pim, mut oms) = (self.sender("erp", 1)?, self.sender("pim", 2)?, self.sender("oms", 3)?);
+        let (mut erp, mut pim, mut oms) = (
+            self.sender("erp", 1)?,
+            self.sender("pim", 2)?,
+            self.sender("oms", 3)?,
+        );
         tokio::try_join!(erp.erp(&stop), pim.pim(&stop), oms.oms(&stop)).map(|_| ())
     }
 
     fn sender(self: &Arc<Systems>, source: &'static str, seed: u64) -> Result<Sender, Failure> {
         let client = Client::at(&self.url, None)?;
-        Ok(Sender { systems: self.clone(), source, client, rng: Rng::with_seed(seed), clock: 0 })
+        Ok(Sender {
+            systems: self.clone(),
+            source,
+            client,
+            rng: Rng::with_seed(seed),
+            clock: 0,
+        })
     }
 }
 
 impl Sender {
-    /// Materials and prices once, then prices: here and there, and every second a burst on a few products.
+    /// Materials and prices once, then prices: here and there, and every second a burst on a few
+    /// products.
     async fn erp(&mut self, stop: &CancellationToken) -> Result<(), Failure> {
         let keys = self.systems.keys.clone();
-        let texts: Vec<_> = keys.iter().map(|key| (key, self.systems.facts().content(key).short_text().to_owned())).collect();
-        let materials: Vec<_> = texts.iter().map(|(key, text)| self.idoc("MATMAS", &events::material(key, text))).collect();
-        self.send("application/xml", events::document(&materials), &[]).await?;
-        let prices: Vec<_> = keys.iter().map(|key| self.price_of(key, &PRICE_LISTS)).collect();
-        self.send("application/xml", events::document(&prices), &[]).await?;
+        let texts: Vec<_> = keys
+            .iter()
+            .map(|key| {
+                (
+                    key,
+                    self.systems.facts().content(key).short_text().to_owned(),
+                )
+            })
+            .collect();
+        let materials: Vec<_> = texts
+            .iter()
+            .map(|(key, text)| self.idoc("MATMAS", &events::material(key, text)))
+            .collect();
+        self.send("application/xml", events::document(&materials), &[])
+            .await?;
+        let prices: Vec<_> = keys
+            .iter()
+            .map(|key| self.price_of(key, &PRICE_LISTS))
+            .collect();
+        self.send("application/xml", events::document(&prices), &[])
+            .await?;
         let mut beat = 0_u64;
         while pause(ERP_EVERY, stop).await {
             beat += 1;
             let mut idocs = Vec::new();
             let favourites = [self.some_key(), self.some_key(), self.some_key()];
             for at in 0..if beat.is_multiple_of(5) { 120 } else { 16 } {
-                let key = if beat.is_multiple_of(5) { favourites[at % 3].clone() } else { self.some_key() };
+                let key = if beat.is_multiple_of(5) {
+                    favourites[at % 3].clone()
+                } else {
+                    self.some_key()
+                };
                 let list = PRICE_LISTS[self.rng.usize(..PRICE_LISTS.len())];
                 idocs.push(self.price_of(&key, &[list]));
             }
-            // A sandbox that was copied from production, and reports on how the IDocs before these arrived.
-            idocs.push(events::idoc("COND_A", "SBXCLNT200", self.clock, &events::condition("4711", "de-retail", Some("0.01"))));
-            idocs.push(events::idoc("STATUS", "PRDCLNT100", self.clock, "<E1STATS SEGMENT=\"1\"><STATUS>53</STATUS></E1STATS>"));
-            self.send("application/xml", events::document(&idocs), &[]).await?;
+            // A sandbox that was copied from production, and reports on how the IDocs before these
+            // arrived.
+            idocs.push(events::idoc(
+                "COND_A",
+                "SBXCLNT200",
+                self.clock,
+                &events::condition("4711", "de-retail", Some("0.01")),
+            ));
+            idocs.push(events::idoc(
+                "STATUS",
+                "PRDCLNT100",
+                self.clock,
+                "<E1STATS SEGMENT=\"1\"><STATUS>53</STATUS></E1STATS>",
+            ));
+            self.send("application/xml", events::document(&idocs), &[])
+                .await?;
         }
         Ok(())
     }
@@ -128,10 +177,19 @@ impl Sender {
                 let key = self.some_key();
                 let before = self.systems.facts().content(&key);
                 let now = match self.rng.usize(..20) {
-                    0 => Content { enabled: !before.enabled, ..before },
-                    1 => Content { in_french: !before.in_french, ..before },
+                    0 => Content {
+                        enabled: !before.enabled,
+                        ..before
+                    },
+                    1 => Content {
+                        in_french: !before.in_french,
+                        ..before
+                    },
                     2..4 => before,
-                    _ => Content { edition: before.edition + 1, ..before },
+                    _ => Content {
+                        edition: before.edition + 1,
+                        ..before
+                    },
                 };
                 batch.push(self.product(&key, Some(now)));
             }
@@ -144,7 +202,8 @@ impl Sender {
         Ok(())
     }
 
-    /// One webhook a level. Some products sell out and come back; some webhooks come late, and some are none of ours.
+    /// One webhook a level. Some products sell out and come back; some webhooks come late, and some
+    /// are none of ours.
     async fn oms(&mut self, stop: &CancellationToken) -> Result<(), Failure> {
         for (at, key) in self.systems.keys.clone().iter().enumerate() {
             let location = LOCATIONS[at % 2];
@@ -158,14 +217,25 @@ impl Sender {
                     self.level(&key, LOCATIONS[1], 0).await?;
                 }
                 8 => {
-                    // An hour late, and another number: what is known is newer, so that nothing becomes of it.
+                    // An hour late, and another number: what is known is newer, so that nothing
+                    // becomes of it.
                     self.level(&key, location, 20).await?;
                     let late = events::level(&key, location, 7, self.clock - LATE);
-                    self.send("application/json", late.to_string(), &[("x-shopify-topic", "inventory_levels/update")]).await?;
+                    self.send(
+                        "application/json",
+                        late.to_string(),
+                        &[("x-shopify-topic", "inventory_levels/update")],
+                    )
+                    .await?;
                 }
                 9 if self.rng.usize(..10) == 0 => {
                     let order = events::order(self.tick());
-                    self.send("application/json", order.to_string(), &[("x-shopify-topic", "orders/create")]).await?;
+                    self.send(
+                        "application/json",
+                        order.to_string(),
+                        &[("x-shopify-topic", "orders/create")],
+                    )
+                    .await?;
                 }
                 _ => {
                     let available = self.rng.i64(0..40);
@@ -176,16 +246,27 @@ impl Sender {
         Ok(())
     }
 
-    async fn level(&mut self, key: &str, location: &'static str, available: i64) -> Result<(), Failure> {
+    async fn level(
+        &mut self,
+        key: &str,
+        location: &'static str,
+        available: i64,
+    ) -> Result<(), Failure> {
         self.systems.facts().set_stock(key, location, available);
         let level = events::level(key, location, available, self.tick());
-        self.send("application/json", level.to_string(), &[("x-shopify-topic", "inventory_levels/update")]).await
+        self.send(
+            "application/json",
+            level.to_string(),
+            &[("x-shopify-topic", "inventory_levels/update")],
+        )
+        .await
     }
 
     /// An IDoc with a new price for each of these lists, or rarely with none.
     fn price_of(&mut self, key: &str, lists: &[&'static str]) -> String {
         let conditions = lists.iter().map(|list| {
-            let cents = (lists.len() > 1 || self.rng.usize(..50) > 0).then(|| self.rng.u32(5..500) * 100 + 90);
+            let cents = (lists.len() > 1 || self.rng.usize(..50) > 0)
+                .then(|| self.rng.u32(5..500) * 100 + 90);
             self.systems.facts().set_price(key, list, cents);
             events::condition(key, list, cents.map(amount).as_deref())
         });
@@ -204,23 +285,42 @@ impl Sender {
         if let Some(content) = now {
             facts.set_content(key, content);
         }
-        events::cloud_event("product.updated", at, events::product(key, &facts.content(key), at))
+        events::cloud_event(
+            "product.updated",
+            at,
+            events::product(key, &facts.content(key), at),
+        )
     }
 
     async fn send_batch(&mut self, batch: &[Value]) -> Result<(), Failure> {
         let body = serde_json::to_string(batch).unwrap_or_default();
-        self.send("application/cloudevents-batch+json", body, &[]).await
+        self.send("application/cloudevents-batch+json", body, &[])
+            .await
     }
 
     /// Sends until it is taken, as systems do: at least once.
-    async fn send(&mut self, content_type: &'static str, body: String, headers: &[(&'static str, &'static str)]) -> Result<(), Failure> {
+    async fn send(
+        &mut self,
+        content_type: &'static str,
+        body: String,
+        headers: &[(&'static str, &'static str)],
+    ) -> Result<(), Failure> {
         let body = bytes::Bytes::from(body);
         let path = format!("/v1/sources/{}/events", self.source);
         let mut all = vec![(CONTENT_TYPE, HeaderValue::from_static(content_type))];
-        all.extend(headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))));
+        all.extend(headers.iter().map(|(name, value)| {
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            )
+        }));
         let mut said = String::new();
         for _ in 0..TRIES {
-            match self.client.send(Method::POST, &path, all.clone(), body.clone()).await {
+            match self
+                .client
+                .send(Method::POST, &path, all.clone(), body.clone())
+                .await
+            {
                 Ok(answer) if answer.status.is_success() => {
                     self.note(&answer.read()?);
                     return Ok(());
@@ -228,14 +328,25 @@ impl Sender {
                 Ok(answer) => said = answer.problem(),
                 Err(failure) => said = failure.to_string(),
             }
-            self.systems.told.lock().unwrap_or_else(PoisonError::into_inner).retried += 1;
+            self.systems
+                .told
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .retried += 1;
             tokio::time::sleep(AGAIN_AFTER).await;
         }
-        Err(Failure::No(format!("the simulated {} could not send an event: {said}", self.source)))
+        Err(Failure::No(format!(
+            "the simulated {} could not send an event: {said}",
+            self.source
+        )))
     }
 
     fn note(&self, answer: &Accepted) {
-        let mut told = self.systems.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self
+            .systems
+            .told
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let (events, changes) = (answer.events, answer.changes);
         told.sent += events.accepted + events.filtered + events.quarantined + events.repeated;
         told.filtered += events.filtered;
@@ -254,7 +365,9 @@ impl Sender {
 
     /// A moment for the next event: now, or just after the one before.
     fn tick(&mut self) -> i64 {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_millis() as i64);
         self.clock = now.max(self.clock + 1);
         self.clock
     }

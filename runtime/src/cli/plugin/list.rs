@@ -1,4 +1,5 @@
-//! `weir plugin list`: what serves on a running Weir since when, what was tried before it did, and why what was refused since does not.
+//! `weir plugin list`: what serves on a running Weir since when, what was tried before it did, and
+//! why what was refused since does not.
 
 use clap::Args;
 
@@ -20,8 +21,14 @@ pub struct ListArgs {
 }
 
 pub(super) async fn run(args: &ListArgs, out: &mut String) -> Outcome {
-    let plugins: List<PluginView> = Client::new(&args.remote)?.list("/v1/plugins", &[], usize::MAX).await?;
-    out.push_str(&if args.remote.json { pretty(&plugins) } else { told(&plugins.items) });
+    let plugins: List<PluginView> = Client::new(&args.remote)?
+        .list("/v1/plugins", &[], usize::MAX)
+        .await?;
+    out.push_str(&if args.remote.json {
+        pretty(&plugins)
+    } else {
+        told(&plugins.items)
+    });
     Ok(true)
 }
 
@@ -35,13 +42,28 @@ fn told(plugins: &[PluginView]) -> String {
             plugin.roles.join(", "),
             uses(&plugin.used_by),
             plugin.since.to_string(),
-            if plugin.last_swap.is_some() { format!("{:.0} ms", swap.steps.total_ms) } else { "-".to_owned() },
+            if plugin.last_swap.is_some() {
+                format!("{:.0} ms", swap.steps.total_ms)
+            } else {
+                "-".to_owned()
+            },
             swap.tried,
         ]
     };
-    let header = ["PLUGIN", "VERSION", "IS A", "USED BY", "SERVES SINCE", "CAME WITHIN", "TRIED"];
+    let header = [
+        "PLUGIN",
+        "VERSION",
+        "IS A",
+        "USED BY",
+        "SERVES SINCE",
+        "CAME WITHIN",
+        "TRIED",
+    ];
     let mut text = table(&header, &plugins.iter().map(row).collect::<Vec<_>>());
-    for (plugin, refused) in plugins.iter().filter_map(|plugin| Some((plugin, plugin.last_refused.as_ref()?))) {
+    for (plugin, refused) in plugins
+        .iter()
+        .filter_map(|plugin| Some((plugin, plugin.last_refused.as_ref()?)))
+    {
         text.push('\n');
         text.push_str(&refusal(plugin, refused));
     }
@@ -49,9 +71,22 @@ fn told(plugins: &[PluginView]) -> String {
 }
 
 fn refusal(plugin: &PluginView, refused: &SwapView) -> String {
-    let version = if refused.sha256.is_empty() { "a version".to_owned() } else { short(&refused.sha256).to_owned() };
-    let again = if refused.sha256 == plugin.sha256 { " with other settings or another place" } else { "" };
-    let SwapView { time, detail, tried, .. } = refused;
+    let version = if refused.sha256.is_empty() {
+        "a version".to_owned()
+    } else {
+        short(&refused.sha256).to_owned()
+    };
+    let again = if refused.sha256 == plugin.sha256 {
+        " with other settings or another place"
+    } else {
+        ""
+    };
+    let SwapView {
+        time,
+        detail,
+        tried,
+        ..
+    } = refused;
     let why = plain(detail.as_deref().unwrap_or("for no reason that is known"));
     format!(
         "{}: {version}{again} was refused at {time}: {why}\n  until then: {}; {} serves on\n",
@@ -65,7 +100,11 @@ fn uses(used_by: &[String]) -> String {
     match used_by.len() {
         0 => "nothing".to_owned(),
         count if count <= USES => used_by.join(", "),
-        count => format!("{} and {} more", used_by[..USES - 1].join(", "), count + 1 - USES),
+        count => format!(
+            "{} and {} more",
+            used_by[..USES - 1].join(", "),
+            count + 1 - USES
+        ),
     }
 }
 
@@ -80,8 +119,16 @@ mod tests {
 
     #[test]
     fn an_author_sees_what_serves_and_why_what_he_wrote_does_not() {
-        let steps = StepsView { total_ms: 181.4, ..StepsView::default() };
-        let swap = SwapView { result: "swapped".into(), tried: "compiled, configured for 1 use".into(), steps, ..SwapView::default() };
+        let steps = StepsView {
+            total_ms: 181.4,
+            ..StepsView::default()
+        };
+        let swap = SwapView {
+            result: "swapped".into(),
+            tried: "compiled, configured for 1 use".into(),
+            steps,
+            ..SwapView::default()
+        };
         let refused = SwapView {
             sha256: "cd".repeat(32),
             result: "refused".into(),
@@ -93,7 +140,9 @@ mod tests {
             name: "erp".into(),
             sha256: "ab".repeat(32),
             roles: vec!["mapper".into()],
-            used_by: ["source erp", "source erp-2", "source erp-3", "source erp-4"].map(str::to_owned).to_vec(),
+            used_by: ["source erp", "source erp-2", "source erp-3", "source erp-4"]
+                .map(str::to_owned)
+                .to_vec(),
             last_swap: Some(swap),
             last_refused: Some(refused),
             ..PluginView::default()

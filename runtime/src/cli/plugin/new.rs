@@ -1,4 +1,5 @@
-//! `weir plugin new`: a folder that builds and passes its cases at once, wherever it lies. All that goes into it is inside this program.
+//! `weir plugin new`: a folder that builds and passes its cases at once, wherever it lies. All that
+//! goes into it is inside this program.
 
 use std::fs;
 use std::io;
@@ -26,7 +27,8 @@ pub struct NewArgs {
     /// The language
     #[arg(long, value_enum, default_value_t = Language::Rust)]
     lang: Language,
-    /// What it does: mappers and event filters belong to sources, renderers and entity filters to channels
+    /// What it does: mappers and event filters belong to sources, renderers and entity filters to
+    /// channels
     #[arg(long, value_enum, default_value_t = Kind::Mapper)]
     kind: Kind,
 }
@@ -88,17 +90,28 @@ impl Kind {
 
 /// Makes the folder, whole or not at all.
 pub(super) fn run(args: &NewArgs, out: &mut String) -> Outcome {
-    let name = args.folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let name = args
+        .folder
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
     if !is_name(name) {
-        let wrong = format!("`{name}` cannot be the name of a plugin; lower case letters, digits and hyphens can, as in erp-prices");
+        let wrong = format!(
+            "`{name}` cannot be the name of a plugin; lower case letters, digits and hyphens can, as in erp-prices"
+        );
         return Err(Failure::Usage(wrong));
     }
     let folder = &args.folder;
     if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) || folder.is_file() {
-        return Err(Failure::No(format!("{} is there already and not empty; nothing was changed", folder.display())));
+        return Err(Failure::No(format!(
+            "{} is there already and not empty; nothing was changed",
+            folder.display()
+        )));
     }
     let files = files(name, args.lang, args.kind)?;
-    write(folder, &files).map_err(|error| Failure::Unreachable(format!("cannot write {}: {error}", folder.display())))?;
+    write(folder, &files).map_err(|error| {
+        Failure::Unreachable(format!("cannot write {}: {error}", folder.display()))
+    })?;
     let (kind, language, shown) = (args.kind.name(), args.lang.name(), folder.display());
     let watch = format!("weir plugin watch --into {name}");
     let width = watch.len();
@@ -112,7 +125,8 @@ pub(super) fn run(args: &NewArgs, out: &mut String) -> Outcome {
 
 /// It becomes the name of a crate, a module and a file.
 fn is_name(name: &str) -> bool {
-    let known = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
+    let known =
+        |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
     name.len() <= 64
         && name.starts_with(|first: char| first.is_ascii_lowercase())
         && name.chars().all(known)
@@ -125,8 +139,15 @@ fn files(name: &str, language: Language, kind: Kind) -> Result<Vec<(PathBuf, Vec
     let filled = |text: &str| {
         let title = name.replace('-', " ");
         let title = title[..1].to_uppercase() + &title[1..];
-        let places = [("{{name}}", name), ("{{module}}", &name.replace('-', "_")), ("{{kind}}", kind.name()), ("{{title}}", &title)];
-        places.iter().fold(text.to_owned(), |text, (place, value)| text.replace(place, value))
+        let places = [
+            ("{{name}}", name),
+            ("{{module}}", &name.replace('-', "_")),
+            ("{{kind}}", kind.name()),
+            ("{{title}}", &title),
+        ];
+        places.iter().fold(text.to_owned(), |text, (place, value)| {
+            text.replace(place, value)
+        })
     };
     let mut all = Vec::new();
     for part in ["common", kind.name()] {
@@ -138,16 +159,23 @@ fn files(name: &str, language: Language, kind: Kind) -> Result<Vec<(PathBuf, Vec
             )));
         };
         for (path, content) in within(part) {
-            match (path.to_str().and_then(|path| path.strip_suffix(FILLED)), std::str::from_utf8(content)) {
-                (Some(path), Ok(text)) => all.push((PathBuf::from(filled(path)), filled(text).into_bytes())),
+            match (
+                path.to_str().and_then(|path| path.strip_suffix(FILLED)),
+                std::str::from_utf8(content),
+            ) {
+                (Some(path), Ok(text)) => {
+                    all.push((PathBuf::from(filled(path)), filled(text).into_bytes()))
+                }
                 _ => all.push((path, content.to_vec())),
             }
         }
     }
     match language {
-        Language::Rust => {
-            all.extend(within(&SDK).into_iter().map(|(path, content)| (Path::new("weir-plugin").join(path), content.to_vec())))
-        }
+        Language::Rust => all.extend(
+            within(&SDK)
+                .into_iter()
+                .map(|(path, content)| (Path::new("weir-plugin").join(path), content.to_vec())),
+        ),
         Language::TypeScript | Language::Python => all.push(("wit/plugin.wit".into(), WIT.into())),
     }
     Ok(all)
@@ -159,7 +187,13 @@ fn within<'a>(folder: &'a Dir<'_>) -> Vec<(PathBuf, &'a [u8])> {
         for entry in folder.entries() {
             match entry {
                 DirEntry::Dir(inner) => collect(inner, root, found),
-                DirEntry::File(file) => found.push((file.path().strip_prefix(root).unwrap_or(file.path()).to_owned(), file.contents())),
+                DirEntry::File(file) => found.push((
+                    file.path()
+                        .strip_prefix(root)
+                        .unwrap_or(file.path())
+                        .to_owned(),
+                    file.contents(),
+                )),
             }
         }
     }
@@ -170,9 +204,14 @@ fn within<'a>(folder: &'a Dir<'_>) -> Vec<(PathBuf, &'a [u8])> {
 
 /// Writes beside the folder first, so that one that is there is whole.
 fn write(folder: &Path, files: &[(PathBuf, Vec<u8>)]) -> io::Result<()> {
-    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = folder
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     fs::create_dir_all(parent)?;
-    let beside = tempfile::Builder::new().prefix(".weir-new-").tempdir_in(parent)?;
+    let beside = tempfile::Builder::new()
+        .prefix(".weir-new-")
+        .tempdir_in(parent)?;
     let whole = beside.path().join("plugin");
     for (path, content) in files {
         let path = whole.join(path);
@@ -191,7 +230,17 @@ mod tests {
         for name in ["a", "erp-prices", "x2"] {
             assert!(is_name(name), "{name}");
         }
-        for name in ["", "2x", "Erp", "erp_prices", "erp-", "a--b", "ä", "a.b", "a b"] {
+        for name in [
+            "",
+            "2x",
+            "Erp",
+            "erp_prices",
+            "erp-",
+            "a--b",
+            "ä",
+            "a.b",
+            "a b",
+        ] {
             assert!(!is_name(name), "{name}");
         }
     }
@@ -201,7 +250,12 @@ mod tests {
         let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/weir-plugin");
         let mut seen = 0;
         for (path, content) in within(&SDK) {
-            assert_eq!(fs::read(sdk.join(&path)).expect("a file").as_slice(), content, "{}", path.display());
+            assert_eq!(
+                fs::read(sdk.join(&path)).expect("a file").as_slice(),
+                content,
+                "{}",
+                path.display()
+            );
             seen += 1;
         }
         assert!(seen > 3, "{seen} files");
@@ -215,8 +269,14 @@ mod tests {
                 assert!(made.is_ok() || *language != Language::Rust, "{kind:?}");
                 for (path, content) in made.into_iter().flatten() {
                     let text = String::from_utf8_lossy(&content).into_owned();
-                    let open = ["{{name}}", "{{module}}", "{{kind}}", "{{title}}"].iter().any(|place| text.contains(place));
-                    assert!(!open && path.extension().is_none_or(|ending| ending != "tmpl"), "{}", path.display());
+                    let open = ["{{name}}", "{{module}}", "{{kind}}", "{{title}}"]
+                        .iter()
+                        .any(|place| text.contains(place));
+                    assert!(
+                        !open && path.extension().is_none_or(|ending| ending != "tmpl"),
+                        "{}",
+                        path.display()
+                    );
                 }
             }
         }

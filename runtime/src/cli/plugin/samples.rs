@@ -42,16 +42,30 @@ struct Written {
     facets: BTreeMap<String, Box<RawValue>>,
 }
 
-/// Reads files as what the roles take. A component that has roles for both is given what the first file looks like.
+/// Reads files as what the roles take. A component that has roles for both is given what the first
+/// file looks like.
 ///
 /// # Errors
 /// When a file cannot be read, or is not what the roles take.
-pub(super) fn read(files: &[PathBuf], content_type: Option<&str>, roles: &[Role]) -> Result<Samples, Failure> {
-    let contents: Vec<(&PathBuf, Vec<u8>)> = files.iter().map(|file| Ok((file, read_file(file)?))).collect::<Result<_, Failure>>()?;
-    let of_source = roles.iter().any(|role| matches!(role, Role::EventFilter | Role::Mapper));
-    let of_channel = roles.iter().any(|role| matches!(role, Role::EntityFilter | Role::Renderer));
+pub(super) fn read(
+    files: &[PathBuf],
+    content_type: Option<&str>,
+    roles: &[Role],
+) -> Result<Samples, Failure> {
+    let contents: Vec<(&PathBuf, Vec<u8>)> = files
+        .iter()
+        .map(|file| Ok((file, read_file(file)?)))
+        .collect::<Result<_, Failure>>()?;
+    let of_source = roles
+        .iter()
+        .any(|role| matches!(role, Role::EventFilter | Role::Mapper));
+    let of_channel = roles
+        .iter()
+        .any(|role| matches!(role, Role::EntityFilter | Role::Renderer));
     let entities = match (of_source, of_channel) {
-        (true, true) => contents.first().is_some_and(|(_, content)| serde_json::from_slice::<Written>(content).is_ok()),
+        (true, true) => contents
+            .first()
+            .is_some_and(|(_, content)| serde_json::from_slice::<Written>(content).is_ok()),
         (_, of_channel) => of_channel,
     };
     let mut items = Vec::new();
@@ -59,7 +73,11 @@ pub(super) fn read(files: &[PathBuf], content_type: Option<&str>, roles: &[Role]
         let mut views = Vec::new();
         for (file, content) in contents {
             views.push(entity(file, &content)?);
-            items.push(Sample { file: file.clone(), index: 0, alone: true });
+            items.push(Sample {
+                file: file.clone(),
+                index: 0,
+                alone: true,
+            });
         }
         Input::Entities(views)
     } else {
@@ -67,7 +85,11 @@ pub(super) fn read(files: &[PathBuf], content_type: Option<&str>, roles: &[Role]
         for (file, content) in contents {
             let events = events(file, content, content_type)?;
             let alone = events.len() == 1;
-            items.extend((0..events.len()).map(|index| Sample { file: file.clone(), index, alone }));
+            items.extend((0..events.len()).map(|index| Sample {
+                file: file.clone(),
+                index,
+                alone,
+            }));
             all.extend(events);
         }
         Input::Events(all)
@@ -79,17 +101,38 @@ pub(super) fn read(files: &[PathBuf], content_type: Option<&str>, roles: &[Role]
 }
 
 fn entity(file: &Path, content: &[u8]) -> Result<View, Failure> {
-    let Written { entity_type, key, facets } = serde_json::from_slice(content).map_err(|error| {
+    let Written {
+        entity_type,
+        key,
+        facets,
+    } = serde_json::from_slice(content).map_err(|error| {
         let shape = r#"an entity is {"type": …, "key": …, "facets": {NAME: VALUE}}"#;
-        Failure::No(format!("{}: {error}; the component takes entities, and {shape}", file.display()))
+        Failure::No(format!(
+            "{}: {error}; the component takes entities, and {shape}",
+            file.display()
+        ))
     })?;
-    // A map of text to text, so that facets come in the order of their names, as a channel has them.
-    let facets = facets.into_iter().map(|(name, value)| (name.into(), Arc::from(value.get()))).collect();
-    Ok(View { id: EntityId { entity_type: entity_type.into(), key: key.into() }, facets })
+    // A map of text to text, so that facets come in the order of their names, as a channel has
+    // them.
+    let facets = facets
+        .into_iter()
+        .map(|(name, value)| (name.into(), Arc::from(value.get())))
+        .collect();
+    Ok(View {
+        id: EntityId {
+            entity_type: entity_type.into(),
+            key: key.into(),
+        },
+        facets,
+    })
 }
 
 /// The events that a source without `split` would make of this body.
-fn events(file: &Path, content: Vec<u8>, content_type: Option<&str>) -> Result<Vec<Event>, Failure> {
+fn events(
+    file: &Path,
+    content: Vec<u8>,
+    content_type: Option<&str>,
+) -> Result<Vec<Event>, Failure> {
     let options = Options {
         name: "sample".into(),
         owner: "sample".into(),
@@ -100,14 +143,31 @@ fn events(file: &Path, content: Vec<u8>, content_type: Option<&str>) -> Result<V
         body_bytes_max: u64::MAX,
     };
     let content_type = content_type.unwrap_or_else(|| send::media_type(file, &content));
-    let content_type = HeaderValue::from_str(content_type).map_err(|_| Failure::Usage(format!("`{content_type}` is no media type")))?;
+    let content_type = HeaderValue::from_str(content_type)
+        .map_err(|_| Failure::Usage(format!("`{content_type}` is no media type")))?;
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type)]);
-    let not_taken = |why: &dyn std::fmt::Display| Failure::No(format!("{}: a source would not take it: {why}", file.display()));
-    let mut reservation = Budget::default().reserve(0).map_err(|rejection| not_taken(&rejection))?;
-    let opened = envelope::open(&options, false, &headers, Bytes::from(content), &mut reservation);
+    let not_taken = |why: &dyn std::fmt::Display| {
+        Failure::No(format!(
+            "{}: a source would not take it: {why}",
+            file.display()
+        ))
+    };
+    let mut reservation = Budget::default()
+        .reserve(0)
+        .map_err(|rejection| not_taken(&rejection))?;
+    let opened = envelope::open(
+        &options,
+        false,
+        &headers,
+        Bytes::from(content),
+        &mut reservation,
+    );
     let opened = opened.map_err(|rejection| not_taken(&rejection))?;
     match opened.malformed.first.first() {
-        Some(problem) => Err(not_taken(&format!("event {}: {}", problem.index, problem.detail))),
+        Some(problem) => Err(not_taken(&format!(
+            "event {}: {}",
+            problem.index, problem.detail
+        ))),
         None => Ok(opened.events),
     }
 }

@@ -44,11 +44,22 @@ pub(super) fn to_people(report: &Report, items: &[Sample], limits: &Limits) -> S
         text.push_str("\nlog\n");
     }
     for line in &report.log {
-        text.push_str(&format!("  {:5}  {}\n", level(line.level), plain(&line.message)));
+        text.push_str(&format!(
+            "  {:5}  {}\n",
+            level(line.level),
+            plain(&line.message)
+        ));
     }
     let count = items.len();
-    text.push_str(&format!("\ncost, {count} item{} in a call (fuel repeats exactly, time does not)\n", if count == 1 { "" } else { "s" }));
-    text.push_str(&format!("  {:13}  fuel {:>12}\n", "configure", grouped(report.configure_fuel)));
+    text.push_str(&format!(
+        "\ncost, {count} item{} in a call (fuel repeats exactly, time does not)\n",
+        if count == 1 { "" } else { "s" }
+    ));
+    text.push_str(&format!(
+        "  {:13}  fuel {:>12}\n",
+        "configure",
+        grouped(report.configure_fuel)
+    ));
     for call in &report.calls {
         let each = grouped(call.fuel / count.max(1) as u64);
         text.push_str(&format!(
@@ -61,7 +72,11 @@ pub(super) fn to_people(report: &Report, items: &[Sample], limits: &Limits) -> S
     text.push_str("\nused of the limits of a call\n");
     for used in used(report, limits) {
         let (now, most) = ((used.show)(used.now), (used.show)(used.most));
-        text.push_str(&format!("  {:8}  {now} of {most}, {} %\n", used.name, percent(used.now, used.most)));
+        text.push_str(&format!(
+            "  {:8}  {now} of {most}, {} %\n",
+            used.name,
+            percent(used.now, used.most)
+        ));
     }
     text
 }
@@ -70,28 +85,59 @@ fn output(role: &str, output: &Output, text: &mut String) {
     match output {
         Output::Accepted(true) => text.push_str(&format!("  {role}: lets it pass\n")),
         Output::Accepted(false) => text.push_str(&format!("  {role}: drops it\n")),
-        Output::Failed(Failure { code, message }) => text.push_str(&format!("  {role}: fails: {}: {}\n", plain(code), plain(message))),
+        Output::Failed(Failure { code, message }) => text.push_str(&format!(
+            "  {role}: fails: {}: {}\n",
+            plain(code),
+            plain(message)
+        )),
         Output::Rendered(None) => text.push_str(&format!("  {role}: not for this channel\n")),
-        Output::Rendered(Some(Rendering { key, content_type, body })) => {
-            let key = key.as_deref().map(|key| format!(", key {}", plain(key))).unwrap_or_default();
+        Output::Rendered(Some(Rendering {
+            key,
+            content_type,
+            body,
+        })) => {
+            let key = key
+                .as_deref()
+                .map(|key| format!(", key {}", plain(key)))
+                .unwrap_or_default();
             let content_type = content_type.as_deref().unwrap_or("application/json");
             text.push_str(&format!("  {role}: {}{key}\n", plain(content_type)));
             match body {
                 Payload::Text(body) => text.push_str(&indented(body)),
-                Payload::Binary(bytes) => text.push_str(&format!("    {} bytes that are no text\n", bytes.len())),
+                Payload::Binary(bytes) => {
+                    text.push_str(&format!("    {} bytes that are no text\n", bytes.len()))
+                }
             }
         }
-        Output::Changes(changes) if changes.is_empty() => text.push_str(&format!("  {role}: no changes\n")),
+        Output::Changes(changes) if changes.is_empty() => {
+            text.push_str(&format!("  {role}: no changes\n"))
+        }
         Output::Changes(changes) => changes.iter().for_each(|change| told(change, text)),
     }
 }
 
 fn told(change: &Change, text: &mut String) {
-    let Change { entity_type, key, facet, value, version, lane } = change;
-    let version = version.map(|version| format!(", version {version}")).unwrap_or_default();
-    let lane = lane.map(|lane| format!(", lane {}", lane.name())).unwrap_or_default();
+    let Change {
+        entity_type,
+        key,
+        facet,
+        value,
+        version,
+        lane,
+    } = change;
+    let version = version
+        .map(|version| format!(", version {version}"))
+        .unwrap_or_default();
+    let lane = lane
+        .map(|lane| format!(", lane {}", lane.name()))
+        .unwrap_or_default();
     let deleted = if value.is_none() { ", deleted" } else { "" };
-    text.push_str(&format!("  {}/{} {}{version}{lane}{deleted}\n", plain(entity_type), plain(key), plain(facet)));
+    text.push_str(&format!(
+        "  {}/{} {}{version}{lane}{deleted}\n",
+        plain(entity_type),
+        plain(key),
+        plain(facet)
+    ));
     if let Some(value) = value {
         text.push_str(&indented(value));
     }
@@ -103,17 +149,33 @@ fn indented(body: &str) -> String {
         Ok(_) => spread(body),
         Err(_) => body.to_owned(),
     };
-    shown.lines().map(|line| format!("    {}\n", plain(line))).collect()
+    shown
+        .lines()
+        .map(|line| format!("    {}\n", plain(line)))
+        .collect()
 }
 
 /// One object; its fields are the words of the text.
 pub(super) fn to_machines(report: &Report, items: &[Sample], limits: &Limits) -> String {
     let item = |(at, item): (usize, &Sample)| {
-        let outputs = report.calls.iter().filter_map(|call| Some(OutputJson::of(call.role.name(), &call.outputs.as_ref().ok()?[at])));
-        ItemJson { file: item.file.display().to_string(), index: item.index, outputs: outputs.collect() }
+        let outputs = report.calls.iter().filter_map(|call| {
+            Some(OutputJson::of(
+                call.role.name(),
+                &call.outputs.as_ref().ok()?[at],
+            ))
+        });
+        ItemJson {
+            file: item.file.display().to_string(),
+            index: item.index,
+            outputs: outputs.collect(),
+        }
     };
     let call = |call: &Call| {
-        let fault = call.outputs.as_ref().err().map(|fault| json!({ "code": fault.code(), "message": fault.to_string() }));
+        let fault = call
+            .outputs
+            .as_ref()
+            .err()
+            .map(|fault| json!({ "code": fault.code(), "message": fault.to_string() }));
         json!({ "role": call.role.name(), "fuel": call.fuel, "time_ms": millis(call.time), "fault": fault })
     };
     let used = used(report, limits).into_iter().map(|used| {
@@ -124,7 +186,11 @@ pub(super) fn to_machines(report: &Report, items: &[Sample], limits: &Limits) ->
         roles: report.roles.iter().map(|role| role.name()).collect(),
         items: items.iter().enumerate().map(item).collect(),
         calls: report.calls.iter().map(call).collect(),
-        log: report.log.iter().map(|line| json!({ "level": level(line.level), "message": line.message })).collect(),
+        log: report
+            .log
+            .iter()
+            .map(|line| json!({ "level": level(line.level), "message": line.message }))
+            .collect(),
         configure_fuel: report.configure_fuel,
         compile_ms: millis(report.compile_time),
         limits: used.collect(),
@@ -151,7 +217,8 @@ struct ItemJson<'a> {
     outputs: Vec<OutputJson<'a>>,
 }
 
-/// What one role made of one item: `role` and one of the others. Values are raw, so that numbers stay as they were written.
+/// What one role made of one item: `role` and one of the others. Values are raw, so that numbers
+/// stay as they were written.
 #[derive(Default, Serialize)]
 struct OutputJson<'a> {
     role: &'static str,
@@ -167,12 +234,27 @@ struct OutputJson<'a> {
 
 impl<'a> OutputJson<'a> {
     fn of(role: &'static str, output: &'a Output) -> OutputJson<'a> {
-        let empty = OutputJson { role, ..OutputJson::default() };
+        let empty = OutputJson {
+            role,
+            ..OutputJson::default()
+        };
         match output {
-            Output::Accepted(accepted) => OutputJson { accepted: Some(*accepted), ..empty },
-            Output::Failed(failure) => OutputJson { failure: Some(FailureJson::of(failure)), ..empty },
-            Output::Rendered(rendering) => OutputJson { rendering: Some(rendering.as_ref().map(RenderingJson::of)), ..empty },
-            Output::Changes(changes) => OutputJson { changes: Some(changes.iter().map(ChangeJson::of).collect()), ..empty },
+            Output::Accepted(accepted) => OutputJson {
+                accepted: Some(*accepted),
+                ..empty
+            },
+            Output::Failed(failure) => OutputJson {
+                failure: Some(FailureJson::of(failure)),
+                ..empty
+            },
+            Output::Rendered(rendering) => OutputJson {
+                rendering: Some(rendering.as_ref().map(RenderingJson::of)),
+                ..empty
+            },
+            Output::Changes(changes) => OutputJson {
+                changes: Some(changes.iter().map(ChangeJson::of).collect()),
+                ..empty
+            },
         }
     }
 }
@@ -187,15 +269,36 @@ struct Used {
 
 /// Time is that of the longest call, output the text of the largest answer, log all lines.
 fn used(report: &Report, limits: &Limits) -> [Used; 4] {
-    let time = report.calls.iter().map(|call| call.time).max().unwrap_or_default();
-    let size = |call: &Call| call.outputs.as_ref().map_or(0, |outputs| outputs.iter().map(bytes).sum());
+    let time = report
+        .calls
+        .iter()
+        .map(|call| call.time)
+        .max()
+        .unwrap_or_default();
+    let size = |call: &Call| {
+        call.outputs
+            .as_ref()
+            .map_or(0, |outputs| outputs.iter().map(bytes).sum())
+    };
     let output = report.calls.iter().map(size).max().unwrap_or_default();
     let log: usize = report.log.iter().map(|line| line.message.len()).sum();
     let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-    let used = |name, now, most, show| Used { name, now, most, show };
+    let used = |name, now, most, show| Used {
+        name,
+        now,
+        most,
+        show,
+    };
     [
-        used("time", micros(time), micros(limits.time), |micros| format!("{:.3} ms", micros as f64 / 1e3)),
-        used("memory", report.memory_peak as u64, limits.memory_bytes as u64, size_of),
+        used("time", micros(time), micros(limits.time), |micros| {
+            format!("{:.3} ms", micros as f64 / 1e3)
+        }),
+        used(
+            "memory",
+            report.memory_peak as u64,
+            limits.memory_bytes as u64,
+            size_of,
+        ),
         used("output", output as u64, limits.output_bytes as u64, size_of),
         used("log", log as u64, limits.log_bytes as u64, size_of),
     ]
@@ -207,10 +310,17 @@ fn bytes(output: &Output) -> usize {
     match output {
         Output::Accepted(_) | Output::Rendered(None) => 1,
         Output::Failed(Failure { code, message }) => code.len() + message.len(),
-        Output::Rendered(Some(Rendering { key, content_type, body })) => length(key) + length(content_type) + body.as_bytes().len(),
+        Output::Rendered(Some(Rendering {
+            key,
+            content_type,
+            body,
+        })) => length(key) + length(content_type) + body.as_bytes().len(),
         Output::Changes(changes) => {
             let size = |change: &Change| {
-                change.entity_type.len() + change.key.len() + change.facet.len() + change.value.as_ref().map_or(0, |value| value.len())
+                change.entity_type.len()
+                    + change.key.len()
+                    + change.facet.len()
+                    + change.value.as_ref().map_or(0, |value| value.len())
             };
             changes.iter().map(size).sum()
         }
@@ -261,12 +371,18 @@ mod tests {
 
     #[test]
     fn numbers_and_texts_are_shown_as_they_were_written() {
-        assert_eq!(indented(r#"{"a":[1,"x y"]}"#), "    {\n      \"a\": [\n        1,\n        \"x y\"\n      ]\n    }\n");
+        assert_eq!(
+            indented(r#"{"a":[1,"x y"]}"#),
+            "    {\n      \"a\": [\n        1,\n        \"x y\"\n      ]\n    }\n"
+        );
         assert_eq!(
             indented(r#" { "b" : 1.50 , "a:\"{" : [ ] , "b" : {} } "#),
             "    {\n      \"b\": 1.50,\n      \"a:\\\"{\": [],\n      \"b\": {}\n    }\n"
         );
         assert_eq!(indented("<a/>\n<b/>"), "    <a/>\n    <b/>\n");
-        assert_eq!((grouped(7), grouped(1_234_567)), ("7".into(), "1 234 567".into()));
+        assert_eq!(
+            (grouped(7), grouped(1_234_567)),
+            ("7".into(), "1 234 567".into())
+        );
     }
 }

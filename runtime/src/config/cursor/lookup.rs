@@ -4,7 +4,8 @@ use super::{Field, read_text, relative};
 use crate::config::row::{Keep, fill};
 use crate::config::tree::{Node, Value};
 
-/// A file that a scalar comes from may be so long; it holds a secret or a certificate, not a catalogue.
+/// A file that a scalar comes from may be so long; it holds a secret or a certificate, not a
+/// catalogue.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
 /// What a scalar comes to.
@@ -37,7 +38,9 @@ impl<'a> Field<'a> {
     }
 
     pub(super) fn lookup(&self) -> Resolved<'a> {
-        let Value::Table(table) = &self.node.value else { return Resolved::Literal(&self.node.value) };
+        let Value::Table(table) = &self.node.value else {
+            return Resolved::Literal(&self.node.value);
+        };
         if !self.node.value.is_reference() {
             return Resolved::Literal(&self.node.value);
         }
@@ -51,7 +54,12 @@ impl<'a> Field<'a> {
     fn variable(&self, name: &Value) -> Resolved<'a> {
         let name = match name {
             Value::String(name) => fill(name, self.row, Keep::None),
-            other => return Resolved::Absent(format!("env is the name of a variable, not {}", other.kind()), None),
+            other => {
+                return Resolved::Absent(
+                    format!("env is the name of a variable, not {}", other.kind()),
+                    None,
+                );
+            }
         };
         let name = match name {
             Ok(name) => name,
@@ -59,11 +67,17 @@ impl<'a> Field<'a> {
         };
         match ((self.reader.environment)(&name), self.default()) {
             (Some(text), _) => Resolved::Outside(text),
-            (None, Some(Value::Table(_) | Value::Array(_))) => Resolved::Absent("a default is a scalar".to_owned(), None),
+            (None, Some(Value::Table(_) | Value::Array(_))) => {
+                Resolved::Absent("a default is a scalar".to_owned(), None)
+            }
             (None, Some(default)) => Resolved::Literal(default),
             (None, None) => {
-                let help = format!("set it, or give a default: {{ env = {name:?}, default = \"…\" }}");
-                Resolved::Absent(format!("the environment variable {name} is not set"), Some(help))
+                let help =
+                    format!("set it, or give a default: {{ env = {name:?}, default = \"…\" }}");
+                Resolved::Absent(
+                    format!("the environment variable {name} is not set"),
+                    Some(help),
+                )
             }
         }
     }
@@ -71,7 +85,9 @@ impl<'a> Field<'a> {
     fn content(&self, node: &Node) -> Resolved<'a> {
         let name = match &node.value {
             Value::String(name) => fill(name, self.row, Keep::None),
-            other => return Resolved::Absent(format!("file is a path, not {}", other.kind()), None),
+            other => {
+                return Resolved::Absent(format!("file is a path, not {}", other.kind()), None);
+            }
         };
         let path = match name {
             Ok(name) => relative(&node.place, &name),
@@ -79,7 +95,11 @@ impl<'a> Field<'a> {
         };
         self.reader.files.borrow_mut().insert(path.clone());
         match read_text(&path, FILE_BYTES_MAX) {
-            Ok(text) => Resolved::Outside(text.strip_suffix('\n').map_or(text.as_str(), |text| text.trim_end_matches('\r')).to_owned()),
+            Ok(text) => Resolved::Outside(
+                text.strip_suffix('\n')
+                    .map_or(text.as_str(), |text| text.trim_end_matches('\r'))
+                    .to_owned(),
+            ),
             Err(why) => Resolved::Absent(format!("{} cannot be read: {why}", path.display()), None),
         }
     }

@@ -40,8 +40,14 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// A text that `parse` understands; `help` says what would be right, `expected` what it is called.
-    pub fn parsed<T>(&self, expected: &str, help: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+    /// A text that `parse` understands; `help` says what would be right, `expected` what it is
+    /// called.
+    pub fn parsed<T>(
+        &self,
+        expected: &str,
+        help: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
         let text = match self.resolve()? {
             Resolved::Literal(Value::String(text)) => self.filled(text, Keep::None)?,
             Resolved::Outside(text) => text,
@@ -50,7 +56,13 @@ impl<'a> Field<'a> {
                 return None;
             }
             Resolved::Literal(_) | Resolved::Absent(..) => {
-                self.complain(format!("{expected} is expected here, not {}", self.node.value.kind()), help.to_owned());
+                self.complain(
+                    format!(
+                        "{expected} is expected here, not {}",
+                        self.node.value.kind()
+                    ),
+                    help.to_owned(),
+                );
                 return None;
             }
         };
@@ -64,7 +76,10 @@ impl<'a> Field<'a> {
     /// One of a few words.
     pub fn one_of<T: Copy>(&self, words: &[(&str, T)]) -> Option<T> {
         let text = self.string()?;
-        let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        let found = words
+            .iter()
+            .find(|(word, _)| *word == text)
+            .map(|(_, value)| *value);
         if found.is_none() {
             let known = words.iter().map(|(word, _)| *word);
             let help = nearest(&text, known.clone()).map(|near| format!("did you mean {near:?}?"));
@@ -77,7 +92,13 @@ impl<'a> Field<'a> {
 
     /// A whole number within bounds.
     pub fn integer(&self, bounds: RangeInclusive<i64>) -> Option<i64> {
-        let help = || format!("write a whole number from {} to {}", bounds.start(), bounds.end());
+        let help = || {
+            format!(
+                "write a whole number from {} to {}",
+                bounds.start(),
+                bounds.end()
+            )
+        };
         let number = match self.resolve()? {
             Resolved::Literal(Value::Integer(number)) => *number,
             Resolved::Outside(text) => match text.trim().parse() {
@@ -111,7 +132,10 @@ impl<'a> Field<'a> {
             }
         };
         if !bounds.contains(&number) {
-            self.complain(format!("{number} is out of bounds"), format!("write a number from {} to {}", bounds.start(), bounds.end()));
+            self.complain(
+                format!("{number} is out of bounds"),
+                format!("write a number from {} to {}", bounds.start(), bounds.end()),
+            );
             return None;
         }
         Some(number)
@@ -142,7 +166,12 @@ impl<'a> Field<'a> {
         self.within(size, &bounds, scalar::size_text)
     }
 
-    fn within<T: PartialOrd + Copy>(&self, value: T, bounds: &RangeInclusive<T>, text: fn(T) -> String) -> Option<T> {
+    fn within<T: PartialOrd + Copy>(
+        &self,
+        value: T,
+        bounds: &RangeInclusive<T>,
+        text: fn(T) -> String,
+    ) -> Option<T> {
         if bounds.contains(&value) {
             return Some(value);
         }
@@ -155,16 +184,22 @@ impl<'a> Field<'a> {
     pub fn file_path(&self) -> Option<PathBuf> {
         let text = self.string()?;
         if text.is_empty() {
-            self.complain("the path is empty", "write the path of a file, relative to this one".to_owned());
+            self.complain(
+                "the path is empty",
+                "write the path of a file, relative to this one".to_owned(),
+            );
             return None;
         }
         Some(relative(self.place(), &text))
     }
 
-    /// A secret: literal, from the environment, or from a file without its last line break. Never shown in complaints.
+    /// A secret: literal, from the environment, or from a file without its last line break. Never
+    /// shown in complaints.
     pub fn secret(&self) -> Option<Found> {
         let bytes = match self.lookup() {
-            Resolved::Literal(Value::String(text)) | Resolved::Literal(Value::Datetime(text)) => text.clone().into_bytes(),
+            Resolved::Literal(Value::String(text)) | Resolved::Literal(Value::Datetime(text)) => {
+                text.clone().into_bytes()
+            }
             Resolved::Outside(text) => text.into_bytes(),
             Resolved::Absent(..) if !self.reader.secrets => return Some(Found::LeftOut),
             Resolved::Absent(what, help) => {
@@ -173,12 +208,18 @@ impl<'a> Field<'a> {
             }
             Resolved::Literal(_) => {
                 let help = "write { env = \"NAME\" } or { file = \"path\" }".to_owned();
-                self.complain(format!("a secret is expected here, not {}", self.node.value.kind()), help);
+                self.complain(
+                    format!("a secret is expected here, not {}", self.node.value.kind()),
+                    help,
+                );
                 return None;
             }
         };
         if bytes.is_empty() {
-            self.complain_of_secret("the secret is empty", "what is set and empty is no secret".to_owned());
+            self.complain_of_secret(
+                "the secret is empty",
+                "what is set and empty is no secret".to_owned(),
+            );
             return None;
         }
         Some(Found::Secret(bytes))
@@ -189,7 +230,11 @@ impl<'a> Field<'a> {
         use serde_json::Value as Json;
         if self.node.value.is_reference() {
             return match (self.resolve()?, self.default()) {
-                (Resolved::Outside(text), Some(default)) if !matches!(default, Value::String(_)) => self.json_like(&text, default),
+                (Resolved::Outside(text), Some(default))
+                    if !matches!(default, Value::String(_)) =>
+                {
+                    self.json_like(&text, default)
+                }
                 (Resolved::Outside(text), _) => {
                     self.reader.outside(&text);
                     Some(Json::String(text))
@@ -209,7 +254,10 @@ impl<'a> Field<'a> {
     pub fn object(&self) -> Option<serde_json::Map<String, serde_json::Value>> {
         let read = |table: &mut Cursor<'a>| {
             let fields = table.all();
-            fields.into_iter().filter_map(|field| Some((field.key.to_owned(), field.json()?))).collect()
+            fields
+                .into_iter()
+                .filter_map(|field| Some((field.key.to_owned(), field.json()?)))
+                .collect()
         };
         self.table(read)
     }
@@ -223,7 +271,10 @@ impl<'a> Field<'a> {
             Value::Float(number) => {
                 let number = serde_json::Number::from_f64(*number);
                 if number.is_none() {
-                    self.complain("JSON has no such number", "settings are given to plugins as JSON".to_owned());
+                    self.complain(
+                        "JSON has no such number",
+                        "settings are given to plugins as JSON".to_owned(),
+                    );
                 }
                 number.map(Into::into)
             }
@@ -238,12 +289,20 @@ impl<'a> Field<'a> {
     fn json_like(&self, text: &str, default: &Value) -> Option<serde_json::Value> {
         let value = match default {
             Value::Integer(_) => text.trim().parse::<i64>().ok().map(Into::into),
-            Value::Float(_) => text.trim().parse::<f64>().ok().and_then(serde_json::Number::from_f64).map(Into::into),
+            Value::Float(_) => text
+                .trim()
+                .parse::<f64>()
+                .ok()
+                .and_then(serde_json::Number::from_f64)
+                .map(Into::into),
             Value::Boolean(_) => text.trim().parse::<bool>().ok().map(Into::into),
             _ => Some(text.into()),
         };
         if value.is_none() {
-            self.complain(format!("{text:?} is not {}, as its default is", default.kind()), None);
+            self.complain(
+                format!("{text:?} is not {}, as its default is", default.kind()),
+                None,
+            );
         }
         value
     }

@@ -22,7 +22,10 @@ const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// What a channel is told from outside.
 pub(crate) enum Control {
     Pause(bool, oneshot::Sender<Result<(), store::Error>>),
-    Resweep { lost: bool, done: oneshot::Sender<Result<(), store::Error>> },
+    Resweep {
+        lost: bool,
+        done: oneshot::Sender<Result<(), store::Error>>,
+    },
     Confirm(oneshot::Sender<usize>),
     Redrive(Vec<Ordinal>, oneshot::Sender<usize>),
     Replace(Box<Setup>, oneshot::Sender<Result<Joined, store::Error>>),
@@ -33,7 +36,9 @@ impl Run {
     // An answer that nobody waits for any more is no reason to stop.
     pub(super) async fn control(&mut self, control: Control) {
         match control {
-            Control::Pause(paused, done) => drop(done.send(self.set_paused(paused, "paused by an operator"))),
+            Control::Pause(paused, done) => {
+                drop(done.send(self.set_paused(paused, "paused by an operator")))
+            }
             Control::Resweep { lost, done } => drop(done.send(self.resweep(lost).await)),
             Control::Confirm(done) => drop(done.send(self.confirm())),
             Control::Redrive(ordinals, done) => drop(done.send(self.redrive(&ordinals))),
@@ -48,7 +53,8 @@ impl Run {
         self.store.set_paused(self.id, paused)
     }
 
-    /// What is on its way to a target that has lost its data would be taken for delivered: so all flights end first.
+    /// What is on its way to a target that has lost its data would be taken for delivered: so all
+    /// flights end first.
     async fn resweep(&mut self, lost: bool) -> Result<(), store::Error> {
         if lost {
             self.drain(DRAIN_MAX).await;
@@ -62,7 +68,14 @@ impl Run {
         let now = self.clock.now();
         let held = std::mem::take(&mut self.held);
         for ordinal in &held {
-            self.schedule.park(*ordinal, Waiting { due: now, released: true, ..Waiting::default() });
+            self.schedule.park(
+                *ordinal,
+                Waiting {
+                    due: now,
+                    released: true,
+                    ..Waiting::default()
+                },
+            );
         }
         held.len()
     }
@@ -70,7 +83,13 @@ impl Run {
     fn redrive(&mut self, ordinals: &[Ordinal]) -> usize {
         let parked = self.store.redrive(self.id, ordinals);
         for parked in &parked {
-            self.schedule.park(parked.ordinal, Waiting { due: self.clock.now(), ..Waiting::default() });
+            self.schedule.park(
+                parked.ordinal,
+                Waiting {
+                    due: self.clock.now(),
+                    ..Waiting::default()
+                },
+            );
         }
         parked.len()
     }
@@ -94,24 +113,46 @@ impl Run {
     /// Rebuilds the schedule from what the store remembers, spread so that not all come at once.
     pub(super) fn reschedule(&mut self, parked: &[Parked]) {
         self.schedule.clear();
-        self.held = parked.iter().filter(|parked| parked.held).map(|parked| parked.ordinal).collect();
+        self.held = parked
+            .iter()
+            .filter(|parked| parked.held)
+            .map(|parked| parked.ordinal)
+            .collect();
         let now = self.clock.now();
         for parked in parked.iter().filter(|parked| !parked.held) {
             let failed = parked.attempts > 0;
-            let wait = if failed { self.setup.options.retry.wait(parked.attempts, fastrand::f64()) } else { Duration::ZERO };
+            let wait = if failed {
+                self.setup
+                    .options
+                    .retry
+                    .wait(parked.attempts, fastrand::f64())
+            } else {
+                Duration::ZERO
+            };
             let due = Timestamp(now.0.saturating_add(wait.as_millis() as u64));
-            self.schedule.park(parked.ordinal, Waiting { due, failed, ..Waiting::default() });
+            self.schedule.park(
+                parked.ordinal,
+                Waiting {
+                    due,
+                    failed,
+                    ..Waiting::default()
+                },
+            );
         }
     }
 
-    /// Ends all flights: requests within that time are waited for, the others are broken off and count as perhaps applied; what
-    /// was not sent is parked.
+    /// Ends all flights: requests within that time are waited for, the others are broken off and
+    /// count as perhaps applied; what was not sent is parked.
     pub(super) async fn drain(&mut self, within: Duration) {
         let deadline = Instant::now() + within;
         loop {
             self.give_back(None);
             // Nothing is lost by giving up a rendering.
-            let Ok(Some(done)) = tokio::time::timeout_at(deadline, self.tasks.join_next_with_id()).await else { break };
+            let Ok(Some(done)) =
+                tokio::time::timeout_at(deadline, self.tasks.join_next_with_id()).await
+            else {
+                break;
+            };
             self.settle(done);
         }
         self.tasks.abort_all();
@@ -120,6 +161,9 @@ impl Run {
             self.give_back(None);
         }
         self.give_back(None);
-        debug_assert!(self.flights.is_empty() && self.in_track == [0; TRACKS], "each flight has ended");
+        debug_assert!(
+            self.flights.is_empty() && self.in_track == [0; TRACKS],
+            "each flight has ended"
+        );
     }
 }

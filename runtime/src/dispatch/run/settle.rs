@@ -1,4 +1,5 @@
-//! What comes back from preparations and sends, and how it is settled: with the store, the schedule and the counters.
+//! What comes back from preparations and sends, and how it is settled: with the store, the schedule
+//! and the counters.
 
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use super::{Done, Run};
 use crate::model::{Ordinal, Sequence, Timestamp};
 use crate::store::{Finish, Outcome};
 
-/// The number of entities, of which the guard against mass withdrawal takes a share, is asked for again after so many milliseconds.
+/// The number of entities, of which the guard against mass withdrawal takes a share, is asked for
+/// again after so many milliseconds.
 const HOLDING_MS: u64 = 1000;
 
 impl Run {
@@ -21,21 +23,35 @@ impl Run {
         match done {
             Ok((id, Done::Prepared(prepared))) => {
                 self.jobs.remove(&id);
-                let ends = prepared.into_iter().filter_map(|prepared| self.decided(prepared)).collect();
+                let ends = prepared
+                    .into_iter()
+                    .filter_map(|prepared| self.decided(prepared))
+                    .collect();
                 self.finish(ends);
             }
             Ok((id, Done::Sent(sent))) => {
                 self.jobs.remove(&id);
-                let ends = sent.into_iter().filter_map(|(ready, sent)| self.concluded(&ready, sent)).collect();
+                let ends = sent
+                    .into_iter()
+                    .filter_map(|(ready, sent)| self.concluded(&ready, sent))
+                    .collect();
                 self.finish(ends);
             }
             Err(error) => {
-                let Some(job) = self.jobs.remove(&error.id()) else { return };
+                let Some(job) = self.jobs.remove(&error.id()) else {
+                    return;
+                };
                 let (now, panicked) = (self.clock.now(), error.is_panic());
                 if panicked {
                     tracing::error!(channel = %self.setup.options.name, %error, "a preparation or a delivery panicked; its entities are tried again");
                 }
-                let mut park = |ordinal| if panicked { self.park_lost(ordinal) } else { self.park_untried(ordinal, now) };
+                let mut park = |ordinal| {
+                    if panicked {
+                        self.park_lost(ordinal)
+                    } else {
+                        self.park_untried(ordinal, now)
+                    }
+                };
                 let ends = job.members.into_iter().filter_map(&mut park).collect();
                 self.finish(ends);
             }
@@ -54,14 +70,21 @@ impl Run {
         let flight = self.flights.get_mut(&ordinal)?;
         let (track, revision, released) = (flight.track, prepared.revision, flight.released);
         flight.revision = revision;
-        match decide(&self.setup.options, self.setup.target.by_key(), prepared, flight.tried.as_ref()) {
+        match decide(
+            &self.setup.options,
+            self.setup.target.by_key(),
+            prepared,
+            flight.tried.as_ref(),
+        ) {
             Decision::End(outcome) => Some(self.end(ordinal, revision, outcome)),
             Decision::Later(why) => {
                 let attempts = flight.attempts;
                 self.shared.errors().keep(ordinal, why.into());
                 self.park(ordinal, attempts, self.setup.options.retry.first, false)
             }
-            Decision::Send(ready) if ready.rendering.is_none() && !released && !self.may_withdraw() => {
+            Decision::Send(ready)
+                if ready.rendering.is_none() && !released && !self.may_withdraw() =>
+            {
                 self.held.insert(ordinal);
                 Some(self.end(ordinal, revision, Outcome::Held))
             }
@@ -87,7 +110,8 @@ impl Run {
             self.holding = Some((self.store.owed(self.id).holding, now));
         }
         let holding = self.holding.map_or(0, |(holding, _)| holding);
-        self.guard.admits(&self.setup.options.withdraw_max, holding, now)
+        self.guard
+            .admits(&self.setup.options.withdraw_max, holding, now)
     }
 
     fn concluded(&mut self, ready: &Ready, sent: Sent) -> Option<Finish> {
@@ -95,7 +119,12 @@ impl Run {
         let attempts = self.flights.get(&ordinal)?.attempts;
         match conclude(&self.setup.options, ready, attempts, sent, fastrand::f64()) {
             Conclusion::Done(outcome) => Some(self.end(ordinal, ready.prepared.revision, outcome)),
-            Conclusion::Park { attempts, wait, reason, failed } => {
+            Conclusion::Park {
+                attempts,
+                wait,
+                reason,
+                failed,
+            } => {
                 if let Some(reason) = reason {
                     self.shared.errors().keep(ordinal, reason.into());
                 }
@@ -122,16 +151,38 @@ impl Run {
             Outcome::Refused(_) => Counted::Refused,
         });
         self.shared.errors().clear(ordinal);
-        Finish { ordinal, revision, outcome }
+        Finish {
+            ordinal,
+            revision,
+            outcome,
+        }
     }
 
-    fn park(&mut self, ordinal: Ordinal, attempts: u8, wait: Duration, failed: bool) -> Option<Finish> {
+    fn park(
+        &mut self,
+        ordinal: Ordinal,
+        attempts: u8,
+        wait: Duration,
+        failed: bool,
+    ) -> Option<Finish> {
         let flight = self.flights.get_mut(&ordinal)?;
         let due = Timestamp(self.clock.now().0.saturating_add(wait.as_millis() as u64));
         let (revision, released, tried) = (flight.revision, flight.released, flight.tried.take());
-        self.schedule.park(ordinal, Waiting { due, failed, released, tried });
+        self.schedule.park(
+            ordinal,
+            Waiting {
+                due,
+                failed,
+                released,
+                tried,
+            },
+        );
         self.shared.counters.add(Counted::Parked);
-        Some(Finish { ordinal, revision, outcome: Outcome::Parked { attempts } })
+        Some(Finish {
+            ordinal,
+            revision,
+            outcome: Outcome::Parked { attempts },
+        })
     }
 
     /// Settles with the store; what changed meanwhile is next.

@@ -1,13 +1,19 @@
-//! Random histories: changes, deletions, restarts and resyncs against a target that applies what it likes and answers what it likes. When
-//! it is well again it holds the newest state of everything, and nothing else.
+//! Random histories: changes, deletions, restarts and resyncs against a target that applies what it
+//! likes and answers what it likes. When it is well again it holds the newest state of everything,
+//! and nothing else.
 
 use super::*;
 use crate::model::{Payload, Rendering};
 
 type Shop = Arc<Mutex<BTreeMap<String, String>>>;
 
-/// Applies with the chance of a coin, and answers anything; once `well` it applies and answers as it should.
-fn moody(shop: Shop, well: Arc<AtomicBool>, dice: Arc<Mutex<fastrand::Rng>>) -> impl Fn(&Asked) -> Reply + Send + Sync + 'static {
+/// Applies with the chance of a coin, and answers anything; once `well` it applies and answers as
+/// it should.
+fn moody(
+    shop: Shop,
+    well: Arc<AtomicBool>,
+    dice: Arc<Mutex<fastrand::Rng>>,
+) -> impl Fn(&Asked) -> Reply + Send + Sync + 'static {
     move |asked| {
         let well = well.load(Ordering::SeqCst);
         let (applies, answer) = {
@@ -19,7 +25,9 @@ fn moody(shop: Shop, well: Arc<AtomicBool>, dice: Arc<Mutex<fastrand::Rng>>) -> 
             for line in seen(asked) {
                 match line.strip_suffix(" gone") {
                     Some(key) => lock(&shop).remove(key),
-                    None => line.split_once('=').and_then(|(key, price)| lock(&shop).insert(key.to_owned(), price.to_owned())),
+                    None => line.split_once('=').and_then(|(key, price)| {
+                        lock(&shop).insert(key.to_owned(), price.to_owned())
+                    }),
                 };
             }
         }
@@ -39,20 +47,44 @@ async fn play(seed: u64, path: &'static str, batch: usize) {
     // With `{key}` in the URL the key follows the price, so that each change is a move.
     let chain = || -> Option<Arc<dyn Render>> {
         let moves = |view: &View| {
-            let body = format!("{{\"key\":\"{}\",\"facets\":{{\"price\":{}}}}}", view.id.key, price(view));
+            let body = format!(
+                "{{\"key\":\"{}\",\"facets\":{{\"price\":{}}}}}",
+                view.id.key,
+                price(view)
+            );
             let key = Some(format!("{}-{}", view.id.key, price(view)));
-            EntityVerdict::Rendering(Rendering { key, content_type: None, body: Payload::Text(body) })
+            EntityVerdict::Rendering(Rendering {
+                key,
+                content_type: None,
+                body: Payload::Text(body),
+            })
         };
-        path.contains("{key}").then(|| Arc::new(Chain("moves", moves)) as Arc<dyn Render>)
+        path.contains("{key}")
+            .then(|| Arc::new(Chain("moves", moves)) as Arc<dyn Render>)
     };
     let knobs = || Knobs {
-        options: Options { batch, withdraw_max: WithdrawMax { min: u64::MAX, ..options().withdraw_max }, ..options() },
+        options: Options {
+            batch,
+            withdraw_max: WithdrawMax {
+                min: u64::MAX,
+                ..options().withdraw_max
+            },
+            ..options()
+        },
         path,
         chain: chain(),
-        breaker: breaker::Options { first: Duration::from_millis(4), cap: Duration::from_millis(8), ..breaker::Options::default() },
+        breaker: breaker::Options {
+            first: Duration::from_millis(4),
+            cap: Duration::from_millis(8),
+            ..breaker::Options::default()
+        },
         ..Knobs::default()
     };
-    let mut story = Story::on(store.clone(), Fixture::start(moody(shop.clone(), well.clone(), dice.clone())).await, knobs());
+    let mut story = Story::on(
+        store.clone(),
+        Fixture::start(moody(shop.clone(), well.clone(), dice.clone())).await,
+        knobs(),
+    );
     let mut newest = BTreeMap::new();
     for _ in 0..120 {
         let (key, what) = {
@@ -83,9 +115,23 @@ async fn play(seed: u64, path: &'static str, batch: usize) {
     }
     well.store(true, Ordering::SeqCst);
     story.quiet().await;
-    let key = |(key, price): (String, String)| (if path.contains("{key}") { format!("{key}-{price}") } else { key }, price);
+    let key = |(key, price): (String, String)| {
+        (
+            if path.contains("{key}") {
+                format!("{key}-{price}")
+            } else {
+                key
+            },
+            price,
+        )
+    };
     let expected: BTreeMap<String, String> = newest.into_iter().map(key).collect();
-    assert_eq!(*lock(&shop), expected, "seed {seed}, {path}, batches of {batch}: {:#?}", story.seen());
+    assert_eq!(
+        *lock(&shop),
+        expected,
+        "seed {seed}, {path}, batches of {batch}: {:#?}",
+        story.seen()
+    );
     story.end().await;
 }
 

@@ -5,20 +5,43 @@ use super::*;
 /// Answers with these in turn, then with success.
 fn in_turn(replies: Vec<Reply>) -> impl Fn(&Asked) -> Reply + Send + Sync + 'static {
     let number = AtomicUsize::new(0);
-    move |_| replies.get(number.fetch_add(1, Ordering::SeqCst)).cloned().unwrap_or(Reply::Status(200))
+    move |_| {
+        replies
+            .get(number.fetch_add(1, Ordering::SeqCst))
+            .cloned()
+            .unwrap_or(Reply::Status(200))
+    }
 }
 
 #[tokio::test]
 async fn what_fails_is_tried_again_under_the_same_id_until_it_arrives() {
-    for reply in [Reply::Status(500), Reply::Status(302), Reply::Half(200), Reply::Close, Reply::Hang, Reply::Status(418)] {
+    for reply in [
+        Reply::Status(500),
+        Reply::Status(302),
+        Reply::Half(200),
+        Reply::Close,
+        Reply::Hang,
+        Reply::Status(418),
+    ] {
         let story = Story::begin(Knobs::default(), in_turn(vec![reply.clone()])).await;
         story.set("a", "price", "1");
         story.quiet().await;
         let asked = story.fixture.asked();
         assert_eq!(story.seen(), ["a=1", "a=1"], "{reply:?}");
-        assert_eq!(asked[0].headers["webhook-id"], asked[1].headers["webhook-id"], "{reply:?}");
-        assert_eq!(story.channel.counters().count(status::Result::Parked), 1, "{reply:?}");
-        assert_eq!(story.channel.last_error(story.ordinal("a")), None, "all is well again");
+        assert_eq!(
+            asked[0].headers["webhook-id"], asked[1].headers["webhook-id"],
+            "{reply:?}"
+        );
+        assert_eq!(
+            story.channel.counters().count(status::Result::Parked),
+            1,
+            "{reply:?}"
+        );
+        assert_eq!(
+            story.channel.last_error(story.ordinal("a")),
+            None,
+            "all is well again"
+        );
         story.end().await;
     }
 }
@@ -27,22 +50,37 @@ async fn what_fails_is_tried_again_under_the_same_id_until_it_arrives() {
 async fn a_retry_carries_the_newest_state() {
     let broken = Arc::new(AtomicBool::new(true));
     let switch = broken.clone();
-    let script = move |_: &Asked| Reply::Status(if switch.load(Ordering::SeqCst) { 500 } else { 200 });
+    let script = move |_: &Asked| {
+        Reply::Status(if switch.load(Ordering::SeqCst) {
+            500
+        } else {
+            200
+        })
+    };
     let story = Story::begin(Knobs::default(), script).await;
     story.set("a", "price", "1");
-    story.until("parked", |story| story.channel.status().owed.parked == 1).await;
-    let error = story.channel.last_error(story.ordinal("a")).expect("an error");
+    story
+        .until("parked", |story| story.channel.status().owed.parked == 1)
+        .await;
+    let error = story
+        .channel
+        .last_error(story.ordinal("a"))
+        .expect("an error");
     assert_eq!(&*error, "answered 500");
     story.set("a", "price", "2");
     broken.store(false, Ordering::SeqCst);
     story.quiet().await;
     assert_eq!(story.seen().last().map(String::as_str), Some("a=2"));
-    assert!(story.seen()[..story.seen().len() - 1].iter().all(|line| line == "a=1" || line == "a=2"));
+    assert!(
+        story.seen()[..story.seen().len() - 1]
+            .iter()
+            .all(|line| line == "a=1" || line == "a=2")
+    );
     story.end().await;
 }
 
-/// A request timed out, yet the target had applied it. Then the value went back to what had been delivered before: it looks
-/// as if the target had it, and it has not.
+/// A request timed out, yet the target had applied it. Then the value went back to what had been
+/// delivered before: it looks as if the target had it, and it has not.
 #[tokio::test]
 async fn an_old_value_is_sent_again_after_a_timeout_that_was_applied() {
     let held: Arc<Mutex<BTreeMap<String, String>>> = Arc::default();
@@ -57,13 +95,25 @@ async fn an_old_value_is_sent_again_after_a_timeout_that_was_applied() {
         }
         Reply::Status(200)
     };
-    let slow_retry = retry::Options { first: Duration::from_millis(400), ..options().retry };
-    let knobs = Knobs { options: Options { retry: slow_retry, ..options() }, timeout: Duration::from_millis(100), ..Knobs::default() };
+    let slow_retry = retry::Options {
+        first: Duration::from_millis(400),
+        ..options().retry
+    };
+    let knobs = Knobs {
+        options: Options {
+            retry: slow_retry,
+            ..options()
+        },
+        timeout: Duration::from_millis(100),
+        ..Knobs::default()
+    };
     let story = Story::begin(knobs, script).await;
     story.set("a", "price", "1");
     story.quiet().await;
     story.set("a", "price", "2");
-    story.until("the timeout", |story| story.seen().len() == 2).await;
+    story
+        .until("the timeout", |story| story.seen().len() == 2)
+        .await;
     story.set("a", "price", "1");
     story.quiet().await;
     assert_eq!(story.seen().last().map(String::as_str), Some("a=1"));
@@ -73,8 +123,24 @@ async fn an_old_value_is_sent_again_after_a_timeout_that_was_applied() {
 
 #[tokio::test]
 async fn a_batch_with_one_culprit_is_halved_until_it_is_alone() {
-    let script = |asked: &Asked| Reply::Status(if asked.text().contains("\"bad\"") { 400 } else { 200 });
-    let story = Story::begin(Knobs { options: Options { batch: 16, ..options() }, ..Knobs::default() }, script).await;
+    let script = |asked: &Asked| {
+        Reply::Status(if asked.text().contains("\"bad\"") {
+            400
+        } else {
+            200
+        })
+    };
+    let story = Story::begin(
+        Knobs {
+            options: Options {
+                batch: 16,
+                ..options()
+            },
+            ..Knobs::default()
+        },
+        script,
+    )
+    .await;
     story.channel.pause().await.expect("it runs");
     for number in 0..15 {
         story.set(&format!("e{number}"), "price", "1");
@@ -84,14 +150,39 @@ async fn a_batch_with_one_culprit_is_halved_until_it_is_alone() {
     story.quiet().await;
     assert_eq!(story.standing("bad"), Standing::Refused);
     assert!((0..15).all(|number| story.standing(&format!("e{number}")) == Standing::Delivered));
-    assert!(story.fixture.asked().len() <= 12, "{} requests", story.fixture.asked().len());
+    assert!(
+        story.fixture.asked().len() <= 12,
+        "{} requests",
+        story.fixture.asked().len()
+    );
     assert_eq!(story.channel.status().state, status::State::Flowing);
 
-    let refused = story.store.refused(story.channel.id(), None, 10).expect("read");
-    assert_eq!((refused.len(), refused[0].failure.code.as_str(), refused[0].failure.message.as_str()), (1, "refused", "answered 400"));
-    assert_eq!(story.channel.redrive(vec![refused[0].ordinal]).await.expect("it runs"), 1);
+    let refused = story
+        .store
+        .refused(story.channel.id(), None, 10)
+        .expect("read");
+    assert_eq!(
+        (
+            refused.len(),
+            refused[0].failure.code.as_str(),
+            refused[0].failure.message.as_str()
+        ),
+        (1, "refused", "answered 400")
+    );
+    assert_eq!(
+        story
+            .channel
+            .redrive(vec![refused[0].ordinal])
+            .await
+            .expect("it runs"),
+        1
+    );
     story.quiet().await;
-    assert_eq!(story.standing("bad"), Standing::Refused, "a redrive tries again");
+    assert_eq!(
+        story.standing("bad"),
+        Standing::Refused,
+        "a redrive tries again"
+    );
     story.end().await;
 }
 
@@ -99,34 +190,71 @@ async fn a_batch_with_one_culprit_is_halved_until_it_is_alone() {
 async fn a_conflict_is_refused_only_after_five_tries() {
     let story = Story::begin(Knobs::default(), |_| Reply::Status(409)).await;
     story.set("a", "price", "1");
-    story.until("refused", |story| story.channel.status().owed.refused == 1).await;
+    story
+        .until("refused", |story| story.channel.status().owed.refused == 1)
+        .await;
     assert_eq!(story.seen().len(), 5);
     story.end().await;
 }
 
 #[tokio::test]
 async fn a_target_that_refuses_connections_trips_and_is_found_again_by_a_probe() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("bind");
     let address = listener.local_addr().expect("address");
     drop(listener);
     let mut fixture = Fixture::start(fine).await;
     fixture.address = address;
-    let slow = breaker::Options { first: Duration::from_millis(200), cap: Duration::from_millis(200), ..breaker::Options::default() };
-    let story = Story::on(Arc::default(), fixture, Knobs { breaker: slow, ..Knobs::default() });
+    let slow = breaker::Options {
+        first: Duration::from_millis(200),
+        cap: Duration::from_millis(200),
+        ..breaker::Options::default()
+    };
+    let story = Story::on(
+        Arc::default(),
+        fixture,
+        Knobs {
+            breaker: slow,
+            ..Knobs::default()
+        },
+    );
     for number in 0..40 {
         story.set(&format!("e{number}"), "price", "1");
     }
-    story.until("tripped", |story| story.channel.status().state == status::State::Tripped).await;
+    story
+        .until("tripped", |story| {
+            story.channel.status().state == status::State::Tripped
+        })
+        .await;
     let status = story.channel.status();
-    assert!(status.reason.starts_with("5 failures in a row; the last: no connection to 127.0.0.1"), "{}", status.reason);
+    assert!(
+        status
+            .reason
+            .starts_with("5 failures in a row; the last: no connection to 127.0.0.1"),
+        "{}",
+        status.reason
+    );
     let attempts = story.channel.counters().attempts();
-    assert!(attempts < 20, "{attempts} attempts at a target that is away");
+    assert!(
+        attempts < 20,
+        "{attempts} attempts at a target that is away"
+    );
     assert!(status.freshness > Duration::ZERO && status.owed.oldest.is_some());
 
-    let listener = tokio::net::TcpListener::bind(address).await.expect("the same port again");
+    let listener = tokio::net::TcpListener::bind(address)
+        .await
+        .expect("the same port again");
     let back = Fixture::serve(listener, fine);
-    story.until("all delivered", |story| (0..40).all(|n| story.standing(&format!("e{n}")) == Standing::Delivered)).await;
-    assert_eq!((back.asked().len(), story.channel.status().state), (40, status::State::Flowing));
+    story
+        .until("all delivered", |story| {
+            (0..40).all(|n| story.standing(&format!("e{n}")) == Standing::Delivered)
+        })
+        .await;
+    assert_eq!(
+        (back.asked().len(), story.channel.status().state),
+        (40, status::State::Flowing)
+    );
     story.end().await;
 }
 
@@ -135,18 +263,46 @@ async fn a_target_that_says_401_or_404_is_not_asked_for_each_entity() {
     for status in [401, 403, 404, 405] {
         let open = Arc::new(AtomicBool::new(false));
         let switch = open.clone();
-        let script = move |_: &Asked| Reply::Status(if switch.load(Ordering::SeqCst) { 200 } else { status });
-        let story = Story::begin(Knobs { concurrency: 2, ..Knobs::default() }, script).await;
+        let script = move |_: &Asked| {
+            Reply::Status(if switch.load(Ordering::SeqCst) {
+                200
+            } else {
+                status
+            })
+        };
+        let story = Story::begin(
+            Knobs {
+                concurrency: 2,
+                ..Knobs::default()
+            },
+            script,
+        )
+        .await;
         for number in 0..100 {
             story.set(&format!("e{number}"), "price", "1");
         }
-        story.until("tripped", |story| story.channel.status().state == status::State::Tripped).await;
+        story
+            .until("tripped", |story| {
+                story.channel.status().state == status::State::Tripped
+            })
+            .await;
         tokio::time::sleep(Duration::from_millis(100)).await;
-        assert!(story.fixture.asked().len() < 15, "{status}: {} requests", story.fixture.asked().len());
-        assert_eq!(story.channel.status().owed.refused, 0, "{status}: it speaks of the target");
+        assert!(
+            story.fixture.asked().len() < 15,
+            "{status}: {} requests",
+            story.fixture.asked().len()
+        );
+        assert_eq!(
+            story.channel.status().owed.refused,
+            0,
+            "{status}: it speaks of the target"
+        );
         open.store(true, Ordering::SeqCst);
         story.quiet().await;
-        assert!((0..100).all(|n| story.standing(&format!("e{n}")) == Standing::Delivered), "{status}");
+        assert!(
+            (0..100).all(|n| story.standing(&format!("e{n}")) == Standing::Delivered),
+            "{status}"
+        );
         story.end().await;
     }
 }
@@ -155,12 +311,24 @@ async fn a_target_that_says_401_or_404_is_not_asked_for_each_entity() {
 async fn gone_pauses_the_channel_and_it_stays_paused() {
     let story = Story::begin(Knobs::default(), in_turn(vec![Reply::Status(410)])).await;
     story.set("a", "price", "1");
-    story.until("paused", |story| story.channel.status().state == status::State::Paused).await;
+    story
+        .until("paused", |story| {
+            story.channel.status().state == status::State::Paused
+        })
+        .await;
     assert_eq!(story.channel.status().reason, "answered 410");
     tokio::time::sleep(Duration::from_millis(150)).await;
     assert_eq!(story.seen().len(), 1);
-    let paused = |store: &Memory, setup: &Setup| store.join("storefront", &setup.subscription).expect("it joins").paused;
-    assert!(paused(&story.store, &story.channel.setup()), "over a restart too");
+    let paused = |store: &Memory, setup: &Setup| {
+        store
+            .join("storefront", &setup.subscription)
+            .expect("it joins")
+            .paused
+    };
+    assert!(
+        paused(&story.store, &story.channel.setup()),
+        "over a restart too"
+    );
     story.channel.resume().await.expect("it runs");
     story.quiet().await;
     assert_eq!(story.seen(), ["a=1", "a=1"]);
@@ -169,13 +337,25 @@ async fn gone_pauses_the_channel_and_it_stays_paused() {
 
 #[tokio::test]
 async fn retry_after_is_honoured() {
-    let story = Story::begin(Knobs::default(), in_turn(vec![Reply::Header(429, "retry-after", "1".into())])).await;
+    let story = Story::begin(
+        Knobs::default(),
+        in_turn(vec![Reply::Header(429, "retry-after", "1".into())]),
+    )
+    .await;
     let began = std::time::Instant::now();
     story.set("a", "price", "1");
     story.set("b", "price", "1");
-    story.until("tripped", |story| story.channel.status().state == status::State::Tripped).await;
+    story
+        .until("tripped", |story| {
+            story.channel.status().state == status::State::Tripped
+        })
+        .await;
     story.quiet().await;
-    assert!(began.elapsed() >= Duration::from_millis(990), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() >= Duration::from_millis(990),
+        "{:?}",
+        began.elapsed()
+    );
     let mut last: Vec<String> = story.seen();
     last.sort();
     last.dedup();
@@ -183,15 +363,27 @@ async fn retry_after_is_honoured() {
     story.end().await;
 }
 
-/// A price list went wrong and every price was zero: a filter on the price would have emptied the shop.
+/// A price list went wrong and every price was zero: a filter on the price would have emptied the
+/// shop.
 #[tokio::test]
 async fn a_filter_fed_zeros_does_not_empty_the_shop() {
     let chain = Chain("for-sale", |view: &View| match price(view) {
         "0" => EntityVerdict::Filtered(0),
         _ => EntityVerdict::Passed,
     });
-    let max = WithdrawMax { share: 0.02, per: Duration::from_secs(3600), min: 10 };
-    let knobs = Knobs { chain: Some(Arc::new(chain)), options: Options { withdraw_max: max, ..options() }, ..Knobs::default() };
+    let max = WithdrawMax {
+        share: 0.02,
+        per: Duration::from_secs(3600),
+        min: 10,
+    };
+    let knobs = Knobs {
+        chain: Some(Arc::new(chain)),
+        options: Options {
+            withdraw_max: max,
+            ..options()
+        },
+        ..Knobs::default()
+    };
     let story = Story::begin(knobs, fine).await;
     for number in 0..100 {
         story.set(&format!("e{number}"), "price", "7");
@@ -201,35 +393,72 @@ async fn a_filter_fed_zeros_does_not_empty_the_shop() {
         story.set(&format!("e{number}"), "price", "0");
     }
     story.set("new", "price", "8");
-    let gone = |story: &Story| story.seen().iter().filter(|line| line.ends_with(" gone")).count();
-    story.until("the rest is held", |story| story.channel.status().owed.held == 90).await;
-    story.until("what is always let through is gone", |story| gone(story) == 10).await;
-    story.until("others flow", |story| story.seen().contains(&"new=8".to_owned())).await;
+    let gone = |story: &Story| {
+        story
+            .seen()
+            .iter()
+            .filter(|line| line.ends_with(" gone"))
+            .count()
+    };
+    story
+        .until("the rest is held", |story| {
+            story.channel.status().owed.held == 90
+        })
+        .await;
+    story
+        .until("what is always let through is gone", |story| {
+            gone(story) == 10
+        })
+        .await;
+    story
+        .until("others flow", |story| {
+            story.seen().contains(&"new=8".to_owned())
+        })
+        .await;
     assert_eq!(gone(&story), 10);
     assert_eq!(story.channel.counters().count(status::Result::Held), 90);
 
     for number in 0..20 {
         story.set(&format!("e{number}"), "price", "9");
     }
-    let mended = |story: &Story| (0..20).all(|n| matches!(story.standing(&format!("e{n}")), Standing::Delivered | Standing::Suppressed));
+    let mended = |story: &Story| {
+        (0..20).all(|n| {
+            matches!(
+                story.standing(&format!("e{n}")),
+                Standing::Delivered | Standing::Suppressed
+            )
+        })
+    };
     story.until("what was mended is not held", mended).await;
     let held = story.channel.status().owed.held;
     assert!(held <= 80, "{held} are held");
     assert_eq!(story.channel.confirm().await.expect("it runs") as u64, held);
     story.quiet().await;
-    assert!((20..100).all(|n| story.standing(&format!("e{n}")) == Standing::Withdrawn), "a confirmation releases them");
+    assert!(
+        (20..100).all(|n| story.standing(&format!("e{n}")) == Standing::Withdrawn),
+        "a confirmation releases them"
+    );
     story.end().await;
 }
 
 #[tokio::test]
 async fn a_hanging_target_does_not_hold_up_a_stop_and_nothing_is_lost() {
     let store = Arc::new(Memory::default());
-    let knobs = || Knobs { timeout: Duration::from_secs(60), ..Knobs::default() };
-    let story = Story::on(store.clone(), Fixture::start(|_| Reply::Hang).await, knobs());
+    let knobs = || Knobs {
+        timeout: Duration::from_secs(60),
+        ..Knobs::default()
+    };
+    let story = Story::on(
+        store.clone(),
+        Fixture::start(|_| Reply::Hang).await,
+        knobs(),
+    );
     for number in 0..50 {
         story.set(&format!("e{number}"), "price", "1");
     }
-    story.until("requests are out", |story| !story.seen().is_empty()).await;
+    story
+        .until("requests are out", |story| !story.seen().is_empty())
+        .await;
     story.end().await;
     assert_eq!(store.owed(ChannelId(1)).parked, 50);
     store.save(Timestamp(0)).expect("it saves");
@@ -245,17 +474,37 @@ async fn a_hanging_target_does_not_hold_up_a_stop_and_nothing_is_lost() {
 
 #[tokio::test]
 async fn too_many_parked_entities_stop_first_attempts() {
-    let never = breaker::Options { failures_max: u32::MAX, ..Knobs::default().breaker };
+    let never = breaker::Options {
+        failures_max: u32::MAX,
+        ..Knobs::default().breaker
+    };
     let open = Arc::new(AtomicBool::new(false));
     let switch = open.clone();
-    let script = move |_: &Asked| Reply::Status(if switch.load(Ordering::SeqCst) { 200 } else { 500 });
-    let knobs = Knobs { breaker: never, parked_max: 20, ..Knobs::default() };
+    let script = move |_: &Asked| {
+        Reply::Status(if switch.load(Ordering::SeqCst) {
+            200
+        } else {
+            500
+        })
+    };
+    let knobs = Knobs {
+        breaker: never,
+        parked_max: 20,
+        ..Knobs::default()
+    };
     let story = Story::begin(knobs, script).await;
     for number in 0..500 {
         story.set(&format!("e{number}"), "price", "1");
     }
-    story.until("tripped", |story| story.channel.status().state == status::State::Tripped).await;
-    assert_eq!(story.channel.status().reason, "20 entities wait for a retry");
+    story
+        .until("tripped", |story| {
+            story.channel.status().state == status::State::Tripped
+        })
+        .await;
+    assert_eq!(
+        story.channel.status().reason,
+        "20 entities wait for a retry"
+    );
     tokio::time::sleep(Duration::from_millis(200)).await;
     let keys: std::collections::HashSet<String> = story.seen().into_iter().collect();
     // Those that were in flight when the bound was reached, and no more.
@@ -277,23 +526,37 @@ async fn a_plugin_that_panics_in_the_host_costs_only_its_turn() {
         assert!(!first.swap(false, Ordering::SeqCst), "once");
         EntityVerdict::Passed
     });
-    let story = Story::begin(Knobs { chain: Some(Arc::new(chain)), ..Knobs::default() }, fine).await;
+    let story = Story::begin(
+        Knobs {
+            chain: Some(Arc::new(chain)),
+            ..Knobs::default()
+        },
+        fine,
+    )
+    .await;
     story.set("a", "price", "1");
     story.quiet().await;
     assert_eq!(story.seen(), ["a=1"]);
     story.end().await;
 }
 
-/// A loop that waits for a time that has passed turns as fast as it can: it starved everything else on its core.
+/// A loop that waits for a time that has passed turns as fast as it can: it starved everything else
+/// on its core.
 #[tokio::test]
 async fn a_channel_that_waits_does_not_spin() {
     for batch in [1, 10] {
-        let knobs = Knobs { timeout: Duration::from_secs(60), options: Options { batch, ..options() }, ..Knobs::default() };
+        let knobs = Knobs {
+            timeout: Duration::from_secs(60),
+            options: Options { batch, ..options() },
+            ..Knobs::default()
+        };
         let story = Story::begin(knobs, |_| Reply::Hang).await;
         for number in 0..100 {
             story.set(&format!("e{number}"), "price", "1");
         }
-        story.until("requests are out", |story| story.seen().len() >= 3).await;
+        story
+            .until("requests are out", |story| story.seen().len() >= 3)
+            .await;
         tokio::time::sleep(Duration::from_millis(50)).await;
         let before = story.channel.counters().turns();
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -317,9 +580,16 @@ async fn a_channel_that_commits_do_not_concern_looks_up_now_and_then() {
     let (turns, passed) = (story.channel.counters().turns() - before, begun.elapsed());
     // A few for each time that it looks up; woken by each commit it would turn 300 times.
     let most = 4 * (passed.as_millis() as u64 / 40 + 1);
-    assert!(turns <= most.min(290), "{turns} turns in {passed:?} for commits of others, {most} are enough");
+    assert!(
+        turns <= most.min(290),
+        "{turns} turns in {passed:?} for commits of others, {most} are enough"
+    );
     story.set("a", "price", "1");
     story.quiet().await;
-    assert_eq!(story.seen(), ["a=1"], "it rests, and sleeps through nothing");
+    assert_eq!(
+        story.seen(),
+        ["a=1"],
+        "it rests, and sleeps through nothing"
+    );
     story.end().await;
 }

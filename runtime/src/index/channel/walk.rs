@@ -1,18 +1,30 @@
-//! What channels do in the index: walk, take, settle, and say where they stand. Each is one hold of the index, and bounded.
+//! What channels do in the index: walk, take, settle, and say where they stand. Each is one hold of
+//! the index, and bounded.
 
 use super::{Channel, Pair, Walked, slot};
 use crate::index::{ChannelId, Finish, Holds, Index, Owed, Parked, Standing, State, Taken};
 use crate::model::{Lane, Ordinal, Sequence, Timestamp, Track};
 
-/// Places looked at in one walk: bounds how long the index is held when a channel passes many that it does not owe.
+/// Places looked at in one walk: bounds how long the index is held when a channel passes many that
+/// it does not owe.
 const VISITS_MAX: usize = 4_096;
 /// Places looked at in each lane for the oldest change owed.
 const OLDEST_LOOKED_AT: usize = 256;
 
 impl Index {
-    /// Meets the next places of a lane up to the watermark, or the next entities of the sweep, until `limit` are taken.
-    pub fn walk(&mut self, id: ChannelId, track: Track, limit: usize, watermark: u64, taken: &mut Vec<Taken>) -> Walked {
-        let Some(channel) = self.channels.get_mut(&id).filter(|channel| channel.live) else { return Walked::End };
+    /// Meets the next places of a lane up to the watermark, or the next entities of the sweep,
+    /// until `limit` are taken.
+    pub fn walk(
+        &mut self,
+        id: ChannelId,
+        track: Track,
+        limit: usize,
+        watermark: u64,
+        taken: &mut Vec<Taken>,
+    ) -> Walked {
+        let Some(channel) = self.channels.get_mut(&id).filter(|channel| channel.live) else {
+            return Walked::End;
+        };
         let (entries, names, most) = (&self.entries, &self.names, taken.len() + limit);
         let mut visits = 0;
         let from = channel.read[slot(track)];
@@ -38,7 +50,10 @@ impl Index {
                 channel.read[lane.index()] = from.max(watermark);
             }
             Track::Lane(lane) => {
-                for (place, ordinal) in self.lanes[lane.index()].after(from).take_while(|(place, _)| *place <= watermark) {
+                for (place, ordinal) in self.lanes[lane.index()]
+                    .after(from)
+                    .take_while(|(place, _)| *place <= watermark)
+                {
                     if !visit(channel, place, ordinal) {
                         break;
                     }
@@ -46,7 +61,9 @@ impl Index {
             }
             Track::Sweep => {
                 let first = (from + 1).min(entries.len() as u64) as u32;
-                for ordinal in (first..entries.len() as u32).filter(|ordinal| entries[*ordinal as usize].is_some()) {
+                for ordinal in (first..entries.len() as u32)
+                    .filter(|ordinal| entries[*ordinal as usize].is_some())
+                {
                     if !visit(channel, u64::from(ordinal), ordinal) {
                         break;
                     }
@@ -67,24 +84,41 @@ impl Index {
             return None;
         }
         let entry = self.entries.get(ordinal as usize)?.as_deref()?;
-        let newest = channel.subscribed(entry, &self.names).max_by_key(|meta| meta.sequence);
+        let newest = channel
+            .subscribed(entry, &self.names)
+            .max_by_key(|meta| meta.sequence);
         let track = newest.map_or(Track::Sweep, |meta| Track::Lane(meta.lane));
         Some(channel.start(ordinal, entry, &self.names, track, Vec::new(), watermark))
     }
 
     /// From now on what the target holds of these is unknown.
     pub fn attempt(&mut self, id: ChannelId, ordinals: &[Ordinal]) {
-        let Some(channel) = self.channels.get_mut(&id) else { return };
+        let Some(channel) = self.channels.get_mut(&id) else {
+            return;
+        };
         for ordinal in ordinals {
             channel.change(ordinal.0, |pair| pair.holding(Holds::Unknown));
         }
     }
 
     /// Ends flights; what changed meanwhile is in flight again at once.
-    pub fn finish(&mut self, id: ChannelId, ends: &[Finish], watermark: u64, now: Timestamp, again: &mut Vec<Taken>) {
-        let Some(channel) = self.channels.get_mut(&id) else { return };
+    pub fn finish(
+        &mut self,
+        id: ChannelId,
+        ends: &[Finish],
+        watermark: u64,
+        now: Timestamp,
+        again: &mut Vec<Taken>,
+    ) {
+        let Some(channel) = self.channels.get_mut(&id) else {
+            return;
+        };
         for end in ends {
-            if let Some(entry) = self.entries.get(end.ordinal.0 as usize).and_then(|entry| entry.as_deref()) {
+            if let Some(entry) = self
+                .entries
+                .get(end.ordinal.0 as usize)
+                .and_then(|entry| entry.as_deref())
+            {
                 again.extend(channel.finish(end, entry, &self.names, watermark, now));
             }
         }
@@ -93,21 +127,44 @@ impl Index {
 
     /// What a channel still has before it.
     pub fn owed(&self, id: ChannelId) -> Owed {
-        let Some(channel) = self.channels.get(&id) else { return Owed::default() };
+        let Some(channel) = self.channels.get(&id) else {
+            return Owed::default();
+        };
         let since = |ordinal: u32| {
             let (entry, revision) = (self.entry(ordinal)?, channel.pair(ordinal).revision());
-            channel.subscribed(entry, &self.names).map(|meta| meta.sequence).filter(|sequence| *sequence > revision).min()
+            channel
+                .subscribed(entry, &self.names)
+                .map(|meta| meta.sequence)
+                .filter(|sequence| *sequence > revision)
+                .min()
         };
         let unread = Lane::ALL.map(|lane| {
-            let places = self.lanes[lane.index()].after(channel.acked[lane.index()]).take(OLDEST_LOOKED_AT);
+            let places = self.lanes[lane.index()]
+                .after(channel.acked[lane.index()])
+                .take(OLDEST_LOOKED_AT);
             places.filter_map(|(_, ordinal)| since(ordinal)).min()
         });
-        let waiting = channel.parked.keys().filter_map(|ordinal| since(*ordinal)).min();
-        let flying = channel.flights.values().map(|flight| flight.owed_since).filter(|since| *since > 0).min();
-        let oldest = unread.into_iter().flatten().chain(waiting).chain(flying).min();
+        let waiting = channel
+            .parked
+            .keys()
+            .filter_map(|ordinal| since(*ordinal))
+            .min();
+        let flying = channel
+            .flights
+            .values()
+            .map(|flight| flight.owed_since)
+            .filter(|since| *since > 0)
+            .min();
+        let oldest = unread
+            .into_iter()
+            .flatten()
+            .chain(waiting)
+            .chain(flying)
+            .min();
         let held = channel.parked.values().filter(|parked| parked.held).count() as u64;
         Owed {
-            lanes: Lane::ALL.map(|lane| self.lanes[lane.index()].count_after(channel.read[lane.index()])),
+            lanes: Lane::ALL
+                .map(|lane| self.lanes[lane.index()].count_after(channel.read[lane.index()])),
             sweep: (self.entries.len() as u64).saturating_sub(channel.read[3] + 1),
             in_flight: channel.flights.len() as u64,
             parked: channel.parked.len() as u64 - held,
@@ -129,7 +186,11 @@ impl Index {
     pub fn standing(&self, id: ChannelId, ordinal: u32) -> Option<Standing> {
         let (channel, entry) = (self.channels.get(&id)?, self.entry(ordinal)?);
         let pair = channel.pair(ordinal);
-        let label = channel.labels.iter().find(|(shape, _)| *shape == pair.shape()).map(|(_, label)| label.clone());
+        let label = channel
+            .labels
+            .iter()
+            .find(|(shape, _)| *shape == pair.shape())
+            .map(|(_, label)| label.clone());
         (entry.id.entity_type == channel.subscription.entity_type).then(|| Standing {
             state: pair.state(),
             revision: Sequence(pair.revision()),
@@ -144,11 +205,19 @@ impl Index {
 
     /// Refused entities become parked again.
     pub fn redrive(&mut self, id: ChannelId, ordinals: &[Ordinal]) -> Vec<Parked> {
-        let Some(channel) = self.channels.get_mut(&id) else { return Vec::new() };
+        let Some(channel) = self.channels.get_mut(&id) else {
+            return Vec::new();
+        };
         let mut parked = Vec::new();
         for ordinal in ordinals {
-            if channel.pair(ordinal.0).state() == State::Refused && !channel.flights.contains_key(&ordinal.0) {
-                let waits = Parked { ordinal: *ordinal, attempts: 0, held: false };
+            if channel.pair(ordinal.0).state() == State::Refused
+                && !channel.flights.contains_key(&ordinal.0)
+            {
+                let waits = Parked {
+                    ordinal: *ordinal,
+                    attempts: 0,
+                    held: false,
+                };
                 channel.refusals.remove(&ordinal.0);
                 channel.change(ordinal.0, |pair| pair.in_state(State::Parked(0)));
                 channel.parked.insert(ordinal.0, waits);
@@ -160,14 +229,23 @@ impl Index {
 
     /// Refused entities count as settled until they change.
     pub fn drop_refused(&mut self, id: ChannelId, ordinals: &[Ordinal]) -> usize {
-        let Some(channel) = self.channels.get_mut(&id) else { return 0 };
+        let Some(channel) = self.channels.get_mut(&id) else {
+            return 0;
+        };
         let mut dropped = 0;
         for ordinal in ordinals {
             if channel.pair(ordinal.0).state() == State::Refused {
                 channel.refusals.remove(&ordinal.0);
-                // Of a deleted entity the operator has said that nothing is there; else it could never be forgotten.
+                // Of a deleted entity the operator has said that nothing is there; else it could
+                // never be forgotten.
                 let buried = self.graves.contains(ordinal.0);
-                let settled = |pair: Pair| if buried { pair.holding(Holds::Nothing) } else { pair };
+                let settled = |pair: Pair| {
+                    if buried {
+                        pair.holding(Holds::Nothing)
+                    } else {
+                        pair
+                    }
+                };
                 channel.change(ordinal.0, |pair| settled(pair).in_state(State::New));
                 dropped += 1;
             }

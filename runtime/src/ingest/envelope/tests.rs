@@ -19,7 +19,12 @@ fn options(split: split::Split) -> Options {
 }
 
 fn headers(pairs: &[(&str, &[u8])]) -> HeaderMap {
-    let pair = |(name, value): &(&str, &[u8])| (name.parse().unwrap(), axum::http::HeaderValue::from_bytes(value).unwrap());
+    let pair = |(name, value): &(&str, &[u8])| {
+        (
+            name.parse().unwrap(),
+            axum::http::HeaderValue::from_bytes(value).unwrap(),
+        )
+    };
     let mut headers = HeaderMap::new();
     for (name, value) in pairs.iter().map(pair) {
         let name: HeaderName = name;
@@ -28,27 +33,73 @@ fn headers(pairs: &[(&str, &[u8])]) -> HeaderMap {
     headers
 }
 
-fn opened(split: split::Split, all_json: bool, headers: &HeaderMap, body: Bytes) -> Result<Opened, Rejection> {
-    open(&options(split), all_json, headers, body, &mut Budget::default().reserve(0).unwrap())
+fn opened(
+    split: split::Split,
+    all_json: bool,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Result<Opened, Rejection> {
+    open(
+        &options(split),
+        all_json,
+        headers,
+        body,
+        &mut Budget::default().reserve(0).unwrap(),
+    )
 }
 
 /// What a request opens to: one line an event and one a problem, or the rejection.
-fn check_request(split: split::Split, all_json: bool, pairs: &[(&str, &[u8])], body: &[u8], expected: Expect) {
-    expected.assert_eq(&match opened(split, all_json, &headers(pairs), Bytes::copy_from_slice(body)) {
+fn check_request(
+    split: split::Split,
+    all_json: bool,
+    pairs: &[(&str, &[u8])],
+    body: &[u8],
+    expected: Expect,
+) {
+    expected.assert_eq(&match opened(
+        split,
+        all_json,
+        &headers(pairs),
+        Bytes::copy_from_slice(body),
+    ) {
         Ok(opened) => {
             let event = |(event, index): (&Event, &usize)| {
-                let Event { id, origin, event_type, subject, time, content_type, attributes, data } = event;
-                let more = [subject, time].into_iter().flatten().map(|text| format!(" {text}")).collect::<String>();
+                let Event {
+                    id,
+                    origin,
+                    event_type,
+                    subject,
+                    time,
+                    content_type,
+                    attributes,
+                    data,
+                } = event;
+                let more = [subject, time]
+                    .into_iter()
+                    .flatten()
+                    .map(|text| format!(" {text}"))
+                    .collect::<String>();
                 let kind = content_type.as_deref().unwrap_or("-");
-                let named = attributes.iter().map(|(name, value)| format!(" {name}={value}")).collect::<String>();
+                let named = attributes
+                    .iter()
+                    .map(|(name, value)| format!(" {name}={value}"))
+                    .collect::<String>();
                 let data = String::from_utf8_lossy(data.as_bytes());
                 format!("{index}: [{id}|{origin}|{event_type}]{more}{named} {kind} {data}\n")
             };
-            let problem = |problem: &Problem| format!("{}: {} {}\n", problem.index, problem.code, problem.detail);
+            let problem = |problem: &Problem| {
+                format!("{}: {} {}\n", problem.index, problem.code, problem.detail)
+            };
             let events = opened.events.iter().zip(&opened.indexes).map(event);
-            events.chain(opened.malformed.first.iter().map(problem)).collect::<String>()
+            events
+                .chain(opened.malformed.first.iter().map(problem))
+                .collect::<String>()
         }
-        Err(rejection) => format!("{} {}: {rejection}\n", rejection.status().as_u16(), rejection.code()),
+        Err(rejection) => format!(
+            "{} {}: {rejection}\n",
+            rejection.status().as_u16(),
+            rejection.code()
+        ),
     });
 }
 
@@ -56,10 +107,20 @@ fn check(pairs: &[(&str, &[u8])], body: &[u8], expected: Expect) {
     check_request(split::Split::Whole, false, pairs, body, expected);
 }
 
-const REQUIRED: [(&str, &[u8]); 4] = [("ce-specversion", b"1.0"), ("ce-id", b"1"), ("ce-source", b"/pim"), ("ce-type", b"updated")];
+const REQUIRED: [(&str, &[u8]); 4] = [
+    ("ce-specversion", b"1.0"),
+    ("ce-id", b"1"),
+    ("ce-source", b"/pim"),
+    ("ce-type", b"updated"),
+];
 
 fn with<'a>(more: &[(&'a str, &'a [u8])]) -> Vec<(&'a str, &'a [u8])> {
-    REQUIRED.iter().filter(|(name, _)| !more.iter().any(|(other, _)| other == name)).chain(more).copied().collect()
+    REQUIRED
+        .iter()
+        .filter(|(name, _)| !more.iter().any(|(other, _)| other == name))
+        .chain(more)
+        .copied()
+        .collect()
 }
 
 fn attribute(written: &[u8]) -> Result<String, Failure> {
@@ -92,21 +153,29 @@ fn binary_mode_is_headers_and_a_body() {
     );
 }
 
-// The specification's own awkward value, as it is encoded, as older senders quote it, and as the JavaScript library sends it.
+// The specification's own awkward value, as it is encoded, as older senders quote it, and as the
+// JavaScript library sends it.
 #[test]
 fn an_awkward_header_value_comes_through_in_each_spelling() {
     let plain = "Euro € 😀".to_owned();
-    assert_eq!(attribute(b"Euro%20%E2%82%AC%20%F0%9F%98%80"), Ok(plain.clone()));
+    assert_eq!(
+        attribute(b"Euro%20%E2%82%AC%20%F0%9F%98%80"),
+        Ok(plain.clone())
+    );
     assert_eq!(attribute("\"Euro € 😀\"".as_bytes()), Ok(plain.clone()));
     assert_eq!(attribute("Euro € 😀".as_bytes()), Ok(plain.clone()));
-    let encoded = percent_encoding::utf8_percent_encode(&plain, percent_encoding::NON_ALPHANUMERIC).to_string();
+    let encoded = percent_encoding::utf8_percent_encode(&plain, percent_encoding::NON_ALPHANUMERIC)
+        .to_string();
     assert_eq!(attribute(encoded.as_bytes()), Ok(plain));
 }
 
 #[test]
 fn percent_signs_are_decoded_once_and_quotes_are_taken_off() {
     assert_eq!(attribute(b"a%2520b").unwrap(), "a%20b", "one round");
-    assert_eq!(attribute(br#""say \"hi\" \\ %41""#).unwrap(), r#"say "hi" \ A"#);
+    assert_eq!(
+        attribute(br#""say \"hi\" \\ %41""#).unwrap(),
+        r#"say "hi" \ A"#
+    );
     assert_eq!(attribute(b"100%").unwrap(), "100%");
     assert_eq!(attribute(b"%zz").unwrap(), "%zz");
     assert_eq!(attribute(b"\"").unwrap(), "\"");
@@ -114,8 +183,19 @@ fn percent_signs_are_decoded_once_and_quotes_are_taken_off() {
 
 #[test]
 fn overlong_and_broken_utf_8_and_control_characters_are_refused() {
-    for bad in [b"%C0%A0".as_slice(), b"%E2%82", b"\xff", b"%ED%A0%80", b"a%00b", b"a%0Ab"] {
-        assert_eq!(attribute(bad).unwrap_err().code, "invalid-cloudevent", "{bad:?}");
+    for bad in [
+        b"%C0%A0".as_slice(),
+        b"%E2%82",
+        b"\xff",
+        b"%ED%A0%80",
+        b"a%00b",
+        b"a%0Ab",
+    ] {
+        assert_eq!(
+            attribute(bad).unwrap_err().code,
+            "invalid-cloudevent",
+            "{bad:?}"
+        );
     }
     check(
         &with(&[("ce-subject", b"%C0%A0")]),
@@ -165,7 +245,10 @@ fn a_cloudevent_says_which_attribute_is_missing() {
     );
 }
 
-const STRUCTURED: (&str, &[u8]) = ("content-type", b"Application/CloudEvents+JSON; charset=UTF-8");
+const STRUCTURED: (&str, &[u8]) = (
+    "content-type",
+    b"Application/CloudEvents+JSON; charset=UTF-8",
+);
 
 #[test]
 fn structured_mode_keeps_the_data_as_it_was_written() {
@@ -180,7 +263,10 @@ fn structured_mode_keeps_the_data_as_it_was_written() {
 
 #[test]
 fn data_that_is_not_json_comes_as_a_string_or_as_base64() {
-    let event = |rest: &str| format!(r#"{{"specversion":"1.0","id":"1","source":"/pim","type":"t",{rest}}}"#).into_bytes();
+    let event = |rest: &str| {
+        format!(r#"{{"specversion":"1.0","id":"1","source":"/pim","type":"t",{rest}}}"#)
+            .into_bytes()
+    };
     check(
         &[STRUCTURED],
         &event(r#""datacontenttype":"text/xml","data":"<a>\u00fc</a>""#),
@@ -251,13 +337,24 @@ const BATCH: (&str, &[u8]) = ("content-type", b"application/cloudevents-batch+js
 #[test]
 fn an_empty_batch_is_legal() {
     check(&[BATCH], b" [ ] ", expect![""]);
-    check(&[("content-type", b"application/x-ndjson")], b"\n\n", expect![""]);
+    check(
+        &[("content-type", b"application/x-ndjson")],
+        b"\n\n",
+        expect![""],
+    );
 }
 
 #[test]
 fn one_bad_event_in_a_batch_is_its_own_problem() {
-    let good = |id: u8| format!(r#"{{"specversion":"1.0","id":"{id}","source":"s","type":"t","data":{id}}}"#);
-    let batch = format!(r#"[{},{{"specversion":"1.0","id":""}},{},7,{}]"#, good(1), "[".repeat(70) + &"]".repeat(70), good(2));
+    let good = |id: u8| {
+        format!(r#"{{"specversion":"1.0","id":"{id}","source":"s","type":"t","data":{id}}}"#)
+    };
+    let batch = format!(
+        r#"[{},{{"specversion":"1.0","id":""}},{},7,{}]"#,
+        good(1),
+        "[".repeat(70) + &"]".repeat(70),
+        good(2)
+    );
     check(
         &[BATCH],
         batch.as_bytes(),
@@ -354,7 +451,10 @@ fn ndjson_goes_on_after_a_bad_line() {
 #[test]
 fn anything_else_is_one_event_as_it_is() {
     check(
-        &[("content-type", b"application/edifact"), ("x-sap-idoc", b"9")],
+        &[
+            ("content-type", b"application/edifact"),
+            ("x-sap-idoc", b"9"),
+        ],
         b"UNA:+.? '\xff",
         expect![[r#"
         0: [||] x-sap-idoc=9 application/edifact UNA:+.? '�
@@ -458,7 +558,10 @@ fn formats_nobody_speaks_here_are_unsupported() {
     "#]],
     );
     check(
-        &[("content-type", b"application/cloudevents+json; charset=utf-16")],
+        &[(
+            "content-type",
+            b"application/cloudevents+json; charset=utf-16",
+        )],
         b"",
         expect![[r#"
         415 unsupported-media-type: JSON is sent as UTF-8, not as utf-16
@@ -478,12 +581,16 @@ fn more_events_than_a_request_may_have_are_too_large() {
     );
 }
 
-// A megabyte of column names and a kilobyte a record would be seven gigabytes of objects; a long header on each of a hundred
-// thousand lines the same.
+// A megabyte of column names and a kilobyte a record would be seven gigabytes of objects; a long
+// header on each of a hundred thousand lines the same.
 #[test]
 fn what_repeats_in_each_event_is_weighed() {
     let names: Vec<String> = (0..1000).map(|n| format!("{n:0>1000}")).collect();
-    let body = format!("{}\n{}", names.join(","), format!("{}\n", ",".repeat(999)).repeat(1000));
+    let body = format!(
+        "{}\n{}",
+        names.join(","),
+        format!("{}\n", ",".repeat(999)).repeat(1000)
+    );
     check_request(
         split::Split::Csv,
         false,
@@ -494,7 +601,10 @@ fn what_repeats_in_each_event_is_weighed() {
         "#]],
     );
     let long = [b'x'; 5000];
-    let pairs: [(&str, &[u8]); 2] = [("content-type", b"application/x-ndjson"), ("x-sap-long", &long)];
+    let pairs: [(&str, &[u8]); 2] = [
+        ("content-type", b"application/x-ndjson"),
+        ("x-sap-long", &long),
+    ];
     check(
         &pairs,
         "1\n".repeat(10_000).as_bytes(),
@@ -504,19 +614,46 @@ fn what_repeats_in_each_event_is_weighed() {
     );
     let mut little = Budget::new(100_000).reserve(0).unwrap();
     let body = Bytes::from("1\n".repeat(1000));
-    let full = open(&options(split::Split::Lines), false, &headers(&[]), body, &mut little).map(|opened| opened.events.len());
+    let full = open(
+        &options(split::Split::Lines),
+        false,
+        &headers(&[]),
+        body,
+        &mut little,
+    )
+    .map(|opened| opened.events.len());
     assert_eq!(full, Ok(1000), "alone it may have the whole budget");
     let budget = Budget::new(100_000);
     let (_other, mut little) = (budget.reserve(1).unwrap(), budget.reserve(0).unwrap());
     let body = Bytes::from("1\n".repeat(1000));
-    assert_eq!(open(&options(split::Split::Lines), false, &headers(&[]), body, &mut little), Err(Rejection::Overloaded));
+    assert_eq!(
+        open(
+            &options(split::Split::Lines),
+            false,
+            &headers(&[]),
+            body,
+            &mut little
+        ),
+        Err(Rejection::Overloaded)
+    );
 }
 
 #[test]
 fn credentials_reach_plugins_only_by_their_full_name() {
-    let sent = headers(&[("authorization", b"a"), ("cookie", b"b"), ("x-a", b"c"), ("ce-id", b"d")]);
-    assert_eq!(passed_on(&["*".into()], &sent), [("x-a".to_owned(), "c".to_owned())]);
-    assert_eq!(passed_on(&["Cookie".into()], &sent), [("cookie".to_owned(), "b".to_owned())]);
+    let sent = headers(&[
+        ("authorization", b"a"),
+        ("cookie", b"b"),
+        ("x-a", b"c"),
+        ("ce-id", b"d"),
+    ]);
+    assert_eq!(
+        passed_on(&["*".into()], &sent),
+        [("x-a".to_owned(), "c".to_owned())]
+    );
+    assert_eq!(
+        passed_on(&["Cookie".into()], &sent),
+        [("cookie".to_owned(), "b".to_owned())]
+    );
 }
 
 fn any_split() -> impl Strategy<Value = split::Split> {
@@ -542,8 +679,7 @@ fn any_content_type() -> impl Strategy<Value = Vec<u8>> {
 /// Bytes that are nothing, and text that is nearly something.
 fn any_body() -> impl Strategy<Value = Vec<u8>> {
     let nearly = r#"[\[\]{}"',:<>&;/=a-c0-2\\u\n !\-?\u{feff}é😀]{0,80}"#;
-    let event =
-        r#"\{"specversion":"1.0","id":"[a-c%]{0,3}","source":"s","type":"t"(,"data(_base64)?":("[a-cA-Q=]{0,8}"|[0-9.e]{1,4}|\{\}))?\}"#;
+    let event = r#"\{"specversion":"1.0","id":"[a-c%]{0,3}","source":"s","type":"t"(,"data(_base64)?":("[a-cA-Q=]{0,8}"|[0-9.e]{1,4}|\{\}))?\}"#;
     prop_oneof![
         prop::collection::vec(any::<u8>(), 0..200),
         nearly.prop_map(String::into_bytes),

@@ -1,8 +1,9 @@
 //! Cutting XML: each element of a name becomes a document of its own.
 //!
-//! The text of an element is taken as written. Namespace declarations that it inherits from around it are written into its
-//! start tag if it uses them, so that it means the same alone. A document type is refused: entities are how a kilobyte becomes
-//! a gigabyte, and what is left of XML without them does not expand.
+//! The text of an element is taken as written. Namespace declarations that it inherits from around
+//! it are written into its start tag if it uses them, so that it means the same alone. A document
+//! type is refused: entities are how a kilobyte becomes a gigabyte, and what is left of XML without
+//! them does not expand.
 
 use quick_xml::XmlVersion;
 use quick_xml::events::attributes::AttrError;
@@ -25,11 +26,20 @@ const NAMESPACES_MAX: usize = 64;
 /// # Errors
 /// `Malformed`: no XML, or no such element in it.
 pub(super) fn cut(element: &str, text: &str, sink: &mut Sink<'_>) -> Result<(), Rejection> {
-    let mut walk = Walk { element, text, scopes: Vec::new(), open: None, roots: 0, found: false };
+    let mut walk = Walk {
+        element,
+        text,
+        scopes: Vec::new(),
+        open: None,
+        roots: 0,
+        found: false,
+    };
     let mut reader = Reader::from_str(text);
     loop {
         let start = position(reader.buffer_position());
-        let event = reader.read_event().map_err(|error| invalid(text, position(reader.error_position()), error))?;
+        let event = reader
+            .read_event()
+            .map_err(|error| invalid(text, position(reader.error_position()), error))?;
         let end = position(reader.buffer_position());
         match event {
             Event::Start(tag) => walk.enter(&tag, start)?,
@@ -42,16 +52,36 @@ pub(super) fn cut(element: &str, text: &str, sink: &mut Sink<'_>) -> Result<(), 
             Event::CData(_) => walk.between(false, start)?,
             Event::GeneralRef(name) if name.is_char_ref() => {
                 walk.between(false, start)?;
-                name.resolve_char_ref().map_err(|error| invalid(text, start, error))?;
+                name.resolve_char_ref()
+                    .map_err(|error| invalid(text, start, error))?;
             }
             Event::GeneralRef(name) => {
                 walk.between(false, start)?;
                 if !matches!(&*name, "lt" | "gt" | "amp" | "apos" | "quot") {
-                    return Err(invalid(text, start, format!("the entity `&{};` is not defined", excerpt(&name))).into());
+                    return Err(invalid(
+                        text,
+                        start,
+                        format!("the entity `&{};` is not defined", excerpt(&name)),
+                    )
+                    .into());
                 }
             }
-            Event::DocType(_) => return Err(invalid(text, start, "a document type (DOCTYPE) is not accepted; leave it out").into()),
-            Event::Decl(_) if start != 0 => return Err(invalid(text, start, "an XML declaration is only at the very beginning").into()),
+            Event::DocType(_) => {
+                return Err(invalid(
+                    text,
+                    start,
+                    "a document type (DOCTYPE) is not accepted; leave it out",
+                )
+                .into());
+            }
+            Event::Decl(_) if start != 0 => {
+                return Err(invalid(
+                    text,
+                    start,
+                    "an XML declaration is only at the very beginning",
+                )
+                .into());
+            }
             Event::Comment(_) | Event::Decl(_) | Event::PI(_) => {}
             Event::Eof => return walk.end(end),
         }
@@ -61,7 +91,8 @@ pub(super) fn cut(element: &str, text: &str, sink: &mut Sink<'_>) -> Result<(), 
 struct Walk<'a> {
     element: &'a str,
     text: &'a str,
-    /// Of each open element, the namespace declarations it makes: prefix (empty: the default) and URI as written.
+    /// Of each open element, the namespace declarations it makes: prefix (empty: the default) and
+    /// URI as written.
     scopes: Vec<Vec<(String, String)>>,
     /// The element being cut out: where its start tag begins and at what depth it lies.
     open: Option<(usize, usize)>,
@@ -74,15 +105,23 @@ impl Walk<'_> {
         if self.scopes.is_empty() {
             self.roots += 1;
             if self.roots > 1 {
-                return Err(invalid(self.text, start, "a document has one element around all others"));
+                return Err(invalid(
+                    self.text,
+                    start,
+                    "a document has one element around all others",
+                ));
             }
         }
         if self.scopes.len() >= DEPTH_MAX {
-            let sentence = format!("more than {DEPTH_MAX} elements are open at {}", json::place(self.text, start));
+            let sentence = format!(
+                "more than {DEPTH_MAX} elements are open at {}",
+                json::place(self.text, start)
+            );
             return Err(Failure::new("too-deep", sentence));
         }
         let name = tag.name();
-        let wanted = name.0 == self.element || (!self.element.contains(':') && name.local_name().as_ref() == self.element);
+        let wanted = name.0 == self.element
+            || (!self.element.contains(':') && name.local_name().as_ref() == self.element);
         if wanted && self.open.is_none() {
             self.open = Some((start, self.scopes.len()));
         }
@@ -91,38 +130,70 @@ impl Walk<'_> {
     }
 
     /// The namespaces an element declares; its other attributes are checked on the way.
-    fn declarations(&self, tag: &BytesStart<'_>, start: usize) -> Result<Vec<(String, String)>, Failure> {
+    fn declarations(
+        &self,
+        tag: &BytesStart<'_>,
+        start: usize,
+    ) -> Result<Vec<(String, String)>, Failure> {
         let mut declared = Vec::new();
         for (count, attribute) in tag.attributes().enumerate() {
             if count >= ATTRIBUTES_MAX {
-                return Err(invalid(self.text, start, format!("more than {ATTRIBUTES_MAX} attributes are in the element")));
+                return Err(invalid(
+                    self.text,
+                    start,
+                    format!("more than {ATTRIBUTES_MAX} attributes are in the element"),
+                ));
             }
             let attribute = attribute.map_err(|error| match error {
-                AttrError::Duplicated(..) => invalid(self.text, start, "an attribute is there twice in the element"),
-                _ => invalid(self.text, start, "an attribute is not written as `name=\"value\"` in the element"),
+                AttrError::Duplicated(..) => invalid(
+                    self.text,
+                    start,
+                    "an attribute is there twice in the element",
+                ),
+                _ => invalid(
+                    self.text,
+                    start,
+                    "an attribute is not written as `name=\"value\"` in the element",
+                ),
             })?;
             if attribute.value.contains(['&', '<']) {
                 if attribute.value.contains('<') {
-                    return Err(invalid(self.text, start, "an attribute has a bare `<` (write `&lt;`) in the element"));
+                    return Err(invalid(
+                        self.text,
+                        start,
+                        "an attribute has a bare `<` (write `&lt;`) in the element",
+                    ));
                 }
                 let undefined = "an attribute has an undefined entity or a bare `&` (write `&amp;`) in the element";
-                attribute.normalized_value(XmlVersion::Implicit1_0).map_err(|_| invalid(self.text, start, undefined))?;
+                attribute
+                    .normalized_value(XmlVersion::Implicit1_0)
+                    .map_err(|_| invalid(self.text, start, undefined))?;
             }
             match attribute.key.0.split_once(':') {
-                None if attribute.key.0 == "xmlns" => declared.push((String::new(), attribute.value.into_owned())),
-                Some(("xmlns", prefix)) => declared.push((prefix.to_owned(), attribute.value.into_owned())),
+                None if attribute.key.0 == "xmlns" => {
+                    declared.push((String::new(), attribute.value.into_owned()))
+                }
+                Some(("xmlns", prefix)) => {
+                    declared.push((prefix.to_owned(), attribute.value.into_owned()))
+                }
                 _ => {}
             }
         }
         if declared.len() + self.scopes.iter().map(Vec::len).sum::<usize>() > NAMESPACES_MAX {
-            return Err(invalid(self.text, start, format!("more than {NAMESPACES_MAX} namespaces are in scope")));
+            return Err(invalid(
+                self.text,
+                start,
+                format!("more than {NAMESPACES_MAX} namespaces are in scope"),
+            ));
         }
         Ok(declared)
     }
 
     fn leave(&mut self, end: usize, sink: &mut Sink<'_>) -> Result<(), Rejection> {
         let own = self.scopes.pop().unwrap_or_default();
-        let Some((start, depth)) = self.open else { return Ok(()) };
+        let Some((start, depth)) = self.open else {
+            return Ok(());
+        };
         if depth != self.scopes.len() {
             return Ok(());
         }
@@ -132,7 +203,8 @@ impl Walk<'_> {
         sink(Ok(piece))
     }
 
-    /// The text of an element with the declarations it inherits and uses written into its start tag.
+    /// The text of an element with the declarations it inherits and uses written into its start
+    /// tag.
     fn alone(&self, element: &str, own: &[(String, String)]) -> String {
         let mut known: Vec<&str> = own.iter().map(|(prefix, _)| prefix.as_str()).collect();
         let mut inherited = String::new();
@@ -142,13 +214,22 @@ impl Walk<'_> {
             }
             known.push(prefix);
             // Text that only looks like a use costs a declaration too many, which changes nothing.
-            let used = if prefix.is_empty() { !uri.is_empty() } else { element.contains(&format!("{prefix}:")) };
+            let used = if prefix.is_empty() {
+                !uri.is_empty()
+            } else {
+                element.contains(&format!("{prefix}:"))
+            };
             if used {
-                let (colon, quote) = (if prefix.is_empty() { "" } else { ":" }, if uri.contains('"') { '\'' } else { '"' });
+                let (colon, quote) = (
+                    if prefix.is_empty() { "" } else { ":" },
+                    if uri.contains('"') { '\'' } else { '"' },
+                );
                 inherited.push_str(&format!(" xmlns{colon}{prefix}={quote}{uri}{quote}"));
             }
         }
-        let name_ends = element.find(|character: char| character.is_ascii_whitespace() || matches!(character, '/' | '>'));
+        let name_ends = element.find(|character: char| {
+            character.is_ascii_whitespace() || matches!(character, '/' | '>')
+        });
         let (tag, rest) = element.split_at(name_ends.unwrap_or(element.len()));
         format!("{tag}{inherited}{rest}")
     }
@@ -158,25 +239,44 @@ impl Walk<'_> {
         if blank || !self.scopes.is_empty() {
             return Ok(());
         }
-        Err(invalid(self.text, start, "there is text outside of the document's element"))
+        Err(invalid(
+            self.text,
+            start,
+            "there is text outside of the document's element",
+        ))
     }
 
     fn end(&self, end: usize) -> Result<(), Rejection> {
         if !self.scopes.is_empty() {
-            return Err(invalid(self.text, end, format!("the document ends while {} elements are open", self.scopes.len())).into());
+            return Err(invalid(
+                self.text,
+                end,
+                format!(
+                    "the document ends while {} elements are open",
+                    self.scopes.len()
+                ),
+            )
+            .into());
         }
         if self.roots == 0 {
             return Err(invalid(self.text, end, "there is no element in the document").into());
         }
         if !self.found {
-            return Err(no_events(format!("the document has no element `{}`, of which each is an event", excerpt(self.element))).into());
+            return Err(no_events(format!(
+                "the document has no element `{}`, of which each is an event",
+                excerpt(self.element)
+            ))
+            .into());
         }
         Ok(())
     }
 }
 
 fn invalid(text: &str, offset: usize, what: impl std::fmt::Display) -> Failure {
-    Failure::new("invalid-xml", format!("{what} at {}", json::place(text, offset)))
+    Failure::new(
+        "invalid-xml",
+        format!("{what} at {}", json::place(text, offset)),
+    )
 }
 
 fn position(offset: u64) -> usize {

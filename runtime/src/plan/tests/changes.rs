@@ -8,10 +8,17 @@ fn a_difference_says_what_to_do_and_no_more() {
     assert!(difference(&old, &old.clone()).is_empty());
     let mut new = old.clone();
     new.places.clear();
-    assert!(difference(&old, &new).is_empty(), "a line that moved is no difference");
+    assert!(
+        difference(&old, &new).is_empty(),
+        "a line that moved is no difference"
+    );
     new.server.listen.set_port(1);
     new.store_path = "elsewhere".into();
-    new.plugins.get_mut("in-stock").expect("there").limits.log_bytes = 1;
+    new.plugins
+        .get_mut("in-stock")
+        .expect("there")
+        .limits
+        .log_bytes = 1;
     new.targets.get_mut("shop.fr").expect("there").concurrency = 1;
     let mut moved = new.channels.remove("storefront.de").expect("there");
     moved.options.was = Some("storefront.de".into());
@@ -20,11 +27,38 @@ fn a_difference_says_what_to_do_and_no_more() {
     new.channels.insert("more".into(), moved);
     new.sources.remove("oms");
     let found = difference(&old, &new);
-    let names = |names: &[&str]| names.iter().map(|name| (*name).into()).collect::<Vec<Arc<str>>>();
-    assert_eq!(found.channels, Names { added: names(&["more"]), changed: names(&["storefront.fr"]), removed: vec![] });
-    assert_eq!(found.renamed, [Renamed { from: "storefront.de".into(), to: "web.de".into() }]);
-    assert_eq!(found.sources, Names { removed: names(&["oms"]), ..Names::default() });
-    assert_eq!((&found.plugins.changed, &found.targets.changed), (&names(&["in-stock"]), &names(&["shop.fr"])));
+    let names = |names: &[&str]| {
+        names
+            .iter()
+            .map(|name| (*name).into())
+            .collect::<Vec<Arc<str>>>()
+    };
+    assert_eq!(
+        found.channels,
+        Names {
+            added: names(&["more"]),
+            changed: names(&["storefront.fr"]),
+            removed: vec![]
+        }
+    );
+    assert_eq!(
+        found.renamed,
+        [Renamed {
+            from: "storefront.de".into(),
+            to: "web.de".into()
+        }]
+    );
+    assert_eq!(
+        found.sources,
+        Names {
+            removed: names(&["oms"]),
+            ..Names::default()
+        }
+    );
+    assert_eq!(
+        (&found.plugins.changed, &found.targets.changed),
+        (&names(&["in-stock"]), &names(&["shop.fr"]))
+    );
     assert_eq!(found.needs_restart.len(), 2, "{:?}", found.needs_restart);
 }
 
@@ -32,15 +66,27 @@ fn a_difference_says_what_to_do_and_no_more() {
 fn a_start_is_a_difference_from_the_empty_plan() {
     let (_folder, plan, _) = example();
     let found = difference(&plan.emptied(), &plan);
-    assert_eq!((found.sources.added.len(), found.targets.added.len(), found.plugins.added.len()), (3, 2, 4));
-    assert_eq!((found.channels.added.len(), found.renamed.len()), (0, 2), "both channels were another before");
+    assert_eq!(
+        (
+            found.sources.added.len(),
+            found.targets.added.len(),
+            found.plugins.added.len()
+        ),
+        (3, 2, 4)
+    );
+    assert_eq!(
+        (found.channels.added.len(), found.renamed.len()),
+        (0, 2),
+        "both channels were another before"
+    );
     assert!(found.needs_restart.is_empty());
 }
 
 #[test]
 fn a_plan_is_shown_as_it_would_be_written() {
     let (folder, plan, _) = example();
-    let shown = format!("{:#}\n", redacted(&plan)).replace(&format!("{}/", folder.0.path().display()), "");
+    let shown =
+        format!("{:#}\n", redacted(&plan)).replace(&format!("{}/", folder.0.path().display()), "");
     expect![[r#"
         {
           "channels": {
@@ -340,6 +386,9 @@ fn a_plan_is_shown_as_it_would_be_written() {
     "#]]
     .assert_eq(&shown);
     for secret in ["operator-token", "a2tra2", "kkkk"] {
-        assert!(!shown.contains(secret) && !format!("{plan:?}").contains(secret), "{secret}");
+        assert!(
+            !shown.contains(secret) && !format!("{plan:?}").contains(secret),
+            "{secret}"
+        );
     }
 }

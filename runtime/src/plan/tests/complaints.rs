@@ -271,7 +271,11 @@ url = "http://shop"
 
 #[test]
 fn a_tower_of_keys_or_brackets_is_refused() {
-    let deep = [format!("a = {}", "[".repeat(100_000)), format!("{}a = 1", "a.".repeat(100_000)), format!("[{}a]", "a.".repeat(100_000))];
+    let deep = [
+        format!("a = {}", "[".repeat(100_000)),
+        format!("{}a = 1", "a.".repeat(100_000)),
+        format!("[{}a]", "a.".repeat(100_000)),
+    ];
     for text in deep {
         let folder = Folder::of(&[("weir.toml", &text)]);
         assert!(folder.read(&["weir.toml"], true).is_err());
@@ -281,7 +285,8 @@ fn a_tower_of_keys_or_brackets_is_refused() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// A piece of the example is cut out, doubled or replaced by noise: there is an answer, and complaints have a place.
+    /// A piece of the example is cut out, doubled or replaced by noise: there is an answer, and
+    /// complaints have a place.
     #[test]
     fn no_file_brings_the_reader_down(start in 0..EXAMPLE.len(), length in 0..60_usize, noise in "[\\PC\n]{0,12}", keep: bool) {
         let end = (start + length).min(EXAMPLE.len());

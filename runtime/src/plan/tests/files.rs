@@ -20,26 +20,58 @@ deliver = { file = "deliver" }
 target = { kind = "webhook", url = { file = "url" }, sign = { env = "SHOP_SECRET_{site}" } }
 "#,
     );
-    let files = [("weir.toml", &*text), ("page.wasm", ""), ("deliver", "false\n"), ("url", "https://hooks.example/a-secret-path\r\n")];
+    let files = [
+        ("weir.toml", &*text),
+        ("page.wasm", ""),
+        ("deliver", "false\n"),
+        ("url", "https://hooks.example/a-secret-path\r\n"),
+    ];
     let plan = plan_of(&files, &["weir.toml"]);
     let channel = &plan.channels["web.de"];
-    assert_eq!((channel.options.batch, channel.options.deliver), (64, false));
-    assert_eq!(json!(channel.plugins[0].settings), json!({"currency": "CHF-from-outside", "site": "de", "size": 64, "other": true}));
-    assert_eq!(webhook_of(&plan, "web.de").url, "https://hooks.example/a-secret-path");
+    assert_eq!(
+        (channel.options.batch, channel.options.deliver),
+        (64, false)
+    );
+    assert_eq!(
+        json!(channel.plugins[0].settings),
+        json!({"currency": "CHF-from-outside", "site": "de", "size": 64, "other": true})
+    );
+    assert_eq!(
+        webhook_of(&plan, "web.de").url,
+        "https://hooks.example/a-secret-path"
+    );
     assert_eq!(webhook_of(&plan, "web.de").batch, 64);
-    let watched: Vec<_> = plan.files.iter().filter_map(|file| file.file_name()).collect();
+    let watched: Vec<_> = plan
+        .files
+        .iter()
+        .filter_map(|file| file.file_name())
+        .collect();
     assert_eq!(watched, ["weir.toml", "deliver", "url"]);
     let shown = redacted(&plan);
-    assert_eq!(shown["plugins"]["page"]["settings"]["currency"], json!("[secret]"));
-    assert_eq!(shown["targets"]["web.de"]["url"], json!("https://hooks.example/[secret]"));
+    assert_eq!(
+        shown["plugins"]["page"]["settings"]["currency"],
+        json!("[secret]")
+    );
+    assert_eq!(
+        shown["targets"]["web.de"]["url"],
+        json!("https://hooks.example/[secret]")
+    );
     assert!(!shown.to_string().contains("a2tra2"), "{shown}");
 }
 
 #[test]
 fn secrets_may_be_missing_where_none_are_wanted() {
-    let text = catalog("[tokens.ops]\nsecret = { env = \"NOT_SET\" }\nroles = [\"read\"]\n[store]\npath = { env = \"NOT_SET\" }\n");
+    let text = catalog(
+        "[tokens.ops]\nsecret = { env = \"NOT_SET\" }\nroles = [\"read\"]\n[store]\npath = { env = \"NOT_SET\" }\n",
+    );
     let folder = Folder::of(&[("weir.toml", &text)]);
-    let complaints = |secrets| folder.shown(&folder.read(&["weir.toml"], secrets).expect_err("complaints"));
+    let complaints = |secrets| {
+        folder.shown(
+            &folder
+                .read(&["weir.toml"], secrets)
+                .expect_err("complaints"),
+        )
+    };
     expect![[r#"
         weir.toml:9:10: tokens.ops.secret: the environment variable NOT_SET is not set; set it, or give a default: { env = "NOT_SET", default = "…" }
         weir.toml:12:8: store.path: the environment variable NOT_SET is not set; set it, or give a default: { env = "NOT_SET", default = "…" }
@@ -63,12 +95,27 @@ fn included_files_stand_beside_each_other() {
         ("more.toml", ""),
     ];
     let plan = plan_of(&files, &["weir.toml"]);
-    assert_eq!(plan.entities["product"].facets.iter().map(|rule| &*rule.pattern).collect::<Vec<_>>(), ["base", "content"]);
-    assert!(plan.plugins["pim"].path.ends_with("conf.d/pim.wasm"), "{:?}", plan.plugins["pim"].path);
+    assert_eq!(
+        plan.entities["product"]
+            .facets
+            .iter()
+            .map(|rule| &*rule.pattern)
+            .collect::<Vec<_>>(),
+        ["base", "content"]
+    );
+    assert!(
+        plan.plugins["pim"].path.ends_with("conf.d/pim.wasm"),
+        "{:?}",
+        plan.plugins["pim"].path
+    );
     assert_eq!((plan.files.len(), plan.folders.len()), (4, 1));
     let again = "include = []\n[sources.erp]\nverify = { kind = \"none\" }\n";
     check_files(
-        &[("weir.toml", main), ("conf.d/erp.toml", erp), ("more.toml", again)],
+        &[
+            ("weir.toml", main),
+            ("conf.d/erp.toml", erp),
+            ("more.toml", again),
+        ],
         &["weir.toml"],
         expect![[r#"
             more.toml:1:1: include: an included file includes no others; include stands in files given with -c only
@@ -86,16 +133,29 @@ fn included_files_stand_beside_each_other() {
 
 #[test]
 fn later_files_win() {
-    let stage =
-        "[server]\nlisten = \"127.0.0.1:8800\"\n[sources.erp]\nverify = { kind = \"bearer\", token = \"stage\" }\n[lanes]\nbulk = 2\n";
+    let stage = "[server]\nlisten = \"127.0.0.1:8800\"\n[sources.erp]\nverify = { kind = \"bearer\", token = \"stage\" }\n[lanes]\nbulk = 2\n";
     let base = catalog("[server]\nlisten = \"127.0.0.1:7700\"\nreload = \"signal\"\n").replace(
         "[sources.erp]",
         "[sources.erp]\nverify = { kind = \"hmac\", preset = \"github\", secret = { env = \"ERP_SECRET\" } }\nquiet = \"1h\"",
     );
-    let plan = plan_of(&[("weir.toml", &base), ("envs/stage.toml", stage)], &["weir.toml", "envs/stage.toml"]);
-    assert_eq!((plan.server.listen.port(), plan.server.watch, plan.shares), (8800, false, [16, 4, 2]));
-    assert_eq!(plan.sources["erp"].options.verify, Verify::Bearer { tokens: vec![Secret(b"stage".to_vec())] });
-    assert_eq!(plan.sources["erp"].options.quiet, Some(Duration::from_secs(3600)));
+    let plan = plan_of(
+        &[("weir.toml", &base), ("envs/stage.toml", stage)],
+        &["weir.toml", "envs/stage.toml"],
+    );
+    assert_eq!(
+        (plan.server.listen.port(), plan.server.watch, plan.shares),
+        (8800, false, [16, 4, 2])
+    );
+    assert_eq!(
+        plan.sources["erp"].options.verify,
+        Verify::Bearer {
+            tokens: vec![Secret(b"stage".to_vec())]
+        }
+    );
+    assert_eq!(
+        plan.sources["erp"].options.quiet,
+        Some(Duration::from_secs(3600))
+    );
     check_files(
         &[("weir.toml", &base)],
         &["weir.toml", "weir.toml", "prod.toml"],

@@ -1,6 +1,8 @@
-//! An event as its case has it: a CloudEvent in structured mode, any JSON, or a raw body with an envelope beside it.
+//! An event as its case has it: a CloudEvent in structured mode, any JSON, or a raw body with an
+//! envelope beside it.
 //!
-//! A source reads what comes over HTTP with more care (`ingest`); a test there and here holds both to the same events.
+//! A source reads what comes over HTTP with more care (`ingest`); a test there and here holds both
+//! to the same events.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,22 +16,38 @@ pub(super) fn from_json(text: &str) -> Result<Event, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text).trim();
     serde_json::from_str::<&RawValue>(text).map_err(|error| format!("it is not JSON: {error}"))?;
     match members(text) {
-        Some(members) if members.iter().any(|(name, _)| name == "specversion") => structured(members),
-        _ => Ok(Event::plain(Some("application/json"), Payload::Text(text.to_owned()))),
+        Some(members) if members.iter().any(|(name, _)| name == "specversion") => {
+            structured(members)
+        }
+        _ => Ok(Event::plain(
+            Some("application/json"),
+            Payload::Text(text.to_owned()),
+        )),
     }
 }
 
 /// A raw body, with what its `envelope.json` says.
-pub(super) fn from_body(extension: &str, body: Vec<u8>, envelope: Option<&str>) -> Result<Event, String> {
+pub(super) fn from_body(
+    extension: &str,
+    body: Vec<u8>,
+    envelope: Option<&str>,
+) -> Result<Event, String> {
     let mut event = Event::plain(media_type(extension), Payload::from_bytes(body));
-    let Some(envelope) = envelope else { return Ok(event) };
-    let envelope: Map<String, Value> = serde_json::from_str(envelope).map_err(|error| format!("it is no JSON object: {error}"))?;
+    let Some(envelope) = envelope else {
+        return Ok(event);
+    };
+    let envelope: Map<String, Value> =
+        serde_json::from_str(envelope).map_err(|error| format!("it is no JSON object: {error}"))?;
     for (name, value) in envelope {
         let value = match value {
             Value::String(text) => text,
             Value::Number(_) | Value::Bool(_) => value.to_string(),
             Value::Null => continue,
-            Value::Array(_) | Value::Object(_) => return Err(format!("`{name}` is a string, number or truth value, not a structure")),
+            Value::Array(_) | Value::Object(_) => {
+                return Err(format!(
+                    "`{name}` is a string, number or truth value, not a structure"
+                ));
+            }
         };
         set(&mut event, &name, value);
     }
@@ -69,30 +87,57 @@ fn structured(members: Vec<(String, &RawValue)>) -> Result<Event, String> {
             ("data", _) => data = Some(value.get()),
             ("data_base64", _) => encoded = string(value.get()),
             (_, Some(b'n')) => {}
-            (_, Some(b'{' | b'[')) => return Err(format!("`{name}` is a string, number or truth value, not a structure")),
-            _ => set(&mut event, &name.to_ascii_lowercase(), string(value.get()).unwrap_or_else(|| value.get().to_owned())),
+            (_, Some(b'{' | b'[')) => {
+                return Err(format!(
+                    "`{name}` is a string, number or truth value, not a structure"
+                ));
+            }
+            _ => set(
+                &mut event,
+                &name.to_ascii_lowercase(),
+                string(value.get()).unwrap_or_else(|| value.get().to_owned()),
+            ),
         }
     }
-    for (name, value) in [("id", &event.id), ("source", &event.origin), ("type", &event.event_type)] {
+    for (name, value) in [
+        ("id", &event.id),
+        ("source", &event.origin),
+        ("type", &event.event_type),
+    ] {
         if value.is_empty() {
-            return Err(format!("`{name}` is missing; a CloudEvent needs it (a plain body has no `specversion`)"));
+            return Err(format!(
+                "`{name}` is missing; a CloudEvent needs it (a plain body has no `specversion`)"
+            ));
         }
     }
-    let content_type = event.content_type.get_or_insert_with(|| "application/json".into());
+    let content_type = event
+        .content_type
+        .get_or_insert_with(|| "application/json".into());
     let json = is_json(content_type);
     event.data = match (data, encoded) {
         (Some(_), Some(_)) => return Err("`data` and `data_base64` exclude each other".into()),
         (None, None) => Payload::Text(String::new()),
-        (None, Some(encoded)) => {
-            Payload::from_bytes(STANDARD.decode(encoded).map_err(|error| format!("`data_base64` is not base64: {error}"))?)
-        }
-        (Some(data), None) => Payload::Text(string(data).filter(|_| !json).unwrap_or_else(|| data.to_owned())),
+        (None, Some(encoded)) => Payload::from_bytes(
+            STANDARD
+                .decode(encoded)
+                .map_err(|error| format!("`data_base64` is not base64: {error}"))?,
+        ),
+        (Some(data), None) => Payload::Text(
+            string(data)
+                .filter(|_| !json)
+                .unwrap_or_else(|| data.to_owned()),
+        ),
     };
     Ok(event)
 }
 
 fn is_json(content_type: &str) -> bool {
-    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let essence = content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
     matches!(essence.as_str(), "application/json" | "text/json") || essence.ends_with("+json")
 }
 
@@ -111,7 +156,10 @@ fn members(text: &str) -> Option<Vec<(String, &RawValue)>> {
             f.write_str("an object")
         }
 
-        fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        fn visit_map<A: serde::de::MapAccess<'de>>(
+            self,
+            mut map: A,
+        ) -> Result<Self::Value, A::Error> {
             let mut members = Vec::new();
             while let Some(member) = map.next_entry()? {
                 members.push(member);
@@ -119,5 +167,6 @@ fn members(text: &str) -> Option<Vec<(String, &RawValue)>> {
             Ok(members)
         }
     }
-    serde::Deserializer::deserialize_map(&mut serde_json::Deserializer::from_str(text), Members).ok()
+    serde::Deserializer::deserialize_map(&mut serde_json::Deserializer::from_str(text), Members)
+        .ok()
 }

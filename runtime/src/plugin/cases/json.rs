@@ -1,11 +1,13 @@
-//! JSON compared as Weir compares it: the order of members does not matter, numbers count as they are written.
+//! JSON compared as Weir compares it: the order of members does not matter, numbers count as they
+//! are written.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde_json::value::RawValue;
 
-/// Below this depth a value is compared as text. No real payload comes near; a hostile one must not overflow the stack.
+/// Below this depth a value is compared as text. No real payload comes near; a hostile one must not
+/// overflow the stack.
 const DEPTH_MAX: usize = 128;
 /// Of a value in a sentence no more characters are shown.
 const SHOWN_MAX: usize = 160;
@@ -32,11 +34,20 @@ impl Json {
             _ if depth > DEPTH_MAX => None,
             Some(b'{') => serde_json::from_str::<BTreeMap<String, &RawValue>>(text)
                 .ok()
-                .map(|members| Json::Object(members.into_iter().map(|(name, value)| (name, inner(value))).collect())),
-            Some(b'[') => {
-                serde_json::from_str::<Vec<&RawValue>>(text).ok().map(|values| Json::Array(values.into_iter().map(inner).collect()))
-            }
-            Some(b'"') => serde_json::from_str::<String>(text).ok().map(|text| Json::Leaf(quoted(&text))),
+                .map(|members| {
+                    Json::Object(
+                        members
+                            .into_iter()
+                            .map(|(name, value)| (name, inner(value)))
+                            .collect(),
+                    )
+                }),
+            Some(b'[') => serde_json::from_str::<Vec<&RawValue>>(text)
+                .ok()
+                .map(|values| Json::Array(values.into_iter().map(inner).collect())),
+            Some(b'"') => serde_json::from_str::<String>(text)
+                .ok()
+                .map(|text| Json::Leaf(quoted(&text))),
             _ => None,
         };
         parsed.unwrap_or_else(|| Json::Leaf(text.to_owned()))
@@ -74,7 +85,9 @@ impl Json {
         match self {
             Json::Leaf(_) => {}
             Json::Array(values) => values.iter().for_each(|value| item(None, value)),
-            Json::Object(members) => members.iter().for_each(|(name, value)| item(Some(name), value)),
+            Json::Object(members) => members
+                .iter()
+                .for_each(|(name, value)| item(Some(name), value)),
         }
         if count > 0 {
             line(text, depth);
@@ -86,7 +99,11 @@ impl Json {
     fn brief(&self) -> String {
         let mut text = String::new();
         self.write(0, &mut text);
-        let line: String = text.lines().map(str::trim_start).collect::<Vec<_>>().join(" ");
+        let line: String = text
+            .lines()
+            .map(str::trim_start)
+            .collect::<Vec<_>>()
+            .join(" ");
         match line.char_indices().nth(SHOWN_MAX) {
             Some((end, _)) => format!("{}…", &line[..end]),
             None => line,
@@ -108,7 +125,13 @@ fn quoted(text: &str) -> String {
 }
 
 fn differ(expected: &Json, actual: &Json, path: &mut String) -> Option<String> {
-    let at = |path: &str| if path.is_empty() { String::new() } else { format!("at {path} ") };
+    let at = |path: &str| {
+        if path.is_empty() {
+            String::new()
+        } else {
+            format!("at {path} ")
+        }
+    };
     let length = path.len();
     match (expected, actual) {
         _ if expected == actual => None,
@@ -126,7 +149,10 @@ fn differ(expected: &Json, actual: &Json, path: &mut String) -> Option<String> {
                 (_, Some(surplus)) => format!("; too much: {}", surplus.brief()),
                 _ => String::new(),
             };
-            Some(format!("{}expected {wanted} items, got {got}{beyond}", at(path)))
+            Some(format!(
+                "{}expected {wanted} items, got {got}{beyond}",
+                at(path)
+            ))
         }
         (Json::Object(expected), Json::Object(actual)) => {
             let name_of = |path: &mut String, name: &str| {
@@ -136,7 +162,13 @@ fn differ(expected: &Json, actual: &Json, path: &mut String) -> Option<String> {
             for (name, expected) in expected {
                 name_of(path, name);
                 match actual.get(name) {
-                    None => return Some(format!("{}expected {}, got nothing", at(path), expected.brief())),
+                    None => {
+                        return Some(format!(
+                            "{}expected {}, got nothing",
+                            at(path),
+                            expected.brief()
+                        ));
+                    }
                     Some(actual) => {
                         if let Some(difference) = differ(expected, actual, path) {
                             return Some(difference);
@@ -145,17 +177,30 @@ fn differ(expected: &Json, actual: &Json, path: &mut String) -> Option<String> {
                 }
                 path.truncate(length);
             }
-            let (name, surplus) = actual.iter().find(|(name, _)| !expected.contains_key(*name))?;
+            let (name, surplus) = actual
+                .iter()
+                .find(|(name, _)| !expected.contains_key(*name))?;
             name_of(path, name);
-            Some(format!("{}expected nothing, got {}", at(path), surplus.brief()))
+            Some(format!(
+                "{}expected nothing, got {}",
+                at(path),
+                surplus.brief()
+            ))
         }
-        _ => Some(format!("{}expected {}, got {}", at(path), expected.brief(), actual.brief())),
+        _ => Some(format!(
+            "{}expected {}, got {}",
+            at(path),
+            expected.brief(),
+            actual.brief()
+        )),
     }
 }
 
-/// Lays valid JSON out anew, a member a line. Done on the text, because order, numbers and repeated members are part of what a plugin gave.
+/// Lays valid JSON out anew, a member a line. Done on the text, because order, numbers and repeated
+/// members are part of what a plugin gave.
 pub(crate) fn spread(json: &str) -> String {
-    let (mut quoted, mut escaped, mut depth, mut text) = (false, false, 0usize, String::with_capacity(json.len() * 2));
+    let (mut quoted, mut escaped, mut depth, mut text) =
+        (false, false, 0usize, String::with_capacity(json.len() * 2));
     let line = |text: &mut String, depth: usize| {
         text.push('\n');
         text.extend(std::iter::repeat_n("  ", depth));
@@ -209,21 +254,46 @@ mod tests {
 
     #[test]
     fn order_and_spelling_do_not_matter_and_numbers_count_as_written() {
-        assert_eq!(difference(r#"{"a": 1, "b": [ "\u00e9" ]}"#, r#"{"b":["é"],"a":1}"#), None);
-        assert_eq!(difference("18446744073709551615", "18446744073709551615"), None);
-        assert_eq!(difference("1.50", "1.5").as_deref(), Some("expected 1.50, got 1.5"));
+        assert_eq!(
+            difference(r#"{"a": 1, "b": [ "\u00e9" ]}"#, r#"{"b":["é"],"a":1}"#),
+            None
+        );
+        assert_eq!(
+            difference("18446744073709551615", "18446744073709551615"),
+            None
+        );
+        assert_eq!(
+            difference("1.50", "1.5").as_deref(),
+            Some("expected 1.50, got 1.5")
+        );
         assert!(difference("18446744073709551615", "18446744073709551614").is_some());
     }
 
     #[test]
     fn the_first_difference_is_named_with_its_place() {
         for (expected, actual, said) in [
-            (r#"[{"value":{"amount":"9.90"}}]"#, r#"[{"value":{"amount":"9,90"}}]"#, r#"at [0].value.amount expected "9.90", got "9,90""#),
+            (
+                r#"[{"value":{"amount":"9.90"}}]"#,
+                r#"[{"value":{"amount":"9,90"}}]"#,
+                r#"at [0].value.amount expected "9.90", got "9,90""#,
+            ),
             ("[1,2]", "[1]", "expected 2 items, got 1; missing: 2"),
             ("[]", "[7]", "expected 0 items, got 1; too much: 7"),
-            (r#"{"a":1}"#, r#"{"a":1,"b":2}"#, "at b expected nothing, got 2"),
-            (r#"{"a":1,"b":{}}"#, r#"{"a":1}"#, "at b expected {}, got nothing"),
-            ("true", r#"{"code":"x"}"#, r#"expected true, got { "code": "x" }"#),
+            (
+                r#"{"a":1}"#,
+                r#"{"a":1,"b":2}"#,
+                "at b expected nothing, got 2",
+            ),
+            (
+                r#"{"a":1,"b":{}}"#,
+                r#"{"a":1}"#,
+                "at b expected {}, got nothing",
+            ),
+            (
+                "true",
+                r#"{"code":"x"}"#,
+                r#"expected true, got { "code": "x" }"#,
+            ),
         ] {
             assert_eq!(difference(expected, actual).as_deref(), Some(said));
         }
@@ -240,7 +310,13 @@ mod tests {
     fn both_forms_read_back_as_the_same_value() {
         let text = r#" { "b" : 1.50 , "a:\"{" : [ ] , "c" : {"d":[1,"x y"]} } "#;
         assert_eq!(Json::parse(&spread(text)), Json::parse(text));
-        assert_eq!(Json::parse(&Json::parse(text).to_string()), Json::parse(text));
-        assert_eq!(spread(r#"{"a":[1,"x y"]}"#), "{\n  \"a\": [\n    1,\n    \"x y\"\n  ]\n}");
+        assert_eq!(
+            Json::parse(&Json::parse(text).to_string()),
+            Json::parse(text)
+        );
+        assert_eq!(
+            spread(r#"{"a":[1,"x y"]}"#),
+            "{\n  \"a\": [\n    1,\n    \"x y\"\n  ]\n}"
+        );
     }
 }

@@ -1,6 +1,8 @@
-//! Cases inside a component: a custom section, so that they travel with the bytes and a pinned digest covers them.
+//! Cases inside a component: a custom section, so that they travel with the bytes and a pinned
+//! digest covers them.
 //!
-//! The section is JSON, one object a case in the order of their names; the same cases give the same bytes.
+//! The section is JSON, one object a case in the order of their names; the same cases give the same
+//! bytes.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -32,8 +34,8 @@ pub struct Embedded {
     pub left_out: usize,
 }
 
-/// Puts cases into a component in place of those it has. A case that expects nothing is left out, and so is what goes beyond
-/// [`CASES_BYTES_MAX`]. A component without cases stays as it is.
+/// Puts cases into a component in place of those it has. A case that expects nothing is left out,
+/// and so is what goes beyond [`CASES_BYTES_MAX`]. A component without cases stays as it is.
 ///
 /// # Errors
 /// When the bytes are no Wasm.
@@ -48,7 +50,8 @@ pub fn embed(component: &[u8], cases: &[Case]) -> Result<(Vec<u8>, Embedded), Er
     let mut counted = Embedded::default();
     let mut text = String::from("[");
     for case in cases.iter().filter(|case| case.expected.is_some()) {
-        let row = serde_json::to_string(&Row::of(case)).map_err(|error| Error::new(&case.name, error))?;
+        let row =
+            serde_json::to_string(&Row::of(case)).map_err(|error| Error::new(&case.name, error))?;
         if counted.inside >= CASES_MAX || text.len() + row.len() + 2 > CASES_BYTES_MAX {
             counted.left_out += 1;
             continue;
@@ -59,7 +62,11 @@ pub fn embed(component: &[u8], cases: &[Case]) -> Result<(Vec<u8>, Embedded), Er
     }
     text.push(']');
     if counted.inside > 0 {
-        CustomSection { name: SECTION.into(), data: text.as_bytes().into() }.append_to_component(&mut bytes);
+        CustomSection {
+            name: SECTION.into(),
+            data: text.as_bytes().into(),
+        }
+        .append_to_component(&mut bytes);
     }
     Ok((bytes, counted))
 }
@@ -77,13 +84,21 @@ pub fn embedded(component: &[u8]) -> Result<Vec<Case>, Error> {
             return Err(wrong("there are two of them"));
         }
     }
-    let Some(found) = found else { return Ok(Vec::new()) };
+    let Some(found) = found else {
+        return Ok(Vec::new());
+    };
     if found.len() > CASES_BYTES_MAX {
-        return Err(wrong(format!("it has {} bytes; the most is {CASES_BYTES_MAX}", found.len())));
+        return Err(wrong(format!(
+            "it has {} bytes; the most is {CASES_BYTES_MAX}",
+            found.len()
+        )));
     }
     let rows: Vec<Row> = serde_json::from_slice(found).map_err(wrong)?;
     if rows.len() > CASES_MAX {
-        return Err(wrong(format!("it has {} cases; the most is {CASES_MAX}", rows.len())));
+        return Err(wrong(format!(
+            "it has {} cases; the most is {CASES_MAX}",
+            rows.len()
+        )));
     }
     rows.into_iter().map(Row::into_case).collect()
 }
@@ -100,7 +115,8 @@ struct Section<'a> {
     cases: Option<&'a [u8]>,
 }
 
-/// The sections at the top of a file; modules and components inside are one section each, and not looked into.
+/// The sections at the top of a file; modules and components inside are one section each, and not
+/// looked into.
 fn sections(bytes: &[u8]) -> impl Iterator<Item = Result<Section<'_>, Error>> {
     let mut at = HEADER;
     std::iter::from_fn(move || {
@@ -112,8 +128,18 @@ fn sections(bytes: &[u8]) -> impl Iterator<Item = Result<Section<'_>, Error>> {
             let end = reader.original_position() - at;
             let mut content = BinaryReader::new(content, at);
             let ours = number == 0 && content.read_string()? == SECTION;
-            let cases = if ours { Some(content.read_bytes(content.bytes_remaining())?) } else { None };
-            Ok((Section { whole: &rest[..end], cases }, end))
+            let cases = if ours {
+                Some(content.read_bytes(content.bytes_remaining())?)
+            } else {
+                None
+            };
+            Ok((
+                Section {
+                    whole: &rest[..end],
+                    cases,
+                },
+                end,
+            ))
         };
         match read() {
             Ok((section, length)) => {
@@ -122,7 +148,10 @@ fn sections(bytes: &[u8]) -> impl Iterator<Item = Result<Section<'_>, Error>> {
             }
             Err(error) => {
                 at = bytes.len();
-                Some(Err(Error::new("the file", format!("it is not whole: {error}"))))
+                Some(Err(Error::new(
+                    "the file",
+                    format!("it is not whole: {error}"),
+                )))
             }
         }
     })
@@ -166,7 +195,8 @@ struct EntityRow {
 
 impl Row {
     fn of(case: &Case) -> Row {
-        let raw = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| RawValue::NULL.to_owned());
+        let raw =
+            |text: &str| serde_json::from_str(text).unwrap_or_else(|_| RawValue::NULL.to_owned());
         let (mut event, mut entity) = (None, None);
         match &case.item {
             Item::Event(given) => {
@@ -174,28 +204,86 @@ impl Row {
                     Payload::Text(text) => (Some(text.clone()), None),
                     Payload::Binary(bytes) => (None, Some(STANDARD.encode(bytes))),
                 };
-                let Event { id, origin, event_type, subject, time, content_type, attributes, .. } = given.clone();
-                event = Some(EventRow { id, source: origin, event_type, subject, time, content_type, attributes, text, base64 });
+                let Event {
+                    id,
+                    origin,
+                    event_type,
+                    subject,
+                    time,
+                    content_type,
+                    attributes,
+                    ..
+                } = given.clone();
+                event = Some(EventRow {
+                    id,
+                    source: origin,
+                    event_type,
+                    subject,
+                    time,
+                    content_type,
+                    attributes,
+                    text,
+                    base64,
+                });
             }
             Item::Entity(View { id, facets }) => {
-                let facets = facets.iter().map(|(name, value)| (name.to_string(), raw(value))).collect();
-                entity = Some(EntityRow { entity_type: id.entity_type.to_string(), key: id.key.to_string(), facets });
+                let facets = facets
+                    .iter()
+                    .map(|(name, value)| (name.to_string(), raw(value)))
+                    .collect();
+                entity = Some(EntityRow {
+                    entity_type: id.entity_type.to_string(),
+                    key: id.key.to_string(),
+                    facets,
+                });
             }
         }
         let expected = raw(case.expected.as_deref().unwrap_or("null"));
-        Row { name: case.name.clone(), settings: raw(&case.settings), event, entity, expected }
+        Row {
+            name: case.name.clone(),
+            settings: raw(&case.settings),
+            event,
+            entity,
+            expected,
+        }
     }
 
     fn into_case(self) -> Result<Case, Error> {
         let item = match (self.event, self.entity) {
             (Some(event), None) => Item::Event(event.into_event()?),
-            (None, Some(EntityRow { entity_type, key, facets })) => {
-                let facets = facets.into_iter().map(|(name, value)| (name.into(), Arc::from(value.get()))).collect();
-                Item::Entity(View { id: EntityId { entity_type: entity_type.into(), key: key.into() }, facets })
+            (
+                None,
+                Some(EntityRow {
+                    entity_type,
+                    key,
+                    facets,
+                }),
+            ) => {
+                let facets = facets
+                    .into_iter()
+                    .map(|(name, value)| (name.into(), Arc::from(value.get())))
+                    .collect();
+                Item::Entity(View {
+                    id: EntityId {
+                        entity_type: entity_type.into(),
+                        key: key.into(),
+                    },
+                    facets,
+                })
             }
-            _ => return Err(wrong(format!("case {} has not one event or one entity", self.name))),
+            _ => {
+                return Err(wrong(format!(
+                    "case {} has not one event or one entity",
+                    self.name
+                )));
+            }
         };
-        Ok(Case { name: self.name, settings: self.settings.get().to_owned(), item, expected: Some(self.expected.get().to_owned()) })
+        Ok(Case {
+            name: self.name,
+            settings: self.settings.get().to_owned(),
+            item,
+            expected: Some(self.expected.get().to_owned()),
+        })
     }
 }
 
@@ -206,7 +294,25 @@ impl EventRow {
             (None, Some(encoded)) => Payload::from_bytes(STANDARD.decode(encoded).map_err(wrong)?),
             _ => return Err(wrong("an event has not one text or one base64")),
         };
-        let EventRow { id, source, event_type, subject, time, content_type, attributes, .. } = self;
-        Ok(Event { id, origin: source, event_type, subject, time, content_type, attributes, data })
+        let EventRow {
+            id,
+            source,
+            event_type,
+            subject,
+            time,
+            content_type,
+            attributes,
+            ..
+        } = self;
+        Ok(Event {
+            id,
+            origin: source,
+            event_type,
+            subject,
+            time,
+            content_type,
+            attributes,
+            data,
+        })
     }
 }

@@ -64,22 +64,61 @@ fn a_folder_of_cases_is_read_as_a_plugin_will_see_them() {
     let cases = some();
     let names: Vec<&str> = cases.iter().map(|case| case.name.as_str()).collect();
     assert_eq!(names, ["a-body", "a-cloudevent", "bytes", "entity", "open"]);
-    let [body, cloudevent, bytes, entity, open] = &cases[..] else { panic!("five") };
+    let [body, cloudevent, bytes, entity, open] = &cases[..] else {
+        panic!("five")
+    };
 
-    let Item::Event(given) = &body.item else { panic!("an event") };
-    assert_eq!((given.id.as_str(), given.event_type.as_str(), given.content_type.as_deref()), ("7", "MATMAS", Some("application/xml")));
-    assert_eq!(given.attributes, [("x-sap-client".to_owned(), "100".to_owned())]);
+    let Item::Event(given) = &body.item else {
+        panic!("an event")
+    };
+    assert_eq!(
+        (
+            given.id.as_str(),
+            given.event_type.as_str(),
+            given.content_type.as_deref()
+        ),
+        ("7", "MATMAS", Some("application/xml"))
+    );
+    assert_eq!(
+        given.attributes,
+        [("x-sap-client".to_owned(), "100".to_owned())]
+    );
     assert_eq!(given.data, Payload::Text("<a>é</a>".into()));
 
-    let Item::Event(given) = &cloudevent.item else { panic!("an event") };
-    assert_eq!((given.origin.as_str(), given.attributes.len(), &given.data), ("/pim", 1, &Payload::Text(r#"{"price": 1.50}"#.into())));
-    assert_eq!((cloudevent.settings.as_str(), bytes.settings.as_str()), (r#"{"currency": "EUR"}"#, r#"{"currency": "USD"}"#));
+    let Item::Event(given) = &cloudevent.item else {
+        panic!("an event")
+    };
+    assert_eq!(
+        (given.origin.as_str(), given.attributes.len(), &given.data),
+        ("/pim", 1, &Payload::Text(r#"{"price": 1.50}"#.into()))
+    );
+    assert_eq!(
+        (cloudevent.settings.as_str(), bytes.settings.as_str()),
+        (r#"{"currency": "EUR"}"#, r#"{"currency": "USD"}"#)
+    );
 
-    assert!(matches!(&bytes.item, Item::Event(Event { data: Payload::Binary(bytes), .. }) if bytes == b"\xff\x00\xfe"));
-    let Item::Entity(view) = &entity.item else { panic!("an entity") };
-    let facets: Vec<(&str, &str)> = view.facets.iter().map(|(name, value)| (&**name, &**value)).collect();
-    assert_eq!(facets, [("base", r#"{"n":18446744073709551615}"#), ("stock.lyon", r#"{"available":2}"#)]);
-    assert_eq!((open.expected.is_none(), body.expected.as_deref()), (true, Some(r#"{"code": "broken-xml"}"#)));
+    assert!(
+        matches!(&bytes.item, Item::Event(Event { data: Payload::Binary(bytes), .. }) if bytes == b"\xff\x00\xfe")
+    );
+    let Item::Entity(view) = &entity.item else {
+        panic!("an entity")
+    };
+    let facets: Vec<(&str, &str)> = view
+        .facets
+        .iter()
+        .map(|(name, value)| (&**name, &**value))
+        .collect();
+    assert_eq!(
+        facets,
+        [
+            ("base", r#"{"n":18446744073709551615}"#),
+            ("stock.lyon", r#"{"available":2}"#)
+        ]
+    );
+    assert_eq!(
+        (open.expected.is_none(), body.expected.as_deref()),
+        (true, Some(r#"{"code": "broken-xml"}"#))
+    );
 }
 
 #[test]
@@ -88,36 +127,73 @@ fn what_is_wrong_in_a_folder_is_told_with_its_place() {
     let envelope: [(&str, &[u8]); 2] = [("x/event.json", b"{}"), ("x/envelope.json", b"{}")];
     type Files<'a> = &'a [(&'a str, &'a [u8])];
     let wrong: [(Files, &str); 9] = [
-        (&[("x/notes.txt", b"")], "x: it has no event.json, no body.EXT and no entity.json"),
+        (
+            &[("x/notes.txt", b"")],
+            "x: it has no event.json, no body.EXT and no entity.json",
+        ),
         (&both, "x: it has more than one of"),
         (&envelope, "envelope.json: event.json has its own envelope"),
         (&[("x/event.json", b"{")], "event.json: it is not JSON"),
-        (&[("x/event.json", br#"{"specversion":"1.0","source":"/pim"}"#)], "event.json: `id` is missing"),
-        (&[("x/entity.json", br#"{"key":"1"}"#)], "entity.json: missing field `type`"),
-        (&[("x/body.xml", b"<a/>"), ("x/envelope.json", b"[]")], "envelope.json: it is no JSON object"),
-        (&[("x/event.json", b"1"), ("x/settings.json", b"[]")], "settings.json: it is no JSON object"),
-        (&[("x/event.json", b"1"), ("x/expected.json", b"tru")], "expected.json: it is not JSON"),
+        (
+            &[("x/event.json", br#"{"specversion":"1.0","source":"/pim"}"#)],
+            "event.json: `id` is missing",
+        ),
+        (
+            &[("x/entity.json", br#"{"key":"1"}"#)],
+            "entity.json: missing field `type`",
+        ),
+        (
+            &[("x/body.xml", b"<a/>"), ("x/envelope.json", b"[]")],
+            "envelope.json: it is no JSON object",
+        ),
+        (
+            &[("x/event.json", b"1"), ("x/settings.json", b"[]")],
+            "settings.json: it is no JSON object",
+        ),
+        (
+            &[("x/event.json", b"1"), ("x/expected.json", b"tru")],
+            "expected.json: it is not JSON",
+        ),
     ];
     for (files, said) in wrong {
         let error = cases(files).expect_err(said).to_string();
         assert!(error.contains(said), "{error}");
     }
-    assert_eq!(read(Path::new("/nowhere/at/all")).expect("no cases").len(), 0);
+    assert_eq!(
+        read(Path::new("/nowhere/at/all")).expect("no cases").len(),
+        0
+    );
 }
 
 #[test]
 fn cases_travel_inside_the_component_and_come_out_as_they_were() {
     let cases = some();
-    for text in ["(component)", "(module (func))", "(component (core module $m (memory 1)) (core instance (instantiate $m)))"] {
+    for text in [
+        "(component)",
+        "(module (func))",
+        "(component (core module $m (memory 1)) (core instance (instantiate $m)))",
+    ] {
         let bare = wat::parse_str(text).expect("Wasm");
         assert_eq!(embedded(&bare).expect("none"), []);
         let (full, counted) = embed(&bare, &cases).expect("embedded");
-        assert_eq!(counted, Embedded { inside: 4, left_out: 0 }, "the case that expects nothing stays at home");
+        assert_eq!(
+            counted,
+            Embedded {
+                inside: 4,
+                left_out: 0
+            },
+            "the case that expects nothing stays at home"
+        );
         assert_eq!(embedded(&full).expect("cases"), cases[..4]);
-        wasmparser::Validator::new_with_features(wasmparser::WasmFeatures::all()).validate_all(&full).expect("still right Wasm");
+        wasmparser::Validator::new_with_features(wasmparser::WasmFeatures::all())
+            .validate_all(&full)
+            .expect("still right Wasm");
 
         let (again, _) = embed(&full, &cases).expect("embedded");
-        assert_eq!(again, full, "they are replaced, and the same cases give the same bytes");
+        assert_eq!(
+            again, full,
+            "they are replaced, and the same cases give the same bytes"
+        );
         let (without, counted) = embed(&full, &[]).expect("embedded");
         assert_eq!((without, counted.inside), (bare, 0));
     }
@@ -132,10 +208,26 @@ fn what_goes_beyond_the_room_in_a_component_is_left_out_and_counted() {
         expected: Some("[]".into()),
     };
     let bare = wat::parse_str("(component)").expect("Wasm");
-    let (full, counted) = embed(&bare, &[case("large", CASES_BYTES_MAX), case("small", 10)]).expect("embedded");
-    assert_eq!((counted, embedded(&full).expect("cases").len()), (Embedded { inside: 1, left_out: 1 }, 1));
+    let (full, counted) =
+        embed(&bare, &[case("large", CASES_BYTES_MAX), case("small", 10)]).expect("embedded");
+    assert_eq!(
+        (counted, embedded(&full).expect("cases").len()),
+        (
+            Embedded {
+                inside: 1,
+                left_out: 1
+            },
+            1
+        )
+    );
     let many: Vec<Case> = (0..300).map(|n| case(&n.to_string(), 1)).collect();
-    assert_eq!(embed(&bare, &many).expect("embedded").1, Embedded { inside: 256, left_out: 44 });
+    assert_eq!(
+        embed(&bare, &many).expect("embedded").1,
+        Embedded {
+            inside: 256,
+            left_out: 44
+        }
+    );
 }
 
 /// A component comes from anywhere.
@@ -145,30 +237,51 @@ fn a_section_that_is_not_ours_is_refused_in_a_sentence() {
         let mut bytes = wat::parse_str("(component)").expect("Wasm");
         for data in content {
             wasm_encoder::ComponentSection::append_to_component(
-                &wasm_encoder::CustomSection { name: "weir:cases".into(), data: (*data).into() },
+                &wasm_encoder::CustomSection {
+                    name: "weir:cases".into(),
+                    data: (*data).into(),
+                },
                 &mut bytes,
             );
         }
-        embedded(&bytes).map(drop).map_err(|error| error.to_string())
+        embedded(&bytes)
+            .map(drop)
+            .map_err(|error| error.to_string())
     };
     let large = format!("[{}]", " ".repeat(CASES_BYTES_MAX));
     for (content, said) in [
-        (&[&b"half a"[..]][..], "weir:cases of the component: expected value"),
+        (
+            &[&b"half a"[..]][..],
+            "weir:cases of the component: expected value",
+        ),
         (&[b"[]", b"[]"], "there are two of them"),
         (&[large.as_bytes()], "the most is 1048576"),
-        (&[br#"[{"name":"x","settings":{},"expected":1}]"#], "case x has not one event or one entity"),
+        (
+            &[br#"[{"name":"x","settings":{},"expected":1}]"#],
+            "case x has not one event or one entity",
+        ),
     ] {
         let error = with(content).expect_err(said);
         assert!(error.contains(said), "{error}");
     }
     let mut cut = wat::parse_str("(component (core module))").expect("Wasm");
     cut.truncate(cut.len() - 1);
-    assert!(embedded(&cut).expect_err("cut").to_string().contains("it is not whole"));
+    assert!(
+        embedded(&cut)
+            .expect_err("cut")
+            .to_string()
+            .contains("it is not whole")
+    );
     assert!(embed(&cut, &[]).is_err());
 }
 
 fn case(expected: &str) -> Case {
-    Case { name: "x".into(), settings: "{}".into(), item: Item::Event(event(Payload::Text("{}".into()))), expected: Some(expected.into()) }
+    Case {
+        name: "x".into(),
+        settings: "{}".into(),
+        item: Item::Event(event(Payload::Text("{}".into()))),
+        expected: Some(expected.into()),
+    }
 }
 
 #[test]
@@ -181,38 +294,104 @@ fn an_output_is_judged_by_its_written_form() {
         version: Some(u64::MAX),
         lane: None,
     };
-    let rendering = |body| Output::Rendered(Some(Rendering { key: None, content_type: Some("text/html".into()), body }));
+    let rendering = |body| {
+        Output::Rendered(Some(Rendering {
+            key: None,
+            content_type: Some("text/html".into()),
+            body,
+        }))
+    };
     let failed = Output::Failed(Failure::new("missing-field", "no price"));
     let changes = Output::Changes(vec![change]);
     for (expected, output) in [
         ("true", &Output::Accepted(true)),
         ("null", &Output::Rendered(None)),
-        (r#"[{"type":"product","key":"4711","facet":"price","version":18446744073709551615,"value":{"a":"\u00e9","b":1.50}}]"#, &changes),
-        (r#"{"content_type":"text/html","body":"<p>"}"#, &rendering(Payload::Text("<p>".into()))),
-        (r#"{"content_type":"text/html","body":{"a":1}}"#, &rendering(Payload::Text(r#"{"a":1}"#.into()))),
-        (r#"{"content_type":"text/html","body_base64":"/wA="}"#, &rendering(Payload::Binary(vec![255, 0]))),
+        (
+            r#"[{"type":"product","key":"4711","facet":"price","version":18446744073709551615,"value":{"a":"\u00e9","b":1.50}}]"#,
+            &changes,
+        ),
+        (
+            r#"{"content_type":"text/html","body":"<p>"}"#,
+            &rendering(Payload::Text("<p>".into())),
+        ),
+        (
+            r#"{"content_type":"text/html","body":{"a":1}}"#,
+            &rendering(Payload::Text(r#"{"a":1}"#.into())),
+        ),
+        (
+            r#"{"content_type":"text/html","body_base64":"/wA="}"#,
+            &rendering(Payload::Binary(vec![255, 0])),
+        ),
         (r#"{"code":"missing-field","message":"no price"}"#, &failed),
         (r#"{"code":"missing-field"}"#, &failed),
     ] {
         assert_eq!(case(expected).judge(output), Ok(()), "{expected}");
-        assert_eq!(case(&written::to_json(output)).judge(output), Ok(()), "what is blessed holds: {expected}");
+        assert_eq!(
+            case(&written::to_json(output)).judge(output),
+            Ok(()),
+            "what is blessed holds: {expected}"
+        );
     }
     for (expected, output, said) in [
-        ("true", &Output::Accepted(false), "case x: expected true, got false"),
-        ("[]", &failed, r#"case x: expected [], got { "code": "missing-field", "message": "no price" }"#),
-        (r#"{"code":"other"}"#, &failed, r#"case x: at code expected "other", got "missing-field""#),
-        (r#"{"code":"missing-field","message":"no name"}"#, &failed, r#"case x: at message expected "no name", got "no price""#),
+        (
+            "true",
+            &Output::Accepted(false),
+            "case x: expected true, got false",
+        ),
+        (
+            "[]",
+            &failed,
+            r#"case x: expected [], got { "code": "missing-field", "message": "no price" }"#,
+        ),
+        (
+            r#"{"code":"other"}"#,
+            &failed,
+            r#"case x: at code expected "other", got "missing-field""#,
+        ),
+        (
+            r#"{"code":"missing-field","message":"no name"}"#,
+            &failed,
+            r#"case x: at message expected "no name", got "no price""#,
+        ),
     ] {
-        assert_eq!(case(expected).judge(output).expect_err(expected).to_string(), said);
+        assert_eq!(
+            case(expected)
+                .judge(output)
+                .expect_err(expected)
+                .to_string(),
+            said
+        );
     }
-    assert_eq!(Case { expected: None, ..case("1") }.judge(&failed), Ok(()), "nobody has said what is expected");
+    assert_eq!(
+        Case {
+            expected: None,
+            ..case("1")
+        }
+        .judge(&failed),
+        Ok(()),
+        "nobody has said what is expected"
+    );
 }
 
 #[test]
 fn an_entity_and_its_key_come_through_whatever_they_hold() {
-    let view =
-        View { id: EntityId { entity_type: "product".into(), key: "\u{1f4a1}\"/\\\n".into() }, facets: vec![("a".into(), "[]".into())] };
-    let case = Case { name: "é".into(), settings: "{}".into(), item: Item::Entity(view), expected: Some("null".into()) };
-    let (full, _) = embed(&wat::parse_str("(component)").expect("Wasm"), std::slice::from_ref(&case)).expect("embedded");
+    let view = View {
+        id: EntityId {
+            entity_type: "product".into(),
+            key: "\u{1f4a1}\"/\\\n".into(),
+        },
+        facets: vec![("a".into(), "[]".into())],
+    };
+    let case = Case {
+        name: "é".into(),
+        settings: "{}".into(),
+        item: Item::Entity(view),
+        expected: Some("null".into()),
+    };
+    let (full, _) = embed(
+        &wat::parse_str("(component)").expect("Wasm"),
+        std::slice::from_ref(&case),
+    )
+    .expect("embedded");
     assert_eq!(embedded(&full).expect("cases"), [case]);
 }

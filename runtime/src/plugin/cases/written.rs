@@ -1,4 +1,5 @@
-//! What a plugin made of an item, as JSON: the form of `expected.json`, and the words of `weir plugin run --json`.
+//! What a plugin made of an item, as JSON: the form of `expected.json`, and the words of `weir
+//! plugin run --json`.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,15 +13,20 @@ use crate::plugin::desk::Output;
 pub(crate) fn to_json(output: &Output) -> String {
     let written = match output {
         Output::Accepted(accepted) => serde_json::to_string(accepted),
-        Output::Changes(changes) => serde_json::to_string(&changes.iter().map(ChangeJson::of).collect::<Vec<_>>()),
-        Output::Rendered(rendering) => serde_json::to_string(&rendering.as_ref().map(RenderingJson::of)),
+        Output::Changes(changes) => {
+            serde_json::to_string(&changes.iter().map(ChangeJson::of).collect::<Vec<_>>())
+        }
+        Output::Rendered(rendering) => {
+            serde_json::to_string(&rendering.as_ref().map(RenderingJson::of))
+        }
         Output::Failed(failure) => serde_json::to_string(&FailureJson::of(failure)),
     };
     // Strings, numbers and raw JSON always become JSON.
     written.unwrap_or_default()
 }
 
-/// A change in the form that a source without a mapper takes. Values are raw, so that numbers stay as they were written.
+/// A change in the form that a source without a mapper takes. Values are raw, so that numbers stay
+/// as they were written.
 #[derive(Serialize)]
 pub(crate) struct ChangeJson<'a> {
     #[serde(rename = "type")]
@@ -68,10 +74,27 @@ pub(crate) struct FailureJson<'a> {
 
 impl<'a> ChangeJson<'a> {
     pub(crate) fn of(change: &'a Change) -> ChangeJson<'a> {
-        let Change { entity_type, key, facet, value, version, lane } = change;
+        let Change {
+            entity_type,
+            key,
+            facet,
+            value,
+            version,
+            lane,
+        } = change;
         // The border to the component lets only valid JSON through.
-        let value = value.as_deref().and_then(|value| serde_json::from_str(value).ok());
-        ChangeJson { entity_type, key, facet, value, deleted: change.value.is_none(), version: *version, lane: lane.map(Lane::name) }
+        let value = value
+            .as_deref()
+            .and_then(|value| serde_json::from_str(value).ok());
+        ChangeJson {
+            entity_type,
+            key,
+            facet,
+            value,
+            deleted: change.value.is_none(),
+            version: *version,
+            lane: lane.map(Lane::name),
+        }
     }
 }
 
@@ -84,12 +107,19 @@ impl<'a> RenderingJson<'a> {
             Payload::Text(text) => BodyJson::Text(text),
             Payload::Binary(bytes) => BodyJson::Binary(STANDARD.encode(bytes)),
         };
-        RenderingJson { key: rendering.key.as_deref(), content_type: rendering.content_type.as_deref(), body }
+        RenderingJson {
+            key: rendering.key.as_deref(),
+            content_type: rendering.content_type.as_deref(),
+            body,
+        }
     }
 }
 
 impl<'a> FailureJson<'a> {
     pub(crate) fn of(failure: &'a Failure) -> FailureJson<'a> {
-        FailureJson { code: &failure.code, message: &failure.message }
+        FailureJson {
+            code: &failure.code,
+            message: &failure.message,
+        }
     }
 }

@@ -1,6 +1,8 @@
-//! Guests for the tests, written in the text format of Wasm: small, made in milliseconds, and as hostile as one likes.
+//! Guests for the tests, written in the text format of Wasm: small, made in milliseconds, and as
+//! hostile as one likes.
 //!
-//! What a guest does with an item is chosen by the first letter of the event's type, or of the entity's key.
+//! What a guest does with an item is chosen by the first letter of the event's type, or of the
+//! entity's key.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -9,15 +11,16 @@ use wit_component::StringEncoding;
 
 /// A source plugin, event filter and mapper, as a core module that carries its WIT type.
 ///
-/// The filter: `x` drops, `X` traps, `F` fails by its own rules. The mapper: see [`MAPPER`]; anything else becomes one change of facet
-/// `base` with the data as it is. Settings: a key that begins with `r` is refused, one with `l` loops.
+/// The filter: `x` drops, `X` traps, `F` fails by its own rules. The mapper: see [`MAPPER`];
+/// anything else becomes one change of facet `base` with the data as it is. Settings: a key that
+/// begins with `r` is refused, one with `l` loops.
 pub(crate) fn source() -> Vec<u8> {
     let body = [PRELUDE, CONFIGURE, EVENT_FILTER, MAPPER].concat();
     module("source-plugin", &body)
 }
 
-/// A channel plugin, entity filter and renderer: `x` is dropped, `n` not rendered, `t` traps; of anything else the first facet's value
-/// is the body.
+/// A channel plugin, entity filter and renderer: `x` is dropped, `n` not rendered, `t` traps; of
+/// anything else the first facet's value is the body.
 pub(crate) fn channel() -> Vec<u8> {
     let body = [PRELUDE, CONFIGURE, ENTITY_FILTER, RENDERER].concat();
     module("channel-plugin", &body)
@@ -41,9 +44,14 @@ pub(crate) fn module(world: &str, body: &str) -> Vec<u8> {
     let mut module = wat::parse_str(&text).expect("the guest's text is right");
     let mut resolve = wit_parser::Resolve::default();
     let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
-    let (package, _) = resolve.push_dir(&wit).expect("the plugin interface is readable");
-    let world = resolve.select_world(&[package], Some(world)).expect("there is such a world");
-    wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).expect("the type fits in");
+    let (package, _) = resolve
+        .push_dir(&wit)
+        .expect("the plugin interface is readable");
+    let world = resolve
+        .select_world(&[package], Some(world))
+        .expect("there is such a world");
+    wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
+        .expect("the type fits in");
     module
 }
 
@@ -122,9 +130,10 @@ const EVENT_FILTER: &str = r#"
 (func (export "cabi_post_weir:plugin/event-filter@0.1.0#accept") (param i32) (call $reset (i32.const 0)))
 "#;
 
-/// `l` loops, `h` hoards, `r` recurses, `t` traps, `p` logs its panic and traps, `w` gives one answer too few, `o` gives 2000 changes
-/// that share one value of 64 KiB, `j` gives what is no JSON, `L` asks for an unknown lane, `f` fails by its own rules, `n` gives no
-/// change, `m` grows by 20 MiB, `c` gives the number of calls of this instance.
+/// `l` loops, `h` hoards, `r` recurses, `t` traps, `p` logs its panic and traps, `w` gives one
+/// answer too few, `o` gives 2000 changes that share one value of 64 KiB, `j` gives what is no
+/// JSON, `L` asks for an unknown lane, `f` fails by its own rules, `n` gives no change, `m` grows
+/// by 20 MiB, `c` gives the number of calls of this instance.
 const MAPPER: &str = r#"
 (func $change (param $at i32) (param $event i32)
   (i32.store (local.get $at) (i32.const 512)) (i32.store offset=4 (local.get $at) (i32.const 7))

@@ -1,6 +1,7 @@
-//! Hostile components, one a file of text in `hostile/`, and what becomes of each: the host lives on, the reason is named, and a plugin that is
-//! served beside it all the while notices nothing. Then what a component is not allowed to be made of, what it leaves behind (nothing),
-//! and whether the same input gives the same output.
+//! Hostile components, one a file of text in `hostile/`, and what becomes of each: the host lives
+//! on, the reason is named, and a plugin that is served beside it all the while notices nothing.
+//! Then what a component is not allowed to be made of, what it leaves behind (nothing), and whether
+//! the same input gives the same output.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,8 +10,8 @@ use std::time::Instant;
 
 use super::*;
 
-/// What a file may use: one change, `{"key": "product", "facet": "base", "value": 1}`; the answer that the first event became these changes;
-/// the answer that all events became nothing.
+/// What a file may use: one change, `{"key": "product", "facet": "base", "value": 1}`; the answer
+/// that the first event became these changes; the answer that all events became nothing.
 const HELPERS: &str = r#"
 (data (i32.const 700) "1")
 (func $change (param $at i32)
@@ -52,63 +53,227 @@ use At::{Call, Configure, Load};
 /// File, when it is found out, the code, and what the sentence says.
 const GUESTS: &[(&str, At, &str, &str)] = &[
     ("loop", Call, "time-limit", "time limit of 300 ms exceeded"),
-    ("loop-through-calls", Call, "time-limit", "time limit of 300 ms exceeded"),
-    ("loop-after-the-answer", Call, "time-limit", "time limit of 300 ms exceeded"),
-    ("trap-after-the-answer", Call, "trap", "`unreachable` instruction executed"),
+    (
+        "loop-through-calls",
+        Call,
+        "time-limit",
+        "time limit of 300 ms exceeded",
+    ),
+    (
+        "loop-after-the-answer",
+        Call,
+        "time-limit",
+        "time limit of 300 ms exceeded",
+    ),
+    (
+        "trap-after-the-answer",
+        Call,
+        "trap",
+        "`unreachable` instruction executed",
+    ),
     ("recursion", Call, "stack-limit", "call stack exhausted"),
-    ("recursion-through-a-table", Call, "stack-limit", "call stack exhausted"),
-    ("memory-by-and-by", Call, "memory-limit", "memory limit of 32 MiB exceeded"),
-    ("memory-at-once", Call, "memory-limit", "memory limit of 32 MiB exceeded"),
-    ("table-by-and-by", Call, "memory-limit", "limit of 100000 elements of a table exceeded"),
-    ("table-at-once", Call, "memory-limit", "limit of 100000 elements of a table exceeded"),
-    ("aliased-values", Call, "output-limit", "output limit of 1 MiB exceeded"),
-    ("aliased-lists", Call, "output-limit", "output limit of 1 MiB exceeded"),
+    (
+        "recursion-through-a-table",
+        Call,
+        "stack-limit",
+        "call stack exhausted",
+    ),
+    (
+        "memory-by-and-by",
+        Call,
+        "memory-limit",
+        "memory limit of 32 MiB exceeded",
+    ),
+    (
+        "memory-at-once",
+        Call,
+        "memory-limit",
+        "memory limit of 32 MiB exceeded",
+    ),
+    (
+        "table-by-and-by",
+        Call,
+        "memory-limit",
+        "limit of 100000 elements of a table exceeded",
+    ),
+    (
+        "table-at-once",
+        Call,
+        "memory-limit",
+        "limit of 100000 elements of a table exceeded",
+    ),
+    (
+        "aliased-values",
+        Call,
+        "output-limit",
+        "output limit of 1 MiB exceeded",
+    ),
+    (
+        "aliased-lists",
+        Call,
+        "output-limit",
+        "output limit of 1 MiB exceeded",
+    ),
     ("list-without-end", Call, "trap", "out of bounds"),
     ("list-beyond-memory", Call, "trap", "out of bounds"),
     ("answer-beyond-memory", Call, "trap", "out of bounds"),
     ("crooked-list", Call, "trap", "not aligned"),
     ("bad-utf8", Call, "trap", "utf-8"),
     ("string-beyond-memory", Call, "trap", "out of bounds"),
-    ("too-few-answers", Call, "wrong-length", "mapper gave 0 answers for 1 items"),
-    ("too-many-answers", Call, "wrong-length", "mapper gave 2 answers for 1 items"),
+    (
+        "too-few-answers",
+        Call,
+        "wrong-length",
+        "mapper gave 0 answers for 1 items",
+    ),
+    (
+        "too-many-answers",
+        Call,
+        "wrong-length",
+        "mapper gave 2 answers for 1 items",
+    ),
     ("unknown-variant", Call, "trap", "discriminant"),
-    ("deep-json", Call, "invalid-json", "is not JSON: EOF while parsing a list"),
+    (
+        "deep-json",
+        Call,
+        "invalid-json",
+        "is not JSON: EOF while parsing a list",
+    ),
     ("long-failure", Call, "xxxxxxxx", "xxxxxxxx"),
-    ("log-flood", Call, "time-limit", "time limit of 300 ms exceeded; it said: product"),
-    ("log-of-a-megabyte", Call, "time-limit", "time limit of 300 ms exceeded"),
+    (
+        "log-flood",
+        Call,
+        "time-limit",
+        "time limit of 300 ms exceeded; it said: product",
+    ),
+    (
+        "log-of-a-megabyte",
+        Call,
+        "time-limit",
+        "time limit of 300 ms exceeded",
+    ),
     ("log-beyond-memory", Call, "trap", "out of bounds"),
     ("log-level", Call, "trap", "discriminant"),
     ("log-of-no-text", Call, "trap", "utf-8"),
-    ("bulk-copies", Call, "time-limit", "time limit of 300 ms exceeded"),
-    ("bulk-beyond-memory", Call, "trap", "out of bounds memory access"),
-    ("reads-beyond-memory", Call, "trap", "out of bounds memory access"),
+    (
+        "bulk-copies",
+        Call,
+        "time-limit",
+        "time limit of 300 ms exceeded",
+    ),
+    (
+        "bulk-beyond-memory",
+        Call,
+        "trap",
+        "out of bounds memory access",
+    ),
+    (
+        "reads-beyond-memory",
+        Call,
+        "trap",
+        "out of bounds memory access",
+    ),
     ("divides-by-zero", Call, "trap", "integer divide by zero"),
     ("divides-too-far", Call, "trap", "integer overflow"),
-    ("converts-nan", Call, "trap", "invalid conversion to integer"),
+    (
+        "converts-nan",
+        Call,
+        "trap",
+        "invalid conversion to integer",
+    ),
     ("calls-nothing", Call, "trap", "uninitialized element"),
-    ("calls-another-type", Call, "trap", "indirect call type mismatch"),
-    ("calls-beyond-the-table", Call, "trap", "undefined element: out of bounds table access"),
-    ("realloc-traps", Configure, "trap", "while it was configured: wasm trap: wasm `unreachable` instruction executed"),
-    ("realloc-beyond-memory", Configure, "trap", "realloc return: beyond end of memory"),
-    ("realloc-crooked", Call, "trap", "realloc return: result not aligned"),
-    ("realloc-loops", Configure, "time-limit", "while it was configured: time limit of 300 ms exceeded"),
-    ("realloc-logs", Configure, "trap", "cannot leave component instance"),
-    ("settings-refused-at-length", Configure, "settings", "refuses its settings: xxxxxxxx"),
-    ("starts-in-a-loop", Load, "unusable", "it does not start: time limit of 300 ms exceeded"),
-    ("starts-with-a-trap", Load, "unusable", "it does not start: wasm trap: wasm `unreachable` instruction executed"),
-    ("starts-with-a-gigabyte", Load, "unusable", "it does not start: memory limit of 32 MiB exceeded"),
+    (
+        "calls-another-type",
+        Call,
+        "trap",
+        "indirect call type mismatch",
+    ),
+    (
+        "calls-beyond-the-table",
+        Call,
+        "trap",
+        "undefined element: out of bounds table access",
+    ),
+    (
+        "realloc-traps",
+        Configure,
+        "trap",
+        "while it was configured: wasm trap: wasm `unreachable` instruction executed",
+    ),
+    (
+        "realloc-beyond-memory",
+        Configure,
+        "trap",
+        "realloc return: beyond end of memory",
+    ),
+    (
+        "realloc-crooked",
+        Call,
+        "trap",
+        "realloc return: result not aligned",
+    ),
+    (
+        "realloc-loops",
+        Configure,
+        "time-limit",
+        "while it was configured: time limit of 300 ms exceeded",
+    ),
+    (
+        "realloc-logs",
+        Configure,
+        "trap",
+        "cannot leave component instance",
+    ),
+    (
+        "settings-refused-at-length",
+        Configure,
+        "settings",
+        "refuses its settings: xxxxxxxx",
+    ),
+    (
+        "starts-in-a-loop",
+        Load,
+        "unusable",
+        "it does not start: time limit of 300 ms exceeded",
+    ),
+    (
+        "starts-with-a-trap",
+        Load,
+        "unusable",
+        "it does not start: wasm trap: wasm `unreachable` instruction executed",
+    ),
+    (
+        "starts-with-a-gigabyte",
+        Load,
+        "unusable",
+        "it does not start: memory limit of 32 MiB exceeded",
+    ),
     ("starts-with-a-wide-table", Load, "unusable", "1000000"),
     ("data-beyond-memory", Load, "unusable", "out of bounds"),
-    ("elements-beyond-the-table", Load, "unusable", "out of bounds"),
+    (
+        "elements-beyond-the-table",
+        Load,
+        "unusable",
+        "out of bounds",
+    ),
     ("imports-a-clock", Load, "unusable", "env"),
-    ("imports-wasi", Load, "unusable", "a plugin has no system beneath it"),
+    (
+        "imports-wasi",
+        Load,
+        "unusable",
+        "a plugin has no system beneath it",
+    ),
     ("exports-nothing-to-call", Load, "unusable", "transform"),
     ("exports-another-type", Load, "unusable", "transform"),
 ];
 
-/// For whatever is not about time: a machine that is busy with other tests must not be taken for a plugin that hangs.
+/// For whatever is not about time: a machine that is busy with other tests must not be taken for a
+/// plugin that hangs.
 fn patient() -> Limits {
-    Limits { time: Duration::from_secs(20), ..limits() }
+    Limits {
+        time: Duration::from_secs(20),
+        ..limits()
+    }
 }
 
 fn folder() -> PathBuf {
@@ -117,16 +282,29 @@ fn folder() -> PathBuf {
 
 /// A hostile mapper as a core module.
 fn mapper(name: &str) -> Vec<u8> {
-    let text = std::fs::read_to_string(folder().join(name).with_extension("wat")).expect("its text");
+    let text =
+        std::fs::read_to_string(folder().join(name).with_extension("wat")).expect("its text");
     // One that brings its own memory and allocator says so.
-    let body = if text.starts_with(";; whole:") { text } else { mapper_text(&text) };
+    let body = if text.starts_with(";; whole:") {
+        text
+    } else {
+        mapper_text(&text)
+    };
     guests::module("mapper-plugin", &body)
 }
 
 /// Imports come before everything else.
 fn mapper_text(fields: &str) -> String {
-    let (imports, rest): (Vec<&str>, Vec<&str>) = fields.lines().partition(|line| line.starts_with("(import"));
-    [&imports.join("\n"), guests::PRELUDE, guests::CONFIGURE, HELPERS, &rest.join("\n")].concat()
+    let (imports, rest): (Vec<&str>, Vec<&str>) =
+        fields.lines().partition(|line| line.starts_with("(import"));
+    [
+        &imports.join("\n"),
+        guests::PRELUDE,
+        guests::CONFIGURE,
+        HELPERS,
+        &rest.join("\n"),
+    ]
+    .concat()
 }
 
 /// What became of it, code and sentence: as a swap and a call would have it.
@@ -149,18 +327,34 @@ async fn deed(host: &Arc<Host>, name: &str, limits: Limits) -> (At, String, Stri
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_hostile_component_is_named_and_disturbs_nobody() {
     let host = host(4);
-    let good = host.load("good", &guests::source(), patient()).expect("loads");
-    let good = Arc::new(SourceChain::new(&[Use::configure(&good, "{}").expect("configures")]).expect("a chain"));
-    let (over, served, slowest) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let good = host
+        .load("good", &guests::source(), patient())
+        .expect("loads");
+    let good = Arc::new(
+        SourceChain::new(&[Use::configure(&good, "{}").expect("configures")]).expect("a chain"),
+    );
+    let (over, served, slowest) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicU64::new(0)),
+        Arc::new(AtomicU64::new(0)),
+    );
     let beside = tokio::spawn({
-        let (host, over, served, slowest) = (host.clone(), over.clone(), served.clone(), slowest.clone());
+        let (host, over, served, slowest) =
+            (host.clone(), over.clone(), served.clone(), slowest.clone());
         async move {
             while !over.load(Ordering::SeqCst) {
                 let began = Instant::now();
                 let verdicts = host.map(&good, events("axa"), Class::Ingest).await;
                 slowest.fetch_max(began.elapsed().as_millis() as u64, Ordering::SeqCst);
                 let told: Vec<String> = verdicts.iter().map(told).collect();
-                assert_eq!(told, ["[product/0 base={\"n\":0}]", "filtered by good", "[product/2 base={\"n\":2}]"]);
+                assert_eq!(
+                    told,
+                    [
+                        "[product/0 base={\"n\":0}]",
+                        "filtered by good",
+                        "[product/2 base={\"n\":2}]"
+                    ]
+                );
                 served.fetch_add(1, Ordering::SeqCst);
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
@@ -169,29 +363,54 @@ async fn each_hostile_component_is_named_and_disturbs_nobody() {
     let mut wrong = Vec::new();
     for (name, at, code, words) in GUESTS {
         let before = served.load(Ordering::SeqCst);
-        let limits = if words.contains("time limit") { limits() } else { patient() };
+        let limits = if words.contains("time limit") {
+            limits()
+        } else {
+            patient()
+        };
         let (found_at, found, said) = deed(&host, name, limits).await;
-        if found_at != *at || !found.starts_with(code) || !said.contains(words) || said.len() > SAID_BYTES_MAX {
+        if found_at != *at
+            || !found.starts_with(code)
+            || !said.contains(words)
+            || said.len() > SAID_BYTES_MAX
+        {
             wrong.push(format!("{name}: {found_at:?} {found}: {said}"));
         }
         while served.load(Ordering::SeqCst) == before {
-            assert!(!beside.is_finished(), "{name} has disturbed the plugin beside it");
+            assert!(
+                !beside.is_finished(),
+                "{name} has disturbed the plugin beside it"
+            );
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     over.store(true, Ordering::SeqCst);
-    beside.await.expect("the plugin beside them was served well all the while");
-    // A hostile batch takes a worker for 0.3 s and the other workers serve; more than that is a machine with other work.
+    beside
+        .await
+        .expect("the plugin beside them was served well all the while");
+    // A hostile batch takes a worker for 0.3 s and the other workers serve; more than that is a
+    // machine with other work.
     let slowest = slowest.load(Ordering::SeqCst);
-    assert!(slowest < 5_000, "a batch of the plugin beside them took {slowest} ms");
+    assert!(
+        slowest < 5_000,
+        "a batch of the plugin beside them took {slowest} ms"
+    );
 }
 
 #[test]
 fn each_text_is_in_the_table_and_there_are_enough() {
     let files: BTreeSet<String> = std::fs::read_dir(folder())
         .expect("the folder")
-        .map(|entry| entry.expect("an entry").path().file_stem().expect("a name").to_string_lossy().into_owned())
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .path()
+                .file_stem()
+                .expect("a name")
+                .to_string_lossy()
+                .into_owned()
+        })
         .collect();
     let table: BTreeSet<String> = GUESTS.iter().map(|(name, ..)| (*name).to_owned()).collect();
     assert_eq!(files, table);
@@ -237,29 +456,60 @@ fn what_came_after_wasm_2_is_refused_by_name() {
 fn what_is_too_large_is_refused_by_its_size_before_it_is_compiled() {
     let refused = |what: &str, bytes: &[u8], words: &str| {
         let began = Instant::now();
-        let said = host(1).load("erp", bytes, limits()).expect_err(what).to_string();
+        let said = host(1)
+            .load("erp", bytes, limits())
+            .expect_err(what)
+            .to_string();
         assert!(said.contains(words), "{what}: {said}");
-        assert!(began.elapsed() < Duration::from_secs(10), "{what} took {:?}", began.elapsed());
+        assert!(
+            began.elapsed() < Duration::from_secs(10),
+            "{what} took {:?}",
+            began.elapsed()
+        );
     };
     let text = |text: String| wat::parse_str(text).expect("text");
     let mut sixty = b"\0asm\x0d\0\x01\0".to_vec();
     sixty.resize(60 << 20, 0);
-    refused("a file of 60 MiB", &sixty, "the file has 60 MiB, the most is 48 MiB");
-    let functions = text(format!("(component (core module {}))", "(func)".repeat(100_001)));
+    refused(
+        "a file of 60 MiB",
+        &sixty,
+        "the file has 60 MiB, the most is 48 MiB",
+    );
+    let functions = text(format!(
+        "(component (core module {}))",
+        "(func)".repeat(100_001)
+    ));
     refused("functions", &functions, "it has more than 100000 functions");
-    let long = text(format!("(component (core module (func {})))", "nop ".repeat(1_100_000)));
-    refused("one long function", &long, "function 1 has 1100002 bytes of code, the most is 1 MiB");
+    let long = text(format!(
+        "(component (core module (func {})))",
+        "nop ".repeat(1_100_000)
+    ));
+    refused(
+        "one long function",
+        &long,
+        "function 1 has 1100002 bytes of code, the most is 1 MiB",
+    );
     let modules = text(format!("(component {})", "(core module)".repeat(201)));
     refused("modules", &modules, "it has more than 200 core modules");
-    let instances = text(format!("(component (core module $m) {})", "(core instance (instantiate $m))".repeat(250)));
+    let instances = text(format!(
+        "(component (core module $m) {})",
+        "(core instance (instantiate $m))".repeat(250)
+    ));
     refused("core instances", &instances, "250 core");
-    let memories = text(format!("(component (core module $m {}) (core instance (instantiate $m)))", "(memory 1)".repeat(20)));
+    let memories = text(format!(
+        "(component (core module $m {}) (core instance (instantiate $m)))",
+        "(memory 1)".repeat(20)
+    ));
     refused("memories", &memories, "memories");
-    let tables = text(format!("(component (core module $m {}) (core instance (instantiate $m)))", "(table 1 funcref)".repeat(40)));
+    let tables = text(format!(
+        "(component (core module $m {}) (core instance (instantiate $m)))",
+        "(table 1 funcref)".repeat(40)
+    ));
     refused("tables", &tables, "tables");
 }
 
-/// A mapper that does something when it is configured; what it writes from 4096 on is its reason to refuse, if `$reason` gives it a length.
+/// A mapper that does something when it is configured; what it writes from 4096 on is its reason to
+/// refuse, if `$reason` gives it a length.
 fn configured_by(fields: &str) -> Vec<u8> {
     let rest = r#"
 (import "weir:plugin/log@0.1.0" "write" (func $log (param i32 i32 i32)))
@@ -315,7 +565,10 @@ const LOOKS: &str = r#"
 #[test]
 fn nothing_of_a_plugin_is_left_for_the_next() {
     let host = host(1);
-    let load = |name: &str, fields: &str| host.load(name, &configured_by(fields), patient()).expect("loads");
+    let load = |name: &str, fields: &str| {
+        host.load(name, &configured_by(fields), patient())
+            .expect("loads")
+    };
     let fills = load("fills", FILLS);
     let looks = load("looks", &[LOOKS, "(func $before)"].concat());
     for _ in 0..300 {
@@ -323,15 +576,30 @@ fn nothing_of_a_plugin_is_left_for_the_next() {
         Use::configure(&looks, "{}").expect("and nothing of it is found");
     }
     // The one that looks would find it: in its own memory it does.
-    for mark in ["(memory.fill (i32.const 3000) (i32.const 1) (i32.const 1))", "(table.set $table (i32.const 7) (ref.func $before))"] {
-        let sees = load("sees", &[LOOKS, "(elem declare func $before) (func $before ", mark, ")"].concat());
-        let found = Use::configure(&sees, "{}").err().expect("found").to_string();
+    for mark in [
+        "(memory.fill (i32.const 3000) (i32.const 1) (i32.const 1))",
+        "(table.set $table (i32.const 7) (ref.func $before))",
+    ] {
+        let sees = load(
+            "sees",
+            &[
+                LOOKS,
+                "(elem declare func $before) (func $before ",
+                mark,
+                ")",
+            ]
+            .concat(),
+        );
+        let found = Use::configure(&sees, "{}")
+            .err()
+            .expect("found")
+            .to_string();
         assert!(found.contains("residue"), "{found}");
     }
 }
 
-/// Every bit pattern of a NaN that arithmetic can make, as hexadecimal digits: one of 0/0, a root, and one that would keep the payload of
-/// another; and the size of its memory.
+/// Every bit pattern of a NaN that arithmetic can make, as hexadecimal digits: one of 0/0, a root,
+/// and one that would keep the payload of another; and the size of its memory.
 const COMPUTES: &str = r#"
 (func (export "weir:plugin/mapper@0.1.0#transform") (param i32) (param $count i32) (result i32)
   (local $change i32) (local $bits i64) (local $n i32) (local $digit i32)
@@ -362,11 +630,15 @@ async fn the_same_event_gives_the_same_changes_ten_thousand_times() {
     let computes = guests::module("mapper-plugin", &mapper_text(COMPUTES));
     let hosts = [host(4), host(1)];
     let (mut seen, mut runs) = (BTreeSet::new(), 0);
-    // Two hosts, one with four workers and one with one; instances that are used again, and forty times new ones.
+    // Two hosts, one with four workers and one with one; instances that are used again, and forty
+    // times new ones.
     for round in 0..40 {
         let host = &hosts[round % 2];
         let component = host.load("computes", &computes, patient()).expect("loads");
-        let chain = Arc::new(SourceChain::new(&[Use::configure(&component, "{}").expect("configures")]).expect("a chain"));
+        let chain = Arc::new(
+            SourceChain::new(&[Use::configure(&component, "{}").expect("configures")])
+                .expect("a chain"),
+        );
         for _ in 0..250 {
             let verdicts = host.map(&chain, events("a"), Class::Ingest).await;
             seen.insert(told(&verdicts[0]));
@@ -374,6 +646,10 @@ async fn the_same_event_gives_the_same_changes_ten_thousand_times() {
         }
     }
     assert_eq!(runs, 10_000);
-    // The one bit pattern that a NaN has here; 0/0 alone would have another on this machine or that.
-    assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["[product/product base=\"7ff8000000000000\"]"]);
+    // The one bit pattern that a NaN has here; 0/0 alone would have another on this machine or
+    // that.
+    assert_eq!(
+        seen.into_iter().collect::<Vec<_>>(),
+        ["[product/product base=\"7ff8000000000000\"]"]
+    );
 }

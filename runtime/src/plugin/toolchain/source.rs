@@ -1,7 +1,8 @@
-//! What a component was made of, written into it: a digest over its source and its compiler, in a custom section.
+//! What a component was made of, written into it: a digest over its source and its compiler, in a
+//! custom section.
 //!
-//! The compilers of some languages give other bytes each time, and take seconds. A component whose source is the same as
-//! before stays as it is: same digest, same version, nothing to swap.
+//! The compilers of some languages give other bytes each time, and take seconds. A component whose
+//! source is the same as before stays as it is: same digest, same version, nothing to swap.
 
 use std::borrow::Cow;
 
@@ -15,7 +16,11 @@ const HEADER: usize = 8;
 
 /// The component with the digest inside, which it does not have yet.
 pub(super) fn stamped(mut component: Vec<u8>, digest: &str) -> Vec<u8> {
-    CustomSection { name: SECTION.into(), data: Cow::Borrowed(digest.as_bytes()) }.append_to_component(&mut component);
+    CustomSection {
+        name: SECTION.into(),
+        data: Cow::Borrowed(digest.as_bytes()),
+    }
+    .append_to_component(&mut component);
     component
 }
 
@@ -39,7 +44,11 @@ fn section(rest: &[u8], at: usize) -> Result<(Option<&[u8]>, usize)> {
     let content = reader.read_bytes(length as usize)?;
     let mut content = BinaryReader::new(content, at);
     let ours = number == 0 && content.read_string()? == SECTION;
-    let found = if ours { Some(content.read_bytes(content.bytes_remaining())?) } else { None };
+    let found = if ours {
+        Some(content.read_bytes(content.bytes_remaining())?)
+    } else {
+        None
+    };
     Ok((found, reader.original_position() - at))
 }
 
@@ -53,7 +62,11 @@ mod tests {
         assert_eq!(stamp(&component), None);
         let stamped = stamped(component, "5ea1");
         assert_eq!(stamp(&stamped), Some("5ea1"));
-        assert_eq!(stamp(&stamped[..stamped.len() - 1]), None, "half a file says nothing");
+        assert_eq!(
+            stamp(&stamped[..stamped.len() - 1]),
+            None,
+            "half a file says nothing"
+        );
         assert_eq!(stamp(b"no wasm"), None);
     }
 }

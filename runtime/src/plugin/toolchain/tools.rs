@@ -1,8 +1,8 @@
-//! The tools of other languages: fetched once, in pinned versions, by the language's own client from the registries that it is configured
-//! for, into a folder that all plugins share.
+//! The tools of other languages: fetched once, in pinned versions, by the language's own client
+//! from the registries that it is configured for, into a folder that all plugins share.
 //!
-//! The folder is `$WEIR_TOOLS`, else `weir/tools` in `$XDG_CACHE_HOME` or `~/.cache`. Each set of tools appears there whole or not at all,
-//! and another version is another folder.
+//! The folder is `$WEIR_TOOLS`, else `weir/tools` in `$XDG_CACHE_HOME` or `~/.cache`. Each set of
+//! tools appears there whole or not at all, and another version is another folder.
 
 use std::env;
 use std::fs;
@@ -19,8 +19,8 @@ use super::{Compiled, Error, WIT, component_of, io_error, lock};
 /// The file that says that a set of tools is whole.
 const WHOLE: &str = ".whole";
 
-/// The folder of a set of tools, fetched if it is not there. `what` is told before; `fetch` fills the folder that it is given, which is then
-/// moved to its place.
+/// The folder of a set of tools, fetched if it is not there. `what` is told before; `fetch` fills
+/// the folder that it is given, which is then moved to its place.
 pub(super) fn folder(
     set: &str,
     what: &str,
@@ -37,13 +37,21 @@ pub(super) fn folder(
         return Ok(folder);
     }
     say(&format!("fetching {what}, once, into {}", folder.display()));
-    let beside = tempfile::Builder::new().prefix(&format!(".{set}-")).tempdir_in(&root);
+    let beside = tempfile::Builder::new()
+        .prefix(&format!(".{set}-"))
+        .tempdir_in(&root);
     let beside = beside.map_err(|error| io_error("writing into", &root, error))?;
     fetch(beside.path())?;
     let place = || {
         fs::write(beside.path().join(WHOLE), "")?;
         // What is in the way was left by somebody who is no longer there.
-        fs::remove_dir_all(&folder).or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })?;
+        fs::remove_dir_all(&folder).or_else(|error| {
+            if error.kind() == io::ErrorKind::NotFound {
+                Ok(())
+            } else {
+                Err(error)
+            }
+        })?;
         fs::rename(beside.path(), &folder)
     };
     place().map_err(|error| io_error("writing", &folder, error))?;
@@ -52,8 +60,16 @@ pub(super) fn folder(
 
 /// The folder that all sets are in.
 pub(super) fn root() -> Result<PathBuf, Error> {
-    let given = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = || given("XDG_CACHE_HOME").or_else(|| Some(given("HOME")?.join(".cache"))).map(|cache| cache.join("weir/tools"));
+    let given = |name: &str| {
+        env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    let cache = || {
+        given("XDG_CACHE_HOME")
+            .or_else(|| Some(given("HOME")?.join(".cache")))
+            .map(|cache| cache.join("weir/tools"))
+    };
     let root = given("WEIR_TOOLS").or_else(cache).ok_or_else(|| {
         Error::NoToolChain("there is no place for tools: set WEIR_TOOLS to a folder for them, or HOME, whose .cache is used".into())
     })?;
@@ -62,7 +78,8 @@ pub(super) fn root() -> Result<PathBuf, Error> {
     Ok(root)
 }
 
-/// One build by a driver: a program in the language's own interpreter that is told all in one object of JSON.
+/// One build by a driver: a program in the language's own interpreter that is told all in one
+/// object of JSON.
 pub(super) struct Driver<'a> {
     /// The plugin's folder.
     pub(super) folder: &'a Path,
@@ -95,10 +112,13 @@ impl Driver<'_> {
         let package = name(self.folder);
         let component = component_of(self.folder, &package.replace('-', "_"));
         let lock = lock(&component.with_extension("lock"))?;
-        let work = tempfile::tempdir().map_err(|error| io_error("writing into", &env::temp_dir(), error))?;
+        let work = tempfile::tempdir()
+            .map_err(|error| io_error("writing into", &env::temp_dir(), error))?;
         let written = |name: &str, text: &str| {
             let path = work.path().join(name);
-            fs::write(&path, text).map_err(|error| io_error("writing", &path, error)).map(|()| path)
+            fs::write(&path, text)
+                .map_err(|error| io_error("writing", &path, error))
+                .map(|()| path)
         };
         let driver = written(self.source.1, self.source.0)?;
         let wit = match self.folder.join("wit/plugin.wit") {
@@ -107,7 +127,8 @@ impl Driver<'_> {
         };
         let there = fs::read(&component).ok();
         let out = work.path().join("component.wasm");
-        let interface = fs::read_to_string(&wit).map_err(|error| io_error("reading", &wit, error))?;
+        let interface =
+            fs::read_to_string(&wit).map_err(|error| io_error("reading", &wit, error))?;
         self.more["folder"] = shown(self.folder);
         self.more["tools"] = shown(self.tools);
         self.more["work"] = shown(work.path());
@@ -116,20 +137,53 @@ impl Driver<'_> {
         self.more["salt"] = Value::from(format!("{} {} {interface}", self.salt, self.source.0));
         self.more["known"] = there.as_deref().and_then(stamp).into();
         say(&format!("compiling {package} with {}", self.tool_chain));
-        let program = self.interpreter.get_program().to_string_lossy().into_owned();
-        let child = self.interpreter.arg(driver).arg(self.more.to_string()).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
-        let child = child.map_err(|source| Error::Io { what: format!("running {program}"), source })?;
+        let program = self
+            .interpreter
+            .get_program()
+            .to_string_lossy()
+            .into_owned();
+        let child = self
+            .interpreter
+            .arg(driver)
+            .arg(self.more.to_string())
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit())
+            .output();
+        let child = child.map_err(|source| Error::Io {
+            what: format!("running {program}"),
+            source,
+        })?;
         let said = String::from_utf8_lossy(&child.stdout);
-        let answer = said.lines().last().and_then(|line| serde_json::from_str::<Answer>(line).ok());
+        let answer = said
+            .lines()
+            .last()
+            .and_then(|line| serde_json::from_str::<Answer>(line).ok());
         let component = match (answer, there) {
             (Some(Answer { known: true, .. }), Some(there)) => there,
-            (Some(Answer { digest: Some(digest), .. }), _) => {
-                stamped(fs::read(&out).map_err(|error| io_error("reading", &out, error))?, &digest)
-            }
-            (Some(Answer { wrong: Some(wrong), .. }), _) => return Err(Error::NotPlugin(wrong)),
+            (
+                Some(Answer {
+                    digest: Some(digest),
+                    ..
+                }),
+                _,
+            ) => stamped(
+                fs::read(&out).map_err(|error| io_error("reading", &out, error))?,
+                &digest,
+            ),
+            (
+                Some(Answer {
+                    wrong: Some(wrong), ..
+                }),
+                _,
+            ) => return Err(Error::NotPlugin(wrong)),
             _ => return Err(Error::Refused { package }),
         };
-        Ok(Compiled { component, name: package.replace('-', "_"), tool_chain: self.tool_chain, lock })
+        Ok(Compiled {
+            component,
+            name: package.replace('-', "_"),
+            tool_chain: self.tool_chain,
+            lock,
+        })
     }
 }
 
@@ -140,8 +194,21 @@ fn shown(path: &Path) -> Value {
 /// The plugin's name: that of its folder, in letters, digits and hyphens.
 fn name(folder: &Path) -> String {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    let name: String = name.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' }).collect();
-    if name.trim_matches('-').is_empty() { "plugin".to_owned() } else { name }
+    let name: String = name
+        .chars()
+        .map(|letter| {
+            if letter.is_ascii_alphanumeric() {
+                letter
+            } else {
+                '-'
+            }
+        })
+        .collect();
+    if name.trim_matches('-').is_empty() {
+        "plugin".to_owned()
+    } else {
+        name
+    }
 }
 
 #[cfg(test)]
@@ -150,8 +217,12 @@ mod tests {
 
     #[test]
     fn a_plugin_is_named_after_its_folder() {
-        for (folder, expected) in [("/p/oms-stock-ts", "oms-stock-ts"), ("/p/My Prices", "My-Prices"), ("/", "plugin"), ("/p/…", "plugin")]
-        {
+        for (folder, expected) in [
+            ("/p/oms-stock-ts", "oms-stock-ts"),
+            ("/p/My Prices", "My-Prices"),
+            ("/", "plugin"),
+            ("/p/…", "plugin"),
+        ] {
             assert_eq!(name(Path::new(folder)), expected, "{folder}");
         }
     }

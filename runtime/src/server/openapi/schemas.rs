@@ -1,5 +1,5 @@
-//! The components of the document: what is answered, made from the views; and by hand what no view is: problems, CloudEvents, and how
-//! to prove who one is.
+//! The components of the document: what is answered, made from the views; and by hand what no view
+//! is: problems, CloudEvents, and how to prove who one is.
 
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
@@ -9,7 +9,9 @@ use crate::server::problem::TYPE_PREFIX;
 
 /// Makes schemas of what is written, as JSON Schema 2020-12, which is the one of OpenAPI 3.1.
 pub(super) fn generator() -> SchemaGenerator {
-    let settings = SchemaSettings::draft2020_12().for_serialize().with(|settings| settings.definitions_path = "/components/schemas".into());
+    let settings = SchemaSettings::draft2020_12()
+        .for_serialize()
+        .with(|settings| settings.definitions_path = "/components/schemas".into());
     settings.into_generator()
 }
 

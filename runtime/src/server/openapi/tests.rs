@@ -8,11 +8,20 @@ use super::super::tests::{ask, example};
 use super::super::{Limits, Role};
 use super::*;
 
-/// What contradicts `schema` in `value`, each with its path. Stricter than JSON Schema: a member that the schema does not name is a
-/// contradiction too, except in problems and where there are no properties at all.
-fn contradictions(document: &Value, schema: &Value, value: &Value, at: &str, found: &mut Vec<String>) {
+/// What contradicts `schema` in `value`, each with its path. Stricter than JSON Schema: a member
+/// that the schema does not name is a contradiction too, except in problems and where there are no
+/// properties at all.
+fn contradictions(
+    document: &Value,
+    schema: &Value,
+    value: &Value,
+    at: &str,
+    found: &mut Vec<String>,
+) {
     if let Some(name) = schema["$ref"].as_str() {
-        let target = document.pointer(name.trim_start_matches('#')).unwrap_or_else(|| panic!("{name} is not there"));
+        let target = document
+            .pointer(name.trim_start_matches('#'))
+            .unwrap_or_else(|| panic!("{name} is not there"));
         return contradictions(document, target, value, at, found);
     }
     if let Some(variants) = schema["oneOf"].as_array().or(schema["anyOf"].as_array()) {
@@ -22,7 +31,10 @@ fn contradictions(document: &Value, schema: &Value, value: &Value, at: &str, fou
             found.is_empty()
         };
         if variants.iter().filter(fits).count() != 1 {
-            found.push(format!("{at}: {value} does not fit one of {} schemas", variants.len()));
+            found.push(format!(
+                "{at}: {value} does not fit one of {} schemas",
+                variants.len()
+            ));
         }
         return;
     }
@@ -35,24 +47,49 @@ fn contradictions(document: &Value, schema: &Value, value: &Value, at: &str, fou
         Value::Array(_) => "array",
         Value::Object(_) => "object",
     };
-    let allowed = |kind: &str| schema["type"] == kind || schema["type"].as_array().is_some_and(|kinds| kinds.iter().any(|one| one == kind));
+    let allowed = |kind: &str| {
+        schema["type"] == kind
+            || schema["type"]
+                .as_array()
+                .is_some_and(|kinds| kinds.iter().any(|one| one == kind))
+    };
     let fits = schema["type"].is_null() || allowed(kind) || kind == "integer" && allowed("number");
     if !fits {
         found.push(format!("{at}: {kind} where {} should be", schema["type"]));
     }
     for (index, item) in value.as_array().into_iter().flatten().enumerate() {
-        contradictions(document, &schema["items"], item, &format!("{at}[{index}]"), found);
+        contradictions(
+            document,
+            &schema["items"],
+            item,
+            &format!("{at}[{index}]"),
+            found,
+        );
     }
-    let Some(members) = value.as_object() else { return };
-    for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+    let Some(members) = value.as_object() else {
+        return;
+    };
+    for name in schema["required"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+    {
         if !members.contains_key(name) {
             found.push(format!("{at}: {name} is missing"));
         }
     }
     for (name, value) in members {
-        match (schema["properties"].get(name), schema.get("additionalProperties")) {
-            (Some(schema), _) | (None, Some(schema)) => contradictions(document, schema, value, &format!("{at}.{name}"), found),
-            (None, None) if schema["properties"].is_object() && at != "problem" => found.push(format!("{at}.{name} is not described")),
+        match (
+            schema["properties"].get(name),
+            schema.get("additionalProperties"),
+        ) {
+            (Some(schema), _) | (None, Some(schema)) => {
+                contradictions(document, schema, value, &format!("{at}.{name}"), found)
+            }
+            (None, None) if schema["properties"].is_object() && at != "problem" => {
+                found.push(format!("{at}.{name} is not described"))
+            }
             (None, None) => {}
         }
     }
@@ -62,12 +99,19 @@ fn contradictions(document: &Value, schema: &Value, value: &Value, at: &str, fou
 fn check(document: &Value, method: &str, path: &str, status: u16, media: &str, body: &str) {
     let operation = &document["paths"][path][method.to_ascii_lowercase()];
     let content = &operation["responses"][status.to_string()]["content"];
-    let schema = content.get(media).unwrap_or_else(|| panic!("{method} {path}: {status} with {media} is not described: {body}"));
+    let schema = content.get(media).unwrap_or_else(|| {
+        panic!("{method} {path}: {status} with {media} is not described: {body}")
+    });
     if media.ends_with("json") {
-        let value: Value = serde_json::from_str(body).unwrap_or_else(|error| panic!("{method} {path}: {error} in {body}"));
+        let value: Value = serde_json::from_str(body)
+            .unwrap_or_else(|error| panic!("{method} {path}: {error} in {body}"));
         let (mut found, at) = (Vec::new(), if status < 400 { "answer" } else { "problem" });
         contradictions(document, &schema["schema"], &value, at, &mut found);
-        assert!(found.is_empty(), "{method} {path}: {}\n{value:#}", found.join("\n"));
+        assert!(
+            found.is_empty(),
+            "{method} {path}: {}\n{value:#}",
+            found.join("\n")
+        );
     }
 }
 
@@ -77,20 +121,44 @@ fn each_route_of_the_table_is_described_and_nothing_else() {
     let mut described = BTreeSet::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
-            described.insert((method.to_ascii_uppercase(), path.clone(), operation["x-weir-role"].as_str().map(str::to_owned)));
+            described.insert((
+                method.to_ascii_uppercase(),
+                path.clone(),
+                operation["x-weir-role"].as_str().map(str::to_owned),
+            ));
         }
     }
     let role = |access| match access {
         Access::Needs(role) => Some(access::name(role).to_owned()),
         Access::Open | Access::Sender => None,
     };
-    let table: BTreeSet<_> =
-        table().into_iter().map(|route| (route.method.to_string(), route.path.to_owned(), role(route.access))).collect();
+    let table: BTreeSet<_> = table()
+        .into_iter()
+        .map(|route| {
+            (
+                route.method.to_string(),
+                route.path.to_owned(),
+                role(route.access),
+            )
+        })
+        .collect();
     assert_eq!(described, table);
-    let written: BTreeSet<_> =
-        operations(&mut schemas::generator()).iter().map(|one| (one.method.to_string(), one.path.to_owned())).collect();
-    assert_eq!(written, table.into_iter().map(|(method, path, _)| (method, path)).collect(), "a description without its route");
-    let ids: BTreeSet<String> = operations(&mut schemas::generator()).iter().map(|one| one.id.to_owned()).collect();
+    let written: BTreeSet<_> = operations(&mut schemas::generator())
+        .iter()
+        .map(|one| (one.method.to_string(), one.path.to_owned()))
+        .collect();
+    assert_eq!(
+        written,
+        table
+            .into_iter()
+            .map(|(method, path, _)| (method, path))
+            .collect(),
+        "a description without its route"
+    );
+    let ids: BTreeSet<String> = operations(&mut schemas::generator())
+        .iter()
+        .map(|one| one.id.to_owned())
+        .collect();
     assert_eq!(ids.len(), written.len(), "names of operations are unique");
 }
 
@@ -104,19 +172,52 @@ async fn what_is_answered_is_what_the_document_says() {
     let document: Value = serde_json::from_str(&served.body).unwrap();
     assert_eq!(document, super::document(), "anybody may read it");
     let admin = [("authorization", "Bearer admin")];
-    for Route { method, path, access, .. } in table() {
-        let fine = example(path).replace("?all=true", if method == Method::GET { "" } else { "?all=true" });
-        let missing =
-            example(path).replace("erp", "nope").replace("storefront.de", "nope").replace("/old", "/nope").replace("4711", "nope");
-        let unknown = format!("{fine}{}colour=red", if fine.contains('?') { "&" } else { "?" });
+    for Route {
+        method,
+        path,
+        access,
+        ..
+    } in table()
+    {
+        let fine = example(path).replace(
+            "?all=true",
+            if method == Method::GET {
+                ""
+            } else {
+                "?all=true"
+            },
+        );
+        let missing = example(path)
+            .replace("erp", "nope")
+            .replace("storefront.de", "nope")
+            .replace("/old", "/nope")
+            .replace("4711", "nope");
+        let unknown = format!(
+            "{fine}{}colour=red",
+            if fine.contains('?') { "&" } else { "?" }
+        );
         for path_asked in [&fine, &missing, &unknown] {
             for headers in [&admin[..], &[("authorization", "Bearer read")], &[]] {
                 let answered = ask(&server, method.as_str(), path_asked, headers, "{}").await;
-                let media = answered.headers.get("content-type").map_or("", String::as_str);
-                check(&document, method.as_str(), path, answered.status, media, &answered.body);
+                let media = answered
+                    .headers
+                    .get("content-type")
+                    .map_or("", String::as_str);
+                check(
+                    &document,
+                    method.as_str(),
+                    path,
+                    answered.status,
+                    media,
+                    &answered.body,
+                );
                 let expected = if access == Access::Sender { 202 } else { 200 };
                 if path_asked == &fine && headers == admin {
-                    assert_eq!(answered.status, expected, "{method} {path}: {}", answered.body);
+                    assert_eq!(
+                        answered.status, expected,
+                        "{method} {path}: {}",
+                        answered.body
+                    );
                 }
             }
         }
@@ -131,8 +232,19 @@ async fn what_is_answered_is_what_the_document_says() {
         ("POST", "/v1/sources/erp/events", "broken"),
     ] {
         let answered = ask(&server, method, path, &admin, body).await;
-        let route = if path.contains("entities") { "/v1/entities/{type}" } else { "/v1/sources/{source}/events" };
-        check(&document, method, route, answered.status, &answered.headers["content-type"], &answered.body);
+        let route = if path.contains("entities") {
+            "/v1/entities/{type}"
+        } else {
+            "/v1/sources/{source}/events"
+        };
+        check(
+            &document,
+            method,
+            route,
+            answered.status,
+            &answered.headers["content-type"],
+            &answered.body,
+        );
     }
 }
 

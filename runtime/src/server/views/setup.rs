@@ -1,4 +1,5 @@
-//! What the routes show of how Weir is set up: plugins, the configuration, and what is wrong with it.
+//! What the routes show of how Weir is set up: plugins, the configuration, and what is wrong with
+//! it.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -84,7 +85,8 @@ pub struct StepsView {
     pub exchange_ms: f64,
     /// Channels ended their flights with the old chains.
     pub drain_ms: f64,
-    /// All of it, from before the file was read until the last channel had followed; with it, what changed together with it.
+    /// All of it, from before the file was read until the last channel had followed; with it, what
+    /// changed together with it.
     pub total_ms: f64,
 }
 

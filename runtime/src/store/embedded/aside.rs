@@ -31,7 +31,16 @@ pub(super) struct AsideRow {
 
 impl AsideRow {
     pub(super) fn encode(aside: Quarantined, now: Timestamp) -> Vec<u8> {
-        let Event { id, origin, event_type, subject, time, content_type, attributes, data } = aside.event;
+        let Event {
+            id,
+            origin,
+            event_type,
+            subject,
+            time,
+            content_type,
+            attributes,
+            data,
+        } = aside.event;
         let (text, binary) = match data {
             Payload::Text(text) => (Some(text), None),
             Payload::Binary(bytes) => (None, Some(bytes)),
@@ -60,7 +69,10 @@ impl AsideRow {
 
     fn decode(bytes: &[u8], sequence: Sequence) -> Option<QuarantinedEvent> {
         let row: AsideRow = serde_json::from_slice(bytes).ok()?;
-        let data = row.text.map(Payload::Text).unwrap_or_else(|| Payload::Binary(row.binary.unwrap_or_default()));
+        let data = row
+            .text
+            .map(Payload::Text)
+            .unwrap_or_else(|| Payload::Binary(row.binary.unwrap_or_default()));
         let event = Event {
             id: row.id,
             origin: row.origin,
@@ -72,16 +84,44 @@ impl AsideRow {
             data,
         };
         let lane = row.lane.as_deref().and_then(Lane::parse);
-        let failure = Failure { code: row.code, message: row.message };
-        let event = Quarantined { event, lane, failure, plugin: row.plugin };
-        Some(QuarantinedEvent { sequence, time: Timestamp(row.time), event })
+        let failure = Failure {
+            code: row.code,
+            message: row.message,
+        };
+        let event = Quarantined {
+            event,
+            lane,
+            failure,
+            plugin: row.plugin,
+        };
+        Some(QuarantinedEvent {
+            sequence,
+            time: Timestamp(row.time),
+            event,
+        })
     }
 }
 
-/// Sets an event aside, or takes it out again, in place of what is there under its sequence. Answers whether anything was.
-pub(super) fn write(db: &sled::Db, source: u32, sequence: Sequence, text: Option<&[u8]>, written: &mut Rows) -> Result<bool, Error> {
+/// Sets an event aside, or takes it out again, in place of what is there under its sequence.
+/// Answers whether anything was.
+pub(super) fn write(
+    db: &sled::Db,
+    source: u32,
+    sequence: Sequence,
+    text: Option<&[u8]>,
+    written: &mut Rows,
+) -> Result<bool, Error> {
     let mut there = 0;
-    for key in db.scan_prefix([keys::quarantine_of(source), sequence.0.to_be_bytes().to_vec()].concat()).keys() {
+    for key in db
+        .scan_prefix(
+            [
+                keys::quarantine_of(source),
+                sequence.0.to_be_bytes().to_vec(),
+            ]
+            .concat(),
+        )
+        .keys()
+    {
         key.map_err(fatal)?;
         there += 1;
     }
@@ -91,16 +131,30 @@ pub(super) fn write(db: &sled::Db, source: u32, sequence: Sequence, text: Option
         if piece.is_none() && part >= there {
             break;
         }
-        written.set(db, keys::quarantine(source, sequence.0, part), piece.map(<[u8]>::to_vec))?;
+        written.set(
+            db,
+            keys::quarantine(source, sequence.0, part),
+            piece.map(<[u8]>::to_vec),
+        )?;
     }
     Ok(there > 0)
 }
 
 /// Quarantined events of a source, oldest first.
-pub(super) fn quarantined(db: &sled::Db, source: u32, after: Option<Sequence>, limit: usize) -> Result<Vec<QuarantinedEvent>, Error> {
-    let from = keys::quarantine(source, after.map_or(0, |after| after.0.saturating_add(1)), 0);
+pub(super) fn quarantined(
+    db: &sled::Db,
+    source: u32,
+    after: Option<Sequence>,
+    limit: usize,
+) -> Result<Vec<QuarantinedEvent>, Error> {
+    let from = keys::quarantine(
+        source,
+        after.map_or(0, |after| after.0.saturating_add(1)),
+        0,
+    );
     let prefix = keys::quarantine_of(source);
-    let (mut events, mut current, mut bytes): (Vec<QuarantinedEvent>, Option<u64>, Vec<u8>) = (Vec::new(), None, Vec::new());
+    let (mut events, mut current, mut bytes): (Vec<QuarantinedEvent>, Option<u64>, Vec<u8>) =
+        (Vec::new(), None, Vec::new());
     let damaged = || Error::Damaged("a quarantined event cannot be read".into());
     for row in db.range(from..) {
         let (key, piece) = row.map_err(|error| Error::Damaged(error.to_string()))?;
@@ -126,12 +180,17 @@ pub(super) fn quarantined(db: &sled::Db, source: u32, after: Option<Sequence>, l
 }
 
 /// How many events of each source are in quarantine.
-pub(super) fn count_quarantine(db: &sled::Db, found: &mut Sums) -> Result<BTreeMap<u32, u64>, Error> {
+pub(super) fn count_quarantine(
+    db: &sled::Db,
+    found: &mut Sums,
+) -> Result<BTreeMap<u32, u64>, Error> {
     let mut counts = BTreeMap::new();
     for row in rows(db, keys::QUARANTINE, found) {
         let (key, _) = row?;
         if u16::from_be_bytes(keys::number_at(&key, 13)) == 0 {
-            *counts.entry(u32::from_be_bytes(keys::number_at(&key, 1))).or_default() += 1;
+            *counts
+                .entry(u32::from_be_bytes(keys::number_at(&key, 1)))
+                .or_default() += 1;
         }
     }
     Ok(counts)

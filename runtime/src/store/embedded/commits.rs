@@ -16,9 +16,15 @@ impl Commits {
     /// One more write, synced.
     pub(super) fn count(&self, took: Duration) {
         let seconds = took.as_secs_f64();
-        let bucket = COMMIT_SECONDS.iter().position(|bound| seconds <= *bound).unwrap_or(COMMIT_SECONDS.len());
+        let bucket = COMMIT_SECONDS
+            .iter()
+            .position(|bound| seconds <= *bound)
+            .unwrap_or(COMMIT_SECONDS.len());
         self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
-        self.micros.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.micros.fetch_add(
+            u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            Ordering::Relaxed,
+        );
     }
 
     /// How many there were.
@@ -28,7 +34,10 @@ impl Commits {
 
     /// As in [`crate::store::Figures::commit_seconds`].
     pub(super) fn seconds(&self) -> ([u64; COMMIT_SECONDS.len() + 1], f64) {
-        let buckets = self.buckets.each_ref().map(|bucket| bucket.load(Ordering::Relaxed));
+        let buckets = self
+            .buckets
+            .each_ref()
+            .map(|bucket| bucket.load(Ordering::Relaxed));
         (buckets, self.micros.load(Ordering::Relaxed) as f64 / 1e6)
     }
 }
@@ -46,7 +55,11 @@ mod tests {
             commits.count(Duration::from_micros(micros));
         }
         let (buckets, sum) = commits.seconds();
-        assert_eq!(buckets, [1, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1], "a bound belongs to its bucket");
+        assert_eq!(
+            buckets,
+            [1, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1],
+            "a bound belongs to its bucket"
+        );
         assert!((sum - 3.040_501).abs() < 1e-9, "{sum}");
         assert_eq!(commits.total(), 4);
     }
@@ -54,12 +67,26 @@ mod tests {
     #[test]
     fn each_synced_batch_of_commits_is_in_the_figures() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Embedded::open(Options { cache_bytes: 1 << 24, ..Options::new(folder.path()) }).unwrap();
+        let store = Embedded::open(Options {
+            cache_bytes: 1 << 24,
+            ..Options::new(folder.path())
+        })
+        .unwrap();
         let none = store.figures().commit_seconds;
         assert_eq!(none, Default::default(), "opening writes no commits");
         for identity in 1..=3 {
-            let event = Commit { source: "erp".into(), identity: Some(identity), arrival: None, effect: Effect::Filtered };
-            store.commit(vec![event]).unwrap().blocking_recv().unwrap().unwrap();
+            let event = Commit {
+                source: "erp".into(),
+                identity: Some(identity),
+                arrival: None,
+                effect: Effect::Filtered,
+            };
+            store
+                .commit(vec![event])
+                .unwrap()
+                .blocking_recv()
+                .unwrap()
+                .unwrap();
         }
         store.close().unwrap();
         let (buckets, sum) = store.figures().commit_seconds;

@@ -11,7 +11,8 @@ use crate::model::Timestamp;
 use crate::store::record::{self, Record, Row, Value};
 use crate::store::{Error, keys};
 
-/// Values longer than this get rows of their own, so that a change of a neighbour does not rewrite them.
+/// Values longer than this get rows of their own, so that a change of a neighbour does not rewrite
+/// them.
 const INLINE_MAX: usize = 4 * 1024;
 
 /// New values of one entity by the number of the facet's name; none deletes.
@@ -29,11 +30,27 @@ pub(super) struct Touched {
     pub(super) values: Values,
 }
 
-/// Puts the record, and the rows of its long values, into `written`; values that are not new are taken from the stored record.
-pub(super) fn write(db: &sled::Db, touched: Touched, now: Timestamp, written: &mut Rows) -> Result<(), Error> {
-    let Touched { ordinal, entity_type, key, facets, values } = touched;
+/// Puts the record, and the rows of its long values, into `written`; values that are not new are
+/// taken from the stored record.
+pub(super) fn write(
+    db: &sled::Db,
+    touched: Touched,
+    now: Timestamp,
+    written: &mut Rows,
+) -> Result<(), Error> {
+    let Touched {
+        ordinal,
+        entity_type,
+        key,
+        facets,
+        values,
+    } = touched;
     let stored = db.get(keys::entity(ordinal)).map_err(fatal)?;
-    let damaged = || Error::Damaged(format!("the record of entity number {ordinal} cannot be read"));
+    let damaged = || {
+        Error::Damaged(format!(
+            "the record of entity number {ordinal} cannot be read"
+        ))
+    };
     let old = match &stored {
         Some(bytes) => record::decode(bytes).ok_or_else(damaged)?.facets,
         None => Vec::new(),
@@ -41,9 +58,21 @@ pub(super) fn write(db: &sled::Db, touched: Touched, now: Timestamp, written: &m
     let mut rows = Vec::with_capacity(facets.len());
     for meta in facets {
         let before = old.iter().find(|row| row.meta.name == meta.name);
-        let new = values.iter().rev().find(|(name, _)| *name == u32::from(meta.name));
-        if let (Some(_), Some(Row { meta: before, value: Value::Parts(parts, ..), .. })) = (new, before) {
-            (0..*parts).for_each(|part| written.remove_piece(keys::part(ordinal, before.sequence, part)));
+        let new = values
+            .iter()
+            .rev()
+            .find(|(name, _)| *name == u32::from(meta.name));
+        if let (
+            Some(_),
+            Some(Row {
+                meta: before,
+                value: Value::Parts(parts, ..),
+                ..
+            }),
+        ) = (new, before)
+        {
+            (0..*parts)
+                .for_each(|part| written.remove_piece(keys::part(ordinal, before.sequence, part)));
         }
         let (time, value) = match (new, before) {
             (Some((_, Some(value))), _) => (now, Value::New(value.clone())),
@@ -53,7 +82,11 @@ pub(super) fn write(db: &sled::Db, touched: Touched, now: Timestamp, written: &m
         };
         rows.push(Row { meta, time, value });
     }
-    let mut record = Record { entity_type, key: &key, facets: rows };
+    let mut record = Record {
+        entity_type,
+        key: &key,
+        facets: rows,
+    };
     let long = |row: &Row<'_>| matches!(&row.value, Value::New(value) if value.len() > INLINE_MAX);
     for at in 0..record.facets.len() {
         if long(&record.facets[at]) {
@@ -67,7 +100,14 @@ pub(super) fn write(db: &sled::Db, touched: Touched, now: Timestamp, written: &m
             Value::New(value) => value.len(),
             Value::Deleted | Value::Parts(..) => 0,
         };
-        let Some(largest) = record.facets.iter_mut().max_by_key(|row| size(row)).filter(|row| size(row) > 64) else { break };
+        let Some(largest) = record
+            .facets
+            .iter_mut()
+            .max_by_key(|row| size(row))
+            .filter(|row| size(row) > 64)
+        else {
+            break;
+        };
         spill(ordinal, largest, written);
         bytes = record.encode();
     }

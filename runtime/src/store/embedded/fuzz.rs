@@ -1,4 +1,5 @@
-//! Doors for `tests/fuzz`: the reading of rows, given bytes that nobody wrote. Compiled with the feature `fuzz` only.
+//! Doors for `tests/fuzz`: the reading of rows, given bytes that nobody wrote. Compiled with the
+//! feature `fuzz` only.
 
 use std::cell::RefCell;
 
@@ -14,19 +15,32 @@ pub fn record(bytes: &[u8]) {
     }
 }
 
-/// Loads a store that has these rows: kind, number, bytes. The keys are right, as sled finds rows by them.
+/// Loads a store that has these rows: kind, number, bytes. The keys are right, as sled finds rows
+/// by them.
 pub fn load(rows: &[(u8, u8, &[u8])]) {
     thread_local! { static DB: RefCell<Option<sled::Db>> = const { RefCell::new(None) }; }
-    let temporary = || sled::Config::new().temporary(true).flush_every_ms(None).open().expect("a folder for a temporary store");
+    let temporary = || {
+        sled::Config::new()
+            .temporary(true)
+            .flush_every_ms(None)
+            .open()
+            .expect("a folder for a temporary store")
+    };
     DB.with_borrow_mut(|db| {
         let db = db.get_or_insert_with(temporary);
         db.clear().expect("it can be emptied");
         for (kind, number, bytes) in rows {
-            db.insert(key(*kind, *number), *bytes).expect("it can be written");
+            db.insert(key(*kind, *number), *bytes)
+                .expect("it can be written");
         }
         // How many ordinals were given out is one number that nothing bounds but its 32 bits.
-        let ordinals = db.get(keys::ORDINALS).ok().flatten().map_or(0, |row| u16::from_le_bytes(keys::number_at(&row, 0)));
-        db.insert(keys::ORDINALS, &u64::from(ordinals).to_le_bytes()).expect("it can be written");
+        let ordinals = db
+            .get(keys::ORDINALS)
+            .ok()
+            .flatten()
+            .map_or(0, |row| u16::from_le_bytes(keys::number_at(&row, 0)));
+        db.insert(keys::ORDINALS, &u64::from(ordinals).to_le_bytes())
+            .expect("it can be written");
         let mut index = Index::default();
         // What is damaged is told; what is not is there.
         if open::load(db, &mut index, 0).is_ok() {

@@ -23,7 +23,10 @@ impl Identities {
         for row in rows(db, keys::IDENTITIES, found) {
             let (key, bytes) = row?;
             let number = u64::from_be_bytes(keys::number_at(&key, 1));
-            let row: Vec<u128> = bytes.chunks_exact(16).map(|chunk| u128::from_le_bytes(keys::number_at(chunk, 0))).collect();
+            let row: Vec<u128> = bytes
+                .chunks_exact(16)
+                .map(|chunk| u128::from_le_bytes(keys::number_at(chunk, 0)))
+                .collect();
             identities.known.extend(&row);
             identities.rows.push_back((number, row));
             identities.next = number.saturating_add(1);
@@ -40,14 +43,20 @@ impl Identities {
     }
 
     pub(super) fn write(&mut self, row: Vec<u128>, written: &mut Rows) {
-        let bytes = |row: &[u128]| -> Vec<u8> { row.iter().flat_map(|identity| identity.to_le_bytes()).collect() };
+        let bytes = |row: &[u128]| -> Vec<u8> {
+            row.iter()
+                .flat_map(|identity| identity.to_le_bytes())
+                .collect()
+        };
         for piece in row.chunks(keys::ROW_BYTES_MAX / 16) {
             written.swap(keys::identities(self.next), None, Some(bytes(piece)));
             self.rows.push_back((self.next, piece.to_vec()));
             self.next += 1;
         }
         while self.known.len() > IDENTITIES_MAX {
-            let Some((number, row)) = self.rows.pop_front() else { return };
+            let Some((number, row)) = self.rows.pop_front() else {
+                return;
+            };
             for identity in &row {
                 self.known.remove(identity);
             }

@@ -1,5 +1,5 @@
-//! Opening: what can go wrong is told in a sentence, the index is rebuilt from the records, and all rows are checked to be what was
-//! written, and all of it.
+//! Opening: what can go wrong is told in a sentence, the index is rebuilt from the records, and all
+//! rows are checked to be what was written, and all of it.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -48,8 +48,10 @@ fn unavailable(path: &Path, what: impl std::fmt::Display) -> Error {
 /// Opens sled where its panics are caught.
 pub(super) fn open(options: &Options) -> Result<Opened, Error> {
     let path = &options.path;
-    std::fs::create_dir_all(path).map_err(|error| unavailable(path, format!("the directory cannot be made: {error}")))?;
-    let witness = Witness::open(path).map_err(|error| unavailable(path, format!("the file {}: {error}", witness::NAME)))?;
+    std::fs::create_dir_all(path)
+        .map_err(|error| unavailable(path, format!("the directory cannot be made: {error}")))?;
+    let witness = Witness::open(path)
+        .map_err(|error| unavailable(path, format!("the file {}: {error}", witness::NAME)))?;
     if !page_cache_is_true(options, witness.seen()) {
         drop_page_cache(path);
     }
@@ -63,20 +65,36 @@ pub(super) fn open(options: &Options) -> Result<Opened, Error> {
     let db = match opened {
         Ok(Ok(db)) => db,
         Ok(Err(error)) if is_locked(&error) => {
-            return Err(unavailable(path, "another process uses this store; stop it, or give this one another [store] path"));
+            return Err(unavailable(
+                path,
+                "another process uses this store; stop it, or give this one another [store] path",
+            ));
         }
-        Ok(Err(sled::Error::Corruption { .. })) | Err(_) => return Err(damaged("sled cannot open what is there")),
-        Ok(Err(error)) => return Err(unavailable(path, format!("the store cannot be opened: {error}"))),
+        Ok(Err(sled::Error::Corruption { .. })) | Err(_) => {
+            return Err(damaged("sled cannot open what is there"));
+        }
+        Ok(Err(error)) => {
+            return Err(unavailable(
+                path,
+                format!("the store cannot be opened: {error}"),
+            ));
+        }
     };
     let file = File::options().read(true).write(true).open(path.join("db"));
-    let file = file.map_err(|error| unavailable(path, format!("sled's file cannot be opened for syncing: {error}")))?;
+    let file = file.map_err(|error| {
+        unavailable(
+            path,
+            format!("sled's file cannot be opened for syncing: {error}"),
+        )
+    })?;
     let io = |error: sled::Error| unavailable(path, error);
     let seen = witness.seen().batch;
     match db.get(keys::FORMAT).map_err(io)? {
         None if db.is_empty() && seen == 0 => {
             let mut rows = Rows::default();
             rows.swap(keys::FORMAT.to_vec(), None, Some(FORMAT.to_vec()));
-            db.apply_batch(rows.seal(&mut Sums::default())).map_err(io)?;
+            db.apply_batch(rows.seal(&mut Sums::default()))
+                .map_err(io)?;
             db.flush().map_err(io)?;
             file.sync_data().map_err(|error| unavailable(path, error))?;
             sync_directories(path).map_err(|error| unavailable(path, error))?;
@@ -84,14 +102,22 @@ pub(super) fn open(options: &Options) -> Result<Opened, Error> {
         None if db.is_empty() => return Err(lost(0, seen)),
         Some(format) if format == FORMAT => {}
         found => {
-            let found = found.map_or("no format mark".into(), |mark| String::from_utf8_lossy(&mark).into_owned());
-            return Err(unavailable(path, format!("the store is of another format ({found:?}); this version reads \"weir 2\"")));
+            let found = found.map_or("no format mark".into(), |mark| {
+                String::from_utf8_lossy(&mark).into_owned()
+            });
+            return Err(unavailable(
+                path,
+                format!(
+                    "the store is of another format ({found:?}); this version reads \"weir 2\""
+                ),
+            ));
         }
     }
     Ok(Opened { db, file, witness })
 }
 
-/// Opens and loads where a panic is an error: sled panics on some damage instead of saying so. Says of damage what to do.
+/// Opens and loads where a panic is an error: sled panics on some damage instead of saying so. Says
+/// of damage what to do.
 pub(super) fn safely<T>(path: &Path, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
     silence_sled();
     OPENING.fetch_add(1, Ordering::SeqCst);
@@ -126,13 +152,18 @@ thread_local! {
     static OPENS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What sled's panics say while a store is opened would be noise beside our own sentence; all others are told as before.
+/// What sled's panics say while a store is opened would be noise beside our own sentence; all
+/// others are told as before.
 fn silence_sled() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let tell = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            let of_sled = || std::thread::current().name().is_some_and(|name| name.starts_with("sled"));
+            let of_sled = || {
+                std::thread::current()
+                    .name()
+                    .is_some_and(|name| name.starts_with("sled"))
+            };
             if !OPENS.get() && (OPENING.load(Ordering::SeqCst) == 0 || !of_sled()) {
                 tell(panic);
             }
@@ -140,13 +171,16 @@ fn silence_sled() {
     });
 }
 
-/// Opens sled; waits a moment for who is letting go of it: a process that is ending, or sled's own threads after a close.
+/// Opens sled; waits a moment for who is letting go of it: a process that is ending, or sled's own
+/// threads after a close.
 fn open_when_free(config: &sled::Config) -> std::thread::Result<sled::Result<sled::Db>> {
     let begun = Instant::now();
     loop {
         let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
         match &opened {
-            Ok(Err(error)) if is_locked(error) && begun.elapsed() < LOCK_WAIT => std::thread::sleep(Duration::from_millis(20)),
+            Ok(Err(error)) if is_locked(error) && begun.elapsed() < LOCK_WAIT => {
+                std::thread::sleep(Duration::from_millis(20))
+            }
             _ => return opened,
         }
     }
@@ -156,11 +190,16 @@ fn is_locked(error: &sled::Error) -> bool {
     error.to_string().contains("lock")
 }
 
-/// Whether what the system has cached of the store is what is on disk. A sync that failed may have left pages in the cache that are not
-/// on disk and do not count as unwritten: an earlier life that met such a failure has told the witness, and what failed since then
-/// behind everybody's back fails this sync.
+/// Whether what the system has cached of the store is what is on disk. A sync that failed may have
+/// left pages in the cache that are not on disk and do not count as unwritten: an earlier life that
+/// met such a failure has told the witness, and what failed since then behind everybody's back
+/// fails this sync.
 fn page_cache_is_true(options: &Options, seen: Seen) -> bool {
-    let synced = match File::options().read(true).write(true).open(options.path.join("db")) {
+    let synced = match File::options()
+        .read(true)
+        .write(true)
+        .open(options.path.join("db"))
+    {
         Ok(file) => (options.sync)(&file),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
@@ -180,18 +219,26 @@ fn drop_page_cache(path: &Path) {
 
 fn sync_directories(path: &Path) -> std::io::Result<()> {
     File::open(path)?.sync_all()?;
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+    path.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
 /// Bytes of all files of the store.
 pub(super) fn size_on_disk(path: &Path) -> u64 {
     let files = std::fs::read_dir(path).into_iter().flatten().flatten();
-    files.filter_map(|entry| entry.metadata().ok()).filter(|metadata| metadata.is_file()).map(|metadata| metadata.len()).sum()
+    files
+        .filter_map(|entry| entry.metadata().ok())
+        .filter(|metadata| metadata.is_file())
+        .map(|metadata| metadata.len())
+        .sum()
 }
 
 /// Bytes free for this process on the disk of the store.
 pub(super) fn disk_free(path: &Path) -> u64 {
-    rustix::fs::statvfs(path).map_or(u64::MAX, |figures| figures.f_bavail.saturating_mul(figures.f_frsize))
+    rustix::fs::statvfs(path).map_or(u64::MAX, |figures| {
+        figures.f_bavail.saturating_mul(figures.f_frsize)
+    })
 }
 
 fn damaged(what: &str) -> Error {
@@ -225,24 +272,43 @@ pub(super) fn rows<'a>(
 }
 
 fn number(db: &sled::Db, key: &[u8]) -> Result<u64, Error> {
-    let row = db.get(key).map_err(|error| Error::Damaged(error.to_string()))?;
-    row.map_or(Ok(0), |row| row.as_ref().try_into().map(u64::from_le_bytes).map_err(|_| unreadable("a number of the store")))
+    let row = db
+        .get(key)
+        .map_err(|error| Error::Damaged(error.to_string()))?;
+    row.map_or(Ok(0), |row| {
+        row.as_ref()
+            .try_into()
+            .map(u64::from_le_bytes)
+            .map_err(|_| unreadable("a number of the store"))
+    })
 }
 
-/// Ordinals below this have been given out: all that entities have, and those of entities that are forgotten.
+/// Ordinals below this have been given out: all that entities have, and those of entities that are
+/// forgotten.
 fn given_out(db: &sled::Db) -> Result<u32, Error> {
-    let forgotten = u32::try_from(number(db, keys::ORDINALS)?).map_err(|_| unreadable("how many entities there were"))?;
-    let last = db.scan_prefix(keys::ENTITIES).next_back().transpose().map_err(|error| Error::Damaged(format!("sled says: {error}")))?;
-    Ok(last.map_or(0, |(key, _)| ordinal_of(&key).saturating_add(1)).max(forgotten))
+    let forgotten = u32::try_from(number(db, keys::ORDINALS)?)
+        .map_err(|_| unreadable("how many entities there were"))?;
+    let last = db
+        .scan_prefix(keys::ENTITIES)
+        .next_back()
+        .transpose()
+        .map_err(|error| Error::Damaged(format!("sled says: {error}")))?;
+    Ok(last
+        .map_or(0, |(key, _)| ordinal_of(&key).saturating_add(1))
+        .max(forgotten))
 }
 
 fn ordinal_of(key: &[u8]) -> u32 {
     u32::from_be_bytes(keys::number_at(key, 1))
 }
 
-/// Fills an empty index from the rows. They must add up to what was written, and the last batch be none before `seen`.
+/// Fills an empty index from the rows. They must add up to what was written, and the last batch be
+/// none before `seen`.
 pub(super) fn load(db: &sled::Db, index: &mut Index, seen: u64) -> Result<Loaded, Error> {
-    let sums = match db.get(keys::SUMS).map_err(|error| Error::Damaged(error.to_string()))? {
+    let sums = match db
+        .get(keys::SUMS)
+        .map_err(|error| Error::Damaged(error.to_string()))?
+    {
         Some(row) => Sums::decode(&row).ok_or_else(|| unreadable("the row of sums"))?,
         None => Sums::default(),
     };
@@ -254,9 +320,20 @@ pub(super) fn load(db: &sled::Db, index: &mut Index, seen: u64) -> Result<Loaded
     let (entities, beside) = std::thread::scope(|scope| {
         let beside = scope.spawn(|| quietly(|| load_beside(db, given_out)));
         let entities = load_entities(db, index);
-        (entities, beside.join().unwrap_or_else(|panic| resume_unwind(panic)))
+        (
+            entities,
+            beside.join().unwrap_or_else(|panic| resume_unwind(panic)),
+        )
     });
-    let (mut found, Beside { channels, quarantine, identities, found: found_beside }) = (entities?, beside?);
+    let (
+        mut found,
+        Beside {
+            channels,
+            quarantine,
+            identities,
+            found: found_beside,
+        },
+    ) = (entities?, beside?);
     found.include(&found_beside);
     index.give_out(given_out);
     index.rebuild_lanes();
@@ -268,7 +345,12 @@ pub(super) fn load(db: &sled::Db, index: &mut Index, seen: u64) -> Result<Loaded
     index.distrust();
     match sums.differs_from(&found) {
         Some(why) => Err(Error::Damaged(why)),
-        None => Ok(Loaded { quarantine, logs, identities, sums }),
+        None => Ok(Loaded {
+            quarantine,
+            logs,
+            identities,
+            sums,
+        }),
     }
 }
 
@@ -285,7 +367,12 @@ fn load_beside(db: &sled::Db, given_out: u32) -> Result<Beside, Error> {
     let channels = pairs::load(db, given_out, &mut found)?;
     let quarantine = aside::count_quarantine(db, &mut found)?;
     let identities = Identities::load(db, &mut found)?;
-    Ok(Beside { channels, quarantine, identities, found })
+    Ok(Beside {
+        channels,
+        quarantine,
+        identities,
+        found,
+    })
 }
 
 /// Loads figures, names and entities; gives what their rows add up to.
@@ -298,17 +385,37 @@ fn load_entities(db: &sled::Db, index: &mut Index) -> Result<Sums, Error> {
         index.names.number(&Arc::from(name));
     }
     index.sequence = number(db, keys::CEILING)?;
-    if let Some(marks) = db.get(keys::CLOCK).map_err(|error| Error::Damaged(error.to_string()))? {
+    if let Some(marks) = db
+        .get(keys::CLOCK)
+        .map_err(|error| Error::Damaged(error.to_string()))?
+    {
         let word = |bytes: &[u8]| u64::from_le_bytes(keys::number_at(bytes, 0));
-        index.clock = Clock::with(marks.chunks_exact(16).map(|mark| (word(mark), Timestamp(word(&mark[8..])))).collect());
+        index.clock = Clock::with(
+            marks
+                .chunks_exact(16)
+                .map(|mark| (word(mark), Timestamp(word(&mark[8..]))))
+                .collect(),
+        );
     }
     for row in rows(db, keys::ENTITIES, &mut found) {
         let (key, bytes) = row?;
         let ordinal = ordinal_of(&key);
-        let record = record::decode(&bytes).ok_or_else(|| unreadable(&format!("the record of entity number {ordinal}")))?;
-        let entity_type = index.names.name(record.entity_type).cloned().ok_or_else(|| unreadable("the type of an entity"))?;
+        let record = record::decode(&bytes)
+            .ok_or_else(|| unreadable(&format!("the record of entity number {ordinal}")))?;
+        let entity_type = index
+            .names
+            .name(record.entity_type)
+            .cloned()
+            .ok_or_else(|| unreadable("the type of an entity"))?;
         let facets: Vec<Meta> = record.facets.iter().map(|row| row.meta).collect();
-        index.restore(ordinal, EntityId { entity_type, key: record.key.into() }, facets);
+        index.restore(
+            ordinal,
+            EntityId {
+                entity_type,
+                key: record.key.into(),
+            },
+            facets,
+        );
     }
     Ok(found)
 }
@@ -328,19 +435,45 @@ mod tests {
     fn the_page_cache_is_believed_until_a_sync_has_failed() {
         let folder = tempfile::tempdir().unwrap();
         let options = Options::new(folder.path());
-        let failing = Options { sync: fails, ..options.clone() };
+        let failing = Options {
+            sync: fails,
+            ..options.clone()
+        };
         let seen = || Witness::open(folder.path()).unwrap().seen();
-        assert!(page_cache_is_true(&options, seen()), "where nothing is there is nothing to doubt");
+        assert!(
+            page_cache_is_true(&options, seen()),
+            "where nothing is there is nothing to doubt"
+        );
 
-        let shop =
-            Subscription { entity_type: "product".into(), facets: vec!["content".into()], shape: 1, shape_label: String::new(), target: 1 };
-        Embedded::open(options.clone()).unwrap().join("shop", &shop).unwrap();
+        let shop = Subscription {
+            entity_type: "product".into(),
+            facets: vec!["content".into()],
+            shape: 1,
+            shape_label: String::new(),
+            target: 1,
+        };
+        Embedded::open(options.clone())
+            .unwrap()
+            .join("shop", &shop)
+            .unwrap();
         assert!(page_cache_is_true(&options, seen()));
-        assert!(!page_cache_is_true(&failing, seen()), "a failure that nobody has met yet");
+        assert!(
+            !page_cache_is_true(&failing, seen()),
+            "a failure that nobody has met yet"
+        );
 
-        assert!(Embedded::open(failing).is_err(), "a start saves what it doubts");
-        assert!(!page_cache_is_true(&options, seen()), "an earlier life met a failure");
+        assert!(
+            Embedded::open(failing).is_err(),
+            "a start saves what it doubts"
+        );
+        assert!(
+            !page_cache_is_true(&options, seen()),
+            "an earlier life met a failure"
+        );
         drop(Embedded::open(options.clone()).unwrap());
-        assert!(page_cache_is_true(&options, seen()), "what was read from the disk and synced is true again");
+        assert!(
+            page_cache_is_true(&options, seen()),
+            "what was read from the disk and synced is true again"
+        );
     }
 }

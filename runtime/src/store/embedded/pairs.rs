@@ -1,8 +1,10 @@
 //! Channels on disk: their positions, and their pairs as base pages with a log beside them.
 //!
-//! A row for each pair would cost 15 µs and hold sled's lock; this costs a fraction of a microsecond. A save writes the pairs that
-//! changed since the last one into rows of a log, or, where much of a page changed, the page itself. The pages that the oldest log
-//! rows still speak for are rewritten a few at a time, and then those rows go. Positions and pairs are one atomic write.
+//! A row for each pair would cost 15 µs and hold sled's lock; this costs a fraction of a
+//! microsecond. A save writes the pairs that changed since the last one into rows of a log, or,
+//! where much of a page changed, the page itself. The pages that the oldest log rows still speak
+//! for are rewritten a few at a time, and then those rows go. Positions and pairs are one atomic
+//! write.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,12 +59,19 @@ struct Refusal {
     time: u64,
 }
 
-/// Rows as they are to be, by their keys; none is to be removed. They are put where the index is not held.
+/// Rows as they are to be, by their keys; none is to be removed. They are put where the index is
+/// not held.
 pub(super) type Writes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
 impl PairLog {
     /// Puts all that has changed of a channel into `writes`. From here on it counts as saved.
-    pub(super) fn save(&mut self, id: ChannelId, channel: &mut Channel, sweep_ahead: u64, writes: &mut Writes) {
+    pub(super) fn save(
+        &mut self,
+        id: ChannelId,
+        channel: &mut Channel,
+        sweep_ahead: u64,
+        writes: &mut Writes,
+    ) {
         let snapshot = channel.snapshot(sweep_ahead);
         let row = Row {
             name: channel.name.clone(),
@@ -78,15 +87,23 @@ impl PairLog {
             acked: snapshot.acked,
             reserved: snapshot.reserved,
         };
-        writes.push((keys::channel(id), Some(serde_json::to_vec(&row).unwrap_or_default())));
+        writes.push((
+            keys::channel(id),
+            Some(serde_json::to_vec(&row).unwrap_or_default()),
+        ));
         let mut logged = Vec::new();
-        for of_page in snapshot.pairs.chunk_by(|a, b| a.ordinal / keys::PAGE_PAIRS == b.ordinal / keys::PAGE_PAIRS) {
+        for of_page in snapshot
+            .pairs
+            .chunk_by(|a, b| a.ordinal / keys::PAGE_PAIRS == b.ordinal / keys::PAGE_PAIRS)
+        {
             if of_page.len() >= PAGE_WORTH {
                 self.write_page(id, of_page[0].ordinal / keys::PAGE_PAIRS, channel, writes);
             } else {
                 logged.extend(of_page);
             }
-            of_page.iter().for_each(|changed| write_extras(id, changed, channel, writes));
+            of_page
+                .iter()
+                .for_each(|changed| write_extras(id, changed, channel, writes));
         }
         for of_row in logged.chunks(keys::LOG_PAIRS) {
             let mut bytes = Vec::with_capacity(of_row.len() * 20);
@@ -99,8 +116,15 @@ impl PairLog {
             self.next += 1;
         }
         if self.next - self.first > LOG_ROWS_MAX {
-            let oldest: Vec<u32> = self.by_row.iter().take(PAGES_A_SAVE).map(|(_, page)| *page).collect();
-            oldest.into_iter().for_each(|page| self.write_page(id, page, channel, writes));
+            let oldest: Vec<u32> = self
+                .by_row
+                .iter()
+                .take(PAGES_A_SAVE)
+                .map(|(_, page)| *page)
+                .collect();
+            oldest
+                .into_iter()
+                .for_each(|page| self.write_page(id, page, channel, writes));
         }
         let needed = self.by_row.first().map_or(self.next, |(row, _)| *row);
         while self.first < needed {
@@ -109,7 +133,8 @@ impl PairLog {
         }
     }
 
-    /// A row tells of a pair of that page. The oldest row that does is what keeps the log from being shortened.
+    /// A row tells of a pair of that page. The oldest row that does is what keeps the log from
+    /// being shortened.
     fn speaks_for(&mut self, page: u32, row: u64) {
         if let Entry::Vacant(unheard) = self.since.entry(page) {
             unheard.insert(row);
@@ -119,7 +144,9 @@ impl PairLog {
 
     fn write_page(&mut self, id: ChannelId, page: u32, channel: &Channel, writes: &mut Writes) {
         let ordinals = page * keys::PAGE_PAIRS..(page + 1) * keys::PAGE_PAIRS;
-        let bytes: Vec<u8> = ordinals.flat_map(|ordinal| channel.pair(ordinal).0.to_le_bytes()).collect();
+        let bytes: Vec<u8> = ordinals
+            .flat_map(|ordinal| channel.pair(ordinal).0.to_le_bytes())
+            .collect();
         writes.push((keys::page(id, page), Some(bytes)));
         if let Some(row) = self.since.remove(&page) {
             self.by_row.remove(&(row, page));
@@ -128,14 +155,22 @@ impl PairLog {
 }
 
 fn write_extras(id: ChannelId, changed: &Changed, channel: &Channel, writes: &mut Writes) {
-    // Looking for what is not there costs a search; only channels whose renderer chooses keys, or that refused something, pay it.
+    // Looking for what is not there costs a search; only channels whose renderer chooses keys, or
+    // that refused something, pay it.
     if changed.target_key.is_some() || channel.has_target_keys {
-        let key = changed.target_key.as_ref().map(|key| key.as_bytes().to_vec());
+        let key = changed
+            .target_key
+            .as_ref()
+            .map(|key| key.as_bytes().to_vec());
         writes.push((keys::target_key(id, changed.ordinal), key));
     }
     if changed.refusal.is_some() || channel.has_refusals {
         let row = changed.refusal.as_ref().map(|(failure, time)| {
-            let refusal = Refusal { code: failure.code.clone(), message: failure.message.clone(), time: time.0 };
+            let refusal = Refusal {
+                code: failure.code.clone(),
+                message: failure.message.clone(),
+                time: time.0,
+            };
             serde_json::to_vec(&refusal).unwrap_or_default()
         });
         writes.push((keys::refusal(id, changed.ordinal), row));
@@ -146,9 +181,13 @@ fn damaged(what: &str, id: ChannelId) -> Error {
     Error::Damaged(format!("{what} of channel number {} cannot be read", id.0))
 }
 
-/// Loads all channels; ordinals below `given_out` can be spoken of. Rows of a channel that is being forgotten are counted and otherwise
-/// left alone.
-pub(super) fn load(db: &sled::Db, given_out: u32, found: &mut Sums) -> Result<BTreeMap<ChannelId, (Channel, PairLog)>, Error> {
+/// Loads all channels; ordinals below `given_out` can be spoken of. Rows of a channel that is being
+/// forgotten are counted and otherwise left alone.
+pub(super) fn load(
+    db: &sled::Db,
+    given_out: u32,
+    found: &mut Sums,
+) -> Result<BTreeMap<ChannelId, (Channel, PairLog)>, Error> {
     let mut channels: BTreeMap<ChannelId, (Channel, PairLog)> = BTreeMap::new();
     let id_of = |key: &[u8]| ChannelId(u16::from_be_bytes(keys::number_at(key, 1)));
     for row in rows(db, keys::CHANNEL, found) {
@@ -165,7 +204,8 @@ pub(super) fn load(db: &sled::Db, given_out: u32, found: &mut Sums) -> Result<BT
         for row in rows(db, kind, found) {
             let (key, bytes) = row?;
             if let Some((channel, log)) = channels.get_mut(&id_of(&key)) {
-                restore(channel, log, &key, &bytes, given_out).ok_or_else(|| damaged("a row", id_of(&key)))?;
+                restore(channel, log, &key, &bytes, given_out)
+                    .ok_or_else(|| damaged("a row", id_of(&key)))?;
             }
         }
     }
@@ -182,14 +222,24 @@ fn subscription(row: &Row) -> Subscription {
     }
 }
 
-/// Puts back what a row says; none if it cannot be understood, or speaks of an ordinal that was never given out: the array of pairs is
-/// as long as its highest ordinal says. All pages must come before the log.
-fn restore(channel: &mut Channel, log: &mut PairLog, key: &[u8], bytes: &[u8], given_out: u32) -> Option<()> {
+/// Puts back what a row says; none if it cannot be understood, or speaks of an ordinal that was
+/// never given out: the array of pairs is as long as its highest ordinal says. All pages must come
+/// before the log.
+fn restore(
+    channel: &mut Channel,
+    log: &mut PairLog,
+    key: &[u8],
+    bytes: &[u8],
+    given_out: u32,
+) -> Option<()> {
     let known = |ordinal: u32| (ordinal < given_out).then_some(ordinal);
     let ordinal = u32::from_be_bytes(keys::number_at(key, 3));
     match key.first()? {
         b'B' => {
-            for (pair, ordinal) in bytes.chunks_exact(16).zip(ordinal.checked_mul(keys::PAGE_PAIRS)?..) {
+            for (pair, ordinal) in bytes
+                .chunks_exact(16)
+                .zip(ordinal.checked_mul(keys::PAGE_PAIRS)?..)
+            {
                 let pair = Pair(u128::from_le_bytes(keys::number_at(pair, 0)));
                 // A page is longer than what there is to say: its end is empty.
                 if pair != Pair::default() {
@@ -203,14 +253,22 @@ fn restore(channel: &mut Channel, log: &mut PairLog, key: &[u8], bytes: &[u8], g
             log.next = number.checked_add(1)?;
             for entry in bytes.chunks_exact(20) {
                 let ordinal = known(u32::from_le_bytes(keys::number_at(entry, 0)))?;
-                channel.restore_pair(ordinal, Pair(u128::from_le_bytes(keys::number_at(entry, 4))));
+                channel.restore_pair(
+                    ordinal,
+                    Pair(u128::from_le_bytes(keys::number_at(entry, 4))),
+                );
                 log.speaks_for(ordinal / keys::PAGE_PAIRS, number);
             }
         }
-        b'K' => channel.restore_target_key(known(ordinal)?, Arc::from(std::str::from_utf8(bytes).ok()?)),
+        b'K' => {
+            channel.restore_target_key(known(ordinal)?, Arc::from(std::str::from_utf8(bytes).ok()?))
+        }
         _ => {
             let refusal: Refusal = serde_json::from_slice(bytes).ok()?;
-            let failure = Failure { code: refusal.code, message: refusal.message };
+            let failure = Failure {
+                code: refusal.code,
+                message: refusal.message,
+            };
             channel.restore_refusal(known(ordinal)?, failure, Timestamp(refusal.time));
         }
     }
@@ -221,28 +279,52 @@ fn restore(channel: &mut Channel, log: &mut PairLog, key: &[u8], bytes: &[u8], g
 mod tests {
     use super::*;
 
-    // Found by feeding rows to the loading: one damaged entry of a log named ordinal 4,294,967,295, and the process died asking for
-    // 64 GiB instead of saying what is damaged.
+    // Found by feeding rows to the loading: one damaged entry of a log named ordinal 4,294,967,295,
+    // and the process died asking for 64 GiB instead of saying what is damaged.
     #[test]
     fn a_row_that_speaks_of_what_was_never_given_out_is_damage_and_costs_no_memory() {
-        let subscription =
-            Subscription { entity_type: "product".into(), facets: vec!["content".into()], shape: 1, shape_label: String::new(), target: 1 };
+        let subscription = Subscription {
+            entity_type: "product".into(),
+            facets: vec!["content".into()],
+            shape: 1,
+            shape_label: String::new(),
+            target: 1,
+        };
         let id = ChannelId(0);
         let pair = Pair::default().settled(7, 1);
         let check = |key: Vec<u8>, bytes: &[u8]| {
             let mut channel = Channel::new("shop", subscription.clone());
             restore(&mut channel, &mut PairLog::default(), &key, bytes, 3)
         };
-        let entry = |ordinal: u32| [ordinal.to_le_bytes().as_slice(), &pair.0.to_le_bytes()].concat();
+        let entry =
+            |ordinal: u32| [ordinal.to_le_bytes().as_slice(), &pair.0.to_le_bytes()].concat();
         assert_eq!(check(keys::log(id, 0), &entry(2)), Some(()));
         assert_eq!(check(keys::log(id, 0), &entry(3)), None);
         assert_eq!(check(keys::log(id, 0), &entry(u32::MAX)), None);
-        assert_eq!(check(keys::log(id, u64::MAX), &entry(2)), None, "after the last number of a row comes no other");
-        let page = |at: usize| [vec![0; at * 16], pair.0.to_le_bytes().to_vec(), vec![0; 64]].concat();
-        assert_eq!(check(keys::page(id, 0), &page(2)), Some(()), "the end of a page is empty");
+        assert_eq!(
+            check(keys::log(id, u64::MAX), &entry(2)),
+            None,
+            "after the last number of a row comes no other"
+        );
+        let page =
+            |at: usize| [vec![0; at * 16], pair.0.to_le_bytes().to_vec(), vec![0; 64]].concat();
+        assert_eq!(
+            check(keys::page(id, 0), &page(2)),
+            Some(()),
+            "the end of a page is empty"
+        );
         assert_eq!(check(keys::page(id, 0), &page(3)), None);
-        assert_eq!(check(keys::page(id, u32::MAX / keys::PAGE_PAIRS), &page(0)), None);
+        assert_eq!(
+            check(keys::page(id, u32::MAX / keys::PAGE_PAIRS), &page(0)),
+            None
+        );
         assert_eq!(check(keys::target_key(id, 3), b"k"), None);
-        assert_eq!(check(keys::refusal(id, u32::MAX), br#"{"code": "plugin", "message": "no", "time": 1}"#), None);
+        assert_eq!(
+            check(
+                keys::refusal(id, u32::MAX),
+                br#"{"code": "plugin", "message": "no", "time": 1}"#
+            ),
+            None
+        );
     }
 }

@@ -1,9 +1,11 @@
-//! What is on disk adds up: of each kind of row how many there are and the sum of their hashes, in a row that every batch carries.
+//! What is on disk adds up: of each kind of row how many there are and the sum of their hashes, in
+//! a row that every batch carries.
 //!
-//! sled checks what it reads, but at recovery it drops silently what it cannot read: a page falls back to what it was, a tail of the log
-//! is cut off. Opening reads all rows anyway, adds them up again and compares. The sums do not depend on the order of the rows, so a
-//! change costs the hash of the row as it was and as it is. Pieces of long values are not in them, because opening does not read them:
-//! the record of their entity vouches for them.
+//! sled checks what it reads, but at recovery it drops silently what it cannot read: a page falls
+//! back to what it was, a tail of the log is cut off. Opening reads all rows anyway, adds them up
+//! again and compares. The sums do not depend on the order of the rows, so a change costs the hash
+//! of the row as it was and as it is. Pieces of long values are not in them, because opening does
+//! not read them: the record of their entity vouches for them.
 
 use hashbrown::HashMap;
 use sled::Batch;
@@ -12,7 +14,8 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use super::writer::fatal;
 use crate::store::{Error, keys};
 
-/// The kinds of rows by the first byte of their keys, and what they are called where they do not add up.
+/// The kinds of rows by the first byte of their keys, and what they are called where they do not
+/// add up.
 const KINDS: [(u8, &str); 10] = [
     (b'M', "figures of the store"),
     (b'N', "names"),
@@ -42,8 +45,11 @@ pub(super) struct Sums {
 
 /// The hash of a row, or none if the sums are not about it.
 fn hash(key: &[u8], value: &[u8]) -> Option<(usize, u64)> {
-    let kind = KINDS.iter().position(|(kind, _)| key.first() == Some(kind))?;
-    (key != keys::FORMAT && key != keys::SUMS).then(|| (kind, xxh3_64_with_seed(value, xxh3_64(key))))
+    let kind = KINDS
+        .iter()
+        .position(|(kind, _)| key.first() == Some(kind))?;
+    (key != keys::FORMAT && key != keys::SUMS)
+        .then(|| (kind, xxh3_64_with_seed(value, xxh3_64(key))))
 }
 
 impl Sums {
@@ -71,13 +77,19 @@ impl Sums {
     /// Counts the rows that others count.
     pub(super) fn include(&mut self, change: &Sums) {
         for (sum, change) in self.kinds.iter_mut().zip(&change.kinds) {
-            (sum.rows, sum.hash) = (sum.rows.wrapping_add(change.rows), sum.hash.wrapping_add(change.hash));
+            (sum.rows, sum.hash) = (
+                sum.rows.wrapping_add(change.rows),
+                sum.hash.wrapping_add(change.hash),
+            );
         }
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
         let words = self.kinds.iter().flat_map(|sum| [sum.rows, sum.hash]);
-        let mut bytes: Vec<u8> = std::iter::once(self.batch).chain(words).flat_map(u64::to_le_bytes).collect();
+        let mut bytes: Vec<u8> = std::iter::once(self.batch)
+            .chain(words)
+            .flat_map(u64::to_le_bytes)
+            .collect();
         bytes.extend(xxh3_64(&bytes).to_le_bytes());
         bytes
     }
@@ -85,12 +97,19 @@ impl Sums {
     /// Reads the row of sums; none if the bytes are not one.
     pub(super) fn decode(bytes: &[u8]) -> Option<Sums> {
         let (words, check) = bytes.split_last_chunk()?;
-        if words.len() != (1 + 2 * KINDS.len()) * 8 || xxh3_64(words) != u64::from_le_bytes(*check) {
+        if words.len() != (1 + 2 * KINDS.len()) * 8 || xxh3_64(words) != u64::from_le_bytes(*check)
+        {
             return None;
         }
         let word = |at: usize| u64::from_le_bytes(keys::number_at(words, at * 8));
-        let kinds = std::array::from_fn(|kind| Sum { rows: word(1 + 2 * kind), hash: word(2 + 2 * kind) });
-        Some(Sums { batch: word(0), kinds })
+        let kinds = std::array::from_fn(|kind| Sum {
+            rows: word(1 + 2 * kind),
+            hash: word(2 + 2 * kind),
+        });
+        Some(Sums {
+            batch: word(0),
+            kinds,
+        })
     }
 
     /// What is wrong with rows that add up to `found`, in words; none if nothing is.
@@ -98,11 +117,21 @@ impl Sums {
         let wrong: Vec<String> = (KINDS.iter().zip(self.kinds.iter().zip(&found.kinds)))
             .filter(|(_, (written, found))| written != found)
             .map(|((_, name), (written, found))| match written.rows {
-                rows if rows == found.rows => format!("{name} ({rows} rows, not all as they were written)"),
-                rows => format!("{name} ({} rows are there, {rows} were written)", found.rows),
+                rows if rows == found.rows => {
+                    format!("{name} ({rows} rows, not all as they were written)")
+                }
+                rows => format!(
+                    "{name} ({} rows are there, {rows} were written)",
+                    found.rows
+                ),
             })
             .collect();
-        (!wrong.is_empty()).then(|| format!("these rows do not add up to what was written: {}", wrong.join(", ")))
+        (!wrong.is_empty()).then(|| {
+            format!(
+                "these rows do not add up to what was written: {}",
+                wrong.join(", ")
+            )
+        })
     }
 }
 
@@ -138,7 +167,12 @@ impl Rows {
     }
 
     /// Puts a row, or removes it, whatever it was; where it is so already nothing is written.
-    pub(super) fn set(&mut self, db: &sled::Db, key: Vec<u8>, after: Option<Vec<u8>>) -> Result<(), Error> {
+    pub(super) fn set(
+        &mut self,
+        db: &sled::Db,
+        key: Vec<u8>,
+        after: Option<Vec<u8>>,
+    ) -> Result<(), Error> {
         let stored;
         let before = match self.staged.get(&key) {
             Some(staged) => staged.clone(),
@@ -180,18 +214,36 @@ mod tests {
 
     fn sums(rows: &[(&str, &str)]) -> Sums {
         let mut sums = Sums::default();
-        rows.iter().for_each(|(key, value)| sums.add(key.as_bytes(), value.as_bytes()));
+        rows.iter()
+            .for_each(|(key, value)| sums.add(key.as_bytes(), value.as_bytes()));
         sums
     }
 
     #[test]
     fn the_order_does_not_matter_and_everything_else_does() {
         let written = sums(&[("E1", "lamp"), ("E2", "vase"), ("Cshop", "web")]);
-        assert_eq!(written.differs_from(&sums(&[("Cshop", "web"), ("E2", "vase"), ("E1", "lamp"), ("P1", "a piece")])), None);
+        assert_eq!(
+            written.differs_from(&sums(&[
+                ("Cshop", "web"),
+                ("E2", "vase"),
+                ("E1", "lamp"),
+                ("P1", "a piece")
+            ])),
+            None
+        );
         for (rows, words) in [
-            (&[("E1", "lamp"), ("Cshop", "web")][..], "entities (1 rows are there, 2 were written)"),
-            (&[("E1", "vase"), ("E2", "lamp"), ("Cshop", "web")], "entities (2 rows, not all as they were written)"),
-            (&[("E1", "lamp"), ("E2", "vase"), ("Cshop", "wef")], "channels (1 rows, not all as they were written)"),
+            (
+                &[("E1", "lamp"), ("Cshop", "web")][..],
+                "entities (1 rows are there, 2 were written)",
+            ),
+            (
+                &[("E1", "vase"), ("E2", "lamp"), ("Cshop", "web")],
+                "entities (2 rows, not all as they were written)",
+            ),
+            (
+                &[("E1", "lamp"), ("E2", "vase"), ("Cshop", "wef")],
+                "channels (1 rows, not all as they were written)",
+            ),
         ] {
             let why = written.differs_from(&sums(rows)).unwrap();
             assert!(why.ends_with(words), "{why}");
@@ -202,16 +254,30 @@ mod tests {
     fn rows_that_change_in_one_batch_follow_on_each_other() {
         let db = sled::Config::new().temporary(true).open().unwrap();
         let mut sums = Sums::default();
-        for steps in [&[Some("1"), Some("2")][..], &[None, Some("3"), Some("3")], &[None]] {
+        for steps in [
+            &[Some("1"), Some("2")][..],
+            &[None, Some("3"), Some("3")],
+            &[None],
+        ] {
             let mut rows = Rows::default();
             for step in steps {
-                rows.set(&db, b"Qone".to_vec(), step.map(|value| value.as_bytes().to_vec())).unwrap();
+                rows.set(
+                    &db,
+                    b"Qone".to_vec(),
+                    step.map(|value| value.as_bytes().to_vec()),
+                )
+                .unwrap();
             }
             db.apply_batch(rows.seal(&mut sums)).unwrap();
             let mut found = Sums::default();
-            db.iter().flatten().for_each(|(key, value)| found.add(&key, &value));
+            db.iter()
+                .flatten()
+                .for_each(|(key, value)| found.add(&key, &value));
             assert_eq!(sums.differs_from(&found), None, "after {steps:?}");
-            assert_eq!(Sums::decode(&db.get(keys::SUMS).unwrap().unwrap()), Some(sums.clone()));
+            assert_eq!(
+                Sums::decode(&db.get(keys::SUMS).unwrap().unwrap()),
+                Some(sums.clone())
+            );
         }
         assert_eq!(sums.batch, 3);
     }

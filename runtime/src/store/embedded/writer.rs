@@ -1,4 +1,5 @@
-//! The one thread that writes. Commits that wait are taken together, up to a bound, and share one sync.
+//! The one thread that writes. Commits that wait are taken together, up to a bound, and share one
+//! sync.
 
 mod channels;
 
@@ -22,9 +23,13 @@ use super::{Shared, open};
 use crate::failpoint;
 use crate::index::{Applied, Index, Proposal};
 use crate::model::{EntityId, FACETS_MAX, Sequence, Timestamp};
-use crate::store::{ChannelId, Commit, Committed, Effect, Error, FacetChange, NoRoom, Quarantined, SEQUENCE_BLOCK, Verdict, keys};
+use crate::store::{
+    ChannelId, Commit, Committed, Effect, Error, FacetChange, NoRoom, Quarantined, SEQUENCE_BLOCK,
+    Verdict, keys,
+};
 
-/// Events that share a sync at the most; beyond it the batch, which stops readers, grows without getting cheaper.
+/// Events that share a sync at the most; beyond it the batch, which stops readers, grows without
+/// getting cheaper.
 const BATCH_EVENTS: usize = 512;
 /// Deleted entities looked at in one go, to be forgotten.
 const FORGET_AT_ONCE: usize = 5_000;
@@ -62,7 +67,9 @@ struct Staged {
 }
 
 pub(super) fn fatal(error: impl std::fmt::Display) -> Error {
-    Error::Unavailable(format!("writing failed ({error}); Weir ends here, and what was answered with 202 is there at the next start"))
+    Error::Unavailable(format!(
+        "writing failed ({error}); Weir ends here, and what was answered with 202 is there at the next start"
+    ))
 }
 
 impl Writer {
@@ -77,7 +84,17 @@ impl Writer {
             let index = shared.index();
             (index.sequence, index.names.count())
         };
-        Writer { shared, file, witness, logs, identities, sums, ceiling, names_written, marks_written: 0 }
+        Writer {
+            shared,
+            file,
+            witness,
+            logs,
+            identities,
+            sums,
+            ceiling,
+            names_written,
+            marks_written: 0,
+        }
     }
 
     /// Works until there is nobody left to ask, or the store has failed.
@@ -111,10 +128,16 @@ impl Writer {
         (self.shared.options.now)()
     }
 
-    // -- commits --------------------------------------------------------------------------------------------------------
+    // -- commits
+    // --------------------------------------------------------------------------------------------------------
 
     /// Takes what waits, never waits for more. Answers a request that was met and is no commit.
-    fn take_and_commit(&mut self, events: Vec<Commit>, answer: Answer, inbox: &mpsc::Receiver<Request>) -> Option<Request> {
+    fn take_and_commit(
+        &mut self,
+        events: Vec<Commit>,
+        answer: Answer,
+        inbox: &mpsc::Receiver<Request>,
+    ) -> Option<Request> {
         let mut count = events.len();
         let mut requests = vec![(events, answer)];
         let mut other = None;
@@ -145,7 +168,10 @@ impl Writer {
         }
         let now = self.now();
         let mut staged = Staged::default();
-        let (mut answers, mut verdicts) = (Vec::with_capacity(requests.len()), Vec::with_capacity(requests.len()));
+        let (mut answers, mut verdicts) = (
+            Vec::with_capacity(requests.len()),
+            Vec::with_capacity(requests.len()),
+        );
         for (events, answer) in requests {
             verdicts.push(self.decide(events, now, &mut staged));
             answers.push(answer);
@@ -154,7 +180,10 @@ impl Writer {
         let written = self.write(staged, now);
         let written = self.or_fail(written);
         for (answer, verdicts) in answers.into_iter().zip(verdicts) {
-            let committed = Committed { verdicts, sequence: Sequence(head) };
+            let committed = Committed {
+                verdicts,
+                sequence: Sequence(head),
+            };
             let _ = answer.send(written.clone().map(|()| committed)); // whoever asked may have gone; it is written all the same
         }
     }
@@ -163,24 +192,42 @@ impl Writer {
     fn decide(&mut self, events: Vec<Commit>, now: Timestamp, staged: &mut Staged) -> Vec<Verdict> {
         let shared = self.shared.clone();
         let mut index = shared.index();
-        let limits = shared.limits.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let limits = shared
+            .limits
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let mut verdicts = Vec::with_capacity(events.len());
         for event in events {
-            if event.identity.is_some_and(|identity| self.identities.knows(identity)) {
+            if event
+                .identity
+                .is_some_and(|identity| self.identities.knows(identity))
+            {
                 verdicts.push(Verdict::Repeated);
                 continue;
             }
             let verdict = match event.effect {
                 Effect::Filtered => Verdict::Filtered,
-                Effect::Quarantine(aside) => {
-                    self.set_aside(&mut index, limits.quarantine_max, &event.source, event.arrival, *aside, now, staged)
+                Effect::Quarantine(aside) => self.set_aside(
+                    &mut index,
+                    limits.quarantine_max,
+                    &event.source,
+                    event.arrival,
+                    *aside,
+                    now,
+                    staged,
+                ),
+                Effect::Changes(changes) => {
+                    match room_for(&index, &limits.entities_max, &changes) {
+                        Err(limit) => Verdict::NoRoom(limit),
+                        Ok(()) => apply(&mut index, changes, event.arrival, now, staged),
+                    }
                 }
-                Effect::Changes(changes) => match room_for(&index, &limits.entities_max, &changes) {
-                    Err(limit) => Verdict::NoRoom(limit),
-                    Ok(()) => apply(&mut index, changes, event.arrival, now, staged),
-                },
             };
-            if let Some(identity) = event.identity.filter(|_| !matches!(verdict, Verdict::NoRoom(_))) {
+            if let Some(identity) = event
+                .identity
+                .filter(|_| !matches!(verdict, Verdict::NoRoom(_)))
+            {
                 self.identities.add(identity);
                 staged.identities.push(identity);
             }
@@ -189,7 +236,10 @@ impl Writer {
         verdicts
     }
 
-    #[expect(clippy::too_many_arguments, reason = "all of it is known only here, and one caller")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "all of it is known only here, and one caller"
+    )]
     fn set_aside(
         &self,
         index: &mut Index,
@@ -201,9 +251,18 @@ impl Writer {
         staged: &mut Staged,
     ) -> Verdict {
         let number = index.names.number(source);
-        let mut counts = self.shared.quarantine.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self
+            .shared
+            .quarantine
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(number).or_default();
-        let known = arrival.filter(|sequence| self.shared.db.contains_key(keys::quarantine(number, sequence.0, 0)).unwrap_or(false));
+        let known = arrival.filter(|sequence| {
+            self.shared
+                .db
+                .contains_key(keys::quarantine(number, sequence.0, 0))
+                .unwrap_or(false)
+        });
         if known.is_none() && *count >= most {
             return Verdict::NoRoom(NoRoom::Quarantine);
         }
@@ -213,7 +272,9 @@ impl Writer {
         });
         let row = AsideRow::encode(event, now);
         // The reason of a redriven event may be shorter this time, and so its rows fewer.
-        staged.aside.retain(|(of, at, _)| (*of, *at) != (number, sequence));
+        staged
+            .aside
+            .retain(|(of, at, _)| (*of, *at) != (number, sequence));
         staged.aside.push((number, sequence, row));
         Verdict::Quarantined(sequence)
     }
@@ -228,7 +289,13 @@ impl Writer {
                 if let Some(entry) = index.entry(ordinal) {
                     let entity_type = index.names.find(&entry.id.entity_type).unwrap_or_default();
                     let (key, facets) = (entry.id.key.clone(), entry.facets.clone());
-                    entities.push(Touched { ordinal, entity_type, key, facets, values });
+                    entities.push(Touched {
+                        ordinal,
+                        entity_type,
+                        key,
+                        facets,
+                        values,
+                    });
                 }
             }
         }
@@ -236,7 +303,13 @@ impl Writer {
             entity::write(&self.shared.db, touched, now, &mut staged.rows)?;
         }
         for (source, sequence, text) in staged.aside {
-            aside::write(&self.shared.db, source, sequence, Some(&text), &mut staged.rows)?;
+            aside::write(
+                &self.shared.db,
+                source,
+                sequence,
+                Some(&text),
+                &mut staged.rows,
+            )?;
         }
         if !staged.identities.is_empty() {
             self.identities.write(staged.identities, &mut staged.rows);
@@ -251,19 +324,34 @@ impl Writer {
     fn make_durable(&mut self, mut rows: Rows) -> Result<(), Error> {
         let (sequence, names) = {
             let index = self.shared.index();
-            (index.sequence, index.names.all()[self.names_written..].to_vec())
+            (
+                index.sequence,
+                index.names.all()[self.names_written..].to_vec(),
+            )
         };
         for name in &names {
-            rows.swap(keys::name(self.names_written as u32), None, Some(name.as_bytes().to_vec()));
+            rows.swap(
+                keys::name(self.names_written as u32),
+                None,
+                Some(name.as_bytes().to_vec()),
+            );
             self.names_written += 1;
         }
         if !names.is_empty() {
             // Before the records that use them can be read.
-            self.shared.names.write().unwrap_or_else(PoisonError::into_inner).extend(names);
+            self.shared
+                .names
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .extend(names);
         }
         if sequence > self.ceiling {
             self.ceiling = sequence + SEQUENCE_BLOCK;
-            rows.set(&self.shared.db, keys::CEILING.to_vec(), Some(self.ceiling.to_le_bytes().to_vec()))?;
+            rows.set(
+                &self.shared.db,
+                keys::CEILING.to_vec(),
+                Some(self.ceiling.to_le_bytes().to_vec()),
+            )?;
         }
         self.apply(rows)?;
         failpoint::pass("store.written");
@@ -301,32 +389,57 @@ impl Writer {
         self.shared.fail(error);
     }
 
-    // -- quarantine -----------------------------------------------------------------------------------------------------
+    // -- quarantine
+    // -----------------------------------------------------------------------------------------------------
 
-    pub(super) fn unquarantine(&mut self, source: &str, sequences: &[Sequence]) -> Result<usize, Error> {
-        let Some(number) = self.index().names.find(source) else { return Ok(0) };
+    pub(super) fn unquarantine(
+        &mut self,
+        source: &str,
+        sequences: &[Sequence],
+    ) -> Result<usize, Error> {
+        let Some(number) = self.index().names.find(source) else {
+            return Ok(0);
+        };
         let (shared, mut rows, mut count) = (self.shared.clone(), Rows::default(), 0);
         for sequence in sequences {
-            count += usize::from(aside::write(&shared.db, number, *sequence, None, &mut rows)?);
+            count += usize::from(aside::write(
+                &shared.db, number, *sequence, None, &mut rows,
+            )?);
         }
         let written = self.make_durable(rows);
         self.or_fail(written)?;
-        if let Some(there) = self.shared.quarantine.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&number) {
+        if let Some(there) = self
+            .shared
+            .quarantine
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_mut(&number)
+        {
             *there = there.saturating_sub(count as u64);
         }
         Ok(count)
     }
 
-    // -- tests ----------------------------------------------------------------------------------------------------------
+    // -- tests
+    // ----------------------------------------------------------------------------------------------------------
 
     pub(super) fn crash(&mut self) -> Result<(), Error> {
         let mut index = Index::default();
         let loaded = open::load(&self.shared.db, &mut index, self.sums.batch)?;
         (self.logs, self.identities, self.sums) = (loaded.logs, loaded.identities, loaded.sums);
-        *self.shared.quarantine.lock().unwrap_or_else(PoisonError::into_inner) = loaded.quarantine;
-        (self.ceiling, self.names_written, self.marks_written) = (index.sequence, index.names.count(), 0);
+        *self
+            .shared
+            .quarantine
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = loaded.quarantine;
+        (self.ceiling, self.names_written, self.marks_written) =
+            (index.sequence, index.names.count(), 0);
         self.shared.watermark.send_replace(Sequence(index.sequence));
-        *self.shared.names.write().unwrap_or_else(PoisonError::into_inner) = index.names.all().to_vec();
+        *self
+            .shared
+            .names
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = index.names.all().to_vec();
         *self.shared.index() = index;
         self.shared.readings.clear();
         self.save_all_channels()
@@ -341,18 +454,32 @@ impl Writer {
 }
 
 /// Whether there is room for the changes of one event, all or none.
-fn room_for(index: &Index, entities_max: &[(Arc<str>, u64)], changes: &[FacetChange]) -> Result<(), NoRoom> {
+fn room_for(
+    index: &Index,
+    entities_max: &[(Arc<str>, u64)],
+    changes: &[FacetChange],
+) -> Result<(), NoRoom> {
     if !index.names.has_room_for(changes.len() * 3) {
         return Err(NoRoom::Facets);
     }
     let mut new: Vec<&EntityId> = Vec::new();
     for change in changes {
-        match index.find(&change.id).and_then(|ordinal| index.entry(ordinal)) {
+        match index
+            .find(&change.id)
+            .and_then(|ordinal| index.entry(ordinal))
+        {
             None if !new.contains(&&change.id) => new.push(&change.id),
             Some(entry) if entry.facets.len() + changes.len() > FACETS_MAX => {
-                let mut names: HashSet<&str> =
-                    (entry.facets.iter()).filter_map(|meta| index.names.name(meta.name.into())).map(|name| &**name).collect();
-                names.extend(changes.iter().filter(|other| other.id == change.id).map(|other| &*other.facet));
+                let mut names: HashSet<&str> = (entry.facets.iter())
+                    .filter_map(|meta| index.names.name(meta.name.into()))
+                    .map(|name| &**name)
+                    .collect();
+                names.extend(
+                    changes
+                        .iter()
+                        .filter(|other| other.id == change.id)
+                        .map(|other| &*other.facet),
+                );
                 if names.len() > FACETS_MAX {
                     return Err(NoRoom::Facets);
                 }
@@ -362,14 +489,21 @@ fn room_for(index: &Index, entities_max: &[(Arc<str>, u64)], changes: &[FacetCha
     }
     if changes.len() > FACETS_MAX {
         for id in &new {
-            let names: HashSet<&str> = changes.iter().filter(|change| change.id == **id).map(|change| &*change.facet).collect();
+            let names: HashSet<&str> = changes
+                .iter()
+                .filter(|change| change.id == **id)
+                .map(|change| &*change.facet)
+                .collect();
             if names.len() > FACETS_MAX {
                 return Err(NoRoom::Facets);
             }
         }
     }
     for (entity_type, most) in entities_max.iter().filter(|_| !new.is_empty()) {
-        let more = new.iter().filter(|id| id.entity_type == *entity_type).count() as u64;
+        let more = new
+            .iter()
+            .filter(|id| id.entity_type == *entity_type)
+            .count() as u64;
         if more > 0 && index.count(entity_type) + more > *most {
             return Err(NoRoom::Entities);
         }
@@ -377,16 +511,44 @@ fn room_for(index: &Index, entities_max: &[(Arc<str>, u64)], changes: &[FacetCha
     Ok(())
 }
 
-fn apply(index: &mut Index, changes: Vec<FacetChange>, arrival: Option<Sequence>, now: Timestamp, staged: &mut Staged) -> Verdict {
+fn apply(
+    index: &mut Index,
+    changes: Vec<FacetChange>,
+    arrival: Option<Sequence>,
+    now: Timestamp,
+    staged: &mut Staged,
+) -> Verdict {
     let (mut committed, mut unchanged, mut stale) = (0, 0, 0);
     for change in changes {
         let hash = change.value.as_ref().map(|_| change.hash);
-        let FacetChange { id, facet, owner, lane, version, .. } = &change;
-        match index.apply(Proposal { id, facet, owner, lane: *lane, version: *version, hash }, arrival, now) {
+        let FacetChange {
+            id,
+            facet,
+            owner,
+            lane,
+            version,
+            ..
+        } = &change;
+        match index.apply(
+            Proposal {
+                id,
+                facet,
+                owner,
+                lane: *lane,
+                version: *version,
+                hash,
+            },
+            arrival,
+            now,
+        ) {
             Applied::Committed(ordinal) => {
                 committed += 1;
                 let name = index.names.number(facet);
-                staged.values.entry(ordinal).or_default().push((name, change.value));
+                staged
+                    .values
+                    .entry(ordinal)
+                    .or_default()
+                    .push((name, change.value));
             }
             Applied::Versioned(ordinal) => {
                 unchanged += 1;
@@ -396,5 +558,9 @@ fn apply(index: &mut Index, changes: Vec<FacetChange>, arrival: Option<Sequence>
             Applied::Stale => stale += 1,
         }
     }
-    Verdict::Accepted { committed, unchanged, stale }
+    Verdict::Accepted {
+        committed,
+        unchanged,
+        stale,
+    }
 }

@@ -1,4 +1,5 @@
-//! What is judged is what is connected to: a dialler that only writes down who it was sent to sees nobody who is forbidden.
+//! What is judged is what is connected to: a dialler that only writes down who it was sent to sees
+//! nobody who is forbidden.
 
 use std::cell::{Cell, RefCell};
 
@@ -82,16 +83,24 @@ const PRIVATE: [&str; 33] = [
 ];
 
 fn connector(egress: Egress) -> Connector {
-    Connector { egress, timeout: Duration::from_secs(2) }
+    Connector {
+        egress,
+        timeout: Duration::from_secs(2),
+    }
 }
 
 async fn system(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
-    tokio::net::lookup_host((host.as_str(), port)).await.map(Vec::from_iter)
+    tokio::net::lookup_host((host.as_str(), port))
+        .await
+        .map(Vec::from_iter)
 }
 
-/// A host as somebody writes it in a URL, and as it is handed to a connector by somebody who does not tidy it up before.
+/// A host as somebody writes it in a URL, and as it is handed to a connector by somebody who does
+/// not tidy it up before.
 fn spellings(host: &str) -> Vec<String> {
-    let tidy = Url::parse(&format!("http://{host}:80/")).ok().and_then(|url| url.host_str().map(str::to_owned));
+    let tidy = Url::parse(&format!("http://{host}:80/"))
+        .ok()
+        .and_then(|url| url.host_str().map(str::to_owned));
     tidy.into_iter().chain([host.to_owned()]).collect()
 }
 
@@ -104,11 +113,17 @@ async fn sees_nobody(hosts: &[&str], egress: Egress) {
     for host in hosts {
         let mut denied = 0;
         for spelling in spellings(host) {
-            match connector(egress).connect_by(spelling, 80, system, dial).await {
+            match connector(egress)
+                .connect_by(spelling, 80, system, dial)
+                .await
+            {
                 Err(ConnectError::Denied { .. }) => denied += 1,
                 // Written so, it is no address and no name.
                 Err(ConnectError::Dns { .. }) => {}
-                other => panic!("{host}, {egress:?}: {other:?}, dialled {:?}", dialled.borrow()),
+                other => panic!(
+                    "{host}, {egress:?}: {other:?}, dialled {:?}",
+                    dialled.borrow()
+                ),
             }
         }
         assert!(denied > 0, "{host} was not understood at all");
@@ -126,19 +141,27 @@ async fn metadata_and_link_local_addresses_are_never_dialled_however_they_are_wr
 async fn this_machine_and_its_networks_are_dialled_only_where_the_policy_says_so() {
     sees_nobody(&PRIVATE, Egress::Public).await;
     let dialled = Cell::new(0);
-    for host in PRIVATE.into_iter().filter(|host| host.parse::<IpAddr>().is_ok()) {
+    for host in PRIVATE
+        .into_iter()
+        .filter(|host| host.parse::<IpAddr>().is_ok())
+    {
         let dial = async |_| {
             dialled.set(dialled.get() + 1);
             Ok(())
         };
-        connector(Egress::Private).connect_by(host.to_owned(), 80, system, dial).await.expect("the operator's own network");
+        connector(Egress::Private)
+            .connect_by(host.to_owned(), 80, system, dial)
+            .await
+            .expect("the operator's own network");
     }
     assert!(dialled.get() > 5, "{}", dialled.get());
 }
 
 #[tokio::test]
 async fn a_listener_that_is_forbidden_sees_no_connection() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("bind");
     let port = listener.local_addr().expect("address").port();
     for host in PRIVATE.into_iter().flat_map(spellings) {
         let refused = connector(Egress::Public).connect(host.clone(), port).await;
@@ -146,10 +169,14 @@ async fn a_listener_that_is_forbidden_sees_no_connection() {
     }
     let nobody = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
     assert!(nobody.is_err(), "somebody connected");
-    connector(Egress::Private).connect("127.0.0.1".to_owned(), port).await.expect("the operator's own network");
+    connector(Egress::Private)
+        .connect("127.0.0.1".to_owned(), port)
+        .await
+        .expect("the operator's own network");
 }
 
-// A name that answers with a public address when it is looked at, and with the metadata service when it is used.
+// A name that answers with a public address when it is looked at, and with the metadata service
+// when it is used.
 #[tokio::test]
 async fn a_name_that_changes_its_meaning_leads_nowhere_new() {
     let public = SocketAddr::from(([93, 184, 216, 34], 80));
@@ -157,7 +184,14 @@ async fn a_name_that_changes_its_meaning_leads_nowhere_new() {
     let loopback = SocketAddr::from(([127, 0, 0, 1], 80));
     let asked = Cell::new(0);
     // Each time it is asked it says something else.
-    let turns = [vec![public], vec![metadata], vec![loopback], vec![metadata, loopback, public], vec![public, metadata], vec![]];
+    let turns = [
+        vec![public],
+        vec![metadata],
+        vec![loopback],
+        vec![metadata, loopback, public],
+        vec![public, metadata],
+        vec![],
+    ];
     let resolve = async |_, _| {
         asked.set(asked.get() + 1);
         Ok(turns[asked.get() - 1].clone())
@@ -167,15 +201,24 @@ async fn a_name_that_changes_its_meaning_leads_nowhere_new() {
         dialled.borrow_mut().push(address);
         Ok(())
     };
-    for expected in ["dialled", "denied", "denied", "dialled", "dialled", "unknown"] {
+    for expected in [
+        "dialled", "denied", "denied", "dialled", "dialled", "unknown",
+    ] {
         let before = asked.get();
-        let said = match connector(Egress::Public).connect_by("shop.example".to_owned(), 80, resolve, dial).await {
+        let said = match connector(Egress::Public)
+            .connect_by("shop.example".to_owned(), 80, resolve, dial)
+            .await
+        {
             Ok(()) => "dialled",
             Err(ConnectError::Denied { .. }) => "denied",
             Err(ConnectError::Dns { .. }) => "unknown",
             Err(other) => panic!("{other}"),
         };
-        assert_eq!((said, asked.get()), (expected, before + 1), "a name is asked for once for each connection");
+        assert_eq!(
+            (said, asked.get()),
+            (expected, before + 1),
+            "a name is asked for once for each connection"
+        );
     }
     assert_eq!(*dialled.borrow(), [public; 3]);
 }
@@ -184,8 +227,16 @@ async fn a_name_that_changes_its_meaning_leads_nowhere_new() {
 async fn an_address_that_does_not_answer_gives_its_turn_to_the_next() {
     let addresses = [1, 2].map(|last| SocketAddr::from(([203, 0, 113, last], 80)));
     let resolve = async |_, _| Ok(addresses.to_vec());
-    let dial = async |address| if address == addresses[0] { Err(io::ErrorKind::ConnectionRefused.into()) } else { Ok(address) };
-    let reached = connector(Egress::Private).connect_by("shop.example".to_owned(), 80, resolve, dial).await;
+    let dial = async |address| {
+        if address == addresses[0] {
+            Err(io::ErrorKind::ConnectionRefused.into())
+        } else {
+            Ok(address)
+        }
+    };
+    let reached = connector(Egress::Private)
+        .connect_by("shop.example".to_owned(), 80, resolve, dial)
+        .await;
     assert_eq!(reached.expect("the second answers"), addresses[1]);
 }
 
@@ -194,8 +245,17 @@ async fn a_name_that_does_not_resolve_is_told_from_a_closed_door() {
     let connector = connector(Egress::Private);
     // A label of more than 63 bytes is no name at all, so no resolver is asked.
     let unknown = connector.clone().connect("x".repeat(70), 80).await;
-    assert!(matches!(unknown, Err(ConnectError::Dns { .. })), "{unknown:?}");
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port that is free again").port();
+    assert!(
+        matches!(unknown, Err(ConnectError::Dns { .. })),
+        "{unknown:?}"
+    );
+    let closed = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|l| l.local_addr())
+        .expect("a port that is free again")
+        .port();
     let closed = connector.connect("127.0.0.1".to_owned(), closed).await;
-    assert!(matches!(closed, Err(ConnectError::Unreachable { .. })), "{closed:?}");
+    assert!(
+        matches!(closed, Err(ConnectError::Unreachable { .. })),
+        "{closed:?}"
+    );
 }

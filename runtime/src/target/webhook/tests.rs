@@ -8,12 +8,18 @@ use crate::target::DeliveryId;
 use crate::target::fixture::{Fixture, Reply};
 
 const NOW: u64 = 1_700_000_000;
-const TRACE: Trace = Trace { trace: 0xabc, span: 0xdef };
+const TRACE: Trace = Trace {
+    trace: 0xabc,
+    span: 0xdef,
+};
 
 fn options(url: String) -> Options {
     Options {
         url,
-        sign: vec![Secret(b"a secret of some length".to_vec()), Secret(b"the next secret".to_vec())],
+        sign: vec![
+            Secret(b"a secret of some length".to_vec()),
+            Secret(b"the next secret".to_vec()),
+        ],
         auth: Auth::Bearer(Secret(b"token".to_vec())),
         timeout: Duration::from_millis(400),
         batch: 1,
@@ -29,28 +35,60 @@ fn id(key: &str) -> DeliveryId {
 fn item(key: &str, body: Option<&str>) -> Item {
     Item {
         id: id(key),
-        entity: EntityId { entity_type: "product".into(), key: key.into() },
+        entity: EntityId {
+            entity_type: "product".into(),
+            key: key.into(),
+        },
         sequence: Sequence(42),
         key: key.into(),
-        rendering: body.map(|body| Arc::new(Rendering { key: None, content_type: None, body: Payload::Text(body.into()) })),
+        rendering: body.map(|body| {
+            Arc::new(Rendering {
+                key: None,
+                content_type: None,
+                body: Payload::Text(body.into()),
+            })
+        }),
         plugin: Some("page@3fa9c1b2d0e4".into()),
     }
 }
 
 async fn deliver(options: &Options, items: &[Item], batched: bool) -> Vec<Outcome> {
     let webhook = Webhook::open(options).expect("a webhook");
-    webhook.deliver(items, batched, TRACE, SystemTime::UNIX_EPOCH + Duration::from_secs(NOW)).await
+    webhook
+        .deliver(
+            items,
+            batched,
+            TRACE,
+            SystemTime::UNIX_EPOCH + Duration::from_secs(NOW),
+        )
+        .await
 }
 
 #[tokio::test]
 async fn a_rendering_is_posted_as_it_is_and_a_deletion_by_name() {
     let target = Fixture::start(|_| Reply::Status(204)).await;
     let options = options(target.url("/weir?x=1"));
-    assert_eq!(deliver(&options, &[item("a b/ü", Some(r#"{"a":1}"#))], false).await, [Outcome::Delivered]);
-    assert_eq!(deliver(&options, &[item("gone", None)], false).await, [Outcome::Delivered]);
+    assert_eq!(
+        deliver(&options, &[item("a b/ü", Some(r#"{"a":1}"#))], false).await,
+        [Outcome::Delivered]
+    );
+    assert_eq!(
+        deliver(&options, &[item("gone", None)], false).await,
+        [Outcome::Delivered]
+    );
     let asked = target.asked();
-    assert_eq!((asked[0].method.as_str(), asked[0].path.as_str(), asked[0].text().as_str()), ("POST", "/weir?x=1", r#"{"a":1}"#));
-    assert_eq!(asked[1].text(), r#"{"type":"product","key":"gone","deleted":true}"#);
+    assert_eq!(
+        (
+            asked[0].method.as_str(),
+            asked[0].path.as_str(),
+            asked[0].text().as_str()
+        ),
+        ("POST", "/weir?x=1", r#"{"a":1}"#)
+    );
+    assert_eq!(
+        asked[1].text(),
+        r#"{"type":"product","key":"gone","deleted":true}"#
+    );
 }
 
 #[tokio::test]
@@ -61,7 +99,12 @@ async fn the_headers_of_a_delivery_are_those_of_the_contract() {
     one.id = DeliveryId(1);
     assert_eq!(deliver(&options, &[one], false).await, [Outcome::Delivered]);
     let asked = target.asked().remove(0);
-    let expected_signature = signatures(&options.sign, "weir_00000000000000000000000000000001", NOW, br#"{"a":1}"#);
+    let expected_signature = signatures(
+        &options.sign,
+        "weir_00000000000000000000000000000001",
+        NOW,
+        br#"{"a":1}"#,
+    );
     for (name, value) in [
         ("webhook-id", "weir_00000000000000000000000000000001"),
         ("webhook-timestamp", "1700000000"),
@@ -69,26 +112,57 @@ async fn the_headers_of_a_delivery_are_those_of_the_contract() {
         ("weir-entity", "product/a%20b%2F%C3%BC"),
         ("weir-sequence", "42"),
         ("weir-plugin", "page@3fa9c1b2d0e4"),
-        ("traceparent", "00-00000000000000000000000000000abc-0000000000000def-01"),
+        (
+            "traceparent",
+            "00-00000000000000000000000000000abc-0000000000000def-01",
+        ),
         ("authorization", "Bearer token"),
         ("content-type", "application/json"),
     ] {
-        assert_eq!(asked.headers.get(name).map(String::as_str), Some(value), "{name}");
+        assert_eq!(
+            asked.headers.get(name).map(String::as_str),
+            Some(value),
+            "{name}"
+        );
     }
-    assert_eq!(expected_signature.matches("v1,").count(), 2, "each secret signs");
+    assert_eq!(
+        expected_signature.matches("v1,").count(),
+        2,
+        "each secret signs"
+    );
 }
 
 #[tokio::test]
 async fn with_a_key_in_the_url_entities_are_put_and_deleted_at_their_own_place() {
-    let target = Fixture::start(|asked| Reply::Status(if asked.method == "DELETE" { 404 } else { 201 })).await;
+    let target =
+        Fixture::start(|asked| Reply::Status(if asked.method == "DELETE" { 404 } else { 201 }))
+            .await;
     let options = options(target.url("/p/{key}.json?again={key}"));
-    assert_eq!(deliver(&options, &[item("../a?b#c", Some("{}"))], false).await, [Outcome::Delivered]);
-    assert_eq!(deliver(&options, &[item("x", None)], false).await, [Outcome::Delivered]);
+    assert_eq!(
+        deliver(&options, &[item("../a?b#c", Some("{}"))], false).await,
+        [Outcome::Delivered]
+    );
+    assert_eq!(
+        deliver(&options, &[item("x", None)], false).await,
+        [Outcome::Delivered]
+    );
     let refused = deliver(&options, &[item("..", Some("{}"))], false).await;
-    assert!(matches!(&refused[0], Outcome::Refused { reason, .. } if reason.contains("cannot stand in a URL")), "{refused:?}");
+    assert!(
+        matches!(&refused[0], Outcome::Refused { reason, .. } if reason.contains("cannot stand in a URL")),
+        "{refused:?}"
+    );
     let asked = target.asked();
-    let lines: Vec<_> = asked.iter().map(|asked| format!("{} {} {}", asked.method, asked.path, asked.text())).collect();
-    assert_eq!(lines, ["PUT /p/..%2Fa%3Fb%23c.json?again=..%2Fa%3Fb%23c {}", "DELETE /p/x.json?again=x "]);
+    let lines: Vec<_> = asked
+        .iter()
+        .map(|asked| format!("{} {} {}", asked.method, asked.path, asked.text()))
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "PUT /p/..%2Fa%3Fb%23c.json?again=..%2Fa%3Fb%23c {}",
+            "DELETE /p/x.json?again=x "
+        ]
+    );
 }
 
 #[tokio::test]
@@ -96,15 +170,37 @@ async fn a_batch_is_an_array_or_lines() {
     let target = Fixture::start(|_| Reply::Status(200)).await;
     let mut options = options(target.url("/weir"));
     let mut text = item("t", Some("a;b"));
-    text.rendering = Some(Arc::new(Rendering { key: None, content_type: Some("text/csv".into()), body: Payload::Text("a;b".into()) }));
-    let items = [item("a", Some("{\n\"n\": 1.50}")), item("b", None), text, item("broken", Some("{"))];
-    assert_eq!(deliver(&options, &items, true).await, vec![Outcome::Delivered; 4]);
+    text.rendering = Some(Arc::new(Rendering {
+        key: None,
+        content_type: Some("text/csv".into()),
+        body: Payload::Text("a;b".into()),
+    }));
+    let items = [
+        item("a", Some("{\n\"n\": 1.50}")),
+        item("b", None),
+        text,
+        item("broken", Some("{")),
+    ];
+    assert_eq!(
+        deliver(&options, &items, true).await,
+        vec![Outcome::Delivered; 4]
+    );
     options.format = Format::Ndjson;
-    assert_eq!(deliver(&options, &items[..1], true).await, [Outcome::Delivered]);
-    assert_eq!(deliver(&options, &items[..2], true).await, vec![Outcome::Delivered; 2]);
+    assert_eq!(
+        deliver(&options, &items[..1], true).await,
+        [Outcome::Delivered]
+    );
+    assert_eq!(
+        deliver(&options, &items[..2], true).await,
+        vec![Outcome::Delivered; 2]
+    );
     let asked = target.asked();
-    let envelope =
-        |key: &str, more: &str| format!(r#"{{"id":"{}","type":"product","key":"{key}","sequence":42,"deleted":{more}}}"#, id(key));
+    let envelope = |key: &str, more: &str| {
+        format!(
+            r#"{{"id":"{}","type":"product","key":"{key}","sequence":42,"deleted":{more}}}"#,
+            id(key)
+        )
+    };
     let array = [
         envelope("a", "false,\"content\":{\n\"n\": 1.50}"),
         envelope("b", "true"),
@@ -118,7 +214,8 @@ async fn a_batch_is_an_array_or_lines() {
     assert_eq!(asked[2].headers["content-type"], "application/x-ndjson");
 }
 
-/// `delivered`, `wait` (with Retry-After), `uncertain`, `retry`, `trip`, …: what each way of answering comes to.
+/// `delivered`, `wait` (with Retry-After), `uncertain`, `retry`, `trip`, …: what each way of
+/// answering comes to.
 #[tokio::test]
 async fn each_trouble_of_a_target_is_told_from_the_others() {
     let script = |asked: &crate::target::fixture::Asked| match asked.path.as_str() {
@@ -136,8 +233,13 @@ async fn each_trouble_of_a_target_is_told_from_the_others() {
     let target = Fixture::start(script).await;
     let word = |outcome: &Outcome| match outcome {
         Outcome::Delivered => "delivered".to_owned(),
-        Outcome::Retry { after: Some(after), .. } => format!("wait {after:?}"),
-        Outcome::Retry { maybe_applied: true, .. } => "uncertain".to_owned(),
+        Outcome::Retry {
+            after: Some(after), ..
+        } => format!("wait {after:?}"),
+        Outcome::Retry {
+            maybe_applied: true,
+            ..
+        } => "uncertain".to_owned(),
         Outcome::Retry { .. } => "retry".to_owned(),
         Outcome::Refused { reason, .. } => format!("refused {reason}"),
         Outcome::Trip { .. } => "trip".to_owned(),
@@ -158,13 +260,32 @@ async fn each_trouble_of_a_target_is_told_from_the_others() {
         let outcomes = deliver(&options(target.url(path)), &[item("a", Some("{}"))], false).await;
         assert_eq!(word(&outcomes[0]), expected, "{path}: {outcomes:?}");
     }
-    assert!(target.asked().iter().all(|asked| asked.path != "/fine" || asked.method == "POST"));
-    assert_eq!(target.asked().iter().filter(|asked| asked.path == "/fine").count(), 1, "a redirect is not followed");
+    assert!(
+        target
+            .asked()
+            .iter()
+            .all(|asked| asked.path != "/fine" || asked.method == "POST")
+    );
+    assert_eq!(
+        target
+            .asked()
+            .iter()
+            .filter(|asked| asked.path == "/fine")
+            .count(),
+        1,
+        "a redirect is not followed"
+    );
 
     let secure = target.url("/fine").replace("http:", "https:");
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port that is free again");
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|l| l.local_addr())
+        .expect("a port that is free again");
     let metadata = "http://169.254.169.254/latest".to_owned();
-    for (url, expected) in [(secure, "trip"), (format!("http://{nobody}/"), "retry"), (metadata, "trip")] {
+    for (url, expected) in [
+        (secure, "trip"),
+        (format!("http://{nobody}/"), "retry"),
+        (metadata, "trip"),
+    ] {
         let outcomes = deliver(&options(url.clone()), &[item("a", Some("{}"))], false).await;
         assert_eq!(word(&outcomes[0]), expected, "{url}: {outcomes:?}");
     }
@@ -175,7 +296,9 @@ async fn connections_are_kept_and_used_again() {
     let target = Fixture::start(|_| Reply::Status(200)).await;
     let webhook = Webhook::open(&options(target.url("/weir"))).expect("a webhook");
     for _ in 0..20 {
-        let outcomes = webhook.deliver(&[item("a", Some("{}"))], false, TRACE, SystemTime::now()).await;
+        let outcomes = webhook
+            .deliver(&[item("a", Some("{}"))], false, TRACE, SystemTime::now())
+            .await;
         assert_eq!(outcomes, [Outcome::Delivered]);
     }
     assert_eq!(target.connections(), 1);
@@ -189,7 +312,9 @@ fn a_url_that_cannot_be_used_is_complained_about_at_once() {
         ("http://{key}.shop/", "path and the query"),
         ("not a url", "cannot be used"),
     ] {
-        let complaint = Webhook::open(&options(url.into())).err().unwrap_or_default();
+        let complaint = Webhook::open(&options(url.into()))
+            .err()
+            .unwrap_or_default();
         assert!(complaint.contains(word), "{url}: {complaint}");
     }
 }

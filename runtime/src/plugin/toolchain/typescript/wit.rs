@@ -1,4 +1,5 @@
-//! The interface in TypeScript's words, as componentize-qjs passes its values: made from the WIT, and held equal to the kit's `wit.ts`.
+//! The interface in TypeScript's words, as componentize-qjs passes its values: made from the WIT,
+//! and held equal to the kit's `wit.ts`.
 //!
 //! After a change of `wit/plugin.wit`: `UPDATE_EXPECT=1 cargo test -p weir --lib typescript::wit`.
 
@@ -36,8 +37,15 @@ fn declare(resolve: &Resolve, interface: &Interface, text: &mut String) {
     if !interface.functions.is_empty() {
         text.push('\n');
         doc(&interface.docs, "", text);
-        let _ = writeln!(text, "export interface {} {{", camel(interface.name.as_deref().unwrap_or_default(), true));
-        interface.functions.values().for_each(|function| method(resolve, function, text));
+        let _ = writeln!(
+            text,
+            "export interface {} {{",
+            camel(interface.name.as_deref().unwrap_or_default(), true)
+        );
+        interface
+            .functions
+            .values()
+            .for_each(|function| method(resolve, function, text));
         text.push_str("}\n");
     }
 }
@@ -48,18 +56,37 @@ fn define(resolve: &Resolve, name: &str, defined: &TypeDef, text: &mut String) {
             let _ = writeln!(text, "export interface {name} {{");
             for field in &record.fields {
                 doc(&field.docs, "  ", text);
-                let _ = writeln!(text, "  {}: {};", camel(&field.name, false), of(resolve, &field.ty));
+                let _ = writeln!(
+                    text,
+                    "  {}: {};",
+                    camel(&field.name, false),
+                    of(resolve, &field.ty)
+                );
             }
             text.push_str("}\n");
         }
         TypeDefKind::Variant(variant) => {
             let case = |name: &str, of: String| format!("{{ tag: \"{name}\"; val: {of} }}");
-            let cases =
-                variant.cases.iter().map(|each| case(&each.name, each.ty.as_ref().map_or("undefined".into(), |ty| of(resolve, ty))));
-            let _ = writeln!(text, "export type {name} = {};", cases.collect::<Vec<_>>().join(" | "));
+            let cases = variant.cases.iter().map(|each| {
+                case(
+                    &each.name,
+                    each.ty
+                        .as_ref()
+                        .map_or("undefined".into(), |ty| of(resolve, ty)),
+                )
+            });
+            let _ = writeln!(
+                text,
+                "export type {name} = {};",
+                cases.collect::<Vec<_>>().join(" | ")
+            );
         }
         TypeDefKind::Enum(cases) => {
-            let cases: Vec<String> = cases.cases.iter().map(|case| format!("\"{}\"", case.name)).collect();
+            let cases: Vec<String> = cases
+                .cases
+                .iter()
+                .map(|case| format!("\"{}\"", case.name))
+                .collect();
             let _ = writeln!(text, "export type {name} = {};", cases.join(" | "));
         }
         other => panic!("the interface has a kind of type that is new here: {other:?}"),
@@ -69,17 +96,28 @@ fn define(resolve: &Resolve, name: &str, defined: &TypeDef, text: &mut String) {
 /// A function whose own result can fail throws.
 fn method(resolve: &Resolve, function: &Function, text: &mut String) {
     doc(&function.docs, "  ", text);
-    let given: Vec<String> =
-        function.params.iter().map(|given| format!("{}: {}", camel(&given.name, false), of(resolve, &given.ty))).collect();
+    let given: Vec<String> = function
+        .params
+        .iter()
+        .map(|given| format!("{}: {}", camel(&given.name, false), of(resolve, &given.ty)))
+        .collect();
     let result = match &function.result {
         None => "void".to_owned(),
         Some(Type::Id(id)) => match &resolve.types[*id].kind {
-            TypeDefKind::Result(result) => result.ok.as_ref().map_or("void".into(), |ok| of(resolve, ok)),
+            TypeDefKind::Result(result) => result
+                .ok
+                .as_ref()
+                .map_or("void".into(), |ok| of(resolve, ok)),
             _ => of(resolve, &Type::Id(*id)),
         },
         Some(plain) => of(resolve, plain),
     };
-    let _ = writeln!(text, "  {}({}): {result};", camel(&function.name, false), given.join(", "));
+    let _ = writeln!(
+        text,
+        "  {}({}): {result};",
+        camel(&function.name, false),
+        given.join(", ")
+    );
 }
 
 fn of(resolve: &Resolve, ty: &Type) -> String {
@@ -102,9 +140,20 @@ fn of(resolve: &Resolve, ty: &Type) -> String {
             each => format!("{each}[]"),
         },
         TypeDefKind::Option(some) => format!("{} | null", of(resolve, some)),
-        TypeDefKind::Tuple(tuple) => format!("[{}]", tuple.types.iter().map(|ty| of(resolve, ty)).collect::<Vec<_>>().join(", ")),
+        TypeDefKind::Tuple(tuple) => format!(
+            "[{}]",
+            tuple
+                .types
+                .iter()
+                .map(|ty| of(resolve, ty))
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
         TypeDefKind::Result(result) => {
-            let side = |side: &Option<Type>| side.as_ref().map_or("undefined".into(), |ty| of(resolve, ty));
+            let side = |side: &Option<Type>| {
+                side.as_ref()
+                    .map_or("undefined".into(), |ty| of(resolve, ty))
+            };
             format!("Result<{}, {}>", side(&result.ok), side(&result.err))
         }
         other => panic!("the interface has a kind of type that is new here: {other:?}"),
@@ -113,7 +162,11 @@ fn of(resolve: &Resolve, ty: &Type) -> String {
 
 fn doc(docs: &Docs, indent: &str, text: &mut String) {
     if let Some(said) = &docs.contents {
-        let _ = writeln!(text, "{indent}/** {} */", said.trim().replace('\n', &format!("\n{indent} * ")));
+        let _ = writeln!(
+            text,
+            "{indent}/** {} */",
+            said.trim().replace('\n', &format!("\n{indent} * "))
+        );
     }
 }
 

@@ -1,4 +1,5 @@
-//! What the writer does for channels: it saves where they stand, and lets them join, be swept, renamed and forgotten.
+//! What the writer does for channels: it saves where they stand, and lets them join, be swept,
+//! renamed and forgotten.
 
 use std::sync::PoisonError;
 
@@ -13,7 +14,9 @@ impl Writer {
     /// Saves one channel, durably.
     pub(in crate::store::embedded) fn save(&mut self, id: ChannelId) -> Result<(), Error> {
         let mut rows = Rows::default();
-        let written = self.stage_channel(id, &mut rows).and_then(|()| self.make_durable(rows));
+        let written = self
+            .stage_channel(id, &mut rows)
+            .and_then(|()| self.make_durable(rows));
         self.or_fail(written)
     }
 
@@ -21,14 +24,24 @@ impl Writer {
         let (shared, ahead) = (self.shared.clone(), self.shared.options.sweep_ahead);
         let mut writes = Vec::new();
         if let Some(channel) = shared.index().channel_mut(id) {
-            self.logs.entry(id).or_default().save(id, channel, ahead, &mut writes);
+            self.logs
+                .entry(id)
+                .or_default()
+                .save(id, channel, ahead, &mut writes);
         }
-        writes.into_iter().try_for_each(|(key, value)| rows.set(&shared.db, key, value))
+        writes
+            .into_iter()
+            .try_for_each(|(key, value)| rows.set(&shared.db, key, value))
     }
 
     /// Saves all channels that have changed, each in one atomic write, and syncs once.
     pub(in crate::store::embedded) fn save_all(&mut self) -> Result<(), Error> {
-        let changed: Vec<ChannelId> = self.index().channels().filter(|(_, channel)| channel.is_dirty()).map(|(id, _)| id).collect();
+        let changed: Vec<ChannelId> = self
+            .index()
+            .channels()
+            .filter(|(_, channel)| channel.is_dirty())
+            .map(|(id, _)| id)
+            .collect();
         let written = self.try_save_all(&changed);
         self.or_fail(written)
     }
@@ -47,7 +60,12 @@ impl Writer {
                 Vec::new()
             } else {
                 self.marks_written = marks.len();
-                marks.iter().flat_map(|(sequence, time)| [sequence.to_le_bytes(), time.0.to_le_bytes()].concat()).collect()
+                marks
+                    .iter()
+                    .flat_map(|(sequence, time)| {
+                        [sequence.to_le_bytes(), time.0.to_le_bytes()].concat()
+                    })
+                    .collect()
             }
         };
         if changed.is_empty() && marks.is_empty() {
@@ -63,37 +81,70 @@ impl Writer {
 
     /// Forgets entities that are gone everywhere.
     pub(in crate::store::embedded) fn forget(&mut self, now: Timestamp) -> Result<(), Error> {
-        let forget_ms = self.shared.limits.lock().unwrap_or_else(PoisonError::into_inner).forget_ms;
-        let Some(horizon) = now.0.checked_sub(forget_ms) else { return Ok(()) };
+        let forget_ms = self
+            .shared
+            .limits
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .forget_ms;
+        let Some(horizon) = now.0.checked_sub(forget_ms) else {
+            return Ok(());
+        };
         let (gone, ordinals) = {
             let mut index = self.index();
-            (index.forget(Timestamp(horizon), FORGET_AT_ONCE), index.given_out())
+            (
+                index.forget(Timestamp(horizon), FORGET_AT_ONCE),
+                index.given_out(),
+            )
         };
         if gone.is_empty() {
             return Ok(());
         }
         let (shared, mut rows) = (self.shared.clone(), Rows::default());
         let mut set = |key, value| rows.set(&shared.db, key, value);
-        let removed = gone.into_iter().try_for_each(|ordinal| set(keys::entity(ordinal), None));
-        let staged = removed.and_then(|()| set(keys::ORDINALS.to_vec(), Some(u64::from(ordinals).to_le_bytes().to_vec())));
+        let removed = gone
+            .into_iter()
+            .try_for_each(|ordinal| set(keys::entity(ordinal), None));
+        let staged = removed.and_then(|()| {
+            set(
+                keys::ORDINALS.to_vec(),
+                Some(u64::from(ordinals).to_le_bytes().to_vec()),
+            )
+        });
         let written = staged.and_then(|()| self.make_durable(rows));
         self.or_fail(written)
     }
 
-    pub(in crate::store::embedded) fn join(&mut self, name: &str, subscription: Subscription) -> Result<Joined, Error> {
+    pub(in crate::store::embedded) fn join(
+        &mut self,
+        name: &str,
+        subscription: Subscription,
+    ) -> Result<Joined, Error> {
         let shared = self.shared.clone();
         let now = self.now();
         let mut index = shared.index();
         let known = index.channels().find(|(_, channel)| channel.name == name);
         let was = known.map(|(_, channel)| (channel.live, channel.subscription.clone()));
-        let highest = self.shared.db.get(keys::CHANNELS).map_err(fatal)?.map_or(0, |row| u16::from_le_bytes(keys::number_at(&row, 0)));
+        let highest = self
+            .shared
+            .db
+            .get(keys::CHANNELS)
+            .map_err(fatal)?
+            .map_or(0, |row| u16::from_le_bytes(keys::number_at(&row, 0)));
         let id = known.map_or(ChannelId(highest + 1), |(id, _)| id);
-        let lost = was.as_ref().is_some_and(|(_, before)| before.target != subscription.target);
-        let swept = lost || was.is_none_or(|(live, before)| !live || before.shape != subscription.shape);
+        let lost = was
+            .as_ref()
+            .is_some_and(|(_, before)| before.target != subscription.target);
+        let swept =
+            lost || was.is_none_or(|(live, before)| !live || before.shape != subscription.shape);
         let mut rows = Rows::default();
         if id.0 > highest {
             index.put_channel(id, Channel::new(name, subscription.clone()));
-            rows.set(&shared.db, keys::CHANNELS.to_vec(), Some(id.0.to_le_bytes().to_vec()))?;
+            rows.set(
+                &shared.db,
+                keys::CHANNELS.to_vec(),
+                Some(id.0.to_le_bytes().to_vec()),
+            )?;
         }
         if swept {
             let head = index.bump(now);
@@ -111,13 +162,19 @@ impl Writer {
         };
         drop(index);
         if swept {
-            let written = self.stage_channel(id, &mut rows).and_then(|()| self.make_durable(rows));
+            let written = self
+                .stage_channel(id, &mut rows)
+                .and_then(|()| self.make_durable(rows));
             self.or_fail(written)?;
         }
         Ok(joined)
     }
 
-    pub(in crate::store::embedded) fn resweep(&mut self, id: ChannelId, lost: bool) -> Result<(), Error> {
+    pub(in crate::store::embedded) fn resweep(
+        &mut self,
+        id: ChannelId,
+        lost: bool,
+    ) -> Result<(), Error> {
         let now = self.now();
         {
             let mut index = self.shared.index();
@@ -129,10 +186,19 @@ impl Writer {
         self.save(id)
     }
 
-    pub(in crate::store::embedded) fn rename(&mut self, old: &str, new: &str) -> Result<bool, Error> {
+    pub(in crate::store::embedded) fn rename(
+        &mut self,
+        old: &str,
+        new: &str,
+    ) -> Result<bool, Error> {
         let found = {
             let index = self.index();
-            let by_name = |name: &str| index.channels().find(|(_, channel)| channel.name == name).map(|(id, _)| id);
+            let by_name = |name: &str| {
+                index
+                    .channels()
+                    .find(|(_, channel)| channel.name == name)
+                    .map(|(id, _)| id)
+            };
             by_name(old).filter(|_| by_name(new).is_none())
         };
         let Some(id) = found else { return Ok(false) };
@@ -143,7 +209,10 @@ impl Writer {
         Ok(true)
     }
 
-    pub(in crate::store::embedded) fn forget_channel(&mut self, id: ChannelId) -> Result<bool, Error> {
+    pub(in crate::store::embedded) fn forget_channel(
+        &mut self,
+        id: ChannelId,
+    ) -> Result<bool, Error> {
         if self.index().channel(id).is_none_or(|channel| channel.live) {
             return Ok(false);
         }
@@ -168,7 +237,8 @@ impl Writer {
         self.sync()
     }
 
-    /// After loading, every channel is saved, so that what is doubted now stays doubted after another crash.
+    /// After loading, every channel is saved, so that what is doubted now stays doubted after
+    /// another crash.
     pub(in crate::store::embedded) fn save_all_channels(&mut self) -> Result<(), Error> {
         let all: Vec<ChannelId> = self.index().channels().map(|(id, _)| id).collect();
         let written = self.try_save_all(&all);

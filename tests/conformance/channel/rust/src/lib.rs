@@ -28,8 +28,13 @@ pub fn render(entity: &Entity) -> Result<Option<Rendering>> {
             None => rendering,
         }));
     }
-    let facets: Vec<[&str; 2]> = entity.facets.iter().map(|facet| [facet.name.as_str(), facet.value.as_str()]).collect();
-    Rendering::json(&json!({ "type": entity.entity_type, "key": entity.key, "facets": facets })).map(Some)
+    let facets: Vec<[&str; 2]> = entity
+        .facets
+        .iter()
+        .map(|facet| [facet.name.as_str(), facet.value.as_str()])
+        .collect();
+    Rendering::json(&json!({ "type": entity.entity_type, "key": entity.key, "facets": facets }))
+        .map(Some)
 }
 
 /// The value of `fail`.

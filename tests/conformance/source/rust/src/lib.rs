@@ -17,13 +17,20 @@ pub fn transform(event: &Event) -> Result<Vec<Change>> {
         "echo" => Ok(vec![change("data", event.text()?)?]),
         "numbers" => {
             let numbers: Vec<f64> = event.json()?;
-            let bits: Vec<String> = numbers.iter().map(|number| format!("{:016x}", number.to_bits())).collect();
+            let bits: Vec<String> = numbers
+                .iter()
+                .map(|number| format!("{:016x}", number.to_bits()))
+                .collect();
             Ok(vec![change("bits", &bits)?])
         }
         "versions" => {
             let versions: Vec<&str> = event.json()?;
             let versions = versions.iter().enumerate();
-            versions.map(|(index, version)| Ok(change(&format!("n{index}"), &index)?.version(version.parse::<u64>()?))).collect()
+            versions
+                .map(|(index, version)| {
+                    Ok(change(&format!("n{index}"), &index)?.version(version.parse::<u64>()?))
+                })
+                .collect()
         }
         "lanes" => {
             let mut changes = Vec::new();
@@ -34,7 +41,9 @@ pub fn transform(event: &Event) -> Result<Vec<Change>> {
             changes.push(Change::delete("echo", "echo", "lane"));
             Ok(changes)
         }
-        "many" => (0..event.json::<u64>()?).map(|index| change("n", &index)).collect(),
+        "many" => (0..event.json::<u64>()?)
+            .map(|index| change("n", &index))
+            .collect(),
         "fail" => {
             let Failed { code, message } = event.json()?;
             Err(Error::new(code, message))

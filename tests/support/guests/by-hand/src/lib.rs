@@ -1,6 +1,8 @@
-//! The mapping of `oms-stock` without the kit: what its author would write over the generated bindings.
+//! The mapping of `oms-stock` without the kit: what its author would write over the generated
+//! bindings.
 //!
-//! It is there to be compared: the same events, the same changes, and what the kit costs is the difference.
+//! It is there to be compared: the same events, the same changes, and what the kit costs is the
+//! difference.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
@@ -39,14 +41,27 @@ struct Level<'a> {
 struct Id(String);
 
 /// Maps one level; an error is a code and a message.
-pub fn changes(topic: Option<&str>, time: Option<&str>, data: &str, settings: &Settings) -> Result<Vec<Change>, (&'static str, String)> {
-    let level: Level<'_> = serde_json::from_str(data).map_err(|error| ("broken-json", error.to_string()))?;
+pub fn changes(
+    topic: Option<&str>,
+    time: Option<&str>,
+    data: &str,
+    settings: &Settings,
+) -> Result<Vec<Change>, (&'static str, String)> {
+    let level: Level<'_> =
+        serde_json::from_str(data).map_err(|error| ("broken-json", error.to_string()))?;
     let missing = |field: &str| ("missing-field", format!("the level has no `{field}`"));
-    let Id(item) = level.inventory_item_id.ok_or_else(|| missing("inventory_item_id"))?;
+    let Id(item) = level
+        .inventory_item_id
+        .ok_or_else(|| missing("inventory_item_id"))?;
     let Id(location) = level.location_id.ok_or_else(|| missing("location_id"))?;
-    let location = settings.locations.get(&location).ok_or_else(|| ("unknown-location", format!("nobody named {location}")))?;
+    let location = settings
+        .locations
+        .get(&location)
+        .ok_or_else(|| ("unknown-location", format!("nobody named {location}")))?;
     let sku = level.sku.as_deref().filter(|sku| !sku.is_empty());
-    let key = sku.or(settings.items.get(&item).map(String::as_str)).unwrap_or(&item);
+    let key = sku
+        .or(settings.items.get(&item).map(String::as_str))
+        .unwrap_or(&item);
     let available = match (level.available, topic) {
         (Some(available), _) => available,
         (None, Some("inventory_levels/disconnect")) => None,
@@ -55,8 +70,13 @@ pub fn changes(topic: Option<&str>, time: Option<&str>, data: &str, settings: &S
     let version = match level.updated_at.as_deref().or(time) {
         None => None,
         Some(text) => {
-            let time = text.parse::<Timestamp>().map_err(|error| ("not-a-time", error.to_string()))?;
-            Some(u64::try_from(time.as_millisecond()).map_err(|error| ("not-a-time", error.to_string()))?)
+            let time = text
+                .parse::<Timestamp>()
+                .map_err(|error| ("not-a-time", error.to_string()))?;
+            Some(
+                u64::try_from(time.as_millisecond())
+                    .map_err(|error| ("not-a-time", error.to_string()))?,
+            )
         }
     };
     Ok(vec![Change {
@@ -107,7 +127,9 @@ mod glue {
     impl settings::Guest for Plugin {
         fn configure(json: String) -> Result<(), String> {
             let settings = serde_json::from_str(&json).map_err(|error| error.to_string())?;
-            SETTINGS.set(settings).map_err(|_| "an instance is configured only once".into())
+            SETTINGS
+                .set(settings)
+                .map_err(|_| "an instance is configured only once".into())
         }
     }
 
@@ -118,12 +140,22 @@ mod glue {
     }
 
     fn transform(event: &types::Event) -> Result<Vec<types::Change>, types::Failure> {
-        let settings = SETTINGS.get().ok_or_else(|| failure("not-configured", "it was called before it was configured".into()))?;
+        let settings = SETTINGS.get().ok_or_else(|| {
+            failure(
+                "not-configured",
+                "it was called before it was configured".into(),
+            )
+        })?;
         let types::Payload::Text(data) = &event.data else {
             return Err(failure("not-text", "the event is not UTF-8".into()));
         };
-        let topic = event.attributes.iter().find(|(name, _)| name == "x-shopify-topic").map(|(_, topic)| topic.as_str());
-        let changes = changes(topic, event.time.as_deref(), data, settings).map_err(|(code, message)| failure(code, message))?;
+        let topic = event
+            .attributes
+            .iter()
+            .find(|(name, _)| name == "x-shopify-topic")
+            .map(|(_, topic)| topic.as_str());
+        let changes = changes(topic, event.time.as_deref(), data, settings)
+            .map_err(|(code, message)| failure(code, message))?;
         Ok(changes.into_iter().map(out).collect())
     }
 
@@ -139,6 +171,9 @@ mod glue {
     }
 
     fn failure(code: &str, message: String) -> types::Failure {
-        types::Failure { code: code.into(), message }
+        types::Failure {
+            code: code.into(),
+            message,
+        }
     }
 }

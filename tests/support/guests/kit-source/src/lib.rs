@@ -34,17 +34,29 @@ struct Row {
 }
 
 fn accept(event: &Event, settings: &Settings) -> Result<bool> {
-    log::info(format_args!("{} looks at {}", settings.prefix, event.event_type));
-    Ok(settings.limits.most.is_none_or(|most| event.bytes().len() <= most))
+    log::info(format_args!(
+        "{} looks at {}",
+        settings.prefix, event.event_type
+    ));
+    Ok(settings
+        .limits
+        .most
+        .is_none_or(|most| event.bytes().len() <= most))
 }
 
 #[weir_plugin::mapper(filter = accept)]
 fn transform(event: Event, settings: &Settings) -> Result<Vec<Change>> {
-    let change = |sku: &str| Change::facet("product", format!("{}{sku}", settings.prefix), "base", sku);
+    let change =
+        |sku: &str| Change::facet("product", format!("{}{sku}", settings.prefix), "base", sku);
     match event.event_type.as_str() {
-        "json" => Ok(vec![change(event.json::<Lamp<'_>>()?.sku)?.version(7).lane("urgent")]),
+        "json" => Ok(vec![change(event.json::<Lamp<'_>>()?.sku)?
+            .version(7)
+            .lane("urgent")]),
         "xml" => Ok(vec![change(event.xml::<XmlLamp<'_>>()?.sku)?]),
-        "csv" => event.csv::<Row>(b';')?.map(|row| change(&row?.sku)).collect(),
+        "csv" => event
+            .csv::<Row>(b';')?
+            .map(|row| change(&row?.sku))
+            .collect(),
         "deleted" => Ok(vec![Change::delete("product", event.text()?, "base")]),
         "panic" => panic!("the lamp {} is broken", event.text()?),
         other => bail!("unknown-type", "nobody knows `{other}`"),

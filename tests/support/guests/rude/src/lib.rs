@@ -1,4 +1,5 @@
-//! A mapper in Rust that does what a mapper must not do. The type of an event says what; of any other it makes one change.
+//! A mapper in Rust that does what a mapper must not do. The type of an event says what; of any
+//! other it makes one change.
 
 use std::cell::Cell;
 use std::hint::black_box;
@@ -55,7 +56,10 @@ pub fn transform(event: &Event, _settings: &Settings) -> Result<Vec<Change>> {
         }
         "abort" => std::process::abort(),
         "thread" => {
-            std::thread::spawn(|| ()).join().map_err(|_| "a thread has panicked").unwrap();
+            std::thread::spawn(|| ())
+                .join()
+                .map_err(|_| "a thread has panicked")
+                .unwrap();
         }
         "clock" => {
             black_box(std::time::Instant::now());
@@ -67,7 +71,8 @@ pub fn transform(event: &Event, _settings: &Settings) -> Result<Vec<Change>> {
             std::net::TcpStream::connect("127.0.0.1:1").unwrap();
         }
         "count" => {
-            // What an instance remembers is gone with it; a plugin that counts on it lies to itself.
+            // What an instance remembers is gone with it; a plugin that counts on it lies to
+            // itself.
             SEEN.set(SEEN.get() + 1);
         }
         _ => {}
