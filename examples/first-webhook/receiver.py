@@ -1,4 +1,4 @@
-"""A shop that tells each delivery."""
+"""A shop that prints every delivery."""
 
 import http.server
 import sys

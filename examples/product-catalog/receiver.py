@@ -1,6 +1,6 @@
-"""Three shops and a search index, as small as they can be: they keep what they are given and tell each delivery.
+"""Three shops and a search index in their simplest form: they store every delivery and print it.
 
-PUT and DELETE /{shop}/p/{key} are a shop's pages, POST /search takes documents in batches. GET shows what is kept.
+PUT and DELETE /{shop}/p/{key} write a shop's pages, POST /search accepts documents in batches, and GET returns what is stored.
 """
 
 import http.server
@@ -9,45 +9,45 @@ import sys
 import threading
 import urllib.parse
 
-kept = {}  # path -> body
-telling = threading.Lock()
+stored = {}  # path -> body
+printing = threading.Lock()
 
 
 class Receiver(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_PUT(self):
-        kept[self.path] = self.body()
-        self.tell(f"{self.path} is now {kept[self.path].decode()}")
+        stored[self.path] = self.body()
+        self.report(f"{self.path} is now {stored[self.path].decode()}")
 
     def do_DELETE(self):
-        kept.pop(self.path, None)
-        self.tell(f"{self.path} is gone")
+        stored.pop(self.path, None)
+        self.report(f"{self.path} is gone")
 
     def do_POST(self):
-        told = []
+        lines = []
         for item in json.loads(self.body()):
             path = f"{self.path}/{urllib.parse.quote(item['key'], safe='')}"
             if item["deleted"]:
-                kept.pop(path, None)
-                told.append(f"{path} is gone")
+                stored.pop(path, None)
+                lines.append(f"{path} is gone")
             else:
-                kept[path] = json.dumps(item["content"], ensure_ascii=False).encode()
-                told.append(f"{path} is now {kept[path].decode()}")
-        self.tell("\n".join(told))
+                stored[path] = json.dumps(item["content"], ensure_ascii=False).encode()
+                lines.append(f"{path} is now {stored[path].decode()}")
+        self.report("\n".join(lines))
 
     def do_GET(self):
-        self.answer(200 if self.path in kept else 404, kept.get(self.path, b"nothing here") + b"\n")
+        self.respond(200 if self.path in stored else 404, stored.get(self.path, b"nothing here") + b"\n")
 
     def body(self):
         return self.rfile.read(int(self.headers.get("Content-Length", 0)))
 
-    def tell(self, what):
-        with telling:
-            print(what, flush=True)
-        self.answer(200)
+    def report(self, text):
+        with printing:
+            print(text, flush=True)
+        self.respond(200)
 
-    def answer(self, status, body=b""):
+    def respond(self, status, body=b""):
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
