@@ -216,7 +216,7 @@ fn a_mistake_in_typescript_costs_one_event_and_is_named_with_its_place() {
             (
                 "answer",
                 "wrong-answer",
-                "should give a list of changes, and gave null",
+                "should return a list of changes, but returned null",
             ),
             ("async", "wrong-answer", "cannot be async"),
             (
@@ -249,11 +249,11 @@ fn a_mistake_in_typescript_costs_one_event_and_is_named_with_its_place() {
 
     // Settings: what is missing, of another type or unknown is named.
     for (settings, sentence) in [
-        ("{}", "currency should be text, and is missing"),
-        (r#"{"currency": 7}"#, "currency should be text, and is 7"),
+        ("{}", "currency should be text, but is missing"),
+        (r#"{"currency": 7}"#, "currency should be text, but is 7"),
         (
             r#"{"currency": "CHF", "curency": 1}"#,
-            "there is no setting `curency`; there are currency",
+            "unknown setting `curency`; known settings: currency",
         ),
     ] {
         let refused = weir(
@@ -413,7 +413,7 @@ fn a_mistake_in_python_costs_one_event_and_is_named_with_its_place() {
             (
                 "answer",
                 "wrong-answer",
-                "should give a list of changes, and gave None",
+                "should return a list of changes, but returned None",
             ),
             ("version", "bad-version", "-1 is not a whole number from 0"),
             ("half", "wrong-answer", "half a character"),

@@ -1,8 +1,9 @@
-"""Builds one plugin for `weir plugin build`: reads what it does, makes a component of it.
+"""Builds one plugin for `weir plugin build`: finds its roles and compiles it to a component.
 
-Given a JSON object: `tools`, `folder`, `packages`, `wit`, `work`, `out`, `salt` and `known`. Answers one line of JSON on the standard
-output: `{"digest"}` if what is in `out` is new, `{"digest", "known": true}` if nothing changed since `known` was built, `{"wrong"}`
-with a sentence otherwise. What the compiler says goes to the standard error.
+The argument is a JSON object with `tools`, `folder`, `packages`, `wit`, `work`, `out`, `salt` and `known`. The script
+prints one line of JSON to standard output: `{"digest"}` if it wrote a new component to `out`, `{"digest", "known": true}`
+if nothing changed since `known` was built, and otherwise `{"wrong"}` with a message. The compiler's output goes to
+standard error.
 """
 
 import ast
@@ -15,7 +16,7 @@ import sys
 import traceback
 
 ROLES = ["event_filter", "mapper", "entity_filter", "renderer"]
-#: Which world has just these roles.
+#: The world that has exactly these roles.
 WORLDS = {
     ("event_filter",): "event-filter-plugin",
     ("mapper",): "mapper-plugin",
@@ -24,13 +25,13 @@ WORLDS = {
     ("renderer",): "renderer-plugin",
     ("entity_filter", "renderer"): "channel-plugin",
 }
-#: The module that componentize-py is given. The plugin's comes first: its mistakes are told as its own.
+#: The module that componentize-py compiles. It imports the plugin first, so that the plugin's errors are reported as its own.
 APP = """
 import weir.sandbox
 import plugin
 from weir.guest import EntityFilter, EventFilter, Mapper, Renderer, Settings
 """
-#: Folders with no source in them.
+#: Folders without source code.
 NOT_SOURCE = {"dist", "cases", "wit", "tests", "__pycache__", "node_modules", "target", "venv"}
 
 
@@ -42,13 +43,14 @@ def main(given):
     digest = digest_of([folder, given["packages"]], given["salt"], world)
     if digest == given["known"]:
         return {"digest": digest, "known": True}
-    # A copy, because the compiler's own sandbox does not follow links out of a folder.
+    # The compiler's sandbox does not follow links out of a folder, so it gets a copy.
     source = os.path.join(given["work"], "source")
     shutil.copytree(folder, source, ignore=lambda _, names: [name for name in names if not is_source(name)])
     with open(os.path.join(given["work"], "weir_app.py"), "w", encoding="utf-8") as file:
         file.write(APP)
     paths = [part for path in (source, given["work"], given["packages"]) if path for part in ("-p", path)]
-    # Run from the tools' folder and with no virtual environment, so that nothing of this machine's Python gets in.
+    # componentize-py runs with the tools' packages and no virtual environment, so that this machine's Python packages do not
+    # get into the component.
     run = "import sys; from componentize_py import script; sys.exit(script())"
     command = [sys.executable, "-c", run, "-q", "-d", given["wit"], "-w", world]
     command += ["componentize", "-s", *paths, "weir_app", "-o", given["out"]]
@@ -56,12 +58,15 @@ def main(given):
     built = subprocess.run(command, cwd=given["work"], env={**kept, "PYTHONPATH": given["tools"]}, capture_output=True, text=True)
     if built.returncode == 0:
         return {"digest": digest}
-    sys.stderr.write(told(built.stdout + built.stderr, folder))
+    sys.stderr.write(shortened(built.stdout + built.stderr, folder))
     return {"wrong": None}
 
 
 def world_of(path):
-    """The world of what plugin.py marks, or none and what is wrong with it, if that is not told yet. The source is read and not run."""
+    """Returns the world of the roles that plugin.py marks, or None and a message. The source is parsed, not run.
+
+    The message is None as well if the error is already on standard error.
+    """
     with open(path, "rb") as file:
         source = file.read()
     try:
@@ -74,16 +79,16 @@ def world_of(path):
     if roles in WORLDS:
         return WORLDS[roles], None
     found = f"both {' and '.join(roles)}: a plugin belongs to a source or to a channel" if roles else "none of them"
-    return None, f"plugin.py should have a function marked @{', @'.join(ROLES[:3])} or @{ROLES[3]}, and has {found}"
+    return None, f"plugin.py should have a function marked @{', @'.join(ROLES[:3])} or @{ROLES[3]}, but has {found}"
 
 
 def mark(decorator):
-    """The last part of a decorator's name: `mapper` of `@mapper` and of `@weir.mapper`."""
+    """Returns the last part of a decorator's name: `mapper` for `@mapper` and for `@weir.mapper`."""
     return decorator.attr if isinstance(decorator, ast.Attribute) else getattr(decorator, "id", None)
 
 
 def digest_of(folders, salt, world):
-    """Of all that the component is made of: the same digest, the same behaviour."""
+    """Returns the digest of everything that goes into the component. The same digest means the same behaviour."""
     digest = hashlib.sha256(json.dumps([salt, world]).encode())
     for root in filter(None, folders):
         for place, names, files in os.walk(root, followlinks=True):
@@ -96,15 +101,15 @@ def digest_of(folders, salt, world):
 
 
 def is_source(name):
-    """Whether a file or folder can be part of the component."""
+    """Decides whether a file or folder can be part of the component."""
     return name not in NOT_SOURCE and not name.startswith(".") and not name.endswith((".pyc", ".md"))
 
 
-def told(said, folder):
-    """What componentize-py says without its own frames; files of the plugin by the names that the author knows."""
-    begin = said.rfind("Traceback (most recent call last)")
-    said = said[begin:] if begin >= 0 else said
-    return said.split("\n\nCaused by:")[0].replace('"/0/', f'"{folder}/').rstrip() + "\n"
+def shortened(output, folder):
+    """Returns the output of componentize-py without its own frames, with the plugin's files under the author's names."""
+    start = output.rfind("Traceback (most recent call last)")
+    output = output[start:] if start >= 0 else output
+    return output.split("\n\nCaused by:")[0].replace('"/0/', f'"{folder}/').rstrip() + "\n"
 
 
 print(json.dumps(main(json.loads(sys.argv[1]))))

@@ -1,8 +1,8 @@
-// Builds one plugin for `weir plugin build`: checks its types, bundles it with its packages, makes a component of it.
+// Builds one plugin for `weir plugin build`: checks its types, bundles it with its packages and compiles it to a component.
 //
-// Given a JSON object: `tools`, `folder`, `wit`, `out`, `salt` and `known`. Answers one line of JSON on the standard output:
-// `{"digest"}` if what is in `out` is new, `{"digest", "known": true}` if nothing changed since `known` was built,
-// `{"wrong"}` with a sentence otherwise. What the compilers say goes to the standard error, untouched.
+// The argument is a JSON object with `tools`, `folder`, `wit`, `out`, `salt` and `known`. The script prints one line of JSON
+// to standard output: `{"digest"}` if it wrote a new component to `out`, `{"digest", "known": true}` if nothing changed since
+// `known` was built, and otherwise `{"wrong"}` with a message. The compilers' output goes to standard error unchanged.
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, writeFileSync } from "node:fs";
@@ -13,7 +13,7 @@ const given = JSON.parse(process.argv[2]);
 const require = createRequire(join(given.tools, "package.json"));
 const esbuild = require("esbuild");
 
-/** What `plugin.ts` may export, by the world that has just these. */
+/** The world for each set of roles that `plugin.ts` can export. */
 const WORLDS = {
   eventFilter: "event-filter-plugin",
   mapper: "mapper-plugin",
@@ -46,7 +46,7 @@ const bundled = {
 
 async function main() {
   const types = checkTypes();
-  // Type errors are told before anything else is, also before a bundle that fails.
+  // Type errors are reported first, even if the bundle fails too.
   const [typed, bundle] = await Promise.allSettled([types, makeBundle()]);
   for (const outcome of [typed, bundle]) if (outcome.status === "rejected") throw outcome.reason;
   const { source, world } = bundle.value;
@@ -63,7 +63,7 @@ async function main() {
   return { digest };
 }
 
-/** The compiler writes what is wrong itself. */
+/** Runs the type checker, which prints its own messages. */
 function checkTypes() {
   if (!existsSync(join(given.folder, "tsconfig.json"))) return Promise.resolve();
   const compiler = join(require.resolve("typescript/package.json"), "../bin/tsc");
@@ -86,7 +86,7 @@ async function makeBundle() {
   return { world, source: `${code}\nglobalThis.weirLines = ${JSON.stringify(lines(code, JSON.parse(map)))};\n` };
 }
 
-/** The world is what `plugin.ts` exports. */
+/** Finds the world from the exports of `plugin.ts`. */
 async function worldOf() {
   const alone = await esbuild.build({ ...bundled, entryPoints: ["plugin.ts"], sourcemap: false }).catch(refuse);
   const exported = Object.values(alone.metafile.outputs)[0].exports;
@@ -94,14 +94,14 @@ async function worldOf() {
   const world = WORLDS[roles.join()];
   if (world) return world;
   const found = roles.length > 0 ? `both ${roles.join(" and ")}: a plugin belongs to a source or to a channel` : "none of them";
-  throw { wrong: `plugin.ts should export a function named ${ROLES.slice(0, 3).join(", ")} or ${ROLES[3]}, and exports ${found}` };
+  throw { wrong: `plugin.ts should export a function named ${ROLES.slice(0, 3).join(", ")} or ${ROLES[3]}, but exports ${found}` };
 }
 
 function refuse() {
   throw REFUSED;
 }
 
-/** For each line of the bundle the author's line that it begins with, as `plugin.ts:12`; empty for the kit and packages. */
+/** The author's line for each line of the bundle, such as `plugin.ts:12`; empty for the kit and packages. */
 function lines(code, map) {
   const known = new SourceMap(map);
   return code.split("\n").map((text, line) => {

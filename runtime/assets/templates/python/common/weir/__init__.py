@@ -1,6 +1,7 @@
-"""Weir's kit for plugins in Python: what plugin.py imports.
+"""Weir's kit for plugins in Python, which plugin.py imports.
 
-A plugin is one function, or a filter and another one, marked with what it does, and perhaps a class of settings:
+A plugin is one function with a decorator that states its kind. A mapper or renderer can have a filter as a second
+function, and a plugin can have a class of settings:
 
     @settings
     class Settings:
@@ -10,8 +11,9 @@ A plugin is one function, or a filter and another one, marked with what it does,
     def transform(event: Event, settings: Settings) -> list[Change]:
         ...
 
-It is called with one item. An exception fails that item alone, with its message and place. The function stays a plain one, which
-a test can call. Import at the top of a file: when the plugin runs, there are no files to import from any more.
+The function is called with one item. An exception fails only that item, with the exception's message and place. The
+decorator leaves the function unchanged, so a test can call it. Import at the top of the file: a running plugin has no
+files to import from.
 """
 
 from . import log

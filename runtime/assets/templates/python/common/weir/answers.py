@@ -1,4 +1,4 @@
-"""What a plugin gives back: changes and renderings."""
+"""The values that a plugin returns: changes and renderings."""
 
 import datetime
 import json
@@ -11,7 +11,7 @@ _VERSION_MAX = 2**64 - 1
 
 
 class Change:
-    """One facet of one entity has a new value, or is gone."""
+    """A new value of one facet of one entity, or the deletion of that facet."""
 
     __slots__ = ("entity_type", "key", "facet_name", "value", "version_number", "lane_name")
 
@@ -19,36 +19,39 @@ class Change:
         self.entity_type = entity_type
         self.key = key
         self.facet_name = facet_name
-        #: JSON text; None: the facet is gone.
+        #: JSON text. None deletes the facet.
         self.value = value
         self.version_number: Optional[int] = None
         self.lane_name: Optional[str] = None
 
     @staticmethod
     def facet(entity_type: str, key: str, facet: str, value: Any) -> "Change":
-        """The facet has this value from now on. Fails with `not-json` if the value has no JSON form, such as NaN."""
+        """Sets the facet to a value. Fails with `not-json` if the value has no JSON form, such as NaN."""
         return Change(entity_type, key, facet, write(value, f"{facet} of {key}"))
 
     @staticmethod
     def delete(entity_type: str, key: str, facet: str) -> "Change":
-        """The facet is gone. An entity without facets is gone itself."""
+        """Deletes the facet. An entity without facets is deleted itself."""
         return Change(entity_type, key, facet, None)
 
     def version(self, version: Optional[int]) -> "Change":
-        """The owner's own version of the facet, which must rise; None: what arrives last wins. See `version_from_time`."""
+        """Sets the owner's version of the facet, which must rise. Without it (None), the change that arrives last wins.
+
+        `version_from_time` makes a version of a time.
+        """
         if version is not None and (type(version) is not int or not 0 <= version <= _VERSION_MAX):
             raise Failure("bad-version", f"the version {version!r} is not a whole number from 0 to 2^64 - 1")
         self.version_number = version
         return self
 
     def lane(self, lane: str) -> "Change":
-        """The lane in which it waits, `urgent`, `normal` or `bulk`, instead of the facet's configured one."""
+        """Sets the lane, `urgent`, `normal` or `bulk`, instead of the facet's configured one."""
         self.lane_name = lane
         return self
 
 
 class Rendering:
-    """What is delivered for one entity."""
+    """The content that a channel delivers for one entity."""
 
     __slots__ = ("body", "media_type", "target_key")
 
@@ -59,29 +62,29 @@ class Rendering:
 
     @staticmethod
     def json(value: Any) -> "Rendering":
-        """JSON, `application/json`. Fails with `not-json` if the value has no JSON form."""
+        """A JSON body, `application/json`. Fails with `not-json` if the value has no JSON form."""
         return Rendering(write(value, "the rendering"), "application/json")
 
     @staticmethod
     def of(content_type: str, body: "str | bytes") -> "Rendering":
-        """Text or bytes of this media type."""
+        """A body of text or bytes with a media type."""
         return Rendering(body, content_type)
 
     def key(self, key: str) -> "Rendering":
-        """What the target calls it, if that is not the entity's key: a document id, `{key}` in a URL."""
+        """Sets the name of the entity at the target, a document id or `{key}` in a URL. The default is the entity's key."""
         self.target_key = key
         return self
 
     def content_type(self, content_type: str) -> "Rendering":
-        """Another media type, such as `application/ld+json`."""
+        """Sets another media type, such as `application/ld+json`."""
         self.media_type = content_type
         return self
 
 
 def version_from_time(time: str) -> int:
-    """Milliseconds since 1970, for `Change.version`, of an RFC 3339 time with an offset. Finer fractions are cut off.
+    """Converts an RFC 3339 time with an offset to milliseconds since 1970, for `Change.version`. Finer fractions are cut off.
 
-    Fails with `not-a-time` for anything else, and for times before 1970.
+    Fails with `not-a-time` for any other text, and for times before 1970.
     """
     if _TIME.fullmatch(time):
         try:
@@ -102,13 +105,13 @@ _escaped = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",",
 
 
 def write(value: Any, what: str) -> str:
-    """A value as JSON text. Fails with `not-json` where JSON has no form for it; `what` is for the message."""
+    """Writes a value as JSON text. Fails with `not-json` if it has no JSON form; the message starts with `what`."""
     try:
         text = _plain(value)
         try:
             text.encode()
         except UnicodeEncodeError:
-            # Half a character cannot leave the component as what it is, but as an escape.
+            # Half a character (a lone surrogate) is not valid UTF-8, but can be passed on as an escape.
             text = _escaped(value)
         return text
     except (TypeError, ValueError, RecursionError) as error:

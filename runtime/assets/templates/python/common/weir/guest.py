@@ -1,6 +1,6 @@
-"""Between Weir and the author's functions: batches, settings read once, an exception's message. Not for authors.
+"""Connects Weir with the author's functions: handles batches, settings and exceptions. Not for authors.
 
-The classes have the names of the interfaces of `wit/plugin.wit`; those of the plugin's world are used.
+The classes are named after the interfaces of `wit/plugin.wit`; the plugin's world determines which of them are used.
 """
 
 import json
@@ -27,15 +27,15 @@ class Settings:
     """The settings of this instance."""
 
     def configure(self, text: str) -> None:
-        """Reads and keeps them; an error is shown to the operator."""
+        """Reads and stores the settings; the operator sees an error."""
         global _settings
         sandbox.wake()
         try:
             given = json.loads(text)
-            of = marked.get("settings")
-            # The settings of a channel's plugin hold the columns of the channel's row as well.
+            cls = marked.get("settings")
+            # The settings of a channel's plugin also contain the columns of the channel's row.
             strict = "event_filter" in marked or "mapper" in marked
-            _settings = given if of is None else read(of, given, strict)
+            _settings = given if cls is None else read(cls, given, strict)
         except Exception as error:
             raise Err(str(error) or type(error).__name__) from None
 
@@ -44,7 +44,7 @@ class EventFilter:
     """Drops events."""
 
     def accept(self, events: "list[wit.Event]"):
-        """One answer an event."""
+        """Returns one result for each event."""
         return _each("event_filter", events, _event, _yes_or_no)
 
 
@@ -52,7 +52,7 @@ class Mapper:
     """Maps events."""
 
     def transform(self, events: "list[wit.Event]"):
-        """One answer an event."""
+        """Returns one result for each event."""
         return _each("mapper", events, _event, _changes)
 
 
@@ -60,7 +60,7 @@ class EntityFilter:
     """Drops entities."""
 
     def accept(self, entities: "list[wit.Entity]"):
-        """One answer an entity."""
+        """Returns one result for each entity."""
         return _each("entity_filter", entities, _entity, _yes_or_no)
 
 
@@ -68,12 +68,12 @@ class Renderer:
     """Renders entities."""
 
     def render(self, entities: "list[wit.Entity]"):
-        """One answer an entity."""
+        """Returns one result for each entity."""
         return _each("renderer", entities, _entity, _rendering)
 
 
 def _each(role: str, raws: list, open: Callable, close: Callable) -> list:
-    """One answer an item, in the same order; an exception is the answer for its item alone."""
+    """Returns one result for each item, in the same order. An exception fails only its own item."""
     function = marked[role]
     answers = []
     for raw in raws:
@@ -125,30 +125,30 @@ def _rendering(given: Any) -> "wit.Rendering | None":
 
 
 def _whole(text: Any) -> str:
-    """Half a character, or what is no text at all, would end the whole batch at the border."""
+    """Checks a text. Half a character, or another type, would end the whole batch when it is passed to Weir."""
     if not isinstance(text, str):
-        raise Failure("wrong-answer", f"a name is no text: {text!r}")
+        raise Failure("wrong-answer", f"a name is not text: {text!r}")
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise Failure("wrong-answer", f"a name or text has half a character in it: {text[:100]!a}") from None
+        raise Failure("wrong-answer", f"a name or text contains half a character: {text[:100]!a}") from None
     return text
 
 
 def _wrong(what: str, given: Any) -> Failure:
-    return Failure("wrong-answer", f"the plugin should give {what}, and gave {given!r:.200}")
+    return Failure("wrong-answer", f"the plugin should return {what}, but returned {given!r:.200}")
 
 
 def _failed(error: Exception) -> wit.Failure:
-    """An author's failure is passed on; anything else is told with its place."""
+    """Passes on an author's failure; any other exception becomes a failure with its place."""
     if isinstance(error, Failure):
         return wit.Failure(_printable(error.code), _printable(error.message))
     frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)]
     ours = [(code, line) for code, line in reversed(frames) if "/weir/" not in code.co_filename]
     places = [f"{code.co_filename.rsplit('/', 1)[-1]}:{line} in {code.co_name}" for code, line in ours]
-    said = f"{type(error).__name__}: {error}" + (f" ({places[0]})" if places else "")
-    log.error(said + (f", from {', '.join(places[1:6])}" if len(places) > 1 else ""))
-    return wit.Failure("exception", _printable(said))
+    message = f"{type(error).__name__}: {error}" + (f" ({places[0]})" if places else "")
+    log.error(message + (f", from {', '.join(places[1:6])}" if len(places) > 1 else ""))
+    return wit.Failure("exception", _printable(message))
 
 
 def _printable(text: Any) -> str:

@@ -1,4 +1,4 @@
-"""What a plugin is given: events and entities."""
+"""The values that a plugin receives: events and entities."""
 
 import csv
 import io
@@ -11,11 +11,12 @@ from .shapes import read
 
 
 class Event:
-    """What a source sent: the CloudEvents envelope and the data, untouched.
+    """An event from a source system: the CloudEvents envelope and the data, unchanged.
 
-    `id` is the sender's identifier, unique with `origin` (CloudEvents `source`); `type` is CloudEvents `type`; `subject`,
-    `time` (RFC 3339, as the sender wrote it) and `content_type` may be None. `attributes` has CloudEvents extensions and the HTTP
-    headers that the source lets through, names in lower case. `data` is text, or bytes where it is not UTF-8.
+    `id` is the sender's identifier, unique together with `origin` (CloudEvents `source`); `type` is CloudEvents `type`;
+    `subject`, `time` (RFC 3339, as the sender wrote it) and `content_type` can be None. `attributes` has the CloudEvents
+    extensions and the HTTP headers that the source passes on, with names in lower case. `data` is text, or bytes if it is
+    not UTF-8.
     """
 
     __slots__ = ("id", "origin", "type", "subject", "time", "content_type", "attributes", "data")
@@ -44,25 +45,25 @@ class Event:
         """The data as text. Fails with `not-text` if it is not UTF-8."""
         if isinstance(self.data, str):
             return self.data
-        raise Failure("not-text", f"the event's data, {len(self.data)} bytes, is not text in UTF-8")
+        raise Failure("not-text", f"the event's data, {len(self.data)} bytes, is not UTF-8 text")
 
     def bytes(self) -> bytes:
-        """The data as bytes, whether they are text or not."""
+        """The data as bytes, whether it is text or not."""
         return self.data.encode() if isinstance(self.data, str) else self.data
 
-    def json(self, of: Optional[type] = None) -> Any:
-        """The data from JSON, as this dataclass if one is given; whole numbers are exact. Fails with `broken-json`."""
-        return parse(self.text(), "broken-json", "the event's data", of)
+    def json(self, cls: Optional[type] = None) -> Any:
+        """Reads the data as JSON, into a dataclass if one is given. Whole numbers are exact. Fails with `broken-json`."""
+        return parse(self.text(), "broken-json", "the event's data", cls)
 
     def xml(self) -> ElementTree.Element:
-        """The data from XML. Fails with `broken-xml`."""
+        """Reads the data as XML. Fails with `broken-xml`."""
         try:
             return ElementTree.fromstring(self.text())
         except ElementTree.ParseError as error:
-            raise Failure("broken-xml", f"the event's data is no XML: {error}") from None
+            raise Failure("broken-xml", f"the event's data is not XML: {error}") from None
 
     def csv(self, delimiter: str = ",") -> "Iterator[dict[str, str]]":
-        """The rows of CSV, each named by the first one. Fails with `broken-csv` while they are read."""
+        """Reads the data as CSV, row by row; the first row has the names. Fails with `broken-csv` during the iteration."""
         rows = csv.DictReader(io.StringIO(self.text(), newline=""), delimiter=delimiter, strict=True)
         try:
             yield from rows
@@ -70,53 +71,56 @@ class Event:
             raise Failure("broken-csv", f"the event's data, line {rows.line_num}: {error}") from None
 
     def attribute(self, name: str) -> Optional[str]:
-        """An attribute by its name in lower case."""
-        return next((value for of, value in self.attributes if of == name), None)
+        """Returns an attribute by its name in lower case, or None."""
+        return next((value for attribute, value in self.attributes if attribute == name), None)
 
 
 class Entity:
-    """An entity as it is now, with the facets that the channel subscribes to: `type`, `key`, and `names`, those of its facets in order."""
+    """The current state of an entity, with the facets that the channel subscribes to."""
 
     __slots__ = ("type", "key", "_values")
 
     def __init__(self, type: str, key: str, values: "dict[str, str]"):
-        """With the JSON texts of the facets by their names."""
+        """`values` has the JSON text of each facet by its name."""
         self.type = type
         self.key = key
         self._values = values
 
     @property
     def names(self) -> "list[str]":
-        """The names of its facets, in order."""
+        """The names of the facets, in order."""
         return list(self._values)
 
     def raw(self, name: str) -> Optional[str]:
-        """The JSON text of a facet, as it was written."""
+        """Returns the JSON text of a facet, as it was written, or None."""
         return self._values.get(name)
 
-    def facet(self, name: str, of: Optional[type] = None) -> Any:
-        """The value of a facet, as this dataclass if one is given; None if the entity has no such facet. Fails with `wrong-facet`."""
+    def facet(self, name: str, cls: Optional[type] = None) -> Any:
+        """Returns the value of a facet, as a dataclass if one is given, or None if the entity has no such facet.
+
+        Fails with `wrong-facet` if the value does not fit.
+        """
         value = self._values.get(name)
-        return None if value is None else parse(value, "wrong-facet", f"the facet {name}", of)
+        return None if value is None else parse(value, "wrong-facet", f"the facet {name}", cls)
 
-    def family(self, prefix: str, of: Optional[type] = None) -> "dict[str, Any]":
-        """The facets of a family by the rest of their names: with `stock.`, those of `stock.*`, each by its place."""
-        return {name[len(prefix) :]: self.facet(name, of) for name in self._values if name.startswith(prefix)}
+    def family(self, prefix: str, cls: Optional[type] = None) -> "dict[str, Any]":
+        """Returns the facets of a family by the rest of their names: for `stock.`, `stock.berlin` by `berlin`."""
+        return {name[len(prefix) :]: self.facet(name, cls) for name in self._values if name.startswith(prefix)}
 
 
-def parse(text: str, code: str, what: str, of: Optional[type] = None) -> Any:
-    """A value from JSON, and no more than JSON: Python's own reader would take NaN as well."""
+def parse(text: str, code: str, what: str, cls: Optional[type] = None) -> Any:
+    """Reads a value from JSON, strictly: Python's own reader would also accept NaN."""
     try:
         value = json.loads(text, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
-        raise Failure(code, f"{what} is no JSON: {error}") from None
-    if of is None:
+        raise Failure(code, f"{what} is not JSON: {error}") from None
+    if cls is None:
         return value
     try:
-        return read(of, value, strict=False)
+        return read(cls, value, strict=False)
     except ValueError as error:
-        raise Failure(code, f"{what} is not of the expected form: {error}") from None
+        raise Failure(code, f"{what} does not have the expected form: {error}") from None
 
 
 def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a number in JSON")

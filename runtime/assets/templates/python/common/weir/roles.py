@@ -1,4 +1,4 @@
-"""What a plugin does: the marks on its functions."""
+"""The decorators that state what a plugin's functions do."""
 
 from typing import Callable, TypeVar
 
@@ -7,32 +7,32 @@ from .items import Entity, Event
 
 F = TypeVar("F", bound=Callable)
 
-#: The functions by their roles, and the class of settings as `settings`.
+#: The function of each role, and the class of settings under `settings`.
 marked: "dict[str, Callable]" = {}
 
 
 def event_filter(function: "Callable[[Event, F], bool]"):
-    """Whether an event is to be mapped: `def f(event, settings) -> bool`."""
+    """Decides whether an event is mapped: `def f(event, settings) -> bool`."""
     return mark("event_filter", function)
 
 
 def mapper(function: "Callable[[Event, F], list[Change]]"):
-    """What changes by an event: `def f(event, settings) -> list[Change]`. Nothing: the event counts as filtered."""
+    """Turns an event into changes: `def f(event, settings) -> list[Change]`. Without changes, the event counts as filtered."""
     return mark("mapper", function)
 
 
 def entity_filter(function: "Callable[[Entity, F], bool]"):
-    """Whether a channel gets an entity: `def f(entity, settings) -> bool`."""
+    """Decides whether a channel gets an entity: `def f(entity, settings) -> bool`."""
     return mark("entity_filter", function)
 
 
 def renderer(function: "Callable[[Entity, F], Rendering | None]"):
-    """What a target gets of an entity: `def f(entity, settings) -> Rendering | None`. None: not for this channel."""
+    """Turns an entity into a rendering: `def f(entity, settings) -> Rendering | None`. None: not for this channel."""
     return mark("renderer", function)
 
 
 def mark(role: str, function):
-    """Remembers what does the role; there is one for each."""
+    """Registers the function of a role. Each role has at most one."""
     if role in marked:
         raise TypeError(f"two functions are marked @{role}: {marked[role].__name__} and {function.__name__}")
     marked[role] = function

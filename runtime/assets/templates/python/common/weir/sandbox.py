@@ -1,7 +1,8 @@
-"""What a plugin has not: a clock, randomness, files, and modules that were not imported while the component was built.
+"""Replaces everything that a plugin cannot use: the clock, randomness, files, and modules that were not imported in time.
 
-Without this module asking for one of them would end the whole batch without a word. With it an exception says what is missing, and
-costs one item. What is printed goes to the log. Imported before the plugin, so that the plugin sees what is put here.
+Without this module, using one of them would end the whole batch without a message. With it, an exception says what is
+missing, and only one item fails. Printed text goes to the log. This module is imported before the plugin, so that the
+plugin sees the replacements.
 """
 
 import builtins
@@ -16,26 +17,26 @@ from . import log
 _awake = False
 
 _NO_CLOCK = "a plugin has no clock, because the same event must always give the same result; take the time from the event"
-_NO_CHANCE = "a plugin has no randomness, because the same event must always give the same result"
+_NO_RANDOMNESS = "a plugin has no randomness, because the same event must always give the same result"
 _NO_FILES = "a plugin has no files"
 
 
 def wake() -> None:
-    """The component is built; calls begin."""
+    """Ends the build: from now on the replacements are active."""
     global _awake
     if _awake:
         return
     _awake = True
     sys.stdout, sys.stderr = _Lines(log.info), _Lines(log.warn)
     sys.meta_path[:] = [_NoModules()]
-    chance = sys.modules.get("random")
-    for name in getattr(chance, "__all__", ()):
-        if callable(getattr(chance, name)) and not isinstance(getattr(chance, name), type) and name != "seed":
-            setattr(chance, name, _missing(f"random.{name}", getattr(chance, name), RuntimeError, _NO_CHANCE))
+    randomness = sys.modules.get("random")
+    for name in getattr(randomness, "__all__", ()):
+        if callable(getattr(randomness, name)) and not isinstance(getattr(randomness, name), type) and name != "seed":
+            setattr(randomness, name, _missing(f"random.{name}", getattr(randomness, name), RuntimeError, _NO_RANDOMNESS))
 
 
 def _missing(name: str, original, error: type, why: str):
-    """As the original while the component is built; afterwards an exception."""
+    """Calls the original while the component is built, and raises an exception afterwards."""
 
     def missing(*arguments, **named):
         if _awake:
@@ -46,16 +47,16 @@ def _missing(name: str, original, error: type, why: str):
 
 
 class _Datetime(datetime.datetime):
-    """The one way to the clock that does not lead through the module `time`."""
+    """The only access to the clock that does not use the module `time`."""
 
     @classmethod
     def now(cls, tz=None):
-        """As the original while the component is built."""
+        """Like the original while the component is built."""
         return _now(super().now, tz)
 
     @classmethod
     def utcnow(cls):
-        """As the original while the component is built."""
+        """Like the original while the component is built."""
         return _now(super().utcnow)
 
 
@@ -64,7 +65,7 @@ def _now(original, *arguments):
 
 
 class _Lines(io.TextIOBase):
-    """What is printed, a line of the log for each line."""
+    """Writes each printed line to the log."""
 
     def __init__(self, write):
         self._write = write
@@ -81,7 +82,7 @@ class _Lines(io.TextIOBase):
 
 
 class _NoModules:
-    """Asked for a module that was not imported in time."""
+    """Fails for a module that was not imported while the component was built."""
 
     @staticmethod
     def find_spec(name: str, path=None, target=None):
@@ -95,5 +96,5 @@ for _name in ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "p
     setattr(time, _name, _missing(f"time.{_name}", getattr(time, _name, None), RuntimeError, _NO_CLOCK))
 for _name in ("open", "stat", "lstat", "listdir", "scandir", "getcwd", "mkdir", "remove", "rename"):
     setattr(os, _name, _missing(f"os.{_name}", getattr(os, _name, None), PermissionError, _NO_FILES))
-os.urandom = _missing("os.urandom", os.urandom, RuntimeError, _NO_CHANCE)
+os.urandom = _missing("os.urandom", os.urandom, RuntimeError, _NO_RANDOMNESS)
 builtins.open = io.open = _missing("open", builtins.open, PermissionError, _NO_FILES)

@@ -1,4 +1,4 @@
-"""Settings with types: a class whose fields the configuration may give.
+"""Typed settings: a class whose fields are the settings that the configuration can contain.
 
     @settings
     class Settings:
@@ -10,7 +10,7 @@
             if not self.locations:
                 raise ValueError("locations is empty")
 
-It is a dataclass. What is missing, unknown or of another type is told to the operator by its name.
+The class becomes a dataclass. The operator sees the name of a setting that is missing, unknown or of another type.
 """
 
 import dataclasses
@@ -23,6 +23,6 @@ C = TypeVar("C", bound=type)
 
 
 @typing.dataclass_transform(field_specifiers=(dataclasses.field,)) if hasattr(typing, "dataclass_transform") else lambda f: f
-def settings(of: C) -> C:
-    """Marks the class of the plugin's settings and makes a dataclass of it."""
-    return mark("settings", of if dataclasses.is_dataclass(of) else dataclasses.dataclass(of))
+def settings(cls: C) -> C:
+    """Marks the class of the plugin's settings and turns it into a dataclass."""
+    return mark("settings", cls if dataclasses.is_dataclass(cls) else dataclasses.dataclass(cls))

@@ -1,10 +1,10 @@
-/** Between Weir and the author's functions: batches, settings read once, an exception's message. Not for authors. */
+/** Connects Weir with the author's functions: handles batches, settings and exceptions. Not for authors. */
 import { Change, Entity, type EntityFilter, Event, type EventFilter, Failure, Field, type Mapper, Rendering, type Renderer } from "./index";
 import { attach, log } from "./log";
 import { wake } from "./sandbox";
 import type * as wit from "./wit";
 
-/** What `plugin.ts` may export. */
+/** The exports that `plugin.ts` can have. */
 export interface Plugin {
   settings?: Field<any>;
   eventFilter?: EventFilter<any>;
@@ -13,7 +13,7 @@ export interface Plugin {
   renderer?: Renderer<any>;
 }
 
-/** What the component exports; of the roles, those that its world has. */
+/** The exports that the component can have. Its world determines which of the roles are used. */
 interface Exports {
   settings: wit.Settings;
   eventFilter: wit.EventFilter;
@@ -22,13 +22,13 @@ interface Exports {
   renderer: wit.Renderer;
 }
 
-/** The exports of the component. */
+/** Builds the exports of the component. */
 export function serve(plugin: Plugin, write: wit.Log["write"]): Exports {
   attach(write);
   wake();
   let settings: unknown;
 
-  /** One answer an item, in the same order; an exception is the answer for its item alone. */
+  /** Returns one result for each item, in the same order. An exception fails only its own item. */
   function each<Raw, Item, Given, Answer>(name: string, open: (raw: Raw) => Item, call: ((item: Item, settings: any) => Given) | undefined, close: (given: Given) => Answer) {
     return (items: Raw[]): wit.Result<Answer, wit.Failure>[] =>
       items.map((raw) => {
@@ -47,7 +47,7 @@ export function serve(plugin: Plugin, write: wit.Log["write"]): Exports {
         try {
           settings = read(plugin, JSON.parse(json));
         } catch (error) {
-          // The interface has a text here, and the host shows it.
+          // The interface expects a text here, which the host shows.
           throw error instanceof Error ? error.message : String(error);
         }
       },
@@ -59,13 +59,13 @@ export function serve(plugin: Plugin, write: wit.Log["write"]): Exports {
   };
 }
 
-/** A source's plugin refuses what it does not know; the settings of a channel's hold the columns of the channel's row as well. */
+/** Reads the settings. Only a source's plugin rejects unknown ones: a channel's plugin also gets the columns of the row. */
 function read(plugin: Plugin, given: Record<string, unknown>): unknown {
   const { settings } = plugin;
   if (!settings) return given;
   const ofSource = plugin.eventFilter || plugin.mapper;
   const unknown = ofSource && settings.members && Object.keys(given).find((name) => !settings.members?.includes(name));
-  if (unknown) throw new Error(`there is no setting \`${unknown}\`; there are ${settings.members?.join(", ")}`);
+  if (unknown) throw new Error(`unknown setting \`${unknown}\`; known settings: ${settings.members?.join(", ")}`);
   return settings.read(given, "");
 }
 
@@ -95,29 +95,29 @@ function rendering(given: Rendering | null): wit.Rendering | null {
   return raw;
 }
 
-/** Half a character would not cross the border as what it is. */
+/** Checks a text. Half a character (a lone surrogate) would be changed when it is passed to Weir. */
 function whole(text: unknown): void {
-  if (typeof text !== "string") throw new Failure("wrong-answer", `a name is ${typeof text}, and not text: ${String(text)}`);
-  if (!text.isWellFormed()) throw new Failure("wrong-answer", `a name or text has half a character in it: ${JSON.stringify(text.slice(0, 100))}`);
+  if (typeof text !== "string") throw new Failure("wrong-answer", `a name is ${typeof text}, not text: ${String(text)}`);
+  if (!text.isWellFormed()) throw new Failure("wrong-answer", `a name or text contains half a character: ${JSON.stringify(text.slice(0, 100))}`);
 }
 
 function wrong(what: string, given: unknown): Failure {
   const promise = given instanceof Promise ? "a promise: a plugin's functions cannot be async" : String(given);
-  return new Failure("wrong-answer", `the plugin should give ${what}, and gave ${promise}`);
+  return new Failure("wrong-answer", `the plugin should return ${what}, but returned ${promise}`);
 }
 
-/** An author's failure is passed on; anything else is told with its place. */
+/** Passes on an author's failure; any other exception becomes a failure with its place. */
 function failed(error: unknown): wit.Failure {
   if (error instanceof Failure) return { code: String(error.code).toWellFormed(), message: error.message.toWellFormed() };
   const trace = error instanceof Error ? places(error.stack ?? "") : [];
-  const said = `${String(error)}${trace.length > 0 ? ` (${trace[0]})` : ""}`.toWellFormed();
-  log.error(trace.length > 1 ? `${said}, from ${trace.slice(1).join(", ")}` : said);
-  return { code: "exception", message: said };
+  const text = `${String(error)}${trace.length > 0 ? ` (${trace[0]})` : ""}`.toWellFormed();
+  log.error(trace.length > 1 ? `${text}, from ${trace.slice(1).join(", ")}` : text);
+  return { code: "exception", message: text };
 }
 
-/** Where in the author's files it happened, innermost first. */
+/** The places in the author's files that a stack contains, innermost first. */
 function places(stack: string): string[] {
-  // The build tells which line of the source each line of the bundle comes from.
+  // The build adds a table with the source line of each line of the bundle.
   const lines = (globalThis as { weirLines?: readonly string[] }).weirLines ?? [];
   const found = [...stack.matchAll(/:(\d+):\d+\)/g)].map(([, line]) => lines[Number(line) - 1]);
   return [...new Set(found.filter((place) => place !== undefined && place !== ""))].slice(0, 5) as string[];

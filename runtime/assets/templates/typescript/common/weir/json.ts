@@ -1,28 +1,28 @@
-/** JSON without silent losses: whole numbers stay what they are, and what JSON cannot say fails instead of becoming null. */
+/** JSON without silent losses: whole numbers stay exact, and a value without a JSON form fails instead of becoming null. */
 import { Failure } from "./index";
 import type { Field } from "./settings";
 
-/** Only where a number has so many digits can a double be too short for it. */
+/** A double can be too short only for a number with at least this many digits. */
 const LONG = 16;
 const WHOLE = /^-?\d+$/;
 
-/** A value from JSON, of a shape if one is given; whole numbers beyond 2^53 are bigints. `what` and `code` are for the failure. */
+/** Reads JSON, into a shape if one is given; whole numbers beyond 2^53 become bigints. `code` and `what` are for the failure. */
 export function parse(text: string, code: string, what: string, shape?: Field<any>): any {
   let value: unknown;
   try {
     value = hasLongNumber(text) ? JSON.parse(text, exact as (key: string, value: unknown) => unknown) : JSON.parse(text);
   } catch (error) {
-    throw new Failure(code, `${what} is no JSON: ${error instanceof Error ? error.message : error}`);
+    throw new Failure(code, `${what} is not JSON: ${error instanceof Error ? error.message : error}`);
   }
   if (!shape) return value;
   try {
     return shape.read(value, "");
   } catch (error) {
-    throw new Failure(code, `${what} is not of the expected form: ${error instanceof Error ? error.message : error}`);
+    throw new Failure(code, `${what} does not have the expected form: ${error instanceof Error ? error.message : error}`);
   }
 }
 
-/** Whether there are so many digits in a row. Looks at each 16th letter and around it: a regular expression here costs half of a mapping. */
+/** Whether there are LONG digits in a row. It looks at every 16th letter and its neighbours; a regular expression would take half the time of a mapping. */
 function hasLongNumber(text: string): boolean {
   for (let at = LONG - 1; at < text.length; at += LONG) {
     let code = text.charCodeAt(at);
@@ -40,7 +40,7 @@ function exact(_: string, value: unknown, context: { source?: string }): unknown
   return long ? BigInt(context.source as string) : value;
 }
 
-/** A value as JSON. Fails with `not-json` where JSON has no form for it; `what` is for the message. */
+/** Writes a value as JSON. Fails with `not-json` if it has no JSON form; the message starts with `what`. */
 export function write(value: unknown, what: string): string {
   let text: string | undefined;
   try {
@@ -54,6 +54,6 @@ export function write(value: unknown, what: string): string {
 
 function plain(key: string, value: unknown): unknown {
   if (typeof value === "number" && !Number.isFinite(value)) throw new Error(`${key || "it"} is ${value}`);
-  // Numbers as they are written, which the compiler's own description of JSON does not know yet.
+  // JSON.rawJSON writes the number exactly; the compiler's types do not know it yet.
   return typeof value === "bigint" ? (JSON as unknown as { rawJSON(text: string): unknown }).rawJSON(String(value)) : value;
 }

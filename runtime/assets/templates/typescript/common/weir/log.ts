@@ -1,9 +1,9 @@
-/** Lines for the operator. A batch may write 64 KiB; the rest is dropped. */
+/** Lines for the operator. A batch can write 64 KiB by default; the rest is dropped. */
 
 type Level = "debug" | "info" | "warn" | "error";
 type Sink = (level: Level, message: string) => void;
 
-// In Weir the guest attaches the host's; in a test outside of it nobody listens.
+// In Weir the guest attaches the host's function. In a test outside of Weir the lines are dropped.
 let sink: Sink = () => {};
 
 export const log = {
@@ -13,7 +13,7 @@ export const log = {
   error: (...message: unknown[]) => sink("error", line(message)),
 };
 
-/** From now on lines go there. */
+/** Sets the function that receives all further lines. */
 export function attach(to: Sink): void {
   sink = to;
 }

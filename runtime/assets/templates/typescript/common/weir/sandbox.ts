@@ -1,12 +1,13 @@
 /**
- * What a plugin has not: a clock and randomness, as the same input must give the same output. Asked for in a call they throw a
- * sentence; while the component is built, where packages ask in passing, they stand still. `console` goes to the log.
+ * Replaces the clock and randomness, which a plugin does not have, because the same input must give the same output. During a
+ * call they throw an exception. While the component is built they return constants, because packages often read them when
+ * they are loaded. `console` writes to the log.
  */
 import { log } from "./log";
 
 let awake = false;
 
-/** The component is built; calls begin. */
+/** Ends the build: from now on the replacements throw. */
 export function wake(): void {
   awake = true;
 }

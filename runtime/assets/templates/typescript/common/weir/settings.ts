@@ -1,27 +1,27 @@
 /**
- * Shapes of JSON, for settings above all: a description of what may be there gives both the check, with a sentence that names what
- * does not fit, and the type.
+ * Shapes of JSON, mainly for settings. A shape describes the allowed values. It provides both the check, whose message names
+ * the value that does not fit, and the type.
  *
  *     export const settings = object({ currency: text, minimum: number.or(1), lists: map(text).or({}) });
  *     type Settings = Infer<typeof settings>;
  */
 
-/** What one value may be. `read` gives the value or throws an error whose message is the sentence. */
+/** The shape of one value. `read` returns the value or throws an error that names it. */
 export class Field<T> {
   constructor(
     readonly read: (given: unknown, place: string) => T,
-    /** What it is where nothing is given; undefined: something must be given. */
+    /** Makes the default value. Without it, the value is required. */
     readonly fallback?: () => T,
-    /** The members of an object. */
+    /** The names of an object's members. */
     readonly members?: readonly string[],
   ) {}
 
-  /** With a value for where nothing is given. */
+  /** Adds a default value. */
   or(value: T): Field<T> {
     return new Field(this.read, () => value, this.members);
   }
 
-  /** With a check of one's own, which gives a sentence about what is wrong, or nothing. */
+  /** Adds a check, which returns a message if the value is wrong, and nothing otherwise. */
   check(wrong: (value: T) => string | null | undefined | void): Field<T> {
     const read = (given: unknown, place: string) => {
       const value = this.read(given, place);
@@ -33,14 +33,14 @@ export class Field<T> {
   }
 }
 
-/** The type that a description stands for. */
+/** The TypeScript type of a shape. */
 export type Infer<F> = F extends Field<infer T> ? T : never;
 
 const shown = (given: unknown) => (typeof given === "bigint" ? String(given) : JSON.stringify(given).slice(0, 200));
 
 const is = (what: string, fits: (given: unknown) => boolean) => (given: unknown, place: string) => {
   if (fits(given)) return given as any;
-  throw new Error(`${place || "it"} should be ${what}, and ${given === undefined ? "is missing" : `is ${shown(given)}`}`);
+  throw new Error(`${place || "it"} should be ${what}, but ${given === undefined ? "is missing" : `is ${shown(given)}`}`);
 };
 
 /** Text. */
@@ -56,25 +56,25 @@ export function choice<const T extends string>(...values: T[]): Field<T> {
 }
 
 /** A list. */
-export function list<T>(of: Field<T>): Field<T[]> {
+export function list<T>(item: Field<T>): Field<T[]> {
   const array = is("a list", Array.isArray);
-  return new Field((given, place) => array(given, place).map((each: unknown, n: number) => of.read(each, `${place}[${n}]`)));
+  return new Field((given, place) => array(given, place).map((each: unknown, n: number) => item.read(each, `${place}[${n}]`)));
 }
 
-/** Names with a value each. */
-export function map<T>(of: Field<T>): Field<Record<string, T>> {
+/** An object that maps any name to a value. */
+export function map<T>(value: Field<T>): Field<Record<string, T>> {
   return new Field((given, place) => {
     const entries = Object.entries(record(given, place));
-    return Object.fromEntries(entries.map(([name, each]) => [name, of.read(each, `${place}.${name}`)]));
+    return Object.fromEntries(entries.map(([name, each]) => [name, value.read(each, `${place}.${name}`)]));
   });
 }
 
-/** Something that may be left out, or null. */
-export function optional<T>(of: Field<T>): Field<T | undefined> {
-  return new Field<T | undefined>((given, place) => (given === undefined || given === null ? undefined : of.read(given, place)), () => undefined);
+/** A value that can be missing or null. */
+export function optional<T>(value: Field<T>): Field<T | undefined> {
+  return new Field<T | undefined>((given, place) => (given === undefined || given === null ? undefined : value.read(given, place)), () => undefined);
 }
 
-/** An object with these members; others are left alone. */
+/** An object with these members; others are ignored. */
 export function object<F extends Record<string, Field<any>>>(fields: F): Field<{ [K in keyof F]: Infer<F[K]> }> {
   const read = (given: unknown, place: string) => {
     const members = record(given, place);
