@@ -1,10 +1,9 @@
-//! The cases of a plugin for its native tests: the folders that `weir plugin test` runs its
-//! component on, read as simply as can be.
+//! Reads the cases of a plugin for its native tests, from the same folders that `weir plugin test`
+//! uses for the component.
 //!
-//! A plugin's tests include this file (`#[path = "../../cases.rs"] mod cases;`), so its path is
-//! relative to their folder.
+//! The tests of each plugin include this file with `#[path = "../../cases.rs"] mod cases;`.
 
-// Each plugin has its own kind of input.
+// Each plugin uses only the functions for its own kind.
 #![allow(dead_code)]
 
 use serde::Deserialize;
@@ -18,7 +17,7 @@ use weir_plugin::{Change, Entity, Error, Event, Facet, Payload, Rendering};
 /// One case.
 pub struct Case {
     pub name: String,
-    /// What is given, as the plugin sees it: an event or an entity.
+    /// The input as the plugin sees it; a case has either an event or an entity.
     pub event: Event,
     pub entity: Entity,
     pub expected: Value,
@@ -42,22 +41,22 @@ pub fn all() -> Vec<Case> {
         .collect()
 }
 
-/// One of them.
+/// The case of this name.
 pub fn case(name: &str) -> Case {
     read(&folder().join(name))
 }
 
-/// What a filter gives, as a case has it.
+/// The result of a filter in the form of `expected.json`.
 pub fn verdict(given: Result<bool, Error>) -> Value {
     given.map_or_else(failure, Value::Bool)
 }
 
-/// What a mapper gives, as a case has it.
+/// The result of a mapper in the form of `expected.json`.
 pub fn changes(given: Result<Vec<Change>, Error>) -> Value {
     given.map_or_else(failure, |changes| changes.into_iter().map(change).collect())
 }
 
-/// What a renderer gives, as a case has it.
+/// The result of a renderer in the form of `expected.json`.
 pub fn rendering(given: Result<Option<Rendering>, Error>) -> Value {
     let Some(rendering) = given.transpose() else {
         return Value::Null;
@@ -96,7 +95,7 @@ fn failure(error: Error) -> Value {
     json!({ "code": error.code, "message": error.message })
 }
 
-/// The settings of all cases.
+/// The settings that all cases share, `cases/settings.json`.
 pub fn settings() -> String {
     text(&folder().join("settings.json")).expect("settings of the cases")
 }

@@ -1,9 +1,9 @@
-"""Inventory levels in the manner of Shopify in, one `stock.<location>` facet of a product out: the twin of `oms-stock` in Python,
-which passes the same cases.
+"""Maps inventory levels of a system similar to Shopify to a `stock.<location>` facet of a product.
 
-The product is the `sku` of the body or, as the shop's webhooks carry none, what the settings name for the inventory item, or the
-item's number. Numbers of items and locations are only ever names here, never counted with. The version is `updated_at`, or else
-the event's time, as milliseconds since 1970.
+This is `oms-stock` in Python, and passes the same cases. The key of the product is the `sku` of the body; the shop's own
+webhooks have none, so it is otherwise the key that the settings give for the inventory item, or the item's number.
+Numbers of items and locations serve only as names. The version is `updated_at`, or else the event's time, in
+milliseconds since 1970.
 """
 
 import re
@@ -15,24 +15,24 @@ from weir import Change, Event, Failure, mapper, settings, version_from_time
 
 @settings
 class Settings:
-    """What the configuration may say."""
+    """The settings; unknown ones are rejected."""
 
     #: Number of a location → its name in the facet: `24826418` → `berlin`.
     locations: dict[str, str]
     #: Number of an inventory item → the product's key.
     items: dict[str, str] = field(default_factory=dict)
-    #: What becomes of a level at a location that has no name here: the event fails and is kept, or it maps to nothing.
+    #: How to handle a level at a location that has no name here: the event fails and is quarantined, or maps to nothing.
     unknown: Literal["fail", "skip"] = "fail"
 
     def __post_init__(self):
         if not self.locations:
             raise ValueError(
-                'locations is empty, so that no level would become anything; name them, for example { "24826418": "berlin" }'
+                'locations is empty, so no level could be mapped; name the locations, for example { "24826418": "berlin" }'
             )
         for location, name in self.locations.items():
             if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
                 raise ValueError(
-                    f"locations names {location} `{name}`, but a name becomes part of a facet (`stock.berlin`) and is made of "
+                    f"locations names {location} `{name}`, but a name becomes part of a facet (`stock.berlin`) and may have only "
                     "letters, digits, `-` and `_`"
                 )
 
@@ -65,12 +65,12 @@ def transform(event: Event, settings: Settings) -> list[Change]:
 
 
 def available_in(level: dict, event: Event, item: object) -> Optional[int]:
-    """None where the item is not stocked, or no longer: a disconnection says so by its topic and has no number at all."""
+    """Returns None if the item is not stocked, or not any more. A disconnection is recognised by its topic."""
     if "available" in level:
         available = level["available"]
         if available is None or type(available) is int:
             return available
-        raise Failure("broken-json", f"`available` of inventory item {item} is no whole number: {available!r}")
+        raise Failure("broken-json", f"`available` of inventory item {item} is not a whole number: {available!r}")
     if event.attribute("x-shopify-topic") == "inventory_levels/disconnect":
         return None
     raise Failure("missing-field", f"the level of inventory item {item} has no `available`")

@@ -1,9 +1,9 @@
-// Inventory levels in the manner of Shopify in, one `stock.<location>` facet of a product out: the twin of `oms-stock` in TypeScript,
-// which passes the same cases.
+// Maps inventory levels of a system similar to Shopify to a `stock.<location>` facet of a product.
 //
-// The product is the `sku` of the body or, as the shop's webhooks carry none, what the settings name for the inventory item, or
-// the item's number. Numbers of items and locations are only ever names here, never counted with. The version is `updated_at`, or
-// else the event's time, as milliseconds since 1970.
+// This is `oms-stock` in TypeScript, and passes the same cases. The key of the product is the `sku` of the body; the shop's own
+// webhooks have none, so it is otherwise the key that the settings give for the inventory item, or the item's number. Numbers
+// of items and locations serve only as names. The version is `updated_at`, or else the event's time, in milliseconds since
+// 1970.
 import { Change, choice, type Event, Failure, type Infer, map, object, text, versionFromTime } from "./weir";
 
 export const settings = object({
@@ -11,12 +11,12 @@ export const settings = object({
   locations: map(text).check(namesOfLocations),
   // Number of an inventory item → the product's key.
   items: map(text).or({}),
-  // What becomes of a level at a location that has no name here: the event fails and is kept, or it maps to nothing.
+  // How to handle a level at a location that has no name here: the event fails and is quarantined, or maps to nothing.
   unknown: choice("fail", "skip").or("fail"),
 });
 type Settings = Infer<typeof settings>;
 
-/** One inventory level. The numbers may outgrow what a double can hold, and are bigints then. */
+/** One inventory level. A number that a double cannot hold exactly is a bigint. */
 interface Level {
   inventory_item_id?: number | bigint | string | null;
   location_id?: number | bigint | string | null;
@@ -45,17 +45,17 @@ export function mapper(event: Event, settings: Settings): Change[] {
   return [change.version(time === null ? null : versionFromTime(time))];
 }
 
-/** Null where the item is not stocked, or no longer: a disconnection says so by its topic and has no number at all. */
+/** Returns null if the item is not stocked, or not any more. A disconnection is recognised by its topic. */
 function availableIn(level: Level, event: Event, item: string): number | null {
   const { available } = level;
   if (available === null || Number.isInteger(available)) return available as number | null;
-  if (available !== undefined) throw new Failure("broken-json", `\`available\` of inventory item ${item} is no whole number: ${available}`);
+  if (available !== undefined) throw new Failure("broken-json", `\`available\` of inventory item ${item} is not a whole number: ${available}`);
   if (event.attribute("x-shopify-topic") === "inventory_levels/disconnect") return null;
   throw new Failure("missing-field", `the level of inventory item ${item} has no \`available\``);
 }
 
 function namesOfLocations(locations: Record<string, string>): string | undefined {
-  if (Object.keys(locations).length === 0) return 'it is empty, so that no level would become anything; name them, for example { "24826418": "berlin" }';
+  if (Object.keys(locations).length === 0) return 'it is empty, so no level could be mapped; name the locations, for example { "24826418": "berlin" }';
   const wrong = Object.entries(locations).find(([, name]) => !/^[A-Za-z0-9_-]+$/.test(name));
-  return wrong && `${wrong[0]} is named \`${wrong[1]}\`, but a name becomes part of a facet (\`stock.berlin\`) and is made of letters, digits, \`-\` and \`_\``;
+  return wrong && `${wrong[0]} is named \`${wrong[1]}\`, but a name becomes part of a facet (\`stock.berlin\`) and may have only letters, digits, \`-\` and \`_\``;
 }

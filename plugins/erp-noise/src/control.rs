@@ -1,10 +1,10 @@
-//! The control record of an IDoc, read without what follows it.
+//! Reads the control record of an IDoc, without the rest of the document.
 
 use quick_xml::events::Event;
 use quick_xml::Reader;
 use weir_plugin::{Error, Result};
 
-/// The fields of `EDI_DC40` that tell noise.
+/// The fields of `EDI_DC40` that identify noise.
 #[derive(Debug, Default)]
 pub(crate) struct Control {
     pub(crate) message_type: Option<String>,
@@ -13,8 +13,8 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// Reads up to the end of the first control record. A segment before it means that there is
-    /// none.
+    /// Reads up to the end of the first control record. If a segment comes before it, there is no
+    /// control record.
     pub(crate) fn read(document: &str) -> Result<Control> {
         let mut reader = Reader::from_str(document);
         let mut control = None;
@@ -50,7 +50,7 @@ impl Control {
                         Some(character) => text.push(character),
                         None => {
                             text.push_str(quick_xml::escape::resolve_xml_entity(&name).ok_or_else(
-                                || broken(&reader, &format!("nobody declared the entity &{name};")),
+                                || broken(&reader, &format!("the entity &{name}; is not declared")),
                             )?)
                         }
                     }
@@ -81,7 +81,7 @@ impl Control {
 fn absent() -> Error {
     Error::new(
         "no-control-record",
-        "the event does not begin with an IDoc's control record, EDI_DC40: is this source fed by an XML IDoc port?",
+        "the event does not start with an IDoc's control record, EDI_DC40: does an XML IDoc port feed this source?",
     )
 }
 

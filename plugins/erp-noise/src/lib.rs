@@ -1,9 +1,9 @@
-//! Drops the IDocs that nobody behind Weir waits for, before anything reads them in full.
+//! Drops the IDocs that no channel needs, before a mapper reads them in full.
 //!
-//! Only the control record, `EDI_DC40`, is read: it comes first, and reading stops at its end. An
-//! event that holds several IDocs is judged by its first; give the source `split = "xml:IDOC"` to
-//! have each judged alone. What passes here may still be broken further on: that is the mapper's to
-//! say.
+//! The filter reads only the control record, `EDI_DC40`, which comes first, and stops at its end.
+//! The first IDoc decides for an event that contains several; with `split = "xml:IDOC"` on the
+//! source, each IDoc is an event of its own. An IDoc that passes can still be broken further on,
+//! which the mapper reports.
 
 mod control;
 
@@ -12,17 +12,17 @@ use serde::Deserialize;
 use std::collections::BTreeSet;
 use weir_plugin::{bail, Event, Result};
 
-/// What the configuration may say; anything else is refused.
+/// The settings; unknown ones are rejected.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// The message types (`MESTYP`) to let pass; without it, all but status reports.
+    /// The message types (`MESTYP`) that pass. The default is all except status reports.
     pub message_types: Option<BTreeSet<String>>,
     /// The partners (`SNDPRN`) whose IDocs are dropped, such as a sandbox that shares the port.
     pub ignore_senders: BTreeSet<String>,
 }
 
-/// Message types that only report what became of other IDocs.
+/// Message types that only report the status of other IDocs.
 const STATUS_REPORTS: [&str; 2] = ["STATUS", "ALEAUD"];
 
 #[weir_plugin::event_filter(settings = Settings::parse)]
@@ -36,13 +36,13 @@ fn accept(event: &Event, settings: &Settings) -> Result<bool> {
     }
 }
 
-/// Whether an event is worth mapping.
+/// Returns true if the event is to be mapped.
 pub fn accepts(document: &str, settings: &Settings) -> Result<bool> {
     let control = Control::read(document)?;
     let Some(message_type) = control.message_type else {
         bail!(
             "missing-field",
-            "EDI_DC40/MESTYP is missing or empty, so that nobody can tell what the IDoc is"
+            "EDI_DC40/MESTYP is missing or empty, so the kind of the IDoc is unknown"
         );
     };
     let listed = match &settings.message_types {
@@ -56,13 +56,15 @@ pub fn accepts(document: &str, settings: &Settings) -> Result<bool> {
 }
 
 impl Settings {
-    /// Reads the settings and checks what can be checked before the first event.
+    /// Reads and checks the settings.
     pub fn parse(json: &str) -> Result<Self, String> {
         let settings: Settings = weir_plugin::settings("erp-noise", json)?;
         match &settings.message_types {
-            Some(none) if none.is_empty() => Err("settings of erp-noise: message_types is empty, so that every event would be dropped; \
-                     list the types to let pass, or leave it out to let all pass"
-                .into()),
+            Some(none) if none.is_empty() => Err(
+                "settings of erp-noise: message_types is empty, so every event would be dropped; \
+                     list the types that may pass, or omit the setting to let all pass"
+                    .into(),
+            ),
             _ => Ok(settings),
         }
     }

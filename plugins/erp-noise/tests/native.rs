@@ -1,4 +1,4 @@
-//! What SAP sends, as it sends it, and the verdict: each case of `cases`, natively.
+//! Runs each case of `cases` natively: IDocs as SAP sends them, and whether they pass.
 
 use erp_noise::{accepts, Settings};
 
@@ -34,13 +34,13 @@ fn without_settings_only_tests_and_status_reports_are_noise() {
 }
 
 #[test]
-fn a_status_report_passes_for_whoever_lists_it() {
+fn a_status_report_passes_if_it_is_listed() {
     let settings = Settings::parse(r#"{"message_types": ["STATUS"]}"#).expect("settings");
     assert_eq!(accepts(&sample("status-report"), &settings), Ok(true));
 }
 
 #[test]
-fn nothing_behind_the_control_record_is_read() {
+fn nothing_after_the_control_record_is_read() {
     let whole = sample("price");
     let end = whole.find("</EDI_DC40>").expect("a control record") + "</EDI_DC40>".len();
     assert_eq!(
@@ -53,7 +53,7 @@ fn nothing_behind_the_control_record_is_read() {
 }
 
 #[test]
-fn a_setting_nobody_knows_is_named() {
+fn an_error_names_the_wrong_setting() {
     for (json, named) in [
         (r#"{"message_type": ["COND_A"]}"#, "message_type"),
         (r#"{"message_types": []}"#, "message_types is empty"),

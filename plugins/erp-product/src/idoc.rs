@@ -1,10 +1,10 @@
-//! Reads IDocs out of XML, one at a time, so that a document of ten thousand costs the memory of
-//! one.
+//! Reads IDocs from XML, one at a time, so that a document with ten thousand IDocs needs only the
+//! memory of one.
 //!
-//! An [`Element`] is a segment or a field, as SAP writes them: fields are elements with text,
-//! segments hold fields and further segments. Segments that no mapping reads are skipped while
-//! reading. A document that ends early is an error even when complete IDocs came before: they would
-//! otherwise pass for all there were.
+//! An [`Element`] is a segment or a field in SAP's form: fields are elements with text, segments
+//! contain fields and further segments. Segments that no mapping uses are skipped. A document that
+//! ends early is an error even after complete IDocs, because the IDocs that are missing would
+//! otherwise go unnoticed.
 
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::Reader;
@@ -18,7 +18,7 @@ const WANTED: [&str; 7] = [
 /// The IDocs of one document.
 pub(crate) struct Idocs<'a> {
     reader: Reader<&'a [u8]>,
-    /// Elements open around the IDoc, such as the document's root.
+    /// The number of open elements around the IDoc, such as the document's root.
     around: usize,
 }
 
@@ -43,9 +43,9 @@ impl<'a> Idocs<'a> {
         }
     }
 
-    /// The next IDoc, or none at the document's end.
+    /// Returns the next IDoc, or `None` at the end of the document.
     pub(crate) fn next(&mut self) -> Result<Option<Idoc>> {
-        // A list instead of recursion: depth is the sender's choice, and the stack is not his.
+        // A list instead of recursion: the sender chooses the depth and must not exhaust the stack.
         let mut open: Vec<Element> = Vec::new();
         loop {
             let event = self
@@ -113,7 +113,7 @@ impl<'a> Idocs<'a> {
                             None => {
                                 return Err(broken(
                                     &self.reader,
-                                    &format!("nobody declared the entity &{name};"),
+                                    &format!("the entity &{name}; is not declared"),
                                 ))
                             }
                         },
@@ -146,12 +146,12 @@ impl<'a> Idocs<'a> {
 }
 
 impl Idoc {
-    /// The segments of this name right below the IDoc.
+    /// The segments with this name directly below the IDoc.
     pub(crate) fn segments<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Element> + 'a {
         self.root.segments(name)
     }
 
-    /// How messages name this IDoc.
+    /// The name of this IDoc in messages.
     pub(crate) fn label(&self) -> String {
         match self.control("DOCNUM") {
             Some(number) => format!("IDoc {number}"),
@@ -159,16 +159,16 @@ impl Idoc {
         }
     }
 
-    /// The day the IDoc was made, as `20261123`.
+    /// The day on which the IDoc was created, as `20261123`.
     pub(crate) fn day(&self) -> Option<&str> {
         self.control("CREDAT")
     }
 
-    /// `SERIAL` if the sender serialises, otherwise the second in which the IDoc was made.
+    /// `SERIAL` if the sender serialises, otherwise the second in which the IDoc was created.
     ///
-    /// A serial number has up to 20 digits and a version at most 19, so that the last digit of such
-    /// a long one is cut: two IDocs that differ in nothing else count as equally old, and the later
-    /// arrival wins.
+    /// A serial number has up to 20 digits and a version at most 19, so the last digit of a
+    /// 20-digit number is cut off. Two IDocs that differ only in that digit count as equally old,
+    /// and the one that arrives last wins.
     pub(crate) fn version(&self) -> Result<Option<u64>> {
         let digits = match (self.control("SERIAL"), self.control("CREDAT")) {
             (Some(serial), _) => serial.to_owned(),
@@ -183,7 +183,7 @@ impl Idoc {
             Error::new(
                 "not-a-version",
                 format!(
-                    "{} has `{digits}` for SERIAL or CREDAT and CRETIM, which are digits only",
+                    "{} has `{digits}` for SERIAL or CREDAT and CRETIM, which must consist of digits",
                     self.label()
                 ),
             )
@@ -196,12 +196,12 @@ impl Idoc {
 }
 
 impl Element {
-    /// The segments of this name right below.
+    /// The segments with this name directly below this one.
     pub(crate) fn segments<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Element> + 'a {
         self.children.iter().filter(move |child| child.name == name)
     }
 
-    /// A field's text; blank counts as absent, as SAP fills fields with blanks.
+    /// A field's text. A blank field counts as absent, because SAP pads fields with blanks.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         let text = self
             .children
@@ -212,7 +212,7 @@ impl Element {
         (!text.is_empty()).then_some(text)
     }
 
-    /// A field that the mapping cannot do without.
+    /// A field that the mapping requires.
     pub(crate) fn needed(&self, name: &str, idoc: &Idoc) -> Result<&str> {
         self.field(name).ok_or_else(|| {
             Error::new(
@@ -226,8 +226,8 @@ impl Element {
         })
     }
 
-    /// The material number: the long one of newer systems if it is there; leading zeros only pad a
-    /// number to its field.
+    /// The material number: the long one of newer systems if it exists. Leading zeros are only
+    /// padding and are removed.
     pub(crate) fn material_number(&self, idoc: &Idoc) -> Result<&str> {
         let number = match self.field("MATNR_LONG") {
             Some(long) => long,
@@ -240,7 +240,7 @@ impl Element {
         Ok(if stripped.is_empty() { "0" } else { stripped })
     }
 
-    /// Whether a flag is set; SAP writes `X`.
+    /// Returns true if a flag is set; SAP writes `X`.
     pub(crate) fn flag(&self, name: &str) -> bool {
         self.field(name)
             .is_some_and(|text| text.eq_ignore_ascii_case("x"))

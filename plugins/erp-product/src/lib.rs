@@ -1,10 +1,10 @@
-//! SAP IDocs in, product facets out: condition records (`COND_A`) become `price.<list>`, materials
+//! Maps SAP IDocs to product facets: condition records (`COND_A`) become `price.<list>`, materials
 //! (`MATMAS`) become `base`.
 //!
-//! [`changes`] is the whole mapping, a pure function of one event's text and the settings. Segments
-//! decide what an IDoc is, not its message type: customers rename types, and segments stay. Amounts
-//! stay decimal text from end to end. What is only one customer's price, a discount, or a quantity
-//! scale is not a price list's price and is left out.
+//! [`changes`] is the whole mapping, a pure function of one event's text and the settings. The
+//! segments decide the kind of an IDoc, not its message type, because customers rename types but
+//! not segments. Amounts remain decimal text throughout. Prices for a single customer, discounts
+//! and quantity scales are not prices of a price list and are ignored.
 
 mod idoc;
 mod material;
@@ -14,25 +14,25 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use weir_plugin::{bail, Change, Event, Result};
 
-/// What the configuration may say; anything else is refused.
+/// The settings; unknown ones are rejected.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// The one kind of IDoc to map; the other maps to nothing. Without it, both.
+    /// The only kind of IDoc to map; the other kind maps to nothing. The default is both.
     pub kind: Option<Kind>,
-    /// Sales organisation, distribution channel and price list type, `1000/10/01` → the price
-    /// list's name, `de-retail`. A record without a price list type is looked up as `1000/10`.
+    /// Sales organisation, distribution channel and price list type (`1000/10/01`) → the name of
+    /// the price list (`de-retail`). A record without a price list type is looked up as `1000/10`.
     pub price_lists: BTreeMap<String, String>,
-    /// What becomes of a record whose price list has no name here.
+    /// How to handle a record whose price list has no name here.
     pub unknown: Unknown,
-    /// The currency where a record leaves it empty.
+    /// The currency of records that leave it empty.
     pub currency: Option<String>,
-    /// The condition types that are prices; others are discounts, surcharges or taxes and map to
-    /// nothing.
+    /// The condition types that are prices. Other types are discounts, surcharges or taxes and map
+    /// to nothing.
     pub condition_types: Vec<String>,
 }
 
-/// The kinds of IDoc this plugin can read, by the message types SAP gives them.
+/// The kinds of IDoc that this plugin can read, named after SAP's message types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub enum Kind {
     /// Condition records: prices.
@@ -43,11 +43,12 @@ pub enum Kind {
     Materials,
 }
 
-/// What to do about a price list that the settings do not name.
+/// How to handle a price list that the settings do not name.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unknown {
-    /// The event fails and is kept, so that nothing is lost while a price list is being introduced.
+    /// The event fails and is quarantined, so that nothing is lost while a price list is
+    /// introduced.
     #[default]
     Fail,
     /// The record maps to nothing.
@@ -68,10 +69,11 @@ fn transform(event: &Event, settings: &Settings) -> Result<Vec<Change>> {
     }
 }
 
-/// Maps one event: a single `IDOC` element as `split = "xml:IDOC"` cuts it out, or a whole document
-/// with several.
+/// Maps one event: a single `IDOC` element, as `split = "xml:IDOC"` produces it, or a whole
+/// document with several.
 ///
-/// All of it maps or none of it does: the changes of one event are committed together.
+/// Either the whole event maps or none of it, because the changes of one event are committed
+/// together.
 pub fn changes(document: &str, settings: &Settings) -> Result<Vec<Change>> {
     let mut idocs = idoc::Idocs::of(document);
     let mut changes = Vec::new();
@@ -89,13 +91,13 @@ pub fn changes(document: &str, settings: &Settings) -> Result<Vec<Change>> {
         true => Ok(changes),
         false => bail!(
             "no-idoc",
-            "the event holds no IDOC element: is this source fed by an XML IDoc port?"
+            "the event contains no IDOC element: does an XML IDoc port feed this source?"
         ),
     }
 }
 
 impl Settings {
-    /// Reads the settings and checks what can be checked before the first event.
+    /// Reads and checks the settings.
     pub fn parse(json: &str) -> Result<Self, String> {
         let settings: Settings = weir_plugin::settings("erp-product", json)?;
         for (condition, name) in &settings.price_lists {
@@ -113,7 +115,7 @@ impl Settings {
             {
                 return Err(format!(
                     "settings of erp-product: price_lists names `{condition}` `{name}`, but a name becomes part of a facet \
-                     (`price.de-retail`) and is made of letters, digits, `-` and `_`"
+                     (`price.de-retail`) and may have only letters, digits, `-` and `_`"
                 ));
             }
         }
@@ -121,7 +123,7 @@ impl Settings {
             && settings.unknown == Unknown::Fail
             && settings.price_lists.is_empty()
         {
-            return Err("settings of erp-product: kind is COND_A and price_lists is empty, so that every record would fail; \
+            return Err("settings of erp-product: kind is COND_A and price_lists is empty, so every record would fail; \
                         name the price lists, for example { \"1000/10/01\": \"de-retail\" }"
                 .into());
         }
@@ -136,13 +138,13 @@ impl Default for Settings {
             price_lists: BTreeMap::new(),
             unknown: Unknown::Fail,
             currency: None,
-            // A shop's gross or net price and a store's retail price, under the names SAP delivers.
+            // The price of a shop and the retail price of a store, in SAP's standard delivery.
             condition_types: vec!["PR00".into(), "VKP0".into()],
         }
     }
 }
 
-/// A change of a product; without a value, the facet is gone.
+/// Makes a change of a product. Without a value, the facet is deleted.
 fn change(
     key: &str,
     facet: String,

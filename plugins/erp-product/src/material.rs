@@ -1,7 +1,7 @@
-//! Material master → `base`: what a product is, before anybody describes or prices it.
+//! Maps the material master to `base`: the properties of a product without description and price.
 //!
-//! `E1MARAM` holds the general data, `E1MAKTM` one short text for each language, `E1MARCM` one
-//! plant each.
+//! `E1MARAM` contains the general data, each `E1MAKTM` the short text in one language, each
+//! `E1MARCM` one plant.
 
 use crate::change;
 use crate::idoc::{Element, Idoc};
@@ -26,7 +26,7 @@ struct Base<'a> {
     plants: BTreeSet<&'a str>,
 }
 
-/// Decimal text, as the material master has it.
+/// Decimal text, unchanged from the material master.
 #[derive(Serialize)]
 struct Weight<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,8 +42,8 @@ pub(crate) fn changes(idoc: &Idoc, changes: &mut Vec<Change>) -> Result<()> {
     for material in idoc.segments("E1MARAM") {
         let version = idoc.version()?;
         let product = material.material_number(idoc)?;
-        // Function 003 is a deletion of the record itself, the flag one that the next archiving run
-        // will perform.
+        // Function 003 deletes the record itself; the flag marks it for deletion by the next
+        // archiving run.
         let deleted = material.field("MSGFN") == Some("003") || material.flag("LVORM");
         let base = match deleted {
             true => None,
@@ -60,7 +60,7 @@ fn base<'a>(material: &'a Element, idoc: &Idoc) -> Result<Base<'a>> {
         .segments("E1MAKTM")
         .filter(|text| text.field("MSGFN") != Some("003"))
     {
-        // The two-letter code is the readable one; the older key of one letter is SAP's own.
+        // The two-letter code is preferred; the older key of one letter is SAP's own.
         let language = match text.field("SPRAS_ISO") {
             Some(language) => language,
             None => text.needed("SPRAS", idoc)?,

@@ -1,8 +1,9 @@
-//! Condition records → `price.<list>`: `E1KOMG` says for whom, `E1KONH` when, `E1KONP` how much.
+//! Maps condition records to `price.<list>`. `E1KOMG` has the key, `E1KONH` the validity, `E1KONP`
+//! the amount.
 //!
-//! A facet holds the price that is in force when the IDoc is made, or the next one; what follows is
-//! in `later`. There is no clock here, so the IDoc's own date tells what is over. A price list
-//! whose records are all deleted or over has its facet deleted.
+//! A facet has the price that is valid when the IDoc is created, or else the next one; later prices
+//! are in `later`. A plugin has no clock, so the IDoc's own date decides which records have
+//! expired. If all records of a price list are deleted or expired, its facet is deleted.
 
 use crate::idoc::{Element, Idoc};
 use crate::{change, Settings, Unknown};
@@ -19,7 +20,7 @@ struct Price {
     later: Vec<Period>,
 }
 
-/// A price and the days on which it holds, both included.
+/// A price with the first and the last day on which it is valid.
 #[derive(Serialize)]
 struct Period {
     amount: String,
@@ -33,13 +34,13 @@ struct Period {
     until: Option<String>,
 }
 
-/// Adds one change for each product and price list that the IDoc speaks of.
+/// Adds one change for each product and price list in the IDoc.
 pub(crate) fn changes(idoc: &Idoc, settings: &Settings, changes: &mut Vec<Change>) -> Result<()> {
     let mut prices: BTreeMap<(&str, &str), Vec<Period>> = BTreeMap::new();
     for key in idoc.segments("E1KOMG") {
         let condition = key.needed("KSCHL", idoc)?;
-        // A record with a customer in its key is an agreement with that customer, not a list's
-        // price.
+        // A record with a customer in its key is an agreement with that customer, not a price of a
+        // list.
         if !settings
             .condition_types
             .iter()
@@ -60,7 +61,7 @@ pub(crate) fn changes(idoc: &Idoc, settings: &Settings, changes: &mut Vec<Change
         }
     }
     for ((product, list), mut periods) in prices {
-        periods.sort_by(|one, other| one.from.cmp(&other.from));
+        periods.sort_by(|a, b| a.from.cmp(&b.from));
         let mut periods = periods.into_iter();
         let version = idoc.version()?;
         let price = periods.next().map(|now| Price {
@@ -77,7 +78,7 @@ pub(crate) fn changes(idoc: &Idoc, settings: &Settings, changes: &mut Vec<Change
     Ok(())
 }
 
-/// The name of the price list that a record belongs to; none if it is to be skipped.
+/// The name of the price list of a record, or `None` if the record is skipped.
 fn price_list<'a>(key: &Element, idoc: &Idoc, settings: &'a Settings) -> Result<Option<&'a str>> {
     let organisation = key.needed("VKORG", idoc)?;
     let channel = key.needed("VTWEG", idoc)?;
@@ -99,7 +100,7 @@ fn price_list<'a>(key: &Element, idoc: &Idoc, settings: &'a Settings) -> Result<
     }
 }
 
-/// One validity period; none if it is deleted or was over when the IDoc was made.
+/// One validity period, or `None` if it is deleted or had expired when the IDoc was created.
 fn period(
     validity: &Element,
     condition: &str,
@@ -109,7 +110,7 @@ fn period(
 ) -> Result<Option<Period>> {
     let from = day(validity, "DATAB", idoc)?;
     let until = day(validity, "DATBI", idoc)?;
-    // Supplementary conditions follow in further items, under types of their own.
+    // Supplementary conditions follow in further items, with types of their own.
     let Some(item) = validity
         .segments("E1KONP")
         .find(|item| item.field("KSCHL").is_none_or(|kind| kind == condition))
@@ -158,7 +159,7 @@ fn period(
             _ => {
                 return Err(Error::new(
                     "not-an-amount",
-                    format!("KPEIN of material {product} in {} is `{per}`, which is not a whole number of units from 1 on", idoc.label()),
+                    format!("KPEIN of material {product} in {} is `{per}`, which is not a whole number of at least 1", idoc.label()),
                 ));
             }
         },
@@ -174,7 +175,7 @@ fn period(
     }))
 }
 
-/// A date field as SAP writes it, `20261123`; all zeros stand for none.
+/// A date field in SAP's form, `20261123`; all zeros mean that there is none.
 fn day<'a>(segment: &'a Element, field: &str, idoc: &Idoc) -> Result<Option<&'a str>> {
     match segment.field(field) {
         None | Some("00000000") => Ok(None),
@@ -195,8 +196,8 @@ fn iso(day: &str) -> String {
     format!("{}-{}-{}", &day[..4], &day[4..6], &day[6..])
 }
 
-/// SAP's decimal text as JSON's: the sign, which SAP writes behind, goes in front, and zeros that
-/// only pad go away. Decimal places stay as they are.
+/// Converts SAP's decimal text to JSON's: a trailing sign moves to the front and leading zeros are
+/// removed. Decimal places stay as they are.
 fn decimal(text: &str) -> Option<String> {
     let (sign, digits) = match text.strip_suffix('-').or_else(|| text.strip_prefix('-')) {
         Some(digits) => ("-", digits.trim()),
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_decimal_number_is_not_guessed_at() {
+    fn text_that_is_not_a_decimal_number_is_rejected() {
         for written in [
             "", "-", "9,90", "1.234,50", "9.", ".90", "9.90 EUR", "1e3", "--1", "٣",
         ] {

@@ -1,6 +1,6 @@
-//! What SAP sends, as it sends it, and what must become of it: each case of `cases`, natively.
+//! Runs each case of `cases` natively: IDocs as SAP sends them, and the expected result.
 //!
-//! The expectation is the array of changes in the form Weir itself takes, or the failure.
+//! The expectation is the list of changes, in the form that Weir accepts, or the failure.
 
 use erp_product::{changes, Kind, Settings};
 use weir_plugin::Error;
@@ -76,7 +76,7 @@ fn without_a_currency_anywhere_the_event_fails() {
 }
 
 #[test]
-fn wherever_a_document_is_cut_off_it_fails() {
+fn a_document_that_is_cut_off_anywhere_fails() {
     let whole = sample("night-run");
     let end = whole.trim_end().len();
     for cut in (0..end)
@@ -89,7 +89,7 @@ fn wherever_a_document_is_cut_off_it_fails() {
 }
 
 #[test]
-fn a_setting_nobody_knows_is_named() {
+fn an_error_names_the_wrong_setting() {
     for (json, named) in [
         (r#"{"price_list": {}}"#, "price_list"),
         (r#"{"kind": "ORDERS"}"#, "ORDERS"),

@@ -1,33 +1,32 @@
-//! Lets an entity pass when enough of it is in stock, over all locations or over some.
+//! Lets an entity pass if enough of it is in stock, over all or some of the locations.
 //!
-//! Stock is read from the facets `stock.<location>`, each `{"available": 12}` in whole numbers. A
-//! location that owes more than it has counts as what it is, negative. Settings that this filter
-//! does not know belong to the renderer beside it or are columns of the channel's row, and are left
-//! alone.
+//! The stock comes from the facets `stock.<location>`, each `{"available": 12}` in whole numbers. A
+//! location that owes more than it has counts as a negative number. Unknown settings are ignored,
+//! because they belong to the channel's renderer or are columns of the channel's row.
 
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use weir_plugin::{Entity, Error, Result};
 
-/// What the configuration may say.
+/// The settings.
 #[derive(Debug, Deserialize)]
 #[serde(default)]
 pub struct Settings {
-    /// How much must be available.
+    /// The quantity that must be available.
     pub minimum: i64,
-    /// The locations that count; without it, all.
+    /// The locations that count. The default is all.
     pub locations: Option<BTreeSet<String>>,
-    /// What becomes of an entity for which no counting location has a facet.
+    /// How to handle an entity without a stock facet of a location that counts.
     pub unknown: Unknown,
 }
 
-/// What to do with an entity of which no stock is known.
+/// How to handle an entity without known stock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unknown {
     /// It passes.
     Pass,
-    /// It does not.
+    /// It is dropped.
     #[default]
     Drop,
 }
@@ -37,7 +36,7 @@ struct Stock {
     available: i64,
 }
 
-/// Whether the channel gets the entity.
+/// Returns true if the channel gets the entity.
 #[weir_plugin::entity_filter(settings = Settings::parse)]
 pub fn passes(entity: &Entity, settings: &Settings) -> Result<bool> {
     let mut total: Option<i128> = None;
@@ -58,7 +57,7 @@ pub fn passes(entity: &Entity, settings: &Settings) -> Result<bool> {
                 ),
             )
         })?;
-        // The sum of any number of stocks that fits into memory fits into this.
+        // An i128 cannot overflow here: it holds the sum of more stocks than fit into memory.
         total = Some(total.unwrap_or(0) + i128::from(stock.available));
     }
     Ok(match total {
@@ -68,12 +67,12 @@ pub fn passes(entity: &Entity, settings: &Settings) -> Result<bool> {
 }
 
 impl Settings {
-    /// Reads the settings and checks what can be checked before the first entity.
+    /// Reads and checks the settings.
     pub fn parse(json: &str) -> Result<Self, String> {
         let settings: Settings = weir_plugin::settings("in-stock", json)?;
         match &settings.locations {
             Some(none) if none.is_empty() => {
-                Err("settings of in-stock: locations is empty, so that no stock would count; name those that count, or leave it out".into())
+                Err("settings of in-stock: locations is empty, so no stock would count; list the locations that count, or omit the setting".into())
             }
             _ => Ok(settings),
         }

@@ -1,4 +1,4 @@
-//! Entities as a channel sees them, and the verdict: each case of `cases`, natively.
+//! Runs each case of `cases` natively: entities as a channel sees them, and whether they pass.
 
 use in_stock::{passes, Settings};
 use weir_plugin::{Entity, Facet};
@@ -52,7 +52,7 @@ fn only_named_locations_count() {
 }
 
 #[test]
-fn what_is_unknown_can_pass() {
+fn an_entity_without_known_stock_can_pass() {
     let lenient = Settings::parse(r#"{"unknown": "pass"}"#).expect("settings");
     assert_eq!(passes(&case("never-stocked").entity, &lenient), Ok(true));
     assert_eq!(passes(&case("sold-out").entity, &lenient), Ok(false));
@@ -82,7 +82,7 @@ fn a_stock_in_another_form_fails() {
 }
 
 #[test]
-fn the_columns_of_a_row_are_no_settings_of_ours() {
+fn the_columns_of_a_row_are_ignored() {
     let settings = Settings::parse(r#"{"site": "de", "url": "http://shop-de:8080", "minimum": 2}"#)
         .expect("settings");
     assert_eq!(settings.minimum, 2);

@@ -1,13 +1,13 @@
-//! An inventory level as the shop system sends it.
+//! An inventory level in the form that the shop system sends.
 
 use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
 use weir_plugin::{bail, version_from_time, Error, Event, Result};
 
-/// The header that names a webhook's topic; the source must let it through.
+/// The header with a webhook's topic. The source must pass it on.
 const TOPIC: &str = "x-shopify-topic";
 
-/// How much of one item is available at one location.
+/// The available quantity of one item at one location.
 #[derive(Debug)]
 pub(crate) struct Level<'a> {
     event: &'a Event,
@@ -20,23 +20,23 @@ struct Body<'a> {
     location_id: Option<Id>,
     #[serde(borrow)]
     sku: Option<Cow<'a, str>>,
-    /// Absent and null differ: null says that the item is not stocked, absence that this is not a
-    /// level.
+    /// Absent and null differ: null means that the item is not stocked, absent that the event is
+    /// not a level.
     #[serde(default, deserialize_with = "present")]
     available: Option<Option<i64>>,
     #[serde(borrow)]
     updated_at: Option<Cow<'a, str>>,
 }
 
-/// A number that is a name. Some systems between shop and Weir write it as text, as it outgrows
-/// what JavaScript can count.
+/// A number that serves as a name. Some systems between the shop and Weir write it as text, because
+/// it can exceed the exact integers of JavaScript.
 #[derive(Debug)]
 struct Id(String);
 
 impl<'a> Level<'a> {
     pub(crate) fn read(event: &'a Event) -> Result<Self> {
         let Ok(text) = event.text() else {
-            bail!("not-text", "the event is not UTF-8, which JSON has to be")
+            bail!("not-text", "the event is not UTF-8, as JSON must be")
         };
         let body = serde_json::from_str(text).map_err(|error| {
             Error::new(
@@ -71,8 +71,8 @@ impl<'a> Level<'a> {
         self.body.sku.as_deref().filter(|sku| !sku.is_empty())
     }
 
-    /// None where the item is not stocked, or no longer: a disconnection says so by its topic and
-    /// has no number at all.
+    /// `None` if the item is not stocked, or not any more. A disconnection is recognised by its
+    /// topic and has no quantity.
     pub(crate) fn available(&self, item: &str) -> Result<Option<i64>> {
         match (self.body.available, self.event.attribute(TOPIC)) {
             (Some(available), _) => Ok(available),
@@ -97,7 +97,7 @@ impl<'a> Level<'a> {
             Ok(version) => Ok(Some(version)),
             Err(_) => bail!(
                 "not-a-time",
-                "the level of inventory item {item} is of `{text}`, which is not a time with an offset such as 2026-11-23T08:14:41+01:00"
+                "the level of inventory item {item} has the time `{text}`, which is not a time with an offset such as 2026-11-23T08:14:41+01:00"
             ),
         }
     }

@@ -1,9 +1,9 @@
-//! Inventory levels in the manner of Shopify in, one `stock.<location>` facet of a product out.
+//! Maps inventory levels of a system similar to Shopify to a `stock.<location>` facet of a product.
 //!
-//! [`changes`] is the whole mapping, a pure function. The product is the `sku` of the body or, as
-//! the shop's webhooks carry none, what the settings name for the inventory item, or the item's
-//! number. Numbers of items and locations are only ever names here, never counted with. The version
-//! is `updated_at`, or else the event's time, as milliseconds since 1970.
+//! [`changes`] is the whole mapping, a pure function. The key of the product is the `sku` of the
+//! body; the shop's own webhooks have none, so it is otherwise the key that the settings give for
+//! the inventory item, or the item's number. Numbers of items and locations serve only as names.
+//! The version is `updated_at`, or else the event's time, in milliseconds since 1970.
 
 mod level;
 
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use weir_plugin::{bail, Change, Event, Result};
 
-/// What the configuration may say; anything else is refused.
+/// The settings; unknown ones are rejected.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
@@ -21,16 +21,16 @@ pub struct Settings {
     /// Number of an inventory item → the product's key.
     #[serde(default)]
     pub items: BTreeMap<String, String>,
-    /// What becomes of a level at a location that has no name here.
+    /// How to handle a level at a location that has no name here.
     #[serde(default)]
     pub unknown: Unknown,
 }
 
-/// What to do about a location that the settings do not name.
+/// How to handle a location that the settings do not name.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unknown {
-    /// The event fails and is kept, so that nothing is lost while a location is being introduced.
+    /// The event fails and is quarantined, so that nothing is lost while a location is introduced.
     #[default]
     Fail,
     /// The level maps to nothing.
@@ -46,8 +46,8 @@ struct Stock {
 /// The entity type of every change.
 pub const ENTITY_TYPE: &str = "product";
 
-/// Maps one event, which is one inventory level. An item that is not stocked at the location,
-/// `available` being null, or no longer connected to it has no facet there.
+/// Maps one event, which is one inventory level. If the item is not stocked at the location
+/// (`available` is null) or is disconnected from it, the facet is deleted.
 #[weir_plugin::mapper(settings = Settings::parse)]
 pub fn changes(event: &Event, settings: &Settings) -> Result<Vec<Change>> {
     let level = Level::read(event)?;
@@ -75,11 +75,11 @@ pub fn changes(event: &Event, settings: &Settings) -> Result<Vec<Change>> {
 }
 
 impl Settings {
-    /// Reads the settings and checks what can be checked before the first event.
+    /// Reads and checks the settings.
     pub fn parse(json: &str) -> Result<Self, String> {
         let settings: Settings = weir_plugin::settings("oms-stock", json)?;
         if settings.locations.is_empty() {
-            return Err("settings of oms-stock: locations is empty, so that no level would become anything; name them, \
+            return Err("settings of oms-stock: locations is empty, so no level could be mapped; name the locations, \
                         for example { \"24826418\": \"berlin\" }"
                 .into());
         }
@@ -91,7 +91,7 @@ impl Settings {
             {
                 return Err(format!(
                     "settings of oms-stock: locations names {location} `{name}`, but a name becomes part of a facet \
-                     (`stock.berlin`) and is made of letters, digits, `-` and `_`"
+                     (`stock.berlin`) and may have only letters, digits, `-` and `_`"
                 ));
             }
         }

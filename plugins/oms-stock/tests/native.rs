@@ -1,5 +1,5 @@
-//! What a shop system sends, as it sends it, and what must become of it: each case of `cases`,
-//! natively.
+//! Runs each case of `cases` natively: webhooks as a shop system sends them, and the expected
+//! result.
 
 use oms_stock::{changes, Settings};
 use weir_plugin::Event;
@@ -20,7 +20,7 @@ fn each_case_becomes_what_is_expected() {
 }
 
 #[test]
-fn a_location_nobody_named_can_be_skipped() {
+fn an_unknown_location_can_be_skipped() {
     let skipping =
         Settings::parse(r#"{"locations": {"1": "lager"}, "unknown": "skip"}"#).expect("settings");
     assert_eq!(
@@ -30,7 +30,7 @@ fn a_location_nobody_named_can_be_skipped() {
 }
 
 #[test]
-fn what_is_no_level_fails_with_its_reason() {
+fn an_event_that_is_not_a_level_fails_with_its_reason() {
     for (data, code, named) in [
         ("", "broken-json", "EOF"),
         (
@@ -80,7 +80,7 @@ fn what_is_no_level_fails_with_its_reason() {
 }
 
 #[test]
-fn a_setting_nobody_knows_is_named() {
+fn an_error_names_the_wrong_setting() {
     for (json, named) in [
         (r#"{"locations": {"1": "berlin"}, "item": {}}"#, "item"),
         (r#"{}"#, "locations"),

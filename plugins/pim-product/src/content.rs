@@ -1,4 +1,4 @@
-//! A product's values, sorted into one content for each locale.
+//! Sorts a product's values into one content for each locale.
 
 use crate::product::{parse, Product};
 use crate::Settings;
@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use weir_plugin::{bail, Error, Result};
 
-/// The fields that hold properties of the product itself and are not an attribute's to fill.
+/// The fields with properties of the product itself. An attribute cannot fill them.
 pub(crate) const OWN_FIELDS: [&str; 3] = ["enabled", "family", "categories"];
 
 /// The facet's value.
@@ -22,7 +22,7 @@ pub(crate) struct Content<'a> {
     fields: BTreeMap<&'a str, &'a RawValue>,
 }
 
-/// One value of an attribute: for a locale and a channel of the PIM, or for all of either.
+/// One value of an attribute, for a locale and a channel of the PIM; `None` means all of them.
 #[derive(Deserialize)]
 struct Value<'a> {
     #[serde(borrow)]
@@ -33,7 +33,7 @@ struct Value<'a> {
     data: Option<&'a RawValue>,
 }
 
-/// The content in each of the configured locales, in their order; none where no attribute has a
+/// The content in each of the configured locales, in their order; `None` if no attribute has a
 /// value.
 pub(crate) fn contents<'a>(
     product: &'a Product<'a>,
@@ -43,10 +43,11 @@ pub(crate) fn contents<'a>(
     let Some(values) = product.values else {
         bail!(
             "missing-field",
-            "product {key} comes without `values`; the PIM must send whole products, not only that or what they changed"
+            "product {key} has no `values`; the PIM must send whole products, not only their changes"
         );
     };
-    // Codes are letters, digits and underscores, never escaped, so that they can be borrowed.
+    // Codes consist of letters, digits and underscores and are never escaped, so they can be
+    // borrowed.
     let values: BTreeMap<&str, &RawValue> = match values.get() {
         "[]" => BTreeMap::new(),
         values => parse(values)?,
@@ -80,12 +81,12 @@ pub(crate) fn contents<'a>(
         .collect())
 }
 
-/// The value that fits: one for this locale before one for all, one for this channel before one for
-/// all.
+/// The best value: one for this locale is preferred to one for all locales, and one for this
+/// channel to one for all channels.
 fn best<'a>(values: &[Value<'a>], locale: &str, scope: Option<&str>) -> Option<&'a RawValue> {
     let fits = |value: &&Value<'_>| {
-        value.locale.as_deref().is_none_or(|of| of == locale)
-            && value.scope.as_deref().is_none_or(|of| Some(of) == scope)
+        value.locale.as_deref().is_none_or(|own| own == locale)
+            && value.scope.as_deref().is_none_or(|own| Some(own) == scope)
     };
     let exactness = |value: &&Value<'_>| (value.locale.is_some(), value.scope.is_some());
     values

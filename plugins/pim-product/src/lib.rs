@@ -1,10 +1,10 @@
-//! Products of a PIM in the manner of Akeneo in, one `content.<locale>` facet for each locale out.
+//! Maps products of a PIM similar to Akeneo to a `content.<locale>` facet for each locale.
 //!
-//! [`changes`] is the whole mapping, a pure function. A product arrives bare, under `product`
-//! (event platform), under `resource`, or under `data.resource` with an `action` beside it
+//! [`changes`] is the whole mapping, a pure function. The product is the body itself, or is under
+//! `product` (event platform), under `resource`, or under `data.resource` next to an `action`
 //! (webhooks). Values are copied as the PIM wrote them, numbers and texts alike. The version is the
-//! product's `updated` as milliseconds since 1970; an event that carries no product, such as a
-//! removal, has its own time instead.
+//! product's `updated` in milliseconds since 1970; for an event without a product, such as a
+//! removal, it is the time of the event.
 
 mod content;
 mod product;
@@ -15,17 +15,17 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use weir_plugin::{Change, Event, Result};
 
-/// What the configuration may say; anything else is refused.
+/// The settings; unknown ones are rejected.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// The locales to write a facet for, as the PIM names them: `de_DE`.
+    /// The locales that get a facet, in the PIM's notation: `de_DE`.
     pub locales: Vec<String>,
-    /// The PIM's channel whose values are taken; values that belong to no channel are always taken.
+    /// The PIM's channel whose values are used. Values without a channel are always used.
     #[serde(default)]
     pub scope: Option<String>,
-    /// Attribute → field of the facet. Where several attributes name one field, the first that has
-    /// a value gives it.
+    /// Attribute → field of the facet. If several attributes name one field, the first with a value
+    /// is used.
     #[serde(default = "Settings::usual_attributes")]
     pub attributes: BTreeMap<String, String>,
 }
@@ -33,7 +33,7 @@ pub struct Settings {
 /// The entity type of every change.
 pub const ENTITY_TYPE: &str = "product";
 
-/// Maps one event. What is not about products, such as a changed category, maps to nothing.
+/// Maps one event. An event about something else, such as a changed category, maps to nothing.
 #[weir_plugin::mapper(settings = Settings::parse)]
 pub fn changes(event: &Event, settings: &Settings) -> Result<Vec<Change>> {
     let Some(incoming) = Incoming::read(event)? else {
@@ -57,11 +57,11 @@ pub fn changes(event: &Event, settings: &Settings) -> Result<Vec<Change>> {
 }
 
 impl Settings {
-    /// Reads the settings and checks what can be checked before the first event.
+    /// Reads and checks the settings.
     pub fn parse(json: &str) -> Result<Self, String> {
         let settings: Settings = weir_plugin::settings("pim-product", json)?;
         if settings.locales.is_empty() {
-            return Err("settings of pim-product: locales is empty, so that no product would become anything; name them, \
+            return Err("settings of pim-product: locales is empty, so no product could be mapped; name the locales, \
                         for example [\"de_DE\", \"fr_FR\"]"
                 .into());
         }
@@ -72,7 +72,7 @@ impl Settings {
                     .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
             {
                 return Err(format!(
-                    "settings of pim-product: the locale `{locale}` becomes part of a facet (`content.de_DE`) and is made of \
+                    "settings of pim-product: the locale `{locale}` becomes part of a facet (`content.de_DE`) and may have only \
                      letters, digits, `-` and `_`"
                 ));
             }

@@ -1,4 +1,4 @@
-//! A product as the PIM sends it, found in whichever wrapping it came.
+//! Finds the product in an event, in any of the forms that the PIM sends.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -9,12 +9,12 @@ use weir_plugin::{bail, version_from_time, Error, Event, Result};
 #[derive(Debug)]
 pub(crate) struct Incoming<'a> {
     pub(crate) product: Product<'a>,
-    /// The product is gone.
+    /// The product was removed.
     pub(crate) removed: bool,
     time: Option<Cow<'a, str>>,
 }
 
-/// The product; a removal gives nothing but its names.
+/// The product. A removal has only its names.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Product<'a> {
     #[serde(borrow)]
@@ -26,14 +26,14 @@ pub(crate) struct Product<'a> {
     pub(crate) family: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     pub(crate) categories: Vec<Cow<'a, str>>,
-    /// Attribute → list of values. A PIM written in PHP says `[]` where it means `{}`.
+    /// Attribute → list of values. A PIM written in PHP writes an empty object as `[]`.
     #[serde(borrow)]
     pub(crate) values: Option<&'a RawValue>,
     #[serde(borrow)]
     updated: Option<Cow<'a, str>>,
 }
 
-/// What may be wrapped around a product.
+/// The members that can enclose a product.
 #[derive(Deserialize)]
 struct Wrapping<'a> {
     #[serde(borrow)]
@@ -49,10 +49,10 @@ struct Wrapping<'a> {
 }
 
 impl<'a> Incoming<'a> {
-    /// Unwraps the product; none if the event is about something else.
+    /// Reads the product; `None` if the event is about something else.
     pub(crate) fn read(event: &'a Event) -> Result<Option<Self>> {
         let Ok(data) = event.text() else {
-            bail!("not-text", "the event is not UTF-8, which JSON has to be")
+            bail!("not-text", "the event is not UTF-8, as JSON must be")
         };
         let outer: Wrapping<'a> = parse(data)?;
         let event_type = outer.action.as_deref().unwrap_or(&event.event_type);
@@ -89,13 +89,19 @@ impl<'a> Incoming<'a> {
 
     pub(crate) fn key(&self) -> Result<&str> {
         let names = [&self.product.identifier, &self.product.uuid];
-        names.into_iter().flatten().map(|name| &**name).find(|name| !name.is_empty()).ok_or_else(|| {
-            let message = "the product has neither `identifier` nor `uuid`, so that nobody can tell which it is";
-            Error::new("missing-field", message)
-        })
+        names
+            .into_iter()
+            .flatten()
+            .map(|name| &**name)
+            .find(|name| !name.is_empty())
+            .ok_or_else(|| {
+                let message =
+                    "the product has neither `identifier` nor `uuid`, so it cannot be identified";
+                Error::new("missing-field", message)
+            })
     }
 
-    /// The product's own time, so that a late event cannot undo a newer one; the event's where
+    /// The time of the product, so that a late event cannot undo a newer one, or of the event if
     /// there is no product.
     pub(crate) fn version(&self) -> Result<Option<u64>> {
         let (field, text) = match (&self.product.updated, &self.time) {
@@ -110,8 +116,8 @@ impl<'a> Incoming<'a> {
     }
 }
 
-/// Whether a type such as `com.akeneo.pim.v1.category.updated` names another thing than a product.
-/// A type of another form says nothing about that.
+/// Returns true if a type such as `com.akeneo.pim.v1.category.updated` names something other than a
+/// product. Types of another form do not tell.
 fn is_about_something_else(event_type: &str) -> bool {
     let mut words = event_type.rsplit('.');
     match (words.next(), words.next()) {

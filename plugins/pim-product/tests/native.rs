@@ -1,4 +1,4 @@
-//! What a PIM sends, as it sends it, and what must become of it: each case of `cases`, natively.
+//! Runs each case of `cases` natively: events as a PIM sends them, and the expected result.
 
 use pim_product::{changes, Settings};
 use serde_json::Value;
@@ -46,7 +46,7 @@ fn without_a_channel_only_values_of_no_channel_count() {
 }
 
 #[test]
-fn what_is_no_product_fails_with_its_reason() {
+fn an_event_that_is_not_a_product_fails_with_its_reason() {
     for (data, code) in [
         ("", "broken-json"),
         ("[]", "broken-json"),
@@ -77,7 +77,7 @@ fn what_is_no_product_fails_with_its_reason() {
 }
 
 #[test]
-fn a_setting_nobody_knows_is_named() {
+fn an_error_names_the_wrong_setting() {
     for (json, named) in [
         (r#"{"locales": ["de_DE"], "scopes": "web"}"#, "scopes"),
         (r#"{}"#, "locales"),

@@ -1,5 +1,5 @@
-//! The facets a document is made of, read as the mappers write them; the shapes are listed in
-//! `plugins/README.md`.
+//! Reads the facets of a document as the mappers write them. `plugins/README.md` lists their
+//! shapes.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use weir_plugin::{Entity, Error, Result};
 
-/// What a document shows of an entity, over all its facets.
+/// The data of a document, from all facets of an entity.
 #[derive(Default)]
 pub(crate) struct Facets<'a> {
     pub(crate) names: BTreeMap<&'a str, Cow<'a, str>>,
@@ -18,7 +18,7 @@ pub(crate) struct Facets<'a> {
     pub(crate) available: i64,
 }
 
-/// What is shown of a price.
+/// The part of a price that a document has.
 #[derive(Serialize)]
 pub(crate) struct Price<'a> {
     amount: &'a str,
@@ -26,8 +26,8 @@ pub(crate) struct Price<'a> {
     currency: Option<Cow<'a, str>>,
 }
 
-/// What is shown of `content.<locale>`. A missing `enabled` is a yes: only a PIM that switches
-/// products off says no.
+/// The part of `content.<locale>` that a document has. A missing `enabled` counts as true, because
+/// only a PIM that disables products writes false.
 #[derive(Deserialize)]
 struct ContentFacet<'a> {
     #[serde(default = "yes")]
@@ -44,7 +44,7 @@ struct ContentFacet<'a> {
 
 #[derive(Deserialize)]
 struct PriceFacet<'a> {
-    /// Decimal text; a number as written is taken as well.
+    /// Decimal text; a number is accepted too and keeps its notation.
     #[serde(borrow)]
     amount: &'a RawValue,
     #[serde(borrow)]
@@ -64,7 +64,7 @@ impl<'a> Facets<'a> {
                 Error::new(
                     "wrong-facet",
                     format!(
-                        "the facet {} of {} cannot be searched: {error}",
+                        "the facet {} of {} cannot be put into a search document: {error}",
                         facet.name, entity.key
                     ),
                 )

@@ -1,11 +1,10 @@
-//! A product as one document of a search index: every language, every price list, the stock of all
-//! locations.
+//! Renders a product as one document of a search index, with every language, every price list and
+//! the stock of all locations.
 //!
 //! [`document`] is the whole rendering, a pure function. Its key is `product-<key>`, so that an
-//! index may hold other things beside products. A product that no language has a name for, or that
-//! the PIM has switched off in all of them, is not searched for and has no document. Amounts are
-//! copied as decimal text. Settings that are not known here are left alone: a row's columns are
-//! merged into them.
+//! index can contain other things than products. A product without a name in any language, or
+//! disabled by the PIM in all of them, has no document. Amounts are copied as decimal text. Unknown
+//! settings are ignored, because a row's columns are merged into the settings.
 
 mod facets;
 
@@ -15,15 +14,15 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use weir_plugin::{Entity, Rendering, Result};
 
-/// What the configuration may say.
+/// The settings.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Settings {
-    /// The fields that the index has; without it, all. `id` is always there.
+    /// The fields of the index. The default is all fields; `id` is always included.
     pub index_fields: Option<BTreeSet<Field>>,
 }
 
-/// The fields that a document may have, apart from `id`.
+/// The fields that a document can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Field {
@@ -47,7 +46,7 @@ pub enum Field {
     InStock,
 }
 
-/// The document, in the order in which its fields are written.
+/// The document, with the fields in the order in which they are written.
 #[derive(Serialize)]
 struct Body<'a> {
     id: &'a str,
@@ -69,7 +68,7 @@ struct Body<'a> {
     in_stock: Option<bool>,
 }
 
-/// The product's document; none if nobody could find it by a name.
+/// The product's document, or `None` if the product has no name to be found by.
 #[weir_plugin::renderer(settings = Settings::parse)]
 pub fn document(entity: &Entity, settings: &Settings) -> Result<Option<Rendering>> {
     let facets = Facets::of(entity)?;
@@ -99,7 +98,7 @@ pub fn document(entity: &Entity, settings: &Settings) -> Result<Option<Rendering
 }
 
 impl Settings {
-    /// Reads the settings and checks what can be checked before the first entity.
+    /// Reads and checks the settings.
     pub fn parse(json: &str) -> Result<Self, String> {
         weir_plugin::settings("search-document", json)
     }

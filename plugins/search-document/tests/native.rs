@@ -1,6 +1,5 @@
-//! Entities as a channel sees them, and their documents: each case of `cases`, natively.
-//!
-//! An expectation of null means that the product has no document.
+//! Runs each case of `cases` natively: entities as a channel sees them, and their documents.  An
+//! expectation of null means that the product has no document.
 
 use search_document::{document, Settings};
 
@@ -20,7 +19,7 @@ fn each_case_becomes_what_is_expected() {
 }
 
 #[test]
-fn an_index_gets_the_fields_it_has() {
+fn a_document_has_only_the_fields_of_the_index() {
     let settings = Settings::parse(r#"{"index_fields": ["names", "in_stock"]}"#).expect("settings");
     let document = cases::rendering(document(&case("lamp").entity, &settings));
     let fields: Vec<_> = document["body"]
@@ -32,7 +31,7 @@ fn an_index_gets_the_fields_it_has() {
 }
 
 #[test]
-fn a_field_that_no_document_has_is_named() {
+fn an_error_names_an_unknown_field() {
     let error = Settings::parse(r#"{"index_fields": ["name"]}"#).expect_err("a wrong field");
     assert!(
         error.contains("`name`") && error.contains("`names`"),

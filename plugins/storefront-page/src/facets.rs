@@ -1,13 +1,12 @@
-//! The facets a page is made of, read as the mappers write them; the shapes are listed in
-//! `plugins/README.md`.
+//! Reads the facets of a page as the mappers write them. `plugins/README.md` lists their shapes.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use weir_plugin::{bail, Entity, Error, Result};
 
-/// What a page shows of `content.<locale>`. A missing `enabled` is a yes: only a PIM that switches
-/// products off says no.
+/// The part of `content.<locale>` that a page shows. A missing `enabled` counts as true, because
+/// only a PIM that disables products writes false.
 #[derive(Deserialize)]
 pub(crate) struct Content<'a> {
     #[serde(default = "yes")]
@@ -18,7 +17,7 @@ pub(crate) struct Content<'a> {
     pub(crate) description: Option<&'a RawValue>,
 }
 
-/// A price as a page shows it. It is for one piece unless it says for how many of which unit.
+/// A price as a page shows it. It is for one piece, unless `per` and `unit` state a quantity.
 #[derive(Serialize)]
 pub(crate) struct Price<'a> {
     amount: &'a str,
@@ -31,7 +30,7 @@ pub(crate) struct Price<'a> {
 
 #[derive(Deserialize)]
 struct PriceFacet<'a> {
-    /// Decimal text; a number as written is taken as well.
+    /// Decimal text; a number is accepted too and keeps its notation.
     #[serde(borrow)]
     amount: &'a RawValue,
     #[serde(borrow)]
@@ -53,7 +52,7 @@ impl<'a> Content<'a> {
 }
 
 impl<'a> Price<'a> {
-    /// The price in a list; none where the list has none for the product.
+    /// The price in a list, or `None` if the list has no price for the product.
     pub(crate) fn of(
         entity: &'a Entity,
         list: &str,
@@ -77,7 +76,7 @@ impl<'a> Price<'a> {
             if currency != expected {
                 bail!(
                     "wrong-currency",
-                    "{name} of {} is in {currency}, and this shop sells in {expected}: is it the right price list?",
+                    "{name} of {} is in {currency}, but this shop sells in {expected}: is it the right price list?",
                     entity.key
                 );
             }
@@ -94,7 +93,7 @@ impl<'a> Price<'a> {
     }
 }
 
-/// What all locations have together; nothing where no location has a facet.
+/// The stock of all locations together; 0 if no location has a facet.
 pub(crate) fn available(entity: &Entity) -> Result<i64> {
     let mut total = 0_i64;
     for (_, facet) in entity.family("stock.") {

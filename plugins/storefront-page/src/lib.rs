@@ -1,13 +1,13 @@
-//! A product as the page data of one shop: one language, one price list, the stock of all
-//! locations.
+//! Renders a product as the page data of one shop, with one language, one price list and the stock
+//! of all locations.
 //!
 //! [`page`] is the whole rendering, a pure function. The content comes from `content.<locale>`, the
 //! price from `price.<price list>`, the stock from every `stock.<location>`. A product without a
-//! name in the shop's language, or switched off by the PIM, is not for this channel. Amounts are
-//! copied as decimal text.
+//! name in the shop's language, or disabled by the PIM, is not for this channel. Amounts are copied
+//! as decimal text.
 //!
-//! A row's columns are merged into a channel's settings (`site`, `url`, and whatever else a table
-//! holds), so settings that are not known here are left alone.
+//! Unknown settings are ignored, because a row's columns (`site`, `url` and others) are merged into
+//! the settings.
 
 mod facets;
 
@@ -16,18 +16,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use weir_plugin::{Entity, Rendering, Result};
 
-/// What the configuration may say.
+/// The settings.
 #[derive(Debug, Deserialize)]
 pub struct Settings {
     /// The shop's language: the page shows `content.<locale>`.
     pub locale: String,
-    /// The shop; without `price_list`, its prices are `price.<site>-retail`.
+    /// The shop. Without `price_list`, its prices are in `price.<site>-retail`.
     pub site: Option<String>,
     /// The price list: the page shows `price.<price_list>`.
     pub price_list: Option<String>,
-    /// What the shop sells in. A price in another currency fails; a price without one is in this.
+    /// The currency of the shop. A price in another currency fails; a price without one is in this.
     pub currency: Option<String>,
-    /// Where the shop is: what `path` is appended to.
+    /// The URL of the shop, to which `path` is appended.
     #[serde(default)]
     pub url: String,
     /// The page's path; `{key}` stands for the product's key, percent-encoded.
@@ -35,7 +35,7 @@ pub struct Settings {
     pub path: String,
 }
 
-/// The page, in the order in which its fields are written.
+/// The page, with the fields in the order in which they are written.
 #[derive(Serialize)]
 struct Page<'a> {
     sku: &'a str,
@@ -48,7 +48,7 @@ struct Page<'a> {
     url: String,
 }
 
-/// The page; none if the product is not for this shop.
+/// The product's page, or `None` if the product is not for this shop.
 #[weir_plugin::renderer(settings = Settings::parse)]
 pub fn page(entity: &Entity, settings: &Settings) -> Result<Option<Rendering>> {
     let Some(content) = Content::of(entity, &settings.locale)? else {
@@ -72,11 +72,11 @@ pub fn page(entity: &Entity, settings: &Settings) -> Result<Option<Rendering>> {
 }
 
 impl Settings {
-    /// Reads the settings and checks what can be checked before the first entity.
+    /// Reads and checks the settings.
     pub fn parse(json: &str) -> Result<Self, String> {
         let settings: Settings = weir_plugin::settings("storefront-page", json)?;
         if settings.site.is_none() && settings.price_list.is_none() {
-            return Err("settings of storefront-page: neither price_list nor site is there, so that no price could be found; \
+            return Err("settings of storefront-page: neither price_list nor site is set, so no price could be found; \
                         set price_list, for example \"de-retail\""
                 .into());
         }

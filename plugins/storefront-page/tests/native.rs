@@ -1,4 +1,4 @@
-//! Entities as a channel sees them, and their pages: each case of `cases`, natively.
+//! Runs each case of `cases` natively: entities as a channel sees them, and their pages.
 //!
 //! An expectation of null means that the product is not for this shop.
 
@@ -48,7 +48,7 @@ fn the_fields_of_a_page_have_an_order() {
 }
 
 #[test]
-fn a_price_list_by_name_goes_before_the_sites_own() {
+fn a_configured_price_list_replaces_the_one_of_the_site() {
     for (list, expected) in [
         ("fr-retail", json!({"amount": "8.90", "currency": "EUR"})),
         ("de-outlet", Value::Null),
@@ -86,7 +86,7 @@ fn a_locale_without_a_name_is_not_for_the_shop() {
 }
 
 #[test]
-fn an_amount_that_is_none_is_not_shown() {
+fn a_price_without_a_valid_amount_fails() {
     for amount in [
         r#""9,90""#,
         r#""""#,
@@ -118,7 +118,7 @@ fn an_amount_that_is_none_is_not_shown() {
 }
 
 #[test]
-fn settings_that_lack_something_are_refused() {
+fn incomplete_settings_are_rejected() {
     for (json, named) in [
         (r#"{"site": "de"}"#, "locale"),
         (r#"{"locale": "de_DE"}"#, "neither price_list nor site"),

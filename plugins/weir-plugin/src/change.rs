@@ -1,11 +1,11 @@
-//! Making changes: one facet of one entity, with its version and lane where they matter.
+//! Constructors for changes: one facet of one entity, optionally with a version and a lane.
 
 use crate::{Change, Error, Result};
 use serde::Serialize;
 
 impl Change {
-    /// The facet has this value from now on. Fails with `not-json` if the value has no JSON form,
-    /// such as a map with keys that are not text.
+    /// Sets the facet to a value. Fails with `not-json` if the value has no JSON form, such as a
+    /// map with keys that are not text.
     pub fn facet<V: Serialize + ?Sized>(
         entity_type: impl Into<String>,
         key: impl Into<String>,
@@ -25,7 +25,7 @@ impl Change {
         }
     }
 
-    /// The facet is gone. An entity without facets is gone itself.
+    /// Deletes the facet. An entity without facets is deleted itself.
     pub fn delete(
         entity_type: impl Into<String>,
         key: impl Into<String>,
@@ -41,15 +41,14 @@ impl Change {
         }
     }
 
-    /// The owner's own version of the facet, which must rise; none: what arrives last wins. See
-    /// [`version_from_time`](crate::version_from_time).
+    /// Sets the owner's version of the facet, which must rise. Without it, the change that arrives
+    /// last wins. See [`version_from_time`](crate::version_from_time).
     pub fn version(mut self, version: impl Into<Option<u64>>) -> Self {
         self.version = version.into();
         self
     }
 
-    /// The lane in which it waits, `urgent`, `normal` or `bulk`, instead of the facet's configured
-    /// one.
+    /// Sets the lane, `urgent`, `normal` or `bulk`, instead of the facet's configured one.
     pub fn lane(mut self, lane: impl Into<String>) -> Self {
         self.lane = Some(lane.into());
         self
@@ -62,7 +61,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     #[test]
-    fn a_change_says_what_it_was_told() {
+    fn a_change_has_the_fields_that_were_set() {
         let change = Change::facet(
             "product",
             "4711",

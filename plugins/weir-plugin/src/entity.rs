@@ -1,11 +1,11 @@
-//! Reading an entity's facets.
+//! Methods that read an entity's facets.
 
 use crate::{Entity, Error, Facet, Result};
 use serde::Deserialize;
 
 impl Entity {
-    /// The facet of this name from its JSON; none if the entity has no such facet. Fails with
-    /// `wrong-facet` if it is of another form.
+    /// Reads the facet of this name from its JSON; `None` if the entity has no such facet. Fails
+    /// with `wrong-facet` if the value does not have the form of `T`.
     pub fn facet<'a, T: Deserialize<'a>>(&'a self, name: &str) -> Result<Option<T>> {
         self.facets
             .iter()
@@ -14,8 +14,8 @@ impl Entity {
             .transpose()
     }
 
-    /// The facets of a family with the rest of their names: with `stock.`, those of `stock.*`, each
-    /// with its place.
+    /// The facets of a family with the rest of their names: for `stock.`, the facet `stock.berlin`
+    /// comes with `berlin`.
     pub fn family<'a>(
         &'a self,
         prefix: &'a str,
@@ -27,7 +27,7 @@ impl Entity {
 }
 
 impl Facet {
-    /// A facet of this name and JSON text, for tests.
+    /// Makes a facet of this name and JSON text, for tests.
     pub fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
         Facet {
             name: name.into(),
@@ -35,13 +35,13 @@ impl Facet {
         }
     }
 
-    /// The value from its JSON. Fails with `wrong-facet` if it is of another form.
+    /// Reads the value from its JSON. Fails with `wrong-facet` if it does not have the form of `T`.
     pub fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
         serde_json::from_str(&self.value).map_err(|error| {
             Error::new(
                 "wrong-facet",
                 format!(
-                    "the facet {} is not of the expected form: {error}",
+                    "the facet {} does not have the expected form: {error}",
                     self.name
                 ),
             )
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_facet_is_there_or_not_or_wrong() {
+    fn a_facet_is_present_absent_or_wrong() {
         let lamp = lamp();
         assert_eq!(lamp.facet("price.de"), Ok(Some(Price { amount: "9.90" })));
         assert_eq!(lamp.facet::<Price<'_>>("price.fr"), Ok(None));

@@ -1,17 +1,17 @@
-//! Errors: a stable code and a sentence, made by authors or by `?`.
+//! Errors: a stable code and a sentence, created by the author or by `?`.
 //!
-//! What `?` makes of the errors of parsers has these codes: `broken-json`, `broken-xml`,
-//! `broken-csv`, `not-a-number`, `not-utf-8`. An error of your own gets a code by `impl
+//! Errors of parsers that `?` converts get one of the codes `broken-json`, `broken-xml`,
+//! `broken-csv`, `not-a-number` and `not-utf-8`. To give your own errors a code, write `impl
 //! From<MyError> for weir_plugin::Error`.
 
 use crate::Error;
 use std::fmt::{self, Display};
 
-/// What a plugin's function gives for one item.
+/// The result of a plugin's function for one item.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// An error with a stable code for machines (`missing-field`) and a message for people.
+    /// Makes an error with a stable code for machines (`missing-field`) and a message for people.
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
         Error {
             code: code.into(),
@@ -19,10 +19,10 @@ impl Error {
         }
     }
 
-    /// The same with what it is about in front: `the price of 4711: expected value at line 1 column
-    /// 1`.
-    pub fn about(mut self, what: impl Display) -> Self {
-        self.message = format!("{what}: {}", self.message);
+    /// Puts the subject in front of the message: `the price of 4711: expected value at line 1
+    /// column 1`.
+    pub fn about(mut self, subject: impl Display) -> Self {
+        self.message = format!("{subject}: {}", self.message);
         self
     }
 }

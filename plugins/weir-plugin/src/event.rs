@@ -1,11 +1,12 @@
-//! Reading an event's data in the form that it has. What is read borrows from the event wherever
-//! its form allows.
+//! Methods that read an event's data as text, bytes, JSON, XML or CSV. The results borrow from the
+//! event wherever the format allows it.
 
 use crate::{Error, Event, Payload, Result};
 use serde::Deserialize;
 
 impl Event {
-    /// An event of this data and nothing else, for tests; other fields can be set on it.
+    /// Makes an event with this data and nothing else, for tests. Other fields can be set
+    /// afterwards.
     pub fn of(data: impl Into<Payload>) -> Self {
         Event {
             data: data.into(),
@@ -19,15 +20,12 @@ impl Event {
             Payload::Text(text) => Ok(text),
             Payload::Binary(bytes) => Err(Error::new(
                 "not-text",
-                format!(
-                    "the event's data, {} bytes, is not text in UTF-8",
-                    bytes.len()
-                ),
+                format!("the event's data, {} bytes, is not UTF-8 text", bytes.len()),
             )),
         }
     }
 
-    /// The data as bytes, whether they are text or not.
+    /// The data as bytes, whether it is text or not.
     pub fn bytes(&self) -> &[u8] {
         match &self.data {
             Payload::Text(text) => text.as_bytes(),
@@ -35,22 +33,23 @@ impl Event {
         }
     }
 
-    /// The data from JSON. Fields of type `&str` borrow and cost no copy; where an escape may be
-    /// (`"Fjord \u201c"`), `Cow<str>` with `#[serde(borrow)]` takes both. Fails with `broken-json`,
-    /// and names line and column.
+    /// Reads the data as JSON. Fields of type `&str` borrow and cost no copy. For text that can
+    /// contain an escape (`"Fjord \u201c"`), use `Cow<str>` with `#[serde(borrow)]`. Fails with
+    /// `broken-json`; the message has line and column.
     pub fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
         Ok(serde_json::from_str(self.text()?)?)
     }
 
-    /// The data from XML, as quick-xml's serde reads it: attributes are fields `@name`, text is
-    /// `$text`. Fails with `broken-xml`.
+    /// Reads the data as XML, with the conventions of quick-xml's serde: attributes are fields
+    /// `@name`, text is `$text`. Fails with `broken-xml`.
     #[cfg(feature = "xml")]
     pub fn xml<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
         Ok(quick_xml::de::from_str(self.text()?)?)
     }
 
-    /// The rows of CSV, one at a time, each into a struct whose fields are named by the first row.
-    /// `delimiter` is `b','`, `b';'`, `b'\t'`. Fails with `broken-csv`, and names the line.
+    /// Reads the data as CSV, one row at a time, each into a struct; the first row has the names of
+    /// the fields. `delimiter` is for example `b','`, `b';'` or `b'\t'`. A row fails with
+    /// `broken-csv`; the message has the line.
     #[cfg(feature = "csv")]
     pub fn csv<'a, T: serde::de::DeserializeOwned + 'a>(
         &'a self,
@@ -63,12 +62,12 @@ impl Event {
         Ok(reader.into_deserialize().map(|row| Ok(row?)))
     }
 
-    /// An attribute by its name in lower case: a CloudEvents extension, or an HTTP header that the
-    /// source lets through.
+    /// Returns an attribute by its name in lower case: a CloudEvents extension, or an HTTP header
+    /// that the source passes on.
     pub fn attribute(&self, name: &str) -> Option<&str> {
         self.attributes
             .iter()
-            .find(|(of, _)| of == name)
+            .find(|(attribute, _)| attribute == name)
             .map(|(_, value)| value.as_str())
     }
 }
@@ -86,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn json_borrows_what_has_no_escapes() {
+    fn json_text_without_escapes_is_borrowed() {
         let event = Event::of(r#"{"sku": "4711", "name": "Fjord"}"#);
         let lamp: Lamp<'_> = event.json().expect("a lamp");
         let data = event.bytes().as_ptr_range();
@@ -96,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_fails_with_its_place() {
+    fn data_that_is_not_json_fails_with_line_and_column() {
         for (data, said) in [
             ("", "line 1 column 0"),
             (r#"{"sku": "4711"}"#, "`name`"),
@@ -110,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_fail_by_name() {
+    fn bytes_that_are_not_text_fail_with_a_code() {
         let event = Event::of(vec![0xff, 0xfe]);
         assert_eq!(event.data, Payload::Binary(vec![0xff, 0xfe]));
         assert_eq!(
@@ -162,7 +161,7 @@ mod tests {
 
     #[cfg(feature = "csv")]
     #[test]
-    fn csv_gives_a_row_at_a_time() {
+    fn csv_is_read_a_row_at_a_time() {
         #[derive(Debug, PartialEq, Deserialize)]
         struct Stock {
             sku: String,

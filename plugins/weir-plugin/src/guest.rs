@@ -1,8 +1,8 @@
-//! Between the component's exports and the author's function: batches, settings read once, a
-//! panic's last words.
+//! Connects the component's exports with the author's function: splits batches, reads the settings
+//! once, and logs the message of a panic.
 //!
-//! The attributes implement [`Plugin`] and one or two of the roles for a type of their own, which
-//! for Wasm is exported by [`bindings`]. Nothing here is for authors.
+//! Each attribute implements [`Plugin`] and one or two of the roles for a type of its own, which
+//! [`bindings`] exports for Wasm. Nothing here is for authors.
 
 #[cfg(target_arch = "wasm32")]
 pub mod bindings;
@@ -10,53 +10,53 @@ pub mod bindings;
 use crate::{Change, Entity, Error, Event, Rendering, Result};
 use std::sync::OnceLock;
 
-/// What every plugin has: settings.
+/// The settings, which every plugin has.
 pub trait Plugin: 'static {
-    /// What the settings are read into.
+    /// The type of the settings.
     type Settings: Send + Sync + 'static;
 
-    /// Reads the settings; an error refuses the configuration and is shown to the operator.
+    /// Reads the settings. An error rejects the configuration and is shown to the operator.
     fn read(json: &str) -> Result<Self::Settings, String>;
 
-    /// Where the settings of this instance are kept.
+    /// The place that stores the settings of this instance.
     fn kept() -> &'static OnceLock<Self::Settings>;
 }
 
 /// A plugin that filters events.
 pub trait EventFilter: Plugin {
-    /// Whether the event passes.
+    /// Returns true if the event passes.
     fn accept(event: Event, settings: &Self::Settings) -> Result<bool>;
 }
 
 /// A plugin that maps events.
 pub trait Mapper: Plugin {
-    /// The event's changes.
+    /// Returns the event's changes.
     fn transform(event: Event, settings: &Self::Settings) -> Result<Vec<Change>>;
 }
 
 /// A plugin that filters entities.
 pub trait EntityFilter: Plugin {
-    /// Whether the channel gets the entity.
+    /// Returns true if the entity is for the channel.
     fn accept(entity: Entity, settings: &Self::Settings) -> Result<bool>;
 }
 
 /// A plugin that renders entities.
 pub trait Renderer: Plugin {
-    /// What the target gets.
+    /// Returns the rendering, or `None` if the entity is not for the channel.
     fn render(entity: Entity, settings: &Self::Settings) -> Result<Option<Rendering>>;
 }
 
-/// Reads and keeps the settings of this instance.
+/// Reads and stores the settings of this instance.
 pub fn configure<P: Plugin>(json: &str) -> Result<(), String> {
-    // A panic ends the instance without a word to the host; its text must leave before it does.
+    // A panic ends the instance, and the host would not see its message; the hook logs it first.
     #[cfg(target_arch = "wasm32")]
     std::panic::set_hook(Box::new(|panic| crate::log::error(panic)));
     P::kept()
         .set(P::read(json)?)
-        .map_err(|_| "an instance is configured only once".into())
+        .map_err(|_| "the instance is already configured".into())
 }
 
-/// One answer an item, in the same order.
+/// Returns one result for each item, in the same order.
 pub fn each<P: Plugin, I, O>(
     items: Vec<I>,
     answer: impl Fn(I, &P::Settings) -> Result<O>,

@@ -1,4 +1,4 @@
-//! Write a Weir plugin as one plain function.
+//! A Weir plugin as one plain function.
 //!
 //! ```
 //! use serde::{Deserialize, Serialize};
@@ -34,13 +34,13 @@
 //! assert_eq!(prices(&event, &settings).unwrap()[0].value.as_deref(), Some(r#"{"amount":"9.90"}"#));
 //! ```
 //!
-//! The attribute says what kind of plugin it is: [`event_filter`], [`mapper`], [`entity_filter`] or
-//! [`renderer`]. It leaves the function as it is, so that ordinary tests call it. For WebAssembly
-//! it adds what the host needs: batches, settings, and a panic's message on its way out. Elsewhere
-//! it only checks types, and nothing of Wasm is compiled.
+//! The attribute states the kind of the plugin: [`event_filter`], [`mapper`], [`entity_filter`] or
+//! [`renderer`]. It leaves the function unchanged, so ordinary tests can call it. For WebAssembly
+//! it adds the parts that the host needs: handling of batches and settings, and a hook that reports
+//! a panic's message. On other targets it only checks types, and no Wasm code is compiled.
 //!
-//! A plugin has no clock, no files, no network and no memory of earlier calls: same settings and
-//! same input, same output.
+//! A plugin has no clock, no files, no network and no memory of earlier calls: the same settings
+//! and the same input must give the same output.
 
 mod change;
 mod entity;
@@ -56,40 +56,42 @@ mod types;
 pub use error::Result;
 pub use settings::settings;
 pub use types::{Change, Entity, Error, Event, Facet, Payload, Rendering};
-/// Makes the function the plugin's filter of entities: `fn(&Entity, &Settings) -> Result<bool>`;
-/// false: not for this channel. See [`mapper`] for what the attribute takes.
+/// Makes the function the plugin's filter of entities: `fn(&Entity, &Settings) -> Result<bool>`.
+/// False means that the entity is not for this channel. [`mapper`] describes the attribute's
+/// arguments.
 pub use weir_plugin_macros::entity_filter;
-/// Makes the function the plugin's filter of events: `fn(&Event, &Settings) -> Result<bool>`; true
-/// lets the event pass. See [`mapper`] for what the attribute takes.
+/// Makes the function the plugin's filter of events: `fn(&Event, &Settings) -> Result<bool>`. True
+/// lets the event pass. [`mapper`] describes the attribute's arguments.
 pub use weir_plugin_macros::event_filter;
 /// Makes the function the plugin's mapper: `fn(&Event, &Settings) -> Result<Vec<Change>>`.
 ///
-/// The event may be taken by value or by reference, the settings by reference or not at all.
-/// Settings are any type that serde can deserialize; what does not fit refuses the configuration
-/// and names the field. The error may be any type that converts into [`Error`].
+/// The function takes the event by value or by reference, and the settings by reference or not at
+/// all. Settings are any type that serde can deserialize; if a setting does not fit, the
+/// configuration is rejected with a message that names the field. The error can be any type that
+/// converts into [`Error`].
 ///
-/// Two words may be given to the attribute:
+/// The attribute has two optional arguments:
 ///
-/// - `#[mapper(settings = Settings::parse)]`: a `fn(&str) -> Result<Settings, impl ToString>` of
-///   your own reads the settings, for checks that a type cannot make. [`settings()`] is what it
-///   would begin with.
-/// - `#[mapper(filter = accept)]`: the plugin is an event filter as well, and filters first.
-///   `accept` is a plain function, `fn(&Event, &Settings) -> Result<bool>`, with the same settings,
-///   or `fn(&Event) -> Result<bool>` if there are none.
+/// - `#[mapper(settings = Settings::parse)]`: a function of your own reads the settings, for checks
+///   that a type cannot express: `fn(&str) -> Result<Settings, impl ToString>`. It can call
+///   [`settings()`] for the deserialization.
+/// - `#[mapper(filter = accept)]`: the plugin is also an event filter, which runs first. `accept`
+///   is a plain function, `fn(&Event, &Settings) -> Result<bool>`, with the same settings, or
+///   `fn(&Event) -> Result<bool>` if there are none.
 ///
-/// A crate is one plugin and has one of these attributes; a second one in the same module fails
-/// with "the name `a_crate_is_one_weir_plugin` is defined multiple times", in another one when the
-/// plugin is built for Wasm.
+/// A crate is one plugin and has one of these attributes. A second one in the same module fails
+/// with "the name `a_crate_is_one_weir_plugin` is defined multiple times"; a second one in another
+/// module fails when the plugin is built for Wasm.
 pub use weir_plugin_macros::mapper;
-/// Makes the function the plugin's renderer: `fn(&Entity, &Settings) -> Result<Option<Rendering>>`;
-/// none: not for this channel. See [`mapper`] for what the attribute takes; `filter` names a filter
-/// of entities here.
+/// Makes the function the plugin's renderer: `fn(&Entity, &Settings) -> Result<Option<Rendering>>`.
+/// `None` means that the entity is not for this channel. [`mapper`] describes the attribute's
+/// arguments; `filter` names a filter of entities here.
 pub use weir_plugin_macros::renderer;
 
-/// Milliseconds since 1970, for [`Change::version`], of an RFC 3339 time with an offset:
+/// Converts an RFC 3339 time with an offset to milliseconds since 1970, for [`Change::version`]:
 /// `2026-11-23T10:00:00Z`, `2026-11-23T11:00:00.250+01:00`. Finer fractions are cut off.
 ///
-/// Fails with `not-a-time` for anything else, and for times before 1970.
+/// Fails with `not-a-time` for any other text, and for times before 1970.
 #[cfg(feature = "time")]
 pub fn version_from_time(time: &str) -> Result<u64> {
     let parsed = time.parse::<jiff::Timestamp>().ok();
@@ -98,7 +100,8 @@ pub fn version_from_time(time: &str) -> Result<u64> {
         .ok_or_else(|| Error::new("not-a-time", format!("`{time}` is not a time since 1970 with an offset, such as 2026-11-23T10:00:00Z")))
 }
 
-/// Leaves the function with an [`Error`]: a code, then the message as for `format!`.
+/// Returns from the function with an [`Error`]. The arguments are a code and a message as for
+/// `format!`.
 ///
 /// ```
 /// # fn f(sku: &str) -> weir_plugin::Result<()> {
@@ -132,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_fails_by_name() {
+    fn a_text_that_is_not_a_time_fails_with_a_code() {
         for time in [
             "",
             "today",

@@ -1,16 +1,16 @@
-//! Lines for the operator, up to a budget of bytes a batch; in a native test they go to standard
-//! error. Never an output: what a plugin gives back may not depend on them.
+//! Lines for the operator, up to a number of bytes per batch. In a native test they go to standard
+//! error. The log is not part of a plugin's output.
 
 use std::fmt::Display;
 
-/// How much a line matters.
+/// The importance of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// For whoever looks for a fault in the plugin.
+    /// For the author, when looking for a fault in the plugin.
     Debug,
-    /// For whoever wants to know what it does.
+    /// For the operator's information.
     Info,
-    /// Something should be repaired, and the plugin went on.
+    /// Something needs attention, but the plugin continued.
     Warn,
     /// Something failed.
     Error,

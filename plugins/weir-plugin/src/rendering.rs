@@ -1,10 +1,10 @@
-//! Making renderings: what a target gets for one entity.
+//! Constructors for renderings, the content that a channel delivers for one entity.
 
 use crate::{Error, Payload, Rendering, Result};
 use serde::Serialize;
 
 impl Rendering {
-    /// JSON, `application/json`. Fails with `not-json` if the value has no JSON form.
+    /// Makes a JSON body, `application/json`. Fails with `not-json` if the value has no JSON form.
     pub fn json<V: Serialize + ?Sized>(value: &V) -> Result<Self> {
         match serde_json::to_string(value) {
             Ok(text) => Ok(Rendering::of("application/json", text)),
@@ -15,7 +15,7 @@ impl Rendering {
         }
     }
 
-    /// Text or bytes of this media type.
+    /// Makes a body of text or bytes with this media type.
     pub fn of(content_type: impl Into<String>, body: impl Into<Payload>) -> Self {
         Rendering {
             key: None,
@@ -24,13 +24,14 @@ impl Rendering {
         }
     }
 
-    /// What the target calls it, if that is not the entity's key: a document id, `{key}` in a URL.
+    /// Sets the name of the entity at the target: a document id, `{key}` in a URL. The default is
+    /// the entity's key.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
         self
     }
 
-    /// Another media type, such as `application/ld+json`.
+    /// Sets another media type, such as `application/ld+json`.
     pub fn content_type(mut self, content_type: impl Into<String>) -> Self {
         self.content_type = Some(content_type.into());
         self
@@ -42,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rendering_says_what_it_was_told() {
+    fn a_rendering_has_the_fields_that_were_set() {
         let page = Rendering::json(&["Fjord"]).expect("JSON");
         assert_eq!(page, Rendering::of("application/json", r#"["Fjord"]"#));
         let page = page.key("de-4711").content_type("application/ld+json");

@@ -1,11 +1,12 @@
-//! Settings: a JSON object into a type, or a sentence that names the field.
+//! Reads settings, a JSON object, into a type. An error names the field.
 
 use serde::de::DeserializeOwned;
 
-/// Reads a plugin's settings. What does not fit gives a sentence for the operator: whose settings,
-/// which field, what is wrong with it.
+/// Reads a plugin's settings. If they do not fit, the error is a sentence for the operator with the
+/// plugin, the field and the reason.
 ///
-/// The attributes use it; a reader of your own begins with it, and so does a test:
+/// The attributes use this function. Your own reader of settings can start with it, and so can a
+/// test:
 ///
 /// ```
 /// # #[derive(serde::Deserialize)] struct Settings { minimum: u32 }
@@ -13,7 +14,7 @@ use serde::de::DeserializeOwned;
 ///     fn parse(json: &str) -> Result<Self, String> {
 ///         let settings: Settings = weir_plugin::settings("in-stock", json)?;
 ///         match settings.minimum {
-///             0 => Err("settings of in-stock: minimum is 0, so that everything would pass".into()),
+///             0 => Err("settings of in-stock: minimum is 0, so everything would pass".into()),
 ///             _ => Ok(settings),
 ///         }
 ///     }
@@ -26,7 +27,7 @@ pub fn settings<S: DeserializeOwned>(plugin: &str, json: &str) -> Result<S, Stri
     let settings = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let field = error.path().to_string();
         let why = error.into_inner().to_string();
-        // An unknown or a missing field is named by the error itself.
+        // For an unknown or a missing field, the error itself has the name.
         match field == "." || why.contains(&format!("`{field}`")) {
             true => format!("settings of {plugin}: {why}"),
             false => format!("settings of {plugin}: {field}: {why}"),
@@ -60,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_named() {
+    fn an_error_names_the_field_that_does_not_fit() {
         for (json, said) in [
             (r#"{}"#, "settings of lamps: missing field `locales`"),
             (

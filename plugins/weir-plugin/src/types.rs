@@ -1,13 +1,13 @@
-//! The values that cross the border, field by field as `wit/plugin.wit` has them: the bindings lift
-//! into and lower out of these very types, so that nothing is copied twice. Names and types of
-//! fields are therefore not free.
+//! The values that are passed between Weir and the plugin, with the fields of `wit/plugin.wit`. The
+//! bindings lift into and lower from these types directly, so that nothing is copied twice. The
+//! names and types of the fields must therefore stay as they are in the interface.
 
-/// What a source sent: the CloudEvents envelope and the data, untouched.
+/// An event from a source system: the CloudEvents envelope and the data, unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Event {
-    /// The sender's identifier of the event; with `origin` it is unique.
+    /// The sender's identifier of the event. It is unique together with `origin`.
     pub id: String,
-    /// CloudEvents `source`: who raised the event.
+    /// CloudEvents `source`: the system that raised the event.
     pub origin: String,
     /// CloudEvents `type`.
     pub event_type: String,
@@ -17,14 +17,13 @@ pub struct Event {
     pub time: Option<String>,
     /// Media type of `data`.
     pub content_type: Option<String>,
-    /// CloudEvents extensions, and the HTTP headers that the source lets through; names in lower
-    /// case.
+    /// CloudEvents extensions, and the HTTP headers that the source passes on, in lower case.
     pub attributes: Vec<(String, String)>,
-    /// What was sent.
+    /// The body of the event.
     pub data: Payload,
 }
 
-/// Text where it is valid UTF-8, bytes where it is not.
+/// Text if the data is valid UTF-8, otherwise bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Payload {
     /// JSON, XML, EDIFACT, CSV.
@@ -33,36 +32,37 @@ pub enum Payload {
     Binary(Vec<u8>),
 }
 
-/// One facet of one entity has a new value, or, with none, is gone.
+/// A new value of one facet of one entity, or the deletion of that facet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// For example `product`; it must be configured under `[entities]`.
+    /// For example `product`. The type must be configured under `[entities]`.
     pub entity_type: String,
-    /// Which of them.
+    /// The key of the entity within its type, for example `4711`.
     pub key: String,
-    /// For example `price.de-retail`; the source's owner must be the one who writes it.
+    /// For example `price.de-retail`. The facet must belong to the owner that the source writes
+    /// for.
     pub facet: String,
-    /// JSON text. None: the facet is deleted.
+    /// JSON text. `None` deletes the facet.
     pub value: Option<String>,
-    /// The owner's own version of this facet, rising; an older one than the stored is dropped as
-    /// stale.
+    /// The owner's own version of this facet, which must rise. A change with a lower version than
+    /// the stored one is dropped as stale.
     pub version: Option<u64>,
-    /// `urgent`, `normal` or `bulk`; none: the facet's configured lane.
+    /// `urgent`, `normal` or `bulk`. `None` means the facet's configured lane.
     pub lane: Option<String>,
 }
 
-/// An entity as it is now, with the facets that the channel subscribes to, ordered by name.
+/// The current state of an entity, with the facets that the channel subscribes to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entity {
     /// For example `product`.
     pub entity_type: String,
-    /// Which of them.
+    /// The key of the entity within its type, for example `4711`.
     pub key: String,
-    /// Its facets, ordered by name.
+    /// The facets that the channel subscribes to, ordered by name.
     pub facets: Vec<Facet>,
 }
 
-/// A facet as a channel may see it.
+/// A facet as a channel sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facet {
     /// For example `price.de-retail`.
@@ -71,18 +71,19 @@ pub struct Facet {
     pub value: String,
 }
 
-/// What is delivered for one entity.
+/// The content that a channel delivers for one entity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rendering {
-    /// What the target calls it (a document id, `{key}` in a URL); none: the entity's key.
+    /// The name of the entity at the target: a document id, `{key}` in a URL. `None` means the
+    /// entity's key.
     pub key: Option<String>,
-    /// Media type of `body`; none: `application/json`.
+    /// Media type of `body`. `None` means `application/json`.
     pub content_type: Option<String>,
-    /// What the target gets.
+    /// The content itself.
     pub body: Payload,
 }
 
-/// Why one item failed.
+/// The reason why one item failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     /// For machines, and stable: `missing-field`.
@@ -91,7 +92,7 @@ pub struct Error {
     pub message: String,
 }
 
-/// The interface's name of [`Error`], for the bindings.
+/// The interface's name for [`Error`], which the bindings use.
 #[cfg(target_arch = "wasm32")]
 pub(crate) type Failure = Error;
 

@@ -1,8 +1,9 @@
-//! The attributes of `weir-plugin`, documented there.
+//! The attributes of `weir-plugin`, which documents them.
 //!
-//! An attribute leaves its function as it is, reads its signature, and adds the implementation of a
-//! role that calls it. Types are left to the compiler: what the function takes and gives is used in
-//! the place where the role needs it, under the function's own spans.
+//! An attribute leaves its function unchanged, reads its signature, and adds the implementation of
+//! a role that calls it. The compiler checks the types: the generated code uses the function's
+//! argument and result where the role needs them, with the function's own spans, so that errors
+//! point at the function.
 
 mod role;
 mod signature;

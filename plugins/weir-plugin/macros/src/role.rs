@@ -1,4 +1,4 @@
-//! From a function to the implementation of its role.
+//! Generates the implementation of a role from a function.
 
 use crate::signature::Signature;
 use proc_macro2::TokenStream;
@@ -7,7 +7,7 @@ use syn::parse::Parser;
 use syn::spanned::Spanned;
 use syn::{Ident, ItemFn, Path, Result};
 
-/// What a plugin can be for.
+/// The roles of a plugin.
 #[derive(Clone, Copy)]
 pub(crate) enum Role {
     EventFilter,
@@ -16,7 +16,7 @@ pub(crate) enum Role {
     Renderer,
 }
 
-/// What may be said in an attribute.
+/// The arguments of an attribute.
 #[derive(Default)]
 struct Words {
     /// The function that reads the settings.
@@ -25,7 +25,7 @@ struct Words {
     filter: Option<Path>,
 }
 
-/// The function and what makes a plugin of it, or the function and an error.
+/// Returns the function with the code that makes it a plugin, or with a compile error.
 pub(crate) fn expand(role: Role, words: TokenStream, function: TokenStream) -> TokenStream {
     let parsed = syn::parse2::<ItemFn>(function.clone());
     let added = match parsed {
@@ -33,12 +33,12 @@ pub(crate) fn expand(role: Role, words: TokenStream, function: TokenStream) -> T
         Err(error) => Err(syn::Error::new(
             error.span(),
             format!(
-                "the attribute goes on a function such as `{}`",
+                "the attribute must be on a function such as `{}`",
                 role.usage()
             ),
         )),
     };
-    // Even a wrong function stays: otherwise every use of it would be an error too.
+    // A wrong function stays too; otherwise every use of it would be another error.
     let added = added.unwrap_or_else(|error| error.to_compile_error());
     quote!(#function #added)
 }
@@ -80,8 +80,8 @@ fn added(role: Role, words: TokenStream, function: &ItemFn) -> Result<TokenStrea
         const _: () = {
             struct Plugin;
 
-            // Natively nobody but tests may call the function, which is no reason for a warning:
-            // what a type that is made does, is used.
+            // Natively it can happen that only tests call the function. This value makes the
+            // compiler treat the function as used, so that it does not warn.
             let _ = Plugin;
 
             impl ::weir_plugin::guest::Plugin for Plugin {
@@ -143,8 +143,8 @@ fn role_implemented(role: Role, signature: &Signature) -> TokenStream {
     }
 }
 
-/// A filter is named, not seen: it takes a reference, and the settings if the function beside it
-/// does.
+/// The filter is known only by its name, so its signature is fixed: it takes a reference, and the
+/// settings if the main function takes them.
 fn filter_implemented(role: Role, path: &Path, with_settings: bool) -> TokenStream {
     let (interface, method, given) = role.filter().interface();
     let taken = role.item();
@@ -181,7 +181,7 @@ impl Role {
         }
     }
 
-    /// The role's trait in `weir_plugin::guest`, its method, and what that gives.
+    /// The role's trait in `weir_plugin::guest`, its method, and the method's result.
     fn interface(self) -> (TokenStream, TokenStream, TokenStream) {
         match self {
             Role::EventFilter => (quote!(EventFilter), quote!(accept), quote!(bool)),
@@ -206,7 +206,7 @@ impl Role {
         }
     }
 
-    /// The module of its bindings in `weir_plugin::guest::bindings`.
+    /// The module of the role's bindings in `weir_plugin::guest::bindings`.
     fn part(self) -> Ident {
         format_ident!(
             "{}",
@@ -219,7 +219,7 @@ impl Role {
         )
     }
 
-    /// The filter that may stand beside it.
+    /// The filter that can be in the same plugin.
     fn filter(self) -> Self {
         match self {
             Role::EventFilter | Role::Mapper => Role::EventFilter,

@@ -1,20 +1,20 @@
-//! What a function's signature says: how it takes its item, which settings it wants.
+//! Reads a function's signature: how it takes its item, and which settings it takes.
 
 use syn::{Error, FnArg, GenericParam, Ident, ItemFn, Result, ReturnType, Type};
 
-/// A plain function that a plugin can be made of.
+/// A plain function that can become a plugin.
 pub(crate) struct Signature {
     pub(crate) name: Ident,
-    /// The item's type, without the reference if it is taken by one.
+    /// The item's type, without the reference if there is one.
     pub(crate) item: Type,
     pub(crate) by_reference: bool,
-    /// The type behind the settings' reference, if it takes settings.
+    /// The settings' type, without the reference, if the function takes settings.
     pub(crate) settings: Option<Type>,
     pub(crate) output: Type,
 }
 
 impl Signature {
-    /// Reads a signature; `usage` is how it should look, for whoever wrote it otherwise.
+    /// Reads a signature. Errors quote `usage`, an example of a correct one.
     pub(crate) fn read(function: &ItemFn, usage: &str) -> Result<Self> {
         let signature = &function.sig;
         let wrong = |at: &dyn quote::ToTokens, what: &str| {
@@ -49,13 +49,13 @@ impl Signature {
             _ => {
                 return wrong(
                     &signature.ident,
-                    "a plugin's function takes one item and, if it wants them, the settings",
+                    "a plugin's function takes one item and, optionally, the settings",
                 )
             }
         };
         let (item, by_reference) = match item {
             Type::Reference(reference) if reference.mutability.is_some() => {
-                return wrong(item, "the item cannot be changed in place")
+                return wrong(item, "the item cannot be taken by mutable reference")
             }
             Type::Reference(reference) => (&*reference.elem, true),
             item => (item, false),
@@ -68,12 +68,12 @@ impl Signature {
             Some(other) => {
                 return wrong(
                     other,
-                    "the settings are shared by all calls and taken by reference",
+                    "all calls share the settings, so they must be taken by shared reference",
                 )
             }
         };
         let ReturnType::Type(_, output) = &signature.output else {
-            return wrong(&signature.ident, "a plugin's function gives a Result");
+            return wrong(&signature.ident, "a plugin's function must return a Result");
         };
         Ok(Signature {
             name: signature.ident.clone(),

@@ -1,10 +1,10 @@
-//! The bindings, generated from `wit/plugin.wit` in five parts, each with an `export!` that the
+//! The bindings, generated from `wit/plugin.wit` in five parts. Each part has an `export!` that the
 //! attributes expand to.
 //!
-//! The type of a part lands in the module only where its `export!` is expanded, and the parts of a
-//! module add up to one of the worlds of `wit/plugin.wit`. (Whole worlds in one crate would define
-//! the macros of their common interfaces several times.) Values are the types of [`crate::types`]
-//! themselves.
+//! A part becomes part of the module's type only if its `export!` is expanded; the parts of a
+//! module add up to one of the worlds of `wit/plugin.wit`. (Bindings of whole worlds in one crate
+//! would define the macros of their common interfaces several times.) The values are the types of
+//! [`crate::types`].
 
 use super::{configure, each, EntityFilter, EventFilter, Mapper, Plugin, Renderer};
 use crate::log::Level;
@@ -21,7 +21,7 @@ pub(crate) fn log(level: Level, message: &str) {
     log::write(level, message);
 }
 
-/// What every plugin imports and exports.
+/// The imports and exports of every plugin.
 #[allow(missing_docs, clippy::all, unused, unreachable_pub)]
 pub mod settings {
     wit_bindgen::generate!({
