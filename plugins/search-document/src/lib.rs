@@ -42,7 +42,7 @@ pub enum Field {
     Prices,
     /// The stock of all locations.
     Available,
-    /// Whether any of it is available.
+    /// Whether any stock is available.
     InStock,
 }
 

@@ -59,13 +59,10 @@ pub fn configure<P: Plugin>(json: &str) -> Result<(), String> {
 /// Returns one result for each item, in the same order.
 pub fn each<P: Plugin, I, O>(
     items: Vec<I>,
-    answer: impl Fn(I, &P::Settings) -> Result<O>,
+    call: impl Fn(I, &P::Settings) -> Result<O>,
 ) -> Vec<Result<O>> {
     match P::kept().get() {
-        Some(settings) => items
-            .into_iter()
-            .map(|item| answer(item, settings))
-            .collect(),
+        Some(settings) => items.into_iter().map(|item| call(item, settings)).collect(),
         None => items
             .iter()
             .map(|_| {
@@ -100,7 +97,7 @@ mod tests {
     #[test]
     fn an_instance_is_configured_once_and_before_it_is_called() {
         let double = || each::<Doubling, _, _>(vec![1, 2], |item, settings| Ok(item * settings));
-        assert!(double().iter().all(|answer| answer
+        assert!(double().iter().all(|result| result
             .as_ref()
             .is_err_and(|error| error.code == "not-configured")));
         assert!(configure::<Doubling>("\"two\"")

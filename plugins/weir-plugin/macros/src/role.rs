@@ -126,8 +126,8 @@ fn role_implemented(role: Role, signature: &Signature) -> TokenStream {
         None => quote_spanned!(output.span()=> #name(#argument)),
     };
     let unused = settings.is_none().then(|| quote!(let _ = settings;));
-    let answer =
-        quote_spanned!(output.span()=> let answer: ::core::result::Result<#given, _> = #call;);
+    let result =
+        quote_spanned!(output.span()=> let result: ::core::result::Result<#given, _> = #call;);
     let taken = role.item();
     quote! {
         impl ::weir_plugin::guest::#interface for Plugin {
@@ -136,8 +136,8 @@ fn role_implemented(role: Role, signature: &Signature) -> TokenStream {
                 settings: &<Self as ::weir_plugin::guest::Plugin>::Settings,
             ) -> ::weir_plugin::Result<#given> {
                 #unused
-                #answer
-                answer.map_err(::core::convert::Into::into)
+                #result
+                result.map_err(::core::convert::Into::into)
             }
         }
     }
@@ -160,8 +160,8 @@ fn filter_implemented(role: Role, path: &Path, with_settings: bool) -> TokenStre
                 settings: &<Self as ::weir_plugin::guest::Plugin>::Settings,
             ) -> ::weir_plugin::Result<#given> {
                 #unused
-                let answer: ::core::result::Result<#given, _> = #call;
-                answer.map_err(::core::convert::Into::into)
+                let result: ::core::result::Result<#given, _> = #call;
+                result.map_err(::core::convert::Into::into)
             }
         }
     }

@@ -17,9 +17,9 @@ files to import from.
 """
 
 from . import log
-from .answers import Change, Rendering, version_from_time
 from .failure import Failure
 from .items import Entity, Event
+from .results import Change, Rendering, version_from_time
 from .roles import entity_filter, event_filter, mapper, renderer
 from .settings import settings
 

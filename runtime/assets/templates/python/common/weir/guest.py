@@ -12,9 +12,9 @@ from wit_world.imports import log as host
 from wit_world.imports import types as wit
 
 from . import log, sandbox
-from .answers import Change, Rendering
 from .failure import Failure
 from .items import Entity, Event
+from .results import Change, Rendering
 from .roles import marked
 from .shapes import read
 
@@ -75,13 +75,13 @@ class Renderer:
 def _each(role: str, raws: list, open: Callable, close: Callable) -> list:
     """Returns one result for each item, in the same order. An exception fails only its own item."""
     function = marked[role]
-    answers = []
+    results = []
     for raw in raws:
         try:
-            answers.append(Ok(close(function(open(raw), _settings))))
+            results.append(Ok(close(function(open(raw), _settings))))
         except Exception as error:
-            answers.append(Err(_failed(error)))
-    return answers
+            results.append(Err(_failed(error)))
+    return results
 
 
 def _event(raw: wit.Event) -> Event:

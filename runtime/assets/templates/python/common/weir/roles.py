@@ -2,8 +2,8 @@
 
 from typing import Callable, TypeVar
 
-from .answers import Change, Rendering
 from .items import Entity, Event
+from .results import Change, Rendering
 
 F = TypeVar("F", bound=Callable)
 

@@ -29,8 +29,8 @@ export function serve(plugin: Plugin, write: wit.Log["write"]): Exports {
   let settings: unknown;
 
   /** Returns one result for each item, in the same order. An exception fails only its own item. */
-  function each<Raw, Item, Given, Answer>(name: string, open: (raw: Raw) => Item, call: ((item: Item, settings: any) => Given) | undefined, close: (given: Given) => Answer) {
-    return (items: Raw[]): wit.Result<Answer, wit.Failure>[] =>
+  function each<Raw, Item, Given, Output>(name: string, open: (raw: Raw) => Item, call: ((item: Item, settings: any) => Given) | undefined, close: (given: Given) => Output) {
+    return (items: Raw[]): wit.Result<Output, wit.Failure>[] =>
       items.map((raw) => {
         try {
           if (!call) throw new Failure("no-such-role", `plugin.ts exports no ${name}`);
