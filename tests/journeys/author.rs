@@ -179,13 +179,13 @@ fn the_compilers_own_words_come_first_and_what_was_built_stays() {
         "Ok(event",
     );
     let tested = output(&plugin, &["plugin", "test"]);
-    says(&tested, 1, "FAIL  of-a-test: expected false, got true");
+    says(&tested, 1, "FAIL  test-event: expected false, got true");
     says(&tested, 1, "2 cases: 0 passed, 2 failed");
-    fs::write(plugin.join("cases/of-a-test/event.json"), "{").expect("written");
+    fs::write(plugin.join("cases/test-event/event.json"), "{").expect("written");
     says(
         &output(&plugin, &["plugin", "test"]),
         1,
-        "cases/of-a-test/event.json: it is not JSON",
+        "cases/test-event/event.json: it is not JSON",
     );
 }
 
