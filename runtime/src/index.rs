@@ -184,8 +184,7 @@ pub struct Index {
 }
 
 impl Index {
-    // -- entities
-    // ---------------------------------------------------------------------------------------
+    // -- entities ---------------------------------------------------------------------------------
 
     /// The ordinal of an entity.
     pub fn find(&self, id: &EntityId) -> Option<u32> {
@@ -303,8 +302,7 @@ impl Index {
         }
     }
 
-    // -- writing
-    // ---------------------------------------------------------------------------------------
+    // -- writing ----------------------------------------------------------------------------------
 
     /// Decides on a change. Unless it is stale or unchanged, the change gets a sequence and the
     /// entity a place in the lane. `arrival` is the sequence at which a redriven event first
@@ -521,8 +519,7 @@ impl Index {
         gone
     }
 
-    // -- channels
-    // ---------------------------------------------------------------------------------------
+    // -- channels ---------------------------------------------------------------------------------
 
     /// The channel with this id.
     pub fn channel(&self, id: ChannelId) -> Option<&Channel> {
