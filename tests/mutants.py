@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Takes out one sync, bound, fence or check at a time, in a copy, and expects a named test to fail.
+"""Removes one sync, limit, fence or check at a time, in a copy, and expects a named test to fail.
 
-    python3 tests/mutants.py              all of them: about half a minute each on 2 cores
-    python3 tests/mutants.py sums witness only those
-    python3 tests/mutants.py --check      only whether each still finds its place
+    python3 tests/mutants.py              all mutations, about half a minute each on 2 cores
+    python3 tests/mutants.py sums witness only these two
+    python3 tests/mutants.py --check      only checks that the text of each mutation is in its file
 
-A mutation is a text that must be in its file exactly once, and what is put in its place. A test that does not fail, or a mutation that
-does not compile, ends the run with an error: then a promise is not held by anything any more.
+A mutation is a text that must occur exactly once in its file, and its replacement. The run fails if a mutation does not compile, or if
+its test still passes, because then nothing tests that promise any more.
 """
 
 import os
@@ -21,7 +21,7 @@ COPY = ROOT / "target" / "mutants" / "copy"
 SRC = "runtime/src/"
 WRITER, OPEN, INDEX = SRC + "store/embedded/writer.rs", SRC + "store/embedded/open.rs", SRC + "index.rs"
 
-# name, what is taken out, file, text, text instead, test target, test
+# name, removed part, file, text, replacement, test target, test
 MUTATIONS = [
     ("sync", "the sync of sled's file", WRITER,
      "(self.shared.options.sync)(&self.file).map_err(fatal)?;", "",
@@ -33,22 +33,22 @@ MUTATIONS = [
      "        self.sync()?;\n        failpoint::pass(\"store.synced\");\n        self.shared.watermark.send_replace(Sequence(sequence));\n",
      "        self.shared.watermark.send_replace(Sequence(sequence));\n        self.sync()?;\n",
      "promises", "certain::what_is_not_durable_yet_is_not_answered_and_met_by_nobody_and_the_line_is_bounded"),
-    ("line", "the bound of events that wait", SRC + "store/embedded.rs",
+    ("line", "the limit of waiting events", SRC + "store/embedded.rs",
      "if waiting + events.len() > WAITING_MAX && waiting > 0 {", "if false {",
      "promises", "certain::what_is_not_durable_yet_is_not_answered_and_met_by_nobody_and_the_line_is_bounded"),
     ("fence", "walks stop at the watermark", SRC + "index/channel/walk.rs",
      ".take_while(|(place, _)| *place <= watermark)", "",
      "promises", "certain::what_is_not_durable_yet_is_not_answered_and_met_by_nobody_and_the_line_is_bounded"),
-    ("decided", "a reading waits for what was decided", SRC + "index/channel.rs",
+    ("decided", "a read waits for decided changes", SRC + "index/channel.rs",
      "revision: Sequence(revision.max(newest)),", "revision: Sequence(revision),",
      "lib", "index::channel::tests::whoever_meets_a_place_waits_for_all_that_waited_there"),
-    ("sums", "the sums of rows at opening", OPEN,
+    ("sums", "the sums of rows when the store opens", OPEN,
      "match sums.differs_from(&found) {", "match sums.differs_from(&found).filter(|_| false) {",
      "promises", "integrity::rows_that_fell_back_or_went_are_named"),
     ("witness", "the witness of the last sync", OPEN,
      "if sums.batch < seen {", "if false {",
      "promises", "integrity::damage_in_a_stopped_directory_is_named_and_never_silently_wrong"),
-    ("cache", "the doubt about the page cache after a failure", WRITER,
+    ("cache", "the distrust of the page cache after a failure", WRITER,
      "self.witness.saw_failure();", "",
      "lib", "store::embedded::open::tests::the_page_cache_is_believed_until_a_sync_has_failed"),
     ("pieces", "the check of long values", SRC + "store/embedded.rs",
@@ -57,7 +57,7 @@ MUTATIONS = [
     ("attempt", "an attempt makes the target unknown", SRC + "index/channel/walk.rs",
      "channel.change(ordinal.0, |pair| pair.holding(Holds::Unknown));", "channel.change(ordinal.0, |pair| pair);",
      "promises", "certain::an_attempt_without_an_answer_leaves_the_target_unknown"),
-    ("distrust", "the doubt about what was not saved", OPEN,
+    ("distrust", "the distrust of what was not saved", OPEN,
      "    index.distrust();\n", "",
      "promises", "certain::a_delivery_that_was_not_saved_before_a_crash_leaves_the_target_unknown"),
     ("ceiling", "sequences reserved ahead", WRITER,
@@ -66,35 +66,35 @@ MUTATIONS = [
     ("versions", "the check of versions", INDEX,
      "                .is_some_and(|(new, known)| new < known)\n", "                .is_some_and(|_| false)\n",
      "promises", "contract::an_older_version_never_wins"),
-    ("identities", "the check of repetitions", WRITER,
+    ("identities", "the check for repeated events", WRITER,
      ".is_some_and(|identity| self.identities.knows(identity))", ".is_some_and(|_| false)",
      "promises", "contract::a_repeated_event_is_recognised_after_a_crash_too"),
-    ("shelf", "the bound of the quarantine", WRITER,
+    ("shelf", "the limit of the quarantine", WRITER,
      "known.is_none() && *count >= most", "false",
      "promises", "contract::what_is_set_aside_comes_back_as_it_was_and_loses_against_what_is_newer"),
-    ("entities", "the bound of entities", WRITER,
+    ("entities", "the limit of entities", WRITER,
      "if more > 0 && index.count(entity_type) + more > *most {", "if false {",
      "promises", "contract::an_event_is_there_wholly_or_not_at_all"),
     ("reserve", "the reserve of free disk", SRC + "store/embedded.rs",
      "if free >= self.options.disk_reserve_bytes {", "if free < u64::MAX {",
      "promises", "contract::a_full_disk_takes_nothing_and_goes_on_by_itself"),
-    ("unbroken", "the end of a process that panicked half way", SRC + "dispatch/unbroken.rs",
+    ("unbroken", "the exit after a panic halfway", SRC + "dispatch/unbroken.rs",
      "std::process::exit(EXIT_BROKEN);", "",
      "journeys", "windows::after_a_panic_in_any_window_no_change_is_lost"),
 ]
 
 
 def place(mutation):
-    """The file in the copy and its text, if the mutation finds its place there exactly once."""
+    """The path of the file in the copy and its text; exits unless the text of the mutation occurs there exactly once."""
     name, _, file, before, *_ = mutation
     text = (ROOT / file).read_text()
     if text.count(before) != 1:
-        sys.exit(f"{name}: its text is {text.count(before)} times in {file}, and should be there once:\n{before}")
+        sys.exit(f"{name}: its text must occur once in {file}, but occurs {text.count(before)} times:\n{before}")
     return COPY / file, text
 
 
 def copy():
-    """All files that git knows, as they are now."""
+    """Copies all files that git tracks or would track, in their current state."""
     known = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True)
     for file in filter(lambda file: (ROOT / file).is_file(), known.stdout.split("\n")):
         target = COPY / file
@@ -104,7 +104,7 @@ def copy():
 
 
 def test(target, name):
-    """What the test says: `passes`, `fails`, or what the compiler says."""
+    """Runs a test. Returns `passes`, `fails`, or the message of the compiler."""
     chosen = ["--lib"] if target == "lib" else ["--test", target]
     command = ["cargo", "test", "-q", "-p", "weir", *chosen, "--", "--exact", name]
     environment = {"CARGO_TARGET_DIR": str(ROOT / "target" / "mutants" / "target"), **os.environ}
@@ -122,21 +122,21 @@ def main(arguments):
     for mutation in chosen:
         place(mutation)
     if "--check" in arguments:
-        return print(f"{len(chosen)} mutations find their place")
+        return print(f"the texts of {len(chosen)} mutations are in their files")
     copy()
     survivors = []
-    print(f"{'taken out':45} {'test':14} seconds")
+    print(f"{'removed':45} {'test':14} seconds")
     for mutation in chosen:
         (path, text), (name, what, _, before, after, target, story) = place(mutation), mutation
-        begun = time.monotonic()
+        started = time.monotonic()
         path.write_text(text.replace(before, after))
         verdict = test(target, story)
         path.write_text(text)
-        print(f"{what:45} {verdict:14} {time.monotonic() - begun:7.0f}  {story}", flush=True)
+        print(f"{what:45} {verdict:14} {time.monotonic() - started:7.0f}  {story}", flush=True)
         if verdict != "fails":
             survivors.append(name)
     if survivors:
-        sys.exit(f"not missed by their tests: {', '.join(survivors)}")
+        sys.exit(f"their tests did not fail: {', '.join(survivors)}")
 
 
 if __name__ == "__main__":

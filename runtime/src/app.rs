@@ -1,8 +1,9 @@
-//! Makes a plan true: start, apply a difference, stop.
+//! Makes a plan true: starts, applies the difference to the next plan, stops.
 //!
-//! Starting is reloading from the empty plan; there is one path. A configuration is read, its
-//! components are loaded, configured and tried away from those that serve, and only when nothing is
-//! left to complain of does it take over; otherwise the old one serves on and says why.
+//! Starting is reloading from the empty plan, so there is only one path. A configuration is read,
+//! and its components are loaded, configured and tried without touching the running ones. Only a
+//! configuration without any complaint takes over; otherwise the current one stays active and the
+//! reload reports why.
 
 mod apply;
 mod attempts;
@@ -37,32 +38,40 @@ use deliveries::Deliveries;
 use load::Loaded;
 use sweeps::Sweeps;
 
-/// Bodies of all sources in memory at once, in bytes; beyond it senders are told to come again.
+/// Maximum size of the request bodies of all sources in memory at once, in bytes. Beyond it senders
+/// are asked to retry.
 const INGEST_BYTES: usize = 256 << 20;
-/// How often positions and pairs are saved.
+/// Interval at which positions and pairs are saved.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
-/// How long requests that are being answered may take at a stop.
+/// Maximum time for requests in progress when Weir stops.
 const STOP_REQUESTS: Duration = Duration::from_secs(2);
-/// How long deliveries in flight may take at a stop; the whole stop stays under 10 s.
+/// Maximum time for deliveries in flight when Weir stops; the whole stop takes less than 10 s.
 const STOP_DELIVERIES: Duration = Duration::from_secs(5);
-/// The exit code after the store could not write: what was answered with 202 is there, and a start
-/// reads it back.
+/// The exit code after the store failed to write. Everything that was answered with 202 is on disk,
+/// and the next start reads it back.
 const EXIT_STORE_FAILED: i32 = 70;
-/// Between the failure of the store and the end of the process, so that senders that wait are told.
+/// Delay between the failure of the store and the end of the process, so that waiting senders get
+/// their responses.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
+/// The outcome of a reload with complaints.
+const REJECTED: &str = "the new configuration was rejected; the current one stays active";
+/// The outcome of a reload during which the store or a target failed.
+const INCOMPLETE: &str =
+    "the new configuration was not applied completely; the applied part stays active";
 
-/// What a Weir is started from.
+/// The options with which Weir is started.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Configuration files; keys of later ones win.
+    /// The configuration files; keys of later ones win.
     pub files: Vec<PathBuf>,
-    /// How much a client may cost.
+    /// Limits on what a client may cost.
     pub limits: server::Limits,
-    /// By whom components are compiled; none: in this process, without bounds of time and memory.
+    /// The process that compiles components. `None` compiles in this process, without bounds on
+    /// time and memory.
     pub compiler: Option<plugin::Apart>,
 }
 
-/// Why a Weir did not start; the variants are the exit codes.
+/// The reason why Weir did not start. Each variant has an exit code.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The configuration is wrong.
@@ -80,7 +89,7 @@ pub struct App {
     stopping: CancellationToken,
 }
 
-/// What routes, the watcher and the saver share.
+/// The state that the routes, the file watcher and the saver share.
 struct Inner {
     files: Vec<PathBuf>,
     host: Arc<Host>,
@@ -89,13 +98,13 @@ struct Inner {
     store: Arc<dyn Store>,
     budget: Budget,
     live: ArcSwap<Live>,
-    /// One reload at a time.
+    /// Held during a reload, so that there is only one at a time.
     reloading: tokio::sync::Mutex<()>,
     last_reload: Mutex<ReloadView>,
-    /// How plugins came to serve, and why others did not.
+    /// How each plugin came into use, and why others were rejected.
     history: Mutex<History>,
     sweeps: Arc<Sweeps>,
-    /// Channels end with it.
+    /// Cancelled when Weir stops; channels and tasks end with it.
     stopping: CancellationToken,
 }
 
@@ -104,6 +113,9 @@ fn now() -> Timestamp {
 }
 
 /// Reads the configuration with the environment of this process.
+///
+/// # Errors
+/// All complaints about the files.
 pub fn read_plan(files: &[PathBuf]) -> Result<(Plan, Vec<Complaint>), Vec<Complaint>> {
     plan::read(
         files,
@@ -112,10 +124,10 @@ pub fn read_plan(files: &[PathBuf]) -> Result<(Plan, Vec<Complaint>), Vec<Compla
     )
 }
 
-/// A store that cannot write ends the process: after a failed sync the page cache cannot be
-/// trusted, only a new start can.
+/// Ends the process because the store cannot write. After a failed sync the page cache cannot be
+/// trusted any more, and only a new start reads what is really on disk.
 fn end_process(error: &store::Error) {
-    tracing::error!(%error, "the store has failed; this process ends with code {EXIT_STORE_FAILED}");
+    tracing::error!(%error, "the store failed; exiting with code {EXIT_STORE_FAILED}");
     std::thread::spawn(|| {
         std::thread::sleep(LAST_ANSWERS);
         std::process::exit(EXIT_STORE_FAILED);
@@ -123,10 +135,10 @@ fn end_process(error: &store::Error) {
 }
 
 impl App {
-    /// Starts all that the configuration names and answers requests from then on.
+    /// Starts everything that the configuration names and then serves requests.
     ///
     /// # Errors
-    /// See [`StartError`]; nothing is left running.
+    /// See [`StartError`]. Nothing is left running.
     pub async fn start(options: Options) -> Result<App, StartError> {
         let files = options.files.clone();
         let (plan, warnings) = read_plan(&files).map_err(StartError::Configuration)?;
@@ -196,12 +208,12 @@ impl App {
         })
     }
 
-    /// Where events are taken in.
+    /// The address for events.
     pub fn ingest_addr(&self) -> SocketAddr {
         self.server.ingest_addr()
     }
 
-    /// Where everything else is.
+    /// The address for everything else.
     pub fn admin_addr(&self) -> SocketAddr {
         self.server.admin_addr()
     }
@@ -211,13 +223,13 @@ impl App {
         self.inner.store.clone()
     }
 
-    /// Reads the configuration again and makes it true, or leaves the old one in force; the answer
-    /// says which and why.
+    /// Reads the configuration again and applies it, or leaves the current one active. Returns
+    /// which of the two happened, and why.
     pub async fn reload(&self) -> ReloadView {
         self.inner.reload().await
     }
 
-    /// What is in force in a few words, for the log.
+    /// The number of active sources, plugins and channels, for the log.
     pub fn summary(&self) -> String {
         let live = self.inner.live.load();
         let count = |count: usize, what: &str| {
@@ -233,8 +245,8 @@ impl App {
         )
     }
 
-    /// Stops within 10 s: requests are answered, deliveries in flight end or are parked, everything
-    /// is saved.
+    /// Stops within 10 s: requests in progress are answered, deliveries in flight end or are
+    /// parked, and everything is saved.
     pub async fn stop(self) {
         self.server.stop(STOP_REQUESTS).await;
         self.inner.close().await;
@@ -244,14 +256,14 @@ impl App {
 
 impl Inner {
     async fn reload(&self) -> ReloadView {
-        let _one_at_a_time = self.reloading.lock().await;
+        let _only_reload = self.reloading.lock().await;
         let before = self.live.load_full();
         let (files, host) = (self.files.clone(), self.host.clone());
         let loaded = blocking(move || {
             let (plan, warnings) = match read_plan(&files) {
                 Ok(read) => read,
                 Err(complaints) => {
-                    // A pin that does not fit is found before anything is loaded.
+                    // A pin that does not match is found here, before any component is loaded.
                     let known = before.loaded.plugins();
                     return (
                         Attempts::refused(known, &complaints, now()),
@@ -264,14 +276,16 @@ impl Inner {
         });
         let (mut attempts, loaded) = loaded.await;
         let view = match loaded {
-            Err(complaints) => self.refused(attempts, complaints),
+            Err(complaints) => self.refused(attempts, complaints, REJECTED),
             Ok((plan, loaded, warnings)) => {
                 warnings
                     .iter()
                     .for_each(|warning| tracing::warn!("{warning}"));
                 match self.try_out(&plan, &loaded, &mut attempts).await {
-                    complaints if !complaints.is_empty() => self.refused(attempts, complaints),
-                    _ => self.put_in_force(plan, loaded, attempts).await,
+                    complaints if !complaints.is_empty() => {
+                        self.refused(attempts, complaints, REJECTED)
+                    }
+                    _ => self.activate(plan, loaded, attempts).await,
                 }
             }
         };
@@ -282,7 +296,7 @@ impl Inner {
         view
     }
 
-    async fn put_in_force(&self, plan: Plan, loaded: Loaded, attempts: Attempts) -> ReloadView {
+    async fn activate(&self, plan: Plan, loaded: Loaded, attempts: Attempts) -> ReloadView {
         let old = self.live.load_full();
         let changes = apply::changes(&old, &plan, &loaded);
         if changes.is_empty() {
@@ -313,9 +327,10 @@ impl Inner {
                 attempts,
                 vec![Complaint::of_file(
                     &self.files[0],
-                    format!("the store could not follow: {error}"),
-                    None,
+                    format!("this configuration could not be applied completely: {error}"),
+                    "remove the cause and restart Weir".to_owned(),
                 )],
+                INCOMPLETE,
             ),
         }
     }
@@ -324,16 +339,14 @@ impl Inner {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn refused(&self, attempts: Attempts, complaints: Vec<Complaint>) -> ReloadView {
+    /// Notes and logs a reload that failed; `outcome` says which configuration is active now.
+    fn refused(&self, attempts: Attempts, complaints: Vec<Complaint>, outcome: &str) -> ReloadView {
         let first = complaints
             .first()
             .map(|complaint| complaint.what.clone())
             .unwrap_or_default();
         self.history().refused(attempts, &first);
-        tracing::error!(
-            "the configuration is refused, the old one serves on:\n{}",
-            plan::render(&complaints)
-        );
+        tracing::error!("{outcome}:\n{}", plan::render(&complaints));
         let complaints = complaints.into_iter().map(|complaint| ComplaintView {
             file: complaint.file.display().to_string(),
             line: complaint.line,
@@ -363,12 +376,12 @@ impl Inner {
             }
             let store = self.store.clone();
             if let Err(error) = blocking(move || store.save(now())).await {
-                tracing::error!(%error, "positions could not be saved");
+                tracing::error!(%error, "positions could not be saved; trying again in {SAVE_EVERY:?}");
             }
         }
     }
 
-    /// Channels first, so that what they know is saved; then the store.
+    /// Stops the channels first, so that their state is saved, and then closes the store.
     async fn close(&self) {
         let live = self.live.load_full();
         let stops = live
@@ -383,7 +396,7 @@ impl Inner {
     }
 }
 
-/// Waits for all of them, side by side.
+/// Waits for all futures concurrently; returns their results in order.
 async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
     let mut pending: Vec<_> = futures
         .into_iter()
@@ -410,7 +423,8 @@ async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Out
         .collect()
 }
 
-/// Runs what may block where it stops nobody. A panic in it is passed on.
+/// Runs blocking work on a thread for it, so that it does not hold up other tasks. Panics if the
+/// work panics.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,

@@ -1,8 +1,9 @@
-//! The file as written: TOML with places, several files merged into one document.
+//! The configuration as written: one or several TOML files, merged into one document in which every
+//! value knows its place in a file.
 //!
-//! Files given with `-c` are merged in their order, later keys win. What a file includes stands
-//! beside it: a key that two of them set is a complaint. Nothing here knows what a key means;
-//! [`crate::plan`] does.
+//! Files given with `-c` are merged in order, and keys of later files win. A file and the files
+//! that it includes must not set the same key; that is a complaint. This module does not know what
+//! any key means; [`crate::plan`] does.
 
 pub mod cursor;
 pub mod row;
@@ -20,28 +21,28 @@ use tree::{Entry, Lines, Merge, Table, Value};
 /// The only version of the format so far.
 pub const VERSION: i64 = 1;
 
-/// A longer file is refused; a thousand channels fit in 1 MiB.
+/// Maximum length of a file, in bytes. A thousand channels fit in 1 MiB.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// All files as one document.
 pub struct Document {
-    /// What they say.
+    /// The merged content of the files.
     pub root: Table,
-    /// The beginning of the first file.
+    /// The start of the first file.
     pub place: Place,
-    /// Every file that was read or that could not be, to be watched.
+    /// Every file that was read or could not be read; a reload watches them.
     pub files: Vec<PathBuf>,
-    /// Folders in which a new file would be included, to be watched.
+    /// Folders in which a new file would be included; a reload watches them.
     pub folders: Vec<PathBuf>,
-    /// Lines that are not TOML, by file; nothing about them is to be trusted.
+    /// Lines that are not TOML, by file. Nothing that was read from them can be trusted.
     pub broken: Vec<(PathBuf, Lines)>,
-    /// What is wrong so far.
+    /// The mistakes found so far.
     pub complaints: Vec<Complaint>,
-    /// What is odd so far.
+    /// Oddities found so far, which do not stop the configuration from being used.
     pub warnings: Vec<Complaint>,
 }
 
-/// Reads and merges files; what is wrong is in the document's complaints.
+/// Reads and merges files. Mistakes do not stop it; they are in the document's complaints.
 pub fn load(files: &[PathBuf]) -> Document {
     let nowhere = Arc::new(Source {
         path: files.first().cloned().unwrap_or_default(),
@@ -87,25 +88,25 @@ struct Loader {
 }
 
 impl Loader {
-    /// A file given with `-c` and what it includes.
+    /// Reads a file given with `-c` and the files that it includes.
     fn with_includes(&mut self, file: &Path, first: bool) -> Option<(Table, Place)> {
-        let (mut table, place) = self.one(file, None)?;
+        let (mut table, place) = self.read_file(file, None)?;
         self.version(&mut table, first.then_some(&place));
         let included = table
             .remove("include")
             .map(|entry| self.included(&entry))
             .unwrap_or_default();
         for (file, entry_place) in included {
-            let Some((mut part, _)) = self.one(&file, Some(&entry_place)) else {
+            let Some((mut part, _)) = self.read_file(&file, Some(&entry_place)) else {
                 continue;
             };
             self.version(&mut part, None);
             if let Some(nested) = part.remove("include") {
-                let help = "include stands in files given with -c only".to_owned();
+                let help = "move this include to a file given with -c".to_owned();
                 self.complaints.push(Complaint::at(
                     &nested.place,
                     "include",
-                    "an included file includes no others",
+                    "an included file cannot include other files",
                     help,
                 ));
             }
@@ -114,15 +115,16 @@ impl Loader {
         Some((table, place))
     }
 
-    fn one(&mut self, file: &Path, included_at: Option<&Place>) -> Option<(Table, Place)> {
+    fn read_file(&mut self, file: &Path, included_at: Option<&Place>) -> Option<(Table, Place)> {
         if !self
             .seen
             .insert(file.canonicalize().unwrap_or_else(|_| file.to_owned()))
         {
-            let what = "this file is read already";
+            let what = "this file is listed twice";
+            let help = Some("name each file once".to_owned());
             let complaint = included_at.map_or_else(
-                || Complaint::of_file(file, what, None),
-                |at| Complaint::at(at, "include", what, None),
+                || Complaint::of_file(file, what, help.clone()),
+                |at| Complaint::at(at, "include", what, help.clone()),
             );
             self.complaints.push(complaint);
             return None;
@@ -162,13 +164,13 @@ impl Loader {
         let key = "config_version";
         match (table.remove(key), required_at) {
             (Some(entry), _) if !matches!(entry.node.value, Value::Integer(VERSION)) => {
-                let what = "this version of the format is not known here";
+                let what = "this version of the format is not supported";
                 let help = format!("write config_version = {VERSION}");
                 self.complaints
                     .push(Complaint::at(&entry.node.place, key, what, help));
             }
             (None, Some(place)) => {
-                let help = format!("begin the file with config_version = {VERSION}");
+                let help = format!("start the file with config_version = {VERSION}");
                 self.complaints.push(
                     Complaint::at(place, key, "config_version is missing", help)
                         .because(Cause::Missing),
@@ -178,8 +180,8 @@ impl Loader {
         }
     }
 
-    /// The files that `include` names, each with the place that names it, in the order of the list
-    /// and then of their names.
+    /// The files that `include` names, each with the place of the item that names it: in the order
+    /// of the list, and by name where a pattern matches several.
     fn included(&mut self, entry: &Entry) -> Vec<(PathBuf, Place)> {
         let Value::Array(items) = &entry.node.value else {
             let help = "write a list: include = [\"conf.d/*.toml\"]".to_owned();
@@ -219,7 +221,7 @@ impl Loader {
             path.file_name().unwrap_or_default().to_string_lossy(),
         );
         if folder.to_string_lossy().contains(['*', '?']) {
-            let help = "* and ? stand in the name of the file only".to_owned();
+            let help = "use * and ? in the name of the file only".to_owned();
             self.complaints.push(Complaint::at(
                 place,
                 "include",
@@ -262,12 +264,12 @@ impl Loader {
     }
 }
 
-/// Whether a file name matches a pattern in which `*` stands for any characters and `?` for one.
+/// Whether a file name matches a pattern in which `*` matches any characters and `?` a single one.
 fn glob(pattern: &str, name: &str) -> bool {
     let (pattern, name): (Vec<char>, Vec<char>) =
         (pattern.chars().collect(), name.chars().collect());
-    // Where the last star stood and how far it reached: going back there is enough, so this takes
-    // at most n × m steps.
+    // The position of the last star and how far it has matched. Backtracking to the last star is
+    // enough, so this takes at most n × m steps.
     let (mut p, mut n, mut star) = (0, 0, None);
     while n < name.len() {
         if pattern.get(p) == Some(&'*') {

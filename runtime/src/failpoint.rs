@@ -1,12 +1,13 @@
-//! Fail points: places where a test has this process killed, panic or wait, to see what each window
-//! between two steps is worth.
+//! Fail points: named places in the code where a test can make this process die, panic or stall, to
+//! check that a crash between two steps loses nothing.
 //!
-//! `WEIR_FAIL="store.written=kill@30"` does it when that place is passed for the 30th time. Only
-//! builds with debug assertions have them; in a release they are nothing. A crate for this would
-//! bring a feature that must be chosen at build time, and a registry to be set up and torn down;
-//! what is needed is this one function.
+//! `WEIR_FAIL="store.written=kill@30"` kills the process on the 30th pass of that place; the other
+//! actions are `panic` and `wait`, and without a number the first pass triggers. Fail points exist
+//! only in builds with debug assertions; in a release build the function is empty. Existing crates
+//! for this need a feature to be chosen at build time and a registry to be set up and torn down,
+//! and all that is needed is this one function.
 
-/// All places, in the order in which an event passes them.
+/// All fail points, in the order in which an event passes them.
 pub const POINTS: [&str; 9] = [
     "store.written",
     "store.synced",
@@ -19,7 +20,7 @@ pub const POINTS: [&str; 9] = [
     "dispatch.swapping",
 ];
 
-/// Does what is asked of this place, if anything is.
+/// Triggers the action configured for this fail point, if there is one.
 #[inline]
 pub(crate) fn pass(point: &'static str) {
     #[cfg(debug_assertions)]
@@ -34,13 +35,13 @@ mod armed {
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Duration;
 
-    /// How long a place that waits does so.
+    /// How long `wait` stalls.
     const WAIT: Duration = Duration::from_millis(400);
 
     struct Armed {
         point: String,
         action: String,
-        /// Passes that are left before it happens.
+        /// The number of passes until it triggers.
         left: AtomicU32,
     }
 
@@ -77,7 +78,8 @@ mod armed {
         eprintln!("fail point {point}: {}", armed.action);
         match &*armed.action {
             "kill" => {
-                // Gone at once, as by kill -9 from outside; no destructor, no answer.
+                // Dies at once, as with kill -9 from outside: no destructor runs and no request is
+                // answered.
                 let _ = rustix::process::kill_process(
                     rustix::process::getpid(),
                     rustix::process::Signal::KILL,

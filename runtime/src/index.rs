@@ -1,9 +1,29 @@
-//! The change index: places, walking, flights and pairs, in memory.
+//! The change index: the places in the lanes, and for each channel its positions, flights and pairs.
 //!
-//! The working memory of a store at full size. It holds of each entity what skips and verdicts need
-//! (sequence, version, owner and hash of each facet, and its places), and of each channel its
-//! positions and pairs; values stay on disk. It does no I/O and has no clock. It decides as
-//! `store::memory` specifies; random histories hold the two against each other.
+//! This is the working memory of a store at full size. It holds everything that decides whether a
+//! change is accepted and whether a channel skips an entity: for each facet its sequence, version,
+//! owner and hash, for each entity its places, for each channel its positions and pairs. Values stay
+//! on disk. The index does no I/O and has no clock. `store::memory` specifies what it decides, and
+//! random histories compare the two.
+//!
+//! One lane with two channels:
+//!
+//! ```text
+//! change      2      3      4      5      6        7      8
+//! entity    lamp   desk   desk   sofa   chair    lamp   desk
+//! place       2      3      -      5      6        7      8
+//!          ^                                   ^
+//!        feed, at position 1                 shop, at position 6
+//! ```
+//!
+//! - Change 4 found the desk at place 3, which no channel had walked past, so it took no new place:
+//!   whoever comes to place 3 reads the desk as it is then, with both changes.
+//! - Change 7 found that shop had walked past place 2, so the lamp took a new place. It also kept
+//!   place 2, because that is the next one for feed.
+//! - At place 2 feed reads the lamp with both changes. At place 7 it owes nothing and skips it.
+//!
+//! So an entity has at most one place in a lane for each channel, however often it changes, and the
+//! cost of a change does not depend on how far a channel is behind.
 
 mod channel;
 mod clock;
@@ -34,23 +54,23 @@ use crate::model::{EntityId, Lane, Sequence, Timestamp};
 use graves::Graves;
 use lane::Places;
 
-/// What the index knows of a facet, in 32 bytes: there are ten million of them.
+/// A facet's metadata in the index. It takes 32 bytes, because there are ten million of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Meta {
-    /// Number of its name; there are at most [`NAMES_MAX`].
+    /// The number of its name; there are at most [`NAMES_MAX`] names.
     pub name: u16,
-    /// Number of the owner that wrote it last.
+    /// The number of the owner whose change was the last.
     pub owner: u16,
-    /// Of its last change, a deletion included.
+    /// The sequence of its last change; a deletion is a change too.
     pub sequence: u64,
-    /// The owner's version; 0 where there is none.
+    /// The owner's version; 0 if there is none.
     version: u64,
     versioned: bool,
     /// [`value_hash`] of the value.
     pub hash: u64,
     /// The lane of its last change.
     pub lane: Lane,
-    /// Whether it is deleted.
+    /// Whether the facet is deleted.
     pub deleted: bool,
 }
 
@@ -60,7 +80,7 @@ impl Meta {
         self.versioned.then_some(self.version)
     }
 
-    /// The same with another version.
+    /// A copy with another version.
     #[must_use]
     pub fn with_version(self, version: Option<u64>) -> Meta {
         Meta {
@@ -70,7 +90,7 @@ impl Meta {
         }
     }
 
-    /// Of a facet without a version.
+    /// The metadata of a facet without a version.
     pub fn new(name: u16, owner: u16, sequence: u64, hash: u64, lane: Lane, deleted: bool) -> Meta {
         Meta {
             name,
@@ -85,84 +105,86 @@ impl Meta {
     }
 }
 
-/// What the index knows of an entity.
+/// An entity in the index.
 #[derive(Debug)]
 pub struct Entry {
     /// Type and key.
     pub id: EntityId,
-    /// In the order of their first change.
+    /// The facets, in the order of their first change.
     pub facets: Vec<Meta>,
-    /// The last place in each lane; 0: none. Earlier ones, rare, are in [`Index::earlier`].
+    /// The last place in each lane, 0 if it has none. The few entities with more than one place in
+    /// a lane have the others in [`Index::earlier`].
     places: [u64; 3],
 }
 
-/// A change as the index needs to see it.
+/// A change, reduced to the parts that the index decides on.
 #[derive(Clone, Copy, Debug)]
 pub struct Proposal<'a> {
     /// Type and key.
     pub id: &'a EntityId,
     /// Name of the facet.
     pub facet: &'a Arc<str>,
-    /// Who writes it.
+    /// The owner that writes it.
     pub owner: &'a Arc<str>,
-    /// The lane whose place the entity takes.
+    /// The lane in which the entity waits.
     pub lane: Lane,
     /// The owner's version.
     pub version: Option<u64>,
-    /// [`value_hash`] of the value; none deletes.
+    /// [`value_hash`] of the value; `None` deletes the facet.
     pub hash: Option<u64>,
 }
 
-/// What became of a change.
+/// The result of applying a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Applied {
-    /// It has a sequence and a place; the entity's record must be written.
+    /// The change has a sequence and a place; the caller must write the record of this entity.
     Committed(u32),
-    /// The value is the stored one, but the version is newer: the entity's record must be written.
+    /// The value equals the stored one but the version or the owner differs; the caller must write
+    /// the record of this entity.
     Versioned(u32),
-    /// The value is the stored one.
+    /// The value equals the stored one, and there is no other version to record.
     Unchanged,
-    /// Older than what is stored.
+    /// The change is older than the stored state.
     Stale,
 }
 
 /// The change index.
 #[derive(Debug, Default)]
 pub struct Index {
-    /// Head of the sequence, durable or not.
+    /// The newest sequence that was assigned, whether its change is durable or not.
     pub sequence: u64,
-    /// Numbers of names.
+    /// The dictionary of names.
     pub names: Names,
-    /// Times of sequences.
+    /// When sequences were committed.
     pub clock: Clock,
-    /// By ordinal; 0 is never used.
+    /// By ordinal; ordinal 0 is never used.
     entries: Vec<Option<Box<Entry>>>,
     by_id: HashTable<u32>,
     hasher: DefaultHashBuilder,
-    /// What was found last: the changes of an event mostly speak of one entity, and each looks it
+    /// The result of the last look-up. Most events change a single entity, and each change looks it
     /// up twice.
     last: Cell<u32>,
-    /// Entities of each type.
+    /// The number of entities of each type.
     counts: BTreeMap<Arc<str>, u64>,
     lanes: [Places; 3],
-    /// Places before the last one, for the few entities that have more than one in a lane.
+    /// All places but the last, for the few entities that have more than one place in a lane.
     earlier: HashMap<(Lane, u32), Vec<u64>>,
-    /// The last change in each lane of any entity that has a facet, by the number of the facet's
-    /// name: a channel that takes none of those beyond its position has nothing to meet, however
-    /// many places there are. Not the last change of the facet itself: what a channel owes of an
-    /// entity since a crash, it may meet only where another facet of it changed.
+    /// For each lane, by the number of a facet's name: the last change in this lane of any entity
+    /// that *has* this facet. If no facet that a channel subscribes to has changed beyond the
+    /// channel's position, the channel can skip to the end of the lane without looking at the
+    /// places. This must not be narrowed to the last change of the facet itself: an entity that has
+    /// been owed since a crash may be reachable only at a place that another of its facets took.
     newest: [Vec<u64>; 3],
-    /// Positions of live channels in each lane, sorted.
+    /// The positions of the live channels in each lane, sorted.
     reads: [Vec<u64>; 3],
     reads_moved: bool,
-    /// Entities all of whose facets are deleted.
+    /// Entities whose facets are all deleted.
     graves: Graves,
     channels: BTreeMap<ChannelId, Channel>,
 }
 
 impl Index {
-    // -- entities
-    // ---------------------------------------------------------------------------------------
+    // -- entities ---------------------------------------------------------------------------------
 
     /// The ordinal of an entity.
     pub fn find(&self, id: &EntityId) -> Option<u32> {
@@ -180,12 +202,12 @@ impl Index {
         found
     }
 
-    /// What is known of an entity.
+    /// The entry of an entity.
     pub fn entry(&self, ordinal: u32) -> Option<&Entry> {
         self.entries.get(ordinal as usize)?.as_deref()
     }
 
-    /// Entities from an ordinal on, in order.
+    /// The entities with this ordinal and all higher ones, in order.
     pub fn entries_from(&self, ordinal: u32) -> impl Iterator<Item = (u32, &Entry)> {
         let from = (ordinal.max(1) as usize).min(self.entries.len());
         self.entries[from..]
@@ -194,17 +216,18 @@ impl Index {
             .filter_map(|(entry, ordinal)| Some((ordinal, entry.as_deref()?)))
     }
 
-    /// Entities of a type.
+    /// The number of entities of a type.
     pub fn count(&self, entity_type: &str) -> u64 {
         self.counts.get(entity_type).copied().unwrap_or(0)
     }
 
-    /// All entities.
+    /// The number of all entities.
     pub fn total(&self) -> u64 {
         self.counts.values().sum()
     }
 
-    /// Puts back an entity read from disk: one place a lane, the last.
+    /// Puts back an entity that was read from disk, with one place in each lane in which it has
+    /// changed.
     pub fn restore(&mut self, ordinal: u32, id: EntityId, facets: Vec<Meta>) {
         let mut entry = Entry {
             id,
@@ -222,19 +245,20 @@ impl Index {
         self.insert(ordinal, entry);
     }
 
-    /// Ordinals below this have been given out before, also where their entities are forgotten now.
+    /// Marks all ordinals below this number as used, even where the entity has been forgotten
+    /// since, so that none is assigned twice.
     pub fn give_out(&mut self, ordinals: u32) {
         if self.entries.len() < ordinals as usize {
             self.entries.resize_with(ordinals as usize, || None);
         }
     }
 
-    /// Ordinals below this have been given out.
+    /// All ordinals below this number are used.
     pub fn given_out(&self) -> u32 {
         self.entries.len() as u32
     }
 
-    /// To be called when all entities are restored: fills the lanes.
+    /// Fills the lanes. Call this once all entities are restored.
     pub fn rebuild_lanes(&mut self) {
         for lane in Lane::ALL {
             let mut places: Vec<(u64, u32)> = (self.entries_from(1))
@@ -278,11 +302,11 @@ impl Index {
         }
     }
 
-    // -- writing
-    // ---------------------------------------------------------------------------------------
+    // -- writing ----------------------------------------------------------------------------------
 
-    /// Decides on a change and, unless it is needless, gives it a sequence and its entity a place.
-    /// `arrival` is that of a redriven event. Whoever calls must have made sure that there is room.
+    /// Decides on a change. Unless it is stale or unchanged, the change gets a sequence and the
+    /// entity a place in the lane. `arrival` is the sequence at which a redriven event first
+    /// arrived. The caller must have checked that there is room.
     pub fn apply(
         &mut self,
         change: Proposal<'_>,
@@ -318,8 +342,8 @@ impl Index {
         let same = match (current, change.hash) {
             (Some(meta), Some(hash)) => !meta.deleted && meta.hash == hash,
             (Some(meta), None) => meta.deleted,
-            // A deletion that comes before what it deletes must be remembered, if it can be told by
-            // its version.
+            // A deletion that arrives before the value it deletes must be remembered if it has a
+            // version to be recognised by.
             (None, None) => change.version.is_none(),
             (None, Some(_)) => false,
         };
@@ -367,7 +391,7 @@ impl Index {
         match at {
             Some((at, _)) => entry.facets[at] = meta,
             None => {
-                // An entity gets few more, and there are millions of entities.
+                // Few entities get more facets later, and there are millions of entities.
                 entry.facets.reserve_exact(1);
                 entry.facets.push(meta);
             }
@@ -386,8 +410,9 @@ impl Index {
         Applied::Committed(ordinal)
     }
 
-    /// The entity takes a new place only if some channel has read its last one; whoever meets that
-    /// one reads it as it is then.
+    /// Gives the entity a new place if some live channel has walked past its last one. Otherwise
+    /// the change waits at that last place: a channel that comes to it reads the entity as it is
+    /// then.
     fn take_place(&mut self, ordinal: u32, lane: Lane) {
         if self.reads_moved {
             for lane in Lane::ALL {
@@ -422,7 +447,7 @@ impl Index {
             all.push(sequence);
             places.push(sequence, ordinal);
         }
-        // Keeps each place that is some channel's next one.
+        // Keep exactly the places that are the next one for some channel.
         let mut before = 0;
         all.retain(|place| {
             let first = reads.partition_point(|read| *read < before);
@@ -440,17 +465,17 @@ impl Index {
         }
     }
 
-    /// Takes a sequence for something that is no change of an entity: a new shape, an event set
-    /// aside.
+    /// Assigns a sequence to something that does not change an entity: a new shape or a quarantined
+    /// event.
     pub fn bump(&mut self, now: Timestamp) -> u64 {
         self.sequence += 1;
         self.clock.note(self.sequence, now);
         self.sequence
     }
 
-    /// Forgets entities that are deleted, since before `horizon`, and certainly gone from every
-    /// channel with that saved; looks at up to `limit`. Answers their ordinals, for their records
-    /// to be removed.
+    /// Forgets entities that were deleted before `horizon` and are certainly gone, and saved as
+    /// gone, on every channel. Examines up to `limit` entities. Returns the ordinals whose records
+    /// the caller must remove.
     pub fn forget(&mut self, horizon: Timestamp, limit: usize) -> Vec<u32> {
         let clock = &self.clock;
         let mut gone = self
@@ -494,15 +519,15 @@ impl Index {
         gone
     }
 
-    // -- channels
-    // ---------------------------------------------------------------------------------------
+    // -- channels ---------------------------------------------------------------------------------
 
-    /// A channel.
+    /// The channel with this id.
     pub fn channel(&self, id: ChannelId) -> Option<&Channel> {
         self.channels.get(&id)
     }
 
-    /// A channel, to be changed. Its positions count from the next change on.
+    /// The channel with this id, for modification. The next change takes its new positions into
+    /// account.
     pub fn channel_mut(&mut self, id: ChannelId) -> Option<&mut Channel> {
         self.reads_moved = true;
         self.channels.get_mut(&id)
@@ -513,23 +538,23 @@ impl Index {
         self.channels.iter().map(|(id, channel)| (*id, channel))
     }
 
-    /// Puts a channel in, new or read from disk.
+    /// Adds a channel, either a new one or one read from disk.
     pub fn put_channel(&mut self, id: ChannelId, channel: Channel) {
         self.channels.insert(id, channel);
         self.reads_moved = true;
     }
 
-    /// Takes a channel out for good.
+    /// Removes a channel for good.
     pub fn remove_channel(&mut self, id: ChannelId) {
         self.channels.remove(&id);
         self.reads_moved = true;
     }
 
-    /// After a crash: what may have been delivered since the last save is unknown. To be called
-    /// when all is restored.
+    /// After a crash, marks as unknown every rendering that may have been delivered since the last
+    /// save. Call this once everything is restored.
     pub fn distrust(&mut self) {
-        // Entity by entity, as each lies elsewhere in memory; what the channels know of them lies
-        // in order.
+        // The outer loop is over the entities, because they are scattered in memory while the pairs
+        // of each channel lie in order.
         for (ordinal, entry) in self
             .entries
             .iter()
@@ -544,7 +569,7 @@ impl Index {
     }
 }
 
-/// Remembers how far in a lane a channel must walk that takes any of these facets.
+/// Records that an entity with these facets has a change at `place` in this lane.
 fn note(newest: &mut Vec<u64>, facets: &[Meta], place: u64) {
     for name in facets
         .iter()

@@ -1,22 +1,23 @@
-//! The words of Weir as values: entities, facets, changes, events and renderings, without I/O and
-//! without a clock.
+//! The values that every room of Weir passes around: entities, facets, changes, events and
+//! renderings. This module does no I/O and has no clock; time is always an argument.
 //!
-//! Every other room speaks in these types and converts at its own door: bytes of the store, records
-//! of the plugin interface and JSON of the HTTP routes are made from them and never leak in here.
+//! The store, the plugin interface and the HTTP routes each convert between these types and their
+//! own form (bytes, WIT records, JSON) at their own boundary, so no such form appears here.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// The longest entity key, in bytes of UTF-8. Longer ones are nearly always a payload that landed
-/// in the wrong field.
+/// Maximum length of an entity key, in bytes of UTF-8. A longer key is nearly always a payload that
+/// ended up in the wrong field.
 pub const KEY_BYTES_MAX: usize = 1024;
-/// The most facets one entity may have; an entity record is rewritten whole, so this bounds the
-/// cost of one change.
+/// Maximum number of facets of one entity. An entity record is rewritten as a whole, so this bounds
+/// the cost of one change.
 pub const FACETS_MAX: usize = 512;
-/// The longest name of a facet, an entity type, a source or a channel, in bytes.
+/// Maximum length of the name of a facet, an entity type, a source or a channel, in bytes.
 pub const NAME_BYTES_MAX: usize = 128;
 
-/// One number for each committed change, ever rising over all entities; 0 is before the first.
+/// The number of a committed change: one counter for all entities, which only rises; 0 is before the
+/// first change. Quarantined events and new shapes of channels take numbers too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sequence(pub u64);
 
@@ -26,29 +27,30 @@ impl fmt::Display for Sequence {
     }
 }
 
-/// Milliseconds since 1970-01-01 UTC. Always an argument here: no function of this module asks for
-/// the time.
+/// Milliseconds since 1970-01-01 UTC. No function of this module reads a clock; each receives the
+/// time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub u64);
 
-/// The dense number of an entity, by which indexes and pairs know it; never shown to users.
+/// The dense number of an entity, used by the indexes and the pairs; never shown to users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ordinal(pub u32);
 
-/// A priority. The order of the variants is the order in which lanes are served.
+/// A priority. A channel shares its turns among the lanes by configured weights; the variants are in
+/// descending order of urgency.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
-    /// What a buyer sees at once: prices, stock.
+    /// Changes that a buyer notices at once: prices, stock.
     Urgent,
-    /// The rest of the day's work.
+    /// Everyday changes; the default.
     #[default]
     Normal,
-    /// Loads and repairs.
+    /// Initial loads and repairs.
     Bulk,
 }
 
 impl Lane {
-    /// All lanes, highest first.
+    /// All lanes, the most urgent first.
     pub const ALL: [Lane; 3] = [Lane::Urgent, Lane::Normal, Lane::Bulk];
 
     /// The name used in configuration, requests and metrics.
@@ -60,23 +62,23 @@ impl Lane {
         }
     }
 
-    /// The lane of that name, if there is one.
+    /// The lane with this name, if there is one.
     pub fn parse(name: &str) -> Option<Lane> {
         Lane::ALL.into_iter().find(|lane| lane.name() == name)
     }
 
-    /// The place of this lane in arrays that hold something for each lane.
+    /// The position of this lane in an array with one item for each lane.
     pub fn index(self) -> usize {
         self as usize
     }
 }
 
-/// What a channel walks: one of the lanes, or the sweep over all entities beside them.
+/// A queue that a channel walks: one of the lanes or, in addition to them, the sweep over all entities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Track {
     /// The places of a lane, in the order of their sequences.
     Lane(Lane),
-    /// All entities, in the order of their ordinals, at bulk share.
+    /// All entities, in the order of their ordinals, with the same share of turns as the bulk lane.
     Sweep,
 }
 
@@ -95,17 +97,17 @@ impl fmt::Display for EntityId {
     }
 }
 
-/// Text where it is valid UTF-8, bytes where it is not.
+/// A body: text if it is valid UTF-8, bytes otherwise.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Payload {
-    /// JSON, XML, EDIFACT, CSV.
+    /// Valid UTF-8, for example JSON, XML, EDIFACT or CSV.
     Text(String),
     /// Anything else.
     Binary(Vec<u8>),
 }
 
 impl Payload {
-    /// Takes bytes as text if they are valid UTF-8.
+    /// Converts bytes to text if they are valid UTF-8, and keeps them as bytes otherwise.
     pub fn from_bytes(bytes: Vec<u8>) -> Payload {
         match String::from_utf8(bytes) {
             Ok(text) => Payload::Text(text),
@@ -113,7 +115,7 @@ impl Payload {
         }
     }
 
-    /// The bytes, whatever they are.
+    /// The bytes of either variant.
     pub fn as_bytes(&self) -> &[u8] {
         match self {
             Payload::Text(text) => text.as_bytes(),
@@ -123,13 +125,13 @@ impl Payload {
 }
 
 impl fmt::Debug for Payload {
-    /// Shows the size only: payloads are other people's data and do not belong in logs.
+    /// Shows the size only: payloads belong to the user and must not appear in logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.as_bytes().len())
     }
 }
 
-/// What a source system sent: the CloudEvents envelope and the data, untouched.
+/// An event as a source system sent it: the CloudEvents envelope and the unchanged data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     /// The sender's identifier; empty if the body was not a CloudEvent.
@@ -144,14 +146,15 @@ pub struct Event {
     pub time: Option<String>,
     /// Media type of `data`.
     pub content_type: Option<String>,
-    /// CloudEvents extensions and the headers that the source lets through; names in lower case.
+    /// CloudEvents extensions and the request headers that the source lets through; names in lower
+    /// case.
     pub attributes: Vec<(String, String)>,
     /// The data.
     pub data: Payload,
 }
 
 impl Event {
-    /// What is no CloudEvent: it has no envelope, and so no identity.
+    /// An event that was not sent as a CloudEvent: it has no envelope and therefore no identity.
     pub fn plain(content_type: Option<&str>, data: Payload) -> Event {
         Event {
             id: String::new(),
@@ -166,7 +169,7 @@ impl Event {
     }
 }
 
-/// One facet of one entity gets a new value, or, with none, is deleted.
+/// A new value for one facet of one entity, or the deletion of that facet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// For example `product`.
@@ -175,11 +178,11 @@ pub struct Change {
     pub key: String,
     /// For example `price.de-retail`.
     pub facet: String,
-    /// Valid JSON text; none deletes the facet.
+    /// Valid JSON text; `None` deletes the facet.
     pub value: Option<Box<str>>,
-    /// The owner's own version of the facet, rising.
+    /// The owner's own version of the facet, rising; a lower one than its last makes the change stale.
     pub version: Option<u64>,
-    /// None: the facet's configured lane.
+    /// The lane to wait in; `None` is the lane configured for the facet.
     pub lane: Option<Lane>,
 }
 
@@ -188,15 +191,16 @@ pub struct Change {
 pub struct Facet {
     /// For example `price.de-retail`.
     pub name: Arc<str>,
-    /// The owner that wrote it last.
+    /// The owner whose change was the last.
     pub owner: Arc<str>,
     /// The owner's version, if it gave one.
     pub version: Option<u64>,
-    /// Of its last change, a deletion included.
+    /// The sequence of its last change; a deletion is a change too.
     pub sequence: Sequence,
     /// When that change was committed.
     pub time: Timestamp,
-    /// JSON text; none: deleted, and kept for a while so that late updates do not resurrect it.
+    /// JSON text; `None` if the facet is deleted. A deleted facet is kept for a while so that a
+    /// late update does not resurrect it.
     pub value: Option<Arc<str>>,
 }
 
@@ -210,7 +214,7 @@ pub struct Entity {
 }
 
 impl Entity {
-    /// The sequence of the newest change of any facet.
+    /// The sequence of the newest change of any facet; 0 if there are no facets.
     pub fn newest(&self) -> Sequence {
         self.facets
             .iter()
@@ -220,8 +224,8 @@ impl Entity {
     }
 }
 
-/// An entity as one channel sees it: the facets it subscribes to, deleted ones left out, ordered by
-/// name.
+/// An entity as one channel sees it: the facets it subscribes to without the deleted ones, ordered
+/// by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
     /// Type and key.
@@ -231,7 +235,7 @@ pub struct View {
 }
 
 impl View {
-    /// What of `entity` matches one of the patterns.
+    /// The facets of `entity` that match any of the patterns and are not deleted.
     pub fn of(entity: &Entity, patterns: &[String]) -> View {
         let subscribed = |name: &str| patterns.iter().any(|pattern| facet_matches(pattern, name));
         let facets = entity.facets.iter().filter(|facet| subscribed(&facet.name));
@@ -245,21 +249,22 @@ impl View {
     }
 }
 
-/// A type of entity as configured: which facets there are and who writes them.
+/// An entity type as configured: its facets and their owners.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntityType {
     /// For example `product`.
     pub name: Arc<str>,
-    /// In the order of the file.
+    /// One rule for each configured facet or family, in the order of the file.
     pub facets: Vec<FacetRule>,
-    /// The longest value of a facet, in bytes.
+    /// Maximum length of the value of a facet, in bytes.
     pub facet_bytes_max: u64,
-    /// The most entities of this type; new keys beyond it are answered 507.
+    /// Maximum number of entities of this type; an event with a new key beyond it gets status 507.
     pub entities_max: u64,
 }
 
 impl EntityType {
-    /// The rule for a facet: its own name first, else the family with the longest prefix.
+    /// The rule for a facet: the rule with exactly its name, or else the family with the longest
+    /// prefix. `None` if the facet is not configured.
     pub fn rule(&self, facet: &str) -> Option<&FacetRule> {
         let exact = self.facets.iter().find(|rule| &*rule.pattern == facet);
         let family = || {
@@ -272,40 +277,40 @@ impl EntityType {
     }
 }
 
-/// Who writes a facet or a family of facets, and in which lane its changes wait.
+/// The owner of a facet or a family of facets, and the lane in which its changes wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FacetRule {
     /// A name, or a family such as `price.*`.
     pub pattern: Arc<str>,
-    /// Its one owner.
+    /// The only owner that may write it.
     pub owner: Arc<str>,
-    /// Where a change waits that names no lane itself.
+    /// The lane for changes that do not name one themselves.
     pub lane: Lane,
 }
 
-/// What a channel delivers for one entity.
+/// The payload that a channel delivers for one entity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rendering {
-    /// What the target calls it; none: the entity's key.
+    /// The key under which the target knows the entity; `None` is the entity's key.
     pub key: Option<String>,
-    /// Media type of the body; none: `application/json`.
+    /// Media type of the body; `None` is `application/json`.
     pub content_type: Option<String>,
     /// The body.
     pub body: Payload,
 }
 
-/// Why one item failed, as a plugin said it or as the host says it of a plugin.
+/// The reason why one item failed, as reported by a plugin or by the host about a plugin.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct Failure {
-    /// For machines; stable, in kebab-case.
+    /// A stable code in kebab-case, for programs.
     pub code: String,
-    /// For people; a sentence.
+    /// A sentence, for people.
     pub message: String,
 }
 
 impl Failure {
-    /// A failure with that code and sentence.
+    /// A failure with this code and this sentence.
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Failure {
         Failure {
             code: code.into(),
@@ -314,9 +319,9 @@ impl Failure {
     }
 }
 
-/// Whether `name` matches a facet pattern: the name itself, or a family such as `price.*` or
-/// `price.{site}-*` already filled in, in which one `*` at the end stands for one or more
-/// characters.
+/// Whether `name` matches a facet pattern. A pattern is a name, or a family such as `price.*`,
+/// where a `*` at the end matches one or more characters. Placeholders (`price.{site}-*`) must
+/// have been filled in before.
 pub fn facet_matches(pattern: &str, name: &str) -> bool {
     match pattern.strip_suffix('*') {
         Some(prefix) => name.len() > prefix.len() && name.starts_with(prefix),

@@ -1,5 +1,5 @@
-//! Secrets, and signatures as Standard Webhooks 1.0.0 makes them: the same for what comes in and
-//! for what goes out.
+//! Secrets, and signatures according to Standard Webhooks 1.0.0, used both for verifying events and
+//! for signing deliveries.
 
 use std::fmt;
 
@@ -9,25 +9,25 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// Shortest and longest key of Standard Webhooks, in bytes.
+/// The allowed length of a Standard Webhooks key, in bytes.
 pub const WEBHOOK_SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
-/// Base64 as signatures are written in the wild: the standard alphabet, padded or not.
+/// Base64 as it is used for signatures in practice: the standard alphabet, with or without padding.
 pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// A secret as read from the environment or a file; never printed.
+/// A secret read from the environment or a file; never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub Vec<u8>);
 
 impl Secret {
-    /// Decodes a key in the form of Standard Webhooks: base64 of 24 to 64 bytes, with or without
-    /// `whsec_` before it.
+    /// Decodes a Standard Webhooks key: 24 to 64 bytes in base64, with or without the prefix
+    /// `whsec_`.
     ///
     /// # Errors
-    /// Says what is wrong with it, without repeating it.
+    /// The reason why the text is not such a key. The text itself is not part of it.
     pub fn from_webhook_secret(text: &str) -> Result<Secret, SecretError> {
         let text = text.trim();
         if text.starts_with("whsk_") || text.starts_with("whpk_") {
@@ -49,24 +49,26 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Why a text is no key of Standard Webhooks.
+/// The reason why a text is not a Standard Webhooks key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
     /// Not base64.
-    #[error("a Standard Webhooks secret is `whsec_` and 24 to 64 bytes in base64")]
+    #[error(
+        "this is not a Standard Webhooks secret: write `whsec_` followed by 24 to 64 bytes in base64"
+    )]
     NotBase64,
-    /// So many bytes, and not 24 to 64.
-    #[error("a Standard Webhooks secret has 24 to 64 bytes before base64, this one has {0}")]
+    /// The key has this many bytes instead of 24 to 64.
+    #[error("a Standard Webhooks secret has 24 to 64 bytes once decoded, but this one has {0}")]
     Length(usize),
-    /// A key of an asymmetric signature (`v1a`).
+    /// The key belongs to an asymmetric signature (`v1a`).
     #[error(
         "`whsk_` and `whpk_` are keys of asymmetric signatures, which Weir does not use; give a `whsec_` secret"
     )]
     Asymmetric,
 }
 
-/// Signs as Standard Webhooks 1.0.0 does: the value of `webhook-signature`. `timestamp` in seconds
-/// since 1970, as sent in `webhook-timestamp`.
+/// Signs a message according to Standard Webhooks 1.0.0 and returns the value of the header
+/// `webhook-signature`. `timestamp` is in seconds since 1970, as sent in `webhook-timestamp`.
 pub fn sign(secret: &Secret, id: &str, timestamp: u64, body: &[u8]) -> String {
     let timestamp = timestamp.to_string();
     format!(
@@ -78,12 +80,12 @@ pub fn sign(secret: &Secret, id: &str, timestamp: u64, body: &[u8]) -> String {
     )
 }
 
-/// As keys of Standard Webhooks are written, without `whsec_`.
+/// Encodes a Standard Webhooks key, without the prefix `whsec_`.
 pub(crate) fn in_base64(bytes: &[u8]) -> String {
     BASE64.encode(bytes)
 }
 
-/// HMAC-SHA256 over the parts, one after the other.
+/// HMAC-SHA256 over the parts, in order.
 pub(crate) fn mac(secret: &Secret, parts: &[&[u8]]) -> [u8; 32] {
     // HMAC takes keys of any length; the error type exists for other constructions.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&secret.0) else {

@@ -1,11 +1,12 @@
-//! What the documents say is what happens: the commands of both examples' READMEs, run in order in
-//! a copy of the example, and what they print compared with what the README shows.
+//! The READMEs of the examples as tests: runs the commands of each README in order, in a copy of
+//! the example, and compares the output with the README.
 //!
-//! A fence says what it is. `sh`: run it; it must succeed, or print what the next `text` shows. `sh
-//! terminal=NAME`: start it and let it run. `sh setup`: how a reader gets `weir` into the path; not
-//! run here. `text`: the whole output of the commands before; commands that only look are repeated
-//! until it is so. `text terminal=NAME`: lines that this terminal prints from now on, in any order.
-//! `…` stands for anything; moments, versions of plugins and the width of columns are not compared.
+//! The words after a fence say what the block is. `sh`: commands that must succeed, or print the
+//! `text` block that follows. `sh terminal=NAME`: a command that is started and keeps running. `sh
+//! setup`: how a reader gets `weir` into the path; not run here. `text`: the whole output of the
+//! commands before it; commands that only look are repeated until the output is the same. `text
+//! terminal=NAME`: lines that this terminal prints from now on, in any order. `…` matches anything;
+//! times, versions of plugins and the width of columns are not compared.
 
 mod readme;
 mod terminal;
@@ -17,24 +18,24 @@ use std::time::{Duration, Instant};
 use readme::{Block, Kind};
 use terminal::Terminals;
 
-/// How long to wait for what must come.
+/// How long to wait for expected output.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks.
+/// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(50);
 
 #[test]
-fn the_first_webhook_goes_as_its_readme_says() {
+fn the_first_webhook_runs_as_in_its_readme() {
     let story = Story::read("first-webhook");
     let terminals = story.play();
     let shop = terminals.output("shop");
     assert!(
         !shop.contains("8.90") && !shop.contains("8.50"),
-        "the shop saw prices that were replaced before it was asked:\n{shop}"
+        "the shop received prices that had been replaced before the delivery:\n{shop}"
     );
 }
 
 #[test]
-fn the_product_catalog_goes_as_its_readme_says() {
+fn the_product_catalog_runs_as_in_its_readme() {
     Story::read("product-catalog").play();
 }
 
@@ -58,9 +59,9 @@ fn the_demo_converges() {
     );
 }
 
-/// A link to a file that has moved leads nobody anywhere.
+/// A link to a file that has moved leads nowhere.
 #[test]
-fn what_the_readmes_link_to_is_there() {
+fn the_links_of_the_readmes_lead_somewhere() {
     for readme in [
         "README.md",
         "examples/first-webhook/README.md",
@@ -88,14 +89,14 @@ fn what_the_readmes_link_to_is_there() {
                     .unwrap_or_else(|error| panic!("{readme} links to {link}: {error}"));
                 assert!(
                     headings(&text).any(|there| there == heading),
-                    "{readme} links to {link}, and there is no such heading"
+                    "{readme} links to {link}, but there is no such heading"
                 );
             }
         }
     }
 }
 
-/// The names by which links find the headings of a text.
+/// The anchors of the headings of a text.
 fn headings(text: &str) -> impl Iterator<Item = String> + '_ {
     let named = |title: &str| {
         title
@@ -116,7 +117,7 @@ fn repository() -> PathBuf {
         .expect("the repository")
 }
 
-/// An example in a place of its own, with ports of its own.
+/// An example in a folder of its own, with ports of its own.
 struct Story {
     blocks: Vec<Block>,
     folder: PathBuf,
@@ -125,8 +126,8 @@ struct Story {
 }
 
 impl Story {
-    /// Copies the example beside the repository's plugins and puts free ports in the place of those
-    /// in its files.
+    /// Copies the example next to the repository's plugins and replaces the ports in its files with
+    /// free ones.
     fn read(name: &str) -> Story {
         let scratch = tempfile::tempdir().expect("a folder");
         let folder = scratch.path().join("examples").join(name);
@@ -144,7 +145,7 @@ impl Story {
         }
     }
 
-    /// Does what a reader does.
+    /// Does what a reader would do.
     fn play(&self) -> Terminals {
         let mut terminals = Terminals::default();
         let mut last: Option<(&Block, String)> = None;
@@ -170,9 +171,9 @@ impl Story {
                     last = Some((block, output));
                 }
                 Kind::Printed => {
-                    let (commands, output) = last
-                        .take()
-                        .unwrap_or_else(|| panic!("line {}: output of nothing", block.line));
+                    let (commands, output) = last.take().unwrap_or_else(|| {
+                        panic!("line {}: no commands before this output", block.line)
+                    });
                     self.compare(commands, output, block);
                 }
                 Kind::Seen(terminal) => terminals.expect(terminal, block),
@@ -194,7 +195,8 @@ impl Story {
         }
     }
 
-    /// Whether the commands succeed, each of them if `all`, and what they print.
+    /// Runs the commands. Returns whether they succeed (each of them if `all`, else the last one),
+    /// and what they print.
     fn run(&self, block: &Block, all: bool) -> (bool, String) {
         let strict = if all { "set -e -o pipefail\n" } else { "" };
         let done = self
@@ -228,7 +230,7 @@ impl Story {
     }
 }
 
-/// A port that nobody listens on, below those that the system gives to clients.
+/// A free port, below those that the system gives to clients.
 fn free_port() -> u16 {
     let free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
     std::iter::repeat_with(|| fastrand::u16(20_000..30_000))
@@ -244,7 +246,7 @@ fn copy(from: &Path, to: &Path, ports: &[(&str, u16)]) {
     {
         let (from, to) = (entry.path(), to.join(entry.file_name()));
         if from.is_dir() {
-            // What an earlier run of the example has stored is not part of it.
+            // Data from an earlier run is not part of the example.
             if entry.file_name() != "data" {
                 copy(&from, &to, &[]);
             }

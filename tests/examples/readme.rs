@@ -1,31 +1,31 @@
-//! The fences of a README, and when an output is what a README shows.
+//! The fenced blocks of a README, and the comparison of an output with them.
 
 /// A fenced block.
 #[derive(Debug)]
 pub(crate) struct Block {
     pub(crate) kind: Kind,
     pub(crate) text: String,
-    /// Where it begins, from 1.
+    /// The line of the opening fence, from 1.
     pub(crate) line: usize,
 }
 
-/// What a block is for.
+/// The purpose of a block.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Commands to run to their end.
     Run,
-    /// A command that stays, by the name of its terminal.
+    /// A command that keeps running in the terminal with this name.
     Start(String),
     /// Commands that only a reader needs.
     Setup,
-    /// What the commands before print.
+    /// The output of the commands before it.
     Printed,
-    /// What the terminal of that name prints.
+    /// Output of the terminal with this name.
     Seen(String),
 }
 
 impl Block {
-    /// Whether it can be repeated without changing anything.
+    /// Whether the commands can be repeated without changing anything.
     pub(crate) fn only_looks(&self) -> bool {
         let looks = [
             "weir show ",
@@ -41,7 +41,7 @@ impl Block {
     }
 }
 
-/// All blocks whose fence says `sh` or `text`.
+/// All blocks with a fence `sh` or `text`.
 pub(crate) fn blocks(readme: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut lines = readme.lines().enumerate();
@@ -74,23 +74,23 @@ pub(crate) fn blocks(readme: &str) -> Vec<Block> {
 
 fn name(word: &str, at: usize) -> String {
     word.strip_prefix("terminal=")
-        .unwrap_or_else(|| panic!("line {}: what is {word:?}?", at + 1))
+        .unwrap_or_else(|| panic!("line {}: {word:?} is not terminal=NAME", at + 1))
         .to_owned()
 }
 
-/// Whether an output is as shown; a line of nothing but `…` stands for any number of lines.
+/// Whether an output is as shown; a line that is only `…` matches any number of lines.
 pub(crate) fn same(shown: &str, output: &str) -> Result<(), String> {
     let shown: Vec<&str> = shown.trim_end().lines().collect();
     let output: Vec<&str> = output.trim_end().lines().collect();
     match differing(&shown, &output) {
         None => Ok(()),
         Some(line) => Err(format!(
-            "the README shows\n  {line}\nand that is not printed, or not there"
+            "the README shows\n  {line}\nbut that is not printed, or in another place"
         )),
     }
 }
 
-/// The first shown line for which there is nothing in its place.
+/// The first shown line that the output does not have in its place.
 fn differing(shown: &[&str], output: &[&str]) -> Option<String> {
     match (shown, output) {
         ([], []) => None,
@@ -112,7 +112,7 @@ fn differing(shown: &[&str], output: &[&str]) -> Option<String> {
     }
 }
 
-/// Whether a printed line is the shown one.
+/// Whether a printed line matches a shown one.
 pub(crate) fn fits(shown: &str, printed: &str) -> bool {
     let (shown, printed) = (plain(shown), plain(printed));
     let mut pieces = shown.split('…');
@@ -127,11 +127,12 @@ pub(crate) fn fits(shown: &str, printed: &str) -> bool {
         last = Some(piece);
         rest = &rest[at + piece.len()..];
     }
-    // The last piece stands at the end, wherever it was found first.
+    // The last piece must be at the end, even if it also occurs before.
     rest.is_empty() || last.is_some_and(|last| last.is_empty() || printed.ends_with(last))
 }
 
-/// A line without what differs from run to run: moments, versions of plugins, the width of columns.
+/// A line without the parts that differ from run to run: times, versions of plugins, the width of
+/// columns.
 fn plain(line: &str) -> String {
     let word = |word: &str| match word {
         moment
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn fences_say_what_they_are() {
+    fn the_fence_decides_the_kind_of_a_block() {
         let blocks =
             blocks("# A\n```sh\nls\n```\n```toml\na = 1\n```\n```text terminal=shop\nx\ny\n```\n");
         let kinds: Vec<_> = blocks

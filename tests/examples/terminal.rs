@@ -1,4 +1,4 @@
-//! Terminals in which something runs for as long as the story does.
+//! Terminals in which commands run as long as the story lasts.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -9,14 +9,14 @@ use std::time::Instant;
 use crate::readme::{Block, fits};
 use crate::{PATIENCE, PAUSE};
 
-/// Terminals by name; what runs in them ends with them.
+/// Terminals by name. Their commands end when this is dropped.
 #[derive(Default)]
 pub(crate) struct Terminals(BTreeMap<String, Terminal>);
 
 struct Terminal {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
-    /// Lines that the story is past.
+    /// The number of lines that the story has passed.
     seen: usize,
 }
 
@@ -51,7 +51,7 @@ impl Terminals {
         );
     }
 
-    /// Waits until each of these lines has been printed since the story last looked, in any order.
+    /// Waits until each of these lines has been printed since the last call, in any order.
     pub(crate) fn expect(&mut self, name: &str, block: &Block) {
         let terminal = self
             .0
@@ -77,7 +77,7 @@ impl Terminals {
         terminal.seen = last.map_or(terminal.seen, |last| last + 1);
     }
 
-    /// All that a terminal has printed.
+    /// Everything that a terminal has printed.
     pub(crate) fn output(&self, name: &str) -> String {
         self.0
             .get(name)
@@ -97,7 +97,7 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to end.
+        // If it has ended by itself, there is nothing to kill.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

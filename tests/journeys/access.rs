@@ -1,4 +1,5 @@
-//! Who may: roles on the admin routes, and no open door to other machines.
+//! Authorization: the admin routes require roles, and without tokens Weir does not listen to other
+//! machines.
 
 use serde_json::Value;
 
@@ -19,7 +20,7 @@ roles = ["admin"]
 "#;
 
 #[test]
-fn each_admin_route_asks_for_its_role_and_says_so() {
+fn each_admin_route_requires_its_role_and_names_it() {
     let stage = Stage::with(&format!("{CATALOG}{TOKENS}"));
     let ask = |who: &str, method: &str, path: &str| {
         let bearer = format!("Bearer {who}-secret-of-some-length");
@@ -76,7 +77,7 @@ fn each_admin_route_asks_for_its_role_and_says_so() {
             }
         }
     }
-    // Probes and senders need none of them; secrets are shown to nobody.
+    // Probes and senders do not need a role; secrets are shown to nobody.
     assert_eq!(ask("", "GET", "/healthz").status, 200);
     assert_eq!(ask("", "GET", "/readyz").status, 200);
     assert_eq!(stage.takes("pim", &[])["events"]["accepted"], 0);
@@ -102,20 +103,20 @@ fn a_page_in_a_browser_on_this_machine_may_not_operate() {
 }
 
 #[test]
-fn a_configuration_that_opens_a_door_to_other_machines_is_refused() {
+fn a_configuration_that_listens_to_other_machines_without_tokens_is_rejected() {
     let stage = Stage::closed("");
     let check = |config: &str, words: &[&str]| {
         stage.place("weir.toml", config.as_bytes());
         let output = command(stage.folder(), &["check", "-c", "weir.toml"]);
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
         assert_eq!(
             output.status.code(),
             Some(if words.is_empty() { 0 } else { 1 }),
-            "{said}"
+            "{printed}"
         );
         words
             .iter()
-            .for_each(|words| assert!(said.contains(words), "{words:?} is not in: {said}"));
+            .for_each(|words| assert!(printed.contains(words), "{words:?} is not in: {printed}"));
     };
     let entities = "[entities.product]\nfacets.content = { owner = \"pim\" }\n";
     let open = format!(

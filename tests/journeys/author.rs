@@ -1,5 +1,5 @@
-//! At a plugin author's desk: from nothing to a plugin that serves in a running Weir, and every way
-//! to be stopped on that road with a sentence.
+//! The work of a plugin author: from nothing to a plugin that a running Weir uses, and every error
+//! on the way, each with a message that says what to do.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use crate::support::weir::PROGRAM;
 use crate::support::{PATIENCE, Stage, becomes, eventually};
 
-/// The program, with the plugins of this repository and new ones sharing what is compiled already.
+/// The program, set up so that new plugins share the compiled dependencies of the repository's
+/// plugins.
 fn weir(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(PROGRAM);
     command
@@ -24,7 +25,7 @@ fn weir(folder: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// `target` of the build that runs this test.
+/// The `target` folder of the build that runs this test.
 fn guests() -> PathBuf {
     Path::new(PROGRAM)
         .ancestors()
@@ -50,8 +51,8 @@ fn says(output: &Output, code: i32, sentence: &str) {
     );
 }
 
-/// A new plugin, with the versions of its dependencies that the repository's plugins have, so that
-/// they need not be compiled again.
+/// A new plugin with the dependency versions of the repository's plugins, so that they need not be
+/// compiled again.
 fn new_plugin(folder: &Path, name: &str, kind: &str) -> PathBuf {
     says(
         &output(folder, &["plugin", "new", name, "--kind", kind]),
@@ -81,13 +82,13 @@ fn a_new_plugin_of_each_kind_builds_and_passes_at_once() {
         let plugin = new_plugin(folder.path(), &format!("my-{kind}"), kind);
         let tested = output(&plugin, &["plugin", "test", "--json"]);
         says(&tested, 0, r#""passed": true"#);
-        let told: Value = serde_json::from_slice(&tested.stdout).expect("JSON");
+        let report: Value = serde_json::from_slice(&tested.stdout).expect("JSON");
         assert_eq!(
-            (&told["roles"], told["cases"].as_array().map(Vec::len)),
+            (&report["roles"], report["cases"].as_array().map(Vec::len)),
             (&json!([kind]), Some(cases)),
-            "{told:#}"
+            "{report:#}"
         );
-        // What it printed is the digest of what lies in dist, and that carries its cases.
+        // It prints the digest of the component in dist, and that component contains its cases.
         let component = plugin
             .join("dist")
             .join(format!("my_{}.wasm", kind.replace('-', "_")));
@@ -98,20 +99,20 @@ fn a_new_plugin_of_each_kind_builds_and_passes_at_once() {
         let inside: Value = serde_json::from_slice(&inside.stdout).expect("JSON");
         assert_eq!(
             (&inside["sha256"], &inside["cases"]),
-            (&told["sha256"], &told["cases"])
+            (&report["sha256"], &report["cases"])
         );
         let built = output(&plugin, &["plugin", "build"]);
         says(
             &built,
             0,
-            &format!("sha256 {}", told["sha256"].as_str().expect("a digest")),
+            &format!("sha256 {}", report["sha256"].as_str().expect("a digest")),
         );
         says(&built, 0, &format!("{cases} cases inside"));
     }
 }
 
 #[test]
-fn what_is_there_is_never_written_over() {
+fn existing_files_are_never_overwritten() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::create_dir(folder.path().join("taken")).expect("made");
     fs::write(folder.path().join("taken/work.rs"), "years of it").expect("written");
@@ -145,12 +146,12 @@ fn what_is_there_is_never_written_over() {
     assert_eq!(
         fs::read_dir(folder.path()).expect("a folder").count(),
         2,
-        "nothing else is left behind"
+        "something else was left behind"
     );
 }
 
 #[test]
-fn the_compilers_own_words_come_first_and_what_was_built_stays() {
+fn the_output_of_the_compiler_comes_first_and_the_last_build_stays() {
     let folder = tempfile::tempdir().expect("a folder");
     let plugin = new_plugin(folder.path(), "broken", "event-filter");
     says(&output(&plugin, &["plugin", "test"]), 0, "2 passed");
@@ -172,7 +173,7 @@ fn the_compilers_own_words_come_first_and_what_was_built_stays() {
         component
     );
 
-    // A case that fails says where, and one that cannot be read says which file.
+    // A failed case is reported with its place, and a case that cannot be read with its file.
     edit(
         &plugin.join("src/lib.rs"),
         "Ok(event.nowhere && !event",
@@ -189,9 +190,9 @@ fn the_compilers_own_words_come_first_and_what_was_built_stays() {
     );
 }
 
-/// Whoever has only a part of what is needed is told the rest.
+/// A tool chain that is incomplete is reported with what is missing.
 #[test]
-fn without_a_tool_chain_the_remedy_is_told() {
+fn a_missing_tool_chain_is_reported_with_the_remedy() {
     let folder = tempfile::tempdir().expect("a folder");
     let plugin = new_plugin(folder.path(), "lonely", "mapper");
     let nowhere = folder.path().join("no-programs");
@@ -221,7 +222,7 @@ fn without_a_tool_chain_the_remedy_is_told() {
     assert!(!plugin.join("dist").exists());
 }
 
-/// Components that somebody built elsewhere, with other tools.
+/// Components that were built elsewhere, with other tools.
 #[test]
 fn a_component_that_cannot_be_a_plugin_says_what_to_do_instead() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -290,7 +291,7 @@ fn a_component_that_cannot_be_a_plugin_says_what_to_do_instead() {
     }
 }
 
-/// `weir plugin watch` as a process, and what it says.
+/// `weir plugin watch` as a process, and its output.
 struct Watch {
     child: Child,
     lines: Receiver<String>,
@@ -308,23 +309,23 @@ impl Watch {
         std::thread::spawn(move || {
             out.lines()
                 .map_while(Result::ok)
-                .for_each(|said| drop(line.send(said)))
+                .for_each(|printed| drop(line.send(printed)))
         });
         Watch { child, lines }
     }
 
-    /// What it says of the next round, the lines that belong to it included.
+    /// The output for the next round, with all the lines that belong to it.
     #[track_caller]
     fn next(&self) -> String {
-        let mut said = self
+        let mut printed = self
             .lines
             .recv_timeout(PATIENCE * 4)
-            .expect("it says something");
+            .expect("it prints something");
         while let Ok(more) = self.lines.recv_timeout(Duration::from_millis(100)) {
-            said.push('\n');
-            said.push_str(&more);
+            printed.push('\n');
+            printed.push_str(&more);
         }
-        said
+        printed
     }
 }
 
@@ -337,7 +338,7 @@ impl Drop for Watch {
 }
 
 #[test]
-fn what_is_saved_serves_soon_if_it_passes_and_never_if_it_does_not() {
+fn a_saved_plugin_is_used_soon_if_it_passes_and_never_if_it_does_not() {
     let mut stage = Stage::closed("");
     let plugin = new_plugin(stage.folder(), "erp-prices", "mapper");
     says(&output(&plugin, &["plugin", "test"]), 0, "3 passed");
@@ -378,39 +379,44 @@ target = { kind = "webhook", url = "{shop}" }
     let mut command = weir(&plugin, &["plugin", "watch", "--into", "erp-prices"]);
     command.env("WEIR_URL", &url);
     let watch = Watch::start(command);
-    let said = watch.next();
+    let printed = watch.next();
     assert!(
-        said.starts_with("ok    3 cases: 3 passed, 0 failed")
-            && said.ends_with("Weir serves it as erp-prices"),
-        "{said}"
+        printed.starts_with("ok    3 cases: 3 passed, 0 failed")
+            && printed.ends_with("Weir serves it as erp-prices"),
+        "{printed}"
     );
 
-    // Another mapping with what is expected of it: both are saved, and only then it passes and
-    // serves.
+    // The mapping and its expected output change. Both are saved, and only then do the cases pass
+    // and Weir uses it.
     let source = plugin.join("src/lib.rs");
     edit(
         &source,
         "&Price { amount })?",
         "&Price { amount: format!(\"EUR {amount}\") })?",
     );
-    let said = watch.next();
+    let printed = watch.next();
     assert!(
-        said.starts_with("WRONG it is not put in force:")
-            && said.contains(r#"expected "9.90", got "EUR 9.90""#),
-        "{said}"
+        printed.starts_with("WRONG it is not put in force:")
+            && printed.contains(r#"expected "9.90", got "EUR 9.90""#),
+        "{printed}"
     );
-    assert_eq!(served(), first, "what fails its cases never reaches Weir");
+    assert_eq!(
+        served(),
+        first,
+        "a plugin that fails its cases reached Weir"
+    );
     edit(
         &plugin.join("cases/price-changed/expected.json"),
         "9.90",
         "EUR 9.90",
     );
-    let said = watch.next();
+    let printed = watch.next();
     assert!(
-        said.contains("Weir serves it as erp-prices, ") && said.ends_with("s after it was saved"),
-        "{said}"
+        printed.contains("Weir serves it as erp-prices, ")
+            && printed.ends_with("s after it was saved"),
+        "{printed}"
     );
-    println!("{said}");
+    println!("{printed}");
     let second = served();
     assert_ne!(second, first);
     send("8.90", "11:00");
@@ -425,19 +431,18 @@ target = { kind = "webhook", url = "{shop}" }
         },
     );
 
-    // A source that is half written, and a component that is half written where Weir looks, do no
-    // harm.
+    // A half-written source, and a half-written component where Weir looks, do no harm.
     let whole = fs::read_to_string(&source).expect("a text");
     fs::write(&source, &whole[..whole.len() / 2]).expect("written");
-    let said = watch.next();
+    let printed = watch.next();
     assert!(
-        said.starts_with("WRONG") && said.contains("does not compile"),
-        "{said}"
+        printed.starts_with("WRONG") && printed.contains("does not compile"),
+        "{printed}"
     );
     let component = plugin.join("dist/erp_prices.wasm");
     let bytes = fs::read(&component).expect("a component");
     fs::write(&component, &bytes[..bytes.len() / 2]).expect("half of it");
-    eventually("Weir says that it does not take half a file", || {
+    eventually("Weir reports that it rejects half a file", || {
         let view = stage.weir().get("/v1/config").json();
         (view["last_reload"]["success"] == false).then_some(())
     });
@@ -449,51 +454,55 @@ target = { kind = "webhook", url = "{shop}" }
         "EUR 9.90",
         "9.90 EUR",
     );
-    // Both saves may fall into one round or into two.
-    let said = eventually("the third version serves", || {
-        Some(watch.next()).filter(|said| said.starts_with("ok"))
+    // The two saves may fall into one round or into two.
+    let printed = eventually("the third version serves", || {
+        Some(watch.next()).filter(|printed| printed.starts_with("ok"))
     });
-    assert!(said.contains("Weir serves it as erp-prices"), "{said}");
+    assert!(
+        printed.contains("Weir serves it as erp-prices"),
+        "{printed}"
+    );
     send("6.90", "13:00");
 
-    // Weir's own word where it cannot take what passes here: the settings there are others.
+    // The message of Weir if it rejects a plugin that passes here, because its settings there are
+    // different.
     edit(
         &file,
         "list = \"retail\"",
         "list = \"retail\", round = true",
     );
     edit(&source, "the article has no", "this article has no");
-    let said = watch.next();
+    let printed = watch.next();
     assert!(
-        said.starts_with("WRONG Weir refuses it: ") && said.contains("`round`"),
-        "{said}"
+        printed.starts_with("WRONG Weir refuses it: ") && printed.contains("`round`"),
+        "{printed}"
     );
 }
 
 #[test]
-fn watching_tells_what_weir_it_speaks_of_and_what_is_missing() {
+fn watching_names_the_weir_it_asks_and_reports_what_is_missing() {
     let folder = tempfile::tempdir().expect("a folder");
     let plugin = new_plugin(folder.path(), "alone", "event-filter");
-    let once = |more: &[&str]| {
+    let watch_once = |more: &[&str]| {
         output(
             &plugin,
             &[&["plugin", "watch", "--rounds", "1"], more].concat(),
         )
     };
-    says(&once(&[]), 0, "ok    2 cases: 2 passed, 0 failed");
-    // A port that nobody listens on.
+    says(&watch_once(&[]), 0, "ok    2 cases: 2 passed, 0 failed");
+    // A port on which nothing listens.
     let free = std::net::TcpListener::bind("127.0.0.1:0")
         .and_then(|listener| listener.local_addr())
         .expect("a port");
     says(
-        &once(&["--into", "alone", "--url", &format!("http://{free}")]),
+        &watch_once(&["--into", "alone", "--url", &format!("http://{free}")]),
         1,
         "WRONG could not reach",
     );
     let stage = Stage::catalog();
     let url = format!("http://{}", stage.weir().address());
     says(
-        &once(&["--into", "alone", "--url", &url]),
+        &watch_once(&["--into", "alone", "--url", &url]),
         1,
         "WRONG Weir has no plugin alone; it has none",
     );

@@ -1,5 +1,5 @@
-//! The main job: what three systems really send becomes, through the real plugins, what a shop and
-//! a search index are told.
+//! The main job: real messages of three systems pass through the real plugins and become what a
+//! shop and a search index receive.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,7 +10,7 @@ use sha2::Sha256;
 use crate::support::stage::CATALOG;
 use crate::support::{Receiver, Stage, becomes, change, eventually, guests};
 
-/// Three systems, a shop in German, and a search index that takes batches at `{search}`.
+/// Three systems, a shop in German, and a search index at `{search}` that accepts batches.
 fn config(search: &Receiver) -> String {
     let plugins: Vec<String> = [
         "erp-noise",
@@ -84,11 +84,11 @@ fn stock(stage: &Stage, available: u32, at: &str) -> Value {
 }
 
 #[test]
-fn what_three_systems_send_becomes_the_page_of_a_shop_and_a_document_of_a_search_index() {
+fn messages_of_three_systems_become_the_page_of_a_shop_and_a_document_of_a_search_index() {
     let search = Receiver::start();
     let stage = Stage::with(&config(&search));
 
-    // The PIM's event platform wraps a product in a CloudEvent.
+    // The event platform of the PIM wraps a product in a CloudEvent.
     let event = guests::case("pim-product", "product-updated/event.json");
     let reply = stage.send(
         "pim",
@@ -98,17 +98,17 @@ fn what_three_systems_send_becomes_the_page_of_a_shop_and_a_document_of_a_search
     assert_eq!(
         reply.json()["changes"]["committed"],
         2,
-        "one facet a locale: {}",
+        "one facet for each locale: {}",
         reply.text()
     );
     stage.stands("4711", "shop", "withheld");
     assert_eq!(
         stage.shop.count(),
         0,
-        "without a price it is not for the shop"
+        "a product without a price was delivered to the shop"
     );
 
-    // The ERP sends a file of many IDocs.
+    // The ERP sends a file with many IDocs.
     let reply = stage.send(
         "erp",
         &[("content-type", "text/xml")],
@@ -126,8 +126,8 @@ fn what_three_systems_send_becomes_the_page_of_a_shop_and_a_document_of_a_search
         "{answer:#}"
     );
 
-    // The shop system signs what it sends. Sold out is withheld, in stock is delivered, sold out
-    // again is withdrawn.
+    // The shop system signs its messages. A product that is sold out is withheld, one in stock is
+    // delivered, and when it sells out again it is withdrawn.
     stock(&stage, 0, "2026-11-23T09:00:00Z");
     stage.stands("4711", "shop", "withheld");
     stock(&stage, 12, "2026-11-23T09:01:00Z");
@@ -141,7 +141,7 @@ fn what_three_systems_send_becomes_the_page_of_a_shop_and_a_document_of_a_search
     assert_eq!(
         stock(&stage, 7, "2026-11-23T09:01:30Z")["changes"]["stale"],
         1,
-        "an older level says nothing new"
+        "an older stock level was not ignored"
     );
     stage.settles("shop");
     assert_eq!(stage.shop.holds().len(), 0);
@@ -178,7 +178,7 @@ fn what_three_systems_send_becomes_the_page_of_a_shop_and_a_document_of_a_search
     );
     assert_eq!(headers[2], Some(&*signature));
 
-    // The index gets one document a product, with all languages and prices, in batches.
+    // The index receives one document for each product, with all languages and prices, in batches.
     let document = eventually("the search index has the lamp, sold out", || {
         search
             .holds()
@@ -194,7 +194,7 @@ fn what_three_systems_send_becomes_the_page_of_a_shop_and_a_document_of_a_search
 }
 
 #[test]
-fn noise_is_filtered_and_what_cannot_be_mapped_is_kept_with_the_reason() {
+fn noise_is_filtered_and_an_event_that_cannot_be_mapped_is_quarantined_with_the_reason() {
     let search = Receiver::start();
     let stage = Stage::with(&config(&search));
     let send = |plugin: &str, case: &str| {
@@ -219,14 +219,14 @@ fn noise_is_filtered_and_what_cannot_be_mapped_is_kept_with_the_reason() {
         kept["detail"],
         answer["problems"][0]["detail"]
             .as_str()
-            .and_then(|told| told.split_once(": "))
+            .and_then(|detail| detail.split_once(": "))
             .expect("a sentence")
             .1
     );
     assert_eq!(
         send("erp-product", "price-of-one-list")["events"]["accepted"],
         1,
-        "the next good one is taken"
+        "the next good event is accepted"
     );
 }
 
@@ -289,7 +289,7 @@ fn every_format_of_the_contract_carries_events() {
 }
 
 #[test]
-fn a_lane_is_taken_from_the_request_where_the_change_names_none() {
+fn the_lane_of_the_request_applies_to_changes_that_name_none() {
     let stage = Stage::catalog();
     stage.operate("shop", "pause");
     let send = |lane: &str, key: &str| {
@@ -313,15 +313,15 @@ fn a_lane_is_taken_from_the_request_where_the_change_names_none() {
         (&json!(1), &json!(1), &json!(2)),
         "{owed}"
     );
-    // What is urgent goes first although it came last.
+    // Urgent changes are delivered first, although they arrived last.
     stage.operate("shop", "resume");
     eventually("all are delivered", || {
         (stage.shop.count() == 4).then_some(())
     });
 }
 
-// A stock feed that breaks sends zeros for everything. A shop that obeyed would be empty within a
-// minute.
+// A broken stock feed sends zeros for everything. If the shop were sent all the withdrawals, it
+// would be empty within a minute.
 #[test]
 fn a_filter_that_would_empty_the_shop_is_held_until_an_operator_confirms() {
     let in_stock = guests::plugin("in-stock");
@@ -352,11 +352,11 @@ fn a_filter_that_would_empty_the_shop_is_held_until_an_operator_confirms() {
     becomes("all but three are held", json!(17), || {
         stage.channel("shop")["held"].clone()
     });
-    becomes("the three are gone", 17, || stage.shop.holds().len());
+    becomes("three are withdrawn", 17, || stage.shop.holds().len());
     let held = stage.shop.holds().keys().next().cloned().expect("one");
     assert_eq!(stage.standing(&held, "shop")["state"], "held");
 
-    // Others flow, and what is in stock again is not held any more.
+    // Others are delivered, and an entity that is in stock again is no longer held.
     stage.takes(
         "erp",
         &[

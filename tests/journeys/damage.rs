@@ -1,4 +1,5 @@
-//! What was damaged on disk while Weir was stopped is named, and costs nobody else anything.
+//! Data that was damaged on disk while Weir was stopped is reported, and does not affect anything
+//! else.
 
 use serde_json::{Value, json};
 
@@ -7,8 +8,8 @@ use crate::support::{Receiver, Stage, change, eventually};
 
 const OTHERS: usize = 20;
 
-/// One product of many could not be read, and all that a channel took together with it was parked
-/// with it, again and again: they were read together or not at all.
+/// One product of many could not be read, and everything that the channel had taken together with
+/// it was parked again and again, because entities taken together were read all or not at all.
 #[test]
 fn a_damaged_value_is_named_and_does_not_hold_up_the_others() {
     let mut stage = Stage::with(CATALOG);
@@ -33,7 +34,8 @@ fn a_damaged_value_is_named_and_does_not_hold_up_the_others() {
     db.flush().expect("it is written");
     drop(db);
 
-    // Another channel wants everything, the damaged one first or in the middle of the others.
+    // Another channel subscribes to everything; it meets the damaged entity first or among the
+    // others.
     let late = Receiver::start();
     let more = format!(
         "[targets.late]\nkind = \"webhook\"\nurl = \"{}\"\n[channels.late]\nentity = \"product\"\nfacets = [\"content\"]\ntarget = \"late\"\n",
@@ -44,20 +46,20 @@ fn a_damaged_value_is_named_and_does_not_hold_up_the_others() {
     eventually("the others arrive", || {
         (late.holds().len() == OTHERS).then_some(())
     });
-    let channel = eventually("the damaged one waits", || {
+    let channel = eventually("the damaged entity is parked", || {
         Some(stage.channel("late")).filter(|channel| channel["parked"] == 1)
     });
     assert!(!late.holds().contains_key("damaged"), "{channel:#}");
     let reply = stage.weir().get("/v1/entities/product/damaged");
     assert!(
         reply.status >= 500 && !reply.text().contains("xxxx"),
-        "it is not shown for right: {} {}",
+        "the damaged entity is shown as if it were intact: {} {}",
         reply.status,
         reply.text()
     );
     assert!(
         stage.weir().log().contains("a long value of entity number"),
-        "the log names it:\n{}",
+        "the log does not name it:\n{}",
         stage.weir().log()
     );
 }

@@ -1,5 +1,5 @@
-//! Where deliveries go: to the configured address and nowhere else, whatever a target or the
-//! environment suggests.
+//! Deliveries go to the configured address and nowhere else, whatever a target or the environment
+//! suggests.
 
 use std::process::Command;
 
@@ -8,8 +8,8 @@ use crate::support::weir::PROGRAM;
 use crate::support::{Act, Receiver, Stage, change, eventually};
 
 #[test]
-fn a_delivery_goes_where_the_file_says_and_nowhere_else() {
-    // Redirects, proxies and forbidden targets all lead here.
+fn a_delivery_goes_to_the_configured_address_and_nowhere_else() {
+    // Redirects, proxies and forbidden targets all point here.
     let trap = Receiver::start();
     let port = trap
         .url()
@@ -93,17 +93,17 @@ fn a_delivery_goes_where_the_file_says_and_nowhere_else() {
     stage.shop.does_in_turn(redirects);
     stage.takes("pim", &[change("lamp", "content", 1.into())]);
     eventually(
-        "the shop takes it after five redirects, each of which was a failure",
+        "the shop accepts it after five redirects, each of which counts as a failure",
         || stage.shop.holds().get("lamp").cloned(),
     );
     assert!(stage.shop.count() >= 6, "{}", stage.shop.count());
     for (name, _, _, words) in &forbidden {
-        eventually(&format!("{name} is tripped, and says why"), || {
+        eventually(&format!("{name} is tripped and reports why"), || {
             let view = stage.channel(name);
             let reason = view["reason"].as_str().unwrap_or_default();
             (reason.contains(words) && reason.contains("not connected to")).then_some(())
         });
     }
     assert_eq!(trap.count(), 0, "{:?}", trap.deliveries());
-    assert_eq!(trap.connections(), 0, "not even a connection");
+    assert_eq!(trap.connections(), 0, "nothing connected to the trap");
 }

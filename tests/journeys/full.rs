@@ -1,6 +1,6 @@
-//! The disk fills up, for real: nothing more is accepted, what was accepted is there and is
-//! delivered, and when there is room again it goes on by itself. It needs a disk of its own, so
-//! root and loop mounts; where they are not to be had it says so loudly.
+//! A disk that is really full. Weir accepts nothing more, still has and delivers everything that it
+//! accepted, and continues by itself when there is room again. The test needs a disk of its own, so
+//! root and loop mounts; without them it prints loudly that it did not run.
 
 use std::path::Path;
 
@@ -10,9 +10,9 @@ use crate::support::disk::Disk;
 use crate::support::stage::CATALOG;
 use crate::support::{Ledger, Reply, Stage, change, eventually};
 
-/// The store leaves the last 64 MiB of its disk alone.
+/// The store leaves the last 64 MiB of its disk free.
 const DISK_MIB: u64 = 256;
-/// What else is on the disk; it leaves room for some thousand changes.
+/// Size of other data on the disk; it leaves room for some thousand changes.
 const BALLAST_MIB: u64 = 130;
 const PADDING: usize = 5_000;
 
@@ -51,12 +51,12 @@ fn closes(stage: &Stage, ledger: &Ledger) {
 }
 
 #[test]
-fn a_full_disk_takes_nothing_more_loses_nothing_and_goes_on_when_there_is_room() {
+fn with_a_full_disk_weir_accepts_nothing_loses_nothing_and_continues_when_there_is_room() {
     let padded = "facets.content = { owner = \"pim\" }\nfacets.padding = { owner = \"pim\" }";
     let mut stage = Stage::closed(&CATALOG.replace("facets.content = { owner = \"pim\" }", padded));
     let Some(_disk) = Disk::mount(stage.folder(), DISK_MIB) else {
         return eprintln!(
-            "NOT RUN: no root or no loop mounts here; what becomes of a full disk was not looked at"
+            "NOT RUN: no root or no loop mounts here; the behaviour on a full disk was not tested"
         );
     };
     let ballast = stage.folder().join("data/ballast");
@@ -66,7 +66,7 @@ fn a_full_disk_takes_nothing_more_loses_nothing_and_goes_on_when_there_is_room()
     let refusal = eventually_full(&stage, &ledger);
     assert!(
         ledger.count() > 100,
-        "{} changes were accepted before it was full",
+        "only {} changes were accepted before the disk was full",
         ledger.count()
     );
     assert!(
@@ -78,20 +78,20 @@ fn a_full_disk_takes_nothing_more_loses_nothing_and_goes_on_when_there_is_room()
     let ready = stage.weir().get("/readyz");
     assert!(
         ready.status == 503 && ready.text().contains("disk"),
-        "readiness is red and says why: {} {}",
+        "readiness does not report the full disk: {} {}",
         ready.status,
         ready.text()
     );
     closes(&stage, &ledger);
 
-    // It can be stopped and started where nothing can be accepted.
+    // It can be stopped and started while nothing can be accepted.
     stage.kill();
     stage.start();
     closes(&stage, &ledger);
     assert_eq!(put(&stage, &ledger, "k0").status, 503);
 
     std::fs::remove_file(ballast).expect("removed");
-    eventually("it goes on by itself", || {
+    eventually("it continues by itself", || {
         (put(&stage, &ledger, "k1").status == 202).then_some(())
     });
     assert_eq!(stage.weir().get("/readyz").status, 200);
@@ -99,7 +99,7 @@ fn a_full_disk_takes_nothing_more_loses_nothing_and_goes_on_when_there_is_room()
     stage.kill();
 }
 
-/// Puts until it is refused; the refusal.
+/// Sends changes until one is rejected; returns that response.
 fn eventually_full(stage: &Stage, ledger: &Ledger) -> Reply {
     let answers = (0..60_000).map(|number| put(stage, ledger, &format!("k{}", number % 50)));
     answers

@@ -1,4 +1,4 @@
-//! Isolation: what is slow, hanging or hostile costs its own share and nobody else's.
+//! Isolation: something slow, hanging or hostile costs at most its own share.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -33,11 +33,11 @@ fn a_hanging_target_does_not_delay_another_channel() {
     assert_eq!(stage.shop.count(), 500, "each once");
     assert!(
         dead.count() > 0 && dead.holds().is_empty(),
-        "the dead one hangs all the while"
+        "the dead target got no request, or answered one"
     );
     assert!(
         dead.most_in_hand() <= 8,
-        "no more than `concurrency` requests wait on it: {}",
+        "more than `concurrency` requests wait for it: {}",
         dead.most_in_hand()
     );
     assert_eq!(
@@ -94,7 +94,7 @@ fn a_looping_plugin_does_not_stop_another_source() {
             std::thread::sleep(Duration::from_millis(20));
         }
         over.store(true, Ordering::SeqCst);
-        // A fair turn behind each of the looping ones would be 16 times 600 ms.
+        // If each looping plugin had a fair turn before it, that would be 16 times 600 ms.
         assert!(
             slowest < Duration::from_secs(5),
             "an event of another source waited {slowest:?}"
@@ -130,7 +130,7 @@ fn it_stops_within_ten_seconds_under_load_and_loses_nothing() {
                         body.as_bytes(),
                     ) {
                         Ok(reply) if reply.status == 202 => accepted.push(key),
-                        // It is stopping; nothing of this was taken.
+                        // Weir is stopping, so this request was not accepted.
                         Ok(reply) if reply.status == 503 => return accepted,
                         Ok(reply) => panic!("{} {}", reply.status, reply.text()),
                         Err(_) => return accepted,
@@ -163,7 +163,9 @@ fn it_stops_within_ten_seconds_under_load_and_loses_nothing() {
     becomes("the shop has all that was accepted", 0, || {
         missing(&stage.shop)
     });
-    becomes("and so has the other, now that it answers", 0, || {
-        missing(&dead)
-    });
+    becomes(
+        "and so has the other target, now that it responds",
+        0,
+        || missing(&dead),
+    );
 }

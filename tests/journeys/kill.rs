@@ -1,8 +1,8 @@
-//! Killed in the middle of its work, again and again, under 64 clients, also while it is reloaded,
-//! resynced, and loses and regains a channel: what was accepted is there, the books of each channel
-//! add up, and no channel is led back in time.
+//! Weir is killed in the middle of its work, again and again, with 64 clients, and also while it
+//! reloads, resyncs, and loses and regains a channel. Everything that was accepted is still there,
+//! the accounts of each channel add up, and no channel receives an older state after a newer one.
 //!
-//! `WEIR_KILLS=500 cargo test --test journeys kill` does it longer.
+//! `WEIR_KILLS=500 cargo test --test journeys kill` runs more rounds.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,24 +14,24 @@ use crate::support::http::{Connection, request};
 use crate::support::stage::CATALOG;
 use crate::support::{Ledger, Receiver, Stage, change, deletion, repeats};
 
-/// Lives in a run of all tests.
+/// The number of lives in a run of all tests.
 const ROUNDS: usize = 50;
-/// Each sends rising values of a key of its own, a request after the other.
+/// Each client sends rising values of a key of its own, one request after the other.
 const CLIENTS: usize = 64;
 
-/// What else happens in a life, beside the changes and its end.
+/// A disturbance during a life, in addition to the changes and the kill.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Meanwhile {
     Nothing,
-    /// The shop's channel wants other facets from now on, or again the ones before.
+    /// The shop's channel gets another list of facets, or the previous one again.
     Swap,
-    /// The shop says that it has lost its data.
+    /// The operator reports that the shop has lost its data.
     Resync,
-    /// A channel leaves the configuration, or returns.
+    /// A channel leaves the configuration, or returns to it.
     Remove,
 }
 
-/// What the configuration says at the moment.
+/// The current configuration.
 #[derive(Clone, Copy, Default)]
 struct Config {
     swapped: bool,
@@ -40,8 +40,8 @@ struct Config {
 
 impl Config {
     fn write(self, stage: &Stage, side: &Receiver) {
-        // No attempt is given up on a busy machine: what arrives late then is from a life that has
-        // ended.
+        // No attempt times out on a busy machine, so a delivery that arrives late comes from an
+        // earlier life.
         let guard = "withdraw_max = { share = \"100%\", per = \"1h\", min = 1000000 }\n";
         let mut config = CATALOG.replace("timeout = \"1s\"", "timeout = \"30s\"") + guard;
         if self.swapped {
@@ -92,13 +92,13 @@ fn send(stage: &Stage, client: usize, ledger: &Ledger, over: &AtomicBool) {
                 reply.json()["sequence"].as_u64().expect("a sequence"),
             ),
             Ok(reply) => panic!("{} {}", reply.status, reply.text()),
-            // It was killed.
+            // Weir was killed.
             Err(_) => return,
         }
     }
 }
 
-/// Does it, as far as Weir lives to see it.
+/// Causes the disturbance, unless Weir ends before.
 fn disturb(stage: &Stage, side: &Receiver, meanwhile: Meanwhile, config: &mut Config) {
     let post = |path: &str| drop(request(stage.weir().address(), "POST", path, &[], b""));
     match meanwhile {
@@ -112,7 +112,7 @@ fn disturb(stage: &Stage, side: &Receiver, meanwhile: Meanwhile, config: &mut Co
 }
 
 #[test]
-fn what_was_accepted_survives_being_killed_and_the_books_of_each_channel_add_up() {
+fn accepted_changes_survive_kills_and_the_accounts_of_each_channel_add_up() {
     let rounds = repeats("WEIR_KILLS", ROUNDS);
     let (mut stage, side, ledger) = (Stage::closed(""), Receiver::start(), Ledger::default());
     let (mut config, mut resyncs) = (Config::default(), 0);
@@ -132,7 +132,7 @@ fn what_was_accepted_survives_being_killed_and_the_books_of_each_channel_add_up(
         std::thread::scope(|scope| {
             (0..CLIENTS)
                 .for_each(|client| drop(scope.spawn(move || send(running, client, ledger, stop))));
-            // It begins before the end, so that the end comes at any point of it.
+            // The disturbance starts before the kill, so that the kill comes at any point of it.
             scope.spawn(move || {
                 std::thread::sleep(
                     life.saturating_sub(Duration::from_millis(fastrand::u64(1..60))),
@@ -171,7 +171,7 @@ fn what_was_accepted_survives_being_killed_and_the_books_of_each_channel_add_up(
         );
         never_back_in_time(receiver);
     }
-    // A start repeats an entity once at the most, and so does a resync.
+    // A start repeats an entity at most once, and so does a resync.
     let repeated = repeated(&stage.shop);
     println!(
         "{repeated} deliveries were repeated, by {rounds} kills and {resyncs} resyncs of {CLIENTS} entities"
@@ -207,9 +207,9 @@ fn repeated(receiver: &Receiver) -> usize {
     seen.values().map(|times| times - 1).sum()
 }
 
-/// By entity: in the order of their sequences values never fall, and within a life of Weir
-/// deliveries arrive in that order too. What was on its way when a life ended may arrive late, as
-/// the documentation says: its sequence tells.
+/// Checks each entity: in the order of their sequences, values never fall, and within a life of
+/// Weir deliveries arrive in that order. A delivery that was under way when a life ended may arrive
+/// late, as documented; its sequence shows it.
 fn never_back_in_time(receiver: &Receiver) {
     let life = |sequence: u64| sequence / weir::store::SEQUENCE_BLOCK;
     let mut by_key = BTreeMap::<String, Vec<(u64, u64)>>::new();

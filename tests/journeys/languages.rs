@@ -1,8 +1,8 @@
-//! Plugins in TypeScript and Python: twins that pass a Rust plugin's cases, mistakes that cost one
-//! item, and what is told where something is missing.
+//! Plugins in TypeScript and Python: twins that pass the cases of a Rust plugin, mistakes that cost
+//! one item, and the messages where something is missing.
 //!
-//! They need Node with npm, and Python with pip or venv. Where those are not to be had a test says
-//! so loudly and proves nothing; in CI it fails.
+//! They need Node with npm, and Python with pip or venv. Without those, a test prints loudly that
+//! it did not run; in CI it fails.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ fn weir(folder: &Path, arguments: &[&str]) -> Output {
         .expect("the program runs")
 }
 
-fn said(output: &Output) -> String {
+fn printed(output: &Output) -> String {
     format!(
         "{}{}",
         String::from_utf8_lossy(&output.stdout),
@@ -44,7 +44,7 @@ fn buildable(folder: &Path) -> bool {
         Err(Error::NoToolChain(why)) => {
             assert!(
                 std::env::var_os("CI").is_none(),
-                "nothing can be proven of {}: {why}",
+                "{} cannot be tested: {why}",
                 folder.display()
             );
             eprintln!(
@@ -57,7 +57,8 @@ fn buildable(folder: &Path) -> bool {
     }
 }
 
-/// What the component makes of each sample, and all that is told of the run.
+/// Runs the component on the samples. Returns the output for each sample, and the report of the
+/// run.
 fn run(folder: &Path, component: &str, settings: &str, samples: &[&str]) -> (Vec<String>, Value) {
     let arguments = [
         &["plugin", "run", component, "--json", "--settings", settings],
@@ -65,15 +66,15 @@ fn run(folder: &Path, component: &str, settings: &str, samples: &[&str]) -> (Vec
     ]
     .concat();
     let ran = weir(folder, &arguments);
-    let told: Value =
-        serde_json::from_slice(&ran.stdout).unwrap_or_else(|_| panic!("{}", said(&ran)));
-    let items = told["items"].as_array().expect("items");
+    let report: Value =
+        serde_json::from_slice(&ran.stdout).unwrap_or_else(|_| panic!("{}", printed(&ran)));
+    let items = report["items"].as_array().expect("items");
     (
         items
             .iter()
             .map(|item| item["outputs"].to_string())
             .collect(),
-        told,
+        report,
     )
 }
 
@@ -89,23 +90,23 @@ fn passes_the_cases_of_oms_stock(twin: &str) {
     let began = Instant::now();
     let tested = weir(&folder, &["plugin", "test", "--json"]);
     eprintln!("{twin}: built and tested in {:.1?}", began.elapsed());
-    let told: Value =
-        serde_json::from_slice(&tested.stdout).unwrap_or_else(|_| panic!("{}", said(&tested)));
-    assert!(tested.status.success(), "{told:#}");
+    let report: Value =
+        serde_json::from_slice(&tested.stdout).unwrap_or_else(|_| panic!("{}", printed(&tested)));
+    assert!(tested.status.success(), "{report:#}");
     let cases = fs::read_dir(repository().join("plugins/oms-stock/cases"))
         .expect("cases")
         .flatten()
         .filter(|entry| entry.path().is_dir());
     assert_eq!(
-        told["cases"].as_array().map(Vec::len),
+        report["cases"].as_array().map(Vec::len),
         Some(cases.count()),
-        "{told:#}"
+        "{report:#}"
     );
-    // The compilers give other bytes each time: what did not change must not become another
-    // version.
+    // The compilers produce different bytes each time, but a plugin that did not change must not
+    // become another version.
     assert!(
         fs::read(&component).expect("a component") == before,
-        "the same source became another component"
+        "the same source produced another component"
     );
 }
 
@@ -119,7 +120,7 @@ fn a_plugin_in_python_passes_the_cases_of_its_rust_twin() {
     passes_the_cases_of_oms_stock("oms-stock-py");
 }
 
-/// A plugin that does what the event's type says, and seldom well.
+/// A plugin that does what the event's type says, usually something bad.
 fn troubled(language: &str, source: (&str, &str)) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let made = weir(
@@ -128,13 +129,13 @@ fn troubled(language: &str, source: (&str, &str)) -> tempfile::TempDir {
             "plugin", "new", "troubled", "--lang", language, "--kind", "mapper",
         ],
     );
-    assert!(made.status.success(), "{}", said(&made));
+    assert!(made.status.success(), "{}", printed(&made));
     fs::write(folder.path().join("troubled").join(source.0), source.1).expect("written");
     folder
 }
 
-/// Runs events of these types in one call, with `fine` between them, and compares code and message
-/// of each.
+/// Runs events of these types in one call, with `fine` between them, and compares the code and the
+/// message of each.
 fn each_mistake_costs_one_event(folder: &Path, mistakes: &[(&str, &str, &str)]) -> Value {
     let mut files = Vec::new();
     for (number, (event_type, ..)) in mistakes.iter().enumerate() {
@@ -146,7 +147,7 @@ fn each_mistake_costs_one_event(folder: &Path, mistakes: &[(&str, &str, &str)]) 
         }
     }
     let samples: Vec<&str> = files.iter().map(String::as_str).collect();
-    let (outputs, told) = run(
+    let (outputs, report) = run(
         folder,
         "dist/troubled.wasm",
         r#"{"currency": "CHF"}"#,
@@ -155,17 +156,17 @@ fn each_mistake_costs_one_event(folder: &Path, mistakes: &[(&str, &str, &str)]) 
     for (pair, (event_type, code, message)) in outputs.chunks(2).zip(mistakes) {
         assert!(
             pair[0].contains(&format!("\"{code}\"")) && pair[0].contains(message),
-            "{event_type}: {}\n{told:#}",
+            "{event_type}: {}\n{report:#}",
             pair[0]
         );
         let fine = r#""value":{"currency":"CHF","n":9007199254740993}"#;
         assert!(
             pair[1].contains(fine),
-            "after {event_type}: {}\n{told:#}",
+            "after {event_type}: {}\n{report:#}",
             pair[1]
         );
     }
-    told
+    report
 }
 
 const TROUBLED_TS: &str = r#"
@@ -201,7 +202,7 @@ fn a_mistake_in_typescript_costs_one_event_and_is_named_with_its_place() {
     if !buildable(&folder) {
         return;
     }
-    let told = each_mistake_costs_one_event(
+    let report = each_mistake_costs_one_event(
         &folder,
         &[
             ("declined", "missing-field", "no price"),
@@ -229,25 +230,28 @@ fn a_mistake_in_typescript_costs_one_event_and_is_named_with_its_place() {
         ],
     );
     assert!(
-        told.to_string().contains("fine 9007199254740993"),
-        "{told:#}"
+        report.to_string().contains("fine 9007199254740993"),
+        "{report:#}"
     );
 
-    // Recursion without end is stopped by the host, which names it.
+    // The host stops recursion without end, and names it.
     fs::write(
         folder.join("deep.json"),
         json!({ "specversion": "1.0", "id": "1", "source": "/t", "type": "deep", "data": { "n": 1 } }).to_string(),
     )
     .expect("written");
-    let (_, told) = run(
+    let (_, report) = run(
         &folder,
         "dist/troubled.wasm",
         r#"{"currency": "CHF"}"#,
         &["deep.json"],
     );
-    assert_eq!(told["calls"][0]["fault"]["code"], "stack-limit", "{told:#}");
+    assert_eq!(
+        report["calls"][0]["fault"]["code"], "stack-limit",
+        "{report:#}"
+    );
 
-    // Settings: what is missing, of another type or unknown is named.
+    // Settings that are missing, of another type or unknown are named.
     for (settings, sentence) in [
         ("{}", "currency should be text, but is missing"),
         (r#"{"currency": 7}"#, "currency should be text, but is 7"),
@@ -268,13 +272,13 @@ fn a_mistake_in_typescript_costs_one_event_and_is_named_with_its_place() {
             ],
         );
         assert!(
-            !refused.status.success() && said(&refused).contains(sentence),
+            !refused.status.success() && printed(&refused).contains(sentence),
             "{}",
-            said(&refused)
+            printed(&refused)
         );
     }
 
-    // The compiler's own words come first, and what is in dist stays.
+    // The output of the compiler comes first, and the component in dist stays.
     let good = fs::read(folder.join("dist/troubled.wasm")).expect("a component");
     for (from, to, sentence) in [
         (
@@ -301,9 +305,9 @@ fn a_mistake_in_typescript_costs_one_event_and_is_named_with_its_place() {
         fs::write(folder.join("plugin.ts"), TROUBLED_TS.replace(from, to)).expect("written");
         let refused = weir(&folder, &["plugin", "build"]);
         assert!(
-            refused.status.code() == Some(1) && said(&refused).contains(sentence),
+            refused.status.code() == Some(1) && printed(&refused).contains(sentence),
             "{sentence}: {}",
-            said(&refused)
+            printed(&refused)
         );
         assert!(
             fs::read(folder.join("dist/troubled.wasm")).expect("a component") == good,
@@ -381,7 +385,7 @@ fn a_mistake_in_python_costs_one_event_and_is_named_with_its_place() {
     if !buildable(&folder) {
         return;
     }
-    let told = each_mistake_costs_one_event(
+    let report = each_mistake_costs_one_event(
         &folder,
         &[
             ("declined", "missing-field", "no price"),
@@ -425,8 +429,8 @@ fn a_mistake_in_python_costs_one_event_and_is_named_with_its_place() {
         ],
     );
     assert!(
-        told.to_string().contains("fine 9007199254740993"),
-        "{told:#}"
+        report.to_string().contains("fine 9007199254740993"),
+        "{report:#}"
     );
 
     let good = fs::read(folder.join("dist/troubled.wasm")).expect("a component");
@@ -450,9 +454,9 @@ fn a_mistake_in_python_costs_one_event_and_is_named_with_its_place() {
         fs::write(folder.join("plugin.py"), TROUBLED_PY.replace(from, to)).expect("written");
         let refused = weir(&folder, &["plugin", "build"]);
         assert!(
-            refused.status.code() == Some(1) && said(&refused).contains(sentence),
+            refused.status.code() == Some(1) && printed(&refused).contains(sentence),
             "{sentence}: {}",
-            said(&refused)
+            printed(&refused)
         );
         assert!(
             fs::read(folder.join("dist/troubled.wasm")).expect("a component") == good,
@@ -462,7 +466,7 @@ fn a_mistake_in_python_costs_one_event_and_is_named_with_its_place() {
 }
 
 #[test]
-fn without_node_or_python_the_remedy_is_told() {
+fn missing_node_or_python_is_reported_with_the_remedy() {
     let nowhere = tempfile::tempdir().expect("a folder");
     for (twin, sentence) in [
         ("oms-stock-ts", "install Node with npm"),
@@ -476,15 +480,14 @@ fn without_node_or_python_the_remedy_is_told() {
             .env("PATH", nowhere.path());
         let refused = command.output().expect("the program runs");
         assert!(
-            refused.status.code() == Some(3) && said(&refused).contains(sentence),
+            refused.status.code() == Some(3) && printed(&refused).contains(sentence),
             "{}",
-            said(&refused)
+            printed(&refused)
         );
     }
 }
 
-/// Nothing is compiled twice: a build without a change is over before a compiler could have
-/// started.
+/// Nothing is compiled twice: a build without a change ends before a compiler could have started.
 #[test]
 fn a_second_build_finds_that_nothing_changed() {
     let folder = repository().join("plugins/oms-stock-ts");
@@ -497,9 +500,9 @@ fn a_second_build_finds_that_nothing_changed() {
         .expect("a component");
     let built = weir(&folder, &["plugin", "build"]);
     assert!(
-        built.status.success() && !said(&built).contains("writing"),
+        built.status.success() && !printed(&built).contains("writing"),
         "{}",
-        said(&built)
+        printed(&built)
     );
     let after = fs::metadata(&component)
         .and_then(|file| file.modified())

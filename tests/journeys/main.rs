@@ -1,4 +1,5 @@
-//! From outside: the built program, HTTP in, deliveries out; one file a group of promises.
+//! Tests from outside: the built program, HTTP in, deliveries out. There is one file for each group
+//! of promises.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,13 +1,13 @@
-//! Plugins that misbehave: what is wrong is named, the one item that did it pays, and nobody else
-//! is disturbed.
+//! Plugins that misbehave. The fault is reported, only the item that caused it is affected, and
+//! nothing else is disturbed.
 
 use serde_json::{Value, json};
 
 use crate::support::weir::command;
 use crate::support::{Stage, change, eventually, guests};
 
-/// A source with a hostile mapper beside one with none; each owns a facet, and one channel gets
-/// both.
+/// A source with a hostile mapper next to one without a mapper. Each owns a facet, and one channel
+/// subscribes to both.
 const CONFIG: &str = r#"
 [entities.product]
 facets.base = { owner = "erp" }
@@ -34,13 +34,13 @@ fn stage(config: &str, guest: &[u8]) -> Stage {
     stage
 }
 
-/// What the mapper does with it is chosen by the first letter of its type.
+/// The first letter of the type chooses what the mapper does.
 fn event(letter: &str, key: &str) -> Value {
     json!({"specversion": "1.0", "id": key, "source": "erp", "type": letter, "data": {"of": key}})
 }
 
-/// One event among good ones makes the mapper misbehave. It is kept with this code and these words,
-/// the others are taken, and what is sent meanwhile to another source is delivered.
+/// One event among good ones makes the mapper misbehave. It is quarantined with this code and these
+/// words, the others are accepted, and what is sent to another source meanwhile is delivered.
 fn check(stage: &Stage, letter: &str, code: &str, words: &str) {
     let key = |name: &str| format!("{name}-{letter}");
     let batch: Vec<Value> = [("good", "a"), (letter, "bad"), ("good", "b")]
@@ -99,7 +99,7 @@ fn check(stage: &Stage, letter: &str, code: &str, words: &str) {
 }
 
 #[test]
-fn an_event_that_makes_a_mapper_break_a_limit_is_kept_with_the_limit() {
+fn an_event_that_makes_a_mapper_exceed_a_limit_is_quarantined_with_the_limit() {
     let stage = stage(CONFIG, &guests::hostile::mapper());
     check(&stage, "l", "time-limit", "time limit of 1 s exceeded");
     check(&stage, "h", "memory-limit", "16 MiB");
@@ -108,7 +108,7 @@ fn an_event_that_makes_a_mapper_break_a_limit_is_kept_with_the_limit() {
 }
 
 #[test]
-fn an_event_that_a_mapper_fails_on_is_kept_with_what_it_said() {
+fn an_event_that_a_mapper_fails_on_is_quarantined_with_its_message() {
     let stage = stage(CONFIG, &guests::hostile::mapper());
     check(&stage, "t", "trap", "unreachable");
     check(&stage, "p", "trap", "panicked at src/lib.rs:7: no price");
@@ -119,7 +119,7 @@ fn an_event_that_a_mapper_fails_on_is_kept_with_what_it_said() {
 }
 
 #[test]
-fn an_event_that_a_filter_fails_on_is_kept_and_never_taken_for_dropped() {
+fn an_event_that_a_filter_fails_on_is_quarantined_and_does_not_count_as_dropped() {
     let stage = stage(CONFIG, &guests::hostile::source());
     check(&stage, "X", "trap", "unreachable");
     check(&stage, "F", "missing-field", "no price");
@@ -132,7 +132,7 @@ fn an_event_that_a_filter_fails_on_is_kept_and_never_taken_for_dropped() {
 }
 
 #[test]
-fn a_mended_mapper_is_given_again_what_the_broken_one_failed_on() {
+fn events_that_a_broken_mapper_failed_on_are_redriven_to_the_repaired_one() {
     let stage = stage(CONFIG, &guests::hostile::mapper());
     let reply = stage.send(
         "erp",
@@ -140,7 +140,7 @@ fn a_mended_mapper_is_given_again_what_the_broken_one_failed_on() {
         event("t", "lamp").to_string().as_bytes(),
     );
     assert_eq!(reply.json()["events"]["quarantined"], 1, "{}", reply.text());
-    // The mended one takes changes as they are: no mapper at all.
+    // The repaired source accepts changes as they are; it has no mapper at all.
     stage.reloads(&CONFIG.replace("plugins = [\"guest\"]", ""));
     let reply = stage
         .weir()
@@ -150,18 +150,18 @@ fn a_mended_mapper_is_given_again_what_the_broken_one_failed_on() {
     assert_eq!(
         (kept.len(), &kept[0]["code"]),
         (1, &json!("not-a-change")),
-        "it is tried, and kept with the new reason: {kept:?}"
+        "it was not processed again and quarantined with the new reason: {kept:?}"
     );
 }
 
 #[test]
-fn an_entity_that_a_renderer_fails_on_is_refused_with_what_it_said() {
+fn an_entity_that_a_renderer_fails_on_is_refused_with_its_message() {
     let config = CONFIG.replace("plugins = [\"guest\"]", "").replace(
         "target = \"shop\"\n",
         "target = \"shop\"\nplugins = [\"guest\"]\n",
     );
     let stage = stage(&config, &guests::hostile::channel());
-    // `t` traps, `x` is dropped by the filter, `n` is not rendered.
+    // `t` traps, `x` is dropped by the filter, and `n` is not rendered.
     let keys = ["good", "trap", "xdropped", "none", "well"];
     stage.takes(
         "pim",
@@ -208,7 +208,7 @@ fn an_entity_that_a_renderer_fails_on_is_refused_with_what_it_said() {
     });
 }
 
-/// `weir check` and a start refuse the component with these words, at the line that names it.
+/// `weir check` and a start reject the component with these words, at the line that names it.
 fn check_refused(component: &[u8], settings: &str, words: &[&str]) {
     let stage = Stage::closed(&CONFIG.replace(
         "plugins = [\"guest\"]",
@@ -217,18 +217,18 @@ fn check_refused(component: &[u8], settings: &str, words: &[&str]) {
     stage.place("guest.wasm", component);
     for verb in ["check", "run"] {
         let output = command(stage.folder(), &[verb, "-c", "weir.toml"]);
-        let said =
+        let printed =
             String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert_eq!(output.status.code(), Some(1), "{printed}");
         words
             .iter()
-            .for_each(|words| assert!(said.contains(words), "{words:?} is not in: {said}"));
-        assert!(said.contains("weir.toml:"), "{said}");
+            .for_each(|words| assert!(printed.contains(words), "{words:?} is not in: {printed}"));
+        assert!(printed.contains("weir.toml:"), "{printed}");
     }
 }
 
 #[test]
-fn a_file_that_is_no_plugin_is_refused_with_how_to_mend_it() {
+fn a_file_that_is_not_a_plugin_is_rejected_with_the_remedy() {
     check_refused(
         b"config_version = 1\n",
         "{}",
@@ -252,7 +252,7 @@ fn a_file_that_is_no_plugin_is_refused_with_how_to_mend_it() {
 }
 
 #[test]
-fn settings_that_a_plugin_refuses_or_hangs_on_are_refused_with_its_words() {
+fn settings_that_a_plugin_rejects_or_hangs_on_are_rejected_with_its_message() {
     check_refused(
         &guests::hostile::mapper(),
         "{ refuse = 1 }",

@@ -1,13 +1,14 @@
-//! The plug is pulled: a file system of its own under the store, shut down without writing back
-//! what it has in memory.
+//! A power cut: the store has a file system of its own, which is shut down without writing back
+//! what is in memory.
 //!
 //! A kill proves nothing about syncing, because the page cache survives it. Here the process is
-//! stopped first, then the file system is shut down, then the process is killed; what a new mount
-//! shows is what the disk had. A control with the sync taken out must lose something: else the rig
-//! would see nothing. It needs root and loop mounts; where they are not to be had it says so
-//! loudly.
+//! stopped first, then the file system is shut down, then the process is killed; a new mount shows
+//! what was on the disk. A control run without the sync must lose something, because otherwise the
+//! test could not detect a loss. It needs root and loop mounts; without them it prints loudly that
+//! it did not run.
 //!
-//! `WEIR_CUTS=200 cargo test --test journeys power` does it longer, and the control ten times.
+//! `WEIR_CUTS=200 cargo test --test journeys power` makes more cuts, and ten times as many in the
+//! control run.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
@@ -24,22 +25,22 @@ use crate::support::stage::CATALOG;
 use crate::support::weir::PROGRAM;
 use crate::support::{Ledger, Stage, change, eventually, repeats};
 
-/// Cuts in a run of all tests.
+/// The number of cuts in a run of all tests.
 const CUTS: usize = 20;
-/// Without the sync some cut of so many must be noticed, every time.
+/// Without the sync, one of at most this many cuts must lose something, every time.
 const CUTS_WITHOUT_SYNC: usize = 5;
 const SENDERS: usize = 4;
 const KEYS: usize = 5;
-/// Longer values are kept in rows of their own.
+/// Longer than what the store keeps in an entity record, so that the value has rows of its own.
 const PADDING_MAX: usize = 6_000;
 
 fn loud() {
     eprintln!(
-        "NOT RUN: no root or no loop mounts here; whether a power cut loses anything was not looked at"
+        "NOT RUN: no root or no loop mounts here; the loss of data in a power cut was not tested"
     );
 }
 
-/// Sends rising values of its own keys until Weir does not answer any more; notes what was
+/// Sends rising values of its own keys until Weir does not respond any more, and records what was
 /// accepted.
 fn send(stage: &Stage, sender: usize, ledger: &Ledger, over: &AtomicBool) {
     let Ok(mut connection) = Connection::open(stage.weir().address()) else {
@@ -77,7 +78,8 @@ fn send(stage: &Stage, sender: usize, ledger: &Ledger, over: &AtomicBool) {
     }
 }
 
-/// The catalogue, and beside the content a facet of any length, which no channel wants.
+/// The catalogue, and in addition to the content a facet of any length, to which no channel
+/// subscribes.
 fn config() -> String {
     CATALOG
         .replace(
@@ -87,8 +89,10 @@ fn config() -> String {
         .replace("timeout = \"1s\"", "timeout = \"30s\"")
 }
 
-/// One cut under load, and a new start; answers what is wrong afterwards: a change that was
-/// accepted and is not there, or that no delivery accounts for.
+/// Cuts the power under load and starts again.
+///
+/// # Errors
+/// An accepted change that is missing afterwards, or that no delivery accounts for.
 fn round(stage: &mut Stage, disk: &Disk, ledger: &Ledger) -> Result<Counts, String> {
     let over = AtomicBool::new(false);
     let (running, stop) = (&*stage, &over);
@@ -98,7 +102,7 @@ fn round(stage: &mut Stage, disk: &Disk, ledger: &Ledger) -> Result<Counts, Stri
         std::thread::sleep(Duration::from_millis(fastrand::u64(100..800)));
         running.weir().signal(Signal::STOP);
         let stat = format!("/proc/{}/stat", running.weir().pid());
-        eventually("the process stands still", || {
+        eventually("the process is stopped", || {
             let stat = std::fs::read_to_string(&stat).ok()?;
             stat.rsplit_once(") ")?.1.starts_with('T').then_some(())
         });
@@ -108,14 +112,14 @@ fn round(stage: &mut Stage, disk: &Disk, ledger: &Ledger) -> Result<Counts, Stri
     });
     stage.kill();
     disk.unmount();
-    assert!(disk.remount(), "the file system recovers by its journal");
+    assert!(disk.remount(), "the file system does not mount again");
     stage.start();
     stage.settles("shop");
     ledger.close(stage, "shop", &stage.shop.deliveries())
 }
 
 #[test]
-fn after_a_power_cut_what_was_accepted_is_there_and_the_books_add_up() {
+fn after_a_power_cut_every_accepted_change_is_there_and_the_accounts_add_up() {
     let mut stage = Stage::closed(&config());
     let Some(disk) = Disk::mount(stage.folder(), 600) else {
         return loud();
@@ -135,7 +139,7 @@ fn after_a_power_cut_what_was_accepted_is_there_and_the_books_add_up() {
 }
 
 #[test]
-fn a_power_cut_is_noticed_when_the_sync_is_taken_out() {
+fn without_the_sync_a_power_cut_loses_something() {
     for _ in 0..repeats("WEIR_CUTS", CUTS).div_ceil(CUTS) {
         let mut stage = Stage::closed(&config());
         let Some(disk) = Disk::mount(stage.folder(), 600) else {
@@ -145,7 +149,8 @@ fn a_power_cut_is_noticed_when_the_sync_is_taken_out() {
     }
 }
 
-/// The first cut after which something is missing, or nothing opens.
+/// Returns the number of the first cut after which something is missing, or the store does not
+/// open.
 fn noticed_without_sync(stage: &mut Stage, disk: &Disk) -> usize {
     let shim = stage.folder().join("nosync.so");
     let source = stage.place(
@@ -157,7 +162,7 @@ fn noticed_without_sync(stage: &mut Stage, disk: &Disk) -> usize {
             .args(["-shared", "-fPIC", "-o"])
             .arg(&shim)
             .arg(source)),
-        "a C compiler is there, as Rust needs one"
+        "no C compiler, although Rust needs one"
     );
     let without_sync = || {
         let mut command = Command::new(PROGRAM);
@@ -167,7 +172,7 @@ fn noticed_without_sync(stage: &mut Stage, disk: &Disk) -> usize {
     stage.start_by(without_sync());
     let ledger = Ledger::default();
     for cut in 1..=CUTS_WITHOUT_SYNC {
-        // A store that does not open is noticed too; the round then ends in a panic.
+        // A store that does not open counts too; the round then panics.
         match catch_unwind(AssertUnwindSafe(|| round(stage, disk, &ledger))) {
             Ok(Ok(_)) => {}
             Ok(Err(_)) | Err(_) => return cut,
@@ -175,5 +180,7 @@ fn noticed_without_sync(stage: &mut Stage, disk: &Disk) -> usize {
         stage.kill();
         stage.start_by(without_sync());
     }
-    panic!("{CUTS_WITHOUT_SYNC} cuts without the sync lost nothing: the rig sees nothing");
+    panic!(
+        "{CUTS_WITHOUT_SYNC} cuts without the sync lost nothing, so this test cannot detect a loss"
+    );
 }

@@ -1,5 +1,5 @@
-//! The configuration changes while events flow: what is right takes over at one point, what is
-//! wrong leaves the old one serving and is said with its place.
+//! The configuration changes while events flow. A correct one takes over at one point; a wrong one
+//! leaves the current one active, and its mistakes are reported with their places.
 
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ fn page(content: Value) -> Value {
 }
 
 #[test]
-fn twelve_mistakes_are_told_at_once_with_line_and_column() {
+fn twelve_mistakes_are_reported_at_once_with_line_and_column() {
     let stage = Stage::closed("");
     let config = r#"config_version = 1
 [server]
@@ -42,36 +42,39 @@ freshness = "1 minute"
 "#;
     stage.place("weir.toml", config.as_bytes());
     let output = command(stage.folder(), &["check", "-c", "weir.toml"]);
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{printed}");
     let places = [
         "3:10", "4:10", "7:13", "9:1", "10:12", "11:9", "14:7", "15:8", "17:10", "19:10", "20:10",
         "21:13",
     ];
     for place in places {
         assert!(
-            said.contains(&format!("weir.toml:{place}: ")),
-            "{place} is not in: {said}"
+            printed.contains(&format!("weir.toml:{place}: ")),
+            "{place} is not in: {printed}"
         );
     }
     assert!(
-        said.contains("did you mean \"watch\"?") && said.contains("12 complaints."),
-        "{said}"
+        printed.contains("did you mean \"watch\"?") && printed.contains("12 complaints."),
+        "{printed}"
     );
 
-    // A start says the same and does not start.
+    // A start reports the same, and does not start.
     let output = command(stage.folder(), &["run", "-c", "weir.toml"]);
     assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&output.stderr);
-    places
-        .iter()
-        .for_each(|place| assert!(said.contains(&format!("weir.toml:{place}: ")), "{said}"));
+    let printed = String::from_utf8_lossy(&output.stderr);
+    places.iter().for_each(|place| {
+        assert!(
+            printed.contains(&format!("weir.toml:{place}: ")),
+            "{printed}"
+        )
+    });
 
     let machines = command(stage.folder(), &["check", "--json", "-c", "weir.toml"]);
     let report: Value = serde_json::from_slice(&machines.stdout).expect("JSON");
     assert_eq!(report["complaints"].as_array().map(Vec::len), Some(12));
 
-    // A file that is not there is another matter.
+    // A file that does not exist has another exit code.
     assert_eq!(
         command(stage.folder(), &["check", "-c", "nowhere.toml"])
             .status
@@ -87,8 +90,8 @@ freshness = "1 minute"
     );
 }
 
-/// Refused with these words; the old configuration serves on, and says so in the log and to who
-/// asks.
+/// The reload failed with these words. The current configuration stays active, and both the log and
+/// the API say so.
 #[track_caller]
 fn check_refused(stage: &Stage, view: &Value, words: &str) {
     assert_eq!(view["status"], 422, "{view:#}");
@@ -104,16 +107,16 @@ fn check_refused(stage: &Stage, view: &Value, words: &str) {
     );
     stage
         .weir()
-        .says("the configuration is refused, the old one serves on");
+        .says("the new configuration was rejected; the current one stays active");
     let value = fastrand::u32(..);
     stage.takes("pim", &lamp(value));
-    eventually("the old one serves on", || {
+    eventually("the old configuration is still active", || {
         (stage.shop.holds().get("lamp")? == &page(json!(value))).then_some(())
     });
 }
 
 #[test]
-fn a_wrong_file_leaves_the_old_one_serving_and_says_why() {
+fn a_wrong_file_leaves_the_old_configuration_active_and_reports_why() {
     let stage = Stage::catalog();
     stage.takes("pim", &lamp(1));
     let view = stage.reload("this is not TOML");
@@ -135,7 +138,7 @@ fn a_wrong_file_leaves_the_old_one_serving_and_says_why() {
     std::fs::remove_file(stage.folder().join("weir.toml")).expect("removed");
     let view = stage.reload_files();
     check_refused(&stage, &view, "weir.toml");
-    // Mended, it is taken.
+    // Once corrected, it is accepted.
     stage.reloads(&CATALOG.replace("timeout = \"1s\"", "timeout = \"2s\""));
     assert_eq!(
         stage.weir().get("/v1/config").json()["last_reload"]["success"],
@@ -145,7 +148,7 @@ fn a_wrong_file_leaves_the_old_one_serving_and_says_why() {
 
 #[test]
 fn a_changed_file_is_noticed_and_so_is_a_changed_component() {
-    // The head of every configuration says otherwise, so this one is written whole.
+    // The usual head turns watching off, so this file is written as a whole.
     let mut stage = Stage::closed("");
     let shop = stage.shop.url();
     let write = |stage: &Stage, more: &str| {
@@ -183,7 +186,7 @@ fn a_changed_file_is_noticed_and_so_is_a_changed_component() {
 }
 
 #[test]
-fn changed_settings_take_over_and_refused_ones_do_not() {
+fn changed_settings_take_over_and_rejected_ones_do_not() {
     let page_plugin = guests::plugin("storefront-page");
     let config = |settings: &str| {
         let channel =
@@ -224,14 +227,14 @@ fn changed_settings_take_over_and_refused_ones_do_not() {
         "pim",
         &[change("lamp", "content.de", json!({"name": "Leuchte"}))],
     );
-    eventually("the old settings serve on", || {
+    eventually("the old settings are still active", || {
         let page = stage.shop.holds().get("lamp").cloned()?;
         (page["url"] == "/artikel/lamp" && page["name"] == "Leuchte").then_some(())
     });
 }
 
 #[test]
-fn a_component_that_fails_on_what_is_there_is_not_put_in_force() {
+fn a_component_that_fails_on_existing_entities_is_rejected() {
     let with = |plugin: &str| {
         CATALOG.replace(
             "target = \"shop\"\n",
@@ -244,7 +247,7 @@ fn a_component_that_fails_on_what_is_there_is_not_put_in_force() {
     stage.place("first.wasm", &guests::versioned::renderer(1));
     stage.place("second.wasm", &guests::hostile::channel());
     stage.start();
-    // The second one traps on keys that begin with `t`.
+    // The second version traps on keys that start with `t`.
     stage.takes("pim", &[change("table", "content", json!(1))]);
     stage.shop_holds(json!({"table": {"version": 1}}));
     let view = stage.reload(&(with("second") + plugins));
@@ -260,7 +263,7 @@ fn a_component_that_fails_on_what_is_there_is_not_put_in_force() {
 }
 
 #[test]
-fn channels_and_sources_come_go_and_are_renamed_without_a_delivery_too_many() {
+fn adding_removing_and_renaming_channels_and_sources_causes_no_extra_delivery() {
     let second = Receiver::start();
     let more = format!(
         "[sources.late]\nowner = \"pim\"\n[targets.second]\nkind = \"webhook\"\nurl = {:?}\n[channels.second]\nentity = \"product\"\nfacets = [\"content\"]\ntarget = \"second\"\n",
@@ -276,7 +279,7 @@ fn channels_and_sources_come_go_and_are_renamed_without_a_delivery_too_many() {
         404
     );
 
-    // A new channel sweeps over what is there; the old one is not disturbed.
+    // A new channel sweeps over the existing entities; the old channel is not disturbed.
     stage.reloads(&format!("{CATALOG}{more}"));
     becomes(
         "the new channel has all",
@@ -294,7 +297,7 @@ fn channels_and_sources_come_go_and_are_renamed_without_a_delivery_too_many() {
     stage.settles("second");
     assert_eq!((stage.shop.count(), second.count()), (2, 2));
 
-    // Renamed, it knows what it has delivered.
+    // After a rename, a channel still knows what it has delivered.
     let renamed = format!("{CATALOG}{more}").replace(
         "[channels.second]\n",
         "[channels.other]\nwas = \"second\"\n",
@@ -303,14 +306,16 @@ fn channels_and_sources_come_go_and_are_renamed_without_a_delivery_too_many() {
     stage.settles("other");
     assert_eq!(stage.weir().get("/v1/channels/second").status, 404);
     stage.takes("pim", &lamp(3));
-    becomes("it goes on", json!({"lamp": page(json!(3))}), || {
-        json!(second.holds())
-    });
+    becomes(
+        "the renamed channel delivers the next change",
+        json!({"lamp": page(json!(3))}),
+        || json!(second.holds()),
+    );
     stage.settles("other");
-    assert_eq!(second.count(), 3, "nothing was sent again");
+    assert_eq!(second.count(), 3, "something was sent again");
 
-    // Gone, it is retired; back again it sends what it missed and withdraws what has gone
-    // meanwhile.
+    // A removed channel is retired. When it returns, it sends what it missed and withdraws what was
+    // deleted meanwhile.
     stage.reloads(CATALOG);
     assert_eq!(stage.channel("other")["state"], "retired");
     assert_eq!(stage.send("late", &[], b"{}").status, 404);
@@ -348,7 +353,7 @@ fn a_shape_that_changed_while_stopped_is_swept_and_only_what_differs_is_sent() {
     stage.settles("shop");
     stage.stop();
     stage.shop.forget();
-    // Without its prices the lamp's rendering differs, the chair's does not.
+    // Without the prices, the rendering of the lamp differs, and that of the chair does not.
     stage.configure(&CATALOG.replace(
         "facets = [\"content\", \"price.*\"]",
         "facets = [\"content\"]",
@@ -356,8 +361,8 @@ fn a_shape_that_changed_while_stopped_is_swept_and_only_what_differs_is_sent() {
     stage.start();
     stage.shop_holds(json!({"lamp": page(json!(1))}));
     stage.settles("shop");
-    assert_eq!(stage.shop.count(), 1, "the chair is what it was");
-    // A restart without a change sends nothing.
+    assert_eq!(stage.shop.count(), 1, "the chair was sent again");
+    // A restart without a change of the configuration sends nothing.
     stage.stop();
     stage.shop.forget();
     stage.start();

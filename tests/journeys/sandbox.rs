@@ -1,6 +1,6 @@
-//! The sandbox from outside: a mapper in Rust that does what it must not do, and a compiler that is
-//! given what no compiler likes. Whatever they do costs the event or the file that brought it, and
-//! is named.
+//! The sandbox from outside: a mapper in Rust that does what it must not do, and a compiler with
+//! input that is too hard for it. The damage is limited to the event or the file that caused it,
+//! and it is reported.
 
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
@@ -15,7 +15,7 @@ use weir::plugin::toolchain;
 use crate::support::weir::PROGRAM;
 use crate::support::{Stage, change, eventually};
 
-/// A source with the rude mapper beside one with none.
+/// A source with the rude mapper, next to one without a mapper.
 const CONFIG: &str = r#"
 [entities.product]
 facets.base = { owner = "erp" }
@@ -35,11 +35,11 @@ facets = ["base", "content"]
 target = "shop"
 "#;
 
-/// Event type, and code and words by which its deed is named.
+/// The type of an event, and the code and the words of the fault it causes.
 const DEEDS: &[(&str, &str, &str)] = &[
     ("loop", "time-limit", "time limit of 500 ms exceeded"),
-    // Rust keeps large frames in memory: its recursion ends at the end of that, or of the call
-    // stack.
+    // Rust keeps large frames in memory, so its recursion ends when either that memory or the call
+    // stack is exhausted.
     ("recurse", "", ""),
     ("hoard", "memory-limit", "memory limit of 16 MiB exceeded"),
     ("reserve", "memory-limit", "memory limit of 16 MiB exceeded"),
@@ -57,7 +57,7 @@ const DEEDS: &[(&str, &str, &str)] = &[
 ];
 
 #[test]
-fn a_rude_mapper_in_rust_pays_with_the_event_alone_and_is_named() {
+fn a_rude_mapper_in_rust_fails_only_on_its_event_and_is_named() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/support/guests/rude");
     let built = toolchain::build(&folder, &mut |step| eprintln!("{step}")).expect("it builds");
     let mut stage = Stage::closed(CONFIG);
@@ -91,23 +91,23 @@ fn a_rude_mapper_in_rust_pays_with_the_event_alone_and_is_named() {
             .into_iter()
             .find(|kept| kept["event"]["id"] == json!(id("rude")))
             .expect("it is kept");
-        let said = |name: &str| kept[name].as_str().unwrap_or_default().to_owned();
+        let field = |name: &str| kept[name].as_str().unwrap_or_default().to_owned();
         assert!(
-            (code.is_empty() || said("code") == *code) && said("detail").contains(words),
+            (code.is_empty() || field("code") == *code) && field("detail").contains(words),
             "{deed}: {kept:#}"
         );
-        assert!(said("plugin").starts_with("rude@"), "{kept:#}");
+        assert!(field("plugin").starts_with("rude@"), "{kept:#}");
         stage.takes("pim", &[change(&id("c"), "content", json!(1))]);
     }
-    // All that was good has arrived, and nothing else.
+    // All good events have arrived, and nothing else.
     let wanted = DEEDS.len() * 3;
-    eventually("all that was good is there", || {
+    eventually("all good events have arrived", || {
         (stage.shop.holds().len() == wanted).then_some(())
     });
 }
 
-/// A component of so many functions of ten thousand bytes each, in which the compiler finds nothing
-/// to leave out.
+/// A component with this many functions of ten thousand bytes each, in which the compiler finds
+/// nothing to leave out.
 fn laborious(functions: u32) -> Vec<u8> {
     let (mut types, mut declared, mut code) = (
         TypeSection::new(),
@@ -139,11 +139,11 @@ fn laborious(functions: u32) -> Vec<u8> {
     component.finish()
 }
 
-/// What the compiler answers within these bounds, and how long it took.
+/// Compiles with these limits. Returns the compiler's output and how long it took.
 fn compiled(component: &[u8], bounds: [&str; 4]) -> (Output, Duration) {
     let began = Instant::now();
-    // As Weir starts it. With RUST_BACKTRACE it would tell of a panic at length, and without memory
-    // for that wait for itself forever.
+    // As Weir starts it. With RUST_BACKTRACE it would print a long backtrace after a panic and,
+    // without memory for that, wait for itself forever.
     let mut child = Command::new(PROGRAM)
         .arg("compile")
         .args(bounds)
@@ -153,7 +153,7 @@ fn compiled(component: &[u8], bounds: [&str; 4]) -> (Output, Duration) {
         .stderr(Stdio::piped())
         .spawn()
         .expect("the program starts");
-    // It may end before it has read all.
+    // It may end before it has read everything.
     let _ = child
         .stdin
         .take()
@@ -162,7 +162,7 @@ fn compiled(component: &[u8], bounds: [&str; 4]) -> (Output, Duration) {
 }
 
 #[test]
-fn a_compiler_has_no_more_time_and_memory_than_it_is_given() {
+fn a_compiler_cannot_exceed_its_limits_of_time_and_memory() {
     let (small, large) = (laborious(2), laborious(600));
     let (output, _) = compiled(&small, ["--seconds", "60", "--memory-bytes", "2147483648"]);
     assert!(
@@ -180,23 +180,23 @@ fn a_compiler_has_no_more_time_and_memory_than_it_is_given() {
     assert!(took < Duration::from_secs(30), "{took:?}");
 
     let (output, _) = compiled(&large, ["--seconds", "60", "--memory-bytes", "67108864"]);
-    let said = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
+    let printed = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
     assert!(
         !output.status.success() || output.stdout.first() == Some(&1),
-        "it has found memory elsewhere: {:?}",
+        "it used memory beyond its limit: {:?}",
         output.status
     );
-    // By an allocation, or by a thread whose stack found no room.
+    // Either an allocation failed, or a thread found no room for its stack.
     let words = ["memory", "Resource temporarily unavailable"];
     assert!(
-        words.iter().any(|words| said.contains(words)),
-        "{:?}: {said}",
+        words.iter().any(|words| printed.contains(words)),
+        "{:?}: {printed}",
         output.status
     );
 }
 
 #[test]
-fn events_are_taken_while_a_large_component_is_compiled_and_refused() {
+fn events_are_accepted_while_a_large_component_is_compiled_and_rejected() {
     let mut stage = Stage::closed(
         &CONFIG
             .replace("plugins = [\"rude\"]\n", "")
@@ -204,7 +204,7 @@ fn events_are_taken_while_a_large_component_is_compiled_and_refused() {
     );
     stage.place("rude.wasm", &crate::support::guests::versioned::mapper(1));
     stage.start();
-    // It has no role, which is found out once it is compiled.
+    // The component has no role, which is known only after compiling it.
     stage.place("rude.wasm", &laborious(60));
     let view = std::thread::scope(|scope| {
         let reload = scope.spawn(|| stage.reload_files());
@@ -219,7 +219,7 @@ fn events_are_taken_while_a_large_component_is_compiled_and_refused() {
             slowest = slowest.max(began.elapsed());
             number += 1;
         }
-        assert!(number > 3, "only {number} events were taken meanwhile");
+        assert!(number > 3, "only {number} events were accepted meanwhile");
         assert!(
             slowest < Duration::from_secs(3),
             "an event took {slowest:?}"

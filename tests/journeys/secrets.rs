@@ -1,5 +1,5 @@
-//! Secrets: whatever is asked, logged, counted, complained of or stored, none of them is in it, in
-//! no form that gives it back.
+//! Secrets: no response, log line, metric, complaint or stored file contains a secret, in any form
+//! from which it could be recovered.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::support::http::request;
 use crate::support::weir::{PROGRAM, Weir};
 use crate::support::{Act, Receiver, change, eventually};
 
-/// Where a secret stands, and what it is; the signing keys are what `whsec_` texts hold.
+/// The places of the secrets, and the secrets themselves; signing keys are listed without `whsec_`.
 const SECRETS: [(&str, &str); 10] = [
     ("CHIEF", "chief+token/of~the=house"),
     ("READER", "reader token, with spaces & more"),
@@ -92,8 +92,8 @@ target = "away"
 retry = { first = "20ms", cap = "100ms" }
 "#;
 
-/// What would give a secret away: the text itself, and the ways in which it is written in URLs,
-/// headers, JSON and dumps.
+/// The forms that would reveal a secret: the text itself, and how it is written in URLs, headers,
+/// JSON and dumps.
 fn forms(secret: &str) -> Vec<Vec<u8>> {
     let key = secret
         .strip_prefix("whsec_")
@@ -126,21 +126,23 @@ fn forms(secret: &str) -> Vec<Vec<u8>> {
             hex
         });
         forms.extend([hex.to_uppercase(), hex]);
-        // As a list of numbers, which is how bytes look in a debug format.
+        // As a list of numbers, which is how a debug format writes bytes.
         forms.push(format!("{bytes:?}").trim_matches(['[', ']']).to_owned());
     }
     forms.into_iter().map(String::into_bytes).collect()
 }
 
-/// Fails if any secret is in what was said there.
+/// Fails if `printed` contains any secret.
 #[track_caller]
-fn holds_none(place: &str, said: &[u8]) {
+fn holds_none(place: &str, printed: &[u8]) {
     for (name, secret) in SECRETS {
         for form in forms(secret) {
-            let found = said.windows(form.len()).position(|window| window == form);
+            let found = printed
+                .windows(form.len())
+                .position(|window| window == form);
             if let Some(at) = found {
                 let around = String::from_utf8_lossy(
-                    &said[at.saturating_sub(200)..(at + form.len() + 50).min(said.len())],
+                    &printed[at.saturating_sub(200)..(at + form.len() + 50).min(printed.len())],
                 )
                 .into_owned();
                 panic!(
@@ -152,7 +154,7 @@ fn holds_none(place: &str, said: &[u8]) {
     }
 }
 
-/// The program with the secrets in its environment, at the finest level of its log.
+/// The program with the secrets in its environment and the most detailed log level.
 fn program(folder: &Path, environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(PROGRAM);
     command
@@ -164,7 +166,8 @@ fn program(folder: &Path, environment: &[(&str, &str)]) -> Command {
     command
 }
 
-/// A target that says all it was told, as frameworks in debug mode do, with this status.
+/// A target that responds with this status and everything it received, as frameworks in debug mode
+/// do.
 fn echo(status: u16) -> Receiver {
     let receiver = Receiver::start();
     receiver.does(move |delivery| {
@@ -192,7 +195,7 @@ fn echo(status: u16) -> Receiver {
 }
 
 #[test]
-fn secrets_are_in_nothing_that_weir_says_or_keeps() {
+fn nothing_that_weir_shows_or_stores_contains_a_secret() {
     let folder = tempfile::tempdir().expect("a folder");
     let (refusing, denying) = (echo(422), echo(401));
     let url = format!("{}?key={}", denying.url(), SECRETS[9].1);
@@ -226,24 +229,27 @@ fn secrets_are_in_nothing_that_weir_says_or_keeps() {
         body.as_bytes(),
     );
     assert_eq!(reply.status, 202, "{}", reply.text());
-    // Deliveries end in each of the ways that tell of an answer: refused, tripped, unreachable.
+    // The deliveries end in each way that reports a response: refused, tripped, unreachable.
     let chief = format!("Bearer {}", SECRETS[0].1);
     let see = |path: &str| weir.ask("GET", path, &[("authorization", &chief)], b"");
-    eventually("one is refused, one target tripped, one away", || {
-        let states = see("/v1/channels").text();
-        let refused = see("/v1/channels/basic/refused").text().contains("422");
-        let parked = see("/v1/channels/away").json()["parked"] == 1;
-        (refused && parked && states.contains("401")).then_some(())
-    });
-    eventually("another is refused", || {
+    eventually(
+        "one entity is refused, one target tripped, one unreachable",
+        || {
+            let states = see("/v1/channels").text();
+            let refused = see("/v1/channels/basic/refused").text().contains("422");
+            let parked = see("/v1/channels/away").json()["parked"] == 1;
+            (refused && parked && states.contains("401")).then_some(())
+        },
+    );
+    eventually("another entity is refused", || {
         see("/v1/channels/bearer/refused")
             .text()
             .contains("422")
             .then_some(())
     });
 
-    // Senders that are wrong, with the right secrets in the wrong place, and what an event brought
-    // along.
+    // Senders that make mistakes, with the right secrets in the wrong place, and a secret in an
+    // event.
     let wrong = [
         ("authorization", "Bearer nearly"),
         ("x-hub-signature-256", "sha256=00"),
@@ -288,7 +294,7 @@ fn secrets_are_in_nothing_that_weir_says_or_keeps() {
         holds_none(path, &reply.body);
     }
 
-    // A reload with mistakes beside the secrets.
+    // A reload with mistakes next to the secrets.
     let mistaken = CONFIG
         .replace("{echo}", &refusing.url())
         .replace("roles = [\"read\"]", "roles = [\"reed\"]");
@@ -301,7 +307,7 @@ fn secrets_are_in_nothing_that_weir_says_or_keeps() {
     let log = weir.log();
     let (_, status) = weir.stop();
     assert!(status.success());
-    assert!(log.len() > 20_000, "the log is at its finest");
+    assert!(log.len() > 20_000, "the log is not detailed enough");
     holds_none("the log", log.as_bytes());
     for entry in std::fs::read_dir(folder.path().join("data"))
         .expect("the store")
@@ -312,10 +318,10 @@ fn secrets_are_in_nothing_that_weir_says_or_keeps() {
     }
     assert!(
         request(address, "GET", "/healthz", &[], b"").is_err(),
-        "it is gone"
+        "the stopped Weir still answers"
     );
 
-    // And once more from what the store remembers.
+    // The same again, from what the store remembers.
     std::fs::write(
         folder.path().join("weir.toml"),
         CONFIG.replace("{echo}", &refusing.url()),
@@ -332,8 +338,8 @@ fn secrets_are_in_nothing_that_weir_says_or_keeps() {
     holds_none("the second log", weir.log().as_bytes());
 }
 
-/// A file with a mistake, and a secret written into it where everybody warns not to; `weir check`
-/// must complain of the one without the other.
+/// A file with a mistake and a secret written into it, against all advice; `weir check` must report
+/// the mistake without showing the secret.
 #[track_caller]
 fn check_hides(section: &str, words: &str) {
     let folder = tempfile::tempdir().expect("a folder");
@@ -354,10 +360,11 @@ fn check_hides(section: &str, words: &str) {
         .args(arguments)
         .output()
         .expect("it runs");
-        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        assert!(!output.status.success(), "{said}");
-        assert!(said.contains(words), "{words:?} is not in: {said}");
-        assert!(!said.contains("hunter2"), "{arguments:?}: {said}");
+        let printed =
+            String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(!output.status.success(), "{printed}");
+        assert!(printed.contains(words), "{words:?} is not in: {printed}");
+        assert!(!printed.contains("hunter2"), "{arguments:?}: {printed}");
     }
 }
 

@@ -1,6 +1,6 @@
-//! Slow clients: five hundred half heads and two hundred bodies of a byte a second are closed in
-//! time, and an honest sender does not notice them. How long it takes is what the program ships
-//! with, so this test waits for it.
+//! Slow clients: five hundred half request heads and two hundred bodies at a byte per second are
+//! closed in time, and an honest sender does not notice them. The time limits are those of the
+//! released program, so this test waits for them.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,17 +12,17 @@ use crate::support::{Stage, change, http};
 
 const HALF_HEADS: usize = 500;
 const SLOW_BODIES: usize = 200;
-/// Below this a difference is the disk's and the scheduler's: both Weirs run on one machine, beside
-/// other tests.
+/// A smaller difference is noise of the disk and the scheduler, because both Weirs run on one
+/// machine together with other tests.
 const NOISE: Duration = Duration::from_millis(25);
 
-/// A connection that says less than it should.
+/// A connection that sends less than it should.
 struct Slow {
     stream: TcpStream,
-    /// Whether it sends a byte a second.
+    /// Whether it sends a byte per second.
     drips: bool,
     answer: Vec<u8>,
-    /// When the other side had closed it, from its opening.
+    /// When the other side had closed it, measured from its opening.
     closed: Option<Duration>,
     opened: Instant,
 }
@@ -33,7 +33,7 @@ impl Slow {
         stream.write_all(words.as_bytes()).expect("sent");
         stream
             .set_nonblocking(true)
-            .expect("a socket can be told not to wait");
+            .expect("a socket can be set to non-blocking");
         Slow {
             stream,
             drips,
@@ -45,7 +45,7 @@ impl Slow {
 
     fn look(&mut self, drip: bool) {
         if drip && self.drips && self.closed.is_none() {
-            // It may be closed by now; that is seen when it is read.
+            // It may be closed by now, which the read below notices.
             let _ = self.stream.write(b"x");
         }
         let mut bytes = [0; 1024];
@@ -60,7 +60,7 @@ impl Slow {
     }
 }
 
-/// Goes on, slowly, until all are closed.
+/// Continues slowly until all are closed.
 fn wait_for_all(mut clients: Vec<Slow>) -> Vec<Slow> {
     let (start, mut dripped) = (Instant::now(), 0);
     while clients.iter().any(|client| client.closed.is_none()) {
@@ -76,7 +76,7 @@ fn wait_for_all(mut clients: Vec<Slow>) -> Vec<Slow> {
     clients
 }
 
-/// How long a sender waits for its 202, on a connection of its own.
+/// Measures how long a sender waits for its 202, on a connection of its own.
 fn sends(stage: &Stage, number: usize) -> Duration {
     let body = change(&format!("p{number}"), "content", json!(number)).to_string();
     let start = Instant::now();
@@ -100,8 +100,8 @@ fn p99(mut times: Vec<Duration>) -> Duration {
 
 #[test]
 fn slow_clients_are_closed_in_time_and_honest_ones_do_not_notice() {
-    // The same work is sent to a Weir that is left alone, in turn, so that whatever else the
-    // machine does falls on both.
+    // The same requests go in turn to a second Weir without slow clients, so that any other load on
+    // the machine affects both.
     let (beset, alone) = (Stage::catalog(), Stage::catalog());
     let address = beset.weir().address();
     let start = Instant::now();
@@ -121,13 +121,13 @@ fn slow_clients_are_closed_in_time_and_honest_ones_do_not_notice() {
     }
     let (count, besets, alones) = (besets.len(), p99(besets), p99(alones));
     println!(
-        "p99 of {count} requests: {besets:?} beside {} slow clients, {alones:?} alone",
+        "p99 of {count} requests: {besets:?} with {} slow clients, {alones:?} without",
         HALF_HEADS + SLOW_BODIES
     );
     assert!(count > 50, "only {count} requests were answered in 9 s");
     assert!(
         besets <= alones.max(NOISE) * 2,
-        "{besets:?} beside the slow ones, {alones:?} alone"
+        "p99 is {besets:?} with slow clients, but {alones:?} without"
     );
 
     let clients = waiting.join().expect("no panic");

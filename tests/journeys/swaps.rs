@@ -1,5 +1,5 @@
-//! Plugins are swapped while events flow: nothing is lost, and nothing is handled by half of each
-//! version.
+//! Plugins are swapped while events flow: nothing is lost, and nothing is handled by a mixture of
+//! two versions.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -16,12 +16,12 @@ use crate::support::weir::command;
 use crate::support::{Receiver, Stage, becomes, eventually, guests};
 
 const SWAPS: u32 = 20;
-/// Pairs of events in a request: more than go through a plugin in one batch, so that a request
-/// takes several.
+/// Pairs of events in a request; more than fit into one batch of a plugin, so that a request takes
+/// several batches.
 const PAIRS: usize = 40;
 
-/// A filter and a mapper of one version before the store, a filter and a renderer of that version
-/// behind it; and a channel without plugins that sees what the mapper wrote.
+/// In front of the store a filter and a mapper of one version, behind it a filter and a renderer of
+/// the same version, and a channel without plugins that shows what the mapper wrote.
 fn config(version: u32, plain: &Receiver) -> String {
     let plugins = ["filter", "mapper", "gate", "page"].map(|name| {
         format!(
@@ -74,8 +74,8 @@ fn place(stage: &Stage, version: u32) {
     );
 }
 
-/// Sends pairs of events of which each version of the filter lets pass one and only one kind, until
-/// told to stop.
+/// Sends pairs of events until it is stopped. Each version of the filter lets exactly one event of
+/// a pair pass.
 fn send(stage: &Stage, sender: usize, requests: &AtomicUsize, over: &AtomicBool) {
     let mut connection = Connection::open(stage.weir().address()).expect("connected");
     for number in 0.. {
@@ -108,8 +108,8 @@ fn send(stage: &Stage, sender: usize, requests: &AtomicUsize, over: &AtomicBool)
     }
 }
 
-/// One of the ways in which a new version can be wrong. Its other parts are right, and must not be
-/// put in force either.
+/// Makes a new version wrong in one of several ways. Its other parts are right, and must not be
+/// used either.
 fn spoil(stage: &Stage, version: u32) -> &'static str {
     match version % 3 {
         0 => {
@@ -153,7 +153,7 @@ fn twenty_swaps_under_load_lose_nothing_and_mix_nothing() {
             eventually("events flow", || {
                 assert!(
                     senders.iter().all(|sender| !sender.is_finished()),
-                    "a sender has failed"
+                    "a sender failed"
                 );
                 (requests.load(Ordering::SeqCst) >= before + 3).then_some(())
             });
@@ -175,11 +175,11 @@ fn twenty_swaps_under_load_lose_nothing_and_mix_nothing() {
     });
     let good = good.into_inner().expect("no panic");
     let last = *good.last().expect("one");
-    assert_eq!(last, SWAPS + 1, "the last one is good");
+    assert_eq!(last, SWAPS + 1, "the last version was not accepted");
 
-    // Before the store: each request brought one kind of each pair, all by one version.
+    // In front of the store: each request contributed one kind of each pair, all by one version.
     let expected = requests.load(Ordering::SeqCst) * PAIRS;
-    becomes("all that was accepted is there", expected, || {
+    becomes("all accepted changes are there", expected, || {
         plain.holds().len()
     });
     let mut by_request: BTreeMap<String, (String, Value)> = BTreeMap::new();
@@ -192,7 +192,7 @@ fn twenty_swaps_under_load_lose_nothing_and_mix_nothing() {
         let number = version.as_u64().expect("a version") as u32;
         assert!(
             good.contains(&number),
-            "{key} was mapped by version {number}, which was refused"
+            "{key} was mapped by version {number}, which was rejected"
         );
         assert_eq!(
             kind == "a",
@@ -205,11 +205,12 @@ fn twenty_swaps_under_load_lose_nothing_and_mix_nothing() {
         assert_eq!(
             *first,
             (kind, version),
-            "{key} was handled otherwise than the others of its request"
+            "{key} was handled by another version than the rest of its request"
         );
     }
 
-    // Behind the store: each delivery is by one version, and in the end all are by the last.
+    // Behind the store: each delivery is by one version, and in the end all are by the last
+    // version.
     let kept = if last.is_multiple_of(2) { "a" } else { "b" };
     let wanted: Vec<String> = plain
         .holds()
@@ -217,7 +218,7 @@ fn twenty_swaps_under_load_lose_nothing_and_mix_nothing() {
         .filter(|key| key.starts_with(kept))
         .collect();
     becomes(
-        "the shop has what the last version lets pass",
+        "the shop has exactly what the last version lets pass",
         wanted,
         || stage.shop.holds().into_keys().collect(),
     );
@@ -272,7 +273,7 @@ plugins = ["page"]
 target = "shop"
 "#;
 
-/// Both plugins are of version 1, and one product was mapped, rendered and delivered.
+/// Both plugins are at version 1, and one product was mapped, rendered and delivered.
 fn both(config: &str) -> Stage {
     let mut stage = Stage::closed(config);
     stage.place("mapper.wasm", &guests::versioned::mapper(1));
@@ -304,10 +305,10 @@ fn shown(stage: &Stage, plugin: &str) -> Value {
         .flatten()
         .find(|view| view["name"] == plugin)
         .cloned()
-        .expect("it is in force")
+        .expect("the plugin is loaded")
 }
 
-/// What `weir plugin list` prints.
+/// The output of `weir plugin list`.
 fn listed(stage: &Stage) -> String {
     let url = format!("http://{}", stage.weir().address());
     let output = command(stage.folder(), &["plugin", "list", "--url", &url]);
@@ -320,7 +321,7 @@ fn listed(stage: &Stage) -> String {
 }
 
 #[test]
-fn what_was_tried_what_it_gave_and_what_serves_is_shown() {
+fn the_checks_their_results_and_the_current_version_are_shown() {
     let stage = both(BOTH);
     let first = shown(&stage, "page");
     assert_eq!(
@@ -373,7 +374,7 @@ fn what_was_tried_what_it_gave_and_what_serves_is_shown() {
         "{steps:#}"
     );
 
-    // The renderer's change was swept, and what came of it is told.
+    // The changed renderer led to a sweep, and its result is reported.
     let sweep = eventually("the sweep is over", || {
         Some(stage.channel("shop")["last_sweep"].clone()).filter(|sweep| sweep["ended"].is_string())
     });
@@ -389,13 +390,13 @@ fn what_was_tried_what_it_gave_and_what_serves_is_shown() {
     );
     stage
         .weir()
-        .says("the channel has swept: 1 rendered, of them 0 suppressed; 1 delivered, 0 withdrawn");
+        .says("sweep finished: 1 rendered, of which 0 suppressed; 1 delivered, 0 withdrawn");
     stage.weir().says(
         "the plugin serves: compiled, configured for 1 use, tried on the last 1 entity: 1 rendered",
     );
 
-    // What is refused is shown beside what serves, until something takes over. What is known is
-    // taken from its compiled code.
+    // A rejected version is shown next to the current one until another takes over. It is
+    // recognised by its compiled code.
     stage.place("page.wasm", b"no component");
     assert_eq!(stage.reload_files()["status"], 422);
     let page = shown(&stage, "page");
@@ -406,7 +407,7 @@ fn what_was_tried_what_it_gave_and_what_serves_is_shown() {
         "{page:#}"
     );
     assert_eq!(page["last_swap"]["result"], "swapped");
-    let told = listed(&stage);
+    let printed = listed(&stage);
     let version = page["sha256"].as_str().expect("a digest")[..12].to_owned();
     for words in [
         "tried on the last 1 entity: 1 rendered",
@@ -414,7 +415,7 @@ fn what_was_tried_what_it_gave_and_what_serves_is_shown() {
         &format!("{version} serves on"),
         "channel shop",
     ] {
-        assert!(told.contains(words), "{words:?} is not in:\n{told}");
+        assert!(printed.contains(words), "{words:?} is not in:\n{printed}");
     }
     stage.place("page.wasm", &guests::versioned::renderer(1));
     assert_eq!(stage.reload_files()["success"], true);
@@ -429,7 +430,7 @@ fn what_was_tried_what_it_gave_and_what_serves_is_shown() {
 }
 
 #[test]
-fn of_two_changes_at_once_neither_is_put_in_force_if_one_is_wrong() {
+fn if_one_of_two_changed_plugins_is_wrong_neither_is_used() {
     let stage = both(BOTH);
     stage.place("mapper.wasm", b"half a fi");
     stage.place("page.wasm", &guests::versioned::renderer(2));
@@ -447,8 +448,7 @@ fn of_two_changes_at_once_neither_is_put_in_force_if_one_is_wrong() {
     one_event(&stage, "chair");
     stage.shop_holds(json!({"lamp": {"version": 1}, "chair": {"version": 1}}));
 
-    // Asked for four times at once, they take their turns, and the last state of the files is what
-    // serves.
+    // Four reloads at once take turns, and the last state of the files is used.
     stage.place("mapper.wasm", &guests::versioned::mapper(3));
     std::thread::scope(|scope| {
         let reloads: Vec<_> = (0..4)
@@ -495,7 +495,7 @@ fn a_pinned_digest_holds_until_the_pin_is_changed() {
 }
 
 #[test]
-fn a_plugin_whose_own_cases_fail_is_not_put_in_force() {
+fn a_plugin_whose_own_cases_fail_is_rejected() {
     let stage = both(BOTH);
     let entity = View {
         id: EntityId {
@@ -530,21 +530,21 @@ fn a_plugin_whose_own_cases_fail_is_not_put_in_force() {
     );
     stage.place("page.wasm", &with(&[case("plain", 2), case("again", 2)]));
     assert_eq!(stage.reload_files()["success"], true);
-    let tried = shown(&stage, "page")["last_swap"]["tried"].clone();
+    let checks = shown(&stage, "page")["last_swap"]["tried"].clone();
     assert_eq!(
-        tried,
+        checks,
         "compiled, configured for 1 use, passed 2 cases of its own, tried on the last 1 entity: 1 rendered"
     );
     stage.shop_holds(json!({"lamp": {"version": 2}}));
 }
 
 #[test]
-fn settings_that_do_not_fit_are_told_with_the_plugin_that_refuses_them() {
+fn invalid_settings_are_reported_with_the_plugin_that_rejects_them() {
     let mut stage = Stage::closed(BOTH);
     stage.place("mapper.wasm", &guests::versioned::mapper(1));
     stage.place("page.wasm", &guests::versioned::renderer(1));
     stage.start();
-    // The hostile one refuses settings that begin with `r`.
+    // The hostile plugin rejects settings that start with `r`.
     stage.place("mapper.wasm", &guests::hostile::mapper());
     let view = stage.reload(&BOTH.replace(
         "plugins = [\"mapper\"]",
@@ -562,10 +562,10 @@ fn settings_that_do_not_fit_are_told_with_the_plugin_that_refuses_them() {
     stage.shop_holds(json!({"lamp": {"version": 1}}));
 }
 
-/// Killed when sources had changed over and channels had not; the new version is in the file, so it
-/// is what serves after the start.
+/// Weir was killed when the sources had changed over and the channels had not. The file has the new
+/// version, so that version is used after the start.
 #[test]
-fn a_restart_in_the_middle_of_a_swap_ends_it() {
+fn a_restart_in_the_middle_of_a_swap_completes_it() {
     let mut stage = both(BOTH);
     stage.stop();
     // A start passes this point once.
@@ -584,10 +584,10 @@ fn a_restart_in_the_middle_of_a_swap_ends_it() {
     assert_eq!(shown(&stage, "page")["last_swap"]["result"], "swapped");
 }
 
-/// A build that writes its file in place, slowly: the watcher looks at half of it, says so, and
-/// takes the whole when it is there.
+/// A build writes its file in place, slowly. The watcher reads half of it and reports that, and
+/// uses the whole file once it is there.
 #[test]
-fn a_file_half_written_when_the_watcher_looks_is_taken_when_it_is_whole() {
+fn a_half_written_file_is_used_once_it_is_complete() {
     let mut stage = Stage::closed("");
     let head = "config_version = 1\n[server]\nlisten = \"127.0.0.1:0\"\n[store]\npath = \"data\"\n";
     stage.place(
@@ -606,7 +606,7 @@ fn a_file_half_written_when_the_watcher_looks_is_taken_when_it_is_whole() {
     let mut file = std::fs::File::create(&path).expect("opened");
     file.write_all(&bytes[..bytes.len() / 2]).expect("written");
     file.flush().expect("written");
-    eventually("the half is refused", || {
+    eventually("the half file is rejected", || {
         Some(shown(&stage, "page")["last_refused"].clone()).filter(|refused| refused.is_object())
     });
     one_event(&stage, "chair");
@@ -618,13 +618,13 @@ fn a_file_half_written_when_the_watcher_looks_is_taken_when_it_is_whole() {
 }
 
 #[test]
-fn what_one_version_failed_on_is_given_to_the_next_by_filter() {
+fn events_that_one_version_failed_on_can_be_redriven_to_the_next_by_filter() {
     let stage = Stage::closed(BOTH);
     let mut stage = stage;
     stage.place("mapper.wasm", &guests::hostile::mapper());
     stage.place("page.wasm", &guests::versioned::renderer(1));
     stage.start();
-    // `t` traps and `f` fails by the mapper's own rules.
+    // `t` traps, and `f` fails by the mapper's own rules.
     for (kind, id) in [("t", "one"), ("t", "two"), ("f", "three")] {
         let event =
             json!({"specversion": "1.0", "id": id, "source": "erp", "type": kind, "data": 1});
@@ -649,7 +649,7 @@ fn what_one_version_failed_on_is_given_to_the_next_by_filter() {
         String::from_utf8_lossy(&output.stdout).into_owned()
             + &String::from_utf8_lossy(&output.stderr)
     };
-    // Given again to the same version they fail again.
+    // Redriven to the same version, they fail again.
     assert_eq!(
         redrive(&["--type", "f"]),
         "0 given to the plugins again; 1 failed again and stay, with the new reason\n"

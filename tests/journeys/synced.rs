@@ -1,8 +1,8 @@
-//! 202 means synced: seen in the system calls of a run. For each 202 that leaves, the store's file
-//! was written and then synced, after the request came in and before the answer went out.
+//! 202 means synced, as seen in the system calls of a run: for each 202 that leaves, the store's
+//! file was written and then synced, after the request came in and before the response went out.
 //!
-//! The calls are watched with strace. Without it nothing is proven: the test installs it where it
-//! may, fails in CI, and says so loudly elsewhere.
+//! The calls are traced with strace. Without it nothing can be proven: the test installs it if it
+//! may, fails in CI, and elsewhere prints loudly that it did not run.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -17,11 +17,11 @@ use crate::support::{Stage, change, eventually};
 const REQUESTS: usize = 40;
 const CLIENTS: usize = 4;
 
-/// A system call: when it began and when it had returned, as numbers of lines of the trace.
+/// A system call, with the lines of the trace on which it started and returned.
 #[derive(Debug)]
 struct Call {
     name: String,
-    /// From the first bracket on, the result included.
+    /// The text from the first bracket on, including the result.
     text: String,
     begun: usize,
     done: usize,
@@ -39,7 +39,7 @@ fn have_strace() -> bool {
             &["update", "-q"][..],
             &["install", "-q", "-y", "--no-install-recommends", "strace"],
         ] {
-            // Whether it helped is seen below.
+            // Whether the installation worked is checked below.
             let _ = Command::new("apt-get")
                 .args(arguments)
                 .env("DEBIAN_FRONTEND", "noninteractive")
@@ -49,8 +49,8 @@ fn have_strace() -> bool {
     there()
 }
 
-/// The calls of all threads in the order in which they began. A call that others came between is
-/// told in two lines.
+/// The calls of all threads, in the order in which they started. A call that was interrupted by
+/// others takes two lines of the trace.
 fn calls(trace: &str) -> Vec<Call> {
     let mut calls: Vec<Call> = Vec::new();
     let mut unfinished: BTreeMap<&str, usize> = BTreeMap::new();
@@ -80,7 +80,7 @@ fn calls(trace: &str) -> Vec<Call> {
     calls
 }
 
-/// What stands between the angle brackets behind the first descriptor: a path or a socket.
+/// The text between the angle brackets after the first descriptor: a path or a socket.
 fn file(call: &Call) -> &str {
     call.text
         .split_once('<')
@@ -89,11 +89,11 @@ fn file(call: &Call) -> &str {
 }
 
 #[test]
-fn an_answer_of_202_leaves_after_the_sync() {
+fn a_response_of_202_leaves_after_the_sync() {
     if !have_strace() {
         assert!(
             std::env::var_os("CI").is_none(),
-            "strace is not there, so nothing can be proven; install it"
+            "strace is not installed, so nothing can be proven; install it"
         );
         eprintln!("NOT RUN: strace is not there; whether 202 means synced was not looked at");
         return;
@@ -115,7 +115,7 @@ fn an_answer_of_202_leaves_after_the_sync() {
         .arg(crate::support::weir::PROGRAM);
     stage.start_by(strace);
 
-    // One after the other, and then several at a time, which share syncs.
+    // First one at a time, and then several at once, which share syncs.
     let address = stage.weir().address();
     let send = |name: usize, requests: usize| {
         let mut connection = Connection::open(address).expect("connected");
@@ -140,7 +140,8 @@ fn an_answer_of_202_leaves_after_the_sync() {
         (1..=CLIENTS).for_each(|name| drop(scope.spawn(move || send(name, REQUESTS))))
     });
 
-    // Signals to strace are not passed on; its first line names the program itself.
+    // strace does not pass signals on, so they go to the program; the first line of the trace has
+    // its process id.
     let text = std::fs::read_to_string(&trace).expect("a trace");
     let program = text
         .split_once(' ')
@@ -179,7 +180,7 @@ fn check(calls: &[Call]) {
     assert_eq!(
         (requests.len(), answers.len()),
         (REQUESTS * (CLIENTS + 1), REQUESTS * (CLIENTS + 1)),
-        "all are in the trace"
+        "some responses are missing in the trace"
     );
     for answer in answers {
         let request = requests
@@ -196,14 +197,14 @@ fn check(calls: &[Call]) {
         };
         assert!(
             written.clone().any(|write| synced(&write)),
-            "between the request of line {} and its answer of line {} the store was not written and then synced; written: {:?}",
+            "between the request in line {} and its response in line {} the store was not written and then synced; written: {:?}",
             request.begun + 1,
             answer.begun + 1,
             written.collect::<Vec<_>>()
         );
     }
     println!(
-        "{} answers of 202, {} writes of the store, {} syncs",
+        "{} responses with 202, {} writes of the store, {} syncs",
         REQUESTS * (CLIENTS + 1),
         writes.len(),
         syncs.len()

@@ -1,5 +1,5 @@
-//! A target in trouble: nothing is lost, no entity pays for another, an attempt without a complete
-//! answer is never taken for certain, and what arrives in the end is the newest state.
+//! A target in trouble: nothing is lost, no entity suffers for another, an attempt without a
+//! complete response never counts as certain, and the newest state arrives in the end.
 
 use std::time::Duration;
 
@@ -13,27 +13,27 @@ fn lamp(value: u32) -> [Value; 1] {
     [change("lamp", "content", json!(value))]
 }
 
-/// What the shop holds of an entity that has this content.
+/// The rendering of an entity with this content, as the shop receives it.
 fn page(key: &str, content: Value) -> Value {
     json!({"type": "product", "key": key, "facets": {"content": content}})
 }
 
-/// The target does one thing for a while. Meanwhile the channel says what is wrong with these
-/// words, and the entity changes; when the target is well again, the newest state arrives, and the
-/// next good one at once.
+/// The target misbehaves in one way for a while. Meanwhile the channel reports the problem with
+/// these words, and the entity changes. When the target has recovered, the newest state arrives,
+/// and so does the next good change.
 fn check(stage: &Stage, act: Act, words: &str) {
-    let told = act.clone();
-    stage.shop.does(move |_| told.clone());
+    let scripted = act.clone();
+    stage.shop.does(move |_| scripted.clone());
     stage.takes("pim", &lamp(1));
-    let said = eventually(&format!("{act:?} is told with {words:?}"), || {
+    let problem = eventually(&format!("{act:?} is reported with {words:?}"), || {
         let channel = stage.channel("shop");
-        let said = format!(
+        let problem = format!(
             "{} {} {}",
             channel["state"],
             channel["reason"],
             stage.standing("lamp", "shop")
         );
-        said.contains(words).then_some(said)
+        problem.contains(words).then_some(problem)
     });
     stage.takes("pim", &lamp(2));
     stage.shop.does(|_| Act::Answer(200));
@@ -41,11 +41,11 @@ fn check(stage: &Stage, act: Act, words: &str) {
     stage.settles("shop");
     stage.takes("pim", &lamp(3));
     stage.shop_holds(json!({"lamp": page("lamp", json!(3))}));
-    assert!(!stage.shop.deliveries().is_empty(), "{said}");
+    assert!(!stage.shop.deliveries().is_empty(), "{problem}");
 }
 
 #[test]
-fn a_target_that_answers_badly_is_named_with_its_answer_and_found_again() {
+fn a_bad_response_of_a_target_is_reported_and_its_recovery_is_noticed() {
     let stage = Stage::catalog();
     check(&stage, Act::Answer(500), "answered 500");
     check(
@@ -62,13 +62,13 @@ fn a_target_that_answers_badly_is_named_with_its_answer_and_found_again() {
 }
 
 #[test]
-fn a_target_that_does_not_answer_is_named_with_how_long_it_was_waited_for() {
+fn a_target_that_does_not_respond_is_reported_with_the_timeout() {
     let stage = Stage::catalog();
     check(&stage, Act::Hang(false), "no complete answer within 1s");
 }
 
 #[test]
-fn half_an_answer_is_no_delivery() {
+fn half_a_response_is_not_a_delivery() {
     let stage = Stage::catalog();
     check(&stage, Act::Half, "broke off");
     check(&stage, Act::Hangup, "no answer");
@@ -76,7 +76,7 @@ fn half_an_answer_is_no_delivery() {
 
 #[test]
 fn a_target_that_refuses_connections_is_waited_for() {
-    // A socket that is bound and does not listen keeps the port from everybody else, and refuses.
+    // A socket that is bound but does not listen reserves the port and refuses connections.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()
@@ -106,11 +106,11 @@ fn a_target_that_refuses_connections_is_waited_for() {
         json!({"lamp": page("lamp", json!(2))}),
         || json!(shop.holds()),
     );
-    assert_eq!(shop.count(), 1, "what was never sent is not sent twice");
+    assert_eq!(shop.count(), 1, "it was sent more than once");
 }
 
 #[test]
-fn a_target_that_says_it_is_gone_is_left_alone_until_an_operator_says_otherwise() {
+fn a_target_that_is_gone_gets_no_requests_until_an_operator_resumes_the_channel() {
     let stage = Stage::catalog();
     stage.shop.does(|_| Act::Answer(410));
     stage.takes("pim", &lamp(1));
@@ -125,18 +125,18 @@ fn a_target_that_says_it_is_gone_is_left_alone_until_an_operator_says_otherwise(
     assert_eq!(
         stage.shop.count(),
         sent + 2,
-        "nothing was sent while it was paused"
+        "something was sent while the channel was paused"
     );
 }
 
 #[test]
-fn a_target_that_asks_to_wait_is_not_asked_before_its_time() {
+fn a_target_that_asks_to_wait_gets_no_request_before_that_time() {
     let stage = Stage::catalog();
     stage
         .shop
         .does_in_turn([Act::With(429, vec![("retry-after", "2".into())])]);
     stage.takes("pim", &lamp(1));
-    eventually("it has asked to wait", || {
+    eventually("the target has asked to wait", || {
         (stage.shop.count() == 1).then_some(())
     });
     // Neither this entity nor another is sent before the time is over.
@@ -179,13 +179,13 @@ fn an_entity_that_is_refused_is_kept_with_the_reason_and_harms_no_other() {
         "{refused:?}"
     );
 
-    // A redrive tries it as it is; a change tries it again by itself.
+    // A redrive sends the entity as it is; a change leads to a new attempt without a redrive.
     stage.shop.forget();
     let redriven = stage
         .weir()
         .post("/v1/channels/shop/refused/redrive?key=lamp");
     assert_eq!(redriven.status, 200, "{}", redriven.text());
-    eventually("it is tried again", || {
+    eventually("it is attempted again", || {
         (stage.shop.count() == 1).then_some(())
     });
     stage.stands("lamp", "shop", "refused");
@@ -208,11 +208,11 @@ fn with_the_key_in_the_url_an_entity_is_put_and_deleted_at_its_own_place() {
     };
     stage.takes("pim", &[change("lamp/7 ä", "content", json!(1))]);
     becomes(
-        "it is put",
+        "the entity is put under its key",
         vec!["PUT /weir/lamp%2F7%20%C3%A4".to_owned()],
         story,
     );
-    // Gone already is as good as deleted.
+    // For a deletion, a 410 is as good as success.
     stage.shop.does(|_| Act::Answer(404));
     stage.takes("pim", &[deletion("lamp/7 ä", "content")]);
     stage.stands("lamp%2F7%20%C3%A4", "shop", "withdrawn");
@@ -220,7 +220,7 @@ fn with_the_key_in_the_url_an_entity_is_put_and_deleted_at_its_own_place() {
         story().last().map(String::as_str),
         Some("DELETE /weir/lamp%2F7%20%C3%A4")
     );
-    // Gone speaks of the entity here, and is a refusal.
+    // Otherwise a 410 is about the entity, and a refusal.
     stage.shop.does(|_| Act::Answer(410));
     stage.takes("pim", &[change("chair", "content", json!(1))]);
     stage.stands("chair", "shop", "refused");
@@ -263,11 +263,11 @@ fn the_culprit_of_a_batch_is_found_and_the_others_are_delivered() {
     );
 }
 
-// A page was put up by a request whose answer never came; then the source went back to the value
-// that the shop had before. What the shop held last for certain equals the new state, and
-// suppressing it would leave the wrong page up for good.
+// A page was created by a request whose response never arrived, and then the source returned to the
+// value that the shop had before. The last rendering that the shop certainly held equals the new
+// state, so suppressing it would leave the wrong page for good.
 #[test]
-fn a_time_out_that_was_applied_is_put_right_when_the_old_value_comes_back() {
+fn a_request_that_timed_out_but_was_applied_is_corrected_when_the_old_value_returns() {
     let stage = Stage::catalog();
     stage.takes("pim", &lamp(1));
     stage.shop_holds(json!({"lamp": page("lamp", json!(1))}));
@@ -337,10 +337,14 @@ fn a_resync_sends_everything_deletions_included_and_a_rerender_what_differs() {
     stage.shop.forget();
     stage.operate("shop", "rerender");
     stage.settles("shop");
-    assert_eq!(stage.shop.count(), 0, "nothing differs");
+    assert_eq!(
+        stage.shop.count(),
+        0,
+        "something was sent although nothing differs"
+    );
 
     stage.operate("shop", "resync");
-    eventually("both are told", || (stage.shop.count() == 2).then_some(()));
+    eventually("both are sent", || (stage.shop.count() == 2).then_some(()));
     stage.settles("shop");
     let gone = stage.shop.of("chair");
     assert_eq!((gone.len(), &gone[0].json()["deleted"]), (1, &json!(true)));
@@ -359,7 +363,7 @@ fn a_channel_that_does_not_deliver_counts_and_sends_nothing() {
     assert_eq!(stage.shop.count(), 0);
     assert_eq!(stage.channel("shop")["deliver"], false);
 
-    // Switched on, it sends what it has only counted so far.
+    // When it is switched on, it sends what it has only counted so far.
     stage.reloads(CATALOG);
     stage.shop_holds(json!({"lamp": page("lamp", json!(1))}));
 }

@@ -1,6 +1,6 @@
-//! Every window between two steps: Weir is killed, panics or stands still right there, under load
-//! and while its configuration is swapped. Whatever happens, it ends or goes on as it should, and
-//! the books of all accepted changes add up.
+//! Every window between two steps: Weir is killed, panics or stalls exactly there, under load and
+//! while its configuration is swapped. In each case it ends or continues as it should, and the
+//! accounts of all accepted changes add up.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::support::ledger::Counts;
 use crate::support::stage::CATALOG;
 use crate::support::{Act, Ledger, Stage, change, deletion, eventually};
 
-/// Changed only, deleted now and then, and refused now and then.
+/// Keys that are only changed, deleted now and then, or refused now and then.
 const KEYS: [&str; 6] = [
     "plain-0",
     "plain-1",
@@ -27,7 +27,7 @@ fn deletes(key: &str, number: u64) -> bool {
     key.starts_with("gone") && number.is_multiple_of(3)
 }
 
-/// A stage on which some is refused and everything may be withdrawn.
+/// A stage on which some entities are refused and everything may be withdrawn.
 fn stage() -> Stage {
     let stage = Stage::closed(&config("[\"content\"]"));
     stage.shop.does(|delivery| {
@@ -52,7 +52,7 @@ fn config(facets: &str) -> String {
         + guard
 }
 
-/// Changes all keys, a request after the other, until told to stop or not answered any more.
+/// Changes all keys, one request after the other, until it is stopped or gets no response.
 fn send(stage: &Stage, ledger: &Ledger, over: &AtomicBool) {
     let Ok(mut connection) = Connection::open(stage.weir().address()) else {
         return;
@@ -83,17 +83,17 @@ fn send(stage: &Stage, ledger: &Ledger, over: &AtomicBool) {
                     .into_iter()
                     .for_each(|(key, number)| ledger.accepted(key, number, sequence));
             }
-            // Not accepted, or nobody knows; the next life is asked again.
+            // Rejected, or of unknown result; the next life is sent another change.
             _ => return,
         }
         std::thread::sleep(Duration::from_millis(4));
     }
 }
 
-/// At which pass of a point it happens: late enough that everything is under way.
+/// On which pass of a point the action happens: late enough that everything is under way.
 fn pass(point: &str) -> u32 {
     match point {
-        // The first is the start.
+        // The first pass is the start.
         "app.swapping" | "store.saving" => 2,
         "dispatch.swapping" => 1,
         "dispatch.withdrawn" => 3,
@@ -101,7 +101,7 @@ fn pass(point: &str) -> u32 {
     }
 }
 
-/// A panic there leaves something half done, so it ends the process.
+/// A panic at these points leaves something half done, so it ends the process.
 fn ends(point: &str, action: &str) -> bool {
     match action {
         "kill" => true,
@@ -110,7 +110,7 @@ fn ends(point: &str, action: &str) -> bool {
     }
 }
 
-/// One window, one action; answers what became of all changes.
+/// One window and one action. Returns what became of all changes.
 fn check(point: &str, action: &str) -> Counts {
     let (mut stage, ledger) = (stage(), Ledger::default());
     let what = format!("{point}={action}@{}", pass(point));
@@ -127,7 +127,7 @@ fn check(point: &str, action: &str) -> Counts {
         }
         let happened = eventually_or_over(running, &format!("fail point {point}"));
         assert!(happened, "{what} did not happen:\n{}", running.weir().log());
-        // Long enough that what is put off is done; the clients go on meanwhile.
+        // Long enough for deferred work to be done; the clients continue meanwhile.
         std::thread::sleep(Duration::from_millis(700));
         over.store(true, Ordering::SeqCst);
     });
@@ -144,7 +144,7 @@ fn check(point: &str, action: &str) -> Counts {
         let (running, ledger, stop) = (&stage, &ledger, &over);
         let before = ledger.count();
         scope.spawn(move || send(running, ledger, stop));
-        eventually("it takes changes", || {
+        eventually("it accepts changes", || {
             (ledger.count() > before + 60).then_some(())
         });
         stop.store(true, Ordering::SeqCst);
@@ -154,7 +154,7 @@ fn check(point: &str, action: &str) -> Counts {
     closed.unwrap_or_else(|why| panic!("{what}: {why}"))
 }
 
-/// Waits until the log has these words; false if they do not come.
+/// Waits until the log has these words. Returns false if they do not appear.
 fn eventually_or_over(stage: &Stage, words: &str) -> bool {
     (0..1_000).any(|_| {
         std::thread::sleep(Duration::from_millis(10));
@@ -184,13 +184,14 @@ fn after_a_panic_in_any_window_no_change_is_lost() {
 }
 
 #[test]
-fn standing_still_in_any_window_loses_no_change() {
+fn stalling_in_any_window_loses_no_change() {
     check_all("wait");
 }
 
-/// The books must be able to show a loss: here a target says that it took what it never wrote down.
+/// The accounts must be able to show a loss: here a target confirms deliveries that it does not
+/// record.
 #[test]
-fn a_target_that_takes_and_keeps_nothing_is_found_out_by_the_books() {
+fn the_accounts_detect_a_target_that_loses_what_it_accepted() {
     let (mut stage, ledger, over) = (stage(), Ledger::default(), AtomicBool::new(false));
     stage.start();
     std::thread::scope(|scope| {
@@ -206,7 +207,7 @@ fn a_target_that_takes_and_keeps_nothing_is_found_out_by_the_books() {
     let right = ledger.close(&stage, "shop", &all);
     assert!(
         right.is_ok_and(|counts| counts.accepted > 200),
-        "nothing is lost yet"
+        "something is lost already"
     );
     let newest = all
         .iter()

@@ -1,5 +1,5 @@
-//! Wrong input: the right status, a sentence that a person can act on, nothing lost, and the next
-//! good event works.
+//! Wrong input: the sender gets the right status and a message to act on, nothing is lost, and the
+//! next good event works.
 
 use std::io::Write;
 
@@ -14,7 +14,7 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 const CLOUDEVENT: (&str, &str) = ("content-type", "application/cloudevents+json");
 const CLOUDEVENTS: (&str, &str) = ("content-type", "application/cloudevents-batch+json");
 
-/// A source of XML beside the catalogue's, and one that wants signatures.
+/// A source of XML and a source that requires signatures, in addition to those of the catalogue.
 fn stage() -> Stage {
     Stage::with(&format!(
         r#"{CATALOG}
@@ -28,8 +28,8 @@ verify = {{ kind = "standard-webhooks", secrets = ["whsec_C2FVsBQIhrscChlQIMV+b5
     ))
 }
 
-/// The request is answered with this status, as a problem whose sentence has these words. Then a
-/// good event is taken and delivered.
+/// The request gets this status and a problem whose message has these words. Then a good event is
+/// accepted and delivered.
 #[track_caller]
 fn check(
     stage: &Stage,
@@ -67,7 +67,7 @@ fn is_problem(reply: &Reply, status: u16, words: &str) -> Value {
     problem
 }
 
-/// A good event is taken, and reaches the shop as it is.
+/// A good event is accepted and reaches the shop.
 #[track_caller]
 fn works(stage: &Stage) {
     let value = json!({"nth": fastrand::u64(..)});
@@ -79,10 +79,10 @@ fn works(stage: &Stage) {
     });
 }
 
-/// The one event of this body is taken and kept aside, with this code and these words; the sender
-/// is told, and the operator is shown.
+/// The only event of this body is accepted and quarantined with this code and these words; both the
+/// sender and the operator can see that.
 #[track_caller]
-fn check_kept_aside(stage: &Stage, source: &str, body: &Value, code: &str, words: &str) {
+fn check_quarantined(stage: &Stage, source: &str, body: &Value, code: &str, words: &str) {
     let before = stage.quarantine(source).len();
     let reply = stage.send(source, &[JSON], body.to_string().as_bytes());
     assert_eq!(reply.status, 202, "{}", reply.text());
@@ -102,7 +102,7 @@ fn check_kept_aside(stage: &Stage, source: &str, body: &Value, code: &str, words
     assert_eq!(
         data.parse::<Value>().ok().as_ref(),
         Some(body),
-        "the event is kept as it came"
+        "the event was not kept unchanged"
     );
     works(stage);
 }
@@ -116,7 +116,7 @@ fn event(id: &str, data: Value) -> Value {
 }
 
 #[test]
-fn a_sender_is_told_that_there_is_no_such_source_or_lane() {
+fn an_unknown_source_or_lane_is_reported_to_the_sender() {
     let stage = stage();
     check(
         &stage,
@@ -150,7 +150,7 @@ fn a_sender_is_told_that_there_is_no_such_source_or_lane() {
 }
 
 #[test]
-fn a_sender_that_cannot_be_verified_is_told_what_to_mend() {
+fn a_sender_that_cannot_be_verified_gets_the_reason() {
     let stage = stage();
     let secret =
         Secret::from_webhook_secret("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD").expect("a secret");
@@ -190,7 +190,7 @@ fn a_sender_that_cannot_be_verified_is_told_what_to_mend() {
     assert_eq!(
         stage.entity("lamp")["status"],
         404,
-        "nothing of it was taken"
+        "a part of it was accepted"
     );
 
     let right = signed(now, &body);
@@ -206,7 +206,7 @@ fn a_sender_that_cannot_be_verified_is_told_what_to_mend() {
 }
 
 #[test]
-fn broken_json_is_refused_with_its_place() {
+fn broken_json_is_rejected_with_its_place() {
     let stage = stage();
     check(
         &stage,
@@ -261,7 +261,7 @@ fn broken_json_is_refused_with_its_place() {
 }
 
 #[test]
-fn broken_xml_is_refused_with_its_place() {
+fn broken_xml_is_rejected_with_its_place() {
     let stage = stage();
     let xml = ("content-type", "text/xml");
     check(
@@ -300,12 +300,12 @@ fn broken_xml_is_refused_with_its_place() {
 }
 
 #[test]
-fn a_body_that_is_too_large_is_refused_with_the_limit() {
+fn a_body_that_is_too_large_is_rejected_with_the_limit() {
     let stage = stage();
     let large = line("lamp", json!("x".repeat(10 << 20)));
     check(&stage, "pim", &[JSON], &large, 413, "8388608 bytes");
 
-    // The same, unpacked: 100 MiB of zeros are 100 KB.
+    // The same with a compressed body: 100 MiB of zeros are 100 KB.
     let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     (0..100).for_each(|_| packer.write_all(&vec![b'0'; 1 << 20]).expect("packed"));
     let bomb = packer.finish().expect("packed");
@@ -334,19 +334,19 @@ fn a_body_that_is_too_large_is_refused_with_the_limit() {
         415,
         "send gzip or nothing",
     );
-    // A head is bounded too, at 64 KiB and what one read brings beyond them.
+    // The head is limited too, at 64 KiB and the size of one read.
     let long = "x".repeat(300_000);
     let reply = stage.send("pim", &[JSON, ("x-long", &long)], &line("lamp", json!(1)));
     assert_eq!(reply.status, 431);
     works(&stage);
 }
 
-// The number after the last one is none: asked for the page after 2^64 - 1, the answer was 500, or
-// the list from its beginning.
+// No number follows the last one: a request for the page after 2^64 - 1 got a 500, or the list from
+// its start.
 #[test]
 fn after_the_last_number_there_is_no_page() {
     let stage = stage();
-    check_kept_aside(
+    check_quarantined(
         &stage,
         "pim",
         &change("lamp", "price.de", json!(1)),
@@ -375,7 +375,7 @@ fn after_the_last_number_there_is_no_page() {
 }
 
 #[test]
-fn a_cloudevent_without_what_it_needs_is_refused_by_name() {
+fn a_cloudevent_without_a_required_attribute_is_rejected_and_the_attribute_named() {
     let stage = stage();
     let mut nameless = event("1", change("lamp", "content", json!(1)));
     nameless.as_object_mut().expect("an object").remove("id");
@@ -439,7 +439,7 @@ fn headers_are_percent_decoded_once_and_never_overlong() {
             words,
         );
     }
-    // An event that is kept aside shows how it was understood.
+    // A quarantined event shows how its headers were understood.
     let unknown =
         json!({"type": "produkt", "key": "1", "facet": "content", "value": 1}).to_string();
     let reply = stage.send(
@@ -474,7 +474,7 @@ fn an_empty_batch_is_fine_and_changes_nothing() {
 }
 
 #[test]
-fn one_bad_event_of_a_batch_is_named_and_the_others_are_taken() {
+fn one_bad_event_of_a_batch_is_reported_and_the_others_are_accepted() {
     let stage = stage();
     let good = |key: &str| event(key, change(key, "content", json!(1)));
     let mut nameless = good("b");
@@ -545,10 +545,10 @@ fn an_event_sent_again_is_recognised_also_after_a_restart() {
 }
 
 #[test]
-fn a_change_that_may_not_be_written_is_kept_aside_with_what_would_be_right() {
+fn an_event_with_a_change_that_is_not_allowed_is_quarantined_with_what_would_be_right() {
     let stage = stage();
     let foreign = change("lamp", "price.de", json!(1));
-    check_kept_aside(
+    check_quarantined(
         &stage,
         "pim",
         &foreign,
@@ -556,7 +556,7 @@ fn a_change_that_may_not_be_written_is_kept_aside_with_what_would_be_right() {
         "is written by `erp`; source `pim` writes for `pim`",
     );
     let unknown = json!({"type": "produkt", "key": "lamp", "facet": "content", "value": 1});
-    check_kept_aside(
+    check_quarantined(
         &stage,
         "pim",
         &unknown,
@@ -564,7 +564,7 @@ fn a_change_that_may_not_be_written_is_kept_aside_with_what_would_be_right() {
         "there is no entity type `produkt`; configured are: `product`",
     );
     let unknown = change("lamp", "kontent", json!(1));
-    check_kept_aside(
+    check_quarantined(
         &stage,
         "pim",
         &unknown,
@@ -572,7 +572,7 @@ fn a_change_that_may_not_be_written_is_kept_aside_with_what_would_be_right() {
         "has no facet `kontent`; configured are: `content`, `price.*`",
     );
     let long = change(&"k".repeat(4096), "content", json!(1));
-    check_kept_aside(
+    check_quarantined(
         &stage,
         "pim",
         &long,
@@ -580,7 +580,7 @@ fn a_change_that_may_not_be_written_is_kept_aside_with_what_would_be_right() {
         "a key has 1 to 1024 bytes, this one has 4096",
     );
     let large = change("lamp", "content", json!("x".repeat(300_000)));
-    check_kept_aside(
+    check_quarantined(
         &stage,
         "pim",
         &large,
@@ -591,14 +591,14 @@ fn a_change_that_may_not_be_written_is_kept_aside_with_what_would_be_right() {
         change("lamp", "content", json!(1)),
         change("lamp", "price.de", json!(1))
     ]);
-    check_kept_aside(&stage, "pim", &several, "foreign", "is written by `erp`");
+    check_quarantined(&stage, "pim", &several, "foreign", "is written by `erp`");
     assert_eq!(
         stage.entity("lamp")["status"],
         404,
-        "an event's changes are taken together or not at all"
+        "only a part of the event's changes was accepted"
     );
 
-    // What is kept aside can be given again once the configuration is right, or dropped.
+    // A quarantined event can be redriven once the configuration is right, or dropped.
     let config = CATALOG.replace(
         "[entities.product]",
         "[entities.produkt]\nfacets.content = { owner = \"pim\" }\n[entities.product]",
@@ -677,7 +677,7 @@ fn an_older_version_never_overwrites_a_newer_one() {
         "an equal value stores the newer version"
     );
 
-    // After a deletion too: a late update does not bring it back.
+    // The same after a deletion: a late update does not bring the facet back.
     let (what, facet) = send(versioned(
         deletion("lamp", "content"),
         json!("18446744073709551001"),
@@ -686,7 +686,7 @@ fn an_older_version_never_overwrites_a_newer_one() {
     let (what, facet) = send(versioned(content(3), json!("18446744073709551000")));
     assert_eq!((what, &facet["deleted"]), ("stale", &json!(true)));
 
-    // Without a version the order of arrival decides, and the stored version stays.
+    // Without a version, the order of arrival decides, and the stored version stays.
     let (what, facet) = send(content(4));
     assert_eq!(
         (what, &facet["value"], &facet["version"]),

@@ -1,9 +1,9 @@
-"""What schemathesis must be told to send every kind of body that Weir's description names."""
+"""Teaches schemathesis the kinds of body in Weir's OpenAPI description that it does not know."""
 
 import schemathesis
 
 
 @schemathesis.serializer("application/x-ndjson")
 def lines(_context, value):
-    """A text is sent as it stands: it is the lines already."""
+    """Sends a text unchanged: it already consists of lines."""
     return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")

@@ -1,4 +1,4 @@
-"""A shop that refuses what is called so: 422 for an entity whose key begins with `refused`, 200 for all others."""
+"""A shop that responds with 422 to an entity whose key starts with `refused`, and with 200 to all others."""
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 

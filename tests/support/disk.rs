@@ -1,5 +1,5 @@
-//! A disk of its own for a store: a file system in a file, which can be made small, or lose its
-//! power. It needs root and loop mounts.
+//! A separate disk for a store: a file system in a file, which can be small or lose its power. It
+//! needs root and loop mounts.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,8 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Mounts it at `data` in that folder. None where this user or this kernel does not allow it.
+    /// Creates the file system and mounts it at `data` in that folder. `None` if the user or the
+    /// kernel does not allow it.
     pub fn mount(folder: &Path, mebibytes: u64) -> Option<Disk> {
         let disk = Disk {
             image: folder.join("disk.img"),
@@ -38,7 +39,7 @@ impl Disk {
             .arg(&self.mounted_at))
     }
 
-    /// Shuts the file system down without writing anything back, as when the power goes.
+    /// Shuts the file system down without writing anything back, as a power cut does.
     pub fn cut(&self) {
         // EXT4_IOC_SHUTDOWN: _IOR('X', 125, __u32), with EXT4_GOING_FLAGS_NOLOGFLUSH.
         const SHUTDOWN: rustix::ioctl::Opcode = 0x8004_587d;
@@ -57,19 +58,19 @@ impl Disk {
     pub fn unmount(&self) {
         assert!(
             run(Command::new("umount").arg(&self.mounted_at)),
-            "the dead file system can be unmounted"
+            "the file system cannot be unmounted after it was shut down"
         );
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // After a failure it may be unmounted already.
+        // After a failure it may already be unmounted.
         run(Command::new("umount").arg("-l").arg(&self.mounted_at));
     }
 }
 
-/// Whether a command did what it is for.
+/// Whether a command succeeded.
 pub fn run(command: &mut Command) -> bool {
     command.output().is_ok_and(|output| output.status.success())
 }

@@ -1,4 +1,4 @@
-//! Guests: the real plugins, built on first use, and hostile or tiny ones made of text in
+//! Guests: the real plugins, built on first use, and hostile or tiny ones assembled from text in
 //! milliseconds.
 
 use std::collections::BTreeMap;
@@ -9,14 +9,14 @@ use std::sync::{Mutex, PoisonError};
 use weir::plugin::toolchain;
 use wit_component::StringEncoding;
 
-/// The hostile guests of the plugin host's own tests: what they do with an item is chosen by a
-/// letter.
+/// The hostile guests of the plugin host's own tests; a letter in each item chooses what they do
+/// with it.
 #[path = "../../runtime/src/plugin/tests/guests.rs"]
 pub mod hostile;
 pub mod versioned;
 
-/// A real plugin's component, by the name of its folder under `plugins`. Any number of tests may
-/// ask at once.
+/// The component of a real plugin, by the name of its folder under `plugins`. It is built once,
+/// even if several tests ask at the same time.
 pub fn plugin(name: &str) -> PathBuf {
     built(&format!("plugins/{name}"))
 }
@@ -36,7 +36,7 @@ pub fn built(folder: &str) -> PathBuf {
     component.clone()
 }
 
-/// A file of a case of a plugin, as its system sends it: `night-run/body.xml`.
+/// A file from a plugin's cases, as the source system sends it, such as `night-run/body.xml`.
 pub fn case(plugin: &str, file: &str) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../plugins")
@@ -46,11 +46,11 @@ pub fn case(plugin: &str, file: &str) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// A core module of a world, from its text.
+/// Assembles a core module for a world of the plugin interface from the text of its body.
 pub fn module(world: &str, body: &str) -> Vec<u8> {
     let mut text = String::from("(module\n");
     let _ = write!(text, "{body})");
-    let mut module = wat::parse_str(&text).expect("the guest's text is right");
+    let mut module = wat::parse_str(&text).expect("the guest's text assembles");
     let mut resolve = wit_parser::Resolve::default();
     let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
     let (package, _) = resolve
@@ -58,8 +58,8 @@ pub fn module(world: &str, body: &str) -> Vec<u8> {
         .expect("the plugin interface is readable");
     let world = resolve
         .select_world(&[package], Some(world))
-        .expect("there is such a world");
+        .expect("the world exists");
     wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
-        .expect("the type fits in");
+        .expect("the type can be embedded");
     module
 }

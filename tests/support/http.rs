@@ -1,5 +1,4 @@
-//! A client as small as HTTP/1.1 allows, on plain sockets: what is sent is exactly what the test
-//! wrote, right or wrong.
+//! A minimal HTTP/1.1 client on plain sockets. It sends exactly what the test wrote, valid or not.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,10 +6,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// No answer of Weir takes longer; a test that waits for more has found something.
+/// Longer than any response of Weir takes; a test that runs into it has found a fault.
 const ANSWER_TIME: Duration = Duration::from_secs(40);
 
-/// What was answered.
+/// A response.
 #[derive(Clone, Debug)]
 pub struct Reply {
     pub status: u16,
@@ -38,7 +37,7 @@ impl Reply {
     }
 }
 
-/// A connection that is used for one request after the other.
+/// A connection for one request after the other.
 pub struct Connection {
     stream: BufReader<TcpStream>,
     host: SocketAddr,
@@ -56,7 +55,8 @@ impl Connection {
         })
     }
 
-    /// One exchange. A server that answers before it has read all is heard all the same.
+    /// Sends a request and reads the response, even if the server responds before it has read
+    /// everything.
     pub fn exchange(
         &mut self,
         method: &str,
@@ -79,7 +79,7 @@ impl Connection {
     }
 }
 
-/// One request on a connection of its own.
+/// Sends one request on a connection of its own.
 pub fn request(
     host: SocketAddr,
     method: &str,
@@ -95,7 +95,7 @@ pub fn request(
     Connection::open(host)?.exchange(method, path, &headers, body)
 }
 
-/// The head and the body of a message, by its length or its chunks, or all that there is.
+/// Reads the head and the body of a response.
 fn read_reply(stream: &mut impl BufRead) -> io::Result<Reply> {
     let (first, headers) = read_head(stream)?.ok_or(io::ErrorKind::UnexpectedEof)?;
     let wrong = || {
@@ -117,10 +117,11 @@ fn read_reply(stream: &mut impl BufRead) -> io::Result<Reply> {
     })
 }
 
-/// The first line, and the headers in lower case.
+/// The first line, and the headers with names in lower case.
 pub(super) type Head = (String, Vec<(String, String)>);
 
-/// Lines up to the empty one; none if the other side has gone before the first byte.
+/// Reads lines up to the empty one. `None` if the other side closed the connection before the first
+/// byte.
 pub(super) fn read_head(stream: &mut impl BufRead) -> io::Result<Option<Head>> {
     let mut line = String::new();
     if stream.read_line(&mut line)? == 0 {

@@ -1,10 +1,10 @@
-//! The books of a run with crashes: what became of each change that was accepted.
+//! The accounts of a run with crashes: what became of each accepted change.
 //!
-//! By channel and entity: accepted = delivered + withdrawn + superseded + suppressed + withheld +
-//! refused + owed. Each delivery is counted for the newest change that it covers, and the older
-//! ones that it covers for the first time are superseded by it. What no delivery covers must be
-//! accounted for by where Weir says that the entity stands, and that must be true of the target
-//! too.
+//! For each channel and entity: accepted = delivered + withdrawn + superseded + suppressed +
+//! withheld + refused + owed. A delivery counts for the newest change that it covers; older changes
+//! that it is the first to cover are superseded. Changes that no delivery covers must be explained
+//! by the state that Weir reports for the entity, and what the target holds must agree with that
+//! state.
 
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
@@ -15,17 +15,17 @@ use serde_json::Value;
 use super::Stage;
 use super::receiver::Delivery;
 
-/// A change that was sent: the number is its value, rising with each change of the entity; none
-/// means that it deletes.
+/// A change that was sent. The number is its value and rises with each change of the entity; a
+/// deletion has a number too.
 #[derive(Clone, Copy, Debug)]
 pub struct Op {
     pub number: u64,
     pub deletes: bool,
-    /// The sequence that the answer of 202 named; the change has that one or one before it.
+    /// The sequence in the 202 response; the change has this sequence or an earlier one.
     pub accepted: Option<u64>,
 }
 
-/// What became of changes.
+/// The number of changes for each result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub accepted: usize,
@@ -63,13 +63,13 @@ impl AddAssign for Counts {
     }
 }
 
-/// A delivery as far as the books need it.
+/// The parts of a delivery that the accounts need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub sequence: u64,
-    /// The value it carried; none: it deleted.
+    /// The value that it carried; `None` if it was a deletion.
     pub number: Option<u64>,
-    /// Whether the target took it; else it was refused or broken off.
+    /// Whether the target applied it; otherwise it was refused or cut off.
     pub applied: bool,
 }
 
@@ -85,7 +85,7 @@ impl Entry {
     }
 }
 
-/// All that was sent, by key.
+/// All changes that were sent, by key.
 #[derive(Default)]
 pub struct Ledger(Mutex<BTreeMap<String, Vec<Op>>>);
 
@@ -94,13 +94,13 @@ impl Ledger {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next change of an entity is about to be sent; whether it deletes may depend on its
-    /// number.
+    /// Records that the next change of an entity is about to be sent, and returns its number.
+    /// Whether it is a deletion may depend on the number.
     pub fn sends(&self, key: &str, deletes: impl Fn(u64) -> bool) -> u64 {
         let mut ops = self.ops();
-        let of = ops.entry(key.to_owned()).or_default();
-        let number = of.len() as u64 + 1;
-        of.push(Op {
+        let entity_ops = ops.entry(key.to_owned()).or_default();
+        let number = entity_ops.len() as u64 + 1;
+        entity_ops.push(Op {
             number,
             deletes: deletes(number),
             accepted: None,
@@ -108,7 +108,7 @@ impl Ledger {
         number
     }
 
-    /// It was answered with 202 and that sequence.
+    /// Records that the change was answered with 202 and this sequence.
     pub fn accepted(&self, key: &str, number: u64, sequence: u64) {
         if let Some(op) = self
             .ops()
@@ -127,8 +127,11 @@ impl Ledger {
             .count()
     }
 
-    /// Closes the books over a channel and what its receiver was sent; the channel must be at rest.
-    /// Answers what is wrong with them.
+    /// Closes the accounts of a channel with what its receiver was sent; the channel must be at
+    /// rest.
+    ///
+    /// # Errors
+    /// The first entity whose accounts are wrong, and why.
     pub fn close(
         &self,
         stage: &Stage,
@@ -161,7 +164,8 @@ impl Ledger {
     }
 }
 
-/// What is stored is the newest accepted change, or one after it that was sent and not answered.
+/// Checks that the stored value is the newest accepted change, or a later one that was sent but not
+/// answered.
 fn stored(ops: &[Op], entity: &Value) -> Result<(), String> {
     let Some(newest) = ops.iter().rfind(|op| op.accepted.is_some()) else {
         return Ok(());
@@ -182,11 +186,11 @@ fn stored(ops: &[Op], entity: &Value) -> Result<(), String> {
     if right {
         Ok(())
     } else {
-        Err(format!("{value:?} is stored, and {newest:?} was accepted"))
+        Err(format!("{value:?} is stored, but {newest:?} was accepted"))
     }
 }
 
-/// The books of one entity and channel, whose state Weir calls `state`.
+/// Closes the accounts of one entity and channel; `state` is the state that Weir reports.
 pub fn settle(ops: &[Op], deliveries: &[Entry], state: &str) -> Result<Counts, String> {
     let mut open: Vec<Op> = ops
         .iter()
@@ -205,8 +209,8 @@ pub fn settle(ops: &[Op], deliveries: &[Entry], state: &str) -> Result<Counts, S
     for delivery in &by_sequence {
         let covers = |op: &Op| match delivery.number {
             Some(number) => op.number <= number,
-            // A deletion carries no value; the sequence that an answer named is not before the
-            // change's own.
+            // A deletion carries no value. The sequence in the response is the change's own or a
+            // later one.
             None => op
                 .accepted
                 .is_some_and(|sequence| sequence <= delivery.sequence),
@@ -231,15 +235,15 @@ pub fn settle(ops: &[Op], deliveries: &[Entry], state: &str) -> Result<Counts, S
         };
     };
     counts.superseded += older.len();
-    let tried = deliveries.iter().any(|delivery| {
+    let was_attempted = deliveries.iter().any(|delivery| {
         !delivery.applied
             && delivery
                 .number
                 .is_some_and(|number| number >= newest.number)
     });
     let (counted, backed) = match state {
-        // A deletion whose answer named a later change's sequence: the target has nothing, and that
-        // is what it says.
+        // The response to this deletion named the sequence of a later change. The target holds
+        // nothing, which agrees with the state.
         "withdrawn" => (
             &mut counts.withdrawn,
             newest.deletes && holds.is_none() && !by_sequence.is_empty(),
@@ -250,7 +254,7 @@ pub fn settle(ops: &[Op], deliveries: &[Entry], state: &str) -> Result<Counts, S
             holds.is_some_and(|number| number >= newest.number)
                 || (newest.deletes && holds.is_none()),
         ),
-        "refused" => (&mut counts.refused, tried),
+        "refused" => (&mut counts.refused, was_attempted),
         "owed" | "parked" | "held" => (&mut counts.owed, true),
         _ => (&mut counts.delivered, false),
     };
@@ -259,13 +263,13 @@ pub fn settle(ops: &[Op], deliveries: &[Entry], state: &str) -> Result<Counts, S
         true if counts.settled() == counts.accepted => Ok(counts),
         true => Err(format!("{counts:?} does not add up")),
         false => Err(format!(
-            "{newest:?} is lost: it is {state}, and nothing that reached the target says so ({deliveries:?})"
+            "{newest:?} is lost: its state is {state}, but the deliveries do not agree with it ({deliveries:?})"
         )),
     }
 }
 
 #[test]
-fn books_add_up_or_say_which_change_is_lost() {
+fn the_accounts_add_up_or_name_the_change_that_is_lost() {
     let op = |number, deletes| Op {
         number,
         deletes,
@@ -292,7 +296,7 @@ fn books_add_up_or_say_which_change_is_lost() {
     assert_eq!(settle(&ops, &whole, "delivered"), Ok(expected));
     assert!(
         settle(&ops, &whole[..2], "delivered").is_err_and(|why| why.contains("lost")),
-        "what never arrived is not delivered"
+        "a change that never arrived counts as delivered"
     );
     let owed = Counts {
         delivered: 1,
@@ -311,15 +315,15 @@ fn books_add_up_or_say_which_change_is_lost() {
     );
     assert!(
         settle(&ops, &whole[..2], "refused").is_err(),
-        "nobody refused it"
+        "a change counts as refused that no target refused"
     );
     assert!(
         settle(&ops[..3], &whole[..1], "withdrawn").is_err(),
-        "the target still has it"
+        "a change counts as withdrawn while the target still holds it"
     );
     assert!(
         settle(&ops[..3], &whole[..1], "withheld").is_err(),
-        "the target still has it"
+        "a change counts as withdrawn while the target still holds it"
     );
     assert_eq!(
         settle(&[op(1, true)], &[], "withheld"),

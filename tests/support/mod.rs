@@ -1,7 +1,7 @@
-//! What tests from outside stand on: a Weir in a folder of its own, senders, receivers, and guests.
+//! The base of the tests from outside: Weir in a folder of its own, senders, receivers, and guests.
 //!
-//! Everything is on loopback. Nothing here sleeps for a fixed time and hopes: [`eventually`] waits
-//! for a condition and no longer, and says what it waited for when its time is over.
+//! Everything runs on loopback. Nothing here sleeps for a fixed time: [`eventually`] waits until a
+//! condition is met, and fails after a deadline with the condition it waited for.
 
 pub mod disk;
 pub mod guests;
@@ -21,8 +21,8 @@ pub use self::stage::{Stage, change, deletion};
 /// How long a condition may take on a machine that is busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How often a test does it: what the environment says, for a long run by hand, or what a run of
-/// all tests can afford.
+/// How often a test repeats something: `usual`, which a run of all tests can afford, or the number
+/// in this environment variable, for a long run by hand.
 pub fn repeats(variable: &str, usual: usize) -> usize {
     std::env::var(variable)
         .ok()
@@ -30,7 +30,7 @@ pub fn repeats(variable: &str, usual: usize) -> usize {
         .unwrap_or(usual)
 }
 
-/// Waits until there is something, and gives it.
+/// Waits until `look` returns something, and returns it.
 #[track_caller]
 pub fn eventually<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
     within(PATIENCE, what, look)
@@ -52,7 +52,7 @@ pub fn within<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Optio
     }
 }
 
-/// Waits until a value is as expected; the last one that was seen is told otherwise.
+/// Waits until a value is as expected; otherwise fails with the last value seen.
 #[track_caller]
 pub fn becomes<T: PartialEq + std::fmt::Debug>(
     what: &str,

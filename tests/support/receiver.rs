@@ -1,7 +1,7 @@
-//! A target as a test wants it: it records each request and answers as it is told, well or badly.
+//! A scripted target. It records each request and responds as the test asks, well or badly.
 //!
-//! It keeps both what it was sent and what a real target would now hold: a request that it applied
-//! and did not answer counts as held.
+//! It knows both the requests it received and what a real target would now hold; a request that was
+//! applied but not answered counts as held.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, Read, Write};
@@ -14,20 +14,20 @@ use serde_json::Value;
 
 use super::http::{read_body, read_head};
 
-/// What it does with a request.
+/// The reaction to a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Act {
-    /// Answers with this status; a 2xx is applied.
+    /// Responds with this status; a 2xx is applied.
     Answer(u16),
     /// The same with headers.
     With(u16, Vec<(&'static str, String)>),
     /// The same with a body.
     Say(u16, String),
-    /// Says nothing until the sender gives up. `true`: it was applied all the same.
+    /// Does not respond until the sender gives up. `true`: the request was applied all the same.
     Hang(bool),
-    /// Promises ten bytes, sends five and closes. It was applied.
+    /// Announces ten bytes, sends five and closes. The request was applied.
     Half,
-    /// Closes the connection before any answer; nothing was applied.
+    /// Closes the connection without a response; nothing was applied.
     Hangup,
 }
 
@@ -40,9 +40,9 @@ pub struct Delivery {
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
     pub at: Instant,
-    /// Whether a complete 2xx went back.
+    /// Whether a complete 2xx response was sent.
     pub acknowledged: bool,
-    /// Whether a target would hold it now.
+    /// Whether a real target would hold it now.
     pub applied: bool,
 }
 
@@ -54,7 +54,7 @@ impl Delivery {
             .map(|(_, value)| value.as_str())
     }
 
-    /// Key of the entity, as `weir-entity` has it, percent-encoded.
+    /// The key of the entity from `weir-entity`, percent-encoded.
     pub fn key(&self) -> &str {
         self.header("weir-entity")
             .and_then(|entity| entity.split_once('/'))
@@ -73,7 +73,7 @@ impl Delivery {
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
     }
 
-    /// (key, content) of each entity in it, none where it was deleted.
+    /// The key and the content of each entity in it; `None` for a deletion.
     pub fn entities(&self) -> Vec<(String, Option<Value>)> {
         let body = serde_json::from_slice(&self.body).unwrap_or(Value::Null);
         if self.header("weir-entity").is_some() {
@@ -90,7 +90,7 @@ impl Delivery {
 
 type Script = dyn Fn(&Delivery) -> Act + Send + Sync;
 
-/// A target on a port of its own. It goes when it is dropped.
+/// A target on a port of its own, which is closed when it is dropped.
 pub struct Receiver {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -106,7 +106,7 @@ struct Shared {
 }
 
 impl Receiver {
-    /// Takes everything.
+    /// Starts one that accepts everything.
     pub fn start() -> Receiver {
         Receiver::on(TcpListener::bind("127.0.0.1:0").expect("a port"))
     }
@@ -131,7 +131,7 @@ impl Receiver {
                 lock(&accepting.open).extend(stream.try_clone());
                 let shared = accepting.clone();
                 std::thread::spawn(move || {
-                    // The sender goes when it likes; that ends this connection and nothing else.
+                    // The sender may close at any time; that ends only this connection.
                     let _ = shared.serve(stream);
                 });
             }
@@ -143,23 +143,23 @@ impl Receiver {
         format!("http://{}/weir", self.address)
     }
 
-    /// From now on it does this.
+    /// Handles requests with this script from now on.
     pub fn does(&self, script: impl Fn(&Delivery) -> Act + Send + Sync + 'static) {
         *lock(&self.shared.script) = Arc::new(script);
     }
 
-    /// From now on it does these, one after the other, and then takes everything.
+    /// Does these acts one after the other, and then accepts everything.
     pub fn does_in_turn(&self, acts: impl IntoIterator<Item = Act>) {
         let acts = Mutex::new(acts.into_iter().collect::<Vec<_>>().into_iter());
         self.does(move |_| lock(&acts).next().unwrap_or(Act::Answer(200)));
     }
 
-    /// All requests, in the order in which they came.
+    /// All requests, in the order of their arrival.
     pub fn deliveries(&self) -> Vec<Delivery> {
         lock(&self.shared.deliveries).clone()
     }
 
-    /// Those of one entity.
+    /// The requests for one entity.
     pub fn of(&self, key: &str) -> Vec<Delivery> {
         lock(&self.shared.deliveries)
             .iter()
@@ -172,12 +172,12 @@ impl Receiver {
         lock(&self.shared.deliveries).len()
     }
 
-    /// Forgets what it was sent.
+    /// Forgets all requests.
     pub fn forget(&self) {
         lock(&self.shared.deliveries).clear();
     }
 
-    /// What a target would hold now, by key.
+    /// The content of a real target after these requests, by key.
     pub fn holds(&self) -> BTreeMap<String, Value> {
         let mut held = BTreeMap::new();
         for delivery in lock(&self.shared.deliveries)
@@ -194,12 +194,12 @@ impl Receiver {
         held
     }
 
-    /// Connections that were opened to it.
+    /// The number of connections that were opened to it.
     pub fn connections(&self) -> usize {
         lock(&self.shared.open).len()
     }
 
-    /// The most requests that it had in hand at once.
+    /// The highest number of requests in progress at the same time.
     pub fn most_in_hand(&self) -> usize {
         self.shared.most_in_hand.load(Ordering::SeqCst)
     }
@@ -208,7 +208,8 @@ impl Receiver {
 impl Drop for Receiver {
     fn drop(&mut self) {
         self.shared.closed.store(true, Ordering::SeqCst);
-        // Wakes the accepting thread, so that the port is closed when this returns or soon after.
+        // Wakes the accepting thread, so that the port is closed by the time this returns or soon
+        // after.
         let _ = TcpStream::connect(self.address);
         for stream in lock(&self.shared.open).drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
@@ -238,17 +239,17 @@ impl Shared {
                 acknowledged: false,
                 applied: false,
             };
-            let goes_on = self.answer(delivery, reader.get_mut());
+            let stays_open = self.answer(delivery, reader.get_mut());
             self.in_hand.fetch_sub(1, Ordering::SeqCst);
-            if !goes_on? {
+            if !stays_open? {
                 return Ok(());
             }
         }
         Ok(())
     }
 
-    /// Whether the connection goes on. A delivery is recorded before it is answered, so that who
-    /// has the answer finds it here.
+    /// Responds to a request. Returns whether the connection stays open. The delivery is recorded
+    /// before the response is sent, so that whoever has received the response finds it here.
     fn answer(&self, mut delivery: Delivery, stream: &mut TcpStream) -> io::Result<bool> {
         let script = lock(&self.script).clone();
         let act = script(&delivery);
@@ -259,7 +260,7 @@ impl Shared {
             Act::Hang(applied) => {
                 delivery.applied = applied;
                 lock(&self.deliveries).push(delivery);
-                // Nothing more comes; this returns when the sender has gone.
+                // No more bytes come; this returns when the sender has closed.
                 let _ = stream.read(&mut [0]);
                 return Ok(false);
             }
@@ -280,7 +281,7 @@ impl Shared {
         delivery.applied = delivery.acknowledged;
         lock(&self.deliveries).push(delivery);
         let mut answer = format!(
-            "HTTP/1.1 {status} as told\r\ncontent-length: {}\r\n",
+            "HTTP/1.1 {status} scripted\r\ncontent-length: {}\r\n",
             body.len()
         );
         headers

@@ -1,5 +1,5 @@
-//! What most stories need: a folder, a configuration, a Weir on it, and a receiver; and the only
-//! place that knows the routes.
+//! The stage of most stories: a folder, a configuration, a Weir that runs on it, and a receiver.
+//! Only this file knows the routes.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::weir::Weir;
 use super::{Receiver, Reply, becomes, eventually};
 
-/// The beginning of every configuration: any port, reloads when asked only.
+/// The start of every configuration: any free port, and reloads only on request.
 const HEAD: &str = r#"config_version = 1
 [server]
 listen = "127.0.0.1:0"
@@ -17,8 +17,8 @@ reload = "signal"
 path = "data"
 "#;
 
-/// Two systems that know products, and one shop that is told quickly again after a failure.
-/// `{shop}` is the receiver's URL.
+/// Two systems that own facets of products, and one shop, to which failed deliveries are retried
+/// quickly. `{shop}` is replaced with the receiver's URL.
 pub const CATALOG: &str = r#"
 [entities.product]
 facets.content = { owner = "pim" }
@@ -38,26 +38,26 @@ retry = { first = "20ms", cap = "100ms" }
 
 /// A Weir with one receiver.
 pub struct Stage {
-    // In this order they go: the log is read before its folder is gone.
+    // Fields are dropped in this order: the log is read before its folder is removed.
     weir: Option<Weir>,
     pub shop: Receiver,
     folder: tempfile::TempDir,
 }
 
 impl Stage {
-    /// The catalogue of two systems and one shop.
+    /// Weir with [`CATALOG`], running.
     pub fn catalog() -> Stage {
         Stage::with(CATALOG)
     }
 
-    /// Any configuration below the head.
+    /// Weir with this configuration below the head, running.
     pub fn with(config: &str) -> Stage {
         let mut stage = Stage::closed(config);
         stage.start();
         stage
     }
 
-    /// Written, not started.
+    /// The same, but not started yet.
     pub fn closed(config: &str) -> Stage {
         let folder = tempfile::tempdir().expect("a folder");
         let stage = Stage {
@@ -73,7 +73,7 @@ impl Stage {
         self.folder.path()
     }
 
-    /// Whether it has ended by itself.
+    /// Whether Weir has ended by itself.
     pub fn has_ended(&mut self) -> bool {
         self.weir.as_mut().is_none_or(|weir| weir.ended().is_some())
     }
@@ -82,13 +82,13 @@ impl Stage {
         self.weir.as_ref().expect("it runs")
     }
 
-    /// Writes the configuration; nobody is told.
+    /// Writes the configuration without a reload.
     pub fn configure(&self, config: &str) {
         let config = format!("{HEAD}{}", config.replace("{shop}", &self.shop.url()));
         std::fs::write(self.folder().join("weir.toml"), config).expect("written");
     }
 
-    /// Puts a file beside the configuration.
+    /// Puts a file next to the configuration.
     pub fn place(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.folder().join(name);
         // In one step, as a build or an editor does it.
@@ -102,7 +102,7 @@ impl Stage {
         self.weir = Some(Weir::start(self.folder.path()));
     }
 
-    /// Starts it with environment variables.
+    /// Starts Weir with environment variables.
     pub fn start_with(&mut self, environment: &[(&str, &str)]) {
         let command = std::process::Command::new(super::weir::PROGRAM);
         self.weir = Some(Weir::start_by(command, self.folder.path(), environment));
@@ -112,7 +112,7 @@ impl Stage {
         self.weir = Some(Weir::start_by(command, self.folder.path(), &[]));
     }
 
-    /// SIGTERM; it must end well.
+    /// Sends SIGTERM; Weir must exit with success. Returns how long it took.
     #[track_caller]
     pub fn stop(&mut self) -> std::time::Duration {
         let (time, status) = self.weir.take().expect("it runs").stop();
@@ -124,21 +124,21 @@ impl Stage {
         self.weir.take().expect("it runs").kill();
     }
 
-    /// A new configuration, put in force on request; what was answered: the reload, or the problem
-    /// (422).
+    /// Writes the configuration and asks for a reload. Returns the response: the reload, or the
+    /// problem (422).
     #[track_caller]
     pub fn reload(&self, config: &str) -> Value {
         self.configure(config);
         self.reload_files()
     }
 
-    /// The files as they are now.
+    /// Asks for a reload of the files as they are.
     #[track_caller]
     pub fn reload_files(&self) -> Value {
         self.weir().post("/v1/reload").json()
     }
 
-    /// A new configuration that must be taken.
+    /// Writes a configuration and reloads it; it must be accepted.
     #[track_caller]
     pub fn reloads(&self, config: &str) {
         let view = self.reload(config);
@@ -156,7 +156,8 @@ impl Stage {
         )
     }
 
-    /// Sends changes as lines; they must be taken without a word. Gives the answer.
+    /// Sends changes as NDJSON; all of them must be accepted without a problem. Returns the
+    /// response.
     #[track_caller]
     pub fn takes(&self, source: &str, changes: &[Value]) -> Value {
         let lines: Vec<String> = changes.iter().map(Value::to_string).collect();
@@ -171,7 +172,7 @@ impl Stage {
         answer
     }
 
-    /// The shop holds this, soon. Keys are percent-encoded.
+    /// Waits until the shop holds exactly this. Keys are percent-encoded.
     #[track_caller]
     pub fn shop_holds(&self, expected: Value) {
         let expected = expected
@@ -180,14 +181,14 @@ impl Stage {
             .clone()
             .into_iter()
             .collect();
-        becomes("what the shop holds", expected, || self.shop.holds());
+        becomes("the content of the shop", expected, || self.shop.holds());
     }
 
     pub fn channel(&self, name: &str) -> Value {
         self.weir().get(&format!("/v1/channels/{name}")).json()
     }
 
-    /// A channel comes into this state.
+    /// Waits until a channel is in this state.
     #[track_caller]
     pub fn channel_is(&self, name: &str, state: &str) {
         becomes(
@@ -197,7 +198,7 @@ impl Stage {
         );
     }
 
-    /// The channel owes nothing, has nothing under way and nothing parked.
+    /// Waits until the channel owes nothing and has nothing in flight or parked.
     #[track_caller]
     pub fn settles(&self, channel: &str) {
         eventually(&format!("channel {channel} owes nothing"), || {
@@ -215,7 +216,8 @@ impl Stage {
         });
     }
 
-    /// An operator's word: `pause`, `resume`, `resync`, `rerender`, `confirm`.
+    /// Sends an operator command to a channel: `pause`, `resume`, `resync`, `rerender` or
+    /// `confirm`.
     #[track_caller]
     pub fn operate(&self, channel: &str, word: &str) {
         let reply = self.weir().post(&format!("/v1/channels/{channel}/{word}"));
@@ -227,14 +229,14 @@ impl Stage {
         );
     }
 
-    /// An entity as shown.
+    /// An entity as the API shows it.
     pub fn entity(&self, key: &str) -> Value {
         self.weir()
             .get(&format!("/v1/entities/product/{key}"))
             .json()
     }
 
-    /// Where an entity stands on a channel.
+    /// The standing of an entity on a channel; null if there is none.
     pub fn standing(&self, key: &str, channel: &str) -> Value {
         let entity = self.entity(key);
         let standing = entity["channels"]
@@ -245,7 +247,7 @@ impl Stage {
         standing.cloned().unwrap_or(Value::Null)
     }
 
-    /// It comes to stand there.
+    /// Waits until an entity is in this state on a channel, and returns its standing.
     #[track_caller]
     pub fn stands(&self, key: &str, channel: &str, state: &str) -> Value {
         eventually(&format!("{key} is {state} on {channel}"), || {
@@ -254,7 +256,7 @@ impl Stage {
         })
     }
 
-    /// What is in quarantine of a source.
+    /// The quarantined events of a source.
     pub fn quarantine(&self, source: &str) -> Vec<Value> {
         let list = self
             .weir()
@@ -263,7 +265,7 @@ impl Stage {
         list["items"].as_array().cloned().unwrap_or_default()
     }
 
-    /// What a channel's target has refused.
+    /// The entities that a channel's target has refused.
     pub fn refused(&self, channel: &str) -> Vec<Value> {
         let list = self
             .weir()
@@ -273,12 +275,12 @@ impl Stage {
     }
 }
 
-/// A change of a product.
+/// A change of a product's facet.
 pub fn change(key: &str, facet: &str, value: Value) -> Value {
     json!({"type": "product", "key": key, "facet": facet, "value": value})
 }
 
-/// A facet of a product is gone.
+/// A deletion of a product's facet.
 pub fn deletion(key: &str, facet: &str) -> Value {
     json!({"type": "product", "key": key, "facet": facet, "deleted": true})
 }

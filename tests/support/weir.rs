@@ -1,4 +1,5 @@
-//! The built program as a process: started in a folder, asked, told to stop, killed, started again.
+//! The built program as a process: started in a folder, sent requests, stopped, killed, started
+//! again.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -11,10 +12,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::http::{self, Reply};
 use super::{PATIENCE, within};
 
-/// The program that is tested.
+/// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_weir");
 
-/// A running Weir. It is killed when it is dropped; if a test fails, the end of its log is shown.
+/// A running Weir. It is killed when it is dropped, and if the test has failed, the end of its log
+/// is printed.
 pub struct Weir {
     child: Child,
     address: SocketAddr,
@@ -22,12 +24,12 @@ pub struct Weir {
 }
 
 impl Weir {
-    /// Starts it on `weir.toml` in this folder and waits until it listens.
+    /// Starts it with `weir.toml` in this folder and waits until it listens.
     pub fn start(folder: &Path) -> Weir {
         Weir::start_by(Command::new(PROGRAM), folder, &[])
     }
 
-    /// Starts it by a command that ends with the program (`strace … weir`), with environment
+    /// Starts it with a command that ends with the program (`strace … weir`), and with environment
     /// variables.
     pub fn start_by(mut command: Command, folder: &Path, environment: &[(&str, &str)]) -> Weir {
         let number = (0..)
@@ -71,12 +73,12 @@ impl Weir {
         self.child.id()
     }
 
-    /// All that it has said.
+    /// Everything it has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Waits until it says this.
+    /// Waits until the log has these words.
     #[track_caller]
     pub fn says(&self, words: &str) {
         within(PATIENCE, &format!("the log has {words:?}"), || {
@@ -100,7 +102,7 @@ impl Weir {
         self.ask("POST", path, &[], b"")
     }
 
-    /// SIGTERM. How long it took to end and how it ended.
+    /// Sends SIGTERM. Returns how long it took to end, and the exit status.
     #[track_caller]
     pub fn stop(mut self) -> (Duration, ExitStatus) {
         let start = std::time::Instant::now();
@@ -111,12 +113,12 @@ impl Weir {
         (start.elapsed(), status)
     }
 
-    /// How it ended, if it has.
+    /// The exit status, if it has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("a child")
     }
 
-    /// SIGKILL, in the middle of whatever it does.
+    /// Sends SIGKILL, whatever it is doing.
     pub fn kill(mut self) {
         self.child.kill().expect("killed");
         self.child.wait().expect("ended");

@@ -1,16 +1,16 @@
-//! The threads on which channels live: apart from those that take events in, and after them where
-//! both want the processor.
+//! The threads on which channels run. They are separate from the threads that take events in, and
+//! have a lower priority.
 //!
-//! What is owed can wait a moment, and coalesces meanwhile; who sends an event waits for its
-//! answer. Channels also read from disk and wait for the writer, which would hold up requests on
-//! the same thread.
+//! A delivery can wait a moment, and coalesces with later changes meanwhile; a sender waits for its
+//! response. Channels also read from disk and wait for the store's writer, which would hold up
+//! requests on the same thread.
 
 use std::thread::available_parallelism;
 
 use tokio::runtime::{Builder, EnterGuard, Runtime};
 
-/// How much later than others these threads get the processor (`nice`): a third of the share of a
-/// thread that takes events in, so that deliveries go on under any load.
+/// The niceness of these threads. It gives them a third of the processor share of a thread that
+/// takes events in, so that deliveries continue under any load.
 const NICENESS: i32 = 5;
 
 /// The runtime of all channels.
@@ -20,7 +20,7 @@ impl Deliveries {
     /// Starts the threads.
     ///
     /// # Errors
-    /// When the system gives none.
+    /// The system cannot start a thread.
     pub(super) fn start() -> std::io::Result<Deliveries> {
         let threads = available_parallelism().map_or(2, usize::from).max(2);
         let mut builder = Builder::new_multi_thread();
@@ -28,19 +28,19 @@ impl Deliveries {
             .enable_all()
             .worker_threads(threads)
             .thread_name("deliver")
-            .on_thread_start(give_way);
+            .on_thread_start(lower_priority);
         builder.build().map(|runtime| Deliveries(Some(runtime)))
     }
 
-    /// What is spawned while this is held runs on these threads.
+    /// While the guard is held, everything that is spawned runs on these threads.
     pub(super) fn enter(&self) -> Option<EnterGuard<'_>> {
         self.0.as_ref().map(Runtime::enter)
     }
 }
 
 impl Drop for Deliveries {
-    /// Channels have been stopped by now, and a runtime may not wait for its threads inside
-    /// another.
+    /// Does not wait for the threads: all channels have been stopped by now, and a runtime may not
+    /// wait inside another one.
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
@@ -48,9 +48,9 @@ impl Drop for Deliveries {
     }
 }
 
-fn give_way() {
-    // Where it is not granted, all threads are equal: slower answers under full load, nothing
-    // worse.
+fn lower_priority() {
+    // If the system refuses, all threads have the same priority; responses are slower under full
+    // load, and nothing worse happens.
     let _ = rustix::process::nice(NICENESS);
 }
 
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_delivered_gives_way_to_what_is_taken_in() {
+    fn deliveries_have_a_lower_priority_than_intake() {
         let deliveries = Deliveries::start().expect("threads");
         let niceness = || rustix::process::nice(0).expect("a number");
         let there = {

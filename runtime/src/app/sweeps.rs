@@ -1,8 +1,8 @@
-//! What sweeps have come to: a channel that renders otherwise walks over all entities, and at its
-//! end says how many were rendered, suppressed, delivered and withdrawn.
+//! Reports on sweeps. A channel whose rendering changed walks over all entities (a backfill); when
+//! it has finished, the log says how many were rendered, suppressed, delivered and withdrawn.
 //!
-//! What is counted is all that the channel settled while it swept, so a change that came meanwhile
-//! is in it too.
+//! The figures include everything that the channel settled while it swept, so they also include
+//! changes that arrived meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -15,12 +15,12 @@ use crate::dispatch::{Channel, status};
 use crate::model::Timestamp;
 use crate::server::views::SweepView;
 
-/// A sweep is looked at so soon after its begin,
+/// Delay of the first poll after a sweep starts; each further delay is twice as long,
 const LOOK_FIRST: Duration = Duration::from_millis(20);
-/// and at most so rarely later on.
+/// up to this interval.
 const LOOK_LAST: Duration = Duration::from_secs(1);
-/// Flights that began with the sweep have ended so long after it has met its last entity, or are of
-/// something else.
+/// How long to wait for the last flights after the sweep has met its last entity. Flights that are
+/// still open after this time belong to something else.
 const LAST_FLIGHTS: Duration = Duration::from_secs(10);
 
 /// The last sweep of each channel.
@@ -30,18 +30,18 @@ pub(super) struct Sweeps(Mutex<BTreeMap<Arc<str>, Arc<Sweep>>>);
 /// One sweep.
 struct Sweep {
     began: Timestamp,
-    /// What the channel had counted before.
+    /// The channel's counts when the sweep started.
     before: Counts,
-    /// When it was over and what it had come to.
+    /// When it ended, and the channel's counts then.
     end: Mutex<Option<(Timestamp, Counts)>>,
 }
 
-/// By [`status::Result`].
+/// A count for each [`status::Result`].
 type Counts = [u64; status::Result::ALL.len()];
 
 impl Sweeps {
-    /// A channel sweeps from now on; its end is told in the log. One that was still under way is
-    /// told no more.
+    /// Starts to follow a sweep of a channel and logs its result at the end. An earlier sweep of
+    /// the channel that is still running is not followed any longer.
     pub(super) fn begin(
         self: &Arc<Self>,
         name: &Arc<str>,
@@ -69,14 +69,14 @@ impl Sweeps {
         });
     }
 
-    /// The last sweep of a channel.
+    /// The last sweep of a channel, running or ended.
     pub(super) fn of(&self, channel: &Channel) -> Option<SweepView> {
         let name = &channel.setup().options.name;
         let sweep = lock(&self.0).get(name)?.clone();
         Some(sweep.view(&counts(channel)))
     }
 
-    /// What has left the configuration is forgotten.
+    /// Forgets the sweeps of channels that have left the configuration.
     pub(super) fn keep(&self, mut known: impl FnMut(&Arc<str>) -> bool) {
         lock(&self.0).retain(|channel, _| known(channel));
     }
@@ -130,7 +130,7 @@ impl Sweeps {
                 parked,
                 held,
                 seconds,
-                "the channel has swept: {rendered} rendered, of them {suppressed} suppressed; {delivered} delivered, {withdrawn} withdrawn"
+                "sweep finished: {rendered} rendered, of which {suppressed} suppressed; {delivered} delivered, {withdrawn} withdrawn"
             );
             return;
         }

@@ -1,9 +1,9 @@
-//! Files that change are read again: the configuration, what it includes, and the components.
+//! Reloads when a file changes: the configuration, the files it includes, and the components.
 //!
-//! Folders are watched, not files, because editors and builds replace files. A burst of changes
-//! leads to one reload, and a file that is half written is refused like any other that is wrong;
-//! the next change of it leads to the next try. A file that was renamed into its place is whole, so
-//! it is read almost at once.
+//! Folders are watched instead of files, because editors and builds replace files. A burst of
+//! changes leads to one reload. A half-written file is rejected like any other wrong file, and its
+//! next change leads to the next reload. A file that is renamed into place is complete, so it is
+//! read almost at once.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -17,34 +17,34 @@ use tokio::time::Instant;
 
 use super::Inner;
 
-/// How long it must be quiet after a write before a file is read.
+/// How long a file must be quiet after a write before it is read.
 const SETTLE: Duration = Duration::from_millis(200);
-/// How long after files were renamed into place: enough for those that come together.
+/// The same after a rename into place: long enough for several files that are renamed together.
 const SETTLE_RENAMED: Duration = Duration::from_millis(20);
-/// A file that is written without end is read all the same after so long.
+/// Maximum delay; a file that is written without pause is read after this time.
 const SETTLE_MAX: Duration = Duration::from_secs(2);
 
-/// Watches until Weir stops.
+/// Watches until Weir stops. If the system cannot watch files, logs an error and returns.
 pub(super) fn watch(inner: Arc<Inner>) {
     let (changed, mut changes) = mpsc::unbounded_channel::<Duration>();
-    let looked_at = inner.clone();
-    let heard = move |event: notify::Result<Event>| {
+    let watched_by = inner.clone();
+    let on_event = move |event: notify::Result<Event>| {
         let Ok(event) = event else { return };
         if event.kind.is_access() {
             return;
         }
-        let (files, folders) = watched(&looked_at);
+        let (files, folders) = watched(&watched_by);
         if event.paths.iter().any(|path| {
             files.contains(path) || path.parent().is_some_and(|folder| folders.contains(folder))
         }) {
-            // Nobody listens any more when Weir stops.
+            // The receiver is gone when Weir stops.
             let _ = changed.send(settle(&event.kind));
         }
     };
-    let mut watcher = match notify::recommended_watcher(heard) {
+    let mut watcher = match notify::recommended_watcher(on_event) {
         Ok(watcher) => watcher,
         Err(error) => {
-            tracing::error!(%error, "files are not watched; use SIGHUP or POST /v1/reload");
+            tracing::error!(%error, "cannot watch files for changes; to reload, use SIGHUP or POST /v1/reload");
             return;
         }
     };
@@ -54,11 +54,11 @@ pub(super) fn watch(inner: Arc<Inner>) {
             let wanted = folders_of(&inner);
             for folder in wanted.difference(&folders) {
                 if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
-                    tracing::warn!(folder = %folder.display(), %error, "the folder cannot be watched");
+                    tracing::warn!(folder = %folder.display(), %error, "cannot watch this folder; after a change in it, reload with SIGHUP or POST /v1/reload");
                 }
             }
             for folder in folders.difference(&wanted) {
-                // A folder that is gone is not watched any more in any case.
+                // An error here means that the folder is gone, and then it is not watched anyway.
                 let _ = watcher.unwatch(folder);
             }
             folders = wanted;
@@ -71,7 +71,7 @@ pub(super) fn watch(inner: Arc<Inner>) {
     });
 }
 
-/// How long a change of that kind must settle.
+/// How long a change of this kind must settle before the files are read.
 fn settle(kind: &EventKind) -> Duration {
     match kind {
         EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)) => SETTLE_RENAMED,
@@ -79,45 +79,46 @@ fn settle(kind: &EventKind) -> Duration {
     }
 }
 
-/// Waits for a change and until it and those that follow have settled. False: there will be none.
+/// Waits for a change, and then until it and those that follow have settled. Returns false if the
+/// watcher has ended.
 async fn quiet(changes: &mut mpsc::UnboundedReceiver<Duration>) -> bool {
     let Some(first) = changes.recv().await else {
         return false;
     };
-    let mut burst = Burst::begin(Instant::now(), first);
+    let mut burst = Burst::start(Instant::now(), first);
     while let Ok(next) = tokio::time::timeout_at(burst.due(), changes.recv()).await {
         let Some(next) = next else { return false };
-        burst.goes_on(Instant::now(), next);
+        burst.add(Instant::now(), next);
     }
     true
 }
 
-/// Changes that lead to one reload.
+/// Changes that together lead to one reload.
 struct Burst {
     began: Instant,
     settled: Instant,
 }
 
 impl Burst {
-    fn begin(now: Instant, settle: Duration) -> Burst {
+    fn start(now: Instant, settle: Duration) -> Burst {
         Burst {
             began: now,
             settled: now + settle,
         }
     }
 
-    /// A rename does not cut short what is still being written.
-    fn goes_on(&mut self, now: Instant, settle: Duration) {
+    /// Adds a change. A rename does not shorten the wait for a file that is still being written.
+    fn add(&mut self, now: Instant, settle: Duration) {
         self.settled = self.settled.max(now + settle);
     }
 
-    /// When to read the files unless there are more changes.
+    /// When to read the files, if no further change arrives.
     fn due(&self) -> Instant {
         self.settled.min(self.began + SETTLE_MAX)
     }
 }
 
-/// Files whose change matters, and folders in which any does.
+/// The files whose change matters, and the folders in which the change of any file does.
 fn watched(inner: &Inner) -> (BTreeSet<PathBuf>, BTreeSet<PathBuf>) {
     let plan = inner.live.load().plan.clone();
     let files = plan
@@ -141,7 +142,8 @@ fn folders_of(inner: &Inner) -> BTreeSet<PathBuf> {
     folders
 }
 
-/// The path as the system reports it; the folder counts where the file is being replaced.
+/// The path as the system reports it. If the file does not exist because it is being replaced, the
+/// path is made from its folder.
 fn real(path: &Path) -> PathBuf {
     let folder = path
         .parent()
@@ -158,25 +160,25 @@ fn real(path: &Path) -> PathBuf {
 mod tests {
     use super::*;
 
-    /// When files are read after changes that come so many milliseconds after the begin and must
-    /// settle for so long, in milliseconds.
+    /// Returns when files are read, given the arrival and the settle time of each change. Times are
+    /// in milliseconds after the first change.
     fn read_after(changes: &[(u64, Duration)]) -> u128 {
         let began = Instant::now();
-        let mut burst = Burst::begin(began, changes[0].1);
+        let mut burst = Burst::start(began, changes[0].1);
         for (after, settle) in &changes[1..] {
-            burst.goes_on(began + Duration::from_millis(*after), *settle);
+            burst.add(began + Duration::from_millis(*after), *settle);
         }
         burst.due().duration_since(began).as_millis()
     }
 
     #[test]
-    fn what_is_renamed_into_place_is_read_at_once_and_what_is_written_when_it_is_quiet() {
+    fn a_renamed_file_is_read_at_once_and_a_written_one_once_it_is_quiet() {
         assert_eq!(read_after(&[(0, SETTLE_RENAMED)]), 20);
         assert_eq!(read_after(&[(0, SETTLE)]), 200);
         assert_eq!(
             read_after(&[(0, SETTLE), (50, SETTLE_RENAMED)]),
             200,
-            "a rename does not cut short what is still being written"
+            "a rename does not shorten the wait for a file that is still being written"
         );
         assert_eq!(read_after(&[(0, SETTLE_RENAMED), (10, SETTLE)]), 210);
         let written: Vec<(u64, Duration)> = (0..100).map(|piece| (piece * 100, SETTLE)).collect();

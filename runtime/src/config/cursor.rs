@@ -1,8 +1,8 @@
-//! Reading tables: each key is asked for once, and what nobody asked for is a complaint.
+//! Reads tables. Each key is asked for by name, and a key that was not asked for is a complaint.
 //!
-//! Nothing here fails early. A field that is wrong makes a complaint and answers `None`; the reader
-//! goes on with a default, so that all complaints come at once. A configuration with any complaint
-//! is not used.
+//! Nothing here stops at the first mistake. A field that is wrong adds a complaint and returns
+//! `None`; the caller continues with a default, so that all complaints are found in one pass. A
+//! configuration with any complaint is not used.
 
 mod lookup;
 mod values;
@@ -18,10 +18,10 @@ use super::tree::{Entry, Node, Table, Value, join};
 
 pub use values::Found;
 
-/// The environment, by name.
+/// Looks up an environment variable by name.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// What a reading gathers on its way.
+/// Collects complaints, warnings and used files while the tables are read.
 pub struct Reader<'a> {
     environment: Environment<'a>,
     secrets: bool,
@@ -32,7 +32,7 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// A reader; without `secrets`, a secret that is not there is no complaint.
+    /// A reader. Without `secrets`, a secret that cannot be found is not a complaint.
     pub fn new(environment: Environment<'a>, secrets: bool) -> Reader<'a> {
         let (complaints, warnings) = (RefCell::default(), RefCell::default());
         Reader {
@@ -45,17 +45,17 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Something is wrong.
+    /// Adds a complaint.
     pub fn complain(&self, complaint: Complaint) {
         self.complaints.borrow_mut().push(complaint);
     }
 
-    /// Something is odd, and used all the same.
+    /// Adds a warning: the value is odd but will be used.
     pub fn warn(&self, warning: Complaint) {
         self.warnings.borrow_mut().push(warning);
     }
 
-    /// All that was gathered.
+    /// Returns everything that was collected.
     pub fn finish(self) -> Gathered {
         Gathered {
             complaints: self.complaints.into_inner(),
@@ -72,22 +72,22 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What a reading has gathered.
+/// Everything that a [`Reader`] collected.
 pub struct Gathered {
-    /// What is wrong.
+    /// The mistakes.
     pub complaints: Vec<Complaint>,
-    /// What is odd.
+    /// Oddities that do not stop the configuration from being used.
     pub warnings: Vec<Complaint>,
-    /// Files that scalars came from.
+    /// The files from which scalars were read.
     pub files: BTreeSet<PathBuf>,
-    /// Texts that came from the environment or a file and are neither numbers nor secrets that
-    /// never show; any may be one.
+    /// Texts that came from the environment or a file, except numbers and declared secrets. Any of
+    /// them may be a secret, so all of them are redacted where the configuration is shown.
     pub outside: BTreeSet<String>,
 }
 
-/// A table being read.
+/// A table that is being read.
 pub struct Cursor<'a> {
-    /// Where complaints go.
+    /// Collects the complaints.
     pub reader: &'a Reader<'a>,
     table: &'a Table,
     path: String,
@@ -97,7 +97,7 @@ pub struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    /// The whole document.
+    /// A cursor on the whole document.
     pub fn root(reader: &'a Reader<'a>, table: &'a Table, place: Place) -> Cursor<'a> {
         Cursor {
             reader,
@@ -109,35 +109,35 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Reads the table and complains of the keys that `read` did not ask for.
+    /// Reads the table, then complains about each key that `read` did not ask for.
     pub fn read<T>(mut self, read: impl FnOnce(&mut Cursor<'a>) -> T) -> T {
         let result = read(&mut self);
         self.close();
         result
     }
 
-    /// The path of this table.
+    /// The path of this table, such as `channels.storefront`.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// Where this table stands.
+    /// The place of this table.
     pub fn place(&self) -> &Place {
         &self.place
     }
 
-    /// From now on placeholders are filled from this row.
+    /// Fills placeholders from this row from now on.
     pub fn fill_from(&mut self, row: &'a Row) {
         self.row = Some(row);
     }
 
-    /// The field of that key, if it is there.
+    /// The field with this key, if it is set.
     pub fn take(&mut self, key: &str) -> Option<Field<'a>> {
         self.ask(key);
         self.table.get(key).map(|entry| self.field(entry))
     }
 
-    /// The field of that key; that it is missing is a complaint.
+    /// The field with this key; if it is not set, complains that it is missing, with `help`.
     pub fn require(&mut self, key: &str, help: &str) -> Option<Field<'a>> {
         let field = self.take(key);
         if field.is_none() {
@@ -152,7 +152,7 @@ impl<'a> Cursor<'a> {
         field
     }
 
-    /// All fields, for tables whose keys are names.
+    /// All fields, for tables whose keys are names that the user chooses.
     pub fn all(&mut self) -> Vec<Field<'a>> {
         self.table
             .entries
@@ -165,7 +165,7 @@ impl<'a> Cursor<'a> {
             .collect()
     }
 
-    /// Something is wrong with the table as a whole.
+    /// Complains about the table as a whole.
     pub fn complain(&self, what: impl Into<String>, help: impl Into<Option<String>>) {
         self.reader
             .complain(Complaint::at(&self.place, self.path.clone(), what, help));
@@ -189,7 +189,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Complains of each key that nobody asked for.
+    /// Complains about each key that was not asked for.
     fn close(self) {
         let unknown = self
             .table
@@ -206,7 +206,7 @@ impl<'a> Cursor<'a> {
                 Some(near) => Some(format!("did you mean {near:?}?")),
                 None if self.asked.is_empty() => None,
                 None => Some(format!(
-                    "there is {}",
+                    "available: {}",
                     listed(self.asked.iter().map(String::as_str), 24)
                 )),
             };
@@ -220,11 +220,11 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// A value being read.
+/// A value that is being read.
 #[derive(Clone)]
 pub struct Field<'a> {
     reader: &'a Reader<'a>,
-    /// The key it stands under; for an item of a list, the list's.
+    /// Its key; for an item of a list, the key of the list.
     pub key: &'a str,
     key_place: &'a Place,
     path: String,
@@ -237,7 +237,7 @@ impl<'a> Field<'a> {
         &self.path
     }
 
-    /// Where it stands: tables at their key, scalars and lists at themselves.
+    /// The place to show in a complaint: the key of a table, the value of a scalar or a list.
     pub fn place(&self) -> &'a Place {
         if self.is_table() {
             self.key_place
@@ -246,13 +246,13 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// Something is wrong with it.
+    /// Complains about the value.
     pub fn complain(&self, what: impl Into<String>, help: impl Into<Option<String>>) {
         self.reader
             .complain(Complaint::at(self.place(), self.path.clone(), what, help));
     }
 
-    /// Something is wrong with the secret that it is, so its line is not quoted.
+    /// Complains about a secret, without quoting its line.
     pub fn complain_of_secret(&self, what: impl Into<String>, help: impl Into<Option<String>>) {
         let complaint = Complaint::at(self.place(), self.path.clone(), what, help);
         self.reader.complain(Complaint {
@@ -261,20 +261,20 @@ impl<'a> Field<'a> {
         });
     }
 
-    /// Something is wrong with its key.
+    /// Complains about the key.
     pub fn complain_of_key(&self, what: impl Into<String>, help: impl Into<Option<String>>) {
         self.reader
             .complain(Complaint::at(self.key_place, self.path.clone(), what, help));
     }
 
-    /// It names something that is not there.
+    /// Complains that the value names something that is not defined.
     pub fn complain_of_missing(&self, what: impl Into<String>, help: impl Into<Option<String>>) {
         self.reader.complain(
             Complaint::at(self.place(), self.path.clone(), what, help).because(Cause::Missing),
         );
     }
 
-    /// Something about it is odd.
+    /// Warns about the value.
     pub fn warn(&self, what: impl Into<String>, help: impl Into<Option<String>>) {
         self.reader
             .warn(Complaint::at(self.place(), self.path.clone(), what, help));
@@ -290,12 +290,13 @@ impl<'a> Field<'a> {
         );
     }
 
-    /// Whether it is a table that stands for no scalar.
+    /// Whether it is a table, other than one that stands for a scalar (`{ env = … }`, `{ file = …
+    /// }`).
     pub fn is_table(&self) -> bool {
         matches!(self.node.value, Value::Table(_)) && !self.node.value.is_reference()
     }
 
-    /// Whether it is a list of nothing.
+    /// Whether it is an empty list.
     pub fn is_empty_list(&self) -> bool {
         matches!(&self.node.value, Value::Array(items) if items.is_empty())
     }
@@ -305,12 +306,12 @@ impl<'a> Field<'a> {
         matches!(self.node.value, Value::Array(_))
     }
 
-    /// Whether it is a text written in the file, and mentions that row table.
+    /// Whether it is a text in the file itself with a placeholder of this row table.
     pub fn mentions(&self, table: &str) -> bool {
         matches!(&self.node.value, Value::String(text) if super::row::mentions(text, table))
     }
 
-    /// Reads a table and complains of the keys that `read` did not ask for.
+    /// Reads a table, then complains about each key that `read` did not ask for.
     pub fn table<T>(&self, read: impl FnOnce(&mut Cursor<'a>) -> T) -> Option<T> {
         let Value::Table(table) = &self.node.value else {
             self.unexpected("a table");
@@ -328,7 +329,7 @@ impl<'a> Field<'a> {
         Some(cursor.read(read))
     }
 
-    /// Reads the items of a list; those that are wrong are left out.
+    /// Reads the items of a list and leaves out those that are wrong.
     pub fn list<T>(&self, read: impl Fn(Field<'a>) -> Option<T>) -> Vec<T> {
         let Value::Array(items) = &self.node.value else {
             self.unexpected("a list");
@@ -349,15 +350,15 @@ impl<'a> Field<'a> {
     }
 }
 
-/// A path as written at a place: relative to the folder of that file.
+/// Resolves a path that is written at `place`, relative to the folder of that file.
 pub fn relative(place: &Place, path: &str) -> PathBuf {
     place.folder().join(path)
 }
 
-/// A text file of at most so many bytes.
+/// Reads a text file of at most `bytes_max` bytes.
 ///
 /// # Errors
-/// Why not, for people.
+/// The reason as a sentence: it cannot be read, is too long, or is not UTF-8.
 pub fn read_text(path: &Path, bytes_max: u64) -> Result<String, String> {
     use std::io::Read;
     let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
@@ -373,7 +374,7 @@ pub fn read_text(path: &Path, bytes_max: u64) -> Result<String, String> {
     }
     String::from_utf8(bytes).map_err(|error| {
         format!(
-            "it is not UTF-8 from byte {} on",
+            "it is not valid UTF-8 at byte {}",
             error.utf8_error().valid_up_to()
         )
     })

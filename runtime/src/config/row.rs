@@ -1,43 +1,44 @@
-//! Rows and placeholders: what `for_each = "site"` puts in the place of `{site}` and `{site.url}`.
+//! Rows and placeholders: with `for_each = "site"`, the placeholders `{site}` and `{site.url}` are
+//! filled in from each row of `[each.site]`.
 
 use serde_json::{Map, Value};
 
 /// A row of a table `[each.site]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// The table, `site`.
+    /// The name of the table: `site`.
     pub table: String,
-    /// The row, `de`.
+    /// The name of the row: `de`.
     pub name: String,
     /// Its columns.
     pub columns: Map<String, Value>,
 }
 
-/// Which placeholders are left as they are.
+/// The placeholders that are not filled in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
-    /// None: each must be filled.
+    /// None: every placeholder must be filled in.
     None,
-    /// `{key}`, which each delivery fills with the entity's key.
+    /// `{key}`, which is replaced with the entity's key at each delivery.
     Key,
-    /// All that are not of the row's table: settings are the plugin's, and braces may mean
-    /// something there.
+    /// All that do not belong to the row's table. This is for settings: they are the plugin's, and
+    /// braces may have a meaning there.
     Others,
 }
 
-/// A placeholder that cannot be filled.
+/// A placeholder that cannot be filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unfilled {
-    /// What is wrong.
+    /// The mistake, in a sentence.
     pub what: String,
-    /// What would be right.
+    /// How to correct it.
     pub help: Option<String>,
 }
 
-/// Fills the placeholders of `text` from `row`.
+/// Fills in the placeholders of `text` from `row`.
 ///
 /// # Errors
-/// The first placeholder that the row cannot fill.
+/// The first placeholder that the row has no value for.
 pub fn fill(text: &str, row: Option<&Row>, keep: Keep) -> Result<String, Unfilled> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -53,22 +54,22 @@ pub fn fill(text: &str, row: Option<&Row>, keep: Keep) -> Result<String, Unfille
             rest = tail;
             continue;
         };
-        let of_row = row.is_some_and(|row| {
+        let from_row = row.is_some_and(|row| {
             name == row.table
                 || name
                     .strip_prefix(&row.table)
                     .is_some_and(|rest| rest.starts_with('.'))
         });
         match row {
-            Some(row) if of_row => out.push_str(&value(name, row)?),
+            Some(row) if from_row => out.push_str(&value(name, row)?),
             _ if keep == Keep::Others || (keep == Keep::Key && name == "key") => {
                 out.push_str(&rest[open..open + name.len() + 2])
             }
             Some(row) => return Err(unknown(name, row)),
             None => {
-                let what = format!("{{{name}}} has nothing to be filled from");
+                let what = format!("{{{name}}} cannot be filled in here");
                 let help = format!(
-                    "a table with for_each = {:?} has it",
+                    "only a table with for_each = {:?} has a value for it",
                     name.split('.').next().unwrap_or(name)
                 );
                 return Err(Unfilled {
@@ -83,7 +84,7 @@ pub fn fill(text: &str, row: Option<&Row>, keep: Keep) -> Result<String, Unfille
     Ok(out)
 }
 
-/// Whether a text holds a placeholder of that table.
+/// Whether a text has a placeholder of this table.
 pub fn mentions(text: &str, table: &str) -> bool {
     text.contains(&format!("{{{table}}}")) || text.contains(&format!("{{{table}."))
 }
@@ -107,18 +108,18 @@ fn value(name: &str, row: &Row) -> Result<String, Unfilled> {
         Some(value @ (Value::Number(_) | Value::Bool(_))) => Ok(value.to_string()),
         Some(_) => {
             let what = format!(
-                "{{{name}}} is a list or a table in each.{}.{}, and cannot stand in a text",
+                "{{{name}}} is a list or a table in each.{}.{}, which cannot be put into a text",
                 row.table, row.name
             );
             Err(Unfilled {
                 what,
-                help: Some("only a string, a number, true or false can".to_owned()),
+                help: Some("use a column that is a string, a number, true or false".to_owned()),
             })
         }
         None => {
             let known = row.columns.keys().map(String::as_str);
             let help = super::text::suggestion(column, known)
-                .map(|hint| hint.replace("there is ", "its columns are "));
+                .map(|hint| hint.replace("available: ", "its columns: "));
             Err(Unfilled {
                 what: format!(
                     "each.{}.{} has no column {column:?} for {{{name}}}",
@@ -132,7 +133,7 @@ fn value(name: &str, row: &Row) -> Result<String, Unfilled> {
 
 fn unknown(name: &str, row: &Row) -> Unfilled {
     let table = name.split('.').next().unwrap_or(name);
-    let what = format!("{{{name}}} has nothing to be filled from");
+    let what = format!("{{{name}}} cannot be filled in here");
     let near = super::text::nearest(table, [row.table.as_str()]);
     let help = match near {
         Some(near) => format!("did you mean {{{}}}?", name.replacen(table, near, 1)),
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_filled_is_said() {
+    fn a_placeholder_that_cannot_be_filled_in_is_reported() {
         let row = row();
         let help = |text, row| {
             fill(text, row, Keep::None)
@@ -188,17 +189,17 @@ mod tests {
         );
         assert_eq!(
             help("{sit}", Some(&row)),
-            "{sit} has nothing to be filled from; did you mean {site}?"
+            "{sit} cannot be filled in here; did you mean {site}?"
         );
         assert_eq!(
             help("{site}", None),
-            "{site} has nothing to be filled from; a table with for_each = \"site\" has it"
+            "{site} cannot be filled in here; only a table with for_each = \"site\" has a value for it"
         );
         assert!(help("{site.tags}", Some(&row)).contains("is a list or a table"));
     }
 
     #[test]
-    fn braces_of_a_plugin_stay() {
+    fn braces_that_belong_to_a_plugin_stay() {
         assert_eq!(
             fill("{name} in {site}", Some(&row()), Keep::Others).as_deref(),
             Ok("{name} in de")

@@ -1,18 +1,18 @@
-//! Durations, sizes, shares and rates: from text and back. Pure functions.
+//! Converts durations, sizes, shares and rates from text and back. Pure functions.
 
 use std::time::Duration;
 
-/// What a right duration looks like.
+/// The help for a duration.
 pub const DURATION: &str =
     "write a whole number and a unit, such as \"250ms\", \"30s\", \"5m\", \"1h\" or \"30d\"";
-/// What a right size looks like.
+/// The help for a size.
 pub const SIZE: &str =
     "write a whole number and a unit, such as \"500B\", \"64KiB\", \"16MiB\" or \"1GiB\"";
-/// What a right share looks like.
+/// The help for a share.
 pub const SHARE: &str = "write a percentage from 0% to 100%, such as \"2%\"";
-/// What a right rate looks like.
+/// The help for a rate.
 pub const RATE: &str =
-    "write a whole number for each second, minute or hour, such as \"500/s\", \"30/m\" or \"10/h\"";
+    "write a whole number per second, minute or hour, such as \"500/s\", \"30/m\" or \"10/h\"";
 
 const DURATIONS: [(&str, u64); 5] = [
     ("d", 86_400_000),
@@ -29,17 +29,17 @@ const SIZES: [(&str, u64); 4] = [
 ];
 const RATES: [(&str, f64); 3] = [("/s", 1.0), ("/m", 60.0), ("/h", 3600.0)];
 
-/// `250ms`, `30s`, `5m`, `1h`, `30d`.
+/// Parses a duration: `250ms`, `30s`, `5m`, `1h`, `30d`.
 pub fn duration(text: &str) -> Option<Duration> {
     quantity(text, &DURATIONS).map(Duration::from_millis)
 }
 
-/// `500B`, `64KiB`, `16MiB`, `1GiB`; in bytes.
+/// Parses a size: `500B`, `64KiB`, `16MiB`, `1GiB`. Returns bytes.
 pub fn size(text: &str) -> Option<u64> {
     quantity(text, &SIZES)
 }
 
-/// `2%`, `0.5%`; from 0 to 1.
+/// Parses a share: `2%`, `0.5%`. Returns a number from 0 to 1.
 pub fn share(text: &str) -> Option<f64> {
     let number = text.strip_suffix('%')?;
     let plain = !number.is_empty()
@@ -50,7 +50,7 @@ pub fn share(text: &str) -> Option<f64> {
     (0.0..=1.0).contains(&share).then_some(share)
 }
 
-/// `500/s`, `30/m`, `10/h`; for each second, more than 0.
+/// Parses a rate: `500/s`, `30/m`, `10/h`. Returns a number above 0, per second.
 pub fn rate(text: &str) -> Option<f64> {
     let (suffix, seconds) = RATES.iter().find(|(suffix, _)| text.ends_with(suffix))?;
     let number =
@@ -58,7 +58,7 @@ pub fn rate(text: &str) -> Option<f64> {
     Some(number as f64 / seconds)
 }
 
-/// A duration as it would be written.
+/// A duration in the form in which it is written in a file.
 pub fn duration_text(duration: Duration) -> String {
     quantity_text(
         u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
@@ -67,18 +67,19 @@ pub fn duration_text(duration: Duration) -> String {
     )
 }
 
-/// A size in bytes as it would be written.
+/// A size in bytes in the form in which it is written in a file.
 pub fn size_text(bytes: u64) -> String {
     quantity_text(bytes, &SIZES, "0B")
 }
 
-/// A share as it would be written.
+/// A share in the form in which it is written in a file.
 pub fn share_text(share: f64) -> String {
-    // Two shares that differ by less than a millionth of a percent are one to a reader.
+    // Rounding hides differences of less than a millionth of a percent, which come from the
+    // conversion.
     format!("{}%", (share * 1e8).round() / 1e6)
 }
 
-/// A rate as it would be written: by the second where that is a whole number.
+/// A rate in the form in which it is written in a file: per second if that is a whole number.
 pub fn rate_text(rate: f64) -> String {
     let whole = |per: f64| ((rate * per).round() - rate * per).abs() < 1e-6;
     let (suffix, seconds) = RATES
@@ -114,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_understood() {
+    fn each_kind_of_quantity_is_parsed() {
         assert_eq!(duration("250ms"), Some(Duration::from_millis(250)));
         assert_eq!(duration("30d"), Some(Duration::from_secs(30 * 86_400)));
         assert_eq!(size("64KiB"), Some(65_536));
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_not_guessed() {
+    fn a_malformed_quantity_is_rejected_and_not_guessed() {
         for text in [
             "",
             "5",
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_reads_as_what_it_is() {
+    fn a_quantity_is_shown_as_it_was_written() {
         for text in ["250ms", "90s", "5m", "1h", "30d", "1500ms"] {
             assert_eq!(duration_text(duration(text).expect("right")), text);
         }

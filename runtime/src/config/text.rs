@@ -1,7 +1,8 @@
-//! Where something stands in a file, and what is wrong there.
+//! Places in a file, and complaints about them.
 //!
-//! A [`Complaint`] is for a person: it names the file, line and column, says what is wrong in the
-//! file's own words and what would be right. A line that may hold a secret is never quoted.
+//! A [`Complaint`] is written for a person: it names the file, line and column, says what is wrong
+//! with the words of the file, and what would be right. It never quotes a line that may hold a
+//! secret.
 
 use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -10,9 +11,9 @@ use std::sync::Arc;
 /// A file as it was read.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Source {
-    /// Its path, as given or as made from the file that includes it.
+    /// The path, as given or as resolved from the file that includes it.
     pub path: PathBuf,
-    /// All of it.
+    /// The whole text.
     pub text: String,
 }
 
@@ -20,12 +21,12 @@ pub struct Source {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Place {
     source: Arc<Source>,
-    /// In bytes; at most the length of the text.
+    /// The offset in bytes, at most the length of the text.
     offset: usize,
 }
 
 impl Place {
-    /// The place `offset` bytes into a file.
+    /// The place `offset` bytes into a file, moved back to the start of a character.
     pub fn new(source: &Arc<Source>, offset: usize) -> Place {
         let mut offset = offset.min(source.text.len());
         while !source.text.is_char_boundary(offset) {
@@ -42,17 +43,17 @@ impl Place {
         &self.source.path
     }
 
-    /// What relative paths written here are relative to: the folder of the file.
+    /// The folder of the file; relative paths written at this place are resolved from it.
     pub fn folder(&self) -> &Path {
         self.source.path.parent().unwrap_or(Path::new(""))
     }
 
-    /// From 1.
+    /// The line, from 1.
     pub fn line(&self) -> usize {
         self.source.text[..self.offset].matches('\n').count() + 1
     }
 
-    /// From 1, in characters.
+    /// The column in characters, from 1.
     pub fn column(&self) -> usize {
         self.source.text[self.line_start()..self.offset]
             .trim_start_matches('\u{feff}')
@@ -67,8 +68,8 @@ impl Place {
             .map_or(0, |newline| newline + 1)
     }
 
-    /// The line as it stands in the file; none if it may hold a secret, by what it says itself or
-    /// by the key that it belongs to.
+    /// The line as it stands in the file. `None` if the line may hold a secret, judging by its own
+    /// words or by those of the key that it belongs to.
     fn excerpt(&self) -> Option<String> {
         let line = self.source.text[self.line_start()..]
             .lines()
@@ -76,22 +77,25 @@ impl Place {
             .unwrap_or_default()
             .trim_start_matches('\u{feff}');
         let before = self.source.text[..self.line_start()].lines().rev();
-        let begins_here = |line: &str| line.contains('=') || line.trim_start().starts_with('[');
-        let key = if begins_here(line) {
+        let starts_here = |line: &str| line.contains('=') || line.trim_start().starts_with('[');
+        let key = if starts_here(line) {
             None
         } else {
             before
                 .take(STATEMENT_LINES_MAX)
-                .find(|line| begins_here(line))
+                .find(|line| starts_here(line))
         };
         let short = line.chars().count() <= EXCERPT_CHARACTERS_MAX;
-        (short && !line.trim().is_empty() && !is_telling(line) && !key.is_some_and(is_telling))
-            .then(|| line.to_owned())
+        (short
+            && !line.trim().is_empty()
+            && !suggests_a_secret(line)
+            && !key.is_some_and(suggests_a_secret))
+        .then(|| line.to_owned())
     }
 }
 
-/// Whether a line or a path speaks of what may be a secret.
-fn is_telling(text: &str) -> bool {
+/// Whether a line or a path has a word that suggests a secret.
+fn suggests_a_secret(text: &str) -> bool {
     let lower = text.to_lowercase();
     let words = [
         "secret",
@@ -111,9 +115,9 @@ fn is_telling(text: &str) -> bool {
     words.iter().any(|word| lower.contains(word))
 }
 
-/// How far back the beginning of what a line belongs to is looked for, in lines.
+/// How many lines back to look for the start of the statement that a line belongs to.
 const STATEMENT_LINES_MAX: usize = 200;
-/// A longer line is not quoted: the caret would be out of sight.
+/// Maximum length of a quoted line, in characters; in a longer one the caret would be out of sight.
 const EXCERPT_CHARACTERS_MAX: usize = 160;
 
 impl fmt::Debug for Place {
@@ -128,13 +132,13 @@ impl fmt::Debug for Place {
     }
 }
 
-/// What a complaint comes from, as far as somebody decides on it.
+/// The kind of mistake, as far as a caller decides on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Cause {
-    /// Something is written that is wrong.
+    /// A value is wrong.
     #[default]
     Wrong,
-    /// Something is not there, which may be so because a part of the file could not be read.
+    /// Something is missing, perhaps only because a part of the file could not be read.
     Missing,
     /// The file is not TOML.
     Syntax,
@@ -142,30 +146,30 @@ pub enum Cause {
     Unreadable,
 }
 
-/// Something that is wrong in a file.
+/// A mistake in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Complaint {
-    /// Which file.
+    /// The file.
     pub file: PathBuf,
-    /// Line, from 1; 0 when it is about the file as a whole.
+    /// Line, from 1; 0 if the complaint is about the file as a whole.
     pub line: usize,
-    /// Column, from 1, in characters; 0 when it is about the file as a whole.
+    /// Column in characters, from 1; 0 if the complaint is about the file as a whole.
     pub column: usize,
-    /// Where, in the file's own words (`channels.storefront.target`); empty when it is about the
-    /// file as a whole.
+    /// The path of the key (`channels.storefront.target`); empty if the complaint is about the file
+    /// as a whole.
     pub path: String,
-    /// What is wrong.
+    /// The mistake, in a sentence.
     pub what: String,
-    /// What would be right.
+    /// How to correct it.
     pub help: Option<String>,
-    /// The line as it stands in the file; none if it may hold a secret.
+    /// The line as it stands in the file; `None` if it may hold a secret.
     pub excerpt: Option<String>,
-    /// What it comes from.
+    /// The kind of mistake.
     pub cause: Cause,
 }
 
 impl Complaint {
-    /// Something is wrong at a place.
+    /// A complaint about a place.
     pub fn at(
         place: &Place,
         path: impl Into<String>,
@@ -177,7 +181,7 @@ impl Complaint {
             file: place.file().to_owned(),
             line: place.line(),
             column: place.column(),
-            excerpt: if is_telling(&path) {
+            excerpt: if suggests_a_secret(&path) {
                 None
             } else {
                 place.excerpt()
@@ -189,7 +193,7 @@ impl Complaint {
         }
     }
 
-    /// Something is wrong with a file as a whole.
+    /// A complaint about a file as a whole.
     pub fn of_file(
         file: &Path,
         what: impl Into<String>,
@@ -208,12 +212,12 @@ impl Complaint {
         }
     }
 
-    /// The same with another cause.
+    /// The same complaint with another cause.
     pub fn because(self, cause: Cause) -> Complaint {
         Complaint { cause, ..self }
     }
 
-    /// As an object for machines.
+    /// As a JSON object, for programs.
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::json!({
             "file": self.file.display().to_string(),
@@ -226,8 +230,8 @@ impl Complaint {
     }
 }
 
-/// One line: `weir.toml:12:7: channels.storefront.target: there is no target "shp"; did you mean
-/// "shop"?`
+/// Writes one line: `weir.toml:12:7: channels.storefront.target: there is no target "shp"; did you
+/// mean "shop"?`
 impl fmt::Display for Complaint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.file.display())?;
@@ -245,14 +249,14 @@ impl fmt::Display for Complaint {
     }
 }
 
-/// All complaints for a terminal, each with its line and a caret under the place; plain text.
+/// All complaints as plain text for a terminal, each with its line and a caret under the place.
 pub fn render(complaints: &[Complaint]) -> String {
     let mut out = String::new();
     for complaint in complaints {
         let _ = writeln!(out, "{complaint}");
         if let Some(line) = &complaint.excerpt {
             let number = complaint.line.to_string();
-            // Tabs stay tabs, so that the caret stands under its place whatever their width.
+            // Keep tabs as tabs, so that the caret is under its place at any tab width.
             let before = line.chars().take(complaint.column.saturating_sub(1));
             let indent: String = before
                 .map(|character| if character == '\t' { '\t' } else { ' ' })
@@ -268,7 +272,7 @@ pub fn render(complaints: &[Complaint]) -> String {
     out
 }
 
-/// The word of `known` that somebody who wrote `word` most likely meant.
+/// The word of `known` that is most similar to `word`, if one is similar enough for a typing error.
 pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let far = (word.chars().count() / 3).max(1);
     let distance = |candidate: &str| {
@@ -281,25 +285,26 @@ pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Opti
     near.min().map(|(_, candidate)| candidate)
 }
 
-/// `did you mean "shop"?`, or what there is, or that there is nothing.
+/// `did you mean "shop"?` or, without a similar word, the list of known ones. `None` if none is
+/// known.
 pub fn suggestion<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<String> {
     let known: Vec<&str> = known.into_iter().collect();
     match nearest(word, known.iter().copied()) {
         Some(near) => Some(format!("did you mean {near:?}?")),
         None if known.is_empty() => None,
-        None => Some(format!("there is {}", listed(known, LISTED_MAX))),
+        None => Some(format!("available: {}", listed(known, LISTED_MAX))),
     }
 }
 
-/// So many names are listed before "and 12 more": a list that scrolls helps nobody.
+/// Maximum number of names in a list before "and 12 more".
 const LISTED_MAX: usize = 12;
 
-/// `a, b and c`, cut after `most`.
+/// `a, b and c`, or `a, b and 12 more` beyond `most` names.
 pub fn listed<'k>(names: impl IntoIterator<Item = &'k str>, most: usize) -> String {
     let names: Vec<&str> = names.into_iter().collect();
     match names.as_slice() {
         [] => "nothing".to_owned(),
-        [one] => (*one).to_owned(),
+        [only] => (*only).to_owned(),
         all if all.len() > most => {
             format!("{} and {} more", all[..most].join(", "), all.len() - most)
         }
@@ -326,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn the_caret_stands_under_its_place_behind_tabs_and_umlauts() {
+    fn the_caret_is_under_its_place_after_tabs_and_umlauts() {
         let place = place("\tü = \"x\"", "\"x\"");
         let complaint = Complaint::at(&place, "ü", "no", Some("yes".to_owned()));
         assert_eq!(
@@ -346,14 +351,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_near_is_suggested_and_what_is_far_is_listed() {
+    fn a_similar_word_is_suggested_and_otherwise_all_are_listed() {
         assert_eq!(
             suggestion("shp", ["shop", "search"]).as_deref(),
             Some("did you mean \"shop\"?")
         );
         assert_eq!(
             suggestion("web", ["shop", "search"]).as_deref(),
-            Some("there is shop and search")
+            Some("available: shop and search")
         );
         assert_eq!(suggestion("web", []), None);
     }

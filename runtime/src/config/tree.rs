@@ -1,4 +1,5 @@
-//! A TOML document as values that remember where they stand, and the merging of several.
+//! A TOML document whose values remember their place in a file, and the merging of several
+//! documents.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -7,12 +8,12 @@ use toml::de::{DeTable, DeValue};
 
 use super::text::{Cause, Complaint, Place, Source};
 
-/// A value and where it stands.
+/// A value and its place.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// Its first character.
+    /// The place of its first character.
     pub place: Place,
-    /// What it is.
+    /// The value.
     pub value: Value,
 }
 
@@ -36,7 +37,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// What it is, in words.
+    /// The type of the value in words, for complaints.
     pub fn kind(&self) -> &'static str {
         match self {
             Value::String(_) => "a string",
@@ -68,10 +69,10 @@ impl Value {
     }
 }
 
-/// A table; entries are in the order of the file.
+/// A table. Its entries are in the order of the file.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
-    /// Each key once.
+    /// The entries, with each key once.
     pub entries: Vec<Entry>,
 }
 
@@ -80,40 +81,40 @@ pub struct Table {
 pub struct Entry {
     /// The key.
     pub key: String,
-    /// Where the key stands.
+    /// The place of the key.
     pub place: Place,
     /// The value.
     pub node: Node,
 }
 
 impl Table {
-    /// The entry of that key.
+    /// The entry with this key.
     pub fn get(&self, key: &str) -> Option<&Entry> {
         self.entries.iter().find(|entry| entry.key == key)
     }
 
-    /// Takes the entry of that key out.
+    /// Removes and returns the entry with this key.
     pub fn remove(&mut self, key: &str) -> Option<Entry> {
         let at = self.entries.iter().position(|entry| entry.key == key)?;
         Some(self.entries.remove(at))
     }
 }
 
-/// Deeper nesting is refused; what a configuration needs ends at about eight.
+/// Maximum depth of nesting; a real configuration needs about eight levels.
 const DEPTH_MAX: usize = 64;
 
-/// Lines of which nothing that was understood can be trusted, from 1.
+/// Lines, from 1, from which nothing that was read can be trusted.
 pub type Lines = RangeInclusive<usize>;
 
-/// Reads a document; what is not TOML becomes complaints, and the rest is read as far as it goes,
-/// but for `broken` lines.
+/// Parses a document. Text that is not TOML becomes complaints and is added to `broken`; the rest
+/// is read as far as possible.
 pub fn parse(
     source: &Arc<Source>,
     complaints: &mut Vec<Complaint>,
     broken: &mut Vec<Lines>,
 ) -> Table {
     if let Some(offset) = too_deep(&source.text) {
-        let what = format!("this is nested more than {DEPTH_MAX} deep");
+        let what = format!("this is nested more than {DEPTH_MAX} levels deep");
         complaints.push(
             Complaint::at(&Place::new(source, offset), "", what, None).because(Cause::Syntax),
         );
@@ -134,7 +135,8 @@ pub fn parse(
     .table(table.get_ref())
 }
 
-/// How far a mistake in a line reaches: behind a broken header, keys land in the table before it.
+/// The lines that a mistake in `line` affects: after a broken table header, keys end up in the
+/// table before it.
 fn damage(text: &str, line: usize) -> Lines {
     let header = |line: &&str| line.trim_start().starts_with('[');
     let mut from_here = text.lines().skip(line - 1);
@@ -145,15 +147,15 @@ fn damage(text: &str, line: usize) -> Lines {
     line..=last
 }
 
-/// Where a dotted key has so many parts that its tables would nest deeper than a stack can follow:
-/// `a.a.a.…`. Brackets are bounded by the parser itself.
+/// Where a dotted key has so many parts (`a.a.a.…`) that its tables would nest deeper than the
+/// stack allows. The parser itself bounds the nesting of brackets.
 fn too_deep(text: &str) -> Option<usize> {
     let (mut dots, mut behind_part) = (0, false);
     let mut characters = text.char_indices();
     while let Some((at, character)) = characters.next() {
         match character {
-            // A quoted part ends with its line at the latest, so that a quote in prose does not
-            // hide the rest of the file.
+            // A quoted part ends at the end of its line at the latest, so that a quotation mark in
+            // prose does not hide the rest of the file.
             quote @ ('"' | '\'') => {
                 behind_part = characters
                     .find(|(_, other)| *other == quote || *other == '\n')
@@ -209,7 +211,7 @@ impl Converter<'_> {
             DeValue::String(text) => Value::String(text.clone().into_owned()),
             DeValue::Integer(number) => Value::Integer(
                 i64::from_str_radix(number.as_str(), number.radix()).unwrap_or_else(|_| {
-                    self.complain(&place, "this is too large a number");
+                    self.complain(&place, "this number is too large: it must fit in 64 bits");
                     0
                 }),
             ),
@@ -231,7 +233,8 @@ impl Converter<'_> {
     }
 
     fn complain(&mut self, place: &Place, what: &str) {
-        // One complaint is enough for a line that is broken, anyway or from now on.
+        // One complaint per line is enough: a line that is broken already gets no other, and this
+        // line counts as broken from now on.
         if self
             .broken
             .iter()
@@ -244,17 +247,16 @@ impl Converter<'_> {
     }
 }
 
-/// Whether two documents may speak of the same key.
+/// How two documents are merged where both set the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Merge {
-    /// What comes later wins: a file given with a later `-c`.
+    /// The later document wins; for files given with a later `-c`.
     Later,
-    /// Nobody wins: files that are included stand beside each other, and a key set twice is a
-    /// mistake.
+    /// Neither wins, and a key set twice is a mistake; for files that are included.
     Beside,
 }
 
-/// Merges `over` into `base`: tables deeply, everything else whole.
+/// Merges `over` into `base`: tables key by key, everything else as a whole.
 pub fn merge(
     base: &mut Table,
     over: Table,
@@ -268,8 +270,8 @@ pub fn merge(
             continue;
         };
         let here = join(path, &entry.key);
-        // References are scalars, and a table of another kind is another table; the settings of a
-        // plugin are neither.
+        // A reference counts as a scalar, and a table with another `kind` replaces the old one.
+        // Settings of a plugin are exempt from both rules.
         let whole = entry.key != "settings"
             && (old.node.value.is_reference()
                 || entry.node.value.is_reference()
@@ -288,8 +290,8 @@ pub fn merge(
                 );
             }
             _ => {
-                let what = format!("this is set already, at {:?}", old.place);
-                let help = "included files stand beside each other; only a file given with a later -c overrides".to_owned();
+                let what = format!("this key is already set at {:?}", old.place);
+                let help = "included files must not set the same key; only a file given with a later -c overrides".to_owned();
                 complaints.push(Complaint::at(&entry.place, here, what, help));
             }
         }
@@ -307,7 +309,7 @@ fn other_kind(old: &Value, new: &Value) -> bool {
     matches!((kind(old), kind(new)), (Some(old), Some(new)) if old != new)
 }
 
-/// The path of a key in a table, quoted where TOML would need quotes.
+/// The path of a key in a table, with quotes where TOML needs them.
 pub fn join(path: &str, key: &str) -> String {
     let bare = !key.is_empty()
         && key

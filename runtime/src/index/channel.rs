@@ -1,4 +1,5 @@
-//! A channel in the index: its positions, its pairs and its flights. How it walks: `walk`.
+//! A channel in the index: its positions, its pairs and its flights. The child module `walk` has
+//! the operations of a channel on the whole index.
 
 mod walk;
 
@@ -10,19 +11,19 @@ use hashbrown::HashMap;
 use super::{Entry, Finish, Holds, Meta, Names, Outcome, Pair, Parked, State, Subscription, Taken};
 use crate::model::{Failure, Lane, Ordinal, Sequence, Timestamp, Track, facet_matches};
 
-/// Shapes whose label is remembered.
+/// Maximum number of shapes whose label is remembered.
 const LABELS_MAX: usize = 256;
-/// Bytes of a refusal's text that are kept.
+/// Maximum length of the stored message of a refusal, in bytes.
 const REFUSAL_BYTES_MAX: usize = 512;
 
 /// How a walk ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Walked {
-    /// Nothing more is there now.
+    /// There is nothing more to walk now.
     End,
     /// There may be more.
     More,
-    /// The sweep has come to the end of what it has reserved: save the channel, then walk on.
+    /// The sweep has reached the end of its reservation: save the channel, then continue.
     Reserve,
 }
 
@@ -31,36 +32,38 @@ pub enum Walked {
 pub struct Channel {
     /// Its name.
     pub name: String,
-    /// False: retired.
+    /// False if the channel is retired.
     pub live: bool,
     /// Whether an operator paused it.
     pub paused: bool,
-    /// What it wants.
+    /// The entities and facets that it subscribes to.
     pub subscription: Subscription,
-    /// Number of its shape; rises with each change of it, from 65,535 to 1.
+    /// The number of the current shape; it rises with each change of the shape and wraps from
+    /// 65,535 to 1.
     pub shape: u16,
-    /// What shapes were made of, the newest last.
+    /// The labels of the latest shapes, the newest last.
     pub labels: VecDeque<(u16, String)>,
-    /// Whether a renderer ever chose a key, so that rows of keys may be on disk.
+    /// Whether a renderer ever chose a key, in which case there may be rows of keys on disk.
     pub has_target_keys: bool,
-    /// Whether anything was ever refused, so that rows of refusals may be on disk.
+    /// Whether anything was ever refused, in which case there may be rows of refusals on disk.
     pub has_refusals: bool,
-    /// How far it has walked each lane, and the sweep (by ordinal); a hint, never the truth about
-    /// what was delivered.
+    /// Its position in each lane and in the sweep (there an ordinal): everything up to it has been
+    /// walked. This says nothing about what was delivered.
     read: [u64; 4],
-    /// How far everything it walked is settled.
+    /// Everything up to here has been walked and settled.
     acked: [u64; 4],
     /// The ordinal up to which the sweep may run before the next save.
     reserved: u64,
     pairs: Vec<Pair>,
-    /// Pairs whose target holds something, or may.
+    /// The number of pairs whose target holds something or may hold something.
     holding: u64,
-    /// Keys that renderers chose, where they are not the entity's.
+    /// Keys that renderers chose, where they differ from the entity's key.
     target_keys: HashMap<u32, Arc<str>>,
     parked: BTreeMap<u32, Parked>,
     refusals: BTreeMap<u32, (Failure, Timestamp)>,
     flights: HashMap<u32, Flight>,
-    /// By the number of a facet's name: whether it is subscribed; grows as names are met.
+    /// By the number of a facet's name: whether the channel subscribes to it. Filled in as names
+    /// are met.
     wanted: Vec<Option<bool>>,
     dirty: Dirty,
 }
@@ -69,13 +72,13 @@ pub struct Channel {
 struct Flight {
     shape: u16,
     places: Vec<(Track, u64)>,
-    /// Whether a place was met during the flight.
+    /// Whether the channel met a place of this entity during the flight.
     met: bool,
-    /// The oldest change that it owes; 0 when only the shape differs.
+    /// The sequence of the oldest change that the flight owes; 0 if only the shape differs.
     owed_since: u64,
 }
 
-/// Ordinals whose pair has changed since the last save, each once.
+/// The ordinals whose pair has changed since the last save, without repetitions.
 #[derive(Debug, Default)]
 struct Dirty {
     marks: Vec<u64>,
@@ -112,28 +115,28 @@ impl Dirty {
     }
 }
 
-/// What of a channel must be written, taken at one moment.
+/// The parts of a channel that must be written, all taken at the same moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     /// Settled positions of the lanes and of the sweep.
     pub acked: [u64; 4],
-    /// The ordinal up to which the sweep may run.
+    /// The ordinal up to which the sweep may run before the next save.
     pub reserved: u64,
-    /// Pairs that changed, by rising ordinal, with the target's key and the refusal that go with
-    /// each.
+    /// The pairs that changed, in ascending order of their ordinals, each with the target's key and
+    /// the refusal that belong to it.
     pub pairs: Vec<Changed>,
 }
 
 /// A pair that changed since the last save.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Changed {
-    /// Which entity.
+    /// The entity.
     pub ordinal: u32,
-    /// What is known of it now.
+    /// The current pair.
     pub pair: Pair,
-    /// The key that a renderer chose.
+    /// The key that a renderer chose, if it differs from the entity's key.
     pub target_key: Option<Arc<str>>,
-    /// Why it was refused, and when.
+    /// Why and when the entity was refused, if it was.
     pub refusal: Option<(Failure, Timestamp)>,
 }
 
@@ -170,12 +173,13 @@ impl Channel {
         }
     }
 
-    /// Puts back positions read from disk; what was read but not settled is walked again.
+    /// Restores the positions read from disk. Places that had been walked but not settled are
+    /// walked again.
     pub fn restore_positions(&mut self, acked: [u64; 4], reserved: u64) {
         (self.acked, self.read, self.reserved) = (acked, acked, reserved);
     }
 
-    /// Puts back a pair read from disk.
+    /// Restores a pair read from disk.
     pub fn restore_pair(&mut self, ordinal: u32, pair: Pair) {
         self.set(ordinal, pair);
         match pair.state() {
@@ -199,19 +203,19 @@ impl Channel {
         };
     }
 
-    /// Puts back the key that a renderer chose.
+    /// Restores the key that a renderer chose.
     pub fn restore_target_key(&mut self, ordinal: u32, key: Arc<str>) {
         self.has_target_keys = true;
         self.target_keys.insert(ordinal, key);
     }
 
-    /// Puts back why an entity was refused.
+    /// Restores the reason why an entity was refused.
     pub fn restore_refusal(&mut self, ordinal: u32, failure: Failure, time: Timestamp) {
         self.has_refusals = true;
         self.refusals.insert(ordinal, (failure, time));
     }
 
-    /// What is known of an entity.
+    /// The pair of this channel and an entity.
     pub fn pair(&self, ordinal: u32) -> Pair {
         self.pairs
             .get(ordinal as usize)
@@ -219,30 +223,30 @@ impl Channel {
             .unwrap_or_default()
     }
 
-    /// How far it has walked a lane.
+    /// The position of the channel in a lane.
     pub fn read(&self, lane: Lane) -> u64 {
         self.read[lane.index()]
     }
 
-    /// Entities that wait for a retry or are held.
+    /// The entities that wait for a retry or are held.
     pub fn parked(&self) -> impl Iterator<Item = Parked> {
         self.parked.values().copied()
     }
 
-    /// Whether nothing is in flight.
+    /// Whether no delivery is in flight.
     pub fn is_quiet(&self) -> bool {
         self.flights.is_empty()
     }
 
-    /// Refused entities after an ordinal, with the reason.
+    /// The refused entities with an ordinal above `after`, each with the reason.
     pub fn refused(&self, after: u32) -> impl Iterator<Item = (u32, &(Failure, Timestamp))> {
         self.refusals
             .range(after.saturating_add(1)..)
             .map(|(ordinal, refusal)| (*ordinal, refusal))
     }
 
-    /// Takes another subscription or starts over: lanes go to the head, a sweep starts. With
-    /// `lost`, nothing that the target holds is certain any more.
+    /// Takes another subscription or starts over: the positions in the lanes move to `head`, and a
+    /// sweep starts. With `lost`, nothing that the target holds is certain any more.
     pub fn reshape(&mut self, subscription: Subscription, lost: bool, head: u64) {
         self.shape = self.shape.checked_add(1).unwrap_or(1);
         self.labels
@@ -266,7 +270,7 @@ impl Channel {
         self.dirty.positions = true;
     }
 
-    /// What must be written, and from here on counts as saved.
+    /// Returns the parts that must be written, and from here on treats them as saved.
     pub fn snapshot(&mut self, sweep_ahead: u64) -> Snapshot {
         self.settle();
         self.reserved = self.read[3] + sweep_ahead;
@@ -289,7 +293,7 @@ impl Channel {
         self.dirty.positions || !self.dirty.list.is_empty()
     }
 
-    /// Moves `acked` up to the first place that a flight still answers for.
+    /// Moves `acked` up to the first place that a flight still has to settle.
     fn settle(&mut self) {
         let mut bounds = self.read;
         for (track, place) in self.flights.values().flat_map(|flight| &flight.places) {
@@ -323,7 +327,7 @@ impl Channel {
         *self.wanted[at].get_or_insert_with(|| subscribes(&self.subscription, name, names))
     }
 
-    /// The newest sequence of the facets it subscribes to; 0 if the entity is not of its type.
+    /// The newest sequence among the subscribed facets; 0 if the entity is of another type.
     fn newest(&mut self, entry: &Entry, names: &Names) -> u64 {
         let mut newest = 0;
         if entry.id.entity_type == self.subscription.entity_type {
@@ -336,15 +340,15 @@ impl Channel {
         newest
     }
 
-    /// Whether an entity with a facet that it subscribes to has changed after a place; `newest` as
-    /// the index keeps it of a lane.
+    /// Whether an entity with a subscribed facet has changed after the place `after`. `newest` is
+    /// one lane of the index's `newest`.
     fn is_concerned(&mut self, newest: &[u64], after: u64, names: &Names) -> bool {
         (0u32..)
             .zip(newest)
             .any(|(name, newest)| *newest > after && self.wants(name, names))
     }
 
-    /// [`Channel::newest`] for those who may only look.
+    /// Like [`Channel::newest`], but without filling in `wanted`.
     fn newest_seen(&self, entry: &Entry, names: &Names) -> u64 {
         self.subscribed(entry, names)
             .map(|meta| meta.sequence)
@@ -426,8 +430,8 @@ impl Channel {
                 owed_since,
             },
         );
-        // A change that is decided but not yet durable may have waited at the place that is met
-        // here, and has none of its own.
+        // A change that is decided but not yet durable may wait at the place met here, without a
+        // place of its own.
         let newest = self.newest(entry, names);
         Taken {
             ordinal: Ordinal(ordinal),
@@ -443,7 +447,7 @@ impl Channel {
         }
     }
 
-    /// One place or entity is met.
+    /// Handles one place of a lane, or one entity of the sweep.
     fn meet(
         &mut self,
         ordinal: u32,
@@ -568,9 +572,10 @@ mod tests {
     use crate::index::{ChannelId, Index, Proposal};
     use crate::model::EntityId;
 
-    /// A shop kept an old price for good: the price had changed twice, and the second change,
+    /// A shop kept an old price for good. The price had changed twice, and the second change,
     /// decided but not yet written, waited at the place of the first when the channel met it. The
-    /// delivery read the first only, and nothing was ahead that would have met the second.
+    /// delivery read only the first change, and no place ahead would have led the channel to the
+    /// second.
     #[test]
     fn whoever_meets_a_place_waits_for_all_that_waited_there() {
         let (mut index, shop, id) = (

@@ -1,31 +1,31 @@
-//! When was a sequence committed? To about a second for what is young, to about two hundredths of
-//! its age for what is old, in bounded memory.
+//! When a sequence was committed: accurate to about a second for recent ones and to about two
+//! hundredths of their age for old ones, in bounded memory.
 
 use crate::model::Timestamp;
 
-/// Marks kept at the most; as a row on disk they stay under 32 KiB.
+/// Maximum number of marks; as a row on disk they stay under 32 KiB.
 const MARKS_MAX: usize = 2_000;
-/// A new mark is made at most once in so many milliseconds.
+/// Minimum interval between two marks, in milliseconds.
 const MARK_EVERY_MS: u64 = 1_000;
 
-/// Marks of (sequence, time), both rising.
+/// Marks of (sequence, time), both ascending.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     marks: Vec<(u64, Timestamp)>,
 }
 
 impl Clock {
-    /// A clock with the marks that another one had.
+    /// A clock with marks that were read from disk.
     pub fn with(marks: Vec<(u64, Timestamp)>) -> Clock {
         Clock { marks }
     }
 
-    /// The marks, to be kept on disk.
+    /// The marks, for writing to disk.
     pub fn marks(&self) -> &[(u64, Timestamp)] {
         &self.marks
     }
 
-    /// Notes that a sequence is committed at `now`.
+    /// Records that a sequence was committed at `now`.
     pub fn note(&mut self, sequence: u64, now: Timestamp) {
         if self
             .marks
@@ -39,8 +39,8 @@ impl Clock {
         }
     }
 
-    /// Keeps a mark only if it is at least a hundredth of its age away from the next younger one:
-    /// some 1,700 marks a year.
+    /// Keeps a mark only if its distance to the next younger one is at least a hundredth of its
+    /// age, which leaves some 1,700 marks for a year.
     fn thin_out(&mut self, now: Timestamp) {
         let mut younger = None;
         let keep = |mark: &(u64, Timestamp)| {
@@ -58,12 +58,13 @@ impl Clock {
             .filter(keep)
             .collect();
         self.marks.reverse();
-        // Should time have stood still or run back, the oldest marks go all the same.
+        // If the time stood still or ran backwards, drop the oldest marks all the same.
         self.marks
             .drain(..self.marks.len().saturating_sub(MARKS_MAX));
     }
 
-    /// The time of the newest mark that is not after the sequence.
+    /// The time of the newest mark that is not after the sequence, or of the oldest mark if all are
+    /// after it; 0 for sequence 0 or without marks.
     pub fn time_of(&self, sequence: u64) -> Timestamp {
         let at = self.marks.partition_point(|mark| mark.0 <= sequence);
         self.marks

@@ -1,27 +1,28 @@
-//! Entities all of whose facets are deleted, the ones deleted longest ago first: who may soon be
+//! Entities whose facets are all deleted, the longest deleted first: the candidates for being
 //! forgotten.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The graves, by age.
+/// The deleted entities, by age.
 #[derive(Debug, Default)]
 pub(super) struct Graves {
     /// Entity → sequence of its last deletion.
     since: BTreeMap<u32, u64>,
     by_age: BTreeSet<(u64, u32)>,
-    /// Where the last look ended, so that those who cannot be forgotten yet do not hide the others.
+    /// Where the last call of `next` stopped, so that entities that cannot be forgotten yet do not
+    /// hide the others.
     looked_at: (u64, u32),
 }
 
 impl Graves {
-    /// An entity's last facet was deleted with that sequence.
+    /// Adds an entity whose last facet was deleted with this sequence.
     pub(super) fn bury(&mut self, ordinal: u32, sequence: u64) {
         self.raise(ordinal);
         self.since.insert(ordinal, sequence);
         self.by_age.insert((sequence, ordinal));
     }
 
-    /// It is there again, or forgotten.
+    /// Removes an entity because it exists again or has been forgotten.
     pub(super) fn raise(&mut self, ordinal: u32) {
         if let Some(sequence) = self.since.remove(&ordinal) {
             self.by_age.remove(&(sequence, ordinal));
@@ -32,8 +33,8 @@ impl Graves {
         self.since.contains_key(&ordinal)
     }
 
-    /// The next entities, up to `most`, whose sequence is `old`; at the end it begins anew with the
-    /// oldest.
+    /// The next entities, up to `most`, whose sequence is `old`. After the last one it starts again
+    /// with the longest deleted.
     pub(super) fn next(&mut self, most: usize, old: impl Fn(u64) -> bool) -> Vec<u32> {
         let after = (
             std::ops::Bound::Excluded(self.looked_at),

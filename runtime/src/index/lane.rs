@@ -1,25 +1,25 @@
-//! The places of one lane: a long list of (sequence, entity), appended at the end, walked in order,
-//! thinned anywhere.
+//! The places of one lane: a long list of (sequence, entity) that grows at the end, is walked in
+//! order, and loses places anywhere.
 //!
-//! Kept in chunks so that a place costs 16 bytes, that taking one out moves at most one chunk, and
-//! that counting what lies ahead of a channel does not look at every place.
+//! It is kept in chunks, so that a place costs 16 bytes, a removal moves at most one chunk, and
+//! counting the places ahead of a channel does not visit each of them.
 
-/// Places in a chunk at the most: a removal moves up to 8 KiB, a count looks at as many places
-/// once.
+/// Maximum number of places in a chunk: a removal moves up to 8 KiB, and a count searches one chunk
+/// of at most this length.
 const CHUNK_MAX: usize = 512;
-/// A chunk with fewer places than this is joined with its neighbour when both fit in three quarters
-/// of a chunk.
+/// A chunk with fewer places than this is merged with the next one if both together fill at most
+/// three quarters of a chunk.
 const CHUNK_MIN: usize = CHUNK_MAX / 4;
 
-/// The places of one lane, by rising sequence.
+/// The places of one lane, in ascending order of their sequences.
 #[derive(Debug, Default)]
 pub struct Places {
-    /// No chunk is empty; all sequences of a chunk are below those of the next.
+    /// No chunk is empty, and all sequences of a chunk are below those of the next.
     chunks: Vec<Vec<(u64, u32)>>,
 }
 
 impl Places {
-    /// Adds a place at the end; its sequence must be above all others.
+    /// Appends a place; its sequence must be above all others.
     pub fn push(&mut self, sequence: u64, entity: u32) {
         debug_assert!(
             self.chunks
@@ -37,7 +37,7 @@ impl Places {
         }
     }
 
-    /// Takes a place out.
+    /// Removes the place with this sequence, if there is one.
     pub fn remove(&mut self, sequence: u64) {
         let Some(at) = self.chunk_of(sequence) else {
             return;
@@ -70,7 +70,7 @@ impl Places {
         first.iter().chain(rest.iter().flatten()).copied()
     }
 
-    /// How many places lie after a sequence.
+    /// The number of places after a sequence.
     pub fn count_after(&self, sequence: u64) -> u64 {
         let Some(at) = self.chunk_of(sequence) else {
             return 0;
@@ -80,7 +80,7 @@ impl Places {
         (within + self.chunks[at + 1..].iter().map(Vec::len).sum::<usize>()) as u64
     }
 
-    /// The first chunk whose last place is not before the sequence.
+    /// The first chunk whose last place is at or after the sequence.
     fn chunk_of(&self, sequence: u64) -> Option<usize> {
         let at = self
             .chunks

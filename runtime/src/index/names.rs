@@ -1,9 +1,9 @@
-//! Names as numbers: facet names, owners, entity types and sources recur millions of times.
+//! Names as numbers, because facet names, owners, entity types and sources recur millions of times.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The most names; a mapper that makes up facet names is stopped here.
+/// Maximum number of names; this stops a mapper that invents facet names.
 pub const NAMES_MAX: usize = 65_536;
 
 /// A dictionary that only grows.
@@ -19,7 +19,7 @@ impl Names {
         self.by_name.get(name).copied()
     }
 
-    /// The number of a name, a new one if need be.
+    /// The number of a name; a new name gets the next number.
     pub fn number(&mut self, name: &Arc<str>) -> u32 {
         if let Some(number) = self.find(name) {
             return number;
@@ -30,22 +30,22 @@ impl Names {
         number
     }
 
-    /// The name of a number that was given out here.
+    /// The name with this number, if the number was given out here.
     pub fn name(&self, number: u32) -> Option<&Arc<str>> {
         self.names.get(number as usize)
     }
 
-    /// All of them, by number.
+    /// All names, by number.
     pub fn all(&self) -> &[Arc<str>] {
         &self.names
     }
 
-    /// How many there are.
+    /// The number of names.
     pub fn count(&self) -> usize {
         self.names.len()
     }
 
-    /// Whether so many more names may be added.
+    /// Whether `more` new names would fit.
     pub fn has_room_for(&self, more: usize) -> bool {
         self.names.len() + more <= NAMES_MAX
     }

@@ -1,4 +1,5 @@
-//! What a channel knows of an entity, in 16 bytes: 18 channels of 1.5 million entities are 432 MB.
+//! A channel's knowledge of an entity in 16 bytes: 18 channels with 1.5 million entities take 432
+//! MB.
 
 use super::{Holds, State};
 
@@ -10,13 +11,13 @@ const STATE_BITS: u32 = 4;
 const NOTHING: u64 = 0;
 const UNKNOWN: u64 = 1;
 
-/// A pair of channel and entity. All zero: never met, certainly nothing there.
+/// A pair of channel and entity. All bits 0: never met, and the target certainly holds nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pair(pub u128);
 
 impl Pair {
-    /// Head of the sequence before the entity was read for its last settling: all up to it is
-    /// settled.
+    /// The head of the sequence before the entity was read for its last settling: all changes up to
+    /// it are settled.
     pub fn revision(self) -> u64 {
         self.bits(0, REVISION_BITS)
     }
@@ -26,7 +27,7 @@ impl Pair {
         self.bits(REVISION_BITS, SHAPE_BITS) as u16
     }
 
-    /// What the target holds.
+    /// The content of the target, as far as it is known.
     pub fn holds(self) -> Holds {
         match self.bits(REVISION_BITS + SHAPE_BITS, DIGEST_BITS) {
             NOTHING => Holds::Nothing,
@@ -51,14 +52,14 @@ impl Pair {
         }
     }
 
-    /// The same with another revision and shape.
+    /// A copy with another revision and shape.
     #[must_use]
     pub fn settled(self, revision: u64, shape: u16) -> Pair {
         self.with(0, REVISION_BITS, revision)
             .with(REVISION_BITS, SHAPE_BITS, u64::from(shape))
     }
 
-    /// The same with the target holding something else.
+    /// A copy in which the target holds something else.
     #[must_use]
     pub fn holding(self, holds: Holds) -> Pair {
         let digest = match holds {
@@ -69,7 +70,7 @@ impl Pair {
         self.with(REVISION_BITS + SHAPE_BITS, DIGEST_BITS, digest)
     }
 
-    /// The same in another state.
+    /// A copy in another state.
     #[must_use]
     pub fn in_state(self, state: State) -> Pair {
         let (number, detail) = match state {

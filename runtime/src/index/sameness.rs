@@ -1,17 +1,17 @@
-//! When are two JSON values the same? Objects whatever the order of their members, strings by what
-//! they mean, numbers as written.
+//! Equality of JSON values, as a hash. The order of an object's members does not matter, strings
+//! are compared after unescaping, and numbers as they are written.
 //!
-//! `9.90` and `9.9` differ: whoever wrote a price with two places meant to. The hash is XXH3, 64
-//! bits, and is only ever compared with the one hash stored for the same facet, so a chance
-//! collision hides one change in 2^64.
+//! `9.90` and `9.9` differ: whoever wrote a price with two decimals meant to. The hash is XXH3 with
+//! 64 bits and is compared only with the one hash stored for the same facet, so the probability
+//! that a collision hides a change is 1 in 2^64.
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-/// Nesting deeper than this is hashed as text; serde_json refuses it long before.
+/// Deeper levels are hashed as text; serde_json rejects such nesting long before.
 const DEPTH_MAX: usize = 128;
 
-/// The hash of a JSON value by its meaning. `json` must be valid JSON; of anything else the hash is
-/// that of some text.
+/// The hash of a JSON value by its meaning. `json` must be valid JSON; for any other text the hash
+/// is stable but has no meaning.
 pub fn value_hash(json: &str) -> u64 {
     let mut cursor = Cursor {
         bytes: json.as_bytes(),
@@ -36,8 +36,7 @@ impl Cursor<'_> {
         }
     }
 
-    /// Members are hashed one by one and their hashes sorted, which is cheaper than sorting the
-    /// members.
+    /// Hashes each member and sorts the hashes, which is cheaper than sorting the members.
     fn object(&mut self, depth: usize) -> u64 {
         self.at += 1;
         let mut members = Vec::new();
@@ -114,7 +113,7 @@ impl Cursor<'_> {
 
     fn scalar(&mut self) -> u64 {
         let start = self.at;
-        self.at += 1; // whatever it is, it is not looked at twice
+        self.at += 1; // always advance, so that no byte is read twice
         while let Some(byte) = self.peek() {
             if matches!(byte, b',' | b']' | b'}' | b' ' | b'\t' | b'\n' | b'\r') {
                 break;

@@ -1,29 +1,31 @@
-//! The words of the queue: what a channel wants, what it takes, and how a flight ends.
+//! The vocabulary of the queue: a channel's subscription, the entities it takes, and how their
+//! flights end.
 
 use std::sync::Arc;
 
 use crate::model::{Failure, Ordinal, Sequence, Timestamp, Track};
 
-/// A channel, as the store numbers it. Kept over restarts, also while the channel is retired.
+/// The number that the store gives a channel. It is kept across restarts, and also while the
+/// channel is retired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChannelId(pub u16);
 
-/// What a channel wants, as far as the store must know it.
+/// A channel's subscription, as far as the store must know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscription {
     /// The entity type.
     pub entity_type: Arc<str>,
     /// Facet patterns, as [`crate::model::facet_matches`] understands them.
     pub facets: Vec<String>,
-    /// Digest of all that makes the renderings: entity, facets, needs, filters, renderer, settings,
-    /// `deliver`. A different one than last time is a new shape: everything is swept and what
-    /// differs is sent.
+    /// Fingerprint of everything that shapes the renderings: entity, facets, needs, filters,
+    /// renderer, settings and `deliver`. If it differs from the last one, the channel has a new
+    /// shape: all entities are swept, and those whose rendering differs are sent.
     pub shape: u64,
-    /// What the shape is made of, in words, for people (`storefront-page 3fa9c1b2`); the receipt of
-    /// "which plugin rendered it".
+    /// The shape in words, for people (`storefront-page 3fa9c1b2`); it shows which plugin rendered
+    /// an entity.
     pub shape_label: String,
-    /// Digest of kind, URL, index or path of the target. A different one than last time: nothing
-    /// there is certain, all is sent.
+    /// Digest of the target's kind and its URL, index or path. If it differs from the last one,
+    /// nothing that the target holds is certain and everything is sent.
     pub target: u64,
 }
 
@@ -32,56 +34,58 @@ pub struct Subscription {
 pub struct Joined {
     /// Its number.
     pub id: ChannelId,
-    /// Whether a sweep was started, because the channel is new, returned, or its shape or target
-    /// changed.
+    /// Whether a sweep was started because the channel is new, has returned, or has another shape
+    /// or target.
     pub swept: bool,
     /// Whether it was paused when Weir last stopped.
     pub paused: bool,
-    /// Entities that wait for a retry or are held, with their attempts so far.
+    /// The entities that wait for a retry or are held, with their attempts so far.
     pub parked: Vec<Parked>,
 }
 
-/// An entity that waits for its retry on one channel.
+/// An entity that waits for its retry on one channel, or is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parked {
-    /// Which entity.
+    /// The entity.
     pub ordinal: Ordinal,
     /// Counted attempts so far, at most 255.
     pub attempts: u8,
-    /// True: held by the guard against mass withdrawal, released by `confirm`; false: retried by
-    /// time.
+    /// True if the guard against mass withdrawal holds it until `confirm`; false if it waits for
+    /// the time of its retry.
     pub held: bool,
 }
 
-/// An entity taken for delivery on one channel: in flight from now until `Store::finish`.
+/// An entity taken for delivery on one channel; it is in flight until `Store::finish`. (Other
+/// queues call this a lease.)
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Taken {
-    /// Which entity.
+    /// The entity.
     pub ordinal: Ordinal,
-    /// The entity is read when the watermark has come to this: the durable head when it was taken,
-    /// or its newest change if that was decided but not yet durable. The delivery's revision is the
-    /// larger of this and the newest sequence that is read; the latter may be ahead of the
-    /// watermark, and then the delivery waits for the watermark.
+    /// The entity must not be read before the watermark has reached this sequence: the durable head
+    /// when it was taken, or the entity's newest change if that was decided but not yet durable.
+    /// The delivery's revision is this or the newest sequence that was read, whichever is larger;
+    /// the latter may be ahead of the watermark, and then the delivery waits for the watermark.
     pub revision: Sequence,
-    /// What the target holds.
+    /// The content of the target, as far as it is known.
     pub holds: Holds,
-    /// The key under which the target holds it, where a renderer chose one that is not the entity's
-    /// key.
+    /// The key under which the target holds it, if a renderer chose one that differs from the
+    /// entity's key.
     pub target_key: Option<Arc<str>>,
     /// Counted attempts so far; 0 unless this is a retry.
     pub attempts: u8,
-    /// Where it was met, for lane-aware slots; a retry has the lane of its newest owed change.
+    /// Where it was met, which decides the slot that it takes; a retry has the lane of its newest
+    /// owed change.
     pub track: Track,
-    /// Sequence of the oldest change that this delivery owes; 0 when only the shape differs.
+    /// The sequence of the oldest change that this delivery owes; 0 if only the shape differs.
     pub owed_since: Sequence,
 }
 
-/// What a target holds of an entity.
+/// The content of a target for one entity, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Holds {
     /// Certainly nothing.
     Nothing,
-    /// An attempt may or may not have been applied.
+    /// Unknown: an attempt may or may not have been applied.
     Unknown,
     /// Certainly the rendering with this digest (see `store::digest`).
     Rendering(u64),
@@ -94,43 +98,44 @@ pub enum Outcome {
     Delivered {
         /// Digest of the rendering.
         digest: u64,
-        /// The key the target knows it by, where it is not the entity's key.
+        /// The key under which the target knows it, if it differs from the entity's key.
         target_key: Option<Arc<str>>,
     },
     /// The target certainly holds nothing now: a deletion was delivered.
     Withdrawn,
-    /// Not sent, because the target certainly holds just this.
+    /// Not sent, because the target certainly holds exactly this rendering.
     Suppressed,
-    /// Nothing to be there and certainly nothing there; why, as an index into the channel's
-    /// reasons: 0 deleted, 1 needs, 2 the renderer said no, 3 + n the n-th filter.
+    /// Not for this channel, and the target certainly holds nothing. The number is the reason: 0
+    /// deleted, 1 needs, 2 declined by the renderer, 3 + n the n-th filter.
     Withheld(u8),
-    /// Rendered and counted, but this channel sends nothing (`deliver = false`); what the target
-    /// holds is as before.
+    /// Rendered and counted only, because the channel sends nothing (`deliver = false`). What the
+    /// target holds does not change.
     Counted,
-    /// The attempt failed, or none was possible; to be retried. What the target holds is unknown if
-    /// one was made.
+    /// The attempt failed, or none was possible; the entity will be retried. If an attempt was
+    /// made, what the target holds is unknown.
     Parked {
         /// Counted attempts so far.
         attempts: u8,
     },
     /// A withdrawal that the guard holds back until it is confirmed.
     Held,
-    /// The target will not take it as it is (or a plugin failed on it); kept with the reason.
+    /// The target does not accept it as it is, or a plugin failed on it (a dead letter); kept with
+    /// the reason.
     Refused(Failure),
 }
 
 /// How the flight of one entity ended, with the revision that was delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finish {
-    /// Which entity.
+    /// The entity.
     pub ordinal: Ordinal,
-    /// All changes up to it are in what was delivered.
+    /// All changes up to this one are contained in the delivery.
     pub revision: Sequence,
     /// How it ended.
     pub outcome: Outcome,
 }
 
-/// Where an entity stands on a channel, as a user sees it.
+/// The state of an entity on a channel, as users see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// Never met.
@@ -139,17 +144,17 @@ pub enum State {
     Delivered,
     /// See [`Outcome`].
     Suppressed,
-    /// With the reason's index.
+    /// See [`Outcome`]; with the number of the reason.
     Withheld(u8),
     /// See [`Outcome`].
     Withdrawn,
-    /// With counted attempts.
+    /// See [`Outcome`]; with the counted attempts.
     Parked(u8),
     /// See [`Outcome`].
     Held,
     /// See [`Outcome`].
     Refused,
-    /// Counted, not sent.
+    /// See [`Outcome`].
     Counted,
 }
 
@@ -158,11 +163,12 @@ pub enum State {
 pub struct Standing {
     /// How its last flight ended.
     pub state: State,
-    /// All changes up to it are settled.
+    /// All changes up to this one are settled.
     pub revision: Sequence,
-    /// When that revision was the head: the time of the last settling, to about a second.
+    /// When that revision was the head of the sequence: the time of the last settling, to about a
+    /// second.
     pub since: Timestamp,
-    /// What the target holds.
+    /// The content of the target, as far as it is known.
     pub holds: Holds,
     /// Whether a change of a subscribed facet is newer than the revision, or the shape differs.
     pub owed: bool,
@@ -170,16 +176,16 @@ pub struct Standing {
     pub in_flight: bool,
     /// Label of the shape that made the last rendering, empty if there was none.
     pub shape_label: String,
-    /// Sequence of the newest change the channel must deliver.
+    /// The sequence of the newest change of a subscribed facet.
     pub newest: Sequence,
 }
 
-/// What a channel still has before it.
+/// The work that a channel still has to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Owed {
-    /// Places ahead in each lane, an upper bound of entities owed.
+    /// Places ahead in each lane: an upper bound of the entities owed.
     pub lanes: [u64; 3],
-    /// Entities that the sweep has still before it; 0 when there is none.
+    /// Entities still ahead of the sweep; 0 if none is running.
     pub sweep: u64,
     /// Entities in flight.
     pub in_flight: u64,
@@ -187,12 +193,12 @@ pub struct Owed {
     pub parked: u64,
     /// Withdrawals held by the guard.
     pub held: u64,
-    /// Entities refused.
+    /// Entities refused (dead letters).
     pub refused: u64,
-    /// Entities of which the target holds something, or may.
+    /// Entities of which the target holds something or may hold something.
     pub holding: u64,
-    /// Sequence of the oldest change still owed, parked and held ones included; none when nothing
-    /// is owed.
+    /// The sequence of the oldest change still owed, including parked and held ones; `None` if
+    /// nothing is owed.
     pub oldest: Option<Sequence>,
     /// When that change was committed, to about a second.
     pub oldest_time: Option<Timestamp>,

@@ -483,9 +483,9 @@ verify = { kind = "bearer", token = { file = "nowhere" } }
         expect![[r#"
             weir.toml:3:1: sources.a.verify: header is missing; write the header that holds the signature, or preset = "shopify" or "github"
             weir.toml:5:19: sources.b.verify.kind: there is no kind "bearr" of verification; did you mean "bearer"?
-            weir.toml:7:51: sources.c.verify.secrets[0]: a Standard Webhooks secret has 24 to 64 bytes before base64, this one has 5; make one with `echo whsec_$(openssl rand -base64 32)`
-            weir.toml:7:69: sources.c.verify.secrets[1]: a Standard Webhooks secret is `whsec_` and 24 to 64 bytes in base64; make one with `echo whsec_$(openssl rand -base64 32)`
-            weir.toml:7:78: sources.c.verify.secrets[2]: a Standard Webhooks secret is `whsec_` and 24 to 64 bytes in base64; make one with `echo whsec_$(openssl rand -base64 32)`
+            weir.toml:7:51: sources.c.verify.secrets[0]: a Standard Webhooks secret has 24 to 64 bytes once decoded, but this one has 5; make one with `echo whsec_$(openssl rand -base64 32)`
+            weir.toml:7:69: sources.c.verify.secrets[1]: this is not a Standard Webhooks secret: write `whsec_` followed by 24 to 64 bytes in base64; make one with `echo whsec_$(openssl rand -base64 32)`
+            weir.toml:7:78: sources.c.verify.secrets[2]: this is not a Standard Webhooks secret: write `whsec_` followed by 24 to 64 bytes in base64; make one with `echo whsec_$(openssl rand -base64 32)`
             weir.toml:7:89: sources.c.verify.secrets[3]: the environment variable NOT_SET is not set; set it, or give a default: { env = "NOT_SET", default = "…" }
             weir.toml:9:38: sources.d.verify.tokens: there is no secret, so nobody could be verified; write tokens = [{ env = "NAME" }]
             weir.toml:11:38: sources.e.verify.tokens: there is token as well; write all of them into tokens

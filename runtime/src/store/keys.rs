@@ -1,5 +1,5 @@
-//! The keys of the one tree, and why they sort as they do. A prefix byte is never given another
-//! meaning.
+//! The keys of the only tree, and why they sort as they do. The meaning of a prefix byte never
+//! changes.
 //!
 //! | key | value |
 //! |---|---|
@@ -19,13 +19,13 @@ use super::ChannelId;
 
 /// Format version of the store.
 pub(super) const FORMAT: &[u8] = b"Mformat";
-/// What the rows add up to, and the number of the last batch.
+/// The sums of all rows, and the number of the last batch.
 pub(super) const SUMS: &[u8] = b"Msums";
-/// The sequence is below this; opening starts here.
+/// The sequence is below this number; after an opening it continues from here.
 pub(super) const CEILING: &[u8] = b"Mceiling";
-/// Ordinals below this have been given out.
+/// All ordinals below this number are used.
 pub(super) const ORDINALS: &[u8] = b"Mordinals";
-/// Marks of the clock.
+/// The marks of the clock.
 pub(super) const CLOCK: &[u8] = b"Mclock";
 /// The highest channel number ever given out.
 pub(super) const CHANNELS: &[u8] = b"Mchannels";
@@ -37,14 +37,14 @@ pub(super) const CHANNEL: &[u8] = b"C";
 pub(super) const QUARANTINE: &[u8] = b"Q";
 pub(super) const IDENTITIES: &[u8] = b"I";
 
-/// A value is cut into pieces of at most this many bytes. Sixteen rows share a leaf, which must
-/// stay well under a quarter of a 4 MiB segment: beyond that sled puts it into a file of its own,
-/// which nobody syncs.
+/// Maximum length of a row, in bytes; a longer value is cut into pieces. Sixteen rows share a leaf,
+/// which must stay well below a quarter of a 4 MiB segment: sled puts a larger leaf into a file of
+/// its own, which is never synced.
 pub(super) const ROW_BYTES_MAX: usize = 32 * 1024;
 
-/// Pairs in a base page: 30,720 bytes.
+/// Pairs in a base page, which then has 30,720 bytes.
 pub(super) const PAGE_PAIRS: u32 = 1_920;
-/// Entries in a row of the log of pairs: 32,000 bytes.
+/// Entries in a row of the log of pairs, which then has 32,000 bytes.
 pub(super) const LOG_PAIRS: usize = 1_600;
 
 pub(super) fn name(number: u32) -> Vec<u8> {
@@ -69,7 +69,7 @@ pub(super) fn channel(id: ChannelId) -> Vec<u8> {
     of_channel(b'C', id)
 }
 
-/// The common start of all keys of one kind and channel.
+/// The common prefix of all keys of one kind and channel.
 pub(super) fn of_channel(kind: u8, id: ChannelId) -> Vec<u8> {
     [&[kind][..], &id.0.to_be_bytes()].concat()
 }
@@ -100,7 +100,7 @@ pub(super) fn quarantine(source: u32, sequence: u64, part: u16) -> Vec<u8> {
     .concat()
 }
 
-/// The common start of all quarantined events of a source.
+/// The common prefix of the keys of all quarantined events of a source.
 pub(super) fn quarantine_of(source: u32) -> Vec<u8> {
     [QUARANTINE, &source.to_be_bytes()].concat()
 }
@@ -109,7 +109,7 @@ pub(super) fn identities(number: u64) -> Vec<u8> {
     [IDENTITIES, &number.to_be_bytes()].concat()
 }
 
-/// The big-endian number that ends before `end` bytes from the start; 0 if the key is too short.
+/// The `N` bytes of a key from `from` on; zeros if the key is too short.
 pub(super) fn number_at<const N: usize>(key: &[u8], from: usize) -> [u8; N] {
     key.get(from..from + N)
         .and_then(|bytes| bytes.try_into().ok())

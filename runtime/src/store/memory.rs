@@ -1,8 +1,13 @@
-//! The store in memory: the specification. Plain maps and whole scans, one lock, nothing clever.
+//! The store in memory, which is the specification of all stores: plain maps, full scans and one
+//! lock, with nothing clever.
 //!
-//! Everything here is meant to be read beside the promises in `store.rs`; every other store is
-//! compared with it under random histories. It keeps what a store would have on disk in `saved`, so
-//! that [`Memory::crash`] can lose the rest.
+//! Read it side by side with the promises in `store.rs`. Every other store is compared with it
+//! under random histories. The product does not use it; tests do. What a store would have on disk
+//! is kept in `saved`, so that [`Memory::crash`] can lose everything else.
+//!
+//! Reading order: `Queue::commit` (an event becomes changes, and changes take places),
+//! `Queue::meet` (a channel walks), `Queue::finish` (a flight ends), `Queue::crash` (what a crash
+//! leaves). The methods of the trait are in `answers`.
 
 mod answers;
 
@@ -19,26 +24,28 @@ use crate::model::{
     EntityId, FACETS_MAX, Facet, Failure, Lane, Ordinal, Sequence, Timestamp, Track, facet_matches,
 };
 
-/// A rule of the specification that can be left out, to show that random histories need it.
+/// A rule of the specification that a test can leave out, to show that random histories detect its
+/// absence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// Before an attempt the pair becomes unknown; only a complete success sets it.
+    /// The pair becomes unknown before an attempt, and only a complete success makes it known
+    /// again.
     Unknown,
-    /// After a crash each pair that still owes a change becomes unknown: it may have been delivered
-    /// since the last save.
+    /// After a crash, each pair that still owes a change becomes unknown: the change may have been
+    /// delivered since the last save.
     Distrust,
-    /// A sweep runs no further than it has reserved; after a crash what lies in the reserved
-    /// stretch is unknown too.
+    /// A sweep runs no further than it has reserved. After a crash, the entities in the reserved
+    /// range are unknown too.
     Window,
     /// A place met while its entity is in flight settles only with that flight.
     Attach,
-    /// An entity is forgotten only when every channel, retired ones included, has saved that it is
-    /// gone there.
+    /// An entity is forgotten only once every channel, including the retired ones, has saved that
+    /// it is gone there.
     Horizon,
 }
 
 impl Rule {
-    /// All of them.
+    /// All rules.
     pub const ALL: [Rule; 5] = [
         Rule::Unknown,
         Rule::Distrust,
@@ -48,8 +55,8 @@ impl Rule {
     ];
 }
 
-/// How far a sweep may run ahead of what is saved, in entities; small enough for histories to meet
-/// its edge.
+/// How far a sweep may run ahead of what is saved, in entities; small enough for random histories
+/// to reach the limit.
 pub const SWEEP_AHEAD: u32 = 2;
 
 /// The store in memory.
@@ -65,7 +72,7 @@ impl Default for Memory {
 }
 
 impl Memory {
-    /// A store that leaves out one rule, to show what happens.
+    /// A store that leaves out one rule, to show what goes wrong without it.
     pub fn without(rule: Option<Rule>) -> Memory {
         let queue = Queue {
             without: rule,
@@ -77,15 +84,15 @@ impl Memory {
         }
     }
 
-    /// What a kill does: positions, pairs and parked sets fall back to what was saved, flights are
-    /// gone.
+    /// Does what a kill does: positions, pairs and parked entities fall back to what was saved, and
+    /// flights are gone.
     pub fn crash(&self) {
         let mut queue = self.queue();
         queue.crash();
         self.publish(&mut queue);
     }
 
-    /// Sets the time that commits are stamped with from now on; it stands still otherwise.
+    /// Sets the time of all further commits; it does not advance by itself.
     pub fn set_time(&self, now: Timestamp) {
         self.queue().now = now;
     }
@@ -108,19 +115,19 @@ struct Queue {
     now: Timestamp,
     limits: Limits,
     sequence: u64,
-    /// Sequences up to it are reserved: a start begins here.
+    /// Sequences up to this one are reserved; after a crash the sequence continues from here.
     ceiling: u64,
     ordinal: u32,
     ordinals: BTreeMap<EntityId, u32>,
     ids: BTreeMap<u32, EntityId>,
     facets: BTreeMap<u32, BTreeMap<Arc<str>, Stored>>,
-    /// Lane → entity → its places, rising.
+    /// Lane → entity → its places, ascending.
     places: [HashMap<u32, Vec<u64>>; 3],
     /// Lane → place → entity.
     lanes: [BTreeMap<u64, u32>; 3],
-    /// Lane → facet → the last change of any entity that has this facet. Not of the facet itself:
-    /// what a channel owes of an entity since a crash, it may meet only where another facet of it
-    /// changed.
+    /// Lane → facet → the last change of any entity that *has* this facet. This must not be
+    /// narrowed to the last change of the facet itself: an entity that has been owed since a crash
+    /// may be reachable only at a place that another of its facets took.
     changed: [BTreeMap<Arc<str>, u64>; 3],
     channels: BTreeMap<ChannelId, Channel>,
     channel_number: u16,
@@ -209,7 +216,7 @@ impl Channel {
             .any(|pattern| facet_matches(pattern, facet))
     }
 
-    /// Moves `acked` up to the first place that a flight still answers for.
+    /// Moves `acked` up to the first place that a flight still has to settle.
     fn settle(&mut self) {
         for at in 0..4 {
             let waiting = self
@@ -238,8 +245,7 @@ impl Channel {
 }
 
 impl Queue {
-    // -- writing
-    // --------------------------------------------------------------------------------------------------------
+    // -- writing ----------------------------------------------------------------------------------
 
     fn commit(&mut self, commit: Commit) -> Verdict {
         if commit
@@ -356,8 +362,8 @@ impl Queue {
             let same = match (&current, &change.value) {
                 (Some(c), Some(_)) => c.facet.value.is_some() && c.hash == change.hash,
                 (Some(c), None) => c.facet.value.is_none(),
-                // A deletion that comes before what it deletes must be remembered, if it can be
-                // told by its version.
+                // A deletion that arrives before the value it deletes must be remembered if it has
+                // a version to be recognised by.
                 (None, None) => change.version.is_none(),
                 (None, Some(_)) => false,
             };
@@ -433,7 +439,7 @@ impl Queue {
             places.push(sequence);
             self.lanes[lane].insert(sequence, entity);
         }
-        // Keeps each place that is some channel's next one.
+        // Keep exactly the places that are the next one for some channel.
         let mut before = 0;
         let index = &mut self.lanes[lane];
         places.retain(|place| {
@@ -447,7 +453,7 @@ impl Queue {
         });
     }
 
-    /// Drops entities that are deleted, long enough ago, and certainly gone everywhere.
+    /// Forgets entities that are deleted for long enough and certainly gone on every channel.
     fn forget(&mut self, now: Timestamp) {
         for (id, entity) in self.ordinals.clone() {
             let facets = &self.facets[&entity];
@@ -490,8 +496,7 @@ impl Queue {
             && pairs.into_iter().flatten().all(gone)
     }
 
-    // -- a channel's life
-    // -----------------------------------------------------------------------------------------------
+    // -- a channel's life -------------------------------------------------------------------------
 
     fn join(&mut self, name: &str, subscription: &Subscription) -> Joined {
         let known = self
@@ -528,9 +533,10 @@ impl Queue {
         }
     }
 
-    /// Joins, changes what is rendered, or starts over for a target that lost its data: lanes go to
-    /// the head, a sweep starts. It takes a sequence of its own, so that the revisions of what it
-    /// sends rise even when nothing changed.
+    /// Applies a subscription when a channel joins, renders differently, or starts over for a
+    /// target that lost its data: the positions in the lanes move to the head, and a sweep starts.
+    /// It takes a sequence of its own, so that the revisions of what it sends rise even if nothing
+    /// changed.
     fn reshape(&mut self, id: ChannelId, subscription: Subscription, lost: bool) {
         self.sequence += 1;
         self.times.insert(self.sequence, self.now);
@@ -594,7 +600,8 @@ impl Queue {
                 || (track == Track::Sweep && pair.shape != channel.shape))
     }
 
-    /// Reads a lane to its end at once if no entity in it has a facet that the channel takes.
+    /// Moves to the end of a lane at once if no entity in it has a facet that the channel
+    /// subscribes to.
     fn pass(&mut self, id: ChannelId, track: Track) {
         let (Some(channel), Track::Lane(lane)) = (
             self.channels.get_mut(&id).filter(|channel| channel.live),
@@ -612,7 +619,7 @@ impl Queue {
         }
     }
 
-    /// Meets the next place of a lane, or the next entity of the sweep. Answers whether there was
+    /// Handles the next place of a lane, or the next entity of the sweep. Returns whether there was
     /// one.
     fn meet(&mut self, id: ChannelId, track: Track, taken: &mut Vec<Taken>) -> bool {
         let Some(channel) = self.channels.get(&id).filter(|channel| channel.live) else {
@@ -692,7 +699,7 @@ impl Queue {
         );
     }
 
-    /// The lane of the newest change that is owed; a retry is served like it.
+    /// The lane of the newest change that is owed; a retry is served in this lane.
     fn lane_owed(&self, id: ChannelId, entity: u32) -> Track {
         let newest = self
             .subscribed(&self.channels[&id], entity)
@@ -760,8 +767,7 @@ impl Queue {
         debug_assert!(flight.revision <= self.sequence);
     }
 
-    // -- disk
-    // -----------------------------------------------------------------------------------------------------------
+    // -- disk -------------------------------------------------------------------------------------
 
     fn crash(&mut self) {
         self.sequence = self.ceiling;
@@ -795,7 +801,7 @@ impl Queue {
             }
             channel.save();
         }
-        // The index is rebuilt from the entity records: one place a lane, the last.
+        // The index is rebuilt from the entity records, with one place in each lane: the last.
         for lane in Lane::ALL {
             let (lanes, places) = (
                 &mut self.lanes[lane.index()],

@@ -1,8 +1,8 @@
-//! The bytes of an entity record: type, key, and all facets, long values left to rows of their own.
+//! The bytes of an entity record: type, key and all facets. Long values are in rows of their own.
 //!
-//! Little-endian, version byte first. A record vouches for values that are elsewhere with a hash of
-//! their bytes. Facets carry their lane and sequence, so the change index can be rebuilt from
-//! records alone.
+//! The encoding is little-endian and starts with a version byte. For a value stored elsewhere the
+//! record has a hash of its bytes, by which it is checked when it is read. Each facet has its lane
+//! and sequence, so the change index can be rebuilt from the records alone.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ const DELETED: u8 = 1;
 const VERSIONED: u8 = 2;
 const IN_PARTS: u8 = 4;
 
-/// An entity record as read.
+/// An entity record as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Record<'a> {
     /// Number of the type's name.
@@ -28,30 +28,30 @@ pub(super) struct Record<'a> {
 /// A facet in a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Row<'a> {
-    /// What the index knows of it.
+    /// The facet's metadata in the index.
     pub(super) meta: Meta,
     /// When it changed.
     pub(super) time: Timestamp,
-    /// Its value.
+    /// The value, or where it is.
     pub(super) value: Value<'a>,
 }
 
-/// Where a value is.
+/// Where the value of a facet is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Value<'a> {
-    /// Nowhere: the facet is deleted.
+    /// Nowhere, because the facet is deleted.
     Deleted,
     /// In the record.
     Here(&'a [u8]),
-    /// New, to be written.
+    /// New; still to be written.
     New(Arc<str>),
-    /// In so many rows of its own, so many bytes in all, which have that hash.
+    /// In rows of its own: the number of rows, the length of the value in bytes, and its hash.
     Parts(u16, u32, u64),
 }
 
 impl Record<'_> {
-    /// The bytes. `New` values must have been turned into `Here` or `Parts` where they are to be in
-    /// parts; else they are put here.
+    /// Encodes the record. A `New` value that belongs in rows of its own must have been turned into
+    /// `Parts` before; any other value is stored in the record.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![VERSION];
         bytes.extend(self.entity_type.to_le_bytes());
@@ -96,7 +96,7 @@ impl Record<'_> {
     }
 }
 
-/// Reads a record; none if the bytes are not one.
+/// Decodes a record; `None` if the bytes are not one.
 pub(super) fn decode(bytes: &[u8]) -> Option<Record<'_>> {
     let mut rest = Rest(bytes);
     if u8::from_le_bytes(rest.take()?) != VERSION {

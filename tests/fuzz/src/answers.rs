@@ -1,7 +1,7 @@
-//! What a target answers.
+//! Responses of a target.
 
-/// Whatever a target says is understood as one of the outcomes, with a reason that is short and fit
-/// for a terminal; one a batch's item.
+/// Any response of a target becomes one of the outcomes, one for each item of a batch, with a
+/// reason that is short and safe to print on a terminal.
 ///
 /// The input is two bytes for the status, a line for `Retry-After`, and the body.
 pub fn answer(input: &[u8]) {

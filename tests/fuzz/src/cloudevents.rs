@@ -1,13 +1,13 @@
-//! CloudEvents in binary mode: what is in headers that anybody can send.
+//! CloudEvents in binary mode: headers that anybody can send.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use weir::ingest::split::Split;
 use weir::ingest::{Budget, Options, envelope, verify};
 
-/// An event that is taken has what a CloudEvent needs, and attributes without control characters,
-/// as many as there may be.
+/// An accepted event has everything that a CloudEvent needs, and its attributes have no control
+/// characters and are within their maximum number.
 ///
-/// The input is lines of headers, an empty line, and the body.
+/// The input is header lines, an empty line, and the body.
 pub fn headers(input: &[u8]) {
     let end = input
         .windows(2)

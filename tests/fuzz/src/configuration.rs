@@ -5,8 +5,9 @@ use std::sync::LazyLock;
 
 use weir::plan;
 
-/// What cannot be understood is told in at least one complaint, with a place in the file; what can
-/// be is shown without its secrets, and differs from nothing when compared with itself.
+/// A file that cannot be understood gets at least one complaint, and the complaints can be
+/// rendered. A file that can be understood is shown without its secrets, and its plan does not
+/// differ from itself.
 pub fn file(input: &[u8]) {
     static PATH: LazyLock<PathBuf> = LazyLock::new(|| {
         let folder = PathBuf::from(
@@ -24,7 +25,10 @@ pub fn file(input: &[u8]) {
         plan::ReadOptions::default(),
     ) {
         Err(complaints) => {
-            assert!(!complaints.is_empty(), "it is refused without a word");
+            assert!(
+                !complaints.is_empty(),
+                "the file is rejected without a complaint"
+            );
             assert!(!plan::render(&complaints).is_empty());
         }
         Ok((plan, warnings)) => {

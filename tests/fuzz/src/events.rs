@@ -22,11 +22,12 @@ const TYPES: [&str; 8] = [
     "",
 ];
 
-/// Nothing is lost: each event of a request that is taken is accepted, filtered, quarantined or
-/// repeated, each quarantined one is told of (up to the bound), and what is not taken is refused
-/// for a reason that speaks of the request.
+/// No event is lost: each event of an accepted request is accepted, filtered, quarantined or
+/// repeated, and each quarantined one is reported, up to the limit. A rejected request gets a
+/// reason that is about the request.
 ///
-/// The last byte of the input says how the body is sent and cut, so that any file is a body.
+/// The last byte of the input chooses how the body is sent and split, so that any file is a valid
+/// body.
 pub fn request(input: &[u8]) {
     let Some((how, body)) = input.split_last() else {
         return;
@@ -51,10 +52,10 @@ pub fn request(input: &[u8]) {
     match runtime.block_on(source.accept(request)) {
         Ok(answer) => {
             let events = answer.events;
-            let told = answer.problems.len() as u64;
+            let reported = answer.problems.len() as u64;
             assert!(
-                told >= events.quarantined.min(100),
-                "{events:?} and {told} told"
+                reported >= events.quarantined.min(100),
+                "{events:?} and {reported} reported"
             );
             assert!(
                 events.accepted > 0 || answer.changes.committed == 0,
@@ -77,7 +78,7 @@ fn runtime() -> tokio::runtime::Runtime {
         .expect("a runtime without a clock")
 }
 
-/// A source before an empty store, cut in one of the ways.
+/// A source with an empty store, which splits the body in one of the ways.
 fn source(split: usize) -> Source {
     thread_local! { static TYPES: RefCell<Option<Arc<BTreeMap<Arc<str>, EntityType>>>> = const { RefCell::new(None) }; }
     let split = match split {

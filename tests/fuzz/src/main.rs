@@ -1,8 +1,9 @@
-//! Coverage-guided search for bytes that Weir cannot stand: `./run` builds this with the compiler's
-//! coverage counters and lets libFuzzer loose on one target after the other. What a target promises
-//! stands at its function; besides, nothing may panic, overflow, take seconds or take gigabytes.
+//! Coverage-guided search for input that Weir cannot handle. `./run` builds this with the
+//! compiler's coverage counters and lets libFuzzer run one target after the other. The promise of a
+//! target is at its function; in addition, no input may cause a panic, an overflow, or take seconds
+//! or gigabytes.
 //!
-//! One program for all: `WEIR_FUZZ` names the target.
+//! There is one program for all targets; `WEIR_FUZZ` names the target.
 
 #![no_main]
 
@@ -30,7 +31,7 @@ static TARGET: LazyLock<fn(&[u8])> = LazyLock::new(|| {
     let name = std::env::var("WEIR_FUZZ").unwrap_or_default();
     let found = TARGETS.into_iter().find(|(known, _)| *known == name);
     found
-        .unwrap_or_else(|| panic!("WEIR_FUZZ names one of the targets, not {name:?}"))
+        .unwrap_or_else(|| panic!("WEIR_FUZZ must name one of the targets, not {name:?}"))
         .1
 });
 

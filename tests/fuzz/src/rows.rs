@@ -2,16 +2,16 @@
 
 use weir::store::embedded::fuzz;
 
-/// An entity record is read as it was written or not at all.
+/// An entity record is read as it was written, or rejected.
 pub fn record(input: &[u8]) {
     fuzz::record(input);
 }
 
-/// Rows that hold anything are loaded, or the load says what is damaged; never does it panic or
-/// take memory for what is not there.
+/// Rows with any content are loaded, or the load reports what is damaged. It never panics, and
+/// never allocates memory for data that is not there.
 ///
-/// The input is pieces: a byte for the kind of row, one for its number, two for the length, and the
-/// row.
+/// The input is a sequence of pieces: one byte for the kind of row, one for its number, two for the
+/// length, and the row.
 pub fn load(mut input: &[u8]) {
     let mut rows = Vec::new();
     while let [kind, number, low, high, rest @ ..] = input {

@@ -1,4 +1,4 @@
-//! Proofs of who a sender is, as anybody may write them.
+//! Proofs of a sender's identity, as anybody may write them.
 
 use axum::http::{HeaderMap, HeaderValue};
 use weir::ingest::verify::{self, Options};
@@ -7,10 +7,10 @@ use weir::signature::Secret;
 
 const SECRET: &[u8] = b"a secret of thirty-two bytes....";
 
-/// Nobody who does not have the secret gets in, however the proof is written; and a text is a
-/// secret of the right length or none.
+/// Nobody without the secret is accepted, whatever the proof looks like. A text is either a secret
+/// of a valid length or not a secret.
 ///
-/// The input is a proof, then lines of what else is needed: the identifier, the time, the body.
+/// The input is a proof, then a line each for the identifier and the time, then the body.
 pub fn proof(input: &[u8]) {
     let mut lines = input.splitn(4, |byte| *byte == b'\n');
     let mut next = || lines.next().unwrap_or_default();

@@ -1,13 +1,14 @@
-//! Guests that show which version handled what, so that a mixture of two versions can be seen from
-//! outside.
+//! Guests that leave a trace of their version, so that a test can see from outside whether
+//! something was handled by a mixture of two versions.
 //!
-//! A filter of an even version drops what begins with `b`, one of an odd version what begins with
-//! `a`; mappers and renderers write their version down. So in what was handled by one version
-//! alone, each `a` has an even number beside it and each `b` an odd one.
+//! A filter of an even version drops items that start with `b`, a filter of an odd version those
+//! that start with `a`; mappers and renderers write their version into their output. So if each
+//! item was handled by a single version, every `a` comes with an even number and every `b` with an
+//! odd one.
 
 use super::module;
 
-/// Drops by the first letter of an event's type.
+/// Drops events by the first letter of their type.
 pub fn event_filter(version: u32) -> Vec<u8> {
     module(
         "event-filter-plugin",
@@ -15,7 +16,7 @@ pub fn event_filter(version: u32) -> Vec<u8> {
     )
 }
 
-/// Drops by the first letter of an entity's key.
+/// Drops entities by the first letter of their key.
 pub fn entity_filter(version: u32) -> Vec<u8> {
     module(
         "entity-filter-plugin",
@@ -23,22 +24,24 @@ pub fn entity_filter(version: u32) -> Vec<u8> {
     )
 }
 
-/// An event becomes a change of facet `base` of the product that its id names: `{"version": N}`.
+/// Maps an event to a change of facet `base` of the product named by the event's id. The value is
+/// `{"version": N}`.
 pub fn mapper(version: u32) -> Vec<u8> {
     module("mapper-plugin", &(prelude(version) + MAPPER))
 }
 
-/// An entity becomes `{"version": N}`.
+/// Renders an entity as `{"version": N}`.
 pub fn renderer(version: u32) -> Vec<u8> {
     module("renderer-plugin", &(prelude(version) + RENDERER))
 }
 
-/// What the mapper and the renderer write; always 16 bytes.
+/// The output of the mapper and the renderer; always 16 bytes.
 fn text(version: u32) -> String {
     format!("{:<16}", format!("{{\"version\":{version}}}"))
 }
 
-/// Memory, an allocator that is emptied after each call, and settings that are always right.
+/// The memory, an allocator that is reset after each call, and a `configure` that accepts any
+/// settings.
 fn prelude(version: u32) -> String {
     let dropped = if version.is_multiple_of(2) { 'b' } else { 'a' };
     format!(
@@ -72,7 +75,8 @@ fn prelude(version: u32) -> String {
     )
 }
 
-/// A filter over items of that size, by the first letter of the text at that place in them.
+/// A filter over items of `size` bytes; it looks at the first letter of the text at offset `place`
+/// of an item.
 fn filter(interface: &str, size: u32, place: u32) -> String {
     format!(
         r#"

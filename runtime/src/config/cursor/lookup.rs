@@ -1,20 +1,20 @@
-//! Where a scalar comes from: the file itself, the environment, or another file.
+//! Looks up a scalar where its value comes from: the file itself, the environment, or another file.
 
 use super::{Field, read_text, relative};
 use crate::config::row::{Keep, fill};
 use crate::config::tree::{Node, Value};
 
-/// A file that a scalar comes from may be so long; it holds a secret or a certificate, not a
-/// catalogue.
+/// Maximum length of a file that a scalar is read from, in bytes: such a file holds a secret or a
+/// certificate, not a catalogue.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
-/// What a scalar comes to.
+/// The result of looking up a scalar.
 pub(super) enum Resolved<'a> {
     /// Written in the file.
     Literal(&'a Value),
     /// From the environment or another file.
     Outside(String),
-    /// Not there; why, and what would be right.
+    /// Not found: the reason, and what would be right.
     Absent(String, Option<String>),
 }
 
@@ -26,7 +26,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// What it comes to; that it is absent is a complaint.
+    /// Looks up the scalar; if it is not found, adds a complaint and returns `None`.
     pub(super) fn resolve(&self) -> Option<Resolved<'a>> {
         match self.lookup() {
             Resolved::Absent(what, help) => {
@@ -56,7 +56,7 @@ impl<'a> Field<'a> {
             Value::String(name) => fill(name, self.row, Keep::None),
             other => {
                 return Resolved::Absent(
-                    format!("env is the name of a variable, not {}", other.kind()),
+                    format!("env must be the name of a variable, not {}", other.kind()),
                     None,
                 );
             }
@@ -67,9 +67,10 @@ impl<'a> Field<'a> {
         };
         match ((self.reader.environment)(&name), self.default()) {
             (Some(text), _) => Resolved::Outside(text),
-            (None, Some(Value::Table(_) | Value::Array(_))) => {
-                Resolved::Absent("a default is a scalar".to_owned(), None)
-            }
+            (None, Some(Value::Table(_) | Value::Array(_))) => Resolved::Absent(
+                "the default must be a string, a number, true or false".to_owned(),
+                None,
+            ),
             (None, Some(default)) => Resolved::Literal(default),
             (None, None) => {
                 let help =
@@ -86,7 +87,10 @@ impl<'a> Field<'a> {
         let name = match &node.value {
             Value::String(name) => fill(name, self.row, Keep::None),
             other => {
-                return Resolved::Absent(format!("file is a path, not {}", other.kind()), None);
+                return Resolved::Absent(
+                    format!("file must be a path, not {}", other.kind()),
+                    None,
+                );
             }
         };
         let path = match name {

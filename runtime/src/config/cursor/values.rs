@@ -1,4 +1,4 @@
-//! What a field comes to: texts, numbers, durations, secrets, JSON.
+//! Converts fields to values: texts, numbers, durations, sizes, secrets, JSON.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -11,21 +11,21 @@ use crate::config::scalar;
 use crate::config::text::nearest;
 use crate::config::tree::Value;
 
-/// A secret that was read, or one that may be left out.
+/// A secret, or the note that it was left out.
 pub enum Found {
     /// Its bytes.
     Secret(Vec<u8>),
-    /// It is not there, and need not be (`--without-secrets`).
+    /// It was not found, and is not needed (`--without-secrets`).
     LeftOut,
 }
 
 impl<'a> Field<'a> {
-    /// A text, its placeholders filled.
+    /// A text, with its placeholders filled in.
     pub fn string(&self) -> Option<String> {
         self.text(Keep::None)
     }
 
-    /// A text in which `keep` stay.
+    /// A text, with its placeholders filled in except those in `keep`.
     pub fn text(&self, keep: Keep) -> Option<String> {
         match self.resolve()? {
             Resolved::Literal(Value::String(text)) => self.filled(text, keep),
@@ -40,8 +40,8 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// A text that `parse` understands; `help` says what would be right, `expected` what it is
-    /// called.
+    /// A text that `parse` accepts. For the complaint, `expected` names the kind of value ("a
+    /// duration") and `help` says what would be right.
     pub fn parsed<T>(
         &self,
         expected: &str,
@@ -73,7 +73,7 @@ impl<'a> Field<'a> {
         value
     }
 
-    /// One of a few words.
+    /// One of these words, converted to the value that is listed with it.
     pub fn one_of<T: Copy>(&self, words: &[(&str, T)]) -> Option<T> {
         let text = self.string()?;
         let found = words
@@ -84,13 +84,13 @@ impl<'a> Field<'a> {
             let known = words.iter().map(|(word, _)| *word);
             let help = nearest(&text, known.clone()).map(|near| format!("did you mean {near:?}?"));
             let quoted: Vec<String> = known.map(|word| format!("{word:?}")).collect();
-            let all = format!("it is {}", quoted.join(" or "));
-            self.complain(format!("{text:?} is not known here"), help.unwrap_or(all));
+            let all = format!("write {}", quoted.join(" or "));
+            self.complain(format!("{text:?} is not allowed here"), help.unwrap_or(all));
         }
         found
     }
 
-    /// A whole number within bounds.
+    /// A whole number within `bounds`.
     pub fn integer(&self, bounds: RangeInclusive<i64>) -> Option<i64> {
         let help = || {
             format!(
@@ -120,7 +120,7 @@ impl<'a> Field<'a> {
         Some(number)
     }
 
-    /// A number within bounds.
+    /// A number within `bounds`.
     pub fn number(&self, bounds: RangeInclusive<f64>) -> Option<f64> {
         let number = match self.resolve()? {
             Resolved::Literal(Value::Integer(number)) => *number as f64,
@@ -154,13 +154,13 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// A duration within bounds.
+    /// A duration within `bounds`.
     pub fn duration(&self, bounds: RangeInclusive<Duration>) -> Option<Duration> {
         let duration = self.parsed("a duration", scalar::DURATION, scalar::duration)?;
         self.within(duration, &bounds, scalar::duration_text)
     }
 
-    /// A size in bytes within bounds.
+    /// A size in bytes within `bounds`.
     pub fn size(&self, bounds: RangeInclusive<u64>) -> Option<u64> {
         let size = self.parsed("a size", scalar::SIZE, scalar::size)?;
         self.within(size, &bounds, scalar::size_text)
@@ -175,12 +175,16 @@ impl<'a> Field<'a> {
         if bounds.contains(&value) {
             return Some(value);
         }
-        let help = format!("write {} to {}", text(*bounds.start()), text(*bounds.end()));
+        let help = format!(
+            "write a value from {} to {}",
+            text(*bounds.start()),
+            text(*bounds.end())
+        );
         self.complain(format!("{} is out of bounds", text(value)), help);
         None
     }
 
-    /// A path, relative to the file it is written in.
+    /// A path that is not empty, resolved relative to the file it is written in.
     pub fn file_path(&self) -> Option<PathBuf> {
         let text = self.string()?;
         if text.is_empty() {
@@ -193,8 +197,8 @@ impl<'a> Field<'a> {
         Some(relative(self.place(), &text))
     }
 
-    /// A secret: literal, from the environment, or from a file without its last line break. Never
-    /// shown in complaints.
+    /// A secret: written in place, from the environment, or from a file without its last line
+    /// break. Complaints never show it.
     pub fn secret(&self) -> Option<Found> {
         let bytes = match self.lookup() {
             Resolved::Literal(Value::String(text)) | Resolved::Literal(Value::Datetime(text)) => {
@@ -218,14 +222,14 @@ impl<'a> Field<'a> {
         if bytes.is_empty() {
             self.complain_of_secret(
                 "the secret is empty",
-                "what is set and empty is no secret".to_owned(),
+                "a secret that is set must not be empty".to_owned(),
             );
             return None;
         }
         Some(Found::Secret(bytes))
     }
 
-    /// Any value as JSON; braces that are not of the row's table stay.
+    /// Any value as JSON. Placeholders of the row's table are filled in; other braces stay.
     pub fn json(&self) -> Option<serde_json::Value> {
         use serde_json::Value as Json;
         if self.node.value.is_reference() {
@@ -250,7 +254,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// A table as a JSON object, whatever its keys.
+    /// A table with any keys as a JSON object.
     pub fn object(&self) -> Option<serde_json::Map<String, serde_json::Value>> {
         let read = |table: &mut Cursor<'a>| {
             let fields = table.all();
@@ -272,8 +276,8 @@ impl<'a> Field<'a> {
                 let number = serde_json::Number::from_f64(*number);
                 if number.is_none() {
                     self.complain(
-                        "JSON has no such number",
-                        "settings are given to plugins as JSON".to_owned(),
+                        "JSON cannot represent this number",
+                        "write a finite number: plugins receive their settings as JSON".to_owned(),
                     );
                 }
                 number.map(Into::into)
@@ -285,7 +289,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// A text from outside as what its default is.
+    /// Converts a text from the environment or a file to the type that its default has.
     fn json_like(&self, text: &str, default: &Value) -> Option<serde_json::Value> {
         let value = match default {
             Value::Integer(_) => text.trim().parse::<i64>().ok().map(Into::into),
@@ -300,7 +304,7 @@ impl<'a> Field<'a> {
         };
         if value.is_none() {
             self.complain(
-                format!("{text:?} is not {}, as its default is", default.kind()),
+                format!("{text:?} is not {} like its default", default.kind()),
                 None,
             );
         }

@@ -1,19 +1,19 @@
-//! What channels do in the index: walk, take, settle, and say where they stand. Each is one hold of
-//! the index, and bounded.
+//! The operations of a channel on the index: walk, retry, attempt, finish, and report what is owed.
+//! Each of them holds the index once, for a bounded time.
 
 use super::{Channel, Pair, Walked, slot};
 use crate::index::{ChannelId, Finish, Holds, Index, Owed, Parked, Standing, State, Taken};
 use crate::model::{Lane, Ordinal, Sequence, Timestamp, Track};
 
-/// Places looked at in one walk: bounds how long the index is held when a channel passes many that
-/// it does not owe.
+/// Maximum number of places examined in one walk. It bounds how long the index is held when a
+/// channel passes many places that it does not owe.
 const VISITS_MAX: usize = 4_096;
-/// Places looked at in each lane for the oldest change owed.
+/// Maximum number of places examined in each lane to find the oldest change owed.
 const OLDEST_LOOKED_AT: usize = 256;
 
 impl Index {
-    /// Meets the next places of a lane up to the watermark, or the next entities of the sweep,
-    /// until `limit` are taken.
+    /// Walks the next places of a lane up to the watermark, or the next entities of the sweep,
+    /// until `limit` entities are taken.
     pub fn walk(
         &mut self,
         id: ChannelId,
@@ -77,7 +77,7 @@ impl Index {
         walked
     }
 
-    /// Takes a parked or held entity for a retry.
+    /// Takes a parked or held entity for a retry. `None` if it is neither, or is in flight.
     pub fn retry(&mut self, id: ChannelId, ordinal: u32, watermark: u64) -> Option<Taken> {
         let channel = self.channels.get_mut(&id)?;
         if !channel.parked.contains_key(&ordinal) || channel.flights.contains_key(&ordinal) {
@@ -91,7 +91,8 @@ impl Index {
         Some(channel.start(ordinal, entry, &self.names, track, Vec::new(), watermark))
     }
 
-    /// From now on what the target holds of these is unknown.
+    /// Marks what the target holds of these entities as unknown, because an attempt is about to be
+    /// made.
     pub fn attempt(&mut self, id: ChannelId, ordinals: &[Ordinal]) {
         let Some(channel) = self.channels.get_mut(&id) else {
             return;
@@ -101,7 +102,8 @@ impl Index {
         }
     }
 
-    /// Ends flights; what changed meanwhile is in flight again at once.
+    /// Ends flights. An entity that changed meanwhile goes in flight again at once and is added to
+    /// `again`.
     pub fn finish(
         &mut self,
         id: ChannelId,
@@ -125,7 +127,7 @@ impl Index {
         channel.dirty.positions = true;
     }
 
-    /// What a channel still has before it.
+    /// The counts of what a channel still has to deliver.
     pub fn owed(&self, id: ChannelId) -> Owed {
         let Some(channel) = self.channels.get(&id) else {
             return Owed::default();
@@ -182,7 +184,7 @@ impl Index {
         channel.is_some_and(|(channel, entry)| channel.owes(ordinal, entry, &self.names))
     }
 
-    /// Where an entity stands on a channel.
+    /// The standing of an entity on a channel. `None` if the channel has another entity type.
     pub fn standing(&self, id: ChannelId, ordinal: u32) -> Option<Standing> {
         let (channel, entry) = (self.channels.get(&id)?, self.entry(ordinal)?);
         let pair = channel.pair(ordinal);
@@ -203,7 +205,7 @@ impl Index {
         })
     }
 
-    /// Refused entities become parked again.
+    /// Parks refused entities again for a retry. Returns those that were refused and not in flight.
     pub fn redrive(&mut self, id: ChannelId, ordinals: &[Ordinal]) -> Vec<Parked> {
         let Some(channel) = self.channels.get_mut(&id) else {
             return Vec::new();
@@ -227,7 +229,8 @@ impl Index {
         parked
     }
 
-    /// Refused entities count as settled until they change.
+    /// Drops refusals: the entities count as settled until they change. Returns how many were
+    /// refused.
     pub fn drop_refused(&mut self, id: ChannelId, ordinals: &[Ordinal]) -> usize {
         let Some(channel) = self.channels.get_mut(&id) else {
             return 0;
@@ -236,8 +239,8 @@ impl Index {
         for ordinal in ordinals {
             if channel.pair(ordinal.0).state() == State::Refused {
                 channel.refusals.remove(&ordinal.0);
-                // Of a deleted entity the operator has said that nothing is there; else it could
-                // never be forgotten.
+                // The entity is deleted, and with the drop the operator has confirmed that nothing
+                // is left at the target; otherwise it could never be forgotten.
                 let buried = self.graves.contains(ordinal.0);
                 let settled = |pair: Pair| {
                     if buried {

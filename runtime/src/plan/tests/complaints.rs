@@ -44,20 +44,20 @@ entity = "product"
 "#,
         expect![[r#"
             weir.toml:3:10: server.listen: "localhost:7700" is not an address to listen on; write an address and a port, such as "127.0.0.1:7700", "0.0.0.0:7700" or "[::1]:7700"
-            weir.toml:4:10: server.reload: "wach" is not known here; did you mean "watch"?
+            weir.toml:4:10: server.reload: "wach" is not allowed here; did you mean "watch"?
             weir.toml:6:10: tokens.ops.secret: the environment variable NOT_SET is not set; set it, or give a default: { env = "NOT_SET", default = "…" }
-            weir.toml:7:10: tokens.ops.roles[0]: "operator" is not known here; did you mean "operate"?
+            weir.toml:7:10: tokens.ops.roles[0]: "operator" is not allowed here; did you mean "operate"?
             weir.toml:10:8: entities.product.facets.price: a name with a dot in it needs quotes; quote the name: facets."price.de"
             weir.toml:11:13: entities.product.facet_max: "64KB" is not a size; write a whole number and a unit, such as "500B", "64KiB", "16MiB" or "1GiB"
             weir.toml:13:8: entities.order.kind: log entities are not there yet; leave kind out, or write "state"
             weir.toml:16:8: plugins.page.path: page.wasm cannot be read: No such file or directory (os error 2); build it (`weir plugin build`), or correct the path
             weir.toml:17:10: plugins.page.sha256: "abc" is not a SHA-256; write its 64 hexadecimal digits, as `sha256sum` prints them
             weir.toml:19:1: sources.pim.verfy: there is no such key; did you mean "verify"?
-            weir.toml:20:12: sources.pim.plugins[0]: there is no plugin "pim-product"; there is page
+            weir.toml:20:12: sources.pim.plugins[0]: there is no plugin "pim-product"; available: page
             weir.toml:21:9: sources.pim.quiet: 15 is not a duration; write a whole number and a unit, such as "250ms", "30s", "5m", "1h" or "30d"
             weir.toml:23:9: sources.erp.split: "xml" is not a way to split; write "xml:ELEMENT", "json:/pointer", "csv" or "lines"
             weir.toml:26:7: targets.shop.url: "ftp" is not spoken here; write such as "https://shop.example/weir" or "https://shop.example/products/{key}"
-            weir.toml:27:8: targets.shop.rate: "500" is not a rate; write a whole number for each second, minute or hour, such as "500/s", "30/m" or "10/h"
+            weir.toml:27:8: targets.shop.rate: "500" is not a rate; write a whole number per second, minute or hour, such as "500/s", "30/m" or "10/h"
             weir.toml:29:10: channels.storefront.entity: there is no entity type "produkt"; did you mean "product"?
             weir.toml:31:21: channels.storefront.needs[1]: the channel needs "stock.*" and does not get it; add "stock.*" to facets; there is content
             weir.toml:32:10: channels.storefront.target: there is no target "shp"; did you mean "shop"?
@@ -76,9 +76,9 @@ fn syntax_errors_come_together_with_the_rest() {
         "config_version = 1\n[server]\nlisten = 127.0.0.1:7700\nreload = \"sometimes\"\n[channels.a\nentity = \"x\"\nentity = \"y\"\n[lanes]\nbulk = 99999999999999999999\nurgent = 0\n",
         expect![[r#"
             weir.toml:3:15: this is not TOML: invalid float, expected nothing
-            weir.toml:4:10: server.reload: "sometimes" is not known here; it is "watch" or "signal"
+            weir.toml:4:10: server.reload: "sometimes" is not allowed here; write "watch" or "signal"
             weir.toml:5:12: this is not TOML: unclosed table, expected `]`
-            weir.toml:9:8: this is too large a number
+            weir.toml:9:8: this number is too large: it must fit in 64 bits
             weir.toml:10:10: lanes.urgent: 0 is out of bounds; write a whole number from 1 to 1000
         "#]],
     );
@@ -113,9 +113,9 @@ target = "shop"
         ),
         expect![[r#"
             weir.toml:16:7: targets.shop.url: each.site.fr has no column "url" for {site.url}; did you mean "uri"?
-            weir.toml:19:7: targets.other.url: {site} has nothing to be filled from; a table with for_each = "site" has it
+            weir.toml:19:7: targets.other.url: {site} cannot be filled in here; only a table with for_each = "site" has a value for it
             weir.toml:21:12: targets.third.for_each: there is no table of rows [each.sites]; did you mean "site"?
-            weir.toml:27:11: channels.web.facets[0]: {sit} has nothing to be filled from; did you mean {site}?
+            weir.toml:27:11: channels.web.facets[0]: {sit} cannot be filled in here; did you mean {site}?
             weir.toml:28:10: channels.web.target: there is no target "shop"; there is one for each site: write "shop.{site}"
         "#]],
     );
@@ -162,12 +162,12 @@ batch = 10
             weir.toml:17:7: targets.c.url: {key} stands in the host; it stands in the path or the query
             weir.toml:19:8: targets.d.kind: there is no kind "search" of target; write "webhook", the only one so far
             weir.toml:20:7: targets.d.url: the URL has a fragment, which is never sent; leave out the # and what follows
-            weir.toml:21:11: targets.d.timeout: 1h is out of bounds; write 10ms to 10m
+            weir.toml:21:11: targets.d.timeout: 1h is out of bounds; write a value from 10ms to 10m
             weir.toml:22:15: targets.d.concurrency: 0 is out of bounds; write a whole number from 1 to 1024
-            weir.toml:26:8: targets.e.sign: a Standard Webhooks secret is `whsec_` and 24 to 64 bytes in base64; make one with `echo whsec_$(openssl rand -base64 32)`
+            weir.toml:26:8: targets.e.sign: this is not a Standard Webhooks secret: write `whsec_` followed by 24 to 64 bytes in base64; make one with `echo whsec_$(openssl rand -base64 32)`
             weir.toml:27:1: targets.e.auth: there must be one of bearer, basic and headers; write one of bearer = { env = "NAME" }, basic = { user = "…", password = { env = "NAME" } }, headers = { X-Api-Key = … }
             weir.toml:31:22: targets.f.auth.headers.Weir-Entity: "Weir-Entity" cannot be a header here; write the name of a header that Weir does not send itself
-            weir.toml:31:53: targets.f.auth.headers.X-Api-Key: the secret is empty; what is set and empty is no secret
+            weir.toml:31:53: targets.f.auth.headers.X-Api-Key: the secret is empty; a secret that is set must not be empty
             weir.toml:36:9: channels.f.batch: each entity has its own URL there, so there are no batches; leave batch out, or send to a URL without {key}
         "#]],
     );

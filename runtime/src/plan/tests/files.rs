@@ -118,8 +118,8 @@ fn included_files_stand_beside_each_other() {
         ],
         &["weir.toml"],
         expect![[r#"
-            more.toml:1:1: include: an included file includes no others; include stands in files given with -c only
-            more.toml:3:12: sources.erp.verify.kind: this is set already, at conf.d/erp.toml:4:12; included files stand beside each other; only a file given with a later -c overrides
+            more.toml:1:1: include: an included file cannot include other files; move this include to a file given with -c
+            more.toml:3:12: sources.erp.verify.kind: this key is already set at conf.d/erp.toml:4:12; included files must not set the same key; only a file given with a later -c overrides
         "#]],
     );
     check_files(
@@ -160,7 +160,7 @@ fn later_files_win() {
         &[("weir.toml", &base)],
         &["weir.toml", "weir.toml", "prod.toml"],
         expect![[r#"
-        weir.toml: this file is read already
+        weir.toml: this file is listed twice; name each file once
         prod.toml: this file cannot be read: No such file or directory (os error 2)
     "#]],
     );

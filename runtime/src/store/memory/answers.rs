@@ -1,5 +1,5 @@
-//! The promises of a store, answered from the specification's maps: each call takes the lock, looks
-//! or changes, and lets go.
+//! The store's trait, implemented on the specification's maps: each call takes the lock, reads or
+//! changes, and releases it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -364,7 +364,7 @@ impl Store for Memory {
             {
                 (pair.state, pair.refusal) = (State::New, None);
                 if deleted.contains(&ordinal.0) {
-                    pair.holds = Holds::Nothing; // the operator has said so; else it could never be forgotten
+                    pair.holds = Holds::Nothing; // confirmed by the operator; otherwise it could never be forgotten
                 }
                 dropped += 1;
             }

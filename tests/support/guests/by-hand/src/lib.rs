@@ -1,15 +1,15 @@
-//! The mapping of `oms-stock` without the kit: what its author would write over the generated
+//! The mapping of `oms-stock` without the kit, as its author would write it over the generated
 //! bindings.
 //!
-//! It is there to be compared: the same events, the same changes, and what the kit costs is the
-//! difference.
+//! It exists for comparison: for the same events and the same changes, the difference in cost is
+//! the cost of the kit.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-/// As of `oms-stock`, and not checked.
+/// Like the settings of `oms-stock`, but not validated.
 #[derive(Debug, Deserialize)]
 pub struct Settings {
     locations: BTreeMap<String, String>,
@@ -17,7 +17,7 @@ pub struct Settings {
     items: BTreeMap<String, String>,
 }
 
-/// What becomes of a level.
+/// The change that a level becomes.
 #[derive(Debug)]
 pub struct Change {
     pub key: String,
@@ -40,7 +40,7 @@ struct Level<'a> {
 
 struct Id(String);
 
-/// Maps one level; an error is a code and a message.
+/// Maps one level. An error is a code and a message.
 pub fn changes(
     topic: Option<&str>,
     time: Option<&str>,
@@ -54,10 +54,12 @@ pub fn changes(
         .inventory_item_id
         .ok_or_else(|| missing("inventory_item_id"))?;
     let Id(location) = level.location_id.ok_or_else(|| missing("location_id"))?;
-    let location = settings
-        .locations
-        .get(&location)
-        .ok_or_else(|| ("unknown-location", format!("nobody named {location}")))?;
+    let location = settings.locations.get(&location).ok_or_else(|| {
+        (
+            "unknown-location",
+            format!("the settings have no location {location}"),
+        )
+    })?;
     let sku = level.sku.as_deref().filter(|sku| !sku.is_empty());
     let key = sku
         .or(settings.items.get(&item).map(String::as_str))
@@ -143,7 +145,7 @@ mod glue {
         let settings = SETTINGS.get().ok_or_else(|| {
             failure(
                 "not-configured",
-                "it was called before it was configured".into(),
+                "the plugin was called before it was configured".into(),
             )
         })?;
         let types::Payload::Text(data) = &event.data else {

@@ -1,4 +1,4 @@
-//! A filter of entities and a renderer in one crate, without settings.
+//! An entity filter and a renderer in one crate, without settings.
 
 use weir_plugin::{Entity, Rendering, Result};
 

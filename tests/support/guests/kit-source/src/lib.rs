@@ -1,9 +1,9 @@
-//! A filter of events and a mapper in one crate, which do what the type of an event tells them to.
+//! An event filter and a mapper in one crate; the type of an event decides what they do with it.
 
 use serde::Deserialize;
 use weir_plugin::{bail, log, Change, Event, Result};
 
-/// What the configuration may say.
+/// The settings.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {

@@ -1,5 +1,5 @@
-//! A mapper in Rust that does what a mapper must not do. The type of an event says what; of any
-//! other it makes one change.
+//! A mapper in Rust that does what a mapper must not do. The type of an event chooses the misdeed;
+//! for any other type it returns one change.
 
 use std::cell::Cell;
 use std::hint::black_box;
@@ -7,7 +7,7 @@ use std::hint::black_box;
 use serde::Deserialize;
 use weir_plugin::{Change, Event, Result};
 
-/// There are none.
+/// No settings.
 #[derive(Debug, Deserialize)]
 pub struct Settings {}
 
@@ -15,7 +15,7 @@ thread_local! {
     static SEEN: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Maps, or does what the type says.
+/// Maps an event, or does what its type says.
 #[weir_plugin::mapper]
 pub fn transform(event: &Event, _settings: &Settings) -> Result<Vec<Change>> {
     match &*event.event_type {
@@ -71,8 +71,8 @@ pub fn transform(event: &Event, _settings: &Settings) -> Result<Vec<Change>> {
             std::net::TcpStream::connect("127.0.0.1:1").unwrap();
         }
         "count" => {
-            // What an instance remembers is gone with it; a plugin that counts on it lies to
-            // itself.
+            // An instance's memory is gone with the instance, so a plugin that relies on it counts
+            // wrong.
             SEEN.set(SEEN.get() + 1);
         }
         _ => {}
