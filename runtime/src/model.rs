@@ -4,8 +4,12 @@
 //! Every other room speaks in these types and converts at its own door: bytes of the store, records
 //! of the plugin interface and JSON of the HTTP routes are made from them and never leak in here.
 
+mod digest;
+
 use std::fmt;
 use std::sync::Arc;
+
+pub use self::digest::PartsDigest;
 
 /// The longest entity key, in bytes of UTF-8. Longer ones are nearly always a payload that landed
 /// in the wrong field.
@@ -78,6 +82,24 @@ pub enum Track {
     Lane(Lane),
     /// All entities, in the order of their ordinals, at bulk share.
     Sweep,
+}
+
+impl Track {
+    /// All tracks: the lanes, highest first, then the sweep.
+    pub const ALL: [Track; 4] = [
+        Track::Lane(Lane::Urgent),
+        Track::Lane(Lane::Normal),
+        Track::Lane(Lane::Bulk),
+        Track::Sweep,
+    ];
+
+    /// The place of this track in arrays that hold something for each track.
+    pub fn index(self) -> usize {
+        match self {
+            Track::Lane(lane) => lane.index(),
+            Track::Sweep => Track::ALL.len() - 1,
+        }
+    }
 }
 
 /// A thing that systems exchange, for example (`product`, `4711`).
