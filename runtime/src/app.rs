@@ -93,7 +93,9 @@ pub struct App {
 struct Inner {
     files: Vec<PathBuf>,
     host: Arc<Host>,
-    plain: Arc<dispatch::Plain>,
+    default_renderer: Arc<dispatch::DefaultRenderer>,
+    /// One for all targets and channels.
+    clock: dispatch::Clock,
     deliveries: Deliveries,
     store: Arc<dyn Store>,
     budget: Budget,
@@ -171,7 +173,8 @@ impl App {
         let inner = Arc::new(Inner {
             files,
             host,
-            plain: Arc::default(),
+            default_renderer: Arc::default(),
+            clock: dispatch::Clock::system(),
             deliveries: Deliveries::start().map_err(|error| cannot(&error))?,
             store,
             budget: Budget::new(INGEST_BYTES),

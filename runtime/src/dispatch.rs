@@ -5,38 +5,39 @@
 //! trouble is left alone and found again, that no lane starves, and that stopping loses nothing.
 //! What is owed it asks the store; what an answer means it asks the target.
 
+mod abort_on_panic;
 pub mod breaker;
+mod clock;
+mod default_renderer;
 mod errors;
 mod flight;
 pub mod guard;
 mod handle;
 mod pace;
-mod plain;
 pub mod prepare;
 pub mod retry;
 mod run;
 mod send;
 pub mod status;
-mod unbroken;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub use self::abort_on_panic::AbortOnPanic;
+pub use self::clock::Clock;
+pub use self::default_renderer::DefaultRenderer;
 use self::errors::Errors;
 pub use self::handle::{TargetHandle, TargetStatus};
-pub use self::plain::Plain;
 pub use self::prepare::{BoxFuture, Preview, PreviewVerdict, Render};
 use self::run::{Control, Run};
 pub use self::status::{Counters, Status};
-pub use self::unbroken::Unbroken;
-use crate::model::{EntityId, Ordinal, Timestamp};
+use crate::model::{EntityId, Ordinal};
 use crate::store::{self, ChannelId, Joined, Store, Subscription};
-use crate::target;
 
 /// The most entities of a channel that wait for a retry. Beyond it the target is in trouble,
 /// whatever each answer said: first attempts stop, and it is left alone until a probe succeeds.
@@ -56,7 +57,8 @@ pub struct Options {
     pub needs: Vec<String>,
     /// The name of its target in the plan.
     pub target: Arc<str>,
-    /// Entities in one request.
+    /// The most entities in one request; above 1 they are sent in the form for several. Each channel
+    /// has its own, whatever others on its target have.
     pub batch: usize,
     /// False: walk, filter, render and count, send nothing.
     pub deliver: bool,
@@ -94,19 +96,11 @@ pub struct Setup {
     /// Where it delivers; channels of one target share one handle.
     pub target: Arc<TargetHandle>,
     /// Renderings shared by the channels that have no renderer.
-    pub plain: Arc<Plain>,
+    pub default_renderer: Arc<DefaultRenderer>,
     /// Shares of the lanes, highest first.
     pub shares: [u32; 3],
     /// The most entities that wait for a retry; [`PARKED_MAX`].
     pub parked_max: usize,
-}
-
-impl Setup {
-    /// Entities in one request: the channel's, or, where that is 1, the target's.
-    fn batch(&self) -> usize {
-        let target::Kind::Webhook(webhook) = &self.target.options().kind;
-        self.options.batch.max(webhook.batch)
-    }
 }
 
 /// A running channel.
@@ -288,10 +282,7 @@ impl Channel {
             (_, _, breaker::State::Probing) => (status::State::Probing, target.reason.clone()),
         };
         let owed = self.store.owed(self.id());
-        let now = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        let freshness = Status::freshness(&owed, Timestamp(now.as_millis() as u64));
+        let freshness = Status::freshness(&owed, setup.target.clock().stamp());
         Status {
             state,
             reason,

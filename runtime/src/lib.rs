@@ -33,4 +33,4 @@ pub mod signature;
 /// What a store promises, and the stores: in memory (the specification) and embedded (sled).
 pub mod store;
 /// Where deliveries go.
-pub mod target;
+pub mod targets;

@@ -4,8 +4,12 @@
 //! The store, the plugin interface and the HTTP routes each convert between these types and their
 //! own form (bytes, WIT records, JSON) at their own boundary, so no such form appears here.
 
+mod digest;
+
 use std::fmt;
 use std::sync::Arc;
+
+pub use self::digest::PartsDigest;
 
 /// Maximum length of an entity key, in bytes of UTF-8. A longer key is nearly always a payload that
 /// ended up in the wrong field.
@@ -80,6 +84,24 @@ pub enum Track {
     Lane(Lane),
     /// All entities, in the order of their ordinals, with the same share of turns as the bulk lane.
     Sweep,
+}
+
+impl Track {
+    /// All tracks: the lanes, highest first, then the sweep.
+    pub const ALL: [Track; 4] = [
+        Track::Lane(Lane::Urgent),
+        Track::Lane(Lane::Normal),
+        Track::Lane(Lane::Bulk),
+        Track::Sweep,
+    ];
+
+    /// The place of this track in arrays that hold something for each track.
+    pub fn index(self) -> usize {
+        match self {
+            Track::Lane(lane) => lane.index(),
+            Track::Sweep => Track::ALL.len() - 1,
+        }
+    }
 }
 
 /// A thing that systems exchange, for example (`product`, `4711`).

@@ -1,11 +1,12 @@
-//! The file as understood: names resolved, rows expanded, every complaint at once. Nothing
-//! downstream checks again.
+//! The file as understood: names resolved, rows expanded, URLs parsed, every complaint at once.
 
 mod basics;
 mod channels;
 mod checks;
 mod difference;
+mod notes;
 mod redacted;
+mod secrets;
 mod sources;
 mod targets;
 #[cfg(test)]
@@ -22,7 +23,7 @@ use std::time::Duration;
 
 pub use crate::config::text::{Cause, Complaint, Place, render};
 use crate::model::EntityType;
-use crate::{dispatch, ingest, plugin, target};
+use crate::{dispatch, ingest, plugin};
 pub use difference::{Difference, Names, Renamed, difference};
 pub use redacted::redacted;
 pub use understand::{ReadOptions, read};
@@ -48,7 +49,7 @@ pub struct Plan {
     /// Sources by name, with the plugins they use in order.
     pub sources: BTreeMap<Arc<str>, Source>,
     /// Targets by name, rows expanded (`shop.de`), inline ones under their channel's name.
-    pub targets: BTreeMap<Arc<str>, target::Options>,
+    pub targets: BTreeMap<Arc<str>, crate::targets::Options>,
     /// Channels by name, rows expanded (`storefront.de`).
     pub channels: BTreeMap<Arc<str>, Channel>,
     /// Every file that was read, to be watched; components are in `plugins`.

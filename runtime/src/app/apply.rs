@@ -16,7 +16,6 @@ use crate::model::{Timestamp, View, facet_matches};
 use crate::plan::{self, Complaint, Plan};
 use crate::plugin::{ChannelChain, Failed, Trial};
 use crate::store::{self, Limits, Subscription};
-use crate::target::Kind;
 
 /// Events of a source that may wait in quarantine before failing ones are answered 503.
 const QUARANTINE_MAX: u64 = 100_000;
@@ -169,7 +168,7 @@ impl Inner {
         loaded: Loaded,
     ) -> Result<TakenOver, store::Error> {
         let began = Instant::now();
-        let _unbroken = dispatch::Unbroken("the change of configuration".into());
+        let _whole = dispatch::AbortOnPanic("the change of configuration".into());
         let old = self.live.load_full();
         let plan = Arc::new(plan);
         self.store.limit(Limits {
@@ -181,7 +180,7 @@ impl Inner {
             quarantine_max: QUARANTINE_MAX,
             forget_ms: plan.forget.as_millis() as u64,
         });
-        let targets = targets(&old, &plan)?;
+        let targets = self.targets(&old, &plan)?;
         let mut live = Live {
             since: now(),
             sources: self.sources(&old, &plan, &loaded),
@@ -270,6 +269,28 @@ impl Inner {
             (name.clone(), Arc::new(made))
         };
         plan.sources.iter().map(make).collect()
+    }
+
+    /// Targets whose options are the same go on with their slots and their breaker.
+    fn targets(
+        &self,
+        old: &Live,
+        plan: &Plan,
+    ) -> Result<BTreeMap<Arc<str>, Arc<TargetHandle>>, store::Error> {
+        let open = |name: &Arc<str>, options: &crate::targets::Options| {
+            let breaker = dispatch::breaker::Options::default();
+            TargetHandle::open(options.clone(), breaker, self.clock, fastrand::Rng::new())
+                .map_err(|why| store::Error::Unavailable(format!("target {name}: {why}")))
+        };
+        let handle = |(name, options): (&Arc<str>, &crate::targets::Options)| {
+            let before = old.targets.get(name).cloned();
+            let handle = match before.filter(|before| before.options() == options) {
+                Some(before) => before,
+                None => open(name, options)?,
+            };
+            Ok((name.clone(), handle))
+        };
+        plan.targets.iter().map(handle).collect()
     }
 
     /// Channels that have left the configuration stop, and are remembered.
@@ -375,13 +396,13 @@ impl Inner {
                 chain: chain.chain.clone(),
             })
         });
-        let (plain, shares) = (self.plain.clone(), plan.shares);
+        let (default_renderer, shares) = (self.default_renderer.clone(), plan.shares);
         Setup {
             options,
             subscription,
             chain,
             target,
-            plain,
+            default_renderer,
             shares,
             parked_max: dispatch::PARKED_MAX,
         }
@@ -429,23 +450,6 @@ fn faulted(
     Some(plan.complaint(place, what, None))
 }
 
-/// Targets whose options are the same go on with their slots and their breaker.
-fn targets(old: &Live, plan: &Plan) -> Result<BTreeMap<Arc<str>, Arc<TargetHandle>>, store::Error> {
-    let make = |(name, options): (&Arc<str>, &crate::target::Options)| {
-        let handle = match old
-            .targets
-            .get(name)
-            .filter(|before| before.options() == options)
-        {
-            Some(before) => before.clone(),
-            None => TargetHandle::open(options.clone())
-                .map_err(|why| store::Error::Unavailable(format!("target {name}: {why}")))?,
-        };
-        Ok((name.clone(), handle))
-    };
-    plan.targets.iter().map(make).collect()
-}
-
 fn same_channel(old: &Live, new: &Live, name: &Arc<str>) -> bool {
     let (Some(before), Some(after)) = (old.plan.channels.get(name), new.plan.channels.get(name))
     else {
@@ -487,7 +491,6 @@ fn subscription(
         plugins,
         options.deliver
     ]);
-    let Kind::Webhook(webhook) = &target.options().kind;
     let labels = chain
         .map(|chain| chain.labels().join(", "))
         .unwrap_or_default();
@@ -496,7 +499,7 @@ fn subscription(
         facets: options.facets.clone(),
         shape: xxh3_64(shape.to_string().as_bytes()),
         shape_label: labels,
-        target: xxh3_64(format!("webhook {}", webhook.url).as_bytes()),
+        target: target.place(),
     }
 }
 

@@ -4,16 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use xxhash_rust::xxh3::Xxh3;
-
 use super::Options;
 use super::prepare::{Content, Prepared};
 use super::retry::{KEYS_MAX, Tried};
-use crate::model::{EntityId, Failure, Rendering, Sequence};
+use crate::model::{EntityId, Failure, PartsDigest, Rendering, Sequence};
 use crate::store::{Holds, Outcome};
-use crate::target::{self, DeliveryId};
+use crate::targets::{self, DeliveryId};
 
-/// A 409 or a 422 becomes a refusal after so many tries: a parent may arrive later.
+/// Attempts after which a 409 or a 422 becomes a refusal: a parent may arrive later.
 const TRIES_BEFORE_REFUSAL: u8 = 5;
 
 /// An entity that must be sent.
@@ -43,11 +41,11 @@ pub(crate) enum Decision {
 }
 
 /// Decides what becomes of an entity, from what the target holds and what is to be there. `tried`
-/// is the attempt before, if it failed; `by_key` says that another key is another thing at the
+/// is the attempt before, if it failed; `keyed` says that another key is another thing at the
 /// target.
 pub(crate) fn decide(
     options: &Options,
-    by_key: bool,
+    keyed: bool,
     prepared: Prepared,
     tried: Option<&Tried>,
 ) -> Decision {
@@ -94,10 +92,10 @@ pub(crate) fn decide(
             .concat()
         })
         .unwrap_or_default();
-    older_keys.retain(|older| by_key && *older != key);
+    older_keys.retain(|older| keyed && *older != key);
     older_keys.drain(..older_keys.len().saturating_sub(KEYS_MAX));
     let mut stale_keys = older_keys.clone();
-    stale_keys.extend((by_key && holds != Holds::Nothing && there != key).then_some(there));
+    stale_keys.extend((keyed && holds != Holds::Nothing && there != key).then_some(there));
     stale_keys.sort();
     stale_keys.dedup();
     let same = tried.filter(|tried| tried.digest == digest && tried.newest == prepared.newest);
@@ -122,29 +120,27 @@ pub(crate) fn decide(
     }))
 }
 
-/// `webhook-id`: of channel, entity, revision and rendering. Retries of the same rendering keep the
-/// one they were given first.
+/// The id of a first attempt, `webhook-id`, from channel, entity, revision and rendering. Retries of
+/// the same rendering keep it.
 fn delivery_id(
     channel: &str,
     id: &EntityId,
     revision: Sequence,
     digest: Option<u64>,
 ) -> DeliveryId {
-    let mut hasher = Xxh3::new();
-    for part in [channel, &id.entity_type, &id.key] {
-        hasher.update(&(part.len() as u64).to_le_bytes());
-        hasher.update(part.as_bytes());
-    }
-    hasher.update(&revision.0.to_le_bytes());
-    hasher.update(&digest.unwrap_or_default().to_le_bytes());
-    DeliveryId(hasher.digest128())
+    let parts = PartsDigest::new()
+        .part(channel)
+        .part(&*id.entity_type)
+        .part(&*id.key);
+    let digest = parts.number(revision.0).number(digest.unwrap_or_default());
+    DeliveryId(digest.digest128())
 }
 
 /// What came of sending one entity.
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
     /// None: no attempt was made, because the target did not flow.
-    pub(crate) outcome: Option<target::Outcome>,
+    pub(crate) outcome: Option<targets::Outcome>,
     /// The attempt was a probe; it is not counted.
     pub(crate) probe: bool,
 }
@@ -194,29 +190,29 @@ pub(crate) fn conclude(
             reason: None,
             failed: false,
         },
-        Some(target::Outcome::Delivered) => Conclusion::Done(match ready.tried.digest {
+        Some(targets::Outcome::Delivered) => Conclusion::Done(match ready.tried.digest {
             Some(digest) => {
                 let target_key = (ready.tried.key != ready.id.key).then(|| ready.tried.key.clone());
                 Outcome::Delivered { digest, target_key }
             }
             None => Outcome::Withdrawn,
         }),
-        Some(target::Outcome::Retry { reason, after, .. }) => retry(reason, after),
-        Some(target::Outcome::Refused {
+        Some(targets::Outcome::Retry { reason, after, .. }) => retry(reason, after),
+        Some(targets::Outcome::Refused {
             reason,
             after_tries: true,
         }) if counted < TRIES_BEFORE_REFUSAL => retry(reason, None),
-        Some(target::Outcome::Refused { reason, .. } | target::Outcome::Split { reason }) => {
+        Some(targets::Outcome::Refused { reason, .. } | targets::Outcome::Split { reason }) => {
             Conclusion::Done(Outcome::Refused(Failure::new("refused", reason)))
         }
         // It speaks of the target: the entity has lost no try by it.
-        Some(target::Outcome::Trip { reason }) => Conclusion::Park {
+        Some(targets::Outcome::Trip { reason }) => Conclusion::Park {
             attempts,
             wait: Duration::ZERO,
             reason: Some(reason),
             failed: false,
         },
-        Some(target::Outcome::Pause { reason }) => Conclusion::Pause { attempts, reason },
+        Some(targets::Outcome::Pause { reason }) => Conclusion::Pause { attempts, reason },
     }
 }
 
@@ -346,7 +342,7 @@ mod tests {
             key: "k3".into(),
             older_keys: Vec::new(),
         };
-        for (by_key, holds, old, tried, new, expected) in [
+        for (keyed, holds, old, tried, new, expected) in [
             (
                 true,
                 Holds::Rendering(1),
@@ -377,7 +373,7 @@ mod tests {
         ] {
             let decision = decide(
                 &options(),
-                by_key,
+                keyed,
                 prepared(holds, old, there(7, new)),
                 tried,
             );
@@ -464,14 +460,14 @@ mod tests {
         };
         let reason = String::new;
         let retry = |after| {
-            Some(target::Outcome::Retry {
+            Some(targets::Outcome::Retry {
                 reason: reason(),
                 after,
                 maybe_applied: false,
             })
         };
         let refused = |after_tries| {
-            Some(target::Outcome::Refused {
+            Some(targets::Outcome::Refused {
                 reason: reason(),
                 after_tries,
             })
@@ -480,7 +476,7 @@ mod tests {
             (3, None, false, "parked 3 0ms"),
             (
                 0,
-                Some(target::Outcome::Delivered),
+                Some(targets::Outcome::Delivered),
                 false,
                 "Delivered { digest: 7, target_key: None }",
             ),
@@ -499,13 +495,13 @@ mod tests {
             (4, refused(true), false, "refused"),
             (
                 4,
-                Some(target::Outcome::Trip { reason: reason() }),
+                Some(targets::Outcome::Trip { reason: reason() }),
                 false,
                 "parked 4 0ms",
             ),
             (
                 4,
-                Some(target::Outcome::Pause { reason: reason() }),
+                Some(targets::Outcome::Pause { reason: reason() }),
                 false,
                 "pause 4",
             ),
@@ -521,7 +517,7 @@ mod tests {
             &ready("k"),
             0,
             Sent {
-                outcome: Some(target::Outcome::Delivered),
+                outcome: Some(targets::Outcome::Delivered),
                 probe: false,
             },
             0.0,

@@ -1,57 +1,31 @@
 //! A target with what its channels share: slots for requests in flight, a rate, and the breaker.
 //!
-//! An attempt is made only with a [`Permit`], and each attempt's outcome reaches the breaker, so
-//! that a channel cannot forget to tell. One slot is kept for urgent work where there are two or
-//! more.
+//! An attempt is made only with a [`Permit`], and each attempt's outcome reaches the breaker,
+//! whatever the channel does with it. One slot is kept for urgent work where there are two or more.
+//! Time and chance come from outside.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::breaker::{self, Admission, Breaker, State};
-use super::pace::Pace;
+use super::clock::Clock;
+use super::lock;
+use super::pace::RateLimiter;
 use crate::model::Timestamp;
-use crate::target::{Item, Options, Outcome, Target, Trace};
-
-/// Time that never runs backwards: the wall clock at the start, and what has passed since.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock {
-    wall: Timestamp,
-    since: Instant,
-}
-
-impl Clock {
-    /// From now on.
-    pub(crate) fn start() -> Clock {
-        let wall = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        Clock {
-            wall: Timestamp(wall.as_millis() as u64),
-            since: Instant::now(),
-        }
-    }
-
-    /// Now.
-    pub(crate) fn now(&self) -> Timestamp {
-        Timestamp(self.wall.0 + self.since.elapsed().as_millis() as u64)
-    }
-
-    /// When that time has surely come.
-    pub(crate) fn instant(&self, time: Timestamp) -> Instant {
-        self.since + Duration::from_millis(time.0.saturating_sub(self.wall.0))
-    }
-}
+use crate::targets::{Attempt, Form, Item, Nature, Options, Outcome, Target, Trace, Unusable};
 
 /// A target, its limits and its breaker, shared by the channels that deliver there.
 pub struct TargetHandle {
     options: Options,
-    target: Target,
+    target: Box<dyn Target>,
+    nature: Nature,
     clock: Clock,
+    dice: Mutex<fastrand::Rng>,
     breaker: Mutex<Breaker>,
-    pace: Option<Mutex<Pace>>,
+    rate: Option<Mutex<RateLimiter>>,
     general: Arc<Semaphore>,
     urgent: Option<Arc<Semaphore>>,
     changed: watch::Sender<()>,
@@ -69,32 +43,29 @@ pub struct TargetStatus {
 }
 
 impl TargetHandle {
-    /// Prepares a target; connects to nobody yet.
+    /// Prepares a target; connects to nobody yet. The clock must be the one that all targets share;
+    /// the dice spread waits and make the ids of traces.
     ///
     /// # Errors
-    /// A sentence for the operator.
-    pub fn open(options: Options) -> Result<Arc<TargetHandle>, String> {
-        TargetHandle::with_breaker(options, breaker::Options::default())
-    }
-
-    /// The same with a breaker of one's own making.
-    ///
-    /// # Errors
-    /// A sentence for the operator.
-    pub fn with_breaker(
+    /// See [`Unusable`].
+    pub fn open(
         options: Options,
         breaker: breaker::Options,
-    ) -> Result<Arc<TargetHandle>, String> {
-        let (target, clock) = (Target::open(&options.kind)?, Clock::start());
+        clock: Clock,
+        dice: fastrand::Rng,
+    ) -> Result<Arc<TargetHandle>, Unusable> {
+        let target = options.kind.open()?;
         let (general, urgent) = match options.concurrency.clamp(1, 1024) {
             1 => (1, None),
             slots => (slots - 1, Some(Arc::new(Semaphore::new(1)))),
         };
         Ok(Arc::new(TargetHandle {
+            nature: target.nature(),
             target,
             breaker: Mutex::new(Breaker::new(breaker, clock.now())),
             clock,
-            pace: options.rate.map(|rate| Mutex::new(Pace::new(rate))),
+            dice: Mutex::new(dice),
+            rate: options.rate.map(|rate| Mutex::new(RateLimiter::new(rate))),
             general: Arc::new(Semaphore::new(general)),
             urgent,
             changed: watch::Sender::new(()),
@@ -102,7 +73,7 @@ impl TargetHandle {
         }))
     }
 
-    /// What it was made from.
+    /// The options it was opened with.
     pub fn options(&self) -> &Options {
         &self.options
     }
@@ -117,9 +88,24 @@ impl TargetHandle {
         }
     }
 
-    /// Whether another key is another thing there.
-    pub(crate) fn by_key(&self) -> bool {
-        self.target.by_key()
+    /// See [`Target::place`].
+    pub fn place(&self) -> u64 {
+        self.target.place()
+    }
+
+    /// What it demands of deliveries.
+    pub(crate) fn nature(&self) -> Nature {
+        self.nature
+    }
+
+    /// The clock that it shares with all others.
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Dice for a channel, so that it need not share these.
+    pub(crate) fn fork_dice(&self) -> fastrand::Rng {
+        lock(&self.dice).fork()
     }
 
     /// Whether attempts may be made.
@@ -127,7 +113,7 @@ impl TargetHandle {
         self.breaker().admits(self.clock.now())
     }
 
-    /// Tells when that may have changed.
+    /// Notifies when that may have changed.
     pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
@@ -135,7 +121,7 @@ impl TargetHandle {
     /// Trips for a reason that no single attempt shows.
     pub(crate) fn trip(&self, reason: &str) {
         self.breaker()
-            .trip(self.clock.now(), false, reason, None, fastrand::f64());
+            .trip(self.clock.now(), false, reason, None, self.chance());
         self.changed.send_replace(());
     }
 
@@ -169,10 +155,14 @@ impl TargetHandle {
     }
 
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
-        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.breaker)
     }
 
-    /// Tells the breaker what came of an attempt.
+    fn chance(&self) -> f64 {
+        lock(&self.dice).f64()
+    }
+
+    /// Reports the outcome of an attempt to the breaker.
     fn judge(&self, outcomes: &[Outcome], probe: bool) {
         let (now, mut breaker) = (self.clock.now(), self.breaker());
         let before = breaker.state();
@@ -185,10 +175,10 @@ impl TargetHandle {
         for outcome in outcomes {
             match outcome {
                 Outcome::Refused { reason, .. } if !delivered => {
-                    breaker.refused(now, probe, reason, fastrand::f64())
+                    breaker.refused(now, probe, reason, self.chance())
                 }
                 Outcome::Trip { reason } | Outcome::Pause { reason } => {
-                    breaker.trip(now, probe, reason, None, fastrand::f64())
+                    breaker.trip(now, probe, reason, None, self.chance())
                 }
                 Outcome::Retry { reason, after, .. } if !delivered => {
                     failure = Some((reason, *after))
@@ -199,7 +189,7 @@ impl TargetHandle {
             }
         }
         if let Some((reason, after)) = failure {
-            breaker.failed(now, probe, reason, after, fastrand::f64());
+            breaker.failed(now, probe, reason, after, self.chance());
         }
         if breaker.state() != before {
             tracing::info!(target_name = %self.options.name, state = ?breaker.state(), reason = breaker.reason(), "the target changed its state");
@@ -219,17 +209,14 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
-    /// Makes one attempt at the target's pace; none if the target has tripped meanwhile.
+    /// Makes one attempt at the target's rate; none if the target has tripped meanwhile.
     pub(crate) async fn attempt(
         &mut self,
         items: &[Item],
-        batched: bool,
+        form: Form,
     ) -> Option<(Vec<Outcome>, Duration)> {
-        if let Some(pace) = &self.handle.pace {
-            let wait = pace
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .wait(self.handle.clock.since.elapsed());
+        if let Some(rate) = &self.handle.rate {
+            let wait = lock(rate).wait(self.handle.clock.elapsed());
             tokio::time::sleep(wait).await;
         }
         // A probe that went well has made the target flow; one that did not has ended the right to
@@ -237,24 +224,26 @@ impl Permit {
         if !self.pending && self.handle.breaker().state() != State::Flowing {
             return None;
         }
-        let trace = Trace {
-            trace: fastrand::u128(1..),
-            span: fastrand::u64(1..),
+        let trace = {
+            let mut dice = lock(&self.handle.dice);
+            Trace {
+                trace: dice.u128(1..),
+                span: dice.u64(1..),
+            }
         };
         let began = Instant::now();
-        let mut outcomes = self
-            .handle
-            .target
-            .deliver(items, batched, trace, SystemTime::now())
-            .await;
-        outcomes.resize(
-            items.len(),
-            Outcome::Retry {
-                reason: "the target said nothing of it".into(),
-                after: None,
-                maybe_applied: true,
-            },
-        );
+        let attempt = Attempt {
+            items,
+            form,
+            trace,
+            now: self.handle.clock.wall(),
+        };
+        let mut outcomes = self.handle.target.deliver(attempt).await;
+        outcomes.resize_with(items.len(), || Outcome::Retry {
+            reason: "the target's answer does not mention it".into(),
+            after: None,
+            maybe_applied: true,
+        });
         self.handle
             .judge(&outcomes, std::mem::take(&mut self.pending));
         Some((outcomes, began.elapsed()))

@@ -1,27 +1,29 @@
-//! Whose turn it is, and how fast: shares of the tracks, and requests a second. Pure: time is an
-//! argument.
+//! Which track is next, and how fast: weighted turns of the tracks, and a limit of requests a
+//! second. Pure: time is an argument.
 
 use std::time::Duration;
 
-/// Lanes and the sweep, as indexes: urgent, normal, bulk, sweep.
-pub(crate) const TRACKS: usize = 4;
-/// A rate may be exceeded for so long, so that a small burst does not wait.
+use crate::model::Track;
+
+/// Tracks, by [`Track::index`]: urgent, normal, bulk, sweep.
+pub(crate) const TRACKS: usize = Track::ALL.len();
+/// How much of a quiet time a rate makes up for, so that a small burst does not wait.
 const BURST: Duration = Duration::from_millis(100);
 
 /// Gives turns by weight: among those that have work, each gets its share of turns, spread evenly,
 /// and none is passed over for ever. One without work passes its turn.
 #[derive(Clone, Debug)]
-pub(crate) struct Shares {
+pub(crate) struct WeightedRoundRobin {
     weights: [i64; TRACKS],
     credit: [i64; TRACKS],
 }
 
-impl Shares {
+impl WeightedRoundRobin {
     /// Shares of the three lanes; the sweep has that of bulk. A share of 0 counts as 1: nobody
     /// starves.
-    pub(crate) fn new(shares: [u32; 3]) -> Shares {
+    pub(crate) fn new(shares: [u32; 3]) -> WeightedRoundRobin {
         let weight = |share: u32| i64::from(share.max(1));
-        Shares {
+        WeightedRoundRobin {
             weights: [
                 weight(shares[0]),
                 weight(shares[1]),
@@ -32,7 +34,7 @@ impl Shares {
         }
     }
 
-    /// Whose turn it is among those with work.
+    /// The track that is next among those with work; `None` if there is no work.
     pub(crate) fn pick(&mut self, work: [bool; TRACKS]) -> Option<usize> {
         let mut total = 0;
         for track in (0..TRACKS).filter(|track| work[*track]) {
@@ -50,21 +52,21 @@ impl Shares {
 
 /// Hands out moments at which requests may be made, evenly at a rate.
 #[derive(Clone, Debug)]
-pub(crate) struct Pace {
+pub(crate) struct RateLimiter {
     every: Duration,
     next: Duration,
 }
 
-impl Pace {
-    /// So many requests a second.
-    pub(crate) fn new(rate: f64) -> Pace {
-        Pace {
+impl RateLimiter {
+    /// A limiter to that many requests a second.
+    pub(crate) fn new(rate: f64) -> RateLimiter {
+        RateLimiter {
             every: Duration::from_secs_f64(1.0 / rate.clamp(0.001, 1e6)),
             next: Duration::ZERO,
         }
     }
 
-    /// Takes the next moment and says how long it is until then. `now`: since any fixed moment.
+    /// Takes the next moment and returns how long it is until then. `now`: since any fixed moment.
     pub(crate) fn wait(&mut self, now: Duration) -> Duration {
         let moment = self.next.max(now.saturating_sub(BURST));
         self.next = moment + self.every;
@@ -76,7 +78,11 @@ impl Pace {
 mod tests {
     use super::*;
 
-    fn turns(shares: &mut Shares, work: [bool; TRACKS], rounds: usize) -> [usize; TRACKS] {
+    fn turns(
+        shares: &mut WeightedRoundRobin,
+        work: [bool; TRACKS],
+        rounds: usize,
+    ) -> [usize; TRACKS] {
         let mut turns = [0; TRACKS];
         for _ in 0..rounds {
             if let Some(track) = shares.pick(work) {
@@ -88,7 +94,7 @@ mod tests {
 
     #[test]
     fn turns_are_given_by_share_and_nobody_starves() {
-        let mut shares = Shares::new([16, 4, 1]);
+        let mut shares = WeightedRoundRobin::new([16, 4, 1]);
         assert_eq!(turns(&mut shares, [true; 4], 220), [160, 40, 10, 10]);
         assert_eq!(
             turns(&mut shares, [false, true, true, false], 50),
@@ -101,7 +107,7 @@ mod tests {
         assert_eq!(turns(&mut shares, [false; 4], 3), [0; 4]);
         assert_eq!(
             turns(
-                &mut Shares::new([10, 0, 0]),
+                &mut WeightedRoundRobin::new([10, 0, 0]),
                 [true, true, false, false],
                 110
             ),
@@ -111,16 +117,16 @@ mod tests {
 
     #[test]
     fn a_rate_is_kept_and_a_quiet_time_saves_up_little() {
-        let mut pace = Pace::new(100.0);
+        let mut rate = RateLimiter::new(100.0);
         let mut now = Duration::from_secs(5);
-        let burst = (0..).take_while(|_| pace.wait(now).is_zero()).count();
+        let burst = (0..).take_while(|_| rate.wait(now).is_zero()).count();
         assert_eq!(
             burst, 11,
             "a tenth of a second's worth, and the one that is due"
         );
         let began = now;
         for _ in 0..100 {
-            now += pace.wait(now);
+            now += rate.wait(now);
         }
         let took = (now - began).as_millis();
         assert!(

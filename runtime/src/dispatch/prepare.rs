@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{Options, Setup, plain};
+use super::{Options, Setup, default_renderer};
 use crate::model::{
     Entity, EntityId, Failure, Lane, Ordinal, Rendering, Sequence, Track, View, facet_matches,
 };
@@ -185,9 +185,9 @@ pub(crate) async fn preview(
     let looks = looks(options, &entities);
     let verdict = match (looks[0].lacks, chain) {
         (Some(lacks), _) => PreviewVerdict::Withheld(lacks),
-        (None, None) => PreviewVerdict::Rendering(Arc::new(plain::as_json(
+        (None, None) => PreviewVerdict::Rendering(Arc::new(default_renderer::as_json(
             entity,
-            &mut Sight::new(&options.facets),
+            &mut FacetMatcher::new(&options.facets),
         ))),
         (None, Some(chain)) => match rendered(chain, options, &entities, &looks, Class::Urgent)
             .await
@@ -222,7 +222,12 @@ fn unread(taken: Taken, why: String) -> Prepared {
     }
 }
 
-fn prepared(taken: Taken, entity: Option<&Entity>, look: &Look, content: Content) -> Prepared {
+fn prepared(
+    taken: Taken,
+    entity: Option<&Entity>,
+    look: &Eligibility,
+    content: Content,
+) -> Prepared {
     Prepared {
         revision: taken
             .revision
@@ -237,20 +242,20 @@ fn prepared(taken: Taken, entity: Option<&Entity>, look: &Look, content: Content
 /// Which facets a channel sees. Many entities have facets of the same names, and those share their
 /// text, so that the answer for a name is remembered by its address, for as long as the entities
 /// are held.
-pub(super) struct Sight<'a> {
+pub(super) struct FacetMatcher<'a> {
     facets: &'a [String],
     known: Vec<(usize, bool)>,
 }
 
-impl<'a> Sight<'a> {
-    pub(super) fn new(facets: &'a [String]) -> Sight<'a> {
-        Sight {
+impl<'a> FacetMatcher<'a> {
+    pub(super) fn new(facets: &'a [String]) -> FacetMatcher<'a> {
+        FacetMatcher {
             facets,
             known: Vec::new(),
         }
     }
 
-    pub(super) fn sees(&mut self, name: &Arc<str>) -> bool {
+    pub(super) fn matches(&mut self, name: &Arc<str>) -> bool {
         let address = name.as_ptr().addr();
         if let Some((_, seen)) = self.known.iter().find(|(known, _)| *known == address) {
             return *seen;
@@ -265,42 +270,42 @@ impl<'a> Sight<'a> {
 }
 
 /// What is seen of an entity before any plugin is asked.
-struct Look {
+struct Eligibility {
     /// Newest change of a facet that the channel subscribes to.
     newest: Sequence,
     /// Why it is not for the channel, if so.
     lacks: Option<u8>,
 }
 
-fn looks(options: &Options, entities: &[Option<Arc<Entity>>]) -> Vec<Look> {
-    let mut sight = Sight::new(&options.facets);
+fn looks(options: &Options, entities: &[Option<Arc<Entity>>]) -> Vec<Eligibility> {
+    let mut sight = FacetMatcher::new(&options.facets);
     entities
         .iter()
         .map(|entity| look(entity.as_deref(), &options.needs, &mut sight))
         .collect()
 }
 
-fn look(entity: Option<&Entity>, needs: &[String], sight: &mut Sight<'_>) -> Look {
+fn look(entity: Option<&Entity>, needs: &[String], sight: &mut FacetMatcher<'_>) -> Eligibility {
     let (mut newest, mut any) = (Sequence(0), false);
     for facet in entity
         .into_iter()
         .flat_map(|entity| &entity.facets)
-        .filter(|facet| sight.sees(&facet.name))
+        .filter(|facet| sight.matches(&facet.name))
     {
         newest = newest.max(facet.sequence);
         any |= facet.value.is_some();
     }
-    let there = |need: &String, sight: &mut Sight<'_>| {
+    let there = |need: &String, sight: &mut FacetMatcher<'_>| {
         let mut facets = entity.into_iter().flat_map(|entity| &entity.facets);
         facets.any(|facet| {
-            facet.value.is_some() && facet_matches(need, &facet.name) && sight.sees(&facet.name)
+            facet.value.is_some() && facet_matches(need, &facet.name) && sight.matches(&facet.name)
         })
     };
     let lacks = match any {
         false => Some(DELETED),
         true => (!needs.iter().all(|need| there(need, sight))).then_some(NEEDS),
     };
-    Look { newest, lacks }
+    Eligibility { newest, lacks }
 }
 
 /// Without a chain: the facets as JSON.
@@ -308,24 +313,27 @@ fn as_it_is(
     setup: &Setup,
     ordinals: &[Ordinal],
     entities: &[Option<Arc<Entity>>],
-    looks: &[Look],
+    looks: &[Eligibility],
 ) -> Vec<Content> {
-    let mut sight = Sight::new(&setup.options.facets);
-    let facets = plain::facets_digest(&setup.options.facets);
-    let content = |((ordinal, entity), look): ((&Ordinal, &Option<Arc<Entity>>), &Look)| match (
-        entity, look.lacks,
-    ) {
-        (Some(entity), None) => {
-            let (rendering, digest) = setup.plain.render(*ordinal, entity, facets, &mut sight);
-            Content::There {
-                rendering,
-                digest,
-                key: entity.id.key.clone(),
-                plugin: None,
+    let mut sight = FacetMatcher::new(&setup.options.facets);
+    let facets = default_renderer::facets_digest(&setup.options.facets);
+    let content =
+        |((ordinal, entity), look): ((&Ordinal, &Option<Arc<Entity>>), &Eligibility)| match (
+            entity, look.lacks,
+        ) {
+            (Some(entity), None) => {
+                let (rendering, digest) = setup
+                    .default_renderer
+                    .render(*ordinal, entity, facets, &mut sight);
+                Content::There {
+                    rendering,
+                    digest,
+                    key: entity.id.key.clone(),
+                    plugin: None,
+                }
             }
-        }
-        (_, lacks) => Content::Absent(lacks.unwrap_or(DELETED)),
-    };
+            (_, lacks) => Content::Absent(lacks.unwrap_or(DELETED)),
+        };
     ordinals
         .iter()
         .zip(entities)
@@ -339,7 +347,7 @@ async fn rendered(
     chain: &dyn Render,
     options: &Options,
     entities: &[Option<Arc<Entity>>],
-    looks: &[Look],
+    looks: &[Eligibility],
     class: Class,
 ) -> Vec<Content> {
     let mut contents: Vec<Option<Content>> = looks
@@ -348,7 +356,7 @@ async fn rendered(
         .collect();
     let open = (0..contents.len()).filter(|index| contents[*index].is_none());
     let views: Vec<(usize, View)> = {
-        let mut sight = Sight::new(&options.facets);
+        let mut sight = FacetMatcher::new(&options.facets);
         open.filter_map(|index| Some((index, view(entities[index].as_deref()?, &mut sight))))
             .collect()
     };
@@ -380,11 +388,14 @@ async fn rendered(
 
 /// Filters alone let it pass: the facets as JSON.
 fn as_json_of(entity: Option<&Entity>, options: &Options) -> Option<Rendering> {
-    entity.map(|entity| plain::as_json(entity, &mut Sight::new(&options.facets)))
+    entity.map(|entity| default_renderer::as_json(entity, &mut FacetMatcher::new(&options.facets)))
 }
 
-fn view(entity: &Entity, sight: &mut Sight<'_>) -> View {
-    let facets = entity.facets.iter().filter(|facet| sight.sees(&facet.name));
+fn view(entity: &Entity, sight: &mut FacetMatcher<'_>) -> View {
+    let facets = entity
+        .facets
+        .iter()
+        .filter(|facet| sight.matches(&facet.name));
     View {
         id: entity.id.clone(),
         facets: facets
@@ -454,7 +465,8 @@ mod tests {
             ["content".to_owned(), "price.*".to_owned()],
             ["content".to_owned(), "price.de-*".to_owned()],
         );
-        let lacks = |entity: Option<&Entity>| look(entity, &needs, &mut Sight::new(&facets)).lacks;
+        let lacks =
+            |entity: Option<&Entity>| look(entity, &needs, &mut FacetMatcher::new(&facets)).lacks;
         for (there, expected) in [
             (&[][..], Some(DELETED)),
             (&[("stock", "1")], Some(DELETED)),

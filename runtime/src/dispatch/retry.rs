@@ -9,16 +9,16 @@ use std::time::Duration;
 use hashbrown::HashMap;
 
 use crate::model::{Ordinal, Sequence, Timestamp};
-use crate::target::DeliveryId;
+use crate::targets::DeliveryId;
 
-/// Retries may add so much to the first attempts; the rest of the budget is [`RETRIES_PER_SECOND`].
+/// Retries allowed for each first attempt, in addition to [`RETRIES_PER_SECOND`].
 const RETRY_SHARE: f64 = 0.2;
-/// So many retries a second are always allowed, so that a quiet channel recovers.
+/// Retries a second that are always allowed, so that a quiet channel recovers.
 const RETRIES_PER_SECOND: f64 = 10.0;
-/// What a quiet time saves up at most: ten seconds' worth.
+/// Token bucket size: a quiet time saves up ten seconds' worth.
 const RETRIES_SAVED_MAX: f64 = 10.0 * RETRIES_PER_SECOND;
 
-/// So many keys under which an entity may be at its target are remembered; more would need as many
+/// How many keys under which an entity may be at its target are remembered; more would need as many
 /// failures in a row, each under a new key.
 pub(crate) const KEYS_MAX: usize = 16;
 
@@ -36,7 +36,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// How long to wait after so many counted attempts. `chance` from 0 to 1 spreads the wait over
+    /// How long to wait after that many counted attempts. `chance` from 0 to 1 spreads the wait over
     /// all of its length, because entities that failed together would else come back together.
     pub fn wait(&self, attempts: u8, chance: f64) -> Duration {
         let chance = chance.clamp(0.0, 1.0);
@@ -56,15 +56,15 @@ impl Options {
 /// How many retries a channel may make: a fifth of its first attempts and ten a second, so that a
 /// target in trouble sees at most 1.2 times its load.
 #[derive(Clone, Debug)]
-pub struct Budget {
+pub struct RetryBudget {
     tokens: f64,
     at: Timestamp,
 }
 
-impl Budget {
+impl RetryBudget {
     /// A budget with one second's worth in it.
-    pub fn new(now: Timestamp) -> Budget {
-        Budget {
+    pub fn new(now: Timestamp) -> RetryBudget {
+        RetryBudget {
             tokens: RETRIES_PER_SECOND,
             at: now,
         }
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn retries_are_a_fifth_of_first_attempts_and_ten_a_second() {
-        let mut budget = Budget::new(Timestamp(0));
+        let mut budget = RetryBudget::new(Timestamp(0));
         let mut retries = 0;
         for millisecond in 0..10_000 {
             budget.earn(); // 1,000 first attempts a second

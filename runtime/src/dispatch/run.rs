@@ -19,17 +19,17 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::control::Control;
+use super::abort_on_panic::AbortOnPanic;
 use super::breaker::Admission;
+use super::clock::Clock;
 use super::flight::{Ready, Sent};
 use super::guard::Guard;
-use super::handle::Clock;
-use super::pace::{Shares, TRACKS};
+use super::pace::{TRACKS, WeightedRoundRobin};
 use super::prepare::{Prepared, RENDER_MAX, prepare};
-use super::retry::{Budget, Schedule, Tried, Waiting};
-use super::send::{Way, send};
-use super::unbroken::Unbroken;
+use super::retry::{RetryBudget, Schedule, Tried, Waiting};
+use super::send::{SendContext, send};
 use super::{Setup, Shared};
-use crate::model::{Lane, Ordinal, Sequence, Timestamp, Track};
+use crate::model::{Ordinal, Sequence, Timestamp, Track};
 use crate::store::{ChannelId, Finish, Joined, Outcome, Store, Taken};
 
 /// Room for entities in flight, for each track: at least the first, so that rendering in batches
@@ -90,6 +90,7 @@ pub(crate) struct Run {
     setup: Arc<Setup>,
     id: ChannelId,
     clock: Clock,
+    dice: fastrand::Rng,
     watermark: watch::Receiver<Sequence>,
     target_changes: watch::Receiver<()>,
     paused: bool,
@@ -105,13 +106,13 @@ pub(crate) struct Run {
     jobs: HashMap<Id, Job>,
     schedule: Schedule,
     held: HashSet<Ordinal>,
-    budget: Budget,
+    budget: RetryBudget,
     guard: Guard,
     /// Of how many entities the target holds something, and when that was asked.
     holding: Option<(u64, Timestamp)>,
-    walking: Shares,
-    preparing: Shares,
-    sending: Shares,
+    walking: WeightedRoundRobin,
+    preparing: WeightedRoundRobin,
+    sending: WeightedRoundRobin,
     /// Entities wait for retries in such a number that first attempts have stopped.
     overfull: bool,
     /// The turn ended before its work did.
@@ -122,20 +123,6 @@ pub(crate) struct Run {
     rests_until: Option<Instant>,
 }
 
-fn slot(track: Track) -> usize {
-    match track {
-        Track::Lane(lane) => lane.index(),
-        Track::Sweep => TRACKS - 1,
-    }
-}
-
-const TRACK: [Track; TRACKS] = [
-    Track::Lane(Lane::Urgent),
-    Track::Lane(Lane::Normal),
-    Track::Lane(Lane::Bulk),
-    Track::Sweep,
-];
-
 impl Run {
     pub(crate) fn new(
         store: Arc<dyn Store>,
@@ -143,15 +130,16 @@ impl Run {
         setup: Arc<Setup>,
         joined: &Joined,
     ) -> Run {
-        let clock = Clock::start();
-        let shares = Shares::new(setup.shares);
+        let clock = setup.target.clock();
+        let shares = WeightedRoundRobin::new(setup.shares);
         let mut run = Run {
             watermark: store.watermark(),
             target_changes: setup.target.changes(),
             id: joined.id,
             paused: joined.paused,
-            budget: Budget::new(clock.now()),
+            budget: RetryBudget::new(clock.now()),
             clock,
+            dice: setup.target.fork_dice(),
             flights: HashMap::new(),
             in_track: [0; TRACKS],
             more: [true; TRACKS],
@@ -185,7 +173,7 @@ impl Run {
         mut control: mpsc::Receiver<Control>,
         shutdown: CancellationToken,
     ) {
-        let _unbroken = Unbroken(format!("the loop of channel {}", self.setup.options.name));
+        let _whole = AbortOnPanic(format!("the loop of channel {}", self.setup.options.name));
         let within = loop {
             self.turn();
             let wake = if self.unfinished {
@@ -284,11 +272,8 @@ impl Run {
     }
 
     fn batch(&self) -> usize {
-        if self.setup.target.by_key() {
-            1
-        } else {
-            self.setup.batch().clamp(1, ROOM.1)
-        }
+        let (channel, target) = (self.setup.options.batch, self.setup.target.nature());
+        channel.min(target.batch_max).clamp(1, ROOM.1)
     }
 
     fn has_room(&self) -> bool {
@@ -363,7 +348,7 @@ impl Run {
             let mut met = Vec::new();
             self.more[track] = self.store.walk(
                 self.id,
-                TRACK[track],
+                Track::ALL[track],
                 (room - self.in_track[track]).min(RENDER_MAX),
                 &mut met,
             );
@@ -400,7 +385,7 @@ impl Run {
                 return;
             }
         }
-        for (index, track) in TRACK.into_iter().enumerate() {
+        for (index, track) in Track::ALL.into_iter().enumerate() {
             let mut met = Vec::new();
             if self.more[index] && self.schedule.failed() < self.setup.parked_max {
                 self.more[index] = self.store.walk(self.id, track, 1, &mut met);
@@ -419,7 +404,7 @@ impl Run {
     }
 
     fn accept(&mut self, taken: Taken, released: bool, tried: Option<Tried>, first: bool) {
-        let (ordinal, track) = (taken.ordinal, slot(taken.track));
+        let (ordinal, track) = (taken.ordinal, taken.track.index());
         self.concerned = true;
         // A held entity that a walk meets again is taken anew, and what was known of it still
         // holds.
@@ -549,21 +534,21 @@ impl Run {
                 return;
             };
             let count = self.ready[track].len().min(batch);
-            let batch: Vec<Ready> = self.ready[track].drain(..count).collect();
+            let part: Vec<Ready> = self.ready[track].drain(..count).collect();
             self.ready_since[track] = (!self.ready[track].is_empty()).then_some(now);
-            let members = batch
+            let members = part
                 .iter()
                 .map(|ready| ready.prepared.taken.ordinal)
                 .collect();
-            let way = Way {
+            let context = SendContext {
                 store: self.store.clone(),
                 channel: self.id,
                 target: self.setup.target.clone(),
                 counters: self.shared.counters.clone(),
-                batched: self.batch() > 1,
+                batch,
                 urgent: track == 0,
             };
-            let sending = send(way, batch);
+            let sending = send(context, part);
             let task = self.tasks.spawn(async move { Done::Sent(sending.await) });
             self.jobs.insert(
                 task.id(),

@@ -1,5 +1,5 @@
-//! Sends what is ready: one request, or, if a batch is refused as a whole, halves of it until the
-//! culprit is alone.
+//! Sends a batch: first deletes what its entities have under keys they had before, then delivers. A
+//! request that is refused as a whole is halved until the culprit is alone.
 
 use std::sync::Arc;
 
@@ -10,93 +10,144 @@ use super::handle::{Permit, TargetHandle};
 use super::status::Counters;
 use crate::failpoint;
 use crate::store::{ChannelId, Store};
-use crate::target::{DeliveryId, Item, Outcome};
+use crate::targets::{DeliveryId, Form, Item, Outcome};
 
-/// What a send needs to know.
-pub(crate) struct Way {
+/// All that a send needs from its channel.
+pub(crate) struct SendContext {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) channel: ChannelId,
     pub(crate) target: Arc<TargetHandle>,
     pub(crate) counters: Arc<Counters>,
-    /// In the form for several.
-    pub(crate) batched: bool,
+    /// The most items in a request; above 1 requests have the form for several.
+    pub(crate) batch: usize,
     /// May take the slot that is kept for urgent work.
     pub(crate) urgent: bool,
 }
 
-/// Sends all and says what came of each. Before the first attempt the store learns that what the
+/// What came of an item; `None`: no attempt was made, because the target did not flow.
+type Attempted = Option<Outcome>;
+
+/// Sends all and returns what came of each. Before the first attempt the store learns that what the
 /// target holds of them is unknown from now on.
-pub(crate) async fn send(way: Way, batch: Vec<Ready>) -> Vec<(Ready, Sent)> {
-    let Some(mut permit) = way.target.permit(way.urgent).await else {
-        return batch
-            .into_iter()
-            .map(|ready| {
-                (
-                    ready,
-                    Sent {
-                        outcome: None,
-                        probe: false,
-                    },
-                )
-            })
-            .collect();
+pub(crate) async fn send(context: SendContext, batch: Vec<Ready>) -> Vec<(Ready, Sent)> {
+    let Some(mut permit) = context.target.permit(context.urgent).await else {
+        let unsent = |ready| {
+            let sent = Sent {
+                outcome: None,
+                probe: false,
+            };
+            (ready, sent)
+        };
+        return batch.into_iter().map(unsent).collect();
     };
     let probe = permit.probe;
     let ordinals: Vec<_> = batch
         .iter()
         .map(|ready| ready.prepared.taken.ordinal)
         .collect();
-    way.store.attempt(way.channel, &ordinals);
+    context.store.attempt(context.channel, &ordinals);
     failpoint::pass("dispatch.attempting");
-    let (mut parts, mut sent) = (vec![batch], Vec::new());
-    while let Some(mut part) = parts.pop() {
-        let outcomes = one_request(&way, &mut permit, &part).await;
-        if part.len() > 1 && matches!(outcomes.first(), Some(Some(Outcome::Split { .. }))) {
-            let second = part.split_off(part.len() / 2);
-            parts.push(second);
-            parts.push(part);
-            continue;
-        }
-        sent.extend(
-            part.into_iter()
-                .zip(outcomes)
-                .map(|(ready, outcome)| (ready, Sent { outcome, probe })),
-        );
-    }
-    sent
+    let mut request = Requests {
+        context: &context,
+        permit: &mut permit,
+    };
+    let outcomes = if batch.iter().all(|ready| ready.stale_keys.is_empty()) {
+        let items: Vec<Item> = batch.iter().map(item).collect();
+        request.deliver(&items).await
+    } else {
+        request.deliver_moved(&batch).await
+    };
+    debug_assert_eq!(outcomes.len(), batch.len(), "one outcome an entity");
+    batch
+        .into_iter()
+        .zip(outcomes)
+        .map(|(ready, outcome)| (ready, Sent { outcome, probe }))
+        .collect()
 }
 
-async fn one_request(way: &Way, permit: &mut Permit, part: &[Ready]) -> Vec<Option<Outcome>> {
-    // What has another key now is deleted under the old one first: a target without it is better
-    // than one with both.
-    if let [ready] = part {
-        for key in &ready.stale_keys {
-            match request(way, permit, &[deletion(ready, key)])
-                .await
-                .pop()
-                .flatten()
-            {
-                Some(Outcome::Delivered) => {}
-                other => return vec![other],
+/// The requests of one send: under one permit, one after another.
+struct Requests<'a> {
+    context: &'a SendContext,
+    permit: &'a mut Permit,
+}
+
+impl Requests<'_> {
+    /// Delivers entities of which some have another key now. All old keys of the batch are deleted
+    /// before anything is put: a target without an entity is better than one with both, and a key
+    /// that one entity leaves may be the one that another takes. An entity whose deletion fails is
+    /// not delivered; it has that outcome.
+    async fn deliver_moved(&mut self, batch: &[Ready]) -> Vec<Attempted> {
+        let mut failed: Vec<Option<Attempted>> = vec![None; batch.len()];
+        let stale: Vec<(usize, Item)> = batch
+            .iter()
+            .enumerate()
+            .flat_map(|(index, ready)| {
+                let deletions = ready.stale_keys.iter();
+                deletions.map(move |key| (index, deletion(ready, key)))
+            })
+            .collect();
+        for part in stale.chunks(self.context.batch) {
+            let (indexes, items): (Vec<usize>, Vec<Item>) = part
+                .iter()
+                .filter(|(index, _)| failed[*index].is_none())
+                .cloned()
+                .unzip();
+            if items.is_empty() {
+                continue;
+            }
+            for (index, outcome) in indexes.into_iter().zip(self.deliver(&items).await) {
+                if outcome != Some(Outcome::Delivered) {
+                    failed[index].get_or_insert(outcome);
+                }
             }
         }
-    }
-    let items: Vec<Item> = part.iter().map(item).collect();
-    request(way, permit, &items).await
-}
-
-async fn request(way: &Way, permit: &mut Permit, items: &[Item]) -> Vec<Option<Outcome>> {
-    match permit.attempt(items, way.batched).await {
-        Some((outcomes, took)) => {
-            way.counters.attempt(took);
-            failpoint::pass(if items.iter().any(|item| item.rendering.is_none()) {
-                "dispatch.withdrawn"
-            } else {
-                "dispatch.sent"
-            });
-            outcomes.into_iter().map(Some).collect()
+        let items: Vec<Item> = batch
+            .iter()
+            .zip(&failed)
+            .filter(|(_, failed)| failed.is_none())
+            .map(|(ready, _)| item(ready))
+            .collect();
+        let mut delivered = match items.is_empty() {
+            true => Vec::new(),
+            false => self.deliver(&items).await,
         }
-        None => vec![None; items.len()],
+        .into_iter();
+        failed
+            .into_iter()
+            .map(|failed| failed.unwrap_or_else(|| delivered.next().flatten()))
+            .collect()
+    }
+
+    /// Delivers items in one request, or, where that is refused as a whole, in halves of it; one
+    /// outcome an item, in their order.
+    async fn deliver(&mut self, items: &[Item]) -> Vec<Attempted> {
+        let attempted = self.request(items).await;
+        if items.len() == 1 || !matches!(attempted.first(), Some(Some(Outcome::Split { .. }))) {
+            return attempted;
+        }
+        let (first, second) = items.split_at(items.len() / 2);
+        let mut outcomes = Box::pin(self.deliver(first)).await;
+        outcomes.extend(Box::pin(self.deliver(second)).await);
+        outcomes
+    }
+
+    async fn request(&mut self, items: &[Item]) -> Vec<Attempted> {
+        let form = match self.context.batch {
+            1 => Form::Single,
+            _ => Form::Batch,
+        };
+        match self.permit.attempt(items, form).await {
+            Some((outcomes, took)) => {
+                self.context.counters.attempt(took);
+                failpoint::pass(if items.iter().any(|item| item.rendering.is_none()) {
+                    "dispatch.withdrawn"
+                } else {
+                    "dispatch.sent"
+                });
+                outcomes.into_iter().map(Some).collect()
+            }
+            None => vec![None; items.len()],
+        }
     }
 }
 

@@ -1,5 +1,6 @@
-//! Stories of a channel: changes in, what the target sees out. The store is the one in memory, the
-//! target a server on loopback that answers as its script says.
+//! Stories of a channel: changes in, deliveries out. The store is the one in memory, the target
+//! answers as its script says, and time is paused: it moves on where all wait for it. Only the
+//! stories in `sockets` go through a real one.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,19 +9,23 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::*;
 use crate::index::value_hash;
-use crate::model::{Entity, Facet, Lane, Sequence, View};
+use crate::model::{Entity, Facet, Lane, Payload, Rendering, Sequence, Timestamp, View};
 use crate::plugin::{Class, EntityVerdict};
 use crate::store::memory::Memory;
 use crate::store::{Commit, Effect, FacetChange, State as Standing};
-use crate::target::fixture::{Asked, Fixture, Reply};
-use crate::target::webhook::{Auth, Egress, Format};
+use crate::targets::scripted::{self, Reply, Script, Seen};
+use crate::targets::{self, Form, Kind, Nature, Outcome};
 
+mod batches;
 mod histories;
 mod life;
+mod sockets;
 mod trouble;
 
 /// Longer than any story needs; reached only when one fails.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// When stories begin.
+const START: Timestamp = Timestamp(1_795_000_000_000);
 
 pub(super) fn options() -> Options {
     Options {
@@ -51,9 +56,9 @@ pub(super) fn options() -> Options {
 /// What a story may turn.
 struct Knobs {
     options: Options,
-    path: &'static str,
+    nature: Nature,
+    place: u64,
     concurrency: usize,
-    timeout: Duration,
     breaker: breaker::Options,
     chain: Option<Arc<dyn Render>>,
     parked_max: usize,
@@ -64,9 +69,12 @@ impl Default for Knobs {
         let (first, cap) = (Duration::from_millis(40), Duration::from_millis(80));
         Knobs {
             options: options(),
-            path: "/weir",
+            nature: Nature {
+                keyed: false,
+                batch_max: usize::MAX,
+            },
+            place: 1,
             concurrency: 4,
-            timeout: Duration::from_millis(300),
             breaker: breaker::Options {
                 first,
                 cap,
@@ -78,31 +86,36 @@ impl Default for Knobs {
     }
 }
 
+/// A target where each entity has a URL of its own.
+const KEYED: Nature = Nature {
+    keyed: true,
+    batch_max: 1,
+};
+
 struct Story {
     store: Arc<Memory>,
-    fixture: Fixture,
+    script: Script,
     channel: Channel,
 }
 
-fn setup(fixture: &Fixture, knobs: Knobs) -> Setup {
-    let url = fixture.url(knobs.path);
-    let target_digest = xxh3_64(url.as_bytes());
-    let webhook = target::webhook::Options {
-        url,
-        sign: Vec::new(),
-        auth: Auth::None,
-        timeout: knobs.timeout,
-        batch: 1,
-        format: Format::Array,
-        egress: Egress::Private,
-    };
-    let kind = target::Kind::Webhook(webhook);
-    let target = target::Options {
+fn setup(script: &Script, knobs: Knobs) -> Setup {
+    let kind = Kind::Scripted(scripted::Options {
+        nature: knobs.nature,
+        place: knobs.place,
+        script: script.clone(),
+    });
+    setup_of(kind, Clock::starting_at(START), knobs)
+}
+
+fn setup_of(kind: Kind, clock: Clock, knobs: Knobs) -> Setup {
+    let target = targets::Options {
         name: "shop".into(),
         concurrency: knobs.concurrency,
         rate: None,
         kind,
     };
+    let dice = fastrand::Rng::with_seed(7);
+    let target = TargetHandle::open(target, knobs.breaker, clock, dice).expect("a target");
     let label = knobs
         .chain
         .as_ref()
@@ -113,15 +126,14 @@ fn setup(fixture: &Fixture, knobs: Knobs) -> Setup {
         facets: knobs.options.facets.clone(),
         shape: xxh3_64(format!("{:?}{label}", knobs.options.facets).as_bytes()),
         shape_label: label,
-        target: target_digest,
+        target: target.place(),
     };
-    let target = TargetHandle::with_breaker(target, knobs.breaker).expect("a target");
     Setup {
         options: knobs.options,
         subscription,
         chain: knobs.chain,
         target,
-        plain: Arc::default(),
+        default_renderer: Arc::default(),
         shares: [16, 4, 1],
         parked_max: knobs.parked_max,
     }
@@ -147,27 +159,21 @@ pub(super) fn entity(key: &str, facets: &[(&str, &str)]) -> Entity {
 }
 
 impl Story {
-    async fn begin(
-        knobs: Knobs,
-        script: impl Fn(&Asked) -> Reply + Send + Sync + 'static,
-    ) -> Story {
-        Story::on(
-            Arc::new(Memory::default()),
-            Fixture::start(script).await,
-            knobs,
-        )
+    fn begin(knobs: Knobs, reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Story {
+        Story::on(Arc::default(), Script::new(reply), knobs)
     }
 
-    fn on(store: Arc<Memory>, fixture: Fixture, knobs: Knobs) -> Story {
-        let (channel, _) = Channel::start(
-            setup(&fixture, knobs),
-            store.clone(),
-            CancellationToken::new(),
-        )
-        .expect("it joins");
+    fn on(store: Arc<Memory>, script: Script, knobs: Knobs) -> Story {
+        let setup = setup(&script, knobs);
+        Story::with(store, script, setup)
+    }
+
+    fn with(store: Arc<Memory>, script: Script, setup: Setup) -> Story {
+        let stop = CancellationToken::new();
+        let (channel, _) = Channel::start(setup, store.clone(), stop).expect("it joins");
         Story {
             store,
-            fixture,
+            script,
             channel,
         }
     }
@@ -205,11 +211,11 @@ impl Story {
 
     /// What the target was sent, as `key=price` or `key gone`, in the order in which it came.
     fn seen(&self) -> Vec<String> {
-        self.fixture.asked().iter().flat_map(seen).collect()
+        self.script.seen().iter().flat_map(lines).collect()
     }
 
     async fn until(&self, what: &str, holds: impl Fn(&Story) -> bool) {
-        let began = std::time::Instant::now();
+        let began = tokio::time::Instant::now();
         while !holds(self) {
             let standing = (self.channel.status(), self.seen());
             assert!(began.elapsed() < PATIENCE, "not {what}: {standing:#?}");
@@ -229,7 +235,7 @@ impl Story {
     }
 
     async fn end(self) {
-        let began = std::time::Instant::now();
+        let began = tokio::time::Instant::now();
         self.channel.stop(Duration::from_millis(500)).await;
         assert!(
             began.elapsed() < Duration::from_secs(2),
@@ -270,38 +276,20 @@ fn commit(store: &Memory, lane: Lane, key: &str, facet: &str, value: Option<&str
     drop(store.commit(vec![commit]).expect("room"));
 }
 
-/// What one request says, entity by entity.
-fn seen(asked: &Asked) -> Vec<String> {
-    let one = |key: String, content: &serde_json::Value, deleted: bool| match deleted {
-        true => format!("{key} gone"),
-        false => format!("{key}={}", content["facets"]["price"]),
+/// What one attempt says, item by item.
+fn lines(seen: &Seen) -> Vec<String> {
+    let line = |item: &targets::Item| match &item.rendering {
+        None => format!("{} gone", item.key),
+        Some(rendering) => {
+            let content: serde_json::Value =
+                serde_json::from_slice(rendering.body.as_bytes()).expect("JSON");
+            format!("{}={}", item.key, content["facets"]["price"])
+        }
     };
-    if asked.method != "POST" {
-        let key = asked.path.trim_start_matches("/p/").to_owned();
-        let content = if asked.body.is_empty() {
-            serde_json::Value::Null
-        } else {
-            asked.json()
-        };
-        return vec![one(key, &content, asked.method == "DELETE")];
-    }
-    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    match asked.json() {
-        serde_json::Value::Array(items) => items
-            .iter()
-            .map(|item| {
-                one(
-                    text(&item["key"]),
-                    &item["content"],
-                    item["deleted"] == true,
-                )
-            })
-            .collect(),
-        item => vec![one(text(&item["key"]), &item, item["deleted"] == true)],
-    }
+    seen.items.iter().map(line).collect()
 }
 
-fn fine(_: &Asked) -> Reply {
+fn fine(_: &Seen) -> Reply {
     Reply::Status(200)
 }
 
@@ -323,4 +311,18 @@ fn price(view: &View) -> &str {
         .iter()
         .find(|(name, _)| &**name == "price")
         .map_or("", |(_, value)| value)
+}
+
+/// A renderer whose key follows the price, so that each change of it is a move: `e-7`.
+fn keys_by_price() -> Arc<dyn Render> {
+    Arc::new(Chain("moves", |view: &View| {
+        let (key, price) = (&view.id.key, price(view));
+        EntityVerdict::Rendering(Rendering {
+            key: Some(format!("{key}-{price}")),
+            content_type: None,
+            body: Payload::Text(format!(
+                "{{\"key\":\"{key}\",\"facets\":{{\"price\":{price}}}}}"
+            )),
+        })
+    }))
 }

@@ -140,13 +140,6 @@ pub struct Changed {
     pub refusal: Option<(Failure, Timestamp)>,
 }
 
-fn slot(track: Track) -> usize {
-    match track {
-        Track::Lane(lane) => lane.index(),
-        Track::Sweep => 3,
-    }
-}
-
 impl Channel {
     /// A channel that has never walked.
     pub fn new(name: &str, subscription: Subscription) -> Channel {
@@ -297,7 +290,7 @@ impl Channel {
     fn settle(&mut self) {
         let mut bounds = self.read;
         for (track, place) in self.flights.values().flat_map(|flight| &flight.places) {
-            bounds[slot(*track)] = bounds[slot(*track)].min(place - 1);
+            bounds[track.index()] = bounds[track.index()].min(place - 1);
         }
         for (acked, bound) in self.acked.iter_mut().zip(bounds) {
             *acked = (*acked).max(bound);
@@ -457,7 +450,7 @@ impl Channel {
         place: u64,
         revision: u64,
     ) -> Option<Taken> {
-        self.read[slot(track)] = place;
+        self.read[track.index()] = place;
         if let Some(flight) = self.flights.get_mut(&ordinal) {
             flight.places.push((track, place));
             flight.met = true;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::understand::{Notes, named, right_name};
+use super::notes::{Notes, named, right_name};
 use super::{Place, Role, Server, Token};
 use crate::config::cursor::{Cursor, Field, Found, relative};
 use crate::config::row::Row;

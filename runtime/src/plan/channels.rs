@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::basics::wrong_pattern;
-use super::targets::{Targets, target};
-use super::understand::{Notes, expanded, named};
+use super::notes::{Notes, expanded, named};
+use super::targets::{Targets, refuses_batches, target};
 use super::uses::uses;
 use super::{Channel, Plugin};
 use crate::config::cursor::{Cursor, Field};
@@ -16,7 +16,7 @@ use crate::config::scalar;
 use crate::config::text::suggestion;
 use crate::dispatch::{self, WithdrawMax, retry};
 use crate::model::{EntityType, facet_matches};
-use crate::target::{self, Kind};
+use crate::targets;
 
 /// More entities in one request make one slow answer hold up too much.
 const BATCH: RangeInclusive<i64> = 1..=1000;
@@ -39,7 +39,7 @@ pub(super) fn channels<'a>(
     entities: &BTreeMap<Arc<str>, EntityType>,
     plugins: &BTreeMap<Arc<str>, Plugin>,
     targets: Targets,
-) -> (Channels, BTreeMap<Arc<str>, target::Options>) {
+) -> (Channels, BTreeMap<Arc<str>, targets::Options>) {
     let mut known = Known {
         entities,
         plugins,
@@ -70,7 +70,7 @@ pub(super) fn channels<'a>(
         });
     }
     rename(&mut channels, before);
-    (channels, known.targets.by_name)
+    (channels, known.targets.usable())
 }
 
 fn channel(
@@ -116,20 +116,11 @@ fn channel(
         .and_then(|batch| usize::try_from(batch).ok())
         .unwrap_or(1);
     let target = to_target(&name, table, row, &mut known.targets);
-    if let Some(Kind::Webhook(webhook)) = known
-        .targets
-        .by_name
-        .get_mut(&target)
-        .map(|options| &mut options.kind)
+    if let Some(Some(options)) = known.targets.by_name.get(&target)
+        && let Some((complaint, help)) = refuses_batches(options)
+        && let Some(field) = batch_field.filter(|_| batch > 1)
     {
-        webhook.batch = webhook.batch.max(batch);
-        if batch > 1 && webhook.url.contains("{key}") {
-            let help = "leave batch out, or send to a URL without {key}".to_owned();
-            let complaint = "each entity has its own URL there, so there are no batches";
-            batch_field
-                .iter()
-                .for_each(|field| field.complain(complaint, help.clone()));
-        }
+        field.complain(complaint, help.to_owned());
     }
     let deliver = table
         .take("deliver")
@@ -276,8 +267,8 @@ fn to_target(
         if targets.by_name.contains_key(name) {
             let help = "name one of them otherwise".to_owned();
             field.complain(format!("this target takes the name of its channel, and there is a target {name:?} already"), help);
-        } else if let Some(options) = options {
-            targets.by_name.insert(name.clone(), options);
+        } else {
+            targets.by_name.insert(name.clone(), options.flatten());
         }
         return name.clone();
     }

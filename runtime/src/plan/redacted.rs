@@ -3,16 +3,14 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Channel, Outside, Plan, Plugin, Role, Source, Use};
-use crate::config::scalar::{duration_text, rate_text, share_text, size_text};
+use super::secrets::SECRET;
+use super::{Channel, Outside, Plan, Plugin, Role, Source, Use, targets};
+use crate::config::scalar::{duration_text, share_text, size_text};
 use crate::ingest::split::Split;
 use crate::ingest::verify::{self, Encoding};
 use crate::model::{EntityType, Lane};
-use crate::target::{self, Kind, webhook};
 
-const SECRET: &str = "[secret]";
-
-/// The plan in force, for `GET /v1/config`. Besides secrets, whatever came from the environment or
+/// The current plan, for `GET /v1/config`. Besides secrets, whatever came from the environment or
 /// a file into settings or a URL is hidden: it may be one.
 pub fn redacted(plan: &Plan) -> Value {
     let outside = &plan.outside;
@@ -30,7 +28,7 @@ pub fn redacted(plan: &Plan) -> Value {
         "entities": plan.entities.iter().map(|(name, entity)| (name.to_string(), entity_type(entity))).collect::<Map<_, _>>(),
         "plugins": plan.plugins.iter().map(|(name, plugin)| (name.to_string(), of_plugin(plugin, outside))).collect::<Map<_, _>>(),
         "sources": plan.sources.iter().map(|(name, source)| (name.to_string(), of_source(source, outside))).collect::<Map<_, _>>(),
-        "targets": plan.targets.iter().map(|(name, target)| (name.to_string(), of_target(target, outside))).collect::<Map<_, _>>(),
+        "targets": plan.targets.iter().map(|(name, target)| (name.to_string(), targets::shown(target, outside))).collect::<Map<_, _>>(),
         "channels": plan.channels.iter().map(|(name, channel)| (name.to_string(), of_channel(channel, outside))).collect::<Map<_, _>>(),
     })
 }
@@ -116,44 +114,6 @@ fn verification(options: &verify::Options) -> Value {
     }
 }
 
-fn of_target(options: &target::Options, outside: &Outside) -> Value {
-    let Kind::Webhook(webhook) = &options.kind;
-    json!({
-        "kind": "webhook",
-        "url": url(&webhook.url, outside),
-        "sign": vec![SECRET; webhook.sign.len()],
-        "auth": match &webhook.auth {
-            webhook::Auth::None => Value::Null,
-            webhook::Auth::Bearer(_) => json!({"bearer": SECRET}),
-            webhook::Auth::Basic { user, .. } => json!({"basic": {"user": user, "password": SECRET}}),
-            webhook::Auth::Headers(headers) => {
-                json!({"headers": headers.iter().map(|(name, _)| (name.clone(), SECRET.into())).collect::<Map<_, _>>()})
-            }
-        },
-        "concurrency": options.concurrency,
-        "rate": options.rate.map(rate_text),
-        "timeout": duration_text(webhook.timeout),
-        "format": match webhook.format {
-            webhook::Format::Array => "array",
-            webhook::Format::Ndjson => "ndjson",
-        },
-        "egress": match webhook.egress {
-            webhook::Egress::Private => "private",
-            webhook::Egress::Public => "public",
-        },
-    })
-}
-
-/// Of a URL that holds something from outside, only where it leads.
-fn url(text: &str, outside: &Outside) -> String {
-    match url::Url::parse(text) {
-        Ok(url) if outside.0.iter().any(|hidden| holds(text, hidden)) => {
-            format!("{}/{SECRET}", url.origin().ascii_serialization())
-        }
-        _ => text.to_owned(),
-    }
-}
-
 fn of_channel(channel: &Channel, outside: &Outside) -> Value {
     let options = &channel.options;
     json!({
@@ -187,12 +147,6 @@ fn uses(uses: &[Use], outside: &Outside) -> Vec<Value> {
         .collect()
 }
 
-/// Whether a text is or holds what is to be hidden; what is very short is found everywhere and
-/// hides only itself.
-fn holds(text: &str, hidden: &str) -> bool {
-    text == hidden || (hidden.len() >= 6 && text.contains(hidden))
-}
-
 fn settings(object: &Map<String, Value>, outside: &Outside) -> Value {
     Value::Object(
         object
@@ -204,7 +158,7 @@ fn settings(object: &Map<String, Value>, outside: &Outside) -> Value {
 
 fn hide(value: &Value, outside: &Outside) -> Value {
     match value {
-        Value::String(text) if outside.0.iter().any(|hidden| holds(text, hidden)) => SECRET.into(),
+        Value::String(text) if outside.is_in(text) => SECRET.into(),
         Value::Array(items) => items.iter().map(|item| hide(item, outside)).collect(),
         Value::Object(object) => settings(object, outside),
         other => other.clone(),

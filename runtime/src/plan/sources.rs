@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::understand::{Notes, is_name, named};
+use super::notes::{Notes, is_name, named};
+use super::secrets::{is_header, plain, standard_webhooks};
 use super::uses::uses;
 use super::{Plugin, Source};
-use crate::config::cursor::{Cursor, Field, Found};
+use crate::config::cursor::{Cursor, Field};
 use crate::config::text::suggestion;
 use crate::ingest;
 use crate::ingest::split::Split;
 use crate::ingest::verify::{self, Encoding};
-use crate::signature::Secret;
 
 /// A shorter limit could not take one event of the usual kind; a longer one would let a few senders
 /// fill the memory.
@@ -106,14 +106,6 @@ fn header_pattern(text: &str) -> Option<String> {
     let name = text.strip_suffix('*').unwrap_or(text);
     ((is_header(name) || (name.is_empty() && text == "*")) && !name.contains('*'))
         .then(|| text.to_lowercase())
-}
-
-/// Whether a text can be the name of a header: a token of RFC 9110.
-pub(super) fn is_header(name: &str) -> bool {
-    !name.is_empty()
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 const KINDS: [&str; 4] = ["bearer", "hmac", "standard-webhooks", "none"];
@@ -223,28 +215,4 @@ fn secrets<'a>(table: &mut Cursor<'a>, one: &str, several: &str) -> Vec<Field<'a
             Vec::new()
         }
     }
-}
-
-/// A secret as it is.
-pub(super) fn plain(field: &Field<'_>) -> Option<Secret> {
-    match field.secret()? {
-        Found::Secret(bytes) => Some(Secret(bytes)),
-        Found::LeftOut => Some(Secret(Vec::new())),
-    }
-}
-
-/// The key of a Standard Webhooks secret: 24 to 64 bytes in base64, `whsec_` before it or not.
-pub(super) fn standard_webhooks(field: &Field<'_>) -> Option<Secret> {
-    let bytes = match field.secret()? {
-        Found::Secret(bytes) => bytes,
-        Found::LeftOut => return Some(Secret(Vec::new())),
-    };
-    let key = Secret::from_webhook_secret(&String::from_utf8_lossy(&bytes));
-    key.inspect_err(|wrong| {
-        field.complain_of_secret(
-            wrong.to_string(),
-            "make one with `echo whsec_$(openssl rand -base64 32)`".to_owned(),
-        )
-    })
-    .ok()
 }

@@ -17,7 +17,7 @@ use crate::ingest::split::Split;
 use crate::ingest::verify::{Encoding, Options as Verify};
 use crate::model::Lane;
 use crate::signature::Secret;
-use crate::target::{Kind, webhook};
+use crate::targets::{Kind, webhook};
 
 /// 32 bytes of `k`.
 const WHSEC: &str = "whsec_a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=";
@@ -208,8 +208,10 @@ fn example() -> (Folder, Plan, Vec<Complaint>) {
 }
 
 fn webhook_of<'p>(plan: &'p Plan, name: &str) -> &'p webhook::Options {
-    let Kind::Webhook(webhook) = &plan.targets[name].kind;
-    webhook
+    match &plan.targets[name].kind {
+        Kind::Webhook(webhook) => webhook,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -325,7 +327,7 @@ fn the_channels_of_the_example_are_understood() {
     );
     let webhook = webhook_of(&plan, "shop.fr");
     assert_eq!(
-        (&*webhook.url, webhook.timeout),
+        (webhook.url.as_str(), webhook.http.timeout),
         ("http://shop-fr:8080/weir", Duration::from_secs(15))
     );
     assert_eq!(webhook.sign, [Secret(vec![b'k'; 32])]);
@@ -396,8 +398,8 @@ fn what_is_not_written_has_the_defaults_of_the_example() {
     let (ours, theirs) = (&plan.targets["web"], &example.targets["shop.de"]);
     assert_eq!((ours.concurrency, ours.rate), (theirs.concurrency, None));
     assert_eq!(
-        webhook_of(&plan, "web").timeout,
-        webhook_of(&example, "shop.de").timeout
+        webhook_of(&plan, "web").http.timeout,
+        webhook_of(&example, "shop.de").http.timeout
     );
 }
 

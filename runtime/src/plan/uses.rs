@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::understand::{Notes, named};
+use super::notes::{Notes, named};
 use super::{Plugin, Use};
 use crate::config::cursor::{Cursor, Field};
 use crate::config::text::suggestion;

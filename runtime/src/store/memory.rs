@@ -197,13 +197,6 @@ struct Saved {
     parked: BTreeMap<u32, Parked>,
 }
 
-fn slot(track: Track) -> usize {
-    match track {
-        Track::Lane(lane) => lane.index(),
-        Track::Sweep => 3,
-    }
-}
-
 impl Channel {
     fn pair(&self, entity: u32) -> Pair {
         self.pairs.get(&entity).cloned().unwrap_or_default()
@@ -223,7 +216,7 @@ impl Channel {
                 .flights
                 .values()
                 .flat_map(|flight| &flight.places)
-                .filter(|place| slot(place.0) == at);
+                .filter(|place| place.0.index() == at);
             let bound = waiting
                 .map(|place| place.1 - 1)
                 .min()
@@ -609,13 +602,13 @@ impl Queue {
         ) else {
             return;
         };
-        let read = channel.read[slot(track)];
+        let read = channel.read[track.index()];
         let changed = &self.changed[lane.index()];
         if !changed
             .iter()
             .any(|(facet, newest)| *newest > read && channel.subscribes(facet))
         {
-            channel.read[slot(track)] = read.max(self.sequence);
+            channel.read[track.index()] = read.max(self.sequence);
         }
     }
 
@@ -625,7 +618,7 @@ impl Queue {
         let Some(channel) = self.channels.get(&id).filter(|channel| channel.live) else {
             return false;
         };
-        let after = channel.read[slot(track)] + 1;
+        let after = channel.read[track.index()] + 1;
         let next = match track {
             Track::Sweep => self
                 .facets
@@ -646,7 +639,7 @@ impl Queue {
             channel.read[3] = place - 1;
             channel.save();
         }
-        channel.read[slot(track)] = place;
+        channel.read[track.index()] = place;
         if let Some(flight) = channel.flights.get_mut(&entity) {
             if self.without != Some(Rule::Attach) {
                 flight.places.push((track, place));

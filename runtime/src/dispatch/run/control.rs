@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::super::Setup;
-use super::super::pace::{Shares, TRACKS};
+use super::super::pace::{TRACKS, WeightedRoundRobin};
 use super::super::retry::Waiting;
 use super::Run;
 use crate::failpoint;
@@ -98,9 +98,10 @@ impl Run {
         self.drain(DRAIN_MAX).await;
         let joined = self.store.join(&setup.options.name, &setup.subscription)?;
         failpoint::pass("dispatch.swapping");
-        let shares = Shares::new(setup.shares);
+        let shares = WeightedRoundRobin::new(setup.shares);
         (self.walking, self.preparing, self.sending) = (shares.clone(), shares.clone(), shares);
         self.target_changes = setup.target.changes();
+        self.clock = setup.target.clock();
         self.setup = Arc::new(setup);
         self.shared.setup.store(self.setup.clone());
         self.id = joined.id;
@@ -125,7 +126,7 @@ impl Run {
                 self.setup
                     .options
                     .retry
-                    .wait(parked.attempts, fastrand::f64())
+                    .wait(parked.attempts, self.dice.f64())
             } else {
                 Duration::ZERO
             };

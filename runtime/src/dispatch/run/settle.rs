@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::super::flight::{Conclusion, Decision, Ready, Sent, conclude, decide};
 use super::super::prepare::Prepared;
 use super::super::retry::Waiting;
-use super::super::status::Result as Counted;
+use super::super::status::Ending;
 use super::{Done, Run};
 use crate::model::{Ordinal, Sequence, Timestamp};
 use crate::store::{Finish, Outcome};
@@ -61,7 +61,7 @@ impl Run {
     /// A panic counts as an attempt, so that it is not repeated in a tight loop.
     fn park_lost(&mut self, ordinal: Ordinal) -> Option<Finish> {
         let attempts = self.flights.get(&ordinal)?.attempts.saturating_add(1);
-        let wait = self.setup.options.retry.wait(attempts, fastrand::f64());
+        let wait = self.setup.options.retry.wait(attempts, self.dice.f64());
         self.park(ordinal, attempts, wait, true)
     }
 
@@ -72,7 +72,7 @@ impl Run {
         flight.revision = revision;
         match decide(
             &self.setup.options,
-            self.setup.target.by_key(),
+            self.setup.target.nature().keyed,
             prepared,
             flight.tried.as_ref(),
         ) {
@@ -117,7 +117,8 @@ impl Run {
     fn concluded(&mut self, ready: &Ready, sent: Sent) -> Option<Finish> {
         let ordinal = ready.prepared.taken.ordinal;
         let attempts = self.flights.get(&ordinal)?.attempts;
-        match conclude(&self.setup.options, ready, attempts, sent, fastrand::f64()) {
+        let chance = self.dice.f64();
+        match conclude(&self.setup.options, ready, attempts, sent, chance) {
             Conclusion::Done(outcome) => Some(self.end(ordinal, ready.prepared.revision, outcome)),
             Conclusion::Park {
                 attempts,
@@ -141,14 +142,14 @@ impl Run {
 
     fn end(&self, ordinal: Ordinal, revision: Sequence, outcome: Outcome) -> Finish {
         self.shared.counters.add(match &outcome {
-            Outcome::Delivered { .. } => Counted::Delivered,
-            Outcome::Withdrawn => Counted::Withdrawn,
-            Outcome::Suppressed => Counted::Suppressed,
-            Outcome::Withheld(_) => Counted::Withheld,
-            Outcome::Counted => Counted::Counted,
-            Outcome::Parked { .. } => Counted::Parked,
-            Outcome::Held => Counted::Held,
-            Outcome::Refused(_) => Counted::Refused,
+            Outcome::Delivered { .. } => Ending::Delivered,
+            Outcome::Withdrawn => Ending::Withdrawn,
+            Outcome::Suppressed => Ending::Suppressed,
+            Outcome::Withheld(_) => Ending::Withheld,
+            Outcome::Counted => Ending::Counted,
+            Outcome::Parked { .. } => Ending::Parked,
+            Outcome::Held => Ending::Held,
+            Outcome::Refused(_) => Ending::Refused,
         });
         self.shared.errors().clear(ordinal);
         Finish {
@@ -177,7 +178,7 @@ impl Run {
                 tried,
             },
         );
-        self.shared.counters.add(Counted::Parked);
+        self.shared.counters.add(Ending::Parked);
         Some(Finish {
             ordinal,
             revision,

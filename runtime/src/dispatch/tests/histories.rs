@@ -1,9 +1,8 @@
 //! Random histories: changes, deletions, restarts and resyncs against a target that applies what it
 //! likes and answers what it likes. When it is well again it holds the newest state of everything,
-//! and nothing else.
+//! and nothing else: also where it is keyed, takes batches, and every change is a move.
 
 use super::*;
-use crate::model::{Payload, Rendering};
 
 type Shop = Arc<Mutex<BTreeMap<String, String>>>;
 
@@ -13,8 +12,8 @@ fn moody(
     shop: Shop,
     well: Arc<AtomicBool>,
     dice: Arc<Mutex<fastrand::Rng>>,
-) -> impl Fn(&Asked) -> Reply + Send + Sync + 'static {
-    move |asked| {
+) -> impl Fn(&Seen) -> Reply + Send + Sync + 'static {
+    move |seen| {
         let well = well.load(Ordering::SeqCst);
         let (applies, answer) = {
             let mut dice = lock(&dice);
@@ -22,7 +21,7 @@ fn moody(
         };
         let applied = well || applies || (3..).contains(&answer);
         if applied {
-            for line in seen(asked) {
+            for line in lines(seen) {
                 match line.strip_suffix(" gone") {
                     Some(key) => lock(&shop).remove(key),
                     None => line.split_once('=').and_then(|(key, price)| {
@@ -33,35 +32,17 @@ fn moody(
         }
         match answer {
             0 if !well => Reply::Status(500),
-            1 if !well => Reply::Close,
-            2 if !well => Reply::Half(200),
+            1 if !well => Reply::uncertain(),
+            2 if !well => Reply::After(Duration::from_millis(100), Box::new(Reply::uncertain())),
             _ => Reply::Status(200),
         }
     }
 }
 
-async fn play(seed: u64, path: &'static str, batch: usize) {
+async fn play(seed: u64, nature: Nature, batch: usize) {
     let dice = Arc::new(Mutex::new(fastrand::Rng::with_seed(seed)));
     let (shop, well) = (Shop::default(), Arc::new(AtomicBool::new(false)));
     let store = Arc::new(Memory::default());
-    // With `{key}` in the URL the key follows the price, so that each change is a move.
-    let chain = || -> Option<Arc<dyn Render>> {
-        let moves = |view: &View| {
-            let body = format!(
-                "{{\"key\":\"{}\",\"facets\":{{\"price\":{}}}}}",
-                view.id.key,
-                price(view)
-            );
-            let key = Some(format!("{}-{}", view.id.key, price(view)));
-            EntityVerdict::Rendering(Rendering {
-                key,
-                content_type: None,
-                body: Payload::Text(body),
-            })
-        };
-        path.contains("{key}")
-            .then(|| Arc::new(Chain("moves", moves)) as Arc<dyn Render>)
-    };
     let knobs = || Knobs {
         options: Options {
             batch,
@@ -71,8 +52,9 @@ async fn play(seed: u64, path: &'static str, batch: usize) {
             },
             ..options()
         },
-        path,
-        chain: chain(),
+        nature,
+        // Where the target is keyed each change is a move.
+        chain: nature.keyed.then(keys_by_price),
         breaker: breaker::Options {
             first: Duration::from_millis(4),
             cap: Duration::from_millis(8),
@@ -80,11 +62,8 @@ async fn play(seed: u64, path: &'static str, batch: usize) {
         },
         ..Knobs::default()
     };
-    let mut story = Story::on(
-        store.clone(),
-        Fixture::start(moody(shop.clone(), well.clone(), dice.clone())).await,
-        knobs(),
-    );
+    let script = Script::new(moody(shop.clone(), well.clone(), dice.clone()));
+    let mut story = Story::on(store.clone(), script.clone(), knobs());
     let mut newest = BTreeMap::new();
     for _ in 0..120 {
         let (key, what) = {
@@ -103,43 +82,39 @@ async fn play(seed: u64, path: &'static str, batch: usize) {
             80..82 => story.channel.resync().await.expect("it runs"),
             82..84 => story.channel.rerender().await.expect("it runs"),
             // Which key an attempt used that came to nothing is known until the next start only.
-            84 if chain().is_none() => {
-                let (address, fixture) = (story.fixture.address, story.fixture);
+            84 if !nature.keyed => {
                 story.channel.stop(Duration::from_millis(20)).await;
                 store.save(Timestamp(0)).expect("it saves");
-                story = Story::on(store.clone(), fixture, knobs());
-                assert_eq!(story.fixture.address, address);
+                story = Story::on(store.clone(), script.clone(), knobs());
             }
             _ => tokio::time::sleep(Duration::from_millis(3)).await,
         }
     }
     well.store(true, Ordering::SeqCst);
     story.quiet().await;
-    let key = |(key, price): (String, String)| {
-        (
-            if path.contains("{key}") {
-                format!("{key}-{price}")
-            } else {
-                key
-            },
-            price,
-        )
+    let key = |(key, price): (String, String)| match nature.keyed {
+        true => (format!("{key}-{price}"), price),
+        false => (key, price),
     };
     let expected: BTreeMap<String, String> = newest.into_iter().map(key).collect();
     assert_eq!(
         *lock(&shop),
         expected,
-        "seed {seed}, {path}, batches of {batch}: {:#?}",
+        "seed {seed}, {nature:?}, batches of {batch}: {:#?}",
         story.seen()
     );
     story.end().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn whatever_a_target_does_it_holds_the_newest_state_in_the_end() {
-    for seed in 0..8 {
-        play(seed, "/weir", 1).await;
-        play(seed, "/weir", 4).await;
-        play(seed, "/p/{key}", 1).await;
+    let natures = [(false, usize::MAX), (true, 1), (true, 3)]
+        .map(|(keyed, batch_max)| Nature { keyed, batch_max });
+    for seed in 0..24 {
+        for nature in natures {
+            for batch in [1, 4] {
+                play(seed, nature, batch).await;
+            }
+        }
     }
 }

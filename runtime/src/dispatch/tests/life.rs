@@ -4,9 +4,9 @@ use super::*;
 use crate::model::{Failure, Payload, Rendering};
 use crate::plugin::Failed;
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_changes_arrives_as_it_is_now_and_what_does_not_is_suppressed() {
-    let story = Story::begin(Knobs::default(), fine).await;
+    let story = Story::begin(Knobs::default(), fine);
     story.set("a", "price", "1");
     story.quiet().await;
     story.set("a", "price", "2");
@@ -26,24 +26,18 @@ async fn what_changes_arrives_as_it_is_now_and_what_does_not_is_suppressed() {
     story.channel.resync().await.expect("it runs");
     story.quiet().await;
     assert_eq!(story.seen(), ["a=1", "a=2", "a=2"], "a resync sends all");
-    let asked = story.fixture.asked();
-    let sequences: Vec<u64> = asked
-        .iter()
-        .map(|asked| asked.headers["weir-sequence"].parse().expect("a number"))
-        .collect();
+    let seen = story.script.seen();
+    let sequences: Vec<Sequence> = seen.iter().map(|seen| seen.items[0].sequence).collect();
     assert!(
         sequences.is_sorted_by(|one, next| one < next),
         "{sequences:?} rises"
     );
-    let ids: std::collections::HashSet<_> = asked
-        .iter()
-        .map(|asked| asked.headers["webhook-id"].clone())
-        .collect();
+    let ids: std::collections::HashSet<_> = seen.iter().map(|seen| seen.items[0].id).collect();
     assert_eq!(ids.len(), 3);
     story.end().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_deletion_is_delivered_and_what_never_was_there_is_not_deleted() {
     let story = Story::begin(
         Knobs {
@@ -54,8 +48,7 @@ async fn a_deletion_is_delivered_and_what_never_was_there_is_not_deleted() {
             ..Knobs::default()
         },
         fine,
-    )
-    .await;
+    );
     story.set("a", "price", "1");
     story.set("b", "content", "{}");
     story.quiet().await;
@@ -79,7 +72,7 @@ fn failed(plugin: &str, code: &str, message: &str, fault: bool) -> Failed {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_plugin_host_without_room_refuses_nothing() {
     let calls = AtomicUsize::new(0);
     let chain = Chain("busy", move |_: &View| {
@@ -99,8 +92,7 @@ async fn a_plugin_host_without_room_refuses_nothing() {
             ..Knobs::default()
         },
         fine,
-    )
-    .await;
+    );
     story.set("a", "price", "1");
     story.quiet().await;
     assert_eq!(
@@ -110,7 +102,7 @@ async fn a_plugin_host_without_room_refuses_nothing() {
     story.end().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn filters_and_renderer_decide_and_their_reasons_are_kept() {
     let chain = Chain("page@0123456789ab", |view: &View| match price(view) {
         "0" => EntityVerdict::Filtered(1),
@@ -136,20 +128,21 @@ async fn filters_and_renderer_decide_and_their_reasons_are_kept() {
             ..Knobs::default()
         },
         fine,
-    )
-    .await;
+    );
     for (key, price) in [("f", "0"), ("n", "1"), ("x", "2"), ("a", "3")] {
         story.set(key, "price", price);
     }
     story.quiet().await;
     assert_eq!(story.seen(), ["a=3"]);
-    let asked = &story.fixture.asked()[0];
+    let item = &story.script.seen()[0].items[0];
     assert_eq!(
         (
-            asked.headers["content-type"].as_str(),
-            asked.headers["weir-plugin"].as_str()
+            item.rendering
+                .as_ref()
+                .and_then(|rendering| rendering.content_type.as_deref()),
+            item.plugin.as_deref()
         ),
-        ("text/plain", "page@0123456789ab")
+        (Some("text/plain"), Some("page@0123456789ab"))
     );
     assert_eq!(
         story.standing("f"),
@@ -200,7 +193,7 @@ async fn filters_and_renderer_decide_and_their_reasons_are_kept() {
     story.end().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_channel_that_only_counts_sends_nothing() {
     let story = Story::begin(
         Knobs {
@@ -211,19 +204,18 @@ async fn a_channel_that_only_counts_sends_nothing() {
             ..Knobs::default()
         },
         fine,
-    )
-    .await;
+    );
     story.set("a", "price", "1");
     story.quiet().await;
     assert_eq!(
         (story.seen(), story.standing("a")),
         (Vec::<String>::new(), Standing::Counted)
     );
-    assert_eq!(story.channel.counters().count(status::Result::Counted), 1);
+    assert_eq!(story.channel.counters().count(status::Ending::Counted), 1);
     story.end().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn under_a_new_key_the_old_one_is_deleted_first() {
     let chain = Chain("keys", |view: &View| {
         let body = Payload::Text(format!("{{\"facets\":{{\"price\":{}}}}}", price(view)));
@@ -236,12 +228,11 @@ async fn under_a_new_key_the_old_one_is_deleted_first() {
     let story = Story::begin(
         Knobs {
             chain: Some(Arc::new(chain)),
-            path: "/p/{key}",
+            nature: KEYED,
             ..Knobs::default()
         },
         fine,
-    )
-    .await;
+    );
     for price in ["1", "2"] {
         story.set("a", "price", price);
         story.quiet().await;
@@ -252,7 +243,7 @@ async fn under_a_new_key_the_old_one_is_deleted_first() {
     story.end().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn many_entities_go_in_one_request_and_each_arrives_once() {
     let story = Story::begin(
         Knobs {
@@ -263,8 +254,7 @@ async fn many_entities_go_in_one_request_and_each_arrives_once() {
             ..Knobs::default()
         },
         fine,
-    )
-    .await;
+    );
     story.channel.pause().await.expect("it runs");
     for number in 0..200 {
         story.set(&format!("e{number}"), "price", "1");
@@ -273,7 +263,7 @@ async fn many_entities_go_in_one_request_and_each_arrives_once() {
     assert_eq!(story.seen().len(), 0, "a paused channel sends nothing");
     story.channel.resume().await.expect("it runs");
     story.quiet().await;
-    let (requests, mut seen) = (story.fixture.asked().len(), story.seen());
+    let (requests, mut seen) = (story.script.seen().len(), story.seen());
     seen.sort();
     seen.dedup();
     assert!(
@@ -284,15 +274,13 @@ async fn many_entities_go_in_one_request_and_each_arrives_once() {
     story.end().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn urgent_work_goes_first_and_nobody_starves() {
     let gate = Arc::new(AtomicBool::new(false));
     let open = gate.clone();
-    let script = move |_: &Asked| {
-        if !open.load(Ordering::Relaxed) {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        Reply::Status(200)
+    let script = move |_: &Seen| match open.load(Ordering::Relaxed) {
+        true => Reply::Status(200),
+        false => Reply::After(Duration::from_millis(1), Box::new(Reply::Status(200))),
     };
     let story = Story::begin(
         Knobs {
@@ -300,8 +288,7 @@ async fn urgent_work_goes_first_and_nobody_starves() {
             ..Knobs::default()
         },
         script,
-    )
-    .await;
+    );
     story.channel.pause().await.expect("it runs");
     for number in 0..90 {
         story.set_in(Lane::Bulk, &format!("bulk{number}"), "price", "1");
@@ -310,7 +297,7 @@ async fn urgent_work_goes_first_and_nobody_starves() {
     }
     story.channel.resume().await.expect("it runs");
     story
-        .until("half sent", |story| story.fixture.asked().len() >= 84)
+        .until("half sent", |story| story.script.seen().len() >= 84)
         .await;
     gate.store(true, Ordering::Relaxed);
     let first: Vec<String> = story.seen().into_iter().take(84).collect();
@@ -334,15 +321,11 @@ async fn urgent_work_goes_first_and_nobody_starves() {
     story.end().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_urgent_change_overtakes_a_sweep() {
-    let slow = |asked: &Asked| {
-        std::thread::sleep(Duration::from_millis(if asked.text().contains("hot") {
-            0
-        } else {
-            2
-        }));
-        Reply::Status(200)
+    let slow = |seen: &Seen| match &*seen.items[0].key {
+        "hot" => Reply::Status(200),
+        _ => Reply::After(Duration::from_millis(2), Box::new(Reply::Status(200))),
     };
     let story = Story::begin(
         Knobs {
@@ -350,8 +333,7 @@ async fn an_urgent_change_overtakes_a_sweep() {
             ..Knobs::default()
         },
         slow,
-    )
-    .await;
+    );
     for number in 0..300 {
         story.set_in(Lane::Bulk, &format!("e{number}"), "price", "1");
     }
@@ -381,7 +363,7 @@ async fn an_urgent_change_overtakes_a_sweep() {
     story.end().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_changed_renderer_sends_what_differs_and_a_changed_target_sends_all() {
     let page = |label: &'static str, suffix: &'static str| -> Option<Arc<dyn Render>> {
         Some(Arc::new(Chain(label, move |view: &View| {
@@ -407,13 +389,12 @@ async fn a_changed_renderer_sends_what_differs_and_a_changed_target_sends_all() 
             ..Knobs::default()
         },
         fine,
-    )
-    .await;
+    );
     story.set("a", "price", "1");
     story.set("b", "price", "2");
     story.quiet().await;
     let next = setup(
-        &story.fixture,
+        &story.script,
         Knobs {
             chain: page("two", "!"),
             ..Knobs::default()
@@ -423,10 +404,10 @@ async fn a_changed_renderer_sends_what_differs_and_a_changed_target_sends_all() 
     story.quiet().await;
     assert_eq!(story.seen()[2..], ["a=\"1!\""]);
     let elsewhere = setup(
-        &story.fixture,
+        &story.script,
         Knobs {
             chain: page("two", "!"),
-            path: "/new",
+            place: 2,
             ..Knobs::default()
         },
     );
@@ -445,26 +426,18 @@ async fn a_changed_renderer_sends_what_differs_and_a_changed_target_sends_all() 
     story.end().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn channels_of_one_target_share_its_slots() {
-    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let (counter, highest) = (now.clone(), most.clone());
-    let script = move |_: &Asked| {
-        highest.fetch_max(counter.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-        std::thread::sleep(Duration::from_millis(1));
-        counter.fetch_sub(1, Ordering::SeqCst);
-        Reply::Status(200)
-    };
+    let script = |_: &Seen| Reply::After(Duration::from_millis(1), Box::new(Reply::Status(200)));
     let story = Story::begin(
         Knobs {
             concurrency: 1,
             ..Knobs::default()
         },
         script,
-    )
-    .await;
+    );
     let mut second = setup(
-        &story.fixture,
+        &story.script,
         Knobs {
             options: Options {
                 name: "search".into(),
@@ -482,7 +455,7 @@ async fn channels_of_one_target_share_its_slots() {
     story
         .until("both have all", |story| story.seen().len() == 100)
         .await;
-    assert_eq!(most.load(Ordering::SeqCst), 1);
+    assert_eq!(story.script.most_at_once(), 1);
     search.stop(Duration::from_millis(500)).await;
     story.end().await;
 }

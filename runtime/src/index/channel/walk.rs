@@ -1,7 +1,7 @@
 //! The operations of a channel on the index: walk, retry, attempt, finish, and report what is owed.
 //! Each of them holds the index once, for a bounded time.
 
-use super::{Channel, Pair, Walked, slot};
+use super::{Channel, Pair, Walked};
 use crate::index::{ChannelId, Finish, Holds, Index, Owed, Parked, Standing, State, Taken};
 use crate::model::{Lane, Ordinal, Sequence, Timestamp, Track};
 
@@ -27,7 +27,7 @@ impl Index {
         };
         let (entries, names, most) = (&self.entries, &self.names, taken.len() + limit);
         let mut visits = 0;
-        let from = channel.read[slot(track)];
+        let from = channel.read[track.index()];
         let mut walked = Walked::End;
         let mut visit = |channel: &mut Channel, place: u64, ordinal: u32| {
             if taken.len() >= most || visits >= VISITS_MAX {
@@ -70,7 +70,7 @@ impl Index {
                 }
             }
         }
-        if channel.read[slot(track)] != from {
+        if channel.read[track.index()] != from {
             channel.dirty.positions = true;
             self.reads_moved |= track != Track::Sweep;
         }

@@ -62,6 +62,76 @@ fn a_difference_says_what_to_do_and_no_more() {
     assert_eq!(found.needs_restart.len(), 2, "{:?}", found.needs_restart);
 }
 
+/// `batch` of one channel used to be a property of the target that it shares with others: they sent
+/// arrays too, and the target was opened anew, its breaker forgotten.
+#[test]
+fn a_batch_is_the_channels_own_and_leaves_its_target_as_it_is() {
+    let plan = |batch: &str| {
+        let text = catalog(&format!(
+            r#"
+[targets.shop]
+kind = "webhook"
+url = "http://shop"
+[channels.a]
+entity = "product"
+facets = ["content"]
+target = "shop"
+[channels.b]
+entity = "product"
+facets = ["content"]
+target = "shop"
+{batch}
+"#
+        ));
+        plan_of(&[("weir.toml", &text)], &["weir.toml"])
+    };
+    let (before, after) = (plan(""), plan("batch = 20"));
+    assert_eq!(
+        ["a", "b"].map(|name| after.channels[name].options.batch),
+        [1, 20]
+    );
+    assert_eq!(before.targets, after.targets);
+    let found = difference(&before, &after);
+    assert_eq!(found.targets, Names::default());
+    assert_eq!(found.channels.changed, ["b".into()]);
+}
+
+/// What is new about a kind is in its own files: this one is keyed and takes batches, as no other.
+#[test]
+fn another_kind_of_target_is_read_and_shown_by_itself() {
+    let plan = |batch_max: u32| {
+        let text = catalog(&format!(
+            r#"
+[targets.index]
+kind = "scripted"
+keyed = true
+batch_max = {batch_max}
+rate = "5/s"
+[channels.a]
+entity = "product"
+facets = ["content"]
+target = "index"
+batch = 20
+"#
+        ));
+        let folder = Folder::of(&[("weir.toml", &text)]);
+        folder
+            .read(&["weir.toml"], true)
+            .map(|(plan, _)| plan)
+            .map_err(|complaints| folder.shown(&complaints))
+    };
+    let read = plan(50).expect("it takes batches");
+    assert_eq!(
+        redacted(&read)["targets"]["index"],
+        json!({"kind": "scripted", "keyed": true, "batch_max": 50, "concurrency": 8, "rate": "5/s"})
+    );
+    let complaint = plan(1).expect_err("it takes none");
+    assert!(
+        complaint.contains("channels.a.batch: it takes one entity a request; leave batch out"),
+        "{complaint}"
+    );
+}
+
 #[test]
 fn a_start_is_a_difference_from_the_empty_plan() {
     let (_folder, plan, _) = example();

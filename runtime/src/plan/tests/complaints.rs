@@ -56,7 +56,7 @@ entity = "product"
             weir.toml:20:12: sources.pim.plugins[0]: there is no plugin "pim-product"; available: page
             weir.toml:21:9: sources.pim.quiet: 15 is not a duration; write a whole number and a unit, such as "250ms", "30s", "5m", "1h" or "30d"
             weir.toml:23:9: sources.erp.split: "xml" is not a way to split; write "xml:ELEMENT", "json:/pointer", "csv" or "lines"
-            weir.toml:26:7: targets.shop.url: "ftp" is not spoken here; write such as "https://shop.example/weir" or "https://shop.example/products/{key}"
+            weir.toml:26:7: targets.shop.url: unsupported scheme "ftp"; write such as "https://shop.example/weir" or "https://shop.example/products/{key}"
             weir.toml:27:8: targets.shop.rate: "500" is not a rate; write a whole number per second, minute or hour, such as "500/s", "30/m" or "10/h"
             weir.toml:29:10: channels.storefront.entity: there is no entity type "produkt"; did you mean "product"?
             weir.toml:31:21: channels.storefront.needs[1]: the channel needs "stock.*" and does not get it; add "stock.*" to facets; there is content
@@ -160,7 +160,7 @@ batch = 10
             weir.toml:11:7: targets.a.url: the URL does not begin with http:// or https://; write such as "https://shop.example/weir" or "https://shop.example/products/{key}"
             weir.toml:14:7: targets.b.url: the URL holds a user; write auth = { basic = { user = "…", password = { env = "NAME" } } }
             weir.toml:17:7: targets.c.url: {key} stands in the host; it stands in the path or the query
-            weir.toml:19:8: targets.d.kind: there is no kind "search" of target; write "webhook", the only one so far
+            weir.toml:19:8: targets.d.kind: there is no kind "search" of target; write "webhook" or "scripted"
             weir.toml:20:7: targets.d.url: the URL has a fragment, which is never sent; leave out the # and what follows
             weir.toml:21:11: targets.d.timeout: 1h is out of bounds; write a value from 10ms to 10m
             weir.toml:22:15: targets.d.concurrency: 0 is out of bounds; write a whole number from 1 to 1024

@@ -6,9 +6,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::Item;
-use super::webhook::Format;
+use super::Format;
 use crate::model::{Payload, Rendering};
+use crate::targets::Item;
 
 const JSON: &str = "application/json";
 

@@ -1,5 +1,5 @@
-//! The connector of targets: it resolves a name, judges each address, and connects to the one it
-//! has judged.
+//! The connector of HTTP targets: it resolves a name, judges each address, and connects to the one
+//! it has judged.
 //!
 //! Nothing else opens a connection for a delivery: no proxy from the environment, no resolver
 //! behind this one's back, and an address written as a literal is judged like any other.
@@ -15,8 +15,7 @@ use hyper::Uri;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::egress;
-use super::webhook::Egress;
+use super::egress::{self, Egress};
 
 /// Why there is no connection; the variants differ in what they say of the target.
 #[derive(Debug, thiserror::Error)]

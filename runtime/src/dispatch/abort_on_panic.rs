@@ -1,4 +1,4 @@
-//! What must not be left half done: a panic in it ends the process, and the next start begins anew
+//! Ends the process if it panics where it would leave something half done; the next start goes on
 //! from what is saved.
 
 /// The exit code; the same as when the store cannot write, because the remedy is the same.
@@ -9,16 +9,16 @@ const EXIT_BROKEN: i32 = 70;
 ///
 /// A channel's loop that is gone would leave its entities in flight for good, and a configuration
 /// that took over by half would serve half of each. Both would look well from outside.
-pub struct Unbroken(
-    /// What it is, for the log.
+pub struct AbortOnPanic(
+    /// The name of the work, for the log.
     pub String,
 );
 
-impl Drop for Unbroken {
+impl Drop for AbortOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
             tracing::error!(
-                "{} panicked, which is a bug of Weir; this process ends with code {EXIT_BROKEN}, and a start begins anew",
+                "{} panicked, which is a bug in Weir; this process exits with code {EXIT_BROKEN}, start it again",
                 self.0
             );
             std::process::exit(EXIT_BROKEN);

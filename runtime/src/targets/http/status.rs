@@ -9,13 +9,13 @@ use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 
-use super::veil::Veil;
-use super::{DeliveryId, Outcome};
+use super::Redactor;
+use crate::targets::{DeliveryId, Outcome};
 
 /// The longest wait that a target may ask for with `Retry-After`; beyond it is more likely a
 /// mistake than a plan.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
-/// So many bytes of an answer are quoted in a reason.
+/// Bytes of the response that are quoted in a reason.
 const QUOTE_BYTES_MAX: usize = 200;
 
 /// What was asked, as far as the meaning of the answer depends on it.
@@ -36,7 +36,7 @@ pub(crate) struct Answer<'a> {
     pub(crate) status: u16,
     /// `Retry-After`, understood by [`retry_after`].
     pub(crate) retry_after: Option<Duration>,
-    /// The body, or its beginning, with a veil over what must not be quoted.
+    /// The body, or its beginning, redacted: it may be quoted.
     pub(crate) body: &'a [u8],
 }
 
@@ -86,11 +86,11 @@ pub(crate) fn meaning(asked: Asked, answer: Answer<'_>) -> Outcome {
 
 /// What a 2xx to a batch means item by item, when its body is `{"items": [{"id", "status"}]}`; none
 /// when it says nothing of the kind. Items that it does not name are delivered: the answer as a
-/// whole is a success. What is quoted of it goes through the veil.
+/// whole is a success. Quotes of it are redacted.
 pub(crate) fn item_by_item(
     ids: impl Iterator<Item = DeliveryId>,
     body: &[u8],
-    veil: &Veil,
+    redactor: &Redactor,
 ) -> Option<Vec<Outcome>> {
     #[derive(Deserialize)]
     struct Items {
@@ -116,7 +116,7 @@ pub(crate) fn item_by_item(
                 .as_ref()
                 .map(ToString::to_string)
                 .unwrap_or_default();
-            item_meaning(item.status, &veil.over(error.as_bytes()))
+            item_meaning(item.status, &redactor.redact(error.as_bytes()))
         }
         None => Outcome::Delivered,
     };
@@ -288,7 +288,7 @@ mod tests {
             id(11),
             id(12)
         );
-        let outcomes = item_by_item(ids(), body.as_bytes(), &Veil::default()).expect("items");
+        let outcomes = item_by_item(ids(), body.as_bytes(), &Redactor::default()).expect("items");
         assert_eq!(
             outcomes.iter().map(word).collect::<Vec<_>>(),
             ["delivered", "refused", "retry"]
@@ -301,7 +301,7 @@ mod tests {
             br#"{"items":[{"id":"a"}]}"#,
             b"",
         ] {
-            assert_eq!(item_by_item(ids(), other, &Veil::default()), None);
+            assert_eq!(item_by_item(ids(), other, &Redactor::default()), None);
         }
     }
 

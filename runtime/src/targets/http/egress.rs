@@ -8,7 +8,15 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::webhook::Egress;
+/// Which addresses may be connected to; link-local and metadata addresses never.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Egress {
+    /// Private networks too: destinations come from the operator's file.
+    #[default]
+    Private,
+    /// Only global unicast addresses.
+    Public,
+}
 
 /// Why an address must not be connected to, in words that complete "… is".
 ///

@@ -1,4 +1,4 @@
-//! Renderings of channels without a renderer, made once for all channels with the same facets.
+//! The rendering of channels without a renderer, made once for all channels with the same facets.
 //!
 //! Eighteen shops that take the same facets of a product take the same bytes. What is kept is
 //! bounded in bytes and belongs to one reading of the entity: another reading, another rendering.
@@ -10,20 +10,19 @@ use quick_cache::sync::Cache;
 use serde::Serialize;
 use serde::ser::SerializeMap;
 use serde_json::value::RawValue;
-use xxhash_rust::xxh3::Xxh3;
 
-use super::prepare::Sight;
-use crate::model::{Entity, Ordinal, Payload, Rendering};
+use super::prepare::FacetMatcher;
+use crate::model::{Entity, Ordinal, PartsDigest, Payload, Rendering};
 use crate::store::digest;
 
 /// Bytes of renderings that are kept: some ten thousand products, further than channels of like
 /// pace are apart.
 const BYTES_MAX: u64 = 32 * 1024 * 1024;
-/// What an entry weighs beside its body.
+/// What an entry weighs in addition to its body.
 const ENTRY_BYTES: u64 = 200;
 
 /// The renderings made lately. One for all channels of a process.
-pub struct Plain(Cache<Key, Made, Weight>);
+pub struct DefaultRenderer(Cache<Key, Made, Weight>);
 
 /// Which entity, and the digest of the facets that a channel takes of it.
 type Key = (Ordinal, u64);
@@ -31,7 +30,7 @@ type Key = (Ordinal, u64);
 #[derive(Clone)]
 struct Made {
     /// The reading it was made from. Held, so that no other can come to lie at its address.
-    of: Arc<Entity>,
+    reading: Arc<Entity>,
     rendering: Arc<Rendering>,
     digest: u64,
 }
@@ -46,14 +45,14 @@ impl Weighter<Key, Made> for Weight {
     }
 }
 
-impl Default for Plain {
-    fn default() -> Plain {
+impl Default for DefaultRenderer {
+    fn default() -> DefaultRenderer {
         let expected = (BYTES_MAX / 2048) as usize;
-        Plain(Cache::with_weighter(expected, BYTES_MAX, Weight))
+        DefaultRenderer(Cache::with_weighter(expected, BYTES_MAX, Weight))
     }
 }
 
-impl Plain {
+impl DefaultRenderer {
     /// The facets that a channel sees, as JSON, with the digest of that. `facets` is the
     /// [`facets_digest`] of the channel.
     pub(super) fn render(
@@ -61,22 +60,22 @@ impl Plain {
         ordinal: Ordinal,
         entity: &Arc<Entity>,
         facets: u64,
-        sight: &mut Sight<'_>,
+        matcher: &mut FacetMatcher<'_>,
     ) -> (Arc<Rendering>, u64) {
         let key = (ordinal, facets);
         if let Some(made) = self
             .0
             .get(&key)
-            .filter(|made| Arc::ptr_eq(&made.of, entity))
+            .filter(|made| Arc::ptr_eq(&made.reading, entity))
         {
             return (made.rendering, made.digest);
         }
-        let rendering = Arc::new(as_json(entity, sight));
+        let rendering = Arc::new(as_json(entity, matcher));
         let digest = digest(&rendering);
         self.0.insert(
             key,
             Made {
-                of: entity.clone(),
+                reading: entity.clone(),
                 rendering: rendering.clone(),
                 digest,
             },
@@ -85,18 +84,14 @@ impl Plain {
     }
 }
 
-/// Tells lists of facets apart.
+/// A digest by which lists of facets differ.
 pub(super) fn facets_digest(facets: &[String]) -> u64 {
-    let mut hasher = Xxh3::new();
-    for facet in facets {
-        hasher.update(&(facet.len() as u64).to_le_bytes());
-        hasher.update(facet.as_bytes());
-    }
-    hasher.digest()
+    let digest = facets.iter().fold(PartsDigest::new(), PartsDigest::part);
+    digest.digest64()
 }
 
 /// `{"type", "key", "facets": {name: value}}`.
-pub(super) fn as_json(entity: &Entity, sight: &mut Sight<'_>) -> Rendering {
+pub(super) fn as_json(entity: &Entity, matcher: &mut FacetMatcher<'_>) -> Rendering {
     struct Facets<'a>(Vec<(&'a str, &'a str)>);
     impl Serialize for Facets<'_> {
         fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -116,7 +111,10 @@ pub(super) fn as_json(entity: &Entity, sight: &mut Sight<'_>) -> Rendering {
         key: &'a str,
         facets: Facets<'a>,
     }
-    let seen = entity.facets.iter().filter(|facet| sight.sees(&facet.name));
+    let seen = entity
+        .facets
+        .iter()
+        .filter(|facet| matcher.matches(&facet.name));
     let facets = Facets(
         seen.filter_map(|facet| Some((&*facet.name, facet.value.as_deref()?)))
             .collect(),
@@ -150,7 +148,7 @@ mod tests {
                 ("stock", "7"),
             ],
         );
-        let rendering = as_json(&entity, &mut Sight::new(&facets));
+        let rendering = as_json(&entity, &mut FacetMatcher::new(&facets));
         let text = std::str::from_utf8(rendering.body.as_bytes()).expect("text");
         assert_eq!(
             text,
@@ -160,19 +158,19 @@ mod tests {
 
     #[test]
     fn channels_with_the_same_facets_share_what_is_made_of_one_reading() {
-        let (plain, few, all) = (
-            Plain::default(),
+        let (renderer, few, all) = (
+            DefaultRenderer::default(),
             ["content".to_owned()],
             ["content".to_owned(), "price".to_owned()],
         );
         let read = |price| Arc::new(entity("e", &[("content", "1"), ("price", price)]));
         let (first, again) = (read("2"), read("3"));
         let render = |entity, facets: &[String]| {
-            plain.render(
+            renderer.render(
                 Ordinal(1),
                 entity,
                 facets_digest(facets),
-                &mut Sight::new(facets),
+                &mut FacetMatcher::new(facets),
             )
         };
         let (one, digest) = render(&first, &all);

@@ -1,11 +1,13 @@
 //! Against a server on loopback: what is sent, and what each way of answering comes to.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::*;
-use crate::model::{EntityId, Payload, Rendering, Sequence};
-use crate::target::DeliveryId;
-use crate::target::fixture::{Fixture, Reply};
+use crate::model::{Payload, Rendering, Sequence};
+use crate::targets::fixture::{self, Fixture, Reply};
+use crate::targets::http::{Auth, Egress};
+use crate::targets::{DeliveryId, Item, Trace};
 
 const NOW: u64 = 1_700_000_000;
 const TRACE: Trace = Trace {
@@ -15,16 +17,17 @@ const TRACE: Trace = Trace {
 
 fn options(url: String) -> Options {
     Options {
-        url,
+        url: Address::parse(&url).expect("a URL"),
         sign: vec![
             Secret(b"a secret of some length".to_vec()),
             Secret(b"the next secret".to_vec()),
         ],
-        auth: Auth::Bearer(Secret(b"token".to_vec())),
-        timeout: Duration::from_millis(400),
-        batch: 1,
         format: Format::Array,
-        egress: Egress::Private,
+        http: http::Options {
+            auth: Auth::Bearer(Secret(b"token".to_vec())),
+            timeout: Duration::from_millis(400),
+            egress: Egress::Private,
+        },
     }
 }
 
@@ -52,16 +55,18 @@ fn item(key: &str, body: Option<&str>) -> Item {
     }
 }
 
-async fn deliver(options: &Options, items: &[Item], batched: bool) -> Vec<Outcome> {
+fn attempt(items: &[Item], form: Form) -> Attempt<'_> {
+    Attempt {
+        items,
+        form,
+        trace: TRACE,
+        now: SystemTime::UNIX_EPOCH + Duration::from_secs(NOW),
+    }
+}
+
+async fn deliver(options: &Options, items: &[Item], form: Form) -> Vec<Outcome> {
     let webhook = Webhook::open(options).expect("a webhook");
-    webhook
-        .deliver(
-            items,
-            batched,
-            TRACE,
-            SystemTime::UNIX_EPOCH + Duration::from_secs(NOW),
-        )
-        .await
+    webhook.deliver(attempt(items, form)).await
 }
 
 #[tokio::test]
@@ -69,11 +74,11 @@ async fn a_rendering_is_posted_as_it_is_and_a_deletion_by_name() {
     let target = Fixture::start(|_| Reply::Status(204)).await;
     let options = options(target.url("/weir?x=1"));
     assert_eq!(
-        deliver(&options, &[item("a b/ü", Some(r#"{"a":1}"#))], false).await,
+        deliver(&options, &[item("a b/ü", Some(r#"{"a":1}"#))], Form::Single).await,
         [Outcome::Delivered]
     );
     assert_eq!(
-        deliver(&options, &[item("gone", None)], false).await,
+        deliver(&options, &[item("gone", None)], Form::Single).await,
         [Outcome::Delivered]
     );
     let asked = target.asked();
@@ -97,7 +102,10 @@ async fn the_headers_of_a_delivery_are_those_of_the_contract() {
     let options = options(target.url("/weir"));
     let mut one = item("a b/ü", Some(r#"{"a":1}"#));
     one.id = DeliveryId(1);
-    assert_eq!(deliver(&options, &[one], false).await, [Outcome::Delivered]);
+    assert_eq!(
+        deliver(&options, &[one], Form::Single).await,
+        [Outcome::Delivered]
+    );
     let asked = target.asked().remove(0);
     let expected_signature = signatures(
         &options.sign,
@@ -139,14 +147,14 @@ async fn with_a_key_in_the_url_entities_are_put_and_deleted_at_their_own_place()
             .await;
     let options = options(target.url("/p/{key}.json?again={key}"));
     assert_eq!(
-        deliver(&options, &[item("../a?b#c", Some("{}"))], false).await,
+        deliver(&options, &[item("../a?b#c", Some("{}"))], Form::Single).await,
         [Outcome::Delivered]
     );
     assert_eq!(
-        deliver(&options, &[item("x", None)], false).await,
+        deliver(&options, &[item("x", None)], Form::Single).await,
         [Outcome::Delivered]
     );
-    let refused = deliver(&options, &[item("..", Some("{}"))], false).await;
+    let refused = deliver(&options, &[item("..", Some("{}"))], Form::Single).await;
     assert!(
         matches!(&refused[0], Outcome::Refused { reason, .. } if reason.contains("cannot stand in a URL")),
         "{refused:?}"
@@ -182,16 +190,16 @@ async fn a_batch_is_an_array_or_lines() {
         item("broken", Some("{")),
     ];
     assert_eq!(
-        deliver(&options, &items, true).await,
+        deliver(&options, &items, Form::Batch).await,
         vec![Outcome::Delivered; 4]
     );
     options.format = Format::Ndjson;
     assert_eq!(
-        deliver(&options, &items[..1], true).await,
+        deliver(&options, &items[..1], Form::Batch).await,
         [Outcome::Delivered]
     );
     assert_eq!(
-        deliver(&options, &items[..2], true).await,
+        deliver(&options, &items[..2], Form::Batch).await,
         vec![Outcome::Delivered; 2]
     );
     let asked = target.asked();
@@ -218,7 +226,7 @@ async fn a_batch_is_an_array_or_lines() {
 /// answering comes to.
 #[tokio::test]
 async fn each_trouble_of_a_target_is_told_from_the_others() {
-    let script = |asked: &crate::target::fixture::Asked| match asked.path.as_str() {
+    let script = |asked: &fixture::Asked| match asked.path.as_str() {
         "/half" => Reply::Half(200),
         "/hang" => Reply::Hang,
         "/close" => Reply::Close,
@@ -257,7 +265,12 @@ async fn each_trouble_of_a_target_is_told_from_the_others() {
         ("/no", "refused answered 422: no price"),
         ("/who", "trip"),
     ] {
-        let outcomes = deliver(&options(target.url(path)), &[item("a", Some("{}"))], false).await;
+        let outcomes = deliver(
+            &options(target.url(path)),
+            &[item("a", Some("{}"))],
+            Form::Single,
+        )
+        .await;
         assert_eq!(word(&outcomes[0]), expected, "{path}: {outcomes:?}");
     }
     assert!(
@@ -286,7 +299,12 @@ async fn each_trouble_of_a_target_is_told_from_the_others() {
         (format!("http://{nobody}/"), "retry"),
         (metadata, "trip"),
     ] {
-        let outcomes = deliver(&options(url.clone()), &[item("a", Some("{}"))], false).await;
+        let outcomes = deliver(
+            &options(url.clone()),
+            &[item("a", Some("{}"))],
+            Form::Single,
+        )
+        .await;
         assert_eq!(word(&outcomes[0]), expected, "{url}: {outcomes:?}");
     }
 }
@@ -297,7 +315,7 @@ async fn connections_are_kept_and_used_again() {
     let webhook = Webhook::open(&options(target.url("/weir"))).expect("a webhook");
     for _ in 0..20 {
         let outcomes = webhook
-            .deliver(&[item("a", Some("{}"))], false, TRACE, SystemTime::now())
+            .deliver(attempt(&[item("a", Some("{}"))], Form::Single))
             .await;
         assert_eq!(outcomes, [Outcome::Delivered]);
     }
@@ -305,16 +323,20 @@ async fn connections_are_kept_and_used_again() {
 }
 
 #[test]
-fn a_url_that_cannot_be_used_is_complained_about_at_once() {
-    for (url, word) in [
-        ("ftp://shop/x", "only http and https"),
-        ("http://user:pw@shop/", "credentials"),
-        ("http://{key}.shop/", "path and the query"),
-        ("not a url", "cannot be used"),
-    ] {
-        let complaint = Webhook::open(&options(url.into()))
-            .err()
-            .unwrap_or_default();
-        assert!(complaint.contains(word), "{url}: {complaint}");
-    }
+fn a_place_is_known_by_its_url_as_it_was_before() {
+    let place = |url: &str| Webhook::open(&options(url.into())).expect("opens").place();
+    assert_eq!(
+        place("http://shop/weir"),
+        xxh3_64(b"webhook http://shop/weir"),
+        "stores remember it"
+    );
+    assert_ne!(place("http://shop/weir"), place("http://shop/weir/"));
+}
+
+#[test]
+fn a_url_of_its_own_for_each_entity_leaves_no_batches() {
+    let nature = |url: &str| options(url.into()).nature();
+    let (common, keyed) = (nature("http://shop/weir"), nature("http://shop/{key}"));
+    assert!(!common.keyed && common.batch_max > 1);
+    assert!(keyed.keyed && keyed.batch_max == 1);
 }

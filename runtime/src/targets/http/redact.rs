@@ -1,31 +1,37 @@
-//! A veil over what a target must not tell again: our secrets. Some targets, in debug mode above
-//! all, answer with the request they got; the beginning of an answer is shown to operators and
-//! written to logs, and there the credentials must not be.
+//! Redacts our secrets from what a target says. Some targets, in debug mode above all, answer with
+//! the request they got; the beginning of a response is shown to operators and written to logs, and
+//! the credentials must not be in it.
 
 use std::borrow::Cow;
 
-use axum::http::HeaderMap;
+use hyper::header::HeaderMap;
 use memchr::memmem;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use url::Url;
 
-use super::webhook::{Auth, Options};
+use super::{Address, Auth};
+use crate::signature::Secret;
 
-/// What stands in place of a secret.
-const VEILED: &[u8] = b"[secret]";
-/// What is shorter is found in every text, and hides nothing by being hidden.
+/// Written in place of a secret.
+const REDACTED: &[u8] = b"[secret]";
+/// A shorter text occurs in every response, and is too short to redact without false hits.
 const SECRET_BYTES_MIN: usize = 6;
-/// A piece of a path that is so long may be what makes a URL secret; a shorter one is a name.
+/// A segment of a path at least this long may be what makes a URL secret; a shorter one is a name.
 const SEGMENT_BYTES_MIN: usize = 16;
 
-/// What is to be hidden, the longest first, so that no part of one is left over.
+/// Covers secrets in texts; knows them as they may be spelled, the longest first, so that no part
+/// of one is left over.
 #[derive(Debug, Default)]
-pub(crate) struct Veil(Vec<Vec<u8>>);
+pub(crate) struct Redactor(Vec<Vec<u8>>);
 
-impl Veil {
-    /// Hides what a target is sent to prove who we are: credentials, signing keys, and what of a
-    /// URL may be secret. `headers` are the ones that every request has.
-    pub(super) fn over_secrets_of(options: &Options, headers: &HeaderMap) -> Veil {
+impl Redactor {
+    /// Covers what a target is sent to prove who we are: the credentials, the keys, and the parts of
+    /// a URL that may be secret. `headers` are the ones that every request has.
+    pub(super) fn new(
+        headers: &HeaderMap,
+        auth: &Auth,
+        keys: &[Secret],
+        address: &Address,
+    ) -> Redactor {
         let mut texts: Vec<String> = Vec::new();
         let mut add = |bytes: &[u8]| texts.extend(spellings(&String::from_utf8_lossy(bytes)));
         for value in headers.values().filter(|value| value.is_sensitive()) {
@@ -39,7 +45,7 @@ impl Veil {
                 .into_iter()
                 .for_each(&mut add);
         }
-        match &options.auth {
+        match auth {
             Auth::None => {}
             Auth::Bearer(secret)
             | Auth::Basic {
@@ -47,11 +53,11 @@ impl Veil {
             } => add(&secret.0),
             Auth::Headers(headers) => headers.iter().for_each(|(_, secret)| add(&secret.0)),
         }
-        for secret in &options.sign {
+        for secret in keys {
             add(&secret.0);
             add(crate::signature::in_base64(&secret.0).as_bytes());
         }
-        if let Ok(url) = Url::parse(&options.url.replace("{key}", "")) {
+        if let Some(url) = address.without_key() {
             let segments = url
                 .path()
                 .split('/')
@@ -71,11 +77,11 @@ impl Veil {
             .collect();
         hidden.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         hidden.dedup();
-        Veil(hidden)
+        Redactor(hidden)
     }
 
     /// The text with each secret in it covered.
-    pub(crate) fn over<'a>(&self, text: &'a [u8]) -> Cow<'a, [u8]> {
+    pub(crate) fn redact<'a>(&self, text: &'a [u8]) -> Cow<'a, [u8]> {
         let mut shown = Cow::Borrowed(text);
         for secret in &self.0 {
             if let Some(covered) = cover(&shown, secret) {
@@ -93,7 +99,7 @@ fn cover(text: &[u8], secret: &[u8]) -> Option<Vec<u8>> {
     let (mut covered, mut from) = (Vec::with_capacity(text.len()), 0);
     for at in found {
         covered.extend_from_slice(&text[from..at]);
-        covered.extend_from_slice(VEILED);
+        covered.extend_from_slice(REDACTED);
         from = at + secret.len();
     }
     covered.extend_from_slice(&text[from..]);
@@ -116,28 +122,17 @@ fn spellings(text: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::webhook::{Egress, Format};
     use super::*;
-    use crate::signature::Secret;
 
-    fn veil(auth: Auth, url: &str) -> Veil {
-        let sign = vec![Secret(b"a key of twenty-four bytes".to_vec())];
-        let timeout = std::time::Duration::from_secs(1);
-        let options = Options {
-            url: url.into(),
-            sign,
-            auth,
-            timeout,
-            batch: 1,
-            format: Format::Array,
-            egress: Egress::Private,
-        };
-        let headers = super::super::webhook::own_headers(&options.auth).expect("headers");
-        Veil::over_secrets_of(&options, &headers)
+    fn redactor(auth: Auth, url: &str) -> Redactor {
+        let keys = [Secret(b"a key of twenty-four bytes".to_vec())];
+        let headers = auth.headers().expect("headers");
+        let address = Address::parse(url).expect("a URL");
+        Redactor::new(&headers, &auth, &keys, &address)
     }
 
-    fn over(veil: &Veil, text: &str) -> String {
-        String::from_utf8_lossy(&veil.over(text.as_bytes())).into_owned()
+    fn over(redactor: &Redactor, text: &str) -> String {
+        String::from_utf8_lossy(&redactor.redact(text.as_bytes())).into_owned()
     }
 
     // A shop in debug mode answered 500 with the request it had got; its channel's page then showed
@@ -148,7 +143,7 @@ mod tests {
             user: "weir".into(),
             password: Secret(b"pass%word:of \"the\" shop".to_vec()),
         };
-        let veil = veil(
+        let redactor = redactor(
             auth,
             "http://shop.example/hooks/T0123456789ABCDEF/{key}?token=query%2Ftoken&v=1",
         );
@@ -177,17 +172,17 @@ mod tests {
             ),
             ("no such product", "no such product"),
         ] {
-            assert_eq!(over(&veil, said), shown);
+            assert_eq!(over(&redactor, said), shown);
         }
     }
 
     #[test]
     fn what_is_too_short_to_be_a_secret_hides_nothing() {
-        let veil = veil(
+        let redactor = redactor(
             Auth::Bearer(Secret(b"abc".to_vec())),
             "http://shop.example/weir?v=1",
         );
-        assert_eq!(over(&veil, "abc, weir, 1"), "abc, weir, 1");
-        assert_eq!(over(&veil, "Bearer abc"), "[secret]");
+        assert_eq!(over(&redactor, "abc, weir, 1"), "abc, weir, 1");
+        assert_eq!(over(&redactor, "Bearer abc"), "[secret]");
     }
 }

@@ -1,9 +1,9 @@
-//! A door for `tests/fuzz`: the understanding of answers. Compiled with the feature `fuzz` only.
+//! A door for `tests/fuzz`: how responses are understood. Compiled with the feature `fuzz` only.
 
 use std::time::{Duration, SystemTime};
 
-use super::answer::{Answer, Asked, item_by_item, meaning, retry_after};
-use super::veil::Veil;
+use super::http::Redactor;
+use super::http::status::{Answer, Asked, item_by_item, meaning, retry_after};
 use super::{DeliveryId, Outcome};
 
 /// Any answer means one outcome whose reason is short and has no control characters; and one for
@@ -35,7 +35,7 @@ pub fn answer(status: u16, retry: &str, body: &[u8]) {
         ));
     }
     let ids = (1..4).map(DeliveryId);
-    if let Some(outcomes) = item_by_item(ids, body, &Veil::default()) {
+    if let Some(outcomes) = item_by_item(ids, body, &Redactor::default()) {
         assert_eq!(outcomes.len(), 3);
         outcomes.iter().for_each(check);
     }

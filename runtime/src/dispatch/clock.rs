@@ -1,0 +1,95 @@
+//! Time as dispatch sees it. It is passed in, so that tests can own it.
+
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use crate::model::Timestamp;
+
+/// A clock that never runs backwards: the wall clock when it was started, and the time that has
+/// passed since. All parts of dispatch that compare times must share one.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    start: Timestamp,
+    since: Instant,
+    /// False: the wall clock is computed too, and stands still where tokio's time does.
+    system: bool,
+}
+
+impl Clock {
+    /// The clock of this machine.
+    pub fn system() -> Clock {
+        Clock {
+            start: timestamp(SystemTime::now()),
+            since: Instant::now(),
+            system: true,
+        }
+    }
+
+    /// A clock that starts at that time and moves as tokio's does, which tests can pause.
+    #[cfg(test)]
+    pub(crate) fn starting_at(start: Timestamp) -> Clock {
+        Clock {
+            start,
+            since: Instant::now(),
+            system: false,
+        }
+    }
+
+    /// The time now.
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp(self.start.0 + self.elapsed().as_millis() as u64)
+    }
+
+    /// The wall clock, which may have been set back: for what others read.
+    pub(crate) fn wall(&self) -> SystemTime {
+        match self.system {
+            true => SystemTime::now(),
+            false => SystemTime::UNIX_EPOCH + Duration::from_millis(self.now().0),
+        }
+    }
+
+    /// The wall clock, as the store stamps changes.
+    pub(crate) fn stamp(&self) -> Timestamp {
+        timestamp(self.wall())
+    }
+
+    /// The time since it was started.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    /// The moment at which that time has surely come.
+    pub(crate) fn instant(&self, time: Timestamp) -> Instant {
+        self.since + Duration::from_millis(time.0.saturating_sub(self.start.0))
+    }
+}
+
+fn timestamp(time: SystemTime) -> Timestamp {
+    let since = time
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp(since.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_of_a_test_moves_only_with_its_time() {
+        let clock = Clock::starting_at(Timestamp(5_000));
+        assert_eq!(clock.now(), Timestamp(5_000));
+        tokio::time::advance(Duration::from_millis(250)).await;
+        assert_eq!(
+            (clock.now(), clock.stamp(), clock.elapsed()),
+            (
+                Timestamp(5_250),
+                Timestamp(5_250),
+                Duration::from_millis(250)
+            )
+        );
+        let later = clock.instant(Timestamp(6_000));
+        assert_eq!(later - Instant::now(), Duration::from_millis(750));
+    }
+}

@@ -1,0 +1,234 @@
+//! How many entities a request holds, and how they are written: each channel's own affair, within
+//! what the kind of target takes.
+
+use super::*;
+
+/// Keyed like a search index, and batched like one.
+const INDEX: Nature = Nature {
+    keyed: true,
+    batch_max: 100,
+};
+
+/// The attempts so far as `form: line, line`.
+fn attempts(script: &Script) -> Vec<String> {
+    let attempt = |seen: &Seen| {
+        let form = match seen.form {
+            Form::Single => "single",
+            Form::Batch => "batch",
+        };
+        let mut lines = lines(seen);
+        lines.sort();
+        format!("{form}: {}", lines.join(", "))
+    };
+    script.seen().iter().map(attempt).collect()
+}
+
+/// A shop got bare renderings from one channel for years. Then somebody wrote `batch = 20` into
+/// another channel of the same target, and the first one sent arrays.
+#[tokio::test(start_paused = true)]
+async fn a_channel_without_batch_sends_bare_renderings_whatever_others_of_its_target_do() {
+    let story = Story::begin(Knobs::default(), fine);
+    let second = |batch| {
+        let options = Options {
+            name: "search".into(),
+            facets: vec!["content".into()],
+            batch,
+            ..options()
+        };
+        let mut setup = setup(
+            &story.script,
+            Knobs {
+                options,
+                ..Knobs::default()
+            },
+        );
+        setup.target = story.channel.setup().target.clone();
+        setup
+    };
+    let (search, _) =
+        Channel::start(second(1), story.store.clone(), CancellationToken::new()).expect("it joins");
+    let handle = search.setup().target.clone();
+    search.replace(second(20)).await.expect("it runs");
+    story.set("a", "price", "1");
+    story.quiet().await;
+    story.set("b", "content", "{}");
+    story.quiet().await;
+    assert_eq!(
+        attempts(&story.script)[..1],
+        ["single: a=1"],
+        "the first channel's"
+    );
+    let mut both = attempts(&story.script)[1..].to_vec();
+    both.sort();
+    assert_eq!(both, ["batch: b=null", "single: b=null"]);
+    assert!(
+        Arc::ptr_eq(&handle, &search.setup().target),
+        "with its breaker"
+    );
+    search.stop(Duration::from_millis(500)).await;
+    story.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_takes_few_at_once_is_given_no_more() {
+    let few = Nature {
+        keyed: false,
+        batch_max: 3,
+    };
+    let knobs = Knobs {
+        nature: few,
+        options: Options {
+            batch: 10,
+            ..options()
+        },
+        ..Knobs::default()
+    };
+    let story = Story::begin(knobs, fine);
+    for number in 0..20 {
+        story.set(&format!("e{number}"), "price", "1");
+    }
+    story.quiet().await;
+    assert_eq!(story.seen().len(), 20);
+    assert!(
+        story
+            .script
+            .seen()
+            .iter()
+            .all(|seen| seen.items.len() <= 3 && seen.form == Form::Batch)
+    );
+    story.end().await;
+}
+
+async fn moving(reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Story {
+    let knobs = Knobs {
+        nature: INDEX,
+        options: Options {
+            batch: 10,
+            ..options()
+        },
+        chain: Some(keys_by_price()),
+        ..Knobs::default()
+    };
+    let story = Story::begin(knobs, reply);
+    for key in ["a", "b", "c"] {
+        story.set(key, "price", "1");
+    }
+    story.quiet().await;
+    story
+}
+
+/// Deletions were sent for an entity that was alone in its request only: a target that is keyed and
+/// takes batches would have kept every renamed document for ever, without an error.
+#[tokio::test(start_paused = true)]
+async fn a_batch_deletes_what_its_entities_have_under_old_keys_before_it_puts_anything() {
+    let story = moving(fine).await;
+    story.channel.pause().await.expect("it runs");
+    for (key, price) in [("a", "2"), ("b", "2"), ("d", "1")] {
+        story.set(key, "price", price);
+    }
+    story.channel.resume().await.expect("it runs");
+    story.quiet().await;
+    assert_eq!(
+        attempts(&story.script),
+        [
+            "batch: a-1=1, b-1=1, c-1=1",
+            "batch: a-1 gone, b-1 gone",
+            "batch: a-2=2, b-2=2, d-1=1",
+        ]
+    );
+    story.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entity_whose_old_key_could_not_be_deleted_waits_and_the_others_do_not() {
+    let first = AtomicBool::new(true);
+    let story = moving(move |seen| {
+        let deletes = seen.items.iter().all(|item| item.rendering.is_none());
+        if !deletes || !first.swap(false, Ordering::SeqCst) {
+            return Reply::Status(200);
+        }
+        let outcome = |item: &targets::Item| match &*item.key {
+            "a-1" => Outcome::Retry {
+                reason: "busy".into(),
+                after: None,
+                maybe_applied: false,
+            },
+            _ => Outcome::Delivered,
+        };
+        Reply::Each(seen.items.iter().map(outcome).collect())
+    })
+    .await;
+    story.channel.pause().await.expect("it runs");
+    for key in ["a", "b"] {
+        story.set(key, "price", "2");
+    }
+    story.channel.resume().await.expect("it runs");
+    story.quiet().await;
+    assert_eq!(
+        attempts(&story.script)[1..],
+        [
+            "batch: a-1 gone, b-1 gone",
+            "batch: b-2=2",
+            "batch: a-1 gone",
+            "batch: a-2=2",
+        ]
+    );
+    story.end().await;
+}
+
+/// Two products swapped their numbers. Had each been deleted just before it was put, or a refused
+/// batch been halved with its deletions, the second deletion would have removed the first product.
+#[tokio::test(start_paused = true)]
+async fn entities_that_swap_keys_in_one_batch_are_both_there_afterwards() {
+    let swap = Chain("swap", |view: &View| {
+        EntityVerdict::Rendering(Rendering {
+            key: Some(price(view).to_owned()),
+            content_type: None,
+            body: Payload::Text(format!("{{\"facets\":{{\"price\":{}}}}}", price(view))),
+        })
+    });
+    let shop: Arc<Mutex<BTreeMap<String, String>>> = Arc::default();
+    let held = shop.clone();
+    let refuses = AtomicBool::new(false);
+    let knobs = Knobs {
+        nature: INDEX,
+        options: Options {
+            batch: 10,
+            ..options()
+        },
+        chain: Some(Arc::new(swap)),
+        ..Knobs::default()
+    };
+    let story = Story::begin(knobs, move |seen: &Seen| {
+        let puts = seen.items.iter().all(|item| item.rendering.is_some());
+        let both = seen.items.len() == 2;
+        // The second time that both are put, after the swap, they are refused as a whole.
+        if puts && both && refuses.swap(true, Ordering::SeqCst) {
+            return Reply::Status(400);
+        }
+        for item in &seen.items {
+            match &item.rendering {
+                Some(_) => lock(&held).insert(item.key.to_string(), item.entity.key.to_string()),
+                None => lock(&held).remove(&*item.key),
+            };
+        }
+        Reply::Status(200)
+    });
+    for prices in [["1", "2"], ["2", "1"]] {
+        story.channel.pause().await.expect("it runs");
+        for (key, price) in ["a", "b"].into_iter().zip(prices) {
+            story.set(key, "price", price);
+        }
+        story.channel.resume().await.expect("it runs");
+        story.quiet().await;
+    }
+    let expected =
+        [("1", "b"), ("2", "a")].map(|(key, entity)| (key.to_owned(), entity.to_owned()));
+    assert_eq!(*lock(&shop), BTreeMap::from(expected));
+    assert_eq!(
+        story.script.seen().len(),
+        5,
+        "put, delete, refused, and its halves"
+    );
+    story.end().await;
+}

@@ -1,0 +1,134 @@
+//! The same channel before a real socket: what no script can stand for is that nobody listens, that
+//! a response breaks off, and that a wall clock runs.
+
+use super::*;
+use crate::targets::fixture::{self, Fixture};
+use crate::targets::http::{self, Address, Auth, Egress};
+use crate::targets::webhook;
+
+fn story(url: &str, knobs: Knobs) -> Story {
+    let kind = Kind::Webhook(webhook::Options {
+        url: Address::parse(url).expect("a URL"),
+        sign: Vec::new(),
+        format: webhook::Format::Array,
+        http: http::Options {
+            auth: Auth::None,
+            timeout: Duration::from_millis(300),
+            egress: Egress::Private,
+        },
+    });
+    let nobody = Script::new(|_| Reply::Hang);
+    Story::with(
+        Arc::default(),
+        nobody,
+        setup_of(kind, Clock::system(), knobs),
+    )
+}
+
+#[tokio::test]
+async fn a_response_that_does_not_come_whole_is_followed_by_another_attempt_under_the_same_id() {
+    use fixture::Reply;
+    for reply in [Reply::Half(200), Reply::Close, Reply::Hang] {
+        let (first, said) = (AtomicBool::new(true), reply.clone());
+        let target = Fixture::start(move |_| match first.swap(false, Ordering::SeqCst) {
+            true => said.clone(),
+            false => Reply::Status(200),
+        })
+        .await;
+        let story = story(&target.url("/weir"), Knobs::default());
+        story.set("a", "price", "1");
+        story.quiet().await;
+        let asked = target.asked();
+        let prices = asked
+            .iter()
+            .map(|asked| asked.json()["facets"]["price"].clone());
+        assert_eq!(prices.collect::<Vec<_>>(), [1, 1], "{reply:?}");
+        assert_eq!(
+            asked[0].headers["webhook-id"], asked[1].headers["webhook-id"],
+            "{reply:?}"
+        );
+        assert_eq!(story.standing("a"), Standing::Delivered, "{reply:?}");
+        story.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_key_of_its_own_url_is_deleted_before_another_is_put() {
+    let target = Fixture::start(|_| fixture::Reply::Status(200)).await;
+    let knobs = Knobs {
+        chain: Some(keys_by_price()),
+        ..Knobs::default()
+    };
+    let story = story(&target.url("/p/{key}"), knobs);
+    for price in ["1", "2"] {
+        story.set("a", "price", price);
+        story.quiet().await;
+    }
+    let asked = target.asked();
+    let lines = asked
+        .iter()
+        .map(|asked| format!("{} {}", asked.method, asked.path));
+    assert_eq!(
+        lines.collect::<Vec<_>>(),
+        ["PUT /p/a-1", "DELETE /p/a-1", "PUT /p/a-2"]
+    );
+    story.end().await;
+}
+
+#[tokio::test]
+async fn a_target_that_refuses_connections_trips_and_is_found_again_by_a_probe() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("bind");
+    let address = listener.local_addr().expect("address");
+    drop(listener);
+    let slow = breaker::Options {
+        first: Duration::from_millis(200),
+        cap: Duration::from_millis(200),
+        ..breaker::Options::default()
+    };
+    let story = story(
+        &format!("http://{address}/weir"),
+        Knobs {
+            breaker: slow,
+            ..Knobs::default()
+        },
+    );
+    for number in 0..40 {
+        story.set(&format!("e{number}"), "price", "1");
+    }
+    story
+        .until("tripped", |story| {
+            story.channel.status().state == status::State::Tripped
+        })
+        .await;
+    let status = story.channel.status();
+    assert!(
+        status
+            .reason
+            .starts_with("5 failures in a row; the last: no connection to 127.0.0.1"),
+        "{}",
+        status.reason
+    );
+    let attempts = story.channel.counters().attempts();
+    assert!(
+        attempts < 20,
+        "{attempts} attempts at a target that is away"
+    );
+    assert!(status.freshness > Duration::ZERO && status.owed.oldest.is_some());
+
+    let listener = tokio::net::TcpListener::bind(address)
+        .await
+        .expect("the same port again");
+    let back = Fixture::serve(listener, |_| fixture::Reply::Status(200));
+    story
+        .until("all delivered", |story| {
+            (0..40).all(|n| story.standing(&format!("e{n}")) == Standing::Delivered)
+        })
+        .await;
+    assert_eq!(
+        (back.asked().len(), story.channel.status().state),
+        (40, status::State::Flowing)
+    );
+    story.end().await;
+}

@@ -1,0 +1,51 @@
+//! Secrets and headers in a configuration: how they are read, and how they are hidden where a plan
+//! is shown.
+
+use super::Outside;
+use crate::config::cursor::{Field, Found};
+use crate::signature::Secret;
+
+/// Written in place of a secret.
+pub(super) const SECRET: &str = "[secret]";
+
+impl Outside {
+    /// Whether a text is or holds something to be hidden; what is very short occurs everywhere and
+    /// hides only itself.
+    pub(super) fn is_in(&self, text: &str) -> bool {
+        let holds =
+            |hidden: &String| text == hidden || (hidden.len() >= 6 && text.contains(hidden));
+        self.0.iter().any(holds)
+    }
+}
+
+/// Whether a text can be the name of a header: a token of RFC 9110.
+pub(super) fn is_header(name: &str) -> bool {
+    !name.is_empty()
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+/// A secret as it is.
+pub(super) fn plain(field: &Field<'_>) -> Option<Secret> {
+    match field.secret()? {
+        Found::Secret(bytes) => Some(Secret(bytes)),
+        Found::LeftOut => Some(Secret(Vec::new())),
+    }
+}
+
+/// The key of a Standard Webhooks secret: 24 to 64 bytes in base64, `whsec_` before it or not.
+pub(super) fn standard_webhooks(field: &Field<'_>) -> Option<Secret> {
+    let bytes = match field.secret()? {
+        Found::Secret(bytes) => bytes,
+        Found::LeftOut => return Some(Secret(Vec::new())),
+    };
+    let key = Secret::from_webhook_secret(&String::from_utf8_lossy(&bytes));
+    key.inspect_err(|wrong| {
+        field.complain_of_secret(
+            wrong.to_string(),
+            "make one with `echo whsec_$(openssl rand -base64 32)`".to_owned(),
+        )
+    })
+    .ok()
+}

@@ -1,0 +1,239 @@
+//! The HTTP client of all targets that speak HTTP.
+//!
+//! One call is one request. It never retries, never follows a redirect, uses no proxy, connects to
+//! no address that the policy refuses, reads a bounded response, and ends within its timeout,
+//! connecting included. A response that breaks off or is too long is no response: whether the
+//! request was applied stays open, and the outcome says so. Which kind of target uses it, this
+//! module does not know.
+
+mod address;
+mod auth;
+mod connect;
+mod egress;
+mod redact;
+pub(super) mod status;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::header::HeaderMap;
+use hyper::http::response::Parts;
+use hyper::{Request, Response};
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::{self, ResponseFuture};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+pub(crate) use self::address::ENCODED;
+pub use self::address::{Address, BadAddress};
+pub use self::auth::Auth;
+use self::connect::{ConnectError, Connector};
+pub use self::egress::Egress;
+pub(crate) use self::redact::Redactor;
+use super::{Outcome, Unusable};
+use crate::signature::Secret;
+
+/// Bytes of a response that are kept, for its items and for the reason that people read.
+const RESPONSE_BYTES_KEPT: usize = 64 * 1024;
+/// Read limit; a longer response counts as incomplete.
+const RESPONSE_BYTES_MAX: usize = 1024 * 1024;
+/// The longest wait for one connection; a target that needs longer is away.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// How long an idle connection is kept: less than the minute after which many proxies close theirs.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+
+/// What all HTTP targets can be told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Sent with every request as is.
+    pub auth: Auth,
+    /// For a whole attempt, connecting included; 15 s.
+    pub timeout: Duration,
+    /// Which addresses may be connected to.
+    pub egress: Egress,
+}
+
+/// A client of one target; keeps its connections alive between requests.
+pub(crate) struct Client {
+    headers: HeaderMap,
+    redactor: Redactor,
+    timeout: Duration,
+    transport: Transport,
+}
+
+enum Transport {
+    Plain(legacy::Client<Connector, Full<Bytes>>),
+    Tls(legacy::Client<HttpsConnector<Connector>, Full<Bytes>>),
+}
+
+/// Why an attempt has no complete response.
+enum Broken {
+    Client(legacy::Error),
+    Response(String),
+    Timeout,
+}
+
+impl Client {
+    /// A client for an address; connects to nobody yet. `keys` are further secrets that a target
+    /// might echo, signing keys above all.
+    ///
+    /// # Errors
+    /// A credential that cannot stand in a header, or a system without root certificates where the
+    /// address is `https`.
+    pub(crate) fn open(
+        options: &Options,
+        address: &Address,
+        keys: &[Secret],
+    ) -> Result<Client, Unusable> {
+        let headers = options.auth.headers()?;
+        Ok(Client {
+            redactor: Redactor::new(&headers, &options.auth, keys, address),
+            headers,
+            timeout: options.timeout,
+            transport: Transport::open(options, address)?,
+        })
+    }
+
+    /// The headers that every request must have.
+    pub(crate) fn headers(&self) -> HeaderMap {
+        self.headers.clone()
+    }
+
+    /// Hides our secrets in what the target said.
+    pub(crate) fn redactor(&self) -> &Redactor {
+        &self.redactor
+    }
+
+    /// Sends a request and reads the response to its end, within the timeout; the body is cut after
+    /// the first 64 KiB.
+    ///
+    /// # Errors
+    /// What it means that there is no complete response.
+    pub(crate) async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(Parts, Vec<u8>), Outcome> {
+        let exchange = async {
+            let response = self
+                .transport
+                .request(request)
+                .await
+                .map_err(Broken::Client)?;
+            read(response).await
+        };
+        tokio::time::timeout(self.timeout, exchange)
+            .await
+            .unwrap_or(Err(Broken::Timeout))
+            .map_err(|broken| broken.meaning(self.timeout))
+    }
+}
+
+impl Transport {
+    fn open(options: &Options, address: &Address) -> Result<Transport, Unusable> {
+        // Two thirds of the timeout, so that a second address still has its turn.
+        let connector = Connector {
+            egress: options.egress,
+            timeout: CONNECT_MAX.min(options.timeout * 2 / 3),
+        };
+        let mut builder = legacy::Client::builder(TokioExecutor::new());
+        builder
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_MAX)
+            .pool_max_idle_per_host(64);
+        if !address.is_secure() {
+            return Ok(Transport::Plain(builder.build(connector)));
+        }
+        let https = hyper_rustls::HttpsConnectorBuilder::new()
+            .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
+            .map_err(|error| {
+                Unusable(format!(
+                    "this system has no root certificates to check {} with: {error}",
+                    address.as_str()
+                ))
+            })?;
+        Ok(Transport::Tls(
+            builder.build(
+                https
+                    .https_or_http()
+                    .enable_http1()
+                    .wrap_connector(connector),
+            ),
+        ))
+    }
+
+    fn request(&self, request: Request<Full<Bytes>>) -> ResponseFuture {
+        match self {
+            Transport::Plain(client) => client.request(request),
+            Transport::Tls(client) => client.request(request),
+        }
+    }
+}
+
+/// Reads a response to its end; keeps its beginning.
+async fn read(response: Response<hyper::body::Incoming>) -> Result<(Parts, Vec<u8>), Broken> {
+    let (parts, mut body) = response.into_parts();
+    let (mut kept, mut seen) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            Broken::Response(format!(
+                "the answer {} broke off: {}",
+                parts.status.as_u16(),
+                innermost(&error)
+            ))
+        })?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        seen += data.len();
+        if seen > RESPONSE_BYTES_MAX {
+            return Err(Broken::Response(format!(
+                "the answer {} is longer than 1 MiB",
+                parts.status.as_u16()
+            )));
+        }
+        let room = RESPONSE_BYTES_KEPT - kept.len();
+        kept.extend_from_slice(&data[..data.len().min(room)]);
+    }
+    Ok((parts, kept))
+}
+
+impl Broken {
+    fn meaning(self, timeout: Duration) -> Outcome {
+        let uncertain = |reason| Outcome::Retry {
+            reason,
+            after: None,
+            maybe_applied: true,
+        };
+        match self {
+            Broken::Timeout => uncertain(format!("no complete answer within {timeout:?}")),
+            Broken::Response(reason) => uncertain(reason),
+            Broken::Client(error) => match connect::cause(&error) {
+                Some(cause @ (ConnectError::Dns { .. } | ConnectError::Denied { .. })) => {
+                    Outcome::Trip {
+                        reason: cause.to_string(),
+                    }
+                }
+                Some(cause @ ConnectError::Unreachable { .. }) => Outcome::Retry {
+                    reason: cause.to_string(),
+                    after: None,
+                    maybe_applied: false,
+                },
+                // An error of connecting that is not the connector's is the TLS handshake's.
+                None if error.is_connect() => Outcome::Trip {
+                    reason: format!("TLS: {}", innermost(&error)),
+                },
+                None => uncertain(format!("no answer: {}", innermost(&error))),
+            },
+        }
+    }
+}
+
+/// The innermost cause of an error, such as "connection refused": the outer ones say only that
+/// something failed.
+pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}

@@ -1,0 +1,174 @@
+//! The URL of an HTTP target, parsed and checked once, when the configuration is read.
+
+use hyper::Uri;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use url::Url;
+
+/// The characters that stand as they are in a path or a query; the rest is percent-encoded.
+pub(crate) const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+/// Replaced by the key of an entity.
+const KEY: &str = "{key}";
+/// Stands for the key while the URL is parsed; lower case, so that no part of a URL changes it.
+const PLACEHOLDER: &str = "weir-key-goes-here";
+
+/// Where requests go: all to one URL, or, with `{key}` in the path or the query, each entity to its
+/// own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Address {
+    text: String,
+    secure: bool,
+    uris: Uris,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Uris {
+    /// All requests go here.
+    Common(Uri),
+    /// The pieces between the keys.
+    Keyed(Vec<String>),
+}
+
+/// Why a URL cannot be the address of a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BadAddress {
+    /// It is no URL; the reason completes "this is not a URL: …".
+    NotAUrl(String),
+    /// It has no scheme and no host.
+    Relative,
+    /// It is neither `http` nor `https`.
+    Scheme(String),
+    /// It has no host.
+    NoHost,
+    /// It holds a user or a password.
+    Credentials,
+    /// It has a fragment, which is never sent.
+    Fragment,
+    /// `{key}` stands in the host.
+    KeyInHost,
+}
+
+impl Address {
+    /// Parses a URL in which `{key}` may stand in the path and the query.
+    ///
+    /// # Errors
+    /// See [`BadAddress`].
+    pub fn parse(text: &str) -> Result<Address, BadAddress> {
+        let url = Url::parse(&text.replace(KEY, PLACEHOLDER)).map_err(|error| match error {
+            url::ParseError::RelativeUrlWithoutBase => BadAddress::Relative,
+            error => BadAddress::NotAUrl(error.to_string()),
+        })?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(BadAddress::Scheme(url.scheme().replace(PLACEHOLDER, KEY)));
+        }
+        let host = url.host_str().unwrap_or_default();
+        if host.is_empty() {
+            return Err(BadAddress::NoHost);
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(BadAddress::Credentials);
+        }
+        if url.fragment().is_some() {
+            return Err(BadAddress::Fragment);
+        }
+        if host.contains(PLACEHOLDER) {
+            return Err(BadAddress::KeyInHost);
+        }
+        // What the client is given is checked as well, with a key where there is to be one.
+        let uri: Uri = url
+            .as_str()
+            .parse()
+            .map_err(|error: hyper::http::uri::InvalidUri| {
+                BadAddress::NotAUrl(error.to_string())
+            })?;
+        let pieces: Vec<String> = url.as_str().split(PLACEHOLDER).map(str::to_owned).collect();
+        Ok(Address {
+            text: text.to_owned(),
+            secure: url.scheme() == "https",
+            uris: match pieces.len() {
+                1 => Uris::Common(uri),
+                _ => Uris::Keyed(pieces),
+            },
+        })
+    }
+
+    /// The URL as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether each entity has a URL of its own.
+    pub fn is_keyed(&self) -> bool {
+        matches!(self.uris, Uris::Keyed(_))
+    }
+
+    /// Whether it is `https`.
+    pub(super) fn is_secure(&self) -> bool {
+        self.secure
+    }
+
+    /// The URL as written, without the places of keys.
+    pub(super) fn without_key(&self) -> Option<Url> {
+        Url::parse(&self.text.replace(KEY, "")).ok()
+    }
+
+    /// Where a request for the entity with this key goes.
+    ///
+    /// # Errors
+    /// Why the key cannot stand in a URL.
+    pub(crate) fn uri(&self, key: &str) -> Result<Uri, String> {
+        match &self.uris {
+            Uris::Common(uri) => Ok(uri.clone()),
+            // Every server reads these as a step in the path, however they are encoded.
+            Uris::Keyed(_) if matches!(key, "" | "." | "..") => {
+                Err(format!("the key {key:?} cannot stand in a URL"))
+            }
+            Uris::Keyed(pieces) => {
+                let text = pieces.join(&utf8_percent_encode(key, ENCODED).to_string());
+                text.parse()
+                    .map_err(|error| format!("the key cannot stand in a URL: {error}"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_that_cannot_be_used_is_refused_with_the_reason() {
+        for (url, reason) in [
+            ("ftp://shop/x", BadAddress::Scheme("ftp".into())),
+            ("http://user:pw@shop/", BadAddress::Credentials),
+            ("http://{key}@shop/", BadAddress::Credentials),
+            ("http://{key}.shop/", BadAddress::KeyInHost),
+            ("http://shop/#{key}", BadAddress::Fragment),
+            ("not a url", BadAddress::Relative),
+            ("http://", BadAddress::NotAUrl("empty host".into())),
+        ] {
+            assert_eq!(Address::parse(url), Err(reason), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_encoded_wherever_it_stands() {
+        let address = Address::parse("https://shop/p/{key}.json?again={key}").expect("a URL");
+        assert!(address.is_keyed() && address.is_secure());
+        let uri = |key: &str| address.uri(key).map(|uri| uri.to_string());
+        assert_eq!(
+            uri("a/b"),
+            Ok("https://shop/p/a%2Fb.json?again=a%2Fb".to_owned())
+        );
+        assert!(uri("..").is_err() && uri("").is_err());
+        let common = Address::parse("http://shop/weir").expect("a URL");
+        assert!(!common.is_keyed() && !common.is_secure());
+        assert_eq!(
+            common.uri("..").map(|uri| uri.to_string()),
+            Ok("http://shop/weir".to_owned())
+        );
+    }
+}

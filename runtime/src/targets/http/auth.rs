@@ -1,0 +1,71 @@
+//! How Weir identifies itself to an HTTP target: the headers that every request has.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+
+use crate::signature::Secret;
+use crate::targets::Unusable;
+
+/// How Weir identifies itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Auth {
+    /// Not at all.
+    #[default]
+    None,
+    /// `Authorization: Bearer …`.
+    Bearer(Secret),
+    /// `Authorization: Basic …`.
+    Basic {
+        /// User name.
+        user: String,
+        /// Password.
+        password: Secret,
+    },
+    /// Any headers.
+    Headers(Vec<(String, Secret)>),
+}
+
+impl Auth {
+    /// The headers of every request: `User-Agent` and the credentials, which are marked sensitive
+    /// and so kept out of debug output.
+    ///
+    /// # Errors
+    /// A name or a value that cannot stand in a header.
+    pub(super) fn headers(&self) -> Result<HeaderMap, Unusable> {
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            USER_AGENT,
+            HeaderValue::from_static(concat!("weir/", env!("CARGO_PKG_VERSION"))),
+        );
+        let mut put = |name: HeaderName, value: &[u8]| {
+            let mut value = HeaderValue::from_bytes(value).map_err(|_| {
+                Unusable(format!(
+                    "the value of header {name} has characters that cannot be sent"
+                ))
+            })?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
+            Ok(())
+        };
+        match self {
+            Auth::None => {}
+            Auth::Bearer(token) => put(AUTHORIZATION, &[b"Bearer ", token.0.as_slice()].concat())?,
+            Auth::Basic { user, password } => {
+                let pair = [user.as_bytes(), b":", &password.0].concat();
+                put(
+                    AUTHORIZATION,
+                    format!("Basic {}", STANDARD.encode(pair)).as_bytes(),
+                )?;
+            }
+            Auth::Headers(list) => {
+                for (name, value) in list {
+                    let name = HeaderName::from_bytes(name.as_bytes())
+                        .map_err(|_| Unusable(format!("{name:?} is not a header name")))?;
+                    put(name, &value.0)?;
+                }
+            }
+        }
+        Ok(headers)
+    }
+}

@@ -1,0 +1,184 @@
+//! A target for tests without a socket: it answers as its script says and remembers what it was
+//! sent. With tokio's paused time, hours of waiting take no time.
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use super::http::status::{Answer, Asked, meaning};
+use super::{Attempt, BoxFuture, Form, Item, Nature, Outcome, Target};
+
+/// A scripted target as configured. Two are equal if they are the same place with the same script.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// What it demands of deliveries.
+    pub(crate) nature: Nature,
+    /// Stands for the URL of other kinds.
+    pub(crate) place: u64,
+    /// How it answers, and what it was sent.
+    pub(crate) script: Script,
+}
+
+/// One attempt as the target saw it.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) items: Vec<Item>,
+    pub(crate) form: Form,
+    pub(crate) now: SystemTime,
+}
+
+/// The reaction to an attempt.
+#[derive(Clone, Debug)]
+pub(crate) enum Reply {
+    /// As an HTTP target would understand a complete response with this status.
+    Status(u16),
+    /// The same for all items.
+    All(Outcome),
+    /// One for each item.
+    Each(Vec<Outcome>),
+    /// The same reply, that much later.
+    After(Duration, Box<Reply>),
+    /// None, ever.
+    Hang,
+}
+
+impl Reply {
+    /// No complete response: whether it was applied is open.
+    pub(crate) fn uncertain() -> Reply {
+        Reply::All(Outcome::Retry {
+            reason: "no complete answer".into(),
+            after: None,
+            maybe_applied: true,
+        })
+    }
+}
+
+/// A script, shared by the test that wrote it and the targets that follow it.
+#[derive(Clone)]
+pub struct Script(Arc<Play>);
+
+struct Play {
+    reply: Box<dyn Fn(&Seen) -> Reply + Send + Sync>,
+    seen: Mutex<Vec<Seen>>,
+    at_once: AtomicUsize,
+    most_at_once: AtomicUsize,
+}
+
+/// Counts an attempt for as long as it lasts, also if it is broken off.
+struct Under<'a>(&'a AtomicUsize);
+
+impl Drop for Under<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Script {
+    pub(crate) fn new(reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Script {
+        Script(Arc::new(Play {
+            reply: Box::new(reply),
+            seen: Mutex::default(),
+            at_once: AtomicUsize::new(0),
+            most_at_once: AtomicUsize::new(0),
+        }))
+    }
+
+    /// All attempts so far, in the order in which they came.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.lock().clone()
+    }
+
+    /// The most attempts that were under way at the same time.
+    pub(crate) fn most_at_once(&self) -> usize {
+        self.0.most_at_once.load(Ordering::SeqCst)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Seen>> {
+        self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PartialEq for Script {
+    fn eq(&self, other: &Script) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl fmt::Debug for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Script")
+    }
+}
+
+/// A scripted target ready to deliver.
+pub(crate) struct Scripted(Options);
+
+impl Scripted {
+    pub(crate) fn open(options: &Options) -> Scripted {
+        Scripted(options.clone())
+    }
+
+    async fn attempt(&self, attempt: Attempt<'_>) -> Vec<Outcome> {
+        let (items, nature) = (attempt.items, self.0.nature);
+        let most = match attempt.form {
+            Form::Single => 1,
+            Form::Batch => nature.batch_max,
+        };
+        assert!(
+            (1..=most).contains(&items.len()),
+            "{} items in {:?}, at most {most} are right",
+            items.len(),
+            attempt.form
+        );
+        let seen = Seen {
+            items: items.to_vec(),
+            form: attempt.form,
+            now: attempt.now,
+        };
+        let play = &self.0.script.0;
+        let at_once = play.at_once.fetch_add(1, Ordering::SeqCst) + 1;
+        let _under = Under(&play.at_once);
+        play.most_at_once.fetch_max(at_once, Ordering::SeqCst);
+        let mut reply = (play.reply)(&seen);
+        self.0.script.lock().push(seen);
+        loop {
+            reply = match reply {
+                Reply::Status(status) => {
+                    let asked = Asked {
+                        by_key: nature.keyed,
+                        delete: nature.keyed && items.iter().all(|item| item.rendering.is_none()),
+                        items: items.len(),
+                    };
+                    let answer = Answer {
+                        status,
+                        retry_after: None,
+                        body: b"",
+                    };
+                    return vec![meaning(asked, answer); items.len()];
+                }
+                Reply::All(outcome) => return vec![outcome; items.len()],
+                Reply::Each(outcomes) => return outcomes,
+                Reply::After(wait, reply) => {
+                    tokio::time::sleep(wait).await;
+                    *reply
+                }
+                Reply::Hang => std::future::pending().await,
+            };
+        }
+    }
+}
+
+impl Target for Scripted {
+    fn nature(&self) -> Nature {
+        self.0.nature
+    }
+
+    fn place(&self) -> u64 {
+        self.0.place
+    }
+
+    fn deliver<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Vec<Outcome>> {
+        Box::pin(self.attempt(attempt))
+    }
+}
