@@ -29,7 +29,6 @@ use crate::plan::{self, Complaint, Plan, ReadOptions};
 use crate::plugin::{self, Host};
 use crate::server::views::{ComplaintView, ReloadView};
 use crate::server::{self, Server};
-use crate::store::embedded::{self, Embedded};
 use crate::store::{self, Store};
 use apply::Live;
 use attempts::{Attempts, History, TakenOver};
@@ -45,6 +44,10 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 const STOP_REQUESTS: Duration = Duration::from_secs(2);
 /// How long deliveries in flight may take at a stop; the whole stop stays under 10 s.
 const STOP_DELIVERIES: Duration = Duration::from_secs(5);
+/// Below `[store] path`, which is the folder of all that Weir keeps: the store's files,
+const STORE: &str = "store";
+/// and compiled plugins, which can be made again.
+const PLUGIN_CODE: &str = "plugin-code";
 /// The exit code after the store could not write: what was answered with 202 is there, and a start
 /// reads it back.
 const EXIT_STORE_FAILED: i32 = 70;
@@ -135,8 +138,8 @@ impl App {
             .for_each(|warning| tracing::warn!("{warning}"));
         let cannot = |error: &dyn std::fmt::Display| StartError::CannotOpen(error.to_string());
 
-        let store_path = plan.store_path.clone();
-        let cache = Some(store_path.join("plugin-code"));
+        let data = &plan.store_path;
+        let (cache, path) = (Some(data.join(PLUGIN_CODE)), data.join(STORE));
         let compiler = options.compiler.clone();
         let host = Host::start(&plugin::Options {
             cache,
@@ -149,12 +152,12 @@ impl App {
             blocking(move || load::noting(&loading_host, &loading_plan, None)).await;
         let loaded = loaded.map_err(StartError::Configuration)?;
 
-        let opened = blocking(move || {
-            let mut options = embedded::Options::new(&store_path.join("store"));
-            options.on_failure = end_process;
-            Embedded::open(options)
-        });
-        let store: Arc<dyn Store> = Arc::new(opened.await.map_err(|error| cannot(&error))?);
+        let options_of_store = store::Options {
+            path,
+            on_failure: end_process,
+        };
+        let opened = blocking(move || store::open(&options_of_store)).await;
+        let store = opened.map_err(|error| cannot(&error))?;
         let stopping = CancellationToken::new();
         let inner = Arc::new(Inner {
             files,
@@ -361,8 +364,7 @@ impl Inner {
                 _ = beat.tick() => {}
                 () = self.stopping.cancelled() => return,
             }
-            let store = self.store.clone();
-            if let Err(error) = blocking(move || store.save(now())).await {
+            if let Err(error) = self.store.save(now()).await {
                 tracing::error!(%error, "positions could not be saved");
             }
         }
@@ -376,8 +378,7 @@ impl Inner {
             .values()
             .map(|channel| channel.stop(STOP_DELIVERIES));
         join_all(stops).await;
-        let store = self.store.clone();
-        if let Err(error) = blocking(move || store.close()).await {
+        if let Err(error) = self.store.close().await {
             tracing::error!(%error, "the store could not be closed");
         }
     }

@@ -513,6 +513,12 @@ impl Index {
         self.channels.iter().map(|(id, channel)| (*id, channel))
     }
 
+    /// The channel of that name.
+    pub fn channel_named(&self, name: &str) -> Option<ChannelId> {
+        let named = |(_, channel): &(ChannelId, &Channel)| channel.name == name;
+        self.channels().find(named).map(|(id, _)| id)
+    }
+
     /// Puts a channel in, new or read from disk.
     pub fn put_channel(&mut self, id: ChannelId, channel: Channel) {
         self.channels.insert(id, channel);

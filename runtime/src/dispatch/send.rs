@@ -9,13 +9,12 @@ use super::flight::{Ready, Sent};
 use super::handle::{Permit, TargetHandle};
 use super::status::Counters;
 use crate::failpoint;
-use crate::store::{ChannelId, Store};
+use crate::store::Queue;
 use crate::target::{DeliveryId, Item, Outcome};
 
 /// What a send needs to know.
 pub(crate) struct Way {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) channel: ChannelId,
+    pub(crate) queue: Arc<dyn Queue>,
     pub(crate) target: Arc<TargetHandle>,
     pub(crate) counters: Arc<Counters>,
     /// In the form for several.
@@ -46,7 +45,7 @@ pub(crate) async fn send(way: Way, batch: Vec<Ready>) -> Vec<(Ready, Sent)> {
         .iter()
         .map(|ready| ready.prepared.taken.ordinal)
         .collect();
-    way.store.attempt(way.channel, &ordinals);
+    way.queue.attempt(&ordinals);
     failpoint::pass("dispatch.attempting");
     let (mut parts, mut sent) = (vec![batch], Vec::new());
     while let Some(mut part) = parts.pop() {

@@ -156,14 +156,16 @@ impl Story {
             Fixture::start(script).await,
             knobs,
         )
+        .await
     }
 
-    fn on(store: Arc<Memory>, fixture: Fixture, knobs: Knobs) -> Story {
+    async fn on(store: Arc<Memory>, fixture: Fixture, knobs: Knobs) -> Story {
         let (channel, _) = Channel::start(
             setup(&fixture, knobs),
             store.clone(),
             CancellationToken::new(),
         )
+        .await
         .expect("it joins");
         Story {
             store,
@@ -197,8 +199,9 @@ impl Story {
     }
 
     fn standing(&self, key: &str) -> Standing {
-        self.store
-            .standing(self.channel.id(), self.ordinal(key))
+        self.channel
+            .queue()
+            .standing(self.ordinal(key))
             .expect("it subscribes")
             .state
     }
@@ -236,7 +239,7 @@ impl Story {
             "a stop ends in time"
         );
         assert_eq!(
-            self.store.owed(self.channel.id()).in_flight,
+            self.channel.queue().owed().in_flight,
             0,
             "no flight is left"
         );

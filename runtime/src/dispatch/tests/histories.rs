@@ -84,7 +84,8 @@ async fn play(seed: u64, path: &'static str, batch: usize) {
         store.clone(),
         Fixture::start(moody(shop.clone(), well.clone(), dice.clone())).await,
         knobs(),
-    );
+    )
+    .await;
     let mut newest = BTreeMap::new();
     for _ in 0..120 {
         let (key, what) = {
@@ -106,8 +107,8 @@ async fn play(seed: u64, path: &'static str, batch: usize) {
             84 if chain().is_none() => {
                 let (address, fixture) = (story.fixture.address, story.fixture);
                 story.channel.stop(Duration::from_millis(20)).await;
-                store.save(Timestamp(0)).expect("it saves");
-                story = Story::on(store.clone(), fixture, knobs());
+                store.save(Timestamp(0)).await.expect("it saves");
+                story = Story::on(store.clone(), fixture, knobs()).await;
                 assert_eq!(story.fixture.address, address);
             }
             _ => tokio::time::sleep(Duration::from_millis(3)).await,

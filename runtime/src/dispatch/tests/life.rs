@@ -159,11 +159,7 @@ async fn filters_and_renderer_decide_and_their_reasons_are_kept() {
         story.standing("n"),
         Standing::Withheld(prepare::NOT_RENDERED)
     );
-    let refused = story
-        .store
-        .refused(story.channel.id(), None, 10)
-        .expect("read")
-        .remove(0);
+    let refused = story.channel.queue().refused(None, 10).remove(0);
     assert_eq!(
         refused.failure,
         Failure::new("plugin", "page@0123456789ab: no-title: there is no title")
@@ -474,8 +470,9 @@ async fn channels_of_one_target_share_its_slots() {
         },
     );
     second.target = story.channel.setup().target.clone();
-    let (search, _) =
-        Channel::start(second, story.store.clone(), CancellationToken::new()).expect("it joins");
+    let (search, _) = Channel::start(second, story.store.clone(), CancellationToken::new())
+        .await
+        .expect("it joins");
     for number in 0..50 {
         story.set(&format!("e{number}"), "price", "1");
     }

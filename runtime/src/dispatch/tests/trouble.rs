@@ -157,10 +157,7 @@ async fn a_batch_with_one_culprit_is_halved_until_it_is_alone() {
     );
     assert_eq!(story.channel.status().state, status::State::Flowing);
 
-    let refused = story
-        .store
-        .refused(story.channel.id(), None, 10)
-        .expect("read");
+    let refused = story.channel.queue().refused(None, 10);
     assert_eq!(
         (
             refused.len(),
@@ -218,7 +215,8 @@ async fn a_target_that_refuses_connections_trips_and_is_found_again_by_a_probe()
             breaker: slow,
             ..Knobs::default()
         },
-    );
+    )
+    .await;
     for number in 0..40 {
         story.set(&format!("e{number}"), "price", "1");
     }
@@ -322,7 +320,9 @@ async fn gone_pauses_the_channel_and_it_stays_paused() {
     let paused = |store: &Memory, setup: &Setup| {
         store
             .join("storefront", &setup.subscription)
+            .wait()
             .expect("it joins")
+            .1
             .paused
     };
     assert!(
@@ -452,18 +452,20 @@ async fn a_hanging_target_does_not_hold_up_a_stop_and_nothing_is_lost() {
         store.clone(),
         Fixture::start(|_| Reply::Hang).await,
         knobs(),
-    );
+    )
+    .await;
     for number in 0..50 {
         story.set(&format!("e{number}"), "price", "1");
     }
     story
         .until("requests are out", |story| !story.seen().is_empty())
         .await;
+    let queue = story.channel.queue();
     story.end().await;
-    assert_eq!(store.owed(ChannelId(1)).parked, 50);
-    store.save(Timestamp(0)).expect("it saves");
+    assert_eq!(queue.owed().parked, 50);
+    store.save(Timestamp(0)).await.expect("it saves");
 
-    let story = Story::on(store, Fixture::start(fine).await, knobs());
+    let story = Story::on(store, Fixture::start(fine).await, knobs()).await;
     story.quiet().await;
     let mut seen = story.seen();
     seen.sort();
