@@ -51,7 +51,7 @@ MUTATIONS = [
     ("cache", "the distrust of the page cache after a failure", WRITER,
      "self.witness.saw_failure();", "",
      "lib", "store::embedded::open::tests::the_page_cache_is_believed_until_a_sync_has_failed"),
-    ("pieces", "the check of long values", SRC + "store/embedded.rs",
+    ("pieces", "the check of long values", SRC + "store/embedded/read.rs",
      "if xxh3_64(&whole) != *hash {", "if false {",
      "promises", "integrity::a_piece_of_a_long_value_is_checked_when_it_is_read"),
     ("attempt", "an attempt makes the target unknown", SRC + "index/channel/walk.rs",

@@ -30,7 +30,6 @@ use crate::plan::{self, Complaint, Plan, ReadOptions};
 use crate::plugin::{self, Host};
 use crate::server::views::{ComplaintView, ReloadView};
 use crate::server::{self, Server};
-use crate::store::embedded::{self, Embedded};
 use crate::store::{self, Store};
 use apply::Live;
 use attempts::{Attempts, History, TakenOver};
@@ -47,6 +46,10 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 const STOP_REQUESTS: Duration = Duration::from_secs(2);
 /// Maximum time for deliveries in flight when Weir stops; the whole stop takes less than 10 s.
 const STOP_DELIVERIES: Duration = Duration::from_secs(5);
+/// The folder of the store's files, below `[store] path`, which holds everything that Weir keeps.
+const STORE: &str = "store";
+/// The folder of compiled plugins beside it. It can be deleted; plugins are then compiled again.
+const PLUGIN_CODE: &str = "plugin-code";
 /// The exit code after the store failed to write. Everything that was answered with 202 is on disk,
 /// and the next start reads it back.
 const EXIT_STORE_FAILED: i32 = 70;
@@ -149,8 +152,8 @@ impl App {
             .for_each(|warning| tracing::warn!("{warning}"));
         let cannot = |error: &dyn std::fmt::Display| StartError::CannotOpen(error.to_string());
 
-        let store_path = plan.store_path.clone();
-        let cache = Some(store_path.join("plugin-code"));
+        let data = &plan.store_path;
+        let (cache, path) = (Some(data.join(PLUGIN_CODE)), data.join(STORE));
         let compiler = options.compiler.clone();
         let host = Host::start(&plugin::Options {
             cache,
@@ -163,12 +166,12 @@ impl App {
             blocking(move || load::noting(&loading_host, &loading_plan, None)).await;
         let loaded = loaded.map_err(StartError::Configuration)?;
 
-        let opened = blocking(move || {
-            let mut options = embedded::Options::new(&store_path.join("store"));
-            options.on_failure = end_process;
-            Embedded::open(options)
-        });
-        let store: Arc<dyn Store> = Arc::new(opened.await.map_err(|error| cannot(&error))?);
+        let options_of_store = store::Options {
+            path,
+            on_failure: end_process,
+        };
+        let opened = blocking(move || store::open(&options_of_store)).await;
+        let store = opened.map_err(|error| cannot(&error))?;
         let stopping = CancellationToken::new();
         let inner = Arc::new(Inner {
             files,
@@ -377,8 +380,7 @@ impl Inner {
                 _ = beat.tick() => {}
                 () = self.stopping.cancelled() => return,
             }
-            let store = self.store.clone();
-            if let Err(error) = blocking(move || store.save(now())).await {
+            if let Err(error) = self.store.save(now()).await {
                 tracing::error!(%error, "positions could not be saved; trying again in {SAVE_EVERY:?}");
             }
         }
@@ -392,8 +394,7 @@ impl Inner {
             .values()
             .map(|channel| channel.stop(STOP_DELIVERIES));
         join_all(stops).await;
-        let store = self.store.clone();
-        if let Err(error) = blocking(move || store.close()).await {
+        if let Err(error) = self.store.close().await {
             tracing::error!(%error, "the store could not be closed");
         }
     }

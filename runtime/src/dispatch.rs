@@ -37,7 +37,7 @@ pub use self::prepare::{BoxFuture, Preview, PreviewVerdict, Render};
 use self::run::{Control, Run};
 pub use self::status::{Counters, Status};
 use crate::model::{EntityId, Ordinal};
-use crate::store::{self, ChannelId, Joined, Store, Subscription};
+use crate::store::{self, Joined, Queue, Store, Subscription};
 
 /// The most entities of a channel that wait for a retry. Beyond it the target is in trouble,
 /// whatever each answer said: first attempts stop, and it is left alone until a probe succeeds.
@@ -114,7 +114,8 @@ pub struct Channel {
 /// What the task and those who look at it have in common.
 struct Shared {
     setup: ArcSwap<Setup>,
-    id: Mutex<ChannelId>,
+    /// Replaced with the setup.
+    queue: ArcSwap<Arc<dyn Queue>>,
     counters: Arc<Counters>,
     errors: Mutex<Errors>,
     paused: Mutex<Option<String>>,
@@ -137,16 +138,16 @@ impl Channel {
     ///
     /// # Errors
     /// What the store says to the joining.
-    pub fn start(
+    pub async fn start(
         setup: Setup,
         store: Arc<dyn Store>,
         shutdown: CancellationToken,
     ) -> Result<(Channel, Joined), store::Error> {
-        let joined = store.join(&setup.options.name, &setup.subscription)?;
+        let (queue, joined) = store.join(&setup.options.name, &setup.subscription).await?;
         let setup = Arc::new(setup);
         let shared = Arc::new(Shared {
             setup: ArcSwap::new(setup.clone()),
-            id: Mutex::new(joined.id),
+            queue: ArcSwap::from_pointee(queue.clone()),
             counters: Arc::default(),
             errors: Mutex::default(),
             paused: Mutex::new(
@@ -157,7 +158,7 @@ impl Channel {
         });
         // Operators and reloads are few; more than so many at once wait for their turn.
         let (control, orders) = mpsc::channel(16);
-        let run = Run::new(store.clone(), shared.clone(), setup, &joined);
+        let run = Run::new(store.clone(), queue, shared.clone(), setup, &joined);
         let task = Mutex::new(Some(tokio::spawn(run.run(orders, shutdown))));
         Ok((
             Channel {
@@ -170,9 +171,9 @@ impl Channel {
         ))
     }
 
-    /// Its number in the store.
-    pub fn id(&self) -> ChannelId {
-        *lock(&self.shared.id)
+    /// What it still owes, in the store.
+    pub fn queue(&self) -> Arc<dyn Queue> {
+        Arc::clone(&self.shared.queue.load())
     }
 
     /// What it is made from at the moment.
@@ -241,11 +242,9 @@ impl Channel {
     /// # Errors
     /// See [`Error`]; then it goes on as it was.
     pub async fn replace(&self, setup: Setup) -> Result<Joined, Error> {
-        let joined = self
+        Ok(self
             .order(|done| Control::Replace(Box::new(setup), done))
-            .await??;
-        *lock(&self.shared.id) = joined.id;
-        Ok(joined)
+            .await??)
     }
 
     /// What would become of an entity now; none if there is no such entity.
@@ -281,7 +280,7 @@ impl Channel {
             }
             (_, _, breaker::State::Probing) => (status::State::Probing, target.reason.clone()),
         };
-        let owed = self.store.owed(self.id());
+        let owed = self.queue().owed();
         let freshness = Status::freshness(&owed, setup.target.clock().stamp());
         Status {
             state,

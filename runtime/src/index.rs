@@ -538,6 +538,12 @@ impl Index {
         self.channels.iter().map(|(id, channel)| (*id, channel))
     }
 
+    /// Returns the channel of that name.
+    pub fn channel_named(&self, name: &str) -> Option<ChannelId> {
+        let named = |(_, channel): &(ChannelId, &Channel)| channel.name == name;
+        self.channels().find(named).map(|(id, _)| id)
+    }
+
     /// Adds a channel, either a new one or one read from disk.
     pub fn put_channel(&mut self, id: ChannelId, channel: Channel) {
         self.channels.insert(id, channel);

@@ -1,19 +1,24 @@
-//! What a store promises: the entities as they are now, and for each channel what it still owes.
+//! A store's promises: the entities as they are now, and for each channel what it still owes.
 //!
 //! A store is the one place that ingest and dispatch share; they never call each other. Its
 //! promises, which random histories check on every implementation (`tests/promises`):
 //!
-//! 1. A commit that has answered survives a crash and a power cut, and an event's changes are there
-//!    together or not at all.
+//! 1. A commit whose receipt has arrived survives a crash and a power cut, and an event's changes
+//!    are there together or not at all.
 //! 2. Whatever is committed to a facet that a channel subscribes to is met by that channel's walks,
 //!    once for each entity however often it changed, until a delivery that read the entity
-//!    *afterwards* has finished.
+//!    *afterwards* has been settled.
 //! 3. At most one entity of a channel is in flight at a time for each ordinal; a change during the
 //!    flight makes it run again.
-//! 4. What was certainly delivered is remembered (suppression), and what may have been delivered is
-//!    never taken for certain, across crashes too.
+//! 4. A rendering that was certainly delivered is remembered (suppression), and one that may have
+//!    been delivered is never taken for certain, across crashes too.
 //! 5. An entity is forgotten only when it is deleted and certainly gone from every channel, retired
 //!    ones included.
+//!
+//! The door has three parts: [`Store`] has the facts and the life of the whole, [`Queue`] what one
+//! channel owes, [`Shelf`] the quarantined events of one source. Calls that return a value are
+//! answered from memory or by short reads of the local disk, and never wait for the writer. Calls
+//! that must be durable before they end return a [`Pending`] and are awaited, or a [`Receipt`].
 //!
 //! The algorithm is the one of `memory`, which is the specification: plain maps, no cleverness.
 //! `embedded` keeps the same promises on disk (sled) at full size, with `index` as its working
@@ -22,44 +27,72 @@
 pub mod embedded;
 mod keys;
 pub mod memory;
+mod pending;
 mod record;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
 
+pub use self::pending::Pending;
 pub use crate::index::{
-    ChannelId, Finish, Holds, Joined, Outcome, Owed, Parked, Standing, State, Subscription, Taken,
+    Finish, Holds, Joined, Outcome, Owed, Parked, Standing, State, Subscription, Taken, Walked,
 };
 use crate::model::{Entity, EntityId, Event, Failure, Lane, Ordinal, Sequence, Timestamp, Track};
 
-/// Sequences are reserved on disk in blocks of so many, and a start begins at the end of the last
+/// How a store is opened.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The directory of its files; made if it is not there.
+    pub path: PathBuf,
+    /// Called once when the store has failed for good, after those that wait for a commit have been
+    /// answered. From then on nothing is accepted, and only a new start can trust the disk again,
+    /// so a server ends its process here.
+    pub on_failure: fn(&Error),
+}
+
+/// Opens the store, or makes an empty one. Blocks while it loads, seconds for a million entities:
+/// call it on a thread that may block.
+///
+/// # Errors
+/// `Unavailable` with a sentence that says what to do, for example that another process uses it;
+/// `Damaged` when the files are not as they were written.
+pub fn open(options: &Options) -> Result<Arc<dyn Store>, Error> {
+    let options = embedded::Options {
+        on_failure: options.on_failure,
+        ..embedded::Options::new(&options.path)
+    };
+    Ok(Arc::new(embedded::Embedded::open(options)?))
+}
+
+/// Sequences are reserved on disk in blocks of this size, and a start begins at the end of the last
 /// block: a sequence that a channel may have seen before a crash is never given out again.
 pub const SEQUENCE_BLOCK: u64 = 100_000;
 
-/// What one event leads to, ready to be written: the plugins have spoken and ownership is checked.
+/// The effect of one event, ready to be written: the plugins have run and ownership is checked.
 #[derive(Clone, Debug)]
 pub struct Commit {
-    /// The source it came from.
+    /// The source that the event came from.
     pub source: Arc<str>,
-    /// Hash of (source, CloudEvents source, id); none where the event has no identity. A repetition
-    /// within the window is not applied again.
+    /// Hash of (source, CloudEvents source, id); `None` where the event has no identity. A
+    /// repetition within the window is not applied again.
     pub identity: Option<u128>,
-    /// For an event given again from quarantine: the sequence it had on arrival. It loses against
+    /// For an event redriven from quarantine: the sequence it had on arrival. It loses against
     /// facets changed since.
     pub arrival: Option<Sequence>,
-    /// What is to be done.
+    /// What it does.
     pub effect: Effect,
 }
 
-/// What an event does.
+/// What an event does to the store.
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// These changes, together or not at all.
     Changes(Vec<FacetChange>),
     /// Nothing: a filter dropped it, or it mapped to no change. Only its identity is remembered.
     Filtered,
-    /// It is kept aside with the reason.
+    /// It is put on its source's shelf, with the reason.
     Quarantine(Box<Quarantined>),
 }
 
@@ -70,36 +103,36 @@ pub struct FacetChange {
     pub id: EntityId,
     /// Name of the facet.
     pub facet: Arc<str>,
-    /// Who writes it.
+    /// The owner that writes it.
     pub owner: Arc<str>,
     /// The lane whose place the entity takes.
     pub lane: Lane,
     /// The owner's version.
     pub version: Option<u64>,
-    /// Valid JSON text; none deletes.
+    /// Valid JSON text; `None` deletes.
     pub value: Option<Arc<str>>,
-    /// [`crate::index::value_hash`] of the value, computed by whoever made the change, away from
-    /// the writer.
+    /// [`crate::index::value_hash`] of the value, computed with the change to keep that work off
+    /// the writer's thread.
     pub hash: u64,
 }
 
-/// An event set aside because a plugin failed on it or it names what it may not.
+/// An event kept because a plugin failed on it, or because it changes something it may not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quarantined {
-    /// The event as the plugins were given it.
+    /// The event as the plugins got it.
     pub event: Event,
-    /// Lane asked for by the request (`?lane=`), so that a redrive takes the same.
+    /// The lane of the request (`?lane=`), so that a redrive takes the same.
     pub lane: Option<Lane>,
-    /// Why.
+    /// Why it was kept.
     pub failure: Failure,
     /// The plugin that failed and the first 12 digits of its SHA-256, if it was one.
     pub plugin: Option<String>,
 }
 
-/// What became of one event.
+/// The result of one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Its changes were checked and what was left of them is written.
+    /// Its changes were checked, and those that remained are written.
     Accepted {
         /// Changes that got a sequence.
         committed: u32,
@@ -111,15 +144,15 @@ pub enum Verdict {
     },
     /// Dropped by a filter or mapped to nothing.
     Filtered,
-    /// Kept aside; the sequence it has from now on.
+    /// On its source's shelf, under this sequence.
     Quarantined(Sequence),
     /// Seen before within the identity window.
     Repeated,
-    /// Nothing was written, because a limit is reached; the sender should be told.
+    /// Nothing was written, because a limit is reached; the sender must learn of it.
     NoRoom(NoRoom),
 }
 
-/// Which limit an event met.
+/// The limit that an event reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoRoom {
     /// The type has `entities_max` entities and this key is new (507).
@@ -131,34 +164,34 @@ pub enum NoRoom {
     Quarantine,
 }
 
-/// What became of a request: one verdict an event, in order, and the sequence up to which all of it
-/// is durable.
+/// The result of a request: one verdict for each event, and the sequence up to which all of it is
+/// durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {
-    /// One an event, in the order given.
+    /// One for each event, in the order of the request.
     pub verdicts: Vec<Verdict>,
     /// Head of the sequence after the request.
     pub sequence: Sequence,
 }
 
-/// Answers when the commit is durable. A closed receiver means that the store has failed and the
+/// Resolves when the commit is durable. A closed receiver means that the store has failed and the
 /// process is about to end.
 pub type Receipt = oneshot::Receiver<Result<Committed, Error>>;
 
-/// Why a store could not do what was asked; the variants are what the caller decides on.
+/// Why a store could not do its work; the variants are the caller's choices.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// The commit queue is full: nothing was taken, try again later.
+    /// The commit queue is full and nothing was taken: try again in a moment.
     #[error("the store is busy: {waiting} changes wait to be written")]
     Busy {
-        /// How many changes wait.
+        /// Events that wait to be written.
         waiting: usize,
     },
-    /// Nothing was taken and nothing can be until an operator acts, for example because the disk is
-    /// full.
+    /// Nothing can be written, for now (the disk is full) or until a new start (a write failed):
+    /// wait and try again; [`Store::ready`] says why and until when.
     #[error("the store cannot be used: {0}")]
     Unavailable(String),
-    /// Stored bytes are not what was written.
+    /// Stored bytes are not as they were written: stop, an operator has to decide.
     #[error("the store is damaged: {0}")]
     Damaged(String),
 }
@@ -166,15 +199,15 @@ pub enum Error {
 /// A refused entity with the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Which.
+    /// The entity.
     pub ordinal: Ordinal,
-    /// Type and key.
+    /// Its type and key.
     pub id: EntityId,
-    /// Why.
+    /// The reason.
     pub failure: Failure,
     /// The revision that was refused.
     pub revision: Sequence,
-    /// When.
+    /// The time of the refusal.
     pub time: Timestamp,
 }
 
@@ -183,25 +216,25 @@ pub struct Refused {
 pub struct QuarantinedEvent {
     /// The sequence it got on arrival; its identifier in lists.
     pub sequence: Sequence,
-    /// When.
+    /// The time of its arrival, or of its last failed redrive.
     pub time: Timestamp,
-    /// The event and why.
+    /// The event and the reason.
     pub event: Quarantined,
 }
 
-/// What a type's limits are, as far as the store enforces them.
+/// The limits that the store enforces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// Most entities for each type; types not named are not bounded.
     pub entities_max: Vec<(Arc<str>, u64)>,
-    /// Quarantined events kept for each source before its new ones are answered 503.
+    /// Quarantined events kept for each source; beyond it, new ones are answered 503.
     pub quarantine_max: u64,
     /// How long a deleted facet keeps its version, in milliseconds.
     pub forget_ms: u64,
 }
 
-/// Upper bounds of the buckets in which seconds of a durable write are counted; one more is for
-/// what took longer. A good disk syncs in less than a millisecond, a bad one in a second.
+/// Upper bounds, in seconds, of the buckets in which durable writes are counted by their time; one
+/// more bucket is for those that took longer. A good disk syncs in less than a millisecond, a bad one in a second.
 pub const COMMIT_SECONDS: [f64; 11] = [
     0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0,
 ];
@@ -217,20 +250,42 @@ pub struct Figures {
     pub disk_free: u64,
     /// Head of the durable sequence.
     pub sequence: Sequence,
-    /// Writes of commits, synced, since the store was opened, by how long they took: one figure for
-    /// each of [`COMMIT_SECONDS`] and one for the longer ones, not cumulative; and the sum in
-    /// seconds.
+    /// Synced writes of commits since the store was opened, by their time: one figure for each of
+    /// [`COMMIT_SECONDS`] and one for the longer ones, not cumulative; and the sum in seconds.
     pub commit_seconds: ([u64; COMMIT_SECONDS.len() + 1], f64),
 }
 
-/// The store. Every call returns at once but for short disk reads; commits answer through their
-/// receipt.
+/// A page of the entities of a type, in the order of their keys.
+#[derive(Clone, Copy, Debug)]
+pub struct ListQuery<'a> {
+    /// The entity type.
+    pub entity_type: &'a str,
+    /// Only keys that start with this; empty for all.
+    pub prefix: &'a str,
+    /// Only keys after this one.
+    pub after: Option<&'a str>,
+    /// Only entities that the channel of this name still owes; none if there is no such channel.
+    pub owed: Option<&'a str>,
+    /// The most entities returned.
+    pub limit: usize,
+}
+
+/// A channel that the store knows by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    /// Its name.
+    pub name: String,
+    /// False: retired; it has left the configuration, and its deliveries are remembered.
+    pub live: bool,
+}
+
+/// The facts, the channels' comings and goings, and the life of the store itself.
 pub trait Store: Send + Sync + 'static {
-    /// Sets the limits; they hold from the next commit on.
+    /// Sets the limits; they apply from the next commit on.
     fn limit(&self, limits: Limits);
 
-    /// Hands events over to be written. They are written in the order of the calls; the receipt
-    /// answers when all is durable.
+    /// Hands events over to be written, in the order of the calls. Does not wait: the receipt
+    /// arrives when all of them are durable.
     ///
     /// # Errors
     /// `Busy` and `Unavailable`; in both cases nothing was taken.
@@ -239,126 +294,182 @@ pub trait Store: Send + Sync + 'static {
     /// The head of the durable sequence, as it rises.
     fn watermark(&self) -> watch::Receiver<Sequence>;
 
-    /// When the change with that sequence was committed, to about a second.
-    fn time_of(&self, sequence: Sequence) -> Timestamp;
-
-    /// The ordinal of an entity.
+    /// The ordinal of an entity. Answered from memory.
     fn find(&self, id: &EntityId) -> Option<Ordinal>;
 
-    /// Entities as they are now, possibly ahead of the watermark; none where one has been
-    /// forgotten.
+    /// Entities as they are now, possibly ahead of the watermark; `None` for one that has been
+    /// forgotten. Reads the local disk for those that are not in memory and waits for nothing else,
+    /// so it is a plain call: hundreds are read at a time, and a task of its own for each reading
+    /// would cost more than the reading.
+    ///
+    /// # Errors
+    /// `Damaged` if one of them cannot be read.
     fn read(&self, ordinals: &[Ordinal]) -> Result<Vec<Option<Arc<Entity>>>, Error>;
 
-    /// Entities of a type in the order of their keys, from after `after`, with a key that starts
-    /// with `prefix`; with `owed`, only those that the channel still owes.
-    fn list(
-        &self,
-        entity_type: &str,
-        prefix: &str,
-        after: Option<&str>,
-        owed: Option<ChannelId>,
-        limit: usize,
-    ) -> Vec<(Ordinal, EntityId)>;
+    /// A page of entities. Looks at every entity in memory, so its time grows with their number: call
+    /// it on a thread that may block.
+    fn list(&self, query: &ListQuery<'_>) -> Vec<(Ordinal, EntityId)>;
 
     /// A channel joins, returns, or joins again with another subscription. A new channel, a changed
-    /// shape and a return start a sweep; a changed target makes all that it holds unknown as well.
-    fn join(&self, name: &str, subscription: &Subscription) -> Result<Joined, Error>;
+    /// shape and a return start a sweep; with a changed target, in addition, everything that the
+    /// target held becomes unknown.
+    ///
+    /// # Errors
+    /// `Unavailable` if it cannot be written; `Damaged`.
+    fn join(&self, name: &str, subscription: &Subscription) -> Pending<(Arc<dyn Queue>, Joined)>;
 
-    /// Numbers and names of all channels that are remembered, and whether each is live.
-    fn channels(&self) -> Vec<(ChannelId, String, bool)>;
+    /// All channels that the store knows, retired ones included.
+    fn remembered(&self) -> Vec<Remembered>;
 
-    /// A channel leaves the configuration: what it delivered is remembered, it walks no more. Its
-    /// flights must have ended.
-    fn retire(&self, channel: ChannelId) -> Result<(), Error>;
+    /// A channel leaves the configuration: it walks no more, and its deliveries are remembered for
+    /// its return. Its flights must have ended. A name that is not known is left alone.
+    ///
+    /// # Errors
+    /// `Unavailable` if it cannot be written.
+    fn retire(&self, name: &str) -> Pending<()>;
 
-    /// Forgets a retired channel and all it delivered. Answers false if it is live.
-    fn forget_channel(&self, channel: ChannelId) -> Result<bool, Error>;
+    /// Forgets a retired channel and all its deliveries. Returns false, and does nothing, if it is
+    /// live or not known.
+    ///
+    /// # Errors
+    /// `Unavailable` if it cannot be written.
+    fn forget(&self, name: &str) -> Pending<bool>;
 
-    /// A channel has another name from now on (`was`). Answers false if there is none of the old
-    /// name or one of the new.
-    fn rename(&self, old: &str, new: &str) -> Result<bool, Error>;
+    /// Gives a channel another name (`was`). Returns false, and does nothing, if there is no
+    /// channel of the old name or one of the new.
+    ///
+    /// # Errors
+    /// `Unavailable` if it cannot be written.
+    fn rename(&self, old: &str, new: &str) -> Pending<bool>;
 
-    /// Remembers whether a channel is paused.
-    fn set_paused(&self, channel: ChannelId, paused: bool) -> Result<(), Error>;
+    /// Writes the positions, pairs and parked sets that have changed since the last save, for each
+    /// channel in one atomic write, and forgets entities that are gone everywhere. Call it about
+    /// once a second; `now` decides which deletions are old enough.
+    ///
+    /// # Errors
+    /// `Unavailable` if it cannot be written.
+    fn save(&self, now: Timestamp) -> Pending<()>;
 
-    /// Sweeps once more: with `lost`, nothing is certain and all is sent (`resync`); without, what
-    /// differs (`rerender`).
-    fn resweep(&self, channel: ChannelId, lost: bool) -> Result<(), Error>;
+    /// The quarantine (dead letters) of one source.
+    fn shelf(&self, source: &str) -> Arc<dyn Shelf>;
 
-    /// Meets the next places of a lane, or the next entities of the sweep, up to `limit` of them
-    /// taken, and puts those that must be delivered into `taken`. Answers whether there may be
-    /// more.
-    fn walk(&self, channel: ChannelId, track: Track, limit: usize, taken: &mut Vec<Taken>) -> bool;
-
-    /// Takes a parked or held entity for a retry; none if it is not parked any more or already in
-    /// flight.
-    fn retry(&self, channel: ChannelId, ordinal: Ordinal) -> Option<Taken>;
-
-    /// To be called before an attempt is made: from now on what the target holds of these is
-    /// unknown.
-    fn attempt(&self, channel: ChannelId, ordinals: &[Ordinal]);
-
-    /// Ends flights. Those that changed meanwhile are in flight again at once and come back in
-    /// `again`.
-    fn finish(&self, channel: ChannelId, ends: &[Finish], again: &mut Vec<Taken>);
-
-    /// Writes positions, pairs and parked sets that have changed since the last save, for each
-    /// channel in one atomic write, and forgets entities that are gone everywhere. Called about
-    /// once a second and at stop.
-    fn save(&self, now: Timestamp) -> Result<(), Error>;
-
-    /// What a channel still has before it.
-    fn owed(&self, channel: ChannelId) -> Owed;
-
-    /// Where an entity stands on a channel; none if the channel does not subscribe to its type.
-    fn standing(&self, channel: ChannelId, ordinal: Ordinal) -> Option<Standing>;
-
-    /// Refused entities of a channel in the order of their ordinals, from after `after`.
-    fn refused(
-        &self,
-        channel: ChannelId,
-        after: Option<Ordinal>,
-        limit: usize,
-    ) -> Result<Vec<Refused>, Error>;
-
-    /// Makes refused entities parked again, to be retried; answers how many were.
-    fn redrive(&self, channel: ChannelId, ordinals: &[Ordinal]) -> Vec<Parked>;
-
-    /// Drops refused entities: they count as settled until they change.
-    fn drop_refused(&self, channel: ChannelId, ordinals: &[Ordinal]) -> Result<usize, Error>;
-
-    /// Quarantined events of a source, oldest first, from after `after`.
-    fn quarantined(
-        &self,
-        source: &str,
-        after: Option<Sequence>,
-        limit: usize,
-    ) -> Result<Vec<QuarantinedEvent>, Error>;
-
-    /// How many events of a source are in quarantine.
-    fn quarantine_count(&self, source: &str) -> u64;
-
-    /// Removes events from quarantine; answers how many were there.
-    fn unquarantine(&self, source: &str, sequences: &[Sequence]) -> Result<usize, Error>;
-
-    /// Whether commits can be taken.
+    /// Whether commits can be taken. Asks the file system for the free space, nothing else.
     ///
     /// # Errors
     /// Why not, in a sentence: it has failed for good, or the disk is full for now.
     fn ready(&self) -> Result<(), Error>;
 
-    /// Figures for metrics.
+    /// Figures for metrics. Asks the file system for sizes, nothing else.
     fn figures(&self) -> Figures;
 
-    /// Stops taking commits, writes what waits, saves, and lets go of the files.
-    fn close(&self) -> Result<(), Error>;
+    /// Saves, writes the commits that wait, takes no more, and ends the writer.
+    ///
+    /// # Errors
+    /// `Unavailable` if it cannot be written.
+    fn close(&self) -> Pending<()>;
+}
+
+/// A channel's queue: what it still owes, what is in flight, and how deliveries ended.
+///
+/// Returned by [`Store::join`] and valid until the channel is retired or the store closed; from
+/// then on it has nothing to walk.
+pub trait Queue: Send + Sync + 'static {
+    /// Walks on: meets the next places of a lane, or the next entities of the sweep, until `limit`
+    /// are taken, and puts those that must be delivered into `taken`. Answered from memory. A sweep
+    /// that has come to the end of its reserved stretch returns [`Walked::Reserve`]: await
+    /// [`Queue::save`], then walk on.
+    fn walk(&self, track: Track, limit: usize, taken: &mut Vec<Taken>) -> Walked;
+
+    /// Takes a parked or held entity for a retry; `None` if it is not parked any more or already in
+    /// flight. Answered from memory.
+    fn retry(&self, ordinal: Ordinal) -> Option<Taken>;
+
+    /// Call this before an attempt is made: from now on the target's copies of these entities are
+    /// unknown. In memory only: after a crash everything that was owed is unknown anyway.
+    fn attempt(&self, ordinals: &[Ordinal]);
+
+    /// Ends flights. Entities that changed meanwhile are in flight again at once and are put into
+    /// `again`. In memory; the next save writes it.
+    fn finish(&self, ends: &[Finish], again: &mut Vec<Taken>);
+
+    /// Writes this channel's position, pairs and parked set, and reserves the next stretch of its
+    /// sweep.
+    ///
+    /// # Errors
+    /// `Unavailable` if it cannot be written.
+    fn save(&self) -> Pending<()>;
+
+    /// The sizes of the queue and its oldest change. Answered from memory; looks at everything in
+    /// flight or parked.
+    fn owed(&self) -> Owed;
+
+    /// Where an entity stands on the channel; `None` if the channel does not subscribe to its type.
+    /// Answered from memory.
+    fn standing(&self, ordinal: Ordinal) -> Option<Standing>;
+
+    /// Refused entities (dead letters) in the order of their ordinals, from after `after`, at most
+    /// `limit`. Answered from memory.
+    fn refused(&self, after: Option<Ordinal>, limit: usize) -> Vec<Refused>;
+
+    /// Parks refused entities again, to be retried; returns those that were refused. In memory; the
+    /// next save writes it.
+    fn redrive(&self, ordinals: &[Ordinal]) -> Vec<Parked>;
+
+    /// Drops refused entities: they count as settled until they change. Returns how many there
+    /// were.
+    ///
+    /// # Errors
+    /// `Unavailable` if it cannot be written.
+    fn drop_refused(&self, ordinals: &[Ordinal]) -> Pending<usize>;
+
+    /// Remembers whether the channel is paused; the store itself does nothing with it.
+    ///
+    /// # Errors
+    /// `Unavailable` if it cannot be written.
+    fn set_paused(&self, paused: bool) -> Pending<()>;
+
+    /// Starts a sweep (backfill): with `lost`, nothing is certain and everything is sent
+    /// (`resync`); without, only renderings that differ (`rerender`).
+    ///
+    /// # Errors
+    /// `Unavailable` if it cannot be written.
+    fn resweep(&self, lost: bool) -> Pending<()>;
+}
+
+/// The quarantine of one source: events that a plugin failed on, or that named something they may
+/// not. [`Effect::Quarantine`] puts them there.
+pub trait Shelf: Send + Sync + 'static {
+    /// Events, oldest first, from after `after`, at most `limit`. Reads the local disk.
+    ///
+    /// # Errors
+    /// `Damaged` if one cannot be read.
+    fn list(&self, after: Option<Sequence>, limit: usize) -> Result<Vec<QuarantinedEvent>, Error>;
+
+    /// The event with this sequence, if it is there. Reads the local disk.
+    ///
+    /// # Errors
+    /// `Damaged` if it cannot be read.
+    fn get(&self, sequence: Sequence) -> Result<Option<QuarantinedEvent>, Error> {
+        let before = sequence.0.checked_sub(1).map(Sequence);
+        let next = self.list(before, 1)?.pop();
+        Ok(next.filter(|event| event.sequence == sequence))
+    }
+
+    /// How many events there are. Answered from memory.
+    fn count(&self) -> u64;
+
+    /// Removes events; returns how many of them were there.
+    ///
+    /// # Errors
+    /// `Unavailable` if it cannot be written.
+    fn remove(&self, sequences: &[Sequence]) -> Pending<usize>;
 }
 
 /// The digest of a rendering: of its key, content type and body. 52 bits, so that what a channel
-/// knows of an entity fits in 16 bytes; 0 and 1 are left out for the store's own use.
+/// knows of an entity fits in 16 bytes; 0 and 1 are kept for the store's own use.
 ///
-/// XXH3 over length-prefixed parts: two renderings that differ only in where the key ends differ
-/// here too.
+/// XXH3 over length-prefixed parts: two renderings that differ only in where the key ends have
+/// different digests.
 pub fn digest(rendering: &crate::model::Rendering) -> u64 {
     let mut hasher = xxhash_rust::xxh3::Xxh3::new();
     for part in [

@@ -10,11 +10,11 @@ use weir::index::value_hash;
 use weir::model::{EntityId, Lane, Sequence, Timestamp, Track};
 use weir::store::memory::Memory;
 use weir::store::{
-    ChannelId, Commit, Effect, Error, FacetChange, Finish, Holds, Limits, Outcome, Store,
-    Subscription, Taken, Verdict, embedded,
+    Commit, Effect, Error, FacetChange, Finish, Holds, Limits, Outcome, Queue, Store, Subscription,
+    Taken, Verdict, embedded,
 };
 
-use crate::world::{Subject, commit_all, embedded_in, folder};
+use crate::world::{self, Subject, commit_all, embedded_in, folder, walk};
 
 fn check(story: impl Fn(&Subject)) {
     story(&Subject::Memory(Box::<Memory>::default()));
@@ -45,7 +45,7 @@ fn change(key: &str, value: &str) -> Commit {
     }
 }
 
-fn join(store: &dyn Store) -> ChannelId {
+fn join(store: &dyn Store) -> Arc<dyn Queue> {
     let facets = vec!["price".to_owned()];
     let subscription = Subscription {
         entity_type: "product".into(),
@@ -54,26 +54,25 @@ fn join(store: &dyn Store) -> ChannelId {
         shape_label: "page".into(),
         target: 1,
     };
-    store.join("shop", &subscription).expect("it can join").id
+    world::join(store, "shop", &subscription).0
 }
 
-fn meets(store: &dyn Store, channel: ChannelId) -> Vec<Taken> {
+fn meets(queue: &dyn Queue) -> Vec<Taken> {
     let mut taken = Vec::new();
     for track in [Track::Lane(Lane::Normal), Track::Sweep] {
-        while store.walk(channel, track, 10, &mut taken) {}
+        while walk(queue, track, 10, &mut taken) {}
     }
     taken
 }
 
-fn delivers(store: &dyn Store, channel: ChannelId, digest: u64) {
-    for taken in meets(store, channel) {
-        store.attempt(channel, &[taken.ordinal]);
+fn delivers(queue: &dyn Queue, digest: u64) {
+    for taken in meets(queue) {
+        queue.attempt(&[taken.ordinal]);
         let outcome = Outcome::Delivered {
             digest,
             target_key: None,
         };
-        store.finish(
-            channel,
+        queue.finish(
             &[Finish {
                 ordinal: taken.ordinal,
                 revision: taken.revision,
@@ -88,20 +87,19 @@ fn delivers(store: &dyn Store, channel: ChannelId, digest: u64) {
 fn an_attempt_without_an_answer_leaves_the_target_unknown() {
     check(|subject| {
         let store = subject.store();
-        let channel = join(store);
+        let queue = join(store);
         commit_all(store, vec![change("lamp", "1")]);
-        delivers(store, channel, 99);
-        store.save(Timestamp(0)).expect("it is saved");
+        delivers(&*queue, 99);
+        store.save(Timestamp(0)).wait().expect("it is saved");
         commit_all(store, vec![change("lamp", "2")]);
-        let [taken] = &meets(store, channel)[..] else {
+        let [taken] = &meets(&*queue)[..] else {
             panic!("it is owed")
         };
         assert_eq!(taken.holds, Holds::Rendering(99));
-        store.attempt(channel, &[taken.ordinal]);
+        queue.attempt(&[taken.ordinal]);
         for after_a_crash in [false, true] {
             let outcome = Outcome::Parked { attempts: 1 };
-            store.finish(
-                channel,
+            queue.finish(
                 &[Finish {
                     ordinal: taken.ordinal,
                     revision: taken.revision,
@@ -109,14 +107,12 @@ fn an_attempt_without_an_answer_leaves_the_target_unknown() {
                 }],
                 &mut Vec::new(),
             );
-            store.save(Timestamp(0)).expect("it is saved");
+            store.save(Timestamp(0)).wait().expect("it is saved");
             if after_a_crash {
                 subject.crash();
                 join(store);
             }
-            let again = store
-                .retry(channel, taken.ordinal)
-                .expect("it waits for its retry");
+            let again = queue.retry(taken.ordinal).expect("it waits for its retry");
             assert_eq!(
                 again.holds,
                 Holds::Unknown,
@@ -130,16 +126,16 @@ fn an_attempt_without_an_answer_leaves_the_target_unknown() {
 fn a_delivery_that_was_not_saved_before_a_crash_leaves_the_target_unknown() {
     check(|subject| {
         let store = subject.store();
-        let channel = join(store);
+        let queue = join(store);
         commit_all(store, vec![change("lamp", "1")]);
-        delivers(store, channel, 99);
-        store.save(Timestamp(0)).expect("it is saved");
+        delivers(&*queue, 99);
+        store.save(Timestamp(0)).wait().expect("it is saved");
         commit_all(store, vec![change("lamp", "2")]);
-        delivers(store, channel, 100);
+        delivers(&*queue, 100);
         subject.crash();
         // Were it taken for the first rendering, a change back to that would be suppressed, and the
         // target would keep the second.
-        let [taken] = &meets(store, join(store))[..] else {
+        let [taken] = &meets(&*join(store))[..] else {
             panic!("it is owed again")
         };
         assert_eq!(taken.holds, Holds::Unknown);
@@ -187,8 +183,8 @@ fn what_is_not_durable_yet_is_not_answered_and_met_by_nobody_and_the_line_is_bou
         quarantine_max: 10,
         forget_ms: 0,
     });
-    let channel = join(&store);
-    assert!(meets(&store, channel).is_empty());
+    let queue = join(&store);
+    assert!(meets(&*queue).is_empty());
     let before = *store.watermark().borrow();
     let closed = GATE.lock().unwrap_or_else(PoisonError::into_inner);
     AT_THE_GATE.store(false, Ordering::SeqCst);
@@ -201,7 +197,7 @@ fn what_is_not_durable_yet_is_not_answered_and_met_by_nobody_and_the_line_is_bou
     assert!(receipt.try_recv().is_err(), "it is not answered");
     assert_eq!(*store.watermark().borrow(), before);
     let mut lane = Vec::new();
-    store.walk(channel, Track::Lane(Lane::Normal), 10, &mut lane);
+    walk(&*queue, Track::Lane(Lane::Normal), 10, &mut lane);
     assert!(lane.is_empty(), "no lane leads to it");
 
     let filtered = |number: u128| Commit {
@@ -232,5 +228,5 @@ fn what_is_not_durable_yet_is_not_answered_and_met_by_nobody_and_the_line_is_bou
             .verdicts;
         assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Filtered));
     }
-    assert_eq!(meets(&store, channel).len(), 1);
+    assert_eq!(meets(&*queue).len(), 1);
 }

@@ -10,11 +10,11 @@ use weir::model::{
 };
 use weir::store::memory::Memory;
 use weir::store::{
-    Commit, Effect, Error, FacetChange, Finish, Holds, Limits, NoRoom, Outcome, Quarantined, State,
-    Store, Subscription, Verdict, embedded,
+    Commit, Effect, Error, FacetChange, Finish, Holds, Limits, ListQuery, NoRoom, Outcome,
+    Quarantined, Queue, Remembered, State, Store, Subscription, Verdict, embedded,
 };
 
-use crate::world::{Subject, commit_all, embedded_in, folder};
+use crate::world::{Subject, commit_all, embedded_in, folder, join, walk};
 
 /// Tells a story to each store.
 fn check(story: impl Fn(&Subject)) {
@@ -345,7 +345,7 @@ fn what_is_set_aside_comes_back_as_it_was_and_loses_against_what_is_newer() {
             panic!("{first:?}")
         };
         subject.crash();
-        let there = store.quarantined("erp", None, 10).expect("it can be read");
+        let there = store.shelf("erp").list(None, 10).expect("it can be read");
         let Effect::Quarantine(expected) = aside("one") else {
             unreachable!("it was just made")
         };
@@ -355,13 +355,17 @@ fn what_is_set_aside_comes_back_as_it_was_and_loses_against_what_is_newer() {
         );
         assert_eq!(
             store
-                .quarantined("erp", Some(one), 10)
+                .shelf("erp")
+                .list(Some(one), 10)
                 .expect("it can be read")[0]
                 .sequence,
             two
         );
+        let get = |sequence| store.shelf("erp").get(sequence).expect("it can be read");
+        assert_eq!(get(two).map(|event| event.sequence), Some(two));
+        assert_eq!(get(Sequence(999)), None);
         assert_eq!(
-            (store.quarantine_count("erp"), store.quarantine_count("pim")),
+            (store.shelf("erp").count(), store.shelf("pim").count()),
             (2, 0)
         );
 
@@ -397,16 +401,18 @@ fn what_is_set_aside_comes_back_as_it_was_and_loses_against_what_is_newer() {
         );
         assert_eq!(
             store
-                .unquarantine("erp", &[one, Sequence(999)])
+                .shelf("erp")
+                .remove(&[one, Sequence(999)])
+                .wait()
                 .expect("it is written"),
             1
         );
-        let left = store.quarantined("erp", None, 10).expect("it can be read");
+        let left = store.shelf("erp").list(None, 10).expect("it can be read");
         assert_eq!(
             (
                 left.len(),
                 &*left[0].event.failure.code,
-                store.quarantine_count("erp")
+                store.shelf("erp").count()
             ),
             (1, "four", 1)
         );
@@ -449,12 +455,12 @@ fn what_fails_again_for_a_shorter_reason_can_still_be_read() {
             ],
         );
         subject.crash();
-        let there = store.quarantined("erp", None, 10).expect("it can be read");
+        let there = store.shelf("erp").list(None, 10).expect("it can be read");
         assert_eq!(
             (
                 there.len(),
                 there[0].event.failure.message.len(),
-                store.quarantine_count("erp")
+                store.shelf("erp").count()
             ),
             (1, 10, 1)
         );
@@ -468,26 +474,38 @@ fn entities_are_listed_by_key_and_by_what_is_owed() {
         for key in ["b2", "a", "b1", "b3", "ß", "c"] {
             put(store, key, "price", Some("1"), None);
         }
-        let keys = |prefix: &str, after: Option<&str>, owed, limit| -> Vec<String> {
-            store
-                .list("product", prefix, after, owed, limit)
-                .into_iter()
-                .map(|(_, id)| id.key.to_string())
-                .collect()
+        let keys = |prefix: &str, after: Option<&str>, owed: Option<&str>, limit| -> Vec<String> {
+            let query = ListQuery {
+                entity_type: "product",
+                prefix,
+                after,
+                owed,
+                limit,
+            };
+            let page = store.list(&query);
+            page.into_iter().map(|(_, id)| id.key.to_string()).collect()
         };
         assert_eq!(keys("", None, None, 10), ["a", "b1", "b2", "b3", "c", "ß"]);
         assert_eq!(keys("b", None, None, 2), ["b1", "b2"]);
         assert_eq!(keys("b", Some("b2"), None, 2), ["b3"]);
-        assert!(store.list("order", "", None, None, 10).is_empty());
-        let joined = store.join("shop", &subscription(1)).expect("it can join");
+        let orders = ListQuery {
+            entity_type: "order",
+            prefix: "",
+            after: None,
+            owed: None,
+            limit: 10,
+        };
+        assert!(store.list(&orders).is_empty());
+        let (queue, _) = join(store, "shop", &subscription(1));
         let mut taken = Vec::new();
-        store.walk(joined.id, Track::Sweep, 3, &mut taken);
+        walk(&*queue, Track::Sweep, 3, &mut taken);
         let ends: Vec<Finish> = taken
             .iter()
             .map(|taken| delivered(taken.ordinal, taken.revision))
             .collect();
-        store.finish(joined.id, &ends, &mut Vec::new());
-        assert_eq!(keys("", None, Some(joined.id), 10), ["b3", "c", "ß"]);
+        queue.finish(&ends, &mut Vec::new());
+        assert_eq!(keys("", None, Some("shop"), 10), ["b3", "c", "ß"]);
+        assert!(keys("", None, Some("nobody"), 10).is_empty());
     });
 }
 
@@ -507,36 +525,39 @@ fn a_channel_is_remembered_by_its_name_until_it_is_forgotten() {
     check(|subject| {
         let store = subject.store();
         put(store, "lamp", "price", Some("1"), None);
-        let joined = store.join("web", &subscription(1)).expect("it can join");
+        let (_, joined) = join(store, "web", &subscription(1));
         assert!(joined.swept);
-        assert!(store.rename("web", "shop").expect("it is written"));
-        assert!(!store.rename("web", "shop").expect("nothing is written"));
-        let again = store.join("shop", &subscription(1)).expect("it can join");
-        assert_eq!(
-            (again.id, again.swept),
-            (joined.id, false),
-            "a new name is no new channel"
-        );
+        let rename = || store.rename("web", "shop").wait();
+        assert!(rename().expect("it is written"));
+        assert!(!rename().expect("nothing is written"));
+        let (first, again) = join(store, "shop", &subscription(1));
+        assert!(!again.swept, "a new name is no new channel");
+        let forget = || store.forget("shop").wait();
         assert!(
-            !store.forget_channel(joined.id).expect("nothing is written"),
+            !forget().expect("nothing is written"),
             "a live channel is not forgotten"
         );
-        store.retire(joined.id).expect("it is written");
-        assert_eq!(store.channels(), [(joined.id, "shop".to_owned(), false)]);
-        assert!(
-            store
-                .join("shop", &subscription(1))
-                .expect("it can join")
-                .swept,
-            "who returns starts over"
-        );
-        store.retire(joined.id).expect("it is written");
-        assert!(store.forget_channel(joined.id).expect("it is written"));
-        assert!(store.channels().is_empty());
-        let new = store.join("shop", &subscription(1)).expect("it can join");
-        assert_ne!(
-            new.id, joined.id,
-            "a number is never given to another channel"
+        let retire = || store.retire("shop").wait().expect("it is written");
+        retire();
+        let remembered = Remembered {
+            name: "shop".to_owned(),
+            live: false,
+        };
+        assert_eq!(store.remembered(), [remembered]);
+        let (_, returned) = join(store, "shop", &subscription(1));
+        assert!(returned.swept, "who returns starts over");
+        retire();
+        assert!(forget().expect("it is written"));
+        assert!(!forget().expect("nothing is written"));
+        assert!(store.remembered().is_empty());
+        let (new, _) = join(store, "shop", &subscription(1));
+        let (mut of_first, mut of_new) = (Vec::new(), Vec::new());
+        walk(&*first, Track::Sweep, 10, &mut of_first);
+        walk(&*new, Track::Sweep, 10, &mut of_new);
+        assert_eq!(
+            (of_first.len(), of_new.len()),
+            (0, 1),
+            "the queue of a forgotten channel is never another channel's"
         );
     });
 }
@@ -547,19 +568,19 @@ fn refused_entities_keep_their_reason_until_they_are_redriven_or_dropped() {
         let store = subject.store();
         put(store, "lamp", "price", Some("1"), None);
         put(store, "vase", "price", Some("1"), None);
-        let joined = store.join("shop", &subscription(1)).expect("it can join");
+        let (queue, _) = join(store, "shop", &subscription(1));
         let mut taken = Vec::new();
-        store.walk(joined.id, Track::Sweep, 10, &mut taken);
+        walk(&*queue, Track::Sweep, 10, &mut taken);
         let refuse = |taken: &weir::store::Taken| Finish {
             ordinal: taken.ordinal,
             revision: taken.revision,
             outcome: Outcome::Refused(Failure::new("422", "The price is missing.")),
         };
         let ends: Vec<Finish> = taken.iter().map(refuse).collect();
-        store.finish(joined.id, &ends, &mut Vec::new());
-        store.save(Timestamp(0)).expect("it is written");
+        queue.finish(&ends, &mut Vec::new());
+        store.save(Timestamp(0)).wait().expect("it is written");
         subject.crash();
-        let refused = store.refused(joined.id, None, 10).expect("it can be read");
+        let refused = queue.refused(None, 10);
         let reasons: Vec<_> = refused
             .iter()
             .map(|refused| (refused.id.key.to_string(), refused.failure.message.clone()))
@@ -571,21 +592,17 @@ fn refused_entities_keep_their_reason_until_they_are_redriven_or_dropped() {
                 ("vase".to_owned(), "The price is missing.".to_owned())
             ]
         );
-        assert_eq!(store.redrive(joined.id, &[refused[0].ordinal]).len(), 1);
+        assert_eq!(queue.redrive(&[refused[0].ordinal]).len(), 1);
         assert_eq!(
-            store
-                .drop_refused(joined.id, &[refused[1].ordinal])
+            queue
+                .drop_refused(&[refused[1].ordinal])
+                .wait()
                 .expect("it is written"),
             1
         );
-        assert!(
-            store
-                .refused(joined.id, None, 10)
-                .expect("it can be read")
-                .is_empty()
-        );
-        assert_eq!(store.owed(joined.id).parked, 1);
-        assert!(store.retry(joined.id, refused[0].ordinal).is_some());
+        assert!(queue.refused(None, 10).is_empty());
+        assert_eq!(queue.owed().parked, 1);
+        assert!(queue.retry(refused[0].ordinal).is_some());
     });
 }
 
@@ -601,31 +618,23 @@ fn a_new_start_finds_everything_as_it_was() {
     let folder = folder();
     let store = open(folder.path()).expect("it opens");
     put(&store, "lamp", "price", Some("1"), Some(4));
-    let joined = store.join("shop", &subscription(1)).expect("it can join");
+    let (queue, _) = join(&store, "shop", &subscription(1));
     let mut taken = Vec::new();
-    store.walk(joined.id, Track::Sweep, 10, &mut taken);
-    store.attempt(joined.id, &[taken[0].ordinal]);
-    store.finish(
-        joined.id,
+    walk(&*queue, Track::Sweep, 10, &mut taken);
+    queue.attempt(&[taken[0].ordinal]);
+    queue.finish(
         &[delivered(taken[0].ordinal, taken[0].revision)],
         &mut Vec::new(),
     );
-    store.set_paused(joined.id, true).expect("it is written");
-    let before = store
-        .standing(joined.id, taken[0].ordinal)
-        .expect("it is there");
-    store.close().expect("it closes");
-    drop(store);
+    queue.set_paused(true).wait().expect("it is written");
+    let before = queue.standing(taken[0].ordinal).expect("it is there");
+    store.close().wait().expect("it closes");
+    drop((queue, store));
 
     let store = open(folder.path()).expect("it opens again");
-    let again = store.join("shop", &subscription(1)).expect("it can join");
-    assert_eq!(
-        (again.id, again.swept, again.paused),
-        (joined.id, false, true)
-    );
-    let after = store
-        .standing(again.id, taken[0].ordinal)
-        .expect("it is there");
+    let (queue, again) = join(&store, "shop", &subscription(1));
+    assert_eq!((again.swept, again.paused), (false, true));
+    let after = queue.standing(taken[0].ordinal).expect("it is there");
     assert_eq!(
         (after.state, after.holds, after.shape_label),
         (State::Delivered, Holds::Rendering(99), "page 1".to_owned())
@@ -633,17 +642,14 @@ fn a_new_start_finds_everything_as_it_was() {
     assert_eq!(after.revision, before.revision);
     put(&store, "lamp", "price", Some("2"), Some(5));
     let mut next = Vec::new();
-    store.walk(again.id, Track::Lane(Lane::Normal), 10, &mut next);
+    walk(&*queue, Track::Lane(Lane::Normal), 10, &mut next);
     assert_eq!(next[0].target_key.as_deref(), Some("lamp-key"));
     assert!(
         next[0].revision > before.revision,
         "sequences go on above all that were ever seen"
     );
     assert!(
-        store
-            .join("shop", &subscription(2))
-            .expect("it can join")
-            .swept,
+        join(&store, "shop", &subscription(2)).1.swept,
         "a shape that changed while stopped sweeps"
     );
 }
@@ -731,24 +737,26 @@ fn whichever_sync_fails_nothing_is_accepted_after_it_and_what_was_answered_is_th
         let store = embedded::Embedded::open(options).expect("it opens");
         let told = FAILURES_TOLD.load(Ordering::SeqCst);
         SYNCS_LEFT.store(left, Ordering::SeqCst);
-        let (mut answered, mut told_delivered, mut joined) = (Vec::new(), Vec::new(), None);
+        let (mut answered, mut told_delivered) = (Vec::new(), Vec::new());
+        let mut joined: Option<Arc<dyn Queue>> = None;
         for n in 0.. {
             assert!(n < 60, "the sync never failed");
             let key = format!("lamp {n}");
-            let goes_on = match (n % 5, joined) {
+            let goes_on = match (n % 5, &joined) {
                 (1, None) => store
                     .join("shop", &subscription(1))
-                    .map(|shop| joined = Some(shop.id)),
+                    .wait()
+                    .map(|(shop, _)| joined = Some(shop)),
                 (3, Some(shop)) => {
                     let mut taken = Vec::new();
-                    store.walk(shop, Track::Lane(Lane::Normal), 2, &mut taken);
+                    walk(&**shop, Track::Lane(Lane::Normal), 2, &mut taken);
                     let ends: Vec<Finish> = taken
                         .iter()
                         .map(|taken| delivered(taken.ordinal, taken.revision))
                         .collect();
-                    store.finish(shop, &ends, &mut Vec::new());
+                    shop.finish(&ends, &mut Vec::new());
                     told_delivered.extend(ends.into_iter().map(|end| end.ordinal));
-                    store.save(Timestamp(0))
+                    store.save(Timestamp(0)).wait()
                 }
                 _ => match store
                     .commit(vec![event(vec![change(&key, "price", Some("1"), None)])])
@@ -769,7 +777,8 @@ fn whichever_sync_fails_nothing_is_accepted_after_it_and_what_was_answered_is_th
             SYNCS_LEFT.load(Ordering::SeqCst) == -1,
             "a sync that failed is not tried again"
         );
-        assert!(store.save(Timestamp(0)).is_err() && store.join("shop", &subscription(1)).is_err());
+        let again = store.join("shop", &subscription(1)).wait();
+        assert!(store.save(Timestamp(0)).wait().is_err() && again.is_err());
         assert!(
             store
                 .commit(vec![event(vec![change("vase", "price", Some("1"), None)])])
@@ -781,24 +790,21 @@ fn whichever_sync_fails_nothing_is_accepted_after_it_and_what_was_answered_is_th
             1,
             "it is told once"
         );
-        drop(store);
+        let had_joined = joined.is_some();
+        drop((joined, again, store));
         let store = open(folder.path()).expect("a new start reads back what is there");
         assert!(
             answered
                 .iter()
                 .all(|key| value(&store, key, "price").is_some())
         );
-        let Some(shop) = joined.map(|_| {
-            store
-                .join("shop", &subscription(1))
-                .expect("it can join")
-                .id
-        }) else {
+        if !had_joined {
             continue;
-        };
+        }
+        let (shop, _) = join(&store, "shop", &subscription(1));
         let mut taken = Vec::new();
         for track in [Track::Sweep, Track::Lane(Lane::Normal)] {
-            while store.walk(shop, track, 50, &mut taken) {}
+            while walk(&*shop, track, 50, &mut taken) {}
         }
         for key in &answered {
             let ordinal = store.find(&id(key)).expect("it is there");

@@ -9,16 +9,17 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 
 use weir::index::value_hash;
 use weir::model::{EntityId, Event, Failure, Lane, Payload, Sequence, Timestamp, Track};
 use weir::store::embedded::{Embedded, Options};
 use weir::store::{
-    Commit, Effect, Error, FacetChange, Finish, Outcome, Quarantined, Store, Subscription, Taken,
+    Commit, Effect, Error, FacetChange, Finish, ListQuery, Outcome, Quarantined, Queue, Store,
+    Subscription, Taken,
 };
 
-use crate::world::{commit_all, folder};
+use crate::world::{commit_all, folder, walk};
 
 /// Places that are damaged in a run of all tests.
 const FLIPS: usize = 100;
@@ -78,7 +79,7 @@ fn open(path: &Path) -> Result<Embedded, Error> {
     })
 }
 
-fn join(store: &Embedded, name: &str) -> Result<weir::store::ChannelId, Error> {
+fn join(store: &Embedded, name: &str) -> Result<Arc<dyn Queue>, Error> {
     let facets = vec!["price".to_owned(), "content".to_owned()];
     let subscription = Subscription {
         entity_type: "product".into(),
@@ -87,15 +88,15 @@ fn join(store: &Embedded, name: &str) -> Result<weir::store::ChannelId, Error> {
         shape_label: "page".into(),
         target: 1,
     };
-    Ok(store.join(name, &subscription)?.id)
+    Ok(store.join(name, &subscription).wait()?.0)
 }
 
 /// Delivers what a channel meets: most of it as it is, some under keys of their own, some refused.
 fn deliver(store: &Embedded, name: &str) {
-    let channel = join(store, name).expect("it joins");
+    let queue = join(store, name).expect("it joins");
     for track in [Track::Sweep, Track::Lane(Lane::Normal)] {
         let mut taken = Vec::new();
-        while store.walk(channel, track, 50, &mut taken) {}
+        while walk(&*queue, track, 50, &mut taken) {}
         let end = |taken: &Taken| {
             let target_key = taken
                 .ordinal
@@ -118,13 +119,9 @@ fn deliver(store: &Embedded, name: &str) {
                 outcome,
             }
         };
-        store.finish(
-            channel,
-            &taken.iter().map(end).collect::<Vec<_>>(),
-            &mut Vec::new(),
-        );
+        queue.finish(&taken.iter().map(end).collect::<Vec<_>>(), &mut Vec::new());
     }
-    store.save(Timestamp(1_000_000)).expect("it is saved");
+    (store.save(Timestamp(1_000_000)).wait()).expect("it is saved");
 }
 
 /// A store with rows of all kinds, in a log that several lives have written.
@@ -161,44 +158,46 @@ fn fill(path: &Path) {
             .into_iter()
             .for_each(|name| deliver(&store, name));
         if life == 1 {
-            store
-                .unquarantine(
-                    "erp",
-                    &[store.quarantined("erp", None, 1).expect("it can be read")[0].sequence],
-                )
-                .expect("it is removed");
+            let shelf = store.shelf("erp");
+            let first = shelf.list(None, 1).expect("it can be read")[0].sequence;
+            shelf.remove(&[first]).wait().expect("it is removed");
         }
-        store.close().expect("it closes");
+        store.close().wait().expect("it closes");
     }
 }
 
 /// Everything that can be seen of a store.
 fn seen(store: &Embedded) -> Result<Vec<String>, Error> {
     let mut seen = Vec::new();
-    let all = store.list("product", "", None, None, 10 * ENTITIES);
+    let all = store.list(&ListQuery {
+        entity_type: "product",
+        prefix: "",
+        after: None,
+        owed: None,
+        limit: 10 * ENTITIES,
+    });
     let entities = store.read(&all.iter().map(|(ordinal, _)| *ordinal).collect::<Vec<_>>())?;
     seen.extend(entities.iter().map(|entity| format!("{entity:?}")));
     for name in ["web", "app"] {
-        let channel = join(store, name)?;
+        let queue = join(store, name)?;
         seen.extend(
-            all.iter().map(|(ordinal, id)| {
-                format!("{name} {id} {:?}", store.standing(channel, *ordinal))
-            }),
+            all.iter()
+                .map(|(ordinal, id)| format!("{name} {id} {:?}", queue.standing(*ordinal))),
         );
         seen.push(format!(
             "{name} {:?} {:?}",
-            store.refused(channel, None, 1_000)?,
-            store.owed(channel)
+            queue.refused(None, 1_000),
+            queue.owed()
         ));
         for (ordinal, _) in all.iter().filter(|(ordinal, _)| ordinal.0 % 3 == 0) {
-            store.redrive(channel, &[*ordinal]);
+            queue.redrive(&[*ordinal]);
             seen.push(format!(
                 "{:?}",
-                store.retry(channel, *ordinal).map(|taken| taken.target_key)
+                queue.retry(*ordinal).map(|taken| taken.target_key)
             ));
         }
     }
-    seen.push(format!("{:?}", store.quarantined("erp", None, 1_000)?));
+    seen.push(format!("{:?}", store.shelf("erp").list(None, 1_000)?));
     let again = (1..=4 * ENTITIES as u128)
         .chain(90_000..90_020)
         .map(|identity| commit(identity, Effect::Filtered));
@@ -396,7 +395,7 @@ fn rows_that_fell_back_or_went_are_named() {
             }
             db.flush().expect("it is written");
             drop(db);
-            let opened = open(&path).map(|store| store.close());
+            let opened = open(&path).map(|store| store.close().wait());
             match opened {
                 Ok(_) => assert_eq!(
                     change, "put back",
@@ -492,7 +491,8 @@ fn a_store_that_lost_accepted_changes_says_so_until_it_is_told_to_go_on() {
     let store = open(&path).expect("it was told to go on");
     assert_eq!(
         store
-            .quarantined("erp", Some(Sequence(0)), 1)
+            .shelf("erp")
+            .list(Some(Sequence(0)), 1)
             .expect("it can be read")
             .len(),
         1

@@ -14,8 +14,8 @@ use weir::model::{
 };
 use weir::store::memory::Memory;
 use weir::store::{
-    ChannelId, Commit, Committed, Effect, FacetChange, Finish, Holds, Outcome, Standing, Store,
-    Subscription, Taken, digest, embedded,
+    Commit, Committed, Effect, FacetChange, Finish, Holds, Joined, Outcome, Queue, Standing, Store,
+    Subscription, Taken, Walked, digest, embedded,
 };
 
 /// A store that can lose its memory.
@@ -231,7 +231,7 @@ fn entity_id(entity: u8) -> EntityId {
 
 /// A channel as dispatch would keep it, and its target.
 struct Outside {
-    id: ChannelId,
+    queue: Arc<dyn Queue>,
     name: String,
     live: bool,
     facets: Vec<String>,
@@ -319,6 +319,7 @@ impl World {
                 self.subject
                     .store()
                     .save(Timestamp(1))
+                    .wait()
                     .expect("saving works");
                 String::new()
             }
@@ -369,22 +370,13 @@ impl World {
                         quiet = false;
                     }
                 }
-                let id = self.channels[at].id;
-                let refused: Vec<Ordinal> = self
-                    .subject
-                    .store()
-                    .refused(id, None, 100)
-                    .expect("it can be read")
-                    .iter()
-                    .map(|r| r.ordinal)
-                    .collect();
-                self.channels[at].parked.extend(
-                    self.subject
-                        .store()
-                        .redrive(id, &refused)
-                        .iter()
-                        .map(|parked| parked.ordinal),
-                );
+                let outside = &mut self.channels[at];
+                let refused = outside.queue.refused(None, 100);
+                let refused: Vec<Ordinal> = refused.iter().map(|r| r.ordinal).collect();
+                let redriven = outside.queue.redrive(&refused);
+                outside
+                    .parked
+                    .extend(redriven.iter().map(|parked| parked.ordinal));
                 for parked in self.channels[at].parked.clone() {
                     quiet &= self.retry(at, parked).is_none();
                 }
@@ -429,7 +421,7 @@ impl World {
                     ));
                 }
             }
-            let owed = self.subject.store().owed(outside.id);
+            let owed = outside.queue.owed();
             if owed.oldest.is_some() || owed.in_flight > 0 || owed.parked > 0 {
                 return Err(format!(
                     "{} is at rest and still owes: {owed:?}",
@@ -449,7 +441,7 @@ impl World {
                     .subject
                     .store()
                     .find(&id)
-                    .and_then(|ordinal| self.subject.store().standing(outside.id, ordinal));
+                    .and_then(|ordinal| outside.queue.standing(ordinal));
                 standings.push((outside.name.clone(), id.to_string(), standing));
             }
         }
@@ -486,26 +478,22 @@ impl World {
     fn join(&mut self, facets: u8, filter: u8) {
         self.shapes += 1;
         let name = format!("channel {}", self.channels.len());
-        let mut outside = Outside {
-            id: ChannelId(0),
+        let (facets, shape, target_digest) = (patterns(facets), self.shapes, 1);
+        let wanted = subscription(&facets, shape, target_digest);
+        let (queue, _) = join(self.subject.store(), &name, &wanted);
+        self.channels.push(Outside {
+            queue,
             name,
             live: true,
-            facets: patterns(facets),
+            facets,
             filter: filter % 3,
-            shape: self.shapes,
-            target_digest: 1,
+            shape,
+            target_digest,
             flights: BTreeMap::new(),
             parked: BTreeSet::new(),
             target: BTreeMap::new(),
             known: BTreeMap::new(),
-        };
-        outside.id = self
-            .subject
-            .store()
-            .join(&outside.name, &outside.subscription())
-            .expect("a channel can join")
-            .id;
-        self.channels.push(outside);
+        });
     }
 
     fn reshape(&mut self, at: usize, facets: u8, filter: u8, live: bool) -> String {
@@ -524,12 +512,7 @@ impl World {
         let outside = &mut self.channels[at];
         outside.facets = facets.unwrap_or_else(|| outside.facets.clone());
         (outside.filter, outside.shape, outside.live) = (filter, self.shapes, true);
-        let joined = self
-            .subject
-            .store()
-            .join(&outside.name, &outside.subscription())
-            .expect("a channel can join");
-        outside.parked = joined.parked.iter().map(|parked| parked.ordinal).collect();
+        outside.join(self.subject.store());
     }
 
     fn lose_target(&mut self, at: usize) -> String {
@@ -540,10 +523,8 @@ impl World {
         {
             outside.target.clear();
             outside.target_digest += 1;
-            self.subject
-                .store()
-                .join(&outside.name, &outside.subscription())
-                .expect("a channel can join");
+            let wanted = outside.subscription();
+            (outside.queue, _) = join(self.subject.store(), &outside.name, &wanted);
         }
         String::new()
     }
@@ -558,7 +539,8 @@ impl World {
         self.channels[at].live = false;
         self.subject
             .store()
-            .retire(self.channels[at].id)
+            .retire(&self.channels[at].name)
+            .wait()
             .expect("a channel can retire");
         String::new()
     }
@@ -566,16 +548,16 @@ impl World {
     fn walk(&mut self, at: usize, track: Track) -> Option<Vec<Taken>> {
         let outside = self.channels.get(at).filter(|outside| outside.live)?;
         let mut taken = Vec::new();
-        let before = self.subject.store().owed(outside.id);
-        let more = self.subject.store().walk(outside.id, track, 1, &mut taken);
+        let before = outside.queue.owed();
+        let more = walk(&*outside.queue, track, 1, &mut taken);
         let seen = taken.clone();
         taken.into_iter().for_each(|taken| self.start(at, taken));
-        let moved = self.subject.store().owed(self.channels[at].id) != before;
+        let moved = self.channels[at].queue.owed() != before;
         (more || moved || !seen.is_empty()).then_some(seen)
     }
 
     fn retry(&mut self, at: usize, ordinal: Ordinal) -> Option<Taken> {
-        let taken = self.subject.store().retry(self.channels[at].id, ordinal)?;
+        let taken = self.channels[at].queue.retry(ordinal)?;
         self.start(at, taken.clone());
         Some(taken)
     }
@@ -608,8 +590,7 @@ impl World {
         match settled {
             Some(outcome) => {
                 let mut again = Vec::new();
-                self.subject.store().finish(
-                    outside.id,
+                outside.queue.finish(
                     &[Finish {
                         ordinal: taken.ordinal,
                         revision,
@@ -621,7 +602,7 @@ impl World {
                 again.into_iter().for_each(|taken| self.start(at, taken));
             }
             None => {
-                self.subject.store().attempt(outside.id, &[taken.ordinal]);
+                outside.queue.attempt(&[taken.ordinal]);
                 outside
                     .flights
                     .insert(taken.ordinal, (taken, revision, rendering));
@@ -653,8 +634,7 @@ impl World {
             _ => outside.parked.remove(&ordinal),
         };
         let mut again = Vec::new();
-        self.subject.store().finish(
-            outside.id,
+        outside.queue.finish(
             &[Finish {
                 ordinal,
                 revision,
@@ -681,12 +661,7 @@ impl World {
         }
         self.subject.crash();
         for outside in self.channels.iter_mut().filter(|outside| outside.live) {
-            let joined = self
-                .subject
-                .store()
-                .join(&outside.name, &outside.subscription())
-                .expect("a channel can join");
-            outside.parked = joined.parked.iter().map(|parked| parked.ordinal).collect();
+            outside.join(self.subject.store());
         }
         format!("{:?}", self.standings())
     }
@@ -694,13 +669,14 @@ impl World {
 
 impl Outside {
     fn subscription(&self) -> Subscription {
-        Subscription {
-            entity_type: "product".into(),
-            facets: self.facets.clone(),
-            shape: self.shape,
-            shape_label: format!("shape {}", self.shape),
-            target: self.target_digest,
-        }
+        subscription(&self.facets, self.shape, self.target_digest)
+    }
+
+    /// Joins again, and takes over what is parked.
+    fn join(&mut self, store: &dyn Store) {
+        let (queue, joined) = join(store, &self.name, &self.subscription());
+        self.queue = queue;
+        self.parked = joined.parked.iter().map(|parked| parked.ordinal).collect();
     }
 
     /// The facets it wants, unless its filter says no.
@@ -739,8 +715,37 @@ impl Outside {
     }
 }
 
+fn subscription(facets: &[String], shape: u64, target: u64) -> Subscription {
+    Subscription {
+        entity_type: "product".into(),
+        facets: facets.to_vec(),
+        shape,
+        shape_label: format!("shape {shape}"),
+        target,
+    }
+}
+
 fn body(rendering: &Rendering) -> String {
     String::from_utf8_lossy(rendering.body.as_bytes()).into_owned()
+}
+
+/// Joins and waits for it.
+pub fn join(store: &dyn Store, name: &str, wanted: &Subscription) -> (Arc<dyn Queue>, Joined) {
+    store.join(name, wanted).wait().expect("a channel can join")
+}
+
+/// Walks as a channel does, saving where the sweep must be reserved; returns whether there may be
+/// more.
+pub fn walk(queue: &dyn Queue, track: Track, limit: usize, taken: &mut Vec<Taken>) -> bool {
+    let most = taken.len() + limit;
+    loop {
+        match queue.walk(track, most - taken.len(), taken) {
+            Walked::End => return false,
+            Walked::More => return true,
+            Walked::Reserve if queue.save().wait().is_err() => return false,
+            Walked::Reserve => {}
+        }
+    }
 }
 
 /// Commits and waits for the answer.

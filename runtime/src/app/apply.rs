@@ -8,14 +8,14 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::attempts::{Attempts, TakenOver};
 use super::load::{Chain, Loaded, Maps, Renders};
-use super::{Inner, blocking, join_all, now};
+use super::{Inner, join_all, now};
 use crate::dispatch::{self, Channel, Setup, TargetHandle};
 use crate::failpoint;
 use crate::ingest::{Activity, Mapping, Source};
 use crate::model::{Timestamp, View, facet_matches};
 use crate::plan::{self, Complaint, Plan};
 use crate::plugin::{ChannelChain, Failed, Trial};
-use crate::store::{self, Limits, Subscription};
+use crate::store::{self, Limits, ListQuery, Subscription};
 
 /// Events of a source that may wait in quarantine before failing ones are answered 503.
 const QUARANTINE_MAX: u64 = 100_000;
@@ -129,13 +129,13 @@ impl Inner {
             .filter_map(|id| self.store.find(&id))
             .collect();
         if ordinals.len() < SAMPLES {
-            let first = self.store.list(
-                &options.entity_type,
-                "",
-                None,
-                None,
-                SAMPLES - ordinals.len(),
-            );
+            let first = self.store.list(&ListQuery {
+                entity_type: &options.entity_type,
+                prefix: "",
+                after: None,
+                owed: None,
+                limit: SAMPLES - ordinals.len(),
+            });
             ordinals.extend(first.into_iter().map(|(ordinal, _)| ordinal));
         }
         ordinals.sort_unstable();
@@ -305,40 +305,28 @@ impl Inner {
                 .map(|(_, channel)| channel.stop(super::STOP_DELIVERIES)),
         )
         .await;
-        let store = self.store.clone();
         let wanted: Vec<String> = plan
             .channels
             .values()
             .flat_map(|c| [Some(c.options.name.to_string()), c.options.was.clone()])
             .flatten()
             .collect();
-        blocking(move || {
-            let left = store
-                .channels()
-                .into_iter()
-                .filter(|(_, name, live)| *live && !wanted.contains(name));
-            left.into_iter().try_for_each(|(id, ..)| store.retire(id))
-        })
-        .await
+        for channel in self.store.remembered() {
+            if channel.live && !wanted.contains(&channel.name) {
+                self.store.retire(&channel.name).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn rename_channels(&self, old: &Live, plan: &Plan) -> Result<(), store::Error> {
-        let renames: Vec<(String, String)> = (plan.channels.values())
-            .filter(|channel| !old.channels.contains_key(&channel.options.name))
-            .filter_map(|channel| {
-                Some((
-                    channel.options.was.clone()?,
-                    channel.options.name.to_string(),
-                ))
-            })
-            .collect();
-        let store = self.store.clone();
-        blocking(move || {
-            renames
-                .into_iter()
-                .try_for_each(|(was, name)| store.rename(&was, &name).map(|_| ()))
-        })
-        .await
+        for channel in plan.channels.values() {
+            let (name, was) = (&channel.options.name, &channel.options.was);
+            if let Some(was) = was.as_ref().filter(|_| !old.channels.contains_key(name)) {
+                self.store.rename(was, name).await?;
+            }
+        }
+        Ok(())
     }
 
     /// A channel starts, goes on as it is, or goes on with another setup.
@@ -350,9 +338,8 @@ impl Inner {
         unchanged: bool,
     ) -> Result<Arc<Channel>, store::Error> {
         let Some(running) = running else {
-            let _on_their_threads = self.deliveries.enter();
-            let (channel, joined) =
-                Channel::start(setup, self.store.clone(), self.stopping.child_token())?;
+            let start = Channel::start(setup, self.store.clone(), self.stopping.child_token());
+            let (channel, joined) = self.deliveries.run(start).await?;
             let channel = Arc::new(channel);
             // One that was stopped while it swept goes on where it was.
             let swept = if joined.swept || channel.status().owed.sweep > 0 {

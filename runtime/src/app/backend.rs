@@ -19,7 +19,7 @@ use crate::server::{
     Answer, Backend, EntityQuery, IngestRequest, Operation, Page, Problem, QuarantineFilter,
     RefusedFilter, Settle, Settled,
 };
-use crate::store::{self, ChannelId, QuarantinedEvent, Refused};
+use crate::store::{self, ListQuery, QuarantinedEvent, Queue, Refused};
 
 /// Entities or events looked at in one go while a filter is applied.
 const PIECE: usize = 500;
@@ -101,7 +101,7 @@ impl Backend for Inner {
             let channels = live
                 .channels
                 .values()
-                .map(|channel| views::standing(&live, &*self.store, channel, ordinal));
+                .map(|channel| views::standing(&live, channel, ordinal));
             Ok(EntityView {
                 entity_type: id.entity_type.to_string(),
                 key: id.key.to_string(),
@@ -118,20 +118,18 @@ impl Backend for Inner {
     ) -> Answer<'a, List<EntityRow>> {
         Box::pin(async move {
             self.known_type(&query.entity_type)?;
-            let owed = query
-                .owed
-                .as_deref()
-                .map(|channel| self.known_channel(channel).map(|channel| channel.id()))
-                .transpose()?;
+            if let Some(channel) = &query.owed {
+                self.known_channel(channel)?;
+            }
             let (store, query, wanted) = (self.store.clone(), query.clone(), page.clone());
             let found = blocking(move || {
-                store.list(
-                    &query.entity_type,
-                    &query.prefix,
-                    wanted.after.as_deref(),
-                    owed,
-                    wanted.limit,
-                )
+                store.list(&ListQuery {
+                    entity_type: &query.entity_type,
+                    prefix: &query.prefix,
+                    after: wanted.after.as_deref(),
+                    owed: query.owed.as_deref(),
+                    limit: wanted.limit,
+                })
             })
             .await;
             let next = found
@@ -158,10 +156,10 @@ impl Backend for Inner {
             .collect();
         let retired = self
             .store
-            .channels()
+            .remembered()
             .into_iter()
-            .filter(|(_, name, _)| !live.channels.contains_key(name.as_str()));
-        all.extend(retired.map(|(_, name, _)| views::retired(&name)));
+            .filter(|channel| !live.channels.contains_key(channel.name.as_str()));
+        all.extend(retired.map(|channel| views::retired(&channel.name)));
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
@@ -171,14 +169,10 @@ impl Backend for Inner {
         if let Some(channel) = live.channels.get(name) {
             return Ok(views::channel(&live, channel, &self.sweeps));
         }
-        let retired = self
-            .store
-            .channels()
-            .into_iter()
-            .find(|(_, retired, _)| retired == name);
-        retired
-            .map(|(_, name, _)| views::retired(&name))
-            .ok_or_else(|| Problem::unknown("channel", name))
+        match self.remembers(name) {
+            true => Ok(views::retired(name)),
+            false => Err(Problem::unknown("channel", name)),
+        }
     }
 
     fn preview<'a>(&'a self, channel: &'a str, key: &'a str) -> Answer<'a, PreviewView> {
@@ -233,14 +227,14 @@ impl Backend for Inner {
         page: &'a Page,
     ) -> Answer<'a, List<RefusedView>> {
         Box::pin(async move {
-            let id = self.known_channel(channel)?.id();
+            let queue = self.known_channel(channel)?.queue();
             let after = page
                 .after
                 .as_deref()
                 .map(parse_after)
                 .transpose()?
                 .map(Ordinal);
-            let found = self.find_refused(id, filter, after, page.limit)?;
+            let found = self.find_refused(&*queue, filter, after, page.limit)?;
             let next = found
                 .last()
                 .filter(|_| found.len() == page.limit)
@@ -260,19 +254,15 @@ impl Backend for Inner {
     ) -> Answer<'a, u64> {
         Box::pin(async move {
             let channel = self.known_channel(channel)?;
-            let found = self.find_refused(channel.id(), filter, None, usize::MAX)?;
+            let queue = channel.queue();
+            let found = self.find_refused(&*queue, filter, None, usize::MAX)?;
             let ordinals: Vec<Ordinal> = found.into_iter().map(|refused| refused.ordinal).collect();
             let count = match settle {
                 Settle::Redrive => channel
                     .redrive(ordinals)
                     .await
                     .map_err(|error| Problem::internal(error.to_string()))?,
-                Settle::Drop => {
-                    let (store, id) = (self.store.clone(), channel.id());
-                    blocking(move || store.drop_refused(id, &ordinals))
-                        .await
-                        .map_err(failed)?
-                }
+                Settle::Drop => queue.drop_refused(&ordinals).await.map_err(failed)?,
             };
             Ok(count as u64)
         })
@@ -327,10 +317,8 @@ impl Backend for Inner {
                     })
                 }
                 Settle::Drop => {
-                    let (store, source) = (self.store.clone(), source.to_owned());
-                    let count = blocking(move || store.unquarantine(&source, &sequences))
-                        .await
-                        .map_err(failed)?;
+                    let removed = self.store.shelf(source).remove(&sequences);
+                    let count = removed.await.map_err(failed)?;
                     Ok(Settled {
                         settled: count as u64,
                         kept: 0,
@@ -396,18 +384,19 @@ impl Inner {
         if let Some(channel) = self.live.load().channels.get(name) {
             return Ok(channel.clone());
         }
-        if self
-            .store
-            .channels()
-            .iter()
-            .any(|(_, retired, _)| retired == name)
-        {
+        if self.remembers(name) {
             let detail = format!(
                 "channel `{name}` is retired: it has left the configuration and can only be forgotten or return"
             );
             return Err(Problem::conflict("channel-retired", detail));
         }
         Err(Problem::unknown("channel", name))
+    }
+
+    /// Whether the store knows the channel, live or retired.
+    fn remembers(&self, name: &str) -> bool {
+        let channels = self.store.remembered();
+        channels.iter().any(|channel| channel.name == name)
     }
 
     fn known_type(&self, name: &str) -> Result<(), Problem> {
@@ -423,17 +412,10 @@ impl Inner {
     }
 
     async fn forget_channel(&self, name: &str) -> Result<(), Problem> {
-        let found = self
-            .store
-            .channels()
-            .into_iter()
-            .find(|(_, known, _)| known == name);
-        let (id, ..) = found.ok_or_else(|| Problem::unknown("channel", name))?;
-        let store = self.store.clone();
-        match blocking(move || store.forget_channel(id))
-            .await
-            .map_err(failed)?
-        {
+        if !self.remembers(name) {
+            return Err(Problem::unknown("channel", name));
+        }
+        match self.store.forget(name).await.map_err(failed)? {
             true => Ok(()),
             false => Err(Problem::conflict(
                 "channel-live",
@@ -444,7 +426,7 @@ impl Inner {
 
     fn find_refused(
         &self,
-        id: ChannelId,
+        queue: &dyn Queue,
         filter: &RefusedFilter,
         after: Option<Ordinal>,
         limit: usize,
@@ -462,7 +444,7 @@ impl Inner {
         gather(
             after,
             limit,
-            |after| self.store.refused(id, after, PIECE),
+            |after| Ok(queue.refused(after, PIECE)),
             |refused| refused.ordinal,
             fits,
             |refused| refused,
@@ -506,7 +488,7 @@ impl Inner {
         gather(
             after,
             limit,
-            |after| self.store.quarantined(source, after, PIECE),
+            |after| self.store.shelf(source).list(after, PIECE),
             |event| event.sequence,
             fits,
             take,

@@ -2,12 +2,11 @@
 //! have a lower priority.
 //!
 //! A delivery can wait a moment, and coalesces with later changes meanwhile; a sender waits for its
-//! response. Channels also read from disk and wait for the store's writer, which would hold up
-//! requests on the same thread.
+//! response. Channels also read from disk, which would hold up requests on the same thread.
 
 use std::thread::available_parallelism;
 
-use tokio::runtime::{Builder, EnterGuard, Runtime};
+use tokio::runtime::{Builder, Runtime};
 
 /// The niceness of these threads. It gives them a third of the processor share of a thread that
 /// takes events in, so that deliveries continue under any load.
@@ -32,9 +31,16 @@ impl Deliveries {
         builder.build().map(|runtime| Deliveries(Some(runtime)))
     }
 
-    /// While the guard is held, everything that is spawned runs on these threads.
-    pub(super) fn enter(&self) -> Option<EnterGuard<'_>> {
-        self.0.as_ref().map(Runtime::enter)
+    /// Runs `work`, and all that it spawns, on these threads. A panic in it is passed on.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        let runtime = self.0.as_ref().expect("it is there until the drop");
+        match runtime.spawn(work).await {
+            Ok(done) => done,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
     }
 }
 
@@ -62,15 +68,12 @@ mod tests {
     fn deliveries_have_a_lower_priority_than_intake() {
         let deliveries = Deliveries::start().expect("threads");
         let niceness = || rustix::process::nice(0).expect("a number");
-        let there = {
-            let _entered = deliveries.enter();
-            tokio::spawn(async move { niceness() })
-        };
+        let work = async move { tokio::spawn(async move { niceness() }).await };
         let there = deliveries
             .0
             .as_ref()
             .expect("a runtime")
-            .block_on(there)
+            .block_on(deliveries.run(work))
             .expect("an answer");
         assert_eq!(there, (niceness() + NICENESS).min(19));
     }

@@ -26,11 +26,11 @@ pub(super) fn snapshot(inner: &Inner) -> Snapshot {
     };
     let retired = inner
         .store
-        .channels()
+        .remembered()
         .into_iter()
-        .filter(|(_, name, _)| !live.channels.contains_key(name.as_str()));
-    let retired = retired.map(|(_, name, _)| ChannelFigures {
-        name,
+        .filter(|channel| !live.channels.contains_key(channel.name.as_str()));
+    let retired = retired.map(|channel| ChannelFigures {
+        name: channel.name,
         state: "retired",
         ..ChannelFigures::default()
     });

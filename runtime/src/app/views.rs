@@ -18,7 +18,7 @@ use crate::server::views::{
     LimitsView, OwedView, PluginView, PreviewView, QuarantineView, RefusedView, RenderingView,
     SourceView, StandingView,
 };
-use crate::store::{QuarantinedEvent, Refused, State, Store};
+use crate::store::{QuarantinedEvent, Refused, State};
 
 pub(super) fn accepted(answer: &ingest::Answer) -> Accepted {
     let problem = |problem: &ingest::Problem| EventProblem {
@@ -179,14 +179,9 @@ pub(super) fn retired(name: &str) -> ChannelView {
     }
 }
 
-pub(super) fn standing(
-    live: &Live,
-    store: &dyn Store,
-    channel: &Channel,
-    ordinal: Ordinal,
-) -> StandingView {
-    let name = channel.setup().options.name.to_string();
-    let Some(standing) = store.standing(channel.id(), ordinal) else {
+pub(super) fn standing(live: &Live, channel: &Channel, ordinal: Ordinal) -> StandingView {
+    let (name, queue) = (channel.setup().options.name.to_string(), channel.queue());
+    let Some(standing) = queue.standing(ordinal) else {
         return StandingView {
             channel: name,
             state: "not subscribed".to_owned(),
@@ -207,11 +202,10 @@ pub(super) fn standing(
         State::Withheld(by) => ("withheld", Some(reason(live, &name, by)), None),
         State::Withdrawn => ("withdrawn", None, None),
     };
-    let refusal = (state == "refused")
-        .then(|| store.refused(channel.id(), Some(Ordinal(ordinal.0.saturating_sub(1))), 1));
-    let refusal = refusal
-        .and_then(Result::ok)
-        .and_then(|found| found.into_iter().find(|refused| refused.ordinal == ordinal));
+    let refusal =
+        (state == "refused").then(|| queue.refused(Some(Ordinal(ordinal.0.saturating_sub(1))), 1));
+    let refusal =
+        refusal.and_then(|found| found.into_iter().find(|refused| refused.ordinal == ordinal));
     let last_error = refusal.map(|refused| refused.failure.to_string());
     StandingView {
         channel: name,

@@ -1,9 +1,12 @@
 //! The loop of a channel: one task that owns all of the channel's state and hands the slow work,
 //! rendering and sending, to others.
 //!
-//! Each turn it takes what there is room for, starts preparations and sends, and settles what has
-//! come back. Nothing in a turn waits. Rooms are bounded: each track has its own, so that a sweep
-//! never stands in an urgent price's way.
+//! Each turn it takes as many entities as there is room for, starts preparations and sends, and
+//! settles those that have come back. Nothing in a turn waits: a sweep that has come to the end of
+//! its reserved stretch goes on when its save has ended, and the lanes go on meanwhile. Between
+//! turns the loop waits for whatever comes first; only an order from outside (pause, sweep,
+//! another configuration, stop) is awaited to its end. Rooms are bounded: each track has its own,
+//! so that a sweep never stands in an urgent price's way.
 
 mod control;
 mod settle;
@@ -30,7 +33,7 @@ use super::retry::{RetryBudget, Schedule, Tried, Waiting};
 use super::send::{SendContext, send};
 use super::{Setup, Shared};
 use crate::model::{Ordinal, Sequence, Timestamp, Track};
-use crate::store::{ChannelId, Finish, Joined, Outcome, Store, Taken};
+use crate::store::{self, Finish, Joined, Outcome, Pending, Queue, Store, Taken, Walked};
 
 /// Room for entities in flight, for each track: at least the first, so that rendering in batches
 /// pays, at most the second, so that what waits with its rendering in memory stays in the hundreds
@@ -86,9 +89,9 @@ enum Gate {
 
 pub(crate) struct Run {
     store: Arc<dyn Store>,
+    queue: Arc<dyn Queue>,
     shared: Arc<Shared>,
     setup: Arc<Setup>,
-    id: ChannelId,
     clock: Clock,
     dice: fastrand::Rng,
     watermark: watch::Receiver<Sequence>,
@@ -99,6 +102,8 @@ pub(crate) struct Run {
     more: [bool; TRACKS],
     /// There may be entities that the sweep has not passed yet.
     newer: bool,
+    /// The sweep's next stretch is being reserved; until then it does not walk.
+    reserving: Option<Pending<()>>,
     taken: [VecDeque<Taken>; TRACKS],
     ready: [VecDeque<Ready>; TRACKS],
     ready_since: [Option<Instant>; TRACKS],
@@ -126,6 +131,7 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn new(
         store: Arc<dyn Store>,
+        queue: Arc<dyn Queue>,
         shared: Arc<Shared>,
         setup: Arc<Setup>,
         joined: &Joined,
@@ -135,7 +141,6 @@ impl Run {
         let mut run = Run {
             watermark: store.watermark(),
             target_changes: setup.target.changes(),
-            id: joined.id,
             paused: joined.paused,
             budget: RetryBudget::new(clock.now()),
             clock,
@@ -144,6 +149,7 @@ impl Run {
             in_track: [0; TRACKS],
             more: [true; TRACKS],
             newer: false,
+            reserving: None,
             taken: Default::default(),
             ready: Default::default(),
             ready_since: [None; TRACKS],
@@ -161,6 +167,7 @@ impl Run {
             concerned: true,
             rests_until: None,
             store,
+            queue,
             shared,
             setup,
         };
@@ -190,6 +197,7 @@ impl Run {
                     None => break STOP_MAX,
                 },
                 Some(done) = self.tasks.join_next_with_id() => self.settle(done),
+                reserved = end_of(&mut self.reserving) => self.reserved(reserved),
                 Ok(()) = self.watermark.changed(), if self.rests_until.is_none() => {
                     self.more[..TRACKS - 1].fill(true);
                     self.newer = true;
@@ -311,7 +319,7 @@ impl Run {
         let Some(waiting) = self.schedule.remove(ordinal) else {
             return false;
         };
-        let Some(taken) = self.store.retry(self.id, ordinal) else {
+        let Some(taken) = self.queue.retry(ordinal) else {
             return false;
         };
         self.accept(taken, waiting.released, waiting.tried, false);
@@ -337,7 +345,8 @@ impl Run {
         }
         let (room, mut taken, mut steps) = (self.room(), 0, 0);
         loop {
-            let open = std::array::from_fn(|track| self.more[track] && self.in_track[track] < room);
+            let open =
+                std::array::from_fn(|track| self.may_walk(track) && self.in_track[track] < room);
             let Some(track) = self.walking.pick(open) else {
                 break;
             };
@@ -345,13 +354,7 @@ impl Run {
                 self.unfinished = true;
                 return;
             }
-            let mut met = Vec::new();
-            self.more[track] = self.store.walk(
-                self.id,
-                Track::ALL[track],
-                (room - self.in_track[track]).min(RENDER_MAX),
-                &mut met,
-            );
+            let met = self.meet(track, (room - self.in_track[track]).min(RENDER_MAX));
             taken += met.len();
             steps += 1;
             for met in met {
@@ -385,12 +388,11 @@ impl Run {
                 return;
             }
         }
-        for (index, track) in Track::ALL.into_iter().enumerate() {
-            let mut met = Vec::new();
-            if self.more[index] && self.schedule.failed() < self.setup.parked_max {
-                self.more[index] = self.store.walk(self.id, track, 1, &mut met);
-            }
-            if let Some(met) = met.pop() {
+        let walks = self.schedule.failed() < self.setup.parked_max;
+        for track in (0..TRACKS).filter(|_| walks) {
+            if self.may_walk(track)
+                && let Some(met) = self.meet(track, 1).pop()
+            {
                 return self.accept(met, false, None, false);
             }
         }
@@ -399,8 +401,28 @@ impl Run {
                 return;
             }
         }
-        self.unfinished =
-            self.more.contains(&true) && self.schedule.failed() < self.setup.parked_max;
+        self.unfinished = walks && (0..TRACKS).any(|track| self.may_walk(track));
+    }
+
+    fn may_walk(&self, track: usize) -> bool {
+        self.more[track] && (Track::ALL[track] != Track::Sweep || self.reserving.is_none())
+    }
+
+    /// Walks a track; returns the entities that must be delivered, at most `limit`.
+    fn meet(&mut self, track: usize, limit: usize) -> Vec<Taken> {
+        let mut met = Vec::new();
+        let walked = self.queue.walk(Track::ALL[track], limit, &mut met);
+        self.more[track] = walked != Walked::End;
+        if walked == Walked::Reserve {
+            self.reserving = Some(self.queue.save());
+        }
+        met
+    }
+
+    /// A store that cannot save does not sweep on; it reports the failure itself.
+    fn reserved(&mut self, reserved: Result<(), store::Error>) {
+        self.reserving = None;
+        self.more[TRACKS - 1] &= reserved.is_ok();
     }
 
     fn accept(&mut self, taken: Taken, released: bool, tried: Option<Tried>, first: bool) {
@@ -541,8 +563,7 @@ impl Run {
                 .map(|ready| ready.prepared.taken.ordinal)
                 .collect();
             let context = SendContext {
-                store: self.store.clone(),
-                channel: self.id,
+                queue: self.queue.clone(),
                 target: self.setup.target.clone(),
                 counters: self.shared.counters.clone(),
                 batch,
@@ -559,5 +580,13 @@ impl Run {
                 },
             );
         }
+    }
+}
+
+/// Waits for a call to end; for ever where there is none.
+async fn end_of(call: &mut Option<Pending<()>>) -> Result<(), store::Error> {
+    match call {
+        Some(call) => call.await,
+        None => std::future::pending().await,
     }
 }

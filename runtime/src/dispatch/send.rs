@@ -9,13 +9,12 @@ use super::flight::{Ready, Sent};
 use super::handle::{Permit, TargetHandle};
 use super::status::Counters;
 use crate::failpoint;
-use crate::store::{ChannelId, Store};
+use crate::store::Queue;
 use crate::targets::{DeliveryId, Form, Item, Outcome};
 
 /// All that a send needs from its channel.
 pub(crate) struct SendContext {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) channel: ChannelId,
+    pub(crate) queue: Arc<dyn Queue>,
     pub(crate) target: Arc<TargetHandle>,
     pub(crate) counters: Arc<Counters>,
     /// The most items in a request; above 1 requests have the form for several.
@@ -45,7 +44,7 @@ pub(crate) async fn send(context: SendContext, batch: Vec<Ready>) -> Vec<(Ready,
         .iter()
         .map(|ready| ready.prepared.taken.ordinal)
         .collect();
-    context.store.attempt(context.channel, &ordinals);
+    context.queue.attempt(&ordinals);
     failpoint::pass("dispatch.attempting");
     let mut request = Requests {
         context: &context,

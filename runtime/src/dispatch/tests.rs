@@ -159,18 +159,20 @@ pub(super) fn entity(key: &str, facets: &[(&str, &str)]) -> Entity {
 }
 
 impl Story {
-    fn begin(knobs: Knobs, reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Story {
-        Story::on(Arc::default(), Script::new(reply), knobs)
+    async fn begin(knobs: Knobs, reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Story {
+        Story::on(Arc::default(), Script::new(reply), knobs).await
     }
 
-    fn on(store: Arc<Memory>, script: Script, knobs: Knobs) -> Story {
+    async fn on(store: Arc<Memory>, script: Script, knobs: Knobs) -> Story {
         let setup = setup(&script, knobs);
-        Story::with(store, script, setup)
+        Story::with(store, script, setup).await
     }
 
-    fn with(store: Arc<Memory>, script: Script, setup: Setup) -> Story {
+    async fn with(store: Arc<Memory>, script: Script, setup: Setup) -> Story {
         let stop = CancellationToken::new();
-        let (channel, _) = Channel::start(setup, store.clone(), stop).expect("it joins");
+        let (channel, _) = Channel::start(setup, store.clone(), stop)
+            .await
+            .expect("it joins");
         Story {
             store,
             script,
@@ -203,8 +205,9 @@ impl Story {
     }
 
     fn standing(&self, key: &str) -> Standing {
-        self.store
-            .standing(self.channel.id(), self.ordinal(key))
+        self.channel
+            .queue()
+            .standing(self.ordinal(key))
             .expect("it subscribes")
             .state
     }
@@ -242,7 +245,7 @@ impl Story {
             "a stop ends in time"
         );
         assert_eq!(
-            self.store.owed(self.channel.id()).in_flight,
+            self.channel.queue().owed().in_flight,
             0,
             "no flight is left"
         );

@@ -29,11 +29,9 @@ pub struct Subscription {
     pub target: u64,
 }
 
-/// A channel that has joined.
+/// How a channel joined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Joined {
-    /// Its number.
-    pub id: ChannelId,
     /// Whether a sweep was started because the channel is new, has returned, or has another shape
     /// or target.
     pub swept: bool,

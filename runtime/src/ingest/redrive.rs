@@ -44,14 +44,14 @@ impl Source {
     /// `Busy`, `NoRoom`, `Unavailable` as for requests: what was done until then is done, the other
     /// events stay in quarantine.
     pub async fn redrive(&self, selection: Selection) -> Result<Redriven, Rejection> {
-        let mut redriven = Redriven::default();
+        let (mut redriven, shelf) = (Redriven::default(), self.store.shelf(&self.options.name));
         match selection {
             Selection::All => {
                 // Events that come while this runs are not taken: it ends.
                 let last = *self.store.watermark().borrow();
                 let mut after = None;
                 loop {
-                    let mut piece = self.shelf(after, PIECE)?;
+                    let mut piece = shelf.list(after, PIECE).map_err(unavailable)?;
                     piece.retain(|event| event.sequence <= last);
                     let Some(newest) = piece.last() else {
                         return Ok(redriven);
@@ -66,12 +66,7 @@ impl Source {
                 for chunk in sequences.chunks(PIECE) {
                     let mut piece = Vec::with_capacity(chunk.len());
                     for sequence in chunk {
-                        let found = self.shelf(sequence.0.checked_sub(1).map(Sequence), 1)?;
-                        piece.extend(
-                            found
-                                .into_iter()
-                                .filter(|event| event.sequence == *sequence),
-                        );
+                        piece.extend(shelf.get(*sequence).map_err(unavailable)?);
                     }
                     redriven.missing += (chunk.len() - piece.len()) as u64;
                     self.redrive_piece(piece, &mut redriven).await?;
@@ -79,16 +74,6 @@ impl Source {
                 Ok(redriven)
             }
         }
-    }
-
-    fn shelf(
-        &self,
-        after: Option<Sequence>,
-        limit: usize,
-    ) -> Result<Vec<QuarantinedEvent>, Rejection> {
-        self.store
-            .quarantined(&self.options.name, after, limit)
-            .map_err(unavailable)
     }
 
     async fn redrive_piece(
@@ -126,9 +111,9 @@ impl Source {
             });
         let commits: Vec<Commit> = commits.collect();
         let done = self.commit(&events, commits, |at| lanes[at]).await;
-        self.store
-            .unquarantine(&self.options.name, &settled(&done, &sequences))
-            .map_err(unavailable)?;
+        let leaving = settled(&done, &sequences);
+        let shelf = self.store.shelf(&self.options.name);
+        shelf.remove(&leaving).await.map_err(unavailable)?;
         self.activity.taken(
             EventCounts {
                 quarantined: 0,

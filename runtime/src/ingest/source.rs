@@ -65,7 +65,7 @@ impl Source {
 
     /// How many of its events are in quarantine.
     pub fn quarantined(&self) -> u64 {
-        self.store.quarantine_count(&self.options.name)
+        self.store.shelf(&self.options.name).count()
     }
 
     /// To be called before a body is read: takes its memory out of the shared budget. Without a

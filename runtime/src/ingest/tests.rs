@@ -8,14 +8,10 @@ use expect_test::{Expect, expect};
 use tokio::sync::watch;
 
 use super::*;
-use crate::model::{
-    Change, Entity, EntityId, EntityType, FacetRule, Ordinal, Payload, Sequence, Track,
-};
+use crate::model::{Change, Entity, EntityId, EntityType, FacetRule, Ordinal, Payload, Sequence};
 use crate::plugin::Failed;
 use crate::store::memory::Memory;
-use crate::store::{
-    self, ChannelId, Commit, Finish, Limits, QuarantinedEvent, Receipt, Refused, Store, Taken,
-};
+use crate::store::{self, Commit, Limits, ListQuery, Pending, Queue, Receipt, Shelf, Store};
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
@@ -225,7 +221,7 @@ async fn what_may_not_be_written_is_set_aside_and_the_rest_goes_on() {
         202 {"events":{"accepted":2,"filtered":0,"quarantined":2,"repeated":0},"changes":{"committed":2,"unchanged":0,"stale":0},"problems":[{"index":1,"code":"foreign","detail":"facet `content` of product/1 is written by `pim`; source `erp-conditions` writes for `erp` (see `owner` of the facet and of the source)"},{"index":2,"code":"invalid-json","detail":"expected value at line 1 column 1 (this source has no mapper, so its events are changes as JSON)"},{"index":3,"code":"key","detail":"a key has 1 to 1024 bytes, this one has 0; is it a payload in the wrong field?"}],"sequence":4}
     "#]])
     .await;
-    let kept = store.quarantined("erp-conditions", None, 9).unwrap();
+    let kept = store.shelf("erp-conditions").list(None, 9).unwrap();
     assert_eq!(
         kept.iter()
             .map(|kept| kept.event.failure.code.as_str())
@@ -460,7 +456,7 @@ async fn the_lane_asked_for_goes_with_the_event_also_into_quarantine() {
         .await
         .unwrap();
     assert_eq!(
-        store.quarantined("erp-conditions", None, 1).unwrap()[0]
+        store.shelf("erp-conditions").list(None, 1).unwrap()[0]
             .event
             .lane,
         Some(Lane::Bulk)
@@ -597,7 +593,7 @@ async fn events_given_again_go_through_the_plugins_of_now() {
     );
     assert_eq!(value(&*store, "1", "stock").as_deref(), Some("9"));
     assert_eq!(value(&*store, "2", "stock").as_deref(), Some("1"));
-    let left = store.quarantined("erp-conditions", None, 9).unwrap();
+    let left = store.shelf("erp-conditions").list(None, 9).unwrap();
     assert_eq!(left.len(), 1);
     assert_eq!(
         (left[0].sequence, left[0].event.failure.code.as_str()),
@@ -647,7 +643,7 @@ async fn an_event_from_a_mapper_s_time_is_checked_when_it_is_given_again() {
             ..Default::default()
         }
     );
-    let left = store.quarantined("erp-conditions", None, 9).unwrap();
+    let left = store.shelf("erp-conditions").list(None, 9).unwrap();
     assert_eq!(
         left.iter()
             .map(|left| left.event.failure.code.as_str())
@@ -708,107 +704,44 @@ impl Store for Failing {
     fn watermark(&self) -> watch::Receiver<Sequence> {
         self.inner.watermark()
     }
-    fn time_of(&self, sequence: Sequence) -> Timestamp {
-        self.inner.time_of(sequence)
-    }
     fn find(&self, id: &EntityId) -> Option<Ordinal> {
         self.inner.find(id)
     }
     fn read(&self, ordinals: &[Ordinal]) -> Result<Vec<Option<Arc<Entity>>>, store::Error> {
         self.inner.read(ordinals)
     }
-    fn list(
-        &self,
-        kind: &str,
-        prefix: &str,
-        after: Option<&str>,
-        owed: Option<ChannelId>,
-        limit: usize,
-    ) -> Vec<(Ordinal, EntityId)> {
-        self.inner.list(kind, prefix, after, owed, limit)
+    fn list(&self, query: &ListQuery<'_>) -> Vec<(Ordinal, EntityId)> {
+        self.inner.list(query)
     }
     fn join(
         &self,
         name: &str,
         subscription: &store::Subscription,
-    ) -> Result<store::Joined, store::Error> {
+    ) -> Pending<(Arc<dyn Queue>, store::Joined)> {
         self.inner.join(name, subscription)
     }
-    fn channels(&self) -> Vec<(ChannelId, String, bool)> {
-        self.inner.channels()
+    fn remembered(&self) -> Vec<store::Remembered> {
+        self.inner.remembered()
     }
-    fn retire(&self, channel: ChannelId) -> Result<(), store::Error> {
-        self.inner.retire(channel)
+    fn retire(&self, name: &str) -> Pending<()> {
+        self.inner.retire(name)
     }
-    fn forget_channel(&self, channel: ChannelId) -> Result<bool, store::Error> {
-        self.inner.forget_channel(channel)
+    fn forget(&self, name: &str) -> Pending<bool> {
+        self.inner.forget(name)
     }
-    fn rename(&self, old: &str, new: &str) -> Result<bool, store::Error> {
+    fn rename(&self, old: &str, new: &str) -> Pending<bool> {
         self.inner.rename(old, new)
     }
-    fn set_paused(&self, channel: ChannelId, paused: bool) -> Result<(), store::Error> {
-        self.inner.set_paused(channel, paused)
-    }
-    fn resweep(&self, channel: ChannelId, lost: bool) -> Result<(), store::Error> {
-        self.inner.resweep(channel, lost)
-    }
-    fn walk(&self, channel: ChannelId, track: Track, limit: usize, taken: &mut Vec<Taken>) -> bool {
-        self.inner.walk(channel, track, limit, taken)
-    }
-    fn retry(&self, channel: ChannelId, ordinal: Ordinal) -> Option<Taken> {
-        self.inner.retry(channel, ordinal)
-    }
-    fn attempt(&self, channel: ChannelId, ordinals: &[Ordinal]) {
-        self.inner.attempt(channel, ordinals)
-    }
-    fn finish(&self, channel: ChannelId, ends: &[Finish], again: &mut Vec<Taken>) {
-        self.inner.finish(channel, ends, again)
-    }
-    fn save(&self, now: Timestamp) -> Result<(), store::Error> {
+    fn save(&self, now: Timestamp) -> Pending<()> {
         self.inner.save(now)
     }
-    fn owed(&self, channel: ChannelId) -> store::Owed {
-        self.inner.owed(channel)
-    }
-    fn standing(&self, channel: ChannelId, ordinal: Ordinal) -> Option<store::Standing> {
-        self.inner.standing(channel, ordinal)
-    }
-    fn refused(
-        &self,
-        channel: ChannelId,
-        after: Option<Ordinal>,
-        limit: usize,
-    ) -> Result<Vec<Refused>, store::Error> {
-        self.inner.refused(channel, after, limit)
-    }
-    fn redrive(&self, channel: ChannelId, ordinals: &[Ordinal]) -> Vec<store::Parked> {
-        Store::redrive(&*self.inner, channel, ordinals)
-    }
-    fn drop_refused(
-        &self,
-        channel: ChannelId,
-        ordinals: &[Ordinal],
-    ) -> Result<usize, store::Error> {
-        self.inner.drop_refused(channel, ordinals)
-    }
-    fn quarantined(
-        &self,
-        source: &str,
-        after: Option<Sequence>,
-        limit: usize,
-    ) -> Result<Vec<QuarantinedEvent>, store::Error> {
-        self.inner.quarantined(source, after, limit)
-    }
-    fn quarantine_count(&self, source: &str) -> u64 {
-        self.inner.quarantine_count(source)
-    }
-    fn unquarantine(&self, source: &str, sequences: &[Sequence]) -> Result<usize, store::Error> {
-        self.inner.unquarantine(source, sequences)
+    fn shelf(&self, source: &str) -> Arc<dyn Shelf> {
+        self.inner.shelf(source)
     }
     fn figures(&self) -> store::Figures {
         self.inner.figures()
     }
-    fn close(&self) -> Result<(), store::Error> {
+    fn close(&self) -> Pending<()> {
         self.inner.close()
     }
 }

@@ -15,7 +15,7 @@
 //! | `Q` source sequence part | a quarantined event |
 //! | `I` number | identities of the events of one commit, in the order of the commits |
 
-use super::ChannelId;
+use crate::index::ChannelId;
 
 /// Format version of the store.
 pub(super) const FORMAT: &[u8] = b"Mformat";

@@ -10,6 +10,7 @@
 //! leaves). The methods of the trait are in `answers`.
 
 mod answers;
+mod queue;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,9 +18,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use super::{
-    ChannelId, Commit, Effect, FacetChange, Finish, Holds, Joined, Limits, NoRoom, Outcome, Parked,
-    Quarantined, QuarantinedEvent, SEQUENCE_BLOCK, State, Subscription, Taken, Verdict,
+    Commit, Effect, FacetChange, Finish, Holds, Joined, Limits, NoRoom, Outcome, Parked,
+    Quarantined, QuarantinedEvent, SEQUENCE_BLOCK, State, Subscription, Taken, Verdict, Walked,
 };
+use crate::index::ChannelId;
 use crate::model::{
     EntityId, FACETS_MAX, Facet, Failure, Lane, Ordinal, Sequence, Timestamp, Track, facet_matches,
 };
@@ -59,9 +61,13 @@ impl Rule {
 /// to reach the limit.
 pub const SWEEP_AHEAD: u32 = 2;
 
-/// The store in memory.
-pub struct Memory {
-    queue: Mutex<Queue>,
+/// The store in memory. It is the specification, and the store of tests; no product runs on it.
+#[derive(Clone)]
+pub struct Memory(Arc<Shared>);
+
+/// Shared by the store and the handles of its channels and sources.
+struct Shared {
+    maps: Mutex<Maps>,
     watermark: watch::Sender<Sequence>,
 }
 
@@ -74,43 +80,41 @@ impl Default for Memory {
 impl Memory {
     /// A store that leaves out one rule, to show what goes wrong without it.
     pub fn without(rule: Option<Rule>) -> Memory {
-        let queue = Queue {
+        let maps = Maps {
             without: rule,
-            ..Queue::default()
+            ..Maps::default()
         };
-        Memory {
-            queue: Mutex::new(queue),
+        Memory(Arc::new(Shared {
+            maps: Mutex::new(maps),
             watermark: watch::Sender::new(Sequence(0)),
-        }
+        }))
     }
 
     /// Does what a kill does: positions, pairs and parked entities fall back to what was saved, and
     /// flights are gone.
     pub fn crash(&self) {
-        let mut queue = self.queue();
-        queue.crash();
-        self.publish(&mut queue);
-    }
-
-    /// Sets the time of all further commits; it does not advance by itself.
-    pub fn set_time(&self, now: Timestamp) {
-        self.queue().now = now;
-    }
-
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn publish(&self, queue: &mut Queue) {
-        if queue.sequence > queue.ceiling {
-            queue.ceiling = queue.sequence + SEQUENCE_BLOCK;
-        }
-        self.watermark.send_replace(Sequence(queue.sequence));
+        let mut maps = self.0.maps();
+        maps.crash();
+        self.0.publish(&mut maps);
     }
 }
 
+impl Shared {
+    fn maps(&self) -> MutexGuard<'_, Maps> {
+        self.maps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish(&self, maps: &mut Maps) {
+        if maps.sequence > maps.ceiling {
+            maps.ceiling = maps.sequence + SEQUENCE_BLOCK;
+        }
+        self.watermark.send_replace(Sequence(maps.sequence));
+    }
+}
+
+/// All that a store has, on disk or not.
 #[derive(Default)]
-struct Queue {
+struct Maps {
     without: Option<Rule>,
     now: Timestamp,
     limits: Limits,
@@ -237,7 +241,7 @@ impl Channel {
     }
 }
 
-impl Queue {
+impl Maps {
     // -- writing ----------------------------------------------------------------------------------
 
     fn commit(&mut self, commit: Commit) -> Verdict {
@@ -491,12 +495,8 @@ impl Queue {
 
     // -- a channel's life -------------------------------------------------------------------------
 
-    fn join(&mut self, name: &str, subscription: &Subscription) -> Joined {
-        let known = self
-            .channels
-            .iter()
-            .find(|(_, channel)| channel.name == name)
-            .map(|(id, _)| *id);
+    fn join(&mut self, name: &str, subscription: &Subscription) -> (ChannelId, Joined) {
+        let known = self.channel_named(name);
         let id = known.unwrap_or_else(|| {
             self.channel_number += 1;
             let id = ChannelId(self.channel_number);
@@ -518,12 +518,12 @@ impl Queue {
             .get_mut(&id)
             .expect("it was just found or made");
         channel.live = true;
-        Joined {
-            id,
+        let joined = Joined {
             swept,
             paused: channel.paused,
             parked: channel.parked.values().copied().collect(),
-        }
+        };
+        (id, joined)
     }
 
     /// Applies a subscription when a channel joins, renders differently, or starts over for a
@@ -612,11 +612,11 @@ impl Queue {
         }
     }
 
-    /// Handles the next place of a lane, or the next entity of the sweep. Returns whether there was
-    /// one.
-    fn meet(&mut self, id: ChannelId, track: Track, taken: &mut Vec<Taken>) -> bool {
+    /// Meets the next place of a lane, or the next entity of the sweep, unless there is none or the
+    /// sweep must be saved first.
+    fn meet(&mut self, id: ChannelId, track: Track, taken: &mut Vec<Taken>) -> Walked {
         let Some(channel) = self.channels.get(&id).filter(|channel| channel.live) else {
-            return false;
+            return Walked::End;
         };
         let after = channel.read[track.index()] + 1;
         let next = match track {
@@ -631,13 +631,13 @@ impl Queue {
                 .map(|(place, entity)| (*place, *entity)),
         };
         let Some((place, entity)) = next else {
-            return false;
+            return Walked::End;
         };
         let owed = self.owes(channel, entity, track);
         let channel = self.channels.get_mut(&id).expect("it was just found");
         if track == Track::Sweep && place > channel.reserved {
             channel.read[3] = place - 1;
-            channel.save();
+            return Walked::Reserve;
         }
         channel.read[track.index()] = place;
         if let Some(flight) = channel.flights.get_mut(&entity) {
@@ -648,7 +648,13 @@ impl Queue {
         } else if owed && channel.parked.get(&entity).is_none_or(|parked| parked.held) {
             self.start(id, entity, track, vec![(track, place)], taken);
         }
-        true
+        Walked::More
+    }
+
+    /// The channel of that name.
+    fn channel_named(&self, name: &str) -> Option<ChannelId> {
+        let named = |(_, channel): &(&ChannelId, &Channel)| channel.name == name;
+        self.channels.iter().find(named).map(|(id, _)| *id)
     }
 
     fn start(

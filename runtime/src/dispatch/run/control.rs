@@ -14,7 +14,7 @@ use super::super::retry::Waiting;
 use super::Run;
 use crate::failpoint;
 use crate::model::{Ordinal, Timestamp};
-use crate::store::{self, Joined, Parked};
+use crate::store::{self, Joined, Parked, Pending};
 
 /// How long a change of configuration waits for requests in flight before it breaks them off.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
@@ -37,7 +37,7 @@ impl Run {
     pub(super) async fn control(&mut self, control: Control) {
         match control {
             Control::Pause(paused, done) => {
-                drop(done.send(self.set_paused(paused, "paused by an operator")))
+                drop(done.send(self.set_paused(paused, "paused by an operator").await))
             }
             Control::Resweep { lost, done } => drop(done.send(self.resweep(lost).await)),
             Control::Confirm(done) => drop(done.send(self.confirm())),
@@ -47,10 +47,10 @@ impl Run {
         }
     }
 
-    pub(super) fn set_paused(&mut self, paused: bool, reason: &str) -> Result<(), store::Error> {
+    pub(super) fn set_paused(&mut self, paused: bool, reason: &str) -> Pending<()> {
         self.paused = paused;
         *self.shared.paused() = paused.then(|| reason.to_owned());
-        self.store.set_paused(self.id, paused)
+        self.queue.set_paused(paused)
     }
 
     /// What is on its way to a target that has lost its data would be taken for delivered: so all
@@ -59,7 +59,7 @@ impl Run {
         if lost {
             self.drain(DRAIN_MAX).await;
         }
-        self.store.resweep(self.id, lost)?;
+        self.queue.resweep(lost).await?;
         self.more.fill(true);
         Ok(())
     }
@@ -81,7 +81,7 @@ impl Run {
     }
 
     fn redrive(&mut self, ordinals: &[Ordinal]) -> usize {
-        let parked = self.store.redrive(self.id, ordinals);
+        let parked = self.queue.redrive(ordinals);
         for parked in &parked {
             self.schedule.park(
                 parked.ordinal,
@@ -96,7 +96,9 @@ impl Run {
 
     async fn replace(&mut self, setup: Setup) -> Result<Joined, store::Error> {
         self.drain(DRAIN_MAX).await;
-        let joined = self.store.join(&setup.options.name, &setup.subscription)?;
+        let (queue, joined) = (self.store)
+            .join(&setup.options.name, &setup.subscription)
+            .await?;
         failpoint::pass("dispatch.swapping");
         let shares = WeightedRoundRobin::new(setup.shares);
         (self.walking, self.preparing, self.sending) = (shares.clone(), shares.clone(), shares);
@@ -104,7 +106,8 @@ impl Run {
         self.clock = setup.target.clock();
         self.setup = Arc::new(setup);
         self.shared.setup.store(self.setup.clone());
-        self.id = joined.id;
+        self.queue = queue;
+        self.shared.queue.store(Arc::new(self.queue.clone()));
         self.more.fill(true);
         self.overfull = false;
         self.reschedule(&joined.parked);

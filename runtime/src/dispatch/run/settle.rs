@@ -107,7 +107,7 @@ impl Run {
         let now = self.clock.now();
         // Counting costs the store a look at all that waits, and a share is not so exact.
         if self.holding.is_none_or(|(_, at)| now.0 - at.0 > HOLDING_MS) {
-            self.holding = Some((self.store.owed(self.id).holding, now));
+            self.holding = Some((self.queue.owed().holding, now));
         }
         let holding = self.holding.map_or(0, |(holding, _)| holding);
         self.guard
@@ -134,7 +134,7 @@ impl Run {
             Conclusion::Pause { attempts, reason } => {
                 self.shared.errors().keep(ordinal, reason.clone().into());
                 // If it cannot be remembered it is paused all the same until the next start.
-                let _ = self.set_paused(true, &reason);
+                drop(self.set_paused(true, &reason));
                 self.park(ordinal, attempts, Duration::ZERO, false)
             }
         }
@@ -192,7 +192,7 @@ impl Run {
             return;
         }
         let mut again = Vec::new();
-        self.store.finish(self.id, &ends, &mut again);
+        self.queue.finish(&ends, &mut again);
         for end in &ends {
             if let Some(flight) = self.flights.remove(&end.ordinal) {
                 self.in_track[flight.track] -= 1;

@@ -27,7 +27,7 @@ fn attempts(script: &Script) -> Vec<String> {
 /// another channel of the same target, and the first one sent arrays.
 #[tokio::test(start_paused = true)]
 async fn a_channel_without_batch_sends_bare_renderings_whatever_others_of_its_target_do() {
-    let story = Story::begin(Knobs::default(), fine);
+    let story = Story::begin(Knobs::default(), fine).await;
     let second = |batch| {
         let options = Options {
             name: "search".into(),
@@ -45,8 +45,9 @@ async fn a_channel_without_batch_sends_bare_renderings_whatever_others_of_its_ta
         setup.target = story.channel.setup().target.clone();
         setup
     };
-    let (search, _) =
-        Channel::start(second(1), story.store.clone(), CancellationToken::new()).expect("it joins");
+    let (search, _) = Channel::start(second(1), story.store.clone(), CancellationToken::new())
+        .await
+        .expect("it joins");
     let handle = search.setup().target.clone();
     search.replace(second(20)).await.expect("it runs");
     story.set("a", "price", "1");
@@ -83,7 +84,7 @@ async fn a_kind_that_takes_few_at_once_is_given_no_more() {
         },
         ..Knobs::default()
     };
-    let story = Story::begin(knobs, fine);
+    let story = Story::begin(knobs, fine).await;
     for number in 0..20 {
         story.set(&format!("e{number}"), "price", "1");
     }
@@ -109,7 +110,7 @@ async fn moving(reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Story
         chain: Some(keys_by_price()),
         ..Knobs::default()
     };
-    let story = Story::begin(knobs, reply);
+    let story = Story::begin(knobs, reply).await;
     for key in ["a", "b", "c"] {
         story.set(key, "price", "1");
     }
@@ -213,7 +214,8 @@ async fn entities_that_swap_keys_in_one_batch_are_both_there_afterwards() {
             };
         }
         Reply::Status(200)
-    });
+    })
+    .await;
     for prices in [["1", "2"], ["2", "1"]] {
         story.channel.pause().await.expect("it runs");
         for (key, price) in ["a", "b"].into_iter().zip(prices) {

@@ -63,7 +63,7 @@ async fn play(seed: u64, nature: Nature, batch: usize) {
         ..Knobs::default()
     };
     let script = Script::new(moody(shop.clone(), well.clone(), dice.clone()));
-    let mut story = Story::on(store.clone(), script.clone(), knobs());
+    let mut story = Story::on(store.clone(), script.clone(), knobs()).await;
     let mut newest = BTreeMap::new();
     for _ in 0..120 {
         let (key, what) = {
@@ -84,8 +84,8 @@ async fn play(seed: u64, nature: Nature, batch: usize) {
             // Which key an attempt used that came to nothing is known until the next start only.
             84 if !nature.keyed => {
                 story.channel.stop(Duration::from_millis(20)).await;
-                store.save(Timestamp(0)).expect("it saves");
-                story = Story::on(store.clone(), script.clone(), knobs());
+                store.save(Timestamp(0)).await.expect("it saves");
+                story = Story::on(store.clone(), script.clone(), knobs()).await;
             }
             _ => tokio::time::sleep(Duration::from_millis(3)).await,
         }

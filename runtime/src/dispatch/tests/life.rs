@@ -6,7 +6,7 @@ use crate::plugin::Failed;
 
 #[tokio::test(start_paused = true)]
 async fn what_changes_arrives_as_it_is_now_and_what_does_not_is_suppressed() {
-    let story = Story::begin(Knobs::default(), fine);
+    let story = Story::begin(Knobs::default(), fine).await;
     story.set("a", "price", "1");
     story.quiet().await;
     story.set("a", "price", "2");
@@ -48,7 +48,8 @@ async fn a_deletion_is_delivered_and_what_never_was_there_is_not_deleted() {
             ..Knobs::default()
         },
         fine,
-    );
+    )
+    .await;
     story.set("a", "price", "1");
     story.set("b", "content", "{}");
     story.quiet().await;
@@ -92,7 +93,8 @@ async fn a_plugin_host_without_room_refuses_nothing() {
             ..Knobs::default()
         },
         fine,
-    );
+    )
+    .await;
     story.set("a", "price", "1");
     story.quiet().await;
     assert_eq!(
@@ -128,7 +130,8 @@ async fn filters_and_renderer_decide_and_their_reasons_are_kept() {
             ..Knobs::default()
         },
         fine,
-    );
+    )
+    .await;
     for (key, price) in [("f", "0"), ("n", "1"), ("x", "2"), ("a", "3")] {
         story.set(key, "price", price);
     }
@@ -152,11 +155,7 @@ async fn filters_and_renderer_decide_and_their_reasons_are_kept() {
         story.standing("n"),
         Standing::Withheld(prepare::NOT_RENDERED)
     );
-    let refused = story
-        .store
-        .refused(story.channel.id(), None, 10)
-        .expect("read")
-        .remove(0);
+    let refused = story.channel.queue().refused(None, 10).remove(0);
     assert_eq!(
         refused.failure,
         Failure::new("plugin", "page@0123456789ab: no-title: there is no title")
@@ -204,7 +203,8 @@ async fn a_channel_that_only_counts_sends_nothing() {
             ..Knobs::default()
         },
         fine,
-    );
+    )
+    .await;
     story.set("a", "price", "1");
     story.quiet().await;
     assert_eq!(
@@ -232,7 +232,8 @@ async fn under_a_new_key_the_old_one_is_deleted_first() {
             ..Knobs::default()
         },
         fine,
-    );
+    )
+    .await;
     for price in ["1", "2"] {
         story.set("a", "price", price);
         story.quiet().await;
@@ -254,7 +255,8 @@ async fn many_entities_go_in_one_request_and_each_arrives_once() {
             ..Knobs::default()
         },
         fine,
-    );
+    )
+    .await;
     story.channel.pause().await.expect("it runs");
     for number in 0..200 {
         story.set(&format!("e{number}"), "price", "1");
@@ -288,7 +290,8 @@ async fn urgent_work_goes_first_and_nobody_starves() {
             ..Knobs::default()
         },
         script,
-    );
+    )
+    .await;
     story.channel.pause().await.expect("it runs");
     for number in 0..90 {
         story.set_in(Lane::Bulk, &format!("bulk{number}"), "price", "1");
@@ -333,7 +336,8 @@ async fn an_urgent_change_overtakes_a_sweep() {
             ..Knobs::default()
         },
         slow,
-    );
+    )
+    .await;
     for number in 0..300 {
         story.set_in(Lane::Bulk, &format!("e{number}"), "price", "1");
     }
@@ -389,7 +393,8 @@ async fn a_changed_renderer_sends_what_differs_and_a_changed_target_sends_all() 
             ..Knobs::default()
         },
         fine,
-    );
+    )
+    .await;
     story.set("a", "price", "1");
     story.set("b", "price", "2");
     story.quiet().await;
@@ -435,7 +440,8 @@ async fn channels_of_one_target_share_its_slots() {
             ..Knobs::default()
         },
         script,
-    );
+    )
+    .await;
     let mut second = setup(
         &story.script,
         Knobs {
@@ -447,8 +453,9 @@ async fn channels_of_one_target_share_its_slots() {
         },
     );
     second.target = story.channel.setup().target.clone();
-    let (search, _) =
-        Channel::start(second, story.store.clone(), CancellationToken::new()).expect("it joins");
+    let (search, _) = Channel::start(second, story.store.clone(), CancellationToken::new())
+        .await
+        .expect("it joins");
     for number in 0..50 {
         story.set(&format!("e{number}"), "price", "1");
     }

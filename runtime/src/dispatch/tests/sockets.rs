@@ -6,7 +6,7 @@ use crate::targets::fixture::{self, Fixture};
 use crate::targets::http::{self, Address, Auth, Egress};
 use crate::targets::webhook;
 
-fn story(url: &str, knobs: Knobs) -> Story {
+async fn story(url: &str, knobs: Knobs) -> Story {
     let kind = Kind::Webhook(webhook::Options {
         url: Address::parse(url).expect("a URL"),
         sign: Vec::new(),
@@ -23,6 +23,7 @@ fn story(url: &str, knobs: Knobs) -> Story {
         nobody,
         setup_of(kind, Clock::system(), knobs),
     )
+    .await
 }
 
 #[tokio::test]
@@ -35,7 +36,7 @@ async fn a_response_that_does_not_come_whole_is_followed_by_another_attempt_unde
             false => Reply::Status(200),
         })
         .await;
-        let story = story(&target.url("/weir"), Knobs::default());
+        let story = story(&target.url("/weir"), Knobs::default()).await;
         story.set("a", "price", "1");
         story.quiet().await;
         let asked = target.asked();
@@ -59,7 +60,7 @@ async fn a_key_of_its_own_url_is_deleted_before_another_is_put() {
         chain: Some(keys_by_price()),
         ..Knobs::default()
     };
-    let story = story(&target.url("/p/{key}"), knobs);
+    let story = story(&target.url("/p/{key}"), knobs).await;
     for price in ["1", "2"] {
         story.set("a", "price", price);
         story.quiet().await;
@@ -93,7 +94,8 @@ async fn a_target_that_refuses_connections_trips_and_is_found_again_by_a_probe()
             breaker: slow,
             ..Knobs::default()
         },
-    );
+    )
+    .await;
     for number in 0..40 {
         story.set(&format!("e{number}"), "price", "1");
     }

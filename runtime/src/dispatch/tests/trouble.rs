@@ -23,7 +23,7 @@ async fn what_fails_is_tried_again_under_the_same_id_until_it_arrives() {
         Reply::Status(418),
         Reply::Each(Vec::new()),
     ] {
-        let story = Story::begin(Knobs::default(), in_turn(vec![reply.clone()]));
+        let story = Story::begin(Knobs::default(), in_turn(vec![reply.clone()])).await;
         story.set("a", "price", "1");
         story.quiet().await;
         let seen = story.script.seen();
@@ -54,7 +54,7 @@ async fn a_retry_carries_the_newest_state() {
             200
         })
     };
-    let story = Story::begin(Knobs::default(), script);
+    let story = Story::begin(Knobs::default(), script).await;
     story.set("a", "price", "1");
     story
         .until("parked", |story| story.channel.status().owed.parked == 1)
@@ -103,7 +103,7 @@ async fn an_old_value_is_sent_again_after_a_timeout_that_was_applied() {
         },
         ..Knobs::default()
     };
-    let story = Story::begin(knobs, script);
+    let story = Story::begin(knobs, script).await;
     story.set("a", "price", "1");
     story.quiet().await;
     story.set("a", "price", "2");
@@ -132,7 +132,8 @@ async fn a_batch_with_one_culprit_is_halved_until_it_is_alone() {
             ..Knobs::default()
         },
         script,
-    );
+    )
+    .await;
     story.channel.pause().await.expect("it runs");
     for number in 0..15 {
         story.set(&format!("e{number}"), "price", "1");
@@ -149,10 +150,7 @@ async fn a_batch_with_one_culprit_is_halved_until_it_is_alone() {
     );
     assert_eq!(story.channel.status().state, status::State::Flowing);
 
-    let refused = story
-        .store
-        .refused(story.channel.id(), None, 10)
-        .expect("read");
+    let refused = story.channel.queue().refused(None, 10);
     assert_eq!(
         (
             refused.len(),
@@ -180,7 +178,7 @@ async fn a_batch_with_one_culprit_is_halved_until_it_is_alone() {
 
 #[tokio::test(start_paused = true)]
 async fn a_conflict_is_refused_only_after_five_tries() {
-    let story = Story::begin(Knobs::default(), |_| Reply::Status(409));
+    let story = Story::begin(Knobs::default(), |_| Reply::Status(409)).await;
     story.set("a", "price", "1");
     story
         .until("refused", |story| story.channel.status().owed.refused == 1)
@@ -207,7 +205,8 @@ async fn a_target_that_says_401_or_404_is_not_asked_for_each_entity() {
                 ..Knobs::default()
             },
             script,
-        );
+        )
+        .await;
         for number in 0..100 {
             story.set(&format!("e{number}"), "price", "1");
         }
@@ -239,7 +238,7 @@ async fn a_target_that_says_401_or_404_is_not_asked_for_each_entity() {
 
 #[tokio::test(start_paused = true)]
 async fn gone_pauses_the_channel_and_it_stays_paused() {
-    let story = Story::begin(Knobs::default(), in_turn(vec![Reply::Status(410)]));
+    let story = Story::begin(Knobs::default(), in_turn(vec![Reply::Status(410)])).await;
     story.set("a", "price", "1");
     story
         .until("paused", |story| {
@@ -252,7 +251,9 @@ async fn gone_pauses_the_channel_and_it_stays_paused() {
     let paused = |store: &Memory, setup: &Setup| {
         store
             .join("storefront", &setup.subscription)
+            .wait()
             .expect("it joins")
+            .1
             .paused
     };
     assert!(
@@ -274,7 +275,8 @@ async fn retry_after_is_honoured() {
             after: Some(Duration::from_secs(1)),
             maybe_applied: false,
         })]),
-    );
+    )
+    .await;
     let began = tokio::time::Instant::now();
     story.set("a", "price", "1");
     story.set("b", "price", "1");
@@ -317,7 +319,7 @@ async fn a_filter_fed_zeros_does_not_empty_the_shop() {
         },
         ..Knobs::default()
     };
-    let story = Story::begin(knobs, fine);
+    let story = Story::begin(knobs, fine).await;
     for number in 0..100 {
         story.set(&format!("e{number}"), "price", "7");
     }
@@ -378,18 +380,19 @@ async fn a_filter_fed_zeros_does_not_empty_the_shop() {
 async fn a_hanging_target_does_not_hold_up_a_stop_and_nothing_is_lost() {
     let store = Arc::new(Memory::default());
     let hanging = Script::new(|_| Reply::Hang);
-    let story = Story::on(store.clone(), hanging, Knobs::default());
+    let story = Story::on(store.clone(), hanging, Knobs::default()).await;
     for number in 0..50 {
         story.set(&format!("e{number}"), "price", "1");
     }
     story
         .until("requests are out", |story| !story.seen().is_empty())
         .await;
+    let queue = story.channel.queue();
     story.end().await;
-    assert_eq!(store.owed(ChannelId(1)).parked, 50);
-    store.save(Timestamp(0)).expect("it saves");
+    assert_eq!(queue.owed().parked, 50);
+    store.save(Timestamp(0)).await.expect("it saves");
 
-    let story = Story::on(store, Script::new(fine), Knobs::default());
+    let story = Story::on(store, Script::new(fine), Knobs::default()).await;
     story.quiet().await;
     let mut seen = story.seen();
     seen.sort();
@@ -418,7 +421,7 @@ async fn too_many_parked_entities_stop_first_attempts() {
         parked_max: 20,
         ..Knobs::default()
     };
-    let story = Story::begin(knobs, script);
+    let story = Story::begin(knobs, script).await;
     for number in 0..500 {
         story.set(&format!("e{number}"), "price", "1");
     }
@@ -458,7 +461,8 @@ async fn a_plugin_that_panics_in_the_host_costs_only_its_turn() {
             ..Knobs::default()
         },
         fine,
-    );
+    )
+    .await;
     story.set("a", "price", "1");
     story.quiet().await;
     assert_eq!(story.seen(), ["a=1"]);
@@ -474,7 +478,7 @@ async fn a_channel_that_waits_does_not_spin() {
             options: Options { batch, ..options() },
             ..Knobs::default()
         };
-        let story = Story::begin(knobs, |_| Reply::Hang);
+        let story = Story::begin(knobs, |_| Reply::Hang).await;
         for number in 0..100 {
             story.set(&format!("e{number}"), "price", "1");
         }
@@ -493,7 +497,7 @@ async fn a_channel_that_waits_does_not_spin() {
 /// With a hundred channels, waking each of them for each commit costs more than the commit.
 #[tokio::test(start_paused = true)]
 async fn a_channel_that_commits_do_not_concern_looks_up_now_and_then() {
-    let story = Story::begin(Knobs::default(), fine);
+    let story = Story::begin(Knobs::default(), fine).await;
     story.set("a", "stock", "1");
     tokio::time::sleep(Duration::from_millis(100)).await;
     let (before, begun) = (

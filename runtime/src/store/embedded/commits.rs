@@ -88,7 +88,7 @@ mod tests {
                 .unwrap()
                 .unwrap();
         }
-        store.close().unwrap();
+        store.close().wait().unwrap();
         let (buckets, sum) = store.figures().commit_seconds;
         assert_eq!((buckets.iter().sum::<u64>(), store.commits()), (3, 3));
         assert!(sum > 0.0, "{sum}");

@@ -3,10 +3,10 @@
 
 use std::cell::RefCell;
 
-use super::{aside, open};
-use crate::index::Index;
+use super::{open, quarantine};
+use crate::index::{ChannelId, Index};
 use crate::model::Sequence;
-use crate::store::{ChannelId, keys, record};
+use crate::store::{keys, record};
 
 /// A record is read or not; what is read is written and read again as the same.
 pub fn record(bytes: &[u8]) {
@@ -47,7 +47,7 @@ pub fn load(rows: &[(u8, u8, &[u8])]) {
             assert!(index.total() <= rows.len() as u64);
         }
         for source in 0..4 {
-            let events = aside::quarantined(db, source, Some(Sequence(0)), 10).unwrap_or_default();
+            let events = quarantine::read(db, source, Some(Sequence(0)), 10).unwrap_or_default();
             assert!(events.len() <= rows.len());
         }
     });

@@ -14,15 +14,15 @@ use super::identities::Identities;
 use super::pairs::{self, PairLog};
 use super::sums::{Rows, Sums};
 use super::witness::{self, Seen, Witness};
-use super::{Options, aside, record};
-use crate::index::{Channel, Clock, Index, Meta};
+use super::{Options, quarantine, record};
+use crate::index::{Channel, ChannelId, Clock, Index, Meta};
 use crate::model::{EntityId, Timestamp};
-use crate::store::{ChannelId, Error, keys};
+use crate::store::{Error, keys};
 
 /// How long to wait for a store that is still held by somebody.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 /// The format of the rows; another one is refused, never guessed at.
-const FORMAT: &[u8] = b"weir 2";
+const FORMAT: &str = "weir 2";
 
 /// sled, opened.
 pub(super) struct Opened {
@@ -92,7 +92,7 @@ pub(super) fn open(options: &Options) -> Result<Opened, Error> {
     match db.get(keys::FORMAT).map_err(io)? {
         None if db.is_empty() && seen == 0 => {
             let mut rows = Rows::default();
-            rows.swap(keys::FORMAT.to_vec(), None, Some(FORMAT.to_vec()));
+            rows.swap(keys::FORMAT.to_vec(), None, Some(FORMAT.into()));
             db.apply_batch(rows.seal(&mut Sums::default()))
                 .map_err(io)?;
             db.flush().map_err(io)?;
@@ -100,7 +100,7 @@ pub(super) fn open(options: &Options) -> Result<Opened, Error> {
             sync_directories(path).map_err(|error| unavailable(path, error))?;
         }
         None if db.is_empty() => return Err(lost(0, seen)),
-        Some(format) if format == FORMAT => {}
+        Some(format) if format == FORMAT.as_bytes() => {}
         found => {
             let found = found.map_or("no format mark".into(), |mark| {
                 String::from_utf8_lossy(&mark).into_owned()
@@ -108,7 +108,7 @@ pub(super) fn open(options: &Options) -> Result<Opened, Error> {
             return Err(unavailable(
                 path,
                 format!(
-                    "the store is of another format ({found:?}); this version reads \"weir 2\""
+                    "the store is of another format ({found:?}); this version reads {FORMAT:?}"
                 ),
             ));
         }
@@ -365,7 +365,7 @@ struct Beside {
 fn load_beside(db: &sled::Db, given_out: u32) -> Result<Beside, Error> {
     let mut found = Sums::default();
     let channels = pairs::load(db, given_out, &mut found)?;
-    let quarantine = aside::count_quarantine(db, &mut found)?;
+    let quarantine = quarantine::count(db, &mut found)?;
     let identities = Identities::load(db, &mut found)?;
     Ok(Beside {
         channels,
@@ -455,6 +455,7 @@ mod tests {
         Embedded::open(options.clone())
             .unwrap()
             .join("shop", &shop)
+            .wait()
             .unwrap();
         assert!(page_cache_is_true(&options, seen()));
         assert!(

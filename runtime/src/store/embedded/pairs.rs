@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use super::open::rows;
 use super::sums::Sums;
-use crate::index::{Changed, Channel, Pair, Subscription};
+use crate::index::{Changed, Channel, ChannelId, Pair, Subscription};
 use crate::model::{Failure, Timestamp};
-use crate::store::{ChannelId, Error, keys};
+use crate::store::{Error, keys};
 
 /// A page with at least so many changed pairs is written itself: a quarter of it.
 const PAGE_WORTH: usize = keys::PAGE_PAIRS as usize / 4;

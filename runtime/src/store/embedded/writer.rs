@@ -13,19 +13,19 @@ use std::time::Instant;
 use hashbrown::HashMap;
 use tokio::sync::oneshot;
 
-use super::aside::{self, AsideRow};
 use super::entity::{self, Touched, Values};
 use super::identities::Identities;
 use super::pairs::PairLog;
+use super::quarantine;
 use super::sums::{Rows, Sums};
 use super::witness::Witness;
 use super::{Shared, open};
 use crate::failpoint;
-use crate::index::{Applied, Index, Proposal};
+use crate::index::{Applied, ChannelId, Index, Proposal};
 use crate::model::{EntityId, FACETS_MAX, Sequence, Timestamp};
 use crate::store::{
-    ChannelId, Commit, Committed, Effect, Error, FacetChange, NoRoom, Quarantined, SEQUENCE_BLOCK,
-    Verdict, keys,
+    Commit, Committed, Effect, Error, FacetChange, NoRoom, Quarantined, SEQUENCE_BLOCK, Verdict,
+    keys,
 };
 
 /// Events that share a sync at the most; beyond it the batch, which stops readers, grows without
@@ -270,7 +270,7 @@ impl Writer {
             *count += 1;
             Sequence(index.bump(now))
         });
-        let row = AsideRow::encode(event, now);
+        let row = quarantine::Row::encode(event, now);
         // The reason of a redriven event may be shorter this time, and so its rows fewer.
         staged
             .aside
@@ -303,7 +303,7 @@ impl Writer {
             entity::write(&self.shared.db, touched, now, &mut staged.rows)?;
         }
         for (source, sequence, text) in staged.aside {
-            aside::write(
+            quarantine::write(
                 &self.shared.db,
                 source,
                 sequence,
@@ -402,7 +402,7 @@ impl Writer {
         };
         let (shared, mut rows, mut count) = (self.shared.clone(), Rows::default(), 0);
         for sequence in sequences {
-            count += usize::from(aside::write(
+            count += usize::from(quarantine::write(
                 &shared.db, number, *sequence, None, &mut rows,
             )?);
         }

@@ -1,111 +1,111 @@
 //! The store's trait, implemented on the specification's maps: each call takes the lock, reads or
-//! changes, and releases it.
+//! changes, and releases it. Nothing is left to do when the call returns.
 
-use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
 
-use super::{Channel, Memory, Rule};
-use crate::model::{Entity, EntityId, Lane, Ordinal, Sequence, Timestamp, Track};
+use super::queue::ChannelQueue;
+use super::{Channel, Memory, Shared};
+use crate::model::{Entity, EntityId, Ordinal, Sequence, Timestamp, Track};
 use crate::store::{
-    ChannelId, Commit, Committed, Error, Figures, Finish, Holds, Joined, Limits, Owed, Parked,
-    QuarantinedEvent, Receipt, Refused, Standing, State, Store, Subscription, Taken,
+    Commit, Committed, Error, Figures, Joined, Limits, ListQuery, Pending, QuarantinedEvent, Queue,
+    Receipt, Remembered, Shelf, Store, Subscription,
 };
 
 impl Store for Memory {
     fn limit(&self, limits: Limits) {
-        self.queue().limits = limits;
+        self.0.maps().limits = limits;
     }
 
     fn commit(&self, events: Vec<Commit>) -> Result<Receipt, Error> {
-        let mut queue = self.queue();
-        let verdicts = events
-            .into_iter()
-            .map(|event| queue.commit(event))
-            .collect();
+        let mut maps = self.0.maps();
+        let verdicts = events.into_iter().map(|event| maps.commit(event)).collect();
         let (answer, receipt) = oneshot::channel();
         // A caller that has gone away does not undo its commit.
         let _ = answer.send(Ok(Committed {
             verdicts,
-            sequence: Sequence(queue.sequence),
+            sequence: Sequence(maps.sequence),
         }));
-        self.publish(&mut queue);
+        self.0.publish(&mut maps);
         Ok(receipt)
     }
 
     fn watermark(&self) -> watch::Receiver<Sequence> {
-        self.watermark.subscribe()
-    }
-
-    fn time_of(&self, sequence: Sequence) -> Timestamp {
-        self.queue().time_of(sequence.0)
+        self.0.watermark.subscribe()
     }
 
     fn find(&self, id: &EntityId) -> Option<Ordinal> {
-        self.queue().ordinals.get(id).map(|entity| Ordinal(*entity))
+        self.0
+            .maps()
+            .ordinals
+            .get(id)
+            .map(|entity| Ordinal(*entity))
     }
 
     fn read(&self, ordinals: &[Ordinal]) -> Result<Vec<Option<Arc<Entity>>>, Error> {
-        let queue = self.queue();
+        let maps = self.0.maps();
         let read = |ordinal: &Ordinal| {
-            let facets = queue
+            let facets = maps
                 .facets
                 .get(&ordinal.0)?
                 .values()
                 .map(|stored| stored.facet.clone())
                 .collect();
             Some(Arc::new(Entity {
-                id: queue.ids[&ordinal.0].clone(),
+                id: maps.ids[&ordinal.0].clone(),
                 facets,
             }))
         };
         Ok(ordinals.iter().map(read).collect())
     }
 
-    fn list(
-        &self,
-        entity_type: &str,
-        prefix: &str,
-        after: Option<&str>,
-        owed: Option<ChannelId>,
-        limit: usize,
-    ) -> Vec<(Ordinal, EntityId)> {
-        let queue = self.queue();
-        let channel = owed.and_then(|id| queue.channels.get(&id));
-        let wanted = |(id, entity): &(&EntityId, &u32)| {
-            &*id.entity_type == entity_type
-                && id.key.starts_with(prefix)
-                && after.is_none_or(|after| &*id.key > after)
-                && (owed.is_none()
-                    || channel.is_some_and(|channel| queue.owes(channel, **entity, Track::Sweep)))
+    fn list(&self, query: &ListQuery<'_>) -> Vec<(Ordinal, EntityId)> {
+        let maps = self.0.maps();
+        let channel = query.owed.map(|name| maps.channel_named(name));
+        let owes = |entity: u32| match channel {
+            None => true,
+            Some(None) => false,
+            Some(Some(id)) => maps.owes(&maps.channels[&id], entity, Track::Sweep),
         };
-        queue
-            .ordinals
+        let wanted = |(id, entity): &(&EntityId, &u32)| {
+            *id.entity_type == *query.entity_type
+                && id.key.starts_with(query.prefix)
+                && query.after.is_none_or(|after| *id.key > *after)
+                && owes(**entity)
+        };
+        maps.ordinals
             .iter()
             .filter(wanted)
-            .take(limit)
+            .take(query.limit)
             .map(|(id, entity)| (Ordinal(*entity), id.clone()))
             .collect()
     }
 
-    fn join(&self, name: &str, subscription: &Subscription) -> Result<Joined, Error> {
-        let mut queue = self.queue();
-        let joined = queue.join(name, subscription);
-        self.publish(&mut queue);
-        Ok(joined)
+    fn join(&self, name: &str, subscription: &Subscription) -> Pending<(Arc<dyn Queue>, Joined)> {
+        let mut maps = self.0.maps();
+        let (channel, joined) = maps.join(name, subscription);
+        self.0.publish(&mut maps);
+        let shared = self.0.clone();
+        Pending::done(Ok((Arc::new(ChannelQueue { shared, channel }), joined)))
     }
 
-    fn channels(&self) -> Vec<(ChannelId, String, bool)> {
-        self.queue()
+    fn remembered(&self) -> Vec<Remembered> {
+        let maps = self.0.maps();
+        let remembered = |channel: &Channel| Remembered {
+            name: channel.name.clone(),
+            live: channel.live,
+        };
+        maps.channels.values().map(remembered).collect()
+    }
+
+    fn retire(&self, name: &str) -> Pending<()> {
+        let mut maps = self.0.maps();
+        if let Some(channel) = maps
             .channels
-            .iter()
-            .map(|(id, channel)| (*id, channel.name.clone(), channel.live))
-            .collect()
-    }
-
-    fn retire(&self, channel: ChannelId) -> Result<(), Error> {
-        if let Some(channel) = self.queue().channels.get_mut(&channel) {
+            .values_mut()
+            .find(|channel| channel.name == name)
+        {
             debug_assert!(
                 channel.flights.is_empty(),
                 "a channel retires when its flights have ended"
@@ -113,300 +113,39 @@ impl Store for Memory {
             channel.live = false;
             channel.save();
         }
-        Ok(())
+        Pending::done(Ok(()))
     }
 
-    fn forget_channel(&self, channel: ChannelId) -> Result<bool, Error> {
-        let mut queue = self.queue();
-        let retired = queue
-            .channels
-            .get(&channel)
-            .is_some_and(|channel| !channel.live);
-        if retired {
-            queue.channels.remove(&channel);
-        }
-        Ok(retired)
+    fn forget(&self, name: &str) -> Pending<bool> {
+        let mut maps = self.0.maps();
+        let before = maps.channels.len();
+        (maps.channels).retain(|_, channel| channel.live || channel.name != name);
+        Pending::done(Ok(maps.channels.len() < before))
     }
 
-    fn rename(&self, old: &str, new: &str) -> Result<bool, Error> {
-        let mut queue = self.queue();
-        if queue.channels.values().any(|channel| channel.name == new) {
-            return Ok(false);
-        }
-        let found = queue
+    fn rename(&self, old: &str, new: &str) -> Pending<bool> {
+        let mut maps = self.0.maps();
+        let free = maps.channel_named(new).is_none();
+        let found = maps
             .channels
             .values_mut()
-            .find(|channel| channel.name == old);
-        Ok(found.map(|channel| channel.name = new.into()).is_some())
+            .find(|channel| free && channel.name == old);
+        let renamed = found.map(|channel| channel.name = new.into());
+        Pending::done(Ok(renamed.is_some()))
     }
 
-    fn set_paused(&self, channel: ChannelId, paused: bool) -> Result<(), Error> {
-        if let Some(channel) = self.queue().channels.get_mut(&channel) {
-            channel.paused = paused;
-        }
-        Ok(())
+    fn save(&self, now: Timestamp) -> Pending<()> {
+        let mut maps = self.0.maps();
+        maps.channels.values_mut().for_each(Channel::save);
+        maps.forget(now);
+        Pending::done(Ok(()))
     }
 
-    fn resweep(&self, channel: ChannelId, lost: bool) -> Result<(), Error> {
-        let mut queue = self.queue();
-        if let Some(subscription) = queue
-            .channels
-            .get(&channel)
-            .map(|channel| channel.subscription.clone())
-        {
-            queue.reshape(channel, subscription, lost);
-            self.publish(&mut queue);
-        }
-        Ok(())
-    }
-
-    fn walk(&self, channel: ChannelId, track: Track, limit: usize, taken: &mut Vec<Taken>) -> bool {
-        let mut queue = self.queue();
-        let before = taken.len();
-        queue.pass(channel, track);
-        while taken.len() - before < limit {
-            if !queue.meet(channel, track, taken) {
-                return false;
-            }
-        }
-        true
-    }
-
-    fn retry(&self, channel: ChannelId, ordinal: Ordinal) -> Option<Taken> {
-        let mut queue = self.queue();
-        let known = queue.channels.get(&channel)?;
-        if !known.parked.contains_key(&ordinal.0) || known.flights.contains_key(&ordinal.0) {
-            return None;
-        }
-        let track = queue.lane_owed(channel, ordinal.0);
-        let mut taken = Vec::new();
-        queue.start(channel, ordinal.0, track, Vec::new(), &mut taken);
-        taken.pop()
-    }
-
-    fn attempt(&self, channel: ChannelId, ordinals: &[Ordinal]) {
-        let mut queue = self.queue();
-        if queue.without == Some(Rule::Unknown) {
-            return;
-        }
-        if let Some(channel) = queue.channels.get_mut(&channel) {
-            for ordinal in ordinals {
-                channel.pairs.entry(ordinal.0).or_default().holds = Holds::Unknown;
-            }
-        }
-    }
-
-    fn finish(&self, channel: ChannelId, ends: &[Finish], again: &mut Vec<Taken>) {
-        let mut queue = self.queue();
-        for end in ends {
-            queue.finish(channel, end, again);
-        }
-        if let Some(channel) = queue.channels.get_mut(&channel) {
-            channel.settle();
-        }
-    }
-
-    fn save(&self, now: Timestamp) -> Result<(), Error> {
-        let mut queue = self.queue();
-        queue.channels.values_mut().for_each(Channel::save);
-        queue.forget(now);
-        Ok(())
-    }
-
-    fn owed(&self, id: ChannelId) -> Owed {
-        let queue = self.queue();
-        let Some(channel) = queue.channels.get(&id) else {
-            return Owed::default();
-        };
-        let ahead = |lane: Lane| {
-            queue.lanes[lane.index()]
-                .range(channel.read[lane.index()] + 1..)
-                .count() as u64
-        };
-        let unread = |lane: Lane| {
-            queue.lanes[lane.index()]
-                .range(channel.acked[lane.index()] + 1..)
-                .map(|(_, entity)| *entity)
-        };
-        let owing = Lane::ALL
-            .into_iter()
-            .flat_map(unread)
-            .chain(channel.parked.keys().copied())
-            .chain(channel.flights.keys().copied());
-        let since = |entity: u32| {
-            let revision = channel.pair(entity).revision;
-            queue
-                .subscribed(channel, entity)
-                .map(|stored| stored.facet.sequence)
-                .filter(|s| s.0 > revision)
-                .min()
-        };
-        let oldest = owing.filter_map(since).min();
-        Owed {
-            lanes: Lane::ALL.map(ahead),
-            sweep: queue
-                .facets
-                .keys()
-                .filter(|entity| u64::from(**entity) > channel.read[3])
-                .count() as u64,
-            in_flight: channel.flights.len() as u64,
-            parked: channel
-                .parked
-                .values()
-                .filter(|parked| !parked.held)
-                .count() as u64,
-            held: channel.parked.values().filter(|parked| parked.held).count() as u64,
-            refused: channel
-                .pairs
-                .values()
-                .filter(|pair| pair.state == State::Refused)
-                .count() as u64,
-            holding: channel
-                .pairs
-                .values()
-                .filter(|pair| pair.holds != Holds::Nothing)
-                .count() as u64,
-            oldest,
-            oldest_time: oldest.map(|sequence| queue.time_of(sequence.0)),
-        }
-    }
-
-    fn standing(&self, channel: ChannelId, ordinal: Ordinal) -> Option<Standing> {
-        let queue = self.queue();
-        let channel = queue.channels.get(&channel)?;
-        queue
-            .ids
-            .get(&ordinal.0)
-            .filter(|id| id.entity_type == channel.subscription.entity_type)?;
-        let pair = channel.pair(ordinal.0);
-        Some(Standing {
-            state: pair.state,
-            revision: Sequence(pair.revision),
-            since: queue.time_of(pair.revision),
-            holds: pair.holds,
-            owed: queue.owes(channel, ordinal.0, Track::Sweep),
-            in_flight: channel.flights.contains_key(&ordinal.0),
-            shape_label: channel.labels.get(&pair.shape).cloned().unwrap_or_default(),
-            newest: Sequence(queue.newest(channel, ordinal.0)),
+    fn shelf(&self, source: &str) -> Arc<dyn Shelf> {
+        Arc::new(SourceShelf {
+            shared: self.0.clone(),
+            source: source.into(),
         })
-    }
-
-    fn refused(
-        &self,
-        channel: ChannelId,
-        after: Option<Ordinal>,
-        limit: usize,
-    ) -> Result<Vec<Refused>, Error> {
-        let queue = self.queue();
-        let Some(channel) = queue.channels.get(&channel) else {
-            return Ok(Vec::new());
-        };
-        let pairs: BTreeMap<_, _> = channel
-            .pairs
-            .iter()
-            .filter(|(entity, _)| after.is_none_or(|after| **entity > after.0))
-            .collect();
-        let refused = pairs.into_iter().filter_map(|(entity, pair)| {
-            let (failure, time) = pair.refusal.clone()?;
-            let id = queue.ids.get(entity)?.clone();
-            Some(Refused {
-                ordinal: Ordinal(*entity),
-                id,
-                failure,
-                revision: Sequence(pair.revision),
-                time,
-            })
-        });
-        Ok(refused.take(limit).collect())
-    }
-
-    fn redrive(&self, channel: ChannelId, ordinals: &[Ordinal]) -> Vec<Parked> {
-        let mut queue = self.queue();
-        let Some(channel) = queue.channels.get_mut(&channel) else {
-            return Vec::new();
-        };
-        let mut parked = Vec::new();
-        for ordinal in ordinals {
-            if let Some(pair) = channel
-                .pairs
-                .get_mut(&ordinal.0)
-                .filter(|pair| pair.state == State::Refused)
-                && !channel.flights.contains_key(&ordinal.0)
-            {
-                (pair.state, pair.refusal) = (State::Parked(0), None);
-                let waits = Parked {
-                    ordinal: *ordinal,
-                    attempts: 0,
-                    held: false,
-                };
-                channel.parked.insert(ordinal.0, waits);
-                parked.push(waits);
-            }
-        }
-        parked
-    }
-
-    fn drop_refused(&self, channel: ChannelId, ordinals: &[Ordinal]) -> Result<usize, Error> {
-        let mut queue = self.queue();
-        let deleted: HashSet<u32> = (queue.facets.iter())
-            .filter(|(_, facets)| facets.values().all(|stored| stored.facet.value.is_none()))
-            .map(|(entity, _)| *entity)
-            .collect();
-        let Some(channel) = queue.channels.get_mut(&channel) else {
-            return Ok(0);
-        };
-        let mut dropped = 0;
-        for ordinal in ordinals {
-            if let Some(pair) = channel
-                .pairs
-                .get_mut(&ordinal.0)
-                .filter(|pair| pair.state == State::Refused)
-            {
-                (pair.state, pair.refusal) = (State::New, None);
-                if deleted.contains(&ordinal.0) {
-                    pair.holds = Holds::Nothing; // confirmed by the operator; otherwise it could never be forgotten
-                }
-                dropped += 1;
-            }
-        }
-        Ok(dropped)
-    }
-
-    fn quarantined(
-        &self,
-        source: &str,
-        after: Option<Sequence>,
-        limit: usize,
-    ) -> Result<Vec<QuarantinedEvent>, Error> {
-        let queue = self.queue();
-        let events = queue
-            .quarantine
-            .get(source)
-            .into_iter()
-            .flat_map(|shelf| shelf.values());
-        Ok(events
-            .filter(|event| after.is_none_or(|after| event.sequence > after))
-            .take(limit)
-            .cloned()
-            .collect())
-    }
-
-    fn quarantine_count(&self, source: &str) -> u64 {
-        self.queue()
-            .quarantine
-            .get(source)
-            .map_or(0, |shelf| shelf.len() as u64)
-    }
-
-    fn unquarantine(&self, source: &str, sequences: &[Sequence]) -> Result<usize, Error> {
-        let mut queue = self.queue();
-        let Some(shelf) = queue.quarantine.get_mut(source) else {
-            return Ok(0);
-        };
-        Ok(sequences
-            .iter()
-            .filter(|sequence| shelf.remove(sequence).is_some())
-            .count())
     }
 
     fn ready(&self) -> Result<(), Error> {
@@ -414,15 +153,47 @@ impl Store for Memory {
     }
 
     fn figures(&self) -> Figures {
-        let queue = self.queue();
+        let maps = self.0.maps();
         Figures {
-            entities: queue.ordinals.len() as u64,
-            sequence: Sequence(queue.sequence),
+            entities: maps.ordinals.len() as u64,
+            sequence: Sequence(maps.sequence),
             ..Figures::default()
         }
     }
 
-    fn close(&self) -> Result<(), Error> {
-        Ok(())
+    fn close(&self) -> Pending<()> {
+        Pending::done(Ok(()))
+    }
+}
+
+/// The quarantine of one source.
+struct SourceShelf {
+    shared: Arc<Shared>,
+    source: Arc<str>,
+}
+
+impl Shelf for SourceShelf {
+    fn list(&self, after: Option<Sequence>, limit: usize) -> Result<Vec<QuarantinedEvent>, Error> {
+        let maps = self.shared.maps();
+        let events = maps.quarantine.get(&self.source).into_iter().flatten();
+        Ok(events
+            .filter(|(sequence, _)| after.is_none_or(|after| **sequence > after))
+            .take(limit)
+            .map(|(_, event)| event.clone())
+            .collect())
+    }
+
+    fn count(&self) -> u64 {
+        let maps = self.shared.maps();
+        let events = maps.quarantine.get(&self.source);
+        events.map_or(0, |events| events.len() as u64)
+    }
+
+    fn remove(&self, sequences: &[Sequence]) -> Pending<usize> {
+        let mut maps = self.shared.maps();
+        let events = maps.quarantine.entry(self.source.clone()).or_default();
+        let before = events.len();
+        events.retain(|sequence, _| !sequences.contains(sequence));
+        Pending::done(Ok(before - events.len()))
     }
 }

@@ -5,10 +5,10 @@ use std::sync::PoisonError;
 
 use super::{FORGET_AT_ONCE, Writer, fatal};
 use crate::failpoint;
-use crate::index::Channel;
+use crate::index::{Channel, ChannelId};
 use crate::model::Timestamp;
 use crate::store::embedded::sums::Rows;
-use crate::store::{ChannelId, Error, Joined, Subscription, keys};
+use crate::store::{Error, Joined, Subscription, keys};
 
 impl Writer {
     /// Saves one channel, durably.
@@ -119,7 +119,7 @@ impl Writer {
         &mut self,
         name: &str,
         subscription: Subscription,
-    ) -> Result<Joined, Error> {
+    ) -> Result<(ChannelId, Joined), Error> {
         let shared = self.shared.clone();
         let now = self.now();
         let mut index = shared.index();
@@ -155,7 +155,6 @@ impl Writer {
         }
         let channel = index.channel(id);
         let joined = Joined {
-            id,
             swept,
             paused: channel.is_some_and(|channel| channel.paused),
             parked: channel.into_iter().flat_map(Channel::parked).collect(),
@@ -167,7 +166,20 @@ impl Writer {
                 .and_then(|()| self.make_durable(rows));
             self.or_fail(written)?;
         }
-        Ok(joined)
+        Ok((id, joined))
+    }
+
+    pub(in crate::store::embedded) fn retire(&mut self, name: &str) -> Result<(), Error> {
+        let found = self.index().channel_named(name);
+        let Some(id) = found else { return Ok(()) };
+        if let Some(channel) = self.index().channel_mut(id) {
+            debug_assert!(
+                channel.is_quiet(),
+                "a channel retires when its flights have ended"
+            );
+            channel.live = false;
+        }
+        self.save(id)
     }
 
     pub(in crate::store::embedded) fn resweep(
@@ -193,13 +205,8 @@ impl Writer {
     ) -> Result<bool, Error> {
         let found = {
             let index = self.index();
-            let by_name = |name: &str| {
-                index
-                    .channels()
-                    .find(|(_, channel)| channel.name == name)
-                    .map(|(id, _)| id)
-            };
-            by_name(old).filter(|_| by_name(new).is_none())
+            let free = index.channel_named(new).is_none();
+            index.channel_named(old).filter(|_| free)
         };
         let Some(id) = found else { return Ok(false) };
         if let Some(channel) = self.index().channel_mut(id) {
@@ -209,13 +216,13 @@ impl Writer {
         Ok(true)
     }
 
-    pub(in crate::store::embedded) fn forget_channel(
-        &mut self,
-        id: ChannelId,
-    ) -> Result<bool, Error> {
-        if self.index().channel(id).is_none_or(|channel| channel.live) {
-            return Ok(false);
-        }
+    pub(in crate::store::embedded) fn forget_channel(&mut self, name: &str) -> Result<bool, Error> {
+        let retired = {
+            let index = self.index();
+            let live = |id| index.channel(id).is_none_or(|channel| channel.live);
+            index.channel_named(name).filter(|id| !live(*id))
+        };
+        let Some(id) = retired else { return Ok(false) };
         self.index().remove_channel(id);
         self.logs.remove(&id);
         let written = self.remove_channel_rows(id);

@@ -1,18 +1,52 @@
 //! Quarantined events on disk: one JSON text each, cut into rows.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::open::rows;
 use super::sums::{Rows, Sums};
 use super::writer::fatal;
+use super::{Shared, lock};
 use crate::model::{Event, Failure, Lane, Payload, Sequence, Timestamp};
-use crate::store::{Error, Quarantined, QuarantinedEvent, keys};
+use crate::store::{Error, Pending, Quarantined, QuarantinedEvent, Shelf, keys};
+
+/// The quarantine of one source.
+pub(super) struct SourceShelf {
+    pub(super) shared: Arc<Shared>,
+    pub(super) source: Arc<str>,
+}
+
+impl SourceShelf {
+    /// The number of the source's name; `None` before anything of it was kept.
+    fn number(&self) -> Option<u32> {
+        self.shared.index().names.find(&self.source)
+    }
+}
+
+impl Shelf for SourceShelf {
+    fn list(&self, after: Option<Sequence>, limit: usize) -> Result<Vec<QuarantinedEvent>, Error> {
+        match self.number() {
+            Some(source) => read(&self.shared.db, source, after, limit),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn count(&self) -> u64 {
+        let there = |source| lock(&self.shared.quarantine).get(&source).copied();
+        self.number().and_then(there).unwrap_or(0)
+    }
+
+    fn remove(&self, sequences: &[Sequence]) -> Pending<usize> {
+        let (source, sequences) = (self.source.clone(), sequences.to_vec());
+        (self.shared).on_writer(move |writer| writer.unquarantine(&source, &sequences))
+    }
+}
 
 /// A quarantined event as written.
 #[derive(Serialize, Deserialize)]
-pub(super) struct AsideRow {
+pub(super) struct Row {
     id: String,
     origin: String,
     event_type: String,
@@ -29,8 +63,8 @@ pub(super) struct AsideRow {
     time: u64,
 }
 
-impl AsideRow {
-    pub(super) fn encode(aside: Quarantined, now: Timestamp) -> Vec<u8> {
+impl Row {
+    pub(super) fn encode(quarantined: Quarantined, now: Timestamp) -> Vec<u8> {
         let Event {
             id,
             origin,
@@ -40,15 +74,18 @@ impl AsideRow {
             content_type,
             attributes,
             data,
-        } = aside.event;
+        } = quarantined.event;
         let (text, binary) = match data {
             Payload::Text(text) => (Some(text), None),
             Payload::Binary(bytes) => (None, Some(bytes)),
         };
-        let Failure { code, message } = aside.failure;
-        let (lane, plugin) = (aside.lane.map(|lane| lane.name().to_owned()), aside.plugin);
+        let Failure { code, message } = quarantined.failure;
+        let (lane, plugin) = (
+            quarantined.lane.map(|lane| lane.name().to_owned()),
+            quarantined.plugin,
+        );
         let (event_time, time) = (time, now.0);
-        let row = AsideRow {
+        let row = Row {
             id,
             origin,
             event_type,
@@ -68,7 +105,7 @@ impl AsideRow {
     }
 
     fn decode(bytes: &[u8], sequence: Sequence) -> Option<QuarantinedEvent> {
-        let row: AsideRow = serde_json::from_slice(bytes).ok()?;
+        let row: Row = serde_json::from_slice(bytes).ok()?;
         let data = row
             .text
             .map(Payload::Text)
@@ -102,8 +139,8 @@ impl AsideRow {
     }
 }
 
-/// Sets an event aside, or takes it out again, in place of what is there under its sequence.
-/// Answers whether anything was.
+/// Stages the rows of an event, or with `None` their removal, in place of those that are there under
+/// its sequence. Returns whether there were any.
 pub(super) fn write(
     db: &sled::Db,
     source: u32,
@@ -141,7 +178,7 @@ pub(super) fn write(
 }
 
 /// Quarantined events of a source, oldest first.
-pub(super) fn quarantined(
+pub(super) fn read(
     db: &sled::Db,
     source: u32,
     after: Option<Sequence>,
@@ -163,7 +200,7 @@ pub(super) fn quarantined(
             break;
         }
         if let Some(done) = current.filter(|current| *current != sequence) {
-            events.push(AsideRow::decode(&bytes, Sequence(done)).ok_or_else(damaged)?);
+            events.push(Row::decode(&bytes, Sequence(done)).ok_or_else(damaged)?);
             bytes.clear();
             current = None;
             if events.len() == limit {
@@ -174,16 +211,13 @@ pub(super) fn quarantined(
         bytes.extend_from_slice(&piece);
     }
     if let Some(done) = current.filter(|_| events.len() < limit) {
-        events.push(AsideRow::decode(&bytes, Sequence(done)).ok_or_else(damaged)?);
+        events.push(Row::decode(&bytes, Sequence(done)).ok_or_else(damaged)?);
     }
     Ok(events)
 }
 
 /// How many events of each source are in quarantine.
-pub(super) fn count_quarantine(
-    db: &sled::Db,
-    found: &mut Sums,
-) -> Result<BTreeMap<u32, u64>, Error> {
+pub(super) fn count(db: &sled::Db, found: &mut Sums) -> Result<BTreeMap<u32, u64>, Error> {
     let mut counts = BTreeMap::new();
     for row in rows(db, keys::QUARANTINE, found) {
         let (key, _) = row?;

@@ -1,0 +1,101 @@
+//! What one channel owes, from the index; whatever must be durable goes through the writer.
+
+use std::sync::Arc;
+
+use super::Shared;
+use crate::index::ChannelId;
+use crate::model::{Ordinal, Sequence, Track};
+use crate::store::{Finish, Owed, Parked, Pending, Queue, Refused, Standing, Taken, Walked};
+
+/// A joined channel.
+pub(super) struct ChannelQueue {
+    pub(super) shared: Arc<Shared>,
+    pub(super) channel: ChannelId,
+}
+
+impl Queue for ChannelQueue {
+    fn walk(&self, track: Track, limit: usize, taken: &mut Vec<Taken>) -> Walked {
+        let watermark = self.shared.durable();
+        self.shared
+            .index()
+            .walk(self.channel, track, limit, watermark, taken)
+    }
+
+    fn retry(&self, ordinal: Ordinal) -> Option<Taken> {
+        let watermark = self.shared.durable();
+        self.shared
+            .index()
+            .retry(self.channel, ordinal.0, watermark)
+    }
+
+    fn attempt(&self, ordinals: &[Ordinal]) {
+        self.shared.index().attempt(self.channel, ordinals);
+    }
+
+    fn finish(&self, ends: &[Finish], again: &mut Vec<Taken>) {
+        let (watermark, now) = (self.shared.durable(), (self.shared.options.now)());
+        self.shared
+            .index()
+            .finish(self.channel, ends, watermark, now, again);
+    }
+
+    fn save(&self) -> Pending<()> {
+        let channel = self.channel;
+        self.shared.on_writer(move |writer| writer.save(channel))
+    }
+
+    fn owed(&self) -> Owed {
+        self.shared.index().owed(self.channel)
+    }
+
+    fn standing(&self, ordinal: Ordinal) -> Option<Standing> {
+        self.shared.index().standing(self.channel, ordinal.0)
+    }
+
+    fn refused(&self, after: Option<Ordinal>, limit: usize) -> Vec<Refused> {
+        let index = self.shared.index();
+        let Some(channel) = index.channel(self.channel) else {
+            return Vec::new();
+        };
+        let refused = channel
+            .refused(after.map_or(0, |ordinal| ordinal.0))
+            .filter_map(|(ordinal, (failure, time))| {
+                Some(Refused {
+                    ordinal: Ordinal(ordinal),
+                    id: index.entry(ordinal)?.id.clone(),
+                    failure: failure.clone(),
+                    revision: Sequence(channel.pair(ordinal).revision()),
+                    time: *time,
+                })
+            });
+        refused.take(limit).collect()
+    }
+
+    fn redrive(&self, ordinals: &[Ordinal]) -> Vec<Parked> {
+        self.shared.index().redrive(self.channel, ordinals)
+    }
+
+    fn drop_refused(&self, ordinals: &[Ordinal]) -> Pending<usize> {
+        let (channel, ordinals) = (self.channel, ordinals.to_vec());
+        self.shared.on_writer(move |writer| {
+            let dropped = writer.index().drop_refused(channel, &ordinals);
+            writer.save(channel)?;
+            Ok(dropped)
+        })
+    }
+
+    fn set_paused(&self, paused: bool) -> Pending<()> {
+        let channel = self.channel;
+        self.shared.on_writer(move |writer| {
+            if let Some(channel) = writer.index().channel_mut(channel) {
+                channel.paused = paused;
+            }
+            writer.save(channel)
+        })
+    }
+
+    fn resweep(&self, lost: bool) -> Pending<()> {
+        let channel = self.channel;
+        (self.shared).on_writer(move |writer| writer.resweep(channel, lost))
+    }
+}

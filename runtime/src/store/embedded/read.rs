@@ -1,0 +1,134 @@
+//! Reading entities: from the readings kept in memory, else from their rows.
+
+use std::sync::{Arc, PoisonError};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::Shared;
+use super::readings::Mark;
+use crate::model::{Entity, EntityId, Facet, Ordinal, Sequence};
+use crate::store::record::{self, Value};
+use crate::store::{Error, keys};
+
+/// Reads of an entity whose record changed while its long values were being read.
+const READ_TRIES: usize = 8;
+
+impl Shared {
+    /// Entities as they are now; `None` for one that has been forgotten.
+    pub(super) fn read(&self, ordinals: &[Ordinal]) -> Result<Vec<Option<Arc<Entity>>>, Error> {
+        let marks: Vec<Option<Mark>> = {
+            let index = self.index();
+            ordinals
+                .iter()
+                .map(|ordinal| {
+                    index
+                        .entry(ordinal.0)
+                        .map(|entry| Mark::of(entry.facets.iter()))
+                })
+                .collect()
+        };
+        let read = |(ordinal, mark): (&Ordinal, Option<Mark>)| match mark
+            .and_then(|mark| self.readings.get(ordinal.0, mark))
+        {
+            Some(entity) => Ok(Some(entity)),
+            None => self.read_one(*ordinal),
+        };
+        ordinals.iter().zip(marks).map(read).collect()
+    }
+
+    /// Reads the record of an entity, and keeps the reading for others.
+    fn read_one(&self, ordinal: Ordinal) -> Result<Option<Arc<Entity>>, Error> {
+        let damaged = || {
+            Error::Damaged(format!(
+                "the record of entity number {} cannot be read",
+                ordinal.0
+            ))
+        };
+        for _ in 0..READ_TRIES {
+            let bytes = self
+                .db
+                .get(keys::entity(ordinal.0))
+                .map_err(|error| of_sled(ordinal, &error))?;
+            let Some(bytes) = bytes else { return Ok(None) };
+            let record = record::decode(&bytes).ok_or_else(damaged)?;
+            // Long values are in rows of their own and sled has no snapshots: a missing one means
+            // that the record has changed.
+            let Some(values) = self.values(ordinal, &record)? else {
+                continue;
+            };
+            let mark = Mark::of(record.facets.iter().map(|row| &row.meta));
+            let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+            let name = |number: u32| names.get(number as usize).cloned().ok_or_else(damaged);
+            let mut facets = Vec::with_capacity(record.facets.len());
+            for (row, value) in record.facets.iter().zip(values) {
+                let (name, owner, meta) = (
+                    name(row.meta.name.into())?,
+                    name(row.meta.owner.into())?,
+                    row.meta,
+                );
+                facets.push(Facet {
+                    name,
+                    owner,
+                    version: meta.version(),
+                    sequence: Sequence(meta.sequence),
+                    time: row.time,
+                    value,
+                });
+            }
+            facets.sort_by(|a, b| a.name.cmp(&b.name));
+            let id = EntityId {
+                entity_type: name(record.entity_type)?,
+                key: record.key.into(),
+            };
+            let entity = Arc::new(Entity { id, facets });
+            self.readings.put(ordinal.0, mark, &entity);
+            return Ok(Some(entity));
+        }
+        Err(damaged())
+    }
+
+    /// The values of a record in the order of its facets; none if a part of one is gone.
+    fn values(
+        &self,
+        ordinal: Ordinal,
+        record: &record::Record<'_>,
+    ) -> Result<Option<Vec<Option<Arc<str>>>>, Error> {
+        let mut values = Vec::with_capacity(record.facets.len());
+        for row in &record.facets {
+            let text = match &row.value {
+                Value::Deleted => None,
+                Value::New(value) => Some(value.clone()),
+                Value::Here(bytes) => Some(Arc::from(text(bytes)?)),
+                Value::Parts(parts, len, hash) => {
+                    let mut whole = Vec::with_capacity(*len as usize);
+                    for part in 0..*parts {
+                        let key = keys::part(ordinal.0, row.meta.sequence, part);
+                        let part = self.db.get(key).map_err(|error| of_sled(ordinal, &error))?;
+                        let Some(part) = part else { return Ok(None) };
+                        whole.extend_from_slice(&part);
+                    }
+                    if xxh3_64(&whole) != *hash {
+                        return Err(Error::Damaged(format!(
+                            "a long value of entity number {} is not what was written",
+                            ordinal.0
+                        )));
+                    }
+                    Some(Arc::from(text(&whole)?))
+                }
+            };
+            values.push(text);
+        }
+        Ok(Some(values))
+    }
+}
+
+fn of_sled(ordinal: Ordinal, error: &sled::Error) -> Error {
+    Error::Damaged(format!(
+        "entity number {} cannot be read: sled says: {error}",
+        ordinal.0
+    ))
+}
+
+fn text(bytes: &[u8]) -> Result<&str, Error> {
+    std::str::from_utf8(bytes).map_err(|_| Error::Damaged("a value is not text".into()))
+}

@@ -1,0 +1,246 @@
+//! What one channel owes, from the specification's maps.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use super::{Rule, Shared};
+use crate::index::ChannelId;
+use crate::model::{Lane, Ordinal, Sequence, Track};
+use crate::store::{
+    Finish, Holds, Owed, Parked, Pending, Queue, Refused, Standing, State, Taken, Walked,
+};
+
+/// A joined channel.
+pub(super) struct ChannelQueue {
+    pub(super) shared: Arc<Shared>,
+    pub(super) channel: ChannelId,
+}
+
+impl Queue for ChannelQueue {
+    fn walk(&self, track: Track, limit: usize, taken: &mut Vec<Taken>) -> Walked {
+        let mut maps = self.shared.maps();
+        let before = taken.len();
+        maps.pass(self.channel, track);
+        while taken.len() - before < limit {
+            match maps.meet(self.channel, track, taken) {
+                Walked::More => {}
+                ended => return ended,
+            }
+        }
+        Walked::More
+    }
+
+    fn retry(&self, ordinal: Ordinal) -> Option<Taken> {
+        let mut maps = self.shared.maps();
+        let known = maps.channels.get(&self.channel)?;
+        if !known.parked.contains_key(&ordinal.0) || known.flights.contains_key(&ordinal.0) {
+            return None;
+        }
+        let track = maps.lane_owed(self.channel, ordinal.0);
+        let mut taken = Vec::new();
+        maps.start(self.channel, ordinal.0, track, Vec::new(), &mut taken);
+        taken.pop()
+    }
+
+    fn attempt(&self, ordinals: &[Ordinal]) {
+        let mut maps = self.shared.maps();
+        if maps.without == Some(Rule::Unknown) {
+            return;
+        }
+        if let Some(channel) = maps.channels.get_mut(&self.channel) {
+            for ordinal in ordinals {
+                channel.pairs.entry(ordinal.0).or_default().holds = Holds::Unknown;
+            }
+        }
+    }
+
+    fn finish(&self, ends: &[Finish], again: &mut Vec<Taken>) {
+        let mut maps = self.shared.maps();
+        for end in ends {
+            maps.finish(self.channel, end, again);
+        }
+        if let Some(channel) = maps.channels.get_mut(&self.channel) {
+            channel.settle();
+        }
+    }
+
+    fn save(&self) -> Pending<()> {
+        let mut maps = self.shared.maps();
+        if let Some(channel) = maps.channels.get_mut(&self.channel) {
+            channel.save();
+        }
+        Pending::done(Ok(()))
+    }
+
+    fn owed(&self) -> Owed {
+        let maps = self.shared.maps();
+        let Some(channel) = maps.channels.get(&self.channel) else {
+            return Owed::default();
+        };
+        let ahead = |lane: Lane| {
+            maps.lanes[lane.index()]
+                .range(channel.read[lane.index()] + 1..)
+                .count() as u64
+        };
+        let unread = |lane: Lane| {
+            maps.lanes[lane.index()]
+                .range(channel.acked[lane.index()] + 1..)
+                .map(|(_, entity)| *entity)
+        };
+        let owing = Lane::ALL
+            .into_iter()
+            .flat_map(unread)
+            .chain(channel.parked.keys().copied())
+            .chain(channel.flights.keys().copied());
+        let since = |entity: u32| {
+            let revision = channel.pair(entity).revision;
+            maps.subscribed(channel, entity)
+                .map(|stored| stored.facet.sequence)
+                .filter(|s| s.0 > revision)
+                .min()
+        };
+        let oldest = owing.filter_map(since).min();
+        Owed {
+            lanes: Lane::ALL.map(ahead),
+            sweep: maps
+                .facets
+                .keys()
+                .filter(|entity| u64::from(**entity) > channel.read[3])
+                .count() as u64,
+            in_flight: channel.flights.len() as u64,
+            parked: channel
+                .parked
+                .values()
+                .filter(|parked| !parked.held)
+                .count() as u64,
+            held: channel.parked.values().filter(|parked| parked.held).count() as u64,
+            refused: channel
+                .pairs
+                .values()
+                .filter(|pair| pair.state == State::Refused)
+                .count() as u64,
+            holding: channel
+                .pairs
+                .values()
+                .filter(|pair| pair.holds != Holds::Nothing)
+                .count() as u64,
+            oldest,
+            oldest_time: oldest.map(|sequence| maps.time_of(sequence.0)),
+        }
+    }
+
+    fn standing(&self, ordinal: Ordinal) -> Option<Standing> {
+        let maps = self.shared.maps();
+        let channel = maps.channels.get(&self.channel)?;
+        maps.ids
+            .get(&ordinal.0)
+            .filter(|id| id.entity_type == channel.subscription.entity_type)?;
+        let pair = channel.pair(ordinal.0);
+        Some(Standing {
+            state: pair.state,
+            revision: Sequence(pair.revision),
+            since: maps.time_of(pair.revision),
+            holds: pair.holds,
+            owed: maps.owes(channel, ordinal.0, Track::Sweep),
+            in_flight: channel.flights.contains_key(&ordinal.0),
+            shape_label: channel.labels.get(&pair.shape).cloned().unwrap_or_default(),
+            newest: Sequence(maps.newest(channel, ordinal.0)),
+        })
+    }
+
+    fn refused(&self, after: Option<Ordinal>, limit: usize) -> Vec<Refused> {
+        let maps = self.shared.maps();
+        let Some(channel) = maps.channels.get(&self.channel) else {
+            return Vec::new();
+        };
+        let pairs: BTreeMap<_, _> = channel
+            .pairs
+            .iter()
+            .filter(|(entity, _)| after.is_none_or(|after| **entity > after.0))
+            .collect();
+        let refused = pairs.into_iter().filter_map(|(entity, pair)| {
+            let (failure, time) = pair.refusal.clone()?;
+            let id = maps.ids.get(entity)?.clone();
+            Some(Refused {
+                ordinal: Ordinal(*entity),
+                id,
+                failure,
+                revision: Sequence(pair.revision),
+                time,
+            })
+        });
+        refused.take(limit).collect()
+    }
+
+    fn redrive(&self, ordinals: &[Ordinal]) -> Vec<Parked> {
+        let mut maps = self.shared.maps();
+        let Some(channel) = maps.channels.get_mut(&self.channel) else {
+            return Vec::new();
+        };
+        let mut parked = Vec::new();
+        for ordinal in ordinals {
+            if let Some(pair) = channel
+                .pairs
+                .get_mut(&ordinal.0)
+                .filter(|pair| pair.state == State::Refused)
+                && !channel.flights.contains_key(&ordinal.0)
+            {
+                (pair.state, pair.refusal) = (State::Parked(0), None);
+                let waits = Parked {
+                    ordinal: *ordinal,
+                    attempts: 0,
+                    held: false,
+                };
+                channel.parked.insert(ordinal.0, waits);
+                parked.push(waits);
+            }
+        }
+        parked
+    }
+
+    fn drop_refused(&self, ordinals: &[Ordinal]) -> Pending<usize> {
+        let mut maps = self.shared.maps();
+        let deleted: HashSet<u32> = (maps.facets.iter())
+            .filter(|(_, facets)| facets.values().all(|stored| stored.facet.value.is_none()))
+            .map(|(entity, _)| *entity)
+            .collect();
+        let Some(channel) = maps.channels.get_mut(&self.channel) else {
+            return Pending::done(Ok(0));
+        };
+        let mut dropped = 0;
+        for ordinal in ordinals {
+            if let Some(pair) = channel
+                .pairs
+                .get_mut(&ordinal.0)
+                .filter(|pair| pair.state == State::Refused)
+            {
+                (pair.state, pair.refusal) = (State::New, None);
+                if deleted.contains(&ordinal.0) {
+                    pair.holds = Holds::Nothing; // the operator has said so; else it could never be forgotten
+                }
+                dropped += 1;
+            }
+        }
+        Pending::done(Ok(dropped))
+    }
+
+    fn set_paused(&self, paused: bool) -> Pending<()> {
+        if let Some(channel) = self.shared.maps().channels.get_mut(&self.channel) {
+            channel.paused = paused;
+        }
+        Pending::done(Ok(()))
+    }
+
+    fn resweep(&self, lost: bool) -> Pending<()> {
+        let mut maps = self.shared.maps();
+        if let Some(subscription) = maps
+            .channels
+            .get(&self.channel)
+            .map(|channel| channel.subscription.clone())
+        {
+            maps.reshape(self.channel, subscription, lost);
+            self.shared.publish(&mut maps);
+        }
+        Pending::done(Ok(()))
+    }
+}
