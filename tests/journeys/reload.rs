@@ -259,6 +259,36 @@ fn a_component_that_fails_on_what_is_there_is_not_put_in_force() {
     stage.shop_holds(json!({"table": {"version": 1}, "lamp": {"version": 1}}));
 }
 
+/// A shop got bare renderings. Then somebody wrote `batch = 20` into another channel of the same
+/// target, and the shop's channel sent arrays.
+#[test]
+fn a_batch_of_one_channel_changes_nothing_for_another_on_its_target() {
+    let both = |batch: &str| {
+        format!(
+            "{CATALOG}[channels.list]\nentity = \"product\"\nfacets = [\"content\"]\ntarget = \"shop\"\n{batch}\n"
+        )
+    };
+    let stage = Stage::with(&both(""));
+    let arrays = || {
+        let mut arrays: Vec<bool> = stage
+            .shop
+            .deliveries()
+            .iter()
+            .map(|delivery| delivery.json().is_array())
+            .collect();
+        arrays.sort_unstable();
+        arrays
+    };
+    stage.takes("pim", &lamp(1));
+    becomes("both send it bare", vec![false, false], arrays);
+    stage.reloads(&both("batch = 20"));
+    stage.settles("shop");
+    stage.settles("list");
+    stage.shop.forget();
+    stage.takes("pim", &lamp(2));
+    becomes("one sends an array", vec![false, true], arrays);
+}
+
 #[test]
 fn channels_and_sources_come_go_and_are_renamed_without_a_delivery_too_many() {
     let second = Receiver::start();
