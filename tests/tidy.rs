@@ -111,8 +111,7 @@ fn each_room_uses_only_the_rooms_below_it() {
         let inside = path.strip_prefix(&rooms).expect("it is inside").to_owned();
         let is_test = inside.iter().any(|part| part == "tests")
             || inside.ends_with("tests.rs")
-            || inside.ends_with("fixture.rs")
-            || inside.ends_with("scripted.rs");
+            || inside.ends_with("fixture.rs");
         let room = inside
             .iter()
             .next()

@@ -88,7 +88,8 @@ pub trait Target: Send + Sync + 'static {
 /// What a kind of target demands of deliveries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Nature {
-    /// Another key is another thing there, so a key that an entity had before must be deleted.
+    /// Another key is another thing there, so the key that an entity had before must be deleted:
+    /// dispatch does it with items of their own, before it delivers the entity.
     pub keyed: bool,
     /// The most items in one attempt, at least 1; 1 also where each item has a request of its own.
     pub batch_max: usize,

@@ -262,6 +262,36 @@ fn a_component_that_fails_on_existing_entities_is_rejected() {
     stage.shop_holds(json!({"table": {"version": 1}, "lamp": {"version": 1}}));
 }
 
+/// A shop got bare renderings. Then somebody wrote `batch = 20` into another channel of the same
+/// target, and the shop's channel sent arrays.
+#[test]
+fn a_batch_of_one_channel_changes_nothing_for_another_on_its_target() {
+    let both = |batch: &str| {
+        format!(
+            "{CATALOG}[channels.list]\nentity = \"product\"\nfacets = [\"content\"]\ntarget = \"shop\"\n{batch}\n"
+        )
+    };
+    let stage = Stage::with(&both(""));
+    let arrays = || {
+        let mut arrays: Vec<bool> = stage
+            .shop
+            .deliveries()
+            .iter()
+            .map(|delivery| delivery.json().is_array())
+            .collect();
+        arrays.sort_unstable();
+        arrays
+    };
+    stage.takes("pim", &lamp(1));
+    becomes("both send it bare", vec![false, false], arrays);
+    stage.reloads(&both("batch = 20"));
+    stage.settles("shop");
+    stage.settles("list");
+    stage.shop.forget();
+    stage.takes("pim", &lamp(2));
+    becomes("one sends an array", vec![false, true], arrays);
+}
+
 #[test]
 fn adding_removing_and_renaming_channels_and_sources_causes_no_extra_delivery() {
     let second = Receiver::start();

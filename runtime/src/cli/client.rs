@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use super::Failure;
 use super::table::plain;
 use crate::server::views::List;
+use crate::targets::http::innermost;
 
 /// Where Weir listens unless it is told otherwise.
 pub(super) const DEFAULT_URL: &str = "http://127.0.0.1:7700";
@@ -180,7 +181,7 @@ impl Client {
                 Transport::Tls(pool) => pool.request(request).await,
             };
             let response = response
-                .map_err(|error| self.unreachable(&root_cause(&error), error.is_connect()))?;
+                .map_err(|error| self.unreachable(&innermost(&error), error.is_connect()))?;
             let (parts, body) = response.into_parts();
             let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
             let body = body.map_err(|error| {
@@ -285,13 +286,4 @@ pub(super) fn with_query(path: &str, parameters: &[(&str, Option<&str>)]) -> Str
 pub(super) fn pretty(value: &impl Serialize) -> String {
     serde_json::to_string_pretty(value)
         .map_or_else(|error| format!("not JSON: {error}\n"), |text| text + "\n")
-}
-
-/// The innermost reason: "connection refused", not "client error".
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }

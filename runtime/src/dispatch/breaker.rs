@@ -1,8 +1,8 @@
 //! The breaker of a target: Flowing, Tripped, Probing. Pure: time and chance are arguments.
 //!
-//! It trips when what happens speaks of the target and not of one entity, waits longer each time,
-//! and then lets a single attempt through; only what that attempt brings decides whether deliveries
-//! flow again.
+//! A circuit breaker: Tripped is its open state, Probing its half-open one. It trips when failures
+//! are the target's and not one entity's, waits longer each time, and then lets a single attempt
+//! through; only the outcome of that probe decides whether deliveries flow again.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub struct Options {
     pub cap: Duration,
     /// Failures in a row that trip; 5.
     pub failures_max: u32,
-    /// Refusals without a delivery between them that trip; 20. So many in a row are a wrong
+    /// Refusals without a delivery between them that trip; 20. That many in a row mean a wrong
     /// renderer or a wrong target.
     pub refusals_max: u32,
 }
@@ -33,12 +33,12 @@ impl Default for Options {
     }
 }
 
-/// How a target stands.
+/// The state of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// Deliveries flow.
     Flowing,
-    /// Nothing is sent until then.
+    /// Nothing is sent before `until`.
     Tripped {
         /// When a probe may be sent.
         until: Timestamp,
@@ -121,7 +121,7 @@ impl Breaker {
         self.state = State::Probing;
     }
 
-    /// The probe came to no attempt: the next one may try at once.
+    /// The probe ended without an attempt: the next one may start at once.
     pub fn abandon_probe(&mut self, now: Timestamp) {
         if self.state == State::Probing {
             self.state = State::Tripped { until: now };
@@ -130,7 +130,7 @@ impl Breaker {
 
     /// Something was delivered.
     pub fn delivered(&mut self, now: Timestamp, probe: bool) {
-        // What was sent before the trip may still succeed; it says nothing of what happened since.
+        // A request from before the trip may still succeed; it says nothing about the target now.
         if probe || self.state == State::Flowing {
             self.flow(now);
         }
@@ -161,8 +161,8 @@ impl Breaker {
         }
     }
 
-    /// The target refused an entity. To a probe that is a sign of life, unless refusals were the
-    /// trouble.
+    /// The target refused an entity. If this was a probe, the refusal proves the target alive, unless
+    /// refusals tripped it.
     pub fn refused(&mut self, now: Timestamp, probe: bool, reason: &str, chance: f64) {
         self.failures = 0;
         self.refusals += 1;
@@ -184,7 +184,7 @@ impl Breaker {
         }
     }
 
-    /// What happened speaks of the target: it trips at once. What was sent before it tripped does
+    /// The trouble is the target's: it trips at once. Outcomes of requests from before it tripped do
     /// not prolong the wait.
     pub fn trip(
         &mut self,

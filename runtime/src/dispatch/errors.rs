@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 
 use crate::model::Ordinal;
 
-/// So many are kept a channel; about 2 MB at 200 bytes each.
+/// Errors kept for each channel; about 2 MB at 200 bytes each.
 const ERRORS_MAX: usize = 10_000;
 
 /// The newest errors by entity.
@@ -19,7 +19,7 @@ pub(crate) struct Errors {
 }
 
 impl Errors {
-    /// Keeps what went wrong last; the oldest give way.
+    /// Keeps an entity's last error; the oldest are dropped.
     pub(crate) fn keep(&mut self, ordinal: Ordinal, text: Arc<str>) {
         self.number += 1;
         self.texts.insert(ordinal, (self.number, text));
@@ -36,12 +36,12 @@ impl Errors {
         }
     }
 
-    /// All is well with it again.
+    /// Forgets an entity's error, because it has been settled.
     pub(crate) fn clear(&mut self, ordinal: Ordinal) {
         self.texts.remove(&ordinal);
     }
 
-    /// What went wrong last.
+    /// The last error of an entity, if it is still remembered.
     pub(crate) fn last(&self, ordinal: Ordinal) -> Option<Arc<str>> {
         self.texts.get(&ordinal).map(|(_, text)| text.clone())
     }

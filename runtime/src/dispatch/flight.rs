@@ -1,5 +1,5 @@
-//! What becomes of an entity in flight, as pure functions: before an attempt ([`decide`]) and after
-//! it ([`conclude`]).
+//! Decides what becomes of an entity in flight, with pure functions: before an attempt ([`decide`])
+//! and after it ([`conclude`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,17 +19,17 @@ const TRIES_BEFORE_REFUSAL: u8 = 5;
 pub(crate) struct Ready {
     pub(crate) prepared: Prepared,
     pub(crate) id: EntityId,
-    /// None: it is to be deleted.
+    /// `None`: it is to be deleted.
     pub(crate) rendering: Option<Arc<Rendering>>,
-    /// Where it goes, and how this attempt is known.
+    /// The key it goes to, and the id of this attempt.
     pub(crate) tried: Tried,
-    /// Keys under which something older of it is, or may be; to be deleted first.
+    /// Keys under which something older of it is, or may be; they are deleted first.
     pub(crate) stale_keys: Vec<Arc<str>>,
-    /// Rendered by that plugin; none did, or it is to be deleted.
+    /// The plugin that rendered it; `None` if none did, or if it is to be deleted.
     pub(crate) plugin: Option<Arc<str>>,
 }
 
-/// What is to be done with a prepared entity.
+/// The next step for a prepared entity.
 #[derive(Debug)]
 pub(crate) enum Decision {
     /// Nothing is to be sent.
@@ -136,10 +136,10 @@ fn delivery_id(
     DeliveryId(digest.digest128())
 }
 
-/// What came of sending one entity.
+/// The result of sending one entity.
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
-    /// None: no attempt was made, because the target did not flow.
+    /// `None`: no attempt was made, because the target did not flow.
     pub(crate) outcome: Option<targets::Outcome>,
     /// The attempt was a probe; it is not counted.
     pub(crate) probe: bool,

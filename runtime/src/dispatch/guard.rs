@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::WithdrawMax;
 use crate::model::Timestamp;
 
-/// The time span is counted in so many steps; a withdrawal is forgotten up to one step late.
+/// Steps into which the time span is divided; a withdrawal is forgotten up to one step late.
 const STEPS: u64 = 60;
 
 /// Counts the withdrawals and deletions of a channel within a moving span of time.
@@ -17,8 +17,8 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Whether one more withdrawal may be sent now, by a channel that holds so many entities; if
-    /// so, it is counted.
+    /// Whether one more withdrawal may be sent now by a channel that holds `holding` entities; if so,
+    /// it is counted.
     pub fn admits(&mut self, max: &WithdrawMax, holding: u64, now: Timestamp) -> bool {
         let step = now.0 / (max.per.as_millis() as u64 / STEPS).max(1);
         while let Some(&(oldest, count)) = self

@@ -36,7 +36,7 @@ pub struct TargetHandle {
 pub struct TargetStatus {
     /// Flowing, tripped or probing.
     pub state: State,
-    /// Since when.
+    /// Since when it has been in that state.
     pub since: Timestamp,
     /// Why it does not flow; empty if it does.
     pub reason: String,
@@ -120,12 +120,15 @@ impl TargetHandle {
 
     /// Trips for a reason that no single attempt shows.
     pub(crate) fn trip(&self, reason: &str) {
-        self.breaker()
-            .trip(self.clock.now(), false, reason, None, self.chance());
+        let mut breaker = self.breaker();
+        let before = breaker.state();
+        breaker.trip(self.clock.now(), false, reason, None, self.chance());
+        self.log_change(before, &breaker);
+        drop(breaker);
         self.changed.send_replace(());
     }
 
-    /// Waits for a slot; none if the target does not flow by then, or flows no more.
+    /// Waits for a slot; `None` if the target does not flow when there is one.
     pub(crate) async fn permit(self: &Arc<Self>, urgent: bool) -> Option<Permit> {
         let slot = match &self.urgent {
             Some(kept) if urgent => tokio::select! {
@@ -192,18 +195,37 @@ impl TargetHandle {
             breaker.failed(now, probe, reason, after, self.chance());
         }
         if breaker.state() != before {
-            tracing::info!(target_name = %self.options.name, state = ?breaker.state(), reason = breaker.reason(), "the target changed its state");
+            self.log_change(before, &breaker);
             self.changed.send_replace(());
+        }
+    }
+
+    /// Once for each time that the target goes or comes back, whatever probes fail in between.
+    fn log_change(&self, before: State, breaker: &Breaker) {
+        let (name, reason) = (&*self.options.name, breaker.reason());
+        match (before, breaker.state()) {
+            (State::Flowing, State::Tripped { .. }) => tracing::warn!(
+                target_name = name,
+                reason,
+                "target tripped; nothing is sent to it until a probe succeeds"
+            ),
+            (State::Probing, State::Flowing) => {
+                tracing::info!(target_name = name, "target is back; deliveries resume")
+            }
+            (State::Probing, State::Tripped { .. }) => {
+                tracing::debug!(target_name = name, reason, "a probe of the target failed")
+            }
+            _ => {}
         }
     }
 }
 
-/// The right to make attempts: a slot, and the breaker's consent.
+/// The right to make attempts: a slot, and the breaker's admission.
 pub(crate) struct Permit {
     handle: Arc<TargetHandle>,
     /// Whether the attempt is a probe.
     pub(crate) probe: bool,
-    /// A probe that has not brought an answer yet.
+    /// A probe whose outcome is not known yet.
     pending: bool,
     _slot: OwnedSemaphorePermit,
 }

@@ -1,5 +1,5 @@
-//! When a failed delivery is tried again, as a function of attempts and chance, and how many may be
-//! tried again at all.
+//! The time of the next attempt at a failed delivery, as a function of attempts and chance, and the
+//! number of retries that a channel may make at all.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -75,10 +75,10 @@ impl RetryBudget {
         self.tokens = (self.tokens + RETRY_SHARE).min(RETRIES_SAVED_MAX);
     }
 
-    /// Takes one retry out, if there is one.
+    /// Takes one retry out of the budget.
     ///
     /// # Errors
-    /// How long until there is one.
+    /// How long until there is one, if there is none now.
     pub fn take(&mut self, now: Timestamp) -> Result<(), Duration> {
         let elapsed = now.0.saturating_sub(self.at.0) as f64 / 1000.0;
         self.tokens = (self.tokens + elapsed * RETRIES_PER_SECOND).min(RETRIES_SAVED_MAX);
@@ -94,7 +94,7 @@ impl RetryBudget {
     }
 }
 
-/// The attempt that came before, so that the next one at the same rendering carries the same id.
+/// The attempt before, so that the next one at the same rendering carries the same id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tried {
     /// `webhook-id` it had.

@@ -291,6 +291,12 @@ async fn retry_after_is_honoured() {
         "{:?}",
         began.elapsed()
     );
+    let stamps: Vec<_> = story.script.seen().iter().map(|seen| seen.now).collect();
+    let waited = stamps[stamps.len() - 1].duration_since(stamps[0]);
+    assert!(
+        waited.is_ok_and(|waited| waited >= Duration::from_secs(1)),
+        "each attempt is stamped when it is made: {stamps:?}"
+    );
     let mut last: Vec<String> = story.seen();
     last.sort();
     last.dedup();

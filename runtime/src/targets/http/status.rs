@@ -1,8 +1,8 @@
-//! What an HTTP answer means for a delivery, as a pure function. The table is part of the outer
+//! The meaning of an HTTP response for a delivery, as a pure function. The table is part of the outer
 //! contract.
 //!
-//! A refusal speaks of the entity; most other refusals of HTTP (no access, no such address) speak
-//! of the target, and then the target must stop rather than every entity be refused in turn.
+//! Some statuses refuse the entity. Most others (no access, no such address) say that the target is
+//! in trouble, and then deliveries to it must stop rather than every entity be refused in turn.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
@@ -18,7 +18,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// Bytes of the response that are quoted in a reason.
 const QUOTE_BYTES_MAX: usize = 200;
 
-/// What was asked, as far as the meaning of the answer depends on it.
+/// The request, as far as the meaning of the response depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Asked {
     /// The URL names the entity (`{key}`).
@@ -29,7 +29,7 @@ pub(crate) struct Asked {
     pub(crate) items: usize,
 }
 
-/// A complete answer.
+/// A complete response.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answer<'a> {
     /// The status, 100 to 599 and beyond.
@@ -40,7 +40,7 @@ pub(crate) struct Answer<'a> {
     pub(crate) body: &'a [u8],
 }
 
-/// What a complete answer means for the request as a whole.
+/// The meaning of a complete response for the request as a whole.
 pub(crate) fn meaning(asked: Asked, answer: Answer<'_>) -> Outcome {
     let status = answer.status;
     let reason = || describe(status, answer.body);
@@ -69,8 +69,8 @@ pub(crate) fn meaning(asked: Asked, answer: Answer<'_>) -> Outcome {
             after: answer.retry_after,
             maybe_applied: false,
         },
-        // The target, or something before it, broke off in the middle: what it did until then is
-        // anybody's guess.
+        // The target, or something before it, broke off in the middle: it may have applied the
+        // request or not.
         500 | 502 | 504 => Outcome::Retry {
             reason: reason(),
             after: None,
@@ -84,8 +84,8 @@ pub(crate) fn meaning(asked: Asked, answer: Answer<'_>) -> Outcome {
     }
 }
 
-/// What a 2xx to a batch means item by item, when its body is `{"items": [{"id", "status"}]}`; none
-/// when it says nothing of the kind. Items that it does not name are delivered: the answer as a
+/// The meaning of a 2xx to a batch item by item, when its body is `{"items": [{"id", "status"}]}`;
+/// `None` when it has no such list. Items that it does not name are delivered: the response as a
 /// whole is a success. Quotes of it are redacted.
 pub(crate) fn item_by_item(
     ids: impl Iterator<Item = DeliveryId>,
@@ -123,7 +123,7 @@ pub(crate) fn item_by_item(
     Some(ids.map(outcome).collect())
 }
 
-/// The status of one item among others: the target has taken the request, so it speaks of the
+/// The meaning of one item's status: the target has taken the request, so the status is about the
 /// entity alone.
 fn item_meaning(status: u16, error: &[u8]) -> Outcome {
     let reason = format!("{} for this item", describe(status, error));
@@ -145,7 +145,7 @@ fn item_meaning(status: u16, error: &[u8]) -> Outcome {
     }
 }
 
-/// `Retry-After` as seconds or as a date, at most an hour; none where it is neither.
+/// `Retry-After` as seconds or as a date, at most an hour; `None` where it is neither.
 pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     let wait = match value.parse::<u64>() {
