@@ -9,6 +9,7 @@ mod attempts;
 mod backend;
 mod deliveries;
 mod figures;
+pub(crate) mod intake;
 pub mod load;
 mod sweeps;
 mod views;
@@ -16,6 +17,7 @@ mod watch;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,7 +25,6 @@ use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
 use crate::dispatch;
-use crate::ingest::Budget;
 use crate::model::Timestamp;
 use crate::plan::{self, Complaint, Plan, ReadOptions};
 use crate::plugin::{self, Host};
@@ -37,8 +38,6 @@ use deliveries::Deliveries;
 use load::Loaded;
 use sweeps::Sweeps;
 
-/// Bodies of all sources in memory at once, in bytes; beyond it senders are told to come again.
-const INGEST_BYTES: usize = 256 << 20;
 /// How often positions and pairs are saved.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// How long requests that are being answered may take at a stop.
@@ -87,11 +86,12 @@ struct Inner {
     plain: Arc<dispatch::Plain>,
     deliveries: Deliveries,
     store: Arc<dyn Store>,
-    budget: Budget,
     live: ArcSwap<Live>,
     /// One reload at a time.
     reloading: tokio::sync::Mutex<()>,
     last_reload: Mutex<ReloadView>,
+    /// Sources have changed over and channels have not all followed: the next reload completes it.
+    halfway: AtomicBool,
     /// How plugins came to serve, and why others did not.
     history: Mutex<History>,
     sweeps: Arc<Sweeps>,
@@ -162,10 +162,10 @@ impl App {
             plain: Arc::default(),
             deliveries: Deliveries::start().map_err(|error| cannot(&error))?,
             store,
-            budget: Budget::new(INGEST_BYTES),
             live: ArcSwap::from_pointee(Live::empty(plan.emptied(), now())),
             reloading: tokio::sync::Mutex::new(()),
             last_reload: Mutex::default(),
+            halfway: AtomicBool::new(false),
             history: Mutex::default(),
             sweeps: Arc::default(),
             stopping: stopping.clone(),
@@ -285,7 +285,7 @@ impl Inner {
     async fn put_in_force(&self, plan: Plan, loaded: Loaded, attempts: Attempts) -> ReloadView {
         let old = self.live.load_full();
         let changes = apply::changes(&old, &plan, &loaded);
-        if changes.is_empty() {
+        if changes.is_empty() && !self.halfway.load(Relaxed) {
             self.history().taken_over(attempts, TakenOver::default());
             return ReloadView {
                 success: true,
@@ -306,17 +306,20 @@ impl Inner {
                     success: true,
                     time: now().into(),
                     changes,
-                    complaints: Vec::new(),
+                    ..ReloadView::default()
                 }
             }
-            Err(error) => self.refused(
-                attempts,
-                vec![Complaint::of_file(
-                    &self.files[0],
-                    format!("the store could not follow: {error}"),
-                    None,
-                )],
-            ),
+            Err(halted) => {
+                let what = if halted.partly_applied {
+                    format!(
+                        "the configuration is applied in part: sources use the new one, but not every channel could follow: {halted}; reload again or restart"
+                    )
+                } else {
+                    halted.to_string()
+                };
+                let complaint = Complaint::of_file(&self.files[0], what, None);
+                self.not_applied(attempts, vec![complaint], halted.partly_applied)
+            }
         }
     }
 
@@ -325,15 +328,31 @@ impl Inner {
     }
 
     fn refused(&self, attempts: Attempts, complaints: Vec<Complaint>) -> ReloadView {
+        self.not_applied(attempts, complaints, false)
+    }
+
+    /// Logs and records that a configuration is not in use, or only in part.
+    fn not_applied(
+        &self,
+        attempts: Attempts,
+        complaints: Vec<Complaint>,
+        partly_applied: bool,
+    ) -> ReloadView {
         let first = complaints
             .first()
             .map(|complaint| complaint.what.clone())
             .unwrap_or_default();
         self.history().refused(attempts, &first);
-        tracing::error!(
-            "the configuration is refused, the old one serves on:\n{}",
-            plan::render(&complaints)
-        );
+        let mistakes = plan::render(&complaints);
+        if partly_applied {
+            tracing::error!(
+                "the configuration is applied in part; reload again or restart:\n{mistakes}"
+            );
+        } else {
+            tracing::error!(
+                "the configuration is refused, the previous one stays in use:\n{mistakes}"
+            );
+        }
         let complaints = complaints.into_iter().map(|complaint| ComplaintView {
             file: complaint.file.display().to_string(),
             line: complaint.line,
@@ -349,6 +368,7 @@ impl Inner {
             success: false,
             time: now().into(),
             changes: Vec::new(),
+            partly_applied,
             complaints: complaints.collect(),
         }
     }

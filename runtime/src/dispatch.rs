@@ -31,6 +31,7 @@ use self::errors::Errors;
 pub use self::handle::{TargetHandle, TargetStatus};
 pub use self::plain::Plain;
 pub use self::prepare::{BoxFuture, Preview, PreviewVerdict, Render};
+use self::retry::DueTimes;
 use self::run::{Control, Run};
 pub use self::status::{Counters, Status};
 pub use self::unbroken::Unbroken;
@@ -123,6 +124,7 @@ struct Shared {
     id: Mutex<ChannelId>,
     counters: Arc<Counters>,
     errors: Mutex<Errors>,
+    due_times: DueTimes,
     paused: Mutex<Option<String>>,
 }
 
@@ -155,6 +157,7 @@ impl Channel {
             id: Mutex::new(joined.id),
             counters: Arc::default(),
             errors: Mutex::default(),
+            due_times: DueTimes::default(),
             paused: Mutex::new(
                 joined
                     .paused
@@ -310,6 +313,16 @@ impl Channel {
     /// Why an entity is parked, if that is still remembered.
     pub fn last_error(&self, ordinal: Ordinal) -> Option<Arc<str>> {
         self.shared.errors().last(ordinal)
+    }
+
+    /// The newest failed or refused delivery since the start, with its time.
+    pub fn last_failure(&self) -> Option<(Timestamp, Arc<str>)> {
+        self.shared.errors().newest()
+    }
+
+    /// When the next attempt of a parked entity is due; none if it is not parked.
+    pub fn next_attempt(&self, ordinal: Ordinal) -> Option<Timestamp> {
+        self.shared.due_times.of(ordinal)
     }
 
     /// Stops: takes no more, waits for requests in flight for so long, breaks the others off, and

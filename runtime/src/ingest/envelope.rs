@@ -13,14 +13,14 @@
 //! and spelling stay. XML and other formats are the plugins' to judge unless they have to be cut
 //! here. This file never panics, whatever the bytes.
 
-use axum::http::{HeaderMap, HeaderName};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::media::{self, Media};
-use super::{Malformed, Options, Problem, Rejection, Reservation, json, split};
+use super::{Headers, ItemProblem, Malformed, Options, Rejection, json, split};
+use crate::budget::Reservation;
 use crate::model::{Event, Failure, Payload};
 
 /// The most events of one request. A body of 8 MiB could hold millions of empty ones, each of which
@@ -30,7 +30,7 @@ pub const EVENTS_MAX: usize = 100_000;
 pub const ATTRIBUTES_MAX: usize = 256;
 /// How much larger than the longest body its events may be altogether.
 const WEIGHT_FACTOR: u64 = 4;
-/// What an event costs in memory beside its bytes, roughly.
+/// Approximate overhead of an event in memory, in addition to its bytes.
 const EVENT_OVERHEAD_BYTES: u64 = 512;
 /// Headers that a family such as `*` never lets through to plugins; they carry credentials. By its
 /// full name each may be.
@@ -57,7 +57,7 @@ pub struct Opened {
 pub fn open(
     options: &Options,
     all_json: bool,
-    headers: &HeaderMap,
+    headers: &Headers,
     body: Bytes,
     reservation: &mut Reservation,
 ) -> Result<Opened, Rejection> {
@@ -133,7 +133,7 @@ impl Collector<'_> {
                 self.opened.events.push(event);
                 self.opened.indexes.push(index);
             }
-            Err(failure) => self.opened.malformed.note(Problem::new(index, failure)),
+            Err(failure) => self.opened.malformed.note(ItemProblem::new(index, failure)),
         }
         Ok(())
     }
@@ -213,7 +213,7 @@ impl Weight<'_> {
         let spent = self.bytes + self.overhead;
         let wanted = self.held as u64 + spent;
         if wanted > self.reservation.held() as u64 {
-            // In growing steps, so that a large request does not ask for each event.
+            // Grows geometrically, to avoid one acquisition per event.
             self.reservation.grow_to(wanted + spent.min(256 * 1024))?;
         }
         Ok(())
@@ -259,9 +259,8 @@ fn without_mapper(failure: Failure) -> Failure {
 }
 
 /// The headers that a source lets through, as attributes; `ce-` headers are the envelope's.
-fn passed_on(patterns: &[String], headers: &HeaderMap) -> Vec<(String, String)> {
-    let let_through = |name: &HeaderName| {
-        let name = name.as_str();
+fn passed_on(patterns: &[String], headers: &Headers) -> Vec<(String, String)> {
+    let let_through = |name: &str| {
         let exact = patterns
             .iter()
             .any(|pattern| pattern.eq_ignore_ascii_case(name));
@@ -275,12 +274,7 @@ fn passed_on(patterns: &[String], headers: &HeaderMap) -> Vec<(String, String)> 
     };
     let through = headers.iter().filter(|(name, _)| let_through(name));
     through
-        .map(|(name, value)| {
-            (
-                name.as_str().to_owned(),
-                String::from_utf8_lossy(value.as_bytes()).into_owned(),
-            )
-        })
+        .map(|(name, value)| (name.to_owned(), String::from_utf8_lossy(value).into_owned()))
         .collect()
 }
 
@@ -290,23 +284,19 @@ fn has_prefix(name: &str, prefix: &str) -> bool {
 }
 
 /// Binary mode: any of the required attributes is there as a header.
-fn is_binary(headers: &HeaderMap) -> bool {
+fn is_binary(headers: &Headers) -> bool {
     ["ce-specversion", "ce-id", "ce-source", "ce-type"]
         .iter()
-        .any(|name| headers.contains_key(*name))
+        .any(|name| headers.contains(name))
 }
 
-fn binary(
-    headers: &HeaderMap,
-    content_type: Option<String>,
-    body: Bytes,
-) -> Result<Event, Failure> {
+fn binary(headers: &Headers, content_type: Option<String>, body: Bytes) -> Result<Event, Failure> {
     let mut attributes = Attributes::new("ce-");
-    for (name, value) in headers {
-        let Some(attribute) = name.as_str().strip_prefix("ce-") else {
+    for (name, value) in headers.iter() {
+        let Some(attribute) = name.strip_prefix("ce-") else {
             continue;
         };
-        attributes.set(attribute, header_value(name.as_str(), value.as_bytes())?)?;
+        attributes.set(attribute, header_value(name, value)?)?;
     }
     // The media type of the data is the request's own; a second opinion does not count.
     attributes.event(|_| content_type, Payload::from_bytes(body.into()))

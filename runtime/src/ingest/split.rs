@@ -185,6 +185,7 @@ mod tests {
     use expect_test::{Expect, expect};
 
     use super::*;
+    use crate::ingest::http;
 
     /// The pieces of a body, one a line, problems in brackets.
     fn check(split: Split, body: &[u8], expected: Expect) {
@@ -195,7 +196,7 @@ mod tests {
             Ok(())
         });
         if let Err(rejection) = result {
-            seen.push_str(&format!("{}: {rejection}\n", rejection.status()));
+            seen.push_str(&format!("{}: {rejection}\n", http::status(&rejection)));
         }
         expected.assert_eq(&seen);
     }

@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::access::{self, Access};
+use super::access::Access;
 use super::problem::CONTENT_TYPE_PROBLEM;
 use super::views::*;
 use super::{Route, table};
@@ -91,7 +91,7 @@ impl Operation {
             .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
             .map(in_path)
             .collect();
-        // Who names something may name what is not there, or spell it wrong.
+        // A path parameter may name something unknown, or be spelled wrong.
         let problems = if parameters.is_empty() {
             vec![400]
         } else {
@@ -148,7 +148,7 @@ impl Operation {
             "responses": responses,
         });
         if let Access::Needs(role) = access {
-            operation["x-weir-role"] = access::name(role).into();
+            operation["x-weir-role"] = role.name().into();
         }
         if let Some(body) = self.body {
             operation["requestBody"] = body;
@@ -319,17 +319,18 @@ fn looking(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             GET,
             "/v1/config",
             "config",
-            "The configuration in force, without secrets.",
+            "The configuration in use, without secrets.",
             success::<ConfigView>(schemas, "It."),
         ),
         Operation::new(
             Method::POST,
             "/v1/reload",
             "reload",
-            "Reads the configuration again; 422 tells every mistake, and the old one serves on.",
-            success::<ReloadView>(schemas, "It is in force."),
+            "Reads the configuration again and applies it. 422 lists every mistake, and the previous configuration stays in use; \
+             503: it was applied in part.",
+            success::<ReloadView>(schemas, "It is in use."),
         )
-        .may_answer(&[422]),
+        .may_answer(&[422, 503]),
     ]
 }
 

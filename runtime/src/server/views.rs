@@ -73,16 +73,6 @@ pub struct List<T> {
     pub next: Option<String>,
 }
 
-impl<T> List<T> {
-    /// The same page with each item turned into something else.
-    pub fn map<U>(self, turn: impl FnMut(T) -> U) -> List<U> {
-        List {
-            items: self.items.into_iter().map(turn).collect(),
-            next: self.next,
-        }
-    }
-}
-
 /// What became of a request of a source: the body of 202.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Accepted {
@@ -208,7 +198,7 @@ pub struct ChannelView {
     pub oldest_owed: Option<Time>,
     /// How flights ended since the start: `delivered`, `suppressed`, `parked`, ….
     pub deliveries: BTreeMap<String, u64>,
-    /// The last failure.
+    /// The last failed or refused delivery since the start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<ErrorView>,
     /// The last sweep because the channel is new or renders otherwise than before, since the start.
@@ -402,11 +392,8 @@ pub struct PreviewView {
 pub struct FilterVerdict {
     /// Name and version of the plugin.
     pub plugin: String,
-    /// `passed`, `dropped` or `failed`.
+    /// `passed` or `dropped`.
     pub verdict: String,
-    /// Why, if it failed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub detail: Option<String>,
 }
 
 /// A rendering; the body is text, or base64 where it is not valid UTF-8.

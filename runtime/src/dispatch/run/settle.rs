@@ -79,7 +79,8 @@ impl Run {
             Decision::End(outcome) => Some(self.end(ordinal, revision, outcome)),
             Decision::Later(why) => {
                 let attempts = flight.attempts;
-                self.shared.errors().keep(ordinal, why.into());
+                let now = self.clock.now();
+                self.shared.errors().keep(ordinal, why.into(), now);
                 self.park(ordinal, attempts, self.setup.options.retry.first, false)
             }
             Decision::Send(ready)
@@ -126,12 +127,16 @@ impl Run {
                 failed,
             } => {
                 if let Some(reason) = reason {
-                    self.shared.errors().keep(ordinal, reason.into());
+                    let now = self.clock.now();
+                    self.shared.errors().keep(ordinal, reason.into(), now);
                 }
                 self.park(ordinal, attempts, wait, failed)
             }
             Conclusion::Pause { attempts, reason } => {
-                self.shared.errors().keep(ordinal, reason.clone().into());
+                let now = self.clock.now();
+                self.shared
+                    .errors()
+                    .keep(ordinal, reason.clone().into(), now);
                 // If it cannot be remembered it is paused all the same until the next start.
                 let _ = self.set_paused(true, &reason);
                 self.park(ordinal, attempts, Duration::ZERO, false)
@@ -150,7 +155,11 @@ impl Run {
             Outcome::Held => Counted::Held,
             Outcome::Refused(_) => Counted::Refused,
         });
-        self.shared.errors().clear(ordinal);
+        let mut errors = self.shared.errors();
+        errors.clear(ordinal);
+        if let Outcome::Refused(failure) = &outcome {
+            errors.note(failure.to_string().into(), self.clock.now());
+        }
         Finish {
             ordinal,
             revision,

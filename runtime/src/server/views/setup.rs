@@ -115,7 +115,11 @@ pub struct ReloadView {
     pub time: Time,
     /// What changed, a line each.
     pub changes: Vec<String>,
-    /// What is wrong, if it was refused: the old configuration serves on.
+    /// It took effect in part and then failed: sources use it, some channels may not. False: either
+    /// all of it is in use, or the previous configuration is.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub partly_applied: bool,
+    /// What is wrong, if it was not applied, or not completely.
     pub complaints: Vec<ComplaintView>,
 }
 
