@@ -2,7 +2,8 @@
 //!
 //! Starting is reloading from the empty plan; there is one path. A configuration is read, its
 //! components are loaded, configured and tried away from those that serve, and only when nothing is
-//! left to complain of does it take over; otherwise the old one serves on and says why.
+//! left to complain about does it take over; otherwise the previous one stays in use, and the reload
+//! says why.
 
 mod apply;
 mod attempts;

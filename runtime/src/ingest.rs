@@ -180,18 +180,18 @@ impl Malformed {
 pub enum Rejection {
     /// Send something else.
     Malformed {
-        /// What is wrong and where.
+        /// The reason and the place.
         failure: Failure,
-        /// The items it was found in, if there were several.
+        /// The malformed items, if there were several.
         problems: Vec<ItemProblem>,
     },
     /// Prove who you are.
     NotVerified(verify::NotVerified),
     /// Send less at once.
     TooLarge {
-        /// How much is allowed.
+        /// The bound.
         limit: u64,
-        /// Of what.
+        /// The unit of `limit`.
         unit: &'static str,
     },
     /// Send another format.
@@ -203,7 +203,7 @@ pub enum Rejection {
     Overloaded,
     /// Send it again in a moment, and slower: the store is behind.
     Busy {
-        /// What was taken before it was full.
+        /// The part that was taken before it was full.
         taken: Box<Summary>,
     },
     /// Stop sending new keys: a type has as many entities as it may have.
@@ -220,7 +220,7 @@ pub enum Rejection {
     Unavailable {
         /// For the log; may name paths.
         reason: String,
-        /// What was durable before.
+        /// The part that was durable before.
         taken: Box<Summary>,
     },
 }

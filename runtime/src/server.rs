@@ -1,9 +1,9 @@
-//! The HTTP routes, in one table: who may use each, and which function answers.
+//! The HTTP routes, in one table: the role that each needs, and its handler.
 //!
 //! This room shows and accepts; it decides nothing about events, channels or plugins. Its own
 //! promises: every error is a problem (RFC 9457), a client that is slow, silent or endless
 //! costs a bounded time and memory ([`Limits`]), no body is read before its route and its length
-//! are known to be right, and no admin route answers without the role that the table names.
+//! are known to be right, and no admin route responds without the role that the table names.
 
 mod access;
 mod backend;
@@ -71,8 +71,8 @@ pub struct Limits {
     pub admin_connections_max: usize,
     /// The longest body, whatever a source allows: 64 MiB.
     pub body_bytes_max: u64,
-    /// Everything that is being taken in, in bytes: bodies as they are received, what comes out of
-    /// packed ones, and their events; 256 MiB. Beyond it, 503. An event costs a few times its body
+    /// Everything that is being taken in, in bytes: bodies as they are received, unpacked bodies, and
+    /// their events; 256 MiB. Beyond it, 503. An event costs a few times its body
     /// on its way through, so this keeps ingest under about 1 GiB whatever arrives.
     pub memory_bytes_max: u64,
 }
@@ -112,7 +112,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens and answers from now on. Without an address of their own the admin routes are on the
+    /// Starts listening. Without an address of their own the admin routes are on the
     /// ingest listener too.
     ///
     /// # Errors
@@ -177,7 +177,7 @@ impl Server {
         self.admin_addr
     }
 
-    /// Takes no new connection and no new request, and ends when those under way are answered or
+    /// Takes no new connection and no new request, and ends when those under way have their response or
     /// `grace` is over.
     pub async fn stop(self, grace: Duration) {
         self.listeners.stop(grace).await;

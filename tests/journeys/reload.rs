@@ -104,7 +104,7 @@ fn check_refused(stage: &Stage, view: &Value, words: &str) {
     );
     stage
         .weir()
-        .says("the configuration is refused, the old one serves on");
+        .says("the configuration is refused, the previous one stays in use");
     let value = fastrand::u32(..);
     stage.takes("pim", &lamp(value));
     eventually("the old one serves on", || {
@@ -120,7 +120,7 @@ fn a_wrong_file_leaves_the_old_one_serving_and_says_why() {
     check_refused(&stage, &view, "\"this is not TOML: key with no value");
     assert_eq!(
         view["detail"],
-        "the configuration has 1 mistake; the old one serves on"
+        "the configuration has 1 mistake; the previous one stays in use"
     );
     let view = stage.reload(&CATALOG.replace("entity = \"product\"", "entity = \"produkt\""));
     assert_eq!(

@@ -367,14 +367,14 @@ impl Inner {
             let (channel, joined) =
                 Channel::start(setup, self.store.clone(), self.stopping.child_token())?;
             let channel = Arc::new(channel);
-            // One that was stopped while it swept goes on where it was.
+            // A channel that was stopped during a sweep continues it.
             let swept = if joined.swept || channel.status().owed.sweep > 0 {
                 self.sweeps.begin(name, &channel, &self.stopping);
-                "; it sweeps over all entities"
+                "; it renders all entities"
             } else {
                 ""
             };
-            tracing::info!(channel = &**name, "the channel walks{swept}");
+            tracing::info!(channel = &**name, "channel started{swept}");
             return Ok(channel);
         };
         if !unchanged {
@@ -383,7 +383,7 @@ impl Inner {
                     self.sweeps.begin(name, &running, &self.stopping);
                     tracing::info!(
                         channel = &**name,
-                        "the channel renders otherwise from now on; it sweeps over all entities"
+                        "the channel's rendering changed; it renders all entities again"
                     )
                 }
                 Ok(_) => {}

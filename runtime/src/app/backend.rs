@@ -18,7 +18,7 @@ use crate::server::{
 };
 use crate::store::{self, ChannelId, QuarantinedEvent, Refused};
 
-/// Entities or events looked at in one go while a filter is applied.
+/// Entities or events read at once while a filter is applied.
 const PIECE: usize = 500;
 
 impl Backend for Inner {
@@ -473,7 +473,7 @@ impl Inner {
     }
 }
 
-/// What is taken of up to `limit` items that fit, read piece by piece.
+/// Reads piece by piece, and takes up to `limit` items that fit.
 fn gather<T, K: Copy, U>(
     mut after: Option<K>,
     limit: usize,

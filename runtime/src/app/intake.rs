@@ -1,5 +1,5 @@
-//! A source behind its HTTP route: what came in is made neutral, and the result is made JSON or a
-//! problem. The one place where the two sides' words meet.
+//! A source behind its HTTP route: the request is made neutral for the source, and the result is made
+//! JSON or a problem for the sender. The counts and problems of a request are converted only here.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ impl Intake for HttpIntake {
     }
 }
 
-/// Takes a request of a source; the result is what its sender gets.
+/// Takes a request to a source; returns the body of its response.
 pub(crate) async fn take(
     source: &Source,
     request: IngestRequest,

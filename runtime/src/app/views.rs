@@ -163,7 +163,7 @@ pub(super) fn standing(
     }
 }
 
-/// Why an entity is not for a channel, in a word or the name of the filter.
+/// The reason why an entity is withheld, in a word or the name of the filter.
 fn reason(live: &Live, channel: &str, by: u8) -> String {
     match by {
         DELETED => "deleted".to_owned(),
@@ -174,7 +174,7 @@ fn reason(live: &Live, channel: &str, by: u8) -> String {
             let at = usize::from(filter - FILTERED);
             chain.and_then(|chain| chain.filters().nth(at)).map_or_else(
                 || "a filter".to_owned(),
-                |of| of.component().label().to_owned(),
+                |filter| filter.component().label().to_owned(),
             )
         }
     }
@@ -190,7 +190,7 @@ pub(super) fn preview(
     let name = setup.options.name.to_string();
     let missing = preview.view.missing(&setup.options.needs);
     let missing = missing.cloned().collect();
-    let (said_no, result, rendering, error) = match &preview.verdict {
+    let (withheld_by, result, rendering, error) = match &preview.verdict {
         PreviewVerdict::Rendering(rendering) => (
             None,
             "rendering",
@@ -205,35 +205,28 @@ pub(super) fn preview(
         .channels
         .get(name.as_str())
         .map(|chain| &chain.chain);
-    // A filter after the one that said no was not asked, and none is if something is missing.
-    let asked = match said_no {
+    // Filters after the one that dropped the entity were not run; none is run if a need is missing.
+    let run = match withheld_by {
         Some(by) if by >= FILTERED => usize::from(by - FILTERED) + 1,
         Some(DELETED | NEEDS) => 0,
         _ if error.is_some() => 0,
         _ => usize::MAX,
     };
     let verdict = |(at, filter): (usize, &crate::plugin::Use)| {
-        let no = said_no.is_some_and(|by| by >= FILTERED && usize::from(by - FILTERED) == at);
+        let no = withheld_by.is_some_and(|by| by >= FILTERED && usize::from(by - FILTERED) == at);
         FilterVerdict {
             plugin: filter.component().label().to_owned(),
             verdict: if no { "dropped" } else { "passed" }.to_owned(),
         }
     };
     let filters = chain
-        .map(|chain| {
-            chain
-                .filters()
-                .enumerate()
-                .take(asked)
-                .map(verdict)
-                .collect()
-        })
+        .map(|chain| chain.filters().enumerate().take(run).map(verdict).collect())
         .unwrap_or_default();
     PreviewView {
         channel: name.clone(),
         entity_type: id.entity_type.to_string(),
         key: id.key.to_string(),
-        result: match said_no {
+        result: match withheld_by {
             Some(by) => format!("{result} by {}", reason(live, &name, by)),
             None => result.to_owned(),
         },
@@ -272,7 +265,7 @@ pub(super) fn quarantined(event: &QuarantinedEvent) -> QuarantineView {
 pub(super) fn plugin(live: &Live, component: &Component, history: &History) -> PluginView {
     let uses = |uses: &[crate::plugin::Use]| {
         uses.iter()
-            .any(|of| of.component().name() == component.name())
+            .any(|used| used.component().name() == component.name())
     };
     let sources = live
         .loaded

@@ -3,8 +3,8 @@
 //! CloudEvents 1.0.2 in its three modes, NDJSON, and any other body, cut as the source is
 //! configured. Two rules decide between refusing a request and reporting one of its items:
 //!
-//! * What cannot be cut into events at all (a batch that is no JSON array, XML that breaks off) is
-//!   malformed as a whole.
+//! * A body that cannot be cut into events at all (a batch that is not a JSON array, XML that breaks
+//!   off) is malformed as a whole.
 //! * An item that cannot be understood is a problem of that item and the others go on; when no item
 //!   is left that could be understood, the request is malformed as a whole, with the first item's
 //!   reason. A request of one event follows from that.
@@ -36,20 +36,20 @@ const EVENT_OVERHEAD_BYTES: u64 = 512;
 /// full name each may be.
 const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
 
-/// The events of a request, each with its index in it, and what of it was malformed.
+/// The events of a request, each with its index in it, and the malformed items.
 #[derive(Debug, Default, PartialEq)]
 pub struct Opened {
     /// The events, in order.
     pub events: Vec<Event>,
     /// For each event its index in the request, malformed items counted.
     pub indexes: Vec<usize>,
-    /// What was no event.
+    /// The items that are not events.
     pub malformed: Malformed,
 }
 
 /// Cuts a request into events. `all_json` says that the source has no mapper, so that all data must
-/// be JSON; `body` is unpacked already. What the events weigh is added to the reservation before
-/// the next one is made.
+/// be JSON; `body` is unpacked already. The weight of each event is added to the reservation before
+/// the next event is made.
 ///
 /// # Errors
 /// `Malformed`, `UnsupportedMediaType`, `TooLarge` (too many events, or too much once cut) and
@@ -184,7 +184,7 @@ impl Collector<'_> {
     }
 }
 
-/// What the events of a request weigh in memory. They may be far more than its bytes: names of
+/// The weight of a request's events in memory. It may be far more than the body: names of
 /// columns, namespaces and headers are repeated in each event.
 struct Weight<'a> {
     limit: u64,
@@ -414,7 +414,7 @@ impl Attributes {
         }
     }
 
-    /// The event; what is left over are extensions. `content_type` is made from the attribute
+    /// The event; the remaining attributes are extensions. `content_type` is made from the attribute
     /// `datacontenttype`.
     fn event(
         mut self,

@@ -11,7 +11,7 @@ use super::{Headers, Incoming, Rejection};
 use crate::budget::Reservation;
 use crate::model::{Lane, Timestamp};
 
-/// A request to a source, read completely; `memory` is what was reserved for its body.
+/// A request to a source, read completely; `memory` holds the reservation for its body.
 pub fn incoming(
     headers: &HeaderMap,
     body: Bytes,

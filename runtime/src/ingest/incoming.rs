@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::budget::Reservation;
 use crate::model::{Lane, Timestamp};
 
-/// What a sender sent, complete but not looked into.
+/// A request to a source, complete and not parsed yet.
 #[derive(Debug)]
 pub struct Incoming {
     /// All its headers.
@@ -23,7 +23,7 @@ pub struct Incoming {
     pub lane: Option<Lane>,
     /// When it came in.
     pub now: Timestamp,
-    /// The memory that it holds while it is worked on; grows with what is made from the body.
+    /// The memory that it holds while it is processed; grows with the unpacked body and its events.
     pub memory: Reservation,
 }
 

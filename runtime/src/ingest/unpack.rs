@@ -11,12 +11,12 @@ use crate::budget::Reservation;
 use crate::model::Failure;
 
 /// Unpacks a body that is gzip and leaves any other as it is; never larger than `limit`. The memory
-/// for what comes out is reserved before it is written.
+/// for the unpacked bytes is reserved before they are written.
 ///
 /// # Errors
 /// `TooLarge` without reading on beyond the limit, `Malformed` for broken gzip,
-/// `UnsupportedMediaType` for other codings, `Overloaded` when there is no memory for what comes out
-/// of it.
+/// `UnsupportedMediaType` for other codings, `Overloaded` if there is no memory for the unpacked
+/// bytes.
 pub(super) fn unpack(
     headers: &Headers,
     body: Bytes,

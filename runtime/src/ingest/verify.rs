@@ -1,5 +1,4 @@
-//! Is the sender who it says it is? Judged on the raw bytes as received, before anything is parsed
-//! or unpacked.
+//! Verification of senders, on the raw bytes as received, before anything is parsed or unpacked.
 //!
 //! Pure functions: the time is an argument, secrets are compared in constant time, and an empty
 //! secret matches nothing.
@@ -28,7 +27,7 @@ pub enum Options {
     Hmac {
         /// Header in lower case, for example `x-hub-signature-256`.
         header: String,
-        /// What stands before the signature, for example `sha256=`.
+        /// The prefix of the signature, for example `sha256=`.
         prefix: String,
         /// How the signature is written.
         encoding: Encoding,
@@ -74,8 +73,8 @@ pub enum Encoding {
     Base64,
 }
 
-/// The sender could not be verified. The sentences tell an honest sender what to mend and a
-/// dishonest one nothing new.
+/// The sender could not be verified. The messages help an honest sender to correct its
+/// request and tell a dishonest one nothing new.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotVerified {
     /// The header that carries the proof is not there, or there twice.
@@ -91,7 +90,7 @@ pub enum NotVerified {
     },
     /// Too old, or from the future.
     #[error(
-        "`webhook-timestamp` is {seconds} s {direction}; at most {TOLERANCE_SECONDS} s are tolerated, check the clocks and sign each attempt anew"
+        "`webhook-timestamp` is {seconds} s {direction}; at most {TOLERANCE_SECONDS} s are tolerated, check the clocks and sign each attempt again"
     )]
     Stale {
         /// How far.
@@ -104,10 +103,10 @@ pub enum NotVerified {
     Mismatch(&'static str),
 }
 
-/// Whether a request is from who it should be from; `body` is the bytes as received.
+/// Verifies that a request comes from a sender that the source trusts; `body` is the bytes as received.
 ///
 /// # Errors
-/// What is missing or wrong; the request must not be looked at any further.
+/// The missing or wrong proof; the request must not be processed any further.
 pub fn verify(
     options: &Options,
     headers: &Headers,
@@ -213,8 +212,8 @@ fn standard_webhooks(
         b".",
         body,
     ];
-    // The list has one entry a secret in rotation; other versions (`v1a`) may stand beside ours and
-    // are passed over. The bound keeps a header full of guesses from costing more than a few
+    // The list has one entry a secret in rotation; other versions (`v1a`) may be listed too and
+    // are ignored. The bound keeps a header full of guesses from costing more than a few
     // hashes.
     let given: Vec<Vec<u8>> = signatures
         .split_ascii_whitespace()

@@ -30,7 +30,7 @@ use super::problem::Problem;
 use super::state::AppState;
 use crate::plan::{Role, Token};
 
-/// Who may use a route.
+/// The right that a route needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
     /// Anybody: health, readiness, and the description of the routes, which is the same everywhere.

@@ -1,9 +1,9 @@
 //! The interface between the routes and the rest of Weir: the application implements these traits,
 //! the tests of this room fake them.
 //!
-//! Plain data goes in and comes out; the routes know no store, no channel and no plugin. What can
-//! wait (a commit, a plugin, a disk) returns a [`Reply`]; what is only looked up returns at once.
-//! For an unknown name each returns [`Problem::unknown`].
+//! Plain data goes in and comes out; the routes know no store, no channel and no plugin. A
+//! method that can wait (for a commit, a plugin, a disk) returns a [`Reply`]; one that only looks
+//! something up returns at once. For an unknown name each returns [`Problem::unknown`].
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -38,15 +38,15 @@ pub trait Backend: Look + Operate + Setup {
 pub trait Intake: Send + Sync {
     /// The longest body that the source takes, in bytes.
     fn body_bytes_max(&self) -> u64;
-    /// Takes in what was sent; returns when it is durable. If the future is dropped, the sender has
-    /// gone and was told nothing.
+    /// Takes a request; returns when it is durable. If the future is dropped, the sender has gone and
+    /// got no response.
     fn accept(&self, request: IngestRequest) -> Reply<'_, Accepted>;
     /// The source's requests by status. They outlive a reload, and count also a request that never
     /// came to [`Intake::accept`] because its body was too long or too slow, or its query was wrong.
     fn requests(&self) -> &Requests;
 }
 
-/// Looking at what there is.
+/// Read-only views of sources, entities, channels and figures.
 pub trait Look: Send + Sync + 'static {
     /// All sources.
     fn sources(&self) -> Vec<SourceView>;
@@ -61,7 +61,7 @@ pub trait Look: Send + Sync + 'static {
     fn channels(&self) -> Vec<ChannelView>;
     /// One channel.
     fn channel(&self, name: &str) -> Result<ChannelView, Problem>;
-    /// What the channel would deliver now for the entity with that key.
+    /// The rendering that the channel would deliver now for the entity with that key.
     fn preview<'a>(&'a self, channel: &'a str, key: &'a str) -> Reply<'a, PreviewView>;
     /// Whether events can be taken in.
     ///
@@ -72,7 +72,7 @@ pub trait Look: Send + Sync + 'static {
     fn snapshot(&self) -> Snapshot;
 }
 
-/// Operating channels, and what was refused or quarantined.
+/// Operations on channels, refused entities and quarantined events.
 pub trait Operate: Send + Sync + 'static {
     /// Performs an operation on a channel; repeating it changes nothing more.
     fn operate<'a>(&'a self, channel: &'a str, operation: Operation) -> Reply<'a, ()>;
@@ -117,7 +117,7 @@ pub trait Setup: Send + Sync + 'static {
     fn reload(&self) -> Reply<'_, ReloadView>;
 }
 
-/// What a source sent, complete and within its limit.
+/// A request to a source, complete and within its limit.
 #[derive(Debug)]
 pub struct IngestRequest {
     /// As sent.
@@ -139,7 +139,7 @@ pub struct Page {
     pub after: Option<String>,
 }
 
-/// Which entities to list.
+/// A query for a list of entities.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntityQuery {
     /// Of this type.
@@ -150,16 +150,16 @@ pub struct EntityQuery {
     pub owed: Option<String>,
 }
 
-/// What can be done to a channel.
+/// An operation on a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Deliver nothing until resumed; also after a restart.
     Pause,
     /// Deliver again.
     Resume,
-    /// Send everything, deletions included: what the target holds is not certain any more.
+    /// Send everything, deletions included: the content of the target is not certain any more.
     Resync,
-    /// Render everything and send what differs.
+    /// Render everything and send the differences.
     Rerender,
     /// Release withdrawals that the guard holds.
     Confirm,
@@ -217,7 +217,7 @@ pub struct Settled {
     pub kept: u64,
 }
 
-/// What to do with refused entities or quarantined events.
+/// How refused entities or quarantined events are settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settle {
     /// Try again.

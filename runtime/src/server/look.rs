@@ -16,12 +16,12 @@ use super::state::AppState;
 use super::views::{ChannelView, EntityView, List, PreviewView, SourceView};
 use crate::metrics;
 
-/// `GET /healthz`: the process answers.
+/// `GET /healthz`: the process responds.
 pub(super) async fn health() -> Json<Value> {
     Json(json!({ "status": "ok" }))
 }
 
-/// `GET /readyz`: events can be taken in, or 503 and what stands in the way.
+/// `GET /readyz`: events can be taken in, or 503 with the reasons why not.
 pub(super) async fn ready(State(state): State<Arc<AppState>>) -> Result<Json<Value>, Problem> {
     match state.backend.ready() {
         Ok(()) => Ok(Json(json!({ "status": "ready" }))),

@@ -1,4 +1,4 @@
-//! The routes of the operator: channels, and what was refused or quarantined. Repeating a request
+//! The routes of the operator: channels, refused entities and quarantined events. Repeating a request
 //! changes nothing more.
 
 use std::sync::Arc;

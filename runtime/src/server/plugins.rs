@@ -1,5 +1,4 @@
-//! The routes of plugins and of the configuration that names them: what is loaded, and loading it
-//! again.
+//! The routes of plugins and of the configuration that names them: showing both, and reloading.
 
 use std::sync::Arc;
 

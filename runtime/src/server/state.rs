@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Backend, Limits};
 use crate::budget::Budget;
 
-/// What a listener serves from.
+/// The state of one listener.
 pub(super) struct AppState {
     /// The running Weir.
     pub(super) backend: Arc<dyn Backend>,
