@@ -279,7 +279,7 @@ mod tests {
         );
         assert_eq!(
             complaint("all=true&key=a", means),
-            "query parameter `all`: cannot be `true` beside a filter"
+            "query parameter `all`: cannot be `true` together with a filter"
         );
         assert_eq!(
             complaint("all=yes", means),
