@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// Which rooms each room may use; `ARCHITECTURE.md` draws it. `cli` and `app` stand above all
 /// others.
-const MAY_USE: [(&str, &[&str]); 14] = [
+const MAY_USE: [(&str, &[&str]); 15] = [
+    ("budget", &[]),
     ("failpoint", &[]),
     ("model", &[]),
     ("signature", &[]),
@@ -18,7 +19,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     ("targets", &["model", "signature"]),
     (
         "ingest",
-        &["index", "model", "plugin", "signature", "store"],
+        &["budget", "index", "model", "plugin", "signature", "store"],
     ),
     (
         "dispatch",
@@ -37,7 +38,10 @@ const MAY_USE: [(&str, &[&str]); 14] = [
             "targets",
         ],
     ),
-    ("server", &["failpoint", "metrics", "model", "plan"]),
+    (
+        "server",
+        &["budget", "failpoint", "metrics", "model", "plan"],
+    ),
     (
         "app",
         &[

@@ -10,6 +10,7 @@ mod attempts;
 mod backend;
 mod deliveries;
 mod figures;
+pub(crate) mod intake;
 pub mod load;
 mod sweeps;
 mod views;
@@ -17,6 +18,7 @@ mod watch;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,7 +26,6 @@ use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
 use crate::dispatch;
-use crate::ingest::Budget;
 use crate::model::Timestamp;
 use crate::plan::{self, Complaint, Plan, ReadOptions};
 use crate::plugin::{self, Host};
@@ -37,9 +38,6 @@ use deliveries::Deliveries;
 use load::Loaded;
 use sweeps::Sweeps;
 
-/// Maximum size of the request bodies of all sources in memory at once, in bytes. Beyond it senders
-/// are asked to retry.
-const INGEST_BYTES: usize = 256 << 20;
 /// Interval at which positions and pairs are saved.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// Maximum time for requests in progress when Weir stops.
@@ -101,11 +99,13 @@ struct Inner {
     clock: dispatch::Clock,
     deliveries: Deliveries,
     store: Arc<dyn Store>,
-    budget: Budget,
     live: ArcSwap<Live>,
     /// Held during a reload, so that there is only one at a time.
     reloading: tokio::sync::Mutex<()>,
     last_reload: Mutex<ReloadView>,
+    /// Set when sources have changed over and not all channels could follow: the next reload completes
+    /// it.
+    halfway: AtomicBool,
     /// How each plugin came into use, and why others were rejected.
     history: Mutex<History>,
     sweeps: Arc<Sweeps>,
@@ -180,10 +180,10 @@ impl App {
             clock: dispatch::Clock::system(),
             deliveries: Deliveries::start().map_err(|error| cannot(&error))?,
             store,
-            budget: Budget::new(INGEST_BYTES),
             live: ArcSwap::from_pointee(Live::empty(plan.emptied(), now())),
             reloading: tokio::sync::Mutex::new(()),
             last_reload: Mutex::default(),
+            halfway: AtomicBool::new(false),
             history: Mutex::default(),
             sweeps: Arc::default(),
             stopping: stopping.clone(),
@@ -282,15 +282,13 @@ impl Inner {
         });
         let (mut attempts, loaded) = loaded.await;
         let view = match loaded {
-            Err(complaints) => self.refused(attempts, complaints, REJECTED),
+            Err(complaints) => self.refused(attempts, complaints),
             Ok((plan, loaded, warnings)) => {
                 warnings
                     .iter()
                     .for_each(|warning| tracing::warn!("{warning}"));
                 match self.try_out(&plan, &loaded, &mut attempts).await {
-                    complaints if !complaints.is_empty() => {
-                        self.refused(attempts, complaints, REJECTED)
-                    }
+                    complaints if !complaints.is_empty() => self.refused(attempts, complaints),
                     _ => self.activate(plan, loaded, attempts).await,
                 }
             }
@@ -305,7 +303,7 @@ impl Inner {
     async fn activate(&self, plan: Plan, loaded: Loaded, attempts: Attempts) -> ReloadView {
         let old = self.live.load_full();
         let changes = apply::changes(&old, &plan, &loaded);
-        if changes.is_empty() {
+        if changes.is_empty() && !self.halfway.load(Relaxed) {
             self.history().taken_over(attempts, TakenOver::default());
             return ReloadView {
                 success: true,
@@ -326,18 +324,17 @@ impl Inner {
                     success: true,
                     time: now().into(),
                     changes,
-                    complaints: Vec::new(),
+                    ..ReloadView::default()
                 }
             }
-            Err(error) => self.refused(
-                attempts,
-                vec![Complaint::of_file(
+            Err(halted) => {
+                let complaint = Complaint::of_file(
                     &self.files[0],
-                    format!("this configuration could not be applied completely: {error}"),
-                    "remove the cause and restart Weir".to_owned(),
-                )],
-                INCOMPLETE,
-            ),
+                    format!("this configuration could not be applied completely: {halted}"),
+                    "remove the cause, then reload again or restart Weir".to_owned(),
+                );
+                self.not_applied(attempts, vec![complaint], halted.partly_applied)
+            }
         }
     }
 
@@ -345,13 +342,23 @@ impl Inner {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes and logs a reload that failed; `outcome` says which configuration is active now.
-    fn refused(&self, attempts: Attempts, complaints: Vec<Complaint>, outcome: &str) -> ReloadView {
+    fn refused(&self, attempts: Attempts, complaints: Vec<Complaint>) -> ReloadView {
+        self.not_applied(attempts, complaints, false)
+    }
+
+    /// Logs and records that a configuration is not in use, or only in part.
+    fn not_applied(
+        &self,
+        attempts: Attempts,
+        complaints: Vec<Complaint>,
+        partly_applied: bool,
+    ) -> ReloadView {
         let first = complaints
             .first()
             .map(|complaint| complaint.what.clone())
             .unwrap_or_default();
         self.history().refused(attempts, &first);
+        let outcome = if partly_applied { INCOMPLETE } else { REJECTED };
         tracing::error!("{outcome}:\n{}", plan::render(&complaints));
         let complaints = complaints.into_iter().map(|complaint| ComplaintView {
             file: complaint.file.display().to_string(),
@@ -368,6 +375,7 @@ impl Inner {
             success: false,
             time: now().into(),
             changes: Vec::new(),
+            partly_applied,
             complaints: complaints.collect(),
         }
     }
@@ -435,3 +443,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
+
+#[cfg(test)]
+mod tests;

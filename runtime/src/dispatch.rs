@@ -34,9 +34,10 @@ pub use self::default_renderer::DefaultRenderer;
 use self::errors::Errors;
 pub use self::handle::{TargetHandle, TargetStatus};
 pub use self::prepare::{BoxFuture, Preview, PreviewVerdict, Render};
+use self::retry::DueTimes;
 use self::run::{Control, Run};
 pub use self::status::{Counters, Status};
-use crate::model::{EntityId, Ordinal};
+use crate::model::{EntityId, Ordinal, Timestamp};
 use crate::store::{self, Joined, Queue, Store, Subscription};
 
 /// The most entities of a channel that wait for a retry. Beyond it the target is in trouble,
@@ -118,6 +119,7 @@ struct Shared {
     queue: ArcSwap<Arc<dyn Queue>>,
     counters: Arc<Counters>,
     errors: Mutex<Errors>,
+    due_times: DueTimes,
     paused: Mutex<Option<String>>,
 }
 
@@ -150,6 +152,7 @@ impl Channel {
             queue: ArcSwap::from_pointee(queue.clone()),
             counters: Arc::default(),
             errors: Mutex::default(),
+            due_times: DueTimes::default(),
             paused: Mutex::new(
                 joined
                     .paused
@@ -300,6 +303,16 @@ impl Channel {
     /// Why an entity is parked, if that is still remembered.
     pub fn last_error(&self, ordinal: Ordinal) -> Option<Arc<str>> {
         self.shared.errors().last(ordinal)
+    }
+
+    /// The newest failed or refused delivery since the start, with its time.
+    pub fn last_failure(&self) -> Option<(Timestamp, Arc<str>)> {
+        self.shared.errors().newest()
+    }
+
+    /// When the next attempt of a parked entity is due; none if it is not parked.
+    pub fn next_attempt(&self, ordinal: Ordinal) -> Option<Timestamp> {
+        self.shared.due_times.of(ordinal)
     }
 
     /// Stops: takes no more, waits for requests in flight for so long, breaks the others off, and

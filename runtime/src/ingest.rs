@@ -1,28 +1,31 @@
 //! Event → filter → map → ownership → one commit.
 //!
-//! This room answers a request of a source only when all that it brought is durable; a request is
-//! never half taken without saying so. What a request becomes is decided in this order, and each
-//! step leaves early:
+//! [`Source::accept`] returns only when everything in a request is durable; a request is never taken
+//! in part without saying so. It knows no transport: [`http`] turns an HTTP request into an
+//! [`Incoming`] and a [`Rejection`] into a status. A request is decided in this order, and each step
+//! returns early:
 //!
-//! 1. It is too large, or there is no memory for it now: 413, 503.
-//! 2. Its sender cannot be verified, on the raw bytes: 401.
-//! 3. It cannot be cut into events: 400, 415. What can be understood of it goes on ([`envelope`]
-//!    says where the line is).
-//! 4. Each event goes through the source's plugins, and each change is checked. One that fails is
-//!    *quarantined*: kept, with the reason, and part of a `202`.
-//! 5. All is handed to the store and awaited: 202, or 429, 503 and 507 with what was taken all the
-//!    same.
+//! 1. It is too large, or there is no memory for it now.
+//! 2. Its sender cannot be verified, on the raw bytes.
+//! 3. It cannot be cut into events. The items that can be understood continue ([`envelope`] says
+//!    where the line is).
+//! 4. Each event goes through the source's plugins, and each change is checked. An event that fails
+//!    is *quarantined* (dead letter): kept with the reason, and the request still succeeds.
+//! 5. Everything is handed to the store and awaited. If the store does not take all of it, the
+//!    rejection carries a summary of the part that was taken.
 
 mod activity;
-mod body;
 mod change;
 pub mod envelope;
+pub mod http;
+mod incoming;
 mod json;
 mod media;
 mod rate;
 mod redrive;
 mod source;
 pub mod split;
+mod unpack;
 pub mod verify;
 
 use std::fmt;
@@ -30,37 +33,34 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, StatusCode};
-use bytes::Bytes;
-use serde::Serialize;
-
-pub use activity::{Activity, Counts, STATUSES};
-pub use body::{BUDGET_BYTES, Budget, Reservation};
+pub use activity::{Activity, Counts};
 pub use change::CHANGES_MAX;
-pub use redrive::{Redriven, Selection};
+pub use incoming::{Headers, Incoming};
+pub use redrive::Redriven;
 pub use source::Source;
 
-use crate::model::{Event, Failure, Lane, Timestamp};
+use crate::budget::Exhausted;
+use crate::model::{Event, Failure};
 use crate::plugin::EventVerdict;
 
-/// The most problems told in one answer; the rest are counted only, so that an answer stays small.
+/// The most problems listed in one summary; the rest are only counted, so that it stays small.
 pub const PROBLEMS_MAX: usize = 100;
 
-/// A source as configured.
+/// A source, as configured.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     /// Its name in routes and metrics.
     pub name: Arc<str>,
     /// Whose facets it writes; several sources may write one owner's.
     pub owner: Arc<str>,
-    /// How a body that is no CloudEvent is cut into events.
+    /// How a body that is not a CloudEvent is cut into events.
     pub split: split::Split,
-    /// Patterns of headers let through to plugins, in lower case; one `*` at the end stands for
+    /// Patterns of headers that are passed to plugins, in lower case; one `*` at the end stands for
     /// anything.
     pub headers: Vec<String>,
     /// How the sender is verified.
     pub verify: verify::Options,
-    /// No event for so long: the source counts as silent.
+    /// The source counts as silent after this long without an event.
     pub quiet: Option<Duration>,
     /// The longest body, decompressed, in bytes; 8 MiB.
     pub body_bytes_max: u64,
@@ -75,49 +75,34 @@ pub trait Mapping: Send + Sync {
 /// The verdicts to come, one an event.
 pub type Verdicts<'a> = Pin<Box<dyn Future<Output = Vec<EventVerdict>> + Send + 'a>>;
 
-/// A request to a source, read but not looked into.
-#[derive(Debug)]
-pub struct Request<'a> {
-    /// All its headers.
-    pub headers: &'a HeaderMap,
-    /// Its body as received.
-    pub body: Bytes,
-    /// `?lane=`: for changes that name none themselves.
-    pub lane: Option<Lane>,
-    /// When it came.
-    pub now: Timestamp,
-    /// What was reserved before the body was read ([`Source::reserve`]); none: it is done now.
-    pub reservation: Option<Reservation>,
-}
-
-/// What became of a request of which everything is durable; its JSON is what the sender gets.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Answer {
-    /// Events by what became of them. Malformed items are in `problems` only.
+/// The result of a request, each part of which is durable.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Events by result. Malformed items are in `problems` only.
     pub events: EventCounts,
-    /// Changes of the accepted events.
+    /// Changes of the accepted events, by result.
     pub changes: ChangeCounts,
     /// Malformed items and quarantined events, by index, the first [`PROBLEMS_MAX`].
-    pub problems: Vec<Problem>,
-    /// Head of the sequence after the request: all it brought is at or below it.
+    pub problems: Vec<ItemProblem>,
+    /// Head of the sequence after the request: everything it brought is at or below it.
     pub sequence: u64,
 }
 
-/// Events by what became of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+/// Events by result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EventCounts {
     /// Their changes were checked and written where they differ.
     pub accepted: u64,
     /// Dropped by a filter, or mapped to nothing.
     pub filtered: u64,
-    /// Set aside with the reason.
+    /// Kept with the reason (dead letter).
     pub quarantined: u64,
     /// Seen before.
     pub repeated: u64,
 }
 
-/// Changes by what became of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+/// Changes by result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChangeCounts {
     /// Written.
     pub committed: u64,
@@ -127,9 +112,9 @@ pub struct ChangeCounts {
     pub stale: u64,
 }
 
-/// Something about one item of a request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Problem {
+/// The problem of one item of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ItemProblem {
     /// Which item, from 0.
     pub index: usize,
     /// For machines; stable, in kebab-case.
@@ -138,9 +123,9 @@ pub struct Problem {
     pub detail: String,
 }
 
-impl Problem {
-    fn new(index: usize, failure: Failure) -> Problem {
-        Problem {
+impl ItemProblem {
+    fn new(index: usize, failure: Failure) -> ItemProblem {
+        ItemProblem {
             index,
             code: failure.code,
             detail: failure.message,
@@ -148,17 +133,17 @@ impl Problem {
     }
 }
 
-/// The items of a request that were no events: all are counted, the first are told.
+/// The items of a request that are not events: all are counted, the first are listed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Malformed {
     /// How many.
     pub count: usize,
     /// The first of them.
-    pub first: Vec<Problem>,
+    pub first: Vec<ItemProblem>,
 }
 
 impl Malformed {
-    fn note(&mut self, problem: Problem) {
+    fn note(&mut self, problem: ItemProblem) {
         self.count += 1;
         if self.first.len() < PROBLEMS_MAX {
             self.first.push(problem);
@@ -188,75 +173,60 @@ impl Malformed {
     }
 }
 
-/// Why a request was not answered `202`; the variants are what the sender has to do about it. Where
-/// some of it was taken all the same, `taken` says what; sent again, events with an identity are
-/// then counted as repeated and others as unchanged.
+/// Why a request was not taken, or only in part; the variants are what its sender has to do about
+/// it. `taken` is a summary of the part that was taken; when the request is sent again, its events
+/// with an identity count as repeated and the others as unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rejection {
-    /// Send something else (400).
+    /// Send something else.
     Malformed {
-        /// What is wrong and where.
+        /// The reason and the place.
         failure: Failure,
-        /// The items it was found in, if there were several.
-        problems: Vec<Problem>,
+        /// The malformed items, if there were several.
+        problems: Vec<ItemProblem>,
     },
-    /// Prove who you are (401).
+    /// Prove who you are.
     NotVerified(verify::NotVerified),
-    /// Send less at once (413).
+    /// Send less at once.
     TooLarge {
-        /// How much is allowed.
+        /// The bound.
         limit: u64,
-        /// Of what.
+        /// The unit of `limit`.
         unit: &'static str,
     },
-    /// Send another format (415).
+    /// Send another format.
     UnsupportedMediaType {
         /// Which formats are understood.
         detail: String,
     },
-    /// Send it again in a moment: there is no memory for it now and nothing was looked at (503).
+    /// Send it again in a moment: there is no memory for it now, and nothing was taken.
     Overloaded,
-    /// Send it again in a moment, and slower: the store is behind (429).
+    /// Send it again in a moment, and slower: the store is behind.
     Busy {
-        /// What was taken before it was full.
-        taken: Box<Answer>,
+        /// The part that was taken before it was full.
+        taken: Box<Summary>,
     },
-    /// Stop sending new keys: a type has as many entities as it may have (507).
+    /// Stop sending new keys: a type has as many entities as it may have.
     NoRoom {
         /// The rest of the request.
-        taken: Box<Answer>,
+        taken: Box<Summary>,
     },
-    /// An operator must look at the quarantine first (503).
+    /// An operator must look at the quarantine first.
     QuarantineFull {
         /// The rest of the request.
-        taken: Box<Answer>,
+        taken: Box<Summary>,
     },
-    /// An operator must look at the store first (503).
+    /// An operator must look at the store first.
     Unavailable {
         /// For the log; may name paths.
         reason: String,
-        /// What was durable before.
-        taken: Box<Answer>,
+        /// The part that was durable before.
+        taken: Box<Summary>,
     },
 }
 
 impl Rejection {
-    /// The HTTP status.
-    pub fn status(&self) -> StatusCode {
-        match self {
-            Rejection::Malformed { .. } => StatusCode::BAD_REQUEST,
-            Rejection::NotVerified(_) => StatusCode::UNAUTHORIZED,
-            Rejection::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Rejection::UnsupportedMediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Rejection::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Rejection::NoRoom { .. } => StatusCode::INSUFFICIENT_STORAGE,
-            Rejection::Overloaded
-            | Rejection::QuarantineFull { .. }
-            | Rejection::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
-        }
-    }
-
-    /// A stable name in kebab-case; of a malformed request the code of what is wrong with it.
+    /// A stable name in kebab-case; for a malformed request, the code of its failure.
     pub fn code(&self) -> &str {
         match self {
             Rejection::Malformed { failure, .. } => &failure.code,
@@ -281,8 +251,8 @@ impl Rejection {
         }
     }
 
-    /// What was taken although the request was not answered `202`.
-    pub fn taken(&self) -> Option<&Answer> {
+    /// A summary of the part of the request that was taken all the same.
+    pub fn taken(&self) -> Option<&Summary> {
         match self {
             Rejection::Busy { taken }
             | Rejection::NoRoom { taken }
@@ -292,8 +262,8 @@ impl Rejection {
         }
     }
 
-    /// Items with a problem of their own.
-    pub fn problems(&self) -> &[Problem] {
+    /// The items that have a problem of their own.
+    pub fn problems(&self) -> &[ItemProblem] {
         match self {
             Rejection::Malformed { problems, .. } => problems,
             _ => self.taken().map_or(&[], |taken| &taken.problems),
@@ -302,7 +272,7 @@ impl Rejection {
 }
 
 impl fmt::Display for Rejection {
-    /// The sentence for the sender.
+    /// A sentence for the sender.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Rejection::Malformed { failure, .. } => f.write_str(&failure.message),
@@ -330,6 +300,12 @@ impl From<Failure> for Rejection {
             failure,
             problems: Vec::new(),
         }
+    }
+}
+
+impl From<Exhausted> for Rejection {
+    fn from(_: Exhausted) -> Rejection {
+        Rejection::Overloaded
     }
 }
 

@@ -6,6 +6,8 @@
 
 /// Makes a plan true: start, apply a difference, stop.
 pub mod app;
+/// One budget of memory for everything that is being taken in.
+pub mod budget;
 /// The commands.
 pub mod cli;
 /// The file as written.

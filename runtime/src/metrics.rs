@@ -1,4 +1,4 @@
-//! All figures of a moment, as text for whoever scrapes them.
+//! All figures of a moment, as OpenMetrics text.
 //!
 //! Nothing is counted here. Each room counts for itself; the application gathers what they say in a
 //! [`Snapshot`] of plain data, and [`render`] turns it into the OpenMetrics text, always the same
@@ -41,7 +41,7 @@ pub struct Snapshot {
     pub sources: Vec<SourceFigures>,
     /// Every channel, retired ones as well.
     pub channels: Vec<ChannelFigures>,
-    /// Every plugin in force.
+    /// Every plugin in use.
     pub plugins: Vec<PluginFigures>,
     /// Plugin, the first 12 digits of its SHA-256, and how often that version trapped or broke a
     /// limit.
@@ -61,9 +61,9 @@ pub struct Snapshot {
 pub struct SourceFigures {
     /// Its name.
     pub name: String,
-    /// Events by what became of them: accepted, filtered, quarantined, repeated, malformed.
+    /// Events by result: accepted, filtered, quarantined, repeated, malformed.
     pub events: Vec<(&'static str, u64)>,
-    /// Changes by what became of them: committed, unchanged, stale.
+    /// Changes by result: committed, unchanged, stale.
     pub changes: Vec<(&'static str, u64)>,
     /// Requests by the HTTP status they were answered with.
     pub requests: Vec<(u16, u64)>,
@@ -99,7 +99,7 @@ pub struct ChannelFigures {
     pub held: u64,
     /// Age of the oldest change owed; zero when nothing is owed.
     pub freshness: Duration,
-    /// What the age should stay under.
+    /// The objective for that age.
     pub freshness_objective: Option<Duration>,
 }
 
@@ -108,7 +108,7 @@ pub struct ChannelFigures {
 pub struct PluginFigures {
     /// Its name.
     pub name: String,
-    /// The version in force: the first 12 digits of its SHA-256.
+    /// The version in use: the first 12 digits of its SHA-256.
     pub version: String,
     /// How long its calls took, those of earlier versions included. A call is a batch.
     pub calls: Buckets,
@@ -127,7 +127,7 @@ pub struct Buckets {
 }
 
 impl Buckets {
-    /// What a room has counted.
+    /// The buckets of a room's counter.
     pub fn new(bounds: &'static [f64], counts: impl Into<Vec<u64>>, sum: f64) -> Buckets {
         let counts = counts.into();
         debug_assert_eq!(
@@ -194,9 +194,9 @@ impl Snapshot {
     fn write_sources(&self, page: &mut Page<'_>) -> fmt::Result {
         let sources = || self.sources.iter();
         let events = sources().flat_map(|of| by_result(source(of), &of.events));
-        page.counters("events", "Events by what became of them", events)?;
+        page.counters("events", "Events by result", events)?;
         let changes = sources().flat_map(|of| by_result(source(of), &of.changes));
-        page.counters("changes", "Changes by what became of them", changes)?;
+        page.counters("changes", "Changes by result", changes)?;
         let status = |status: u16| ("status", status.to_string().into());
         let requests = sources().flat_map(|of| {
             of.requests
@@ -335,7 +335,8 @@ fn by_result<'a>(
         .map(move |(result, count)| ([of.clone(), ("result", (*result).into())], *count))
 }
 
-/// What is written to: one method a kind of metric, each called once a name with all series of it.
+/// The page that is written: one method per kind of metric, called once per name with all its
+/// series.
 struct Page<'a>(DescriptorEncoder<'a>);
 
 impl Page<'_> {

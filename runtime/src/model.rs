@@ -259,16 +259,41 @@ pub struct View {
 impl View {
     /// The facets of `entity` that match any of the patterns and are not deleted.
     pub fn of(entity: &Entity, patterns: &[String]) -> View {
-        let subscribed = |name: &str| patterns.iter().any(|pattern| facet_matches(pattern, name));
-        let facets = entity.facets.iter().filter(|facet| subscribed(&facet.name));
-        let facets = facets
-            .filter_map(|facet| Some((facet.name.clone(), facet.value.clone()?)))
-            .collect();
+        View::through(entity, |name| {
+            patterns.iter().any(|pattern| facet_matches(pattern, name))
+        })
+    }
+
+    /// The view of a channel that subscribes to the facets for which `sees` is true.
+    pub fn through(entity: &Entity, mut sees: impl FnMut(&Arc<str>) -> bool) -> View {
+        let facets = entity.facets.iter().filter(|facet| sees(&facet.name));
         View {
             id: entity.id.clone(),
-            facets,
+            facets: facets
+                .filter_map(|facet| Some((facet.name.clone(), facet.value.clone()?)))
+                .collect(),
         }
     }
+
+    /// Those of `needs` that no facet of the view satisfies.
+    pub fn missing<'a>(&'a self, needs: &'a [String]) -> impl Iterator<Item = &'a String> {
+        let names = || self.facets.iter().map(|(name, _)| name);
+        needs
+            .iter()
+            .filter(move |need| !satisfied(need, names(), |_| true))
+    }
+}
+
+/// Whether a facet satisfies the pattern `need` of a channel: `there` are the names of facets that
+/// have a value, and the channel must see the one that matches.
+pub fn satisfied<'a>(
+    need: &str,
+    there: impl IntoIterator<Item = &'a Arc<str>>,
+    mut sees: impl FnMut(&'a Arc<str>) -> bool,
+) -> bool {
+    there
+        .into_iter()
+        .any(|name| facet_matches(need, name) && sees(name))
 }
 
 /// An entity type as configured: its facets and their owners.

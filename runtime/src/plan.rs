@@ -155,6 +155,21 @@ pub enum Role {
     Admin,
 }
 
+impl Role {
+    /// All roles, each with the rights of those before it.
+    pub const ALL: [Role; 4] = [Role::Read, Role::Operate, Role::Plugins, Role::Admin];
+
+    /// The name in configuration, answers and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Read => "read",
+            Role::Operate => "operate",
+            Role::Plugins => "plugins",
+            Role::Admin => "admin",
+        }
+    }
+}
+
 /// A component and how it is bounded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plugin {

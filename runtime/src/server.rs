@@ -1,20 +1,22 @@
-//! The HTTP routes, in one table: who may use each, and which function answers.
+//! The HTTP routes, in one table: the role that each needs, and its handler.
 //!
-//! This room shows and accepts; it decides nothing about events, channels or plugins. What it
-//! promises itself: every error is a problem (RFC 9457), a client that is slow, silent or endless
+//! This room shows and accepts; it decides nothing about events, channels or plugins. Its own
+//! promises: every error is a problem (RFC 9457), a client that is slow, silent or endless
 //! costs a bounded time and memory ([`Limits`]), no body is read before its route and its length
-//! are known to be right, and no admin route answers without the role that the table names.
+//! are known to be right, and no admin route responds without the role that the table names.
 
 mod access;
 mod backend;
 mod body;
-mod events;
+mod intake;
 mod listener;
+mod look;
 mod openapi;
-mod operations;
+mod operate;
 mod params;
+mod plugins;
 mod problem;
-mod status;
+mod state;
 pub mod views;
 
 #[cfg(test)]
@@ -34,14 +36,16 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use tokio::net::TcpListener;
 
 use self::access::Access;
-use self::body::Budget;
 use self::listener::Listeners;
+use self::state::AppState;
+use crate::budget::Budget;
 use crate::plan::Role;
 
 pub use self::backend::{
-    Answer, Backend, EntityQuery, IngestRequest, Operation, Page, QuarantineFilter, RefusedFilter,
-    Settle, Settled,
+    Backend, EntityQuery, IngestRequest, Intake, Look, Operate, Operation, Page, QuarantineFilter,
+    RefusedFilter, Reply, Settle, Settled, Setup,
 };
+pub use self::intake::Requests;
 pub use self::problem::{CONTENT_TYPE_PROBLEM, Problem, TYPE_PREFIX};
 
 /// How much a client may cost.
@@ -55,8 +59,8 @@ pub struct Limits {
     /// Between requests of a connection: 75 s, longer than the scrape interval of most metrics
     /// collectors.
     pub idle_time: Duration,
-    /// Without progress while an answer is written: 30 s. Who does not read its answer does not
-    /// keep it in our memory.
+    /// Without progress while a response is written: 30 s. A client that does not read its response
+    /// cannot pin it in memory.
     pub write_time: Duration,
     /// Connections at once on the ingest listener; the next ones wait in the system's queue.
     /// 10,000, or three quarters of the descriptor limit, so that the store, plugins and targets
@@ -67,9 +71,10 @@ pub struct Limits {
     pub admin_connections_max: usize,
     /// The longest body, whatever a source allows: 64 MiB.
     pub body_bytes_max: u64,
-    /// All bodies that are being received or worked on, in bytes: 256 MiB. Beyond it, 503: ten
-    /// thousand bodies of 8 MiB do not fit.
-    pub bodies_bytes_max: u64,
+    /// Everything that is being taken in, in bytes: bodies as they are received, unpacked bodies, and
+    /// their events; 256 MiB. Beyond it, 503. An event costs a few times its body
+    /// on its way through, so this keeps ingest under about 1 GiB whatever arrives.
+    pub memory_bytes_max: u64,
 }
 
 impl Default for Limits {
@@ -82,7 +87,7 @@ impl Default for Limits {
             connections_max: listener::connections_max(),
             admin_connections_max: 256,
             body_bytes_max: 64 << 20,
-            bodies_bytes_max: 256 << 20,
+            memory_bytes_max: 256 << 20,
         }
     }
 }
@@ -107,7 +112,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens and answers from now on. Without an address of their own the admin routes are on the
+    /// Starts listening. Without an address of their own the admin routes are on the
     /// ingest listener too.
     ///
     /// # Errors
@@ -123,14 +128,14 @@ impl Server {
             Some(address) => Some(bind(address).await?),
             None => None,
         };
-        let bodies = Budget::new(limits.bodies_bytes_max);
+        let memory = Budget::new(limits.memory_bytes_max);
         let limits = Arc::new(limits);
-        let door = |address: SocketAddr| {
-            let (backend, limits, bodies) = (backend.clone(), limits.clone(), bodies.clone());
-            Arc::new(Door {
+        let state = |address: SocketAddr| {
+            let (backend, limits, memory) = (backend.clone(), limits.clone(), memory.clone());
+            Arc::new(AppState {
                 backend,
                 limits,
-                bodies,
+                memory,
                 loopback: address.ip().is_loopback(),
             })
         };
@@ -144,13 +149,13 @@ impl Server {
         };
         listeners.add(
             ingest,
-            router(door(ingest_addr), ingest_side),
+            router(state(ingest_addr), ingest_side),
             limits.connections_max,
         );
         if let Some((admin, address)) = admin {
             listeners.add(
                 admin,
-                router(door(address), Side::Admin),
+                router(state(address), Side::Admin),
                 limits.admin_connections_max,
             );
             admin_addr = address;
@@ -172,20 +177,11 @@ impl Server {
         self.admin_addr
     }
 
-    /// Takes no new connection and no new request, and ends when those under way are answered or
+    /// Takes no new connection and no new request, and ends when those under way have their response or
     /// `grace` is over.
     pub async fn stop(self, grace: Duration) {
         self.listeners.stop(grace).await;
     }
-}
-
-/// What every handler is given.
-struct Door {
-    backend: Arc<dyn Backend>,
-    limits: Arc<Limits>,
-    bodies: Budget,
-    /// Whether this listener can be reached from this machine only.
-    loopback: bool,
 }
 
 /// Which routes a listener has.
@@ -201,7 +197,7 @@ struct Route {
     method: Method,
     path: &'static str,
     access: Access,
-    handler: MethodRouter<Arc<Door>>,
+    handler: MethodRouter<Arc<AppState>>,
 }
 
 /// Every route there is.
@@ -212,109 +208,104 @@ fn table() -> Vec<Route> {
     const POST: Method = Method::POST;
     const DELETE: Method = Method::DELETE;
     vec![
-        row(GET, "/healthz", Open, status::health),
-        row(GET, "/readyz", Open, status::ready),
+        row(GET, "/healthz", Open, look::health),
+        row(GET, "/readyz", Open, look::ready),
         row(GET, "/openapi.json", Open, openapi::openapi),
-        row(POST, "/v1/sources/{source}/events", Sender, events::take),
-        row(GET, "/v1/sources", Needs(Read), status::sources),
-        row(GET, "/v1/sources/{source}", Needs(Read), status::source),
+        row(POST, "/v1/sources/{source}/events", Sender, intake::take),
+        row(GET, "/v1/sources", Needs(Read), look::sources),
+        row(GET, "/v1/sources/{source}", Needs(Read), look::source),
         row(
             GET,
             "/v1/sources/{source}/quarantine",
             Needs(Read),
-            operations::quarantine,
+            operate::quarantine,
         ),
         row(
             POST,
             "/v1/sources/{source}/quarantine/redrive",
             Needs(Operate),
-            operations::redrive_quarantine,
+            operate::redrive_quarantine,
         ),
         row(
             DELETE,
             "/v1/sources/{source}/quarantine",
             Needs(Operate),
-            operations::drop_quarantine,
+            operate::drop_quarantine,
         ),
-        row(GET, "/v1/entities/{type}", Needs(Read), status::entities),
-        row(
-            GET,
-            "/v1/entities/{type}/{key}",
-            Needs(Read),
-            status::entity,
-        ),
-        row(GET, "/v1/channels", Needs(Read), status::channels),
-        row(GET, "/v1/channels/{channel}", Needs(Read), status::channel),
+        row(GET, "/v1/entities/{type}", Needs(Read), look::entities),
+        row(GET, "/v1/entities/{type}/{key}", Needs(Read), look::entity),
+        row(GET, "/v1/channels", Needs(Read), look::channels),
+        row(GET, "/v1/channels/{channel}", Needs(Read), look::channel),
         row(
             DELETE,
             "/v1/channels/{channel}",
             Needs(Admin),
-            operations::forget,
+            operate::forget,
         ),
         row(
             GET,
             "/v1/channels/{channel}/preview",
             Needs(Read),
-            status::preview,
+            look::preview,
         ),
         row(
             POST,
             "/v1/channels/{channel}/pause",
             Needs(Operate),
-            operations::pause,
+            operate::pause,
         ),
         row(
             POST,
             "/v1/channels/{channel}/resume",
             Needs(Operate),
-            operations::resume,
+            operate::resume,
         ),
         row(
             POST,
             "/v1/channels/{channel}/resync",
             Needs(Operate),
-            operations::resync,
+            operate::resync,
         ),
         row(
             POST,
             "/v1/channels/{channel}/rerender",
             Needs(Operate),
-            operations::rerender,
+            operate::rerender,
         ),
         row(
             POST,
             "/v1/channels/{channel}/confirm",
             Needs(Operate),
-            operations::confirm,
+            operate::confirm,
         ),
         row(
             GET,
             "/v1/channels/{channel}/refused",
             Needs(Read),
-            operations::refused,
+            operate::refused,
         ),
         row(
             POST,
             "/v1/channels/{channel}/refused/redrive",
             Needs(Operate),
-            operations::redrive_refused,
+            operate::redrive_refused,
         ),
         row(
             DELETE,
             "/v1/channels/{channel}/refused",
             Needs(Operate),
-            operations::drop_refused,
+            operate::drop_refused,
         ),
-        row(GET, "/v1/plugins", Needs(Read), status::plugins),
-        row(GET, "/v1/config", Needs(Read), status::config),
-        row(POST, "/v1/reload", Needs(Admin), operations::reload),
-        row(GET, "/metrics", Needs(Read), status::metrics),
+        row(GET, "/v1/plugins", Needs(Read), plugins::plugins),
+        row(GET, "/v1/config", Needs(Read), plugins::config),
+        row(POST, "/v1/reload", Needs(Admin), plugins::reload),
+        row(GET, "/metrics", Needs(Read), look::metrics),
     ]
 }
 
 fn row<H, T>(method: Method, path: &'static str, access: Access, handler: H) -> Route
 where
-    H: Handler<T, Arc<Door>>,
+    H: Handler<T, Arc<AppState>>,
     T: 'static,
 {
     let filter = MethodFilter::try_from(method.clone()).unwrap_or(MethodFilter::GET);
@@ -327,7 +318,7 @@ where
 }
 
 /// The routes of one listener, each behind its guard.
-fn router(door: Arc<Door>, side: Side) -> Router {
+fn router(state: Arc<AppState>, side: Side) -> Router {
     let here = |route: &Route| match (route.access, side) {
         (_, Side::Both)
         | (Access::Open, _)
@@ -349,12 +340,12 @@ fn router(door: Arc<Door>, side: Side) -> Router {
         );
         router = router.route(
             path,
-            handler.route_layer(from_fn_with_state((door.clone(), access), access::guard)),
+            handler.route_layer(from_fn_with_state((state.clone(), access), access::guard)),
         );
     }
     router
         .fallback(move |method, uri| unknown_route(method, uri, side))
-        .with_state(door)
+        .with_state(state)
 }
 
 async fn unknown_route(method: Method, uri: Uri, side: Side) -> Problem {

@@ -19,6 +19,35 @@ secret = "chief-secret-of-some-length"
 roles = ["admin"]
 "#;
 
+// Each action stood in the log twice, in two wordings, once without the one who did it.
+#[test]
+fn an_operator_s_action_is_logged_once_with_who_did_what_to_what() {
+    let stage = Stage::with(&format!("{CATALOG}{TOKENS}"));
+    let bearer = [("authorization", "Bearer operator-secret-of-some-length")];
+    for path in [
+        "/v1/channels/shop/pause",
+        "/v1/channels/nowhere/resume",
+        "/v1/sources/pim/quarantine/redrive?all=true",
+    ] {
+        stage.weir().ask("POST", path, &bearer, b"");
+    }
+    stage.weir().says("quarantine of source pim");
+    let log = stage.weir().log();
+    let actions: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("operator"))
+        .collect();
+    assert_eq!(actions.len(), 3, "{log}");
+    for (line, words) in actions.iter().zip([
+        ["pause", "channel shop", "done"],
+        ["resume", "channel nowhere", "unknown-channel"],
+        ["redrive", "quarantine of source pim", "done"],
+    ]) {
+        let all = ["INFO", "operator action"].into_iter().chain(words);
+        all.for_each(|word| assert!(line.contains(word), "{word} is not in {line}"));
+    }
+}
+
 #[test]
 fn each_admin_route_requires_its_role_and_names_it() {
     let stage = Stage::with(&format!("{CATALOG}{TOKENS}"));

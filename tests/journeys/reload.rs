@@ -123,7 +123,7 @@ fn a_wrong_file_leaves_the_old_configuration_active_and_reports_why() {
     check_refused(&stage, &view, "\"this is not TOML: key with no value");
     assert_eq!(
         view["detail"],
-        "the configuration has 1 mistake; the old one serves on"
+        "the configuration has 1 mistake; the previous one stays in use"
     );
     let view = stage.reload(&CATALOG.replace("entity = \"product\"", "entity = \"produkt\""));
     assert_eq!(

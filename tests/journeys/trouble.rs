@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpSocket;
 
 use crate::support::stage::CATALOG;
+use crate::support::weir::command;
 use crate::support::{Act, Receiver, Stage, becomes, change, deletion, eventually};
 
 fn lamp(value: u32) -> [Value; 1] {
@@ -59,6 +60,55 @@ fn a_bad_response_of_a_target_is_reported_and_its_recovery_is_noticed() {
         "answered 401: no such token",
     );
     check(&stage, Act::Answer(404), "answered 404");
+}
+
+// The last error of a channel and the next attempt of an entity were described and never there: an
+// operator saw a channel with parked entities and no word of why, or of when.
+#[test]
+fn a_channel_in_trouble_shows_its_last_error_and_when_it_tries_again() {
+    let slow = CATALOG.replace(
+        "first = \"20ms\", cap = \"100ms\"",
+        "first = \"2s\", cap = \"2s\"",
+    );
+    let stage = Stage::with(&slow);
+    let listed = || {
+        let url = format!("http://{}", stage.weir().address());
+        let output = command(stage.folder(), &["channel", "list", "--url", &url]);
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert!(stage.channel("shop").get("last_error").is_none());
+    stage.shop.does(|_| Act::Say(500, "out of order".into()));
+    stage.takes("pim", &lamp(1));
+    let error = eventually("the channel has an error", || {
+        stage.channel("shop").get("last_error").cloned()
+    });
+    let detail = error["detail"].as_str().unwrap_or_default();
+    assert!(detail.contains("answered 500: out of order"), "{error:#}");
+    let parked = eventually("the next attempt of the entity is shown", || {
+        let standing = stage.standing("lamp", "shop");
+        (standing["state"] == "parked" && standing.get("next_attempt").is_some())
+            .then_some(standing)
+    });
+    // Both are RFC 3339 in UTC, so their order is the order of their texts.
+    let (failed, next) = (error["time"].as_str(), parked["next_attempt"].as_str());
+    assert!(failed.is_some() && next >= failed, "{parked:#} {error:#}");
+    assert!(
+        listed().contains("answered 500: out of order"),
+        "{}",
+        listed()
+    );
+
+    stage.shop.does(|_| Act::Answer(200));
+    stage.takes("pim", &lamp(2));
+    let delivered = stage.stands("lamp", "shop", "delivered");
+    assert!(delivered.get("next_attempt").is_none(), "{delivered:#}");
+    assert!(!listed().contains("answered 500"), "{}", listed());
+
+    stage.shop.does(|_| Act::Say(422, "no such colour".into()));
+    stage.takes("pim", &lamp(3));
+    stage.stands("lamp", "shop", "refused");
+    let detail = stage.channel("shop")["last_error"]["detail"].to_string();
+    assert!(detail.contains("answered 422: no such colour"), "{detail}");
 }
 
 #[test]

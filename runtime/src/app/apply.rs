@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::attempts::{Attempts, TakenOver};
+use super::intake::HttpIntake;
 use super::load::{Chain, Loaded, Maps, Renders};
 use super::{Inner, join_all, now};
 use crate::dispatch::{self, Channel, Setup, TargetHandle};
 use crate::failpoint;
-use crate::ingest::{Activity, Mapping, Source};
-use crate::model::{Timestamp, View, facet_matches};
+use crate::ingest::{Mapping, Source};
+use crate::model::{Timestamp, View};
 use crate::plan::{self, Complaint, Plan};
 use crate::plugin::{ChannelChain, Failed, Trial};
 use crate::store::{self, Limits, ListQuery, Subscription};
@@ -27,7 +29,7 @@ pub(super) struct Live {
     pub(super) plan: Arc<Plan>,
     pub(super) since: Timestamp,
     pub(super) loaded: Loaded,
-    pub(super) sources: BTreeMap<Arc<str>, Arc<Source>>,
+    pub(super) sources: BTreeMap<Arc<str>, Arc<HttpIntake>>,
     pub(super) channels: BTreeMap<Arc<str>, Arc<Channel>>,
     pub(super) targets: BTreeMap<Arc<str>, Arc<TargetHandle>>,
     /// When each plugin's version took over.
@@ -44,6 +46,31 @@ impl Live {
             channels: BTreeMap::new(),
             targets: BTreeMap::new(),
             plugins_since: BTreeMap::new(),
+        }
+    }
+}
+
+/// A plan could not be applied, or not completely.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub(super) struct Halted {
+    /// Sources use the new plan already, and some channels may.
+    pub(super) partly_applied: bool,
+    error: store::Error,
+}
+
+impl Halted {
+    fn before(error: store::Error) -> Halted {
+        Halted {
+            partly_applied: false,
+            error,
+        }
+    }
+
+    fn midway(error: store::Error) -> Halted {
+        Halted {
+            partly_applied: true,
+            error,
         }
     }
 }
@@ -68,7 +95,7 @@ impl Inner {
             let samples = live
                 .sources
                 .get(name)
-                .map(|source| source.activity().samples())
+                .map(|intake| intake.source.activity().samples())
                 .unwrap_or_default();
             if !changed || samples.is_empty() {
                 continue;
@@ -123,7 +150,7 @@ impl Inner {
         let seen = live
             .sources
             .values()
-            .flat_map(|source| source.activity().entities());
+            .flat_map(|intake| intake.source.activity().entities());
         let mut ordinals: Vec<_> = seen
             .filter(|id| id.entity_type == options.entity_type)
             .filter_map(|id| self.store.find(&id))
@@ -145,28 +172,18 @@ impl Inner {
             .iter()
             .flatten()
             .map(|entity| View::of(entity, &options.facets));
-        let shown = |view: &View| {
-            let has = |need: &String| {
-                view.facets
-                    .iter()
-                    .any(|(facet, _)| facet_matches(need, facet))
-            };
-            !view.facets.is_empty() && options.needs.iter().all(has)
-        };
+        let shown =
+            |view: &View| !view.facets.is_empty() && view.missing(&options.needs).next().is_none();
         views.filter(shown).collect()
     }
 
-    /// Puts a plan in force. Sources change over at one point; then each channel ends its flights
-    /// with the old chain and goes on with the new one.
+    /// Applies a plan. Sources change over at one point; then each channel ends its flights with the
+    /// old chain and continues with the new one.
     ///
     /// # Errors
-    /// What the store says, or a target that cannot be prepared; what was changed until then stays
-    /// changed.
-    pub(super) async fn take_over(
-        &self,
-        plan: Plan,
-        loaded: Loaded,
-    ) -> Result<TakenOver, store::Error> {
+    /// The store's error, or a target that cannot be prepared; whether sources had changed over by
+    /// then. They are not changed back.
+    pub(super) async fn take_over(&self, plan: Plan, loaded: Loaded) -> Result<TakenOver, Halted> {
         let began = Instant::now();
         let _whole = dispatch::AbortOnPanic("the change of configuration".into());
         let old = self.live.load_full();
@@ -180,7 +197,7 @@ impl Inner {
             quarantine_max: QUARANTINE_MAX,
             forget_ms: plan.forget.as_millis() as u64,
         });
-        let targets = self.targets(&old, &plan)?;
+        let targets = self.targets(&old, &plan).map_err(Halted::before)?;
         let mut live = Live {
             since: now(),
             sources: self.sources(&old, &plan, &loaded),
@@ -217,14 +234,29 @@ impl Inner {
         let exchange = began.elapsed();
         failpoint::pass("app.swapping");
 
-        self.retire_channels(&old, &plan).await?;
-        self.rename_channels(&old, &plan).await?;
+        self.channels_follow(&old, &mut live)
+            .await
+            .map_err(Halted::midway)?;
+        self.live.store(Arc::new(live));
+        Ok(TakenOver {
+            exchange,
+            drain: began.elapsed() - exchange,
+        })
+    }
+
+    /// Retires, renames, starts and replaces channels after the plan of `live`.
+    async fn channels_follow(&self, old: &Live, live: &mut Live) -> Result<(), store::Error> {
+        let plan = live.plan.clone();
+        // After a change that ended halfway it is not known which channels follow which plan.
+        let halfway = self.halfway.swap(true, Relaxed);
+        self.retire_channels(old, &plan).await?;
+        self.rename_channels(old, &plan).await?;
         let following = plan.channels.iter().map(|(name, channel)| {
-            let setup = self.setup(channel, &live, &plan);
+            let setup = self.setup(channel, live, &plan);
             let running = old.channels.get(name).cloned();
             let unchanged = running
                 .as_ref()
-                .is_some_and(|_| same_channel(&old, &live, name));
+                .is_some_and(|_| !halfway && same_channel(old, live, name));
             async move {
                 (
                     name.clone(),
@@ -237,15 +269,17 @@ impl Inner {
         }
         self.sweeps
             .keep(|channel| live.channels.contains_key(channel));
-        self.live.store(Arc::new(live));
-        Ok(TakenOver {
-            exchange,
-            drain: began.elapsed() - exchange,
-        })
+        self.halfway.store(false, Relaxed);
+        Ok(())
     }
 
-    /// Sources with their new chains; what each has been doing goes on.
-    fn sources(&self, old: &Live, plan: &Plan, loaded: &Loaded) -> BTreeMap<Arc<str>, Arc<Source>> {
+    /// Sources with their new chains; the counts of each are kept.
+    fn sources(
+        &self,
+        old: &Live,
+        plan: &Plan,
+        loaded: &Loaded,
+    ) -> BTreeMap<Arc<str>, Arc<HttpIntake>> {
         let types = Arc::new(plan.entities.clone());
         let make = |(name, source): (&Arc<str>, &plan::Source)| {
             let chain = loaded.sources.get(name).map(|chain| -> Arc<dyn Mapping> {
@@ -254,18 +288,18 @@ impl Inner {
                     chain: chain.chain.clone(),
                 })
             });
-            let activity = old.sources.get(name).map_or_else(
-                || Arc::new(Activity::default()),
-                |before| before.activity().clone(),
+            let (activity, requests) = old.sources.get(name).map_or_else(
+                || (Arc::default(), Arc::default()),
+                |before| (before.source.activity().clone(), before.requests.clone()),
             );
-            let made = Source::new(
+            let source = Source::new(
                 source.options.clone(),
                 chain,
                 types.clone(),
                 self.store.clone(),
-                self.budget.clone(),
                 activity,
             );
+            let made = HttpIntake { source, requests };
             (name.clone(), Arc::new(made))
         };
         plan.sources.iter().map(make).collect()
@@ -341,14 +375,14 @@ impl Inner {
             let start = Channel::start(setup, self.store.clone(), self.stopping.child_token());
             let (channel, joined) = self.deliveries.run(start).await?;
             let channel = Arc::new(channel);
-            // One that was stopped while it swept goes on where it was.
+            // A channel that was stopped during a sweep continues it.
             let swept = if joined.swept || channel.status().owed.sweep > 0 {
                 self.sweeps.begin(name, &channel, &self.stopping);
-                "; it sweeps over all entities"
+                "; it renders all entities"
             } else {
                 ""
             };
-            tracing::info!(channel = &**name, "the channel walks{swept}");
+            tracing::info!(channel = &**name, "channel started{swept}");
             return Ok(channel);
         };
         if !unchanged {
@@ -357,7 +391,7 @@ impl Inner {
                     self.sweeps.begin(name, &running, &self.stopping);
                     tracing::info!(
                         channel = &**name,
-                        "the channel renders otherwise from now on; it sweeps over all entities"
+                        "the channel's rendering changed; it renders all entities again"
                     )
                 }
                 Ok(_) => {}

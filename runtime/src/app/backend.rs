@@ -1,27 +1,24 @@
-//! What the routes ask for, answered from what is in force.
+//! The interface of the routes, implemented on what is running now.
 
 use std::sync::Arc;
 
-use axum::http::StatusCode;
-
-use super::apply::Live;
-use super::{Inner, blocking, figures, now, views};
+use super::intake::{HttpIntake, rejected};
+use super::{Inner, blocking, figures, views};
 use crate::dispatch::{self, Channel};
-use crate::ingest::{self, Source};
 use crate::metrics::Snapshot;
 use crate::model::{EntityId, Ordinal, Sequence};
 use crate::plan::{self, Token};
 use crate::server::views::{
-    Accepted, ChannelView, ConfigView, EntityRow, EntityView, FacetView, List, PluginView,
-    PreviewView, QuarantineView, RefusedView, ReloadView, SourceView,
+    ChannelView, ConfigView, EntityRow, EntityView, FacetView, List, PluginView, PreviewView,
+    QuarantineView, RefusedView, ReloadView, SourceView,
 };
 use crate::server::{
-    Answer, Backend, EntityQuery, IngestRequest, Operation, Page, Problem, QuarantineFilter,
-    RefusedFilter, Settle, Settled,
+    Backend, EntityQuery, Intake, Look, Operate, Operation, Page, Problem, QuarantineFilter,
+    RefusedFilter, Reply, Settle, Settled, Setup,
 };
 use crate::store::{self, ListQuery, QuarantinedEvent, Queue, Refused};
 
-/// Entities or events looked at in one go while a filter is applied.
+/// Entities or events read at once while a filter is applied.
 const PIECE: usize = 500;
 
 impl Backend for Inner {
@@ -29,52 +26,18 @@ impl Backend for Inner {
         self.live.load().plan.tokens.as_slice().into()
     }
 
-    fn body_bytes_max(&self, source: &str) -> Option<u64> {
-        Some(
-            self.live
-                .load()
-                .plan
-                .sources
-                .get(source)?
-                .options
-                .body_bytes_max,
-        )
+    fn intake(&self, source: &str) -> Option<Arc<dyn Intake>> {
+        let intake = self.live.load().sources.get(source)?.clone();
+        Some(intake)
     }
+}
 
-    fn ingest<'a>(&'a self, source: &'a str, request: IngestRequest) -> Answer<'a, Accepted> {
-        Box::pin(async move {
-            let source = self.known_source(source)?;
-            let IngestRequest {
-                headers,
-                body,
-                lane,
-            } = request;
-            let request = ingest::Request {
-                headers: &headers,
-                body,
-                lane,
-                now: now(),
-                reservation: None,
-            };
-            source
-                .accept(request)
-                .await
-                .map(|answer| views::accepted(&answer))
-                .map_err(|rejection| views::rejected(&rejection))
-        })
-    }
-
-    fn answered(&self, source: &str, status: StatusCode) {
-        if let Ok(source) = self.known_source(source) {
-            source.activity().answered(status);
-        }
-    }
-
+impl Look for Inner {
     fn sources(&self) -> Vec<SourceView> {
         let live = self.live.load();
         live.sources
             .iter()
-            .map(|(name, source)| views::source(&live, name, source))
+            .map(|(name, intake)| views::source(&live, name, &intake.source))
             .collect()
     }
 
@@ -82,11 +45,11 @@ impl Backend for Inner {
         Ok(views::source(
             &self.live.load(),
             name,
-            &*self.known_source(name)?,
+            &self.known_source(name)?.source,
         ))
     }
 
-    fn entity<'a>(&'a self, id: &'a EntityId) -> Answer<'a, EntityView> {
+    fn entity<'a>(&'a self, id: &'a EntityId) -> Reply<'a, EntityView> {
         Box::pin(async move {
             self.known_type(&id.entity_type)?;
             let ordinal = self.known_entity(id)?;
@@ -115,7 +78,7 @@ impl Backend for Inner {
         &'a self,
         query: &'a EntityQuery,
         page: &'a Page,
-    ) -> Answer<'a, List<EntityRow>> {
+    ) -> Reply<'a, List<EntityRow>> {
         Box::pin(async move {
             self.known_type(&query.entity_type)?;
             if let Some(channel) = &query.owed {
@@ -175,7 +138,7 @@ impl Backend for Inner {
         }
     }
 
-    fn preview<'a>(&'a self, channel: &'a str, key: &'a str) -> Answer<'a, PreviewView> {
+    fn preview<'a>(&'a self, channel: &'a str, key: &'a str) -> Reply<'a, PreviewView> {
         Box::pin(async move {
             let channel = self.known_channel(channel)?;
             let id = EntityId {
@@ -191,7 +154,17 @@ impl Backend for Inner {
         })
     }
 
-    fn operate<'a>(&'a self, channel: &'a str, operation: Operation) -> Answer<'a, ()> {
+    fn ready(&self) -> Result<(), Vec<String>> {
+        self.store.ready().map_err(|error| vec![error.to_string()])
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        figures::snapshot(self)
+    }
+}
+
+impl Operate for Inner {
+    fn operate<'a>(&'a self, channel: &'a str, operation: Operation) -> Reply<'a, ()> {
         Box::pin(async move {
             if operation == Operation::Forget {
                 return self.forget_channel(channel).await;
@@ -205,12 +178,6 @@ impl Backend for Inner {
                 Operation::Confirm => running.confirm().await.map(|_| ()),
                 Operation::Forget => Ok(()),
             };
-            tracing::info!(
-                channel,
-                ?operation,
-                ok = done.is_ok(),
-                "an operator has asked"
-            );
             done.map_err(|error| match error {
                 dispatch::Error::Stopped => {
                     Problem::busy("the channel is stopping", std::time::Duration::from_secs(5))
@@ -225,7 +192,7 @@ impl Backend for Inner {
         channel: &'a str,
         filter: &'a RefusedFilter,
         page: &'a Page,
-    ) -> Answer<'a, List<RefusedView>> {
+    ) -> Reply<'a, List<RefusedView>> {
         Box::pin(async move {
             let queue = self.known_channel(channel)?.queue();
             let after = page
@@ -251,7 +218,7 @@ impl Backend for Inner {
         channel: &'a str,
         filter: &'a RefusedFilter,
         settle: Settle,
-    ) -> Answer<'a, u64> {
+    ) -> Reply<'a, u64> {
         Box::pin(async move {
             let channel = self.known_channel(channel)?;
             let queue = channel.queue();
@@ -273,7 +240,7 @@ impl Backend for Inner {
         source: &'a str,
         filter: &'a QuarantineFilter,
         page: &'a Page,
-    ) -> Answer<'a, List<QuarantineView>> {
+    ) -> Reply<'a, List<QuarantineView>> {
         Box::pin(async move {
             self.known_source(source)?;
             let after = page
@@ -299,7 +266,7 @@ impl Backend for Inner {
         source: &'a str,
         filter: &'a QuarantineFilter,
         settle: Settle,
-    ) -> Answer<'a, Settled> {
+    ) -> Reply<'a, Settled> {
         Box::pin(async move {
             let running = self.known_source(source)?;
             // Their numbers only: a hundred thousand events need not be in memory at once.
@@ -307,10 +274,8 @@ impl Backend for Inner {
                 self.find_quarantined(source, filter, None, usize::MAX, |event| event.sequence)?;
             match settle {
                 Settle::Redrive => {
-                    let done = running.redrive(ingest::Selection::These(sequences)).await;
-                    let events = done
-                        .map_err(|rejection| views::rejected(&rejection))?
-                        .events;
+                    let done = running.source.redrive(sequences).await;
+                    let events = done.map_err(|rejection| rejected(&rejection))?.events;
                     Ok(Settled {
                         settled: events.accepted + events.filtered + events.repeated,
                         kept: events.quarantined,
@@ -327,7 +292,9 @@ impl Backend for Inner {
             }
         })
     }
+}
 
+impl Setup for Inner {
     fn plugins(&self) -> Vec<PluginView> {
         let (live, history) = (self.live.load(), self.history());
         live.loaded
@@ -357,21 +324,13 @@ impl Backend for Inner {
         }
     }
 
-    fn reload(&self) -> Answer<'_, ReloadView> {
+    fn reload(&self) -> Reply<'_, ReloadView> {
         Box::pin(async move { Ok(Inner::reload(self).await) })
-    }
-
-    fn ready(&self) -> Result<(), Vec<String>> {
-        self.store.ready().map_err(|error| vec![error.to_string()])
-    }
-
-    fn snapshot(&self) -> Snapshot {
-        figures::snapshot(self)
     }
 }
 
 impl Inner {
-    fn known_source(&self, name: &str) -> Result<Arc<Source>, Problem> {
+    fn known_source(&self, name: &str) -> Result<Arc<HttpIntake>, Problem> {
         self.live
             .load()
             .sources
@@ -496,7 +455,7 @@ impl Inner {
     }
 }
 
-/// What is taken of up to `limit` items that fit, read piece by piece.
+/// Reads piece by piece, and takes up to `limit` items that fit.
 fn gather<T, K: Copy, U>(
     mut after: Option<K>,
     limit: usize,
@@ -543,13 +502,4 @@ fn failed(error: store::Error) -> Problem {
         .logged(error.to_string()),
         store::Error::Damaged(_) => Problem::internal(error.to_string()),
     }
-}
-
-/// Kept beside the trait so that a route never needs to know what is in force.
-pub(super) fn plugin_labels(live: &Live, channel: &str) -> Vec<String> {
-    live.loaded
-        .channels
-        .get(channel)
-        .map(|chain| chain.labels())
-        .unwrap_or_default()
 }

@@ -1,12 +1,13 @@
-//! What each room has counted, gathered for a scrape.
+//! The counts of each room, gathered for a scrape.
 //!
-//! Rooms count for themselves and some count on for what has left the configuration; only what is
-//! in force is shown, and retired channels, which can return.
+//! Each room counts for itself, and some go on counting what has left the configuration. Only what is
+//! in use is shown, and retired channels, which can return.
 
 use super::Inner;
 use super::apply::Live;
+use super::intake::HttpIntake;
 use crate::dispatch::{Channel, status};
-use crate::ingest::{ChangeCounts, EventCounts, STATUSES, Source};
+use crate::ingest::{ChangeCounts, EventCounts};
 use crate::metrics::{Buckets, ChannelFigures, PluginFigures, Snapshot, SourceFigures};
 use crate::plugin::figures::{CALL_SECONDS, Calls};
 use crate::plugin::{self, Component};
@@ -35,18 +36,18 @@ pub(super) fn snapshot(inner: &Inner) -> Snapshot {
         ..ChannelFigures::default()
     });
     Snapshot {
-        sources: live.sources.values().map(|of| source(of)).collect(),
+        sources: live.sources.values().map(|intake| source(intake)).collect(),
         channels: live
             .channels
             .iter()
-            .map(|(name, of)| channel(name, of))
+            .map(|(name, running)| channel(name, running))
             .chain(retired)
             .collect(),
         plugins: live
             .loaded
             .components
             .values()
-            .map(|of| plugin(of, &plugins.calls))
+            .map(|component| plugin(component, &plugins.calls))
             .collect(),
         traps: traps(&live, plugins),
         commit: Buckets::new(&COMMIT_SECONDS, commits, commit_seconds),
@@ -56,7 +57,8 @@ pub(super) fn snapshot(inner: &Inner) -> Snapshot {
     }
 }
 
-fn source(source: &Source) -> SourceFigures {
+fn source(intake: &HttpIntake) -> SourceFigures {
+    let source = &intake.source;
     let (counts, options) = (source.activity().counts(), source.options());
     let EventCounts {
         accepted,
@@ -84,11 +86,7 @@ fn source(source: &Source) -> SourceFigures {
             ("unchanged", unchanged),
             ("stale", stale),
         ],
-        requests: STATUSES
-            .iter()
-            .map(|status| status.as_u16())
-            .zip(counts.requests)
-            .collect(),
+        requests: intake.requests.counts(),
         last_event_ms: counts.last_event.map(|time| time.0),
         quiet: options.quiet,
         quarantined: source.quarantined(),
@@ -116,7 +114,7 @@ fn channel(name: &str, channel: &Channel) -> ChannelFigures {
     }
 }
 
-/// A plugin that was not called yet has no times.
+/// The figures of a plugin; without times if it was not called yet.
 fn plugin(component: &Component, calls: &[Calls]) -> PluginFigures {
     let calls = calls
         .iter()
@@ -130,8 +128,8 @@ fn plugin(component: &Component, calls: &[Calls]) -> PluginFigures {
     }
 }
 
-/// Earlier versions of a plugin in force are shown too: that one of them trapped is why it was
-/// replaced.
+/// Traps by plugin and version. Earlier versions of a plugin in use are included: that one of them
+/// trapped may be why it was replaced.
 fn traps(live: &Live, figures: plugin::figures::Snapshot) -> Vec<(String, String, u64)> {
     let in_force = figures
         .traps

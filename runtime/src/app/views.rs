@@ -1,100 +1,22 @@
-//! From what the rooms know to what the routes show.
+//! The views that the routes show, made from what each room knows.
 
 use std::collections::BTreeMap;
 
 use super::apply::Live;
 use super::attempts::History;
-use super::backend::plugin_labels;
+use super::intake::{changes, events};
 use super::now;
 use super::sweeps::Sweeps;
 use crate::dispatch::prepare::{DELETED, FILTERED, NEEDS, NOT_RENDERED};
 use crate::dispatch::{Channel, Preview, PreviewVerdict, status};
-use crate::ingest::{self, Rejection, Source, verify};
-use crate::model::{EntityId, Ordinal, facet_matches};
+use crate::ingest::{Source, verify};
+use crate::model::{EntityId, Ordinal};
 use crate::plugin::Component;
-use crate::server::Problem;
 use crate::server::views::{
-    Accepted, ChangeCounts, ChannelView, EventCounts, EventProblem, EventView, FilterVerdict,
-    LimitsView, OwedView, PluginView, PreviewView, QuarantineView, RefusedView, RenderingView,
-    SourceView, StandingView,
+    ChannelView, ErrorView, EventView, FilterVerdict, LimitsView, OwedView, PluginView,
+    PreviewView, QuarantineView, RefusedView, RenderingView, SourceView, StandingView,
 };
 use crate::store::{QuarantinedEvent, Refused, State};
-
-pub(super) fn accepted(answer: &ingest::Answer) -> Accepted {
-    let problem = |problem: &ingest::Problem| EventProblem {
-        index: problem.index as u64,
-        code: problem.code.clone(),
-        detail: problem.detail.clone(),
-    };
-    Accepted {
-        events: events(answer.events),
-        changes: changes(answer.changes),
-        problems: answer.problems.iter().map(problem).collect(),
-        sequence: answer.sequence,
-    }
-}
-
-fn events(counts: ingest::EventCounts) -> EventCounts {
-    let ingest::EventCounts {
-        accepted,
-        filtered,
-        quarantined,
-        repeated,
-    } = counts;
-    EventCounts {
-        accepted,
-        filtered,
-        quarantined,
-        repeated,
-    }
-}
-
-fn changes(counts: ingest::ChangeCounts) -> ChangeCounts {
-    let ingest::ChangeCounts {
-        committed,
-        unchanged,
-        stale,
-    } = counts;
-    ChangeCounts {
-        committed,
-        unchanged,
-        stale,
-    }
-}
-
-/// What was taken all the same goes with the problem, so that the sender knows.
-pub(super) fn rejected(rejection: &Rejection) -> Problem {
-    let mut problem = Problem::new(
-        rejection.status(),
-        rejection.code().to_owned(),
-        rejection.to_string(),
-    );
-    if let Some(wait) = rejection.retry_after() {
-        problem = problem.retry_after(wait);
-    }
-    if let Rejection::NotVerified(_) = rejection {
-        problem = problem.challenge("Bearer");
-    }
-    if let Rejection::Unavailable { reason, .. } = rejection {
-        problem = problem.logged(reason.clone());
-    }
-    if let Some(taken) = rejection.taken() {
-        problem = problem.with(
-            "taken",
-            serde_json::to_value(accepted(taken)).unwrap_or_default(),
-        );
-    }
-    let problems: Vec<_> = rejection
-        .problems()
-        .iter()
-        .map(|one| serde_json::json!({"index": one.index, "code": one.code, "detail": one.detail}))
-        .collect();
-    if problems.is_empty() {
-        problem
-    } else {
-        problem.with("problems", problems)
-    }
-}
 
 pub(super) fn source(live: &Live, name: &str, source: &Source) -> SourceView {
     let (counts, options) = (source.activity().counts(), source.options());
@@ -145,7 +67,12 @@ pub(super) fn channel(live: &Live, channel: &Channel, sweeps: &Sweeps) -> Channe
         deliver: options.deliver,
         facets: options.facets.clone(),
         needs: options.needs.clone(),
-        plugins: plugin_labels(live, &options.name),
+        plugins: live
+            .loaded
+            .channels
+            .get(&options.name)
+            .map(|chain| chain.labels())
+            .unwrap_or_default(),
         owed: OwedView {
             urgent: status.owed.lanes[0],
             normal: status.owed.lanes[1],
@@ -165,7 +92,10 @@ pub(super) fn channel(live: &Live, channel: &Channel, sweeps: &Sweeps) -> Channe
             .into_iter()
             .map(|result| (result.name().to_owned(), counters.count(result)))
             .collect(),
-        last_error: None,
+        last_error: channel.last_failure().map(|(time, detail)| ErrorView {
+            time: time.into(),
+            detail: detail.to_string(),
+        }),
         last_sweep: sweeps.of(channel),
     }
 }
@@ -218,14 +148,16 @@ pub(super) fn standing(live: &Live, channel: &Channel, ordinal: Ordinal) -> Stan
         owed: standing.owed,
         in_flight: standing.in_flight,
         attempts,
-        next_attempt: None,
+        next_attempt: attempts
+            .and_then(|_| channel.next_attempt(ordinal))
+            .map(Into::into),
         plugin: Some(standing.shape_label).filter(|label| !label.is_empty()),
         last_error: last_error
             .or_else(|| channel.last_error(ordinal).map(|error| error.to_string())),
     }
 }
 
-/// Why an entity is not for a channel, in a word or the name of the filter.
+/// The reason why an entity is withheld, in a word or the name of the filter.
 fn reason(live: &Live, channel: &str, by: u8) -> String {
     match by {
         DELETED => "deleted".to_owned(),
@@ -236,7 +168,7 @@ fn reason(live: &Live, channel: &str, by: u8) -> String {
             let at = usize::from(filter - FILTERED);
             chain.and_then(|chain| chain.filters().nth(at)).map_or_else(
                 || "a filter".to_owned(),
-                |of| of.component().label().to_owned(),
+                |filter| filter.component().label().to_owned(),
             )
         }
     }
@@ -250,15 +182,9 @@ pub(super) fn preview(
 ) -> PreviewView {
     let setup = channel.setup();
     let name = setup.options.name.to_string();
-    let lacks = |need: &&String| {
-        !preview
-            .view
-            .facets
-            .iter()
-            .any(|(facet, _)| facet_matches(need, facet))
-    };
-    let missing = setup.options.needs.iter().filter(lacks).cloned().collect();
-    let (said_no, result, rendering, error) = match &preview.verdict {
+    let missing = preview.view.missing(&setup.options.needs);
+    let missing = missing.cloned().collect();
+    let (withheld_by, result, rendering, error) = match &preview.verdict {
         PreviewVerdict::Rendering(rendering) => (
             None,
             "rendering",
@@ -273,36 +199,28 @@ pub(super) fn preview(
         .channels
         .get(name.as_str())
         .map(|chain| &chain.chain);
-    // A filter after the one that said no was not asked, and none is if something is missing.
-    let asked = match said_no {
+    // Filters after the one that dropped the entity were not run; none is run if a need is missing.
+    let run = match withheld_by {
         Some(by) if by >= FILTERED => usize::from(by - FILTERED) + 1,
         Some(DELETED | NEEDS) => 0,
         _ if error.is_some() => 0,
         _ => usize::MAX,
     };
     let verdict = |(at, filter): (usize, &crate::plugin::Use)| {
-        let no = said_no.is_some_and(|by| by >= FILTERED && usize::from(by - FILTERED) == at);
+        let no = withheld_by.is_some_and(|by| by >= FILTERED && usize::from(by - FILTERED) == at);
         FilterVerdict {
             plugin: filter.component().label().to_owned(),
             verdict: if no { "dropped" } else { "passed" }.to_owned(),
-            detail: None,
         }
     };
     let filters = chain
-        .map(|chain| {
-            chain
-                .filters()
-                .enumerate()
-                .take(asked)
-                .map(verdict)
-                .collect()
-        })
+        .map(|chain| chain.filters().enumerate().take(run).map(verdict).collect())
         .unwrap_or_default();
     PreviewView {
         channel: name.clone(),
         entity_type: id.entity_type.to_string(),
         key: id.key.to_string(),
-        result: match said_no {
+        result: match withheld_by {
             Some(by) => format!("{result} by {}", reason(live, &name, by)),
             None => result.to_owned(),
         },
@@ -341,7 +259,7 @@ pub(super) fn quarantined(event: &QuarantinedEvent) -> QuarantineView {
 pub(super) fn plugin(live: &Live, component: &Component, history: &History) -> PluginView {
     let uses = |uses: &[crate::plugin::Use]| {
         uses.iter()
-            .any(|of| of.component().name() == component.name())
+            .any(|used| used.component().name() == component.name())
     };
     let sources = live
         .loaded

@@ -74,10 +74,10 @@ async fn list(remote: &Remote, out: &mut String) -> Outcome {
     let row = |channel: &ChannelView| {
         let (owed, freshness) = (channel.owed, channel.freshness_seconds);
         let note = channel.reason.clone().or_else(|| {
-            channel
-                .last_error
-                .as_ref()
-                .map(|error| error.detail.clone())
+            // An error of the past is no note on a channel that has delivered everything since.
+            let failing = channel.parked + channel.refused > 0;
+            let error = channel.last_error.as_ref().filter(|_| failing);
+            error.map(|error| error.detail.clone())
         });
         vec![
             channel.name.clone(),

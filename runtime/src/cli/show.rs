@@ -136,15 +136,7 @@ fn previewed(preview: &PreviewView, out: &mut String) {
         out.push_str(&format!("  needs {}: not there\n", plain(pattern)));
     }
     for filter in &preview.filters {
-        let detail = filter
-            .detail
-            .as_ref()
-            .map(|detail| format!(": {detail}"))
-            .unwrap_or_default();
-        out.push_str(&plain(&format!(
-            "  {} {}{detail}",
-            filter.plugin, filter.verdict
-        )));
+        out.push_str(&plain(&format!("  {} {}", filter.plugin, filter.verdict)));
         out.push('\n');
     }
     if let Some(error) = &preview.error {

@@ -1,11 +1,11 @@
-//! The last error of each parked entity, as far as memory allows: a bounded ring.
+//! The last error of the channel, and of each parked entity as far as memory allows: a bounded ring.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use crate::model::Ordinal;
+use crate::model::{Ordinal, Timestamp};
 
 /// Errors kept for each channel; about 2 MB at 200 bytes each.
 const ERRORS_MAX: usize = 10_000;
@@ -16,11 +16,13 @@ pub(crate) struct Errors {
     texts: HashMap<Ordinal, (u64, Arc<str>)>,
     order: VecDeque<(u64, Ordinal)>,
     number: u64,
+    newest: Option<(Timestamp, Arc<str>)>,
 }
 
 impl Errors {
-    /// Keeps an entity's last error; the oldest are dropped.
-    pub(crate) fn keep(&mut self, ordinal: Ordinal, text: Arc<str>) {
+    /// Keeps the error of an entity; the oldest errors are dropped.
+    pub(crate) fn keep(&mut self, ordinal: Ordinal, text: Arc<str>, now: Timestamp) {
+        self.note(text.clone(), now);
         self.number += 1;
         self.texts.insert(ordinal, (self.number, text));
         self.order.push_back((self.number, ordinal));
@@ -34,6 +36,16 @@ impl Errors {
                 self.texts.remove(&oldest);
             }
         }
+    }
+
+    /// Keeps an error as the channel's newest only.
+    pub(crate) fn note(&mut self, text: Arc<str>, now: Timestamp) {
+        self.newest = Some((now, text));
+    }
+
+    /// The newest error of the channel since it started.
+    pub(crate) fn newest(&self) -> Option<(Timestamp, Arc<str>)> {
+        self.newest.clone()
     }
 
     /// Forgets an entity's error, because it has been settled.
@@ -55,12 +67,16 @@ mod tests {
     fn the_newest_errors_are_kept_and_no_more() {
         let mut errors = Errors::default();
         for number in 0..ERRORS_MAX as u32 + 5 {
-            errors.keep(Ordinal(number), format!("error {number}").into());
+            errors.keep(
+                Ordinal(number),
+                format!("error {number}").into(),
+                Timestamp(1),
+            );
         }
         assert_eq!(errors.last(Ordinal(4)), None);
         assert_eq!(errors.last(Ordinal(5)).as_deref(), Some("error 5"));
         for _ in 0..2 * ERRORS_MAX {
-            errors.keep(Ordinal(1), "again".into());
+            errors.keep(Ordinal(1), "again".into(), Timestamp(2));
         }
         assert_eq!(
             (errors.texts.len(), errors.last(Ordinal(1)).as_deref()),
@@ -68,5 +84,7 @@ mod tests {
         );
         errors.clear(Ordinal(1));
         assert_eq!(errors.last(Ordinal(1)), None);
+        errors.note("refused".into(), Timestamp(3));
+        assert_eq!(errors.newest(), Some((Timestamp(3), "refused".into())));
     }
 }

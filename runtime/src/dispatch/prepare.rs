@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::{Options, Setup, default_renderer};
 use crate::model::{
     Entity, EntityId, Failure, Lane, Ordinal, Rendering, Sequence, Track, View, facet_matches,
+    satisfied,
 };
 use crate::plugin::{Class, EntityVerdict, Failed};
 use crate::store::{Store, Taken, digest};
@@ -296,9 +297,10 @@ fn look(entity: Option<&Entity>, needs: &[String], sight: &mut FacetMatcher<'_>)
         any |= facet.value.is_some();
     }
     let there = |need: &String, sight: &mut FacetMatcher<'_>| {
-        let mut facets = entity.into_iter().flat_map(|entity| &entity.facets);
-        facets.any(|facet| {
-            facet.value.is_some() && facet_matches(need, &facet.name) && sight.matches(&facet.name)
+        let facets = entity.into_iter().flat_map(|entity| &entity.facets);
+        let there = facets.filter(|facet| facet.value.is_some());
+        satisfied(need, there.map(|facet| &facet.name), |name| {
+            sight.matches(name)
         })
     };
     let lacks = match any {
@@ -357,8 +359,11 @@ async fn rendered(
     let open = (0..contents.len()).filter(|index| contents[*index].is_none());
     let views: Vec<(usize, View)> = {
         let mut sight = FacetMatcher::new(&options.facets);
-        open.filter_map(|index| Some((index, view(entities[index].as_deref()?, &mut sight))))
-            .collect()
+        open.filter_map(|index| {
+            let entity = entities[index].as_deref()?;
+            Some((index, View::through(entity, |name| sight.matches(name))))
+        })
+        .collect()
     };
     let mut open = views.into_iter().peekable();
     let label = chain.label();
@@ -389,19 +394,6 @@ async fn rendered(
 /// Filters alone let it pass: the facets as JSON.
 fn as_json_of(entity: Option<&Entity>, options: &Options) -> Option<Rendering> {
     entity.map(|entity| default_renderer::as_json(entity, &mut FacetMatcher::new(&options.facets)))
-}
-
-fn view(entity: &Entity, sight: &mut FacetMatcher<'_>) -> View {
-    let facets = entity
-        .facets
-        .iter()
-        .filter(|facet| sight.matches(&facet.name));
-    View {
-        id: entity.id.clone(),
-        facets: facets
-            .filter_map(|facet| Some((facet.name.clone(), facet.value.clone()?)))
-            .collect(),
-    }
 }
 
 fn size(view: &View) -> usize {

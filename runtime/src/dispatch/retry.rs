@@ -3,7 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -122,20 +122,45 @@ pub(crate) struct Waiting {
     pub(crate) tried: Option<Tried>,
 }
 
+/// When each parked entity of a channel is due, for those who look at the channel from outside.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DueTimes(Arc<Mutex<HashMap<Ordinal, Timestamp>>>);
+
+impl DueTimes {
+    /// When an entity may be tried again; none if it is not parked.
+    pub(crate) fn of(&self, ordinal: Ordinal) -> Option<Timestamp> {
+        self.lock().get(&ordinal).copied()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Ordinal, Timestamp>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The parked entities of a channel by the time at which they are due.
 #[derive(Debug, Default)]
 pub(crate) struct Schedule {
+    due_times: DueTimes,
     heap: BinaryHeap<Reverse<(Timestamp, Ordinal)>>,
     waiting: HashMap<Ordinal, Waiting>,
     failed: usize,
 }
 
 impl Schedule {
+    /// An empty schedule that can be looked at through `due_times`.
+    pub(crate) fn new(due_times: DueTimes) -> Schedule {
+        Schedule {
+            due_times,
+            ..Schedule::default()
+        }
+    }
+
     /// Parks an entity; what was known of an earlier wait is replaced.
     pub(crate) fn park(&mut self, ordinal: Ordinal, waiting: Waiting) {
         self.remove(ordinal);
         self.failed += usize::from(waiting.failed);
         self.heap.push(Reverse((waiting.due, ordinal)));
+        self.due_times.lock().insert(ordinal, waiting.due);
         self.waiting.insert(ordinal, waiting);
         // Entries that were replaced stay in the heap until their time; they must not outnumber the
         // others.
@@ -151,6 +176,7 @@ impl Schedule {
     /// Takes an entity out, wherever it stands.
     pub(crate) fn remove(&mut self, ordinal: Ordinal) -> Option<Waiting> {
         let waiting = self.waiting.remove(&ordinal)?;
+        self.due_times.lock().remove(&ordinal);
         self.failed -= usize::from(waiting.failed);
         Some(waiting)
     }
@@ -177,7 +203,8 @@ impl Schedule {
 
     /// Forgets all.
     pub(crate) fn clear(&mut self) {
-        *self = Schedule::default();
+        self.due_times.lock().clear();
+        *self = Schedule::new(self.due_times.clone());
     }
 }
 
@@ -253,6 +280,7 @@ mod tests {
         schedule.park(Ordinal(2), waiting(20, false));
         schedule.park(Ordinal(1), waiting(10, true));
         schedule.park(Ordinal(1), waiting(40, true));
+        assert_eq!(schedule.due_times.of(Ordinal(1)), Some(Timestamp(40)));
         assert_eq!(schedule.failed(), 1);
         assert_eq!(
             schedule.first().map(|(ordinal, _)| ordinal),
@@ -266,6 +294,7 @@ mod tests {
             Some((Ordinal(1), Timestamp(40)))
         );
         schedule.remove(Ordinal(1));
+        assert_eq!(schedule.due_times.of(Ordinal(1)), None);
         assert_eq!(schedule.first(), None);
         assert_eq!(schedule.failed(), 0);
         for due in 0..1_000 {

@@ -155,7 +155,7 @@ impl Run {
             ready_since: [None; TRACKS],
             tasks: JoinSet::new(),
             jobs: HashMap::new(),
-            schedule: Schedule::default(),
+            schedule: Schedule::new(shared.due_times.clone()),
             held: HashSet::new(),
             guard: Guard::default(),
             holding: None,

@@ -1,14 +1,12 @@
-//! What a source has been doing: counts, the time of its last event, and its last events and
-//! entities as samples.
+//! The activity of a source: counts, the time of its last event, and its last events and entities as
+//! samples.
 //!
 //! It outlives the source's configuration: a reload makes a new [`super::Source`] around the same
-//! activity.
+//! activity. Requests are counted where they are answered, by the way in that they took.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
-
-use axum::http::StatusCode;
 
 use super::rate::Rate;
 use super::{ChangeCounts, EventCounts};
@@ -17,21 +15,8 @@ use crate::model::{EntityId, Event, Timestamp};
 /// How many of the last events, and of the entities last written, are kept, so that a new plugin
 /// can be tried on them.
 const SAMPLES: usize = 16;
-/// Larger events are not kept as samples, so that they cost at most 1 MiB a source.
+/// Larger events are not kept as samples, so that the samples take at most 1 MiB per source.
 const SAMPLE_BYTES_MAX: usize = 64 * 1024;
-/// Every status a source answers with.
-pub const STATUSES: [StatusCode; 10] = [
-    StatusCode::ACCEPTED,
-    StatusCode::BAD_REQUEST,
-    StatusCode::UNAUTHORIZED,
-    StatusCode::REQUEST_TIMEOUT,
-    StatusCode::PAYLOAD_TOO_LARGE,
-    StatusCode::UNSUPPORTED_MEDIA_TYPE,
-    StatusCode::TOO_MANY_REQUESTS,
-    StatusCode::INTERNAL_SERVER_ERROR,
-    StatusCode::SERVICE_UNAVAILABLE,
-    StatusCode::INSUFFICIENT_STORAGE,
-];
 
 /// Counters that any thread may add to.
 #[derive(Debug, Default)]
@@ -42,32 +27,22 @@ pub struct Activity {
     rate: Rate,
     samples: Mutex<VecDeque<Event>>,
     entities: Mutex<VecDeque<EntityId>>,
-    requests: [AtomicU64; STATUSES.len()],
 }
 
 /// The counters at one moment; each rises for as long as Weir runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Events by what became of them.
+    /// Events by result.
     pub events: EventCounts,
-    /// Items that were no event.
+    /// Items that were not events.
     pub malformed: u64,
-    /// Changes by what became of them.
+    /// Changes by result.
     pub changes: ChangeCounts,
-    /// Requests by the status they were answered with, in the order of [`STATUSES`].
-    pub requests: [u64; STATUSES.len()],
-    /// When the last event was taken; none since the start.
+    /// When the last event was taken; none if there was none since the start.
     pub last_event: Option<Timestamp>,
 }
 
 impl Activity {
-    /// Counts a request that was answered with that status, by whomever.
-    pub fn answered(&self, status: StatusCode) {
-        if let Some(at) = STATUSES.iter().position(|known| *known == status) {
-            self.requests[at].fetch_add(1, Relaxed);
-        }
-    }
-
     /// The counters now.
     pub fn counts(&self) -> Counts {
         let [accepted, filtered, quarantined, repeated, malformed] =
@@ -87,7 +62,6 @@ impl Activity {
                 unchanged,
                 stale,
             },
-            requests: self.requests.each_ref().map(|count| count.load(Relaxed)),
             last_event: Some(self.last_event.load(Relaxed))
                 .filter(|time| *time > 0)
                 .map(Timestamp),

@@ -1,7 +1,7 @@
-//! From what an event says to what may be written: changes are read, and checked one by one.
+//! The changes of an event: read, and checked one by one against the rules of their source.
 //!
-//! An event's changes are taken together or not at all: the first that may not be written sets the
-//! event aside, with a sentence that says what would be right.
+//! An event's changes are taken together or not at all: the first that may not be written quarantines
+//! the event, with a sentence that says what would be right.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ use crate::store::FacetChange;
 /// for.
 pub const CHANGES_MAX: usize = 4096;
 
-/// What a source may write, and where.
+/// The rights of a source: the facets that it may write, and the lane of their changes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules<'a> {
     pub(super) source: &'a str,
@@ -37,7 +37,7 @@ pub(super) struct Rules<'a> {
 /// `checked` says that the data is known to be JSON.
 ///
 /// # Errors
-/// `not-a-change`, with what is wrong and where; `too-deep` and the like for data that was not
+/// `not-a-change`, with the reason and the place; `too-deep` and the like for data that was not
 /// checked before.
 pub(super) fn read(event: &Event, checked: bool) -> Result<Vec<Change>, Failure> {
     let Payload::Text(text) = &event.data else {

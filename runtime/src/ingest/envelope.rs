@@ -3,8 +3,8 @@
 //! CloudEvents 1.0.2 in its three modes, NDJSON, and any other body, cut as the source is
 //! configured. Two rules decide between refusing a request and reporting one of its items:
 //!
-//! * What cannot be cut into events at all (a batch that is no JSON array, XML that breaks off) is
-//!   malformed as a whole.
+//! * A body that cannot be cut into events at all (a batch that is not a JSON array, XML that breaks
+//!   off) is malformed as a whole.
 //! * An item that cannot be understood is a problem of that item and the others go on; when no item
 //!   is left that could be understood, the request is malformed as a whole, with the first item's
 //!   reason. A request of one event follows from that.
@@ -13,14 +13,14 @@
 //! and spelling stay. XML and other formats are the plugins' to judge unless they have to be cut
 //! here. This file never panics, whatever the bytes.
 
-use axum::http::{HeaderMap, HeaderName};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::media::{self, Media};
-use super::{Malformed, Options, Problem, Rejection, Reservation, json, split};
+use super::{Headers, ItemProblem, Malformed, Options, Rejection, json, split};
+use crate::budget::Reservation;
 use crate::model::{Event, Failure, Payload};
 
 /// The most events of one request. A body of 8 MiB could hold millions of empty ones, each of which
@@ -30,26 +30,26 @@ pub const EVENTS_MAX: usize = 100_000;
 pub const ATTRIBUTES_MAX: usize = 256;
 /// How much larger than the longest body its events may be altogether.
 const WEIGHT_FACTOR: u64 = 4;
-/// What an event costs in memory beside its bytes, roughly.
+/// Approximate overhead of an event in memory, in addition to its bytes.
 const EVENT_OVERHEAD_BYTES: u64 = 512;
 /// Headers that a family such as `*` never lets through to plugins; they carry credentials. By its
 /// full name each may be.
 const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
 
-/// The events of a request, each with its index in it, and what of it was malformed.
+/// The events of a request, each with its index in it, and the malformed items.
 #[derive(Debug, Default, PartialEq)]
 pub struct Opened {
     /// The events, in order.
     pub events: Vec<Event>,
     /// For each event its index in the request, malformed items counted.
     pub indexes: Vec<usize>,
-    /// What was no event.
+    /// The items that are not events.
     pub malformed: Malformed,
 }
 
 /// Cuts a request into events. `all_json` says that the source has no mapper, so that all data must
-/// be JSON; `body` is unpacked already. What the events weigh is added to the reservation before
-/// the next one is made.
+/// be JSON; `body` is unpacked already. The weight of each event is added to the reservation before
+/// the next event is made.
 ///
 /// # Errors
 /// `Malformed`, `UnsupportedMediaType`, `TooLarge` (too many events, or too much once cut) and
@@ -57,7 +57,7 @@ pub struct Opened {
 pub fn open(
     options: &Options,
     all_json: bool,
-    headers: &HeaderMap,
+    headers: &Headers,
     body: Bytes,
     reservation: &mut Reservation,
 ) -> Result<Opened, Rejection> {
@@ -133,7 +133,7 @@ impl Collector<'_> {
                 self.opened.events.push(event);
                 self.opened.indexes.push(index);
             }
-            Err(failure) => self.opened.malformed.note(Problem::new(index, failure)),
+            Err(failure) => self.opened.malformed.note(ItemProblem::new(index, failure)),
         }
         Ok(())
     }
@@ -184,7 +184,7 @@ impl Collector<'_> {
     }
 }
 
-/// What the events of a request weigh in memory. They may be far more than its bytes: names of
+/// The weight of a request's events in memory. It may be far more than the body: names of
 /// columns, namespaces and headers are repeated in each event.
 struct Weight<'a> {
     limit: u64,
@@ -213,7 +213,7 @@ impl Weight<'_> {
         let spent = self.bytes + self.overhead;
         let wanted = self.held as u64 + spent;
         if wanted > self.reservation.held() as u64 {
-            // In growing steps, so that a large request does not ask for each event.
+            // Grows geometrically, to avoid one acquisition per event.
             self.reservation.grow_to(wanted + spent.min(256 * 1024))?;
         }
         Ok(())
@@ -259,9 +259,8 @@ fn without_mapper(failure: Failure) -> Failure {
 }
 
 /// The headers that a source lets through, as attributes; `ce-` headers are the envelope's.
-fn passed_on(patterns: &[String], headers: &HeaderMap) -> Vec<(String, String)> {
-    let let_through = |name: &HeaderName| {
-        let name = name.as_str();
+fn passed_on(patterns: &[String], headers: &Headers) -> Vec<(String, String)> {
+    let let_through = |name: &str| {
         let exact = patterns
             .iter()
             .any(|pattern| pattern.eq_ignore_ascii_case(name));
@@ -275,12 +274,7 @@ fn passed_on(patterns: &[String], headers: &HeaderMap) -> Vec<(String, String)> 
     };
     let through = headers.iter().filter(|(name, _)| let_through(name));
     through
-        .map(|(name, value)| {
-            (
-                name.as_str().to_owned(),
-                String::from_utf8_lossy(value.as_bytes()).into_owned(),
-            )
-        })
+        .map(|(name, value)| (name.to_owned(), String::from_utf8_lossy(value).into_owned()))
         .collect()
 }
 
@@ -290,23 +284,19 @@ fn has_prefix(name: &str, prefix: &str) -> bool {
 }
 
 /// Binary mode: any of the required attributes is there as a header.
-fn is_binary(headers: &HeaderMap) -> bool {
+fn is_binary(headers: &Headers) -> bool {
     ["ce-specversion", "ce-id", "ce-source", "ce-type"]
         .iter()
-        .any(|name| headers.contains_key(*name))
+        .any(|name| headers.contains(name))
 }
 
-fn binary(
-    headers: &HeaderMap,
-    content_type: Option<String>,
-    body: Bytes,
-) -> Result<Event, Failure> {
+fn binary(headers: &Headers, content_type: Option<String>, body: Bytes) -> Result<Event, Failure> {
     let mut attributes = Attributes::new("ce-");
-    for (name, value) in headers {
-        let Some(attribute) = name.as_str().strip_prefix("ce-") else {
+    for (name, value) in headers.iter() {
+        let Some(attribute) = name.strip_prefix("ce-") else {
             continue;
         };
-        attributes.set(attribute, header_value(name.as_str(), value.as_bytes())?)?;
+        attributes.set(attribute, header_value(name, value)?)?;
     }
     // The media type of the data is the request's own; a second opinion does not count.
     attributes.event(|_| content_type, Payload::from_bytes(body.into()))
@@ -424,7 +414,7 @@ impl Attributes {
         }
     }
 
-    /// The event; what is left over are extensions. `content_type` is made from the attribute
+    /// The event; the remaining attributes are extensions. `content_type` is made from the attribute
     /// `datacontenttype`.
     fn event(
         mut self,

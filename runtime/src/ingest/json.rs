@@ -118,7 +118,7 @@ pub(super) fn is_array(text: &str) -> bool {
     text.trim_start().starts_with('[')
 }
 
-/// What a JSON parser complains of, as a failure.
+/// A JSON parser's error as a failure.
 pub(super) fn syntax(error: &serde_json::Error) -> Failure {
     Failure::new("invalid-json", error.to_string())
 }

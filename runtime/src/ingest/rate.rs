@@ -1,4 +1,4 @@
-//! How many a second, over the last minute.
+//! A rate per second, averaged over the last minute.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -8,8 +8,8 @@ use crate::model::Timestamp;
 const SLOTS: usize = 12;
 const SLOT_MS: u64 = 5_000;
 
-/// Counts in slots of five seconds and forgets what is older than a minute. Costs a short lock a
-/// call: count batches, not events.
+/// Counts in slots of five seconds, for a minute. Each call takes a short lock: count batches, not
+/// events.
 #[derive(Debug, Default)]
 pub(super) struct Rate {
     slots: Mutex<Slots>,
@@ -40,8 +40,8 @@ impl Rate {
 }
 
 impl Slots {
-    /// Empties the slots that the time has left behind; answers the present one. A clock that goes
-    /// back counts where it was.
+    /// Empties the slots older than the window and returns the present one. If the clock goes back,
+    /// the newest slot stays the present one.
     fn turn_to(&mut self, now: Timestamp) -> usize {
         let present = (now.0 / SLOT_MS).max(self.newest);
         for passed in (self.newest + 1..=present).rev().take(SLOTS) {

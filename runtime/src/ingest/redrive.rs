@@ -1,12 +1,10 @@
-//! Events given again from quarantine, to the plugins and rules of now.
+//! Redriving events from quarantine through the present plugins and rules.
 //!
-//! An event leaves the quarantine only after what it leads to is durable; one that fails again
-//! stays, with the new reason. It keeps the sequence it had on arrival, so that it loses against
-//! facets changed since.
+//! An event leaves the quarantine only after its result is durable; one that fails again stays, with
+//! the new reason. It keeps the sequence that it got on arrival, so that it loses against facets
+//! changed since.
 
 use std::sync::Arc;
-
-use serde::Serialize;
 
 use super::source::{Done, Source, Trouble};
 use super::{ChangeCounts, EventCounts, Rejection};
@@ -17,63 +15,37 @@ use crate::store::{self, Commit, QuarantinedEvent, Verdict};
 /// Events taken out at once; each may be as large as a body may be.
 const PIECE: usize = 32;
 
-/// Which events to give again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Selection {
-    /// All that are there now.
-    All,
-    /// These, by the sequence they had on arrival.
-    These(Vec<Sequence>),
-}
-
-/// What became of events given again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+/// The result of redriven events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Redriven {
-    /// By what became of them; `quarantined` are those that failed again and stay.
+    /// Events by result; `quarantined` are those that failed again and stay.
     pub events: EventCounts,
-    /// Their changes.
+    /// Their changes by result.
     pub changes: ChangeCounts,
-    /// Named, but not in quarantine.
+    /// Asked for, but not in quarantine.
     pub missing: u64,
 }
 
 impl Source {
-    /// Gives events again from quarantine, oldest first; answers when all is durable.
+    /// Redrives the events that had these sequences on arrival, oldest first; returns when all
+    /// results are durable.
     ///
     /// # Errors
-    /// `Busy`, `NoRoom`, `Unavailable` as for requests: what was done until then is done, the other
-    /// events stay in quarantine.
-    pub async fn redrive(&self, selection: Selection) -> Result<Redriven, Rejection> {
+    /// `Busy`, `NoRoom`, `Unavailable` as for requests: the work done until then is durable, the
+    /// other events stay in quarantine.
+    pub async fn redrive(&self, mut sequences: Vec<Sequence>) -> Result<Redriven, Rejection> {
         let (mut redriven, shelf) = (Redriven::default(), self.store.shelf(&self.options.name));
-        match selection {
-            Selection::All => {
-                // Events that come while this runs are not taken: it ends.
-                let last = *self.store.watermark().borrow();
-                let mut after = None;
-                loop {
-                    let mut piece = shelf.list(after, PIECE).map_err(unavailable)?;
-                    piece.retain(|event| event.sequence <= last);
-                    let Some(newest) = piece.last() else {
-                        return Ok(redriven);
-                    };
-                    after = Some(newest.sequence);
-                    self.redrive_piece(piece, &mut redriven).await?;
-                }
+        sequences.sort_unstable();
+        sequences.dedup();
+        for chunk in sequences.chunks(PIECE) {
+            let mut piece = Vec::with_capacity(chunk.len());
+            for sequence in chunk {
+                piece.extend(shelf.get(*sequence).map_err(unavailable)?);
             }
-            Selection::These(mut sequences) => {
-                sequences.sort_unstable();
-                sequences.dedup();
-                for chunk in sequences.chunks(PIECE) {
-                    let mut piece = Vec::with_capacity(chunk.len());
-                    for sequence in chunk {
-                        piece.extend(shelf.get(*sequence).map_err(unavailable)?);
-                    }
-                    redriven.missing += (chunk.len() - piece.len()) as u64;
-                    self.redrive_piece(piece, &mut redriven).await?;
-                }
-                Ok(redriven)
-            }
+            redriven.missing += (chunk.len() - piece.len()) as u64;
+            self.redrive_piece(piece, &mut redriven).await?;
         }
+        Ok(redriven)
     }
 
     async fn redrive_piece(
@@ -124,7 +96,7 @@ impl Source {
         redriven.add(&done);
         match done.trouble {
             None => Ok(()),
-            Some(trouble) => Err(trouble.rejection(super::Answer {
+            Some(trouble) => Err(trouble.rejection(super::Summary {
                 events: redriven.events,
                 changes: redriven.changes,
                 ..Default::default()
@@ -145,8 +117,8 @@ impl Redriven {
     }
 }
 
-/// Which events leave the quarantine: those with a lasting result elsewhere. One that was set aside
-/// again under a new number leaves its old one.
+/// The events that leave the quarantine: those with a durable result elsewhere. One that was
+/// quarantined again under a new number leaves its old place.
 fn settled(done: &Done, sequences: &[Sequence]) -> Vec<Sequence> {
     let leaves = |at: usize, sequence: Sequence| match done.verdicts.get(&at) {
         Some(Verdict::Accepted { .. } | Verdict::Filtered | Verdict::Repeated) => true,
@@ -162,5 +134,5 @@ fn settled(done: &Done, sequences: &[Sequence]) -> Vec<Sequence> {
 }
 
 fn unavailable(error: store::Error) -> Rejection {
-    Trouble::from(error).rejection(super::Answer::default())
+    Trouble::from(error).rejection(super::Summary::default())
 }

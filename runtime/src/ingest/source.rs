@@ -1,46 +1,43 @@
-//! A source at work: one request from its raw bytes to the answer.
+//! A running source: one request, from its raw bytes to the summary of its events.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::http::HeaderMap;
-use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::change::{self, Rules};
 use super::envelope::{self, Opened};
 use super::{
-    Activity, Answer, Budget, ChangeCounts, EventCounts, Mapping, Options, PROBLEMS_MAX, Problem,
-    Rejection, Request, Reservation, body, verify,
+    Activity, ChangeCounts, EventCounts, Incoming, ItemProblem, Mapping, Options, PROBLEMS_MAX,
+    Rejection, Summary, unpack, verify,
 };
+use crate::budget::Reservation;
 use crate::model::{EntityType, Event, Failure, Lane, Sequence};
 use crate::plugin::EventVerdict;
 use crate::store::{self, Commit, Effect, NoRoom, Quarantined, Store, Verdict};
 
-/// Events handed to the store at once. The store writes batches of about that size; larger
-/// hand-overs would only make others wait longer.
+/// Events handed to the store at once. The store writes batches of about this size; larger
+/// hand-overs would only make other requests wait longer.
 const PIECE: usize = 512;
-/// Bodies up to this size are cut on the spot, larger ones on a thread where they stop nobody.
+/// Bodies up to this size are parsed in place, larger ones on a blocking thread.
 const INLINE_BYTES_MAX: usize = 64 * 1024;
 
-/// A source in force. A reload makes a new one around the same store, budget and activity.
+/// A running source. A reload makes a new one around the same store and activity.
 pub struct Source {
     pub(super) options: Arc<Options>,
     pub(super) chain: Option<Arc<dyn Mapping>>,
     pub(super) types: Arc<BTreeMap<Arc<str>, EntityType>>,
     pub(super) store: Arc<dyn Store>,
-    budget: Budget,
     pub(super) activity: Arc<Activity>,
 }
 
 impl Source {
-    /// A source with its chain (none: its events are changes already).
+    /// A source with its chain; without one, its events must be changes as JSON.
     pub fn new(
         options: Options,
         chain: Option<Arc<dyn Mapping>>,
         types: Arc<BTreeMap<Arc<str>, EntityType>>,
         store: Arc<dyn Store>,
-        budget: Budget,
         activity: Arc<Activity>,
     ) -> Source {
         Source {
@@ -48,69 +45,43 @@ impl Source {
             chain,
             types,
             store,
-            budget,
             activity,
         }
     }
 
-    /// As configured.
+    /// The source, as configured.
     pub fn options(&self) -> &Options {
         &self.options
     }
 
-    /// What it has been doing.
+    /// Its counts and samples.
     pub fn activity(&self) -> &Arc<Activity> {
         &self.activity
     }
 
-    /// How many of its events are in quarantine.
+    /// The number of its events in quarantine.
     pub fn quarantined(&self) -> u64 {
         self.store.shelf(&self.options.name).count()
     }
 
-    /// To be called before a body is read: takes its memory out of the shared budget. Without a
-    /// `Content-Length` the longest body is reserved; what is too much is given back when the body
-    /// is there.
+    /// Takes a request; returns when everything in it is durable. Its body is counted against the
+    /// memory budget here if the way in did not do so while it was received.
     ///
     /// # Errors
-    /// `TooLarge` and `Overloaded`.
-    pub fn reserve(&self, content_length: Option<u64>) -> Result<Reservation, Rejection> {
-        let limit = self.options.body_bytes_max;
-        let bytes = content_length.unwrap_or(limit);
-        if bytes > limit {
-            Err(Rejection::TooLarge {
-                limit,
-                unit: "bytes",
-            })
-        } else {
-            self.budget.reserve(bytes)
-        }
-    }
-
-    /// Takes a request; answers when all that it brought is durable.
-    ///
-    /// # Errors
-    /// See [`Rejection`]; where it was taken in part, that is in it.
-    pub async fn accept(&self, request: Request<'_>) -> Result<Answer, Rejection> {
-        let Request {
-            headers,
-            body,
-            lane,
-            now,
-            reservation,
-        } = request;
-        let (bytes, limit) = (body.len() as u64, self.options.body_bytes_max);
+    /// See [`Rejection`]; where the request was taken in part, the rejection says which part.
+    pub async fn accept(&self, mut incoming: Incoming) -> Result<Summary, Rejection> {
+        let (bytes, limit) = (incoming.body.len() as u64, self.options.body_bytes_max);
         if bytes > limit {
             return Err(Rejection::TooLarge {
                 limit,
                 unit: "bytes",
             });
         }
-        let mut reservation = reservation.map_or_else(|| self.budget.reserve(bytes), Ok)?;
-        reservation.resize(bytes)?;
-        verify::verify(&self.options.verify, headers, &body, now)?;
-        let (opened, _reservation) = self
-            .open(headers, body, reservation)
+        incoming.memory.grow_to(bytes)?;
+        let (lane, now) = (incoming.lane, incoming.now);
+        verify::verify(&self.options.verify, &incoming.headers, &incoming.body, now)?;
+        let (opened, _memory) = self
+            .open(incoming)
             .await
             .inspect_err(|rejection| self.note_malformed(rejection))?;
         self.activity.malformed(opened.malformed.count);
@@ -137,7 +108,7 @@ impl Source {
         problems.extend(
             done.problems
                 .into_iter()
-                .map(|(at, failure)| Problem::new(indexes[at], failure)),
+                .map(|(at, failure)| ItemProblem::new(indexes[at], failure)),
         );
         problems.sort_by_key(|problem| problem.index);
         problems.truncate(PROBLEMS_MAX);
@@ -145,38 +116,39 @@ impl Source {
             .sequence
             .unwrap_or_else(|| *self.store.watermark().borrow());
         self.activity.taken(done.events, done.changes);
-        let answer = Answer {
+        let summary = Summary {
             events: done.events,
             changes: done.changes,
             problems,
             sequence: sequence.0,
         };
         match done.trouble {
-            None => Ok(answer),
-            Some(trouble) => Err(trouble.rejection(answer)),
+            None => Ok(summary),
+            Some(trouble) => Err(trouble.rejection(summary)),
         }
     }
 
-    async fn open(
-        &self,
-        headers: &HeaderMap,
-        body: Bytes,
-        mut reservation: Reservation,
-    ) -> Result<(Opened, Reservation), Rejection> {
-        let (options, all_json, length) =
-            (Arc::clone(&self.options), self.chain.is_none(), body.len());
-        let open = move |headers: &HeaderMap| {
-            let body = body::unpack(headers, body, options.body_bytes_max, &mut reservation)?;
-            let opened = envelope::open(&options, all_json, headers, body, &mut reservation)?;
-            Ok((opened, reservation))
+    /// The events of a request, and the memory that it holds from now on.
+    async fn open(&self, incoming: Incoming) -> Result<(Opened, Reservation), Rejection> {
+        let (options, all_json) = (Arc::clone(&self.options), self.chain.is_none());
+        let length = incoming.body.len();
+        let open = move || {
+            let Incoming {
+                headers,
+                body,
+                mut memory,
+                ..
+            } = incoming;
+            let body = unpack::unpack(&headers, body, options.body_bytes_max, &mut memory)?;
+            let opened = envelope::open(&options, all_json, &headers, body, &mut memory)?;
+            Ok((opened, memory))
         };
         if length <= INLINE_BYTES_MAX {
-            return open(headers);
+            return open();
         }
-        let headers = headers.clone();
-        let opened = tokio::task::spawn_blocking(move || open(&headers)).await;
+        let opened = tokio::task::spawn_blocking(open).await;
         opened.unwrap_or_else(|error| {
-            Err(Trouble::Unavailable(error.to_string()).rejection(Answer::default()))
+            Err(Trouble::Unavailable(error.to_string()).rejection(Summary::default()))
         })
     }
 
@@ -186,7 +158,7 @@ impl Source {
         }
     }
 
-    /// Runs events through the chain and turns each into what is to be done.
+    /// Runs events through the chain and turns each into a commit.
     async fn decide(&self, events: &Arc<Vec<Event>>, lane: Option<Lane>) -> Vec<Commit> {
         let verdicts = match &self.chain {
             Some(chain) if !events.is_empty() => chain.map(Arc::clone(events)).await,
@@ -209,9 +181,9 @@ impl Source {
         commits
     }
 
-    /// What a verdict leads to. `checked` says that the data was checked to be JSON when it came
-    /// in. A chain that gives fewer verdicts than it got events is a fault of the host, and no
-    /// event may be lost by it.
+    /// The effect of a verdict. `checked` says that the data was checked to be JSON when it came in.
+    /// A chain that returns fewer verdicts than it got events is a fault of the host, and no event
+    /// may be lost by it.
     pub(super) fn effect(
         &self,
         event: &Event,
@@ -290,8 +262,8 @@ impl Source {
         done
     }
 
-    /// All pieces are handed over before the first is awaited, so that they share group commits.
-    /// None where a verdict is missing because the store took no more.
+    /// Hands over all pieces before the first is awaited, so that they share group commits. A verdict
+    /// is `None` where the store took no more.
     async fn hand_over(&self, commits: Vec<Commit>, done: &mut Done) -> Vec<Option<Verdict>> {
         let total = commits.len();
         let (mut commits, mut receipts) = (commits.into_iter(), Vec::new());
@@ -308,12 +280,12 @@ impl Source {
         }
         let mut verdicts = Vec::with_capacity(total);
         for (length, receipt) in receipts {
-            let answer = receipt.await.unwrap_or_else(|_| {
+            let committed = receipt.await.unwrap_or_else(|_| {
                 Err(store::Error::Unavailable(
                     "the store has stopped".to_owned(),
                 ))
             });
-            match answer {
+            match committed {
                 Ok(committed) => {
                     done.sequence = done.sequence.max(Some(committed.sequence));
                     verdicts.extend(committed.verdicts.into_iter().map(Some));
@@ -328,7 +300,7 @@ impl Source {
         verdicts
     }
 
-    /// By what an event is recognised when it comes again; none without an id.
+    /// Dedup key of an event; `None` if the event has no id.
     fn identity(&self, event: &Event) -> Option<u128> {
         if event.id.is_empty() {
             return None;
@@ -351,12 +323,12 @@ impl std::fmt::Debug for Source {
     }
 }
 
-/// What came of commits.
+/// The results of commits.
 #[derive(Debug, Default)]
 pub(super) struct Done {
     pub(super) events: EventCounts,
     pub(super) changes: ChangeCounts,
-    /// By position among the commits.
+    /// By the position of the commit.
     pub(super) problems: Vec<(usize, Failure)>,
     pub(super) verdicts: BTreeMap<usize, Verdict>,
     pub(super) sequence: Option<Sequence>,
@@ -364,7 +336,7 @@ pub(super) struct Done {
 }
 
 impl Done {
-    /// Counts verdicts; answers those whose entity had no room for another facet.
+    /// Counts verdicts; returns the events whose entity had no room for another facet.
     fn count(
         &mut self,
         verdicts: impl Iterator<Item = (usize, Option<Verdict>)>,
@@ -421,7 +393,8 @@ impl Done {
         crowded
     }
 
-    /// Keeps what weighs most: a store that cannot write before one that is behind, limits last.
+    /// Keeps the most serious trouble: a store that cannot write before one that is behind, limits
+    /// last.
     fn note(&mut self, trouble: Trouble) {
         if self
             .trouble
@@ -452,7 +425,7 @@ impl Trouble {
         }
     }
 
-    pub(super) fn rejection(self, taken: Answer) -> Rejection {
+    pub(super) fn rejection(self, taken: Summary) -> Rejection {
         let taken = Box::new(taken);
         match self {
             Trouble::NoRoom => Rejection::NoRoom { taken },
@@ -474,7 +447,7 @@ impl From<store::Error> for Trouble {
     }
 }
 
-/// Of each commit that sets an event aside, why, as the sender is told it.
+/// The reason of each commit that quarantines an event, as reported to the sender.
 fn reasons(commits: &[Commit]) -> BTreeMap<usize, Failure> {
     let reason = |quarantined: &Quarantined| match &quarantined.plugin {
         None => quarantined.failure.clone(),

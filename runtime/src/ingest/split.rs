@@ -40,13 +40,13 @@ impl Split {
     }
 }
 
-/// Where pieces go, or why one is none; its error ends the cutting.
+/// Receives each piece, or why it is not one; its error ends the cutting.
 pub type Sink<'a> = dyn FnMut(Result<String, Failure>) -> Result<(), Rejection> + 'a;
 
 /// Cuts a body and hands over each piece.
 ///
 /// # Errors
-/// `Malformed` when the body cannot be cut, and whatever the sink answers.
+/// `Malformed` if the body cannot be cut, or the error of the sink.
 pub fn cut(split: &Split, body: &[u8], sink: &mut Sink<'_>) -> Result<(), Rejection> {
     match split {
         Split::Whole => sink(json::text(body).map(str::to_owned)),
@@ -185,6 +185,7 @@ mod tests {
     use expect_test::{Expect, expect};
 
     use super::*;
+    use crate::ingest::http;
 
     /// The pieces of a body, one a line, problems in brackets.
     fn check(split: Split, body: &[u8], expected: Expect) {
@@ -195,7 +196,7 @@ mod tests {
             Ok(())
         });
         if let Err(rejection) = result {
-            seen.push_str(&format!("{}: {rejection}\n", rejection.status()));
+            seen.push_str(&format!("{}: {rejection}\n", http::status(&rejection)));
         }
         expected.assert_eq(&seen);
     }

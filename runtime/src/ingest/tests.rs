@@ -4,12 +4,22 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use bytes::Bytes;
 use expect_test::{Expect, expect};
 use tokio::sync::watch;
 
 use super::*;
-use crate::model::{Change, Entity, EntityId, EntityType, FacetRule, Ordinal, Payload, Sequence};
+use crate::app;
+use crate::budget::{Budget, Reservation};
+use crate::model::{
+    Change, Entity, EntityId, EntityType, FacetRule, Lane, Ordinal, Payload, Sequence, Timestamp,
+};
 use crate::plugin::Failed;
+use crate::server::views::Accepted;
+use crate::server::{IngestRequest, TYPE_PREFIX};
 use crate::store::memory::Memory;
 use crate::store::{self, Commit, Limits, ListQuery, Pending, Queue, Receipt, Shelf, Store};
 
@@ -61,14 +71,7 @@ fn options() -> Options {
 }
 
 fn source(store: Arc<dyn Store>, chain: Option<Arc<dyn Mapping>>) -> Source {
-    Source::new(
-        options(),
-        chain,
-        Arc::new(types()),
-        store,
-        Budget::default(),
-        Arc::default(),
-    )
+    Source::new(options(), chain, Arc::new(types()), store, Arc::default())
 }
 
 /// A chain made of a function.
@@ -98,42 +101,69 @@ fn text(event: &Event) -> &str {
     std::str::from_utf8(event.data.as_bytes()).unwrap()
 }
 
+/// Memory for one request, out of a budget of its own.
+fn memory_for_one() -> Reservation {
+    Budget::new(256 << 20).reservation()
+}
+
+fn incoming(content_type: &str, body: impl Into<Bytes>) -> Incoming {
+    Incoming {
+        headers: Headers::from_iter([("content-type", content_type)]),
+        body: body.into(),
+        lane: None,
+        now: NOW,
+        memory: memory_for_one(),
+    }
+}
+
 async fn post(
     source: &Source,
     content_type: &str,
     body: impl Into<Bytes>,
-) -> Result<Answer, Rejection> {
-    let headers = HeaderMap::from_iter([(
-        axum::http::header::CONTENT_TYPE,
-        content_type.parse().unwrap(),
-    )]);
-    source
-        .accept(Request {
-            headers: &headers,
-            body: body.into(),
-            lane: None,
-            now: NOW,
-            reservation: None,
-        })
-        .await
+) -> Result<Summary, Rejection> {
+    source.accept(incoming(content_type, body)).await
 }
 
-/// What a source answers, as the sender sees it.
+/// The answer of a source over HTTP, as its sender gets it.
 async fn check(source: &Source, content_type: &str, body: impl Into<Bytes>, expected: Expect) {
-    expected.assert_eq(&match post(source, content_type, body).await {
-        Ok(answer) => format!("202 {}\n", serde_json::to_string(&answer).unwrap()),
-        Err(rejection) => {
-            let taken = rejection
-                .taken()
-                .map(|taken| format!(" {}", serde_json::to_string(taken).unwrap()))
-                .unwrap_or_default();
-            format!(
-                "{} {}: {rejection}{taken}\n",
-                rejection.status().as_u16(),
-                rejection.code()
-            )
+    let request = incoming(content_type, body);
+    let answer = answer(source, content_type, request.body, request.memory).await;
+    expected.assert_eq(&answer);
+}
+
+async fn answer(source: &Source, content_type: &str, body: Bytes, memory: Reservation) -> String {
+    let content_type = (CONTENT_TYPE, content_type.parse().unwrap());
+    let request = IngestRequest {
+        headers: HeaderMap::from_iter([content_type]),
+        body,
+        lane: None,
+        memory,
+    };
+    let problem = match app::intake::take(source, request, NOW).await {
+        Ok(accepted) => return format!("202 {}\n", serde_json::to_string(&accepted).unwrap()),
+        Err(problem) => problem.into_response(),
+    };
+    let status = problem.status().as_u16();
+    let body = axum::body::to_bytes(problem.into_body(), usize::MAX).await;
+    let mut body: serde_json::Value = serde_json::from_slice(&body.unwrap()).unwrap();
+    let taken = match body["taken"].take() {
+        serde_json::Value::Null => String::new(),
+        taken => {
+            let taken: Accepted = serde_json::from_value(taken).unwrap();
+            let listed = serde_json::to_value(&taken.problems).unwrap();
+            let none = taken.problems.is_empty();
+            assert!(body["problems"] == listed || none, "{body}");
+            format!(" {}", serde_json::to_string(&taken).unwrap())
         }
-    });
+    };
+    let code = body["type"]
+        .as_str()
+        .unwrap()
+        .trim_start_matches(TYPE_PREFIX);
+    format!(
+        "{status} {code}: {}{taken}\n",
+        body["detail"].as_str().unwrap()
+    )
 }
 
 fn change(key: &str, facet: &str, value: &str) -> String {
@@ -153,6 +183,12 @@ fn value(store: &dyn Store, key: &str, facet: &str) -> Option<String> {
         .value
         .as_deref()
         .map(str::to_owned)
+}
+
+/// The sequences of all events in quarantine.
+fn quarantined(store: &dyn Store) -> Vec<Sequence> {
+    let kept = store.shelf("erp-conditions").list(None, 99).unwrap();
+    kept.into_iter().map(|event| event.sequence).collect()
 }
 
 const NDJSON: &str = "application/x-ndjson";
@@ -293,7 +329,6 @@ async fn plugins_filter_map_and_fail_one_by_one() {
         source.chain,
         source.types,
         source.store,
-        Budget::default(),
         Arc::default(),
     );
     check(&source, "text/plain", "filter\nnothing\ntwo\nhalf\nfail", expect![[r#"
@@ -408,16 +443,11 @@ async fn a_packed_body_is_unpacked() {
         .take(100_000)
         .collect();
     let post = async |source: &Source, body: Vec<u8>| {
-        let headers = [("content-type", NDJSON), ("content-encoding", "gzip")]
-            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-        let headers = HeaderMap::from_iter(headers);
+        let headers = [("content-type", NDJSON), ("content-encoding", "gzip")];
         source
-            .accept(Request {
-                headers: &headers,
-                body: body.into(),
-                lane: None,
-                now: NOW,
-                reservation: None,
+            .accept(Incoming {
+                headers: Headers::from_iter(headers),
+                ..incoming(NDJSON, body)
             })
             .await
     };
@@ -443,15 +473,10 @@ async fn a_packed_body_is_unpacked() {
 async fn the_lane_asked_for_goes_with_the_event_also_into_quarantine() {
     let store = memory();
     let source = source(store.clone(), None);
-    let headers = HeaderMap::new();
-    let body = change("1", "content", "1").into();
     source
-        .accept(Request {
-            headers: &headers,
-            body,
+        .accept(Incoming {
             lane: Some(Lane::Bulk),
-            now: NOW,
-            reservation: None,
+            ..incoming(JSON, change("1", "content", "1"))
         })
         .await
         .unwrap();
@@ -476,7 +501,6 @@ async fn the_sender_is_verified_before_anything_is_parsed() {
         None,
         Arc::new(types()),
         memory(),
-        Budget::default(),
         Arc::default(),
     );
     check(
@@ -497,22 +521,7 @@ async fn the_sender_is_verified_before_anything_is_parsed() {
 
 #[tokio::test]
 async fn what_is_too_large_or_too_much_at_once_is_turned_away_early() {
-    let budget = Budget::new(10_000);
-    let source = Source::new(
-        options(),
-        None,
-        Arc::new(types()),
-        memory(),
-        budget.clone(),
-        Arc::default(),
-    );
-    assert!(matches!(
-        source.reserve(Some(200_001)),
-        Err(Rejection::TooLarge {
-            limit: 200_000,
-            unit: "bytes"
-        })
-    ));
+    let source = source(memory(), None);
     check(
         &source,
         NDJSON,
@@ -522,25 +531,21 @@ async fn what_is_too_large_or_too_much_at_once_is_turned_away_early() {
     "#]],
     )
     .await;
-    let held = source.reserve(Some(9_950)).unwrap();
-    check(
-        &source,
-        NDJSON,
-        change("1", "stock", "1"),
-        expect![[r#"
+    let budget = Budget::new(10_000);
+    let mut held = budget.reservation();
+    held.grow_to(9_950).unwrap();
+    let body = Bytes::from(change("1", "stock", "1"));
+    let full = answer(&source, NDJSON, body.clone(), budget.reservation()).await;
+    expect![[r#"
         503 overloaded: too many requests are in memory; send it again in a moment
-    "#]],
-    )
-    .await;
+    "#]]
+    .assert_eq(&full);
     drop(held);
-    let headers = HeaderMap::new();
-    let reservation = Some(source.reserve(Some(70)).unwrap());
-    let request = Request {
-        headers: &headers,
-        body: change("1", "stock", "1").into(),
-        lane: None,
-        now: NOW,
-        reservation,
+    let mut memory = budget.reservation();
+    memory.grow_to(70).unwrap();
+    let request = Incoming {
+        memory,
+        ..incoming(NDJSON, body)
     };
     assert_eq!(source.accept(request).await.unwrap().events.accepted, 1);
     assert_eq!(budget.free(), 10_000, "all is given back");
@@ -571,7 +576,7 @@ async fn events_given_again_go_through_the_plugins_of_now() {
 
     let mended = source(store.clone(), None);
     let redriven = mended
-        .redrive(Selection::These(vec![Sequence(2), Sequence(99)]))
+        .redrive(vec![Sequence(2), Sequence(99)])
         .await
         .unwrap();
     assert_eq!(
@@ -582,7 +587,7 @@ async fn events_given_again_go_through_the_plugins_of_now() {
         ),
         (1, 1, 1)
     );
-    let redriven = mended.redrive(Selection::All).await.unwrap();
+    let redriven = mended.redrive(quarantined(&*store)).await.unwrap();
     assert_eq!(
         (
             redriven.events.accepted,
@@ -633,7 +638,7 @@ async fn an_event_from_a_mapper_s_time_is_checked_when_it_is_given_again() {
         1
     );
     let redriven = source(store.clone(), None)
-        .redrive(Selection::All)
+        .redrive(quarantined(&*store))
         .await
         .unwrap();
     assert_eq!(

@@ -1,13 +1,12 @@
-//! Is the sender who it says it is? Judged on the raw bytes as received, before anything is parsed
-//! or unpacked.
+//! Verification of senders, on the raw bytes as received, before anything is parsed or unpacked.
 //!
 //! Pure functions: the time is an argument, secrets are compared in constant time, and an empty
 //! secret matches nothing.
 
-use axum::http::HeaderMap;
 use base64::Engine;
 use subtle::ConstantTimeEq;
 
+use super::Headers;
 use crate::model::Timestamp;
 use crate::signature::{BASE64, Secret, mac};
 
@@ -28,7 +27,7 @@ pub enum Options {
     Hmac {
         /// Header in lower case, for example `x-hub-signature-256`.
         header: String,
-        /// What stands before the signature, for example `sha256=`.
+        /// The prefix of the signature, for example `sha256=`.
         prefix: String,
         /// How the signature is written.
         encoding: Encoding,
@@ -74,8 +73,8 @@ pub enum Encoding {
     Base64,
 }
 
-/// The sender could not be verified. The sentences tell an honest sender what to mend and a
-/// dishonest one nothing new.
+/// The sender could not be verified. The messages help an honest sender to correct its
+/// request and tell a dishonest one nothing new.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotVerified {
     /// The header that carries the proof is not there, or there twice.
@@ -91,7 +90,7 @@ pub enum NotVerified {
     },
     /// Too old, or from the future.
     #[error(
-        "`webhook-timestamp` is {seconds} s {direction}; at most {TOLERANCE_SECONDS} s are tolerated, check the clocks and sign each attempt anew"
+        "`webhook-timestamp` is {seconds} s {direction}; at most {TOLERANCE_SECONDS} s are tolerated, check the clocks and sign each attempt again"
     )]
     Stale {
         /// How far.
@@ -104,13 +103,13 @@ pub enum NotVerified {
     Mismatch(&'static str),
 }
 
-/// Whether a request is from who it should be from; `body` is the bytes as received.
+/// Verifies that a request comes from a sender that the source trusts; `body` is the bytes as received.
 ///
 /// # Errors
-/// What is missing or wrong; the request must not be looked at any further.
+/// The missing or wrong proof; the request must not be processed any further.
 pub fn verify(
     options: &Options,
-    headers: &HeaderMap,
+    headers: &Headers,
     body: &[u8],
     now: Timestamp,
 ) -> Result<(), NotVerified> {
@@ -127,7 +126,7 @@ pub fn verify(
     }
 }
 
-fn bearer(tokens: &[Secret], headers: &HeaderMap) -> Result<(), NotVerified> {
+fn bearer(tokens: &[Secret], headers: &Headers) -> Result<(), NotVerified> {
     let value = one(headers, "authorization")?;
     let expected = "write `Authorization: Bearer TOKEN`";
     let unreadable = || NotVerified::Unreadable {
@@ -151,7 +150,7 @@ fn hmac_header(
     prefix: &str,
     encoding: Encoding,
     secrets: &[Secret],
-    headers: &HeaderMap,
+    headers: &Headers,
     body: &[u8],
 ) -> Result<(), NotVerified> {
     let value = one(headers, header)?;
@@ -179,7 +178,7 @@ fn hmac_header(
 
 fn standard_webhooks(
     secrets: &[Secret],
-    headers: &HeaderMap,
+    headers: &Headers,
     body: &[u8],
     now: Timestamp,
 ) -> Result<(), NotVerified> {
@@ -213,8 +212,8 @@ fn standard_webhooks(
         b".",
         body,
     ];
-    // The list has one entry a secret in rotation; other versions (`v1a`) may stand beside ours and
-    // are passed over. The bound keeps a header full of guesses from costing more than a few
+    // The list has one entry a secret in rotation; other versions (`v1a`) may be listed too and
+    // are ignored. The bound keeps a header full of guesses from costing more than a few
     // hashes.
     let given: Vec<Vec<u8>> = signatures
         .split_ascii_whitespace()
@@ -256,12 +255,16 @@ fn equal(left: &[u8], right: &[u8]) -> bool {
 }
 
 /// The one header of that name as text; a proof that is there twice is no proof.
-fn one<'a>(headers: &'a HeaderMap, name: &str) -> Result<&'a str, NotVerified> {
-    let mut values = headers.get_all(name).iter();
+fn one<'a>(headers: &'a Headers, name: &str) -> Result<&'a str, NotVerified> {
+    let mut values = headers.get_all(name);
     let (Some(value), None) = (values.next(), values.next()) else {
         return Err(NotVerified::Missing(name.to_owned()));
     };
-    value.to_str().map_err(|_| NotVerified::Unreadable {
+    let plain = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~');
+    let text = std::str::from_utf8(value)
+        .ok()
+        .filter(|_| value.iter().all(plain));
+    text.ok_or_else(|| NotVerified::Unreadable {
         header: name.to_owned(),
         expected: "plain ASCII",
     })
@@ -281,11 +284,8 @@ mod tests {
         Secret::from_webhook_secret("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD").unwrap()
     }
 
-    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs
-            .iter()
-            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
-            .collect()
+    fn headers(pairs: &[(&'static str, &str)]) -> Headers {
+        pairs.iter().copied().collect()
     }
 
     /// A signed request of that age, with that list of signatures, against those secrets.
@@ -397,13 +397,13 @@ mod tests {
             secrets: vec![published()],
         };
         let missing =
-            verify(&options, &HeaderMap::new(), BODY, Timestamp(TIME * 1000)).unwrap_err();
+            verify(&options, &Headers::default(), BODY, Timestamp(TIME * 1000)).unwrap_err();
         assert_eq!(
             missing.to_string(),
             "the request needs exactly one header `webhook-id`"
         );
         let mut doubled = headers(&[("authorization", "Bearer a")]);
-        doubled.append("authorization", "Bearer b".parse().unwrap());
+        doubled.push("authorization", b"Bearer b");
         let bearer = Options::Bearer {
             tokens: vec![Secret(b"a".to_vec())],
         };

@@ -176,14 +176,14 @@ fn the_text_is_this_one() {
     let version = concat!(r#"{version=""#, env!("CARGO_PKG_VERSION"), r#""}"#);
     let text = text_of(busy()).replace(version, r#"{version="…"}"#);
     expect![[r##"
-        # HELP weir_events Events by what became of them
+        # HELP weir_events Events by result
         # TYPE weir_events counter
         weir_events_total{source="erp",result="accepted"} 3
         weir_events_total{source="erp",result="filtered"} 0
         weir_events_total{source="erp",result="quarantined"} 2
         weir_events_total{source="erp",result="repeated"} 1
         weir_events_total{source="erp",result="malformed"} 4
-        # HELP weir_changes Changes by what became of them
+        # HELP weir_changes Changes by result
         # TYPE weir_changes counter
         weir_changes_total{source="erp",result="committed"} 5
         weir_changes_total{source="erp",result="unchanged"} 6

@@ -143,12 +143,7 @@ fn token_hash(table: &mut Cursor<'_>) -> Option<[u8; 32]> {
 }
 
 fn token_role(table: &mut Cursor<'_>) -> Option<Role> {
-    let words = [
-        ("read", Role::Read),
-        ("operate", Role::Operate),
-        ("plugins", Role::Plugins),
-        ("admin", Role::Admin),
-    ];
+    let words = Role::ALL.map(|role| (role.name(), role));
     let roles = table.require(
         "roles",
         "write roles = [\"read\"], or operate, plugins, admin: each includes the ones before it",

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::secrets::SECRET;
-use super::{Channel, Outside, Plan, Plugin, Role, Source, Use, targets};
+use super::{Channel, Outside, Plan, Plugin, Source, Use, targets};
 use crate::config::scalar::{duration_text, share_text, size_text};
 use crate::ingest::split::Split;
 use crate::ingest::verify::{self, Encoding};
@@ -22,7 +22,7 @@ pub fn redacted(plan: &Plan) -> Value {
             "admin_listen": plan.server.admin_listen.map(|address| address.to_string()),
             "reload": if plan.server.watch { "watch" } else { "signal" },
         },
-        "tokens": plan.tokens.iter().map(|token| (token.name.clone(), json!({"secret": SECRET, "role": role(token.role)}))).collect::<Map<_, _>>(),
+        "tokens": plan.tokens.iter().map(|token| (token.name.clone(), json!({"secret": SECRET, "role": token.role.name()}))).collect::<Map<_, _>>(),
         "store": { "path": plan.store_path.display().to_string(), "forget": duration_text(plan.forget) },
         "lanes": Lane::ALL.map(|lane| (lane.name().to_owned(), plan.shares[lane.index()].into())).into_iter().collect::<Map<_, _>>(),
         "entities": plan.entities.iter().map(|(name, entity)| (name.to_string(), entity_type(entity))).collect::<Map<_, _>>(),
@@ -31,15 +31,6 @@ pub fn redacted(plan: &Plan) -> Value {
         "targets": plan.targets.iter().map(|(name, target)| (name.to_string(), targets::shown(target, outside))).collect::<Map<_, _>>(),
         "channels": plan.channels.iter().map(|(name, channel)| (name.to_string(), of_channel(channel, outside))).collect::<Map<_, _>>(),
     })
-}
-
-fn role(role: Role) -> &'static str {
-    match role {
-        Role::Read => "read",
-        Role::Operate => "operate",
-        Role::Plugins => "plugins",
-        Role::Admin => "admin",
-    }
 }
 
 fn entity_type(entity: &EntityType) -> Value {

@@ -1,9 +1,9 @@
-//! Who may: tokens with roles, and two fences against web pages that an operator happens to have
-//! open.
+//! Authorization: tokens with roles, and two checks against web pages that an operator happens to
+//! have open.
 //!
 //! A token is needed on admin routes as soon as one is configured or the listener can be reached
-//! from elsewhere. Where none is needed, on loopback, the enemy is a browser on the same machine,
-//! so
+//! from other machines. Where none is needed, on loopback, the enemy is a browser on the same
+//! machine, so
 //!
 //! 1. a request that changes something and carries an `Origin` is refused unless that origin is
 //!    this very host;
@@ -11,25 +11,26 @@
 //!    127.0.0.1 makes a foreign page look like this host, and is refused. (With tokens a page has
 //!    nothing to show; a proxy in front may then use any name.)
 //!
-//! Senders of events are verified by their source, not here; on loopback the same two rules hold
-//! for senders that are browsers.
+//! Senders of events are verified by their source, not here; on loopback the same two checks apply
+//! to senders that are browsers. Each action of an operator is logged once, here ([`Operator`]).
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN};
+use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::Door;
 use super::problem::Problem;
+use super::state::AppState;
 use crate::plan::{Role, Token};
 
-/// Who may use a route.
+/// The right that a route needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
     /// Anybody: health, readiness, and the description of the routes, which is the same everywhere.
@@ -40,28 +41,62 @@ pub(super) enum Access {
     Needs(Role),
 }
 
-/// Stands before every handler.
+/// Runs before every handler.
 pub(super) async fn guard(
-    State((door, access)): State<(Arc<Door>, Access)>,
-    request: Request,
+    State((state, access)): State<(Arc<AppState>, Access)>,
+    mut request: Request,
     next: Next,
 ) -> Response {
-    let tokens = door.backend.tokens();
-    match check(
+    let tokens = state.backend.tokens();
+    let checked = check(
         access,
         &tokens,
-        door.loopback,
+        state.loopback,
         request.method(),
         request.headers(),
-    ) {
+    );
+    match checked {
         Err(problem) => problem.into_response(),
-        Ok(who) => {
+        Ok(token) => {
             if !request.method().is_safe() && access != Access::Sender {
-                let token = who.map_or("none needed", |token| token.name.as_str());
-                tracing::info!(token, method = %request.method(), path = request.uri().path(), "an operator acts");
+                let operator = Operator(token.map(|token| token.name.clone()));
+                request.extensions_mut().insert(operator);
             }
             next.run(request).await
         }
+    }
+}
+
+/// The operator who sent a request that changes something.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Operator(Option<String>);
+
+impl Operator {
+    /// Logs an action with its subject and its result, and passes the result on.
+    pub(super) fn did<T>(
+        &self,
+        action: &str,
+        subject: &str,
+        result: Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        let who = self.0.as_deref().unwrap_or("no token needed");
+        let result_code = result.as_ref().map_or_else(Problem::code, |_| "done");
+        tracing::info!(
+            who,
+            action,
+            subject,
+            result = result_code,
+            "operator action"
+        );
+        result
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Operator {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(parts.extensions.remove().unwrap_or_default())
     }
 }
 
@@ -73,12 +108,12 @@ fn check<'a>(
     method: &Method,
     headers: &HeaderMap,
 ) -> Result<Option<&'a Token>, Problem> {
-    let fenced = match access {
+    let guarded = match access {
         Access::Open => return Ok(None),
         Access::Sender => loopback && headers.contains_key(ORIGIN),
         Access::Needs(_) => true,
     };
-    if fenced {
+    if guarded {
         same_origin(method, headers)?;
         if loopback && tokens.is_empty() {
             local_host(headers)?;
@@ -120,13 +155,13 @@ fn authorize<'a>(
         Some(token) if token.role < role => {
             let detail = format!(
                 "this route needs the role `{}`; token `{}` has `{}`",
-                name(role),
+                role.name(),
                 token.name,
-                name(token.role)
+                token.role.name()
             );
             Err(Problem::new(StatusCode::FORBIDDEN, "role-needed", detail)
-                .with("needs", name(role))
-                .with("has", name(token.role)))
+                .with("needs", role.name())
+                .with("has", token.role.name()))
         }
         Some(token) => Ok(token),
     }
@@ -153,7 +188,7 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
         .then(|| rest.trim_ascii())
 }
 
-/// The first fence. Programs that are not browsers send no `Origin`.
+/// The first check. Programs that are not browsers send no `Origin`.
 fn same_origin(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
     let Some(origin) = headers.get(ORIGIN).filter(|_| !method.is_safe()) else {
         return Ok(());
@@ -174,7 +209,7 @@ fn same_origin(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
     ))
 }
 
-/// The second fence.
+/// The second check.
 fn local_host(headers: &HeaderMap) -> Result<(), Problem> {
     let Some(host) = headers.get(HOST) else {
         return Ok(());
@@ -195,16 +230,6 @@ fn is_local(host: &str) -> bool {
     }
     let name = host.split_once(':').map_or(host, |(name, _port)| name);
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
-}
-
-/// The name of a role as it is configured.
-pub(super) fn name(role: Role) -> &'static str {
-    match role {
-        Role::Read => "read",
-        Role::Operate => "operate",
-        Role::Plugins => "plugins",
-        Role::Admin => "admin",
-    }
 }
 
 #[cfg(test)]

@@ -1,115 +1,124 @@
-//! What the routes need from the rest of Weir, as one trait: the application implements it, the
-//! tests of this room fake it.
+//! The interface between the routes and the rest of Weir: the application implements these traits,
+//! the tests of this room fake them.
 //!
-//! Plain data goes in and comes out; the routes know no store, no channel and no plugin. What can
-//! wait (a commit, a plugin, a disk) answers with an [`Answer`]; what is only looked up answers at
-//! once.
+//! Plain data goes in and comes out; the routes know no store, no channel and no plugin. A
+//! method that can wait (for a commit, a plugin, a disk) returns a [`Reply`]; one that only looks
+//! something up returns at once. For an unknown name each returns [`Problem::unknown`].
 
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use bytes::Bytes;
 
+use super::intake::Requests;
 use super::problem::Problem;
 use super::views::{
     Accepted, ChannelView, ConfigView, EntityRow, EntityView, List, PluginView, PreviewView,
     QuarantineView, RefusedView, ReloadView, SourceView,
 };
+use crate::budget::Reservation;
 use crate::metrics::Snapshot;
 use crate::model::{EntityId, Lane, Timestamp};
 use crate::plan::Token;
 
-/// An answer that may take a while.
-pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Problem>> + Send + 'a>>;
+/// A result that may take a while.
+pub type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, Problem>> + Send + 'a>>;
 
-/// A running Weir as its routes see it. Names that are not known are answered with
-/// [`Problem::unknown`].
-pub trait Backend: Send + Sync + 'static {
-    /// The tokens in force.
+/// A running Weir, as its routes see it.
+pub trait Backend: Look + Operate + Setup {
+    /// The tokens that are valid now.
     fn tokens(&self) -> Arc<[Token]>;
+    /// The way into a source: looked up once a request, so that a reload in the middle of one changes
+    /// nothing for it. None if there is no such source.
+    fn intake(&self, source: &str) -> Option<Arc<dyn Intake>>;
+}
 
-    /// The longest body a source takes, in bytes; none if there is no such source.
-    fn body_bytes_max(&self, source: &str) -> Option<u64>;
-    /// Takes in what a source sent; answers when it is durable. If the answer is dropped, the
-    /// sender has gone and was told nothing.
-    fn ingest<'a>(&'a self, source: &'a str, request: IngestRequest) -> Answer<'a, Accepted>;
-    /// Counts a request of a source that was answered with that status, also one that never came to
-    /// [`Backend::ingest`] because its body was too long, too slow or broken off, or its query was
-    /// wrong.
-    fn answered(&self, source: &str, status: StatusCode);
+/// The way into one source.
+pub trait Intake: Send + Sync {
+    /// The longest body that the source takes, in bytes.
+    fn body_bytes_max(&self) -> u64;
+    /// Takes a request; returns when it is durable. If the future is dropped, the sender has gone and
+    /// got no response.
+    fn accept(&self, request: IngestRequest) -> Reply<'_, Accepted>;
+    /// The source's requests by status. They outlive a reload, and count also a request that never
+    /// came to [`Intake::accept`] because its body was too long or too slow, or its query was wrong.
+    fn requests(&self) -> &Requests;
+}
+
+/// Read-only views of sources, entities, channels and figures.
+pub trait Look: Send + Sync + 'static {
     /// All sources.
     fn sources(&self) -> Vec<SourceView>;
     /// One source.
     fn source(&self, name: &str) -> Result<SourceView, Problem>;
-
     /// An entity with its facets and where it stands.
-    fn entity<'a>(&'a self, id: &'a EntityId) -> Answer<'a, EntityView>;
+    fn entity<'a>(&'a self, id: &'a EntityId) -> Reply<'a, EntityView>;
     /// Entities in the order of their keys.
-    fn entities<'a>(
-        &'a self,
-        query: &'a EntityQuery,
-        page: &'a Page,
-    ) -> Answer<'a, List<EntityRow>>;
-
+    fn entities<'a>(&'a self, query: &'a EntityQuery, page: &'a Page)
+    -> Reply<'a, List<EntityRow>>;
     /// All channels, retired ones included.
     fn channels(&self) -> Vec<ChannelView>;
     /// One channel.
     fn channel(&self, name: &str) -> Result<ChannelView, Problem>;
-    /// What the channel would make of the entity with that key now.
-    fn preview<'a>(&'a self, channel: &'a str, key: &'a str) -> Answer<'a, PreviewView>;
-    /// Does something to a channel; doing it twice is doing it once.
-    fn operate<'a>(&'a self, channel: &'a str, operation: Operation) -> Answer<'a, ()>;
+    /// The rendering that the channel would deliver now for the entity with that key.
+    fn preview<'a>(&'a self, channel: &'a str, key: &'a str) -> Reply<'a, PreviewView>;
+    /// Whether events can be taken in.
+    ///
+    /// # Errors
+    /// The reasons why not, a sentence each.
+    fn ready(&self) -> Result<(), Vec<String>>;
+    /// All figures at this moment.
+    fn snapshot(&self) -> Snapshot;
+}
 
+/// Operations on channels, refused entities and quarantined events.
+pub trait Operate: Send + Sync + 'static {
+    /// Performs an operation on a channel; repeating it changes nothing more.
+    fn operate<'a>(&'a self, channel: &'a str, operation: Operation) -> Reply<'a, ()>;
     /// Entities refused on a channel.
     fn refused<'a>(
         &'a self,
         channel: &'a str,
         filter: &'a RefusedFilter,
         page: &'a Page,
-    ) -> Answer<'a, List<RefusedView>>;
-    /// Tries refused entities again, or drops them; answers how many.
+    ) -> Reply<'a, List<RefusedView>>;
+    /// Redrives or drops refused entities; returns how many.
     fn settle_refused<'a>(
         &'a self,
         channel: &'a str,
         filter: &'a RefusedFilter,
         settle: Settle,
-    ) -> Answer<'a, u64>;
+    ) -> Reply<'a, u64>;
     /// Events of a source in quarantine, oldest first.
     fn quarantine<'a>(
         &'a self,
         source: &'a str,
         filter: &'a QuarantineFilter,
         page: &'a Page,
-    ) -> Answer<'a, List<QuarantineView>>;
-    /// Gives events in quarantine to their source's plugins again, or drops them.
+    ) -> Reply<'a, List<QuarantineView>>;
+    /// Redrives events in quarantine through their source's plugins, or drops them.
     fn settle_quarantine<'a>(
         &'a self,
         source: &'a str,
         filter: &'a QuarantineFilter,
         settle: Settle,
-    ) -> Answer<'a, Settled>;
-
-    /// Plugins in force.
-    fn plugins(&self) -> Vec<PluginView>;
-    /// The configuration in force, without secrets.
-    fn config(&self) -> ConfigView;
-    /// Reads the configuration again and makes it true, or leaves the old one in force and says
-    /// why.
-    fn reload(&self) -> Answer<'_, ReloadView>;
-
-    /// Whether events can be taken in.
-    ///
-    /// # Errors
-    /// What stands in the way, a sentence each.
-    fn ready(&self) -> Result<(), Vec<String>>;
-    /// All figures at this moment.
-    fn snapshot(&self) -> Snapshot;
+    ) -> Reply<'a, Settled>;
 }
 
-/// What a source sent, complete and within its limit.
-#[derive(Clone, Debug)]
+/// How Weir is set up.
+pub trait Setup: Send + Sync + 'static {
+    /// The plugins in use.
+    fn plugins(&self) -> Vec<PluginView>;
+    /// The configuration in use, without secrets.
+    fn config(&self) -> ConfigView;
+    /// Reads the configuration again and applies it; the result says whether it is in use now, and if
+    /// not, why.
+    fn reload(&self) -> Reply<'_, ReloadView>;
+}
+
+/// A request to a source, complete and within its limit.
+#[derive(Debug)]
 pub struct IngestRequest {
     /// As sent.
     pub headers: HeaderMap,
@@ -117,18 +126,20 @@ pub struct IngestRequest {
     pub body: Bytes,
     /// `?lane=`: the lane for all changes of this request that name none themselves.
     pub lane: Option<Lane>,
+    /// The memory that was reserved for the body.
+    pub memory: Reservation,
 }
 
 /// One page of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// At most so many items, 1 to 1000.
+    /// At most this many items, 1 to 1000.
     pub limit: usize,
     /// The `next` of the page before.
     pub after: Option<String>,
 }
 
-/// Which entities to list.
+/// A query for a list of entities.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntityQuery {
     /// Of this type.
@@ -139,21 +150,35 @@ pub struct EntityQuery {
     pub owed: Option<String>,
 }
 
-/// What can be done to a channel.
+/// An operation on a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Deliver nothing until resumed; also after a restart.
     Pause,
     /// Deliver again.
     Resume,
-    /// Send everything, deletions included: what the target holds is not certain any more.
+    /// Send everything, deletions included: the content of the target is not certain any more.
     Resync,
-    /// Render everything and send what differs.
+    /// Render everything and send the differences.
     Rerender,
     /// Release withdrawals that the guard holds.
     Confirm,
-    /// Forget a retired channel and all it delivered; a live one answers 409.
+    /// Forget a retired channel and all it delivered; for a live one the problem is 409.
     Forget,
+}
+
+impl Operation {
+    /// The name in logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Operation::Pause => "pause",
+            Operation::Resume => "resume",
+            Operation::Resync => "resync",
+            Operation::Rerender => "rerender",
+            Operation::Confirm => "confirm",
+            Operation::Forget => "forget",
+        }
+    }
 }
 
 /// Refused entities that match all of these.
@@ -183,20 +208,30 @@ pub struct QuarantineFilter {
     pub before: Option<Timestamp>,
 }
 
-/// What became of things that were set aside.
+/// The result of settling refused entities or quarantined events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settled {
-    /// Tried again and no longer set aside, or dropped.
+    /// Redriven and gone from there, or dropped.
     pub settled: u64,
-    /// Tried again and failed again: they stay, with the new reason.
+    /// Redriven and failed again: they stay, with the new reason.
     pub kept: u64,
 }
 
-/// What to do with what was set aside.
+/// How refused entities or quarantined events are settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settle {
     /// Try again.
     Redrive,
     /// Drop.
     Drop,
+}
+
+impl Settle {
+    /// The name in logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Settle::Redrive => "redrive",
+            Settle::Drop => "drop",
+        }
+    }
 }

@@ -1,84 +1,68 @@
-//! A body, read within its limits: length, time, and a budget that all bodies share.
+//! Receiving a body within its limits: length, time, and the memory that all requests share.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::StatusCode;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use super::problem::Problem;
+use crate::budget::Reservation;
 
-/// The grain of the budget, in bytes.
-const GRAIN: u64 = 64 << 10;
+/// The most that is allocated for a body because its sender announced it, in bytes.
+const ANNOUNCED_MAX: u64 = 1 << 20;
 
-/// The most that is set aside for a body because its sender announced it, in bytes.
-const RESERVED_MAX: u64 = 1 << 20;
-
-/// How many bytes of bodies there may be at once. Clones share it.
-#[derive(Clone)]
-pub(super) struct Budget(Arc<Semaphore>);
-
-impl Budget {
-    pub(super) fn new(bytes: u64) -> Budget {
-        let grains = usize::try_from(bytes.div_ceil(GRAIN)).unwrap_or(Semaphore::MAX_PERMITS);
-        Budget(Arc::new(Semaphore::new(grains.min(Semaphore::MAX_PERMITS))))
-    }
-}
-
-/// A complete body. It counts against the budget until it is dropped.
-pub(super) struct Received {
-    /// The body.
-    pub(super) bytes: Bytes,
-    share: Option<OwnedSemaphorePermit>,
-}
-
-/// Reads `body`. At most one frame beyond `limit` is read, and not a byte when its announced length
-/// is already too long; the caller answers with the problem and the connection is closed.
+/// Receives `body`; `memory` grows with it, and holds its length at the end. At most one frame beyond
+/// `limit` is read, and not a byte if its announced length is already too long.
+///
+/// # Errors
+/// 413 beyond the limit, 408 after `time`, 503 if there is no memory for it now, 400 if it breaks off.
+/// The connection is closed after each.
 pub(super) async fn receive(
-    body: Body,
+    mut body: Body,
     limit: u64,
     time: Duration,
-    budget: &Budget,
-) -> Result<Received, Problem> {
+    memory: &mut Reservation,
+) -> Result<Bytes, Problem> {
     let announced = axum::body::HttpBody::size_hint(&body).lower();
     if announced > limit {
         return Err(Problem::too_large(limit));
     }
     let deadline = Instant::now() + time;
-    let mut body = body;
     // Most bodies come in one frame, which is then taken as it is.
-    let mut received = Received {
-        bytes: Bytes::new(),
-        share: None,
-    };
+    let mut first = Bytes::new();
     let mut buffer = BytesMut::new();
     while let Some(frame) = next(&mut body, deadline, time).await? {
-        let length = (received.bytes.len() + buffer.len() + frame.len()) as u64;
+        let length = (first.len() + buffer.len() + frame.len()) as u64;
         if length > limit {
             return Err(Problem::too_large(limit));
         }
-        received.hold(length, budget)?;
-        if received.bytes.is_empty() && buffer.is_empty() {
-            received.bytes = frame;
+        memory.grow_to(length).map_err(|_| {
+            Problem::busy(
+                "too many bodies are being received at once; nothing was taken",
+                Duration::from_secs(1),
+            )
+        })?;
+        if first.is_empty() && buffer.is_empty() {
+            first = frame;
             continue;
         }
-        if !received.bytes.is_empty() {
-            // What is announced may never come; the buffer grows by itself beyond this.
+        if !first.is_empty() {
+            // The announced length may never arrive; beyond this the buffer grows by itself.
             buffer.reserve(
-                usize::try_from(announced.min(RESERVED_MAX).max(length)).unwrap_or_default(),
+                usize::try_from(announced.min(ANNOUNCED_MAX).max(length)).unwrap_or_default(),
             );
-            buffer.extend_from_slice(&std::mem::take(&mut received.bytes));
+            buffer.extend_from_slice(&std::mem::take(&mut first));
         }
         buffer.extend_from_slice(&frame);
     }
-    if !buffer.is_empty() {
-        received.bytes = buffer.freeze();
-    }
-    Ok(received)
+    Ok(if buffer.is_empty() {
+        first
+    } else {
+        buffer.freeze()
+    })
 }
 
 /// The next data of the body; none at its end.
@@ -114,76 +98,44 @@ async fn next(
     }
 }
 
-impl Received {
-    /// Takes so much of the budget that `length` bytes are covered.
-    fn hold(&mut self, length: u64, budget: &Budget) -> Result<(), Problem> {
-        let held = self
-            .share
-            .as_ref()
-            .map_or(0, OwnedSemaphorePermit::num_permits);
-        let needed = usize::try_from(length.div_ceil(GRAIN))
-            .unwrap_or(usize::MAX)
-            .saturating_sub(held);
-        if needed == 0 {
-            return Ok(());
-        }
-        let more = u32::try_from(needed)
-            .ok()
-            .and_then(|needed| budget.0.clone().try_acquire_many_owned(needed).ok());
-        let Some(more) = more else {
-            return Err(Problem::busy(
-                "too many bodies are being received at once; nothing was taken",
-                Duration::from_secs(1),
-            ));
-        };
-        match &mut self.share {
-            Some(share) => share.merge(more),
-            none => *none = Some(more),
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::Budget;
 
-    async fn receive_of(budget: &Budget, length: usize, limit: u64) -> Result<Received, Problem> {
-        receive(
-            Body::from(vec![7; length]),
-            limit,
-            Duration::from_secs(1),
-            budget,
-        )
-        .await
+    async fn received(
+        budget: &Budget,
+        length: usize,
+        limit: u64,
+    ) -> Result<(Bytes, Reservation), Problem> {
+        let mut memory = budget.reservation();
+        let body = Body::from(vec![7; length]);
+        let bytes = receive(body, limit, Duration::from_secs(1), &mut memory).await?;
+        Ok((bytes, memory))
     }
 
     #[tokio::test]
     async fn bodies_share_a_budget_and_give_it_back() {
-        let budget = Budget::new(3 * GRAIN);
-        let first = receive_of(&budget, 2 * GRAIN as usize, u64::MAX)
+        let budget = Budget::new(3000);
+        let (bytes, memory) = received(&budget, 2000, u64::MAX)
             .await
             .unwrap_or_else(|problem| panic!("{problem:?}"));
-        assert_eq!(first.bytes.len() as u64, 2 * GRAIN);
-        let second = receive_of(&budget, 2 * GRAIN as usize, u64::MAX).await;
+        assert_eq!((bytes.len(), memory.held()), (2000, 2000));
+        let second = received(&budget, 2000, u64::MAX).await;
         assert_eq!(
             second.err().map(|problem| problem.status()),
             Some(StatusCode::SERVICE_UNAVAILABLE)
         );
-        drop(first);
-        assert!(
-            receive_of(&budget, 3 * GRAIN as usize, u64::MAX)
-                .await
-                .is_ok()
-        );
+        drop(memory);
+        assert!(received(&budget, 3000, u64::MAX).await.is_ok());
     }
 
     #[tokio::test]
     async fn the_limit_is_the_last_length_that_passes() {
         let budget = Budget::new(1 << 20);
-        assert!(receive_of(&budget, 100, 100).await.is_ok());
+        assert!(received(&budget, 100, 100).await.is_ok());
         assert_eq!(
-            receive_of(&budget, 101, 100)
+            received(&budget, 101, 100)
                 .await
                 .err()
                 .map(|problem| problem.status()),

@@ -1,7 +1,6 @@
 //! A Weir made of cardboard: it knows one source, `erp`, two channels and a few entities, and
 //! writes down what it is asked to do.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -22,19 +21,26 @@ pub(crate) const KEYS: [&str; 5] = ["4711", "a/b", "lamp 7", "nul\0", "😀"];
 #[derive(Default)]
 pub(crate) struct Fake {
     pub(crate) tokens: Mutex<Vec<Token>>,
-    /// What was done, in words.
-    pub(crate) log: Mutex<Vec<String>>,
-    /// Requests by source and status.
-    pub(crate) answered: Mutex<BTreeMap<(String, u16), u64>>,
+    /// The one source, which also keeps what was done, in words.
+    source: Arc<FakeIntake>,
     /// What stands in the way of being ready.
     pub(crate) obstacles: Mutex<Vec<String>>,
     /// What is wrong in the files.
     pub(crate) complaints: Mutex<Vec<ComplaintView>>,
+    /// Whether a reload ends halfway.
+    pub(crate) halfway: Mutex<bool>,
+}
+
+/// The way into `erp`.
+#[derive(Default)]
+struct FakeIntake {
+    log: Mutex<Vec<String>>,
+    requests: Requests,
 }
 
 /// A token whose secret is its role's name.
 pub(crate) fn token(role: Role) -> Token {
-    let secret = access::name(role);
+    let secret = role.name();
     Token {
         name: format!("{secret}-token"),
         sha256: Sha256::digest(secret).into(),
@@ -52,12 +58,12 @@ pub(crate) async fn start(fake: &Arc<Fake>, limits: Limits) -> Server {
 
 impl Fake {
     fn note(&self, what: String) {
-        self.log.lock().unwrap().push(what);
+        self.source.log.lock().unwrap().push(what);
     }
 
     /// What was done since the last time it was asked.
     pub(crate) fn done(&self) -> Vec<String> {
-        std::mem::take(&mut self.log.lock().unwrap())
+        std::mem::take(&mut self.source.log.lock().unwrap())
     }
 
     fn known_source(&self, name: &str) -> Result<(), Problem> {
@@ -77,7 +83,7 @@ impl Fake {
     }
 }
 
-fn answer<'a, T: Send + 'a>(result: Result<T, Problem>) -> Answer<'a, T> {
+fn answer<'a, T: Send + 'a>(result: Result<T, Problem>) -> Reply<'a, T> {
     Box::pin(async { result })
 }
 
@@ -116,17 +122,17 @@ fn quarantined() -> Vec<QuarantineView> {
     vec![event(11), event(12)]
 }
 
-impl Backend for Fake {
-    fn tokens(&self) -> Arc<[Token]> {
-        self.tokens.lock().unwrap().as_slice().into()
+impl Intake for FakeIntake {
+    fn body_bytes_max(&self) -> u64 {
+        BODY_BYTES_MAX
     }
 
-    fn body_bytes_max(&self, source: &str) -> Option<u64> {
-        (source == "erp").then_some(BODY_BYTES_MAX)
+    fn requests(&self) -> &Requests {
+        &self.requests
     }
 
     /// The body says what is to become of it.
-    fn ingest<'a>(&'a self, source: &'a str, request: IngestRequest) -> Answer<'a, Accepted> {
+    fn accept(&self, request: IngestRequest) -> Reply<'_, Accepted> {
         let kind = request
             .headers
             .get("content-type")
@@ -136,8 +142,8 @@ impl Backend for Fake {
         let signed = request.headers.contains_key("webhook-signature")
             || request.headers.contains_key("authorization");
         let lane = request.lane.map_or("none", crate::model::Lane::name);
-        self.note(format!(
-            "ingest {source} {} bytes, {kind}, lane {lane}, signed {signed}",
+        self.log.lock().unwrap().push(format!(
+            "ingest erp {} bytes, {kind}, lane {lane}, signed {signed}",
             request.body.len()
         ));
         Box::pin(async move {
@@ -198,16 +204,19 @@ impl Backend for Fake {
             }
         })
     }
+}
 
-    fn answered(&self, source: &str, status: StatusCode) {
-        *self
-            .answered
-            .lock()
-            .unwrap()
-            .entry((source.to_owned(), status.as_u16()))
-            .or_default() += 1;
+impl Backend for Fake {
+    fn tokens(&self) -> Arc<[Token]> {
+        self.tokens.lock().unwrap().as_slice().into()
     }
 
+    fn intake(&self, source: &str) -> Option<Arc<dyn Intake>> {
+        (source == "erp").then(|| self.source.clone() as Arc<dyn Intake>)
+    }
+}
+
+impl Look for Fake {
     fn sources(&self) -> Vec<SourceView> {
         vec![SourceView {
             name: "erp".into(),
@@ -222,7 +231,7 @@ impl Backend for Fake {
         self.known_source(name).map(|()| self.sources().remove(0))
     }
 
-    fn entity<'a>(&'a self, id: &'a EntityId) -> Answer<'a, EntityView> {
+    fn entity<'a>(&'a self, id: &'a EntityId) -> Reply<'a, EntityView> {
         if &*id.entity_type != "product" || !KEYS.contains(&&*id.key) {
             return answer(Err(Problem::unknown("entity", &id.to_string())));
         }
@@ -255,7 +264,7 @@ impl Backend for Fake {
         &'a self,
         query: &'a EntityQuery,
         page: &'a Page,
-    ) -> Answer<'a, List<EntityRow>> {
+    ) -> Reply<'a, List<EntityRow>> {
         if let Some(Err(problem)) = query
             .owed
             .as_deref()
@@ -295,14 +304,13 @@ impl Backend for Fake {
         known.ok_or_else(|| Problem::unknown("channel", name))
     }
 
-    fn preview<'a>(&'a self, channel: &'a str, key: &'a str) -> Answer<'a, PreviewView> {
+    fn preview<'a>(&'a self, channel: &'a str, key: &'a str) -> Reply<'a, PreviewView> {
         if let Err(problem) = self.known_channel(channel) {
             return answer(Err(problem));
         }
         let filter = FilterVerdict {
             plugin: "in-stock@aa".into(),
             verdict: "passed".into(),
-            detail: None,
         };
         let rendering = RenderingView {
             key: key.into(),
@@ -314,14 +322,38 @@ impl Backend for Fake {
             channel: channel.into(),
             entity_type: "product".into(),
             key: key.into(),
-            result: "delivered".into(),
+            result: "rendering".into(),
             filters: vec![filter],
             rendering: Some(rendering),
             ..PreviewView::default()
         }))
     }
 
-    fn operate<'a>(&'a self, channel: &'a str, operation: Operation) -> Answer<'a, ()> {
+    fn ready(&self) -> Result<(), Vec<String>> {
+        let obstacles = self.obstacles.lock().unwrap().clone();
+        if obstacles.is_empty() {
+            Ok(())
+        } else {
+            Err(obstacles)
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let erp = SourceFigures {
+            name: "erp".into(),
+            requests: self.source.requests.counts(),
+            quarantined: 2,
+            ..SourceFigures::default()
+        };
+        Snapshot {
+            sources: vec![erp],
+            ..Snapshot::default()
+        }
+    }
+}
+
+impl Operate for Fake {
+    fn operate<'a>(&'a self, channel: &'a str, operation: Operation) -> Reply<'a, ()> {
         if let Err(problem) = self.known_channel(channel) {
             return answer(Err(problem));
         }
@@ -340,7 +372,7 @@ impl Backend for Fake {
         channel: &'a str,
         filter: &'a RefusedFilter,
         page: &'a Page,
-    ) -> Answer<'a, List<RefusedView>> {
+    ) -> Reply<'a, List<RefusedView>> {
         let matches = |refused: &RefusedView| {
             filter.key.as_ref().is_none_or(|key| *key == refused.key)
                 && filter
@@ -360,7 +392,7 @@ impl Backend for Fake {
         channel: &'a str,
         filter: &'a RefusedFilter,
         settle: Settle,
-    ) -> Answer<'a, u64> {
+    ) -> Reply<'a, u64> {
         self.note(format!(
             "{settle:?} refused of {channel}, key {:?}, code {:?}",
             filter.key, filter.code
@@ -376,7 +408,7 @@ impl Backend for Fake {
         source: &'a str,
         _: &'a QuarantineFilter,
         page: &'a Page,
-    ) -> Answer<'a, List<QuarantineView>> {
+    ) -> Reply<'a, List<QuarantineView>> {
         let items: Vec<_> = quarantined().into_iter().take(page.limit).collect();
         answer(
             self.known_source(source)
@@ -389,7 +421,7 @@ impl Backend for Fake {
         source: &'a str,
         filter: &'a QuarantineFilter,
         settle: Settle,
-    ) -> Answer<'a, Settled> {
+    ) -> Reply<'a, Settled> {
         self.note(format!(
             "{settle:?} quarantine of {source}, sequence {:?}, plugin {:?}",
             filter.sequence, filter.plugin
@@ -399,7 +431,9 @@ impl Backend for Fake {
             kept: 0,
         }))
     }
+}
 
+impl Setup for Fake {
     fn plugins(&self) -> Vec<PluginView> {
         vec![PluginView {
             name: "erp".into(),
@@ -414,40 +448,14 @@ impl Backend for Fake {
         }
     }
 
-    fn reload(&self) -> Answer<'_, ReloadView> {
+    fn reload(&self) -> Reply<'_, ReloadView> {
         self.note("reload".into());
         let complaints = self.complaints.lock().unwrap().clone();
         answer(Ok(ReloadView {
             success: complaints.is_empty(),
+            partly_applied: *self.halfway.lock().unwrap(),
             complaints,
             ..ReloadView::default()
         }))
-    }
-
-    fn ready(&self) -> Result<(), Vec<String>> {
-        let obstacles = self.obstacles.lock().unwrap().clone();
-        if obstacles.is_empty() {
-            Ok(())
-        } else {
-            Err(obstacles)
-        }
-    }
-
-    fn snapshot(&self) -> Snapshot {
-        let answered = self.answered.lock().unwrap();
-        let requests = answered
-            .iter()
-            .map(|((_, status), count)| (*status, *count))
-            .collect();
-        let erp = SourceFigures {
-            name: "erp".into(),
-            requests,
-            quarantined: 2,
-            ..SourceFigures::default()
-        };
-        Snapshot {
-            sources: vec![erp],
-            ..Snapshot::default()
-        }
     }
 }

@@ -36,7 +36,7 @@ use super::problem::{self, Problem};
 /// The longest head of a request, in bytes. Beyond it: 431, which hyper answers itself; it looks
 /// between reads, so a head that comes in one piece may be somewhat longer.
 const HEAD_BYTES_MAX: usize = 64 << 10;
-/// How long what a client still sends after its answer is read and thrown away: a socket closed
+/// How long bytes that a client still sends after its response are read and discarded: a socket closed
 /// with unread bytes resets the connection, and the client may lose the very answer that tells it
 /// why (413).
 const LINGER: Duration = Duration::from_secs(10);
@@ -95,7 +95,7 @@ impl Listeners {
                     let stream = match listener.accept().await {
                         Ok((stream, _)) => stream,
                         Err(error) => {
-                            tracing::warn!(%error, "a connection could not be accepted");
+                            tracing::warn!(%error, "cannot accept a connection");
                             sleep(ACCEPT_PAUSE).await;
                             continue;
                         }
@@ -126,7 +126,7 @@ impl Listeners {
         if timeout(grace, self.tasks.wait()).await.is_err() {
             tracing::warn!(
                 connections = self.tasks.len(),
-                "requests that did not end in time are cut off"
+                "requests that were not answered in time are aborted"
             );
             self.closing.cancel();
             self.tasks.wait().await;
@@ -240,7 +240,7 @@ async fn linger(mut stream: TcpStream) {
     let _ = timeout(LINGER, discard).await;
 }
 
-/// What a connection is doing.
+/// The phase of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// Between requests.
@@ -301,7 +301,7 @@ impl Pulse {
     }
 }
 
-/// A socket that tells its pulse what happens.
+/// A socket that reports its activity to its pulse.
 struct Watched {
     stream: TcpStream,
     pulse: Arc<Pulse>,

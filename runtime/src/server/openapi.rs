@@ -1,9 +1,9 @@
-//! `GET /openapi.json`: what each route takes and answers, for programs that write clients or look
-//! for mistakes.
+//! `GET /openapi.json`: the parameters, bodies and responses of each route, for programs that write
+//! clients or look for mistakes.
 //!
-//! Methods, paths and roles are those of the table; the schemas of what is answered are made from
-//! the views themselves; what is written here is what neither knows: parameters, bodies and
-//! statuses. A test holds all of it against the table and against real answers.
+//! Methods, paths and roles are those of the table; the schemas of responses are made from
+//! the views themselves; the rest is written here: parameters, bodies and statuses. A test compares
+//! all of it with the table and with real responses.
 
 mod schemas;
 
@@ -15,14 +15,14 @@ use axum::response::{IntoResponse, Response};
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::access::{self, Access};
+use super::access::Access;
 use super::problem::CONTENT_TYPE_PROBLEM;
 use super::views::*;
 use super::{Route, table};
 use crate::metrics;
 use crate::model::{KEY_BYTES_MAX, Lane};
 
-/// The document, the same for every Weir of this version. It tells nothing of the one that runs.
+/// The document, the same for every Weir of this version. It says nothing about the running one.
 pub(super) async fn openapi() -> Response {
     static DOCUMENT: LazyLock<String> = LazyLock::new(|| format!("{:#}", document()));
     ([(CONTENT_TYPE, "application/json")], DOCUMENT.as_str()).into_response()
@@ -56,7 +56,7 @@ pub(super) fn document() -> Value {
         "info": {
             "title": "Weir",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Events in, what is true now out. Each error is a problem (RFC 9457) whose `type` does not change. \
+            "description": "Takes events in and shows what each channel owes and delivers. Each error is a problem (RFC 9457) whose `type` does not change. \
                             With `server.admin_listen` the routes under `/v1/sources/{source}/events` are at `server.listen` and the others there; \
                             health and this document are at both.",
         },
@@ -74,7 +74,7 @@ struct Operation {
     parameters: Vec<Value>,
     body: Option<Value>,
     success: (u16, Value),
-    /// Statuses of problems beside those that each route of its access has.
+    /// Statuses of problems in addition to those that each route of its access has.
     problems: Vec<u16>,
 }
 
@@ -91,7 +91,7 @@ impl Operation {
             .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
             .map(in_path)
             .collect();
-        // Who names something may name what is not there, or spell it wrong.
+        // A path parameter may name something unknown, or be spelled wrong.
         let problems = if parameters.is_empty() {
             vec![400]
         } else {
@@ -148,7 +148,7 @@ impl Operation {
             "responses": responses,
         });
         if let Access::Needs(role) = access {
-            operation["x-weir-role"] = access::name(role).into();
+            operation["x-weir-role"] = role.name().into();
         }
         if let Some(body) = self.body {
             operation["requestBody"] = body;
@@ -157,7 +157,7 @@ impl Operation {
     }
 }
 
-/// What every route takes and answers.
+/// The description of every route.
 fn operations(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     const GET: Method = Method::GET;
     let text = |media: &str, description: &str| json!({ "description": description, "content": { media: { "schema": { "type": "string" } } } });
@@ -168,7 +168,7 @@ fn operations(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             GET,
             "/healthz",
             "health",
-            "The process answers.",
+            "Whether the process responds.",
             as_json("It does.", status.clone()),
         ),
         Operation::new(
@@ -202,9 +202,9 @@ fn operations(schemas: &mut SchemaGenerator) -> Vec<Operation> {
 
 fn take_events(schemas: &mut SchemaGenerator) -> Operation {
     let lanes = json!({ "type": "string", "enum": Lane::ALL.map(Lane::name) });
-    let summary = "Takes events in. They are durable when it answers; what a plugin fails on is kept aside and told in `problems`. \
+    let summary = "Takes events in; they are durable when it responds. An event that a plugin fails on is quarantined and listed in `problems`. \
                    CloudEvents in binary mode (`ce-…` headers), or a body of any type that the source's plugins understand, cut as its `split` says.";
-    let success = success::<Accepted>(schemas, "All of it is durable.");
+    let success = success::<Accepted>(schemas, "Everything in the request is durable.");
     let operation = Operation::new(
         Method::POST,
         "/v1/sources/{source}/events",
@@ -215,10 +215,10 @@ fn take_events(schemas: &mut SchemaGenerator) -> Operation {
     let event = json!({ "$ref": "#/components/schemas/CloudEvent" });
     let change = json!({ "type": "product", "key": "4711", "facet": "price.de-retail", "value": { "amount": "9.90" }, "version": 17 });
     let content = json!({
-        "application/json": { "schema": { "description": "Without a mapper a change; whatever is none is kept aside." }, "example": change },
+        "application/json": { "schema": { "description": "For a source without a mapper: a change. Anything else is quarantined." }, "example": change },
         "application/cloudevents+json": { "schema": event },
         "application/cloudevents-batch+json": { "schema": { "type": "array", "items": event } },
-        "application/x-ndjson": { "schema": { "type": "string", "description": "An event a line." }, "example": format!("{change}\n{change}\n") },
+        "application/x-ndjson": { "schema": { "type": "string", "description": "One event per line." }, "example": format!("{change}\n{change}\n") },
         "application/octet-stream": { "schema": { "type": "string", "format": "binary", "description": "Anything else, as the source's plugins want it." } },
     });
     let lane = in_query("lane", lanes, "For changes that name no lane themselves.");
@@ -236,10 +236,12 @@ fn take_events(schemas: &mut SchemaGenerator) -> Operation {
 /// The routes that only look.
 fn looking(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     const GET: Method = Method::GET;
-    let by_key = "Only the entity with this key, as `/v1/entities/{type}/{key}` shows it; not beside the others.";
+    let by_key = "Only the entity with this key, as `/v1/entities/{type}/{key}` shows it; not together with the other parameters.";
     let key_in_query = in_query("key", key(), by_key);
-    let entities =
-        either::<List<EntityRow>, EntityView>(schemas, "A page of entities; with `key` the one.");
+    let entities = either::<List<EntityRow>, EntityView>(
+        schemas,
+        "A page of entities; with `key`, the one entity.",
+    );
     let preview_key = json!({ "name": "key", "in": "query", "required": true, "schema": key(), "description": "Which entity." });
     vec![
         Operation::new(
@@ -279,7 +281,7 @@ fn looking(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             GET,
             "/v1/entities/{type}/{key}",
             "entity",
-            "An entity and where it stands.",
+            "An entity, and its state on each channel.",
             success::<EntityView>(schemas, "The entity."),
         )
         .may_answer(&[503]),
@@ -302,7 +304,7 @@ fn looking(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             GET,
             "/v1/channels/{channel}/preview",
             "preview",
-            "What a channel would make of an entity now.",
+            "A channel's rendering of an entity as it would be now.",
             success::<PreviewView>(schemas, "The verdicts of its filters, and the rendering."),
         )
         .with([preview_key])
@@ -311,7 +313,7 @@ fn looking(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             GET,
             "/v1/plugins",
             "plugins",
-            "Plugins in force.",
+            "Plugins in use.",
             list::<PluginView>(schemas),
         )
         .with(page(any_text())),
@@ -319,23 +321,24 @@ fn looking(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             GET,
             "/v1/config",
             "config",
-            "The configuration in force, without secrets.",
-            success::<ConfigView>(schemas, "It."),
+            "The configuration in use, without secrets.",
+            success::<ConfigView>(schemas, "The configuration."),
         ),
         Operation::new(
             Method::POST,
             "/v1/reload",
             "reload",
-            "Reads the configuration again; 422 tells every mistake, and the old one serves on.",
-            success::<ReloadView>(schemas, "It is in force."),
+            "Reads the configuration again and applies it. 422 lists every mistake, and the previous configuration stays in use; \
+             503: it was applied in part.",
+            success::<ReloadView>(schemas, "It is in use."),
         )
-        .may_answer(&[422]),
+        .may_answer(&[422, 503]),
     ]
 }
 
 fn on_channels(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     let mut operate = |path, id, summary| {
-        let success = success::<ChannelView>(schemas, "Done; the channel as it is then.");
+        let success = success::<ChannelView>(schemas, "Done; the channel as it is after it.");
         Operation::new(Method::POST, path, id, summary, success).may_answer(&[409, 503])
     };
     vec![
@@ -353,7 +356,7 @@ fn on_channels(schemas: &mut SchemaGenerator) -> Vec<Operation> {
         operate(
             "/v1/channels/{channel}/rerender",
             "rerender",
-            "Renders everything and sends what differs.",
+            "Renders everything and sends the differences.",
         ),
         operate(
             "/v1/channels/{channel}/confirm",
@@ -374,14 +377,14 @@ fn on_channels(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     ]
 }
 
-/// What was refused or quarantined.
+/// The routes of refused entities and quarantined events.
 fn set_aside(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     const GET: Method = Method::GET;
     const POST: Method = Method::POST;
     const DELETE: Method = Method::DELETE;
     let count = |name| {
         as_json(
-            "So many.",
+            "How many.",
             member(name, json!({ "type": "integer", "minimum": 0 })),
         )
     };
@@ -429,7 +432,7 @@ fn set_aside(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             POST,
             "/v1/channels/{channel}/refused/redrive",
             "redriveRefused",
-            "Tries them again.",
+            "Redrives them.",
             count("redriven"),
         )
         .with(refused())
@@ -459,9 +462,9 @@ fn set_aside(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             POST,
             "/v1/sources/{source}/quarantine/redrive",
             "redriveQuarantine",
-            "Gives them to the plugins again; `kept` are those that failed again.",
+            "Redrives them through the plugins; `kept` are those that failed again.",
             as_json(
-                "So many.",
+                "How many.",
                 members(
                     ["redriven", "kept"],
                     json!({ "type": "integer", "minimum": 0 }),

@@ -1,4 +1,4 @@
-//! What a request says in its path and its query, read strictly: a parameter that is unknown, given
+//! The path and the query of a request, read strictly: a parameter that is unknown, given
 //! twice or not understood is named in a 400. A mistyped filter must not drop everything.
 
 use axum::extract::{FromRequestParts, Path};
@@ -32,7 +32,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Segment
     }
 }
 
-/// The query. Each parameter is taken once; [`Query::end`] complains of what nobody took.
+/// The query. Each parameter is taken once; [`Query::end`] rejects those that were not taken.
 #[derive(Debug)]
 pub(super) struct Query(Vec<(String, String)>);
 
@@ -71,7 +71,7 @@ impl Query {
         Some(self.0.swap_remove(index).1)
     }
 
-    /// Nothing else may have been said.
+    /// Rejects any parameter that was not taken.
     pub(super) fn end(self) -> Result<(), Problem> {
         match self.0.first() {
             Some((name, _)) => Err(Problem::bad_parameter(
@@ -146,7 +146,7 @@ impl Query {
         )))
     }
 
-    /// A filter, or `all=true`: what settles many things at once must say that it means them all.
+    /// Requires a filter, or `all=true`: a request that settles many things at once must say so.
     pub(super) fn means_it(&mut self, filtered: bool) -> Result<(), Problem> {
         match (self.take("all").as_deref(), filtered) {
             (Some("true"), false) | (None | Some("false"), true) => Ok(()),
@@ -156,7 +156,7 @@ impl Query {
             )),
             (Some("true"), true) => Err(Problem::bad_parameter(
                 "all",
-                "cannot be `true` beside a filter",
+                "cannot be `true` together with a filter",
             )),
             (Some(other), _) => Err(Problem::bad_parameter(
                 "all",
@@ -279,7 +279,7 @@ mod tests {
         );
         assert_eq!(
             complaint("all=true&key=a", means),
-            "query parameter `all`: cannot be `true` beside a filter"
+            "query parameter `all`: cannot be `true` together with a filter"
         );
         assert_eq!(
             complaint("all=yes", means),

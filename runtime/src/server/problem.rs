@@ -1,5 +1,5 @@
-//! What a client is told when something is wrong: `application/problem+json` (RFC 9457), always,
-//! and what the log is told beside it.
+//! The answer to a client when something is wrong: always `application/problem+json` (RFC 9457), with
+//! a separate message for the log.
 //!
 //! The `type` is `urn:weir:problem:` and a code that does not change; programs branch on it. The
 //! detail is a sentence a person can act on. It never holds payloads, secrets or the inside of the
@@ -18,10 +18,10 @@ use serde_json::{Map, Value};
 
 /// The media type of every error body.
 pub const CONTENT_TYPE_PROBLEM: &str = "application/problem+json";
-/// What stands before the code in a `type`.
+/// The prefix of the code in a `type`.
 pub const TYPE_PREFIX: &str = "urn:weir:problem:";
 
-/// An answer that says no.
+/// An error response.
 #[derive(Clone, Debug)]
 pub struct Problem(Box<Inner>);
 
@@ -100,7 +100,7 @@ impl Problem {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail).logged(log)
     }
 
-    /// What the log is told beside the detail.
+    /// Sets the message for the log, which may say more than the detail.
     pub fn logged(mut self, log: impl Into<String>) -> Problem {
         self.0.log = Some(log.into());
         self
@@ -123,7 +123,7 @@ impl Problem {
         self.header(WWW_AUTHENTICATE, challenge)
     }
 
-    /// The status it is answered with.
+    /// The status of the response.
     pub fn status(&self) -> StatusCode {
         self.0.status
     }
@@ -134,7 +134,8 @@ impl Problem {
     }
 
     /// The sentence for the client.
-    pub fn detail(&self) -> &str {
+    #[cfg(test)]
+    pub(crate) fn detail(&self) -> &str {
         &self.0.detail
     }
 
@@ -184,7 +185,7 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Makes a problem of an error answer that is none yet: those that the HTTP library gives by
+/// Turns an error response that is not a problem yet into one: those that the HTTP library makes
 /// itself. Its headers stay (`Allow`).
 pub(super) fn ensure(response: Response) -> Response {
     let status = response.status();

@@ -167,7 +167,7 @@ async fn every_route_asks_for_the_role_of_the_table_and_no_other() {
             example(path)
         };
         let mut bearers = vec![(None, None), (Some("wrong"), None)];
-        bearers.extend(all.map(|role| (Some(access::name(role)), Some(role))));
+        bearers.extend(all.map(|role| (Some(role.name()), Some(role))));
         for (bearer, role) in bearers {
             let header = bearer.map(|bearer| format!("Bearer {bearer}"));
             let headers: Vec<_> = header
@@ -559,6 +559,29 @@ async fn a_refused_reload_says_every_mistake() {
     assert_eq!(answered.json()["complaints"][1]["line"], 9);
 }
 
+// A store failed after the sources had changed over, and the answer said that the old configuration
+// served on.
+#[tokio::test]
+async fn a_reload_that_ended_halfway_is_not_called_refused() {
+    let fake = Arc::new(Fake::default());
+    let server = start(&fake, Limits::default()).await;
+    *fake.halfway.lock().unwrap() = true;
+    *fake.complaints.lock().unwrap() = vec![views::ComplaintView {
+        file: "weir.toml".into(),
+        line: 0,
+        column: 0,
+        what: "applied in part: the store cannot write".into(),
+        help: None,
+    }];
+    let answered = ask(&server, "POST", "/v1/reload", &[], "").await;
+    assert_eq!(
+        (answered.status, answered.problem().as_str()),
+        (503, "configuration-partly-applied")
+    );
+    let detail = &answered.json()["detail"];
+    assert_eq!(detail, "applied in part: the store cannot write");
+}
+
 #[tokio::test]
 async fn readiness_says_what_stands_in_the_way() {
     let fake = Arc::new(Fake::default());
@@ -604,6 +627,7 @@ async fn requests_are_counted_by_status_and_unknown_names_make_no_series() {
         .body
         .lines()
         .filter_map(|line| line.strip_prefix("weir_ingest_requests_total"))
+        .filter(|line| !line.ends_with(" 0"))
         .collect();
     assert_eq!(
         requests,
@@ -615,10 +639,10 @@ async fn requests_are_counted_by_status_and_unknown_names_make_no_series() {
         "{}",
         answered.body
     );
-    assert_eq!(
-        fake.answered.lock().unwrap().len(),
-        3,
-        "the stranger is not told of"
+    assert!(
+        !answered.body.contains("stranger"),
+        "the stranger's name is no label: {}",
+        answered.body
     );
     assert!(answered.body.ends_with("# EOF\n"), "{}", answered.body);
 }

@@ -1,7 +1,7 @@
-//! What the routes show, as plain data: the JSON of the HTTP interface in one place.
+//! The views that the routes show, as plain data: the JSON of the HTTP interface in one place.
 //!
 //! These structs are a contract with other programs: members are added, never renamed. The command
-//! line reads the same structs, and takes what an older Weir does not send as absent.
+//! line reads the same structs; a member that an older Weir does not send is absent.
 
 mod setup;
 
@@ -69,26 +69,16 @@ impl JsonSchema for Time {
 pub struct List<T> {
     /// In the list's order.
     pub items: Vec<T>,
-    /// What to give as `after` for the next page; none on the last one.
+    /// The value of `after` for the next page; none on the last one.
     pub next: Option<String>,
 }
 
-impl<T> List<T> {
-    /// The same page with each item turned into something else.
-    pub fn map<U>(self, turn: impl FnMut(T) -> U) -> List<U> {
-        List {
-            items: self.items.into_iter().map(turn).collect(),
-            next: self.next,
-        }
-    }
-}
-
-/// What became of a request of a source: the body of 202.
+/// The result of a request to a source: the body of 202.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Accepted {
-    /// What became of its events.
+    /// Its events by result.
     pub events: EventCounts,
-    /// What became of the changes of accepted events.
+    /// The changes of accepted events, by result.
     pub changes: ChangeCounts,
     /// Events that were not taken as they are, by their index in the request.
     #[serde(default)]
@@ -97,21 +87,21 @@ pub struct Accepted {
     pub sequence: u64,
 }
 
-/// What became of events.
+/// Events by result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct EventCounts {
-    /// Their changes were checked and what was left is written.
+    /// Their changes were checked, and written where they differ from the stored value.
     pub accepted: u64,
     /// Dropped by a filter or mapped to nothing.
     pub filtered: u64,
-    /// Kept aside with a reason.
+    /// Kept with the reason (dead letter).
     pub quarantined: u64,
     /// Seen before.
     pub repeated: u64,
 }
 
-/// What became of changes.
+/// Changes by result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ChangeCounts {
@@ -123,7 +113,7 @@ pub struct ChangeCounts {
     pub stale: u64,
 }
 
-/// Why one event of a request was not taken as it is.
+/// The problem of one event of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EventProblem {
     /// Which event of the request, from 0.
@@ -157,9 +147,9 @@ pub struct SourceView {
     pub quiet_seconds: Option<f64>,
     /// Whether it counts as silent now.
     pub silent: bool,
-    /// What became of its events since the start.
+    /// Its events since the start, by result.
     pub events: EventCounts,
-    /// What became of its changes since the start.
+    /// Its changes since the start, by result.
     pub changes: ChangeCounts,
     /// Events in quarantine.
     pub quarantined: u64,
@@ -188,7 +178,7 @@ pub struct ChannelView {
     pub needs: Vec<String>,
     /// Its filters and its renderer, in order, each with the first 12 digits of its SHA-256.
     pub plugins: Vec<String>,
-    /// What it has before it.
+    /// Places that it has not passed yet.
     pub owed: OwedView,
     /// Entities in flight.
     pub in_flight: u64,
@@ -200,7 +190,7 @@ pub struct ChannelView {
     pub refused: u64,
     /// Age in seconds of the oldest change owed; 0 when nothing is owed.
     pub freshness_seconds: f64,
-    /// What that age should stay under.
+    /// The objective for that age.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub freshness_objective_seconds: Option<f64>,
     /// When the oldest change owed was committed.
@@ -208,7 +198,7 @@ pub struct ChannelView {
     pub oldest_owed: Option<Time>,
     /// How flights ended since the start: `delivered`, `suppressed`, `parked`, ….
     pub deliveries: BTreeMap<String, u64>,
-    /// The last failure.
+    /// The last failed or refused delivery since the start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<ErrorView>,
     /// The last sweep because the channel is new or renders otherwise than before, since the start.
@@ -216,27 +206,27 @@ pub struct ChannelView {
     pub last_sweep: Option<SweepView>,
 }
 
-/// A walk over all entities, and what the channel settled while it lasted, what was changed
-/// meanwhile included.
+/// A walk over all entities, with all that the channel settled while it lasted, including entities
+/// that were changed meanwhile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct SweepView {
-    /// When it began.
+    /// When it started.
     pub began: Time,
     /// When it was over; none while it lasts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended: Option<Time>,
     /// Renderings that were delivered, suppressed or counted.
     pub rendered: u64,
-    /// The target had just this already.
+    /// The target had this rendering already.
     pub suppressed: u64,
     /// The target has it.
     pub delivered: u64,
-    /// The target has it no more.
+    /// The target no longer has it.
     pub withdrawn: u64,
     /// Not for this channel, and it was not there.
     pub withheld: u64,
-    /// The target, or a plugin, will not have it.
+    /// The target, or a plugin, refused it.
     pub refused: u64,
     /// Failed attempts, to be repeated.
     pub parked: u64,
@@ -296,7 +286,7 @@ pub struct EntityView {
 pub struct FacetView {
     /// Its name.
     pub name: String,
-    /// Who writes it.
+    /// The owner that writes it.
     pub owner: String,
     /// The owner's version, if it gave one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -341,7 +331,7 @@ pub struct StandingView {
     /// `delivered`, `suppressed`, `withheld`, `withdrawn`, `owed`, `parked`, `refused`, `held` or
     /// `not subscribed`.
     pub state: String,
-    /// What withholds it: a filter, `needs`, `deleted`, the renderer.
+    /// The cause that it is withheld: a filter, `needs`, `deleted`, the renderer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
     /// Since when.
@@ -368,7 +358,7 @@ pub struct StandingView {
     pub last_error: Option<String>,
 }
 
-/// What a channel would make of an entity now.
+/// A channel's rendering of an entity as it would be now.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct PreviewView {
@@ -379,7 +369,7 @@ pub struct PreviewView {
     pub entity_type: String,
     /// The entity's key.
     pub key: String,
-    /// What would come of it: `rendering`, `withheld by …` (a filter, `needs`, `deleted`, the
+    /// The result: `rendering`, `withheld by …` (a filter, `needs`, `deleted`, the
     /// renderer) or `failed`.
     pub result: String,
     /// Patterns of `needs` that nothing matches.
@@ -397,22 +387,19 @@ pub struct PreviewView {
     pub error: Option<String>,
 }
 
-/// What one filter says of an entity.
+/// One filter's verdict on an entity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FilterVerdict {
     /// Name and version of the plugin.
     pub plugin: String,
-    /// `passed`, `dropped` or `failed`.
+    /// `passed` or `dropped`.
     pub verdict: String,
-    /// Why, if it failed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub detail: Option<String>,
 }
 
 /// A rendering; the body is text, or base64 where it is not valid UTF-8.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RenderingView {
-    /// What the target calls the entity.
+    /// The entity's key at the target.
     pub key: String,
     /// Media type of the body.
     pub content_type: String,
@@ -440,7 +427,7 @@ impl RenderingView {
     }
 }
 
-/// An entity that a target will not take as it is.
+/// An entity that a target does not take as it is (dead letter).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RefusedView {
     /// Its type.
@@ -458,7 +445,7 @@ pub struct RefusedView {
     pub time: Time,
 }
 
-/// An event kept aside.
+/// A quarantined event (dead letter).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct QuarantineView {
     /// The sequence it got on arrival; its identifier here.

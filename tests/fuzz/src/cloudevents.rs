@@ -1,8 +1,9 @@
 //! CloudEvents in binary mode: headers that anybody can send.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use weir::budget::Budget;
 use weir::ingest::split::Split;
-use weir::ingest::{Budget, Options, envelope, verify};
+use weir::ingest::{Options, envelope, http, verify};
 
 /// An accepted event has everything that a CloudEvent needs, and its attributes have no control
 /// characters and are within their maximum number.
@@ -36,18 +37,16 @@ pub fn headers(input: &[u8]) {
         quiet: None,
         body_bytes_max: 1 << 20,
     };
-    let mut reservation = Budget::default()
-        .reserve(body.len() as u64)
-        .expect("there is room for one");
+    let mut memory = Budget::new(256 << 20).reservation();
     let binary = ["ce-specversion", "ce-id", "ce-source", "ce-type"]
         .iter()
         .any(|name| headers.contains_key(*name));
     let Ok(opened) = envelope::open(
         &options,
         false,
-        &headers,
+        &http::neutral(&headers),
         body.to_vec().into(),
-        &mut reservation,
+        &mut memory,
     ) else {
         return;
     };

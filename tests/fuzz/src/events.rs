@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::http::{HeaderMap, HeaderValue, header};
+use weir::budget::Budget;
 use weir::ingest::split::Split;
-use weir::ingest::{Activity, Budget, Options, Rejection, Request, Source, verify};
+use weir::ingest::{Activity, Headers, Incoming, Options, Rejection, Source, verify};
 use weir::model::{EntityType, FacetRule, Lane, Timestamp};
 use weir::store::memory::Memory;
 use weir::store::{Limits, Store};
@@ -32,21 +32,18 @@ pub fn request(input: &[u8]) {
     let Some((how, body)) = input.split_last() else {
         return;
     };
-    let mut headers = HeaderMap::new();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static(TYPES[usize::from(how & 7)]),
-    );
+    let mut headers = Headers::default();
+    headers.push("content-type", TYPES[usize::from(how & 7)].as_bytes());
     if how & 0x80 != 0 {
-        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        headers.push("content-encoding", b"gzip");
     }
     let lane = (how & 0x40 != 0).then_some(Lane::Bulk);
-    let request = Request {
-        headers: &headers,
+    let request = Incoming {
+        headers,
         body: body.to_vec().into(),
         lane,
         now: Timestamp(1_795_000_000_000),
-        reservation: None,
+        memory: Budget::new(256 << 20).reservation(),
     };
     let (source, runtime) = (source(usize::from(how >> 3 & 7)), runtime());
     match runtime.block_on(source.accept(request)) {
@@ -112,7 +109,6 @@ fn source(split: usize) -> Source {
         None,
         types,
         Arc::new(store),
-        Budget::default(),
         Arc::new(Activity::default()),
     )
 }

@@ -1,6 +1,7 @@
 //! Proofs of a sender's identity, as anybody may write them.
 
 use axum::http::{HeaderMap, HeaderValue};
+use weir::ingest::http;
 use weir::ingest::verify::{self, Options};
 use weir::model::Timestamp;
 use weir::signature::Secret;
@@ -28,6 +29,7 @@ pub fn proof(input: &[u8]) {
             headers.insert(name, value);
         }
     }
+    let headers = http::neutral(&headers);
     let secrets = || vec![Secret(SECRET.to_vec()), Secret(Vec::new())];
     for options in [
         Options::Bearer { tokens: secrets() },

@@ -11,8 +11,9 @@ use serde_json::value::RawValue;
 
 use super::super::{Failure, send};
 use super::read as read_file;
+use crate::budget::Budget;
 use crate::ingest::split::Split;
-use crate::ingest::{Budget, Options, envelope, verify};
+use crate::ingest::{Options, envelope, http, verify};
 use crate::model::{EntityId, Event, View};
 use crate::plugin::Role;
 use crate::plugin::desk::Input;
@@ -145,23 +146,15 @@ fn events(
     let content_type = content_type.unwrap_or_else(|| send::media_type(file, &content));
     let content_type = HeaderValue::from_str(content_type)
         .map_err(|_| Failure::Usage(format!("`{content_type}` is no media type")))?;
-    let headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type)]);
+    let headers = http::neutral(&HeaderMap::from_iter([(CONTENT_TYPE, content_type)]));
     let not_taken = |why: &dyn std::fmt::Display| {
         Failure::No(format!(
             "{}: a source would not take it: {why}",
             file.display()
         ))
     };
-    let mut reservation = Budget::default()
-        .reserve(0)
-        .map_err(|rejection| not_taken(&rejection))?;
-    let opened = envelope::open(
-        &options,
-        false,
-        &headers,
-        Bytes::from(content),
-        &mut reservation,
-    );
+    let mut memory = Budget::new(u64::MAX).reservation();
+    let opened = envelope::open(&options, false, &headers, Bytes::from(content), &mut memory);
     let opened = opened.map_err(|rejection| not_taken(&rejection))?;
     match opened.malformed.first.first() {
         Some(problem) => Err(not_taken(&format!(

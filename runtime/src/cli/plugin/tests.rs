@@ -4,7 +4,8 @@ use clap::Parser;
 use serde_json::json;
 
 use super::*;
-use crate::ingest::{Budget, Options, envelope, split::Split, verify};
+use crate::budget::Budget;
+use crate::ingest::{Headers, Options, envelope, split::Split, verify};
 use crate::plugin::cases::{self, Item};
 
 #[derive(Parser)]
@@ -417,14 +418,9 @@ fn as_a_source_does(media: &'static str, body: Vec<u8>) -> crate::model::Event {
         quiet: None,
         body_bytes_max: u64::MAX,
     };
-    let headers = [(
-        axum::http::header::CONTENT_TYPE,
-        axum::http::HeaderValue::from_static(media),
-    )]
-    .into_iter()
-    .collect();
-    let mut reservation = Budget::default().reserve(0).expect("room");
-    let opened = envelope::open(&options, false, &headers, body.into(), &mut reservation)
+    let headers = Headers::from_iter([("content-type", media)]);
+    let mut memory = Budget::new(u64::MAX).reservation();
+    let opened = envelope::open(&options, false, &headers, body.into(), &mut memory)
         .expect("a source takes it");
     assert_eq!((opened.events.len(), opened.malformed.count), (1, 0));
     opened.events.into_iter().next().expect("one")

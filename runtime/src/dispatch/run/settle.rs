@@ -79,7 +79,8 @@ impl Run {
             Decision::End(outcome) => Some(self.end(ordinal, revision, outcome)),
             Decision::Later(why) => {
                 let attempts = flight.attempts;
-                self.shared.errors().keep(ordinal, why.into());
+                let now = self.clock.now();
+                self.shared.errors().keep(ordinal, why.into(), now);
                 self.park(ordinal, attempts, self.setup.options.retry.first, false)
             }
             Decision::Send(ready)
@@ -127,12 +128,16 @@ impl Run {
                 failed,
             } => {
                 if let Some(reason) = reason {
-                    self.shared.errors().keep(ordinal, reason.into());
+                    let now = self.clock.now();
+                    self.shared.errors().keep(ordinal, reason.into(), now);
                 }
                 self.park(ordinal, attempts, wait, failed)
             }
             Conclusion::Pause { attempts, reason } => {
-                self.shared.errors().keep(ordinal, reason.clone().into());
+                let now = self.clock.now();
+                self.shared
+                    .errors()
+                    .keep(ordinal, reason.clone().into(), now);
                 // If it cannot be remembered it is paused all the same until the next start.
                 drop(self.set_paused(true, &reason));
                 self.park(ordinal, attempts, Duration::ZERO, false)
@@ -151,7 +156,11 @@ impl Run {
             Outcome::Held => Ending::Held,
             Outcome::Refused(_) => Ending::Refused,
         });
-        self.shared.errors().clear(ordinal);
+        let mut errors = self.shared.errors();
+        errors.clear(ordinal);
+        if let Outcome::Refused(failure) = &outcome {
+            errors.note(failure.to_string().into(), self.clock.now());
+        }
         Finish {
             ordinal,
             revision,

@@ -4,7 +4,8 @@ use expect_test::{Expect, expect};
 use proptest::prelude::*;
 
 use super::*;
-use crate::ingest::{Budget, verify};
+use crate::budget::Budget;
+use crate::ingest::{http, verify};
 
 fn options(split: split::Split) -> Options {
     Options {
@@ -18,25 +19,14 @@ fn options(split: split::Split) -> Options {
     }
 }
 
-fn headers(pairs: &[(&str, &[u8])]) -> HeaderMap {
-    let pair = |(name, value): &(&str, &[u8])| {
-        (
-            name.parse().unwrap(),
-            axum::http::HeaderValue::from_bytes(value).unwrap(),
-        )
-    };
-    let mut headers = HeaderMap::new();
-    for (name, value) in pairs.iter().map(pair) {
-        let name: HeaderName = name;
-        headers.append(name, value);
-    }
-    headers
+fn headers(pairs: &[(&str, &[u8])]) -> Headers {
+    pairs.iter().copied().collect()
 }
 
 fn opened(
     split: split::Split,
     all_json: bool,
-    headers: &HeaderMap,
+    headers: &Headers,
     body: Bytes,
 ) -> Result<Opened, Rejection> {
     open(
@@ -44,7 +34,7 @@ fn opened(
         all_json,
         headers,
         body,
-        &mut Budget::default().reserve(0).unwrap(),
+        &mut Budget::new(256 << 20).reservation(),
     )
 }
 
@@ -87,7 +77,7 @@ fn check_request(
                 let data = String::from_utf8_lossy(data.as_bytes());
                 format!("{index}: [{id}|{origin}|{event_type}]{more}{named} {kind} {data}\n")
             };
-            let problem = |problem: &Problem| {
+            let problem = |problem: &ItemProblem| {
                 format!("{}: {} {}\n", problem.index, problem.code, problem.detail)
             };
             let events = opened.events.iter().zip(&opened.indexes).map(event);
@@ -97,7 +87,7 @@ fn check_request(
         }
         Err(rejection) => format!(
             "{} {}: {rejection}\n",
-            rejection.status().as_u16(),
+            http::status(&rejection).as_u16(),
             rejection.code()
         ),
     });
@@ -612,7 +602,7 @@ fn what_repeats_in_each_event_is_weighed() {
         413 too-large: the request has more than 33554432 bytes once it is cut into events; send several smaller ones
     "#]],
     );
-    let mut little = Budget::new(100_000).reserve(0).unwrap();
+    let mut little = Budget::new(100_000).reservation();
     let body = Bytes::from("1\n".repeat(1000));
     let full = open(
         &options(split::Split::Lines),
@@ -624,7 +614,8 @@ fn what_repeats_in_each_event_is_weighed() {
     .map(|opened| opened.events.len());
     assert_eq!(full, Ok(1000), "alone it may have the whole budget");
     let budget = Budget::new(100_000);
-    let (_other, mut little) = (budget.reserve(1).unwrap(), budget.reserve(0).unwrap());
+    let (mut other, mut little) = (budget.reservation(), budget.reservation());
+    other.grow_to(1).unwrap();
     let body = Bytes::from("1\n".repeat(1000));
     assert_eq!(
         open(
@@ -714,7 +705,7 @@ proptest! {
                     }
                 }
             }
-            Err(rejection) => prop_assert!(rejection.status().is_client_error() && !rejection.to_string().is_empty()),
+            Err(rejection) => prop_assert!(http::status(&rejection).is_client_error() && !rejection.to_string().is_empty()),
         }
     }
 

@@ -1,5 +1,5 @@
-//! The components of the document: what is answered, made from the views; and by hand what no view
-//! is: problems, CloudEvents, and how to prove who one is.
+//! The components of the document: the views, from which schemas are made; and by hand the rest:
+//! problems, CloudEvents, and the ways to authenticate.
 
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::server::problem::TYPE_PREFIX;
 
-/// Makes schemas of what is written, as JSON Schema 2020-12, which is the one of OpenAPI 3.1.
+/// Makes schemas of serialized values, as JSON Schema 2020-12, which OpenAPI 3.1 uses.
 pub(super) fn generator() -> SchemaGenerator {
     let settings = SchemaSettings::draft2020_12()
         .for_serialize()
@@ -15,7 +15,7 @@ pub(super) fn generator() -> SchemaGenerator {
     settings.into_generator()
 }
 
-/// All that the generator was asked for, and what is written by hand.
+/// All schemas that the generator made, and those written by hand.
 pub(super) fn components(mut generator: SchemaGenerator) -> Value {
     let mut schemas = generator.take_definitions(true);
     schemas.insert("Problem".to_owned(), problem());
@@ -25,7 +25,7 @@ pub(super) fn components(mut generator: SchemaGenerator) -> Value {
 
 fn problem() -> Value {
     json!({
-        "description": "What is wrong, after RFC 9457. Some have more members, such as `problems`, `parameter` or `complaints`.",
+        "description": "A problem, after RFC 9457. Some have more members, such as `problems`, `parameter` or `complaints`.",
         "type": "object",
         "properties": {
             "type": { "type": "string", "pattern": format!("^{TYPE_PREFIX}[a-z0-9-]+$"), "description": "For programs; does not change." },
@@ -37,7 +37,7 @@ fn problem() -> Value {
     })
 }
 
-/// What structured mode takes; the rest is refused by name.
+/// The members that structured mode takes; any other is rejected by name.
 fn cloud_event() -> Value {
     let text = json!({ "type": "string", "minLength": 1 });
     json!({

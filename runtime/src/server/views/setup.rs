@@ -1,12 +1,11 @@
-//! What the routes show of how Weir is set up: plugins, the configuration, and what is wrong with
-//! it.
+//! The views of how Weir is set up: plugins, the configuration, and the mistakes in it.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Time;
 
-/// A plugin in force.
+/// A plugin in use.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct PluginView {
@@ -14,7 +13,7 @@ pub struct PluginView {
     pub name: String,
     /// Digest of the component, lower-case hex.
     pub sha256: String,
-    /// What it can be: `event-filter`, `mapper`, `entity-filter`, `renderer`.
+    /// Its roles: `event-filter`, `mapper`, `entity-filter`, `renderer`.
     pub roles: Vec<String>,
     /// How it is bounded.
     pub limits: LimitsView,
@@ -22,12 +21,12 @@ pub struct PluginView {
     pub size_bytes: u64,
     /// Sources and channels that use it: `source erp`, `channel storefront.de`.
     pub used_by: Vec<String>,
-    /// Since when this version is in force.
+    /// Since when this version is in use.
     pub since: Time,
-    /// How this version came into force.
+    /// How this version came into use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_swap: Option<SwapView>,
-    /// The last attempt to replace it that was refused, if nothing was put in force since.
+    /// The last attempt to replace it that was refused, if nothing came into use since.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_refused: Option<SwapView>,
 }
@@ -40,17 +39,17 @@ pub struct LimitsView {
     pub time_seconds: f64,
     /// Linear memory.
     pub memory_bytes: u64,
-    /// What it may give back.
+    /// The size of its output.
     pub output_bytes: u64,
-    /// What it may log.
+    /// The size of its log.
     pub log_bytes: u64,
 }
 
-/// An attempt to put a version of a plugin in force.
+/// An attempt to put a version of a plugin into use.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct SwapView {
-    /// When it began.
+    /// When it started.
     pub time: Time,
     /// Digest of the component that was tried; empty if its file could not be read.
     pub sha256: String,
@@ -59,7 +58,7 @@ pub struct SwapView {
     /// Why it was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// What was tried and what it gave, a sentence.
+    /// The checks and their results, a sentence.
     pub tried: String,
     /// How long each step took.
     pub steps: StepsView,
@@ -85,20 +84,20 @@ pub struct StepsView {
     pub exchange_ms: f64,
     /// Channels ended their flights with the old chains.
     pub drain_ms: f64,
-    /// All of it, from before the file was read until the last channel had followed; with it, what
-    /// changed together with it.
+    /// The whole attempt, from before the file was read until the last channel had followed,
+    /// including everything that was changed together with it.
     pub total_ms: f64,
 }
 
-/// The configuration in force.
+/// The configuration in use.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ConfigView {
-    /// What is in force, names resolved and rows expanded. Secrets are not in it.
+    /// The effective values, names resolved and rows expanded. Secrets are not in it.
     pub config: serde_json::Value,
     /// The files it was read from.
     pub files: Vec<String>,
-    /// Since when it is in force.
+    /// Since when it is in use.
     pub since: Time,
     /// The last attempt to load it, the start included.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -109,17 +108,21 @@ pub struct ConfigView {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ReloadView {
-    /// Whether it is in force now.
+    /// Whether it is in use now, completely.
     pub success: bool,
     /// When.
     pub time: Time,
-    /// What changed, a line each.
+    /// The changes, a line each.
     pub changes: Vec<String>,
-    /// What is wrong, if it was refused: the old configuration serves on.
+    /// It took effect in part and then failed: sources use it, some channels may not. False: either
+    /// all of it is in use, or the previous configuration is.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub partly_applied: bool,
+    /// The mistakes, if it was not applied, or the failure, if it was applied in part.
     pub complaints: Vec<ComplaintView>,
 }
 
-/// Something that is wrong in a file.
+/// A mistake in a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ComplaintView {
     /// Which file.
@@ -128,9 +131,9 @@ pub struct ComplaintView {
     pub line: usize,
     /// Column, from 1.
     pub column: usize,
-    /// What is wrong.
+    /// The mistake.
     pub what: String,
-    /// What would be right.
+    /// How to correct it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
 }

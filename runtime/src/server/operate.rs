@@ -1,100 +1,118 @@
-//! The routes of the operator: what was refused or quarantined, channels, reload. Each is
-//! idempotent by nature.
+//! The routes of the operator: channels, refused entities and quarantined events. Repeating a request
+//! changes nothing more.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::Door;
+use super::access::Operator;
 use super::backend::{Operation, QuarantineFilter, RefusedFilter, Settle, Settled};
 use super::params::{Query, Segments};
 use super::problem::Problem;
-use super::views::{ChannelView, List, QuarantineView, RefusedView, ReloadView};
+use super::state::AppState;
+use super::views::{ChannelView, List, QuarantineView, RefusedView};
 
-type Shared = State<Arc<Door>>;
+type Shared = State<Arc<AppState>>;
 type Name = Segments<String>;
 
 /// `POST /v1/channels/{channel}/pause`
 pub(super) async fn pause(
-    door: Shared,
+    state: Shared,
+    operator: Operator,
     channel: Name,
     query: Query,
 ) -> Result<Json<ChannelView>, Problem> {
-    operate(door, channel, query, Operation::Pause).await
+    operate(state, operator, channel, query, Operation::Pause).await
 }
 
 /// `POST /v1/channels/{channel}/resume`
 pub(super) async fn resume(
-    door: Shared,
+    state: Shared,
+    operator: Operator,
     channel: Name,
     query: Query,
 ) -> Result<Json<ChannelView>, Problem> {
-    operate(door, channel, query, Operation::Resume).await
+    operate(state, operator, channel, query, Operation::Resume).await
 }
 
 /// `POST /v1/channels/{channel}/resync`
 pub(super) async fn resync(
-    door: Shared,
+    state: Shared,
+    operator: Operator,
     channel: Name,
     query: Query,
 ) -> Result<Json<ChannelView>, Problem> {
-    operate(door, channel, query, Operation::Resync).await
+    operate(state, operator, channel, query, Operation::Resync).await
 }
 
 /// `POST /v1/channels/{channel}/rerender`
 pub(super) async fn rerender(
-    door: Shared,
+    state: Shared,
+    operator: Operator,
     channel: Name,
     query: Query,
 ) -> Result<Json<ChannelView>, Problem> {
-    operate(door, channel, query, Operation::Rerender).await
+    operate(state, operator, channel, query, Operation::Rerender).await
 }
 
 /// `POST /v1/channels/{channel}/confirm`
 pub(super) async fn confirm(
-    door: Shared,
+    state: Shared,
+    operator: Operator,
     channel: Name,
     query: Query,
 ) -> Result<Json<ChannelView>, Problem> {
-    operate(door, channel, query, Operation::Confirm).await
+    operate(state, operator, channel, query, Operation::Confirm).await
 }
 
-/// Does it and shows the channel as it is then.
+/// Performs the operation and shows the channel as it is after it.
 async fn operate(
-    State(door): Shared,
+    State(state): Shared,
+    operator: Operator,
     Segments(channel): Name,
     query: Query,
     operation: Operation,
 ) -> Result<Json<ChannelView>, Problem> {
     query.end()?;
-    door.backend.operate(&channel, operation).await?;
-    door.backend.channel(&channel).map(Json)
+    perform(&state, &operator, &channel, operation).await?;
+    state.backend.channel(&channel).map(Json)
+}
+
+async fn perform(
+    state: &AppState,
+    operator: &Operator,
+    channel: &str,
+    operation: Operation,
+) -> Result<(), Problem> {
+    let done = state.backend.operate(channel, operation).await;
+    operator.did(operation.name(), &format!("channel {channel}"), done)
 }
 
 /// `DELETE /v1/channels/{channel}`: forgets a retired one.
 pub(super) async fn forget(
-    State(door): Shared,
+    State(state): Shared,
+    operator: Operator,
     Segments(channel): Name,
     query: Query,
 ) -> Result<Json<Value>, Problem> {
     query.end()?;
-    door.backend.operate(&channel, Operation::Forget).await?;
+    perform(&state, &operator, &channel, Operation::Forget).await?;
     Ok(Json(json!({ "forgotten": channel })))
 }
 
 /// `GET /v1/channels/{channel}/refused?key=&code=`
 pub(super) async fn refused(
-    State(door): Shared,
+    State(state): Shared,
     Segments(channel): Name,
     mut query: Query,
 ) -> Result<Json<List<RefusedView>>, Problem> {
     let page = query.page()?;
     let filter = query.refused_filter();
     query.end()?;
-    door.backend
+    state
+        .backend
         .refused(&channel, &filter, &page)
         .await
         .map(Json)
@@ -102,24 +120,27 @@ pub(super) async fn refused(
 
 /// `POST /v1/channels/{channel}/refused/redrive?key=&code=`, or `?all=true`
 pub(super) async fn redrive_refused(
-    door: Shared,
+    state: Shared,
+    operator: Operator,
     channel: Name,
     query: Query,
 ) -> Result<Json<Value>, Problem> {
-    settle_refused(door, channel, query, Settle::Redrive).await
+    settle_refused(state, operator, channel, query, Settle::Redrive).await
 }
 
 /// `DELETE /v1/channels/{channel}/refused?key=&code=`, or `?all=true`
 pub(super) async fn drop_refused(
-    door: Shared,
+    state: Shared,
+    operator: Operator,
     channel: Name,
     query: Query,
 ) -> Result<Json<Value>, Problem> {
-    settle_refused(door, channel, query, Settle::Drop).await
+    settle_refused(state, operator, channel, query, Settle::Drop).await
 }
 
 async fn settle_refused(
-    State(door): Shared,
+    State(state): Shared,
+    operator: Operator,
     Segments(channel): Name,
     mut query: Query,
     settle: Settle,
@@ -127,22 +148,27 @@ async fn settle_refused(
     let filter = query.refused_filter();
     query.means_it(filter != RefusedFilter::default())?;
     query.end()?;
-    door.backend
+    let done = state
+        .backend
         .settle_refused(&channel, &filter, settle)
-        .await
+        .await;
+    let subject = format!("refused entities of channel {channel}");
+    operator
+        .did(settle.name(), &subject, done)
         .map(|count| settled(settle, count))
 }
 
 /// `GET /v1/sources/{source}/quarantine?sequence=&code=&plugin=&type=&since=&before=`
 pub(super) async fn quarantine(
-    State(door): Shared,
+    State(state): Shared,
     Segments(source): Name,
     mut query: Query,
 ) -> Result<Json<List<QuarantineView>>, Problem> {
     let page = query.page()?;
     let filter = query.quarantine_filter()?;
     query.end()?;
-    door.backend
+    state
+        .backend
         .quarantine(&source, &filter, &page)
         .await
         .map(Json)
@@ -151,25 +177,28 @@ pub(super) async fn quarantine(
 /// `POST /v1/sources/{source}/quarantine/redrive?sequence=&code=&plugin=&type=&since=&before=`, or
 /// `?all=true`
 pub(super) async fn redrive_quarantine(
-    door: Shared,
+    state: Shared,
+    operator: Operator,
     source: Name,
     query: Query,
 ) -> Result<Json<Value>, Problem> {
-    settle_quarantine(door, source, query, Settle::Redrive).await
+    settle_quarantine(state, operator, source, query, Settle::Redrive).await
 }
 
 /// `DELETE /v1/sources/{source}/quarantine?sequence=&code=&plugin=&type=&since=&before=`, or
 /// `?all=true`
 pub(super) async fn drop_quarantine(
-    door: Shared,
+    state: Shared,
+    operator: Operator,
     source: Name,
     query: Query,
 ) -> Result<Json<Value>, Problem> {
-    settle_quarantine(door, source, query, Settle::Drop).await
+    settle_quarantine(state, operator, source, query, Settle::Drop).await
 }
 
 async fn settle_quarantine(
-    State(door): Shared,
+    State(state): Shared,
+    operator: Operator,
     Segments(source): Name,
     mut query: Query,
     settle: Settle,
@@ -177,13 +206,18 @@ async fn settle_quarantine(
     let filter = query.quarantine_filter()?;
     query.means_it(filter != QuarantineFilter::default())?;
     query.end()?;
+    let done = state
+        .backend
+        .settle_quarantine(&source, &filter, settle)
+        .await;
     let Settled {
         settled: count,
         kept,
-    } = door
-        .backend
-        .settle_quarantine(&source, &filter, settle)
-        .await?;
+    } = operator.did(
+        settle.name(),
+        &format!("quarantine of source {source}"),
+        done,
+    )?;
     Ok(match settle {
         Settle::Redrive => Json(json!({ "redriven": count, "kept": kept })),
         Settle::Drop => settled(settle, count),
@@ -195,26 +229,4 @@ fn settled(settle: Settle, count: u64) -> Json<Value> {
         Settle::Redrive => Json(json!({ "redriven": count })),
         Settle::Drop => Json(json!({ "dropped": count })),
     }
-}
-
-/// `POST /v1/reload`: 200 when the files are in force, 422 with every complaint when the old
-/// configuration serves on.
-pub(super) async fn reload(State(door): Shared, query: Query) -> Result<Json<ReloadView>, Problem> {
-    query.end()?;
-    let reload = door.backend.reload().await?;
-    if reload.success {
-        return Ok(Json(reload));
-    }
-    let count = reload.complaints.len();
-    let detail = format!(
-        "the configuration has {count} mistake{}; the old one serves on",
-        if count == 1 { "" } else { "s" }
-    );
-    let complaints = serde_json::to_value(&reload.complaints).unwrap_or_default();
-    Err(Problem::new(
-        StatusCode::UNPROCESSABLE_ENTITY,
-        "configuration-refused",
-        detail,
-    )
-    .with("complaints", complaints))
 }

@@ -1,0 +1,128 @@
+//! A source behind its HTTP route: the request is made neutral for the source, and the result is made
+//! JSON or a problem for the sender. The counts and problems of a request are converted only here.
+
+use std::sync::Arc;
+
+use super::now;
+use crate::ingest::{self, Rejection, Source, Summary, http};
+use crate::model::Timestamp;
+use crate::server::views::{Accepted, ChangeCounts, EventCounts, EventProblem};
+use crate::server::{IngestRequest, Intake, Problem, Reply, Requests};
+
+/// A source, and the counts of its requests, which outlive it.
+pub(crate) struct HttpIntake {
+    /// The source.
+    pub(crate) source: Source,
+    /// Its requests by status.
+    pub(crate) requests: Arc<Requests>,
+}
+
+impl Intake for HttpIntake {
+    fn body_bytes_max(&self) -> u64 {
+        self.source.options().body_bytes_max
+    }
+
+    fn accept(&self, request: IngestRequest) -> Reply<'_, Accepted> {
+        Box::pin(take(&self.source, request, now()))
+    }
+
+    fn requests(&self) -> &Requests {
+        &self.requests
+    }
+}
+
+/// Takes a request to a source; returns the body of its response.
+pub(crate) async fn take(
+    source: &Source,
+    request: IngestRequest,
+    now: Timestamp,
+) -> Result<Accepted, Problem> {
+    let IngestRequest {
+        headers,
+        body,
+        lane,
+        memory,
+    } = request;
+    let taken = source
+        .accept(http::incoming(&headers, body, lane, now, memory))
+        .await;
+    taken
+        .map(|summary| accepted(&summary))
+        .map_err(|rejection| rejected(&rejection))
+}
+
+fn accepted(summary: &Summary) -> Accepted {
+    Accepted {
+        events: events(summary.events),
+        changes: changes(summary.changes),
+        problems: problems(&summary.problems),
+        sequence: summary.sequence,
+    }
+}
+
+/// Events by result, as they are shown.
+pub(super) fn events(counts: ingest::EventCounts) -> EventCounts {
+    let ingest::EventCounts {
+        accepted,
+        filtered,
+        quarantined,
+        repeated,
+    } = counts;
+    EventCounts {
+        accepted,
+        filtered,
+        quarantined,
+        repeated,
+    }
+}
+
+/// Changes by result, as they are shown.
+pub(super) fn changes(counts: ingest::ChangeCounts) -> ChangeCounts {
+    let ingest::ChangeCounts {
+        committed,
+        unchanged,
+        stale,
+    } = counts;
+    ChangeCounts {
+        committed,
+        unchanged,
+        stale,
+    }
+}
+
+fn problems(problems: &[ingest::ItemProblem]) -> Vec<EventProblem> {
+    let shown = |problem: &ingest::ItemProblem| EventProblem {
+        index: problem.index as u64,
+        code: problem.code.clone(),
+        detail: problem.detail.clone(),
+    };
+    problems.iter().map(shown).collect()
+}
+
+/// A rejection as the sender gets it; with the part that was taken all the same, if there is one.
+pub(super) fn rejected(rejection: &Rejection) -> Problem {
+    let mut problem = Problem::new(
+        http::status(rejection),
+        rejection.code().to_owned(),
+        rejection.to_string(),
+    );
+    if let Some(wait) = rejection.retry_after() {
+        problem = problem.retry_after(wait);
+    }
+    if let Rejection::NotVerified(_) = rejection {
+        problem = problem.challenge("Bearer");
+    }
+    if let Rejection::Unavailable { reason, .. } = rejection {
+        problem = problem.logged(reason.clone());
+    }
+    let json = |value: serde_json::Result<serde_json::Value>| value.unwrap_or_default();
+    let items = problems(rejection.problems());
+    if let Some(taken) = rejection.taken() {
+        problem = problem.with("taken", json(serde_json::to_value(accepted(taken))));
+    }
+    if items.is_empty() {
+        problem
+    } else {
+        problem.with("problems", json(serde_json::to_value(items)))
+    }
+}

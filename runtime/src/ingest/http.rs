@@ -1,0 +1,52 @@
+//! The way in over HTTP: a request's head becomes neutral, and a rejection becomes a status.
+//!
+//! No other file of this room knows HTTP. The sender's proof is checked behind this file, in
+//! [`super::Source::accept`], on the raw bytes and on the headers as they are taken over here: all
+//! of them, each value as it was sent.
+
+use axum::http::{HeaderMap, StatusCode};
+use bytes::Bytes;
+
+use super::{Headers, Incoming, Rejection};
+use crate::budget::Reservation;
+use crate::model::{Lane, Timestamp};
+
+/// A request to a source, read completely; `memory` holds the reservation for its body.
+pub fn incoming(
+    headers: &HeaderMap,
+    body: Bytes,
+    lane: Option<Lane>,
+    now: Timestamp,
+    memory: Reservation,
+) -> Incoming {
+    Incoming {
+        headers: neutral(headers),
+        body,
+        lane,
+        now,
+        memory,
+    }
+}
+
+/// Headers as this room reads them. An HTTP library has names in lower case already.
+pub fn neutral(headers: &HeaderMap) -> Headers {
+    headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_bytes()))
+        .collect()
+}
+
+/// The status that says what the sender has to do.
+pub fn status(rejection: &Rejection) -> StatusCode {
+    match rejection {
+        Rejection::Malformed { .. } => StatusCode::BAD_REQUEST,
+        Rejection::NotVerified(_) => StatusCode::UNAUTHORIZED,
+        Rejection::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        Rejection::UnsupportedMediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Rejection::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Rejection::NoRoom { .. } => StatusCode::INSUFFICIENT_STORAGE,
+        Rejection::Overloaded
+        | Rejection::QuarantineFull { .. }
+        | Rejection::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}

@@ -1,0 +1,105 @@
+//! The route that takes events in, and the counts of its requests by status.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+use super::backend::{IngestRequest, Intake};
+use super::body::receive;
+use super::params::{Query, Segments};
+use super::problem::Problem;
+use super::state::AppState;
+use crate::failpoint;
+use crate::model::Lane;
+
+/// Every status with which a request to a source is answered.
+const STATUSES: [StatusCode; 10] = [
+    StatusCode::ACCEPTED,
+    StatusCode::BAD_REQUEST,
+    StatusCode::UNAUTHORIZED,
+    StatusCode::REQUEST_TIMEOUT,
+    StatusCode::PAYLOAD_TOO_LARGE,
+    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+    StatusCode::TOO_MANY_REQUESTS,
+    StatusCode::INTERNAL_SERVER_ERROR,
+    StatusCode::SERVICE_UNAVAILABLE,
+    StatusCode::INSUFFICIENT_STORAGE,
+];
+
+/// The requests of one source, by the status they were answered with; each count only rises.
+#[derive(Debug, Default)]
+pub struct Requests([AtomicU64; STATUSES.len()]);
+
+impl Requests {
+    /// Counts one response with this status.
+    fn count(&self, status: StatusCode) {
+        if let Some(at) = STATUSES.iter().position(|known| *known == status) {
+            self.0[at].fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Statuses and how many requests were answered with each.
+    pub fn counts(&self) -> Vec<(u16, u64)> {
+        let counts = self.0.iter().map(|count| count.load(Relaxed));
+        STATUSES
+            .iter()
+            .map(|status| status.as_u16())
+            .zip(counts)
+            .collect()
+    }
+}
+
+/// `POST /v1/sources/{source}/events[?lane=]`: answered when everything is durable, counted by its
+/// status.
+pub(super) async fn take(
+    State(state): State<Arc<AppState>>,
+    Segments(source): Segments<String>,
+    query: Query,
+    request: Request,
+) -> Result<Response, Problem> {
+    // An unknown source is not counted: its name is the client's, and would become a label.
+    let intake = state
+        .backend
+        .intake(&source)
+        .ok_or_else(|| Problem::unknown("source", &source))?;
+    let answered = take_known(&state, &*intake, query, request).await;
+    let status = answered
+        .as_ref()
+        .map_or_else(Problem::status, Response::status);
+    intake.requests().count(status);
+    answered
+}
+
+async fn take_known(
+    state: &AppState,
+    intake: &dyn Intake,
+    mut query: Query,
+    request: Request,
+) -> Result<Response, Problem> {
+    let lane = query.take("lane").map(|name| lane(&name)).transpose()?;
+    query.end()?;
+    let (head, body) = request.into_parts();
+    let (limits, mut memory) = (&state.limits, state.memory.reservation());
+    let limit = intake.body_bytes_max().min(limits.body_bytes_max);
+    let body = receive(body, limit, limits.body_time, &mut memory).await?;
+    let accepted = intake
+        .accept(IngestRequest {
+            headers: head.headers,
+            body,
+            lane,
+            memory,
+        })
+        .await?;
+    failpoint::pass("ingest.answering");
+    Ok((StatusCode::ACCEPTED, axum::Json(accepted)).into_response())
+}
+
+fn lane(name: &str) -> Result<Lane, Problem> {
+    Lane::parse(name).ok_or_else(|| {
+        let lanes = Lane::ALL.map(Lane::name).join("`, `");
+        Problem::bad_parameter("lane", format!("must be one of `{lanes}`, not `{name}`"))
+    })
+}

@@ -1,0 +1,18 @@
+//! The state that every handler and guard of a listener shares.
+
+use std::sync::Arc;
+
+use super::{Backend, Limits};
+use crate::budget::Budget;
+
+/// The state of one listener.
+pub(super) struct AppState {
+    /// The running Weir.
+    pub(super) backend: Arc<dyn Backend>,
+    /// How much a client may cost.
+    pub(super) limits: Arc<Limits>,
+    /// The memory that requests to sources share, on all listeners.
+    pub(super) memory: Budget,
+    /// Whether this listener can be reached from this machine only.
+    pub(super) loopback: bool,
+}
