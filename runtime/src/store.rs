@@ -37,7 +37,7 @@ use tokio::sync::{oneshot, watch};
 
 pub use self::pending::Pending;
 pub use crate::index::{
-    Finish, Holds, Joined, Outcome, Owed, Parked, Standing, State, Subscription, Taken, Walked,
+    Ending, Holds, Joined, Lease, Owed, Parked, Settlement, Standing, State, Subscription, Walked,
 };
 use crate::model::{Entity, EntityId, Event, Failure, Lane, Ordinal, Sequence, Timestamp, Track};
 
@@ -378,11 +378,11 @@ pub trait Queue: Send + Sync + 'static {
     /// are taken, and puts those that must be delivered into `taken`. Answered from memory. A sweep
     /// that has come to the end of its reserved stretch returns [`Walked::Reserve`]: await
     /// [`Queue::save`], then walk on.
-    fn walk(&self, track: Track, limit: usize, taken: &mut Vec<Taken>) -> Walked;
+    fn walk(&self, track: Track, limit: usize, taken: &mut Vec<Lease>) -> Walked;
 
     /// Takes a parked or held entity for a retry; `None` if it is not parked any more or already in
     /// flight. Answered from memory.
-    fn retry(&self, ordinal: Ordinal) -> Option<Taken>;
+    fn retry(&self, ordinal: Ordinal) -> Option<Lease>;
 
     /// Call this before an attempt is made: from now on the target's copies of these entities are
     /// unknown. In memory only: after a crash everything that was owed is unknown anyway.
@@ -390,7 +390,7 @@ pub trait Queue: Send + Sync + 'static {
 
     /// Ends flights. Entities that changed meanwhile are in flight again at once and are put into
     /// `again`. In memory; the next save writes it.
-    fn finish(&self, ends: &[Finish], again: &mut Vec<Taken>);
+    fn settle(&self, ends: &[Settlement], again: &mut Vec<Lease>);
 
     /// Writes this channel's position, pairs and parked set, and reserves the next stretch of its
     /// sweep.

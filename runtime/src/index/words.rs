@@ -1,4 +1,4 @@
-//! The words of the queue: what a channel wants, what it takes, and how a flight ends.
+//! The words of the queue: a channel's subscription, its leases, and how flights end.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::model::{Failure, Ordinal, Sequence, Timestamp, Track};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChannelId(pub u16);
 
-/// What a channel wants, as far as the store must know it.
+/// A channel's wishes, as far as the store must know them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscription {
     /// The entity type.
@@ -51,9 +51,10 @@ pub struct Parked {
     pub held: bool,
 }
 
-/// An entity taken for delivery on one channel: in flight from now until `Store::finish`.
+/// An entity taken for delivery on one channel: in flight from now until
+/// `Queue::settle`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Taken {
+pub struct Lease {
     /// Which entity.
     pub ordinal: Ordinal,
     /// The entity is read when the watermark has come to this: the durable head when it was taken,
@@ -87,7 +88,7 @@ pub enum Holds {
 
 /// How the flight of one entity ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Ending {
     /// The target certainly holds the rendering with this digest now.
     Delivered {
         /// Digest of the rendering.
@@ -119,13 +120,13 @@ pub enum Outcome {
 
 /// How the flight of one entity ended, with the revision that was delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finish {
+pub struct Settlement {
     /// Which entity.
     pub ordinal: Ordinal,
     /// All changes up to it are in what was delivered.
     pub revision: Sequence,
     /// How it ended.
-    pub outcome: Outcome,
+    pub ending: Ending,
 }
 
 /// Where an entity stands on a channel, as a user sees it.
@@ -133,19 +134,19 @@ pub struct Finish {
 pub enum State {
     /// Never met.
     New,
-    /// See [`Outcome`].
+    /// See [`Ending`].
     Delivered,
-    /// See [`Outcome`].
+    /// See [`Ending`].
     Suppressed,
     /// With the reason's index.
     Withheld(u8),
-    /// See [`Outcome`].
+    /// See [`Ending`].
     Withdrawn,
     /// With counted attempts.
     Parked(u8),
-    /// See [`Outcome`].
+    /// See [`Ending`].
     Held,
-    /// See [`Outcome`].
+    /// See [`Ending`].
     Refused,
     /// Counted, not sent.
     Counted,

@@ -12,7 +12,7 @@ use super::super::retry::Waiting;
 use super::super::status::Result as Counted;
 use super::{Done, Run};
 use crate::model::{Ordinal, Sequence, Timestamp};
-use crate::store::{Finish, Outcome};
+use crate::store::{Ending, Settlement};
 
 /// The number of entities, of which the guard against mass withdrawal takes a share, is asked for
 /// again after so many milliseconds.
@@ -59,13 +59,13 @@ impl Run {
     }
 
     /// A panic counts as an attempt, so that it is not repeated in a tight loop.
-    fn park_lost(&mut self, ordinal: Ordinal) -> Option<Finish> {
+    fn park_lost(&mut self, ordinal: Ordinal) -> Option<Settlement> {
         let attempts = self.flights.get(&ordinal)?.attempts.saturating_add(1);
         let wait = self.setup.options.retry.wait(attempts, fastrand::f64());
         self.park(ordinal, attempts, wait, true)
     }
 
-    fn decided(&mut self, prepared: Prepared) -> Option<Finish> {
+    fn decided(&mut self, prepared: Prepared) -> Option<Settlement> {
         let ordinal = prepared.taken.ordinal;
         let flight = self.flights.get_mut(&ordinal)?;
         let (track, revision, released) = (flight.track, prepared.revision, flight.released);
@@ -76,7 +76,7 @@ impl Run {
             prepared,
             flight.tried.as_ref(),
         ) {
-            Decision::End(outcome) => Some(self.end(ordinal, revision, outcome)),
+            Decision::End(ending) => Some(self.end(ordinal, revision, ending)),
             Decision::Later(why) => {
                 let attempts = flight.attempts;
                 self.shared.errors().keep(ordinal, why.into());
@@ -86,7 +86,7 @@ impl Run {
                 if ready.rendering.is_none() && !released && !self.may_withdraw() =>
             {
                 self.held.insert(ordinal);
-                Some(self.end(ordinal, revision, Outcome::Held))
+                Some(self.end(ordinal, revision, Ending::Held))
             }
             Decision::Send(ready) => {
                 let withdraws = ready.rendering.is_none();
@@ -114,11 +114,11 @@ impl Run {
             .admits(&self.setup.options.withdraw_max, holding, now)
     }
 
-    fn concluded(&mut self, ready: &Ready, sent: Sent) -> Option<Finish> {
+    fn concluded(&mut self, ready: &Ready, sent: Sent) -> Option<Settlement> {
         let ordinal = ready.prepared.taken.ordinal;
         let attempts = self.flights.get(&ordinal)?.attempts;
         match conclude(&self.setup.options, ready, attempts, sent, fastrand::f64()) {
-            Conclusion::Done(outcome) => Some(self.end(ordinal, ready.prepared.revision, outcome)),
+            Conclusion::Done(ending) => Some(self.end(ordinal, ready.prepared.revision, ending)),
             Conclusion::Park {
                 attempts,
                 wait,
@@ -139,22 +139,22 @@ impl Run {
         }
     }
 
-    fn end(&self, ordinal: Ordinal, revision: Sequence, outcome: Outcome) -> Finish {
-        self.shared.counters.add(match &outcome {
-            Outcome::Delivered { .. } => Counted::Delivered,
-            Outcome::Withdrawn => Counted::Withdrawn,
-            Outcome::Suppressed => Counted::Suppressed,
-            Outcome::Withheld(_) => Counted::Withheld,
-            Outcome::Counted => Counted::Counted,
-            Outcome::Parked { .. } => Counted::Parked,
-            Outcome::Held => Counted::Held,
-            Outcome::Refused(_) => Counted::Refused,
+    fn end(&self, ordinal: Ordinal, revision: Sequence, ending: Ending) -> Settlement {
+        self.shared.counters.add(match &ending {
+            Ending::Delivered { .. } => Counted::Delivered,
+            Ending::Withdrawn => Counted::Withdrawn,
+            Ending::Suppressed => Counted::Suppressed,
+            Ending::Withheld(_) => Counted::Withheld,
+            Ending::Counted => Counted::Counted,
+            Ending::Parked { .. } => Counted::Parked,
+            Ending::Held => Counted::Held,
+            Ending::Refused(_) => Counted::Refused,
         });
         self.shared.errors().clear(ordinal);
-        Finish {
+        Settlement {
             ordinal,
             revision,
-            outcome,
+            ending,
         }
     }
 
@@ -164,7 +164,7 @@ impl Run {
         attempts: u8,
         wait: Duration,
         failed: bool,
-    ) -> Option<Finish> {
+    ) -> Option<Settlement> {
         let flight = self.flights.get_mut(&ordinal)?;
         let due = Timestamp(self.clock.now().0.saturating_add(wait.as_millis() as u64));
         let (revision, released, tried) = (flight.revision, flight.released, flight.tried.take());
@@ -178,20 +178,20 @@ impl Run {
             },
         );
         self.shared.counters.add(Counted::Parked);
-        Some(Finish {
+        Some(Settlement {
             ordinal,
             revision,
-            outcome: Outcome::Parked { attempts },
+            ending: Ending::Parked { attempts },
         })
     }
 
     /// Settles with the store; what changed meanwhile is next.
-    pub(super) fn finish(&mut self, ends: Vec<Finish>) {
+    pub(super) fn finish(&mut self, ends: Vec<Settlement>) {
         if ends.is_empty() {
             return;
         }
         let mut again = Vec::new();
-        self.queue.finish(&ends, &mut again);
+        self.queue.settle(&ends, &mut again);
         for end in &ends {
             if let Some(flight) = self.flights.remove(&end.ordinal) {
                 self.in_track[flight.track] -= 1;
