@@ -34,6 +34,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
             "model",
             "plugin",
             "signature",
+            "store",
             "target",
         ],
     ),

@@ -17,7 +17,7 @@
 //!
 //! The door has three parts: [`Store`] has the facts and the life of the whole, [`Queue`] what one
 //! channel owes, [`Shelf`] the quarantined events of one source. Calls that return a value are
-//! answered from memory or by short reads of the local disk, and never wait for the writer. Calls
+//! answered from memory or by short reads of the local disk, and wait for no write or sync. Calls
 //! that must be durable before they end return a [`Pending`] and are awaited, or a [`Receipt`].
 //!
 //! The algorithm is the one of `memory`, which is the specification: plain maps, no cleverness.
@@ -41,14 +41,17 @@ pub use crate::index::{
 };
 use crate::model::{Entity, EntityId, Event, Failure, Lane, Ordinal, Sequence, Timestamp, Track};
 
+/// The kind of store that [`open`] opens, as `[store] kind` names it.
+pub const KIND: &str = "sled";
+
 /// How a store is opened.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The directory of its files; made if it is not there.
     pub path: PathBuf,
-    /// Called once when the store has failed for good, after those that wait for a commit have been
-    /// answered. From then on nothing is accepted, and only a new start can trust the disk again,
-    /// so a server ends its process here.
+    /// Called once, on the writer's thread, when the store has failed for good. From then on
+    /// nothing is accepted, and only a new start can trust the disk again, so a server ends its
+    /// process. Callers that wait for a commit are answered after it returns: leave them a moment.
     pub on_failure: fn(&Error),
 }
 

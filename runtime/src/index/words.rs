@@ -27,7 +27,7 @@ pub struct Subscription {
     pub target: u64,
 }
 
-/// How a channel joined.
+/// How the store found a channel that has joined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Joined {
     /// Whether a sweep was started, because the channel is new, returned, or its shape or target
@@ -51,8 +51,7 @@ pub struct Parked {
     pub held: bool,
 }
 
-/// An entity taken for delivery on one channel: in flight from now until
-/// `Queue::settle`.
+/// An entity taken for delivery on one channel: in flight until `Queue::settle`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// Which entity.

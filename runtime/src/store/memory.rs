@@ -1,8 +1,8 @@
 //! The store in memory: the specification. Plain maps and whole scans, one lock, nothing clever.
 //!
-//! Everything here is meant to be read beside the promises in `store.rs`; every other store is
-//! compared with it under random histories. It keeps what a store would have on disk in `saved`, so
-//! that [`Memory::crash`] can lose the rest.
+//! Read it next to the promises in `store.rs`; every other store is compared with it under random
+//! histories. The state that a store would have on disk is in `saved`, so that [`Memory::crash`]
+//! can lose the rest. Its calls are in `answers` (facts, quarantine) and `queue` (channels).
 
 mod answers;
 mod queue;
