@@ -35,6 +35,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
             "model",
             "plugin",
             "signature",
+            "store",
             "targets",
         ],
     ),

@@ -47,7 +47,8 @@ pub use names::{NAMES_MAX, Names};
 pub use pair::Pair;
 pub use sameness::value_hash;
 pub use words::{
-    ChannelId, Finish, Holds, Joined, Outcome, Owed, Parked, Standing, State, Subscription, Taken,
+    ChannelId, Ending, Holds, Joined, Lease, Owed, Parked, Settlement, Standing, State,
+    Subscription,
 };
 
 use crate::model::{EntityId, Lane, Sequence, Timestamp};

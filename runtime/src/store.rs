@@ -17,7 +17,7 @@
 //!
 //! The door has three parts: [`Store`] has the facts and the life of the whole, [`Queue`] what one
 //! channel owes, [`Shelf`] the quarantined events of one source. Calls that return a value are
-//! answered from memory or by short reads of the local disk, and never wait for the writer. Calls
+//! answered from memory or by short reads of the local disk, and wait for no write or sync. Calls
 //! that must be durable before they end return a [`Pending`] and are awaited, or a [`Receipt`].
 //!
 //! The algorithm is the one of `memory`, which is the specification: plain maps, no cleverness.
@@ -37,18 +37,21 @@ use tokio::sync::{oneshot, watch};
 
 pub use self::pending::Pending;
 pub use crate::index::{
-    Finish, Holds, Joined, Outcome, Owed, Parked, Standing, State, Subscription, Taken, Walked,
+    Ending, Holds, Joined, Lease, Owed, Parked, Settlement, Standing, State, Subscription, Walked,
 };
 use crate::model::{Entity, EntityId, Event, Failure, Lane, Ordinal, Sequence, Timestamp, Track};
+
+/// The kind of store that [`open`] opens, as `[store] kind` names it.
+pub const KIND: &str = "sled";
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The directory of its files; made if it is not there.
     pub path: PathBuf,
-    /// Called once when the store has failed for good, after those that wait for a commit have been
-    /// answered. From then on nothing is accepted, and only a new start can trust the disk again,
-    /// so a server ends its process here.
+    /// Called once, on the writer's thread, when the store has failed for good. From then on
+    /// nothing is accepted, and only a new start can trust the disk again, so a server ends its
+    /// process. Callers that wait for a commit are answered after it returns: leave them a moment.
     pub on_failure: fn(&Error),
 }
 
@@ -378,11 +381,11 @@ pub trait Queue: Send + Sync + 'static {
     /// are taken, and puts those that must be delivered into `taken`. Answered from memory. A sweep
     /// that has come to the end of its reserved stretch returns [`Walked::Reserve`]: await
     /// [`Queue::save`], then walk on.
-    fn walk(&self, track: Track, limit: usize, taken: &mut Vec<Taken>) -> Walked;
+    fn walk(&self, track: Track, limit: usize, taken: &mut Vec<Lease>) -> Walked;
 
     /// Takes a parked or held entity for a retry; `None` if it is not parked any more or already in
     /// flight. Answered from memory.
-    fn retry(&self, ordinal: Ordinal) -> Option<Taken>;
+    fn retry(&self, ordinal: Ordinal) -> Option<Lease>;
 
     /// Call this before an attempt is made: from now on the target's copies of these entities are
     /// unknown. In memory only: after a crash everything that was owed is unknown anyway.
@@ -390,7 +393,7 @@ pub trait Queue: Send + Sync + 'static {
 
     /// Ends flights. Entities that changed meanwhile are in flight again at once and are put into
     /// `again`. In memory; the next save writes it.
-    fn finish(&self, ends: &[Finish], again: &mut Vec<Taken>);
+    fn settle(&self, ends: &[Settlement], again: &mut Vec<Lease>);
 
     /// Writes this channel's position, pairs and parked set, and reserves the next stretch of its
     /// sweep.

@@ -10,8 +10,8 @@ use weir::index::value_hash;
 use weir::model::{EntityId, Lane, Sequence, Timestamp, Track};
 use weir::store::memory::Memory;
 use weir::store::{
-    Commit, Effect, Error, FacetChange, Finish, Holds, Limits, Outcome, Queue, Store, Subscription,
-    Taken, Verdict, embedded,
+    Commit, Effect, Ending, Error, FacetChange, Holds, Lease, Limits, Queue, Settlement, Store,
+    Subscription, Verdict, embedded,
 };
 
 use crate::world::{self, Subject, commit_all, embedded_in, folder, walk};
@@ -57,7 +57,7 @@ fn join(store: &dyn Store) -> Arc<dyn Queue> {
     world::join(store, "shop", &subscription).0
 }
 
-fn meets(queue: &dyn Queue) -> Vec<Taken> {
+fn meets(queue: &dyn Queue) -> Vec<Lease> {
     let mut taken = Vec::new();
     for track in [Track::Lane(Lane::Normal), Track::Sweep] {
         while walk(queue, track, 10, &mut taken) {}
@@ -68,15 +68,15 @@ fn meets(queue: &dyn Queue) -> Vec<Taken> {
 fn delivers(queue: &dyn Queue, digest: u64) {
     for taken in meets(queue) {
         queue.attempt(&[taken.ordinal]);
-        let outcome = Outcome::Delivered {
+        let ending = Ending::Delivered {
             digest,
             target_key: None,
         };
-        queue.finish(
-            &[Finish {
+        queue.settle(
+            &[Settlement {
                 ordinal: taken.ordinal,
                 revision: taken.revision,
-                outcome,
+                ending,
             }],
             &mut Vec::new(),
         );
@@ -98,12 +98,12 @@ fn an_attempt_without_an_answer_leaves_the_target_unknown() {
         assert_eq!(taken.holds, Holds::Rendering(99));
         queue.attempt(&[taken.ordinal]);
         for after_a_crash in [false, true] {
-            let outcome = Outcome::Parked { attempts: 1 };
-            queue.finish(
-                &[Finish {
+            let ending = Ending::Parked { attempts: 1 };
+            queue.settle(
+                &[Settlement {
                     ordinal: taken.ordinal,
                     revision: taken.revision,
-                    outcome,
+                    ending,
                 }],
                 &mut Vec::new(),
             );

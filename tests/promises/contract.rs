@@ -10,8 +10,8 @@ use weir::model::{
 };
 use weir::store::memory::Memory;
 use weir::store::{
-    Commit, Effect, Error, FacetChange, Finish, Holds, Limits, ListQuery, NoRoom, Outcome,
-    Quarantined, Queue, Remembered, State, Store, Subscription, Verdict, embedded,
+    Commit, Effect, Ending, Error, FacetChange, Holds, Limits, ListQuery, NoRoom, Quarantined,
+    Queue, Remembered, Settlement, State, Store, Subscription, Verdict, embedded,
 };
 
 use crate::world::{Subject, commit_all, embedded_in, folder, join, walk};
@@ -499,21 +499,21 @@ fn entities_are_listed_by_key_and_by_what_is_owed() {
         let (queue, _) = join(store, "shop", &subscription(1));
         let mut taken = Vec::new();
         walk(&*queue, Track::Sweep, 3, &mut taken);
-        let ends: Vec<Finish> = taken
+        let ends: Vec<Settlement> = taken
             .iter()
             .map(|taken| delivered(taken.ordinal, taken.revision))
             .collect();
-        queue.finish(&ends, &mut Vec::new());
+        queue.settle(&ends, &mut Vec::new());
         assert_eq!(keys("", None, Some("shop"), 10), ["b3", "c", "ß"]);
         assert!(keys("", None, Some("nobody"), 10).is_empty());
     });
 }
 
-fn delivered(ordinal: weir::model::Ordinal, revision: Sequence) -> Finish {
-    Finish {
+fn delivered(ordinal: weir::model::Ordinal, revision: Sequence) -> Settlement {
+    Settlement {
         ordinal,
         revision,
-        outcome: Outcome::Delivered {
+        ending: Ending::Delivered {
             digest: 99,
             target_key: Some("lamp-key".into()),
         },
@@ -571,13 +571,13 @@ fn refused_entities_keep_their_reason_until_they_are_redriven_or_dropped() {
         let (queue, _) = join(store, "shop", &subscription(1));
         let mut taken = Vec::new();
         walk(&*queue, Track::Sweep, 10, &mut taken);
-        let refuse = |taken: &weir::store::Taken| Finish {
+        let refuse = |taken: &weir::store::Lease| Settlement {
             ordinal: taken.ordinal,
             revision: taken.revision,
-            outcome: Outcome::Refused(Failure::new("422", "The price is missing.")),
+            ending: Ending::Refused(Failure::new("422", "The price is missing.")),
         };
-        let ends: Vec<Finish> = taken.iter().map(refuse).collect();
-        queue.finish(&ends, &mut Vec::new());
+        let ends: Vec<Settlement> = taken.iter().map(refuse).collect();
+        queue.settle(&ends, &mut Vec::new());
         store.save(Timestamp(0)).wait().expect("it is written");
         subject.crash();
         let refused = queue.refused(None, 10);
@@ -622,7 +622,7 @@ fn a_new_start_finds_everything_as_it_was() {
     let mut taken = Vec::new();
     walk(&*queue, Track::Sweep, 10, &mut taken);
     queue.attempt(&[taken[0].ordinal]);
-    queue.finish(
+    queue.settle(
         &[delivered(taken[0].ordinal, taken[0].revision)],
         &mut Vec::new(),
     );
@@ -750,11 +750,11 @@ fn whichever_sync_fails_nothing_is_accepted_after_it_and_what_was_answered_is_th
                 (3, Some(shop)) => {
                     let mut taken = Vec::new();
                     walk(&**shop, Track::Lane(Lane::Normal), 2, &mut taken);
-                    let ends: Vec<Finish> = taken
+                    let ends: Vec<Settlement> = taken
                         .iter()
                         .map(|taken| delivered(taken.ordinal, taken.revision))
                         .collect();
-                    shop.finish(&ends, &mut Vec::new());
+                    shop.settle(&ends, &mut Vec::new());
                     told_delivered.extend(ends.into_iter().map(|end| end.ordinal));
                     store.save(Timestamp(0)).wait()
                 }

@@ -15,8 +15,8 @@ use weir::index::value_hash;
 use weir::model::{EntityId, Event, Failure, Lane, Payload, Sequence, Timestamp, Track};
 use weir::store::embedded::{Embedded, Options};
 use weir::store::{
-    Commit, Effect, Error, FacetChange, Finish, ListQuery, Outcome, Quarantined, Queue, Store,
-    Subscription, Taken,
+    Commit, Effect, Ending, Error, FacetChange, Lease, ListQuery, Quarantined, Queue, Settlement,
+    Store, Subscription,
 };
 
 use crate::world::{commit_all, folder, walk};
@@ -97,29 +97,29 @@ fn deliver(store: &Embedded, name: &str) {
     for track in [Track::Sweep, Track::Lane(Lane::Normal)] {
         let mut taken = Vec::new();
         while walk(&*queue, track, 50, &mut taken) {}
-        let end = |taken: &Taken| {
+        let end = |taken: &Lease| {
             let target_key = taken
                 .ordinal
                 .0
                 .is_multiple_of(3)
                 .then(|| format!("key {}", taken.ordinal.0).into());
-            let delivered = Outcome::Delivered {
+            let delivered = Ending::Delivered {
                 digest: 99 + u64::from(taken.ordinal.0),
                 target_key,
             };
             let refused = taken.ordinal.0.is_multiple_of(50);
-            let outcome = if refused {
-                Outcome::Refused(Failure::new("422", "No price."))
+            let ending = if refused {
+                Ending::Refused(Failure::new("422", "No price."))
             } else {
                 delivered
             };
-            Finish {
+            Settlement {
                 ordinal: taken.ordinal,
                 revision: taken.revision,
-                outcome,
+                ending,
             }
         };
-        queue.finish(&taken.iter().map(end).collect::<Vec<_>>(), &mut Vec::new());
+        queue.settle(&taken.iter().map(end).collect::<Vec<_>>(), &mut Vec::new());
     }
     (store.save(Timestamp(1_000_000)).wait()).expect("it is saved");
 }

@@ -14,8 +14,8 @@ use weir::model::{
 };
 use weir::store::memory::Memory;
 use weir::store::{
-    Commit, Committed, Effect, FacetChange, Finish, Holds, Joined, Outcome, Queue, Standing, Store,
-    Subscription, Taken, Walked, digest, embedded,
+    Commit, Committed, Effect, Ending, FacetChange, Holds, Joined, Lease, Queue, Settlement,
+    Standing, Store, Subscription, Walked, digest, embedded,
 };
 
 /// A store that can lose its memory.
@@ -238,7 +238,7 @@ struct Outside {
     filter: u8,
     shape: u64,
     target_digest: u64,
-    flights: BTreeMap<Ordinal, (Taken, Sequence, Option<Rendering>)>,
+    flights: BTreeMap<Ordinal, (Lease, Sequence, Option<Rendering>)>,
     parked: BTreeSet<Ordinal>,
     target: BTreeMap<EntityId, Rendering>,
     known: BTreeMap<Ordinal, EntityId>,
@@ -545,7 +545,7 @@ impl World {
         String::new()
     }
 
-    fn walk(&mut self, at: usize, track: Track) -> Option<Vec<Taken>> {
+    fn walk(&mut self, at: usize, track: Track) -> Option<Vec<Lease>> {
         let outside = self.channels.get(at).filter(|outside| outside.live)?;
         let mut taken = Vec::new();
         let before = outside.queue.owed();
@@ -556,7 +556,7 @@ impl World {
         (more || moved || !seen.is_empty()).then_some(seen)
     }
 
-    fn retry(&mut self, at: usize, ordinal: Ordinal) -> Option<Taken> {
+    fn retry(&mut self, at: usize, ordinal: Ordinal) -> Option<Lease> {
         let taken = self.channels[at].queue.retry(ordinal)?;
         self.start(at, taken.clone());
         Some(taken)
@@ -572,7 +572,7 @@ impl World {
     }
 
     /// What dispatch does with an entity that was taken.
-    fn start(&mut self, at: usize, taken: Taken) {
+    fn start(&mut self, at: usize, taken: Lease) {
         let Some(entity) = self.read(taken.ordinal) else {
             panic!("{taken:?} was taken and is not there")
         };
@@ -581,20 +581,20 @@ impl World {
         outside.known.insert(taken.ordinal, entity.id.clone());
         let revision = taken.revision.max(entity.newest());
         let settled = match (&rendering, taken.holds) {
-            (None, Holds::Nothing) => Some(Outcome::Withheld(0)),
+            (None, Holds::Nothing) => Some(Ending::Withheld(0)),
             (Some(rendering), Holds::Rendering(held)) if digest(rendering) == held => {
-                Some(Outcome::Suppressed)
+                Some(Ending::Suppressed)
             }
             _ => None,
         };
         match settled {
-            Some(outcome) => {
+            Some(ending) => {
                 let mut again = Vec::new();
-                outside.queue.finish(
-                    &[Finish {
+                outside.queue.settle(
+                    &[Settlement {
                         ordinal: taken.ordinal,
                         revision,
-                        outcome,
+                        ending,
                     }],
                     &mut again,
                 );
@@ -610,7 +610,7 @@ impl World {
         }
     }
 
-    fn finish(&mut self, at: usize, ordinal: Ordinal, end: End) -> Vec<Taken> {
+    fn finish(&mut self, at: usize, ordinal: Ordinal, end: End) -> Vec<Lease> {
         let outside = &mut self.channels[at];
         let Some((taken, revision, rendering)) = outside.flights.remove(&ordinal) else {
             return Vec::new();
@@ -618,27 +618,27 @@ impl World {
         if matches!(end, End::Delivered | End::Uncertain) {
             outside.apply(ordinal, &rendering);
         }
-        let outcome = match (end, &rendering) {
-            (End::Delivered, Some(rendering)) => Outcome::Delivered {
+        let ending = match (end, &rendering) {
+            (End::Delivered, Some(rendering)) => Ending::Delivered {
                 digest: digest(rendering),
                 target_key: None,
             },
-            (End::Delivered, None) => Outcome::Withdrawn,
-            (End::Refused, _) => Outcome::Refused(Failure::new("refused", "No.")),
-            (End::Failed | End::Uncertain, _) => Outcome::Parked {
+            (End::Delivered, None) => Ending::Withdrawn,
+            (End::Refused, _) => Ending::Refused(Failure::new("refused", "No.")),
+            (End::Failed | End::Uncertain, _) => Ending::Parked {
                 attempts: taken.attempts + 1,
             },
         };
-        match outcome {
-            Outcome::Parked { .. } => outside.parked.insert(ordinal),
+        match ending {
+            Ending::Parked { .. } => outside.parked.insert(ordinal),
             _ => outside.parked.remove(&ordinal),
         };
         let mut again = Vec::new();
-        outside.queue.finish(
-            &[Finish {
+        outside.queue.settle(
+            &[Settlement {
                 ordinal,
                 revision,
-                outcome,
+                ending,
             }],
             &mut again,
         );
@@ -736,7 +736,7 @@ pub fn join(store: &dyn Store, name: &str, wanted: &Subscription) -> (Arc<dyn Qu
 
 /// Walks as a channel does, saving where the sweep must be reserved; returns whether there may be
 /// more.
-pub fn walk(queue: &dyn Queue, track: Track, limit: usize, taken: &mut Vec<Taken>) -> bool {
+pub fn walk(queue: &dyn Queue, track: Track, limit: usize, taken: &mut Vec<Lease>) -> bool {
     let most = taken.len() + limit;
     loop {
         match queue.walk(track, most - taken.len(), taken) {

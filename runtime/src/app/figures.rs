@@ -99,7 +99,7 @@ fn channel(name: &str, channel: &Channel) -> ChannelFigures {
     ChannelFigures {
         name: name.to_owned(),
         state: status.state.name(),
-        deliveries: status::Ending::ALL
+        deliveries: status::DeliveryResult::ALL
             .into_iter()
             .map(|result| (result.name(), counters.count(result)))
             .collect(),

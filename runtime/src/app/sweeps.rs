@@ -36,8 +36,8 @@ struct Sweep {
     end: Mutex<Option<(Timestamp, Counts)>>,
 }
 
-/// A count for each [`status::Ending`].
-type Counts = [u64; status::Ending::ALL.len()];
+/// A count for each [`status::DeliveryResult`].
+type Counts = [u64; status::DeliveryResult::ALL.len()];
 
 impl Sweeps {
     /// Starts to follow a sweep of a channel and logs its result at the end. An earlier sweep of
@@ -141,31 +141,31 @@ impl Sweep {
     fn view(&self, now: &Counts) -> SweepView {
         let end = *lock(&self.end);
         let counts = end.map_or(*now, |(_, counts)| counts);
-        let count = |result: status::Ending| {
+        let count = |result: status::DeliveryResult| {
             counts[result as usize].saturating_sub(self.before[result as usize])
         };
         let (delivered, suppressed) = (
-            count(status::Ending::Delivered),
-            count(status::Ending::Suppressed),
+            count(status::DeliveryResult::Delivered),
+            count(status::DeliveryResult::Suppressed),
         );
         SweepView {
             began: self.began.into(),
             ended: end.map(|(time, _)| time.into()),
-            rendered: delivered + suppressed + count(status::Ending::Counted),
+            rendered: delivered + suppressed + count(status::DeliveryResult::Counted),
             suppressed,
             delivered,
-            withdrawn: count(status::Ending::Withdrawn),
-            withheld: count(status::Ending::Withheld),
-            refused: count(status::Ending::Refused),
-            parked: count(status::Ending::Parked),
-            held: count(status::Ending::Held),
+            withdrawn: count(status::DeliveryResult::Withdrawn),
+            withheld: count(status::DeliveryResult::Withheld),
+            refused: count(status::DeliveryResult::Refused),
+            parked: count(status::DeliveryResult::Parked),
+            held: count(status::DeliveryResult::Held),
         }
     }
 }
 
 fn counts(channel: &Channel) -> Counts {
     let counters = channel.counters();
-    status::Ending::ALL.map(|result| counters.count(result))
+    status::DeliveryResult::ALL.map(|result| counters.count(result))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -8,7 +8,7 @@ use super::Options;
 use super::prepare::{Content, Prepared};
 use super::retry::{KEYS_MAX, Tried};
 use crate::model::{EntityId, Failure, PartsDigest, Rendering, Sequence};
-use crate::store::{Holds, Outcome};
+use crate::store::{Ending, Holds};
 use crate::targets::{self, DeliveryId};
 
 /// Attempts after which a 409 or a 422 becomes a refusal: a parent may arrive later.
@@ -33,7 +33,7 @@ pub(crate) struct Ready {
 #[derive(Debug)]
 pub(crate) enum Decision {
     /// Nothing is to be sent.
-    End(Outcome),
+    End(Ending),
     /// To be sent; a withdrawal only if the guard lets it pass.
     Send(Box<Ready>),
     /// It could not be read; try again later.
@@ -52,14 +52,14 @@ pub(crate) fn decide(
     let holds = prepared.taken.holds;
     let (rendering, digest, key, plugin) = match &prepared.content {
         Content::Unread(why) => return Decision::Later(why.clone()),
-        Content::Failed(failure) => return Decision::End(Outcome::Refused(failure.clone())),
+        Content::Failed(failure) => return Decision::End(Ending::Refused(failure.clone())),
         Content::Absent(reason) if holds == Holds::Nothing => {
-            return Decision::End(Outcome::Withheld(*reason));
+            return Decision::End(Ending::Withheld(*reason));
         }
         Content::There { digest, .. } if options.suppress && holds == Holds::Rendering(*digest) => {
-            return Decision::End(Outcome::Suppressed);
+            return Decision::End(Ending::Suppressed);
         }
-        _ if !options.deliver => return Decision::End(Outcome::Counted),
+        _ if !options.deliver => return Decision::End(Ending::Counted),
         Content::Absent(_) => (None, None, None, None),
         Content::There {
             rendering,
@@ -75,7 +75,7 @@ pub(crate) fn decide(
     };
     // Forgotten entities are certainly nowhere.
     let Some(id) = prepared.id.clone() else {
-        return Decision::End(Outcome::Withheld(super::prepare::DELETED));
+        return Decision::End(Ending::Withheld(super::prepare::DELETED));
     };
     let there = prepared
         .taken
@@ -149,7 +149,7 @@ pub(crate) struct Sent {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Conclusion {
     /// It is there, or gone.
-    Done(Outcome),
+    Done(Ending),
     /// Try again: after so many counted attempts, after that time, and why.
     Park {
         attempts: u8,
@@ -193,9 +193,9 @@ pub(crate) fn conclude(
         Some(targets::Outcome::Delivered) => Conclusion::Done(match ready.tried.digest {
             Some(digest) => {
                 let target_key = (ready.tried.key != ready.id.key).then(|| ready.tried.key.clone());
-                Outcome::Delivered { digest, target_key }
+                Ending::Delivered { digest, target_key }
             }
-            None => Outcome::Withdrawn,
+            None => Ending::Withdrawn,
         }),
         Some(targets::Outcome::Retry { reason, after, .. }) => retry(reason, after),
         Some(targets::Outcome::Refused {
@@ -203,7 +203,7 @@ pub(crate) fn conclude(
             after_tries: true,
         }) if counted < TRIES_BEFORE_REFUSAL => retry(reason, None),
         Some(targets::Outcome::Refused { reason, .. } | targets::Outcome::Split { reason }) => {
-            Conclusion::Done(Outcome::Refused(Failure::new("refused", reason)))
+            Conclusion::Done(Ending::Refused(Failure::new("refused", reason)))
         }
         // It speaks of the target: the entity has lost no try by it.
         Some(targets::Outcome::Trip { reason }) => Conclusion::Park {
@@ -221,12 +221,12 @@ mod tests {
     use super::*;
     use crate::dispatch::tests::options;
     use crate::model::{Lane, Ordinal, Payload, Track};
-    use crate::store::Taken;
+    use crate::store::Lease;
 
     fn prepared(holds: Holds, target_key: Option<&str>, content: Content) -> Prepared {
         let track = Track::Lane(Lane::Normal);
         let target_key = target_key.map(Arc::from);
-        let taken = Taken {
+        let taken = Lease {
             ordinal: Ordinal(1),
             revision: Sequence(9),
             holds,
@@ -264,7 +264,7 @@ mod tests {
 
     fn word(decision: &Decision) -> String {
         match decision {
-            Decision::End(Outcome::Refused(failure)) => format!("refused {}", failure.code),
+            Decision::End(Ending::Refused(failure)) => format!("refused {}", failure.code),
             Decision::End(outcome) => format!("{outcome:?}").to_lowercase(),
             Decision::Later(_) => "later".into(),
             Decision::Send(ready) => {
@@ -442,7 +442,7 @@ mod tests {
             )
         };
         let word = |conclusion: Conclusion| match conclusion {
-            Conclusion::Done(Outcome::Refused(_)) => "refused".to_owned(),
+            Conclusion::Done(Ending::Refused(_)) => "refused".to_owned(),
             Conclusion::Done(outcome) => format!("{outcome:?}"),
             Conclusion::Park {
                 attempts,

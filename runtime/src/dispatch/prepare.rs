@@ -15,7 +15,7 @@ use crate::model::{
     satisfied,
 };
 use crate::plugin::{Class, EntityVerdict, Failed};
-use crate::store::{Store, Taken, digest};
+use crate::store::{Lease, Store, digest};
 
 /// The most entities handed over to a chain at once, and
 pub(crate) const RENDER_MAX: usize = 64;
@@ -49,7 +49,7 @@ pub trait Render: Send + Sync + 'static {
 /// An entity with what is to become of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Prepared {
-    pub(crate) taken: Taken,
+    pub(crate) taken: Lease,
     /// All changes up to it are in the content.
     pub(crate) revision: Sequence,
     /// Newest change of a facet that the channel subscribes to.
@@ -91,7 +91,7 @@ pub struct Preview {
 pub enum PreviewVerdict {
     /// This would be delivered (or suppressed, if it is there already).
     Rendering(Arc<Rendering>),
-    /// It is not for this channel; the reason as in [`crate::store::Outcome::Withheld`].
+    /// It is not for this channel; the reason as in [`crate::store::Ending::Withheld`].
     Withheld(u8),
     /// A plugin fails on it.
     Failed(Failure),
@@ -102,7 +102,7 @@ pub(crate) async fn prepare(
     setup: Arc<Setup>,
     store: Arc<dyn Store>,
     watermark: watch::Receiver<Sequence>,
-    taken: Vec<Taken>,
+    taken: Vec<Lease>,
 ) -> Vec<Prepared> {
     // A change that was decided when its entity was taken must be in what is read: it may have no
     // place of its own.
@@ -156,8 +156,8 @@ pub(crate) async fn prepare(
 /// hold up those it was taken with.
 fn read(
     store: &dyn Store,
-    taken: Vec<Taken>,
-) -> (Vec<Taken>, Vec<Option<Arc<Entity>>>, Vec<Prepared>) {
+    taken: Vec<Lease>,
+) -> (Vec<Lease>, Vec<Option<Arc<Entity>>>, Vec<Prepared>) {
     let ordinals: Vec<_> = taken.iter().map(|taken| taken.ordinal).collect();
     if let Ok(entities) = store.read(&ordinals) {
         return (taken, entities, Vec::new());
@@ -213,7 +213,7 @@ async fn durable(
         .map(drop)
 }
 
-fn unread(taken: Taken, why: String) -> Prepared {
+fn unread(taken: Lease, why: String) -> Prepared {
     Prepared {
         revision: taken.revision,
         newest: Sequence(0),
@@ -224,7 +224,7 @@ fn unread(taken: Taken, why: String) -> Prepared {
 }
 
 fn prepared(
-    taken: Taken,
+    taken: Lease,
     entity: Option<&Entity>,
     look: &Eligibility,
     content: Content,

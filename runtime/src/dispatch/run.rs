@@ -33,7 +33,7 @@ use super::retry::{RetryBudget, Schedule, Tried, Waiting};
 use super::send::{SendContext, send};
 use super::{Setup, Shared};
 use crate::model::{Ordinal, Sequence, Timestamp, Track};
-use crate::store::{self, Finish, Joined, Outcome, Pending, Queue, Store, Taken, Walked};
+use crate::store::{self, Ending, Joined, Lease, Pending, Queue, Settlement, Store, Walked};
 
 /// Room for entities in flight, for each track: at least the first, so that rendering in batches
 /// pays, at most the second, so that what waits with its rendering in memory stays in the hundreds
@@ -104,7 +104,7 @@ pub(crate) struct Run {
     newer: bool,
     /// The sweep's next stretch is being reserved; until then it does not walk.
     reserving: Option<Pending<()>>,
-    taken: [VecDeque<Taken>; TRACKS],
+    taken: [VecDeque<Lease>; TRACKS],
     ready: [VecDeque<Ready>; TRACKS],
     ready_since: [Option<Instant>; TRACKS],
     tasks: JoinSet<Done>,
@@ -409,7 +409,7 @@ impl Run {
     }
 
     /// Walks a track; returns the entities that must be delivered, at most `limit`.
-    fn meet(&mut self, track: usize, limit: usize) -> Vec<Taken> {
+    fn meet(&mut self, track: usize, limit: usize) -> Vec<Lease> {
         let mut met = Vec::new();
         let walked = self.queue.walk(Track::ALL[track], limit, &mut met);
         self.more[track] = walked != Walked::End;
@@ -425,7 +425,7 @@ impl Run {
         self.more[TRACKS - 1] &= reserved.is_ok();
     }
 
-    fn accept(&mut self, taken: Taken, released: bool, tried: Option<Tried>, first: bool) {
+    fn accept(&mut self, taken: Lease, released: bool, tried: Option<Tried>, first: bool) {
         let (ordinal, track) = (taken.ordinal, taken.track.index());
         self.concerned = true;
         // A held entity that a walk meets again is taken anew, and what was known of it still
@@ -470,7 +470,7 @@ impl Run {
     }
 
     /// Parks an entity of which no attempt was made, or of which nothing was learned.
-    fn park_untried(&mut self, ordinal: Ordinal, due: Timestamp) -> Option<Finish> {
+    fn park_untried(&mut self, ordinal: Ordinal, due: Timestamp) -> Option<Settlement> {
         let flight = self.flights.get_mut(&ordinal)?;
         let waiting = Waiting {
             due,
@@ -480,10 +480,10 @@ impl Run {
         };
         let (revision, attempts) = (flight.revision, flight.attempts);
         self.schedule.park(ordinal, waiting);
-        Some(Finish {
+        Some(Settlement {
             ordinal,
             revision,
-            outcome: Outcome::Parked { attempts },
+            ending: Ending::Parked { attempts },
         })
     }
 
@@ -505,7 +505,7 @@ impl Run {
                 PLAIN_MAX
             };
             let count = self.taken[track].len().min(most);
-            let taken: Vec<Taken> = self.taken[track].drain(..count).collect();
+            let taken: Vec<Lease> = self.taken[track].drain(..count).collect();
             let members = taken.iter().map(|taken| taken.ordinal).collect();
             let preparation = prepare(
                 self.setup.clone(),

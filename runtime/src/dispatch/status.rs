@@ -9,7 +9,7 @@ use crate::store::Owed;
 
 /// The ways in which the flight of an entity ends, as metrics name them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum DeliveryResult {
     /// The target has it.
     Delivered,
     /// The target has it no more.
@@ -28,30 +28,30 @@ pub enum Ending {
     Refused,
 }
 
-impl Ending {
+impl DeliveryResult {
     /// All of them.
-    pub const ALL: [Ending; 8] = [
-        Ending::Delivered,
-        Ending::Withdrawn,
-        Ending::Suppressed,
-        Ending::Withheld,
-        Ending::Counted,
-        Ending::Parked,
-        Ending::Held,
-        Ending::Refused,
+    pub const ALL: [DeliveryResult; 8] = [
+        DeliveryResult::Delivered,
+        DeliveryResult::Withdrawn,
+        DeliveryResult::Suppressed,
+        DeliveryResult::Withheld,
+        DeliveryResult::Counted,
+        DeliveryResult::Parked,
+        DeliveryResult::Held,
+        DeliveryResult::Refused,
     ];
 
     /// The label in metrics.
     pub fn name(self) -> &'static str {
         match self {
-            Ending::Delivered => "delivered",
-            Ending::Withdrawn => "withdrawn",
-            Ending::Suppressed => "suppressed",
-            Ending::Withheld => "withheld",
-            Ending::Counted => "counted",
-            Ending::Parked => "parked",
-            Ending::Held => "held",
-            Ending::Refused => "refused",
+            DeliveryResult::Delivered => "delivered",
+            DeliveryResult::Withdrawn => "withdrawn",
+            DeliveryResult::Suppressed => "suppressed",
+            DeliveryResult::Withheld => "withheld",
+            DeliveryResult::Counted => "counted",
+            DeliveryResult::Parked => "parked",
+            DeliveryResult::Held => "held",
+            DeliveryResult::Refused => "refused",
         }
     }
 }
@@ -65,7 +65,7 @@ pub const SECONDS: [f64; 12] = [
 /// What a channel counts; only ever rises.
 #[derive(Debug, Default)]
 pub struct Counters {
-    endings: [AtomicU64; Ending::ALL.len()],
+    endings: [AtomicU64; DeliveryResult::ALL.len()],
     buckets: [AtomicU64; SECONDS.len() + 1],
     micros: AtomicU64,
     turns: AtomicU64,
@@ -73,7 +73,7 @@ pub struct Counters {
 
 impl Counters {
     /// How many flights have ended that way.
-    pub fn count(&self, ending: Ending) -> u64 {
+    pub fn count(&self, ending: DeliveryResult) -> u64 {
         self.endings[ending as usize].load(Ordering::Relaxed)
     }
 
@@ -101,7 +101,7 @@ impl Counters {
         self.turns.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn add(&self, ending: Ending) {
+    pub(crate) fn add(&self, ending: DeliveryResult) {
         self.endings[ending as usize].fetch_add(1, Ordering::Relaxed);
     }
 

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::{Entry, Finish, Holds, Meta, Names, Outcome, Pair, Parked, State, Subscription, Taken};
+use super::{
+    Ending, Entry, Holds, Lease, Meta, Names, Pair, Parked, Settlement, State, Subscription,
+};
 use crate::model::{Failure, Lane, Ordinal, Sequence, Timestamp, Track, facet_matches};
 
 /// Maximum number of shapes whose label is remembered.
@@ -406,7 +408,7 @@ impl Channel {
         track: Track,
         places: Vec<(Track, u64)>,
         revision: u64,
-    ) -> Taken {
+    ) -> Lease {
         let pair = self.pair(ordinal);
         let owed = self
             .subscribed(entry, names)
@@ -426,7 +428,7 @@ impl Channel {
         // A change that is decided but not yet durable may wait at the place met here, without a
         // place of its own.
         let newest = self.newest(entry, names);
-        Taken {
+        Lease {
             ordinal: Ordinal(ordinal),
             revision: Sequence(revision.max(newest)),
             holds: pair.holds(),
@@ -449,7 +451,7 @@ impl Channel {
         track: Track,
         place: u64,
         revision: u64,
-    ) -> Option<Taken> {
+    ) -> Option<Lease> {
         self.read[track.index()] = place;
         if let Some(flight) = self.flights.get_mut(&ordinal) {
             flight.places.push((track, place));
@@ -468,19 +470,19 @@ impl Channel {
 
     fn finish(
         &mut self,
-        end: &Finish,
+        end: &Settlement,
         entry: &Entry,
         names: &Names,
         revision: u64,
         now: Timestamp,
-    ) -> Option<Taken> {
+    ) -> Option<Lease> {
         let ordinal = end.ordinal.0;
         let flight = self.flights.remove(&ordinal)?;
         let mut pair = self.pair(ordinal);
         self.refusals.remove(&ordinal);
         let mut waits = None;
-        let state = match &end.outcome {
-            Outcome::Delivered { digest, target_key } => {
+        let state = match &end.ending {
+            Ending::Delivered { digest, target_key } => {
                 pair = pair.holding(Holds::Rendering(*digest));
                 match target_key {
                     Some(key) => {
@@ -491,20 +493,20 @@ impl Channel {
                 };
                 State::Delivered
             }
-            Outcome::Withdrawn => {
+            Ending::Withdrawn => {
                 pair = pair.holding(Holds::Nothing);
                 self.target_keys.remove(&ordinal);
                 State::Withdrawn
             }
-            Outcome::Suppressed => State::Suppressed,
-            Outcome::Withheld(by) => State::Withheld(*by),
-            Outcome::Counted => State::Counted,
-            Outcome::Refused(failure) => {
+            Ending::Suppressed => State::Suppressed,
+            Ending::Withheld(by) => State::Withheld(*by),
+            Ending::Counted => State::Counted,
+            Ending::Refused(failure) => {
                 self.has_refusals = true;
                 self.refusals.insert(ordinal, (shortened(failure), now));
                 State::Refused
             }
-            Outcome::Parked { attempts } => {
+            Ending::Parked { attempts } => {
                 waits = Some(Parked {
                     ordinal: end.ordinal,
                     attempts: *attempts,
@@ -512,7 +514,7 @@ impl Channel {
                 });
                 State::Parked(*attempts)
             }
-            Outcome::Held => {
+            Ending::Held => {
                 waits = Some(Parked {
                     ordinal: end.ordinal,
                     attempts: 0,
@@ -609,16 +611,16 @@ mod tests {
             Sequence(2),
             "it is to be read when the second change is durable too"
         );
-        let outcome = Outcome::Delivered {
+        let ending = Ending::Delivered {
             digest: 7,
             target_key: None,
         };
-        index.finish(
+        index.settle(
             shop,
-            &[Finish {
+            &[Settlement {
                 ordinal: met.ordinal,
                 revision: met.revision,
-                outcome,
+                ending,
             }],
             2,
             Timestamp(0),

@@ -29,7 +29,7 @@ pub struct Subscription {
     pub target: u64,
 }
 
-/// How a channel joined.
+/// How the store found a channel that has joined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Joined {
     /// Whether a sweep was started because the channel is new, has returned, or has another shape
@@ -53,10 +53,9 @@ pub struct Parked {
     pub held: bool,
 }
 
-/// An entity taken for delivery on one channel; it is in flight until `Store::finish`. (Other
-/// queues call this a lease.)
+/// An entity taken for delivery on one channel; it is in flight until `Queue::settle`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Taken {
+pub struct Lease {
     /// The entity.
     pub ordinal: Ordinal,
     /// The entity must not be read before the watermark has reached this sequence: the durable head
@@ -91,7 +90,7 @@ pub enum Holds {
 
 /// How the flight of one entity ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Ending {
     /// The target certainly holds the rendering with this digest now.
     Delivered {
         /// Digest of the rendering.
@@ -124,13 +123,13 @@ pub enum Outcome {
 
 /// How the flight of one entity ended, with the revision that was delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finish {
+pub struct Settlement {
     /// The entity.
     pub ordinal: Ordinal,
     /// All changes up to this one are contained in the delivery.
     pub revision: Sequence,
     /// How it ended.
-    pub outcome: Outcome,
+    pub ending: Ending,
 }
 
 /// The state of an entity on a channel, as users see it.
@@ -138,21 +137,21 @@ pub struct Finish {
 pub enum State {
     /// Never met.
     New,
-    /// See [`Outcome`].
+    /// See [`Ending`].
     Delivered,
-    /// See [`Outcome`].
+    /// See [`Ending`].
     Suppressed,
-    /// See [`Outcome`]; with the number of the reason.
+    /// See [`Ending`]; with the number of the reason.
     Withheld(u8),
-    /// See [`Outcome`].
+    /// See [`Ending`].
     Withdrawn,
-    /// See [`Outcome`]; with the counted attempts.
+    /// See [`Ending`]; with the counted attempts.
     Parked(u8),
-    /// See [`Outcome`].
+    /// See [`Ending`].
     Held,
-    /// See [`Outcome`].
+    /// See [`Ending`].
     Refused,
-    /// See [`Outcome`].
+    /// See [`Ending`].
     Counted,
 }
 

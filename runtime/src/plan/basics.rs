@@ -14,6 +14,7 @@ use crate::config::cursor::{Cursor, Field, Found, relative};
 use crate::config::row::Row;
 use crate::config::text::suggestion;
 use crate::model::{EntityType, FacetRule, Lane, NAME_BYTES_MAX};
+use crate::store;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -165,11 +166,11 @@ pub(super) fn store(root: &mut Cursor<'_>) -> (PathBuf, Duration) {
             if let Some((field, kind)) = table
                 .take("kind")
                 .and_then(|field| field.string().map(|kind| (field, kind)))
-                && kind != "sled"
+                && kind != store::KIND
             {
                 field.complain(
                     format!("there is no store of kind {kind:?}"),
-                    "leave kind out, or write \"sled\"".to_owned(),
+                    format!("leave kind out, or write {:?}", store::KIND),
                 );
             }
             path = table

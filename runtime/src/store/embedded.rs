@@ -56,24 +56,23 @@ pub struct Options {
     pub path: PathBuf,
     /// sled's cache, in bytes; it should hold the live data.
     pub cache_bytes: u64,
-    /// Entities that were read lately are kept decoded, for all channels, in about so many bytes.
+    /// Entities that were read lately are kept decoded, for all channels, in about this many bytes.
     pub readings_bytes: u64,
     /// Free disk below which nothing is accepted, in bytes: sled does not survive a full disk.
     pub disk_reserve_bytes: u64,
-    /// How far a sweep may run ahead of what is saved, in entities: what is doubted after a crash.
+    /// How far a sweep may run ahead of the last save, in entities; after a crash that stretch is
+    /// unknown.
     pub sweep_ahead: u64,
-    /// The time.
+    /// The clock.
     pub now: fn() -> Timestamp,
-    /// Makes what was written to sled's file durable; `File::sync_data`, or what a test puts in its
-    /// place.
+    /// Makes writes to sled's file durable: `File::sync_data`, or a test's substitute.
     pub sync: fn(&File) -> std::io::Result<()>,
-    /// Called once when the store has failed for good, for example to end the process. Commits that
-    /// wait are answered first.
+    /// As [`super::Options::on_failure`].
     pub on_failure: fn(&Error),
 }
 
 impl Options {
-    /// What a server uses.
+    /// The options of a server.
     pub fn new(path: &Path) -> Options {
         Options {
             path: path.to_owned(),

@@ -5,9 +5,10 @@
 //! under random histories. The product does not use it; tests do. What a store would have on disk
 //! is kept in `saved`, so that [`Memory::crash`] can lose everything else.
 //!
-//! Reading order: `Queue::commit` (an event becomes changes, and changes take places),
-//! `Queue::meet` (a channel walks), `Queue::finish` (a flight ends), `Queue::crash` (what a crash
-//! leaves). The methods of the trait are in `answers`.
+//! Reading order: `Maps::commit` (an event becomes changes, and changes take places),
+//! `Maps::meet` (a channel walks), `Maps::settle` (a flight ends), `Maps::crash` (what a crash
+//! leaves). The calls are in `answers` (facts, quarantine) and
+//! `queue` (channels).
 
 mod answers;
 mod queue;
@@ -18,8 +19,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use super::{
-    Commit, Effect, FacetChange, Finish, Holds, Joined, Limits, NoRoom, Outcome, Parked,
-    Quarantined, QuarantinedEvent, SEQUENCE_BLOCK, State, Subscription, Taken, Verdict, Walked,
+    Commit, Effect, Ending, FacetChange, Holds, Joined, Lease, Limits, NoRoom, Parked, Quarantined,
+    QuarantinedEvent, SEQUENCE_BLOCK, Settlement, State, Subscription, Verdict, Walked,
 };
 use crate::index::ChannelId;
 use crate::model::{
@@ -614,7 +615,7 @@ impl Maps {
 
     /// Meets the next place of a lane, or the next entity of the sweep, unless there is none or the
     /// sweep must be saved first.
-    fn meet(&mut self, id: ChannelId, track: Track, taken: &mut Vec<Taken>) -> Walked {
+    fn meet(&mut self, id: ChannelId, track: Track, taken: &mut Vec<Lease>) -> Walked {
         let Some(channel) = self.channels.get(&id).filter(|channel| channel.live) else {
             return Walked::End;
         };
@@ -663,7 +664,7 @@ impl Maps {
         entity: u32,
         track: Track,
         places: Vec<(Track, u64)>,
-        taken: &mut Vec<Taken>,
+        taken: &mut Vec<Lease>,
     ) {
         let revision = self.sequence;
         let channel = &self.channels[&id];
@@ -677,7 +678,7 @@ impl Maps {
             .parked
             .get(&entity)
             .map_or(0, |parked| parked.attempts);
-        taken.push(Taken {
+        taken.push(Lease {
             ordinal: Ordinal(entity),
             revision: Sequence(revision),
             holds: pair.holds,
@@ -706,7 +707,7 @@ impl Maps {
         newest.map_or(Track::Sweep, |stored| Track::Lane(stored.lane))
     }
 
-    fn finish(&mut self, id: ChannelId, end: &Finish, again: &mut Vec<Taken>) {
+    fn settle(&mut self, id: ChannelId, end: &Settlement, again: &mut Vec<Lease>) {
         let (entity, now) = (end.ordinal.0, self.now);
         let Some(channel) = self.channels.get_mut(&id) else {
             return;
@@ -721,28 +722,28 @@ impl Maps {
             attempts,
             held,
         };
-        let (state, waits) = match &end.outcome {
-            Outcome::Delivered { digest, target_key } => {
+        let (state, waits) = match &end.ending {
+            Ending::Delivered { digest, target_key } => {
                 pair.holds = Holds::Rendering(*digest);
                 pair.target_key = target_key.clone();
                 (State::Delivered, None)
             }
-            Outcome::Withdrawn => {
+            Ending::Withdrawn => {
                 pair.holds = Holds::Nothing;
                 pair.target_key = None;
                 (State::Withdrawn, None)
             }
-            Outcome::Suppressed => (State::Suppressed, None),
-            Outcome::Withheld(by) => (State::Withheld(*by), None),
-            Outcome::Counted => (State::Counted, None),
-            Outcome::Refused(failure) => {
+            Ending::Suppressed => (State::Suppressed, None),
+            Ending::Withheld(by) => (State::Withheld(*by), None),
+            Ending::Counted => (State::Counted, None),
+            Ending::Refused(failure) => {
                 pair.refusal = Some((failure.clone(), now));
                 (State::Refused, None)
             }
-            Outcome::Parked { attempts } => {
+            Ending::Parked { attempts } => {
                 (State::Parked(*attempts), Some(parked(*attempts, false)))
             }
-            Outcome::Held => (State::Held, Some(parked(0, true))),
+            Ending::Held => (State::Held, Some(parked(0, true))),
         };
         pair.state = state;
         if waits.is_none() {

@@ -11,6 +11,7 @@ use super::Error;
 ///
 /// The call itself hands the work over, in the order of the calls; dropping this gives up the
 /// answer and never the work. It needs no particular runtime.
+#[must_use = "await it; dropping it ignores how the call ended"]
 pub struct Pending<T>(Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>);
 
 impl<T> Pending<T> {

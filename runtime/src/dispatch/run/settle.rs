@@ -9,10 +9,10 @@ use tokio::time::Instant;
 use super::super::flight::{Conclusion, Decision, Ready, Sent, conclude, decide};
 use super::super::prepare::Prepared;
 use super::super::retry::Waiting;
-use super::super::status::Ending;
+use super::super::status::DeliveryResult as Counted;
 use super::{Done, Run};
 use crate::model::{Ordinal, Sequence, Timestamp};
-use crate::store::{Finish, Outcome};
+use crate::store::{Ending, Settlement};
 
 /// The number of entities, of which the guard against mass withdrawal takes a share, is asked for
 /// again after so many milliseconds.
@@ -59,13 +59,13 @@ impl Run {
     }
 
     /// A panic counts as an attempt, so that it is not repeated in a tight loop.
-    fn park_lost(&mut self, ordinal: Ordinal) -> Option<Finish> {
+    fn park_lost(&mut self, ordinal: Ordinal) -> Option<Settlement> {
         let attempts = self.flights.get(&ordinal)?.attempts.saturating_add(1);
         let wait = self.setup.options.retry.wait(attempts, self.dice.f64());
         self.park(ordinal, attempts, wait, true)
     }
 
-    fn decided(&mut self, prepared: Prepared) -> Option<Finish> {
+    fn decided(&mut self, prepared: Prepared) -> Option<Settlement> {
         let ordinal = prepared.taken.ordinal;
         let flight = self.flights.get_mut(&ordinal)?;
         let (track, revision, released) = (flight.track, prepared.revision, flight.released);
@@ -76,7 +76,7 @@ impl Run {
             prepared,
             flight.tried.as_ref(),
         ) {
-            Decision::End(outcome) => Some(self.end(ordinal, revision, outcome)),
+            Decision::End(ending) => Some(self.end(ordinal, revision, ending)),
             Decision::Later(why) => {
                 let attempts = flight.attempts;
                 let now = self.clock.now();
@@ -87,7 +87,7 @@ impl Run {
                 if ready.rendering.is_none() && !released && !self.may_withdraw() =>
             {
                 self.held.insert(ordinal);
-                Some(self.end(ordinal, revision, Outcome::Held))
+                Some(self.end(ordinal, revision, Ending::Held))
             }
             Decision::Send(ready) => {
                 let withdraws = ready.rendering.is_none();
@@ -115,12 +115,12 @@ impl Run {
             .admits(&self.setup.options.withdraw_max, holding, now)
     }
 
-    fn concluded(&mut self, ready: &Ready, sent: Sent) -> Option<Finish> {
+    fn concluded(&mut self, ready: &Ready, sent: Sent) -> Option<Settlement> {
         let ordinal = ready.prepared.taken.ordinal;
         let attempts = self.flights.get(&ordinal)?.attempts;
         let chance = self.dice.f64();
         match conclude(&self.setup.options, ready, attempts, sent, chance) {
-            Conclusion::Done(outcome) => Some(self.end(ordinal, ready.prepared.revision, outcome)),
+            Conclusion::Done(ending) => Some(self.end(ordinal, ready.prepared.revision, ending)),
             Conclusion::Park {
                 attempts,
                 wait,
@@ -145,26 +145,26 @@ impl Run {
         }
     }
 
-    fn end(&self, ordinal: Ordinal, revision: Sequence, outcome: Outcome) -> Finish {
-        self.shared.counters.add(match &outcome {
-            Outcome::Delivered { .. } => Ending::Delivered,
-            Outcome::Withdrawn => Ending::Withdrawn,
-            Outcome::Suppressed => Ending::Suppressed,
-            Outcome::Withheld(_) => Ending::Withheld,
-            Outcome::Counted => Ending::Counted,
-            Outcome::Parked { .. } => Ending::Parked,
-            Outcome::Held => Ending::Held,
-            Outcome::Refused(_) => Ending::Refused,
+    fn end(&self, ordinal: Ordinal, revision: Sequence, ending: Ending) -> Settlement {
+        self.shared.counters.add(match &ending {
+            Ending::Delivered { .. } => Counted::Delivered,
+            Ending::Withdrawn => Counted::Withdrawn,
+            Ending::Suppressed => Counted::Suppressed,
+            Ending::Withheld(_) => Counted::Withheld,
+            Ending::Counted => Counted::Counted,
+            Ending::Parked { .. } => Counted::Parked,
+            Ending::Held => Counted::Held,
+            Ending::Refused(_) => Counted::Refused,
         });
         let mut errors = self.shared.errors();
         errors.clear(ordinal);
-        if let Outcome::Refused(failure) = &outcome {
+        if let Ending::Refused(failure) = &ending {
             errors.note(failure.to_string().into(), self.clock.now());
         }
-        Finish {
+        Settlement {
             ordinal,
             revision,
-            outcome,
+            ending,
         }
     }
 
@@ -174,7 +174,7 @@ impl Run {
         attempts: u8,
         wait: Duration,
         failed: bool,
-    ) -> Option<Finish> {
+    ) -> Option<Settlement> {
         let flight = self.flights.get_mut(&ordinal)?;
         let due = Timestamp(self.clock.now().0.saturating_add(wait.as_millis() as u64));
         let (revision, released, tried) = (flight.revision, flight.released, flight.tried.take());
@@ -187,21 +187,21 @@ impl Run {
                 tried,
             },
         );
-        self.shared.counters.add(Ending::Parked);
-        Some(Finish {
+        self.shared.counters.add(Counted::Parked);
+        Some(Settlement {
             ordinal,
             revision,
-            outcome: Outcome::Parked { attempts },
+            ending: Ending::Parked { attempts },
         })
     }
 
     /// Settles with the store; what changed meanwhile is next.
-    pub(super) fn finish(&mut self, ends: Vec<Finish>) {
+    pub(super) fn finish(&mut self, ends: Vec<Settlement>) {
         if ends.is_empty() {
             return;
         }
         let mut again = Vec::new();
-        self.queue.finish(&ends, &mut again);
+        self.queue.settle(&ends, &mut again);
         for end in &ends {
             if let Some(flight) = self.flights.remove(&end.ordinal) {
                 self.in_track[flight.track] -= 1;

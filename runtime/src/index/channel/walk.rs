@@ -2,7 +2,7 @@
 //! Each of them holds the index once, for a bounded time.
 
 use super::{Channel, Pair, Walked};
-use crate::index::{ChannelId, Finish, Holds, Index, Owed, Parked, Standing, State, Taken};
+use crate::index::{ChannelId, Holds, Index, Lease, Owed, Parked, Settlement, Standing, State};
 use crate::model::{Lane, Ordinal, Sequence, Timestamp, Track};
 
 /// Maximum number of places examined in one walk. It bounds how long the index is held when a
@@ -20,7 +20,7 @@ impl Index {
         track: Track,
         limit: usize,
         watermark: u64,
-        taken: &mut Vec<Taken>,
+        taken: &mut Vec<Lease>,
     ) -> Walked {
         let Some(channel) = self.channels.get_mut(&id).filter(|channel| channel.live) else {
             return Walked::End;
@@ -78,7 +78,7 @@ impl Index {
     }
 
     /// Takes a parked or held entity for a retry. `None` if it is neither, or is in flight.
-    pub fn retry(&mut self, id: ChannelId, ordinal: u32, watermark: u64) -> Option<Taken> {
+    pub fn retry(&mut self, id: ChannelId, ordinal: u32, watermark: u64) -> Option<Lease> {
         let channel = self.channels.get_mut(&id)?;
         if !channel.parked.contains_key(&ordinal) || channel.flights.contains_key(&ordinal) {
             return None;
@@ -104,13 +104,13 @@ impl Index {
 
     /// Ends flights. An entity that changed meanwhile goes in flight again at once and is added to
     /// `again`.
-    pub fn finish(
+    pub fn settle(
         &mut self,
         id: ChannelId,
-        ends: &[Finish],
+        ends: &[Settlement],
         watermark: u64,
         now: Timestamp,
-        again: &mut Vec<Taken>,
+        again: &mut Vec<Lease>,
     ) {
         let Some(channel) = self.channels.get_mut(&id) else {
             return;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Shared;
 use crate::index::ChannelId;
 use crate::model::{Ordinal, Sequence, Track};
-use crate::store::{Finish, Owed, Parked, Pending, Queue, Refused, Standing, Taken, Walked};
+use crate::store::{Lease, Owed, Parked, Pending, Queue, Refused, Settlement, Standing, Walked};
 
 /// A joined channel.
 pub(super) struct ChannelQueue {
@@ -14,14 +14,14 @@ pub(super) struct ChannelQueue {
 }
 
 impl Queue for ChannelQueue {
-    fn walk(&self, track: Track, limit: usize, taken: &mut Vec<Taken>) -> Walked {
+    fn walk(&self, track: Track, limit: usize, taken: &mut Vec<Lease>) -> Walked {
         let watermark = self.shared.durable();
         self.shared
             .index()
             .walk(self.channel, track, limit, watermark, taken)
     }
 
-    fn retry(&self, ordinal: Ordinal) -> Option<Taken> {
+    fn retry(&self, ordinal: Ordinal) -> Option<Lease> {
         let watermark = self.shared.durable();
         self.shared
             .index()
@@ -32,11 +32,11 @@ impl Queue for ChannelQueue {
         self.shared.index().attempt(self.channel, ordinals);
     }
 
-    fn finish(&self, ends: &[Finish], again: &mut Vec<Taken>) {
+    fn settle(&self, ends: &[Settlement], again: &mut Vec<Lease>) {
         let (watermark, now) = (self.shared.durable(), (self.shared.options.now)());
         self.shared
             .index()
-            .finish(self.channel, ends, watermark, now, again);
+            .settle(self.channel, ends, watermark, now, again);
     }
 
     fn save(&self) -> Pending<()> {

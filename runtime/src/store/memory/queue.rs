@@ -7,7 +7,7 @@ use super::{Rule, Shared};
 use crate::index::ChannelId;
 use crate::model::{Lane, Ordinal, Sequence, Track};
 use crate::store::{
-    Finish, Holds, Owed, Parked, Pending, Queue, Refused, Standing, State, Taken, Walked,
+    Holds, Lease, Owed, Parked, Pending, Queue, Refused, Settlement, Standing, State, Walked,
 };
 
 /// A joined channel.
@@ -17,7 +17,7 @@ pub(super) struct ChannelQueue {
 }
 
 impl Queue for ChannelQueue {
-    fn walk(&self, track: Track, limit: usize, taken: &mut Vec<Taken>) -> Walked {
+    fn walk(&self, track: Track, limit: usize, taken: &mut Vec<Lease>) -> Walked {
         let mut maps = self.shared.maps();
         let before = taken.len();
         maps.pass(self.channel, track);
@@ -30,7 +30,7 @@ impl Queue for ChannelQueue {
         Walked::More
     }
 
-    fn retry(&self, ordinal: Ordinal) -> Option<Taken> {
+    fn retry(&self, ordinal: Ordinal) -> Option<Lease> {
         let mut maps = self.shared.maps();
         let known = maps.channels.get(&self.channel)?;
         if !known.parked.contains_key(&ordinal.0) || known.flights.contains_key(&ordinal.0) {
@@ -54,10 +54,10 @@ impl Queue for ChannelQueue {
         }
     }
 
-    fn finish(&self, ends: &[Finish], again: &mut Vec<Taken>) {
+    fn settle(&self, ends: &[Settlement], again: &mut Vec<Lease>) {
         let mut maps = self.shared.maps();
         for end in ends {
-            maps.finish(self.channel, end, again);
+            maps.settle(self.channel, end, again);
         }
         if let Some(channel) = maps.channels.get_mut(&self.channel) {
             channel.settle();
