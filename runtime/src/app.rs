@@ -5,11 +5,11 @@
 //! left to complain of does it take over; otherwise the old one serves on and says why.
 
 mod apply;
-mod attempts;
 mod backend;
 mod deliveries;
 mod figures;
 pub mod load;
+mod rollouts;
 mod sweeps;
 mod views;
 mod watch;
@@ -23,6 +23,7 @@ use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
 use crate::dispatch;
+use crate::exit;
 use crate::ingest::Budget;
 use crate::model::Timestamp;
 use crate::plan::{self, Complaint, Plan, ReadOptions};
@@ -32,9 +33,9 @@ use crate::server::{self, Server};
 use crate::store::embedded::{self, Embedded};
 use crate::store::{self, Store};
 use apply::Live;
-use attempts::{Attempts, History, TakenOver};
 use deliveries::Deliveries;
 use load::Loaded;
+use rollouts::{History, Rollouts, TakenOver};
 use sweeps::Sweeps;
 
 /// Bodies of all sources in memory at once, in bytes; beyond it senders are told to come again.
@@ -45,9 +46,6 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 const STOP_REQUESTS: Duration = Duration::from_secs(2);
 /// How long deliveries in flight may take at a stop; the whole stop stays under 10 s.
 const STOP_DELIVERIES: Duration = Duration::from_secs(5);
-/// The exit code after the store could not write: what was answered with 202 is there, and a start
-/// reads it back.
-const EXIT_STORE_FAILED: i32 = 70;
 /// Between the failure of the store and the end of the process, so that senders that wait are told.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
@@ -113,12 +111,12 @@ pub fn read_plan(files: &[PathBuf]) -> Result<(Plan, Vec<Complaint>), Vec<Compla
 }
 
 /// A store that cannot write ends the process: after a failed sync the page cache cannot be
-/// trusted, only a new start can.
+/// trusted. Everything answered with 202 is durable, and a new start reads it back.
 fn end_process(error: &store::Error) {
-    tracing::error!(%error, "the store has failed; this process ends with code {EXIT_STORE_FAILED}");
+    tracing::error!(%error, "the store has failed; this process ends with code {}", exit::BROKEN);
     std::thread::spawn(|| {
         std::thread::sleep(LAST_ANSWERS);
-        std::process::exit(EXIT_STORE_FAILED);
+        std::process::exit(exit::BROKEN.into());
     });
 }
 
@@ -145,7 +143,7 @@ impl App {
         })
         .map_err(|error| cannot(&error))?;
         let (loading_host, loading_plan) = (host.clone(), plan.clone());
-        let (attempts, loaded) =
+        let (rollouts, loaded) =
             blocking(move || load::noting(&loading_host, &loading_plan, None)).await;
         let loaded = loaded.map_err(StartError::Configuration)?;
 
@@ -176,7 +174,7 @@ impl App {
             .take_over(plan, loaded)
             .await
             .map_err(|error| cannot(&error))?;
-        inner.history().taken_over(attempts, taken_over);
+        inner.history().taken_over(rollouts, taken_over);
         let server = Server::start(listen, admin, options.limits, inner.clone()).await;
         let server = match server {
             Ok(server) => server,
@@ -251,27 +249,27 @@ impl Inner {
             let (plan, warnings) = match read_plan(&files) {
                 Ok(read) => read,
                 Err(complaints) => {
-                    // A pin that does not fit is found before anything is loaded.
+                    // A complaint about a plugin can arise before anything is loaded.
                     let known = before.loaded.plugins();
                     return (
-                        Attempts::refused(known, &complaints, now()),
+                        Rollouts::refused(known, &complaints, now()),
                         Err(complaints),
                     );
                 }
             };
-            let (attempts, loaded) = load::noting(&host, &plan, Some(&before.loaded));
-            (attempts, loaded.map(|loaded| (plan, loaded, warnings)))
+            let (rollouts, loaded) = load::noting(&host, &plan, Some(&before.loaded));
+            (rollouts, loaded.map(|loaded| (plan, loaded, warnings)))
         });
-        let (mut attempts, loaded) = loaded.await;
+        let (mut rollouts, loaded) = loaded.await;
         let view = match loaded {
-            Err(complaints) => self.refused(attempts, complaints),
+            Err(complaints) => self.refused(rollouts, complaints),
             Ok((plan, loaded, warnings)) => {
                 warnings
                     .iter()
                     .for_each(|warning| tracing::warn!("{warning}"));
-                match self.try_out(&plan, &loaded, &mut attempts).await {
-                    complaints if !complaints.is_empty() => self.refused(attempts, complaints),
-                    _ => self.put_in_force(plan, loaded, attempts).await,
+                match self.try_out(&plan, &loaded, &mut rollouts).await {
+                    complaints if !complaints.is_empty() => self.refused(rollouts, complaints),
+                    _ => self.put_in_force(plan, loaded, rollouts).await,
                 }
             }
         };
@@ -282,11 +280,11 @@ impl Inner {
         view
     }
 
-    async fn put_in_force(&self, plan: Plan, loaded: Loaded, attempts: Attempts) -> ReloadView {
+    async fn put_in_force(&self, plan: Plan, loaded: Loaded, rollouts: Rollouts) -> ReloadView {
         let old = self.live.load_full();
         let changes = apply::changes(&old, &plan, &loaded);
         if changes.is_empty() {
-            self.history().taken_over(attempts, TakenOver::default());
+            self.history().taken_over(rollouts, TakenOver::default());
             return ReloadView {
                 success: true,
                 time: now().into(),
@@ -297,7 +295,7 @@ impl Inner {
             Ok(taken_over) => {
                 let live = self.live.load();
                 let mut history = self.history();
-                history.taken_over(attempts, taken_over);
+                history.taken_over(rollouts, taken_over);
                 history.keep(|plugin| live.loaded.components.contains_key(plugin));
                 changes
                     .iter()
@@ -310,7 +308,7 @@ impl Inner {
                 }
             }
             Err(error) => self.refused(
-                attempts,
+                rollouts,
                 vec![Complaint::of_file(
                     &self.files[0],
                     format!("the store could not follow: {error}"),
@@ -324,12 +322,12 @@ impl Inner {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn refused(&self, attempts: Attempts, complaints: Vec<Complaint>) -> ReloadView {
+    fn refused(&self, rollouts: Rollouts, complaints: Vec<Complaint>) -> ReloadView {
         let first = complaints
             .first()
             .map(|complaint| complaint.what.clone())
             .unwrap_or_default();
-        self.history().refused(attempts, &first);
+        self.history().refused(rollouts, &first);
         tracing::error!(
             "the configuration is refused, the old one serves on:\n{}",
             plan::render(&complaints)

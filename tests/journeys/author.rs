@@ -118,7 +118,7 @@ fn what_is_there_is_never_written_over() {
     says(
         &output(folder.path(), &["plugin", "new", "taken"]),
         1,
-        "taken is there already and not empty; nothing was changed",
+        "taken exists and is not empty; nothing was changed",
     );
     assert_eq!(
         fs::read_dir(folder.path().join("taken"))
@@ -381,7 +381,7 @@ target = { kind = "webhook", url = "{shop}" }
     let said = watch.next();
     assert!(
         said.starts_with("ok    3 cases: 3 passed, 0 failed")
-            && said.ends_with("Weir serves it as erp-prices"),
+            && said.ends_with("Weir uses it as erp-prices"),
         "{said}"
     );
 
@@ -395,7 +395,7 @@ target = { kind = "webhook", url = "{shop}" }
     );
     let said = watch.next();
     assert!(
-        said.starts_with("WRONG it is not put in force:")
+        said.starts_with("WRONG it fails its cases and is not written:")
             && said.contains(r#"expected "9.90", got "EUR 9.90""#),
         "{said}"
     );
@@ -407,7 +407,7 @@ target = { kind = "webhook", url = "{shop}" }
     );
     let said = watch.next();
     assert!(
-        said.contains("Weir serves it as erp-prices, ") && said.ends_with("s after it was saved"),
+        said.contains("Weir uses it as erp-prices, ") && said.ends_with("s after the save"),
         "{said}"
     );
     println!("{said}");
@@ -453,7 +453,7 @@ target = { kind = "webhook", url = "{shop}" }
     let said = eventually("the third version serves", || {
         Some(watch.next()).filter(|said| said.starts_with("ok"))
     });
-    assert!(said.contains("Weir serves it as erp-prices"), "{said}");
+    assert!(said.contains("Weir uses it as erp-prices"), "{said}");
     send("6.90", "13:00");
 
     // Weir's own word where it cannot take what passes here: the settings there are others.

@@ -211,7 +211,7 @@ fn repeated(receiver: &Receiver) -> usize {
 /// deliveries arrive in that order too. What was on its way when a life ended may arrive late, as
 /// the documentation says: its sequence tells.
 fn never_back_in_time(receiver: &Receiver) {
-    let life = |sequence: u64| sequence / weir::store::SEQUENCE_BLOCK;
+    let life = |sequence: u64| sequence / weir::inside::store::SEQUENCE_BLOCK;
     let mut by_key = BTreeMap::<String, Vec<(u64, u64)>>::new();
     numbers(receiver)
         .into_iter()

@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use weir::plugin::toolchain::{self, Error};
+use weir::inside::author::toolchain::{self, Error};
 
 use crate::support::weir::PROGRAM;
 

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use weir::index::value_hash;
-use weir::model::{
+use weir::inside::index::value_hash;
+use weir::inside::model::{
     EntityId, Event, FACETS_MAX, Failure, Lane, Payload, Sequence, Timestamp, Track,
 };
-use weir::store::memory::Memory;
-use weir::store::{
+use weir::inside::store::memory::Memory;
+use weir::inside::store::{
     Commit, Effect, Error, FacetChange, Finish, Holds, Limits, NoRoom, Outcome, Quarantined, State,
     Store, Subscription, Verdict, embedded,
 };
@@ -491,7 +491,7 @@ fn entities_are_listed_by_key_and_by_what_is_owed() {
     });
 }
 
-fn delivered(ordinal: weir::model::Ordinal, revision: Sequence) -> Finish {
+fn delivered(ordinal: weir::inside::model::Ordinal, revision: Sequence) -> Finish {
     Finish {
         ordinal,
         revision,
@@ -550,7 +550,7 @@ fn refused_entities_keep_their_reason_until_they_are_redriven_or_dropped() {
         let joined = store.join("shop", &subscription(1)).expect("it can join");
         let mut taken = Vec::new();
         store.walk(joined.id, Track::Sweep, 10, &mut taken);
-        let refuse = |taken: &weir::store::Taken| Finish {
+        let refuse = |taken: &weir::inside::store::Taken| Finish {
             ordinal: taken.ordinal,
             revision: taken.revision,
             outcome: Outcome::Refused(Failure::new("422", "The price is missing.")),

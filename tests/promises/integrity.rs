@@ -11,10 +11,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Once;
 
-use weir::index::value_hash;
-use weir::model::{EntityId, Event, Failure, Lane, Payload, Sequence, Timestamp, Track};
-use weir::store::embedded::{Embedded, Options};
-use weir::store::{
+use weir::inside::index::value_hash;
+use weir::inside::model::{EntityId, Event, Failure, Lane, Payload, Sequence, Timestamp, Track};
+use weir::inside::store::embedded::{Embedded, Options};
+use weir::inside::store::{
     Commit, Effect, Error, FacetChange, Finish, Outcome, Quarantined, Store, Subscription, Taken,
 };
 
@@ -78,7 +78,7 @@ fn open(path: &Path) -> Result<Embedded, Error> {
     })
 }
 
-fn join(store: &Embedded, name: &str) -> Result<weir::store::ChannelId, Error> {
+fn join(store: &Embedded, name: &str) -> Result<weir::inside::store::ChannelId, Error> {
     let facets = vec!["price".to_owned(), "content".to_owned()];
     let subscription = Subscription {
         entity_type: "product".into(),

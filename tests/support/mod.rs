@@ -3,6 +3,7 @@
 //! Everything is on loopback. Nothing here sleeps for a fixed time and hopes: [`eventually`] waits
 //! for a condition and no longer, and says what it waited for when its time is over.
 
+pub mod components;
 pub mod disk;
 pub mod guests;
 pub mod http;

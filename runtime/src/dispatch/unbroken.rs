@@ -1,8 +1,7 @@
 //! What must not be left half done: a panic in it ends the process, and the next start begins anew
 //! from what is saved.
 
-/// The exit code; the same as when the store cannot write, because the remedy is the same.
-const EXIT_BROKEN: i32 = 70;
+use crate::exit;
 
 /// Held while something is done that would be wrong half done. Dropped by a panic, it ends the
 /// process.
@@ -18,10 +17,11 @@ impl Drop for Unbroken {
     fn drop(&mut self) {
         if std::thread::panicking() {
             tracing::error!(
-                "{} panicked, which is a bug of Weir; this process ends with code {EXIT_BROKEN}, and a start begins anew",
-                self.0
+                "{} panicked, which is a bug of Weir; this process ends with code {}, and a start begins anew",
+                self.0,
+                exit::BROKEN
             );
-            std::process::exit(EXIT_BROKEN);
+            std::process::exit(exit::BROKEN.into());
         }
     }
 }

@@ -1,8 +1,8 @@
 //! CloudEvents in binary mode: what is in headers that anybody can send.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use weir::ingest::split::Split;
-use weir::ingest::{Budget, Options, envelope, verify};
+use weir::inside::ingest::split::Split;
+use weir::inside::ingest::{Budget, Options, envelope, verify};
 
 /// An event that is taken has what a CloudEvent needs, and attributes without control characters,
 /// as many as there may be.

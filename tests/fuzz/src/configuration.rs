@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use weir::plan;
+use weir::inside::plan;
 
 /// What cannot be understood is told in at least one complaint, with a place in the file; what can
 /// be is shown without its secrets, and differs from nothing when compared with itself.

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, HeaderValue, header};
-use weir::ingest::split::Split;
-use weir::ingest::{Activity, Budget, Options, Rejection, Request, Source, verify};
-use weir::model::{EntityType, FacetRule, Lane, Timestamp};
-use weir::store::memory::Memory;
-use weir::store::{Limits, Store};
+use weir::inside::ingest::split::Split;
+use weir::inside::ingest::{Activity, Budget, Options, Rejection, Request, Source, verify};
+use weir::inside::model::{EntityType, FacetRule, Lane, Timestamp};
+use weir::inside::store::memory::Memory;
+use weir::inside::store::{Limits, Store};
 
 const TYPES: [&str; 8] = [
     "application/json",

@@ -1,9 +1,9 @@
 //! Proofs of who a sender is, as anybody may write them.
 
 use axum::http::{HeaderMap, HeaderValue};
-use weir::ingest::verify::{self, Options};
-use weir::model::Timestamp;
-use weir::signature::Secret;
+use weir::inside::ingest::verify::{self, Options};
+use weir::inside::model::Timestamp;
+use weir::inside::signature::Secret;
 
 const SECRET: &[u8] = b"a secret of thirty-two bytes....";
 
