@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::errors::Errors;
-pub use self::handle::{TargetHandle, TargetStatus};
+pub use self::handle::TargetHandle;
 pub use self::plain::Plain;
 pub use self::prepare::{BoxFuture, Preview, PreviewVerdict, Render};
 use self::run::{Control, Run};

@@ -21,9 +21,9 @@ use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
-pub use channel::{Changed, Channel, Snapshot, Walked};
+pub use channel::{Changed, Channel, Walked};
 pub use clock::Clock;
-pub use names::{NAMES_MAX, Names};
+pub use names::Names;
 pub use pair::Pair;
 pub use sameness::value_hash;
 pub use words::{
@@ -37,7 +37,7 @@ use lane::Places;
 /// What the index knows of a facet, in 32 bytes: there are ten million of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Meta {
-    /// Number of its name; there are at most [`NAMES_MAX`].
+    /// Number of its name; there are at most [`names::NAMES_MAX`].
     pub name: u16,
     /// Number of the owner that wrote it last.
     pub owner: u16,

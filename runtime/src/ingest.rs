@@ -34,10 +34,9 @@ use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use serde::Serialize;
 
-pub use activity::{Activity, Counts, STATUSES};
-pub use body::{BUDGET_BYTES, Budget, Reservation};
-pub use change::CHANGES_MAX;
-pub use redrive::{Redriven, Selection};
+pub use activity::{Activity, STATUSES};
+pub use body::{Budget, Reservation};
+pub use redrive::Selection;
 pub use source::Source;
 
 use crate::model::{Event, Failure, Lane, Timestamp};

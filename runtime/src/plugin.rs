@@ -37,7 +37,7 @@ pub use self::compile::Apart;
 pub use self::component::{Compiled, Component};
 pub use self::host::{Host, Options};
 pub use self::words::{
-    Breach, DryRun, EntityVerdict, Error, EventVerdict, Failed, Fault, Limits, Priority, Role,
+    Breach, DryRun, EntityVerdict, EventVerdict, Failed, Fault, Limits, Priority, Role,
 };
 
 pub(crate) use self::bindings::{Answer, Answers, Declined};

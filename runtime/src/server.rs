@@ -42,7 +42,9 @@ pub use self::backend::{
     Answer, Backend, EntityQuery, IngestRequest, Operation, Page, QuarantineFilter, RefusedFilter,
     Settle, Settled,
 };
-pub use self::problem::{CONTENT_TYPE_PROBLEM, Problem, TYPE_PREFIX};
+pub use self::problem::Problem;
+#[cfg(test)]
+use self::problem::TYPE_PREFIX;
 
 /// How much a client may cost.
 #[derive(Clone, Debug)]

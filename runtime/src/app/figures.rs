@@ -101,7 +101,7 @@ fn channel(name: &str, channel: &Channel) -> ChannelFigures {
     ChannelFigures {
         name: name.to_owned(),
         state: status.state.name(),
-        deliveries: status::Result::ALL
+        deliveries: status::Ending::ALL
             .into_iter()
             .map(|result| (result.name(), counters.count(result)))
             .collect(),

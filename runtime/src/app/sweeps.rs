@@ -36,8 +36,8 @@ struct Sweep {
     end: Mutex<Option<(Timestamp, Counts)>>,
 }
 
-/// By [`status::Result`].
-type Counts = [u64; status::Result::ALL.len()];
+/// By [`status::Ending`].
+type Counts = [u64; status::Ending::ALL.len()];
 
 impl Sweeps {
     /// A channel sweeps from now on; its end is told in the log. One that was still under way is
@@ -141,31 +141,31 @@ impl Sweep {
     fn view(&self, now: &Counts) -> SweepView {
         let end = *lock(&self.end);
         let counts = end.map_or(*now, |(_, counts)| counts);
-        let count = |result: status::Result| {
+        let count = |result: status::Ending| {
             counts[result as usize].saturating_sub(self.before[result as usize])
         };
         let (delivered, suppressed) = (
-            count(status::Result::Delivered),
-            count(status::Result::Suppressed),
+            count(status::Ending::Delivered),
+            count(status::Ending::Suppressed),
         );
         SweepView {
             began: self.began.into(),
             ended: end.map(|(time, _)| time.into()),
-            rendered: delivered + suppressed + count(status::Result::Counted),
+            rendered: delivered + suppressed + count(status::Ending::Counted),
             suppressed,
             delivered,
-            withdrawn: count(status::Result::Withdrawn),
-            withheld: count(status::Result::Withheld),
-            refused: count(status::Result::Refused),
-            parked: count(status::Result::Parked),
-            held: count(status::Result::Held),
+            withdrawn: count(status::Ending::Withdrawn),
+            withheld: count(status::Ending::Withheld),
+            refused: count(status::Ending::Refused),
+            parked: count(status::Ending::Parked),
+            held: count(status::Ending::Held),
         }
     }
 }
 
 fn counts(channel: &Channel) -> Counts {
     let counters = channel.counters();
-    status::Result::ALL.map(|result| counters.count(result))
+    status::Ending::ALL.map(|result| counters.count(result))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

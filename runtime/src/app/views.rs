@@ -161,7 +161,7 @@ pub(super) fn channel(live: &Live, channel: &Channel, sweeps: &Sweeps) -> Channe
             .freshness_objective
             .map(|objective| objective.as_secs_f64()),
         oldest_owed: status.owed.oldest_time.map(Into::into),
-        deliveries: status::Result::ALL
+        deliveries: status::Ending::ALL
             .into_iter()
             .map(|result| (result.name().to_owned(), counters.count(result)))
             .collect(),

@@ -116,11 +116,6 @@ impl<'a> Cursor<'a> {
         result
     }
 
-    /// The path of this table.
-    pub fn path(&self) -> &str {
-        &self.path
-    }
-
     /// Where this table stands.
     pub fn place(&self) -> &Place {
         &self.place

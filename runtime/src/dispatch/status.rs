@@ -9,7 +9,7 @@ use crate::store::Owed;
 
 /// The ways in which the flight of an entity ends, as metrics name them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Result {
+pub enum Ending {
     /// The target has it.
     Delivered,
     /// The target has it no more.
@@ -28,30 +28,30 @@ pub enum Result {
     Refused,
 }
 
-impl Result {
+impl Ending {
     /// All of them.
-    pub const ALL: [Result; 8] = [
-        Result::Delivered,
-        Result::Withdrawn,
-        Result::Suppressed,
-        Result::Withheld,
-        Result::Counted,
-        Result::Parked,
-        Result::Held,
-        Result::Refused,
+    pub const ALL: [Ending; 8] = [
+        Ending::Delivered,
+        Ending::Withdrawn,
+        Ending::Suppressed,
+        Ending::Withheld,
+        Ending::Counted,
+        Ending::Parked,
+        Ending::Held,
+        Ending::Refused,
     ];
 
     /// The label in metrics.
     pub fn name(self) -> &'static str {
         match self {
-            Result::Delivered => "delivered",
-            Result::Withdrawn => "withdrawn",
-            Result::Suppressed => "suppressed",
-            Result::Withheld => "withheld",
-            Result::Counted => "counted",
-            Result::Parked => "parked",
-            Result::Held => "held",
-            Result::Refused => "refused",
+            Ending::Delivered => "delivered",
+            Ending::Withdrawn => "withdrawn",
+            Ending::Suppressed => "suppressed",
+            Ending::Withheld => "withheld",
+            Ending::Counted => "counted",
+            Ending::Parked => "parked",
+            Ending::Held => "held",
+            Ending::Refused => "refused",
         }
     }
 }
@@ -65,7 +65,7 @@ pub const SECONDS: [f64; 12] = [
 /// What a channel counts; only ever rises.
 #[derive(Debug, Default)]
 pub struct Counters {
-    results: [AtomicU64; Result::ALL.len()],
+    results: [AtomicU64; Ending::ALL.len()],
     buckets: [AtomicU64; SECONDS.len() + 1],
     micros: AtomicU64,
     turns: AtomicU64,
@@ -73,7 +73,7 @@ pub struct Counters {
 
 impl Counters {
     /// So many flights have ended that way.
-    pub fn count(&self, result: Result) -> u64 {
+    pub fn count(&self, result: Ending) -> u64 {
         self.results[result as usize].load(Ordering::Relaxed)
     }
 
@@ -85,6 +85,7 @@ impl Counters {
     }
 
     /// Attempts made.
+    #[cfg(test)]
     pub fn attempts(&self) -> u64 {
         self.buckets
             .iter()
@@ -93,6 +94,7 @@ impl Counters {
     }
 
     /// Turns of the channel's loop: far more than attempts means that it spins.
+    #[cfg(test)]
     pub fn turns(&self) -> u64 {
         self.turns.load(Ordering::Relaxed)
     }
@@ -101,7 +103,7 @@ impl Counters {
         self.turns.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn add(&self, result: Result) {
+    pub(crate) fn add(&self, result: Ending) {
         self.results[result as usize].fetch_add(1, Ordering::Relaxed);
     }
 

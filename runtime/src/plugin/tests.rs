@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::model::{Change, EntityId, Event, Failure, Payload, Rendering, View};
+use crate::model::{Change, EntityId, Event, Payload, Rendering, View};
 
 /// Tight enough that a test waits little, wide enough for a busy machine.
 pub(crate) fn limits() -> Limits {

@@ -129,11 +129,13 @@ impl Problem {
     }
 
     /// The stable code.
+    #[cfg(test)]
     pub fn code(&self) -> &str {
         &self.0.code
     }
 
     /// The sentence for the client.
+    #[cfg(test)]
     pub fn detail(&self) -> &str {
         &self.0.detail
     }

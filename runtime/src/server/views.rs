@@ -73,16 +73,6 @@ pub struct List<T> {
     pub next: Option<String>,
 }
 
-impl<T> List<T> {
-    /// The same page with each item turned into something else.
-    pub fn map<U>(self, turn: impl FnMut(T) -> U) -> List<U> {
-        List {
-            items: self.items.into_iter().map(turn).collect(),
-            next: self.next,
-        }
-    }
-}
-
 /// What became of a request of a source: the body of 202.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Accepted {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::super::flight::{Conclusion, Decision, Ready, Sent, conclude, decide};
 use super::super::prepare::Prepared;
 use super::super::retry::Waiting;
-use super::super::status::Result as Counted;
+use super::super::status::Ending;
 use super::{Done, Run};
 use crate::model::{Ordinal, Sequence, Timestamp};
 use crate::store::{Finish, Outcome};
@@ -141,14 +141,14 @@ impl Run {
 
     fn end(&self, ordinal: Ordinal, revision: Sequence, outcome: Outcome) -> Finish {
         self.shared.counters.add(match &outcome {
-            Outcome::Delivered { .. } => Counted::Delivered,
-            Outcome::Withdrawn => Counted::Withdrawn,
-            Outcome::Suppressed => Counted::Suppressed,
-            Outcome::Withheld(_) => Counted::Withheld,
-            Outcome::Counted => Counted::Counted,
-            Outcome::Parked { .. } => Counted::Parked,
-            Outcome::Held => Counted::Held,
-            Outcome::Refused(_) => Counted::Refused,
+            Outcome::Delivered { .. } => Ending::Delivered,
+            Outcome::Withdrawn => Ending::Withdrawn,
+            Outcome::Suppressed => Ending::Suppressed,
+            Outcome::Withheld(_) => Ending::Withheld,
+            Outcome::Counted => Ending::Counted,
+            Outcome::Parked { .. } => Ending::Parked,
+            Outcome::Held => Ending::Held,
+            Outcome::Refused(_) => Ending::Refused,
         });
         self.shared.errors().clear(ordinal);
         Finish {
@@ -177,7 +177,7 @@ impl Run {
                 tried,
             },
         );
-        self.shared.counters.add(Counted::Parked);
+        self.shared.counters.add(Ending::Parked);
         Some(Finish {
             ordinal,
             revision,

@@ -33,7 +33,7 @@ async fn what_fails_is_tried_again_under_the_same_id_until_it_arrives() {
             "{reply:?}"
         );
         assert_eq!(
-            story.channel.counters().count(status::Result::Parked),
+            story.channel.counters().count(status::Ending::Parked),
             1,
             "{reply:?}"
         );
@@ -416,7 +416,7 @@ async fn a_filter_fed_zeros_does_not_empty_the_shop() {
         })
         .await;
     assert_eq!(gone(&story), 10);
-    assert_eq!(story.channel.counters().count(status::Result::Held), 90);
+    assert_eq!(story.channel.counters().count(status::Ending::Held), 90);
 
     for number in 0..20 {
         story.set(&format!("e{number}"), "price", "9");
