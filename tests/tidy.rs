@@ -7,14 +7,17 @@ use std::path::{Path, PathBuf};
 
 /// Which rooms each room may use; `ARCHITECTURE.md` draws it. `cli` and `app` stand above all
 /// others.
-const MAY_USE: [(&str, &[&str]); 14] = [
+const MAY_USE: [(&str, &[&str]); 17] = [
+    ("exit", &[]),
+    ("sync", &[]),
     ("failpoint", &[]),
     ("model", &[]),
     ("signature", &[]),
     ("metrics", &[]),
     ("index", &["model"]),
     ("store", &["failpoint", "index", "model"]),
-    ("plugin", &["model"]),
+    ("plugin", &["model", "sync"]),
+    ("author", &["model", "plugin"]),
     ("target", &["model", "signature"]),
     (
         "ingest",
@@ -22,7 +25,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     ),
     (
         "dispatch",
-        &["failpoint", "model", "plugin", "store", "target"],
+        &["exit", "failpoint", "model", "plugin", "store", "target"],
     ),
     ("config", &[]),
     (
@@ -41,7 +44,9 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     (
         "app",
         &[
+            "author",
             "dispatch",
+            "exit",
             "failpoint",
             "index",
             "ingest",
