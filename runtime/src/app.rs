@@ -16,7 +16,7 @@ mod watch;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -32,6 +32,7 @@ use crate::server::views::{ComplaintView, ReloadView};
 use crate::server::{self, Server};
 use crate::store::embedded::{self, Embedded};
 use crate::store::{self, Store};
+use crate::sync;
 use apply::Live;
 use deliveries::Deliveries;
 use load::Loaded;
@@ -273,10 +274,7 @@ impl Inner {
                 }
             }
         };
-        *self
-            .last_reload
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = view.clone();
+        *sync::lock(&self.last_reload) = view.clone();
         view
     }
 
@@ -319,7 +317,7 @@ impl Inner {
     }
 
     fn history(&self) -> MutexGuard<'_, History> {
-        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.history)
     }
 
     fn refused(&self, rollouts: Rollouts, complaints: Vec<Complaint>) -> ReloadView {

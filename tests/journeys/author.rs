@@ -1,4 +1,4 @@
-//! At a plugin author's desk: from nothing to a plugin that serves in a running Weir, and every way
+//! The life of a plugin author: from nothing to a plugin that serves in a running Weir, and every way
 //! to be stopped on that road with a sentence.
 
 use std::fs;

@@ -555,7 +555,7 @@ fn a_ready_component_is_taken_like_its_core_module() {
     assert_ne!(of_module.sha256(), of_component.sha256());
     assert_eq!(
         of_module.label(),
-        format!("a@{}", &of_module.sha256()[..12])
+        format!("a@{}", version(of_module.sha256()))
     );
     assert_eq!(of_component.bytes(), component.len());
 }

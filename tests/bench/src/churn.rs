@@ -66,7 +66,7 @@ pub(super) struct Compared {
 
 impl Compared {
     /// Says it in a report; with how Weir sees a product that is wrong, if one is.
-    pub(super) fn told(&self, api: &Api, report: &mut Report) {
+    pub(super) fn report(&self, api: &Api, report: &mut Report) {
         report.exactly("pairs_older_than_accepted_or_never_sent", self.wrong, 0);
         report.exactly("products_that_differ_between_targets", self.different, 0);
         if let Some((product, what)) = &self.example {

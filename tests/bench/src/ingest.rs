@@ -91,7 +91,7 @@ pub(super) fn run(args: &IngestArgs, out: &mut String) -> CommandResult {
     out.push_str(&if args.common.json {
         pretty(&figures)
     } else {
-        told(&figures)
+        to_text(&figures)
     });
     Ok(true)
 }
@@ -273,7 +273,7 @@ fn configuration(args: &IngestArgs, recorder: &Recorder) -> Result<String, Failu
     toml::to_string(&all).map_err(|error| unreachable("no configuration", error))
 }
 
-fn told(figures: &Figures) -> String {
+fn to_text(figures: &Figures) -> String {
     let Figures {
         latency_ms: Latency { p50, p99, max },
         changes:

@@ -102,7 +102,7 @@ pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
             5,
         ),
     );
-    compared.told(child.api(), &mut report);
+    compared.report(child.api(), &mut report);
     report.exactly("deliveries_not_understood", recorder.held().strange(), 0);
     report.figure("older_after_newer", recorder.held().older());
     report.figure("disk_bytes", child.disk_bytes());

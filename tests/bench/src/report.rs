@@ -1,5 +1,5 @@
-//! What a measurement says: its figures in order, what was aimed at, and what it cost. One form for
-//! all, as text and as JSON.
+//! The report of a measurement: its figures in order, the goals, and the cost. One form for all, as
+//! text and as JSON.
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -96,11 +96,11 @@ impl Report {
 
     /// Writes it; the answer is yes if all is so that must be at any size.
     pub(super) fn end(self, json: bool, out: &mut String) -> CommandResult {
-        out.push_str(&self.told(json));
+        out.push_str(&self.to_text(json));
         Ok(self.sound())
     }
 
-    fn told(&self, json: bool) -> String {
+    fn to_text(&self, json: bool) -> String {
         if json {
             return pretty(self);
         }
@@ -177,7 +177,7 @@ mod tests {
             let mut report = Report::new("story", scale);
             report.at_least("rate_per_second", 10.126, 20.0);
             report.exactly("deliveries", deliveries, 3);
-            (report.sound(), report.told(false), report.told(true))
+            (report.sound(), report.to_text(false), report.to_text(true))
         };
         let (sound, text, json) = check(1.0, 3);
         assert!(

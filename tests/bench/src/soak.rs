@@ -137,7 +137,7 @@ pub(super) fn run(args: &SoakArgs, out: &mut String) -> CommandResult {
         "minute_rss_disk",
         samples.iter().map(told).collect::<Vec<_>>().join(" "),
     );
-    compared.told(child.api(), &mut report);
+    compared.report(child.api(), &mut report);
     report.exactly("deliveries_not_understood", recorder.held().strange(), 0);
     report.figure("older_after_newer", recorder.held().older());
     report.figure("folder", child.parent());

@@ -83,8 +83,8 @@ pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
     let old: Vec<SwapView> = (1..=idle as u64)
         .map(|version| bench.swap(version))
         .collect::<Result<_, Failure>>()?;
-    told(&mut report, "new_bytes_served", &new, 300.0);
-    told(&mut report, "compiled_before_served", &old, 5.0);
+    report_swaps(&mut report, "new_bytes_served", &new, 300.0);
+    report_swaps(&mut report, "compiled_before_served", &old, 5.0);
 
     let load = under_load(&mut bench, &recorder, products, swaps, args.scale)?;
     report.figure("products", products);
@@ -118,7 +118,7 @@ pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
     report.exactly("requests_not_taken_whole", broken, 0);
     load.ledger
         .compare(recorder.held())
-        .told(bench.child.api(), &mut report);
+        .report(bench.child.api(), &mut report);
     report.exactly("deliveries_not_understood", recorder.held().strange(), 0);
     report.figure("folder", bench.child.parent());
     drop(bench);
@@ -229,7 +229,7 @@ impl Bench {
 }
 
 /// Times of a kind of swap, judged by their median.
-fn told(report: &mut Report, name: &str, swaps: &[SwapView], aim_ms: f64) {
+fn report_swaps(report: &mut Report, name: &str, swaps: &[SwapView], aim_ms: f64) {
     let times = sorted(swaps);
     report.at_most(
         &format!("{name}_ms"),
