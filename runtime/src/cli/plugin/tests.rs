@@ -357,7 +357,7 @@ fn what_cannot_be_run_is_told_in_a_sentence() {
         2,
         "settings are a JSON object",
     );
-    check(&[&oms, &level, "--settings", "{"], 2, "this is no JSON");
+    check(&[&oms, &level, "--settings", "{"], 2, "this is not JSON");
 }
 
 /// A case is read by simpler means than a request; what a plugin sees must be the same.
@@ -526,7 +526,7 @@ fn a_difference_is_shown_line_by_line_and_blessed_on_demand() {
     assert!(
         ended
             .out
-            .contains("blessed level: read what is in its expected.json now\nblessed open"),
+            .contains("blessed level: check its expected.json now\nblessed open"),
         "{}",
         ended.out
     );
