@@ -56,6 +56,7 @@ const MAY_USE: [(&str, &[&str]); 17] = [
             "plugin",
             "server",
             "store",
+            "sync",
             "target",
         ],
     ),

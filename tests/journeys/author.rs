@@ -135,7 +135,7 @@ fn what_is_there_is_never_written_over() {
     says(
         &output(folder.path(), &["plugin", "new", "My_Plugin"]),
         2,
-        "`My_Plugin` cannot be the name of a plugin; lower case letters",
+        "`My_Plugin` cannot be the name of a plugin; use lower case letters",
     );
     says(
         &output(folder.path(), &["plugin", "new", "x", "--kind", "joiner"]),
