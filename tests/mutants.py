@@ -79,7 +79,7 @@ MUTATIONS = [
      "if free >= self.options.disk_reserve_bytes {", "if free < u64::MAX {",
      "promises", "contract::a_full_disk_takes_nothing_and_goes_on_by_itself"),
     ("unbroken", "the exit after a panic halfway", SRC + "dispatch/abort_on_panic.rs",
-     "std::process::exit(EXIT_BROKEN);", "",
+     "std::process::exit(exit::BROKEN.into());", "",
      "journeys", "windows::after_a_panic_in_any_window_no_change_is_lost"),
 ]
 

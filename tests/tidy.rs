@@ -7,23 +7,25 @@ use std::path::{Path, PathBuf};
 
 /// Which rooms each room may use; `ARCHITECTURE.md` draws it. `cli` and `app` stand above all
 /// others.
-const MAY_USE: [(&str, &[&str]); 15] = [
-    ("budget", &[]),
+const MAY_USE: [(&str, &[&str]); 17] = [
+    ("exit", &[]),
+    ("sync", &[]),
     ("failpoint", &[]),
     ("model", &[]),
     ("signature", &[]),
     ("metrics", &[]),
     ("index", &["model"]),
     ("store", &["failpoint", "index", "model"]),
-    ("plugin", &["model"]),
-    ("targets", &["model", "signature"]),
+    ("plugin", &["model", "sync"]),
+    ("author", &["model", "plugin"]),
+    ("target", &["model", "signature"]),
     (
         "ingest",
-        &["budget", "index", "model", "plugin", "signature", "store"],
+        &["index", "model", "plugin", "signature", "store"],
     ),
     (
         "dispatch",
-        &["failpoint", "model", "plugin", "store", "targets"],
+        &["exit", "failpoint", "model", "plugin", "store", "target"],
     ),
     ("config", &[]),
     (
@@ -35,18 +37,16 @@ const MAY_USE: [(&str, &[&str]); 15] = [
             "model",
             "plugin",
             "signature",
-            "store",
-            "targets",
+            "target",
         ],
     ),
-    (
-        "server",
-        &["budget", "failpoint", "metrics", "model", "plan"],
-    ),
+    ("server", &["failpoint", "metrics", "model", "plan"]),
     (
         "app",
         &[
+            "author",
             "dispatch",
+            "exit",
             "failpoint",
             "index",
             "ingest",
@@ -56,7 +56,8 @@ const MAY_USE: [(&str, &[&str]); 15] = [
             "plugin",
             "server",
             "store",
-            "targets",
+            "sync",
+            "target",
         ],
     ),
 ];

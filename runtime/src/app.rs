@@ -6,12 +6,12 @@
 //! reload reports why.
 
 mod apply;
-mod attempts;
 mod backend;
 mod deliveries;
 mod figures;
 pub(crate) mod intake;
 pub mod load;
+mod rollouts;
 mod sweeps;
 mod views;
 mod watch;
@@ -19,23 +19,25 @@ mod watch;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
 use crate::dispatch;
+use crate::exit;
 use crate::model::Timestamp;
 use crate::plan::{self, Complaint, Plan, ReadOptions};
 use crate::plugin::{self, Host};
 use crate::server::views::{ComplaintView, ReloadView};
 use crate::server::{self, Server};
 use crate::store::{self, Store};
+use crate::sync;
 use apply::Live;
-use attempts::{Attempts, History, TakenOver};
 use deliveries::Deliveries;
 use load::Loaded;
+use rollouts::{History, Rollouts, TakenOver};
 use sweeps::Sweeps;
 
 /// Interval at which positions and pairs are saved.
@@ -48,9 +50,6 @@ const STOP_DELIVERIES: Duration = Duration::from_secs(5);
 const STORE: &str = "store";
 /// The folder of compiled plugins beside it. It can be deleted; plugins are then compiled again.
 const PLUGIN_CODE: &str = "plugin-code";
-/// The exit code after the store failed to write. Everything that was answered with 202 is on disk,
-/// and the next start reads it back.
-const EXIT_STORE_FAILED: i32 = 70;
 /// Delay between the failure of the store and the end of the process, so that waiting senders get
 /// their responses.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
@@ -132,10 +131,10 @@ pub fn read_plan(files: &[PathBuf]) -> Result<(Plan, Vec<Complaint>), Vec<Compla
 /// Ends the process because the store cannot write. After a failed sync the page cache cannot be
 /// trusted any more, and only a new start reads what is really on disk.
 fn end_process(error: &store::Error) {
-    tracing::error!(%error, "the store failed; exiting with code {EXIT_STORE_FAILED}");
+    tracing::error!(%error, "the store failed; exiting with code {}", exit::BROKEN);
     std::thread::spawn(|| {
         std::thread::sleep(LAST_ANSWERS);
-        std::process::exit(EXIT_STORE_FAILED);
+        std::process::exit(exit::BROKEN.into());
     });
 }
 
@@ -162,7 +161,7 @@ impl App {
         })
         .map_err(|error| cannot(&error))?;
         let (loading_host, loading_plan) = (host.clone(), plan.clone());
-        let (attempts, loaded) =
+        let (rollouts, loaded) =
             blocking(move || load::noting(&loading_host, &loading_plan, None)).await;
         let loaded = loaded.map_err(StartError::Configuration)?;
 
@@ -194,7 +193,7 @@ impl App {
             .take_over(plan, loaded)
             .await
             .map_err(|error| cannot(&error))?;
-        inner.history().taken_over(attempts, taken_over);
+        inner.history().taken_over(rollouts, taken_over);
         let server = Server::start(listen, admin, options.limits, inner.clone()).await;
         let server = match server {
             Ok(server) => server,
@@ -272,39 +271,36 @@ impl Inner {
                     // A pin that does not match is found here, before any component is loaded.
                     let known = before.loaded.plugins();
                     return (
-                        Attempts::refused(known, &complaints, now()),
+                        Rollouts::refused(known, &complaints, now()),
                         Err(complaints),
                     );
                 }
             };
-            let (attempts, loaded) = load::noting(&host, &plan, Some(&before.loaded));
-            (attempts, loaded.map(|loaded| (plan, loaded, warnings)))
+            let (rollouts, loaded) = load::noting(&host, &plan, Some(&before.loaded));
+            (rollouts, loaded.map(|loaded| (plan, loaded, warnings)))
         });
-        let (mut attempts, loaded) = loaded.await;
+        let (mut rollouts, loaded) = loaded.await;
         let view = match loaded {
-            Err(complaints) => self.refused(attempts, complaints),
+            Err(complaints) => self.refused(rollouts, complaints),
             Ok((plan, loaded, warnings)) => {
                 warnings
                     .iter()
                     .for_each(|warning| tracing::warn!("{warning}"));
-                match self.try_out(&plan, &loaded, &mut attempts).await {
-                    complaints if !complaints.is_empty() => self.refused(attempts, complaints),
-                    _ => self.activate(plan, loaded, attempts).await,
+                match self.try_out(&plan, &loaded, &mut rollouts).await {
+                    complaints if !complaints.is_empty() => self.refused(rollouts, complaints),
+                    _ => self.activate(plan, loaded, rollouts).await,
                 }
             }
         };
-        *self
-            .last_reload
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = view.clone();
+        *sync::lock(&self.last_reload) = view.clone();
         view
     }
 
-    async fn activate(&self, plan: Plan, loaded: Loaded, attempts: Attempts) -> ReloadView {
+    async fn activate(&self, plan: Plan, loaded: Loaded, rollouts: Rollouts) -> ReloadView {
         let old = self.live.load_full();
         let changes = apply::changes(&old, &plan, &loaded);
         if changes.is_empty() && !self.halfway.load(Relaxed) {
-            self.history().taken_over(attempts, TakenOver::default());
+            self.history().taken_over(rollouts, TakenOver::default());
             return ReloadView {
                 success: true,
                 time: now().into(),
@@ -315,7 +311,7 @@ impl Inner {
             Ok(taken_over) => {
                 let live = self.live.load();
                 let mut history = self.history();
-                history.taken_over(attempts, taken_over);
+                history.taken_over(rollouts, taken_over);
                 history.keep(|plugin| live.loaded.components.contains_key(plugin));
                 changes
                     .iter()
@@ -333,23 +329,23 @@ impl Inner {
                     format!("this configuration could not be applied completely: {halted}"),
                     "remove the cause, then reload again or restart Weir".to_owned(),
                 );
-                self.not_applied(attempts, vec![complaint], halted.partly_applied)
+                self.not_applied(rollouts, vec![complaint], halted.partly_applied)
             }
         }
     }
 
     fn history(&self) -> MutexGuard<'_, History> {
-        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.history)
     }
 
-    fn refused(&self, attempts: Attempts, complaints: Vec<Complaint>) -> ReloadView {
-        self.not_applied(attempts, complaints, false)
+    fn refused(&self, rollouts: Rollouts, complaints: Vec<Complaint>) -> ReloadView {
+        self.not_applied(rollouts, complaints, false)
     }
 
     /// Logs and records that a configuration is not in use, or only in part.
     fn not_applied(
         &self,
-        attempts: Attempts,
+        rollouts: Rollouts,
         complaints: Vec<Complaint>,
         partly_applied: bool,
     ) -> ReloadView {
@@ -357,7 +353,7 @@ impl Inner {
             .first()
             .map(|complaint| complaint.what.clone())
             .unwrap_or_default();
-        self.history().refused(attempts, &first);
+        self.history().refused(rollouts, &first);
         let outcome = if partly_applied { INCOMPLETE } else { REJECTED };
         tracing::error!("{outcome}:\n{}", plan::render(&complaints));
         let complaints = complaints.into_iter().map(|complaint| ComplaintView {

@@ -1,12 +1,11 @@
-//! The commands. Each that talks to a running Weir is a client of its HTTP interface and lives in a
-//! file of its own here; those that work in this process ([`Local`]) are handed back to the caller.
+//! The commands. Each one that talks to a running Weir is a client of its HTTP interface and has a
+//! file of its own here; those that work in this process ([`Local`]) are passed to a handler.
 //!
-//! Exit codes: 0 fine, 1 the answer is no, 2 wrong usage, 3 could not reach or open something.
+//! [`exit`] has the exit codes.
 
-mod bench;
 mod channel;
-pub mod check;
-mod client;
+mod check;
+pub(crate) mod client;
 mod compile;
 mod demo;
 mod plugin;
@@ -16,7 +15,7 @@ mod run;
 mod send;
 mod show;
 mod source;
-mod table;
+pub(crate) mod table;
 
 #[cfg(test)]
 mod tests;
@@ -27,13 +26,15 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-/// Everything `weir` can be asked.
+use crate::exit;
+
+/// The command line.
 #[derive(Debug, Parser)]
 #[command(
     name = "weir",
     version,
-    about = "Takes in events from enterprise systems, maps them with Wasm plugins, and lets each channel draw what is true now.",
-    after_help = "Start with `weir demo`. Exit codes: 0 fine, 1 the answer is no, 2 wrong usage, 3 could not reach or open something.",
+    about = "Takes in events from enterprise systems, maps them with Wasm plugins, and delivers to each channel what is true now, at its own pace.",
+    after_help = "Start with `weir demo`. Exit codes: 0 success, 1 failed or found something wrong, 2 wrong usage, 3 could not reach or open something.",
     max_term_width = 110
 )]
 struct Cli {
@@ -52,27 +53,21 @@ enum Command {
 /// Commands that work in this process.
 #[derive(Debug, Subcommand)]
 pub enum Local {
-    /// Run Weir. SIGTERM or Ctrl-C stops it within 10 s, SIGHUP reads the configuration again
+    /// Run Weir. SIGTERM or Ctrl-C stops it within 10 s, SIGHUP reloads the configuration
     Run(RunArgs),
-    /// Say everything that is wrong with a configuration, with file, line and column
+    /// Check a configuration: prints every complaint with file, line and column
     Check(CheckArgs),
-    /// Show what Weir does: three simulated systems, three shops, a search index, no set-up
+    /// Show what Weir does, without set-up: three simulated systems, three shops, a search index
     Demo(DemoArgs),
-    /// Begin, build, try and test plugins, and see those of a running Weir follow
+    /// Create, build, run and test plugins, and update those of a running Weir
     Plugin {
-        /// Which.
+        /// The command.
         #[command(subcommand)]
         command: plugin::PluginCommand,
     },
-    /// Compile one component from the standard input to the standard output
+    /// Compile one component from standard input to standard output
     #[command(hide = true)]
     Compile(compile::CompileArgs),
-    /// Measure this machine
-    Bench {
-        /// What.
-        #[command(subcommand)]
-        command: bench::BenchCommand,
-    },
 }
 
 /// Commands that talk to a running Weir.
@@ -80,19 +75,19 @@ pub enum Local {
 enum RemoteCommand {
     /// Send files as events of a source
     Send(send::SendArgs),
-    /// Show an entity: its facets and where it stands on each channel
+    /// Show an entity: its facets and its state on each channel
     Show(show::ShowArgs),
     /// List and operate channels
     Channel {
         #[command(subcommand)]
         command: channel::ChannelCommand,
     },
-    /// Entities that a target will not take as they are
+    /// List, retry and drop entities that a target refused (dead letters)
     Refused {
         #[command(subcommand)]
         command: refused::RefusedCommand,
     },
-    /// Events that a plugin failed on or that name what they may not
+    /// List, retry and drop quarantined events: a plugin failed on them, or a check
     Quarantine {
         #[command(subcommand)]
         command: quarantine::QuarantineCommand,
@@ -107,7 +102,7 @@ enum RemoteCommand {
 /// Arguments of `weir run`.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
-    /// The configuration; given several times, keys of later files win
+    /// The configuration file; may be repeated, keys of later files win
     #[arg(
         short,
         long = "config",
@@ -115,16 +110,16 @@ pub struct RunArgs {
         default_value = "weir.toml"
     )]
     pub config: Vec<PathBuf>,
-    /// How logs are written
+    /// The log format
     #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "WEIR_LOG_FORMAT")]
     pub log_format: LogFormat,
-    /// What is logged: error, warn, info, debug, trace, or a filter such as
+    /// The log level (error, warn, info, debug or trace), or a filter such as
     /// `info,weir::dispatch=debug`
     #[arg(long, value_name = "FILTER", default_value = "info", env = "WEIR_LOG")]
     pub log: String,
 }
 
-/// How logs are written.
+/// The log format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
     /// For people.
@@ -136,7 +131,7 @@ pub enum LogFormat {
 /// Arguments of `weir check`.
 #[derive(Clone, Debug, Args)]
 pub struct CheckArgs {
-    /// The configuration; given several times, keys of later files win
+    /// The configuration file; may be repeated, keys of later files win
     #[arg(
         short,
         long = "config",
@@ -144,7 +139,7 @@ pub struct CheckArgs {
         default_value = "weir.toml"
     )]
     pub config: Vec<PathBuf>,
-    /// Do not complain of secrets whose variable or file is missing
+    /// Do not complain about secrets whose variable or file is missing
     #[arg(long)]
     pub without_secrets: bool,
     /// Print JSON
@@ -155,19 +150,18 @@ pub struct CheckArgs {
 /// Arguments of `weir demo`.
 #[derive(Clone, Debug, Args)]
 pub struct DemoArgs {
-    /// Stop after so many seconds with a summary; the exit code is 0 only if every channel
-    /// converged
+    /// Stop after N seconds with a summary; the exit code is 0 only if every channel converged
     #[arg(long, value_name = "N")]
     pub seconds: Option<u64>,
 }
 
-/// Why a command did not do what was asked.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
-    /// The answer is no.
+pub enum Failure {
+    /// It could not be done, in a sentence.
     #[error("{0}")]
-    No(String),
-    /// What was asked makes no sense.
+    Failed(String),
+    /// The arguments are wrong.
     #[error("{0}")]
     Usage(String),
     /// Weir or a file could not be reached or opened.
@@ -176,19 +170,20 @@ enum Failure {
 }
 
 impl Failure {
-    fn code(&self) -> u8 {
+    /// The exit code.
+    pub fn code(&self) -> u8 {
         match self {
-            Failure::No(_) => 1,
-            Failure::Usage(_) => 2,
-            Failure::Unreachable(_) => 3,
+            Failure::Failed(_) => exit::FAILED,
+            Failure::Usage(_) => exit::USAGE,
+            Failure::Unreachable(_) => exit::UNREACHABLE,
         }
     }
 }
 
-/// Whether the answer was yes.
-type Outcome = Result<bool, Failure>;
+/// The result of a command that ran: false if it found something wrong.
+pub type CommandResult = Result<bool, Failure>;
 
-/// Reads the arguments (the first is the program's name) and does what they say.
+/// Parses the arguments (the first is the name of the program) and runs the command.
 pub fn run<I, A>(args: I) -> ExitCode
 where
     I: IntoIterator<Item = A>,
@@ -197,7 +192,7 @@ where
     run_with(args, local)
 }
 
-/// The same with another hand for what works in this process.
+/// The same, with a handler for the commands that work in this process.
 fn run_with<I, A>(args: I, local: impl FnOnce(Local) -> ExitCode) -> ExitCode
 where
     I: IntoIterator<Item = A>,
@@ -206,10 +201,10 @@ where
     let command = match Cli::try_parse_from(args) {
         Ok(cli) => cli.command,
         Err(error) => {
-            // Help and version go to the standard output and are fine; nobody is left to tell if
-            // that is closed.
+            // Help and version go to standard output and are a success; if that is closed, there is
+            // nobody to report to.
             let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { 0 });
         }
     };
     match command {
@@ -218,14 +213,14 @@ where
     }
 }
 
-/// Prints what a command wrote, also when it failed half-way, and says how it ended.
-fn end(command: impl FnOnce(&mut String) -> Outcome) -> ExitCode {
+/// Prints the output of a command, even if it failed half-way, and returns its exit code.
+pub fn end(command: impl FnOnce(&mut String) -> CommandResult) -> ExitCode {
     let mut out = String::new();
     let outcome = command(&mut out);
     print(&out);
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
+        Ok(false) => ExitCode::from(exit::FAILED),
         Err(failure) => {
             eprintln!("weir: {failure}");
             ExitCode::from(failure.code())
@@ -233,7 +228,7 @@ fn end(command: impl FnOnce(&mut String) -> Outcome) -> ExitCode {
     }
 }
 
-/// Does what works in this process.
+/// Runs a command that works in this process.
 fn local(command: Local) -> ExitCode {
     match command {
         Local::Run(args) => run::run(&args),
@@ -243,11 +238,10 @@ fn local(command: Local) -> ExitCode {
         Local::Demo(args) => demo::demo(&args),
         Local::Plugin { command } => end(|out| plugin::run(command, out)),
         Local::Compile(args) => compile::run(&args),
-        Local::Bench { command } => end(|out| bench::run(command, out)),
     }
 }
 
-/// Loads each component and configures it as each of its uses would, as a start does.
+/// Loads each component and configures it for each of its places, as a start does.
 fn components(plan: &crate::plan::Plan) -> Vec<crate::plan::Complaint> {
     let host = match crate::plugin::Host::start(&crate::plugin::Options {
         workers: 1,
@@ -262,8 +256,8 @@ fn components(plan: &crate::plan::Plan) -> Vec<crate::plan::Complaint> {
         .unwrap_or_default()
 }
 
-/// Does the command and writes what is to be printed to `out`, also when it fails half-way.
-async fn remote(command: RemoteCommand, out: &mut String) -> Outcome {
+/// Runs the command and writes its output to `out`, even if it fails half-way.
+async fn remote(command: RemoteCommand, out: &mut String) -> CommandResult {
     match command {
         RemoteCommand::Send(args) => send::run(args, out).await,
         RemoteCommand::Show(args) => show::run(args, out).await,
@@ -274,7 +268,7 @@ async fn remote(command: RemoteCommand, out: &mut String) -> Outcome {
     }
 }
 
-fn block_on(outcome: impl Future<Output = Outcome>) -> Outcome {
+fn block_on(outcome: impl Future<Output = CommandResult>) -> CommandResult {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -283,7 +277,7 @@ fn block_on(outcome: impl Future<Output = Outcome>) -> Outcome {
     runtime.block_on(outcome)
 }
 
-/// A reader that has gone (`weir … | head`) is not an error.
+/// Prints text; a reader that has gone (`weir … | head`) is not an error.
 fn print(text: &str) {
     use std::io::Write;
     let _ = std::io::stdout().write_all(text.as_bytes());

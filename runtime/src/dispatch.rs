@@ -32,7 +32,7 @@ pub use self::abort_on_panic::AbortOnPanic;
 pub use self::clock::Clock;
 pub use self::default_renderer::DefaultRenderer;
 use self::errors::Errors;
-pub use self::handle::{TargetHandle, TargetStatus};
+pub use self::handle::TargetHandle;
 pub use self::prepare::{BoxFuture, Preview, PreviewVerdict, Render};
 use self::retry::DueTimes;
 use self::run::{Control, Run};

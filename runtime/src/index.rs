@@ -41,9 +41,9 @@ use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
-pub use channel::{Changed, Channel, Snapshot, Walked};
+pub use channel::{Changed, Channel, Walked};
 pub use clock::Clock;
-pub use names::{NAMES_MAX, Names};
+pub use names::Names;
 pub use pair::Pair;
 pub use sameness::value_hash;
 pub use words::{
@@ -58,7 +58,7 @@ use lane::Places;
 /// A facet's metadata in the index. It takes 32 bytes, because there are ten million of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Meta {
-    /// The number of its name; there are at most [`NAMES_MAX`] names.
+    /// The number of its name; there are at most [`names::NAMES_MAX`] names.
     pub name: u16,
     /// The number of the owner whose change was the last.
     pub owner: u16,

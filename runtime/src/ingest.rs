@@ -33,10 +33,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use activity::{Activity, Counts};
-pub use change::CHANGES_MAX;
+pub use activity::Activity;
 pub use incoming::{Headers, Incoming};
-pub use redrive::Redriven;
 pub use source::Source;
 
 use crate::budget::Exhausted;

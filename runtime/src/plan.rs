@@ -24,7 +24,7 @@ use std::time::Duration;
 pub use crate::config::text::{Cause, Complaint, Place, render};
 use crate::model::EntityType;
 use crate::{dispatch, ingest, plugin};
-pub use difference::{Difference, Names, Renamed, difference};
+pub use difference::difference;
 pub use redacted::redacted;
 pub use understand::{ReadOptions, read};
 

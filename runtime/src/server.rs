@@ -46,7 +46,9 @@ pub use self::backend::{
     RefusedFilter, Reply, Settle, Settled, Setup,
 };
 pub use self::intake::Requests;
-pub use self::problem::{CONTENT_TYPE_PROBLEM, Problem, TYPE_PREFIX};
+pub use self::problem::Problem;
+#[cfg(test)]
+pub(crate) use self::problem::TYPE_PREFIX;
 
 /// How much a client may cost.
 #[derive(Clone, Debug)]

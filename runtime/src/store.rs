@@ -474,18 +474,10 @@ pub trait Shelf: Send + Sync + 'static {
 /// XXH3 over length-prefixed parts: two renderings that differ only in where the key ends have
 /// different digests.
 pub fn digest(rendering: &crate::model::Rendering) -> u64 {
-    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
-    for part in [
-        rendering.key.as_deref().map(str::as_bytes),
-        rendering.content_type.as_deref().map(str::as_bytes),
-        Some(rendering.body.as_bytes()),
-    ] {
-        hasher.update(
-            &part
-                .map_or(u64::MAX, |bytes| bytes.len() as u64)
-                .to_le_bytes(),
-        );
-        hasher.update(part.unwrap_or_default());
-    }
-    (hasher.digest() >> 12).max(2)
+    let digest = crate::model::PartsDigest::new()
+        .optional(rendering.key.as_deref().map(str::as_bytes))
+        .optional(rendering.content_type.as_deref().map(str::as_bytes))
+        .part(rendering.body.as_bytes())
+        .digest64();
+    (digest >> 12).max(2)
 }

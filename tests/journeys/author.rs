@@ -119,7 +119,7 @@ fn existing_files_are_never_overwritten() {
     says(
         &output(folder.path(), &["plugin", "new", "taken"]),
         1,
-        "taken is there already and not empty; nothing was changed",
+        "taken exists and is not empty; nothing was changed",
     );
     assert_eq!(
         fs::read_dir(folder.path().join("taken"))
@@ -136,7 +136,7 @@ fn existing_files_are_never_overwritten() {
     says(
         &output(folder.path(), &["plugin", "new", "My_Plugin"]),
         2,
-        "`My_Plugin` cannot be the name of a plugin; lower case letters",
+        "`My_Plugin` cannot be the name of a plugin; use lower case letters",
     );
     says(
         &output(folder.path(), &["plugin", "new", "x", "--kind", "joiner"]),
@@ -382,7 +382,7 @@ target = { kind = "webhook", url = "{shop}" }
     let printed = watch.next();
     assert!(
         printed.starts_with("ok    3 cases: 3 passed, 0 failed")
-            && printed.ends_with("Weir serves it as erp-prices"),
+            && printed.ends_with("Weir uses it as erp-prices"),
         "{printed}"
     );
 
@@ -396,14 +396,9 @@ target = { kind = "webhook", url = "{shop}" }
     );
     let printed = watch.next();
     assert!(
-        printed.starts_with("WRONG it is not put in force:")
+        printed.starts_with("WRONG it fails its cases and is not written:")
             && printed.contains(r#"expected "9.90", got "EUR 9.90""#),
         "{printed}"
-    );
-    assert_eq!(
-        served(),
-        first,
-        "a plugin that fails its cases reached Weir"
     );
     edit(
         &plugin.join("cases/price-changed/expected.json"),
@@ -412,8 +407,7 @@ target = { kind = "webhook", url = "{shop}" }
     );
     let printed = watch.next();
     assert!(
-        printed.contains("Weir serves it as erp-prices, ")
-            && printed.ends_with("s after it was saved"),
+        printed.contains("Weir uses it as erp-prices, ") && printed.ends_with("s after the save"),
         "{printed}"
     );
     println!("{printed}");
@@ -458,10 +452,7 @@ target = { kind = "webhook", url = "{shop}" }
     let printed = eventually("the third version serves", || {
         Some(watch.next()).filter(|printed| printed.starts_with("ok"))
     });
-    assert!(
-        printed.contains("Weir serves it as erp-prices"),
-        "{printed}"
-    );
+    assert!(printed.contains("Weir uses it as erp-prices"), "{printed}");
     send("6.90", "13:00");
 
     // The message of Weir if it rejects a plugin that passes here, because its settings there are

@@ -164,13 +164,14 @@ fn messages_of_three_systems_become_the_page_of_a_shop_and_a_document_of_a_searc
         headers[3].is_some_and(|plugin| plugin.starts_with("storefront-page@")),
         "{headers:?}"
     );
-    let secret =
-        weir::signature::Secret::from_webhook_secret("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")
-            .expect("a secret");
+    let secret = weir::inside::signature::Secret::from_webhook_secret(
+        "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
+    )
+    .expect("a secret");
     let timestamp = headers[1]
         .and_then(|timestamp| timestamp.parse().ok())
         .expect("seconds");
-    let signature = weir::signature::sign(
+    let signature = weir::inside::signature::sign(
         &secret,
         headers[0].expect("an id"),
         timestamp,

@@ -211,7 +211,7 @@ fn repeated(receiver: &Receiver) -> usize {
 /// Weir deliveries arrive in that order. A delivery that was under way when a life ended may arrive
 /// late, as documented; its sequence shows it.
 fn never_back_in_time(receiver: &Receiver) {
-    let life = |sequence: u64| sequence / weir::store::SEQUENCE_BLOCK;
+    let life = |sequence: u64| sequence / weir::inside::store::SEQUENCE_BLOCK;
     let mut by_key = BTreeMap::<String, Vec<(u64, u64)>>::new();
     numbers(receiver)
         .into_iter()

@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use weir::plugin::toolchain::{self, Error};
+use weir::inside::author::toolchain::{self, Error};
 
 use crate::support::weir::PROGRAM;
 
@@ -118,6 +118,43 @@ fn a_plugin_in_typescript_passes_the_cases_of_its_rust_twin() {
 #[test]
 fn a_plugin_in_python_passes_the_cases_of_its_rust_twin() {
     passes_the_cases_of_oms_stock("oms-stock-py");
+}
+
+/// The templates are what an author sees first. Those for Rust are built in `author`.
+fn a_new_plugin_of_each_kind_passes(language: &str, lang: &str) {
+    let folder = tempfile::tempdir().expect("a folder");
+    for kind in ["mapper", "renderer", "event-filter", "entity-filter"] {
+        let name = format!("my-{kind}");
+        let arguments = ["plugin", "new", &name, "--lang", lang, "--kind", kind];
+        let made = weir(folder.path(), &arguments);
+        assert!(made.status.success(), "{}", printed(&made));
+        let plugin = folder.path().join(&name);
+        if !buildable(&plugin) {
+            return;
+        }
+        let tested = weir(&plugin, &["plugin", "test", "--json"]);
+        let report: Value = serde_json::from_slice(&tested.stdout)
+            .unwrap_or_else(|_| panic!("{}", printed(&tested)));
+        assert_eq!(
+            (&report["passed"], &report["roles"]),
+            (&json!(true), &json!([kind])),
+            "{language}: {report:#}"
+        );
+        assert!(
+            report["cases"].as_array().map(Vec::len) >= Some(2),
+            "{language}: {report:#}"
+        );
+    }
+}
+
+#[test]
+fn a_new_plugin_of_each_kind_in_typescript_builds_and_passes_at_once() {
+    a_new_plugin_of_each_kind_passes("TypeScript", "ts");
+}
+
+#[test]
+fn a_new_plugin_of_each_kind_in_python_builds_and_passes_at_once() {
+    a_new_plugin_of_each_kind_passes("Python", "python");
 }
 
 /// A plugin that does what the event's type says, usually something bad.

@@ -6,15 +6,12 @@ mod support;
 
 mod access;
 mod author;
-mod bench;
 mod catalog;
-mod conformance;
 mod damage;
 mod egress;
 mod full;
 mod isolation;
 mod kill;
-mod kit;
 mod languages;
 mod misbehaviour;
 mod power;

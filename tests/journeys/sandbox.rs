@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use wasm_encoder::{CodeSection, Function, FunctionSection, Instruction, Module, TypeSection};
-use weir::plugin::toolchain;
+use weir::inside::author::toolchain;
 
 use crate::support::weir::PROGRAM;
 use crate::support::{Stage, change, eventually};

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use weir::model::{EntityId, View};
-use weir::plugin::cases::{Case, Item, embed};
+use weir::inside::author::cases::{Case, Item};
+use weir::inside::model::{EntityId, View};
 
 use crate::support::http::Connection;
 use crate::support::weir::command;
@@ -331,7 +331,7 @@ fn the_checks_their_results_and_the_current_version_are_shown() {
     );
     assert_eq!(
         first["last_swap"]["tried"],
-        "compiled, configured for 1 use, nothing had been seen to try it on",
+        "compiled, configured for 1 use, no recent samples to try it on",
         "{first:#}"
     );
 
@@ -392,7 +392,7 @@ fn the_checks_their_results_and_the_current_version_are_shown() {
         .weir()
         .says("sweep finished: 1 rendered, of which 0 suppressed; 1 delivered, 0 withdrawn");
     stage.weir().says(
-        "the plugin serves: compiled, configured for 1 use, tried on the last 1 entity: 1 rendered",
+        "new plugin version in use: compiled, configured for 1 use, tried on the last 1 entity: 1 rendered",
     );
 
     // A rejected version is shown next to the current one until another takes over. It is
@@ -412,7 +412,7 @@ fn the_checks_their_results_and_the_current_version_are_shown() {
     for words in [
         "tried on the last 1 entity: 1 rendered",
         "the file is not Wasm",
-        &format!("{version} serves on"),
+        &format!("{version} stays in use"),
         "channel shop",
     ] {
         assert!(printed.contains(words), "{words:?} is not in:\n{printed}");
@@ -510,11 +510,7 @@ fn a_plugin_whose_own_cases_fail_is_rejected() {
         item: Item::Entity(entity.clone()),
         expected: Some(json!({"body": {"version": version}}).to_string()),
     };
-    let with = |cases: &[Case]| {
-        embed(&guests::versioned::renderer(2), cases)
-            .expect("they fit")
-            .0
-    };
+    let with = |cases: &[Case]| guests::with_cases(&guests::versioned::renderer(2), cases);
     stage.place(
         "page.wasm",
         &with(&[case("plain", 2), case("of-tomorrow", 3)]),
@@ -652,17 +648,14 @@ fn events_that_one_version_failed_on_can_be_redriven_to_the_next_by_filter() {
     // Redriven to the same version, they fail again.
     assert_eq!(
         redrive(&["--type", "f"]),
-        "0 given to the plugins again; 1 failed again and stay, with the new reason\n"
+        "0 redriven; 1 failed again and stay in quarantine with the new reason\n"
     );
     stage.place("mapper.wasm", &guests::versioned::mapper(2));
     assert_eq!(stage.reload_files()["success"], true);
-    assert_eq!(
-        redrive(&["--before", &time]),
-        "0 given to the plugins again\n"
-    );
+    assert_eq!(redrive(&["--before", &time]), "0 redriven\n");
     assert_eq!(
         redrive(&["--plugin", "mapper@000000000000"]),
-        "0 given to the plugins again\n"
+        "0 redriven\n"
     );
     assert!(
         redrive(&["--since", "yesterday"])
@@ -670,12 +663,12 @@ fn events_that_one_version_failed_on_can_be_redriven_to_the_next_by_filter() {
     );
     assert_eq!(
         redrive(&["--plugin", &of, "--type", "t", "--since", &time]),
-        "2 given to the plugins again\n"
+        "2 redriven\n"
     );
     stage.shop_holds(json!({"one": {"version": 1}, "two": {"version": 1}}));
     assert_eq!(
         redrive(&["--plugin", "mapper", "--code", "missing-field"]),
-        "1 given to the plugins again\n"
+        "1 redriven\n"
     );
     stage
         .shop_holds(json!({"one": {"version": 1}, "two": {"version": 1}, "three": {"version": 1}}));

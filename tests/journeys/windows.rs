@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
-use weir::failpoint::POINTS;
+use weir::inside::failpoint::POINTS;
 
 use crate::support::http::{Connection, request};
 use crate::support::ledger::Counts;

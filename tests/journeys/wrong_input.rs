@@ -4,7 +4,7 @@
 use std::io::Write;
 
 use serde_json::{Value, json};
-use weir::signature::{self, Secret};
+use weir::inside::signature::{self, Secret};
 
 use crate::support::stage::CATALOG;
 use crate::support::{Reply, Stage, change, deletion, eventually};

@@ -6,10 +6,10 @@ use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use weir::index::value_hash;
-use weir::model::{EntityId, Lane, Sequence, Timestamp, Track};
-use weir::store::memory::Memory;
-use weir::store::{
+use weir::inside::index::value_hash;
+use weir::inside::model::{EntityId, Lane, Sequence, Timestamp, Track};
+use weir::inside::store::memory::Memory;
+use weir::inside::store::{
     Commit, Effect, Ending, Error, FacetChange, Holds, Lease, Limits, Queue, Settlement, Store,
     Subscription, Verdict, embedded,
 };

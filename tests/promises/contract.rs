@@ -4,12 +4,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use weir::index::value_hash;
-use weir::model::{
+use weir::inside::index::value_hash;
+use weir::inside::model::{
     EntityId, Event, FACETS_MAX, Failure, Lane, Payload, Sequence, Timestamp, Track,
 };
-use weir::store::memory::Memory;
-use weir::store::{
+use weir::inside::store::memory::Memory;
+use weir::inside::store::{
     Commit, Effect, Ending, Error, FacetChange, Holds, Limits, ListQuery, NoRoom, Quarantined,
     Queue, Remembered, Settlement, State, Store, Subscription, Verdict, embedded,
 };
@@ -509,7 +509,7 @@ fn entities_are_listed_by_key_and_by_what_is_owed() {
     });
 }
 
-fn delivered(ordinal: weir::model::Ordinal, revision: Sequence) -> Settlement {
+fn delivered(ordinal: weir::inside::model::Ordinal, revision: Sequence) -> Settlement {
     Settlement {
         ordinal,
         revision,
@@ -571,7 +571,7 @@ fn refused_entities_keep_their_reason_until_they_are_redriven_or_dropped() {
         let (queue, _) = join(store, "shop", &subscription(1));
         let mut taken = Vec::new();
         walk(&*queue, Track::Sweep, 10, &mut taken);
-        let refuse = |taken: &weir::store::Lease| Settlement {
+        let refuse = |taken: &weir::inside::store::Lease| Settlement {
             ordinal: taken.ordinal,
             revision: taken.revision,
             ending: Ending::Refused(Failure::new("422", "The price is missing.")),

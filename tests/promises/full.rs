@@ -6,10 +6,10 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use weir::index::value_hash;
-use weir::model::{EntityId, Lane};
-use weir::store::embedded::{Embedded, Options};
-use weir::store::{Commit, Effect, Error, FacetChange, Store};
+use weir::inside::index::value_hash;
+use weir::inside::model::{EntityId, Lane};
+use weir::inside::store::embedded::{Embedded, Options};
+use weir::inside::store::{Commit, Effect, Error, FacetChange, Store};
 
 use crate::world::folder;
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
-use weir::store::memory::{Memory, Rule};
+use weir::inside::store::memory::{Memory, Rule};
 
 use crate::world::{End, Step, Subject, World, embedded_in, folder};
 

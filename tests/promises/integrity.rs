@@ -11,10 +11,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Once};
 
-use weir::index::value_hash;
-use weir::model::{EntityId, Event, Failure, Lane, Payload, Sequence, Timestamp, Track};
-use weir::store::embedded::{Embedded, Options};
-use weir::store::{
+use weir::inside::index::value_hash;
+use weir::inside::model::{EntityId, Event, Failure, Lane, Payload, Sequence, Timestamp, Track};
+use weir::inside::store::embedded::{Embedded, Options};
+use weir::inside::store::{
     Commit, Effect, Ending, Error, FacetChange, Lease, ListQuery, Quarantined, Queue, Settlement,
     Store, Subscription,
 };

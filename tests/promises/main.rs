@@ -1,9 +1,14 @@
-//! Promises checked from inside: what every store must do, and random histories of the embedded
-//! store against the specification.
+//! Promises checked from inside: the contract of every store, random histories of the embedded store
+//! against the specification, and the kit and the languages of plugin authors.
+
+#[path = "../support/components.rs"]
+mod components;
 
 mod certain;
+mod conformance;
 mod contract;
 mod full;
 mod histories;
 mod integrity;
+mod kit;
 mod world;

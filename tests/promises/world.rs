@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use weir::index::value_hash;
-use weir::model::{
+use weir::inside::index::value_hash;
+use weir::inside::model::{
     Entity, EntityId, Failure, Lane, Ordinal, Payload, Rendering, Sequence, Timestamp, Track,
 };
-use weir::store::memory::Memory;
-use weir::store::{
+use weir::inside::store::memory::Memory;
+use weir::inside::store::{
     Commit, Committed, Effect, Ending, FacetChange, Holds, Joined, Lease, Queue, Settlement,
     Standing, Store, Subscription, Walked, digest, embedded,
 };
@@ -47,7 +47,7 @@ impl Subject {
 /// An embedded store for histories: small windows, so that their edges are met, and no clock.
 pub fn embedded_in(folder: &std::path::Path) -> embedded::Embedded {
     let mut options = embedded::Options::new(folder);
-    options.sweep_ahead = u64::from(weir::store::memory::SWEEP_AHEAD);
+    options.sweep_ahead = u64::from(weir::inside::store::memory::SWEEP_AHEAD);
     options.cache_bytes = 32 * 1024 * 1024;
     options.now = || Timestamp(0);
     embedded::Embedded::open(options).expect("an empty folder can be opened")
@@ -253,7 +253,7 @@ pub struct World {
 
 impl World {
     pub fn new(subject: Subject) -> World {
-        let limits = weir::store::Limits {
+        let limits = weir::inside::store::Limits {
             entities_max: Vec::new(),
             quarantine_max: 10,
             forget_ms: 0,

@@ -1,12 +1,10 @@
 //! Guests: the real plugins, built on first use, and hostile or tiny ones assembled from text in
 //! milliseconds.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::path::Path;
 
-use weir::plugin::toolchain;
+use weir::inside::author::cases::{Case, embed};
 use wit_component::StringEncoding;
 
 /// The hostile guests of the plugin host's own tests; a letter in each item chooses what they do
@@ -15,26 +13,7 @@ use wit_component::StringEncoding;
 pub mod hostile;
 pub mod versioned;
 
-/// The component of a real plugin, by the name of its folder under `plugins`. It is built once,
-/// even if several tests ask at the same time.
-pub fn plugin(name: &str) -> PathBuf {
-    built(&format!("plugins/{name}"))
-}
-
-/// The component of a crate, by its folder in the repository.
-pub fn built(folder: &str) -> PathBuf {
-    static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
-    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
-    let component = built.entry(folder.to_owned()).or_insert_with(|| {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("..")
-            .join(folder);
-        let component = toolchain::build(&source, &mut |step| eprintln!("{step}"))
-            .unwrap_or_else(|error| panic!("{folder}: {error}"));
-        component.component
-    });
-    component.clone()
-}
+pub use super::components::plugin;
 
 /// A file from a plugin's cases, as the source system sends it, such as `night-run/body.xml`.
 pub fn case(plugin: &str, file: &str) -> Vec<u8> {
@@ -44,6 +23,11 @@ pub fn case(plugin: &str, file: &str) -> Vec<u8> {
         .join("cases")
         .join(file);
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// A component that carries these cases; `module` may be a core module or a component.
+pub fn with_cases(module: &[u8], cases: &[Case]) -> Vec<u8> {
+    embed(module, cases).expect("the cases fit in").0
 }
 
 /// Assembles a core module for a world of the plugin interface from the text of its body.

@@ -3,6 +3,7 @@
 //! Everything runs on loopback. Nothing here sleeps for a fixed time: [`eventually`] waits until a
 //! condition is met, and fails after a deadline with the condition it waited for.
 
+pub mod components;
 pub mod disk;
 pub mod guests;
 pub mod http;

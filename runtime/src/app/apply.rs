@@ -7,16 +7,16 @@ use std::time::Instant;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::attempts::{Attempts, TakenOver};
 use super::intake::HttpIntake;
-use super::load::{Chain, Loaded, Maps, Renders};
+use super::load::{Loaded, Maps, Renders};
+use super::rollouts::{Rollouts, TakenOver};
 use super::{Inner, join_all, now};
 use crate::dispatch::{self, Channel, Setup, TargetHandle};
 use crate::failpoint;
 use crate::ingest::{Mapping, Source};
 use crate::model::{Timestamp, View};
 use crate::plan::{self, Complaint, Plan};
-use crate::plugin::{ChannelChain, Failed, Trial};
+use crate::plugin::{ChannelChain, DryRun, Failed};
 use crate::store::{self, Limits, ListQuery, Subscription};
 
 /// Events of a source that may wait in quarantine before failing ones are answered 503.
@@ -82,7 +82,7 @@ impl Inner {
         &self,
         plan: &Plan,
         loaded: &Loaded,
-        attempts: &mut Attempts,
+        rollouts: &mut Rollouts,
     ) -> Vec<Complaint> {
         let live = self.live.load_full();
         let mut complaints = Vec::new();
@@ -101,16 +101,16 @@ impl Inner {
                 continue;
             }
             let began = Instant::now();
-            let trial = self.host.try_source(&chain.chain, Arc::new(samples)).await;
-            chain.note(attempts, |attempt| {
-                attempt.tried_on_events(&trial, began.elapsed())
+            let dry_run = self.host.try_source(chain, Arc::new(samples)).await;
+            rollouts.update(chain, |rollout| {
+                rollout.ran_on_events(&dry_run, began.elapsed())
             });
             complaints.extend(faulted(
                 plan,
                 &format!("sources.{name}.plugins"),
-                &trial,
+                &dry_run,
                 ["event", "events"],
-                attempts,
+                rollouts,
             ));
         }
         for (name, chain) in &loaded.channels {
@@ -127,16 +127,16 @@ impl Inner {
                 continue;
             }
             let began = Instant::now();
-            let trial = self.host.try_channel(&chain.chain, Arc::new(samples)).await;
-            chain.note(attempts, |attempt| {
-                attempt.tried_on_entities(&trial, began.elapsed())
+            let dry_run = self.host.try_channel(chain, Arc::new(samples)).await;
+            rollouts.update(chain, |rollout| {
+                rollout.ran_on_entities(&dry_run, began.elapsed())
             });
             complaints.extend(faulted(
                 plan,
                 &format!("channels.{name}.plugins"),
-                &trial,
+                &dry_run,
                 ["entity", "entities"],
-                attempts,
+                rollouts,
             ));
         }
         // A channel of many rows has one place in the file.
@@ -285,7 +285,7 @@ impl Inner {
             let chain = loaded.sources.get(name).map(|chain| -> Arc<dyn Mapping> {
                 Arc::new(Maps {
                     host: self.host.clone(),
-                    chain: chain.chain.clone(),
+                    chain: chain.clone(),
                 })
             });
             let (activity, requests) = old.sources.get(name).map_or_else(
@@ -414,7 +414,7 @@ impl Inner {
         let chain = chain.map(|chain| -> Arc<dyn dispatch::Render> {
             Arc::new(Renders {
                 host: self.host.clone(),
-                chain: chain.chain.clone(),
+                chain: chain.clone(),
             })
         });
         let (default_renderer, shares) = (self.default_renderer.clone(), plan.shares);
@@ -449,24 +449,24 @@ impl Live {
 fn faulted(
     plan: &Plan,
     place: &str,
-    trial: &Trial,
+    dry_run: &DryRun,
     [one, many]: [&str; 2],
-    attempts: &mut Attempts,
+    rollouts: &mut Rollouts,
 ) -> Option<Complaint> {
     let Failed {
         plugin, failure, ..
-    } = trial.fault.as_ref()?;
-    let count = trial.samples();
+    } = dry_run.fault.as_ref()?;
+    let count = dry_run.samples();
     let what = format!(
         "tried on {count} {} it faults: {plugin}: {}",
         if count == 1 { one } else { many },
         failure.message
     );
-    if let Some(attempt) = plugin
+    if let Some(rollout) = plugin
         .rsplit_once('@')
-        .and_then(|(name, _)| attempts.find(name))
+        .and_then(|(name, _)| rollouts.find(name))
     {
-        attempt.refuse(&what);
+        rollout.refuse(&what);
     }
     Some(plan.complaint(place, what, None))
 }
@@ -497,13 +497,13 @@ fn same_channel(old: &Live, new: &Live, name: &Arc<str>) -> bool {
 /// Weir was stopped.
 fn subscription(
     options: &dispatch::Options,
-    chain: Option<&Chain<ChannelChain>>,
+    chain: Option<&ChannelChain>,
     target: &TargetHandle,
 ) -> Subscription {
-    let uses = chain.map_or(&[][..], |chain| &chain.uses);
-    let plugins: Vec<_> = uses
+    let bindings = chain.map_or(&[][..], |chain| chain.bindings());
+    let plugins: Vec<_> = bindings
         .iter()
-        .map(|of| (of.component().sha256(), of.settings()))
+        .map(|binding| (binding.component().sha256(), binding.settings()))
         .collect();
     let shape = serde_json::json!([
         &*options.entity_type,

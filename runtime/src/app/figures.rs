@@ -12,6 +12,7 @@ use crate::metrics::{Buckets, ChannelFigures, PluginFigures, Snapshot, SourceFig
 use crate::plugin::figures::{CALL_SECONDS, Calls};
 use crate::plugin::{self, Component};
 use crate::store::COMMIT_SECONDS;
+use crate::sync;
 
 /// All figures at this moment.
 pub(super) fn snapshot(inner: &Inner) -> Snapshot {
@@ -19,10 +20,7 @@ pub(super) fn snapshot(inner: &Inner) -> Snapshot {
     let (store, plugins) = (inner.store.figures(), inner.host.figures());
     let (commits, commit_seconds) = store.commit_seconds;
     let last_reload_success = {
-        let last = inner
-            .last_reload
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let last = sync::lock(&inner.last_reload);
         last.success || last.complaints.is_empty()
     };
     let retired = inner

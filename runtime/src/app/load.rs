@@ -1,23 +1,23 @@
-//! From the plugins of a plan to chains: components are read, checked, compiled, run on their own
+//! Turns the plugins of a plan into chains: components are read, checked, compiled, run on their own
 //! cases and configured, once for each place.
 //!
-//! What has not changed since the last time is taken over: a component with the same bytes and
-//! limits, a use with the same component and settings. Blocking; it runs away from those that
-//! serve.
+//! Whatever has not changed since the last time is reused: a component with the same bytes and
+//! limits, a binding with the same component and settings. Blocking; run it off the serving threads.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sha2::{Digest, Sha256};
-
-use super::attempts::{Attempt, Attempts};
 use super::now;
+use super::rollouts::Rollouts;
+use crate::author::cases;
 use crate::dispatch::{self, BoxFuture};
 use crate::ingest::{self, Mapping};
 use crate::model::{Event, View};
 use crate::plan::{self, Complaint, Plan};
-use crate::plugin::{ChannelChain, Class, Component, EntityVerdict, Host, SourceChain, Use, cases};
+use crate::plugin::{
+    Binary, Binding, ChannelChain, Component, EntityVerdict, Fault, Host, Priority, SourceChain,
+};
 
 /// All components and chains of a plan.
 #[derive(Clone, Default)]
@@ -25,9 +25,9 @@ pub struct Loaded {
     /// Components by the plugin's name.
     pub(super) components: BTreeMap<Arc<str>, Arc<Component>>,
     /// Chains of sources that have plugins, by the source's name.
-    pub(super) sources: BTreeMap<Arc<str>, Chain<SourceChain>>,
+    pub(super) sources: BTreeMap<Arc<str>, SourceChain>,
     /// Chains of channels that have plugins, by the channel's name.
-    pub(super) channels: BTreeMap<Arc<str>, Chain<ChannelChain>>,
+    pub(super) channels: BTreeMap<Arc<str>, ChannelChain>,
 }
 
 impl Loaded {
@@ -37,85 +37,29 @@ impl Loaded {
     }
 }
 
-/// A chain with the uses it was made from.
-pub(super) struct Chain<C> {
-    pub(super) chain: Arc<C>,
-    pub(super) uses: Vec<Use>,
-}
-
-impl<C> Clone for Chain<C> {
-    fn clone(&self) -> Chain<C> {
-        Chain {
-            chain: self.chain.clone(),
-            uses: self.uses.clone(),
-        }
-    }
-}
-
-impl<C> Chain<C> {
-    /// Whether another chain does the same: the same components with the same settings.
-    pub(super) fn same_as(&self, other: &Chain<C>) -> bool {
-        self.uses.len() == other.uses.len()
-            && self
-                .uses
-                .iter()
-                .zip(&other.uses)
-                .all(|(one, other)| same_use(one, other))
-    }
-
-    /// Notes something of each of its plugins that is on its way into force.
-    pub(super) fn note(&self, attempts: &mut Attempts, mut note: impl FnMut(&mut Attempt)) {
-        for (at, of) in self.uses.iter().enumerate() {
-            let name = of.component().name();
-            let again = self.uses[..at]
-                .iter()
-                .any(|before| before.component().name() == name);
-            if let Some(attempt) = attempts.find(name).filter(|_| !again) {
-                note(attempt);
-            }
-        }
-    }
-
-    /// The labels of its plugins, `name@version`.
-    pub(super) fn labels(&self) -> Vec<String> {
-        self.uses
-            .iter()
-            .map(|of| of.component().label().to_owned())
-            .collect()
-    }
-}
-
-fn same_use(one: &Use, other: &Use) -> bool {
-    let (a, b) = (one.component(), other.component());
-    a.sha256() == b.sha256()
-        && a.limits() == b.limits()
-        && a.name() == b.name()
-        && one.settings() == other.settings()
-}
-
-/// A component may spend so long on cases of its own: each is a call within its limits, and there
-/// may be hundreds.
+/// Time that a component may spend on its own cases: each is a call within its limits, and there may
+/// be hundreds.
 const CASES_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Loads all plugins of a plan; what is wrong is said with the place in the file that names it.
+/// Loads all plugins of a plan.
 ///
 /// # Errors
-/// Every complaint.
+/// Every complaint, with the place in the file that causes it.
 pub fn load(host: &Host, plan: &Plan, before: Option<&Loaded>) -> Result<Loaded, Vec<Complaint>> {
     noting(host, plan, before).1
 }
 
-/// The same, with what was tried of each plugin that is not what it was before.
+/// The same, with the rollout of each plugin that differs from `before`.
 pub(super) fn noting(
     host: &Host,
     plan: &Plan,
     before: Option<&Loaded>,
-) -> (Attempts, Result<Loaded, Vec<Complaint>>) {
+) -> (Rollouts, Result<Loaded, Vec<Complaint>>) {
     let mut loading = Loading {
         host,
         plan,
         before,
-        attempts: Attempts::default(),
+        rollouts: Rollouts::default(),
         complaints: Vec::new(),
         loaded: Loaded::default(),
     };
@@ -129,7 +73,7 @@ pub(super) fn noting(
     {
         let known = before
             .and_then(|before| before.sources.get(name))
-            .map_or(&[][..], |chain| &chain.uses);
+            .map_or(&[][..], |chain| chain.bindings());
         let place = format!("sources.{name}.plugins");
         if let Some(chain) = loading.chain(&source.plugins, known, &place, SourceChain::new) {
             loading.loaded.sources.insert(name.clone(), chain);
@@ -142,22 +86,22 @@ pub(super) fn noting(
     {
         let known = before
             .and_then(|before| before.channels.get(name))
-            .map_or(&[][..], |chain| &chain.uses);
+            .map_or(&[][..], |chain| chain.bindings());
         let place = format!("channels.{name}.plugins");
         if let Some(chain) = loading.chain(&channel.plugins, known, &place, ChannelChain::new) {
             loading.loaded.channels.insert(name.clone(), chain);
         }
     }
     let Loading {
-        attempts,
+        rollouts,
         mut complaints,
         loaded,
         ..
     } = loading;
-    // A table with `for_each` has one place in the file, however many rows come of it.
+    // A table with `for_each` has one place in the file, however many rows it yields.
     complaints.dedup();
     (
-        attempts,
+        rollouts,
         if complaints.is_empty() {
             Ok(loaded)
         } else {
@@ -166,12 +110,12 @@ pub(super) fn noting(
     )
 }
 
-/// How far it is.
+/// A load in progress.
 struct Loading<'a> {
     host: &'a Host,
     plan: &'a Plan,
     before: Option<&'a Loaded>,
-    attempts: Attempts,
+    rollouts: Rollouts,
     complaints: Vec<Complaint>,
     loaded: Loaded,
 }
@@ -182,28 +126,38 @@ impl Loading<'_> {
             Ok(component) => {
                 self.loaded.components.insert(name.clone(), component);
             }
-            Err(Refusal { sha256, what, help }) => {
-                self.attempts.of(name, &sha256, now()).refuse(&what);
-                self.complaints
-                    .push(self.plan.complaint(&format!("plugins.{name}"), what, help));
+            Err(refusal) => {
+                let Refusal {
+                    sha256,
+                    key,
+                    what,
+                    help,
+                } = refusal;
+                let why = help
+                    .as_ref()
+                    .map_or(what.clone(), |help| format!("{what}; {help}"));
+                self.rollouts.entry(name, &sha256, now()).refuse(&why);
+                let path = format!("plugins.{name}{key}");
+                self.complaints.push(self.plan.complaint(&path, what, help));
             }
         }
     }
 
     fn load(&mut self, name: &Arc<str>, plugin: &plan::Plugin) -> Result<Arc<Component>, Refusal> {
-        let began = Instant::now();
-        let bytes = std::fs::read(&plugin.path).map_err(|error| Refusal {
+        let started = Instant::now();
+        let binary = Binary::read(&plugin.path).map_err(|error| Refusal {
             sha256: String::new(),
+            key: "",
             what: format!("{} cannot be read: {error}", plugin.path.display()),
-            help: Some("build it with `weir plugin build FOLDER`, or mend the path".to_owned()),
+            help: Some("build it with `weir plugin build FOLDER`, or correct the path".to_owned()),
         })?;
-        let sha256 = hex::encode(Sha256::digest(&bytes));
-        if let Some(pinned) = plugin.sha256.as_ref().filter(|pinned| **pinned != sha256) {
-            let what = format!("its SHA-256 is {sha256}, pinned is {pinned}");
+        let sha256 = binary.sha256();
+        if plugin.sha256.as_ref().is_some_and(|pin| pin != sha256) {
             return Err(Refusal {
-                sha256,
-                what,
-                help: Some("if that is what you want to run, change the pin".to_owned()),
+                sha256: sha256.to_owned(),
+                key: ".sha256",
+                what: "the file has another SHA-256".to_owned(),
+                help: Some(format!("if the file is the right one, write {sha256:?}")),
             });
         }
         let known = self.before.and_then(|before| before.components.get(name));
@@ -212,73 +166,74 @@ impl Loading<'_> {
         {
             return Ok(known.clone());
         }
-        let attempt = self.attempts.of(name, &sha256, now());
-        attempt.loaded(began.elapsed(), None);
+        let rollout = self.rollouts.entry(name, sha256, now());
+        let read = started.elapsed();
+        rollout.loaded(read, None);
         let refused = |what: String| Refusal {
-            sha256: sha256.clone(),
+            sha256: sha256.to_owned(),
+            key: "",
             what: format!("{}: {what}", plugin.path.display()),
             help: None,
         };
-        let read = began.elapsed();
         let component = self
             .host
-            .load(name, &bytes, plugin.limits)
+            .load(name, &binary, plugin.limits)
             .map_err(|fault| refused(fault.to_string()))?;
-        attempt.loaded(read, Some(component.compiled()));
-        let began = Instant::now();
-        let passed = own_cases(&component, &bytes)
+        rollout.loaded(read, Some(component.compiled()));
+        let started = Instant::now();
+        let passed = own_cases(&component, binary.bytes())
             .map_err(|why| refused(format!("plugin {name}: {why}")))?;
-        attempt.passed_cases(passed, began.elapsed());
+        rollout.passed_cases(passed, started.elapsed());
         Ok(component)
     }
 
     fn chain<C>(
         &mut self,
         places: &[plan::Use],
-        known: &[Use],
+        known: &[Binding],
         place: &str,
-        form: impl FnOnce(&[Use]) -> Result<C, crate::plugin::Fault>,
-    ) -> Option<Chain<C>> {
-        let mut uses = Vec::with_capacity(places.len());
-        for (at, of) in places.iter().enumerate() {
-            // A plugin that did not load has been complained of at its own place.
-            let component = self.loaded.components.get(&of.plugin)?;
-            let settings = serde_json::Value::Object(of.settings.clone()).to_string();
-            let same = |known: &&Use| {
+        form: impl FnOnce(Vec<Binding>) -> Result<C, Fault>,
+    ) -> Option<C> {
+        let mut bindings = Vec::with_capacity(places.len());
+        for (at, place) in places.iter().enumerate() {
+            // A plugin that did not load has its complaint at its own place.
+            let component = self.loaded.components.get(&place.plugin)?;
+            let settings = serde_json::Value::Object(place.settings.clone()).to_string();
+            let same = |known: &&Binding| {
                 Arc::ptr_eq(known.component(), component) && known.settings() == settings
             };
             if let Some(known) = known.get(at).filter(same) {
-                uses.push(known.clone());
+                bindings.push(known.clone());
                 continue;
             }
-            let (began, attempt) = (
-                Instant::now(),
-                self.attempts.of(&of.plugin, component.sha256(), now()),
-            );
-            match Use::configure(component, &settings) {
-                Ok(of) => {
-                    attempt.configured(began.elapsed());
-                    uses.push(of);
+            let started = Instant::now();
+            let rollout = self
+                .rollouts
+                .entry(&place.plugin, component.sha256(), now());
+            match Binding::configure(component, &settings) {
+                Ok(binding) => {
+                    rollout.configured(started.elapsed());
+                    bindings.push(binding);
                 }
                 Err(fault) => {
-                    attempt.refuse(&fault.to_string());
-                    self.complaints
-                        .push(self.plan.complaint(&of.place, fault.to_string(), None));
+                    rollout.refuse(&fault.to_string());
+                    self.complaints.push(self.plan.complaint(
+                        &place.place,
+                        fault.to_string(),
+                        None,
+                    ));
                 }
             }
         }
-        if uses.len() < places.len() {
+        if bindings.len() < places.len() {
             return None;
         }
-        match form(&uses) {
-            Ok(chain) => Some(Chain {
-                chain: Arc::new(chain),
-                uses,
-            }),
+        match form(bindings) {
+            Ok(chain) => Some(chain),
             Err(fault) => {
-                for of in places {
-                    if let Some(attempt) = self.attempts.find(&of.plugin) {
-                        attempt.refuse(&fault.to_string());
+                for place in places {
+                    if let Some(rollout) = self.rollouts.find(&place.plugin) {
+                        rollout.refuse(&fault.to_string());
                     }
                 }
                 self.complaints
@@ -291,24 +246,26 @@ impl Loading<'_> {
 
 /// Why a component is not loaded.
 struct Refusal {
-    /// Empty if it could not be read.
+    /// Empty if the file could not be read.
     sha256: String,
+    /// The key of the plugin's table that the complaint is about, with a dot, or empty.
+    key: &'static str,
     what: String,
     help: Option<String>,
 }
 
-/// Runs the cases that a component carries. Answers how many there are; or what the first that
-/// fails is about.
+/// Runs the cases that a component carries and returns their number.
+///
+/// # Errors
+/// The first case that fails.
 fn own_cases(component: &Component, bytes: &[u8]) -> Result<usize, String> {
-    let (began, cases) = (
-        Instant::now(),
-        cases::embedded(bytes).map_err(|error| error.to_string())?,
-    );
+    let started = Instant::now();
+    let cases = cases::embedded(bytes).map_err(|error| error.to_string())?;
     for case in &cases {
         case.check(component)
             .map_err(|fault| format!("its own case {}: {fault}", case.name))?
             .map_err(|difference| format!("its own {difference}"))?;
-        if began.elapsed() > CASES_TIME_MAX {
+        if started.elapsed() > CASES_TIME_MAX {
             return Err(format!(
                 "its own cases take longer than {} s",
                 CASES_TIME_MAX.as_secs()
@@ -318,27 +275,31 @@ fn own_cases(component: &Component, bytes: &[u8]) -> Result<usize, String> {
     Ok(cases.len())
 }
 
-/// A source's chain as ingest wants it.
+/// A source's chain, as ingest calls it.
 pub(super) struct Maps {
     pub(super) host: Arc<Host>,
-    pub(super) chain: Arc<SourceChain>,
+    pub(super) chain: SourceChain,
 }
 
 impl Mapping for Maps {
     fn map(&self, events: Arc<Vec<Event>>) -> ingest::Verdicts<'_> {
-        Box::pin(self.host.map(&self.chain, events, Class::Ingest))
+        Box::pin(self.host.map(&self.chain, events, Priority::Ingest))
     }
 }
 
-/// A channel's chain as dispatch wants it.
+/// A channel's chain, as dispatch calls it.
 pub(super) struct Renders {
     pub(super) host: Arc<Host>,
-    pub(super) chain: Arc<ChannelChain>,
+    pub(super) chain: ChannelChain,
 }
 
 impl dispatch::Render for Renders {
-    fn render(&self, views: Arc<Vec<View>>, class: Class) -> BoxFuture<'_, Vec<EntityVerdict>> {
-        Box::pin(self.host.render(&self.chain, views, class))
+    fn render(
+        &self,
+        views: Arc<Vec<View>>,
+        priority: Priority,
+    ) -> BoxFuture<'_, Vec<EntityVerdict>> {
+        Box::pin(self.host.render(&self.chain, views, priority))
     }
 
     fn label(&self) -> Arc<str> {

@@ -5,7 +5,7 @@
 //! changes that arrived meanwhile.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -14,11 +14,12 @@ use super::now;
 use crate::dispatch::{Channel, status};
 use crate::model::Timestamp;
 use crate::server::views::SweepView;
+use crate::sync::lock;
 
 /// Delay of the first poll after a sweep starts; each further delay is twice as long,
-const LOOK_FIRST: Duration = Duration::from_millis(20);
+const POLL_FIRST: Duration = Duration::from_millis(20);
 /// up to this interval.
-const LOOK_LAST: Duration = Duration::from_secs(1);
+const POLL_MAX: Duration = Duration::from_secs(1);
 /// How long to wait for the last flights after the sweep has met its last entity. Flights that are
 /// still open after this time belong to something else.
 const LAST_FLIGHTS: Duration = Duration::from_secs(10);
@@ -82,10 +83,10 @@ impl Sweeps {
     }
 
     async fn follow(&self, name: &Arc<str>, sweep: &Arc<Sweep>, channel: &Weak<Channel>) {
-        let (mut look, mut met_all) = (LOOK_FIRST, None);
+        let (mut look, mut met_all) = (POLL_FIRST, None);
         loop {
             tokio::time::sleep(look).await;
-            look = (look * 2).min(LOOK_LAST);
+            look = (look * 2).min(POLL_MAX);
             let Some(channel) = channel.upgrade() else {
                 return;
             };
@@ -102,7 +103,7 @@ impl Sweeps {
             }
             let since = *met_all.get_or_insert_with(tokio::time::Instant::now);
             if owed.in_flight > 0 && since.elapsed() < LAST_FLIGHTS {
-                look = LOOK_FIRST;
+                look = POLL_FIRST;
                 continue;
             }
             let end = counts(&channel);
@@ -166,8 +167,4 @@ impl Sweep {
 fn counts(channel: &Channel) -> Counts {
     let counters = channel.counters();
     status::DeliveryResult::ALL.map(|result| counters.count(result))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::apply::Live;
-use super::attempts::History;
 use super::intake::{changes, events};
 use super::now;
+use super::rollouts::History;
 use super::sweeps::Sweeps;
 use crate::dispatch::prepare::{DELETED, FILTERED, NEEDS, NOT_RENDERED};
 use crate::dispatch::{Channel, Preview, PreviewVerdict, status};
@@ -164,7 +164,7 @@ fn reason(live: &Live, channel: &str, by: u8) -> String {
         NEEDS => "needs".to_owned(),
         NOT_RENDERED => "renderer".to_owned(),
         filter => {
-            let chain = live.loaded.channels.get(channel).map(|chain| &chain.chain);
+            let chain = live.loaded.channels.get(channel);
             let at = usize::from(filter - FILTERED);
             chain.and_then(|chain| chain.filters().nth(at)).map_or_else(
                 || "a filter".to_owned(),
@@ -194,11 +194,7 @@ pub(super) fn preview(
         PreviewVerdict::Withheld(by) => (Some(*by), "withheld", None, None),
         PreviewVerdict::Failed(failure) => (None, "failed", None, Some(failure.to_string())),
     };
-    let chain = live
-        .loaded
-        .channels
-        .get(name.as_str())
-        .map(|chain| &chain.chain);
+    let chain = live.loaded.channels.get(name.as_str());
     // Filters after the one that dropped the entity were not run; none is run if a need is missing.
     let run = match withheld_by {
         Some(by) if by >= FILTERED => usize::from(by - FILTERED) + 1,
@@ -206,7 +202,7 @@ pub(super) fn preview(
         _ if error.is_some() => 0,
         _ => usize::MAX,
     };
-    let verdict = |(at, filter): (usize, &crate::plugin::Use)| {
+    let verdict = |(at, filter): (usize, &crate::plugin::Binding)| {
         let no = withheld_by.is_some_and(|by| by >= FILTERED && usize::from(by - FILTERED) == at);
         FilterVerdict {
             plugin: filter.component().label().to_owned(),
@@ -257,21 +253,23 @@ pub(super) fn quarantined(event: &QuarantinedEvent) -> QuarantineView {
 }
 
 pub(super) fn plugin(live: &Live, component: &Component, history: &History) -> PluginView {
-    let uses = |uses: &[crate::plugin::Use]| {
-        uses.iter()
-            .any(|used| used.component().name() == component.name())
+    let uses = |chain: &crate::plugin::Chain| {
+        chain
+            .bindings()
+            .iter()
+            .any(|binding| binding.component().name() == component.name())
     };
     let sources = live
         .loaded
         .sources
         .iter()
-        .filter(|(_, chain)| uses(&chain.uses))
+        .filter(|(_, chain)| uses(chain))
         .map(|(name, _)| format!("source {name}"));
     let channels = live
         .loaded
         .channels
         .iter()
-        .filter(|(_, chain)| uses(&chain.uses))
+        .filter(|(_, chain)| uses(chain))
         .map(|(name, _)| format!("channel {name}"));
     let limits = component.limits();
     PluginView {

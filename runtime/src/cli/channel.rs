@@ -1,32 +1,32 @@
-//! `weir channel`: how the channels are, and what an operator does to them.
+//! `weir channel`: the state of the channels, and the operations on them.
 
 use axum::http::Method;
 use clap::{Args, Subcommand};
 
-use super::Outcome;
+use super::CommandResult;
 use super::client::{Client, Remote, path, pretty};
 use super::table::{or_dash, plain, table};
 use crate::server::views::{ChannelView, List};
 
-/// What can be done with channels.
+/// The operations on channels.
 #[derive(Debug, Subcommand)]
 pub(super) enum ChannelCommand {
-    /// Channels with their state, what they owe, and how old the oldest of it is
+    /// List channels: state, entities owed, and freshness (the age of the oldest owed change)
     List {
         #[command(flatten)]
         remote: Remote,
     },
-    /// Deliver nothing until resumed; it holds over a restart
+    /// Pause a channel until it is resumed, also over a restart
     Pause(Named),
-    /// Deliver again
+    /// Resume a paused channel
     Resume(Named),
-    /// Send everything again, deletions included: for a target that lost what it had
+    /// Send everything again, deletions included: for a target that lost its data
     Resync(Named),
-    /// Render everything again and send what differs
+    /// Render everything again and send only what differs
     Rerender(Named),
-    /// Release withdrawals that the guard holds back
+    /// Release the withdrawals that the guard holds back
     Confirm(Named),
-    /// Forget a channel that has left the configuration, and all that it delivered
+    /// Forget a channel that has left the configuration, and the record of its deliveries
     Forget(Named),
 }
 
@@ -39,31 +39,31 @@ pub(super) struct Named {
     remote: Remote,
 }
 
-pub(super) async fn run(command: ChannelCommand, out: &mut String) -> Outcome {
+pub(super) async fn run(command: ChannelCommand, out: &mut String) -> CommandResult {
     match command {
         ChannelCommand::List { remote } => list(&remote, out).await,
         ChannelCommand::Pause(named) => operate(named, "pause", "paused", out).await,
         ChannelCommand::Resume(named) => operate(named, "resume", "resumed", out).await,
         ChannelCommand::Resync(named) => {
-            operate(named, "resync", "sends everything again", out).await
+            operate(named, "resync", "sending everything again", out).await
         }
         ChannelCommand::Rerender(named) => {
             operate(
                 named,
                 "rerender",
-                "renders everything and sends what differs",
+                "rendering everything, sending what differs",
                 out,
             )
             .await
         }
         ChannelCommand::Confirm(named) => {
-            operate(named, "confirm", "releases what was held", out).await
+            operate(named, "confirm", "released the held withdrawals", out).await
         }
         ChannelCommand::Forget(named) => forget(named, out).await,
     }
 }
 
-async fn list(remote: &Remote, out: &mut String) -> Outcome {
+async fn list(remote: &Remote, out: &mut String) -> CommandResult {
     let channels: List<ChannelView> = Client::new(remote)?
         .list("/v1/channels", &[], usize::MAX)
         .await?;
@@ -115,7 +115,7 @@ async fn list(remote: &Remote, out: &mut String) -> Outcome {
     Ok(true)
 }
 
-async fn operate(named: Named, operation: &str, done: &str, out: &mut String) -> Outcome {
+async fn operate(named: Named, operation: &str, done: &str, out: &mut String) -> CommandResult {
     let answer = Client::new(&named.remote)?
         .json(
             Method::POST,
@@ -130,7 +130,7 @@ async fn operate(named: Named, operation: &str, done: &str, out: &mut String) ->
     Ok(true)
 }
 
-async fn forget(named: Named, out: &mut String) -> Outcome {
+async fn forget(named: Named, out: &mut String) -> CommandResult {
     let answer = Client::new(&named.remote)?
         .json(Method::DELETE, &path(&["v1", "channels", &named.channel]))
         .await?;

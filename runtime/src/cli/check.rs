@@ -1,7 +1,7 @@
-//! `weir check`: every complaint at once, with file, line, column and what would be right.
+//! `weir check`: prints every complaint at once, with file, line, column and what would be right.
 //!
-//! Reading the files is done here; loading components is handed in, so that this command and a
-//! start judge alike.
+//! It reads the files itself; loading components is passed in, so that this command and a start
+//! apply the same checks.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -10,16 +10,10 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use crate::config::cursor::Environment;
+use crate::exit;
 use crate::plan::{Cause, Complaint, Plan, ReadOptions, read, render};
 
-/// Exit code: the configuration is right.
-const FINE: u8 = 0;
-/// Exit code: there are complaints.
-const WRONG: u8 = 1;
-/// Exit code: a file cannot be opened.
-const UNREADABLE: u8 = 3;
-
-/// Reads `files` and prints what is wrong; where nothing is, `load` says what is wrong with the
+/// Reads `files` and prints the complaints; if there are none, `load` reports those about the
 /// components.
 pub fn check(
     files: &[PathBuf],
@@ -29,21 +23,21 @@ pub fn check(
 ) -> ExitCode {
     let environment = |name: &str| std::env::var(name).ok();
     let report = report(files, &environment, without_secrets, json, load);
-    // Who closes the pipe early has seen enough; the exit code still tells.
+    // A reader that closes the pipe early has seen enough; the exit code still counts.
     let _ = std::io::stdout().lock().write_all(report.text.as_bytes());
     ExitCode::from(report.code)
 }
 
-/// What a check came to.
+/// The result of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// The exit code: 0 fine, 1 there are complaints, 3 a file cannot be opened.
+    /// The exit code: 0 without complaints, 1 with complaints, 3 if a file cannot be opened.
     pub code: u8,
-    /// What to print.
+    /// The output.
     pub text: String,
 }
 
-/// What [`check`] prints and answers.
+/// The output and exit code of [`check`].
 pub fn report(
     files: &[PathBuf],
     environment: Environment<'_>,
@@ -65,24 +59,24 @@ pub fn report(
         Err(complaints) => (None, complaints, Vec::new()),
     };
     let code = match complaints.as_slice() {
-        [] => FINE,
+        [] => 0,
         all if all
             .iter()
             .any(|complaint| complaint.cause == Cause::Unreadable) =>
         {
-            UNREADABLE
+            exit::UNREACHABLE
         }
-        _ => WRONG,
+        _ => exit::FAILED,
     };
     let text = if json {
-        for_machines(&complaints, &warnings)
+        to_json(&complaints, &warnings)
     } else {
-        for_people(plan.as_ref(), &complaints, &warnings)
+        to_text(plan.as_ref(), &complaints, &warnings)
     };
     Report { code, text }
 }
 
-fn for_machines(complaints: &[Complaint], warnings: &[Complaint]) -> String {
+fn to_json(complaints: &[Complaint], warnings: &[Complaint]) -> String {
     let list = |complaints: &[Complaint]| {
         complaints
             .iter()
@@ -95,14 +89,11 @@ fn for_machines(complaints: &[Complaint], warnings: &[Complaint]) -> String {
     )
 }
 
-fn for_people(plan: Option<&Plan>, complaints: &[Complaint], warnings: &[Complaint]) -> String {
+fn to_text(plan: Option<&Plan>, complaints: &[Complaint], warnings: &[Complaint]) -> String {
     let mut text = render(complaints);
     if !warnings.is_empty() {
         let space = if text.is_empty() { "" } else { "\n" };
-        text.push_str(&format!(
-            "{space}Right, and odd all the same:\n{}",
-            render(warnings)
-        ));
+        text.push_str(&format!("{space}Warnings:\n{}", render(warnings)));
     }
     let conclusion = match (plan, complaints.len()) {
         (Some(plan), 0) => format!(
@@ -163,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_loading_complains_of_stands_where_the_file_names_it() {
+    fn complaints_about_components_have_a_place_in_the_file() {
         let complain =
             |plan: &Plan| vec![plan.complaint("sources.erp.plugins[0]", "it wants WASI", None)];
         let report = check("config_version = 1\n[sources.erp]\n", complain, true);

@@ -1,5 +1,5 @@
-//! The client of the HTTP interface that all commands share: one connection, clear errors, problems
-//! told in their own words.
+//! The HTTP client that all commands share: one connection, clear errors, and problems in the server's
+//! own words.
 
 use std::time::Duration;
 
@@ -22,38 +22,37 @@ use super::table::plain;
 use crate::server::views::List;
 use crate::targets::http::innermost;
 
-/// Where Weir listens unless it is told otherwise.
+/// The address of Weir unless one is given.
 pub(super) const DEFAULT_URL: &str = "http://127.0.0.1:7700";
-/// For a whole request and its answer; longer than the server lets a body take.
+/// Limit for a whole request and its response; longer than the server allows for a body.
 const TIME_MAX: Duration = Duration::from_secs(60);
-/// The longest answer, in bytes: a page of a thousand quarantined events with their data.
-const ANSWER_BYTES_MAX: usize = 1 << 30;
+/// The longest response, in bytes: a page of a thousand quarantined events with their data.
+const RESPONSE_BYTES_MAX: usize = 1 << 30;
 /// The most items asked for in one request.
 const PAGE: usize = 1000;
-/// What stays as it is in a path segment or a query value.
-const KEPT: &AsciiSet = &NON_ALPHANUMERIC
+/// Characters that are not percent-encoded in a path segment or a query value.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
     .remove(b'.')
     .remove(b'~');
 
-/// Which Weir to talk to.
+/// The Weir to talk to.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Remote {
-    /// Where Weir listens
+    /// The address of Weir
     #[arg(long, env = "WEIR_URL", default_value = DEFAULT_URL, value_name = "URL")]
     url: String,
-    /// A token with the needed role; better given in the environment, where other users cannot read
-    /// it
+    /// A token with the required role; prefer the environment, where other users cannot read it
     #[arg(long, env = "WEIR_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     token: Option<String>,
-    /// Print JSON, as Weir answered it
+    /// Print the response as JSON
     #[arg(long)]
     pub(super) json: bool,
 }
 
 /// A connection to a running Weir.
-pub(super) struct Client {
+pub struct Client {
     base: String,
     token: Option<HeaderValue>,
     pool: Transport,
@@ -64,8 +63,8 @@ enum Transport {
     Tls(Pool<hyper_rustls::HttpsConnector<HttpConnector>, Full<Bytes>>),
 }
 
-/// A complete answer.
-pub(super) struct Answer {
+/// A complete response.
+pub struct Response {
     pub(super) status: StatusCode,
     headers: HeaderMap,
     body: Bytes,
@@ -76,8 +75,11 @@ impl Client {
         Client::at(&remote.url, remote.token.as_deref())
     }
 
-    /// A client of the Weir at that URL.
-    pub(super) fn at(base: &str, token: Option<&str>) -> Result<Client, Failure> {
+    /// A client of the Weir at this URL.
+    ///
+    /// # Errors
+    /// When the URL or the token cannot be used.
+    pub fn at(base: &str, token: Option<&str>) -> Result<Client, Failure> {
         let bad = |why: String| Failure::Usage(format!("the URL `{base}` cannot be used: {why}"));
         let url = url::Url::parse(base).map_err(|error| bad(error.to_string()))?;
         let builder = Pool::builder(TokioExecutor::new());
@@ -106,29 +108,34 @@ impl Client {
         })
     }
 
-    /// The answer as JSON; a problem is a `No`.
-    pub(super) async fn json(&self, method: Method, path: &str) -> Result<Value, Failure> {
-        let answer = self.ask(method, path).await?;
-        answer.read()
+    /// Requests JSON; a problem is an error.
+    ///
+    /// # Errors
+    /// When there is no response, or it reports a problem.
+    pub async fn json(&self, method: Method, path: &str) -> Result<Value, Failure> {
+        self.get_ok(method, path).await?.read()
     }
 
-    /// The answer as bytes; a problem is a `No`.
-    pub(super) async fn ask(&self, method: Method, path: &str) -> Result<Answer, Failure> {
+    /// Requests without a body; a problem is an error.
+    ///
+    /// # Errors
+    /// When there is no response, or it reports a problem.
+    pub async fn get_ok(&self, method: Method, path: &str) -> Result<Response, Failure> {
         let headers = self
             .token
             .iter()
             .map(|token| (AUTHORIZATION, token.clone()))
             .collect();
-        let answer = self.send(method, path, headers, Bytes::new()).await?;
-        if answer.status.is_success() {
-            Ok(answer)
+        let response = self.request(method, path, headers, Bytes::new()).await?;
+        if response.status.is_success() {
+            Ok(response)
         } else {
-            Err(Failure::No(answer.problem()))
+            Err(Failure::Failed(response.problem()))
         }
     }
 
-    /// Items of a list, page after page, at most `limit`, and the `next` of the last page.
-    pub(super) async fn list<T: DeserializeOwned>(
+    /// The items of a list, page by page, at most `limit`, and the `next` of the last page.
+    pub async fn list<T: DeserializeOwned>(
         &self,
         path: &str,
         filters: &[(&str, Option<&str>)],
@@ -146,7 +153,7 @@ impl Client {
             ];
             query.extend(filters);
             let page: List<T> = self
-                .ask(Method::GET, &with_query(path, &query))
+                .get_ok(Method::GET, &with_query(path, &query))
                 .await?
                 .read()?;
             all.items.extend(page.items);
@@ -158,15 +165,15 @@ impl Client {
         Ok(all)
     }
 
-    /// Sends a request with these headers and no others, and waits for the complete answer,
+    /// Sends a request with these headers and no others, and waits for the complete response,
     /// whatever its status.
-    pub(super) async fn send(
+    pub(super) async fn request(
         &self,
         method: Method,
         path: &str,
         headers: Vec<(HeaderName, HeaderValue)>,
         body: Bytes,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Response, Failure> {
         let url = format!("{}{path}", self.base);
         let mut request = Request::builder().method(method).uri(&url);
         for (name, value) in headers {
@@ -175,7 +182,7 @@ impl Client {
         let request = request
             .body(Full::new(body))
             .map_err(|error| Failure::Usage(format!("the URL `{url}` cannot be used: {error}")))?;
-        let asking = async {
+        let exchange = async {
             let response = match &self.pool {
                 Transport::Plain(pool) => pool.request(request).await,
                 Transport::Tls(pool) => pool.request(request).await,
@@ -183,19 +190,23 @@ impl Client {
             let response = response
                 .map_err(|error| self.unreachable(&innermost(&error), error.is_connect()))?;
             let (parts, body) = response.into_parts();
-            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+            let body = Limited::new(body, RESPONSE_BYTES_MAX).collect().await;
             let body = body.map_err(|error| {
-                self.unreachable(&format!("its answer was cut off: {error}"), false)
+                self.unreachable(&format!("the response was cut off: {error}"), false)
             })?;
-            Ok(Answer {
+            Ok(Response {
                 status: parts.status,
                 headers: parts.headers,
                 body: body.to_bytes(),
             })
         };
-        let late =
-            || Err(self.unreachable(&format!("no answer within {} s", TIME_MAX.as_secs()), false));
-        timeout(TIME_MAX, asking).await.unwrap_or_else(|_| late())
+        let late = || {
+            Err(self.unreachable(
+                &format!("no response within {} s", TIME_MAX.as_secs()),
+                false,
+            ))
+        };
+        timeout(TIME_MAX, exchange).await.unwrap_or_else(|_| late())
     }
 
     fn unreachable(&self, why: &str, connecting: bool) -> Failure {
@@ -208,23 +219,26 @@ impl Client {
     }
 }
 
-impl Answer {
-    /// The body, understood.
-    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+impl Response {
+    /// The parsed body.
+    ///
+    /// # Errors
+    /// When it is not of this type.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         serde_json::from_slice(&self.body).map_err(|error| {
             Failure::Unreachable(format!(
-                "what answered is not Weir, or another version of it: {error}"
+                "the server is not Weir, or another version of it: {error}"
             ))
         })
     }
 
-    /// What the server says is wrong, in a sentence.
+    /// The problem that the server reports, in a sentence.
     pub(super) fn problem(&self) -> String {
         let Ok(problem) = serde_json::from_slice::<Value>(&self.body) else {
             return format!("the server answered {}", self.status);
         };
         let text = |name: &str| problem.get(name).and_then(Value::as_str);
-        let mut said = plain(
+        let mut sentence = plain(
             text("detail")
                 .or_else(|| text("title"))
                 .unwrap_or(self.status.as_str()),
@@ -234,17 +248,17 @@ impl Answer {
             .get(RETRY_AFTER)
             .and_then(|value| value.to_str().ok())
         {
-            said.push_str(&format!("; try again in {} s", plain(seconds)));
+            sentence.push_str(&format!("; try again in {} s", plain(seconds)));
         }
         if self.status == StatusCode::UNAUTHORIZED
             && text("type").is_some_and(|name| name.contains("token"))
         {
-            said.push_str(" (WEIR_TOKEN)");
+            sentence.push_str(" (WEIR_TOKEN)");
         }
-        format!("{said} ({})", self.status.as_u16())
+        format!("{sentence} ({})", self.status.as_u16())
     }
 
-    /// Whether the body is a problem.
+    /// Whether the body reports a problem.
     pub(super) fn is_problem(&self) -> bool {
         self.headers
             .get(CONTENT_TYPE)
@@ -263,13 +277,13 @@ pub(super) fn bearer(secret: &str) -> Result<HeaderValue, Failure> {
 }
 
 /// A path of segments, each percent-encoded.
-pub(super) fn path(segments: &[&str]) -> String {
+pub fn path(segments: &[&str]) -> String {
     segments.iter().fold(String::new(), |path, segment| {
-        path + "/" + &utf8_percent_encode(segment, KEPT).to_string()
+        path + "/" + &utf8_percent_encode(segment, UNRESERVED).to_string()
     })
 }
 
-/// A path with those parameters that are there.
+/// A path with the parameters that are present.
 pub(super) fn with_query(path: &str, parameters: &[(&str, Option<&str>)]) -> String {
     let mut result = path.to_owned();
     for (name, value) in parameters
@@ -277,13 +291,16 @@ pub(super) fn with_query(path: &str, parameters: &[(&str, Option<&str>)]) -> Str
         .filter_map(|(name, value)| Some((name, (*value)?)))
     {
         result.push(if result.contains('?') { '&' } else { '?' });
-        result.push_str(&format!("{name}={}", utf8_percent_encode(value, KEPT)));
+        result.push_str(&format!(
+            "{name}={}",
+            utf8_percent_encode(value, UNRESERVED)
+        ));
     }
     result
 }
 
-/// What is printed with `--json`.
-pub(super) fn pretty(value: &impl Serialize) -> String {
+/// The output of `--json`.
+pub fn pretty(value: &impl Serialize) -> String {
     serde_json::to_string_pretty(value)
         .map_or_else(|error| format!("not JSON: {error}\n"), |text| text + "\n")
 }

@@ -28,6 +28,7 @@ use self::systems::Systems;
 use super::client::Client;
 use super::{DemoArgs, Failure, LogFormat, compile, run};
 use crate::app::{App, Options};
+use crate::exit;
 use crate::server::Limits;
 
 /// How long the channels may take to deliver what they owe when nothing is sent any more.
@@ -44,9 +45,9 @@ const DIFFERENCES_TOLD: usize = 5;
 /// Runs the demo; fine only if at the end every channel holds what it must.
 pub(super) fn demo(args: &DemoArgs) -> ExitCode {
     let filter = std::env::var("WEIR_LOG").unwrap_or_else(|_| "error".to_owned());
-    if let Err(wrong) = run::start_log(LogFormat::Text, &filter) {
-        eprintln!("weir: WEIR_LOG: {wrong}");
-        return ExitCode::from(2);
+    if let Err(error) = run::start_log(LogFormat::Text, &filter) {
+        eprintln!("weir: WEIR_LOG: {error}");
+        return ExitCode::from(exit::USAGE);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -54,7 +55,7 @@ pub(super) fn demo(args: &DemoArgs) -> ExitCode {
     let runtime = runtime.map_err(|error| Failure::Unreachable(format!("cannot start: {error}")));
     match runtime.and_then(|runtime| runtime.block_on(whole(args))) {
         Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
+        Ok(false) => ExitCode::from(exit::FAILED),
         Err(failure) => {
             eprintln!("weir: {failure}");
             ExitCode::from(failure.code())
@@ -170,7 +171,7 @@ async fn watched(args: &DemoArgs, app: &App, recorder: &Recorder) -> Result<bool
                 .seconds
                 .is_none_or(|all| second / 60 * 60 + AWAY.end + AWAY_LEAVES <= all);
         recorder.set_away("storefront.fr", away);
-        let channels: Channels = client.ask(Method::GET, "/v1/channels").await?.read()?;
+        let channels: Channels = client.get_ok(Method::GET, "/v1/channels").await?.read()?;
         say(&board.line(second, &systems, recorder, &channels));
         if args.seconds.is_some_and(|all| second >= all) {
             break;
@@ -188,7 +189,7 @@ async fn watched(args: &DemoArgs, app: &App, recorder: &Recorder) -> Result<bool
     let quiet = Instant::now();
     let channels = tokio::select! {
         channels = settled(&client) => channels?,
-        _ = tokio::signal::ctrl_c() => return Err(Failure::No("stopped before the channels had delivered what they owe".into())),
+        _ = tokio::signal::ctrl_c() => return Err(Failure::Failed("stopped before the channels had delivered what they owe".into())),
     };
     say(&board.summary(&systems, recorder, &channels, sending, quiet.elapsed()));
     Ok(compared(&systems, recorder))
@@ -198,7 +199,7 @@ async fn watched(args: &DemoArgs, app: &App, recorder: &Recorder) -> Result<bool
 async fn settled(client: &Client) -> Result<Channels, Failure> {
     let until = Instant::now() + SETTLE_MAX;
     loop {
-        let channels: Channels = client.ask(Method::GET, "/v1/channels").await?.read()?;
+        let channels: Channels = client.get_ok(Method::GET, "/v1/channels").await?.read()?;
         if channels.items.iter().all(board::owes_nothing) || Instant::now() > until {
             return Ok(channels);
         }
@@ -231,15 +232,15 @@ fn compared(systems: &Arc<Systems>, recorder: &Recorder) -> bool {
         }
         let strangers = held.entities.keys().filter(|key| !keys.contains(key));
         differences.extend(
-            strangers.map(|key| format!("{channel} product/{key}: nobody ever told of it")),
+            strangers.map(|key| format!("{channel} product/{key}: no system ever sent it")),
         );
     }
     for difference in differences.iter().take(DIFFERENCES_TOLD) {
         say(&format!("  {difference}"));
     }
     say(&format!(
-        "{} products on {} channels compared with what the systems told last, {there} to be there and {} not: {} differences, {older} \
-         delivered after something newer.",
+        "{} products on {} channels compared with the last values that the systems sent, {there} expected and {} not: {} differences, {older} \
+         delivered after a newer one.",
         keys.len(),
         CHANNELS.len(),
         keys.len() * CHANNELS.len() - there,

@@ -1,14 +1,14 @@
-//! `weir plugin`: a plugin author's desk, from a folder of source to a component, and from a sample
-//! to what the component makes of it.
+//! `weir plugin`: the commands for plugin authors, from a folder of source to a component, and from a
+//! sample to the component's output. The room `author` does the work.
 //!
-//! What a run costs is told in fuel, which repeats exactly, beside what it used of the limits that
-//! a serving Weir would hold it to.
+//! The cost of a run is reported in fuel, which is the same in every run, and as a share of the limits
+//! that a serving Weir enforces.
 
 mod list;
 mod new;
+mod report;
 mod samples;
-mod told;
-mod trial;
+mod test_command;
 mod watch;
 
 #[cfg(test)]
@@ -21,38 +21,38 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use super::{Failure, Outcome};
-use crate::plugin::cases::{CASES_BYTES_MAX, Embedded};
-use crate::plugin::desk::{Desk, Report};
-use crate::plugin::toolchain::{self, Built};
-use crate::plugin::{Fault, Limits};
+use super::{CommandResult, Failure};
+use crate::author::cases::{CASES_BYTES_MAX, Embedded, Output};
+use crate::author::harness::{Harness, Report};
+use crate::author::toolchain::{self, Built};
+use crate::plugin::{Binary, Breach, Fault, Limits};
 use samples::Sample;
 
-/// What can be done at a plugin author's desk.
+/// The commands for plugin authors.
 #[derive(Clone, Debug, Subcommand)]
 pub enum PluginCommand {
-    /// Begin a plugin: a folder that builds and passes its cases at once
+    /// Create a plugin: a folder that builds and passes its cases at once
     New(new::NewArgs),
     /// Build a plugin: from its folder to a component
     Build(BuildArgs),
-    /// Run a component on sample events or entities and print what it gives
+    /// Run a component on sample events or entities and print its output
     Run(RunArgs),
-    /// The plugins of a running Weir: what serves since when, what was tried of it, and why what
-    /// was refused does not serve
+    /// List the plugins of a running Weir: version in use, last swap, last rejection
     List(list::ListArgs),
-    /// Build a plugin and run its cases: is what becomes of them what is expected?
-    Test(trial::TestArgs),
-    /// Build and test whenever a file is saved, and have a running Weir take what passes
+    /// Build a plugin, run its cases, and compare the output with expected.json
+    Test(test_command::TestArgs),
+    /// Build and test on every save, and give a running Weir each version that passes
     Watch(watch::WatchArgs),
 }
 
 /// Arguments of `weir plugin build`.
 #[derive(Clone, Debug, Args)]
 pub struct BuildArgs {
-    /// The folder of the plugin, with its Cargo.toml
+    /// The folder of the plugin, with its Cargo.toml, plugin.ts or plugin.py
     #[arg(default_value = ".", value_name = "FOLDER")]
     folder: PathBuf,
-    /// Where to put the component as well; it always lands in dist/NAME.wasm in the folder
+    /// Copy the component to this file as well; it is always written to dist/NAME.wasm in the
+    /// folder
     #[arg(short, long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
@@ -63,14 +63,15 @@ pub struct RunArgs {
     /// The component
     #[arg(value_name = "COMPONENT")]
     component: PathBuf,
-    /// Sample files. For filters and mappers of a source, what the system sends, or a CloudEvent as
-    /// JSON; for those of a channel, an entity: {"type": …, "key": …, "facets": {NAME: VALUE}}
+    /// Sample files. For filters and mappers of a source: a body as the system sends it, or a
+    /// CloudEvent as JSON. For those of a channel: an entity,
+    /// {"type": …, "key": …, "facets": {NAME: VALUE}}
     #[arg(value_name = "SAMPLE", required = true)]
     samples: Vec<PathBuf>,
     /// Settings: a JSON object, or @FILE with one in it
     #[arg(long, value_name = "JSON", default_value = "{}")]
     settings: String,
-    /// Media type of the samples; default: by the extension, and JSON with `specversion` is a
+    /// Media type of the samples; default: by the file extension. JSON with `specversion` is a
     /// CloudEvent
     #[arg(long = "type", value_name = "MEDIA_TYPE")]
     content_type: Option<String>,
@@ -79,21 +80,21 @@ pub struct RunArgs {
     json: bool,
 }
 
-/// Does the command; steps that take long are told on the standard error as they begin.
-pub(super) fn run(command: PluginCommand, out: &mut String) -> Outcome {
+/// Runs the command; prints a line to standard error before each long step.
+pub(super) fn run(command: PluginCommand, out: &mut String) -> CommandResult {
     match command {
         PluginCommand::New(args) => new::run(&args, out),
         PluginCommand::Build(args) => build(&args, out),
-        PluginCommand::Run(args) => try_out(&args, out),
+        PluginCommand::Run(args) => run_once(&args, out),
         PluginCommand::List(args) => super::block_on(list::run(&args, out)),
-        PluginCommand::Test(args) => trial::run(&args, out),
+        PluginCommand::Test(args) => test_command::run(&args, out),
         PluginCommand::Watch(args) => watch::run(&args),
     }
 }
 
-fn build(args: &BuildArgs, out: &mut String) -> Outcome {
+fn build(args: &BuildArgs, out: &mut String) -> CommandResult {
     let built =
-        toolchain::build(&args.folder, &mut |step| eprintln!("{step}")).map_err(not_built)?;
+        toolchain::build(&args.folder, &mut |step| eprintln!("{step}")).map_err(build_failure)?;
     let path = match &args.out {
         None => &built.component,
         Some(path) => {
@@ -113,15 +114,15 @@ fn build(args: &BuildArgs, out: &mut String) -> Outcome {
     out.push_str(&format!(
         "{}\n{bytes} bytes, sha256 {sha256}\nbuilt with {tool_chain}\n{}\n",
         path.display(),
-        carried(cases)
+        describe_cases(cases)
     ));
     Ok(true)
 }
 
-/// What a component carries, a sentence.
-fn carried(cases: &Embedded) -> String {
+/// The cases that a component carries, in a phrase.
+fn describe_cases(cases: &Embedded) -> String {
     let inside = match cases.inside {
-        0 => "no cases inside: nothing tells a Weir that loads it whether it is right".to_owned(),
+        0 => "no cases inside: Weir cannot check it before it takes over".to_owned(),
         1 => "1 case inside".to_owned(),
         many => format!("{many} cases inside"),
     };
@@ -134,19 +135,19 @@ fn carried(cases: &Embedded) -> String {
     }
 }
 
-/// The author and the machine have different things to do.
-fn not_built(error: toolchain::Error) -> Failure {
+/// An error of the author is a failure; one of the machine, that something is missing.
+fn build_failure(error: toolchain::Error) -> Failure {
     match error {
         toolchain::Error::NotSource { .. }
         | toolchain::Error::Refused { .. }
-        | toolchain::Error::NotPlugin(_) => Failure::No(error.to_string()),
+        | toolchain::Error::NotPlugin(_) => Failure::Failed(error.to_string()),
         toolchain::Error::NoToolChain(_) | toolchain::Error::Io { .. } => {
             Failure::Unreachable(error.to_string())
         }
     }
 }
 
-/// Writes in one step: a running Weir may be watching the file.
+/// Writes in one step, because a running Weir may be watching the file.
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     let mut name = to.file_name().unwrap_or_default().to_owned();
     name.push(".part");
@@ -158,25 +159,25 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(&part, to)
 }
 
-fn try_out(args: &RunArgs, out: &mut String) -> Outcome {
+fn run_once(args: &RunArgs, out: &mut String) -> CommandResult {
     let settings = settings(&args.settings)?;
-    let bytes = read(&args.component)?;
+    let binary = Binary::new(read(&args.component)?);
     let limits = Limits::default();
-    let desk = Desk::load(&name(&args.component), &bytes, limits).map_err(no)?;
-    let samples = samples::read(&args.samples, args.content_type.as_deref(), desk.roles())?;
-    let report = desk.run(&settings, samples.input).map_err(no)?;
+    let harness = Harness::load(&name(&args.component), &binary, limits).map_err(fault_failure)?;
+    let samples = samples::read(&args.samples, args.content_type.as_deref(), harness.roles())?;
+    let report = harness
+        .run(&settings, samples.input)
+        .map_err(fault_failure)?;
     out.push_str(&match args.json {
-        true => told::to_machines(&report, &samples.items, &limits),
-        false => told::to_people(&report, &samples.items, &limits),
+        true => report::to_json(&report, &samples.items, &limits),
+        false => report::to_text(&report, &samples.items, &limits),
     });
-    Ok(fine(&report))
+    Ok(succeeded(&report))
 }
 
-/// Whether no item failed and no call ended badly.
-fn fine(report: &Report) -> bool {
-    let failed = |output: &crate::plugin::desk::Output| {
-        matches!(output, crate::plugin::desk::Output::Failed(_))
-    };
+/// Whether no item failed and no call faulted.
+fn succeeded(report: &Report) -> bool {
+    let failed = |output: &Output| matches!(output, Output::Failed(_));
     report.calls.iter().all(|call| {
         call.outputs
             .as_ref()
@@ -184,17 +185,17 @@ fn fine(report: &Report) -> bool {
     })
 }
 
-fn no(fault: Fault) -> Failure {
+fn fault_failure(fault: Fault) -> Failure {
     match fault {
         Fault::Breach {
-            breach: crate::plugin::Breach::Host,
+            breach: Breach::Host,
             ..
         } => Failure::Unreachable(fault.to_string()),
-        _ => Failure::No(fault.to_string()),
+        _ => Failure::Failed(fault.to_string()),
     }
 }
 
-/// The name that messages call a component by: its file's.
+/// The name of a component in messages: the name of its file.
 fn name(component: &Path) -> String {
     component.file_stem().map_or_else(
         || "plugin".to_owned(),
@@ -211,7 +212,7 @@ fn settings(written: &str) -> Result<String, Failure> {
         Ok(Value::Object(_)) => Ok(text),
         Ok(_) => Err(Failure::Usage("settings are a JSON object".into())),
         Err(error) => Err(Failure::Usage(format!(
-            "settings are a JSON object, and this is no JSON: {error}"
+            "settings are a JSON object, and this is not JSON: {error}"
         ))),
     }
 }
@@ -221,7 +222,7 @@ fn read(file: &Path) -> Result<Vec<u8>, Failure> {
         .map_err(|error| Failure::Unreachable(format!("cannot read {}: {error}", file.display())))
 }
 
-/// Names an item in what is printed: its file, and its number where the file has several.
+/// The title of an item: its file, and its number if the file has several.
 fn title(sample: &Sample) -> String {
     let file = sample.file.display();
     if sample.alone {

@@ -1,21 +1,22 @@
-//! `weir quarantine`: events that a plugin failed on, or that name what they may not.
+//! `weir quarantine`: events set aside, because a plugin or a check failed on them (dead letters of a
+//! source).
 
 use axum::http::Method;
 use clap::{Args, Subcommand};
 
-use super::Outcome;
+use super::CommandResult;
 use super::client::{Client, Remote, path, pretty, with_query};
 use super::table::table;
 use crate::server::views::{List, QuarantineView};
 
-/// What can be done with quarantined events.
+/// The operations on quarantined events.
 #[derive(Debug, Subcommand)]
 pub(super) enum QuarantineCommand {
-    /// Quarantined events of a source, oldest first; --json has their data
+    /// List the quarantined events of a source, oldest first; --json includes their data
     List {
         /// The source
         source: String,
-        /// Only those kept aside for this reason
+        /// Only those quarantined for this reason
         #[arg(long)]
         code: Option<String>,
         /// Only those that this plugin failed on: its name, or NAME@VERSION
@@ -24,25 +25,25 @@ pub(super) enum QuarantineCommand {
         /// Only those with this CloudEvents type
         #[arg(long = "type", value_name = "TYPE")]
         event_type: Option<String>,
-        /// Only those that came at this time or later: 2026-11-18T11:06:40Z
+        /// Only those received at this time or later: 2026-11-18T11:06:40Z
         #[arg(long, value_name = "TIME")]
         since: Option<String>,
-        /// Only those that came earlier
+        /// Only those received earlier
         #[arg(long, value_name = "TIME")]
         before: Option<String>,
-        /// At most so many
+        /// At most N
         #[arg(long, default_value_t = 100)]
         limit: usize,
         #[command(flatten)]
         remote: Remote,
     },
-    /// Give events to the source's plugins again; they lose against facets changed since
+    /// Run the source's plugins on events again; facets changed since then are not overwritten
     Redrive(Which),
     /// Drop events for good
     Drop(Which),
 }
 
-/// Which events.
+/// A selection of events.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["sequence", "code", "plugin", "event_type", "since", "before", "all"]))]
 pub(super) struct Which {
@@ -51,7 +52,7 @@ pub(super) struct Which {
     /// The one with this sequence
     #[arg(long)]
     sequence: Option<u64>,
-    /// Those kept aside for this reason
+    /// Those quarantined for this reason
     #[arg(long)]
     code: Option<String>,
     /// Those that this plugin failed on: its name, or NAME@VERSION
@@ -60,10 +61,10 @@ pub(super) struct Which {
     /// Those with this CloudEvents type
     #[arg(long = "type", value_name = "TYPE")]
     event_type: Option<String>,
-    /// Those that came at this time or later: 2026-11-18T11:06:40Z
+    /// Those received at this time or later: 2026-11-18T11:06:40Z
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Those that came earlier
+    /// Those received earlier
     #[arg(long, value_name = "TIME")]
     before: Option<String>,
     /// All of them
@@ -73,7 +74,7 @@ pub(super) struct Which {
     remote: Remote,
 }
 
-pub(super) async fn run(command: QuarantineCommand, out: &mut String) -> Outcome {
+pub(super) async fn run(command: QuarantineCommand, out: &mut String) -> CommandResult {
     match command {
         QuarantineCommand::List {
             source,
@@ -120,19 +121,12 @@ pub(super) async fn run(command: QuarantineCommand, out: &mut String) -> Outcome
                 &rows,
             ));
             if events.next.is_some() {
-                out.push_str("there are more; --limit shows them\n");
+                out.push_str("there are more; raise --limit to see them\n");
             }
             Ok(true)
         }
         QuarantineCommand::Redrive(which) => {
-            settle(
-                which,
-                Method::POST,
-                "/redrive",
-                "given to the plugins again",
-                out,
-            )
-            .await
+            settle(which, Method::POST, "/redrive", "redriven", out).await
         }
         QuarantineCommand::Drop(which) => settle(which, Method::DELETE, "", "dropped", out).await,
     }
@@ -144,7 +138,7 @@ async fn settle(
     route: &str,
     done: &str,
     out: &mut String,
-) -> Outcome {
+) -> CommandResult {
     let sequence = which.sequence.map(|sequence| sequence.to_string());
     let filters = [
         ("sequence", sequence.as_deref()),
@@ -170,7 +164,7 @@ async fn settle(
         .and_then(serde_json::Value::as_u64)
         .unwrap_or(0);
     let kept = if kept > 0 {
-        format!("; {kept} failed again and stay, with the new reason")
+        format!("; {kept} failed again and stay in quarantine with the new reason")
     } else {
         String::new()
     };
@@ -179,6 +173,6 @@ async fn settle(
     } else {
         format!("{count} {done}{kept}\n")
     });
-    // That nothing matched is an answer too, and it is no.
+    // A selection that matches nothing is a failure.
     Ok(count > 0 || which.all)
 }

@@ -1,30 +1,30 @@
-//! `weir refused`: entities that a target will not take as they are.
+//! `weir refused`: entities that a target refused (dead letters).
 
 use axum::http::Method;
 use clap::{Args, Subcommand};
 
 use super::client::{Client, Remote, path, pretty, with_query};
 use super::table::{plain, table};
-use super::{Failure, Outcome};
+use super::{CommandResult, Failure};
 use crate::server::views::{List, RefusedView};
 
-/// What can be done with refused entities.
+/// The operations on refused entities.
 #[derive(Debug, Subcommand)]
 pub(super) enum RefusedCommand {
-    /// Refused entities of a channel
+    /// List the refused entities of a channel
     List {
         /// The channel
         channel: String,
         /// Only those refused for this reason
         #[arg(long)]
         code: Option<String>,
-        /// At most so many
+        /// At most N
         #[arg(long, default_value_t = 100)]
         limit: usize,
         #[command(flatten)]
         remote: Remote,
     },
-    /// Why one entity was refused
+    /// Show why one entity was refused
     Show {
         /// The channel
         channel: String,
@@ -33,13 +33,13 @@ pub(super) enum RefusedCommand {
         #[command(flatten)]
         remote: Remote,
     },
-    /// Try refused entities again
+    /// Retry refused entities
     Redrive(Which),
-    /// Drop refused entities: they count as settled until they change
+    /// Drop refused entities: they count as delivered until they change
     Drop(Which),
 }
 
-/// Which refused entities.
+/// A selection of refused entities.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["key", "code", "all"]))]
 pub(super) struct Which {
@@ -58,7 +58,7 @@ pub(super) struct Which {
     remote: Remote,
 }
 
-pub(super) async fn run(command: RefusedCommand, out: &mut String) -> Outcome {
+pub(super) async fn run(command: RefusedCommand, out: &mut String) -> CommandResult {
     match command {
         RefusedCommand::List {
             channel,
@@ -87,7 +87,7 @@ pub(super) async fn run(command: RefusedCommand, out: &mut String) -> Outcome {
                 &rows,
             ));
             if refused.next.is_some() {
-                out.push_str("there are more; --limit shows them\n");
+                out.push_str("there are more; raise --limit to see them\n");
             }
             Ok(true)
         }
@@ -98,7 +98,7 @@ pub(super) async fn run(command: RefusedCommand, out: &mut String) -> Outcome {
         } => {
             let refused = fetch(&remote, &channel, &[("key", Some(&key))], 1).await?;
             let Some(refused) = refused.items.first() else {
-                return Err(Failure::No(plain(&format!(
+                return Err(Failure::Failed(plain(&format!(
                     "`{key}` is not refused on `{channel}`"
                 ))));
             };
@@ -110,7 +110,7 @@ pub(super) async fn run(command: RefusedCommand, out: &mut String) -> Outcome {
             Ok(true)
         }
         RefusedCommand::Redrive(which) => {
-            settle(which, Method::POST, "/redrive", "to be tried again", out).await
+            settle(which, Method::POST, "/redrive", "queued for a retry", out).await
         }
         RefusedCommand::Drop(which) => settle(which, Method::DELETE, "", "dropped", out).await,
     }
@@ -148,7 +148,7 @@ async fn settle(
     route: &str,
     done: &str,
     out: &mut String,
-) -> Outcome {
+) -> CommandResult {
     let all = which.all.then_some("true");
     let path = path(&["v1", "channels", &which.channel, "refused"]) + route;
     let path = with_query(
@@ -170,6 +170,6 @@ async fn settle(
     } else {
         format!("{count} {done}\n")
     });
-    // That nothing matched is an answer too, and it is no.
+    // A selection that matches nothing is a failure.
     Ok(count > 0 || which.all)
 }

@@ -1,31 +1,30 @@
-//! `weir run`: start, serve, and stop when told.
+//! `weir run`: starts, serves, and stops on a signal.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::{LogFormat, RunArgs, compile};
 use crate::app::{App, Options, StartError};
+use crate::exit;
 use crate::server::Limits;
 
-/// Runs until SIGTERM or Ctrl-C; SIGHUP reads the configuration again.
+/// Runs until SIGTERM or Ctrl-C; SIGHUP reloads the configuration.
 pub(super) fn run(args: &RunArgs) -> ExitCode {
-    if let Err(wrong) = start_log(args.log_format, &args.log) {
-        eprintln!("weir: --log: {wrong}");
-        return ExitCode::from(2);
+    if let Err(error) = start_log(args.log_format, &args.log) {
+        eprintln!("weir: --log: {error}");
+        return ExitCode::from(exit::USAGE);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("cannot start the threads that serve")
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("weir: {error:#}");
-            return ExitCode::from(3);
+            eprintln!("weir: cannot start the serving threads: {error}");
+            return ExitCode::from(exit::UNREACHABLE);
         }
     };
     runtime.block_on(serve(args))
@@ -43,9 +42,9 @@ async fn serve(args: &RunArgs) -> ExitCode {
         Err(error) => {
             eprintln!("{}", error.to_string().trim_end());
             return ExitCode::from(if matches!(error, StartError::Configuration(_)) {
-                1
+                exit::FAILED
             } else {
-                3
+                exit::UNREACHABLE
             });
         }
     };
@@ -59,21 +58,21 @@ async fn serve(args: &RunArgs) -> ExitCode {
             app.admin_addr()
         );
     }
-    until_told_to_stop(&app).await;
-    tracing::info!("stopping: requests are answered, deliveries in flight end or are parked");
+    until_stopped(&app).await;
+    tracing::info!("stopping: finishing requests, finishing or parking deliveries in flight");
     app.stop().await;
     tracing::info!("stopped");
     ExitCode::SUCCESS
 }
 
-async fn until_told_to_stop(app: &App) {
+async fn until_stopped(app: &App) {
     let signals = (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
         signal(SignalKind::hangup()),
     );
     let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
-        tracing::error!("signals cannot be heard; this process must be killed to end it");
+        tracing::error!("cannot install signal handlers; kill this process to stop it");
         return std::future::pending().await;
     };
     loop {
@@ -83,14 +82,14 @@ async fn until_told_to_stop(app: &App) {
             _ = hangup.recv() => {
                 let view = app.reload().await;
                 if view.success && view.changes.is_empty() {
-                    tracing::info!("reload: nothing has changed");
+                    tracing::info!("configuration reloaded: nothing has changed");
                 }
             }
         }
     }
 }
 
-/// Logs go to the standard error, so that what a command prints stays clean.
+/// Starts logging to standard error, so that the output of a command stays clean.
 pub(super) fn start_log(format: LogFormat, filter: &str) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());

@@ -1,4 +1,4 @@
-//! `weir send`: files as events of a source, signed if need be.
+//! `weir send`: sends files as events of a source, signed on request.
 
 use std::io::Read;
 use std::ops::Range;
@@ -13,59 +13,59 @@ use serde_json::{Value, json};
 
 use super::client::{Client, DEFAULT_URL, bearer, path, pretty, with_query};
 use super::table::plain;
-use super::{Failure, Outcome};
+use super::{CommandResult, Failure};
 use crate::server::views::Accepted;
 use crate::signature::{self, Secret};
 
-/// Lines of NDJSON in a request, and their bytes: well under what any source takes.
+/// Lines of NDJSON in a request, and their bytes: well below the limit of any source.
 const LINES_MAX: usize = 1000;
 const BYTES_MAX: usize = 1 << 20;
 
 /// Arguments of `weir send`.
 #[derive(Debug, Args)]
 pub(super) struct SendArgs {
-    /// The source, as it is called in the configuration
+    /// The source, by its name in the configuration
     source: String,
-    /// Files; `-` is the standard input. Lines of .ndjson are sent in requests of at most 1000
+    /// The files; `-` is standard input. Lines of .ndjson are sent in requests of up to 1000
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Media type; default: by the extension (.json .ndjson .jsonl .xml .csv .edi .txt). JSON with
+    /// Media type; default: by the file extension (.json .ndjson .jsonl .xml .csv .edi .txt). JSON with
     /// `specversion` is a CloudEvent
     #[arg(long = "type", value_name = "MEDIA_TYPE")]
     content_type: Option<String>,
-    /// The lane for changes that name none: urgent, normal or bulk
+    /// The lane for changes that do not name one: urgent, normal or bulk
     #[arg(long)]
     lane: Option<String>,
-    /// Sign by Standard Webhooks with the secret in a variable or a file
+    /// Sign as in Standard Webhooks, with the secret in a variable or a file
     #[arg(long, value_name = "env:NAME|file:PATH")]
     secret: Option<String>,
     /// Send the token in a variable or a file as `Authorization: Bearer`
     #[arg(long, value_name = "env:NAME|file:PATH", conflicts_with = "secret")]
     bearer: Option<String>,
-    /// Where Weir takes events in
+    /// The address of Weir
     #[arg(long, env = "WEIR_URL", default_value = DEFAULT_URL, value_name = "URL")]
     url: String,
-    /// Print JSON, as Weir answered it
+    /// Print the response as JSON
     #[arg(long)]
     json: bool,
 }
 
-/// How the sender shows who it is.
+/// How the sender authenticates.
 enum Proof {
     None,
     Bearer(HeaderValue),
     StandardWebhooks(Secret),
 }
 
-pub(super) async fn run(args: SendArgs, out: &mut String) -> Outcome {
+pub(super) async fn run(args: SendArgs, out: &mut String) -> CommandResult {
     let client = Client::at(&args.url, None)?;
     let proof = proof(&args)?;
     let target = with_query(
         &path(&["v1", "sources", &args.source, "events"]),
         &[("lane", args.lane.as_deref())],
     );
-    let mut fine = true;
-    let mut answers = Vec::new();
+    let mut succeeded = true;
+    let mut responses = Vec::new();
     for file in &args.files {
         let content = open(file)?;
         let content_type = args
@@ -76,12 +76,12 @@ pub(super) async fn run(args: SendArgs, out: &mut String) -> Outcome {
             let first = part.first;
             let body = content.slice(part.bytes);
             let headers = headers(&content_type, &proof, &body)?;
-            let answer = client.send(Method::POST, &target, headers, body).await?;
+            let response = client.request(Method::POST, &target, headers, body).await?;
             if args.json {
-                answers.push(json!({ "file": file.display().to_string(), "first": first, "answer": answer.read::<Value>()? }));
+                responses.push(json!({ "file": file.display().to_string(), "first": first, "answer": response.read::<Value>()? }));
             }
-            if !answer.status.is_success() || answer.is_problem() {
-                fine = false;
+            if !response.status.is_success() || response.is_problem() {
+                succeeded = false;
                 if !args.json {
                     let from = if first > 0 {
                         format!(", from event {first} on")
@@ -89,29 +89,29 @@ pub(super) async fn run(args: SendArgs, out: &mut String) -> Outcome {
                         String::new()
                     };
                     out.push_str(&format!(
-                        "{}{from}: not taken: {}\n",
+                        "{}{from}: rejected: {}\n",
                         plain(&file.display().to_string()),
-                        answer.problem()
+                        response.problem()
                     ));
                 }
-                // What follows may build on what was not taken.
+                // Later events may depend on the rejected ones.
                 break;
             }
-            let accepted: Accepted = answer.read()?;
-            fine &= accepted.events.quarantined == 0 && accepted.problems.is_empty();
+            let accepted: Accepted = response.read()?;
+            succeeded &= accepted.events.quarantined == 0 && accepted.problems.is_empty();
             if !args.json {
-                out.push_str(&told(file, first, &accepted));
+                out.push_str(&to_text(file, first, &accepted));
             }
         }
     }
     if args.json {
-        out.push_str(&pretty(&answers));
+        out.push_str(&pretty(&responses));
     }
-    Ok(fine)
+    Ok(succeeded)
 }
 
-/// What became of a request, for people.
-fn told(file: &Path, first: u64, accepted: &Accepted) -> String {
+/// The result of a request, as text.
+fn to_text(file: &Path, first: u64, accepted: &Accepted) -> String {
     let (events, changes) = (&accepted.events, &accepted.changes);
     let mut text = format!(
         "{}: {} accepted, {} filtered, {} quarantined, {} repeated; changes: {} committed, {} unchanged, {} stale; sequence {}\n",

@@ -1,4 +1,4 @@
-//! `weir show`: one entity, and with a channel what that channel would make of it.
+//! `weir show`: one entity, and with a channel the payload that it would get.
 
 use axum::http::Method;
 use clap::Args;
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::client::{Client, Remote, path, pretty, with_query};
 use super::table::{or_dash, plain, table};
-use super::{Failure, Outcome};
+use super::{CommandResult, Failure};
 use crate::server::views::{EntityView, PreviewView, StandingView};
 
 /// The longest value printed in a table; `--json` has it whole.
@@ -15,17 +15,17 @@ const VALUE_CHARS_MAX: usize = 80;
 /// Arguments of `weir show`.
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
-    /// The entity, for example product/4711; all after the first slash is the key
+    /// The entity, for example product/4711; everything after the first slash is the key
     #[arg(value_name = "TYPE/KEY")]
     entity: String,
-    /// Show where it stands on this channel only, and what the channel would make of it now
+    /// Show its state on this channel only, and the payload that the channel would get now
     #[arg(long)]
     channel: Option<String>,
     #[command(flatten)]
     remote: Remote,
 }
 
-pub(super) async fn run(args: ShowArgs, out: &mut String) -> Outcome {
+pub(super) async fn run(args: ShowArgs, out: &mut String) -> CommandResult {
     let Some((entity_type, key)) = args
         .entity
         .split_once('/')
@@ -38,7 +38,7 @@ pub(super) async fn run(args: ShowArgs, out: &mut String) -> Outcome {
     };
     let client = Client::new(&args.remote)?;
     let answer = client
-        .ask(Method::GET, &path(&["v1", "entities", entity_type, key]))
+        .get_ok(Method::GET, &path(&["v1", "entities", entity_type, key]))
         .await?;
     let mut entity: EntityView = answer.read()?;
     let preview: Option<PreviewView> = match &args.channel {
@@ -51,7 +51,7 @@ pub(super) async fn run(args: ShowArgs, out: &mut String) -> Outcome {
                 &path(&["v1", "channels", channel, "preview"]),
                 &[("key", Some(key))],
             );
-            Some(client.ask(Method::GET, &preview).await?.read()?)
+            Some(client.get_ok(Method::GET, &preview).await?.read()?)
         }
     };
     if args.remote.json {
@@ -128,12 +128,12 @@ fn standings(standings: &[StandingView], out: &mut String) {
 
 fn previewed(preview: &PreviewView, out: &mut String) {
     out.push_str(&format!(
-        "\nnow it would be {} on {}\n",
+        "\npreview: {} on {}\n",
         plain(&preview.result),
         plain(&preview.channel)
     ));
     for pattern in &preview.missing {
-        out.push_str(&format!("  needs {}: not there\n", plain(pattern)));
+        out.push_str(&format!("  needs {}: missing\n", plain(pattern)));
     }
     for filter in &preview.filters {
         out.push_str(&plain(&format!("  {} {}", filter.plugin, filter.verdict)));
@@ -152,7 +152,7 @@ fn previewed(preview: &PreviewView, out: &mut String) {
             "  {} as {}",
             rendering.content_type, rendering.key
         )));
-        // A body may have lines; anything else that a terminal obeys is shown, not done.
+        // A body may have lines; any other control character is escaped for the terminal.
         let lines: Vec<String> = body.lines().map(plain).collect();
         out.push_str(&format!("\n\n{}\n", lines.join("\n")));
     }

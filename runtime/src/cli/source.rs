@@ -1,23 +1,23 @@
-//! `weir source`: what comes in.
+//! `weir source`: the sources and their events.
 
 use clap::Subcommand;
 
-use super::Outcome;
+use super::CommandResult;
 use super::client::{Client, Remote, pretty};
 use super::table::{or_dash, table};
 use crate::server::views::{List, SourceView};
 
-/// What can be asked of sources.
+/// The operations on sources.
 #[derive(Debug, Subcommand)]
 pub(super) enum SourceCommand {
-    /// Sources with their last event, what became of their events, and whether they are silent
+    /// List sources: last event, events accepted, filtered and in quarantine, and silence
     List {
         #[command(flatten)]
         remote: Remote,
     },
 }
 
-pub(super) async fn run(command: SourceCommand, out: &mut String) -> Outcome {
+pub(super) async fn run(command: SourceCommand, out: &mut String) -> CommandResult {
     let SourceCommand::List { remote } = command;
     let sources: List<SourceView> = Client::new(&remote)?
         .list("/v1/sources", &[], usize::MAX)
@@ -46,8 +46,8 @@ pub(super) async fn run(command: SourceCommand, out: &mut String) -> Outcome {
         "PER SECOND",
         "ACCEPTED",
         "FILTERED",
-        "IN QUARANTINE",
-        "",
+        "QUARANTINED",
+        "STATE",
     ];
     out.push_str(&table(
         &header,

@@ -1,7 +1,7 @@
-//! Plain tables: columns as wide as their widest cell, nothing that a terminal would obey.
+//! Plain tables: columns as wide as their widest cell, without control characters.
 
 /// Lines of aligned cells under a header; the last column is not padded.
-pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let rows: Vec<Vec<String>> = rows
         .iter()
         .map(|row| row.iter().map(|cell| plain(cell)).collect())
@@ -29,8 +29,8 @@ pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// Text without control characters: keys and messages are other people's, and a terminal obeys some
-/// of them.
+/// Text without control characters: keys and messages come from others, and a terminal obeys some of
+/// them.
 pub(super) fn plain(text: &str) -> String {
     text.chars()
         .fold(String::with_capacity(text.len()), |mut plain, letter| {
@@ -43,7 +43,7 @@ pub(super) fn plain(text: &str) -> String {
         })
 }
 
-/// What is there, or a dash.
+/// The value, or a dash.
 pub(super) fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }

@@ -67,7 +67,6 @@ fn the_definition_of_the_commands_holds_together() {
         "quarantine",
         "source",
         "plugin",
-        "bench",
     ] {
         assert!(
             help.lines()
@@ -199,7 +198,7 @@ async fn what_is_not_taken_is_told_and_ends_with_one() {
     assert_eq!(
         (ended.out.as_str(), ended.code),
         (
-            format!("{bad}: not taken: line 1, column 1: not JSON (400)\n").as_str(),
+            format!("{bad}: rejected: line 1, column 1: not JSON (400)\n").as_str(),
             1
         )
     );
@@ -308,7 +307,7 @@ async fn every_command_reaches_its_route() {
         ),
         (
             &["channel", "resync", "storefront.de"],
-            "sends everything",
+            "sending everything",
             Some("Resync storefront.de"),
         ),
         (
@@ -318,7 +317,7 @@ async fn every_command_reaches_its_route() {
         ),
         (
             &["channel", "confirm", "storefront.de"],
-            "releases",
+            "released",
             Some("Confirm storefront.de"),
         ),
         (
@@ -339,7 +338,7 @@ async fn every_command_reaches_its_route() {
         ),
         (
             &["refused", "redrive", "storefront.de", "--key", "a/b"],
-            "1 to be tried again\n",
+            "1 queued for a retry\n",
             Some(r#"Redrive refused of storefront.de, key Some("a/b"), code None"#),
         ),
         (
@@ -350,7 +349,7 @@ async fn every_command_reaches_its_route() {
         (&["quarantine", "list", "erp"], "no-material", None),
         (
             &["quarantine", "redrive", "erp", "--plugin", "erp"],
-            "2 given to the plugins again\n",
+            "2 redriven\n",
             Some(r#"Redrive quarantine of erp, sequence None, plugin Some("erp")"#),
         ),
         (

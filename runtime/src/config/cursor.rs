@@ -116,11 +116,6 @@ impl<'a> Cursor<'a> {
         result
     }
 
-    /// The path of this table, such as `channels.storefront`.
-    pub fn path(&self) -> &str {
-        &self.path
-    }
-
     /// The place of this table.
     pub fn place(&self) -> &Place {
         &self.place

@@ -1,8 +1,7 @@
 //! Ends the process if it panics where it would leave something half done; the next start goes on
 //! from what is saved.
 
-/// The exit code; the same as when the store cannot write, because the remedy is the same.
-const EXIT_BROKEN: i32 = 70;
+use crate::exit;
 
 /// Held while something is done that would be wrong half done. Dropped by a panic, it ends the
 /// process.
@@ -18,10 +17,11 @@ impl Drop for AbortOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
             tracing::error!(
-                "{} panicked, which is a bug in Weir; this process exits with code {EXIT_BROKEN}, start it again",
-                self.0
+                "{} panicked, which is a bug in Weir; this process exits with code {}, start it again",
+                self.0,
+                exit::BROKEN
             );
-            std::process::exit(EXIT_BROKEN);
+            std::process::exit(exit::BROKEN.into());
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::model::{
     Entity, EntityId, Failure, Lane, Ordinal, Rendering, Sequence, Track, View, facet_matches,
     satisfied,
 };
-use crate::plugin::{Class, EntityVerdict, Failed};
+use crate::plugin::{EntityVerdict, Failed, Priority};
 use crate::store::{Lease, Store, digest};
 
 /// The most entities handed over to a chain at once, and
@@ -40,7 +40,11 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Render: Send + Sync + 'static {
     /// One verdict a view, in order. At most 64 views of at most 1 MiB together are given, or a
     /// single larger one.
-    fn render(&self, views: Arc<Vec<View>>, class: Class) -> BoxFuture<'_, Vec<EntityVerdict>>;
+    fn render(
+        &self,
+        views: Arc<Vec<View>>,
+        priority: Priority,
+    ) -> BoxFuture<'_, Vec<EntityVerdict>>;
 
     /// Name and digest of the plugin that renders, `weir-plugin`; empty if there is only filters.
     fn label(&self) -> Arc<str>;
@@ -134,11 +138,11 @@ pub(crate) async fn prepare(
     let looks = looks(&setup.options, &entities);
     let contents = match &setup.chain {
         Some(chain) => {
-            let class = match taken.first().map(|taken| taken.track) {
-                Some(Track::Lane(Lane::Bulk) | Track::Sweep) => Class::Bulk,
-                _ => Class::Urgent,
+            let priority = match taken.first().map(|taken| taken.track) {
+                Some(Track::Lane(Lane::Bulk) | Track::Sweep) => Priority::Bulk,
+                _ => Priority::Urgent,
             };
-            rendered(chain.as_ref(), &setup.options, &entities, &looks, class).await
+            rendered(chain.as_ref(), &setup.options, &entities, &looks, priority).await
         }
         None => as_it_is(&setup, &ordinals, &entities, &looks),
     };
@@ -190,7 +194,7 @@ pub(crate) async fn preview(
             entity,
             &mut FacetMatcher::new(&options.facets),
         ))),
-        (None, Some(chain)) => match rendered(chain, options, &entities, &looks, Class::Urgent)
+        (None, Some(chain)) => match rendered(chain, options, &entities, &looks, Priority::Urgent)
             .await
             .pop()
         {
@@ -350,7 +354,7 @@ async fn rendered(
     options: &Options,
     entities: &[Option<Arc<Entity>>],
     looks: &[Eligibility],
-    class: Class,
+    priority: Priority,
 ) -> Vec<Content> {
     let mut contents: Vec<Option<Content>> = looks
         .iter()
@@ -378,7 +382,7 @@ async fn rendered(
             batch.push(view);
         }
         let batch = Arc::new(batch);
-        let mut verdicts = chain.render(batch.clone(), class).await.into_iter();
+        let mut verdicts = chain.render(batch.clone(), priority).await.into_iter();
         for (index, view) in indexes.into_iter().zip(batch.iter()) {
             let entity = entities[index].as_deref();
             let passed = || as_json_of(entity, options);

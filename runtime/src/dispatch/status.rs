@@ -85,6 +85,7 @@ impl Counters {
     }
 
     /// Attempts made.
+    #[cfg(test)]
     pub fn attempts(&self) -> u64 {
         self.buckets
             .iter()
@@ -93,6 +94,7 @@ impl Counters {
     }
 
     /// Turns of the channel's loop: far more than attempts means that it spins.
+    #[cfg(test)]
     pub fn turns(&self) -> u64 {
         self.turns.load(Ordering::Relaxed)
     }

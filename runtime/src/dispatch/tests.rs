@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::*;
 use crate::index::value_hash;
 use crate::model::{Entity, Facet, Lane, Payload, Rendering, Sequence, Timestamp, View};
-use crate::plugin::{Class, EntityVerdict};
+use crate::plugin::{EntityVerdict, Priority};
 use crate::store::memory::Memory;
 use crate::store::{Commit, Effect, FacetChange, State as Standing};
 use crate::targets::scripted::{self, Reply, Script, Seen};
@@ -300,7 +300,7 @@ fn fine(_: &Seen) -> Reply {
 struct Chain<F>(&'static str, F);
 
 impl<F: Fn(&View) -> EntityVerdict + Send + Sync + 'static> Render for Chain<F> {
-    fn render(&self, views: Arc<Vec<View>>, _: Class) -> BoxFuture<'_, Vec<EntityVerdict>> {
+    fn render(&self, views: Arc<Vec<View>>, _: Priority) -> BoxFuture<'_, Vec<EntityVerdict>> {
         Box::pin(async move { views.iter().map(&self.1).collect() })
     }
 

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use xxhash_rust::xxh3::Xxh3;
-
 use super::change::{self, Rules};
 use super::envelope::{self, Opened};
 use super::{
@@ -12,7 +10,7 @@ use super::{
     Rejection, Summary, unpack, verify,
 };
 use crate::budget::Reservation;
-use crate::model::{EntityType, Event, Failure, Lane, Sequence};
+use crate::model::{EntityType, Event, Failure, Lane, PartsDigest, Sequence};
 use crate::plugin::EventVerdict;
 use crate::store::{self, Commit, Effect, NoRoom, Quarantined, Store, Verdict};
 
@@ -305,12 +303,11 @@ impl Source {
         if event.id.is_empty() {
             return None;
         }
-        let mut hasher = Xxh3::new();
-        for part in [&*self.options.name, &event.origin, &event.id] {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part.as_bytes());
-        }
-        Some(hasher.digest128())
+        let digest = PartsDigest::new()
+            .part(&*self.options.name)
+            .part(&*event.origin)
+            .part(&*event.id);
+        Some(digest.digest128())
     }
 }
 

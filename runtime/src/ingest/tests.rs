@@ -514,7 +514,7 @@ async fn the_sender_is_verified_before_anything_is_parsed() {
     .await;
     assert_eq!(
         source.activity().counts(),
-        Counts::default(),
+        activity::Counts::default(),
         "nothing was looked at"
     );
 }

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 
 use super::notes::{Notes, named};
 use super::{Plugin, Use};
@@ -58,31 +56,17 @@ fn plugin(table: &mut Cursor<'_>, notes: &mut Notes<'_>) -> Plugin {
         .unwrap_or(LIMITS);
     if let (Some(field), Some(path)) = (&path_field, &path) {
         notes.place(field.path(), field.place());
-        // Whoever loads it reads it; here it is read for its pin only.
-        let found = if sha256.is_some() {
-            fingerprint(path).map(Some)
-        } else {
-            File::open(path).map(|_| None)
-        };
-        match found {
-            Ok(actual) => {
-                if let (Some(field), Some(pinned), Some(actual)) = (&sha256_field, &sha256, actual)
-                    && *pinned != actual
-                {
-                    field.complain(
-                        "the file has another SHA-256",
-                        format!("if the file is the right one, write {actual:?}"),
-                    );
-                }
-            }
-            Err(error) => {
-                let what = format!("{} cannot be read: {error}", path.display());
-                field.complain(
-                    what,
-                    "build it (`weir plugin build`), or correct the path".to_owned(),
-                );
-            }
+        // Its bytes are read, and its pin is checked, by the loader, which uses the same bytes.
+        if let Err(error) = File::open(path) {
+            let what = format!("{} cannot be read: {error}", path.display());
+            field.complain(
+                what,
+                "build it (`weir plugin build`), or correct the path".to_owned(),
+            );
         }
+    }
+    if let Some(field) = &sha256_field {
+        notes.place(field.path(), field.place());
     }
     Plugin {
         path: path.unwrap_or_default(),
@@ -116,10 +100,6 @@ fn limits(table: &mut Cursor<'_>) -> Limits {
         output_bytes: size("output", KIB, 1024 * MIB, LIMITS.output_bytes),
         log_bytes: size("log", 0, 64 * MIB, LIMITS.log_bytes),
     }
-}
-
-fn fingerprint(path: &Path) -> std::io::Result<String> {
-    Ok(hex::encode(Sha256::digest(std::fs::read(path)?)))
 }
 
 /// The plugins that a source or channel uses, in their order; over a plugin's settings go `layers`,

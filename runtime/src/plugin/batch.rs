@@ -1,37 +1,37 @@
-//! One batch on its way through a chain: at most 64 items or 1 MiB, and what became of each.
+//! One batch on its way through a chain: up to 64 items or 1 MiB, and the verdict on each.
 //!
-//! A batch that a plugin faults on is tried again item by item, each in an instance of its own: the
-//! poison item fails with its own fault, and nothing is blamed on a neighbour. Where that takes
-//! long, the batch gives way to others and goes on later.
+//! A batch that a plugin faults on is retried item by item, each in an instance of its own: the
+//! poison item fails with its own fault, and no other item is blamed for it. Where that takes long,
+//! the batch yields to others and continues later.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::plugin::bench::Bench;
 use crate::plugin::bindings::{Answer, Answers};
 use crate::plugin::chain::{Chain, Items, Stage};
-use crate::plugin::{Failed, Fault, Role};
+use crate::plugin::pool::Pool;
+use crate::plugin::words::{Failed, Fault, Role};
 
 /// Items in a call: bounds what one fault costs, and how long an urgent batch waits for a worker.
 const ITEMS_MAX: usize = 64;
 /// Bytes in a call; a single larger item goes alone.
 const BYTES_MAX: usize = 1 << 20;
-/// A batch gives way after so many times its plugin's limit of time in one turn.
+/// A batch yields after this many times its plugin's time limit in one turn.
 const TURN: u32 = 2;
 
-/// What became of an item.
+/// The result for one item.
 #[derive(Debug)]
 pub(super) enum Verdict {
     Passed,
-    /// By the stage of that number.
+    /// By the stage at this position.
     Filtered(usize),
     Made(Answer),
     Failed(Failed),
 }
 
-/// Whether a batch is through.
+/// Whether a batch is finished.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Progress {
     Done,
@@ -39,7 +39,7 @@ pub(super) enum Progress {
     Later,
 }
 
-/// A batch and how far it got.
+/// A batch and its progress.
 pub(super) struct Batch {
     pub(super) chain: Arc<Chain>,
     items: Items,
@@ -81,19 +81,19 @@ impl Batch {
         }
     }
 
-    /// Goes on until all is done or the turn is over.
-    pub(super) fn run(&mut self, bench: &mut Bench) -> Progress {
+    /// Continues until the batch is done or its turn is over.
+    pub(super) fn run(&mut self, pool: &mut Pool) -> Progress {
         let turn = Instant::now();
         let chain = self.chain.clone();
         while let Some(stage) = chain.stages.get(self.stage) {
             if self.alone.is_empty() {
-                self.together(stage, bench);
+                self.together(stage, pool);
             }
             while let Some(index) = self.alone.pop_front() {
-                let answers = bench.call_alone(&stage.of, stage.role, &self.items, index);
+                let answers = pool.call_alone(&stage.plugin, stage.role, &self.items, index);
                 self.take(stage, &[index], answers);
                 if !self.alone.is_empty()
-                    && turn.elapsed() > stage.of.component().limits().time * TURN
+                    && turn.elapsed() > stage.plugin.component().limits().time * TURN
                 {
                     return Progress::Later;
                 }
@@ -111,15 +111,15 @@ impl Batch {
             .collect()
     }
 
-    /// What is left has no verdict and gets this one: the host itself failed.
+    /// Gives each item without a verdict this one: the host itself failed.
     pub(super) fn abandon(&mut self, why: &str) {
         for verdict in self.verdicts.iter_mut().filter(|verdict| verdict.is_none()) {
-            *verdict = Some(Verdict::Failed(Failed::of_the_host(why)));
+            *verdict = Some(Verdict::Failed(Failed::by_host(why)));
         }
     }
 
-    /// Calls a stage with all that is left, and leaves them to be tried alone if it faults.
-    fn together(&mut self, stage: &Stage, bench: &mut Bench) {
+    /// Calls a stage with all remaining items, and queues them to be tried alone if it faults.
+    fn together(&mut self, stage: &Stage, pool: &mut Pool) {
         let left: Vec<usize> = self
             .range
             .clone()
@@ -128,10 +128,10 @@ impl Batch {
         if left.is_empty() {
             return;
         }
-        match bench.call(&stage.of, stage.role, &self.items, &left) {
+        match pool.call(&stage.plugin, stage.role, &self.items, &left) {
             Err(fault) if left.len() > 1 => {
                 tracing::warn!(
-                    plugin = stage.of.component().label(),
+                    plugin = stage.plugin.component().label(),
                     items = left.len(),
                     "a batch faulted and is tried one by one: {fault}"
                 );
@@ -142,7 +142,7 @@ impl Batch {
     }
 
     fn take(&mut self, stage: &Stage, indices: &[usize], answers: Result<Answers, Fault>) {
-        let component = stage.of.component();
+        let component = stage.plugin.component();
         let failed = |failure, fault| {
             Verdict::Failed(Failed {
                 plugin: component.label().into(),

@@ -9,9 +9,9 @@ use wasmtime::component::{HasSelf, Instance, InstancePre, Linker};
 use wasmtime::{AsContextMut, Store};
 
 use crate::model::{Change, Event, Failure, Lane, Payload, Rendering, View};
-use crate::plugin::Role;
 use crate::plugin::instance::State;
 use crate::plugin::log::Level;
+use crate::plugin::words::Role;
 
 use self::exports::weir::plugin as exported;
 use self::weir::plugin::{log, types};
@@ -117,9 +117,9 @@ pub(super) struct Guest {
     renderer: Option<exported::renderer::Guest>,
 }
 
-/// What a role said of one item.
+/// The result of a role for one item.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// A filter: whether it passes.
     Accepted(bool),
     /// A mapper.
@@ -128,16 +128,17 @@ pub(super) enum Answer {
     Rendered(Option<Rendering>),
 }
 
-/// Why there is no answer for one item of a call that returned.
+/// Why one item of a call that returned has no result.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Declined {
-    pub(super) failure: Failure,
-    /// False: the plugin said so itself. True: the host found its answer unusable.
-    pub(super) fault: bool,
+pub(crate) struct Declined {
+    /// For the item.
+    pub(crate) failure: Failure,
+    /// False: the plugin declined it. True: the host found the result unusable.
+    pub(crate) fault: bool,
 }
 
-/// One result an item; the outer error of a call means that the instance is spent.
-pub(super) type Answers = Vec<Result<Answer, Declined>>;
+/// One result per item; the outer error of a call means that the instance is unusable.
+pub(crate) type Answers = Vec<Result<Answer, Declined>>;
 
 impl Guest {
     /// `settings.configure`.

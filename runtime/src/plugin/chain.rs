@@ -1,9 +1,10 @@
-//! Uses of components, and the chains they form: filters in their order, then one mapper or
+//! Bindings of components, and the chains they form: filters in their order, then one mapper or
 //! renderer.
 //!
 //! A chain is taken once for a batch and kept until its last retry, so that no event is handled by
 //! half of an old plan and half of a new one.
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -14,15 +15,15 @@ use crate::plugin::batch::Verdict;
 use crate::plugin::bindings::Answer;
 use crate::plugin::component::Component;
 use crate::plugin::instance::Instance;
-use crate::plugin::{EntityVerdict, EventVerdict, Failed, Fault, Role};
+use crate::plugin::words::{EntityVerdict, EventVerdict, Failed, Fault, Role};
 
-/// Batches of one chain and class that may wait or run at one time. More wait with their caller,
-/// who thereby feels the pressure; and no chain can fill the queue before another.
+/// Batches of one chain and priority that may wait or run at a time. More wait with their caller,
+/// which so feels the back pressure; and no chain can fill the queue before another.
 const SLOTS: usize = 8;
 
-/// A component at one place of the configuration, with its settings there. Cheap to clone.
+/// A component bound to one place of the configuration, with its settings there. Cheap to clone.
 #[derive(Clone)]
-pub struct Use(Arc<Inner>);
+pub struct Binding(Arc<Inner>);
 
 struct Inner {
     id: u64,
@@ -30,13 +31,13 @@ struct Inner {
     settings: Box<str>,
 }
 
-impl Use {
+impl Binding {
     /// Configures a component once, to see that it takes these settings (the text of a JSON
-    /// object). Blocking, for up to the component's limit of time.
+    /// object). Blocks for up to the component's time limit.
     ///
     /// # Errors
-    /// `Settings` with the plugin's own words, or the limit it broke.
-    pub fn configure(component: &Arc<Component>, settings: &str) -> Result<Use, Fault> {
+    /// `Settings` with the plugin's own words, or the limit that it broke.
+    pub fn configure(component: &Arc<Component>, settings: &str) -> Result<Binding, Fault> {
         static IDS: AtomicU64 = AtomicU64::new(0);
         let made = Instance::configured(component, settings, false);
         made.map_err(|fault| match fault {
@@ -46,7 +47,7 @@ impl Use {
             },
             fault => fault,
         })?;
-        Ok(Use(Arc::new(Inner {
+        Ok(Binding(Arc::new(Inner {
             id: IDS.fetch_add(1, Ordering::Relaxed),
             component: component.clone(),
             settings: settings.into(),
@@ -63,6 +64,15 @@ impl Use {
         &self.0.settings
     }
 
+    /// Whether another binding does the same: the same name, bytes, limits and settings.
+    fn same_as(&self, other: &Binding) -> bool {
+        let (a, b) = (self.component(), other.component());
+        a.sha256() == b.sha256()
+            && a.limits() == b.limits()
+            && a.name() == b.name()
+            && self.settings() == other.settings()
+    }
+
     pub(super) fn id(&self) -> u64 {
         self.0.id
     }
@@ -71,36 +81,39 @@ impl Use {
         Instance::configured(&self.0.component, &self.0.settings, false)
     }
 
-    pub(super) fn downgrade(&self) -> WeakUse {
-        WeakUse(Arc::downgrade(&self.0))
+    pub(super) fn downgrade(&self) -> WeakBinding {
+        WeakBinding(Arc::downgrade(&self.0))
     }
 }
 
-/// Tells whether a use is still part of some chain.
-pub(super) struct WeakUse(Weak<Inner>);
+/// Knows whether a binding is still part of some chain.
+pub(super) struct WeakBinding(Weak<Inner>);
 
-impl WeakUse {
+impl WeakBinding {
     pub(super) fn is_alive(&self) -> bool {
         self.0.strong_count() > 0
     }
 }
 
-/// What a batch is made of.
+/// The input of a call.
 #[derive(Clone)]
-pub(super) enum Items {
+pub(crate) enum Items {
+    /// For event filters and mappers.
     Events(Arc<Vec<Event>>),
+    /// For entity filters and renderers.
     Entities(Arc<Vec<View>>),
 }
 
 impl Items {
-    pub(super) fn len(&self) -> usize {
+    /// The number of items.
+    pub(crate) fn len(&self) -> usize {
         match self {
             Items::Events(events) => events.len(),
             Items::Entities(views) => views.len(),
         }
     }
 
-    /// About how many bytes an item brings into a guest.
+    /// Approximate bytes that an item brings into a guest.
     pub(super) fn bytes(&self, index: usize) -> usize {
         match self {
             Items::Events(events) => {
@@ -125,124 +138,164 @@ impl Items {
     }
 }
 
-/// The stages of a chain, the same for both kinds.
-pub(super) struct Chain {
+/// The bindings of a chain and their stages, the same for both kinds.
+pub struct Chain {
+    /// As configured; one may play several stages.
+    bindings: Vec<Binding>,
     pub(super) stages: Vec<Stage>,
-    /// For each class.
+    /// For each priority.
     pub(super) slots: [Arc<Semaphore>; 3],
 }
 
-/// One role of one use.
+/// One role of one binding.
 pub(super) struct Stage {
-    pub(super) of: Use,
+    pub(super) plugin: Binding,
     pub(super) role: Role,
 }
 
 impl Chain {
-    fn new(uses: &[Use], place: &str, filter: Role, maker: Role) -> Result<Chain, Fault> {
-        let plays = |of: &&Use, role| of.component().roles().contains(&role);
-        for of in uses {
-            let roles = of.component().roles();
+    fn new(bindings: Vec<Binding>, place: &str, filter: Role, maker: Role) -> Result<Chain, Fault> {
+        for binding in &bindings {
+            let roles = binding.component().roles();
             if let Some(role) = roles.iter().find(|role| ![filter, maker].contains(role)) {
-                let (name, role) = (of.component().name(), role.name());
+                let (name, role) = (binding.component().name(), role.name());
                 return Err(Fault::Unusable(format!(
                     "plugin {name} is a {role}, which has no place in a {place}"
                 )));
             }
         }
-        let makers: Vec<&Use> = uses.iter().filter(|of| plays(of, maker)).collect();
-        if let [first, second, ..] = makers[..] {
-            let (first, second, maker) = (
-                first.component().name(),
-                second.component().name(),
-                maker.name(),
-            );
+        let stages = |role: Role| {
+            let plays = move |binding: &&Binding| binding.component().roles().contains(&role);
+            bindings.iter().filter(plays).map(move |binding| Stage {
+                plugin: binding.clone(),
+                role,
+            })
+        };
+        let makers: Vec<Stage> = stages(maker).collect();
+        if let [first, second, ..] = &makers[..] {
+            let (first, second) = (first.plugin.component(), second.plugin.component());
             return Err(Fault::Unusable(format!(
-                "a {place} has one {maker}, and both {first} and {second} are one"
+                "a {place} has one {}, and both {} and {} are one",
+                maker.name(),
+                first.name(),
+                second.name()
             )));
         }
-        let filters = uses.iter().filter(|of| plays(of, filter)).map(|of| Stage {
-            of: of.clone(),
-            role: filter,
-        });
-        let makers = makers.into_iter().map(|of| Stage {
-            of: of.clone(),
-            role: maker,
-        });
-        let slots = std::array::from_fn(|_| Arc::new(Semaphore::new(SLOTS)));
+        let stages = stages(filter).chain(makers).collect();
         Ok(Chain {
-            stages: filters.chain(makers).collect(),
-            slots,
+            bindings,
+            stages,
+            slots: std::array::from_fn(|_| Arc::new(Semaphore::new(SLOTS))),
         })
     }
 
-    fn uses_with(&self, role: Role) -> impl Iterator<Item = &Use> {
+    /// A chain without stages, for tests of what surrounds it.
+    #[cfg(test)]
+    pub(super) fn empty(slots: &Arc<Semaphore>) -> Chain {
+        Chain {
+            bindings: Vec::new(),
+            stages: Vec::new(),
+            slots: std::array::from_fn(|_| slots.clone()),
+        }
+    }
+
+    /// The bindings it was made of, in the order of the configuration.
+    pub fn bindings(&self) -> &[Binding] {
+        &self.bindings
+    }
+
+    /// The labels of its plugins, `name@version`, in the same order.
+    pub fn labels(&self) -> Vec<String> {
+        let label = |binding: &Binding| binding.component().label().to_owned();
+        self.bindings.iter().map(label).collect()
+    }
+
+    /// Whether another chain does the same: the same components with the same settings.
+    pub fn same_as(&self, other: &Chain) -> bool {
+        self.bindings.len() == other.bindings.len()
+            && self
+                .bindings
+                .iter()
+                .zip(&other.bindings)
+                .all(|(a, b)| a.same_as(b))
+    }
+
+    fn with_role(&self, role: Role) -> impl Iterator<Item = &Binding> {
         self.stages
             .iter()
             .filter(move |stage| stage.role == role)
-            .map(|stage| &stage.of)
+            .map(|stage| &stage.plugin)
     }
 }
 
-/// The chain of a source: event filters in their order, then at most one mapper.
-pub struct SourceChain(pub(super) Arc<Chain>);
+/// The chain of a source: event filters in their order, then at most one mapper. Cheap to clone.
+#[derive(Clone)]
+pub struct SourceChain(Arc<Chain>);
 
 impl SourceChain {
-    /// Forms a chain; each plugin plays each role it exports.
+    /// Forms a chain; each plugin plays each role that it exports.
     ///
     /// # Errors
     /// `Unusable` if there are two mappers, or a plugin that belongs into a channel.
-    pub fn new(uses: &[Use]) -> Result<SourceChain, Fault> {
-        Chain::new(uses, "source", Role::EventFilter, Role::Mapper)
+    pub fn new(bindings: Vec<Binding>) -> Result<SourceChain, Fault> {
+        Chain::new(bindings, "source", Role::EventFilter, Role::Mapper)
             .map(|chain| SourceChain(Arc::new(chain)))
     }
 
-    /// The mapper; none if changes are taken as they are.
-    pub fn mapper(&self) -> Option<&Use> {
-        self.0.uses_with(Role::Mapper).next()
-    }
-
-    /// The event filters in their order.
-    pub fn filters(&self) -> impl Iterator<Item = &Use> {
-        self.0.uses_with(Role::EventFilter)
+    pub(super) fn shared(&self) -> &Arc<Chain> {
+        &self.0
     }
 
     pub(super) fn verdict(&self, verdict: Verdict) -> EventVerdict {
         match verdict {
             Verdict::Passed => EventVerdict::Passed,
             Verdict::Filtered(stage) => {
-                EventVerdict::Filtered(self.0.stages[stage].of.component().name().clone())
+                EventVerdict::Filtered(self.stages[stage].plugin.component().name().clone())
             }
             Verdict::Made(Answer::Changes(changes)) => EventVerdict::Changes(changes),
-            Verdict::Made(_) => EventVerdict::Failed(Failed::of_the_host(
-                "a mapper gave something else than changes",
+            Verdict::Made(_) => EventVerdict::Failed(Failed::by_host(
+                "a mapper returned something else than changes",
             )),
             Verdict::Failed(failed) => EventVerdict::Failed(failed),
         }
     }
 }
 
-/// The chain of a channel: entity filters in their order, then at most one renderer.
-pub struct ChannelChain(pub(super) Arc<Chain>);
+impl Deref for SourceChain {
+    type Target = Chain;
+
+    fn deref(&self) -> &Chain {
+        &self.0
+    }
+}
+
+/// The chain of a channel: entity filters in their order, then at most one renderer. Cheap to
+/// clone.
+#[derive(Clone)]
+pub struct ChannelChain(Arc<Chain>);
 
 impl ChannelChain {
-    /// Forms a chain; each plugin plays each role it exports.
+    /// Forms a chain; each plugin plays each role that it exports.
     ///
     /// # Errors
     /// `Unusable` if there are two renderers, or a plugin that belongs into a source.
-    pub fn new(uses: &[Use]) -> Result<ChannelChain, Fault> {
-        Chain::new(uses, "channel", Role::EntityFilter, Role::Renderer)
+    pub fn new(bindings: Vec<Binding>) -> Result<ChannelChain, Fault> {
+        Chain::new(bindings, "channel", Role::EntityFilter, Role::Renderer)
             .map(|chain| ChannelChain(Arc::new(chain)))
     }
 
-    /// The renderer; none if the facets are delivered as JSON.
-    pub fn renderer(&self) -> Option<&Use> {
-        self.0.uses_with(Role::Renderer).next()
+    /// The renderer; without one, the facets are delivered as JSON.
+    pub fn renderer(&self) -> Option<&Binding> {
+        self.with_role(Role::Renderer).next()
     }
 
     /// The entity filters in their order, as [`EntityVerdict::Filtered`] counts them.
-    pub fn filters(&self) -> impl Iterator<Item = &Use> {
-        self.0.uses_with(Role::EntityFilter)
+    pub fn filters(&self) -> impl Iterator<Item = &Binding> {
+        self.with_role(Role::EntityFilter)
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Chain> {
+        &self.0
     }
 
     pub(super) fn verdict(&self, verdict: Verdict) -> EntityVerdict {
@@ -251,10 +304,18 @@ impl ChannelChain {
             Verdict::Filtered(stage) => EntityVerdict::Filtered(stage),
             Verdict::Made(Answer::Rendered(Some(rendering))) => EntityVerdict::Rendering(rendering),
             Verdict::Made(Answer::Rendered(None)) => EntityVerdict::NotRendered,
-            Verdict::Made(_) => EntityVerdict::Failed(Failed::of_the_host(
-                "a renderer gave something else than a rendering",
+            Verdict::Made(_) => EntityVerdict::Failed(Failed::by_host(
+                "a renderer returned something else than a rendering",
             )),
             Verdict::Failed(failed) => EntityVerdict::Failed(failed),
         }
+    }
+}
+
+impl Deref for ChannelChain {
+    type Target = Chain;
+
+    fn deref(&self) -> &Chain {
+        &self.0
     }
 }

@@ -1,9 +1,9 @@
-//! Compiling: from a file of Wasm to code, here or apart.
+//! Compiling: from a file of Wasm to code, in this process or in a separate one.
 //!
-//! Apart is a process of its own that lives for one component: it has a bound on its memory and its
-//! processor time, gives way to those that serve, sees neither environment nor files, and whatever
-//! hostile bytes do to a compiler ends with it. What it gives back is code for this very program,
-//! as it would have made it itself.
+//! [`Apart`] is a process of its own that lives for one component: its memory and processor time are
+//! bounded, it yields to the serving threads, it sees neither environment nor files, and whatever
+//! hostile bytes do to a compiler ends with it. It returns code for this very program, the same as
+//! this program would have made itself.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -21,25 +21,25 @@ use crate::plugin::engine::{self, Layout};
 use crate::plugin::limits::{Length, Size};
 use crate::plugin::sizes;
 
-/// How much later than others the process gets a processor (`nice`): a tenth of the share of a
-/// thread that takes events in.
+/// The niceness of the process: it gets a tenth of the processor share of a thread that accepts
+/// events.
 const NICENESS: i32 = 10;
-/// On so many threads: the second halves what an author waits, more would only take turns with
-/// those that serve.
+/// Threads of the compiler: the second one halves the wait, more would only compete with the
+/// serving threads.
 const THREADS: (&str, &str) = ("RAYON_NUM_THREADS", "2");
-/// On a busy machine processor time is longer than that on the wall; after so many times the bound
-/// the process is ended in any case.
+/// Wall-clock limit, as a multiple of the processor limit: on a busy machine the wall clock runs
+/// ahead.
 const PATIENCE: u32 = 4;
-/// The answer begins with one of these: code follows, or a sentence.
+/// The first byte of the response: code follows, or a sentence.
 const CODE: u8 = 0;
 const SENTENCE: u8 = 1;
-/// No more is kept of what the process says at its end.
+/// Bytes kept of what the process prints.
 const SAID_BYTES_MAX: u64 = 4096;
 
-/// How to compile apart.
+/// How to compile in a separate process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Apart {
-    /// The program, which answers as [`answer`] does.
+    /// The program, which answers as [`serve_request`] does.
     pub program: PathBuf,
     /// Its arguments; `--layout`, `--memory-bytes` and `--seconds` are added.
     pub arguments: Vec<OsString>,
@@ -180,13 +180,13 @@ fn converse(child: &mut Child, wasm: &[u8], patience: Duration) -> (Option<Vec<u
     })
 }
 
-/// The other side: reads a file from `input`, compiles it within these bounds and writes the answer
-/// to `output`. For a process that does nothing else, because the bounds are the process's own and
-/// stay.
+/// The other side: reads a file from `input`, compiles it within these bounds and writes the
+/// response to `output`. For a process that does nothing else, because the bounds apply to the
+/// whole process and stay.
 ///
 /// # Errors
-/// When the answer cannot be written.
-pub fn answer(
+/// When the response cannot be written.
+pub fn serve_request(
     layout: &str,
     memory_bytes: u64,
     seconds: u64,
@@ -219,8 +219,8 @@ fn serialized(wasm: &[u8], layout: Layout) -> Result<Vec<u8>, String> {
         .map_err(|error| format!("its code cannot be written: {error:#}"))
 }
 
-/// From now on this process has no more than that. Where a bound cannot be had, the one on time,
-/// which its parent keeps, is left.
+/// Limits this process. Where a limit cannot be set, the one on time, which the parent enforces,
+/// remains.
 fn bound(memory_bytes: u64, seconds: u64) {
     use rustix::process::{Resource, Rlimit, nice, setrlimit};
     let limit = |most: u64| Rlimit {

@@ -1,27 +1,28 @@
 //! A component: checked, compiled, and ready to be instantiated.
 //!
-//! What is refused here is refused with a sentence that says how to mend it; what gets through
-//! exports roles of the plugin interface, imports nothing but `log`, and has been instantiated once
-//! within its limits.
+//! A refusal is a sentence that says what to change. A component that is accepted exports roles of
+//! the plugin interface, imports nothing but `log`, and has been instantiated once within its
+//! limits.
 
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::{Component as Code, InstancePre, Linker};
 
+use crate::plugin::binary::{self, Binary};
 use crate::plugin::bindings::{self, Indices};
 use crate::plugin::cache::Cache;
 use crate::plugin::compile::{self, Apart, HOW_WITHOUT_WASI, Kind};
 use crate::plugin::engine::Layout;
 use crate::plugin::figures::{Counter, Figures};
 use crate::plugin::instance::{Instance, State};
-use crate::plugin::{Fault, Limits, Role, sizes};
+use crate::plugin::sizes;
+use crate::plugin::words::{Fault, Limits, Role};
 
-/// The interface, and the versions of it that this host speaks.
+/// The interface, and the versions of it that this host supports.
 const PACKAGE: &str = "weir:plugin/";
 const VERSION: &str = "0.1.";
 
@@ -39,47 +40,46 @@ pub struct Component {
     compiled: Compiled,
 }
 
-/// How a component came to its code.
+/// How a component's code was obtained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Compiled {
-    /// Checked, and compiled or read.
+    /// Time for checking it, and for compiling it or reading its code.
     pub time: Duration,
-    /// It was there from earlier.
+    /// Whether the code was read from the cache.
     pub from_cache: bool,
 }
 
-/// Where a component is loaded: an engine, perhaps with code from earlier, and the counters.
+/// Where components are loaded: an engine, perhaps a cache of compiled code, and the counters.
 pub(super) struct Loader<'a> {
     pub(super) engine: &'a Engine,
     pub(super) layout: Layout,
-    /// None: in this process, without bounds of time and memory.
+    /// The compiler process; without one, compiling happens here, without bounds on time and memory.
     pub(super) apart: Option<&'a Apart>,
     pub(super) cache: Option<&'a Cache>,
     pub(super) figures: &'a Figures,
 }
 
 impl Loader<'_> {
-    /// Checks and compiles a component. Takes 0.1 s to 10 s of one core, or a few milliseconds from
-    /// the cache.
+    /// Checks and compiles a component, in 0.1 s to 10 s of one core, or reads it from the cache in
+    /// a few milliseconds.
     pub(super) fn load(
         &self,
         name: &str,
-        bytes: &[u8],
+        binary: &Binary,
         limits: Limits,
     ) -> Result<Component, Fault> {
         let unusable = |why: String| Fault::Unusable(format!("plugin {name}: {why}"));
         // A compiler is large: should hostile code ever make it panic, that is a refusal too.
-        let loaded = catch_unwind(AssertUnwindSafe(|| self.checked(name, bytes, limits)));
+        let loaded = catch_unwind(AssertUnwindSafe(|| self.checked(name, binary, limits)));
         loaded
             .unwrap_or_else(|_| Err("the compiler gave up on it".into()))
             .map_err(unusable)
     }
 
-    fn checked(&self, name: &str, bytes: &[u8], limits: Limits) -> Result<Component, String> {
+    fn checked(&self, name: &str, binary: &Binary, limits: Limits) -> Result<Component, String> {
         let started = Instant::now();
-        let kind = Kind::of(bytes)?;
-        let sha256 = hex::encode(Sha256::digest(bytes));
-        let (code, fresh) = self.code(bytes, &sha256)?;
+        let kind = Kind::of(binary.bytes())?;
+        let (code, fresh) = self.code(binary)?;
         check_imports(self.engine, &code)?;
         let roles = roles(self.engine, &code, kind)?;
         let mut linker = Linker::new(self.engine);
@@ -89,17 +89,18 @@ impl Loader<'_> {
         };
         let pre = linked.map_err(differs)?;
         let indices = Indices::find(&pre, &roles).map_err(differs)?;
-        let label = format!("{name}@{}", &sha256[..12]);
-        let counter = self.figures.counter(name, &label[name.len() + 1..]);
+        let version = binary::version(binary.sha256());
+        let label = format!("{name}@{version}");
+        let counter = self.figures.counter(name, version);
         let compiled = Compiled {
             time: started.elapsed(),
             from_cache: fresh.is_none(),
         };
         let component = Component {
             name: name.into(),
-            sha256,
+            sha256: binary.sha256().to_owned(),
             label,
-            bytes: bytes.len(),
+            bytes: binary.bytes().len(),
             roles,
             limits,
             pre,
@@ -115,8 +116,9 @@ impl Loader<'_> {
         Ok(component)
     }
 
-    /// The code of a file; and, unless it comes from the cache, the same as bytes to be kept there.
-    fn code(&self, bytes: &[u8], sha256: &str) -> Result<(Code, Option<Vec<u8>>), String> {
+    /// The code of a file; and, unless it comes from the cache, the same as bytes for the cache.
+    fn code(&self, binary: &Binary) -> Result<(Code, Option<Vec<u8>>), String> {
+        let (bytes, sha256) = (binary.bytes(), binary.sha256());
         if let Some(code) = self.cache.and_then(|cache| cache.get(self.engine, sha256)) {
             return Ok((code, None));
         }
@@ -153,7 +155,7 @@ impl Component {
 
     /// The first 12 digits of the SHA-256, the short name of a version.
     pub fn version(&self) -> &str {
-        &self.sha256[..12]
+        binary::version(&self.sha256)
     }
 
     /// `name@version`, as shown to people and in `weir-plugin`.
@@ -161,22 +163,22 @@ impl Component {
         &self.label
     }
 
-    /// What it can do, filters before mappers and renderers.
+    /// Its roles, filters before mappers and renderers.
     pub fn roles(&self) -> &[Role] {
         &self.roles
     }
 
-    /// How much a batch of it may use.
+    /// The limits of a batch.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// The size of its file.
+    /// The size of its file, in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// How it came to its code.
+    /// How its code was obtained.
     pub fn compiled(&self) -> Compiled {
         self.compiled
     }

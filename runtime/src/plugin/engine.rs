@@ -1,7 +1,7 @@
 //! The engine: how guest code is compiled and run, and the ticker that makes time pass for it.
 //!
 //! Three kinds: one that serves, with instances from a pool; one that only compiles, for the
-//! process that does so apart; and one for the author's desk that counts fuel. In all of them a
+//! process that does so apart; and one for `author` that counts fuel. In all of them a
 //! guest is deterministic: no threads, one bit pattern for NaN, no relaxed SIMD.
 
 use std::thread;
@@ -9,11 +9,11 @@ use std::thread;
 use wasmparser::WasmFeatures;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use crate::plugin::Error;
-use crate::plugin::bench::HELD_MAX;
 use crate::plugin::limits::{
     CORE_INSTANCES_MAX, EPOCH, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX,
 };
+use crate::plugin::pool::HELD_MAX;
+use crate::plugin::words::Error;
 
 /// How deep guest calls may go, in bytes of native stack. Worker threads have several times that.
 const STACK_BYTES_MAX: usize = 512 << 10;
@@ -64,7 +64,7 @@ pub(super) fn compiling(layout: Layout) -> wasmtime::Result<Engine> {
     Engine::new(&config)
 }
 
-/// The engine of the author's desk, which counts fuel.
+/// The engine of `author`, which counts fuel.
 pub(super) fn measuring() -> Result<Engine, Error> {
     let mut config = config(Layout::Wide);
     // The author waits, and a whole Python takes some 20 s of one core.

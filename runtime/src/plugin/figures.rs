@@ -4,8 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use crate::sync;
 
 /// Upper bounds of the buckets of call times, in seconds; a last bucket takes the rest.
 pub const CALL_SECONDS: [f64; 8] = [0.000_1, 0.000_5, 0.001, 0.005, 0.025, 0.1, 0.5, 2.0];
@@ -72,7 +74,7 @@ pub(super) struct Counter {
 impl Figures {
     /// The counter of a version of a plugin.
     pub(super) fn counter(&self, plugin: &str, version: &str) -> Arc<Counter> {
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = sync::lock(&self.0);
         let times = inner.times.entry(plugin.into()).or_default().clone();
         let traps = inner
             .traps
@@ -83,7 +85,7 @@ impl Figures {
     }
 
     pub(super) fn snapshot(&self, waiting: [usize; 3]) -> Snapshot {
-        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = sync::lock(&self.0);
         let calls = inner.times.iter().map(|(plugin, times)| {
             let buckets =
                 std::array::from_fn(|bucket| times.buckets[bucket].load(Ordering::Relaxed));

@@ -1,7 +1,7 @@
 //! One running instance: a store, the limits of its calls, and the functions of the guest.
 //!
-//! After any error of a call the whole store is spent, not only the instance: whoever gets a
-//! [`Fault`] drops it.
+//! After any error of a call the whole store is unusable, not only the instance: a caller that gets
+//! a [`Fault`] drops it.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::plugin::chain::Items;
 use crate::plugin::component::Component;
 use crate::plugin::limits::{self, Meter};
 use crate::plugin::log::{Line, Log};
-use crate::plugin::{Breach, Fault, Limits, Role};
+use crate::plugin::words::{Breach, Fault, Limits, Role};
 
 /// No more of a plugin's reason to refuse its settings is passed on.
 const REASON_BYTES_MAX: usize = 2048;
@@ -24,7 +24,7 @@ pub(super) struct State {
 }
 
 /// A running instance.
-pub(super) struct Instance {
+pub(crate) struct Instance {
     store: Store<State>,
     guest: Guest,
     limits: Limits,
@@ -44,7 +44,7 @@ impl Instance {
         };
         let mut store = Store::new(component.pre().engine(), state);
         store.limiter(|state| &mut state.meter);
-        // Only the engine of the author's desk counts fuel; the other one says no, and needs none.
+        // Only the engine of `author` counts fuel; the other one returns an error, and needs none.
         let _ = store.set_fuel(u64::MAX);
         begin(&mut store, &limits);
         let made = component
@@ -67,7 +67,7 @@ impl Instance {
     }
 
     /// Makes an instance and configures it.
-    pub(super) fn configured(
+    pub(crate) fn configured(
         component: &Component,
         settings: &str,
         keep_log: bool,
@@ -89,7 +89,7 @@ impl Instance {
 
     /// Calls a role with the items of these numbers, within the limits of a batch; one answer an
     /// item.
-    pub(super) fn call(
+    pub(crate) fn call(
         &mut self,
         role: Role,
         items: &Items,
@@ -137,7 +137,7 @@ impl Instance {
     }
 
     /// Linear memory in bytes: now, and at its peak.
-    pub(super) fn memory(&self) -> (usize, usize) {
+    pub(crate) fn memory(&self) -> (usize, usize) {
         (
             self.store.data().meter.memory(),
             self.store.data().meter.peak(),
@@ -150,12 +150,12 @@ impl Instance {
     }
 
     /// Fuel burnt so far, where the engine counts it.
-    pub(super) fn fuel(&self) -> Option<u64> {
+    pub(crate) fn fuel(&self) -> Option<u64> {
         self.store.get_fuel().ok().map(|left| u64::MAX - left)
     }
 
     /// The log lines kept so far.
-    pub(super) fn take_lines(&mut self) -> Vec<Line> {
+    pub(crate) fn take_lines(&mut self) -> Vec<Line> {
         self.store.data_mut().log.take_lines()
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use wasmtime::{ResourceLimiter, Trap};
 
-use crate::plugin::{Breach, Fault, Limits};
+use crate::plugin::words::{Breach, Fault, Limits};
 
 /// The length of an epoch. A deadline is exact to about two of them, far below any sensible limit.
 pub(super) const EPOCH: Duration = Duration::from_millis(10);

@@ -1,6 +1,6 @@
 //! What a plugin says: its log lines, bounded in bytes for each batch.
 //!
-//! Lines go to the host's log under the target `weir::plugin`; at an author's desk they are kept
+//! Lines go to the host's log under the target `weir::plugin`; for an author they are kept
 //! instead. The last line of level error is remembered for the length of a call: a panic hook logs
 //! there, and a trap alone does not say what happened.
 

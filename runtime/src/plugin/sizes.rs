@@ -8,7 +8,7 @@ use wasmparser::{Parser, Payload};
 use crate::plugin::limits::Size;
 
 /// The largest file that is compiled. The largest real guest, a whole Python, has 19 MB.
-pub(super) const FILE_BYTES_MAX: usize = 48 << 20;
+pub(crate) const FILE_BYTES_MAX: usize = 48 << 20;
 /// The longest function, in bytes of its code: some passes of a compiler take time by the square of
 /// it. The longest of real guests, the main loops of interpreters, have a fifth of it.
 const FUNCTION_BYTES_MAX: usize = 1 << 20;

@@ -1,32 +1,34 @@
 //! The threads that run guests, and the queue before them.
 //!
-//! Three classes, served in their order, with a share for the lower ones so that none starves. Of
-//! one plugin at most half of the workers run at a time: a plugin that hangs for its whole limit
-//! leaves the other half to the others. (A batch counts for each plugin of its chain, from its
-//! begin to its end.) What waits is bounded by the chains' slots; a caller without one waits
-//! outside.
+//! There are three priorities, served in their order, with a share for the lower ones so that none
+//! starves. At most half of the workers run the same plugin at once: a plugin that hangs for its
+//! whole time limit leaves the other half to the others. (A batch counts for each plugin of its
+//! chain, from start to finish.) The chains' slots bound the number of waiting batches; a caller
+//! without a slot waits outside the queue.
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::plugin::batch::{self, Batch, Progress, Verdict};
-use crate::plugin::bench::Bench;
 use crate::plugin::chain::{Chain, Items};
-use crate::plugin::{Class, Error, Failed};
+use crate::plugin::pool::Pool;
+use crate::plugin::words::{Error, Failed, Priority};
+use crate::sync;
 
 /// The native stack of a worker: the guest's 512 KiB, and room for the host's own frames in a build
 /// without optimisation.
 const STACK_BYTES: usize = 4 << 20;
 /// How often a worker without work looks for instances to drop.
 const SWEEP: Duration = Duration::from_secs(1);
-/// After so many batches a busy worker does the same.
+/// A busy worker does the same after this many batches.
 const SWEEP_BATCHES: u32 = 256;
-/// Every so many pulls the lowest class that waits goes first, and half-way between the middle one.
+/// Once in this many pulls the lowest waiting priority goes first, and half-way between them the
+/// middle one.
 const TURN: u64 = 16;
 
 /// The workers.
@@ -34,16 +36,16 @@ pub(super) struct Workers {
     queue: Arc<Queue>,
 }
 
-/// A batch that waits, who waits for it, and the slot it takes.
+/// A waiting batch, where its results go, and the slot it occupies.
 struct Job {
     batch: Batch,
-    class: Class,
+    priority: Priority,
     reply: oneshot::Sender<Vec<Verdict>>,
     _slot: OwnedSemaphorePermit,
 }
 
 impl Workers {
-    /// Starts so many threads.
+    /// Starts `count` threads, at least one.
     pub(super) fn start(count: usize) -> Result<Workers, Error> {
         let count = count.max(1);
         let workers = Workers {
@@ -61,21 +63,26 @@ impl Workers {
         Ok(workers)
     }
 
-    /// Runs items through a chain; answers in their order. Dropping the future abandons what has
-    /// not begun.
-    pub(super) async fn run(&self, chain: &Arc<Chain>, items: Items, class: Class) -> Vec<Verdict> {
+    /// Runs items through a chain; returns verdicts in their order. Dropping the future abandons
+    /// batches that have not started.
+    pub(super) async fn run(
+        &self,
+        chain: &Arc<Chain>,
+        items: Items,
+        priority: Priority,
+    ) -> Vec<Verdict> {
         let mut answers = Vec::new();
         for range in batch::cut(&items) {
             let count = range.len();
             // The semaphore is never closed; were it, the answer would be that of a host that
             // stops.
-            let Ok(slot) = chain.slots[class as usize].clone().acquire_owned().await else {
+            let Ok(slot) = chain.slots[priority as usize].clone().acquire_owned().await else {
                 break;
             };
             let (reply, answer) = oneshot::channel();
             self.queue.push(Job {
                 batch: Batch::new(chain.clone(), items.clone(), range),
-                class,
+                priority,
                 reply,
                 _slot: slot,
             });
@@ -92,50 +99,50 @@ impl Workers {
         verdicts
     }
 
-    /// Batches that wait, by class.
+    /// Waiting batches, by priority.
     pub(super) fn waiting(&self) -> [usize; 3] {
         let state = self.queue.lock();
-        std::array::from_fn(|class| state.classes[class].len())
+        std::array::from_fn(|priority| state.waiting[priority].len())
     }
 }
 
 impl Drop for Workers {
-    /// Threads end after the batch they are in; nobody waits for them.
+    /// Each thread ends after its current batch; nobody waits for them.
     fn drop(&mut self) {
         let mut state = self.queue.lock();
         state.open = false;
-        state.classes = Default::default();
+        state.waiting = Default::default();
         self.queue.ready.notify_all();
     }
 }
 
 fn stopping() -> Verdict {
-    Verdict::Failed(Failed::of_the_host("the plugin host is stopping"))
+    Verdict::Failed(Failed::by_host("the plugin host is stopping"))
 }
 
 /// The life of a worker.
 fn work(queue: &Queue) {
-    let mut bench = Bench::default();
+    let mut pool = Pool::default();
     let mut batches = 0u32;
     loop {
-        let mut job = match queue.pull(!bench.is_empty()) {
+        let mut job = match queue.pull(!pool.is_empty()) {
             Pulled::Job(job) => job,
             Pulled::Nothing => {
-                bench.sweep();
+                pool.sweep();
                 continue;
             }
             Pulled::Closed => return,
         };
         batches = batches.wrapping_add(1);
         if batches.is_multiple_of(SWEEP_BATCHES) {
-            bench.sweep();
+            pool.sweep();
         }
-        // Nobody waits any more: its work would be for nothing.
+        // The caller has gone: the work would be for nothing.
         if job.reply.is_closed() {
             queue.release(&job.batch.chain);
             continue;
         }
-        let progress = catch_unwind(AssertUnwindSafe(|| job.batch.run(&mut bench)));
+        let progress = catch_unwind(AssertUnwindSafe(|| job.batch.run(&mut pool)));
         queue.release(&job.batch.chain);
         match progress {
             Ok(Progress::Later) => {
@@ -144,7 +151,7 @@ fn work(queue: &Queue) {
             }
             Ok(Progress::Done) => {}
             Err(_) => {
-                bench.clear();
+                pool.clear();
                 job.batch
                     .abandon("the plugin host failed; this is a defect of Weir");
             }
@@ -165,66 +172,60 @@ struct Queue {
     state: Mutex<State>,
     ready: Condvar,
     /// Workers that may run one plugin at a time.
-    of_one_max: usize,
+    same_plugin_max: usize,
 }
 
 struct State {
     open: bool,
-    classes: [VecDeque<Box<Job>>; 3],
+    waiting: [VecDeque<Box<Job>>; 3],
     /// Batches in work, by plugin name.
     running: HashMap<Arc<str>, usize>,
     pulls: u64,
 }
 
 impl Queue {
-    fn new(of_one_max: usize) -> Queue {
+    fn new(same_plugin_max: usize) -> Queue {
         let state = State {
             open: true,
-            classes: Default::default(),
+            waiting: Default::default(),
             running: HashMap::new(),
             pulls: 0,
         };
         Queue {
             state: Mutex::new(state),
             ready: Condvar::new(),
-            of_one_max,
+            same_plugin_max,
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.state)
     }
 
     fn push(&self, job: impl Into<Box<Job>>) {
         let job = job.into();
         let mut state = self.lock();
         if state.open {
-            state.classes[job.class as usize].push_back(job);
+            state.waiting[job.priority as usize].push_back(job);
             self.ready.notify_one();
         }
     }
 
-    /// The next batch. With `impatient` it answers that there is nothing after a while.
+    /// The next batch. With `impatient` it returns `Nothing` after a while without one.
     fn pull(&self, impatient: bool) -> Pulled {
         let mut state = self.lock();
         loop {
             if !state.open {
                 return Pulled::Closed;
             }
-            if let Some(job) = state.next(self.of_one_max) {
+            if let Some(job) = state.next(self.same_plugin_max) {
                 return Pulled::Job(job);
             }
             if !impatient {
-                state = self
-                    .ready
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
+                state = sync::unpoisoned(self.ready.wait(state));
                 continue;
             }
-            let (after, waited) = self
-                .ready
-                .wait_timeout(state, SWEEP)
-                .unwrap_or_else(PoisonError::into_inner);
+            let (after, waited) = sync::unpoisoned(self.ready.wait_timeout(state, SWEEP));
             state = after;
             if waited.timed_out() {
                 return Pulled::Nothing;
@@ -232,7 +233,7 @@ impl Queue {
         }
     }
 
-    /// A batch is out of its worker: its plugins may take another.
+    /// A batch has left its worker: another one of the same plugins may run.
     fn release(&self, chain: &Chain) {
         let mut state = self.lock();
         for plugin in plugins(chain) {
@@ -245,25 +246,31 @@ impl Queue {
         }
         // The worker that releases takes one of the waiting batches itself; the end of a chain of
         // several plugins may free more.
-        if state.classes.iter().any(|class| !class.is_empty()) {
+        if state.waiting.iter().any(|queue| !queue.is_empty()) {
             self.ready.notify_one();
         }
     }
 }
 
 impl State {
-    fn next(&mut self, of_one_max: usize) -> Option<Box<Job>> {
+    fn next(&mut self, same_plugin_max: usize) -> Option<Box<Job>> {
         let State {
-            classes, running, ..
+            waiting, running, ..
         } = self;
         let free = |job: &Job| {
-            plugins(&job.batch.chain)
-                .all(|plugin| running.get(plugin).is_none_or(|count| *count < of_one_max))
+            plugins(&job.batch.chain).all(|plugin| {
+                running
+                    .get(plugin)
+                    .is_none_or(|count| *count < same_plugin_max)
+            })
         };
-        let (class, place) = order(self.pulls)
-            .into_iter()
-            .find_map(|class| Some((class, classes[class].iter().position(|job| free(job))?)))?;
-        let job = classes[class].remove(place)?;
+        let (priority, place) = order(self.pulls).into_iter().find_map(|priority| {
+            Some((
+                priority,
+                waiting[priority].iter().position(|job| free(job))?,
+            ))
+        })?;
+        let job = waiting[priority].remove(place)?;
         self.pulls += 1;
         for plugin in plugins(&job.batch.chain) {
             *running.entry(plugin.clone()).or_default() += 1;
@@ -272,7 +279,7 @@ impl State {
     }
 }
 
-/// In which order the classes are asked at the n-th pull.
+/// The order in which the priorities are considered at the n-th pull.
 fn order(pull: u64) -> [usize; 3] {
     match pull % TURN {
         n if n == TURN - 1 => [2, 1, 0],
@@ -283,7 +290,7 @@ fn order(pull: u64) -> [usize; 3] {
 
 /// The plugins of a chain, each once.
 fn plugins(chain: &Chain) -> impl Iterator<Item = &Arc<str>> {
-    let name = |n: usize| chain.stages[n].of.component().name();
+    let name = |n: usize| chain.stages[n].plugin.component().name();
     (0..chain.stages.len())
         .filter(move |n| !(0..*n).any(|before| name(before) == name(*n)))
         .map(name)
@@ -295,16 +302,13 @@ mod tests {
 
     use super::*;
 
-    /// Fills a queue with so many batches of each class and tells the classes in the order in which
-    /// they are served.
+    /// Fills a queue with this many batches of each priority and returns the priorities in the order
+    /// in which they are served.
     fn served(waiting: [usize; 3]) -> Vec<usize> {
         let slots = Arc::new(Semaphore::new(100));
-        let chain = Arc::new(Chain {
-            stages: Vec::new(),
-            slots: std::array::from_fn(|_| slots.clone()),
-        });
+        let chain = Arc::new(Chain::empty(&slots));
         let queue = Queue::new(1);
-        for (class, count) in [Class::Ingest, Class::Urgent, Class::Bulk]
+        for (priority, count) in [Priority::Ingest, Priority::Urgent, Priority::Bulk]
             .into_iter()
             .zip(waiting)
         {
@@ -313,32 +317,32 @@ mod tests {
                 let slot = slots.clone().try_acquire_owned().expect("a slot");
                 queue.push(Job {
                     batch,
-                    class,
+                    priority,
                     reply: oneshot::channel().0,
                     _slot: slot,
                 });
             }
         }
         let next = || match queue.pull(true) {
-            Pulled::Job(job) => job.class as usize,
+            Pulled::Job(job) => job.priority as usize,
             _ => unreachable!("as many are pulled as were pushed"),
         };
         (0..waiting.iter().sum()).map(|_| next()).collect()
     }
 
     #[test]
-    fn classes_are_served_in_their_order() {
+    fn priorities_are_served_in_their_order() {
         assert_eq!(served([2, 2, 2]), [0, 0, 1, 1, 2, 2]);
     }
 
     #[test]
     fn a_flood_of_ingest_starves_nobody() {
         let order = served([40, 2, 2]);
-        let places = |class| {
+        let places = |priority| {
             order
                 .iter()
                 .enumerate()
-                .filter(|(_, of)| **of == class)
+                .filter(|(_, served)| **served == priority)
                 .map(|(place, _)| place)
                 .collect::<Vec<_>>()
         };

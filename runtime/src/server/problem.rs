@@ -129,7 +129,7 @@ impl Problem {
     }
 
     /// The stable code.
-    pub fn code(&self) -> &str {
+    pub(crate) fn code(&self) -> &str {
         &self.0.code
     }
 

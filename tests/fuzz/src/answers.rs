@@ -17,5 +17,5 @@ pub fn answer(input: &[u8]) {
         String::from_utf8_lossy(&rest[..line]),
         rest.get(line + 1..).unwrap_or_default(),
     );
-    weir::targets::fuzz::answer(status, &retry_after, body);
+    weir::inside::targets::fuzz::answer(status, &retry_after, body);
 }

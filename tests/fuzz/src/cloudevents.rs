@@ -1,9 +1,9 @@
 //! CloudEvents in binary mode: headers that anybody can send.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use weir::budget::Budget;
-use weir::ingest::split::Split;
-use weir::ingest::{Options, envelope, http, verify};
+use weir::inside::budget::Budget;
+use weir::inside::ingest::split::Split;
+use weir::inside::ingest::{Options, envelope, http, verify};
 
 /// An accepted event has everything that a CloudEvent needs, and its attributes have no control
 /// characters and are within their maximum number.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use weir::plan;
+use weir::inside::plan;
 
 /// A file that cannot be understood gets at least one complaint, and the complaints can be
 /// rendered. A file that can be understood is shown without its secrets, and its plan does not

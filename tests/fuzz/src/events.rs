@@ -4,12 +4,12 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use weir::budget::Budget;
-use weir::ingest::split::Split;
-use weir::ingest::{Activity, Headers, Incoming, Options, Rejection, Source, verify};
-use weir::model::{EntityType, FacetRule, Lane, Timestamp};
-use weir::store::memory::Memory;
-use weir::store::{Limits, Store};
+use weir::inside::budget::Budget;
+use weir::inside::ingest::split::Split;
+use weir::inside::ingest::{Activity, Headers, Incoming, Options, Rejection, Source, verify};
+use weir::inside::model::{EntityType, FacetRule, Lane, Timestamp};
+use weir::inside::store::memory::Memory;
+use weir::inside::store::{Limits, Store};
 
 const TYPES: [&str; 8] = [
     "application/json",

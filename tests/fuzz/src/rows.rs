@@ -1,6 +1,6 @@
 //! Rows of a store, damaged in any way.
 
-use weir::store::embedded::fuzz;
+use weir::inside::store::embedded::fuzz;
 
 /// An entity record is read as it was written, or rejected.
 pub fn record(input: &[u8]) {

@@ -1,10 +1,10 @@
 //! Proofs of a sender's identity, as anybody may write them.
 
 use axum::http::{HeaderMap, HeaderValue};
-use weir::ingest::http;
-use weir::ingest::verify::{self, Options};
-use weir::model::Timestamp;
-use weir::signature::Secret;
+use weir::inside::ingest::http;
+use weir::inside::ingest::verify::{self, Options};
+use weir::inside::model::Timestamp;
+use weir::inside::signature::Secret;
 
 const SECRET: &[u8] = b"a secret of thirty-two bytes....";
 

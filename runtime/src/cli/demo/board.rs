@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::facts::CHANNELS;
 use super::recorder::Recorder;
-use super::systems::{Systems, Told};
+use super::systems::{Counts, Systems};
 use crate::cli::table::table;
 use crate::server::views::{ChannelView, List};
 
@@ -16,7 +16,7 @@ const HEADER_EVERY: u64 = 20;
 
 /// What the last line said, so that the next one can say what happened since.
 pub(super) struct Board {
-    told: Told,
+    counts: Counts,
     delivered: [u64; 4],
 }
 
@@ -40,7 +40,7 @@ fn owed(channel: &ChannelView) -> u64 {
 impl Board {
     pub(super) fn new() -> Board {
         Board {
-            told: Told::default(),
+            counts: Counts::default(),
             delivered: [0; 4],
         }
     }
@@ -53,7 +53,7 @@ impl Board {
         recorder: &Recorder,
         channels: &Channels,
     ) -> String {
-        let (told, delivered) = (systems.told(), recorder.delivered());
+        let (counts, delivered) = (systems.counts(), recorder.delivered());
         let mut line = String::new();
         if (second - 1).is_multiple_of(HEADER_EVERY) {
             line.push_str("          in a second          delivered in a second to            spared      oldest\n");
@@ -61,8 +61,8 @@ impl Board {
         }
         line.push_str(&format!(
             "{second:>6}  {:>8}  {:>7}  ",
-            told.sent - self.told.sent,
-            told.changes - self.told.changes
+            counts.sent - self.counts.sent,
+            counts.changes - self.counts.changes
         ));
         for (now, before) in delivered.iter().zip(self.delivered) {
             line.push_str(&format!("{:>7}", now - before));
@@ -84,7 +84,7 @@ impl Board {
         {
             line.push_str(&format!("  {} is {}", channel.name, channel.state));
         }
-        (self.told, self.delivered) = (told, delivered);
+        (self.counts, self.delivered) = (counts, delivered);
         line
     }
 
@@ -97,7 +97,7 @@ impl Board {
         sending: Duration,
         settling: Duration,
     ) -> String {
-        let (told, delivered) = (systems.told(), recorder.delivered());
+        let (counts, delivered) = (systems.counts(), recorder.delivered());
         let facts = systems.facts();
         let mut rows = Vec::new();
         for (channel, delivered) in CHANNELS.iter().zip(delivered) {
@@ -138,15 +138,15 @@ impl Board {
             "\n{} events in {:.0} s: {} filtered as noise, {} repeated, {} quarantined.\n\
              {} changes committed, {} unchanged and {} stale ones dropped. {} requests had to be sent again.\n\
              Nothing was owed {:.1} s after the last event.\n\n{}",
-            told.sent,
+            counts.sent,
             sending.as_secs_f64(),
-            told.filtered,
-            told.repeated,
-            told.quarantined,
-            told.changes,
-            told.unchanged,
-            told.stale,
-            told.retried,
+            counts.filtered,
+            counts.repeated,
+            counts.quarantined,
+            counts.changes,
+            counts.unchanged,
+            counts.stale,
+            counts.retried,
             settling.as_secs_f64(),
             table(&header, &rows),
         )

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::facts::SITES;
-use crate::plugin::toolchain;
+use crate::author::toolchain;
 
 /// The port that Weir has by default, and so the demo.
 const PORT: u16 = 7700;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use axum::Router;
@@ -15,6 +15,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 
 use super::facts::CHANNELS;
+use crate::sync;
 
 /// How many milliseconds each takes to answer, in the order of the channels. The Austrian shop is
 /// slow: it gets less and misses nothing.
@@ -84,7 +85,7 @@ impl Recorder {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Held>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.held)
     }
 }
 

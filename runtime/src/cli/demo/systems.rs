@@ -2,7 +2,7 @@
 //! request after the other, and notes the facts that it has told. What real systems do is in it:
 //! noise, repetitions, events that come late, bursts on a few products.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::http::header::CONTENT_TYPE;
@@ -16,6 +16,7 @@ use super::facts::{Content, Facts, LOCATIONS, PRICE_LISTS, amount};
 use crate::cli::Failure;
 use crate::cli::client::Client;
 use crate::server::views::Accepted;
+use crate::sync;
 
 /// How often each system sends.
 const ERP_EVERY: Duration = Duration::from_millis(200);
@@ -29,7 +30,7 @@ const LATE: i64 = 3_600_000;
 
 /// What Weir answered to all of them.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Told {
+pub(super) struct Counts {
     pub(super) sent: u64,
     pub(super) filtered: u64,
     pub(super) quarantined: u64,
@@ -44,7 +45,7 @@ pub(super) struct Told {
 /// What the systems share.
 pub(super) struct Systems {
     pub(super) facts: Mutex<Facts>,
-    told: Mutex<Told>,
+    counts: Mutex<Counts>,
     keys: Vec<String>,
     url: String,
 }
@@ -65,17 +66,17 @@ impl Systems {
         Arc::new(Systems {
             keys: facts.keys(),
             facts: Mutex::new(facts),
-            told: Mutex::default(),
+            counts: Mutex::default(),
             url: url.to_owned(),
         })
     }
 
     pub(super) fn facts(&self) -> MutexGuard<'_, Facts> {
-        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.facts)
     }
 
-    pub(super) fn told(&self) -> Told {
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn counts(&self) -> Counts {
+        *sync::lock(&self.counts)
     }
 
     /// Sends events until told to stop; ends with what the last request was answered.
@@ -318,43 +319,35 @@ impl Sender {
         for _ in 0..TRIES {
             match self
                 .client
-                .send(Method::POST, &path, all.clone(), body.clone())
+                .request(Method::POST, &path, all.clone(), body.clone())
                 .await
             {
-                Ok(answer) if answer.status.is_success() => {
-                    self.note(&answer.read()?);
+                Ok(response) if response.status.is_success() => {
+                    self.note(&response.read()?);
                     return Ok(());
                 }
-                Ok(answer) => said = answer.problem(),
+                Ok(response) => said = response.problem(),
                 Err(failure) => said = failure.to_string(),
             }
-            self.systems
-                .told
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .retried += 1;
+            sync::lock(&self.systems.counts).retried += 1;
             tokio::time::sleep(AGAIN_AFTER).await;
         }
-        Err(Failure::No(format!(
+        Err(Failure::Failed(format!(
             "the simulated {} could not send an event: {said}",
             self.source
         )))
     }
 
-    fn note(&self, answer: &Accepted) {
-        let mut told = self
-            .systems
-            .told
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let (events, changes) = (answer.events, answer.changes);
-        told.sent += events.accepted + events.filtered + events.quarantined + events.repeated;
-        told.filtered += events.filtered;
-        told.quarantined += events.quarantined;
-        told.repeated += events.repeated;
-        told.changes += changes.committed;
-        told.unchanged += changes.unchanged;
-        told.stale += changes.stale;
+    fn note(&self, accepted: &Accepted) {
+        let mut counts = sync::lock(&self.systems.counts);
+        let (events, changes) = (accepted.events, accepted.changes);
+        counts.sent += events.accepted + events.filtered + events.quarantined + events.repeated;
+        counts.filtered += events.filtered;
+        counts.quarantined += events.quarantined;
+        counts.repeated += events.repeated;
+        counts.changes += changes.committed;
+        counts.unchanged += changes.unchanged;
+        counts.stale += changes.stale;
     }
 
     /// A product; some are asked for far more often than others.

@@ -1,17 +1,16 @@
-//! `weir plugin list`: what serves on a running Weir since when, what was tried before it did, and
-//! why what was refused since does not.
+//! `weir plugin list`: the plugins of a running Weir, the version in use, its last swap, and the last
+//! refusal.
 
 use clap::Args;
 
-use super::super::Outcome;
+use super::super::CommandResult;
 use super::super::client::{Client, Remote, pretty};
 use super::super::table::{plain, table};
+use crate::plugin::version;
 use crate::server::views::{List, PluginView, SwapView};
 
-/// Digits of a digest that people are shown.
-const DIGITS: usize = 12;
-/// Uses that are named in the table; a plugin of a hundred channels has more.
-const USES: usize = 3;
+/// Users of a plugin that the table names; a plugin of a hundred channels has more.
+const USERS_SHOWN: usize = 3;
 
 /// Arguments of `weir plugin list`.
 #[derive(Clone, Debug, Args)]
@@ -20,27 +19,27 @@ pub struct ListArgs {
     remote: Remote,
 }
 
-pub(super) async fn run(args: &ListArgs, out: &mut String) -> Outcome {
+pub(super) async fn run(args: &ListArgs, out: &mut String) -> CommandResult {
     let plugins: List<PluginView> = Client::new(&args.remote)?
         .list("/v1/plugins", &[], usize::MAX)
         .await?;
     out.push_str(&if args.remote.json {
         pretty(&plugins)
     } else {
-        told(&plugins.items)
+        to_text(&plugins.items)
     });
     Ok(true)
 }
 
-/// A line for each plugin, then a paragraph for each whose last attempt was refused.
-fn told(plugins: &[PluginView]) -> String {
+/// A line for each plugin, then a paragraph for each whose last rollout was refused.
+fn to_text(plugins: &[PluginView]) -> String {
     let row = |plugin: &PluginView| {
         let swap = plugin.last_swap.clone().unwrap_or_default();
         vec![
             plugin.name.clone(),
-            short(&plugin.sha256).to_owned(),
+            version(&plugin.sha256).to_owned(),
             plugin.roles.join(", "),
-            uses(&plugin.used_by),
+            users(&plugin.used_by),
             plugin.since.to_string(),
             if plugin.last_swap.is_some() {
                 format!("{:.0} ms", swap.steps.total_ms)
@@ -53,11 +52,11 @@ fn told(plugins: &[PluginView]) -> String {
     let header = [
         "PLUGIN",
         "VERSION",
-        "IS A",
+        "KIND",
         "USED BY",
-        "SERVES SINCE",
-        "CAME WITHIN",
-        "TRIED",
+        "SINCE",
+        "SWAP TIME",
+        "CHECKS",
     ];
     let mut text = table(&header, &plugins.iter().map(row).collect::<Vec<_>>());
     for (plugin, refused) in plugins
@@ -71,10 +70,10 @@ fn told(plugins: &[PluginView]) -> String {
 }
 
 fn refusal(plugin: &PluginView, refused: &SwapView) -> String {
-    let version = if refused.sha256.is_empty() {
+    let refused_version = if refused.sha256.is_empty() {
         "a version".to_owned()
     } else {
-        short(&refused.sha256).to_owned()
+        version(&refused.sha256).to_owned()
     };
     let again = if refused.sha256 == plugin.sha256 {
         " with other settings or another place"
@@ -87,29 +86,25 @@ fn refusal(plugin: &PluginView, refused: &SwapView) -> String {
         tried,
         ..
     } = refused;
-    let why = plain(detail.as_deref().unwrap_or("for no reason that is known"));
+    let why = plain(detail.as_deref().unwrap_or("for an unknown reason"));
     format!(
-        "{}: {version}{again} was refused at {time}: {why}\n  until then: {}; {} serves on\n",
+        "{}: {refused_version}{again} was refused at {time}: {why}\n  checks until then: {}; {} stays in use\n",
         plain(&plugin.name),
         plain(tried),
-        short(&plugin.sha256)
+        version(&plugin.sha256)
     )
 }
 
-fn uses(used_by: &[String]) -> String {
+fn users(used_by: &[String]) -> String {
     match used_by.len() {
         0 => "nothing".to_owned(),
-        count if count <= USES => used_by.join(", "),
+        count if count <= USERS_SHOWN => used_by.join(", "),
         count => format!(
             "{} and {} more",
-            used_by[..USES - 1].join(", "),
-            count + 1 - USES
+            used_by[..USERS_SHOWN - 1].join(", "),
+            count + 1 - USERS_SHOWN
         ),
     }
-}
-
-fn short(sha256: &str) -> &str {
-    sha256.get(..DIGITS).unwrap_or(sha256)
 }
 
 #[cfg(test)]
@@ -118,7 +113,7 @@ mod tests {
     use crate::server::views::StepsView;
 
     #[test]
-    fn an_author_sees_what_serves_and_why_what_he_wrote_does_not() {
+    fn an_author_sees_the_version_in_use_and_why_the_last_one_was_refused() {
         let steps = StepsView {
             total_ms: 181.4,
             ..StepsView::default()
@@ -147,12 +142,12 @@ mod tests {
             last_refused: Some(refused),
             ..PluginView::default()
         };
-        let text = told(&[plugin]);
+        let text = to_text(&[plugin]);
         for words in [
             "erp     abababababab  mapper  source erp, source erp-2 and 2 more",
-            "181 ms       compiled, configured for 1 use\n",
+            "181 ms     compiled, configured for 1 use\n",
             "\nerp: cdcdcdcdcdcd was refused at 1970-01-01T00:00:00.000Z: erp.wasm: the file is not\\u{1b}[2J Wasm\n",
-            "  until then: nothing; abababababab serves on\n",
+            "  checks until then: nothing; abababababab stays in use\n",
         ] {
             assert!(text.contains(words), "{words:?} is not in\n{text}");
         }

@@ -1,4 +1,5 @@
-//! Sample files as a component takes them: events, cut and checked as ingest would, or entities.
+//! Reads sample files as the input of a component: events, split and checked as ingest would, or
+//! entities.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,20 +12,20 @@ use serde_json::value::RawValue;
 
 use super::super::{Failure, send};
 use super::read as read_file;
+use crate::author::harness::Input;
 use crate::budget::Budget;
 use crate::ingest::split::Split;
 use crate::ingest::{Options, envelope, http, verify};
 use crate::model::{EntityId, Event, View};
 use crate::plugin::Role;
-use crate::plugin::desk::Input;
 
-/// All samples in their order, and where each came from.
+/// All samples in their order, and the origin of each.
 pub(super) struct Samples {
     pub(super) input: Input,
     pub(super) items: Vec<Sample>,
 }
 
-/// Where an item came from.
+/// The origin of an item.
 pub(super) struct Sample {
     pub(super) file: PathBuf,
     /// Its number in the file, from 0.
@@ -33,7 +34,7 @@ pub(super) struct Sample {
     pub(super) alone: bool,
 }
 
-/// An entity as a sample has it.
+/// An entity as written in a sample file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
@@ -43,11 +44,11 @@ struct Written {
     facets: BTreeMap<String, Box<RawValue>>,
 }
 
-/// Reads files as what the roles take. A component that has roles for both is given what the first
-/// file looks like.
+/// Reads files as input for these roles. For a component with roles of both kinds, the first file
+/// decides between events and entities.
 ///
 /// # Errors
-/// When a file cannot be read, or is not what the roles take.
+/// When a file cannot be read, or is not input for the roles.
 pub(super) fn read(
     files: &[PathBuf],
     content_type: Option<&str>,
@@ -96,7 +97,7 @@ pub(super) fn read(
         Input::Events(all)
     };
     if items.is_empty() {
-        return Err(Failure::No("the samples hold no event".into()));
+        return Err(Failure::Failed("the samples contain no event".into()));
     }
     Ok(Samples { input, items })
 }
@@ -108,7 +109,7 @@ fn entity(file: &Path, content: &[u8]) -> Result<View, Failure> {
         facets,
     } = serde_json::from_slice(content).map_err(|error| {
         let shape = r#"an entity is {"type": …, "key": …, "facets": {NAME: VALUE}}"#;
-        Failure::No(format!(
+        Failure::Failed(format!(
             "{}: {error}; the component takes entities, and {shape}",
             file.display()
         ))
@@ -145,11 +146,11 @@ fn events(
     };
     let content_type = content_type.unwrap_or_else(|| send::media_type(file, &content));
     let content_type = HeaderValue::from_str(content_type)
-        .map_err(|_| Failure::Usage(format!("`{content_type}` is no media type")))?;
+        .map_err(|_| Failure::Usage(format!("`{content_type}` is not a media type")))?;
     let headers = http::neutral(&HeaderMap::from_iter([(CONTENT_TYPE, content_type)]));
     let not_taken = |why: &dyn std::fmt::Display| {
-        Failure::No(format!(
-            "{}: a source would not take it: {why}",
+        Failure::Failed(format!(
+            "{}: a source would reject it: {why}",
             file.display()
         ))
     };

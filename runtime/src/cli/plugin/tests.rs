@@ -1,15 +1,15 @@
-//! The desk with the real plugins of this repository, built from their source.
+//! The commands for plugin authors with the real plugins of this repository, built from their source.
 
 use clap::Parser;
 use serde_json::json;
 
 use super::*;
+use crate::author::cases::{self, Item};
 use crate::budget::Budget;
 use crate::ingest::{Headers, Options, envelope, split::Split, verify};
-use crate::plugin::cases::{self, Item};
 
 #[derive(Parser)]
-struct Desk {
+struct Cli {
     #[command(subcommand)]
     command: PluginCommand,
 }
@@ -22,10 +22,10 @@ struct Ended {
 }
 
 fn weir_plugin(arguments: &[&str]) -> Ended {
-    let desk = Desk::try_parse_from([&["plugin"], arguments].concat())
+    let cli = Cli::try_parse_from([&["plugin"], arguments].concat())
         .unwrap_or_else(|error| panic!("{error}"));
     let mut out = String::new();
-    match run(desk.command, &mut out) {
+    match run(cli.command, &mut out) {
         Ok(fine) => Ended {
             out,
             complaint: String::new(),
@@ -214,7 +214,7 @@ fn a_cloudevent_is_opened_before_the_mapper_sees_it() {
     assert!(
         ended
             .complaint
-            .contains("a source would not take it: `id` is missing"),
+            .contains("a source would reject it: `id` is missing"),
         "{}",
         ended.complaint
     );
@@ -247,7 +247,7 @@ fn an_item_that_a_mapper_declines_is_told_and_the_answer_is_no() {
     );
     assert!(ended.out.contains("  mapper: fails: "), "{}", ended.out);
     assert!(
-        ended.out.contains("cost, 2 items in a call"),
+        ended.out.contains("cost of one call with 2 items"),
         "{}",
         ended.out
     );
@@ -358,7 +358,7 @@ fn what_cannot_be_run_is_told_in_a_sentence() {
         2,
         "settings are a JSON object",
     );
-    check(&[&oms, &level, "--settings", "{"], 2, "this is no JSON");
+    check(&[&oms, &level, "--settings", "{"], 2, "this is not JSON");
 }
 
 /// A case is read by simpler means than a request; what a plugin sees must be the same.
@@ -505,9 +505,9 @@ fn a_difference_is_shown_line_by_line_and_blessed_on_demand() {
     for said in [
         "  FAIL  level: at [0].value.available expected 13, got 12\n",
         "        -       \"available\": 13\n        +       \"available\": 12\n",
-        "  OPEN  open: nothing is expected yet; it gives\n",
+        "  OPEN  open: no output is expected yet; the actual output is\n",
         "  pass  refused ",
-        "3 cases: 1 passed, 1 failed, 1 with nothing expected yet",
+        "3 cases: 1 passed, 1 failed, 1 without an expected output",
         "--bless",
     ] {
         assert!(ended.out.contains(said), "{said:?} is not in {}", ended.out);
@@ -522,7 +522,7 @@ fn a_difference_is_shown_line_by_line_and_blessed_on_demand() {
     assert!(
         ended
             .out
-            .contains("blessed level: read what is in its expected.json now\nblessed open"),
+            .contains("blessed level: check its expected.json now\nblessed open"),
         "{}",
         ended.out
     );

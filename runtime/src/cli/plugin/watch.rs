@@ -1,9 +1,9 @@
-//! `weir plugin watch`: on save, build, test, and only what passes is put where a running Weir
-//! looks for it.
+//! `weir plugin watch`: on every save, builds, tests, and writes a component that passes to the file
+//! that a running Weir watches.
 //!
-//! A component is written in one step after its cases have passed, so that whatever is half written
-//! or wrong in the folder never reaches Weir. With `--into` the running Weir is asked until it
-//! serves that very component, or says why it does not.
+//! A component is written in one step after its cases have passed, so that nothing half written or
+//! wrong in the folder reaches Weir. With `--into`, the running Weir is polled until it uses that
+//! very component, or reports why it does not.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,21 +18,24 @@ use serde_json::Value;
 
 use super::super::client::{Client, DEFAULT_URL};
 use super::super::table::plain;
-use super::super::{Failure, Outcome, block_on};
-use super::trial::tried;
-use super::{name, not_built};
-use crate::plugin::cases;
-use crate::plugin::toolchain::{self, Made};
+use super::super::{CommandResult, Failure, block_on};
+use super::test_command::{summary, to_text};
+use super::{build_failure, fault_failure, name};
+use crate::author::cases;
+use crate::author::suite;
+use crate::author::toolchain::{self, Made};
+use crate::plugin::version;
 
-/// Editors write a file in several steps; this long it must be quiet.
+/// Quiet time before a build: editors write a file in several steps.
 const SETTLE: Duration = Duration::from_millis(50);
-/// How often Weir is asked whether it serves the new version.
-const ASK_EVERY: Duration = Duration::from_millis(20);
-/// How long Weir has to take a new version, compiling it included.
+/// Interval of asking Weir whether it uses the new version.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Time that Weir has for taking a new version, including compiling it.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// A configuration that Weir refused may be about to be read again, because two files changed.
+/// Time before a refusal of the configuration counts: it may be about to be read again, because two
+/// files changed.
 const SECOND_THOUGHT: Duration = Duration::from_millis(500);
-/// What builds and tests write themselves, and what is not the plugin's source.
+/// Folders and files that builds and tests write, and that are not source.
 const NOT_SOURCE: [&str; 6] = [
     "dist",
     "target",
@@ -52,21 +55,20 @@ pub struct WatchArgs {
     /// this folder's dist
     #[arg(long, value_name = "NAME")]
     into: Option<String>,
-    /// Stop after so many rounds of building and testing; without it, Ctrl-C does
+    /// Stop after N rounds of building and testing; default: until Ctrl-C
     #[arg(long, value_name = "N")]
     rounds: Option<u32>,
-    /// Where Weir listens
+    /// The address of Weir
     #[arg(long, env = "WEIR_URL", default_value = DEFAULT_URL, value_name = "URL")]
     url: String,
-    /// A token with the role read; better given in the environment, where other users cannot read
-    /// it
+    /// A token with the role `read`; prefer the environment, where other users cannot read it
     #[arg(long, env = "WEIR_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     token: Option<String>,
 }
 
-/// Watches until it is stopped, one round at once and one for each save. The answer is that of the
+/// Watches until it is stopped: one round at once and one for each save. Returns the result of the
 /// last round.
-pub(super) fn run(args: &WatchArgs) -> Outcome {
+pub(super) fn run(args: &WatchArgs) -> CommandResult {
     let folder = args.folder.canonicalize();
     let folder = folder.map_err(|error| {
         Failure::Unreachable(format!("cannot watch {}: {error}", args.folder.display()))
@@ -78,20 +80,20 @@ pub(super) fn run(args: &WatchArgs) -> Outcome {
         .transpose()?;
     let (saved, saves) = mpsc::channel();
     let inside = folder.clone();
-    let heard = move |events: DebounceEventResult| {
+    let on_event = move |events: DebounceEventResult| {
         let Ok(events) = events else { return };
-        let of_source = events.iter().filter(|event| {
+        let source_events = events.iter().filter(|event| {
             !event.kind.is_access() && event.paths.iter().any(|path| is_source(&inside, path))
         });
-        if let Some(first) = of_source.map(|event| event.time).min() {
-            // Nobody listens any more: it is being stopped.
+        if let Some(first) = source_events.map(|event| event.time).min() {
+            // The receiver is gone: the command is stopping.
             let _ = saved.send(first);
         }
     };
     let unwatched = |error: notify::Error| {
         Failure::Unreachable(format!("cannot watch {}: {error}", folder.display()))
     };
-    let mut debouncer = new_debouncer(SETTLE, None, heard).map_err(unwatched)?;
+    let mut debouncer = new_debouncer(SETTLE, None, on_event).map_err(unwatched)?;
     debouncer
         .watch(&folder, RecursiveMode::Recursive)
         .map_err(unwatched)?;
@@ -99,26 +101,23 @@ pub(super) fn run(args: &WatchArgs) -> Outcome {
     // The first round is about what was saved long ago.
     let (mut saved_at, mut round) = (None::<Instant>, 0);
     loop {
-        let fine = match self::round(&folder, weir.as_ref()) {
+        let succeeded = match self::round(&folder, weir.as_ref()) {
             Ok(sentence) => {
                 let after = saved_at.map(|saved| {
-                    format!(
-                        ", {:.1} s after it was saved",
-                        saved.elapsed().as_secs_f64()
-                    )
+                    format!(", {:.1} s after the save", saved.elapsed().as_secs_f64())
                 });
-                told(true, &format!("{sentence}{}", after.unwrap_or_default()))
+                print_round(true, &format!("{sentence}{}", after.unwrap_or_default()))
             }
-            Err(failure) => told(false, &failure.to_string()),
+            Err(failure) => print_round(false, &failure.to_string()),
         };
         round += 1;
         if args.rounds.is_some_and(|rounds| round >= rounds) {
-            return Ok(fine);
+            return Ok(succeeded);
         }
         // What was saved while it was building counts from then.
         saved_at = loop {
             let Ok(first) = saves.recv() else {
-                return Ok(fine);
+                return Ok(succeeded);
             };
             let first = saves.try_iter().fold(first, Ord::min);
             let now = fingerprint(&folder);
@@ -130,16 +129,16 @@ pub(super) fn run(args: &WatchArgs) -> Outcome {
     }
 }
 
-/// Lines go out as they come: this command has no end of its own.
-fn told(fine: bool, sentence: &str) -> bool {
+/// Prints a line at once: this command may never end.
+fn print_round(succeeded: bool, sentence: &str) -> bool {
     use std::io::Write;
-    let mark = if fine { "ok   " } else { "WRONG" };
+    let mark = if succeeded { "ok   " } else { "WRONG" };
     // A reader that has gone is not an error.
     let _ = writeln!(std::io::stdout().lock(), "{mark} {sentence}");
-    fine
+    succeeded
 }
 
-/// Whether a path is something that a build is made of.
+/// Whether a path is source of the plugin.
 fn is_source(folder: &Path, path: &Path) -> bool {
     let Ok(inside) = path.strip_prefix(folder) else {
         return false;
@@ -179,40 +178,37 @@ fn fingerprint(folder: &Path) -> BTreeMap<PathBuf, (u64, Option<SystemTime>)> {
     found
 }
 
-/// Builds, tests, places, and waits for Weir. What has become true, a sentence.
+/// Builds, tests, writes the component, and waits for Weir. Returns a sentence on the result.
 fn round(folder: &Path, weir: Option<&Weir>) -> Result<String, Failure> {
-    let made = toolchain::make(folder, &mut |_| {}).map_err(not_built)?;
+    let made = toolchain::make(folder, &mut |_| {}).map_err(build_failure)?;
     let tested = passes(folder, &made)?;
     let before = weir.map(Weir::last_reload).transpose()?;
-    let built = made.place(&mut |_| {}).map_err(not_built)?;
+    let built = made.place(&mut |_| {}).map_err(build_failure)?;
     let placed = format!(
         "{tested}; {} is {}",
         built.component.display(),
-        &built.sha256[..12]
+        version(&built.sha256)
     );
     match weir {
         None => Ok(placed),
         Some(weir) => {
             weir.serves(&built.sha256, before.unwrap_or_default())?;
-            Ok(format!(
-                "{placed}; Weir serves it as {}",
-                plain(&weir.plugin)
-            ))
+            Ok(format!("{placed}; Weir uses it as {}", plain(&weir.plugin)))
         }
     }
 }
 
-/// Runs the cases of a component that is not placed yet.
+/// Runs the cases of a component that is not written to its file yet.
 fn passes(folder: &Path, made: &Made) -> Result<String, Failure> {
     let cases =
-        cases::read(&folder.join("cases")).map_err(|error| Failure::No(error.to_string()))?;
-    let tested = tried(&name(&made.path), &made.component, cases)?;
-    if tested.all_pass() {
-        return Ok(tested.summary());
+        cases::read(&folder.join("cases")).map_err(|error| Failure::Failed(error.to_string()))?;
+    let results = suite::run(&name(&made.path), &made.component, cases).map_err(fault_failure)?;
+    if results.all_pass() {
+        return Ok(summary(&results));
     }
-    Err(Failure::No(format!(
-        "it is not put in force:\n{}",
-        tested.to_people(&[]).trim_end()
+    Err(Failure::Failed(format!(
+        "it fails its cases and is not written:\n{}",
+        to_text(&results, &[]).trim_end()
     )))
 }
 
@@ -230,7 +226,7 @@ impl Weir {
         })
     }
 
-    /// How Weir's last attempt to load its configuration ended.
+    /// The result of Weir's last reload of its configuration.
     fn last_reload(&self) -> Result<Value, Failure> {
         let mut last = Value::Null;
         block_on(async {
@@ -240,45 +236,45 @@ impl Weir {
         Ok(last)
     }
 
-    /// Waits until Weir serves that component. `before` is the last attempt to load from before the
-    /// component was placed.
+    /// Waits until Weir uses that component. `before` is the last reload before the component was
+    /// written.
     ///
     /// # Errors
-    /// When Weir refuses it, in its own words, knows no such plugin, or does neither in time.
+    /// When Weir refuses it, in its own words, has no such plugin, or does not react in time.
     fn serves(&self, sha256: &str, before: Value) -> Result<(), Failure> {
         let asked = Instant::now();
         let mut refused_since = None;
         block_on(async {
             loop {
                 let plugins = self.client.json(Method::GET, "/v1/plugins?limit=1000").await?;
-                if self.judged(&plugins, sha256)? {
+                if self.in_use(&plugins, sha256)? {
                     return Ok(true);
                 }
-                // The plugin may be right, and the configuration around it wrong. An attempt that
-                // was under way already says nothing yet.
+                // The plugin may be right, and the configuration around it wrong. A reload that was
+                // already under way says nothing yet.
                 let reload = self.client.json(Method::GET, "/v1/config").await?["last_reload"].take();
                 if reload["success"] == false && reload["time"] != before["time"] {
                     if refused_since.get_or_insert_with(Instant::now).elapsed() > SECOND_THOUGHT {
-                        return Err(Failure::No(format!("Weir refuses it: {}", complaints(&reload))));
+                        return Err(Failure::Failed(format!("Weir refuses it: {}", complaints(&reload))));
                     }
                 } else {
                     refused_since = None;
                 }
                 if asked.elapsed() > PATIENCE {
                     let (plugin, seconds) = (&self.plugin, PATIENCE.as_secs());
-                    return Err(Failure::No(format!(
-                        "Weir does not serve it as {plugin} after {seconds} s; is the `path` of plugins.{plugin} the component in this folder's \
+                    return Err(Failure::Failed(format!(
+                        "Weir does not use it as {plugin} after {seconds} s; is the `path` of plugins.{plugin} the component in this folder's \
                          dist, and `reload` \"watch\"?"
                     )));
                 }
-                tokio::time::sleep(ASK_EVERY).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         })
         .map(drop)
     }
 
-    /// Whether it is served, of what Weir says of its plugins.
-    fn judged(&self, plugins: &Value, sha256: &str) -> Result<bool, Failure> {
+    /// Whether Weir uses it, by its list of plugins.
+    fn in_use(&self, plugins: &Value, sha256: &str) -> Result<bool, Failure> {
         let items = || plugins["items"].as_array().into_iter().flatten();
         let Some(plugin) = items().find(|plugin| plugin["name"] == *self.plugin) else {
             let names: Vec<&str> = items()
@@ -292,7 +288,7 @@ impl Weir {
                     names.join(", ")
                 },
             );
-            return Err(Failure::No(format!(
+            return Err(Failure::Failed(format!(
                 "Weir has no plugin {wanted}; it has {there}"
             )));
         };
@@ -304,26 +300,26 @@ impl Weir {
             .into_iter()
             .find(|swap| swap["sha256"] == sha256 && swap["result"] == "refused")
         {
-            Some(swap) => Err(Failure::No(format!(
+            Some(swap) => Err(Failure::Failed(format!(
                 "Weir refuses it: {}",
-                plain(swap["detail"].as_str().unwrap_or("it does not say why"))
+                plain(swap["detail"].as_str().unwrap_or("it gives no reason"))
             ))),
             None => Ok(false),
         }
     }
 }
 
-/// What is wrong with a configuration, by Weir's own words.
+/// The complaints about a configuration, in Weir's own words.
 fn complaints(reload: &Value) -> String {
     let complaints = reload["complaints"].as_array().into_iter().flatten();
-    let told: Vec<String> = complaints
+    let sentences: Vec<String> = complaints
         .filter_map(|complaint| complaint["what"].as_str())
         .map(plain)
         .collect();
-    if told.is_empty() {
-        "it does not say why".into()
+    if sentences.is_empty() {
+        "it gives no reason".into()
     } else {
-        told.join("; ")
+        sentences.join("; ")
     }
 }
 
@@ -334,7 +330,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_builds_write_and_editors_leave_is_no_source() {
+    fn files_of_builds_and_editors_are_not_source() {
         let folder = Path::new("/p");
         for path in [
             "src/lib.rs",
@@ -360,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn weir_is_believed_only_on_the_very_component() {
+    fn only_the_very_component_counts() {
         let args = WatchArgs {
             folder: ".".into(),
             into: None,
@@ -370,7 +366,7 @@ mod tests {
         };
         let weir = Weir::new("erp", &args).expect("a URL");
         let says = |plugin: Value| {
-            weir.judged(&json!({ "items": [plugin] }), "new")
+            weir.in_use(&json!({ "items": [plugin] }), "new")
                 .map_err(|failure| failure.to_string())
         };
         assert_eq!(says(json!({"name": "erp", "sha256": "new"})), Ok(true));

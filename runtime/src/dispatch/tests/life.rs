@@ -211,7 +211,13 @@ async fn a_channel_that_only_counts_sends_nothing() {
         (story.seen(), story.standing("a")),
         (Vec::<String>::new(), Standing::Counted)
     );
-    assert_eq!(story.channel.counters().count(status::DeliveryResult::Counted), 1);
+    assert_eq!(
+        story
+            .channel
+            .counters()
+            .count(status::DeliveryResult::Counted),
+        1
+    );
     story.end().await;
 }
 

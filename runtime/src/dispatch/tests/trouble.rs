@@ -30,7 +30,10 @@ async fn what_fails_is_tried_again_under_the_same_id_until_it_arrives() {
         assert_eq!(story.seen(), ["a=1", "a=1"], "{reply:?}");
         assert_eq!(seen[0].items[0].id, seen[1].items[0].id, "{reply:?}");
         assert_eq!(
-            story.channel.counters().count(status::DeliveryResult::Parked),
+            story
+                .channel
+                .counters()
+                .count(status::DeliveryResult::Parked),
             1,
             "{reply:?}"
         );
@@ -357,7 +360,10 @@ async fn a_filter_fed_zeros_does_not_empty_the_shop() {
         })
         .await;
     assert_eq!(gone(&story), 10);
-    assert_eq!(story.channel.counters().count(status::DeliveryResult::Held), 90);
+    assert_eq!(
+        story.channel.counters().count(status::DeliveryResult::Held),
+        90
+    );
 
     for number in 0..20 {
         story.set(&format!("e{number}"), "price", "9");

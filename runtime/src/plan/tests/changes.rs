@@ -1,6 +1,7 @@
 //! The difference between two plans, and how a plan is shown.
 
 use super::*;
+use crate::plan::difference::{Names, Renamed};
 
 #[test]
 fn a_difference_says_what_to_do_and_no_more() {

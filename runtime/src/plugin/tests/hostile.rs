@@ -309,16 +309,16 @@ fn mapper_text(fields: &str) -> String {
 
 /// What became of it, code and sentence: as a swap and a call would have it.
 async fn deed(host: &Arc<Host>, name: &str, limits: Limits) -> (At, String, String) {
-    let component = match host.load(name, &mapper(name), limits) {
+    let component = match host.load(name, &Binary::new(mapper(name)), limits) {
         Ok(component) => component,
         Err(fault) => return (Load, fault.code().to_owned(), fault.to_string()),
     };
-    let used = match Use::configure(&component, "{}") {
+    let used = match Binding::configure(&component, "{}") {
         Ok(used) => used,
         Err(fault) => return (Configure, fault.code().to_owned(), fault.to_string()),
     };
-    let chain = Arc::new(SourceChain::new(&[used]).expect("a chain"));
-    match host.map(&chain, events("a"), Class::Ingest).await.pop() {
+    let chain = SourceChain::new(vec![used]).expect("a chain");
+    match host.map(&chain, events("a"), Priority::Ingest).await.pop() {
         Some(EventVerdict::Failed(failed)) => (Call, failed.failure.code, failed.failure.message),
         other => panic!("{name} did no harm: {other:?}"),
     }
@@ -328,11 +328,10 @@ async fn deed(host: &Arc<Host>, name: &str, limits: Limits) -> (At, String, Stri
 async fn each_hostile_component_is_named_and_disturbs_nobody() {
     let host = host(4);
     let good = host
-        .load("good", &guests::source(), patient())
+        .load("good", &Binary::new(guests::source()), patient())
         .expect("loads");
-    let good = Arc::new(
-        SourceChain::new(&[Use::configure(&good, "{}").expect("configures")]).expect("a chain"),
-    );
+    let good = SourceChain::new(vec![Binding::configure(&good, "{}").expect("configures")])
+        .expect("a chain");
     let (over, served, slowest) = (
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicU64::new(0)),
@@ -344,9 +343,9 @@ async fn each_hostile_component_is_named_and_disturbs_nobody() {
         async move {
             while !over.load(Ordering::SeqCst) {
                 let began = Instant::now();
-                let verdicts = host.map(&good, events("axa"), Class::Ingest).await;
+                let verdicts = host.map(&good, events("axa"), Priority::Ingest).await;
                 slowest.fetch_max(began.elapsed().as_millis() as u64, Ordering::SeqCst);
-                let told: Vec<String> = verdicts.iter().map(told).collect();
+                let told: Vec<String> = verdicts.iter().map(describe).collect();
                 assert_eq!(
                     told,
                     [
@@ -444,7 +443,7 @@ fn what_came_after_wasm_2_is_refused_by_name() {
         ("component values", r#"(component (import "v" (value string)))"#.to_owned(), "value"),
     ] {
         let bytes = wat::parse_str(&text).unwrap_or_else(|error| panic!("{what}: {error}"));
-        let said = host.load("erp", &bytes, limits()).expect_err(what).to_string();
+        let said = host.load("erp", &Binary::new(bytes.to_vec()), limits()).expect_err(what).to_string();
         if !said.contains(words) || !said.contains("Weir runs Wasm 2.0") {
             wrong.push(format!("{what}: {words:?} is not in: {said}"));
         }
@@ -457,7 +456,7 @@ fn what_is_too_large_is_refused_by_its_size_before_it_is_compiled() {
     let refused = |what: &str, bytes: &[u8], words: &str| {
         let began = Instant::now();
         let said = host(1)
-            .load("erp", bytes, limits())
+            .load("erp", &Binary::new(bytes.to_vec()), limits())
             .expect_err(what)
             .to_string();
         assert!(said.contains(words), "{what}: {said}");
@@ -566,14 +565,14 @@ const LOOKS: &str = r#"
 fn nothing_of_a_plugin_is_left_for_the_next() {
     let host = host(1);
     let load = |name: &str, fields: &str| {
-        host.load(name, &configured_by(fields), patient())
+        host.load(name, &Binary::new(configured_by(fields)), patient())
             .expect("loads")
     };
     let fills = load("fills", FILLS);
     let looks = load("looks", &[LOOKS, "(func $before)"].concat());
     for _ in 0..300 {
-        Use::configure(&fills, "{}").expect("it fills");
-        Use::configure(&looks, "{}").expect("and nothing of it is found");
+        Binding::configure(&fills, "{}").expect("it fills");
+        Binding::configure(&looks, "{}").expect("and nothing of it is found");
     }
     // The one that looks would find it: in its own memory it does.
     for mark in [
@@ -590,7 +589,7 @@ fn nothing_of_a_plugin_is_left_for_the_next() {
             ]
             .concat(),
         );
-        let found = Use::configure(&sees, "{}")
+        let found = Binding::configure(&sees, "{}")
             .err()
             .expect("found")
             .to_string();
@@ -634,14 +633,16 @@ async fn the_same_event_gives_the_same_changes_ten_thousand_times() {
     // times new ones.
     for round in 0..40 {
         let host = &hosts[round % 2];
-        let component = host.load("computes", &computes, patient()).expect("loads");
-        let chain = Arc::new(
-            SourceChain::new(&[Use::configure(&component, "{}").expect("configures")])
-                .expect("a chain"),
-        );
+        let component = host
+            .load("computes", &Binary::new(computes.clone()), patient())
+            .expect("loads");
+        let chain = SourceChain::new(vec![
+            Binding::configure(&component, "{}").expect("configures"),
+        ])
+        .expect("a chain");
         for _ in 0..250 {
-            let verdicts = host.map(&chain, events("a"), Class::Ingest).await;
-            seen.insert(told(&verdicts[0]));
+            let verdicts = host.map(&chain, events("a"), Priority::Ingest).await;
+            seen.insert(describe(&verdicts[0]));
             runs += 1;
         }
     }

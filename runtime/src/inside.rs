@@ -1,0 +1,125 @@
+//! The items that this repository's tests and benchmarks use: `tests/promises`, `tests/journeys`,
+//! `tests/fuzz` and `tests/bench` are crates of their own. Named after the rooms, one list each.
+
+/// Starting Weir in the same process (bench).
+pub mod app {
+    pub use crate::app::{App, Options};
+}
+
+/// Building and running plugins (promises, journeys, bench).
+pub mod author {
+    /// Cases.
+    pub mod cases {
+        pub use crate::author::cases::{Case, Item, Output, embed, read};
+    }
+    /// The test harness.
+    pub mod harness {
+        pub use crate::author::harness::{Harness, Input, Report};
+    }
+    /// Building components.
+    pub mod toolchain {
+        pub use crate::author::toolchain::{Error, build};
+    }
+}
+
+/// The HTTP client and the output of commands (bench).
+pub mod cli {
+    pub use crate::cli::client::{Client, path, pretty};
+    pub use crate::cli::table::table;
+    pub use crate::cli::{CommandResult, Failure, end};
+}
+
+/// The places where a test can interrupt Weir (journeys).
+pub mod failpoint {
+    pub use crate::failpoint::POINTS;
+}
+
+/// The hash by which the index compares values (promises).
+pub mod index {
+    pub use crate::index::value_hash;
+}
+
+/// The memory of everything that is being taken in (fuzz).
+pub mod budget {
+    pub use crate::budget::Budget;
+}
+
+/// Accepting events (fuzz).
+pub mod ingest {
+    pub use crate::ingest::{Activity, Headers, Incoming, Options, Rejection, Source};
+    /// Requests.
+    pub mod http {
+        pub use crate::ingest::http::*;
+    }
+    /// Reading CloudEvents.
+    pub mod envelope {
+        pub use crate::ingest::envelope::{ATTRIBUTES_MAX, open};
+    }
+    /// Splitting bodies.
+    pub mod split {
+        pub use crate::ingest::split::Split;
+    }
+    /// Verifying senders.
+    pub mod verify {
+        pub use crate::ingest::verify::{Encoding, Options, verify};
+    }
+}
+
+/// The values (all).
+pub mod model {
+    pub use crate::model::{
+        Change, Entity, EntityId, EntityType, Event, FACETS_MAX, Facet, FacetRule, Failure, Lane,
+        Ordinal, Payload, Rendering, Sequence, Timestamp, Track, View,
+    };
+}
+
+/// Reading configuration (fuzz).
+pub mod plan {
+    pub use crate::plan::{ReadOptions, difference, read, redacted, render};
+}
+
+/// Running plugins (promises, bench).
+pub mod plugin {
+    pub use crate::plugin::{
+        Binary, Binding, EventVerdict, Fault, Host, Limits, Options, Priority, Role, SourceChain,
+    };
+}
+
+/// The shapes of responses (bench).
+pub mod server {
+    pub use crate::server::Limits;
+    /// Responses.
+    pub mod views {
+        pub use crate::server::views::{Accepted, ChannelView, List, PluginView, SwapView};
+    }
+}
+
+/// Signing requests (journeys, fuzz).
+pub mod signature {
+    pub use crate::signature::{Secret, sign};
+}
+
+/// The stores (promises, bench, fuzz).
+pub mod store {
+    pub use crate::store::{
+        Commit, Committed, Effect, Ending, Error, FacetChange, Holds, Joined, Lease, Limits,
+        ListQuery, NoRoom, Pending, Quarantined, Queue, Remembered, SEQUENCE_BLOCK, Settlement,
+        Standing, State, Store, Subscription, Verdict, Walked, digest,
+    };
+    /// The embedded store. Its methods `crash`, `erase` and `commits` exist for tests only.
+    pub mod embedded {
+        #[cfg(feature = "fuzz")]
+        pub use crate::store::embedded::fuzz;
+        pub use crate::store::embedded::{Embedded, Options};
+    }
+    /// The specification.
+    pub mod memory {
+        pub use crate::store::memory::{Memory, Rule, SWEEP_AHEAD};
+    }
+}
+
+/// Understanding responses of targets (fuzz).
+#[cfg(feature = "fuzz")]
+pub mod targets {
+    pub use crate::targets::fuzz;
+}

@@ -1,0 +1,37 @@
+//! Loading a component for its author: the engine counts fuel, which the serving one does not.
+
+use std::path::Path;
+
+use crate::plugin::binary::Binary;
+use crate::plugin::cache::Cache;
+use crate::plugin::component::{Component, Loader};
+use crate::plugin::engine::{self, Layout};
+use crate::plugin::figures::Figures;
+use crate::plugin::words::{Breach, Fault, Limits};
+
+/// Checks and compiles a component on an engine of its own that counts fuel. Compiled code is kept
+/// in `cache`; a folder that cannot be used is ignored. Blocking.
+///
+/// # Errors
+/// When the component cannot be used, or the machine lacks what an engine needs.
+pub(crate) fn load(
+    name: &str,
+    binary: &Binary,
+    limits: Limits,
+    cache: Option<&Path>,
+) -> Result<Component, Fault> {
+    let engine = engine::measuring().map_err(|error| Fault::Breach {
+        breach: Breach::Host,
+        what: error.to_string(),
+    })?;
+    let figures = Figures::default();
+    let cache = cache.and_then(|folder| Cache::open(folder, &engine).ok());
+    let loader = Loader {
+        engine: &engine,
+        layout: Layout::Wide,
+        apart: None,
+        cache: cache.as_ref(),
+        figures: &figures,
+    };
+    loader.load(name, binary, limits)
+}

@@ -1,0 +1,53 @@
+//! Documents for plain channels: a product is one facet of 670 bytes with a number in it that
+//! rises, and channels deliver it as it is.
+
+use serde_json::{Map, Value, json};
+
+use crate::events::FIRST_KEY;
+use crate::recorder::Recorder;
+
+/// The source, and the owner of the facet.
+pub(super) const SOURCE: &str = "pim";
+/// Stands before the number of a document.
+pub(super) const MARK: &str = "\"number\":";
+/// Documents in a request.
+pub(super) const BATCH: usize = 500;
+/// Five times in a document.
+const TEXT: &str = "Tischleuchte aus Esche und Messing, handgemacht, mit Schalter am Kabel, in drei Farben und zwei Groessen lieferbar; Typ E; ";
+
+/// A change of a product, one line of about 730 bytes; `number` is its version too.
+pub(super) fn line(body: &mut Vec<u8>, product: usize, number: u32) {
+    let key = FIRST_KEY + product as u64;
+    let head = format!(
+        r#"{{"type":"product","key":"{key}","facet":"content","version":{number},"value":{{"number":{number},"sku":"{key}","text":""#
+    );
+    body.extend_from_slice(head.as_bytes());
+    (0..5).for_each(|_| body.extend_from_slice(TEXT.as_bytes()));
+    body.extend_from_slice(b"\"}}\n");
+}
+
+/// So many channels without a renderer, each with a target of its own, that subscribe to `facets`
+/// and deliver in batches of `batch`.
+pub(super) fn configuration(
+    recorder: &Recorder,
+    channels: usize,
+    facets: &str,
+    batch: usize,
+) -> Value {
+    let channel = |number: usize| {
+        let target =
+            json!({ "kind": "webhook", "url": format!("http://{}/{number}", recorder.address) });
+        (
+            format!("site-{number:03}"),
+            json!({ "entity": "product", "facets": [facets], "target": target, "batch": batch }),
+        )
+    };
+    json!({
+        "config_version": 1,
+        "server": { "listen": "127.0.0.1:0", "reload": "signal" },
+        "store": { "path": "data" },
+        "entities": { "product": { "facets": { "content": { "owner": SOURCE }, "other": { "owner": SOURCE } } } },
+        "sources": { SOURCE: {} },
+        "channels": (0..channels).map(channel).collect::<Map<String, Value>>(),
+    })
+}

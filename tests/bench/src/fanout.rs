@@ -1,0 +1,196 @@
+//! `weir-bench fanout`: what a committed change costs with 1, 18 and 108 channels that have nothing
+//! to do with it.
+//!
+//! Six Weirs of their own processes run side by side: with 1, 18 and 108 channels that are idle
+//! (they subscribe to a facet that does not change), and as many that are paused (they subscribe to
+//! the one that does). In turns each is posted the same changes, and its processor time is read
+//! before and after; so what else the machine does hits all alike.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use crate::clock::{Memory, round};
+use crate::documents::{self, BATCH, SOURCE};
+use crate::post::{CONNECTIONS, post};
+use crate::progress::Progress;
+use crate::recorder::Recorder;
+use crate::report::Report;
+use crate::stage::Child;
+use crate::{FullArgs, unreachable};
+use weir::inside::cli::{CommandResult, Failure};
+
+/// Channels of each kind.
+const CHANNELS: [usize; 3] = [1, 18, 108];
+/// Products at full size; each changes once in a turn.
+const PRODUCTS: f64 = 50_000.0;
+/// Turns of each that are counted; the one before them makes the products.
+const TURNS: usize = 10;
+/// Processor time is read so long after the last answer, so that what follows a commit is in it.
+const AFTER: Duration = Duration::from_millis(50);
+/// A Weir is at rest when it uses no processor for so long: each channel has looked past the
+/// products that are new.
+const REST: Duration = Duration::from_millis(500);
+const REST_WAIT: Duration = Duration::from_secs(60);
+
+/// The unit of processor times in `/proc`; on Linux the same on every machine.
+const TICKS_A_SECOND: f64 = 100.0;
+
+/// One of the six.
+struct Side {
+    name: String,
+    child: Child,
+    /// Processor time of making a product, in microseconds.
+    making: f64,
+    /// Processor time of each turn in microseconds a change.
+    turns: Vec<f64>,
+}
+
+pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
+    let products = args.scaled(PRODUCTS);
+    let recorder = Recorder::start(CHANNELS[2], 0, None)
+        .map_err(|error| unreachable("no target in this process", error))?;
+    let mut sides = Vec::new();
+    for (state, facets) in [("idle", "other"), ("paused", "content")] {
+        for channels in CHANNELS {
+            let child = Child::start(
+                args.folder.as_deref(),
+                &documents::configuration(&recorder, channels, facets, 500),
+            )?;
+            if state == "paused" {
+                child.api().operate("pause")?;
+            }
+            sides.push(Side {
+                name: format!("{state}_{channels}"),
+                child,
+                making: 0.0,
+                turns: Vec::new(),
+            });
+        }
+    }
+    let progress = Progress::begin(
+        "changes beside channels",
+        (sides.len() * products * (1 + TURNS)) as u64,
+    );
+    for turn in 0..=TURNS {
+        for side in &mut sides {
+            side.turn(products, turn as u32 + 1)?;
+            progress.mark().add(products as u64);
+        }
+    }
+    drop(progress);
+
+    let mut report = Report::new("fanout", args.scale);
+    report.figure("products", products);
+    report.figure("changes_of_each", products * TURNS);
+    let costs: Vec<f64> = sides
+        .iter()
+        .map(|side| side.turns.iter().sum::<f64>() / side.turns.len() as f64)
+        .collect();
+    for (side, cost) in sides.iter().zip(&costs) {
+        let Side {
+            name,
+            child,
+            making,
+            turns,
+        } = side;
+        report.figure(&format!("cpu_us_a_change_{name}"), round(*cost, 2));
+        report.figure(&format!("cpu_us_a_new_product_{name}"), round(*making, 2));
+        let spread = (
+            turns.iter().copied().fold(f64::MAX, f64::min),
+            turns.iter().copied().fold(0.0, f64::max),
+        );
+        report.figure(
+            &format!("of_turns_{name}"),
+            format!("{:.2} to {:.2}", spread.0, spread.1),
+        );
+        report.figure(
+            &format!("rss_mib_{name}"),
+            child
+                .process()
+                .map(|process| Memory::of(&process).resident_mib)
+                .unwrap_or_default(),
+        );
+    }
+    let (least, most) = (
+        costs.iter().copied().fold(f64::MAX, f64::min),
+        costs.iter().copied().fold(0.0, f64::max),
+    );
+    report.at_most("most_by_least", most / least.max(1e-9), 1.05);
+    report.exactly("deliveries", recorder.held().delivered(), 0);
+    report.end(args.common.json, out)
+}
+
+impl Side {
+    /// Changes each product for the `number`-th time and notes what that cost. The first time makes
+    /// the products; it is over when the channels have looked past them.
+    fn turn(&mut self, products: usize, number: u32) -> Result<(), Failure> {
+        let before = cpu_seconds(&self.child)?;
+        let posted = post(
+            self.child.address(),
+            CONNECTIONS,
+            move |turn, _, request| {
+                let (first, last) = (turn * BATCH, products.min((turn + 1) * BATCH));
+                (request.source, request.events) = (SOURCE, last.saturating_sub(first) as u64);
+                (first..last)
+                    .for_each(|product| documents::line(&mut request.body, product, number));
+                first < last
+            },
+        );
+        let posted = posted.map_err(Failure::Failed)?;
+        match number {
+            1 => self.wait_until_idle()?,
+            _ => std::thread::sleep(AFTER),
+        }
+        let used = cpu_seconds(&self.child)? - before;
+        if posted.committed == 0 {
+            return Err(Failure::Failed("nothing was committed".to_owned()));
+        }
+        let each = used * 1e6 / posted.committed as f64;
+        match number {
+            1 => self.making = each,
+            _ => self.turns.push(each),
+        }
+        Ok(())
+    }
+
+    /// Waits until the processor is not used.
+    fn wait_until_idle(&self) -> Result<(), Failure> {
+        let begun = Instant::now();
+        loop {
+            let before = cpu_seconds(&self.child)?;
+            std::thread::sleep(REST);
+            // A tick or two is what its clocks take.
+            if cpu_seconds(&self.child)? - before < 0.03 {
+                return Ok(());
+            }
+            if begun.elapsed() > REST_WAIT {
+                return Err(Failure::Failed(format!(
+                    "{} does not come to rest",
+                    self.name
+                )));
+            }
+        }
+    }
+}
+
+/// Processor time of a child in seconds, to about a hundredth: user and system time, fields 14 and
+/// 15 of proc_pid_stat(5).
+fn cpu_seconds(child: &Child) -> Result<f64, Failure> {
+    let stat = child
+        .process()
+        .and_then(|process| fs::read_to_string(format!("/proc/{process}/stat")).ok());
+    let fields = stat
+        .as_deref()
+        .and_then(|stat| Some(stat.rsplit_once(')')?.1.split_whitespace()));
+    let ticks: Option<u64> = fields.and_then(|fields| {
+        fields
+            .skip(11)
+            .take(2)
+            .map(|field| field.parse::<u64>().ok())
+            .sum()
+    });
+    let ticks = ticks.ok_or_else(|| {
+        Failure::Unreachable("this system does not tell the processor time of a process".to_owned())
+    })?;
+    Ok(ticks as f64 / TICKS_A_SECOND)
+}

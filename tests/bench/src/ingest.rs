@@ -1,0 +1,362 @@
+//! `weir-bench ingest`: events of three systems over HTTP, through their mappers, into the store,
+//! answered after the sync.
+//!
+//! First every product is sent once by each system, then drawn products for a short warm-up, then
+//! the measurement. Generator and Weir share the machine, as the figure says; their processor times
+//! are told apart.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::clock::round;
+use crate::events::{Products, System};
+use crate::load::{Load, Work};
+use crate::post::Tally;
+use crate::recorder::Recorder;
+use crate::{IngestArgs, clock, component, folder, unreachable};
+use weir::inside::app::{App, Options};
+use weir::inside::cli::{CommandResult, Failure, pretty};
+use weir::inside::server::Limits;
+use weir::inside::store::Store;
+
+/// Events in a request, without `--single`.
+const BATCH: usize = 500;
+/// Of the measurement, and at most; caches and branch predictors do not need more.
+const WARM_UP_MAX: Duration = Duration::from_secs(3);
+
+/// At so many entities this many events a second are aimed at.
+const AIM_ENTITIES: u64 = 1_500_000;
+const AIM: f64 = 20_000.0;
+
+/// What was measured. Rates are a second, times as their names say.
+#[derive(Debug, Serialize)]
+pub(super) struct Figures {
+    seconds: f64,
+    connections: usize,
+    events_a_request: usize,
+    bytes_an_event: f64,
+    entities: u64,
+    channels: u16,
+    events_per_second: f64,
+    /// What it should be at least, and whether it is; from 1.5 million entities on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aim: Option<Aim>,
+    requests_per_second: f64,
+    latency_ms: Latency,
+    syncs_per_second: f64,
+    events_a_sync: f64,
+    changes: Changes,
+    /// Of all threads but the generator's.
+    weir_cpu_us_an_event: f64,
+    generator_cpu_us_an_event: f64,
+    cores_used: f64,
+    /// By kind of thread; those that ended meanwhile are in none.
+    cpu_us_an_event: Map<String, Value>,
+    delivered_per_second: f64,
+    first_load_events_per_second: f64,
+    disk_bytes: u64,
+    /// At the end, generator included.
+    rss_mib: f64,
+    folder: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Aim {
+    at_least: f64,
+    hit: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Latency {
+    p50: f64,
+    p99: f64,
+    max: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Changes {
+    committed: u64,
+    unchanged: u64,
+    stale: u64,
+}
+
+pub(super) fn run(args: &IngestArgs, out: &mut String) -> CommandResult {
+    let figures = measure(args)?;
+    out.push_str(&if args.common.json {
+        pretty(&figures)
+    } else {
+        to_text(&figures)
+    });
+    Ok(true)
+}
+
+pub(super) fn measure(args: &IngestArgs) -> Result<Figures, Failure> {
+    let folder = folder(args.folder.as_deref())?;
+    let recorder = Recorder::start(args.channels.into(), 0, None)
+        .map_err(|error| unreachable("no target in this process", error))?;
+    let file = folder.path().join("weir.toml");
+    let configuration = configuration(args, &recorder)?;
+    fs::write(&file, configuration).map_err(|error| unreachable("no configuration", error))?;
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("serve")
+        .build();
+    let runtime = runtime.map_err(|error| unreachable("cannot start", error))?;
+    let app = runtime.block_on(App::start(Options {
+        files: vec![file],
+        limits: Limits::default(),
+        compiler: None,
+    }));
+    let app = app.map_err(|error| unreachable("Weir does not start", error))?;
+    let load = Arc::new(Load {
+        address: app.ingest_addr(),
+        products: Arc::new(Products::new(entities(args))),
+        connections: args
+            .connections
+            .unwrap_or(if args.single { 64 } else { 4 })
+            .max(1),
+        batch: if args.single { 1 } else { BATCH },
+        numbers: AtomicU64::new(1),
+    });
+    let figures = drive(args, &app, &load, &recorder, folder.path());
+    runtime.block_on(app.stop());
+    figures.map_err(Failure::Failed)
+}
+
+fn entities(args: &IngestArgs) -> u32 {
+    (f64::from(args.entities) * args.scale).round().max(1.0) as u32
+}
+
+fn drive(
+    args: &IngestArgs,
+    app: &App,
+    load: &Arc<Load>,
+    recorder: &Recorder,
+    folder: &Path,
+) -> Result<Figures, String> {
+    let store = app.store();
+    let time = Duration::from_secs(args.seconds.max(1));
+    // One at a time would take minutes for what is no part of the figure.
+    let first = Load {
+        products: load.products.clone(),
+        batch: BATCH,
+        numbers: AtomicU64::new(1),
+        connections: 4,
+        ..**load
+    };
+    eprintln!(
+        "sending each of {} products once by each system",
+        load.products.count()
+    );
+    let first = Arc::new(first);
+    let loaded = first.send(Work::Each)?;
+    load.numbers
+        .store(1 + loaded.events, std::sync::atomic::Ordering::Relaxed);
+    load.send(Work::Drawn(time.min(WARM_UP_MAX)))?;
+
+    eprintln!("measuring for {} s", time.as_secs());
+    let (cpu, threads, commits, delivered) = (
+        clock::process_cpu(),
+        clock::thread_cpu_by_kind(),
+        syncs(&*store),
+        recorder.held().delivered(),
+    );
+    let tally = load.send(Work::Drawn(time))?;
+    let (cpu, threads) = (
+        clock::process_cpu() - cpu,
+        clock::since(&threads, clock::thread_cpu_by_kind()),
+    );
+    let (after, delivered) = (store.figures(), recorder.held().delivered() - delivered);
+
+    let rss_mib = clock::Memory::of("self").resident_mib;
+    let Tally {
+        events,
+        requests,
+        wall,
+        latency,
+        ..
+    } = &tally;
+    let (count, wall) = (*events as f64, wall.as_secs_f64());
+    let each = |time: Duration| round(time.as_secs_f64() * 1e6 / count, 3);
+    let ms = |micros: u64| micros as f64 / 1e3;
+    let commits = (syncs(&*store) - commits) as f64;
+    Ok(Figures {
+        seconds: round(wall, 2),
+        connections: load.connections,
+        events_a_request: load.batch,
+        bytes_an_event: round(tally.bytes as f64 / count, 1),
+        entities: after.entities,
+        channels: args.channels,
+        events_per_second: round(count / wall, 0),
+        aim: (after.entities >= AIM_ENTITIES && !args.single).then(|| Aim {
+            at_least: AIM,
+            hit: count / wall >= AIM,
+        }),
+        requests_per_second: round(*requests as f64 / wall, 1),
+        latency_ms: Latency {
+            p50: ms(latency.value_at_quantile(0.5)),
+            p99: ms(latency.value_at_quantile(0.99)),
+            max: ms(latency.max()),
+        },
+        syncs_per_second: round(commits / wall, 1),
+        events_a_sync: round(count / commits.max(1.0), 1),
+        changes: Changes {
+            committed: tally.committed,
+            unchanged: tally.unchanged,
+            stale: tally.stale,
+        },
+        weir_cpu_us_an_event: each(cpu.saturating_sub(tally.cpu)),
+        generator_cpu_us_an_event: each(tally.cpu),
+        cores_used: round(cpu.as_secs_f64() / wall, 2),
+        cpu_us_an_event: threads
+            .into_iter()
+            .map(|(name, time)| (name, json!(each(time))))
+            .collect(),
+        delivered_per_second: round(delivered as f64 / wall, 0),
+        first_load_events_per_second: round(loaded.events as f64 / loaded.wall.as_secs_f64(), 0),
+        disk_bytes: after.bytes,
+        rss_mib,
+        folder: folder.parent().unwrap_or(folder).display().to_string(),
+    })
+}
+
+/// Writes of commits so far, each with its sync.
+fn syncs(store: &dyn Store) -> u64 {
+    store.figures().commit_seconds.0.iter().sum()
+}
+
+/// Three sources with their mappers, as in a product catalogue, and as many channels as wanted.
+fn configuration(args: &IngestArgs, recorder: &Recorder) -> Result<String, Failure> {
+    let (mut facets, mut plugins, mut sources, mut channels) =
+        (Map::new(), Map::new(), Map::new(), Map::new());
+    for system in System::ALL {
+        let path = component(&args.common.plugins, system)?;
+        facets.insert(
+            system.facets().into(),
+            json!({ "owner": system.name(), "lane": if system == System::Pim { "normal" } else { "urgent" } }),
+        );
+        plugins.insert(
+            system.plugin().into(),
+            json!({ "path": path, "settings": system.settings() }),
+        );
+        let mut source = json!({ "plugins": [system.plugin()] });
+        if system == System::Erp {
+            source["split"] = "xml:IDOC".into();
+        }
+        sources.insert(system.name().into(), source);
+    }
+    for number in 0..args.channels {
+        let target =
+            json!({ "kind": "webhook", "url": format!("http://{}/{number}", recorder.address) });
+        let facets = System::ALL.map(System::facets);
+        channels.insert(
+            format!("site-{number}"),
+            json!({ "entity": "product", "facets": facets, "target": target, "batch": 64 }),
+        );
+    }
+    let all = json!({
+        "config_version": 1,
+        "server": { "listen": "127.0.0.1:0", "reload": "signal" },
+        "store": { "path": "data" },
+        "entities": { "product": { "facets": facets } },
+        "plugins": plugins,
+        "sources": sources,
+        "channels": channels,
+    });
+    toml::to_string(&all).map_err(|error| unreachable("no configuration", error))
+}
+
+fn to_text(figures: &Figures) -> String {
+    let Figures {
+        latency_ms: Latency { p50, p99, max },
+        changes:
+            Changes {
+                committed,
+                unchanged,
+                stale,
+            },
+        ..
+    } = figures;
+    let f = figures;
+    let form = match f.events_a_request {
+        1 => "one event a request: JSON from pim and oms, an XML document with one IDoc from erp"
+            .to_owned(),
+        many => format!(
+            "{many} events a request: NDJSON from pim and oms, XML documents cut at IDOC from erp"
+        ),
+    };
+    let mut text = format!(
+        "{form}; {:.0} bytes an event, {} products\n",
+        f.bytes_an_event, f.entities
+    );
+    text.push_str(&format!(
+        "{} connections, {} s, {} channels, store in {}\n\n",
+        f.connections, f.seconds, f.channels, f.folder
+    ));
+    let mut line = |name: &str, value: String| text.push_str(&format!("{name:<16}  {value}\n"));
+    line("events", format!("{} a second", f.events_per_second));
+    line(
+        "requests",
+        format!(
+            "{} a second, answered after the sync",
+            f.requests_per_second
+        ),
+    );
+    line(
+        "latency",
+        format!("p50 {p50} ms, p99 {p99} ms, max {max} ms"),
+    );
+    line(
+        "syncs",
+        format!(
+            "{} a second, {} events each",
+            f.syncs_per_second, f.events_a_sync
+        ),
+    );
+    line(
+        "changes",
+        format!("{committed} committed, {unchanged} unchanged, {stale} stale"),
+    );
+    if f.channels > 0 {
+        line(
+            "delivered",
+            format!("{} entities a second", f.delivered_per_second),
+        );
+    }
+    line(
+        "first load",
+        format!("{} events a second", f.first_load_events_per_second),
+    );
+    if let Some(Aim { at_least, hit }) = f.aim {
+        line(
+            "aim",
+            format!(
+                "at least {at_least} events a second: {}",
+                if hit { "hit" } else { "MISSED" }
+            ),
+        );
+    }
+    line("disk", format!("{} bytes", f.disk_bytes));
+    line("memory", format!("{} MiB", f.rss_mib));
+    let all = f.weir_cpu_us_an_event + f.generator_cpu_us_an_event;
+    let share = f.generator_cpu_us_an_event * 100.0 / all;
+    line(
+        "processor time",
+        format!(
+            "{} us an event for Weir, {} us for the generator ({share:.0} %)",
+            f.weir_cpu_us_an_event, f.generator_cpu_us_an_event
+        ),
+    );
+    line("cores", format!("{} in use", f.cores_used));
+    for (name, time) in &f.cpu_us_an_event {
+        line(&format!("  {name}"), format!("{time} us an event"));
+    }
+    text
+}

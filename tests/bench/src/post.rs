@@ -1,0 +1,261 @@
+//! The load generator: connections that post a request, await its answer, and post the next.
+//!
+//! It lives on one thread of its own, so that its processor time can be told from Weir's, and
+//! speaks plain HTTP/1.1 over loopback. Anything but a `202` that took every event ends it with the
+//! reason: what is measured was taken.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use crate::clock;
+use weir::inside::server::views::Accepted;
+
+/// An answer that does not come within this ends the measurement.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Connections that post side by side, unless a measurement is about that.
+pub(super) const CONNECTIONS: usize = 4;
+/// Changes as they are, one a line.
+pub(super) const NDJSON: &str = "application/x-ndjson";
+
+/// A request to be written. The body is empty when it is given out.
+pub(super) struct Request {
+    /// The source that it goes to.
+    pub(super) source: &'static str,
+    /// Media type of the body.
+    pub(super) content_type: &'static str,
+    /// The lane asked for; none: the facet's own.
+    pub(super) lane: Option<&'static str>,
+    /// Events in the body.
+    pub(super) events: u64,
+    /// The events.
+    pub(super) body: Vec<u8>,
+}
+
+/// What came of it.
+pub(super) struct Tally {
+    pub(super) requests: u64,
+    pub(super) events: u64,
+    /// Of the bodies.
+    pub(super) bytes: u64,
+    pub(super) committed: u64,
+    pub(super) unchanged: u64,
+    pub(super) stale: u64,
+    /// From before a request was sent to after its answer was read, in microseconds.
+    pub(super) latency: Histogram<u64>,
+    /// When the first request was sent.
+    pub(super) started: Instant,
+    /// From the first request to the last answer.
+    pub(super) wall: Duration,
+    /// Processor time of the generator.
+    pub(super) cpu: Duration,
+}
+
+impl Tally {
+    fn new() -> Tally {
+        let latency =
+            Histogram::new_with_bounds(1, 60_000_000, 3).expect("these bounds are in order");
+        let (started, wall, cpu) = (Instant::now(), Duration::ZERO, Duration::ZERO);
+        Tally {
+            requests: 0,
+            events: 0,
+            bytes: 0,
+            committed: 0,
+            unchanged: 0,
+            stale: 0,
+            latency,
+            started,
+            wall,
+            cpu,
+        }
+    }
+
+    fn add(&mut self, other: &Tally) {
+        self.requests += other.requests;
+        self.events += other.events;
+        self.bytes += other.bytes;
+        self.committed += other.committed;
+        self.unchanged += other.unchanged;
+        self.stale += other.stale;
+        self.latency.add(&other.latency).expect("the same bounds");
+    }
+
+    fn note(&mut self, accepted: &Accepted, bytes: usize, took: Duration) {
+        self.latency
+            .saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        self.requests += 1;
+        self.events += accepted.events.accepted;
+        self.bytes += bytes as u64;
+        self.committed += accepted.changes.committed;
+        self.unchanged += accepted.changes.unchanged;
+        self.stale += accepted.changes.stale;
+    }
+
+    /// Events a second.
+    pub(super) fn rate(&self) -> f64 {
+        self.events as f64 / self.wall.as_secs_f64().max(1e-6)
+    }
+}
+
+/// Posts on a new thread, over so many connections, what `write` writes, and waits for the end of
+/// it. `write` is given the number of the request, counted over all connections, and that of its
+/// connection; it answers false when there is nothing more to post.
+///
+/// # Errors
+/// What the server answered other than that all was taken.
+pub(super) fn post<W>(to: SocketAddr, connections: usize, write: W) -> Result<Tally, String>
+where
+    W: Fn(usize, usize, &mut Request) -> bool + Send + Sync + 'static,
+{
+    let generator = std::thread::Builder::new()
+        .name("generator".into())
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(text)?;
+            let mut tally = runtime.block_on(all(to, connections.max(1), Arc::new(write)))?;
+            tally.cpu = clock::thread_cpu();
+            Ok(tally)
+        });
+    generator
+        .map_err(text)?
+        .join()
+        .map_err(|_| "the load generator panicked".to_owned())?
+}
+
+async fn all<W>(to: SocketAddr, connections: usize, write: Arc<W>) -> Result<Tally, String>
+where
+    W: Fn(usize, usize, &mut Request) -> bool + Send + Sync + 'static,
+{
+    let (next, mut tally, mut open) = (Arc::new(AtomicUsize::new(0)), Tally::new(), JoinSet::new());
+    for number in 0..connections {
+        let (write, next) = (write.clone(), next.clone());
+        open.spawn(async move {
+            let (mut connection, mut tally) = (Connection::open(to).await?, Tally::new());
+            let mut request = Request {
+                source: "",
+                content_type: NDJSON,
+                lane: None,
+                events: 0,
+                body: Vec::new(),
+            };
+            loop {
+                request.body.clear();
+                if !write(next.fetch_add(1, Ordering::Relaxed), number, &mut request) {
+                    return Ok::<_, String>(tally);
+                }
+                let sent = Instant::now();
+                let accepted = connection.post(&request).await?;
+                tally.note(&accepted, request.body.len(), sent.elapsed());
+            }
+        });
+    }
+    while let Some(done) = open.join_next().await {
+        tally.add(&done.map_err(text)??);
+    }
+    tally.wall = tally.started.elapsed();
+    Ok(tally)
+}
+
+/// A connection that is kept alive.
+pub(super) struct Connection {
+    stream: TcpStream,
+    request: Vec<u8>,
+    answer: Vec<u8>,
+}
+
+impl Connection {
+    /// Connects.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub(super) async fn open(to: SocketAddr) -> Result<Connection, String> {
+        let stream = TcpStream::connect(to).await.map_err(text)?;
+        stream.set_nodelay(true).map_err(text)?;
+        Ok(Connection {
+            stream,
+            request: Vec::new(),
+            answer: Vec::new(),
+        })
+    }
+
+    /// Posts a request and reads its answer.
+    ///
+    /// # Errors
+    /// What was answered other than that all its events were taken.
+    pub(super) async fn post(&mut self, request: &Request) -> Result<Accepted, String> {
+        let Request {
+            source,
+            content_type,
+            lane,
+            events,
+            body,
+        } = request;
+        let lane = lane.map(|lane| format!("?lane={lane}")).unwrap_or_default();
+        let length = body.len();
+        let head = format!(
+            "POST /v1/sources/{source}/events{lane} HTTP/1.1\r\nhost: bench\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n"
+        );
+        self.request.clear();
+        self.request.extend_from_slice(head.as_bytes());
+        self.request.extend_from_slice(body);
+        let accepted = tokio::time::timeout(PATIENCE, self.exchange()).await;
+        let accepted =
+            accepted.map_err(|_| format!("no answer within {} s", PATIENCE.as_secs()))??;
+        if accepted.events.accepted != *events {
+            return Err(format!(
+                "of {events} events of {source} not all were taken: {accepted:?}"
+            ));
+        }
+        Ok(accepted)
+    }
+
+    /// Sends what is in `request` and reads the answer, which has a length.
+    async fn exchange(&mut self) -> Result<Accepted, String> {
+        self.stream.write_all(&self.request).await.map_err(text)?;
+        let answer = &mut self.answer;
+        answer.clear();
+        loop {
+            if self.stream.read_buf(answer).await.map_err(text)? == 0 {
+                return Err(text(io::ErrorKind::UnexpectedEof));
+            }
+            let Some(end) = memchr::memmem::find(answer, b"\r\n\r\n") else {
+                continue;
+            };
+            let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
+            let length = head.lines().find_map(|line| {
+                line.strip_prefix("content-length:")?
+                    .trim()
+                    .parse::<usize>()
+                    .ok()
+            });
+            let body = end + 4..end + 4 + length.ok_or("an answer without a length")?;
+            while answer.len() < body.end {
+                if self.stream.read_buf(answer).await.map_err(text)? == 0 {
+                    return Err(text(io::ErrorKind::UnexpectedEof));
+                }
+            }
+            let body = &answer[body];
+            if !head.starts_with("http/1.1 202") {
+                return Err(format!(
+                    "answered {}: {}",
+                    head.lines().next().unwrap_or_default(),
+                    String::from_utf8_lossy(body)
+                ));
+            }
+            return serde_json::from_slice(body).map_err(text);
+        }
+    }
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}

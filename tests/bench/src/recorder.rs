@@ -1,0 +1,572 @@
+//! The targets in this process: they take every delivery at once and know, for each target and
+//! product, what it holds.
+//!
+//! One thread for all of them, which reads HTTP/1.1 itself and looks only for what it must know: in
+//! each item of a batch the key, and in its content the **mark**, a number that rises with each
+//! change of that product. It shares the machine with what is measured, so it parses no JSON; what
+//! does not look as expected is counted as strange, and the benchmarks fail if anything was.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use memchr::memmem::{self, Finder};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+
+use crate::clock::round;
+use crate::events::FIRST_KEY;
+
+/// A bucket of the record of deliveries over time.
+const BUCKET: Duration = Duration::from_millis(100);
+/// Buckets kept: two hours. What comes later is counted in the last.
+const BUCKETS: usize = 72_000;
+/// A request's head is not longer than this; a batch's body not longer than that.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+const BODY_BYTES_MAX: usize = 256 << 20;
+const ANSWER: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
+
+/// Targets that listen until this is dropped. Target `n` is at `/n`.
+pub(super) struct Recorder {
+    pub(super) address: SocketAddr,
+    held: Arc<Held>,
+    _stop: oneshot::Sender<()>,
+}
+
+/// What all targets hold.
+pub(super) struct Held {
+    targets: usize,
+    products: usize,
+    /// Stands before the mark, for example `"available":`; none: items are counted, and no more.
+    mark: Option<Finder<'static>>,
+    began: Instant,
+    /// By target, then by product: the mark of what it holds; 0 is nothing.
+    marks: Vec<AtomicU32>,
+    /// By product: the mark that all targets must come to hold.
+    goals: Vec<AtomicU32>,
+    /// Pairs of target and product that have come to hold their goal since it was set.
+    reached: AtomicU64,
+    /// When the last of them did, in microseconds since `began`.
+    reached_at: AtomicU64,
+    delivered: Vec<AtomicU64>,
+    requests: AtomicU64,
+    bytes: AtomicU64,
+    /// Items that brought just the mark that the target held.
+    repeated: AtomicU64,
+    /// Items that brought a smaller mark than the target held.
+    older: AtomicU64,
+    /// Items or requests that were not understood.
+    strange: AtomicU64,
+    over_time: Vec<AtomicU32>,
+    /// By product: the amount of the price that is waited for; 0: none is.
+    watched: Vec<AtomicU32>,
+    watching: AtomicUsize,
+    probes: Mutex<HashMap<u32, Probe>>,
+    arrivals: Mutex<Vec<Duration>>,
+}
+
+/// A price that is awaited at some targets.
+struct Probe {
+    sent: Instant,
+    /// A bit for each target that does not have it yet.
+    missing: u64,
+}
+
+impl Recorder {
+    /// Listens on loopback, on a thread of its own, for so many targets and products; `mark` is the
+    /// text before the mark. Without one, items are only counted, and there need be no products.
+    ///
+    /// # Errors
+    /// When the address or the thread cannot be had.
+    pub(super) fn start(
+        targets: usize,
+        products: usize,
+        mark: Option<&'static str>,
+    ) -> std::io::Result<Recorder> {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let held = Arc::new(Held::new(targets, products, mark));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let taking = held.clone();
+        std::thread::Builder::new()
+            .name("recorder".into())
+            .spawn(move || {
+                runtime.block_on(async move {
+                    let Ok(listener) = TcpListener::from_std(listener) else {
+                        return;
+                    };
+                    tokio::select! {
+                        () = serve(listener, taking) => {}
+                        _ = stopped => {}
+                    }
+                });
+            })?;
+        Ok(Recorder {
+            address,
+            held,
+            _stop: stop,
+        })
+    }
+
+    /// What its targets hold.
+    pub(super) fn held(&self) -> &Held {
+        &self.held
+    }
+}
+
+impl Held {
+    fn new(targets: usize, products: usize, mark: Option<&'static str>) -> Held {
+        let numbers = |count: usize| {
+            std::iter::repeat_with(AtomicU32::default)
+                .take(count)
+                .collect()
+        };
+        Held {
+            targets,
+            products,
+            mark: mark.map(Finder::new),
+            began: Instant::now(),
+            marks: numbers(targets * products),
+            goals: numbers(products),
+            reached: AtomicU64::new(0),
+            reached_at: AtomicU64::new(0),
+            delivered: std::iter::repeat_with(AtomicU64::default)
+                .take(targets)
+                .collect(),
+            requests: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            repeated: AtomicU64::new(0),
+            older: AtomicU64::new(0),
+            strange: AtomicU64::new(0),
+            over_time: numbers(BUCKETS),
+            watched: numbers(products),
+            watching: AtomicUsize::new(0),
+            probes: Mutex::default(),
+            arrivals: Mutex::default(),
+        }
+    }
+
+    /// How many targets there are.
+    pub(super) fn targets(&self) -> usize {
+        self.targets
+    }
+
+    /// Items taken by all targets so far.
+    pub(super) fn delivered(&self) -> u64 {
+        self.delivered
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    /// Requests so far, and bytes of their bodies.
+    pub(super) fn requests(&self) -> (u64, u64) {
+        (
+            self.requests.load(Ordering::Relaxed),
+            self.bytes.load(Ordering::Relaxed),
+        )
+    }
+
+    /// Items that brought what the target held already.
+    pub(super) fn repeated(&self) -> u64 {
+        self.repeated.load(Ordering::Relaxed)
+    }
+
+    /// Items that brought something older than what the target held.
+    pub(super) fn older(&self) -> u64 {
+        self.older.load(Ordering::Relaxed)
+    }
+
+    /// Items or requests that were not understood; a measurement with any is void.
+    pub(super) fn strange(&self) -> u64 {
+        self.strange.load(Ordering::Relaxed)
+    }
+
+    /// Memory that this takes and Weir does not, in MiB.
+    pub(super) fn memory_mib(&self) -> f64 {
+        let numbers =
+            self.marks.len() + self.goals.len() + self.watched.len() + self.over_time.len();
+        round(4.0 * numbers as f64 / f64::from(1 << 20), 1)
+    }
+
+    /// The mark of what a target holds of a product.
+    pub(super) fn mark(&self, target: usize, product: usize) -> u32 {
+        self.marks[target * self.products + product].load(Ordering::Relaxed)
+    }
+
+    /// Says what every target must come to hold. To be called while nothing is delivered.
+    pub(super) fn expect(&self, goal: impl Fn(usize) -> u32) {
+        let there = |product: usize, goal: u32| {
+            (0..self.targets)
+                .filter(|target| self.mark(*target, product) == goal)
+                .count() as u64
+        };
+        let mut reached = 0;
+        for (product, place) in self.goals.iter().enumerate() {
+            let goal = goal(product);
+            place.store(goal, Ordering::Relaxed);
+            reached += there(product, goal);
+        }
+        self.reached.store(reached, Ordering::Relaxed);
+    }
+
+    /// Pairs of target and product that hold what is expected, as counted while it came in.
+    pub(super) fn reached(&self) -> u64 {
+        self.reached.load(Ordering::Relaxed)
+    }
+
+    /// Pairs that there are.
+    pub(super) fn pairs(&self) -> u64 {
+        (self.targets * self.products) as u64
+    }
+
+    /// Pairs that do not hold what is expected, looked at one by one.
+    pub(super) fn missing(&self) -> u64 {
+        let wrong = |target: usize| {
+            (0..self.products)
+                .filter(move |product| {
+                    self.mark(target, *product) != self.goals[*product].load(Ordering::Relaxed)
+                })
+                .count()
+        };
+        (0..self.targets).map(|target| wrong(target) as u64).sum()
+    }
+
+    /// When the last pair came to hold what is expected.
+    pub(super) fn reached_at(&self) -> Instant {
+        self.began + Duration::from_micros(self.reached_at.load(Ordering::Relaxed))
+    }
+
+    /// The most items taken by all targets within one second since `from`.
+    pub(super) fn best_second(&self, from: Instant) -> u64 {
+        let first =
+            (from.saturating_duration_since(self.began).as_millis() / BUCKET.as_millis()) as usize;
+        let counts: Vec<u64> = self
+            .over_time
+            .iter()
+            .skip(first)
+            .map(|count| count.load(Ordering::Relaxed).into())
+            .collect();
+        counts
+            .windows(10)
+            .map(|second| second.iter().sum())
+            .max()
+            .unwrap_or_default()
+    }
+
+    /// Waits for a price of a product at the targets whose bits are set, from now on. Answers
+    /// false, and does nothing, if another price of it is still waited for.
+    pub(super) fn watch(&self, product: usize, amount: u32, targets: u64) -> bool {
+        let mut probes = lock(&self.probes);
+        if self.watched[product].load(Ordering::Relaxed) != 0 {
+            return false;
+        }
+        probes.insert(
+            product as u32,
+            Probe {
+                sent: Instant::now(),
+                missing: targets,
+            },
+        );
+        self.watched[product].store(amount, Ordering::Relaxed);
+        self.watching.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    /// Prices that have not arrived everywhere.
+    pub(super) fn watching(&self) -> usize {
+        self.watching.load(Ordering::Relaxed)
+    }
+
+    /// Items taken by all targets from `from` to now.
+    pub(super) fn delivered_since(&self, from: Instant) -> u64 {
+        let first =
+            (from.saturating_duration_since(self.began).as_millis() / BUCKET.as_millis()) as usize;
+        self.over_time
+            .iter()
+            .skip(first)
+            .map(|count| u64::from(count.load(Ordering::Relaxed)))
+            .sum()
+    }
+
+    /// How long each watched price took to each of its targets.
+    pub(super) fn arrivals(&self) -> Vec<Duration> {
+        lock(&self.arrivals).clone()
+    }
+
+    /// A request to a target. The receiver of a batch of Weir: an array of `{"id", "type", "key",
+    /// "sequence", "deleted", "content"}`.
+    fn take(&self, target: usize, body: &[u8]) {
+        const AFTER_KEY: &[u8] = br#"","sequence":"#;
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
+        let now = Instant::now();
+        let (mut items, mut found) = (0, memmem::find_iter(body, AFTER_KEY).peekable());
+        while let Some(at) = found.next() {
+            let end = found.peek().copied().unwrap_or(body.len());
+            let understood = self.item(
+                target,
+                key(&body[..at]),
+                &body[at + AFTER_KEY.len()..end],
+                now,
+            );
+            self.strange
+                .fetch_add(u64::from(!understood), Ordering::Relaxed);
+            items += 1;
+        }
+        // Each item, and nothing in a content, begins so.
+        if items == 0 || memmem::find_iter(body, br#"{"id":"weir_"#).count() != items {
+            self.strange.fetch_add(1, Ordering::Relaxed);
+        }
+        self.delivered[target].fetch_add(items as u64, Ordering::Relaxed);
+        let bucket = (now.duration_since(self.began).as_millis() / BUCKET.as_millis()) as usize;
+        self.over_time[bucket.min(BUCKETS - 1)].fetch_add(items as u32, Ordering::Relaxed);
+    }
+
+    /// One item: what its envelope says after the key, and its content.
+    fn item(&self, target: usize, key: Option<u64>, rest: &[u8], now: Instant) -> bool {
+        let Some(finder) = &self.mark else {
+            return key.is_some();
+        };
+        let product = key
+            .and_then(|key| usize::try_from(key.checked_sub(FIRST_KEY)?).ok())
+            .filter(|product| *product < self.products);
+        let mark = finder
+            .find(rest)
+            .and_then(|at| number(&rest[at + finder.needle().len()..]));
+        let (Some(product), Some(mark)) = (product, mark) else {
+            return false;
+        };
+        // Only this thread writes.
+        let place = &self.marks[target * self.products + product];
+        let before = place.load(Ordering::Relaxed);
+        if mark == before {
+            self.repeated.fetch_add(1, Ordering::Relaxed);
+        } else {
+            place.store(mark, Ordering::Relaxed);
+            self.older
+                .fetch_add(u64::from(mark < before), Ordering::Relaxed);
+            let goal = self.goals[product].load(Ordering::Relaxed);
+            if mark == goal {
+                self.reached_at.store(
+                    now.duration_since(self.began).as_micros() as u64,
+                    Ordering::Relaxed,
+                );
+                self.reached.fetch_add(1, Ordering::Release);
+            } else if before == goal {
+                self.reached.fetch_sub(1, Ordering::Release);
+            }
+        }
+        let watched = self.watched[product].load(Ordering::Relaxed);
+        if watched != 0 && price(rest) == Some(watched) {
+            self.arrived(target, product, now);
+        }
+        true
+    }
+
+    fn arrived(&self, target: usize, product: usize, now: Instant) {
+        let mut probes = lock(&self.probes);
+        let Some(probe) = probes.get_mut(&(product as u32)) else {
+            return;
+        };
+        if probe.missing & (1 << target) == 0 {
+            return;
+        }
+        probe.missing &= !(1 << target);
+        lock(&self.arrivals).push(now.saturating_duration_since(probe.sent));
+        if probe.missing == 0 {
+            probes.remove(&(product as u32));
+            self.watched[product].store(0, Ordering::Relaxed);
+            self.watching.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The key at the end of what stands before `","sequence":`.
+fn key(before: &[u8]) -> Option<u64> {
+    let start = before.iter().rposition(|byte| *byte == b'"')? + 1;
+    before[..start]
+        .ends_with(br#""key":""#)
+        .then(|| number(&before[start..]))
+        .flatten()
+        .map(u64::from)
+}
+
+/// The whole number at the beginning.
+fn number(text: &[u8]) -> Option<u32> {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    std::str::from_utf8(&text[..digits]).ok()?.parse().ok()
+}
+
+/// The whole part of the first amount in a content.
+fn price(content: &[u8]) -> Option<u32> {
+    const AMOUNT: &[u8] = br#""amount":""#;
+    memmem::find(content, AMOUNT).and_then(|at| number(&content[at + AMOUNT.len()..]))
+}
+
+async fn serve(listener: TcpListener, held: Arc<Held>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let held = held.clone();
+        tokio::spawn(async move {
+            // A connection that breaks is Weir's to retry; one that is not understood voids the
+            // measurement.
+            if let Err(NotUnderstood) = connection(stream, &held).await {
+                held.strange.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+}
+
+struct NotUnderstood;
+
+/// Requests one after the other, each with a length.
+async fn connection(mut stream: TcpStream, held: &Held) -> Result<(), NotUnderstood> {
+    let _ = stream.set_nodelay(true);
+    let mut read = Vec::with_capacity(256 << 10);
+    loop {
+        let head = loop {
+            if let Some(end) = memmem::find(&read, b"\r\n\r\n") {
+                break end + 4;
+            }
+            if read.len() > HEAD_BYTES_MAX {
+                return Err(NotUnderstood);
+            }
+            if !matches!(stream.read_buf(&mut read).await, Ok(1..)) {
+                return Ok(());
+            }
+        };
+        let (target, length) = understand(&read[..head]).ok_or(NotUnderstood)?;
+        if target >= held.targets || length > BODY_BYTES_MAX {
+            return Err(NotUnderstood);
+        }
+        read.reserve((head + length).saturating_sub(read.len()));
+        while read.len() < head + length {
+            if !matches!(stream.read_buf(&mut read).await, Ok(1..)) {
+                return Ok(());
+            }
+        }
+        held.take(target, &read[head..head + length]);
+        read.drain(..head + length);
+        if stream.write_all(ANSWER).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// Target and length of the body of a request.
+fn understand(head: &[u8]) -> Option<(usize, usize)> {
+    let head = std::str::from_utf8(head).ok()?;
+    let mut lines = head.split("\r\n");
+    let target = lines
+        .next()?
+        .strip_prefix("POST /")?
+        .split(' ')
+        .next()?
+        .parse()
+        .ok()?;
+    let length = lines.find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length")
+            .then(|| value.trim().parse().ok())
+            .flatten()
+    });
+    Some((target, length?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BATCH: &str = concat!(
+        r#"[{"id":"weir_1","type":"product","key":"1000001","sequence":7,"deleted":false,"content":{"sku":"1000001","available":3}},"#,
+        r#"{"id":"weir_2","type":"product","key":"1000000","sequence":9,"deleted":false,"content":{"price":{"amount":"42.90"},"available":2}}]"#
+    );
+
+    #[test]
+    fn what_each_target_holds_is_known() {
+        let held = Held::new(2, 2, Some("\"available\":"));
+        held.expect(|product| [2, 3][product]);
+        held.take(1, BATCH.as_bytes());
+        assert_eq!(
+            (held.mark(1, 0), held.mark(1, 1), held.mark(0, 0)),
+            (2, 3, 0)
+        );
+        assert_eq!(
+            (
+                held.reached(),
+                held.missing(),
+                held.delivered(),
+                held.repeated()
+            ),
+            (2, 2, 2, 0)
+        );
+        held.take(1, BATCH.as_bytes());
+        assert_eq!(
+            (
+                held.reached(),
+                held.delivered(),
+                held.repeated(),
+                held.strange()
+            ),
+            (2, 4, 2, 0)
+        );
+        held.expect(|_| 4);
+        held.take(
+            1,
+            BATCH
+                .replace("\"available\":3", "\"available\":1")
+                .as_bytes(),
+        );
+        assert_eq!((held.reached(), held.missing(), held.older()), (0, 4, 1));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_told() {
+        let held = Held::new(1, 2, Some("\"available\":"));
+        for (n, strange) in [
+            "[]",
+            &BATCH.replace("1000001\",\"seq", "2000001\",\"seq"),
+            &BATCH.replace("available", "sold"),
+            &BATCH[20..],
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let before = held.strange();
+            held.take(0, strange.as_bytes());
+            assert!(held.strange() > before, "{n}: {strange}");
+        }
+    }
+
+    #[test]
+    fn a_watched_price_is_timed_to_each_of_its_targets() {
+        let held = Held::new(3, 2, Some("\"available\":"));
+        assert!(held.watch(0, 42, 0b110));
+        assert!(
+            !held.watch(0, 43, 0b001),
+            "one price of a product at a time"
+        );
+        held.take(0, BATCH.as_bytes());
+        assert_eq!(
+            (held.watching(), held.arrivals().len()),
+            (1, 0),
+            "the first target does not show that price list"
+        );
+        held.take(1, BATCH.as_bytes());
+        held.take(1, BATCH.as_bytes());
+        assert_eq!((held.watching(), held.arrivals().len()), (1, 1));
+        held.take(2, BATCH.as_bytes());
+        assert_eq!((held.watching(), held.arrivals().len()), (0, 2));
+    }
+}

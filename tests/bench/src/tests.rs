@@ -1,0 +1,202 @@
+//! Each measurement for a second or at a thousandth of its size, so that none of them rots. What
+//! they measure here says nothing.
+
+use super::*;
+
+fn check(arguments: &[&str]) -> serde_json::Value {
+    let bench = Cli::parse_from([&["weir-bench"], arguments, &["--json"]].concat());
+    let mut out = String::new();
+    let outcome = run(bench.command, &mut out);
+    assert!(matches!(outcome, Ok(true)), "{outcome:?}: {out}");
+    serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"))
+}
+
+fn ingest(more: &[&str]) -> serde_json::Value {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = folder.path().display().to_string();
+    let figures = check(
+        &[
+            &[
+                "ingest",
+                "--entities",
+                "30k",
+                "--scale",
+                "0.01",
+                "--seconds",
+                "1",
+                "--folder",
+                &place,
+            ],
+            more,
+        ]
+        .concat(),
+    );
+    assert_eq!(figures["entities"], 300, "{figures}");
+    assert!(
+        figures["events_per_second"].as_f64() > Some(0.0),
+        "{figures}"
+    );
+    assert!(
+        figures["changes"]["committed"].as_u64() > Some(0),
+        "{figures}"
+    );
+    let left = fs::read_dir(folder.path()).expect("the folder").count();
+    assert_eq!(left, 0, "the store is removed again");
+    figures
+}
+
+#[test]
+fn events_in_batches_are_measured() {
+    let figures = ingest(&[]);
+    assert_eq!(figures["events_a_request"], 500);
+    assert!(figures["events_a_sync"].as_f64() > Some(1.0), "{figures}");
+}
+
+#[test]
+fn single_events_are_measured() {
+    let figures = ingest(&["--single"]);
+    assert_eq!(
+        (&figures["events_a_request"], &figures["connections"]),
+        (&1.into(), &64.into())
+    );
+    assert!(
+        figures["latency_ms"]["p99"].as_f64() > Some(0.0),
+        "{figures}"
+    );
+}
+
+#[test]
+fn deliveries_beside_the_events_are_measured() {
+    let figures = ingest(&["--channels", "2"]);
+    assert!(
+        figures["delivered_per_second"].as_f64() > Some(0.0),
+        "{figures}"
+    );
+}
+
+#[test]
+fn native_and_host_are_compared_on_the_same_events() {
+    let twin = format!(
+        "oms-stock={}",
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../support/guests/by-hand")
+    );
+    let figures = check(&[
+        "overhead",
+        "--seconds",
+        "1",
+        "--bytes",
+        "1024",
+        "--twin",
+        &twin,
+    ]);
+    assert_eq!(figures["mappings"].as_array().map(Vec::len), Some(3));
+    assert!(figures["ratio"].as_f64() > Some(0.0), "{figures}");
+    let levels = &figures["mappings"][2];
+    let components: Vec<_> = levels["components"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|measured| measured["component"].clone())
+        .collect();
+    assert_eq!(components, ["oms_stock", "by_hand"], "{figures}");
+    assert!(levels["bytes_an_event"].as_u64() >= Some(1024), "{figures}");
+}
+
+/// A measurement with a full size, at a small one; what must be exact at any size was so, or it
+/// would not have been fine.
+fn small(scenario: &str, scale: &str) -> serde_json::Value {
+    let folder = tempfile::tempdir().expect("a folder");
+    let report = check(&[
+        scenario,
+        "--scale",
+        scale,
+        "--folder",
+        &folder.path().display().to_string(),
+    ]);
+    assert_eq!(report["scenario"], scenario, "{report}");
+    assert!(
+        report["aims"]
+            .as_array()
+            .is_some_and(|aims| !aims.is_empty()),
+        "{report}"
+    );
+    let left = fs::read_dir(folder.path()).expect("the folder").count();
+    assert_eq!(left, 0, "the store is removed again");
+    report
+}
+
+#[test]
+fn a_cycle_reaches_every_site_and_nothing_is_sent_when_nothing_has_changed() {
+    let report = small("cycle", "0.0005");
+    let figures = &report["figures"];
+    assert_eq!(
+        (
+            &figures["products"],
+            &figures["sites"],
+            &figures["sent_again"]
+        ),
+        (&750.into(), &18.into(), &0.into()),
+        "{report}"
+    );
+    assert!(figures["urgent_deliveries"].as_u64() > Some(0), "{report}");
+    assert!(
+        figures["suppressed_per_second"].as_f64() > Some(0.0),
+        "{report}"
+    );
+    assert!(
+        report["usage"]["cycle"]["cpu_seconds_by_thread"]["recorder"].as_f64() > Some(0.0),
+        "the recorder is told apart: {report}"
+    );
+}
+
+#[test]
+fn nothing_changed_is_measured_alone() {
+    assert_eq!(small("again", "0.0002")["figures"]["sent_again"], 0);
+}
+
+#[test]
+fn a_fan_reaches_every_target() {
+    let report = small("fan", "0.002");
+    assert_eq!(report["figures"]["changes"], 600, "{report}");
+    assert!(
+        report["figures"]["best_second_deliveries"].as_f64() >= Some(18.0 * 400.0),
+        "{report}"
+    );
+}
+
+#[test]
+fn waves_of_updates_before_a_paused_channel_are_delivered_once() {
+    let report = small("coalesce", "0.0004");
+    assert_eq!(
+        (
+            &report["figures"]["updates_committed"],
+            &report["figures"]["deliveries"]
+        ),
+        (&4000.into(), &200.into()),
+        "{report}"
+    );
+    assert!(
+        report["figures"]["most_disk_by_live"].as_f64() > Some(0.0),
+        "{report}"
+    );
+}
+
+#[test]
+fn hot_keys_arrive_once_and_none_is_skipped() {
+    assert_eq!(
+        small("hot", "0.05")["figures"]["deliveries_after_a_pause"],
+        55
+    );
+}
+
+/// A path of the machine that built this program would be wrong on any other.
+#[test]
+fn help_shows_no_path_of_the_build() {
+    use clap::CommandFactory;
+    Cli::command().debug_assert();
+    for command in Cli::command().get_subcommands() {
+        let help = command.clone().render_long_help().to_string();
+        assert!(help.contains("--plugins"), "{help}");
+        assert!(!help.contains(env!("CARGO_MANIFEST_DIR")), "{help}");
+    }
+}
