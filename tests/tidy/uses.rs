@@ -71,11 +71,15 @@ impl Reader {
         match tree {
             syn::UseTree::Path(path) => self.tree(&longer(&path.ident), &path.tree),
             syn::UseTree::Name(name) => {
+                let ours = ["crate", "self", "super"];
                 if before
                     .first()
-                    .is_some_and(|root| ["crate", "self", "super"].contains(&root.as_str()))
+                    .is_some_and(|root| ours.contains(&root.as_str()))
                 {
-                    self.imported.insert(name.ident.to_string());
+                    let itself = name.ident == "self";
+                    let bound = before.last().filter(|_| itself).cloned();
+                    self.imported
+                        .insert(bound.unwrap_or_else(|| name.ident.to_string()));
                 }
                 self.note(&longer(&name.ident));
             }
