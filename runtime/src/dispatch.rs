@@ -20,7 +20,7 @@ mod run;
 mod send;
 pub mod status;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -39,6 +39,7 @@ use self::run::{Control, Run};
 pub use self::status::{Counters, Status};
 use crate::model::{EntityId, Ordinal, Timestamp};
 use crate::store::{self, Joined, Queue, Store, Subscription};
+use crate::sync::lock;
 
 /// The most entities of a channel that wait for a retry. Beyond it the target is in trouble,
 /// whatever each answer said: first attempts stop, and it is left alone until a probe succeeds.
@@ -350,10 +351,6 @@ impl Shared {
     fn paused(&self) -> MutexGuard<'_, Option<String>> {
         lock(&self.paused)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

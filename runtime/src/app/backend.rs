@@ -17,6 +17,7 @@ use crate::server::{
     RefusedFilter, Reply, Settle, Settled, Setup,
 };
 use crate::store::{self, ListQuery, QuarantinedEvent, Queue, Refused};
+use crate::sync::lock;
 
 /// Entities or events read at once while a filter is applied.
 const PIECE: usize = 500;
@@ -306,11 +307,7 @@ impl Setup for Inner {
 
     fn config(&self) -> ConfigView {
         let live = self.live.load();
-        let last = self
-            .last_reload
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .clone();
+        let last = lock(&self.last_reload).clone();
         ConfigView {
             config: plan::redacted(&live.plan),
             files: live

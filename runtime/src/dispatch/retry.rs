@@ -3,12 +3,13 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use hashbrown::HashMap;
 
 use crate::model::{Ordinal, Sequence, Timestamp};
+use crate::sync::lock;
 use crate::targets::DeliveryId;
 
 /// Retries allowed for each first attempt, in addition to [`RETRIES_PER_SECOND`].
@@ -133,7 +134,7 @@ impl DueTimes {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Ordinal, Timestamp>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

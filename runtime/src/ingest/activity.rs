@@ -5,12 +5,13 @@
 //! activity. Requests are counted where they are answered, by the way in that they took.
 
 use std::collections::VecDeque;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
 
 use super::rate::Rate;
 use super::{ChangeCounts, EventCounts};
 use crate::model::{EntityId, Event, Timestamp};
+use crate::sync::lock;
 
 /// How many of the last events, and of the entities last written, are kept, so that a new plugin
 /// can be tried on them.
@@ -75,29 +76,19 @@ impl Activity {
 
     /// The last events, oldest first; large ones are left out.
     pub fn samples(&self) -> Vec<Event> {
-        self.samples
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .cloned()
-            .collect()
+        lock(&self.samples).iter().cloned().collect()
     }
 
     /// The entities written last, oldest first; one that is written again and again is there once,
     /// unless others came between.
     pub fn entities(&self) -> Vec<EntityId> {
-        self.entities
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .cloned()
-            .collect()
+        lock(&self.entities).iter().cloned().collect()
     }
 
     /// Notes that these entities are written, the newest first.
     pub(super) fn written<'a>(&self, newest_first: impl Iterator<Item = &'a EntityId>) {
         let newest: Vec<&EntityId> = newest_first.take(SAMPLES).collect();
-        let mut entities = self.entities.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entities = lock(&self.entities);
         for id in newest.into_iter().rev() {
             if entities.back() != Some(id) {
                 entities.push_back(id.clone());
@@ -145,7 +136,7 @@ impl Activity {
             .filter(|event| event.data.as_bytes().len() <= SAMPLE_BYTES_MAX)
             .take(SAMPLES);
         let newest: Vec<Event> = small.cloned().collect();
-        let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut samples = lock(&self.samples);
         samples.extend(newest.into_iter().rev());
         let surplus = samples.len().saturating_sub(SAMPLES);
         samples.drain(..surplus);

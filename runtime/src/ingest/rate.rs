@@ -1,8 +1,9 @@
 //! A rate per second, averaged over the last minute.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use crate::model::Timestamp;
+use crate::sync::lock;
 
 /// Slots of the window and how long each is, in milliseconds: together a minute.
 const SLOTS: usize = 12;
@@ -25,14 +26,14 @@ struct Slots {
 impl Rate {
     /// Counts `n` more.
     pub(super) fn count(&self, n: u64, now: Timestamp) {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = lock(&self.slots);
         let index = slots.turn_to(now);
         slots.counts[index] += n;
     }
 
     /// The average of the last minute, the present slot included.
     pub(super) fn per_second(&self, now: Timestamp) -> f64 {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = lock(&self.slots);
         slots.turn_to(now);
         let window_ms = (SLOTS as u64 - 1) * SLOT_MS + now.0 % SLOT_MS;
         slots.counts.iter().sum::<u64>() as f64 * 1000.0 / window_ms as f64

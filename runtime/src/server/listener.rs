@@ -10,7 +10,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -32,6 +32,7 @@ use tower::ServiceExt;
 
 use super::Limits;
 use super::problem::{self, Problem};
+use crate::sync::lock;
 
 /// The longest head of a request, in bytes. Beyond it: 431, which hyper answers itself; it looks
 /// between reads, so a head that comes in one piece may be somewhat longer.
@@ -275,21 +276,18 @@ impl Pulse {
 
     /// When the connection is to be closed if nothing happens.
     fn due(&self) -> Option<Instant> {
-        self.phase.lock().unwrap_or_else(PoisonError::into_inner).1
+        lock(&self.phase).1
     }
 
     /// Whether no request is under way.
     fn is_waiting(&self) -> bool {
-        matches!(
-            self.phase.lock().unwrap_or_else(PoisonError::into_inner).0,
-            Phase::Idle | Phase::Head
-        )
+        matches!(lock(&self.phase).0, Phase::Idle | Phase::Head)
     }
 
     /// Enters the phase that `next` names; the time of a phase starts when it is entered, also when
     /// it is entered again.
     fn change(&self, next: impl FnOnce(Phase) -> Option<Phase>) {
-        let mut phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut phase = lock(&self.phase);
         let Some(next) = next(phase.0) else { return };
         let time = match next {
             Phase::Idle => Some(self.limits.idle_time),

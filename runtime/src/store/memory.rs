@@ -14,7 +14,7 @@ mod answers;
 mod queue;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::watch;
 
@@ -26,6 +26,7 @@ use crate::index::ChannelId;
 use crate::model::{
     EntityId, FACETS_MAX, Facet, Failure, Lane, Ordinal, Sequence, Timestamp, Track, facet_matches,
 };
+use crate::sync::lock;
 
 /// A rule of the specification that a test can leave out, to show that random histories detect its
 /// absence.
@@ -102,7 +103,7 @@ impl Memory {
 
 impl Shared {
     fn maps(&self) -> MutexGuard<'_, Maps> {
-        self.maps.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.maps)
     }
 
     fn publish(&self, maps: &mut Maps) {

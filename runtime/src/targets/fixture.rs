@@ -7,11 +7,13 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+
+use crate::sync::lock;
 
 /// What a client asked.
 #[derive(Clone, Debug)]
@@ -82,9 +84,7 @@ impl Fixture {
                 clients.spawn(async move {
                     let mut stream = BufReader::new(stream);
                     while let Some(request) = read(&mut stream).await {
-                        seen.lock()
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .push(request.clone());
+                        lock(&seen).push(request.clone());
                         if write(&mut stream, script(&request)).await.is_none() {
                             break;
                         }
@@ -109,10 +109,7 @@ impl Fixture {
     }
 
     pub(crate) fn asked(&self) -> Vec<Asked> {
-        self.asked
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        lock(&self.asked).clone()
     }
 }
 

@@ -3,11 +3,12 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use super::http::status::{Answer, Asked, meaning};
 use super::{Attempt, BoxFuture, Form, Item, Nature, Outcome, Target};
+use crate::sync::lock;
 
 /// A scripted target as configured. Two are equal if they are the same place with the same script.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,7 +96,7 @@ impl Script {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Seen>> {
-        self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.seen)
     }
 }
 

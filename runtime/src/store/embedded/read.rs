@@ -1,6 +1,6 @@
 //! Reading entities: from the readings kept in memory, else from their rows.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -9,6 +9,7 @@ use super::readings::Mark;
 use crate::model::{Entity, EntityId, Facet, Ordinal, Sequence};
 use crate::store::record::{self, Value};
 use crate::store::{Error, keys};
+use crate::sync::unpoisoned;
 
 /// Reads of an entity whose record changed while its long values were being read.
 const READ_TRIES: usize = 8;
@@ -57,7 +58,7 @@ impl Shared {
                 continue;
             };
             let mark = Mark::of(record.facets.iter().map(|row| &row.meta));
-            let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+            let names = unpoisoned(self.names.read());
             let name = |number: u32| names.get(number as usize).cloned().ok_or_else(damaged);
             let mut facets = Vec::with_capacity(record.facets.len());
             for (row, value) in record.facets.iter().zip(values) {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, MutexGuard, mpsc};
 use std::time::Instant;
 
 use hashbrown::HashMap;
@@ -27,6 +27,7 @@ use crate::store::{
     Commit, Committed, Effect, Error, FacetChange, NoRoom, Quarantined, SEQUENCE_BLOCK, Verdict,
     keys,
 };
+use crate::sync::{lock, unpoisoned};
 
 /// Events that share a sync at the most; beyond it the batch, which stops readers, grows without
 /// getting cheaper.
@@ -192,11 +193,7 @@ impl Writer {
     fn decide(&mut self, events: Vec<Commit>, now: Timestamp, staged: &mut Staged) -> Vec<Verdict> {
         let shared = self.shared.clone();
         let mut index = shared.index();
-        let limits = shared
-            .limits
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let limits = lock(&shared.limits).clone();
         let mut verdicts = Vec::with_capacity(events.len());
         for event in events {
             if event
@@ -251,11 +248,7 @@ impl Writer {
         staged: &mut Staged,
     ) -> Verdict {
         let number = index.names.number(source);
-        let mut counts = self
-            .shared
-            .quarantine
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut counts = lock(&self.shared.quarantine);
         let count = counts.entry(number).or_default();
         let known = arrival.filter(|sequence| {
             self.shared
@@ -339,11 +332,7 @@ impl Writer {
         }
         if !names.is_empty() {
             // Before the records that use them can be read.
-            self.shared
-                .names
-                .write()
-                .unwrap_or_else(PoisonError::into_inner)
-                .extend(names);
+            unpoisoned(self.shared.names.write()).extend(names);
         }
         if sequence > self.ceiling {
             self.ceiling = sequence + SEQUENCE_BLOCK;
@@ -408,13 +397,7 @@ impl Writer {
         }
         let written = self.make_durable(rows);
         self.or_fail(written)?;
-        if let Some(there) = self
-            .shared
-            .quarantine
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get_mut(&number)
-        {
+        if let Some(there) = lock(&self.shared.quarantine).get_mut(&number) {
             *there = there.saturating_sub(count as u64);
         }
         Ok(count)
@@ -427,19 +410,11 @@ impl Writer {
         let mut index = Index::default();
         let loaded = open::load(&self.shared.db, &mut index, self.sums.batch)?;
         (self.logs, self.identities, self.sums) = (loaded.logs, loaded.identities, loaded.sums);
-        *self
-            .shared
-            .quarantine
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = loaded.quarantine;
+        *lock(&self.shared.quarantine) = loaded.quarantine;
         (self.ceiling, self.names_written, self.marks_written) =
             (index.sequence, index.names.count(), 0);
         self.shared.watermark.send_replace(Sequence(index.sequence));
-        *self
-            .shared
-            .names
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = index.names.all().to_vec();
+        *unpoisoned(self.shared.names.write()) = index.names.all().to_vec();
         *self.shared.index() = index;
         self.shared.readings.clear();
         self.save_all_channels()

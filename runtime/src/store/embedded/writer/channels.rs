@@ -9,6 +9,7 @@ use crate::index::{Channel, ChannelId};
 use crate::model::Timestamp;
 use crate::store::embedded::sums::Rows;
 use crate::store::{Error, Joined, Subscription, keys};
+use crate::sync::lock;
 
 impl Writer {
     /// Saves one channel, durably.
@@ -81,12 +82,7 @@ impl Writer {
 
     /// Forgets entities that are gone everywhere.
     pub(in crate::store::embedded) fn forget(&mut self, now: Timestamp) -> Result<(), Error> {
-        let forget_ms = self
-            .shared
-            .limits
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .forget_ms;
+        let forget_ms = lock(&self.shared.limits).forget_ms;
         let Some(horizon) = now.0.checked_sub(forget_ms) else {
             return Ok(());
         };
