@@ -324,9 +324,15 @@ impl Inner {
                 }
             }
             Err(halted) => {
+                let what = match halted.partly_applied {
+                    true => {
+                        "the configuration is applied in part; sources use it, some channels do not"
+                    }
+                    false => "the configuration could not be applied",
+                };
                 let complaint = Complaint::of_file(
                     &self.files[0],
-                    format!("this configuration could not be applied completely: {halted}"),
+                    format!("{what}: {halted}"),
                     "remove the cause, then reload again or restart Weir".to_owned(),
                 );
                 self.not_applied(rollouts, vec![complaint], halted.partly_applied)

@@ -1,8 +1,6 @@
 //! What the writer does for channels: it saves where they stand, and lets them join, be swept,
 //! renamed and forgotten.
 
-use std::sync::PoisonError;
-
 use super::{FORGET_AT_ONCE, Writer, fatal};
 use crate::failpoint;
 use crate::index::{Channel, ChannelId};
