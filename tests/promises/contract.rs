@@ -694,6 +694,67 @@ fn what_cannot_be_opened_is_said_in_a_sentence() {
     assert!(open(std::path::Path::new("/proc/weir")).is_err());
 }
 
+// A machine lost power while Weir started. From then on every start said that the store was damaged
+// and should be restored from a copy, although nothing was missing: sled had been writing a snapshot,
+// and took its unfinished file for the newest one.
+#[test]
+fn a_start_that_was_interrupted_while_it_wrote_a_snapshot_does_not_damage_the_store() {
+    let folder = folder();
+    let store = open(folder.path()).expect("it opens");
+    for number in 0..200 {
+        let value = number.to_string();
+        put(
+            &store,
+            &format!("lamp {number}"),
+            "price",
+            Some(&value),
+            None,
+        );
+    }
+    drop(store);
+    for leftover in [
+        &b""[..],
+        b"half of a snapshot, longer than the twelve bytes of its end",
+    ] {
+        let path = folder.path().join("snap.00000000FFFFFFFF.generating");
+        std::fs::write(&path, leftover).expect("it is written");
+        let store = open(folder.path()).expect("it opens");
+        for number in 0..200 {
+            assert!(store.find(&id(&format!("lamp {number}"))).is_some());
+        }
+        assert!(!path.exists(), "the leftover is gone");
+    }
+}
+
+// A start on a full disk ended halfway, and its leftovers kept later starts from succeeding.
+#[test]
+fn a_start_on_a_full_disk_is_refused_and_changes_nothing() {
+    let folder = folder();
+    let path = folder.path().join("disk");
+    std::fs::create_dir(&path).expect("a folder");
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"])
+        .arg(&path)
+        .output();
+    if !mounted.is_ok_and(|output| output.status.success()) {
+        return eprintln!(
+            "NOT RUN: no root or no mounts here; a start on a full disk was not tested"
+        );
+    }
+    let refused = open(&path.join("store")).err().map(|why| why.to_string());
+    let files =
+        |folder: &std::path::Path| std::fs::read_dir(folder).map_or(0, |files| files.count());
+    let left = files(&path.join("store"));
+    let unmounted = std::process::Command::new("umount")
+        .arg("-l")
+        .arg(&path)
+        .output();
+    assert!(unmounted.is_ok());
+    let why = refused.expect("a start on a full disk is refused");
+    assert!(why.contains("opening needs 16 MiB"), "{why}");
+    assert_eq!(left, 0, "nothing was written");
+}
+
 #[test]
 fn a_full_disk_takes_nothing_and_goes_on_by_itself() {
     let folder = folder();

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{FlockOperation, flock};
+
 use super::identities::Identities;
 use super::pairs::{self, PairLog};
 use super::sums::{Rows, Sums};
@@ -21,6 +23,8 @@ use crate::store::{Error, keys};
 
 /// How long to wait for a store that is still held by somebody.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
+/// Free disk that opening needs: sled starts a segment and writes a snapshot of its page table.
+const OPENING_BYTES: u64 = 16 * 1024 * 1024;
 /// The format of the rows; another one is refused, never guessed at.
 const FORMAT: &str = "weir 2";
 
@@ -50,11 +54,18 @@ pub(super) fn open(options: &Options) -> Result<Opened, Error> {
     let path = &options.path;
     std::fs::create_dir_all(path)
         .map_err(|error| unavailable(path, format!("the directory cannot be made: {error}")))?;
+    has_disk_to_open(options)?;
     let witness = Witness::open(path)
         .map_err(|error| unavailable(path, format!("the file {}: {error}", witness::NAME)))?;
     if !page_cache_is_true(options, witness.seen()) {
         drop_page_cache(path);
     }
+    remove_unfinished_snapshots(path).map_err(|error| {
+        unavailable(
+            path,
+            format!("an unfinished snapshot cannot be removed: {error}"),
+        )
+    })?;
     let config = sled::Config::new()
         .path(path)
         .segment_size(4 * 1024 * 1024)
@@ -188,6 +199,49 @@ fn open_when_free(config: &sled::Config) -> std::thread::Result<sled::Result<sle
 
 fn is_locked(error: &sled::Error) -> bool {
     error.to_string().contains("lock")
+}
+
+/// Refuses to open on a full disk. sled writes while it opens, and a write that fails in the middle
+/// leaves files that the next start must clean up; a start that cannot succeed changes nothing.
+fn has_disk_to_open(options: &Options) -> Result<(), Error> {
+    let needed = OPENING_BYTES.min(options.disk_reserve_bytes);
+    let free = disk_free(&options.path);
+    if free >= needed {
+        return Ok(());
+    }
+    let (free, needed) = (free / 1024 / 1024, needed / 1024 / 1024);
+    Err(unavailable(
+        &options.path,
+        format!(
+            "the disk has {free} MiB left, and opening needs {needed} MiB; free some space and start again"
+        ),
+    ))
+}
+
+/// Removes snapshots that sled had begun to write at an earlier start. It writes each to
+/// `snap.NUMBER.generating`, syncs it, and renames it, so a file of that name is the leftover of a
+/// start that was killed or met a full disk. sled 0.34.7 takes it for the newest snapshot and refuses
+/// the whole store as damaged, although it needs no snapshot: everything is in its log. A process
+/// that has the store open may be writing one at this moment, so nothing is removed then.
+fn remove_unfinished_snapshots(path: &Path) -> std::io::Result<()> {
+    if let Ok(log) = File::open(path.join("db"))
+        && flock(&log, FlockOperation::NonBlockingLockExclusive).is_err()
+    {
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            std::fs::remove_file(entry.path())?;
+            tracing::warn!(
+                file = %entry.path().display(),
+                "removed a snapshot that an interrupted start left unfinished; nothing is lost by it"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Whether what the system has cached of the store is what is on disk. A sync that failed may have
