@@ -13,6 +13,7 @@ mod full;
 mod isolation;
 mod kill;
 mod languages;
+mod large;
 mod misbehaviour;
 mod power;
 mod reload;

@@ -10,11 +10,11 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
-use super::breaker::{self, Admission, Breaker, State};
+use super::breaker::{self, Admission, Breaker, State, Subject};
 use super::clock::Clock;
 use super::lock;
 use super::pace::RateLimiter;
-use crate::model::Timestamp;
+use crate::model::{PartsDigest, Timestamp};
 use crate::targets::{Attempt, Form, Item, Nature, Options, Outcome, Target, Trace, Unusable};
 
 /// A target, its limits and its breaker, shared by the channels that deliver there.
@@ -166,7 +166,7 @@ impl TargetHandle {
     }
 
     /// Reports the outcome of an attempt to the breaker.
-    fn judge(&self, outcomes: &[Outcome], probe: bool) {
+    fn judge(&self, items: &[Item], outcomes: &[Outcome], probe: bool) {
         let (now, mut breaker) = (self.clock.now(), self.breaker());
         let before = breaker.state();
         let delivered = outcomes.contains(&Outcome::Delivered);
@@ -175,24 +175,24 @@ impl TargetHandle {
         }
         // A failure counts once a request, a refusal once an entity.
         let mut failure = None;
-        for outcome in outcomes {
+        for (item, outcome) in items.iter().zip(outcomes) {
             match outcome {
                 Outcome::Refused { reason, .. } if !delivered => {
-                    breaker.refused(now, probe, reason, self.chance())
+                    breaker.refused(now, probe, subject(item), reason, self.chance())
                 }
                 Outcome::Trip { reason } | Outcome::Pause { reason } => {
                     breaker.trip(now, probe, reason, None, self.chance())
                 }
                 Outcome::Retry { reason, after, .. } if !delivered => {
-                    failure = Some((reason, *after))
+                    failure.get_or_insert((item, reason, *after));
                 }
                 // The target read the batch and answered: alive.
                 Outcome::Split { .. } if probe => breaker.delivered(now, probe),
                 _ => {}
             }
         }
-        if let Some((reason, after)) = failure {
-            breaker.failed(now, probe, reason, after, self.chance());
+        if let Some((item, reason, after)) = failure {
+            breaker.failed(now, probe, subject(item), reason, after, self.chance());
         }
         if breaker.state() != before {
             self.log_change(before, &breaker);
@@ -217,6 +217,17 @@ impl TargetHandle {
             }
             _ => {}
         }
+    }
+}
+
+/// The entity and revision of an item, for the breaker.
+fn subject(item: &Item) -> Subject {
+    let entity = PartsDigest::new()
+        .part(&*item.entity.entity_type)
+        .part(&*item.entity.key);
+    Subject {
+        entity: entity.digest64(),
+        revision: item.sequence.0,
     }
 }
 
@@ -267,7 +278,7 @@ impl Permit {
             maybe_applied: true,
         });
         self.handle
-            .judge(&outcomes, std::mem::take(&mut self.pending));
+            .judge(items, &outcomes, std::mem::take(&mut self.pending));
         Some((outcomes, began.elapsed()))
     }
 }

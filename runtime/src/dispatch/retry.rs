@@ -197,6 +197,15 @@ impl Schedule {
         None
     }
 
+    /// The one that is due first among those that did not fail. Looks at all; for a probe, which is
+    /// rare.
+    pub(crate) fn first_that_did_not_fail(&self) -> Option<Ordinal> {
+        let unfailed = self.waiting.iter().filter(|(_, waiting)| !waiting.failed);
+        unfailed
+            .min_by_key(|(ordinal, waiting)| (waiting.due, **ordinal))
+            .map(|(ordinal, _)| *ordinal)
+    }
+
     /// How many wait after a failed attempt.
     pub(crate) fn failed(&self) -> usize {
         self.failed

@@ -369,22 +369,16 @@ impl Run {
         }
     }
 
-    /// Takes one entity to probe the target with: what is due, else what is next, else what is due
-    /// first.
+    /// Takes one entity to probe the target with. Entities that failed come last: a target that cannot
+    /// process them would look dead for as long as they are the ones that ask.
     fn take_one(&mut self) {
         let at_rest =
             self.jobs.values().all(|job| job.sends) && self.taken.iter().all(VecDeque::is_empty);
         if !at_rest || self.ready.iter().any(|ready| !ready.is_empty()) {
             return;
         }
-        let now = self.clock.now();
-        while let Some(due) = self
-            .schedule
-            .first()
-            .filter(|(_, waiting)| waiting.due <= now)
-            .map(|(ordinal, _)| ordinal)
-        {
-            if self.retry(due) {
+        while let Some(ordinal) = self.schedule.first_that_did_not_fail() {
+            if self.retry(ordinal) {
                 return;
             }
         }

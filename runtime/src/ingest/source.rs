@@ -1,6 +1,6 @@
 //! A running source: one request, from its raw bytes to the summary of its events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::change::{self, Rules};
@@ -17,6 +17,10 @@ use crate::store::{self, Commit, Effect, NoRoom, Quarantined, Store, Verdict};
 /// Events handed to the store at once. The store writes batches of about this size; larger
 /// hand-overs would only make other requests wait longer.
 const PIECE: usize = 512;
+/// Pieces of one request that may wait for the writer at a time. It is enough for the writer to be
+/// busy without a gap, and far below the number of events at which the store refuses as busy, so a
+/// large request fills the queue neither for itself nor for others.
+const PIECES_WAITING_MAX: usize = 8;
 /// Bodies up to this size are parsed in place, larger ones on a blocking thread.
 const INLINE_BYTES_MAX: usize = 64 * 1024;
 
@@ -260,24 +264,28 @@ impl Source {
         done
     }
 
-    /// Hands over all pieces before the first is awaited, so that they share group commits. A verdict
-    /// is `None` where the store took no more.
+    /// Hands over several pieces before the first is awaited, so that they share group commits. A
+    /// verdict is `None` where the store accepted no more.
     async fn hand_over(&self, commits: Vec<Commit>, done: &mut Done) -> Vec<Option<Verdict>> {
         let total = commits.len();
-        let (mut commits, mut receipts) = (commits.into_iter(), Vec::new());
-        while commits.len() > 0 {
-            let piece: Vec<Commit> = commits.by_ref().take(PIECE).collect();
-            let length = piece.len();
-            match self.store.commit(piece) {
-                Ok(receipt) => receipts.push((length, receipt)),
-                Err(error) => {
-                    done.note(Trouble::from(error));
-                    break;
+        let (mut commits, mut waiting) = (commits.into_iter(), VecDeque::new());
+        let mut verdicts = Vec::with_capacity(total);
+        let mut accepts = true;
+        loop {
+            while accepts && commits.len() > 0 && waiting.len() < PIECES_WAITING_MAX {
+                let piece: Vec<Commit> = commits.by_ref().take(PIECE).collect();
+                let length = piece.len();
+                match self.store.commit(piece) {
+                    Ok(receipt) => waiting.push_back((length, receipt)),
+                    Err(error) => {
+                        done.note(Trouble::from(error));
+                        accepts = false;
+                    }
                 }
             }
-        }
-        let mut verdicts = Vec::with_capacity(total);
-        for (length, receipt) in receipts {
+            let Some((length, receipt)) = waiting.pop_front() else {
+                break;
+            };
             let committed = receipt.await.unwrap_or_else(|_| {
                 Err(store::Error::Unavailable(
                     "the store has stopped".to_owned(),
@@ -291,6 +299,7 @@ impl Source {
                 Err(error) => {
                     done.note(Trouble::from(error));
                     verdicts.resize(verdicts.len() + length, None);
+                    accepts = false;
                 }
             }
         }

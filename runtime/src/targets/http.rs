@@ -33,9 +33,8 @@ pub(crate) use self::redact::Redactor;
 use super::{Outcome, Unusable};
 use crate::signature::Secret;
 
-/// Bytes of a response that are kept, for its items and for the reason that people read.
-const RESPONSE_BYTES_KEPT: usize = 64 * 1024;
-/// Read limit; a longer response counts as incomplete.
+/// The longest response that is read; a longer one counts as incomplete. It holds the results of
+/// 10,000 items.
 const RESPONSE_BYTES_MAX: usize = 1024 * 1024;
 /// The longest wait for one connection; a target that needs longer is away.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
@@ -172,7 +171,7 @@ impl Transport {
 /// Reads a response to its end; keeps its beginning.
 async fn read(response: Response<hyper::body::Incoming>) -> Result<(Parts, Vec<u8>), Broken> {
     let (parts, mut body) = response.into_parts();
-    let (mut kept, mut seen) = (Vec::new(), 0);
+    let mut kept = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
             Broken::Response(format!(
@@ -184,15 +183,13 @@ async fn read(response: Response<hyper::body::Incoming>) -> Result<(Parts, Vec<u
         let Ok(data) = frame.into_data() else {
             continue;
         };
-        seen += data.len();
-        if seen > RESPONSE_BYTES_MAX {
+        if kept.len() + data.len() > RESPONSE_BYTES_MAX {
             return Err(Broken::Response(format!(
                 "the answer {} is longer than 1 MiB",
                 parts.status.as_u16()
             )));
         }
-        let room = RESPONSE_BYTES_KEPT - kept.len();
-        kept.extend_from_slice(&data[..data.len().min(room)]);
+        kept.extend_from_slice(&data);
     }
     Ok((parts, kept))
 }

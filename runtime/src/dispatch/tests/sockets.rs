@@ -106,9 +106,9 @@ async fn a_target_that_refuses_connections_trips_and_is_found_again_by_a_probe()
         .await;
     let status = story.channel.status();
     assert!(
-        status
-            .reason
-            .starts_with("5 failures in a row; the last: no connection to 127.0.0.1"),
+        status.reason.starts_with(
+            "5 entities failed with no delivery between; the last: no connection to 127.0.0.1"
+        ),
         "{}",
         status.reason
     );

@@ -46,6 +46,65 @@ async fn what_fails_is_tried_again_under_the_same_id_until_it_arrives() {
     }
 }
 
+// Two products that a shop could not process were its only probes after a quiet moment: it counted as
+// down for as long as they failed, and all others waited, until somebody restarted Weir.
+#[tokio::test(start_paused = true)]
+async fn entities_that_a_target_cannot_process_stop_no_others() {
+    for (poisons, good) in [(2, 40), (8, 40), (40, 3)] {
+        let script = |seen: &Seen| {
+            let poison = seen.items[0].entity.key.starts_with("poison");
+            Reply::Status(if poison { 500 } else { 200 })
+        };
+        let story = Story::begin(Knobs::default(), script).await;
+        for number in 0..poisons {
+            story.set(&format!("poison{number}"), "price", "1");
+        }
+        for number in 0..good {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            story.set(&format!("good{number}"), "price", "1");
+        }
+        story
+            .until("all good ones are delivered", |story| {
+                (0..good).all(|n| story.standing(&format!("good{n}")) == Standing::Delivered)
+            })
+            .await;
+        story.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_fails_for_some_keys_for_ever_gets_all_others() {
+    for seed in 0..20 {
+        let mut dice = fastrand::Rng::with_seed(seed);
+        let share = dice.f64() * 0.6;
+        let bad: Vec<bool> = (0..60).map(|_| dice.f64() < share).collect();
+        let fails = bad.clone();
+        let script = move |seen: &Seen| {
+            let number: usize = seen.items[0].entity.key[1..].parse().expect("a number");
+            Reply::Status(if fails[number] { 500 } else { 200 })
+        };
+        let story = Story::begin(Knobs::default(), script).await;
+        for _ in 0..200 {
+            story.set(
+                &format!("e{}", dice.usize(..60)),
+                "price",
+                &dice.u32(..).to_string(),
+            );
+            tokio::time::sleep(Duration::from_millis(dice.u64(..30))).await;
+        }
+        for number in 0..60 {
+            story.set(&format!("e{number}"), "price", "1");
+        }
+        story
+            .until("all others are delivered", |story| {
+                let mut numbers = (0..60).filter(|n| !bad[*n]);
+                numbers.all(|n| story.standing(&format!("e{n}")) == Standing::Delivered)
+            })
+            .await;
+        story.end().await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_retry_carries_the_newest_state() {
     let broken = Arc::new(AtomicBool::new(true));

@@ -7,7 +7,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
-use serde::Deserialize;
+use memchr::memmem;
+use serde_json::Value;
 
 use super::Redactor;
 use crate::targets::{DeliveryId, Outcome};
@@ -84,43 +85,74 @@ pub(crate) fn meaning(asked: Asked, answer: Answer<'_>) -> Outcome {
     }
 }
 
-/// The meaning of a 2xx to a batch item by item, when its body is `{"items": [{"id", "status"}]}`;
-/// `None` when it has no such list. Items that it does not name are delivered: the response as a
-/// whole is a success. Quotes of it are redacted.
+/// The outcome of each item of a batch that was answered with a 2xx, if the body says something about
+/// items: `{"items": [{"id", "status", "error"}]}`. `None` for any other body: then the status of the
+/// response holds for all of them.
+///
+/// An entry that cannot be understood is never a success. It makes its own item uncertain, and if its
+/// id is unreadable too, every item that the body does not name; so does a body that starts like one
+/// with items and is not JSON. Otherwise an item that is not named is delivered.
 pub(crate) fn item_by_item(
     ids: impl Iterator<Item = DeliveryId>,
     body: &[u8],
     redactor: &Redactor,
 ) -> Option<Vec<Outcome>> {
-    #[derive(Deserialize)]
-    struct Items {
-        items: Vec<ItemAnswer>,
+    let Ok(body) = serde_json::from_slice::<Value>(body) else {
+        let reason = "the response says something about items and is not valid JSON";
+        return looks_like_items(body).then(|| ids.map(|_| uncertain(reason.into())).collect());
+    };
+    let entries = body.get("items")?.as_array()?;
+    let mut named: HashMap<&str, Outcome> = HashMap::with_capacity(entries.len());
+    let mut unnamed = Outcome::Delivered;
+    for entry in entries {
+        let Some(id) = entry.get("id").and_then(Value::as_str) else {
+            unnamed = uncertain("the response has an entry without an id".into());
+            continue;
+        };
+        let outcome = entry_meaning(entry, redactor);
+        // Of two entries for an item the one that is no success counts.
+        if named
+            .get(id)
+            .is_none_or(|known| *known == Outcome::Delivered)
+        {
+            named.insert(id, outcome);
+        }
     }
-    #[derive(Deserialize)]
-    struct ItemAnswer {
-        id: String,
-        status: u16,
-        #[serde(default)]
-        error: Option<serde_json::Value>,
-    }
-    let items: Items = serde_json::from_slice(body).ok()?;
-    let said: HashMap<&str, &ItemAnswer> = items
-        .items
-        .iter()
-        .map(|item| (item.id.as_str(), item))
-        .collect();
-    let outcome = |id: DeliveryId| match said.get(id.to_string().as_str()) {
-        Some(item) => {
-            let error = item
-                .error
-                .as_ref()
+    let outcome = |id: DeliveryId| named.get(&*id.to_string()).unwrap_or(&unnamed).clone();
+    Some(ids.map(outcome).collect())
+}
+
+/// The meaning of one entry; its status may be a number or a text of digits.
+fn entry_meaning(entry: &Value, redactor: &Redactor) -> Outcome {
+    let status = match entry.get("status") {
+        Some(Value::Number(number)) => number.as_u64(),
+        Some(Value::String(text)) => text.trim().parse().ok(),
+        _ => None,
+    };
+    match status.and_then(|status| u16::try_from(status).ok()) {
+        Some(status) => {
+            let error = entry
+                .get("error")
                 .map(ToString::to_string)
                 .unwrap_or_default();
-            item_meaning(item.status, &redactor.redact(error.as_bytes()))
+            item_meaning(status, &redactor.redact(error.as_bytes()))
         }
-        None => Outcome::Delivered,
-    };
-    Some(ids.map(outcome).collect())
+        None => uncertain("the response names this item without a readable status".into()),
+    }
+}
+
+/// Not known to be a success, and perhaps applied.
+fn uncertain(reason: String) -> Outcome {
+    Outcome::Retry {
+        reason,
+        after: None,
+        maybe_applied: true,
+    }
+}
+
+/// Whether a body that is not JSON was meant to name items.
+fn looks_like_items(body: &[u8]) -> bool {
+    body.trim_ascii_start().starts_with(b"{") && memmem::find(body, b"\"items\"").is_some()
 }
 
 /// The meaning of one item's status: the target has taken the request, so the status is about the
@@ -293,16 +325,64 @@ mod tests {
             outcomes.iter().map(word).collect::<Vec<_>>(),
             ["delivered", "refused", "retry"]
         );
-        for other in [
-            &b"ok"[..],
-            b"{}",
-            b"[]",
-            br#"{"items": 3}"#,
-            br#"{"items":[{"id":"a"}]}"#,
-            b"",
-        ] {
+        for other in [&b"ok"[..], b"{}", b"[]", br#"{"items": 3}"#, b""] {
             assert_eq!(item_by_item(ids(), other, &Redactor::default()), None);
         }
+    }
+
+    // A shop answered a batch with one entry for each item. One entry lacked its status, another had it
+    // as a text, and five refusals in the same answer were counted as delivered.
+    #[test]
+    fn an_entry_that_cannot_be_understood_is_no_success_and_costs_only_its_item() {
+        let entry =
+            |number: u128, rest: &str| format!(r#"{{"id":"{}"{rest}}}"#, DeliveryId(number));
+        let refused = entry(10, r#","status":422"#);
+        for (entries, expected) in [
+            (
+                vec![refused.clone(), entry(11, "")],
+                ["refused later", "uncertain", "delivered"],
+            ),
+            (
+                vec![
+                    refused.clone(),
+                    entry(11, r#","status":"200""#),
+                    entry(12, r#","status":"400""#),
+                ],
+                ["refused later", "delivered", "refused"],
+            ),
+            (
+                vec![
+                    refused.clone(),
+                    entry(11, r#","status":null"#),
+                    entry(12, r#","status":99999"#),
+                ],
+                ["refused later", "uncertain", "uncertain"],
+            ),
+            (
+                vec![refused.clone(), r#"{"status":400}"#.into(), "7".into()],
+                ["refused later", "uncertain", "uncertain"],
+            ),
+            (
+                vec![refused.clone(), entry(10, r#","status":200"#)],
+                ["refused later", "delivered", "delivered"],
+            ),
+        ] {
+            let body = format!(r#"{{"items":[{}]}}"#, entries.join(","));
+            let ids = (10..13).map(DeliveryId);
+            let outcomes = item_by_item(ids, body.as_bytes(), &Redactor::default()).expect("items");
+            assert_eq!(
+                outcomes.iter().map(word).collect::<Vec<_>>(),
+                expected,
+                "{body}"
+            );
+        }
+        let broken = br#"{"took":3,"items":[{"id":"#;
+        let outcomes = item_by_item((10..12).map(DeliveryId), broken, &Redactor::default());
+        let outcomes = outcomes.expect("it speaks of items");
+        assert_eq!(
+            outcomes.iter().map(word).collect::<Vec<_>>(),
+            ["uncertain"; 2]
+        );
     }
 
     #[test]

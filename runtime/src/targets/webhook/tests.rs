@@ -173,6 +173,31 @@ async fn with_a_key_in_the_url_entities_are_put_and_deleted_at_their_own_place()
     );
 }
 
+// The first 64 KiB of a response were kept, so a longer list of results was not JSON any more, and its
+// refusals counted as delivered.
+#[tokio::test]
+async fn the_results_of_a_large_batch_are_read_to_the_end() {
+    let keys: Vec<String> = (0..2_000).map(|number| format!("p{number}")).collect();
+    let entries: Vec<String> = keys
+        .iter()
+        .map(|key| {
+            let status = if key.ends_with('7') { 400 } else { 200 };
+            format!(r#"{{"id":"{}","status":{status}}}"#, id(key))
+        })
+        .collect();
+    let body = format!(r#"{{"items":[{}]}}"#, entries.join(","));
+    assert!(body.len() > 64 * 1024, "{} bytes", body.len());
+    let target = Fixture::start(move |_| Reply::Body(200, body.clone())).await;
+    let items: Vec<Item> = keys.iter().map(|key| item(key, Some("{}"))).collect();
+    let mut options = options(target.url("/weir"));
+    options.http.timeout = Duration::from_secs(20);
+    let outcomes = deliver(&options, &items, Form::Batch).await;
+    let refused = outcomes
+        .iter()
+        .filter(|outcome| matches!(outcome, Outcome::Refused { .. }));
+    assert_eq!((outcomes.len(), refused.count()), (2_000, 200));
+}
+
 #[tokio::test]
 async fn a_batch_is_an_array_or_lines() {
     let target = Fixture::start(|_| Reply::Status(200)).await;
