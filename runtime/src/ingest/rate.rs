@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::model::Timestamp;
 
-/// Slots of the window and how long each is, in milliseconds: together a minute.
+/// Number of slots in the window and length of each in milliseconds; together a minute.
 const SLOTS: usize = 12;
 const SLOT_MS: u64 = 5_000;
 
