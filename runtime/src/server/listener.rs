@@ -215,13 +215,13 @@ async fn answer(router: Router, request: Request<Incoming>) -> Response {
         Ok(Ok(response)) => problem::ensure(response),
         Ok(Err(never)) => match never {},
         Err(panic) => {
-            let said = panic
+            let message = panic
                 .downcast_ref::<&str>()
                 .copied()
                 .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
             Problem::internal(format!(
                 "a handler panicked: {}",
-                said.unwrap_or("without a message")
+                message.unwrap_or("without a message")
             ))
             .into_response()
         }

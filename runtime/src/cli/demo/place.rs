@@ -67,7 +67,7 @@ pub(super) fn build(repository: &Path, say: &mut dyn FnMut(&str)) -> Result<(), 
 }
 
 fn changed(path: &Path) -> Option<SystemTime> {
-    path.metadata().and_then(|of| of.modified()).ok()
+    path.metadata().and_then(|file| file.modified()).ok()
 }
 
 /// Modification time of a file, or of the newest file in a folder.
