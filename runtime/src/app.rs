@@ -48,7 +48,8 @@ const STOP_REQUESTS: Duration = Duration::from_secs(2);
 const STOP_DELIVERIES: Duration = Duration::from_secs(5);
 /// The folder of the store's files, below `[store] path`, which holds everything that Weir keeps.
 const STORE: &str = "store";
-/// The folder of compiled plugins beside it. It can be deleted; plugins are then compiled again.
+/// The folder of compiled plugins, next to the store's. It can be deleted; plugins are then
+/// compiled again.
 const PLUGIN_CODE: &str = "plugin-code";
 /// Delay between the failure of the store and the end of the process, so that waiting senders get
 /// their responses.

@@ -1,18 +1,18 @@
-//! Event → filter → map → ownership → one commit.
+//! Takes events in: event → filter → map → ownership → one commit.
 //!
-//! [`Source::accept`] returns only when everything in a request is durable; a request is never taken
-//! in part without saying so. It knows no transport: [`http`] turns an HTTP request into an
-//! [`Incoming`] and a [`Rejection`] into a status. A request is decided in this order, and each step
-//! returns early:
+//! [`Source::accept`] returns only when everything in a request is durable; if only part of a
+//! request was taken, the result says so. It is independent of the transport: [`http`] turns an
+//! HTTP request into an [`Incoming`] and a [`Rejection`] into a status. A request is processed in
+//! this order, and each step can return early:
 //!
-//! 1. It is too large, or there is no memory for it now.
-//! 2. Its sender cannot be verified, on the raw bytes.
-//! 3. It cannot be cut into events. The items that can be understood continue ([`envelope`] says
-//!    where the line is).
+//! 1. Reject it if it is too large, or if there is no memory for it now.
+//! 2. Reject it if its sender cannot be verified, on the raw bytes.
+//! 3. Reject it if it cannot be cut into events. If only some items are malformed, the others
+//!    continue ([`envelope`] has the rules).
 //! 4. Each event goes through the source's plugins, and each change is checked. An event that fails
 //!    is *quarantined* (dead letter): kept with the reason, and the request still succeeds.
-//! 5. Everything is handed to the store and awaited. If the store does not take all of it, the
-//!    rejection carries a summary of the part that was taken.
+//! 5. Commit everything and wait until it is durable. If the store does not take all of it, the
+//!    rejection has a summary of the part that was taken.
 
 mod activity;
 mod change;
@@ -41,7 +41,8 @@ use crate::budget::Exhausted;
 use crate::model::{Event, Failure};
 use crate::plugin::EventVerdict;
 
-/// The most problems listed in one summary; the rest are only counted, so that it stays small.
+/// Maximum number of problems listed in one summary; the rest are only counted, so that it stays
+/// small.
 pub const PROBLEMS_MAX: usize = 100;
 
 /// A source, as configured.
@@ -49,7 +50,7 @@ pub const PROBLEMS_MAX: usize = 100;
 pub struct Options {
     /// Its name in routes and metrics.
     pub name: Arc<str>,
-    /// Whose facets it writes; several sources may write one owner's.
+    /// The owner whose facets it writes; several sources may have the same owner.
     pub owner: Arc<str>,
     /// How a body that is not a CloudEvent is cut into events.
     pub split: split::Split,
@@ -66,11 +67,11 @@ pub struct Options {
 
 /// A source's filters and mapper, as ingest sees them: events in, one verdict each out, in order.
 pub trait Mapping: Send + Sync {
-    /// Runs all events through one and the same chain.
+    /// Runs all events through the same chain.
     fn map(&self, events: Arc<Vec<Event>>) -> Verdicts<'_>;
 }
 
-/// The verdicts to come, one an event.
+/// The future verdicts, one per event.
 pub type Verdicts<'a> = Pin<Box<dyn Future<Output = Vec<EventVerdict>> + Send + 'a>>;
 
 /// The result of a request, each part of which is durable.
@@ -113,7 +114,7 @@ pub struct ChangeCounts {
 /// The problem of one item of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ItemProblem {
-    /// Which item, from 0.
+    /// The index of the item, from 0.
     pub index: usize,
     /// For machines; stable, in kebab-case.
     pub code: String,
@@ -136,7 +137,7 @@ impl ItemProblem {
 pub struct Malformed {
     /// How many.
     pub count: usize,
-    /// The first of them.
+    /// The first ones.
     pub first: Vec<ItemProblem>,
 }
 
@@ -148,7 +149,7 @@ impl Malformed {
         }
     }
 
-    /// When nothing else was there: the first problem stands for the request.
+    /// The rejection of a request that has only malformed items; its reason is the first problem.
     fn into_rejection(self) -> Rejection {
         let mut failure = self.first.first().map_or_else(
             || Failure::new("malformed", "nothing in the request could be understood"),
@@ -171,9 +172,9 @@ impl Malformed {
     }
 }
 
-/// Why a request was not taken, or only in part; the variants are what its sender has to do about
-/// it. `taken` is a summary of the part that was taken; when the request is sent again, its events
-/// with an identity count as repeated and the others as unchanged.
+/// Why a request was not taken, or only in part; each variant tells the sender what to do about it.
+/// `taken` is a summary of the part that was taken; when the request is sent again, its events with
+/// an identity count as repeated and the others as unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rejection {
     /// Send something else.
@@ -194,7 +195,7 @@ pub enum Rejection {
     },
     /// Send another format.
     UnsupportedMediaType {
-        /// Which formats are understood.
+        /// The formats that are understood.
         detail: String,
     },
     /// Send it again in a moment: there is no memory for it now, and nothing was taken.

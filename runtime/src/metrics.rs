@@ -1,10 +1,10 @@
-//! All figures of a moment, as OpenMetrics text.
+//! Renders all metrics at one moment as OpenMetrics text.
 //!
-//! Nothing is counted here. Each room counts for itself; the application gathers what they say in a
-//! [`Snapshot`] of plain data, and [`render`] turns it into the OpenMetrics text, always the same
-//! one for the same snapshot. What is not in the snapshot is not in the text, so the series of a
-//! source, channel or plugin end with it. Labels are names from the configuration and words of
-//! fixed lists, never a key of an entity.
+//! Nothing is counted here. Each module keeps its own counts; the application gathers them in a
+//! [`Snapshot`] of plain data, and [`render`] turns it into OpenMetrics text, always the same text
+//! for the same snapshot. The text contains only what is in the snapshot, so the series of a
+//! source, channel or plugin end when it is removed. Labels are names from the configuration and
+//! words from fixed lists, never keys of entities.
 
 #[cfg(test)]
 mod tests;
@@ -21,10 +21,10 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-/// The media type of what [`render`] writes.
+/// The media type of the output of [`render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The states of a channel, as `weir_channel_state` names them; the one it is in is 1, the others
+/// The states of a channel, as `weir_channel_state` names them; the current state is 1, the others
 /// are 0.
 pub const CHANNEL_STATES: [&str; 6] = [
     "flowing", "tripped", "probing", "paused", "stopped", "retired",
@@ -33,8 +33,7 @@ pub const CHANNEL_STATES: [&str; 6] = [
 /// The lanes of [`ChannelFigures::owed`], highest first.
 const LANES: [&str; 3] = ["urgent", "normal", "bulk"];
 
-/// The figures of a running Weir at one moment. Counts have risen since its start. Each name is
-/// there once.
+/// The figures of a running Weir at one moment. Counts are since its start. Each name occurs once.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
     /// Every source.
@@ -67,9 +66,10 @@ pub struct SourceFigures {
     pub changes: Vec<(&'static str, u64)>,
     /// Requests by the HTTP status they were answered with.
     pub requests: Vec<(u16, u64)>,
-    /// When it last sent an event, in milliseconds since 1970; none if it has not since the start.
+    /// When it last sent an event, in milliseconds since 1970; `None` if it has sent none since the
+    /// start.
     pub last_event_ms: Option<u64>,
-    /// After how long without an event it counts as silent.
+    /// Time without an event after which it counts as silent.
     pub quiet: Option<Duration>,
     /// Events in quarantine.
     pub quarantined: u64,
@@ -89,7 +89,7 @@ pub struct ChannelFigures {
     pub seconds: Buckets,
     /// Places ahead in the lanes urgent, normal and bulk.
     pub owed: [u64; 3],
-    /// Entities that a sweep has still before it; shown as the lane `sweep`.
+    /// Entities that a sweep has yet to visit; shown as the lane `sweep`.
     pub sweep: u64,
     /// Entities waiting for a retry.
     pub parked: u64,
@@ -114,20 +114,20 @@ pub struct PluginFigures {
     pub calls: Buckets,
 }
 
-/// How long something took, counted in buckets. Without bounds, as by default, nothing was measured
-/// and nothing is shown.
+/// A histogram of durations. Without bounds, as by default, nothing was measured and nothing is
+/// shown.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Buckets {
-    /// The most that each bucket takes, in seconds, rising; one more bucket takes the rest.
+    /// The upper bound of each bucket, in seconds, rising; one more bucket takes the rest.
     pub bounds: &'static [f64],
-    /// How many in each bucket alone, one more than there are bounds.
+    /// The count of each bucket alone (not cumulative); there is one more than bounds.
     pub counts: Vec<u64>,
-    /// All of them together, in seconds.
+    /// The sum of all durations, in seconds.
     pub sum: f64,
 }
 
 impl Buckets {
-    /// The buckets of a room's counter.
+    /// The histogram of a module's counter.
     pub fn new(bounds: &'static [f64], counts: impl Into<Vec<u64>>, sum: f64) -> Buckets {
         let counts = counts.into();
         debug_assert_eq!(
@@ -146,7 +146,7 @@ impl Buckets {
 /// The snapshot as text, of the type [`CONTENT_TYPE`].
 ///
 /// # Errors
-/// None as far as we know: writing to a string does not fail.
+/// Writing to a string should not fail.
 pub fn render(snapshot: Snapshot) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("weir");
     registry.register_collector(Box::new(snapshot));
@@ -205,7 +205,7 @@ impl Snapshot {
         });
         page.counters(
             "ingest_requests",
-            "Requests of a source by the status they were answered with",
+            "Requests of a source by response status",
             requests,
         )?;
         let last_event =
@@ -218,7 +218,7 @@ impl Snapshot {
         let quiet = sources().filter_map(|of| Some(([source(of)], of.quiet?.as_secs_f64())));
         page.gauges(
             "source_quiet_objective_seconds",
-            "After how long without an event the source counts as silent",
+            "Time without an event after which the source counts as silent",
             quiet,
         )?;
         page.gauges(
@@ -233,12 +233,12 @@ impl Snapshot {
         let deliveries = channels().flat_map(|of| by_result(channel(of), &of.deliveries));
         page.counters(
             "deliveries",
-            "Flights of an entity to a channel by how they ended",
+            "Flights of entities to a channel by result",
             deliveries,
         )?;
         page.histograms(
             "delivery_seconds",
-            "Time an attempt at the target took",
+            "Duration of delivery attempts",
             channels().map(|of| ([channel(of)], &of.seconds)),
         )?;
         let lanes =
@@ -253,17 +253,17 @@ impl Snapshot {
         )?;
         page.gauges(
             "parked",
-            "Entities that wait for a retry",
+            "Entities waiting for a retry",
             channels().map(|of| ([channel(of)], of.parked)),
         )?;
         page.gauges(
             "refused",
-            "Entities that the target will not take as they are",
+            "Entities that the target refused as they are (dead letters)",
             channels().map(|of| ([channel(of)], of.refused)),
         )?;
         page.gauges(
             "withdrawals_held",
-            "Withdrawals that wait for a confirmation",
+            "Withdrawals waiting for a confirmation",
             channels().map(|of| ([channel(of)], of.held)),
         )?;
         let freshness = channels().map(|of| ([channel(of)], of.freshness.as_secs_f64()));
@@ -276,7 +276,7 @@ impl Snapshot {
             .filter_map(|of| Some(([channel(of)], of.freshness_objective?.as_secs_f64())));
         page.gauges(
             "freshness_objective_seconds",
-            "What the age should stay under",
+            "Objective for the age of the oldest change owed",
             objective,
         )?;
         let is_in = |of: &ChannelFigures, state: &str| u64::from(of.state == state);
@@ -285,7 +285,7 @@ impl Snapshot {
         });
         page.gauges(
             "channel_state",
-            "1 for the state that the channel is in",
+            "1 for the current state of the channel, 0 for the others",
             states,
         )
     }
@@ -295,7 +295,7 @@ impl Snapshot {
         let calls = self.plugins.iter().map(|of| ([label(&of.name)], &of.calls));
         page.histograms(
             "plugin_call_seconds",
-            "Time a batch took in a plugin",
+            "Duration of a plugin's calls, each for one batch",
             calls,
         )?;
         let traps = self
@@ -311,7 +311,11 @@ impl Snapshot {
             .plugins
             .iter()
             .map(|of| [label(&of.name), ("version", of.version.as_str().into())]);
-        page.infos("plugin_active", "The version of a plugin in force", active)
+        page.infos(
+            "plugin_active",
+            "The version of a plugin that is in use",
+            active,
+        )
     }
 }
 
@@ -335,7 +339,7 @@ fn by_result<'a>(
         .map(move |(result, count)| ([of.clone(), ("result", (*result).into())], *count))
 }
 
-/// The page that is written: one method per kind of metric, called once per name with all its
+/// The text being written. It has one method per kind of metric, called once per name with all its
 /// series.
 struct Page<'a>(DescriptorEncoder<'a>);
 
@@ -382,7 +386,7 @@ impl Page<'_> {
                 let shown: Vec<(f64, u64)> = bounds
                     .zip(buckets.counts.iter().copied().chain(repeat(0)))
                     .collect();
-                // The count is taken from what is shown: the last bucket must equal it.
+                // The count is the sum of the buckets shown, because the last bucket must equal it.
                 let count = shown.iter().map(|(_, count)| count).sum();
                 metric.encode_histogram::<NoLabelSet>(buckets.sum, count, &shown, None)
             },
@@ -411,7 +415,7 @@ impl Page<'_> {
     ) -> fmt::Result {
         let mut metric = self.0.encode_descriptor(name, help, None, kind)?;
         for (labels, value) in series {
-            // A set of no labels would be written as `{}`, and before `le` as a comma too many.
+            // An empty set of labels would be written as `{}`, and would add a comma before `le`.
             if labels.is_empty() {
                 write(&mut metric, value)?
             } else {

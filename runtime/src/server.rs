@@ -1,9 +1,10 @@
 //! The HTTP routes, in one table: the role that each needs, and its handler.
 //!
-//! This room shows and accepts; it decides nothing about events, channels or plugins. Its own
-//! promises: every error is a problem (RFC 9457), a client that is slow, silent or endless
-//! costs a bounded time and memory ([`Limits`]), no body is read before its route and its length
-//! are known to be right, and no admin route responds without the role that the table names.
+//! This module presents and accepts data; it makes no decisions about events, channels or plugins.
+//! It makes four promises of its own: every error is a problem (RFC 9457); a slow, silent or
+//! endless client costs a bounded time and memory ([`Limits`]); no body is read before its route
+//! and its length have been checked; and no admin route responds without the role that the table
+//! names.
 
 mod access;
 mod backend;
@@ -53,29 +54,31 @@ pub(crate) use self::problem::TYPE_PREFIX;
 /// How much a client may cost.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// For a request's head, from its first byte, and for the first byte of a new connection: 10 s.
-    /// Half a head holds no socket.
+    /// Time for a request's head, from its first byte, and for the first byte of a new connection:
+    /// 10 s. Half a head cannot hold a socket.
     pub head_time: Duration,
-    /// For a body, from its head: 30 s. A byte a second holds no memory.
+    /// Time for a body, from its head: 30 s. A client that sends a byte per second cannot hold
+    /// memory.
     pub body_time: Duration,
-    /// Between requests of a connection: 75 s, longer than the scrape interval of most metrics
+    /// Time between requests of a connection: 75 s, longer than the scrape interval of most metrics
     /// collectors.
     pub idle_time: Duration,
-    /// Without progress while a response is written: 30 s. A client that does not read its response
-    /// cannot pin it in memory.
+    /// Time without progress while a response is written: 30 s. A client that does not read its
+    /// response cannot pin it in memory.
     pub write_time: Duration,
-    /// Connections at once on the ingest listener; the next ones wait in the system's queue.
-    /// 10,000, or three quarters of the descriptor limit, so that the store, plugins and targets
-    /// find descriptors too.
+    /// Maximum number of connections on the ingest listener; further ones wait in the system's
+    /// queue. 10,000, or three quarters of the descriptor limit, so that the store, plugins and
+    /// targets find descriptors too.
     pub connections_max: usize,
-    /// Connections at once on an admin listener of its own: 256. Senders cannot shut the operator
-    /// out.
+    /// Maximum number of connections on a separate admin listener: 256. Senders cannot shut the
+    /// operator out.
     pub admin_connections_max: usize,
-    /// The longest body, whatever a source allows: 64 MiB.
+    /// Maximum length of a body, even if a source allows more: 64 MiB.
     pub body_bytes_max: u64,
-    /// Everything that is being taken in, in bytes: bodies as they are received, unpacked bodies, and
-    /// their events; 256 MiB. Beyond it, 503. An event costs a few times its body
-    /// on its way through, so this keeps ingest under about 1 GiB whatever arrives.
+    /// Memory for everything that is being taken in, in bytes: bodies as received, unpacked bodies,
+    /// and their events; 256 MiB. Beyond it the response is 503. While it is processed, an event
+    /// takes a few times the size of its body, so this keeps ingest under about 1 GiB whatever
+    /// arrives.
     pub memory_bytes_max: u64,
 }
 
@@ -100,7 +103,7 @@ impl Default for Limits {
 pub struct CannotListen {
     /// The address as configured.
     pub address: SocketAddr,
-    /// Why.
+    /// The system's error.
     #[source]
     pub error: std::io::Error,
 }
@@ -114,11 +117,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts listening. Without an address of their own the admin routes are on the
-    /// ingest listener too.
+    /// Starts listening. Without an address of their own, the admin routes are on the ingest
+    /// listener too.
     ///
     /// # Errors
-    /// If an address cannot be listened on; then nothing is.
+    /// An address cannot be listened on. Then nothing listens.
     pub async fn start(
         listen: SocketAddr,
         admin_listen: Option<SocketAddr>,
@@ -169,24 +172,24 @@ impl Server {
         })
     }
 
-    /// Where events are taken in, the port chosen by the system if 0 was asked for.
+    /// The address for events, with the port that the system chose if 0 was configured.
     pub fn ingest_addr(&self) -> SocketAddr {
         self.ingest_addr
     }
 
-    /// Where everything else is.
+    /// The address for everything else.
     pub fn admin_addr(&self) -> SocketAddr {
         self.admin_addr
     }
 
-    /// Takes no new connection and no new request, and ends when those under way have their response or
-    /// `grace` is over.
+    /// Accepts no new connection or request, and returns when those in progress have their response
+    /// or `grace` is over.
     pub async fn stop(self, grace: Duration) {
         self.listeners.stop(grace).await;
     }
 }
 
-/// Which routes a listener has.
+/// The routes that a listener has.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Side {
     Both,
@@ -202,7 +205,7 @@ struct Route {
     handler: MethodRouter<Arc<AppState>>,
 }
 
-/// Every route there is.
+/// All routes.
 fn table() -> Vec<Route> {
     use Access::{Needs, Open, Sender};
     use Role::{Admin, Operate, Read};

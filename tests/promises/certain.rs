@@ -1,6 +1,6 @@
-//! What is not certain is not taken for certain: not what is not durable yet, not an attempt
-//! without an answer, not a delivery that was not saved before a crash. And who waits for the disk
-//! waits in a bounded line.
+//! Tests that nothing uncertain is treated as certain: a change that is not durable yet, an attempt
+//! without a response, or a delivery that was not saved before a crash. The queue of commits that
+//! wait for the disk is bounded.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -133,8 +133,8 @@ fn a_delivery_that_was_not_saved_before_a_crash_leaves_the_target_unknown() {
         commit_all(store, vec![change("lamp", "2")]);
         delivers(&*queue, 100);
         subject.crash();
-        // Were it taken for the first rendering, a change back to that would be suppressed, and the
-        // target would keep the second.
+        // If the target were assumed to hold the first rendering, a change back to it would be
+        // suppressed, and the target would keep the second.
         let [taken] = &meets(&*join(store))[..] else {
             panic!("it is owed again")
         };
@@ -159,7 +159,7 @@ fn a_sequence_that_was_seen_before_a_crash_is_not_given_out_again() {
     });
 }
 
-/// Held while nothing may become durable; for the one test that holds it.
+/// A lock that the test holds while nothing may become durable. Only one test uses it.
 static GATE: Mutex<()> = Mutex::new(());
 static AT_THE_GATE: AtomicBool = AtomicBool::new(false);
 

@@ -1,5 +1,6 @@
-//! Every language makes the same of the same: `tests/conformance` has the cases, and a plugin for
-//! each language that tells all it is given.
+//! Tests that plugins in every language produce the same output from the same input.
+//! `tests/conformance` has the cases, and for each language a plugin that returns everything it
+//! receives.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,9 +11,9 @@ use weir::inside::author::toolchain::{self, Error};
 use weir::inside::model::{EntityId, Event, Payload, View};
 use weir::inside::plugin::{Binary, Limits};
 
-/// As large as a value of a facet or a body may well be.
+/// A large value of a facet, or a large body, in bytes.
 const LARGE: usize = 4 << 20;
-/// Items in one call: many times what a serving Weir puts into one.
+/// Items in one call, many times more than a running Weir passes in one.
 const HUGE_BATCH: usize = 1000;
 
 fn folder(name: &str) -> PathBuf {
@@ -21,8 +22,8 @@ fn folder(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// The plugins of a kind, one a language. A language whose tool chain cannot be had here is left
-/// out, and says so.
+/// The plugins of a kind, one per language. A language whose tool chain is not available here is
+/// skipped, with a message.
 fn plugins(kind: &str) -> Vec<(String, Harness)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder(kind))
@@ -36,8 +37,8 @@ fn plugins(kind: &str) -> Vec<(String, Harness)> {
         match toolchain::build(&entry.path(), &mut |step| eprintln!("{step}")) {
             Ok(built) => {
                 let binary = Binary::read(&built.component).expect("a component");
-                // Guests other than Rust's count fuel on top of an interpreter, on a machine that
-                // is busy with other tests.
+                // Other guests than Rust's run an interpreter, on a machine that is busy with other
+                // tests, so the limits are wide.
                 let limits = Limits {
                     time: std::time::Duration::from_secs(20),
                     ..Limits::default()
@@ -62,7 +63,7 @@ fn plugins(kind: &str) -> Vec<(String, Harness)> {
     found
 }
 
-/// What the last role that was asked made of each item; an item that a filter dropped is dropped.
+/// The output of the last role for each item; an item that a filter dropped is marked as dropped.
 fn together(harness: &Harness, input: Input) -> Vec<Output> {
     let report = harness.run("{}", input).expect("it runs");
     let outputs: Vec<Vec<Output>> = report
@@ -85,12 +86,12 @@ fn together(harness: &Harness, input: Input) -> Vec<Output> {
         .collect()
 }
 
-/// What a language cannot pass on exactly and refuses rather than rounds: the language, the case,
-/// the code of its failure. JavaScript's numbers are doubles, and componentize-qjs takes versions
-/// as numbers alone.
+/// Values that a language cannot represent exactly, so that it fails instead of rounding: the
+/// language, the case, and the code of the failure. JavaScript's numbers are doubles, and
+/// componentize-qjs passes versions only as numbers.
 const REFUSED: [(&str, &str, &str); 1] = [("typescript", "versions-beyond-doubles", "bad-version")];
 
-/// The case with what is expected of this language.
+/// The case with the output that is expected of this language.
 fn in_language(language: &str, case: &Case) -> Case {
     match REFUSED
         .iter()
@@ -133,7 +134,7 @@ fn check(kind: &str, large: &[Case], input: fn(Vec<Item>) -> Input) {
             case.judge(&output)
                 .unwrap_or_else(|difference| panic!("{language}, in turn: {difference}"));
         }
-        // Failures among successes, drops among both, and each answer at its place.
+        // Successes, failures and drops are mixed, and each result must be at its position.
         let many: Vec<&Case> = cases
             .iter()
             .filter(|case| case.name != "many" && case.name != "tell-512-facets")
@@ -205,7 +206,7 @@ fn large_event(event_type: &str, data: Payload, expected: String) -> Case {
 
 #[test]
 fn plugins_of_sources_are_given_the_same_in_every_language() {
-    // Two bytes a letter, so that a count of letters is not a count of bytes.
+    // Two bytes per letter, so that a count of letters differs from a count of bytes.
     let text = "ü".repeat(LARGE / 2);
     let echoed = format!(r#"[{{"type":"echo","key":"echo","facet":"data","value":"{text}"}}]"#);
     let bytes = vec![0xff; LARGE];

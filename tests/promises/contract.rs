@@ -1,5 +1,5 @@
-//! What every store must do, in small stories, told to each store in turn; and what the embedded
-//! one must do with its files.
+//! The contract of every store, as short scenarios that run on each store, and the requirements on
+//! the embedded store's files.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -16,7 +16,7 @@ use weir::inside::store::{
 
 use crate::world::{Subject, commit_all, embedded_in, folder, join, walk};
 
-/// Tells a story to each store.
+/// Runs a scenario on each store.
 fn check(story: impl Fn(&Subject)) {
     story(&Subject::Memory(Box::<Memory>::default()));
     let folder = folder();
@@ -72,7 +72,7 @@ fn aside(code: &str) -> Effect {
     }))
 }
 
-/// Commits one change; answers (committed, unchanged, stale).
+/// Commits one change; returns (committed, unchanged, stale).
 fn put(
     store: &dyn Store,
     key: &str,
@@ -419,8 +419,8 @@ fn what_is_set_aside_comes_back_as_it_was_and_loses_against_what_is_newer() {
     });
 }
 
-/// A redriven event failed again with a shorter reason, and the end of the longer one stayed behind
-/// it: from then on the quarantine of that source could not be read any more.
+/// Regression: a redriven event failed again with a shorter reason, and the end of the longer one
+/// remained after it, so that the source's quarantine could no longer be read.
 #[test]
 fn what_fails_again_for_a_shorter_reason_can_still_be_read() {
     check(|subject| {
@@ -775,7 +775,7 @@ fn a_full_disk_takes_nothing_and_goes_on_by_itself() {
     assert_eq!(put(&store, "lamp", "price", Some("1"), None), COMMITTED);
 }
 
-/// Syncs that still succeed before one fails; for the one test that counts them.
+/// Number of syncs that still succeed before one fails. Only one test uses it.
 static SYNCS_LEFT: AtomicI64 = AtomicI64::new(i64::MAX);
 static FAILURES_TOLD: AtomicI64 = AtomicI64::new(0);
 

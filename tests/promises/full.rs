@@ -1,6 +1,7 @@
-//! The last byte of the disk is taken, because somebody else was faster than the reserve: the store
-//! ends, what it had answered is there when there is room again, and nothing is damaged. It needs
-//! root, for a disk of its own in memory; where it is not to be had it says so loudly.
+//! Tests a disk without a single free byte, because another process was faster than the reserve.
+//! The store stops; once there is room again, everything that it had acknowledged is there, and
+//! nothing is damaged. The test needs root, to mount a disk in memory; without root it prints that
+//! it was not run.
 
 use std::path::Path;
 use std::process::Command;
@@ -13,7 +14,7 @@ use weir::inside::store::{Commit, Effect, Error, FacetChange, Store};
 
 use crate::world::folder;
 
-/// A few segments of sled's; less, and it does not open.
+/// A few segments of sled's; with less it does not open.
 const DISK_MIB: u32 = 24;
 
 struct Disk<'a>(&'a Path);
@@ -30,7 +31,7 @@ impl Disk<'_> {
 
 impl Drop for Disk<'_> {
     fn drop(&mut self) {
-        // If it is not mounted, there is nothing to unmount.
+        // If it is not mounted, the error does not matter.
         let _ = Command::new("umount").arg("-l").arg(self.0).output();
     }
 }
@@ -79,7 +80,7 @@ fn without_a_byte_left_the_store_ends_and_what_was_answered_is_there_when_there_
     let disk = Disk(&path);
     if !disk.mount(&format!("size={DISK_MIB}m")) {
         return eprintln!(
-            "NOT RUN: no root or no mounts here; what becomes of a disk without a byte left was not looked at"
+            "NOT RUN: this test needs root and mounts; the behaviour on a full disk was not tested"
         );
     }
     let store_path = path.join("store");
@@ -123,5 +124,7 @@ fn without_a_byte_left_the_store_ends_and_what_was_answered_is_there_when_there_
         );
     }
     put(&store, answered).expect("it goes on");
-    println!("{answered} were answered before the disk was full, all of them are there");
+    println!(
+        "{answered} changes were acknowledged before the disk was full, and all of them are there"
+    );
 }

@@ -1,9 +1,9 @@
-//! Random histories: crashes, lost answers, filters, deletions, changed subscriptions, lost
-//! targets, channels that leave and return.
+//! Tests with random histories of crashes, lost responses, filters, deletions, changed
+//! subscriptions, lost targets, and channels that leave and return.
 //!
-//! Every history must end with every target right (the promises of `store.rs`), and the embedded
-//! store must do step by step what the specification does. Each rule of the specification, left
-//! out, must make some history end wrong: else it would not be needed.
+//! Every history must end with every target correct (the promises of `store.rs`), and the embedded
+//! store must behave like the specification at every step. Each rule of the specification must be
+//! needed: without it, some history must end wrong.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::world::{End, Step, Subject, World, embedded_in, folder};
 
 /// Histories in a run of all tests.
 const CASES: u32 = 10_000;
-/// Histories after which a rule that was left out must have been missed.
+/// Maximum number of histories until the lack of a rule must have been detected.
 const CASES_WITHOUT: u32 = 20_000;
 
 fn end() -> impl Strategy<Value = End> {
@@ -41,7 +41,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// One channel that is reshaped, sweeps and crashes a lot: what is rare elsewhere is common here.
+/// One channel that is reshaped, sweeps and crashes often, so that combinations that are rare
+/// elsewhere are common here.
 fn restless_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => (0u8..3, 0u8..2, 0u8..4)
@@ -125,7 +126,8 @@ fn the_embedded_store_does_what_the_specification_does_and_every_target_converge
     played.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
-/// Plays histories without a rule until one ends wrong; answers how many it took.
+/// Plays histories without a rule until one ends wrong; returns the number of histories that it
+/// took.
 fn missed_after(rule: Rule) -> Option<u32> {
     let mut runner = TestRunner::deterministic();
     let strategy = prop_oneof![history(), restless_history()];
@@ -134,8 +136,8 @@ fn missed_after(rule: Rule) -> Option<u32> {
             .new_tree(&mut runner)
             .expect("histories can be made")
             .current();
-        // Without a rule the store may also take what it has forgotten; that is an end as wrong as
-        // any.
+        // Without a rule the store may also panic over an entity that it has forgotten; this counts
+        // as a wrong end too.
         let played = std::panic::catch_unwind(|| ends_right(&history, Some(rule)));
         !matches!(played, Ok(Ok(())))
     })

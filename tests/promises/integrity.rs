@@ -1,10 +1,11 @@
-//! Damage in a stopped directory is noticed and named: whatever is flipped or cut off, the store
-//! opens with everything right, or refuses in a sentence; and what opening does not read is refused
-//! where it is read. Never is anything silently wrong.
+//! Tests that damage in the directory of a stopped store is detected and named. Whatever bits are
+//! flipped or bytes cut off, the store either opens with correct data, or refuses to open with a
+//! sentence; damage to values that opening does not read is reported when they are read. Wrong data
+//! is never returned silently.
 //!
-//! Beside it the same damage is given to sled alone, which must be silently wrong now and then:
-//! else the test would see nothing. `WEIR_FLIPS=5000 cargo test --test promises integrity` looks at
-//! more places.
+//! As a control, sled alone gets the same damage and must sometimes return wrong data; otherwise
+//! the test would prove nothing. `WEIR_FLIPS=5000 cargo test --test promises integrity` tries more
+//! places.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,7 +24,7 @@ use crate::world::{commit_all, folder, walk};
 
 /// Places that are damaged in a run of all tests.
 const FLIPS: usize = 100;
-/// Enough for a page of pairs to be worth writing.
+/// Enough entities that a page of pairs is written.
 const ENTITIES: usize = 600;
 
 fn change(key: &str, facet: &str, value: String) -> FacetChange {
@@ -91,7 +92,8 @@ fn join(store: &Embedded, name: &str) -> Result<Arc<dyn Queue>, Error> {
     Ok(store.join(name, &subscription).wait()?.0)
 }
 
-/// Delivers what a channel meets: most of it as it is, some under keys of their own, some refused.
+/// Delivers the entities that a channel meets: most as they are, some under a different key, some
+/// refused.
 fn deliver(store: &Embedded, name: &str) {
     let queue = join(store, name).expect("it joins");
     for track in [Track::Sweep, Track::Lane(Lane::Normal)] {
@@ -124,7 +126,7 @@ fn deliver(store: &Embedded, name: &str) {
     (store.save(Timestamp(1_000_000)).wait()).expect("it is saved");
 }
 
-/// A store with rows of all kinds, in a log that several lives have written.
+/// Makes a store with rows of all kinds, in a log that was written in several runs.
 fn fill(path: &Path) {
     for life in 0..4_usize {
         let store = open(path).expect("it opens");
@@ -166,7 +168,7 @@ fn fill(path: &Path) {
     }
 }
 
-/// Everything that can be seen of a store.
+/// Everything that can be read from a store.
 fn seen(store: &Embedded) -> Result<Vec<String>, Error> {
     let mut seen = Vec::new();
     let all = store.list(&ListQuery {
@@ -211,7 +213,7 @@ fn seen(store: &Embedded) -> Result<Vec<String>, Error> {
     Ok(seen)
 }
 
-/// sled's threads say at length on which damage they end; that is not what is looked at here.
+/// Silences the long panic messages of sled's threads, which do not matter here.
 fn silence_sled() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -227,7 +229,7 @@ fn silence_sled() {
     });
 }
 
-/// All rows that sled itself would give, if it gives any.
+/// All rows that sled itself returns; `None` if it fails.
 fn rows(path: &Path) -> Option<BTreeMap<Vec<u8>, Vec<u8>>> {
     let open = || {
         let db = sled::Config::new()
@@ -243,7 +245,7 @@ fn rows(path: &Path) -> Option<BTreeMap<Vec<u8>, Vec<u8>>> {
     catch_unwind(AssertUnwindSafe(open)).ok().flatten()
 }
 
-/// A copy, with one file damaged; answers what was done.
+/// Makes a copy with one file damaged; returns a description of the damage.
 fn damaged(from: &Path, to: &Path) -> String {
     std::fs::create_dir(to).expect("a folder");
     let mut files = Vec::new();
@@ -262,7 +264,7 @@ fn damaged(from: &Path, to: &Path) -> String {
         files[fastrand::usize(..files.len())].clone()
     };
     let mut bytes = std::fs::read(to.join(&name)).expect("it is there");
-    // Most of sled's file is empty; what is there begins with the first segment.
+    // Most of sled's file is empty; its data starts with the first segment.
     let used = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0) + 1;
     let at = fastrand::usize(..used);
     let what = match fastrand::u8(..10) {
@@ -299,7 +301,7 @@ fn damage_in_a_stopped_directory_is_named_and_never_silently_wrong() {
     let before = open(&whole)
         .and_then(|store| seen(&store))
         .expect("it is whole");
-    // Looking has put its marks there too.
+    // The inspection above has written to this file too.
     std::fs::remove_dir_all(&whole).expect("removed");
     fill(&whole);
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
@@ -378,7 +380,7 @@ fn rows_that_fell_back_or_went_are_named() {
         (b'Q', "quarantined events"),
         (b'I', "identities of events"),
     ] {
-        // The last kind of change puts back what it was, and nothing is wrong any more.
+        // The last kind of change restores the row, so nothing is wrong any more.
         for change in ["removed", "flipped", "put back"] {
             let db = sled::Config::new()
                 .path(&path)
@@ -472,7 +474,7 @@ fn a_store_that_lost_accepted_changes_says_so_until_it_is_told_to_go_on() {
         )],
     );
     drop(store);
-    // What is there is whole, but of before the last change.
+    // The directory is intact, but from before the last change.
     let witness = std::fs::read(path.join("witness")).expect("it is there");
     std::fs::remove_dir_all(&path).expect("removed");
     std::fs::create_dir(&path).expect("a folder");

@@ -1,5 +1,5 @@
-//! The kit for authors in Rust, as components that are built of it: what an author writes arrives,
-//! and costs what it would by hand.
+//! Tests of the kit for plugin authors in Rust, with components that use it: their output arrives,
+//! and they cost about as much as handwritten ones.
 
 use std::path::Path;
 
@@ -30,7 +30,7 @@ fn event(event_type: &str, data: &str) -> Event {
     }
 }
 
-/// The outputs of a role; a fault has none.
+/// The outputs of a role; panics on a fault.
 fn outputs(report: &Report, role: Role) -> &[Output] {
     let call = report
         .calls
@@ -234,7 +234,8 @@ fn a_filter_and_a_renderer_of_one_crate_need_no_settings() {
     assert_eq!(failure.code, "wrong-facet");
 }
 
-/// The kit is copied into new plugins, so it has the interface with it.
+/// The kit is copied into new plugins, so it contains a copy of the interface, which must be the
+/// current one.
 #[test]
 fn the_interface_that_travels_with_the_kit_is_the_hosts() {
     let ours = include_str!("../../wit/plugin.wit");
@@ -245,8 +246,8 @@ fn the_interface_that_travels_with_the_kit_is_the_hosts() {
     );
 }
 
-/// Fuel repeats exactly, so the bound is no matter of luck. The events are small: what is around a
-/// mapping weighs most there.
+/// Fuel repeats exactly, so the bound does not depend on chance. The events are small, because
+/// there the overhead around a mapping weighs most.
 #[test]
 fn the_kit_costs_at_most_a_twentieth_more_than_bindings_by_hand() {
     let level = |available: u32| {

@@ -1,5 +1,6 @@
-//! Promises checked from inside: the contract of every store, random histories of the embedded store
-//! against the specification, and the kit and the languages of plugin authors.
+//! Tests of Weir's promises through internal interfaces: the contract of every store, random
+//! histories of the embedded store against the specification, and the kit and the languages of
+//! plugin authors.
 
 #[path = "../support/components.rs"]
 mod components;

@@ -1,8 +1,8 @@
-//! A store with channels and targets around it, small enough to be played through at random.
+//! A model of a store with channels and targets, small enough for random histories.
 //!
-//! The targets are the other side: they take what is applied to them, also when the answer got
-//! lost. A delivery here is what dispatch does, without HTTP: read the entity, render it, suppress
-//! it or attempt it, and tell the store how it ended.
+//! Targets keep everything that is applied to them, also if the response is lost. A delivery does
+//! the same as dispatch, without HTTP: it reads the entity, renders it, suppresses or attempts it,
+//! and reports the result to the store.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -22,7 +22,7 @@ use weir::inside::store::{
 pub enum Subject {
     /// The specification.
     Memory(Box<Memory>),
-    /// sled. One directory serves many histories: it is erased in between.
+    /// sled. One directory is used for many histories and erased in between.
     Embedded(Arc<embedded::Embedded>),
 }
 
@@ -44,7 +44,8 @@ impl Subject {
     }
 }
 
-/// An embedded store for histories: small windows, so that their edges are met, and no clock.
+/// The options of an embedded store for histories: small windows, so that their edges are reached,
+/// and no clock.
 pub fn embedded_in(folder: &std::path::Path) -> embedded::Embedded {
     let mut options = embedded::Options::new(folder);
     options.sweep_ahead = u64::from(weir::inside::store::memory::SWEEP_AHEAD);
@@ -53,8 +54,8 @@ pub fn embedded_in(folder: &std::path::Path) -> embedded::Embedded {
     embedded::Embedded::open(options).expect("an empty folder can be opened")
 }
 
-/// A folder in memory where there is one: histories sync thousands of times, and what is on trial
-/// is not the disk.
+/// A folder in memory if the system has one: histories sync thousands of times, and the disk is not
+/// under test.
 pub fn folder() -> tempfile::TempDir {
     let memory = std::path::Path::new("/dev/shm");
     if memory.is_dir() {
@@ -65,20 +66,20 @@ pub fn folder() -> tempfile::TempDir {
     .expect("a folder for the test")
 }
 
-/// How a flight ends.
+/// The result of a flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Applied, and we heard so.
+    /// Applied, with a response.
     Delivered,
-    /// Surely not applied.
+    /// Certainly not applied.
     Failed,
-    /// Applied, but we heard nothing.
+    /// Applied, but the response was lost.
     Uncertain,
-    /// Answered with a refusal.
+    /// Refused by the target.
     Refused,
 }
 
-/// One step of a history. Numbers choose among what there is.
+/// One step of a history. Its numbers select among the existing entities, channels and flights.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     Commit {
@@ -128,7 +129,7 @@ pub enum Step {
 }
 
 impl fmt::Debug for Step {
-    /// As a line of a script, so that a shrunken history can be read aloud.
+    /// Shows a step as a line of a script, so that a minimized history is readable.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Step::Commit {
@@ -229,7 +230,7 @@ fn entity_id(entity: u8) -> EntityId {
     }
 }
 
-/// A channel as dispatch would keep it, and its target.
+/// A channel with the state that dispatch keeps, and its target.
 struct Outside {
     queue: Arc<dyn Queue>,
     name: String,
@@ -244,7 +245,7 @@ struct Outside {
     known: BTreeMap<Ordinal, EntityId>,
 }
 
-/// A store and all that is around it.
+/// A store with its channels and targets.
 pub struct World {
     pub subject: Subject,
     channels: Vec<Outside>,
@@ -266,7 +267,7 @@ impl World {
         }
     }
 
-    /// Plays one step; answers what can be seen of it, to be compared with another store's.
+    /// Plays one step; returns its visible result, for comparison with another store's.
     pub fn play(&mut self, step: Step) -> String {
         let count = self.channels.len().max(1);
         let chosen = |channel: u8| usize::from(channel) % count;
@@ -345,8 +346,8 @@ impl World {
         }
     }
 
-    /// Lets the sources fall quiet and plays until nothing moves; then says what is wrong, if
-    /// anything is.
+    /// Stops the sources and plays until nothing is left to do; returns an error if the result is
+    /// wrong.
     pub fn come_to_rest(&mut self) -> Result<(), String> {
         for at in 0..self.channels.len() {
             if !self.channels[at].live {
@@ -397,8 +398,8 @@ impl World {
         self.check()
     }
 
-    /// Every target holds exactly the rendering of the newest state, or nothing where there is
-    /// none; nothing is owed.
+    /// Checks that every target holds exactly the rendering of the newest state, or nothing if
+    /// there is none, and that nothing is owed.
     fn check(&self) -> Result<(), String> {
         for outside in &self.channels {
             let all: BTreeSet<EntityId> = (0..ENTITIES)
@@ -432,7 +433,7 @@ impl World {
         Ok(())
     }
 
-    /// Where every entity stands on every channel.
+    /// The state of every entity on every channel.
     pub fn standings(&self) -> Vec<(String, String, Option<Standing>)> {
         let mut standings = Vec::new();
         for outside in &self.channels {
@@ -571,7 +572,7 @@ impl World {
             .flatten()
     }
 
-    /// What dispatch does with an entity that was taken.
+    /// Handles an entity from a walk as dispatch does.
     fn start(&mut self, at: usize, taken: Lease) {
         let Some(entity) = self.read(taken.ordinal) else {
             panic!("{taken:?} was taken and is not there")
@@ -672,14 +673,14 @@ impl Outside {
         subscription(&self.facets, self.shape, self.target_digest)
     }
 
-    /// Joins again, and takes over what is parked.
+    /// Joins again and takes over the parked entities.
     fn join(&mut self, store: &dyn Store) {
         let (queue, joined) = join(store, &self.name, &self.subscription());
         self.queue = queue;
         self.parked = joined.parked.iter().map(|parked| parked.ordinal).collect();
     }
 
-    /// The facets it wants, unless its filter says no.
+    /// The rendering: the subscribed facets, unless the filter withholds the entity.
     fn render(&self, entity: &Entity) -> Option<Rendering> {
         let facets: Vec<_> = (entity.facets.iter())
             .filter(|facet| self.facets.iter().any(|wanted| **wanted == *facet.name))
@@ -729,13 +730,13 @@ fn body(rendering: &Rendering) -> String {
     String::from_utf8_lossy(rendering.body.as_bytes()).into_owned()
 }
 
-/// Joins and waits for it.
+/// Joins and waits until the store has done so.
 pub fn join(store: &dyn Store, name: &str, wanted: &Subscription) -> (Arc<dyn Queue>, Joined) {
     store.join(name, wanted).wait().expect("a channel can join")
 }
 
-/// Walks as a channel does, saving where the sweep must be reserved; returns whether there may be
-/// more.
+/// Walks as a channel does, and saves if part of the sweep must be reserved first; returns whether
+/// there may be more.
 pub fn walk(queue: &dyn Queue, track: Track, limit: usize, taken: &mut Vec<Lease>) -> bool {
     let most = taken.len() + limit;
     loop {
@@ -748,7 +749,7 @@ pub fn walk(queue: &dyn Queue, track: Track, limit: usize, taken: &mut Vec<Lease
     }
 }
 
-/// Commits and waits for the answer.
+/// Commits and waits for the result.
 pub fn commit_all(store: &dyn Store, commits: Vec<Commit>) -> Committed {
     store
         .commit(commits)

@@ -1,4 +1,4 @@
-//! What is in force, and how another plan takes over from it.
+//! The configuration in use, and how the next plan replaces it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,12 +19,14 @@ use crate::plan::{self, Complaint, Plan};
 use crate::plugin::{ChannelChain, DryRun, Failed};
 use crate::store::{self, Limits, ListQuery, Subscription};
 
-/// Events of a source that may wait in quarantine before failing ones are answered 503.
+/// Maximum number of quarantined events of a source. While it is reached, requests with failing
+/// events get 503.
 const QUARANTINE_MAX: u64 = 100_000;
-/// Entities that a changed chain of a channel is tried on, unless more were written lately.
+/// Number of entities that a changed chain of a channel is tried on, unless more were written
+/// recently.
 const SAMPLES: usize = 16;
 
-/// What is in force.
+/// The configuration in use, with its sources, channels and targets.
 pub(super) struct Live {
     pub(super) plan: Arc<Plan>,
     pub(super) since: Timestamp,
@@ -76,8 +78,9 @@ impl Halted {
 }
 
 impl Inner {
-    /// Tries changed chains on the last events and entities. What faults there is not put in force;
-    /// that a plugin declines a sample is no fault.
+    /// Tries changed chains on the last events and entities. Returns a complaint for each chain
+    /// that faults, which keeps the plan from being applied. A plugin that declines a sample is not
+    /// a fault.
     pub(super) async fn try_out(
         &self,
         plan: &Plan,
@@ -139,13 +142,13 @@ impl Inner {
                 rollouts,
             ));
         }
-        // A channel of many rows has one place in the file.
+        // A channel with many rows has a single place in the file.
         complaints.dedup();
         complaints
     }
 
-    /// The entities that were written last, and where there are few, some of those that are there,
-    /// as the channel would show them to its plugins.
+    /// The entities that were written last, as the channel would pass them to its plugins. If there
+    /// are few, other stored entities are added.
     fn samples(&self, live: &Live, options: &dispatch::Options) -> Vec<View> {
         let seen = live
             .sources
@@ -181,8 +184,8 @@ impl Inner {
     /// old chain and continues with the new one.
     ///
     /// # Errors
-    /// The store's error, or a target that cannot be prepared; whether sources had changed over by
-    /// then. They are not changed back.
+    /// The store's error, or a target that cannot be prepared, and whether sources used the new
+    /// plan already. They are not changed back.
     pub(super) async fn take_over(&self, plan: Plan, loaded: Loaded) -> Result<TakenOver, Halted> {
         let began = Instant::now();
         let _whole = dispatch::AbortOnPanic("the change of configuration".into());
@@ -244,10 +247,10 @@ impl Inner {
         })
     }
 
-    /// Retires, renames, starts and replaces channels after the plan of `live`.
+    /// Retires, renames, starts and replaces channels according to the plan of `live`.
     async fn channels_follow(&self, old: &Live, live: &mut Live) -> Result<(), store::Error> {
         let plan = live.plan.clone();
-        // After a change that ended halfway it is not known which channels follow which plan.
+        // After a change that stopped halfway it is unknown which channels use which plan.
         let halfway = self.halfway.swap(true, Relaxed);
         self.retire_channels(old, &plan).await?;
         self.rename_channels(old, &plan).await?;
@@ -273,7 +276,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Sources with their new chains; the counts of each are kept.
+    /// The sources with their new chains; each keeps its counts.
     fn sources(
         &self,
         old: &Live,
@@ -305,7 +308,7 @@ impl Inner {
         plan.sources.iter().map(make).collect()
     }
 
-    /// Targets whose options are the same go on with their slots and their breaker.
+    /// Targets; those with unchanged options keep their slots and their breaker.
     fn targets(
         &self,
         old: &Live,
@@ -327,7 +330,7 @@ impl Inner {
         plan.targets.iter().map(handle).collect()
     }
 
-    /// Channels that have left the configuration stop, and are remembered.
+    /// Stops the channels that have left the configuration; the store keeps their state.
     async fn retire_channels(&self, old: &Live, plan: &Plan) -> Result<(), store::Error> {
         let gone: Vec<_> = old
             .channels
@@ -363,7 +366,7 @@ impl Inner {
         Ok(())
     }
 
-    /// A channel starts, goes on as it is, or goes on with another setup.
+    /// Starts a channel, leaves it as it is, or gives it a new setup.
     async fn follow(
         &self,
         name: &Arc<str>,
@@ -378,7 +381,7 @@ impl Inner {
             // A channel that was stopped during a sweep continues it.
             let swept = if joined.swept || channel.status().owed.sweep > 0 {
                 self.sweeps.begin(name, &channel, &self.stopping);
-                "; it renders all entities"
+                "; rendering all entities"
             } else {
                 ""
             };
@@ -391,7 +394,7 @@ impl Inner {
                     self.sweeps.begin(name, &running, &self.stopping);
                     tracing::info!(
                         channel = &**name,
-                        "the channel's rendering changed; it renders all entities again"
+                        "the channel's rendering changed; rendering all entities again"
                     )
                 }
                 Ok(_) => {}
@@ -431,7 +434,7 @@ impl Inner {
 }
 
 impl Live {
-    /// For the time until all channels have followed.
+    /// A copy for the time until all channels use the new plan.
     fn copy(&self) -> Live {
         Live {
             plan: self.plan.clone(),
@@ -445,7 +448,7 @@ impl Live {
     }
 }
 
-/// A chain that faulted on samples is complained of, and the plugin that did it is refused.
+/// The complaint about a chain that faulted on samples; the plugin that caused it is refused.
 fn faulted(
     plan: &Plan,
     place: &str,
@@ -493,8 +496,8 @@ fn same_channel(old: &Live, new: &Live, name: &Arc<str>) -> bool {
         && old.plan.shares == new.plan.shares
 }
 
-/// What makes a channel's renderings, as a digest: another one sweeps, also when it changed while
-/// Weir was stopped.
+/// A channel's subscription, with its shape: a digest (fingerprint) of everything that determines
+/// its renderings. A different shape causes a sweep, also if it changed while Weir was stopped.
 fn subscription(
     options: &dispatch::Options,
     chain: Option<&ChannelChain>,
@@ -524,7 +527,7 @@ fn subscription(
     }
 }
 
-/// What a new plan changes, a line each.
+/// The changes that a new plan makes, one line each.
 pub(super) fn changes(old: &Live, plan: &Plan, loaded: &Loaded) -> Vec<String> {
     let difference = plan::difference(&old.plan, plan);
     let mut lines = Vec::new();

@@ -1,7 +1,7 @@
-//! The counts of each room, gathered for a scrape.
+//! Gathers the counts of all modules for a scrape.
 //!
-//! Each room counts for itself, and some go on counting what has left the configuration. Only what is
-//! in use is shown, and retired channels, which can return.
+//! Each module keeps its own counts, and some keep counts of things that have left the
+//! configuration. Only things in use are shown, and retired channels, because these can return.
 
 use super::Inner;
 use super::apply::Live;

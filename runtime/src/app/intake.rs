@@ -99,7 +99,7 @@ fn problems(problems: &[ingest::ItemProblem]) -> Vec<EventProblem> {
     problems.iter().map(shown).collect()
 }
 
-/// A rejection as the sender gets it; with the part that was taken all the same, if there is one.
+/// A rejection as the sender gets it, with a summary of the part that was taken, if any.
 pub(super) fn rejected(rejection: &Rejection) -> Problem {
     let mut problem = Problem::new(
         http::status(rejection),

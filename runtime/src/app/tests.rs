@@ -1,4 +1,4 @@
-//! A change of configuration that the store does not let finish.
+//! A change of configuration that the store keeps from finishing.
 
 use super::*;
 
@@ -24,8 +24,8 @@ target = "shop"
     )
 }
 
-// The store could not follow after the sources had changed over, and the answer was that the old
-// configuration served on. The next reload saw no difference any more and called that a success.
+// The store failed after the sources had changed over, and the response said that the old
+// configuration stayed active. The next reload then found no difference and reported success.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_configuration_that_is_applied_in_part_is_called_so_until_it_is_applied() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,4 +1,4 @@
-//! The views that the routes show, made from what each room knows.
+//! Builds the views that the routes show from the state of each module.
 
 use std::collections::BTreeMap;
 

@@ -1,9 +1,9 @@
 //! `weir demo`: the product-catalog example with simulated systems and a recording target, so that
 //! one command shows the whole path.
 //!
-//! Nothing of it is special: Weir runs as `weir run` does, the systems and the watcher are clients
-//! of its HTTP interface, and what is compared at the end is worked out without Weir. Everything
-//! but the plugins' components goes into a temporary folder.
+//! Weir runs here exactly as under `weir run`; the systems and the progress display are clients of
+//! its HTTP interface. The expected state, which is compared at the end, is computed without Weir.
+//! Everything except the plugins' components goes into a temporary folder.
 
 mod board;
 mod events;
@@ -31,18 +31,19 @@ use crate::app::{App, Options};
 use crate::exit;
 use crate::server::Limits;
 
-/// How long the channels may take to deliver what they owe when nothing is sent any more.
+/// Maximum time for the channels to deliver what they owe after the last event.
 const SETTLE_MAX: Duration = Duration::from_secs(60);
-/// How often is looked whether they have.
+/// Interval at which their state is polled meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// From and until which second of each minute the French shop is away.
+/// The seconds of each minute during which the French shop is away.
 const AWAY: std::ops::Range<u64> = 20..26;
-/// What the demo has left at least when the shop is back, so that one sees it catch up.
+/// Minimum number of seconds that the demo still runs after the shop is back, so that it is seen to
+/// catch up.
 const AWAY_LEAVES: u64 = 10;
-/// Differences that are told in full.
+/// Maximum number of differences printed.
 const DIFFERENCES_TOLD: usize = 5;
 
-/// Runs the demo; fine only if at the end every channel holds what it must.
+/// Runs the demo. The exit code is 0 only if every channel holds the expected state at the end.
 pub(super) fn demo(args: &DemoArgs) -> ExitCode {
     let filter = std::env::var("WEIR_LOG").unwrap_or_else(|_| "error".to_owned());
     if let Err(error) = run::start_log(LogFormat::Text, &filter) {
@@ -63,13 +64,15 @@ pub(super) fn demo(args: &DemoArgs) -> ExitCode {
     }
 }
 
-/// A line that is seen at once, also in a pipe. A reader that has gone is not an error.
+/// Prints a line and flushes it, so that it appears at once in a pipe too. A closed pipe is not an
+/// error.
 fn say(line: &str) {
     let mut out = std::io::stdout();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// From the folder to the verdict.
+/// Runs the whole demo, from building the plugins to the comparison; returns whether all channels
+/// converged.
 async fn whole(args: &DemoArgs) -> Result<bool, Failure> {
     let cannot =
         |what: &str, error: std::io::Error| Failure::Unreachable(format!("{what}: {error}"));
@@ -86,17 +89,17 @@ async fn whole(args: &DemoArgs) -> Result<bool, Failure> {
     let folder = tempfile::Builder::new()
         .prefix("weir-demo-")
         .tempdir()
-        .map_err(|error| cannot("a temporary folder", error))?;
+        .map_err(|error| cannot("cannot create a temporary folder", error))?;
     let recorder = Recorder::start()
         .await
-        .map_err(|error| cannot("the recording target", error))?;
-    let address = place::address().map_err(|error| cannot("a free port", error))?;
+        .map_err(|error| cannot("cannot start the targets", error))?;
+    let address = place::address().map_err(|error| cannot("cannot find a free port", error))?;
     let differences = folder.path().join("demo.toml");
     let written = std::fs::write(
         &differences,
         place::differences(address, &folder.path().join("data"), &recorder.url()),
     );
-    written.map_err(|error| cannot("the configuration", error))?;
+    written.map_err(|error| cannot("cannot write the configuration", error))?;
     let files = vec![place::configuration(&repository), differences];
     let app = App::start(Options {
         files: files.clone(),
@@ -112,7 +115,7 @@ async fn whole(args: &DemoArgs) -> Result<bool, Failure> {
     verdict
 }
 
-/// Says what runs where, and how to look at it.
+/// Prints what runs where, and the commands to look at it.
 fn introduce(files: &[PathBuf], app: &App, recorder: &Recorder) {
     let (weir, shops) = (format!("http://{}", app.ingest_addr()), recorder.url());
     let this = std::env::current_exe().unwrap_or_else(|_| "weir".into());
@@ -134,9 +137,9 @@ fn introduce(files: &[PathBuf], app: &App, recorder: &Recorder) {
         .unwrap_or_default();
     say(&format!(
         "\nWeir runs {file} on {weir}: {}.\n\
-         An ERP, a PIM and an OMS send it what happens to {} products; three shops and a search index take what is true now.\n\
-         The Austrian shop is slow, and the French one is away for some seconds of each minute.\n\n\
-         Look at it from another terminal:\n  \
+         An ERP, a PIM and an OMS send it changes of {} products; three shops and a search index receive the current state.\n\
+         The Austrian shop is slow, and the French one is unavailable for a few seconds of each minute.\n\n\
+         To look at it from another terminal:\n  \
          {elsewhere}{command} show product/4711\n  \
          {elsewhere}{command} channel list\n  \
          curl {weir}/v1/channels/storefront.at\n  \
@@ -147,7 +150,7 @@ fn introduce(files: &[PathBuf], app: &App, recorder: &Recorder) {
     ));
 }
 
-/// The live part, then the comparison.
+/// Shows progress while the systems send, then compares; returns whether all channels converged.
 async fn watched(args: &DemoArgs, app: &App, recorder: &Recorder) -> Result<bool, Failure> {
     let url = format!("http://{}", app.ingest_addr());
     let client = Client::at(&url, None)?;
@@ -185,7 +188,7 @@ async fn watched(args: &DemoArgs, app: &App, recorder: &Recorder) -> Result<bool
     };
     ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
     let sending = begun.elapsed();
-    say("\nThe systems fall quiet; the channels deliver what they owe.");
+    say("\nThe systems stop sending; the channels deliver what they still owe.");
     let quiet = Instant::now();
     let channels = tokio::select! {
         channels = settled(&client) => channels?,
@@ -195,7 +198,7 @@ async fn watched(args: &DemoArgs, app: &App, recorder: &Recorder) -> Result<bool
     Ok(compared(&systems, recorder))
 }
 
-/// Waits until no channel owes anything, or for so long as that may take at most.
+/// Waits until no channel owes anything, for at most [`SETTLE_MAX`].
 async fn settled(client: &Client) -> Result<Channels, Failure> {
     let until = Instant::now() + SETTLE_MAX;
     loop {
@@ -207,7 +210,8 @@ async fn settled(client: &Client) -> Result<Channels, Failure> {
     }
 }
 
-/// Compares every product on every channel with what the facts say, and says what came of it.
+/// Compares every product on every channel with the facts and prints the result. Returns whether
+/// they agree.
 fn compared(systems: &Arc<Systems>, recorder: &Recorder) -> bool {
     let facts = systems.facts();
     let keys = facts.keys();
@@ -224,7 +228,7 @@ fn compared(systems: &Arc<Systems>, recorder: &Recorder) -> bool {
                     value.map_or_else(|| "nothing".to_owned(), |value| value.to_string())
                 };
                 differences.push(format!(
-                    "{channel} product/{key}: holds {}, must hold {}",
+                    "{channel} product/{key}: holds {}, expected {}",
                     text(has),
                     text(expected)
                 ));
@@ -239,8 +243,8 @@ fn compared(systems: &Arc<Systems>, recorder: &Recorder) -> bool {
         say(&format!("  {difference}"));
     }
     say(&format!(
-        "{} products on {} channels compared with the last values that the systems sent, {there} expected and {} not: {} differences, {older} \
-         delivered after a newer one.",
+        "Compared {} products on {} channels with the last values that the systems sent, {there} expected to exist and {} not: {} differences, {older} \
+         older states delivered after newer ones.",
         keys.len(),
         CHANNELS.len(),
         keys.len() * CHANNELS.len() - there,

@@ -48,7 +48,7 @@ async fn serve(args: &RunArgs) -> ExitCode {
             });
         }
     };
-    tracing::info!("{} in force", app.summary());
+    tracing::info!("configuration in use: {}", app.summary());
     if app.admin_addr() == app.ingest_addr() {
         tracing::info!("listening on http://{}", app.ingest_addr());
     } else {

@@ -2,7 +2,7 @@
 //! samples.
 //!
 //! It outlives the source's configuration: a reload makes a new [`super::Source`] around the same
-//! activity. Requests are counted where they are answered, by the way in that they took.
+//! activity. Requests are not counted here but by their transport, which sends the responses.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -13,7 +13,7 @@ use super::{ChangeCounts, EventCounts};
 use crate::model::{EntityId, Event, Timestamp};
 use crate::sync::lock;
 
-/// How many of the last events, and of the entities last written, are kept, so that a new plugin
+/// Number of recent events, and of recently written entities, that are kept so that a new plugin
 /// can be tried on them.
 const SAMPLES: usize = 16;
 /// Larger events are not kept as samples, so that the samples take at most 1 MiB per source.
@@ -39,7 +39,7 @@ pub struct Counts {
     pub malformed: u64,
     /// Changes by result.
     pub changes: ChangeCounts,
-    /// When the last event was taken; none if there was none since the start.
+    /// When the last event was taken; `None` if there was none since the start.
     pub last_event: Option<Timestamp>,
 }
 
@@ -79,13 +79,12 @@ impl Activity {
         lock(&self.samples).iter().cloned().collect()
     }
 
-    /// The entities written last, oldest first; one that is written again and again is there once,
-    /// unless others came between.
+    /// The entities written last, oldest first. Consecutive writes of the same entity count once.
     pub fn entities(&self) -> Vec<EntityId> {
         lock(&self.entities).iter().cloned().collect()
     }
 
-    /// Notes that these entities are written, the newest first.
+    /// Records that these entities were written, the newest first.
     pub(super) fn written<'a>(&self, newest_first: impl Iterator<Item = &'a EntityId>) {
         let newest: Vec<&EntityId> = newest_first.take(SAMPLES).collect();
         let mut entities = lock(&self.entities);
@@ -126,7 +125,8 @@ impl Activity {
         }
     }
 
-    /// Notes that events have come: the source is not silent, and these are its newest samples.
+    /// Records that events have arrived: the source is not silent, and these are its newest
+    /// samples.
     pub(super) fn seen(&self, events: &[Event], now: Timestamp) {
         self.last_event.fetch_max(now.0, Relaxed);
         self.rate.count(events.len() as u64, now);

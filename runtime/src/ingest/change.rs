@@ -1,7 +1,7 @@
-//! The changes of an event: read, and checked one by one against the rules of their source.
+//! Reads the changes of an event and checks each against the rules of its source.
 //!
-//! An event's changes are taken together or not at all: the first that may not be written quarantines
-//! the event, with a sentence that says what would be right.
+//! An event's changes are taken together or not at all: the first that may not be written
+//! quarantines the event, with a sentence that says how to correct it.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -19,8 +19,8 @@ use crate::model::{
 };
 use crate::store::FacetChange;
 
-/// The most changes of one event. They are written in one atomic step, which everyone else waits
-/// for.
+/// Maximum number of changes per event. They are written in one atomic step, for which all other
+/// writers wait.
 pub const CHANGES_MAX: usize = 4096;
 
 /// The rights of a source: the facets that it may write, and the lane of their changes.
@@ -29,7 +29,7 @@ pub(super) struct Rules<'a> {
     pub(super) source: &'a str,
     pub(super) owner: &'a Arc<str>,
     pub(super) types: &'a BTreeMap<Arc<str>, EntityType>,
-    /// Lane asked for by the request.
+    /// The lane that the request names, if any.
     pub(super) lane: Option<Lane>,
 }
 
@@ -201,7 +201,7 @@ fn unknown_facet(name: &str, entity_type: &EntityType) -> Failure {
     )
 }
 
-/// A few names, and how many more there are.
+/// A list of the first few names and the number of the others.
 fn list<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
     let total = names.len();
     let shown: Vec<String> = names.take(8).map(|name| format!("`{name}`")).collect();
@@ -229,7 +229,7 @@ struct Written<'a> {
     key: Cow<'a, str>,
     #[serde(borrow)]
     facet: Cow<'a, str>,
-    /// None: not there; `null` is a value.
+    /// `None` if the member is absent; `null` is a value.
     #[serde(borrow, default, deserialize_with = "there")]
     value: Option<&'a RawValue>,
     #[serde(default)]
@@ -275,7 +275,7 @@ fn version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D:
     let Some(written) = Option::<&RawValue>::deserialize(deserializer)? else {
         return Ok(None);
     };
-    // As a string too: 64 bits do not survive languages whose only number is a double.
+    // A string is accepted too: languages whose only number is a double cannot hold 64 bits.
     let digits = json::string(written).unwrap_or_else(|| written.get().to_owned());
     let whole = digits
         .bytes()
@@ -352,7 +352,7 @@ mod tests {
         read(&event(data), false).and_then(|changes| settle(changes, true, rules))
     }
 
-    /// The code of the failure and a part of its sentence.
+    /// The code of the failure and part of its sentence.
     fn check(data: &str, code: &str, sentence: &str) {
         let failure = taken(data, None).unwrap_err();
         assert_eq!(failure.code, code, "{data}: {failure}");

@@ -1,17 +1,18 @@
-//! CloudEvents and the rest: a request becomes events.
+//! Turns a request into events, from CloudEvents and other formats.
 //!
-//! CloudEvents 1.0.2 in its three modes, NDJSON, and any other body, cut as the source is
-//! configured. Two rules decide between refusing a request and reporting one of its items:
+//! It reads CloudEvents 1.0.2 in its three modes, NDJSON, and any other body, which is cut as the
+//! source is configured. Two rules decide whether a whole request is rejected or one of its items
+//! is reported:
 //!
 //! * A body that cannot be cut into events at all (a batch that is not a JSON array, XML that breaks
 //!   off) is malformed as a whole.
-//! * An item that cannot be understood is a problem of that item and the others go on; when no item
-//!   is left that could be understood, the request is malformed as a whole, with the first item's
-//!   reason. A request of one event follows from that.
+//! * An item that cannot be understood is reported, and the others continue. If no item can be
+//!   understood, the request is malformed as a whole, with the first item's reason. This also
+//!   covers a request with one event.
 //!
-//! Data that says it is JSON is checked to be JSON, and nothing is changed in it: numbers, order
-//! and spelling stay. XML and other formats are the plugins' to judge unless they have to be cut
-//! here. This file never panics, whatever the bytes.
+//! Data that is declared as JSON is checked to be JSON and passed on unchanged, with its numbers,
+//! order and spelling. XML and other formats are left to the plugins unless they have to be cut
+//! here. No input makes this file panic.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -23,33 +24,33 @@ use super::{Headers, ItemProblem, Malformed, Options, Rejection, json, split};
 use crate::budget::Reservation;
 use crate::model::{Event, Failure, Payload};
 
-/// The most events of one request. A body of 8 MiB could hold millions of empty ones, each of which
-/// costs far more memory than its bytes.
+/// Maximum number of events per request. A body of 8 MiB could hold millions of empty ones, each of
+/// which takes far more memory than its bytes.
 pub const EVENTS_MAX: usize = 100_000;
-/// The most attributes of one CloudEvent; real ones have fewer than 20.
+/// Maximum number of attributes per CloudEvent; real ones have fewer than 20.
 pub const ATTRIBUTES_MAX: usize = 256;
-/// How much larger than the longest body its events may be altogether.
+/// Maximum total size of a request's events, as a multiple of the longest body.
 const WEIGHT_FACTOR: u64 = 4;
 /// Approximate overhead of an event in memory, in addition to its bytes.
 const EVENT_OVERHEAD_BYTES: u64 = 512;
-/// Headers that a family such as `*` never lets through to plugins; they carry credentials. By its
-/// full name each may be.
+/// Headers that a pattern such as `*` never passes to plugins, because they carry credentials. A
+/// source can pass each of them by its full name.
 const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
 
-/// The events of a request, each with its index in it, and the malformed items.
+/// The events of a request, each with its index in the request, and the malformed items.
 #[derive(Debug, Default, PartialEq)]
 pub struct Opened {
     /// The events, in order.
     pub events: Vec<Event>,
-    /// For each event its index in the request, malformed items counted.
+    /// For each event its index in the request, counting malformed items.
     pub indexes: Vec<usize>,
     /// The items that are not events.
     pub malformed: Malformed,
 }
 
-/// Cuts a request into events. `all_json` says that the source has no mapper, so that all data must
-/// be JSON; `body` is unpacked already. The weight of each event is added to the reservation before
-/// the next event is made.
+/// Cuts a request into events. `all_json` means that the source has no mapper, so that all data
+/// must be JSON; `body` is already decompressed. The weight of each event is added to the
+/// reservation before the next event is made.
 ///
 /// # Errors
 /// `Malformed`, `UnsupportedMediaType`, `TooLarge` (too many events, or too much once cut) and
@@ -117,7 +118,7 @@ struct Collector<'a> {
 }
 
 impl Collector<'_> {
-    /// Takes an event whose data was checked, or notes why there is none.
+    /// Adds an event whose data was checked, or the problem of a malformed item.
     fn item(&mut self, item: Result<Event, Failure>) -> Result<(), Rejection> {
         let index = self.opened.events.len() + self.opened.malformed.count;
         if index >= EVENTS_MAX {
@@ -138,7 +139,7 @@ impl Collector<'_> {
         Ok(())
     }
 
-    /// Takes an event whose data is still to be checked.
+    /// Adds an event after checking its data.
     fn checked(&mut self, item: Result<Event, Failure>) -> Result<(), Rejection> {
         let all_json = self.all_json;
         self.item(item.and_then(|event| check_data(event, all_json)))
@@ -154,7 +155,7 @@ impl Collector<'_> {
         Ok(())
     }
 
-    /// A body that is no CloudEvent: its events have no identity.
+    /// Cuts a body that is not a CloudEvent. Its events have no identity.
     fn plain(
         &mut self,
         split: &split::Split,
@@ -184,13 +185,13 @@ impl Collector<'_> {
     }
 }
 
-/// The weight of a request's events in memory. It may be far more than the body: names of
+/// The weight of a request's events in memory. It can be far larger than the body, because names of
 /// columns, namespaces and headers are repeated in each event.
 struct Weight<'a> {
     limit: u64,
     bytes: u64,
     overhead: u64,
-    /// Reserved for the body before its events.
+    /// The part that was reserved for the body, before its events.
     held: usize,
     reservation: &'a mut Reservation,
 }
@@ -220,9 +221,9 @@ impl Weight<'_> {
     }
 }
 
-/// Data that says it is JSON, or has to be, is checked to be JSON; a byte order mark is taken off.
+/// Checks data that is declared as JSON, or must be JSON, and removes a byte order mark.
 fn check_data(mut event: Event, all_json: bool) -> Result<Event, Failure> {
-    // Nearly all write it just so, and a request has hundreds of events.
+    // A fast path: nearly all senders write exactly this, and a request has hundreds of events.
     let is_json = |written: &str| {
         written == "application/json" || Media::parse(written).is_some_and(|media| media.is_json())
     };
@@ -258,7 +259,7 @@ fn without_mapper(failure: Failure) -> Failure {
     }
 }
 
-/// The headers that a source lets through, as attributes; `ce-` headers are the envelope's.
+/// The headers that a source passes on, as attributes; `ce-` headers belong to the envelope.
 fn passed_on(patterns: &[String], headers: &Headers) -> Vec<(String, String)> {
     let let_through = |name: &str| {
         let exact = patterns
@@ -283,7 +284,7 @@ fn has_prefix(name: &str, prefix: &str) -> bool {
         .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
-/// Binary mode: any of the required attributes is there as a header.
+/// Whether a request is in binary mode: at least one of the required attributes is a header.
 fn is_binary(headers: &Headers) -> bool {
     ["ce-specversion", "ce-id", "ce-source", "ce-type"]
         .iter()
@@ -298,11 +299,11 @@ fn binary(headers: &Headers, content_type: Option<String>, body: Bytes) -> Resul
         };
         attributes.set(attribute, header_value(name, value)?)?;
     }
-    // The media type of the data is the request's own; a second opinion does not count.
+    // The media type of the data is the request's own, so this header is ignored.
     attributes.event(|_| content_type, Payload::from_bytes(body.into()))
 }
 
-/// One CloudEvent as a JSON object; its data is checked too.
+/// Reads one CloudEvent from a JSON object and checks its data.
 fn structured(text: &str, all_json: bool) -> Result<Event, Failure> {
     json::check(text)?;
     if !text.trim_start().starts_with('{') {
@@ -332,8 +333,7 @@ fn structured(text: &str, all_json: bool) -> Result<Event, Failure> {
         (Some(_), Some(_)) => return Err(invalid("`data` and `data_base64` exclude each other")),
         (None, None) => (Payload::Text(String::new()), false),
         (None, Some(encoded)) => (base64_data(encoded)?, false),
-        // Where the data is not JSON by its media type, a JSON string holds it (an XML document,
-        // say).
+        // Data whose media type is not JSON is in a JSON string (an XML document, for example).
         (Some(value), None) => match json::string(value).filter(|_| !json) {
             Some(text) => (Payload::Text(text), false),
             None => (Payload::Text(value.get().to_owned()), true),
@@ -360,7 +360,7 @@ fn base64_data(encoded: &RawValue) -> Result<Payload, Failure> {
 
 /// The attributes of one CloudEvent while it is read.
 struct Attributes {
-    /// How names are written in sentences: `ce-` in binary mode.
+    /// The prefix of names in messages: `ce-` in binary mode.
     prefix: &'static str,
     values: Vec<(String, String)>,
 }
@@ -449,7 +449,7 @@ impl Attributes {
     }
 }
 
-/// An attribute of structured mode: text, number or truth value; null counts as not there.
+/// An attribute of structured mode: text, a number or a truth value; null counts as absent.
 fn attribute_value(name: &str, value: &RawValue) -> Result<Option<String>, Failure> {
     match value.get().as_bytes().first() {
         Some(b'n') => Ok(None),
@@ -462,9 +462,9 @@ fn attribute_value(name: &str, value: &RawValue) -> Result<Option<String>, Failu
     }
 }
 
-/// A header of binary mode: quotes are taken off, then percent signs are decoded once. Raw UTF-8,
-/// which the binding forbids and some libraries send, is taken too; there a percent sign without
-/// two digits after it means itself.
+/// The value of a header in binary mode: quotes are removed, then percent-encoding is decoded once.
+/// Raw UTF-8, which the binding forbids but some libraries send, is accepted too. A percent sign
+/// that is not followed by two digits stands for itself.
 fn header_value(name: &str, bytes: &[u8]) -> Result<String, Failure> {
     let written =
         std::str::from_utf8(bytes).map_err(|_| invalid(format!("`{name}` is not valid UTF-8")))?;
@@ -497,7 +497,7 @@ fn unescape(quoted: &str) -> String {
     plain
 }
 
-/// Attributes have no control characters: they end up in logs and headers.
+/// Attributes must not have control characters, because they end up in logs and headers.
 fn plain_text(name: &str, value: String) -> Result<String, Failure> {
     if value.chars().any(char::is_control) {
         return Err(invalid(format!(
@@ -519,7 +519,7 @@ fn unsupported(essence: &str) -> Rejection {
     Rejection::UnsupportedMediaType { detail }
 }
 
-/// The beginning of something a sender wrote, short enough for a sentence.
+/// The start of a text from the sender, short enough for a message.
 pub(super) fn excerpt(text: &str) -> String {
     let mut characters = text.chars();
     let start: String = characters

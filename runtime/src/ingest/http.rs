@@ -1,8 +1,8 @@
-//! The way in over HTTP: a request's head becomes neutral, and a rejection becomes a status.
+//! The HTTP transport: turns a request's head into the neutral form, and a rejection into a status.
 //!
-//! No other file of this room knows HTTP. The sender's proof is checked behind this file, in
-//! [`super::Source::accept`], on the raw bytes and on the headers as they are taken over here: all
-//! of them, each value as it was sent.
+//! No other file of this module depends on HTTP. The sender's proof is checked later, in
+//! [`super::Source::accept`], on the raw bytes and on the headers. Therefore all headers are copied
+//! here, each value as it was sent.
 
 use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
@@ -28,7 +28,7 @@ pub fn incoming(
     }
 }
 
-/// Headers as this room reads them. An HTTP library has names in lower case already.
+/// The headers in the neutral form. The HTTP library provides names in lower case.
 pub fn neutral(headers: &HeaderMap) -> Headers {
     headers
         .iter()
@@ -36,7 +36,7 @@ pub fn neutral(headers: &HeaderMap) -> Headers {
         .collect()
 }
 
-/// The status that says what the sender has to do.
+/// The status that tells the sender what to do.
 pub fn status(rejection: &Rejection) -> StatusCode {
     match rejection {
         Rejection::Malformed { .. } => StatusCode::BAD_REQUEST,

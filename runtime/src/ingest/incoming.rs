@@ -1,9 +1,9 @@
-//! A request to a source, whatever brought it: headers, a body, and where it came in.
+//! A request to a source, independent of its transport: headers, a body, and its arrival.
 //!
-//! This is the neutral form that each way in produces: [`super::http`] from an HTTP request. A way
-//! in that fetches (a topic, a poll) produces one for each message, hands it to
-//! [`super::Source::accept`], and acknowledges the message when that returns: everything in it is
-//! durable then.
+//! Each transport produces this neutral form; [`super::http`] makes it from an HTTP request. A
+//! transport that fetches messages (from a topic, by polling) would make one for each message, pass
+//! it to [`super::Source::accept`], and acknowledge the message when that returns, because
+//! everything in it is then durable.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ pub struct Incoming {
     pub body: Bytes,
     /// The lane for changes that name none themselves.
     pub lane: Option<Lane>,
-    /// When it came in.
+    /// When it arrived.
     pub now: Timestamp,
     /// The memory that it holds while it is processed; grows with the unpacked body and its events.
     pub memory: Reservation,
@@ -29,17 +29,18 @@ pub struct Incoming {
 
 /// Names and values in the order received; a name can occur several times.
 ///
-/// Names are in lower case, values are bytes. Three are understood here: `content-type`,
-/// `content-encoding`, and `ce-…`, an attribute of a CloudEvent with its value written as in HTTP
-/// (percent-encoded). A source's verification names the others.
+/// Names are in lower case, values are bytes. Three kinds of header are understood here:
+/// `content-type`, `content-encoding`, and `ce-…`, an attribute of a CloudEvent with its value
+/// written as in HTTP (percent-encoded). Others are read only if a source's verification or
+/// configuration names them.
 ///
-/// All names and all values are in one piece of memory each, so that taking over the headers of a
-/// request costs three allocations, not two a header.
+/// All names share one allocation and all values another, so that copying the headers of a request
+/// costs three allocations instead of two per header.
 #[derive(Clone, Default)]
 pub struct Headers {
     names: String,
     values: Vec<u8>,
-    /// Where each name and each value ends.
+    /// The end of each name and of each value.
     ends: Vec<(usize, usize)>,
 }
 
@@ -72,7 +73,7 @@ impl Headers {
         self.get_all(name).next()
     }
 
-    /// Whether there is such a header.
+    /// Whether this header is present.
     pub fn contains(&self, name: &str) -> bool {
         self.get(name).is_some()
     }

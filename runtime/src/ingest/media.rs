@@ -1,5 +1,4 @@
-//! Media types and content codings as they are written in headers, read by their grammar and not by
-//! their first letters.
+//! Parses media types and content codings from headers, by their grammar instead of by prefix.
 
 use super::Headers;
 
@@ -13,7 +12,7 @@ pub(super) struct Media {
 }
 
 impl Media {
-    /// Reads a media type; none if it is none.
+    /// Parses a media type; `None` if it is not one.
     pub(super) fn parse(written: &str) -> Option<Media> {
         let mut parts = split_parameters(written).into_iter();
         let essence = parts.next()?.trim().to_ascii_lowercase();
@@ -39,7 +38,7 @@ impl Media {
             || self.essence.ends_with("+json")
     }
 
-    /// Whether text of this type is UTF-8, as far as it says.
+    /// Whether text of this type is UTF-8, according to its charset.
     pub(super) fn is_utf8(&self) -> bool {
         self.charset
             .as_deref()
@@ -57,14 +56,14 @@ pub(super) fn content_type(headers: &Headers) -> (Option<String>, Option<Media>)
     (written, media)
 }
 
-/// How a body is packed.
+/// How a body is compressed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Coding {
-    /// As it is.
+    /// Not compressed.
     Identity,
     /// gzip.
     Gzip,
-    /// Something we do not unpack, or several codings on top of each other.
+    /// Something that Weir does not decompress, or several codings in sequence.
     Other(String),
 }
 

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use crate::model::Timestamp;
 use crate::sync::lock;
 
-/// Slots of the window and how long each is, in milliseconds: together a minute.
+/// Number of slots in the window and length of each in milliseconds; together a minute.
 const SLOTS: usize = 12;
 const SLOT_MS: u64 = 5_000;
 

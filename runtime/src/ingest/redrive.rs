@@ -1,8 +1,8 @@
 //! Redriving events from quarantine through the present plugins and rules.
 //!
-//! An event leaves the quarantine only after its result is durable; one that fails again stays, with
-//! the new reason. It keeps the sequence that it got on arrival, so that it loses against facets
-//! changed since.
+//! An event leaves the quarantine only after its result is durable; one that fails again stays,
+//! with the new reason. It keeps the sequence that it got on arrival, so that facets changed since
+//! then are not overwritten.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::model::{Event, Sequence};
 use crate::plugin::EventVerdict;
 use crate::store::{self, Commit, QuarantinedEvent, Verdict};
 
-/// Events taken out at once; each may be as large as a body may be.
+/// Number of events read at once; each may be as large as a body.
 const PIECE: usize = 32;
 
 /// The result of redriven events.
@@ -22,7 +22,7 @@ pub struct Redriven {
     pub events: EventCounts,
     /// Their changes by result.
     pub changes: ChangeCounts,
-    /// Asked for, but not in quarantine.
+    /// Requested, but not in quarantine.
     pub missing: u64,
 }
 
@@ -70,10 +70,11 @@ impl Source {
             .zip(&sequences)
             .zip(&lanes)
             .map(|((event, sequence), lane)| {
-                // The source may have had a mapper when the event came, so its data may be
+                // The source may have had a mapper when the event arrived, so its data may be
                 // anything.
                 let effect = self.effect(event, verdicts.next(), *lane, false);
-                // Without an identity: that one is remembered since the event's arrival.
+                // Without its identity, which has been remembered since the event's arrival and
+                // would make it count as repeated.
                 Commit {
                     source: self.options.name.clone(),
                     identity: None,

@@ -1,4 +1,4 @@
-//! A running source: one request, from its raw bytes to the summary of its events.
+//! A running source: processes a request, from its raw bytes to the summary of its events.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use crate::model::{EntityType, Event, Failure, Lane, PartsDigest, Sequence};
 use crate::plugin::EventVerdict;
 use crate::store::{self, Commit, Effect, NoRoom, Quarantined, Store, Verdict};
 
-/// Events handed to the store at once. The store writes batches of about this size; larger
-/// hand-overs would only make other requests wait longer.
+/// Number of events passed to the store at once. The store writes batches of about this size;
+/// larger pieces would only make other requests wait longer.
 const PIECE: usize = 512;
 /// Pieces of one request that may wait for the writer at a time. It is enough for the writer to be
 /// busy without a gap, and far below the number of events at which the store refuses as busy, so a
@@ -34,7 +34,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// A source with its chain; without one, its events must be changes as JSON.
+    /// Creates a source with its chain. Without a chain, its events must be changes as JSON.
     pub fn new(
         options: Options,
         chain: Option<Arc<dyn Mapping>>,
@@ -67,10 +67,10 @@ impl Source {
     }
 
     /// Takes a request; returns when everything in it is durable. Its body is counted against the
-    /// memory budget here if the way in did not do so while it was received.
+    /// memory budget here if the transport did not do so while receiving it.
     ///
     /// # Errors
-    /// See [`Rejection`]; where the request was taken in part, the rejection says which part.
+    /// See [`Rejection`]; if the request was taken in part, the rejection says which part.
     pub async fn accept(&self, mut incoming: Incoming) -> Result<Summary, Rejection> {
         let (bytes, limit) = (incoming.body.len() as u64, self.options.body_bytes_max);
         if bytes > limit {
@@ -183,9 +183,9 @@ impl Source {
         commits
     }
 
-    /// The effect of a verdict. `checked` says that the data was checked to be JSON when it came in.
-    /// A chain that returns fewer verdicts than it got events is a fault of the host, and no event
-    /// may be lost by it.
+    /// Turns a verdict into a commit. `checked` means that the data was checked to be JSON on
+    /// arrival. A missing verdict is a fault of the plugin host; its event is quarantined, so that
+    /// none is lost.
     pub(super) fn effect(
         &self,
         event: &Event,
@@ -219,8 +219,8 @@ impl Source {
         }
     }
 
-    /// Hands commits over, waits until they are durable, and counts. An event that brings its
-    /// entity more facets than it may have is set aside by a commit of its own.
+    /// Passes commits to the store, waits until they are durable, and counts. An event that would
+    /// give its entity too many facets is quarantined by a separate commit.
     pub(super) async fn commit(
         &self,
         events: &[Event],
@@ -264,8 +264,8 @@ impl Source {
         done
     }
 
-    /// Hands over several pieces before the first is awaited, so that they share group commits. A
-    /// verdict is `None` where the store accepted no more.
+    /// Passes several pieces to the store before awaiting the first, so that they share group commits.
+    /// A verdict is `None` if the store did not take the event.
     async fn hand_over(&self, commits: Vec<Commit>, done: &mut Done) -> Vec<Option<Verdict>> {
         let total = commits.len();
         let (mut commits, mut waiting) = (commits.into_iter(), VecDeque::new());
@@ -334,7 +334,7 @@ impl std::fmt::Debug for Source {
 pub(super) struct Done {
     pub(super) events: EventCounts,
     pub(super) changes: ChangeCounts,
-    /// By the position of the commit.
+    /// Indexed by the position of the commit.
     pub(super) problems: Vec<(usize, Failure)>,
     pub(super) verdicts: BTreeMap<usize, Verdict>,
     pub(super) sequence: Option<Sequence>,
@@ -342,7 +342,7 @@ pub(super) struct Done {
 }
 
 impl Done {
-    /// Counts verdicts; returns the events whose entity had no room for another facet.
+    /// Counts verdicts; returns the events whose entity cannot have another facet.
     fn count(
         &mut self,
         verdicts: impl Iterator<Item = (usize, Option<Verdict>)>,
@@ -399,7 +399,7 @@ impl Done {
         crowded
     }
 
-    /// Keeps the most serious trouble: a store that cannot write before one that is behind, limits
+    /// Keeps the most serious error: a store that cannot write, then one that is behind, limits
     /// last.
     fn note(&mut self, trouble: Trouble) {
         if self

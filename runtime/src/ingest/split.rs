@@ -1,8 +1,8 @@
-//! One body, many events: a body that is no CloudEvent is cut as its source is configured.
+//! Cuts a body that is not a CloudEvent into events, as its source is configured.
 //!
-//! Pieces come out in the order of the body and as they were written (records of CSV become JSON
-//! objects). A body that cannot be cut is malformed as a whole, with the place; a piece that is no
-//! text is that piece's problem.
+//! Pieces are in the order of the body and as they were written (CSV records become JSON objects).
+//! A body that cannot be cut is malformed as a whole, with the place; a piece that is not text is
+//! reported alone.
 
 mod xml;
 
@@ -12,14 +12,14 @@ use super::envelope::excerpt;
 use super::{Rejection, json};
 use crate::model::Failure;
 
-/// How a body that is no CloudEvent is cut.
+/// How a body that is not a CloudEvent is cut.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Split {
     /// The body is one event.
     #[default]
     Whole,
-    /// Each element of this name, with all that is in it, is one event. A name without a colon is a
-    /// local name: any prefix goes with it.
+    /// Each element of this name, with its content, is one event. A name without a colon is a local
+    /// name and matches any prefix.
     Xml(String),
     /// Each item of the array at this JSON pointer.
     Json(String),
@@ -30,7 +30,7 @@ pub enum Split {
 }
 
 impl Split {
-    /// The media type of the pieces, where it is not the one of the body.
+    /// The media type of the pieces, if it differs from the body's.
     pub fn content_type(&self) -> Option<&'static str> {
         match self {
             Split::Xml(_) => Some("application/xml"),
@@ -43,7 +43,7 @@ impl Split {
 /// Receives each piece, or why it is not one; its error ends the cutting.
 pub type Sink<'a> = dyn FnMut(Result<String, Failure>) -> Result<(), Rejection> + 'a;
 
-/// Cuts a body and hands over each piece.
+/// Cuts a body and passes each piece to the sink.
 ///
 /// # Errors
 /// `Malformed` if the body cannot be cut, or the error of the sink.
@@ -78,7 +78,7 @@ fn in_line(number: u64, failure: Failure) -> Failure {
     }
 }
 
-/// Walks the pointer over the text itself, so that nothing is parsed that is not on its way.
+/// Follows the pointer in the text itself, so that only values on its path are parsed.
 fn items_at(pointer: &str, text: &str, sink: &mut Sink<'_>) -> Result<(), Rejection> {
     let document: &RawValue = serde_json::from_str(text).map_err(|error| json::syntax(&error))?;
     let mut here = document.get();
@@ -187,7 +187,7 @@ mod tests {
     use super::*;
     use crate::ingest::http;
 
-    /// The pieces of a body, one a line, problems in brackets.
+    /// The pieces of a body, one per line, with problems in brackets.
     fn check(split: Split, body: &[u8], expected: Expect) {
         let mut seen = String::new();
         let result = cut(&split, body, &mut |piece| {

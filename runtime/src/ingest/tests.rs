@@ -1,4 +1,4 @@
-//! Stories of whole requests against the store that is the specification.
+//! Tests of whole requests against the store that is the specification.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -25,7 +25,7 @@ use crate::store::{self, Commit, Limits, ListQuery, Pending, Queue, Receipt, She
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
-/// Product with content (pim), prices and stock (erp); 3 products at most.
+/// The entity type product with content (pim), prices and stock (erp); at most 3 products.
 fn types() -> BTreeMap<Arc<str>, EntityType> {
     let rule = |pattern: &str, owner: &str| FacetRule {
         pattern: pattern.into(),
@@ -74,7 +74,7 @@ fn source(store: Arc<dyn Store>, chain: Option<Arc<dyn Mapping>>) -> Source {
     Source::new(options(), chain, Arc::new(types()), store, Arc::default())
 }
 
-/// A chain made of a function.
+/// A chain that calls a function.
 struct Chain<F>(F);
 
 impl<F: Fn(&Event) -> Option<EventVerdict> + Send + Sync> Mapping for Chain<F> {
@@ -101,7 +101,7 @@ fn text(event: &Event) -> &str {
     std::str::from_utf8(event.data.as_bytes()).unwrap()
 }
 
-/// Memory for one request, out of a budget of its own.
+/// Memory for one request, from a separate budget.
 fn memory_for_one() -> Reservation {
     Budget::new(256 << 20).reservation()
 }
@@ -124,7 +124,7 @@ async fn post(
     source.accept(incoming(content_type, body)).await
 }
 
-/// The answer of a source over HTTP, as its sender gets it.
+/// The response of a source over HTTP, as its sender gets it.
 async fn check(source: &Source, content_type: &str, body: impl Into<Bytes>, expected: Expect) {
     let request = incoming(content_type, body);
     let answer = answer(source, content_type, request.body, request.memory).await;
@@ -551,8 +551,8 @@ async fn what_is_too_large_or_too_much_at_once_is_turned_away_early() {
     assert_eq!(budget.free(), 10_000, "all is given back");
 }
 
-// An operator mends the mapper and gives the events again: what can be written now leaves the
-// quarantine, what fails again stays with the new reason, and nothing overtakes a newer change.
+// An operator repairs the mapper and redrives the events. Those that can be written now leave the
+// quarantine, those that fail again stay with the new reason, and none overwrites a newer change.
 #[tokio::test]
 async fn events_given_again_go_through_the_plugins_of_now() {
     let store = memory();
@@ -607,8 +607,7 @@ async fn events_given_again_go_through_the_plugins_of_now() {
     );
 }
 
-// The source had a mapper, so nobody looked whether its events are JSON; then the mapper was taken
-// away.
+// The source had a mapper, so its events were not checked to be JSON; then the mapper was removed.
 #[tokio::test]
 async fn an_event_from_a_mapper_s_time_is_checked_when_it_is_given_again() {
     let store = memory();
@@ -657,7 +656,7 @@ async fn an_event_from_a_mapper_s_time_is_checked_when_it_is_given_again() {
     );
 }
 
-/// A store of which the n-th commit fails.
+/// A store whose n-th commit fails.
 struct Failing {
     inner: Arc<Memory>,
     after: AtomicUsize,
@@ -763,7 +762,7 @@ async fn a_binary_payload_without_a_mapper_is_malformed() {
     "#]],
     )
     .await;
-    // A filter before it may have passed what is no text.
+    // A filter before it may have passed data that is not text.
     let passing = self::source(
         memory(),
         chain(|event| matches!(event.data, Payload::Binary(_)).then_some(EventVerdict::Passed)),

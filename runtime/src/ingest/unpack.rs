@@ -1,5 +1,4 @@
-//! The body as the sender meant it: unpacked within its bound, and within the memory that all
-//! requests share.
+//! Decompresses a body, within its limit and the memory that all requests share.
 
 use std::io::Read;
 
@@ -10,13 +9,12 @@ use super::{Headers, Rejection};
 use crate::budget::Reservation;
 use crate::model::Failure;
 
-/// Unpacks a body that is gzip and leaves any other as it is; never larger than `limit`. The memory
-/// for the unpacked bytes is reserved before they are written.
+/// Decompresses a gzip body and returns any other unchanged; the result is never larger than
+/// `limit`. The memory for the result is reserved before it is written.
 ///
 /// # Errors
-/// `TooLarge` without reading on beyond the limit, `Malformed` for broken gzip,
-/// `UnsupportedMediaType` for other codings, `Overloaded` if there is no memory for the unpacked
-/// bytes.
+/// `TooLarge` without reading beyond the limit, `Malformed` for broken gzip, `UnsupportedMediaType`
+/// for other codings, `Overloaded` if there is no memory for the result.
 pub(super) fn unpack(
     headers: &Headers,
     body: Bytes,
@@ -105,8 +103,8 @@ mod tests {
         );
     }
 
-    // 200 MiB of zeros are 200 KB of gzip: they must be turned away after the limit and not after
-    // the last byte. What is reserved is what was unpacked, so it shows how far it went.
+    // 200 MiB of zeros are 200 KB of gzip. They must be rejected at the limit, not after the last
+    // byte. The reservation equals the number of decompressed bytes, so it shows how far it went.
     #[test]
     fn a_gzip_bomb_is_not_inflated() {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());

@@ -1,4 +1,4 @@
-//! Verification of senders, on the raw bytes as received, before anything is parsed or unpacked.
+//! Verifies senders, on the raw bytes as received, before anything is parsed or decompressed.
 //!
 //! Pure functions: the time is an argument, secrets are compared in constant time, and an empty
 //! secret matches nothing.
@@ -10,10 +10,10 @@ use super::Headers;
 use crate::model::Timestamp;
 use crate::signature::{BASE64, Secret, mac};
 
-/// How far `webhook-timestamp` may be from our clock, either way; the five minutes of Standard
-/// Webhooks, so that a recorded request cannot be sent again next week.
+/// Maximum difference between `webhook-timestamp` and our clock, in either direction: the five
+/// minutes of Standard Webhooks. It prevents the replay of a recorded request.
 pub const TOLERANCE_SECONDS: u64 = 300;
-/// How a sender is verified. Several secrets are all valid, so that one can be rotated.
+/// How a sender is verified. There may be several valid secrets, so that one can be rotated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Options {
     /// Not at all; allowed only on loopback.
@@ -77,28 +77,28 @@ pub enum Encoding {
 /// request and tell a dishonest one nothing new.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotVerified {
-    /// The header that carries the proof is not there, or there twice.
+    /// The header with the proof is missing, or occurs twice.
     #[error("the request needs exactly one header `{0}`")]
     Missing(String),
-    /// It is there and cannot be read.
+    /// The header cannot be parsed.
     #[error("the header `{header}` cannot be read: {expected}")]
     Unreadable {
-        /// Which.
+        /// The header.
         header: String,
-        /// How it should look.
+        /// The expected form.
         expected: &'static str,
     },
-    /// Too old, or from the future.
+    /// The timestamp is too old, or in the future.
     #[error(
         "`webhook-timestamp` is {seconds} s {direction}; at most {TOLERANCE_SECONDS} s are tolerated, check the clocks and sign each attempt again"
     )]
     Stale {
-        /// How far.
+        /// The difference, in seconds.
         seconds: u64,
         /// `in the past` or `in the future`.
         direction: &'static str,
     },
-    /// No secret of this source makes that proof.
+    /// The proof matches no secret of this source.
     #[error("{0}")]
     Mismatch(&'static str),
 }
@@ -212,9 +212,8 @@ fn standard_webhooks(
         b".",
         body,
     ];
-    // The list has one entry a secret in rotation; other versions (`v1a`) may be listed too and
-    // are ignored. The bound keeps a header full of guesses from costing more than a few
-    // hashes.
+    // The list has one entry for each secret in rotation; other versions (`v1a`) may be listed too
+    // and are ignored. The bound limits the number of hashes for a header full of guesses.
     let given: Vec<Vec<u8>> = signatures
         .split_ascii_whitespace()
         .filter_map(|entry| BASE64.decode(entry.strip_prefix("v1,")?).ok())
@@ -241,7 +240,7 @@ fn standard_webhooks(
 
 const MISMATCH: &str = "the signature does not match the body: sign the raw bytes as they are sent, with a secret of this source";
 
-/// Tries every secret, so that the time taken does not tell which one matched; empty ones match
+/// Compares with every secret, so that the time does not reveal which one matched; empty ones match
 /// nothing.
 fn any(secrets: &[Secret], matches: impl Fn(&Secret) -> bool) -> bool {
     secrets
@@ -254,7 +253,7 @@ fn equal(left: &[u8], right: &[u8]) -> bool {
     left.ct_eq(right).into()
 }
 
-/// The one header of that name as text; a proof that is there twice is no proof.
+/// The only header of that name, as text; a proof that occurs twice is rejected.
 fn one<'a>(headers: &'a Headers, name: &str) -> Result<&'a str, NotVerified> {
     let mut values = headers.get_all(name);
     let (Some(value), None) = (values.next(), values.next()) else {
@@ -288,7 +287,7 @@ mod tests {
         pairs.iter().copied().collect()
     }
 
-    /// A signed request of that age, with that list of signatures, against those secrets.
+    /// Verifies a signed request of that age, with that list of signatures, against those secrets.
     fn check_webhook(
         secrets: Vec<Secret>,
         signatures: &str,

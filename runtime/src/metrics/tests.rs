@@ -1,4 +1,4 @@
-//! What the text promises: every name of the contract under its type, and nothing of what is not in
+//! Tests of the text: it has every name of the contract with its type, and nothing that is not in
 //! the snapshot.
 
 use std::collections::BTreeSet;
@@ -55,8 +55,8 @@ fn busy() -> Snapshot {
     }
 }
 
-/// The text of a snapshot, in which each series is there once, belongs to a metric announced before
-/// it, and has known labels only.
+/// The text of a snapshot, after checking that each series occurs once, belongs to a metric that
+/// was announced before it, and has known labels only.
 fn text_of(snapshot: Snapshot) -> String {
     let text = render(snapshot).unwrap();
     let (mut announced, mut seen) = (String::new(), BTreeSet::new());
@@ -188,25 +188,25 @@ fn the_text_is_this_one() {
         weir_changes_total{source="erp",result="committed"} 5
         weir_changes_total{source="erp",result="unchanged"} 6
         weir_changes_total{source="erp",result="stale"} 7
-        # HELP weir_ingest_requests Requests of a source by the status they were answered with
+        # HELP weir_ingest_requests Requests of a source by response status
         # TYPE weir_ingest_requests counter
         weir_ingest_requests_total{source="erp",status="202"} 8
         weir_ingest_requests_total{source="erp",status="401"} 1
         # HELP weir_source_last_event_timestamp_seconds When the source last sent an event
         # TYPE weir_source_last_event_timestamp_seconds gauge
         weir_source_last_event_timestamp_seconds{source="erp"} 1795000001.5
-        # HELP weir_source_quiet_objective_seconds After how long without an event the source counts as silent
+        # HELP weir_source_quiet_objective_seconds Time without an event after which the source counts as silent
         # TYPE weir_source_quiet_objective_seconds gauge
         weir_source_quiet_objective_seconds{source="erp"} 900.0
         # HELP weir_quarantined Events in quarantine
         # TYPE weir_quarantined gauge
         weir_quarantined{source="erp"} 2
-        # HELP weir_deliveries Flights of an entity to a channel by how they ended
+        # HELP weir_deliveries Flights of entities to a channel by result
         # TYPE weir_deliveries counter
         weir_deliveries_total{channel="storefront.de",result="delivered"} 9
         weir_deliveries_total{channel="storefront.de",result="withdrawn"} 0
         weir_deliveries_total{channel="storefront.de",result="suppressed"} 4
-        # HELP weir_delivery_seconds Time an attempt at the target took
+        # HELP weir_delivery_seconds Duration of delivery attempts
         # TYPE weir_delivery_seconds histogram
         weir_delivery_seconds_sum{channel="storefront.de"} 17.25
         weir_delivery_seconds_count{channel="storefront.de"} 10
@@ -219,22 +219,22 @@ fn the_text_is_this_one() {
         weir_owed{channel="storefront.de",lane="normal"} 6
         weir_owed{channel="storefront.de",lane="bulk"} 7
         weir_owed{channel="storefront.de",lane="sweep"} 1500000
-        # HELP weir_parked Entities that wait for a retry
+        # HELP weir_parked Entities waiting for a retry
         # TYPE weir_parked gauge
         weir_parked{channel="storefront.de"} 3
-        # HELP weir_refused Entities that the target will not take as they are
+        # HELP weir_refused Entities that the target refused as they are (dead letters)
         # TYPE weir_refused gauge
         weir_refused{channel="storefront.de"} 2
-        # HELP weir_withdrawals_held Withdrawals that wait for a confirmation
+        # HELP weir_withdrawals_held Withdrawals waiting for a confirmation
         # TYPE weir_withdrawals_held gauge
         weir_withdrawals_held{channel="storefront.de"} 1
         # HELP weir_freshness_seconds Age of the oldest change owed
         # TYPE weir_freshness_seconds gauge
         weir_freshness_seconds{channel="storefront.de"} 1.5
-        # HELP weir_freshness_objective_seconds What the age should stay under
+        # HELP weir_freshness_objective_seconds Objective for the age of the oldest change owed
         # TYPE weir_freshness_objective_seconds gauge
         weir_freshness_objective_seconds{channel="storefront.de"} 60.0
-        # HELP weir_channel_state 1 for the state that the channel is in
+        # HELP weir_channel_state 1 for the current state of the channel, 0 for the others
         # TYPE weir_channel_state gauge
         weir_channel_state{channel="storefront.de",state="flowing"} 0
         weir_channel_state{channel="storefront.de",state="tripped"} 1
@@ -242,7 +242,7 @@ fn the_text_is_this_one() {
         weir_channel_state{channel="storefront.de",state="paused"} 0
         weir_channel_state{channel="storefront.de",state="stopped"} 0
         weir_channel_state{channel="storefront.de",state="retired"} 0
-        # HELP weir_plugin_call_seconds Time a batch took in a plugin
+        # HELP weir_plugin_call_seconds Duration of a plugin's calls, each for one batch
         # TYPE weir_plugin_call_seconds histogram
         weir_plugin_call_seconds_sum{plugin="erp-product"} 0.0005
         weir_plugin_call_seconds_count{plugin="erp-product"} 2
@@ -253,7 +253,7 @@ fn the_text_is_this_one() {
         # TYPE weir_plugin_traps counter
         weir_plugin_traps_total{plugin="erp-product",version="3fa9c1b2d0e4"} 0
         weir_plugin_traps_total{plugin="erp-product",version="0d15ea5e0000"} 2
-        # HELP weir_plugin_active The version of a plugin in force
+        # HELP weir_plugin_active The version of a plugin that is in use
         # TYPE weir_plugin_active info
         weir_plugin_active_info{plugin="erp-product",version="3fa9c1b2d0e4"} 1
         # HELP weir_commit_seconds Time a durable write of commits took

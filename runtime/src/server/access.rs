@@ -2,8 +2,8 @@
 //! have open.
 //!
 //! A token is needed on admin routes as soon as one is configured or the listener can be reached
-//! from other machines. Where none is needed, on loopback, the enemy is a browser on the same
-//! machine, so
+//! from other machines. Where none is needed, on loopback, the attacker is a web page in a browser
+//! on the same machine, so
 //!
 //! 1. a request that changes something and carries an `Origin` is refused unless that origin is
 //!    this very host;
@@ -100,7 +100,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Operator {
     }
 }
 
-/// Whether the request may pass, and by which token if one was needed.
+/// Whether the request may pass; returns its token, if one was needed.
 fn check<'a>(
     access: Access,
     tokens: &'a [Token],
@@ -167,8 +167,8 @@ fn authorize<'a>(
     }
 }
 
-/// The token with that secret, the highest if there are several. Takes as long whichever it is: all
-/// are compared, by their digests.
+/// The token with that secret, the one with the highest role if there are several. Constant time:
+/// all tokens are compared, by their digests.
 fn find<'a>(tokens: &'a [Token], secret: &[u8]) -> Option<&'a Token> {
     let digest: [u8; 32] = Sha256::digest(secret).into();
     let mut found: Option<&Token> = None;
@@ -237,7 +237,7 @@ mod tests {
     use super::*;
     use axum::http::HeaderValue;
 
-    /// What a request meets on loopback without tokens: `passes`, or the code of the problem.
+    /// The result of a request on loopback without tokens: `passes`, or the code of the problem.
     fn meets(access: Access, method: Method, headers: &[(&str, &str)]) -> String {
         let mut map = HeaderMap::new();
         for (name, value) in headers {

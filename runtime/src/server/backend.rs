@@ -1,5 +1,5 @@
 //! The interface between the routes and the rest of Weir: the application implements these traits,
-//! the tests of this room fake them.
+//! and the tests of this module use a fake.
 //!
 //! Plain data goes in and comes out; the routes know no store, no channel and no plugin. A
 //! method that can wait (for a commit, a plugin, a disk) returns a [`Reply`]; one that only looks
@@ -29,8 +29,8 @@ pub type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, Problem>> + Send +
 pub trait Backend: Look + Operate + Setup {
     /// The tokens that are valid now.
     fn tokens(&self) -> Arc<[Token]>;
-    /// The way into a source: looked up once a request, so that a reload in the middle of one changes
-    /// nothing for it. None if there is no such source.
+    /// The way into a source: looked up once a request, so that a reload in the middle of one
+    /// changes nothing for it. `None` if there is no such source.
     fn intake(&self, source: &str) -> Option<Arc<dyn Intake>>;
 }
 
@@ -41,8 +41,9 @@ pub trait Intake: Send + Sync {
     /// Takes a request; returns when it is durable. If the future is dropped, the sender has gone and
     /// got no response.
     fn accept(&self, request: IngestRequest) -> Reply<'_, Accepted>;
-    /// The source's requests by status. They outlive a reload, and count also a request that never
-    /// came to [`Intake::accept`] because its body was too long or too slow, or its query was wrong.
+    /// The source's requests by status. The counts survive a reload and include requests that never
+    /// reached [`Intake::accept`] because its body was too long or too slow, or its query was
+    /// wrong.
     fn requests(&self) -> &Requests;
 }
 
@@ -52,7 +53,7 @@ pub trait Look: Send + Sync + 'static {
     fn sources(&self) -> Vec<SourceView>;
     /// One source.
     fn source(&self, name: &str) -> Result<SourceView, Problem>;
-    /// An entity with its facets and where it stands.
+    /// An entity with its facets and its state on each channel.
     fn entity<'a>(&'a self, id: &'a EntityId) -> Reply<'a, EntityView>;
     /// Entities in the order of their keys.
     fn entities<'a>(&'a self, query: &'a EntityQuery, page: &'a Page)
@@ -66,7 +67,7 @@ pub trait Look: Send + Sync + 'static {
     /// Whether events can be taken in.
     ///
     /// # Errors
-    /// The reasons why not, a sentence each.
+    /// The reasons why they cannot, one sentence each.
     fn ready(&self) -> Result<(), Vec<String>>;
     /// All figures at this moment.
     fn snapshot(&self) -> Snapshot;
@@ -144,7 +145,7 @@ pub struct Page {
 pub struct EntityQuery {
     /// Of this type.
     pub entity_type: String,
-    /// With keys that start so; may be empty.
+    /// Only keys that start with this; may be empty.
     pub prefix: String,
     /// Only those that this channel still owes.
     pub owed: Option<String>,

@@ -11,15 +11,16 @@ use tokio::time::{Instant, timeout_at};
 use super::problem::Problem;
 use crate::budget::Reservation;
 
-/// The most that is allocated for a body because its sender announced it, in bytes.
+/// The most bytes that are allocated for a body in advance, because its sender announced its
+/// length.
 const ANNOUNCED_MAX: u64 = 1 << 20;
 
-/// Receives `body`; `memory` grows with it, and holds its length at the end. At most one frame beyond
-/// `limit` is read, and not a byte if its announced length is already too long.
+/// Receives `body`; `memory` grows with it, and holds its length at the end. At most one frame
+/// beyond `limit` is read, and nothing at all if the announced length exceeds it.
 ///
 /// # Errors
-/// 413 beyond the limit, 408 after `time`, 503 if there is no memory for it now, 400 if it breaks off.
-/// The connection is closed after each.
+/// 413 beyond the limit, 408 after `time`, 503 if there is no memory for it now, 400 if it breaks
+/// off. In each case the connection is closed.
 pub(super) async fn receive(
     mut body: Body,
     limit: u64,
@@ -65,7 +66,7 @@ pub(super) async fn receive(
     })
 }
 
-/// The next data of the body; none at its end.
+/// The next data of the body; `None` at its end.
 async fn next(
     body: &mut Body,
     deadline: Instant,
@@ -89,7 +90,7 @@ async fn next(
                 )
                 .logged(error.to_string()));
             }
-            // Trailers are no data, and nothing reads them.
+            // Trailers are not data, and nothing reads them.
             Ok(Some(Ok(frame))) => match frame.into_data() {
                 Ok(data) if !data.is_empty() => return Ok(Some(data)),
                 _ => {}

@@ -1,5 +1,5 @@
-//! A Weir made of cardboard: it knows one source, `erp`, two channels and a few entities, and
-//! writes down what it is asked to do.
+//! A fake Weir for tests. It has one source, `erp`, two channels and a few entities, and records
+//! the operations that are requested.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -21,17 +21,17 @@ pub(crate) const KEYS: [&str; 5] = ["4711", "a/b", "lamp 7", "nul\0", "😀"];
 #[derive(Default)]
 pub(crate) struct Fake {
     pub(crate) tokens: Mutex<Vec<Token>>,
-    /// The one source, which also keeps what was done, in words.
+    /// The one source, which also keeps a text for each operation.
     source: Arc<FakeIntake>,
-    /// What stands in the way of being ready.
+    /// The reasons why it is not ready.
     pub(crate) obstacles: Mutex<Vec<String>>,
-    /// What is wrong in the files.
+    /// The mistakes in its configuration files.
     pub(crate) complaints: Mutex<Vec<ComplaintView>>,
     /// Whether a reload ends halfway.
     pub(crate) halfway: Mutex<bool>,
 }
 
-/// The way into `erp`.
+/// The intake of `erp`.
 #[derive(Default)]
 struct FakeIntake {
     log: Mutex<Vec<String>>,
@@ -48,7 +48,7 @@ pub(crate) fn token(role: Role) -> Token {
     }
 }
 
-/// A server on loopback before a fake.
+/// Starts a server on loopback in front of a fake.
 pub(crate) async fn start(fake: &Arc<Fake>, limits: Limits) -> Server {
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
     Server::start(anywhere, None, limits, fake.clone())
@@ -61,7 +61,7 @@ impl Fake {
         self.source.log.lock().unwrap().push(what);
     }
 
-    /// What was done since the last time it was asked.
+    /// The operations since the last call.
     pub(crate) fn done(&self) -> Vec<String> {
         std::mem::take(&mut self.source.log.lock().unwrap())
     }
@@ -131,7 +131,7 @@ impl Intake for FakeIntake {
         &self.requests
     }
 
-    /// The body says what is to become of it.
+    /// The body determines the result.
     fn accept(&self, request: IngestRequest) -> Reply<'_, Accepted> {
         let kind = request
             .headers

@@ -15,7 +15,7 @@ use super::state::AppState;
 use crate::failpoint;
 use crate::model::Lane;
 
-/// Every status with which a request to a source is answered.
+/// Every status that the response to a source's request can have.
 const STATUSES: [StatusCode; 10] = [
     StatusCode::ACCEPTED,
     StatusCode::BAD_REQUEST,
@@ -29,7 +29,7 @@ const STATUSES: [StatusCode; 10] = [
     StatusCode::INSUFFICIENT_STORAGE,
 ];
 
-/// The requests of one source, by the status they were answered with; each count only rises.
+/// The requests of one source by response status; each count only rises.
 #[derive(Debug, Default)]
 pub struct Requests([AtomicU64; STATUSES.len()]);
 
@@ -41,7 +41,7 @@ impl Requests {
         }
     }
 
-    /// Statuses and how many requests were answered with each.
+    /// The statuses, with the number of responses for each.
     pub fn counts(&self) -> Vec<(u16, u64)> {
         let counts = self.0.iter().map(|count| count.load(Relaxed));
         STATUSES
@@ -52,8 +52,8 @@ impl Requests {
     }
 }
 
-/// `POST /v1/sources/{source}/events[?lane=]`: answered when everything is durable, counted by its
-/// status.
+/// `POST /v1/sources/{source}/events[?lane=]`: responds when everything is durable; each response
+/// is counted by its status.
 pub(super) async fn take(
     State(state): State<Arc<AppState>>,
     Segments(source): Segments<String>,

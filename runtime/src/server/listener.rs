@@ -1,9 +1,9 @@
-//! The accept loop and the life of a connection, each step of it bounded in time.
+//! The accept loop and the lifecycle of a connection; each of its steps is bounded in time.
 //!
 //! A connection is in one of four phases: it waits for a request (`idle_time`), receives a head
-//! (`head_time`), is served (the handler bounds the body), or writes an answer (`write_time`
-//! without progress). hyper knows one timer for the first two, so the phases are kept here, by
-//! watching the socket's reads and writes.
+//! (`head_time`), is served (the handler bounds the body), or writes a response (`write_time`
+//! without progress). hyper has only one timer for the first two, so the phases are tracked here,
+//! by watching the socket's reads and writes.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -34,16 +34,16 @@ use super::Limits;
 use super::problem::{self, Problem};
 use crate::sync::lock;
 
-/// The longest head of a request, in bytes. Beyond it: 431, which hyper answers itself; it looks
-/// between reads, so a head that comes in one piece may be somewhat longer.
+/// Maximum length of a request's head, in bytes. Beyond it, hyper itself responds 431; it checks
+/// between reads, so a head that arrives in one piece may be somewhat longer.
 const HEAD_BYTES_MAX: usize = 64 << 10;
-/// How long bytes that a client still sends after its response are read and discarded: a socket closed
-/// with unread bytes resets the connection, and the client may lose the very answer that tells it
-/// why (413).
+/// How long bytes that a client still sends after its response are read and discarded. Closing a
+/// socket with unread bytes resets the connection, and the client may then lose the response that
+/// gives the reason (413).
 const LINGER: Duration = Duration::from_secs(10);
-/// The same without a byte.
+/// The same, if the client sends nothing.
 const LINGER_SILENT: Duration = Duration::from_secs(2);
-/// After an accept has failed, which is nearly always a lack of descriptors.
+/// Delay after a failed accept; the cause is nearly always a lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Three quarters of the descriptor limit, at most 10,000.
@@ -58,7 +58,7 @@ pub(super) fn connections_max() -> usize {
 pub(super) struct Listeners {
     limits: Arc<Limits>,
     tasks: TaskTracker,
-    /// Take nothing new.
+    /// Accept nothing new.
     stopping: CancellationToken,
     /// Close everything.
     closing: CancellationToken,
@@ -78,7 +78,7 @@ impl Listeners {
         }
     }
 
-    /// Accepts from now on, at most `connections_max` at once.
+    /// Starts to accept connections, at most `connections_max` at the same time.
     pub(super) fn add(&mut self, listener: TcpListener, router: Router, connections_max: usize) {
         let slots = Arc::new(Semaphore::new(connections_max));
         let (tasks, stopping, closing) = (
@@ -120,7 +120,8 @@ impl Listeners {
         });
     }
 
-    /// Ends when all requests under way are answered, or cut off after `grace`.
+    /// Returns when all requests in progress have their response, or have been aborted after
+    /// `grace`.
     pub(super) async fn stop(self, grace: Duration) {
         self.stopping.cancel();
         self.tasks.close();
@@ -141,7 +142,7 @@ async fn serve(
     limits: Arc<Limits>,
     stopping: CancellationToken,
 ) {
-    // Answers are small and written at once; waiting for more to send would only delay them.
+    // Responses are small and written at once; Nagle's algorithm would only delay them.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
@@ -201,7 +202,7 @@ async fn serve(
     }
 }
 
-/// The router's answer; a panic costs this one request.
+/// The router's response; a panic affects only this request.
 async fn answer(router: Router, request: Request<Incoming>) -> Response {
     let mut answering = pin!(router.oneshot(request));
     let caught =
@@ -215,20 +216,20 @@ async fn answer(router: Router, request: Request<Incoming>) -> Response {
         Ok(Ok(response)) => problem::ensure(response),
         Ok(Err(never)) => match never {},
         Err(panic) => {
-            let said = panic
+            let message = panic
                 .downcast_ref::<&str>()
                 .copied()
                 .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
             Problem::internal(format!(
                 "a handler panicked: {}",
-                said.unwrap_or("without a message")
+                message.unwrap_or("without a message")
             ))
             .into_response()
         }
     }
 }
 
-/// Closes our half, and reads on for a while.
+/// Closes our half of the connection, then reads and discards for a while.
 async fn linger(mut stream: TcpStream) {
     if stream.shutdown().await.is_err() {
         return;
@@ -237,7 +238,7 @@ async fn linger(mut stream: TcpStream) {
         let mut waste = vec![0; 16 << 10];
         while let Ok(Ok(1..)) = timeout(LINGER_SILENT, stream.read(&mut waste)).await {}
     };
-    // Either the client has closed its half too, or it had its time.
+    // Either the client has closed its half too, or its time is up.
     let _ = timeout(LINGER, discard).await;
 }
 
@@ -246,11 +247,11 @@ async fn linger(mut stream: TcpStream) {
 enum Phase {
     /// Between requests.
     Idle,
-    /// Some of a head is there, or nothing at all yet of the first one.
+    /// Part of a head has arrived, or nothing yet on a new connection.
     Head,
-    /// A handler works.
+    /// A handler is running.
     Serving,
-    /// An answer is on its way.
+    /// A response is being written.
     Answering,
 }
 
@@ -274,12 +275,12 @@ impl Pulse {
         self.change(|_| Some(phase));
     }
 
-    /// When the connection is to be closed if nothing happens.
+    /// When to close the connection if nothing happens.
     fn due(&self) -> Option<Instant> {
         lock(&self.phase).1
     }
 
-    /// Whether no request is under way.
+    /// Whether no request is in progress.
     fn is_waiting(&self) -> bool {
         matches!(lock(&self.phase).0, Phase::Idle | Phase::Head)
     }
@@ -348,7 +349,7 @@ impl AsyncWrite for Watched {
         self.stream.is_write_vectored()
     }
 
-    /// hyper flushes when all that it has is written: the answer is out.
+    /// hyper flushes when it has written everything, so the response is out.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         self.pulse

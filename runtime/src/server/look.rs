@@ -1,4 +1,4 @@
-//! The routes that only look: sources, entities, channels, health, metrics.
+//! The read-only routes: sources, entities, channels, health, metrics.
 
 use std::sync::Arc;
 

@@ -1,9 +1,9 @@
 //! `GET /openapi.json`: the parameters, bodies and responses of each route, for programs that write
 //! clients or look for mistakes.
 //!
-//! Methods, paths and roles are those of the table; the schemas of responses are made from
-//! the views themselves; the rest is written here: parameters, bodies and statuses. A test compares
-//! all of it with the table and with real responses.
+//! Methods, paths and roles come from the table, and the schemas of responses are generated from
+//! the views. The rest is written here: parameters, bodies and statuses. A test compares all of it
+//! with the table and with real responses.
 
 mod schemas;
 
@@ -22,7 +22,8 @@ use super::{Route, table};
 use crate::metrics;
 use crate::model::{KEY_BYTES_MAX, Lane};
 
-/// The document, the same for every Weir of this version. It says nothing about the running one.
+/// The document. It is the same for every Weir of this version and reveals nothing about the
+/// running one.
 pub(super) async fn openapi() -> Response {
     static DOCUMENT: LazyLock<String> = LazyLock::new(|| format!("{:#}", document()));
     ([(CONTENT_TYPE, "application/json")], DOCUMENT.as_str()).into_response()
@@ -189,8 +190,8 @@ fn operations(schemas: &mut SchemaGenerator) -> Vec<Operation> {
         ),
         take_events(schemas),
     ];
-    // Health, readiness and figures are asked by programs that add parameters of their own; those
-    // are ignored.
+    // Health, readiness and metrics are requested by programs that add parameters of their own;
+    // these are ignored.
     all.iter_mut()
         .take(4)
         .for_each(|operation| operation.problems.retain(|status| *status != 400));
@@ -219,7 +220,7 @@ fn take_events(schemas: &mut SchemaGenerator) -> Operation {
         "application/cloudevents+json": { "schema": event },
         "application/cloudevents-batch+json": { "schema": { "type": "array", "items": event } },
         "application/x-ndjson": { "schema": { "type": "string", "description": "One event per line." }, "example": format!("{change}\n{change}\n") },
-        "application/octet-stream": { "schema": { "type": "string", "format": "binary", "description": "Anything else, as the source's plugins want it." } },
+        "application/octet-stream": { "schema": { "type": "string", "format": "binary", "description": "Any other format that the source's plugins understand." } },
     });
     let lane = in_query("lane", lanes, "For changes that name no lane themselves.");
     let body = json!({ "required": true, "content": content });
@@ -233,7 +234,7 @@ fn take_events(schemas: &mut SchemaGenerator) -> Operation {
     }
 }
 
-/// The routes that only look.
+/// The read-only routes.
 fn looking(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     const GET: Method = Method::GET;
     let by_key = "Only the entity with this key, as `/v1/entities/{type}/{key}` shows it; not together with the other parameters.";
@@ -268,7 +269,7 @@ fn looking(schemas: &mut SchemaGenerator) -> Vec<Operation> {
         )
         .with(page(any_text()))
         .with([
-            in_query("prefix", any_text(), "With keys that start so."),
+            in_query("prefix", any_text(), "Only keys that start with this."),
             in_query(
                 "owed",
                 any_text(),
@@ -503,7 +504,7 @@ fn in_query(name: &str, schema: Value, description: &str) -> Value {
 fn page(after: Value) -> [Value; 2] {
     let limit = json!({ "type": "integer", "minimum": 1, "maximum": super::params::LIMIT_MAX, "default": super::params::LIMIT });
     [
-        in_query("limit", limit, "Most items on a page."),
+        in_query("limit", limit, "Maximum number of items per page."),
         in_query("after", after, "The `next` of the page before."),
     ]
 }

@@ -11,9 +11,9 @@ use super::problem::Problem;
 use super::views::List;
 use crate::model::{EntityId, KEY_BYTES_MAX, Timestamp};
 
-/// Items on a page where none are asked for.
+/// Items per page, if the request gives no limit.
 pub(super) const LIMIT: usize = 100;
-/// Most items on a page.
+/// Maximum number of items per page.
 pub(super) const LIMIT_MAX: usize = 1000;
 
 /// Segments of the path, percent-decoded: a key may hold `/` (as `%2F`), NUL or anything else.
@@ -181,7 +181,7 @@ pub(super) fn entity_id(entity_type: &str, key: &str) -> Result<EntityId, Proble
     })
 }
 
-/// One page of things that are all at hand, in the order of their names.
+/// One page of a list that is in memory, in the order of names.
 pub(super) fn page_of<T>(mut items: Vec<T>, page: &Page, name: impl Fn(&T) -> &str) -> List<T> {
     items.sort_by(|a, b| name(a).cmp(name(b)));
     items.retain(|item| page.after.as_deref().is_none_or(|after| name(item) > after));

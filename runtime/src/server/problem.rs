@@ -1,9 +1,9 @@
-//! The answer to a client when something is wrong: always `application/problem+json` (RFC 9457), with
-//! a separate message for the log.
+//! The response to a client when something is wrong: always `application/problem+json` (RFC 9457),
+//! with a separate message for the log.
 //!
 //! The `type` is `urn:weir:problem:` and a code that does not change; programs branch on it. The
-//! detail is a sentence a person can act on. It never holds payloads, secrets or the inside of the
-//! program: those go to the log, if anywhere.
+//! detail is a sentence a person can act on. It never contains payloads, secrets or internals of
+//! the program; these go to the log, if anywhere.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -76,7 +76,7 @@ impl Problem {
         )
     }
 
-    /// 409: not in the state in which things are now.
+    /// 409: the request is not possible in the current state.
     pub fn conflict(code: &'static str, detail: impl Into<String>) -> Problem {
         Problem::new(StatusCode::CONFLICT, code, detail)
     }
@@ -94,9 +94,9 @@ impl Problem {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail).retry_after(wait)
     }
 
-    /// 500: the client learns that it failed, the log learns why.
+    /// 500: the client learns that the request failed; the reason goes to the log.
     pub fn internal(log: impl Into<String>) -> Problem {
-        let detail = "Weir failed to answer; its log says why";
+        let detail = "Weir failed to handle the request; its log has the reason";
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail).logged(log)
     }
 
@@ -185,8 +185,8 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Turns an error response that is not a problem yet into one: those that the HTTP library makes
-/// itself. Its headers stay (`Allow`).
+/// Turns an error response that is not a problem yet into one, for responses that the HTTP library
+/// makes itself. Its headers are kept (`Allow`).
 pub(super) fn ensure(response: Response) -> Response {
     let status = response.status();
     let is_problem = response

@@ -9,7 +9,7 @@ use crate::budget::Budget;
 pub(super) struct AppState {
     /// The running Weir.
     pub(super) backend: Arc<dyn Backend>,
-    /// How much a client may cost.
+    /// Limits on what a client may cost.
     pub(super) limits: Arc<Limits>,
     /// The memory that requests to sources share, on all listeners.
     pub(super) memory: Budget,

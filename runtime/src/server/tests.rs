@@ -1,5 +1,5 @@
-//! The routes before a fake: who may, what is answered when something is wrong, and what a bad
-//! client costs.
+//! The routes in front of a fake Weir: authorization, error responses, and the cost of a bad
+//! client.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::fake::{BODY_BYTES_MAX, Fake, start, token};
 use super::*;
 
-/// An answer as the wire has it.
+/// A response as received.
 pub(super) struct Answered {
     pub(super) status: u16,
     pub(super) headers: BTreeMap<String, String>,
@@ -26,7 +26,7 @@ impl Answered {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {}", self.body))
     }
 
-    /// The code of the problem, after a look at the promises that hold for each.
+    /// The code of the problem, after checking the promises that hold for every problem.
     fn problem(&self) -> String {
         assert_eq!(
             self.headers.get("content-type").map(String::as_str),
@@ -56,10 +56,10 @@ impl Answered {
     }
 }
 
-/// Sends bytes as they are and reads until the server has said all it will.
+/// Sends raw bytes and reads until the server closes.
 async fn raw(address: SocketAddr, request: &[u8]) -> Answered {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    // A server that refuses a long body may close before it is all written.
+    // A server that rejects a long body may close before all of it is written.
     let _ = stream.write_all(request).await;
     let mut answer = Vec::new();
     timeout(Duration::from_secs(10), stream.read_to_end(&mut answer))
@@ -160,7 +160,7 @@ async fn every_route_asks_for_the_role_of_the_table_and_no_other() {
         ..
     } in table()
     {
-        // GET takes no `all`.
+        // GET has no parameter `all`.
         let path = if method == Method::GET {
             example(path).replace("?all=true", "")
         } else {
@@ -559,8 +559,8 @@ async fn a_refused_reload_says_every_mistake() {
     assert_eq!(answered.json()["complaints"][1]["line"], 9);
 }
 
-// A store failed after the sources had changed over, and the answer said that the old configuration
-// served on.
+// A store failed after the sources had changed over, and the response said that the old
+// configuration stayed active.
 #[tokio::test]
 async fn a_reload_that_ended_halfway_is_not_called_refused() {
     let fake = Arc::new(Fake::default());
@@ -599,9 +599,9 @@ async fn readiness_says_what_stands_in_the_way() {
     assert_eq!(answered.json()["reasons"], json!(["the disk is full"]));
 }
 
-// A sender whose bodies are too long, or that asks for a lane there is not, never gets to where
-// events are taken in; its source's figures must tell of it all the same. A source that does not
-// exist has none: its name is the client's.
+// A request with a body that is too long, or with an unknown lane, never reaches the source, but
+// the source's metrics must count it all the same. A source that does not exist has no metrics,
+// because its name comes from the client.
 #[tokio::test]
 async fn requests_are_counted_by_status_and_unknown_names_make_no_series() {
     let fake = Arc::new(Fake::default());
@@ -702,8 +702,8 @@ async fn a_body_that_is_too_long_is_refused_whether_announced_or_not() {
             .status,
         202
     );
-    // Most clients send all of it before they read: the rest must be taken from them, or a reset
-    // may cost them the answer.
+    // Most clients send the whole body before they read. The rest must be received, or a reset may
+    // cost them the response.
     let mut stream = TcpStream::connect(server.ingest_addr()).await.unwrap();
     let head = format!(
         "POST /v1/sources/erp/events HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {}\r\n\r\n",
@@ -743,7 +743,7 @@ async fn a_chunked_body_is_refused_soon_after_its_limit() {
     let server = start(&fake, Limits::default()).await;
     let mut stream = TcpStream::connect(server.ingest_addr()).await.unwrap();
     stream.write_all(CHUNKED.as_bytes()).await.unwrap();
-    // Nothing more than the limit and 64 KiB is ever sent; the answer must come without the rest.
+    // Only the limit and 64 KiB more are ever sent; the response must arrive without the rest.
     for _ in 0..(BODY_BYTES_MAX + (64 << 10)) / 4096 {
         stream
             .write_all(format!("1000\r\n{}\r\n", "x".repeat(4096)).as_bytes())
@@ -824,7 +824,7 @@ async fn a_connection_serves_many_requests_and_is_closed_when_idle() {
             .unwrap();
         let length = stream.read(&mut answer).await.unwrap();
         assert_eq!(parse(&answer[..length]).status, 200);
-        // Longer than a head may take: this is idleness, which has its own time.
+        // Longer than a head may take: an idle connection has a limit of its own.
         tokio::time::sleep(Duration::from_millis(220)).await;
     }
     let end = timeout(Duration::from_secs(5), stream.read(&mut answer))
@@ -837,7 +837,7 @@ async fn a_connection_serves_many_requests_and_is_closed_when_idle() {
 async fn who_does_not_read_its_answers_is_closed() {
     let server = start(&Arc::new(Fake::default()), short()).await;
     let mut stream = TcpStream::connect(server.ingest_addr()).await.unwrap();
-    // Far more answers than the socket's buffers hold.
+    // Far more responses than the socket's buffers hold.
     let requests = "GET /metrics HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n".repeat(100);
     let flood = async { while stream.write_all(requests.as_bytes()).await.is_ok() {} };
     timeout(Duration::from_secs(20), flood)

@@ -69,7 +69,7 @@ impl JsonSchema for Time {
 pub struct List<T> {
     /// In the list's order.
     pub items: Vec<T>,
-    /// The value of `after` for the next page; none on the last one.
+    /// The value of `after` for the next page; absent on the last one.
     pub next: Option<String>,
 }
 
@@ -116,7 +116,7 @@ pub struct ChangeCounts {
 /// The problem of one event of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EventProblem {
-    /// Which event of the request, from 0.
+    /// The index of the event in the request, from 0.
     pub index: u64,
     /// For machines; stable.
     pub code: String,
@@ -130,7 +130,7 @@ pub struct EventProblem {
 pub struct SourceView {
     /// Its name.
     pub name: String,
-    /// Whose facets it writes.
+    /// The owner whose facets it writes.
     pub owner: String,
     /// Its filters and its mapper, in order, each with the first 12 digits of its SHA-256.
     pub plugins: Vec<String>,
@@ -174,7 +174,7 @@ pub struct ChannelView {
     pub deliver: bool,
     /// Patterns of the facets it subscribes to.
     pub facets: Vec<String>,
-    /// Patterns that must be there.
+    /// Patterns of facets that an entity must have.
     pub needs: Vec<String>,
     /// Its filters and its renderer, in order, each with the first 12 digits of its SHA-256.
     pub plugins: Vec<String>,
@@ -201,30 +201,30 @@ pub struct ChannelView {
     /// The last failed or refused delivery since the start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<ErrorView>,
-    /// The last sweep because the channel is new or renders otherwise than before, since the start.
+    /// The last sweep since the start that was caused by a new channel or a changed rendering.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_sweep: Option<SweepView>,
 }
 
-/// A walk over all entities, with all that the channel settled while it lasted, including entities
-/// that were changed meanwhile.
+/// A walk over all entities (backfill). Its figures include everything that the channel settled
+/// meanwhile, also entities that were changed meanwhile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct SweepView {
     /// When it started.
     pub began: Time,
-    /// When it was over; none while it lasts.
+    /// When it ended; absent while it is running.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended: Option<Time>,
     /// Renderings that were delivered, suppressed or counted.
     pub rendered: u64,
-    /// The target had this rendering already.
+    /// Not sent, because the target had this rendering already.
     pub suppressed: u64,
     /// The target has it.
     pub delivered: u64,
     /// The target no longer has it.
     pub withdrawn: u64,
-    /// Not for this channel, and it was not there.
+    /// Not for this channel, and not at the target before.
     pub withheld: u64,
     /// The target, or a plugin, refused it.
     pub refused: u64,
@@ -244,11 +244,11 @@ pub struct OwedView {
     pub normal: u64,
     /// The bulk lane.
     pub bulk: u64,
-    /// Entities a sweep has still before it.
+    /// Entities that a sweep has yet to visit.
     pub sweep: u64,
 }
 
-/// A failure and when it was.
+/// A failure and its time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorView {
     /// When.
@@ -267,7 +267,7 @@ pub struct EntityRow {
     pub key: String,
 }
 
-/// An entity as it is now, and where it stands on each channel.
+/// An entity as it is now, and its state on each channel.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct EntityView {
     /// Its type.
@@ -277,7 +277,7 @@ pub struct EntityView {
     pub key: String,
     /// Its facets, ordered by name, deleted ones that are still remembered included.
     pub facets: Vec<FacetView>,
-    /// Where it stands, by channel.
+    /// Its state on each channel.
     pub channels: Vec<StandingView>,
 }
 
@@ -322,7 +322,7 @@ impl FacetView {
     }
 }
 
-/// Where an entity stands on a channel.
+/// The state of an entity on a channel.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct StandingView {
@@ -331,13 +331,13 @@ pub struct StandingView {
     /// `delivered`, `suppressed`, `withheld`, `withdrawn`, `owed`, `parked`, `refused`, `held` or
     /// `not subscribed`.
     pub state: String,
-    /// The cause that it is withheld: a filter, `needs`, `deleted`, the renderer.
+    /// The cause if it is withheld: a filter, `needs`, `deleted`, the renderer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
     /// Since when.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
-    /// All changes up to it are settled.
+    /// All changes up to this sequence are settled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sequence: Option<u64>,
     /// Whether a newer change is still to be delivered.
@@ -376,7 +376,7 @@ pub struct PreviewView {
     pub missing: Vec<String>,
     /// Each filter's verdict, in order, up to the first that drops it.
     pub filters: Vec<FilterVerdict>,
-    /// The plugin that renders; none: the facets as JSON.
+    /// The plugin that renders; if absent, the facets are rendered as JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plugin: Option<String>,
     /// The rendering, if there is one.
@@ -427,7 +427,7 @@ impl RenderingView {
     }
 }
 
-/// An entity that a target does not take as it is (dead letter).
+/// An entity that a target does not accept as it is (dead letter).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RefusedView {
     /// Its type.

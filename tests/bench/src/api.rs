@@ -1,5 +1,4 @@
-//! A running Weir as an operator sees it over HTTP: the state of its channels, and bounded waits for
-//! them.
+//! The HTTP interface of a running Weir: the state of its channels, and bounded waits for them.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -18,17 +17,17 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// Poll interval; five times longer over HTTP.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A running Weir, this one or a child.
+/// A running Weir, in this process or a child process.
 pub(super) struct Api {
     runtime: tokio::runtime::Runtime,
     client: Client,
 }
 
 impl Api {
-    /// The Weir that listens there.
+    /// Connects to the Weir at this address.
     ///
     /// # Errors
-    /// When no request could ever be made.
+    /// No client can be made for the address.
     pub(super) fn at(address: SocketAddr) -> Result<Api, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -47,7 +46,7 @@ impl Api {
             .is_ok()
     }
 
-    /// Its channels.
+    /// The channels, as it reports them.
     pub(super) fn channels(&self) -> Result<Vec<ChannelView>, Failure> {
         let list: List<ChannelView> =
             self.runtime
@@ -73,7 +72,7 @@ impl Api {
     /// Reloads its configuration. Returns the last swap of the plugin with this name.
     ///
     /// # Errors
-    /// When something was refused.
+    /// Something was refused.
     pub(super) fn swapped(&self, plugin: &str) -> Result<Option<SwapView>, Failure> {
         self.runtime.block_on(async {
             self.client.get_ok(Method::POST, "/v1/reload").await?;
@@ -96,11 +95,11 @@ impl Api {
             .sum())
     }
 
-    /// Waits until each of the recorder's targets holds what is expected, and looks at each of
-    /// them.
+    /// Waits until the recorder has counted every expected pair, then checks that each target holds
+    /// what is expected.
     ///
     /// # Errors
-    /// When nothing has come nearer for [`PATIENCE`].
+    /// There was no progress for [`PATIENCE`].
     pub(super) fn converge(&self, recorder: &Recorder, progress: &Progress) -> Result<(), Failure> {
         let held = recorder.held();
         let pairs = held.pairs();
@@ -120,7 +119,7 @@ impl Api {
     /// the start.
     ///
     /// # Errors
-    /// When the backlog has not shrunk for [`PATIENCE`], or Weir does not respond.
+    /// The backlog has not shrunk for [`PATIENCE`], or Weir does not respond.
     pub(super) fn wait_until_idle(&self) -> Result<u64, Failure> {
         let (mut least, mut since) = (u64::MAX, Instant::now());
         loop {
@@ -153,11 +152,11 @@ impl Api {
         }
     }
 
-    /// The same, and checks that the recorder's count and Weir's agree: nothing was lost on the way
-    /// or counted twice.
+    /// Waits likewise, and checks that the recorder's count and Weir's agree: nothing was lost or
+    /// counted twice.
     ///
     /// # Errors
-    /// As [`Api::wait_until_idle`], or when they do not agree.
+    /// As [`Api::wait_until_idle`], or the counts do not agree.
     pub(super) fn settled(&self, recorder: &Recorder) -> Result<(), Failure> {
         let delivered = self.wait_until_idle()?;
         let (got, strange) = (recorder.held().delivered(), recorder.held().strange());
@@ -165,11 +164,11 @@ impl Api {
             return Ok(());
         }
         Err(Failure::Failed(format!(
-            "Weir delivered {delivered}; the targets got {got}, and {strange} that they did not understand"
+            "Weir delivered {delivered}; the targets received {got}, and {strange} items that they did not understand"
         )))
     }
 
-    /// How it sees a product: its facets and where it stands on each channel, as it answers.
+    /// Weir's view of a product, as JSON: its facets and its state on each channel.
     pub(super) fn entity(&self, product: usize) -> String {
         let route = path(&[
             "v1",
@@ -183,7 +182,7 @@ impl Api {
         }
     }
 
-    /// How the channels stand, in a sentence for whoever looks for what went wrong.
+    /// The state of the channels, as a sentence for error messages.
     fn standing(&self) -> String {
         let Ok(channels) = self.channels() else {
             return "and Weir does not respond".to_owned();
@@ -209,10 +208,10 @@ impl Api {
     }
 }
 
-/// Waits until a figure that only rises is there.
+/// Waits until a figure that only rises has reached its goal.
 ///
 /// # Errors
-/// Where it stayed, if it has not risen for [`PATIENCE`].
+/// The last value, if it has not risen for [`PATIENCE`].
 pub(super) fn advance(now: impl Fn() -> u64, goal: u64, progress: &Progress) -> Result<(), u64> {
     let (mut best, mut since) = (0, Instant::now());
     loop {

@@ -1,9 +1,9 @@
-//! A product catalogue as eighteen shops see it: products of three systems in Weir's own form, and
-//! the configuration that goes with them.
+//! A product catalogue for eighteen shops: products of three systems as changes in Weir's own form,
+//! with the configuration.
 //!
 //! A product has seven facets, together about 700 bytes: content in three languages, prices in
-//! three lists, the stock of one place. A shop shows one language, one list, and the stock; so six
-//! shops share a list, and all share the stock.
+//! three lists, and the stock of one location. A shop shows one language, one list, and the stock.
+//! Thus six shops share each list, and all share the stock.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -19,14 +19,14 @@ pub(super) const SITES: usize = 18;
 /// Languages and price lists.
 const LOCALES: [&str; 3] = ["de_DE", "fr_FR", "it_IT"];
 const LISTS: [&str; 3] = ["de-retail", "fr-retail", "it-retail"];
-/// What stands before the mark in a page: the stock, which is as high as the facet was often
-/// written.
+/// The text before the mark in a page. The mark is the stock, which equals the number of times that
+/// the facet was written.
 pub(super) const MARK: &str = "\"available\":";
 /// Systems that write a product, each as a source of its own.
 const SOURCES: [&str; 3] = ["pim", "erp", "oms"];
 
-/// Writes the next request of a catalogue that is loaded for the first time: every system's part of
-/// so many products, in turn. Answers false when all were written.
+/// Writes the next request of the first load: each system's part of a number of products, in turn.
+/// Returns false when all are written.
 pub(super) fn first(turn: usize, products: usize, batch: usize, request: &mut Request) -> bool {
     let first = turn / SOURCES.len() * batch;
     let last = products.min(first + batch);
@@ -86,7 +86,7 @@ fn content(number: usize, product: usize, body: &mut Vec<u8>) {
     );
 }
 
-/// A price in the list with that number.
+/// A price in the list with this index.
 pub(super) fn price(list: usize, product: usize, amount: u32, version: u32, body: &mut Vec<u8>) {
     let (key, list) = (FIRST_KEY + product as u64, LISTS[list]);
     put(
@@ -97,7 +97,7 @@ pub(super) fn price(list: usize, product: usize, amount: u32, version: u32, body
     );
 }
 
-/// A line: the stock is written for the `mark`-th time.
+/// One line: the stock is written for the `mark`-th time.
 pub(super) fn stock(body: &mut Vec<u8>, product: usize, mark: u32) {
     let key = FIRST_KEY + product as u64;
     put(
@@ -121,12 +121,12 @@ fn put(body: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     let _ = Bytes(body).write_fmt(text);
 }
 
-/// How many price lists there are.
+/// Number of price lists.
 pub(super) fn lists() -> usize {
     LISTS.len()
 }
 
-/// The targets that show a price list, as bits.
+/// The targets that show a price list, as a bit set.
 pub(super) fn shows(list: usize) -> u64 {
     (0..SITES)
         .filter(|site| site % LISTS.len() == list)
@@ -134,8 +134,8 @@ pub(super) fn shows(list: usize) -> u64 {
         .sum()
 }
 
-/// Eighteen sites, each a row with its own settings, rendered by the component and delivered in
-/// batches of 500.
+/// The configuration: eighteen sites, each a row with its own settings, rendered by the component
+/// and delivered in batches of 500.
 pub(super) fn configuration(component: &Path, recorder: &Recorder) -> Value {
     let row = |site: usize| {
         let (locale, list) = (LOCALES[site % LOCALES.len()], LISTS[site % LISTS.len()]);

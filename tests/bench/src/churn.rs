@@ -1,9 +1,9 @@
-//! Changes of products drawn at random, posted without end to a Weir that may be killed meanwhile;
-//! and the ledger of what it accepted.
+//! Posts changes of randomly drawn products without end to a Weir that may be killed meanwhile, and
+//! keeps a ledger of what it accepted.
 //!
-//! Each change has a number that rises. The ledger knows for each product the highest number that
-//! was sent and the highest that was accepted; so whatever a crash did, each target must in the end
-//! hold one between the two, and all targets the same.
+//! Each change has a rising number. For each product the ledger has the highest number sent and the
+//! highest accepted. Whatever a crash did, at the end each target must hold a number between the
+//! two, and all targets the same one.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -17,7 +17,7 @@ use crate::recorder::Held;
 use crate::report::Report;
 use weir::inside::cli::Failure;
 
-/// Between two tries to connect to a Weir that is not there.
+/// Delay between two attempts to connect to a Weir that is down.
 const AGAIN: Duration = Duration::from_millis(10);
 
 /// One kind of change, posted on a connection of its own.
@@ -25,28 +25,28 @@ const AGAIN: Duration = Duration::from_millis(10);
 pub(super) struct Kind {
     pub(super) source: &'static str,
     pub(super) lane: Option<&'static str>,
-    /// Changes in a request.
+    /// Changes per request.
     pub(super) batch: usize,
-    /// Between two requests; zero: as fast as they are taken.
+    /// Interval between two requests; zero means as fast as they are accepted.
     pub(super) every: Duration,
-    /// Whether its numbers are what targets are asked for in the end.
+    /// Whether the targets are compared by the numbers of this kind at the end.
     pub(super) marked: bool,
     /// Writes one change of a product with its number.
     pub(super) write: fn(&mut Vec<u8>, usize, u32),
 }
 
-/// Changes that are being posted, until they are told to end.
+/// A running load of changes, until it is stopped.
 pub(super) struct Churn {
     ledger: Arc<Ledger>,
     thread: JoinHandle<Result<(), String>>,
 }
 
-/// What was sent and accepted.
+/// The ledger of changes that were sent and accepted.
 pub(super) struct Ledger {
     over: AtomicBool,
     address: Mutex<SocketAddr>,
     next: AtomicU32,
-    /// By product: highest numbers; at the beginning that of the first load.
+    /// The highest number of each product; initially that of the first load.
     sent: Vec<AtomicU32>,
     accepted: Vec<AtomicU32>,
     events: AtomicU64,
@@ -54,18 +54,18 @@ pub(super) struct Ledger {
     broken: AtomicU64,
 }
 
-/// What targets hold against what was accepted.
+/// The result of comparing the targets with the ledger.
 pub(super) struct Compared {
-    /// Pairs that hold something older than was accepted, or never sent.
+    /// Pairs that hold a number lower than the accepted one, or one that was never sent.
     pub(super) wrong: u64,
-    /// Products that are not the same at all targets.
+    /// Products that differ between targets.
     pub(super) different: u64,
-    /// One of them and what is wrong with it.
+    /// One wrong product, and how it is wrong.
     pub(super) example: Option<(usize, String)>,
 }
 
 impl Compared {
-    /// Says it in a report; with how Weir sees a product that is wrong, if one is.
+    /// Adds the result to a report, and prints Weir's view of a wrong product, if there is one.
     pub(super) fn report(&self, api: &Api, report: &mut Report) {
         report.exactly("pairs_older_than_accepted_or_never_sent", self.wrong, 0);
         report.exactly("products_that_differ_between_targets", self.different, 0);
@@ -73,7 +73,7 @@ impl Compared {
             report.figure(
                 "for_example",
                 format!(
-                    "product {product}: {what}; Weir says {}",
+                    "product {product}: {what}; Weir reports {}",
                     api.entity(*product)
                 ),
             );
@@ -82,8 +82,8 @@ impl Compared {
 }
 
 impl Churn {
-    /// Begins to post to that Weir, whose products were loaded with number 1; a connection for each
-    /// of `kinds`.
+    /// Starts to post to the Weir at this address, whose products were loaded with number 1, with a
+    /// connection for each of `kinds`.
     pub(super) fn begin(
         address: SocketAddr,
         products: usize,
@@ -127,12 +127,13 @@ impl Churn {
                     Ok(())
                 })
             });
-        let thread =
-            thread.map_err(|error| Failure::Unreachable(format!("no generator: {error}")))?;
+        let thread = thread.map_err(|error| {
+            Failure::Unreachable(format!("cannot start the load generator: {error}"))
+        })?;
         Ok(Churn { ledger, thread })
     }
 
-    /// Weir is somewhere else from now on.
+    /// Sets the new address of Weir after a restart.
     pub(super) fn move_to(&self, address: SocketAddr) {
         *self
             .ledger
@@ -146,7 +147,7 @@ impl Churn {
         self.ledger.events.load(Ordering::Relaxed)
     }
 
-    /// No more are posted, once those under way are answered.
+    /// Stops posting, once the requests in progress have their response.
     pub(super) fn end(self) -> Result<Arc<Ledger>, Failure> {
         self.ledger.over.store(true, Ordering::SeqCst);
         let ended = self
@@ -167,7 +168,8 @@ impl Ledger {
         )
     }
 
-    /// Looks at each product at each target once all has come to rest.
+    /// Compares each product at each target with the ledger; call this when nothing is owed any
+    /// more.
     pub(super) fn compare(&self, held: &Held) -> Compared {
         let (mut wrong, mut different, mut example) = (0, 0, None);
         for (product, (sent, accepted)) in self.sent.iter().zip(&self.accepted).enumerate() {
@@ -231,7 +233,7 @@ impl Ledger {
         }
     }
 
-    /// The next request. Answers what is to be noted as accepted if it is.
+    /// Writes the next request. Returns the entries to record if it is accepted.
     fn write(
         &self,
         kind: Kind,

@@ -7,21 +7,21 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use serde::Serialize;
 
-/// The use of a phase.
+/// The resources that a phase used.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Usage {
-    /// How long it took.
+    /// Its duration.
     pub(super) seconds: f64,
     /// Processor time in seconds, of all threads: Weir's, the generator's, the recorder's.
     pub(super) cpu_seconds: f64,
-    /// Of them, by kind of thread; those that ended meanwhile are in none.
+    /// The same by kind of thread; threads that have ended are not included.
     pub(super) cpu_seconds_by_thread: BTreeMap<String, f64>,
-    /// Processor time by wall time.
+    /// Processor time divided by wall time.
     pub(super) cores_used: f64,
-    /// Resident memory at its end, in MiB.
+    /// Resident memory at the end, in MiB.
     pub(super) rss_mib: f64,
-    /// The most resident memory during it, in MiB. Where the system cannot start a new count: since
-    /// the process began.
+    /// Peak resident memory during the phase, in MiB; since the start of the process if the system
+    /// cannot reset the peak.
     pub(super) rss_peak_mib: f64,
 }
 
@@ -68,8 +68,8 @@ impl Phase {
 }
 
 impl Usage {
-    /// Processor time in seconds without that of the generator and the recorder, which are no part
-    /// of Weir.
+    /// Processor time in seconds without the generator and the recorder, which are not part of
+    /// Weir.
     pub(super) fn weir_cpu_seconds(&self) -> f64 {
         let others = ["generator", "recorder"]
             .iter()
@@ -86,7 +86,7 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// Of the process with that id, or `self`.
+    /// Memory of the process with this id, or of `self`.
     pub(super) fn of(process: &str) -> Memory {
         let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
         let mib = |name: &str| {
@@ -124,7 +124,7 @@ fn duration(time: Timespec) -> Duration {
     )
 }
 
-/// Processor time of the threads that run now, by their names without numbers. Empty where the system
+/// Processor time of the running threads, by their names without numbers. Empty where the system
 /// does not report it.
 pub(super) fn thread_cpu_by_kind() -> BTreeMap<String, Duration> {
     let mut all: BTreeMap<String, Duration> = BTreeMap::new();
@@ -152,7 +152,7 @@ pub(super) fn thread_cpu_by_kind() -> BTreeMap<String, Duration> {
     all
 }
 
-/// Processor time that each kind of thread has used in between.
+/// Processor time that each kind of thread used between two readings.
 pub(super) fn since(
     before: &BTreeMap<String, Duration>,
     after: BTreeMap<String, Duration>,

@@ -1,11 +1,11 @@
-//! `weir-bench coalesce`: waves of updates of the same products pile up before a channel that is
-//! paused, and cost it nothing.
+//! `weir-bench coalesce`: waves of updates of the same products accumulate while a channel is
+//! paused, and add nothing to what it must deliver later.
 //!
-//! Ten million updates in twenty waves over half a million products, each wave a change of each of
-//! them; then the channel is resumed and must deliver each product exactly once, as it is then.
-//! Live data is what the store must keep: type and key of each entity, name, owner and value of its
-//! facets with 32 bytes for each (version, sequence, time, hash), and 16 bytes for what the channel
-//! knows of it.
+//! There are ten million updates in twenty waves; each wave changes each of half a million products
+//! once. Then the channel is resumed and must deliver each product exactly once, in its newest
+//! state. Live data is the minimum that the store must keep: type and key of each entity, name,
+//! owner and value of its facets with 32 bytes for each (version, sequence, time, hash), and 16
+//! bytes for each entity's pair with the channel.
 
 use std::sync::Arc;
 
@@ -23,12 +23,12 @@ use weir::inside::store::Store;
 
 /// Products at full size.
 const PRODUCTS: f64 = 500_000.0;
-/// Changes of each.
+/// Changes of each product.
 const WAVES: u32 = 20;
-/// What the store keeps with a facet beside its texts, and for a pair.
+/// Bytes that the store keeps for a facet in addition to its texts, and for a pair.
 const FACET_BYTES: u64 = 32;
 const PAIR_BYTES: u64 = 16;
-/// Entities read at once.
+/// Entities per read.
 const READ: u32 = 1_000;
 
 pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {

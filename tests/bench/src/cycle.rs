@@ -1,11 +1,11 @@
 //! `weir-bench cycle` and `weir-bench again`: one facet of every product changes, and eighteen
-//! shops render and take all of it.
+//! shops render and receive all of the changes.
 //!
 //! First the catalogue is loaded and every shop filled. Then comes the **cycle**: the stock of
-//! every product changes, posted in lane bulk as fast as it is taken, while about ten times a
+//! every product changes, posted in lane bulk as fast as Weir accepts it, while about ten times a
 //! second the price of a product, drawn at random, changes in lane urgent. The cycle ends when each
-//! target holds the new stock of each product. Then **again**: every channel renders everything
-//! once more, nothing differs, and nothing may be sent.
+//! target holds the new stock of each product. Then comes **again**: every channel renders
+//! everything once more, nothing differs, and nothing may be sent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,11 +24,11 @@ use weir::inside::cli::{CommandResult, Failure};
 
 /// Products at full size.
 const PRODUCTS: f64 = 1_500_000.0;
-/// Events a request.
+/// Events per request.
 const BATCH: usize = 500;
-/// Between two urgent prices.
+/// Interval between two urgent prices.
 const URGENT_EVERY: Duration = Duration::from_millis(100);
-/// The first amount of an urgent price; no price of the first load is as high.
+/// The first amount of an urgent price, higher than all prices of the first load.
 const URGENT_AMOUNT: u32 = 1_000_000;
 
 /// The catalogue, loaded and delivered to every shop.
@@ -38,7 +38,7 @@ struct Shops {
     products: usize,
 }
 
-/// The cycle, and the same once more with nothing changed.
+/// Measures the cycle, then the same again with nothing changed.
 pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
     let mut report = Report::new("cycle", args.scale);
     let shops = Shops::fill(args, &mut report)?;
@@ -47,7 +47,7 @@ pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
     shops.close(report, args, out)
 }
 
-/// Only that nothing has changed.
+/// Measures only the repetition with nothing changed.
 pub(super) fn run_again(args: &FullArgs, out: &mut String) -> CommandResult {
     let mut report = Report::new("again", args.scale);
     let shops = Shops::fill(args, &mut report)?;
@@ -114,7 +114,7 @@ impl Shops {
         Ok(shops)
     }
 
-    /// The stock of each product changes.
+    /// Changes the stock of each product and waits until every target has it.
     fn cycle(&self, report: &mut Report) -> Result<(), Failure> {
         let (held, products) = (self.recorder.held(), self.products);
         held.expect(|_| 2);
@@ -175,7 +175,7 @@ impl Shops {
         Ok(())
     }
 
-    /// Every channel renders everything again; nothing differs.
+    /// Lets every channel render everything again, with nothing changed.
     fn again(&self, report: &mut Report) -> Result<(), Failure> {
         let held = self.recorder.held();
         let (sent, before, pairs) = (
@@ -238,7 +238,8 @@ impl Shops {
     }
 }
 
-/// Urgent prices of products drawn at random, posted one at a time until they are told to end.
+/// A running load of urgent prices of randomly drawn products, posted one at a time until it is
+/// stopped.
 struct Prices {
     over: Arc<AtomicBool>,
     thread: std::thread::JoinHandle<Result<usize, String>>,
@@ -270,8 +271,9 @@ impl Prices {
             0,
         );
         let mut beat = tokio::time::interval(URGENT_EVERY);
-        // The wait is from when a price should have been posted at the latest: a late answer must
-        // not hide that others would have waited.
+        // The delay is measured from the latest time at which the price should have been posted.
+        // Otherwise a slow response would hide the delay of the prices after it (coordinated
+        // omission).
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while !over.load(Ordering::Relaxed) {
             beat.tick().await;
@@ -297,15 +299,16 @@ impl Prices {
         Ok(posted)
     }
 
-    /// No more are posted; waits until each has arrived at each target that shows it.
+    /// Stops posting, and waits until each price has arrived at each target that shows it.
     fn end(self, shops: &Shops) -> Result<(usize, Vec<Duration>), Failure> {
         self.over.store(true, Ordering::Relaxed);
         let posted = self
             .thread
             .join()
             .map_err(|_| Failure::Failed("the thread of urgent prices panicked".to_owned()))?;
-        let posted = posted
-            .map_err(|error| Failure::Failed(format!("an urgent price was not taken: {error}")))?;
+        let posted = posted.map_err(|error| {
+            Failure::Failed(format!("an urgent price was not accepted: {error}"))
+        })?;
         let (held, until) = (shops.recorder.held(), Instant::now() + PATIENCE);
         while held.watching() > 0 {
             if Instant::now() > until {

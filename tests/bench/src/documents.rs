@@ -1,5 +1,5 @@
-//! Documents for plain channels: a product is one facet of 670 bytes with a number in it that
-//! rises, and channels deliver it as it is.
+//! Documents for channels without a renderer: a product is one facet of 670 bytes that contains a
+//! rising number, and channels deliver it unchanged.
 
 use serde_json::{Map, Value, json};
 
@@ -8,11 +8,11 @@ use crate::recorder::Recorder;
 
 /// The source, and the owner of the facet.
 pub(super) const SOURCE: &str = "pim";
-/// Stands before the number of a document.
+/// The text before the number of a document.
 pub(super) const MARK: &str = "\"number\":";
-/// Documents in a request.
+/// Documents per request.
 pub(super) const BATCH: usize = 500;
-/// Five times in a document.
+/// A document contains this five times.
 const TEXT: &str = "Tischleuchte aus Esche und Messing, handgemacht, mit Schalter am Kabel, in drei Farben und zwei Groessen lieferbar; Typ E; ";
 
 /// A change of a product, one line of about 730 bytes; `number` is its version too.
@@ -26,8 +26,8 @@ pub(super) fn line(body: &mut Vec<u8>, product: usize, number: u32) {
     body.extend_from_slice(b"\"}}\n");
 }
 
-/// So many channels without a renderer, each with a target of its own, that subscribe to `facets`
-/// and deliver in batches of `batch`.
+/// The configuration of a number of channels without a renderer, each with its own target. They
+/// subscribe to `facets` and deliver in batches of `batch`.
 pub(super) fn configuration(
     recorder: &Recorder,
     channels: usize,

@@ -1,22 +1,22 @@
-//! The events of three systems, in the shapes that they really send, each time with another value
-//! and a newer version.
+//! Events of three systems in real formats, each with another value and a newer version.
 //!
 //! About 600 bytes each on average: a PIM's product in two languages, an ERP's condition record as
-//! an IDoc, a shop system's inventory level. All three speak of the same products, chosen by zipf:
-//! a few are spoken of most of the time.
+//! an IDoc, a shop system's inventory level. All three are about the same products, drawn from a
+//! Zipf distribution: most events are about a few products.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Value, json};
 
-/// Events are about few products most of the time; this is how much.
+/// The exponent of the Zipf distribution of products.
 const SKEW: f64 = 0.99;
-/// Draws made in advance, to be read in turn: drawing is dearer than writing an event.
+/// Number of draws made in advance and read in turn, because drawing takes longer than writing an
+/// event.
 const DRAWS: usize = 1 << 20;
 /// The key of the first product. All keys have the same number of digits.
 pub(super) const FIRST_KEY: u64 = 1_000_000;
-/// Neighbours in popularity must not be neighbours in the store: the n-th product by popularity is
-/// this often n.
+/// Products of similar popularity must not be neighbours in the store, so the n-th product by
+/// popularity is n times this number, modulo the number of products.
 const SCATTER: u64 = 7_919;
 
 /// A system that sends events.
@@ -68,7 +68,7 @@ impl System {
         }
     }
 
-    /// The media type of a request of one event, or of many.
+    /// The media type of a request with one event, or with many.
     pub(super) fn content_type(self, many: bool) -> &'static str {
         match (self, many) {
             (System::Erp, _) => "application/xml",
@@ -77,8 +77,8 @@ impl System {
         }
     }
 
-    /// Writes the body of a request about these products. IDocs come in one document, others one a
-    /// line.
+    /// Writes the body of a request about these products. IDocs are in one document, other events
+    /// one per line.
     pub(super) fn write(
         self,
         keys: impl Iterator<Item = u64>,
@@ -99,7 +99,7 @@ impl System {
         }
     }
 
-    /// One event about the product `key`; `number` makes its values and its version.
+    /// One event about the product `key`; its values and its version are derived from `number`.
     pub(super) fn write_one(self, key: u64, number: u64, body: &mut Vec<u8>) {
         match self {
             System::Pim => product(key, number, body),
@@ -226,7 +226,7 @@ fn digits(body: &mut Vec<u8>, mut number: u64, count: usize) {
     }
 }
 
-/// So many milliseconds after the beginning of the year, for four weeks.
+/// The time this many milliseconds after the start of the year, for up to four weeks.
 fn time(body: &mut Vec<u8>, number: u64) {
     let (day, milli) = (1 + number / 86_400_000 % 28, number % 86_400_000);
     put(body, "2026-01-");
@@ -242,14 +242,14 @@ fn time(body: &mut Vec<u8>, number: u64) {
     body.push(b'Z');
 }
 
-/// The products, and which of them events are about.
+/// The products, and the draws that determine which of them the events are about.
 pub(super) struct Products {
     count: u32,
     draws: Vec<u32>,
 }
 
 impl Products {
-    /// So many products, with the draws made in advance.
+    /// Creates this many products and makes the draws in advance.
     pub(super) fn new(count: u32) -> Products {
         let count = count.clamp(1, 9_000_000);
         let mut sum = 0.0;
@@ -273,7 +273,7 @@ impl Products {
         }
     }
 
-    /// How many there are.
+    /// Number of products.
     pub(super) fn count(&self) -> usize {
         self.count as usize
     }
@@ -353,7 +353,7 @@ mod tests {
         let all: u32 = seen.iter().sum();
         assert!(
             seen[0] * 100 / all >= 12,
-            "the first is spoken of {} times of {all}",
+            "{} of {all} events are about the first product",
             seen[0]
         );
         assert!(seen.iter().all(|count| *count > 0));

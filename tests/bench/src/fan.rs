@@ -1,8 +1,8 @@
-//! `weir-bench fan`: changes are posted as fast as they are taken, while eighteen plain channels
-//! deliver them.
+//! `weir-bench fan`: changes are posted as fast as they are accepted, while eighteen channels
+//! without a renderer deliver them.
 //!
-//! Each product changes once and some of them more often, in an order drawn at random. It is over
-//! when each target holds the newest document of each product. No plugin takes part.
+//! Each product changes at least once, in random order. The measurement ends when each target holds
+//! the newest document of each product. No plugin is involved.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use crate::stage::Stage;
 use crate::{FullArgs, unreachable};
 use weir::inside::cli::{CommandResult, Failure};
 
-/// At full size.
+/// Numbers at full size.
 const PRODUCTS: f64 = 200_000.0;
 const CHANGES: f64 = 300_000.0;
-/// Channels, each with a target of its own.
+/// Channels, each with its own target.
 const CHANNELS: usize = 18;
 
 pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
@@ -113,7 +113,7 @@ pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
     report.end(args.common.json, out)
 }
 
-/// Which product each change is of: each at least once, the rest drawn, all of it shuffled.
+/// The product of each change: each product at least once, the rest drawn at random, all shuffled.
 fn order(products: usize, changes: usize) -> Vec<u32> {
     let mut chance = fastrand::Rng::with_seed(4_711);
     let mut order: Vec<u32> = (0..products as u32).collect();

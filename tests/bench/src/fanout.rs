@@ -1,10 +1,10 @@
-//! `weir-bench fanout`: what a committed change costs with 1, 18 and 108 channels that have nothing
-//! to do with it.
+//! `weir-bench fanout`: the cost of a committed change with 1, 18 and 108 channels that do not
+//! deliver it.
 //!
-//! Six Weirs of their own processes run side by side: with 1, 18 and 108 channels that are idle
+//! Six Weirs run side by side, each in its own process: with 1, 18 and 108 channels that are idle
 //! (they subscribe to a facet that does not change), and as many that are paused (they subscribe to
-//! the one that does). In turns each is posted the same changes, and its processor time is read
-//! before and after; so what else the machine does hits all alike.
+//! the one that does). In turns each gets the same changes, and its processor time is read before
+//! and after. Thus other load on the machine affects all of them alike.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -23,25 +23,26 @@ use weir::inside::cli::{CommandResult, Failure};
 const CHANNELS: [usize; 3] = [1, 18, 108];
 /// Products at full size; each changes once in a turn.
 const PRODUCTS: f64 = 50_000.0;
-/// Turns of each that are counted; the one before them makes the products.
+/// Turns of each that are counted, after a first turn that creates the products.
 const TURNS: usize = 10;
-/// Processor time is read so long after the last answer, so that what follows a commit is in it.
+/// Delay between the last response and reading the processor time, so that the work after a commit
+/// is included.
 const AFTER: Duration = Duration::from_millis(50);
-/// A Weir is at rest when it uses no processor for so long: each channel has looked past the
-/// products that are new.
+/// A Weir is idle when it has used no processor time for this long; then each channel has walked
+/// past the new products.
 const REST: Duration = Duration::from_millis(500);
 const REST_WAIT: Duration = Duration::from_secs(60);
 
-/// The unit of processor times in `/proc`; on Linux the same on every machine.
+/// The number of ticks per second in `/proc`, which is the same on every Linux machine.
 const TICKS_A_SECOND: f64 = 100.0;
 
 /// One of the six.
 struct Side {
     name: String,
     child: Child,
-    /// Processor time of making a product, in microseconds.
+    /// Processor time for creating a product, in microseconds.
     making: f64,
-    /// Processor time of each turn in microseconds a change.
+    /// Processor time of each turn, in microseconds per change.
     turns: Vec<f64>,
 }
 
@@ -121,8 +122,8 @@ pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
 }
 
 impl Side {
-    /// Changes each product for the `number`-th time and notes what that cost. The first time makes
-    /// the products; it is over when the channels have looked past them.
+    /// Changes each product for the `number`-th time and records the processor time. The first turn
+    /// creates the products and ends when the channels have walked past them.
     fn turn(&mut self, products: usize, number: u32) -> Result<(), Failure> {
         let before = cpu_seconds(&self.child)?;
         let posted = post(
@@ -153,19 +154,19 @@ impl Side {
         Ok(())
     }
 
-    /// Waits until the processor is not used.
+    /// Waits until it uses no processor time.
     fn wait_until_idle(&self) -> Result<(), Failure> {
         let begun = Instant::now();
         loop {
             let before = cpu_seconds(&self.child)?;
             std::thread::sleep(REST);
-            // A tick or two is what its clocks take.
+            // Its timers take a tick or two.
             if cpu_seconds(&self.child)? - before < 0.03 {
                 return Ok(());
             }
             if begun.elapsed() > REST_WAIT {
                 return Err(Failure::Failed(format!(
-                    "{} does not come to rest",
+                    "{} does not become idle",
                     self.name
                 )));
             }
@@ -190,7 +191,9 @@ fn cpu_seconds(child: &Child) -> Result<f64, Failure> {
             .sum()
     });
     let ticks = ticks.ok_or_else(|| {
-        Failure::Unreachable("this system does not tell the processor time of a process".to_owned())
+        Failure::Unreachable(
+            "this system does not report the processor time of a process".to_owned(),
+        )
     })?;
     Ok(ticks as f64 / TICKS_A_SECOND)
 }

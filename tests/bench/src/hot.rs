@@ -1,9 +1,9 @@
-//! `weir-bench hot`: few keys change over and over while a channel walks past them in batches of a
-//! thousand.
+//! `weir-bench hot`: a few keys change again and again while a channel walks past them in batches
+//! of a thousand.
 //!
-//! 1,093 keys are changed 26,630 times, in an order drawn at random, twice. First while the channel
-//! **walks**: the newest of each key must arrive, and nothing twice. Then while it is **paused**:
-//! resumed, it must deliver each key once and skip none.
+//! 1,093 keys are changed 26,630 times in random order, twice. The first time the channel **walks**
+//! meanwhile: the newest value of each key must arrive, and none twice. The second time it is
+//! **paused**: once resumed, it must deliver each key once and skip none.
 
 use std::sync::Arc;
 
@@ -17,10 +17,10 @@ use crate::stage::Stage;
 use crate::{FullArgs, unreachable};
 use weir::inside::cli::{CommandResult, Failure};
 
-/// At full size.
+/// Numbers at full size.
 const KEYS: f64 = 1_093.0;
 const CHANGES: f64 = 26_630.0;
-/// Entities of a delivery at most.
+/// Maximum number of entities per delivery.
 const WALKED: usize = 1_000;
 pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
     let (keys, changes) = (
@@ -69,8 +69,8 @@ pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
     report.end(args.common.json, out)
 }
 
-/// Changes the keys so often, numbered after `before`, resumes the channel and waits for it.
-/// Answers how many keys hold their newest.
+/// Makes a number of changes, numbered after `before`, resumes the channel and waits for it.
+/// Returns the number of keys whose target holds the newest value.
 fn round_of_changes(
     stage: &Stage,
     recorder: &Arc<Recorder>,
@@ -79,7 +79,7 @@ fn round_of_changes(
     before: usize,
 ) -> Result<(u64, Usage), Failure> {
     let mut chance = fastrand::Rng::with_seed(before as u64 + 1);
-    // The first changes are one of each key, so that there is something to be skipped.
+    // The first changes cover each key once, so that every key could be skipped.
     let mut order: Vec<usize> = (0..keys)
         .chain((keys..changes).map(|_| chance.usize(..keys)))
         .collect();

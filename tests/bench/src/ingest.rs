@@ -1,9 +1,9 @@
 //! `weir-bench ingest`: events of three systems over HTTP, through their mappers, into the store,
-//! answered after the sync.
+//! with responses after the sync.
 //!
 //! First every product is sent once by each system, then drawn products for a short warm-up, then
-//! the measurement. Generator and Weir share the machine, as the figure says; their processor times
-//! are told apart.
+//! the measurement. Generator and Weir share the machine; their processor times are reported
+//! separately.
 
 use std::fs;
 use std::path::Path;
@@ -25,16 +25,17 @@ use weir::inside::cli::{CommandResult, Failure, pretty};
 use weir::inside::server::Limits;
 use weir::inside::store::Store;
 
-/// Events in a request, without `--single`.
+/// Events per request, without `--single`.
 const BATCH: usize = 500;
-/// Of the measurement, and at most; caches and branch predictors do not need more.
+/// Maximum length of the warm-up, which is otherwise as long as the measurement; caches and branch
+/// predictors need no more.
 const WARM_UP_MAX: Duration = Duration::from_secs(3);
 
-/// At so many entities this many events a second are aimed at.
+/// The goal: this many events per second, from this many entities on.
 const AIM_ENTITIES: u64 = 1_500_000;
 const AIM: f64 = 20_000.0;
 
-/// What was measured. Rates are a second, times as their names say.
+/// The measured figures. Rates are per second; the names of times contain their units.
 #[derive(Debug, Serialize)]
 pub(super) struct Figures {
     seconds: f64,
@@ -44,7 +45,7 @@ pub(super) struct Figures {
     entities: u64,
     channels: u16,
     events_per_second: f64,
-    /// What it should be at least, and whether it is; from 1.5 million entities on.
+    /// The minimum rate and whether it was reached; only from 1.5 million entities on.
     #[serde(skip_serializing_if = "Option::is_none")]
     aim: Option<Aim>,
     requests_per_second: f64,
@@ -52,16 +53,16 @@ pub(super) struct Figures {
     syncs_per_second: f64,
     events_a_sync: f64,
     changes: Changes,
-    /// Of all threads but the generator's.
+    /// Processor time of all threads except the generator's.
     weir_cpu_us_an_event: f64,
     generator_cpu_us_an_event: f64,
     cores_used: f64,
-    /// By kind of thread; those that ended meanwhile are in none.
+    /// The same by kind of thread; threads that have ended are not included.
     cpu_us_an_event: Map<String, Value>,
     delivered_per_second: f64,
     first_load_events_per_second: f64,
     disk_bytes: u64,
-    /// At the end, generator included.
+    /// Memory at the end, including the generator's.
     rss_mib: f64,
     folder: String,
 }
@@ -143,7 +144,7 @@ fn drive(
 ) -> Result<Figures, String> {
     let store = app.store();
     let time = Duration::from_secs(args.seconds.max(1));
-    // One at a time would take minutes for what is no part of the figure.
+    // Single events would take minutes here, and the first load is not part of the result.
     let first = Load {
         products: load.products.clone(),
         batch: BATCH,
@@ -227,12 +228,13 @@ fn drive(
     })
 }
 
-/// Writes of commits so far, each with its sync.
+/// Number of commit writes so far, each with its sync.
 fn syncs(store: &dyn Store) -> u64 {
     store.figures().commit_seconds.0.iter().sum()
 }
 
-/// Three sources with their mappers, as in a product catalogue, and as many channels as wanted.
+/// The configuration: three sources with their mappers, as in a product catalogue, and any number
+/// of channels.
 fn configuration(args: &IngestArgs, recorder: &Recorder) -> Result<String, Failure> {
     let (mut facets, mut plugins, mut sources, mut channels) =
         (Map::new(), Map::new(), Map::new(), Map::new());
@@ -286,14 +288,14 @@ fn to_text(figures: &Figures) -> String {
     } = figures;
     let f = figures;
     let form = match f.events_a_request {
-        1 => "one event a request: JSON from pim and oms, an XML document with one IDoc from erp"
+        1 => "one event per request: JSON from pim and oms, an XML document with one IDoc from erp"
             .to_owned(),
         many => format!(
-            "{many} events a request: NDJSON from pim and oms, XML documents cut at IDOC from erp"
+            "{many} events per request: NDJSON from pim and oms, XML documents cut at IDOC from erp"
         ),
     };
     let mut text = format!(
-        "{form}; {:.0} bytes an event, {} products\n",
+        "{form}; {:.0} bytes per event, {} products\n",
         f.bytes_an_event, f.entities
     );
     text.push_str(&format!(
@@ -301,11 +303,11 @@ fn to_text(figures: &Figures) -> String {
         f.connections, f.seconds, f.channels, f.folder
     ));
     let mut line = |name: &str, value: String| text.push_str(&format!("{name:<16}  {value}\n"));
-    line("events", format!("{} a second", f.events_per_second));
+    line("events", format!("{} per second", f.events_per_second));
     line(
         "requests",
         format!(
-            "{} a second, answered after the sync",
+            "{} per second, answered after the sync",
             f.requests_per_second
         ),
     );
@@ -316,7 +318,7 @@ fn to_text(figures: &Figures) -> String {
     line(
         "syncs",
         format!(
-            "{} a second, {} events each",
+            "{} per second, {} events each",
             f.syncs_per_second, f.events_a_sync
         ),
     );
@@ -327,18 +329,18 @@ fn to_text(figures: &Figures) -> String {
     if f.channels > 0 {
         line(
             "delivered",
-            format!("{} entities a second", f.delivered_per_second),
+            format!("{} entities per second", f.delivered_per_second),
         );
     }
     line(
         "first load",
-        format!("{} events a second", f.first_load_events_per_second),
+        format!("{} events per second", f.first_load_events_per_second),
     );
     if let Some(Aim { at_least, hit }) = f.aim {
         line(
-            "aim",
+            "goal",
             format!(
-                "at least {at_least} events a second: {}",
+                "at least {at_least} events per second: {}",
                 if hit { "hit" } else { "MISSED" }
             ),
         );
@@ -350,13 +352,13 @@ fn to_text(figures: &Figures) -> String {
     line(
         "processor time",
         format!(
-            "{} us an event for Weir, {} us for the generator ({share:.0} %)",
+            "{} µs per event for Weir, {} µs for the generator ({share:.0} %)",
             f.weir_cpu_us_an_event, f.generator_cpu_us_an_event
         ),
     );
     line("cores", format!("{} in use", f.cores_used));
     for (name, time) in &f.cpu_us_an_event {
-        line(&format!("  {name}"), format!("{time} us an event"));
+        line(&format!("  {name}"), format!("{time} µs per event"));
     }
     text
 }

@@ -1,5 +1,5 @@
-//! The load of `weir-bench ingest`: events of three systems in turn, each about every product once
-//! or about drawn ones for a time.
+//! The load of `weir-bench ingest`: events of three systems in turn, either one about each product
+//! or about drawn products for a given time.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,31 +9,31 @@ use std::time::{Duration, Instant};
 use crate::events::{Products, System};
 use crate::post::{Request, Tally, post};
 
-/// Where to send what.
+/// The destination and the events of a load.
 pub(super) struct Load {
     pub(super) address: SocketAddr,
     pub(super) products: Arc<Products>,
     pub(super) connections: usize,
-    /// Events in a request.
+    /// Events per request.
     pub(super) batch: usize,
     /// Numbers events, so that versions rise over all phases.
     pub(super) numbers: AtomicU64,
 }
 
-/// What to send.
+/// The events to send.
 #[derive(Clone, Copy)]
 pub(super) enum Work {
-    /// Each product once by each system.
+    /// One event about each product from each system.
     Each,
-    /// Drawn products, for so long.
+    /// Events about drawn products, for this long.
     Drawn(Duration),
 }
 
 impl Load {
-    /// Sends on a new thread and waits for it.
+    /// Sends on a new thread and waits until it ends.
     ///
     /// # Errors
-    /// What the server answered other than that all was taken.
+    /// The first response that is not a `202` for all events.
     pub(super) fn send(self: &Arc<Load>, work: Work) -> Result<Tally, String> {
         let (load, started) = (self.clone(), Instant::now());
         post(
@@ -43,7 +43,7 @@ impl Load {
         )
     }
 
-    /// The next request of this work, if there is one.
+    /// The next request of this load, if there is one.
     fn write(
         &self,
         work: Work,

@@ -92,7 +92,7 @@ enum BenchCommand {
 /// Arguments of `weir-bench ingest`.
 #[derive(Clone, Debug, Args)]
 struct IngestArgs {
-    /// One event a request instead of 500
+    /// One event per request instead of 500
     #[arg(long)]
     single: bool,
     /// Seconds of measurement, after every entity was sent once and a short warm-up
@@ -170,7 +170,7 @@ impl FullArgs {
     }
 }
 
-/// Parses a share of the full size: more than 0, and not so much that keys get longer.
+/// Parses a share of the full size: more than 0, and at most 5, beyond which keys would get longer.
 fn scale(text: &str) -> Result<f64, String> {
     let scale: f64 = text
         .parse()
@@ -237,10 +237,10 @@ fn main() -> ExitCode {
     end(|out| run(command, out))
 }
 
-/// As the product does.
+/// Uses large pages, as the product does.
 fn use_large_pages() {
-    // SAFETY: sets an option of the allocator, which is in place since before `main`; there is only
-    // one thread yet.
+    // SAFETY: sets an option of the allocator, which is initialized before `main`; there is only
+    // one thread so far.
     unsafe {
         libmimalloc_sys::mi_option_set_enabled(libmimalloc_sys::mi_option_large_os_pages, true)
     }

@@ -1,10 +1,11 @@
-//! `weir-bench open`: how long a start takes after `kill -9` under load, and what it sends again.
+//! `weir-bench open`: the time of a start after `kill -9` under load, and the number of repeated
+//! deliveries.
 //!
-//! A Weir of its own process is loaded and its eighteen plain channels filled. Then products drawn
-//! at random change as fast as they are taken and are delivered, until the process is killed in the
-//! middle of it and started again; three times. When all has come to rest, each target must hold
-//! nothing older than what was accepted, and what came twice must be no more than what may not have
-//! been saved: what was delivered in the last three seconds before the kill.
+//! A Weir in its own process is loaded and its eighteen channels, which have no renderer, are
+//! filled. Then randomly drawn products change as fast as the changes are accepted, until the
+//! process is killed and started again; three times. When nothing is owed any more, no target may
+//! hold anything older than what was accepted, and there may be no more repeated deliveries than
+//! deliveries that may not have been saved: those of the last three seconds before the kill.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,16 +26,16 @@ const PRODUCTS: f64 = 1_500_000.0;
 const CHANNELS: usize = 18;
 /// Kills.
 const ROUNDS: u32 = 3;
-/// How long products change before a kill, at full size; a quick look takes less.
+/// How long products change before a kill at full size, and at least at a smaller scale.
 const CHURN: Duration = Duration::from_secs(30);
 const CHURN_MIN: Duration = Duration::from_secs(1);
-/// What was delivered so long before a kill may not have been saved: saves are a second apart and
-/// take their time.
+/// Deliveries within this time before a kill may not have been saved: saves are a second apart and
+/// take some time.
 const UNSAVED: Duration = Duration::from_secs(3);
-/// What is on its way when a process dies has arrived after so long.
+/// Time after which deliveries in flight at a kill have arrived.
 const ARRIVAL: Duration = Duration::from_millis(500);
 
-/// What one kill has led to.
+/// The result of one kill.
 struct Round {
     ready: f64,
     again: u64,
@@ -142,8 +143,8 @@ fn fill(child: &Child, recorder: &Arc<Recorder>, products: usize) -> Result<Dura
     Ok(recorder.held().reached_at().duration_since(posted.started))
 }
 
-/// Lets products change for a while, kills the child, starts it again, and waits until what it owed
-/// has been delivered.
+/// Lets products change for a while, kills the child, starts it again, and waits until it has
+/// delivered everything owed.
 fn kill(
     number: u32,
     args: &FullArgs,
@@ -164,8 +165,8 @@ fn kill(
     );
     child.start_again()?;
     churn.move_to(child.address());
-    // What is sent again is sent while new changes arrive: some of it is newer by then and counts
-    // as new, as it is.
+    // Deliveries are repeated while new changes arrive. Those that carry a newer state by then
+    // count as new, which they are.
     std::thread::sleep(churning.min(Duration::from_secs(5)));
     Ok(Round {
         ready: child.ready_after.as_secs_f64(),

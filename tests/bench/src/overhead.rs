@@ -1,11 +1,13 @@
-//! `weir-bench overhead`: what it costs that a mapping is a plugin, and in which language.
+//! `weir-bench overhead`: the cost of running a mapping as a plugin instead of native code, by
+//! language.
 //!
 //! The same function maps the same events, once called natively and once as a component through the
-//! host as ingest calls it, in turns and in one process. What is compared is processor time of all
-//! threads, so the hand-over to the workers, the copies in and out and the checks of what a guest
-//! gives back are in the host's figure. The native side ends with the same values. A **twin** is
-//! another component of the same mapping, by hand or in another language: it takes its turns
-//! between the others, and must give the same changes. Fuel is counted apart, and repeats exactly.
+//! plugin host, as ingest calls it. Both run in turns in one process. The comparison is of the
+//! processor time of all threads, so the host's figure includes passing calls to the workers,
+//! copies in and out, and the checks of a guest's results. The native side ends with the same
+//! values. A **twin** is another component of the same mapping, written by hand or in another
+//! language. It runs in turns with the others and must return the same changes. Fuel is counted
+//! separately and repeats exactly.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,19 +28,19 @@ use weir_plugin::Event as GuestEvent;
 use crate::events::{Products, System};
 use crate::{OverheadArgs, clock, component, unreachable};
 
-/// Events in a call, as in a request of the ingest benchmark.
+/// Events per call, as in a request of the ingest benchmark.
 const EVENTS: usize = 500;
-/// How long each side is measured before it is the other's turn.
+/// Length of one turn of each side.
 const TURN: Duration = Duration::from_millis(50);
 
-/// Events of the call whose fuel is counted: a whole batch.
+/// Events of the call whose fuel is counted, a whole batch.
 const FUEL_EVENTS: usize = 64;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Figures {
     events_a_call: usize,
     mappings: Vec<Mapping>,
-    /// Of all mappings, each as often as the others; twins are left out.
+    /// The ratio over all mappings, equally weighted; twins are left out.
     ratio: f64,
 }
 
@@ -59,7 +61,7 @@ struct Measured {
     component: String,
     host_us_an_event: f64,
     fuel_an_event: u64,
-    /// Of the host's time to the native.
+    /// The ratio of the host's time to the native time.
     ratio: f64,
 }
 
@@ -71,7 +73,7 @@ pub(super) struct Twin {
 }
 
 impl Twin {
-    /// From `PLUGIN=COMPONENT`.
+    /// Parses `PLUGIN=COMPONENT`.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let (plugin, path) = text
             .split_once('=')
@@ -89,7 +91,7 @@ impl Twin {
         }
     }
 
-    /// Where the component is; a folder is built.
+    /// The path of its component; a folder is built first.
     fn component(&self) -> Result<PathBuf, Failure> {
         if !self.path.is_dir() {
             return Ok(self.path.clone());
@@ -101,7 +103,7 @@ impl Twin {
     }
 }
 
-/// A component that takes turns.
+/// A component that is measured in turns.
 struct Side {
     name: String,
     chain: SourceChain,
@@ -232,8 +234,7 @@ fn events(system: System, bytes: usize, products: &Products, numbers: &AtomicU64
     (0..EVENTS).map(event).collect()
 }
 
-/// Makes a JSON object longer by a list of fields that no mapping reads, up to that many bytes and
-/// some.
+/// Pads a JSON object with a list of fields that no mapping reads, to at least `bytes` bytes.
 fn pad(data: &mut Vec<u8>, bytes: usize) {
     if data.len() >= bytes || data.pop_if(|last| *last == b'}').is_none() {
         return;
@@ -247,8 +248,8 @@ fn pad(data: &mut Vec<u8>, bytes: usize) {
     data.extend_from_slice(b"]}");
 }
 
-/// The event as a plugin gets it, made before anything is measured: a mapping that is compiled in
-/// would not copy it.
+/// The event as a plugin gets it, made before the measurement, because a mapping that is compiled
+/// in would not copy it.
 fn guest_event(event: &Event) -> GuestEvent {
     GuestEvent {
         event_type: event.event_type.clone(),
@@ -286,7 +287,7 @@ fn native(system: System) -> Result<Native, String> {
     })
 }
 
-/// The events here all map; one that did not would not be equal to what the host gives.
+/// All events here can be mapped; if one failed, the result would differ from the host's.
 fn verdict(changes: weir_plugin::Result<Vec<weir_plugin::Change>>) -> EventVerdict {
     EventVerdict::Changes(
         changes
@@ -316,11 +317,11 @@ fn change(change: weir_plugin::Change) -> Change {
     }
 }
 
-/// A change without its value, and the value as what it means: another language may write the same
-/// JSON with other spaces.
+/// A change without its value, and the value parsed, because another language may write the same
+/// JSON with different white space.
 type Meant = (Change, Option<Value>);
 
-/// What must be equal; none for an event that failed.
+/// The parts that must be equal; `None` for an event that failed.
 fn compared(verdicts: Vec<EventVerdict>) -> Vec<Option<Vec<Meant>>> {
     let apart = |mut change: Change| {
         let value = change
@@ -372,7 +373,7 @@ fn compare(
     }
 }
 
-/// Processor time of an event in microseconds, over one turn.
+/// Processor time per event in microseconds, over one turn.
 fn turn(map: impl Fn() -> Vec<EventVerdict>) -> f64 {
     let (started, cpu, mut events) = (Instant::now(), clock::process_cpu(), 0);
     while started.elapsed() < TURN {
@@ -411,16 +412,16 @@ fn to_text(figures: &Figures) -> String {
     let titles = [
         "mapping",
         "bytes",
-        "native us",
+        "native µs",
         "component",
-        "host us",
+        "host µs",
         "ratio",
         "fuel",
         "turns",
     ];
     let mut text = weir::inside::cli::table(&titles, &rows);
     text.push_str(&format!(
-        "\nall three together: {:.2} times the native cost (processor time of an event, {} events a call)\n",
+        "\nall three together: {:.2} times the native cost (processor time per event, {} events per call)\n",
         figures.ratio, figures.events_a_call
     ));
     text

@@ -1,8 +1,8 @@
-//! The load generator: connections that post a request, await its answer, and post the next.
+//! The load generator: connections that post a request, wait for its response, and post the next.
 //!
-//! It lives on one thread of its own, so that its processor time can be told from Weir's, and
-//! speaks plain HTTP/1.1 over loopback. Anything but a `202` that took every event ends it with the
-//! reason: what is measured was taken.
+//! It runs on one thread of its own, so that its processor time can be separated from Weir's, and
+//! uses plain HTTP/1.1 over loopback. Any response other than a `202` for all events ends it with
+//! an error, so that only accepted events are measured.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,20 +18,20 @@ use tokio::task::JoinSet;
 use crate::clock;
 use weir::inside::server::views::Accepted;
 
-/// An answer that does not come within this ends the measurement.
+/// Maximum time for a response; a later one ends the measurement.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Connections that post side by side, unless a measurement is about that.
+/// Default number of connections that post at the same time.
 pub(super) const CONNECTIONS: usize = 4;
-/// Changes as they are, one a line.
+/// The media type of changes, one per line.
 pub(super) const NDJSON: &str = "application/x-ndjson";
 
-/// A request to be written. The body is empty when it is given out.
+/// A request to be filled in. Its body is empty at first.
 pub(super) struct Request {
-    /// The source that it goes to.
+    /// The source that it is sent to.
     pub(super) source: &'static str,
     /// Media type of the body.
     pub(super) content_type: &'static str,
-    /// The lane asked for; none: the facet's own.
+    /// The lane of its changes; `None` for the facet's own.
     pub(super) lane: Option<&'static str>,
     /// Events in the body.
     pub(super) events: u64,
@@ -39,20 +39,20 @@ pub(super) struct Request {
     pub(super) body: Vec<u8>,
 }
 
-/// What came of it.
+/// The result of a load.
 pub(super) struct Tally {
     pub(super) requests: u64,
     pub(super) events: u64,
-    /// Of the bodies.
+    /// Total bytes of the bodies.
     pub(super) bytes: u64,
     pub(super) committed: u64,
     pub(super) unchanged: u64,
     pub(super) stale: u64,
-    /// From before a request was sent to after its answer was read, in microseconds.
+    /// Times from before sending a request until its response was read, in microseconds.
     pub(super) latency: Histogram<u64>,
     /// When the first request was sent.
     pub(super) started: Instant,
-    /// From the first request to the last answer.
+    /// Time from the first request to the last response.
     pub(super) wall: Duration,
     /// Processor time of the generator.
     pub(super) cpu: Duration,
@@ -98,18 +98,18 @@ impl Tally {
         self.stale += accepted.changes.stale;
     }
 
-    /// Events a second.
+    /// Events per second.
     pub(super) fn rate(&self) -> f64 {
         self.events as f64 / self.wall.as_secs_f64().max(1e-6)
     }
 }
 
-/// Posts on a new thread, over so many connections, what `write` writes, and waits for the end of
-/// it. `write` is given the number of the request, counted over all connections, and that of its
-/// connection; it answers false when there is nothing more to post.
+/// Posts the requests that `write` fills in, on a new thread with a number of connections, and
+/// waits until it ends. `write` gets the number of the request, counted over all connections, and
+/// the number of its connection. It returns false when there is nothing more to post.
 ///
 /// # Errors
-/// What the server answered other than that all was taken.
+/// The first response that is not a `202` for all events.
 pub(super) fn post<W>(to: SocketAddr, connections: usize, write: W) -> Result<Tally, String>
 where
     W: Fn(usize, usize, &mut Request) -> bool + Send + Sync + 'static,
@@ -176,7 +176,7 @@ impl Connection {
     /// Connects.
     ///
     /// # Errors
-    /// A sentence.
+    /// The system's error, as a sentence.
     pub(super) async fn open(to: SocketAddr) -> Result<Connection, String> {
         let stream = TcpStream::connect(to).await.map_err(text)?;
         stream.set_nodelay(true).map_err(text)?;
@@ -187,10 +187,10 @@ impl Connection {
         })
     }
 
-    /// Posts a request and reads its answer.
+    /// Posts a request and reads its response.
     ///
     /// # Errors
-    /// What was answered other than that all its events were taken.
+    /// The response, if it is not a `202` for all events.
     pub(super) async fn post(&mut self, request: &Request) -> Result<Accepted, String> {
         let Request {
             source,
@@ -212,13 +212,13 @@ impl Connection {
             accepted.map_err(|_| format!("no answer within {} s", PATIENCE.as_secs()))??;
         if accepted.events.accepted != *events {
             return Err(format!(
-                "of {events} events of {source} not all were taken: {accepted:?}"
+                "not all {events} events of {source} were accepted: {accepted:?}"
             ));
         }
         Ok(accepted)
     }
 
-    /// Sends what is in `request` and reads the answer, which has a length.
+    /// Sends the bytes in `request` and reads the response, which must have a length.
     async fn exchange(&mut self) -> Result<Accepted, String> {
         self.stream.write_all(&self.request).await.map_err(text)?;
         let answer = &mut self.answer;

@@ -1,26 +1,27 @@
-//! How far a measurement is, on the standard error: a bar on a terminal, a line a phase elsewhere.
+//! The progress of a measurement on standard error: a bar on a terminal, otherwise one line per
+//! phase.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// How a bar looks; what is counted and how fast is at its end.
+/// The template of a bar; the count and the rate are at its end.
 const TEMPLATE: &str = "{msg:<28} [{bar:32}] {human_pos}/{human_len} {per_sec} {elapsed}";
 
-/// One phase. It is over when this is dropped.
+/// One phase. It ends when this is dropped.
 pub(super) struct Progress {
     what: String,
     mark: Mark,
     began: Instant,
 }
 
-/// A handle on a phase, for whoever knows how far it is.
+/// A handle for updating the progress of a phase.
 #[derive(Clone)]
 pub(super) struct Mark(Option<ProgressBar>);
 
 impl Progress {
-    /// A phase with so many things to do begins.
+    /// Starts a phase with this many steps.
     pub(super) fn begin(what: &str, total: u64) -> Progress {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(total).with_message(what.to_owned());
@@ -48,14 +49,14 @@ impl Progress {
 }
 
 impl Mark {
-    /// So many are done.
+    /// Sets the number of steps done.
     pub(super) fn at(&self, done: u64) {
         if let Some(bar) = &self.0 {
             bar.set_position(done);
         }
     }
 
-    /// So many more are done.
+    /// Adds to the number of steps done.
     pub(super) fn add(&self, more: u64) {
         if let Some(bar) = &self.0 {
             bar.inc(more);

@@ -1,10 +1,11 @@
-//! The targets in this process: they take every delivery at once and know, for each target and
-//! product, what it holds.
+//! The targets, in this process. They accept every delivery immediately and record what each target
+//! holds of each product.
 //!
-//! One thread for all of them, which reads HTTP/1.1 itself and looks only for what it must know: in
-//! each item of a batch the key, and in its content the **mark**, a number that rises with each
-//! change of that product. It shares the machine with what is measured, so it parses no JSON; what
-//! does not look as expected is counted as strange, and the benchmarks fail if anything was.
+//! A single thread serves all of them. It reads HTTP/1.1 itself and extracts only what it needs:
+//! the key of each item of a batch, and from its content the **mark**, a number that rises with
+//! each change of that product. It shares the machine with the code under measurement, so it does
+//! not parse JSON. Items that do not look as expected are counted as strange, and the benchmarks
+//! fail if there are any.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -20,11 +21,11 @@ use tokio::sync::oneshot;
 use crate::clock::round;
 use crate::events::FIRST_KEY;
 
-/// A bucket of the record of deliveries over time.
+/// Length of a bucket in the record of deliveries over time.
 const BUCKET: Duration = Duration::from_millis(100);
-/// Buckets kept: two hours. What comes later is counted in the last.
+/// Number of buckets: two hours. Later deliveries are counted in the last one.
 const BUCKETS: usize = 72_000;
-/// A request's head is not longer than this; a batch's body not longer than that.
+/// Maximum length of a request's head, and of a batch's body.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 const BODY_BYTES_MAX: usize = 256 << 20;
 const ANSWER: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
@@ -36,32 +37,32 @@ pub(super) struct Recorder {
     _stop: oneshot::Sender<()>,
 }
 
-/// What all targets hold.
+/// The contents of all targets.
 pub(super) struct Held {
     targets: usize,
     products: usize,
-    /// Stands before the mark, for example `"available":`; none: items are counted, and no more.
+    /// The text before the mark, for example `"available":`. `None`: items are only counted.
     mark: Option<Finder<'static>>,
     began: Instant,
-    /// By target, then by product: the mark of what it holds; 0 is nothing.
+    /// By target, then by product: the mark that it holds; 0 if nothing.
     marks: Vec<AtomicU32>,
-    /// By product: the mark that all targets must come to hold.
+    /// By product: the mark that all targets must reach.
     goals: Vec<AtomicU32>,
-    /// Pairs of target and product that have come to hold their goal since it was set.
+    /// Pairs of target and product that have reached their goal since it was set.
     reached: AtomicU64,
-    /// When the last of them did, in microseconds since `began`.
+    /// When the last of them reached it, in microseconds since `began`.
     reached_at: AtomicU64,
     delivered: Vec<AtomicU64>,
     requests: AtomicU64,
     bytes: AtomicU64,
-    /// Items that brought just the mark that the target held.
+    /// Items with the same mark as the target held.
     repeated: AtomicU64,
-    /// Items that brought a smaller mark than the target held.
+    /// Items with a lower mark than the target held.
     older: AtomicU64,
     /// Items or requests that were not understood.
     strange: AtomicU64,
     over_time: Vec<AtomicU32>,
-    /// By product: the amount of the price that is waited for; 0: none is.
+    /// By product: the amount of the awaited price; 0 if none.
     watched: Vec<AtomicU32>,
     watching: AtomicUsize,
     probes: Mutex<HashMap<u32, Probe>>,
@@ -71,16 +72,16 @@ pub(super) struct Held {
 /// A price that is awaited at some targets.
 struct Probe {
     sent: Instant,
-    /// A bit for each target that does not have it yet.
+    /// A set of bits, one for each target that does not have it yet.
     missing: u64,
 }
 
 impl Recorder {
-    /// Listens on loopback, on a thread of its own, for so many targets and products; `mark` is the
-    /// text before the mark. Without one, items are only counted, and there need be no products.
+    /// Listens on loopback, on its own thread, for a number of targets and products. `mark` is the
+    /// text before the mark; without one, items are only counted, and `products` may be 0.
     ///
     /// # Errors
-    /// When the address or the thread cannot be had.
+    /// The system provides no address or no thread.
     pub(super) fn start(
         targets: usize,
         products: usize,
@@ -115,7 +116,7 @@ impl Recorder {
         })
     }
 
-    /// What its targets hold.
+    /// The contents of its targets.
     pub(super) fn held(&self) -> &Held {
         &self.held
     }
@@ -153,12 +154,12 @@ impl Held {
         }
     }
 
-    /// How many targets there are.
+    /// Number of targets.
     pub(super) fn targets(&self) -> usize {
         self.targets
     }
 
-    /// Items taken by all targets so far.
+    /// Items received by all targets so far.
     pub(super) fn delivered(&self) -> u64 {
         self.delivered
             .iter()
@@ -174,12 +175,12 @@ impl Held {
         )
     }
 
-    /// Items that brought what the target held already.
+    /// Repeated items: their mark equals the one that the target held.
     pub(super) fn repeated(&self) -> u64 {
         self.repeated.load(Ordering::Relaxed)
     }
 
-    /// Items that brought something older than what the target held.
+    /// Outdated items: their mark is lower than the one that the target held.
     pub(super) fn older(&self) -> u64 {
         self.older.load(Ordering::Relaxed)
     }
@@ -189,19 +190,20 @@ impl Held {
         self.strange.load(Ordering::Relaxed)
     }
 
-    /// Memory that this takes and Weir does not, in MiB.
+    /// Memory of this recorder, in MiB, which is not Weir's.
     pub(super) fn memory_mib(&self) -> f64 {
         let numbers =
             self.marks.len() + self.goals.len() + self.watched.len() + self.over_time.len();
         round(4.0 * numbers as f64 / f64::from(1 << 20), 1)
     }
 
-    /// The mark of what a target holds of a product.
+    /// The mark that a target holds of a product.
     pub(super) fn mark(&self, target: usize, product: usize) -> u32 {
         self.marks[target * self.products + product].load(Ordering::Relaxed)
     }
 
-    /// Says what every target must come to hold. To be called while nothing is delivered.
+    /// Sets the mark that every target must reach for each product. Call this while nothing is
+    /// being delivered.
     pub(super) fn expect(&self, goal: impl Fn(usize) -> u32) {
         let there = |product: usize, goal: u32| {
             (0..self.targets)
@@ -217,17 +219,17 @@ impl Held {
         self.reached.store(reached, Ordering::Relaxed);
     }
 
-    /// Pairs of target and product that hold what is expected, as counted while it came in.
+    /// Pairs of target and product that have reached their goal, as counted on arrival.
     pub(super) fn reached(&self) -> u64 {
         self.reached.load(Ordering::Relaxed)
     }
 
-    /// Pairs that there are.
+    /// Number of all pairs.
     pub(super) fn pairs(&self) -> u64 {
         (self.targets * self.products) as u64
     }
 
-    /// Pairs that do not hold what is expected, looked at one by one.
+    /// Pairs that do not hold their goal, checked one by one.
     pub(super) fn missing(&self) -> u64 {
         let wrong = |target: usize| {
             (0..self.products)
@@ -239,12 +241,12 @@ impl Held {
         (0..self.targets).map(|target| wrong(target) as u64).sum()
     }
 
-    /// When the last pair came to hold what is expected.
+    /// When the last pair reached its goal.
     pub(super) fn reached_at(&self) -> Instant {
         self.began + Duration::from_micros(self.reached_at.load(Ordering::Relaxed))
     }
 
-    /// The most items taken by all targets within one second since `from`.
+    /// Maximum number of items that all targets received within one second since `from`.
     pub(super) fn best_second(&self, from: Instant) -> u64 {
         let first =
             (from.saturating_duration_since(self.began).as_millis() / BUCKET.as_millis()) as usize;
@@ -261,8 +263,8 @@ impl Held {
             .unwrap_or_default()
     }
 
-    /// Waits for a price of a product at the targets whose bits are set, from now on. Answers
-    /// false, and does nothing, if another price of it is still waited for.
+    /// Starts to watch for a price of a product at the targets whose bits are set. Returns false,
+    /// and does nothing, if another price of it is still being watched.
     pub(super) fn watch(&self, product: usize, amount: u32, targets: u64) -> bool {
         let mut probes = lock(&self.probes);
         if self.watched[product].load(Ordering::Relaxed) != 0 {
@@ -285,7 +287,7 @@ impl Held {
         self.watching.load(Ordering::Relaxed)
     }
 
-    /// Items taken by all targets from `from` to now.
+    /// Items received by all targets since `from`.
     pub(super) fn delivered_since(&self, from: Instant) -> u64 {
         let first =
             (from.saturating_duration_since(self.began).as_millis() / BUCKET.as_millis()) as usize;
@@ -296,13 +298,13 @@ impl Held {
             .sum()
     }
 
-    /// How long each watched price took to each of its targets.
+    /// The delay of each watched price to each of its targets.
     pub(super) fn arrivals(&self) -> Vec<Duration> {
         lock(&self.arrivals).clone()
     }
 
-    /// A request to a target. The receiver of a batch of Weir: an array of `{"id", "type", "key",
-    /// "sequence", "deleted", "content"}`.
+    /// Handles a request to a target, whose body is a batch from Weir: an array of `{"id", "type",
+    /// "key", "sequence", "deleted", "content"}`.
     fn take(&self, target: usize, body: &[u8]) {
         const AFTER_KEY: &[u8] = br#"","sequence":"#;
         self.requests.fetch_add(1, Ordering::Relaxed);
@@ -321,7 +323,7 @@ impl Held {
                 .fetch_add(u64::from(!understood), Ordering::Relaxed);
             items += 1;
         }
-        // Each item, and nothing in a content, begins so.
+        // Each item starts with this, and nothing inside a content does.
         if items == 0 || memmem::find_iter(body, br#"{"id":"weir_"#).count() != items {
             self.strange.fetch_add(1, Ordering::Relaxed);
         }
@@ -330,7 +332,7 @@ impl Held {
         self.over_time[bucket.min(BUCKETS - 1)].fetch_add(items as u32, Ordering::Relaxed);
     }
 
-    /// One item: what its envelope says after the key, and its content.
+    /// One item: the part of its envelope after the key, and its content.
     fn item(&self, target: usize, key: Option<u64>, rest: &[u8], now: Instant) -> bool {
         let Some(finder) = &self.mark else {
             return key.is_some();
@@ -344,7 +346,7 @@ impl Held {
         let (Some(product), Some(mark)) = (product, mark) else {
             return false;
         };
-        // Only this thread writes.
+        // No race: only this thread writes.
         let place = &self.marks[target * self.products + product];
         let before = place.load(Ordering::Relaxed);
         if mark == before {
@@ -393,7 +395,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The key at the end of what stands before `","sequence":`.
+/// The key at the end of the text before `","sequence":`.
 fn key(before: &[u8]) -> Option<u64> {
     let start = before.iter().rposition(|byte| *byte == b'"')? + 1;
     before[..start]
@@ -403,7 +405,7 @@ fn key(before: &[u8]) -> Option<u64> {
         .map(u64::from)
 }
 
-/// The whole number at the beginning.
+/// The whole number at the start.
 fn number(text: &[u8]) -> Option<u32> {
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     std::str::from_utf8(&text[..digits]).ok()?.parse().ok()
@@ -419,7 +421,7 @@ async fn serve(listener: TcpListener, held: Arc<Held>) {
     while let Ok((stream, _)) = listener.accept().await {
         let held = held.clone();
         tokio::spawn(async move {
-            // A connection that breaks is Weir's to retry; one that is not understood voids the
+            // Weir retries after a broken connection; a request that is not understood voids the
             // measurement.
             if let Err(NotUnderstood) = connection(stream, &held).await {
                 held.strange.fetch_add(1, Ordering::Relaxed);
@@ -430,7 +432,7 @@ async fn serve(listener: TcpListener, held: Arc<Held>) {
 
 struct NotUnderstood;
 
-/// Requests one after the other, each with a length.
+/// Reads requests one after the other, each with a length.
 async fn connection(mut stream: TcpStream, held: &Held) -> Result<(), NotUnderstood> {
     let _ = stream.set_nodelay(true);
     let mut read = Vec::with_capacity(256 << 10);
@@ -464,7 +466,7 @@ async fn connection(mut stream: TcpStream, held: &Held) -> Result<(), NotUnderst
     }
 }
 
-/// Target and length of the body of a request.
+/// The target, and the length of the body, of a request.
 fn understand(head: &[u8]) -> Option<(usize, usize)> {
     let head = std::str::from_utf8(head).ok()?;
     let mut lines = head.split("\r\n");

@@ -12,24 +12,24 @@ use weir::inside::cli::{CommandResult, pretty};
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     scenario: &'static str,
-    /// How much of the full size was measured; aims are judged at full size only.
+    /// The share of the full size that was measured; goals are judged at full size only.
     scale: f64,
     figures: Figures,
     aims: Vec<Aim>,
     usage: Figures,
 }
 
-/// Names with their units in them, and values, in the order in which they are told.
+/// Names, which contain their units, and values, in the order of the report.
 #[derive(Debug, Default)]
 struct Figures(Vec<(String, Value)>);
 
-/// What a figure should be.
+/// The goal of a figure.
 #[derive(Debug, Serialize)]
 struct Aim {
     figure: String,
     aim: String,
     measured: Value,
-    /// None below full size.
+    /// `None` below full size.
     hit: Option<bool>,
 }
 
@@ -44,7 +44,7 @@ impl Report {
         }
     }
 
-    /// A figure without an aim.
+    /// A figure without a goal.
     pub(super) fn figure(&mut self, name: &str, value: impl Into<Value>) {
         self.figures.0.push((name.to_owned(), value.into()));
     }
@@ -82,19 +82,19 @@ impl Report {
         });
     }
 
-    /// What a phase cost.
+    /// The resources that a phase used.
     pub(super) fn usage(&mut self, phase: &str, usage: &Usage) {
         self.usage.0.push((phase.to_owned(), json!(usage)));
     }
 
-    /// False if something that must be at any size is not so.
+    /// False if a figure that must be exact at any size is not.
     fn sound(&self) -> bool {
         self.aims
             .iter()
             .all(|aim| !aim.aim.starts_with("exactly") || aim.hit != Some(false))
     }
 
-    /// Writes it; the answer is yes if all is so that must be at any size.
+    /// Writes the report. Returns whether all figures that must be exact at any size are.
     pub(super) fn end(self, json: bool, out: &mut String) -> CommandResult {
         out.push_str(&self.to_text(json));
         Ok(self.sound())

@@ -1,12 +1,12 @@
-//! `weir-bench soak`: half an hour of mixed load on a Weir that is killed again and again, and
-//! whether memory and disk stay flat.
+//! `weir-bench soak`: half an hour of mixed load on a Weir that is killed again and again; memory
+//! and disk must stay flat.
 //!
-//! A catalogue with eighteen sites and a renderer, as in `cycle`, in a process of its own. Stocks
-//! change in batches, prices one at a time in the urgent lane, a site is paused for a while,
-//! another renders everything again; every so often the process is killed and started. Memory and
-//! disk are read all the while; flat means that the mean of the last third is not above that of the
-//! middle third by more than a tenth. In the end each target must hold nothing older than what was
-//! accepted.
+//! The setup is a catalogue with eighteen sites and a renderer, as in `cycle`, in a separate
+//! process. Stocks change in batches, prices one at a time in the urgent lane, a site is paused for
+//! a while, another renders everything again; every so often the process is killed and started.
+//! Memory and disk are sampled throughout; flat means that the mean of the last third exceeds that
+//! of the middle third by at most a tenth. At the end no target may hold anything older than what
+//! was accepted.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,18 +22,19 @@ use crate::stage::Child;
 use crate::{SoakArgs, built, unreachable};
 use weir::inside::cli::{CommandResult, Failure};
 
-/// Products at full size, and minutes.
+/// Products at full size.
 const PRODUCTS: f64 = 100_000.0;
 const MINUTES: f64 = 30.0;
-/// Stocks in a request, and how often one is posted: 1,000 a second, which are 18,000 renderings.
+/// Stocks per request, and the interval of requests: 1,000 stocks per second, which make 18,000
+/// renderings.
 const STOCKS: usize = 200;
 const STOCKS_EVERY: Duration = Duration::from_millis(200);
-/// How often a price is posted.
+/// Interval at which a price is posted.
 const PRICE_EVERY: Duration = Duration::from_millis(20);
-/// Samples of a short run; a long one has one each ten seconds.
+/// Samples of a short run; a long one takes one every ten seconds.
 const SAMPLES_MIN: u32 = 30;
 const SAMPLE_EVERY: Duration = Duration::from_secs(10);
-/// Samples between two things that are done to a channel.
+/// Samples between two operations on channels.
 const OPERATE_EVERY: usize = 3;
 
 /// Memory and disk at one moment.
@@ -144,8 +145,8 @@ pub(super) fn run(args: &SoakArgs, out: &mut String) -> CommandResult {
     report.end(args.full.common.json, out)
 }
 
-/// The time of the load: reads memory and disk, does things to channels, kills and starts. Answers
-/// the samples, how many kills there were and the longest start in seconds.
+/// Runs during the load: samples memory and disk, operates channels, kills and restarts Weir.
+/// Returns the samples, the number of kills and the longest start in seconds.
 fn live(
     args: &SoakArgs,
     child: &mut Child,
@@ -188,7 +189,7 @@ fn live(
         }
         if recorder.held().strange() > 0 {
             return Err(Failure::Failed(
-                "a target got what it did not understand".to_owned(),
+                "a target received something that it did not understand".to_owned(),
             ));
         }
     }
@@ -198,7 +199,7 @@ fn live(
     Ok((samples, kills, slowest))
 }
 
-/// One site is paused, the one before it flows again, and a third renders everything once more.
+/// Pauses one site, resumes the previous one, and lets a third render everything again.
 fn disturb(child: &Child, number: usize) -> Result<(), Failure> {
     let site = |number: usize| format!("page.s{:02}", number % SITES);
     child.api().operate_one(&site(number), "pause")?;

@@ -1,5 +1,5 @@
-//! Where a measurement takes place: a folder of its own that is removed again, and a Weir in it, in
-//! this process or as a child.
+//! The environment of a measurement: a folder that is removed at the end, and a Weir in it, in this
+//! process or as a child process.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -19,12 +19,11 @@ use weir::inside::cli::Failure;
 use weir::inside::server::Limits;
 use weir::inside::store::Store;
 
-/// A child that has not come up after so long will not.
+/// Maximum time for a child to become ready.
 const UP_MAX: Duration = Duration::from_secs(300);
-/// How often a child that comes up is asked whether it is ready: what a start takes is known to
-/// that.
+/// Interval of polling whether a child is ready; it is the resolution of start times.
 const UP_LOOK: Duration = Duration::from_millis(5);
-/// What a running Weir says when it listens.
+/// The log message with which a running Weir reports its address.
 const LISTENING: &str = "listening on http://";
 
 /// A Weir in this process.
@@ -36,10 +35,11 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Starts it with that configuration, below the folder given or where [`folder`] puts it.
+    /// Starts Weir with this configuration, in a new folder below the given one, or below the
+    /// default of [`folder`].
     ///
     /// # Errors
-    /// When it does not start.
+    /// It does not start.
     pub(super) fn start(parent: Option<&Path>, configuration: &Value) -> Result<Stage, Failure> {
         let folder = folder(parent)?;
         let file = folder.path().join("weir.toml");
@@ -64,7 +64,7 @@ impl Stage {
         })
     }
 
-    /// Where events are taken in.
+    /// The address for events.
     pub(super) fn address(&self) -> SocketAddr {
         self.app.ingest_addr()
     }
@@ -84,7 +84,7 @@ impl Stage {
         disk_bytes(&self.folder.path().join("data").join("store"))
     }
 
-    /// Stops it; its folder goes with it.
+    /// Stops it and removes its folder.
     pub(super) fn stop(self) {
         self.runtime.block_on(self.app.stop());
         drop(self.folder);
@@ -96,21 +96,22 @@ impl Stage {
     }
 }
 
-/// A Weir as a process of its own, this program with `run`. It is killed when this is dropped.
+/// A Weir in a child process: this program with the command `run`. It is killed when this is
+/// dropped.
 pub(super) struct Child {
     folder: TempDir,
     process: Option<std::process::Child>,
     address: SocketAddr,
     api: Api,
-    /// From the start of the process to the first answer that it is ready.
+    /// Time from the start of the process until it first reported that it is ready.
     pub(super) ready_after: Duration,
 }
 
 impl Child {
-    /// Starts one with that configuration, in a folder of its own.
+    /// Starts a child with this configuration, in its own folder.
     ///
     /// # Errors
-    /// When it does not come up, with the end of its log.
+    /// It does not become ready; with the end of its log.
     pub(super) fn start(parent: Option<&Path>, configuration: &Value) -> Result<Child, Failure> {
         let folder = folder(parent)?;
         write(&folder.path().join("weir.toml"), configuration)?;
@@ -127,13 +128,13 @@ impl Child {
     /// Kills it, as `kill -9` does.
     pub(super) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
-            // It can only have ended already.
+            // This can only fail if it has ended already.
             let _ = process.kill();
             let _ = process.wait();
         }
     }
 
-    /// Starts it again where it was; at another address.
+    /// Starts it again in the same folder, at another address.
     ///
     /// # Errors
     /// As [`Child::start`].
@@ -145,7 +146,7 @@ impl Child {
         Ok(())
     }
 
-    /// Where it listens.
+    /// Its address.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -155,7 +156,7 @@ impl Child {
         &self.api
     }
 
-    /// Its process, as files below `/proc` name it; none while it is dead.
+    /// Its process id, as in `/proc`; `None` while it is not running.
     pub(super) fn process(&self) -> Option<String> {
         self.process
             .as_ref()
@@ -230,7 +231,7 @@ fn come_up(
             let told = fs::read_to_string(log).unwrap_or_default();
             let end: Vec<&str> = told.lines().rev().take(5).collect();
             return Err(Failure::Unreachable(format!(
-                "the child does not come up: {}",
+                "the child does not become ready: {}",
                 end.into_iter().rev().collect::<Vec<_>>().join("\n")
             )));
         }
@@ -238,14 +239,13 @@ fn come_up(
     }
 }
 
-/// The address that a log says is listened on.
+/// The address that a log reports.
 fn listening(log: &str) -> Option<SocketAddr> {
     let rest = &log[log.find(LISTENING)? + LISTENING.len()..];
     rest[..rest.find('\n')?].trim().parse().ok()
 }
 
-/// What the files below a folder take, in bytes: blocks that are allocated, whatever length a file
-/// says it has.
+/// Disk space of the files below a folder, in bytes: their allocated blocks, not their lengths.
 fn disk_bytes(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let bytes = entries.filter_map(|entry| entry.metadata().ok().map(|about| (entry, about)));

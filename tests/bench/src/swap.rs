@@ -1,12 +1,12 @@
 //! `weir-bench swap`: a mapper is replaced a thousand times while events flow through it.
 //!
-//! A Weir of its own process takes stock levels through a Rust mapper and delivers them. First the
-//! mapper is replaced while nothing else happens, by bytes that are new and by bytes that were
-//! compiled before: how long until they serve. Then the same under a load that never pauses: what
-//! is left of the throughput, and whether every change that was accepted is at the target in the
-//! end.
+//! A Weir in a separate process takes stock levels in through a Rust mapper and delivers them.
+//! First the mapper is replaced without load, by new bytes and by bytes that were compiled before,
+//! to measure the time until the new version is in use. Then the same happens under constant load,
+//! to measure the remaining throughput and to check that every accepted change is at the target at
+//! the end.
 //!
-//! New bytes are the same component with another number in a section that nobody reads.
+//! New bytes are the same component with another number in a custom section that is ignored.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,24 +30,24 @@ use weir::inside::server::views::SwapView;
 /// Products, and swaps, at full size.
 const PRODUCTS: f64 = 20_000.0;
 const SWAPS: f64 = 1_000.0;
-/// Of the swaps one in so many is by new bytes, which are compiled; the others are by bytes that
-/// were compiled before.
+/// One in this many swaps uses new bytes, which are compiled; the others use bytes that were
+/// compiled before.
 const FRESH: usize = 10;
 /// Swaps of each kind without load.
 const IDLE: usize = 20;
-/// How long the throughput is measured before swaps begin; a quick look takes less.
+/// How long the throughput is measured before swaps start, and at least at a smaller scale.
 const BEFORE: Duration = Duration::from_secs(10);
-/// Between two swaps by bytes that were compiled before: with none it is not the events that are
-/// measured.
+/// Pause between two swaps to bytes that were compiled before; without it, the swaps would dominate
+/// the measurement.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Events in a request.
+/// Events per request.
 const BATCH: usize = 200;
-/// Stands before the number of a stock level in what is delivered.
+/// The text before the number of a stock level in a delivery.
 const MARK: &str = "\"available\":";
-/// The plugin and its file beside the configuration.
+/// The plugin's name, and its file next to the configuration.
 const PLUGIN: &str = "oms-stock";
 
-/// The component in as many versions as are wanted, and the Weir that runs it.
+/// The component, in any number of versions, and the Weir that runs it.
 struct Bench {
     component: Vec<u8>,
     file: PathBuf,
@@ -125,7 +125,7 @@ pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
     report.end(args.common.json, out)
 }
 
-/// What swaps under load came to: events a second and the swaps, for each kind.
+/// The results of swaps under load: events per second, and the swaps of each kind.
 struct Load {
     before: f64,
     fresh: (f64, Vec<SwapView>),
@@ -182,7 +182,7 @@ fn under_load(
     let mut again = Vec::new();
     let while_again = rate(&churn, || {
         for n in 0..swaps - count {
-            // Another one than serves, of those that were compiled last.
+            // One of the versions that were compiled last, but not the one in use.
             again.push(
                 bench.swap(
                     bench
@@ -206,7 +206,7 @@ fn under_load(
     })
 }
 
-/// Events accepted in a second while something is done.
+/// Events accepted per second while the given work runs.
 fn rate(churn: &Churn, mut what: impl FnMut() -> Result<(), Failure>) -> Result<f64, Failure> {
     let (events, began) = (churn.events(), Instant::now());
     what()?;
@@ -214,21 +214,21 @@ fn rate(churn: &Churn, mut what: impl FnMut() -> Result<(), Failure>) -> Result<
 }
 
 impl Bench {
-    /// Swaps to a version that was never there.
+    /// Swaps to a version that was never used before.
     fn fresh(&mut self) -> Result<SwapView, Failure> {
         self.version += 1;
         self.swap(self.version)
     }
 
-    /// Swaps to a version. Answers how it came into force.
+    /// Swaps to a version. Returns its rollout.
     fn swap(&self, number: u64) -> Result<SwapView, Failure> {
         place(&self.file, &version(&self.component, number))?;
         let swap = self.child.api().swapped(PLUGIN)?;
-        swap.ok_or_else(|| Failure::Failed("the plugin has not come into force".to_owned()))
+        swap.ok_or_else(|| Failure::Failed("the new version was not swapped in".to_owned()))
     }
 }
 
-/// Times of a kind of swap, judged by their median.
+/// Reports the times of one kind of swap, judged by their median.
 fn report_swaps(report: &mut Report, name: &str, swaps: &[SwapView], aim_ms: f64) {
     let times = sorted(swaps);
     report.at_most(
@@ -239,7 +239,7 @@ fn report_swaps(report: &mut Report, name: &str, swaps: &[SwapView], aim_ms: f64
     spread(report, name, swaps);
 }
 
-/// The least, the median, the most; and what the median one spent its time on.
+/// Reports the minimum, median and maximum, and the steps of the median swap.
 fn spread(report: &mut Report, name: &str, swaps: &[SwapView]) {
     let times = sorted(swaps);
     let Some(median) = times.get(times.len() / 2) else {
@@ -269,7 +269,7 @@ fn sorted(swaps: &[SwapView]) -> Vec<f64> {
     times
 }
 
-/// The component with a number in a section that nobody reads.
+/// The component with a number in a custom section that is ignored.
 fn version(component: &[u8], number: u64) -> Vec<u8> {
     let mut bytes = component.to_vec();
     let name = b"bench";
@@ -279,15 +279,15 @@ fn version(component: &[u8], number: u64) -> Vec<u8> {
     bytes
 }
 
-/// In one step, as a build does it.
+/// Writes the file in one step, as a build does.
 fn place(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let part = file.with_extension("part");
     let placed = fs::write(&part, bytes).and_then(|()| fs::rename(&part, file));
     placed.map_err(|error| unreachable("the component cannot be placed", error))
 }
 
-/// A stock level as the shop system sends it; the number is its time too, so that a newer one is
-/// never taken for stale.
+/// A stock level as the shop system sends it. Its time is derived from the number too, so that a
+/// newer one is never stale.
 fn level(body: &mut Vec<u8>, product: usize, number: u32) {
     let (key, seconds) = (FIRST_KEY + product as u64, number / 1000);
     let (day, hour, minute) = (

@@ -1,5 +1,5 @@
-//! Each measurement for a second or at a thousandth of its size, so that none of them rots. What
-//! they measure here says nothing.
+//! Runs each measurement for a second or at a thousandth of its size, so that all keep working. The
+//! figures themselves mean nothing here.
 
 use super::*;
 
@@ -102,8 +102,8 @@ fn native_and_host_are_compared_on_the_same_events() {
     assert!(levels["bytes_an_event"].as_u64() >= Some(1024), "{figures}");
 }
 
-/// A measurement with a full size, at a small one; what must be exact at any size was so, or it
-/// would not have been fine.
+/// Runs a measurement at a small size. It succeeds only if all figures that must be exact at any
+/// size are.
 fn small(scenario: &str, scale: &str) -> serde_json::Value {
     let folder = tempfile::tempdir().expect("a folder");
     let report = check(&[
@@ -189,7 +189,7 @@ fn hot_keys_arrive_once_and_none_is_skipped() {
     );
 }
 
-/// A path of the machine that built this program would be wrong on any other.
+/// A path from the machine that built this program would be wrong on any other.
 #[test]
 fn help_shows_no_path_of_the_build() {
     use clap::CommandFactory;

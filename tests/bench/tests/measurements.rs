@@ -1,5 +1,5 @@
-//! The measurements that run Weir as a process of their own, at a small scale, so that none of them
-//! rots.
+//! Runs the measurements that start Weir as a separate process, at a small scale, so that all keep
+//! working.
 
 use std::process::{Command, Stdio};
 
@@ -67,8 +67,8 @@ fn a_soak_with_kills_ends_with_every_target_up_to_date() {
     );
 }
 
-/// A channel that met an entity while its next change was being written lost that change, in every
-/// run of this.
+/// Regression: a channel that met an entity while its next change was being written lost that
+/// change, in every run of this measurement.
 #[test]
 fn what_was_accepted_before_a_kill_is_held_by_every_target_after_it() {
     let report = measured("open", &["--scale", "0.002"]);

@@ -1,4 +1,4 @@
-//! What one sees: a line a second while the systems send, a table at the end.
+//! The progress display: one line per second while the systems send, and a table at the end.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use super::systems::{Counts, Systems};
 use crate::cli::table::table;
 use crate::server::views::{ChannelView, List};
 
-/// The answer of `GET /v1/channels`.
+/// The response to `GET /v1/channels`.
 pub(super) type Channels = List<ChannelView>;
 
 /// Lines between two headers.
 const HEADER_EVERY: u64 = 20;
 
-/// What the last line said, so that the next one can say what happened since.
+/// The figures at the last line, so that the next one can show the difference.
 pub(super) struct Board {
     counts: Counts,
     delivered: [u64; 4],
@@ -45,7 +45,7 @@ impl Board {
         }
     }
 
-    /// The second that has passed.
+    /// The line for the second that has just passed.
     pub(super) fn line(
         &mut self,
         second: u64,
@@ -56,7 +56,7 @@ impl Board {
         let (counts, delivered) = (systems.counts(), recorder.delivered());
         let mut line = String::new();
         if (second - 1).is_multiple_of(HEADER_EVERY) {
-            line.push_str("          in a second          delivered in a second to            spared      oldest\n");
+            line.push_str("               per second      deliveries per second to          avoided    oldest\n");
             line.push_str("second    events  changes      de     fr     at  search           so far      owed\n");
         }
         line.push_str(&format!(
@@ -88,7 +88,7 @@ impl Board {
         line
     }
 
-    /// What has happened altogether.
+    /// The totals at the end, with a table of the channels.
     pub(super) fn summary(
         &self,
         systems: &Systems,
@@ -127,16 +127,16 @@ impl Board {
         }
         let header = [
             "CHANNEL",
-            "CHANGES FOR IT",
+            "CHANGES",
             "DELIVERED",
             "SUPPRESSED",
             "WITHHELD",
-            "COALESCED AWAY",
-            "STILL OWED",
+            "COALESCED",
+            "OWED",
         ];
         format!(
             "\n{} events in {:.0} s: {} filtered as noise, {} repeated, {} quarantined.\n\
-             {} changes committed, {} unchanged and {} stale ones dropped. {} requests had to be sent again.\n\
+             {} changes committed; {} unchanged and {} stale changes dropped. {} requests retried.\n\
              Nothing was owed {:.1} s after the last event.\n\n{}",
             counts.sent,
             sending.as_secs_f64(),

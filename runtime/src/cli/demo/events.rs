@@ -1,5 +1,5 @@
-//! What the three systems say, in the words they really use: IDocs, CloudEvents, inventory
-//! webhooks.
+//! The events of the three systems, in the formats that such systems really send: IDocs,
+//! CloudEvents, inventory webhooks.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -17,7 +17,7 @@ const PRICE_LISTS: [(&str, [&str; 3]); 3] = [
 /// The OMS's numbers of the locations, as the example's configuration maps them.
 const LOCATIONS: [(&str, u64); 2] = [("berlin", 24_826_418), ("lyon", 74_852_401_203)];
 
-/// An IDoc's control record and what follows it.
+/// An IDoc: its control record, followed by `segments`.
 pub(super) fn idoc(message: &str, sender: &str, serial: i64, segments: &str) -> String {
     let time = moment(serial).to_zoned(TimeZone::UTC);
     let (day, clock) = (time.strftime("%Y%m%d"), time.strftime("%H%M%S"));
@@ -102,7 +102,7 @@ pub(super) fn product(key: &str, content: &Content, at: i64) -> Value {
     } })
 }
 
-/// What happens in a PIM all day and is about no product.
+/// An event of the PIM that concerns no product, as PIMs send all day.
 pub(super) fn category(at: i64) -> Value {
     cloud_event(
         "category.updated",
@@ -126,12 +126,12 @@ pub(super) fn level(key: &str, location: &str, available: i64, at: i64) -> Value
     })
 }
 
-/// What a misrouted webhook looks like.
+/// A misrouted webhook: an order instead of an inventory level.
 pub(super) fn order(at: i64) -> Value {
     json!({ "id": at, "name": "#9999", "line_items": [{ "sku": "4711", "quantity": 1 }] })
 }
 
-/// Milliseconds since 1970 as a moment.
+/// Milliseconds since 1970 as a timestamp.
 fn moment(ms: i64) -> Timestamp {
     Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH)
 }

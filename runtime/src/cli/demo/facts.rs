@@ -1,6 +1,6 @@
-//! What the three systems know, and what therefore each channel must hold: worked out from the
-//! facts alone, without Weir's code or the plugins', so that the comparison at the end means
-//! something.
+//! The facts that the three systems know, and the state that each channel must therefore hold. It
+//! is computed from the facts alone, without Weir's code or the plugins', so that the comparison at
+//! the end is independent of both.
 
 use std::collections::BTreeMap;
 
@@ -27,9 +27,9 @@ pub(super) struct Content {
     pub(super) enabled: bool,
     pub(super) family: &'static str,
     pub(super) categories: [&'static str; 1],
-    /// Number of the text's edition: what an editor changes.
+    /// Number of the text's edition; an editor's change raises it.
     pub(super) edition: u32,
-    /// Whether the French texts are there.
+    /// Whether the French texts exist.
     pub(super) in_french: bool,
     pub(super) name_de: String,
     pub(super) name_fr: String,
@@ -44,7 +44,7 @@ struct Product {
     stock: BTreeMap<&'static str, i64>,
 }
 
-/// Everything that the systems have told.
+/// Everything that the systems have sent.
 pub(super) struct Facts {
     products: BTreeMap<String, Product>,
     /// Channel → changes of facets that it subscribes to.
@@ -84,7 +84,7 @@ impl Content {
         }
     }
 
-    /// What the ERP calls it.
+    /// The ERP's short text for it.
     pub(super) fn short_text(&self) -> &str {
         &self.name_de
     }
@@ -114,7 +114,7 @@ impl Content {
 }
 
 impl Facts {
-    /// A catalogue of which nothing has been told yet but that it exists.
+    /// A catalogue whose products exist but have no facts yet.
     pub(super) fn new() -> Facts {
         let product = |at: usize| Product {
             content: Content::new(at),
@@ -134,14 +134,14 @@ impl Facts {
         self.products.keys().cloned().collect()
     }
 
-    /// The content as it is.
+    /// The current content of a product.
     pub(super) fn content(&self, key: &str) -> Content {
         self.products
             .get(key)
             .map_or_else(|| Content::new(0), |product| product.content.clone())
     }
 
-    /// The PIM tells a product for the first time.
+    /// Records that the PIM has sent all products for the first time.
     pub(super) fn introduce(&mut self) {
         for (site, _) in SITES {
             self.count(site, PRODUCTS as u64);
@@ -149,7 +149,7 @@ impl Facts {
         self.count("search", 3 * PRODUCTS as u64);
     }
 
-    /// The PIM tells what a product is now.
+    /// Records new content of a product, from the PIM.
     pub(super) fn set_content(&mut self, key: &str, content: Content) {
         let Some(product) = self.products.get_mut(key) else {
             return;
@@ -175,7 +175,7 @@ impl Facts {
         }
     }
 
-    /// The ERP tells a price, or that there is none any more.
+    /// Records a new price, or the deletion of one, from the ERP.
     pub(super) fn set_price(&mut self, key: &str, list: &'static str, cents: Option<u32>) {
         let Some(product) = self.products.get_mut(key) else {
             return;
@@ -190,7 +190,7 @@ impl Facts {
         }
     }
 
-    /// The OMS tells how much there is.
+    /// Records a new stock level, from the OMS.
     pub(super) fn set_stock(&mut self, key: &str, location: &'static str, available: i64) {
         let Some(product) = self.products.get_mut(key) else {
             return;
@@ -212,8 +212,8 @@ impl Facts {
         }
     }
 
-    /// What a channel must hold of a product; none if it must not have it. `shops` is where the
-    /// shops are.
+    /// The rendering of a product that a channel must hold; `None` if it must not have the product.
+    /// `shops` is the base URL of the shops.
     pub(super) fn expected(&self, channel: &str, key: &str, shops: &str) -> Option<Value> {
         let product = self.products.get(key)?;
         match channel.strip_prefix("storefront.") {
@@ -224,7 +224,8 @@ impl Facts {
 }
 
 impl Product {
-    /// The page of a site: in its language, with its price, while there is any stock.
+    /// A site's page of a product, in the site's language and with its price; only while the
+    /// product is in stock.
     fn page(&self, site: &str, key: &str, shops: &str) -> Option<Value> {
         let (_, locale) = *SITES.iter().find(|(name, _)| *name == site)?;
         let in_language =
@@ -245,7 +246,8 @@ impl Product {
         }))
     }
 
-    /// The document of the search index: all languages and prices, sold out or not.
+    /// A product's document in the search index, with all languages and prices, whether it is in
+    /// stock or not.
     fn document(&self, key: &str) -> Option<Value> {
         if !self.content.enabled {
             return None;

@@ -1,5 +1,5 @@
-//! Where the demo runs: the repository with its example and plugins, a temporary folder for the
-//! store, free ports.
+//! The demo's surroundings: the repository with its example and plugins, the configuration of the
+//! demo's differences from the example, and free ports.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use super::facts::SITES;
 use crate::author::toolchain;
 
-/// The port that Weir has by default, and so the demo.
+/// The demo's preferred port, which is Weir's default.
 const PORT: u16 = 7700;
 /// The plugins that the example uses.
 const PLUGINS: [&str; 7] = [
@@ -21,7 +21,8 @@ const PLUGINS: [&str; 7] = [
     "search-document",
 ];
 
-/// The repository with the example: around the current folder, or where this program was built.
+/// The repository with the example: the one that contains the current folder, or the one that this
+/// program was built in.
 pub(super) fn repository() -> Result<PathBuf, String> {
     let here = std::env::current_dir().unwrap_or_default();
     let around = here
@@ -38,8 +39,8 @@ pub(super) fn configuration(repository: &Path) -> PathBuf {
     repository.join("examples/product-catalog/weir.toml")
 }
 
-/// Builds those plugins whose component is not there or older than what it is built from; `say` is
-/// told each step before it happens.
+/// Builds the plugins whose component is missing or older than its source; `say` is called before
+/// each step.
 pub(super) fn build(repository: &Path, say: &mut dyn FnMut(&str)) -> Result<(), String> {
     for name in PLUGINS {
         let folder = repository.join("plugins").join(name);
@@ -54,8 +55,8 @@ pub(super) fn build(repository: &Path, say: &mut dyn FnMut(&str)) -> Result<(), 
             continue;
         }
         let built = toolchain::build(&folder, say).map_err(|error| error.to_string())?;
-        // The same component as before is left alone; that it is up to date must be seen all the
-        // same.
+        // An unchanged component is not written again, so its time is set here; otherwise it would
+        // be built every time.
         let touched = std::fs::File::options()
             .write(true)
             .open(&built.component)
@@ -66,10 +67,10 @@ pub(super) fn build(repository: &Path, say: &mut dyn FnMut(&str)) -> Result<(), 
 }
 
 fn changed(path: &Path) -> Option<SystemTime> {
-    path.metadata().and_then(|of| of.modified()).ok()
+    path.metadata().and_then(|file| file.modified()).ok()
 }
 
-/// When a file, or the newest file in a folder, was changed.
+/// Modification time of a file, or of the newest file in a folder.
 fn newest(path: &Path) -> Option<SystemTime> {
     match std::fs::read_dir(path) {
         Ok(entries) => entries
@@ -80,7 +81,7 @@ fn newest(path: &Path) -> Option<SystemTime> {
     }
 }
 
-/// Weir's usual port if it is free, or any.
+/// Weir's default port if it is free, otherwise any free port.
 pub(super) fn address() -> std::io::Result<SocketAddr> {
     let usual = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
     match TcpListener::bind(usual) {
@@ -89,7 +90,8 @@ pub(super) fn address() -> std::io::Result<SocketAddr> {
     }
 }
 
-/// What differs from the example: a second file given with `-c`, whose keys win.
+/// The demo's differences from the example, as a second configuration file, whose keys override the
+/// first.
 pub(super) fn differences(listen: SocketAddr, store: &Path, shops: &str) -> String {
     let mut text = format!(
         "[server]\nlisten = \"{listen}\"\nreload = \"signal\"\n[store]\npath = {}\n",
@@ -101,7 +103,7 @@ pub(super) fn differences(listen: SocketAddr, store: &Path, shops: &str) -> Stri
     text.push_str(&format!(
         "[channels.search]\ntarget = {{ kind = \"webhook\", url = \"{shops}/search\" }}\n"
     ));
-    // Here products sell out and come back all the time, as they do in no shop.
+    // In the demo products sell out and come back all the time, far more often than in a real shop.
     text.push_str(
         "[channels.storefront]\nwithdraw_max = { share = \"100%\", per = \"1m\", min = 1000000 }\n",
     );
@@ -122,8 +124,7 @@ mod tests {
 
     #[test]
     fn the_demo_is_the_example_with_another_place_and_nothing_else_to_complain_of() {
-        // A copy beside components that are only there: whether the real ones are built does not
-        // matter here.
+        // A copy with empty files as components, so that the real ones need not be built.
         let repository = repository().expect("the tests run in the repository");
         let folder = tempfile::tempdir().expect("a folder");
         let copy = configuration(folder.path());

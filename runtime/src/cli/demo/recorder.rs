@@ -1,5 +1,5 @@
-//! The other end: three shops and a search index in one small server on loopback, which remembers
-//! the newest of each entity, takes its time to answer, and can be told to be away.
+//! The demo's targets: three shops and a search index in one small server on loopback. It keeps the
+//! newest state of each entity, delays its responses, and can be switched off for a while.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,27 +17,27 @@ use tokio::net::TcpListener;
 use super::facts::CHANNELS;
 use crate::sync;
 
-/// How many milliseconds each takes to answer, in the order of the channels. The Austrian shop is
-/// slow: it gets less and misses nothing.
+/// Response time of each, in milliseconds, in the order of the channels. The Austrian shop is slow:
+/// it receives fewer deliveries and still every final state.
 const ANSWER_TIMES: [u64; 4] = [2, 10, 80, 25];
 
-/// What one channel's target holds and has seen.
+/// The contents and counts of one channel's target.
 #[derive(Clone, Default)]
 pub(super) struct Held {
-    /// Key → sequence and body; no body where it was deleted.
+    /// Key → sequence and body; `None` if it was deleted.
     pub(super) entities: BTreeMap<String, (u64, Option<Value>)>,
     /// Entities put and deleted.
     pub(super) delivered: u64,
-    /// Entities that came with an older sequence than before.
+    /// Deliveries with an older sequence than one before them.
     pub(super) older: u64,
-    /// Whether it answers 503 to everything.
+    /// Whether it responds 503 to every request.
     pub(super) away: bool,
 }
 
 /// The server; it ends with the process.
 #[derive(Clone)]
 pub(super) struct Recorder {
-    /// Where it is.
+    /// Its address.
     pub(super) address: SocketAddr,
     held: Arc<Mutex<BTreeMap<&'static str, Held>>>,
 }
@@ -61,12 +61,12 @@ impl Recorder {
         Ok(recorder)
     }
 
-    /// Where the shops are; the search index is beside them.
+    /// The base URL of the shops and of the search index.
     pub(super) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// What a channel's target holds now.
+    /// The current contents and counts of a channel's target.
     pub(super) fn held(&self, channel: &str) -> Held {
         self.lock().get(channel).cloned().unwrap_or_default()
     }
@@ -77,7 +77,7 @@ impl Recorder {
         CHANNELS.map(|channel| held.get(channel).map_or(0, |held| held.delivered))
     }
 
-    /// Goes away, or comes back.
+    /// Makes a channel's target unavailable, or available again.
     pub(super) fn set_away(&self, channel: &str, away: bool) {
         if let Some(held) = self.lock().get_mut(channel) {
             held.away = away;

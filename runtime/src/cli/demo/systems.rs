@@ -1,6 +1,6 @@
-//! The three systems as a simulation: each sends its events over HTTP as a client of its own, one
-//! request after the other, and notes the facts that it has told. What real systems do is in it:
-//! noise, repetitions, events that come late, bursts on a few products.
+//! A simulation of the three systems. Each sends its events over HTTP as a client of its own, one
+//! request after the other, and records the facts that it has sent. It includes what real systems
+//! do: noise, repeated events, late events, and bursts on a few products.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -18,17 +18,17 @@ use crate::cli::client::Client;
 use crate::server::views::Accepted;
 use crate::sync;
 
-/// How often each system sends.
+/// Interval at which each system sends.
 const ERP_EVERY: Duration = Duration::from_millis(200);
 const PIM_EVERY: Duration = Duration::from_millis(300);
 const OMS_EVERY: Duration = Duration::from_millis(10);
-/// How long a sender waits until it tries again what was not taken, and how often it tries.
+/// Delay before a sender retries a request that was not accepted, and the number of attempts.
 const AGAIN_AFTER: Duration = Duration::from_millis(250);
 const TRIES: usize = 100;
-/// How much older a late event is, in milliseconds.
+/// Age of a late event, in milliseconds.
 const LATE: i64 = 3_600_000;
 
-/// What Weir answered to all of them.
+/// The results that Weir reported to all systems.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
     pub(super) sent: u64,
@@ -38,11 +38,11 @@ pub(super) struct Counts {
     pub(super) changes: u64,
     pub(super) unchanged: u64,
     pub(super) stale: u64,
-    /// Requests that had to be sent again.
+    /// Requests that were sent again.
     pub(super) retried: u64,
 }
 
-/// What the systems share.
+/// State that the systems share.
 pub(super) struct Systems {
     pub(super) facts: Mutex<Facts>,
     counts: Mutex<Counts>,
@@ -56,7 +56,7 @@ struct Sender {
     source: &'static str,
     client: Client,
     rng: Rng,
-    /// The time of the last event, in milliseconds since 1970: each is later than the one before.
+    /// The time of the last event, in milliseconds since 1970; it rises with each event.
     clock: i64,
 }
 
@@ -79,10 +79,11 @@ impl Systems {
         *sync::lock(&self.counts)
     }
 
-    /// Sends events until told to stop; ends with what the last request was answered.
+    /// Sends events until `stop` is cancelled; returns when the last request has its response.
     ///
     /// # Errors
-    /// If a request was not taken in all its tries, so that the facts are not what Weir was told.
+    /// A request was not accepted in any attempt, so that the facts differ from what Weir has
+    /// received.
     pub(super) async fn run(self: Arc<Systems>, stop: CancellationToken) -> Result<(), Failure> {
         let (mut erp, mut pim, mut oms) = (
             self.sender("erp", 1)?,
@@ -105,7 +106,7 @@ impl Systems {
 }
 
 impl Sender {
-    /// Materials and prices once, then prices: here and there, and every second a burst on a few
+    /// Sends all materials and prices once, then single prices, and every second a burst on a few
     /// products.
     async fn erp(&mut self, stop: &CancellationToken) -> Result<(), Failure> {
         let keys = self.systems.keys.clone();
@@ -144,8 +145,8 @@ impl Sender {
                 let list = PRICE_LISTS[self.rng.usize(..PRICE_LISTS.len())];
                 idocs.push(self.price_of(&key, &[list]));
             }
-            // A sandbox that was copied from production, and reports on how the IDocs before these
-            // arrived.
+            // Noise: a price from a sandbox that was copied from production, and status reports on
+            // earlier IDocs.
             idocs.push(events::idoc(
                 "COND_A",
                 "SBXCLNT200",
@@ -164,7 +165,7 @@ impl Sender {
         Ok(())
     }
 
-    /// The whole catalogue once, then what editors do; now and then a batch is sent twice.
+    /// Sends the whole catalogue once, then editors' changes; now and then it sends a batch twice.
     async fn pim(&mut self, stop: &CancellationToken) -> Result<(), Failure> {
         let keys = self.systems.keys.clone();
         self.systems.facts().introduce();
@@ -203,8 +204,8 @@ impl Sender {
         Ok(())
     }
 
-    /// One webhook a level. Some products sell out and come back; some webhooks come late, and some
-    /// are none of ours.
+    /// Sends one webhook for each stock level. Some products sell out and come back; some webhooks
+    /// are late, and some are misrouted.
     async fn oms(&mut self, stop: &CancellationToken) -> Result<(), Failure> {
         for (at, key) in self.systems.keys.clone().iter().enumerate() {
             let location = LOCATIONS[at % 2];
@@ -218,8 +219,8 @@ impl Sender {
                     self.level(&key, LOCATIONS[1], 0).await?;
                 }
                 8 => {
-                    // An hour late, and another number: what is known is newer, so that nothing
-                    // becomes of it.
+                    // An hour late and with another number: Weir already has a newer version, so
+                    // this one is dropped as stale.
                     self.level(&key, location, 20).await?;
                     let late = events::level(&key, location, 7, self.clock - LATE);
                     self.send(
@@ -263,7 +264,7 @@ impl Sender {
         .await
     }
 
-    /// An IDoc with a new price for each of these lists, or rarely with none.
+    /// An IDoc with a new price for each of these lists, or rarely with the deletion of one.
     fn price_of(&mut self, key: &str, lists: &[&'static str]) -> String {
         let conditions = lists.iter().map(|list| {
             let cents = (lists.len() > 1 || self.rng.usize(..50) > 0)
@@ -299,7 +300,7 @@ impl Sender {
             .await
     }
 
-    /// Sends until it is taken, as systems do: at least once.
+    /// Sends a request until it is accepted: at least once, as real systems do.
     async fn send(
         &mut self,
         content_type: &'static str,
@@ -350,13 +351,13 @@ impl Sender {
         counts.stale += changes.stale;
     }
 
-    /// A product; some are asked for far more often than others.
+    /// A product drawn at random; some are drawn far more often than others.
     fn some_key(&mut self) -> String {
         let at = self.rng.f64().powi(3) * self.systems.keys.len() as f64;
         self.systems.keys[(at as usize).min(self.systems.keys.len() - 1)].clone()
     }
 
-    /// A moment for the next event: now, or just after the one before.
+    /// The time of the next event: now, or just after the previous event.
     fn tick(&mut self) -> i64 {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -366,7 +367,7 @@ impl Sender {
     }
 }
 
-/// Waits; false if it is time to stop.
+/// Waits. Returns false if `stop` was cancelled.
 async fn pause(time: Duration, stop: &CancellationToken) -> bool {
     tokio::select! {
         biased;

@@ -1,4 +1,4 @@
-//! Requests of every format, right and wrong, and what becomes of them.
+//! Tests of valid and malformed requests in every format.
 
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
@@ -38,7 +38,7 @@ fn opened(
     )
 }
 
-/// What a request opens to: one line an event and one a problem, or the rejection.
+/// The result of opening a request: one line for each event and each problem, or the rejection.
 fn check_request(
     split: split::Split,
     all_json: bool,
@@ -143,7 +143,7 @@ fn binary_mode_is_headers_and_a_body() {
     );
 }
 
-// The specification's own awkward value, as it is encoded, as older senders quote it, and as the
+// The awkward value from the specification: encoded, quoted as by older senders, and as the
 // JavaScript library sends it.
 #[test]
 fn an_awkward_header_value_comes_through_in_each_spelling() {
@@ -571,8 +571,8 @@ fn more_events_than_a_request_may_have_are_too_large() {
     );
 }
 
-// A megabyte of column names and a kilobyte a record would be seven gigabytes of objects; a long
-// header on each of a hundred thousand lines the same.
+// A megabyte of column names with a kilobyte per record would make seven gigabytes of objects. So
+// would a long header on each of a hundred thousand lines.
 #[test]
 fn what_repeats_in_each_event_is_weighed() {
     let names: Vec<String> = (0..1000).map(|n| format!("{n:0>1000}")).collect();
@@ -667,7 +667,7 @@ fn any_content_type() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// Bytes that are nothing, and text that is nearly something.
+/// Random bytes, and text that is almost well-formed.
 fn any_body() -> impl Strategy<Value = Vec<u8>> {
     let nearly = r#"[\[\]{}"',:<>&;/=a-c0-2\\u\n !\-?\u{feff}é😀]{0,80}"#;
     let event = r#"\{"specversion":"1.0","id":"[a-c%]{0,3}","source":"s","type":"t"(,"data(_base64)?":("[a-cA-Q=]{0,8}"|[0-9.e]{1,4}|\{\}))?\}"#;

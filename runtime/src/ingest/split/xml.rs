@@ -1,9 +1,8 @@
-//! Cutting XML: each element of a name becomes a document of its own.
+//! Cuts XML: each element with a given name becomes a document.
 //!
-//! The text of an element is taken as written. Namespace declarations that it inherits from around
-//! it are written into its start tag if it uses them, so that it means the same alone. A document
-//! type is refused: entities are how a kilobyte becomes a gigabyte, and what is left of XML without
-//! them does not expand.
+//! The text of an element is taken as written. Namespace declarations that it inherits are written
+//! into its start tag if it uses them, so that it keeps its meaning. A document type is rejected,
+//! because entities can expand a kilobyte to a gigabyte; XML without them does not expand.
 
 use quick_xml::XmlVersion;
 use quick_xml::events::attributes::AttrError;
@@ -14,17 +13,17 @@ use super::{Rejection, Sink, json, no_events};
 use crate::ingest::envelope::excerpt;
 use crate::model::Failure;
 
-/// The most elements that may be open at once; IDocs and catalogues stay below 20.
+/// Maximum depth of elements; IDocs and catalogues stay below 20.
 const DEPTH_MAX: usize = 256;
-/// The most attributes of one element: checking that none is there twice costs their square.
+/// Maximum number of attributes per element: the check for duplicates takes quadratic time.
 const ATTRIBUTES_MAX: usize = 256;
-/// The most namespaces that may be in scope: each piece is searched for each of them.
+/// Maximum number of namespaces in scope: each piece is searched for each of them.
 const NAMESPACES_MAX: usize = 64;
 
-/// Hands over each element called `element`, outermost ones only.
+/// Passes on each element called `element`, outermost ones only.
 ///
 /// # Errors
-/// `Malformed`: no XML, or no such element in it.
+/// `Malformed` if it is not XML, or has no such element.
 pub(super) fn cut(element: &str, text: &str, sink: &mut Sink<'_>) -> Result<(), Rejection> {
     let mut walk = Walk {
         element,
@@ -91,10 +90,10 @@ pub(super) fn cut(element: &str, text: &str, sink: &mut Sink<'_>) -> Result<(), 
 struct Walk<'a> {
     element: &'a str,
     text: &'a str,
-    /// Of each open element, the namespace declarations it makes: prefix (empty: the default) and
-    /// URI as written.
+    /// The namespace declarations of each open element: prefix (empty for the default) and URI as
+    /// written.
     scopes: Vec<Vec<(String, String)>>,
-    /// The element being cut out: where its start tag begins and at what depth it lies.
+    /// The element being cut out: the offset of its start tag, and its depth.
     open: Option<(usize, usize)>,
     roots: usize,
     found: bool,
@@ -129,7 +128,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// The namespaces an element declares; its other attributes are checked on the way.
+    /// The namespaces that an element declares; also checks its other attributes.
     fn declarations(
         &self,
         tag: &BytesStart<'_>,
@@ -213,7 +212,7 @@ impl Walk<'_> {
                 continue;
             }
             known.push(prefix);
-            // Text that only looks like a use costs a declaration too many, which changes nothing.
+            // Text that only looks like a use adds a needless declaration, which changes nothing.
             let used = if prefix.is_empty() {
                 !uri.is_empty()
             } else {
@@ -234,7 +233,7 @@ impl Walk<'_> {
         format!("{tag}{inherited}{rest}")
     }
 
-    /// What stands outside of all elements must be space.
+    /// Checks that only white space is outside of all elements.
     fn between(&self, blank: bool, start: usize) -> Result<(), Failure> {
         if blank || !self.scopes.is_empty() {
             return Ok(());
@@ -289,7 +288,7 @@ mod tests {
 
     use super::*;
 
-    /// What a document is cut into by the element `IDOC`, one piece a line.
+    /// The pieces of a document that is cut at the element `IDOC`, one per line.
     fn check(document: &str, expected: Expect) {
         let mut seen = String::new();
         let result = cut("IDOC", document, &mut |piece| {

@@ -1,5 +1,5 @@
-//! The components of the document: the views, from which schemas are made; and by hand the rest:
-//! problems, CloudEvents, and the ways to authenticate.
+//! The components of the document: the schemas that are generated from the views, and those written
+//! by hand, for problems, CloudEvents, and authentication.
 
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
@@ -37,7 +37,7 @@ fn problem() -> Value {
     })
 }
 
-/// The members that structured mode takes; any other is rejected by name.
+/// The members that structured mode accepts; any other is rejected by name.
 fn cloud_event() -> Value {
     let text = json!({ "type": "string", "minLength": 1 });
     json!({

@@ -1,4 +1,4 @@
-//! The document against the table of routes, and against what is really answered.
+//! Tests of the document against the table of routes and against real responses.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,9 +8,9 @@ use super::super::tests::{ask, example};
 use super::super::{Limits, Role};
 use super::*;
 
-/// What contradicts `schema` in `value`, each with its path. Stricter than JSON Schema: a member
-/// that the schema does not name is a contradiction too, except in problems and where there are no
-/// properties at all.
+/// The parts of `value` that contradict `schema`, each with its path. This is stricter than JSON
+/// Schema: a member that the schema does not name is a contradiction too, except in problems and
+/// where there are no properties at all.
 fn contradictions(
     document: &Value,
     schema: &Value,
@@ -95,7 +95,8 @@ fn contradictions(
     }
 }
 
-/// The answer is one that the document tells of: its status, its media type, and all that is in it.
+/// Asserts that the document describes this response: its status, its media type, and all of its
+/// content.
 fn check(document: &Value, method: &str, path: &str, status: u16, media: &str, body: &str) {
     let operation = &document["paths"][path][method.to_ascii_lowercase()];
     let content = &operation["responses"][status.to_string()]["content"];
@@ -222,7 +223,7 @@ async fn what_is_answered_is_what_the_document_says() {
             }
         }
     }
-    // The one route that answers two things, and the senders' mistakes.
+    // The one route with two kinds of responses, and the mistakes of senders.
     for (method, path, body) in [
         ("GET", "/v1/entities/product?key=4711", ""),
         ("POST", "/v1/sources/erp/events", "foreign"),

@@ -1,4 +1,4 @@
-//! The views of how Weir is set up: plugins, the configuration, and the mistakes in it.
+//! The views of Weir's setup: plugins, the configuration, and the mistakes in it.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ pub struct PluginView {
     pub sha256: String,
     /// Its roles: `event-filter`, `mapper`, `entity-filter`, `renderer`.
     pub roles: Vec<String>,
-    /// How it is bounded.
+    /// Its limits.
     pub limits: LimitsView,
     /// Size of the component.
     pub size_bytes: u64,
@@ -31,7 +31,7 @@ pub struct PluginView {
     pub last_refused: Option<SwapView>,
 }
 
-/// How a plugin is bounded; each bound is for one batch.
+/// The limits of a plugin; each applies to one batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct LimitsView {
@@ -64,15 +64,17 @@ pub struct SwapView {
     pub steps: StepsView,
 }
 
-/// The steps of an attempt, in their order, in milliseconds; those it did not come to are 0.
+/// The durations of the steps of an attempt, in their order, in milliseconds; 0 for steps that it
+/// did not reach.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct StepsView {
     /// Its file was read.
     pub read_ms: f64,
-    /// It was checked, and compiled apart or taken from the compiled code of earlier.
+    /// It was checked, and compiled in a separate process or loaded from the cache of compiled
+    /// code.
     pub compile_ms: f64,
-    /// Its code was there from earlier.
+    /// Its code came from the cache.
     pub from_cache: bool,
     /// It was configured once for each use.
     pub configure_ms: f64,
@@ -82,7 +84,7 @@ pub struct StepsView {
     pub try_ms: f64,
     /// All chains of sources were exchanged.
     pub exchange_ms: f64,
-    /// Channels ended their flights with the old chains.
+    /// Channels finished their flights with the old chains.
     pub drain_ms: f64,
     /// The whole attempt, from before the file was read until the last channel had followed,
     /// including everything that was changed together with it.
@@ -125,7 +127,7 @@ pub struct ReloadView {
 /// A mistake in a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ComplaintView {
-    /// Which file.
+    /// The file.
     pub file: String,
     /// Line, from 1; 0 when it is about the file as a whole.
     pub line: usize,

@@ -1,4 +1,4 @@
-// Tells all that a plugin of a channel is given; `tests/conformance/README.md` says how.
+// Returns everything that a plugin of a channel receives, as `tests/conformance/README.md` defines.
 import { type Entity, Failure, Rendering } from "./weir";
 
 export function entityFilter(entity: Entity): boolean {

@@ -1,4 +1,4 @@
-// Tells all that a plugin of a source is given; `tests/conformance/README.md` says how.
+// Returns everything that a plugin of a source receives, as `tests/conformance/README.md` defines.
 import { Change, type Event, Failure } from "./weir";
 
 export function eventFilter(event: Event): boolean {

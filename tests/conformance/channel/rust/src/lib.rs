@@ -1,4 +1,5 @@
-//! Tells all that a plugin of a channel is given; `tests/conformance/README.md` says how.
+//! Returns everything that a plugin of a channel receives, as `tests/conformance/README.md`
+//! defines.
 
 use serde::Deserialize;
 use serde_json::json;
@@ -9,7 +10,7 @@ pub fn accept(entity: &Entity) -> Result<bool> {
     Ok(!has(entity, "drop"))
 }
 
-/// Does what the entity's facets say.
+/// Renders the entity as its facets demand.
 #[weir_plugin::renderer(filter = accept)]
 pub fn render(entity: &Entity) -> Result<Option<Rendering>> {
     if has(entity, "none") {

@@ -1,4 +1,4 @@
-//! Tells all that a plugin of a source is given; `tests/conformance/README.md` says how.
+//! Returns everything that a plugin of a source receives, as `tests/conformance/README.md` defines.
 
 use serde::Deserialize;
 use serde_json::{json, Value};
@@ -9,7 +9,7 @@ pub fn accept(event: &Event) -> Result<bool> {
     Ok(event.attribute("drop") != Some("true"))
 }
 
-/// Does what the event's type says.
+/// Maps the event as its type demands.
 #[weir_plugin::mapper(filter = accept)]
 pub fn transform(event: &Event) -> Result<Vec<Change>> {
     match event.event_type.as_str() {
