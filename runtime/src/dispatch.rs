@@ -1,9 +1,10 @@
-//! A channel's life: walk, read as it is now, filter, render, suppress, deliver, settle.
+//! The life of a channel: it walks the queue, reads each entity as it is now, filters, renders,
+//! suppresses, delivers and settles.
 //!
 //! A [`Channel`] is one task. It promises that a delivery carries the entity as it is when its turn
-//! comes, that an attempt without a complete answer is never taken for certain, that a target in
-//! trouble is left alone and found again, that no lane starves, and that stopping loses nothing.
-//! What is owed it asks the store; what an answer means it asks the target.
+//! comes, that an attempt without a complete response never counts as certain, that a target in
+//! trouble is left alone and probed until it is back, that no lane starves, and that stopping loses
+//! nothing. The store knows what the channel owes; the target decides what a response means.
 
 mod abort_on_panic;
 pub mod breaker;
@@ -41,11 +42,12 @@ use crate::model::{EntityId, Ordinal, Timestamp};
 use crate::store::{self, Joined, Queue, Store, Subscription};
 use crate::sync::lock;
 
-/// The most entities of a channel that wait for a retry. Beyond it the target is in trouble,
-/// whatever each answer said: first attempts stop, and it is left alone until a probe succeeds.
+/// The maximum number of entities of a channel that may wait for a retry. Above it the target
+/// counts as in trouble, whatever the individual responses said: first attempts stop, and nothing
+/// is sent until a probe succeeds.
 pub const PARKED_MAX: usize = 10_000;
 
-/// A channel as configured, one for each row where it has `for_each`.
+/// A channel as configured. With `for_each` there is one for each row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     /// Its name, for example `storefront.de`.
@@ -54,54 +56,54 @@ pub struct Options {
     pub entity_type: Arc<str>,
     /// Facet patterns it subscribes to, columns filled in.
     pub facets: Vec<String>,
-    /// Patterns of which each must match a facet that is there; else the entity is withheld, or
-    /// withdrawn.
+    /// Each of these patterns must match a facet that has a value; otherwise the entity is
+    /// withheld, or withdrawn.
     pub needs: Vec<String>,
     /// The name of its target in the plan.
     pub target: Arc<str>,
-    /// The most entities in one request; above 1 they are sent in the form for several. Each channel
-    /// has its own, whatever others on its target have.
+    /// The maximum number of entities in one request. Above 1 they are sent in the batch form. Each
+    /// channel has its own limit, independent of other channels on the same target.
     pub batch: usize,
-    /// False: walk, filter, render and count, send nothing.
+    /// If false, the channel walks, filters, renders and counts, but sends nothing.
     pub deliver: bool,
-    /// False: send also what the target certainly holds.
+    /// If false, renderings that the target certainly holds already are sent too.
     pub suppress: bool,
     /// The objective for the age of the oldest change owed.
     pub freshness: Option<Duration>,
     /// When a failed delivery is tried again.
     pub retry: retry::Options,
-    /// How much may be withdrawn.
+    /// The limit on withdrawals.
     pub withdraw_max: WithdrawMax,
-    /// The name it had before.
+    /// The channel's previous name, if it was renamed.
     pub was: Option<String>,
 }
 
 /// The guard against mass withdrawal: a bug must not empty a shop.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct WithdrawMax {
-    /// Of what the channel holds, 0 to 1; 0.02.
+    /// Share of the entities that the channel holds, 0 to 1. Default 0.02.
     pub share: f64,
-    /// Within this time; 1 h.
+    /// The time span to which the limit applies. Default 1 h.
     pub per: Duration,
-    /// So many are always let through; 100.
+    /// This many withdrawals are always allowed. Default 100.
     pub min: u64,
 }
 
-/// All that a channel is made from; a changed configuration replaces it as a whole.
+/// Everything a channel is built from. A changed configuration replaces it as a whole.
 pub struct Setup {
     /// The channel as configured.
     pub options: Options,
-    /// What the store must know of it.
+    /// The part of the channel's configuration that the store needs.
     pub subscription: Subscription,
-    /// Filters and renderer; none: the facets as JSON.
+    /// Filters and renderer. Without a chain the rendering is the facets as JSON.
     pub chain: Option<Arc<dyn Render>>,
-    /// Where it delivers; channels of one target share one handle.
+    /// The target it delivers to. Channels of one target share one handle.
     pub target: Arc<TargetHandle>,
     /// Renderings shared by the channels that have no renderer.
     pub default_renderer: Arc<DefaultRenderer>,
-    /// Shares of the lanes, highest first.
+    /// Shares of the lanes, highest priority first.
     pub shares: [u32; 3],
-    /// The most entities that wait for a retry; [`PARKED_MAX`].
+    /// The maximum number of entities that wait for a retry. Default [`PARKED_MAX`].
     pub parked_max: usize,
 }
 
@@ -113,7 +115,7 @@ pub struct Channel {
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What the task and those who look at it have in common.
+/// State shared by the task and by callers that inspect the channel.
 struct Shared {
     setup: ArcSwap<Setup>,
     /// Replaced with the setup.
@@ -124,23 +126,23 @@ struct Shared {
     paused: Mutex<Option<String>>,
 }
 
-/// Why a channel did not do what it was told.
+/// Why a command to a channel failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The channel has been stopped.
     #[error("the channel has been stopped")]
     Stopped,
-    /// The store could not.
+    /// The store returned an error.
     #[error(transparent)]
     Store(#[from] store::Error),
 }
 
 impl Channel {
-    /// Joins the store and starts walking, on the runtime that this is called on. It stops when
-    /// `shutdown` is cancelled, by [`Channel::stop`], or when it is dropped.
+    /// Joins the store and starts walking, on the current tokio runtime. The channel stops when
+    /// `shutdown` is cancelled, when [`Channel::stop`] is called, or when it is dropped.
     ///
     /// # Errors
-    /// What the store says to the joining.
+    /// The store's error if joining fails.
     pub async fn start(
         setup: Setup,
         store: Arc<dyn Store>,
@@ -160,7 +162,7 @@ impl Channel {
                     .then(|| "paused before the last stop".to_owned()),
             ),
         });
-        // Operators and reloads are few; more than so many at once wait for their turn.
+        // Commands from operators and reloads are rare; if more than 16 are pending, callers wait.
         let (control, orders) = mpsc::channel(16);
         let run = Run::new(store.clone(), queue, shared.clone(), setup, &joined);
         let task = Mutex::new(Some(tokio::spawn(run.run(orders, shutdown))));
@@ -175,26 +177,26 @@ impl Channel {
         ))
     }
 
-    /// What it still owes, in the store.
+    /// The store's queue of what the channel still owes.
     pub fn queue(&self) -> Arc<dyn Queue> {
         Arc::clone(&self.shared.queue.load())
     }
 
-    /// What it is made from at the moment.
+    /// The current setup.
     pub fn setup(&self) -> Arc<Setup> {
         self.shared.setup.load_full()
     }
 
-    /// Takes no more entities until [`Channel::resume`]; requests in flight end. Remembered over
-    /// restarts.
+    /// Takes no more entities until [`Channel::resume`]; requests in flight complete. The pause
+    /// survives restarts.
     ///
     /// # Errors
-    /// See [`Error`]; if the store cannot remember it, it holds until the next start.
+    /// See [`Error`]. If the store cannot save the pause, it lasts until the next start.
     pub async fn pause(&self) -> Result<(), Error> {
         Ok(self.order(|done| Control::Pause(true, done)).await??)
     }
 
-    /// Goes on after a pause.
+    /// Resumes after a pause.
     ///
     /// # Errors
     /// See [`Error`].
@@ -202,8 +204,8 @@ impl Channel {
         Ok(self.order(|done| Control::Pause(false, done)).await??)
     }
 
-    /// Sends everything again, deletions included, because the target has lost it. Waits for
-    /// requests in flight.
+    /// Resync: sends everything again, deletions included, because the target has lost its data.
+    /// Waits for requests in flight.
     ///
     /// # Errors
     /// See [`Error`].
@@ -213,7 +215,7 @@ impl Channel {
             .await??)
     }
 
-    /// Renders everything again and sends what differs.
+    /// Rerender: renders everything again and sends what differs.
     ///
     /// # Errors
     /// See [`Error`].
@@ -223,7 +225,7 @@ impl Channel {
             .await??)
     }
 
-    /// Releases the withdrawals that the guard holds; answers how many.
+    /// Releases the withdrawals that the guard holds, and returns their number.
     ///
     /// # Errors
     /// See [`Error`].
@@ -231,7 +233,7 @@ impl Channel {
         self.order(Control::Confirm).await
     }
 
-    /// Tries refused entities again; answers how many there were.
+    /// Redrive: tries refused entities (dead letters) again, and returns their number.
     ///
     /// # Errors
     /// See [`Error`].
@@ -239,22 +241,23 @@ impl Channel {
         self.order(|done| Control::Redrive(ordinals, done)).await
     }
 
-    /// Goes on with another configuration, chain or target: flights end first, with the old ones;
-    /// then the store is joined with the new subscription, which sweeps if the shape or the target
-    /// differs. Nothing is handled by half of each.
+    /// Switches to another configuration, chain or target. Flights first end with the old setup;
+    /// then the channel joins the store with the new subscription, which starts a sweep if the
+    /// shape or the target differs. No entity is handled partly by the old setup and partly by the
+    /// new one.
     ///
     /// # Errors
-    /// See [`Error`]; then it goes on as it was.
+    /// See [`Error`]. On an error the channel keeps its old setup.
     pub async fn replace(&self, setup: Setup) -> Result<Joined, Error> {
         Ok(self
             .order(|done| Control::Replace(Box::new(setup), done))
             .await??)
     }
 
-    /// What would become of an entity now; none if there is no such entity.
+    /// What the channel would do with an entity now; `None` if there is no such entity.
     ///
     /// # Errors
-    /// What the store says to the reading.
+    /// The store's error if reading fails.
     pub async fn preview(&self, id: &EntityId) -> Result<Option<Preview>, store::Error> {
         let Some(ordinal) = self.store.find(id) else {
             return Ok(None);
@@ -268,7 +271,7 @@ impl Channel {
         ))
     }
 
-    /// How it stands.
+    /// The current status.
     pub fn status(&self) -> Status {
         let setup = self.setup();
         let target = setup.target.status();
@@ -276,7 +279,7 @@ impl Channel {
         let (state, reason) = match (self.control.is_closed(), paused, target.state) {
             (true, _, _) => (status::State::Stopped, String::new()),
             (_, Some(reason), _) => (status::State::Paused, reason),
-            // What is only counted needs no target.
+            // A channel that only counts does not need its target.
             _ if !setup.options.deliver => (status::State::Flowing, String::new()),
             (_, _, breaker::State::Flowing) => (status::State::Flowing, String::new()),
             (_, _, breaker::State::Tripped { .. }) => {
@@ -296,12 +299,12 @@ impl Channel {
         }
     }
 
-    /// What it has counted since it started.
+    /// The counters since it started.
     pub fn counters(&self) -> Arc<Counters> {
         self.shared.counters.clone()
     }
 
-    /// Why an entity is parked, if that is still remembered.
+    /// Why an entity is parked, if that error is still kept.
     pub fn last_error(&self, ordinal: Ordinal) -> Option<Arc<str>> {
         self.shared.errors().last(ordinal)
     }
@@ -311,22 +314,22 @@ impl Channel {
         self.shared.errors().newest()
     }
 
-    /// When the next attempt of a parked entity is due; none if it is not parked.
+    /// When the next attempt of a parked entity is due; `None` if it is not parked.
     pub fn next_attempt(&self, ordinal: Ordinal) -> Option<Timestamp> {
         self.shared.due_times.of(ordinal)
     }
 
-    /// Stops: takes no more, waits for requests in flight for so long, breaks the others off, and
-    /// parks what was not delivered. When it returns no flight is left. Takes at most about
-    /// `within`.
+    /// Stops the channel: it takes no more entities, waits up to `within` for requests in flight,
+    /// aborts the rest, and parks what was not delivered. When this returns, no flight is left. It
+    /// takes at most about `within`.
     pub async fn stop(&self, within: Duration) {
-        // If the task has ended already there is nobody to tell.
+        // Sending fails only if the task has already ended.
         let _ = self.control.send(Control::Stop(within)).await;
         let task = lock(&self.task).take();
         if let Some(task) = task
             && let Err(error) = task.await
         {
-            tracing::error!(channel = %self.setup().options.name, %error, "the task of a channel failed");
+            tracing::error!(channel = %self.setup().options.name, %error, "the channel's task failed");
         }
     }
 

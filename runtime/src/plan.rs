@@ -1,4 +1,5 @@
-//! The file as understood: names resolved, rows expanded, URLs parsed, every complaint at once.
+//! The configuration after it has been read: names resolved, rows expanded, URLs parsed. All
+//! complaints are reported at once.
 
 mod basics;
 mod channels;
@@ -28,43 +29,43 @@ pub use difference::difference;
 pub use redacted::redacted;
 pub use understand::{ReadOptions, read};
 
-/// A configuration that holds together.
+/// A consistent configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// Listeners.
     pub server: Server,
-    /// Who may use the admin routes.
+    /// Tokens for the admin routes.
     pub tokens: Vec<Token>,
     /// The directory of the store.
     pub store_path: PathBuf,
     /// How long a deleted facet keeps its version, so that late updates do not resurrect it; 30
     /// days.
     pub forget: Duration,
-    /// Shares of the lanes, highest first.
+    /// Shares of the lanes, highest priority first.
     pub shares: [u32; 3],
-    /// Types of entities by name.
+    /// Entity types by name.
     pub entities: BTreeMap<Arc<str>, EntityType>,
     /// Plugins by name.
     pub plugins: BTreeMap<Arc<str>, Plugin>,
-    /// Sources by name, with the plugins they use in order.
+    /// Sources by name, with their plugins in order.
     pub sources: BTreeMap<Arc<str>, Source>,
-    /// Targets by name, rows expanded (`shop.de`), inline ones under their channel's name.
+    /// Targets by name, with rows expanded (`shop.de`). Inline targets have their channel's name.
     pub targets: BTreeMap<Arc<str>, crate::targets::Options>,
-    /// Channels by name, rows expanded (`storefront.de`).
+    /// Channels by name, with rows expanded (`storefront.de`).
     pub channels: BTreeMap<Arc<str>, Channel>,
-    /// Every file that was read, to be watched; components are in `plugins`.
+    /// All files that were read, for watching; components are in `plugins`.
     pub files: Vec<PathBuf>,
-    /// Folders in which a new file would be included, to be watched.
+    /// Folders in which a new file would be included, for watching.
     pub folders: Vec<PathBuf>,
-    /// Where in the files things stand, by path (`plugins.erp`, `sources.erp.plugins[0]`); expanded
-    /// names too.
+    /// The place in the files of each path (`plugins.erp`, `sources.erp.plugins[0]`), expanded
+    /// names included.
     pub places: BTreeMap<String, Place>,
-    /// Texts that came from the environment or a file, and are not to be shown.
+    /// Texts that came from the environment or a file, which must not be shown.
     pub outside: Outside,
 }
 
 impl Plan {
-    /// The same listeners and store with nothing to do: what a start is a reload from.
+    /// An empty plan with the same listeners and store. A start is a reload from it.
     pub fn emptied(&self) -> Plan {
         Plan {
             server: self.server.clone(),
@@ -84,8 +85,8 @@ impl Plan {
         }
     }
 
-    /// A complaint about what stands at `path` (`plugins.erp`, [`Use::place`]), with its place or,
-    /// where that is not known, that of the table around it.
+    /// A complaint about `path` (`plugins.erp`, [`Use::place`]), with its place or, if that is
+    /// unknown, the place of the enclosing table.
     pub fn complaint(
         &self,
         path: &str,
@@ -110,7 +111,7 @@ impl Plan {
     }
 }
 
-/// Texts that came from the environment or a file; any of them may be a secret, so none is printed.
+/// Texts that came from the environment or a file. Any of them may be a secret, so none is printed.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Outside(pub BTreeSet<String>);
 
@@ -120,14 +121,14 @@ impl fmt::Debug for Outside {
     }
 }
 
-/// Where Weir listens and how it learns of changes.
+/// Where Weir listens, and how it notices changed files.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Server {
-    /// Ingest.
+    /// Address of the ingest routes.
     pub listen: SocketAddr,
-    /// Everything else; none: the same listener.
+    /// Address of all other routes; `None` means the same listener.
     pub admin_listen: Option<SocketAddr>,
-    /// True: files are watched; false: SIGHUP and `POST /v1/reload` only.
+    /// If true, files are watched; otherwise only SIGHUP and `POST /v1/reload` cause a reload.
     pub watch: bool,
 }
 
@@ -138,14 +139,14 @@ pub struct Token {
     pub name: String,
     /// SHA-256 of the secret; the secret itself is not kept.
     pub sha256: [u8; 32],
-    /// The highest of its roles; each includes the ones below.
+    /// The highest of its roles. Each role includes the lower ones.
     pub role: Role,
 }
 
-/// What a token may do; each includes the ones before it.
+/// The permissions of a token. Each role includes the ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// See.
+    /// Read.
     Read,
     /// Pause, resume, resync, redrive, drop, confirm.
     Operate,
@@ -159,7 +160,7 @@ impl Role {
     /// All roles, each with the rights of those before it.
     pub const ALL: [Role; 4] = [Role::Read, Role::Operate, Role::Plugins, Role::Admin];
 
-    /// The name in configuration, answers and logs.
+    /// The name in configuration, responses and logs.
     pub fn name(self) -> &'static str {
         match self {
             Role::Read => "read",
@@ -170,28 +171,28 @@ impl Role {
     }
 }
 
-/// A component and how it is bounded.
+/// A component with its limits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plugin {
-    /// Its file.
+    /// The component's file.
     pub path: PathBuf,
-    /// The digest it must have, lower-case hex.
+    /// The SHA-256 digest that the file must have, in lower-case hexadecimal.
     pub sha256: Option<String>,
-    /// Its settings, a JSON object; a use's own are merged over it.
+    /// Its settings, a JSON object. The settings of each use are merged over it.
     pub settings: serde_json::Map<String, serde_json::Value>,
     /// Its limits.
     pub limits: plugin::Limits,
 }
 
-/// One use of a plugin at a place.
+/// One use of a plugin, by a source or a channel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Use {
-    /// Which plugin.
+    /// The plugin's name.
     pub plugin: Arc<str>,
-    /// The settings at this place: the plugin's, the row's columns, the channel's and the use's
-    /// own, merged in that order.
+    /// The effective settings: those of the plugin, the row's columns, those of the channel and
+    /// those of the use, merged in this order.
     pub settings: serde_json::Map<String, serde_json::Value>,
-    /// Where it is used, for messages: `sources.erp.plugins[0]`.
+    /// The path of this use, for messages: `sources.erp.plugins[0]`.
     pub place: String,
 }
 
@@ -200,7 +201,7 @@ pub struct Use {
 pub struct Source {
     /// Its own options.
     pub options: ingest::Options,
-    /// Event filters, then at most one mapper.
+    /// Its event filters, then at most one mapper.
     pub plugins: Vec<Use>,
 }
 
@@ -209,6 +210,6 @@ pub struct Source {
 pub struct Channel {
     /// Its own options.
     pub options: dispatch::Options,
-    /// Entity filters, then at most one renderer.
+    /// Its entity filters, then at most one renderer.
     pub plugins: Vec<Use>,
 }

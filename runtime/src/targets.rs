@@ -1,8 +1,8 @@
 //! Targets: where deliveries go.
 //!
-//! A [`Target`] makes one attempt and reports an [`Outcome`] for each item. It knows nothing of
+//! A [`Target`] makes one attempt and returns an [`Outcome`] for each item. It knows nothing about
 //! stores, lanes or retries: `dispatch` decides what an outcome means for an entity, and shares one
-//! target among the channels that deliver there.
+//! target among the channels that deliver to it.
 //!
 //! A new kind of target is a file in `targets/`, a line in [`Kind`] with its arm in [`Kind::open`],
 //! and a file in `plan/targets/` that reads and shows its configuration. Kinds that speak HTTP use
@@ -25,34 +25,34 @@ use std::time::{Duration, SystemTime};
 
 use crate::model::{EntityId, Rendering, Sequence};
 
-/// A target as configured; its limits are shared by all channels that deliver there.
+/// A target as configured. All channels that deliver to it share its limits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
-    /// Its name, for example `shop.de`; an inline target has the name of its channel.
+    /// Its name, for example `shop.de`. An inline target has the name of its channel.
     pub name: Arc<str>,
-    /// Requests in flight; 8.
+    /// Maximum number of requests in flight. Default 8.
     pub concurrency: usize,
-    /// Requests a second; `None`: unlimited.
+    /// Maximum number of requests per second; `None` means unlimited.
     pub rate: Option<f64>,
-    /// Its kind, with what only that kind needs.
+    /// Its kind, with the options of that kind.
     pub kind: Kind,
 }
 
-/// The kinds of target: the one list.
+/// All kinds of target. This is the only list of them.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
     /// HTTP requests to a URL.
     Webhook(webhook::Options),
-    /// Outcomes by a script, without a socket.
+    /// Outcomes from a script, without a socket.
     #[cfg(test)]
     Scripted(scripted::Options),
 }
 
 impl Kind {
-    /// Prepares a target; connects to nobody yet.
+    /// Prepares a target without opening a connection.
     ///
     /// # Errors
-    /// [`Unusable`] if no attempt could ever be made with these options on this machine.
+    /// [`Unusable`] if these options can never work on this machine.
     pub fn open(&self) -> Result<Box<dyn Target>, Unusable> {
         Ok(match self {
             Kind::Webhook(options) => Box::new(webhook::Webhook::open(options)?),
@@ -62,63 +62,66 @@ impl Kind {
     }
 }
 
-/// Why a target cannot be opened: a sentence for the operator.
+/// The reason why a target cannot be opened, as a sentence for the operator.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Unusable(pub String);
 
-/// A future that can be returned by a method of a `dyn` trait.
+/// A future that a method of a `dyn` trait can return.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A target that is ready to deliver.
 pub trait Target: Send + Sync + 'static {
-    /// What deliveries must look like; asked again and again, never changes.
+    /// The target's requirements for deliveries. This is called often and always returns the same
+    /// value.
     fn nature(&self) -> Nature;
 
-    /// A digest of the kind and of where things are kept (the URL, the index, the topic). Another
-    /// place makes all that a channel holds there unknown, so that it is sent again; it is stored,
-    /// so it must be the same after each start.
+    /// A digest of the kind and of the location where the target keeps things (the URL, the index,
+    /// the topic). If it changes, it is unknown what the target holds for its channels, so
+    /// everything is sent again. The digest is stored, so it must be the same after each start.
     fn place(&self) -> u64;
 
-    /// Makes one attempt and returns one outcome for each item, in their order. It ends by itself,
+    /// Makes one attempt and returns one outcome for each item, in order. It always returns,
     /// whatever the other side does.
     fn deliver<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Vec<Outcome>>;
 }
 
-/// What a kind of target demands of deliveries.
+/// A target's requirements for deliveries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Nature {
-    /// Another key is another thing there, so the key that an entity had before must be deleted:
-    /// dispatch does it with items of their own, before it delivers the entity.
+    /// Whether the target keeps each key as a separate object. Then the previous key of an entity
+    /// must be deleted, which dispatch does with separate items before it delivers the entity.
     pub keyed: bool,
-    /// The most items in one attempt, at least 1; 1 also where each item has a request of its own.
+    /// Maximum number of items in one attempt, at least 1. It is also 1 if each item needs its own
+    /// request.
     pub batch_max: usize,
 }
 
 /// One attempt.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt<'a> {
-    /// What to deliver: at least one, at most [`Nature::batch_max`]; exactly one in
+    /// The items to deliver: at least one, at most [`Nature::batch_max`], exactly one in
     /// [`Form::Single`].
     pub items: &'a [Item],
-    /// How it is written.
+    /// The form of the request.
     pub form: Form,
-    /// The ids under which the attempt is found in traces.
+    /// The trace ids of the attempt.
     pub trace: Trace,
-    /// The wall clock, which stamps and signs the attempt.
+    /// The wall clock, for the timestamp that the attempt carries and signs.
     pub now: SystemTime,
 }
 
-/// How the items of an attempt are written. It is the channel's, whatever others on its target do.
+/// The form in which an attempt's items are written. Each channel has its own, independent of other
+/// channels on the same target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// One item, as its bare rendering.
     Single,
-    /// In the form for several, even if there is only one.
+    /// The batch form, even if there is only one item.
     Batch,
 }
 
-/// The random ids of one attempt, by which it is found in traces.
+/// The random ids that identify one attempt in traces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trace {
     /// The id of the whole trace; not 0.
@@ -128,7 +131,7 @@ pub struct Trace {
 }
 
 impl fmt::Display for Trace {
-    /// As W3C `traceparent` writes it, with the flag `sampled`.
+    /// Formats it as a W3C `traceparent`, with the flag `sampled`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -139,14 +142,14 @@ impl fmt::Display for Trace {
     }
 }
 
-/// The id that all attempts at one rendering on one channel share, so that a receiver recognises a
-/// repetition: `webhook-id`.
+/// The id that all attempts at one rendering on one channel share (`webhook-id`), so that a
+/// receiver can recognise a repetition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DeliveryId(pub u128);
 
 impl DeliveryId {
-    /// Appends its text without the allocation and the formatting machinery of [`fmt::Display`]:
-    /// this runs for each entity.
+    /// Appends its text without the allocation and formatting of [`fmt::Display`], because this
+    /// runs for each entity.
     pub(crate) fn write(self, to: &mut Vec<u8>) {
         let mut digits = [0; 32];
         hex::encode_to_slice(self.0.to_be_bytes(), &mut digits).expect("two digits a byte");
@@ -168,53 +171,53 @@ pub struct Item {
     pub id: DeliveryId,
     /// The entity.
     pub entity: EntityId,
-    /// The revision, `weir-sequence`.
+    /// The revision (`weir-sequence`).
     pub sequence: Sequence,
-    /// The key under which the target knows it.
+    /// The key under which the target keeps it.
     pub key: Arc<str>,
-    /// The content to deliver; `None`: the entity is to be deleted there.
+    /// The content to deliver; `None` deletes the entity at the target.
     pub rendering: Option<Arc<Rendering>>,
     /// Name and digest of the plugin that rendered the entity; `None` for the default rendering,
-    /// which is JSON of the facets.
+    /// the facets as JSON.
     pub plugin: Option<Arc<str>>,
 }
 
-/// The result of an attempt at one item. Not an error: dispatch decides what follows from it.
+/// The result of an attempt at one item. It is not an error: dispatch decides what follows from it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// A complete response says that it is there (or gone, for a deletion).
+    /// A complete response acknowledged the item: stored, or deleted for a deletion.
     Delivered,
-    /// Not delivered, perhaps later.
+    /// Not delivered; a later attempt may succeed.
     Retry {
-        /// What happened, for people.
+        /// What happened, as text for users.
         reason: String,
-        /// How long the target asked to wait.
+        /// How long the target asked Weir to wait.
         after: Option<Duration>,
-        /// True if the target may have applied it: the response did not come, broke off, or does
-        /// not say. False if a complete response declined to process it.
+        /// True if the target may have applied it, because the response did not arrive, broke off
+        /// or left it open. False if the target certainly did not process it.
         maybe_applied: bool,
     },
-    /// The target will never take this entity as it is.
+    /// The target will never accept this entity as it is.
     Refused {
-        /// What the target said, for people.
+        /// The target's reason, as text for users.
         reason: String,
-        /// True for 409 and 422: dispatch refuses it only after five attempts, because a parent
-        /// entity may arrive later.
+        /// True for 409 and 422: dispatch refuses the entity only after five attempts, because a
+        /// parent entity may arrive later.
         after_tries: bool,
     },
-    /// The trouble is the target's, not the entity's: trip the target at once.
+    /// The cause is the target, not the entity: the breaker trips at once.
     Trip {
-        /// What happened, for people.
+        /// What happened, as text for users.
         reason: String,
     },
-    /// The target is gone for good (410): pause the channel.
+    /// The target is gone for good (410): the channel is paused.
     Pause {
-        /// What happened, for people.
+        /// What happened, as text for users.
         reason: String,
     },
     /// The batch was refused as a whole: dispatch halves it until the culprit is alone.
     Split {
-        /// What happened, for people.
+        /// What happened, as text for users.
         reason: String,
     },
 }

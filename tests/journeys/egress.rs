@@ -101,7 +101,8 @@ fn a_delivery_goes_to_the_configured_address_and_nowhere_else() {
         eventually(&format!("{name} is tripped and reports why"), || {
             let view = stage.channel(name);
             let reason = view["reason"].as_str().unwrap_or_default();
-            (reason.contains(words) && reason.contains("not connected to")).then_some(())
+            (reason.contains(words) && reason.contains("connections to it are not allowed"))
+                .then_some(())
         });
     }
     assert_eq!(trap.count(), 0, "{:?}", trap.deliveries());

@@ -417,11 +417,11 @@ fn a_complaint_never_quotes_a_secret() {
     let target = |rest: &str| format!("[targets.a]\nkind = \"webhook\"\n{rest}");
     check_hides(
         &target("url = \"http://weir:hunter2hunter2@shop.example/\"\n"),
-        "the URL holds a user",
+        "the URL contains a user",
     );
     check_hides(
         &target("url = { env = \"LEAKY\" }\n"),
-        "the URL holds a user",
+        "the URL contains a user",
     );
     check_hides(
         &target("url = \"shop.example/hook?key=hunter2hunter2\"\n"),

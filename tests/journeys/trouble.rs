@@ -114,7 +114,7 @@ fn a_channel_in_trouble_shows_its_last_error_and_when_it_tries_again() {
 #[test]
 fn a_target_that_does_not_respond_is_reported_with_the_timeout() {
     let stage = Stage::catalog();
-    check(&stage, Act::Hang(false), "no complete answer within 1s");
+    check(&stage, Act::Hang(false), "no complete response within 1s");
 }
 
 #[test]

@@ -1,13 +1,13 @@
-//! Ends the process if it panics where it would leave something half done; the next start goes on
-//! from what is saved.
+//! Ends the process after a panic that would leave work half done. The next start continues from
+//! the saved state.
 
 use crate::exit;
 
-/// Held while something is done that would be wrong half done. Dropped by a panic, it ends the
+/// A guard to hold during work that must not be left half done. If a panic drops it, it ends the
 /// process.
 ///
-/// A channel's loop that is gone would leave its entities in flight for good, and a configuration
-/// that took over by half would serve half of each. Both would look well from outside.
+/// If a channel's loop died, its entities would stay in flight for ever; if a reload stopped
+/// halfway, parts of two configurations would run together. From outside, both would look healthy.
 pub struct AbortOnPanic(
     /// The name of the work, for the log.
     pub String,

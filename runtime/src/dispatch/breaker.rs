@@ -1,12 +1,14 @@
-//! The breaker of a target: Flowing, Tripped, Probing. Pure: time and chance are arguments.
+//! The breaker of a target, with the states Flowing, Tripped and Probing. It is pure: time and
+//! chance are arguments.
 //!
-//! A circuit breaker: Tripped is its open state, Probing its half-open one. It trips when failures
-//! are the target's and not those of a few entities, waits longer each time, and then lets a single
-//! attempt through; only the outcome of that probe decides whether deliveries flow again.
+//! This is a circuit breaker: Flowing is the closed state, Tripped the open one, Probing the
+//! half-open one. It trips when the failures are the target's and not those of a few entities,
+//! waits longer each time, and then lets one attempt through. Only the outcome of that probe
+//! decides whether deliveries flow again.
 //!
-//! A few entities that a target cannot process (a bug in its code, one bad product) fail at each retry
-//! and must not stop all others. So an entity counts once for each revision, and several distinct ones
-//! must fail before the target is in doubt.
+//! A few entities that a target cannot process, because of a bug in its code or in their data, fail
+//! at each retry and must not stop all others. So an entity counts once for each revision, and
+//! several distinct entities must fail before the target is in doubt.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -18,14 +20,16 @@ use crate::model::Timestamp;
 /// When a breaker trips and how long it waits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Options {
-    /// The longest wait before the first probe; 1 s.
+    /// Maximum wait before the first probe. Default 1 s.
     pub first: Duration,
-    /// The longest wait of all; 60 s, so that a target that is back is found within the minute.
+    /// Maximum wait before any probe. Default 60 s, so that a target that has recovered is found
+    /// within a minute.
     pub cap: Duration,
-    /// Distinct entities that must fail without a delivery between them for the target to trip; 5.
+    /// Distinct entities that must fail without a delivery in between to trip the breaker. Default
+    /// 5.
     pub failures_max: u32,
-    /// Refusals, each of another entity or revision, without a delivery between them that trip; 20. That many in a row mean a wrong
-    /// renderer or a wrong target.
+    /// Refusals, each of another entity or revision, without a delivery in between that trip the
+    /// breaker. Default 20: that many in a row mean a wrong renderer or a wrong target.
     pub refusals_max: u32,
 }
 
@@ -50,18 +54,18 @@ pub enum State {
         /// When a probe may be sent.
         until: Timestamp,
     },
-    /// One attempt is out; its outcome decides.
+    /// One attempt, the probe, is in progress; its outcome decides.
     Probing,
 }
 
 /// Whether an attempt may be made now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// Yes, as many as there are slots.
+    /// Attempts may be made, as many as there are slots.
     Flowing,
-    /// One, as a probe.
+    /// One attempt may be made, as a probe.
     Probe,
-    /// Not before that time, or, with none, not before the probe that is out has ended.
+    /// No attempt before this time; `None` means not before the current probe has ended.
     Wait(Option<Timestamp>),
 }
 
@@ -134,12 +138,12 @@ impl Breaker {
         }
     }
 
-    /// How the target stands.
+    /// The current state.
     pub fn state(&self) -> State {
         self.state
     }
 
-    /// Since when it does.
+    /// When it entered this state.
     pub fn since(&self) -> Timestamp {
         self.since
     }
@@ -159,7 +163,7 @@ impl Breaker {
         }
     }
 
-    /// The one probe is on its way.
+    /// Records that the probe has started.
     pub fn begin_probe(&mut self) {
         debug_assert!(
             matches!(self.state, State::Tripped { .. }),
@@ -168,23 +172,24 @@ impl Breaker {
         self.state = State::Probing;
     }
 
-    /// The probe ended without an attempt: the next one may start at once.
+    /// Records that the probe ended without an outcome. The next one may start at once.
     pub fn abandon_probe(&mut self, now: Timestamp) {
         if self.state == State::Probing {
             self.state = State::Tripped { until: now };
         }
     }
 
-    /// Something was delivered.
+    /// Records a delivery.
     pub fn delivered(&mut self, now: Timestamp, probe: bool) {
-        // A request from before the trip may still succeed; it says nothing about the target now.
+        // A request sent before the trip may still succeed, which says nothing about the target
+        // now.
         if probe || self.state == State::Flowing {
             self.flow(now);
         }
     }
 
-    /// An attempt failed in a way that may be the target's or the entity's. `after`: the target
-    /// asked to wait that long, so it speaks of itself.
+    /// Records a failed attempt whose cause may be the target or the entity. With `after` the
+    /// target itself asked to wait that long, so the cause is the target.
     pub fn failed(
         &mut self,
         now: Timestamp,
@@ -214,8 +219,8 @@ impl Breaker {
         }
     }
 
-    /// The target refused an entity. If this was a probe, the refusal proves the target alive, unless
-    /// refusals tripped it.
+    /// Records that the target refused an entity. If this was a probe, the refusal proves that the
+    /// target is alive, unless refusals tripped the breaker.
     pub fn refused(
         &mut self,
         now: Timestamp,
@@ -234,7 +239,7 @@ impl Breaker {
                 now,
                 probe,
                 &format!(
-                    "{} refusals with no delivery between; the last: {reason}",
+                    "{} refusals without a delivery in between; the last: {reason}",
                     self.refusals
                 ),
                 None,
@@ -244,7 +249,7 @@ impl Breaker {
         }
     }
 
-    /// The trouble is the target's: it trips at once. Outcomes of requests from before it tripped do
+    /// Trips at once, because the cause is the target. Outcomes of requests sent before the trip do
     /// not prolong the wait.
     pub fn trip(
         &mut self,
@@ -262,7 +267,7 @@ impl Breaker {
             .first
             .saturating_mul(1 << self.trips.min(20))
             .min(self.options.cap);
-        // Full jitter, but never so short that a dead target is asked in a tight loop.
+        // Full jitter, with a minimum so that a dead target is not probed in a tight loop.
         let wait = longest
             .mul_f64(chance.clamp(0.0, 1.0))
             .max(self.options.first / 10)
@@ -292,9 +297,10 @@ impl Breaker {
 mod tests {
     use super::*;
 
-    /// Plays a story, one word an event, at one second each, and answers the states it leads
-    /// through. `ok no fail wait trip` are attempts; with `probe-` before them, those of a probe. Each
-    /// is about an entity of its own, unless a letter names one: `fail:a`, or `fail:a2` at revision 2.
+    /// Plays a story of one word for each event, one second apart, and compares the states after
+    /// each event with `expected`. `ok`, `no`, `fail`, `wait` and `trip` are outcomes of attempts;
+    /// the prefix `probe-` makes the attempt a probe. Each event is
+    /// about an entity of its own, unless a letter names one: `fail:a`, or `fail:a2` at revision 2.
     fn check(story: &str, expected: &str) {
         let options = Options {
             failures_max: 3,
@@ -375,8 +381,9 @@ mod tests {
         );
     }
 
-    // A shop answered 500 to two products, because of a bug in its code. In a quiet hour their retries
-    // were five failures in a row; the shop counted as down, and 520 good products waited for ever.
+    // A shop answered 500 to two products, because of a bug in its code. In a quiet hour their
+    // retries were five failures in a row; the shop counted as down, and 520 good products waited
+    // for ever.
     #[test]
     fn few_entities_never_trip_however_often_they_fail() {
         check(

@@ -1,4 +1,4 @@
-//! Time as dispatch sees it. It is passed in, so that tests can own it.
+//! The clock of dispatch. It is passed in, so that tests can control time.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,13 +6,13 @@ use tokio::time::Instant;
 
 use crate::model::Timestamp;
 
-/// A clock that never runs backwards: the wall clock when it was started, and the time that has
-/// passed since. All parts of dispatch that compare times must share one.
+/// A clock that never runs backwards: the wall clock at its start plus the time elapsed since. All
+/// parts of dispatch that compare times must share one.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: Timestamp,
     since: Instant,
-    /// False: the wall clock is computed too, and stands still where tokio's time does.
+    /// If false, the wall clock is computed as well, and stops when tokio's time is paused.
     system: bool,
 }
 
@@ -26,7 +26,7 @@ impl Clock {
         }
     }
 
-    /// A clock that starts at that time and moves as tokio's does, which tests can pause.
+    /// A clock that starts at `start` and follows tokio's time, which tests can pause.
     #[cfg(test)]
     pub(crate) fn starting_at(start: Timestamp) -> Clock {
         Clock {
@@ -41,7 +41,7 @@ impl Clock {
         Timestamp(self.start.0 + self.elapsed().as_millis() as u64)
     }
 
-    /// The wall clock, which may have been set back: for what others read.
+    /// The wall clock, for timestamps that others read. It may have been set back.
     pub(crate) fn wall(&self) -> SystemTime {
         match self.system {
             true => SystemTime::now(),
@@ -49,17 +49,17 @@ impl Clock {
         }
     }
 
-    /// The wall clock, as the store stamps changes.
+    /// The wall clock as a timestamp, as the store stamps changes.
     pub(crate) fn stamp(&self) -> Timestamp {
         timestamp(self.wall())
     }
 
-    /// The time since it was started.
+    /// The time since the clock was started.
     pub(crate) fn elapsed(&self) -> Duration {
         self.since.elapsed()
     }
 
-    /// The moment at which that time has surely come.
+    /// The instant at which the clock reaches `time`.
     pub(crate) fn instant(&self, time: Timestamp) -> Instant {
         self.since + Duration::from_millis(time.0.saturating_sub(self.start.0))
     }

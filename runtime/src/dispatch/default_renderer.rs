@@ -1,7 +1,9 @@
-//! The rendering of channels without a renderer, made once for all channels with the same facets.
+//! The default rendering, for channels without a renderer. It is made once for all channels with
+//! the same facets.
 //!
-//! Eighteen shops that take the same facets of a product take the same bytes. What is kept is
-//! bounded in bytes and belongs to one reading of the entity: another reading, another rendering.
+//! Eighteen shops that take the same facets of a product get the same bytes. The cache is bounded
+//! in bytes, and each entry belongs to one reading of an entity: after the entity has been read
+//! from the store again, it is rendered again.
 
 use std::sync::Arc;
 
@@ -15,21 +17,21 @@ use super::prepare::FacetMatcher;
 use crate::model::{Entity, Ordinal, PartsDigest, Payload, Rendering};
 use crate::store::digest;
 
-/// Bytes of renderings that are kept: some ten thousand products, further than channels of like
-/// pace are apart.
+/// Maximum size of the cache in bytes: about ten thousand products, which is more than channels of
+/// similar pace are apart.
 const BYTES_MAX: u64 = 32 * 1024 * 1024;
-/// What an entry weighs in addition to its body.
+/// Weight of an entry in addition to its body, in bytes.
 const ENTRY_BYTES: u64 = 200;
 
-/// The renderings made lately. One for all channels of a process.
+/// A cache of recent default renderings. All channels of a process share one.
 pub struct DefaultRenderer(Cache<Key, Made, Weight>);
 
-/// Which entity, and the digest of the facets that a channel takes of it.
+/// The entity, and the digest of the facets that a channel subscribes to.
 type Key = (Ordinal, u64);
 
 #[derive(Clone)]
 struct Made {
-    /// The reading it was made from. Held, so that no other can come to lie at its address.
+    /// The reading it was made from. It is held so that its address cannot be reused by another.
     reading: Arc<Entity>,
     rendering: Arc<Rendering>,
     digest: u64,
@@ -40,7 +42,7 @@ struct Weight;
 
 impl Weighter<Key, Made> for Weight {
     fn weight(&self, _: &Key, made: &Made) -> u64 {
-        // The reading is held as well, and is about as long.
+        // The reading is held too, and is about as large.
         2 * made.rendering.body.as_bytes().len() as u64 + ENTRY_BYTES
     }
 }
@@ -53,8 +55,8 @@ impl Default for DefaultRenderer {
 }
 
 impl DefaultRenderer {
-    /// The facets that a channel sees, as JSON, with the digest of that. `facets` is the
-    /// [`facets_digest`] of the channel.
+    /// Returns the facets that a channel sees as JSON, and the digest of that rendering. `facets`
+    /// is the [`facets_digest`] of the channel.
     pub(super) fn render(
         &self,
         ordinal: Ordinal,
@@ -84,7 +86,7 @@ impl DefaultRenderer {
     }
 }
 
-/// A digest by which lists of facets differ.
+/// A digest that identifies a list of facet patterns.
 pub(super) fn facets_digest(facets: &[String]) -> u64 {
     let digest = facets.iter().fold(PartsDigest::new(), PartsDigest::part);
     digest.digest64()
@@ -97,7 +99,7 @@ pub(super) fn as_json(entity: &Entity, matcher: &mut FacetMatcher<'_>) -> Render
         fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
             let mut map = serializer.serialize_map(Some(self.0.len()))?;
             for (name, value) in &self.0 {
-                // Stored values are valid JSON, and go out as they were written.
+                // Stored values are valid JSON, and are sent as they were written.
                 let raw: &RawValue =
                     serde_json::from_str(value).map_err(serde::ser::Error::custom)?;
                 map.serialize_entry(name, raw)?;

@@ -1,4 +1,5 @@
-//! The last error of the channel, and of each parked entity as far as memory allows: a bounded ring.
+//! A bounded ring of errors: the channel's last one, and the last one of each parked entity as far
+//! as the bound allows.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use hashbrown::HashMap;
 
 use crate::model::{Ordinal, Timestamp};
 
-/// Errors kept for each channel; about 2 MB at 200 bytes each.
+/// Number of errors kept for each channel; about 2 MB at 200 bytes each.
 const ERRORS_MAX: usize = 10_000;
 
 /// The newest errors by entity.
@@ -20,7 +21,7 @@ pub(crate) struct Errors {
 }
 
 impl Errors {
-    /// Keeps the error of an entity; the oldest errors are dropped.
+    /// Keeps the error of an entity, and drops the oldest errors above the bound.
     pub(crate) fn keep(&mut self, ordinal: Ordinal, text: Arc<str>, now: Timestamp) {
         self.note(text.clone(), now);
         self.number += 1;
@@ -38,7 +39,7 @@ impl Errors {
         }
     }
 
-    /// Keeps an error as the channel's newest only.
+    /// Records an error as the channel's newest, without an entity.
     pub(crate) fn note(&mut self, text: Arc<str>, now: Timestamp) {
         self.newest = Some((now, text));
     }
@@ -53,7 +54,7 @@ impl Errors {
         self.texts.remove(&ordinal);
     }
 
-    /// The last error of an entity, if it is still remembered.
+    /// The last error of an entity, if it is still kept.
     pub(crate) fn last(&self, ordinal: Ordinal) -> Option<Arc<str>> {
         self.texts.get(&ordinal).map(|(_, text)| text.clone())
     }

@@ -1,4 +1,4 @@
-//! Decides what becomes of an entity in flight, with pure functions: before an attempt ([`decide`])
+//! Pure functions that decide the next step of an entity in flight: before an attempt ([`decide`])
 //! and after it ([`conclude`]).
 
 use std::sync::Arc;
@@ -11,7 +11,8 @@ use crate::model::{EntityId, Failure, PartsDigest, Rendering, Sequence};
 use crate::store::{Ending, Holds};
 use crate::targets::{self, DeliveryId};
 
-/// Attempts after which a 409 or a 422 becomes a refusal: a parent may arrive later.
+/// Attempts after which a 409 or a 422 becomes a refusal; until then a missing parent may still
+/// arrive.
 const TRIES_BEFORE_REFUSAL: u8 = 5;
 
 /// An entity that must be sent.
@@ -19,30 +20,31 @@ const TRIES_BEFORE_REFUSAL: u8 = 5;
 pub(crate) struct Ready {
     pub(crate) prepared: Prepared,
     pub(crate) id: EntityId,
-    /// `None`: it is to be deleted.
+    /// `None` if it must be deleted.
     pub(crate) rendering: Option<Arc<Rendering>>,
-    /// The key it goes to, and the id of this attempt.
+    /// The key it is sent under, and the id of this attempt.
     pub(crate) tried: Tried,
-    /// Keys under which something older of it is, or may be; they are deleted first.
+    /// Other keys under which the target holds, or may hold, an older rendering of it. They are
+    /// deleted first.
     pub(crate) stale_keys: Vec<Arc<str>>,
-    /// The plugin that rendered it; `None` if none did, or if it is to be deleted.
+    /// The plugin that rendered it; `None` for the default rendering and for deletions.
     pub(crate) plugin: Option<Arc<str>>,
 }
 
 /// The next step for a prepared entity.
 #[derive(Debug)]
 pub(crate) enum Decision {
-    /// Nothing is to be sent.
+    /// Nothing must be sent.
     End(Ending),
-    /// To be sent; a withdrawal only if the guard lets it pass.
+    /// It must be sent. A withdrawal is sent only if the guard admits it.
     Send(Box<Ready>),
-    /// It could not be read; try again later.
+    /// It could not be read; the text says why. Try again later.
     Later(String),
 }
 
-/// Decides what becomes of an entity, from what the target holds and what is to be there. `tried`
-/// is the attempt before, if it failed; `keyed` says that another key is another thing at the
-/// target.
+/// Decides the next step from what the target holds and what it should hold. `tried` is the
+/// previous attempt, if it failed. `keyed` means that the target keeps each key as a separate
+/// object.
 pub(crate) fn decide(
     options: &Options,
     keyed: bool,
@@ -73,7 +75,7 @@ pub(crate) fn decide(
             plugin.clone(),
         ),
     };
-    // Forgotten entities are certainly nowhere.
+    // No target holds an entity that the store has forgotten.
     let Some(id) = prepared.id.clone() else {
         return Decision::End(Ending::Withheld(super::prepare::DELETED));
     };
@@ -120,8 +122,8 @@ pub(crate) fn decide(
     }))
 }
 
-/// The id of a first attempt, `webhook-id`, from channel, entity, revision and rendering. Retries of
-/// the same rendering keep it.
+/// The id of a first attempt (`webhook-id`), computed from channel, entity, revision and rendering.
+/// Retries of the same rendering keep it.
 fn delivery_id(
     channel: &str,
     id: &EntityId,
@@ -139,30 +141,31 @@ fn delivery_id(
 /// The result of sending one entity.
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
-    /// `None`: no attempt was made, because the target did not flow.
+    /// `None` if no attempt was made, because the breaker did not admit one.
     pub(crate) outcome: Option<targets::Outcome>,
-    /// The attempt was a probe; it is not counted.
+    /// Whether the attempt was a probe, which does not count as an attempt at the entity.
     pub(crate) probe: bool,
 }
 
-/// How a flight ends after it was sent.
+/// How a flight ends after sending.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Conclusion {
-    /// It is there, or gone.
+    /// The delivery is settled with this ending.
     Done(Ending),
-    /// Try again: after so many counted attempts, after that time, and why.
+    /// Park it for `wait`, with `attempts` counted so far. `reason` is the error to keep, if there
+    /// was one. If `failed`, the next attempt is a retry and counts against the retry budget.
     Park {
         attempts: u8,
         wait: Duration,
         reason: Option<String>,
         failed: bool,
     },
-    /// The target is gone for good: park it and pause the channel.
+    /// The target is gone for good: park the entity and pause the channel.
     Pause { attempts: u8, reason: String },
 }
 
-/// Decides what an outcome means for the entity. `attempts` were counted before; `chance` from 0 to
-/// 1 spreads retries.
+/// Decides what an outcome means for the entity. `attempts` is the number of attempts counted
+/// before; `chance` from 0 to 1 spreads the retries.
 pub(crate) fn conclude(
     options: &Options,
     ready: &Ready,
@@ -205,7 +208,7 @@ pub(crate) fn conclude(
         Some(targets::Outcome::Refused { reason, .. } | targets::Outcome::Split { reason }) => {
             Conclusion::Done(Ending::Refused(Failure::new("refused", reason)))
         }
-        // It speaks of the target: the entity has lost no try by it.
+        // The trouble is the target's, so this does not count as an attempt at the entity.
         Some(targets::Outcome::Trip { reason }) => Conclusion::Park {
             attempts,
             wait: Duration::ZERO,

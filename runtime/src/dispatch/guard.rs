@@ -5,20 +5,21 @@ use std::collections::VecDeque;
 use super::WithdrawMax;
 use crate::model::Timestamp;
 
-/// Steps into which the time span is divided; a withdrawal is forgotten up to one step late.
+/// Steps into which the time span is divided; a withdrawal is dropped from the count up to one step
+/// late.
 const STEPS: u64 = 60;
 
-/// Counts the withdrawals and deletions of a channel within a moving span of time.
+/// Counts the withdrawals and deletions of a channel in a sliding window of time.
 #[derive(Clone, Debug, Default)]
 pub struct Guard {
-    /// Step and withdrawals in it, oldest first.
+    /// Each step with its number of withdrawals, oldest first.
     counts: VecDeque<(u64, u64)>,
     total: u64,
 }
 
 impl Guard {
-    /// Whether one more withdrawal may be sent now by a channel that holds `holding` entities; if so,
-    /// it is counted.
+    /// Whether a channel that holds `holding` entities may send one more withdrawal now. If so, the
+    /// withdrawal is counted.
     pub fn admits(&mut self, max: &WithdrawMax, holding: u64, now: Timestamp) -> bool {
         let step = now.0 / (max.per.as_millis() as u64 / STEPS).max(1);
         while let Some(&(oldest, count)) = self

@@ -1,8 +1,9 @@
-//! A target with what its channels share: slots for requests in flight, a rate, and the breaker.
+//! A target with the limits that its channels share: slots for requests in flight, a rate, and the
+//! breaker.
 //!
-//! An attempt is made only with a [`Permit`], and each attempt's outcome reaches the breaker,
-//! whatever the channel does with it. One slot is kept for urgent work where there are two or more.
-//! Time and chance come from outside.
+//! An attempt needs a [`Permit`], and the outcome of each attempt reaches the breaker, whatever the
+//! channel does with it. If there are two or more slots, one is reserved for urgent work. Time and
+//! chance come from outside.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use super::pace::RateLimiter;
 use crate::model::{PartsDigest, Timestamp};
 use crate::targets::{Attempt, Form, Item, Nature, Options, Outcome, Target, Trace, Unusable};
 
-/// A target, its limits and its breaker, shared by the channels that deliver there.
+/// A target, its limits and its breaker, shared by the channels that deliver to it.
 pub struct TargetHandle {
     options: Options,
     target: Box<dyn Target>,
@@ -31,20 +32,20 @@ pub struct TargetHandle {
     changed: watch::Sender<()>,
 }
 
-/// How a target stands, for people.
+/// The status of a target, for users.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetStatus {
     /// Flowing, tripped or probing.
     pub state: State,
-    /// Since when it has been in that state.
+    /// When it entered this state.
     pub since: Timestamp,
-    /// Why it does not flow; empty if it does.
+    /// Why it does not flow; empty if it flows.
     pub reason: String,
 }
 
 impl TargetHandle {
-    /// Prepares a target; connects to nobody yet. The clock must be the one that all targets share;
-    /// the dice spread waits and make the ids of traces.
+    /// Prepares a target without opening a connection. The clock must be the one that all targets
+    /// share. The dice spread the waits and generate trace ids.
     ///
     /// # Errors
     /// See [`Unusable`].
@@ -78,7 +79,7 @@ impl TargetHandle {
         &self.options
     }
 
-    /// How it stands.
+    /// The current status.
     pub fn status(&self) -> TargetStatus {
         let breaker = self.breaker();
         TargetStatus {
@@ -93,17 +94,17 @@ impl TargetHandle {
         self.target.place()
     }
 
-    /// What it demands of deliveries.
+    /// The target's requirements for deliveries.
     pub(crate) fn nature(&self) -> Nature {
         self.nature
     }
 
-    /// The clock that it shares with all others.
+    /// The clock that all targets share.
     pub(crate) fn clock(&self) -> Clock {
         self.clock
     }
 
-    /// Dice for a channel, so that it need not share these.
+    /// Forks the dice for a channel, so that it does not have to share these.
     pub(crate) fn fork_dice(&self) -> fastrand::Rng {
         lock(&self.dice).fork()
     }
@@ -113,12 +114,12 @@ impl TargetHandle {
         self.breaker().admits(self.clock.now())
     }
 
-    /// Notifies when that may have changed.
+    /// Returns a receiver that is notified when [`TargetHandle::admits`] may have changed.
     pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
-    /// Trips for a reason that no single attempt shows.
+    /// Trips the breaker for a reason that no single attempt shows.
     pub(crate) fn trip(&self, reason: &str) {
         let mut breaker = self.breaker();
         let before = breaker.state();
@@ -128,7 +129,7 @@ impl TargetHandle {
         self.changed.send_replace(());
     }
 
-    /// Waits for a slot; `None` if the target does not flow when there is one.
+    /// Waits for a slot. Returns `None` if the breaker admits no attempt when the slot is free.
     pub(crate) async fn permit(self: &Arc<Self>, urgent: bool) -> Option<Permit> {
         let slot = match &self.urgent {
             Some(kept) if urgent => tokio::select! {
@@ -173,7 +174,7 @@ impl TargetHandle {
         if delivered {
             breaker.delivered(now, probe);
         }
-        // A failure counts once a request, a refusal once an entity.
+        // A failure counts once per request, a refusal once per entity.
         let mut failure = None;
         for (item, outcome) in items.iter().zip(outcomes) {
             match outcome {
@@ -186,7 +187,7 @@ impl TargetHandle {
                 Outcome::Retry { reason, after, .. } if !delivered => {
                     failure.get_or_insert((item, reason, *after));
                 }
-                // The target read the batch and answered: alive.
+                // The target read the batch and responded, so it is alive.
                 Outcome::Split { .. } if probe => breaker.delivered(now, probe),
                 _ => {}
             }
@@ -200,7 +201,8 @@ impl TargetHandle {
         }
     }
 
-    /// Once for each time that the target goes or comes back, whatever probes fail in between.
+    /// Logs once when the target trips and once when it is back, however many probes fail in
+    /// between.
     fn log_change(&self, before: State, breaker: &Breaker) {
         let (name, reason) = (&*self.options.name, breaker.reason());
         match (before, breaker.state()) {
@@ -231,7 +233,7 @@ fn subject(item: &Item) -> Subject {
     }
 }
 
-/// The right to make attempts: a slot, and the breaker's admission.
+/// The permission to make attempts: a slot and the breaker's admission.
 pub(crate) struct Permit {
     handle: Arc<TargetHandle>,
     /// Whether the attempt is a probe.
@@ -242,7 +244,8 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
-    /// Makes one attempt at the target's rate; none if the target has tripped meanwhile.
+    /// Makes one attempt, after waiting for the rate limit. Returns `None` if the target has
+    /// tripped meanwhile.
     pub(crate) async fn attempt(
         &mut self,
         items: &[Item],
@@ -252,8 +255,8 @@ impl Permit {
             let wait = lock(rate).wait(self.handle.clock.elapsed());
             tokio::time::sleep(wait).await;
         }
-        // A probe that went well has made the target flow; one that did not has ended the right to
-        // go on.
+        // A successful probe has made the target flow again; after a failed one no further attempt
+        // is allowed.
         if !self.pending && self.handle.breaker().state() != State::Flowing {
             return None;
         }
@@ -273,7 +276,7 @@ impl Permit {
         };
         let mut outcomes = self.handle.target.deliver(attempt).await;
         outcomes.resize_with(items.len(), || Outcome::Retry {
-            reason: "the target's answer does not mention it".into(),
+            reason: "the target's response does not mention this item".into(),
             after: None,
             maybe_applied: true,
         });

@@ -1,5 +1,5 @@
-//! Which track is next, and how fast: weighted turns of the tracks, and a limit of requests a
-//! second. Pure: time is an argument.
+//! Chooses the next track by weighted round robin, and limits the requests per second. Pure: time
+//! is an argument.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use crate::model::Track;
 
 /// Tracks, by [`Track::index`]: urgent, normal, bulk, sweep.
 pub(crate) const TRACKS: usize = Track::ALL.len();
-/// How much of a quiet time a rate makes up for, so that a small burst does not wait.
+/// Idle time that a rate limiter makes up for, so that a small burst does not wait.
 const BURST: Duration = Duration::from_millis(100);
 
-/// Gives turns by weight: among those that have work, each gets its share of turns, spread evenly,
-/// and none is passed over for ever. One without work passes its turn.
+/// Weighted round robin: each track that has work gets its share of the turns, evenly spread, and
+/// none starves. Tracks without work are skipped.
 #[derive(Clone, Debug)]
 pub(crate) struct WeightedRoundRobin {
     weights: [i64; TRACKS],
@@ -19,8 +19,8 @@ pub(crate) struct WeightedRoundRobin {
 }
 
 impl WeightedRoundRobin {
-    /// Shares of the three lanes; the sweep has that of bulk. A share of 0 counts as 1: nobody
-    /// starves.
+    /// Takes the shares of the three lanes. The sweep has the share of bulk. A share of 0 counts as
+    /// 1, so that no track starves.
     pub(crate) fn new(shares: [u32; 3]) -> WeightedRoundRobin {
         let weight = |share: u32| i64::from(share.max(1));
         WeightedRoundRobin {
@@ -34,7 +34,7 @@ impl WeightedRoundRobin {
         }
     }
 
-    /// The track that is next among those with work; `None` if there is no work.
+    /// Returns the next track among those with work; `None` if there is no work.
     pub(crate) fn pick(&mut self, work: [bool; TRACKS]) -> Option<usize> {
         let mut total = 0;
         for track in (0..TRACKS).filter(|track| work[*track]) {
@@ -50,7 +50,7 @@ impl WeightedRoundRobin {
     }
 }
 
-/// Hands out moments at which requests may be made, evenly at a rate.
+/// A rate limiter: hands out evenly spaced times at which requests may be made.
 #[derive(Clone, Debug)]
 pub(crate) struct RateLimiter {
     every: Duration,
@@ -58,7 +58,7 @@ pub(crate) struct RateLimiter {
 }
 
 impl RateLimiter {
-    /// A limiter to that many requests a second.
+    /// A limiter to `rate` requests per second.
     pub(crate) fn new(rate: f64) -> RateLimiter {
         RateLimiter {
             every: Duration::from_secs_f64(1.0 / rate.clamp(0.001, 1e6)),
@@ -66,7 +66,8 @@ impl RateLimiter {
         }
     }
 
-    /// Takes the next moment and returns how long it is until then. `now`: since any fixed moment.
+    /// Takes the next slot and returns the time until then. `now` is the time since any fixed
+    /// moment.
     pub(crate) fn wait(&mut self, now: Duration) -> Duration {
         let moment = self.next.max(now.saturating_sub(BURST));
         self.next = moment + self.every;

@@ -1,8 +1,8 @@
-//! From an entity that was taken to what is to be delivered of it: read as it is now, viewed,
-//! filtered, rendered.
+//! Turns leased entities into what must be delivered: reads each as it is now, selects its facets,
+//! filters and renders it.
 //!
-//! A preparation waits until what it has read is durable: nothing leaves Weir that a power cut
-//! could take back.
+//! A preparation waits until the data it read is durable, so that nothing leaves Weir that a power
+//! cut could undo.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,58 +17,61 @@ use crate::model::{
 use crate::plugin::{EntityVerdict, Failed, Priority};
 use crate::store::{Lease, Store, digest};
 
-/// The most entities handed over to a chain at once, and
+/// The maximum number of entities passed to a chain in one call.
 pub(crate) const RENDER_MAX: usize = 64;
-/// the most bytes of values, whichever comes first.
+/// The maximum number of bytes of values passed to a chain in one call; the limit that is reached
+/// first applies.
 const RENDER_BYTES_MAX: usize = 1024 * 1024;
 
-/// Why an entity is not for a channel, as the store numbers it: deleted, or without any facet that
-/// the channel subscribes to;
+/// Reason number, as the store keeps it, why an entity is not for a channel: the entity is deleted,
+/// or has no facet that the channel subscribes to.
 pub const DELETED: u8 = 0;
-/// something that the channel needs is not there;
+/// Reason number: a facet that the channel needs is missing.
 pub const NEEDS: u8 = 1;
-/// the renderer said no;
+/// Reason number: the renderer returned no rendering.
 pub const NOT_RENDERED: u8 = 2;
-/// the first filter said no; the n-th is so many further on.
+/// Reason number: the first filter dropped the entity. The following filters have the following
+/// numbers.
 pub const FILTERED: u8 = 3;
 
-/// A future that can be made behind a `dyn` trait.
+/// A future that a method of a `dyn` trait can return.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// A channel's chain of filters and renderer, as one thing: whoever holds it is served by one
-/// version from the first filter to the last retry.
+/// A channel's chain of filters and renderer as one value, so that its holder gets the same version
+/// from the first filter to the last retry.
 pub trait Render: Send + Sync + 'static {
-    /// One verdict a view, in order. At most 64 views of at most 1 MiB together are given, or a
-    /// single larger one.
+    /// Returns one verdict for each view, in order. The caller passes at most 64 views of at most 1
+    /// MiB in total, or a single larger one.
     fn render(
         &self,
         views: Arc<Vec<View>>,
         priority: Priority,
     ) -> BoxFuture<'_, Vec<EntityVerdict>>;
 
-    /// Name and digest of the plugin that renders, `weir-plugin`; empty if there is only filters.
+    /// Name and digest of the renderer, for the header `weir-plugin`; empty if there are only
+    /// filters.
     fn label(&self) -> Arc<str>;
 }
 
-/// An entity with what is to become of it.
+/// A leased entity with its content for the target.
 #[derive(Clone, Debug)]
 pub(crate) struct Prepared {
     pub(crate) taken: Lease,
-    /// All changes up to it are in the content.
+    /// The content includes all changes up to this sequence.
     pub(crate) revision: Sequence,
     /// Newest change of a facet that the channel subscribes to.
     pub(crate) newest: Sequence,
-    /// None: the entity has been forgotten, so it is certainly nowhere.
+    /// `None` if the store has forgotten the entity; then no target holds it.
     pub(crate) id: Option<EntityId>,
     pub(crate) content: Content,
 }
 
-/// What is to be at the target.
+/// What the target should hold for an entity.
 #[derive(Clone, Debug)]
 pub(crate) enum Content {
-    /// Nothing, and why.
+    /// Nothing; the number is the reason.
     Absent(u8),
-    /// This, under that key.
+    /// This rendering, under this key.
     There {
         rendering: Arc<Rendering>,
         digest: u64,
@@ -77,25 +80,26 @@ pub(crate) enum Content {
     },
     /// A plugin failed on it.
     Failed(Failure),
-    /// It could not be read, or the store has stopped: try again later.
+    /// The entity could not be read, or the store has stopped; the text says why. Try again later.
     Unread(String),
 }
 
-/// What a preview shows: the entity as the channel sees it now, and what would become of it.
+/// A preview: the entity as the channel sees it now, and what the channel would do with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preview {
-    /// The facets the channel subscribes to.
+    /// The facets that the channel subscribes to.
     pub view: View,
-    /// What would be delivered, or why nothing.
+    /// What would be delivered, or why nothing would be.
     pub verdict: PreviewVerdict,
 }
 
-/// What would become of an entity.
+/// What the channel would do with an entity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PreviewVerdict {
-    /// This would be delivered (or suppressed, if it is there already).
+    /// This would be delivered, or suppressed if the target already holds it.
     Rendering(Arc<Rendering>),
-    /// It is not for this channel; the reason as in [`crate::store::Ending::Withheld`].
+    /// It is not for this channel; the number is the reason, as in
+    /// [`crate::store::Ending::Withheld`].
     Withheld(u8),
     /// A plugin fails on it.
     Failed(Failure),
@@ -108,8 +112,8 @@ pub(crate) async fn prepare(
     watermark: watch::Receiver<Sequence>,
     taken: Vec<Lease>,
 ) -> Vec<Prepared> {
-    // A change that was decided when its entity was taken must be in what is read: it may have no
-    // place of its own.
+    // The read must include each change that was decided when its entity was taken, because such a
+    // change may have no place of its own.
     let decided = taken
         .iter()
         .map(|taken| taken.revision)
@@ -156,8 +160,8 @@ pub(crate) async fn prepare(
         .collect()
 }
 
-/// Reads what was taken; what cannot be read comes back apart, so that one damaged entity does not
-/// hold up those it was taken with.
+/// Reads the leased entities. Those that cannot be read are returned separately, so that one
+/// damaged entity does not hold up the others.
 fn read(
     store: &dyn Store,
     taken: Vec<Lease>,
@@ -169,8 +173,8 @@ fn read(
     let (mut readable, mut entities, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
     for taken in taken {
         match store.read(&[taken.ordinal]) {
-            Ok(mut one) => {
-                entities.push(one.pop().flatten());
+            Ok(mut found) => {
+                entities.push(found.pop().flatten());
                 readable.push(taken);
             }
             Err(error) => unreadable.push(unread(taken, error.to_string())),
@@ -244,9 +248,9 @@ fn prepared(
     }
 }
 
-/// Which facets a channel sees. Many entities have facets of the same names, and those share their
-/// text, so that the answer for a name is remembered by its address, for as long as the entities
-/// are held.
+/// Decides which facets a channel sees. Many entities have facets of the same name, and these share
+/// one allocation of it, so the result for a name is cached by its address, which is valid as long
+/// as the entities are held.
 pub(super) struct FacetMatcher<'a> {
     facets: &'a [String],
     known: Vec<(usize, bool)>,
@@ -274,11 +278,11 @@ impl<'a> FacetMatcher<'a> {
     }
 }
 
-/// What is seen of an entity before any plugin is asked.
+/// What is known of an entity before any plugin is called.
 struct Eligibility {
     /// Newest change of a facet that the channel subscribes to.
     newest: Sequence,
-    /// Why it is not for the channel, if so.
+    /// The reason if it is not for the channel.
     lacks: Option<u8>,
 }
 
@@ -314,7 +318,7 @@ fn look(entity: Option<&Entity>, needs: &[String], sight: &mut FacetMatcher<'_>)
     Eligibility { newest, lacks }
 }
 
-/// Without a chain: the facets as JSON.
+/// The contents for a channel without a chain: the facets as JSON.
 fn as_it_is(
     setup: &Setup,
     ordinals: &[Ordinal],
@@ -348,7 +352,8 @@ fn as_it_is(
         .collect()
 }
 
-/// One content an entity. Only what is there and has what the channel needs is shown to the chain.
+/// Returns one content for each entity. The chain gets only entities that exist and have what the
+/// channel needs.
 async fn rendered(
     chain: &dyn Render,
     options: &Options,
@@ -395,7 +400,7 @@ async fn rendered(
         .collect()
 }
 
-/// Filters alone let it pass: the facets as JSON.
+/// The rendering when a chain has only filters and they all pass the entity: the facets as JSON.
 fn as_json_of(entity: Option<&Entity>, options: &Options) -> Option<Rendering> {
     entity.map(|entity| default_renderer::as_json(entity, &mut FacetMatcher::new(&options.facets)))
 }
@@ -434,7 +439,8 @@ fn content(
         Some(EntityVerdict::Filtered(filter)) => {
             Content::Absent(FILTERED.saturating_add(u8::try_from(filter).unwrap_or(u8::MAX)))
         }
-        // The host had no room for it, or is stopping: that says nothing of the entity.
+        // The plugin host had no room for the call, or is stopping; this says nothing about the
+        // entity.
         Some(EntityVerdict::Failed(Failed {
             failure,
             fault: true,

@@ -1,5 +1,5 @@
-//! The time of the next attempt at a failed delivery, as a function of attempts and chance, and the
-//! number of retries that a channel may make at all.
+//! Retries: when the next attempt at a failed delivery is due, as a function of attempts and
+//! chance, and how many retries a channel may make.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -12,37 +12,40 @@ use crate::model::{Ordinal, Sequence, Timestamp};
 use crate::sync::lock;
 use crate::targets::DeliveryId;
 
-/// Retries allowed for each first attempt, in addition to [`RETRIES_PER_SECOND`].
+/// Retries allowed per first attempt, in addition to [`RETRIES_PER_SECOND`].
 const RETRY_SHARE: f64 = 0.2;
-/// Retries a second that are always allowed, so that a quiet channel recovers.
+/// Retries per second that are always allowed, so that an idle channel recovers.
 const RETRIES_PER_SECOND: f64 = 10.0;
-/// Token bucket size: a quiet time saves up ten seconds' worth.
+/// Token bucket size: an idle channel saves up at most ten seconds' worth.
 const RETRIES_SAVED_MAX: f64 = 10.0 * RETRIES_PER_SECOND;
 
-/// How many keys under which an entity may be at its target are remembered; more would need as many
-/// failures in a row, each under a new key.
+/// Maximum number of keys remembered under which the target may hold an entity. Exceeding it takes
+/// that many failures in a row, each under a new key.
 pub(crate) const KEYS_MAX: usize = 16;
 
-/// A schedule of retries: `first`, then each time `factor` longer, up to `cap`; with full jitter.
+/// Exponential backoff with full jitter: `first`, then `factor` times longer each time, up to
+/// `cap`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Options {
-    /// The longest wait before the first retry; 1 s.
+    /// Maximum wait before the first retry. Default 1 s.
     pub first: Duration,
-    /// How much longer each next wait is; 2.
+    /// Growth of the wait from one attempt to the next. Default 2.
     pub factor: f64,
-    /// The longest wait of all; 10 min.
+    /// Maximum wait before any retry. Default 10 min.
     pub cap: Duration,
-    /// Attempts after which the entity stays parked at `cap`; 12. It is never dropped.
+    /// Attempts after which the entity stays parked and is retried about every `cap`. Default 12.
+    /// It is never dropped.
     pub attempts: u8,
 }
 
 impl Options {
-    /// How long to wait after that many counted attempts. `chance` from 0 to 1 spreads the wait over
-    /// all of its length, because entities that failed together would else come back together.
+    /// How long to wait after `attempts` counted attempts. `chance` from 0 to 1 spreads the wait
+    /// over its whole length, because entities that failed together would otherwise be retried
+    /// together.
     pub fn wait(&self, attempts: u8, chance: f64) -> Duration {
         let chance = chance.clamp(0.0, 1.0);
         if attempts >= self.attempts {
-            // No hurry any more: the upper half only.
+            // There is no hurry any more, so the wait is in the upper half of `cap`.
             return self.cap.mul_f64(0.5 + chance / 2.0);
         }
         let growth = self
@@ -54,8 +57,8 @@ impl Options {
     }
 }
 
-/// How many retries a channel may make: a fifth of its first attempts and ten a second, so that a
-/// target in trouble sees at most 1.2 times its load.
+/// The retry budget of a channel: a fifth of its first attempts plus ten per second, so that a
+/// target in trouble sees little more than 1.2 times its normal load.
 #[derive(Clone, Debug)]
 pub struct RetryBudget {
     tokens: f64,
@@ -71,7 +74,7 @@ impl RetryBudget {
         }
     }
 
-    /// A first attempt was made.
+    /// Records that a first attempt was made.
     pub fn earn(&mut self) {
         self.tokens = (self.tokens + RETRY_SHARE).min(RETRIES_SAVED_MAX);
     }
@@ -79,7 +82,7 @@ impl RetryBudget {
     /// Takes one retry out of the budget.
     ///
     /// # Errors
-    /// How long until there is one, if there is none now.
+    /// The time until the next retry is available, if there is none now.
     pub fn take(&mut self, now: Timestamp) -> Result<(), Duration> {
         let elapsed = now.0.saturating_sub(self.at.0) as f64 / 1000.0;
         self.tokens = (self.tokens + elapsed * RETRIES_PER_SECOND).min(RETRIES_SAVED_MAX);
@@ -95,40 +98,41 @@ impl RetryBudget {
     }
 }
 
-/// The attempt before, so that the next one at the same rendering carries the same id.
+/// The previous attempt, kept so that the next one at the same rendering carries the same id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tried {
-    /// `webhook-id` it had.
+    /// Its `webhook-id`.
     pub(crate) id: DeliveryId,
-    /// Digest of the rendering, none for a deletion.
+    /// Digest of the rendering; `None` for a deletion.
     pub(crate) digest: Option<u64>,
-    /// Newest change that was in it.
+    /// Newest change that it included.
     pub(crate) newest: Sequence,
-    /// The key it was sent under: it may be there.
+    /// The key it was sent under; the target may hold the entity there.
     pub(crate) key: Arc<str>,
-    /// Keys of attempts before it that may be there too, oldest first; at most [`KEYS_MAX`].
+    /// Keys of earlier attempts that the target may hold too, oldest first; at most [`KEYS_MAX`].
     pub(crate) older_keys: Vec<Arc<str>>,
 }
 
-/// A parked entity waiting for its time.
+/// A parked entity that waits for its next attempt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Waiting {
-    /// When it may be tried.
+    /// When the next attempt is due.
     pub(crate) due: Timestamp,
-    /// Whether an attempt failed. Else none was possible, and its return is no retry.
+    /// Whether an attempt failed. If not, no attempt was possible, and the next one does not count
+    /// as a retry.
     pub(crate) failed: bool,
-    /// The guard against mass withdrawal has let it pass.
+    /// Whether the guard against mass withdrawal has admitted it.
     pub(crate) released: bool,
-    /// The attempt before.
+    /// The previous attempt.
     pub(crate) tried: Option<Tried>,
 }
 
-/// When each parked entity of a channel is due, for those who look at the channel from outside.
+/// When each parked entity of a channel is due, for readers outside the channel's task.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DueTimes(Arc<Mutex<HashMap<Ordinal, Timestamp>>>);
 
 impl DueTimes {
-    /// When an entity may be tried again; none if it is not parked.
+    /// When an entity is due again; `None` if it is not parked.
     pub(crate) fn of(&self, ordinal: Ordinal) -> Option<Timestamp> {
         self.lock().get(&ordinal).copied()
     }
@@ -138,7 +142,7 @@ impl DueTimes {
     }
 }
 
-/// The parked entities of a channel by the time at which they are due.
+/// The parked entities of a channel, ordered by due time.
 #[derive(Debug, Default)]
 pub(crate) struct Schedule {
     due_times: DueTimes,
@@ -148,7 +152,7 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// An empty schedule that can be looked at through `due_times`.
+    /// An empty schedule that can be read from outside through `due_times`.
     pub(crate) fn new(due_times: DueTimes) -> Schedule {
         Schedule {
             due_times,
@@ -156,15 +160,15 @@ impl Schedule {
         }
     }
 
-    /// Parks an entity; what was known of an earlier wait is replaced.
+    /// Parks an entity; this replaces an earlier wait of it.
     pub(crate) fn park(&mut self, ordinal: Ordinal, waiting: Waiting) {
         self.remove(ordinal);
         self.failed += usize::from(waiting.failed);
         self.heap.push(Reverse((waiting.due, ordinal)));
         self.due_times.lock().insert(ordinal, waiting.due);
         self.waiting.insert(ordinal, waiting);
-        // Entries that were replaced stay in the heap until their time; they must not outnumber the
-        // others.
+        // Replaced entries stay in the heap until they are due, so they must not outnumber the live
+        // ones.
         if self.heap.len() > 64 + 4 * self.waiting.len() {
             self.heap = self
                 .waiting
@@ -174,7 +178,7 @@ impl Schedule {
         }
     }
 
-    /// Takes an entity out, wherever it stands.
+    /// Removes an entity from the schedule.
     pub(crate) fn remove(&mut self, ordinal: Ordinal) -> Option<Waiting> {
         let waiting = self.waiting.remove(&ordinal)?;
         self.due_times.lock().remove(&ordinal);
@@ -182,7 +186,7 @@ impl Schedule {
         Some(waiting)
     }
 
-    /// The one that is due first, with its time.
+    /// The entity that is due first.
     pub(crate) fn first(&mut self) -> Option<(Ordinal, &Waiting)> {
         while let Some(&Reverse((due, ordinal))) = self.heap.peek() {
             if self
@@ -197,8 +201,8 @@ impl Schedule {
         None
     }
 
-    /// The one that is due first among those that did not fail. Looks at all; for a probe, which is
-    /// rare.
+    /// Returns the entity that is due first among those that did not fail. It examines all of them,
+    /// which is fine for a probe.
     pub(crate) fn first_that_did_not_fail(&self) -> Option<Ordinal> {
         let unfailed = self.waiting.iter().filter(|(_, waiting)| !waiting.failed);
         unfailed
@@ -206,12 +210,12 @@ impl Schedule {
             .map(|(ordinal, _)| *ordinal)
     }
 
-    /// How many wait after a failed attempt.
+    /// The number of entities that wait after a failed attempt.
     pub(crate) fn failed(&self) -> usize {
         self.failed
     }
 
-    /// Forgets all.
+    /// Removes all entities.
     pub(crate) fn clear(&mut self) {
         self.due_times.lock().clear();
         *self = Schedule::new(self.due_times.clone());
@@ -252,7 +256,7 @@ mod tests {
         let mut budget = RetryBudget::new(Timestamp(0));
         let mut retries = 0;
         for millisecond in 0..10_000 {
-            budget.earn(); // 1,000 first attempts a second
+            budget.earn(); // 1,000 first attempts per second
             while budget.take(Timestamp(millisecond)).is_ok() {
                 retries += 1;
             }

@@ -1,12 +1,12 @@
-//! The loop of a channel: one task that owns all of the channel's state and hands the slow work,
-//! rendering and sending, to others.
+//! The loop of a channel: one task that owns all of the channel's state and leaves the slow work,
+//! rendering and sending, to other tasks.
 //!
-//! Each turn it takes as many entities as there is room for, starts preparations and sends, and
-//! settles those that have come back. Nothing in a turn waits: a sweep that has come to the end of
-//! its reserved stretch goes on when its save has ended, and the lanes go on meanwhile. Between
-//! turns the loop waits for whatever comes first; only an order from outside (pause, sweep,
-//! another configuration, stop) is awaited to its end. Rooms are bounded: each track has its own,
-//! so that a sweep never stands in an urgent price's way.
+//! In each turn the loop takes as many entities as there is room for, starts preparations and
+//! sends, and settles those that have finished. Nothing in a turn blocks: a sweep that reaches the
+//! end of its reserved stretch continues when its save has completed, and the lanes continue
+//! meanwhile. Between turns the loop waits for the first event; only a command from outside (pause,
+//! sweep, another configuration, stop) is awaited to its end. The room for entities in flight is
+//! bounded, and each track has its own, so that a sweep never delays an urgent price.
 
 mod control;
 mod settle;
@@ -35,26 +35,26 @@ use super::{Setup, Shared};
 use crate::model::{Ordinal, Sequence, Timestamp, Track};
 use crate::store::{self, Ending, Joined, Lease, Pending, Queue, Settlement, Store, Walked};
 
-/// Room for entities in flight, for each track: at least the first, so that rendering in batches
-/// pays, at most the second, so that what waits with its rendering in memory stays in the hundreds
-/// of megabytes at the very worst.
+/// Minimum and maximum number of entities in flight on each track. The minimum makes rendering in
+/// batches worthwhile; the maximum keeps the renderings that wait in memory within hundreds of
+/// megabytes in the worst case.
 const ROOM: (usize, usize) = (64, 1024);
-/// Preparations at a time for each channel; half the plugin threads, because other channels have
+/// Concurrent preparations for each channel: half the plugin threads, because other channels have
 /// entities too.
 const PREPARATIONS_MAX: usize = 4;
-/// Entities of a channel without plugins in one preparation.
+/// Maximum number of entities in one preparation of a channel without plugins.
 const PLAIN_MAX: usize = 512;
-/// A request waits so long for more entities while some are being prepared.
+/// How long a request waits for more entities while some are being prepared.
 const LINGER: Duration = Duration::from_millis(5);
-/// A channel that found nothing in what was committed last does not look again for so long:
-/// hundreds of channels may be woken by each commit, and most commits concern few of them.
+/// How long a channel ignores further commits after one that did not concern it: each commit may
+/// wake hundreds of channels, and most commits concern only a few of them.
 const UNCONCERNED: Duration = Duration::from_millis(40);
-/// Entities taken in one turn before the loop looks at what has come back.
+/// Maximum number of entities taken in one turn before the loop checks for finished tasks.
 const TAKEN_A_TURN: usize = 256;
-/// How long a stop that nobody gave a deadline may take.
+/// Time limit of a stop that was given no deadline.
 const STOP_MAX: Duration = Duration::from_secs(8);
 
-/// An entity between being taken and being settled.
+/// An entity between lease and settlement.
 struct Flight {
     track: usize,
     attempts: u8,
@@ -63,24 +63,24 @@ struct Flight {
     tried: Option<Tried>,
 }
 
-/// What a task brings back.
+/// The result of a task.
 enum Done {
     Prepared(Vec<Prepared>),
     Sent(Vec<(Ready, Sent)>),
 }
 
-/// What a running task holds, so that its end can be settled even if it panicked.
+/// A running task with its entities, so that they can be settled even if it panics.
 struct Job {
     track: usize,
     sends: bool,
     members: Vec<Ordinal>,
 }
 
-/// How much of the loop's work is open at the moment.
+/// How much work the loop may start at the moment.
 #[derive(Clone, Copy, PartialEq)]
 enum Gate {
     Open,
-    /// One entity, to see whether the target is back.
+    /// One entity, to find out whether the target is back.
     Probe,
     Shut {
         until: Option<Timestamp>,
@@ -100,9 +100,10 @@ pub(crate) struct Run {
     flights: HashMap<Ordinal, Flight>,
     in_track: [usize; TRACKS],
     more: [bool; TRACKS],
-    /// There may be entities that the sweep has not passed yet.
+    /// There may be new entities that the sweep has not passed yet.
     newer: bool,
-    /// The sweep's next stretch is being reserved; until then it does not walk.
+    /// The pending save that reserves the sweep's next stretch; until it completes, the sweep does
+    /// not walk.
     reserving: Option<Pending<()>>,
     taken: [VecDeque<Lease>; TRACKS],
     ready: [VecDeque<Ready>; TRACKS],
@@ -113,18 +114,18 @@ pub(crate) struct Run {
     held: HashSet<Ordinal>,
     budget: RetryBudget,
     guard: Guard,
-    /// Of how many entities the target holds something, and when that was asked.
+    /// The number of entities of which the target holds something, and when it was read.
     holding: Option<(u64, Timestamp)>,
     walking: WeightedRoundRobin,
     preparing: WeightedRoundRobin,
     sending: WeightedRoundRobin,
-    /// Entities wait for retries in such a number that first attempts have stopped.
+    /// First attempts have stopped, because too many entities wait for a retry.
     overfull: bool,
-    /// The turn ended before its work did.
+    /// The last turn ended with work left.
     unfinished: bool,
-    /// Whether anything was taken since the last commit that was looked at.
+    /// Whether anything was taken since the last commit that the channel checked.
     concerned: bool,
-    /// Until when commits are not looked at.
+    /// Commits are ignored until this instant.
     rests_until: Option<Instant>,
 }
 
@@ -236,7 +237,7 @@ impl Run {
     fn gate(&self) -> Gate {
         match self.setup.target.admits() {
             _ if self.paused => Gate::Shut { until: None },
-            // What is only counted needs no target.
+            // A channel that only counts does not need its target.
             _ if !self.setup.options.deliver => Gate::Open,
             Admission::Flowing => Gate::Open,
             Admission::Probe => Gate::Probe,
@@ -244,9 +245,9 @@ impl Run {
         }
     }
 
-    /// When the loop must turn again though nothing has happened.
+    /// When the next turn is due even if no event occurs.
     fn wake(&mut self) -> Option<Instant> {
-        // What has lingered long enough and is still here waits for a slot, not for time.
+        // An entity that has lingered long enough and is still here waits for a slot, not for time.
         let now = Instant::now();
         let linger = self
             .ready_since
@@ -264,7 +265,7 @@ impl Run {
                 .map(|(_, waiting)| waiting.due.max(self.clock.now())),
             Gate::Open | Gate::Probe => None,
         };
-        // A millisecond more, because a time that was rounded down is not there yet.
+        // Timestamps are rounded down to the millisecond, so wait one millisecond more.
         let due = due.map(|due| self.clock.instant(due) + Duration::from_millis(1));
         linger.into_iter().chain(due).chain(self.rests_until).min()
     }
@@ -288,7 +289,7 @@ impl Run {
         self.flights.len() < TRACKS * self.room()
     }
 
-    /// Takes parked entities whose time has come; those that failed within the budget for retries.
+    /// Takes parked entities that are due; those that failed only within the retry budget.
     fn take_due(&mut self, most: usize) {
         let now = self.clock.now();
         for _ in 0..most {
@@ -326,7 +327,7 @@ impl Run {
         true
     }
 
-    /// Walks the tracks by their shares, as far as each has room.
+    /// Walks the tracks by their shares, as long as each has room.
     fn walk(&mut self, most: usize) {
         let parked_max = self.setup.parked_max;
         if self.schedule.failed() >= parked_max {
@@ -334,11 +335,11 @@ impl Run {
                 self.overfull = true;
                 self.setup
                     .target
-                    .trip(&format!("{parked_max} entities wait for a retry"));
+                    .trip(&format!("{parked_max} entities are waiting for a retry"));
             }
             return;
         }
-        // Not at once when one has left, else every new failure would trip the target again.
+        // Resume only at 90% of the limit; otherwise each new failure would trip the target again.
         self.overfull &= self.schedule.failed() > parked_max / 10 * 9;
         if self.overfull {
             return;
@@ -362,8 +363,8 @@ impl Run {
                 self.budget.earn();
             }
         }
-        // Only when all else is done does the sweep pass what is new: had it met it first, that
-        // would have waited at bulk share.
+        // The sweep passes new entities only when all other work is done. If it met them first,
+        // they would have to wait at the share of bulk.
         if self.newer && self.flights.is_empty() && self.more == [false; TRACKS] {
             (self.newer, self.more[TRACKS - 1], self.unfinished) = (false, true, true);
         }
@@ -402,7 +403,7 @@ impl Run {
         self.more[track] && (Track::ALL[track] != Track::Sweep || self.reserving.is_none())
     }
 
-    /// Walks a track; returns the entities that must be delivered, at most `limit`.
+    /// Walks a track and returns up to `limit` entities that must be delivered.
     fn meet(&mut self, track: usize, limit: usize) -> Vec<Lease> {
         let mut met = Vec::new();
         let walked = self.queue.walk(Track::ALL[track], limit, &mut met);
@@ -413,7 +414,7 @@ impl Run {
         met
     }
 
-    /// A store that cannot save does not sweep on; it reports the failure itself.
+    /// If the store cannot save, the sweep stops; the store itself reports the failure.
     fn reserved(&mut self, reserved: Result<(), store::Error>) {
         self.reserving = None;
         self.more[TRACKS - 1] &= reserved.is_ok();
@@ -422,8 +423,8 @@ impl Run {
     fn accept(&mut self, taken: Lease, released: bool, tried: Option<Tried>, first: bool) {
         let (ordinal, track) = (taken.ordinal, taken.track.index());
         self.concerned = true;
-        // A held entity that a walk meets again is taken anew, and what was known of it still
-        // holds.
+        // When a walk meets a held or parked entity again, it is taken again and keeps its release
+        // and its previous attempt.
         self.held.remove(&ordinal);
         let waited = self.schedule.remove(ordinal).unwrap_or_default();
         let (released, tried) = (released || waited.released, tried.or(waited.tried));
@@ -444,7 +445,8 @@ impl Run {
         }
     }
 
-    /// The target does not flow: what was taken and not attempted waits until it does.
+    /// Parks all entities that were taken and not attempted, because the target does not flow. They
+    /// are due at `until`.
     fn give_back(&mut self, until: Option<Timestamp>) {
         let mut ends = Vec::new();
         for track in 0..TRACKS {
@@ -463,7 +465,7 @@ impl Run {
         self.finish(ends);
     }
 
-    /// Parks an entity of which no attempt was made, or of which nothing was learned.
+    /// Parks an entity for which no attempt was made, or whose attempt had no known result.
     fn park_untried(&mut self, ordinal: Ordinal, due: Timestamp) -> Option<Settlement> {
         let flight = self.flights.get_mut(&ordinal)?;
         let waiting = Waiting {
@@ -491,8 +493,8 @@ impl Run {
             let Some(track) = self.preparing.pick(std::array::from_fn(open)) else {
                 return;
             };
-            // What no plugin renders is handed over in one piece: fewer tasks, and nobody else's
-            // turn is taken.
+            // Without plugins, larger pieces mean fewer tasks, and they take no plugin thread from
+            // other channels.
             let most = if self.setup.chain.is_some() {
                 RENDER_MAX
             } else {
@@ -521,8 +523,8 @@ impl Run {
         }
     }
 
-    /// Starts as many requests as the target has slots; all but one of them for work that is not
-    /// urgent.
+    /// Starts as many requests as the target has slots. If there are two or more, one of them is
+    /// reserved for urgent work.
     fn send(&mut self) {
         let (batch, now) = (self.batch(), Instant::now());
         let slots = self.setup.target.options().concurrency.max(1);
@@ -577,7 +579,7 @@ impl Run {
     }
 }
 
-/// Waits for a call to end; for ever where there is none.
+/// Waits for a call to complete; waits for ever if there is none.
 async fn end_of(call: &mut Option<Pending<()>>) -> Result<(), store::Error> {
     match call {
         Some(call) => call.await,

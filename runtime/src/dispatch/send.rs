@@ -1,5 +1,5 @@
-//! Sends a batch: first deletes what its entities have under keys they had before, then delivers. A
-//! request that is refused as a whole is halved until the culprit is alone.
+//! Sends a batch: first deletes its entities under the keys that they had before, then delivers
+//! them. A request that is refused as a whole is halved until the culprit is alone.
 
 use std::sync::Arc;
 
@@ -12,22 +12,22 @@ use crate::failpoint;
 use crate::store::Queue;
 use crate::targets::{DeliveryId, Form, Item, Outcome};
 
-/// All that a send needs from its channel.
+/// Everything that a send needs from its channel.
 pub(crate) struct SendContext {
     pub(crate) queue: Arc<dyn Queue>,
     pub(crate) target: Arc<TargetHandle>,
     pub(crate) counters: Arc<Counters>,
-    /// The most items in a request; above 1 requests have the form for several.
+    /// The maximum number of items in a request; above 1, requests have the batch form.
     pub(crate) batch: usize,
-    /// May take the slot that is kept for urgent work.
+    /// Whether the send may take the slot that is reserved for urgent work.
     pub(crate) urgent: bool,
 }
 
-/// What came of an item; `None`: no attempt was made, because the target did not flow.
+/// The outcome of an item; `None` if no attempt was made, because the breaker did not admit one.
 type Attempted = Option<Outcome>;
 
-/// Sends all and returns what came of each. Before the first attempt the store learns that what the
-/// target holds of them is unknown from now on.
+/// Sends all entities and returns the outcome of each. Before the first attempt the store records
+/// that it is now unknown what the target holds of them.
 pub(crate) async fn send(context: SendContext, batch: Vec<Ready>) -> Vec<(Ready, Sent)> {
     let Some(mut permit) = context.target.permit(context.urgent).await else {
         let unsent = |ready| {
@@ -64,17 +64,17 @@ pub(crate) async fn send(context: SendContext, batch: Vec<Ready>) -> Vec<(Ready,
         .collect()
 }
 
-/// The requests of one send: under one permit, one after another.
+/// The requests of one send, made one after another under one permit.
 struct Requests<'a> {
     context: &'a SendContext,
     permit: &'a mut Permit,
 }
 
 impl Requests<'_> {
-    /// Delivers entities of which some have another key now. All old keys of the batch are deleted
-    /// before anything is put: a target without an entity is better than one with both, and a key
-    /// that one entity leaves may be the one that another takes. An entity whose deletion fails is
-    /// not delivered; it has that outcome.
+    /// Delivers a batch in which some entities have a new key. All old keys of the batch are
+    /// deleted before anything is put: a target without an entity is better than one that has it
+    /// twice, and the old key of one entity may be the new key of another. An entity whose deletion
+    /// fails is not delivered; its outcome is that of the deletion.
     async fn deliver_moved(&mut self, batch: &[Ready]) -> Vec<Attempted> {
         let mut failed: Vec<Option<Attempted>> = vec![None; batch.len()];
         let stale: Vec<(usize, Item)> = batch
@@ -117,8 +117,8 @@ impl Requests<'_> {
             .collect()
     }
 
-    /// Delivers items in one request, or, where that is refused as a whole, in halves of it; one
-    /// outcome an item, in their order.
+    /// Delivers items in one request or, if that is refused as a whole, in two halves. Returns one
+    /// outcome for each item, in order.
     async fn deliver(&mut self, items: &[Item]) -> Vec<Attempted> {
         let attempted = self.request(items).await;
         if items.len() == 1 || !matches!(attempted.first(), Some(Some(Outcome::Split { .. }))) {

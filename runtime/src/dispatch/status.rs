@@ -1,4 +1,5 @@
-//! How a channel stands: its state, what it owes, and its counters. Reading them disturbs nobody.
+//! The status of a channel: its state, what it owes, and its counters. Reading them never blocks
+//! the channel.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -7,29 +8,29 @@ use super::handle::TargetStatus;
 use crate::model::Timestamp;
 use crate::store::Owed;
 
-/// The ways in which the flight of an entity ends, as metrics name them.
+/// The ways in which an entity's flight can end, as metrics name them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryResult {
-    /// The target has it.
+    /// The target acknowledged the rendering.
     Delivered,
-    /// The target has it no more.
+    /// The target acknowledged the deletion.
     Withdrawn,
-    /// The target had just this already.
+    /// Not sent, because the target certainly holds the same rendering already.
     Suppressed,
-    /// Not for this channel, and it was not there.
+    /// Not for this channel, and the target did not hold it.
     Withheld,
-    /// Rendered, counted and not sent.
+    /// Rendered and counted, but not sent.
     Counted,
-    /// Failed; to be retried.
+    /// Failed; it will be retried.
     Parked,
     /// Held by the guard against mass withdrawal.
     Held,
-    /// The target, or a plugin, will not have it.
+    /// The target does not accept it, or a plugin failed on it (dead letter).
     Refused,
 }
 
 impl DeliveryResult {
-    /// All of them.
+    /// All results.
     pub const ALL: [DeliveryResult; 8] = [
         DeliveryResult::Delivered,
         DeliveryResult::Withdrawn,
@@ -56,13 +57,13 @@ impl DeliveryResult {
     }
 }
 
-/// Upper bounds of the buckets in which seconds of an attempt are counted; one more is for what
-/// took longer.
+/// Upper bounds, in seconds, of the histogram buckets for the duration of an attempt. One more
+/// bucket counts longer attempts.
 pub const SECONDS: [f64; 12] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0,
 ];
 
-/// What a channel counts; only ever rises.
+/// The counters of a channel; they only increase.
 #[derive(Debug, Default)]
 pub struct Counters {
     endings: [AtomicU64; DeliveryResult::ALL.len()],
@@ -72,19 +73,19 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// How many flights have ended that way.
+    /// The number of flights that have ended this way.
     pub fn count(&self, ending: DeliveryResult) -> u64 {
         self.endings[ending as usize].load(Ordering::Relaxed)
     }
 
-    /// Attempts by how long they took: one figure for each of [`SECONDS`] and one for the longer
-    /// ones, not cumulative; and the sum in seconds.
+    /// Attempts by duration: one count for each bucket of [`SECONDS`] and one for longer attempts,
+    /// not cumulative, and the sum of all durations in seconds.
     pub fn attempt_seconds(&self) -> ([u64; SECONDS.len() + 1], f64) {
         let buckets = std::array::from_fn(|index| self.buckets[index].load(Ordering::Relaxed));
         (buckets, self.micros.load(Ordering::Relaxed) as f64 / 1e6)
     }
 
-    /// Attempts made.
+    /// The number of attempts made.
     #[cfg(test)]
     pub fn attempts(&self) -> u64 {
         self.buckets
@@ -93,7 +94,7 @@ impl Counters {
             .sum()
     }
 
-    /// Turns of the channel's loop: far more than attempts means that it spins.
+    /// Turns of the channel's loop. Far more turns than attempts mean that it spins.
     #[cfg(test)]
     pub fn turns(&self) -> u64 {
         self.turns.load(Ordering::Relaxed)
@@ -119,23 +120,23 @@ impl Counters {
     }
 }
 
-/// A channel's state, as people and metrics name it.
+/// A channel's state, as users and metrics see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// Deliveries flow.
     Flowing,
-    /// The target is in trouble; it is tried again later.
+    /// The target is in trouble; a probe follows later (circuit open).
     Tripped,
-    /// One attempt is out to see whether the target is back.
+    /// One attempt is in progress to find out whether the target is back (circuit half-open).
     Probing,
-    /// Somebody, or the target (410), has paused it.
+    /// Paused by an operator or by the target (410).
     Paused,
-    /// It has been stopped, or its task has ended.
+    /// The channel was stopped, or its task has ended.
     Stopped,
 }
 
 impl State {
-    /// The label in metrics and answers.
+    /// The label in metrics and responses.
     pub fn name(self) -> &'static str {
         match self {
             State::Flowing => "flowing",
@@ -147,20 +148,20 @@ impl State {
     }
 }
 
-/// How a channel stands now.
+/// The current status of a channel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Status {
     /// Its state.
     pub state: State,
-    /// Why it does not flow, for people; empty if it does.
+    /// Why it does not flow, as text; empty if it flows.
     pub reason: String,
-    /// How its target stands, shared with other channels.
+    /// The status of its target, which it shares with other channels.
     pub target: TargetStatus,
-    /// What is before it.
+    /// What it owes.
     pub owed: Owed,
-    /// Age of the oldest change owed; zero if nothing is.
+    /// Age of the oldest change owed; zero if nothing is owed.
     pub freshness: Duration,
-    /// The objective for it.
+    /// The objective for the freshness.
     pub freshness_objective: Option<Duration>,
 }
 

@@ -1,6 +1,6 @@
-//! Stories of a channel: changes in, deliveries out. The store is the one in memory, the target
-//! answers as its script says, and time is paused: it moves on where all wait for it. Only the
-//! stories in `sockets` go through a real one.
+//! Stories of a channel: changes go in, deliveries come out. The store is the one in memory, the
+//! target follows a script, and time is paused: it advances when all tasks wait for it. Only the
+//! stories in `sockets` use a real socket.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -22,9 +22,9 @@ mod life;
 mod sockets;
 mod trouble;
 
-/// Longer than any story needs; reached only when one fails.
+/// Longer than any story needs; it elapses only when a story fails.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// When stories begin.
+/// The time at which stories start.
 const START: Timestamp = Timestamp(1_795_000_000_000);
 
 pub(super) fn options() -> Options {
@@ -53,7 +53,7 @@ pub(super) fn options() -> Options {
     }
 }
 
-/// What a story may turn.
+/// The settings that a story may change.
 struct Knobs {
     options: Options,
     nature: Nature,
@@ -86,7 +86,7 @@ impl Default for Knobs {
     }
 }
 
-/// A target where each entity has a URL of its own.
+/// A target in which each entity has its own URL.
 const KEYED: Nature = Nature {
     keyed: true,
     batch_max: 1,
@@ -212,7 +212,7 @@ impl Story {
             .state
     }
 
-    /// What the target was sent, as `key=price` or `key gone`, in the order in which it came.
+    /// The deliveries that the target received, in order, each as `key=price` or `key gone`.
     fn seen(&self) -> Vec<String> {
         self.script.seen().iter().flat_map(lines).collect()
     }
@@ -226,9 +226,9 @@ impl Story {
         }
     }
 
-    /// Nothing is owed, in flight, parked or held any more.
+    /// Waits until nothing is owed, in flight, parked or held any more.
     async fn quiet(&self) {
-        // What was just committed is met in the next turn at the earliest.
+        // The channel meets a new commit in its next turn at the earliest.
         tokio::time::sleep(Duration::from_millis(20)).await;
         self.until("quiet", |story| {
             let owed = story.channel.status().owed;
@@ -279,7 +279,7 @@ fn commit(store: &Memory, lane: Lane, key: &str, facet: &str, value: Option<&str
     drop(store.commit(vec![commit]).expect("room"));
 }
 
-/// What one attempt says, item by item.
+/// The items of one attempt.
 fn lines(seen: &Seen) -> Vec<String> {
     let line = |item: &targets::Item| match &item.rendering {
         None => format!("{} gone", item.key),
@@ -296,7 +296,7 @@ fn fine(_: &Seen) -> Reply {
     Reply::Status(200)
 }
 
-/// A chain made of a function.
+/// A chain made from a function.
 struct Chain<F>(&'static str, F);
 
 impl<F: Fn(&View) -> EntityVerdict + Send + Sync + 'static> Render for Chain<F> {
@@ -316,7 +316,8 @@ fn price(view: &View) -> &str {
         .map_or("", |(_, value)| value)
 }
 
-/// A renderer whose key follows the price, so that each change of it is a move: `e-7`.
+/// A renderer whose key follows the price, such as `e-7`, so that each change of the price moves
+/// the entity to another key.
 fn keys_by_price() -> Arc<dyn Render> {
     Arc::new(Chain("moves", |view: &View| {
         let (key, price) = (&view.id.key, price(view));

@@ -1,4 +1,4 @@
-//! What stands at the beginning of a file: server, tokens, store, lanes, entities and rows.
+//! The basic sections of a file: server, tokens, store, lanes, entities and rows.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -18,18 +18,19 @@ use crate::store;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
-/// Longer facet values would make one change of an entity too dear: its record is rewritten whole.
+/// Maximum size of a facet value. Each change rewrites the entity's whole record, so larger values
+/// would make a change too expensive.
 const FACET_BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// Shorter tokens can be guessed.
+/// Minimum token length without a warning; shorter tokens can be guessed.
 const TOKEN_BYTES_ADVISED: usize = 16;
 
-/// The listeners, and where they stand for what is checked later.
+/// The listeners, with their places for later checks.
 pub(super) struct Listeners {
     pub(super) value: Server,
     pub(super) places: ServerPlaces,
 }
 
-/// Where the listeners are set, or else where the file begins.
+/// Where the listeners are set; if they are not set, where the file begins.
 pub(super) struct ServerPlaces {
     pub(super) listen: Place,
     pub(super) admin_listen: Option<Place>,
@@ -54,8 +55,8 @@ pub(super) fn server(root: &mut Cursor<'_>) -> Listeners {
                 admin_listen = address(&field);
                 if admin_listen == Some(listen) && listen.port() != 0 {
                     field.complain(
-                        "this is the address of listen as well",
-                        "leave it out: then one listener serves both".to_owned(),
+                        "this is the same address as listen",
+                        "leave it out, and one listener serves both".to_owned(),
                     );
                 }
             }
@@ -105,7 +106,7 @@ fn token_hash(table: &mut Cursor<'_>) -> Option<[u8; 32]> {
                 if bytes.len() < TOKEN_BYTES_ADVISED {
                     secret.warn(
                         "the token is short enough to be guessed",
-                        "take one such as `openssl rand -hex 24` prints".to_owned(),
+                        "generate one, for example with `openssl rand -hex 24`".to_owned(),
                     );
                 }
                 Some(Sha256::digest(&bytes).into())
@@ -118,7 +119,7 @@ fn token_hash(table: &mut Cursor<'_>) -> Option<[u8; 32]> {
                 .strip_prefix("sha256:")
                 .and_then(|digits| hex::decode(digits).ok()?.try_into().ok());
             if digest.is_none() {
-                // It may be the token itself, so it is not repeated.
+                // It may be the token itself, so the message does not repeat it.
                 hash.complain_of_secret(
                     "this is not a hash",
                     "write \"sha256:\" and 64 hexadecimal digits".to_owned(),
@@ -128,7 +129,7 @@ fn token_hash(table: &mut Cursor<'_>) -> Option<[u8; 32]> {
         }
         (Some(_), Some(hash)) => {
             hash.complain(
-                "there is a secret as well",
+                "secret is set as well",
                 "a token has either secret or hash".to_owned(),
             );
             None
@@ -152,7 +153,7 @@ fn token_role(table: &mut Cursor<'_>) -> Option<Role> {
     let roles = roles?;
     if roles.is_empty_list() {
         roles.complain(
-            "the token may do nothing",
+            "the token has no roles, so it permits nothing",
             "write roles = [\"read\"], or operate, plugins, admin".to_owned(),
         );
     }
@@ -169,7 +170,7 @@ pub(super) fn store(root: &mut Cursor<'_>) -> (PathBuf, Duration) {
                 && kind != store::KIND
             {
                 field.complain(
-                    format!("there is no store of kind {kind:?}"),
+                    format!("there is no store kind {kind:?}"),
                     format!("leave kind out, or write {:?}", store::KIND),
                 );
             }
@@ -222,12 +223,12 @@ fn entity(name: Arc<str>, table: &mut Cursor<'_>, notes: &mut Notes<'_>) -> Enti
         match kind.string().as_deref() {
             None | Some("state") => {}
             Some("log") => kind.complain(
-                "log entities are not there yet",
+                "log entities are not supported yet",
                 "leave kind out, or write \"state\"".to_owned(),
             ),
             Some(other) => {
                 let help = suggestion(other, ["state", "log"]);
-                kind.complain(format!("there is no kind {other:?} of entity"), help);
+                kind.complain(format!("there is no entity kind {other:?}"), help);
             }
         }
     }
@@ -270,7 +271,7 @@ fn facet(field: &Field<'_>, table: &mut Cursor<'_>) -> Option<FacetRule> {
             "write a name, or a family such as \"price.*\"".to_owned(),
         );
     }
-    // `facets.price.de = …` is a table in a table to TOML; what is meant is `facets."price.de"`.
+    // TOML reads `facets.price.de = …` as a table in a table; the user means `facets."price.de"`.
     let owner = table.take("owner");
     let Some(owner) = owner else {
         let inner = table.all();
@@ -281,7 +282,7 @@ fn facet(field: &Field<'_>, table: &mut Cursor<'_>) -> Option<FacetRule> {
             }
             None => field.complain(
                 "owner is missing",
-                "write who writes it: { owner = \"pim\" }".to_owned(),
+                "name the system that writes it: { owner = \"pim\" }".to_owned(),
             ),
         }
         return None;
@@ -299,7 +300,7 @@ fn facet(field: &Field<'_>, table: &mut Cursor<'_>) -> Option<FacetRule> {
     })
 }
 
-/// Why a text cannot be a facet pattern.
+/// The reason why a text cannot be a facet pattern.
 pub(super) fn wrong_pattern(pattern: &str) -> Option<String> {
     let star = pattern.find('*').is_some_and(|at| at + 1 < pattern.len());
     let odd = pattern
@@ -318,7 +319,7 @@ pub(super) fn wrong_pattern(pattern: &str) -> Option<String> {
     }
 }
 
-/// Rows by their table, in the order of the file.
+/// Reads the rows of each table, in the order of the file.
 pub(super) fn rows(root: &mut Cursor<'_>) -> BTreeMap<String, Vec<Row>> {
     let table = |field: Field<'_>| {
         let fields = field.table(|table| table.all())?;

@@ -1,4 +1,4 @@
-//! Channels: what each consumes, how it renders, and where it delivers.
+//! Channels: the entities that each consumes, how it renders them, and where it delivers them.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -18,13 +18,13 @@ use crate::dispatch::{self, WithdrawMax, retry};
 use crate::model::{EntityType, facet_matches};
 use crate::targets;
 
-/// More entities in one request make one slow answer hold up too much.
+/// With more entities in one request, one slow response would delay too many.
 const BATCH: RangeInclusive<i64> = 1..=1000;
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// What a channel may refer to.
+/// The sections that a channel may refer to.
 struct Known<'k> {
     entities: &'k BTreeMap<Arc<str>, EntityType>,
     plugins: &'k BTreeMap<Arc<str>, Plugin>,
@@ -61,7 +61,7 @@ pub(super) fn channels<'a>(
                 let channel = channel(name.clone(), table, row, notes, &mut known);
                 if channels.insert(name.clone(), channel).is_some() {
                     table.complain(
-                        format!("there are two channels of the name {name:?}"),
+                        format!("there are two channels named {name:?}"),
                         "rename one of them".to_owned(),
                     );
                 }
@@ -103,7 +103,7 @@ fn channel(
         .unwrap_or_default();
     let mut columns = row.map(|row| row.columns.clone()).unwrap_or_default();
     if let Some(row) = row {
-        // The row's own name, under the name of its table, as `{site}` stands for it in texts.
+        // The row's own name, under the name of its table, as in the placeholder `{site}`.
         columns
             .entry(row.table.clone())
             .or_insert_with(|| row.name.clone().into());
@@ -177,7 +177,7 @@ fn entity_type<'k>(
     found
 }
 
-/// Patterns of which each can match a facet of the type.
+/// Reads patterns, each of which must be able to match a facet of the type.
 fn facets(field: &Field<'_>, entity_type: Option<&EntityType>) -> Vec<String> {
     let patterns = field.list(|item| {
         let pattern = item.string()?;
@@ -212,7 +212,7 @@ fn facets(field: &Field<'_>, entity_type: Option<&EntityType>) -> Vec<String> {
     patterns
 }
 
-/// Patterns that are covered by the channel's facets.
+/// Reads patterns that the channel's facets must cover.
 fn needs(field: &Field<'_>, facets: Option<&Vec<String>>) -> Vec<String> {
     field.list(|item| {
         let need = item.string()?;
@@ -224,7 +224,7 @@ fn needs(field: &Field<'_>, facets: Option<&Vec<String>>) -> Vec<String> {
                 crate::config::text::listed(facets.iter().map(String::as_str), 12)
             );
             item.complain(
-                format!("the channel needs {need:?} and does not get it"),
+                format!("the channel needs {need:?} but does not get it"),
                 help,
             );
         }
@@ -232,7 +232,7 @@ fn needs(field: &Field<'_>, facets: Option<&Vec<String>>) -> Vec<String> {
     })
 }
 
-/// Whether one name can match both patterns.
+/// Whether some name matches both patterns.
 fn meet(one: &str, other: &str) -> bool {
     match (one.strip_suffix('*'), other.strip_suffix('*')) {
         (Some(one), Some(other)) => one.starts_with(other) || other.starts_with(one),
@@ -241,7 +241,7 @@ fn meet(one: &str, other: &str) -> bool {
     }
 }
 
-/// Whether each name that `narrow` matches is matched by `wide` too.
+/// Whether `wide` matches every name that `narrow` matches.
 fn covers(wide: &str, narrow: &str) -> bool {
     wide == narrow
         || match (wide.strip_suffix('*'), narrow.strip_suffix('*')) {
@@ -250,7 +250,8 @@ fn covers(wide: &str, narrow: &str) -> bool {
         }
 }
 
-/// The name of the channel's target; an inline one joins the others under the channel's name.
+/// Returns the name of the channel's target. An inline target is added to the others under the
+/// channel's name.
 fn to_target(
     name: &Arc<str>,
     table: &mut Cursor<'_>,
@@ -265,8 +266,8 @@ fn to_target(
     if field.is_table() {
         let options = field.table(|table| target(name.clone(), table));
         if targets.by_name.contains_key(name) {
-            let help = "name one of them otherwise".to_owned();
-            field.complain(format!("this target takes the name of its channel, and there is a target {name:?} already"), help);
+            let help = "give one of them another name".to_owned();
+            field.complain(format!("this target gets the name of its channel, and there is already a target {name:?}"), help);
         } else {
             targets.by_name.insert(name.clone(), options.flatten());
         }
@@ -358,8 +359,8 @@ fn withdraw_max(table: &mut Cursor<'_>) -> WithdrawMax {
     }
 }
 
-/// The name that the channel had; for a row, as its name is made now, unless a placeholder says
-/// otherwise.
+/// The channel's old name. For a row it is expanded like the new name, unless it contains a
+/// placeholder for the row.
 fn was<'a>(table: &mut Cursor<'a>, row: Option<&Row>) -> Option<(String, Field<'a>)> {
     let field = table.take("was")?;
     let was = field.string()?;
@@ -371,12 +372,12 @@ fn rename(channels: &mut Channels, before: Vec<(String, Arc<str>, Field<'_>)>) {
     let mut taken: BTreeMap<String, Arc<str>> = BTreeMap::new();
     for (was, name, field) in before {
         if channels.contains_key(was.as_str()) {
-            let help = "was names a channel that is here no more; leave it out".to_owned();
-            field.complain(format!("there is a channel {was:?} still"), help);
+            let help = "was names a channel that no longer exists; leave it out".to_owned();
+            field.complain(format!("there is still a channel {was:?}"), help);
         } else if let Some(other) = taken.insert(was.clone(), name.clone()) {
             field.complain(
                 format!("{other:?} was {was:?} as well"),
-                "only one channel can go on where it stopped".to_owned(),
+                "only one channel can continue where it stopped".to_owned(),
             );
         }
         if let Some(channel) = channels.get_mut(&name) {

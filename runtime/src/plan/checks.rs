@@ -1,4 +1,4 @@
-//! What must hold between the parts of a plan, and what is odd about it.
+//! Checks between the parts of a plan: errors, and warnings for what is probably a mistake.
 
 use std::collections::BTreeSet;
 
@@ -14,14 +14,14 @@ pub(super) fn check(reader: &Reader<'_>, plan: &Plan, places: &ServerPlaces) {
     unused(reader, plan);
 }
 
-/// Nobody beyond this machine gets in without showing who they are.
+/// Requires verification and tokens on listeners that other machines can reach.
 fn guarded(reader: &Reader<'_>, plan: &Plan, places: &ServerPlaces) {
     let listen = plan.server.listen;
     if !listen.ip().is_loopback() {
         for (name, source) in &plan.sources {
             if source.options.verify == verify::Options::None {
                 let what = format!(
-                    "the source takes events from everybody, and {listen} can be reached from other machines"
+                    "the source accepts events from anyone, and {listen} can be reached from other machines"
                 );
                 let help = "write verify = { kind = \"bearer\", tokens = [{ env = \"NAME\" }] }, or hmac, or standard-webhooks".to_owned();
                 let written = format!("sources.{name}.verify");
@@ -50,7 +50,8 @@ fn guarded(reader: &Reader<'_>, plan: &Plan, places: &ServerPlaces) {
     }
 }
 
-/// A facet that nobody writes and a source that writes nothing are mistakes more often than not.
+/// Warns of facets that no source writes and of sources that own no facet; both are usually
+/// mistakes.
 fn owners(reader: &Reader<'_>, plan: &Plan) {
     let writers: BTreeSet<&str> = plan
         .sources
@@ -112,7 +113,7 @@ fn unused(reader: &Reader<'_>, plan: &Plan) {
         .values()
         .flat_map(|source| &source.plugins)
         .chain(plan.channels.values().flat_map(|channel| &channel.plugins));
-    let plugins: BTreeSet<&str> = uses.map(|one| &*one.plugin).collect();
+    let plugins: BTreeSet<&str> = uses.map(|used| &*used.plugin).collect();
     for name in plan
         .targets
         .keys()

@@ -1,36 +1,36 @@
-//! What must be done to make one plan true after another. A pure function; `app` does it.
+//! The difference between two plans, as a pure function. `app` applies it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Plan, Use};
 
-/// What differs between two plans.
+/// The difference between two plans.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Difference {
-    /// Sources. One is changed too when a plugin that it uses is.
+    /// Sources. A source also counts as changed if a plugin that it uses has changed.
     pub sources: Names,
-    /// Channels, but for those in `renamed`. One is changed too when its entity type, its target or
-    /// a plugin that it uses is.
+    /// Channels, except those in `renamed`. A channel also counts as changed if its entity type,
+    /// its target or a plugin that it uses has changed.
     pub channels: Names,
-    /// Channels that are new here and had another name before, whether the old plan has that name
-    /// or not (a store may remember it). The old name is not in `channels.removed`, the new one not
-    /// in `channels.added`.
+    /// Channels that are new and had another name before, whether or not the old plan has that name
+    /// (the store may still know it). The old name is not in `channels.removed`, and the new one is
+    /// not in `channels.added`.
     pub renamed: Vec<Renamed>,
     /// Targets.
     pub targets: Names,
-    /// Plugins: another path, pin, settings or limits. Whether the bytes at a path are others, only
-    /// loading tells.
+    /// Plugins whose path, pinned digest, settings or limits differ. Whether the bytes at a path
+    /// differ is known only after loading.
     pub plugins: Names,
     /// Entity types.
     pub entities: Names,
     /// Whether tokens differ.
     pub tokens: bool,
-    /// Whether the shares of the lanes differ.
+    /// Whether the lanes' shares differ.
     pub shares: bool,
     /// Whether `forget` differs.
     pub forget: bool,
-    /// What differs and takes effect only at the next start, a sentence each.
+    /// Differences that take effect only at the next start, one sentence each.
     pub needs_restart: Vec<String>,
 }
 
@@ -41,7 +41,7 @@ impl Difference {
     }
 }
 
-/// Names that came, went, or stand for something else now; each ordered.
+/// Names that were added, changed or removed, each list in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Names {
     /// Only in the new plan.
@@ -52,16 +52,16 @@ pub struct Names {
     pub removed: Vec<Arc<str>>,
 }
 
-/// A channel that goes on under another name.
+/// A channel that continues under another name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Renamed {
-    /// Its name before.
+    /// Its old name.
     pub from: Arc<str>,
-    /// Its name now.
+    /// Its new name.
     pub to: Arc<str>,
 }
 
-/// What differs between the plan in force and the next one.
+/// Returns the difference between the current plan and the next one.
 pub fn difference(old: &Plan, new: &Plan) -> Difference {
     let plugins = names(&old.plugins, &new.plugins, |one, other| one != other);
     let targets = names(&old.targets, &new.targets, |one, other| one != other);
@@ -113,7 +113,7 @@ fn needs_restart(old: &Plan, new: &Plan) -> Vec<String> {
     let admin = |plan: &Plan| {
         plan.server
             .admin_listen
-            .map_or("the same listener".to_owned(), |address| {
+            .map_or("the address of listen".to_owned(), |address| {
                 address.to_string()
             })
     };
@@ -121,7 +121,7 @@ fn needs_restart(old: &Plan, new: &Plan) -> Vec<String> {
     let mut say = |what: &str, was: String, is: String| {
         if was != is {
             sentences.push(format!(
-                "{what} is {is} from the next start on; until then it stays {was}"
+                "{what} changes from {was} to {is} at the next start, not before"
             ));
         }
     };

@@ -1,4 +1,5 @@
-//! What the sections of a file share while they are read: rows, places and the rules of names.
+//! Data that the sections of a file share while they are read: rows, places and the rules for
+//! names.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +9,7 @@ use crate::config::cursor::{Cursor, Field};
 use crate::config::row::Row;
 use crate::model::NAME_BYTES_MAX;
 
-/// What sections leave for each other.
+/// Data that sections leave for each other.
 pub(super) struct Notes<'r> {
     /// Rows by their table.
     pub(super) rows: &'r BTreeMap<String, Vec<Row>>,
@@ -17,12 +18,12 @@ pub(super) struct Notes<'r> {
 }
 
 impl<'r> Notes<'r> {
-    /// Remembers where something stands.
+    /// Records the place of a path.
     pub(super) fn place(&mut self, path: &str, place: &Place) {
         self.places.insert(path.to_owned(), place.clone());
     }
 
-    /// The rows of `for_each`, or a single none.
+    /// The rows of `for_each`; a single `None` without `for_each`.
     pub(super) fn rows_of(&self, table: &mut Cursor<'_>) -> Vec<Option<&'r Row>> {
         let Some(field) = table.take("for_each") else {
             return vec![None];
@@ -34,7 +35,8 @@ impl<'r> Notes<'r> {
         match rows.get(&name) {
             Some(rows) => {
                 if rows.is_empty() {
-                    // Nothing will be read, and no key is to blame for that.
+                    // With no rows nothing is read; take all keys so that none is reported as
+                    // unknown.
                     table.all();
                 }
                 rows.iter().map(Some).collect()
@@ -50,8 +52,8 @@ impl<'r> Notes<'r> {
     }
 }
 
-/// The fields of a section whose keys are names. Those with wrong names are complained of and read
-/// all the same, so that nobody who refers to them is blamed.
+/// The fields of a section whose keys are names. A field with an invalid name gets a complaint but
+/// is read all the same, so that there are no further complaints about references to it.
 pub(super) fn named<'a>(root: &mut Cursor<'a>, section: &str) -> Vec<Field<'a>> {
     let fields = root
         .take(section)
@@ -61,17 +63,17 @@ pub(super) fn named<'a>(root: &mut Cursor<'a>, section: &str) -> Vec<Field<'a>> 
     fields
 }
 
-/// Complains of a key that cannot be a name.
+/// Complains about a key that cannot be a name.
 pub(super) fn right_name(field: &Field<'_>) {
     if !is_name(field.key) {
         let help = format!(
-            "names are lower-case letters, digits, \".\", \"_\" and \"-\", begin with a letter or digit, and are at most {NAME_BYTES_MAX} long"
+            "names are lower-case letters, digits, \".\", \"_\" and \"-\", begin with a letter or digit, and are at most {NAME_BYTES_MAX} bytes long"
         );
         field.complain_of_key(format!("{:?} cannot be a name", field.key), help);
     }
 }
 
-/// `[a-z0-9][a-z0-9._-]*`, short enough.
+/// Whether a text is a name: `[a-z0-9][a-z0-9._-]*`, at most [`NAME_BYTES_MAX`] bytes long.
 pub(super) fn is_name(name: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     name.bytes().next().is_some_and(inner)

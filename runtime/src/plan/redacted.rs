@@ -1,5 +1,4 @@
-//! A plan as JSON for people: effective values, written as a file would write them, secrets as
-//! `[secret]`.
+//! A plan as JSON for users: effective values, written as in a file, with secrets as `[secret]`.
 
 use serde_json::{Map, Value, json};
 
@@ -10,8 +9,8 @@ use crate::ingest::split::Split;
 use crate::ingest::verify::{self, Encoding};
 use crate::model::{EntityType, Lane};
 
-/// The current plan, for `GET /v1/config`. Besides secrets, whatever came from the environment or
-/// a file into settings or a URL is hidden: it may be one.
+/// The plan as JSON, for `GET /v1/config`. In addition to secrets it hides every text in settings
+/// and URLs that came from the environment or a file, because it may be a secret.
 pub fn redacted(plan: &Plan) -> Value {
     let outside = &plan.outside;
     json!({
@@ -134,7 +133,7 @@ fn of_channel(channel: &Channel, outside: &Outside) -> Value {
 
 fn uses(uses: &[Use], outside: &Outside) -> Vec<Value> {
     uses.iter()
-        .map(|one| json!({"use": &*one.plugin, "settings": settings(&one.settings, outside)}))
+        .map(|used| json!({"use": &*used.plugin, "settings": settings(&used.settings, outside)}))
         .collect()
 }
 

@@ -1,5 +1,5 @@
-//! Secrets and headers in a configuration: how they are read, and how they are hidden where a plan
-//! is shown.
+//! Secrets and headers in a configuration: reads them, and decides what is hidden when a plan is
+//! shown.
 
 use super::Outside;
 use crate::config::cursor::{Field, Found};
@@ -9,8 +9,8 @@ use crate::signature::Secret;
 pub(super) const SECRET: &str = "[secret]";
 
 impl Outside {
-    /// Whether a text is or holds something to be hidden; what is very short occurs everywhere and
-    /// hides only itself.
+    /// Whether a text is or contains a hidden text. Very short hidden texts occur everywhere, so
+    /// they hide only themselves.
     pub(super) fn is_in(&self, text: &str) -> bool {
         let holds =
             |hidden: &String| text == hidden || (hidden.len() >= 6 && text.contains(hidden));
@@ -26,7 +26,7 @@ pub(super) fn is_header(name: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
-/// A secret as it is.
+/// Reads a secret without further checks.
 pub(super) fn plain(field: &Field<'_>) -> Option<Secret> {
     match field.secret()? {
         Found::Secret(bytes) => Some(Secret(bytes)),
@@ -34,7 +34,8 @@ pub(super) fn plain(field: &Field<'_>) -> Option<Secret> {
     }
 }
 
-/// The key of a Standard Webhooks secret: 24 to 64 bytes in base64, `whsec_` before it or not.
+/// Reads the key of a Standard Webhooks secret: 24 to 64 bytes in base64, with or without the
+/// prefix `whsec_`.
 pub(super) fn standard_webhooks(field: &Field<'_>) -> Option<Secret> {
     let bytes = match field.secret()? {
         Found::Secret(bytes) => bytes,

@@ -1,4 +1,4 @@
-//! Sources: where events come in, and how a sender is verified.
+//! Sources: the endpoints that accept events, and how their senders are verified.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use crate::ingest;
 use crate::ingest::split::Split;
 use crate::ingest::verify::{self, Encoding};
 
-/// A shorter limit could not take one event of the usual kind; a longer one would let a few senders
-/// fill the memory.
+/// A lower limit would reject ordinary events; a higher one would let a few senders fill the
+/// memory.
 const BODY_BYTES: std::ops::RangeInclusive<u64> = 1024..=256 * 1024 * 1024;
 
 pub(super) fn sources(
@@ -57,9 +57,9 @@ fn source(
             split,
         )
     });
-    let headers = table.take("headers").map(|field| {
-        field.list(|item| item.parsed("a pattern of headers", HEADERS, header_pattern))
-    });
+    let headers = table
+        .take("headers")
+        .map(|field| field.list(|item| item.parsed("a header pattern", HEADERS, header_pattern)));
     let verify = table.take("verify").and_then(|field| {
         notes.place(field.path(), field.place());
         field.table(verify).flatten()
@@ -116,7 +116,7 @@ fn verify(table: &mut Cursor<'_>) -> Option<verify::Options> {
         "write kind = \"bearer\", \"hmac\", \"standard-webhooks\" or \"none\"",
     );
     let Some((kind, name)) = kind.and_then(|field| field.string().map(|name| (field, name))) else {
-        // The other keys belong to a kind that we do not know, so none of them is blamed; the same
+        // The other keys belong to an unknown kind, so do not complain about them; the same applies
         // below.
         table.all();
         return None;
@@ -144,7 +144,7 @@ fn verify(table: &mut Cursor<'_>) -> Option<verify::Options> {
         "hmac" => Some(hmac(table)),
         _ => {
             let help = suggestion(&name, KINDS);
-            kind.complain(format!("there is no kind {name:?} of verification"), help);
+            kind.complain(format!("there is no verification kind {name:?}"), help);
             table.all();
             None
         }
@@ -170,7 +170,7 @@ fn hmac(table: &mut Cursor<'_>) -> verify::Options {
     let header = header.and_then(|field| {
         field.parsed(
             "the name of a header",
-            "write such as \"X-Hub-Signature-256\"",
+            "write its name, such as \"X-Hub-Signature-256\"",
             header_name,
         )
     });
@@ -191,21 +191,22 @@ fn hmac(table: &mut Cursor<'_>) -> verify::Options {
     }
 }
 
-/// One secret or several, each valid, so that one can be rotated; none is a complaint.
-fn secrets<'a>(table: &mut Cursor<'a>, one: &str, several: &str) -> Vec<Field<'a>> {
+/// Reads one secret, or a list of secrets that are all valid so that they can be rotated. Having
+/// neither is a complaint.
+fn secrets<'a>(table: &mut Cursor<'a>, single: &str, several: &str) -> Vec<Field<'a>> {
     let help = format!("write {several} = [{{ env = \"NAME\" }}]");
-    match (table.take(one), table.take(several)) {
+    match (table.take(single), table.take(several)) {
         (Some(field), None) => vec![field],
         (None, Some(field)) => {
             let fields = field.list(Some);
             if field.is_empty_list() {
-                field.complain("there is no secret, so nobody could be verified", help);
+                field.complain("there is no secret, so no sender can be verified", help);
             }
             fields
         }
         (Some(_), Some(field)) => {
             field.complain(
-                format!("there is {one} as well"),
+                format!("{single} is set as well"),
                 format!("write all of them into {several}"),
             );
             Vec::new()

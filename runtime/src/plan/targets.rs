@@ -1,7 +1,7 @@
-//! Targets: where deliveries go, with a table of their own or inline in a channel.
+//! Targets: where deliveries go. A target has its own table or is inline in a channel.
 //!
-//! What all kinds have in common is read and shown here; the rest is in one file a kind, reading and
-//! showing side by side.
+//! This file reads and shows what all kinds have in common. Each kind has its own file that reads
+//! and shows the rest.
 
 #[cfg(test)]
 mod scripted;
@@ -18,19 +18,19 @@ use crate::config::cursor::Cursor;
 use crate::config::scalar;
 use crate::targets::{Kind, Options};
 
-/// Reads the keys of a kind; `None` if a complaint was made of one that it cannot do without.
+/// Reads the keys of a kind; `None` after a complaint about a key that it requires.
 type Read = fn(&mut Cursor<'_>) -> Option<Kind>;
 
-/// The kinds by the word in `kind`.
+/// The kinds, by the word in `kind`.
 const KINDS: &[(&str, Read)] = &[
     ("webhook", webhook::read),
     #[cfg(test)]
     ("scripted", scripted::read),
 ];
 
-/// What the plan must know of the options of a kind.
+/// What the plan needs from the options of a kind.
 trait Configured {
-    /// The effective values of the keys that are the kind's own, secrets hidden; `kind` as well.
+    /// The effective values of the kind's own keys and of `kind`, with secrets hidden.
     fn shown(&self, outside: &Outside) -> Map<String, Value>;
 
     /// Why a channel cannot send several entities in one request, and what to do instead; `None` if
@@ -46,17 +46,18 @@ fn configured(kind: &Kind) -> &dyn Configured {
     }
 }
 
-/// Targets as read, with what channels must know of them.
+/// The targets that were read, with the data that channels need.
 #[derive(Default)]
 pub(super) struct Targets {
-    /// By name, rows expanded; `None` for one that is complained of, so that channels may name it.
+    /// Targets by name, with rows expanded. The value is `None` after a complaint about the target,
+    /// so that channels may still name it.
     pub(super) by_name: BTreeMap<Arc<str>, Option<Options>>,
-    /// Names of tables with `for_each`, and what they are for each of.
+    /// Names of the tables with `for_each`, with the table of rows that they expand.
     pub(super) for_each: BTreeMap<String, String>,
 }
 
 impl Targets {
-    /// Those that can be used.
+    /// The targets that can be used.
     pub(super) fn usable(self) -> BTreeMap<Arc<str>, Options> {
         self.by_name
             .into_iter()
@@ -81,7 +82,7 @@ pub(super) fn targets<'a>(root: &mut Cursor<'a>, notes: &mut Notes<'a>) -> Targe
                 let options = target(name.clone(), table);
                 if targets.by_name.insert(name.clone(), options).is_some() {
                     table.complain(
-                        format!("there are two targets of the name {name:?}"),
+                        format!("there are two targets named {name:?}"),
                         "rename one of them".to_owned(),
                     );
                 }
@@ -92,8 +93,8 @@ pub(super) fn targets<'a>(root: &mut Cursor<'a>, notes: &mut Notes<'a>) -> Targe
     targets
 }
 
-/// One target from its table; the channel that has it inline reads its table here as well. `None` if
-/// a complaint was made of something that a target cannot do without.
+/// Reads one target from its table, which may be inline in a channel. Returns `None` after a
+/// complaint about something that a target requires.
 pub(super) fn target(name: Arc<str>, table: &mut Cursor<'_>) -> Option<Options> {
     let word = table
         .require("kind", "write kind = \"webhook\"")
@@ -103,7 +104,7 @@ pub(super) fn target(name: Arc<str>, table: &mut Cursor<'_>) -> Option<Options> 
         if found.is_none() {
             let known: Vec<_> = KINDS.iter().map(|(kind, _)| format!("{kind:?}")).collect();
             field.complain(
-                format!("there is no kind {word:?} of target"),
+                format!("there is no target kind {word:?}"),
                 format!("write {}", known.join(" or ")),
             );
         }
@@ -132,7 +133,7 @@ pub(super) fn refuses_batches(target: &Options) -> Option<(&'static str, &'stati
     configured(&target.kind).refuses_batches()
 }
 
-/// A target as a file would write it, secrets hidden.
+/// A target as a file would write it, with secrets hidden.
 pub(super) fn shown(target: &Options, outside: &Outside) -> Value {
     let mut shown = configured(&target.kind).shown(outside);
     shown.insert("concurrency".into(), target.concurrency.into());

@@ -1,4 +1,4 @@
-//! Files in, a plan or complaints out.
+//! Tests from files to a plan or complaints.
 
 mod changes;
 mod complaints;
@@ -53,7 +53,7 @@ impl Folder {
         self.0.path().join(name)
     }
 
-    /// Reads the files of these names, as `-c` would be given.
+    /// Reads the files with these names, as if given with `-c`.
     fn read(
         &self,
         names: &[&str],
@@ -77,7 +77,7 @@ fn check(text: &str, expected: Expect) {
     check_files(&[("weir.toml", text)], &["weir.toml"], expected);
 }
 
-/// The complaints about several files; with none, the warnings.
+/// The complaints about several files or, if there are none, the warnings.
 fn check_files(files: &[(&str, &str)], given: &[&str], expected: Expect) {
     let folder = Folder::of(files);
     let shown = match folder.read(given, true) {
@@ -95,7 +95,7 @@ fn plan_of(files: &[(&str, &str)], given: &[&str]) -> Plan {
     }
 }
 
-/// What most files of these tests begin with.
+/// The beginning of most files in these tests.
 const CATALOG: &str = r#"
 config_version = 1
 [entities.product]
@@ -109,7 +109,7 @@ fn catalog(rest: &str) -> String {
     format!("{CATALOG}{rest}")
 }
 
-/// The example of the contract, with what it leaves open filled in.
+/// The example of the contract, with its omissions filled in.
 const EXAMPLE: &str = r#"config_version = 1
 
 [server]
@@ -484,20 +484,20 @@ verify = { kind = "bearer", token = { file = "nowhere" } }
 "#,
         expect![[r#"
             weir.toml:3:1: sources.a.verify: header is missing; write the header that holds the signature, or preset = "shopify" or "github"
-            weir.toml:5:19: sources.b.verify.kind: there is no kind "bearr" of verification; did you mean "bearer"?
+            weir.toml:5:19: sources.b.verify.kind: there is no verification kind "bearr"; did you mean "bearer"?
             weir.toml:7:51: sources.c.verify.secrets[0]: a Standard Webhooks secret has 24 to 64 bytes once decoded, but this one has 5; make one with `echo whsec_$(openssl rand -base64 32)`
             weir.toml:7:69: sources.c.verify.secrets[1]: this is not a Standard Webhooks secret: write `whsec_` followed by 24 to 64 bytes in base64; make one with `echo whsec_$(openssl rand -base64 32)`
             weir.toml:7:78: sources.c.verify.secrets[2]: this is not a Standard Webhooks secret: write `whsec_` followed by 24 to 64 bytes in base64; make one with `echo whsec_$(openssl rand -base64 32)`
             weir.toml:7:89: sources.c.verify.secrets[3]: the environment variable NOT_SET is not set; set it, or give a default: { env = "NOT_SET", default = "…" }
-            weir.toml:9:38: sources.d.verify.tokens: there is no secret, so nobody could be verified; write tokens = [{ env = "NAME" }]
-            weir.toml:11:38: sources.e.verify.tokens: there is token as well; write all of them into tokens
+            weir.toml:9:38: sources.d.verify.tokens: there is no secret, so no sender can be verified; write tokens = [{ env = "NAME" }]
+            weir.toml:11:38: sources.e.verify.tokens: token is set as well; write all of them into tokens
             weir.toml:13:37: sources.f.verify.token: nowhere cannot be read: No such file or directory (os error 2)
         "#]],
     );
 }
 
-/// The reference names every key; what it comments out is the default, so writing that out changes
-/// nothing.
+/// The reference file names every key. What it comments out is the default, so uncommenting it
+/// changes nothing.
 #[test]
 fn the_reference_is_right_with_and_without_its_defaults() {
     let reference = include_str!("../../../examples/reference.toml");
@@ -512,7 +512,7 @@ fn the_reference_is_right_with_and_without_its_defaults() {
             .to_string()
             .replace(&folder.0.path().display().to_string(), "")
     };
-    // These have no default, or stand beside another choice.
+    // These have no default, or exclude another key.
     let apart = ["# verify", "# sha256", "# admin_listen", "# rate"];
     let key = |line: &str| {
         line.strip_prefix("# ")

@@ -1,4 +1,4 @@
-//! From files to a plan: loads, reads every section, checks what holds between them.
+//! Turns files into a plan: loads them, reads all sections, and checks the plan as a whole.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,10 +8,10 @@ use super::{Cause, Complaint, Outside, Plan, basics, channels, checks, sources, 
 use crate::config;
 use crate::config::cursor::{Cursor, Environment, Reader};
 
-/// How files are read.
+/// Options for reading files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadOptions {
-    /// False: a secret that is not there is no complaint; for checks on a machine that has none.
+    /// If false, a missing secret is not a complaint; for checks on a machine that has no secrets.
     pub secrets: bool,
 }
 
@@ -21,10 +21,10 @@ impl Default for ReadOptions {
     }
 }
 
-/// Reads and understands files, later ones over earlier ones; with the plan come warnings.
+/// Reads files, merging later ones over earlier ones. Returns the plan and the warnings.
 ///
 /// # Errors
-/// Every complaint, in the order of the files; at least one.
+/// All complaints, in the order of the files; at least one.
 pub fn read(
     files: &[PathBuf],
     environment: Environment<'_>,
@@ -35,8 +35,8 @@ pub fn read(
     let mut plan = understand(&reader, &document);
     let gathered = reader.finish();
     let mut complaints = std::mem::take(&mut document.complaints);
-    // Where a file could not be read, or not wholly, what seems to be missing may well be there;
-    // and what was made of a broken line is nobody's mistake.
+    // If a file could not be read completely, what seems to be missing may well be in it, and
+    // complaints about a broken line would be about the parser's guess.
     let blind = complaints
         .iter()
         .any(|complaint| matches!(complaint.cause, Cause::Unreadable | Cause::Syntax));
@@ -61,8 +61,8 @@ pub fn read(
     Ok((plan, tidy([document.warnings, gathered.warnings].concat())))
 }
 
-/// In the order of the files, each once: rows read the same table once each, so the same complaint
-/// comes once each.
+/// Sorts complaints by file and place and removes duplicates: a table is read once for each row, so
+/// its complaints repeat.
 fn tidy(mut complaints: Vec<Complaint>, files: &[PathBuf]) -> Vec<Complaint> {
     complaints.sort_by_key(|complaint| {
         let file = files.iter().position(|file| *file == complaint.file);
@@ -85,7 +85,7 @@ fn tidy(mut complaints: Vec<Complaint>, files: &[PathBuf]) -> Vec<Complaint> {
 }
 
 fn understand(reader: &Reader<'_>, document: &config::Document) -> Plan {
-    // Rows are read first, because what is read after them is filled from them.
+    // Rows are read first, because later sections are filled from them.
     let rows = basics::rows(&mut Cursor::root(
         reader,
         &document.root,
@@ -93,7 +93,8 @@ fn understand(reader: &Reader<'_>, document: &config::Document) -> Plan {
     ));
     let root = Cursor::root(reader, &document.root, document.place.clone());
     root.read(|root| {
-        // These are gone from the document by now, and are named here for those who misspell them.
+        // These keys are already removed from the document. They are taken here so that they are
+        // suggested for misspelt keys.
         for key in ["config_version", "include", "each"] {
             root.take(key);
         }

@@ -1,4 +1,4 @@
-//! Plugins, and the places that use them.
+//! Plugins, and their uses by sources and channels.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -27,7 +27,8 @@ pub(super) fn plugins(root: &mut Cursor<'_>, notes: &mut Notes<'_>) -> BTreeMap<
         .collect()
 }
 
-/// With an empty path where that is wrong, so that those who use the plugin are not blamed.
+/// Reads a plugin. If its path is wrong, the result has an empty path, so that there are no further
+/// complaints about the places that use the plugin.
 fn plugin(table: &mut Cursor<'_>, notes: &mut Notes<'_>) -> Plugin {
     let path_field = table.require(
         "path",
@@ -56,7 +57,7 @@ fn plugin(table: &mut Cursor<'_>, notes: &mut Notes<'_>) -> Plugin {
         .unwrap_or(LIMITS);
     if let (Some(field), Some(path)) = (&path_field, &path) {
         notes.place(field.path(), field.place());
-        // Its bytes are read, and its pin is checked, by the loader, which uses the same bytes.
+        // The loader reads the bytes and checks the pinned digest on the same bytes that it uses.
         if let Err(error) = File::open(path) {
             let what = format!("{} cannot be read: {error}", path.display());
             field.complain(
@@ -76,7 +77,7 @@ fn plugin(table: &mut Cursor<'_>, notes: &mut Notes<'_>) -> Plugin {
     }
 }
 
-/// The defaults; each keeps one batch of a plugin that went wrong from taking the machine with it.
+/// The default limits. They keep a single batch of a faulty plugin from exhausting the machine.
 const LIMITS: Limits = Limits {
     time: Duration::from_secs(1),
     memory_bytes: 64 * MIB as usize,
@@ -102,8 +103,8 @@ fn limits(table: &mut Cursor<'_>) -> Limits {
     }
 }
 
-/// The plugins that a source or channel uses, in their order; over a plugin's settings go `layers`,
-/// then the use's own.
+/// Reads the plugins that a source or channel uses, in order. `layers` and then the settings of the
+/// use are merged over a plugin's settings.
 pub(super) fn uses(
     table: &mut Cursor<'_>,
     notes: &mut Notes<'_>,
@@ -160,7 +161,7 @@ pub(super) fn uses(
     uses
 }
 
-/// Objects deeply, everything else whole, as files are merged.
+/// Merges settings as files are merged: objects recursively, everything else as a whole.
 fn merge(base: &mut Map<String, Value>, over: &Map<String, Value>) {
     for (key, value) in over {
         match (base.get_mut(key), value) {

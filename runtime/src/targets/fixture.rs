@@ -1,8 +1,8 @@
-//! A target for tests: an HTTP server on loopback that answers as its script says and remembers
-//! what it was asked.
+//! A target for tests: an HTTP server on loopback that responds as its script says and records the
+//! requests.
 //!
-//! Written on bare sockets, because it must also do what a well-behaved server cannot: hang, break
-//! off, answer half.
+//! It uses bare sockets, because it must also do what a well-behaved server cannot: hang, close
+//! early, send half a response.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -15,12 +15,12 @@ use tokio::task::JoinHandle;
 
 use crate::sync::lock;
 
-/// What a client asked.
+/// A request from a client.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub(crate) method: String,
     pub(crate) path: String,
-    /// Names in lower case.
+    /// Header names are in lower case.
     pub(crate) headers: HashMap<String, String>,
     pub(crate) body: Vec<u8>,
 }
@@ -35,23 +35,23 @@ impl Asked {
     }
 }
 
-/// What the script wants answered.
+/// The response that the script asks for.
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
     Status(u16),
     Header(u16, &'static str, String),
     Body(u16, String),
-    /// The status line and a part of the body, then nothing more: the connection closes.
+    /// The status line and a part of the body; then the connection closes.
     Half(u16),
-    /// Nothing at all, until the client goes.
+    /// Nothing, until the client disconnects.
     Hang,
-    /// The connection closes without a word.
+    /// The connection closes without a response.
     Close,
-    /// An answer that never ends.
+    /// A response that never ends.
     Endless,
 }
 
-/// The server; stops when dropped.
+/// The server; it stops when dropped.
 pub(crate) struct Fixture {
     pub(crate) address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
@@ -147,7 +147,7 @@ async fn read(stream: &mut BufReader<TcpStream>) -> Option<Asked> {
     })
 }
 
-/// None: the connection is to be closed.
+/// Returns `None` if the connection must be closed.
 async fn write(stream: &mut BufReader<TcpStream>, reply: Reply) -> Option<()> {
     let whole = |status: u16, header: String, body: &str| {
         format!(

@@ -1,4 +1,5 @@
-//! A door for `tests/fuzz`: how responses are understood. Compiled with the feature `fuzz` only.
+//! The entry point of `tests/fuzz` to the parsing of responses. Compiled only with the feature
+//! `fuzz`.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,8 +7,8 @@ use super::http::Redactor;
 use super::http::status::{Answer, Asked, item_by_item, meaning, retry_after};
 use super::{DeliveryId, Outcome};
 
-/// Any answer means one outcome whose reason is short and has no control characters; and one for
-/// each item of a batch.
+/// Asserts that any response gives one outcome, and one for each item of a batch, whose reason is
+/// short and has no control characters.
 pub fn answer(status: u16, retry: &str, body: &[u8]) {
     let retry_after = retry_after(
         retry,

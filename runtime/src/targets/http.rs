@@ -2,9 +2,9 @@
 //!
 //! One call is one request. It never retries, never follows a redirect, uses no proxy, connects to
 //! no address that the policy refuses, reads a bounded response, and ends within its timeout,
-//! connecting included. A response that breaks off or is too long is no response: whether the
-//! request was applied stays open, and the outcome says so. Which kind of target uses it, this
-//! module does not know.
+//! connecting included. A response that breaks off or is too long counts as no response: the
+//! request may have been applied, and the outcome says so. This module does not know the kinds of
+//! target that use it.
 
 mod address;
 mod auth;
@@ -36,23 +36,24 @@ use crate::signature::Secret;
 /// The longest response that is read; a longer one counts as incomplete. It holds the results of
 /// 10,000 items.
 const RESPONSE_BYTES_MAX: usize = 1024 * 1024;
-/// The longest wait for one connection; a target that needs longer is away.
+/// Maximum wait for one connection; a target that needs longer counts as unreachable.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
-/// How long an idle connection is kept: less than the minute after which many proxies close theirs.
+/// How long an idle connection is kept: less than one minute, after which many proxies close
+/// theirs.
 const IDLE_MAX: Duration = Duration::from_secs(30);
 
-/// What all HTTP targets can be told.
+/// The options that all HTTP targets have in common.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
-    /// Sent with every request as is.
+    /// The credentials of every request.
     pub auth: Auth,
-    /// For a whole attempt, connecting included; 15 s.
+    /// Timeout of a whole attempt, connecting included. Default 15 s.
     pub timeout: Duration,
-    /// Which addresses may be connected to.
+    /// The addresses that may be connected to.
     pub egress: Egress,
 }
 
-/// A client of one target; keeps its connections alive between requests.
+/// The client of one target. It keeps its connections alive between requests.
 pub(crate) struct Client {
     headers: HeaderMap,
     redactor: Redactor,
@@ -73,12 +74,12 @@ enum Broken {
 }
 
 impl Client {
-    /// A client for an address; connects to nobody yet. `keys` are further secrets that a target
-    /// might echo, signing keys above all.
+    /// Creates a client for an address without opening a connection. `keys` are further secrets
+    /// that a target might echo, such as signing keys.
     ///
     /// # Errors
-    /// A credential that cannot stand in a header, or a system without root certificates where the
-    /// address is `https`.
+    /// A credential that cannot be used in a header, or an `https` address on a system without root
+    /// certificates.
     pub(crate) fn open(
         options: &Options,
         address: &Address,
@@ -93,21 +94,21 @@ impl Client {
         })
     }
 
-    /// The headers that every request must have.
+    /// The headers that every request must carry.
     pub(crate) fn headers(&self) -> HeaderMap {
         self.headers.clone()
     }
 
-    /// Hides our secrets in what the target said.
+    /// Redacts our secrets in a response.
     pub(crate) fn redactor(&self) -> &Redactor {
         &self.redactor
     }
 
-    /// Sends a request and reads the response to its end, within the timeout; the body is cut after
-    /// the first 64 KiB.
+    /// Sends a request and reads the response to its end, within the timeout. The returned body is
+    /// cut after the first 64 KiB.
     ///
     /// # Errors
-    /// What it means that there is no complete response.
+    /// The outcome, if there is no complete response.
     pub(crate) async fn exchange(
         &self,
         request: Request<Full<Bytes>>,
@@ -129,7 +130,7 @@ impl Client {
 
 impl Transport {
     fn open(options: &Options, address: &Address) -> Result<Transport, Unusable> {
-        // Two thirds of the timeout, so that a second address still has its turn.
+        // At most two thirds of the timeout, so that a second address can still be tried.
         let connector = Connector {
             egress: options.egress,
             timeout: CONNECT_MAX.min(options.timeout * 2 / 3),
@@ -168,14 +169,14 @@ impl Transport {
     }
 }
 
-/// Reads a response to its end; keeps its beginning.
+/// Reads a response to its end and keeps its beginning.
 async fn read(response: Response<hyper::body::Incoming>) -> Result<(Parts, Vec<u8>), Broken> {
     let (parts, mut body) = response.into_parts();
     let mut kept = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
             Broken::Response(format!(
-                "the answer {} broke off: {}",
+                "the response ({}) broke off: {}",
                 parts.status.as_u16(),
                 innermost(&error)
             ))
@@ -185,7 +186,7 @@ async fn read(response: Response<hyper::body::Incoming>) -> Result<(Parts, Vec<u
         };
         if kept.len() + data.len() > RESPONSE_BYTES_MAX {
             return Err(Broken::Response(format!(
-                "the answer {} is longer than 1 MiB",
+                "the response ({}) is longer than 1 MiB",
                 parts.status.as_u16()
             )));
         }
@@ -202,7 +203,7 @@ impl Broken {
             maybe_applied: true,
         };
         match self {
-            Broken::Timeout => uncertain(format!("no complete answer within {timeout:?}")),
+            Broken::Timeout => uncertain(format!("no complete response within {timeout:?}")),
             Broken::Response(reason) => uncertain(reason),
             Broken::Client(error) => match connect::cause(&error) {
                 Some(cause @ (ConnectError::Dns { .. } | ConnectError::Denied { .. })) => {
@@ -215,17 +216,17 @@ impl Broken {
                     after: None,
                     maybe_applied: false,
                 },
-                // An error of connecting that is not the connector's is the TLS handshake's.
+                // A connection error that is not the connector's comes from the TLS handshake.
                 None if error.is_connect() => Outcome::Trip {
                     reason: format!("TLS: {}", innermost(&error)),
                 },
-                None => uncertain(format!("no answer: {}", innermost(&error))),
+                None => uncertain(format!("no response: {}", innermost(&error))),
             },
         }
     }
 }
 
-/// The innermost cause of an error, such as "connection refused": the outer ones say only that
+/// The innermost cause of an error, such as "connection refused". The outer errors say only that
 /// something failed.
 pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut innermost = error;

@@ -1,4 +1,4 @@
-//! A target for tests without a socket: it answers as its script says and remembers what it was
+//! A target for tests without a socket: it responds as its script says and records what it was
 //! sent. With tokio's paused time, hours of waiting take no time.
 
 use std::fmt;
@@ -10,14 +10,14 @@ use super::http::status::{Answer, Asked, meaning};
 use super::{Attempt, BoxFuture, Form, Item, Nature, Outcome, Target};
 use crate::sync::lock;
 
-/// A scripted target as configured. Two are equal if they are the same place with the same script.
+/// A scripted target as configured. Two are equal if they have the same place and the same script.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
-    /// What it demands of deliveries.
+    /// Its requirements for deliveries.
     pub(crate) nature: Nature,
-    /// Stands for the URL of other kinds.
+    /// Takes the role of the URL in other kinds.
     pub(crate) place: u64,
-    /// How it answers, and what it was sent.
+    /// The script that decides its outcomes and records what it was sent.
     pub(crate) script: Script,
 }
 
@@ -32,23 +32,23 @@ pub(crate) struct Seen {
 /// The reaction to an attempt.
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
-    /// As an HTTP target would understand a complete response with this status.
+    /// The outcome that an HTTP target derives from a complete response with this status.
     Status(u16),
-    /// The same for all items.
+    /// The same outcome for all items.
     All(Outcome),
-    /// One for each item.
+    /// One outcome for each item.
     Each(Vec<Outcome>),
-    /// The same reply, that much later.
+    /// The inner reply after a delay.
     After(Duration, Box<Reply>),
-    /// None, ever.
+    /// No reply, ever.
     Hang,
 }
 
 impl Reply {
-    /// No complete response: whether it was applied is open.
+    /// The reply for an incomplete response: the request may have been applied.
     pub(crate) fn uncertain() -> Reply {
         Reply::All(Outcome::Retry {
-            reason: "no complete answer".into(),
+            reason: "no complete response".into(),
             after: None,
             maybe_applied: true,
         })
@@ -66,7 +66,7 @@ struct Play {
     most_at_once: AtomicUsize,
 }
 
-/// Counts an attempt for as long as it lasts, also if it is broken off.
+/// Counts an attempt while it lasts, even if it is aborted.
 struct Under<'a>(&'a AtomicUsize);
 
 impl Drop for Under<'_> {
@@ -85,12 +85,12 @@ impl Script {
         }))
     }
 
-    /// All attempts so far, in the order in which they came.
+    /// All attempts so far, in order.
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.lock().clone()
     }
 
-    /// The most attempts that were under way at the same time.
+    /// The maximum number of attempts that ran at the same time.
     pub(crate) fn most_at_once(&self) -> usize {
         self.0.most_at_once.load(Ordering::SeqCst)
     }
@@ -112,7 +112,7 @@ impl fmt::Debug for Script {
     }
 }
 
-/// A scripted target ready to deliver.
+/// A scripted target that is ready to deliver.
 pub(crate) struct Scripted(Options);
 
 impl Scripted {

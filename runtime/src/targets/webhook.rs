@@ -1,8 +1,8 @@
-//! The webhook target: HTTP requests signed by Standard Webhooks, with one entity or many.
+//! The webhook target: HTTP requests with one or several entities, signed according to Standard
+//! Webhooks.
 //!
-//! One attempt is one request. Only a complete 2xx is a delivery; a 2xx to a batch may speak of its
-//! items one by one. What else a status means, and all that concerns the connection, is in
-//! [`super::http`].
+//! One attempt is one request. Only a complete 2xx is a delivery; a 2xx to a batch may list a
+//! status for each item. [`super::http`] defines the other statuses and handles the connection.
 
 mod body;
 
@@ -25,19 +25,20 @@ use crate::signature::{self, Secret};
 /// A webhook as configured.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
-    /// With `{key}` in it, entities are put and deleted at their own URLs; without, posted.
+    /// The URL. If it contains `{key}`, entities are put and deleted at their own URLs; otherwise
+    /// they are posted.
     pub url: Address,
-    /// Standard Webhooks secrets; the first signs, the others sign too while a secret is rotated.
+    /// Standard Webhooks secrets. Each one signs, so that a secret can be rotated.
     pub sign: Vec<Secret>,
-    /// How a batch is written.
+    /// The format of a batch.
     pub format: Format,
-    /// Credentials, timeout and policy.
+    /// Credentials, timeout and egress policy.
     pub http: http::Options,
 }
 
 impl Options {
-    /// What a webhook with these options demands of deliveries: with `{key}` in the URL each entity
-    /// has its own, so there are no batches.
+    /// The requirements of a webhook with these options. With `{key}` in the URL each entity has
+    /// its own URL, so there are no batches.
     pub fn nature(&self) -> Nature {
         let keyed = self.url.is_keyed();
         Nature {
@@ -47,17 +48,17 @@ impl Options {
     }
 }
 
-/// How a batch is written.
+/// The format of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// One JSON array.
     #[default]
     Array,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Ndjson,
 }
 
-/// A webhook ready to deliver.
+/// A webhook that is ready to deliver.
 pub struct Webhook {
     options: Options,
     place: u64,
@@ -65,10 +66,11 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// Prepares a webhook; connects to nobody yet.
+    /// Prepares a webhook without opening a connection.
     ///
     /// # Errors
-    /// A credential that cannot stand in a header, or a system without root certificates.
+    /// A credential that cannot be used in a header, or an `https` URL on a system without root
+    /// certificates.
     pub fn open(options: &Options) -> Result<Webhook, Unusable> {
         Ok(Webhook {
             place: xxh3_64(format!("webhook {}", options.url.as_str()).as_bytes()),
@@ -77,7 +79,7 @@ impl Webhook {
         })
     }
 
-    /// Makes one request and returns what it means for each item.
+    /// Makes one request and returns the outcome of each item.
     async fn attempt(&self, attempt: Attempt<'_>) -> Vec<Outcome> {
         let items = attempt.items;
         let request = match self.request(attempt) {
@@ -111,7 +113,7 @@ impl Webhook {
                 {
                     return outcomes;
                 }
-                // A success is never quoted.
+                // A successful response is never quoted.
                 let body = if parts.status.is_success() {
                     Cow::Borrowed(body.as_slice())
                 } else {
@@ -156,7 +158,7 @@ impl Webhook {
         };
         let mut headers = self.client.headers();
         let content_type = HeaderValue::from_str(&content_type)
-            .map_err(|_| "the content type of the rendering is no header value")?;
+            .map_err(|_| "the content type of the rendering is not a valid header value")?;
         if method != Method::DELETE {
             headers.insert(CONTENT_TYPE, content_type);
         }
@@ -203,8 +205,9 @@ impl Target for Webhook {
     }
 }
 
-/// The value of `webhook-signature`: one for each secret, separated by spaces, so that a secret can
-/// be rotated. What is signed are the bytes that are sent, never a second serialisation of them.
+/// The value of `webhook-signature`: one signature for each secret, separated by spaces, so that a
+/// secret can be rotated. It signs exactly the bytes that are sent, never a second serialisation of
+/// them.
 fn signatures(secrets: &[Secret], id: &str, seconds: u64, body: &[u8]) -> String {
     secrets
         .iter()

@@ -1,6 +1,7 @@
-//! What a channel is told from outside: pause, sweep, confirm, redrive, replace, stop.
+//! The commands to a channel: pause, sweep, confirm, redrive, replace, stop.
 //!
-//! Whatever would make a delivery in flight mean something else first waits until there is none.
+//! A command that would change the meaning of a delivery in flight first waits until none is in
+//! flight.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +17,11 @@ use crate::failpoint;
 use crate::model::{Ordinal, Timestamp};
 use crate::store::{self, Joined, Parked, Pending};
 
-/// How long a change of configuration waits for requests in flight before it breaks them off.
+/// How long a change of configuration or a resync waits for requests in flight before it aborts
+/// them.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
-/// What a channel is told from outside.
+/// A command to a channel. Its sender receives the result.
 pub(crate) enum Control {
     Pause(bool, oneshot::Sender<Result<(), store::Error>>),
     Resweep {
@@ -33,7 +35,7 @@ pub(crate) enum Control {
 }
 
 impl Run {
-    // An answer that nobody waits for any more is no reason to stop.
+    // Sending a result fails only if the caller no longer waits for it, which is no reason to stop.
     pub(super) async fn control(&mut self, control: Control) {
         match control {
             Control::Pause(paused, done) => {
@@ -53,8 +55,8 @@ impl Run {
         self.queue.set_paused(paused)
     }
 
-    /// What is on its way to a target that has lost its data would be taken for delivered: so all
-    /// flights end first.
+    /// Starts a sweep over all entities. If the target has lost its data, all flights end first,
+    /// because a delivery from before the loss would otherwise count as delivered.
     async fn resweep(&mut self, lost: bool) -> Result<(), store::Error> {
         if lost {
             self.drain(DRAIN_MAX).await;
@@ -114,7 +116,8 @@ impl Run {
         Ok(joined)
     }
 
-    /// Rebuilds the schedule from what the store remembers, spread so that not all come at once.
+    /// Rebuilds the schedule from the parked entities in the store, with the waits spread so that
+    /// not all are due at once.
     pub(super) fn reschedule(&mut self, parked: &[Parked]) {
         self.schedule.clear();
         self.held = parked
@@ -145,13 +148,13 @@ impl Run {
         }
     }
 
-    /// Ends all flights: requests within that time are waited for, the others are broken off and
-    /// count as perhaps applied; what was not sent is parked.
+    /// Ends all flights: waits up to `within` for requests, aborts the others, which the target may
+    /// have applied, and parks what was not sent.
     pub(super) async fn drain(&mut self, within: Duration) {
         let deadline = Instant::now() + within;
         loop {
             self.give_back(None);
-            // Nothing is lost by giving up a rendering.
+            // Preparations may be aborted: nothing is lost with a rendering.
             let Ok(Some(done)) =
                 tokio::time::timeout_at(deadline, self.tasks.join_next_with_id()).await
             else {

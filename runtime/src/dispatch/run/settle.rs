@@ -1,5 +1,4 @@
-//! What comes back from preparations and sends, and how it is settled: with the store, the schedule
-//! and the counters.
+//! Settles the results of preparations and sends: with the store, the schedule and the counters.
 
 use std::time::Duration;
 
@@ -14,8 +13,8 @@ use super::{Done, Run};
 use crate::model::{Ordinal, Sequence, Timestamp};
 use crate::store::{Ending, Settlement};
 
-/// The number of entities, of which the guard against mass withdrawal takes a share, is asked for
-/// again after so many milliseconds.
+/// How long, in milliseconds, the number of entities that the target holds is reused. The guard
+/// against mass withdrawal computes its limit from it.
 const HOLDING_MS: u64 = 1000;
 
 impl Run {
@@ -43,7 +42,7 @@ impl Run {
                 };
                 let (now, panicked) = (self.clock.now(), error.is_panic());
                 if panicked {
-                    tracing::error!(channel = %self.setup.options.name, %error, "a preparation or a delivery panicked; its entities are tried again");
+                    tracing::error!(channel = %self.setup.options.name, %error, "a preparation or a delivery panicked; its entities will be retried");
                 }
                 let mut park = |ordinal| {
                     if panicked {
@@ -58,7 +57,8 @@ impl Run {
         }
     }
 
-    /// A panic counts as an attempt, so that it is not repeated in a tight loop.
+    /// Parks an entity whose task panicked. The panic counts as an attempt, so that it does not
+    /// recur in a tight loop.
     fn park_lost(&mut self, ordinal: Ordinal) -> Option<Settlement> {
         let attempts = self.flights.get(&ordinal)?.attempts.saturating_add(1);
         let wait = self.setup.options.retry.wait(attempts, self.dice.f64());
@@ -92,9 +92,11 @@ impl Run {
             Decision::Send(ready) => {
                 let withdraws = ready.rendering.is_none();
                 if let Some(flight) = self.flights.get_mut(&ordinal) {
-                    // What the guard has let pass once is not counted again when it is retried.
+                    // A withdrawal that the guard has admitted is not counted again when it is
+                    // retried.
                     flight.released |= withdraws;
-                    // From here on it may be there under that key, however the attempt is lost.
+                    // From here on the target may hold it under this key, even if the attempt is
+                    // lost.
                     flight.tried = Some(ready.tried.clone());
                 }
                 self.ready_since[track].get_or_insert_with(Instant::now);
@@ -106,7 +108,8 @@ impl Run {
 
     fn may_withdraw(&mut self) -> bool {
         let now = self.clock.now();
-        // Counting costs the store a look at all that waits, and a share is not so exact.
+        // Counting makes the store go through everything that waits, and the share need not be
+        // exact.
         if self.holding.is_none_or(|(_, at)| now.0 - at.0 > HOLDING_MS) {
             self.holding = Some((self.queue.owed().holding, now));
         }
@@ -138,7 +141,7 @@ impl Run {
                 self.shared
                     .errors()
                     .keep(ordinal, reason.clone().into(), now);
-                // If it cannot be remembered it is paused all the same until the next start.
+                // If the store cannot save the pause, it still lasts until the next start.
                 drop(self.set_paused(true, &reason));
                 self.park(ordinal, attempts, Duration::ZERO, false)
             }
@@ -195,7 +198,8 @@ impl Run {
         })
     }
 
-    /// Settles with the store; what changed meanwhile is next.
+    /// Settles flights with the store. Entities that changed meanwhile are taken again, ahead of
+    /// the others.
     pub(super) fn finish(&mut self, ends: Vec<Settlement>) {
         if ends.is_empty() {
             return;

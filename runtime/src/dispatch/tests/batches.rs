@@ -1,15 +1,15 @@
-//! How many entities a request holds, and how they are written: each channel's own affair, within
-//! what the kind of target takes.
+//! The number of entities in a request and its form: each channel decides them for itself, within
+//! the limits of the target's kind.
 
 use super::*;
 
-/// Keyed like a search index, and batched like one.
+/// A target that is keyed and takes batches, like a search index.
 const INDEX: Nature = Nature {
     keyed: true,
     batch_max: 100,
 };
 
-/// The attempts so far as `form: line, line`.
+/// The attempts so far, each as `form: line, line`.
 fn attempts(script: &Script) -> Vec<String> {
     let attempt = |seen: &Seen| {
         let form = match seen.form {
@@ -23,7 +23,7 @@ fn attempts(script: &Script) -> Vec<String> {
     script.seen().iter().map(attempt).collect()
 }
 
-/// A shop got bare renderings from one channel for years. Then somebody wrote `batch = 20` into
+/// A shop received bare renderings from one channel for years. Then somebody set `batch = 20` on
 /// another channel of the same target, and the first one sent arrays.
 #[tokio::test(start_paused = true)]
 async fn a_channel_without_batch_sends_bare_renderings_whatever_others_of_its_target_do() {
@@ -118,8 +118,8 @@ async fn moving(reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Story
     story
 }
 
-/// Deletions were sent for an entity that was alone in its request only: a target that is keyed and
-/// takes batches would have kept every renamed document for ever, without an error.
+/// Deletions of old keys were sent only for an entity that was alone in its request: a target that
+/// is keyed and takes batches would have kept every renamed document for ever, without an error.
 #[tokio::test(start_paused = true)]
 async fn a_batch_deletes_what_its_entities_have_under_old_keys_before_it_puts_anything() {
     let story = moving(fine).await;
@@ -177,8 +177,8 @@ async fn an_entity_whose_old_key_could_not_be_deleted_waits_and_the_others_do_no
     story.end().await;
 }
 
-/// Two products swapped their numbers. Had each been deleted just before it was put, or a refused
-/// batch been halved with its deletions, the second deletion would have removed the first product.
+/// Two products swapped their numbers. If each were deleted just before it is put, or if a refused
+/// batch were halved with its deletions, the second deletion would remove the first product.
 #[tokio::test(start_paused = true)]
 async fn entities_that_swap_keys_in_one_batch_are_both_there_afterwards() {
     let swap = Chain("swap", |view: &View| {
@@ -203,7 +203,7 @@ async fn entities_that_swap_keys_in_one_batch_are_both_there_afterwards() {
     let story = Story::begin(knobs, move |seen: &Seen| {
         let puts = seen.items.iter().all(|item| item.rendering.is_some());
         let both = seen.items.len() == 2;
-        // The second time that both are put, after the swap, they are refused as a whole.
+        // When both are put for the second time, after the swap, the request is refused as a whole.
         if puts && both && refuses.swap(true, Ordering::SeqCst) {
             return Reply::Status(400);
         }

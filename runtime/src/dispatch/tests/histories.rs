@@ -1,13 +1,14 @@
-//! Random histories: changes, deletions, restarts and resyncs against a target that applies what it
-//! likes and answers what it likes. When it is well again it holds the newest state of everything,
-//! and nothing else: also where it is keyed, takes batches, and every change is a move.
+//! Random histories: changes, deletions, restarts and resyncs against a target that applies
+//! requests at random and responds at random. Once it works properly again it must hold the newest
+//! state of everything, and nothing else. This also applies to targets that are keyed and take
+//! batches, where every change moves the entity to another key.
 
 use super::*;
 
 type Shop = Arc<Mutex<BTreeMap<String, String>>>;
 
-/// Applies with the chance of a coin, and answers anything; once `well` it applies and answers as
-/// it should.
+/// Applies requests by the toss of a coin and returns a random response. Once `well`, it applies
+/// and responds as it should.
 fn moody(
     shop: Shop,
     well: Arc<AtomicBool>,
@@ -53,7 +54,7 @@ async fn play(seed: u64, nature: Nature, batch: usize) {
             ..options()
         },
         nature,
-        // Where the target is keyed each change is a move.
+        // If the target is keyed, each change moves the entity to another key.
         chain: nature.keyed.then(keys_by_price),
         breaker: breaker::Options {
             first: Duration::from_millis(4),
@@ -81,7 +82,7 @@ async fn play(seed: u64, nature: Nature, batch: usize) {
             }
             80..82 => story.channel.resync().await.expect("it runs"),
             82..84 => story.channel.rerender().await.expect("it runs"),
-            // Which key an attempt used that came to nothing is known until the next start only.
+            // The key of an attempt that failed is known only until the next start.
             84 if !nature.keyed => {
                 story.channel.stop(Duration::from_millis(20)).await;
                 store.save(Timestamp(0)).await.expect("it saves");

@@ -1,4 +1,4 @@
-//! What a channel does when all goes well.
+//! The behaviour of a channel when all goes well.
 
 use super::*;
 use crate::model::{Failure, Payload, Rendering};

@@ -1,5 +1,5 @@
-//! The same channel before a real socket: what no script can stand for is that nobody listens, that
-//! a response breaks off, and that a wall clock runs.
+//! The same channel with a real socket, for what no script can imitate: that no server listens,
+//! that a response breaks off, and that the wall clock runs.
 
 use super::*;
 use crate::targets::fixture::{self, Fixture};

@@ -1,8 +1,8 @@
-//! What a channel does when the target, or a plugin, does not do its part.
+//! The behaviour of a channel when the target or a plugin fails.
 
 use super::*;
 
-/// Answers with these in turn, then with success.
+/// Responds with these outcomes in turn, then with success.
 fn in_turn(replies: Vec<Reply>) -> impl Fn(&Seen) -> Reply + Send + Sync + 'static {
     let number = AtomicUsize::new(0);
     move |_| {
@@ -138,8 +138,8 @@ async fn a_retry_carries_the_newest_state() {
     story.end().await;
 }
 
-/// A request timed out, yet the target had applied it. Then the value went back to what had been
-/// delivered before: it looks as if the target had it, and it has not.
+/// A request timed out, although the target had applied it. Then the value returned to what had
+/// been delivered before: the target seems to hold it already, but does not.
 #[tokio::test(start_paused = true)]
 async fn an_old_value_is_sent_again_after_a_timeout_that_was_applied() {
     let held: Arc<Mutex<BTreeMap<String, String>>> = Arc::default();
@@ -286,7 +286,7 @@ async fn a_target_that_says_401_or_404_is_not_asked_for_each_entity() {
         assert_eq!(
             story.channel.status().owed.refused,
             0,
-            "{status}: it speaks of the target"
+            "{status}: the trouble is the target's"
         );
         open.store(true, Ordering::SeqCst);
         story.quiet().await;
@@ -366,7 +366,7 @@ async fn retry_after_is_honoured() {
     story.end().await;
 }
 
-/// A price list went wrong and every price was zero: a filter on the price would have emptied the
+/// A price list was wrong and every price was zero: a filter on the price would have emptied the
 /// shop.
 #[tokio::test(start_paused = true)]
 async fn a_filter_fed_zeros_does_not_empty_the_shop() {
@@ -435,7 +435,7 @@ async fn a_filter_fed_zeros_does_not_empty_the_shop() {
             )
         })
     };
-    story.until("what was mended is not held", mended).await;
+    story.until("what was repaired is not held", mended).await;
     let held = story.channel.status().owed.held;
     assert!(held <= 80, "{held} are held");
     assert_eq!(story.channel.confirm().await.expect("it runs") as u64, held);
@@ -503,11 +503,11 @@ async fn too_many_parked_entities_stop_first_attempts() {
         .await;
     assert_eq!(
         story.channel.status().reason,
-        "20 entities wait for a retry"
+        "20 entities are waiting for a retry"
     );
     tokio::time::sleep(Duration::from_millis(200)).await;
     let keys: std::collections::HashSet<String> = story.seen().into_iter().collect();
-    // Those that were in flight when the bound was reached, and no more.
+    // Only those that were in flight when the limit was reached.
     assert!(keys.len() < 250, "{} entities were tried", keys.len());
     open.store(true, Ordering::SeqCst);
     story
@@ -540,8 +540,8 @@ async fn a_plugin_that_panics_in_the_host_costs_only_its_turn() {
     story.end().await;
 }
 
-/// A loop that waits for a time that has passed turns as fast as it can: it starved everything else
-/// on its core.
+/// A loop that waited for a time in the past turned as fast as it could, and starved everything
+/// else on its core.
 #[tokio::test(start_paused = true)]
 async fn a_channel_that_waits_does_not_spin() {
     for batch in [1, 10] {
@@ -580,7 +580,7 @@ async fn a_channel_that_commits_do_not_concern_looks_up_now_and_then() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let (turns, passed) = (story.channel.counters().turns() - before, begun.elapsed());
-    // A few for each time that it looks up; woken by each commit it would turn 300 times.
+    // It turns a few times for each check; if each commit woke it, it would turn 300 times.
     let most = 4 * (passed.as_millis() as u64 / 40 + 1);
     assert!(
         turns <= most.min(290),
@@ -588,10 +588,6 @@ async fn a_channel_that_commits_do_not_concern_looks_up_now_and_then() {
     );
     story.set("a", "price", "1");
     story.quiet().await;
-    assert_eq!(
-        story.seen(),
-        ["a=1"],
-        "it rests, and sleeps through nothing"
-    );
+    assert_eq!(story.seen(), ["a=1"], "it rests, but misses nothing");
     story.end().await;
 }

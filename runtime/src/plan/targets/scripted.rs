@@ -1,5 +1,5 @@
-//! Scripted targets in a configuration of a test: keyed and batched, as no kind of the product is
-//! yet, and delivering everything.
+//! Scripted targets in the configuration of a test. They can be keyed and take batches, which no
+//! kind of the product combines yet, and deliver everything.
 
 use serde_json::{Map, Value, json};
 

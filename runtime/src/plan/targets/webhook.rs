@@ -1,4 +1,4 @@
-//! Webhooks in a configuration: how the keys of one are read, and how they are shown.
+//! Webhooks in a configuration: reads their keys and shows them.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::targets::webhook::{Format, Options};
 const FORMATS: [(&str, Format); 2] = [("array", Format::Array), ("ndjson", Format::Ndjson)];
 const EGRESS: [(&str, Egress); 2] = [("private", Egress::Private), ("public", Egress::Public)];
 
-/// Reads the keys of a webhook; `None` if it has no URL that can be used.
+/// Reads the keys of a webhook; `None` if it has no usable URL.
 pub(super) fn read(table: &mut Cursor<'_>) -> Option<Kind> {
     let url = table
         .require("url", "write the URL that deliveries are sent to")
@@ -92,7 +92,7 @@ fn word<T: PartialEq>(words: &[(&'static str, T)], value: T) -> Option<&'static 
         .map(|(word, _)| *word)
 }
 
-/// A URL that holds something from outside is cut after its origin.
+/// Shows a URL. If it contains a text from outside the file, it is cut after its origin.
 fn shown_url(text: &str, outside: &Outside) -> String {
     match url::Url::parse(text) {
         Ok(url) if outside.is_in(text) => {
@@ -102,22 +102,21 @@ fn shown_url(text: &str, outside: &Outside) -> String {
     }
 }
 
-/// A URL in which `{key}` may stand in the path or the query.
+/// Reads a URL, which may have `{key}` in the path or the query.
 fn address(field: &Field<'_>) -> Option<Address> {
     let text = field.text(Keep::Key)?;
-    let example =
-        "write such as \"https://shop.example/weir\" or \"https://shop.example/products/{key}\"";
+    let example = "write one such as \"https://shop.example/weir\" or \"https://shop.example/products/{key}\"";
     let (what, help) = match Address::parse(&text) {
         Ok(address) => return Some(address),
         Err(BadAddress::Relative) => (
-            "the URL does not begin with http:// or https://".to_owned(),
+            "the URL does not start with http:// or https://".to_owned(),
             example,
         ),
         Err(BadAddress::NotAUrl(why)) => (format!("this is not a URL: {why}"), example),
         Err(BadAddress::Scheme(scheme)) => (format!("unsupported scheme {scheme:?}"), example),
         Err(BadAddress::NoHost) => ("the URL has no host".to_owned(), example),
         Err(BadAddress::Credentials) => (
-            "the URL holds a user".to_owned(),
+            "the URL contains a user".to_owned(),
             "write auth = { basic = { user = \"…\", password = { env = \"NAME\" } } }",
         ),
         Err(BadAddress::Fragment) => (
@@ -125,8 +124,8 @@ fn address(field: &Field<'_>) -> Option<Address> {
             "leave out the # and what follows",
         ),
         Err(BadAddress::KeyInHost) => (
-            "{key} stands in the host".to_owned(),
-            "it stands in the path or the query",
+            "{key} is in the host".to_owned(),
+            "put it in the path or the query",
         ),
     };
     field.complain(what, help.to_owned());
@@ -142,7 +141,7 @@ fn auth(table: &mut Cursor<'_>) -> Auth {
     );
     if [&bearer, &basic, &headers].into_iter().flatten().count() != 1 {
         table.complain(
-            "there must be one of bearer, basic and headers",
+            "exactly one of bearer, basic and headers is needed",
             help.to_owned(),
         );
         return Auth::None;
@@ -156,7 +155,7 @@ fn auth(table: &mut Cursor<'_>) -> Auth {
         let header = |field: Field<'_>| {
             if !is_header(field.key) || is_own(field.key) {
                 let help = "write the name of a header that Weir does not send itself".to_owned();
-                field.complain_of_key(format!("{:?} cannot be a header here", field.key), help);
+                field.complain_of_key(format!("{:?} cannot be set here", field.key), help);
             }
             Some((field.key.to_lowercase(), header_value(&field)?))
         };
@@ -180,12 +179,12 @@ fn user_and_password(table: &mut Cursor<'_>) -> Option<Auth> {
     })
 }
 
-/// A secret that can stand in a header.
+/// Reads a secret that can be used in a header.
 fn header_value(field: &Field<'_>) -> Option<Secret> {
     let secret = plain(field)?;
     if secret.0.iter().any(|byte| byte.is_ascii_control()) {
         field.complain_of_secret(
-            "the secret holds a line break or another control character",
+            "the secret contains a line break or another control character",
             "a header cannot carry it".to_owned(),
         );
         return None;
@@ -193,7 +192,7 @@ fn header_value(field: &Field<'_>) -> Option<Secret> {
     Some(secret)
 }
 
-/// Headers that belong to the delivery itself.
+/// Whether a header belongs to the delivery itself, so that the configuration cannot set it.
 fn is_own(name: &str) -> bool {
     let name = name.to_lowercase();
     let own = [

@@ -1,4 +1,4 @@
-//! The difference between two plans, and how a plan is shown.
+//! Tests of the difference between two plans, and of how a plan is shown.
 
 use super::*;
 use crate::plan::difference::{Names, Renamed};
@@ -63,8 +63,8 @@ fn a_difference_says_what_to_do_and_no_more() {
     assert_eq!(found.needs_restart.len(), 2, "{:?}", found.needs_restart);
 }
 
-/// `batch` of one channel used to be a property of the target that it shares with others: they sent
-/// arrays too, and the target was opened anew, its breaker forgotten.
+/// A channel's `batch` used to be a property of the target that it shares with others: they sent
+/// arrays too, and the target was opened again, with a new breaker.
 #[test]
 fn a_batch_is_the_channels_own_and_leaves_its_target_as_it_is() {
     let plan = |batch: &str| {
@@ -97,7 +97,8 @@ target = "shop"
     assert_eq!(found.channels.changed, ["b".into()]);
 }
 
-/// What is new about a kind is in its own files: this one is keyed and takes batches, as no other.
+/// Everything specific to a kind is in its own files. This kind is keyed and takes batches, unlike
+/// any other.
 #[test]
 fn another_kind_of_target_is_read_and_shown_by_itself() {
     let plan = |batch_max: u32| {

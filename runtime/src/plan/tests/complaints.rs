@@ -1,4 +1,4 @@
-//! Wrong files, and what is said of them.
+//! Tests of the complaints about wrong files.
 
 use super::*;
 
@@ -49,21 +49,21 @@ entity = "product"
             weir.toml:7:10: tokens.ops.roles[0]: "operator" is not allowed here; did you mean "operate"?
             weir.toml:10:8: entities.product.facets.price: a name with a dot in it needs quotes; quote the name: facets."price.de"
             weir.toml:11:13: entities.product.facet_max: "64KB" is not a size; write a whole number and a unit, such as "500B", "64KiB", "16MiB" or "1GiB"
-            weir.toml:13:8: entities.order.kind: log entities are not there yet; leave kind out, or write "state"
+            weir.toml:13:8: entities.order.kind: log entities are not supported yet; leave kind out, or write "state"
             weir.toml:16:8: plugins.page.path: page.wasm cannot be read: No such file or directory (os error 2); build it (`weir plugin build`), or correct the path
             weir.toml:17:10: plugins.page.sha256: "abc" is not a SHA-256; write its 64 hexadecimal digits, as `sha256sum` prints them
             weir.toml:19:1: sources.pim.verfy: there is no such key; did you mean "verify"?
             weir.toml:20:12: sources.pim.plugins[0]: there is no plugin "pim-product"; available: page
             weir.toml:21:9: sources.pim.quiet: 15 is not a duration; write a whole number and a unit, such as "250ms", "30s", "5m", "1h" or "30d"
             weir.toml:23:9: sources.erp.split: "xml" is not a way to split; write "xml:ELEMENT", "json:/pointer", "csv" or "lines"
-            weir.toml:26:7: targets.shop.url: unsupported scheme "ftp"; write such as "https://shop.example/weir" or "https://shop.example/products/{key}"
+            weir.toml:26:7: targets.shop.url: unsupported scheme "ftp"; write one such as "https://shop.example/weir" or "https://shop.example/products/{key}"
             weir.toml:27:8: targets.shop.rate: "500" is not a rate; write a whole number per second, minute or hour, such as "500/s", "30/m" or "10/h"
             weir.toml:29:10: channels.storefront.entity: there is no entity type "produkt"; did you mean "product"?
-            weir.toml:31:21: channels.storefront.needs[1]: the channel needs "stock.*" and does not get it; add "stock.*" to facets; there is content
+            weir.toml:31:21: channels.storefront.needs[1]: the channel needs "stock.*" but does not get it; add "stock.*" to facets; there is content
             weir.toml:32:10: channels.storefront.target: there is no target "shp"; did you mean "shop"?
             weir.toml:33:13: channels.storefront.freshness: "1 minute" is not a duration; write a whole number and a unit, such as "250ms", "30s", "5m", "1h" or "30d"
             weir.toml:34:26: channels.storefront.withdraw_max.share: a share is expected here, not a number; write a percentage from 0% to 100%, such as "2%"
-            weir.toml:35:11: channels.Search: "Search" cannot be a name; names are lower-case letters, digits, ".", "_" and "-", begin with a letter or digit, and are at most 128 long
+            weir.toml:35:11: channels.Search: "Search" cannot be a name; names are lower-case letters, digits, ".", "_" and "-", begin with a letter or digit, and are at most 128 bytes long
             weir.toml:35:11: channels.Search: facets is missing; write which facets it gets, such as facets = ["content", "price.*"]; nothing new leaks by default
             weir.toml:35:11: channels.Search: target is missing; write the name of a target, or inline: target = { kind = "webhook", url = "…" }
         "#]],
@@ -157,16 +157,16 @@ batch = 10
 "#,
         ),
         expect![[r#"
-            weir.toml:11:7: targets.a.url: the URL does not begin with http:// or https://; write such as "https://shop.example/weir" or "https://shop.example/products/{key}"
-            weir.toml:14:7: targets.b.url: the URL holds a user; write auth = { basic = { user = "…", password = { env = "NAME" } } }
-            weir.toml:17:7: targets.c.url: {key} stands in the host; it stands in the path or the query
-            weir.toml:19:8: targets.d.kind: there is no kind "search" of target; write "webhook" or "scripted"
+            weir.toml:11:7: targets.a.url: the URL does not start with http:// or https://; write one such as "https://shop.example/weir" or "https://shop.example/products/{key}"
+            weir.toml:14:7: targets.b.url: the URL contains a user; write auth = { basic = { user = "…", password = { env = "NAME" } } }
+            weir.toml:17:7: targets.c.url: {key} is in the host; put it in the path or the query
+            weir.toml:19:8: targets.d.kind: there is no target kind "search"; write "webhook" or "scripted"
             weir.toml:20:7: targets.d.url: the URL has a fragment, which is never sent; leave out the # and what follows
             weir.toml:21:11: targets.d.timeout: 1h is out of bounds; write a value from 10ms to 10m
             weir.toml:22:15: targets.d.concurrency: 0 is out of bounds; write a whole number from 1 to 1024
             weir.toml:26:8: targets.e.sign: this is not a Standard Webhooks secret: write `whsec_` followed by 24 to 64 bytes in base64; make one with `echo whsec_$(openssl rand -base64 32)`
-            weir.toml:27:1: targets.e.auth: there must be one of bearer, basic and headers; write one of bearer = { env = "NAME" }, basic = { user = "…", password = { env = "NAME" } }, headers = { X-Api-Key = … }
-            weir.toml:31:22: targets.f.auth.headers.Weir-Entity: "Weir-Entity" cannot be a header here; write the name of a header that Weir does not send itself
+            weir.toml:27:1: targets.e.auth: exactly one of bearer, basic and headers is needed; write one of bearer = { env = "NAME" }, basic = { user = "…", password = { env = "NAME" } }, headers = { X-Api-Key = … }
+            weir.toml:31:22: targets.f.auth.headers.Weir-Entity: "Weir-Entity" cannot be set here; write the name of a header that Weir does not send itself
             weir.toml:31:53: targets.f.auth.headers.X-Api-Key: the secret is empty; a secret that is set must not be empty
             weir.toml:36:9: channels.f.batch: each entity has its own URL there, so there are no batches; leave batch out, or send to a URL without {key}
         "#]],
@@ -190,8 +190,8 @@ verify = { kind = "bearer", token = "a-token-of-some-length" }
 "#,
         expect![[r#"
             weir.toml:2:17: server.listen: 0.0.0.0:7700 can be reached from other machines, and there is no token for the admin routes; write [tokens.NAME] with secret = { env = "NAME" } and roles, or keep the admin routes on loopback
-            weir.toml:6:10: sources.pim: the source takes events from everybody, and 0.0.0.0:7700 can be reached from other machines; write verify = { kind = "bearer", tokens = [{ env = "NAME" }] }, or hmac, or standard-webhooks
-            weir.toml:8:1: sources.erp.verify: the source takes events from everybody, and 0.0.0.0:7700 can be reached from other machines; write verify = { kind = "bearer", tokens = [{ env = "NAME" }] }, or hmac, or standard-webhooks
+            weir.toml:6:10: sources.pim: the source accepts events from anyone, and 0.0.0.0:7700 can be reached from other machines; write verify = { kind = "bearer", tokens = [{ env = "NAME" }] }, or hmac, or standard-webhooks
+            weir.toml:8:1: sources.erp.verify: the source accepts events from anyone, and 0.0.0.0:7700 can be reached from other machines; write verify = { kind = "bearer", tokens = [{ env = "NAME" }] }, or hmac, or standard-webhooks
         "#]],
     );
     check(
@@ -235,10 +235,10 @@ was = "storefront.de"
 "#,
         ),
         expect![[r#"
-            weir.toml:16:11: channels."web.de": there are two channels of the name "web.de"; rename one of them
-            weir.toml:19:1: channels."web.de".target: this target takes the name of its channel, and there is a target "web.de" already; name one of them otherwise
-            weir.toml:24:7: channels.search.was: there is a channel "web.de" still; was names a channel that is here no more; leave it out
-            weir.toml:29:7: channels.feed.was: "web.de" was "storefront.de" as well; only one channel can go on where it stopped
+            weir.toml:16:11: channels."web.de": there are two channels named "web.de"; rename one of them
+            weir.toml:19:1: channels."web.de".target: this target gets the name of its channel, and there is already a target "web.de"; give one of them another name
+            weir.toml:24:7: channels.search.was: there is still a channel "web.de"; was names a channel that no longer exists; leave it out
+            weir.toml:29:7: channels.feed.was: "web.de" was "storefront.de" as well; only one channel can continue where it stopped
         "#]],
     );
 }
@@ -260,7 +260,7 @@ url = "http://shop"
 "#,
         expect![[r#"
             fine
-            weir.toml:3:10: tokens.ops.secret: the token is short enough to be guessed; take one such as `openssl rand -hex 24` prints
+            weir.toml:3:10: tokens.ops.secret: the token is short enough to be guessed; generate one, for example with `openssl rand -hex 24`
             weir.toml:6:8: entities.product.facets.content: no source writes as "pin", so this facet never gets a value; did you mean "pim"?
             weir.toml:7:10: sources.pim: no facet is owned by "pim", so every change of this source is foreign; did you mean "pin"?
             weir.toml:8:7: each.site: the table has no rows; write a row: [each.site.NAME]
@@ -285,8 +285,8 @@ fn a_tower_of_keys_or_brackets_is_refused() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// A piece of the example is cut out, doubled or replaced by noise: there is an answer, and
-    /// complaints have a place.
+    /// A piece of the example is cut out, doubled or replaced by noise: reading must return, and
+    /// complaints must have a place.
     #[test]
     fn no_file_brings_the_reader_down(start in 0..EXAMPLE.len(), length in 0..60_usize, noise in "[\\PC\n]{0,12}", keep: bool) {
         let end = (start + length).min(EXAMPLE.len());

@@ -1,4 +1,4 @@
-//! Several files, the environment, and secrets.
+//! Tests of several files, the environment, and secrets.
 
 use super::*;
 

@@ -4,19 +4,20 @@ use hyper::Uri;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::Url;
 
-/// The characters that stand as they are in a path or a query; the rest is percent-encoded.
+/// The set of characters that are percent-encoded when a key is put into a path or a query.
 pub(crate) const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
-/// Replaced by the key of an entity.
+/// The placeholder that is replaced by the key of an entity.
 const KEY: &str = "{key}";
-/// Stands for the key while the URL is parsed; lower case, so that no part of a URL changes it.
+/// Replaces the placeholder while the URL is parsed. It is in lower case, so that parsing changes
+/// it in no part of a URL.
 const PLACEHOLDER: &str = "weir-key-goes-here";
 
-/// Where requests go: all to one URL, or, with `{key}` in the path or the query, each entity to its
-/// own.
+/// The address of a target: one URL for all requests or, with `{key}` in the path or the query, one
+/// for each entity.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Address {
     text: String,
@@ -26,16 +27,16 @@ pub struct Address {
 
 #[derive(Clone, Debug, PartialEq)]
 enum Uris {
-    /// All requests go here.
+    /// The URL of all requests.
     Common(Uri),
-    /// The pieces between the keys.
+    /// The pieces of the URL between the keys.
     Keyed(Vec<String>),
 }
 
-/// Why a URL cannot be the address of a target.
+/// The reason why a URL cannot be the address of a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BadAddress {
-    /// It is no URL; the reason completes "this is not a URL: …".
+    /// It is not a URL; the reason completes "this is not a URL: …".
     NotAUrl(String),
     /// It has no scheme and no host.
     Relative,
@@ -43,16 +44,16 @@ pub enum BadAddress {
     Scheme(String),
     /// It has no host.
     NoHost,
-    /// It holds a user or a password.
+    /// It contains a user or a password.
     Credentials,
     /// It has a fragment, which is never sent.
     Fragment,
-    /// `{key}` stands in the host.
+    /// `{key}` is in the host.
     KeyInHost,
 }
 
 impl Address {
-    /// Parses a URL in which `{key}` may stand in the path and the query.
+    /// Parses a URL that may have `{key}` in the path and the query.
     ///
     /// # Errors
     /// See [`BadAddress`].
@@ -77,7 +78,7 @@ impl Address {
         if host.contains(PLACEHOLDER) {
             return Err(BadAddress::KeyInHost);
         }
-        // What the client is given is checked as well, with a key where there is to be one.
+        // Also check the URI that the client will get, with a key in place of the placeholder.
         let uri: Uri = url
             .as_str()
             .parse()
@@ -95,12 +96,12 @@ impl Address {
         })
     }
 
-    /// The URL as it was written.
+    /// The URL as written in the configuration.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Whether each entity has a URL of its own.
+    /// Whether each entity has its own URL.
     pub fn is_keyed(&self) -> bool {
         matches!(self.uris, Uris::Keyed(_))
     }
@@ -110,26 +111,26 @@ impl Address {
         self.secure
     }
 
-    /// The URL as written, without the places of keys.
+    /// The URL as written, without the placeholders.
     pub(super) fn without_key(&self) -> Option<Url> {
         Url::parse(&self.text.replace(KEY, "")).ok()
     }
 
-    /// Where a request for the entity with this key goes.
+    /// The URI of a request for the entity with this key.
     ///
     /// # Errors
-    /// Why the key cannot stand in a URL.
+    /// The reason why the key cannot be used in a URL.
     pub(crate) fn uri(&self, key: &str) -> Result<Uri, String> {
         match &self.uris {
             Uris::Common(uri) => Ok(uri.clone()),
-            // Every server reads these as a step in the path, however they are encoded.
+            // Servers treat these as path steps, however they are encoded.
             Uris::Keyed(_) if matches!(key, "" | "." | "..") => {
-                Err(format!("the key {key:?} cannot stand in a URL"))
+                Err(format!("the key {key:?} cannot be used in a URL"))
             }
             Uris::Keyed(pieces) => {
                 let text = pieces.join(&utf8_percent_encode(key, ENCODED).to_string());
                 text.parse()
-                    .map_err(|error| format!("the key cannot stand in a URL: {error}"))
+                    .map_err(|error| format!("the key cannot be used in a URL: {error}"))
             }
         }
     }

@@ -1,4 +1,4 @@
-//! How Weir identifies itself to an HTTP target: the headers that every request has.
+//! How Weir authenticates to an HTTP target: the headers that every request carries.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -7,10 +7,10 @@ use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, USER_AGEN
 use crate::signature::Secret;
 use crate::targets::Unusable;
 
-/// How Weir identifies itself.
+/// How Weir authenticates.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Auth {
-    /// Not at all.
+    /// No credentials.
     #[default]
     None,
     /// `Authorization: Bearer …`.
@@ -22,16 +22,16 @@ pub enum Auth {
         /// Password.
         password: Secret,
     },
-    /// Any headers.
+    /// Arbitrary headers.
     Headers(Vec<(String, Secret)>),
 }
 
 impl Auth {
-    /// The headers of every request: `User-Agent` and the credentials, which are marked sensitive
-    /// and so kept out of debug output.
+    /// The headers of every request: `User-Agent` and the credentials. These are marked as
+    /// sensitive, which keeps them out of debug output.
     ///
     /// # Errors
-    /// A name or a value that cannot stand in a header.
+    /// A name or a value that cannot be used in a header.
     pub(super) fn headers(&self) -> Result<HeaderMap, Unusable> {
         let mut headers = HeaderMap::new();
         headers.insert(

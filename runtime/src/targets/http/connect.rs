@@ -1,8 +1,8 @@
-//! The connector of HTTP targets: it resolves a name, judges each address, and connects to the one
-//! it has judged.
+//! The connector of HTTP targets: it resolves a name, checks each address against the egress
+//! policy, and connects to an address that it has checked.
 //!
-//! Nothing else opens a connection for a delivery: no proxy from the environment, no resolver
-//! behind this one's back, and an address written as a literal is judged like any other.
+//! Nothing else opens a connection for a delivery: there is no proxy from the environment and no
+//! second resolver, and an address written as a literal is checked like any other.
 
 use std::future::Future;
 use std::io;
@@ -17,31 +17,32 @@ use tokio::net::TcpStream;
 
 use super::egress::{self, Egress};
 
-/// Why there is no connection; the variants differ in what they say of the target.
+/// Why there is no connection. Each variant leads to a different outcome.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectError {
-    /// The name does not resolve: the configuration or the network is wrong, not one entity.
+    /// The name does not resolve, so the configuration or the network is wrong, not a single
+    /// entity.
     #[error("{host} does not resolve: {error}")]
     Dns {
         /// The name.
         host: String,
-        /// What the resolver said.
+        /// The resolver's error.
         error: io::Error,
     },
-    /// The policy refuses each address that there is.
-    #[error("{address} is {reason}: not connected to")]
+    /// The policy refuses all addresses of the host.
+    #[error("{address} is {reason}; connections to it are not allowed")]
     Denied {
-        /// The last address that was judged.
+        /// The last address that was checked.
         address: IpAddr,
-        /// Why.
+        /// The policy's reason, which completes "… is".
         reason: &'static str,
     },
-    /// Nobody answered there, or the connection was refused.
+    /// The address did not respond, or refused the connection.
     #[error("no connection to {address}: {error}")]
     Unreachable {
         /// The last address that was tried.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
 }
@@ -51,12 +52,12 @@ pub(crate) enum ConnectError {
 pub(crate) struct Connector {
     /// The policy.
     pub(crate) egress: Egress,
-    /// For each address that is tried, so that one that swallows packets leaves time for the next.
+    /// Timeout for each address, so that one that drops packets leaves time for the next.
     pub(crate) timeout: Duration,
 }
 
 impl Connector {
-    /// Connects to the first address of `host` that is allowed and answers.
+    /// Connects to the first address of `host` that is allowed and responds.
     ///
     /// # Errors
     /// See [`ConnectError`].
@@ -71,15 +72,15 @@ impl Connector {
                 TcpStream::connect(address).await
             })
             .await?;
-        // A delivery is one small write and one small answer: waiting to fill a packet only delays
-        // it.
+        // A delivery is one small request and one small response, so waiting to fill a packet only
+        // delays it.
         let _ = stream.set_nodelay(true);
         Ok(stream)
     }
 
-    /// The same by any resolver and dialler. A name is resolved once, each address is judged, and
-    /// what is dialled is the address that was judged: a name that means something else a moment
-    /// later leads nowhere new.
+    /// Like [`Connector::connect`], with any resolver and dialler. A name is resolved once and each
+    /// address is checked before it is dialled, so a name that resolves differently a moment later
+    /// makes no difference.
     async fn connect_by<S>(
         self,
         host: String,

@@ -1,27 +1,28 @@
-//! Which addresses a delivery may connect to. Pure: an address and a policy in, a verdict out.
+//! The egress policy: which addresses a delivery may connect to. It is a pure function of an
+//! address and a policy.
 //!
-//! Link-local and metadata addresses are refused whatever the policy, because nobody runs a shop
-//! there and everybody keeps credentials there. An IPv6 address that carries an IPv4 address
-//! (mapped, NAT64, 6to4, Teredo, ISATAP) is judged by both. The verdict is asked for at connect, on
-//! the address that is connected to, so that neither a name that resolves differently a second time
-//! nor an unusual way to write an address goes around it.
+//! Link-local and metadata addresses are refused under every policy, because no shop runs there and
+//! cloud credentials are served there. An IPv6 address that carries an IPv4 address (mapped, NAT64,
+//! 6to4, Teredo, ISATAP) is checked as both. The check runs at connect, on the address that is
+//! connected to, so that neither a name that resolves differently the second time nor an unusual
+//! spelling of an address can bypass it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Which addresses may be connected to; link-local and metadata addresses never.
+/// The addresses that may be connected to. Link-local and metadata addresses are always refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Egress {
-    /// Private networks too: destinations come from the operator's file.
+    /// Private networks are allowed too, because the destinations come from the operator's file.
     #[default]
     Private,
     /// Only global unicast addresses.
     Public,
 }
 
-/// Why an address must not be connected to, in words that complete "… is".
+/// Checks whether an address may be connected to.
 ///
 /// # Errors
-/// The reason, when it must not.
+/// The reason why it must not, in words that complete "… is".
 pub(crate) fn judge(address: IpAddr, egress: Egress) -> Result<(), &'static str> {
     let reason = match address {
         IpAddr::V4(v4) => {
@@ -37,8 +38,8 @@ pub(crate) fn judge(address: IpAddr, egress: Egress) -> Result<(), &'static str>
     reason.map_or(Ok(()), Err)
 }
 
-/// A carrier is judged for what it is besides the address inside: a local-use NAT64 prefix is
-/// nobody's public network.
+/// Checks the carrier of an embedded IPv4 address in its own right: a local-use NAT64 prefix, for
+/// example, is not a public network.
 fn judge_carrier(v6: Ipv6Addr, egress: Egress) -> Result<(), &'static str> {
     match never_v6(v6) {
         Some(reason) => Err(reason),
@@ -102,7 +103,7 @@ fn private_v6(v6: Ipv6Addr) -> Option<&'static str> {
     }
 }
 
-/// The IPv4 address that an IPv6 address carries, if it is of a form that does.
+/// The IPv4 address that an IPv6 address carries, if it has one of the forms that do.
 fn inner(v6: Ipv6Addr) -> Option<Ipv4Addr> {
     let segments = v6.segments();
     let at = |index: usize| {
@@ -117,7 +118,7 @@ fn inner(v6: Ipv6Addr) -> Option<Ipv4Addr> {
         [0x64, 0xff9b, 0, 0, 0, 0, ..] | [0x64, 0xff9b, 1, ..] => Some(at(6)),
         // 6to4.
         [0x2002, ..] => Some(at(1)),
-        // Teredo carries it with each bit turned over.
+        // Teredo carries it with all bits inverted.
         [0x2001, 0, ..] => Some(Ipv4Addr::from(!u32::from(at(6)))),
         // ISATAP.
         [_, _, _, _, 0 | 0x200, 0x5efe, ..] => Some(at(6)),
@@ -129,7 +130,8 @@ fn inner(v6: Ipv6Addr) -> Option<Ipv4Addr> {
 mod tests {
     use super::*;
 
-    /// `never`: refused by both policies; `private`: by `public` only; `fine`: by none.
+    /// Checks the verdict for each address. `never` is refused by both policies, `private` only by
+    /// `public`, `fine` by neither.
     fn check(kind: &str, addresses: &[&str]) {
         for text in addresses {
             let address: IpAddr = text.parse().expect(text);

@@ -1,6 +1,6 @@
-//! Redacts our secrets from what a target says. Some targets, in debug mode above all, answer with
-//! the request they got; the beginning of a response is shown to operators and written to logs, and
-//! the credentials must not be in it.
+//! Redacts our secrets from responses. Some targets, especially in debug mode, echo the request.
+//! The beginning of a response is shown to operators and written to logs, so it must not contain
+//! the credentials.
 
 use std::borrow::Cow;
 
@@ -15,17 +15,17 @@ use crate::signature::Secret;
 const REDACTED: &[u8] = b"[secret]";
 /// A shorter text occurs in every response, and is too short to redact without false hits.
 const SECRET_BYTES_MIN: usize = 6;
-/// A segment of a path at least this long may be what makes a URL secret; a shorter one is a name.
+/// A path segment of at least this length may be a secret; a shorter one is taken for a name.
 const SEGMENT_BYTES_MIN: usize = 16;
 
-/// Covers secrets in texts; knows them as they may be spelled, the longest first, so that no part
-/// of one is left over.
+/// Redacts secrets in texts. It has each secret in all spellings, longest first, so that no part of
+/// one is left over.
 #[derive(Debug, Default)]
 pub(crate) struct Redactor(Vec<Vec<u8>>);
 
 impl Redactor {
-    /// Covers what a target is sent to prove who we are: the credentials, the keys, and the parts of
-    /// a URL that may be secret. `headers` are the ones that every request has.
+    /// Redacts everything that authenticates us to the target: the credentials, the keys, and the
+    /// parts of a URL that may be secret. `headers` are those that every request carries.
     pub(super) fn new(
         headers: &HeaderMap,
         auth: &Auth,
@@ -37,7 +37,7 @@ impl Redactor {
         for value in headers.values().filter(|value| value.is_sensitive()) {
             let value = value.as_bytes();
             add(value);
-            // `Basic …` and `Bearer …` without the word.
+            // The credentials after `Basic` or `Bearer`.
             value
                 .iter()
                 .position(|byte| *byte == b' ')
@@ -80,7 +80,7 @@ impl Redactor {
         Redactor(hidden)
     }
 
-    /// The text with each secret in it covered.
+    /// Returns the text with each secret in it redacted.
     pub(crate) fn redact<'a>(&self, text: &'a [u8]) -> Cow<'a, [u8]> {
         let mut shown = Cow::Borrowed(text);
         for secret in &self.0 {
@@ -92,7 +92,7 @@ impl Redactor {
     }
 }
 
-/// None if the secret is not in it.
+/// Replaces the secret in the text; returns `None` if the text does not contain it.
 fn cover(text: &[u8], secret: &[u8]) -> Option<Vec<u8>> {
     let mut found = memmem::find_iter(text, secret).peekable();
     found.peek()?;
@@ -106,7 +106,7 @@ fn cover(text: &[u8], secret: &[u8]) -> Option<Vec<u8>> {
     Some(covered)
 }
 
-/// A text as it is written plainly, in JSON, and in URLs.
+/// The spellings of a text: plain, in JSON, and in URLs.
 fn spellings(text: &str) -> Vec<String> {
     let json = serde_json::Value::from(text).to_string();
     let encoded = utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
@@ -135,8 +135,8 @@ mod tests {
         String::from_utf8_lossy(&redactor.redact(text.as_bytes())).into_owned()
     }
 
-    // A shop in debug mode answered 500 with the request it had got; its channel's page then showed
-    // the password to whoever may read.
+    // A shop in debug mode returned 500 with the request that it had received; the channel's page
+    // then showed the password to everyone with read access.
     #[test]
     fn what_a_target_echoes_is_shown_without_our_secrets() {
         let auth = Auth::Basic {

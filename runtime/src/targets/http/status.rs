@@ -1,8 +1,8 @@
-//! The meaning of an HTTP response for a delivery, as a pure function. The table is part of the outer
-//! contract.
+//! The meaning of an HTTP response for a delivery, as a pure function. The table is part of the
+//! outer contract.
 //!
-//! Some statuses refuse the entity. Most others (no access, no such address) say that the target is
-//! in trouble, and then deliveries to it must stop rather than every entity be refused in turn.
+//! Some statuses refuse the entity. Most others (no access, no such address) mean that the target
+//! is in trouble; then deliveries to it must stop, or every entity would be refused in turn.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
@@ -13,35 +13,35 @@ use serde_json::Value;
 use super::Redactor;
 use crate::targets::{DeliveryId, Outcome};
 
-/// The longest wait that a target may ask for with `Retry-After`; beyond it is more likely a
-/// mistake than a plan.
+/// Maximum wait that a target may ask for with `Retry-After`; a longer one is more likely a mistake
+/// than intended.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
-/// Bytes of the response that are quoted in a reason.
+/// Maximum number of bytes of the response that are quoted in a reason.
 const QUOTE_BYTES_MAX: usize = 200;
 
-/// The request, as far as the meaning of the response depends on it.
+/// The properties of the request that the meaning of the response depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Asked {
-    /// The URL names the entity (`{key}`).
+    /// Whether the URL names the entity (`{key}`).
     pub(crate) by_key: bool,
-    /// A DELETE of the entity's own URL.
+    /// Whether it is a DELETE of the entity's own URL.
     pub(crate) delete: bool,
-    /// Entities in the request.
+    /// Number of entities in the request.
     pub(crate) items: usize,
 }
 
 /// A complete response.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answer<'a> {
-    /// The status, 100 to 599 and beyond.
+    /// The status code, which may be above 599.
     pub(crate) status: u16,
-    /// `Retry-After`, understood by [`retry_after`].
+    /// `Retry-After`, parsed by [`retry_after`].
     pub(crate) retry_after: Option<Duration>,
-    /// The body, or its beginning, redacted: it may be quoted.
+    /// The body or its beginning, redacted, so that it may be quoted.
     pub(crate) body: &'a [u8],
 }
 
-/// The meaning of a complete response for the request as a whole.
+/// Returns the outcome of a complete response for the request as a whole.
 pub(crate) fn meaning(asked: Asked, answer: Answer<'_>) -> Outcome {
     let status = answer.status;
     let reason = || describe(status, answer.body);
@@ -70,8 +70,8 @@ pub(crate) fn meaning(asked: Asked, answer: Answer<'_>) -> Outcome {
             after: answer.retry_after,
             maybe_applied: false,
         },
-        // The target, or something before it, broke off in the middle: it may have applied the
-        // request or not.
+        // The target, or a proxy in front of it, failed halfway, so the request may have been
+        // applied.
         500 | 502 | 504 => Outcome::Retry {
             reason: reason(),
             after: None,
@@ -155,8 +155,8 @@ fn looks_like_items(body: &[u8]) -> bool {
     body.trim_ascii_start().starts_with(b"{") && memmem::find(body, b"\"items\"").is_some()
 }
 
-/// The meaning of one item's status: the target has taken the request, so the status is about the
-/// entity alone.
+/// Returns the outcome of one item's status. The target has accepted the request, so the status
+/// concerns only the entity.
 fn item_meaning(status: u16, error: &[u8]) -> Outcome {
     let reason = format!("{} for this item", describe(status, error));
     match status {
@@ -177,7 +177,8 @@ fn item_meaning(status: u16, error: &[u8]) -> Outcome {
     }
 }
 
-/// `Retry-After` as seconds or as a date, at most an hour; `None` where it is neither.
+/// Parses `Retry-After`, in seconds or as a date, and limits it to one hour; `None` if it is
+/// neither.
 pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     let wait = match value.parse::<u64>() {
@@ -190,7 +191,7 @@ pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     Some(wait.min(RETRY_AFTER_MAX))
 }
 
-/// The status and the beginning of the body, without control characters, for people.
+/// The status and the beginning of the body, without control characters, for users.
 fn describe(status: u16, body: &[u8]) -> String {
     let quoted: String = String::from_utf8_lossy(&body[..body.len().min(QUOTE_BYTES_MAX)])
         .chars()

@@ -1,4 +1,4 @@
-//! The bodies of requests: the bare rendering, or many in an array or in lines.
+//! The bodies of requests: a bare rendering, or several in an array or in lines.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,7 +12,8 @@ use crate::targets::Item;
 
 const JSON: &str = "application/json";
 
-/// Content type and body of one item alone. At its own URL a deletion needs none.
+/// Content type and body of a request with one item in the single form. A deletion at the entity's
+/// own URL has no body.
 pub(crate) fn single(item: &Item, by_key: bool) -> (String, Vec<u8>) {
     #[derive(Serialize)]
     struct Deleted<'a> {
@@ -40,8 +41,8 @@ pub(crate) fn single(item: &Item, by_key: bool) -> (String, Vec<u8>) {
     }
 }
 
-/// Content type and body of several items in one request: `{"id", "type", "key", "sequence",
-/// "deleted", "content"}` each.
+/// Content type and body of a request in the batch form. Each item is written as `{"id", "type",
+/// "key", "sequence", "deleted", "content"}`.
 pub(crate) fn batch(items: &[Item], format: Format) -> (String, Vec<u8>) {
     let mut body = Vec::with_capacity(items.iter().map(size).sum());
     match format {
@@ -60,7 +61,7 @@ pub(crate) fn batch(items: &[Item], format: Format) -> (String, Vec<u8>) {
             for item in items {
                 let from = body.len();
                 envelope(item, &mut body);
-                // A line break that is not escaped can only be white space between JSON tokens.
+                // An unescaped line break can only be white space between JSON tokens.
                 body[from..]
                     .iter_mut()
                     .filter(|byte| matches!(byte, b'\n' | b'\r'))
@@ -72,7 +73,7 @@ pub(crate) fn batch(items: &[Item], format: Format) -> (String, Vec<u8>) {
     }
 }
 
-/// The id of a request with several items: the same for the same items.
+/// The id of a request in the batch form: the same for the same items.
 pub(crate) fn batch_id(items: &[Item]) -> String {
     let mut hasher = Xxh3::new();
     for item in items {
@@ -81,7 +82,7 @@ pub(crate) fn batch_id(items: &[Item]) -> String {
     format!("weir_batch_{:032x}", hasher.digest128())
 }
 
-/// About how long an envelope gets.
+/// The approximate length of an envelope in bytes.
 fn size(item: &Item) -> usize {
     const FRAME: usize = 160;
     FRAME
@@ -92,7 +93,8 @@ fn size(item: &Item) -> usize {
             .map_or(0, |rendering| rendering.body.as_bytes().len())
 }
 
-/// Written by hand: what is in it is JSON already or short, and a target is sent millions of them.
+/// Appends an item's envelope. It is written by hand because its parts are either JSON already or
+/// short, and a target receives millions of them.
 fn envelope(item: &Item, body: &mut Vec<u8>) {
     body.extend_from_slice(b"{\"id\":\"");
     item.id.write(body);
@@ -112,12 +114,12 @@ fn envelope(item: &Item, body: &mut Vec<u8>) {
     }
 }
 
-/// JSON as it is; other text as a string; bytes in Base64.
+/// Appends the content: JSON unchanged, other text as a string, bytes in Base64.
 fn content(rendering: &Rendering, our_own: bool, body: &mut Vec<u8>) {
     match &rendering.body {
         Payload::Binary(bytes) => append(&STANDARD.encode(bytes), body),
-        // What calls itself JSON and is not would spoil the whole request; what no plugin has made
-        // is JSON.
+        // Text that is declared as JSON but is not valid would break the whole request. The default
+        // rendering is always valid JSON.
         Payload::Text(text)
             if is_json(rendering.content_type.as_deref()) && (our_own || is_valid(text)) =>
         {

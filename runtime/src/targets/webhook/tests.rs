@@ -1,4 +1,5 @@
-//! Against a server on loopback: what is sent, and what each way of answering comes to.
+//! Tests against a server on loopback: the requests that are sent, and the outcome of each kind of
+//! response.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -156,7 +157,7 @@ async fn with_a_key_in_the_url_entities_are_put_and_deleted_at_their_own_place()
     );
     let refused = deliver(&options, &[item("..", Some("{}"))], Form::Single).await;
     assert!(
-        matches!(&refused[0], Outcome::Refused { reason, .. } if reason.contains("cannot stand in a URL")),
+        matches!(&refused[0], Outcome::Refused { reason, .. } if reason.contains("cannot be used in a URL")),
         "{refused:?}"
     );
     let asked = target.asked();
@@ -247,8 +248,8 @@ async fn a_batch_is_an_array_or_lines() {
     assert_eq!(asked[2].headers["content-type"], "application/x-ndjson");
 }
 
-/// `delivered`, `wait` (with Retry-After), `uncertain`, `retry`, `trip`, …: what each way of
-/// answering comes to.
+/// The outcome of each kind of response: `delivered`, `wait` (with Retry-After), `uncertain`,
+/// `retry`, `trip`, and so on.
 #[tokio::test]
 async fn each_trouble_of_a_target_is_told_from_the_others() {
     let script = |asked: &fixture::Asked| match asked.path.as_str() {

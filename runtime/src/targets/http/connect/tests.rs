@@ -1,5 +1,5 @@
-//! What is judged is what is connected to: a dialler that only writes down who it was sent to sees
-//! nobody who is forbidden.
+//! The address that is checked is the address that is connected to: a dialler that only records the
+//! addresses it is given never gets a forbidden one.
 
 use std::cell::{Cell, RefCell};
 
@@ -7,7 +7,7 @@ use url::Url;
 
 use super::*;
 
-/// Nobody may be sent there, whatever the policy: link-local, cloud metadata, nowhere, everybody.
+/// Refused under every policy: link-local, cloud metadata, no destination, multicast and broadcast.
 const NEVER: [&str; 34] = [
     "169.254.169.254",
     "169.254.0.1",
@@ -45,7 +45,7 @@ const NEVER: [&str; 34] = [
     "[0000:0000:0000:0000:0000:ffff:a9fe:a9fe]",
 ];
 
-/// Not where the policy says `public`: this machine and its networks.
+/// Refused by the policy `public`: this machine and its networks.
 const PRIVATE: [&str; 33] = [
     "127.0.0.1",
     "127.1",
@@ -95,8 +95,7 @@ async fn system(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
         .map(Vec::from_iter)
 }
 
-/// A host as somebody writes it in a URL, and as it is handed to a connector by somebody who does
-/// not tidy it up before.
+/// A host as URL parsing normalises it, and as written, for callers that do not normalise it.
 fn spellings(host: &str) -> Vec<String> {
     let tidy = Url::parse(&format!("http://{host}:80/"))
         .ok()
@@ -118,7 +117,7 @@ async fn sees_nobody(hosts: &[&str], egress: Egress) {
                 .await
             {
                 Err(ConnectError::Denied { .. }) => denied += 1,
-                // Written so, it is no address and no name.
+                // In this spelling it is neither an address nor a name.
                 Err(ConnectError::Dns { .. }) => {}
                 other => panic!(
                     "{host}, {egress:?}: {other:?}, dialled {:?}",
@@ -175,15 +174,15 @@ async fn a_listener_that_is_forbidden_sees_no_connection() {
         .expect("the operator's own network");
 }
 
-// A name that answers with a public address when it is looked at, and with the metadata service
-// when it is used.
+// A name that resolves to a public address when it is checked, and to the metadata service when it
+// is used.
 #[tokio::test]
 async fn a_name_that_changes_its_meaning_leads_nowhere_new() {
     let public = SocketAddr::from(([93, 184, 216, 34], 80));
     let metadata = SocketAddr::from(([169, 254, 169, 254], 80));
     let loopback = SocketAddr::from(([127, 0, 0, 1], 80));
     let asked = Cell::new(0);
-    // Each time it is asked it says something else.
+    // Each lookup returns something else.
     let turns = [
         vec![public],
         vec![metadata],
@@ -205,7 +204,7 @@ async fn a_name_that_changes_its_meaning_leads_nowhere_new() {
         "dialled", "denied", "denied", "dialled", "dialled", "unknown",
     ] {
         let before = asked.get();
-        let said = match connector(Egress::Public)
+        let result = match connector(Egress::Public)
             .connect_by("shop.example".to_owned(), 80, resolve, dial)
             .await
         {
@@ -215,7 +214,7 @@ async fn a_name_that_changes_its_meaning_leads_nowhere_new() {
             Err(other) => panic!("{other}"),
         };
         assert_eq!(
-            (said, asked.get()),
+            (result, asked.get()),
             (expected, before + 1),
             "a name is asked for once for each connection"
         );
@@ -243,7 +242,7 @@ async fn an_address_that_does_not_answer_gives_its_turn_to_the_next() {
 #[tokio::test]
 async fn a_name_that_does_not_resolve_is_told_from_a_closed_door() {
     let connector = connector(Egress::Private);
-    // A label of more than 63 bytes is no name at all, so no resolver is asked.
+    // A label of more than 63 bytes is not a name, so no resolver is queried.
     let unknown = connector.clone().connect("x".repeat(70), 80).await;
     assert!(
         matches!(unknown, Err(ConnectError::Dns { .. })),
