@@ -461,7 +461,7 @@ fn faulted(
     } = dry_run.fault.as_ref()?;
     let count = dry_run.samples();
     let what = format!(
-        "tried on {count} {} it faults: {plugin}: {}",
+        "faults when tried on {count} {}: {plugin}: {}",
         if count == 1 { one } else { many },
         failure.message
     );

@@ -68,7 +68,7 @@ impl Activity {
         }
     }
 
-    /// Events a second, on average over the last minute.
+    /// Events per second, averaged over the last minute.
     pub fn per_second(&self, now: Timestamp) -> f64 {
         self.rate.per_second(now)
     }
