@@ -1,9 +1,9 @@
-//! Rollouts of plugin versions: the checks that each one passed, how long each step took, and how it
-//! ended.
+//! Rollouts of plugin versions: the checks that each one passed, how long each step took, and how
+//! it ended.
 //!
-//! A rollout is recorded for each plugin whose component or settings differ from the ones in use. It
-//! ends swapped in or refused; the last of each kind is kept and shown, so that authors see why their
-//! version is not in use.
+//! A rollout is recorded for each plugin whose component or settings differ from the ones in use.
+//! It ends swapped in or refused; the last of each kind is kept and shown, so that authors see why
+//! their version is not in use.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! The HTTP client that all commands share: one connection, clear errors, and problems in the server's
-//! own words.
+//! The HTTP client that all commands share: one connection, clear errors, and problems in the
+//! server's own words.
 
 use std::time::Duration;
 

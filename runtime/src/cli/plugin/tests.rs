@@ -1,4 +1,5 @@
-//! The commands for plugin authors with the real plugins of this repository, built from their source.
+//! The commands for plugin authors with the real plugins of this repository, built from their
+//! source.
 
 use clap::Parser;
 use serde_json::json;

@@ -1,5 +1,5 @@
-//! `weir plugin watch`: on every save, builds, tests, and writes a component that passes to the file
-//! that a running Weir watches.
+//! `weir plugin watch`: on every save, builds, tests, and writes a component that passes to the
+//! file that a running Weir watches.
 //!
 //! A component is written in one step after its cases have passed, so that nothing half written or
 //! wrong in the folder reaches Weir. With `--into`, the running Weir is polled until it uses that
