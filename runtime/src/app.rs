@@ -103,8 +103,8 @@ struct Inner {
     /// Held during a reload, so that there is only one at a time.
     reloading: tokio::sync::Mutex<()>,
     last_reload: Mutex<ReloadView>,
-    /// Set when sources have changed over and not all channels could follow: the next reload completes
-    /// it.
+    /// Set when sources use a new plan but some channels could not be changed; the next reload
+    /// completes the change.
     halfway: AtomicBool,
     /// How each plugin came into use, and why others were rejected.
     history: Mutex<History>,

@@ -441,8 +441,7 @@ fn if_one_of_two_changed_plugins_is_wrong_neither_is_used() {
         .unwrap_or_default()
         .to_owned();
     assert!(
-        why.starts_with("it was changed together with what is wrong: ")
-            && why.ends_with("the file is not Wasm"),
+        why.starts_with("another change was rejected: ") && why.ends_with("the file is not Wasm"),
         "{page:#}"
     );
     one_event(&stage, "chair");

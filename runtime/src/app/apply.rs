@@ -180,8 +180,8 @@ impl Inner {
         views.filter(shown).collect()
     }
 
-    /// Applies a plan. Sources change over at one point; then each channel ends its flights with the
-    /// old chain and continues with the new one.
+    /// Applies a plan. Sources change over at one point; then each channel ends its flights with
+    /// the old chain and continues with the new one.
     ///
     /// # Errors
     /// The store's error, or a target that cannot be prepared, and whether sources used the new
@@ -461,7 +461,7 @@ fn faulted(
     } = dry_run.fault.as_ref()?;
     let count = dry_run.samples();
     let what = format!(
-        "tried on {count} {} it faults: {plugin}: {}",
+        "faults when tried on {count} {}: {plugin}: {}",
         if count == 1 { one } else { many },
         failure.message
     );

@@ -1,5 +1,6 @@
-//! A source behind its HTTP route: the request is made neutral for the source, and the result is made
-//! JSON or a problem for the sender. The counts and problems of a request are converted only here.
+//! A source behind its HTTP route: converts the request to the neutral form for the source, and the
+//! result to JSON or to a problem for the sender. The counts and problems of a request are
+//! converted only here.
 
 use std::sync::Arc;
 

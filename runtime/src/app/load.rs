@@ -1,8 +1,9 @@
-//! Turns the plugins of a plan into chains: components are read, checked, compiled, run on their own
-//! cases and configured, once for each place.
+//! Turns the plugins of a plan into chains: components are read, checked, compiled, run on their
+//! own cases and configured, once for each place.
 //!
 //! Whatever has not changed since the last time is reused: a component with the same bytes and
-//! limits, a binding with the same component and settings. Blocking; run it off the serving threads.
+//! limits, a binding with the same component and settings. Blocking; run it off the serving
+//! threads.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,8 +38,8 @@ impl Loaded {
     }
 }
 
-/// Time that a component may spend on its own cases: each is a call within its limits, and there may
-/// be hundreds.
+/// Time that a component may spend on its own cases: each is a call within its limits, and there
+/// may be hundreds.
 const CASES_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Loads all plugins of a plan.

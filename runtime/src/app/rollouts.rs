@@ -1,9 +1,9 @@
-//! Rollouts of plugin versions: the checks that each one passed, how long each step took, and how it
-//! ended.
+//! Rollouts of plugin versions: the checks that each one passed, how long each step took, and how
+//! it ended.
 //!
-//! A rollout is recorded for each plugin whose component or settings differ from the ones in use. It
-//! ends swapped in or refused; the last of each kind is kept and shown, so that authors see why their
-//! version is not in use.
+//! A rollout is recorded for each plugin whose component or settings differ from the ones in use.
+//! It ends swapped in or refused; the last of each kind is kept and shown, so that authors see why
+//! their version is not in use.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -261,7 +261,7 @@ impl History {
         self.refused.get(plugin)
     }
 
-    /// A configuration has taken over, and these rollouts with it.
+    /// Records these rollouts as swapped in, with their configuration.
     pub(super) fn taken_over(&mut self, rollouts: Rollouts, end: TakenOver) {
         self.refused.clear();
         for (plugin, rollout) in rollouts.0 {
@@ -295,18 +295,18 @@ impl History {
         }
     }
 
-    /// A configuration was refused, and these rollouts with it. `first` is the first complaint.
+    /// Records these rollouts as refused, with their configuration. `first` is the first complaint.
     pub(super) fn refused(&mut self, rollouts: Rollouts, first: &str) {
         for (plugin, rollout) in rollouts.0 {
             let why = rollout
                 .refused
                 .clone()
-                .unwrap_or_else(|| format!("it was changed together with what is wrong: {first}"));
+                .unwrap_or_else(|| format!("another change was rejected: {first}"));
             let view = rollout.view("refused", Some(why.clone()), TakenOver::default());
             tracing::warn!(
                 plugin = &*plugin,
                 version = version(&view.sha256),
-                "new plugin version refused: {why}; until then: {}",
+                "new plugin version refused: {why}; checks until then: {}",
                 view.tried
             );
             self.refused.insert(plugin, view);
@@ -404,8 +404,7 @@ mod tests {
             why(&history, "erp").as_deref(),
             Some("the file is not Wasm")
         );
-        let together =
-            "it was changed together with what is wrong: plugin erp: the file is not Wasm";
+        let together = "another change was rejected: plugin erp: the file is not Wasm";
         assert_eq!(why(&history, "pim").as_deref(), Some(together));
         assert!(history.last_swap("erp").is_some(), "the old one serves on");
         history.taken_over(Rollouts::default(), TakenOver::default());

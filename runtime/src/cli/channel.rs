@@ -74,7 +74,7 @@ async fn list(remote: &Remote, out: &mut String) -> CommandResult {
     let row = |channel: &ChannelView| {
         let (owed, freshness) = (channel.owed, channel.freshness_seconds);
         let note = channel.reason.clone().or_else(|| {
-            // An error of the past is no note on a channel that has delivered everything since.
+            // The last error is not shown for a channel that has delivered everything since.
             let failing = channel.parked + channel.refused > 0;
             let error = channel.last_error.as_ref().filter(|_| failing);
             error.map(|error| error.detail.clone())

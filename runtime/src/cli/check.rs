@@ -97,7 +97,7 @@ fn to_text(plan: Option<&Plan>, complaints: &[Complaint], warnings: &[Complaint]
     }
     let conclusion = match (plan, complaints.len()) {
         (Some(plan), 0) => format!(
-            "The configuration is right: {}, {}, {}, {}.",
+            "The configuration is valid: {}, {}, {}, {}.",
             counted(plan.sources.len(), "source"),
             counted(plan.plugins.len(), "plugin"),
             counted(plan.channels.len(), "channel"),
@@ -137,7 +137,7 @@ mod tests {
             (report.code, &*report.text),
             (
                 0,
-                "The configuration is right: 0 sources, 0 plugins, 0 channels, 0 targets.\n"
+                "The configuration is valid: 0 sources, 0 plugins, 0 channels, 0 targets.\n"
             )
         );
     }

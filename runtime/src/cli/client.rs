@@ -1,5 +1,5 @@
-//! The HTTP client that all commands share: one connection, clear errors, and problems in the server's
-//! own words.
+//! The HTTP client that all commands share: one connection, clear errors, and problems in the
+//! server's own words.
 
 use std::time::Duration;
 
@@ -235,7 +235,7 @@ impl Response {
     /// The problem that the server reports, in a sentence.
     pub(super) fn problem(&self) -> String {
         let Ok(problem) = serde_json::from_slice::<Value>(&self.body) else {
-            return format!("the server answered {}", self.status);
+            return format!("the server responded with {}", self.status);
         };
         let text = |name: &str| problem.get(name).and_then(Value::as_str);
         let mut sentence = plain(

@@ -137,7 +137,7 @@ fn introduce(files: &[PathBuf], app: &App, recorder: &Recorder) {
         .unwrap_or_default();
     say(&format!(
         "\nWeir runs {file} on {weir}: {}.\n\
-         An ERP, a PIM and an OMS send it changes of {} products; three shops and a search index receive the current state.\n\
+         An ERP, a PIM and an OMS send it changes to {} products; three shops and a search index receive the current state.\n\
          The Austrian shop is slow, and the French one is unavailable for a few seconds of each minute.\n\n\
          To look at it from another terminal:\n  \
          {elsewhere}{command} show product/4711\n  \

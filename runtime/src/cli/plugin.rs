@@ -1,8 +1,8 @@
-//! `weir plugin`: the commands for plugin authors, from a folder of source to a component, and from a
-//! sample to the component's output. The room `author` does the work.
+//! `weir plugin`: the commands for plugin authors, from a folder of source to a component, and from
+//! a sample to the component's output. The module `author` does the work.
 //!
-//! The cost of a run is reported in fuel, which is the same in every run, and as a share of the limits
-//! that a serving Weir enforces.
+//! The cost of a run is reported in fuel, which is the same in every run, and as a share of the
+//! limits that a serving Weir enforces.
 
 mod list;
 mod new;

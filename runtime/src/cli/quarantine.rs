@@ -1,5 +1,5 @@
-//! `weir quarantine`: events set aside, because a plugin or a check failed on them (dead letters of a
-//! source).
+//! `weir quarantine`: events set aside, because a plugin or a check failed on them (dead letters of
+//! a source).
 
 use axum::http::Method;
 use clap::{Args, Subcommand};

@@ -29,8 +29,8 @@ pub(super) struct SendArgs {
     /// The files; `-` is standard input. Lines of .ndjson are sent in requests of up to 1000
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Media type; default: by the file extension (.json .ndjson .jsonl .xml .csv .edi .txt). JSON with
-    /// `specversion` is a CloudEvent
+    /// Media type; default: by the file extension (.json .ndjson .jsonl .xml .csv .edi .txt). JSON
+    /// with `specversion` is a CloudEvent
     #[arg(long = "type", value_name = "MEDIA_TYPE")]
     content_type: Option<String>,
     /// The lane for changes that do not name one: urgent, normal or bulk

@@ -29,8 +29,8 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// Text without control characters: keys and messages come from others, and a terminal obeys some of
-/// them.
+/// Text without control characters: keys and messages come from others, and a terminal obeys some
+/// of them.
 pub(super) fn plain(text: &str) -> String {
     text.chars()
         .fold(String::with_capacity(text.len()), |mut plain, letter| {

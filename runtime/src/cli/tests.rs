@@ -1,4 +1,4 @@
-//! The commands against a fake Weir on loopback: what they print and how they end.
+//! Tests of the commands against a fake Weir on loopback: their output and their exit codes.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::plan::Role;
 use crate::server::Limits;
 use crate::server::fake::{Fake, start, token};
 
-/// What a command printed, what it complained of, and its exit code.
+/// The output of a command, its error output, and its exit code.
 struct Ended {
     out: String,
     complaint: String,

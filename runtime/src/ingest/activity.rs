@@ -1,5 +1,5 @@
-//! The activity of a source: counts, the time of its last event, and its last events and entities as
-//! samples.
+//! The activity of a source: counts, the time of its last event, and its last events and entities
+//! as samples.
 //!
 //! It outlives the source's configuration: a reload makes a new [`super::Source`] around the same
 //! activity. Requests are not counted here but by their transport, which sends the responses.
@@ -69,7 +69,7 @@ impl Activity {
         }
     }
 
-    /// Events a second, on average over the last minute.
+    /// Events per second, averaged over the last minute.
     pub fn per_second(&self, now: Timestamp) -> f64 {
         self.rate.per_second(now)
     }

@@ -4,8 +4,8 @@
 //! source is configured. Two rules decide whether a whole request is rejected or one of its items
 //! is reported:
 //!
-//! * A body that cannot be cut into events at all (a batch that is not a JSON array, XML that breaks
-//!   off) is malformed as a whole.
+//! * A body that cannot be cut into events at all (a batch that is not a JSON array, XML that
+//!   breaks off) is malformed as a whole.
 //! * An item that cannot be understood is reported, and the others continue. If no item can be
 //!   understood, the request is malformed as a whole, with the first item's reason. This also
 //!   covers a request with one event.
@@ -414,8 +414,8 @@ impl Attributes {
         }
     }
 
-    /// The event; the remaining attributes are extensions. `content_type` is made from the attribute
-    /// `datacontenttype`.
+    /// The event; the remaining attributes are extensions. `content_type` is made from the
+    /// attribute `datacontenttype`.
     fn event(
         mut self,
         content_type: impl FnOnce(Option<String>) -> Option<String>,

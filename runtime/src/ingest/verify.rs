@@ -103,7 +103,8 @@ pub enum NotVerified {
     Mismatch(&'static str),
 }
 
-/// Verifies that a request comes from a sender that the source trusts; `body` is the bytes as received.
+/// Verifies that a request comes from a sender that the source trusts; `body` is the bytes as
+/// received.
 ///
 /// # Errors
 /// The missing or wrong proof; the request must not be processed any further.

@@ -38,8 +38,8 @@ pub trait Backend: Look + Operate + Setup {
 pub trait Intake: Send + Sync {
     /// The longest body that the source takes, in bytes.
     fn body_bytes_max(&self) -> u64;
-    /// Takes a request; returns when it is durable. If the future is dropped, the sender has gone and
-    /// got no response.
+    /// Takes a request; returns when it is durable. If the future is dropped, the sender has gone
+    /// and got no response.
     fn accept(&self, request: IngestRequest) -> Reply<'_, Accepted>;
     /// The source's requests by status. The counts survive a reload and include requests that never
     /// reached [`Intake::accept`] because its body was too long or too slow, or its query was
@@ -113,8 +113,8 @@ pub trait Setup: Send + Sync + 'static {
     fn plugins(&self) -> Vec<PluginView>;
     /// The configuration in use, without secrets.
     fn config(&self) -> ConfigView;
-    /// Reads the configuration again and applies it; the result says whether it is in use now, and if
-    /// not, why.
+    /// Reads the configuration again and applies it; the result says whether it is in use now, and
+    /// if not, why.
     fn reload(&self) -> Reply<'_, ReloadView>;
 }
 

@@ -32,7 +32,7 @@ pub(super) async fn receive(
         return Err(Problem::too_large(limit));
     }
     let deadline = Instant::now() + time;
-    // Most bodies come in one frame, which is then taken as it is.
+    // Most bodies arrive in one frame, which is then used without a copy.
     let mut first = Bytes::new();
     let mut buffer = BytesMut::new();
     while let Some(frame) = next(&mut body, deadline, time).await? {

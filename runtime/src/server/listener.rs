@@ -128,7 +128,7 @@ impl Listeners {
         if timeout(grace, self.tasks.wait()).await.is_err() {
             tracing::warn!(
                 connections = self.tasks.len(),
-                "requests that were not answered in time are aborted"
+                "stopping: aborting requests that did not finish in time"
             );
             self.closing.cancel();
             self.tasks.wait().await;

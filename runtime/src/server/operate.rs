@@ -1,5 +1,5 @@
-//! The routes of the operator: channels, refused entities and quarantined events. Repeating a request
-//! changes nothing more.
+//! The routes of the operator: channels, refused entities and quarantined events. Repeating a
+//! request changes nothing more.
 
 use std::sync::Arc;
 

@@ -32,7 +32,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Segment
     }
 }
 
-/// The query. Each parameter is taken once; [`Query::end`] rejects those that were not taken.
+/// The query. Each parameter is read once; [`Query::end`] rejects those that were not read.
 #[derive(Debug)]
 pub(super) struct Query(Vec<(String, String)>);
 
@@ -71,7 +71,7 @@ impl Query {
         Some(self.0.swap_remove(index).1)
     }
 
-    /// Rejects any parameter that was not taken.
+    /// Rejects any parameter that was not read.
     pub(super) fn end(self) -> Result<(), Problem> {
         match self.0.first() {
             Some((name, _)) => Err(Problem::bad_parameter(

@@ -80,7 +80,7 @@ pub struct Accepted {
     pub events: EventCounts,
     /// The changes of accepted events, by result.
     pub changes: ChangeCounts,
-    /// Events that were not taken as they are, by their index in the request.
+    /// Malformed and quarantined events, by their index in the request.
     #[serde(default)]
     pub problems: Vec<EventProblem>,
     /// Head of the sequence after the request.
@@ -139,7 +139,7 @@ pub struct SourceView {
     /// When it last sent an event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_event: Option<Time>,
-    /// Events a second, over the last minute.
+    /// Events per second, over the last minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub events_per_second: Option<f64>,
     /// After how many seconds without an event it counts as silent.

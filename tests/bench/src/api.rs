@@ -115,8 +115,8 @@ impl Api {
         }
     }
 
-    /// Waits until no channel has anything in flight or owed. Returns the number of deliveries since
-    /// the start.
+    /// Waits until no channel has anything in flight or owed. Returns the number of deliveries
+    /// since the start.
     ///
     /// # Errors
     /// The backlog has not shrunk for [`PATIENCE`], or Weir does not respond.

@@ -1,4 +1,5 @@
-//! Processor time and memory of a phase: of the process, of this thread, and of each kind of thread.
+//! Processor time and memory of a phase: of the process, of this thread, and of each kind of
+//! thread.
 
 use std::collections::BTreeMap;
 use std::fs;

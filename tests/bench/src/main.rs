@@ -1,8 +1,8 @@
 //! `weir-bench`: how fast this build is on this machine.
 //!
 //! Each measurement drives the code of `weir run`, with the plugins of this repository built from
-//! their source, and prints everything that makes a figure credible: what was sent, what it cost, and
-//! how much of that was the measurement itself.
+//! their source, and prints everything that makes a figure credible: what was sent, what it cost,
+//! and how much of that was the measurement itself.
 //!
 //! The program contains Weir: measurements that need a process to kill start this program again as
 //! `weir-bench run`, and that process starts `weir-bench compile`. Both are the product's commands,
@@ -128,8 +128,8 @@ struct OverheadArgs {
     /// Pad JSON events to at least N bytes, with fields that no mapping reads
     #[arg(long, value_name = "N", default_value_t = 0)]
     bytes: usize,
-    /// Another component of a mapping (pim-product, erp-product or oms-stock), by hand or in another
-    /// language, or the folder of its source; it is measured in turns with the plugin
+    /// Another component of a mapping (pim-product, erp-product or oms-stock), by hand or in
+    /// another language, or the folder of its source; it is measured in turns with the plugin
     #[arg(long = "twin", value_name = "PLUGIN=COMPONENT", value_parser = overhead::Twin::parse)]
     twins: Vec<overhead::Twin>,
     #[command(flatten)]
@@ -182,8 +182,8 @@ fn scale(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Parses a number of entities, with an optional `k` or `M`. Keys have seven digits, so there are at
-/// most nine million.
+/// Parses a number of entities, with an optional `k` or `M`. Keys have seven digits, so there are
+/// at most nine million.
 fn count(text: &str) -> Result<u32, String> {
     let (number, unit) = match text
         .strip_suffix('M')

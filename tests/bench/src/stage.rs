@@ -79,7 +79,7 @@ impl Stage {
         self.app.store()
     }
 
-    /// What it has on disk, in bytes.
+    /// Disk space of its folder, in bytes.
     pub(super) fn disk_bytes(&self) -> u64 {
         disk_bytes(&self.folder.path().join("data").join("store"))
     }
@@ -163,7 +163,7 @@ impl Child {
             .map(|process| process.id().to_string())
     }
 
-    /// What it has on disk, in bytes.
+    /// Disk space of its folder, in bytes.
     pub(super) fn disk_bytes(&self) -> u64 {
         disk_bytes(&self.folder.path().join("data").join("store"))
     }

@@ -1,5 +1,5 @@
-//! `weir plugin list`: the plugins of a running Weir, the version in use, its last swap, and the last
-//! refusal.
+//! `weir plugin list`: the plugins of a running Weir, the version in use, its last swap, and the
+//! last refusal.
 
 use clap::Args;
 

@@ -107,7 +107,8 @@ pub(super) fn run(args: &NewArgs, out: &mut String) -> CommandResult {
     Ok(true)
 }
 
-/// Writes into a temporary folder next to it first, so that a folder that is there is whole.
+/// Writes into a temporary folder next to it first, so that the folder is complete as soon as it
+/// exists.
 fn write(folder: &Path, files: &[(PathBuf, Vec<u8>)]) -> io::Result<()> {
     let parent = folder
         .parent()

@@ -1,4 +1,5 @@
-//! The commands for plugin authors with the real plugins of this repository, built from their source.
+//! The commands for plugin authors with the real plugins of this repository, built from their
+//! source.
 
 use clap::Parser;
 use serde_json::json;
@@ -14,7 +15,7 @@ struct Cli {
     command: PluginCommand,
 }
 
-/// What a command printed, what it complained of, and its exit code.
+/// The output of a command, its error output, and its exit code.
 struct Ended {
     out: String,
     complaint: String,
@@ -461,7 +462,7 @@ fn the_cases_of_the_real_plugins_pass_from_their_folder_and_from_inside_the_comp
     assert_eq!(told["sha256"], hex::encode(digest));
 }
 
-/// Cases of a component beside it, changed as an author would.
+/// Runs a component with cases from another folder, changed as an author would.
 #[test]
 fn a_difference_is_shown_line_by_line_and_blessed_on_demand() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,5 +1,5 @@
-//! `weir plugin watch`: on every save, builds, tests, and writes a component that passes to the file
-//! that a running Weir watches.
+//! `weir plugin watch`: on every save, builds, tests, and writes a component that passes to the
+//! file that a running Weir watches.
 //!
 //! A component is written in one step after its cases have passed, so that nothing half written or
 //! wrong in the folder reaches Weir. With `--into`, the running Weir is polled until it uses that
@@ -98,7 +98,7 @@ pub(super) fn run(args: &WatchArgs) -> CommandResult {
         .watch(&folder, RecursiveMode::Recursive)
         .map_err(unwatched)?;
     let mut seen = fingerprint(&folder);
-    // The first round is about what was saved long ago.
+    // The first round builds files that were saved long ago, so it reports no time since the save.
     let (mut saved_at, mut round) = (None::<Instant>, 0);
     loop {
         let succeeded = match self::round(&folder, weir.as_ref()) {
@@ -114,7 +114,7 @@ pub(super) fn run(args: &WatchArgs) -> CommandResult {
         if args.rounds.is_some_and(|rounds| round >= rounds) {
             return Ok(succeeded);
         }
-        // What was saved while it was building counts from then.
+        // For a save during the build, the time counts from that save.
         saved_at = loop {
             let Ok(first) = saves.recv() else {
                 return Ok(succeeded);

@@ -1,6 +1,6 @@
 //! Cuts XML: each element with a given name becomes a document.
 //!
-//! The text of an element is taken as written. Namespace declarations that it inherits are written
+//! The text of an element is kept as written. Namespace declarations that it inherits are written
 //! into its start tag if it uses them, so that it keeps its meaning. A document type is rejected,
 //! because entities can expand a kilobyte to a gigabyte; XML without them does not expand.
 
