@@ -1,8 +1,8 @@
-//! Making plugins: from a folder of source to a component, and from a case to a verdict.
+//! Builds and tests plugins: from a folder of source to a component, and from a case to a verdict.
 //!
 //! `toolchain` builds components, `template` starts new folders, `cases` are examples with their
-//! expected output, `harness` runs a component once and measures it, and `suite` judges all cases of
-//! a component. The room uses `plugin` and `model`; `cli` is its user, and `app` runs the cases
+//! expected output, `harness` runs a component once and measures it, and `suite` judges all cases
+//! of a component. The room uses `plugin` and `model`; `cli` is its user, and `app` runs the cases
 //! inside a component before it takes over.
 
 pub(crate) mod cases;

@@ -1,23 +1,22 @@
-//! One budget of memory for everything that is being taken in, shared by all requests of all
-//! sources.
+//! The memory budget for requests in progress, shared by all requests of all sources.
 //!
-//! A request holds a [`Reservation`] from the first byte of its body until it is answered; the
-//! reservation grows with the body, with what comes out of a packed body and with the events that
-//! it is cut into. Overload is reported before memory grows: a request whose bytes do not fit into
-//! the budget now is turned away.
+//! A request holds a [`Reservation`] from the first byte of its body until its response. The
+//! reservation grows with the body, with the decompressed body and with the events that it is split
+//! into. A request whose bytes do not fit into the budget at the moment is rejected before memory
+//! grows.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Memory that many share. Clones share the same budget.
+/// A shared memory budget. Clones share the same budget.
 #[derive(Clone, Debug)]
 pub struct Budget {
     bytes: Arc<Semaphore>,
     total: usize,
 }
 
-/// The budget has not enough left at the moment.
+/// The budget does not have enough left at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many requests are in memory")]
 pub struct Exhausted;
@@ -32,7 +31,7 @@ impl Budget {
         }
     }
 
-    /// A reservation of nothing yet.
+    /// An empty reservation.
     pub fn reservation(&self) -> Reservation {
         Reservation {
             permit: None,
@@ -40,14 +39,14 @@ impl Budget {
         }
     }
 
-    /// Bytes that are free now.
+    /// Free bytes.
     #[cfg(test)]
     pub(crate) fn free(&self) -> usize {
         self.bytes.available_permits()
     }
 }
 
-/// A part of the budget, given back when dropped.
+/// A part of the budget, returned when dropped.
 #[derive(Debug)]
 pub struct Reservation {
     permit: Option<OwnedSemaphorePermit>,
@@ -55,18 +54,18 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// Bytes held now.
+    /// Reserved bytes.
     pub fn held(&self) -> usize {
         self.permit
             .as_ref()
             .map_or(0, OwnedSemaphorePermit::num_permits)
     }
 
-    /// Makes it at least `bytes` large. More than the whole budget counts as the whole budget: such
-    /// a request is served when it is alone.
+    /// Grows the reservation to at least `bytes`. More than the whole budget counts as the whole
+    /// budget: such a request is served when no other request is in progress.
     ///
     /// # Errors
-    /// If the rest is not free now; what was reserved stays reserved.
+    /// If the rest is not free at the moment; the reservation keeps its size.
     pub fn grow_to(&mut self, bytes: u64) -> Result<(), Exhausted> {
         let wanted = usize::try_from(bytes)
             .unwrap_or(usize::MAX)

@@ -39,7 +39,7 @@ pub mod index {
     pub use crate::index::value_hash;
 }
 
-/// The memory of everything that is being taken in (fuzz).
+/// The memory budget for requests in progress (fuzz).
 pub mod budget {
     pub use crate::budget::Budget;
 }
@@ -85,7 +85,7 @@ pub mod plugin {
     };
 }
 
-/// The shapes of responses (bench).
+/// The format of responses (bench).
 pub mod server {
     pub use crate::server::Limits;
     /// Responses.

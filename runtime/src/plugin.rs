@@ -1,9 +1,9 @@
-//! Serving plugins: components are loaded, configured and called here, each call within its limits.
+//! Serves plugins: loads, configures and calls components, each call within its limits.
 //!
-//! This room alone knows wasmtime and the types of the plugin interface. It promises that a plugin
+//! Only this room uses wasmtime and the types of the plugin interface. It promises that a plugin
 //! gets nothing but its input and `log`, that a call ends within its limits, that a fault affects
-//! only the item that caused it, and that a batch is handled by one chain from its first filter to
-//! its last retry. Making plugins is the business of the room `author`.
+//! only the item that caused it, and that one chain handles a batch from its first filter to its
+//! last retry. The room `author` builds plugins.
 //!
 //! `words` is the vocabulary and `host` the entry point. A component (`component`, compiled by
 //! `compile`, kept by `cache`) is configured and put into a `chain`; `workers` run a `batch` of

@@ -1,28 +1,29 @@
-//! A store's promises: the entities as they are now, and for each channel what it still owes.
+//! A store's promises: it keeps the entities as they are now, and for each channel what the channel
+//! still owes.
 //!
-//! A store is the one place that ingest and dispatch share; they never call each other. Its
-//! promises, which random histories check on every implementation (`tests/promises`):
+//! The store is all that ingest and dispatch share; they never call each other. Random histories
+//! check its promises on every implementation (`tests/promises`):
 //!
-//! 1. A commit whose receipt has arrived survives a crash and a power cut, and an event's changes
-//!    are there together or not at all.
-//! 2. Whatever is committed to a facet that a channel subscribes to is met by that channel's walks,
-//!    once for each entity however often it changed, until a delivery that read the entity
-//!    *afterwards* has been settled.
-//! 3. At most one entity of a channel is in flight at a time for each ordinal; a change during the
-//!    flight makes it run again.
-//! 4. A rendering that was certainly delivered is remembered (suppression), and one that may have
-//!    been delivered is never taken for certain, across crashes too.
+//! 1. A commit whose receipt has arrived survives a crash and a power cut. The changes of one event
+//!    are stored together or not at all.
+//! 2. After a commit to a facet that a channel subscribes to, the channel's walks return the
+//!    entity, once however often it changed, until a delivery that read the entity *after* the
+//!    commit has been settled.
+//! 3. For each channel, an entity is in flight at most once at a time; a change during the flight
+//!    makes it run again.
+//! 4. A rendering that was certainly delivered is remembered (suppression), and one that only may
+//!    have been delivered is never treated as delivered. Both hold across crashes.
 //! 5. An entity is forgotten only when it is deleted and certainly gone from every channel, retired
 //!    ones included.
 //!
-//! The door has three parts: [`Store`] has the facts and the life of the whole, [`Queue`] what one
-//! channel owes, [`Shelf`] the quarantined events of one source. Calls that return a value are
-//! answered from memory or by short reads of the local disk, and wait for no write or sync. Calls
-//! that must be durable before they end return a [`Pending`] and are awaited, or a [`Receipt`].
+//! The interface has three parts: [`Store`] reads and writes entities, and opens and closes the
+//! whole; [`Queue`] is what one channel owes; [`Shelf`] is the quarantined events of one source.
+//! Calls that return a value use memory or short reads of the local disk, and never wait for a
+//! write or a sync. Calls whose effect must be durable return a [`Pending`] to await, or a
+//! [`Receipt`].
 //!
-//! The algorithm is the one of `memory`, which is the specification: plain maps, no cleverness.
-//! `embedded` keeps the same promises on disk (sled) at full size, with `index` as its working
-//! memory.
+//! `memory` is the specification: plain maps, no cleverness. `embedded` keeps the same promises on
+//! disk (sled) at full size, with `index` as its working memory.
 
 pub mod embedded;
 mod keys;
@@ -47,20 +48,21 @@ pub const KIND: &str = "sled";
 /// How a store is opened.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The directory of its files; made if it is not there.
+    /// The directory of its files; created if missing.
     pub path: PathBuf,
-    /// Called once, on the writer's thread, when the store has failed for good. From then on
-    /// nothing is accepted, and only a new start can trust the disk again, so a server ends its
-    /// process. Callers that wait for a commit are answered after it returns: leave them a moment.
+    /// Called once, on the writer's thread, when the store has failed for good. From then on the
+    /// store accepts nothing, and only a restart can trust the disk again, so a server ends its
+    /// process. Callers that wait for a commit get their error only after this function returns:
+    /// allow them a moment.
     pub on_failure: fn(&Error),
 }
 
-/// Opens the store, or makes an empty one. Blocks while it loads, seconds for a million entities:
-/// call it on a thread that may block.
+/// Opens the store, or creates an empty one. Blocks while it loads, which takes seconds for a
+/// million entities: call it on a thread that may block.
 ///
 /// # Errors
 /// `Unavailable` with a sentence that says what to do, for example that another process uses it;
-/// `Damaged` when the files are not as they were written.
+/// `Damaged` when the files differ from what was written.
 pub fn open(options: &Options) -> Result<Arc<dyn Store>, Error> {
     let options = embedded::Options {
         on_failure: options.on_failure,
@@ -69,8 +71,8 @@ pub fn open(options: &Options) -> Result<Arc<dyn Store>, Error> {
     Ok(Arc::new(embedded::Embedded::open(options)?))
 }
 
-/// Sequences are reserved on disk in blocks of this size, and a start begins at the end of the last
-/// block: a sequence that a channel may have seen before a crash is never given out again.
+/// Sequences are reserved on disk in blocks of this size, and a restart continues at the end of the
+/// last block, so that a sequence that a channel may have seen before a crash is never used again.
 pub const SEQUENCE_BLOCK: u64 = 100_000;
 
 /// The effect of one event, ready to be written: the plugins have run and ownership is checked.
@@ -78,28 +80,29 @@ pub const SEQUENCE_BLOCK: u64 = 100_000;
 pub struct Commit {
     /// The source that the event came from.
     pub source: Arc<str>,
-    /// Hash of (source, CloudEvents source, id); `None` where the event has no identity. A
-    /// repetition within the window is not applied again.
+    /// Hash of (source, CloudEvents source, id); `None` if the event has no identity. A repeated
+    /// event within the window is not applied again.
     pub identity: Option<u128>,
-    /// For an event redriven from quarantine: the sequence it had on arrival. It loses against
-    /// facets changed since.
+    /// For an event redriven from quarantine: the sequence it had on arrival. Its changes lose
+    /// against facets that have changed since.
     pub arrival: Option<Sequence>,
-    /// What it does.
+    /// Its effect on the store.
     pub effect: Effect,
 }
 
-/// What an event does to the store.
+/// The effect of an event on the store.
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// These changes, together or not at all.
     Changes(Vec<FacetChange>),
-    /// Nothing: a filter dropped it, or it mapped to no change. Only its identity is remembered.
+    /// No change: a filter dropped the event, or it mapped to no changes. Only its identity is
+    /// remembered.
     Filtered,
-    /// It is put on its source's shelf, with the reason.
+    /// The event is quarantined: put on its source's shelf, with the reason.
     Quarantine(Box<Quarantined>),
 }
 
-/// A change whose owner and lane are settled.
+/// A change whose owner and lane have been determined.
 #[derive(Clone, Debug)]
 pub struct FacetChange {
     /// Type and key.
@@ -108,9 +111,9 @@ pub struct FacetChange {
     pub facet: Arc<str>,
     /// The owner that writes it.
     pub owner: Arc<str>,
-    /// The lane whose place the entity takes.
+    /// The lane in which the entity takes a place.
     pub lane: Lane,
-    /// The owner's version.
+    /// The owner's version number, if it has any.
     pub version: Option<u64>,
     /// Valid JSON text; `None` deletes.
     pub value: Option<Arc<str>>,
@@ -119,23 +122,23 @@ pub struct FacetChange {
     pub hash: u64,
 }
 
-/// An event kept because a plugin failed on it, or because it changes something it may not.
+/// An event kept because a plugin failed on it, or because it changes a facet of another owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quarantined {
-    /// The event as the plugins got it.
+    /// The event as the plugins received it.
     pub event: Event,
-    /// The lane of the request (`?lane=`), so that a redrive takes the same.
+    /// The lane of the request (`?lane=`), so that a redrive uses the same one.
     pub lane: Option<Lane>,
     /// Why it was kept.
     pub failure: Failure,
-    /// The plugin that failed and the first 12 digits of its SHA-256, if it was one.
+    /// The plugin that failed, with the first 12 digits of its SHA-256; `None` if no plugin failed.
     pub plugin: Option<String>,
 }
 
 /// The result of one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Its changes were checked, and those that remained are written.
+    /// Its changes were checked, and the remaining ones are written.
     Accepted {
         /// Changes that got a sequence.
         committed: u32,
@@ -151,27 +154,27 @@ pub enum Verdict {
     Quarantined(Sequence),
     /// Seen before within the identity window.
     Repeated,
-    /// Nothing was written, because a limit is reached; the sender must learn of it.
+    /// Nothing was written, because a limit is reached; report it to the sender.
     NoRoom(NoRoom),
 }
 
 /// The limit that an event reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoRoom {
-    /// The type has `entities_max` entities and this key is new (507).
+    /// The entity type already has `entities_max` entities, and this key is new (507).
     Entities,
-    /// The entity has [`crate::model::FACETS_MAX`] facets and this one is new (the event should be
-    /// quarantined).
+    /// The entity already has [`crate::model::FACETS_MAX`] facets, and this one is new (quarantine
+    /// the event).
     Facets,
     /// The source's quarantine is full (503).
     Quarantine,
 }
 
-/// The result of a request: one verdict for each event, and the sequence up to which all of it is
+/// The result of a request: one verdict per event, and the sequence up to which all of it is
 /// durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {
-    /// One for each event, in the order of the request.
+    /// One per event, in the order of the request.
     pub verdicts: Vec<Verdict>,
     /// Head of the sequence after the request.
     pub sequence: Sequence,
@@ -181,20 +184,20 @@ pub struct Committed {
 /// process is about to end.
 pub type Receipt = oneshot::Receiver<Result<Committed, Error>>;
 
-/// Why a store could not do its work; the variants are the caller's choices.
+/// Why a store could not do its work; the variants differ in what the caller can do.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The commit queue is full and nothing was taken: try again in a moment.
     #[error("the store is busy: {waiting} changes wait to be written")]
     Busy {
-        /// Events that wait to be written.
+        /// Events waiting to be written.
         waiting: usize,
     },
-    /// Nothing can be written, for now (the disk is full) or until a new start (a write failed):
-    /// wait and try again; [`Store::ready`] says why and until when.
+    /// Nothing can be written, for now (the disk is full) or until a restart (a write failed): wait
+    /// and try again. [`Store::ready`] returns the reason.
     #[error("the store cannot be used: {0}")]
     Unavailable(String),
-    /// Stored bytes are not as they were written: stop, an operator has to decide.
+    /// Stored bytes differ from what was written: stop, because an operator has to decide.
     #[error("the store is damaged: {0}")]
     Damaged(String),
 }
@@ -228,16 +231,17 @@ pub struct QuarantinedEvent {
 /// The limits that the store enforces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Most entities for each type; types not named are not bounded.
+    /// The most entities of each type; types not listed are unbounded.
     pub entities_max: Vec<(Arc<str>, u64)>,
-    /// Quarantined events kept for each source; beyond it, new ones are answered 503.
+    /// The most quarantined events of each source; beyond it, new ones get 503.
     pub quarantine_max: u64,
     /// How long a deleted facet keeps its version, in milliseconds.
     pub forget_ms: u64,
 }
 
-/// Upper bounds, in seconds, of the buckets in which durable writes are counted by their time; one
-/// more bucket is for those that took longer. A good disk syncs in less than a millisecond, a bad one in a second.
+/// Upper bounds, in seconds, of the buckets in which durable writes are counted by their duration;
+/// a last bucket counts the longer ones. A good disk syncs in less than a millisecond, a bad one in
+/// a second.
 pub const COMMIT_SECONDS: [f64; 11] = [
     0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0,
 ];
@@ -253,8 +257,9 @@ pub struct Figures {
     pub disk_free: u64,
     /// Head of the durable sequence.
     pub sequence: Sequence,
-    /// Synced writes of commits since the store was opened, by their time: one figure for each of
-    /// [`COMMIT_SECONDS`] and one for the longer ones, not cumulative; and the sum in seconds.
+    /// Synced writes of commits since the store was opened, by duration: one count for each of
+    /// [`COMMIT_SECONDS`] and one for the longer ones, not cumulative; and the total duration in
+    /// seconds.
     pub commit_seconds: ([u64; COMMIT_SECONDS.len() + 1], f64),
 }
 
@@ -263,7 +268,7 @@ pub struct Figures {
 pub struct ListQuery<'a> {
     /// The entity type.
     pub entity_type: &'a str,
-    /// Only keys that start with this; empty for all.
+    /// Only keys with this prefix; empty for all.
     pub prefix: &'a str,
     /// Only keys after this one.
     pub after: Option<&'a str>,
@@ -278,17 +283,17 @@ pub struct ListQuery<'a> {
 pub struct Remembered {
     /// Its name.
     pub name: String,
-    /// False: retired; it has left the configuration, and its deliveries are remembered.
+    /// False: retired. It has left the configuration, and its deliveries are remembered.
     pub live: bool,
 }
 
-/// The facts, the channels' comings and goings, and the life of the store itself.
+/// The entities, the channels that join and leave, and the store's own start and end.
 pub trait Store: Send + Sync + 'static {
     /// Sets the limits; they apply from the next commit on.
     fn limit(&self, limits: Limits);
 
-    /// Hands events over to be written, in the order of the calls. Does not wait: the receipt
-    /// arrives when all of them are durable.
+    /// Queues events to be written, in the order of the calls. Does not wait: the receipt arrives
+    /// when all of them are durable.
     ///
     /// # Errors
     /// `Busy` and `Unavailable`; in both cases nothing was taken.
@@ -297,25 +302,25 @@ pub trait Store: Send + Sync + 'static {
     /// The head of the durable sequence, as it rises.
     fn watermark(&self) -> watch::Receiver<Sequence>;
 
-    /// The ordinal of an entity. Answered from memory.
+    /// The ordinal of an entity, from memory.
     fn find(&self, id: &EntityId) -> Option<Ordinal>;
 
     /// Entities as they are now, possibly ahead of the watermark; `None` for one that has been
-    /// forgotten. Reads the local disk for those that are not in memory and waits for nothing else,
-    /// so it is a plain call: hundreds are read at a time, and a task of its own for each reading
-    /// would cost more than the reading.
+    /// forgotten. Reads the local disk for those that are not in memory and waits for nothing else.
+    /// It is not async because callers read hundreds at a time, and a task for each would cost more
+    /// than the read.
     ///
     /// # Errors
     /// `Damaged` if one of them cannot be read.
     fn read(&self, ordinals: &[Ordinal]) -> Result<Vec<Option<Arc<Entity>>>, Error>;
 
-    /// A page of entities. Looks at every entity in memory, so its time grows with their number: call
+    /// A page of entities. Scans all entities in memory, so its time grows with their number: call
     /// it on a thread that may block.
     fn list(&self, query: &ListQuery<'_>) -> Vec<(Ordinal, EntityId)>;
 
     /// A channel joins, returns, or joins again with another subscription. A new channel, a changed
-    /// shape and a return start a sweep; with a changed target, in addition, everything that the
-    /// target held becomes unknown.
+    /// shape and a return start a sweep. A changed target makes everything that the channel had
+    /// delivered unknown as well.
     ///
     /// # Errors
     /// `Unavailable` if it cannot be written; `Damaged`.
@@ -324,15 +329,15 @@ pub trait Store: Send + Sync + 'static {
     /// All channels that the store knows, retired ones included.
     fn remembered(&self) -> Vec<Remembered>;
 
-    /// A channel leaves the configuration: it walks no more, and its deliveries are remembered for
-    /// its return. Its flights must have ended. A name that is not known is left alone.
+    /// A channel leaves the configuration: it stops walking, and its deliveries are remembered for
+    /// its return. Its flights must have ended. An unknown name has no effect.
     ///
     /// # Errors
     /// `Unavailable` if it cannot be written.
     fn retire(&self, name: &str) -> Pending<()>;
 
-    /// Forgets a retired channel and all its deliveries. Returns false, and does nothing, if it is
-    /// live or not known.
+    /// Forgets a retired channel and all its deliveries. Returns false, and does nothing, if the
+    /// channel is live or unknown.
     ///
     /// # Errors
     /// `Unavailable` if it cannot be written.
@@ -345,9 +350,9 @@ pub trait Store: Send + Sync + 'static {
     /// `Unavailable` if it cannot be written.
     fn rename(&self, old: &str, new: &str) -> Pending<bool>;
 
-    /// Writes the positions, pairs and parked sets that have changed since the last save, for each
-    /// channel in one atomic write, and forgets entities that are gone everywhere. Call it about
-    /// once a second; `now` decides which deletions are old enough.
+    /// Writes the positions, pairs and parked sets that have changed since the last save, in one
+    /// atomic write per channel, and forgets entities that are gone everywhere. Call it about once
+    /// a second; `now` decides which deletions are old enough.
     ///
     /// # Errors
     /// `Unavailable` if it cannot be written.
@@ -356,16 +361,16 @@ pub trait Store: Send + Sync + 'static {
     /// The quarantine (dead letters) of one source.
     fn shelf(&self, source: &str) -> Arc<dyn Shelf>;
 
-    /// Whether commits can be taken. Asks the file system for the free space, nothing else.
+    /// Checks whether the store accepts commits. Asks the file system for the free space only.
     ///
     /// # Errors
-    /// Why not, in a sentence: it has failed for good, or the disk is full for now.
+    /// The reason in a sentence: the store has failed for good, or the disk is full for now.
     fn ready(&self) -> Result<(), Error>;
 
-    /// Figures for metrics. Asks the file system for sizes, nothing else.
+    /// Figures for metrics. Asks the file system for sizes only.
     fn figures(&self) -> Figures;
 
-    /// Saves, writes the commits that wait, takes no more, and ends the writer.
+    /// Stops accepting commits, writes those that wait, saves, and ends the writer.
     ///
     /// # Errors
     /// `Unavailable` if it cannot be written.
@@ -374,25 +379,25 @@ pub trait Store: Send + Sync + 'static {
 
 /// A channel's queue: what it still owes, what is in flight, and how deliveries ended.
 ///
-/// Returned by [`Store::join`] and valid until the channel is retired or the store closed; from
-/// then on it has nothing to walk.
+/// Returned by [`Store::join`] and valid until the channel is retired or the store closed; after
+/// that, walks return nothing.
 pub trait Queue: Send + Sync + 'static {
-    /// Walks on: meets the next places of a lane, or the next entities of the sweep, until `limit`
-    /// are taken, and puts those that must be delivered into `taken`. Answered from memory. A sweep
-    /// that has come to the end of its reserved stretch returns [`Walked::Reserve`]: await
-    /// [`Queue::save`], then walk on.
+    /// Continues the walk over a lane or the sweep until `limit` entities are leased, and appends
+    /// the leases of those that must be delivered to `taken`. Works in memory. A sweep at the end
+    /// of its reserved stretch returns [`Walked::Reserve`]: await [`Queue::save`], then walk again.
     fn walk(&self, track: Track, limit: usize, taken: &mut Vec<Lease>) -> Walked;
 
-    /// Takes a parked or held entity for a retry; `None` if it is not parked any more or already in
-    /// flight. Answered from memory.
+    /// Leases a parked or held entity for a retry; `None` if it is no longer parked or is already
+    /// in flight. Works in memory.
     fn retry(&self, ordinal: Ordinal) -> Option<Lease>;
 
-    /// Call this before an attempt is made: from now on the target's copies of these entities are
-    /// unknown. In memory only: after a crash everything that was owed is unknown anyway.
+    /// Call this before each attempt: from now on the target's copies of these entities are
+    /// unknown. Works in memory only, because after a crash everything that was owed is unknown
+    /// anyway.
     fn attempt(&self, ordinals: &[Ordinal]);
 
-    /// Ends flights. Entities that changed meanwhile are in flight again at once and are put into
-    /// `again`. In memory; the next save writes it.
+    /// Ends flights. Entities that changed in the meantime are in flight again at once, and their
+    /// leases are appended to `again`. Works in memory; the next save writes it.
     fn settle(&self, ends: &[Settlement], again: &mut Vec<Lease>);
 
     /// Writes this channel's position, pairs and parked set, and reserves the next stretch of its
@@ -402,24 +407,24 @@ pub trait Queue: Send + Sync + 'static {
     /// `Unavailable` if it cannot be written.
     fn save(&self) -> Pending<()>;
 
-    /// The sizes of the queue and its oldest change. Answered from memory; looks at everything in
-    /// flight or parked.
+    /// The sizes of the queue and its oldest change. Works in memory; scans everything in flight or
+    /// parked.
     fn owed(&self) -> Owed;
 
-    /// Where an entity stands on the channel; `None` if the channel does not subscribe to its type.
-    /// Answered from memory.
+    /// The state of an entity on the channel; `None` if the channel does not subscribe to its type.
+    /// Works in memory.
     fn standing(&self, ordinal: Ordinal) -> Option<Standing>;
 
-    /// Refused entities (dead letters) in the order of their ordinals, from after `after`, at most
-    /// `limit`. Answered from memory.
+    /// Up to `limit` refused entities (dead letters) after `after`, in the order of their ordinals.
+    /// Works in memory.
     fn refused(&self, after: Option<Ordinal>, limit: usize) -> Vec<Refused>;
 
-    /// Parks refused entities again, to be retried; returns those that were refused. In memory; the
-    /// next save writes it.
+    /// Parks refused entities again for a retry; returns those that were refused. Works in memory;
+    /// the next save writes it.
     fn redrive(&self, ordinals: &[Ordinal]) -> Vec<Parked>;
 
-    /// Drops refused entities: they count as settled until they change. Returns how many there
-    /// were.
+    /// Drops refused entities: they count as settled until they change. Returns the number of
+    /// entities that were refused.
     ///
     /// # Errors
     /// `Unavailable` if it cannot be written.
@@ -431,8 +436,8 @@ pub trait Queue: Send + Sync + 'static {
     /// `Unavailable` if it cannot be written.
     fn set_paused(&self, paused: bool) -> Pending<()>;
 
-    /// Starts a sweep (backfill): with `lost`, nothing is certain and everything is sent
-    /// (`resync`); without, only renderings that differ (`rerender`).
+    /// Starts a sweep (backfill). With `lost`, every copy at the target becomes unknown and
+    /// everything is sent (`resync`); without, only renderings that differ are sent (`rerender`).
     ///
     /// # Errors
     /// `Unavailable` if it cannot be written.
@@ -440,15 +445,15 @@ pub trait Queue: Send + Sync + 'static {
 }
 
 /// The quarantine of one source: events that a plugin failed on, or that named something they may
-/// not. [`Effect::Quarantine`] puts them there.
+/// not (dead letters). [`Effect::Quarantine`] puts them there.
 pub trait Shelf: Send + Sync + 'static {
-    /// Events, oldest first, from after `after`, at most `limit`. Reads the local disk.
+    /// Up to `limit` events after `after`, oldest first. Reads the local disk.
     ///
     /// # Errors
     /// `Damaged` if one cannot be read.
     fn list(&self, after: Option<Sequence>, limit: usize) -> Result<Vec<QuarantinedEvent>, Error>;
 
-    /// The event with this sequence, if it is there. Reads the local disk.
+    /// The event with this sequence, if any. Reads the local disk.
     ///
     /// # Errors
     /// `Damaged` if it cannot be read.
@@ -458,18 +463,18 @@ pub trait Shelf: Send + Sync + 'static {
         Ok(next.filter(|event| event.sequence == sequence))
     }
 
-    /// How many events there are. Answered from memory.
+    /// The number of events, from memory.
     fn count(&self) -> u64;
 
-    /// Removes events; returns how many of them were there.
+    /// Removes events; returns the number of events removed.
     ///
     /// # Errors
     /// `Unavailable` if it cannot be written.
     fn remove(&self, sequences: &[Sequence]) -> Pending<usize>;
 }
 
-/// The digest of a rendering: of its key, content type and body. 52 bits, so that what a channel
-/// knows of an entity fits in 16 bytes; 0 and 1 are kept for the store's own use.
+/// The digest of a rendering's key, content type and body. It has 52 bits, so that a pair fits in
+/// 16 bytes; 0 and 1 are reserved for the store's own use.
 ///
 /// XXH3 over length-prefixed parts: two renderings that differ only in where the key ends have
 /// different digests.

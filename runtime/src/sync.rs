@@ -1,8 +1,8 @@
-//! Locks that a panic elsewhere does not take down with it.
+//! Locks that stay usable after a panic elsewhere.
 //!
-//! A thread that panics while it holds a lock poisons it. The values that Weir keeps
-//! behind locks (counters, maps, queues) stay usable whatever statement panicked, so the next thread
-//! takes them as they are: one lost request must not become a lost process.
+//! A thread that panics while it holds a lock poisons it. The values that Weir keeps behind locks
+//! (counters, maps, queues) stay usable whatever statement panicked, so the next thread uses them
+//! as they are: a panic must cost one request and not the process.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -166,7 +166,7 @@ fn the_output_of_the_compiler_comes_first_and_the_last_build_stays() {
     says(
         &tested,
         1,
-        "broken does not compile; what the compiler says about it is above",
+        "broken does not compile; the compiler's messages are above",
     );
     assert_eq!(
         fs::read(plugin.join("dist/broken.wasm")).expect("a component"),
@@ -207,7 +207,7 @@ fn a_missing_tool_chain_is_reported_with_the_remedy() {
     says(
         &build("rustup"),
         3,
-        "nothing here compiles Rust for wasm32-unknown-unknown",
+        "no tool chain on this machine compiles Rust for wasm32-unknown-unknown",
     );
     says(
         &build("rustup"),
@@ -245,12 +245,12 @@ fn a_component_that_cannot_be_a_plugin_says_what_to_do_instead() {
         wat::parse_str(r#"(component (import "weir:plugin/log@0.2.0" (instance)))"#).expect("Wasm");
     let world = wat::parse_str("(component)").expect("Wasm");
     for (name, bytes, sentence) in [
-        ("large", &large, "the most is 48 MiB"),
+        ("large", &large, "the limit is 48 MiB"),
         ("wasi", &wasi, "build it for wasm32-unknown-unknown"),
         (
             "version",
             &version,
-            "it imports weir:plugin/log@0.2.0; this Weir gives weir:plugin/log@0.1.",
+            "it imports weir:plugin/log@0.2.0; this Weir provides weir:plugin/log@0.1.",
         ),
         (
             "world",

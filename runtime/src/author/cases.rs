@@ -8,17 +8,17 @@
 //! | file | |
 //! |---|---|
 //! | `event.json` | a CloudEvent in structured mode, or any other JSON as a plain body; for filters and mappers of a source |
-//! | `body.EXT` | or a raw body instead: `xml`, `csv`, `txt`, `edi`, `json`, `bin`, … |
-//! | `envelope.json` | beside a raw body: `id`, `source`, `type`, `subject`, `time`, `datacontenttype`; other names are extensions and headers |
+//! | `body.EXT` | a raw body instead: `xml`, `csv`, `txt`, `edi`, `json`, `bin`, … |
+//! | `envelope.json` | optional, with a raw body: `id`, `source`, `type`, `subject`, `time`, `datacontenttype`; other names are extensions and headers |
 //! | `entity.json` | `{"type", "key", "facets": {NAME: VALUE}}`; for filters and renderers of a channel |
 //! | `settings.json` | optional; `cases/settings.json` is used by all cases without one of their own |
-//! | `expected.json` | the expected output, see below; missing: none is expected yet |
+//! | `expected.json` | the expected output, see below; if it is missing, no output is expected yet |
 //!
-//! The expected output is `true` or `false` (a filter), an array of changes,
-//! `{"key", "content_type", "body"}` or `null` (a renderer), or `{"code", "message"}` (a failure;
-//! without `message` any message matches). For a component that is a filter as well, `false` means
-//! that the filter drops the item. JSON is compared as Weir itself compares it: the order of members
-//! does not matter, numbers are compared as they are written.
+//! The expected output is `true` or `false` (a filter), an array of changes, `{"key",
+//! "content_type", "body"}` or `null` (a renderer), or `{"code", "message"}` (a failure; without
+//! `message` any message matches). For a component that is a filter as well, `false` means that the
+//! filter drops the item. JSON is compared as Weir itself compares it: the order of members does
+//! not matter, and numbers are compared as they are written.
 
 use std::fmt;
 
@@ -72,7 +72,7 @@ pub enum Output {
     Failed(Failure),
 }
 
-/// Why cases cannot be read; their author has to correct them.
+/// The reason why cases cannot be read; their author has to correct them.
 #[derive(Debug, thiserror::Error)]
 #[error("{place}: {why}")]
 pub struct Error {
@@ -117,7 +117,7 @@ impl Case {
     /// fault's code. Blocks for up to the component's time limit for each role.
     ///
     /// # Errors
-    /// `Unusable` if the component takes no such item; `Breach` only with
+    /// `Unusable` if the component does not take such items; `Breach` only with
     /// [`Breach::Host`](crate::plugin::Breach::Host), for which the plugin is not to blame.
     pub fn run(&self, component: &Component) -> Result<Output, Fault> {
         let roles = self.item.roles(component)?;
@@ -129,7 +129,7 @@ impl Case {
         }
     }
 
-    /// Compares an output with the expected one; without one, every output is right.
+    /// Compares an output with the expected one; without one, every output is accepted.
     ///
     /// # Errors
     /// The difference.
@@ -155,7 +155,7 @@ impl Case {
         }
     }
 
-    /// [`Case::run`] and [`Case::judge`] in one.
+    /// Runs and judges the case: [`Case::run`] and [`Case::judge`] in one call.
     ///
     /// # Errors
     /// As [`Case::run`]; the inner one is the difference.
@@ -227,8 +227,8 @@ pub(super) fn outcome(
     })
 }
 
-/// Rejected settings as an output. The label is removed, because it contains the component's digest,
-/// which no expectation can name.
+/// Rejected settings as an output. The label is removed, because it contains the component's
+/// digest, which no expectation can name.
 pub(super) fn rejected(fault: Fault, label: &str) -> Result<Output, Fault> {
     if fault.is_exhaustion() {
         return Err(fault);

@@ -30,8 +30,8 @@ pub struct Call {
     pub outputs: Result<Vec<Output>, Fault>,
     /// Fuel used by the call.
     pub fuel: u64,
-    /// Wall time of the call on this machine; because fuel is counted, some 1.3 times that of the
-    /// serving host.
+    /// Wall time of the call on this machine: about 1.3 times that of the serving host, because
+    /// fuel is counted.
     pub time: Duration,
 }
 
@@ -70,7 +70,8 @@ pub struct CaseRun {
     pub log: Vec<Line>,
 }
 
-/// Components of this size and more take seconds to compile: those with a whole language inside.
+/// Components of at least this size take seconds to compile, so their code is cached: those with a
+/// whole language inside.
 const CACHED_BYTES_MIN: usize = 1 << 20;
 
 /// A component that is compiled and ready to run.
@@ -80,11 +81,10 @@ pub struct Harness {
 }
 
 impl Harness {
-    /// Checks and compiles a component; the code of a large one is cached for the next time.
-    /// Blocking.
+    /// Checks and compiles a component; the code of a large one is cached for later runs. Blocking.
     ///
     /// # Errors
-    /// When the component cannot be used, or the machine lacks what an engine needs.
+    /// When the component cannot be used, or the engine cannot start on this machine.
     pub fn load(name: &str, binary: &Binary, limits: Limits) -> Result<Harness, Fault> {
         let started = Instant::now();
         let cache = toolchain::compiled().filter(|_| binary.bytes().len() >= CACHED_BYTES_MIN);
@@ -180,7 +180,7 @@ impl Harness {
     }
 
     /// Runs cases one after the other in one instance, as a serving Weir would; returns one output
-    /// each. After a fault, and where the settings change, a new instance takes over.
+    /// per case. After a fault, and where the settings change, a new instance takes over.
     ///
     /// # Errors
     /// As [`Case::run`].

@@ -1,8 +1,8 @@
 //! A plugin's test suite: all its cases on one component, run and judged.
 //!
 //! A case runs twice, each time in an instance of its own, and twice more in one instance with all
-//! the others. A plugin is the same function every time or it is wrong: replay, suppression and the
-//! reuse of instances rest on that.
+//! the others. A plugin must be the same function in every run, because replay, suppression and the
+//! reuse of instances depend on it.
 
 use std::fs;
 use std::io;
@@ -53,14 +53,14 @@ pub enum Variance {
     Output(Output),
     /// Two fresh instances used different amounts of fuel.
     Fuel(u64, u64),
-    /// After other cases in the same instance, the output was this one: state leaks between calls.
+    /// After other cases in the same instance, it returned this output: state leaks between calls.
     Leak(Output),
 }
 
 /// Runs cases on a component and judges them. Blocking.
 ///
 /// # Errors
-/// When the component cannot be used, or takes no such input.
+/// When the component cannot be used, or does not take such input.
 pub fn run(name: &str, binary: &Binary, cases: Vec<Case>) -> Result<Results, Fault> {
     let harness = Harness::load(name, binary, Limits::default())?;
     let mut judged = Vec::with_capacity(cases.len());
@@ -74,7 +74,7 @@ pub fn run(name: &str, binary: &Binary, cases: Vec<Case>) -> Result<Results, Fau
         };
         judged.push(Judged { case, run, verdict });
     }
-    // Cases with the same settings share an instance, and come round twice.
+    // Cases with the same settings share an instance, and each runs twice in it.
     let settings = |at: &usize| &judged[*at].case.settings;
     let mut order: Vec<usize> = (0..judged.len()).collect();
     order.sort_by(|a, b| settings(a).cmp(settings(b)));
@@ -97,12 +97,13 @@ pub fn run(name: &str, binary: &Binary, cases: Vec<Case>) -> Result<Results, Fau
     })
 }
 
-/// How two runs in fresh instances differ.
+/// The difference between two runs in fresh instances, if any.
 fn variance(first: &CaseRun, second: &CaseRun) -> Option<Variance> {
     if first.output != second.output {
         return Some(Variance::Output(second.output.clone()));
     }
-    // How far a call gets within a time limit depends on the machine.
+    // After a fault, fuel may differ: how far a call gets within a time limit depends on the
+    // machine.
     (first.fuel != second.fuel && !first.fault).then_some(Variance::Fuel(first.fuel, second.fuel))
 }
 
@@ -121,7 +122,7 @@ impl Results {
     }
 
     /// Writes the output of each case that differs or is open as the expected one, and returns the
-    /// names of these cases. A fault is never expected.
+    /// names of these cases. A fault is never written.
     ///
     /// # Errors
     /// The file that cannot be written, and why.

@@ -1,6 +1,6 @@
-//! The files of a new plugin: a folder that builds and passes its cases at once, wherever it is.
+//! The files of a new plugin: a folder that builds and passes its cases at once, in any place.
 //!
-//! Everything that goes into it is inside this program.
+//! All files are embedded in this program.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use crate::plugin::Role;
 static TEMPLATES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/assets/templates");
 /// The SDK for Rust.
 static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../plugins/weir-plugin");
-/// Placeholders are filled in in files with this ending.
+/// Placeholders are replaced in files with this extension.
 const FILLED: &str = ".tmpl";
 
 /// A language with a template for each role.
@@ -51,7 +51,7 @@ impl Language {
     }
 }
 
-/// Whether a plugin can have this name, which becomes the name of a crate, a module and a file.
+/// Whether this is a valid name for a plugin; it becomes the name of a crate, a module and a file.
 pub fn is_name(name: &str) -> bool {
     let known =
         |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
@@ -172,8 +172,8 @@ mod tests {
         assert!(seen > 3, "{seen} files");
     }
 
-    /// All twelve are there, each with source, a case and its expected output, and with every
-    /// placeholder filled in.
+    /// All twelve templates exist, each with source, a case and its expected output, and all
+    /// placeholders are replaced.
     #[test]
     fn each_language_has_a_whole_template_for_each_role() {
         for (language, source) in

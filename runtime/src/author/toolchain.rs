@@ -1,8 +1,8 @@
-//! A folder of source becomes a component.
+//! Builds a component from a folder of source.
 //!
 //! [`build`] recognises the language by the folder's files; finds a compiler for WebAssembly or
-//! fetches one, after saying so; compiles the plugin apart from any build around it; and rejects a
-//! component that Weir could not run, with a sentence that says how to build it instead. The
+//! announces and fetches one; compiles the plugin independently of any build around it; and rejects
+//! a component that Weir could not run, with a sentence that says how to build it instead. The
 //! component is put into `dist` whole or not at all, and only if it differs from the one there. The
 //! compiler's output goes to standard error unchanged. Each language has a file: [`rust`],
 //! [`typescript`], [`python`]; the last two keep their tools in [`tools`].
@@ -25,13 +25,13 @@ use wit_component::{ComponentEncoder, DecodedWasm};
 use crate::author::cases::{self, Embedded};
 use crate::plugin::{Binary, FILE_BYTES_MAX};
 
-/// The interface, as text: for plugins that have no copy of it, and for new ones.
+/// The text of the interface, for plugins without a copy of it and for new ones.
 pub(crate) const WIT: &str = include_str!("../../../wit/plugin.wit");
 
 /// A plugin that has been built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Built {
-    /// Where the component is.
+    /// The component's file.
     pub component: PathBuf,
     /// Its size.
     pub bytes: u64,
@@ -43,10 +43,10 @@ pub struct Built {
     pub cases: Embedded,
 }
 
-/// Why there is no component. The variants differ in who has to act.
+/// The reason why there is no component. The variants differ in who has to act.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The caller has to act: the folder is not a plugin's source.
+    /// The caller has to act: the folder is not the source of a plugin.
     #[error("{folder} is not the source of a plugin: {reason}")]
     NotSource {
         /// The folder as given.
@@ -59,7 +59,7 @@ pub enum Error {
     NoToolChain(String),
     /// The author has to act: the compiler rejects the source, and has printed why on standard
     /// error.
-    #[error("{package} does not compile; what the compiler says about it is above")]
+    #[error("{package} does not compile; the compiler's messages are above")]
     Refused {
         /// The plugin.
         package: String,
@@ -77,8 +77,9 @@ pub enum Error {
     },
 }
 
-/// A component that is built and not yet written to its file. Until it is placed or dropped, no
-/// other process builds the same plugin, which may be compiling newer source into the same file.
+/// A component that is built and not yet written to its file. It holds the plugin's lock until it
+/// is placed or dropped, so that no other process, perhaps with newer source, builds into the same
+/// file meanwhile.
 #[derive(Debug)]
 pub struct Made {
     /// The component, its cases inside.
@@ -93,7 +94,7 @@ pub struct Made {
 }
 
 impl Made {
-    /// Writes the component to its file in one step, if it is not there already.
+    /// Writes the component to its file in one step, unless the file already has the same content.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -109,8 +110,8 @@ impl Made {
     }
 }
 
-/// Builds the plugin in `folder` into `<folder>/dist/<name>.wasm`. `say` receives a line before each
-/// step. Any number of processes may build the same plugin at once.
+/// Builds the plugin in `folder` into `<folder>/dist/<name>.wasm`. `say` receives a line before
+/// each step. Any number of processes may build the same plugin at once.
 ///
 /// # Errors
 /// The variants say who has to act.
@@ -118,7 +119,7 @@ pub fn build(folder: &Path, say: &mut dyn FnMut(&str)) -> Result<Built, Error> {
     make(folder, say)?.place(say)
 }
 
-/// Builds the plugin in `folder` as [`build`] does, and leaves `dist` alone.
+/// Builds the plugin in `folder` as [`build`] does, but does not write to `dist`.
 ///
 /// # Errors
 /// As [`build`].
@@ -129,7 +130,7 @@ pub fn make(folder: &Path, say: &mut dyn FnMut(&str)) -> Result<Made, Error> {
     };
     let folder = folder
         .canonicalize()
-        .map_err(|_| no_source("there is no such folder"))?;
+        .map_err(|_| no_source("the folder does not exist"))?;
     let compile = LANGUAGES
         .iter()
         .find(|(sign, _)| folder.join(sign).is_file());
@@ -153,7 +154,7 @@ pub fn make(folder: &Path, say: &mut dyn FnMut(&str)) -> Result<Made, Error> {
     })
 }
 
-/// The file of a folder that shows its language, and the compiler of that language.
+/// The file that identifies a language, and the compiler of that language.
 const LANGUAGES: [(&str, Compile); 3] = [
     ("Cargo.toml", rust::compile),
     ("plugin.ts", typescript::compile),
@@ -174,12 +175,12 @@ struct Compiled {
     lock: File,
 }
 
-/// The file of a plugin's component.
+/// The path of a plugin's component.
 fn component_of(folder: &Path, name: &str) -> PathBuf {
     folder.join("dist").join(format!("{name}.wasm"))
 }
 
-/// Waits until no other process holds a lock on this file, and locks it.
+/// Locks this file, after waiting for any other process that holds the lock.
 fn lock(path: &Path) -> Result<File, Error> {
     path.parent()
         .map_or(Ok(()), fs::create_dir_all)
@@ -189,7 +190,7 @@ fn lock(path: &Path) -> Result<File, Error> {
         .map_err(|error| io_error("locking", path, error))
 }
 
-/// The component with the cases of its folder inside, so that they travel with it.
+/// Embeds the cases of the folder into the component, so that they travel with it.
 fn with_cases(folder: &Path, component: &[u8]) -> Result<(Vec<u8>, Embedded), Error> {
     let cases = cases::read(&folder.join("cases"));
     cases
@@ -197,16 +198,16 @@ fn with_cases(folder: &Path, component: &[u8]) -> Result<(Vec<u8>, Embedded), Er
         .map_err(|error| Error::NotPlugin(error.to_string()))
 }
 
-/// The folder for compiled code of components; `None` where there is no place for it.
+/// The folder for compiled code of components; `None` if there is no suitable folder.
 pub(super) fn compiled() -> Option<PathBuf> {
     tools::root().ok().map(|root| root.join("compiled"))
 }
 
-/// A core module that carries its WIT type becomes a component; a component is passed through
+/// Converts a core module that carries its WIT type into a component; returns a component
 /// unchanged.
 pub fn componentize(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Error> {
-    // After the magic number and a version of 16 bits each layer of the format has its number: 0
-    // modules, 1 components.
+    // The magic number and a 16-bit version are followed by the layer: 0 is a module, 1 a
+    // component.
     match bytes {
         [0, b'a', b's', b'm', _, _, 1, 0, ..] => Ok(Cow::Borrowed(bytes)),
         [0, b'a', b's', b'm', _, _, 0, 0, ..] => {
@@ -239,7 +240,7 @@ fn no_component(error: impl Display) -> Error {
         .map(|hint| format!("; {hint}"))
         .unwrap_or_default();
     Error::NotPlugin(format!(
-        "no component can be made of the module: {text}{hint}"
+        "the module cannot be made into a component: {text}{hint}"
     ))
 }
 
@@ -266,9 +267,9 @@ fn check(component: &[u8]) -> Result<(), Error> {
             "weir:plugin/log@0.1.0" | "weir:plugin/types@0.1.0"
         ) {
             let hint = foreign_import(&import)
-                .unwrap_or("a plugin is given `weir:plugin/log@0.1.0` and nothing else");
+                .unwrap_or("a plugin can import `weir:plugin/log@0.1.0` and nothing else");
             return refuse(format!(
-                "the component imports `{import}`, which Weir does not give: {hint}"
+                "the component imports `{import}`, which Weir does not provide: {hint}"
             ));
         }
     }
@@ -282,13 +283,13 @@ fn check(component: &[u8]) -> Result<(), Error> {
     {
         true => Ok(()),
         false => refuse(format!(
-            "the component exports none of {}, so that there is nothing to call",
+            "the component exports none of {}, so there is nothing to call",
             roles.join(", ")
         )),
     }
 }
 
-/// How to avoid an import that compilers or common dependencies bring along.
+/// Advice on an import that compilers or common dependencies add.
 fn foreign_import(import: &str) -> Option<&'static str> {
     if import.contains("wasi:") || import.contains("wasi_snapshot") {
         Some(
@@ -304,7 +305,8 @@ fn foreign_import(import: &str) -> Option<&'static str> {
     }
 }
 
-/// Writes a component in one step, if it is not there already. The caller holds the plugin's lock.
+/// Writes a component in one step, unless the file already has the same content. The caller holds
+/// the plugin's lock.
 fn place(path: &Path, component: &[u8], say: &mut dyn FnMut(&str)) -> Result<(), Error> {
     if fs::read(path).is_ok_and(|there| there == component) {
         return Ok(());
@@ -321,7 +323,7 @@ fn place(path: &Path, component: &[u8], say: &mut dyn FnMut(&str)) -> Result<(),
     write().map_err(|error| io_error("writing", path, error))
 }
 
-/// The output of a program, trimmed; `None` if there is no such program or it fails.
+/// The trimmed output of a program; `None` if the program does not exist or fails.
 fn output_of(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).output().ok()?;
     output
@@ -330,7 +332,7 @@ fn output_of(command: &mut Command) -> Option<String> {
         .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Runs a program to its end; an error is the last line that it printed.
+/// Runs a program to its end. The error is the last line that it printed.
 fn perform(command: &mut Command) -> Result<(), String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command
@@ -345,7 +347,7 @@ fn perform(command: &mut Command) -> Result<(), String> {
         "{program}: {}",
         said.lines()
             .rfind(|line| !line.trim().is_empty())
-            .unwrap_or("failed without a word")
+            .unwrap_or("it failed and printed nothing")
             .trim()
     ))
 }
@@ -397,8 +399,8 @@ mod tests {
         }
     }
 
-    /// A build for wasm32-wasip2 gives a component at once, which looks better than what Weir asks
-    /// for, and cannot run.
+    /// A build for wasm32-wasip2 yields a component directly, which looks simpler than the build
+    /// that Weir asks for, but cannot run in Weir.
     #[test]
     fn what_asks_for_more_than_a_plugin_is_given_is_told_how_to_do_without() {
         for (component, said) in [

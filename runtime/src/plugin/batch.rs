@@ -1,8 +1,9 @@
-//! One batch on its way through a chain: up to 64 items or 1 MiB, and the verdict on each.
+//! Runs one batch, of up to 64 items or 1 MiB, through a chain and collects the verdict on each
+//! item.
 //!
-//! A batch that a plugin faults on is retried item by item, each in an instance of its own: the
-//! poison item fails with its own fault, and no other item is blamed for it. Where that takes long,
-//! the batch yields to others and continues later.
+//! A batch that a plugin faults on is retried item by item, each in a new instance, so that the
+//! poison item fails with its own fault and no other item is blamed for it. If that takes long, the
+//! batch yields to others and continues later.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -14,9 +15,10 @@ use crate::plugin::chain::{Chain, Items, Stage};
 use crate::plugin::pool::Pool;
 use crate::plugin::words::{Failed, Fault, Role};
 
-/// Items in a call: bounds what one fault costs, and how long an urgent batch waits for a worker.
+/// The most items per call. It bounds the cost of one fault, and the time that an urgent batch
+/// waits for a worker.
 const ITEMS_MAX: usize = 64;
-/// Bytes in a call; a single larger item goes alone.
+/// The most bytes per call; a single larger item gets a call of its own.
 const BYTES_MAX: usize = 1 << 20;
 /// A batch yields after this many times its plugin's time limit in one turn.
 const TURN: u32 = 2;
@@ -25,7 +27,7 @@ const TURN: u32 = 2;
 #[derive(Debug)]
 pub(super) enum Verdict {
     Passed,
-    /// By the stage at this position.
+    /// Dropped by the filter at this stage.
     Filtered(usize),
     Made(Answer),
     Failed(Failed),
@@ -35,7 +37,7 @@ pub(super) enum Verdict {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Progress {
     Done,
-    /// It used up its turn; run it again when others had theirs.
+    /// It has used up its turn; run it again after the others.
     Later,
 }
 
@@ -46,7 +48,7 @@ pub(super) struct Batch {
     range: Range<usize>,
     verdicts: Vec<Option<Verdict>>,
     stage: usize,
-    /// Items of a call that faulted, still to be tried alone at this stage.
+    /// Items of a call that faulted, which are still to be retried alone at this stage.
     alone: VecDeque<usize>,
 }
 
@@ -111,14 +113,14 @@ impl Batch {
             .collect()
     }
 
-    /// Gives each item without a verdict this one: the host itself failed.
+    /// Fails each item that has no verdict yet, because the host itself failed.
     pub(super) fn abandon(&mut self, why: &str) {
         for verdict in self.verdicts.iter_mut().filter(|verdict| verdict.is_none()) {
             *verdict = Some(Verdict::Failed(Failed::by_host(why)));
         }
     }
 
-    /// Calls a stage with all remaining items, and queues them to be tried alone if it faults.
+    /// Calls a stage with all remaining items; if it faults, queues each item to be retried alone.
     fn together(&mut self, stage: &Stage, pool: &mut Pool) {
         let left: Vec<usize> = self
             .range
@@ -133,7 +135,7 @@ impl Batch {
                 tracing::warn!(
                     plugin = stage.plugin.component().label(),
                     items = left.len(),
-                    "a batch faulted and is tried one by one: {fault}"
+                    "a plugin faulted on a batch; trying its items one by one: {fault}"
                 );
                 self.alone = left.into();
             }

@@ -1,4 +1,4 @@
-//! A plugin's file, read and hashed once.
+//! The bytes of a plugin's file, read and hashed once.
 
 use std::fmt;
 use std::io;
@@ -6,10 +6,10 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-/// Digits of a SHA-256 that name a version to people.
+/// The number of digits of a SHA-256 in the short name of a version.
 const VERSION_DIGITS: usize = 12;
 
-/// The bytes of a plugin's file and their SHA-256, which is computed here and nowhere else.
+/// The bytes of a plugin's file and their SHA-256, which only this type computes.
 #[derive(Clone)]
 pub struct Binary {
     bytes: Vec<u8>,

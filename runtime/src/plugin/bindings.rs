@@ -1,8 +1,8 @@
-//! The border to a component: the generated types of `weir:plugin`, found on its exports and turned
-//! into the model's values.
+//! The boundary to a component: finds the exports of `weir:plugin`, and converts between its
+//! generated types and the model's values.
 //!
-//! Only this file knows the generated types. What a plugin gives back is checked here item by item
-//! (facet values are JSON, lanes exist), so that one bad answer costs one item.
+//! Only this file uses the generated types. It checks the results of a plugin item by item (facet
+//! values are JSON, lanes exist), so that one unusable result costs one item.
 
 use serde_json::value::RawValue;
 use wasmtime::component::{HasSelf, Instance, InstancePre, Linker};
@@ -18,7 +18,7 @@ use self::weir::plugin::{log, types};
 
 wasmtime::component::bindgen!({
     path: "../wit",
-    // What goes in is copied once, into the guest.
+    // Arguments are copied once, into the guest.
     ownership: Borrowing { duplicate_if_necessary: true },
     inline: "
         package weir:host;
@@ -29,7 +29,7 @@ wasmtime::component::bindgen!({
     ",
 });
 
-/// Gives a component what it may import: `log`, and nothing else.
+/// Links the only import that a component may have: `log`.
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     log::add_to_linker::<_, HasSelf<State>>(linker, |state| state)
 }
@@ -46,7 +46,7 @@ impl log::Host for State {
     }
 }
 
-/// Where in a component its exports are: looked up once, used by every instance.
+/// The positions of a component's exports: looked up once, used by every instance.
 pub(super) struct Indices {
     settings: exported::settings::GuestIndices,
     event_filter: Option<exported::event_filter::GuestIndices>,
@@ -56,7 +56,7 @@ pub(super) struct Indices {
 }
 
 impl Indices {
-    /// Looks the interfaces of these roles up.
+    /// Looks up the interfaces of these roles.
     pub(super) fn find(pre: &InstancePre<State>, roles: &[Role]) -> wasmtime::Result<Indices> {
         let has = |role| roles.contains(&role);
         Ok(Indices {
@@ -76,7 +76,8 @@ impl Indices {
         })
     }
 
-    /// The functions of one instance; fails where their types are not those of the interface.
+    /// Loads the functions of one instance; fails if their types differ from those of the
+    /// interface.
     pub(super) fn load(
         &self,
         store: &mut Store<State>,
@@ -120,28 +121,28 @@ pub(super) struct Guest {
 /// The result of a role for one item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// A filter: whether it passes.
+    /// From a filter: whether the item passes.
     Accepted(bool),
-    /// A mapper.
+    /// From a mapper.
     Changes(Vec<Change>),
-    /// A renderer.
+    /// From a renderer; `None`: not for this channel.
     Rendered(Option<Rendering>),
 }
 
 /// Why one item of a call that returned has no result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Declined {
-    /// For the item.
+    /// The failure of the item.
     pub(crate) failure: Failure,
     /// False: the plugin declined it. True: the host found the result unusable.
     pub(crate) fault: bool,
 }
 
-/// One result per item; the outer error of a call means that the instance is unusable.
+/// One result per item. If a call returns an error instead, its instance is unusable.
 pub(crate) type Answers = Vec<Result<Answer, Declined>>;
 
 impl Guest {
-    /// `settings.configure`.
+    /// Calls `settings.configure`.
     pub(super) fn configure(
         &self,
         store: &mut Store<State>,
@@ -150,7 +151,7 @@ impl Guest {
         self.settings.call_configure(store, settings)
     }
 
-    /// Calls an event role; none if the component does not export it.
+    /// Calls an event role; `None` if the component does not export it.
     pub(super) fn events<'a>(
         &self,
         store: &mut Store<State>,
@@ -183,7 +184,7 @@ impl Guest {
         }
     }
 
-    /// Calls an entity role; none if the component does not export it.
+    /// Calls an entity role; `None` if the component does not export it.
     pub(super) fn entities<'a>(
         &self,
         store: &mut Store<State>,
@@ -257,7 +258,8 @@ fn declined(failure: types::Failure) -> Declined {
     }
 }
 
-/// What the host found unusable in an answer. Names in the message are the guest's, of any length.
+/// An unusable result. The message is shortened, because it contains names from the guest, which
+/// may be of any length.
 fn unusable(code: &str, message: String) -> Declined {
     Declined {
         failure: Failure::new(code, brief(message, MESSAGE_BYTES_MAX)),
@@ -265,11 +267,12 @@ fn unusable(code: &str, message: String) -> Declined {
     }
 }
 
-/// The longest code and message that are kept: failures are stored with each quarantined event.
+/// The most bytes kept of a failure's code, and below of its message, because each quarantined
+/// event stores its failure.
 const CODE_BYTES_MAX: usize = 64;
 const MESSAGE_BYTES_MAX: usize = 2048;
 
-/// The text, cut at a character where it is longer.
+/// The text, truncated at a character boundary to at most `bytes_max` bytes and an ellipsis.
 pub(super) fn brief(mut text: String, bytes_max: usize) -> String {
     if text.len() > bytes_max {
         text.truncate(text.floor_char_boundary(bytes_max));
@@ -317,7 +320,7 @@ fn lower_view<'a>(view: &'a View, facets: &'a [types::Facet<'a>]) -> types::Enti
     }
 }
 
-/// A guest can return any text: that a value is JSON is checked once, here.
+/// Converts a change. A guest can return any text, so this checks, once, that the value is JSON.
 fn lift_change(change: types::Change) -> Result<Change, Declined> {
     let place = || {
         format!(

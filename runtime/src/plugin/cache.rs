@@ -1,9 +1,10 @@
-//! Compiled code on disk, so that a restart does not compile again.
+//! A cache of compiled code on disk, so that a restart does not compile again.
 //!
-//! A file is named after the digest of its Wasm and the engine that made it, and begins with a sum
-//! of its own content: one that was cut, rotted or made by another engine is compiled anew. The
-//! directory belongs to the process alone (0700), because compiled code is run as it is. No trouble
-//! here is ever an error; it costs a compilation.
+//! The name of a file contains the digest of its Wasm and the engine that compiled it, and the file
+//! starts with a checksum of its content: code that was truncated, damaged or compiled by another
+//! engine is compiled again. Only this process's user has access to the directory (0700), because
+//! compiled code is executed unchecked. A failure of the cache is never an error; it costs a
+//! compilation.
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -17,24 +18,24 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::plugin::compile;
 
-/// Files kept; the ones unused for longest go first. Some 0.5 MB each for Rust, up to 50 MB for
-/// other languages.
+/// The most files kept; the least recently used are removed first. A file has about 0.5 MB for
+/// Rust, and up to 50 MB for other languages.
 const FILES_MAX: usize = 200;
-/// A temporary file older than that is left from a process that died.
+/// A temporary file older than this was left by a process that died.
 const TEMPORARY_AGE_MAX: Duration = Duration::from_secs(3600);
 
 const MAGIC: &[u8; 8] = b"weirCWA2";
 const HEADER: usize = MAGIC.len() + 16;
 
-/// The directory.
+/// An open cache directory.
 pub(super) struct Cache {
     directory: PathBuf,
-    /// Names the engine: its version, its settings and the processor.
+    /// Identifies the engine: its version, its settings and the processor.
     engine: String,
 }
 
 impl Cache {
-    /// Opens the directory, making it if it is not there.
+    /// Opens the directory; creates it if missing.
     pub(super) fn open(directory: &Path, engine: &Engine) -> io::Result<Cache> {
         fs::create_dir_all(directory)?;
         own(directory)?;
@@ -46,7 +47,7 @@ impl Cache {
         })
     }
 
-    /// The code for that Wasm, if it is there and whole.
+    /// The code for this Wasm, if it is cached and undamaged.
     pub(super) fn get(&self, engine: &Engine, sha256: &str) -> Option<Code> {
         let path = self.path(sha256);
         let content = fs::read(&path).ok()?;
@@ -54,14 +55,14 @@ impl Cache {
             && content.starts_with(MAGIC)
             && content[MAGIC.len()..HEADER] == xxh3_128(&content[HEADER..]).to_le_bytes();
         if !whole {
-            tracing::warn!(path = %path.display(), "compiled plugin code is damaged and will be made again");
+            tracing::warn!(path = %path.display(), "cached plugin code is damaged; compiling it again");
             return None;
         }
-        // SAFETY: the bytes are those that `put` was given: the sum says that they are whole, and
-        // the directory that nobody else wrote them.
+        // SAFETY: these are the bytes that `put` wrote: the checksum shows that they are complete,
+        // and the directory's mode that nobody else wrote them.
         match unsafe { compile::revive(engine, &content[HEADER..]) } {
             Ok(code) => {
-                // Its time of change tells when it was last of use.
+                // The modification time records the last use, for `prune`.
                 let _ = File::options()
                     .append(true)
                     .open(&path)
@@ -69,16 +70,16 @@ impl Cache {
                 Some(code)
             }
             Err(error) => {
-                tracing::info!(path = %path.display(), "compiled plugin code is of another engine and will be made again: {error:#}");
+                tracing::info!(path = %path.display(), "cached plugin code was compiled by another engine; compiling it again: {error:#}");
                 None
             }
         }
     }
 
-    /// Keeps code, as the engine has written it.
+    /// Caches code in the engine's serialized form.
     pub(super) fn put(&self, sha256: &str, code: &[u8]) {
         if let Err(error) = self.write(sha256, code) {
-            tracing::warn!(directory = %self.directory.display(), "compiled plugin code cannot be kept: {error}");
+            tracing::warn!(directory = %self.directory.display(), "compiled plugin code cannot be cached: {error}");
         }
         self.prune(SystemTime::now());
     }
@@ -99,8 +100,8 @@ impl Cache {
             .join(format!("{sha256}-{}.cwasm", self.engine))
     }
 
-    /// Removes what is beyond the bound, oldest first, and what a process that died left half
-    /// written.
+    /// Removes files beyond the bound, least recently used first, and temporary files of processes
+    /// that died.
     fn prune(&self, now: SystemTime) {
         let Ok(entries) = fs::read_dir(&self.directory) else {
             return;
@@ -132,7 +133,7 @@ impl Cache {
 #[cfg(unix)]
 fn own(directory: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    // Fails where the directory is somebody else's, and then there is no cache.
+    // Fails if another user owns the directory; then there is no cache.
     fs::set_permissions(directory, fs::Permissions::from_mode(0o700))
 }
 
@@ -168,7 +169,7 @@ mod tests {
         fs::write(cache.path("a"), &content[..content.len() / 2]).unwrap();
         assert!(cache.get(&engine, "a").is_none(), "cut");
         cache.put("a", &code);
-        assert!(cache.get(&engine, "a").is_some(), "made again");
+        assert!(cache.get(&engine, "a").is_some(), "compiled again");
     }
 
     #[test]
@@ -190,7 +191,7 @@ mod tests {
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), FILES_MAX);
         assert!(
             !cache.path("004").exists() && cache.path("005").exists(),
-            "the oldest go"
+            "the oldest ones are removed"
         );
         #[cfg(unix)]
         {

@@ -1,8 +1,8 @@
-//! Bindings of components, and the chains they form: filters in their order, then one mapper or
-//! renderer.
+//! Bindings of components, and the chains they form: filters in their order, then at most one
+//! mapper or renderer.
 //!
-//! A chain is taken once for a batch and kept until its last retry, so that no event is handled by
-//! half of an old plan and half of a new one.
+//! A batch keeps its chain until its last retry, so that no event is handled partly by an old plan
+//! and partly by a new one.
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,8 +17,8 @@ use crate::plugin::component::Component;
 use crate::plugin::instance::Instance;
 use crate::plugin::words::{EntityVerdict, EventVerdict, Failed, Fault, Role};
 
-/// Batches of one chain and priority that may wait or run at a time. More wait with their caller,
-/// which so feels the back pressure; and no chain can fill the queue before another.
+/// The most batches of one chain and priority that wait or run at a time. Callers with more wait
+/// outside the queue (back pressure), and no chain can fill the queue alone.
 const SLOTS: usize = 8;
 
 /// A component bound to one place of the configuration, with its settings there. Cheap to clone.
@@ -32,11 +32,11 @@ struct Inner {
 }
 
 impl Binding {
-    /// Configures a component once, to see that it takes these settings (the text of a JSON
+    /// Configures a component once, to check that it accepts these settings (the text of a JSON
     /// object). Blocks for up to the component's time limit.
     ///
     /// # Errors
-    /// `Settings` with the plugin's own words, or the limit that it broke.
+    /// `Settings` with the plugin's own message, or the limit that it exceeded.
     pub fn configure(component: &Arc<Component>, settings: &str) -> Result<Binding, Fault> {
         static IDS: AtomicU64 = AtomicU64::new(0);
         let made = Instance::configured(component, settings, false);
@@ -59,12 +59,12 @@ impl Binding {
         &self.0.component
     }
 
-    /// The settings here, JSON text.
+    /// The settings of this binding, as JSON text.
     pub fn settings(&self) -> &str {
         &self.0.settings
     }
 
-    /// Whether another binding does the same: the same name, bytes, limits and settings.
+    /// Whether another binding is equivalent: the same name, bytes, limits and settings.
     fn same_as(&self, other: &Binding) -> bool {
         let (a, b) = (self.component(), other.component());
         a.sha256() == b.sha256()
@@ -86,7 +86,7 @@ impl Binding {
     }
 }
 
-/// Knows whether a binding is still part of some chain.
+/// A weak reference, which shows whether a binding is still part of some chain.
 pub(super) struct WeakBinding(Weak<Inner>);
 
 impl WeakBinding {
@@ -113,7 +113,7 @@ impl Items {
         }
     }
 
-    /// Approximate bytes that an item brings into a guest.
+    /// Approximate number of bytes that an item copies into a guest.
     pub(super) fn bytes(&self, index: usize) -> usize {
         match self {
             Items::Events(events) => {
@@ -138,12 +138,12 @@ impl Items {
     }
 }
 
-/// The bindings of a chain and their stages, the same for both kinds.
+/// The bindings of a chain and their stages, for both kinds of chain.
 pub struct Chain {
-    /// As configured; one may play several stages.
+    /// In the order of the configuration; one binding may have several stages.
     bindings: Vec<Binding>,
     pub(super) stages: Vec<Stage>,
-    /// For each priority.
+    /// The slots of each priority.
     pub(super) slots: [Arc<Semaphore>; 3],
 }
 
@@ -160,7 +160,7 @@ impl Chain {
             if let Some(role) = roles.iter().find(|role| ![filter, maker].contains(role)) {
                 let (name, role) = (binding.component().name(), role.name());
                 return Err(Fault::Unusable(format!(
-                    "plugin {name} is a {role}, which has no place in a {place}"
+                    "plugin {name} has the role {role}, which a {place} cannot use"
                 )));
             }
         }
@@ -175,7 +175,7 @@ impl Chain {
         if let [first, second, ..] = &makers[..] {
             let (first, second) = (first.plugin.component(), second.plugin.component());
             return Err(Fault::Unusable(format!(
-                "a {place} has one {}, and both {} and {} are one",
+                "a {place} can have only one {}, but it has {} and {}",
                 maker.name(),
                 first.name(),
                 second.name()
@@ -189,7 +189,7 @@ impl Chain {
         })
     }
 
-    /// A chain without stages, for tests of what surrounds it.
+    /// A chain without stages, for tests of the code around chains.
     #[cfg(test)]
     pub(super) fn empty(slots: &Arc<Semaphore>) -> Chain {
         Chain {
@@ -199,7 +199,7 @@ impl Chain {
         }
     }
 
-    /// The bindings it was made of, in the order of the configuration.
+    /// Its bindings, in the order of the configuration.
     pub fn bindings(&self) -> &[Binding] {
         &self.bindings
     }
@@ -210,7 +210,7 @@ impl Chain {
         self.bindings.iter().map(label).collect()
     }
 
-    /// Whether another chain does the same: the same components with the same settings.
+    /// Whether another chain is equivalent: the same components with the same settings.
     pub fn same_as(&self, other: &Chain) -> bool {
         self.bindings.len() == other.bindings.len()
             && self
@@ -236,7 +236,7 @@ impl SourceChain {
     /// Forms a chain; each plugin plays each role that it exports.
     ///
     /// # Errors
-    /// `Unusable` if there are two mappers, or a plugin that belongs into a channel.
+    /// `Unusable` if there are two mappers, or a plugin for channels.
     pub fn new(bindings: Vec<Binding>) -> Result<SourceChain, Fault> {
         Chain::new(bindings, "source", Role::EventFilter, Role::Mapper)
             .map(|chain| SourceChain(Arc::new(chain)))
@@ -254,7 +254,7 @@ impl SourceChain {
             }
             Verdict::Made(Answer::Changes(changes)) => EventVerdict::Changes(changes),
             Verdict::Made(_) => EventVerdict::Failed(Failed::by_host(
-                "a mapper returned something else than changes",
+                "a mapper returned something other than changes",
             )),
             Verdict::Failed(failed) => EventVerdict::Failed(failed),
         }
@@ -278,7 +278,7 @@ impl ChannelChain {
     /// Forms a chain; each plugin plays each role that it exports.
     ///
     /// # Errors
-    /// `Unusable` if there are two renderers, or a plugin that belongs into a source.
+    /// `Unusable` if there are two renderers, or a plugin for sources.
     pub fn new(bindings: Vec<Binding>) -> Result<ChannelChain, Fault> {
         Chain::new(bindings, "channel", Role::EntityFilter, Role::Renderer)
             .map(|chain| ChannelChain(Arc::new(chain)))
@@ -305,7 +305,7 @@ impl ChannelChain {
             Verdict::Made(Answer::Rendered(Some(rendering))) => EntityVerdict::Rendering(rendering),
             Verdict::Made(Answer::Rendered(None)) => EntityVerdict::NotRendered,
             Verdict::Made(_) => EntityVerdict::Failed(Failed::by_host(
-                "a renderer returned something else than a rendering",
+                "a renderer returned something other than a rendering",
             )),
             Verdict::Failed(failed) => EntityVerdict::Failed(failed),
         }

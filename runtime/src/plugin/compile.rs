@@ -1,9 +1,9 @@
-//! Compiling: from a file of Wasm to code, in this process or in a separate one.
+//! Compiles a Wasm file to machine code, in this process or in a separate one.
 //!
-//! [`Apart`] is a process of its own that lives for one component: its memory and processor time are
-//! bounded, it yields to the serving threads, it sees neither environment nor files, and whatever
-//! hostile bytes do to a compiler ends with it. It returns code for this very program, the same as
-//! this program would have made itself.
+//! [`Apart`] is a separate process for one component. Its memory and processor time are bounded, it
+//! yields to the serving threads, it gets neither environment nor files, and any harm that hostile
+//! bytes do to the compiler ends with it. It returns the same code that this program would have
+//! compiled itself.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -21,25 +21,25 @@ use crate::plugin::engine::{self, Layout};
 use crate::plugin::limits::{Length, Size};
 use crate::plugin::sizes;
 
-/// The niceness of the process: it gets a tenth of the processor share of a thread that accepts
+/// The niceness of the process, which gets a tenth of the processor share of a thread that accepts
 /// events.
 const NICENESS: i32 = 10;
-/// Threads of the compiler: the second one halves the wait, more would only compete with the
-/// serving threads.
+/// Threads of the compiler. A second one halves the wait; more would only compete with the serving
+/// threads.
 const THREADS: (&str, &str) = ("RAYON_NUM_THREADS", "2");
 /// Wall-clock limit, as a multiple of the processor limit: on a busy machine the wall clock runs
 /// ahead.
 const PATIENCE: u32 = 4;
-/// The first byte of the response: code follows, or a sentence.
+/// The first byte of the response: code follows this one, a sentence the next.
 const CODE: u8 = 0;
 const SENTENCE: u8 = 1;
-/// Bytes kept of what the process prints.
+/// The most bytes kept of the process's output on standard error.
 const SAID_BYTES_MAX: u64 = 4096;
 
 /// How to compile in a separate process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Apart {
-    /// The program, which answers as [`serve_request`] does.
+    /// The program, which must run [`serve_request`].
     pub program: PathBuf,
     /// Its arguments; `--layout`, `--memory-bytes` and `--seconds` are added.
     pub arguments: Vec<OsString>,
@@ -50,7 +50,7 @@ pub struct Apart {
 }
 
 impl Apart {
-    /// By this program with these arguments, within the usual bounds.
+    /// This program with these arguments, within the usual bounds.
     pub fn new(program: PathBuf, arguments: Vec<OsString>) -> Apart {
         Apart {
             program,
@@ -60,10 +60,10 @@ impl Apart {
         }
     }
 
-    /// The code of a file, as [`revive`] takes it. Blocking.
+    /// Compiles a file to code that [`revive`] accepts. Blocking.
     ///
     /// # Errors
-    /// Why there is none, in a sentence.
+    /// The reason, in a sentence.
     pub(super) fn compile(&self, wasm: &[u8], layout: Layout) -> Result<Vec<u8>, String> {
         let mut command = Command::new(&self.program);
         command
@@ -75,8 +75,8 @@ impl Apart {
             "--seconds",
             &self.time.as_secs().max(1).to_string(),
         ]);
-        // Without the environment there is no RUST_BACKTRACE either: a process that has no memory
-        // left to tell of its panic at length waits for itself forever.
+        // This also drops RUST_BACKTRACE: a process that runs out of memory while it prints a
+        // backtrace deadlocks.
         command
             .env_clear()
             .env(THREADS.0, THREADS.1)
@@ -90,7 +90,7 @@ impl Apart {
         let (answer, said) = converse(&mut child, wasm, self.time * PATIENCE);
         let status = child
             .wait()
-            .map_err(|error| format!("the compiler is lost: {error}"))?;
+            .map_err(|error| format!("the compiler process cannot be awaited: {error}"))?;
         match answer.as_deref().map(<[u8]>::split_first) {
             Some(Some((&CODE, code))) if status.success() => Ok(code.to_vec()),
             Some(Some((&SENTENCE, why))) => Err(self.named(&String::from_utf8_lossy(why), &said)),
@@ -101,7 +101,7 @@ impl Apart {
 
     fn too_long(&self) -> String {
         format!(
-            "compiling it takes longer than {} of a processor",
+            "compiling it takes longer than {} of processor time",
             Length(self.time)
         )
     }
@@ -113,8 +113,8 @@ impl Apart {
         )
     }
 
-    /// A compiler that was refused memory may still say so in its own words, or has panicked for
-    /// it.
+    /// Names the memory limit if the message shows that an allocation failed; otherwise returns the
+    /// message.
     fn named(&self, why: &str, said: &str) -> String {
         let lacks = |text: &str| {
             [
@@ -146,18 +146,18 @@ impl Apart {
             .lines()
             .rev()
             .find(|line| !line.trim().is_empty())
-            .unwrap_or("it said nothing");
+            .unwrap_or("it printed nothing");
         format!("the compiler gave up on it ({status}): {last}")
     }
 }
 
-/// Gives the process the file and takes its answer, none if it is not there in time, and what it
-/// said beside.
+/// Sends the file to the process and returns its response, `None` if it does not arrive in time,
+/// and its output on standard error.
 fn converse(child: &mut Child, wasm: &[u8], patience: Duration) -> (Option<Vec<u8>>, String) {
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     thread::scope(|scope| {
         scope.spawn(move || {
-            // A process that ended early does not read to the end, and says why by how it ended.
+            // A write error means that the process ended early; its exit status gives the reason.
             let _ = stdin.map(|mut stdin| stdin.write_all(wasm));
         });
         let said = scope.spawn(move || {
@@ -173,16 +173,16 @@ fn converse(child: &mut Child, wasm: &[u8], patience: Duration) -> (Option<Vec<u
         });
         let answer = told.recv_timeout(patience).ok();
         if answer.is_none() {
-            // It can only have ended by itself just now.
+            // This fails only if the process has just ended by itself.
             let _ = child.kill();
         }
         (answer, said.join().unwrap_or_default())
     })
 }
 
-/// The other side: reads a file from `input`, compiles it within these bounds and writes the
-/// response to `output`. For a process that does nothing else, because the bounds apply to the
-/// whole process and stay.
+/// The other side of [`Apart`]: reads a file from `input`, compiles it within these bounds and
+/// writes the response to `output`. Call it in a process that does nothing else, because the bounds
+/// apply to the whole process from then on.
 ///
 /// # Errors
 /// When the response cannot be written.
@@ -219,16 +219,15 @@ fn serialized(wasm: &[u8], layout: Layout) -> Result<Vec<u8>, String> {
         .map_err(|error| format!("its code cannot be written: {error:#}"))
 }
 
-/// Limits this process. Where a limit cannot be set, the one on time, which the parent enforces,
-/// remains.
+/// Limits this process. If a limit cannot be set, the time limit that the parent enforces remains.
 fn bound(memory_bytes: u64, seconds: u64) {
     use rustix::process::{Resource, Rlimit, nice, setrlimit};
     let limit = |most: u64| Rlimit {
         current: Some(most),
         maximum: Some(most),
     };
-    // At the second bound on time a process is killed without a word; the first tells it, and its
-    // parent, why.
+    // At the soft limit the process ends with a signal that tells the parent why; at the hard limit
+    // it is killed.
     let time = Rlimit {
         current: Some(seconds),
         maximum: Some(seconds.saturating_add(5)),
@@ -245,9 +244,9 @@ fn bound(memory_bytes: u64, seconds: u64) {
     let _ = nice(NICENESS);
 }
 
-/// Compiles in this process, without bounds of time and memory.
+/// Compiles in this process, without bounds on time and memory.
 pub(super) fn here(engine: &Engine, wasm: &[u8]) -> Result<Code, String> {
-    // A compiler is large: should hostile code ever make it panic, that is a refusal too.
+    // A compiler is large, and hostile code may make it panic; treat that as a refusal.
     let made = catch_unwind(AssertUnwindSafe(|| {
         sizes::check(wasm)?;
         let component;
@@ -263,17 +262,17 @@ pub(super) fn here(engine: &Engine, wasm: &[u8]) -> Result<Code, String> {
     made.unwrap_or_else(|_| Err("the compiler gave up on it".into()))
 }
 
-/// Code that was made before by this program, or by a process of it.
+/// Loads code that this program, or a compiler process of it, has compiled.
 ///
 /// # Safety
-/// The bytes are what [`Code::serialize`] gave, whole, and from nobody else.
+/// The bytes must be complete, unchanged output of [`Code::serialize`].
 pub(super) unsafe fn revive(engine: &Engine, code: &[u8]) -> wasmtime::Result<Code> {
-    // SAFETY: the caller's promise. That an engine of the same version and settings made it is
-    // checked by Wasmtime.
+    // SAFETY: promised by the caller. Wasmtime itself checks the version and settings of the engine
+    // that compiled the code.
     unsafe { Code::deserialize(engine, code) }
 }
 
-/// What a file of Wasm holds.
+/// The kind of a Wasm file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Module,
@@ -281,13 +280,13 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// By its first bytes.
+    /// The kind, by the first bytes of the file.
     pub(super) fn of(bytes: &[u8]) -> Result<Kind, String> {
         match bytes.split_at_checked(8) {
             Some((b"\0asm\x01\0\0\0", _)) => Ok(Kind::Module),
             Some((b"\0asm\x0d\0\x01\0", _)) => Ok(Kind::Component),
             Some(([0, b'a', b's', b'm', version @ ..], _)) => Err(format!(
-                "the file is Wasm of a kind that Weir does not know ({})",
+                "the file is a kind of Wasm that Weir does not support ({})",
                 hex::encode(version)
             )),
             _ => Err("the file is not Wasm".into()),
@@ -315,21 +314,21 @@ impl std::str::FromStr for Layout {
     }
 }
 
-/// How to do without a system, for whoever built with one.
-pub(super) const HOW_WITHOUT_WASI: &str = "; a plugin has no system beneath it: in Rust build it for wasm32-unknown-unknown (not wasm32-wasip1 or -wasip2), with \
+/// Advice for a plugin that was built with WASI.
+pub(super) const HOW_WITHOUT_WASI: &str = "; a plugin has no operating system: in Rust, build it for wasm32-unknown-unknown (not wasm32-wasip1 or -wasip2); with \
      componentize-qjs or componentize-py pass --stub-wasi";
-/// How to do without what is switched off, for whoever built with it.
-const HOW_PLAIN: &str = "; Weir runs Wasm 2.0 and none of what came later: build without threads, 64-bit memory, garbage collection, \
+/// Advice for a plugin that uses Wasm features that are switched off.
+const HOW_PLAIN: &str = "; Weir runs Wasm 2.0 without later features: build without threads, 64-bit memory, garbage collection, \
                          exceptions, tail calls, relaxed SIMD and component async";
 
-/// Makes a component of a core module that carries its WIT type.
+/// Converts a core module that carries its WIT type into a component.
 fn componentize(module: &[u8]) -> Result<Vec<u8>, String> {
     let encoded = wit_component::ComponentEncoder::default()
         .validate(true)
         .module(module)
         .and_then(|mut encoder| encoder.encode());
     encoded.map_err(|error| {
-        let mut why = format!("no component can be made of this core module: {error:#}");
+        let mut why = format!("this core module cannot be made into a component: {error:#}");
         if why.contains("wasi_snapshot_preview1") {
             why.push_str(HOW_WITHOUT_WASI);
         }
@@ -337,8 +336,7 @@ fn componentize(module: &[u8]) -> Result<Vec<u8>, String> {
     })
 }
 
-/// The compiler's reason; where it is only that something is switched off, with what to do about
-/// it.
+/// The compiler's reason, with advice if the only problem is a feature that is switched off.
 fn refused(bytes: &[u8], why: &str) -> String {
     let elsewhere = wasmparser::Validator::new_with_features(wasmparser::WasmFeatures::all())
         .validate_all(bytes)
@@ -357,7 +355,7 @@ fn refused(bytes: &[u8], why: &str) -> String {
 mod tests {
     use super::*;
 
-    /// A shell in place of the compiler.
+    /// Runs a shell script in place of the compiler; returns the reason.
     fn refused_by(script: &str, time: Duration) -> String {
         let arguments = ["-c", script, "compiler"].map(OsString::from).to_vec();
         let apart = Apart {
@@ -373,7 +371,10 @@ mod tests {
     fn a_compiler_that_does_not_come_to_an_end_is_ended_and_named() {
         let began = std::time::Instant::now();
         let why = refused_by("exec /bin/sleep 60", Duration::from_millis(100));
-        assert_eq!(why, "compiling it takes longer than 100 ms of a processor");
+        assert_eq!(
+            why,
+            "compiling it takes longer than 100 ms of processor time"
+        );
         assert!(
             began.elapsed() < Duration::from_secs(10),
             "{:?}",
@@ -381,7 +382,7 @@ mod tests {
         );
         assert_eq!(
             refused_by("kill -XCPU $$", Duration::from_secs(60)),
-            "compiling it takes longer than 60 s of a processor"
+            "compiling it takes longer than 60 s of processor time"
         );
     }
 
@@ -411,11 +412,11 @@ mod tests {
 
     #[test]
     fn what_is_answered_is_code_for_the_serving_engine_or_a_sentence() {
-        // The bounds of a process stay with it, so this side is asked without them.
+        // Without bounds, because they would apply to the whole test process.
         let code =
             serialized(&wat::parse_str("(component)").expect("text"), Layout::Wide).expect("code");
         let (serving, _) = engine::serving(1).expect("an engine");
-        // SAFETY: made two lines above.
+        // SAFETY: compiled a few lines above.
         assert!(unsafe { revive(&serving, &code) }.is_ok());
         assert_eq!(
             serialized(b"no", Layout::Wide).expect_err("refused"),

@@ -1,7 +1,7 @@
-//! A component: checked, compiled, and ready to be instantiated.
+//! A component that is checked, compiled, and ready to be instantiated.
 //!
-//! A refusal is a sentence that says what to change. A component that is accepted exports roles of
-//! the plugin interface, imports nothing but `log`, and has been instantiated once within its
+//! A component is rejected with a sentence that says what to change. An accepted one exports roles
+//! of the plugin interface, imports nothing but `log`, and has been instantiated once within its
 //! limits.
 
 use std::fmt::Write as _;
@@ -26,7 +26,7 @@ use crate::plugin::words::{Fault, Limits, Role};
 const PACKAGE: &str = "weir:plugin/";
 const VERSION: &str = "0.1.";
 
-/// A component that can be used at any number of places.
+/// A component, which any number of bindings can use.
 pub struct Component {
     name: Arc<str>,
     sha256: String,
@@ -49,11 +49,11 @@ pub struct Compiled {
     pub from_cache: bool,
 }
 
-/// Where components are loaded: an engine, perhaps a cache of compiled code, and the counters.
+/// Loads components, with an engine, an optional cache of compiled code, and the counters.
 pub(super) struct Loader<'a> {
     pub(super) engine: &'a Engine,
     pub(super) layout: Layout,
-    /// The compiler process; without one, compiling happens here, without bounds on time and memory.
+    /// The compiler process; without one, this process compiles, without bounds on time and memory.
     pub(super) apart: Option<&'a Apart>,
     pub(super) cache: Option<&'a Cache>,
     pub(super) figures: &'a Figures,
@@ -69,7 +69,7 @@ impl Loader<'_> {
         limits: Limits,
     ) -> Result<Component, Fault> {
         let unusable = |why: String| Fault::Unusable(format!("plugin {name}: {why}"));
-        // A compiler is large: should hostile code ever make it panic, that is a refusal too.
+        // A compiler is large, and hostile code may make it panic; treat that as a refusal.
         let loaded = catch_unwind(AssertUnwindSafe(|| self.checked(name, binary, limits)));
         loaded
             .unwrap_or_else(|_| Err("the compiler gave up on it".into()))
@@ -116,7 +116,7 @@ impl Loader<'_> {
         Ok(component)
     }
 
-    /// The code of a file; and, unless it comes from the cache, the same as bytes for the cache.
+    /// The code of a file; and its serialized form for the cache, unless it comes from there.
     fn code(&self, binary: &Binary) -> Result<(Code, Option<Vec<u8>>), String> {
         let (bytes, sha256) = (binary.bytes(), binary.sha256());
         if let Some(code) = self.cache.and_then(|cache| cache.get(self.engine, sha256)) {
@@ -129,11 +129,11 @@ impl Loader<'_> {
                 .map_err(|error| format!("its code cannot be written: {error:#}"))?;
             return Ok((code, Some(fresh)));
         };
-        // What can be refused at once needs no process.
+        // Reject oversized files before starting a process.
         sizes::check(bytes)?;
         let fresh = apart.compile(bytes, self.layout)?;
-        // SAFETY: this program's own compiler has just made it, and gave it through a pipe that
-        // nobody else has.
+        // SAFETY: this program's own compiler has just produced the code and sent it through a
+        // private pipe.
         let code = unsafe { compile::revive(self.engine, &fresh) };
         Ok((
             code.map_err(|error| format!("its code cannot be used: {error:#}"))?,
@@ -168,7 +168,7 @@ impl Component {
         &self.roles
     }
 
-    /// The limits of a batch.
+    /// Its limits per batch.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
@@ -205,7 +205,7 @@ impl std::fmt::Debug for Component {
     }
 }
 
-/// The whole sandbox: a plugin that needs anything but `log` is not run.
+/// This check is the whole sandbox: a component that imports anything but `log` is rejected.
 fn check_imports(engine: &Engine, code: &Code) -> Result<(), String> {
     let known = |name: &str| {
         let interface = name
@@ -226,14 +226,14 @@ fn check_imports(engine: &Engine, code: &Code) -> Result<(), String> {
     };
     if first.starts_with(PACKAGE) {
         return Err(format!(
-            "it imports {first}; this Weir gives {PACKAGE}log@{VERSION}x"
+            "it imports {first}; this Weir provides {PACKAGE}log@{VERSION}x"
         ));
     }
     let mut why = format!("it imports {first}");
     if others.len() > 1 {
         let _ = write!(why, " and {} more", others.len() - 1);
     }
-    let _ = write!(why, ", but a plugin is given nothing except {PACKAGE}log");
+    let _ = write!(why, ", but a plugin can import nothing except {PACKAGE}log");
     if others.iter().any(|name| name.starts_with("wasi:")) {
         why.push_str(HOW_WITHOUT_WASI);
     }
@@ -251,7 +251,7 @@ fn roles(engine: &Engine, code: &Code, kind: Kind) -> Result<Vec<Role>, String> 
         .find(|(_, version)| !version.starts_with(VERSION))
     {
         return Err(format!(
-            "it is built for {PACKAGE}{name}@{version}; this Weir speaks {VERSION}x"
+            "it is built for {PACKAGE}{name}@{version}; this Weir supports {VERSION}x"
         ));
     }
     let has = |interface: &str| exports.iter().any(|(name, _)| *name == interface);
@@ -270,7 +270,7 @@ fn roles(engine: &Engine, code: &Code, kind: Kind) -> Result<Vec<Role>, String> 
     }
     if !has("settings") {
         return Err(format!(
-            "it does not export {PACKAGE}settings, which every plugin does"
+            "it does not export {PACKAGE}settings, which every plugin must"
         ));
     }
     Ok(roles)

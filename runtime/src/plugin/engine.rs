@@ -1,8 +1,8 @@
-//! The engine: how guest code is compiled and run, and the ticker that makes time pass for it.
+//! The engine settings for compiling and running guest code, and the thread that counts its time.
 //!
-//! Three kinds: one that serves, with instances from a pool; one that only compiles, for the
-//! process that does so apart; and one for `author` that counts fuel. In all of them a
-//! guest is deterministic: no threads, one bit pattern for NaN, no relaxed SIMD.
+//! There are three kinds of engine: one serves, with instances from a pool; one only compiles, in
+//! the separate compiler process; and one counts fuel, for `author`. Guests are deterministic in
+//! all of them: no threads, one bit pattern for NaN, no relaxed SIMD.
 
 use std::thread;
 
@@ -15,38 +15,39 @@ use crate::plugin::limits::{
 use crate::plugin::pool::HELD_MAX;
 use crate::plugin::words::Error;
 
-/// How deep guest calls may go, in bytes of native stack. Worker threads have several times that.
+/// The most native stack, in bytes, for guest calls. Worker threads have several times that.
 const STACK_BYTES_MAX: usize = 512 << 10;
-/// Instances outside the workers at one time: components being loaded and configured.
+/// The most instances outside the workers at one time: those of components being loaded and
+/// configured.
 const SPARE_INSTANCES: usize = 32;
 
-/// What a plugin may be made of: the second edition of Wasm, which every compiler to it writes,
-/// with what the engines of other languages need beyond it (QuickJS two memories, CPython computed
-/// constants). Whatever else there is or comes is refused by name: each feature is code of the host
-/// that hostile bytes can reach, and the interface needs none of them.
+/// The Wasm features that a plugin may use: Wasm 2.0, which all compilers can produce, and the
+/// features that language engines need in addition (multiple memories for QuickJS, extended
+/// constants for CPython). All other features are rejected by name: each one is host code that
+/// hostile bytes can reach, and the interface needs none of them.
 const FEATURES: WasmFeatures = WasmFeatures::WASM2
     .union(WasmFeatures::MULTI_MEMORY)
     .union(WasmFeatures::EXTENDED_CONST)
     .union(WasmFeatures::COMPONENT_MODEL);
 
-/// How much address space is set aside for each memory of a guest; compiled code depends on it.
+/// The address space reserved for each memory of a guest. Compiled code depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Layout {
-    /// 4 GiB, so that accesses need no check by code.
+    /// 4 GiB, so that accesses need no bounds checks in code.
     Wide,
-    /// As much as is used: for machines on which address space is short.
+    /// Only the part in use, for machines that are short of address space.
     Narrow,
 }
 
-/// The engine that serves with so many workers. Where the address space for a pool is missing (a
-/// tight `ulimit -v`, strict overcommit), instances are made on demand: correct, only slower.
+/// The engine that serves with this many workers. If the address space for a pool is not available
+/// (a tight `ulimit -v`, strict overcommit), instances are created on demand, which is slower.
 pub(super) fn serving(workers: usize) -> Result<(Engine, Layout), Error> {
     let mut config = config(Layout::Wide);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(workers)));
     let engine = Engine::new(&config)
         .map(|engine| (engine, Layout::Wide))
         .or_else(|error| {
-            tracing::warn!("plugins run without a memory pool, some 20 % slower: {error:#}");
+            tracing::warn!("no address space for the plugins' memory pool; plugins run about 20 % slower: {error:#}");
             Engine::new(&self::config(Layout::Narrow)).map(|engine| (engine, Layout::Narrow))
         });
     let (engine, layout) =
@@ -55,7 +56,7 @@ pub(super) fn serving(workers: usize) -> Result<(Engine, Layout), Error> {
     Ok((engine, layout))
 }
 
-/// An engine that makes code for a serving one and runs none, in a process that does nothing else.
+/// An engine that compiles code for a serving one and runs none, in the compiler process.
 pub(super) fn compiling(layout: Layout) -> wasmtime::Result<Engine> {
     let mut config = config(layout);
     config
@@ -67,7 +68,7 @@ pub(super) fn compiling(layout: Layout) -> wasmtime::Result<Engine> {
 /// The engine of `author`, which counts fuel.
 pub(super) fn measuring() -> Result<Engine, Error> {
     let mut config = config(Layout::Wide);
-    // The author waits, and a whole Python takes some 20 s of one core.
+    // The author waits, and a component with all of Python takes about 20 s of one core.
     config.consume_fuel(true).parallel_compilation(true);
     let engine =
         Engine::new(&config).map_err(|error| Error::new("the Wasm engine cannot start", error))?;
@@ -79,7 +80,7 @@ fn config(layout: Layout) -> Config {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
-        // In the process that serves, compiling must leave the other cores to what does.
+        // In the serving process, compiling must leave the other cores to the serving threads.
         .parallel_compilation(false)
         .max_wasm_stack(STACK_BYTES_MAX)
         .cranelift_nan_canonicalization(true)
@@ -94,9 +95,9 @@ fn config(layout: Layout) -> Config {
     config
 }
 
-/// Room for what every worker may hold, with the default reservation of 4 GiB of address space for
-/// each memory: with a smaller one every access of guest memory would be checked by code, some 18 %
-/// of a call.
+/// A pool for all instances that the workers may hold, with the default reservation of 4 GiB of
+/// address space per memory. With a smaller one, code would check every access to guest memory,
+/// about 18 % of the time of a call.
 fn pool(workers: usize) -> PoolingAllocationConfig {
     let instances = u32::try_from(workers * (HELD_MAX + 2) + SPARE_INSTANCES).unwrap_or(u32::MAX);
     let mut pool = PoolingAllocationConfig::default();
@@ -115,7 +116,7 @@ fn pool(workers: usize) -> PoolingAllocationConfig {
     pool
 }
 
-/// Starts the thread that counts epochs; it ends with the engine.
+/// Starts the thread that advances the epoch; it ends with the engine.
 fn tick(engine: &Engine) -> Result<(), Error> {
     let engine = engine.weak();
     let ticker = move || {
@@ -128,7 +129,7 @@ fn tick(engine: &Engine) -> Result<(), Error> {
     thread::Builder::new()
         .name("plugin-ticker".into())
         .spawn(ticker)
-        .map_err(|error| Error::new("no thread for the clock of plugins", error))?;
+        .map_err(|error| Error::new("the clock thread for plugins cannot be started", error))?;
     Ok(())
 }
 

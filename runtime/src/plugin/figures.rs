@@ -1,6 +1,6 @@
-//! What plugins cost and how often they fault, for the metrics.
+//! Call times and faults of plugins, for the metrics.
 //!
-//! Counters live as long as the host, so that they go on rising when a plugin is exchanged.
+//! Counters live as long as the host, so that they keep rising when a plugin is swapped.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,43 +9,43 @@ use std::time::Duration;
 
 use crate::sync;
 
-/// Upper bounds of the buckets of call times, in seconds; a last bucket takes the rest.
+/// Upper bounds of the buckets of call times, in seconds; a last bucket counts the longer ones.
 pub const CALL_SECONDS: [f64; 8] = [0.000_1, 0.000_5, 0.001, 0.005, 0.025, 0.1, 0.5, 2.0];
 
-/// How long the calls of one plugin took, all its versions together. A call is a batch.
+/// The call times of all versions of one plugin together. A call is a batch.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Calls {
     /// The plugin's name.
     pub plugin: Arc<str>,
-    /// How many calls.
+    /// The number of calls.
     pub count: u64,
-    /// Their sum, in seconds.
+    /// Their total time, in seconds.
     pub seconds: f64,
-    /// How many took at most so long ([`CALL_SECONDS`]), not cumulative; the last bucket has no
+    /// The number of calls per bucket of [`CALL_SECONDS`], not cumulative; the last bucket has no
     /// bound.
     pub buckets: [u64; CALL_SECONDS.len() + 1],
 }
 
-/// How often one version of a plugin faulted: trapped, broke a limit, or answered what cannot be
-/// used.
+/// The faults of one version of a plugin: it trapped, exceeded a limit, or returned something
+/// unusable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Traps {
     /// The plugin's name.
     pub plugin: Arc<str>,
     /// First 12 digits of its SHA-256.
     pub version: Arc<str>,
-    /// How often.
+    /// The number of faults.
     pub count: u64,
 }
 
-/// All figures of this room at one moment.
+/// A snapshot of all figures of this room.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
     /// By plugin.
     pub calls: Vec<Calls>,
-    /// By plugin and version; only those that were loaded.
+    /// By plugin and version, for versions that were loaded.
     pub traps: Vec<Traps>,
-    /// Batches that wait for a worker: ingest, urgent, bulk.
+    /// Batches waiting for a worker: ingest, urgent, bulk.
     pub waiting: [usize; 3],
 }
 
@@ -65,14 +65,14 @@ struct Times {
     buckets: [AtomicU64; CALL_SECONDS.len() + 1],
 }
 
-/// What one component counts into.
+/// The counters of one component.
 pub(super) struct Counter {
     times: Arc<Times>,
     traps: Arc<AtomicU64>,
 }
 
 impl Figures {
-    /// The counter of a version of a plugin.
+    /// The counter of one version of a plugin.
     pub(super) fn counter(&self, plugin: &str, version: &str) -> Arc<Counter> {
         let mut inner = sync::lock(&self.0);
         let times = inner.times.entry(plugin.into()).or_default().clone();

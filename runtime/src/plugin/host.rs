@@ -1,6 +1,7 @@
 //! The host: loads components and runs chains over events and entities, within limits.
 //!
-//! One for a process. It owns the engine, the compiled-code cache, the workers and the counters.
+//! A process has one host. It owns the engine, the compiled-code cache, the workers and the
+//! counters.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -17,7 +18,7 @@ use crate::plugin::figures::{Figures, Snapshot};
 use crate::plugin::words::{DryRun, EntityVerdict, Error, EventVerdict, Fault, Limits, Priority};
 use crate::plugin::workers::Workers;
 
-/// How the host is set up.
+/// The options of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Threads that run plugins; 8. More than there are cores, because a plugin that hangs occupies
@@ -40,7 +41,7 @@ impl Default for Options {
     }
 }
 
-/// The plugin host: an engine, its workers and its cache. One for a process.
+/// The plugin host: an engine, its workers and its cache. A process has one.
 pub struct Host {
     engine: wasmtime::Engine,
     layout: Layout,
@@ -60,7 +61,7 @@ impl Host {
         let (engine, layout) = engine::serving(options.workers.max(1))?;
         let cache = options.cache.as_ref().and_then(|directory| {
             let opened = Cache::open(directory, &engine);
-            opened.inspect_err(|error| tracing::warn!(directory = %directory.display(), "compiled plugin code is not kept: {error}")).ok()
+            opened.inspect_err(|error| tracing::warn!(directory = %directory.display(), "the cache of compiled plugin code cannot be opened; each start compiles again: {error}")).ok()
         });
         let (compiler, workers) = (options.compiler.clone(), Workers::start(options.workers)?);
         Ok(Arc::new(Host {
@@ -95,9 +96,9 @@ impl Host {
         loader.load(name, binary, limits).map(Arc::new)
     }
 
-    /// Runs a source's chain over events; returns one verdict per event, in their order. Waits while
-    /// too many batches of the chain are queued. Dropping the future abandons batches that have not
-    /// started.
+    /// Runs a source's chain over events; returns one verdict per event, in their order. Waits
+    /// while too many batches of the chain are queued. Dropping the future abandons batches that
+    /// have not started.
     pub async fn map(
         &self,
         chain: &SourceChain,
@@ -137,8 +138,8 @@ impl Host {
             .collect()
     }
 
-    /// Runs a source's chain on samples before it takes over. A plugin may decline a sample; that is
-    /// not a fault.
+    /// Runs a source's chain on samples before it takes over. A plugin may decline a sample; that
+    /// is not a fault.
     pub async fn try_source(&self, chain: &SourceChain, samples: Arc<Vec<Event>>) -> DryRun {
         let mut dry_run = DryRun::default();
         for verdict in self.map(chain, samples, Priority::Urgent).await {

@@ -1,7 +1,7 @@
-//! One running instance: a store, the limits of its calls, and the functions of the guest.
+//! A running instance: a Wasmtime store, the limits of its calls, and the functions of the guest.
 //!
-//! After any error of a call the whole store is unusable, not only the instance: a caller that gets
-//! a [`Fault`] drops it.
+//! After any error of a call the whole store is unusable, so a caller that gets a [`Fault`] must
+//! drop the instance.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use crate::plugin::limits::{self, Meter};
 use crate::plugin::log::{Line, Log};
 use crate::plugin::words::{Breach, Fault, Limits, Role};
 
-/// No more of a plugin's reason to refuse its settings is passed on.
+/// The most bytes kept of a plugin's reason for rejecting its settings.
 const REASON_BYTES_MAX: usize = 2048;
 
-/// What the host keeps beside a guest: what it used and what it said.
+/// The host's data about a guest: its memory use and its log.
 pub(super) struct State {
     pub(super) meter: Meter,
     pub(super) log: Log,
@@ -29,13 +29,13 @@ pub(crate) struct Instance {
     guest: Guest,
     limits: Limits,
     calls: u32,
-    /// Linear memory right after it was made, in bytes.
+    /// Linear memory right after instantiation, in bytes.
     at_start: usize,
 }
 
 impl Instance {
-    /// Makes an instance that is not configured yet. With `keep_log` its lines are kept and not
-    /// passed on.
+    /// Creates an instance that is not configured yet. With `keep_log`, its log lines are kept for
+    /// the caller and not logged.
     pub(super) fn start(component: &Component, keep_log: bool) -> Result<Instance, Fault> {
         let limits = *component.limits();
         let state = State {
@@ -44,7 +44,8 @@ impl Instance {
         };
         let mut store = Store::new(component.pre().engine(), state);
         store.limiter(|state| &mut state.meter);
-        // Only the engine of `author` counts fuel; the other one returns an error, and needs none.
+        // Only the engine of `author` counts fuel; the others return an error here, which is
+        // ignored.
         let _ = store.set_fuel(u64::MAX);
         begin(&mut store, &limits);
         let made = component
@@ -66,7 +67,7 @@ impl Instance {
         }
     }
 
-    /// Makes an instance and configures it.
+    /// Creates an instance and configures it.
     pub(crate) fn configured(
         component: &Component,
         settings: &str,
@@ -87,8 +88,8 @@ impl Instance {
         }
     }
 
-    /// Calls a role with the items of these numbers, within the limits of a batch; one answer an
-    /// item.
+    /// Calls a role with the items at these indices, within the limits of a batch; returns one
+    /// result per item.
     pub(crate) fn call(
         &mut self,
         role: Role,
@@ -118,7 +119,7 @@ impl Instance {
             .map_err(|error| self.name(&error))?;
         if answers.len() != indices.len() {
             let what = format!(
-                "{} gave {} answers for {} items",
+                "{} returned {} results for {} items",
                 role.name(),
                 answers.len(),
                 indices.len()
@@ -131,12 +132,12 @@ impl Instance {
         Ok(answers)
     }
 
-    /// Calls since it was made.
+    /// Calls since instantiation.
     pub(super) fn calls(&self) -> u32 {
         self.calls
     }
 
-    /// Linear memory in bytes: now, and at its peak.
+    /// Linear memory in bytes: current and peak.
     pub(crate) fn memory(&self) -> (usize, usize) {
         (
             self.store.data().meter.memory(),
@@ -144,12 +145,12 @@ impl Instance {
         )
     }
 
-    /// Linear memory right after it was made, in bytes: what no dropping can give back.
+    /// Linear memory right after instantiation, in bytes.
     pub(super) fn memory_at_start(&self) -> usize {
         self.at_start
     }
 
-    /// Fuel burnt so far, where the engine counts it.
+    /// Fuel used so far; `None` if the engine does not count it.
     pub(crate) fn fuel(&self) -> Option<u64> {
         self.store.get_fuel().ok().map(|left| u64::MAX - left)
     }
@@ -164,7 +165,7 @@ impl Instance {
     }
 }
 
-/// A call begins: all its budgets are full.
+/// Refills all budgets at the start of a call.
 fn begin(store: &mut Store<State>, limits: &Limits) {
     store.set_epoch_deadline(limits.epochs());
     store.set_hostcall_fuel(limits.output_bytes);

@@ -1,8 +1,8 @@
-//! What a call may use, and how a breach is named.
+//! Enforces the limits of a call, and describes a breach.
 //!
 //! Time is wall time counted in epochs; memory is the sum over all memories of an instance; output
-//! is what is copied out of it in one answer. Each breach says the limit and its size, never the
-//! machine's own words alone.
+//! is the data copied out of it in one response. The message of a breach names the limit and its
+//! size, and never consists of Wasmtime's message alone.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,9 +11,10 @@ use wasmtime::{ResourceLimiter, Trap};
 
 use crate::plugin::words::{Breach, Fault, Limits};
 
-/// The length of an epoch. A deadline is exact to about two of them, far below any sensible limit.
+/// The length of an epoch. Deadlines are accurate to about two epochs, far below any sensible
+/// limit.
 pub(super) const EPOCH: Duration = Duration::from_millis(10);
-/// The most elements of one table. A JavaScript engine uses some ten thousand.
+/// The most elements of one table. A JavaScript engine uses about ten thousand.
 pub(super) const TABLE_ELEMENTS_MAX: usize = 100_000;
 /// The most core instances, memories and tables of one component; Python needs 17 instances.
 pub(super) const CORE_INSTANCES_MAX: usize = 200;
@@ -35,7 +36,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The time in epochs, rounded up, and one for the epoch that is already running.
+    /// The time limit in epochs, rounded up, plus one for the epoch that has already started.
     pub(super) fn epochs(&self) -> u64 {
         let epochs = self.time.as_millis().div_ceil(EPOCH.as_millis());
         u64::try_from(epochs)
@@ -45,12 +46,12 @@ impl Limits {
     }
 }
 
-/// Counts the linear memory of one store and refuses what goes over.
+/// Counts the linear memory of one store and rejects growth beyond the limit.
 pub(super) struct Meter {
     memory_max: usize,
     memory: usize,
     peak: usize,
-    /// Of the growth that was granted last, in case it fails after all.
+    /// The size of the last granted growth, to undo it if the growth fails.
     granted: usize,
 }
 
@@ -73,12 +74,12 @@ impl Meter {
         }
     }
 
-    /// Bytes of linear memory now.
+    /// Current linear memory, in bytes.
     pub(super) fn memory(&self) -> usize {
         self.memory
     }
 
-    /// The most there was.
+    /// Peak linear memory, in bytes.
     pub(super) fn peak(&self) -> usize {
         self.peak
     }
@@ -96,8 +97,8 @@ impl ResourceLimiter for Meter {
         }
         let growth = desired.saturating_sub(current);
         if self.memory.saturating_add(growth) > self.memory_max {
-            // An error stops the guest with this reason; `false` would leave it to a guest's
-            // allocator, which aborts without one.
+            // An error stops the guest with this reason. After `false`, the guest's allocator would
+            // abort without giving one.
             return Err(wasmtime::Error::new(Over::Memory));
         }
         self.memory += growth;
@@ -117,7 +118,7 @@ impl ResourceLimiter for Meter {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        // A table from the pool has the pool's bound as its maximum, unless its module has a lower
+        // A pooled table has the pool's bound as its maximum, unless its module declares a lower
         // one.
         if maximum.is_some_and(|maximum| maximum < TABLE_ELEMENTS_MAX && desired > maximum) {
             return Ok(false);
@@ -142,7 +143,8 @@ impl ResourceLimiter for Meter {
     }
 }
 
-/// Names what stopped a call. `said` is the last error line that the plugin logged in it.
+/// Turns the error that stopped a call into a fault. `said` is the last error line that the plugin
+/// logged during the call.
 pub(super) fn name(error: &wasmtime::Error, limits: &Limits, said: Option<&str>) -> Fault {
     let (breach, mut what) = if let Some(over) = error.downcast_ref::<Over>() {
         match over {
@@ -180,8 +182,7 @@ pub(super) fn name(error: &wasmtime::Error, limits: &Limits, said: Option<&str>)
             Some(trap) => (Breach::Trap, trap.to_string()),
             None => {
                 let text = error.root_cause().to_string();
-                // The one limit that the runtime reports as text only; a test holds it to these
-                // words.
+                // Wasmtime reports only this limit as text; a test checks the wording.
                 match text.contains("fuel allocated for hostcalls has been exhausted") {
                     true => (
                         Breach::Output,
@@ -199,7 +200,7 @@ pub(super) fn name(error: &wasmtime::Error, limits: &Limits, said: Option<&str>)
     Fault::Breach { breach, what }
 }
 
-/// Bytes for people: `64 MiB`, `1500 bytes`.
+/// A human-readable size: `64 MiB`, `1500 bytes`.
 pub(super) struct Size(pub(super) usize);
 
 impl fmt::Display for Size {
@@ -213,7 +214,7 @@ impl fmt::Display for Size {
     }
 }
 
-/// A time for people: `1 s`, `250 ms`.
+/// A human-readable duration: `1 s`, `250 ms`.
 pub(super) struct Length(pub(super) Duration);
 
 impl fmt::Display for Length {

@@ -1,19 +1,19 @@
-//! What a plugin says: its log lines, bounded in bytes for each batch.
+//! The log lines of a plugin, bounded in bytes per batch.
 //!
-//! Lines go to the host's log under the target `weir::plugin`; for an author they are kept
-//! instead. The last line of level error is remembered for the length of a call: a panic hook logs
-//! there, and a trap alone does not say what happened.
+//! Lines go to the host's log under the target `weir::plugin`; for an author they are kept instead.
+//! The last line of level error is kept during a call, because a panic hook logs at that level, and
+//! the trap itself does not contain the reason.
 
 use std::sync::Arc;
 
-/// How serious a line is.
+/// The level of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// For the author.
+    /// For the author of the plugin.
     Debug,
-    /// For the operator's interest.
+    /// Information for the operator.
     Info,
-    /// For the operator's attention.
+    /// Needs the operator's attention.
     Warn,
     /// Something failed.
     Error,
@@ -22,9 +22,9 @@ pub enum Level {
 /// One line that a plugin logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// How serious it is.
+    /// Its level.
     pub level: Level,
-    /// What it says; control characters are replaced.
+    /// Its text; control characters are replaced.
     pub message: String,
 }
 
@@ -32,20 +32,20 @@ pub struct Line {
 pub(super) struct Log {
     /// `name@digest`.
     plugin: Arc<str>,
-    /// What is left of the budget, in bytes.
+    /// The remaining budget, in bytes.
     left: usize,
-    /// Whether the budget was found too small since it was last filled.
+    /// Whether a line has been dropped since the budget was last refilled.
     cut: bool,
     last_error: Option<String>,
     kept: Option<Vec<Line>>,
 }
 
-/// No more of an error line is repeated in a failure's message, in characters.
+/// The most characters of an error line that are repeated in a failure's message.
 const SAID_MAX: usize = 500;
 
 impl Log {
-    /// An empty log without budget. With `keep`, lines are kept for [`Log::take_lines`] and not
-    /// passed on.
+    /// An empty log with an empty budget. With `keep`, lines are kept for [`Log::take_lines`] and
+    /// not logged.
     pub(super) fn new(plugin: Arc<str>, keep: bool) -> Log {
         Log {
             plugin,
@@ -56,7 +56,7 @@ impl Log {
         }
     }
 
-    /// A call begins: it may log so many bytes.
+    /// Starts a call, which may log up to `bytes` bytes.
     pub(super) fn begin(&mut self, bytes: usize) {
         self.left = bytes;
         self.cut = false;
@@ -73,14 +73,14 @@ impl Log {
         self.kept.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// Takes a line, as far as the budget allows.
+    /// Logs a line if the budget allows.
     pub(super) fn write(&mut self, level: Level, message: &str) {
-        // The budget guards the operator's log; what a fault is explained with is short anyway and
-        // is taken beyond it.
+        // The budget protects the operator's log. The line that explains a fault is short and needs
+        // no budget.
         if level == Level::Error {
             self.last_error = Some(plain(message, SAID_MAX));
         }
-        // An empty line costs something too, else a loop could write for ever.
+        // An empty line has a cost too, or a loop could log forever.
         let cost = message.len().max(16);
         if cost > self.left {
             self.left = 0;
@@ -88,7 +88,7 @@ impl Log {
                 self.cut = true;
                 self.put(
                     Level::Warn,
-                    "log limit reached; the other lines of this batch are dropped".into(),
+                    "log limit reached; the remaining lines of this batch are dropped".into(),
                 );
             }
             return;

@@ -1,4 +1,4 @@
-//! Loading a component for its author: the engine counts fuel, which the serving one does not.
+//! Loads a component for its author, on an engine that counts fuel, unlike the serving one.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::plugin::words::{Breach, Fault, Limits};
 /// in `cache`; a folder that cannot be used is ignored. Blocking.
 ///
 /// # Errors
-/// When the component cannot be used, or the machine lacks what an engine needs.
+/// When the component cannot be used, or the engine cannot start on this machine.
 pub(crate) fn load(
     name: &str,
     binary: &Binary,

@@ -1,8 +1,8 @@
 //! The instance pool of one worker: one instance per binding, reused from batch to batch.
 //!
-//! Reuse makes a call cheap; it must not become memory of earlier calls that grows or misleads. An
-//! instance is dropped after any fault, above a memory mark, after a number of calls, when its
-//! binding has left the plan, and when others were used more recently.
+//! Reuse makes calls cheap, but state of earlier calls must not accumulate. An instance is dropped
+//! after any fault, above a memory mark, after a number of calls, when its binding has left the
+//! plan, and when it is the least recently used and the pool is full.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -12,21 +12,21 @@ use crate::plugin::chain::{Binding, Items, WeakBinding};
 use crate::plugin::instance::Instance;
 use crate::plugin::words::{Fault, Role};
 
-/// Instances that a worker keeps. With more bindings than that in turn, instances are made again
-/// (some 10 µs for Rust).
+/// The most instances that a worker keeps. A worker that alternates between more bindings creates
+/// instances again and again (about 10 µs each for Rust).
 pub(super) const HELD_MAX: usize = 48;
-/// An instance that grew by more than this many bytes is not used again: one batch needed that
-/// memory. Counted from its initial size, which is 9 MiB and more where a whole JavaScript or Python
-/// is inside.
+/// An instance that has grown by more than this many bytes is not reused, because a single batch
+/// needed that memory. Growth is counted from its initial size, which is 9 MiB and more for a
+/// component with a JavaScript or Python engine.
 const MEMORY_MARK: usize = 16 << 20;
-/// Calls after which an instance is dropped, whatever it holds: guests leak.
+/// The number of calls after which an instance is dropped in any case, because guests leak.
 const CALLS_MAX: u32 = 10_000;
 
 /// The instances of one worker.
 #[derive(Default)]
 pub(super) struct Pool {
     held: HashMap<u64, Held>,
-    /// Rises with each call, to know which instance was used last.
+    /// Rises with each call, to find the least recently used instance.
     clock: u64,
 }
 
@@ -37,7 +37,7 @@ struct Held {
 }
 
 impl Pool {
-    /// Calls a role of a binding, in its instance here or in a new one.
+    /// Calls a role of a binding, in its pooled instance or in a new one.
     pub(super) fn call(
         &mut self,
         binding: &Binding,
@@ -66,7 +66,7 @@ impl Pool {
         Ok(answers)
     }
 
-    /// Calls a role of a binding with one item, in an instance that sees nothing else.
+    /// Calls a role of a binding with one item, in a new instance that is used only for it.
     pub(super) fn call_alone(
         &mut self,
         binding: &Binding,
@@ -78,7 +78,7 @@ impl Pool {
         timed(binding, &mut instance, role, items, &[index])
     }
 
-    /// Drops the instances of bindings that are gone.
+    /// Drops the instances of bindings that no longer exist.
     pub(super) fn sweep(&mut self) {
         self.held.retain(|_, held| held.binding.is_alive());
     }
@@ -88,7 +88,7 @@ impl Pool {
         self.held.clear();
     }
 
-    /// Whether it keeps no instance.
+    /// Whether the pool is empty.
     pub(super) fn is_empty(&self) -> bool {
         self.held.is_empty()
     }
@@ -97,7 +97,7 @@ impl Pool {
         let started = binding
             .start()
             .or_else(|fault| match fault.is_exhaustion() {
-                // The engine's pool is sized for usual components; several with many memories can
+                // The engine's pool is sized for typical components; several with many memories can
                 // exhaust it.
                 true => {
                     self.clear();

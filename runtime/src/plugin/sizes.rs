@@ -1,31 +1,31 @@
-//! How large a component may be, whole and in its parts, looked at before it is compiled: each
-//! bound is one on what compiling may cost.
+//! Size limits of a component and its parts, checked before compiling because they bound its cost.
 //!
-//! What is no Wasm at all passes here; whoever compiles it says so.
+//! Files that are not Wasm pass this check; the compiler rejects them.
 
 use wasmparser::{Parser, Payload};
 
 use crate::plugin::limits::Size;
 
-/// The largest file that is compiled. The largest real guest, a whole Python, has 19 MB.
+/// The size limit of a file, in bytes. The largest real guest, with all of Python, has 19 MB.
 pub(crate) const FILE_BYTES_MAX: usize = 48 << 20;
-/// The longest function, in bytes of its code: some passes of a compiler take time by the square of
-/// it. The longest of real guests, the main loops of interpreters, have a fifth of it.
+/// The size limit of a function, in bytes of its code, because some compiler passes take quadratic
+/// time. The longest functions of real guests, the main loops of interpreters, have a fifth of it.
 const FUNCTION_BYTES_MAX: usize = 1 << 20;
-/// Functions in all modules together. A whole Python has some thirty thousand.
+/// The most functions in all modules together. A component with all of Python has about thirty
+/// thousand.
 const FUNCTIONS_MAX: usize = 100_000;
-/// Core modules in a component. A whole Python has less than twenty.
+/// The most core modules in a component. One with all of Python has fewer than twenty.
 const MODULES_MAX: usize = 200;
 
-/// Whether a file may be compiled.
+/// Checks the sizes of a file and its parts.
 ///
 /// # Errors
-/// A sentence that names the part, its size and the bound.
+/// A sentence that names the part, its size and the limit.
 pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
     if bytes.len() > FILE_BYTES_MAX {
         let mib = bytes.len().div_ceil(1 << 20);
         return Err(format!(
-            "the file has {mib} MiB, the most is {}; build it for release and stripped",
+            "the file has {mib} MiB; the limit is {}: build it in release mode and strip it",
             Size(FILE_BYTES_MAX)
         ));
     }
@@ -37,7 +37,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
                 let size = body.range().len();
                 if size > FUNCTION_BYTES_MAX {
                     return Err(format!(
-                        "function {functions} has {size} bytes of code, the most is {}",
+                        "function {functions} has {size} bytes of code; the limit is {}",
                         Size(FUNCTION_BYTES_MAX)
                     ));
                 }

@@ -1,4 +1,4 @@
-//! Stories of the whole room: plugins that behave, and plugins that do not.
+//! Tests of the whole room, with plugins that behave and plugins that do not.
 
 pub(crate) mod guests;
 mod hostile;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::model::{Change, EntityId, Event, Payload, Rendering, View};
 
-/// Tight enough that a test waits little, wide enough for a busy machine.
+/// Tight enough for short tests, and wide enough for a busy machine.
 pub(crate) fn limits() -> Limits {
     Limits {
         time: Duration::from_millis(300),
@@ -39,7 +39,7 @@ fn source(host: &Host, name: &str) -> SourceChain {
     .expect("a chain")
 }
 
-/// The first letter of an event's type tells the guest what to do.
+/// An event; the first letter of its type selects what the guest does.
 fn event(id: usize, event_type: &str) -> Event {
     Event {
         id: id.to_string(),
@@ -63,7 +63,7 @@ pub(crate) fn events(letters: &str) -> Arc<Vec<Event>> {
     )
 }
 
-/// One line an event, short enough to compare.
+/// One line per event, short enough to compare.
 fn describe(verdict: &EventVerdict) -> String {
     match verdict {
         EventVerdict::Changes(changes) => {
@@ -91,7 +91,8 @@ fn describe(verdict: &EventVerdict) -> String {
     }
 }
 
-/// Sends events whose types are these letters through the guest, and compares what is told of each.
+/// Sends events whose types are these letters through the guest, and compares the description of
+/// each verdict.
 async fn check(letters: &str, expected: &[&str]) {
     let host = host(2);
     let chain = source(&host, "erp");
@@ -133,7 +134,7 @@ async fn a_long_request_is_answered_in_its_order_whatever_worker_was_faster() {
     assert!(keys.eq((0..500).map(|id: usize| id.to_string())));
 }
 
-// What each hostile deed costs: the event that did it, named, and nothing else.
+// Each misbehaviour fails only the event that caused it, with a reason.
 
 #[tokio::test]
 async fn an_endless_loop_fails_alone_and_is_named() {
@@ -215,7 +216,7 @@ async fn too_few_answers_fail_the_event_that_caused_it() {
         "awa",
         &[
             "[product/0 base={\"n\":0}]",
-            "FAULT wrong-length: mapper gave 0 answers for 1 items",
+            "FAULT wrong-length: mapper returned 0 results for 1 items",
             "[product/2 base={\"n\":2}]",
         ],
     )
@@ -288,8 +289,8 @@ async fn a_hanging_plugin_takes_half_of_the_workers_and_others_are_served() {
         times.push(started.elapsed());
     }
     times.sort();
-    // A worker that hangs is lost for twice its limit; the median, because the machine may have
-    // other work.
+    // A worker that hangs is lost for twice the limit. The median is used because the machine may
+    // be busy.
     assert!(times[4] < Duration::from_millis(250), "{times:?}");
     assert!(!hang.is_finished());
     hang.abort();
@@ -307,9 +308,9 @@ async fn a_batch_of_nothing_but_loops_gives_way_to_others() {
     host.map(&good, events("a"), Priority::Ingest).await;
     assert!(
         !hang.is_finished(),
-        "the only worker served the other in between"
+        "the only worker served the other plugin in between"
     );
-    let verdicts = hang.await.expect("it goes on to its end");
+    let verdicts = hang.await.expect("it runs to its end");
     assert!(
         verdicts
             .iter()
@@ -334,7 +335,7 @@ async fn a_caller_that_goes_away_leaves_the_host_as_it_was() {
     };
     tokio::time::timeout(Duration::from_secs(5), settled)
         .await
-        .expect("what nobody waits for leaves the queue");
+        .expect("an abandoned batch leaves the queue");
 }
 
 #[tokio::test]
@@ -439,7 +440,7 @@ fn what_has_no_place_in_a_chain_is_refused() {
         .to_string();
     assert_eq!(
         refused,
-        "a source has one mapper, and both erp and pim are one"
+        "a source can have only one mapper, but it has erp and pim"
     );
     let refused = SourceChain::new(vec![page])
         .err()
@@ -447,7 +448,7 @@ fn what_has_no_place_in_a_chain_is_refused() {
         .to_string();
     assert_eq!(
         refused,
-        "plugin page is a entity-filter, which has no place in a source"
+        "plugin page has the role entity-filter, which a source cannot use"
     );
     assert!(ChannelChain::new(vec![erp]).is_err());
     assert_eq!(
@@ -461,7 +462,7 @@ fn what_has_no_place_in_a_chain_is_refused() {
     );
 }
 
-/// Loads bytes and compares the sentence by which they are refused.
+/// Loads bytes and checks the sentence with which they are rejected.
 fn check_refused(bytes: &[u8], contains: &[&str]) {
     let fault = load(&host(1), "erp", bytes).expect_err("refused");
     assert_eq!(fault.code(), "unusable");
@@ -480,7 +481,7 @@ fn a_file_that_is_no_wasm_is_refused() {
     check_refused(b"\0asm\x0d\0\x01\0garbage", &["the file does not compile"]);
     check_refused(
         &guests::source()[..200],
-        &["no component can be made of this core module"],
+        &["this core module cannot be made into a component"],
     );
 }
 
@@ -530,7 +531,7 @@ fn a_component_of_another_interface_is_told_which_one_is_spoken() {
     let newer = r#"(component (instance $i) (export "weir:plugin/mapper@0.2.0" (instance $i)))"#;
     check_refused(
         &other(newer),
-        &["built for weir:plugin/mapper@0.2.0; this Weir speaks 0.1.x"],
+        &["built for weir:plugin/mapper@0.2.0; this Weir supports 0.1.x"],
     );
     let bare = r#"(component (instance $i) (export "weir:plugin/mapper@0.1.0" (instance $i)))"#;
     check_refused(&other(bare), &["does not export weir:plugin/settings"]);
@@ -612,7 +613,7 @@ fn code_is_compiled_once_and_found_again_after_a_restart() {
     std::fs::write(file, &written[..written.len() / 2]).unwrap();
     assert!(
         load(&host, "erp", &guests::source()).is_ok(),
-        "damaged code is made again"
+        "damaged code is compiled again"
     );
     assert_eq!(std::fs::read(file).unwrap(), written);
 }

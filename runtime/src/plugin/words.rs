@@ -1,6 +1,6 @@
 //! The room's vocabulary: roles, limits, faults and verdicts.
 //!
-//! Values without behaviour of their own. Every other file of the room may use this one; this one
+//! These values have no behaviour of their own. Every other file of the room may use this file; it
 //! uses none of them.
 
 use std::fmt;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::model::{Change, Failure, Rendering};
 
-/// Why the host cannot start: the machine lacks something.
+/// The reason why the host cannot start: the machine lacks a resource.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{what}: {why}")]
 pub struct Error {
@@ -26,7 +26,7 @@ impl Error {
     }
 }
 
-/// Why a plugin cannot be used, or why a call of it failed.
+/// The reason why a plugin cannot be used, or why a call of it failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// The file or the chain cannot be used; the version in use keeps serving. A sentence.

@@ -23,15 +23,15 @@ use crate::sync;
 /// The native stack of a worker: the guest's 512 KiB, and room for the host's own frames in a build
 /// without optimisation.
 const STACK_BYTES: usize = 4 << 20;
-/// How often a worker without work looks for instances to drop.
+/// How often an idle worker checks for instances to drop.
 const SWEEP: Duration = Duration::from_secs(1);
-/// A busy worker does the same after this many batches.
+/// The number of batches after which a busy worker does the same.
 const SWEEP_BATCHES: u32 = 256;
-/// Once in this many pulls the lowest waiting priority goes first, and half-way between them the
-/// middle one.
+/// Once in this many pulls the lowest waiting priority goes first; half-way between these pulls,
+/// the middle one.
 const TURN: u64 = 16;
 
-/// The workers.
+/// The worker threads and their queue.
 pub(super) struct Workers {
     queue: Arc<Queue>,
 }
@@ -58,7 +58,7 @@ impl Workers {
                 .stack_size(STACK_BYTES);
             thread
                 .spawn(move || work(&queue))
-                .map_err(|error| Error::new("no thread for plugins", error))?;
+                .map_err(|error| Error::new("a thread for plugins cannot be started", error))?;
         }
         Ok(workers)
     }
@@ -74,7 +74,7 @@ impl Workers {
         let mut answers = Vec::new();
         for range in batch::cut(&items) {
             let count = range.len();
-            // The semaphore is never closed; were it, the answer would be that of a host that
+            // The semaphore is never closed; if it were, the items would fail as when the host
             // stops.
             let Ok(slot) = chain.slots[priority as usize].clone().acquire_owned().await else {
                 break;
@@ -107,7 +107,7 @@ impl Workers {
 }
 
 impl Drop for Workers {
-    /// Each thread ends after its current batch; nobody waits for them.
+    /// Each thread ends after its current batch; this does not wait for them.
     fn drop(&mut self) {
         let mut state = self.queue.lock();
         state.open = false;
@@ -120,7 +120,7 @@ fn stopping() -> Verdict {
     Verdict::Failed(Failed::by_host("the plugin host is stopping"))
 }
 
-/// The life of a worker.
+/// The main loop of a worker.
 fn work(queue: &Queue) {
     let mut pool = Pool::default();
     let mut batches = 0u32;
@@ -137,7 +137,7 @@ fn work(queue: &Queue) {
         if batches.is_multiple_of(SWEEP_BATCHES) {
             pool.sweep();
         }
-        // The caller has gone: the work would be for nothing.
+        // The caller has gone, so the result is not needed.
         if job.reply.is_closed() {
             queue.release(&job.batch.chain);
             continue;
@@ -156,7 +156,7 @@ fn work(queue: &Queue) {
                     .abandon("the plugin host failed; this is a defect of Weir");
             }
         }
-        // A caller that went away misses the answer, and nothing else happens.
+        // An error here means that the caller has gone; ignore it.
         let Job { batch, reply, .. } = *job;
         let _ = reply.send(batch.finish());
     }
@@ -171,14 +171,14 @@ enum Pulled {
 struct Queue {
     state: Mutex<State>,
     ready: Condvar,
-    /// Workers that may run one plugin at a time.
+    /// The most workers that may run one plugin at a time.
     same_plugin_max: usize,
 }
 
 struct State {
     open: bool,
     waiting: [VecDeque<Box<Job>>; 3],
-    /// Batches in work, by plugin name.
+    /// Running batches, by plugin name.
     running: HashMap<Arc<str>, usize>,
     pulls: u64,
 }
@@ -211,7 +211,7 @@ impl Queue {
         }
     }
 
-    /// The next batch. With `impatient` it returns `Nothing` after a while without one.
+    /// Waits for the next batch. With `impatient`, returns `Nothing` after a while without one.
     fn pull(&self, impatient: bool) -> Pulled {
         let mut state = self.lock();
         loop {
@@ -233,7 +233,7 @@ impl Queue {
         }
     }
 
-    /// A batch has left its worker: another one of the same plugins may run.
+    /// Marks a batch as finished, so that another one of the same plugins may run.
     fn release(&self, chain: &Chain) {
         let mut state = self.lock();
         for plugin in plugins(chain) {
@@ -244,8 +244,8 @@ impl Queue {
                 }
             }
         }
-        // The worker that releases takes one of the waiting batches itself; the end of a chain of
-        // several plugins may free more.
+        // The releasing worker takes one waiting batch itself, but the end of a chain of several
+        // plugins may allow more to run.
         if state.waiting.iter().any(|queue| !queue.is_empty()) {
             self.ready.notify_one();
         }
@@ -288,7 +288,7 @@ fn order(pull: u64) -> [usize; 3] {
     }
 }
 
-/// The plugins of a chain, each once.
+/// The names of the plugins of a chain, without duplicates.
 fn plugins(chain: &Chain) -> impl Iterator<Item = &Arc<str>> {
     let name = |n: usize| chain.stages[n].plugin.component().name();
     (0..chain.stages.len())
@@ -302,8 +302,8 @@ mod tests {
 
     use super::*;
 
-    /// Fills a queue with this many batches of each priority and returns the priorities in the order
-    /// in which they are served.
+    /// Fills a queue with this many batches of each priority and returns the priorities in the
+    /// order in which they are served.
     fn served(waiting: [usize; 3]) -> Vec<usize> {
         let slots = Arc::new(Semaphore::new(100));
         let chain = Arc::new(Chain::empty(&slots));

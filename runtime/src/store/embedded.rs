@@ -1,10 +1,10 @@
-//! The embedded store: sled holds what is true, the change index is its working memory.
+//! The embedded store: sled holds the truth, and the change index is its working memory.
 //!
 //! A commit is answered after `apply_batch`, `flush` **and** `sync_data` on sled's own file:
-//! `flush` alone does not survive a power cut (measured: 17 of 40 lost data). Only then the
-//! watermark rises, and readers go no further than the watermark. All writing happens on one
-//! thread, in the order of the calls; a sync that fails is never retried: the store is finished and
-//! says so.
+//! `flush` alone does not survive a power cut (measured: 17 of 40 lost data). Only then does the
+//! watermark rise, and readers go no further than the watermark. One thread does all the writing,
+//! in the order of the calls. A failed sync is never retried: the store reports the failure and
+//! accepts nothing more.
 
 mod commits;
 mod entity;
@@ -44,25 +44,26 @@ use queue::ChannelQueue;
 use readings::Readings;
 use writer::{Request, Writer};
 
-/// Events that may wait to be written before new ones are refused as busy; at 40,000 a second half
-/// a second's worth.
+/// The most events that may wait to be written; beyond it, commits return `Busy`. At 40,000 events
+/// a second that is half a second.
 const WAITING_MAX: usize = 20_000;
-/// Entities looked at under one hold of the index while listing.
+/// Entities scanned per lock of the index while listing.
 const LIST_CHUNK: usize = 20_000;
 
-/// How the store is set up.
+/// The options of the embedded store.
 #[derive(Clone)]
 pub struct Options {
-    /// Its directory; made if it is not there.
+    /// Its directory; created if missing.
     pub path: PathBuf,
     /// sled's cache, in bytes; it should hold the live data.
     pub cache_bytes: u64,
-    /// Entities that were read lately are kept decoded, for all channels, in about this many bytes.
+    /// Approximate size, in bytes, of the cache of decoded entities that all channels share.
     pub readings_bytes: u64,
-    /// Free disk below which nothing is accepted, in bytes: sled does not survive a full disk.
+    /// Free disk space, in bytes, below which the store accepts nothing, because sled does not
+    /// survive a full disk.
     pub disk_reserve_bytes: u64,
-    /// How far a sweep may run ahead of the last save, in entities; after a crash that stretch is
-    /// unknown.
+    /// The number of entities by which a sweep may run ahead of the last save; after a crash, their
+    /// copies at the target are unknown.
     pub sweep_ahead: u64,
     /// The clock.
     pub now: fn() -> Timestamp,
@@ -73,7 +74,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// The options of a server.
+    /// The options that a server uses.
     pub fn new(path: &Path) -> Options {
         Options {
             path: path.to_owned(),
@@ -94,10 +95,10 @@ pub struct Embedded {
     writer: Mutex<Option<Running>>,
 }
 
-/// The writer's thread.
+/// The running writer thread.
 struct Running {
     thread: JoinHandle<()>,
-    /// Closed when the writer has ended, so that its end can be awaited.
+    /// Closed when the writer has ended.
     ended: oneshot::Receiver<()>,
 }
 
@@ -105,15 +106,15 @@ struct Running {
 struct Shared {
     options: Options,
     db: sled::Db,
-    /// To the writer; `None` when the store is closed.
+    /// The channel to the writer; `None` when the store is closed.
     requests: Mutex<Option<mpsc::Sender<Request>>>,
     index: Mutex<Index>,
-    /// The dictionary as far as records use it, for readers: they should not wait for the index.
+    /// The names that records use, for readers, which should not wait for the index.
     names: RwLock<Vec<Arc<str>>>,
-    /// Head of the sequence that is synced.
+    /// Head of the synced sequence.
     watermark: watch::Sender<Sequence>,
     limits: Mutex<Limits>,
-    /// Quarantined events by the number of their source's name.
+    /// The number of quarantined events, by the number of their source's name.
     quarantine: Mutex<BTreeMap<u32, u64>>,
     waiting: AtomicUsize,
     failed: AtomicBool,
@@ -124,8 +125,8 @@ struct Shared {
 
 impl Shared {
     fn index(&self) -> MutexGuard<'_, Index> {
-        // A panic while the index is held leaves it half changed; the writer then fails the store,
-        // and readers may finish.
+        // A panic while the index is locked leaves it half changed; the writer then fails the
+        // store, and readers may finish.
         lock(&self.index)
     }
 
@@ -133,7 +134,7 @@ impl Shared {
         self.watermark.borrow().0
     }
 
-    /// The store is finished: nothing is accepted any more.
+    /// Marks the store as failed: it accepts nothing from now on.
     fn fail(&self, error: &Error) {
         if !self.failed.swap(true, Ordering::SeqCst) {
             *lock(&self.failure) = Some(error.clone());
@@ -141,7 +142,7 @@ impl Shared {
         }
     }
 
-    /// sled does not survive a full disk, so a reserve is left to it.
+    /// Checks that the disk has the reserve free, because sled does not survive a full disk.
     fn has_disk(&self) -> Result<(), Error> {
         let free = open::disk_free(&self.options.path);
         if free >= self.options.disk_reserve_bytes {
@@ -152,7 +153,7 @@ impl Shared {
             self.options.disk_reserve_bytes / 1024 / 1024,
         );
         Err(Error::Unavailable(format!(
-            "the disk has {free} MiB left and {reserve} MiB are kept free; free some, it goes on by itself"
+            "the disk has {free} MiB left, and Weir keeps {reserve} MiB free; free some space, and Weir resumes by itself"
         )))
     }
 
@@ -164,14 +165,14 @@ impl Shared {
         Err(failure.unwrap_or_else(|| Error::Unavailable("it has failed".into())))
     }
 
-    /// Runs `work` on the writer's thread, between commits, in the order of the calls.
+    /// Runs `work` on the writer thread, between commits, in the order of the calls.
     fn on_writer<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&mut Writer) -> Result<T, Error> + Send + 'static,
     ) -> Pending<T> {
         let (answer, end) = oneshot::channel();
         let sent = self.send(Request::Work(Box::new(move |writer: &mut Writer| {
-            let _ = answer.send(work(writer)); // the caller may not wait for it
+            let _ = answer.send(work(writer)); // the caller may have gone
         })));
         let shared = self.clone();
         Pending::new(async move {
@@ -187,7 +188,7 @@ impl Shared {
         }
     }
 
-    /// Why the writer answers no more.
+    /// The reason why the writer no longer answers.
     fn closed(&self) -> Error {
         let closed = Error::Unavailable("it is closed".into());
         self.check().err().unwrap_or(closed)
@@ -195,12 +196,12 @@ impl Shared {
 }
 
 impl Embedded {
-    /// Opens the store, or makes one.
+    /// Opens the store, or creates one.
     ///
     /// # Errors
-    /// `Unavailable` with a sentence that says what to do: another process has it, the directory
-    /// cannot be written, it is of another format. `Damaged` when what is there is not what was
-    /// written.
+    /// `Unavailable` with a sentence that says what to do: another process uses the store, the
+    /// directory cannot be written, or its format is another one. `Damaged` when the files differ
+    /// from what was written.
     pub fn open(options: Options) -> Result<Embedded, Error> {
         let (opened, index, loaded) = open::safely(&options.path, || {
             let opened = open::open(&options)?;
@@ -242,7 +243,9 @@ impl Embedded {
                 let _closed_at_the_end = ends;
                 writer.run(&inbox);
             })
-            .map_err(|error| Error::Unavailable(format!("no thread for the writer: {error}")))?;
+            .map_err(|error| {
+                Error::Unavailable(format!("the writer thread cannot be started: {error}"))
+            })?;
         let store = Embedded {
             shared,
             writer: Mutex::new(Some(Running { thread, ended })),
@@ -251,7 +254,8 @@ impl Embedded {
         Ok(store)
     }
 
-    /// Loses all that is not on disk and loads again, as a kill and a start would; for tests.
+    /// Discards everything that is not on disk and loads again, as a kill and a restart would; for
+    /// tests.
     ///
     /// # Errors
     /// As [`Embedded::open`].
@@ -262,17 +266,17 @@ impl Embedded {
     /// Removes everything; for tests.
     ///
     /// # Errors
-    /// `Unavailable` when the disk does not obey.
+    /// `Unavailable` when the files cannot be removed.
     pub fn erase(&self) -> Result<(), Error> {
         self.shared.on_writer(Writer::erase).wait()
     }
 
-    /// How many synced batches there have been.
+    /// The number of synced batches.
     pub fn commits(&self) -> u64 {
         self.shared.commits.total()
     }
 
-    /// Takes no more requests; returns the writer, which ends when the earlier ones are done.
+    /// Stops accepting requests; returns the writer, which ends when the earlier ones are done.
     fn let_go(&self) -> Option<Running> {
         lock(&self.shared.requests).take();
         lock(&self.writer).take()
@@ -310,8 +314,8 @@ impl Store for Embedded {
         self.shared.read(ordinals)
     }
 
-    /// There is no order by key in memory, so a page looks at every entity and keeps the smallest
-    /// keys; the index is let go in between.
+    /// The index is not ordered by key, so a page scans every entity and keeps the smallest keys.
+    /// The index is unlocked between chunks.
     fn list(&self, query: &ListQuery<'_>) -> Vec<(Ordinal, EntityId)> {
         let owed = match query
             .owed
@@ -407,7 +411,7 @@ impl Store for Embedded {
     }
 
     fn figures(&self) -> Figures {
-        // The index is let go before the disk is asked: the writer waits for it.
+        // Unlock the index before asking the disk: the writer waits for it.
         let entities = self.shared.index().total();
         Figures {
             entities,
@@ -424,7 +428,8 @@ impl Store for Embedded {
         Pending::new(async move {
             let saved = saved.await;
             if let Some(writer) = writer {
-                // Both say nothing new: a panic of the writer was reported as the store's failure.
+                // Neither result is news: a panic of the writer was reported as the store's
+                // failure.
                 let _ = writer.ended.await;
                 let _ = writer.thread.join();
             }

@@ -7,20 +7,20 @@ use std::thread::{self, Thread};
 
 use super::Error;
 
-/// A call whose work has begun and whose end can be awaited.
+/// A call whose work has been queued and whose result can be awaited.
 ///
-/// The call itself hands the work over, in the order of the calls; dropping this gives up the
-/// answer and never the work. It needs no particular runtime.
+/// The call itself queues the work, in the order of the calls. Dropping this discards the result;
+/// the work is done anyway. It needs no particular runtime.
 #[must_use = "await it; dropping it ignores how the call ended"]
 pub struct Pending<T>(Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>);
 
 impl<T> Pending<T> {
-    /// The end of work that has been handed over already.
+    /// The pending result of work that has been queued already.
     pub fn new(end: impl Future<Output = Result<T, Error>> + Send + 'static) -> Pending<T> {
         Pending(Box::pin(end))
     }
 
-    /// Work that is done.
+    /// A result that is available at once.
     pub fn done(result: Result<T, Error>) -> Pending<T>
     where
         T: Send + 'static,
@@ -28,11 +28,11 @@ impl<T> Pending<T> {
         Pending::new(std::future::ready(result))
     }
 
-    /// Blocks this thread until the end: for opening, tools and tests, never on a thread that
-    /// serves others.
+    /// Blocks this thread until the result arrives. For opening, tools and tests; never on a thread
+    /// that serves others.
     ///
     /// # Errors
-    /// Those of the call.
+    /// The errors of the call.
     pub fn wait(mut self) -> Result<T, Error> {
         struct Unpark(Thread);
         impl Wake for Unpark {

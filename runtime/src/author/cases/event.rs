@@ -1,8 +1,8 @@
-//! An event as its case has it: a CloudEvent in structured mode, any JSON, or a raw body with an
-//! envelope beside it.
+//! Reads the event of a case: a CloudEvent in structured mode, any JSON, or a raw body with a
+//! separate envelope.
 //!
-//! A source reads what comes over HTTP with more care (`ingest`); a test there and here holds both
-//! to the same events.
+//! Sources read events from HTTP requests more strictly (`ingest`). Tests here and there check that
+//! both accept the same events.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::model::{Event, Payload};
 
-/// The content of an `event.json`.
+/// Reads the content of an `event.json`.
 pub(super) fn from_json(text: &str) -> Result<Event, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text).trim();
     serde_json::from_str::<&RawValue>(text).map_err(|error| format!("it is not JSON: {error}"))?;
@@ -26,7 +26,7 @@ pub(super) fn from_json(text: &str) -> Result<Event, String> {
     }
 }
 
-/// A raw body, with what its `envelope.json` says.
+/// Makes an event of a raw body and its `envelope.json`.
 pub(super) fn from_body(
     extension: &str,
     body: Vec<u8>,
@@ -36,17 +36,15 @@ pub(super) fn from_body(
     let Some(envelope) = envelope else {
         return Ok(event);
     };
-    let envelope: Map<String, Value> =
-        serde_json::from_str(envelope).map_err(|error| format!("it is no JSON object: {error}"))?;
+    let envelope: Map<String, Value> = serde_json::from_str(envelope)
+        .map_err(|error| format!("it is not a JSON object: {error}"))?;
     for (name, value) in envelope {
         let value = match value {
             Value::String(text) => text,
             Value::Number(_) | Value::Bool(_) => value.to_string(),
             Value::Null => continue,
             Value::Array(_) | Value::Object(_) => {
-                return Err(format!(
-                    "`{name}` is a string, number or truth value, not a structure"
-                ));
+                return Err(format!("`{name}` must be a string, a number or a boolean"));
             }
         };
         set(&mut event, &name, value);
@@ -54,7 +52,7 @@ pub(super) fn from_body(
     Ok(event)
 }
 
-/// By the usual endings; none where nobody can tell.
+/// The media type for a file extension; `None` for unknown ones.
 fn media_type(extension: &str) -> Option<&'static str> {
     Some(match extension {
         "json" => "application/json",
@@ -88,9 +86,7 @@ fn structured(members: Vec<(String, &RawValue)>) -> Result<Event, String> {
             ("data_base64", _) => encoded = string(value.get()),
             (_, Some(b'n')) => {}
             (_, Some(b'{' | b'[')) => {
-                return Err(format!(
-                    "`{name}` is a string, number or truth value, not a structure"
-                ));
+                return Err(format!("`{name}` must be a string, a number or a boolean"));
             }
             _ => set(
                 &mut event,
@@ -145,9 +141,9 @@ fn string(json: &str) -> Option<String> {
     serde_json::from_str(json).ok()
 }
 
-/// The members of an object in their order; none if it is none.
+/// The members of an object in their order; `None` if the text is not an object.
 fn members(text: &str) -> Option<Vec<(String, &RawValue)>> {
-    // A map would lose the order, in which a plugin sees the attributes.
+    // A map would lose the order, which is the order in which a plugin sees the attributes.
     struct Members;
     impl<'de> serde::de::Visitor<'de> for Members {
         type Value = Vec<(String, &'de RawValue)>;

@@ -1,4 +1,4 @@
-//! Cases as their author writes them: a folder each.
+//! Reads cases as their author writes them: one folder per case.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,13 +13,14 @@ use super::event;
 use super::{Case, Error, Item};
 use crate::model::{EntityId, View};
 
-/// A longer file is not a case: nobody could read a difference in it, and it is read whole.
+/// The most bytes of a file. Files are read whole, and nobody could read a difference in a longer
+/// one.
 const FILE_BYTES_MAX: u64 = 8 << 20;
 
-/// Reads a folder of cases, in the order of their names. No such folder: no cases.
+/// Reads a folder of cases, in the order of their names. A missing folder has no cases.
 ///
 /// # Errors
-/// When a file cannot be read or is not what its name says, naming it.
+/// When a file cannot be read or its content does not match its name; the error names the file.
 pub fn read(folder: &Path) -> Result<Vec<Case>, Error> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -100,11 +101,11 @@ fn item(folder: &Path) -> Result<Item, Error> {
         }
         (false, false, []) => Err(Error::new(
             folder.display(),
-            "it has no event.json, no body.EXT and no entity.json: what is the plugin given?",
+            "it has no event.json, no body.EXT and no entity.json, so there is no input for the plugin",
         )),
         _ => Err(Error::new(
             folder.display(),
-            "it has more than one of event.json, body.EXT and entity.json; a case has one",
+            "it has more than one of event.json, body.EXT and entity.json; a case has exactly one",
         )),
     }
 }
@@ -121,14 +122,14 @@ fn bodies(folder: &Path) -> Result<Vec<PathBuf>, Error> {
         .collect())
 }
 
-/// An entity, in the form in which a channel without a renderer delivers it.
+/// An entity, in the format in which a channel without a renderer delivers it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
     #[serde(rename = "type")]
     entity_type: String,
     key: String,
-    /// By name, because a channel has them in the order of their names.
+    /// A sorted map, because a channel has facets in the order of their names.
     facets: BTreeMap<String, Box<RawValue>>,
 }
 
@@ -159,7 +160,7 @@ fn settings(path: &Path) -> Result<Option<String>, Error> {
         return Ok(None);
     };
     serde_json::from_str::<Map<String, Value>>(&text)
-        .map_err(|error| Error::new(path.display(), format!("it is no JSON object: {error}")))?;
+        .map_err(|error| Error::new(path.display(), format!("it is not a JSON object: {error}")))?;
     Ok(Some(text.trim().to_owned()))
 }
 

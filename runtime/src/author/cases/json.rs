@@ -1,28 +1,29 @@
-//! JSON compared as Weir compares it: the order of members does not matter, numbers count as they
-//! are written.
+//! Compares JSON as Weir does: the order of members does not matter, and numbers are compared as
+//! written.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde_json::value::RawValue;
 
-/// Below this depth a value is compared as text. No real payload comes near; a hostile one must not
-/// overflow the stack.
+/// Beyond this depth a value is compared as text, so that a hostile payload cannot overflow the
+/// stack. Real payloads are far less deep.
 const DEPTH_MAX: usize = 128;
-/// Of a value in a sentence no more characters are shown.
+/// The most characters of a value that are shown in a sentence.
 const SHOWN_MAX: usize = 160;
 
-/// A value, members in the order of their names.
+/// A JSON value, with members in the order of their names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Json {
-    /// A number, a word or a string, as JSON text; strings in one spelling.
+    /// A number, a literal (`true`, `false`, `null`) or a string, as JSON text; strings with
+    /// normalised escapes.
     Leaf(String),
     Array(Vec<Json>),
     Object(BTreeMap<String, Json>),
 }
 
 impl Json {
-    /// Reads JSON text. What is none is kept as it is.
+    /// Reads JSON text. Invalid text is kept as it is.
     pub(super) fn parse(text: &str) -> Json {
         Json::at_depth(text, 0)
     }
@@ -53,7 +54,7 @@ impl Json {
         parsed.unwrap_or_else(|| Json::Leaf(text.to_owned()))
     }
 
-    /// Where the other value first differs, in a few words.
+    /// Describes the first difference from another value in a few words; `None` if they are equal.
     pub(super) fn first_difference(&self, other: &Json) -> Option<String> {
         differ(self, other, &mut String::new())
     }
@@ -95,7 +96,7 @@ impl Json {
         text.push(close);
     }
 
-    /// On one line, shortened.
+    /// The value on one line, shortened.
     fn brief(&self) -> String {
         let mut text = String::new();
         self.write(0, &mut text);
@@ -111,7 +112,7 @@ impl Json {
     }
 }
 
-/// A member or an item a line.
+/// One member or item per line.
 impl fmt::Display for Json {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = String::new();
@@ -146,7 +147,7 @@ fn differ(expected: &Json, actual: &Json, path: &mut String) -> Option<String> {
             let (wanted, got) = (expected.len(), actual.len());
             let beyond = match (expected.get(got), actual.get(wanted)) {
                 (Some(missing), _) => format!("; missing: {}", missing.brief()),
-                (_, Some(surplus)) => format!("; too much: {}", surplus.brief()),
+                (_, Some(surplus)) => format!("; unexpected: {}", surplus.brief()),
                 _ => String::new(),
             };
             Some(format!(
@@ -196,8 +197,8 @@ fn differ(expected: &Json, actual: &Json, path: &mut String) -> Option<String> {
     }
 }
 
-/// Lays valid JSON out anew, a member a line. Done on the text, because order, numbers and repeated
-/// members are part of what a plugin gave.
+/// Formats valid JSON with one member per line. It works on the text, because order, number format
+/// and repeated members are part of a plugin's output.
 pub(crate) fn spread(json: &str) -> String {
     let (mut quoted, mut escaped, mut depth, mut text) =
         (false, false, 0usize, String::with_capacity(json.len() * 2));
@@ -278,7 +279,7 @@ mod tests {
                 r#"at [0].value.amount expected "9.90", got "9,90""#,
             ),
             ("[1,2]", "[1]", "expected 2 items, got 1; missing: 2"),
-            ("[]", "[7]", "expected 0 items, got 1; too much: 7"),
+            ("[]", "[7]", "expected 0 items, got 1; unexpected: 7"),
             (
                 r#"{"a":1}"#,
                 r#"{"a":1,"b":2}"#,

@@ -1,8 +1,8 @@
-//! Cases inside a component: a custom section, so that they travel with the bytes and a pinned
-//! digest covers them.
+//! Embeds cases in a component, in a custom section, so that they travel with its bytes and a
+//! pinned digest covers them.
 //!
-//! The section is JSON, one object a case in the order of their names; the same cases give the same
-//! bytes.
+//! The section is a JSON array with one object per case, in the order of their names. The same
+//! cases give the same bytes.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -16,29 +16,30 @@ use wasmparser::BinaryReader;
 use super::{Case, Error, Item};
 use crate::model::{EntityId, Event, Payload, View};
 
-/// The most bytes of cases inside one component: every Weir that loads it reads and runs them.
+/// The most bytes of cases inside one component, because every Weir that loads it reads and runs
+/// them.
 pub const CASES_BYTES_MAX: usize = 1 << 20;
 /// The most cases inside one component, for the same reason.
 const CASES_MAX: usize = 256;
-/// Its name.
+/// The name of the section.
 const SECTION: &str = "weir:cases";
-/// Magic number and version, of components and of core modules alike.
+/// The length of magic number and version, the same for components and core modules.
 const HEADER: usize = 8;
 
-/// How many cases went into a component.
+/// The numbers of cases that were embedded and left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Embedded {
-    /// These are inside.
+    /// Cases inside the component.
     pub inside: usize,
-    /// These say what they expect, and there was no more room.
+    /// Cases with an expected output for which there was no more room.
     pub left_out: usize,
 }
 
-/// Puts cases into a component in place of those it has. A case that expects nothing is left out,
-/// and so is what goes beyond [`CASES_BYTES_MAX`]. A component without cases stays as it is.
+/// Embeds cases in a component, replacing those it has. Cases without an expected output, and cases
+/// beyond [`CASES_BYTES_MAX`], are left out. Without cases, no section is added.
 ///
 /// # Errors
-/// When the bytes are no Wasm.
+/// When the bytes are not Wasm.
 pub fn embed(component: &[u8], cases: &[Case]) -> Result<(Vec<u8>, Embedded), Error> {
     let mut bytes = component.get(..HEADER).unwrap_or_default().to_vec();
     for section in sections(component) {
@@ -71,17 +72,17 @@ pub fn embed(component: &[u8], cases: &[Case]) -> Result<(Vec<u8>, Embedded), Er
     Ok((bytes, counted))
 }
 
-/// The cases inside a component or a core module; none if it carries none.
+/// The cases inside a component or a core module; empty if it has none.
 ///
 /// # Errors
-/// When the bytes are no Wasm or the section is not what [`embed`] writes.
+/// When the bytes are not Wasm, or the section differs from what [`embed`] writes.
 pub fn embedded(component: &[u8]) -> Result<Vec<Case>, Error> {
     let mut found = None;
     for section in sections(component) {
         if let Some(cases) = section?.cases
             && found.replace(cases).is_some()
         {
-            return Err(wrong("there are two of them"));
+            return Err(wrong("the component has two of them"));
         }
     }
     let Some(found) = found else {
@@ -89,14 +90,14 @@ pub fn embedded(component: &[u8]) -> Result<Vec<Case>, Error> {
     };
     if found.len() > CASES_BYTES_MAX {
         return Err(wrong(format!(
-            "it has {} bytes; the most is {CASES_BYTES_MAX}",
+            "it has {} bytes; the limit is {CASES_BYTES_MAX}",
             found.len()
         )));
     }
     let rows: Vec<Row> = serde_json::from_slice(found).map_err(wrong)?;
     if rows.len() > CASES_MAX {
         return Err(wrong(format!(
-            "it has {} cases; the most is {CASES_MAX}",
+            "it has {} cases; the limit is {CASES_MAX}",
             rows.len()
         )));
     }
@@ -107,16 +108,16 @@ fn wrong(why: impl std::fmt::Display) -> Error {
     Error::new(format!("the section {SECTION} of the component"), why)
 }
 
-/// One section at the top of a file.
+/// One top-level section of a file.
 struct Section<'a> {
-    /// With its number and its length.
+    /// The whole section, including its id and length.
     whole: &'a [u8],
-    /// What is in it, if it is ours.
+    /// Its content, if it is a section of cases.
     cases: Option<&'a [u8]>,
 }
 
-/// The sections at the top of a file; modules and components inside are one section each, and not
-/// looked into.
+/// The top-level sections of a file. A module or component inside is one section, which is not
+/// parsed.
 fn sections(bytes: &[u8]) -> impl Iterator<Item = Result<Section<'_>, Error>> {
     let mut at = HEADER;
     std::iter::from_fn(move || {
@@ -273,7 +274,7 @@ impl Row {
             }
             _ => {
                 return Err(wrong(format!(
-                    "case {} has not one event or one entity",
+                    "case {} must have exactly one event or one entity",
                     self.name
                 )));
             }
@@ -292,7 +293,11 @@ impl EventRow {
         let data = match (self.text, self.base64) {
             (Some(text), None) => Payload::Text(text),
             (None, Some(encoded)) => Payload::from_bytes(STANDARD.decode(encoded).map_err(wrong)?),
-            _ => return Err(wrong("an event has not one text or one base64")),
+            _ => {
+                return Err(wrong(
+                    "an event must have exactly one of `text` and `base64`",
+                ));
+            }
         };
         let EventRow {
             id,

@@ -1,4 +1,5 @@
-//! Stories of cases: from their folder, into a component and out of it, and judged.
+//! Tests of cases: reading them from a folder, embedding and reading them back, and judging
+//! outputs.
 
 use std::fs;
 use std::path::Path;
@@ -33,7 +34,7 @@ fn event(data: Payload) -> Event {
     }
 }
 
-/// One of each kind of input.
+/// One case for each kind of input.
 fn some() -> Vec<Case> {
     let files: [(&str, &[u8]); 13] = [
         ("settings.json", br#"{"currency": "EUR"}"#),
@@ -144,11 +145,11 @@ fn what_is_wrong_in_a_folder_is_told_with_its_place() {
         ),
         (
             &[("x/body.xml", b"<a/>"), ("x/envelope.json", b"[]")],
-            "envelope.json: it is no JSON object",
+            "envelope.json: it is not a JSON object",
         ),
         (
             &[("x/event.json", b"1"), ("x/settings.json", b"[]")],
-            "settings.json: it is no JSON object",
+            "settings.json: it is not a JSON object",
         ),
         (
             &[("x/event.json", b"1"), ("x/expected.json", b"tru")],
@@ -182,12 +183,12 @@ fn cases_travel_inside_the_component_and_come_out_as_they_were() {
                 inside: 4,
                 left_out: 0
             },
-            "the case that expects nothing stays at home"
+            "a case without an expected output is not embedded"
         );
         assert_eq!(embedded(&full).expect("cases"), cases[..4]);
         wasmparser::Validator::new_with_features(wasmparser::WasmFeatures::all())
             .validate_all(&full)
-            .expect("still right Wasm");
+            .expect("still valid Wasm");
 
         let (again, _) = embed(&full, &cases).expect("embedded");
         assert_eq!(
@@ -230,7 +231,7 @@ fn what_goes_beyond_the_room_in_a_component_is_left_out_and_counted() {
     );
 }
 
-/// A component comes from anywhere.
+/// A component may come from anyone, so its section may hold anything.
 #[test]
 fn a_section_that_is_not_ours_is_refused_in_a_sentence() {
     let with = |content: &[&[u8]]| {
@@ -254,11 +255,11 @@ fn a_section_that_is_not_ours_is_refused_in_a_sentence() {
             &[&b"half a"[..]][..],
             "weir:cases of the component: expected value",
         ),
-        (&[b"[]", b"[]"], "there are two of them"),
-        (&[large.as_bytes()], "the most is 1048576"),
+        (&[b"[]", b"[]"], "the component has two of them"),
+        (&[large.as_bytes()], "the limit is 1048576"),
         (
             &[br#"[{"name":"x","settings":{},"expected":1}]"#],
-            "case x has not one event or one entity",
+            "case x must have exactly one event or one entity",
         ),
     ] {
         let error = with(content).expect_err(said);
@@ -329,7 +330,7 @@ fn an_output_is_judged_by_its_written_form() {
         assert_eq!(
             case(&written::to_json(output)).judge(output),
             Ok(()),
-            "what is blessed holds: {expected}"
+            "a blessed output is the expected one: {expected}"
         );
     }
     for (expected, output, said) in [
@@ -369,7 +370,7 @@ fn an_output_is_judged_by_its_written_form() {
         }
         .judge(&failed),
         Ok(()),
-        "nobody has said what is expected"
+        "no expected output is written yet"
     );
 }
 

@@ -1,5 +1,5 @@
-//! What a plugin made of an item, as JSON: the form of `expected.json`, and the words of `weir
-//! plugin run --json`.
+//! Writes a plugin's output as JSON, in the format of `expected.json` and of `weir plugin run
+//! --json`.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::Output;
 use crate::model::{Change, Failure, Lane, Payload, Rendering};
 
-/// The form of `expected.json`, on one line.
+/// An output in the format of `expected.json`, on one line.
 pub(crate) fn to_json(output: &Output) -> String {
     let written = match output {
         Output::Accepted(accepted) => serde_json::to_string(accepted),
@@ -21,12 +21,12 @@ pub(crate) fn to_json(output: &Output) -> String {
         }
         Output::Failed(failure) => serde_json::to_string(&FailureJson::of(failure)),
     };
-    // Strings, numbers and raw JSON always become JSON.
+    // This cannot fail: strings, numbers and raw JSON always serialize.
     written.unwrap_or_default()
 }
 
-/// A change in the form that a source without a mapper takes. Values are raw, so that numbers stay
-/// as they were written.
+/// A change in the format that a source without a mapper accepts. Values are raw JSON, so that
+/// numbers stay as they were written.
 #[derive(Serialize)]
 pub(crate) struct ChangeJson<'a> {
     #[serde(rename = "type")]
@@ -43,7 +43,7 @@ pub(crate) struct ChangeJson<'a> {
     lane: Option<&'static str>,
 }
 
-/// A rendering; what the plugin left out is left out.
+/// A rendering, without the fields that the plugin left out.
 #[derive(Serialize)]
 pub(crate) struct RenderingJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,7 +54,7 @@ pub(crate) struct RenderingJson<'a> {
     body: BodyJson<'a>,
 }
 
-/// An object or an array of JSON as it is, other text as a string, the rest in base64.
+/// A JSON object or array as it is, other text as a string, and other bytes in base64.
 #[derive(Serialize)]
 enum BodyJson<'a> {
     #[serde(rename = "body")]
@@ -65,7 +65,7 @@ enum BodyJson<'a> {
     Binary(String),
 }
 
-/// Why it failed.
+/// The failure of an item.
 #[derive(Serialize)]
 pub(crate) struct FailureJson<'a> {
     code: &'a str,
@@ -82,7 +82,7 @@ impl<'a> ChangeJson<'a> {
             version,
             lane,
         } = change;
-        // The border to the component lets only valid JSON through.
+        // The bindings accept only valid JSON.
         let value = value
             .as_deref()
             .and_then(|value| serde_json::from_str(value).ok());

@@ -1,7 +1,7 @@
 //! Plugins in Python: `plugin.py` is put into a component with CPython inside by componentize-py.
 //!
-//! Needs Python 3 with pip, or with venv, which brings pip along. What the folder's
-//! `requirements.txt` names is fetched too; only packages in pure Python work.
+//! Needs Python 3 with pip, or with venv, which includes pip. The packages in the folder's
+//! `requirements.txt` are fetched too; only packages in pure Python work.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,14 +13,14 @@ use sha2::{Digest, Sha256};
 use super::tools::{self, Driver};
 use super::{Compiled, Error, io_error, output_of, perform};
 
-/// What the tool is; also its folder, with a hyphen.
+/// The tool with its version; with a hyphen, also the name of its folder.
 const TOOL: &str = "componentize-py==0.25.1";
-/// The program that uses it.
+/// The driver that uses it.
 const DRIVER: &str = include_str!("../../../assets/tools/python/build.py");
-/// The oldest Python 3 that the tool and the driver run in.
+/// The oldest minor version of Python 3 that the tool and the driver support.
 const MINOR_MIN: u32 = 10;
 
-/// Makes a component of the plugin in `folder`.
+/// Builds a component from the plugin in `folder`.
 pub(super) fn compile(folder: &Path, say: &mut dyn FnMut(&str)) -> Result<Compiled, Error> {
     let python = python()?;
     let tools = tools::folder(
@@ -31,7 +31,7 @@ pub(super) fn compile(folder: &Path, say: &mut dyn FnMut(&str)) -> Result<Compil
     )?;
     let packages = packages(folder, say)?;
     let tool_chain = format!("{} on {python}", shown(TOOL));
-    // Isolated: whatever this machine's Python would add to its path is not the plugin's.
+    // Isolated, because packages on this machine's Python path do not belong to the plugin.
     let mut interpreter = Command::new("python3");
     interpreter.arg("-I");
     let more = json!({ "packages": packages });
@@ -51,13 +51,13 @@ fn shown(requirement: &str) -> String {
     requirement.replace("==", " ")
 }
 
-/// Python's version, if it is there and recent: `Python 3.13.1`.
+/// Python's version, if Python is installed and recent enough, such as `Python 3.13.1`.
 fn python() -> Result<String, Error> {
     let version = output_of(Command::new("python3").arg("--version"));
     match version {
         Some(version) if minor(&version) >= MINOR_MIN => Ok(version),
         found => Err(Error::NoToolChain(format!(
-            "plugins in Python are built with Python 3.{MINOR_MIN} or newer, and {}; install it, for example with \
+            "plugins in Python are built with Python 3.{MINOR_MIN} or newer, but {}; install it, for example with \
              `apt-get install python3 python3-venv` or from your system's packages",
             found.map_or("there is no `python3`".to_owned(), |version| format!(
                 "`python3` is {version}"
@@ -75,8 +75,8 @@ fn minor(version: &str) -> u32 {
         .unwrap_or(0)
 }
 
-/// The folder of the packages that `requirements.txt` names, fetched once for all plugins that name
-/// the same.
+/// The folder of the packages in `requirements.txt`, fetched once for all plugins with the same
+/// requirements.
 fn packages(folder: &Path, say: &mut dyn FnMut(&str)) -> Result<Option<PathBuf>, Error> {
     let file = folder.join("requirements.txt");
     let Ok(text) = fs::read(&file) else {
@@ -96,8 +96,8 @@ fn packages(folder: &Path, say: &mut dyn FnMut(&str)) -> Result<Option<PathBuf>,
     .map(Some)
 }
 
-/// Installs into a folder, with this machine's pip or, where Python came without, with one from a
-/// virtual environment that is dropped afterwards. The index is the one that pip is configured for.
+/// Installs packages into a folder, with this machine's pip or, if Python has none, with the pip of
+/// a temporary virtual environment. pip uses its configured index.
 fn pip(beside: &Path, what: &[&str]) -> Result<(), Error> {
     let no_pip = |why: String| {
         Error::NoToolChain(format!(

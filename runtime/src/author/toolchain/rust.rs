@@ -1,8 +1,9 @@
-//! Plugins in Rust: a crate with a `cdylib` becomes a core module, and that a component.
+//! Plugins in Rust: compiles a crate with a `cdylib` to a core module, which then becomes a
+//! component.
 //!
-//! The environment variable `WEIR_TOOLCHAIN` settles which compiler is used: `rustup` (the one that
-//! `rustc` names, with a target added through rustup if need be) or `debian` (the distribution's
-//! packages). Without it, the first that works.
+//! The environment variable `WEIR_TOOLCHAIN` selects the compiler: `rustup` (the `rustc` in the
+//! path, with the target added through rustup if necessary) or `debian` (the distribution's
+//! packages). Without the variable, the first one that works is used.
 
 use std::env;
 use std::ffi::OsStr;
@@ -17,7 +18,8 @@ use serde::Deserialize;
 use super::{Compiled, Error, componentize, io_error, lock, output_of, perform};
 
 const TARGET: &str = "wasm32-unknown-unknown";
-/// Enough for edition 2021 and the guest bindings; Debian's packages for browsers have it.
+/// The oldest minor version of Rust for edition 2021 and the guest bindings; Debian packages it for
+/// building browsers.
 const RUSTC_MINOR_MIN: u32 = 85;
 const DEBIAN_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "lld"];
 const ENVIRONMENT: &str = "WEIR_TOOLCHAIN";
@@ -44,10 +46,10 @@ pub(super) fn compile(folder: &Path, say: &mut dyn FnMut(&str)) -> Result<Compil
     })
 }
 
-/// A compiler for WebAssembly and what it needs to be told.
+/// A compiler for WebAssembly, by how it has to be invoked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum ToolChain {
-    /// The compiler that `rustc` names, which has the target's standard library.
+    /// The `rustc` in the path, with the target's standard library.
     Ready { version: String },
     /// Debian's compiler; the standard library is built from its source, along with the plugin.
     Debian { version: String },
@@ -62,7 +64,7 @@ impl ToolChain {
             Some("debian") => &[Self::debian, Self::with_apt],
             Some(other) => {
                 return Err(Error::NoToolChain(format!(
-                    "{ENVIRONMENT} is `{other}`, and can be `rustup` or `debian`"
+                    "{ENVIRONMENT} is `{other}`, but must be `rustup` or `debian`"
                 )));
             }
         };
@@ -76,13 +78,13 @@ impl ToolChain {
         }
         let why = failed.map(|why| format!(" ({why})")).unwrap_or_default();
         Err(Error::NoToolChain(format!(
-            "nothing here compiles Rust for {TARGET}{why}; install rustup and run `rustup target add {TARGET}`, \
+            "no tool chain on this machine compiles Rust for {TARGET}{why}; install rustup and run `rustup target add {TARGET}`, \
              or on Debian, as root, run `apt-get install {}`",
             DEBIAN_PACKAGES.join(" ")
         )))
     }
 
-    /// The target's library lies in the compiler's folder, whoever put it there.
+    /// The `rustc` in the path, if the target's standard library is in its folder.
     fn ready(folder: &Path, _: &mut dyn FnMut(&str)) -> Result<Option<Self>, String> {
         let Some(sysroot) = output_of(
             Command::new("rustc")
@@ -142,7 +144,7 @@ impl ToolChain {
         let known =
             || output_of(Command::new("apt-cache").arg("show").args(DEBIAN_PACKAGES)).is_some();
         if !known() {
-            say("refreshing the lists of packages with `apt-get update`");
+            say("refreshing the package lists with `apt-get update`");
             perform(Command::new("apt-get").args(["update", "-q"]))?;
             if !known() {
                 return Err(format!(
@@ -165,7 +167,7 @@ impl ToolChain {
         Self::debian(folder, say)
     }
 
-    /// Cargo, without what a build around this one has put into the environment for itself.
+    /// Cargo, without the environment variables of an outer build.
     fn cargo(&self, folder: &Path) -> Command {
         let mut cargo = Command::new(match self {
             ToolChain::Ready { .. } => "cargo",
@@ -176,8 +178,8 @@ impl ToolChain {
             cargo.env_remove(name);
         }
         if let ToolChain::Debian { .. } = self {
-            // The packaged compiler is a stable one, and building the standard library is not a
-            // stable feature.
+            // The packaged compiler is a stable one, and building the standard library is an
+            // unstable feature.
             cargo
                 .env("RUSTC", "/usr/bin/rustc")
                 .env("RUSTC_BOOTSTRAP", "1");
@@ -186,7 +188,7 @@ impl ToolChain {
         cargo
     }
 
-    /// Compiles, and gives the path of the core module.
+    /// Compiles the plugin; returns the path of the core module.
     fn compile(&self, package: &Package, folder: &Path, manifest: &Path) -> Result<PathBuf, Error> {
         let mut cargo = self.cargo(folder);
         cargo.args([
@@ -202,8 +204,8 @@ impl ToolChain {
             .arg("--manifest-path")
             .arg(manifest)
             .env("CARGO_TARGET_DIR", &package.target_directory);
-        // The workspace's own release profile is for Weir; a plugin is to be small, quick, and the
-        // same from everywhere.
+        // The workspace's release profile is for Weir; a plugin should be small, fast, and the same
+        // wherever it is built.
         for (setting, value) in [
             ("OPT_LEVEL", "3"),
             ("LTO", "fat"),
@@ -244,7 +246,7 @@ impl ToolChain {
         }
         module.ok_or_else(|| Error::NotSource {
             folder: folder.into(),
-            reason: "cargo built it and made no WebAssembly of it".into(),
+            reason: "cargo built it but produced no WebAssembly".into(),
         })
     }
 
@@ -252,15 +254,14 @@ impl ToolChain {
         let first = !package.target_directory.join(TARGET).exists();
         let library = match self {
             ToolChain::Debian { .. } if first => {
-                " and, this once, the standard library (some minutes)"
+                " and, this time only, the standard library (a few minutes)"
             }
             _ => "",
         };
         format!("compiling {}{library} with {self}", package.name)
     }
 
-    /// The name of this tool chain's own part of the target directory: two compilers do not share
-    /// one.
+    /// The name of this tool chain's target subdirectory, which two compilers must not share.
     fn name(&self) -> &'static str {
         match self {
             ToolChain::Ready { .. } => "rustup",
@@ -278,18 +279,17 @@ impl Display for ToolChain {
     }
 }
 
-/// One way to come by a tool chain: none if it does not apply here, an error if it applies and
+/// One way to find a tool chain: `None` if it does not apply here, an error if it applies and
 /// fails.
 type Attempt = fn(&Path, &mut dyn FnMut(&str)) -> Result<Option<ToolChain>, String>;
 
-/// What Cargo knows of a plugin.
+/// Cargo's metadata of a plugin.
 #[derive(Debug)]
 struct Package {
     name: String,
-    /// The library's name, and so the component's.
+    /// The name of the library, and of the component.
     library: String,
-    /// Where it is compiled: a folder of its own, so that nothing waits for the build that is
-    /// around this one.
+    /// A separate target directory, so that this build does not wait for an outer one.
     target_directory: PathBuf,
 }
 
@@ -322,14 +322,17 @@ impl Package {
                 String::from_utf8_lossy(&output.stderr).trim().to_owned(),
             ));
         }
-        let metadata: Metadata = serde_json::from_slice(&output.stdout)
-            .map_err(|error| lacks(format!("cargo metadata makes no sense: {error}")))?;
+        let metadata: Metadata = serde_json::from_slice(&output.stdout).map_err(|error| {
+            lacks(format!(
+                "the output of cargo metadata cannot be read: {error}"
+            ))
+        })?;
         let package = metadata
             .packages
             .into_iter()
             .find(|package| package.manifest_path == manifest);
         let package = package
-            .ok_or_else(|| lacks("its Cargo.toml is of a workspace and not of a crate".into()))?;
+            .ok_or_else(|| lacks("its Cargo.toml describes a workspace, not a crate".into()))?;
         let library = package
             .targets
             .into_iter()
@@ -337,9 +340,8 @@ impl Package {
         let library = library.ok_or_else(|| {
             lacks("its Cargo.toml has no library of crate-type \"cdylib\"".into())
         })?;
-        // A plugin that stands alone shares what is compiled of its dependencies with all others
-        // that do: the first one takes a minute, the next some seconds. Two of the same name take
-        // turns, by the lock on it.
+        // Plugins outside a workspace share their compiled dependencies: the first one takes a
+        // minute, the next ones take seconds. A lock makes two of the same name take turns.
         let alone = metadata.target_directory == folder.join("target");
         let target = if alone {
             super::tools::root()?.join("rust")
@@ -373,7 +375,7 @@ struct TargetMetadata {
     kind: Vec<String>,
 }
 
-/// The path of the plugin's core module, if this line of Cargo's messages tells it.
+/// The path of the plugin's core module, if this line of Cargo's messages contains it.
 fn artifact(line: &str, manifest: &Path) -> Option<PathBuf> {
     #[derive(Deserialize)]
     struct Artifact {
@@ -381,7 +383,7 @@ fn artifact(line: &str, manifest: &Path) -> Option<PathBuf> {
         manifest_path: PathBuf,
         filenames: Vec<PathBuf>,
     }
-    // Build scripts may print what they like between the messages.
+    // Build scripts may print anything between the messages.
     let artifact: Artifact = serde_json::from_str(line).ok()?;
     if artifact.reason != "compiler-artifact" || artifact.manifest_path != manifest {
         return None;
@@ -392,9 +394,9 @@ fn artifact(line: &str, manifest: &Path) -> Option<PathBuf> {
     })
 }
 
-/// Whether a variable speaks to Cargo or the compiler about a certain build: flags, wrappers,
-/// profiles, target folders. What speaks about the machine stays: where Cargo lives, how it reaches
-/// its registries, how it talks.
+/// Whether an environment variable configures a particular build: flags, wrappers, profiles, target
+/// folders. Variables that configure the machine are kept: Cargo's home, its registries, its
+/// output.
 fn belongs_to_another_build(name: &OsStr) -> bool {
     let Some(name) = name.to_str() else {
         return false;
@@ -427,8 +429,8 @@ fn is_recent(version: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// `cargo test` runs Weir, which runs Cargo: flags for the outer build made the inner one
-    /// compile everything twice, or fail with flags that WebAssembly does not have.
+    /// `cargo test` runs Weir, which runs Cargo: flags of the outer build made the inner one
+    /// compile everything twice, or fail with flags that WebAssembly does not support.
     #[test]
     fn the_build_around_does_not_reach_the_build_within() {
         let removed = [

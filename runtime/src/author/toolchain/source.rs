@@ -1,8 +1,7 @@
-//! What a component was made of, written into it: a digest over its source and its compiler, in a
-//! custom section.
+//! Stamps a component with a digest of its source and its compiler, in a custom section.
 //!
-//! The compilers of some languages give other bytes each time, and take seconds. A component whose
-//! source is the same as before stays as it is: same digest, same version, nothing to swap.
+//! The compilers of some languages produce different bytes each time, and take seconds. A component
+//! whose source has not changed is kept: same bytes, same version, no swap.
 
 use std::borrow::Cow;
 
@@ -11,10 +10,10 @@ use wasmparser::{BinaryReader, Result};
 
 /// The section's name.
 const SECTION: &str = "weir:source";
-/// Magic number and version.
+/// The length of magic number and version.
 const HEADER: usize = 8;
 
-/// The component with the digest inside, which it does not have yet.
+/// Adds the digest to a component that has none yet.
 pub(super) fn stamped(mut component: Vec<u8>, digest: &str) -> Vec<u8> {
     CustomSection {
         name: SECTION.into(),
@@ -24,7 +23,7 @@ pub(super) fn stamped(mut component: Vec<u8>, digest: &str) -> Vec<u8> {
     component
 }
 
-/// The digest in a component; none if it has none or is not whole.
+/// The digest in a component; `None` if it has none or is truncated.
 pub(super) fn stamp(component: &[u8]) -> Option<&str> {
     let mut at = HEADER;
     while let Some(rest) = component.get(at..).filter(|rest| !rest.is_empty()) {
@@ -37,7 +36,8 @@ pub(super) fn stamp(component: &[u8]) -> Option<&str> {
     None
 }
 
-/// What is in the section at the beginning of `rest`, if it is this one, and the section's length.
+/// Reads the section at the start of `rest`: its content if it is this kind of section, and its
+/// length.
 fn section(rest: &[u8], at: usize) -> Result<(Option<&[u8]>, usize)> {
     let mut reader = BinaryReader::new(rest, at);
     let (number, length) = (reader.read_u8()?, reader.read_var_u32()?);
@@ -65,7 +65,7 @@ mod tests {
         assert_eq!(
             stamp(&stamped[..stamped.len() - 1]),
             None,
-            "half a file says nothing"
+            "a truncated file has no digest"
         );
         assert_eq!(stamp(b"no wasm"), None);
     }

@@ -1,8 +1,8 @@
-//! The tools of other languages: fetched once, in pinned versions, by the language's own client
-//! from the registries that it is configured for, into a folder that all plugins share.
+//! Fetches the tools of other languages once, in pinned versions, with the language's own package
+//! manager from its configured registries, into a folder that all plugins share.
 //!
 //! The folder is `$WEIR_TOOLS`, else `weir/tools` in `$XDG_CACHE_HOME` or `~/.cache`. Each set of
-//! tools appears there whole or not at all, and another version is another folder.
+//! tools appears there complete or not at all, and each version has its own folder.
 
 use std::env;
 use std::fs;
@@ -16,11 +16,11 @@ use serde_json::Value;
 use super::source::{stamp, stamped};
 use super::{Compiled, Error, WIT, component_of, io_error, lock};
 
-/// The file that says that a set of tools is whole.
+/// The file that marks a set of tools as complete.
 const WHOLE: &str = ".whole";
 
-/// The folder of a set of tools, fetched if it is not there. `what` is told before; `fetch` fills
-/// the folder that it is given, which is then moved to its place.
+/// The folder of a set of tools, fetched if missing. `say` announces `what` first; `fetch` fills a
+/// temporary folder, which is then moved to its place.
 pub(super) fn folder(
     set: &str,
     what: &str,
@@ -44,7 +44,7 @@ pub(super) fn folder(
     fetch(beside.path())?;
     let place = || {
         fs::write(beside.path().join(WHOLE), "")?;
-        // What is in the way was left by somebody who is no longer there.
+        // An incomplete folder here was left by a process that died; we hold the lock.
         fs::remove_dir_all(&folder).or_else(|error| {
             if error.kind() == io::ErrorKind::NotFound {
                 Ok(())
@@ -58,7 +58,7 @@ pub(super) fn folder(
     Ok(folder)
 }
 
-/// The folder that all sets are in.
+/// The folder of all sets of tools.
 pub(super) fn root() -> Result<PathBuf, Error> {
     let given = |name: &str| {
         env::var_os(name)
@@ -71,33 +71,36 @@ pub(super) fn root() -> Result<PathBuf, Error> {
             .map(|cache| cache.join("weir/tools"))
     };
     let root = given("WEIR_TOOLS").or_else(cache).ok_or_else(|| {
-        Error::NoToolChain("there is no place for tools: set WEIR_TOOLS to a folder for them, or HOME, whose .cache is used".into())
+        Error::NoToolChain(
+            "there is no folder for tools: set WEIR_TOOLS to one, or HOME, whose .cache is used"
+                .into(),
+        )
     })?;
     let root = std::path::absolute(&root).map_err(|error| io_error("finding", &root, error))?;
     fs::create_dir_all(&root).map_err(|error| io_error("creating", &root, error))?;
     Ok(root)
 }
 
-/// One build by a driver: a program in the language's own interpreter that is told all in one
-/// object of JSON.
+/// One build by a driver: a program in the plugin's language that gets its parameters as one JSON
+/// object.
 pub(super) struct Driver<'a> {
     /// The plugin's folder.
     pub(super) folder: &'a Path,
-    /// The set of tools.
+    /// The folder of the set of tools.
     pub(super) tools: &'a Path,
-    /// The driver's source and its file's name.
+    /// The driver's source and its file name.
     pub(super) source: (&'a str, &'a str),
-    /// What runs it, ready for its path and the object as arguments.
+    /// The command that runs the driver; its path and the JSON object are added as arguments.
     pub(super) interpreter: Command,
-    /// Whatever else tells one build from another: versions.
+    /// Versions and other inputs that distinguish one build from another.
     pub(super) salt: String,
-    /// What the driver is told besides.
+    /// Additional parameters for the driver.
     pub(super) more: Value,
-    /// What built it, by its own words.
+    /// The tool chain's own name and version.
     pub(super) tool_chain: String,
 }
 
-/// What a driver answers.
+/// A driver's response.
 #[derive(Deserialize)]
 struct Answer {
     digest: Option<String>,
@@ -107,7 +110,7 @@ struct Answer {
 }
 
 impl Driver<'_> {
-    /// Builds, or finds that nothing changed since the component in `dist` was built.
+    /// Builds the plugin, unless nothing has changed since the component in `dist` was built.
     pub(super) fn run(mut self, say: &mut dyn FnMut(&str)) -> Result<Compiled, Error> {
         let package = name(self.folder);
         let component = component_of(self.folder, &package.replace('-', "_"));
@@ -191,7 +194,7 @@ fn shown(path: &Path) -> Value {
     Value::from(path.to_string_lossy().into_owned())
 }
 
-/// The plugin's name: that of its folder, in letters, digits and hyphens.
+/// The plugin's name: the folder's name, reduced to letters, digits and hyphens.
 fn name(folder: &Path) -> String {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     let name: String = name

@@ -1,8 +1,8 @@
 //! Plugins in TypeScript: `plugin.ts` is checked by the TypeScript compiler, bundled with its
 //! packages by esbuild, and put into a component with QuickJS inside by componentize-qjs.
 //!
-//! Needs Node and npm. The three tools come by npm, pinned with the digests of their packages. If
-//! the folder's `package.json` names packages that are not installed, npm installs them first.
+//! Needs Node and npm. npm fetches the three tools, pinned by the digests of their packages. If the
+//! folder's `package.json` names packages that are not installed, npm installs them first.
 
 #[cfg(test)]
 mod wit;
@@ -16,17 +16,17 @@ use serde_json::{Value, json};
 use super::tools::{self, Driver};
 use super::{Compiled, Error, io_error, output_of, perform};
 
-/// What the tools are, and exactly which.
+/// The tools with their exact versions, and below the lock file with their digests.
 const PACKAGE: &str = include_str!("../../../assets/tools/typescript/package.json");
 const PACKAGE_LOCK: &str = include_str!("../../../assets/tools/typescript/package-lock.json");
-/// The program that uses them.
+/// The driver that uses them.
 const DRIVER: &str = include_str!("../../../assets/tools/typescript/build.mjs");
-/// The folder of the tools; a test holds it to the versions in `package.json`.
+/// The name of the tools' folder; a test compares it with the versions in `package.json`.
 const SET: &str = "typescript-7.0.2-esbuild-0.28.2-componentize-qjs-0.4.5";
-/// The oldest Node that the tools run in.
+/// The oldest version of Node that the tools support.
 const NODE_MIN: u32 = 20;
 
-/// Makes a component of the plugin in `folder`.
+/// Builds a component from the plugin in `folder`.
 pub(super) fn compile(folder: &Path, say: &mut dyn FnMut(&str)) -> Result<Compiled, Error> {
     let node = node()?;
     let tools = tools::folder(
@@ -65,7 +65,7 @@ pub(super) fn compile(folder: &Path, say: &mut dyn FnMut(&str)) -> Result<Compil
     .run(say)
 }
 
-/// Node's version, if it is there and recent.
+/// Node's version, if Node is installed and recent enough.
 fn node() -> Result<String, Error> {
     let version = output_of(Command::new("node").arg("--version"));
     match version
@@ -74,7 +74,7 @@ fn node() -> Result<String, Error> {
     {
         Some(version) if major(version) >= NODE_MIN => Ok(version.to_owned()),
         found => Err(Error::NoToolChain(format!(
-            "plugins in TypeScript are built with Node {NODE_MIN} or newer, and {}; install Node with npm, for example with \
+            "plugins in TypeScript are built with Node {NODE_MIN} or newer, but {}; install Node with npm, for example with \
              `apt-get install nodejs npm` or from your system's packages",
             found.map_or("there is no `node`".to_owned(), |version| format!(
                 "`node` is {version}"
@@ -91,7 +91,7 @@ fn major(version: &str) -> u32 {
         .unwrap_or(0)
 }
 
-/// Installs what the folder's `package.json` names, from the registry that npm is configured for.
+/// Installs the packages in the folder's `package.json` from npm's configured registry.
 fn npm(folder: &Path, options: &[&str]) -> Result<(), Error> {
     let mut npm = Command::new("npm");
     npm.args(["install", "--no-audit", "--no-fund", "--loglevel=error"])
@@ -104,7 +104,7 @@ fn npm(folder: &Path, options: &[&str]) -> Result<(), Error> {
     })
 }
 
-/// Whether the folder's `package.json` names packages, and they are not there.
+/// Whether the folder's `package.json` names packages that are not installed.
 fn lacks_packages(folder: &Path) -> bool {
     let package = fs::read(folder.join("package.json"))
         .ok()

@@ -1,8 +1,8 @@
-//! Guests for the tests, written in the text format of Wasm: small, made in milliseconds, and as
-//! hostile as one likes.
+//! Guests for the tests, in the text format of Wasm: small, compiled in milliseconds, and as
+//! hostile as needed.
 //!
-//! What a guest does with an item is chosen by the first letter of the event's type, or of the
-//! entity's key.
+//! The first letter of the event's type, or of the entity's key, selects what a guest does with an
+//! item.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -11,33 +11,33 @@ use wit_component::StringEncoding;
 
 /// A source plugin, event filter and mapper, as a core module that carries its WIT type.
 ///
-/// The filter: `x` drops, `X` traps, `F` fails by its own rules. The mapper: see [`MAPPER`];
-/// anything else becomes one change of facet `base` with the data as it is. Settings: a key that
-/// begins with `r` is refused, one with `l` loops.
+/// The filter: `x` drops, `X` traps, `F` fails by its own rules. The mapper: see [`MAPPER`]; any
+/// other letter becomes one change of facet `base` with the data as its value. Settings: a key that
+/// starts with `r` is rejected, one with `l` loops.
 pub(crate) fn source() -> Vec<u8> {
     let body = [PRELUDE, CONFIGURE, EVENT_FILTER, MAPPER].concat();
     module("source-plugin", &body)
 }
 
-/// A channel plugin, entity filter and renderer: `x` is dropped, `n` not rendered, `t` traps; of
-/// anything else the first facet's value is the body.
+/// A channel plugin, entity filter and renderer: `x` is dropped, `n` is not rendered, `t` traps;
+/// for any other letter the body is the first facet's value.
 pub(crate) fn channel() -> Vec<u8> {
     let body = [PRELUDE, CONFIGURE, ENTITY_FILTER, RENDERER].concat();
     module("channel-plugin", &body)
 }
 
-/// A mapper and no filter, the same one.
+/// The same mapper, without a filter.
 pub(crate) fn mapper() -> Vec<u8> {
     mapper_with("")
 }
 
-/// The same with one more field in its module.
+/// The same mapper with one more field in its module.
 pub(crate) fn mapper_with(field: &str) -> Vec<u8> {
     let body = [PRELUDE, CONFIGURE, MAPPER, field].concat();
     module("mapper-plugin", &body)
 }
 
-/// A core module of that world.
+/// A core module of this world.
 pub(crate) fn module(world: &str, body: &str) -> Vec<u8> {
     let mut text = String::from("(module\n");
     let _ = write!(text, "{body})");
@@ -55,7 +55,7 @@ pub(crate) fn module(world: &str, body: &str) -> Vec<u8> {
     module
 }
 
-/// Memory, an allocator that is emptied after each call, and texts.
+/// Memory, an allocator that is reset after each call, and texts.
 pub(crate) const PRELUDE: &str = r#"
 (import "weir:plugin/log@0.1.0" "write" (func $log (param i32 i32 i32)))
 (memory (export "memory") 2)
@@ -86,13 +86,13 @@ pub(crate) const PRELUDE: &str = r#"
   (i32.store offset=8 (local.get $at) (i32.const 560)) (i32.store offset=12 (local.get $at) (i32.const 8)))
 (func $forever (loop $again (br $again)))
 (func $deeper (param i32) (result i32) (i32.add (call $deeper (i32.add (local.get 0) (i32.const 1))) (local.get 0)))
-;; the first letter of the string whose pointer and length are there, or 0
+;; the first letter of the string whose pointer and length are at this address, or 0
 (func $letter (param $string i32) (result i32)
   (if (i32.eqz (i32.load offset=4 (local.get $string))) (then (return (i32.const 0))))
   (i32.load8_u (i32.load (local.get $string))))
 "#;
 
-/// The letter after `{"` decides.
+/// The letter after `{"` selects what happens.
 pub(crate) const CONFIGURE: &str = r#"
 (func (export "weir:plugin/settings@0.1.0#configure") (param $text i32) (param $length i32) (result i32)
   (local $letter i32)
@@ -130,10 +130,10 @@ const EVENT_FILTER: &str = r#"
 (func (export "cabi_post_weir:plugin/event-filter@0.1.0#accept") (param i32) (call $reset (i32.const 0)))
 "#;
 
-/// `l` loops, `h` hoards, `r` recurses, `t` traps, `p` logs its panic and traps, `w` gives one
-/// answer too few, `o` gives 2000 changes that share one value of 64 KiB, `j` gives what is no
-/// JSON, `L` asks for an unknown lane, `f` fails by its own rules, `n` gives no change, `m` grows
-/// by 20 MiB, `c` gives the number of calls of this instance.
+/// `l` loops, `h` hoards, `r` recurses, `t` traps, `p` logs its panic and traps, `w` returns one
+/// result too few, `o` returns 2000 changes that share one value of 64 KiB, `j` returns a value
+/// that is not JSON, `L` asks for an unknown lane, `f` fails by its own rules, `n` returns no
+/// change, `m` grows by 20 MiB, `c` returns the number of calls of this instance.
 const MAPPER: &str = r#"
 (func $change (param $at i32) (param $event i32)
   (i32.store (local.get $at) (i32.const 512)) (i32.store offset=4 (local.get $at) (i32.const 7))

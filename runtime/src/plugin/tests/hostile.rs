@@ -1,7 +1,7 @@
-//! Hostile components, one a file of text in `hostile/`, and what becomes of each: the host lives
-//! on, the reason is named, and a plugin that is served beside it all the while notices nothing.
-//! Then what a component is not allowed to be made of, what it leaves behind (nothing), and whether
-//! the same input gives the same output.
+//! Tests with hostile components, one text file each in `hostile/`: the host survives each of them
+//! and names the reason, and a good plugin that is served at the same time is not affected. Further
+//! tests check that forbidden features are rejected, that a component leaves no data behind, and
+//! that the same input gives the same output.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use super::*;
 
-/// What a file may use: one change, `{"key": "product", "facet": "base", "value": 1}`; the answer
-/// that the first event became these changes; the answer that all events became nothing.
+/// Helpers for the files: one change, `{"key": "product", "facet": "base", "value": 1}`; a response
+/// in which the first event became these changes; a response in which no event became a change.
 const HELPERS: &str = r#"
 (data (i32.const 700) "1")
 (func $change (param $at i32)
@@ -35,22 +35,22 @@ const HELPERS: &str = r#"
   (local.get $at))
 "#;
 
-/// What is said of any of them is no longer than that, however much it says itself.
+/// The most bytes of a reason, however much the component itself says.
 const SAID_BYTES_MAX: usize = 2500;
 
-/// When it is found out.
+/// When the host detects a hostile component.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum At {
-    /// When it is loaded: it never serves.
+    /// While it is loaded: it never serves.
     Load,
-    /// When it is configured.
+    /// While it is configured.
     Configure,
-    /// When it is called: the event fails.
+    /// While it is called: the event fails.
     Call,
 }
 use At::{Call, Configure, Load};
 
-/// File, when it is found out, the code, and what the sentence says.
+/// The file, when it is detected, the code, and a part of the sentence.
 const GUESTS: &[(&str, At, &str, &str)] = &[
     ("loop", Call, "time-limit", "time limit of 300 ms exceeded"),
     (
@@ -124,13 +124,13 @@ const GUESTS: &[(&str, At, &str, &str)] = &[
         "too-few-answers",
         Call,
         "wrong-length",
-        "mapper gave 0 answers for 1 items",
+        "mapper returned 0 results for 1 items",
     ),
     (
         "too-many-answers",
         Call,
         "wrong-length",
-        "mapper gave 2 answers for 1 items",
+        "mapper returned 2 results for 1 items",
     ),
     ("unknown-variant", Call, "trap", "discriminant"),
     (
@@ -261,14 +261,14 @@ const GUESTS: &[(&str, At, &str, &str)] = &[
         "imports-wasi",
         Load,
         "unusable",
-        "a plugin has no system beneath it",
+        "a plugin has no operating system",
     ),
     ("exports-nothing-to-call", Load, "unusable", "transform"),
     ("exports-another-type", Load, "unusable", "transform"),
 ];
 
-/// For whatever is not about time: a machine that is busy with other tests must not be taken for a
-/// plugin that hangs.
+/// Limits for components that do not exceed the time limit, so that a busy machine does not look
+/// like a plugin that hangs.
 fn patient() -> Limits {
     Limits {
         time: Duration::from_secs(20),
@@ -284,7 +284,7 @@ fn folder() -> PathBuf {
 fn mapper(name: &str) -> Vec<u8> {
     let text =
         std::fs::read_to_string(folder().join(name).with_extension("wat")).expect("its text");
-    // One that brings its own memory and allocator says so.
+    // A file that brings its own memory and allocator is marked.
     let body = if text.starts_with(";; whole:") {
         text
     } else {
@@ -293,7 +293,7 @@ fn mapper(name: &str) -> Vec<u8> {
     guests::module("mapper-plugin", &body)
 }
 
-/// Imports come before everything else.
+/// The text of a mapper; in Wasm, imports must come first.
 fn mapper_text(fields: &str) -> String {
     let (imports, rest): (Vec<&str>, Vec<&str>) =
         fields.lines().partition(|line| line.starts_with("(import"));
@@ -307,7 +307,8 @@ fn mapper_text(fields: &str) -> String {
     .concat()
 }
 
-/// What became of it, code and sentence: as a swap and a call would have it.
+/// When the component was detected, with the code and the sentence, as a swap and a call would
+/// report it.
 async fn deed(host: &Arc<Host>, name: &str, limits: Limits) -> (At, String, String) {
     let component = match host.load(name, &Binary::new(mapper(name)), limits) {
         Ok(component) => component,
@@ -378,7 +379,7 @@ async fn each_hostile_component_is_named_and_disturbs_nobody() {
         while served.load(Ordering::SeqCst) == before {
             assert!(
                 !beside.is_finished(),
-                "{name} has disturbed the plugin beside it"
+                "{name} has disturbed the good plugin"
             );
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -387,13 +388,13 @@ async fn each_hostile_component_is_named_and_disturbs_nobody() {
     over.store(true, Ordering::SeqCst);
     beside
         .await
-        .expect("the plugin beside them was served well all the while");
-    // A hostile batch takes a worker for 0.3 s and the other workers serve; more than that is a
-    // machine with other work.
+        .expect("the good plugin was served well all the time");
+    // A hostile batch occupies a worker for 0.3 s while the other workers serve; the rest of the
+    // bound is for a busy machine.
     let slowest = slowest.load(Ordering::SeqCst);
     assert!(
         slowest < 5_000,
-        "a batch of the plugin beside them took {slowest} ms"
+        "a batch of the good plugin took {slowest} ms"
     );
 }
 
@@ -416,7 +417,7 @@ fn each_text_is_in_the_table_and_there_are_enough() {
     assert!(table.len() >= 25 && table.len() == GUESTS.len());
 }
 
-/// What the interface does not use is switched off: refused by name, with what to do about it.
+/// Features that the interface does not use are switched off, and are rejected by name with advice.
 #[test]
 fn what_came_after_wasm_2_is_refused_by_name() {
     let module = |fields: &str| format!("(component (core module {fields}))");
@@ -472,7 +473,7 @@ fn what_is_too_large_is_refused_by_its_size_before_it_is_compiled() {
     refused(
         "a file of 60 MiB",
         &sixty,
-        "the file has 60 MiB, the most is 48 MiB",
+        "the file has 60 MiB; the limit is 48 MiB",
     );
     let functions = text(format!(
         "(component (core module {}))",
@@ -486,7 +487,7 @@ fn what_is_too_large_is_refused_by_its_size_before_it_is_compiled() {
     refused(
         "one long function",
         &long,
-        "function 1 has 1100002 bytes of code, the most is 1 MiB",
+        "function 1 has 1100002 bytes of code; the limit is 1 MiB",
     );
     let modules = text(format!("(component {})", "(core module)".repeat(201)));
     refused("modules", &modules, "it has more than 200 core modules");
@@ -507,8 +508,8 @@ fn what_is_too_large_is_refused_by_its_size_before_it_is_compiled() {
     refused("tables", &tables, "tables");
 }
 
-/// A mapper that does something when it is configured; what it writes from 4096 on is its reason to
-/// refuse, if `$reason` gives it a length.
+/// A mapper that runs `$deed` when it is configured, and rejects its settings with `residue` if the
+/// result is not 0.
 fn configured_by(fields: &str) -> Vec<u8> {
     let rest = r#"
 (import "weir:plugin/log@0.1.0" "write" (func $log (param i32 i32 i32)))
@@ -530,7 +531,7 @@ fn configured_by(fields: &str) -> Vec<u8> {
     guests::module("mapper-plugin", &[rest, fields].concat())
 }
 
-/// Fills its memory, what it grows by and its table with a secret.
+/// Fills its memory, including new pages, and its table with a secret.
 const FILLS: &str = r#"
 (elem declare func $deed)
 (func $deed (result i32)
@@ -541,7 +542,7 @@ const FILLS: &str = r#"
   (i32.const 0))
 "#;
 
-/// Looks for anything in its memory beyond what is its own, in what it grows by, and in its table.
+/// Searches its memory, including new pages, and its table for data that is not its own.
 const LOOKS: &str = r#"
 (func $deed (result i32)
   (local $at i32)
@@ -572,9 +573,9 @@ fn nothing_of_a_plugin_is_left_for_the_next() {
     let looks = load("looks", &[LOOKS, "(func $before)"].concat());
     for _ in 0..300 {
         Binding::configure(&fills, "{}").expect("it fills");
-        Binding::configure(&looks, "{}").expect("and nothing of it is found");
+        Binding::configure(&looks, "{}").expect("it finds none of the secret");
     }
-    // The one that looks would find it: in its own memory it does.
+    // Check that the searching component works: it finds a mark in its own memory.
     for mark in [
         "(memory.fill (i32.const 3000) (i32.const 1) (i32.const 1))",
         "(table.set $table (i32.const 7) (ref.func $before))",
@@ -597,8 +598,8 @@ fn nothing_of_a_plugin_is_left_for_the_next() {
     }
 }
 
-/// Every bit pattern of a NaN that arithmetic can make, as hexadecimal digits: one of 0/0, a root,
-/// and one that would keep the payload of another; and the size of its memory.
+/// Returns, as hexadecimal digits, NaN bit patterns from arithmetic: of 0/0, of a root, and of an
+/// operation that could keep another NaN's payload; and the size of its memory.
 const COMPUTES: &str = r#"
 (func (export "weir:plugin/mapper@0.1.0#transform") (param i32) (param $count i32) (result i32)
   (local $change i32) (local $bits i64) (local $n i32) (local $digit i32)
@@ -629,8 +630,7 @@ async fn the_same_event_gives_the_same_changes_ten_thousand_times() {
     let computes = guests::module("mapper-plugin", &mapper_text(COMPUTES));
     let hosts = [host(4), host(1)];
     let (mut seen, mut runs) = (BTreeSet::new(), 0);
-    // Two hosts, one with four workers and one with one; instances that are used again, and forty
-    // times new ones.
+    // Two hosts, with four workers and with one; reused instances, and forty times new ones.
     for round in 0..40 {
         let host = &hosts[round % 2];
         let component = host
@@ -647,8 +647,7 @@ async fn the_same_event_gives_the_same_changes_ten_thousand_times() {
         }
     }
     assert_eq!(runs, 10_000);
-    // The one bit pattern that a NaN has here; 0/0 alone would have another on this machine or
-    // that.
+    // The canonical bit pattern of NaN; without canonicalisation, 0/0 differs between machines.
     assert_eq!(
         seen.into_iter().collect::<Vec<_>>(),
         ["[product/product base=\"7ff8000000000000\"]"]

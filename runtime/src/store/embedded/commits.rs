@@ -1,11 +1,11 @@
-//! How long durable writes of commits took: counted by the writer, read by anyone.
+//! Durations of durable writes of commits: counted by the writer, read by any thread.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::store::COMMIT_SECONDS;
 
-/// The counters; they rise for as long as the store is open.
+/// The counters; they only rise while the store is open.
 #[derive(Default)]
 pub(super) struct Commits {
     buckets: [AtomicU64; COMMIT_SECONDS.len() + 1],
@@ -13,7 +13,7 @@ pub(super) struct Commits {
 }
 
 impl Commits {
-    /// One more write, synced.
+    /// Counts one synced write.
     pub(super) fn count(&self, took: Duration) {
         let seconds = took.as_secs_f64();
         let bucket = COMMIT_SECONDS
@@ -27,7 +27,7 @@ impl Commits {
         );
     }
 
-    /// How many there were.
+    /// The number of writes.
     pub(super) fn total(&self) -> u64 {
         self.seconds().0.iter().sum()
     }

@@ -1,4 +1,4 @@
-//! Writing an entity: its record, and rows of their own for values that are long.
+//! Writes an entity: its record, and separate rows for long values.
 
 use std::sync::Arc;
 
@@ -11,11 +11,11 @@ use crate::model::Timestamp;
 use crate::store::record::{self, Record, Row, Value};
 use crate::store::{Error, keys};
 
-/// Values longer than this get rows of their own, so that a change of a neighbour does not rewrite
-/// them.
+/// Values longer than this, in bytes, get separate rows, so that a change of another facet does not
+/// rewrite them.
 const INLINE_MAX: usize = 4 * 1024;
 
-/// New values of one entity by the number of the facet's name; none deletes.
+/// New values of one entity, by the number of the facet's name; `None` deletes.
 pub(super) type Values = Vec<(u32, Option<Arc<str>>)>;
 
 /// An entity whose record must be written.
@@ -24,14 +24,14 @@ pub(super) struct Touched {
     /// Number of the type's name.
     pub(super) entity_type: u32,
     pub(super) key: Arc<str>,
-    /// All facets as they are to be.
+    /// All facets as they will be stored.
     pub(super) facets: Vec<Meta>,
-    /// New values by the number of the facet's name; the last one counts.
+    /// New values, by the number of the facet's name; the last one of a facet counts.
     pub(super) values: Values,
 }
 
-/// Puts the record, and the rows of its long values, into `written`; values that are not new are
-/// taken from the stored record.
+/// Puts the record and the rows of its long values into `written`. Values that did not change are
+/// copied from the stored record.
 pub(super) fn write(
     db: &sled::Db,
     touched: Touched,
@@ -115,7 +115,7 @@ pub(super) fn write(
     Ok(())
 }
 
-/// Puts a value into rows of its own.
+/// Puts a long value into separate rows.
 fn spill(ordinal: u32, row: &mut Row<'_>, written: &mut Rows) {
     let parts = {
         let value = match &row.value {

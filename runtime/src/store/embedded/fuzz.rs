@@ -1,5 +1,5 @@
-//! Doors for `tests/fuzz`: the reading of rows, given bytes that nobody wrote. Compiled with the
-//! feature `fuzz` only.
+//! Entry points for `tests/fuzz`: reading rows from bytes that Weir did not write. Compiled only
+//! with the feature `fuzz`.
 
 use std::cell::RefCell;
 
@@ -8,14 +8,14 @@ use crate::index::{ChannelId, Index};
 use crate::model::Sequence;
 use crate::store::{keys, record};
 
-/// A record is read or not; what is read is written and read again as the same.
+/// Decodes a record. One that decodes must encode and decode to the same record.
 pub fn record(bytes: &[u8]) {
     if let Some(record) = record::decode(bytes) {
         assert_eq!(record::decode(&record.encode()), Some(record));
     }
 }
 
-/// Loads a store that has these rows: kind, number, bytes. The keys are right, as sled finds rows
+/// Loads a store with these rows: kind, number, bytes. The keys are valid, because sled finds rows
 /// by them.
 pub fn load(rows: &[(u8, u8, &[u8])]) {
     thread_local! { static DB: RefCell<Option<sled::Db>> = const { RefCell::new(None) }; }
@@ -33,7 +33,7 @@ pub fn load(rows: &[(u8, u8, &[u8])]) {
             db.insert(key(*kind, *number), *bytes)
                 .expect("it can be written");
         }
-        // How many ordinals were given out is one number that nothing bounds but its 32 bits.
+        // Any 32-bit number of ordinals is valid; 16 bits keep the index of this test small.
         let ordinals = db
             .get(keys::ORDINALS)
             .ok()
@@ -42,7 +42,7 @@ pub fn load(rows: &[(u8, u8, &[u8])]) {
         db.insert(keys::ORDINALS, &u64::from(ordinals).to_le_bytes())
             .expect("it can be written");
         let mut index = Index::default();
-        // What is damaged is told; what is not is there.
+        // Damaged rows make the load fail; otherwise there are no more entities than rows.
         if open::load(db, &mut index, 0).is_ok() {
             assert!(index.total() <= rows.len() as u64);
         }

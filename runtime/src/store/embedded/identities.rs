@@ -1,4 +1,5 @@
-//! Identities of events: a repetition within the window is recognised, across restarts too.
+//! Identities of events, by which a repeated event within the window is recognised, also after a
+//! restart.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -6,10 +7,10 @@ use super::open::rows;
 use super::sums::{Rows, Sums};
 use crate::store::{Error, keys};
 
-/// Identities remembered: an hour and a half at 180 events a second, 25 s at 40,000.
+/// The most identities remembered: 1.5 h at 180 events a second, 25 s at 40,000.
 const IDENTITIES_MAX: usize = 1_000_000;
 
-/// Identities of events within a bounded window, on disk a row a commit.
+/// Identities of events within a bounded window; on disk, one row per commit.
 #[derive(Default)]
 pub(super) struct Identities {
     known: HashSet<u128>,

@@ -1,5 +1,5 @@
-//! Opening: what can go wrong is told in a sentence, the index is rebuilt from the records, and all
-//! rows are checked to be what was written, and all of it.
+//! Opens the store: reports problems in a sentence that says what to do, rebuilds the index from
+//! the records, and checks that all rows that were written are there and unchanged.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -21,14 +21,14 @@ use crate::index::{Channel, ChannelId, Clock, Index, Meta};
 use crate::model::{EntityId, Timestamp};
 use crate::store::{Error, keys};
 
-/// How long to wait for a store that is still held by somebody.
+/// How long to wait for a store that another process or thread still holds.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 /// Free disk that opening needs: sled starts a segment and writes a snapshot of its page table.
 const OPENING_BYTES: u64 = 16 * 1024 * 1024;
-/// The format of the rows; another one is refused, never guessed at.
+/// The format of the rows. A store of any other format is rejected.
 const FORMAT: &str = "weir 2";
 
-/// sled, opened.
+/// sled, opened, with the files next to it.
 pub(super) struct Opened {
     pub(super) db: sled::Db,
     /// Our own handle on sled's file, to sync it: its `flush` does not.
@@ -36,12 +36,12 @@ pub(super) struct Opened {
     pub(super) witness: Witness,
 }
 
-/// What besides the index is known after loading.
+/// The state that is loaded in addition to the index.
 pub(super) struct Loaded {
     pub(super) quarantine: BTreeMap<u32, u64>,
     pub(super) logs: BTreeMap<ChannelId, PairLog>,
     pub(super) identities: Identities,
-    /// What all rows add up to.
+    /// The sums of all rows.
     pub(super) sums: Sums,
 }
 
@@ -49,11 +49,11 @@ fn unavailable(path: &Path, what: impl std::fmt::Display) -> Error {
     Error::Unavailable(format!("{}: {what}", path.display()))
 }
 
-/// Opens sled where its panics are caught.
+/// Opens sled. Call this within [`safely`], because sled may panic.
 pub(super) fn open(options: &Options) -> Result<Opened, Error> {
     let path = &options.path;
     std::fs::create_dir_all(path)
-        .map_err(|error| unavailable(path, format!("the directory cannot be made: {error}")))?;
+        .map_err(|error| unavailable(path, format!("the directory cannot be created: {error}")))?;
     has_disk_to_open(options)?;
     let witness = Witness::open(path)
         .map_err(|error| unavailable(path, format!("the file {}: {error}", witness::NAME)))?;
@@ -82,7 +82,7 @@ pub(super) fn open(options: &Options) -> Result<Opened, Error> {
             ));
         }
         Ok(Err(sled::Error::Corruption { .. })) | Err(_) => {
-            return Err(damaged("sled cannot open what is there"));
+            return Err(damaged("sled cannot open the existing files"));
         }
         Ok(Err(error)) => {
             return Err(unavailable(
@@ -119,7 +119,7 @@ pub(super) fn open(options: &Options) -> Result<Opened, Error> {
             return Err(unavailable(
                 path,
                 format!(
-                    "the store is of another format ({found:?}); this version reads {FORMAT:?}"
+                    "the store has another format ({found:?}); this version of Weir reads {FORMAT:?}"
                 ),
             ));
         }
@@ -127,14 +127,14 @@ pub(super) fn open(options: &Options) -> Result<Opened, Error> {
     Ok(Opened { db, file, witness })
 }
 
-/// Opens and loads where a panic is an error: sled panics on some damage instead of saying so. Says
-/// of damage what to do.
+/// Opens and loads, and turns a panic into an error, because sled panics on some kinds of damage.
+/// Adds to `Damaged` what to do.
 pub(super) fn safely<T>(path: &Path, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
     silence_sled();
     OPENING.fetch_add(1, Ordering::SeqCst);
     let done = catch_unwind(AssertUnwindSafe(|| quietly(work)));
     OPENING.fetch_sub(1, Ordering::SeqCst);
-    match done.unwrap_or_else(|_| Err(damaged("sled cannot read what is there"))) {
+    match done.unwrap_or_else(|_| Err(damaged("sled cannot read the existing files"))) {
         Err(Error::Damaged(what)) => Err(Error::Damaged(format!(
             "{}: {what}. Move the directory aside and restore it from a copy, or start with an empty one and let the sources send again",
             path.display()
@@ -143,7 +143,7 @@ pub(super) fn safely<T>(path: &Path, work: impl FnOnce() -> Result<T, Error>) ->
     }
 }
 
-/// Does something on this thread whose panics are told by who asked for it.
+/// Runs `work` on this thread without printing its panics; the caller reports them.
 fn quietly<T>(work: impl FnOnce() -> T) -> T {
     struct Before(bool);
     impl Drop for Before {
@@ -155,16 +155,16 @@ fn quietly<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// How many stores are being opened.
+/// The number of stores being opened.
 static OPENING: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    /// Whether this thread opens a store.
+    /// Whether this thread is opening a store.
     static OPENS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What sled's panics say while a store is opened would be noise beside our own sentence; all
-/// others are told as before.
+/// Silences sled's panics while a store is being opened, because our own sentence reports them. All
+/// other panics are printed as before.
 fn silence_sled() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -182,7 +182,7 @@ fn silence_sled() {
     });
 }
 
-/// Opens sled; waits a moment for who is letting go of it: a process that is ending, or sled's own
+/// Opens sled. Waits a moment if it is still held, by a process that is ending or by sled's own
 /// threads after a close.
 fn open_when_free(config: &sled::Config) -> std::thread::Result<sled::Result<sled::Db>> {
     let begun = Instant::now();
@@ -244,10 +244,9 @@ fn remove_unfinished_snapshots(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Whether what the system has cached of the store is what is on disk. A sync that failed may have
-/// left pages in the cache that are not on disk and do not count as unwritten: an earlier life that
-/// met such a failure has told the witness, and what failed since then behind everybody's back
-/// fails this sync.
+/// Whether the page cache agrees with the disk. A failed sync may leave pages in the cache that are
+/// not on disk but count as written. If an earlier process saw the failure, it has marked it in the
+/// witness; a failure that no process has seen yet makes this sync fail.
 fn page_cache_is_true(options: &Options, seen: Seen) -> bool {
     let synced = match File::options()
         .read(true)
@@ -261,11 +260,11 @@ fn page_cache_is_true(options: &Options, seen: Seen) -> bool {
     !seen.failed && synced.is_ok()
 }
 
-/// What the system has cached is forgotten, so that it is read from the disk.
+/// Drops the cached pages of the store, so that it is read from the disk.
 fn drop_page_cache(path: &Path) {
     for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
         if let Ok(file) = File::open(entry.path()) {
-            // Advice: where it is not taken, nothing is lost but this precaution.
+            // This is advice to the kernel: if it is ignored, only this precaution is lost.
             let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
         }
     }
@@ -278,7 +277,7 @@ fn sync_directories(path: &Path) -> std::io::Result<()> {
         .map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
-/// Bytes of all files of the store.
+/// Total size, in bytes, of all files of the store.
 pub(super) fn size_on_disk(path: &Path) -> u64 {
     let files = std::fs::read_dir(path).into_iter().flatten().flatten();
     files
@@ -303,23 +302,23 @@ fn unreadable(what: &str) -> Error {
     Error::Damaged(format!("{what} cannot be read"))
 }
 
-/// The store ends with a batch before one that was synced.
+/// The error of a store whose last batch is older than one that was synced.
 fn lost(batch: u64, seen: u64) -> Error {
     Error::Damaged(format!(
-        "accepted changes are missing: it ends with write {batch}, and the file `{}` has seen write {seen} synced. To go on without them \
-         remove that file",
+        "accepted changes are missing: it ends with write {batch}, but according to the file `{}`, write {seen} was synced. To continue without \
+         them, remove that file",
         witness::NAME
     ))
 }
 
-/// All rows with that beginning, counted in `found`.
+/// All rows with this prefix; each one read is counted in `found`.
 pub(super) fn rows<'a>(
     db: &sled::Db,
     prefix: &[u8],
     found: &'a mut Sums,
 ) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec), Error>> + use<'a> {
     db.scan_prefix(prefix).map(|row| {
-        let (key, value) = row.map_err(|error| Error::Damaged(format!("sled says: {error}")))?;
+        let (key, value) = row.map_err(|error| Error::Damaged(format!("sled reports: {error}")))?;
         found.add(&key, &value);
         Ok((key, value))
     })
@@ -337,8 +336,8 @@ fn number(db: &sled::Db, key: &[u8]) -> Result<u64, Error> {
     })
 }
 
-/// Ordinals below this have been given out: all that entities have, and those of entities that are
-/// forgotten.
+/// The number of ordinals given out so far, including those of forgotten entities. All ordinals in
+/// use are below it.
 fn given_out(db: &sled::Db) -> Result<u32, Error> {
     let forgotten = u32::try_from(number(db, keys::ORDINALS)?)
         .map_err(|_| unreadable("how many entities there were"))?;
@@ -346,7 +345,7 @@ fn given_out(db: &sled::Db) -> Result<u32, Error> {
         .scan_prefix(keys::ENTITIES)
         .next_back()
         .transpose()
-        .map_err(|error| Error::Damaged(format!("sled says: {error}")))?;
+        .map_err(|error| Error::Damaged(format!("sled reports: {error}")))?;
     Ok(last
         .map_or(0, |(key, _)| ordinal_of(&key).saturating_add(1))
         .max(forgotten))
@@ -356,8 +355,8 @@ fn ordinal_of(key: &[u8]) -> u32 {
     u32::from_be_bytes(keys::number_at(key, 1))
 }
 
-/// Fills an empty index from the rows. They must add up to what was written, and the last batch be
-/// none before `seen`.
+/// Fills an empty index from the rows. The rows must agree with the sums, and the last batch must
+/// not be older than `seen`.
 pub(super) fn load(db: &sled::Db, index: &mut Index, seen: u64) -> Result<Loaded, Error> {
     let sums = match db
         .get(keys::SUMS)
@@ -370,7 +369,7 @@ pub(super) fn load(db: &sled::Db, index: &mut Index, seen: u64) -> Result<Loaded
         return Err(lost(sums.batch, seen));
     }
     let given_out = given_out(db)?;
-    // Entities are half of the rows; what channels know of them, and the rest, is read beside.
+    // Entities are half of the rows; pairs and the rest are read in parallel.
     let (entities, beside) = std::thread::scope(|scope| {
         let beside = scope.spawn(|| quietly(|| load_beside(db, given_out)));
         let entities = load_entities(db, index);
@@ -408,7 +407,7 @@ pub(super) fn load(db: &sled::Db, index: &mut Index, seen: u64) -> Result<Loaded
     }
 }
 
-/// What is read beside the entities.
+/// The rows that are read in parallel to the entities.
 struct Beside {
     channels: BTreeMap<ChannelId, (Channel, PairLog)>,
     quarantine: BTreeMap<u32, u64>,
@@ -429,7 +428,7 @@ fn load_beside(db: &sled::Db, given_out: u32) -> Result<Beside, Error> {
     })
 }
 
-/// Loads figures, names and entities; gives what their rows add up to.
+/// Loads figures, names and entities; returns the sums of their rows.
 fn load_entities(db: &sled::Db, index: &mut Index) -> Result<Sums, Error> {
     let mut found = Sums::default();
     rows(db, keys::FIGURES, &mut found).try_for_each(|row| row.map(|_| ()))?;
@@ -496,7 +495,7 @@ mod tests {
         let seen = || Witness::open(folder.path()).unwrap().seen();
         assert!(
             page_cache_is_true(&options, seen()),
-            "where nothing is there is nothing to doubt"
+            "an empty folder leaves nothing to doubt"
         );
 
         let shop = Subscription {
@@ -514,21 +513,21 @@ mod tests {
         assert!(page_cache_is_true(&options, seen()));
         assert!(
             !page_cache_is_true(&failing, seen()),
-            "a failure that nobody has met yet"
+            "a failure that no process has seen yet"
         );
 
         assert!(
             Embedded::open(failing).is_err(),
-            "a start saves what it doubts"
+            "opening saves the channels it doubts, and the sync fails"
         );
         assert!(
             !page_cache_is_true(&options, seen()),
-            "an earlier life met a failure"
+            "an earlier process saw a failure"
         );
         drop(Embedded::open(options.clone()).unwrap());
         assert!(
             page_cache_is_true(&options, seen()),
-            "what was read from the disk and synced is true again"
+            "what was read from the disk and synced can be trusted again"
         );
     }
 }

@@ -1,10 +1,10 @@
-//! Channels on disk: their positions, and their pairs as base pages with a log beside them.
+//! Channels on disk: their positions, and their pairs as pages with a log of recent changes.
 //!
-//! A row for each pair would cost 15 µs and hold sled's lock; this costs a fraction of a
-//! microsecond. A save writes the pairs that changed since the last one into rows of a log, or,
-//! where much of a page changed, the page itself. The pages that the oldest log rows still speak
-//! for are rewritten a few at a time, and then those rows go. Positions and pairs are one atomic
-//! write.
+//! A row per pair would cost 15 µs and hold sled's lock; this costs a fraction of a microsecond. A
+//! save writes the pairs that changed since the last save into rows of the log, or, if much of a
+//! page changed, writes the page itself. To shorten the log, a save also rewrites a few of the
+//! pages that depend on the oldest log rows, and then removes these rows. Positions and pairs are
+//! written in one atomic batch.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,19 +18,20 @@ use crate::index::{Changed, Channel, ChannelId, Pair, Subscription};
 use crate::model::{Failure, Timestamp};
 use crate::store::{Error, keys};
 
-/// A page with at least so many changed pairs is written itself: a quarter of it.
+/// A page with at least this many changed pairs, a quarter of it, is rewritten and not logged.
 const PAGE_WORTH: usize = keys::PAGE_PAIRS as usize / 4;
-/// Rows a log may have before pages are rewritten to shorten it: about 8 MiB, read at open.
+/// The number of log rows above which pages are rewritten to shorten the log: about 8 MiB, which is
+/// read at open.
 const LOG_ROWS_MAX: u64 = 256;
 /// Pages rewritten in one save to shorten the log: about 240 KB.
 const PAGES_A_SAVE: usize = 8;
 
-/// How the log of a channel stands.
+/// The state of a channel's log.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PairLog {
     first: u64,
     next: u64,
-    /// Page → the oldest row of the log that speaks for it, and the same by row.
+    /// For each page, the oldest log row with a change of it; below, the same ordered by row.
     since: BTreeMap<u32, u64>,
     by_row: BTreeSet<(u64, u32)>,
 }
@@ -59,12 +60,12 @@ struct Refusal {
     time: u64,
 }
 
-/// Rows as they are to be, by their keys; none is to be removed. They are put where the index is
-/// not held.
+/// Rows to write, by key; `None` removes. They are collected while the index is locked and written
+/// after it is unlocked.
 pub(super) type Writes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
 impl PairLog {
-    /// Puts all that has changed of a channel into `writes`. From here on it counts as saved.
+    /// Puts all changes of a channel into `writes`. From then on they count as saved.
     pub(super) fn save(
         &mut self,
         id: ChannelId,
@@ -133,8 +134,8 @@ impl PairLog {
         }
     }
 
-    /// A row tells of a pair of that page. The oldest row that does is what keeps the log from
-    /// being shortened.
+    /// Notes that a log row has a change of this page. The log cannot be shortened past the oldest
+    /// such row.
     fn speaks_for(&mut self, page: u32, row: u64) {
         if let Entry::Vacant(unheard) = self.since.entry(page) {
             unheard.insert(row);
@@ -155,8 +156,8 @@ impl PairLog {
 }
 
 fn write_extras(id: ChannelId, changed: &Changed, channel: &Channel, writes: &mut Writes) {
-    // Looking for what is not there costs a search; only channels whose renderer chooses keys, or
-    // that refused something, pay it.
+    // Reading an absent row still costs a search, so only channels whose renderer chooses keys, or
+    // that have refused entities, pay it.
     if changed.target_key.is_some() || channel.has_target_keys {
         let key = changed
             .target_key
@@ -181,8 +182,8 @@ fn damaged(what: &str, id: ChannelId) -> Error {
     Error::Damaged(format!("{what} of channel number {} cannot be read", id.0))
 }
 
-/// Loads all channels; ordinals below `given_out` can be spoken of. Rows of a channel that is being
-/// forgotten are counted and otherwise left alone.
+/// Loads all channels. Valid ordinals are below `given_out`. Rows of a channel that is being
+/// forgotten are counted and otherwise ignored.
 pub(super) fn load(
     db: &sled::Db,
     given_out: u32,
@@ -222,9 +223,9 @@ fn subscription(row: &Row) -> Subscription {
     }
 }
 
-/// Puts back what a row says; none if it cannot be understood, or speaks of an ordinal that was
-/// never given out: the array of pairs is as long as its highest ordinal says. All pages must come
-/// before the log.
+/// Restores the content of a row. Returns `None` if the row cannot be decoded or names an ordinal
+/// that was never given out, because the highest ordinal determines the size of the array of pairs.
+/// Restore all pages before the log.
 fn restore(
     channel: &mut Channel,
     log: &mut PairLog,
@@ -241,7 +242,7 @@ fn restore(
                 .zip(ordinal.checked_mul(keys::PAGE_PAIRS)?..)
             {
                 let pair = Pair(u128::from_le_bytes(keys::number_at(pair, 0)));
-                // A page is longer than what there is to say: its end is empty.
+                // The end of a page is empty when fewer ordinals exist than it has room for.
                 if pair != Pair::default() {
                     channel.restore_pair(known(ordinal)?, pair);
                 }
@@ -279,8 +280,8 @@ fn restore(
 mod tests {
     use super::*;
 
-    // Found by feeding rows to the loading: one damaged entry of a log named ordinal 4,294,967,295,
-    // and the process died asking for 64 GiB instead of saying what is damaged.
+    // Found by fuzzing: one damaged entry of a log named ordinal 4,294,967,295, and the process
+    // died allocating 64 GiB instead of reporting the damage.
     #[test]
     fn a_row_that_speaks_of_what_was_never_given_out_is_damage_and_costs_no_memory() {
         let subscription = Subscription {

@@ -1,4 +1,4 @@
-//! Quarantined events on disk: one JSON text each, cut into rows.
+//! Quarantined events on disk: one JSON text per event, split into rows.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub(super) struct SourceShelf {
 }
 
 impl SourceShelf {
-    /// The number of the source's name; `None` before anything of it was kept.
+    /// The number of the source's name; `None` if no event of it was ever kept.
     fn number(&self) -> Option<u32> {
         self.shared.index().names.find(&self.source)
     }
@@ -44,7 +44,7 @@ impl Shelf for SourceShelf {
     }
 }
 
-/// A quarantined event as written.
+/// A quarantined event as it is written.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Row {
     id: String,
@@ -139,8 +139,8 @@ impl Row {
     }
 }
 
-/// Stages the rows of an event, or with `None` their removal, in place of those that are there under
-/// its sequence. Returns whether there were any.
+/// Stages the rows of an event, or with `None` their removal, replacing those stored under its
+/// sequence. Returns whether there were any.
 pub(super) fn write(
     db: &sled::Db,
     source: u32,
@@ -216,7 +216,7 @@ pub(super) fn read(
     Ok(events)
 }
 
-/// How many events of each source are in quarantine.
+/// The number of quarantined events of each source, by the number of its name.
 pub(super) fn count(db: &sled::Db, found: &mut Sums) -> Result<BTreeMap<u32, u64>, Error> {
     let mut counts = BTreeMap::new();
     for row in rows(db, keys::QUARANTINE, found) {

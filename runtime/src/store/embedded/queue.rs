@@ -1,4 +1,4 @@
-//! What one channel owes, from the index; whatever must be durable goes through the writer.
+//! A channel's queue, read from the index; calls that must be durable go through the writer.
 
 use std::sync::Arc;
 

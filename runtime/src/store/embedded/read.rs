@@ -1,4 +1,4 @@
-//! Reading entities: from the readings kept in memory, else from their rows.
+//! Reads entities: from the cache of readings, else from their rows.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::store::record::{self, Value};
 use crate::store::{Error, keys};
 use crate::sync::unpoisoned;
 
-/// Reads of an entity whose record changed while its long values were being read.
+/// How often to try to read an entity whose record changes while its long values are being read.
 const READ_TRIES: usize = 8;
 
 impl Shared {
@@ -37,7 +37,7 @@ impl Shared {
         ordinals.iter().zip(marks).map(read).collect()
     }
 
-    /// Reads the record of an entity, and keeps the reading for others.
+    /// Reads one entity and caches it for the other channels.
     fn read_one(&self, ordinal: Ordinal) -> Result<Option<Arc<Entity>>, Error> {
         let damaged = || {
             Error::Damaged(format!(
@@ -52,7 +52,7 @@ impl Shared {
                 .map_err(|error| of_sled(ordinal, &error))?;
             let Some(bytes) = bytes else { return Ok(None) };
             let record = record::decode(&bytes).ok_or_else(damaged)?;
-            // Long values are in rows of their own and sled has no snapshots: a missing one means
+            // Long values are in separate rows and sled has no snapshots, so a missing one means
             // that the record has changed.
             let Some(values) = self.values(ordinal, &record)? else {
                 continue;
@@ -88,7 +88,8 @@ impl Shared {
         Err(damaged())
     }
 
-    /// The values of a record in the order of its facets; none if a part of one is gone.
+    /// The values of a record in the order of its facets; `None` if a piece of a long value is
+    /// missing.
     fn values(
         &self,
         ordinal: Ordinal,
@@ -110,7 +111,7 @@ impl Shared {
                     }
                     if xxh3_64(&whole) != *hash {
                         return Err(Error::Damaged(format!(
-                            "a long value of entity number {} is not what was written",
+                            "a long value of entity number {} differs from what was written",
                             ordinal.0
                         )));
                     }
@@ -125,7 +126,7 @@ impl Shared {
 
 fn of_sled(ordinal: Ordinal, error: &sled::Error) -> Error {
     Error::Damaged(format!(
-        "entity number {} cannot be read: sled says: {error}",
+        "entity number {} cannot be read: sled reports: {error}",
         ordinal.0
     ))
 }

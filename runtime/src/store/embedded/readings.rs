@@ -1,8 +1,9 @@
-//! Entities as they were read lately: decoded once, shared by all channels that are near.
+//! A cache of recently read entities: decoded once, and shared by all channels at about the same
+//! position.
 //!
-//! Eighteen channels that walk the same changes would else read and decode each entity eighteen
-//! times. A reading is given out only if the index says that the record has not changed since: then
-//! it is the entity as it is now.
+//! Without it, eighteen channels that walk the same changes would read and decode each entity
+//! eighteen times. A reading is returned only if the index shows that the record has not changed
+//! since, so it is always the entity as it is now.
 
 use std::sync::Arc;
 
@@ -12,21 +13,20 @@ use quick_cache::sync::Cache;
 use crate::index::Meta;
 use crate::model::Entity;
 
-/// What a reading weighs beside its values: its names, its numbers, and the places where they are
-/// kept.
+/// Approximate size, in bytes, of a reading without its values.
 const ENTITY_BYTES: usize = 200;
 const FACET_BYTES: usize = 96;
 
-/// The readings.
+/// The cache, by ordinal.
 pub(super) struct Readings(Cache<u32, (Mark, Arc<Entity>), Weight>);
 
-/// Tells the states of a record apart: sequence, version and owner of each facet, whatever their
-/// order.
+/// Identifies the state of a record: a hash over sequence, version and owner of each facet,
+/// independent of their order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Mark(u64);
 
 impl Mark {
-    /// Of a record with these facets.
+    /// The mark of a record with these facets.
     pub(super) fn of<'a>(facets: impl Iterator<Item = &'a Meta>) -> Mark {
         // Multipliers that spread bits (splitmix64); sums do not depend on the order.
         let of_one = |meta: &Meta| {
@@ -53,7 +53,7 @@ impl Weighter<u32, (Mark, Arc<Entity>)> for Weight {
 }
 
 impl Readings {
-    /// Keeps about so many bytes of readings.
+    /// An empty cache for about this many bytes.
     pub(super) fn new(bytes_max: u64) -> Readings {
         Readings(Cache::with_weighter(
             (bytes_max / 1024) as usize,
@@ -62,7 +62,7 @@ impl Readings {
         ))
     }
 
-    /// The reading of an entity whose record has this mark.
+    /// The cached reading of an entity whose record has this mark, if any.
     pub(super) fn get(&self, ordinal: u32, mark: Mark) -> Option<Arc<Entity>> {
         self.0
             .get(&ordinal)
@@ -70,12 +70,12 @@ impl Readings {
             .map(|(_, entity)| entity)
     }
 
-    /// Keeps a reading of a record that had this mark.
+    /// Caches a reading of a record that had this mark.
     pub(super) fn put(&self, ordinal: u32, mark: Mark, entity: &Arc<Entity>) {
         self.0.insert(ordinal, (mark, entity.clone()));
     }
 
-    /// Forgets all.
+    /// Empties the cache.
     pub(super) fn clear(&self) {
         self.0.clear();
     }

@@ -1,11 +1,11 @@
-//! What is on disk adds up: of each kind of row how many there are and the sum of their hashes, in
-//! a row that every batch carries.
+//! Checksums of the whole store: for each kind of row, their number and the sum of their hashes, in
+//! a row that every batch updates.
 //!
-//! sled checks what it reads, but at recovery it drops silently what it cannot read: a page falls
-//! back to what it was, a tail of the log is cut off. Opening reads all rows anyway, adds them up
-//! again and compares. The sums do not depend on the order of the rows, so a change costs the hash
-//! of the row as it was and as it is. Pieces of long values are not in them, because opening does
-//! not read them: the record of their entity vouches for them.
+//! sled checks what it reads, but its recovery silently drops what it cannot read: a page reverts
+//! to an older state, or the tail of the log is cut off. Opening reads all rows anyway, so it adds
+//! them up again and compares. The sums do not depend on the order of the rows, so a change costs
+//! two hashes: of the row before and after. Pieces of long values are not included, because opening
+//! does not read them; the record of their entity has their checksum.
 
 use hashbrown::HashMap;
 use sled::Batch;
@@ -14,15 +14,14 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use super::writer::fatal;
 use crate::store::{Error, keys};
 
-/// The kinds of rows by the first byte of their keys, and what they are called where they do not
-/// add up.
+/// The kinds of rows by the first byte of their keys, with their names for error messages.
 const KINDS: [(u8, &str); 10] = [
     (b'M', "figures of the store"),
     (b'N', "names"),
     (b'E', "entities"),
     (b'C', "channels"),
-    (b'B', "what channels have delivered"),
-    (b'L', "what channels have delivered of late"),
+    (b'B', "deliveries of channels"),
+    (b'L', "recent deliveries"),
     (b'K', "keys at targets"),
     (b'R', "refused entities"),
     (b'Q', "quarantined events"),
@@ -38,12 +37,12 @@ struct Sum {
 /// The number of the last batch, and a sum for each kind of row.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sums {
-    /// Rises by one with each batch that was written.
+    /// Rises by one with each batch.
     pub(super) batch: u64,
     kinds: [Sum; KINDS.len()],
 }
 
-/// The hash of a row, or none if the sums are not about it.
+/// The index of a row's kind and the row's hash; `None` if the sums do not include it.
 fn hash(key: &[u8], value: &[u8]) -> Option<(usize, u64)> {
     let kind = KINDS
         .iter()
@@ -53,7 +52,7 @@ fn hash(key: &[u8], value: &[u8]) -> Option<(usize, u64)> {
 }
 
 impl Sums {
-    /// Counts a row that is there.
+    /// Adds a row.
     pub(super) fn add(&mut self, key: &[u8], value: &[u8]) {
         if let Some((kind, hash)) = hash(key, value) {
             let sum = &mut self.kinds[kind];
@@ -68,13 +67,13 @@ impl Sums {
         }
     }
 
-    /// One more batch, with what it changed.
+    /// Adds the changes of one batch, and counts the batch.
     pub(super) fn advance(&mut self, change: &Sums) {
         self.batch += 1;
         self.include(change);
     }
 
-    /// Counts the rows that others count.
+    /// Adds other sums, without counting a batch.
     pub(super) fn include(&mut self, change: &Sums) {
         for (sum, change) in self.kinds.iter_mut().zip(&change.kinds) {
             (sum.rows, sum.hash) = (
@@ -94,7 +93,7 @@ impl Sums {
         bytes
     }
 
-    /// Reads the row of sums; none if the bytes are not one.
+    /// Decodes the row of sums; `None` if the bytes are damaged.
     pub(super) fn decode(bytes: &[u8]) -> Option<Sums> {
         let (words, check) = bytes.split_last_chunk()?;
         if words.len() != (1 + 2 * KINDS.len()) * 8 || xxh3_64(words) != u64::from_le_bytes(*check)
@@ -112,35 +111,34 @@ impl Sums {
         })
     }
 
-    /// What is wrong with rows that add up to `found`, in words; none if nothing is.
+    /// A sentence on how the rows that were found differ from those that were written; `None` if
+    /// they agree.
     pub(super) fn differs_from(&self, found: &Sums) -> Option<String> {
         let wrong: Vec<String> = (KINDS.iter().zip(self.kinds.iter().zip(&found.kinds)))
             .filter(|(_, (written, found))| written != found)
             .map(|((_, name), (written, found))| match written.rows {
                 rows if rows == found.rows => {
-                    format!("{name} ({rows} rows, not all as they were written)")
+                    format!("{name} ({rows} rows, some of them changed)")
                 }
-                rows => format!(
-                    "{name} ({} rows are there, {rows} were written)",
-                    found.rows
-                ),
+                rows => format!("{name} ({} rows found, {rows} written)", found.rows),
             })
             .collect();
         (!wrong.is_empty()).then(|| {
             format!(
-                "these rows do not add up to what was written: {}",
+                "these rows differ from what was written: {}",
                 wrong.join(", ")
             )
         })
     }
 }
 
-/// Rows to be written together, with what they change of the sums.
+/// A batch of rows, with its effect on the sums.
 #[derive(Default)]
 pub(super) struct Rows {
     batch: Batch,
     change: Sums,
-    /// What rows that were put or removed will be; later ones of the same key follow on it.
+    /// The rows that [`Rows::set`] has staged, so that a later one with the same key replaces it
+    /// correctly.
     staged: HashMap<Vec<u8>, Option<Vec<u8>>>,
     written: bool,
 }
@@ -151,7 +149,7 @@ impl Rows {
         !self.written
     }
 
-    /// Puts a row, or removes it, where it is known what it was. At most once a key and batch.
+    /// Puts or removes a row whose stored value the caller knows. At most once per key and batch.
     pub(super) fn swap(&mut self, key: Vec<u8>, before: Option<&[u8]>, after: Option<Vec<u8>>) {
         self.written = true;
         if let Some(before) = before {
@@ -166,7 +164,8 @@ impl Rows {
         }
     }
 
-    /// Puts a row, or removes it, whatever it was; where it is so already nothing is written.
+    /// Puts or removes a row whatever its stored value. Writes nothing if the stored value is the
+    /// same.
     pub(super) fn set(
         &mut self,
         db: &sled::Db,
@@ -188,7 +187,7 @@ impl Rows {
         Ok(())
     }
 
-    /// Puts a piece of a long value; its entity's record vouches for it.
+    /// Puts a piece of a long value, whose checksum is in its entity's record.
     pub(super) fn put_piece(&mut self, key: Vec<u8>, piece: &[u8]) {
         self.written = true;
         self.batch.insert(key, piece);
@@ -200,7 +199,7 @@ impl Rows {
         self.batch.remove(key);
     }
 
-    /// The batch, with the sums as they are after it; `sums` goes on with them.
+    /// The batch, including the row of sums after it; `sums` is advanced to the same state.
     pub(super) fn seal(mut self, sums: &mut Sums) -> Batch {
         sums.advance(&self.change);
         self.batch.insert(keys::SUMS, sums.encode());
@@ -234,15 +233,15 @@ mod tests {
         for (rows, words) in [
             (
                 &[("E1", "lamp"), ("Cshop", "web")][..],
-                "entities (1 rows are there, 2 were written)",
+                "entities (1 rows found, 2 written)",
             ),
             (
                 &[("E1", "vase"), ("E2", "lamp"), ("Cshop", "web")],
-                "entities (2 rows, not all as they were written)",
+                "entities (2 rows, some of them changed)",
             ),
             (
                 &[("E1", "lamp"), ("E2", "vase"), ("Cshop", "wef")],
-                "channels (1 rows, not all as they were written)",
+                "channels (1 rows, some of them changed)",
             ),
         ] {
             let why = written.differs_from(&sums(rows)).unwrap();

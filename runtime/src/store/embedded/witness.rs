@@ -1,13 +1,13 @@
-//! The witness: a file beside sled's that knows the last batch that was synced, and whether a sync
-//! has failed after it.
+//! The witness: a file next to sled's that records the last synced batch, and whether a sync has
+//! failed after it.
 //!
-//! A tail of sled's log that cannot be read is cut off when sled opens, and what is left is whole
-//! and older: nothing in it tells. The witness does. It is written after each sync and without one
-//! of its own, so it is never ahead of what is durable; a power cut can only leave it behind, which
-//! tells nothing and harms nothing.
+//! When sled opens, it cuts off a tail of its log that it cannot read, and nothing in the
+//! remaining, older state shows the loss. The witness shows it. It is written after each sync and
+//! is not synced itself, so it is never ahead of the durable state; after a power cut it can only
+//! be behind, which is harmless.
 //!
-//! A sync that failed may leave in the page cache what is not on disk. The mark that says so lives
-//! in that cache too: it is gone when the danger is, with the next start of the machine.
+//! A failed sync may leave pages in the page cache that are not on disk. The mark of the failure is
+//! in the page cache too: a restart of the machine removes both the danger and the mark.
 
 use std::fs::File;
 use std::io::{ErrorKind, Result};
@@ -19,27 +19,27 @@ use xxhash_rust::xxh3::xxh3_64;
 /// Its name in the directory of the store.
 pub(super) const NAME: &str = "witness";
 
-/// The file, open.
+/// The open file, with its content.
 pub(super) struct Witness {
     file: File,
     seen: Seen,
 }
 
-/// What it has seen.
+/// The content of the witness.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seen {
-    /// The last batch that was synced.
+    /// The last synced batch.
     pub(super) batch: u64,
-    /// A sync has failed since.
+    /// Whether a sync has failed since.
     pub(super) failed: bool,
 }
 
-/// The bit of the number that says that a sync has failed.
+/// The bit of the stored number that marks a failed sync.
 const FAILED: u64 = 1 << 63;
 
 impl Witness {
-    /// Opens the file and reads what it has seen; without a file, or with one that cannot be
-    /// understood, it has seen nothing. Whoever removes it says: take the store as it is.
+    /// Opens the file and reads it. If it is missing or damaged, it counts as having seen nothing,
+    /// so an operator who removes it accepts the store as it is.
     pub(super) fn open(folder: &Path) -> Result<Witness> {
         let path = folder.join(NAME);
         let file = File::options()
@@ -55,8 +55,7 @@ impl Witness {
             Err(error) => return Err(error),
         };
         if seen.is_none() {
-            // Its place on the disk is settled here, so that writing it later changes nothing but
-            // these bytes.
+            // Allocate its space on disk now, so that later writes change only these bytes.
             file.write_all_at(&encode(Seen::default()), 0)?;
             file.sync_all()?;
             File::open(folder)?.sync_all()?;
@@ -67,12 +66,12 @@ impl Witness {
         })
     }
 
-    /// What it has seen.
+    /// The content as read or last written.
     pub(super) fn seen(&self) -> Seen {
         self.seen
     }
 
-    /// That batch is synced.
+    /// Records a synced batch.
     pub(super) fn saw(&mut self, batch: u64) {
         self.write(Seen {
             batch,
@@ -80,7 +79,7 @@ impl Witness {
         });
     }
 
-    /// Something could not be written or synced.
+    /// Records a failed write or sync.
     pub(super) fn saw_failure(&mut self) {
         self.write(Seen {
             failed: true,
@@ -88,13 +87,13 @@ impl Witness {
         });
     }
 
-    /// Whether this can be written does not matter to what is stored: it then stays behind.
+    /// A failure is ignored, because a witness that is behind does no harm.
     fn write(&mut self, seen: Seen) {
         self.seen = seen;
         let _ = self.file.write_all_at(&encode(seen), 0);
     }
 
-    /// Makes what it has seen durable; to be called when the store is closed.
+    /// Makes the witness durable. Call this when the store is closed.
     pub(super) fn sync(&self) {
         let _ = self.file.sync_data();
     }

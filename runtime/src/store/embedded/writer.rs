@@ -1,5 +1,5 @@
-//! The one thread that writes. Commits that wait are taken together, up to a bound, and share one
-//! sync.
+//! The only thread that writes. It takes waiting commits together, up to a bound, and syncs once
+//! for all of them (group commit).
 
 mod channels;
 
@@ -29,15 +29,14 @@ use crate::store::{
 };
 use crate::sync::{lock, unpoisoned};
 
-/// Events that share a sync at the most; beyond it the batch, which stops readers, grows without
-/// getting cheaper.
+/// The most events per sync; a larger batch blocks readers for longer and is not cheaper per event.
 const BATCH_EVENTS: usize = 512;
-/// Deleted entities looked at in one go, to be forgotten.
+/// The most deleted entities that one call examines for forgetting.
 const FORGET_AT_ONCE: usize = 5_000;
 
 pub(super) type Answer = oneshot::Sender<Result<Committed, Error>>;
 
-/// What the writer is asked to do.
+/// A request to the writer.
 pub(super) enum Request {
     Commit(Vec<Commit>, Answer),
     Work(Box<dyn FnOnce(&mut Writer) + Send>),
@@ -49,27 +48,27 @@ pub(super) struct Writer {
     witness: Witness,
     logs: BTreeMap<ChannelId, PairLog>,
     identities: Identities,
-    /// What all rows on disk add up to.
+    /// The sums of all rows on disk.
     sums: Sums,
     ceiling: u64,
     names_written: usize,
     marks_written: usize,
 }
 
-/// What a batch of commits leads to, decided but not yet written.
+/// The effects of a batch of commits, decided but not yet written.
 #[derive(Default)]
 struct Staged {
-    /// New values of entities by ordinal and number of the facet's name.
+    /// New values, by ordinal and number of the facet's name.
     values: HashMap<u32, Values>,
     identities: Vec<u128>,
-    /// Events to be set aside: number of the source's name, sequence, and the text.
+    /// Events to quarantine: number of the source's name, sequence, and the text.
     aside: Vec<(u32, Sequence, Vec<u8>)>,
     rows: Rows,
 }
 
 pub(super) fn fatal(error: impl std::fmt::Display) -> Error {
     Error::Unavailable(format!(
-        "writing failed ({error}); Weir ends here, and what was answered with 202 is there at the next start"
+        "writing failed ({error}); Weir stops, and every change that was answered with 202 is there after a restart"
     ))
 }
 
@@ -98,7 +97,7 @@ impl Writer {
         }
     }
 
-    /// Works until there is nobody left to ask, or the store has failed.
+    /// Serves requests until all senders are gone or the store has failed.
     pub(super) fn run(mut self, inbox: &mpsc::Receiver<Request>) {
         let mut next = inbox.recv().ok();
         while let Some(request) = next.take() {
@@ -132,7 +131,8 @@ impl Writer {
     // -- commits
     // --------------------------------------------------------------------------------------------------------
 
-    /// Takes what waits, never waits for more. Answers a request that was met and is no commit.
+    /// Commits everything that waits, and does not wait for more. Returns the first request that is
+    /// not a commit, which the caller must serve next.
     fn take_and_commit(
         &mut self,
         events: Vec<Commit>,
@@ -185,11 +185,11 @@ impl Writer {
                 verdicts,
                 sequence: Sequence(head),
             };
-            let _ = answer.send(written.clone().map(|()| committed)); // whoever asked may have gone; it is written all the same
+            let _ = answer.send(written.clone().map(|()| committed)); // the caller may have gone
         }
     }
 
-    /// Decides on the events of one request, in order, under one hold of the index.
+    /// Decides on the events of one request, in order, under one lock of the index.
     fn decide(&mut self, events: Vec<Commit>, now: Timestamp, staged: &mut Staged) -> Vec<Verdict> {
         let shared = self.shared.clone();
         let mut index = shared.index();
@@ -235,7 +235,7 @@ impl Writer {
 
     #[expect(
         clippy::too_many_arguments,
-        reason = "all of it is known only here, and one caller"
+        reason = "all of these values are known only here, and there is one caller"
     )]
     fn set_aside(
         &self,
@@ -264,7 +264,7 @@ impl Writer {
             Sequence(index.bump(now))
         });
         let row = quarantine::Row::encode(event, now);
-        // The reason of a redriven event may be shorter this time, and so its rows fewer.
+        // A redriven event may now have a shorter reason, and so fewer rows.
         staged
             .aside
             .retain(|(of, at, _)| (*of, *at) != (number, sequence));
@@ -272,7 +272,7 @@ impl Writer {
         Verdict::Quarantined(sequence)
     }
 
-    /// Writes what was decided, syncs it, and lets the watermark rise.
+    /// Writes the staged effects, syncs them, and raises the watermark.
     fn write(&mut self, mut staged: Staged, now: Timestamp) -> Result<(), Error> {
         let values = std::mem::take(&mut staged.values);
         let mut entities = Vec::with_capacity(values.len());
@@ -313,7 +313,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Adds what every write carries, writes, syncs, and lets the watermark rise.
+    /// Adds the rows that every batch has, writes, syncs, and raises the watermark.
     fn make_durable(&mut self, mut rows: Rows) -> Result<(), Error> {
         let (sequence, names) = {
             let index = self.shared.index();
@@ -331,7 +331,7 @@ impl Writer {
             self.names_written += 1;
         }
         if !names.is_empty() {
-            // Before the records that use them can be read.
+            // This must precede the records that use the names.
             unpoisoned(self.shared.names.write()).extend(names);
         }
         if sequence > self.ceiling {
@@ -361,19 +361,19 @@ impl Writer {
 
     fn sync(&mut self) -> Result<(), Error> {
         self.shared.db.flush().map_err(fatal)?;
-        // sled's flush covers neither the length of its file nor the disk's cache; this does.
+        // sled's flush syncs neither the length of its file nor the disk's cache; this does.
         (self.shared.options.sync)(&self.file).map_err(fatal)?;
         self.witness.saw(self.sums.batch);
         Ok(())
     }
 
-    /// A failure to write is for good; whatever was asked, the store ends with it.
+    /// Fails the store if a write failed: that cannot be recovered, whatever the request was.
     fn or_fail(&mut self, written: Result<(), Error>) -> Result<(), Error> {
         written.inspect_err(|error| self.fail(error))
     }
 
     fn fail(&mut self, error: &Error) {
-        // First, as the process may end with the other.
+        // This comes first, because the process may end in the next call.
         self.witness.saw_failure();
         self.shared.fail(error);
     }
@@ -428,7 +428,7 @@ impl Writer {
     }
 }
 
-/// Whether there is room for the changes of one event, all or none.
+/// Checks that there is room for all changes of one event.
 fn room_for(
     index: &Index,
     entities_max: &[(Arc<str>, u64)],

@@ -1,5 +1,5 @@
-//! The interface in TypeScript's words, as componentize-qjs passes its values: made from the WIT,
-//! and held equal to the kit's `wit.ts`.
+//! Generates the interface's TypeScript types from the WIT, as componentize-qjs passes the values,
+//! and checks that they equal the kit's `wit.ts`.
 //!
 //! After a change of `wit/plugin.wit`: `UPDATE_EXPECT=1 cargo test -p weir --lib typescript::wit`.
 
@@ -27,7 +27,7 @@ fn the_kit_has_the_types_of_the_interface() {
 fn declare(resolve: &Resolve, interface: &Interface, text: &mut String) {
     for (name, id) in &interface.types {
         let defined = &resolve.types[*id];
-        // What an interface uses of another is declared there.
+        // Types used from another interface are declared there.
         if !matches!(defined.kind, TypeDefKind::Type(_)) {
             text.push('\n');
             doc(&defined.docs, "", text);
@@ -93,7 +93,7 @@ fn define(resolve: &Resolve, name: &str, defined: &TypeDef, text: &mut String) {
     }
 }
 
-/// A function whose own result can fail throws.
+/// A function that returns a `result` throws on failure.
 fn method(resolve: &Resolve, function: &Function, text: &mut String) {
     doc(&function.docs, "  ", text);
     let given: Vec<String> = function

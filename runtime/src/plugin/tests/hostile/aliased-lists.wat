@@ -1,4 +1,4 @@
-;; A hundred thousand answers that all share one list of a hundred changes.
+;; Returns a hundred thousand results that share one list of a hundred changes.
 (func (export "weir:plugin/mapper@0.1.0#transform") (param $events i32) (param $count i32) (result i32)
   (local $changes i32) (local $results i32) (local $n i32) (local $at i32)
   (local.set $changes (call $alloc (i32.const 7200)))

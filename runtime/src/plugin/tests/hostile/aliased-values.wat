@@ -1,4 +1,4 @@
-;; Two thousand changes that share one value of 64 KiB: 128 MiB for the host out of one.
+;; Returns two thousand changes that share one value of 64 KiB: 128 MiB for the host.
 (func (export "weir:plugin/mapper@0.1.0#transform") (param $events i32) (param $count i32) (result i32)
   (local $changes i32) (local $n i32) (local $shared i32) (local $at i32)
   (local.set $changes (call $alloc (i32.const 144000)))

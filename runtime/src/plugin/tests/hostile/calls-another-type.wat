@@ -1,4 +1,4 @@
-;; Calls a function as what it is not.
+;; Calls a function with the wrong type.
 (type $other (func (param f64 f64) (result f64)))
 (table 1 funcref)
 (elem (i32.const 0) $reset)

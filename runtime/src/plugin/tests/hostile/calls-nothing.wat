@@ -1,4 +1,4 @@
-;; Calls an element of a table that is empty.
+;; Calls an empty table element.
 (type $any (func))
 (table 1 funcref)
 (func (export "weir:plugin/mapper@0.1.0#transform") (param i32 i32) (result i32) (call_indirect (type $any) (i32.const 0)) (i32.const 0))

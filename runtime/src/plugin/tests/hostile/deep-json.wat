@@ -1,4 +1,4 @@
-;; A value of fifty thousand brackets, each inside the other.
+;; Returns a value of fifty thousand nested brackets.
 (func (export "weir:plugin/mapper@0.1.0#transform") (param i32) (param $count i32) (result i32)
   (local $change i32) (local $deep i32)
   (local.set $change (call $alloc (i32.const 72)))

@@ -1,4 +1,4 @@
-;; Its functions do not fit into its table.
+;; Has an element segment that does not fit into its table.
 (table 1 funcref)
 (elem (i32.const 1) $reset $reset)
 (func (export "weir:plugin/mapper@0.1.0#transform") (param i32) (param $count i32) (result i32) (call $filtered (local.get $count)))

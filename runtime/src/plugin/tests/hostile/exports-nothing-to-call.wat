@@ -1,2 +1,2 @@
-;; Lacks the function that its world promises.
+;; Does not export the function of its world.
 (func $nothing)

@@ -1,4 +1,4 @@
-;; A list of four billion answers.
+;; Returns a list of four billion results.
 (func (export "weir:plugin/mapper@0.1.0#transform") (param i32 i32) (result i32)
   (i32.store (i32.const 128) (i32.const 4096)) (i32.store (i32.const 132) (i32.const -1)) (i32.const 128))
 (func (export "cabi_post_weir:plugin/mapper@0.1.0#transform") (param i32))

@@ -1,3 +1,3 @@
-;; Never ends.
+;; Loops forever.
 (func (export "weir:plugin/mapper@0.1.0#transform") (param i32 i32) (result i32) (loop $again (br $again)) (i32.const 0))
 (func (export "cabi_post_weir:plugin/mapper@0.1.0#transform") (param i32))

@@ -1,4 +1,4 @@
-;; whole: Gives room for its input that is not in its memory.
+;; whole: Allocates its input beyond the end of memory.
 (import "weir:plugin/log@0.1.0" "write" (func $log (param i32 i32 i32)))
 (memory (export "memory") 2)
 (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const -64))

@@ -1,4 +1,4 @@
-;; whole: Gives room for events where none may begin. (Settings are text, which may begin anywhere.)
+;; whole: Allocates events at a misaligned address. (Settings are text, which needs no alignment.)
 (import "weir:plugin/log@0.1.0" "write" (func $log (param i32 i32 i32)))
 (memory (export "memory") 2)
 (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 4097))

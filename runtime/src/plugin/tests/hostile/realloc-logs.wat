@@ -1,4 +1,4 @@
-;; whole: Calls the host while the host calls it.
+;; whole: Calls the host from its allocator.
 (import "weir:plugin/log@0.1.0" "write" (func $log (param i32 i32 i32)))
 (memory (export "memory") 2)
 (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (call $log (i32.const 3) (i32.const 0) (i32.const 1)) (i32.const 4096))

@@ -1,4 +1,4 @@
-;; whole: Traps when it is asked for room for its input.
+;; whole: Traps in its allocator.
 (import "weir:plugin/log@0.1.0" "write" (func $log (param i32 i32 i32)))
 (memory (export "memory") 2)
 (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) unreachable)

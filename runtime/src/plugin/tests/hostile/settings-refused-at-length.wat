@@ -1,4 +1,4 @@
-;; whole: Refuses its settings with a reason of a megabyte.
+;; whole: Rejects its settings with a reason of a megabyte.
 (import "weir:plugin/log@0.1.0" "write" (func $log (param i32 i32 i32)))
 (memory (export "memory") 20)
 (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 4096))

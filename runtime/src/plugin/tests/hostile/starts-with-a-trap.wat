@@ -1,4 +1,4 @@
-;; Traps at its start.
+;; Traps in its start function.
 (func (export "weir:plugin/mapper@0.1.0#transform") (param i32) (param $count i32) (result i32) (call $filtered (local.get $count)))
 (func (export "cabi_post_weir:plugin/mapper@0.1.0#transform") (param i32))
 (func $begin unreachable)

@@ -1,4 +1,4 @@
-;; A key of two billion bytes that begins in memory.
+;; Returns a key of two billion bytes that starts in memory.
 (func (export "weir:plugin/mapper@0.1.0#transform") (param i32) (param $count i32) (result i32)
   (local $change i32)
   (local.set $change (call $alloc (i32.const 72)))

@@ -1,4 +1,4 @@
-;; Takes elements of a table, a thousand at a time.
+;; Grows a table by a thousand elements at a time.
 (table $wide 0 funcref)
 (func (export "weir:plugin/mapper@0.1.0#transform") (param i32 i32) (result i32)
   (loop $more (drop (table.grow $wide (ref.null func) (i32.const 1000))) (br $more)) (i32.const 0))

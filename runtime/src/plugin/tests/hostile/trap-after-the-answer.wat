@@ -1,3 +1,3 @@
-;; Answers well, and traps when its answer may be freed.
+;; Returns a valid result, and traps when the host asks it to free the result.
 (func (export "weir:plugin/mapper@0.1.0#transform") (param i32) (param $count i32) (result i32) (call $filtered (local.get $count)))
 (func (export "cabi_post_weir:plugin/mapper@0.1.0#transform") (param i32) unreachable)

@@ -1,4 +1,4 @@
-;; Neither an answer nor a failure.
+;; Returns a result that is neither a success nor a failure.
 (func (export "weir:plugin/mapper@0.1.0#transform") (param i32) (param $count i32) (result i32)
   (local $at i32)
   (local.set $at (call $filtered (local.get $count)))

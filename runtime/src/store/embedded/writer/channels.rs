@@ -1,5 +1,5 @@
-//! What the writer does for channels: it saves where they stand, and lets them join, be swept,
-//! renamed and forgotten.
+//! The writer's work for channels: it saves their state, and lets them join, sweep, be renamed and
+//! be forgotten.
 
 use super::{FORGET_AT_ONCE, Writer, fatal};
 use crate::failpoint;
@@ -224,7 +224,7 @@ impl Writer {
         Ok(true)
     }
 
-    /// The channel's own row goes first: what is left of the others is never read without it.
+    /// Removes the channel's own row first: without it, the remaining rows are ignored.
     fn remove_channel_rows(&mut self, id: ChannelId) -> Result<(), Error> {
         let shared = self.shared.clone();
         for prefix in [b'C', b'B', b'L', b'K', b'R'].map(|kind| keys::of_channel(kind, id)) {
@@ -238,8 +238,8 @@ impl Writer {
         self.sync()
     }
 
-    /// After loading, every channel is saved, so that what is doubted now stays doubted after
-    /// another crash.
+    /// Saves every channel after loading, so that pairs that are unknown now are still unknown
+    /// after another crash.
     pub(in crate::store::embedded) fn save_all_channels(&mut self) -> Result<(), Error> {
         let all: Vec<ChannelId> = self.index().channels().map(|(id, _)| id).collect();
         let written = self.try_save_all(&all);
