@@ -2,6 +2,7 @@
 //! from which it could be recovered.
 
 use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -11,7 +12,7 @@ use serde_json::json;
 
 use crate::support::http::request;
 use crate::support::weir::{PROGRAM, Weir};
-use crate::support::{Act, Receiver, change, eventually};
+use crate::support::{Act, Receiver, Stage, change, eventually};
 
 /// The places of the secrets, and the secrets themselves; signing keys are listed without `whsec_`.
 const SECRETS: [(&str, &str); 10] = [
@@ -451,4 +452,37 @@ fn a_complaint_never_quotes_a_secret() {
         ),
         "passwort",
     );
+}
+
+// Files of the store were readable by every user of the machine, and a crash would have written all
+// secrets into a core dump.
+#[test]
+fn the_files_and_the_memory_of_weir_are_for_its_user_alone() {
+    let stage = Stage::catalog();
+    stage.takes("pim", &[change("lamp", "content", json!(1))]);
+    let (mut folders, mut files) = (vec![stage.folder().join("data")], 0);
+    while let Some(folder) = folders.pop() {
+        let mode = |path: &Path| path.metadata().expect("metadata").permissions().mode() & 0o777;
+        assert_eq!(mode(&folder), 0o700, "{}", folder.display());
+        for entry in std::fs::read_dir(&folder).expect("the folder can be listed") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                assert_eq!(mode(&path) & 0o077, 0, "{}", path.display());
+                files += 1;
+            }
+        }
+    }
+    assert!(files > 0, "the store has files");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", stage.weir().pid()));
+    let limits = limits.expect("the limits of the process");
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"));
+    let core = core
+        .expect("a limit for core dumps")
+        .split_whitespace()
+        .nth(4);
+    assert_eq!(core, Some("0"));
 }

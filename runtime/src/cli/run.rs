@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use rustix::fs::Mode;
+use rustix::process::{Resource, Rlimit, setrlimit, umask};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -17,6 +19,7 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
         eprintln!("weir: --log: {error}");
         return ExitCode::from(exit::USAGE);
     }
+    keep_to_this_user();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -28,6 +31,19 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
         }
     };
     runtime.block_on(serve(args))
+}
+
+/// Makes the files of this process readable by its user alone, and switches off core dumps: the store
+/// holds everything that sources sent, and the memory holds secrets.
+fn keep_to_this_user() {
+    umask(Mode::RWXG | Mode::RWXO);
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        tracing::warn!(%error, "core dumps cannot be switched off; a dump would contain secrets");
+    }
 }
 
 async fn serve(args: &RunArgs) -> ExitCode {
