@@ -86,7 +86,7 @@ const MAY_USE: [(&str, &[&str]); 19] = [
 /// below the runtime's code. Another transport, engine or store then has one place to go.
 const KNOWN_BY: [(&[&str], &[&str]); 4] = [
     (
-        &["axum", "http", "hyper", "hyper_rustls", "hyper_util"],
+        &["axum", "hyper", "hyper_rustls", "hyper_util"],
         &[
             "cli",
             "ingest/http",
