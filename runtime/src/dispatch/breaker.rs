@@ -7,7 +7,7 @@
 //! decides whether deliveries flow again.
 //!
 //! A few entities that a target cannot process, because of a bug in its code or in their data, fail
-//! at each retry and must not stop all others. So an entity counts once for each revision, and
+//! at each retry and must not stop all others. So an entity counts once until it changes, and
 //! several distinct entities must fail before the target is in doubt.
 
 use std::collections::VecDeque;
@@ -28,7 +28,7 @@ pub struct Options {
     /// Distinct entities that must fail without a delivery in between to trip the breaker. Default
     /// 5.
     pub failures_max: u32,
-    /// Refusals, each of another entity or revision, without a delivery in between that trip the
+    /// Refusals, each of another entity or another state of it, without a delivery in between that trip the
     /// breaker. Default 20: that many in a row mean a wrong renderer or a wrong target.
     pub refusals_max: u32,
 }
@@ -69,37 +69,38 @@ pub enum Admission {
     Wait(Option<Timestamp>),
 }
 
-/// The entity and the revision that an outcome is about.
+/// The entity and the delivery that an outcome is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subject {
     /// A digest of the entity's type and key.
     pub entity: u64,
-    /// The revision that was sent.
-    pub revision: u64,
+    /// Identifies what was sent: the same for all attempts at one rendering, another one after the
+    /// entity has changed.
+    pub delivery: u64,
 }
 
 /// Entities whose last failure or refusal is remembered, for each target. Beyond it the oldest are
 /// forgotten and count again: with so many in trouble, the trouble is the target's.
 const SUBJECTS_MAX: usize = 4_096;
 
-/// The entities that failed or were refused lately, each with its revision.
+/// The entities that failed or were refused lately, each with its delivery.
 #[derive(Clone, Debug, Default)]
 struct Recent {
-    revisions: HashMap<u64, u64>,
+    deliveries: HashMap<u64, u64>,
     order: VecDeque<u64>,
 }
 
 impl Recent {
-    /// Whether this is the first failure or refusal of the entity at the revision; remembers it.
+    /// Whether this is the first failure or refusal of this delivery; remembers it.
     fn is_first(&mut self, subject: Subject) -> bool {
-        match self.revisions.insert(subject.entity, subject.revision) {
-            Some(known) => known != subject.revision,
+        match self.deliveries.insert(subject.entity, subject.delivery) {
+            Some(known) => known != subject.delivery,
             None => {
                 self.order.push_back(subject.entity);
                 if self.order.len() > SUBJECTS_MAX
                     && let Some(oldest) = self.order.pop_front()
                 {
-                    self.revisions.remove(&oldest);
+                    self.deliveries.remove(&oldest);
                 }
                 true
             }
@@ -300,7 +301,7 @@ mod tests {
     /// Plays a story of one word for each event, one second apart, and compares the states after
     /// each event with `expected`. `ok`, `no`, `fail`, `wait` and `trip` are outcomes of attempts;
     /// the prefix `probe-` makes the attempt a probe. Each event is
-    /// about an entity of its own, unless a letter names one: `fail:a`, or `fail:a2` at revision 2.
+    /// about an entity of its own, unless a letter names one: `fail:a`, or `fail:a2` for its second delivery.
     fn check(story: &str, expected: &str) {
         let options = Options {
             failures_max: 3,
@@ -318,15 +319,15 @@ mod tests {
             let subject = match name.as_bytes() {
                 [] => Subject {
                     entity: 1_000 + second as u64,
-                    revision: 1,
+                    delivery: 1,
                 },
                 [entity] => Subject {
                     entity: u64::from(*entity),
-                    revision: 1,
+                    delivery: 1,
                 },
-                [entity, revision, ..] => Subject {
+                [entity, delivery, ..] => Subject {
                     entity: u64::from(*entity),
-                    revision: u64::from(*revision),
+                    delivery: u64::from(*delivery),
                 },
             };
             if probe {

@@ -222,14 +222,15 @@ impl TargetHandle {
     }
 }
 
-/// The entity and revision of an item, for the breaker.
+/// The entity and delivery of an item, for the breaker.
 fn subject(item: &Item) -> Subject {
     let entity = PartsDigest::new()
         .part(&*item.entity.entity_type)
         .part(&*item.entity.key);
     Subject {
         entity: entity.digest64(),
-        revision: item.sequence.0,
+        // Half of an id is as unique as is needed here.
+        delivery: item.id.0 as u64,
     }
 }
 

@@ -68,6 +68,13 @@ async fn entities_that_a_target_cannot_process_stop_no_others() {
                 (0..good).all(|n| story.standing(&format!("good{n}")) == Standing::Delivered)
             })
             .await;
+        // The retries of the others continue, and say nothing new about the target.
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        let state = story.channel.status().state;
+        assert!(
+            good < poisons || state == status::State::Flowing,
+            "{state:?}"
+        );
         story.end().await;
     }
 }
