@@ -217,7 +217,7 @@ fn a_missing_tool_chain_is_reported_with_the_remedy() {
     says(
         &build("gcc"),
         3,
-        "WEIR_TOOLCHAIN is `gcc`, and can be `rustup` or `debian`",
+        "WEIR_TOOLCHAIN is `gcc`, but must be `rustup` or `debian`",
     );
     assert!(!plugin.join("dist").exists());
 }
