@@ -112,7 +112,7 @@ fn an_event_that_a_mapper_fails_on_is_quarantined_with_its_message() {
     let stage = stage(CONFIG, &guests::hostile::mapper());
     check(&stage, "t", "trap", "unreachable");
     check(&stage, "p", "trap", "panicked at src/lib.rs:7: no price");
-    check(&stage, "w", "wrong-length", "answers");
+    check(&stage, "w", "wrong-length", "results");
     check(&stage, "j", "invalid-json", "JSON");
     check(&stage, "L", "bad-lane", "urgent, normal and bulk");
     check(&stage, "f", "missing-field", "no price");

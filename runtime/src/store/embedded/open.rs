@@ -60,19 +60,13 @@ pub(super) fn open(options: &Options) -> Result<Opened, Error> {
     if !page_cache_is_true(options, witness.seen()) {
         drop_page_cache(path);
     }
-    remove_unfinished_snapshots(path).map_err(|error| {
-        unavailable(
-            path,
-            format!("an unfinished snapshot cannot be removed: {error}"),
-        )
-    })?;
     let config = sled::Config::new()
         .path(path)
         .segment_size(4 * 1024 * 1024)
         .cache_capacity(options.cache_bytes)
         .flush_every_ms(Some(500))
         .mode(sled::Mode::LowSpace);
-    let opened = open_when_free(&config);
+    let opened = open_when_free(path, &config);
     let db = match opened {
         Ok(Ok(db)) => db,
         Ok(Err(error)) if is_locked(&error) => {
@@ -184,12 +178,24 @@ fn silence_sled() {
 
 /// Opens sled. Waits a moment if it is still held, by a process that is ending or by sled's own
 /// threads after a close.
-fn open_when_free(config: &sled::Config) -> std::thread::Result<sled::Result<sled::Db>> {
+fn open_when_free(
+    path: &Path,
+    config: &sled::Config,
+) -> std::thread::Result<sled::Result<sled::Db>> {
     let begun = Instant::now();
     loop {
+        let waits = begun.elapsed() < LOCK_WAIT;
+        match remove_unfinished_snapshots(path) {
+            Err(error) => return Ok(Err(error.into())),
+            Ok(false) if waits => {
+                std::thread::sleep(Duration::from_millis(20));
+                continue;
+            }
+            Ok(_) => {}
+        }
         let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
         match &opened {
-            Ok(Err(error)) if is_locked(error) && begun.elapsed() < LOCK_WAIT => {
+            Ok(Err(error)) if is_locked(error) && waits => {
                 std::thread::sleep(Duration::from_millis(20))
             }
             _ => return opened,
@@ -221,13 +227,15 @@ fn has_disk_to_open(options: &Options) -> Result<(), Error> {
 /// Removes snapshots that sled had begun to write at an earlier start. It writes each to
 /// `snap.NUMBER.generating`, syncs it, and renames it, so a file of that name is the leftover of a
 /// start that was killed or met a full disk. sled 0.34.7 takes it for the newest snapshot and refuses
-/// the whole store as damaged, although it needs no snapshot: everything is in its log. A process
-/// that has the store open may be writing one at this moment, so nothing is removed then.
-fn remove_unfinished_snapshots(path: &Path) -> std::io::Result<()> {
+/// the whole store as damaged, although it needs no snapshot: everything is in its log.
+///
+/// Returns false, and removes nothing, while another process or thread has the store open: it may be
+/// writing a snapshot at this moment.
+fn remove_unfinished_snapshots(path: &Path) -> std::io::Result<bool> {
     if let Ok(log) = File::open(path.join("db"))
         && flock(&log, FlockOperation::NonBlockingLockExclusive).is_err()
     {
-        return Ok(());
+        return Ok(false);
     }
     for entry in std::fs::read_dir(path)? {
         let entry = entry?;
@@ -241,7 +249,7 @@ fn remove_unfinished_snapshots(path: &Path) -> std::io::Result<()> {
             );
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Whether the page cache agrees with the disk. A failed sync may leave pages in the cache that are
