@@ -162,7 +162,7 @@ fn crates_outside_their_room(tree: &Tree) -> Vec<String> {
                 seen.insert(*known);
                 let path = inside.with_extension("");
                 let is_there = |place: &&str| path.to_string_lossy().starts_with(*place);
-                if !places.iter().any(|place| is_there(&place)) {
+                if !places.iter().any(is_there) {
                     wrong.push(format!("{} knows {known}", inside.display()));
                 }
             }

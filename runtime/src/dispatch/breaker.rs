@@ -389,16 +389,13 @@ mod tests {
     fn few_entities_never_trip_however_often_they_fail() {
         check(
             &"fail:a fail:b ".repeat(50),
-            &"flowing ".repeat(100).trim_end().to_owned(),
+            "flowing ".repeat(100).trim_end(),
         );
         check(
             "fail:a fail:b fail:a2 fail:b2 fail:a3",
             "flowing flowing flowing flowing flowing",
         );
-        check(
-            &"no:a ".repeat(20),
-            &"flowing ".repeat(20).trim_end().to_owned(),
-        );
+        check(&"no:a ".repeat(20), "flowing ".repeat(20).trim_end());
         check("fail:a fail:b fail:c", "flowing flowing 3");
     }
 
