@@ -88,7 +88,10 @@ impl DefaultRenderer {
 
 /// A digest that identifies a list of facet patterns.
 pub(super) fn facets_digest(facets: &[String]) -> u64 {
-    let digest = facets.iter().fold(PartsDigest::new(), PartsDigest::part);
+    let mut digest = PartsDigest::new();
+    for facet in facets {
+        digest.part(facet);
+    }
     digest.digest64()
 }
 

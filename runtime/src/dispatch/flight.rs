@@ -130,12 +130,14 @@ fn delivery_id(
     revision: Sequence,
     digest: Option<u64>,
 ) -> DeliveryId {
-    let parts = PartsDigest::new()
+    let mut parts = PartsDigest::new();
+    parts
         .part(channel)
         .part(&*id.entity_type)
-        .part(&*id.key);
-    let digest = parts.number(revision.0).number(digest.unwrap_or_default());
-    DeliveryId(digest.digest128())
+        .part(&*id.key)
+        .number(revision.0)
+        .number(digest.unwrap_or_default());
+    DeliveryId(parts.digest128())
 }
 
 /// The result of sending one entity.

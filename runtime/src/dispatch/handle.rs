@@ -224,7 +224,8 @@ impl TargetHandle {
 
 /// The entity and delivery of an item, for the breaker.
 fn subject(item: &Item) -> Subject {
-    let entity = PartsDigest::new()
+    let mut entity = PartsDigest::new();
+    entity
         .part(&*item.entity.entity_type)
         .part(&*item.entity.key);
     Subject {

@@ -312,7 +312,8 @@ impl Source {
         if event.id.is_empty() {
             return None;
         }
-        let digest = PartsDigest::new()
+        let mut digest = PartsDigest::new();
+        digest
             .part(&*self.options.name)
             .part(&*event.origin)
             .part(&*event.id);

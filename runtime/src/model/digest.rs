@@ -2,7 +2,8 @@
 
 use xxhash_rust::xxh3::Xxh3;
 
-/// XXH3 over parts, each after its length as eight little-endian bytes.
+/// XXH3 over parts, each after its length as eight little-endian bytes. Parts are added in place: the
+/// state is 576 bytes, and there is a digest for each rendering.
 ///
 /// Some of these digests are stored, so the bytes that are hashed must stay as they are.
 #[derive(Clone, Default)]
@@ -15,8 +16,7 @@ impl PartsDigest {
     }
 
     /// Adds a part.
-    #[must_use]
-    pub fn part(mut self, part: impl AsRef<[u8]>) -> PartsDigest {
+    pub fn part(&mut self, part: impl AsRef<[u8]>) -> &mut PartsDigest {
         let part = part.as_ref();
         self.0.update(&(part.len() as u64).to_le_bytes());
         self.0.update(part);
@@ -24,8 +24,7 @@ impl PartsDigest {
     }
 
     /// Adds a part that may be absent; absent differs from empty.
-    #[must_use]
-    pub fn optional(mut self, part: Option<&[u8]>) -> PartsDigest {
+    pub fn optional(&mut self, part: Option<&[u8]>) -> &mut PartsDigest {
         match part {
             Some(part) => self.part(part),
             None => {
@@ -36,8 +35,7 @@ impl PartsDigest {
     }
 
     /// Adds a number; it needs no length.
-    #[must_use]
-    pub fn number(mut self, number: u64) -> PartsDigest {
+    pub fn number(&mut self, number: u64) -> &mut PartsDigest {
         self.0.update(&number.to_le_bytes());
         self
     }
@@ -70,7 +68,8 @@ mod tests {
     #[test]
     fn the_bytes_that_are_hashed_stay_as_they_are() {
         let plain = [&2_u64.to_le_bytes()[..], b"ab", &7_u64.to_le_bytes()].concat();
-        let digest = PartsDigest::new().part("ab").number(7);
+        let mut digest = PartsDigest::new();
+        digest.part("ab").number(7);
         assert_eq!(digest.digest64(), xxhash_rust::xxh3::xxh3_64(&plain));
         assert_eq!(digest.digest128(), xxhash_rust::xxh3::xxh3_128(&plain));
     }
