@@ -25,11 +25,11 @@ pub struct Options {
     /// Maximum wait before any probe. Default 60 s, so that a target that has recovered is found
     /// within a minute.
     pub cap: Duration,
-    /// Distinct entities that must fail without a delivery in between to trip the breaker. Default
-    /// 5.
+    /// Distinct entities that must fail without a delivery in between to trip the breaker.
+    /// Default 5.
     pub failures_max: u32,
-    /// Refusals, each of another entity or another state of it, without a delivery in between that trip the
-    /// breaker. Default 20: that many in a row mean a wrong renderer or a wrong target.
+    /// Refusals, each of another entity or another state of it, without a delivery in between that
+    /// trip the breaker. Default 20: that many in a row mean a wrong renderer or a wrong target.
     pub refusals_max: u32,
 }
 

@@ -169,7 +169,7 @@ impl Transport {
     }
 }
 
-/// Reads a response to its end and keeps its beginning.
+/// Reads a whole response, up to [`RESPONSE_BYTES_MAX`].
 async fn read(response: Response<hyper::body::Incoming>) -> Result<(Parts, Vec<u8>), Broken> {
     let (parts, mut body) = response.into_parts();
     let mut kept = Vec::new();
