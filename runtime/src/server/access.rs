@@ -16,6 +16,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN};
@@ -26,6 +27,7 @@ use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::connection::Client;
 use super::problem::Problem;
 use super::state::AppState;
 use crate::plan::{Role, Token};
@@ -47,6 +49,12 @@ pub(super) async fn guard(
     mut request: Request,
     next: Next,
 ) -> Response {
+    if access == Access::Sender && Client::of(request.extensions()).in_kept_place {
+        let wait = Duration::from_secs(1);
+        let detail = "this listener has as many connections as it may have, and the last ones take \
+                      no events; nothing was taken, send it again in a moment";
+        return Problem::busy(detail, wait).closing().into_response();
+    }
     let tokens = state.backend.tokens();
     let checked = check(
         access,
