@@ -86,7 +86,7 @@ pub struct Limits {
     /// Maximum length of a body, even if a source allows more: 64 MiB.
     pub body_bytes_max: u64,
     /// Memory for bodies that have arrived in part, whose senders nobody has verified: 64 MiB.
-    /// Beyond it the slowest give way, with 503.
+    /// Beyond it those that are slow or hold most give way, with 503.
     pub arriving_bytes_max: u64,
     /// Memory for requests in progress, in bytes: whole bodies, unpacked bodies, and their events;
     /// 256 MiB. Beyond it the response is 503. A source with several requests takes at most as much

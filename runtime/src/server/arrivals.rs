@@ -8,8 +8,8 @@
 //! the rest does:
 //!
 //! 1. first the slow ones: silent for a second, or slower than [`RATE_MIN`];
-//! 2. then those of the group that holds most, the slowest first. A group is one peer address at
-//!    one source; of IPv6 its /64 network.
+//! 2. then those of the group that holds most, the one first that has been silent longest. A group
+//!    is one peer address at one source; of IPv6 its /64 network.
 //!
 //! What gives way is freed at once, by the one that needs it.
 
@@ -247,14 +247,14 @@ impl Table {
             else {
                 return;
             };
-            let slowest = self
+            let silent = self
                 .bodies
                 .iter()
                 .filter(|(_, entry)| entry.group == group && entry.held > 0)
-                .min_by(|a, b| a.1.pace.rate(now).total_cmp(&b.1.pace.rate(now)))
+                .min_by_key(|(_, entry)| entry.pace.last)
                 .map(|(id, _)| *id);
-            let Some(slowest) = slowest else { return };
-            self.give_way(slowest);
+            let Some(silent) = silent else { return };
+            self.give_way(silent);
         }
     }
 

@@ -112,9 +112,9 @@ async fn a_request_that_is_not_understood_gets_a_problem() {
     let server = start(&Arc::new(Fake::default()), Limits::default()).await;
     let long = format!(
         "GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n",
-        "x".repeat(80_000)
+        "x".repeat(300_000)
     );
-    let far = format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "x".repeat(80_000));
+    let far = format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "x".repeat(300_000));
     let many = format!(
         "GET / HTTP/1.1\r\nhost: a\r\n{}\r\n",
         "x: y\r\n".repeat(200)
