@@ -187,10 +187,10 @@ pub type Receipt = oneshot::Receiver<Result<Committed, Error>>;
 /// Why a store could not do its work; the variants differ in what the caller can do.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// The commit queue is full and nothing was taken: try again in a moment.
-    #[error("the store is busy: {waiting} changes wait to be written")]
+    /// Too many events of this source wait, and nothing was taken: try again in a moment.
+    #[error("the store is busy: {waiting} events of this source wait to be written")]
     Busy {
-        /// Events waiting to be written.
+        /// The source's events that wait to be written.
         waiting: usize,
     },
     /// Nothing can be written, for now (the disk is full) or until a restart (a write failed): wait
@@ -200,6 +200,21 @@ pub enum Error {
     /// Stored bytes differ from what was written: stop, because an operator has to decide.
     #[error("the store is damaged: {0}")]
     Damaged(String),
+}
+
+/// Events that the store did not take, with the reason.
+#[derive(Debug)]
+pub struct NotTaken {
+    /// Why.
+    pub error: Error,
+    /// The events, to be committed later.
+    pub events: Vec<Commit>,
+}
+
+impl From<NotTaken> for Error {
+    fn from(not_taken: NotTaken) -> Error {
+        not_taken.error
+    }
 }
 
 /// A refused entity with the reason.
@@ -292,12 +307,15 @@ pub trait Store: Send + Sync + 'static {
     /// Sets the limits; they apply from the next commit on.
     fn limit(&self, limits: Limits);
 
-    /// Queues events to be written, in the order of the calls. Does not wait: the receipt arrives
-    /// when all of them are durable.
+    /// Queues events to be written. Those of one source are written in the order of the calls, those
+    /// of several sources by turns, so that no source waits long for another's. The events of one
+    /// call belong to one source. Does not wait: the receipt arrives when all of them are durable.
+    /// If it is an error, some of them may have been written.
     ///
     /// # Errors
-    /// `Busy` and `Unavailable`; in both cases nothing was taken.
-    fn commit(&self, events: Vec<Commit>) -> Result<Receipt, Error>;
+    /// `Busy` if too many events of this source wait, and `Unavailable`; in both cases with the
+    /// events.
+    fn commit(&self, events: Vec<Commit>) -> Result<Receipt, NotTaken>;
 
     /// The head of the durable sequence, as it rises.
     fn watermark(&self) -> watch::Receiver<Sequence>;

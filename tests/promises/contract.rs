@@ -825,7 +825,7 @@ fn whichever_sync_fails_nothing_is_accepted_after_it_and_what_was_answered_is_th
                 {
                     Ok(Ok(written)) => written.map(|_| answered.push(key)),
                     Ok(Err(_)) => Err(Error::Unavailable("nobody answered: I/O error".into())),
-                    Err(error) => Err(error),
+                    Err(not_taken) => Err(not_taken.error),
                 },
             };
             if let Err(error) = goes_on {

@@ -1,4 +1,9 @@
 //! The guard against mass withdrawal: a bug must not empty a shop. Pure: time is an argument.
+//!
+//! Every delete that a target would get for the first time counts, whatever its cause: the source's
+//! own deletion, a filter, a missing need, a renderer that returns nothing, or a rendering that moves
+//! to another key, whose old key is deleted. The repetition of a delete that was acknowledged does
+//! not count. The counts are stored with the channel, so that restarts do not start them over.
 
 use std::collections::VecDeque;
 

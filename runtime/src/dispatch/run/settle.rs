@@ -90,7 +90,6 @@ impl Run {
                 Some(self.end(ordinal, revision, Ending::Held))
             }
             Decision::Send(ready) => {
-                let withdraws = ready.rendering.is_none();
                 if let Some(flight) = self.flights.get_mut(&ordinal) {
                     // A withdrawal that the guard has admitted is not counted again when it is
                     // retried.

@@ -142,7 +142,7 @@ impl Index {
         };
         let unread = Lane::ALL.map(|lane| {
             let places = self.lanes[lane.index()]
-                .after(channel.acked[lane.index()])
+                .after(channel.read[lane.index()])
                 .take(OLDEST_LOOKED_AT);
             places.filter_map(|(_, ordinal)| since(ordinal)).min()
         });
