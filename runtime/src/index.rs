@@ -48,7 +48,7 @@ pub use pair::Pair;
 pub use sameness::value_hash;
 pub use words::{
     ChannelId, Ending, Holds, Joined, Lease, Owed, Parked, Settlement, Standing, State,
-    Subscription,
+    Subscription, Withdrawals,
 };
 
 use crate::model::{EntityId, Lane, Sequence, Timestamp};

@@ -39,6 +39,7 @@ use tokio::sync::{oneshot, watch};
 pub use self::pending::Pending;
 pub use crate::index::{
     Ending, Holds, Joined, Lease, Owed, Parked, Settlement, Standing, State, Subscription, Walked,
+    Withdrawals,
 };
 use crate::model::{Entity, EntityId, Event, Failure, Lane, Ordinal, Sequence, Timestamp, Track};
 
@@ -417,6 +418,10 @@ pub trait Queue: Send + Sync + 'static {
     /// Ends flights. Entities that changed in the meantime are in flight again at once, and their
     /// leases are appended to `again`. Works in memory; the next save writes it.
     fn settle(&self, ends: &[Settlement], again: &mut Vec<Lease>);
+
+    /// Remembers the deletes that the guard against mass withdrawal has counted, for the next
+    /// [`Store::join`]. Works in memory; the next save writes it.
+    fn set_withdrawals(&self, withdrawals: Withdrawals);
 
     /// Writes this channel's position, pairs and parked set, and reserves the next stretch of its
     /// sweep.

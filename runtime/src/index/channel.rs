@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 
 use super::{
     Ending, Entry, Holds, Lease, Meta, Names, Pair, Parked, Settlement, State, Subscription,
+    Withdrawals,
 };
 use crate::model::{Failure, Lane, Ordinal, Sequence, Timestamp, Track, facet_matches};
 
@@ -45,6 +46,8 @@ pub struct Channel {
     pub shape: u16,
     /// The labels of the latest shapes, the newest last.
     pub labels: VecDeque<(u16, String)>,
+    /// The deletes that the guard against mass withdrawal has counted.
+    pub withdrawals: Withdrawals,
     /// Whether a renderer ever chose a key, in which case there may be rows of keys on disk.
     pub has_target_keys: bool,
     /// Whether anything was ever refused, in which case there may be rows of refusals on disk.
@@ -152,6 +155,7 @@ impl Channel {
             subscription,
             shape: 0,
             labels: VecDeque::new(),
+            withdrawals: Withdrawals::new(),
             has_target_keys: false,
             has_refusals: false,
             read: [0; 4],
@@ -283,6 +287,12 @@ impl Channel {
         }
     }
 
+    /// Sets the deletes that the guard against mass withdrawal has counted.
+    pub fn set_withdrawals(&mut self, withdrawals: Withdrawals) {
+        self.withdrawals = withdrawals;
+        self.dirty.positions = true;
+    }
+
     /// Whether a snapshot would differ from the last one.
     pub fn is_dirty(&self) -> bool {
         self.dirty.positions || !self.dirty.list.is_empty()
@@ -395,8 +405,8 @@ impl Channel {
         let pair = self.pair(ordinal);
         let unsaved = self.newest(entry, names) > pair.revision();
         let reserved = u64::from(ordinal) > self.acked[3] && u64::from(ordinal) <= self.reserved;
-        if (unsaved || (reserved && pair.shape() != self.shape)) && pair.holds() != Holds::Unknown {
-            self.change(ordinal, |pair| pair.holding(Holds::Unknown));
+        if (unsaved || (reserved && pair.shape() != self.shape)) && pair.attempted() != pair {
+            self.change(ordinal, Pair::attempted);
         }
     }
 
@@ -432,6 +442,7 @@ impl Channel {
             ordinal: Ordinal(ordinal),
             revision: Sequence(revision.max(newest)),
             holds: pair.holds(),
+            was_absent: pair.state().is_absent(),
             target_key: self.target_keys.get(&ordinal).cloned(),
             attempts: self
                 .parked

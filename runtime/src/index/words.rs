@@ -39,7 +39,12 @@ pub struct Joined {
     pub paused: bool,
     /// The entities that wait for a retry or are held, with their attempts so far.
     pub parked: Vec<Parked>,
+    /// As last set by `Queue::set_withdrawals`.
+    pub withdrawals: Withdrawals,
 }
+
+/// How many deletes a channel has sent, by the times from which they are counted; the oldest first.
+pub type Withdrawals = Vec<(Timestamp, u64)>;
 
 /// An entity that waits for its retry on one channel, or is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +70,9 @@ pub struct Lease {
     pub revision: Sequence,
     /// The content of the target, as far as it is known.
     pub holds: Holds,
+    /// Whether the target held nothing for certain when the last flight ended, and no attempt was
+    /// made since. If `holds` is unknown all the same (`resync`), a delete only repeats.
+    pub was_absent: bool,
     /// The key under which the target holds it, if a renderer chose one that differs from the
     /// entity's key.
     pub target_key: Option<Arc<str>>,
@@ -153,6 +161,13 @@ pub enum State {
     Refused,
     /// See [`Ending`].
     Counted,
+}
+
+impl State {
+    /// Whether the target certainly held nothing when this state was reached.
+    pub fn is_absent(self) -> bool {
+        matches!(self, State::Withdrawn | State::Withheld(_))
+    }
 }
 
 /// An entity's standing on one channel.

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use super::{
     Commit, Effect, Ending, FacetChange, Holds, Joined, Lease, Limits, NoRoom, Parked, Quarantined,
     QuarantinedEvent, SEQUENCE_BLOCK, Settlement, State, Subscription, Verdict, Walked,
+    Withdrawals,
 };
 use crate::index::ChannelId;
 use crate::model::{
@@ -192,6 +193,7 @@ struct Channel {
     pairs: HashMap<u32, Pair>,
     parked: BTreeMap<u32, Parked>,
     flights: BTreeMap<u32, Flight>,
+    withdrawals: Withdrawals,
     saved: Saved,
 }
 
@@ -201,6 +203,17 @@ struct Saved {
     reserved: u64,
     pairs: HashMap<u32, Pair>,
     parked: BTreeMap<u32, Parked>,
+    withdrawals: Withdrawals,
+}
+
+impl Pair {
+    /// Notes an attempt that may or may not have been applied.
+    fn attempted(&mut self) {
+        self.holds = Holds::Unknown;
+        if self.state.is_absent() {
+            self.state = State::New;
+        }
+    }
 }
 
 impl Channel {
@@ -239,6 +252,7 @@ impl Channel {
             reserved: self.reserved,
             pairs: self.pairs.clone(),
             parked: self.parked.clone(),
+            withdrawals: self.withdrawals.clone(),
         };
     }
 }
@@ -524,6 +538,7 @@ impl Maps {
             swept,
             paused: channel.paused,
             parked: channel.parked.values().copied().collect(),
+            withdrawals: channel.withdrawals.clone(),
         };
         (id, joined)
     }
@@ -683,6 +698,7 @@ impl Maps {
             ordinal: Ordinal(entity),
             revision: Sequence(revision),
             holds: pair.holds,
+            was_absent: pair.state.is_absent(),
             target_key: pair.target_key,
             attempts,
             track,
@@ -780,7 +796,9 @@ impl Maps {
                 reserved,
                 pairs,
                 parked,
+                withdrawals,
             } = channel.saved.clone();
+            channel.withdrawals = withdrawals;
             (channel.acked, channel.read, channel.pairs, channel.parked) =
                 (acked, acked, pairs, parked);
             channel.flights.clear();
@@ -798,7 +816,7 @@ impl Maps {
             }
             let channel = self.channels.get_mut(&id).expect("it was just listed");
             for entity in unknown {
-                channel.pairs.entry(entity).or_default().holds = Holds::Unknown;
+                channel.pairs.entry(entity).or_default().attempted();
             }
             channel.save();
         }
@@ -853,6 +871,7 @@ impl Channel {
             pairs: HashMap::new(),
             parked: BTreeMap::new(),
             flights: BTreeMap::new(),
+            withdrawals: Withdrawals::new(),
             saved: Saved::default(),
         }
     }

@@ -98,7 +98,7 @@ impl Index {
             return;
         };
         for ordinal in ordinals {
-            channel.change(ordinal.0, |pair| pair.holding(Holds::Unknown));
+            channel.change(ordinal.0, Pair::attempted);
         }
     }
 

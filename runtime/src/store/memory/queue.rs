@@ -8,6 +8,7 @@ use crate::index::ChannelId;
 use crate::model::{Lane, Ordinal, Sequence, Track};
 use crate::store::{
     Holds, Lease, Owed, Parked, Pending, Queue, Refused, Settlement, Standing, State, Walked,
+    Withdrawals,
 };
 
 /// A joined channel.
@@ -49,7 +50,7 @@ impl Queue for ChannelQueue {
         }
         if let Some(channel) = maps.channels.get_mut(&self.channel) {
             for ordinal in ordinals {
-                channel.pairs.entry(ordinal.0).or_default().holds = Holds::Unknown;
+                channel.pairs.entry(ordinal.0).or_default().attempted();
             }
         }
     }
@@ -61,6 +62,12 @@ impl Queue for ChannelQueue {
         }
         if let Some(channel) = maps.channels.get_mut(&self.channel) {
             channel.settle();
+        }
+    }
+
+    fn set_withdrawals(&self, withdrawals: Withdrawals) {
+        if let Some(channel) = self.shared.maps().channels.get_mut(&self.channel) {
+            channel.withdrawals = withdrawals;
         }
     }
 

@@ -152,6 +152,9 @@ impl Writer {
             swept,
             paused: channel.is_some_and(|channel| channel.paused),
             parked: channel.into_iter().flat_map(Channel::parked).collect(),
+            withdrawals: channel
+                .map(|channel| channel.withdrawals.clone())
+                .unwrap_or_default(),
         };
         drop(index);
         if swept {
