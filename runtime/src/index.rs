@@ -55,6 +55,10 @@ use crate::model::{EntityId, Lane, Sequence, Timestamp};
 use graves::Graves;
 use lane::Places;
 
+/// Steps of 10 µs in a millisecond. Milliseconds would be overtaken by 1,000 changes a second, and
+/// microseconds do not fit into the 48 bits of a pair; these do until 2059.
+const STEPS_A_MS: u64 = 100;
+
 /// A facet's metadata in the index. It takes 32 bytes, because there are ten million of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Meta {
@@ -472,6 +476,18 @@ impl Index {
         self.sequence += 1;
         self.clock.note(self.sequence, now);
         self.sequence
+    }
+
+    /// Raises the sequence to `least` and to the time in steps of 10 µs, unless it is above them.
+    /// Returns whether it was raised.
+    pub fn raise(&mut self, least: u64, now: Timestamp) -> bool {
+        let least = least.max(now.0.saturating_mul(STEPS_A_MS));
+        let raised = self.sequence < least;
+        if raised {
+            self.sequence = least;
+            self.clock.note(least, now);
+        }
+        raised
     }
 
     /// Forgets entities that were deleted before `horizon` and are certainly gone, and saved as

@@ -51,6 +51,8 @@ pub const KIND: &str = "sled";
 pub struct Options {
     /// The directory of its files; created if missing.
     pub path: PathBuf,
+    /// The sequence starts at this number or above it.
+    pub sequence_min: u64,
     /// Called once, on the writer's thread, when the store has failed for good. From then on the
     /// store accepts nothing, and only a restart can trust the disk again, so a server ends its
     /// process. Callers that wait for a commit get their error only after this function returns:
@@ -66,6 +68,7 @@ pub struct Options {
 /// `Damaged` when the files differ from what was written.
 pub fn open(options: &Options) -> Result<Arc<dyn Store>, Error> {
     let options = embedded::Options {
+        sequence_min: options.sequence_min,
         on_failure: options.on_failure,
         ..embedded::Options::new(&options.path)
     };
@@ -74,6 +77,11 @@ pub fn open(options: &Options) -> Result<Arc<dyn Store>, Error> {
 
 /// Sequences are reserved on disk in blocks of this size, and a restart continues at the end of the
 /// last block, so that a sequence that a channel may have seen before a crash is never used again.
+///
+/// A store that was restored from a copy does not know which sequences were used after the copy was
+/// made. So a restart also continues no lower than the time in steps of 10 µs: higher than everything
+/// that was sent before, unless there were more than 100,000 changes a second all the time or the
+/// clock is wrong. [`Options::sequence_min`] is for these cases.
 pub const SEQUENCE_BLOCK: u64 = 100_000;
 
 /// The effect of one event, ready to be written: the plugins have run and ownership is checked.

@@ -63,6 +63,8 @@ pub struct Options {
     /// The number of entities by which a sweep may run ahead of the last save; after a crash, their
     /// copies at the target are unknown.
     pub sweep_ahead: u64,
+    /// As [`super::Options::sequence_min`].
+    pub sequence_min: u64,
     /// The clock.
     pub now: fn() -> Timestamp,
     /// Makes writes to sled's file durable: `File::sync_data`, or a test's substitute.
@@ -80,6 +82,7 @@ impl Options {
             readings_bytes: 64 * 1024 * 1024,
             disk_reserve_bytes: 64 * 1024 * 1024,
             sweep_ahead: 16_384,
+            sequence_min: 0,
             now: || Timestamp(jiff::Timestamp::now().as_millisecond().max(0) as u64),
             sync: File::sync_data,
             on_failure: |_| {},
@@ -250,7 +253,7 @@ impl Embedded {
             shared,
             writer: Mutex::new(Some(Running { thread, ended })),
         };
-        store.shared.on_writer(Writer::save_all_channels).wait()?;
+        store.shared.on_writer(Writer::begin).wait()?;
         Ok(store)
     }
 

@@ -241,6 +241,18 @@ impl Writer {
         self.sync()
     }
 
+    /// Raises the sequence above everything that may have been sent before, and saves every channel.
+    pub(in crate::store::embedded) fn begin(&mut self) -> Result<(), Error> {
+        let (now, least) = (self.now(), self.shared.options.sequence_min);
+        let raised = self.index().raise(least, now);
+        self.save_all_channels()?;
+        if raised {
+            let written = self.make_durable(Rows::default());
+            self.or_fail(written)?;
+        }
+        Ok(())
+    }
+
     /// Saves every channel after loading, so that pairs that are unknown now are still unknown
     /// after another crash.
     pub(in crate::store::embedded) fn save_all_channels(&mut self) -> Result<(), Error> {
