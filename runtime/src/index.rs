@@ -164,6 +164,8 @@ pub struct Index {
     pub clock: Clock,
     /// By ordinal; ordinal 0 is never used.
     entries: Vec<Option<Box<Entry>>>,
+    /// The highest ordinal of an entity, 0 if there is none.
+    highest: u32,
     by_id: HashTable<u32>,
     hasher: DefaultHashBuilder,
     /// The result of the last look-up. Most events change a single entity, and each change looks it
@@ -286,6 +288,7 @@ impl Index {
         }
         *self.counts.entry(entry.id.entity_type.clone()).or_default() += 1;
         let hash = self.hasher.hash_one(&entry.id);
+        self.highest = self.highest.max(ordinal);
         self.entries[ordinal as usize] = Some(Box::new(entry));
         let (entries, hasher) = (&self.entries, &self.hasher);
         let rehash = |ordinal: &u32| {
@@ -532,6 +535,9 @@ impl Index {
             self.channels
                 .values_mut()
                 .for_each(|channel| channel.erase(*ordinal));
+        }
+        while self.highest > 0 && self.entry(self.highest).is_none() {
+            self.highest -= 1;
         }
         gone
     }

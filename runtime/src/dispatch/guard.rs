@@ -46,7 +46,6 @@ impl Guard {
         while let Some((begun, count)) = self.counts.front().copied()
             && begun.0.saturating_add(span + step) <= now.0
         {
-            debug_assert!(oldest < step);
             self.total -= count;
             self.counts.pop_front();
         }

@@ -177,9 +177,9 @@ pub struct Standing {
     pub state: State,
     /// All changes up to this one are settled.
     pub revision: Sequence,
-    /// When that revision was the head of the sequence: the time of the last settling, to about a
-    /// second.
-    pub since: Timestamp,
+    /// The time of the oldest change owed, or else of the last settling; to about a second. `None` if
+    /// neither is known.
+    pub since: Option<Timestamp>,
     /// The content of the target, as far as it is known.
     pub holds: Holds,
     /// Whether a change of a subscribed facet is newer than the revision, or the shape differs.
@@ -197,7 +197,7 @@ pub struct Standing {
 pub struct Owed {
     /// Places ahead in each lane: an upper bound of the entities owed.
     pub lanes: [u64; 3],
-    /// Entities still ahead of the sweep; 0 if none is running.
+    /// Ordinals still ahead of a running sweep, an upper bound of its entities; 0 if none is running.
     pub sweep: u64,
     /// Entities in flight.
     pub in_flight: u64,
@@ -209,9 +209,16 @@ pub struct Owed {
     pub refused: u64,
     /// Entities of which the target holds something or may hold something.
     pub holding: u64,
-    /// The sequence of the oldest change still owed, including parked and held ones; `None` if
-    /// nothing is owed.
+    /// The sequence of the oldest change still owed, including parked and held ones, also when newer
+    /// changes cover it; `None` if nothing is owed.
     pub oldest: Option<Sequence>,
     /// When that change was committed, to about a second.
     pub oldest_time: Option<Timestamp>,
+}
+
+impl Owed {
+    /// Everything that is still to be done, wherever it waits: an upper bound of the entities owed.
+    pub fn total(&self) -> u64 {
+        self.lanes.iter().sum::<u64>() + self.sweep + self.in_flight + self.parked + self.held
+    }
 }

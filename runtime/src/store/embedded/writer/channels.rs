@@ -141,9 +141,9 @@ impl Writer {
             )?;
         }
         if swept {
-            let head = index.bump(now);
+            let (head, given_out) = (index.bump(now), index.given_out());
             if let Some(channel) = index.channel_mut(id) {
-                channel.reshape(subscription, lost, head);
+                channel.reshape(subscription, lost, head, given_out);
                 channel.live = true;
             }
         }
@@ -187,9 +187,9 @@ impl Writer {
         let now = self.now();
         {
             let mut index = self.shared.index();
-            let head = index.bump(now);
+            let (head, given_out) = (index.bump(now), index.given_out());
             if let Some(channel) = index.channel_mut(id) {
-                channel.reshape(channel.subscription.clone(), lost, head);
+                channel.reshape(channel.subscription.clone(), lost, head, given_out);
             }
         }
         self.save(id)
