@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 COPY = ROOT / "target" / "mutants" / "copy"
 SRC = "runtime/src/"
+INBOX, LEFTOVERS = SRC + "store/embedded/inbox.rs", SRC + "store/embedded/leftovers.rs"
 WRITER, OPEN, INDEX = SRC + "store/embedded/writer.rs", SRC + "store/embedded/open.rs", SRC + "index.rs"
 
 # name, removed part, file, text, replacement, test target, test
@@ -84,7 +85,10 @@ MUTATIONS = [
     ("reserve", "the reserve of free disk", SRC + "store/embedded.rs",
      "if free >= self.options.disk_reserve_bytes {", "if free < u64::MAX {",
      "promises", "contract::a_full_disk_takes_nothing_and_goes_on_by_itself"),
-    ("leftover", "the removal of unfinished snapshots", OPEN,
+    ("settings", "the check of sled's settings", LEFTOVERS,
+     "    if !intact {", "    if false {",
+     "promises", "contract::a_flipped_bit_in_the_settings_does_not_damage_the_store"),
+    ("leftover", "the removal of unfinished snapshots", LEFTOVERS,
      "            std::fs::remove_file(entry.path())?;\n", "",
      "promises", "contract::a_start_that_was_interrupted_while_it_wrote_a_snapshot_does_not_damage_the_store"),
     ("unbroken", "the exit after a panic halfway", SRC + "dispatch/abort_on_panic.rs",

@@ -12,6 +12,8 @@ mod entity;
 #[doc(hidden)]
 pub mod fuzz;
 mod identities;
+mod inbox;
+mod leftovers;
 mod open;
 mod pairs;
 mod quarantine;
