@@ -131,11 +131,15 @@ pub struct FacetChange {
     pub hash: u64,
 }
 
-/// An event kept because a plugin failed on it, or because it changes a facet of another owner.
+/// An event kept because a plugin failed on it, because it changes a facet of another owner, or
+/// because it could not be read at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quarantined {
     /// The event as the plugins received it.
     pub event: Event,
+    /// True for an item of a request that could not be read as an event. The data of `event` is then
+    /// the bytes of the item, and a redrive reads them again.
+    pub unread: bool,
     /// The lane of the request (`?lane=`), so that a redrive uses the same one.
     pub lane: Option<Lane>,
     /// Why it was kept.

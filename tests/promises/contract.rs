@@ -66,6 +66,7 @@ fn aside(code: &str) -> Effect {
     let failure = Failure::new(code, "It is not what was agreed.");
     Effect::Quarantine(Box::new(Quarantined {
         event,
+        unread: false,
         lane: Some(Lane::Bulk),
         failure,
         plugin: Some("erp@3fa9c1b2d0e4".into()),

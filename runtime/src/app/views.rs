@@ -260,6 +260,7 @@ pub(super) fn quarantined(event: &QuarantinedEvent) -> QuarantineView {
         code: event.event.failure.code.clone(),
         detail: event.event.failure.message.clone(),
         plugin: event.event.plugin.clone(),
+        unread: event.event.unread,
         event: EventView::of(&event.event.event),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::change::{self, Rules};
-use super::envelope::{self, Opened};
+use super::envelope::{self, Opened, Unread};
 use super::{
     Activity, ChangeCounts, EventCounts, Incoming, ItemProblem, Mapping, Options, PROBLEMS_MAX,
     Rejection, Summary, unpack, verify,
@@ -86,16 +86,21 @@ impl Source {
             .open(incoming)
             .await
             .inspect_err(|rejection| self.note_malformed(rejection))?;
-        self.activity.malformed(opened.malformed.count);
         self.activity.seen(&opened.events, now);
 
         let Opened {
             events,
-            indexes,
-            malformed,
+            mut indexes,
+            unread,
         } = opened;
         let events = Arc::new(events);
-        let commits = self.decide(&events, lane).await;
+        let mut commits = self.decide(&events, lane).await;
+        indexes.extend(unread.iter().map(|unread| unread.index));
+        commits.extend(
+            unread
+                .into_iter()
+                .map(|unread| self.keep_unread(unread, lane)),
+        );
         self.activity.written(
             commits
                 .iter()
@@ -106,12 +111,11 @@ impl Source {
                 }),
         );
         let done = self.commit(&events, commits, |_| lane).await;
-        let mut problems = malformed.first;
-        problems.extend(
-            done.problems
-                .into_iter()
-                .map(|(at, failure)| ItemProblem::new(indexes[at], failure)),
-        );
+        let mut problems: Vec<ItemProblem> = done
+            .problems
+            .into_iter()
+            .map(|(at, failure)| ItemProblem::new(indexes[at], failure))
+            .collect();
         problems.sort_by_key(|problem| problem.index);
         problems.truncate(PROBLEMS_MAX);
         let sequence = done
@@ -189,6 +193,22 @@ impl Source {
         commits
     }
 
+    /// The commit that quarantines an item that could not be read.
+    fn keep_unread(&self, unread: Unread, lane: Option<Lane>) -> Commit {
+        Commit {
+            source: self.options.name.clone(),
+            identity: None,
+            arrival: None,
+            effect: Effect::Quarantine(Box::new(Quarantined {
+                event: unread.item,
+                unread: true,
+                lane,
+                failure: unread.failure,
+                plugin: None,
+            })),
+        }
+    }
+
     /// Turns a verdict into a commit. `checked` means that the data was checked to be JSON on
     /// arrival. A missing verdict is a fault of the plugin host; its event is quarantined, so that
     /// none is lost.
@@ -225,8 +245,9 @@ impl Source {
         }
     }
 
-    /// Passes commits to the store, waits until they are durable, and counts. An event that would
-    /// give its entity too many facets is quarantined by a separate commit.
+    /// Passes commits to the store, waits until they are durable, and counts. The first commits are
+    /// those of `events`; after them may come commits that only quarantine. An event that would give
+    /// its entity too many facets is quarantined by a separate commit.
     pub(super) async fn commit(
         &self,
         events: &[Event],
@@ -497,6 +518,7 @@ fn set_aside(
 ) -> Effect {
     Effect::Quarantine(Box::new(Quarantined {
         event: event.clone(),
+        unread: false,
         lane,
         failure,
         plugin,

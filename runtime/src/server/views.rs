@@ -80,7 +80,8 @@ pub struct Accepted {
     pub events: EventCounts,
     /// The changes of accepted events, by result.
     pub changes: ChangeCounts,
-    /// Malformed and quarantined events, by their index in the request.
+    /// Quarantined events, and items that could not be read as events, by their index in the
+    /// request; at most 100.
     #[serde(default)]
     pub problems: Vec<EventProblem>,
     /// Head of the sequence after the request.
@@ -95,7 +96,7 @@ pub struct EventCounts {
     pub accepted: u64,
     /// Dropped by a filter or mapped to nothing.
     pub filtered: u64,
-    /// Kept with the reason (dead letter).
+    /// Kept with the reason (dead letter), items that could not be read included.
     pub quarantined: u64,
     /// Seen before.
     pub repeated: u64,
@@ -462,6 +463,9 @@ pub struct QuarantineView {
     /// Name and version of the plugin that failed, if it was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<String>,
+    /// True for an item that could not be read as an event: its data is the bytes that were sent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unread: bool,
     /// The event.
     pub event: EventView,
 }
