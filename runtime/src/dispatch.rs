@@ -1,8 +1,8 @@
 //! The life of a channel: it walks the queue, reads each entity as it is now, filters, renders,
 //! suppresses, delivers and settles.
 //!
-//! A [`Channel`] is one task. It promises that a delivery carries the entity as it is when its turn
-//! comes, that an attempt without a complete response never counts as certain, that a target in
+//! A [`Channel`] is one task. It promises that a delivery carries the entity as it is when its
+//! request starts, that an attempt without a complete response never counts as certain, that a target in
 //! trouble is left alone and probed until it is back, that no lane starves, and that stopping loses
 //! nothing. The store knows what the channel owes; the target decides what a response means.
 
@@ -20,6 +20,7 @@ pub mod retry;
 mod run;
 mod send;
 pub mod status;
+mod turns;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;

@@ -391,6 +391,11 @@ pub trait Queue: Send + Sync + 'static {
     /// in flight. Works in memory.
     fn retry(&self, ordinal: Ordinal) -> Option<Lease>;
 
+    /// The entities that have changed since they were read, each with its newest subscribed change;
+    /// `read` has the newest one that was read. Works in memory. It may name a change that is not
+    /// durable yet: read the entity again when it is.
+    fn changed(&self, read: &[(Ordinal, Sequence)]) -> Vec<(Ordinal, Sequence)>;
+
     /// Call this before each attempt: from now on the target's copies of these entities are
     /// unknown. Works in memory only, because after a crash everything that was owed is unknown
     /// anyway.

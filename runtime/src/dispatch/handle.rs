@@ -1,22 +1,29 @@
-//! A target with the limits that its channels share: slots for requests in flight, a rate, and the
+//! A target with the limits that its channels share: slots for requests in flight, a pace, and the
 //! breaker.
 //!
-//! An attempt needs a [`Permit`], and the outcome of each attempt reaches the breaker, whatever the
-//! channel does with it. If there are two or more slots, one is reserved for urgent work. Time and
-//! chance come from outside.
+//! An attempt needs a [`Permit`]: a slot, the moment at which the pace lets a request start, and the
+//! breaker's admission. A channel takes one before it decides what to send, so that nothing that it
+//! has chosen waits for any of the three. The outcome of each attempt reaches the breaker, whatever
+//! the channel does with it. If there are two or more slots, one is reserved for urgent work. Time
+//! and chance come from outside.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Mutex as FairMutex, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::breaker::{self, Admission, Breaker, State, Subject};
 use super::clock::Clock;
 use super::lock;
-use super::pace::RateLimiter;
+use super::pace::Pace;
 use crate::model::{PartsDigest, Timestamp};
 use crate::targets::{Attempt, Form, Item, Nature, Options, Outcome, Target, Trace, Unusable};
+
+/// What can be sent within this time may be rendered ahead, so that a fast target never waits for a
+/// renderer. It is short beside anything that people notice.
+const AHEAD: Duration = Duration::from_millis(20);
 
 /// A target, its limits and its breaker, shared by the channels that deliver to it.
 pub struct TargetHandle {
@@ -26,10 +33,24 @@ pub struct TargetHandle {
     clock: Clock,
     dice: Mutex<fastrand::Rng>,
     breaker: Mutex<Breaker>,
-    rate: Option<Mutex<RateLimiter>>,
+    pace: Mutex<Pace>,
+    /// Those that wait for the pace, in order: urgent ones, and others.
+    lines: [FairMutex<()>; 2],
     general: Arc<Semaphore>,
     urgent: Option<Arc<Semaphore>>,
+    /// The mean duration of an attempt in microseconds; 0 before the first has ended.
+    attempt_micros: AtomicU64,
     changed: watch::Sender<()>,
+}
+
+/// The answer to a request for a permit that does not wait.
+pub(crate) enum Asked {
+    /// An attempt may be made now.
+    Granted(Permit),
+    /// Not now: await [`TargetHandle::permit`].
+    Later,
+    /// The breaker admits no attempt.
+    Denied,
 }
 
 /// The status of a target, for users.
@@ -66,7 +87,9 @@ impl TargetHandle {
             breaker: Mutex::new(Breaker::new(breaker, clock.now())),
             clock,
             dice: Mutex::new(dice),
-            rate: options.rate.map(|rate| Mutex::new(RateLimiter::new(rate))),
+            pace: Mutex::new(Pace::new(options.rate)),
+            lines: Default::default(),
+            attempt_micros: AtomicU64::new(0),
             general: Arc::new(Semaphore::new(general)),
             urgent,
             changed: watch::Sender::new(()),
@@ -129,8 +152,46 @@ impl TargetHandle {
         self.changed.send_replace(());
     }
 
-    /// Waits for a slot. Returns `None` if the breaker admits no attempt when the slot is free.
-    pub(crate) async fn permit(self: &Arc<Self>, urgent: bool) -> Option<Permit> {
+    /// The number of requests that could start within [`AHEAD`], by free slots, by the duration of
+    /// attempts and by the pace. May be 0.
+    pub(crate) fn soon(&self) -> usize {
+        let freed = match self.attempt_micros.load(Ordering::Relaxed) {
+            0 => 0,
+            micros => self.options.concurrency as u64 * AHEAD.as_micros() as u64 / micros,
+        };
+        let slots = self.general.available_permits() + freed as usize;
+        self.pace()
+            .within(AHEAD)
+            .map_or(slots, |requests| requests.min(slots))
+    }
+
+    /// Takes a permit if one is there.
+    pub(crate) fn try_permit(self: &Arc<Self>, urgent: bool) -> Asked {
+        let kept = self.urgent.as_ref().filter(|_| urgent);
+        let slot = [Some(&self.general), kept]
+            .into_iter()
+            .flatten()
+            .find_map(|slots| slots.clone().try_acquire_owned().ok());
+        let Some(slot) = slot else {
+            return Asked::Later;
+        };
+        // Whoever waits for the pace goes first.
+        let Ok(line) = self.line(urgent).try_lock() else {
+            return Asked::Later;
+        };
+        let mut pace = self.pace();
+        let started = pace.start(self.clock.elapsed(), urgent);
+        if started.is_err() {
+            pace.leave(urgent);
+            return Asked::Later;
+        }
+        drop((pace, line));
+        self.admit(slot, urgent)
+            .map_or(Asked::Denied, Asked::Granted)
+    }
+
+    /// Waits for a permit. Returns `None` if the breaker admits no attempt when its time has come.
+    pub(crate) async fn permit(self: Arc<Self>, urgent: bool) -> Option<Permit> {
         let slot = match &self.urgent {
             Some(kept) if urgent => tokio::select! {
                 biased;
@@ -140,11 +201,33 @@ impl TargetHandle {
             _ => self.general.clone().acquire_owned().await,
         };
         let slot = slot.expect("slots are never closed");
+        self.keep_pace(urgent).await;
+        self.admit(slot, urgent)
+    }
+
+    /// Waits until the pace lets another request start.
+    async fn keep_pace(&self, urgent: bool) {
+        let _line = self.line(urgent).lock().await;
+        let _leave = Leave(self, urgent);
+        loop {
+            let started = self.pace().start(self.clock.elapsed(), urgent);
+            match started {
+                Ok(()) => return,
+                Err(wait) => tokio::time::sleep(wait).await,
+            }
+        }
+    }
+
+    /// The last step to a permit: the breaker's admission.
+    fn admit(self: &Arc<Self>, slot: OwnedSemaphorePermit, urgent: bool) -> Option<Permit> {
         let mut breaker = self.breaker();
         let probe = match breaker.admits(self.clock.now()) {
             Admission::Flowing => false,
             Admission::Probe => true,
-            Admission::Wait(_) => return None,
+            Admission::Wait(_) => {
+                self.pace().give_back();
+                return None;
+            }
         };
         if probe {
             breaker.begin_probe();
@@ -152,10 +235,20 @@ impl TargetHandle {
         drop(breaker);
         Some(Permit {
             handle: self.clone(),
+            urgent,
             probe,
             pending: probe,
+            paced: true,
             _slot: slot,
         })
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        lock(&self.pace)
+    }
+
+    fn line(&self, urgent: bool) -> &FairMutex<()> {
+        &self.lines[usize::from(urgent)]
     }
 
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
@@ -164,6 +257,20 @@ impl TargetHandle {
 
     fn chance(&self) -> f64 {
         lock(&self.dice).f64()
+    }
+
+    /// Remembers how long attempts take, the latest ones above all.
+    fn note_duration(&self, took: Duration) {
+        let (mean, took) = (
+            self.attempt_micros.load(Ordering::Relaxed),
+            took.as_micros() as u64,
+        );
+        let mean = if mean == 0 {
+            took
+        } else {
+            (7 * mean + took) / 8
+        };
+        self.attempt_micros.store(mean.max(1), Ordering::Relaxed);
     }
 
     /// Reports the outcome of an attempt to the breaker.
@@ -235,27 +342,39 @@ fn subject(item: &Item) -> Subject {
     }
 }
 
-/// The permission to make attempts: a slot and the breaker's admission.
+/// Leaves the line for the pace, also when the one who waited gives up.
+struct Leave<'a>(&'a TargetHandle, bool);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.pace().leave(self.1);
+    }
+}
+
+/// The permission to make attempts: a slot, the pace and the breaker's admission.
 pub(crate) struct Permit {
     handle: Arc<TargetHandle>,
+    /// Whether it was asked for urgent work.
+    pub(crate) urgent: bool,
     /// Whether the attempt is a probe.
     pub(crate) probe: bool,
     /// A probe whose outcome is not known yet.
     pending: bool,
+    /// Whether the pace lets a request start that has not been made yet.
+    paced: bool,
     _slot: OwnedSemaphorePermit,
 }
 
 impl Permit {
-    /// Makes one attempt, after waiting for the rate limit. Returns `None` if the target has
-    /// tripped meanwhile.
+    /// Makes one attempt. An attempt after the first, for example at the second half of a batch,
+    /// waits for the pace. Returns `None` if the target has tripped meanwhile.
     pub(crate) async fn attempt(
         &mut self,
         items: &[Item],
         form: Form,
     ) -> Option<(Vec<Outcome>, Duration)> {
-        if let Some(rate) = &self.handle.rate {
-            let wait = lock(rate).wait(self.handle.clock.elapsed());
-            tokio::time::sleep(wait).await;
+        if !std::mem::take(&mut self.paced) {
+            self.handle.keep_pace(self.urgent).await;
         }
         // A successful probe has made the target flow again; after a failed one no further attempt
         // is allowed.
@@ -282,14 +401,19 @@ impl Permit {
             after: None,
             maybe_applied: true,
         });
+        let took = began.elapsed();
+        self.handle.note_duration(took);
         self.handle
             .judge(items, &outcomes, std::mem::take(&mut self.pending));
-        Some((outcomes, began.elapsed()))
+        Some((outcomes, took))
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        if self.paced {
+            self.handle.pace().give_back();
+        }
         if self.pending {
             self.handle.breaker().abandon_probe(self.handle.clock.now());
             self.handle.changed.send_replace(());

@@ -17,6 +17,7 @@ use crate::targets::scripted::{self, Reply, Script, Seen};
 use crate::targets::{self, Form, Kind, Nature, Outcome};
 
 mod batches;
+mod currency;
 mod histories;
 mod life;
 mod sockets;
@@ -59,6 +60,7 @@ struct Knobs {
     nature: Nature,
     place: u64,
     concurrency: usize,
+    rate: Option<f64>,
     breaker: breaker::Options,
     chain: Option<Arc<dyn Render>>,
     parked_max: usize,
@@ -75,6 +77,7 @@ impl Default for Knobs {
             },
             place: 1,
             concurrency: 4,
+            rate: None,
             breaker: breaker::Options {
                 first,
                 cap,
@@ -111,7 +114,7 @@ fn setup_of(kind: Kind, clock: Clock, knobs: Knobs) -> Setup {
     let target = targets::Options {
         name: "shop".into(),
         concurrency: knobs.concurrency,
-        rate: None,
+        rate: knobs.rate,
         kind,
     };
     let dice = fastrand::Rng::with_seed(7);
@@ -218,19 +221,27 @@ impl Story {
     }
 
     async fn until(&self, what: &str, holds: impl Fn(&Story) -> bool) {
+        self.until_within(PATIENCE, what, holds).await;
+    }
+
+    async fn until_within(&self, most: Duration, what: &str, holds: impl Fn(&Story) -> bool) {
         let began = tokio::time::Instant::now();
         while !holds(self) {
             let standing = (self.channel.status(), self.seen());
-            assert!(began.elapsed() < PATIENCE, "not {what}: {standing:#?}");
+            assert!(began.elapsed() < most, "not {what}: {standing:#?}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
     /// Waits until nothing is owed, in flight, parked or held any more.
     async fn quiet(&self) {
+        self.quiet_within(PATIENCE).await;
+    }
+
+    async fn quiet_within(&self, most: Duration) {
         // The channel meets a new commit in its next turn at the earliest.
         tokio::time::sleep(Duration::from_millis(20)).await;
-        self.until("quiet", |story| {
+        self.until_within(most, "quiet", |story| {
             let owed = story.channel.status().owed;
             owed.lanes == [0; 3] && owed.in_flight + owed.parked + owed.held + owed.sweep == 0
         })

@@ -9,7 +9,7 @@ use super::super::flight::{Conclusion, Decision, Ready, Sent, conclude, decide};
 use super::super::prepare::Prepared;
 use super::super::retry::Waiting;
 use super::super::status::DeliveryResult as Counted;
-use super::{Done, Run};
+use super::{Done, Job, Run};
 use crate::model::{Ordinal, Sequence, Timestamp};
 use crate::store::{Ending, Settlement};
 
@@ -21,15 +21,18 @@ impl Run {
     pub(super) fn settle(&mut self, done: Result<(Id, Done), JoinError>) {
         match done {
             Ok((id, Done::Prepared(prepared))) => {
-                self.jobs.remove(&id);
-                let ends = prepared
+                self.job_ended(id);
+                let count = prepared.len().max(1);
+                let ends: Vec<_> = prepared
                     .into_iter()
                     .filter_map(|prepared| self.decided(prepared))
                     .collect();
+                let sent = (count - ends.len().min(count)) as f64 / count as f64;
+                self.sent_share = (self.sent_share + sent) / 2.0;
                 self.finish(ends);
             }
             Ok((id, Done::Sent(sent))) => {
-                self.jobs.remove(&id);
+                self.job_ended(id);
                 let ends = sent
                     .into_iter()
                     .filter_map(|(ready, sent)| self.concluded(&ready, sent))
@@ -37,7 +40,7 @@ impl Run {
                 self.finish(ends);
             }
             Err(error) => {
-                let Some(job) = self.jobs.remove(&error.id()) else {
+                let Some(job) = self.job_ended(error.id()) else {
                     return;
                 };
                 let (now, panicked) = (self.clock.now(), error.is_panic());
@@ -57,6 +60,15 @@ impl Run {
         }
     }
 
+    fn job_ended(&mut self, id: Id) -> Option<Job> {
+        let job = self.jobs.remove(&id)?;
+        if job.prepares {
+            self.preparations -= 1;
+            self.preparing[job.track] -= job.members.len();
+        }
+        Some(job)
+    }
+
     /// Parks an entity whose task panicked. The panic counts as an attempt, so that it does not
     /// recur in a tight loop.
     fn park_lost(&mut self, ordinal: Ordinal) -> Option<Settlement> {
@@ -68,7 +80,8 @@ impl Run {
     fn decided(&mut self, prepared: Prepared) -> Option<Settlement> {
         let ordinal = prepared.taken.ordinal;
         let flight = self.flights.get_mut(&ordinal)?;
-        let (track, revision, released) = (flight.track, prepared.revision, flight.released);
+        let (track, revision) = (flight.track, prepared.revision);
+        let (released, reread) = (flight.released, flight.reread);
         flight.revision = revision;
         match decide(
             &self.setup.options,
@@ -100,7 +113,12 @@ impl Run {
                     flight.tried = Some(ready.tried.clone());
                 }
                 self.ready_since[track].get_or_insert_with(Instant::now);
-                self.ready[track].push_back(*ready);
+                // What was read again has had its turn already.
+                if reread {
+                    self.ready[track].push_front(*ready);
+                } else {
+                    self.ready[track].push_back(*ready);
+                }
                 None
             }
         }

@@ -467,7 +467,9 @@ async fn a_hanging_target_does_not_hold_up_a_stop_and_nothing_is_lost() {
         .await;
     let queue = story.channel.queue();
     story.end().await;
-    assert_eq!(queue.owed().parked, 50);
+    let owed = queue.owed();
+    assert!(owed.parked >= 3, "what was in flight is parked: {owed:?}");
+    assert_eq!(owed.parked + owed.lanes.iter().sum::<u64>(), 50);
     store.save(Timestamp(0)).await.expect("it saves");
 
     let story = Story::on(store, Script::new(fine), Knobs::default()).await;
