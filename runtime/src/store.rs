@@ -358,6 +358,19 @@ pub trait Store: Send + Sync + 'static {
     /// `Unavailable` if it cannot be written.
     fn save(&self, now: Timestamp) -> Pending<()>;
 
+    /// The note of this name, if there is one. Reads the local disk.
+    ///
+    /// # Errors
+    /// `Damaged` if it cannot be read.
+    fn note(&self, name: &str) -> Result<Option<Vec<u8>>, Error>;
+
+    /// Leaves a note for after a restart, or removes it: something small that was learned and may be
+    /// lost, for example the rate that a target bears. The store does not look into it.
+    ///
+    /// # Errors
+    /// `Unavailable` if it cannot be written.
+    fn set_note(&self, name: &str, note: Option<Vec<u8>>) -> Pending<()>;
+
     /// The quarantine (dead letters) of one source.
     fn shelf(&self, source: &str) -> Arc<dyn Shelf>;
 

@@ -191,11 +191,16 @@ pub enum Outcome {
     Retry {
         /// What happened, as text for users.
         reason: String,
-        /// How long the target asked Weir to wait.
-        after: Option<Duration>,
         /// True if the target may have applied it, because the response did not arrive, broke off
         /// or left it open. False if the target certainly did not process it.
         maybe_applied: bool,
+    },
+    /// Not processed, because the target gets too many requests (429, 503): the pace falls.
+    Throttled {
+        /// What happened, as text for users.
+        reason: String,
+        /// How long the target asked Weir to wait.
+        after: Option<Duration>,
     },
     /// The target will never accept this entity as it is.
     Refused {

@@ -202,7 +202,8 @@ pub(crate) fn conclude(
             }
             None => Ending::Withdrawn,
         }),
-        Some(targets::Outcome::Retry { reason, after, .. }) => retry(reason, after),
+        Some(targets::Outcome::Retry { reason, .. }) => retry(reason, None),
+        Some(targets::Outcome::Throttled { reason, after }) => retry(reason, after),
         Some(targets::Outcome::Refused {
             reason,
             after_tries: true,
@@ -464,11 +465,16 @@ mod tests {
             Conclusion::Pause { attempts, .. } => format!("pause {attempts}"),
         };
         let reason = String::new;
-        let retry = |after| {
+        let retry = || {
             Some(targets::Outcome::Retry {
                 reason: reason(),
-                after,
                 maybe_applied: false,
+            })
+        };
+        let throttled = |after| {
+            Some(targets::Outcome::Throttled {
+                reason: reason(),
+                after,
             })
         };
         let refused = |after_tries| {
@@ -485,16 +491,16 @@ mod tests {
                 false,
                 "Delivered { digest: 7, target_key: None }",
             ),
-            (0, retry(None), false, "parked 1 10ms failed"),
-            (1, retry(None), false, "parked 2 20ms failed"),
-            (1, retry(None), true, "parked 1 10ms failed"),
+            (0, retry(), false, "parked 1 10ms failed"),
+            (1, retry(), false, "parked 2 20ms failed"),
+            (1, retry(), true, "parked 1 10ms failed"),
             (
                 1,
-                retry(Some(Duration::from_secs(9))),
+                throttled(Some(Duration::from_secs(9))),
                 false,
                 "parked 2 9000ms failed",
             ),
-            (255, retry(None), false, "parked 255 200ms failed"),
+            (255, retry(), false, "parked 255 200ms failed"),
             (0, refused(false), false, "refused"),
             (3, refused(true), false, "parked 4 80ms failed"),
             (4, refused(true), false, "refused"),

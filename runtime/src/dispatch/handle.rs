@@ -14,16 +14,20 @@ use std::time::Duration;
 use tokio::sync::{Mutex as FairMutex, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
-use super::breaker::{self, Admission, Breaker, State, Subject};
+use super::breaker::{self, Admission, Breaker, State, Subject, Throttling};
 use super::clock::Clock;
 use super::lock;
-use super::pace::Pace;
+use super::pace::{BearableRate, Pace};
 use crate::model::{PartsDigest, Timestamp};
 use crate::targets::{Attempt, Form, Item, Nature, Options, Outcome, Target, Trace, Unusable};
 
 /// What can be sent within this time may be rendered ahead, so that a fast target never waits for a
 /// renderer. It is short beside anything that people notice.
 const AHEAD: Duration = Duration::from_millis(20);
+
+/// A target that has accepted nothing for this long, and answers that it gets too many requests, is
+/// in trouble.
+const SILENT_MAX: Duration = Duration::from_secs(3);
 
 /// A target, its limits and its breaker, shared by the channels that deliver to it.
 pub struct TargetHandle {
@@ -54,7 +58,7 @@ pub(crate) enum Asked {
 }
 
 /// The status of a target, for users.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TargetStatus {
     /// Flowing, tripped or probing.
     pub state: State,
@@ -62,11 +66,14 @@ pub struct TargetStatus {
     pub since: Timestamp,
     /// Why it does not flow; empty if it flows.
     pub reason: String,
+    /// The requests per second that it bears, if it has refused some because there were too many.
+    pub bears_per_second: Option<f64>,
 }
 
 impl TargetHandle {
     /// Prepares a target without opening a connection. The clock must be the one that all targets
-    /// share. The dice spread the waits and generate trace ids.
+    /// share. The dice spread the waits and generate trace ids. `memory` is what an earlier handle of
+    /// it left behind ([`TargetHandle::memory`]).
     ///
     /// # Errors
     /// See [`Unusable`].
@@ -75,8 +82,13 @@ impl TargetHandle {
         breaker: breaker::Options,
         clock: Clock,
         dice: fastrand::Rng,
+        memory: Option<&[u8]>,
     ) -> Result<Arc<TargetHandle>, Unusable> {
         let target = options.kind.open()?;
+        // Elsewhere, another rate may be right.
+        let bearable = memory
+            .and_then(|memory| memory.strip_prefix(&target.place().to_le_bytes()))
+            .and_then(BearableRate::from_bytes);
         let (general, urgent) = match options.concurrency.clamp(1, 1024) {
             1 => (1, None),
             slots => (slots - 1, Some(Arc::new(Semaphore::new(1)))),
@@ -87,7 +99,7 @@ impl TargetHandle {
             breaker: Mutex::new(Breaker::new(breaker, clock.now())),
             clock,
             dice: Mutex::new(dice),
-            pace: Mutex::new(Pace::new(options.rate)),
+            pace: Mutex::new(Pace::new(options.rate, bearable)),
             lines: Default::default(),
             attempt_micros: AtomicU64::new(0),
             general: Arc::new(Semaphore::new(general)),
@@ -109,7 +121,15 @@ impl TargetHandle {
             state: breaker.state(),
             since: breaker.since(),
             reason: breaker.reason().to_owned(),
+            bears_per_second: self.pace().bearable().and_then(|rate| rate.per_second()),
         }
+    }
+
+    /// What a later handle of the same target must know: the rate that it bears. `None` if there is
+    /// nothing.
+    pub fn memory(&self) -> Option<Vec<u8>> {
+        let bearable = self.pace().bearable()?;
+        Some([self.place().to_le_bytes().to_vec(), bearable.to_bytes()].concat())
     }
 
     /// See [`Target::place`].
@@ -161,7 +181,7 @@ impl TargetHandle {
         };
         let slots = self.general.available_permits() + freed as usize;
         self.pace()
-            .within(AHEAD)
+            .within(self.clock.elapsed(), AHEAD)
             .map_or(slots, |requests| requests.min(slots))
     }
 
@@ -273,8 +293,8 @@ impl TargetHandle {
         self.attempt_micros.store(mean.max(1), Ordering::Relaxed);
     }
 
-    /// Reports the outcome of an attempt to the breaker.
-    fn judge(&self, items: &[Item], outcomes: &[Outcome], probe: bool) {
+    /// Reports the outcome of an attempt that was sent at `sent` to the breaker and to the pace.
+    fn judge(&self, items: &[Item], outcomes: &[Outcome], probe: bool, sent: Duration) {
         let (now, mut breaker) = (self.clock.now(), self.breaker());
         let before = breaker.state();
         let delivered = outcomes.contains(&Outcome::Delivered);
@@ -282,7 +302,7 @@ impl TargetHandle {
             breaker.delivered(now, probe);
         }
         // A failure counts once per request, a refusal once per entity.
-        let mut failure = None;
+        let (mut failure, mut throttled) = (None, None);
         for (item, outcome) in items.iter().zip(outcomes) {
             match outcome {
                 Outcome::Refused { reason, .. } if !delivered => {
@@ -291,20 +311,59 @@ impl TargetHandle {
                 Outcome::Trip { reason } | Outcome::Pause { reason } => {
                     breaker.trip(now, probe, reason, None, self.chance())
                 }
-                Outcome::Retry { reason, after, .. } if !delivered => {
-                    failure.get_or_insert((item, reason, *after));
+                Outcome::Retry { reason, .. } if !delivered => {
+                    failure.get_or_insert((item, reason));
+                }
+                Outcome::Throttled { reason, after } => {
+                    throttled.get_or_insert((item, reason, *after));
                 }
                 // The target read the batch and responded, so it is alive.
                 Outcome::Split { .. } if probe => breaker.delivered(now, probe),
                 _ => {}
             }
         }
-        if let Some((item, reason, after)) = failure {
-            breaker.failed(now, probe, subject(item), reason, after, self.chance());
+        if let Some((item, reason)) = failure {
+            breaker.failed(now, probe, subject(item), reason, self.chance());
+        }
+        match throttled {
+            Some((item, reason, after)) => {
+                let throttling = Throttling {
+                    reason,
+                    after,
+                    silent: !delivered && self.pace().silent_for(self.clock.elapsed()) > SILENT_MAX,
+                };
+                let chance = self.chance();
+                let probe = probe && !delivered;
+                let first = breaker.throttled(now, probe, subject(item), &throttling, chance);
+                self.slow_down(reason, after, first.then_some(sent));
+            }
+            None if outcomes.iter().any(is_accepted) => self.pace().accepted(self.clock.elapsed()),
+            None => {}
         }
         if breaker.state() != before {
             self.log_change(before, &breaker);
             self.changed.send_replace(());
+        }
+    }
+
+    /// The target asked for fewer requests. `sent` is when the request that it refused was sent, if
+    /// the rate must fall.
+    fn slow_down(&self, reason: &str, after: Option<Duration>, sent: Option<Duration>) {
+        let (now, mut pace) = (self.clock.elapsed(), self.pace());
+        if let Some(after) = after {
+            pace.wait_until(now + after);
+        }
+        let first = pace.bearable().is_none();
+        if let Some(sent) = sent {
+            pace.fall(now, sent);
+        }
+        if let Some(rate) = pace.bearable().filter(|_| first) {
+            tracing::info!(
+                target_name = &*self.options.name,
+                requests_per_second = rate.per_second().unwrap_or_default().round(),
+                reason,
+                "the target refuses requests because there are too many; Weir keeps to the rate that it accepts"
+            );
         }
     }
 
@@ -327,6 +386,14 @@ impl TargetHandle {
             _ => {}
         }
     }
+}
+
+/// Whether the target processed the request.
+fn is_accepted(outcome: &Outcome) -> bool {
+    matches!(
+        outcome,
+        Outcome::Delivered | Outcome::Refused { .. } | Outcome::Split { .. }
+    )
 }
 
 /// The entity and delivery of an item, for the breaker.
@@ -388,7 +455,7 @@ impl Permit {
                 span: dice.u64(1..),
             }
         };
-        let began = Instant::now();
+        let (began, sent) = (Instant::now(), self.handle.clock.elapsed());
         let attempt = Attempt {
             items,
             form,
@@ -398,13 +465,12 @@ impl Permit {
         let mut outcomes = self.handle.target.deliver(attempt).await;
         outcomes.resize_with(items.len(), || Outcome::Retry {
             reason: "the target's response does not mention this item".into(),
-            after: None,
             maybe_applied: true,
         });
         let took = began.elapsed();
         self.handle.note_duration(took);
         self.handle
-            .judge(items, &outcomes, std::mem::take(&mut self.pending));
+            .judge(items, &outcomes, std::mem::take(&mut self.pending), sent);
         Some((outcomes, took))
     }
 }

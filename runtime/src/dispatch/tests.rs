@@ -118,7 +118,7 @@ fn setup_of(kind: Kind, clock: Clock, knobs: Knobs) -> Setup {
         kind,
     };
     let dice = fastrand::Rng::with_seed(7);
-    let target = TargetHandle::open(target, knobs.breaker, clock, dice).expect("a target");
+    let target = TargetHandle::open(target, knobs.breaker, clock, dice, None).expect("a target");
     let label = knobs
         .chain
         .as_ref()

@@ -739,6 +739,12 @@ impl Store for Failing {
     fn save(&self, now: Timestamp) -> Pending<()> {
         self.inner.save(now)
     }
+    fn note(&self, name: &str) -> Result<Option<Vec<u8>>, store::Error> {
+        self.inner.note(name)
+    }
+    fn set_note(&self, name: &str, note: Option<Vec<u8>>) -> Pending<()> {
+        self.inner.set_note(name, note)
+    }
     fn shelf(&self, source: &str) -> Arc<dyn Shelf> {
         self.inner.shelf(source)
     }

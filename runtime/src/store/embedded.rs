@@ -33,7 +33,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     Commit, Error, Figures, Joined, Limits, ListQuery, Pending, Queue, Receipt, Remembered, Shelf,
-    Store, Subscription, record,
+    Store, Subscription, keys, record,
 };
 use crate::index::Index;
 use crate::model::{Entity, EntityId, Ordinal, Sequence, Timestamp};
@@ -396,6 +396,18 @@ impl Store for Embedded {
             writer.save_all()?;
             writer.forget(now)
         })
+    }
+
+    fn note(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let note = self.shared.db.get(keys::note(name));
+        note.map(|note| note.map(|note| note.to_vec()))
+            .map_err(|error| Error::Damaged(error.to_string()))
+    }
+
+    fn set_note(&self, name: &str, note: Option<Vec<u8>>) -> Pending<()> {
+        let key = keys::note(name);
+        self.shared
+            .on_writer(move |writer| writer.set_note(key, note))
     }
 
     fn shelf(&self, source: &str) -> Arc<dyn Shelf> {

@@ -117,6 +117,7 @@ impl Shared {
 /// All that a store has, on disk or not.
 #[derive(Default)]
 struct Maps {
+    notes: BTreeMap<String, Vec<u8>>,
     without: Option<Rule>,
     now: Timestamp,
     limits: Limits,

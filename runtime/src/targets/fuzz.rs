@@ -46,6 +46,7 @@ fn check(outcome: &Outcome) {
     let reason = match outcome {
         Outcome::Delivered => return,
         Outcome::Retry { reason, .. }
+        | Outcome::Throttled { reason, .. }
         | Outcome::Refused { reason, .. }
         | Outcome::Trip { reason }
         | Outcome::Pause { reason }

@@ -49,7 +49,6 @@ impl Reply {
     pub(crate) fn uncertain() -> Reply {
         Reply::All(Outcome::Retry {
             reason: "no complete response".into(),
-            after: None,
             maybe_applied: true,
         })
     }

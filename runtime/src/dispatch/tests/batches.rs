@@ -151,7 +151,6 @@ async fn an_entity_whose_old_key_could_not_be_deleted_waits_and_the_others_do_no
         let outcome = |item: &targets::Item| match &*item.key {
             "a-1" => Outcome::Retry {
                 reason: "busy".into(),
-                after: None,
                 maybe_applied: false,
             },
             _ => Outcome::Delivered,

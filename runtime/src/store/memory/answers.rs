@@ -141,6 +141,19 @@ impl Store for Memory {
         Pending::done(Ok(()))
     }
 
+    fn note(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.0.maps().notes.get(name).cloned())
+    }
+
+    fn set_note(&self, name: &str, note: Option<Vec<u8>>) -> Pending<()> {
+        let mut maps = self.0.maps();
+        match note {
+            Some(note) => maps.notes.insert(name.to_owned(), note),
+            None => maps.notes.remove(name),
+        };
+        Pending::done(Ok(()))
+    }
+
     fn shelf(&self, source: &str) -> Arc<dyn Shelf> {
         Arc::new(SourceShelf {
             shared: self.0.clone(),

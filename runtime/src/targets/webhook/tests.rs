@@ -267,7 +267,7 @@ async fn each_trouble_of_a_target_is_told_from_the_others() {
     let target = Fixture::start(script).await;
     let word = |outcome: &Outcome| match outcome {
         Outcome::Delivered => "delivered".to_owned(),
-        Outcome::Retry {
+        Outcome::Throttled {
             after: Some(after), ..
         } => format!("wait {after:?}"),
         Outcome::Retry {
