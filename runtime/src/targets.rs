@@ -171,6 +171,9 @@ pub struct Item {
     pub id: DeliveryId,
     /// The entity.
     pub entity: EntityId,
+    /// Identifies the state of the entity that is sent: the same until it changes, or is rendered
+    /// differently.
+    pub state: u64,
     /// The revision (`weir-sequence`).
     pub sequence: Sequence,
     /// The key under which the target keeps it.
@@ -206,7 +209,7 @@ pub enum Outcome {
     Refused {
         /// The target's reason, as text for users.
         reason: String,
-        /// True for 409 and 422: dispatch refuses the entity only after five attempts, because a
+        /// True for 409 and 422: dispatch refuses the entity only after `retry.attempts`, because a
         /// parent entity may arrive later.
         after_tries: bool,
     },

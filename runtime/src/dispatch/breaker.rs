@@ -69,14 +69,14 @@ pub enum Admission {
     Wait(Option<Timestamp>),
 }
 
-/// The entity and the delivery that an outcome is about.
+/// The entity and the state of it that an outcome is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subject {
     /// A digest of the entity's type and key.
     pub entity: u64,
-    /// Identifies what was sent: the same for all attempts at one rendering, another one after the
+    /// Identifies the state that was sent: the same for all attempts at it, another one after the
     /// entity has changed.
-    pub delivery: u64,
+    pub state: u64,
 }
 
 /// A target that asks Weir to wait for longer than this trips, so that people see it.
@@ -97,24 +97,24 @@ pub struct Throttling<'a> {
 /// forgotten and count again: with so many in trouble, the trouble is the target's.
 const SUBJECTS_MAX: usize = 4_096;
 
-/// The entities that failed or were refused lately, each with its delivery.
+/// The entities that failed or were refused lately, each with its state then.
 #[derive(Clone, Debug, Default)]
 struct Recent {
-    deliveries: HashMap<u64, u64>,
+    states: HashMap<u64, u64>,
     order: VecDeque<u64>,
 }
 
 impl Recent {
-    /// Whether this is the first failure or refusal of this delivery; remembers it.
+    /// Whether this is the first failure or refusal of this state; remembers it.
     fn is_first(&mut self, subject: Subject) -> bool {
-        match self.deliveries.insert(subject.entity, subject.delivery) {
-            Some(known) => known != subject.delivery,
+        match self.states.insert(subject.entity, subject.state) {
+            Some(known) => known != subject.state,
             None => {
                 self.order.push_back(subject.entity);
                 if self.order.len() > SUBJECTS_MAX
                     && let Some(oldest) = self.order.pop_front()
                 {
-                    self.deliveries.remove(&oldest);
+                    self.states.remove(&oldest);
                 }
                 true
             }
@@ -223,7 +223,7 @@ impl Breaker {
     /// Records that the target did not process a request because it gets too many. That is no
     /// trouble: the pace falls. It is a failure if the target is `silent`, which means that it has
     /// accepted nothing for some time, and the target trips if it asked Weir to wait for longer than
-    /// [`LONG_WAIT`]. Returns whether it is the first failure of this delivery; an entity that is
+    /// [`LONG_WAIT`]. Returns whether it is the first failure of this state; an entity that is
     /// always answered so says nothing about the pace.
     pub fn throttled(
         &mut self,
@@ -345,7 +345,7 @@ mod tests {
     /// Plays a story of one word for each event, one second apart, and compares the states after
     /// each event with `expected`. `ok`, `no`, `fail`, `less`, `silent`, `wait` and `trip` are outcomes of attempts;
     /// the prefix `probe-` makes the attempt a probe. Each event is
-    /// about an entity of its own, unless a letter names one: `fail:a`, or `fail:a2` for its second delivery.
+    /// about an entity of its own, unless a letter names one: `fail:a`, or `fail:a2` for its second state.
     fn check(story: &str, expected: &str) {
         let options = Options {
             failures_max: 3,
@@ -363,15 +363,15 @@ mod tests {
             let subject = match name.as_bytes() {
                 [] => Subject {
                     entity: 1_000 + second as u64,
-                    delivery: 1,
+                    state: 1,
                 },
                 [entity] => Subject {
                     entity: u64::from(*entity),
-                    delivery: 1,
+                    state: 1,
                 },
-                [entity, delivery, ..] => Subject {
+                [entity, state, ..] => Subject {
                     entity: u64::from(*entity),
-                    delivery: u64::from(*delivery),
+                    state: u64::from(*state),
                 },
             };
             if probe {

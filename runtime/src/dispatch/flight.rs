@@ -11,9 +11,8 @@ use crate::model::{EntityId, Failure, PartsDigest, Rendering, Sequence};
 use crate::store::{Ending, Holds};
 use crate::targets::{self, DeliveryId};
 
-/// Attempts after which a 409 or a 422 becomes a refusal; until then a missing parent may still
-/// arrive.
-const TRIES_BEFORE_REFUSAL: u8 = 5;
+/// The code of a refusal by the target, not by a plugin.
+pub(crate) const REFUSED: &str = "refused";
 
 /// An entity that must be sent.
 #[derive(Clone, Debug)]
@@ -155,12 +154,14 @@ pub(crate) enum Conclusion {
     /// The delivery is settled with this ending.
     Done(Ending),
     /// Park it for `wait`, with `attempts` counted so far. `reason` is the error to keep, if there
-    /// was one. If `failed`, the next attempt is a retry and counts against the retry budget.
+    /// was one. If `failed`, the next attempt is a retry and counts against the retry budget. If
+    /// `awaits_change`, a newer state of the entity is tried at once.
     Park {
         attempts: u8,
         wait: Duration,
         reason: Option<String>,
         failed: bool,
+        awaits_change: bool,
     },
     /// The target is gone for good: park the entity and pause the channel.
     Pause { attempts: u8, reason: String },
@@ -186,6 +187,7 @@ pub(crate) fn conclude(
             wait,
             reason: Some(reason),
             failed: true,
+            awaits_change: false,
         }
     };
     match sent.outcome {
@@ -194,6 +196,7 @@ pub(crate) fn conclude(
             wait: Duration::ZERO,
             reason: None,
             failed: false,
+            awaits_change: false,
         },
         Some(targets::Outcome::Delivered) => Conclusion::Done(match ready.tried.digest {
             Some(digest) => {
@@ -204,12 +207,19 @@ pub(crate) fn conclude(
         }),
         Some(targets::Outcome::Retry { reason, .. }) => retry(reason, None),
         Some(targets::Outcome::Throttled { reason, after }) => retry(reason, after),
+        // What it refers to may arrive later, for example its parent.
         Some(targets::Outcome::Refused {
             reason,
             after_tries: true,
-        }) if counted < TRIES_BEFORE_REFUSAL => retry(reason, None),
+        }) if counted < options.retry.attempts => Conclusion::Park {
+            attempts: counted,
+            wait: options.retry.wait(counted, chance),
+            reason: Some(reason),
+            failed: true,
+            awaits_change: true,
+        },
         Some(targets::Outcome::Refused { reason, .. } | targets::Outcome::Split { reason }) => {
-            Conclusion::Done(Ending::Refused(Failure::new("refused", reason)))
+            Conclusion::Done(Ending::Refused(Failure::new(REFUSED, reason)))
         }
         // The trouble is the target's, so this does not count as an attempt at the entity.
         Some(targets::Outcome::Trip { reason }) => Conclusion::Park {
@@ -217,6 +227,7 @@ pub(crate) fn conclude(
             wait: Duration::ZERO,
             reason: Some(reason),
             failed: false,
+            awaits_change: false,
         },
         Some(targets::Outcome::Pause { reason }) => Conclusion::Pause { attempts, reason },
     }
@@ -503,7 +514,8 @@ mod tests {
             (255, retry(), false, "parked 255 200ms failed"),
             (0, refused(false), false, "refused"),
             (3, refused(true), false, "parked 4 80ms failed"),
-            (4, refused(true), false, "refused"),
+            (4, refused(true), false, "parked 5 160ms failed"),
+            (5, refused(true), false, "refused"),
             (
                 4,
                 Some(targets::Outcome::Trip { reason: reason() }),

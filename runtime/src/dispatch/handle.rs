@@ -396,7 +396,7 @@ fn is_accepted(outcome: &Outcome) -> bool {
     )
 }
 
-/// The entity and delivery of an item, for the breaker.
+/// The entity of an item and its state, for the breaker.
 fn subject(item: &Item) -> Subject {
     let mut entity = PartsDigest::new();
     entity
@@ -404,8 +404,7 @@ fn subject(item: &Item) -> Subject {
         .part(&*item.entity.key);
     Subject {
         entity: entity.digest64(),
-        // Half of an id is as unique as is needed here.
-        delivery: item.id.0 as u64,
+        state: item.state,
     }
 }
 

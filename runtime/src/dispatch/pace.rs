@@ -11,9 +11,11 @@ use std::time::Duration;
 use self::rate::Accepted;
 pub(crate) use self::rate::BearableRate;
 
-/// Idle time that is made up for, so that a small burst does not wait. Not with a rate that a target
-/// has taught: many of them count from moment to moment.
+/// Idle time that is made up for, so that a small burst does not wait.
 const BURST: Duration = Duration::from_millis(100);
+/// The same with a rate that a target has taught: many of them count from moment to moment. It makes
+/// up for timers that are late.
+const BURST_BEARABLE: Duration = Duration::from_millis(20);
 /// How long a request that has to let another class go first waits before it asks again.
 const AFTER_YOU: Duration = Duration::from_millis(1);
 /// Urgent requests that may start while others wait.
@@ -21,7 +23,7 @@ const URGENT_IN_A_ROW: u32 = 4;
 /// The rate falls once in this time, because several requests meet the same shortage.
 const FALL_EVERY: Duration = Duration::from_millis(100);
 /// The rate that is halved when a target refuses a request before it has accepted any.
-const UNKNOWN: f64 = 20.0;
+const UNKNOWN: f64 = 200.0;
 
 /// Hands out times at which requests may start. All times are the time since one fixed moment.
 #[derive(Clone, Debug)]
@@ -70,7 +72,7 @@ impl Pace {
     pub(crate) fn start(&mut self, now: Duration, urgent: bool) -> Result<(), Duration> {
         let interval = self.interval().unwrap_or_default();
         let burst = if self.bearable.is_some() {
-            Duration::ZERO
+            BURST_BEARABLE
         } else {
             BURST
         };

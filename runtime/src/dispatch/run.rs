@@ -121,6 +121,13 @@ pub(crate) struct Run {
     jobs: HashMap<Id, Job>,
     schedule: Schedule,
     held: HashSet<Ordinal>,
+    /// There were commits since the last look for changes of entities that wait for one.
+    changed: bool,
+    /// When that look is due, and the next one at refused entities; `None` if none is refused.
+    looks_at: Instant,
+    refused_look: Option<Instant>,
+    /// The last refused entity that was looked at in this round.
+    refused_after: Option<Ordinal>,
     budget: RetryBudget,
     guard: Guard,
     /// The number of entities of which the target holds something, and when it was read.
@@ -172,6 +179,10 @@ impl Run {
             jobs: HashMap::new(),
             schedule: Schedule::new(shared.due_times.clone()),
             held: HashSet::new(),
+            changed: false,
+            looks_at: Instant::now(),
+            refused_look: Some(Instant::now()),
+            refused_after: None,
             guard: Guard::default(),
             holding: None,
             walking: shares.clone(),
@@ -216,7 +227,7 @@ impl Run {
                 reserved = end_of(&mut self.reserving) => self.reserved(reserved),
                 Ok(()) = self.watermark.changed(), if self.rests_until.is_none() => {
                     self.more[..TRACKS - 1].fill(true);
-                    self.newer = true;
+                    (self.newer, self.changed) = (true, true);
                     let unconcerned = !std::mem::take(&mut self.concerned);
                     self.rests_until = unconcerned.then(|| Instant::now() + UNCONCERNED);
                 }
@@ -239,6 +250,8 @@ impl Run {
         self.shared.counters.turn();
         match self.gate() {
             Gate::Open => {
+                self.look_for_changes();
+                self.look_at_refused();
                 self.take_due(TAKEN_A_TURN);
                 self.walk(TAKEN_A_TURN);
             }
@@ -284,9 +297,13 @@ impl Run {
         // Timestamps are rounded down to the millisecond, so wait one millisecond more.
         let due = due.map(|due| self.clock.instant(due) + Duration::from_millis(1));
         let kept = self.permits.iter().map(|kept| kept.until).min();
+        let flows = gate == Gate::Open;
+        let awaits = flows && self.changed && self.schedule.awaits_changes();
         linger
             .into_iter()
             .chain(due)
+            .chain(awaits.then_some(self.looks_at))
+            .chain(self.refused_look.filter(|_| flows))
             .chain(kept)
             .chain(self.rests_until)
             .min()

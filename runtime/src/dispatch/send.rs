@@ -9,6 +9,7 @@ use super::flight::{Ready, Sent};
 use super::handle::Permit;
 use super::status::Counters;
 use crate::failpoint;
+use crate::model::PartsDigest;
 use crate::targets::{DeliveryId, Form, Item, Outcome};
 
 /// Everything that a send needs from its channel.
@@ -138,6 +139,10 @@ fn item(ready: &Ready) -> Item {
     Item {
         id: ready.tried.id,
         entity: ready.id.clone(),
+        state: PartsDigest::new()
+            .number(ready.prepared.newest.0)
+            .number(ready.tried.digest.unwrap_or_default())
+            .digest64(),
         sequence: ready.prepared.revision,
         key: ready.tried.key.clone(),
         rendering: ready.rendering.clone(),

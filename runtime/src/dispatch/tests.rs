@@ -20,6 +20,8 @@ mod batches;
 mod currency;
 mod histories;
 mod life;
+mod limits;
+mod refused;
 mod sockets;
 mod trouble;
 
@@ -44,6 +46,7 @@ pub(super) fn options() -> Options {
             factor: 2.0,
             cap: Duration::from_millis(200),
             attempts: 6,
+            refused: Duration::from_secs(3600),
         },
         withdraw_max: WithdrawMax {
             share: 0.02,
@@ -172,6 +175,7 @@ impl Story {
     }
 
     async fn with(store: Arc<Memory>, script: Script, setup: Setup) -> Story {
+        store.set_time(START);
         let stop = CancellationToken::new();
         let (channel, _) = Channel::start(setup, store.clone(), stop)
             .await
@@ -181,6 +185,17 @@ impl Story {
             script,
             channel,
         }
+    }
+
+    /// Lets the store's time go with the story's; without, it stands still.
+    fn keep_time(&self) -> JoinHandle<()> {
+        let (store, clock) = (self.store.clone(), self.channel.setup().target.clock());
+        tokio::spawn(async move {
+            loop {
+                store.set_time(clock.now());
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        })
     }
 
     fn set(&self, key: &str, facet: &str, value: &str) {

@@ -299,6 +299,7 @@ const RETRY: retry::Options = retry::Options {
     factor: 2.0,
     cap: Duration::from_secs(600),
     attempts: 12,
+    refused: HOUR,
 };
 
 fn retry(field: &Field<'_>, table: &mut Cursor<'_>) -> retry::Options {
@@ -309,6 +310,7 @@ fn retry(field: &Field<'_>, table: &mut Cursor<'_>) -> retry::Options {
         wait.unwrap_or(default)
     };
     let (first, cap) = (wait("first", RETRY.first), wait("cap", RETRY.cap));
+    let refused = wait("refused", RETRY.refused);
     let factor = table
         .take("factor")
         .and_then(|field| field.number(1.0..=100.0))
@@ -332,6 +334,7 @@ fn retry(field: &Field<'_>, table: &mut Cursor<'_>) -> retry::Options {
         factor,
         cap,
         attempts: attempts.unwrap_or(RETRY.attempts),
+        refused,
     }
 }
 

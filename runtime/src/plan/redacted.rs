@@ -121,6 +121,7 @@ fn of_channel(channel: &Channel, outside: &Outside) -> Value {
             "factor": options.retry.factor,
             "cap": duration_text(options.retry.cap),
             "attempts": options.retry.attempts,
+            "refused": duration_text(options.retry.refused),
         },
         "withdraw_max": {
             "share": share_text(options.withdraw_max.share),

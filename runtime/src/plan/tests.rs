@@ -352,7 +352,8 @@ fn the_channels_of_the_example_are_understood() {
                 first: Duration::from_secs(1),
                 factor: 2.0,
                 cap: Duration::from_secs(600),
-                attempts: 12
+                attempts: 12,
+                refused: Duration::from_secs(3600),
             },
             withdraw_max: WithdrawMax {
                 share: 0.02,

@@ -74,7 +74,7 @@ impl Run {
     fn park_lost(&mut self, ordinal: Ordinal) -> Option<Settlement> {
         let attempts = self.flights.get(&ordinal)?.attempts.saturating_add(1);
         let wait = self.setup.options.retry.wait(attempts, self.dice.f64());
-        self.park(ordinal, attempts, wait, true)
+        self.park(ordinal, attempts, wait, true, false)
     }
 
     fn decided(&mut self, prepared: Prepared) -> Option<Settlement> {
@@ -94,7 +94,13 @@ impl Run {
                 let attempts = flight.attempts;
                 let now = self.clock.now();
                 self.shared.errors().keep(ordinal, why.into(), now);
-                self.park(ordinal, attempts, self.setup.options.retry.first, false)
+                self.park(
+                    ordinal,
+                    attempts,
+                    self.setup.options.retry.first,
+                    false,
+                    false,
+                )
             }
             Decision::Send(ready)
                 if ready.rendering.is_none() && !released && !self.may_withdraw() =>
@@ -147,12 +153,13 @@ impl Run {
                 wait,
                 reason,
                 failed,
+                awaits_change,
             } => {
                 if let Some(reason) = reason {
                     let now = self.clock.now();
                     self.shared.errors().keep(ordinal, reason.into(), now);
                 }
-                self.park(ordinal, attempts, wait, failed)
+                self.park(ordinal, attempts, wait, failed, awaits_change)
             }
             Conclusion::Pause { attempts, reason } => {
                 let now = self.clock.now();
@@ -161,12 +168,12 @@ impl Run {
                     .keep(ordinal, reason.clone().into(), now);
                 // If the store cannot save the pause, it still lasts until the next start.
                 drop(self.set_paused(true, &reason));
-                self.park(ordinal, attempts, Duration::ZERO, false)
+                self.park(ordinal, attempts, Duration::ZERO, false, false)
             }
         }
     }
 
-    fn end(&self, ordinal: Ordinal, revision: Sequence, ending: Ending) -> Settlement {
+    fn end(&mut self, ordinal: Ordinal, revision: Sequence, ending: Ending) -> Settlement {
         self.shared.counters.add(match &ending {
             Ending::Delivered { .. } => Counted::Delivered,
             Ending::Withdrawn => Counted::Withdrawn,
@@ -180,6 +187,7 @@ impl Run {
         let mut errors = self.shared.errors();
         errors.clear(ordinal);
         if let Ending::Refused(failure) = &ending {
+            self.refused_look.get_or_insert_with(Instant::now);
             errors.note(failure.to_string().into(), self.clock.now());
         }
         Settlement {
@@ -195,6 +203,7 @@ impl Run {
         attempts: u8,
         wait: Duration,
         failed: bool,
+        awaits_change: bool,
     ) -> Option<Settlement> {
         let flight = self.flights.get_mut(&ordinal)?;
         let due = Timestamp(self.clock.now().0.saturating_add(wait.as_millis() as u64));
@@ -206,6 +215,8 @@ impl Run {
                 failed,
                 released,
                 tried,
+                awaits_change,
+                once_more: false,
             },
         );
         self.shared.counters.add(Counted::Parked);
@@ -230,7 +241,7 @@ impl Run {
             }
         }
         for taken in again {
-            self.accept(taken, false, None, true);
+            self.accept(taken, true);
         }
     }
 }

@@ -1,12 +1,23 @@
 //! Takes entities that must be delivered, as many as the target takes soon: parked ones that are
 //! due, then those that a walk meets. Gives them back when the target does not flow.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::super::flight::REFUSED;
 use super::super::prepare::RENDER_MAX;
-use super::super::retry::{Tried, Waiting};
+use super::super::retry::Waiting;
 use super::super::turns::TRACKS;
 use super::{Flight, ROOM_MAX, Run};
 use crate::model::{Ordinal, Timestamp, Track};
 use crate::store::{self, Ending, Lease, Settlement, Walked};
+
+/// How often it is looked whether entities that wait for a change have changed.
+const CHANGES_LOOK: Duration = Duration::from_millis(200);
+/// How often refused entities are looked at, and how many of them each time.
+const REFUSED_LOOK: Duration = Duration::from_secs(1);
+const REFUSED_PAGE: usize = 512;
 
 /// The smallest share of prepared entities that is assumed to need sending.
 const SENT_SHARE_MIN: f64 = 1.0 / 128.0;
@@ -76,7 +87,8 @@ impl Run {
         let Some(taken) = self.queue.retry(ordinal) else {
             return false;
         };
-        self.accept(taken, waiting.released, waiting.tried, false);
+        self.schedule.park(ordinal, waiting);
+        self.accept(taken, false);
         true
     }
 
@@ -112,7 +124,7 @@ impl Run {
             taken += met.len();
             steps += 1;
             for met in met {
-                self.accept(met, false, None, false);
+                self.accept(met, false);
                 self.budget.earn();
             }
         }
@@ -139,7 +151,7 @@ impl Run {
             if self.may_walk(track)
                 && let Some(met) = self.meet(track, 1).pop()
             {
-                return self.accept(met, false, None, false);
+                return self.accept(met, false);
             }
         }
         while let Some(first) = self.schedule.first().map(|(ordinal, _)| ordinal) {
@@ -148,6 +160,51 @@ impl Run {
             }
         }
         self.unfinished = walks && (0..TRACKS).any(|track| self.may_walk(track));
+    }
+
+    /// Takes entities that the target answered with 409 or 422 as soon as they have changed.
+    pub(super) fn look_for_changes(&mut self) {
+        if !self.changed || !self.schedule.awaits_changes() || self.looks_at > Instant::now() {
+            return;
+        }
+        self.changed = false;
+        self.looks_at = Instant::now() + CHANGES_LOOK;
+        let now = self.clock.now();
+        for (ordinal, _) in self.queue.changed(&self.schedule.awaiting_change()) {
+            self.schedule.hurry(ordinal, now);
+        }
+    }
+
+    /// Tries entities once more that the target refused long enough ago, within the retry budget. It
+    /// looks at some of them each time.
+    pub(super) fn look_at_refused(&mut self) {
+        if self.refused_look.is_none_or(|at| at > Instant::now()) {
+            return;
+        }
+        let after = self.setup.options.retry.refused;
+        self.refused_look = Some(Instant::now() + REFUSED_LOOK.min(after));
+        let page = self.queue.refused(self.refused_after, REFUSED_PAGE);
+        let whole = self.refused_after.is_none() && page.is_empty();
+        self.refused_look = self.refused_look.filter(|_| !whole);
+        let last = page.last().map(|refused| refused.ordinal);
+        self.refused_after = last.filter(|_| page.len() == REFUSED_PAGE);
+        let now = self.clock.stamp();
+        let due: Vec<_> = page
+            .iter()
+            .filter(|refused| refused.failure.code == REFUSED)
+            .filter(|refused| now.0.saturating_sub(refused.time.0) as u128 >= after.as_millis())
+            .map(|refused| refused.ordinal)
+            .collect();
+        for parked in self.queue.redrive(&due) {
+            let waiting = Waiting {
+                due: self.clock.now(),
+                failed: true,
+                once_more: true,
+                ..Waiting::default()
+            };
+            self.schedule.park(parked.ordinal, waiting);
+            self.shared.counters.refused_tried();
+        }
     }
 
     fn may_walk(&self, track: usize) -> bool {
@@ -171,26 +228,23 @@ impl Run {
         self.more[TRACKS - 1] &= reserved.is_ok();
     }
 
-    pub(super) fn accept(
-        &mut self,
-        taken: Lease,
-        released: bool,
-        tried: Option<Tried>,
-        first: bool,
-    ) {
+    /// Puts a leased entity in flight. If it waited for its turn, it keeps its release and its previous
+    /// attempt.
+    pub(super) fn accept(&mut self, taken: Lease, first: bool) {
         let (ordinal, track) = (taken.ordinal, taken.track.index());
         self.concerned = true;
-        // When a walk meets a held or parked entity again, it is taken again and keeps its release
-        // and its previous attempt.
         self.held.remove(&ordinal);
         let waited = self.schedule.remove(ordinal).unwrap_or_default();
-        let (released, tried) = (released || waited.released, tried.or(waited.tried));
         let flight = Flight {
             track,
-            attempts: taken.attempts,
+            attempts: if waited.once_more {
+                self.setup.options.retry.attempts.saturating_sub(1)
+            } else {
+                taken.attempts
+            },
             revision: taken.revision,
-            released,
-            tried,
+            released: waited.released,
+            tried: waited.tried,
             reread: false,
         };
         let before = self.flights.insert(ordinal, flight);
@@ -232,6 +286,7 @@ impl Run {
             failed: false,
             released: flight.released,
             tried: flight.tried.take(),
+            ..Waiting::default()
         };
         let (revision, attempts) = (flight.revision, flight.attempts);
         self.schedule.park(ordinal, waiting);

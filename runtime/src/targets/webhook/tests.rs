@@ -39,6 +39,7 @@ fn id(key: &str) -> DeliveryId {
 fn item(key: &str, body: Option<&str>) -> Item {
     Item {
         id: id(key),
+        state: 0,
         entity: EntityId {
             entity_type: "product".into(),
             key: key.into(),
