@@ -312,7 +312,20 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// `Damaged` if one of them cannot be read.
-    fn read(&self, ordinals: &[Ordinal]) -> Result<Vec<Option<Arc<Entity>>>, Error>;
+    fn read(&self, ordinals: &[Ordinal]) -> Result<Vec<Option<Arc<Entity>>>, Error> {
+        self.read_within(ordinals, usize::MAX)
+    }
+
+    /// Like [`Store::read`], but stops as soon as the values that were read have `bytes_max` bytes:
+    /// returns the entities of the first ordinals, at least of one.
+    ///
+    /// # Errors
+    /// `Damaged` if one of them cannot be read.
+    fn read_within(
+        &self,
+        ordinals: &[Ordinal],
+        bytes_max: usize,
+    ) -> Result<Vec<Option<Arc<Entity>>>, Error>;
 
     /// A page of entities. Scans all entities in memory, so its time grows with their number: call
     /// it on a thread that may block.

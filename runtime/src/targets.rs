@@ -164,6 +164,9 @@ impl fmt::Display for DeliveryId {
     }
 }
 
+/// Bytes of the envelope of an item in a batch, approximately.
+pub(crate) const ENVELOPE_BYTES: usize = 160;
+
 /// One entity to be delivered.
 #[derive(Clone, Debug)]
 pub struct Item {
@@ -183,6 +186,17 @@ pub struct Item {
     /// Name and digest of the plugin that rendered the entity; `None` for the default rendering,
     /// the facets as JSON.
     pub plugin: Option<Arc<str>>,
+}
+
+impl Item {
+    /// Bytes that it adds to the body of a batch, approximately.
+    pub(crate) fn bytes_in_batch(&self) -> usize {
+        let body = self
+            .rendering
+            .as_ref()
+            .map_or(0, |it| it.body.as_bytes().len());
+        body + self.entity.entity_type.len() + self.entity.key.len() + ENVELOPE_BYTES
+    }
 }
 
 /// The result of an attempt at one item. It is not an error: dispatch decides what follows from it.
@@ -227,5 +241,7 @@ pub enum Outcome {
     Split {
         /// What happened, as text for users.
         reason: String,
+        /// Whether the request was too long (413).
+        too_long: bool,
     },
 }

@@ -163,6 +163,11 @@ impl Breaker {
         self.since
     }
 
+    /// Probes that have failed since it tripped.
+    pub fn failed_probes(&self) -> u32 {
+        self.trips.saturating_sub(1)
+    }
+
     /// Why it tripped; empty while it flows.
     pub fn reason(&self) -> &str {
         &self.reason

@@ -9,7 +9,7 @@ use super::prepare::{Content, Prepared};
 use super::retry::{KEYS_MAX, Tried};
 use crate::model::{EntityId, Failure, PartsDigest, Rendering, Sequence};
 use crate::store::{Ending, Holds};
-use crate::targets::{self, DeliveryId};
+use crate::targets::{self, DeliveryId, ENVELOPE_BYTES};
 
 /// The code of a refusal by the target, not by a plugin.
 pub(crate) const REFUSED: &str = "refused";
@@ -28,6 +28,27 @@ pub(crate) struct Ready {
     pub(crate) stale_keys: Vec<Arc<str>>,
     /// The plugin that rendered it; `None` for the default rendering and for deletions.
     pub(crate) plugin: Option<Arc<str>>,
+}
+
+impl Ready {
+    /// Bytes that it takes in memory while it waits and is sent: its rendering, and the copy of it in
+    /// the body of the request.
+    pub(crate) fn bytes(&self) -> usize {
+        let body = self
+            .rendering
+            .as_ref()
+            .map_or(0, |it| it.body.as_bytes().len());
+        2 * body + ENVELOPE_BYTES
+    }
+
+    /// Bytes that it adds to the body of a batch, approximately.
+    pub(crate) fn bytes_in_batch(&self) -> usize {
+        let body = self
+            .rendering
+            .as_ref()
+            .map_or(0, |it| it.body.as_bytes().len());
+        body + self.id.entity_type.len() + self.id.key.len() + ENVELOPE_BYTES
+    }
 }
 
 /// The next step for a prepared entity.
@@ -218,7 +239,7 @@ pub(crate) fn conclude(
             failed: true,
             awaits_change: true,
         },
-        Some(targets::Outcome::Refused { reason, .. } | targets::Outcome::Split { reason }) => {
+        Some(targets::Outcome::Refused { reason, .. } | targets::Outcome::Split { reason, .. }) => {
             Conclusion::Done(Ending::Refused(Failure::new(REFUSED, reason)))
         }
         // The trouble is the target's, so this does not count as an attempt at the entity.
@@ -261,6 +282,7 @@ mod tests {
             revision: Sequence(9),
             newest: Sequence(8),
             id,
+            bytes: 0,
             content,
         }
     }

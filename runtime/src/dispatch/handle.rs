@@ -18,6 +18,7 @@ use super::breaker::{self, Admission, Breaker, State, Subject, Throttling};
 use super::clock::Clock;
 use super::lock;
 use super::pace::{BearableRate, Pace};
+use super::request_size::RequestSize;
 use crate::model::{PartsDigest, Timestamp};
 use crate::targets::{Attempt, Form, Item, Nature, Options, Outcome, Target, Trace, Unusable};
 
@@ -42,6 +43,8 @@ pub struct TargetHandle {
     lines: [FairMutex<()>; 2],
     general: Arc<Semaphore>,
     urgent: Option<Arc<Semaphore>>,
+    /// What its 413s have taught.
+    request_size: Mutex<RequestSize>,
     /// The mean duration of an attempt in microseconds; 0 before the first has ended.
     attempt_micros: AtomicU64,
     changed: watch::Sender<()>,
@@ -86,9 +89,16 @@ impl TargetHandle {
     ) -> Result<Arc<TargetHandle>, Unusable> {
         let target = options.kind.open()?;
         // Elsewhere, another rate may be right.
-        let bearable = memory
+        let (request_size, bearable) = memory
             .and_then(|memory| memory.strip_prefix(&target.place().to_le_bytes()))
-            .and_then(BearableRate::from_bytes);
+            .and_then(|memory| memory.split_first_chunk())
+            .map(|(size, rate)| {
+                (
+                    RequestSize::from_bytes(*size),
+                    BearableRate::from_bytes(rate),
+                )
+            })
+            .unwrap_or_default();
         let (general, urgent) = match options.concurrency.clamp(1, 1024) {
             1 => (1, None),
             slots => (slots - 1, Some(Arc::new(Semaphore::new(1)))),
@@ -101,6 +111,7 @@ impl TargetHandle {
             dice: Mutex::new(dice),
             pace: Mutex::new(Pace::new(options.rate, bearable)),
             lines: Default::default(),
+            request_size: Mutex::new(request_size),
             attempt_micros: AtomicU64::new(0),
             general: Arc::new(Semaphore::new(general)),
             urgent,
@@ -125,11 +136,18 @@ impl TargetHandle {
         }
     }
 
-    /// What a later handle of the same target must know: the rate that it bears. `None` if there is
-    /// nothing.
+    /// What a later handle of the same target must know: the rate that it bears, and the length of
+    /// the requests that it takes. `None` if it has taught neither.
     pub fn memory(&self) -> Option<Vec<u8>> {
-        let bearable = self.pace().bearable()?;
-        Some([self.place().to_le_bytes().to_vec(), bearable.to_bytes()].concat())
+        let (size, rate) = (*lock(&self.request_size), self.pace().bearable());
+        let taught = rate.is_some() || size.most() != usize::MAX;
+        let rate = rate.map(BearableRate::to_bytes).unwrap_or_default();
+        taught.then(|| [&self.place().to_le_bytes()[..], &size.to_bytes(), &rate].concat())
+    }
+
+    /// The most bytes that a batch should have.
+    pub(crate) fn request_bytes_max(&self) -> usize {
+        lock(&self.request_size).most()
     }
 
     /// See [`Target::place`].
@@ -165,9 +183,9 @@ impl TargetHandle {
     /// Trips the breaker for a reason that no single attempt shows.
     pub(crate) fn trip(&self, reason: &str) {
         let mut breaker = self.breaker();
-        let before = breaker.state();
+        let before = Before::of(&breaker);
         breaker.trip(self.clock.now(), false, reason, None, self.chance());
-        self.log_change(before, &breaker);
+        self.log_change(&before, &breaker);
         drop(breaker);
         self.changed.send_replace(());
     }
@@ -279,6 +297,17 @@ impl TargetHandle {
         lock(&self.dice).f64()
     }
 
+    /// Remembers which batches the target takes, and which are too long.
+    fn note_size(&self, items: &[Item], outcomes: &[Outcome]) {
+        let bytes = items.iter().map(Item::bytes_in_batch).sum();
+        let mut size = lock(&self.request_size);
+        match outcomes.first() {
+            Some(Outcome::Split { too_long: true, .. }) => size.refused(bytes),
+            Some(Outcome::Delivered) => size.accepted(bytes),
+            _ => {}
+        }
+    }
+
     /// Remembers how long attempts take, the latest ones above all.
     fn note_duration(&self, took: Duration) {
         let (mean, took) = (
@@ -296,7 +325,7 @@ impl TargetHandle {
     /// Reports the outcome of an attempt that was sent at `sent` to the breaker and to the pace.
     fn judge(&self, items: &[Item], outcomes: &[Outcome], probe: bool, sent: Duration) {
         let (now, mut breaker) = (self.clock.now(), self.breaker());
-        let before = breaker.state();
+        let before = Before::of(&breaker);
         let delivered = outcomes.contains(&Outcome::Delivered);
         if delivered {
             breaker.delivered(now, probe);
@@ -340,8 +369,8 @@ impl TargetHandle {
             None if outcomes.iter().any(is_accepted) => self.pace().accepted(self.clock.elapsed()),
             None => {}
         }
-        if breaker.state() != before {
-            self.log_change(before, &breaker);
+        if breaker.state() != before.state {
+            self.log_change(&before, &breaker);
             self.changed.send_replace(());
         }
     }
@@ -369,21 +398,41 @@ impl TargetHandle {
 
     /// Logs once when the target trips and once when it is back, however many probes fail in
     /// between.
-    fn log_change(&self, before: State, breaker: &Breaker) {
+    fn log_change(&self, before: &Before, breaker: &Breaker) {
         let (name, reason) = (&*self.options.name, breaker.reason());
-        match (before, breaker.state()) {
+        match (before.state, breaker.state()) {
             (State::Flowing, State::Tripped { .. }) => tracing::warn!(
                 target_name = name,
                 reason,
                 "target tripped; nothing is sent to it until a probe succeeds"
             ),
-            (State::Probing, State::Flowing) => {
-                tracing::info!(target_name = name, "target is back; deliveries resume")
-            }
+            (State::Probing, State::Flowing) => tracing::info!(
+                target_name = name,
+                tripped_seconds = self.clock.now().0.saturating_sub(before.since.0) / 1000,
+                failed_probes = before.failed_probes,
+                "target is back; deliveries resume"
+            ),
             (State::Probing, State::Tripped { .. }) => {
                 tracing::debug!(target_name = name, reason, "a probe of the target failed")
             }
             _ => {}
+        }
+    }
+}
+
+/// The breaker before an outcome, for the log.
+struct Before {
+    state: State,
+    since: Timestamp,
+    failed_probes: u32,
+}
+
+impl Before {
+    fn of(breaker: &Breaker) -> Before {
+        Before {
+            state: breaker.state(),
+            since: breaker.since(),
+            failed_probes: breaker.failed_probes(),
         }
     }
 }
@@ -468,6 +517,9 @@ impl Permit {
         });
         let took = began.elapsed();
         self.handle.note_duration(took);
+        if form == Form::Batch {
+            self.handle.note_size(items, &outcomes);
+        }
         self.handle
             .judge(items, &outcomes, std::mem::take(&mut self.pending), sent);
         Some((outcomes, took))

@@ -32,8 +32,9 @@ use super::clock::Clock;
 use super::flight::{Ready, Sent};
 use super::guard::Guard;
 use super::handle::Permit;
-use super::prepare::{BoxFuture, Prepared};
+use super::prepare::{BoxFuture, Preparation};
 use super::retry::{RetryBudget, Schedule, Tried};
+use super::trouble::Trouble;
 use super::turns::{TRACKS, WeightedRoundRobin};
 use super::{Setup, Shared};
 use crate::model::{Ordinal, Sequence, Timestamp};
@@ -41,6 +42,9 @@ use crate::store::{self, Joined, Lease, Pending, Queue, Store};
 
 /// Maximum number of entities in flight on each track.
 const ROOM_MAX: usize = 1024;
+/// Bytes that an entity is assumed to have in memory before any is known. The first preparations are
+/// small because of it.
+const ASSUMED_BYTES: usize = 16 * 1024 * 1024;
 /// How long a request waits for more entities while some are being prepared.
 const LINGER: Duration = Duration::from_millis(5);
 /// How long a channel ignores further commits after one that did not concern it: each commit may
@@ -61,11 +65,13 @@ struct Flight {
     /// It changed while its rendering waited. The next rendering is sent even if it changes again,
     /// because an entity that changes all the time must be sent too.
     reread: bool,
+    /// Bytes that it has in memory, of [`BYTES_MAX`].
+    bytes: usize,
 }
 
 /// The result of a task.
 enum Done {
-    Prepared(Vec<Prepared>),
+    Prepared(Preparation),
     Sent(Vec<(Ready, Sent)>),
 }
 
@@ -111,6 +117,10 @@ pub(crate) struct Run {
     /// Running preparations, and their entities by track.
     preparations: usize,
     preparing: [usize; TRACKS],
+    /// Bytes of all entities in flight, and how many the next one is assumed to have: as many as the
+    /// largest of the last ones, read and rendered.
+    bytes: usize,
+    assumed_bytes: usize,
     /// The share of the prepared entities that had to be sent, mostly of the last ones.
     sent_share: f64,
     /// Permits that have come and are not used yet.
@@ -129,6 +139,7 @@ pub(crate) struct Run {
     /// The last refused entity that was looked at in this round.
     refused_after: Option<Ordinal>,
     budget: RetryBudget,
+    trouble: Trouble,
     guard: Guard,
     /// The number of entities of which the target holds something, and when it was read.
     holding: Option<(u64, Timestamp)>,
@@ -160,6 +171,7 @@ impl Run {
             target_changes: setup.target.changes(),
             paused: joined.paused,
             budget: RetryBudget::new(clock.now()),
+            trouble: Trouble::default(),
             clock,
             dice: setup.target.fork_dice(),
             flights: HashMap::new(),
@@ -172,6 +184,8 @@ impl Run {
             ready_since: [None; TRACKS],
             preparations: 0,
             preparing: [0; TRACKS],
+            bytes: 0,
+            assumed_bytes: ASSUMED_BYTES,
             sent_share: 1.0,
             permits: Vec::new(),
             asking: Default::default(),
@@ -260,6 +274,7 @@ impl Run {
         }
         self.prepare();
         self.send();
+        self.report_calm();
         self.permits.retain(|kept| kept.until > Instant::now());
     }
 
@@ -304,6 +319,7 @@ impl Run {
             .chain(due)
             .chain(awaits.then_some(self.looks_at))
             .chain(self.refused_look.filter(|_| flows))
+            .chain(self.calm_at())
             .chain(kept)
             .chain(self.rests_until)
             .min()

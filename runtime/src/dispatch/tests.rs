@@ -38,6 +38,7 @@ pub(super) fn options() -> Options {
         needs: Vec::new(),
         target: "shop".into(),
         batch: 1,
+        batch_bytes: 1024 * 1024,
         deliver: true,
         suppress: true,
         freshness: None,
@@ -167,6 +168,14 @@ pub(super) fn entity(key: &str, facets: &[(&str, &str)]) -> Entity {
 impl Story {
     async fn begin(knobs: Knobs, reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Story {
         Story::on(Arc::default(), Script::new(reply), knobs).await
+    }
+
+    /// A story whose target does not record what it was sent.
+    async fn forgetful(
+        knobs: Knobs,
+        reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> Story {
+        Story::on(Arc::default(), Script::forgetful(reply), knobs).await
     }
 
     async fn on(store: Arc<Memory>, script: Script, knobs: Knobs) -> Story {

@@ -711,8 +711,12 @@ impl Store for Failing {
     fn find(&self, id: &EntityId) -> Option<Ordinal> {
         self.inner.find(id)
     }
-    fn read(&self, ordinals: &[Ordinal]) -> Result<Vec<Option<Arc<Entity>>>, store::Error> {
-        self.inner.read(ordinals)
+    fn read_within(
+        &self,
+        ordinals: &[Ordinal],
+        bytes_max: usize,
+    ) -> Result<Vec<Option<Arc<Entity>>>, store::Error> {
+        self.inner.read_within(ordinals, bytes_max)
     }
     fn list(&self, query: &ListQuery<'_>) -> Vec<(Ordinal, EntityId)> {
         self.inner.list(query)

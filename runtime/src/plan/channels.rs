@@ -20,6 +20,8 @@ use crate::targets;
 
 /// With more entities in one request, one slow response would delay too many.
 const BATCH: RangeInclusive<i64> = 1..=1000;
+/// More than this is more than a target takes, and than a channel may have in memory.
+const BATCH_BYTES: RangeInclusive<u64> = 1024..=16 * 1024 * 1024;
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -115,6 +117,11 @@ fn channel(
         .and_then(|field| field.integer(BATCH))
         .and_then(|batch| usize::try_from(batch).ok())
         .unwrap_or(1);
+    let batch_bytes = table
+        .take("batch_bytes")
+        .and_then(|field| field.size(BATCH_BYTES))
+        .and_then(|bytes| usize::try_from(bytes).ok())
+        .unwrap_or(1024 * 1024);
     let target = to_target(&name, table, row, &mut known.targets);
     if let Some(Some(options)) = known.targets.by_name.get(&target)
         && let Some((complaint, help)) = refuses_batches(options)
@@ -151,6 +158,7 @@ fn channel(
         needs,
         target,
         batch,
+        batch_bytes,
         deliver,
         suppress,
         freshness,

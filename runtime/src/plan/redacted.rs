@@ -113,6 +113,7 @@ fn of_channel(channel: &Channel, outside: &Outside) -> Value {
         "plugins": uses(&channel.plugins, outside),
         "target": &*options.target,
         "batch": options.batch,
+        "batch_bytes": size_text(options.batch_bytes as u64),
         "deliver": options.deliver,
         "suppress": options.suppress,
         "freshness": options.freshness.map(duration_text),

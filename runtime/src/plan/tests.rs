@@ -345,6 +345,7 @@ fn the_channels_of_the_example_are_understood() {
             needs: vec!["content".into(), "price.de-*".into()],
             target: "shop.de".into(),
             batch: 1,
+            batch_bytes: 1024 * 1024,
             deliver: true,
             suppress: true,
             freshness: Some(Duration::from_secs(60)),

@@ -310,8 +310,12 @@ impl Store for Embedded {
         self.shared.index().find(id).map(Ordinal)
     }
 
-    fn read(&self, ordinals: &[Ordinal]) -> Result<Vec<Option<Arc<Entity>>>, Error> {
-        self.shared.read(ordinals)
+    fn read_within(
+        &self,
+        ordinals: &[Ordinal],
+        bytes_max: usize,
+    ) -> Result<Vec<Option<Arc<Entity>>>, Error> {
+        self.shared.read(ordinals, bytes_max)
     }
 
     /// The index is not ordered by key, so a page scans every entity and keeps the smallest keys.

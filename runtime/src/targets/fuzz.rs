@@ -50,7 +50,7 @@ fn check(outcome: &Outcome) {
         | Outcome::Refused { reason, .. }
         | Outcome::Trip { reason }
         | Outcome::Pause { reason }
-        | Outcome::Split { reason } => reason,
+        | Outcome::Split { reason, .. } => reason,
     };
     assert!(
         reason.len() < 1024 && !reason.chars().any(char::is_control),

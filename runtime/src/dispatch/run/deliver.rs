@@ -8,12 +8,14 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use tokio::time::Instant;
 
+use super::super::BYTES_MAX;
 use super::super::flight::Ready;
 use super::super::handle::{Asked, Permit};
 use super::super::prepare::{RENDER_MAX, prepare};
 use super::super::send::{SendContext, send};
 use super::super::turns::TRACKS;
 use super::{Done, Job, LINGER, Run};
+use crate::model::Ordinal;
 use crate::store::Lease;
 
 /// Concurrent preparations for each channel: half the plugin threads, because other channels have
@@ -21,6 +23,8 @@ use crate::store::Lease;
 const PREPARATIONS_MAX: usize = 4;
 /// Maximum number of entities in one preparation of a channel without plugins.
 const PLAIN_MAX: usize = 512;
+/// A preparation stops reading after this many bytes.
+const READ_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How long a permit is kept while what it was asked for is read again. Other channels of the target
 /// may wait for it.
 const PERMIT_KEPT: Duration = Duration::from_millis(100);
@@ -59,6 +63,10 @@ impl Run {
             let room = |track: usize| {
                 ahead.saturating_sub(self.preparing[track] + self.ready[track].len())
             };
+            let fitting = self.fitting();
+            if fitting == 0 {
+                return;
+            }
             let open = |track: usize| {
                 !self.taken[track].is_empty()
                     && room(track) > 0
@@ -67,16 +75,24 @@ impl Run {
             let Some(track) = self.rendering.pick(std::array::from_fn(open)) else {
                 return;
             };
-            let count = self.taken[track].len().min(most).min(room(track));
+            let count = self.taken[track]
+                .len()
+                .min(most)
+                .min(room(track))
+                .min(fitting);
             let taken: Vec<Lease> = self.taken[track].drain(..count).collect();
             self.preparations += 1;
             self.preparing[track] += count;
-            let members = taken.iter().map(|taken| taken.ordinal).collect();
+            let members: Vec<_> = taken.iter().map(|taken| taken.ordinal).collect();
+            for ordinal in &members {
+                self.hold(*ordinal, self.assumed_bytes);
+            }
             let preparation = prepare(
                 self.setup.clone(),
                 self.store.clone(),
                 self.store.watermark(),
                 taken,
+                READ_BYTES_MAX,
             );
             let task = self
                 .tasks
@@ -87,6 +103,21 @@ impl Run {
                 members,
             };
             self.jobs.insert(task.id(), job);
+        }
+    }
+
+    /// The number of entities that fit into the memory of the channel; one at least if it has none in
+    /// memory, however large it may be.
+    fn fitting(&self) -> usize {
+        let fitting = BYTES_MAX.saturating_sub(self.bytes) / self.assumed_bytes;
+        fitting.max(usize::from(self.bytes == 0))
+    }
+
+    /// Records how many bytes an entity in flight has in memory.
+    pub(super) fn hold(&mut self, ordinal: Ordinal, bytes: usize) {
+        if let Some(flight) = self.flights.get_mut(&ordinal) {
+            self.bytes = self.bytes - flight.bytes + bytes;
+            flight.bytes = bytes;
         }
     }
 
@@ -125,6 +156,8 @@ impl Run {
                 members: ordinals,
             };
             self.jobs.insert(task.id(), job);
+            // There is room now for what comes next.
+            self.unfinished |= self.more.contains(&true);
         }
     }
 
@@ -186,11 +219,18 @@ impl Run {
             }
             None => self.sending.pick(ripe),
         };
-        let (batch, mut part) = (self.batch(), Vec::new());
+        let batch = self.batch();
+        let bytes_max = (self.setup.options.batch_bytes).min(self.setup.target.request_bytes_max());
+        let (mut part, mut bytes): (Vec<Ready>, _) = (Vec::new(), 0);
         for track in first.into_iter().chain(0..TRACKS) {
-            let count = self.ready[track].len().min(batch - part.len());
-            if count > 0 {
-                part.extend(self.ready[track].drain(..count));
+            let before = part.len();
+            while let Some(ready) = self.ready[track].pop_front_if(|ready| {
+                bytes += ready.bytes_in_batch();
+                part.is_empty() || (part.len() < batch && bytes <= bytes_max)
+            }) {
+                part.push(ready);
+            }
+            if part.len() > before {
                 self.ready_since[track] = (!self.ready[track].is_empty()).then_some(Instant::now());
             }
         }
@@ -218,6 +258,7 @@ impl Run {
             };
             // The change may not be durable yet, and must be when the entity is read.
             taken.revision = taken.revision.max(*newest);
+            self.hold(taken.ordinal, 0);
             if let Some(flight) = self.flights.get_mut(&taken.ordinal) {
                 flight.reread = true;
                 self.taken[flight.track].push_front(taken);

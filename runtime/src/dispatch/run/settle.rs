@@ -6,11 +6,11 @@ use tokio::task::{Id, JoinError};
 use tokio::time::Instant;
 
 use super::super::flight::{Conclusion, Decision, Ready, Sent, conclude, decide};
-use super::super::prepare::Prepared;
+use super::super::prepare::{Content, Preparation, Prepared};
 use super::super::retry::Waiting;
 use super::super::status::DeliveryResult as Counted;
 use super::{Done, Job, Run};
-use crate::model::{Ordinal, Sequence, Timestamp};
+use crate::model::{EntityId, Ordinal, Sequence, Timestamp};
 use crate::store::{Ending, Settlement};
 
 /// How long, in milliseconds, the number of entities that the target holds is reused. The guard
@@ -20,8 +20,13 @@ const HOLDING_MS: u64 = 1000;
 impl Run {
     pub(super) fn settle(&mut self, done: Result<(Id, Done), JoinError>) {
         match done {
-            Ok((id, Done::Prepared(prepared))) => {
+            Ok((id, Done::Prepared(Preparation { prepared, rest }))) => {
                 self.job_ended(id);
+                self.assume(&prepared);
+                for taken in rest.into_iter().rev() {
+                    self.hold(taken.ordinal, 0);
+                    self.taken[taken.track.index()].push_front(taken);
+                }
                 let count = prepared.len().max(1);
                 let ends: Vec<_> = prepared
                     .into_iter()
@@ -60,6 +65,19 @@ impl Run {
         }
     }
 
+    /// Assumes that the next entities are as large as the largest of these, or somewhat smaller than
+    /// the last ones.
+    fn assume(&mut self, prepared: &[Prepared]) {
+        let bytes = |prepared: &Prepared| match &prepared.content {
+            Content::There { rendering, .. } => {
+                prepared.bytes + 2 * rendering.body.as_bytes().len()
+            }
+            _ => prepared.bytes,
+        };
+        let largest = prepared.iter().map(bytes).max().unwrap_or(0);
+        self.assumed_bytes = largest.max(self.assumed_bytes / 4).max(1024);
+    }
+
     fn job_ended(&mut self, id: Id) -> Option<Job> {
         let job = self.jobs.remove(&id)?;
         if job.prepares {
@@ -83,13 +101,19 @@ impl Run {
         let (track, revision) = (flight.track, prepared.revision);
         let (released, reread) = (flight.released, flight.reread);
         flight.revision = revision;
+        let id = prepared.id.clone();
         match decide(
             &self.setup.options,
             self.setup.target.nature().keyed,
             prepared,
             flight.tried.as_ref(),
         ) {
-            Decision::End(ending) => Some(self.end(ordinal, revision, ending)),
+            Decision::End(ending) => {
+                if let Ending::Refused(failure) = &ending {
+                    self.note_trouble(id.as_ref(), &failure.message, true);
+                }
+                Some(self.end(ordinal, revision, ending))
+            }
             Decision::Later(why) => {
                 let attempts = flight.attempts;
                 let now = self.clock.now();
@@ -118,6 +142,7 @@ impl Run {
                     // lost.
                     flight.tried = Some(ready.tried.clone());
                 }
+                self.hold(ordinal, ready.bytes());
                 self.ready_since[track].get_or_insert_with(Instant::now);
                 // What was read again has had its turn already.
                 if reread {
@@ -127,6 +152,42 @@ impl Run {
                 }
                 None
             }
+        }
+    }
+
+    /// Logs once when deliveries begin to fail, with the first entity and its error.
+    fn note_trouble(&mut self, id: Option<&EntityId>, reason: &str, refused: bool) {
+        if self.trouble.note(self.clock.now(), refused) {
+            tracing::warn!(
+                channel = %self.setup.options.name,
+                entity = id.map(tracing::field::display),
+                reason,
+                "deliveries of this channel fail; others are not logged until they are well again, see `weir channel list` and `weir refused list`"
+            );
+        }
+    }
+
+    /// When the end of the trouble is due.
+    pub(super) fn calm_at(&self) -> Option<Instant> {
+        let waits = self.schedule.failed() > 0;
+        let ends = self.trouble.ends_at().filter(|_| !waits)?;
+        Some(self.clock.instant(ends) + Duration::from_millis(1))
+    }
+
+    /// Logs once when deliveries are well again, with what happened meanwhile.
+    pub(super) fn report_calm(&mut self) {
+        if self.schedule.failed() > 0 {
+            return;
+        }
+        let now = self.clock.now();
+        if let Some(ended) = self.trouble.end(now) {
+            tracing::info!(
+                channel = %self.setup.options.name,
+                seconds = ended.seconds,
+                failed_attempts = ended.failed,
+                refused_entities = ended.refused,
+                "no delivery of this channel fails any more"
+            );
         }
     }
 
@@ -146,7 +207,19 @@ impl Run {
         let ordinal = ready.prepared.taken.ordinal;
         let attempts = self.flights.get(&ordinal)?.attempts;
         let chance = self.dice.f64();
-        match conclude(&self.setup.options, ready, attempts, sent, chance) {
+        let conclusion = conclude(&self.setup.options, ready, attempts, sent, chance);
+        match &conclusion {
+            Conclusion::Done(Ending::Refused(failure)) => {
+                self.note_trouble(Some(&ready.id), &failure.message, true)
+            }
+            Conclusion::Park {
+                reason: Some(reason),
+                failed: true,
+                ..
+            } => self.note_trouble(Some(&ready.id), reason, false),
+            _ => {}
+        }
+        match conclusion {
             Conclusion::Done(ending) => Some(self.end(ordinal, ready.prepared.revision, ending)),
             Conclusion::Park {
                 attempts,
@@ -238,6 +311,7 @@ impl Run {
         for end in &ends {
             if let Some(flight) = self.flights.remove(&end.ordinal) {
                 self.in_track[flight.track] -= 1;
+                self.bytes -= flight.bytes;
             }
         }
         for taken in again {

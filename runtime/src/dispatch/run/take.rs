@@ -246,6 +246,7 @@ impl Run {
             released: waited.released,
             tried: waited.tried,
             reread: false,
+            bytes: 0,
         };
         let before = self.flights.insert(ordinal, flight);
         debug_assert!(before.is_none(), "one flight an entity at a time");

@@ -50,7 +50,10 @@ pub(crate) fn meaning(asked: Asked, answer: Answer<'_>) -> Outcome {
             reason: reason(),
             after_tries,
         },
-        _ => Outcome::Split { reason: reason() },
+        _ => Outcome::Split {
+            reason: reason(),
+            too_long: status == 413,
+        },
     };
     match status {
         200..=299 => Outcome::Delivered,
