@@ -197,7 +197,7 @@ impl Run {
             looks_at: Instant::now(),
             refused_look: Some(Instant::now()),
             refused_after: None,
-            guard: Guard::default(),
+            guard: Guard::restored(joined.withdrawals.clone()),
             holding: None,
             walking: shares.clone(),
             rendering: shares.clone(),

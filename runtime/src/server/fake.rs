@@ -117,6 +117,7 @@ fn quarantined() -> Vec<QuarantineView> {
         code: "no-material".into(),
         detail: "the IDoc names no material".into(),
         plugin: Some("erp@3fa9c1b2d0e4".into()),
+        unread: false,
         event: event.clone(),
     };
     vec![event(11), event(12)]

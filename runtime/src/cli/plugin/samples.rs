@@ -157,10 +157,10 @@ fn events(
     let mut memory = Budget::new(u64::MAX).reservation();
     let opened = envelope::open(&options, false, &headers, Bytes::from(content), &mut memory);
     let opened = opened.map_err(|rejection| not_taken(&rejection))?;
-    match opened.malformed.first.first() {
-        Some(problem) => Err(not_taken(&format!(
+    match opened.unread.first() {
+        Some(unread) => Err(not_taken(&format!(
             "event {}: {}",
-            problem.index, problem.detail
+            unread.index, unread.failure.message
         ))),
         None => Ok(opened.events),
     }

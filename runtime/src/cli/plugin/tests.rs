@@ -423,7 +423,7 @@ fn as_a_source_does(media: &'static str, body: Vec<u8>) -> crate::model::Event {
     let mut memory = Budget::new(u64::MAX).reservation();
     let opened = envelope::open(&options, false, &headers, body.into(), &mut memory)
         .expect("a source takes it");
-    assert_eq!((opened.events.len(), opened.malformed.count), (1, 0));
+    assert_eq!((opened.events.len(), opened.unread.len()), (1, 0));
     opened.events.into_iter().next().expect("one")
 }
 

@@ -144,6 +144,12 @@ impl Run {
                 .map(|ready| ready.prepared.taken.ordinal)
                 .collect();
             self.queue.attempt(&ordinals);
+            for ready in &part {
+                // From here on the target may hold it under this key, even if the attempt is lost.
+                if let Some(flight) = self.flights.get_mut(&ready.prepared.taken.ordinal) {
+                    flight.tried = Some(ready.tried.clone());
+                }
+            }
             let context = SendContext {
                 counters: self.shared.counters.clone(),
                 batch: self.batch(),

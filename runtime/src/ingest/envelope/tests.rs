@@ -77,12 +77,13 @@ fn check_request(
                 let data = String::from_utf8_lossy(data.as_bytes());
                 format!("{index}: [{id}|{origin}|{event_type}]{more}{named} {kind} {data}\n")
             };
-            let problem = |problem: &ItemProblem| {
-                format!("{}: {} {}\n", problem.index, problem.code, problem.detail)
+            let unread = |unread: &Unread| {
+                let Failure { code, message } = &unread.failure;
+                format!("{}: {code} {message}\n", unread.index)
             };
             let events = opened.events.iter().zip(&opened.indexes).map(event);
             events
-                .chain(opened.malformed.first.iter().map(problem))
+                .chain(opened.unread.iter().map(unread))
                 .collect::<String>()
         }
         Err(rejection) => format!(
@@ -698,7 +699,7 @@ proptest! {
         match opened(split, all_json, &headers(&pairs), body.into()) {
             Ok(opened) => {
                 prop_assert_eq!(opened.events.len(), opened.indexes.len());
-                prop_assert!(opened.malformed.count == 0 || !opened.events.is_empty());
+                prop_assert!(opened.unread.is_empty() || !opened.events.is_empty());
                 for event in &opened.events {
                     if all_json {
                         prop_assert!(serde_json::from_slice::<serde::de::IgnoredAny>(event.data.as_bytes()).is_ok());
