@@ -323,7 +323,7 @@ async fn each_trouble_of_a_target_is_told_from_the_others() {
     let metadata = "http://169.254.169.254/latest".to_owned();
     for (url, expected) in [
         (secure, "trip"),
-        (format!("http://{nobody}/"), "retry"),
+        (format!("http://{nobody}/"), "trip"),
         (metadata, "trip"),
     ] {
         let outcomes = deliver(
