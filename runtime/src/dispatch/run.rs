@@ -104,6 +104,8 @@ pub(crate) struct Run {
     target_changes: watch::Receiver<()>,
     paused: bool,
     flights: HashMap<Ordinal, Flight>,
+    /// How many of them were read again, or are being.
+    rereads: usize,
     in_track: [usize; TRACKS],
     more: [bool; TRACKS],
     /// There may be new entities that the sweep has not passed yet.
@@ -175,6 +177,7 @@ impl Run {
             clock,
             dice: setup.target.fork_dice(),
             flights: HashMap::new(),
+            rereads: 0,
             in_track: [0; TRACKS],
             more: [true; TRACKS],
             newer: false,

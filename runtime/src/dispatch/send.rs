@@ -9,7 +9,6 @@ use super::flight::{Ready, Sent};
 use super::handle::Permit;
 use super::status::Counters;
 use crate::failpoint;
-use crate::model::PartsDigest;
 use crate::targets::{DeliveryId, Form, Item, Outcome};
 
 /// Everything that a send needs from its channel.
@@ -139,10 +138,7 @@ fn item(ready: &Ready) -> Item {
     Item {
         id: ready.tried.id,
         entity: ready.id.clone(),
-        state: PartsDigest::new()
-            .number(ready.prepared.newest.0)
-            .number(ready.tried.digest.unwrap_or_default())
-            .digest64(),
+        state: ready.tried.digest.unwrap_or_default() ^ ready.prepared.newest.0.rotate_left(32),
         sequence: ready.prepared.revision,
         key: ready.tried.key.clone(),
         rendering: ready.rendering.clone(),

@@ -37,7 +37,7 @@ const REFUSALS: [(&str, &str); 2] = [
 pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
     let mut report = Report::new("pace", args.scale);
     let unlimited = args.scaled(UNLIMITED);
-    let (target, stage) = stage(args, f64::INFINITY, REFUSALS[1].1, unlimited)?;
+    let (target, stage) = set_up(args, f64::INFINITY, REFUSALS[1].1, unlimited)?;
     let phase = Phase::start();
     stage.api().operate("resume")?;
     let began = Instant::now();
@@ -55,7 +55,7 @@ pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
     for (name, refusal) in REFUSALS {
         let seconds = |full: f64| Duration::from_secs_f64(full * args.scale);
         let all = (2.0 * (FIND + MEASURE) * LIMIT + FIND * FALLEN) * args.scale * 1.2;
-        let (target, stage) = stage(args, LIMIT, refusal, all.max(100.0) as usize)?;
+        let (target, stage) = set_up(args, LIMIT, refusal, all.max(100.0) as usize)?;
         stage.api().operate("resume")?;
         for (what, limit) in [
             ("limit", LIMIT),
@@ -83,7 +83,7 @@ pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
 }
 
 /// A target, and a Weir that owes it a number of documents; the channel is paused.
-fn stage(
+fn set_up(
     args: &FullArgs,
     limit: f64,
     refusal: &str,

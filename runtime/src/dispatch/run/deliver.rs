@@ -211,8 +211,8 @@ impl Run {
     }
 
     fn was_reread(&self, ready: &Ready) -> bool {
-        let flight = self.flights.get(&ready.prepared.taken.ordinal);
-        flight.is_some_and(|flight| flight.reread)
+        let flight = || self.flights.get(&ready.prepared.taken.ordinal);
+        self.rereads > 0 && flight().is_some_and(|flight| flight.reread)
     }
 
     /// Fills a request: first from the track whose turn it is, then from the others.
@@ -267,6 +267,7 @@ impl Run {
             self.hold(taken.ordinal, 0);
             if let Some(flight) = self.flights.get_mut(&taken.ordinal) {
                 flight.reread = true;
+                self.rereads += 1;
                 self.taken[flight.track].push_front(taken);
             }
         }

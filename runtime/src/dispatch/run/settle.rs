@@ -318,6 +318,7 @@ impl Run {
             if let Some(flight) = self.flights.remove(&end.ordinal) {
                 self.in_track[flight.track] -= 1;
                 self.bytes -= flight.bytes;
+                self.rereads -= usize::from(flight.reread);
             }
         }
         for taken in again {
