@@ -11,6 +11,7 @@ mod deliveries;
 mod figures;
 pub(crate) mod intake;
 pub mod load;
+mod memories;
 mod reload;
 mod rollouts;
 mod samples;
@@ -41,6 +42,7 @@ use crate::sync;
 use apply::Live;
 use deliveries::Deliveries;
 use load::{Loaded, Loading};
+use memories::{MEMORIES_EVERY, Memories};
 use rollouts::History;
 use sweeps::Sweeps;
 use trial::Before;
@@ -321,6 +323,7 @@ impl Inner {
     }
 
     async fn save_regularly(self: Arc<Self>) {
+        let mut memories = Memories::default();
         let mut beats = 0u32;
         let mut beat = tokio::time::interval(SAVE_EVERY);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -336,6 +339,7 @@ impl Inner {
             if let Err(error) = self.store.save(now()).await {
                 tracing::error!(%error, "positions could not be saved; trying again in {SAVE_EVERY:?}");
             }
+            memories.save(&self, MEMORIES_EVERY).await;
         }
     }
 
@@ -356,6 +360,7 @@ impl Inner {
             .map(|channel| channel.stop(STOP_DELIVERIES));
         join_all(stops).await;
         self.save_samples().await;
+        Memories::default().save(self, Duration::ZERO).await;
         if let Err(error) = self.store.close().await {
             tracing::error!(%error, "the store could not be closed");
         }
