@@ -80,14 +80,37 @@ pub const SEQUENCE_BLOCK: u64 = 100_000;
 pub struct Commit {
     /// The source that the event came from.
     pub source: Arc<str>,
-    /// Hash of (source, CloudEvents source, id); `None` if the event has no identity. A repeated
-    /// event within the window is not applied again.
-    pub identity: Option<u128>,
+    /// By what a repetition of the event is recognised; `None` if the event has no identity. A
+    /// repeated event within the window is not applied again. The identity of a redriven event is
+    /// remembered, but does not make it a repetition.
+    pub identity: Option<Identity>,
     /// For an event redriven from quarantine: the sequence it had on arrival. Its changes lose
     /// against facets that have changed since.
     pub arrival: Option<Sequence>,
     /// Its effect on the store.
     pub effect: Effect,
+}
+
+/// By what a repetition of an event is recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Hash of (source, CloudEvents source, id).
+    pub id: u128,
+    /// Hash of what the event says. An event with a known id and another content is no repetition,
+    /// and is not applied either: its sender uses ids that are not unique.
+    pub content: Content,
+}
+
+/// A short hash of what an event says; never 0 or 1, which the stores use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Content(pub(crate) u32);
+
+impl Content {
+    /// Shortens a hash. 32 bits are enough to notice that an id was used for something else, and a
+    /// million of them are remembered.
+    pub fn of(hash: u64) -> Content {
+        Content(((hash >> 32) as u32).max(2))
+    }
 }
 
 /// The effect of an event on the store.
@@ -139,6 +162,36 @@ pub struct Quarantined {
     pub plugin: Option<String>,
 }
 
+impl Quarantined {
+    /// A hash of the event by which it is recognised when it arrives again: everything but its id and
+    /// its time, which a sender gives to each attempt.
+    pub fn content(&self) -> u128 {
+        let Event {
+            id: _,
+            origin,
+            event_type,
+            subject,
+            time: _,
+            content_type,
+            attributes,
+            data,
+        } = &self.event;
+        let mut digest = crate::model::PartsDigest::new();
+        digest
+            .number(u64::from(self.unread))
+            .number(self.lane.map_or(u64::MAX, |lane| lane.index() as u64))
+            .part(origin)
+            .part(event_type)
+            .optional(subject.as_deref().map(str::as_bytes))
+            .optional(content_type.as_deref().map(str::as_bytes))
+            .part(data.as_bytes());
+        for (name, value) in attributes {
+            digest.part(name).part(value);
+        }
+        digest.digest128()
+    }
+}
+
 /// The result of one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -158,6 +211,8 @@ pub enum Verdict {
     Quarantined(Sequence),
     /// Seen before within the identity window.
     Repeated,
+    /// Its id was seen before within the identity window, with another content; nothing was written.
+    Reused,
     /// Nothing was written, because a limit is reached; report it to the sender.
     NoRoom(NoRoom),
 }
@@ -224,10 +279,15 @@ pub struct Refused {
 /// A quarantined event as listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuarantinedEvent {
-    /// The sequence it got on arrival; its identifier in lists.
+    /// The sequence it got on arrival, the last one if it arrived several times; its identifier in
+    /// lists.
     pub sequence: Sequence,
-    /// The time of its arrival, or of its last failed redrive.
+    /// The time of its last arrival, or of its last failed redrive.
     pub time: Timestamp,
+    /// The time of its first arrival.
+    pub first: Timestamp,
+    /// The number of times that it arrived: the same event is kept once.
+    pub count: u64,
     /// The event and the reason.
     pub event: Quarantined,
 }
@@ -450,6 +510,10 @@ pub trait Queue: Send + Sync + 'static {
 
 /// The quarantine of one source: events that a plugin failed on, or that named something they may
 /// not (dead letters). [`Effect::Quarantine`] puts them there.
+///
+/// An event that arrives again (see [`Quarantined::content`]) replaces the one that is there: it
+/// takes the new sequence, because it is now newer than what has changed in between, and it is
+/// counted.
 pub trait Shelf: Send + Sync + 'static {
     /// Up to `limit` events after `after`, oldest first. Reads the local disk.
     ///
@@ -470,11 +534,19 @@ pub trait Shelf: Send + Sync + 'static {
     /// The number of events, from memory.
     fn count(&self) -> u64;
 
-    /// Removes events; returns the number of events removed.
+    /// Removes events that were redriven; returns the number of events removed. Their identities stay
+    /// remembered.
     ///
     /// # Errors
     /// `Unavailable` if it cannot be written.
     fn remove(&self, sequences: &[Sequence]) -> Pending<usize>;
+
+    /// Removes events for good, and forgets their identities, so that their sender can send them
+    /// again; returns the number of events removed.
+    ///
+    /// # Errors
+    /// `Unavailable` if it cannot be written.
+    fn discard(&self, sequences: &[Sequence]) -> Pending<usize>;
 }
 
 /// The digest of a rendering's key, content type and body. It has 52 bits, so that a pair fits in

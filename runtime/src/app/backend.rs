@@ -283,7 +283,7 @@ impl Operate for Inner {
                     })
                 }
                 Settle::Drop => {
-                    let removed = self.store.shelf(source).remove(&sequences);
+                    let removed = self.store.shelf(source).discard(&sequences);
                     let count = removed.await.map_err(failed)?;
                     Ok(Settled {
                         settled: count as u64,

@@ -109,6 +109,7 @@ pub(super) async fn run(command: QuarantineCommand, out: &mut String) -> Command
                 vec![
                     kept.sequence.to_string(),
                     kept.time.to_string(),
+                    kept.count.to_string(),
                     event,
                     plugin,
                     kept.code.clone(),
@@ -117,7 +118,9 @@ pub(super) async fn run(command: QuarantineCommand, out: &mut String) -> Command
             };
             let rows: Vec<_> = events.items.iter().map(row).collect();
             out.push_str(&table(
-                &["SEQUENCE", "TIME", "EVENT", "PLUGIN", "CODE", "DETAIL"],
+                &[
+                    "SEQUENCE", "TIME", "COUNT", "EVENT", "PLUGIN", "CODE", "DETAIL",
+                ],
                 &rows,
             ));
             if events.next.is_some() {

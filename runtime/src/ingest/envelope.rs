@@ -20,6 +20,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::media::{self, Media};
+use super::naming::Names;
 use super::split::{self, Spoilt};
 use super::{Headers, ItemProblem, Options, PROBLEMS_MAX, Rejection, json};
 use crate::budget::Reservation;
@@ -100,6 +101,7 @@ pub fn open(
     let mut collector = Collector {
         all_json,
         passed_on,
+        names: Names::read(&options.naming, headers),
         opened: Opened::default(),
         weight,
     };
@@ -130,6 +132,8 @@ pub fn open(
 struct Collector<'a> {
     all_json: bool,
     passed_on: Vec<(String, String)>,
+    /// The names of events that are not CloudEvents.
+    names: Names<'a>,
     opened: Opened,
     weight: Weight<'a>,
 }
@@ -159,8 +163,13 @@ impl Collector<'_> {
         Ok(())
     }
 
+    /// The index of the next item.
+    fn index(&self) -> usize {
+        self.opened.events.len() + self.opened.unread.len()
+    }
+
     fn next_index(&self) -> Result<usize, Rejection> {
-        let index = self.opened.events.len() + self.opened.unread.len();
+        let index = self.index();
         if index < EVENTS_MAX {
             return Ok(index);
         }
@@ -186,7 +195,8 @@ impl Collector<'_> {
         Ok(())
     }
 
-    /// Cuts a body that is not a CloudEvent. Its events have no identity.
+    /// Cuts a body that is not a CloudEvent. Its events have an identity if the source says where
+    /// their id is.
     fn plain(
         &mut self,
         split: &split::Split,
@@ -199,13 +209,16 @@ impl Collector<'_> {
             }
             let mut event = Event::plain(content_type, Payload::from_bytes(body.into()));
             check_data(&mut event, self.all_json)?;
+            self.names.give(&mut event, None);
             return self.event(event);
         }
         let content_type = split.content_type().or(content_type);
         split::cut(split, &body, &mut |piece| match piece {
             Ok(text) => {
                 let mut event = Event::plain(content_type, Payload::Text(text));
-                match check_data(&mut event, self.all_json) {
+                let checked = check_data(&mut event, self.all_json);
+                self.names.give(&mut event, Some(self.index()));
+                match checked {
                     Ok(()) => self.event(event),
                     Err(failure) => self.unread(event, failure),
                 }
@@ -215,7 +228,9 @@ impl Collector<'_> {
                 media_type,
                 failure,
             }) => {
-                let item = Event::plain(media_type.or(content_type), Payload::from_bytes(bytes));
+                let content_type = media_type.or(content_type);
+                let mut item = Event::plain(content_type, Payload::from_bytes(bytes));
+                self.names.give(&mut item, Some(self.index()));
                 self.unread(item, failure)
             }
         })
@@ -270,6 +285,10 @@ pub(super) fn read_again(item: &Event, all_json: bool) -> Result<Event, Failure>
         content_type => plain(text.to_owned(), content_type)?,
     };
     event.attributes.extend(item.attributes.iter().cloned());
+    if event.id.is_empty() {
+        event.id = item.id.clone();
+        event.event_type = item.event_type.clone();
+    }
     Ok(event)
 }
 

@@ -7,8 +7,6 @@
 mod records;
 mod xml;
 
-use serde_json::value::RawValue;
-
 use super::envelope::excerpt;
 use super::{Rejection, json};
 use crate::model::Failure;
@@ -101,32 +99,13 @@ fn in_line(number: u64, failure: Failure) -> Failure {
     }
 }
 
-/// Follows the pointer in the text itself, so that only values on its path are parsed.
 fn items_at(pointer: &str, text: &str, sink: &mut Sink<'_>) -> Result<(), Rejection> {
-    let document: &RawValue = serde_json::from_str(text).map_err(|error| json::syntax(&error))?;
-    let mut here = document.get();
-    for token in pointer.split('/').skip(1) {
-        let name = token.replace("~1", "/").replace("~0", "~");
-        let absent = || {
-            no_events(format!(
-                "the document has nothing at `{}`, where its events should be",
-                excerpt(pointer)
-            ))
-        };
-        here = if json::is_array(here) {
-            let index: usize = name.parse().map_err(|_| absent())?;
-            json::items(here)?.get(index).ok_or_else(absent)?.get()
-        } else if here.trim_start().starts_with('{') {
-            json::members(here)?
-                .iter()
-                .find(|(there, _)| *there == name)
-                .ok_or_else(absent)?
-                .1
-                .get()
-        } else {
-            return Err(absent().into());
-        };
-    }
+    let here = json::at(text, pointer)?.ok_or_else(|| {
+        no_events(format!(
+            "the document has nothing at `{}`, where its events should be",
+            excerpt(pointer)
+        ))
+    })?;
     if !json::is_array(here) {
         return Err(no_events(format!(
             "what the document has at `{}` is no array",

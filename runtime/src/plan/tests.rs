@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::*;
 use crate::dispatch::{WithdrawMax, retry};
+use crate::ingest::naming::IdFrom;
 use crate::ingest::split::Split;
 use crate::ingest::verify::{Encoding, Options as Verify};
 use crate::model::Lane;
@@ -403,6 +404,38 @@ fn what_is_not_written_has_the_defaults_of_the_example() {
     );
 }
 
+// Whoever recorded a request that is signed with its body alone can send it again, also with another
+// delivery id, and an old price is back. Only an id that is signed too protects.
+#[test]
+fn a_signature_that_does_not_cover_an_id_is_warned_of() {
+    check(
+        r#"config_version = 1
+[entities.product]
+facets.content = { owner = "shop" }
+[sources.shop]
+verify = { kind = "hmac", preset = "shopify", secret = "one" }
+[sources.other]
+owner = "shop"
+id = { pointer = "/meta/id" }
+verify = { kind = "hmac", header = "X-Signature", secret = "one" }
+"#,
+        expect![],
+    );
+    check(
+        r#"config_version = 1
+[sources.a]
+id = { pointer = "id" }
+[sources.b]
+id = { header = "X-Id", pointer = "/id" }
+[sources.c]
+id = {}
+[sources.d]
+id = { headr = "X-Id" }
+"#,
+        expect![],
+    );
+}
+
 #[test]
 fn every_way_to_verify_is_understood() {
     let text = format!(
@@ -467,6 +500,20 @@ verify = {{ kind = "standard-webhooks", secret = "{WHSEC}" }}
             secrets: vec![Secret(vec![b'k'; 32])]
         }
     );
+    let id = |name: &str| match plan.sources[name].options.naming.id.clone() {
+        Some(IdFrom::Header(header)) => header,
+        other => format!("{other:?}"),
+    };
+    assert_eq!(
+        ["a", "b", "c", "d", "e"].map(id),
+        [
+            "x-shopify-webhook-id",
+            "x-github-delivery",
+            "None",
+            "None",
+            "webhook-id"
+        ]
+    );
     check(
         r#"config_version = 1
 [sources.a]
@@ -513,7 +560,7 @@ fn the_reference_is_right_with_and_without_its_defaults() {
             .replace(&folder.0.path().display().to_string(), "")
     };
     // These have no default, or exclude another key.
-    let apart = ["# verify", "# sha256", "# admin_listen", "# rate"];
+    let apart = ["# verify", "# sha256", "# admin_listen", "# rate", "# id"];
     let key = |line: &str| {
         line.strip_prefix("# ")
             .filter(|rest| rest.contains(" = ") && rest.starts_with(char::is_lowercase))

@@ -114,6 +114,8 @@ fn quarantined() -> Vec<QuarantineView> {
     let event = |sequence| QuarantineView {
         sequence,
         time: Timestamp(1_000).into(),
+        first: Timestamp(1_000).into(),
+        count: 1,
         code: "no-material".into(),
         detail: "the IDoc names no material".into(),
         plugin: Some("erp@3fa9c1b2d0e4".into()),

@@ -114,8 +114,8 @@ struct Shared {
     /// Head of the synced sequence.
     watermark: watch::Sender<Sequence>,
     limits: Mutex<Limits>,
-    /// The number of quarantined events, by the number of their source's name.
-    quarantine: Mutex<BTreeMap<u32, u64>>,
+    /// What is known of the quarantine of each source, by the number of the source's name.
+    quarantine: Mutex<BTreeMap<u32, quarantine::Known>>,
     waiting: AtomicUsize,
     failed: AtomicBool,
     failure: Mutex<Option<Error>>,

@@ -13,14 +13,15 @@
 mod answers;
 mod queue;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::watch;
 
 use super::{
-    Commit, Effect, Ending, FacetChange, Holds, Joined, Lease, Limits, NoRoom, Parked, Quarantined,
-    QuarantinedEvent, SEQUENCE_BLOCK, Settlement, State, Subscription, Verdict, Walked,
+    Commit, Content, Effect, Ending, FacetChange, Holds, Joined, Lease, Limits, NoRoom, Parked,
+    Quarantined, QuarantinedEvent, SEQUENCE_BLOCK, Settlement, State, Subscription, Verdict,
+    Walked,
 };
 use crate::index::ChannelId;
 use crate::model::{
@@ -137,9 +138,16 @@ struct Maps {
     changed: [BTreeMap<Arc<str>, u64>; 3],
     channels: BTreeMap<ChannelId, Channel>,
     channel_number: u16,
-    identities: HashSet<u128>,
-    quarantine: BTreeMap<Arc<str>, BTreeMap<Sequence, QuarantinedEvent>>,
+    identities: HashMap<u128, Content>,
+    quarantine: BTreeMap<Arc<str>, BTreeMap<Sequence, Shelved>>,
     times: BTreeMap<u64, Timestamp>,
+}
+
+/// A quarantined event, and the id that is forgotten when it is discarded.
+#[derive(Clone)]
+struct Shelved {
+    event: QuarantinedEvent,
+    id: Option<u128>,
 }
 
 #[derive(Clone)]
@@ -247,22 +255,30 @@ impl Maps {
     // -- writing ----------------------------------------------------------------------------------
 
     fn commit(&mut self, commit: Commit) -> Verdict {
-        if commit
-            .identity
-            .is_some_and(|identity| self.identities.contains(&identity))
+        // A redriven event has been remembered since its arrival.
+        let arriving = commit.identity.filter(|_| commit.arrival.is_none());
+        if let Some(identity) = arriving
+            && let Some(known) = self.identities.get(&identity.id)
         {
-            return Verdict::Repeated;
+            return match *known == identity.content {
+                true => Verdict::Repeated,
+                false => Verdict::Reused,
+            };
         }
+        let id = commit.identity.map(|identity| identity.id);
         let verdict = match commit.effect {
             Effect::Filtered => Verdict::Filtered,
-            Effect::Quarantine(event) => self.set_aside(&commit.source, commit.arrival, *event),
+            Effect::Quarantine(event) => self.set_aside(&commit.source, commit.arrival, id, *event),
             Effect::Changes(changes) => match self.room_for(&changes) {
                 Err(limit) => Verdict::NoRoom(limit),
                 Ok(()) => self.apply(changes, commit.arrival),
             },
         };
         if !matches!(verdict, Verdict::NoRoom(_)) {
-            self.identities.extend(commit.identity);
+            let remembered = commit
+                .identity
+                .map(|identity| (identity.id, identity.content));
+            self.identities.extend(remembered);
         }
         verdict
     }
@@ -271,25 +287,42 @@ impl Maps {
         &mut self,
         source: &Arc<str>,
         arrival: Option<Sequence>,
+        id: Option<u128>,
         event: Quarantined,
     ) -> Verdict {
+        let now = self.now;
         let shelf = self.quarantine.entry(source.clone()).or_default();
-        let known = arrival.filter(|sequence| shelf.contains_key(sequence));
-        if known.is_none() && shelf.len() as u64 >= self.limits.quarantine_max {
+        if let Some(shelved) = arrival.and_then(|at| shelf.get_mut(&at)) {
+            // It failed again, and stays where it is.
+            (shelved.event.event, shelved.event.time) = (event, now);
+            return Verdict::Quarantined(shelved.event.sequence);
+        }
+        let content = event.content();
+        let alike = shelf
+            .iter()
+            .find(|(_, shelved)| shelved.event.event.content() == content)
+            .map(|(sequence, _)| *sequence);
+        if let (Some(sequence), Some(_)) = (alike, arrival) {
+            // It failed again, and arrived once more in the meantime.
+            return Verdict::Quarantined(sequence);
+        }
+        let before = alike.and_then(|sequence| shelf.remove(&sequence));
+        if before.is_none() && shelf.len() as u64 >= self.limits.quarantine_max {
             return Verdict::NoRoom(NoRoom::Quarantine);
         }
-        let sequence = known.unwrap_or_else(|| {
-            self.sequence += 1;
-            Sequence(self.sequence)
+        self.sequence += 1;
+        let sequence = Sequence(self.sequence);
+        let (first, count) = before.map_or((now, 1), |before| {
+            (before.event.first, before.event.count + 1)
         });
-        shelf.insert(
+        let event = QuarantinedEvent {
             sequence,
-            QuarantinedEvent {
-                sequence,
-                time: self.now,
-                event,
-            },
-        );
+            time: now,
+            first,
+            count,
+            event,
+        };
+        shelf.insert(sequence, Shelved { event, id });
         Verdict::Quarantined(sequence)
     }
 

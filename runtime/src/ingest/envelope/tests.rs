@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::budget::Budget;
-use crate::ingest::{http, verify};
+use crate::ingest::{http, naming, verify};
 
 fn options(split: split::Split) -> Options {
     Options {
@@ -13,6 +13,7 @@ fn options(split: split::Split) -> Options {
         owner: "erp".into(),
         split,
         headers: vec!["x-sap-*".into(), "Traceparent".into()],
+        naming: naming::Naming::default(),
         verify: verify::Options::None,
         quiet: None,
         body_bytes_max: 8 << 20,

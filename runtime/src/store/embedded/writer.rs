@@ -14,9 +14,9 @@ use hashbrown::HashMap;
 use tokio::sync::oneshot;
 
 use super::entity::{self, Touched, Values};
-use super::identities::Identities;
+use super::identities::{Identities, Recall};
 use super::pairs::PairLog;
-use super::quarantine;
+use super::quarantine::{self, Heading};
 use super::sums::{Rows, Sums};
 use super::witness::Witness;
 use super::{Shared, open};
@@ -24,8 +24,8 @@ use crate::failpoint;
 use crate::index::{Applied, ChannelId, Index, Proposal};
 use crate::model::{EntityId, FACETS_MAX, Sequence, Timestamp};
 use crate::store::{
-    Commit, Committed, Effect, Error, FacetChange, NoRoom, Quarantined, SEQUENCE_BLOCK, Verdict,
-    keys,
+    Commit, Committed, Effect, Error, FacetChange, Identity, NoRoom, Quarantined, SEQUENCE_BLOCK,
+    Verdict, keys,
 };
 use crate::sync::{lock, unpoisoned};
 
@@ -60,10 +60,29 @@ pub(super) struct Writer {
 struct Staged {
     /// New values, by ordinal and number of the facet's name.
     values: HashMap<u32, Values>,
-    identities: Vec<u128>,
-    /// Events to quarantine: number of the source's name, sequence, and the text.
-    aside: Vec<(u32, Sequence, Vec<u8>)>,
+    identities: Vec<Identity>,
+    /// Events to quarantine: number of the source's name, sequence, and the text; without a text, one
+    /// that leaves its place.
+    aside: Vec<(u32, Sequence, Option<Vec<u8>>)>,
     rows: Rows,
+}
+
+/// An event to quarantine.
+struct SetAside {
+    source: Arc<str>,
+    arrival: Option<Sequence>,
+    id: Option<u128>,
+    event: Quarantined,
+}
+
+impl Staged {
+    /// Stages an event to quarantine, or with `None` one that leaves its place. A redriven event may
+    /// now have a shorter reason, and so fewer rows, so what was staged before is replaced.
+    fn set_aside(&mut self, source: u32, sequence: Sequence, text: Option<Vec<u8>>) {
+        self.aside
+            .retain(|(number, at, _)| (*number, *at) != (source, sequence));
+        self.aside.push((source, sequence, text));
+    }
 }
 
 pub(super) fn fatal(error: impl std::fmt::Display) -> Error {
@@ -196,24 +215,30 @@ impl Writer {
         let limits = lock(&shared.limits).clone();
         let mut verdicts = Vec::with_capacity(events.len());
         for event in events {
-            if event
-                .identity
-                .is_some_and(|identity| self.identities.knows(identity))
-            {
-                verdicts.push(Verdict::Repeated);
-                continue;
+            // A redriven event has been remembered since its arrival.
+            let arriving = event.identity.filter(|_| event.arrival.is_none());
+            match arriving.map_or(Recall::New, |identity| self.identities.recall(identity)) {
+                Recall::New => {}
+                Recall::Repeated => {
+                    verdicts.push(Verdict::Repeated);
+                    continue;
+                }
+                Recall::Reused => {
+                    verdicts.push(Verdict::Reused);
+                    continue;
+                }
             }
             let verdict = match event.effect {
                 Effect::Filtered => Verdict::Filtered,
-                Effect::Quarantine(aside) => self.set_aside(
-                    &mut index,
-                    limits.quarantine_max,
-                    &event.source,
-                    event.arrival,
-                    *aside,
-                    now,
-                    staged,
-                ),
+                Effect::Quarantine(quarantined) => {
+                    let aside = SetAside {
+                        source: event.source,
+                        arrival: event.arrival,
+                        id: event.identity.map(|identity| identity.id),
+                        event: *quarantined,
+                    };
+                    self.set_aside(&mut index, limits.quarantine_max, aside, now, staged)
+                }
                 Effect::Changes(changes) => {
                     match room_for(&index, &limits.entities_max, &changes) {
                         Err(limit) => Verdict::NoRoom(limit),
@@ -233,43 +258,73 @@ impl Writer {
         verdicts
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "all of these values are known only here, and there is one caller"
-    )]
     fn set_aside(
         &self,
         index: &mut Index,
         most: u64,
-        source: &Arc<str>,
-        arrival: Option<Sequence>,
-        event: Quarantined,
+        aside: SetAside,
         now: Timestamp,
         staged: &mut Staged,
     ) -> Verdict {
-        let number = index.names.number(source);
-        let mut counts = lock(&self.shared.quarantine);
-        let count = counts.entry(number).or_default();
-        let known = arrival.filter(|sequence| {
-            self.shared
-                .db
-                .contains_key(keys::quarantine(number, sequence.0, 0))
-                .unwrap_or(false)
-        });
-        if known.is_none() && *count >= most {
-            return Verdict::NoRoom(NoRoom::Quarantine);
+        let number = index.names.number(&aside.source);
+        let mut sources = lock(&self.shared.quarantine);
+        let known = sources.entry(number).or_default();
+        let content = aside.event.content();
+        let alike = known.find(content);
+        let redriven = aside
+            .arrival
+            .and_then(|at| Some((at, self.heading(number, at, staged)?)));
+        let (sequence, heading) = match (redriven, alike) {
+            // It failed again, and stays where it is.
+            (Some((sequence, before)), _) => {
+                known.leave(&before, sequence);
+                (sequence, before)
+            }
+            // It failed again, and arrived once more in the meantime.
+            (None, Some(sequence)) if aside.arrival.is_some() => {
+                return Verdict::Quarantined(sequence);
+            }
+            (None, Some(before)) => {
+                let mut heading = self.heading(number, before, staged).unwrap_or_default();
+                heading.count += 1;
+                heading.id = aside.id;
+                staged.set_aside(number, before, None);
+                (Sequence(index.bump(now)), heading)
+            }
+            (None, None) if known.events >= most => return Verdict::NoRoom(NoRoom::Quarantine),
+            (None, None) => {
+                known.events += 1;
+                let heading = Heading {
+                    first: Some(now),
+                    id: aside.id,
+                    ..Heading::default()
+                };
+                (Sequence(index.bump(now)), heading)
+            }
+        };
+        let heading = Heading {
+            content: Some(content),
+            ..heading
+        };
+        known.keep(content, sequence);
+        if let Some(sentence) = known.report(most) {
+            tracing::warn!(source = %aside.source, events = known.events, most, "{sentence}");
         }
-        let sequence = known.unwrap_or_else(|| {
-            *count += 1;
-            Sequence(index.bump(now))
-        });
-        let row = quarantine::Row::encode(event, now);
-        // A redriven event may now have a shorter reason, and so fewer rows.
-        staged
-            .aside
-            .retain(|(of, at, _)| (*of, *at) != (number, sequence));
-        staged.aside.push((number, sequence, row));
+        let text = quarantine::Row::encode(&heading, aside.event, now);
+        staged.set_aside(number, sequence, Some(text));
         Verdict::Quarantined(sequence)
+    }
+
+    /// The heading of a quarantined event as it will be once everything staged is written; `None` if
+    /// there is no such event.
+    fn heading(&self, source: u32, sequence: Sequence, staged: &Staged) -> Option<Heading> {
+        let here = |(number, at, _): &&(u32, Sequence, _)| (*number, *at) == (source, sequence);
+        if let Some((_, _, text)) = staged.aside.iter().rev().find(here) {
+            return text.as_deref().map(Heading::read);
+        }
+        let key = keys::quarantine(source, sequence.0, 0);
+        let row = self.shared.db.get(key).ok().flatten()?;
+        Some(Heading::read(&row))
     }
 
     /// Writes the staged effects, syncs them, and raises the watermark.
@@ -300,7 +355,7 @@ impl Writer {
                 &self.shared.db,
                 source,
                 sequence,
-                Some(&text),
+                text.as_deref(),
                 &mut staged.rows,
             )?;
         }
@@ -381,26 +436,40 @@ impl Writer {
     // -- quarantine
     // -----------------------------------------------------------------------------------------------------
 
+    /// Removes events from quarantine; with `forget`, their identities go too.
     pub(super) fn unquarantine(
         &mut self,
         source: &str,
         sequences: &[Sequence],
+        forget: bool,
     ) -> Result<usize, Error> {
         let Some(number) = self.index().names.find(source) else {
             return Ok(0);
         };
-        let (shared, mut rows, mut count) = (self.shared.clone(), Rows::default(), 0);
+        let (shared, mut rows) = (self.shared.clone(), Rows::default());
+        let most = lock(&shared.limits).quarantine_max;
+        let (mut gone, mut forgotten) = (Vec::new(), Vec::new());
         for sequence in sequences {
-            count += usize::from(quarantine::write(
-                &shared.db, number, *sequence, None, &mut rows,
-            )?);
+            let Some(heading) = self.heading(number, *sequence, &Staged::default()) else {
+                continue;
+            };
+            quarantine::write(&shared.db, number, *sequence, None, &mut rows)?;
+            if let Some(id) = heading.id.filter(|_| forget) {
+                forgotten.push(self.identities.forget(id));
+            }
+            gone.push((*sequence, heading));
         }
+        self.identities.write(forgotten, &mut rows);
         let written = self.make_durable(rows);
         self.or_fail(written)?;
-        if let Some(there) = lock(&self.shared.quarantine).get_mut(&number) {
-            *there = there.saturating_sub(count as u64);
+        if let Some(known) = lock(&self.shared.quarantine).get_mut(&number) {
+            known.events = known.events.saturating_sub(gone.len() as u64);
+            for (sequence, heading) in &gone {
+                known.leave(heading, *sequence);
+            }
+            known.report(most);
         }
-        Ok(count)
+        Ok(gone.len())
     }
 
     // -- tests

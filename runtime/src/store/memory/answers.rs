@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
 
 use super::queue::ChannelQueue;
-use super::{Channel, Memory, Shared};
+use super::{Channel, Memory, Shared, Shelved};
 use crate::model::{Entity, EntityId, Ordinal, Sequence, Timestamp, Track};
 use crate::store::{
     Commit, Committed, Error, Figures, Joined, Limits, ListQuery, Pending, QuarantinedEvent, Queue,
@@ -179,7 +179,7 @@ impl Shelf for SourceShelf {
         Ok(events
             .filter(|(sequence, _)| after.is_none_or(|after| **sequence > after))
             .take(limit)
-            .map(|(_, event)| event.clone())
+            .map(|(_, shelved)| shelved.event.clone())
             .collect())
     }
 
@@ -190,10 +190,26 @@ impl Shelf for SourceShelf {
     }
 
     fn remove(&self, sequences: &[Sequence]) -> Pending<usize> {
+        Pending::done(Ok(self.take(sequences).len()))
+    }
+
+    fn discard(&self, sequences: &[Sequence]) -> Pending<usize> {
+        let gone = self.take(sequences);
+        let mut maps = self.shared.maps();
+        for id in gone.iter().filter_map(|shelved| shelved.id) {
+            maps.identities.remove(&id);
+        }
+        Pending::done(Ok(gone.len()))
+    }
+}
+
+impl SourceShelf {
+    fn take(&self, sequences: &[Sequence]) -> Vec<Shelved> {
         let mut maps = self.shared.maps();
         let events = maps.quarantine.entry(self.source.clone()).or_default();
-        let before = events.len();
-        events.retain(|sequence, _| !sequences.contains(sequence));
-        Pending::done(Ok(before - events.len()))
+        sequences
+            .iter()
+            .filter_map(|sequence| events.remove(sequence))
+            .collect()
     }
 }
