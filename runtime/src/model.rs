@@ -20,6 +20,10 @@ pub const FACETS_MAX: usize = 512;
 /// Maximum length of the name of a facet, an entity type, a source or a channel, in bytes.
 pub const NAME_BYTES_MAX: usize = 128;
 
+/// The character that some systems write before text in UTF-8. It is taken off wherever data is
+/// received as text, so that plugins and parsers never meet it.
+pub const BYTE_ORDER_MARK: &str = "\u{feff}";
+
 /// The number of a committed change: one counter for all entities, which only rises; 0 is before the
 /// first change. Quarantined events and new shapes of channels take numbers too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -135,6 +139,14 @@ impl Payload {
             Ok(text) => Payload::Text(text),
             Err(error) => Payload::Binary(error.into_bytes()),
         }
+    }
+
+    /// Data as it was received: text without its byte order mark, or bytes.
+    pub fn received(mut bytes: Vec<u8>) -> Payload {
+        if bytes.starts_with(BYTE_ORDER_MARK.as_bytes()) && std::str::from_utf8(&bytes).is_ok() {
+            bytes.drain(..BYTE_ORDER_MARK.len());
+        }
+        Payload::from_bytes(bytes)
     }
 
     /// The bytes of either variant.

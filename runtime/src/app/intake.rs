@@ -49,7 +49,13 @@ pub(crate) async fn take(
         .await;
     taken
         .map(|summary| accepted(&summary))
-        .map_err(|rejection| rejected(&rejection))
+        .map_err(|rejection| {
+            let problem = rejected(&rejection);
+            match rejection {
+                Rejection::NotVerified(_) => problem.challenge(source.options().verify.scheme()),
+                _ => problem,
+            }
+        })
 }
 
 fn accepted(summary: &Summary) -> Accepted {
@@ -109,9 +115,6 @@ pub(super) fn rejected(rejection: &Rejection) -> Problem {
     );
     if let Some(wait) = rejection.retry_after() {
         problem = problem.retry_after(wait);
-    }
-    if let Rejection::NotVerified(_) = rejection {
-        problem = problem.challenge("Bearer");
     }
     if let Rejection::Unavailable { reason, .. } = rejection {
         problem = problem.logged(reason.clone());

@@ -1,7 +1,8 @@
 //! Turns a request into events, from CloudEvents and other formats.
 //!
 //! It reads CloudEvents 1.0.2 in its three modes, NDJSON, and any other body, which is cut as the
-//! source is configured. Two rules decide whether a whole request is rejected or one of its items
+//! source is configured. JSON with `specversion` is a CloudEvent also where its media type is plain
+//! JSON. Two rules decide whether a whole request is rejected or one of its items
 //! is reported:
 //!
 //! * A body that cannot be cut into events at all (a batch that is not a JSON array, XML that
@@ -13,6 +14,8 @@
 //! Data that is declared as JSON is checked to be JSON and passed on unchanged, with its numbers,
 //! order and spelling. XML and other formats are left to the plugins unless they have to be cut
 //! here. No input makes this file panic.
+
+use std::borrow::Cow;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -81,7 +84,7 @@ pub fn open(
     let (content_type, media) = media::content_type(headers);
     let essence = media.as_ref().map_or("", |media| media.essence.as_str());
     if let Some(media) = &media
-        && (essence.starts_with("application/cloudevents") || essence == "application/x-ndjson")
+        && (essence.starts_with("application/cloudevents") || media::is_lines_of_json(essence))
         && !media.is_utf8()
     {
         let charset = media.charset.as_deref().unwrap_or_default();
@@ -117,11 +120,11 @@ pub fn open(
             return Err(unsupported(essence));
         }
         _ if is_binary(headers) => {
-            let mut event = binary(headers, content_type, body)?;
-            check_data(&mut event, all_json)?;
+            let event = binary(headers, content_type, body)?;
+            check_data(&event, all_json)?;
             collector.event(event)?;
         }
-        "application/x-ndjson" | "application/ndjson" => {
+        _ if media::is_lines_of_json(essence) => {
             collector.plain(&split::Split::Lines, Some("application/json"), body)?
         }
         _ => collector.plain(&options.split, content_type.as_deref(), body)?,
@@ -195,6 +198,34 @@ impl Collector<'_> {
         Ok(())
     }
 
+    /// Takes a body that is one event, or what CloudEvents it contains without saying so.
+    fn whole(&mut self, content_type: Option<&str>, body: Bytes) -> Result<(), Rejection> {
+        let mut event = Event::plain(content_type, Payload::received(body.into()));
+        match self.undeclared(&event) {
+            Some(Undeclared::One(text)) => {
+                let event = structured(text, self.all_json)?;
+                return self.event(event);
+            }
+            Some(Undeclared::Batch(text)) => return self.batch(text),
+            None => {}
+        }
+        check_data(&event, self.all_json)?;
+        self.names.give(&mut event, None);
+        self.event(event)
+    }
+
+    /// JSON with `specversion` is a CloudEvent, whether its media type says so or not; many senders
+    /// leave that out. Cases, `weir plugin run` and `weir send` have the same rule.
+    fn undeclared<'e>(&self, event: &'e Event) -> Option<Undeclared<'e>> {
+        let Payload::Text(text) = &event.data else {
+            return None;
+        };
+        let looks_like_one = text.contains("\"specversion\"");
+        (looks_like_one && (self.all_json || declares_json(event)))
+            .then(|| Undeclared::of(text))
+            .flatten()
+    }
+
     /// Cuts a body that is not a CloudEvent. Its events have an identity if the source says where
     /// their id is.
     fn plain(
@@ -207,22 +238,11 @@ impl Collector<'_> {
             if body.is_empty() {
                 return Err(Failure::new("empty-body", "the body is empty; send an event").into());
             }
-            let mut event = Event::plain(content_type, Payload::from_bytes(body.into()));
-            check_data(&mut event, self.all_json)?;
-            self.names.give(&mut event, None);
-            return self.event(event);
+            return self.whole(content_type, body);
         }
         let content_type = split.content_type().or(content_type);
         split::cut(split, &body, &mut |piece| match piece {
-            Ok(text) => {
-                let mut event = Event::plain(content_type, Payload::Text(text));
-                let checked = check_data(&mut event, self.all_json);
-                self.names.give(&mut event, Some(self.index()));
-                match checked {
-                    Ok(()) => self.event(event),
-                    Err(failure) => self.unread(event, failure),
-                }
-            }
+            Ok(text) => self.piece(Event::plain(content_type, Payload::Text(text))),
             Err(Spoilt {
                 bytes,
                 media_type,
@@ -236,11 +256,53 @@ impl Collector<'_> {
         })
     }
 
+    /// Takes a piece of a body that was cut.
+    fn piece(&mut self, mut event: Event) -> Result<(), Rejection> {
+        if let Some(Undeclared::One(text)) = self.undeclared(&event) {
+            return match structured(text, self.all_json) {
+                Ok(event) => self.event(event),
+                Err(failure) => {
+                    event.content_type = Some(STRUCTURED.to_owned());
+                    self.unread(event, failure)
+                }
+            };
+        }
+        let checked = check_data(&event, self.all_json);
+        self.names.give(&mut event, Some(self.index()));
+        match checked {
+            Ok(()) => self.event(event),
+            Err(failure) => self.unread(event, failure),
+        }
+    }
+
     fn finish(self) -> Result<Opened, Rejection> {
         if self.opened.events.is_empty() && !self.opened.unread.is_empty() {
             return Err(nothing_readable(self.opened.unread));
         }
         Ok(self.opened)
+    }
+}
+
+/// CloudEvents in a body that is not declared as such.
+enum Undeclared<'a> {
+    One(&'a str),
+    Batch(&'a str),
+}
+
+impl Undeclared<'_> {
+    /// An object with `specversion`, or an array that begins with one.
+    fn of(text: &str) -> Option<Undeclared<'_>> {
+        let is_one = |text: &str| {
+            let has_version = |members: Vec<(String, &RawValue)>| {
+                members.iter().any(|(name, _)| name == "specversion")
+            };
+            text.trim_start().starts_with('{') && json::members(text).is_ok_and(has_version)
+        };
+        if json::is_array(text) {
+            let items = json::items(text).ok()?;
+            return is_one(items.first()?.get()).then_some(Undeclared::Batch(text));
+        }
+        is_one(text).then_some(Undeclared::One(text))
     }
 }
 
@@ -275,8 +337,8 @@ fn nothing_readable(unread: Vec<Unread>) -> Rejection {
 pub(super) fn read_again(item: &Event, all_json: bool) -> Result<Event, Failure> {
     let text = json::text(item.data.as_bytes())?;
     let plain = |text: String, content_type: Option<&str>| -> Result<Event, Failure> {
-        let mut event = Event::plain(content_type, Payload::Text(text));
-        check_data(&mut event, all_json)?;
+        let event = Event::plain(content_type, Payload::Text(text));
+        check_data(&event, all_json)?;
         Ok(event)
     };
     let mut event = match item.content_type.as_deref() {
@@ -328,32 +390,29 @@ impl Weight<'_> {
     }
 }
 
-/// Checks data that is declared as JSON, or must be JSON, and removes a byte order mark.
-fn check_data(event: &mut Event, all_json: bool) -> Result<(), Failure> {
+/// Checks data that is declared as JSON, or must be JSON.
+fn check_data(event: &Event, all_json: bool) -> Result<(), Failure> {
+    if !all_json && (event.data.as_bytes().is_empty() || !declares_json(event)) {
+        return Ok(());
+    }
+    match &event.data {
+        Payload::Text(text) => json::check(text).map_err(|failure| {
+            if all_json {
+                without_mapper(failure)
+            } else {
+                failure
+            }
+        }),
+        Payload::Binary(bytes) => json::text(bytes).map(|_| ()),
+    }
+}
+
+fn declares_json(event: &Event) -> bool {
     // A fast path: nearly all senders write exactly this, and a request has hundreds of events.
     let is_json = |written: &str| {
         written == "application/json" || Media::parse(written).is_some_and(|media| media.is_json())
     };
-    let says_json = || event.content_type.as_deref().is_some_and(is_json);
-    if !all_json && (event.data.as_bytes().is_empty() || !says_json()) {
-        return Ok(());
-    }
-    match &mut event.data {
-        Payload::Text(text) => {
-            if text.starts_with('\u{feff}') {
-                text.drain(..'\u{feff}'.len_utf8());
-            }
-            json::check(text).map_err(|failure| {
-                if all_json {
-                    without_mapper(failure)
-                } else {
-                    failure
-                }
-            })?;
-        }
-        Payload::Binary(bytes) => drop(json::text(bytes)?),
-    }
-    Ok(())
+    event.content_type.as_deref().is_some_and(is_json)
 }
 
 fn without_mapper(failure: Failure) -> Failure {
@@ -407,7 +466,7 @@ fn binary(headers: &Headers, content_type: Option<String>, body: Bytes) -> Resul
         attributes.set(attribute, header_value(name, value)?)?;
     }
     // The media type of the data is the request's own, so this header is ignored.
-    attributes.event(|_| content_type, Payload::from_bytes(body.into()))
+    attributes.event(|_| content_type, Payload::received(body.into()))
 }
 
 /// Reads one CloudEvent from a JSON object and checks its data.
@@ -442,16 +501,16 @@ fn structured(text: &str, all_json: bool) -> Result<Event, Failure> {
         (None, Some(encoded)) => (base64_data(encoded)?, false),
         // Data whose media type is not JSON is in a JSON string (an XML document, for example).
         (Some(value), None) => match json::string(value).filter(|_| !json) {
-            Some(text) => (Payload::Text(text), false),
+            Some(text) => (Payload::received(text.into_bytes()), false),
             None => (Payload::Text(value.get().to_owned()), true),
         },
     };
-    let mut event = attributes.event(
+    let event = attributes.event(
         |written| Some(written.unwrap_or_else(|| "application/json".to_owned())),
         payload,
     )?;
     if !checked {
-        check_data(&mut event, all_json)?;
+        check_data(&event, all_json)?;
     }
     Ok(event)
 }
@@ -461,7 +520,7 @@ fn base64_data(encoded: &RawValue) -> Result<Payload, Failure> {
     let bytes = STANDARD
         .decode(text)
         .map_err(|error| invalid(format!("`data_base64` is not base64: {error}")))?;
-    Ok(Payload::from_bytes(bytes))
+    Ok(Payload::received(bytes))
 }
 
 /// The attributes of one CloudEvent while it is read.
@@ -569,17 +628,20 @@ fn attribute_value(name: &str, value: &RawValue) -> Result<Option<String>, Failu
 }
 
 /// The value of a header in binary mode: quotes are removed, then percent-encoding is decoded once.
-/// Raw UTF-8, which the binding forbids but some libraries send, is accepted too. A percent sign
-/// that is not followed by two digits stands for itself.
+/// The binding wants everything beyond ASCII percent-encoded. Some libraries send it raw, as UTF-8 or,
+/// as old HTTP had it, as Latin-1; both are accepted. A percent sign that is not followed by two
+/// digits stands for itself.
 fn header_value(name: &str, bytes: &[u8]) -> Result<String, Failure> {
-    let written =
-        std::str::from_utf8(bytes).map_err(|_| invalid(format!("`{name}` is not valid UTF-8")))?;
+    let written = match std::str::from_utf8(bytes) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => Cow::Owned(bytes.iter().copied().map(char::from).collect()),
+    };
     let unquoted = match written
         .strip_prefix('"')
         .and_then(|rest| rest.strip_suffix('"'))
     {
         Some(inner) => unescape(inner),
-        None => written.to_owned(),
+        None => written.into_owned(),
     };
     let decoded = percent_encoding::percent_decode_str(&unquoted).decode_utf8();
     let decoded = decoded.map_err(|_| {

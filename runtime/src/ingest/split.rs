@@ -26,7 +26,7 @@ pub enum Split {
     Json(String),
     /// Each record, as a JSON object by the names of the first line.
     Csv,
-    /// Each line that is not empty.
+    /// Each line that is not blank, as it was written.
     Lines,
 }
 
@@ -71,8 +71,9 @@ pub fn cut(split: &Split, body: &[u8], sink: &mut Sink<'_>) -> Result<(), Reject
 
 fn lines(body: &[u8], sink: &mut Sink<'_>) -> Result<(), Rejection> {
     for (number, line) in (1..).zip(body.split(|byte| *byte == b'\n')) {
-        let line = line.trim_ascii();
-        if !line.is_empty() {
+        // Blanks belong to a line: columns may be told apart by their width.
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if !line.trim_ascii().is_empty() {
             sink(text_piece(line).map_err(|spoilt| Spoilt {
                 failure: in_line(number, spoilt.failure),
                 ..spoilt
@@ -155,7 +156,7 @@ mod tests {
     fn each_line_that_is_not_empty_is_an_event() {
         check(
             Split::Lines,
-            b"one\r\n\n  two \nth\xffree\nfour",
+            b"one\r\n\n  two \n \t \nth\xffree\nfour\r",
             expect![[r#"
                 one
                 two

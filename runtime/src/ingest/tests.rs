@@ -838,6 +838,36 @@ async fn the_sender_is_verified_before_anything_is_parsed() {
     );
 }
 
+// A sender that signs was told to send a bearer token.
+#[tokio::test]
+async fn a_401_names_the_kind_of_proof_that_the_source_wants() {
+    let secrets = || vec![crate::signature::Secret(vec![7; 32])];
+    let kinds = [
+        (verify::Options::Bearer { tokens: secrets() }, "Bearer"),
+        (verify::Options::github(secrets()), "HMAC-SHA256"),
+        (
+            verify::Options::StandardWebhooks { secrets: secrets() },
+            "Standard-Webhooks",
+        ),
+    ];
+    for (verify, scheme) in kinds {
+        let options = Options {
+            verify,
+            ..options()
+        };
+        let source = Source::new(options, None, Arc::new(types()), memory(), Arc::default());
+        let request = IngestRequest {
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            lane: None,
+            memory: memory_for_one(),
+        };
+        let problem = app::intake::take(&source, request, NOW).await.unwrap_err();
+        let response = problem.into_response();
+        assert_eq!(response.headers()["www-authenticate"], scheme);
+    }
+}
+
 #[tokio::test]
 async fn what_is_too_large_or_too_much_at_once_is_turned_away_early() {
     let source = source(memory(), None);
