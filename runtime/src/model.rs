@@ -238,6 +238,19 @@ pub struct Facet {
     pub value: Option<Arc<str>>,
 }
 
+impl Facet {
+    /// Whether the facet has a value other than `null`. `null` is a value that is stored and
+    /// delivered like any other, but it says that there is nothing, so no channel's `needs` are
+    /// satisfied by it.
+    pub fn is_filled(&self) -> bool {
+        self.value.as_deref().is_some_and(|value| !is_null(value))
+    }
+}
+
+fn is_null(json: &str) -> bool {
+    json.trim_ascii() == "null"
+}
+
 /// An entity as it is now, deleted facets included; facets are ordered by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entity {
@@ -289,7 +302,8 @@ impl View {
 
     /// Those of `needs` that no facet of the view satisfies.
     pub fn missing<'a>(&'a self, needs: &'a [String]) -> impl Iterator<Item = &'a String> {
-        let names = || self.facets.iter().map(|(name, _)| name);
+        let filled = |(_, value): &&(Arc<str>, Arc<str>)| !is_null(value);
+        let names = move || self.facets.iter().filter(filled).map(|(name, _)| name);
         needs
             .iter()
             .filter(move |need| !satisfied(need, names(), |_| true))
@@ -297,7 +311,7 @@ impl View {
 }
 
 /// Whether a facet satisfies the pattern `need` of a channel: `there` are the names of facets that
-/// have a value, and the channel must see the one that matches.
+/// are filled, and the channel must see the one that matches.
 pub fn satisfied<'a>(
     need: &str,
     there: impl IntoIterator<Item = &'a Arc<str>>,
@@ -391,6 +405,38 @@ pub fn facet_matches(pattern: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // A price of `null` is no price: a page with it went out.
+    #[test]
+    fn null_is_a_value_that_satisfies_no_need() {
+        let facet = |name: &str, value: Option<&str>| Facet {
+            name: name.into(),
+            owner: "erp".into(),
+            version: None,
+            sequence: Sequence(1),
+            time: Timestamp(0),
+            value: value.map(Arc::from),
+        };
+        let entity = Entity {
+            id: EntityId {
+                entity_type: "product".into(),
+                key: "1".into(),
+            },
+            facets: vec![
+                facet("content", Some(" null ")),
+                facet("price.de", Some("\"null\"")),
+                facet("price.fr", Some("null")),
+                facet("stock", None),
+            ],
+        };
+        let filled: Vec<bool> = entity.facets.iter().map(Facet::is_filled).collect();
+        assert_eq!(filled, [false, true, false, false]);
+        let view = View::of(&entity, &["*".to_owned()]);
+        assert_eq!(view.facets.len(), 3, "null is delivered");
+        let needs = ["content", "price.*", "price.fr", "stock"].map(str::to_owned);
+        let missing: Vec<_> = view.missing(&needs).collect();
+        assert_eq!(missing, ["content", "price.fr", "stock"]);
+    }
 
     #[test]
     fn a_family_takes_its_members_and_nothing_else() {

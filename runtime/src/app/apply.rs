@@ -295,6 +295,7 @@ impl Inner {
                 || (Arc::default(), Arc::default()),
                 |before| (before.source.activity().clone(), before.requests.clone()),
             );
+            let accept_status = source.accept_status;
             let source = Source::new(
                 source.options.clone(),
                 chain,
@@ -302,7 +303,11 @@ impl Inner {
                 self.store.clone(),
                 activity,
             );
-            let made = HttpIntake { source, requests };
+            let made = HttpIntake {
+                source,
+                accept_status,
+                requests,
+            };
             (name.clone(), Arc::new(made))
         };
         plan.sources.iter().map(make).collect()

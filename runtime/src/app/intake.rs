@@ -14,6 +14,8 @@ use crate::server::{IngestRequest, Intake, Problem, Reply, Requests};
 pub(crate) struct HttpIntake {
     /// The source.
     pub(crate) source: Source,
+    /// The status of the response to a request that was taken.
+    pub(crate) accept_status: u16,
     /// Its requests by status.
     pub(crate) requests: Arc<Requests>,
 }
@@ -21,6 +23,10 @@ pub(crate) struct HttpIntake {
 impl Intake for HttpIntake {
     fn body_bytes_max(&self) -> u64 {
         self.source.options().body_bytes_max
+    }
+
+    fn accept_status(&self) -> u16 {
+        self.accept_status
     }
 
     fn accept(&self, request: IngestRequest) -> Reply<'_, Accepted> {

@@ -84,6 +84,7 @@ fn of_source(source: &Source, outside: &Outside) -> Value {
         "verify": verification(&options.verify),
         "quiet": options.quiet.map(duration_text),
         "body_max": size_text(options.body_bytes_max),
+        "accept_status": source.accept_status,
     })
 }
 

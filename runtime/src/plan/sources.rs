@@ -86,9 +86,14 @@ fn source(
         quiet,
         body_bytes_max: body_max.unwrap_or(8 * 1024 * 1024),
     };
+    let accept_status = table
+        .take("accept_status")
+        .and_then(|field| field.integer(200..=202))
+        .and_then(|status| u16::try_from(status).ok());
     Source {
         options,
         plugins: uses(table, notes, plugins, &[]),
+        accept_status: accept_status.unwrap_or(202),
     }
 }
 

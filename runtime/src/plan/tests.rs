@@ -436,6 +436,51 @@ id = { headr = "X-Id" }
     );
 }
 
+// The shop of `de` got the prices of `de-at` too, which are longer names of the same beginning.
+#[test]
+fn a_row_that_gets_the_facets_of_another_is_warned_of() {
+    let channels = |facets: &str| {
+        format!(
+            r#"config_version = 1
+[entities.product]
+facets."price.*" = {{ owner = "erp" }}
+facets.content = {{ owner = "erp" }}
+[sources.erp]
+[each.site.de]
+[each.site.de-at]
+[each.site.fr]
+[targets.shop]
+kind = "webhook"
+url = "http://127.0.0.1:1/"
+[channels.page]
+for_each = "site"
+entity = "product"
+facets = {facets}
+target = "shop"
+"#
+        )
+    };
+    check(
+        &channels(r#"["content", "price.*", "price.{site}-*"]"#),
+        expect![],
+    );
+    check(&channels(r#"["price.{site}/*"]"#), expect![]);
+    check(&channels(r#"["price.{site}"]"#), expect![]);
+}
+
+// Some systems count every answer but 200 as failed and send again.
+#[test]
+fn a_source_may_answer_200_to_202() {
+    let text = "config_version = 1\n[sources.a]\n[sources.b]\naccept_status = 200\n";
+    let plan = plan_of(&[("weir.toml", text)], &["weir.toml"]);
+    let status = |name: &str| plan.sources[name].accept_status;
+    assert_eq!((status("a"), status("b")), (202, 200));
+    check(
+        "config_version = 1\n[sources.a]\naccept_status = 204\n",
+        expect![],
+    );
+}
+
 #[test]
 fn every_way_to_verify_is_understood() {
     let text = format!(

@@ -38,6 +38,9 @@ pub trait Backend: Look + Operate + Setup {
 pub trait Intake: Send + Sync {
     /// The longest body that the source takes, in bytes.
     fn body_bytes_max(&self) -> u64;
+    /// The status of the response to a request that was taken; 202 unless the source's senders want
+    /// another.
+    fn accept_status(&self) -> u16;
     /// Takes a request; returns when it is durable. If the future is dropped, the sender has gone
     /// and got no response.
     fn accept(&self, request: IngestRequest) -> Reply<'_, Accepted>;

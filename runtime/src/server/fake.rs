@@ -130,6 +130,10 @@ impl Intake for FakeIntake {
         BODY_BYTES_MAX
     }
 
+    fn accept_status(&self) -> u16 {
+        202
+    }
+
     fn requests(&self) -> &Requests {
         &self.requests
     }

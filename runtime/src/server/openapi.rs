@@ -204,6 +204,7 @@ fn operations(schemas: &mut SchemaGenerator) -> Vec<Operation> {
 fn take_events(schemas: &mut SchemaGenerator) -> Operation {
     let lanes = json!({ "type": "string", "enum": Lane::ALL.map(Lane::name) });
     let summary = "Takes events in; they are durable when it responds. An event that a plugin fails on is quarantined and listed in `problems`. \
+                   A source may be configured to answer 200 or 201 in place of 202 (`accept_status`). \
                    CloudEvents in binary mode (`ce-…` headers), or a body of any type that the source's plugins understand, cut as its `split` says.";
     let success = success::<Accepted>(schemas, "Everything in the request is durable.");
     let operation = Operation::new(
