@@ -163,15 +163,16 @@ pub struct Quarantined {
 }
 
 impl Quarantined {
-    /// A hash of the event by which it is recognised when it arrives again: everything but its id and
-    /// its time, which a sender gives to each attempt.
+    /// A hash of the event by which it is recognised when it arrives again: everything in it but an id
+    /// that is not a CloudEvent's. Such an id names the delivery, and no two have the same; that of a
+    /// CloudEvent may be what a mapper goes by.
     pub fn content(&self) -> u128 {
         let Event {
-            id: _,
+            id,
             origin,
             event_type,
             subject,
-            time: _,
+            time,
             content_type,
             attributes,
             data,
@@ -181,8 +182,10 @@ impl Quarantined {
             .number(u64::from(self.unread))
             .number(self.lane.map_or(u64::MAX, |lane| lane.index() as u64))
             .part(origin)
+            .part(if origin.is_empty() { "" } else { id })
             .part(event_type)
             .optional(subject.as_deref().map(str::as_bytes))
+            .optional(time.as_deref().map(str::as_bytes))
             .optional(content_type.as_deref().map(str::as_bytes))
             .part(data.as_bytes());
         for (name, value) in attributes {

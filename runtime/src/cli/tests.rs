@@ -343,7 +343,13 @@ async fn every_command_reaches_its_route() {
             None,
         ),
         (
-            &["refused", "redrive", "storefront.de", "--key", "product/4711"],
+            &[
+                "refused",
+                "redrive",
+                "storefront.de",
+                "--key",
+                "product/4711",
+            ],
             "1 queued for a retry\n",
             Some(r#"Redrive refused of storefront.de, key Some("4711"), code None"#),
         ),
