@@ -425,6 +425,15 @@ pub trait Store: Send + Sync + 'static {
     /// `Unavailable` if it cannot be written.
     fn save(&self, now: Timestamp) -> Pending<()>;
 
+    /// Forgets the versions that an owner gave to the facets it wrote last, deleted ones included, so
+    /// that lower ones are accepted: the owner was restored from a copy, or counts from the start.
+    /// Returns the number of facets that had one. Other commits are served in between; a change that
+    /// is committed meanwhile may keep its version.
+    ///
+    /// # Errors
+    /// `Unavailable` if it cannot be written.
+    fn reset_versions(&self, owner: &str) -> Pending<u64>;
+
     /// The quarantine (dead letters) of one source.
     fn shelf(&self, source: &str) -> Arc<dyn Shelf>;
 

@@ -162,6 +162,63 @@ fn an_older_version_never_wins() {
     });
 }
 
+/// The ERP was restored from a copy of last night and counts on from there: all its changes were
+/// stale until its numbers were above those of the day before.
+#[test]
+fn an_owner_that_counts_from_the_start_is_listened_to_once_its_versions_are_forgotten() {
+    check(|subject| {
+        let store = subject.store();
+        store.limit(Limits {
+            entities_max: Vec::new(),
+            quarantine_max: 10,
+            forget_ms: u64::MAX / 2,
+        });
+        for key in 0..600 {
+            put(store, &format!("p{key}"), "price", Some("1"), Some(100));
+        }
+        put(store, "p0", "stock", Some("1"), Some(100));
+        put(store, "p0", "stock", None, Some(101));
+        let foreign = FacetChange {
+            owner: "pim".into(),
+            ..change("p0", "content", Some("1"), Some(100))
+        };
+        commit_all(store, vec![event(vec![foreign.clone()])]);
+        let put_all = |version| {
+            [
+                put(
+                    store,
+                    "p599",
+                    "price",
+                    Some(&version.to_string()),
+                    Some(version),
+                ),
+                put(store, "p0", "stock", Some("2"), Some(version)),
+            ]
+        };
+        assert_eq!(put_all(7), [STALE, STALE]);
+        assert_eq!(store.reset_versions("nobody").wait().expect("written"), 0);
+        assert_eq!(store.reset_versions("erp").wait().expect("written"), 601);
+        subject.crash();
+        assert_eq!(put_all(7), [COMMITTED, COMMITTED]);
+        assert_eq!(put_all(6), [STALE, STALE]);
+        assert_eq!(
+            value(store, "p0", "price").as_deref(),
+            Some("1"),
+            "values stay"
+        );
+        let lower = FacetChange {
+            version: Some(99),
+            ..foreign
+        };
+        let verdicts = commit_all(store, vec![event(vec![lower])]).verdicts;
+        assert!(
+            matches!(verdicts[..], [Verdict::Accepted { stale: 1, .. }]),
+            "another owner's versions stay"
+        );
+        assert_eq!(store.reset_versions("erp").wait().expect("written"), 2);
+    });
+}
+
 #[test]
 fn a_late_update_does_not_resurrect_what_is_deleted() {
     check(|subject| {

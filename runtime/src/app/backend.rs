@@ -293,6 +293,14 @@ impl Operate for Inner {
             }
         })
     }
+
+    fn reset_versions<'a>(&'a self, source: &'a str) -> Reply<'a, u64> {
+        Box::pin(async move {
+            let running = self.known_source(source)?;
+            let owner = &running.source.options().owner;
+            self.store.reset_versions(owner).await.map_err(failed)
+        })
+    }
 }
 
 impl Setup for Inner {

@@ -375,6 +375,11 @@ async fn every_command_reaches_its_route() {
             Some("Drop quarantine of erp, sequence Some(11), plugin None"),
         ),
         (&["source", "list"], "erp", None),
+        (
+            &["source", "reset-versions", "erp"],
+            "erp: the versions of 3 facets are forgotten",
+            Some("Reset versions of erp"),
+        ),
     ] {
         let ended = weir(&url, arguments).await;
         assert_eq!(

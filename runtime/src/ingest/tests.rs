@@ -1088,6 +1088,9 @@ impl Store for Failing {
     fn save(&self, now: Timestamp) -> Pending<()> {
         self.inner.save(now)
     }
+    fn reset_versions(&self, owner: &str) -> Pending<u64> {
+        self.inner.reset_versions(owner)
+    }
     fn shelf(&self, source: &str) -> Arc<dyn Shelf> {
         self.inner.shelf(source)
     }

@@ -108,6 +108,8 @@ pub trait Operate: Send + Sync + 'static {
         filter: &'a QuarantineFilter,
         settle: Settle,
     ) -> Reply<'a, Settled>;
+    /// Forgets the versions of the facets that the source's owner wrote; returns their number.
+    fn reset_versions<'a>(&'a self, source: &'a str) -> Reply<'a, u64>;
 }
 
 /// How Weir is set up.

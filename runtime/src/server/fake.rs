@@ -410,6 +410,11 @@ impl Operate for Fake {
         )
     }
 
+    fn reset_versions<'a>(&'a self, source: &'a str) -> Reply<'a, u64> {
+        self.note(format!("Reset versions of {source}"));
+        answer(self.known_source(source).map(|()| 3))
+    }
+
     fn quarantine<'a>(
         &'a self,
         source: &'a str,

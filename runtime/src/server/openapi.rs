@@ -480,11 +480,19 @@ fn set_aside(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             DELETE,
             of_source,
             "dropQuarantine",
-            "Drops them.",
+            "Drops them and forgets their ids, so that their sender can send them again.",
             count("dropped"),
         )
         .with(quarantined())
         .with(all())
+        .may_answer(&[503]),
+        Operation::new(
+            POST,
+            "/v1/sources/{source}/reset-versions",
+            "resetVersions",
+            "Forgets the versions of all facets that the source's owner wrote, so that lower ones are accepted: after the source was restored from a copy.",
+            count("reset"),
+        )
         .may_answer(&[503]),
     ]
 }

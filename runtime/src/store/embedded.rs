@@ -398,6 +398,27 @@ impl Store for Embedded {
         })
     }
 
+    fn reset_versions(&self, owner: &str) -> Pending<u64> {
+        let owner: Arc<str> = owner.into();
+        let shared = self.shared.clone();
+        let piece = move |from: u32| {
+            let owner = owner.clone();
+            shared.on_writer(move |writer| writer.reset_versions(&owner, from))
+        };
+        let mut reset = piece(0);
+        Pending::new(async move {
+            let mut total = 0;
+            loop {
+                let (count, next) = reset.await?;
+                total += count;
+                match next {
+                    Some(next) => reset = piece(next),
+                    None => return Ok(total),
+                }
+            }
+        })
+    }
+
     fn shelf(&self, source: &str) -> Arc<dyn Shelf> {
         Arc::new(SourceShelf {
             shared: self.shared.clone(),

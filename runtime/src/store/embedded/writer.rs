@@ -31,6 +31,8 @@ use crate::sync::{lock, unpoisoned};
 
 /// The most events per sync; a larger batch blocks readers for longer and is not cheaper per event.
 const BATCH_EVENTS: usize = 512;
+/// The most entities whose versions are forgotten in one piece.
+const RESET_AT_ONCE: usize = 256;
 /// The most deleted entities that one call examines for forgetting.
 const FORGET_AT_ONCE: usize = 5_000;
 
@@ -470,6 +472,27 @@ impl Writer {
             known.report(most);
         }
         Ok(gone.len())
+    }
+
+    // -- versions
+    // -------------------------------------------------------------------------------------------------------
+
+    /// Forgets an owner's versions in a piece of the entities. Returns the number of facets that had
+    /// one, and where the next piece begins.
+    pub(super) fn reset_versions(
+        &mut self,
+        owner: &str,
+        from: u32,
+    ) -> Result<(u64, Option<u32>), Error> {
+        let reset = self.index().reset_versions(owner, from, RESET_AT_ONCE);
+        let mut staged = Staged::default();
+        for ordinal in reset.touched {
+            staged.values.entry(ordinal).or_default();
+        }
+        let now = self.now();
+        let written = self.write(staged, now);
+        self.or_fail(written)?;
+        Ok((reset.facets, reset.next))
     }
 
     // -- tests

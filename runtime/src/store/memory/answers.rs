@@ -141,6 +141,19 @@ impl Store for Memory {
         Pending::done(Ok(()))
     }
 
+    fn reset_versions(&self, owner: &str) -> Pending<u64> {
+        let mut maps = self.0.maps();
+        let facets = maps
+            .facets
+            .values_mut()
+            .flat_map(|facets| facets.values_mut());
+        let count = facets
+            .filter(|stored| &*stored.facet.owner == owner)
+            .filter_map(|stored| stored.facet.version.take())
+            .count();
+        Pending::done(Ok(count as u64))
+    }
+
     fn shelf(&self, source: &str) -> Arc<dyn Shelf> {
         Arc::new(SourceShelf {
             shared: self.0.clone(),
