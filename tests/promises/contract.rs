@@ -183,7 +183,7 @@ fn an_owner_that_counts_from_the_start_is_listened_to_once_its_versions_are_forg
             ..change("p0", "content", Some("1"), Some(100))
         };
         commit_all(store, vec![event(vec![foreign.clone()])]);
-        let put_all = |version| {
+        let put_all = |version: u64| {
             [
                 put(
                     store,

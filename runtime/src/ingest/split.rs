@@ -159,8 +159,8 @@ mod tests {
             b"one\r\n\n  two \n \t \nth\xffree\nfour\r",
             expect![[r#"
                 one
-                two
-                [invalid-utf-8: in line 4: byte 2 (counted from 0) is not valid UTF-8; send the text as UTF-8: "th�ree"]
+                  two 
+                [invalid-utf-8: in line 5: byte 2 (counted from 0) is not valid UTF-8; send the text as UTF-8: "th�ree"]
                 four
             "#]],
         );

@@ -125,29 +125,23 @@ const KINDS: [&str; 4] = ["bearer", "hmac", "standard-webhooks", "none"];
 /// Where events have their id.
 fn id_from(table: &mut Cursor<'_>) -> Option<IdFrom> {
     let help = "write id = { header = \"X-Event-Id\" } or { pointer = \"/id\" }";
-    let header = table.take("header").and_then(|field| {
-        field.parsed("the name of a header", help, |text| {
+    match (table.take("header"), table.take("pointer")) {
+        (Some(field), None) => field.parsed("the name of a header", help, |text| {
             is_header(text).then(|| IdFrom::Header(text.to_lowercase()))
-        })
-    });
-    let pointer = table.take("pointer");
-    if let (Some(_), Some(field)) = (&header, &pointer) {
-        field.complain("header is set as well", help.to_owned());
-    }
-    let pointer = pointer.and_then(|field| {
-        field.parsed("a JSON pointer", help, |text| {
+        }),
+        (None, Some(field)) => field.parsed("a JSON pointer", help, |text| {
             text.starts_with('/')
                 .then(|| IdFrom::Pointer(text.to_owned()))
-        })
-    });
-    let from = header.or(pointer);
-    if from.is_none() {
-        table.complain(
-            "it says neither header nor pointer".to_owned(),
-            help.to_owned(),
-        );
+        }),
+        (Some(_), Some(field)) => {
+            field.complain("header is set as well", help.to_owned());
+            None
+        }
+        (None, None) => {
+            table.complain("it says neither header nor pointer", help.to_owned());
+            None
+        }
     }
-    from
 }
 
 /// How senders are verified, and the names that their kind gives to events.

@@ -419,7 +419,10 @@ owner = "shop"
 id = { pointer = "/meta/id" }
 verify = { kind = "hmac", header = "X-Signature", secret = "one" }
 "#,
-        expect![],
+        expect![[r#"
+            fine
+            weir.toml:5:1: sources.shop.verify: the signature covers the body alone, so whoever has recorded a request can send it again, and an old value returns; send versions with the changes, or events with an id in the body (structured CloudEvents, or id = { pointer = "/id" })
+        "#]],
     );
     check(
         r#"config_version = 1
@@ -432,7 +435,14 @@ id = {}
 [sources.d]
 id = { headr = "X-Id" }
 "#,
-        expect![],
+        expect![[r#"
+            weir.toml:3:1: sources.a.id: it says neither header nor pointer; write id = { header = "X-Event-Id" } or { pointer = "/id" }
+            weir.toml:3:18: sources.a.id.pointer: "id" is not a JSON pointer; write id = { header = "X-Event-Id" } or { pointer = "/id" }
+            weir.toml:5:35: sources.b.id.pointer: header is set as well; write id = { header = "X-Event-Id" } or { pointer = "/id" }
+            weir.toml:7:1: sources.c.id: it says neither header nor pointer; write id = { header = "X-Event-Id" } or { pointer = "/id" }
+            weir.toml:9:1: sources.d.id: it says neither header nor pointer; write id = { header = "X-Event-Id" } or { pointer = "/id" }
+            weir.toml:9:8: sources.d.id.headr: there is no such key; did you mean "header"?
+        "#]],
     );
 }
 
@@ -462,10 +472,23 @@ target = "shop"
     };
     check(
         &channels(r#"["content", "price.*", "price.{site}-*"]"#),
-        expect![],
+        expect![[r#"
+            fine
+            weir.toml:12:11: channels.page: the row "de" also gets the facets of the row "de-at": "price.de-*" covers "price.de-at-*"; end the row's name in the pattern with a character that no row's name has, such as "price.{site}/*", or rename a row
+        "#]],
     );
-    check(&channels(r#"["price.{site}/*"]"#), expect![]);
-    check(&channels(r#"["price.{site}"]"#), expect![]);
+    check(
+        &channels(r#"["price.{site}/*"]"#),
+        expect![[r#"
+        fine
+    "#]],
+    );
+    check(
+        &channels(r#"["price.{site}"]"#),
+        expect![[r#"
+        fine
+    "#]],
+    );
 }
 
 // Some systems count every answer but 200 as failed and send again.
@@ -477,7 +500,9 @@ fn a_source_may_answer_200_to_202() {
     assert_eq!((status("a"), status("b")), (202, 200));
     check(
         "config_version = 1\n[sources.a]\naccept_status = 204\n",
-        expect![],
+        expect![[r#"
+            weir.toml:3:17: sources.a.accept_status: 204 is out of bounds; write a whole number from 200 to 202
+        "#]],
     );
 }
 

@@ -489,7 +489,10 @@ fn json_with_a_specversion_is_a_cloudevent_whatever_it_is_declared_as() {
     check(
         &[("content-type", b"application/json")],
         format!("[{event}, {{\"specversion\": \"1.0\"}}]").as_bytes(),
-        expect![],
+        expect![[r#"
+            0: [7|/pim|t] application/json {"a": 1.0}
+            1: invalid-cloudevent `id` is missing; a CloudEvent needs it
+        "#]],
     );
     check_request(
         split::Split::Json("/events".into()),
@@ -497,23 +500,33 @@ fn json_with_a_specversion_is_a_cloudevent_whatever_it_is_declared_as() {
         &[("content-type", b"application/json")],
         format!("{{\"events\": [{event}, {{\"specversion\": \"1.0\"}}, {{\"specVersion\": 1}}]}}")
             .as_bytes(),
-        expect![],
+        expect![[r#"
+            0: [7|/pim|t] application/json {"a": 1.0}
+            2: [||] application/json {"specVersion": 1}
+            1: invalid-cloudevent `id` is missing; a CloudEvent needs it
+        "#]],
     );
     check(
         &[("content-type", b"application/json")],
         br#"{"specversion": "1.0", "id": "7"}"#,
-        expect![],
+        expect![[r#"
+            400 invalid-cloudevent: `source` is missing; a CloudEvent needs it
+        "#]],
     );
     // Not at the top, and not JSON by its own account.
     check(
         &[("content-type", b"application/json")],
         br#"{"is": {"specversion": "1.0"}}"#,
-        expect![],
+        expect![[r#"
+            0: [||] application/json {"is": {"specversion": "1.0"}}
+        "#]],
     );
     check(
         &[("content-type", b"text/plain")],
         event.as_bytes(),
-        expect![],
+        expect![[r#"
+            0: [||] text/plain {"id": "7", "specversion": "1.0", "source": "/pim", "type": "t", "data": {"a": 1.0}}
+        "#]],
     );
 }
 
@@ -551,7 +564,10 @@ fn a_byte_order_mark_is_taken_off_all_text() {
     );
     for data in [
         format!(r#""datacontenttype":"application/xml","data":"{marked}""#),
-        format!(r#""data_base64":"{}""#, STANDARD.encode(marked)),
+        format!(
+            r#""datacontenttype":"text/plain","data_base64":"{}""#,
+            STANDARD.encode(marked)
+        ),
     ] {
         let event = format!(r#"{{"specversion":"1.0","id":"1","source":"/a","type":"t",{data}}}"#);
         let read = of(&[STRUCTURED], event.as_bytes());

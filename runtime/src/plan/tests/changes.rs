@@ -366,10 +366,14 @@ fn a_plan_is_shown_as_it_would_be_written() {
           },
           "sources": {
             "erp-conditions": {
+              "accept_status": 202,
               "body_max": "8MiB",
               "headers": [
                 "x-sap-*"
               ],
+              "id": {
+                "header": "webhook-id"
+              },
               "owner": "erp",
               "plugins": [
                 {
@@ -394,8 +398,10 @@ fn a_plan_is_shown_as_it_would_be_written() {
               }
             },
             "oms": {
+              "accept_status": 202,
               "body_max": "8MiB",
               "headers": [],
+              "id": null,
               "owner": "oms",
               "plugins": [],
               "quiet": null,
@@ -405,8 +411,10 @@ fn a_plan_is_shown_as_it_would_be_written() {
               }
             },
             "pim": {
+              "accept_status": 202,
               "body_max": "8MiB",
               "headers": [],
+              "id": null,
               "owner": "pim",
               "plugins": [],
               "quiet": null,

@@ -39,7 +39,8 @@ pub(super) enum Recall {
 #[derive(Default)]
 pub(super) struct Identities {
     known: HashMap<Id, Known>,
-    rows: VecDeque<(u64, Vec<Identity>)>,
+    /// The rows with their numbers, as they are on disk.
+    rows: VecDeque<(u64, Vec<u8>)>,
     entries: usize,
     next: u64,
 }
@@ -60,10 +61,11 @@ impl Identities {
         for row in rows(db, keys::IDENTITIES, found) {
             let (key, bytes) = row?;
             let number = u64::from_be_bytes(keys::number_at(&key, 1));
-            let row = decode(&bytes);
-            row.iter().for_each(|entry| identities.add(*entry));
-            identities.entries += row.len();
-            identities.rows.push_back((number, row));
+            for entry in decode(&bytes) {
+                identities.add(entry);
+                identities.entries += 1;
+            }
+            identities.rows.push_back((number, bytes.to_vec()));
             identities.next = number.saturating_add(1);
         }
         Ok(identities)
@@ -105,8 +107,9 @@ impl Identities {
     /// Stages entries that were added, and the removal of rows that leave the window.
     pub(super) fn write(&mut self, entries: Vec<Identity>, written: &mut Rows) {
         for piece in entries.chunks((keys::ROW_BYTES_MAX - 1) / ENTRY_BYTES) {
-            written.swap(keys::identities(self.next), None, Some(encode(piece)));
-            self.rows.push_back((self.next, piece.to_vec()));
+            let row = encode(piece);
+            written.swap(keys::identities(self.next), None, Some(row.clone()));
+            self.rows.push_back((self.next, row));
             self.next += 1;
         }
         self.entries += entries.len();
@@ -114,9 +117,11 @@ impl Identities {
             let Some((number, row)) = self.rows.pop_front() else {
                 return;
             };
-            self.entries -= row.len();
-            row.iter().for_each(|entry| self.leave(entry.id));
-            written.swap(keys::identities(number), Some(&encode(&row)), None);
+            for entry in decode(&row) {
+                self.leave(entry.id);
+                self.entries -= 1;
+            }
+            written.swap(keys::identities(number), Some(&row), None);
         }
     }
 
@@ -136,11 +141,6 @@ fn halves(id: u128) -> Id {
 }
 
 fn encode(row: &[Identity]) -> Vec<u8> {
-    // A row of an earlier version must be written back as it was, because it is replaced by its bytes.
-    if row.iter().all(|entry| entry.content == UNKNOWN) {
-        let ids = row.iter().flat_map(|entry| entry.id.to_le_bytes());
-        return ids.collect();
-    }
     let mut bytes = vec![WITH_CONTENT];
     for entry in row {
         bytes.extend(entry.id.to_le_bytes());
@@ -189,8 +189,7 @@ mod tests {
             .flat_map(|id| id.to_le_bytes())
             .collect();
         let read = decode(&earlier);
-        assert_eq!((read.len(), read[0].id), (5, 257));
-        assert_eq!(encode(&read), earlier);
+        assert_eq!((read.len(), read[0].id, read[0].content), (5, 257, UNKNOWN));
     }
 
     #[test]
