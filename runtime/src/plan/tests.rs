@@ -436,7 +436,6 @@ id = {}
 id = { headr = "X-Id" }
 "#,
         expect![[r#"
-            weir.toml:3:1: sources.a.id: it says neither header nor pointer; write id = { header = "X-Event-Id" } or { pointer = "/id" }
             weir.toml:3:18: sources.a.id.pointer: "id" is not a JSON pointer; write id = { header = "X-Event-Id" } or { pointer = "/id" }
             weir.toml:5:35: sources.b.id.pointer: header is set as well; write id = { header = "X-Event-Id" } or { pointer = "/id" }
             weir.toml:7:1: sources.c.id: it says neither header nor pointer; write id = { header = "X-Event-Id" } or { pointer = "/id" }
