@@ -12,7 +12,9 @@ use super::{
 use crate::budget::Reservation;
 use crate::model::{EntityType, Event, Failure, Lane, PartsDigest, Sequence};
 use crate::plugin::EventVerdict;
-use crate::store::{self, Commit, Content, Effect, Identity, NoRoom, Quarantined, Store, Verdict};
+use crate::store::{
+    self, Commit, Content, Effect, Identity, NoRoom, NotTaken, Quarantined, Store, Verdict,
+};
 
 /// Number of events passed to the store at once. The store writes batches of about this size;
 /// larger pieces would only make other requests wait longer.
@@ -172,15 +174,21 @@ impl Source {
         };
         let mut verdicts = verdicts.into_iter();
         let mut commits = Vec::with_capacity(events.len());
-        for (at, event) in events.iter().enumerate() {
+        let mut since_yield = 0;
+        for event in events.iter() {
             let effect = self.effect(event, verdicts.next(), lane, self.chain.is_none());
+            since_yield += match &effect {
+                Effect::Changes(changes) => changes.len(),
+                Effect::Filtered | Effect::Quarantine(_) => 1,
+            };
             commits.push(Commit {
                 source: self.options.name.clone(),
                 identity: self.identity(event),
                 arrival: None,
                 effect,
             });
-            if at % PIECE == PIECE - 1 {
+            if since_yield >= PIECE {
+                since_yield = 0;
                 tokio::task::yield_now().await;
             }
         }
@@ -284,19 +292,29 @@ impl Source {
     }
 
     /// Passes several pieces to the store before awaiting the first, so that they share group commits.
-    /// A verdict is `None` if the store did not take the event.
+    /// While a piece of this request waits, a full queue only delays the next one. A verdict is
+    /// `None` if the store did not take the event.
     async fn hand_over(&self, commits: Vec<Commit>, done: &mut Done) -> Vec<Option<Verdict>> {
         let total = commits.len();
         let (mut commits, mut waiting) = (commits.into_iter(), VecDeque::new());
+        let mut delayed: Option<Vec<Commit>> = None;
         let mut verdicts = Vec::with_capacity(total);
         let mut accepts = true;
         loop {
-            while accepts && commits.len() > 0 && waiting.len() < PIECES_WAITING_MAX {
-                let piece: Vec<Commit> = commits.by_ref().take(PIECE).collect();
+            while accepts && waiting.len() < PIECES_WAITING_MAX {
+                let next = || commits.by_ref().take(PIECE).collect();
+                let piece = delayed.take().unwrap_or_else(next);
                 let length = piece.len();
+                if length == 0 {
+                    break;
+                }
                 match self.store.commit(piece) {
                     Ok(receipt) => waiting.push_back((length, receipt)),
-                    Err(error) => {
+                    Err(NotTaken { error, events }) => {
+                        if matches!(error, store::Error::Busy { .. }) && !waiting.is_empty() {
+                            delayed = Some(events);
+                            break;
+                        }
                         done.note(Trouble::from(error));
                         accepts = false;
                     }

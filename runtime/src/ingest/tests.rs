@@ -21,7 +21,9 @@ use crate::plugin::Failed;
 use crate::server::views::Accepted;
 use crate::server::{IngestRequest, TYPE_PREFIX};
 use crate::store::memory::Memory;
-use crate::store::{self, Commit, Limits, ListQuery, Pending, Queue, Receipt, Shelf, Store};
+use crate::store::{
+    self, Commit, Limits, ListQuery, NotTaken, Pending, Queue, Receipt, Shelf, Store,
+};
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
@@ -1015,7 +1017,7 @@ struct Failing {
 }
 
 #[tokio::test]
-async fn a_store_that_stops_in_the_middle_is_told_with_what_it_took() {
+async fn a_request_waits_for_a_full_queue_in_its_middle_and_tells_what_a_failed_store_took() {
     let inner = memory();
     let failing = |error| {
         Arc::new(Failing {
@@ -1029,7 +1031,7 @@ async fn a_store_that_stops_in_the_middle_is_told_with_what_it_took() {
         .collect();
     let busy = source(failing(store::Error::Busy { waiting: 1 }), None);
     check(&busy, NDJSON, body.join("\n"), expect![[r#"
-        429 busy: the store is behind with writing; send it again in a moment, and slower {"events":{"accepted":512,"filtered":0,"quarantined":0,"repeated":0},"changes":{"committed":512,"unchanged":0,"stale":0},"problems":[],"sequence":512}
+        202 {"events":{"accepted":600,"filtered":0,"quarantined":0,"repeated":0},"changes":{"committed":600,"unchanged":0,"stale":0},"problems":[],"sequence":600}
     "#]])
     .await;
     let full = source(
@@ -1037,7 +1039,7 @@ async fn a_store_that_stops_in_the_middle_is_told_with_what_it_took() {
         None,
     );
     check(&full, NDJSON, body.join("\n"), expect![[r#"
-        503 unavailable: the store cannot write now; send it again later {"events":{"accepted":512,"filtered":0,"quarantined":0,"repeated":0},"changes":{"committed":512,"unchanged":0,"stale":0},"problems":[],"sequence":1024}
+        503 unavailable: the store cannot write now; send it again later {"events":{"accepted":512,"filtered":0,"quarantined":0,"repeated":0},"changes":{"committed":512,"unchanged":0,"stale":0},"problems":[],"sequence":1112}
     "#]])
     .await;
 }
@@ -1046,9 +1048,10 @@ impl Store for Failing {
     fn ready(&self) -> Result<(), store::Error> {
         self.inner.ready()
     }
-    fn commit(&self, events: Vec<Commit>) -> Result<Receipt, store::Error> {
+    fn commit(&self, events: Vec<Commit>) -> Result<Receipt, NotTaken> {
         if self.after.fetch_sub(1, Ordering::Relaxed) == 0 {
-            Err(self.error.clone())
+            let error = self.error.clone();
+            Err(NotTaken { error, events })
         } else {
             self.inner.commit(events)
         }

@@ -245,8 +245,10 @@ pub struct OwedView {
     pub normal: u64,
     /// The bulk lane.
     pub bulk: u64,
-    /// Entities that a sweep has yet to visit.
+    /// Entities that a running sweep has yet to visit: an upper bound.
     pub sweep: u64,
+    /// All of these, and those in flight, parked and held.
+    pub total: u64,
 }
 
 /// A failure and its time.
@@ -335,7 +337,8 @@ pub struct StandingView {
     /// The cause if it is withheld: a filter, `needs`, `deleted`, the renderer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
-    /// Since when.
+    /// While it is owed, parked or held: when the oldest change was committed that is not delivered.
+    /// Otherwise: since when it is in this state. Absent if neither is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
     /// All changes up to this sequence are settled.
