@@ -487,6 +487,22 @@ impl Index {
         }
     }
 
+    /// The names of an entity's facets that begin with `prefix`, have a value, and were written last
+    /// by this owner: those that the deletion of a family deletes, in the order of their names.
+    pub fn members(&self, id: &EntityId, prefix: &str, owner: &str) -> Vec<Arc<str>> {
+        let entry = self.find(id).and_then(|ordinal| self.entry(ordinal));
+        let owner = self.names.find(owner);
+        let facets = entry.into_iter().flat_map(|entry| &entry.facets);
+        let mut members: Vec<Arc<str>> = facets
+            .filter(|meta| !meta.deleted && Some(u32::from(meta.owner)) == owner)
+            .filter_map(|meta| self.names.name(meta.name.into()))
+            .filter(|name| name.starts_with(prefix))
+            .cloned()
+            .collect();
+        members.sort_unstable();
+        members
+    }
+
     /// Forgets the versions that an owner gave to the facets it wrote last, in up to `limit` entities
     /// from an ordinal on.
     pub fn reset_versions(&mut self, owner: &str, from: u32, limit: usize) -> VersionsReset {

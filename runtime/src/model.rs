@@ -402,6 +402,11 @@ pub fn facet_matches(pattern: &str, name: &str) -> bool {
     }
 }
 
+/// The prefix of a family of facets such as `price.*`; `None` for the name of one facet.
+pub fn family_prefix(name: &str) -> Option<&str> {
+    name.strip_suffix('*')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

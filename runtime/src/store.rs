@@ -139,7 +139,8 @@ pub enum Effect {
 pub struct FacetChange {
     /// Type and key.
     pub id: EntityId,
-    /// Name of the facet.
+    /// Name of the facet. A deletion may name a family (`price.*`): it deletes the facets of the
+    /// family that have a value and that `owner` wrote last.
     pub facet: Arc<str>,
     /// The owner that writes it.
     pub owner: Arc<str>,
@@ -152,6 +153,25 @@ pub struct FacetChange {
     /// [`crate::index::value_hash`] of the value, computed with the change to keep that work off
     /// the writer's thread.
     pub hash: u64,
+}
+
+impl FacetChange {
+    /// The prefix of the family that this change deletes; `None` for a change of one facet.
+    pub fn deleted_family(&self) -> Option<&str> {
+        match self.value {
+            None => crate::model::family_prefix(&self.facet),
+            Some(_) => None,
+        }
+    }
+
+    /// This deletion, for one facet of its family.
+    #[must_use]
+    pub fn of_member(&self, facet: Arc<str>) -> FacetChange {
+        FacetChange {
+            facet,
+            ..self.clone()
+        }
+    }
 }
 
 /// An event kept because a plugin failed on it, because it changes a facet of another owner, or

@@ -162,6 +162,63 @@ fn an_older_version_never_wins() {
     });
 }
 
+/// The ERP deleted a material and all its prices at once. The deletion did nothing.
+#[test]
+fn the_deletion_of_a_family_deletes_what_its_owner_has_there() {
+    check(|subject| {
+        let store = subject.store();
+        let theirs = FacetChange {
+            owner: "pim".into(),
+            ..change("lamp", "price.list", Some("0"), None)
+        };
+        let all = vec![
+            change("lamp", "price.de", Some("1"), Some(5)),
+            change("lamp", "price.fr", Some("2"), Some(9)),
+            change("lamp", "price.gone", Some("3"), None),
+            change("lamp", "price.gone", None, None),
+            change("lamp", "prices", Some("4"), None),
+            theirs,
+        ];
+        commit_all(store, vec![event(all)]);
+        assert_eq!(put(store, "lamp", "price.*", None, Some(7)), (1, 0, 1));
+        let there = |facet: &str| value(store, "lamp", facet);
+        assert_eq!(
+            (there("price.de"), there("price.fr").as_deref()),
+            (None, Some("2"))
+        );
+        assert_eq!(there("prices").as_deref(), Some("4"));
+        assert_eq!(
+            there("price.list").as_deref(),
+            Some("0"),
+            "it is another owner's"
+        );
+        assert_eq!(put(store, "lamp", "price.de", Some("1"), Some(6)), STALE);
+        subject.crash();
+        // In the order of the event: the new price comes after the deletion, and one before it.
+        let changes = vec![
+            change("lamp", "price.it", Some("5"), None),
+            change("lamp", "price.*", None, None),
+            change("lamp", "price.at", Some("6"), None),
+        ];
+        let verdicts = commit_all(store, vec![event(changes)]).verdicts;
+        assert!(
+            matches!(verdicts[..], [Verdict::Accepted { committed: 4, .. }]),
+            "{verdicts:?}"
+        );
+        assert_eq!((there("price.fr"), there("price.it")), (None, None));
+        assert_eq!(there("price.at").as_deref(), Some("6"));
+        assert_eq!(put(store, "lamp", "stock.*", None, None), UNCHANGED);
+        assert_eq!(put(store, "nothing", "price.*", None, None), UNCHANGED);
+        let entity = store.read(&[store.find(&id("lamp")).expect("it is there")]);
+        let names = entity
+            .expect("it can be read")
+            .pop()
+            .flatten()
+            .expect("it is there");
+        assert!(names.facets.iter().all(|facet| !facet.name.ends_with('*')));
+    });
+}
+
 /// The ERP was restored from a copy of last night and counts on from there: all its changes were
 /// stale until its numbers were above those of the day before.
 #[test]

@@ -13,7 +13,7 @@
 mod answers;
 mod queue;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::watch;
@@ -347,6 +347,7 @@ impl Maps {
         for (entity_type, most) in &self.limits.entities_max {
             let new: BTreeSet<_> = changes
                 .iter()
+                .filter(|c| c.deleted_family().is_none())
                 .map(|c| &c.id)
                 .filter(|id| id.entity_type == *entity_type)
                 .collect();
@@ -373,7 +374,7 @@ impl Maps {
             names.extend(
                 changes
                     .iter()
-                    .filter(|other| other.id == change.id)
+                    .filter(|other| other.id == change.id && other.deleted_family().is_none())
                     .map(|other| &other.facet),
             );
             if names.len() > FACETS_MAX {
@@ -385,7 +386,16 @@ impl Maps {
 
     fn apply(&mut self, changes: Vec<FacetChange>, arrival: Option<Sequence>) -> Verdict {
         let (mut committed, mut unchanged, mut stale) = (0, 0, 0);
-        for change in changes {
+        let mut changes = VecDeque::from(changes);
+        while let Some(change) = changes.pop_front() {
+            if let Some(prefix) = change.deleted_family() {
+                let members = self.members(&change, prefix);
+                unchanged += u32::from(members.is_empty());
+                for member in members.into_iter().rev() {
+                    changes.push_front(change.of_member(member));
+                }
+                continue;
+            }
             let current = self
                 .ordinals
                 .get(&change.id)
@@ -437,6 +447,21 @@ impl Maps {
             unchanged,
             stale,
         }
+    }
+
+    /// The names of the facets that the deletion of a family deletes.
+    fn members(&self, change: &FacetChange, prefix: &str) -> Vec<Arc<str>> {
+        let entity = self.ordinals.get(&change.id);
+        let facets = entity.into_iter().flat_map(|entity| &self.facets[entity]);
+        let member = |(name, stored): &(&Arc<str>, &Stored)| {
+            name.starts_with(prefix)
+                && stored.facet.value.is_some()
+                && stored.facet.owner == change.owner
+        };
+        facets
+            .filter(member)
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     fn write(&mut self, change: FacetChange, known_version: Option<u64>) {

@@ -473,6 +473,14 @@ impl Writer {
     }
 }
 
+/// The changes of an event by result.
+#[derive(Default)]
+struct Counts {
+    committed: u32,
+    unchanged: u32,
+    stale: u32,
+}
+
 fn apply(
     index: &mut Index,
     changes: Vec<FacetChange>,
@@ -480,49 +488,66 @@ fn apply(
     now: Timestamp,
     staged: &mut Staged,
 ) -> Verdict {
-    let (mut committed, mut unchanged, mut stale) = (0, 0, 0);
+    let mut counts = Counts::default();
     for change in changes {
-        let hash = change.value.as_ref().map(|_| change.hash);
-        let FacetChange {
-            id,
-            facet,
-            owner,
-            lane,
-            version,
-            ..
-        } = &change;
-        match index.apply(
-            Proposal {
-                id,
-                facet,
-                owner,
-                lane: *lane,
-                version: *version,
-                hash,
-            },
-            arrival,
-            now,
-        ) {
-            Applied::Committed(ordinal) => {
-                committed += 1;
-                let name = index.names.number(facet);
-                let values = staged.values.entry(ordinal).or_default();
-                match values.iter_mut().find(|(known, _)| *known == name) {
-                    Some((_, value)) => *value = change.value,
-                    None => values.push((name, change.value)),
-                }
-            }
-            Applied::Versioned(ordinal) => {
-                unchanged += 1;
-                staged.values.entry(ordinal).or_default();
-            }
-            Applied::Unchanged => unchanged += 1,
-            Applied::Stale => stale += 1,
+        let Some(prefix) = change.deleted_family() else {
+            apply_one(index, change, arrival, now, staged, &mut counts);
+            continue;
+        };
+        let members = index.members(&change.id, prefix, &change.owner);
+        counts.unchanged += u32::from(members.is_empty());
+        for member in members {
+            let deletion = change.of_member(member);
+            apply_one(index, deletion, arrival, now, staged, &mut counts);
         }
     }
     Verdict::Accepted {
-        committed,
-        unchanged,
-        stale,
+        committed: counts.committed,
+        unchanged: counts.unchanged,
+        stale: counts.stale,
+    }
+}
+
+fn apply_one(
+    index: &mut Index,
+    change: FacetChange,
+    arrival: Option<Sequence>,
+    now: Timestamp,
+    staged: &mut Staged,
+    counts: &mut Counts,
+) {
+    let hash = change.value.as_ref().map(|_| change.hash);
+    let FacetChange {
+        id,
+        facet,
+        owner,
+        lane,
+        version,
+        ..
+    } = &change;
+    let proposal = Proposal {
+        id,
+        facet,
+        owner,
+        lane: *lane,
+        version: *version,
+        hash,
+    };
+    match index.apply(proposal, arrival, now) {
+        Applied::Committed(ordinal) => {
+            counts.committed += 1;
+            let name = index.names.number(facet);
+            let values = staged.values.entry(ordinal).or_default();
+            match values.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, value)) => *value = change.value,
+                None => values.push((name, change.value)),
+            }
+        }
+        Applied::Versioned(ordinal) => {
+            counts.unchanged += 1;
+            staged.values.entry(ordinal).or_default();
+        }
+        Applied::Unchanged => counts.unchanged += 1,
+        Applied::Stale => counts.stale += 1,
     }
 }
