@@ -1,8 +1,11 @@
 //! Tests of valid and malformed requests in every format.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
 
+use super::cloudevent::header_value;
 use super::*;
 use crate::budget::Budget;
 use crate::ingest::{http, naming, verify};
