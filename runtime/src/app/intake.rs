@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use axum::http::HeaderMap;
+
 use super::now;
 use crate::ingest::{self, Rejection, Source, Summary, http};
 use crate::model::Timestamp;
@@ -27,6 +29,11 @@ impl Intake for HttpIntake {
 
     fn accept_status(&self) -> u16 {
         self.accept_status
+    }
+
+    fn admit(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let admitted = http::admit(&self.source, headers);
+        admitted.map_err(|rejection| rejected_by(&self.source, &rejection))
     }
 
     fn accept(&self, request: IngestRequest) -> Reply<'_, Accepted> {
@@ -55,13 +62,16 @@ pub(crate) async fn take(
         .await;
     taken
         .map(|summary| accepted(&summary))
-        .map_err(|rejection| {
-            let problem = rejected(&rejection);
-            match rejection {
-                Rejection::NotVerified(_) => problem.challenge(source.options().verify.scheme()),
-                _ => problem,
-            }
-        })
+        .map_err(|rejection| rejected_by(source, &rejection))
+}
+
+/// The rejection of a request to this source; a 401 names the kind of proof that it wants.
+fn rejected_by(source: &Source, rejection: &Rejection) -> Problem {
+    let problem = rejected(rejection);
+    match rejection {
+        Rejection::NotVerified(_) => problem.challenge(source.options().verify.scheme()),
+        _ => problem,
+    }
 }
 
 fn accepted(summary: &Summary) -> Accepted {

@@ -41,6 +41,11 @@ pub trait Intake: Send + Sync {
     /// The status of the response to a request that was taken; 202 unless the source's senders want
     /// another.
     fn accept_status(&self) -> u16;
+    /// Checks what the headers alone can prove, before a body is received that takes time.
+    ///
+    /// # Errors
+    /// The sender cannot be verified, whatever the body is.
+    fn admit(&self, headers: &HeaderMap) -> Result<(), Problem>;
     /// Takes a request; returns when it is durable. If the future is dropped, the sender has gone
     /// and got no response.
     fn accept(&self, request: IngestRequest) -> Reply<'_, Accepted>;

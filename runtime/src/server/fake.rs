@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use sha2::{Digest, Sha256};
 
 use super::views::*;
@@ -132,6 +132,17 @@ impl Intake for FakeIntake {
 
     fn accept_status(&self) -> u16 {
         202
+    }
+
+    fn admit(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        match headers.get("webhook-signature") {
+            Some(signature) if signature == "forged" => Err(Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "not-verified",
+                "the signature is wrong",
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn requests(&self) -> &Requests {
