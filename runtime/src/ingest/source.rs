@@ -195,11 +195,12 @@ impl Source {
         commits
     }
 
-    /// The commit that quarantines an item that could not be read.
+    /// The commit that quarantines an item that could not be read. It has no identity: what it says is
+    /// not known, and if it is sent again, the quarantine counts it.
     fn keep_unread(&self, unread: Unread, lane: Option<Lane>) -> Commit {
         Commit {
             source: self.options.name.clone(),
-            identity: self.identity(&unread.item),
+            identity: None,
             arrival: None,
             effect: Effect::Quarantine(Box::new(Quarantined {
                 event: unread.item,

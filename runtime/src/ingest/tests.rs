@@ -597,9 +597,19 @@ async fn each_line_of_a_webhook_has_an_identity_of_its_own() {
     let events = send(first[..2].join("\n")).await;
     assert_eq!((events.accepted, events.quarantined), (1, 1));
     let events = send(first.join("\n")).await;
-    assert_eq!((events.accepted, events.repeated), (1, 2));
+    assert_eq!(
+        (events.accepted, events.repeated, events.quarantined),
+        (1, 1, 1)
+    );
     let kept = store.shelf("erp-conditions").list(None, 9).unwrap();
-    assert_eq!((kept.len(), kept[0].event.event.id.as_str()), (1, "m/1"));
+    assert_eq!((kept.len(), kept[0].count), (1, 2));
+    assert_eq!(kept[0].event.event.id, "m/1");
+
+    // The id comes again with something else, some of which cannot be read.
+    let other = [change("1", "stock", "9"), "oops!".into()];
+    let events = send(other.join("\n")).await;
+    assert_eq!((events.accepted, events.quarantined), (0, 2));
+    assert_eq!(value(&*store, "1", "stock").as_deref(), Some("1"));
 }
 
 // A file of bad rows arrives each night.
