@@ -168,11 +168,11 @@ impl fmt::Debug for Payload {
 /// An event as a source system sent it: the CloudEvents envelope and the unchanged data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// The sender's identifier; empty if the body was not a CloudEvent.
+    /// The sender's identifier: of a CloudEvent, or of a webhook; empty if there is none.
     pub id: String,
     /// CloudEvents `source`; empty if the body was not a CloudEvent.
     pub origin: String,
-    /// CloudEvents `type`; empty if the body was not a CloudEvent.
+    /// CloudEvents `type`, or the topic of a webhook; empty if there is none.
     pub event_type: String,
     /// CloudEvents `subject`.
     pub subject: Option<String>,
@@ -188,7 +188,8 @@ pub struct Event {
 }
 
 impl Event {
-    /// An event that was not sent as a CloudEvent: it has no envelope and therefore no identity.
+    /// An event that was not sent as a CloudEvent: it has no envelope, and no identity unless it is
+    /// given one.
     pub fn plain(content_type: Option<&str>, data: Payload) -> Event {
         Event {
             id: String::new(),

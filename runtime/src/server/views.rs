@@ -483,11 +483,11 @@ fn once() -> u64 {
 /// An event as it was given to the plugins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EventView {
-    /// The sender's identifier; empty if it was not a CloudEvent.
+    /// The sender's identifier: of a CloudEvent, or of a webhook; empty if there is none.
     pub id: String,
     /// CloudEvents `source`.
     pub source: String,
-    /// CloudEvents `type`.
+    /// CloudEvents `type`, or the topic of a webhook.
     #[serde(rename = "type")]
     pub event_type: String,
     /// CloudEvents `subject`.
