@@ -35,7 +35,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     Commit, Error, Figures, Joined, Limits, ListQuery, NotTaken, Pending, Queue, Receipt,
-    Remembered, Shelf, Store, Subscription, record,
+    Remembered, Shelf, Store, Subscription, keys, record,
 };
 use crate::index::Index;
 use crate::model::{Entity, EntityId, Ordinal, Sequence, Timestamp};
@@ -312,8 +312,12 @@ impl Store for Embedded {
         self.shared.index().find(id).map(Ordinal)
     }
 
-    fn read(&self, ordinals: &[Ordinal]) -> Result<Vec<Option<Arc<Entity>>>, Error> {
-        self.shared.read(ordinals)
+    fn read_within(
+        &self,
+        ordinals: &[Ordinal],
+        bytes_max: usize,
+    ) -> Result<Vec<Option<Arc<Entity>>>, Error> {
+        self.shared.read(ordinals, bytes_max)
     }
 
     /// The index is not ordered by key, so a page scans every entity and keeps the smallest keys.
@@ -419,6 +423,18 @@ impl Store for Embedded {
                 }
             }
         })
+    }
+
+    fn note(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let note = self.shared.db.get(keys::note(name));
+        note.map(|note| note.map(|note| note.to_vec()))
+            .map_err(|error| Error::Damaged(error.to_string()))
+    }
+
+    fn set_note(&self, name: &str, note: Option<Vec<u8>>) -> Pending<()> {
+        let key = keys::note(name);
+        self.shared
+            .on_writer(move |writer| writer.set_note(key, note))
     }
 
     fn shelf(&self, source: &str) -> Arc<dyn Shelf> {
