@@ -190,6 +190,7 @@ impl Inner {
                 || (Arc::default(), Arc::default()),
                 |before| (before.source.activity().clone(), before.requests.clone()),
             );
+            let accept_status = source.accept_status;
             let source = Source::new(
                 source.options.clone(),
                 chain,
@@ -197,7 +198,11 @@ impl Inner {
                 self.store.clone(),
                 activity,
             );
-            let made = HttpIntake { source, requests };
+            let made = HttpIntake {
+                source,
+                accept_status,
+                requests,
+            };
             (name.clone(), Arc::new(made))
         };
         plan.sources.iter().map(make).collect()

@@ -259,6 +259,8 @@ pub(super) fn quarantined(event: &QuarantinedEvent) -> QuarantineView {
     QuarantineView {
         sequence: event.sequence.0,
         time: event.time.into(),
+        first: event.first.into(),
+        count: event.count,
         code: event.event.failure.code.clone(),
         detail: event.event.failure.message.clone(),
         plugin: event.event.plugin.clone(),

@@ -374,10 +374,14 @@ fn a_plan_is_shown_as_it_would_be_written() {
           },
           "sources": {
             "erp-conditions": {
+              "accept_status": 202,
               "body_max": "8MiB",
               "headers": [
                 "x-sap-*"
               ],
+              "id": {
+                "header": "webhook-id"
+              },
               "owner": "erp",
               "plugins": [
                 {
@@ -402,8 +406,10 @@ fn a_plan_is_shown_as_it_would_be_written() {
               }
             },
             "oms": {
+              "accept_status": 202,
               "body_max": "8MiB",
               "headers": [],
+              "id": null,
               "owner": "oms",
               "plugins": [],
               "quiet": null,
@@ -413,8 +419,10 @@ fn a_plan_is_shown_as_it_would_be_written() {
               }
             },
             "pim": {
+              "accept_status": 202,
               "body_max": "8MiB",
               "headers": [],
+              "id": null,
               "owner": "pim",
               "plugins": [],
               "quiet": null,
