@@ -49,6 +49,8 @@ use self::state::AppState;
 use crate::budget::Budget;
 use crate::plan::Role;
 
+pub use axum::http::HeaderMap;
+
 pub use self::backend::{
     Backend, EntityQuery, IngestRequest, Intake, Look, Operate, Operation, Page, QuarantineFilter,
     RefusedFilter, Reply, Settle, Settled, Setup,
@@ -238,6 +240,12 @@ fn table() -> Vec<Route> {
         row(GET, "/readyz", Open, look::ready),
         row(GET, "/openapi.json", Open, openapi::openapi),
         row(POST, "/v1/sources/{source}/events", Sender, intake::take),
+        row(
+            Method::OPTIONS,
+            "/v1/sources/{source}/events",
+            Sender,
+            intake::allow,
+        ),
         row(GET, "/v1/sources", Needs(Read), look::sources),
         row(GET, "/v1/sources/{source}", Needs(Read), look::source),
         row(
