@@ -8,7 +8,7 @@
 //! `words` is the vocabulary and `host` the entry point. A component (`component`, compiled by
 //! `compile`, kept by `cache`) is configured and put into a `chain`; `workers` run a `batch` of
 //! items through it, each in an `instance` from its `pool`, whose calls cross `bindings` within
-//! `limits`.
+//! `limits`; `room` bounds what the results of many batches take.
 
 mod batch;
 mod binary;
@@ -25,6 +25,7 @@ mod limits;
 pub(crate) mod log;
 mod measure;
 mod pool;
+mod room;
 mod sizes;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -36,6 +37,7 @@ pub use self::chain::{Binding, Chain, ChannelChain, SourceChain};
 pub use self::compile::Apart;
 pub use self::component::{Compiled, Component};
 pub use self::host::{Host, Options};
+pub use self::room::Room;
 pub use self::words::{
     Breach, DryRun, EntityVerdict, EventVerdict, Failed, Fault, Limits, Priority, Role,
 };

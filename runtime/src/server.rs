@@ -7,6 +7,7 @@
 //! names.
 
 mod access;
+mod answers;
 mod arrivals;
 mod backend;
 mod body;
@@ -42,6 +43,7 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use tokio::net::TcpListener;
 
 use self::access::Access;
+use self::answers::Answers;
 use self::arrivals::Arrivals;
 use self::crowd::Crowd;
 use self::listener::Listeners;
@@ -151,6 +153,7 @@ impl Server {
         };
         let memory = Budget::new(limits.memory_bytes_max);
         let arrivals = Arrivals::new(limits.arriving_bytes_max);
+        let answers = Arc::new(Answers::new());
         let limits = Arc::new(limits);
         let state = |address: SocketAddr| {
             Arc::new(AppState {
@@ -158,6 +161,7 @@ impl Server {
                 limits: limits.clone(),
                 memory: memory.clone(),
                 arrivals: arrivals.clone(),
+                answers: answers.clone(),
                 loopback: address.ip().is_loopback(),
             })
         };

@@ -482,7 +482,8 @@ pub trait Queue: Send + Sync + 'static {
 /// The quarantine of one source: events that a plugin failed on, or that named something they may
 /// not (dead letters). [`Effect::Quarantine`] puts them there.
 pub trait Shelf: Send + Sync + 'static {
-    /// Up to `limit` events after `after`, oldest first. Reads the local disk.
+    /// Up to `limit` events after `after`, oldest first; fewer if they are large, none only at the
+    /// end. Reads the local disk.
     ///
     /// # Errors
     /// `Damaged` if one cannot be read.

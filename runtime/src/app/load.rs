@@ -6,6 +6,7 @@
 //! threads.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,8 @@ use crate::ingest::{self, Mapping};
 use crate::model::{Event, View};
 use crate::plan::{self, Complaint, Plan};
 use crate::plugin::{
-    Binary, Binding, ChannelChain, Component, EntityVerdict, Fault, Host, Priority, SourceChain,
+    Binary, Binding, ChannelChain, Component, EntityVerdict, Fault, Host, Priority, Room,
+    SourceChain,
 };
 
 /// All components and chains of a plan.
@@ -283,8 +285,14 @@ pub(super) struct Maps {
 }
 
 impl Mapping for Maps {
-    fn map(&self, events: Arc<Vec<Event>>) -> ingest::Verdicts<'_> {
-        Box::pin(self.host.map(&self.chain, events, Priority::Ingest))
+    fn map<'a>(
+        &'a self,
+        events: Arc<Vec<Event>>,
+        range: Range<usize>,
+        room: &'a Arc<Room>,
+    ) -> ingest::Verdicts<'a> {
+        let (items, room) = ((events, range), Some(room.clone()));
+        Box::pin((self.host).map_within(&self.chain, items, Priority::Ingest, room))
     }
 }
 

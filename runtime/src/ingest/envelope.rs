@@ -33,7 +33,7 @@ pub const ATTRIBUTES_MAX: usize = 256;
 /// Maximum total size of a request's events, as a multiple of the longest body.
 const WEIGHT_FACTOR: u64 = 4;
 /// Approximate overhead of an event in memory, in addition to its bytes.
-const EVENT_OVERHEAD_BYTES: u64 = 512;
+pub(super) const EVENT_OVERHEAD_BYTES: u64 = 512;
 /// Headers that a pattern such as `*` never passes to plugins, because they carry credentials. A
 /// source can pass each of them by its full name.
 const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
@@ -174,7 +174,8 @@ impl Collector<'_> {
         if !json::is_array(text) {
             return Err(invalid("a batch is a JSON array of CloudEvents").into());
         }
-        for item in json::items(text)? {
+        // One more than are allowed, to be refused.
+        for item in json::items(text, EVENTS_MAX + 1)? {
             match structured(item.get(), self.all_json) {
                 Ok(event) => self.event(event)?,
                 Err(failure) => {

@@ -9,7 +9,7 @@ mod xml;
 
 use serde_json::value::RawValue;
 
-use super::envelope::excerpt;
+use super::envelope::{EVENTS_MAX, excerpt};
 use super::{Rejection, json};
 use crate::model::Failure;
 
@@ -115,14 +115,10 @@ fn items_at(pointer: &str, text: &str, sink: &mut Sink<'_>) -> Result<(), Reject
         };
         here = if json::is_array(here) {
             let index: usize = name.parse().map_err(|_| absent())?;
-            json::items(here)?.get(index).ok_or_else(absent)?.get()
+            let items = json::items(here, index.saturating_add(1))?;
+            items.get(index).ok_or_else(absent)?.get()
         } else if here.trim_start().starts_with('{') {
-            json::members(here)?
-                .iter()
-                .find(|(there, _)| *there == name)
-                .ok_or_else(absent)?
-                .1
-                .get()
+            json::member(here, &name)?.ok_or_else(absent)?.get()
         } else {
             return Err(absent().into());
         };
@@ -134,7 +130,8 @@ fn items_at(pointer: &str, text: &str, sink: &mut Sink<'_>) -> Result<(), Reject
         ))
         .into());
     }
-    for item in json::items(here)? {
+    // One more than are allowed, for the sink to refuse.
+    for item in json::items(here, EVENTS_MAX + 1)? {
         sink(Ok(item.get().to_owned()))?;
     }
     Ok(())

@@ -13,6 +13,7 @@ use std::time::Instant;
 use crate::plugin::bindings::{Answer, Answers};
 use crate::plugin::chain::{Chain, Items, Stage};
 use crate::plugin::pool::Pool;
+use crate::plugin::room::{Room, bytes_of, bytes_of_verdict};
 use crate::plugin::words::{Failed, Fault, Role};
 
 /// The most items per call. It bounds the cost of one fault, and the time that an urgent batch
@@ -50,13 +51,17 @@ pub(super) struct Batch {
     stage: usize,
     /// Items of a call that faulted, which are still to be retried alone at this stage.
     alone: VecDeque<usize>,
+    /// Where results are counted.
+    room: Option<Arc<Room>>,
+    /// There was no room for a result; the items without a verdict are not run.
+    full: bool,
 }
 
-/// Cuts items into batches.
-pub(super) fn cut(items: &Items) -> Vec<Range<usize>> {
+/// Cuts some of the items into batches.
+pub(super) fn cut(items: &Items, range: Range<usize>) -> Vec<Range<usize>> {
     let mut pieces = Vec::new();
-    let (mut start, mut bytes) = (0, 0);
-    for index in 0..items.len() {
+    let (mut start, mut bytes) = (range.start, 0);
+    for index in range.clone() {
         let more = items.bytes(index);
         if index > start && (index - start == ITEMS_MAX || bytes + more > BYTES_MAX) {
             pieces.push(start..index);
@@ -64,8 +69,8 @@ pub(super) fn cut(items: &Items) -> Vec<Range<usize>> {
         }
         bytes += more;
     }
-    if start < items.len() {
-        pieces.push(start..items.len());
+    if start < range.end {
+        pieces.push(start..range.end);
     }
     pieces
 }
@@ -80,7 +85,14 @@ impl Batch {
             verdicts,
             stage: 0,
             alone: VecDeque::new(),
+            room: None,
+            full: false,
         }
+    }
+
+    /// Counts the batch's results in this room.
+    pub(super) fn within(self, room: Option<Arc<Room>>) -> Batch {
+        Batch { room, ..self }
     }
 
     /// Continues until the batch is done or its turn is over.
@@ -91,9 +103,15 @@ impl Batch {
             if self.alone.is_empty() {
                 self.together(stage, pool);
             }
+            if self.full {
+                return Progress::Done;
+            }
             while let Some(index) = self.alone.pop_front() {
                 let answers = pool.call_alone(&stage.plugin, stage.role, &self.items, index);
                 self.take(stage, &[index], answers);
+                if self.full {
+                    return Progress::Done;
+                }
                 if !self.alone.is_empty()
                     && turn.elapsed() > stage.plugin.component().limits().time * TURN
                 {
@@ -105,12 +123,20 @@ impl Batch {
         Progress::Done
     }
 
-    /// The verdicts, in the order of the items.
+    /// The verdicts, in the order of the items; those before the first for which there was no room.
     pub(super) fn finish(self) -> Vec<Verdict> {
-        self.verdicts
-            .into_iter()
-            .map(|verdict| verdict.unwrap_or(Verdict::Passed))
-            .collect()
+        let mut verdicts = self.verdicts.into_iter();
+        if !self.full {
+            return verdicts
+                .map(|verdict| verdict.unwrap_or(Verdict::Passed))
+                .collect();
+        }
+        let run: Vec<Verdict> = verdicts.by_ref().map_while(|verdict| verdict).collect();
+        if let Some(room) = self.room {
+            let unused = verdicts.flatten().map(|verdict| bytes_of_verdict(&verdict));
+            room.give_back(unused.sum());
+        }
+        run
     }
 
     /// Fails each item that has no verdict yet, because the host itself failed.
@@ -166,7 +192,14 @@ impl Batch {
             let verdict = match answer {
                 Ok(Answer::Accepted(true)) => continue,
                 Ok(Answer::Accepted(false)) => Verdict::Filtered(self.stage),
-                Ok(made) => Verdict::Made(made),
+                Ok(made) => {
+                    let fits = |room: &Arc<Room>| room.take(bytes_of(&made));
+                    if !self.room.as_ref().is_none_or(fits) {
+                        self.full = true;
+                        return;
+                    }
+                    Verdict::Made(made)
+                }
                 Err(declined) => {
                     if declined.fault {
                         component.counter().trapped();
@@ -202,7 +235,8 @@ mod tests {
             attributes: Vec::new(),
             data: Payload::Binary(vec![0; *size]),
         };
-        let cut = cut(&Items::Events(Arc::new(sizes.iter().map(event).collect())));
+        let items = Items::Events(Arc::new(sizes.iter().map(event).collect()));
+        let cut = cut(&items, 0..sizes.len());
         assert_eq!(
             cut.iter()
                 .map(|range| (range.start, range.end))

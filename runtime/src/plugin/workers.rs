@@ -7,6 +7,7 @@
 //! without a slot waits outside the queue.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
@@ -17,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use crate::plugin::batch::{self, Batch, Progress, Verdict};
 use crate::plugin::chain::{Chain, Items};
 use crate::plugin::pool::Pool;
+use crate::plugin::room::{Room, bytes_of_verdict};
 use crate::plugin::words::{Error, Failed, Priority};
 use crate::sync;
 
@@ -63,16 +65,34 @@ impl Workers {
         Ok(workers)
     }
 
-    /// Runs items through a chain; returns verdicts in their order. Dropping the future abandons
+    /// Runs some of the items through a chain; returns verdicts in their order, fewer if there is no
+    /// room for more, and none only if there is none for the first. Dropping the future abandons
     /// batches that have not started.
     pub(super) async fn run(
         &self,
         chain: &Arc<Chain>,
-        items: Items,
+        (items, range): (Items, Range<usize>),
         priority: Priority,
+        room: Option<Arc<Room>>,
     ) -> Vec<Verdict> {
-        let mut answers = Vec::new();
-        for range in batch::cut(&items) {
+        let first = range.start..range.end.min(range.start + 1);
+        let verdicts = self.run_once(chain, (&items, range), priority, &room).await;
+        if !verdicts.is_empty() || first.is_empty() {
+            return verdicts;
+        }
+        // Later batches were quicker and took the room; their results are of no use without this one.
+        self.run_once(chain, (&items, first), priority, &room).await
+    }
+
+    async fn run_once(
+        &self,
+        chain: &Arc<Chain>,
+        (items, range): (&Items, Range<usize>),
+        priority: Priority,
+        room: &Option<Arc<Room>>,
+    ) -> Vec<Verdict> {
+        let (wanted, mut answers) = (range.len(), Vec::new());
+        for range in batch::cut(items, range) {
             let count = range.len();
             // The semaphore is never closed; if it were, the items would fail as when the host
             // stops.
@@ -81,21 +101,30 @@ impl Workers {
             };
             let (reply, answer) = oneshot::channel();
             self.queue.push(Job {
-                batch: Batch::new(chain.clone(), items.clone(), range),
+                batch: Batch::new(chain.clone(), items.clone(), range).within(room.clone()),
                 priority,
                 reply,
                 _slot: slot,
             });
             answers.push((count, answer));
         }
-        let mut verdicts = Vec::with_capacity(items.len());
+        let (mut verdicts, mut full) = (Vec::with_capacity(wanted), false);
         for (count, answer) in answers {
-            match answer.await {
-                Ok(some) => verdicts.extend(some),
-                Err(_) => verdicts.extend((0..count).map(|_| stopping())),
+            let some = match answer.await {
+                Ok(some) => some,
+                Err(_) => (0..count).map(|_| stopping()).collect(),
+            };
+            if full {
+                let unused = some.iter().map(bytes_of_verdict).sum();
+                room.iter().for_each(|room| room.give_back(unused));
+                continue;
             }
+            full = some.len() < count;
+            verdicts.extend(some);
         }
-        verdicts.resize_with(items.len(), stopping);
+        if !full {
+            verdicts.resize_with(wanted, stopping);
+        }
         verdicts
     }
 

@@ -88,6 +88,7 @@ pub(super) async fn entities(
         owed: query.take("owed"),
     };
     query.end()?;
+    let _turn = state.answers.turn_to_read().await?;
     state
         .backend
         .entities(&wanted, &page)
