@@ -145,6 +145,32 @@ pub(super) fn items(text: &str, most: usize) -> Result<Vec<&RawValue>, Failure> 
         .map_err(|error| syntax(&error))
 }
 
+/// The value at a JSON pointer (RFC 6901), as written; `None` if nothing is there. Only the values on
+/// its path are parsed.
+///
+/// # Errors
+/// `invalid-json`, with the place.
+pub(super) fn at<'a>(text: &'a str, pointer: &str) -> Result<Option<&'a str>, Failure> {
+    let document: &RawValue = serde_json::from_str(text).map_err(|error| syntax(&error))?;
+    let mut here = document.get();
+    for token in pointer.split('/').skip(1) {
+        let name = token.replace("~1", "/").replace("~0", "~");
+        let next = if is_array(here) {
+            let item = |at: usize| Ok(items(here, at.saturating_add(1))?.get(at).copied());
+            name.parse().ok().map_or(Ok(None), item)?
+        } else if here.trim_start().starts_with('{') {
+            member(here, &name)?
+        } else {
+            None
+        };
+        match next {
+            Some(value) => here = value.get(),
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(here))
+}
+
 /// A JSON string, decoded; `None` if the value is something else.
 pub(super) fn string(value: &RawValue) -> Option<String> {
     serde_json::from_str(value.get()).ok()
