@@ -178,7 +178,7 @@ fn what_a_request_becomes_is_bounded_however_much_a_mapper_makes_of_it() {
             "{counts}"
         );
         let growth = peak_mib(&stage).saturating_sub(before);
-        let made = lines * changes * u64::from(guests::amplifying::VALUE_BYTES) >> 20;
+        let made = (lines * changes * u64::from(guests::amplifying::VALUE_BYTES)) >> 20;
         println!(
             "{} bytes of lines became {made} MiB and cost {growth} MiB",
             body.len()
