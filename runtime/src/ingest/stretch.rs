@@ -36,6 +36,20 @@ struct Stretch {
     commits: Vec<Commit>,
     /// The memory that it holds until it is durable.
     bytes: u64,
+    /// It ends where the room for its results was used up.
+    full: bool,
+}
+
+impl Stretch {
+    /// The most events of the next stretch, if this one had at most this many: as many as there was
+    /// room for, so that little is made in vain.
+    fn next_most(&self, most: usize) -> usize {
+        if self.full {
+            self.range.len().max(1)
+        } else {
+            (2 * most).min(EVENTS_MAX)
+        }
+    }
 }
 
 impl Source {
@@ -47,9 +61,17 @@ impl Source {
         lane: Option<Lane>,
         memory: &Arc<Reservation>,
     ) -> Done {
-        let mut total = Done::default();
-        let mut decided = self.decide_first(events, lane, memory).await;
+        let (mut total, mut most) = (Done::default(), EVENTS_MAX);
+        let mut next = self.decide(events, 0, most, lane, memory).await;
+        let mut from = 0;
         loop {
+            let decided = match next {
+                Some(stretch) => Ok(stretch),
+                None => {
+                    self.decide_when_free(events, from, most, lane, memory)
+                        .await
+                }
+            };
             let stretch = match decided {
                 Ok(stretch) => stretch,
                 Err(trouble) => {
@@ -57,37 +79,25 @@ impl Source {
                     return total;
                 }
             };
+            most = stretch.next_most(most);
             let Stretch {
                 range,
                 commits,
                 bytes,
+                ..
             } = stretch;
             self.note_written(&commits);
-            let (done, next) = tokio::join!(
+            from = range.end;
+            let (done, following) = tokio::join!(
                 self.commit(&events[range.clone()], commits, |_| lane),
-                self.decide(events, range.end, lane, memory)
+                self.decide(events, from, most, lane, memory)
             );
             memory.shrink(bytes);
             total.add(done, range.start);
-            if range.end == events.len() || total.is_stopped() {
+            if from == events.len() || total.is_stopped() {
                 return total;
             }
-            decided = match next {
-                Some(stretch) => Ok(stretch),
-                None => self.decide_when_free(events, range.end, lane, memory).await,
-            };
-        }
-    }
-
-    async fn decide_first(
-        &self,
-        events: &Arc<Vec<Event>>,
-        lane: Option<Lane>,
-        memory: &Arc<Reservation>,
-    ) -> Result<Stretch, Trouble> {
-        match self.decide(events, 0, lane, memory).await {
-            Some(stretch) => Ok(stretch),
-            None => self.decide_when_free(events, 0, lane, memory).await,
+            next = following;
         }
     }
 
@@ -97,6 +107,7 @@ impl Source {
         &self,
         events: &Arc<Vec<Event>>,
         from: usize,
+        most: usize,
         lane: Option<Lane>,
         memory: &Arc<Reservation>,
     ) -> Result<Stretch, Trouble> {
@@ -104,7 +115,7 @@ impl Source {
         loop {
             let look = (Instant::now() + LOOK).min(deadline);
             memory.returned(look).await;
-            if let Some(stretch) = self.decide(events, from, lane, memory).await {
+            if let Some(stretch) = self.decide(events, from, most, lane, memory).await {
                 return Ok(stretch);
             }
             if Instant::now() >= deadline {
@@ -119,10 +130,11 @@ impl Source {
         &self,
         events: &Arc<Vec<Event>>,
         from: usize,
+        most: usize,
         lane: Option<Lane>,
         memory: &Arc<Reservation>,
     ) -> Option<Stretch> {
-        let (range, copies) = next_range(events, from);
+        let (range, copies) = next_range(events, from, most);
         // Each event may be copied: into a change, or because it is quarantined.
         memory.grow(copies).ok()?;
         let room = Room::new(memory.clone(), RESULTS_BYTES_MAX);
@@ -149,14 +161,15 @@ impl Source {
             range,
             commits,
             bytes,
+            full: room.was_full(),
         })
     }
 }
 
-/// The next events that make a stretch, and the memory of one copy of them.
-fn next_range(events: &[Event], from: usize) -> (Range<usize>, u64) {
+/// The next events that make a stretch, `most` of them, and the memory of one copy of them.
+fn next_range(events: &[Event], from: usize, most: usize) -> (Range<usize>, u64) {
     let (mut end, mut bytes) = (from, 0);
-    for event in events[from..].iter().take(EVENTS_MAX) {
+    for event in events[from..].iter().take(most) {
         let more = event_bytes(event) + OVERHEAD_BYTES;
         if end > from && bytes + more > EVENTS_BYTES_MAX {
             break;
@@ -190,12 +203,13 @@ mod tests {
     #[test]
     fn a_stretch_ends_at_its_number_of_events_or_bytes() {
         let small: Vec<Event> = (0..5000).map(|_| event(1)).collect();
-        assert_eq!(next_range(&small, 0).0, 0..4096);
-        assert_eq!(next_range(&small, 4096).0, 4096..5000);
+        assert_eq!(next_range(&small, 0, EVENTS_MAX).0, 0..4096);
+        assert_eq!(next_range(&small, 4096, EVENTS_MAX).0, 4096..5000);
+        assert_eq!(next_range(&small, 10, 7).0, 10..17);
         let large: Vec<Event> = [3, 3, 3, 9, 1].map(|mib| event(mib << 20)).into();
-        assert_eq!(next_range(&large, 0).0, 0..2);
-        assert_eq!(next_range(&large, 2).0, 2..3);
-        assert_eq!(next_range(&large, 3).0, 3..4, "alone");
-        assert_eq!(next_range(&[], 0), (0..0, 0));
+        assert_eq!(next_range(&large, 0, EVENTS_MAX).0, 0..2);
+        assert_eq!(next_range(&large, 2, EVENTS_MAX).0, 2..3);
+        assert_eq!(next_range(&large, 3, EVENTS_MAX).0, 3..4, "alone");
+        assert_eq!(next_range(&[], 0, EVENTS_MAX), (0..0, 0));
     }
 }

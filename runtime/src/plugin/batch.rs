@@ -53,6 +53,8 @@ pub(super) struct Batch {
     alone: VecDeque<usize>,
     /// Where results are counted.
     room: Option<Arc<Room>>,
+    /// Whether it has the first of the caller's items, so that its results are of use in any case.
+    first: bool,
     /// There was no room for a result; the items without a verdict are not run.
     full: bool,
 }
@@ -86,19 +88,29 @@ impl Batch {
             stage: 0,
             alone: VecDeque::new(),
             room: None,
+            first: true,
             full: false,
         }
     }
 
-    /// Counts the batch's results in this room.
-    pub(super) fn within(self, room: Option<Arc<Room>>) -> Batch {
-        Batch { room, ..self }
+    /// Counts the batch's results in this room; `first` if none of its caller's items come before.
+    pub(super) fn within(self, room: Option<Arc<Room>>, first: bool) -> Batch {
+        Batch {
+            room,
+            first,
+            ..self
+        }
     }
 
     /// Continues until the batch is done or its turn is over.
     pub(super) fn run(&mut self, pool: &mut Pool) -> Progress {
         let turn = Instant::now();
         let chain = self.chain.clone();
+        // Its results would be dropped, so they need not be made.
+        self.full = !self.first && self.room.as_ref().is_some_and(|room| room.was_full());
+        if self.full {
+            return Progress::Done;
+        }
         while let Some(stage) = chain.stages.get(self.stage) {
             if self.alone.is_empty() {
                 self.together(stage, pool);

@@ -91,7 +91,7 @@ impl Workers {
         priority: Priority,
         room: &Option<Arc<Room>>,
     ) -> Vec<Verdict> {
-        let (wanted, mut answers) = (range.len(), Vec::new());
+        let (wanted, start, mut answers) = (range.len(), range.start, Vec::new());
         for range in batch::cut(items, range) {
             let count = range.len();
             // The semaphore is never closed; if it were, the items would fail as when the host
@@ -100,8 +100,10 @@ impl Workers {
                 break;
             };
             let (reply, answer) = oneshot::channel();
+            let first = range.start == start;
+            let batch = Batch::new(chain.clone(), items.clone(), range);
             self.queue.push(Job {
-                batch: Batch::new(chain.clone(), items.clone(), range).within(room.clone()),
+                batch: batch.within(room.clone(), first),
                 priority,
                 reply,
                 _slot: slot,
