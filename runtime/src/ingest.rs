@@ -38,6 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use activity::Activity;
+pub use change::check;
 pub use incoming::{Headers, Incoming};
 pub use source::Source;
 

@@ -342,6 +342,12 @@ fn table() -> Vec<Route> {
         ),
         row(GET, "/v1/plugins", Needs(Read), plugins::plugins),
         row(GET, "/v1/config", Needs(Read), plugins::config),
+        row(
+            POST,
+            "/v1/plugins/{plugin}/confirm",
+            Needs(Role::Plugins),
+            plugins::confirm,
+        ),
         row(POST, "/v1/reload", Needs(Admin), plugins::reload),
         row(GET, "/metrics", Needs(Read), look::metrics),
     ]

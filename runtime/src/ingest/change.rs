@@ -97,6 +97,24 @@ pub(super) fn settle(
         .collect()
 }
 
+/// Whether a source may write these changes of a mapper.
+///
+/// # Errors
+/// See [`settle`].
+pub fn check(
+    options: &super::Options,
+    types: &BTreeMap<Arc<str>, EntityType>,
+    changes: Vec<Change>,
+) -> Result<(), Failure> {
+    let rules = Rules {
+        source: &options.name,
+        owner: &options.owner,
+        types,
+        lane: None,
+    };
+    settle(changes, false, rules).map(drop)
+}
+
 fn settle_one(change: Change, trusted: bool, rules: Rules<'_>) -> Result<FacetChange, Failure> {
     let entity_type = rules
         .types

@@ -60,6 +60,7 @@ fn of_plugin(plugin: &Plugin, outside: &Outside) -> Value {
             "output": size_text(limits.output_bytes as u64),
             "log": size_text(limits.log_bytes as u64),
         },
+        "strict": limits.strict,
     })
 }
 

@@ -77,6 +77,10 @@ pub trait Look: Send + Sync + 'static {
     /// # Errors
     /// The reasons why they cannot, one sentence each.
     fn ready(&self) -> Result<(), Vec<String>>;
+    /// What works, but not as its operator wants it, one sentence each.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// All figures at this moment.
     fn snapshot(&self) -> Snapshot;
 }
@@ -126,6 +130,9 @@ pub trait Setup: Send + Sync + 'static {
     /// Reads the configuration again and applies it; the result says whether it is in use now, and
     /// if not, why.
     fn reload(&self) -> Reply<'_, ReloadView>;
+    /// Lets the version of a plugin take over that was refused because it maps less than the one in
+    /// use; then as a reload.
+    fn confirm_plugin<'a>(&'a self, name: &'a str) -> Reply<'a, ReloadView>;
 }
 
 /// A request to a source, complete and within its limit.

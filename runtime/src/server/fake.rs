@@ -471,6 +471,11 @@ impl Setup for Fake {
         }
     }
 
+    fn confirm_plugin<'a>(&'a self, name: &'a str) -> Reply<'a, ReloadView> {
+        self.note(format!("confirm plugin {name}"));
+        Setup::reload(self)
+    }
+
     fn reload(&self) -> Reply<'_, ReloadView> {
         self.note("reload".into());
         let complaints = self.complaints.lock().unwrap().clone();

@@ -353,6 +353,15 @@ fn looking(schemas: &mut SchemaGenerator) -> Vec<Operation> {
         ),
         Operation::new(
             Method::POST,
+            "/v1/plugins/{plugin}/confirm",
+            "confirm-plugin",
+            "Lets the version of a plugin take over that was refused because it maps nothing of what the version in use maps, \
+             and reloads. 409: none was refused for that.",
+            success::<ReloadView>(schemas, "It is in use."),
+        )
+        .may_answer(&[409, 422, 503]),
+        Operation::new(
+            Method::POST,
             "/v1/reload",
             "reload",
             "Reads the configuration again and applies it. 422 lists every mistake, and the previous configuration stays in use; \

@@ -518,6 +518,30 @@ pub struct EventView {
 }
 
 impl EventView {
+    /// The event in the model's terms; `None` if its data is not base64.
+    pub fn event(self) -> Option<model::Event> {
+        use base64::Engine as _;
+        let data = match (self.data, self.data_base64) {
+            (Some(text), _) => model::Payload::Text(text),
+            (None, Some(data)) => model::Payload::Binary(
+                base64::engine::general_purpose::STANDARD
+                    .decode(data)
+                    .ok()?,
+            ),
+            (None, None) => model::Payload::Text(String::new()),
+        };
+        Some(model::Event {
+            id: self.id,
+            origin: self.source,
+            event_type: self.event_type,
+            subject: self.subject,
+            time: self.time,
+            content_type: self.content_type,
+            attributes: self.attributes.into_iter().collect(),
+            data,
+        })
+    }
+
     /// An event as the model has it.
     pub fn of(event: &model::Event) -> EventView {
         let (data, data_base64) = text_or_base64(&event.data);

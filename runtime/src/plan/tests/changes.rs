@@ -321,7 +321,8 @@ fn a_plan_is_shown_as_it_would_be_written() {
               "settings": {
                 "currency": "EUR"
               },
-              "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+              "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+              "strict": false
             },
             "erp-noise": {
               "limits": {
@@ -332,7 +333,8 @@ fn a_plan_is_shown_as_it_would_be_written() {
               },
               "path": "plugins/noise.wasm",
               "settings": {},
-              "sha256": null
+              "sha256": null,
+              "strict": false
             },
             "in-stock": {
               "limits": {
@@ -343,7 +345,8 @@ fn a_plan_is_shown_as_it_would_be_written() {
               },
               "path": "plugins/in-stock.wasm",
               "settings": {},
-              "sha256": null
+              "sha256": null,
+              "strict": false
             },
             "storefront-page": {
               "limits": {
@@ -360,7 +363,8 @@ fn a_plan_is_shown_as_it_would_be_written() {
                   "theme": "plain"
                 }
               },
-              "sha256": null
+              "sha256": null,
+              "strict": false
             }
           },
           "server": {
