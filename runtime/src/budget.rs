@@ -116,22 +116,10 @@ impl Reservation {
         self.grow_by(&mut lock(&self.budget.books), bytes)
     }
 
-    /// Grows the reservation by `bytes`, and waits until `deadline` for others to return memory.
-    ///
-    /// # Errors
-    /// As for [`Reservation::grow_to`].
-    pub async fn grow_when_free(&self, bytes: u64, deadline: Instant) -> Result<(), Exhausted> {
-        loop {
-            // Created before the attempt, so that what is returned in between is not missed.
-            let freed = self.budget.freed.notified();
-            match self.grow(bytes) {
-                Err(Exhausted::Now) => {}
-                grown => return grown,
-            }
-            if timeout_at(deadline, freed).await.is_err() {
-                return Err(Exhausted::Now);
-            }
-        }
+    /// Waits until some memory of the budget is returned, at most until `deadline`.
+    pub async fn returned(&self, deadline: Instant) {
+        // Whether it was in time shows when the caller tries again.
+        let _ = timeout_at(deadline, self.budget.freed.notified()).await;
     }
 
     /// Returns `bytes`, or everything if it holds less.
@@ -248,17 +236,15 @@ mod tests {
         let budget = Budget::new(100);
         let first = reserve(&budget, "erp", 80).unwrap();
         let waiting = budget.reservation("pim");
-        let soon = Instant::now() + Duration::from_secs(1);
-        assert_eq!(
-            waiting.grow_when_free(50, soon).await,
-            Err(Exhausted::Now),
-            "nothing was returned in time"
-        );
-        let later = Instant::now() + Duration::from_secs(10);
-        let (grown, ()) = tokio::join!(waiting.grow_when_free(50, later), async {
-            tokio::time::sleep(Duration::from_secs(3)).await;
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        waiting.returned(start + second).await;
+        assert_eq!(start.elapsed(), second, "nothing was returned in time");
+        tokio::join!(waiting.returned(start + 60 * second), async {
+            tokio::time::sleep(second).await;
             first.shrink_to(50);
         });
-        assert_eq!((grown, waiting.held()), (Ok(()), 50));
+        assert_eq!(start.elapsed(), 2 * second);
+        assert_eq!(waiting.grow(50), Ok(()));
     }
 }

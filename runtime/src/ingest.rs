@@ -27,10 +27,12 @@ mod rate;
 mod redrive;
 mod source;
 pub mod split;
+mod stretch;
 mod unpack;
 pub mod verify;
 
 use std::fmt;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +44,7 @@ pub use source::Source;
 
 use crate::budget::Exhausted;
 use crate::model::{Event, Failure};
-use crate::plugin::EventVerdict;
+use crate::plugin::{EventVerdict, Room};
 
 /// Maximum number of problems listed in one summary; the rest are only counted, so that it stays
 /// small.
@@ -72,11 +74,17 @@ pub struct Options {
 
 /// A source's filters and mapper, as ingest sees them: events in, one verdict each out, in order.
 pub trait Mapping: Send + Sync {
-    /// Runs all events through the same chain.
-    fn map(&self, events: Arc<Vec<Event>>) -> Verdicts<'_>;
+    /// Runs some of the events through the same chain. The verdicts are those on the first of them,
+    /// in order: fewer than there are events if `room` has no place for more.
+    fn map<'a>(
+        &'a self,
+        events: Arc<Vec<Event>>,
+        range: Range<usize>,
+        room: &'a Arc<Room>,
+    ) -> Verdicts<'a>;
 }
 
-/// The future verdicts, one per event.
+/// The future verdicts.
 pub type Verdicts<'a> = Pin<Box<dyn Future<Output = Vec<EventVerdict>> + Send + 'a>>;
 
 /// The result of a request, each part of which is durable.
@@ -105,6 +113,15 @@ pub struct EventCounts {
     pub repeated: u64,
 }
 
+impl EventCounts {
+    fn add(&mut self, other: EventCounts) {
+        self.accepted += other.accepted;
+        self.filtered += other.filtered;
+        self.quarantined += other.quarantined;
+        self.repeated += other.repeated;
+    }
+}
+
 /// Changes by result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChangeCounts {
@@ -114,6 +131,14 @@ pub struct ChangeCounts {
     pub unchanged: u64,
     /// Older than what is stored.
     pub stale: u64,
+}
+
+impl ChangeCounts {
+    fn add(&mut self, other: ChangeCounts) {
+        self.committed += other.committed;
+        self.unchanged += other.unchanged;
+        self.stale += other.stale;
+    }
 }
 
 /// The problem of one item of a request.
@@ -163,8 +188,11 @@ pub enum Rejection {
         /// The formats that are understood.
         detail: String,
     },
-    /// Send it again in a moment: there is no memory for it now, and nothing was taken.
-    Overloaded,
+    /// Send it again in a moment: there is no memory for it now.
+    Overloaded {
+        /// The part that was taken before memory was short.
+        taken: Box<Summary>,
+    },
     /// Send it again in a moment, and slower: the store is behind.
     Busy {
         /// The part that was taken before it was full.
@@ -197,7 +225,7 @@ impl Rejection {
             Rejection::NotVerified(_) => "not-verified",
             Rejection::TooLarge { .. } => "too-large",
             Rejection::UnsupportedMediaType { .. } => "unsupported-media-type",
-            Rejection::Overloaded => "overloaded",
+            Rejection::Overloaded { .. } => "overloaded",
             Rejection::Busy { .. } => "busy",
             Rejection::NoRoom { .. } => "no-room",
             Rejection::QuarantineFull { .. } => "quarantine-full",
@@ -208,7 +236,7 @@ impl Rejection {
     /// When to try again, where that helps by itself.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Rejection::Overloaded | Rejection::Busy { .. } => Some(Duration::from_secs(1)),
+            Rejection::Overloaded { .. } | Rejection::Busy { .. } => Some(Duration::from_secs(1)),
             Rejection::Unavailable { .. } => Some(Duration::from_secs(5)),
             Rejection::QuarantineFull { .. } => Some(Duration::from_secs(60)),
             _ => None,
@@ -218,6 +246,9 @@ impl Rejection {
     /// A summary of the part of the request that was taken all the same.
     pub fn taken(&self) -> Option<&Summary> {
         match self {
+            Rejection::Overloaded { taken } => {
+                Some(&**taken).filter(|taken| **taken != Summary::default())
+            }
             Rejection::Busy { taken }
             | Rejection::NoRoom { taken }
             | Rejection::QuarantineFull { taken }
@@ -243,7 +274,7 @@ impl fmt::Display for Rejection {
             Rejection::NotVerified(reason) => reason.fmt(f),
             Rejection::TooLarge { limit, unit } => write!(f, "the request has more than {limit} {unit}; send several smaller ones"),
             Rejection::UnsupportedMediaType { detail } => f.write_str(detail),
-            Rejection::Overloaded => f.write_str("too many requests are in memory; send it again in a moment"),
+            Rejection::Overloaded { .. } => f.write_str("too many requests are in memory; send it again in a moment"),
             Rejection::Busy { .. } => f.write_str("the store is behind with writing; send it again in a moment, and slower"),
             Rejection::NoRoom { .. } => {
                 f.write_str("an entity type has `entities_max` entities and the request brings new keys; the problems say which events")
@@ -270,7 +301,9 @@ impl From<Failure> for Rejection {
 impl From<Exhausted> for Rejection {
     fn from(exhausted: Exhausted) -> Rejection {
         match exhausted {
-            Exhausted::Now => Rejection::Overloaded,
+            Exhausted::Now => Rejection::Overloaded {
+                taken: Box::default(),
+            },
             Exhausted::Ever { limit } => Rejection::TooLarge {
                 limit,
                 unit: "bytes once it is in memory",

@@ -1,11 +1,12 @@
-//! Renders all metrics at one moment as OpenMetrics text.
+//! Renders all metrics at one moment as text, in the format that a scraper wants ([`Format`]).
 //!
 //! Nothing is counted here. Each module keeps its own counts; the application gathers them in a
-//! [`Snapshot`] of plain data, and [`render`] turns it into OpenMetrics text, always the same text
-//! for the same snapshot. The text contains only what is in the snapshot, so the series of a
+//! [`Snapshot`] of plain data, and [`render`] turns it into text, always the same text for the same
+//! snapshot. The text contains only what is in the snapshot, so the series of a
 //! source, channel or plugin end when it is removed. Labels are names from the configuration and
 //! words from fixed lists, never keys of entities.
 
+mod format;
 #[cfg(test)]
 mod tests;
 
@@ -21,8 +22,7 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-/// The media type of the output of [`render`].
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub use self::format::Format;
 
 /// The states of a channel, as `weir_channel_state` names them; the current state is 1, the others
 /// are 0.
@@ -151,16 +151,19 @@ impl Buckets {
     }
 }
 
-/// The snapshot as text, of the type [`CONTENT_TYPE`].
+/// The snapshot as text.
 ///
 /// # Errors
 /// Writing to a string should not fail.
-pub fn render(snapshot: Snapshot) -> Result<String, fmt::Error> {
+pub fn render(snapshot: Snapshot, format: Format) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("weir");
     registry.register_collector(Box::new(snapshot));
     let mut written = String::new();
     text::encode(&mut written, &registry)?;
-    Ok(written)
+    Ok(match format {
+        Format::OpenMetrics => written,
+        Format::Prometheus => format::prometheus(&written),
+    })
 }
 
 impl Collector for Snapshot {

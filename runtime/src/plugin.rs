@@ -8,7 +8,8 @@
 //! `words` is the vocabulary and `host` the entry point. A component (`component`, compiled by
 //! `compile`, kept by `cache`) is configured and put into a `chain`; `workers` take a `batch` of
 //! items from the `queue` and run it through the chain, in an `instance` from the `pool`, whose calls
-//! cross `bindings` within `limits`. A plugin's `standing` decides which workers it gets.
+//! cross `bindings` within `limits`. A plugin's `standing` decides which workers it gets; `room` bounds
+//! what the results of many batches take.
 
 mod batch;
 mod binary;
@@ -29,6 +30,7 @@ mod measure;
 mod pool;
 mod queue;
 mod quota;
+mod room;
 mod seal;
 mod sizes;
 mod standing;
@@ -43,6 +45,7 @@ pub use self::compile::Apart;
 pub use self::component::{Compiled, Component};
 pub use self::host::{Host, Options};
 pub use self::kept::Kept;
+pub use self::room::Room;
 pub use self::words::{Breach, EntityVerdict, EventVerdict, Failed, Fault, Limits, Priority, Role};
 
 pub(crate) use self::bindings::{Answer, Answers, Declined};

@@ -7,6 +7,7 @@
 //! names.
 
 mod access;
+mod answers;
 mod arrivals;
 mod backend;
 mod body;
@@ -42,12 +43,15 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use tokio::net::TcpListener;
 
 use self::access::Access;
+use self::answers::Answers;
 use self::arrivals::Arrivals;
 use self::crowd::Crowd;
 use self::listener::Listeners;
 use self::state::AppState;
 use crate::budget::Budget;
 use crate::plan::Role;
+
+pub use axum::http::HeaderMap;
 
 pub use self::backend::{
     Backend, EntityQuery, IngestRequest, Intake, Look, Operate, Operation, Page, QuarantineFilter,
@@ -149,6 +153,7 @@ impl Server {
         };
         let memory = Budget::new(limits.memory_bytes_max);
         let arrivals = Arrivals::new(limits.arriving_bytes_max);
+        let answers = Arc::new(Answers::new());
         let limits = Arc::new(limits);
         let state = |address: SocketAddr| {
             Arc::new(AppState {
@@ -156,6 +161,7 @@ impl Server {
                 limits: limits.clone(),
                 memory: memory.clone(),
                 arrivals: arrivals.clone(),
+                answers: answers.clone(),
                 loopback: address.ip().is_loopback(),
             })
         };
@@ -238,6 +244,12 @@ fn table() -> Vec<Route> {
         row(GET, "/readyz", Open, look::ready),
         row(GET, "/openapi.json", Open, openapi::openapi),
         row(POST, "/v1/sources/{source}/events", Sender, intake::take),
+        row(
+            Method::OPTIONS,
+            "/v1/sources/{source}/events",
+            Sender,
+            intake::allow,
+        ),
         row(GET, "/v1/sources", Needs(Read), look::sources),
         row(GET, "/v1/sources/{source}", Needs(Read), look::source),
         row(

@@ -609,7 +609,8 @@ pub trait Queue: Send + Sync + 'static {
 /// takes the new sequence, because it is now newer than what has changed in between, and it is
 /// counted.
 pub trait Shelf: Send + Sync + 'static {
-    /// Up to `limit` events after `after`, oldest first. Reads the local disk.
+    /// Up to `limit` events after `after`, oldest first; fewer if they are large, none only at the
+    /// end. Reads the local disk.
     ///
     /// # Errors
     /// `Damaged` if one cannot be read.

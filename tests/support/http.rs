@@ -55,6 +55,12 @@ impl Connection {
         })
     }
 
+    /// Waits longer for responses than [`ANSWER_TIME`].
+    pub fn waiting(self, time: Duration) -> io::Result<Connection> {
+        self.stream.get_ref().set_read_timeout(Some(time))?;
+        Ok(self)
+    }
+
     /// Sends a request and reads the response, even if the server responds before it has read
     /// everything.
     pub fn exchange(

@@ -30,7 +30,7 @@ const MAY_USE: [(&str, &[&str]); 19] = [
     ("metrics", &[]),
     ("index", &["model"]),
     ("store", &["index", "model"]),
-    ("plugin", &["model"]),
+    ("plugin", &["budget", "model"]),
     ("author", &["model", "plugin"]),
     ("targets", &["model", "signature"]),
     (

@@ -21,6 +21,8 @@ use crate::sync::lock;
 
 /// Entities or events read at once while a filter is applied.
 const PIECE: usize = 500;
+/// The most bytes of events on a page of the quarantine; a single larger one is a page of its own.
+const PAGE_BYTES_MAX: u64 = 8 << 20;
 
 impl Backend for Inner {
     fn tokens(&self) -> Arc<[Token]> {
@@ -206,10 +208,10 @@ impl Operate for Inner {
                 .map(parse_after)
                 .transpose()?
                 .map(Ordinal);
-            let found = self.find_refused(&*queue, filter, after, page.limit)?;
+            let (found, more) = self.find_refused(&*queue, filter, after, page.limit)?;
             let next = found
                 .last()
-                .filter(|_| found.len() == page.limit)
+                .filter(|_| more)
                 .map(|refused| refused.ordinal.0.to_string());
             Ok(List {
                 items: found.into_iter().map(views::refused).collect(),
@@ -227,7 +229,7 @@ impl Operate for Inner {
         Box::pin(async move {
             let channel = self.known_channel(channel)?;
             let queue = channel.queue();
-            let found = self.find_refused(&*queue, filter, None, usize::MAX)?;
+            let (found, _) = self.find_refused(&*queue, filter, None, usize::MAX)?;
             let ordinals: Vec<Ordinal> = found.into_iter().map(|refused| refused.ordinal).collect();
             let count = match settle {
                 Settle::Redrive => channel
@@ -254,10 +256,16 @@ impl Operate for Inner {
                 .map(parse_after)
                 .transpose()?
                 .map(Sequence);
-            let found = self.find_quarantined(source, filter, after, page.limit, |event| event)?;
+            let weighed = |event: QuarantinedEvent| {
+                let bytes = event.event.event.data.as_bytes().len() as u64;
+                (event, bytes)
+            };
+            let (found, more) = self
+                .find_quarantined(source, filter, after, page.limit, weighed)
+                .await?;
             let next = found
                 .last()
-                .filter(|_| found.len() == page.limit)
+                .filter(|_| more)
                 .map(|event| event.sequence.to_string());
             Ok(List {
                 items: found.iter().map(views::quarantined).collect(),
@@ -275,8 +283,10 @@ impl Operate for Inner {
         Box::pin(async move {
             let running = self.known_source(source)?;
             // Their numbers only: a hundred thousand events need not be in memory at once.
-            let sequences =
-                self.find_quarantined(source, filter, None, usize::MAX, |event| event.sequence)?;
+            let number = |event: QuarantinedEvent| (event.sequence, 0);
+            let (sequences, _) = self
+                .find_quarantined(source, filter, None, usize::MAX, number)
+                .await?;
             match settle {
                 Settle::Redrive => {
                     let done = running.source.redrive(sequences).await;
@@ -419,7 +429,7 @@ impl Inner {
         filter: &RefusedFilter,
         after: Option<Ordinal>,
         limit: usize,
-    ) -> Result<Vec<Refused>, Problem> {
+    ) -> Result<(Vec<Refused>, bool), Problem> {
         let fits = |refused: &Refused| {
             filter
                 .key
@@ -436,78 +446,76 @@ impl Inner {
             |after| Ok(queue.refused(after, PIECE)),
             |refused| refused.ordinal,
             fits,
-            |refused| refused,
+            |refused| (refused, 0),
         )
     }
 
-    fn find_quarantined<T>(
+    /// Reads the quarantine on a thread for blocking work: it may be long, and lies on the disk.
+    async fn find_quarantined<T: Send + 'static>(
         &self,
         source: &str,
         filter: &QuarantineFilter,
         after: Option<Sequence>,
         limit: usize,
-        take: impl Fn(QuarantinedEvent) -> T,
-    ) -> Result<Vec<T>, Problem> {
-        let of_plugin = |event: &QuarantinedEvent, name: &str| {
-            event
-                .event
-                .plugin
-                .as_deref()
-                .is_some_and(|plugin| plugin == name || plugin.split('@').next() == Some(name))
-        };
-        let fits = |event: &QuarantinedEvent| {
-            filter
-                .sequence
-                .is_none_or(|sequence| sequence == event.sequence.0)
-                && filter
-                    .code
-                    .as_ref()
-                    .is_none_or(|code| *code == event.event.failure.code)
-                && filter
-                    .plugin
-                    .as_ref()
-                    .is_none_or(|plugin| of_plugin(event, plugin))
-                && filter
-                    .event_type
-                    .as_ref()
-                    .is_none_or(|wanted| *wanted == event.event.event.event_type)
-                && filter.since.is_none_or(|since| event.time >= since)
-                && filter.before.is_none_or(|before| event.time < before)
-        };
-        gather(
-            after,
-            limit,
-            |after| self.store.shelf(source).list(after, PIECE),
-            |event| event.sequence,
-            fits,
-            take,
-        )
+        take: impl Fn(QuarantinedEvent) -> (T, u64) + Send + 'static,
+    ) -> Result<(Vec<T>, bool), Problem> {
+        let (shelf, filter) = (self.store.shelf(source), filter.clone());
+        blocking(move || {
+            gather(
+                after,
+                limit,
+                |after| shelf.list(after, PIECE),
+                |event| event.sequence,
+                |event| is_wanted(&filter, event),
+                take,
+            )
+        })
+        .await
     }
 }
 
-/// Reads piece by piece, and takes up to `limit` items that fit.
+/// Whether a quarantined event passes the filter.
+fn is_wanted(filter: &QuarantineFilter, event: &QuarantinedEvent) -> bool {
+    let of_plugin = |name: &String| {
+        let plugin = event.event.plugin.as_deref();
+        plugin.is_some_and(|plugin| plugin == name || plugin.split('@').next() == Some(name))
+    };
+    let (failure, event_type) = (&event.event.failure, &event.event.event.event_type);
+    (filter.sequence).is_none_or(|sequence| sequence == event.sequence.0)
+        && (filter.code.as_ref()).is_none_or(|code| *code == failure.code)
+        && filter.plugin.as_ref().is_none_or(of_plugin)
+        && (filter.event_type.as_ref()).is_none_or(|wanted| wanted == event_type)
+        && filter.since.is_none_or(|since| event.time >= since)
+        && filter.before.is_none_or(|before| event.time < before)
+}
+
+/// Reads piece by piece until none is left, and takes up to `limit` items that fit and whose weights
+/// add up to at most [`PAGE_BYTES_MAX`], but one at least. Returns whether there may be more.
 fn gather<T, K: Copy, U>(
     mut after: Option<K>,
     limit: usize,
     read: impl Fn(Option<K>) -> Result<Vec<T>, store::Error>,
     key: impl Fn(&T) -> K,
     fits: impl Fn(&T) -> bool,
-    take: impl Fn(T) -> U,
-) -> Result<Vec<U>, Problem> {
-    let mut found = Vec::new();
+    take: impl Fn(T) -> (U, u64),
+) -> Result<(Vec<U>, bool), Problem> {
+    let (mut found, mut bytes) = (Vec::new(), 0);
     loop {
         let piece = read(after).map_err(failed)?;
-        let complete = piece.len() < PIECE;
-        after = piece.last().map(&key).or(after);
-        found.extend(
-            piece
-                .into_iter()
-                .filter(&fits)
-                .take(limit - found.len())
-                .map(&take),
-        );
-        if complete || found.len() == limit {
-            return Ok(found);
+        let Some(last) = piece.last() else {
+            return Ok((found, false));
+        };
+        after = Some(key(last));
+        for item in piece.into_iter().filter(&fits) {
+            let (item, more) = take(item);
+            bytes += more;
+            if bytes > PAGE_BYTES_MAX && !found.is_empty() {
+                return Ok((found, true));
+            }
+            found.push(item);
+            if found.len() == limit {
+                return Ok((found, true));
+            }
         }
     }
 }

@@ -4,13 +4,11 @@
 
 use std::sync::Arc;
 
-use axum::http::HeaderMap;
-
 use super::now;
 use crate::ingest::{self, Rejection, Source, Summary, http};
 use crate::model::Timestamp;
 use crate::server::views::{Accepted, ChangeCounts, EventCounts, EventProblem};
-use crate::server::{IngestRequest, Intake, Problem, Reply, Requests};
+use crate::server::{HeaderMap, IngestRequest, Intake, Problem, Reply, Requests};
 
 /// A source, and the counts of its requests, which outlive it.
 pub(crate) struct HttpIntake {

@@ -6,6 +6,7 @@
 //! back: then its earlier component serves the plan. Blocking; run it off the serving threads.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use crate::model::{Event, View};
 use crate::plan::{self, Complaint, Plan};
 use crate::plugin::{
     Binary, Binding, ChannelChain, Component, EntityVerdict, Fault, Host, Kept, Limits, Priority,
-    SourceChain,
+    Room, SourceChain,
 };
 
 /// All components and chains of a plan.
@@ -518,8 +519,14 @@ pub(super) struct Maps {
 }
 
 impl Mapping for Maps {
-    fn map(&self, events: Arc<Vec<Event>>) -> ingest::Verdicts<'_> {
-        Box::pin(self.host.map(&self.chain, events, Priority::Ingest))
+    fn map<'a>(
+        &'a self,
+        events: Arc<Vec<Event>>,
+        range: Range<usize>,
+        room: &'a Arc<Room>,
+    ) -> ingest::Verdicts<'a> {
+        let (items, room) = ((events, range), Some(room.clone()));
+        Box::pin((self.host).map_within(&self.chain, items, Priority::Ingest, room))
     }
 }
 

@@ -36,7 +36,7 @@ pub const ATTRIBUTES_MAX: usize = 256;
 /// Maximum total size of a request's events, as a multiple of the longest body.
 const WEIGHT_FACTOR: u64 = 4;
 /// Approximate overhead of an event in memory, in addition to its bytes.
-const EVENT_OVERHEAD_BYTES: u64 = 512;
+pub(super) const EVENT_OVERHEAD_BYTES: u64 = 512;
 /// Headers that a pattern such as `*` never passes to plugins, because they carry credentials. A
 /// source can pass each of them by its full name.
 const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
@@ -185,7 +185,8 @@ impl Collector<'_> {
         if !json::is_array(text) {
             return Err(invalid("a batch is a JSON array of CloudEvents").into());
         }
-        for item in json::items(text)? {
+        // One more than are allowed, to be refused.
+        for item in json::items(text, EVENTS_MAX + 1)? {
             match structured(item.get(), self.all_json) {
                 Ok(event) => self.event(event)?,
                 Err(failure) => {
@@ -298,7 +299,7 @@ impl Undeclared<'_> {
             text.trim_start().starts_with('{') && json::members(text).is_ok_and(has_version)
         };
         if json::is_array(text) {
-            let items = json::items(text).ok()?;
+            let items = json::items(text, 1).ok()?;
             return is_one(items.first()?.get()).then_some(Undeclared::Batch(text));
         }
         is_one(text).then_some(Undeclared::One(text))

@@ -56,7 +56,7 @@ pub fn status(rejection: &Rejection) -> StatusCode {
         Rejection::UnsupportedMediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Rejection::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
         Rejection::NoRoom { .. } => StatusCode::INSUFFICIENT_STORAGE,
-        Rejection::Overloaded
+        Rejection::Overloaded { .. }
         | Rejection::QuarantineFull { .. }
         | Rejection::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
     }

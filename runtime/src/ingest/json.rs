@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::model::Failure;
@@ -14,6 +14,9 @@ use crate::model::Failure;
 /// Maximum number of open brackets. Real documents stay below 20; parsers that recurse (in plugins
 /// too) overflow their stack somewhere above 100.
 pub(super) const DEPTH_MAX: usize = 64;
+
+/// Maximum number of members that [`members`] returns.
+pub(super) const MEMBERS_MAX: usize = 4096;
 
 /// The bytes as text without a byte order mark.
 ///
@@ -91,22 +94,55 @@ fn check_depth_and_escapes(text: &str) -> Result<(), Failure> {
 /// time.
 ///
 /// # Errors
-/// `invalid-json` with the place, also if it is not an object.
+/// `invalid-json` with the place, also if it is not an object; `too-many-members` beyond
+/// [`MEMBERS_MAX`].
 pub(super) fn members(text: &str) -> Result<Vec<(String, &RawValue)>, Failure> {
-    let mut reader = serde_json::Deserializer::from_str(text);
-    let members = reader
-        .deserialize_map(Members)
-        .map_err(|error| syntax(&error))?;
-    reader.end().map_err(|error| syntax(&error))?;
+    let mut members = Vec::with_capacity(12);
+    let mut count = 0;
+    each_member(text, |name, value| {
+        count += 1;
+        if count <= MEMBERS_MAX {
+            members.push((name, value));
+        }
+    })?;
+    if count > MEMBERS_MAX {
+        let detail = format!("an object has {count} members; {MEMBERS_MAX} are the most");
+        return Err(Failure::new("too-many-members", detail));
+    }
     Ok(members)
 }
 
-/// The items of an array in their order, as written.
+/// The first member of an object with this name, as written.
+///
+/// # Errors
+/// As for [`members`], however many members there are.
+pub(super) fn member<'a>(text: &'a str, name: &str) -> Result<Option<&'a RawValue>, Failure> {
+    let mut found = None;
+    each_member(text, |there, value| {
+        if found.is_none() && there == name {
+            found = Some(value);
+        }
+    })?;
+    Ok(found)
+}
+
+fn each_member<'a>(text: &'a str, take: impl FnMut(String, &'a RawValue)) -> Result<(), Failure> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let read = reader.deserialize_map(Members(take));
+    read.and_then(|()| reader.end())
+        .map_err(|error| syntax(&error))
+}
+
+/// The first `most` items of an array in their order, as written. The others are only checked to be
+/// JSON: four million small items in 8 MiB would take more memory than the text.
 ///
 /// # Errors
 /// `invalid-json`, with the place.
-pub(super) fn items(text: &str) -> Result<Vec<&RawValue>, Failure> {
-    serde_json::from_str(text).map_err(|error| syntax(&error))
+pub(super) fn items(text: &str, most: usize) -> Result<Vec<&RawValue>, Failure> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let read = reader.deserialize_seq(Items(most));
+    read.and_then(|items| reader.end().map(|()| items))
+        .map_err(|error| syntax(&error))
 }
 
 /// The value at a JSON pointer (RFC 6901), as written; `None` if nothing is there. Only the values on
@@ -120,11 +156,10 @@ pub(super) fn at<'a>(text: &'a str, pointer: &str) -> Result<Option<&'a str>, Fa
     for token in pointer.split('/').skip(1) {
         let name = token.replace("~1", "/").replace("~0", "~");
         let next = if is_array(here) {
-            let item = |index: usize| Ok(items(here)?.get(index).copied());
+            let item = |at: usize| Ok(items(here, at.saturating_add(1))?.get(at).copied());
             name.parse().ok().map_or(Ok(None), item)?
         } else if here.trim_start().starts_with('{') {
-            let found = members(here)?.into_iter().find(|(there, _)| *there == name);
-            found.map(|(_, value)| value)
+            member(here, &name)?
         } else {
             None
         };
@@ -194,21 +229,42 @@ fn unit(bytes: &[u8], at: usize) -> Option<u16> {
     u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
-struct Members;
+struct Members<F>(F);
 
-impl<'de> Visitor<'de> for Members {
-    type Value = Vec<(String, &'de RawValue)>;
+impl<'de, F: FnMut(String, &'de RawValue)> Visitor<'de> for Members<F> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members = Vec::with_capacity(12);
-        while let Some(member) = map.next_entry()? {
-            members.push(member);
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        while let Some((name, value)) = map.next_entry()? {
+            self.0(name, value);
         }
-        Ok(members)
+        Ok(())
+    }
+}
+
+struct Items(usize);
+
+impl<'de> Visitor<'de> for Items {
+    type Value = Vec<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while items.len() < self.0 {
+            match seq.next_element()? {
+                Some(item) => items.push(item),
+                None => return Ok(items),
+            }
+        }
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(items)
     }
 }
 
@@ -281,6 +337,22 @@ mod tests {
             "fine",
             "an escaped backslash begins no escape"
         );
+    }
+
+    // 31 requests with 8 MiB of `[0,0,…]` each took 2.6 GB, since all items were collected before
+    // the first was counted.
+    #[test]
+    fn items_and_members_are_counted_before_they_are_collected() {
+        let zeros = format!("[{}0]", "0,".repeat(1_000_000));
+        assert_eq!(items(&zeros, 10).map(|items| items.len()), Ok(10));
+        assert!(items("[0,0,", 1).is_err(), "the rest is checked");
+        assert_eq!(items("[1, 2]", 3).map(|items| items.len()), Ok(2));
+        let many = format!("{{{}\"last\":1}}", "\"a\":null,".repeat(MEMBERS_MAX));
+        let refused = members(&many).map(|members| members.len());
+        assert_eq!(refused.unwrap_err().code, "too-many-members");
+        let last = member(&many, "last").map(|value| value.map(RawValue::get));
+        assert_eq!(last, Ok(Some("1")));
+        assert!(member(&many, "none").is_ok_and(|value| value.is_none()));
     }
 
     #[test]

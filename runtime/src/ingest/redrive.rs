@@ -6,16 +6,22 @@
 //! with the new reason. It keeps the sequence that it got on arrival, so that facets changed since
 //! then are not overwritten.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::source::{Done, Source, Trouble};
+use super::source::{Done, Source, Trouble, event_bytes};
 use super::{ChangeCounts, EventCounts, Rejection, envelope};
+use crate::budget::Budget;
 use crate::model::{Event, Lane, Sequence};
-use crate::plugin::EventVerdict;
+use crate::plugin::{EventVerdict, Room};
 use crate::store::{self, Commit, Effect, QuarantinedEvent, Verdict};
 
-/// Number of events read at once; each may be as large as a body.
+/// The most events read at once.
 const PIECE: usize = 32;
+/// The most bytes of events read at once; a single larger one is read alone.
+const PIECE_BYTES_MAX: u64 = 4 << 20;
+/// The most bytes of changes that the events read at once may become; a single event's may be more.
+const RESULTS_BYTES_MAX: u64 = 16 << 20;
 
 /// The result of redriven events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,55 +42,88 @@ impl Source {
     /// `Busy`, `NoRoom`, `Unavailable` as for requests: the work done until then is durable, the
     /// other events stay in quarantine.
     pub async fn redrive(&self, mut sequences: Vec<Sequence>) -> Result<Redriven, Rejection> {
-        let (mut redriven, shelf) = (Redriven::default(), self.store.shelf(&self.options.name));
         sequences.sort_unstable();
         sequences.dedup();
-        for chunk in sequences.chunks(PIECE) {
-            let mut piece = Vec::with_capacity(chunk.len());
-            for sequence in chunk {
-                piece.extend(shelf.get(*sequence).map_err(unavailable)?);
-            }
-            redriven.missing += (chunk.len() - piece.len()) as u64;
-            self.redrive_piece(piece, &mut redriven).await?;
+        let mut redriven = Redriven::default();
+        let mut left = VecDeque::from(sequences);
+        while !left.is_empty() {
+            let piece = self.read_piece(&mut left, &mut redriven)?;
+            let not_run = self.redrive_piece(piece, &mut redriven).await?;
+            not_run.into_iter().rev().for_each(|it| left.push_front(it));
         }
         Ok(redriven)
     }
 
+    /// Reads the next events, at most [`PIECE_BYTES_MAX`] unless the first is larger.
+    fn read_piece(
+        &self,
+        left: &mut VecDeque<Sequence>,
+        redriven: &mut Redriven,
+    ) -> Result<Vec<QuarantinedEvent>, Rejection> {
+        let shelf = self.store.shelf(&self.options.name);
+        let (mut piece, mut bytes) = (Vec::new(), 0);
+        while piece.len() < PIECE && bytes < PIECE_BYTES_MAX {
+            let Some(sequence) = left.pop_front() else {
+                break;
+            };
+            match shelf.get(sequence).map_err(unavailable)? {
+                None => redriven.missing += 1,
+                Some(kept) => {
+                    bytes += event_bytes(&kept.event.event);
+                    piece.push(kept);
+                }
+            }
+        }
+        Ok(piece)
+    }
+
+    /// Returns the events for whose changes there was no room; they stay where they are.
     async fn redrive_piece(
         &self,
         piece: Vec<QuarantinedEvent>,
         redriven: &mut Redriven,
-    ) -> Result<(), Rejection> {
+    ) -> Result<Vec<Sequence>, Rejection> {
         let Reread {
             events,
-            sequences,
-            lanes,
+            mut sequences,
+            mut lanes,
             unread,
         } = self.read_again(piece);
         if sequences.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        let events = Arc::new(events);
+        let (count, events) = (events.len(), Arc::new(events));
+        let memory = Arc::new(Budget::new(u64::MAX).reservation(self.options.name.clone()));
+        let room = Room::new(memory, RESULTS_BYTES_MAX);
         let verdicts = match &self.chain {
-            Some(chain) if !events.is_empty() => chain.map(Arc::clone(&events)).await,
-            _ => vec![EventVerdict::Passed; events.len()],
+            Some(chain) if count > 0 => chain.map(events.clone(), 0..count, &room).await,
+            _ => vec![EventVerdict::Passed; count],
         };
+        // For one result at least there is always room.
+        let run = if room.was_full() {
+            verdicts.len()
+        } else {
+            count
+        };
+        let not_run = sequences.drain(run..count).collect();
+        lanes.drain(run..count);
         let mut verdicts = verdicts.into_iter();
-        let commits = events
-            .iter()
-            .zip(&sequences)
-            .zip(&lanes)
-            .map(|((event, sequence), lane)| {
-                // The source may have had a mapper when the event arrived, so its data may be
-                // anything.
-                let effect = self.effect(event, verdicts.next(), *lane, false);
-                Commit {
-                    source: self.options.name.clone(),
-                    identity: self.identity(event),
-                    arrival: Some(*sequence),
-                    effect,
-                }
-            });
+        let commits =
+            events[..run]
+                .iter()
+                .zip(&sequences)
+                .zip(&lanes)
+                .map(|((event, sequence), lane)| {
+                    // The source may have had a mapper when the event arrived, so its data may be
+                    // anything.
+                    let effect = self.effect(event, verdicts.next(), *lane, false);
+                    Commit {
+                        source: self.options.name.clone(),
+                        identity: self.identity(event),
+                        arrival: Some(*sequence),
+                        effect,
+                    }
+                });
         let commits: Vec<Commit> = commits.chain(unread).collect();
         let done = self.commit(&events, commits, |at| lanes[at]).await;
         let leaving = settled(&done, &sequences);
@@ -99,7 +138,7 @@ impl Source {
         );
         redriven.add(&done);
         match done.trouble {
-            None => Ok(()),
+            None => Ok(not_run),
             Some(trouble) => Err(trouble.rejection(super::Summary {
                 events: redriven.events,
                 changes: redriven.changes,
@@ -159,13 +198,8 @@ impl Source {
 
 impl Redriven {
     fn add(&mut self, done: &Done) {
-        self.events.accepted += done.events.accepted;
-        self.events.filtered += done.events.filtered;
-        self.events.quarantined += done.events.quarantined;
-        self.events.repeated += done.events.repeated;
-        self.changes.committed += done.changes.committed;
-        self.changes.unchanged += done.changes.unchanged;
-        self.changes.stale += done.changes.stale;
+        self.events.add(done.events);
+        self.changes.add(done.changes);
     }
 }
 

@@ -84,7 +84,7 @@ impl Source {
         incoming.memory.grow_to(bytes)?;
         let (lane, now) = (incoming.lane, incoming.now);
         verify::verify(&self.options.verify, &incoming.headers, &incoming.body, now)?;
-        let (opened, _memory) = self
+        let (opened, memory) = self
             .open(incoming)
             .await
             .inspect_err(|rejection| self.note_malformed(rejection))?;
@@ -95,24 +95,14 @@ impl Source {
             mut indexes,
             unread,
         } = opened;
-        let events = Arc::new(events);
-        let mut commits = self.decide(&events, lane).await;
-        indexes.extend(unread.iter().map(|unread| unread.index));
-        commits.extend(
-            unread
-                .into_iter()
-                .map(|unread| self.keep_unread(unread, lane)),
-        );
-        self.activity.written(
-            commits
-                .iter()
-                .rev()
-                .filter_map(|commit| match &commit.effect {
-                    Effect::Changes(changes) => changes.first().map(|change| &change.id),
-                    Effect::Filtered | Effect::Quarantine(_) => None,
-                }),
-        );
-        let done = self.commit(&events, commits, |_| lane).await;
+        let (events, memory) = (Arc::new(events), Arc::new(memory));
+        let mut done = self.take_all(&events, lane, &memory).await;
+        if !unread.is_empty() && !done.is_stopped() {
+            indexes.extend(unread.iter().map(|unread| unread.index));
+            let commits = unread.into_iter().map(|item| self.keep_unread(item, lane));
+            let kept = self.commit(&[], commits.collect(), |_| lane).await;
+            done.add(kept, events.len());
+        }
         let mut problems: Vec<ItemProblem> = done
             .problems
             .into_iter()
@@ -149,6 +139,8 @@ impl Source {
             } = incoming;
             let body = unpack::unpack(&headers, body, options.body_bytes_max, &memory)?;
             let opened = envelope::open(&options, all_json, &headers, body, &memory)?;
+            // The body itself has gone into its events, or is gone.
+            memory.shrink_to(opened_bytes(&opened));
             Ok((opened, memory))
         };
         if length <= INLINE_BYTES_MAX {
@@ -166,12 +158,13 @@ impl Source {
         }
     }
 
-    /// Runs events through the chain and turns each into a commit.
-    async fn decide(&self, events: &Arc<Vec<Event>>, lane: Option<Lane>) -> Vec<Commit> {
-        let verdicts = match &self.chain {
-            Some(chain) if !events.is_empty() => chain.map(Arc::clone(events)).await,
-            _ => vec![EventVerdict::Passed; events.len()],
-        };
+    /// Turns each event, by its verdict, into a commit.
+    pub(super) async fn commits(
+        &self,
+        events: &[Event],
+        verdicts: Vec<EventVerdict>,
+        lane: Option<Lane>,
+    ) -> Vec<Commit> {
         let mut verdicts = verdicts.into_iter();
         let mut commits = Vec::with_capacity(events.len());
         let mut since_yield = 0;
@@ -193,6 +186,16 @@ impl Source {
             }
         }
         commits
+    }
+
+    /// Records which entities these commits write.
+    pub(super) fn note_written(&self, commits: &[Commit]) {
+        let newest_first = commits.iter().rev();
+        self.activity
+            .written(newest_first.filter_map(|commit| match &commit.effect {
+                Effect::Changes(changes) => changes.first().map(|change| &change.id),
+                Effect::Filtered | Effect::Quarantine(_) => None,
+            }));
     }
 
     /// The commit that quarantines an item that could not be read. It has no identity: what it says is
@@ -389,6 +392,27 @@ pub(super) struct Done {
 }
 
 impl Done {
+    /// Adds the results of commits whose first one is at this position.
+    pub(super) fn add(&mut self, part: Done, first: usize) {
+        self.events.add(part.events);
+        self.changes.add(part.changes);
+        let problems = part.problems.into_iter();
+        self.problems
+            .extend(problems.map(|(at, failure)| (first + at, failure)));
+        // Only the first are listed, and they come in order but for a few.
+        self.problems.truncate(2 * PROBLEMS_MAX);
+        self.sequence = self.sequence.max(part.sequence);
+        part.trouble.into_iter().for_each(|it| self.note(it));
+    }
+
+    /// Whether the store takes nothing more of the request.
+    pub(super) fn is_stopped(&self) -> bool {
+        matches!(
+            self.trouble,
+            Some(Trouble::Busy | Trouble::Overloaded | Trouble::Unavailable(_))
+        )
+    }
+
     /// Counts verdicts; returns the events that the store did not apply.
     fn count(
         &mut self,
@@ -449,7 +473,7 @@ impl Done {
 
     /// Keeps the most serious error: a store that cannot write, then one that is behind, limits
     /// last.
-    fn note(&mut self, trouble: Trouble) {
+    pub(super) fn note(&mut self, trouble: Trouble) {
         if self
             .trouble
             .as_ref()
@@ -492,6 +516,8 @@ pub(super) enum Trouble {
     NoRoom,
     QuarantineFull,
     Busy,
+    /// There was no memory for the rest.
+    Overloaded,
     Unavailable(String),
 }
 
@@ -501,7 +527,8 @@ impl Trouble {
             Trouble::NoRoom => 0,
             Trouble::QuarantineFull => 1,
             Trouble::Busy => 2,
-            Trouble::Unavailable(_) => 3,
+            Trouble::Overloaded => 3,
+            Trouble::Unavailable(_) => 4,
         }
     }
 
@@ -511,6 +538,7 @@ impl Trouble {
             Trouble::NoRoom => Rejection::NoRoom { taken },
             Trouble::QuarantineFull => Rejection::QuarantineFull { taken },
             Trouble::Busy => Rejection::Busy { taken },
+            Trouble::Overloaded => Rejection::Overloaded { taken },
             Trouble::Unavailable(reason) => Rejection::Unavailable { reason, taken },
         }
     }
@@ -544,6 +572,21 @@ fn reasons(commits: &[Commit]) -> BTreeMap<usize, Failure> {
             Effect::Changes(_) | Effect::Filtered => None,
         });
     set_aside.collect()
+}
+
+/// The approximate memory of a request's events.
+fn opened_bytes(opened: &Opened) -> u64 {
+    let unread = opened.unread.iter().map(|unread| &unread.item);
+    let all = opened.events.iter().chain(unread);
+    all.map(|event| event_bytes(event) + envelope::EVENT_OVERHEAD_BYTES)
+        .sum()
+}
+
+/// The approximate memory of an event.
+pub(super) fn event_bytes(event: &Event) -> u64 {
+    let attributes = event.attributes.iter();
+    let attributes = attributes.map(|(name, value)| name.len() + value.len() + 48);
+    (event.data.as_bytes().len() + attributes.sum::<usize>()) as u64
 }
 
 fn set_aside(

@@ -7,7 +7,7 @@
 mod records;
 mod xml;
 
-use super::envelope::excerpt;
+use super::envelope::{EVENTS_MAX, excerpt};
 use super::{Rejection, json};
 use crate::model::Failure;
 
@@ -114,7 +114,8 @@ fn items_at(pointer: &str, text: &str, sink: &mut Sink<'_>) -> Result<(), Reject
         ))
         .into());
     }
-    for item in json::items(here)? {
+    // One more than are allowed, for the sink to refuse.
+    for item in json::items(here, EVENTS_MAX + 1)? {
         sink(Ok(item.get().to_owned()))?;
     }
     Ok(())

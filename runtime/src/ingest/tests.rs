@@ -81,8 +81,13 @@ fn source(store: Arc<dyn Store>, chain: Option<Arc<dyn Mapping>>) -> Source {
 struct Chain<F>(F);
 
 impl<F: Fn(&Event) -> Option<EventVerdict> + Send + Sync> Mapping for Chain<F> {
-    fn map(&self, events: Arc<Vec<Event>>) -> Verdicts<'_> {
-        Box::pin(async move { events.iter().filter_map(&self.0).collect() })
+    fn map<'a>(
+        &'a self,
+        events: Arc<Vec<Event>>,
+        range: Range<usize>,
+        _: &'a Arc<Room>,
+    ) -> Verdicts<'a> {
+        Box::pin(async move { events[range].iter().filter_map(&self.0).collect() })
     }
 }
 
@@ -912,6 +917,33 @@ async fn what_is_too_large_or_too_much_at_once_is_turned_away_early() {
     };
     assert_eq!(source.accept(request).await.unwrap().events.accepted, 1);
     assert_eq!(budget.free(), 10_000, "all is given back");
+}
+
+// Memory was counted while a request was cut into events, and not for what these become.
+#[tokio::test(start_paused = true)]
+async fn a_request_waits_a_while_for_memory_that_others_hold() {
+    let source = source(memory(), None);
+    let budget = Budget::new(20_000);
+    let others = budget.reservation("pim");
+    others.grow_to(19_200).unwrap();
+    let request = || Incoming {
+        memory: budget.reservation("erp-conditions"),
+        ..incoming(NDJSON, change("1", "stock", "1"))
+    };
+    let start = tokio::time::Instant::now();
+    let refused = source.accept(request()).await;
+    assert!(
+        matches!(refused, Err(Rejection::Overloaded { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(start.elapsed().as_secs(), 10);
+    let (taken, ()) = tokio::join!(source.accept(request()), async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        others.shrink(19_000);
+    });
+    assert_eq!(taken.unwrap().events.accepted, 1);
+    drop(others);
+    assert_eq!(budget.free(), 20_000, "all is given back");
 }
 
 // An operator repairs the mapper and redrives the events. Those that can be written now leave the

@@ -136,7 +136,7 @@ mod tests {
             100 << 20,
             &small.reservation("erp"),
         );
-        assert!(matches!(unpacked, Err(Rejection::Overloaded)));
+        assert!(matches!(unpacked, Err(Rejection::Overloaded { .. })));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Tests of the text: it has every name of the contract with its type, and nothing that is not in
 //! the snapshot.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use expect_test::expect;
 
@@ -62,7 +62,7 @@ fn busy() -> Snapshot {
 /// The text of a snapshot, after checking that each series occurs once, belongs to a metric that
 /// was announced before it, and has known labels only.
 fn text_of(snapshot: Snapshot) -> String {
-    let text = render(snapshot).unwrap();
+    let text = render(snapshot, Format::OpenMetrics).unwrap();
     let (mut announced, mut seen) = (String::new(), BTreeSet::new());
     for line in text.lines() {
         if let Some(kind) = line.strip_prefix("# TYPE ") {
@@ -388,4 +388,38 @@ fn a_channel_is_in_one_state() {
             )]
         );
     }
+}
+
+// `promtool check metrics` ended with 1, whatever was asked for: it reads the older text. This checks
+// what it checks: each series belongs to a metric that was announced with help and kind, under its
+// whole name.
+#[test]
+fn the_text_for_prometheus_announces_each_series_under_its_name() {
+    let text = render(busy(), Format::Prometheus).unwrap();
+    let (mut kinds, mut helped) = (BTreeMap::new(), BTreeSet::new());
+    for line in text.lines() {
+        if let Some(about) = line.strip_prefix("# HELP ") {
+            let (name, help) = about.split_once(' ').unwrap();
+            assert!(helped.insert(name) && !help.is_empty(), "{line}");
+        } else if let Some(about) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = about.split_once(' ').unwrap();
+            assert!(helped.contains(name), "{line}");
+            assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
+            assert!(kinds.insert(name, kind).is_none(), "{line}");
+        } else {
+            assert!(!line.starts_with('#'), "{line}");
+            let name = line.split(['{', ' ']).next().unwrap();
+            let parts = ["_bucket", "_sum", "_count"];
+            let whole = parts.iter().find_map(|part| name.strip_suffix(part));
+            let histogram = whole.is_some_and(|name| kinds.get(name) == Some(&"histogram"));
+            assert!(histogram || kinds.contains_key(name), "{line}");
+            let (_, value) = line.rsplit_once(' ').unwrap();
+            assert!(value.parse::<f64>().is_ok(), "{line}");
+        }
+    }
+    assert!(kinds.len() > 10 && text.ends_with('\n'));
+    let counts = |text: &str| text.lines().filter(|line| !line.starts_with('#')).count();
+    let open = render(busy(), Format::OpenMetrics).unwrap();
+    assert_eq!(counts(&text), counts(&open), "no series is lost");
 }

@@ -14,6 +14,7 @@ use crate::plugin::bindings::{Answer, Answers};
 use crate::plugin::chain::{Chain, Items, Stage};
 use crate::plugin::instance::Halt;
 use crate::plugin::pool::Pool;
+use crate::plugin::room::{Room, bytes_of, bytes_of_verdict};
 use crate::plugin::standing;
 use crate::plugin::words::{Failed, Fault, Role};
 
@@ -91,13 +92,19 @@ pub(super) struct Batch {
     stage: usize,
     /// Items of a call that faulted, which are still to be retried alone at this stage.
     alone: VecDeque<usize>,
+    /// Where results are counted.
+    room: Option<Arc<Room>>,
+    /// Whether it has the first of the caller's items, so that its results are of use in any case.
+    first: bool,
+    /// There was no room for a result; the items without a verdict are not run.
+    full: bool,
 }
 
-/// Cuts items into batches.
-pub(super) fn cut(items: &Items) -> Vec<Range<usize>> {
+/// Cuts some of the items into batches.
+pub(super) fn cut(items: &Items, range: Range<usize>) -> Vec<Range<usize>> {
     let mut pieces = Vec::new();
-    let (mut start, mut bytes) = (0, 0);
-    for index in 0..items.len() {
+    let (mut start, mut bytes) = (range.start, 0);
+    for index in range.clone() {
         let more = items.bytes(index);
         if index > start && (index - start == ITEMS_MAX || bytes + more > BYTES_MAX) {
             pieces.push(start..index);
@@ -105,8 +112,8 @@ pub(super) fn cut(items: &Items) -> Vec<Range<usize>> {
         }
         bytes += more;
     }
-    if start < items.len() {
-        pieces.push(start..items.len());
+    if start < range.end {
+        pieces.push(start..range.end);
     }
     pieces
 }
@@ -121,6 +128,18 @@ impl Batch {
             verdicts,
             stage: 0,
             alone: VecDeque::new(),
+            room: None,
+            first: true,
+            full: false,
+        }
+    }
+
+    /// Counts the batch's results in this room; `first` if none of its caller's items come before.
+    pub(super) fn within(self, room: Option<Arc<Room>>, first: bool) -> Batch {
+        Batch {
+            room,
+            first,
+            ..self
         }
     }
 
@@ -128,10 +147,18 @@ impl Batch {
     pub(super) fn run(&mut self, pool: &Pool, lane: Lane) -> Progress {
         let began = Instant::now();
         let chain = self.chain.clone();
+        // Its results would be dropped, so they need not be made.
+        self.full = !self.first && self.room.as_ref().is_some_and(|room| room.was_full());
+        if self.full {
+            return Progress::Done;
+        }
         while let Some(stage) = chain.stages.get(self.stage) {
             let turn = lane.turn(stage.plugin.component().limits().time);
             if self.alone.is_empty() && self.together(stage, pool, lane).is_break() {
                 return Progress::Later;
+            }
+            if self.full {
+                return Progress::Done;
             }
             while let Some(&index) = self.alone.front() {
                 if began.elapsed() > turn {
@@ -143,6 +170,9 @@ impl Batch {
                     Err(Halt::Fault(fault)) => self.take(stage, &[index], Err(fault)),
                     Ok(answers) => self.take(stage, &[index], Ok(answers)),
                 }
+                if self.full {
+                    return Progress::Done;
+                }
                 self.alone.pop_front();
             }
             self.stage += 1;
@@ -153,12 +183,20 @@ impl Batch {
         Progress::Done
     }
 
-    /// The verdicts, in the order of the items.
+    /// The verdicts, in the order of the items; those before the first for which there was no room.
     pub(super) fn finish(self) -> Vec<Verdict> {
-        self.verdicts
-            .into_iter()
-            .map(|verdict| verdict.unwrap_or(Verdict::Passed))
-            .collect()
+        let mut verdicts = self.verdicts.into_iter();
+        if !self.full {
+            return verdicts
+                .map(|verdict| verdict.unwrap_or(Verdict::Passed))
+                .collect();
+        }
+        let run: Vec<Verdict> = verdicts.by_ref().map_while(|verdict| verdict).collect();
+        if let Some(room) = self.room {
+            let unused = verdicts.flatten().map(|verdict| bytes_of_verdict(&verdict));
+            room.give_back(unused.sum());
+        }
+        run
     }
 
     /// Fails each item that has no verdict yet, because the host itself failed.
@@ -230,7 +268,14 @@ impl Batch {
             let verdict = match answer {
                 Ok(Answer::Accepted(true)) => continue,
                 Ok(Answer::Accepted(false)) => Verdict::Filtered(self.stage),
-                Ok(made) => Verdict::Made(made),
+                Ok(made) => {
+                    let fits = |room: &Arc<Room>| room.take(bytes_of(&made));
+                    if !self.room.as_ref().is_none_or(fits) {
+                        self.full = true;
+                        return;
+                    }
+                    Verdict::Made(made)
+                }
                 Err(declined) => {
                     if declined.fault {
                         component.counter().trapped();
@@ -266,7 +311,8 @@ mod tests {
             attributes: Vec::new(),
             data: Payload::Binary(vec![0; *size]),
         };
-        let cut = cut(&Items::Events(Arc::new(sizes.iter().map(event).collect())));
+        let items = Items::Events(Arc::new(sizes.iter().map(event).collect()));
+        let cut = cut(&items, 0..sizes.len());
         assert_eq!(
             cut.iter()
                 .map(|range| (range.start, range.end))

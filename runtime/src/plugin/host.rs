@@ -4,6 +4,7 @@
 //! counters.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use crate::plugin::component::{Component, Loader};
 use crate::plugin::engine::{self, Layout};
 use crate::plugin::figures::{Figures, Snapshot};
 use crate::plugin::pool::Pool;
+use crate::plugin::room::Room;
 use crate::plugin::words::{EntityVerdict, Error, EventVerdict, Fault, Limits, Priority};
 use crate::plugin::workers::Workers;
 
@@ -120,12 +122,26 @@ impl Host {
         events: Arc<Vec<Event>>,
         priority: Priority,
     ) -> Vec<EventVerdict> {
+        let all = 0..events.len();
+        self.map_within(chain, (events, all), priority, None).await
+    }
+
+    /// Runs a source's chain over some of the events; otherwise as [`Host::map`]. Returns the
+    /// verdicts on the first of them, fewer than there are events if `room` has no place for more.
+    pub async fn map_within(
+        &self,
+        chain: &SourceChain,
+        (events, range): (Arc<Vec<Event>>, Range<usize>),
+        priority: Priority,
+        room: Option<Arc<Room>>,
+    ) -> Vec<EventVerdict> {
         if chain.stages.is_empty() {
-            return vec![EventVerdict::Passed; events.len()];
+            return vec![EventVerdict::Passed; range.len()];
         }
+        let items = (Items::Events(events), range);
         let verdicts = self
             .workers
-            .run(chain.shared(), Items::Events(events), priority)
+            .run(chain.shared(), items, priority, room)
             .await;
         verdicts
             .into_iter()
@@ -143,9 +159,11 @@ impl Host {
         if chain.stages.is_empty() {
             return vec![EntityVerdict::Passed; entities.len()];
         }
+        let all = 0..entities.len();
+        let items = (Items::Entities(entities), all);
         let verdicts = self
             .workers
-            .run(chain.shared(), Items::Entities(entities), priority)
+            .run(chain.shared(), items, priority, None)
             .await;
         verdicts
             .into_iter()

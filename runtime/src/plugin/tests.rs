@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
+use crate::budget::Budget;
 use crate::model::{Change, EntityId, Event, Payload, Rendering, View};
 
 /// Tight enough for short tests, and wide enough for a busy machine.
@@ -546,4 +547,36 @@ fn code_is_compiled_once_and_found_again_after_a_restart() {
         "damaged code is compiled again"
     );
     assert_eq!(std::fs::read(file).unwrap(), written);
+}
+
+// What a mapper makes was bounded for each batch of 64 events, so a request of 11.6 KB became a GB.
+#[tokio::test]
+async fn results_for_which_there_is_no_room_are_made_later() {
+    let host = host(2);
+    let chain = source(&host, "erp");
+    let events = events(&"a".repeat(200));
+    let memory = Arc::new(Budget::new(1 << 20).reservation("erp"));
+    let (mut at, mut calls) = (0, 0);
+    while at < events.len() {
+        let room = Room::new(memory.clone(), 10_000);
+        let items = (events.clone(), at..events.len());
+        let verdicts = host
+            .map_within(&chain, items, Priority::Ingest, Some(room.clone()))
+            .await;
+        assert!(!verdicts.is_empty(), "there is room for one");
+        for (event, verdict) in events[at..].iter().zip(&verdicts) {
+            let EventVerdict::Changes(changes) = verdict else {
+                panic!("{verdict:?}");
+            };
+            assert_eq!(changes[0].key, event.id);
+        }
+        assert!(room.taken() <= 10_000);
+        assert_eq!(memory.held(), room.taken(), "what was not used is returned");
+        memory.shrink(room.taken());
+        (at, calls) = (at + verdicts.len(), calls + 1);
+    }
+    assert!(
+        calls > 5,
+        "{calls} calls for 200 events of about 350 bytes each"
+    );
 }

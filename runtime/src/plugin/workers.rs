@@ -6,6 +6,7 @@
 //! goes to the hanging workers, whose priority is lower still. Together this bounds what any number of
 //! looping plugins costs the others.
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
@@ -16,6 +17,7 @@ use crate::plugin::batch::{self, Batch, Lane, Progress, Verdict};
 use crate::plugin::chain::{Chain, Items};
 use crate::plugin::pool::Pool;
 use crate::plugin::queue::{Job, Pulled, Queue};
+use crate::plugin::room::{Room, bytes_of_verdict};
 use crate::plugin::words::{Error, Failed, Priority};
 
 /// The native stack of a worker: the guest's 512 KiB, and room for the host's own frames in a build
@@ -73,16 +75,34 @@ impl Workers {
         Ok(workers)
     }
 
-    /// Runs items through a chain; returns verdicts in their order. Dropping the future abandons
+    /// Runs some of the items through a chain; returns verdicts in their order, fewer if there is no
+    /// room for more, and none only if there is none for the first. Dropping the future abandons
     /// batches that have not started.
     pub(super) async fn run(
         &self,
         chain: &Arc<Chain>,
-        items: Items,
+        (items, range): (Items, Range<usize>),
         priority: Priority,
+        room: Option<Arc<Room>>,
     ) -> Vec<Verdict> {
-        let mut answers = Vec::new();
-        for range in batch::cut(&items) {
+        let first = range.start..range.end.min(range.start + 1);
+        let verdicts = self.run_once(chain, (&items, range), priority, &room).await;
+        if !verdicts.is_empty() || first.is_empty() {
+            return verdicts;
+        }
+        // Later batches were quicker and took the room; their results are of no use without this one.
+        self.run_once(chain, (&items, first), priority, &room).await
+    }
+
+    async fn run_once(
+        &self,
+        chain: &Arc<Chain>,
+        (items, range): (&Items, Range<usize>),
+        priority: Priority,
+        room: &Option<Arc<Room>>,
+    ) -> Vec<Verdict> {
+        let (wanted, start, mut answers) = (range.len(), range.start, Vec::new());
+        for range in batch::cut(items, range) {
             let count = range.len();
             // The semaphore is never closed; if it were, the items would fail as when the host
             // stops.
@@ -90,18 +110,29 @@ impl Workers {
                 break;
             };
             let (reply, answer) = oneshot::channel();
+            let first = range.start == start;
             let batch = Batch::new(chain.clone(), items.clone(), range);
+            let batch = batch.within(room.clone(), first);
             self.queue.push(Job::new(batch, priority, reply, slot));
             answers.push((count, answer));
         }
-        let mut verdicts = Vec::with_capacity(items.len());
+        let (mut verdicts, mut full) = (Vec::with_capacity(wanted), false);
         for (count, answer) in answers {
-            match answer.await {
-                Ok(some) => verdicts.extend(some),
-                Err(_) => verdicts.extend((0..count).map(|_| stopping())),
+            let some = match answer.await {
+                Ok(some) => some,
+                Err(_) => (0..count).map(|_| stopping()).collect(),
+            };
+            if full {
+                let unused = some.iter().map(bytes_of_verdict).sum();
+                room.iter().for_each(|room| room.give_back(unused));
+                continue;
             }
+            full = some.len() < count;
+            verdicts.extend(some);
         }
-        verdicts.resize_with(items.len(), stopping);
+        if !full {
+            verdicts.resize_with(wanted, stopping);
+        }
         verdicts
     }
 

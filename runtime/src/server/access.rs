@@ -72,7 +72,12 @@ pub(super) async fn guard(
                 let operator = Operator(token.map(|token| token.name.clone()));
                 request.extensions_mut().insert(operator);
             }
-            next.run(request).await
+            let client = Client::of(request.extensions()).address();
+            let response = next.run(request).await;
+            match access {
+                Access::Needs(_) => state.answers.count(response, client).await,
+                Access::Open | Access::Sender => response,
+            }
         }
     }
 }

@@ -96,7 +96,7 @@ fn refusals() -> Vec<RefusedView> {
         sequence: 7,
         time: Timestamp(1_000).into(),
     };
-    vec![refused("4711", "http-422"), refused("a/b", "plugin")]
+    vec![refused("4711", "refused"), refused("a/b", "plugin")]
 }
 
 fn quarantined() -> Vec<QuarantineView> {

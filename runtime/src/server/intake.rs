@@ -1,11 +1,13 @@
-//! The route that takes events in, and the counts of its requests by status.
+//! The route that takes events in, its handshake, and the counts of its requests by status.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::header::ALLOW;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use serde_json::json;
 
 use super::backend::{IngestRequest, Intake};
 use super::body::{Receiving, receive};
@@ -74,6 +76,30 @@ pub(super) async fn take(
         .map_or_else(Problem::status, Response::status);
     intake.requests().count(status);
     answered
+}
+
+/// `OPTIONS /v1/sources/{source}/events`: the handshake of CloudEvents webhooks, in which a sender
+/// asks whether it may send here and how fast. A source is there because an operator configured it,
+/// so the answer is yes; what is sent is verified as always.
+pub(super) async fn allow(
+    State(state): State<Arc<AppState>>,
+    Segments(source): Segments<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    if state.backend.intake(&source).is_none() {
+        return Err(Problem::unknown("source", &source));
+    }
+    let mut response = axum::Json(json!({ "allowed": ["OPTIONS", "POST"] })).into_response();
+    let answer = response.headers_mut();
+    answer.insert(ALLOW, HeaderValue::from_static("OPTIONS, POST"));
+    if let Some(origin) = headers.get("webhook-request-origin") {
+        answer.insert("webhook-allowed-origin", origin.clone());
+        if headers.contains_key("webhook-request-rate") {
+            // No limit in advance: 429 and 503 say when it is too fast.
+            answer.insert("webhook-allowed-rate", HeaderValue::from_static("*"));
+        }
+    }
+    Ok(response)
 }
 
 async fn take_known(

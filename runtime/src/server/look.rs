@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{ACCEPT, CONTENT_TYPE, VARY};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
@@ -38,11 +38,17 @@ pub(super) async fn ready(State(state): State<Arc<AppState>>) -> Result<Json<Val
     }
 }
 
-/// `GET /metrics`
-pub(super) async fn metrics(State(state): State<Arc<AppState>>) -> Result<Response, Problem> {
-    let text = metrics::render(state.backend.snapshot())
+/// `GET /metrics`: OpenMetrics for those who ask for it, the text of Prometheus for all others.
+pub(super) async fn metrics(
+    State(state): State<Arc<AppState>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    let format = metrics::Format::wanted(accept);
+    let text = metrics::render(state.backend.snapshot(), format)
         .map_err(|error| Problem::internal(format!("metrics: {error}")))?;
-    Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
+    let head = [(CONTENT_TYPE, format.content_type()), (VARY, "accept")];
+    Ok((head, text).into_response())
 }
 
 /// `GET /v1/sources`
@@ -86,6 +92,7 @@ pub(super) async fn entities(
         owed: query.take("owed"),
     };
     query.end()?;
+    let _turn = state.answers.turn_to_read().await?;
     state
         .backend
         .entities(&wanted, &page)

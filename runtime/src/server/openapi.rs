@@ -19,7 +19,7 @@ use super::access::Access;
 use super::problem::CONTENT_TYPE_PROBLEM;
 use super::views::*;
 use super::{Route, table};
-use crate::metrics;
+use crate::metrics::Format;
 use crate::model::{KEY_BYTES_MAX, Lane};
 
 /// The document. It is the same for every Weir of this version and reveals nothing about the
@@ -54,6 +54,7 @@ pub(super) fn document() -> Value {
     let components = schemas::components(generator);
     json!({
         "openapi": "3.1.0",
+        "servers": [{ "url": "/", "description": "The Weir that this document is from." }],
         "info": {
             "title": "Weir",
             "version": env!("CARGO_PKG_VERSION"),
@@ -161,7 +162,15 @@ impl Operation {
 /// The description of every route.
 fn operations(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     const GET: Method = Method::GET;
-    let text = |media: &str, description: &str| json!({ "description": description, "content": { media: { "schema": { "type": "string" } } } });
+    let figures = || {
+        let text = json!({ "schema": { "type": "string" } });
+        let formats = [Format::Prometheus, Format::OpenMetrics];
+        let content: Map<String, Value> = formats
+            .map(|format| (format.content_type().to_owned(), text.clone()))
+            .into_iter()
+            .collect();
+        json!({ "description": "The text of Prometheus, or OpenMetrics if `Accept` asks for it.", "content": content })
+    };
     let status = json!({ "type": "object", "properties": { "status": { "type": "string" } }, "required": ["status"] });
     let own = json!({ "description": "The description of these routes.", "content": { "application/json": { "schema": { "type": "object" } } } });
     let mut all = vec![
@@ -186,15 +195,11 @@ fn operations(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             "/metrics",
             "metrics",
             "All figures of this moment.",
-            text(metrics::CONTENT_TYPE, "OpenMetrics text."),
+            figures(),
         ),
         take_events(schemas),
+        handshake(),
     ];
-    // Health, readiness and metrics are requested by programs that add parameters of their own;
-    // these are ignored.
-    all.iter_mut()
-        .take(4)
-        .for_each(|operation| operation.problems.retain(|status| *status != 400));
     all.extend(looking(schemas));
     all.extend(on_channels(schemas));
     all.extend(set_aside(schemas));
@@ -233,6 +238,26 @@ fn take_events(schemas: &mut SchemaGenerator) -> Operation {
         success: (202, operation.success.1),
         ..operation
     }
+}
+
+fn handshake() -> Operation {
+    let allowed = json!({ "type": "array", "items": { "type": "string" } });
+    let header =
+        |description: &str| json!({ "schema": { "type": "string" }, "description": description });
+    let mut success = as_json("It may.", member("allowed", allowed));
+    success["headers"] = json!({
+        "Allow": header("The methods of this route."),
+        "WebHook-Allowed-Origin": header("The `WebHook-Request-Origin` of the request."),
+        "WebHook-Allowed-Rate": header("`*` if the request has a `WebHook-Request-Rate`: no limit in advance."),
+    });
+    Operation::new(
+        Method::OPTIONS,
+        "/v1/sources/{source}/events",
+        "mayTakeEvents",
+        "Whether a sender may deliver events here: the handshake of CloudEvents webhooks.",
+        success,
+    )
+    .may_answer(&[503])
 }
 
 /// The read-only routes.

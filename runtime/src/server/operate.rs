@@ -111,6 +111,7 @@ pub(super) async fn refused(
     let page = query.page()?;
     let filter = query.refused_filter();
     query.end()?;
+    let _turn = state.answers.turn_to_read().await?;
     state
         .backend
         .refused(&channel, &filter, &page)
@@ -148,6 +149,7 @@ async fn settle_refused(
     let filter = query.refused_filter();
     query.means_it(filter != RefusedFilter::default())?;
     query.end()?;
+    let _turn = state.answers.turn_to_settle().await?;
     let done = state
         .backend
         .settle_refused(&channel, &filter, settle)
@@ -167,6 +169,7 @@ pub(super) async fn quarantine(
     let page = query.page()?;
     let filter = query.quarantine_filter()?;
     query.end()?;
+    let _turn = state.answers.turn_to_read().await?;
     state
         .backend
         .quarantine(&source, &filter, &page)
@@ -206,6 +209,7 @@ async fn settle_quarantine(
     let filter = query.quarantine_filter()?;
     query.means_it(filter != QuarantineFilter::default())?;
     query.end()?;
+    let _turn = state.answers.turn_to_settle().await?;
     let done = state
         .backend
         .settle_quarantine(&source, &filter, settle)

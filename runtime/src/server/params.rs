@@ -134,16 +134,12 @@ impl Query {
         let Some(text) = self.take(name) else {
             return Ok(None);
         };
-        let moment: Result<jiff::Timestamp, _> = text.parse();
-        let moment = moment.map_err(|_| {
+        moment(&text).map(Some).ok_or_else(|| {
             Problem::bad_parameter(
                 name,
                 format!("must be a time such as 2026-11-18T11:06:40Z, not `{text}`"),
             )
-        })?;
-        Ok(Some(Timestamp(
-            u64::try_from(moment.as_millisecond()).unwrap_or_default(),
-        )))
+        })
     }
 
     /// Requires a filter, or `all=true`: a request that settles many things at once must say so.
@@ -164,6 +160,22 @@ impl Query {
             )),
         }
     }
+}
+
+/// A time of RFC 3339. A `+` before the offset may have been read as a blank, since not every client
+/// encodes it. Times before 1970 are its begin; those at the end of the year 9999, which the library
+/// cannot hold, are the end of all.
+fn moment(text: &str) -> Option<Timestamp> {
+    let text = text.replace(' ', "+");
+    if let Ok(moment) = text.parse::<jiff::Timestamp>() {
+        return Some(Timestamp(
+            u64::try_from(moment.as_millisecond()).unwrap_or_default(),
+        ));
+    }
+    let without_zone = text.trim_end_matches(['Z', 'z']);
+    let last = without_zone.starts_with("9999-12-3") && text.len() > "9999-12-31T00:00:00".len();
+    let civil = without_zone.parse::<jiff::civil::DateTime>();
+    (last && civil.is_ok()).then_some(Timestamp(u64::MAX))
 }
 
 /// An entity named in a request.
@@ -250,6 +262,17 @@ mod tests {
             since("since=2026-11-18T12:06:40.120%2B01:00"),
             Some(Timestamp(1_795_000_000_120))
         );
+        assert_eq!(
+            since("since=2026-11-18T12:06:40.120+01:00"),
+            Some(Timestamp(1_795_000_000_120)),
+            "an offset that was not encoded"
+        );
+        assert_eq!(since("since=1960-01-01T00:00:00Z"), Some(Timestamp(0)));
+        for end in ["9999-12-31T23:59:59Z", "9999-12-31T23:59:59.999%2B14:00"] {
+            assert!(since(&format!("since={end}")).is_some(), "{end}");
+        }
+        assert_eq!(since("since=9999-12-31T25:00:00Z"), None);
+        assert_eq!(since("since=9999-12-31"), None);
         let said = filter("before=yesterday")
             .err()
             .map(|problem| problem.detail().to_owned());

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::answers::Answers;
 use super::arrivals::Arrivals;
 use super::{Backend, Limits};
 use crate::budget::Budget;
@@ -16,6 +17,8 @@ pub(super) struct AppState {
     pub(super) memory: Budget,
     /// The memory that bodies share while they arrive, on all listeners.
     pub(super) arrivals: Arrivals,
+    /// What the answers of admin routes may cost, on all listeners.
+    pub(super) answers: Arc<Answers>,
     /// Whether this listener can be reached from this machine only.
     pub(super) loopback: bool,
 }

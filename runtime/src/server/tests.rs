@@ -180,7 +180,7 @@ async fn every_route_asks_for_the_role_of_the_table_and_no_other() {
             let expected = match (access, role) {
                 (Access::Needs(_), None) => 401,
                 (Access::Needs(needed), Some(role)) if role < needed => 403,
-                (Access::Sender, _) => 202,
+                (Access::Sender, _) if method == Method::POST => 202,
                 _ => 200,
             };
             assert_eq!(
@@ -544,6 +544,29 @@ async fn operations_reach_what_they_name() {
 }
 
 #[tokio::test]
+async fn a_sender_of_cloudevents_may_ask_first() {
+    let server = start(&Arc::new(Fake::default()), Limits::default()).await;
+    let path = "/v1/sources/erp/events";
+    let asks = [
+        ("webhook-request-origin", "events.example"),
+        ("webhook-request-rate", "120"),
+    ];
+    let answered = ask(&server, "OPTIONS", path, &asks, "").await;
+    let header = |name: &str| answered.headers.get(name).map(String::as_str);
+    assert_eq!(
+        (answered.status, header("allow")),
+        (200, Some("OPTIONS, POST"))
+    );
+    assert_eq!(header("webhook-allowed-origin"), Some("events.example"));
+    assert_eq!(header("webhook-allowed-rate"), Some("*"));
+    let plain = ask(&server, "OPTIONS", path, &[], "").await;
+    assert_eq!(plain.status, 200);
+    assert!(!plain.headers.contains_key("webhook-allowed-origin"));
+    let unknown = ask(&server, "OPTIONS", "/v1/sources/nope/events", &asks, "").await;
+    assert_eq!(unknown.problem(), "unknown-source");
+}
+
+#[tokio::test]
 async fn a_refused_reload_says_every_mistake() {
     let fake = Arc::new(Fake::default());
     let server = start(&fake, Limits::default()).await;
@@ -626,10 +649,11 @@ async fn requests_are_counted_by_status_and_unknown_names_make_no_series() {
     ] {
         ask(&server, "POST", &format!("/v1/sources/{path}"), &[], body).await;
     }
-    let answered = get(&server, "/metrics").await;
+    let open_metrics = [("accept", "application/openmetrics-text")];
+    let answered = ask(&server, "GET", "/metrics", &open_metrics, "").await;
     assert_eq!(
         (answered.status, answered.headers["content-type"].as_str()),
-        (200, crate::metrics::CONTENT_TYPE)
+        (200, crate::metrics::Format::OpenMetrics.content_type())
     );
     let requests: Vec<&str> = answered
         .body
@@ -653,6 +677,19 @@ async fn requests_are_counted_by_status_and_unknown_names_make_no_series() {
         answered.body
     );
     assert!(answered.body.ends_with("# EOF\n"), "{}", answered.body);
+    let plain = get(&server, "/metrics").await;
+    assert_eq!(
+        (
+            plain.headers["content-type"].as_str(),
+            plain.headers["vary"].as_str()
+        ),
+        (crate::metrics::Format::Prometheus.content_type(), "accept")
+    );
+    assert!(
+        plain
+            .body
+            .contains("# TYPE weir_ingest_requests_total counter\n")
+    );
 }
 
 #[tokio::test]

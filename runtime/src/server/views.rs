@@ -66,6 +66,7 @@ impl JsonSchema for Time {
 
 /// One page of a list.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ListOf{T}")]
 pub struct List<T> {
     /// In the list's order.
     pub items: Vec<T>,
@@ -445,7 +446,7 @@ pub struct RefusedView {
     pub entity_type: String,
     /// Its key.
     pub key: String,
-    /// Why, for machines: `plugin`, `http-422`, ….
+    /// Why, for machines: `plugin`, `refused` (by the target), ….
     pub code: String,
     /// Why, for people.
     pub detail: String,

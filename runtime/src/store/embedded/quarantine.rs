@@ -342,7 +342,10 @@ pub(super) fn write(
     Ok(there > 0)
 }
 
-/// Quarantined events of a source, oldest first.
+/// The most bytes of events that are read at once; a single larger one is read alone.
+const READ_BYTES_MAX: usize = 4 << 20;
+
+/// Quarantined events of a source, oldest first; none only if there are none.
 pub(super) fn read(
     db: &sled::Db,
     source: u32,
@@ -357,6 +360,7 @@ pub(super) fn read(
     let prefix = keys::quarantine_of(source);
     let (mut events, mut current, mut bytes): (Vec<QuarantinedEvent>, Option<u64>, Vec<u8>) =
         (Vec::new(), None, Vec::new());
+    let mut read = 0;
     let damaged = || Error::Damaged("a quarantined event cannot be read".into());
     for row in db.range(from..) {
         let (key, piece) = row.map_err(|error| Error::Damaged(error.to_string()))?;
@@ -366,9 +370,10 @@ pub(super) fn read(
         }
         if let Some(done) = current.filter(|current| *current != sequence) {
             events.push(Row::decode(&bytes, Sequence(done)).ok_or_else(damaged)?);
+            read += bytes.len();
             bytes.clear();
             current = None;
-            if events.len() == limit {
+            if events.len() == limit || read >= READ_BYTES_MAX {
                 break;
             }
         }

@@ -1,0 +1,127 @@
+//! Memory for the results of one call of the host, so that a plugin's output is bounded for a whole
+//! request and not only for a batch.
+//!
+//! Results are counted as they come out of a plugin. Those that do not fit are dropped, and their
+//! items count as not run: the caller uses what it has, and runs the rest when there is room again.
+//! A plugin has no memory, so nothing happens twice.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use crate::budget::Reservation;
+use crate::model::Change;
+use crate::plugin::batch::Verdict;
+use crate::plugin::bindings::Answer;
+
+/// The memory that a change takes in addition to its bytes.
+const CHANGE_OVERHEAD_BYTES: usize = 256;
+/// The memory that any other result takes in addition to its bytes.
+const OVERHEAD_BYTES: usize = 64;
+
+/// Memory for results. What is taken belongs to the reservation; the caller returns it.
+#[derive(Debug)]
+pub struct Room {
+    memory: Arc<Reservation>,
+    bytes_max: u64,
+    taken: AtomicU64,
+    refused: AtomicBool,
+}
+
+impl Room {
+    /// At most `bytes_max` bytes of results, but always one result if the reservation can hold it.
+    pub fn new(memory: Arc<Reservation>, bytes_max: u64) -> Arc<Room> {
+        Arc::new(Room {
+            memory,
+            bytes_max,
+            taken: AtomicU64::new(0),
+            refused: AtomicBool::new(false),
+        })
+    }
+
+    /// The bytes of the results that the caller got.
+    pub fn taken(&self) -> u64 {
+        self.taken.load(Relaxed)
+    }
+
+    /// Whether there was no room for some result, so that verdicts are missing.
+    pub fn was_full(&self) -> bool {
+        self.refused.load(Relaxed)
+    }
+
+    /// Whether there was room for these bytes; they are taken then.
+    pub(super) fn take(&self, bytes: u64) -> bool {
+        let fits = self.try_take(bytes);
+        if !fits {
+            self.refused.store(true, Relaxed);
+        }
+        fits
+    }
+
+    fn try_take(&self, bytes: u64) -> bool {
+        let grown = self.taken.fetch_update(Relaxed, Relaxed, |taken| {
+            (taken == 0 || taken + bytes <= self.bytes_max).then_some(taken + bytes)
+        });
+        if grown.is_err() {
+            return false;
+        }
+        if self.memory.grow(bytes).is_err() {
+            self.taken.fetch_sub(bytes, Relaxed);
+            return false;
+        }
+        true
+    }
+
+    /// Returns the memory of results that are not used.
+    pub(super) fn give_back(&self, bytes: u64) {
+        self.taken.fetch_sub(bytes, Relaxed);
+        self.memory.shrink(bytes);
+    }
+}
+
+/// The approximate memory of a result that a plugin made.
+pub(super) fn bytes_of(answer: &Answer) -> u64 {
+    let bytes = match answer {
+        Answer::Accepted(_) => 0,
+        Answer::Changes(changes) => changes.iter().map(bytes_of_change).sum(),
+        Answer::Rendered(None) => 0,
+        Answer::Rendered(Some(rendering)) => rendering.body.as_bytes().len(),
+    };
+    (bytes + OVERHEAD_BYTES) as u64
+}
+
+/// The same of a verdict, whose item took that room.
+pub(super) fn bytes_of_verdict(verdict: &Verdict) -> u64 {
+    match verdict {
+        Verdict::Made(answer) => bytes_of(answer),
+        Verdict::Passed | Verdict::Filtered(_) | Verdict::Failed(_) => 0,
+    }
+}
+
+fn bytes_of_change(change: &Change) -> usize {
+    let value = change.value.as_ref().map_or(0, |value| value.len());
+    value + change.entity_type.len() + change.key.len() + change.facet.len() + CHANGE_OVERHEAD_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::Budget;
+
+    #[test]
+    fn results_take_what_is_there_and_one_always_fits() {
+        let memory = Arc::new(Budget::new(1000).reservation("erp"));
+        let room = Room::new(memory.clone(), 100);
+        assert!(
+            room.take(300),
+            "the first, though it is larger than the bound"
+        );
+        assert!(!room.was_full() && !room.take(1) && room.was_full());
+        room.give_back(300);
+        assert!(room.take(60) && room.take(40) && !room.take(1));
+        assert_eq!((room.taken(), memory.held()), (100, 100));
+        let other = Room::new(memory.clone(), 2000);
+        assert!(!other.take(901), "more than the reservation can hold");
+        assert!(other.take(900));
+        assert_eq!((other.taken(), memory.held()), (900, 1000));
+    }
+}

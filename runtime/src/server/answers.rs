@@ -1,0 +1,186 @@
+//! What the answers of admin routes may cost: readers of long lists take turns, and an answer counts
+//! against a budget until its client has taken it.
+//!
+//! Whoever lists entities or events makes Weir read far more than it sends; a few hundred of them at
+//! once took the processor from the senders of events.
+
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use axum::body::{Body, HttpBody};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::{Frame, SizeHint};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
+
+use super::problem::Problem;
+use crate::budget::{Budget, Exhausted, Reservation};
+
+/// Memory for answers that are being written, in bytes. A client may take its answer slowly.
+const BYTES_MAX: u64 = 128 << 20;
+/// How long a reader waits for its turn.
+const WAIT: Duration = Duration::from_secs(10);
+/// The pieces in which an answer is handed to the connection, so that it is not counted as taken
+/// when it has only been queued.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// The turns and the memory of admin answers, on all listeners.
+#[derive(Debug)]
+pub(super) struct Answers {
+    /// For reading lists.
+    reading: Semaphore,
+    /// For redriving or dropping many at once, which may take minutes and must not stop readers.
+    settling: Semaphore,
+    memory: Budget,
+}
+
+impl Answers {
+    /// One reader for each two processors, one at least.
+    pub(super) fn new() -> Answers {
+        let processors = available_parallelism().map_or(1, usize::from);
+        Answers::within((processors / 2).max(1), BYTES_MAX)
+    }
+
+    fn within(readers: usize, bytes_max: u64) -> Answers {
+        Answers {
+            reading: Semaphore::new(readers),
+            settling: Semaphore::new(1),
+            memory: Budget::new(bytes_max),
+        }
+    }
+
+    /// Waits for a turn to read a list; it lasts until the permit is dropped.
+    ///
+    /// # Errors
+    /// 503 if the others took too long.
+    pub(super) async fn turn_to_read(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        let busy = "too many lists are being read at once; ask again in a moment";
+        turn(&self.reading, busy).await
+    }
+
+    /// Waits for a turn to redrive or drop many at once; otherwise as [`Answers::turn_to_read`].
+    pub(super) async fn turn_to_settle(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        let busy =
+            "others are being redriven or dropped at the moment; try again when that is done";
+        turn(&self.settling, busy).await
+    }
+
+    /// Counts the response against the memory of answers until this client has taken it.
+    pub(super) async fn count(&self, response: Response, client: IpAddr) -> Response {
+        let (parts, body) = response.into_parts();
+        // The body is in memory already, so this does not wait.
+        let Ok(whole) = body.collect().await else {
+            return Problem::internal("an answer could not be collected").into_response();
+        };
+        let rest = whole.to_bytes();
+        let memory = self.memory.reservation(client.to_string());
+        match memory.grow(rest.len() as u64) {
+            Ok(()) => Response::from_parts(
+                parts,
+                Body::new(Counted {
+                    rest,
+                    _memory: memory,
+                }),
+            ),
+            Err(Exhausted::Now) => Problem::busy(
+                "too many answers are waiting for their clients to read them; ask again in a moment",
+                Duration::from_secs(1),
+            )
+            .into_response(),
+            Err(Exhausted::Ever { limit }) => Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "answer-too-large",
+                format!("the answer has more than {limit} bytes; ask for fewer items with `limit`"),
+            )
+            .into_response(),
+        }
+    }
+}
+
+async fn turn<'a>(turns: &'a Semaphore, busy: &str) -> Result<SemaphorePermit<'a>, Problem> {
+    match timeout(WAIT, turns.acquire()).await {
+        Ok(Ok(permit)) => Ok(permit),
+        _ => Err(Problem::busy(busy, Duration::from_secs(1))),
+    }
+}
+
+/// The body of an answer, and its memory.
+struct Counted {
+    rest: Bytes,
+    _memory: Reservation,
+}
+
+impl HttpBody for Counted {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if self.rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        let length = self.rest.len().min(PIECE_BYTES);
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(length)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.rest.len() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn response(length: usize) -> Response {
+        Response::new(Body::from(vec![b'x'; length]))
+    }
+
+    #[tokio::test]
+    async fn an_answer_counts_until_its_client_has_taken_it() {
+        let answers = Answers::within(1, 1 << 20);
+        let first = answers.count(response(900_000), CLIENT).await;
+        assert_eq!(first.body().size_hint().exact(), Some(900_000));
+        let status = async |length| answers.count(response(length), CLIENT).await.status();
+        assert_eq!(status(200_000).await, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(status(2_000_000).await, StatusCode::INTERNAL_SERVER_ERROR);
+        let mut body = first.into_body();
+        let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(piece.len(), PIECE_BYTES);
+        assert_eq!(status(200_000).await, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(
+            body.collect().await.unwrap().to_bytes().len(),
+            900_000 - PIECE_BYTES
+        );
+        assert_eq!(status(200_000).await, StatusCode::OK);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn readers_take_turns_and_do_not_wait_for_ever() {
+        let answers = Answers::within(1, 1 << 20);
+        let turn = answers.turn_to_read().await.unwrap();
+        let (waited, _) = tokio::join!(answers.turn_to_read(), tokio::time::sleep(WAIT));
+        assert_eq!(
+            waited.err().map(|problem| problem.status()),
+            Some(StatusCode::SERVICE_UNAVAILABLE)
+        );
+        drop(turn);
+        assert!(answers.turn_to_read().await.is_ok());
+        let _settling = answers.turn_to_settle().await.unwrap();
+        assert!(answers.turn_to_read().await.is_ok(), "readers go on");
+    }
+}
