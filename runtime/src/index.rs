@@ -35,7 +35,7 @@ mod sameness;
 mod words;
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
 pub use channel::{Changed, Channel, Walked};
 pub use clock::Clock;
-pub use names::Names;
+pub use names::{NAMES_MAX, Names};
 pub use pair::Pair;
 pub use sameness::value_hash;
 pub use words::{
@@ -164,6 +164,11 @@ pub struct Index {
     pub clock: Clock,
     /// By ordinal; ordinal 0 is never used.
     entries: Vec<Option<Box<Entry>>>,
+    /// Ordinals of forgotten entities; the lowest is given out first, which keeps the arrays of
+    /// pairs as short as the entities are many.
+    free: BTreeSet<u32>,
+    /// Where the search for old tombstones of facets goes on.
+    tombstones_from: u32,
     /// The highest ordinal of an entity, 0 if there is none.
     highest: u32,
     by_id: HashTable<u32>,
@@ -245,6 +250,10 @@ impl Index {
             let place = &mut entry.places[meta.lane.index()];
             *place = (*place).max(meta.sequence);
         }
+        for meta in &entry.facets {
+            self.names.add_entity(meta.name.into());
+            self.names.keep(meta.owner.into());
+        }
         for (newest, place) in self.newest.iter_mut().zip(entry.places) {
             note(newest, &entry.facets, place);
         }
@@ -252,15 +261,20 @@ impl Index {
         self.insert(ordinal, entry);
     }
 
-    /// Marks all ordinals below this number as used, even where the entity has been forgotten
-    /// since, so that none is assigned twice.
+    /// Makes room for all ordinals below this number, which rows of channels may name, and frees
+    /// those without an entity. Call this once all entities are restored.
     pub fn give_out(&mut self, ordinals: u32) {
         if self.entries.len() < ordinals as usize {
             self.entries.resize_with(ordinals as usize, || None);
         }
+        let free = (1u32..).zip(self.entries.iter().skip(1));
+        self.free = free
+            .filter(|(_, entry)| entry.is_none())
+            .map(|(ordinal, _)| ordinal)
+            .collect();
     }
 
-    /// All ordinals below this number are used.
+    /// All ordinals that were ever given out are below this number.
     pub fn given_out(&self) -> u32 {
         self.entries.len() as u32
     }
@@ -322,19 +336,21 @@ impl Index {
         now: Timestamp,
     ) -> Applied {
         let number = |number: u32| u16::try_from(number).expect("names are bounded");
+        // A change that is not written gives out no numbers.
         let (name, owner) = (
-            number(self.names.number(change.facet)),
-            number(self.names.number(change.owner)),
+            self.names.find(change.facet).map(number),
+            self.names.find(change.owner).map(number),
         );
         let known = self.find(change.id);
         let at = known.and_then(|ordinal| {
             let entry = self.entry(ordinal)?;
+            let name = name?;
             let at = entry.facets.iter().position(|meta| meta.name == name)?;
             Some((at, entry.facets[at]))
         });
         let current = at.map(|(_, meta)| meta);
         let known_version = current
-            .filter(|meta| meta.owner == owner)
+            .filter(|meta| Some(meta.owner) == owner)
             .and_then(|meta| meta.version());
         let overtaken = current
             .zip(arrival)
@@ -360,9 +376,10 @@ impl Index {
             else {
                 return Applied::Unchanged;
             };
-            if (meta.version(), meta.owner) == (change.version, owner) {
+            if (meta.version(), Some(meta.owner)) == (change.version, owner) {
                 return Applied::Unchanged;
             }
+            let owner = number(self.names.keep_name(change.owner));
             let facets = &mut self.entries[ordinal as usize]
                 .as_mut()
                 .expect("it was just found")
@@ -377,12 +394,16 @@ impl Index {
         self.sequence += 1;
         self.clock.note(self.sequence, now);
         let version = change.version.or(known_version);
+        let name = name.unwrap_or_else(|| number(self.names.number(change.facet)));
+        let owner = owner.unwrap_or_else(|| number(self.names.number(change.owner)));
+        self.names.keep(owner.into());
         let (hash, deleted) = (change.hash.unwrap_or(0), change.hash.is_none());
         let meta =
             Meta::new(name, owner, self.sequence, hash, change.lane, deleted).with_version(version);
         let ordinal = known.unwrap_or_else(|| {
-            self.names.number(&change.id.entity_type);
-            let ordinal = self.entries.len().max(1) as u32;
+            self.names.keep_name(&change.id.entity_type);
+            let next = self.entries.len().max(1) as u32;
+            let ordinal = self.free.pop_first().unwrap_or(next);
             self.insert(
                 ordinal,
                 Entry {
@@ -399,6 +420,7 @@ impl Index {
         match at {
             Some((at, _)) => entry.facets[at] = meta,
             None => {
+                self.names.add_entity(name.into());
                 // Few entities get more facets later, and there are millions of entities.
                 entry.facets.reserve_exact(1);
                 entry.facets.push(meta);
@@ -517,6 +539,8 @@ impl Index {
             let Some(entry) = self.entries[*ordinal as usize].take() else {
                 continue;
             };
+            self.free.insert(*ordinal);
+            self.drop_names(&entry.facets);
             let hash = self.hasher.hash_one(&entry.id);
             if let Ok(found) = self.by_id.find_entry(hash, |other| other == ordinal) {
                 found.remove();
@@ -540,6 +564,94 @@ impl Index {
             self.highest -= 1;
         }
         gone
+    }
+
+    /// Drops the tombstones of facets that were deleted before `horizon`, of entities that are still
+    /// there. Examines up to `limit` entities, and goes on with the next ones at the next call.
+    /// Returns the ordinals whose records the caller must write.
+    pub fn forget_facets(&mut self, horizon: Timestamp, limit: usize) -> Vec<u32> {
+        let mut trimmed = Vec::new();
+        let count = self.entries.len() as u32;
+        for _ in 0..limit.min(self.entries.len()) {
+            self.tombstones_from = (self.tombstones_from + 1) % count.max(1);
+            let ordinal = self.tombstones_from;
+            let old: Vec<u16> = self
+                .tombstones(ordinal)
+                .filter(|meta| self.clock.time_of(meta.sequence) <= horizon)
+                .map(|meta| meta.name)
+                .collect();
+            if !old.is_empty() && self.is_settled(ordinal) {
+                self.drop_facets(ordinal, &old);
+                trimmed.push(ordinal);
+            }
+        }
+        trimmed
+    }
+
+    /// The deleted facets of an entity that has others. (An entity without others is forgotten as a
+    /// whole.)
+    fn tombstones(&self, ordinal: u32) -> impl Iterator<Item = &Meta> {
+        let entry = self.entry(ordinal);
+        let there = entry.filter(|_| !self.graves.contains(ordinal));
+        let facets = there.into_iter().flat_map(|entry| &entry.facets);
+        facets.filter(|meta| meta.deleted)
+    }
+
+    /// Whether no live channel owes anything of an entity, or is busy with it, or has something to
+    /// save. Only then may a facet go without a trace: its sequence is what a channel owes, and after
+    /// a crash its place may be the only one that leads to another facet. A retired channel sweeps
+    /// all entities when it returns.
+    fn is_settled(&self, ordinal: u32) -> bool {
+        self.entry(ordinal).is_some_and(|entry| {
+            let live = self.channels.values().filter(|channel| channel.live);
+            live.into_iter()
+                .all(|channel| channel.has_settled(ordinal, entry, &self.names))
+        })
+    }
+
+    /// The facets of an entity that may be dropped to make room for others although they were deleted
+    /// lately, the longest deleted first.
+    pub fn expendable(&self, ordinal: u32) -> Vec<u16> {
+        let mut tombstones: Vec<&Meta> = self.tombstones(ordinal).collect();
+        if tombstones.is_empty() || !self.is_settled(ordinal) {
+            return Vec::new();
+        }
+        tombstones.sort_by_key(|meta| meta.sequence);
+        tombstones.iter().map(|meta| meta.name).collect()
+    }
+
+    /// Drops facets of an entity. The caller must write its record.
+    pub fn drop_facets(&mut self, ordinal: u32, names: &[u16]) {
+        let Some(entry) = self
+            .entries
+            .get_mut(ordinal as usize)
+            .and_then(|entry| entry.as_deref_mut())
+        else {
+            return;
+        };
+        let dropped: Vec<Meta> = entry
+            .facets
+            .extract_if(.., |meta| names.contains(&meta.name))
+            .collect();
+        self.drop_names(&dropped);
+    }
+
+    /// Counts facets that an entity has lost, and frees the names that no entity has any more.
+    fn drop_names(&mut self, facets: &[Meta]) {
+        for meta in facets {
+            let number = u32::from(meta.name);
+            if !self.names.remove_entity(number) {
+                continue;
+            }
+            for newest in &mut self.newest {
+                if let Some(newest) = newest.get_mut(number as usize) {
+                    *newest = 0;
+                }
+            }
+            for channel in self.channels.values_mut() {
+                channel.forget_name(number);
+            }
+        }
     }
 
     // -- channels ---------------------------------------------------------------------------------

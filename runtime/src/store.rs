@@ -38,8 +38,8 @@ use tokio::sync::{oneshot, watch};
 
 pub use self::pending::Pending;
 pub use crate::index::{
-    Ending, Holds, Joined, Lease, Owed, Parked, Settlement, Standing, State, Subscription, Walked,
-    Withdrawals,
+    Ending, Holds, Joined, Lease, NAMES_MAX, Owed, Parked, Settlement, Standing, State,
+    Subscription, Walked, Withdrawals,
 };
 use crate::model::{Entity, EntityId, Event, Failure, Lane, Ordinal, Sequence, Timestamp, Track};
 
@@ -179,6 +179,9 @@ pub enum NoRoom {
     /// The entity already has [`crate::model::FACETS_MAX`] facets, and this one is new (quarantine
     /// the event).
     Facets,
+    /// The facets of all entities have [`crate::index::NAMES_MAX`] different names, and this one is
+    /// new (quarantine the event).
+    Names,
     /// The source's quarantine is full (503).
     Quarantine,
 }
@@ -285,6 +288,8 @@ pub struct Figures {
     pub disk_free: u64,
     /// Head of the durable sequence.
     pub sequence: Sequence,
+    /// Different names of facets, owners, types and sources; at most [`NAMES_MAX`].
+    pub names: u64,
     /// Synced writes of commits since the store was opened, by duration: one count for each of
     /// [`COMMIT_SECONDS`] and one for the longer ones, not cumulative; and the total duration in
     /// seconds.

@@ -13,5 +13,6 @@ mod histories;
 mod integrity;
 mod kit;
 mod owed;
+mod reclaimed;
 mod turns;
 mod world;

@@ -49,6 +49,7 @@ pub(super) fn snapshot(inner: &Inner) -> Snapshot {
             .collect(),
         traps: traps(&live, plugins),
         commit: Buckets::new(&COMMIT_SECONDS, commits, commit_seconds),
+        store_names: store.names,
         store_bytes: store.bytes,
         disk_free_bytes: store.disk_free,
         last_reload_success,

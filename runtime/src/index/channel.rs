@@ -417,11 +417,16 @@ impl Channel {
         earlier.chain(parked).chain(flying).chain([oldest]).min()
     }
 
+    /// Whether a sweep must render an entity again. One that the channel never met is rendered when
+    /// a facet changes that the channel subscribes to.
+    fn is_reshaped(&self, pair: Pair) -> bool {
+        pair.shape() != self.shape && pair != Pair::default()
+    }
+
     fn owes(&self, ordinal: u32, entry: &Entry, names: &Names) -> bool {
         let pair = self.pair(ordinal);
         let right_type = entry.id.entity_type == self.subscription.entity_type;
-        right_type
-            && (pair.shape() != self.shape || self.newest_seen(entry, names) > pair.revision())
+        right_type && (self.is_reshaped(pair) || self.newest_seen(entry, names) > pair.revision())
     }
 
     pub(super) fn certainly_gone(&self, ordinal: u32, entry: &Entry, names: &Names) -> bool {
@@ -432,6 +437,21 @@ impl Channel {
         !busy
             && pair.holds() == Holds::Nothing
             && (pair == Pair::default() || pair.revision() >= self.newest_seen(entry, names))
+    }
+
+    /// Whether the channel owes no change of an entity, is not busy with it, and has saved that.
+    pub(super) fn has_settled(&self, ordinal: u32, entry: &Entry, names: &Names) -> bool {
+        let busy = self.flights.contains_key(&ordinal)
+            || self.parked.contains_key(&ordinal)
+            || self.dirty.contains(ordinal);
+        !busy && self.pair(ordinal).revision() >= self.newest_seen(entry, names)
+    }
+
+    /// Forgets whether it subscribes to a name, because the name's number is given out again.
+    pub(super) fn forget_name(&mut self, number: u32) {
+        if let Some(wanted) = self.wanted.get_mut(number as usize) {
+            *wanted = None;
+        }
     }
 
     pub(super) fn erase(&mut self, ordinal: u32) {
@@ -509,7 +529,7 @@ impl Channel {
         }
         let pair = self.pair(ordinal);
         let right_type = entry.id.entity_type == self.subscription.entity_type;
-        let reshaped = right_type && track == Track::Sweep && pair.shape() != self.shape;
+        let reshaped = right_type && track == Track::Sweep && self.is_reshaped(pair);
         let owed = reshaped || self.newest(entry, names) > pair.revision();
         if owed && self.parked.get(&ordinal).is_none_or(|parked| parked.held) {
             return Some(self.start(ordinal, entry, names, track, vec![(track, place)], revision));

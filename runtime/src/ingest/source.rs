@@ -10,9 +10,11 @@ use super::{
     Rejection, Summary, unpack, verify,
 };
 use crate::budget::Reservation;
-use crate::model::{EntityType, Event, Failure, Lane, PartsDigest, Sequence};
+use crate::model::{EntityType, Event, FACETS_MAX, Failure, Lane, PartsDigest, Sequence};
 use crate::plugin::EventVerdict;
-use crate::store::{self, Commit, Effect, NoRoom, NotTaken, Quarantined, Store, Verdict};
+use crate::store::{
+    self, Commit, Effect, NAMES_MAX, NoRoom, NotTaken, Quarantined, Store, Verdict,
+};
 
 /// Number of events passed to the store at once. The store writes batches of about this size;
 /// larger pieces would only make other requests wait longer.
@@ -258,16 +260,12 @@ impl Source {
         let arrivals: Vec<Option<Sequence>> = commits.iter().map(|commit| commit.arrival).collect();
         let reasons = reasons(&commits);
         let verdicts = self.hand_over(commits, &mut done).await;
-        let crowded: Vec<usize> = done.count(verdicts.into_iter().enumerate(), &reasons);
+        let crowded = done.count(verdicts.into_iter().enumerate(), &reasons);
         if crowded.is_empty() {
             return done;
         }
-        let again = crowded.iter().map(|at| {
+        let again = crowded.iter().map(|(at, failure)| {
             let event = &events[*at];
-            let failure = Failure::new(
-                "too-many-facets",
-                format!("an entity has at most {} facets", crate::model::FACETS_MAX),
-            );
             let identity = if arrivals[*at].is_some() {
                 None
             } else {
@@ -277,17 +275,18 @@ impl Source {
                 source: self.options.name.clone(),
                 identity,
                 arrival: arrivals[*at],
-                effect: set_aside(event, lane(*at), failure, None),
+                effect: set_aside(event, lane(*at), failure.clone(), None),
             }
         });
         let again: Vec<Commit> = again.collect();
         let reasons: BTreeMap<usize, Failure> = crowded
             .iter()
             .zip(self::reasons(&again))
-            .map(|(at, (_, reason))| (*at, reason))
+            .map(|((at, _), (_, reason))| (*at, reason))
             .collect();
         let verdicts = self.hand_over(again, &mut done).await;
-        done.count(crowded.into_iter().zip(verdicts), &reasons);
+        let positions = crowded.into_iter().map(|(at, _)| at);
+        done.count(positions.zip(verdicts), &reasons);
         done
     }
 
@@ -380,12 +379,12 @@ pub(super) struct Done {
 }
 
 impl Done {
-    /// Counts verdicts; returns the events whose entity cannot have another facet.
+    /// Counts verdicts; returns the events whose entity cannot have another facet, with the reason.
     fn count(
         &mut self,
         verdicts: impl Iterator<Item = (usize, Option<Verdict>)>,
         reasons: &BTreeMap<usize, Failure>,
-    ) -> Vec<usize> {
+    ) -> Vec<(usize, Failure)> {
         let mut crowded = Vec::new();
         for (at, verdict) in verdicts {
             let Some(verdict) = verdict else { continue };
@@ -407,7 +406,18 @@ impl Done {
                     self.problems
                         .extend(reasons.get(&at).map(|reason| (at, reason.clone())));
                 }
-                Verdict::NoRoom(NoRoom::Facets) => crowded.push(at),
+                Verdict::NoRoom(NoRoom::Facets) => {
+                    let sentence = format!("an entity has at most {FACETS_MAX} facets");
+                    crowded.push((at, Failure::new("too-many-facets", sentence)));
+                }
+                Verdict::NoRoom(NoRoom::Names) => {
+                    let sentence = format!(
+                        "the facets of all entities have {NAMES_MAX} different names, and this event \
+                         brings another one; delete facets that nobody needs, or find out who \
+                         invents their names"
+                    );
+                    crowded.push((at, Failure::new("too-many-names", sentence)));
+                }
                 Verdict::NoRoom(NoRoom::Entities) => {
                     self.problems.push((
                         at,

@@ -39,7 +39,7 @@ use super::{
 };
 use crate::index::Index;
 use crate::model::{Entity, EntityId, Ordinal, Sequence, Timestamp};
-use crate::sync::lock;
+use crate::sync::{lock, unpoisoned};
 use commits::Commits;
 use inbox::{Inbox, Refusal, Work};
 use quarantine::SourceShelf;
@@ -112,8 +112,10 @@ struct Shared {
     /// What waits for the writer.
     inbox: Inbox,
     index: Mutex<Index>,
-    /// The names that records use, for readers, which should not wait for the index.
-    names: RwLock<Vec<Arc<str>>>,
+    /// The names that records use, for readers, which should not wait for the index. A reader holds
+    /// it while it reads a record and looks up its names: the number of a name that went with the
+    /// record's last change is given to another name only after that.
+    names: RwLock<Vec<Option<Arc<str>>>>,
     /// Head of the synced sequence.
     watermark: watch::Sender<Sequence>,
     limits: Mutex<Limits>,
@@ -130,6 +132,26 @@ impl Shared {
         // A panic while the index is locked leaves it half changed; the writer then fails the
         // store, and readers may finish.
         lock(&self.index)
+    }
+
+    /// Shows new names to the readers, before the records that use them are written. A name that is
+    /// gone is shown until its number is given out again, because a reader may have a record of
+    /// before.
+    fn show_names(&self, changed: Vec<(u32, Option<Arc<str>>)>) {
+        let changed: Vec<(u32, Arc<str>)> = changed
+            .into_iter()
+            .filter_map(|(number, name)| Some((number, name?)))
+            .collect();
+        if changed.is_empty() {
+            return;
+        }
+        let mut names = unpoisoned(self.names.write());
+        for (number, name) in changed {
+            if names.len() <= number as usize {
+                names.resize(number as usize + 1, None);
+            }
+            names[number as usize] = Some(name);
+        }
     }
 
     fn durable(&self) -> u64 {
@@ -220,7 +242,7 @@ impl Embedded {
             db: opened.db,
             inbox: Inbox::default(),
             watermark: watch::Sender::new(Sequence(index.sequence)),
-            names: RwLock::new(index.names.all().to_vec()),
+            names: RwLock::new(index.names.all().collect()),
             index: Mutex::new(index),
             limits: Mutex::new(Limits {
                 quarantine_max: 100_000,
@@ -414,12 +436,16 @@ impl Store for Embedded {
 
     fn figures(&self) -> Figures {
         // Unlock the index before asking the disk: the writer waits for it.
-        let entities = self.shared.index().total();
+        let (entities, names) = {
+            let index = self.shared.index();
+            (index.total(), index.names.count() as u64)
+        };
         Figures {
             entities,
             bytes: open::size_on_disk(&self.shared.options.path),
             disk_free: open::disk_free(&self.shared.options.path),
             sequence: Sequence(self.shared.durable()),
+            names,
             commit_seconds: self.shared.commits.seconds(),
         }
     }

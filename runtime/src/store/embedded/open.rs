@@ -367,6 +367,10 @@ pub(super) fn load(db: &sled::Db, index: &mut Index, seen: u64) -> Result<Loaded
     ) = (entities?, beside?);
     found.include(&found_beside);
     index.give_out(given_out);
+    quarantine
+        .keys()
+        .for_each(|source| index.names.keep(*source));
+    index.names.free_unused();
     index.rebuild_lanes();
     let mut logs = BTreeMap::new();
     for (id, (channel, log)) in channels {
@@ -411,9 +415,13 @@ fn load_entities(db: &sled::Db, index: &mut Index) -> Result<Sums, Error> {
     let mut found = Sums::default();
     rows(db, keys::FIGURES, &mut found).try_for_each(|row| row.map(|_| ()))?;
     for row in rows(db, keys::NAMES, &mut found) {
-        let (_, name) = row?;
+        let (key, name) = row?;
         let name = std::str::from_utf8(&name).map_err(|_| unreadable("a name"))?;
-        index.names.number(&Arc::from(name));
+        let number = u32::from_be_bytes(keys::number_at(&key, 1));
+        index
+            .names
+            .restore(number, Arc::from(name))
+            .ok_or_else(|| unreadable("a name"))?;
     }
     index.sequence = number(db, keys::CEILING)?;
     if let Some(marks) = db
@@ -438,6 +446,7 @@ fn load_entities(db: &sled::Db, index: &mut Index) -> Result<Sums, Error> {
             .name(record.entity_type)
             .cloned()
             .ok_or_else(|| unreadable("the type of an entity"))?;
+        index.names.keep(record.entity_type);
         let facets: Vec<Meta> = record.facets.iter().map(|row| row.meta).collect();
         index.restore(
             ordinal,
