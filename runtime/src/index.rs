@@ -710,6 +710,24 @@ impl Index {
     }
 }
 
+impl Index {
+    /// Makes unknown what every channel knows of its target, also of entities that it never met, and
+    /// starts a sweep of each.
+    pub fn doubt_everything(&mut self, now: Timestamp) {
+        let (head, given_out) = (self.bump(now), self.given_out());
+        for channel in self.channels.values_mut() {
+            let subscription = channel.subscription.clone();
+            channel.reshape(subscription, true, head, given_out);
+            for (ordinal, entry) in (0u32..).zip(&self.entries) {
+                if let Some(entry) = entry {
+                    channel.doubt(ordinal, entry);
+                }
+            }
+        }
+        self.reads_moved = true;
+    }
+}
+
 /// Records that an entity with these facets has a change at `place` in this lane.
 fn note(newest: &mut Vec<u64>, facets: &[Meta], place: u64) {
     for name in facets

@@ -75,6 +75,23 @@ pub fn open(options: &Options) -> Result<Arc<dyn Store>, Error> {
     Ok(Arc::new(embedded::Embedded::open(options)?))
 }
 
+/// Makes a store of a backup, in a directory that is empty or does not exist. What the channels know of
+/// their targets becomes unknown, because it may have changed since the backup was made: each channel
+/// sends everything again. Blocks for seconds.
+///
+/// # Errors
+/// `Damaged` if the backup differs from what was written; `Unavailable` if the directory is not empty
+/// or cannot be written.
+pub fn restore(backup: &Path, options: &Options) -> Result<BackedUp, Error> {
+    embedded::restore(
+        backup,
+        embedded::Options {
+            sequence_min: options.sequence_min,
+            ..embedded::Options::new(&options.path)
+        },
+    )
+}
+
 /// Sequences are reserved on disk in blocks of this size, and a restart continues at the end of the
 /// last block, so that a sequence that a channel may have seen before a crash is never used again.
 ///

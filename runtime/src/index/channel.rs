@@ -30,6 +30,27 @@ pub enum Walked {
     Reserve,
 }
 
+/// What a channel must know of the index.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub(super) names: &'a Names,
+    /// As in [`super::Index`].
+    pub(super) earlier: &'a HashMap<(Lane, u32), Vec<u64>>,
+}
+
+impl<'a> Known<'a> {
+    /// All places of an entity in a lane.
+    fn places(
+        self,
+        ordinal: u32,
+        entry: &'a Entry,
+        lane: Lane,
+    ) -> impl Iterator<Item = u64> + use<'a> {
+        let earlier = self.earlier.get(&(lane, ordinal)).into_iter().flatten();
+        earlier.copied().chain([entry.places[lane.index()]])
+    }
+}
+
 /// A channel.
 #[derive(Debug)]
 pub struct Channel {
@@ -392,7 +413,7 @@ impl Channel {
     }
 
     /// The sequence of the oldest change that the channel owes of an entity; `None` if it owes no
-    /// change. `places` are places of the entity that the channel has not served.
+    /// change. `met` are places of the entity that the channel meets at this moment.
     ///
     /// A facet shows only its newest change. An older one that it covers is known by the place at
     /// which the entity waits since then, and while the entity is parked or in flight. A place may be
@@ -401,20 +422,37 @@ impl Channel {
         &self,
         ordinal: u32,
         entry: &Entry,
-        names: &Names,
-        places: impl Iterator<Item = u64>,
+        known: Known<'_>,
+        met: &[(Track, u64)],
     ) -> Option<u64> {
         let revision = self.pair(ordinal).revision();
-        let changes = self.subscribed(entry, names).map(|meta| meta.sequence);
-        let oldest = changes.filter(|sequence| *sequence > revision).min()?;
+        let changes = self.subscribed(entry, known.names);
+        let oldest = changes
+            .map(|meta| meta.sequence)
+            .filter(|sequence| *sequence > revision)
+            .min()?;
         let parked = self.parked_since.get(&ordinal).copied();
         let flying = self
             .flights
             .get(&ordinal)
             .map(|flight| flight.owed_since)
             .filter(|since| *since > 0);
-        let earlier = places.filter(|place| *place > revision);
-        earlier.chain(parked).chain(flying).chain([oldest]).min()
+        let met = met
+            .iter()
+            .filter(|(track, _)| *track != Track::Sweep)
+            .map(|(_, place)| *place);
+        let ahead = Lane::ALL.into_iter().flat_map(|lane| {
+            let read = self.read[lane.index()];
+            known
+                .places(ordinal, entry, lane)
+                .filter(move |place| *place > read)
+        });
+        met.chain(ahead)
+            .filter(|place| *place > revision)
+            .chain(parked)
+            .chain(flying)
+            .chain([oldest])
+            .min()
     }
 
     /// Whether a sweep must render an entity again. One that the channel never met is rendered when
@@ -470,20 +508,25 @@ impl Channel {
         }
     }
 
+    /// Makes unknown what the target holds of an entity, whatever was known. A delete of it counts in
+    /// the guard against mass withdrawal.
+    pub(super) fn doubt(&mut self, ordinal: u32, entry: &Entry) {
+        if entry.id.entity_type == self.subscription.entity_type {
+            self.change(ordinal, Pair::attempted);
+        }
+    }
+
     fn start(
         &mut self,
         ordinal: u32,
         entry: &Entry,
-        names: &Names,
+        known: Known<'_>,
         track: Track,
         places: Vec<(Track, u64)>,
         revision: u64,
     ) -> Lease {
         let pair = self.pair(ordinal);
-        let met = places.iter().filter(|(track, _)| *track != Track::Sweep);
-        let owed_since = self
-            .owed_since(ordinal, entry, names, met.map(|(_, place)| *place))
-            .unwrap_or(0);
+        let owed_since = self.owed_since(ordinal, entry, known, &places).unwrap_or(0);
         self.flights.insert(
             ordinal,
             Flight {
@@ -495,7 +538,7 @@ impl Channel {
         );
         // A change that is decided but not yet durable may wait at the place met here, without a
         // place of its own.
-        let newest = self.newest(entry, names);
+        let newest = self.newest(entry, known.names);
         Lease {
             ordinal: Ordinal(ordinal),
             revision: Sequence(revision.max(newest)),
@@ -516,7 +559,7 @@ impl Channel {
         &mut self,
         ordinal: u32,
         entry: &Entry,
-        names: &Names,
+        known: Known<'_>,
         track: Track,
         place: u64,
         revision: u64,
@@ -530,9 +573,9 @@ impl Channel {
         let pair = self.pair(ordinal);
         let right_type = entry.id.entity_type == self.subscription.entity_type;
         let reshaped = right_type && track == Track::Sweep && self.is_reshaped(pair);
-        let owed = reshaped || self.newest(entry, names) > pair.revision();
+        let owed = reshaped || self.newest(entry, known.names) > pair.revision();
         if owed && self.parked.get(&ordinal).is_none_or(|parked| parked.held) {
-            return Some(self.start(ordinal, entry, names, track, vec![(track, place)], revision));
+            return Some(self.start(ordinal, entry, known, track, vec![(track, place)], revision));
         }
         None
     }
@@ -541,7 +584,7 @@ impl Channel {
         &mut self,
         end: &Settlement,
         entry: &Entry,
-        names: &Names,
+        known: Known<'_>,
         revision: u64,
         now: Timestamp,
     ) -> Option<Lease> {
@@ -607,10 +650,10 @@ impl Channel {
             }
             None => self.parked.remove(&ordinal),
         };
-        let owes = flight.shape != self.shape || self.newest(entry, names) > pair.revision();
+        let owes = flight.shape != self.shape || self.newest(entry, known.names) > pair.revision();
         if waits.is_none() && flight.met && owes {
             let track = flight.places.last().map_or(Track::Sweep, |place| place.0);
-            return Some(self.start(ordinal, entry, names, track, flight.places, revision));
+            return Some(self.start(ordinal, entry, known, track, flight.places, revision));
         }
         None
     }
