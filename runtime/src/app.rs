@@ -11,6 +11,7 @@ mod deliveries;
 mod figures;
 pub(crate) mod intake;
 pub mod load;
+mod retired;
 mod rollouts;
 mod sweeps;
 mod views;

@@ -335,6 +335,8 @@ pub struct Remembered {
     pub name: String,
     /// False: retired. It has left the configuration, and its deliveries are remembered.
     pub live: bool,
+    /// Entities of which its target holds something or may hold something.
+    pub holding: u64,
 }
 
 /// The entities, the channels that join and leave, and the store's own start and end.
@@ -381,6 +383,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// All channels that the store knows, retired ones included.
     fn remembered(&self) -> Vec<Remembered>;
+
+    /// The standing of an entity on each retired channel that subscribed to its type.
+    fn retired_standings(&self, ordinal: Ordinal) -> Vec<(String, Standing)>;
 
     /// A channel leaves the configuration: it stops walking, and its deliveries are remembered for
     /// its return. Its flights must have ended. An unknown name has no effect.

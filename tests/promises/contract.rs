@@ -543,6 +543,7 @@ fn a_channel_is_remembered_by_its_name_until_it_is_forgotten() {
         let remembered = Remembered {
             name: "shop".to_owned(),
             live: false,
+            holding: 0,
         };
         assert_eq!(store.remembered(), [remembered]);
         let (_, returned) = join(store, "shop", &subscription(1));

@@ -7,7 +7,8 @@ use weir::inside::index::value_hash;
 use weir::inside::model::{EntityId, Lane, Sequence, Timestamp, Track};
 use weir::inside::store::memory::Memory;
 use weir::inside::store::{
-    Commit, Effect, Ending, FacetChange, Lease, Queue, Settlement, Store, Subscription, embedded,
+    Commit, Effect, Ending, FacetChange, Holds, Lease, Queue, Settlement, Store, Subscription,
+    embedded,
 };
 
 use crate::world::{self, Subject, commit_all, embedded_in, folder, walk};
@@ -140,6 +141,35 @@ fn a_sweep_has_ahead_only_what_was_there_when_it_began() {
         assert_eq!(queue.owed().total(), 1, "in flight");
         ends(&*queue, &lease, Ending::Parked { attempts: 1 });
         assert_eq!(queue.owed().total(), 1, "parked");
+    });
+}
+
+/// A row was renamed without `was`. The old shop's pages stayed, and nothing said so.
+#[test]
+fn what_a_retired_channel_has_delivered_is_counted_and_shown() {
+    check(|store| {
+        let queue = join(store);
+        for key in ["lamp", "vase"] {
+            set(store, key, "price", "1");
+        }
+        let leases = meets(&*queue);
+        for lease in &leases {
+            ends(&*queue, lease, delivered());
+        }
+        let ordinal = leases[0].ordinal;
+        assert!(store.retired_standings(ordinal).is_empty(), "it is live");
+        store.retire("shop").wait().expect("it retires");
+        let [remembered] = &store.remembered()[..] else {
+            panic!("it is remembered")
+        };
+        assert_eq!((remembered.live, remembered.holding), (false, 2));
+        let [(name, standing)] = &store.retired_standings(ordinal)[..] else {
+            panic!("it is shown")
+        };
+        assert_eq!(
+            (name.as_str(), standing.holds),
+            ("shop", Holds::Rendering(7))
+        );
     });
 }
 

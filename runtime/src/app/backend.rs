@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::intake::{HttpIntake, rejected};
-use super::{Inner, blocking, figures, views};
+use super::{BACKUP, BACKUPS, Inner, blocking, figures, retired, views};
 use crate::dispatch::{self, Channel};
 use crate::metrics::Snapshot;
 use crate::model::{EntityId, Ordinal, Sequence};
@@ -60,12 +60,14 @@ impl Look for Inner {
                 .map_err(failed)?
                 .pop()
                 .flatten()
+                .filter(|entity| entity.id == *id)
                 .ok_or_else(|| no_entity(id))?;
             let live = self.live.load();
             let channels = live
                 .channels
                 .values()
-                .map(|channel| views::standing(&live, channel, ordinal, &entity));
+                .map(|channel| views::standing(&live, channel, ordinal, &entity))
+                .chain(retired::standings(self.store.as_ref(), ordinal));
             Ok(EntityView {
                 entity_type: id.entity_type.to_string(),
                 key: id.key.to_string(),

@@ -264,6 +264,11 @@ impl Channel {
         self.parked.values().copied()
     }
 
+    /// The number of entities of which the target holds something or may hold something.
+    pub fn holding(&self) -> u64 {
+        self.holding
+    }
+
     /// Whether no delivery is in flight.
     pub fn is_quiet(&self) -> bool {
         self.flights.is_empty()

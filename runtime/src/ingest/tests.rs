@@ -845,6 +845,12 @@ impl Store for Failing {
     fn limit(&self, limits: Limits) {
         self.inner.limit(limits)
     }
+    fn backup(&self, file: &std::path::Path) -> Pending<BackedUp> {
+        self.inner.backup(file)
+    }
+    fn retired_standings(&self, ordinal: Ordinal) -> Vec<(String, store::Standing)> {
+        self.inner.retired_standings(ordinal)
+    }
     fn watermark(&self) -> watch::Receiver<Sequence> {
         self.inner.watermark()
     }

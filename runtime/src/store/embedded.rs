@@ -34,8 +34,8 @@ use std::thread::JoinHandle;
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Commit, Error, Figures, Joined, Limits, ListQuery, NotTaken, Pending, Queue, Receipt,
-    Remembered, Shelf, Store, Subscription, record,
+    BackedUp, Commit, Error, Figures, Joined, Limits, ListQuery, NotTaken, Pending, Queue, Receipt,
+    Remembered, Shelf, Standing, Store, Subscription, record,
 };
 use crate::index::Index;
 use crate::model::{Entity, EntityId, Ordinal, Sequence, Timestamp};
@@ -393,10 +393,21 @@ impl Store for Embedded {
         let remembered = |channel: &crate::index::Channel| Remembered {
             name: channel.name.clone(),
             live: channel.live,
+            holding: channel.holding(),
         };
         index
             .channels()
             .map(|(_, channel)| remembered(channel))
+            .collect()
+    }
+
+    fn retired_standings(&self, ordinal: Ordinal) -> Vec<(String, Standing)> {
+        let index = self.shared.index();
+        let retired = index.channels().filter(|(_, channel)| !channel.live);
+        retired
+            .filter_map(|(id, channel)| {
+                Some((channel.name.clone(), index.standing(id, ordinal.0)?))
+            })
             .collect()
     }
 

@@ -225,6 +225,11 @@ impl Channel {
         self.pairs.get(&entity).cloned().unwrap_or_default()
     }
 
+    fn holding(&self) -> u64 {
+        let holds = |pair: &&Pair| pair.holds != Holds::Nothing;
+        self.pairs.values().filter(holds).count() as u64
+    }
+
     fn subscribes(&self, facet: &str) -> bool {
         self.subscription
             .facets

@@ -9,8 +9,8 @@ use super::queue::ChannelQueue;
 use super::{Channel, Memory, Shared};
 use crate::model::{Entity, EntityId, Ordinal, Sequence, Timestamp, Track};
 use crate::store::{
-    Commit, Committed, Error, Figures, Joined, Limits, ListQuery, NotTaken, Pending,
-    QuarantinedEvent, Queue, Receipt, Remembered, Shelf, Store, Subscription,
+    BackedUp, Commit, Committed, Error, Figures, Joined, Limits, ListQuery, NotTaken, Pending,
+    QuarantinedEvent, Queue, Receipt, Remembered, Shelf, Standing, Store, Subscription,
 };
 
 impl Store for Memory {
@@ -95,8 +95,17 @@ impl Store for Memory {
         let remembered = |channel: &Channel| Remembered {
             name: channel.name.clone(),
             live: channel.live,
+            holding: channel.holding(),
         };
         maps.channels.values().map(remembered).collect()
+    }
+
+    fn retired_standings(&self, ordinal: Ordinal) -> Vec<(String, Standing)> {
+        let maps = self.0.maps();
+        let retired = maps.channels.values().filter(|channel| !channel.live);
+        retired
+            .filter_map(|channel| Some((channel.name.clone(), maps.standing(channel, ordinal)?)))
+            .collect()
     }
 
     fn retire(&self, name: &str) -> Pending<()> {

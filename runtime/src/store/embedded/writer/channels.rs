@@ -274,6 +274,16 @@ impl Writer {
         Ok(())
     }
 
+    /// Makes unknown what every channel, retired ones included, knows of its target, also of entities
+    /// that it never met.
+    pub(in crate::store::embedded) fn doubt_everything(&mut self) -> Result<(), Error> {
+        let now = self.now();
+        self.shared.index().doubt_everything(now);
+        self.save_all_channels()?;
+        let written = self.make_durable(Rows::default());
+        self.or_fail(written)
+    }
+
     /// Saves every channel after loading, so that pairs that are unknown now are still unknown
     /// after another crash.
     pub(in crate::store::embedded) fn save_all_channels(&mut self) -> Result<(), Error> {
