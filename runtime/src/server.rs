@@ -304,6 +304,7 @@ fn table() -> Vec<Route> {
         row(GET, "/v1/plugins", Needs(Read), plugins::plugins),
         row(GET, "/v1/config", Needs(Read), plugins::config),
         row(POST, "/v1/reload", Needs(Admin), plugins::reload),
+        row(POST, "/v1/backup", Needs(Admin), plugins::backup),
         row(GET, "/metrics", Needs(Read), look::metrics),
     ]
 }

@@ -31,7 +31,7 @@ pub mod memory;
 mod pending;
 mod record;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
@@ -276,6 +276,15 @@ pub struct QuarantinedEvent {
     pub event: Quarantined,
 }
 
+/// A backup that was made or read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BackedUp {
+    /// Rows in it; a row that changed while it was made counts each time.
+    pub rows: u64,
+    /// Its size in bytes, without its head and its end.
+    pub bytes: u64,
+}
+
 /// The limits that the store enforces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
@@ -415,6 +424,13 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// `Unavailable` if it cannot be written.
     fn save(&self, now: Timestamp) -> Pending<()>;
+
+    /// Copies the store into a new file, while it is in use: the copy has the state of the moment at
+    /// which this ends. Takes seconds for each gigabyte. [`restore`] makes a store of it.
+    ///
+    /// # Errors
+    /// `Unavailable` if the file exists or cannot be written, or if another copy is being made.
+    fn backup(&self, file: &Path) -> Pending<BackedUp>;
 
     /// The quarantine (dead letters) of one source.
     fn shelf(&self, source: &str) -> Arc<dyn Shelf>;

@@ -5,6 +5,7 @@
 #[path = "../support/components.rs"]
 mod components;
 
+mod backup;
 mod certain;
 mod conformance;
 mod contract;

@@ -9,8 +9,8 @@ use crate::metrics::Snapshot;
 use crate::model::{EntityId, Ordinal, Sequence};
 use crate::plan::{self, Token};
 use crate::server::views::{
-    ChannelView, ConfigView, EntityRow, EntityView, FacetView, List, PluginView, PreviewView,
-    QuarantineView, RefusedView, ReloadView, SourceView,
+    BackupView, ChannelView, ConfigView, EntityRow, EntityView, FacetView, List, PluginView,
+    PreviewView, QuarantineView, RefusedView, ReloadView, SourceView,
 };
 use crate::server::{
     Backend, EntityQuery, Intake, Look, Operate, Operation, Page, Problem, QuarantineFilter,
@@ -321,6 +321,24 @@ impl Setup for Inner {
             since: live.since.into(),
             last_reload: Some(last).filter(|last| *last != ReloadView::default()),
         }
+    }
+
+    fn backup(&self) -> Reply<'_, BackupView> {
+        Box::pin(async move {
+            let folder = self.live.load().plan.store_path.join(BACKUPS);
+            let name = jiff::Timestamp::now().strftime("%Y-%m-%dT%H%M%SZ");
+            let file = folder.join(format!("{name}.{BACKUP}"));
+            let made = blocking(move || std::fs::create_dir_all(&folder)).await;
+            made.map_err(|error| {
+                Problem::internal(format!("the folder of backups cannot be created: {error}"))
+            })?;
+            let done = self.store.backup(&file).await.map_err(failed)?;
+            Ok(BackupView {
+                file: file.display().to_string(),
+                rows: done.rows,
+                bytes: done.bytes,
+            })
+        })
     }
 
     fn reload(&self) -> Reply<'_, ReloadView> {

@@ -437,9 +437,8 @@ impl Channel {
             .filter(|sequence| *sequence > revision)
             .min()?;
         let parked = self.parked_since.get(&ordinal).copied();
-        let flying = self
-            .flights
-            .get(&ordinal)
+        let flight = self.flights.get(&ordinal);
+        let flying = flight
             .map(|flight| flight.owed_since)
             .filter(|since| *since > 0);
         let met = met

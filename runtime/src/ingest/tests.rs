@@ -22,7 +22,7 @@ use crate::server::views::Accepted;
 use crate::server::{IngestRequest, TYPE_PREFIX};
 use crate::store::memory::Memory;
 use crate::store::{
-    self, Commit, Limits, ListQuery, NotTaken, Pending, Queue, Receipt, Shelf, Store,
+    self, BackedUp, Commit, Limits, ListQuery, NotTaken, Pending, Queue, Receipt, Shelf, Store,
 };
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);

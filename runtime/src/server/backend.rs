@@ -14,8 +14,8 @@ use bytes::Bytes;
 use super::intake::Requests;
 use super::problem::Problem;
 use super::views::{
-    Accepted, ChannelView, ConfigView, EntityRow, EntityView, List, PluginView, PreviewView,
-    QuarantineView, RefusedView, ReloadView, SourceView,
+    Accepted, BackupView, ChannelView, ConfigView, EntityRow, EntityView, List, PluginView,
+    PreviewView, QuarantineView, RefusedView, ReloadView, SourceView,
 };
 use crate::budget::Reservation;
 use crate::metrics::Snapshot;
@@ -116,6 +116,8 @@ pub trait Setup: Send + Sync + 'static {
     /// Reads the configuration again and applies it; the result says whether it is in use now, and
     /// if not, why.
     fn reload(&self) -> Reply<'_, ReloadView>;
+    /// Makes a backup of the store in a new file; returns when it is complete.
+    fn backup(&self) -> Reply<'_, BackupView>;
 }
 
 /// A request to a source, complete and within its limit.

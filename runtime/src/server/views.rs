@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use crate::model::{self, Timestamp};
 
 pub use self::setup::{
-    ComplaintView, ConfigView, LimitsView, PluginView, ReloadView, StepsView, SwapView,
+    BackupView, ComplaintView, ConfigView, LimitsView, PluginView, ReloadView, StepsView, SwapView,
 };
 
 /// A moment, written as RFC 3339 in UTC with milliseconds.

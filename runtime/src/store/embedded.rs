@@ -6,6 +6,7 @@
 //! the commits of a source in the order of the calls, those of several sources by turns. A failed sync is never retried: the store reports the failure and
 //! accepts nothing more.
 
+mod backup;
 mod commits;
 mod entity;
 #[cfg(feature = "fuzz")]
@@ -40,6 +41,7 @@ use super::{
 use crate::index::Index;
 use crate::model::{Entity, EntityId, Ordinal, Sequence, Timestamp};
 use crate::sync::{lock, unpoisoned};
+pub use backup::restore;
 use commits::Commits;
 use inbox::{Inbox, Refusal, Work};
 use quarantine::SourceShelf;
@@ -437,6 +439,16 @@ impl Store for Embedded {
         Arc::new(SourceShelf {
             shared: self.shared.clone(),
             source: source.into(),
+        })
+    }
+
+    fn backup(&self, file: &Path) -> Pending<BackedUp> {
+        let ((answer, end), file) = (oneshot::channel(), file.to_owned());
+        let queued = (self.shared.inbox).work(Box::new(|writer| writer.back_up(file, answer)));
+        let shared = self.shared.clone();
+        Pending::new(async move {
+            let ended = if queued { end.await.ok() } else { None };
+            ended.unwrap_or_else(|| Err(shared.closed()))
         })
     }
 

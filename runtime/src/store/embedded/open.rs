@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::identities::Identities;
 use super::pairs::{self, PairLog};
-use super::sums::{Rows, Sums};
+use super::sums::{Rows, Sums, batch};
 use super::witness::{self, Seen, Witness};
 use super::{Options, leftovers, quarantine, record};
 use crate::index::{Channel, ChannelId, Clock, Index, Meta};
@@ -96,7 +96,7 @@ pub(super) fn open(options: &Options) -> Result<Opened, Error> {
         None if db.is_empty() && seen == 0 => {
             let mut rows = Rows::default();
             rows.swap(keys::FORMAT.to_vec(), None, Some(FORMAT.into()));
-            db.apply_batch(rows.seal(&mut Sums::default()))
+            db.apply_batch(batch(rows.seal(&mut Sums::default())))
                 .map_err(io)?;
             db.flush().map_err(io)?;
             file.sync_data().map_err(|error| unavailable(path, error))?;

@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 
+use super::backup::Backup;
 use super::entity::{self, Touched, Values};
 use super::identities::Identities;
 use super::inbox::{Next, Slice};
 use super::pairs::PairLog;
 use super::quarantine;
-use super::sums::{Rows, Sums};
+use super::sums::{Rows, Sums, batch};
 use super::witness::Witness;
 use super::{Shared, open};
 use crate::failpoint;
@@ -35,7 +36,7 @@ const FORGET_AT_ONCE: usize = 5_000;
 const CROWDED_WARNED_EVERY: Duration = Duration::from_secs(60);
 
 pub(super) struct Writer {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     file: File,
     witness: Witness,
     logs: BTreeMap<ChannelId, PairLog>,
@@ -44,6 +45,8 @@ pub(super) struct Writer {
     sums: Sums,
     ceiling: u64,
     marks_written: usize,
+    /// The copy that is being made.
+    pub(super) backup: Option<Backup>,
     /// Whether it was said that the names are near their limit.
     names_warned: bool,
     /// When it was last said that an entity is full.
@@ -85,6 +88,7 @@ impl Writer {
             sums,
             ceiling,
             marks_written: 0,
+            backup: None,
             names_warned: false,
             crowded_warned: None,
         }
@@ -329,8 +333,9 @@ impl Writer {
         if rows.is_empty() {
             return Ok(());
         }
-        let batch = rows.seal(&mut self.sums);
-        self.shared.db.apply_batch(batch).map_err(fatal)
+        let rows = rows.seal(&mut self.sums);
+        self.note_in_backup(&rows);
+        self.shared.db.apply_batch(batch(rows)).map_err(fatal)
     }
 
     fn sync(&mut self) -> Result<(), Error> {

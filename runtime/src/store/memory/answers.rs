@@ -1,6 +1,7 @@
 //! The store's trait, implemented on the specification's maps: each call takes the lock, reads or
 //! changes, and releases it. Nothing is left to do when the call returns.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
@@ -155,6 +156,11 @@ impl Store for Memory {
             shared: self.0.clone(),
             source: source.into(),
         })
+    }
+
+    fn backup(&self, _: &Path) -> Pending<BackedUp> {
+        let none = "the store in memory has no backups".to_owned();
+        Pending::done(Err(Error::Unavailable(none)))
     }
 
     fn ready(&self) -> Result<(), Error> {
