@@ -264,8 +264,14 @@ impl From<Failure> for Rejection {
 }
 
 impl From<Exhausted> for Rejection {
-    fn from(_: Exhausted) -> Rejection {
-        Rejection::Overloaded
+    fn from(exhausted: Exhausted) -> Rejection {
+        match exhausted {
+            Exhausted::Now => Rejection::Overloaded,
+            Exhausted::Ever { limit } => Rejection::TooLarge {
+                limit,
+                unit: "bytes once it is in memory",
+            },
+        }
     }
 }
 

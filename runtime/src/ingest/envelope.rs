@@ -75,7 +75,7 @@ pub fn open(
     all_json: bool,
     headers: &Headers,
     body: Bytes,
-    reservation: &mut Reservation,
+    reservation: &Reservation,
 ) -> Result<Opened, Rejection> {
     let (content_type, media) = media::content_type(headers);
     let essence = media.as_ref().map_or("", |media| media.essence.as_str());
@@ -280,8 +280,8 @@ struct Weight<'a> {
     bytes: u64,
     overhead: u64,
     /// The part that was reserved for the body, before its events.
-    held: usize,
-    reservation: &'a mut Reservation,
+    held: u64,
+    reservation: &'a Reservation,
 }
 
 impl Weight<'_> {
@@ -300,10 +300,11 @@ impl Weight<'_> {
         }
         self.overhead += EVENT_OVERHEAD_BYTES;
         let spent = self.bytes + self.overhead;
-        let wanted = self.held as u64 + spent;
-        if wanted > self.reservation.held() as u64 {
+        let wanted = self.held + spent;
+        if wanted > self.reservation.held() {
             // Grows geometrically, to avoid one acquisition per event.
-            self.reservation.grow_to(wanted + spent.min(256 * 1024))?;
+            let ahead = self.reservation.grow_to(wanted + spent.min(256 * 1024));
+            ahead.or_else(|_| self.reservation.grow_to(wanted))?;
         }
         Ok(())
     }

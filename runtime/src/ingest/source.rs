@@ -73,7 +73,7 @@ impl Source {
     ///
     /// # Errors
     /// See [`Rejection`]; if the request was taken in part, the rejection says which part.
-    pub async fn accept(&self, mut incoming: Incoming) -> Result<Summary, Rejection> {
+    pub async fn accept(&self, incoming: Incoming) -> Result<Summary, Rejection> {
         let (bytes, limit) = (incoming.body.len() as u64, self.options.body_bytes_max);
         if bytes > limit {
             return Err(Rejection::TooLarge {
@@ -144,11 +144,11 @@ impl Source {
             let Incoming {
                 headers,
                 body,
-                mut memory,
+                memory,
                 ..
             } = incoming;
-            let body = unpack::unpack(&headers, body, options.body_bytes_max, &mut memory)?;
-            let opened = envelope::open(&options, all_json, &headers, body, &mut memory)?;
+            let body = unpack::unpack(&headers, body, options.body_bytes_max, &memory)?;
+            let opened = envelope::open(&options, all_json, &headers, body, &memory)?;
             Ok((opened, memory))
         };
         if length <= INLINE_BYTES_MAX {

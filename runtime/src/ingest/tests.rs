@@ -105,7 +105,7 @@ fn text(event: &Event) -> &str {
 
 /// Memory for one request, from a separate budget.
 fn memory_for_one() -> Reservation {
-    Budget::new(256 << 20).reservation()
+    Budget::new(256 << 20).reservation("erp")
 }
 
 fn incoming(content_type: &str, body: impl Into<Bytes>) -> Incoming {
@@ -671,16 +671,16 @@ async fn what_is_too_large_or_too_much_at_once_is_turned_away_early() {
     )
     .await;
     let budget = Budget::new(10_000);
-    let mut held = budget.reservation();
+    let held = budget.reservation("erp");
     held.grow_to(9_950).unwrap();
     let body = Bytes::from(change("1", "stock", "1"));
-    let full = answer(&source, NDJSON, body.clone(), budget.reservation()).await;
+    let full = answer(&source, NDJSON, body.clone(), budget.reservation("erp")).await;
     expect![[r#"
         503 overloaded: too many requests are in memory; send it again in a moment
     "#]]
     .assert_eq(&full);
     drop(held);
-    let mut memory = budget.reservation();
+    let memory = budget.reservation("erp");
     memory.grow_to(70).unwrap();
     let request = Incoming {
         memory,

@@ -154,8 +154,8 @@ fn events(
             file.display()
         ))
     };
-    let mut memory = Budget::new(u64::MAX).reservation();
-    let opened = envelope::open(&options, false, &headers, Bytes::from(content), &mut memory);
+    let memory = Budget::new(u64::MAX).reservation("erp");
+    let opened = envelope::open(&options, false, &headers, Bytes::from(content), &memory);
     let opened = opened.map_err(|rejection| not_taken(&rejection))?;
     match opened.unread.first() {
         Some(unread) => Err(not_taken(&format!(

@@ -34,7 +34,7 @@ fn opened(
         all_json,
         headers,
         body,
-        &mut Budget::new(256 << 20).reservation(),
+        &Budget::new(256 << 20).reservation("erp"),
     )
 }
 
@@ -603,28 +603,31 @@ fn what_repeats_in_each_event_is_weighed() {
         413 too-large: the request has more than 33554432 bytes once it is cut into events; send several smaller ones
     "#]],
     );
-    let mut little = Budget::new(100_000).reservation();
+    let little = Budget::new(100_000).reservation("erp");
     let body = Bytes::from("1\n".repeat(1000));
     let full = open(
         &options(split::Split::Lines),
         false,
         &headers(&[]),
         body,
-        &mut little,
+        &little,
     )
     .map(|opened| opened.events.len());
-    assert_eq!(full, Ok(1000), "alone it may have the whole budget");
+    assert!(
+        matches!(full, Err(Rejection::TooLarge { limit: 100_000, .. })),
+        "no request is larger than the whole budget"
+    );
     let budget = Budget::new(100_000);
-    let (mut other, mut little) = (budget.reservation(), budget.reservation());
-    other.grow_to(1).unwrap();
-    let body = Bytes::from("1\n".repeat(1000));
+    let (other, little) = (budget.reservation("erp"), budget.reservation("erp"));
+    other.grow_to(90_000).unwrap();
+    let body = Bytes::from("1\n".repeat(100));
     assert_eq!(
         open(
             &options(split::Split::Lines),
             false,
             &headers(&[]),
             body,
-            &mut little
+            &little
         ),
         Err(Rejection::Overloaded)
     );
