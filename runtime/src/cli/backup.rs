@@ -1,6 +1,7 @@
 //! `weir backup` and `weir restore`: copies of the store.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use axum::http::Method;
 use clap::Args;
@@ -10,6 +11,9 @@ use super::table::plain;
 use super::{CommandResult, Failure};
 use crate::app;
 use crate::server::views::BackupView;
+
+/// How long a backup may take: that of a terabyte at the rate of a slow disk.
+const TIME_MAX: Duration = Duration::from_secs(6 * 3600);
 
 /// Arguments of `weir backup`.
 #[derive(Debug, Args)]
@@ -35,6 +39,7 @@ pub struct RestoreArgs {
 
 pub(super) async fn run(args: BackupArgs, out: &mut String) -> CommandResult {
     let made = Client::new(&args.remote)?
+        .within(TIME_MAX)
         .json(Method::POST, &path(&["v1", "backup"]))
         .await?;
     out.push_str(&if args.remote.json {
