@@ -11,6 +11,7 @@ mod deliveries;
 mod figures;
 pub(crate) mod intake;
 pub mod load;
+mod memories;
 mod retired;
 mod rollouts;
 mod sweeps;
@@ -38,6 +39,7 @@ use crate::sync;
 use apply::Live;
 use deliveries::Deliveries;
 use load::Loaded;
+use memories::{MEMORIES_EVERY, Memories};
 use rollouts::{History, Rollouts, TakenOver};
 use sweeps::Sweeps;
 
@@ -404,6 +406,7 @@ impl Inner {
     }
 
     async fn save_regularly(self: Arc<Self>) {
+        let mut memories = Memories::default();
         let mut beat = tokio::time::interval(SAVE_EVERY);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -414,6 +417,7 @@ impl Inner {
             if let Err(error) = self.store.save(now()).await {
                 tracing::error!(%error, "positions could not be saved; trying again in {SAVE_EVERY:?}");
             }
+            memories.save(&self, MEMORIES_EVERY).await;
         }
     }
 
@@ -425,6 +429,7 @@ impl Inner {
             .values()
             .map(|channel| channel.stop(STOP_DELIVERIES));
         join_all(stops).await;
+        Memories::default().save(self, Duration::ZERO).await;
         if let Err(error) = self.store.close().await {
             tracing::error!(%error, "the store could not be closed");
         }

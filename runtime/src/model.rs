@@ -244,6 +244,12 @@ impl Entity {
             .max()
             .unwrap_or_default()
     }
+
+    /// Bytes of its values, with the names of its facets.
+    pub fn bytes(&self) -> usize {
+        let bytes = |facet: &Facet| facet.name.len() + facet.value.as_ref().map_or(0, |v| v.len());
+        self.facets.iter().map(bytes).sum()
+    }
 }
 
 /// An entity as one channel sees it: the facets it subscribes to without the deleted ones, ordered

@@ -376,7 +376,20 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// `Damaged` if one of them cannot be read.
-    fn read(&self, ordinals: &[Ordinal]) -> Result<Vec<Option<Arc<Entity>>>, Error>;
+    fn read(&self, ordinals: &[Ordinal]) -> Result<Vec<Option<Arc<Entity>>>, Error> {
+        self.read_within(ordinals, usize::MAX)
+    }
+
+    /// Like [`Store::read`], but stops as soon as the values that were read have `bytes_max` bytes:
+    /// returns the entities of the first ordinals, at least of one.
+    ///
+    /// # Errors
+    /// `Damaged` if one of them cannot be read.
+    fn read_within(
+        &self,
+        ordinals: &[Ordinal],
+        bytes_max: usize,
+    ) -> Result<Vec<Option<Arc<Entity>>>, Error>;
 
     /// A page of entities. Scans all entities in memory, so its time grows with their number: call
     /// it on a thread that may block.
@@ -432,6 +445,19 @@ pub trait Store: Send + Sync + 'static {
     /// `Unavailable` if the file exists or cannot be written, or if another copy is being made.
     fn backup(&self, file: &Path) -> Pending<BackedUp>;
 
+    /// The note of this name, if there is one. Reads the local disk.
+    ///
+    /// # Errors
+    /// `Damaged` if it cannot be read.
+    fn note(&self, name: &str) -> Result<Option<Vec<u8>>, Error>;
+
+    /// Leaves a note for after a restart, or removes it: something small that was learned and may be
+    /// lost, for example the rate that a target bears. The store does not look into it.
+    ///
+    /// # Errors
+    /// `Unavailable` if it cannot be written.
+    fn set_note(&self, name: &str, note: Option<Vec<u8>>) -> Pending<()>;
+
     /// The quarantine (dead letters) of one source.
     fn shelf(&self, source: &str) -> Arc<dyn Shelf>;
 
@@ -464,6 +490,11 @@ pub trait Queue: Send + Sync + 'static {
     /// Leases a parked or held entity for a retry; `None` if it is no longer parked or is already
     /// in flight. Works in memory.
     fn retry(&self, ordinal: Ordinal) -> Option<Lease>;
+
+    /// The entities that have changed since they were read, each with its newest subscribed change;
+    /// `read` has the newest one that was read. Works in memory. It may name a change that is not
+    /// durable yet: read the entity again when it is.
+    fn changed(&self, read: &[(Ordinal, Sequence)]) -> Vec<(Ordinal, Sequence)>;
 
     /// Call this before each attempt: from now on the target's copies of these entities are
     /// unknown. Works in memory only, because after a crash everything that was owed is unknown

@@ -630,12 +630,19 @@ fn a_new_start_finds_everything_as_it_was() {
     );
     queue.set_paused(true).wait().expect("it is written");
     let before = queue.standing(taken[0].ordinal).expect("it is there");
+    for note in [Some(b"old".to_vec()), None, Some(b"150/s".to_vec())] {
+        let set = store.set_note("target shop", note.clone()).wait();
+        set.expect("it is written");
+        assert_eq!(store.note("target shop").expect("it is read"), note);
+    }
     store.close().wait().expect("it closes");
     drop((queue, store));
 
     let store = open(folder.path()).expect("it opens again");
     let (queue, again) = join(&store, "shop", &subscription(1));
     assert_eq!((again.swept, again.paused), (false, true));
+    let note = store.note("target shop").expect("it is read");
+    assert_eq!(note.as_deref(), Some(&b"150/s"[..]));
     let after = queue.standing(taken[0].ordinal).expect("it is there");
     assert_eq!(
         (after.state, after.holds, after.shape_label),

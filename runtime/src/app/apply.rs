@@ -9,6 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::intake::HttpIntake;
 use super::load::{Loaded, Maps, Renders};
+use super::memories::note_of;
 use super::rollouts::{Rollouts, TakenOver};
 use super::{Inner, join_all, now};
 use crate::dispatch::{self, Channel, Setup, TargetHandle};
@@ -316,7 +317,12 @@ impl Inner {
     ) -> Result<BTreeMap<Arc<str>, Arc<TargetHandle>>, store::Error> {
         let open = |name: &Arc<str>, options: &crate::targets::Options| {
             let breaker = dispatch::breaker::Options::default();
-            TargetHandle::open(options.clone(), breaker, self.clock, fastrand::Rng::new())
+            let (clock, dice) = (self.clock, fastrand::Rng::new());
+            let memory = match old.targets.get(name) {
+                Some(before) => before.memory(),
+                None => self.store.note(&note_of(name))?,
+            };
+            TargetHandle::open(options.clone(), breaker, clock, dice, memory.as_deref())
                 .map_err(|why| store::Error::Unavailable(format!("target {name}: {why}")))
         };
         let handle = |(name, options): (&Arc<str>, &crate::targets::Options)| {

@@ -857,8 +857,12 @@ impl Store for Failing {
     fn find(&self, id: &EntityId) -> Option<Ordinal> {
         self.inner.find(id)
     }
-    fn read(&self, ordinals: &[Ordinal]) -> Result<Vec<Option<Arc<Entity>>>, store::Error> {
-        self.inner.read(ordinals)
+    fn read_within(
+        &self,
+        ordinals: &[Ordinal],
+        bytes_max: usize,
+    ) -> Result<Vec<Option<Arc<Entity>>>, store::Error> {
+        self.inner.read_within(ordinals, bytes_max)
     }
     fn list(&self, query: &ListQuery<'_>) -> Vec<(Ordinal, EntityId)> {
         self.inner.list(query)
@@ -884,6 +888,12 @@ impl Store for Failing {
     }
     fn save(&self, now: Timestamp) -> Pending<()> {
         self.inner.save(now)
+    }
+    fn note(&self, name: &str) -> Result<Option<Vec<u8>>, store::Error> {
+        self.inner.note(name)
+    }
+    fn set_note(&self, name: &str, note: Option<Vec<u8>>) -> Pending<()> {
+        self.inner.set_note(name, note)
     }
     fn shelf(&self, source: &str) -> Arc<dyn Shelf> {
         self.inner.shelf(source)

@@ -20,6 +20,8 @@ use crate::targets;
 
 /// With more entities in one request, one slow response would delay too many.
 const BATCH: RangeInclusive<i64> = 1..=1000;
+/// More than this is more than a target takes, and than a channel may have in memory.
+const BATCH_BYTES: RangeInclusive<u64> = 1024..=16 * 1024 * 1024;
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -115,6 +117,11 @@ fn channel(
         .and_then(|field| field.integer(BATCH))
         .and_then(|batch| usize::try_from(batch).ok())
         .unwrap_or(1);
+    let batch_bytes = table
+        .take("batch_bytes")
+        .and_then(|field| field.size(BATCH_BYTES))
+        .and_then(|bytes| usize::try_from(bytes).ok())
+        .unwrap_or(1024 * 1024);
     let target = to_target(&name, table, row, &mut known.targets);
     if let Some(Some(options)) = known.targets.by_name.get(&target)
         && let Some((complaint, help)) = refuses_batches(options)
@@ -151,6 +158,7 @@ fn channel(
         needs,
         target,
         batch,
+        batch_bytes,
         deliver,
         suppress,
         freshness,
@@ -299,6 +307,7 @@ const RETRY: retry::Options = retry::Options {
     factor: 2.0,
     cap: Duration::from_secs(600),
     attempts: 12,
+    refused: HOUR,
 };
 
 fn retry(field: &Field<'_>, table: &mut Cursor<'_>) -> retry::Options {
@@ -309,6 +318,7 @@ fn retry(field: &Field<'_>, table: &mut Cursor<'_>) -> retry::Options {
         wait.unwrap_or(default)
     };
     let (first, cap) = (wait("first", RETRY.first), wait("cap", RETRY.cap));
+    let refused = wait("refused", RETRY.refused);
     let factor = table
         .take("factor")
         .and_then(|field| field.number(1.0..=100.0))
@@ -332,6 +342,7 @@ fn retry(field: &Field<'_>, table: &mut Cursor<'_>) -> retry::Options {
         factor,
         cap,
         attempts: attempts.unwrap_or(RETRY.attempts),
+        refused,
     }
 }
 

@@ -113,6 +113,7 @@ fn of_channel(channel: &Channel, outside: &Outside) -> Value {
         "plugins": uses(&channel.plugins, outside),
         "target": &*options.target,
         "batch": options.batch,
+        "batch_bytes": size_text(options.batch_bytes as u64),
         "deliver": options.deliver,
         "suppress": options.suppress,
         "freshness": options.freshness.map(duration_text),
@@ -121,6 +122,7 @@ fn of_channel(channel: &Channel, outside: &Outside) -> Value {
             "factor": options.retry.factor,
             "cap": duration_text(options.retry.cap),
             "attempts": options.retry.attempts,
+            "refused": duration_text(options.retry.refused),
         },
         "withdraw_max": {
             "share": share_text(options.withdraw_max.share),

@@ -345,6 +345,7 @@ fn the_channels_of_the_example_are_understood() {
             needs: vec!["content".into(), "price.de-*".into()],
             target: "shop.de".into(),
             batch: 1,
+            batch_bytes: 1024 * 1024,
             deliver: true,
             suppress: true,
             freshness: Some(Duration::from_secs(60)),
@@ -352,7 +353,8 @@ fn the_channels_of_the_example_are_understood() {
                 first: Duration::from_secs(1),
                 factor: 2.0,
                 cap: Duration::from_secs(600),
-                attempts: 12
+                attempts: 12,
+                refused: Duration::from_secs(3600),
             },
             withdraw_max: WithdrawMax {
                 share: 0.02,

@@ -189,6 +189,12 @@ pub struct ChannelView {
     pub held: u64,
     /// Entities refused.
     pub refused: u64,
+    /// How often a refused entity was tried once more, because `retry.refused` had passed.
+    pub refused_tried_again: u64,
+    /// The requests per second that its target bears, as far as Weir has found out, if the target has
+    /// refused some because there were too many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_bears_per_second: Option<f64>,
     /// Age in seconds of the oldest change owed; 0 when nothing is owed.
     pub freshness_seconds: f64,
     /// The objective for that age.

@@ -36,7 +36,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     BackedUp, Commit, Error, Figures, Joined, Limits, ListQuery, NotTaken, Pending, Queue, Receipt,
-    Remembered, Shelf, Standing, Store, Subscription, record,
+    Remembered, Shelf, Standing, Store, Subscription, keys, record,
 };
 use crate::index::Index;
 use crate::model::{Entity, EntityId, Ordinal, Sequence, Timestamp};
@@ -336,8 +336,12 @@ impl Store for Embedded {
         self.shared.index().find(id).map(Ordinal)
     }
 
-    fn read(&self, ordinals: &[Ordinal]) -> Result<Vec<Option<Arc<Entity>>>, Error> {
-        self.shared.read(ordinals)
+    fn read_within(
+        &self,
+        ordinals: &[Ordinal],
+        bytes_max: usize,
+    ) -> Result<Vec<Option<Arc<Entity>>>, Error> {
+        self.shared.read(ordinals, bytes_max)
     }
 
     /// The index is not ordered by key, so a page scans every entity and keeps the smallest keys.
@@ -433,6 +437,18 @@ impl Store for Embedded {
             writer.save_all()?;
             writer.forget(now)
         })
+    }
+
+    fn note(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let note = self.shared.db.get(keys::note(name));
+        note.map(|note| note.map(|note| note.to_vec()))
+            .map_err(|error| Error::Damaged(error.to_string()))
+    }
+
+    fn set_note(&self, name: &str, note: Option<Vec<u8>>) -> Pending<()> {
+        let key = keys::note(name);
+        self.shared
+            .on_writer(move |writer| writer.set_note(key, note))
     }
 
     fn shelf(&self, source: &str) -> Arc<dyn Shelf> {

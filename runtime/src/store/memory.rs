@@ -93,6 +93,11 @@ impl Memory {
         }))
     }
 
+    /// Sets the time with which changes and refusals are stamped; it starts at 0 and stands still.
+    pub fn set_time(&self, now: Timestamp) {
+        self.0.maps().now = now;
+    }
+
     /// Does what a kill does: positions, pairs and parked entities fall back to what was saved, and
     /// flights are gone.
     pub fn crash(&self) {
@@ -118,6 +123,7 @@ impl Shared {
 /// All that a store has, on disk or not.
 #[derive(Default)]
 struct Maps {
+    notes: BTreeMap<String, Vec<u8>>,
     without: Option<Rule>,
     now: Timestamp,
     limits: Limits,

@@ -44,21 +44,28 @@ impl Store for Memory {
             .map(|entity| Ordinal(*entity))
     }
 
-    fn read(&self, ordinals: &[Ordinal]) -> Result<Vec<Option<Arc<Entity>>>, Error> {
+    fn read_within(
+        &self,
+        ordinals: &[Ordinal],
+        bytes_max: usize,
+    ) -> Result<Vec<Option<Arc<Entity>>>, Error> {
         let maps = self.0.maps();
         let read = |ordinal: &Ordinal| {
-            let facets = maps
-                .facets
-                .get(&ordinal.0)?
-                .values()
-                .map(|stored| stored.facet.clone())
-                .collect();
+            let facets = maps.facets.get(&ordinal.0)?.values();
             Some(Arc::new(Entity {
                 id: maps.ids[&ordinal.0].clone(),
-                facets,
+                facets: facets.map(|stored| stored.facet.clone()).collect(),
             }))
         };
-        Ok(ordinals.iter().map(read).collect())
+        let (mut entities, mut bytes) = (Vec::new(), 0);
+        for entity in ordinals.iter().map(read) {
+            bytes += entity.as_ref().map_or(0, |entity| entity.bytes());
+            entities.push(entity);
+            if bytes >= bytes_max {
+                break;
+            }
+        }
+        Ok(entities)
     }
 
     fn list(&self, query: &ListQuery<'_>) -> Vec<(Ordinal, EntityId)> {
@@ -148,6 +155,19 @@ impl Store for Memory {
         let mut maps = self.0.maps();
         maps.channels.values_mut().for_each(Channel::save);
         maps.forget(now);
+        Pending::done(Ok(()))
+    }
+
+    fn note(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.0.maps().notes.get(name).cloned())
+    }
+
+    fn set_note(&self, name: &str, note: Option<Vec<u8>>) -> Pending<()> {
+        let mut maps = self.0.maps();
+        match note {
+            Some(note) => maps.notes.insert(name.to_owned(), note),
+            None => maps.notes.remove(name),
+        };
         Pending::done(Ok(()))
     }
 
