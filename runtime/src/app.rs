@@ -13,6 +13,7 @@ pub(crate) mod intake;
 pub mod load;
 mod memories;
 mod reload;
+mod retired;
 mod rollouts;
 mod samples;
 mod sweeps;
@@ -22,8 +23,8 @@ mod watch;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -57,6 +58,10 @@ const STOP_REQUESTS: Duration = Duration::from_secs(2);
 const STOP_DELIVERIES: Duration = Duration::from_secs(5);
 /// The folder of the store's files, below `[store] path`, which holds everything that Weir keeps.
 const STORE: &str = "store";
+/// The folder of backups, next to the store's.
+const BACKUPS: &str = "backups";
+/// The extension of a backup's file.
+const BACKUP: &str = "weir-backup";
 /// The folder of compiled plugins, next to the store's. It can be deleted; plugins are then
 /// compiled again.
 const PLUGIN_CODE: &str = "plugin-code";
@@ -142,6 +147,20 @@ pub fn read_plan(files: &[PathBuf]) -> Result<(Plan, Vec<Complaint>), Vec<Compla
         &|name| std::env::var(name).ok(),
         ReadOptions { secrets: true },
     )
+}
+
+/// Makes a store of a backup, where the configuration has it.
+///
+/// # Errors
+/// See [`StartError`]. Nothing is changed if the backup is damaged or the folder is not empty.
+pub fn restore(backup: &Path, files: &[PathBuf]) -> Result<store::BackedUp, StartError> {
+    let (plan, _) = read_plan(files).map_err(StartError::Configuration)?;
+    let options = store::Options {
+        path: plan.store_path.join(STORE),
+        sequence_min: plan.sequence_min,
+        on_failure: |_| {},
+    };
+    store::restore(backup, &options).map_err(|error| StartError::CannotOpen(error.to_string()))
 }
 
 /// Ends the process because the store cannot write. After a failed sync the page cache cannot be

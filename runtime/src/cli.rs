@@ -3,6 +3,7 @@
 //!
 //! [`exit`] has the exit codes.
 
+mod backup;
 mod channel;
 mod check;
 pub(crate) mod client;
@@ -65,6 +66,8 @@ pub enum Local {
         #[command(subcommand)]
         command: plugin::PluginCommand,
     },
+    /// Make a store of a backup, where the configuration has it; Weir must not be running
+    Restore(backup::RestoreArgs),
     /// Compile one component from standard input to standard output
     #[command(hide = true)]
     Compile(compile::CompileArgs),
@@ -92,6 +95,8 @@ enum RemoteCommand {
         #[command(subcommand)]
         command: quarantine::QuarantineCommand,
     },
+    /// Make a backup of the store of a running Weir, in a file on its disk
+    Backup(backup::BackupArgs),
     /// List sources
     Source {
         #[command(subcommand)]
@@ -237,6 +242,7 @@ fn local(command: Local) -> ExitCode {
         }
         Local::Demo(args) => demo::demo(&args),
         Local::Plugin { command } => end(|out| plugin::run(command, out)),
+        Local::Restore(args) => end(|out| backup::restore(&args, out)),
         Local::Compile(args) => compile::run(&args),
     }
 }
@@ -264,6 +270,7 @@ async fn remote(command: RemoteCommand, out: &mut String) -> CommandResult {
         RemoteCommand::Channel { command } => channel::run(command, out).await,
         RemoteCommand::Refused { command } => refused::run(command, out).await,
         RemoteCommand::Quarantine { command } => quarantine::run(command, out).await,
+        RemoteCommand::Backup(args) => backup::run(args, out).await,
         RemoteCommand::Source { command } => source::run(command, out).await,
     }
 }

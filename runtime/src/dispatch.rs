@@ -272,7 +272,8 @@ impl Channel {
         let Some(ordinal) = self.store.find(id) else {
             return Ok(None);
         };
-        let Some(entity) = self.store.read(&[ordinal])?.pop().flatten() else {
+        let entity = self.store.read(&[ordinal])?.pop().flatten();
+        let Some(entity) = entity.filter(|entity| entity.id == *id) else {
             return Ok(None);
         };
         let setup = self.setup();

@@ -27,6 +27,7 @@
 
 mod channel;
 mod clock;
+mod forget;
 mod graves;
 mod lane;
 mod names;
@@ -35,7 +36,7 @@ mod sameness;
 mod words;
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -43,7 +44,7 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
 pub use channel::{Changed, Channel, Walked};
 pub use clock::Clock;
-pub use names::Names;
+pub use names::{NAMES_MAX, Names};
 pub use pair::Pair;
 pub use sameness::value_hash;
 pub use words::{
@@ -178,6 +179,11 @@ pub struct Index {
     pub clock: Clock,
     /// By ordinal; ordinal 0 is never used.
     entries: Vec<Option<Box<Entry>>>,
+    /// Ordinals of forgotten entities; the lowest is given out first, which keeps the arrays of
+    /// pairs as short as the entities are many.
+    free: BTreeSet<u32>,
+    /// Where the search for old tombstones of facets goes on.
+    tombstones_from: u32,
     /// The highest ordinal of an entity, 0 if there is none.
     highest: u32,
     by_id: HashTable<u32>,
@@ -259,6 +265,10 @@ impl Index {
             let place = &mut entry.places[meta.lane.index()];
             *place = (*place).max(meta.sequence);
         }
+        for meta in &entry.facets {
+            self.names.add_entity(meta.name.into());
+            self.names.keep(meta.owner.into());
+        }
         for (newest, place) in self.newest.iter_mut().zip(entry.places) {
             note(newest, &entry.facets, place);
         }
@@ -266,15 +276,20 @@ impl Index {
         self.insert(ordinal, entry);
     }
 
-    /// Marks all ordinals below this number as used, even where the entity has been forgotten
-    /// since, so that none is assigned twice.
+    /// Makes room for all ordinals below this number, which rows of channels may name, and frees
+    /// those without an entity. Call this once all entities are restored.
     pub fn give_out(&mut self, ordinals: u32) {
         if self.entries.len() < ordinals as usize {
             self.entries.resize_with(ordinals as usize, || None);
         }
+        let free = (1u32..).zip(self.entries.iter().skip(1));
+        self.free = free
+            .filter(|(_, entry)| entry.is_none())
+            .map(|(ordinal, _)| ordinal)
+            .collect();
     }
 
-    /// All ordinals below this number are used.
+    /// All ordinals that were ever given out are below this number.
     pub fn given_out(&self) -> u32 {
         self.entries.len() as u32
     }
@@ -336,19 +351,21 @@ impl Index {
         now: Timestamp,
     ) -> Applied {
         let number = |number: u32| u16::try_from(number).expect("names are bounded");
+        // A change that is not written gives out no numbers.
         let (name, owner) = (
-            number(self.names.number(change.facet)),
-            number(self.names.number(change.owner)),
+            self.names.find(change.facet).map(number),
+            self.names.find(change.owner).map(number),
         );
         let known = self.find(change.id);
         let at = known.and_then(|ordinal| {
             let entry = self.entry(ordinal)?;
+            let name = name?;
             let at = entry.facets.iter().position(|meta| meta.name == name)?;
             Some((at, entry.facets[at]))
         });
         let current = at.map(|(_, meta)| meta);
         let known_version = current
-            .filter(|meta| meta.owner == owner)
+            .filter(|meta| Some(meta.owner) == owner)
             .and_then(|meta| meta.version());
         let overtaken = current
             .zip(arrival)
@@ -374,9 +391,10 @@ impl Index {
             else {
                 return Applied::Unchanged;
             };
-            if (meta.version(), meta.owner) == (change.version, owner) {
+            if (meta.version(), Some(meta.owner)) == (change.version, owner) {
                 return Applied::Unchanged;
             }
+            let owner = number(self.names.keep_name(change.owner));
             let facets = &mut self.entries[ordinal as usize]
                 .as_mut()
                 .expect("it was just found")
@@ -391,12 +409,16 @@ impl Index {
         self.sequence += 1;
         self.clock.note(self.sequence, now);
         let version = change.version.or(known_version);
+        let name = name.unwrap_or_else(|| number(self.names.number(change.facet)));
+        let owner = owner.unwrap_or_else(|| number(self.names.number(change.owner)));
+        self.names.keep(owner.into());
         let (hash, deleted) = (change.hash.unwrap_or(0), change.hash.is_none());
         let meta =
             Meta::new(name, owner, self.sequence, hash, change.lane, deleted).with_version(version);
         let ordinal = known.unwrap_or_else(|| {
-            self.names.number(&change.id.entity_type);
-            let ordinal = self.entries.len().max(1) as u32;
+            self.names.keep_name(&change.id.entity_type);
+            let next = self.entries.len().max(1) as u32;
+            let ordinal = self.free.pop_first().unwrap_or(next);
             self.insert(
                 ordinal,
                 Entry {
@@ -413,6 +435,7 @@ impl Index {
         match at {
             Some((at, _)) => entry.facets[at] = meta,
             None => {
+                self.names.add_entity(name.into());
                 // Few entities get more facets later, and there are millions of entities.
                 entry.facets.reserve_exact(1);
                 entry.facets.push(meta);
@@ -549,55 +572,6 @@ impl Index {
         raised
     }
 
-    /// Forgets entities that were deleted before `horizon` and are certainly gone, and saved as
-    /// gone, on every channel. Examines up to `limit` entities. Returns the ordinals whose records
-    /// the caller must remove.
-    pub fn forget(&mut self, horizon: Timestamp, limit: usize) -> Vec<u32> {
-        let clock = &self.clock;
-        let mut gone = self
-            .graves
-            .next(limit, |sequence| clock.time_of(sequence) <= horizon);
-        gone.retain(|ordinal| {
-            let entry = self
-                .entries
-                .get(*ordinal as usize)
-                .and_then(|entry| entry.as_deref());
-            entry.is_some_and(|entry| {
-                self.channels
-                    .values()
-                    .all(|channel| channel.certainly_gone(*ordinal, entry, &self.names))
-            })
-        });
-        for ordinal in &gone {
-            self.graves.raise(*ordinal);
-            let Some(entry) = self.entries[*ordinal as usize].take() else {
-                continue;
-            };
-            let hash = self.hasher.hash_one(&entry.id);
-            if let Ok(found) = self.by_id.find_entry(hash, |other| other == ordinal) {
-                found.remove();
-            }
-            if let Some(count) = self.counts.get_mut(&entry.id.entity_type) {
-                *count -= 1;
-            }
-            for lane in Lane::ALL {
-                let places = self.earlier.remove(&(lane, *ordinal)).unwrap_or_default();
-                let last = entry.places[lane.index()];
-                places
-                    .into_iter()
-                    .chain((last > 0).then_some(last))
-                    .for_each(|place| self.lanes[lane.index()].remove(place));
-            }
-            self.channels
-                .values_mut()
-                .for_each(|channel| channel.erase(*ordinal));
-        }
-        while self.highest > 0 && self.entry(self.highest).is_none() {
-            self.highest -= 1;
-        }
-        gone
-    }
-
     // -- channels ---------------------------------------------------------------------------------
 
     /// The channel with this id.
@@ -648,6 +622,24 @@ impl Index {
         {
             for channel in self.channels.values_mut() {
                 channel.distrust(ordinal, entry, &self.names);
+            }
+        }
+        self.reads_moved = true;
+    }
+}
+
+impl Index {
+    /// Makes unknown what every channel knows of its target, also of entities that it never met, and
+    /// starts a sweep of each.
+    pub fn doubt_everything(&mut self, now: Timestamp) {
+        let (head, given_out) = (self.bump(now), self.given_out());
+        for channel in self.channels.values_mut() {
+            let subscription = channel.subscription.clone();
+            channel.reshape(subscription, true, head, given_out);
+            for (ordinal, entry) in (0u32..).zip(&self.entries) {
+                if let Some(entry) = entry {
+                    channel.doubt(ordinal, entry);
+                }
             }
         }
         self.reads_moved = true;

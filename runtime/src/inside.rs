@@ -114,7 +114,7 @@ pub mod store {
     pub mod embedded {
         #[cfg(feature = "fuzz")]
         pub use crate::store::embedded::fuzz;
-        pub use crate::store::embedded::{Embedded, Options};
+        pub use crate::store::embedded::{Embedded, Options, restore};
     }
     /// The specification.
     pub mod memory {

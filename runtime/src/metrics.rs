@@ -51,6 +51,8 @@ pub struct Snapshot {
     pub plugin_idle_bytes: u64,
     /// How long durable writes of commits took.
     pub commit: Buckets,
+    /// Different names that the store knows.
+    pub store_names: u64,
     /// Bytes of the store on disk.
     pub store_bytes: u64,
     /// Bytes free on that disk.
@@ -176,6 +178,11 @@ impl Collector for Snapshot {
             "commit_seconds",
             "Time a durable write of commits took",
             [([], &self.commit)],
+        )?;
+        page.gauges(
+            "store_names",
+            "Different names of facets, owners, types and sources, at most 65536",
+            [([], self.store_names)],
         )?;
         page.gauges(
             "store_bytes",

@@ -349,6 +349,7 @@ fn table() -> Vec<Route> {
             plugins::confirm,
         ),
         row(POST, "/v1/reload", Needs(Admin), plugins::reload),
+        row(POST, "/v1/backup", Needs(Admin), plugins::backup),
         row(GET, "/metrics", Needs(Read), look::metrics),
     ]
 }

@@ -31,15 +31,15 @@ pub mod memory;
 mod pending;
 mod record;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
 
 pub use self::pending::Pending;
 pub use crate::index::{
-    Ending, Holds, Joined, Lease, Owed, Parked, Settlement, Standing, State, Subscription, Walked,
-    Withdrawals,
+    Ending, Holds, Joined, Lease, NAMES_MAX, Owed, Parked, Settlement, Standing, State,
+    Subscription, Walked, Withdrawals,
 };
 use crate::model::{Entity, EntityId, Event, Failure, Lane, Ordinal, Sequence, Timestamp, Track};
 
@@ -73,6 +73,23 @@ pub fn open(options: &Options) -> Result<Arc<dyn Store>, Error> {
         ..embedded::Options::new(&options.path)
     };
     Ok(Arc::new(embedded::Embedded::open(options)?))
+}
+
+/// Makes a store of a backup, in a directory that is empty or does not exist. What the channels know of
+/// their targets becomes unknown, because it may have changed since the backup was made: each channel
+/// sends everything again. Blocks for seconds.
+///
+/// # Errors
+/// `Damaged` if the backup differs from what was written; `Unavailable` if the directory is not empty
+/// or cannot be written.
+pub fn restore(backup: &Path, options: &Options) -> Result<BackedUp, Error> {
+    embedded::restore(
+        backup,
+        embedded::Options {
+            sequence_min: options.sequence_min,
+            ..embedded::Options::new(&options.path)
+        },
+    )
 }
 
 /// Sequences are reserved on disk in blocks of this size, and a restart continues at the end of the
@@ -257,6 +274,9 @@ pub enum NoRoom {
     /// The entity already has [`crate::model::FACETS_MAX`] facets, and this one is new (quarantine
     /// the event).
     Facets,
+    /// The facets of all entities have [`crate::index::NAMES_MAX`] different names, and this one is
+    /// new (quarantine the event).
+    Names,
     /// The source's quarantine is full (503).
     Quarantine,
 }
@@ -339,6 +359,15 @@ pub struct QuarantinedEvent {
     pub event: Quarantined,
 }
 
+/// A backup that was made or read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BackedUp {
+    /// Rows in it; a row that changed while it was made counts each time.
+    pub rows: u64,
+    /// Its size in bytes, without its head and its end.
+    pub bytes: u64,
+}
+
 /// The limits that the store enforces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
@@ -368,6 +397,8 @@ pub struct Figures {
     pub disk_free: u64,
     /// Head of the durable sequence.
     pub sequence: Sequence,
+    /// Different names of facets, owners, types and sources; at most [`NAMES_MAX`].
+    pub names: u64,
     /// Synced writes of commits since the store was opened, by duration: one count for each of
     /// [`COMMIT_SECONDS`] and one for the longer ones, not cumulative; and the total duration in
     /// seconds.
@@ -396,6 +427,8 @@ pub struct Remembered {
     pub name: String,
     /// False: retired. It has left the configuration, and its deliveries are remembered.
     pub live: bool,
+    /// Entities of which its target holds something or may hold something.
+    pub holding: u64,
 }
 
 /// The entities, the channels that join and leave, and the store's own start and end.
@@ -456,6 +489,9 @@ pub trait Store: Send + Sync + 'static {
     /// All channels that the store knows, retired ones included.
     fn remembered(&self) -> Vec<Remembered>;
 
+    /// The standing of an entity on each retired channel that subscribed to its type.
+    fn retired_standings(&self, ordinal: Ordinal) -> Vec<(String, Standing)>;
+
     /// A channel leaves the configuration: it stops walking, and its deliveries are remembered for
     /// its return. Its flights must have ended. An unknown name has no effect.
     ///
@@ -493,6 +529,13 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// `Unavailable` if it cannot be written.
     fn reset_versions(&self, owner: &str) -> Pending<u64>;
+
+    /// Copies the store into a new file, while it is in use: the copy has the state of the moment at
+    /// which this ends. Takes seconds for each gigabyte. [`restore`] makes a store of it.
+    ///
+    /// # Errors
+    /// `Unavailable` if the file exists or cannot be written, or if another copy is being made.
+    fn backup(&self, file: &Path) -> Pending<BackedUp>;
 
     /// The note of this name, if there is one. Reads the local disk.
     ///

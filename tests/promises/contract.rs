@@ -819,6 +819,7 @@ fn a_channel_is_remembered_by_its_name_until_it_is_forgotten() {
         let remembered = Remembered {
             name: "shop".to_owned(),
             live: false,
+            holding: 0,
         };
         assert_eq!(store.remembered(), [remembered]);
         let (_, returned) = join(store, "shop", &subscription(1));
@@ -949,16 +950,11 @@ fn what_cannot_be_opened_is_said_in_a_sentence() {
     drop(store);
 
     let (broken, other) = (folder.path().join("broken"), folder.path().join("other"));
-    std::fs::create_dir_all(&broken).expect("a folder");
-    std::fs::write(
-        broken.join("conf"),
-        "segment_size: 4194304\nuse_compression: false\nversion: 0.34\nvQ",
-    )
-    .expect("a file");
-    std::fs::write(broken.join("db"), vec![7; 9 << 20]).expect("a file");
+    let settings = sled::Config::new().path(&broken).segment_size(1 << 20);
+    drop(settings.open().expect("sled opens"));
     let why = open(&broken)
         .err()
-        .expect("garbage is no store")
+        .expect("other settings of sled are refused")
         .to_string();
     assert!(why.contains("broken") && why.len() > 40, "{why}");
 

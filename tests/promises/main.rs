@@ -5,6 +5,7 @@
 #[path = "../support/components.rs"]
 mod components;
 
+mod backup;
 mod certain;
 mod conformance;
 mod contract;
@@ -13,5 +14,6 @@ mod histories;
 mod integrity;
 mod kit;
 mod owed;
+mod reclaimed;
 mod turns;
 mod world;

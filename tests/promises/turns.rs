@@ -95,7 +95,7 @@ fn a_source_does_not_wait_for_the_heavy_events_of_another() {
         });
         event("erp", changes.collect())
     };
-    nobody_waits_for("one entity", vec![(0..24).map(event_of).collect()]);
+    nobody_waits_for("one entity", vec![(0..16).map(event_of).collect()]);
 }
 
 #[test]

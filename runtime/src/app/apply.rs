@@ -256,6 +256,7 @@ impl Inner {
         for channel in self.store.remembered() {
             if channel.live && !wanted.contains(&channel.name) {
                 self.store.retire(&channel.name).await?;
+                super::retired::warn(&channel);
             }
         }
         Ok(())

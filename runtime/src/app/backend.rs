@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use super::intake::{HttpIntake, rejected};
-use super::{Inner, blocking, figures, trial, views};
+use super::{BACKUP, BACKUPS, Inner, blocking, figures, retired, trial, views};
 use crate::dispatch::{self, Channel};
 use crate::metrics::Snapshot;
 use crate::model::{EntityId, Ordinal, Sequence};
 use crate::plan::{self, Token};
 use crate::server::views::{
-    ChannelView, ConfigView, EntityRow, EntityView, FacetView, List, PluginView, PreviewView,
-    QuarantineView, RefusedView, ReloadView, SourceView, SwapView,
+    BackupView, ChannelView, ConfigView, EntityRow, EntityView, FacetView, List, PluginView,
+    PreviewView, QuarantineView, RefusedView, ReloadView, SourceView, SwapView,
 };
 use crate::server::{
     Backend, EntityQuery, Intake, Look, Operate, Operation, Page, Problem, QuarantineFilter,
@@ -62,12 +62,14 @@ impl Look for Inner {
                 .map_err(failed)?
                 .pop()
                 .flatten()
+                .filter(|entity| entity.id == *id)
                 .ok_or_else(|| no_entity(id))?;
             let live = self.live.load();
             let channels = live
                 .channels
                 .values()
-                .map(|channel| views::standing(&live, channel, ordinal, &entity));
+                .map(|channel| views::standing(&live, channel, ordinal, &entity))
+                .chain(retired::standings(self.store.as_ref(), ordinal));
             Ok(EntityView {
                 entity_type: id.entity_type.to_string(),
                 key: id.key.to_string(),
@@ -361,6 +363,24 @@ impl Setup for Inner {
             };
             lock(&self.confirmed).insert(name.into(), refused.sha256);
             Ok(Inner::reload(self).await)
+        })
+    }
+
+    fn backup(&self) -> Reply<'_, BackupView> {
+        Box::pin(async move {
+            let folder = self.live.load().plan.store_path.join(BACKUPS);
+            let name = jiff::Timestamp::now().strftime("%Y-%m-%dT%H%M%SZ");
+            let file = folder.join(format!("{name}.{BACKUP}"));
+            let made = blocking(move || std::fs::create_dir_all(&folder)).await;
+            made.map_err(|error| {
+                Problem::internal(format!("the folder of backups cannot be created: {error}"))
+            })?;
+            let done = self.store.backup(&file).await.map_err(failed)?;
+            Ok(BackupView {
+                file: file.display().to_string(),
+                rows: done.rows,
+                bytes: done.bytes,
+            })
         })
     }
 

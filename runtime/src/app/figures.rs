@@ -61,6 +61,7 @@ pub(super) fn snapshot(inner: &Inner) -> Snapshot {
         differing: by_version(&live, plugins.differing),
         traps: by_version(&live, plugins.traps),
         commit: Buckets::new(&COMMIT_SECONDS, commits, commit_seconds),
+        store_names: store.names,
         store_bytes: store.bytes,
         disk_free_bytes: store.disk_free,
         last_reload_success,

@@ -56,6 +56,7 @@ pub struct Client {
     base: String,
     token: Option<HeaderValue>,
     pool: Transport,
+    time_max: Duration,
 }
 
 enum Transport {
@@ -105,7 +106,13 @@ impl Client {
             base: base.trim_end_matches('/').to_owned(),
             token: token.map(bearer).transpose()?,
             pool,
+            time_max: TIME_MAX,
         })
+    }
+
+    /// The same, for a request that may take this long.
+    pub(super) fn within(self, time_max: Duration) -> Client {
+        Client { time_max, ..self }
     }
 
     /// Requests JSON; a problem is an error.
@@ -202,11 +209,13 @@ impl Client {
         };
         let late = || {
             Err(self.unreachable(
-                &format!("no response within {} s", TIME_MAX.as_secs()),
+                &format!("no response within {} s", self.time_max.as_secs()),
                 false,
             ))
         };
-        timeout(TIME_MAX, exchange).await.unwrap_or_else(|_| late())
+        timeout(self.time_max, exchange)
+            .await
+            .unwrap_or_else(|_| late())
     }
 
     fn unreachable(&self, why: &str, connecting: bool) -> Failure {

@@ -1,6 +1,7 @@
 //! A channel in the index: its positions, its pairs and its flights. The child module `walk` has
 //! the operations of a channel on the whole index.
 
+mod flights;
 mod walk;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -8,11 +9,8 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::{
-    Ending, Entry, Holds, Lease, Meta, Names, Pair, Parked, Settlement, State, Subscription,
-    Withdrawals,
-};
-use crate::model::{Failure, Lane, Ordinal, Sequence, Timestamp, Track, facet_matches};
+use super::{Entry, Holds, Meta, Names, Pair, Parked, State, Subscription, Withdrawals};
+use crate::model::{Failure, Lane, Ordinal, Timestamp, Track, facet_matches};
 
 /// Maximum number of shapes whose label is remembered.
 const LABELS_MAX: usize = 256;
@@ -28,6 +26,27 @@ pub enum Walked {
     More,
     /// The sweep has reached the end of its reservation: save the channel, then continue.
     Reserve,
+}
+
+/// What a channel must know of the index.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub(super) names: &'a Names,
+    /// As in [`super::Index`].
+    pub(super) earlier: &'a HashMap<(Lane, u32), Vec<u64>>,
+}
+
+impl<'a> Known<'a> {
+    /// All places of an entity in a lane.
+    fn places(
+        self,
+        ordinal: u32,
+        entry: &'a Entry,
+        lane: Lane,
+    ) -> impl Iterator<Item = u64> + use<'a> {
+        let earlier = self.earlier.get(&(lane, ordinal)).into_iter().flatten();
+        earlier.copied().chain([entry.places[lane.index()]])
+    }
 }
 
 /// A channel.
@@ -243,6 +262,11 @@ impl Channel {
         self.parked.values().copied()
     }
 
+    /// The number of entities of which the target holds something or may hold something.
+    pub fn holding(&self) -> u64 {
+        self.holding
+    }
+
     /// Whether no delivery is in flight.
     pub fn is_quiet(&self) -> bool {
         self.flights.is_empty()
@@ -392,7 +416,7 @@ impl Channel {
     }
 
     /// The sequence of the oldest change that the channel owes of an entity; `None` if it owes no
-    /// change. `places` are places of the entity that the channel has not served.
+    /// change. `met` are places of the entity that the channel meets at this moment.
     ///
     /// A facet shows only its newest change. An older one that it covers is known by the place at
     /// which the entity waits since then, and while the entity is parked or in flight. A place may be
@@ -401,27 +425,48 @@ impl Channel {
         &self,
         ordinal: u32,
         entry: &Entry,
-        names: &Names,
-        places: impl Iterator<Item = u64>,
+        known: Known<'_>,
+        met: &[(Track, u64)],
     ) -> Option<u64> {
         let revision = self.pair(ordinal).revision();
-        let changes = self.subscribed(entry, names).map(|meta| meta.sequence);
-        let oldest = changes.filter(|sequence| *sequence > revision).min()?;
+        let changes = self.subscribed(entry, known.names);
+        let oldest = changes
+            .map(|meta| meta.sequence)
+            .filter(|sequence| *sequence > revision)
+            .min()?;
         let parked = self.parked_since.get(&ordinal).copied();
-        let flying = self
-            .flights
-            .get(&ordinal)
+        let flight = self.flights.get(&ordinal);
+        let flying = flight
             .map(|flight| flight.owed_since)
             .filter(|since| *since > 0);
-        let earlier = places.filter(|place| *place > revision);
-        earlier.chain(parked).chain(flying).chain([oldest]).min()
+        let met = met
+            .iter()
+            .filter(|(track, _)| *track != Track::Sweep)
+            .map(|(_, place)| *place);
+        let ahead = Lane::ALL.into_iter().flat_map(|lane| {
+            let read = self.read[lane.index()];
+            known
+                .places(ordinal, entry, lane)
+                .filter(move |place| *place > read)
+        });
+        met.chain(ahead)
+            .filter(|place| *place > revision)
+            .chain(parked)
+            .chain(flying)
+            .chain([oldest])
+            .min()
+    }
+
+    /// Whether a sweep must render an entity again. One that the channel never met is rendered when
+    /// a facet changes that the channel subscribes to.
+    fn is_reshaped(&self, pair: Pair) -> bool {
+        pair.shape() != self.shape && pair != Pair::default()
     }
 
     fn owes(&self, ordinal: u32, entry: &Entry, names: &Names) -> bool {
         let pair = self.pair(ordinal);
         let right_type = entry.id.entity_type == self.subscription.entity_type;
-        right_type
-            && (pair.shape() != self.shape || self.newest_seen(entry, names) > pair.revision())
+        right_type && (self.is_reshaped(pair) || self.newest_seen(entry, names) > pair.revision())
     }
 
     pub(super) fn certainly_gone(&self, ordinal: u32, entry: &Entry, names: &Names) -> bool {
@@ -432,6 +477,21 @@ impl Channel {
         !busy
             && pair.holds() == Holds::Nothing
             && (pair == Pair::default() || pair.revision() >= self.newest_seen(entry, names))
+    }
+
+    /// Whether the channel owes no change of an entity, is not busy with it, and has saved that.
+    pub(super) fn has_settled(&self, ordinal: u32, entry: &Entry, names: &Names) -> bool {
+        let busy = self.flights.contains_key(&ordinal)
+            || self.parked.contains_key(&ordinal)
+            || self.dirty.contains(ordinal);
+        !busy && self.pair(ordinal).revision() >= self.newest_seen(entry, names)
+    }
+
+    /// Forgets whether it subscribes to a name, because the name's number is given out again.
+    pub(super) fn forget_name(&mut self, number: u32) {
+        if let Some(wanted) = self.wanted.get_mut(number as usize) {
+            *wanted = None;
+        }
     }
 
     pub(super) fn erase(&mut self, ordinal: u32) {
@@ -450,149 +510,12 @@ impl Channel {
         }
     }
 
-    fn start(
-        &mut self,
-        ordinal: u32,
-        entry: &Entry,
-        names: &Names,
-        track: Track,
-        places: Vec<(Track, u64)>,
-        revision: u64,
-    ) -> Lease {
-        let pair = self.pair(ordinal);
-        let met = places.iter().filter(|(track, _)| *track != Track::Sweep);
-        let owed_since = self
-            .owed_since(ordinal, entry, names, met.map(|(_, place)| *place))
-            .unwrap_or(0);
-        self.flights.insert(
-            ordinal,
-            Flight {
-                shape: self.shape,
-                places,
-                met: false,
-                owed_since,
-            },
-        );
-        // A change that is decided but not yet durable may wait at the place met here, without a
-        // place of its own.
-        let newest = self.newest(entry, names);
-        Lease {
-            ordinal: Ordinal(ordinal),
-            revision: Sequence(revision.max(newest)),
-            holds: pair.holds(),
-            was_absent: pair.state().is_absent(),
-            target_key: self.target_keys.get(&ordinal).cloned(),
-            attempts: self
-                .parked
-                .get(&ordinal)
-                .map_or(0, |parked| parked.attempts),
-            track,
-            owed_since: Sequence(owed_since),
+    /// Makes unknown what the target holds of an entity, whatever was known. A delete of it counts in
+    /// the guard against mass withdrawal.
+    pub(super) fn doubt(&mut self, ordinal: u32, entry: &Entry) {
+        if entry.id.entity_type == self.subscription.entity_type {
+            self.change(ordinal, Pair::attempted);
         }
-    }
-
-    /// Handles one place of a lane, or one entity of the sweep.
-    fn meet(
-        &mut self,
-        ordinal: u32,
-        entry: &Entry,
-        names: &Names,
-        track: Track,
-        place: u64,
-        revision: u64,
-    ) -> Option<Lease> {
-        self.read[track.index()] = place;
-        if let Some(flight) = self.flights.get_mut(&ordinal) {
-            flight.places.push((track, place));
-            flight.met = true;
-            return None;
-        }
-        let pair = self.pair(ordinal);
-        let right_type = entry.id.entity_type == self.subscription.entity_type;
-        let reshaped = right_type && track == Track::Sweep && pair.shape() != self.shape;
-        let owed = reshaped || self.newest(entry, names) > pair.revision();
-        if owed && self.parked.get(&ordinal).is_none_or(|parked| parked.held) {
-            return Some(self.start(ordinal, entry, names, track, vec![(track, place)], revision));
-        }
-        None
-    }
-
-    fn finish(
-        &mut self,
-        end: &Settlement,
-        entry: &Entry,
-        names: &Names,
-        revision: u64,
-        now: Timestamp,
-    ) -> Option<Lease> {
-        let ordinal = end.ordinal.0;
-        let flight = self.flights.remove(&ordinal)?;
-        let mut pair = self.pair(ordinal);
-        self.refusals.remove(&ordinal);
-        let mut waits = None;
-        let state = match &end.ending {
-            Ending::Delivered { digest, target_key } => {
-                pair = pair.holding(Holds::Rendering(*digest));
-                match target_key {
-                    Some(key) => {
-                        self.has_target_keys = true;
-                        self.target_keys.insert(ordinal, key.clone())
-                    }
-                    None => self.target_keys.remove(&ordinal),
-                };
-                State::Delivered
-            }
-            Ending::Withdrawn => {
-                pair = pair.holding(Holds::Nothing);
-                self.target_keys.remove(&ordinal);
-                State::Withdrawn
-            }
-            Ending::Suppressed => State::Suppressed,
-            Ending::Withheld(by) => State::Withheld(*by),
-            Ending::Counted => State::Counted,
-            Ending::Refused(failure) => {
-                self.has_refusals = true;
-                self.refusals.insert(ordinal, (shortened(failure), now));
-                State::Refused
-            }
-            Ending::Parked { attempts } => {
-                waits = Some(Parked {
-                    ordinal: end.ordinal,
-                    attempts: *attempts,
-                    held: false,
-                });
-                State::Parked(*attempts)
-            }
-            Ending::Held => {
-                waits = Some(Parked {
-                    ordinal: end.ordinal,
-                    attempts: 0,
-                    held: true,
-                });
-                State::Held
-            }
-        };
-        pair = pair.in_state(state);
-        if waits.is_none() {
-            pair = pair.settled(end.revision.0, flight.shape);
-        }
-        self.change(ordinal, |_| pair);
-        self.parked_since.remove(&ordinal);
-        match waits {
-            Some(waits) => {
-                if flight.owed_since > 0 {
-                    self.parked_since.insert(ordinal, flight.owed_since);
-                }
-                self.parked.insert(ordinal, waits)
-            }
-            None => self.parked.remove(&ordinal),
-        };
-        let owes = flight.shape != self.shape || self.newest(entry, names) > pair.revision();
-        if waits.is_none() && flight.met && owes {
-            let track = flight.places.last().map_or(Track::Sweep, |place| place.0);
-            return Some(self.start(ordinal, entry, names, track, flight.places, revision));
-        }
-        None
     }
 }
 
@@ -605,22 +528,11 @@ fn subscribes(subscription: &Subscription, name: u32, names: &Names) -> bool {
     })
 }
 
-fn shortened(failure: &Failure) -> Failure {
-    let mut end = failure.message.len().min(REFUSAL_BYTES_MAX);
-    while !failure.message.is_char_boundary(end) {
-        end -= 1;
-    }
-    Failure {
-        code: failure.code.clone(),
-        message: failure.message[..end].to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::{ChannelId, Index, Proposal};
-    use crate::model::EntityId;
+    use crate::index::{ChannelId, Ending, Index, Proposal, Settlement};
+    use crate::model::{EntityId, Sequence};
 
     /// A shop kept an old price for good. The price had changed twice, and the second change,
     /// decided but not yet written, waited at the place of the first when the channel met it. The

@@ -10,10 +10,11 @@ use super::{
     Rejection, Summary, unpack, verify,
 };
 use crate::budget::Reservation;
-use crate::model::{EntityType, Event, Failure, Lane, PartsDigest, Sequence};
+use crate::model::{EntityType, Event, FACETS_MAX, Failure, Lane, PartsDigest, Sequence};
 use crate::plugin::EventVerdict;
 use crate::store::{
-    self, Commit, Content, Effect, Identity, NoRoom, NotTaken, Quarantined, Store, Verdict,
+    self, Commit, Content, Effect, Identity, NAMES_MAX, NoRoom, NotTaken, Quarantined, Store,
+    Verdict,
 };
 
 /// Number of events passed to the store at once. The store writes batches of about this size;
@@ -274,6 +275,7 @@ impl Source {
             let event = &events[at];
             let (failure, identity) = match why {
                 NotApplied::Crowded => (too_many_facets(), self.identity(event)),
+                NotApplied::Nameless => (too_many_names(), self.identity(event)),
                 // The id belongs to the event that came first.
                 NotApplied::Reused => (id_reused(event), None),
             };
@@ -442,6 +444,7 @@ impl Done {
                 }
                 Verdict::Reused => not_applied.push((at, NotApplied::Reused)),
                 Verdict::NoRoom(NoRoom::Facets) => not_applied.push((at, NotApplied::Crowded)),
+                Verdict::NoRoom(NoRoom::Names) => not_applied.push((at, NotApplied::Nameless)),
                 Verdict::NoRoom(NoRoom::Entities) => {
                     self.problems.push((
                         at,
@@ -489,6 +492,8 @@ impl Done {
 enum NotApplied {
     /// Its entity cannot have another facet.
     Crowded,
+    /// It brings a name of a facet for which the store has no number.
+    Nameless,
     /// Its id was used by an event with another content.
     Reused,
 }
@@ -496,7 +501,17 @@ enum NotApplied {
 fn too_many_facets() -> Failure {
     Failure::new(
         "too-many-facets",
-        format!("an entity has at most {} facets", crate::model::FACETS_MAX),
+        format!("an entity has at most {FACETS_MAX} facets"),
+    )
+}
+
+fn too_many_names() -> Failure {
+    Failure::new(
+        "too-many-names",
+        format!(
+            "the facets of all entities have {NAMES_MAX} different names, and this event brings \
+             another one; delete facets that nobody needs, or find out who invents their names"
+        ),
     )
 }
 

@@ -22,7 +22,7 @@ use crate::server::views::Accepted;
 use crate::server::{IngestRequest, TYPE_PREFIX};
 use crate::store::memory::Memory;
 use crate::store::{
-    self, Commit, Limits, ListQuery, NotTaken, Pending, Queue, Receipt, Shelf, Store,
+    self, BackedUp, Commit, Limits, ListQuery, NotTaken, Pending, Queue, Receipt, Shelf, Store,
 };
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
@@ -1100,6 +1100,12 @@ impl Store for Failing {
     }
     fn limit(&self, limits: Limits) {
         self.inner.limit(limits)
+    }
+    fn backup(&self, file: &std::path::Path) -> Pending<BackedUp> {
+        self.inner.backup(file)
+    }
+    fn retired_standings(&self, ordinal: Ordinal) -> Vec<(String, store::Standing)> {
+        self.inner.retired_standings(ordinal)
     }
     fn watermark(&self) -> watch::Receiver<Sequence> {
         self.inner.watermark()

@@ -53,6 +53,7 @@ fn busy() -> Snapshot {
             ("erp-product".into(), "0d15ea5e0000".into(), 2),
         ],
         commit: Buckets::new(&BOUNDS, [0, 4, 0], 0.5),
+        store_names: 12,
         store_bytes: 4096,
         disk_free_bytes: 1 << 40,
         last_reload_success: true,
@@ -144,6 +145,7 @@ fn every_metric_of_the_contract_is_there_under_its_name_and_type() {
             r#"weir_plugin_active_info{plugin="erp-product",version="3fa9c1b2d0e4"} 1"#,
         ),
         ("histogram", "weir_commit_seconds_count 4"),
+        ("gauge", "weir_store_names 12"),
         ("gauge", "weir_store_bytes 4096"),
         ("gauge", "weir_disk_free_bytes 1099511627776"),
         ("gauge", "weir_config_last_reload_success 1"),
@@ -279,6 +281,9 @@ fn the_text_is_this_one() {
         weir_commit_seconds_bucket{le="0.001"} 0
         weir_commit_seconds_bucket{le="2.5"} 4
         weir_commit_seconds_bucket{le="+Inf"} 4
+        # HELP weir_store_names Different names of facets, owners, types and sources, at most 65536
+        # TYPE weir_store_names gauge
+        weir_store_names 12
         # HELP weir_store_bytes Size of the store on disk
         # TYPE weir_store_bytes gauge
         weir_store_bytes 4096
@@ -337,6 +342,7 @@ fn nothing_at_all_is_a_text_too() {
     assert_eq!(
         series,
         [
+            "weir_store_names",
             "weir_store_bytes",
             "weir_disk_free_bytes",
             "weir_config_last_reload_success",

@@ -14,8 +14,8 @@ use bytes::Bytes;
 use super::intake::Requests;
 use super::problem::Problem;
 use super::views::{
-    Accepted, ChannelView, ConfigView, EntityRow, EntityView, List, PluginView, PreviewView,
-    QuarantineView, RefusedView, ReloadView, SourceView,
+    Accepted, BackupView, ChannelView, ConfigView, EntityRow, EntityView, List, PluginView,
+    PreviewView, QuarantineView, RefusedView, ReloadView, SourceView,
 };
 use crate::budget::Reservation;
 use crate::metrics::Snapshot;
@@ -133,6 +133,9 @@ pub trait Setup: Send + Sync + 'static {
     /// Lets the version of a plugin take over that was refused because it maps less than the one in
     /// use; then as a reload.
     fn confirm_plugin<'a>(&'a self, name: &'a str) -> Reply<'a, ReloadView>;
+
+    /// Makes a backup of the store in a new file; returns when it is complete.
+    fn backup(&self) -> Reply<'_, BackupView>;
 }
 
 /// A request to a source, complete and within its limit.

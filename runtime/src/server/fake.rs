@@ -476,6 +476,15 @@ impl Setup for Fake {
         Setup::reload(self)
     }
 
+    fn backup(&self) -> Reply<'_, BackupView> {
+        self.note("backup".into());
+        answer(Ok(BackupView {
+            file: "/data/backups/one.weir-backup".into(),
+            rows: 7,
+            bytes: 700,
+        }))
+    }
+
     fn reload(&self) -> Reply<'_, ReloadView> {
         self.note("reload".into());
         let complaints = self.complaints.lock().unwrap().clone();

@@ -369,6 +369,14 @@ fn looking(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             success::<ReloadView>(schemas, "It is in use."),
         )
         .may_answer(&[422, 503]),
+        Operation::new(
+            Method::POST,
+            "/v1/backup",
+            "backup",
+            "Makes a backup of the store in a new file below `[store] path`, while Weir runs. Answers when it is complete.",
+            success::<BackupView>(schemas, "The backup is complete."),
+        )
+        .may_answer(&[503]),
     ]
 }
 

@@ -1,4 +1,5 @@
-//! The routes of plugins and of the configuration that names them: showing both, and reloading.
+//! The routes of plugins and of the configuration that names them: showing both, and reloading; and of
+//! the backup of what belongs to them.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use super::access::Operator;
 use super::params::{Query, Segments, page_of};
 use super::problem::Problem;
 use super::state::AppState;
-use super::views::{ConfigView, List, PluginView, ReloadView};
+use super::views::{BackupView, ConfigView, List, PluginView, ReloadView};
 
 /// `GET /v1/plugins`
 pub(super) async fn plugins(
@@ -56,6 +57,17 @@ pub(super) async fn confirm(
     query.end()?;
     let confirmed = state.backend.confirm_plugin(&plugin).await.and_then(in_use);
     operator.did("confirm", &plugin, confirmed).map(Json)
+}
+
+/// `POST /v1/backup`: 200 when the backup is complete.
+pub(super) async fn backup(
+    State(state): State<Arc<AppState>>,
+    operator: Operator,
+    query: Query,
+) -> Result<Json<BackupView>, Problem> {
+    query.end()?;
+    let made = state.backend.backup().await;
+    operator.did("backup", "store", made).map(Json)
 }
 
 fn in_use(reload: ReloadView) -> Result<ReloadView, Problem> {

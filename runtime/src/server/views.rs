@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use crate::model::{self, Timestamp};
 
 pub use self::setup::{
-    ComplaintView, ConfigView, LimitsView, PluginView, ReloadView, StepsView, SwapView,
+    BackupView, ComplaintView, ConfigView, LimitsView, PluginView, ReloadView, StepsView, SwapView,
 };
 
 /// A moment, written as RFC 3339 in UTC with milliseconds.
@@ -338,8 +338,9 @@ impl FacetView {
 pub struct StandingView {
     /// The channel.
     pub channel: String,
-    /// `delivered`, `suppressed`, `withheld`, `withdrawn`, `owed`, `parked`, `refused`, `held` or
-    /// `not subscribed`.
+    /// `delivered`, `suppressed`, `withheld`, `withdrawn`, `owed`, `parked`, `refused`, `held`,
+    /// `not subscribed`, or `retired`: the channel has left the configuration, and its target still
+    /// holds the entity or may hold it.
     pub state: String,
     /// The cause if it is withheld: a filter, `needs`, `deleted`, the renderer.
     #[serde(skip_serializing_if = "Option::is_none")]

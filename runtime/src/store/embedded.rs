@@ -6,6 +6,7 @@
 //! the commits of a source in the order of the calls, those of several sources by turns. A failed sync is never retried: the store reports the failure and
 //! accepts nothing more.
 
+mod backup;
 mod commits;
 mod entity;
 #[cfg(feature = "fuzz")]
@@ -34,12 +35,13 @@ use std::thread::JoinHandle;
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Commit, Error, Figures, Joined, Limits, ListQuery, NotTaken, Pending, Queue, Receipt,
-    Remembered, Shelf, Store, Subscription, keys, record,
+    BackedUp, Commit, Error, Figures, Joined, Limits, ListQuery, NotTaken, Pending, Queue, Receipt,
+    Remembered, Shelf, Standing, Store, Subscription, keys, record,
 };
 use crate::index::Index;
 use crate::model::{Entity, EntityId, Ordinal, Sequence, Timestamp};
-use crate::sync::lock;
+use crate::sync::{lock, unpoisoned};
+pub use backup::restore;
 use commits::Commits;
 use inbox::{Inbox, Refusal, Work};
 use quarantine::SourceShelf;
@@ -112,8 +114,10 @@ struct Shared {
     /// What waits for the writer.
     inbox: Inbox,
     index: Mutex<Index>,
-    /// The names that records use, for readers, which should not wait for the index.
-    names: RwLock<Vec<Arc<str>>>,
+    /// The names that records use, for readers, which should not wait for the index. A reader holds
+    /// it while it reads a record and looks up its names: the number of a name that went with the
+    /// record's last change is given to another name only after that.
+    names: RwLock<Vec<Option<Arc<str>>>>,
     /// Head of the synced sequence.
     watermark: watch::Sender<Sequence>,
     limits: Mutex<Limits>,
@@ -130,6 +134,26 @@ impl Shared {
         // A panic while the index is locked leaves it half changed; the writer then fails the
         // store, and readers may finish.
         lock(&self.index)
+    }
+
+    /// Shows new names to the readers, before the records that use them are written. A name that is
+    /// gone is shown until its number is given out again, because a reader may have a record of
+    /// before.
+    fn show_names(&self, changed: Vec<(u32, Option<Arc<str>>)>) {
+        let changed: Vec<(u32, Arc<str>)> = changed
+            .into_iter()
+            .filter_map(|(number, name)| Some((number, name?)))
+            .collect();
+        if changed.is_empty() {
+            return;
+        }
+        let mut names = unpoisoned(self.names.write());
+        for (number, name) in changed {
+            if names.len() <= number as usize {
+                names.resize(number as usize + 1, None);
+            }
+            names[number as usize] = Some(name);
+        }
     }
 
     fn durable(&self) -> u64 {
@@ -220,7 +244,7 @@ impl Embedded {
             db: opened.db,
             inbox: Inbox::default(),
             watermark: watch::Sender::new(Sequence(index.sequence)),
-            names: RwLock::new(index.names.all().to_vec()),
+            names: RwLock::new(index.names.all().collect()),
             index: Mutex::new(index),
             limits: Mutex::new(Limits {
                 quarantine_max: 100_000,
@@ -375,10 +399,21 @@ impl Store for Embedded {
         let remembered = |channel: &crate::index::Channel| Remembered {
             name: channel.name.clone(),
             live: channel.live,
+            holding: channel.holding(),
         };
         index
             .channels()
             .map(|(_, channel)| remembered(channel))
+            .collect()
+    }
+
+    fn retired_standings(&self, ordinal: Ordinal) -> Vec<(String, Standing)> {
+        let index = self.shared.index();
+        let retired = index.channels().filter(|(_, channel)| !channel.live);
+        retired
+            .filter_map(|(id, channel)| {
+                Some((channel.name.clone(), index.standing(id, ordinal.0)?))
+            })
             .collect()
     }
 
@@ -444,6 +479,16 @@ impl Store for Embedded {
         })
     }
 
+    fn backup(&self, file: &Path) -> Pending<BackedUp> {
+        let ((answer, end), file) = (oneshot::channel(), file.to_owned());
+        let queued = (self.shared.inbox).work(Box::new(|writer| writer.back_up(file, answer)));
+        let shared = self.shared.clone();
+        Pending::new(async move {
+            let ended = if queued { end.await.ok() } else { None };
+            ended.unwrap_or_else(|| Err(shared.closed()))
+        })
+    }
+
     fn ready(&self) -> Result<(), Error> {
         self.shared.check()?;
         self.shared.has_disk()
@@ -451,12 +496,16 @@ impl Store for Embedded {
 
     fn figures(&self) -> Figures {
         // Unlock the index before asking the disk: the writer waits for it.
-        let entities = self.shared.index().total();
+        let (entities, names) = {
+            let index = self.shared.index();
+            (index.total(), index.names.count() as u64)
+        };
         Figures {
             entities,
             bytes: open::size_on_disk(&self.shared.options.path),
             disk_free: open::disk_free(&self.shared.options.path),
             sequence: Sequence(self.shared.durable()),
+            names,
             commit_seconds: self.shared.commits.seconds(),
         }
     }

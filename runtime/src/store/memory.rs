@@ -238,6 +238,11 @@ impl Channel {
         self.pairs.get(&entity).cloned().unwrap_or_default()
     }
 
+    fn holding(&self) -> u64 {
+        let holds = |pair: &&Pair| pair.holds != Holds::Nothing;
+        self.pairs.values().filter(holds).count() as u64
+    }
+
     fn subscribes(&self, facet: &str) -> bool {
         self.subscription
             .facets
@@ -474,10 +479,12 @@ impl Maps {
         let entity = match self.ordinals.get(&change.id) {
             Some(entity) => *entity,
             None => {
-                self.ordinal += 1;
-                self.ordinals.insert(change.id.clone(), self.ordinal);
-                self.ids.insert(self.ordinal, change.id);
-                self.ordinal
+                let lowest = (1..).find(|ordinal| !self.ids.contains_key(ordinal));
+                let ordinal = lowest.expect("there are fewer entities than numbers");
+                self.ordinal = self.ordinal.max(ordinal);
+                self.ordinals.insert(change.id.clone(), ordinal);
+                self.ids.insert(ordinal, change.id);
+                ordinal
             }
         };
         self.sequence += 1;
@@ -537,12 +544,14 @@ impl Maps {
 
     /// Forgets entities that are deleted for long enough and certainly gone on every channel.
     fn forget(&mut self, now: Timestamp) {
+        let forget_ms = self.limits.forget_ms;
         for (id, entity) in self.ordinals.clone() {
             let facets = &self.facets[&entity];
             let due = |stored: &Stored| {
-                stored.facet.value.is_none() && stored.facet.time.0 + self.limits.forget_ms <= now.0
+                stored.facet.value.is_none() && stored.facet.time.0 + forget_ms <= now.0
             };
             if !facets.values().all(due) {
+                self.forget_facets(entity, due);
                 continue;
             }
             if self.without == Some(Rule::Horizon)
@@ -566,6 +575,33 @@ impl Maps {
                 }
             }
         }
+    }
+
+    /// Forgets the facets of a living entity that are deleted for long enough, if no live channel
+    /// owes anything of the entity.
+    fn forget_facets(&mut self, entity: u32, due: impl Fn(&Stored) -> bool) {
+        let deleted = |stored: &Stored| stored.facet.value.is_none();
+        let mut live = self.channels.values().filter(|channel| channel.live);
+        if self.facets[&entity].values().all(deleted)
+            || !live.all(|channel| self.has_settled(channel, entity))
+        {
+            return;
+        }
+        if let Some(facets) = self.facets.get_mut(&entity) {
+            facets.retain(|_, stored| !due(stored));
+        }
+    }
+
+    fn has_settled(&self, channel: &Channel, entity: u32) -> bool {
+        let busy = channel.flights.contains_key(&entity)
+            || channel.parked.contains_key(&entity)
+            || channel.saved.parked.contains_key(&entity);
+        let newest = self.newest(channel, entity);
+        let settled = |pairs: &HashMap<u32, Pair>| {
+            let revision = pairs.get(&entity).map_or(0, |pair| pair.revision);
+            revision >= newest
+        };
+        !busy && settled(&channel.pairs) && settled(&channel.saved.pairs)
     }
 
     fn certainly_gone(&self, channel: &Channel, entity: u32) -> bool {
@@ -689,9 +725,10 @@ impl Maps {
             .ids
             .get(&entity)
             .is_some_and(|id| id.entity_type == channel.subscription.entity_type);
+        // What the channel never met is rendered when a facet changes that it subscribes to.
+        let reshaped = channel.pairs.contains_key(&entity) && pair.shape != channel.shape;
         right_type
-            && (self.newest(channel, entity) > pair.revision
-                || (track == Track::Sweep && pair.shape != channel.shape))
+            && (self.newest(channel, entity) > pair.revision || (track == Track::Sweep && reshaped))
     }
 
     /// Moves to the end of a lane at once if no entity in it has a facet that the channel

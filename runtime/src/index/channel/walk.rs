@@ -1,7 +1,7 @@
 //! The operations of a channel on the index: walk, retry, attempt, finish, and report what is owed.
 //! Each of them holds the index once, for a bounded time.
 
-use super::{Channel, Pair, Walked};
+use super::{Channel, Known, Pair, Walked};
 use crate::index::{
     ChannelId, Entry, Holds, Index, Lease, Owed, Parked, Settlement, Standing, State,
 };
@@ -29,6 +29,10 @@ impl Index {
             return Walked::End;
         };
         let (entries, names, most) = (&self.entries, &self.names, taken.len() + limit);
+        let known = Known {
+            names,
+            earlier: &self.earlier,
+        };
         let mut visits = 0;
         let from = channel.read[track.index()];
         let mut walked = Walked::End;
@@ -44,7 +48,7 @@ impl Index {
                 return false;
             }
             if let Some(entry) = entries[ordinal as usize].as_deref() {
-                taken.extend(channel.meet(ordinal, entry, names, track, place, watermark));
+                taken.extend(channel.meet(ordinal, entry, known, track, place, watermark));
             }
             true
         };
@@ -91,7 +95,11 @@ impl Index {
             .subscribed(entry, &self.names)
             .max_by_key(|meta| meta.sequence);
         let track = newest.map_or(Track::Sweep, |meta| Track::Lane(meta.lane));
-        Some(channel.start(ordinal, entry, &self.names, track, Vec::new(), watermark))
+        let known = Known {
+            names: &self.names,
+            earlier: &self.earlier,
+        };
+        Some(channel.start(ordinal, entry, known, track, Vec::new(), watermark))
     }
 
     /// The entities that have a newer subscribed change than the one that was read, each with it.
@@ -131,13 +139,17 @@ impl Index {
         let Some(channel) = self.channels.get_mut(&id) else {
             return;
         };
+        let known = Known {
+            names: &self.names,
+            earlier: &self.earlier,
+        };
         for end in ends {
             if let Some(entry) = self
                 .entries
                 .get(end.ordinal.0 as usize)
                 .and_then(|entry| entry.as_deref())
             {
-                again.extend(channel.finish(end, entry, &self.names, watermark, now));
+                again.extend(channel.finish(end, entry, known, watermark, now));
             }
         }
         channel.dirty.positions = true;
@@ -159,16 +171,15 @@ impl Index {
                 if oldest.is_some_and(|oldest| oldest < place) {
                     break;
                 }
-                let since = self.entry(ordinal).and_then(|entry| {
-                    channel.owed_since(ordinal, entry, &self.names, [place].into_iter())
-                });
+                let since = self
+                    .entry(ordinal)
+                    .and_then(|entry| channel.owed_since(ordinal, entry, self.known(), &[]));
                 oldest = oldest.into_iter().chain(since).min();
             }
             oldest
         });
-        let nowhere = || std::iter::empty();
         let waiting = channel.parked.keys().filter_map(|ordinal| {
-            channel.owed_since(*ordinal, self.entry(*ordinal)?, &self.names, nowhere())
+            channel.owed_since(*ordinal, self.entry(*ordinal)?, self.known(), &[])
         });
         let flying = channel
             .flights
@@ -223,17 +234,17 @@ impl Index {
         })
     }
 
+    fn known(&self) -> Known<'_> {
+        Known {
+            names: &self.names,
+            earlier: &self.earlier,
+        }
+    }
+
     /// Since when an entity is in its state on a channel: the time of the oldest change owed, or else
     /// of the last settling. `None` if it owes only another rendering, or was never met.
     fn since(&self, channel: &Channel, ordinal: u32, entry: &Entry) -> Option<Timestamp> {
-        let unread = Lane::ALL.into_iter().flat_map(|lane| {
-            let earlier = self.earlier.get(&(lane, ordinal));
-            let last = entry.places[lane.index()];
-            let places = earlier.into_iter().flatten().copied().chain([last]);
-            let read = channel.read[lane.index()];
-            places.filter(move |place| *place > read)
-        });
-        let owed = channel.owed_since(ordinal, entry, &self.names, unread);
+        let owed = channel.owed_since(ordinal, entry, self.known(), &[]);
         let settled = Some(channel.pair(ordinal).revision())
             .filter(|revision| *revision > 0 && !channel.owes(ordinal, entry, &self.names))
             .filter(|_| !channel.parked.contains_key(&ordinal));

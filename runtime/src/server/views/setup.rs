@@ -114,6 +114,18 @@ pub struct ConfigView {
     pub last_reload: Option<ReloadView>,
 }
 
+/// A backup of the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct BackupView {
+    /// The file, on the disk of Weir.
+    pub file: String,
+    /// Rows in it.
+    pub rows: u64,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
 /// An attempt to load the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]

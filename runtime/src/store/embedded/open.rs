@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::identities::Identities;
 use super::pairs::{self, PairLog};
-use super::sums::{Rows, Sums};
+use super::sums::{Rows, Sums, batch};
 use super::witness::{self, Seen, Witness};
 use super::{Options, leftovers, quarantine, record};
 use crate::index::{Channel, ChannelId, Clock, Index, Meta};
@@ -96,7 +96,7 @@ pub(super) fn open(options: &Options) -> Result<Opened, Error> {
         None if db.is_empty() && seen == 0 => {
             let mut rows = Rows::default();
             rows.swap(keys::FORMAT.to_vec(), None, Some(FORMAT.into()));
-            db.apply_batch(rows.seal(&mut Sums::default()))
+            db.apply_batch(batch(rows.seal(&mut Sums::default())))
                 .map_err(io)?;
             db.flush().map_err(io)?;
             file.sync_data().map_err(|error| unavailable(path, error))?;
@@ -367,6 +367,10 @@ pub(super) fn load(db: &sled::Db, index: &mut Index, seen: u64) -> Result<Loaded
     ) = (entities?, beside?);
     found.include(&found_beside);
     index.give_out(given_out);
+    quarantine
+        .keys()
+        .for_each(|source| index.names.keep(*source));
+    index.names.free_unused();
     index.rebuild_lanes();
     let mut logs = BTreeMap::new();
     for (id, (channel, log)) in channels {
@@ -411,9 +415,13 @@ fn load_entities(db: &sled::Db, index: &mut Index) -> Result<Sums, Error> {
     let mut found = Sums::default();
     rows(db, keys::FIGURES, &mut found).try_for_each(|row| row.map(|_| ()))?;
     for row in rows(db, keys::NAMES, &mut found) {
-        let (_, name) = row?;
+        let (key, name) = row?;
         let name = std::str::from_utf8(&name).map_err(|_| unreadable("a name"))?;
-        index.names.number(&Arc::from(name));
+        let number = u32::from_be_bytes(keys::number_at(&key, 1));
+        index
+            .names
+            .restore(number, Arc::from(name))
+            .ok_or_else(|| unreadable("a name"))?;
     }
     index.sequence = number(db, keys::CEILING)?;
     if let Some(marks) = db
@@ -438,6 +446,7 @@ fn load_entities(db: &sled::Db, index: &mut Index) -> Result<Sums, Error> {
             .name(record.entity_type)
             .cloned()
             .ok_or_else(|| unreadable("the type of an entity"))?;
+        index.names.keep(record.entity_type);
         let facets: Vec<Meta> = record.facets.iter().map(|row| row.meta).collect();
         index.restore(
             ordinal,

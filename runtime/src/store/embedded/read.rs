@@ -57,6 +57,7 @@ impl Shared {
                 ordinal.0
             ))
         };
+        let names = unpoisoned(self.names.read());
         for _ in 0..READ_TRIES {
             let bytes = self
                 .db
@@ -70,8 +71,10 @@ impl Shared {
                 continue;
             };
             let mark = Mark::of(record.facets.iter().map(|row| &row.meta));
-            let names = unpoisoned(self.names.read());
-            let name = |number: u32| names.get(number as usize).cloned().ok_or_else(damaged);
+            let name = |number: u32| {
+                let name = names.get(number as usize).cloned().flatten();
+                name.ok_or_else(damaged)
+            };
             let mut facets = Vec::with_capacity(record.facets.len());
             for (row, value) in record.facets.iter().zip(values) {
                 let (name, owner, meta) = (

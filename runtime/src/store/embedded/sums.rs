@@ -132,36 +132,34 @@ impl Sums {
     }
 }
 
-/// A batch of rows, with its effect on the sums.
+/// A row to be written, by key; `None` removes it.
+pub(super) type Write = (Vec<u8>, Option<Vec<u8>>);
+
+/// Rows to be written together, with their effect on the sums.
 #[derive(Default)]
 pub(super) struct Rows {
-    batch: Batch,
+    writes: Vec<Write>,
     change: Sums,
     /// The rows that [`Rows::set`] has staged, so that a later one with the same key replaces it
     /// correctly.
     staged: HashMap<Vec<u8>, Option<Vec<u8>>>,
-    written: bool,
 }
 
 impl Rows {
     /// Whether there is nothing to write.
     pub(super) fn is_empty(&self) -> bool {
-        !self.written
+        self.writes.is_empty()
     }
 
     /// Puts or removes a row whose stored value the caller knows. At most once per key and batch.
     pub(super) fn swap(&mut self, key: Vec<u8>, before: Option<&[u8]>, after: Option<Vec<u8>>) {
-        self.written = true;
         if let Some(before) = before {
             self.change.subtract(&key, before);
         }
-        match after {
-            Some(after) => {
-                self.change.add(&key, &after);
-                self.batch.insert(key, after);
-            }
-            None => self.batch.remove(key),
+        if let Some(after) = &after {
+            self.change.add(&key, after);
         }
+        self.writes.push((key, after));
     }
 
     /// Puts or removes a row whatever its stored value. Writes nothing if the stored value is the
@@ -189,22 +187,32 @@ impl Rows {
 
     /// Puts a piece of a long value, whose checksum is in its entity's record.
     pub(super) fn put_piece(&mut self, key: Vec<u8>, piece: &[u8]) {
-        self.written = true;
-        self.batch.insert(key, piece);
+        self.writes.push((key, Some(piece.to_vec())));
     }
 
     /// Removes a piece of a long value.
     pub(super) fn remove_piece(&mut self, key: Vec<u8>) {
-        self.written = true;
-        self.batch.remove(key);
+        self.writes.push((key, None));
     }
 
-    /// The batch, including the row of sums after it; `sums` is advanced to the same state.
-    pub(super) fn seal(mut self, sums: &mut Sums) -> Batch {
+    /// The rows, including the row of sums after them; `sums` is advanced to the same state.
+    pub(super) fn seal(mut self, sums: &mut Sums) -> Vec<Write> {
         sums.advance(&self.change);
-        self.batch.insert(keys::SUMS, sums.encode());
-        self.batch
+        self.writes.push((keys::SUMS.to_vec(), Some(sums.encode())));
+        self.writes
     }
+}
+
+/// Rows as sled takes them, together or not at all.
+pub(super) fn batch(rows: Vec<Write>) -> Batch {
+    let mut batch = Batch::default();
+    for (key, value) in rows {
+        match value {
+            Some(value) => batch.insert(key, value),
+            None => batch.remove(key),
+        }
+    }
+    batch
 }
 
 #[cfg(test)]
@@ -267,7 +275,7 @@ mod tests {
                 )
                 .unwrap();
             }
-            db.apply_batch(rows.seal(&mut sums)).unwrap();
+            db.apply_batch(batch(rows.seal(&mut sums))).unwrap();
             let mut found = Sums::default();
             db.iter()
                 .flatten()

@@ -9,21 +9,22 @@ use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 
+use super::backup::Backup;
 use super::entity::{self, Touched, Values};
 use super::identities::{Identities, Recall};
 use super::inbox::{Next, Slice};
 use super::pairs::PairLog;
 use super::quarantine::{self, Heading};
-use super::sums::{Rows, Sums};
+use super::sums::{Rows, Sums, batch};
 use super::witness::Witness;
 use super::{Shared, open};
 use crate::failpoint;
 use crate::index::{Applied, ChannelId, Index, Proposal};
-use crate::model::{Sequence, Timestamp};
+use crate::model::{FACETS_MAX, Sequence, Timestamp};
 use crate::store::{
     Commit, Effect, Error, FacetChange, Identity, NoRoom, Quarantined, SEQUENCE_BLOCK, Verdict,
     keys,
@@ -34,9 +35,11 @@ use crate::sync::{lock, unpoisoned};
 const RESET_AT_ONCE: usize = 256;
 /// The most deleted entities that one call examines for forgetting.
 const FORGET_AT_ONCE: usize = 5_000;
+/// How often it may be said that an entity is full.
+const CROWDED_WARNED_EVERY: Duration = Duration::from_secs(60);
 
 pub(super) struct Writer {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     file: File,
     witness: Witness,
     logs: BTreeMap<ChannelId, PairLog>,
@@ -44,8 +47,13 @@ pub(super) struct Writer {
     /// The sums of all rows on disk.
     sums: Sums,
     ceiling: u64,
-    names_written: usize,
     marks_written: usize,
+    /// The copy that is being made.
+    pub(super) backup: Option<Backup>,
+    /// Whether it was said that the names are near their limit.
+    names_warned: bool,
+    /// When it was last said that an entity is full.
+    crowded_warned: Option<Instant>,
 }
 
 /// The effects of a batch of commits, decided but not yet written.
@@ -92,10 +100,7 @@ impl Writer {
         identities: Identities,
         sums: Sums,
     ) -> Writer {
-        let (ceiling, names_written) = {
-            let index = shared.index();
-            (index.sequence, index.names.count())
-        };
+        let ceiling = shared.index().sequence;
         Writer {
             shared,
             file,
@@ -104,8 +109,10 @@ impl Writer {
             identities,
             sums,
             ceiling,
-            names_written,
             marks_written: 0,
+            backup: None,
+            names_warned: false,
+            crowded_warned: None,
         }
     }
 
@@ -197,7 +204,14 @@ impl Writer {
                 Effect::Changes(changes) => {
                     match room::check(&index, &limits.entities_max, &changes) {
                         Err(limit) => Verdict::NoRoom(limit),
-                        Ok(()) => apply(&mut index, changes, event.arrival, now, staged),
+                        Ok(crowded) => {
+                            for entity in crowded {
+                                self.warn_of_crowded(&index, &entity);
+                                index.drop_facets(entity.ordinal, &entity.dropped);
+                                staged.values.entry(entity.ordinal).or_default();
+                            }
+                            apply(&mut index, changes, event.arrival, now, staged)
+                        }
                     }
                 }
             };
@@ -213,6 +227,21 @@ impl Writer {
         verdicts
     }
 
+    /// Says that an entity is full, at most once a minute.
+    fn warn_of_crowded(&mut self, index: &Index, entity: &room::Crowded) {
+        let lately = |at: Instant| at.elapsed() < CROWDED_WARNED_EVERY;
+        if let Some(entry) = index.entry(entity.ordinal)
+            && !self.crowded_warned.is_some_and(lately)
+        {
+            self.crowded_warned = Some(Instant::now());
+            tracing::warn!(
+                entity = %entry.id,
+                "the entity has {FACETS_MAX} facets; to make room for new ones, those that were deleted \
+                 the longest ago are forgotten with their versions before `forget` has passed"
+            );
+        }
+    }
+
     fn set_aside(
         &self,
         index: &mut Index,
@@ -221,7 +250,7 @@ impl Writer {
         now: Timestamp,
         staged: &mut Staged,
     ) -> Verdict {
-        let number = index.names.number(&aside.source);
+        let number = index.names.keep_name(&aside.source);
         let mut sources = lock(&self.shared.quarantine);
         let known = sources.entry(number).or_default();
         let content = aside.event.content();
@@ -285,26 +314,7 @@ impl Writer {
     /// Writes the staged effects, syncs them, and raises the watermark.
     fn write(&mut self, mut staged: Staged, now: Timestamp) -> Result<(), Error> {
         let values = std::mem::take(&mut staged.values);
-        let mut entities = Vec::with_capacity(values.len());
-        {
-            let index = self.shared.index();
-            for (ordinal, values) in values {
-                if let Some(entry) = index.entry(ordinal) {
-                    let entity_type = index.names.find(&entry.id.entity_type).unwrap_or_default();
-                    let (key, facets) = (entry.id.key.clone(), entry.facets.clone());
-                    entities.push(Touched {
-                        ordinal,
-                        entity_type,
-                        key,
-                        facets,
-                        values,
-                    });
-                }
-            }
-        }
-        for touched in entities {
-            entity::write(&self.shared.db, touched, now, &mut staged.rows)?;
-        }
+        self.stage_entities(values.into_iter(), now, &mut staged.rows)?;
         for (source, sequence, text) in staged.aside {
             quarantine::write(
                 &self.shared.db,
@@ -323,27 +333,43 @@ impl Writer {
         Ok(())
     }
 
+    /// Stages the records of entities, with their new values.
+    fn stage_entities(
+        &self,
+        changed: impl Iterator<Item = (u32, Values)>,
+        now: Timestamp,
+        rows: &mut Rows,
+    ) -> Result<(), Error> {
+        let entities: Vec<Touched> = {
+            let index = self.shared.index();
+            let touched = |(ordinal, values): (u32, Values)| {
+                let entry = index.entry(ordinal)?;
+                Some(Touched {
+                    ordinal,
+                    entity_type: index.names.find(&entry.id.entity_type).unwrap_or_default(),
+                    key: entry.id.key.clone(),
+                    facets: entry.facets.clone(),
+                    values,
+                })
+            };
+            changed.filter_map(touched).collect()
+        };
+        entities
+            .into_iter()
+            .try_for_each(|touched| entity::write(&self.shared.db, touched, now, rows))
+    }
+
     /// Adds the rows that every batch has, writes, syncs, and raises the watermark.
     fn make_durable(&mut self, mut rows: Rows) -> Result<(), Error> {
         let (sequence, names) = {
-            let index = self.shared.index();
-            (
-                index.sequence,
-                index.names.all()[self.names_written..].to_vec(),
-            )
+            let mut index = self.shared.index();
+            (index.sequence, index.names.take_changed())
         };
-        for name in &names {
-            rows.swap(
-                keys::name(self.names_written as u32),
-                None,
-                Some(name.as_bytes().to_vec()),
-            );
-            self.names_written += 1;
+        for (number, name) in &names {
+            let row = name.as_ref().map(|name| name.as_bytes().to_vec());
+            rows.set(&self.shared.db, keys::name(*number), row)?;
         }
-        if !names.is_empty() {
-            // This must precede the records that use the names.
-            unpoisoned(self.shared.names.write()).extend(names);
-        }
+        self.shared.show_names(names);
         if sequence > self.ceiling {
             self.ceiling = sequence + SEQUENCE_BLOCK;
             rows.set(
@@ -365,8 +391,9 @@ impl Writer {
         if rows.is_empty() {
             return Ok(());
         }
-        let batch = rows.seal(&mut self.sums);
-        self.shared.db.apply_batch(batch).map_err(fatal)
+        let rows = rows.seal(&mut self.sums);
+        self.note_in_backup(&rows);
+        self.shared.db.apply_batch(batch(rows)).map_err(fatal)
     }
 
     fn sync(&mut self) -> Result<(), Error> {
@@ -456,10 +483,9 @@ impl Writer {
         let loaded = open::load(&self.shared.db, &mut index, self.sums.batch)?;
         (self.logs, self.identities, self.sums) = (loaded.logs, loaded.identities, loaded.sums);
         *lock(&self.shared.quarantine) = loaded.quarantine;
-        (self.ceiling, self.names_written, self.marks_written) =
-            (index.sequence, index.names.count(), 0);
+        (self.ceiling, self.marks_written) = (index.sequence, 0);
         self.shared.watermark.send_replace(Sequence(index.sequence));
-        *unpoisoned(self.shared.names.write()) = index.names.all().to_vec();
+        *unpoisoned(self.shared.names.write()) = index.names.all().collect();
         *self.shared.index() = index;
         self.shared.readings.clear();
         self.save_all_channels()

@@ -1,6 +1,7 @@
 //! The store's trait, implemented on the specification's maps: each call takes the lock, reads or
 //! changes, and releases it. Nothing is left to do when the call returns.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
@@ -9,8 +10,8 @@ use super::queue::ChannelQueue;
 use super::{Channel, Memory, Shared, Shelved};
 use crate::model::{Entity, EntityId, Ordinal, Sequence, Timestamp, Track};
 use crate::store::{
-    Commit, Committed, Error, Figures, Joined, Limits, ListQuery, NotTaken, Pending,
-    QuarantinedEvent, Queue, Receipt, Remembered, Shelf, Store, Subscription,
+    BackedUp, Commit, Committed, Error, Figures, Joined, Limits, ListQuery, NotTaken, Pending,
+    QuarantinedEvent, Queue, Receipt, Remembered, Shelf, Standing, Store, Subscription,
 };
 
 impl Store for Memory {
@@ -102,8 +103,17 @@ impl Store for Memory {
         let remembered = |channel: &Channel| Remembered {
             name: channel.name.clone(),
             live: channel.live,
+            holding: channel.holding(),
         };
         maps.channels.values().map(remembered).collect()
+    }
+
+    fn retired_standings(&self, ordinal: Ordinal) -> Vec<(String, Standing)> {
+        let maps = self.0.maps();
+        let retired = maps.channels.values().filter(|channel| !channel.live);
+        retired
+            .filter_map(|channel| Some((channel.name.clone(), maps.standing(channel, ordinal)?)))
+            .collect()
     }
 
     fn retire(&self, name: &str) -> Pending<()> {
@@ -179,6 +189,11 @@ impl Store for Memory {
             shared: self.0.clone(),
             source: source.into(),
         })
+    }
+
+    fn backup(&self, _: &Path) -> Pending<BackedUp> {
+        let none = "the store in memory has no backups".to_owned();
+        Pending::done(Err(Error::Unavailable(none)))
     }
 
     fn ready(&self) -> Result<(), Error> {

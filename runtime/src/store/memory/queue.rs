@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use super::{Rule, Shared};
+use super::{Channel, Maps, Rule, Shared};
 use crate::index::ChannelId;
 use crate::model::{Lane, Ordinal, Sequence, Track};
 use crate::store::{
@@ -136,11 +136,7 @@ impl Queue for ChannelQueue {
                 .values()
                 .filter(|pair| pair.state == State::Refused)
                 .count() as u64,
-            holding: channel
-                .pairs
-                .values()
-                .filter(|pair| pair.holds != Holds::Nothing)
-                .count() as u64,
+            holding: channel.holding(),
             oldest,
             oldest_time: oldest.map(|sequence| maps.time_of(sequence.0)),
         }
@@ -148,25 +144,7 @@ impl Queue for ChannelQueue {
 
     fn standing(&self, ordinal: Ordinal) -> Option<Standing> {
         let maps = self.shared.maps();
-        let channel = maps.channels.get(&self.channel)?;
-        maps.ids
-            .get(&ordinal.0)
-            .filter(|id| id.entity_type == channel.subscription.entity_type)?;
-        let pair = channel.pair(ordinal.0);
-        let owes = maps.owes(channel, ordinal.0, Track::Sweep);
-        let settled = Some(Sequence(pair.revision))
-            .filter(|revision| revision.0 > 0 && !owes && !channel.parked.contains_key(&ordinal.0));
-        let since = maps.owed_since(channel, ordinal.0).or(settled);
-        Some(Standing {
-            state: pair.state,
-            revision: Sequence(pair.revision),
-            since: since.map(|sequence| maps.time_of(sequence.0)),
-            holds: pair.holds,
-            owed: owes,
-            in_flight: channel.flights.contains_key(&ordinal.0),
-            shape_label: channel.labels.get(&pair.shape).cloned().unwrap_or_default(),
-            newest: Sequence(maps.newest(channel, ordinal.0)),
-        })
+        maps.standing(maps.channels.get(&self.channel)?, ordinal)
     }
 
     fn refused(&self, after: Option<Ordinal>, limit: usize) -> Vec<Refused> {
@@ -263,5 +241,29 @@ impl Queue for ChannelQueue {
             self.shared.publish(&mut maps);
         }
         Pending::done(Ok(()))
+    }
+}
+
+impl Maps {
+    /// The standing of an entity on a channel; `None` if the channel has another entity type.
+    pub(super) fn standing(&self, channel: &Channel, ordinal: Ordinal) -> Option<Standing> {
+        self.ids
+            .get(&ordinal.0)
+            .filter(|id| id.entity_type == channel.subscription.entity_type)?;
+        let pair = channel.pair(ordinal.0);
+        let owes = self.owes(channel, ordinal.0, Track::Sweep);
+        let settled = Some(Sequence(pair.revision))
+            .filter(|revision| revision.0 > 0 && !owes && !channel.parked.contains_key(&ordinal.0));
+        let since = self.owed_since(channel, ordinal.0).or(settled);
+        Some(Standing {
+            state: pair.state,
+            revision: Sequence(pair.revision),
+            since: since.map(|sequence| self.time_of(sequence.0)),
+            holds: pair.holds,
+            owed: owes,
+            in_flight: channel.flights.contains_key(&ordinal.0),
+            shape_label: channel.labels.get(&pair.shape).cloned().unwrap_or_default(),
+            newest: Sequence(self.newest(channel, ordinal.0)),
+        })
     }
 }

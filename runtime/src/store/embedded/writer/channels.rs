@@ -1,12 +1,12 @@
 //! The writer's work for channels: it saves their state, and lets them join, sweep, be renamed and
 //! be forgotten.
 
-use super::{FORGET_AT_ONCE, Writer, fatal};
+use super::{FORGET_AT_ONCE, Values, Writer, fatal};
 use crate::failpoint;
 use crate::index::{Channel, ChannelId};
 use crate::model::Timestamp;
 use crate::store::embedded::sums::Rows;
-use crate::store::{Error, Joined, Subscription, keys};
+use crate::store::{Error, Joined, NAMES_MAX, Subscription, keys};
 use crate::sync::lock;
 
 impl Writer {
@@ -78,6 +78,19 @@ impl Writer {
         self.sync()
     }
 
+    /// Says once that the names are near their limit, and again after they were far from it.
+    fn warn_of_names(&mut self) {
+        let count = self.index().names.count();
+        let near = count > NAMES_MAX / 4 * 3;
+        if near && !self.names_warned {
+            tracing::warn!(
+                "the facets of all entities have {count} different names, of {NAMES_MAX} at most; a name \
+                 is free again when the last facet of this name is deleted and `forget` has passed"
+            );
+        }
+        self.names_warned = near;
+    }
+
     /// Puts or removes a note, durably.
     pub(in crate::store::embedded) fn set_note(
         &mut self,
@@ -92,20 +105,23 @@ impl Writer {
         self.or_fail(written)
     }
 
-    /// Forgets entities that are gone everywhere.
+    /// Forgets entities that are gone everywhere, and the deleted facets of the others.
     pub(in crate::store::embedded) fn forget(&mut self, now: Timestamp) -> Result<(), Error> {
+        self.warn_of_names();
         let forget_ms = lock(&self.shared.limits).forget_ms;
         let Some(horizon) = now.0.checked_sub(forget_ms) else {
             return Ok(());
         };
-        let (gone, ordinals) = {
+        let (gone, trimmed, ordinals) = {
             let mut index = self.index();
+            let horizon = Timestamp(horizon);
             (
-                index.forget(Timestamp(horizon), FORGET_AT_ONCE),
+                index.forget(horizon, FORGET_AT_ONCE),
+                index.forget_facets(horizon, FORGET_AT_ONCE),
                 index.given_out(),
             )
         };
-        if gone.is_empty() {
+        if gone.is_empty() && trimmed.is_empty() {
             return Ok(());
         }
         let (shared, mut rows) = (self.shared.clone(), Rows::default());
@@ -119,7 +135,12 @@ impl Writer {
                 Some(u64::from(ordinals).to_le_bytes().to_vec()),
             )
         });
-        let written = staged.and_then(|()| self.make_durable(rows));
+        let written = staged
+            .and_then(|()| {
+                let trimmed = trimmed.into_iter().map(|ordinal| (ordinal, Values::new()));
+                self.stage_entities(trimmed, now, &mut rows)
+            })
+            .and_then(|()| self.make_durable(rows));
         self.or_fail(written)
     }
 
@@ -265,6 +286,16 @@ impl Writer {
             self.or_fail(written)?;
         }
         Ok(())
+    }
+
+    /// Makes unknown what every channel, retired ones included, knows of its target, also of entities
+    /// that it never met.
+    pub(in crate::store::embedded) fn doubt_everything(&mut self) -> Result<(), Error> {
+        let now = self.now();
+        self.shared.index().doubt_everything(now);
+        self.save_all_channels()?;
+        let written = self.make_durable(Rows::default());
+        self.or_fail(written)
     }
 
     /// Saves every channel after loading, so that pairs that are unknown now are still unknown

@@ -9,8 +9,20 @@ use crate::index::{Entry, Index};
 use crate::model::FACETS_MAX;
 use crate::store::{FacetChange, NoRoom};
 
+/// An entity that has room for an event only without some of its deleted facets.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Crowded {
+    pub(super) ordinal: u32,
+    /// The facets to be dropped, by the numbers of their names.
+    pub(super) dropped: Vec<u16>,
+}
+
 /// Checks that there is room for all changes of one event. `entities_max` has the most entities of
 /// each type.
+///
+/// An entity that is full gives up the facets that were deleted the longest ago, although their
+/// versions should be remembered for longer: else a product whose price lists rotate would stand
+/// without a price.
 ///
 /// # Errors
 /// The first limit that the event would exceed.
@@ -18,22 +30,22 @@ pub(super) fn check(
     index: &Index,
     entities_max: &[(Arc<str>, u64)],
     changes: &[FacetChange],
-) -> Result<(), NoRoom> {
-    if !index.names.has_room_for(changes.len() * 3) {
-        return Err(NoRoom::Facets);
+) -> Result<Vec<Crowded>, NoRoom> {
+    if !index.names.has_room_for(changes.len() * 3) && !has_names(index, changes) {
+        return Err(NoRoom::Names);
     }
-    let mut new = Vec::new();
+    let (mut new, mut crowded) = (Vec::new(), Vec::new());
     // The deletion of a family adds nothing.
     let mut adding: Vec<&FacetChange> = changes
         .iter()
         .filter(|change| change.deleted_family().is_none())
         .collect();
     if adding.windows(2).all(|pair| pair[0].id == pair[1].id) {
-        check_entity(index, &adding, &mut new)?;
+        crowded.extend(check_entity(index, &adding, &mut new)?);
     } else {
         adding.sort_by(|a, b| a.id.cmp(&b.id));
         for of_entity in adding.chunk_by(|a, b| a.id == b.id) {
-            check_entity(index, of_entity, &mut new)?;
+            crowded.extend(check_entity(index, of_entity, &mut new)?);
         }
     }
     for of_type in new.chunk_by(|a, b| a == b) {
@@ -42,7 +54,18 @@ pub(super) fn check(
             return Err(NoRoom::Entities);
         }
     }
-    Ok(())
+    Ok(crowded)
+}
+
+/// Whether the names that are new fit into the dictionary.
+fn has_names(index: &Index, changes: &[FacetChange]) -> bool {
+    let new: HashSet<&str> = changes
+        .iter()
+        .flat_map(|change| [&change.facet, &change.owner, &change.id.entity_type])
+        .map(|name| &**name)
+        .filter(|name| index.names.find(name).is_none())
+        .collect();
+    index.names.has_room_for(new.len())
 }
 
 /// Checks the facets of one entity. Adds its type to `new` if there is no such entity yet.
@@ -50,29 +73,40 @@ fn check_entity<'a>(
     index: &Index,
     changes: &[&'a FacetChange],
     new: &mut Vec<&'a Arc<str>>,
-) -> Result<(), NoRoom> {
+) -> Result<Option<Crowded>, NoRoom> {
     let Some(first) = changes.first() else {
-        return Ok(());
+        return Ok(None);
     };
-    let entry = index
-        .find(&first.id)
-        .and_then(|ordinal| index.entry(ordinal));
+    let ordinal = index.find(&first.id);
+    let entry = ordinal.and_then(|ordinal| index.entry(ordinal));
     if entry.is_none() {
         new.push(&first.id.entity_type);
     }
     let there = entry.map_or(0, |entry| entry.facets.len());
     if there + changes.len() <= FACETS_MAX {
-        return Ok(());
+        return Ok(None);
     }
     let added: HashSet<&str> = changes
         .iter()
         .map(|change| &*change.facet)
         .filter(|facet| !entry.is_some_and(|entry| has(index, entry, facet)))
         .collect();
-    if there + added.len() > FACETS_MAX {
+    let over = (there + added.len()).saturating_sub(FACETS_MAX);
+    if over == 0 {
+        return Ok(None);
+    }
+    let written: HashSet<u32> = changes
+        .iter()
+        .filter_map(|change| index.names.find(&change.facet))
+        .collect();
+    let ordinal = ordinal.ok_or(NoRoom::Facets)?;
+    let mut dropped = index.expendable(ordinal);
+    dropped.retain(|name| !written.contains(&u32::from(*name)));
+    if dropped.len() < over {
         return Err(NoRoom::Facets);
     }
-    Ok(())
+    dropped.truncate(over);
+    Ok(Some(Crowded { ordinal, dropped }))
 }
 
 fn has(index: &Index, entry: &Entry, facet: &str) -> bool {
@@ -133,13 +167,13 @@ mod tests {
         let index = index_with(&facets("full", 0..FACETS_MAX));
         let checked = |changes: &[FacetChange]| check(&index, &[], changes);
         let again = vec![facets("full", 0..FACETS_MAX); 8].concat();
-        assert_eq!(checked(&again), Ok(()), "it has all of these");
+        assert_eq!(checked(&again), Ok(vec![]), "it has all of these");
         assert_eq!(
             checked(&facets("full", 511..513)),
             Err(NoRoom::Facets),
             "one is new"
         );
-        assert_eq!(checked(&facets("new", 0..FACETS_MAX)), Ok(()));
+        assert_eq!(checked(&facets("new", 0..FACETS_MAX)), Ok(vec![]));
         assert_eq!(
             checked(&facets("new", 0..FACETS_MAX + 1)),
             Err(NoRoom::Facets)
@@ -147,7 +181,7 @@ mod tests {
         let mixed: Vec<_> = (0..FACETS_MAX)
             .flat_map(|n| [change("a", &format!("price.{n}")), change("b", "content")])
             .collect();
-        assert_eq!(checked(&mixed), Ok(()));
+        assert_eq!(checked(&mixed), Ok(vec![]));
         let over = [mixed, vec![change("a", "content")]].concat();
         assert_eq!(checked(&over), Err(NoRoom::Facets));
     }
@@ -164,9 +198,9 @@ mod tests {
             change("a", "stock"),
             change("known", "stock"),
         ];
-        assert_eq!(checked(3, &changes), Ok(()));
+        assert_eq!(checked(3, &changes), Ok(vec![]));
         assert_eq!(checked(2, &changes), Err(NoRoom::Entities));
-        assert_eq!(checked(1, &changes[3..]), Ok(()));
+        assert_eq!(checked(1, &changes[3..]), Ok(vec![]));
     }
 
     /// One request with 7 MB of changes of one entity held the writer for 16 to 31 seconds, because
@@ -177,7 +211,7 @@ mod tests {
         let event = vec![facets("lamp", 200..500); 14].concat();
         let begun = std::time::Instant::now();
         for _ in 0..20 {
-            assert_eq!(check(&index, &[], &event[..4_096]), Ok(()));
+            assert_eq!(check(&index, &[], &event[..4_096]), Ok(vec![]));
         }
         // It takes 0.1 s without optimisation; it took 100 s.
         assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());

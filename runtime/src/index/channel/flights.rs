@@ -1,0 +1,160 @@
+//! The flights of a channel: an entity is met and taken, and its flight ends.
+
+use super::{Channel, Flight, Known, REFUSAL_BYTES_MAX};
+use crate::index::{Ending, Entry, Holds, Lease, Parked, Settlement, State};
+use crate::model::{Failure, Ordinal, Sequence, Timestamp, Track};
+
+impl Channel {
+    pub(super) fn start(
+        &mut self,
+        ordinal: u32,
+        entry: &Entry,
+        known: Known<'_>,
+        track: Track,
+        places: Vec<(Track, u64)>,
+        revision: u64,
+    ) -> Lease {
+        let pair = self.pair(ordinal);
+        let owed_since = self.owed_since(ordinal, entry, known, &places).unwrap_or(0);
+        self.flights.insert(
+            ordinal,
+            Flight {
+                shape: self.shape,
+                places,
+                met: false,
+                owed_since,
+            },
+        );
+        // A change that is decided but not yet durable may wait at the place met here, without a
+        // place of its own.
+        let newest = self.newest(entry, known.names);
+        Lease {
+            ordinal: Ordinal(ordinal),
+            revision: Sequence(revision.max(newest)),
+            holds: pair.holds(),
+            was_absent: pair.state().is_absent(),
+            target_key: self.target_keys.get(&ordinal).cloned(),
+            attempts: self
+                .parked
+                .get(&ordinal)
+                .map_or(0, |parked| parked.attempts),
+            track,
+            owed_since: Sequence(owed_since),
+        }
+    }
+
+    /// Handles one place of a lane, or one entity of the sweep.
+    pub(super) fn meet(
+        &mut self,
+        ordinal: u32,
+        entry: &Entry,
+        known: Known<'_>,
+        track: Track,
+        place: u64,
+        revision: u64,
+    ) -> Option<Lease> {
+        self.read[track.index()] = place;
+        if let Some(flight) = self.flights.get_mut(&ordinal) {
+            flight.places.push((track, place));
+            flight.met = true;
+            return None;
+        }
+        let pair = self.pair(ordinal);
+        let right_type = entry.id.entity_type == self.subscription.entity_type;
+        let reshaped = right_type && track == Track::Sweep && self.is_reshaped(pair);
+        let owed = reshaped || self.newest(entry, known.names) > pair.revision();
+        if owed && self.parked.get(&ordinal).is_none_or(|parked| parked.held) {
+            return Some(self.start(ordinal, entry, known, track, vec![(track, place)], revision));
+        }
+        None
+    }
+
+    pub(super) fn finish(
+        &mut self,
+        end: &Settlement,
+        entry: &Entry,
+        known: Known<'_>,
+        revision: u64,
+        now: Timestamp,
+    ) -> Option<Lease> {
+        let ordinal = end.ordinal.0;
+        let flight = self.flights.remove(&ordinal)?;
+        let mut pair = self.pair(ordinal);
+        self.refusals.remove(&ordinal);
+        let mut waits = None;
+        let state = match &end.ending {
+            Ending::Delivered { digest, target_key } => {
+                pair = pair.holding(Holds::Rendering(*digest));
+                match target_key {
+                    Some(key) => {
+                        self.has_target_keys = true;
+                        self.target_keys.insert(ordinal, key.clone())
+                    }
+                    None => self.target_keys.remove(&ordinal),
+                };
+                State::Delivered
+            }
+            Ending::Withdrawn => {
+                pair = pair.holding(Holds::Nothing);
+                self.target_keys.remove(&ordinal);
+                State::Withdrawn
+            }
+            Ending::Suppressed => State::Suppressed,
+            Ending::Withheld(by) => State::Withheld(*by),
+            Ending::Counted => State::Counted,
+            Ending::Refused(failure) => {
+                self.has_refusals = true;
+                self.refusals.insert(ordinal, (shortened(failure), now));
+                State::Refused
+            }
+            Ending::Parked { attempts } => {
+                waits = Some(Parked {
+                    ordinal: end.ordinal,
+                    attempts: *attempts,
+                    held: false,
+                });
+                State::Parked(*attempts)
+            }
+            Ending::Held => {
+                waits = Some(Parked {
+                    ordinal: end.ordinal,
+                    attempts: 0,
+                    held: true,
+                });
+                State::Held
+            }
+        };
+        pair = pair.in_state(state);
+        if waits.is_none() {
+            pair = pair.settled(end.revision.0, flight.shape);
+        }
+        self.change(ordinal, |_| pair);
+        self.parked_since.remove(&ordinal);
+        match waits {
+            Some(waits) => {
+                if flight.owed_since > 0 {
+                    self.parked_since.insert(ordinal, flight.owed_since);
+                }
+                self.parked.insert(ordinal, waits)
+            }
+            None => self.parked.remove(&ordinal),
+        };
+        let owes = flight.shape != self.shape || self.newest(entry, known.names) > pair.revision();
+        if waits.is_none() && flight.met && owes {
+            let track = flight.places.last().map_or(Track::Sweep, |place| place.0);
+            return Some(self.start(ordinal, entry, known, track, flight.places, revision));
+        }
+        None
+    }
+}
+
+fn shortened(failure: &Failure) -> Failure {
+    let mut end = failure.message.len().min(REFUSAL_BYTES_MAX);
+    while !failure.message.is_char_boundary(end) {
+        end -= 1;
+    }
+    Failure {
+        code: failure.code.clone(),
+        message: failure.message[..end].to_owned(),
+    }
+}
