@@ -161,7 +161,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
 
 fn run_once(args: &RunArgs, out: &mut String) -> CommandResult {
     let settings = settings(&args.settings)?;
-    let binary = Binary::new(read(&args.component)?);
+    let binary = component(&args.component)?;
     let limits = Limits::default();
     let harness = Harness::load(&name(&args.component), &binary, limits).map_err(fault_failure)?;
     let samples = samples::read(&args.samples, args.content_type.as_deref(), harness.roles())?;
@@ -217,9 +217,18 @@ fn settings(written: &str) -> Result<String, Failure> {
     }
 }
 
+/// Reads a component. Files that a person names as input are read with [`read`], because those may
+/// be pipes.
+fn component(file: &Path) -> Result<Binary, Failure> {
+    Binary::read(file).map_err(|error| cannot_read(file, error))
+}
+
 fn read(file: &Path) -> Result<Vec<u8>, Failure> {
-    fs::read(file)
-        .map_err(|error| Failure::Unreachable(format!("cannot read {}: {error}", file.display())))
+    fs::read(file).map_err(|error| cannot_read(file, error))
+}
+
+fn cannot_read(file: &Path, error: io::Error) -> Failure {
+    Failure::Unreachable(format!("cannot read {}: {error}", file.display()))
 }
 
 /// The title of an item: its file, and its number if the file has several.

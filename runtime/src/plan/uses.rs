@@ -1,7 +1,6 @@
 //! Plugins, and their uses by sources and channels.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,8 @@ use super::notes::{Notes, named};
 use super::{Plugin, Use};
 use crate::config::cursor::{Cursor, Field};
 use crate::config::text::suggestion;
-use crate::plugin::Limits;
+use crate::files;
+use crate::plugin::{FILE_BYTES_MAX, Limits};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -58,7 +58,7 @@ fn plugin(table: &mut Cursor<'_>, notes: &mut Notes<'_>) -> Plugin {
     if let (Some(field), Some(path)) = (&path_field, &path) {
         notes.place(field.path(), field.place());
         // The loader reads the bytes and checks the pinned digest on the same bytes that it uses.
-        if let Err(error) = File::open(path) {
+        if let Err(error) = files::check(path, FILE_BYTES_MAX as u64) {
             let what = format!("{} cannot be read: {error}", path.display());
             field.complain(
                 what,
