@@ -14,6 +14,7 @@ mod isolation;
 mod kill;
 mod languages;
 mod large;
+mod links;
 mod misbehaviour;
 mod power;
 mod reload;

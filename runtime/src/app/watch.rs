@@ -1,21 +1,25 @@
-//! Reloads when a file changes: the configuration, the files it includes, and the components.
+//! Reloads when a file changes: the configuration, the files it includes or refers to, the
+//! components, and each link on the way to one of them.
 //!
-//! Folders are watched instead of files, because editors and builds replace files. A burst of
-//! changes leads to one reload. A half-written file is rejected like any other wrong file, and its
-//! next change leads to the next reload. A file that is renamed into place is complete, so it is
-//! read almost at once.
+//! Folders are watched instead of files, because editors and builds replace files, and mounted
+//! ConfigMaps and releases replace links. A burst of changes leads to one reload. A half-written file
+//! is rejected like any other wrong file, and its next change leads to the next reload. A file that is
+//! renamed into place is complete, so it is read almost at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use notify::event::{Event, EventKind, ModifyKind, RenameMode};
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Inner;
+use crate::files;
 
 /// How long a file must be quiet after a write before it is read.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -27,16 +31,11 @@ const SETTLE_MAX: Duration = Duration::from_secs(2);
 /// Watches until Weir stops. If the system cannot watch files, logs an error and returns.
 pub(super) fn watch(inner: Arc<Inner>) {
     let (changed, mut changes) = mpsc::unbounded_channel::<Duration>();
-    let watched_by = inner.clone();
+    let watched = Arc::new(ArcSwap::from_pointee(Watched::default()));
+    let known = watched.clone();
     let on_event = move |event: notify::Result<Event>| {
         let Ok(event) = event else { return };
-        if event.kind.is_access() {
-            return;
-        }
-        let (files, folders) = watched(&watched_by);
-        if event.paths.iter().any(|path| {
-            files.contains(path) || path.parent().is_some_and(|folder| folders.contains(folder))
-        }) {
+        if known.load().is_touched(&event) {
             // The receiver is gone when Weir stops.
             let _ = changed.send(settle(&event.kind));
         }
@@ -49,19 +48,31 @@ pub(super) fn watch(inner: Arc<Inner>) {
         }
     };
     tokio::spawn(async move {
-        let mut folders = BTreeSet::new();
+        let mut folders: BTreeMap<PathBuf, (u64, u64)> = BTreeMap::new();
         loop {
-            let wanted = folders_of(&inner);
-            for folder in wanted.difference(&folders) {
+            let (files, included) = named(&inner);
+            let wanted = tokio::task::spawn_blocking(move || Watched::new(&files, &included));
+            // Weir is stopping.
+            let Ok(wanted) = wanted.await else { return };
+            // A folder that was replaced has to be watched anew: the system watches the old one.
+            for (folder, _) in folders
+                .iter()
+                .filter(|(at, id)| wanted.folders.get(*at) != Some(*id))
+            {
+                // An error here means that the folder is gone, and then it is not watched anyway.
+                let _ = watcher.unwatch(folder);
+            }
+            for (folder, _) in wanted
+                .folders
+                .iter()
+                .filter(|(at, id)| folders.get(*at) != Some(*id))
+            {
                 if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
                     tracing::warn!(folder = %folder.display(), %error, "cannot watch this folder; after a change in it, reload with SIGHUP or POST /v1/reload");
                 }
             }
-            for folder in folders.difference(&wanted) {
-                // An error here means that the folder is gone, and then it is not watched anyway.
-                let _ = watcher.unwatch(folder);
-            }
-            folders = wanted;
+            folders = wanted.folders.clone();
+            watched.store(Arc::new(wanted));
             tokio::select! {
                 quiet = quiet(&mut changes) => if !quiet { return },
                 () = inner.stopping.cancelled() => return,
@@ -69,6 +80,76 @@ pub(super) fn watch(inner: Arc<Inner>) {
             inner.reload().await;
         }
     });
+}
+
+/// The files that the plan in use was made of, and the folders in which a new file would be included.
+fn named(inner: &Inner) -> (BTreeSet<PathBuf>, BTreeSet<PathBuf>) {
+    let plan = inner.live.load().plan.clone();
+    let files = plan
+        .files
+        .iter()
+        .chain(plan.plugins.values().map(|plugin| &plugin.path))
+        .chain(&inner.files);
+    (
+        files.cloned().collect(),
+        plan.folders.iter().cloned().collect(),
+    )
+}
+
+/// What is watched.
+#[derive(Default)]
+struct Watched {
+    /// The files and links whose change matters.
+    entries: BTreeSet<PathBuf>,
+    /// The folders in which the change of any file matters.
+    included: BTreeSet<PathBuf>,
+    /// The folders of all these, by device and inode.
+    folders: BTreeMap<PathBuf, (u64, u64)>,
+}
+
+impl Watched {
+    /// Finds out what to watch for these files and folders. Blocking.
+    fn new(files: &BTreeSet<PathBuf>, included: &BTreeSet<PathBuf>) -> Watched {
+        let trails = files.iter().chain(included).map(|path| files::trail(path));
+        let mut entries: BTreeSet<PathBuf> = trails.flatten().flatten().collect();
+        let included: BTreeSet<PathBuf> = included
+            .iter()
+            .filter_map(|folder| folder.canonicalize().ok())
+            .collect();
+        // A folder whose files are included is watched itself; that something was opened in it is no
+        // change of it.
+        entries.retain(|entry| !included.contains(entry));
+        let folders = entries.iter().filter_map(|entry| entry.parent());
+        let identified = |folder: &Path| {
+            let metadata = folder.metadata().ok()?;
+            Some((folder.to_owned(), (metadata.dev(), metadata.ino())))
+        };
+        let folders = folders
+            .chain(included.iter().map(PathBuf::as_path))
+            .filter_map(identified)
+            .collect();
+        Watched {
+            entries,
+            included,
+            folders,
+        }
+    }
+
+    /// Whether an event is a change of something that is watched.
+    fn is_touched(&self, event: &Event) -> bool {
+        let replaced = matches!(
+            event.kind,
+            EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_))
+        );
+        let touched = |path: &PathBuf| {
+            self.entries.contains(path)
+                || path
+                    .parent()
+                    .is_some_and(|folder| self.included.contains(folder))
+                || replaced && self.folders.contains_key(path)
+        };
+        !event.kind.is_access() && event.paths.iter().any(touched)
+    }
 }
 
 /// How long a change of this kind must settle before the files are read.
@@ -115,44 +196,6 @@ impl Burst {
     /// When to read the files, if no further change arrives.
     fn due(&self) -> Instant {
         self.settled.min(self.began + SETTLE_MAX)
-    }
-}
-
-/// The files whose change matters, and the folders in which the change of any file does.
-fn watched(inner: &Inner) -> (BTreeSet<PathBuf>, BTreeSet<PathBuf>) {
-    let plan = inner.live.load().plan.clone();
-    let files = plan
-        .files
-        .iter()
-        .chain(plan.plugins.values().map(|plugin| &plugin.path))
-        .chain(&inner.files);
-    (
-        files.map(|file| real(file)).collect(),
-        plan.folders.iter().map(|folder| real(folder)).collect(),
-    )
-}
-
-fn folders_of(inner: &Inner) -> BTreeSet<PathBuf> {
-    let (files, mut folders) = watched(inner);
-    folders.extend(
-        files
-            .iter()
-            .filter_map(|file| file.parent().map(Path::to_owned)),
-    );
-    folders
-}
-
-/// The path as the system reports it. If the file does not exist because it is being replaced, the
-/// path is made from its folder.
-fn real(path: &Path) -> PathBuf {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    match (path.canonicalize(), folder.canonicalize(), path.file_name()) {
-        (Ok(path), _, _) if path.is_dir() => path,
-        (_, Ok(folder), Some(name)) => folder.join(name),
-        _ => path.to_owned(),
     }
 }
 
