@@ -217,12 +217,9 @@ impl Loading<'_> {
                     bindings.push(binding);
                 }
                 Err(fault) => {
-                    rollout.refuse(&fault.to_string());
-                    self.complaints.push(self.plan.complaint(
-                        &place.place,
-                        fault.to_string(),
-                        None,
-                    ));
+                    let complaint = self.plan.complaint_of_settings(place, &fault.to_string());
+                    rollout.refuse(&complaint.what);
+                    self.complaints.push(complaint);
                 }
             }
         }
