@@ -168,6 +168,7 @@ impl App {
 
         let options_of_store = store::Options {
             path,
+            sequence_min: plan.sequence_min,
             on_failure: end_process,
         };
         let opened = blocking(move || store::open(&options_of_store)).await;

@@ -48,12 +48,16 @@ pub use pair::Pair;
 pub use sameness::value_hash;
 pub use words::{
     ChannelId, Ending, Holds, Joined, Lease, Owed, Parked, Settlement, Standing, State,
-    Subscription,
+    Subscription, Withdrawals,
 };
 
 use crate::model::{EntityId, Lane, Sequence, Timestamp};
 use graves::Graves;
 use lane::Places;
+
+/// Steps of 10 µs in a millisecond. Milliseconds would be overtaken by 1,000 changes a second, and
+/// microseconds do not fit into the 48 bits of a pair; these do until 2059.
+const STEPS_A_MS: u64 = 100;
 
 /// A facet's metadata in the index. It takes 32 bytes, because there are ten million of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +164,8 @@ pub struct Index {
     pub clock: Clock,
     /// By ordinal; ordinal 0 is never used.
     entries: Vec<Option<Box<Entry>>>,
+    /// The highest ordinal of an entity, 0 if there is none.
+    highest: u32,
     by_id: HashTable<u32>,
     hasher: DefaultHashBuilder,
     /// The result of the last look-up. Most events change a single entity, and each change looks it
@@ -282,6 +288,7 @@ impl Index {
         }
         *self.counts.entry(entry.id.entity_type.clone()).or_default() += 1;
         let hash = self.hasher.hash_one(&entry.id);
+        self.highest = self.highest.max(ordinal);
         self.entries[ordinal as usize] = Some(Box::new(entry));
         let (entries, hasher) = (&self.entries, &self.hasher);
         let rehash = |ordinal: &u32| {
@@ -474,6 +481,18 @@ impl Index {
         self.sequence
     }
 
+    /// Raises the sequence to `least` and to the time in steps of 10 µs, unless it is above them.
+    /// Returns whether it was raised.
+    pub fn raise(&mut self, least: u64, now: Timestamp) -> bool {
+        let least = least.max(now.0.saturating_mul(STEPS_A_MS));
+        let raised = self.sequence < least;
+        if raised {
+            self.sequence = least;
+            self.clock.note(least, now);
+        }
+        raised
+    }
+
     /// Forgets entities that were deleted before `horizon` and are certainly gone, and saved as
     /// gone, on every channel. Examines up to `limit` entities. Returns the ordinals whose records
     /// the caller must remove.
@@ -516,6 +535,9 @@ impl Index {
             self.channels
                 .values_mut()
                 .for_each(|channel| channel.erase(*ordinal));
+        }
+        while self.highest > 0 && self.entry(self.highest).is_none() {
+            self.highest -= 1;
         }
         gone
     }

@@ -7,10 +7,11 @@
 //!
 //! 1. Reject it if it is too large, or if there is no memory for it now.
 //! 2. Reject it if its sender cannot be verified, on the raw bytes.
-//! 3. Reject it if it cannot be cut into events. If only some items are malformed, the others
-//!    continue ([`envelope`] has the rules).
+//! 3. Reject it if it cannot be cut into events. If only some items cannot be read, they are
+//!    *quarantined* (dead letter) as their bytes, and the others continue ([`envelope`] has the
+//!    rules).
 //! 4. Each event goes through the source's plugins, and each change is checked. An event that fails
-//!    is *quarantined* (dead letter): kept with the reason, and the request still succeeds.
+//!    is quarantined too: kept with the reason, and the request still succeeds.
 //! 5. Commit everything and wait until it is durable. If the store does not take all of it, the
 //!    rejection has a summary of the part that was taken.
 
@@ -77,11 +78,11 @@ pub type Verdicts<'a> = Pin<Box<dyn Future<Output = Vec<EventVerdict>> + Send + 
 /// The result of a request, each part of which is durable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Events by result. Malformed items are in `problems` only.
+    /// Events by result; items that could not be read count as quarantined.
     pub events: EventCounts,
     /// Changes of the accepted events, by result.
     pub changes: ChangeCounts,
-    /// Malformed items and quarantined events, by index, the first [`PROBLEMS_MAX`].
+    /// Quarantined events and items, by index, the first [`PROBLEMS_MAX`].
     pub problems: Vec<ItemProblem>,
     /// Head of the sequence after the request: everything it brought is at or below it.
     pub sequence: u64,
@@ -128,46 +129,6 @@ impl ItemProblem {
             index,
             code: failure.code,
             detail: failure.message,
-        }
-    }
-}
-
-/// The items of a request that are not events: all are counted, the first are listed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Malformed {
-    /// How many.
-    pub count: usize,
-    /// The first ones.
-    pub first: Vec<ItemProblem>,
-}
-
-impl Malformed {
-    fn note(&mut self, problem: ItemProblem) {
-        self.count += 1;
-        if self.first.len() < PROBLEMS_MAX {
-            self.first.push(problem);
-        }
-    }
-
-    /// The rejection of a request that has only malformed items; its reason is the first problem.
-    fn into_rejection(self) -> Rejection {
-        let mut failure = self.first.first().map_or_else(
-            || Failure::new("malformed", "nothing in the request could be understood"),
-            |problem| Failure::new(problem.code.as_str(), problem.detail.as_str()),
-        );
-        if self.count > 1 {
-            failure.message = format!(
-                "none of the {} events could be understood; the first: {}",
-                self.count, failure.message
-            );
-            return Rejection::Malformed {
-                failure,
-                problems: self.first,
-            };
-        }
-        Rejection::Malformed {
-            failure,
-            problems: Vec::new(),
         }
     }
 }
@@ -303,8 +264,14 @@ impl From<Failure> for Rejection {
 }
 
 impl From<Exhausted> for Rejection {
-    fn from(_: Exhausted) -> Rejection {
-        Rejection::Overloaded
+    fn from(exhausted: Exhausted) -> Rejection {
+        match exhausted {
+            Exhausted::Now => Rejection::Overloaded,
+            Exhausted::Ever { limit } => Rejection::TooLarge {
+                limit,
+                unit: "bytes once it is in memory",
+            },
+        }
     }
 }
 

@@ -42,6 +42,8 @@ pub struct Plan {
     /// How long a deleted facet keeps its version, so that late updates do not resurrect it; 30
     /// days.
     pub forget: Duration,
+    /// The store's sequence starts at this number or above it.
+    pub sequence_min: u64,
     /// Shares of the lanes, highest priority first.
     pub shares: [u32; 3],
     /// Entity types by name.
@@ -73,6 +75,7 @@ impl Plan {
             tokens: Vec::new(),
             store_path: self.store_path.clone(),
             forget: self.forget,
+            sequence_min: self.sequence_min,
             shares: self.shares,
             entities: BTreeMap::new(),
             plugins: BTreeMap::new(),

@@ -7,8 +7,11 @@
 //! names.
 
 mod access;
+mod arrivals;
 mod backend;
 mod body;
+mod connection;
+mod crowd;
 mod intake;
 mod listener;
 mod look;
@@ -17,8 +20,10 @@ mod operate;
 mod params;
 mod plugins;
 mod problem;
+mod pulse;
 mod state;
 pub mod views;
+mod wire;
 
 #[cfg(test)]
 pub(crate) mod fake;
@@ -37,6 +42,8 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use tokio::net::TcpListener;
 
 use self::access::Access;
+use self::arrivals::Arrivals;
+use self::crowd::Crowd;
 use self::listener::Listeners;
 use self::state::AppState;
 use crate::budget::Budget;
@@ -66,19 +73,24 @@ pub struct Limits {
     /// Time without progress while a response is written: 30 s. A client that does not read its
     /// response cannot pin it in memory.
     pub write_time: Duration,
-    /// Maximum number of connections on the ingest listener; further ones wait in the system's
-    /// queue. 10,000, or three quarters of the descriptor limit, so that the store, plugins and
-    /// targets find descriptors too.
+    /// Maximum number of connections on the ingest listener: 10,000, or three quarters of the
+    /// descriptor limit, so that the store, plugins and targets find descriptors too. For a further
+    /// one, the connection is closed that has been idle or slow for longest.
     pub connections_max: usize,
+    /// How many of them are kept for the operator if the admin routes are on the same listener: 16.
+    /// Requests with events are answered 503 there.
+    pub kept_connections: usize,
     /// Maximum number of connections on a separate admin listener: 256. Senders cannot shut the
     /// operator out.
     pub admin_connections_max: usize,
     /// Maximum length of a body, even if a source allows more: 64 MiB.
     pub body_bytes_max: u64,
-    /// Memory for everything that is being taken in, in bytes: bodies as received, unpacked bodies,
-    /// and their events; 256 MiB. Beyond it the response is 503. While it is processed, an event
-    /// takes a few times the size of its body, so this keeps ingest under about 1 GiB whatever
-    /// arrives.
+    /// Memory for bodies that have arrived in part, whose senders nobody has verified: 64 MiB.
+    /// Beyond it those that are slow or hold most give way, with 503.
+    pub arriving_bytes_max: u64,
+    /// Memory for requests in progress, in bytes: whole bodies, unpacked bodies, and their events;
+    /// 256 MiB. Beyond it the response is 503. A source with several requests takes at most as much
+    /// as it leaves free.
     pub memory_bytes_max: u64,
 }
 
@@ -90,8 +102,10 @@ impl Default for Limits {
             idle_time: Duration::from_secs(75),
             write_time: Duration::from_secs(30),
             connections_max: listener::connections_max(),
+            kept_connections: 16,
             admin_connections_max: 256,
             body_bytes_max: 64 << 20,
+            arriving_bytes_max: 64 << 20,
             memory_bytes_max: 256 << 20,
         }
     }
@@ -134,13 +148,14 @@ impl Server {
             None => None,
         };
         let memory = Budget::new(limits.memory_bytes_max);
+        let arrivals = Arrivals::new(limits.arriving_bytes_max);
         let limits = Arc::new(limits);
         let state = |address: SocketAddr| {
-            let (backend, limits, memory) = (backend.clone(), limits.clone(), memory.clone());
             Arc::new(AppState {
-                backend,
-                limits,
-                memory,
+                backend: backend.clone(),
+                limits: limits.clone(),
+                memory: memory.clone(),
+                arrivals: arrivals.clone(),
                 loopback: address.ip().is_loopback(),
             })
         };
@@ -155,13 +170,19 @@ impl Server {
         listeners.add(
             ingest,
             router(state(ingest_addr), ingest_side),
-            limits.connections_max,
+            Crowd::new(
+                limits.connections_max,
+                match ingest_side {
+                    Side::Both => limits.kept_connections,
+                    Side::Ingest | Side::Admin => 0,
+                },
+            ),
         );
         if let Some((admin, address)) = admin {
             listeners.add(
                 admin,
                 router(state(address), Side::Admin),
-                limits.admin_connections_max,
+                Crowd::new(limits.admin_connections_max, 0),
             );
             admin_addr = address;
         }

@@ -39,6 +39,7 @@ use tokio::sync::{oneshot, watch};
 pub use self::pending::Pending;
 pub use crate::index::{
     Ending, Holds, Joined, Lease, Owed, Parked, Settlement, Standing, State, Subscription, Walked,
+    Withdrawals,
 };
 use crate::model::{Entity, EntityId, Event, Failure, Lane, Ordinal, Sequence, Timestamp, Track};
 
@@ -50,6 +51,8 @@ pub const KIND: &str = "sled";
 pub struct Options {
     /// The directory of its files; created if missing.
     pub path: PathBuf,
+    /// The sequence starts at this number or above it.
+    pub sequence_min: u64,
     /// Called once, on the writer's thread, when the store has failed for good. From then on the
     /// store accepts nothing, and only a restart can trust the disk again, so a server ends its
     /// process. Callers that wait for a commit get their error only after this function returns:
@@ -65,6 +68,7 @@ pub struct Options {
 /// `Damaged` when the files differ from what was written.
 pub fn open(options: &Options) -> Result<Arc<dyn Store>, Error> {
     let options = embedded::Options {
+        sequence_min: options.sequence_min,
         on_failure: options.on_failure,
         ..embedded::Options::new(&options.path)
     };
@@ -73,6 +77,11 @@ pub fn open(options: &Options) -> Result<Arc<dyn Store>, Error> {
 
 /// Sequences are reserved on disk in blocks of this size, and a restart continues at the end of the
 /// last block, so that a sequence that a channel may have seen before a crash is never used again.
+///
+/// A store that was restored from a copy does not know which sequences were used after the copy was
+/// made. So a restart also continues no lower than the time in steps of 10 µs: higher than everything
+/// that was sent before, unless there were more than 100,000 changes a second all the time or the
+/// clock is wrong. [`Options::sequence_min`] is for these cases.
 pub const SEQUENCE_BLOCK: u64 = 100_000;
 
 /// The effect of one event, ready to be written: the plugins have run and ownership is checked.
@@ -122,11 +131,15 @@ pub struct FacetChange {
     pub hash: u64,
 }
 
-/// An event kept because a plugin failed on it, or because it changes a facet of another owner.
+/// An event kept because a plugin failed on it, because it changes a facet of another owner, or
+/// because it could not be read at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quarantined {
     /// The event as the plugins received it.
     pub event: Event,
+    /// True for an item of a request that could not be read as an event. The data of `event` is then
+    /// the bytes of the item, and a redrive reads them again.
+    pub unread: bool,
     /// The lane of the request (`?lane=`), so that a redrive uses the same one.
     pub lane: Option<Lane>,
     /// Why it was kept.
@@ -187,10 +200,10 @@ pub type Receipt = oneshot::Receiver<Result<Committed, Error>>;
 /// Why a store could not do its work; the variants differ in what the caller can do.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// The commit queue is full and nothing was taken: try again in a moment.
-    #[error("the store is busy: {waiting} changes wait to be written")]
+    /// Too many events of this source wait, and nothing was taken: try again in a moment.
+    #[error("the store is busy: {waiting} events of this source wait to be written")]
     Busy {
-        /// Events waiting to be written.
+        /// The source's events that wait to be written.
         waiting: usize,
     },
     /// Nothing can be written, for now (the disk is full) or until a restart (a write failed): wait
@@ -200,6 +213,21 @@ pub enum Error {
     /// Stored bytes differ from what was written: stop, because an operator has to decide.
     #[error("the store is damaged: {0}")]
     Damaged(String),
+}
+
+/// Events that the store did not take, with the reason.
+#[derive(Debug)]
+pub struct NotTaken {
+    /// Why.
+    pub error: Error,
+    /// The events, to be committed later.
+    pub events: Vec<Commit>,
+}
+
+impl From<NotTaken> for Error {
+    fn from(not_taken: NotTaken) -> Error {
+        not_taken.error
+    }
 }
 
 /// A refused entity with the reason.
@@ -292,12 +320,15 @@ pub trait Store: Send + Sync + 'static {
     /// Sets the limits; they apply from the next commit on.
     fn limit(&self, limits: Limits);
 
-    /// Queues events to be written, in the order of the calls. Does not wait: the receipt arrives
-    /// when all of them are durable.
+    /// Queues events to be written. Those of one source are written in the order of the calls, those
+    /// of several sources by turns, so that no source waits long for another's. The events of one
+    /// call belong to one source. Does not wait: the receipt arrives when all of them are durable.
+    /// If it is an error, some of them may have been written.
     ///
     /// # Errors
-    /// `Busy` and `Unavailable`; in both cases nothing was taken.
-    fn commit(&self, events: Vec<Commit>) -> Result<Receipt, Error>;
+    /// `Busy` if too many events of this source wait, and `Unavailable`; in both cases with the
+    /// events.
+    fn commit(&self, events: Vec<Commit>) -> Result<Receipt, NotTaken>;
 
     /// The head of the durable sequence, as it rises.
     fn watermark(&self) -> watch::Receiver<Sequence>;
@@ -399,6 +430,10 @@ pub trait Queue: Send + Sync + 'static {
     /// Ends flights. Entities that changed in the meantime are in flight again at once, and their
     /// leases are appended to `again`. Works in memory; the next save writes it.
     fn settle(&self, ends: &[Settlement], again: &mut Vec<Lease>);
+
+    /// Remembers the deletes that the guard against mass withdrawal has counted, for the next
+    /// [`Store::join`]. Works in memory; the next save writes it.
+    fn set_withdrawals(&self, withdrawals: Withdrawals);
 
     /// Writes this channel's position, pairs and parked set, and reserves the next stretch of its
     /// sweep.

@@ -9,6 +9,7 @@ mod author;
 mod catalog;
 mod damage;
 mod egress;
+mod floods;
 mod full;
 mod isolation;
 mod kill;

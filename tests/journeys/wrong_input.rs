@@ -474,7 +474,7 @@ fn an_empty_batch_is_fine_and_changes_nothing() {
 }
 
 #[test]
-fn one_bad_event_of_a_batch_is_reported_and_the_others_are_accepted() {
+fn one_bad_event_of_a_batch_is_kept_and_the_others_are_accepted() {
     let stage = stage();
     let good = |key: &str| event(key, change(key, "content", json!(1)));
     let mut nameless = good("b");
@@ -493,7 +493,7 @@ fn one_bad_event_of_a_batch_is_reported_and_the_others_are_accepted() {
             &answer["events"]["accepted"],
             &answer["events"]["quarantined"]
         ),
-        (&json!(2), &json!(1)),
+        (&json!(2), &json!(2)),
         "{answer:#}"
     );
     let problems: Vec<_> = answer["problems"]
@@ -527,6 +527,13 @@ fn one_bad_event_of_a_batch_is_reported_and_the_others_are_accepted() {
         ),
         (&json!(2), &json!(1)),
         "{answer:#}"
+    );
+    let kept = stage.quarantine("pim");
+    let line = kept.last().expect("the line");
+    assert_eq!(
+        (kept.len(), &line["unread"], &line["event"]["data"]),
+        (3, &json!(true), &json!("{\"broken")),
+        "{kept:#?}"
     );
 }
 

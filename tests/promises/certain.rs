@@ -209,7 +209,7 @@ fn what_is_not_durable_yet_is_not_answered_and_met_by_nobody_and_the_line_is_bou
     let taken: Vec<_> = (0..20)
         .map(|thousand| line(1 + thousand * 1_000).expect("there is room in the line"))
         .collect();
-    let full = line(100_000).err();
+    let full = line(100_000).err().map(Error::from);
     assert!(
         matches!(full, Some(Error::Busy { waiting: 20_000 })),
         "{full:?}"

@@ -66,6 +66,7 @@ fn aside(number: usize) -> Effect {
     };
     Effect::Quarantine(Box::new(Quarantined {
         event,
+        unread: false,
         lane: None,
         failure: Failure::new("plugin", "It broke."),
         plugin: None,

@@ -12,4 +12,6 @@ mod full;
 mod histories;
 mod integrity;
 mod kit;
+mod owed;
+mod turns;
 mod world;

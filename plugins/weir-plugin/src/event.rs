@@ -50,15 +50,20 @@ impl Event {
     /// Reads the data as CSV, one row at a time, each into a struct; the first row has the names of
     /// the fields. `delimiter` is for example `b','`, `b';'` or `b'\t'`. A row fails with
     /// `broken-csv`; the message has the line.
+    ///
+    /// A stray quote makes one field of all rows up to the next quote. Therefore all quotes are
+    /// checked before the first row, and this method itself fails with `broken-csv` if one is stray.
     #[cfg(feature = "csv")]
     pub fn csv<'a, T: serde::de::DeserializeOwned + 'a>(
         &'a self,
         delimiter: u8,
     ) -> Result<impl Iterator<Item = Result<T>> + 'a> {
+        let text = self.text()?;
+        check_quotes(text, delimiter)?;
         let reader = csv::ReaderBuilder::new()
             .delimiter(delimiter)
             .trim(csv::Trim::All)
-            .from_reader(self.text()?.as_bytes());
+            .from_reader(text.as_bytes());
         Ok(reader.into_deserialize().map(|row| Ok(row?)))
     }
 
@@ -69,6 +74,50 @@ impl Event {
             .iter()
             .find(|(attribute, _)| attribute == name)
             .map(|(_, value)| value.as_str())
+    }
+}
+
+/// Checks that each quote opens a field, closes it, or is written twice inside it. A quote in the
+/// middle of a field without quotes stands for itself, as in `15" screen`.
+#[cfg(feature = "csv")]
+fn check_quotes(text: &str, delimiter: u8) -> Result<()> {
+    enum At {
+        FieldStart,
+        Unquoted,
+        Quoted,
+        /// After a quote in a quoted field, which closes it unless another quote follows.
+        Closed,
+        /// Among blanks behind a closed field.
+        Behind,
+    }
+    let stray = |line: usize, what: &str| {
+        let message = format!(
+            "the row in line {line} {what}, so it is unknown where the next row begins; a quote inside a quoted field is written twice (\"\")"
+        );
+        Err(Error::new("broken-csv", message))
+    };
+    let (mut at, mut line, mut row) = (At::FieldStart, 1, 1);
+    for byte in text.bytes() {
+        line += usize::from(byte == b'\n');
+        at = match (at, byte) {
+            (At::FieldStart | At::Closed, b'"') => At::Quoted,
+            (At::Quoted, b'"') => At::Closed,
+            (At::Quoted, _) => At::Quoted,
+            (_, b'\r' | b'\n') => {
+                row = line;
+                At::FieldStart
+            }
+            (_, byte) if byte == delimiter => At::FieldStart,
+            (At::Closed | At::Behind, b' ' | b'\t') => At::Behind,
+            (At::Closed | At::Behind, _) => {
+                return stray(row, "has text after the quote that closes a field");
+            }
+            (At::FieldStart | At::Unquoted, _) => At::Unquoted,
+        };
+    }
+    match at {
+        At::Quoted => stray(row, "opens a quote that is never closed"),
+        At::FieldStart | At::Unquoted | At::Closed | At::Behind => Ok(()),
     }
 }
 
@@ -182,5 +231,27 @@ mod tests {
             "{error}"
         );
         assert_eq!(rows.next(), None);
+    }
+
+    // One stray quote made a field of the 998 rows behind it, and the event mapped to two products.
+    #[cfg(feature = "csv")]
+    #[test]
+    fn a_stray_quote_fails_before_the_first_row() {
+        let read = |text: &str| {
+            let event = Event::of(text);
+            event
+                .csv::<(String, String)>(b',')
+                .and_then(|rows| rows.collect::<Result<Vec<_>>>())
+                .map(|rows| rows.len())
+                .map_err(|error| error.message[..23].to_owned())
+        };
+        assert_eq!(
+            read("sku,name\n1,Lamp\n2,\"Bowl\n3,Cup\n"),
+            Err("the row in line 3 opens".into())
+        );
+        let swallowed = "sku,name\r\n1,Lamp\r\n2,\"Bowl\r\n3,5\" screen\r\n";
+        assert_eq!(read(swallowed), Err("the row in line 3 has t".into()));
+        let fine = "sku,name\n1,\"two\nlines, \"\"quoted\"\"\" \n2,15\" screen\n";
+        assert_eq!(read(fine), Ok(2));
     }
 }

@@ -65,7 +65,7 @@ impl Look for Inner {
             let channels = live
                 .channels
                 .values()
-                .map(|channel| views::standing(&live, channel, ordinal));
+                .map(|channel| views::standing(&live, channel, ordinal, &entity));
             Ok(EntityView {
                 entity_type: id.entity_type.to_string(),
                 key: id.key.to_string(),

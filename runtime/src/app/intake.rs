@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use axum::http::HeaderMap;
+
 use super::now;
 use crate::ingest::{self, Rejection, Source, Summary, http};
 use crate::model::Timestamp;
@@ -21,6 +23,10 @@ pub(crate) struct HttpIntake {
 impl Intake for HttpIntake {
     fn body_bytes_max(&self) -> u64 {
         self.source.options().body_bytes_max
+    }
+
+    fn admit(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        http::admit(&self.source, headers).map_err(|rejection| rejected(&rejection))
     }
 
     fn accept(&self, request: IngestRequest) -> Reply<'_, Accepted> {

@@ -10,7 +10,7 @@ use super::sweeps::Sweeps;
 use crate::dispatch::prepare::{DELETED, FILTERED, NEEDS, NOT_RENDERED};
 use crate::dispatch::{Channel, Preview, PreviewVerdict, status};
 use crate::ingest::{Source, verify};
-use crate::model::{EntityId, Ordinal};
+use crate::model::{Entity, EntityId, Ordinal, facet_matches};
 use crate::plugin::Component;
 use crate::server::views::{
     ChannelView, ErrorView, EventView, FilterVerdict, LimitsView, OwedView, PluginView,
@@ -78,6 +78,7 @@ pub(super) fn channel(live: &Live, channel: &Channel, sweeps: &Sweeps) -> Channe
             normal: status.owed.lanes[1],
             bulk: status.owed.lanes[2],
             sweep: status.owed.sweep,
+            total: status.owed.total(),
         },
         in_flight: status.owed.in_flight,
         parked: status.owed.parked,
@@ -109,7 +110,14 @@ pub(super) fn retired(name: &str) -> ChannelView {
     }
 }
 
-pub(super) fn standing(live: &Live, channel: &Channel, ordinal: Ordinal) -> StandingView {
+/// The standing of an entity on a channel. The store knows the time of the last settling to about a
+/// second; the stored times of the facets that it included make it exact where they are later.
+pub(super) fn standing(
+    live: &Live,
+    channel: &Channel,
+    ordinal: Ordinal,
+    entity: &Entity,
+) -> StandingView {
     let (name, queue) = (channel.setup().options.name.to_string(), channel.queue());
     let Some(standing) = queue.standing(ordinal) else {
         return StandingView {
@@ -118,6 +126,12 @@ pub(super) fn standing(live: &Live, channel: &Channel, ordinal: Ordinal) -> Stan
             ..StandingView::default()
         };
     };
+    let patterns = &channel.setup().options.facets;
+    let subscribed = |name: &str| patterns.iter().any(|pattern| facet_matches(pattern, name));
+    let included = entity.facets.iter().filter(|facet| {
+        !standing.owed && facet.sequence <= standing.revision && subscribed(&facet.name)
+    });
+    let settled = included.map(|facet| facet.time).max().unwrap_or_default();
     let (state, by, attempts) = match standing.state {
         State::Parked(attempts) => ("parked", None, Some(u32::from(attempts))),
         State::Held => ("held", None, None),
@@ -141,9 +155,7 @@ pub(super) fn standing(live: &Live, channel: &Channel, ordinal: Ordinal) -> Stan
         channel: name,
         state: state.to_owned(),
         by,
-        since: Some(standing.since)
-            .filter(|_| standing.revision.0 > 0)
-            .map(Into::into),
+        since: standing.since.map(|since| since.max(settled).into()),
         sequence: Some(standing.revision.0).filter(|revision| *revision > 0),
         owed: standing.owed,
         in_flight: standing.in_flight,
@@ -248,6 +260,7 @@ pub(super) fn quarantined(event: &QuarantinedEvent) -> QuarantineView {
         code: event.event.failure.code.clone(),
         detail: event.event.failure.message.clone(),
         plugin: event.event.plugin.clone(),
+        unread: event.event.unread,
         event: EventView::of(&event.event.event),
     }
 }

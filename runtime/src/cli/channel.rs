@@ -82,8 +82,10 @@ async fn list(remote: &Remote, out: &mut String) -> CommandResult {
         vec![
             channel.name.clone(),
             channel.state.clone(),
+            owed.total.to_string(),
             format!("{}/{}/{}", owed.urgent, owed.normal, owed.bulk),
             owed.sweep.to_string(),
+            channel.in_flight.to_string(),
             channel.parked.to_string(),
             channel.refused.to_string(),
             channel.held.to_string(),
@@ -99,8 +101,10 @@ async fn list(remote: &Remote, out: &mut String) -> CommandResult {
     let header = [
         "CHANNEL",
         "STATE",
-        "OWED (urgent/normal/bulk)",
+        "OWED",
+        "URGENT/NORMAL/BULK",
         "SWEEP",
+        "IN FLIGHT",
         "PARKED",
         "REFUSED",
         "HELD",

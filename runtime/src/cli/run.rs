@@ -3,13 +3,16 @@
 use std::process::ExitCode;
 
 use rustix::fs::Mode;
-use rustix::process::{Resource, Rlimit, setrlimit, umask};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{RunArgs, compile, complain, log};
 use crate::app::{App, Options, StartError};
 use crate::exit;
 use crate::server::Limits;
+
+/// Open descriptors that Weir asks for: for 10,000 connections, and a quarter for everything else.
+const DESCRIPTORS: u64 = 16_384;
 
 /// Runs until SIGTERM or Ctrl-C; SIGHUP reloads the configuration.
 pub(super) fn run(args: &RunArgs) -> ExitCode {
@@ -18,6 +21,7 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
         return ExitCode::from(exit::USAGE);
     }
     keep_to_this_user();
+    raise_descriptor_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -44,10 +48,32 @@ fn keep_to_this_user() {
     }
 }
 
+/// Raises the limit of open descriptors as far as Weir needs it and the system allows it. The usual
+/// limit of 1,024 is one that programs may raise by themselves.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = DESCRIPTORS.min(limit.maximum.unwrap_or(DESCRIPTORS));
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    let raised = Rlimit {
+        current: Some(wanted),
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open descriptors cannot be raised");
+    }
+}
+
 async fn serve(args: &RunArgs) -> ExitCode {
+    let limits = Limits::default();
+    tracing::info!(
+        connections = limits.connections_max,
+        "connections that senders may have at the same time; it follows the limit of open descriptors"
+    );
     let app = match App::start(Options {
         files: args.config.clone(),
-        limits: Limits::default(),
+        limits,
         compiler: compile::apart(),
     })
     .await

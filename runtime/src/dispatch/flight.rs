@@ -27,6 +27,9 @@ pub(crate) struct Ready {
     /// Other keys under which the target holds, or may hold, an older rendering of it. They are
     /// deleted first.
     pub(crate) stale_keys: Vec<Arc<str>>,
+    /// The number of its deletes that the target gets for the first time: of the entity, and of
+    /// older keys. The guard against mass withdrawal counts them.
+    pub(crate) first_deletes: u64,
     /// The plugin that rendered it; `None` for the default rendering and for deletions.
     pub(crate) plugin: Option<Arc<str>>,
 }
@@ -36,7 +39,7 @@ pub(crate) struct Ready {
 pub(crate) enum Decision {
     /// Nothing must be sent.
     End(Ending),
-    /// It must be sent. A withdrawal is sent only if the guard admits it.
+    /// It must be sent. If it deletes anything, it is sent only if the guard admits it.
     Send(Box<Ready>),
     /// It could not be read; the text says why. Try again later.
     Later(String),
@@ -100,6 +103,12 @@ pub(crate) fn decide(
     stale_keys.extend((keyed && holds != Holds::Nothing && there != key).then_some(there));
     stale_keys.sort();
     stale_keys.dedup();
+    let deletes = stale_keys.len() as u64 + u64::from(rendering.is_none());
+    let first_deletes = if prepared.taken.was_absent {
+        0
+    } else {
+        deletes
+    };
     let same = tried.filter(|tried| tried.digest == digest && tried.newest == prepared.newest);
     let attempt = same.map_or_else(
         || delivery_id(&options.name, &id, prepared.revision, digest),
@@ -117,6 +126,7 @@ pub(crate) fn decide(
         rendering,
         tried,
         stale_keys,
+        first_deletes,
         plugin,
         prepared,
     }))
@@ -235,6 +245,7 @@ mod tests {
             ordinal: Ordinal(1),
             revision: Sequence(9),
             holds,
+            was_absent: false,
             target_key,
             attempts: 0,
             track,

@@ -158,7 +158,7 @@ impl Run {
             jobs: HashMap::new(),
             schedule: Schedule::new(shared.due_times.clone()),
             held: HashSet::new(),
-            guard: Guard::default(),
+            guard: Guard::restored(joined.withdrawals.clone()),
             holding: None,
             walking: shares.clone(),
             preparing: shares.clone(),

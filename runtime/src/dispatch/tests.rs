@@ -17,6 +17,7 @@ use crate::targets::scripted::{self, Reply, Script, Seen};
 use crate::targets::{self, Form, Kind, Nature, Outcome};
 
 mod batches;
+mod guard;
 mod histories;
 mod life;
 mod sockets;

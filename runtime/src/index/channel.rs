@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 
 use super::{
     Ending, Entry, Holds, Lease, Meta, Names, Pair, Parked, Settlement, State, Subscription,
+    Withdrawals,
 };
 use crate::model::{Failure, Lane, Ordinal, Sequence, Timestamp, Track, facet_matches};
 
@@ -45,6 +46,8 @@ pub struct Channel {
     pub shape: u16,
     /// The labels of the latest shapes, the newest last.
     pub labels: VecDeque<(u16, String)>,
+    /// The deletes that the guard against mass withdrawal has counted.
+    pub withdrawals: Withdrawals,
     /// Whether a renderer ever chose a key, in which case there may be rows of keys on disk.
     pub has_target_keys: bool,
     /// Whether anything was ever refused, in which case there may be rows of refusals on disk.
@@ -56,12 +59,18 @@ pub struct Channel {
     acked: [u64; 4],
     /// The ordinal up to which the sweep may run before the next save.
     reserved: u64,
+    /// The highest ordinal when the last sweep began. What is above it is new, and the sweep meets
+    /// it only to complete the pairs.
+    sweep_end: u64,
     pairs: Vec<Pair>,
     /// The number of pairs whose target holds something or may hold something.
     holding: u64,
     /// Keys that renderers chose, where they differ from the entity's key.
     target_keys: HashMap<u32, Arc<str>>,
     parked: BTreeMap<u32, Parked>,
+    /// The sequence of the oldest change that a parked entity owes, also when newer changes of the
+    /// same facet cover it. After a restart, it is the oldest change that the entity still shows.
+    parked_since: HashMap<u32, u64>,
     refusals: BTreeMap<u32, (Failure, Timestamp)>,
     flights: HashMap<u32, Flight>,
     /// By the number of a facet's name: whether the channel subscribes to it. Filled in as names
@@ -124,6 +133,8 @@ pub struct Snapshot {
     pub acked: [u64; 4],
     /// The ordinal up to which the sweep may run before the next save.
     pub reserved: u64,
+    /// The highest ordinal when the last sweep began.
+    pub sweep_end: u64,
     /// The pairs that changed, in ascending order of their ordinals, each with the target's key and
     /// the refusal that belong to it.
     pub pairs: Vec<Changed>,
@@ -152,15 +163,18 @@ impl Channel {
             subscription,
             shape: 0,
             labels: VecDeque::new(),
+            withdrawals: Withdrawals::new(),
             has_target_keys: false,
             has_refusals: false,
             read: [0; 4],
             acked: [0; 4],
             reserved: 0,
+            sweep_end: 0,
             pairs: Vec::new(),
             holding: 0,
             target_keys: HashMap::new(),
             parked: BTreeMap::new(),
+            parked_since: HashMap::new(),
             refusals: BTreeMap::new(),
             flights: HashMap::new(),
             wanted: Vec::new(),
@@ -170,8 +184,9 @@ impl Channel {
 
     /// Restores the positions read from disk. Places that had been walked but not settled are
     /// walked again.
-    pub fn restore_positions(&mut self, acked: [u64; 4], reserved: u64) {
+    pub fn restore_positions(&mut self, acked: [u64; 4], reserved: u64, sweep_end: u64) {
         (self.acked, self.read, self.reserved) = (acked, acked, reserved);
+        self.sweep_end = sweep_end;
     }
 
     /// Restores a pair read from disk.
@@ -241,8 +256,9 @@ impl Channel {
     }
 
     /// Takes another subscription or starts over: the positions in the lanes move to `head`, and a
-    /// sweep starts. With `lost`, nothing that the target holds is certain any more.
-    pub fn reshape(&mut self, subscription: Subscription, lost: bool, head: u64) {
+    /// sweep over all ordinals below `given_out` starts. With `lost`, nothing that the target holds is
+    /// certain any more.
+    pub fn reshape(&mut self, subscription: Subscription, lost: bool, head: u64, given_out: u32) {
         self.shape = self.shape.checked_add(1).unwrap_or(1);
         self.labels
             .push_back((self.shape, subscription.shape_label.clone()));
@@ -258,6 +274,7 @@ impl Channel {
             }
         }
         self.read = [head, head, head, 0];
+        self.sweep_end = u64::from(given_out).saturating_sub(1);
         self.acked = self.read;
         self.flights
             .values_mut()
@@ -279,8 +296,15 @@ impl Channel {
         Snapshot {
             acked: self.acked,
             reserved: self.reserved,
+            sweep_end: self.sweep_end,
             pairs: dirty.into_iter().map(changed).collect(),
         }
+    }
+
+    /// Sets the deletes that the guard against mass withdrawal has counted.
+    pub fn set_withdrawals(&mut self, withdrawals: Withdrawals) {
+        self.withdrawals = withdrawals;
+        self.dirty.positions = true;
     }
 
     /// Whether a snapshot would differ from the last one.
@@ -367,6 +391,32 @@ impl Channel {
             .filter(move |meta| right_type && wants(meta.name.into()))
     }
 
+    /// The sequence of the oldest change that the channel owes of an entity; `None` if it owes no
+    /// change. `places` are places of the entity that the channel has not served.
+    ///
+    /// A facet shows only its newest change. An older one that it covers is known by the place at
+    /// which the entity waits since then, and while the entity is parked or in flight. A place may be
+    /// older than the first change of a facet that the channel subscribes to, never younger.
+    fn owed_since(
+        &self,
+        ordinal: u32,
+        entry: &Entry,
+        names: &Names,
+        places: impl Iterator<Item = u64>,
+    ) -> Option<u64> {
+        let revision = self.pair(ordinal).revision();
+        let changes = self.subscribed(entry, names).map(|meta| meta.sequence);
+        let oldest = changes.filter(|sequence| *sequence > revision).min()?;
+        let parked = self.parked_since.get(&ordinal).copied();
+        let flying = self
+            .flights
+            .get(&ordinal)
+            .map(|flight| flight.owed_since)
+            .filter(|since| *since > 0);
+        let earlier = places.filter(|place| *place > revision);
+        earlier.chain(parked).chain(flying).chain([oldest]).min()
+    }
+
     fn owes(&self, ordinal: u32, entry: &Entry, names: &Names) -> bool {
         let pair = self.pair(ordinal);
         let right_type = entry.id.entity_type == self.subscription.entity_type;
@@ -395,8 +445,8 @@ impl Channel {
         let pair = self.pair(ordinal);
         let unsaved = self.newest(entry, names) > pair.revision();
         let reserved = u64::from(ordinal) > self.acked[3] && u64::from(ordinal) <= self.reserved;
-        if (unsaved || (reserved && pair.shape() != self.shape)) && pair.holds() != Holds::Unknown {
-            self.change(ordinal, |pair| pair.holding(Holds::Unknown));
+        if (unsaved || (reserved && pair.shape() != self.shape)) && pair.attempted() != pair {
+            self.change(ordinal, Pair::attempted);
         }
     }
 
@@ -410,12 +460,10 @@ impl Channel {
         revision: u64,
     ) -> Lease {
         let pair = self.pair(ordinal);
-        let owed = self
-            .subscribed(entry, names)
-            .map(|meta| meta.sequence)
-            .filter(|sequence| *sequence > pair.revision())
-            .min();
-        let owed_since = owed.unwrap_or(0);
+        let met = places.iter().filter(|(track, _)| *track != Track::Sweep);
+        let owed_since = self
+            .owed_since(ordinal, entry, names, met.map(|(_, place)| *place))
+            .unwrap_or(0);
         self.flights.insert(
             ordinal,
             Flight {
@@ -432,6 +480,7 @@ impl Channel {
             ordinal: Ordinal(ordinal),
             revision: Sequence(revision.max(newest)),
             holds: pair.holds(),
+            was_absent: pair.state().is_absent(),
             target_key: self.target_keys.get(&ordinal).cloned(),
             attempts: self
                 .parked
@@ -528,8 +577,14 @@ impl Channel {
             pair = pair.settled(end.revision.0, flight.shape);
         }
         self.change(ordinal, |_| pair);
+        self.parked_since.remove(&ordinal);
         match waits {
-            Some(waits) => self.parked.insert(ordinal, waits),
+            Some(waits) => {
+                if flight.owed_since > 0 {
+                    self.parked_since.insert(ordinal, flight.owed_since);
+                }
+                self.parked.insert(ordinal, waits)
+            }
             None => self.parked.remove(&ordinal),
         };
         let owes = flight.shape != self.shape || self.newest(entry, names) > pair.revision();

@@ -70,6 +70,17 @@ impl Pair {
         self.with(REVISION_BITS + SHAPE_BITS, DIGEST_BITS, digest)
     }
 
+    /// A copy after an attempt that may or may not have been applied.
+    #[must_use]
+    pub fn attempted(self) -> Pair {
+        let pair = self.holding(Holds::Unknown);
+        if self.state().is_absent() {
+            pair.in_state(State::New)
+        } else {
+            pair
+        }
+    }
+
     /// A copy in another state.
     #[must_use]
     pub fn in_state(self, state: State) -> Pair {

@@ -39,7 +39,12 @@ pub struct Joined {
     pub paused: bool,
     /// The entities that wait for a retry or are held, with their attempts so far.
     pub parked: Vec<Parked>,
+    /// As last set by `Queue::set_withdrawals`.
+    pub withdrawals: Withdrawals,
 }
+
+/// How many deletes a channel has sent, by the times from which they are counted; the oldest first.
+pub type Withdrawals = Vec<(Timestamp, u64)>;
 
 /// An entity that waits for its retry on one channel, or is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +70,9 @@ pub struct Lease {
     pub revision: Sequence,
     /// The content of the target, as far as it is known.
     pub holds: Holds,
+    /// Whether the target held nothing for certain when the last flight ended, and no attempt was
+    /// made since. If `holds` is unknown all the same (`resync`), a delete only repeats.
+    pub was_absent: bool,
     /// The key under which the target holds it, if a renderer chose one that differs from the
     /// entity's key.
     pub target_key: Option<Arc<str>>,
@@ -155,6 +163,13 @@ pub enum State {
     Counted,
 }
 
+impl State {
+    /// Whether the target certainly held nothing when this state was reached.
+    pub fn is_absent(self) -> bool {
+        matches!(self, State::Withdrawn | State::Withheld(_))
+    }
+}
+
 /// An entity's standing on one channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
@@ -162,9 +177,9 @@ pub struct Standing {
     pub state: State,
     /// All changes up to this one are settled.
     pub revision: Sequence,
-    /// When that revision was the head of the sequence: the time of the last settling, to about a
-    /// second.
-    pub since: Timestamp,
+    /// The time of the oldest change owed, or else of the last settling; to about a second. `None` if
+    /// neither is known.
+    pub since: Option<Timestamp>,
     /// The content of the target, as far as it is known.
     pub holds: Holds,
     /// Whether a change of a subscribed facet is newer than the revision, or the shape differs.
@@ -182,7 +197,7 @@ pub struct Standing {
 pub struct Owed {
     /// Places ahead in each lane: an upper bound of the entities owed.
     pub lanes: [u64; 3],
-    /// Entities still ahead of the sweep; 0 if none is running.
+    /// Ordinals still ahead of a running sweep, an upper bound of its entities; 0 if none is running.
     pub sweep: u64,
     /// Entities in flight.
     pub in_flight: u64,
@@ -194,9 +209,16 @@ pub struct Owed {
     pub refused: u64,
     /// Entities of which the target holds something or may hold something.
     pub holding: u64,
-    /// The sequence of the oldest change still owed, including parked and held ones; `None` if
-    /// nothing is owed.
+    /// The sequence of the oldest change still owed, including parked and held ones, also when newer
+    /// changes cover it; `None` if nothing is owed.
     pub oldest: Option<Sequence>,
     /// When that change was committed, to about a second.
     pub oldest_time: Option<Timestamp>,
+}
+
+impl Owed {
+    /// Everything that is still to be done, wherever it waits: an upper bound of the entities owed.
+    pub fn total(&self) -> u64 {
+        self.lanes.iter().sum::<u64>() + self.sweep + self.in_flight + self.parked + self.held
+    }
 }

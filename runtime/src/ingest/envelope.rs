@@ -6,9 +6,9 @@
 //!
 //! * A body that cannot be cut into events at all (a batch that is not a JSON array, XML that
 //!   breaks off) is malformed as a whole.
-//! * An item that cannot be understood is reported, and the others continue. If no item can be
-//!   understood, the request is malformed as a whole, with the first item's reason. This also
-//!   covers a request with one event.
+//! * An item that cannot be understood is kept as its bytes with the reason (*unread*), and the
+//!   others continue. If no item can be understood, the request is malformed as a whole, with the
+//!   first item's reason, and nothing is kept. This also covers a request with one event.
 //!
 //! Data that is declared as JSON is checked to be JSON and passed on unchanged, with its numbers,
 //! order and spelling. XML and other formats are left to the plugins unless they have to be cut
@@ -20,7 +20,8 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::media::{self, Media};
-use super::{Headers, ItemProblem, Malformed, Options, Rejection, json, split};
+use super::split::{self, Spoilt};
+use super::{Headers, ItemProblem, Options, PROBLEMS_MAX, Rejection, json};
 use crate::budget::Reservation;
 use crate::model::{Event, Failure, Payload};
 
@@ -37,15 +38,29 @@ const EVENT_OVERHEAD_BYTES: u64 = 512;
 /// source can pass each of them by its full name.
 const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
 
-/// The events of a request, each with its index in the request, and the malformed items.
+/// The media type of a CloudEvent in structured mode.
+const STRUCTURED: &str = "application/cloudevents+json";
+
+/// The events of a request, each with its index in the request, and the items that are not events.
 #[derive(Debug, Default, PartialEq)]
 pub struct Opened {
     /// The events, in order.
     pub events: Vec<Event>,
-    /// For each event its index in the request, counting malformed items.
+    /// For each event its index in the request, counting the items that could not be read.
     pub indexes: Vec<usize>,
-    /// The items that are not events.
-    pub malformed: Malformed,
+    /// The items that could not be read as events, in order.
+    pub unread: Vec<Unread>,
+}
+
+/// An item of a request that could not be read as an event.
+#[derive(Debug, PartialEq)]
+pub struct Unread {
+    /// Its index in the request.
+    pub index: usize,
+    /// The bytes of the item, with the media type by which [`read_again`] reads them.
+    pub item: Event,
+    /// Why it could not be read.
+    pub failure: Failure,
 }
 
 /// Cuts a request into events. `all_json` means that the source has no mapper, so that all data
@@ -60,7 +75,7 @@ pub fn open(
     all_json: bool,
     headers: &Headers,
     body: Bytes,
-    reservation: &mut Reservation,
+    reservation: &Reservation,
 ) -> Result<Opened, Rejection> {
     let (content_type, media) = media::content_type(headers);
     let essence = media.as_ref().map_or("", |media| media.essence.as_str());
@@ -89,9 +104,7 @@ pub fn open(
         weight,
     };
     match essence {
-        "application/cloudevents+json" => {
-            collector.item(structured(json::text(&body)?, all_json))?
-        }
+        STRUCTURED => collector.event(structured(json::text(&body)?, all_json)?)?,
         "application/cloudevents-batch+json" => collector.batch(json::text(&body)?)?,
         "application/cloudevents" | "application/cloudevents-batch" => {
             return Err(unsupported(essence));
@@ -101,7 +114,11 @@ pub fn open(
         {
             return Err(unsupported(essence));
         }
-        _ if is_binary(headers) => collector.checked(binary(headers, content_type, body))?,
+        _ if is_binary(headers) => {
+            let mut event = binary(headers, content_type, body)?;
+            check_data(&mut event, all_json)?;
+            collector.event(event)?;
+        }
         "application/x-ndjson" | "application/ndjson" => {
             collector.plain(&split::Split::Lines, Some("application/json"), body)?
         }
@@ -118,31 +135,39 @@ struct Collector<'a> {
 }
 
 impl Collector<'_> {
-    /// Adds an event whose data was checked, or the problem of a malformed item.
-    fn item(&mut self, item: Result<Event, Failure>) -> Result<(), Rejection> {
-        let index = self.opened.events.len() + self.opened.malformed.count;
-        if index >= EVENTS_MAX {
-            return Err(Rejection::TooLarge {
-                limit: EVENTS_MAX as u64,
-                unit: "events",
-            });
-        }
-        match item {
-            Ok(mut event) => {
-                event.attributes.extend(self.passed_on.iter().cloned());
-                self.weight.add(&event)?;
-                self.opened.events.push(event);
-                self.opened.indexes.push(index);
-            }
-            Err(failure) => self.opened.malformed.note(ItemProblem::new(index, failure)),
-        }
+    /// Adds an event whose data was checked.
+    fn event(&mut self, mut event: Event) -> Result<(), Rejection> {
+        let index = self.next_index()?;
+        event.attributes.extend(self.passed_on.iter().cloned());
+        self.weight.add(&event)?;
+        self.opened.events.push(event);
+        self.opened.indexes.push(index);
         Ok(())
     }
 
-    /// Adds an event after checking its data.
-    fn checked(&mut self, item: Result<Event, Failure>) -> Result<(), Rejection> {
-        let all_json = self.all_json;
-        self.item(item.and_then(|event| check_data(event, all_json)))
+    /// Adds an item that could not be read; `item` has its bytes.
+    fn unread(&mut self, mut item: Event, failure: Failure) -> Result<(), Rejection> {
+        let index = self.next_index()?;
+        item.attributes.extend(self.passed_on.iter().cloned());
+        self.weight.add(&item)?;
+        let unread = Unread {
+            index,
+            item,
+            failure,
+        };
+        self.opened.unread.push(unread);
+        Ok(())
+    }
+
+    fn next_index(&self) -> Result<usize, Rejection> {
+        let index = self.opened.events.len() + self.opened.unread.len();
+        if index < EVENTS_MAX {
+            return Ok(index);
+        }
+        Err(Rejection::TooLarge {
+            limit: EVENTS_MAX as u64,
+            unit: "events",
+        })
     }
 
     fn batch(&mut self, text: &str) -> Result<(), Rejection> {
@@ -150,7 +175,13 @@ impl Collector<'_> {
             return Err(invalid("a batch is a JSON array of CloudEvents").into());
         }
         for item in json::items(text)? {
-            self.item(structured(item.get(), self.all_json))?;
+            match structured(item.get(), self.all_json) {
+                Ok(event) => self.event(event)?,
+                Err(failure) => {
+                    let bytes = Payload::Text(item.get().to_owned());
+                    self.unread(Event::plain(Some(STRUCTURED), bytes), failure)?;
+                }
+            }
         }
         Ok(())
     }
@@ -166,23 +197,80 @@ impl Collector<'_> {
             if body.is_empty() {
                 return Err(Failure::new("empty-body", "the body is empty; send an event").into());
             }
-            return self.checked(Ok(Event::plain(
-                content_type,
-                Payload::from_bytes(body.into()),
-            )));
+            let mut event = Event::plain(content_type, Payload::from_bytes(body.into()));
+            check_data(&mut event, self.all_json)?;
+            return self.event(event);
         }
         let content_type = split.content_type().or(content_type);
-        split::cut(split, &body, &mut |piece| {
-            self.checked(piece.map(|text| Event::plain(content_type, Payload::Text(text))))
+        split::cut(split, &body, &mut |piece| match piece {
+            Ok(text) => {
+                let mut event = Event::plain(content_type, Payload::Text(text));
+                match check_data(&mut event, self.all_json) {
+                    Ok(()) => self.event(event),
+                    Err(failure) => self.unread(event, failure),
+                }
+            }
+            Err(Spoilt {
+                bytes,
+                media_type,
+                failure,
+            }) => {
+                let item = Event::plain(media_type.or(content_type), Payload::from_bytes(bytes));
+                self.unread(item, failure)
+            }
         })
     }
 
     fn finish(self) -> Result<Opened, Rejection> {
-        if self.opened.events.is_empty() && self.opened.malformed.count > 0 {
-            return Err(self.opened.malformed.into_rejection());
+        if self.opened.events.is_empty() && !self.opened.unread.is_empty() {
+            return Err(nothing_readable(self.opened.unread));
         }
         Ok(self.opened)
     }
+}
+
+/// The rejection of a request none of whose items can be read; its reason is the first problem.
+fn nothing_readable(unread: Vec<Unread>) -> Rejection {
+    let count = unread.len();
+    let mut problems: Vec<ItemProblem> = unread
+        .into_iter()
+        .take(PROBLEMS_MAX)
+        .map(|unread| ItemProblem::new(unread.index, unread.failure))
+        .collect();
+    let first = problems.first().map_or_else(Default::default, |problem| {
+        (problem.code.clone(), problem.detail.clone())
+    });
+    let mut failure = Failure::new(first.0, first.1);
+    if count == 1 {
+        problems.clear();
+    } else {
+        failure.message = format!(
+            "none of the {count} events could be understood; the first: {}",
+            failure.message
+        );
+    }
+    Rejection::Malformed { failure, problems }
+}
+
+/// Reads an unread item from quarantine again, by the rules of now: Weir may have become a newer
+/// one, and the source may have got a mapper. `all_json` is as for [`open`].
+///
+/// # Errors
+/// Why it still cannot be read.
+pub(super) fn read_again(item: &Event, all_json: bool) -> Result<Event, Failure> {
+    let text = json::text(item.data.as_bytes())?;
+    let plain = |text: String, content_type: Option<&str>| -> Result<Event, Failure> {
+        let mut event = Event::plain(content_type, Payload::Text(text));
+        check_data(&mut event, all_json)?;
+        Ok(event)
+    };
+    let mut event = match item.content_type.as_deref() {
+        Some(STRUCTURED) => structured(text, all_json)?,
+        Some(split::CSV_RECORD) => plain(split::record(text)?, split::Split::Csv.content_type())?,
+        content_type => plain(text.to_owned(), content_type)?,
+    };
+    event.attributes.extend(item.attributes.iter().cloned());
+    Ok(event)
 }
 
 /// The weight of a request's events in memory. It can be far larger than the body, because names of
@@ -192,8 +280,8 @@ struct Weight<'a> {
     bytes: u64,
     overhead: u64,
     /// The part that was reserved for the body, before its events.
-    held: usize,
-    reservation: &'a mut Reservation,
+    held: u64,
+    reservation: &'a Reservation,
 }
 
 impl Weight<'_> {
@@ -212,24 +300,25 @@ impl Weight<'_> {
         }
         self.overhead += EVENT_OVERHEAD_BYTES;
         let spent = self.bytes + self.overhead;
-        let wanted = self.held as u64 + spent;
-        if wanted > self.reservation.held() as u64 {
+        let wanted = self.held + spent;
+        if wanted > self.reservation.held() {
             // Grows geometrically, to avoid one acquisition per event.
-            self.reservation.grow_to(wanted + spent.min(256 * 1024))?;
+            let ahead = self.reservation.grow_to(wanted + spent.min(256 * 1024));
+            ahead.or_else(|_| self.reservation.grow_to(wanted))?;
         }
         Ok(())
     }
 }
 
 /// Checks data that is declared as JSON, or must be JSON, and removes a byte order mark.
-fn check_data(mut event: Event, all_json: bool) -> Result<Event, Failure> {
+fn check_data(event: &mut Event, all_json: bool) -> Result<(), Failure> {
     // A fast path: nearly all senders write exactly this, and a request has hundreds of events.
     let is_json = |written: &str| {
         written == "application/json" || Media::parse(written).is_some_and(|media| media.is_json())
     };
     let says_json = || event.content_type.as_deref().is_some_and(is_json);
     if !all_json && (event.data.as_bytes().is_empty() || !says_json()) {
-        return Ok(event);
+        return Ok(());
     }
     match &mut event.data {
         Payload::Text(text) => {
@@ -246,7 +335,7 @@ fn check_data(mut event: Event, all_json: bool) -> Result<Event, Failure> {
         }
         Payload::Binary(bytes) => drop(json::text(bytes)?),
     }
-    Ok(event)
+    Ok(())
 }
 
 fn without_mapper(failure: Failure) -> Failure {
@@ -339,15 +428,14 @@ fn structured(text: &str, all_json: bool) -> Result<Event, Failure> {
             None => (Payload::Text(value.get().to_owned()), true),
         },
     };
-    let event = attributes.event(
+    let mut event = attributes.event(
         |written| Some(written.unwrap_or_else(|| "application/json".to_owned())),
         payload,
     )?;
-    if checked {
-        Ok(event)
-    } else {
-        check_data(event, all_json)
+    if !checked {
+        check_data(&mut event, all_json)?;
     }
+    Ok(event)
 }
 
 fn base64_data(encoded: &RawValue) -> Result<Payload, Failure> {

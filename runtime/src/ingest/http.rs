@@ -7,7 +7,7 @@
 use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 
-use super::{Headers, Incoming, Rejection};
+use super::{Headers, Incoming, Rejection, Source, verify};
 use crate::budget::Reservation;
 use crate::model::{Lane, Timestamp};
 
@@ -26,6 +26,17 @@ pub fn incoming(
         now,
         memory,
     }
+}
+
+/// Checks what the headers alone can prove, before the body is there.
+///
+/// # Errors
+/// `NotVerified`: the sender cannot be verified, whatever the body is.
+pub fn admit(source: &Source, headers: &HeaderMap) -> Result<(), Rejection> {
+    Ok(verify::verify_head(
+        &source.options().verify,
+        &neutral(headers),
+    )?)
 }
 
 /// The headers in the neutral form. The HTTP library provides names in lower case.

@@ -1,5 +1,7 @@
 //! Redriving events from quarantine through the present plugins and rules.
 //!
+//! An item that could not be read as an event is read again first.
+//!
 //! An event leaves the quarantine only after its result is durable; one that fails again stays,
 //! with the new reason. It keeps the sequence that it got on arrival, so that facets changed since
 //! then are not overwritten.
@@ -7,10 +9,10 @@
 use std::sync::Arc;
 
 use super::source::{Done, Source, Trouble};
-use super::{ChangeCounts, EventCounts, Rejection};
-use crate::model::{Event, Sequence};
+use super::{ChangeCounts, EventCounts, Rejection, envelope};
+use crate::model::{Event, Lane, Sequence};
 use crate::plugin::EventVerdict;
-use crate::store::{self, Commit, QuarantinedEvent, Verdict};
+use crate::store::{self, Commit, Effect, QuarantinedEvent, Verdict};
 
 /// Number of events read at once; each may be as large as a body.
 const PIECE: usize = 32;
@@ -53,16 +55,19 @@ impl Source {
         piece: Vec<QuarantinedEvent>,
         redriven: &mut Redriven,
     ) -> Result<(), Rejection> {
-        let sequences: Vec<Sequence> = piece.iter().map(|entry| entry.sequence).collect();
-        let lanes: Vec<_> = piece.iter().map(|entry| entry.event.lane).collect();
-        let events: Arc<Vec<Event>> =
-            Arc::new(piece.into_iter().map(|entry| entry.event.event).collect());
-        if events.is_empty() {
+        let Reread {
+            events,
+            sequences,
+            lanes,
+            unread,
+        } = self.read_again(piece);
+        if sequences.is_empty() {
             return Ok(());
         }
+        let events = Arc::new(events);
         let verdicts = match &self.chain {
-            Some(chain) => chain.map(Arc::clone(&events)).await,
-            None => vec![EventVerdict::Passed; events.len()],
+            Some(chain) if !events.is_empty() => chain.map(Arc::clone(&events)).await,
+            _ => vec![EventVerdict::Passed; events.len()],
         };
         let mut verdicts = verdicts.into_iter();
         let commits = events
@@ -82,7 +87,7 @@ impl Source {
                     effect,
                 }
             });
-        let commits: Vec<Commit> = commits.collect();
+        let commits: Vec<Commit> = commits.chain(unread).collect();
         let done = self.commit(&events, commits, |at| lanes[at]).await;
         let leaving = settled(&done, &sequences);
         let shelf = self.store.shelf(&self.options.name);
@@ -103,6 +108,54 @@ impl Source {
                 ..Default::default()
             })),
         }
+    }
+}
+
+/// Events from quarantine, ready to be mapped. `sequences` and `lanes` first have those of `events`
+/// and then those of `unread`.
+#[derive(Default)]
+struct Reread {
+    events: Vec<Event>,
+    sequences: Vec<Sequence>,
+    lanes: Vec<Option<Lane>>,
+    /// The commits that keep items that still cannot be read, with the new reason.
+    unread: Vec<Commit>,
+}
+
+impl Source {
+    fn read_again(&self, piece: Vec<QuarantinedEvent>) -> Reread {
+        let (mut reread, mut still) = (Reread::default(), Vec::new());
+        for QuarantinedEvent {
+            sequence,
+            event: mut kept,
+            ..
+        } in piece
+        {
+            if kept.unread {
+                match envelope::read_again(&kept.event, self.chain.is_none()) {
+                    Ok(event) => kept.event = event,
+                    Err(failure) => {
+                        kept.failure = failure;
+                        still.push((sequence, kept));
+                        continue;
+                    }
+                }
+            }
+            reread.events.push(kept.event);
+            reread.sequences.push(sequence);
+            reread.lanes.push(kept.lane);
+        }
+        for (sequence, kept) in still {
+            reread.sequences.push(sequence);
+            reread.lanes.push(kept.lane);
+            reread.unread.push(Commit {
+                source: self.options.name.clone(),
+                identity: None,
+                arrival: Some(sequence),
+                effect: Effect::Quarantine(Box::new(kept)),
+            });
+        }
+        reread
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::change::{self, Rules};
-use super::envelope::{self, Opened};
+use super::envelope::{self, Opened, Unread};
 use super::{
     Activity, ChangeCounts, EventCounts, Incoming, ItemProblem, Mapping, Options, PROBLEMS_MAX,
     Rejection, Summary, unpack, verify,
@@ -12,7 +12,7 @@ use super::{
 use crate::budget::Reservation;
 use crate::model::{EntityType, Event, Failure, Lane, PartsDigest, Sequence};
 use crate::plugin::EventVerdict;
-use crate::store::{self, Commit, Effect, NoRoom, Quarantined, Store, Verdict};
+use crate::store::{self, Commit, Effect, NoRoom, NotTaken, Quarantined, Store, Verdict};
 
 /// Number of events passed to the store at once. The store writes batches of about this size;
 /// larger pieces would only make other requests wait longer.
@@ -71,7 +71,7 @@ impl Source {
     ///
     /// # Errors
     /// See [`Rejection`]; if the request was taken in part, the rejection says which part.
-    pub async fn accept(&self, mut incoming: Incoming) -> Result<Summary, Rejection> {
+    pub async fn accept(&self, incoming: Incoming) -> Result<Summary, Rejection> {
         let (bytes, limit) = (incoming.body.len() as u64, self.options.body_bytes_max);
         if bytes > limit {
             return Err(Rejection::TooLarge {
@@ -86,16 +86,21 @@ impl Source {
             .open(incoming)
             .await
             .inspect_err(|rejection| self.note_malformed(rejection))?;
-        self.activity.malformed(opened.malformed.count);
         self.activity.seen(&opened.events, now);
 
         let Opened {
             events,
-            indexes,
-            malformed,
+            mut indexes,
+            unread,
         } = opened;
         let events = Arc::new(events);
-        let commits = self.decide(&events, lane).await;
+        let mut commits = self.decide(&events, lane).await;
+        indexes.extend(unread.iter().map(|unread| unread.index));
+        commits.extend(
+            unread
+                .into_iter()
+                .map(|unread| self.keep_unread(unread, lane)),
+        );
         self.activity.written(
             commits
                 .iter()
@@ -106,12 +111,11 @@ impl Source {
                 }),
         );
         let done = self.commit(&events, commits, |_| lane).await;
-        let mut problems = malformed.first;
-        problems.extend(
-            done.problems
-                .into_iter()
-                .map(|(at, failure)| ItemProblem::new(indexes[at], failure)),
-        );
+        let mut problems: Vec<ItemProblem> = done
+            .problems
+            .into_iter()
+            .map(|(at, failure)| ItemProblem::new(indexes[at], failure))
+            .collect();
         problems.sort_by_key(|problem| problem.index);
         problems.truncate(PROBLEMS_MAX);
         let sequence = done
@@ -138,11 +142,11 @@ impl Source {
             let Incoming {
                 headers,
                 body,
-                mut memory,
+                memory,
                 ..
             } = incoming;
-            let body = unpack::unpack(&headers, body, options.body_bytes_max, &mut memory)?;
-            let opened = envelope::open(&options, all_json, &headers, body, &mut memory)?;
+            let body = unpack::unpack(&headers, body, options.body_bytes_max, &memory)?;
+            let opened = envelope::open(&options, all_json, &headers, body, &memory)?;
             Ok((opened, memory))
         };
         if length <= INLINE_BYTES_MAX {
@@ -168,19 +172,41 @@ impl Source {
         };
         let mut verdicts = verdicts.into_iter();
         let mut commits = Vec::with_capacity(events.len());
-        for (at, event) in events.iter().enumerate() {
+        let mut since_yield = 0;
+        for event in events.iter() {
             let effect = self.effect(event, verdicts.next(), lane, self.chain.is_none());
+            since_yield += match &effect {
+                Effect::Changes(changes) => changes.len(),
+                Effect::Filtered | Effect::Quarantine(_) => 1,
+            };
             commits.push(Commit {
                 source: self.options.name.clone(),
                 identity: self.identity(event),
                 arrival: None,
                 effect,
             });
-            if at % PIECE == PIECE - 1 {
+            if since_yield >= PIECE {
+                since_yield = 0;
                 tokio::task::yield_now().await;
             }
         }
         commits
+    }
+
+    /// The commit that quarantines an item that could not be read.
+    fn keep_unread(&self, unread: Unread, lane: Option<Lane>) -> Commit {
+        Commit {
+            source: self.options.name.clone(),
+            identity: None,
+            arrival: None,
+            effect: Effect::Quarantine(Box::new(Quarantined {
+                event: unread.item,
+                unread: true,
+                lane,
+                failure: unread.failure,
+                plugin: None,
+            })),
+        }
     }
 
     /// Turns a verdict into a commit. `checked` means that the data was checked to be JSON on
@@ -219,8 +245,9 @@ impl Source {
         }
     }
 
-    /// Passes commits to the store, waits until they are durable, and counts. An event that would
-    /// give its entity too many facets is quarantined by a separate commit.
+    /// Passes commits to the store, waits until they are durable, and counts. The first commits are
+    /// those of `events`; after them may come commits that only quarantine. An event that would give
+    /// its entity too many facets is quarantined by a separate commit.
     pub(super) async fn commit(
         &self,
         events: &[Event],
@@ -265,19 +292,29 @@ impl Source {
     }
 
     /// Passes several pieces to the store before awaiting the first, so that they share group commits.
-    /// A verdict is `None` if the store did not take the event.
+    /// While a piece of this request waits, a full queue only delays the next one. A verdict is
+    /// `None` if the store did not take the event.
     async fn hand_over(&self, commits: Vec<Commit>, done: &mut Done) -> Vec<Option<Verdict>> {
         let total = commits.len();
         let (mut commits, mut waiting) = (commits.into_iter(), VecDeque::new());
+        let mut delayed: Option<Vec<Commit>> = None;
         let mut verdicts = Vec::with_capacity(total);
         let mut accepts = true;
         loop {
-            while accepts && commits.len() > 0 && waiting.len() < PIECES_WAITING_MAX {
-                let piece: Vec<Commit> = commits.by_ref().take(PIECE).collect();
+            while accepts && waiting.len() < PIECES_WAITING_MAX {
+                let next = || commits.by_ref().take(PIECE).collect();
+                let piece = delayed.take().unwrap_or_else(next);
                 let length = piece.len();
+                if length == 0 {
+                    break;
+                }
                 match self.store.commit(piece) {
                     Ok(receipt) => waiting.push_back((length, receipt)),
-                    Err(error) => {
+                    Err(NotTaken { error, events }) => {
+                        if matches!(error, store::Error::Busy { .. }) && !waiting.is_empty() {
+                            delayed = Some(events);
+                            break;
+                        }
                         done.note(Trouble::from(error));
                         accepts = false;
                     }
@@ -481,6 +518,7 @@ fn set_aside(
 ) -> Effect {
     Effect::Quarantine(Box::new(Quarantined {
         event: event.clone(),
+        unread: false,
         lane,
         failure,
         plugin,

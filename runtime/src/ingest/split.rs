@@ -1,9 +1,10 @@
 //! Cuts a body that is not a CloudEvent into events, as its source is configured.
 //!
 //! Pieces are in the order of the body and as they were written (CSV records become JSON objects).
-//! A body that cannot be cut is malformed as a whole, with the place; a piece that is not text is
-//! reported alone.
+//! A body that cannot be cut is malformed as a whole, with the place; a piece that is not text, or a
+//! record of the wrong length, is spoilt alone and comes with its bytes.
 
+mod records;
 mod xml;
 
 use serde_json::value::RawValue;
@@ -11,6 +12,8 @@ use serde_json::value::RawValue;
 use super::envelope::excerpt;
 use super::{Rejection, json};
 use crate::model::Failure;
+
+pub(super) use self::records::{MEDIA_TYPE as CSV_RECORD, again as record};
 
 /// How a body that is not a CloudEvent is cut.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,8 +43,19 @@ impl Split {
     }
 }
 
-/// Receives each piece, or why it is not one; its error ends the cutting.
-pub type Sink<'a> = dyn FnMut(Result<String, Failure>) -> Result<(), Rejection> + 'a;
+/// A piece that cannot be an event.
+#[derive(Debug, PartialEq)]
+pub struct Spoilt {
+    /// Its bytes as they were received.
+    pub bytes: Vec<u8>,
+    /// The media type of `bytes`, if it differs from the body's.
+    pub media_type: Option<&'static str>,
+    /// Why it cannot be an event.
+    pub failure: Failure,
+}
+
+/// Receives each piece, in order; its error ends the cutting.
+pub type Sink<'a> = dyn FnMut(Result<String, Spoilt>) -> Result<(), Rejection> + 'a;
 
 /// Cuts a body and passes each piece to the sink.
 ///
@@ -49,10 +63,10 @@ pub type Sink<'a> = dyn FnMut(Result<String, Failure>) -> Result<(), Rejection> 
 /// `Malformed` if the body cannot be cut, or the error of the sink.
 pub fn cut(split: &Split, body: &[u8], sink: &mut Sink<'_>) -> Result<(), Rejection> {
     match split {
-        Split::Whole => sink(json::text(body).map(str::to_owned)),
+        Split::Whole => sink(text_piece(body)),
         Split::Xml(element) => xml::cut(element, json::text(body)?, sink),
         Split::Json(pointer) => items_at(pointer, json::text(body)?, sink),
-        Split::Csv => records(body, sink),
+        Split::Csv => records::cut(body, sink),
         Split::Lines => lines(body, sink),
     }
 }
@@ -61,14 +75,23 @@ fn lines(body: &[u8], sink: &mut Sink<'_>) -> Result<(), Rejection> {
     for (number, line) in (1..).zip(body.split(|byte| *byte == b'\n')) {
         let line = line.trim_ascii();
         if !line.is_empty() {
-            sink(
-                json::text(line)
-                    .map(str::to_owned)
-                    .map_err(|failure| in_line(number, failure)),
-            )?;
+            sink(text_piece(line).map_err(|spoilt| Spoilt {
+                failure: in_line(number, spoilt.failure),
+                ..spoilt
+            }))?;
         }
     }
     Ok(())
+}
+
+fn text_piece(bytes: &[u8]) -> Result<String, Spoilt> {
+    json::text(bytes)
+        .map(str::to_owned)
+        .map_err(|failure| Spoilt {
+            bytes: bytes.to_vec(),
+            media_type: None,
+            failure,
+        })
 }
 
 fn in_line(number: u64, failure: Failure) -> Failure {
@@ -121,61 +144,6 @@ fn no_events(sentence: String) -> Failure {
     Failure::new("no-events", sentence)
 }
 
-/// RFC 4180 with a first line of names; all values are strings.
-fn records(body: &[u8], sink: &mut Sink<'_>) -> Result<(), Rejection> {
-    let invalid = |sentence: String| Failure::new("invalid-csv", sentence);
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(body);
-    let header = reader
-        .byte_headers()
-        .map_err(|error| invalid(error.to_string()))?;
-    let names: Vec<String> = header
-        .iter()
-        .map(|name| json::text(name).map(quoted))
-        .collect::<Result<_, _>>()?;
-    let mut sorted: Vec<&String> = names.iter().collect();
-    sorted.sort_unstable();
-    if let Some(twice) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(invalid(format!("the first line names {} twice", excerpt(twice[0]))).into());
-    }
-    let mut record = csv::ByteRecord::new();
-    while reader
-        .read_byte_record(&mut record)
-        .map_err(|error| invalid(error.to_string()))?
-    {
-        let line = record.position().map_or(0, csv::Position::line);
-        sink(object(&names, &record).map_err(|failure| in_line(line, failure)))?;
-    }
-    Ok(())
-}
-
-/// One record as a JSON object, in the order of the columns.
-fn object(names: &[String], record: &csv::ByteRecord) -> Result<String, Failure> {
-    if record.len() != names.len() {
-        let sentence = format!(
-            "the record has {} fields and the first line {}",
-            record.len(),
-            names.len()
-        );
-        return Err(Failure::new("invalid-csv", sentence));
-    }
-    let mut object = String::from("{");
-    for (name, value) in names.iter().zip(record) {
-        if object.len() > 1 {
-            object.push(',');
-        }
-        object.push_str(name);
-        object.push(':');
-        // Not `json::text`: a value may begin with the character that is a byte order mark
-        // elsewhere.
-        let value = std::str::from_utf8(value)
-            .map_err(|_| Failure::new("invalid-utf-8", "a value is not valid UTF-8; send UTF-8"))?;
-        object.push_str(&quoted(value));
-    }
-    object.push('}');
-    Ok(object)
-}
-
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
@@ -191,7 +159,10 @@ mod tests {
     fn check(split: Split, body: &[u8], expected: Expect) {
         let mut seen = String::new();
         let result = cut(&split, body, &mut |piece| {
-            seen.push_str(&piece.unwrap_or_else(|failure| format!("[{failure}]")));
+            seen.push_str(&piece.unwrap_or_else(|spoilt| {
+                let bytes = String::from_utf8_lossy(&spoilt.bytes);
+                format!("[{}: {bytes:?}]", spoilt.failure)
+            }));
             seen.push('\n');
             Ok(())
         });
@@ -207,11 +178,11 @@ mod tests {
             Split::Lines,
             b"one\r\n\n  two \nth\xffree\nfour",
             expect![[r#"
-            one
-            two
-            [invalid-utf-8: in line 4: byte 2 (counted from 0) is not valid UTF-8; send the text as UTF-8]
-            four
-        "#]],
+                one
+                two
+                [invalid-utf-8: in line 4: byte 2 (counted from 0) is not valid UTF-8; send the text as UTF-8: "th�ree"]
+                four
+            "#]],
         );
     }
 
@@ -258,12 +229,13 @@ mod tests {
     fn records_of_csv_become_objects() {
         check(
             Split::Csv,
-            "\u{feff}sku,name\n4711,\"Lamp, \"\"small\"\"\"\n4712\n4713,\"two\nlines\"\n"
+            "\u{feff}sku,name\n4711,\"Lamp, \"\"small\"\"\"\n4712\n4713,\"two\nlines\"\n4714,15\" screen\n"
                 .as_bytes(),
             expect![[r#"
                 {"sku":"4711","name":"Lamp, \"small\""}
-                [invalid-csv: in line 3: the record has 1 fields and the first line 2]
+                [invalid-csv: in line 3: the record has 1 fields and the first line 2: "sku,name\n4712\n"]
                 {"sku":"4713","name":"two\nlines"}
+                {"sku":"4714","name":"15\" screen"}
             "#]],
         );
         check(Split::Csv, b"sku,name\n", expect![""]);
@@ -273,6 +245,43 @@ mod tests {
             expect![[r#"
                 400 Bad Request: the first line names "sku" twice
             "#]],
+        );
+        check(
+            Split::Csv,
+            b"sku,name\r\n\r\n1,a\r\n2\r\n\r\n3,c",
+            expect![[r#"
+                {"sku":"1","name":"a"}
+                [invalid-csv: in line 4: the record has 1 fields and the first line 2: "sku,name\n2\r"]
+                {"sku":"3","name":"c"}
+            "#]],
+        );
+    }
+
+    // One stray quote made a field of the 998 records behind it, which were gone behind a 202.
+    #[test]
+    fn a_stray_quote_names_its_record_and_nothing_of_the_body_is_taken() {
+        check(
+            Split::Csv,
+            b"sku,name\n1,Lamp\n2,\"Bowl\n3,Cup\n4,Jug\n",
+            expect![[r#"
+                {"sku":"1","name":"Lamp"}
+                400 Bad Request: record 2, which begins in line 3, opens a quote that is never closed, so it is unknown where the next record begins, and nothing of this body was taken; write a quote inside a quoted field twice ("")
+            "#]],
+        );
+        check(
+            Split::Csv,
+            b"sku,name\n1,Lamp\n2,\"Bowl\n3,Cup\n4,\"Jug, large\"\n",
+            expect![[r#"
+                {"sku":"1","name":"Lamp"}
+                400 Bad Request: record 2, which begins in line 3, has text after the quote that closes a field, so it is unknown where the next record begins, and nothing of this body was taken; write a quote inside a quoted field twice ("")
+            "#]],
+        );
+        check(
+            Split::Csv,
+            b"sku,\"name\n1,Lamp\n",
+            expect![[r#"
+            400 Bad Request: the line of names opens a quote that is never closed, so it is unknown where the next record begins, and nothing of this body was taken; write a quote inside a quoted field twice ("")
+        "#]],
         );
     }
 }

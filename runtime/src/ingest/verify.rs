@@ -127,6 +127,24 @@ pub fn verify(
     }
 }
 
+/// Verifies what the headers alone can prove: a bearer token, and that a signature is there.
+///
+/// # Errors
+/// The missing or wrong proof; whatever the body is, [`verify`] fails too.
+pub fn verify_head(options: &Options, headers: &Headers) -> Result<(), NotVerified> {
+    let needed: &[&str] = match options {
+        Options::None => &[],
+        Options::Bearer { tokens } => return bearer(tokens, headers),
+        Options::Hmac { header, .. } => &[header],
+        Options::StandardWebhooks { .. } => {
+            &["webhook-id", "webhook-timestamp", "webhook-signature"]
+        }
+    };
+    needed
+        .iter()
+        .try_for_each(|name| one(headers, name).map(drop))
+}
+
 fn bearer(tokens: &[Secret], headers: &Headers) -> Result<(), NotVerified> {
     let value = one(headers, "authorization")?;
     let expected = "write `Authorization: Bearer TOKEN`";

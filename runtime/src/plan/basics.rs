@@ -160,8 +160,14 @@ fn token_role(table: &mut Cursor<'_>) -> Option<Role> {
     roles.list(|role| role.one_of(&words)).into_iter().max()
 }
 
-pub(super) fn store(root: &mut Cursor<'_>) -> (PathBuf, Duration) {
+/// The largest `sequence_min`: from there on sequences suffice for 25 years of 100,000 changes a
+/// second, before they exceed the 48 bits of a pair.
+const SEQUENCE_MIN_MAX: i64 = 200_000_000_000_000;
+
+/// The directory of the store, `forget` and `sequence_min`.
+pub(super) fn store(root: &mut Cursor<'_>) -> (PathBuf, Duration, u64) {
     let (mut path, mut forget) = (relative(root.place(), "data"), 30 * DAY);
+    let mut sequence_min = 0;
     if let Some(section) = root.take("store") {
         section.table(|table| {
             if let Some((field, kind)) = table
@@ -182,9 +188,13 @@ pub(super) fn store(root: &mut Cursor<'_>) -> (PathBuf, Duration) {
                 .take("forget")
                 .and_then(|field| field.duration(MINUTE..=3650 * DAY))
                 .unwrap_or(forget);
+            sequence_min = table
+                .take("sequence_min")
+                .and_then(|field| field.integer(0..=SEQUENCE_MIN_MAX))
+                .map_or(0, i64::unsigned_abs);
         });
     }
-    (path, forget)
+    (path, forget, sequence_min)
 }
 
 pub(super) fn lanes(root: &mut Cursor<'_>) -> [u32; 3] {

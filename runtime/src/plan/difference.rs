@@ -141,6 +141,11 @@ fn needs_restart(old: &Plan, new: &Plan) -> Vec<String> {
         old.store_path.display().to_string(),
         new.store_path.display().to_string(),
     );
+    say(
+        "store.sequence_min",
+        old.sequence_min.to_string(),
+        new.sequence_min.to_string(),
+    );
     sentences
 }
 

@@ -22,7 +22,7 @@ pub fn redacted(plan: &Plan) -> Value {
             "reload": if plan.server.watch { "watch" } else { "signal" },
         },
         "tokens": plan.tokens.iter().map(|token| (token.name.clone(), json!({"secret": SECRET, "role": token.role.name()}))).collect::<Map<_, _>>(),
-        "store": { "path": plan.store_path.display().to_string(), "forget": duration_text(plan.forget) },
+        "store": { "path": plan.store_path.display().to_string(), "forget": duration_text(plan.forget), "sequence_min": plan.sequence_min },
         "lanes": Lane::ALL.map(|lane| (lane.name().to_owned(), plan.shares[lane.index()].into())).into_iter().collect::<Map<_, _>>(),
         "entities": plan.entities.iter().map(|(name, entity)| (name.to_string(), entity_type(entity))).collect::<Map<_, _>>(),
         "plugins": plan.plugins.iter().map(|(name, plugin)| (name.to_string(), of_plugin(plugin, outside))).collect::<Map<_, _>>(),

@@ -232,8 +232,8 @@ fn the_example_of_the_contract_is_understood() {
         ("ops", Role::Operate)
     );
     assert_eq!(
-        (plan.store_path.clone(), plan.forget),
-        (folder.path("data"), Duration::from_secs(30 * 86_400))
+        (plan.store_path.clone(), plan.forget, plan.sequence_min),
+        (folder.path("data"), Duration::from_secs(30 * 86_400), 0)
     );
     assert_eq!(plan.shares, [16, 4, 1]);
     let product = &plan.entities["product"];

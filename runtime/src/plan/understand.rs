@@ -101,7 +101,7 @@ fn understand(reader: &Reader<'_>, document: &config::Document) -> Plan {
         }
         let server = basics::server(root);
         let tokens = basics::tokens(root);
-        let (store_path, forget) = basics::store(root);
+        let (store_path, forget, sequence_min) = basics::store(root);
         let shares = basics::lanes(root);
         let mut notes = Notes {
             rows: &rows,
@@ -118,6 +118,7 @@ fn understand(reader: &Reader<'_>, document: &config::Document) -> Plan {
             tokens,
             store_path,
             forget,
+            sequence_min,
             shares,
             entities,
             plugins,

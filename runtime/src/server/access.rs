@@ -11,11 +11,14 @@
 //!    127.0.0.1 makes a foreign page look like this host, and is refused. (With tokens a page has
 //!    nothing to show; a proxy in front may then use any name.)
 //!
-//! Senders of events are verified by their source, not here; on loopback the same two checks apply
-//! to senders that are browsers. Each action of an operator is logged once, here ([`Operator`]).
+//! Senders of events are verified by their source, not here, and a token is no proof of theirs. On
+//! loopback, where a source may go without verification, both checks therefore apply to senders
+//! that are browsers, with tokens and without. Each action of an operator is logged once, here
+//! ([`Operator`]).
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN};
@@ -26,6 +29,7 @@ use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::connection::Client;
 use super::problem::Problem;
 use super::state::AppState;
 use crate::plan::{Role, Token};
@@ -47,6 +51,12 @@ pub(super) async fn guard(
     mut request: Request,
     next: Next,
 ) -> Response {
+    if access == Access::Sender && Client::of(request.extensions()).in_kept_place {
+        let wait = Duration::from_secs(1);
+        let detail = "this listener has as many connections as it may have, and the last ones take \
+                      no events; nothing was taken, send it again in a moment";
+        return Problem::busy(detail, wait).closing().into_response();
+    }
     let tokens = state.backend.tokens();
     let checked = check(
         access,
@@ -110,12 +120,12 @@ fn check<'a>(
 ) -> Result<Option<&'a Token>, Problem> {
     let guarded = match access {
         Access::Open => return Ok(None),
-        Access::Sender => loopback && headers.contains_key(ORIGIN),
+        Access::Sender => loopback && is_browser(headers),
         Access::Needs(_) => true,
     };
     if guarded {
         same_origin(method, headers)?;
-        if loopback && tokens.is_empty() {
+        if loopback && (tokens.is_empty() || access == Access::Sender) {
             local_host(headers)?;
         }
     }
@@ -188,6 +198,11 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
         .then(|| rest.trim_ascii())
 }
 
+/// Whether a web page sent the request; programs that are not browsers send none of these.
+fn is_browser(headers: &HeaderMap) -> bool {
+    headers.contains_key(ORIGIN) || headers.contains_key("sec-fetch-site")
+}
+
 /// The first check. Programs that are not browsers send no `Origin`.
 fn same_origin(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
     let Some(origin) = headers.get(ORIGIN).filter(|_| !method.is_safe()) else {
@@ -217,8 +232,8 @@ fn local_host(headers: &HeaderMap) -> Result<(), Problem> {
     if host.to_str().is_ok_and(is_local) {
         return Ok(());
     }
-    let detail = "without tokens this listener answers to an address or `localhost` only, not to other host names; \
-                  use 127.0.0.1, or configure a token";
+    let detail = "this listener takes such a request under an address or `localhost` only, not under other host names, \
+                  since web pages can make these point to it; use 127.0.0.1, or for admin routes configure a token";
     Err(Problem::new(StatusCode::FORBIDDEN, "foreign-host", detail))
 }
 
@@ -239,6 +254,15 @@ mod tests {
 
     /// The result of a request on loopback without tokens: `passes`, or the code of the problem.
     fn meets(access: Access, method: Method, headers: &[(&str, &str)]) -> String {
+        meets_with(&[], access, method, headers)
+    }
+
+    fn meets_with(
+        tokens: &[Token],
+        access: Access,
+        method: Method,
+        headers: &[(&str, &str)],
+    ) -> String {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.insert(
@@ -246,7 +270,7 @@ mod tests {
                 HeaderValue::from_str(value).unwrap(),
             );
         }
-        match check(access, &[], true, &method, &map) {
+        match check(access, tokens, true, &method, &map) {
             Ok(_) => "passes".to_owned(),
             Err(problem) => problem.code().to_owned(),
         }
@@ -331,6 +355,50 @@ mod tests {
         assert_eq!(
             meets(Access::Sender, post, &[("host", "evil.example"), page]),
             "foreign-host"
+        );
+    }
+
+    // A page whose name was rebound to 127.0.0.1 could post events to a source without `verify` as
+    // soon as a token was configured, though no token is asked of senders.
+    #[test]
+    fn tokens_do_not_open_sources_to_web_pages() {
+        let token = Token {
+            name: "ops".into(),
+            sha256: [7; 32],
+            role: Role::Operate,
+        };
+        let post = |headers: &[(&str, &str)]| {
+            meets_with(
+                std::slice::from_ref(&token),
+                Access::Sender,
+                Method::POST,
+                headers,
+            )
+        };
+        let rebound = [
+            ("host", "evil.example:7700"),
+            ("origin", "http://evil.example:7700"),
+        ];
+        assert_eq!(post(&rebound), "foreign-host");
+        let without_origin = [
+            ("host", "evil.example:7700"),
+            ("sec-fetch-site", "same-origin"),
+        ];
+        assert_eq!(post(&without_origin), "foreign-host");
+        let other_page = [
+            ("host", "127.0.0.1:7700"),
+            ("origin", "http://evil.example"),
+        ];
+        assert_eq!(post(&other_page), "foreign-origin");
+        let own_page = [
+            ("host", "127.0.0.1:7700"),
+            ("origin", "http://127.0.0.1:7700"),
+        ];
+        assert_eq!(post(&own_page), "passes");
+        assert_eq!(
+            post(&[("host", "weir.example")]),
+            "passes",
+            "a program behind a proxy"
         );
     }
 

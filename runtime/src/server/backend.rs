@@ -38,6 +38,11 @@ pub trait Backend: Look + Operate + Setup {
 pub trait Intake: Send + Sync {
     /// The longest body that the source takes, in bytes.
     fn body_bytes_max(&self) -> u64;
+    /// Checks what the headers alone can prove, before a body is received that takes time.
+    ///
+    /// # Errors
+    /// The sender cannot be verified, whatever the body is.
+    fn admit(&self, headers: &HeaderMap) -> Result<(), Problem>;
     /// Takes a request; returns when it is durable. If the future is dropped, the sender has gone
     /// and got no response.
     fn accept(&self, request: IngestRequest) -> Reply<'_, Accepted>;

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use sha2::{Digest, Sha256};
 
 use super::views::*;
@@ -117,6 +117,7 @@ fn quarantined() -> Vec<QuarantineView> {
         code: "no-material".into(),
         detail: "the IDoc names no material".into(),
         plugin: Some("erp@3fa9c1b2d0e4".into()),
+        unread: false,
         event: event.clone(),
     };
     vec![event(11), event(12)]
@@ -125,6 +126,17 @@ fn quarantined() -> Vec<QuarantineView> {
 impl Intake for FakeIntake {
     fn body_bytes_max(&self) -> u64 {
         BODY_BYTES_MAX
+    }
+
+    fn admit(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        match headers.get("webhook-signature") {
+            Some(signature) if signature == "forged" => Err(Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "not-verified",
+                "the signature is wrong",
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn requests(&self) -> &Requests {

@@ -8,7 +8,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
 use super::backend::{IngestRequest, Intake};
-use super::body::receive;
+use super::body::{Receiving, receive};
+use super::connection::Client;
 use super::params::{Query, Segments};
 use super::problem::Problem;
 use super::state::AppState;
@@ -65,7 +66,7 @@ pub(super) async fn take(
         .backend
         .intake(&source)
         .ok_or_else(|| Problem::unknown("source", &source))?;
-    let answered = take_known(&state, &*intake, query, request).await;
+    let answered = take_known(&state, &source, &*intake, query, request).await;
     let status = answered
         .as_ref()
         .map_or_else(Problem::status, Response::status);
@@ -75,6 +76,7 @@ pub(super) async fn take(
 
 async fn take_known(
     state: &AppState,
+    source: &str,
     intake: &dyn Intake,
     mut query: Query,
     request: Request,
@@ -82,9 +84,16 @@ async fn take_known(
     let lane = query.take("lane").map(|name| lane(&name)).transpose()?;
     query.end()?;
     let (head, body) = request.into_parts();
-    let (limits, mut memory) = (&state.limits, state.memory.reservation());
-    let limit = intake.body_bytes_max().min(limits.body_bytes_max);
-    let body = receive(body, limit, limits.body_time, &mut memory).await?;
+    let (limits, memory) = (&state.limits, state.memory.reservation(source));
+    let receiving = Receiving {
+        limit: intake.body_bytes_max().min(limits.body_bytes_max),
+        time: limits.body_time,
+        source,
+        client: &Client::of(&head.extensions),
+        arrivals: &state.arrivals,
+        memory: &memory,
+    };
+    let body = receive(body, &receiving, || intake.admit(&head.headers)).await?;
     let accepted = intake
         .accept(IngestRequest {
             headers: head.headers,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::{
-    ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE,
+    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -123,6 +123,11 @@ impl Problem {
         self.header(WWW_AUTHENTICATE, challenge)
     }
 
+    /// Closes the connection after the response.
+    pub fn closing(self) -> Problem {
+        self.header(CONNECTION, "close")
+    }
+
     /// The status of the response.
     pub fn status(&self) -> StatusCode {
         self.0.status
@@ -146,7 +151,8 @@ impl Problem {
         self
     }
 
-    fn body(&self) -> Vec<u8> {
+    /// The JSON text of the response.
+    pub(super) fn body(&self) -> Vec<u8> {
         let Inner {
             status,
             code,

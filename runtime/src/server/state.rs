@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::arrivals::Arrivals;
 use super::{Backend, Limits};
 use crate::budget::Budget;
 
@@ -11,8 +12,10 @@ pub(super) struct AppState {
     pub(super) backend: Arc<dyn Backend>,
     /// Limits on what a client may cost.
     pub(super) limits: Arc<Limits>,
-    /// The memory that requests to sources share, on all listeners.
+    /// The memory that requests to sources in progress share, on all listeners.
     pub(super) memory: Budget,
+    /// The memory that bodies share while they arrive, on all listeners.
+    pub(super) arrivals: Arrivals,
     /// Whether this listener can be reached from this machine only.
     pub(super) loopback: bool,
 }

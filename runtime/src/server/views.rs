@@ -80,7 +80,8 @@ pub struct Accepted {
     pub events: EventCounts,
     /// The changes of accepted events, by result.
     pub changes: ChangeCounts,
-    /// Malformed and quarantined events, by their index in the request.
+    /// Quarantined events, and items that could not be read as events, by their index in the
+    /// request; at most 100.
     #[serde(default)]
     pub problems: Vec<EventProblem>,
     /// Head of the sequence after the request.
@@ -95,7 +96,7 @@ pub struct EventCounts {
     pub accepted: u64,
     /// Dropped by a filter or mapped to nothing.
     pub filtered: u64,
-    /// Kept with the reason (dead letter).
+    /// Kept with the reason (dead letter), items that could not be read included.
     pub quarantined: u64,
     /// Seen before.
     pub repeated: u64,
@@ -244,8 +245,10 @@ pub struct OwedView {
     pub normal: u64,
     /// The bulk lane.
     pub bulk: u64,
-    /// Entities that a sweep has yet to visit.
+    /// Entities that a running sweep has yet to visit: an upper bound.
     pub sweep: u64,
+    /// All of these, and those in flight, parked and held.
+    pub total: u64,
 }
 
 /// A failure and its time.
@@ -334,7 +337,8 @@ pub struct StandingView {
     /// The cause if it is withheld: a filter, `needs`, `deleted`, the renderer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
-    /// Since when.
+    /// While it is owed, parked or held: when the oldest change was committed that is not delivered.
+    /// Otherwise: since when it is in this state. Absent if neither is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
     /// All changes up to this sequence are settled.
@@ -459,6 +463,9 @@ pub struct QuarantineView {
     /// Name and version of the plugin that failed, if it was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<String>,
+    /// True for an item that could not be read as an event: its data is the bytes that were sent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unread: bool,
     /// The event.
     pub event: EventView,
 }

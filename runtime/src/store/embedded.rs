@@ -2,8 +2,8 @@
 //!
 //! A commit is answered after `apply_batch`, `flush` **and** `sync_data` on sled's own file:
 //! `flush` alone does not survive a power cut (measured: 17 of 40 lost data). Only then does the
-//! watermark rise, and readers go no further than the watermark. One thread does all the writing,
-//! in the order of the calls. A failed sync is never retried: the store reports the failure and
+//! watermark rise, and readers go no further than the watermark. One thread does all the writing:
+//! the commits of a source in the order of the calls, those of several sources by turns. A failed sync is never retried: the store reports the failure and
 //! accepts nothing more.
 
 mod commits;
@@ -12,6 +12,8 @@ mod entity;
 #[doc(hidden)]
 pub mod fuzz;
 mod identities;
+mod inbox;
+mod leftovers;
 mod open;
 mod pairs;
 mod quarantine;
@@ -25,28 +27,26 @@ mod writer;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, RwLock, mpsc};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::thread::JoinHandle;
 
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Commit, Error, Figures, Joined, Limits, ListQuery, Pending, Queue, Receipt, Remembered, Shelf,
-    Store, Subscription, record,
+    Commit, Error, Figures, Joined, Limits, ListQuery, NotTaken, Pending, Queue, Receipt,
+    Remembered, Shelf, Store, Subscription, record,
 };
 use crate::index::Index;
 use crate::model::{Entity, EntityId, Ordinal, Sequence, Timestamp};
 use crate::sync::lock;
 use commits::Commits;
+use inbox::{Inbox, Refusal, Work};
 use quarantine::SourceShelf;
 use queue::ChannelQueue;
 use readings::Readings;
-use writer::{Request, Writer};
+use writer::Writer;
 
-/// The most events that may wait to be written; beyond it, commits return `Busy`. At 40,000 events
-/// a second that is half a second.
-const WAITING_MAX: usize = 20_000;
 /// Entities scanned per lock of the index while listing.
 const LIST_CHUNK: usize = 20_000;
 
@@ -65,6 +65,8 @@ pub struct Options {
     /// The number of entities by which a sweep may run ahead of the last save; after a crash, their
     /// copies at the target are unknown.
     pub sweep_ahead: u64,
+    /// As [`super::Options::sequence_min`].
+    pub sequence_min: u64,
     /// The clock.
     pub now: fn() -> Timestamp,
     /// Makes writes to sled's file durable: `File::sync_data`, or a test's substitute.
@@ -82,6 +84,7 @@ impl Options {
             readings_bytes: 64 * 1024 * 1024,
             disk_reserve_bytes: 64 * 1024 * 1024,
             sweep_ahead: 16_384,
+            sequence_min: 0,
             now: || Timestamp(jiff::Timestamp::now().as_millisecond().max(0) as u64),
             sync: File::sync_data,
             on_failure: |_| {},
@@ -106,8 +109,8 @@ struct Running {
 struct Shared {
     options: Options,
     db: sled::Db,
-    /// The channel to the writer; `None` when the store is closed.
-    requests: Mutex<Option<mpsc::Sender<Request>>>,
+    /// What waits for the writer.
+    inbox: Inbox,
     index: Mutex<Index>,
     /// The names that records use, for readers, which should not wait for the index.
     names: RwLock<Vec<Arc<str>>>,
@@ -116,7 +119,6 @@ struct Shared {
     limits: Mutex<Limits>,
     /// The number of quarantined events, by the number of their source's name.
     quarantine: Mutex<BTreeMap<u32, u64>>,
-    waiting: AtomicUsize,
     failed: AtomicBool,
     failure: Mutex<Option<Error>>,
     commits: Commits,
@@ -165,27 +167,32 @@ impl Shared {
         Err(failure.unwrap_or_else(|| Error::Unavailable("it has failed".into())))
     }
 
-    /// Runs `work` on the writer thread, between commits, in the order of the calls.
+    /// Runs `work` on the writer thread, between turns of commits, in the order of the calls.
     fn on_writer<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&mut Writer) -> Result<T, Error> + Send + 'static,
     ) -> Pending<T> {
-        let (answer, end) = oneshot::channel();
-        let sent = self.send(Request::Work(Box::new(move |writer: &mut Writer| {
-            let _ = answer.send(work(writer)); // the caller may have gone
-        })));
-        let shared = self.clone();
-        Pending::new(async move {
-            sent?;
-            end.await.unwrap_or_else(|_| Err(shared.closed()))
-        })
+        self.queue(work, |inbox, work| inbox.work(work))
     }
 
-    fn send(&self, request: Request) -> Result<(), Error> {
-        match lock(&self.requests).as_ref().map(|to| to.send(request)) {
-            Some(Ok(())) => Ok(()),
-            Some(Err(_)) | None => Err(self.closed()),
-        }
+    fn queue<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&mut Writer) -> Result<T, Error> + Send + 'static,
+        queue: impl FnOnce(&Inbox, Work) -> bool,
+    ) -> Pending<T> {
+        let (answer, end) = oneshot::channel();
+        let work = Box::new(move |writer: &mut Writer| {
+            let _ = answer.send(work(writer)); // the caller may have gone
+        });
+        let queued = match queue(&self.inbox, work) {
+            true => Ok(()),
+            false => Err(self.closed()),
+        };
+        let shared = self.clone();
+        Pending::new(async move {
+            queued?;
+            end.await.unwrap_or_else(|_| Err(shared.closed()))
+        })
     }
 
     /// The reason why the writer no longer answers.
@@ -209,10 +216,9 @@ impl Embedded {
             let loaded = open::load(&opened.db, &mut index, opened.witness.seen().batch)?;
             Ok((opened, index, loaded))
         })?;
-        let (requests, inbox) = mpsc::channel();
         let shared = Arc::new(Shared {
             db: opened.db,
-            requests: Mutex::new(Some(requests)),
+            inbox: Inbox::default(),
             watermark: watch::Sender::new(Sequence(index.sequence)),
             names: RwLock::new(index.names.all().to_vec()),
             index: Mutex::new(index),
@@ -222,7 +228,6 @@ impl Embedded {
                 entities_max: Vec::new(),
             }),
             quarantine: Mutex::new(loaded.quarantine),
-            waiting: AtomicUsize::new(0),
             failed: AtomicBool::new(false),
             failure: Mutex::new(None),
             commits: Commits::default(),
@@ -241,7 +246,7 @@ impl Embedded {
             .name("weir-writer".into())
             .spawn(move || {
                 let _closed_at_the_end = ends;
-                writer.run(&inbox);
+                writer.run();
             })
             .map_err(|error| {
                 Error::Unavailable(format!("the writer thread cannot be started: {error}"))
@@ -250,7 +255,7 @@ impl Embedded {
             shared,
             writer: Mutex::new(Some(Running { thread, ended })),
         };
-        store.shared.on_writer(Writer::save_all_channels).wait()?;
+        store.shared.on_writer(Writer::begin).wait()?;
         Ok(store)
     }
 
@@ -275,12 +280,6 @@ impl Embedded {
     pub fn commits(&self) -> u64 {
         self.shared.commits.total()
     }
-
-    /// Stops accepting requests; returns the writer, which ends when the earlier ones are done.
-    fn let_go(&self) -> Option<Running> {
-        lock(&self.shared.requests).take();
-        lock(&self.writer).take()
-    }
 }
 
 impl Store for Embedded {
@@ -288,18 +287,21 @@ impl Store for Embedded {
         *lock(&self.shared.limits) = limits;
     }
 
-    fn commit(&self, events: Vec<Commit>) -> Result<Receipt, Error> {
-        self.shared.check()?;
-        let waiting = self.shared.waiting.load(Ordering::Relaxed);
-        if waiting + events.len() > WAITING_MAX && waiting > 0 {
-            return Err(Error::Busy { waiting });
+    fn commit(&self, events: Vec<Commit>) -> Result<Receipt, NotTaken> {
+        if let Err(error) = self.shared.check() {
+            return Err(NotTaken { error, events });
         }
         let (answer, receipt) = oneshot::channel();
-        self.shared
-            .waiting
-            .fetch_add(events.len(), Ordering::Relaxed);
-        self.shared.send(Request::Commit(events, answer))?;
-        Ok(receipt)
+        match self.shared.inbox.commit(events, answer) {
+            Ok(()) => Ok(receipt),
+            Err((refusal, events)) => {
+                let error = match refusal {
+                    Refusal::Full { waiting } => Error::Busy { waiting },
+                    Refusal::Closed => self.shared.closed(),
+                };
+                Err(NotTaken { error, events })
+            }
+        }
     }
 
     fn watermark(&self) -> watch::Receiver<Sequence> {
@@ -423,8 +425,8 @@ impl Store for Embedded {
     }
 
     fn close(&self) -> Pending<()> {
-        let saved = self.shared.on_writer(Writer::save_all);
-        let writer = self.let_go();
+        let saved = (self.shared).queue(Writer::save_all, |inbox, work| inbox.close(Some(work)));
+        let writer = lock(&self.writer).take();
         Pending::new(async move {
             let saved = saved.await;
             if let Some(writer) = writer {
@@ -440,7 +442,8 @@ impl Store for Embedded {
 
 impl Drop for Embedded {
     fn drop(&mut self) {
-        if let Some(writer) = self.let_go() {
+        self.shared.inbox.close(None);
+        if let Some(writer) = lock(&self.writer).take() {
             let _ = writer.thread.join();
         }
     }

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use super::{
     Commit, Effect, Ending, FacetChange, Holds, Joined, Lease, Limits, NoRoom, Parked, Quarantined,
     QuarantinedEvent, SEQUENCE_BLOCK, Settlement, State, Subscription, Verdict, Walked,
+    Withdrawals,
 };
 use crate::index::ChannelId;
 use crate::model::{
@@ -127,6 +128,8 @@ struct Maps {
     ordinals: BTreeMap<EntityId, u32>,
     ids: BTreeMap<u32, EntityId>,
     facets: BTreeMap<u32, BTreeMap<Arc<str>, Stored>>,
+    /// Entity → every change that it ever had, ascending: the sequence and the facet.
+    history: BTreeMap<u32, Vec<(Sequence, Arc<str>)>>,
     /// Lane → entity → its places, ascending.
     places: [HashMap<u32, Vec<u64>>; 3],
     /// Lane → place → entity.
@@ -189,9 +192,12 @@ struct Channel {
     read: [u64; 4],
     acked: [u64; 4],
     reserved: u64,
+    /// The highest ordinal when the last sweep began.
+    sweep_end: u64,
     pairs: HashMap<u32, Pair>,
     parked: BTreeMap<u32, Parked>,
     flights: BTreeMap<u32, Flight>,
+    withdrawals: Withdrawals,
     saved: Saved,
 }
 
@@ -201,6 +207,17 @@ struct Saved {
     reserved: u64,
     pairs: HashMap<u32, Pair>,
     parked: BTreeMap<u32, Parked>,
+    withdrawals: Withdrawals,
+}
+
+impl Pair {
+    /// Notes an attempt that may or may not have been applied.
+    fn attempted(&mut self) {
+        self.holds = Holds::Unknown;
+        if self.state.is_absent() {
+            self.state = State::New;
+        }
+    }
 }
 
 impl Channel {
@@ -239,6 +256,7 @@ impl Channel {
             reserved: self.reserved,
             pairs: self.pairs.clone(),
             parked: self.parked.clone(),
+            withdrawals: self.withdrawals.clone(),
         };
     }
 }
@@ -402,6 +420,8 @@ impl Maps {
         self.sequence += 1;
         let (sequence, version) = (self.sequence, change.version.or(known_version));
         let name = change.facet.clone();
+        let history = self.history.entry(entity).or_default();
+        history.push((Sequence(sequence), name.clone()));
         let facet = Facet {
             name: change.facet,
             owner: change.owner,
@@ -471,6 +491,7 @@ impl Maps {
                 self.ordinals.remove(&id);
                 self.ids.remove(&entity);
                 self.facets.remove(&entity);
+                self.history.remove(&entity);
                 for lane in 0..3 {
                     for place in self.places[lane].remove(&entity).unwrap_or_default() {
                         self.lanes[lane].remove(&place);
@@ -524,6 +545,7 @@ impl Maps {
             swept,
             paused: channel.paused,
             parked: channel.parked.values().copied().collect(),
+            withdrawals: channel.withdrawals.clone(),
         };
         (id, joined)
     }
@@ -535,7 +557,7 @@ impl Maps {
     fn reshape(&mut self, id: ChannelId, subscription: Subscription, lost: bool) {
         self.sequence += 1;
         self.times.insert(self.sequence, self.now);
-        let head = self.sequence;
+        let (head, sweep_end) = (self.sequence, u64::from(self.ordinal));
         let Some(channel) = self.channels.get_mut(&id) else {
             return;
         };
@@ -551,6 +573,7 @@ impl Maps {
                 .for_each(|pair| pair.holds = Holds::Unknown);
         }
         channel.read = [head, head, head, 0];
+        channel.sweep_end = sweep_end;
         channel.acked = channel.read;
         channel
             .flights
@@ -565,6 +588,19 @@ impl Maps {
             .map(|stored| stored.facet.sequence.0)
             .max()
             .unwrap_or(0)
+    }
+
+    /// The oldest change of an entity that the channel owes.
+    fn owed_since(&self, channel: &Channel, entity: u32) -> Option<Sequence> {
+        self.ids
+            .get(&entity)
+            .filter(|id| id.entity_type == channel.subscription.entity_type)?;
+        let revision = channel.pair(entity).revision;
+        let changes = self.history.get(&entity)?.iter();
+        changes
+            .filter(|(sequence, facet)| sequence.0 > revision && channel.subscribes(facet))
+            .map(|(sequence, _)| *sequence)
+            .min()
     }
 
     fn subscribed<'a>(
@@ -670,11 +706,7 @@ impl Maps {
         let revision = self.sequence;
         let channel = &self.channels[&id];
         let pair = channel.pair(entity);
-        let owed = self
-            .subscribed(channel, entity)
-            .map(|stored| stored.facet.sequence)
-            .filter(|s| s.0 > pair.revision)
-            .min();
+        let owed = self.owed_since(channel, entity);
         let attempts = channel
             .parked
             .get(&entity)
@@ -683,6 +715,7 @@ impl Maps {
             ordinal: Ordinal(entity),
             revision: Sequence(revision),
             holds: pair.holds,
+            was_absent: pair.state.is_absent(),
             target_key: pair.target_key,
             attempts,
             track,
@@ -780,7 +813,9 @@ impl Maps {
                 reserved,
                 pairs,
                 parked,
+                withdrawals,
             } = channel.saved.clone();
+            channel.withdrawals = withdrawals;
             (channel.acked, channel.read, channel.pairs, channel.parked) =
                 (acked, acked, pairs, parked);
             channel.flights.clear();
@@ -798,7 +833,7 @@ impl Maps {
             }
             let channel = self.channels.get_mut(&id).expect("it was just listed");
             for entity in unknown {
-                channel.pairs.entry(entity).or_default().holds = Holds::Unknown;
+                channel.pairs.entry(entity).or_default().attempted();
             }
             channel.save();
         }
@@ -850,9 +885,11 @@ impl Channel {
             read: [0; 4],
             acked: [0; 4],
             reserved: 0,
+            sweep_end: 0,
             pairs: HashMap::new(),
             parked: BTreeMap::new(),
             flights: BTreeMap::new(),
+            withdrawals: Withdrawals::new(),
             saved: Saved::default(),
         }
     }

@@ -13,6 +13,9 @@ const VERSION: u8 = 1;
 const DELETED: u8 = 1;
 const VERSIONED: u8 = 2;
 const IN_PARTS: u8 = 4;
+/// The bytes that a record holds of a value in rows of its own, in addition to its length: the
+/// number of rows and the hash.
+pub(super) const PARTS_BYTES: usize = 2 + 8;
 
 /// An entity record as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -37,7 +37,7 @@ pub fn headers(input: &[u8]) {
         quiet: None,
         body_bytes_max: 1 << 20,
     };
-    let mut memory = Budget::new(256 << 20).reservation();
+    let memory = Budget::new(256 << 20).reservation("erp");
     let binary = ["ce-specversion", "ce-id", "ce-source", "ce-type"]
         .iter()
         .any(|name| headers.contains_key(*name));
@@ -46,7 +46,7 @@ pub fn headers(input: &[u8]) {
         false,
         &http::neutral(&headers),
         body.to_vec().into(),
-        &mut memory,
+        &memory,
     ) else {
         return;
     };

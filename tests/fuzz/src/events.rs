@@ -43,7 +43,7 @@ pub fn request(input: &[u8]) {
         body: body.to_vec().into(),
         lane,
         now: Timestamp(1_795_000_000_000),
-        memory: Budget::new(256 << 20).reservation(),
+        memory: Budget::new(256 << 20).reservation("erp"),
     };
     let (source, runtime) = (source(usize::from(how >> 3 & 7)), runtime());
     match runtime.block_on(source.accept(request)) {

@@ -194,13 +194,13 @@ fn events(
             file.display()
         ))
     };
-    let mut memory = Budget::new(u64::MAX).reservation();
-    let opened = envelope::open(&options, false, &headers, Bytes::from(content), &mut memory);
+    let memory = Budget::new(u64::MAX).reservation("erp");
+    let opened = envelope::open(&options, false, &headers, Bytes::from(content), &memory);
     let opened = opened.map_err(|rejection| not_taken(&rejection))?;
-    match opened.malformed.first.first() {
-        Some(problem) => Err(not_taken(&format!(
+    match opened.unread.first() {
+        Some(unread) => Err(not_taken(&format!(
             "event {}: {}",
-            problem.index, problem.detail
+            unread.index, unread.failure.message
         ))),
         None => Ok(opened.events),
     }

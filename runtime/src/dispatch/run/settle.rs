@@ -84,17 +84,18 @@ impl Run {
                 self.park(ordinal, attempts, self.setup.options.retry.first, false)
             }
             Decision::Send(ready)
-                if ready.rendering.is_none() && !released && !self.may_withdraw() =>
+                if ready.first_deletes > 0
+                    && !released
+                    && !self.may_delete(ready.first_deletes) =>
             {
                 self.held.insert(ordinal);
                 Some(self.end(ordinal, revision, Ending::Held))
             }
             Decision::Send(ready) => {
-                let withdraws = ready.rendering.is_none();
                 if let Some(flight) = self.flights.get_mut(&ordinal) {
-                    // A withdrawal that the guard has admitted is not counted again when it is
+                    // Deletes that the guard has admitted are not counted again when they are
                     // retried.
-                    flight.released |= withdraws;
+                    flight.released |= ready.first_deletes > 0;
                     // From here on the target may hold it under this key, even if the attempt is
                     // lost.
                     flight.tried = Some(ready.tried.clone());
@@ -106,16 +107,24 @@ impl Run {
         }
     }
 
-    fn may_withdraw(&mut self) -> bool {
+    /// Whether the guard against mass withdrawal admits this many deletes.
+    fn may_delete(&mut self, deletes: u64) -> bool {
         let now = self.clock.now();
         // Counting makes the store go through everything that waits, and the share need not be
         // exact.
-        if self.holding.is_none_or(|(_, at)| now.0 - at.0 > HOLDING_MS) {
+        if self
+            .holding
+            .is_none_or(|(_, at)| now.0.saturating_sub(at.0) > HOLDING_MS)
+        {
             self.holding = Some((self.queue.owed().holding, now));
         }
         let holding = self.holding.map_or(0, |(holding, _)| holding);
-        self.guard
-            .admits(&self.setup.options.withdraw_max, holding, now)
+        let max = &self.setup.options.withdraw_max;
+        let admits = self.guard.admits(max, holding, deletes, now);
+        if admits {
+            self.queue.set_withdrawals(self.guard.counts());
+        }
+        admits
     }
 
     fn concluded(&mut self, ready: &Ready, sent: Sent) -> Option<Settlement> {

@@ -2,14 +2,17 @@
 //! Each of them holds the index once, for a bounded time.
 
 use super::{Channel, Pair, Walked};
-use crate::index::{ChannelId, Holds, Index, Lease, Owed, Parked, Settlement, Standing, State};
+use crate::index::{
+    ChannelId, Entry, Holds, Index, Lease, Owed, Parked, Settlement, Standing, State,
+};
 use crate::model::{Lane, Ordinal, Sequence, Timestamp, Track};
 
 /// Maximum number of places examined in one walk. It bounds how long the index is held when a
 /// channel passes many places that it does not owe.
 const VISITS_MAX: usize = 4_096;
-/// Maximum number of places examined in each lane to find the oldest change owed.
-const OLDEST_LOOKED_AT: usize = 256;
+/// Maximum number of places examined in each lane to find the oldest change owed. A walk passes
+/// places that the channel does not owe, so this many come together only while it does not walk.
+const OLDEST_LOOKED_AT: usize = 4_096;
 
 impl Index {
     /// Walks the next places of a lane up to the watermark, or the next entities of the sweep,
@@ -98,7 +101,7 @@ impl Index {
             return;
         };
         for ordinal in ordinals {
-            channel.change(ordinal.0, |pair| pair.holding(Holds::Unknown));
+            channel.change(ordinal.0, Pair::attempted);
         }
     }
 
@@ -132,31 +135,33 @@ impl Index {
         let Some(channel) = self.channels.get(&id) else {
             return Owed::default();
         };
-        let since = |ordinal: u32| {
-            let (entry, revision) = (self.entry(ordinal)?, channel.pair(ordinal).revision());
-            channel
-                .subscribed(entry, &self.names)
-                .map(|meta| meta.sequence)
-                .filter(|sequence| *sequence > revision)
-                .min()
-        };
+        // A place is a sequence, so the first place that is owed has the oldest change of a lane, but
+        // for entities that were served after they took it.
         let unread = Lane::ALL.map(|lane| {
             let places = self.lanes[lane.index()]
-                .after(channel.acked[lane.index()])
+                .after(channel.read[lane.index()])
                 .take(OLDEST_LOOKED_AT);
-            places.filter_map(|(_, ordinal)| since(ordinal)).min()
+            let mut oldest = None;
+            for (place, ordinal) in places {
+                if oldest.is_some_and(|oldest| oldest < place) {
+                    break;
+                }
+                let since = self.entry(ordinal).and_then(|entry| {
+                    channel.owed_since(ordinal, entry, &self.names, [place].into_iter())
+                });
+                oldest = oldest.into_iter().chain(since).min();
+            }
+            oldest
         });
-        let waiting = channel
-            .parked
-            .keys()
-            .filter_map(|ordinal| since(*ordinal))
-            .min();
+        let nowhere = || std::iter::empty();
+        let waiting = channel.parked.keys().filter_map(|ordinal| {
+            channel.owed_since(*ordinal, self.entry(*ordinal)?, &self.names, nowhere())
+        });
         let flying = channel
             .flights
             .values()
             .map(|flight| flight.owed_since)
-            .filter(|since| *since > 0)
-            .min();
+            .filter(|since| *since > 0);
         let oldest = unread
             .into_iter()
             .flatten()
@@ -167,7 +172,7 @@ impl Index {
         Owed {
             lanes: Lane::ALL
                 .map(|lane| self.lanes[lane.index()].count_after(channel.read[lane.index()])),
-            sweep: (self.entries.len() as u64).saturating_sub(channel.read[3] + 1),
+            sweep: (channel.sweep_end.min(self.highest.into())).saturating_sub(channel.read[3]),
             in_flight: channel.flights.len() as u64,
             parked: channel.parked.len() as u64 - held,
             held,
@@ -196,13 +201,31 @@ impl Index {
         (entry.id.entity_type == channel.subscription.entity_type).then(|| Standing {
             state: pair.state(),
             revision: Sequence(pair.revision()),
-            since: self.clock.time_of(pair.revision()),
+            since: self.since(channel, ordinal, entry),
             holds: pair.holds(),
             owed: channel.owes(ordinal, entry, &self.names),
             in_flight: channel.flights.contains_key(&ordinal),
             shape_label: label.unwrap_or_default(),
             newest: Sequence(channel.newest_seen(entry, &self.names)),
         })
+    }
+
+    /// Since when an entity is in its state on a channel: the time of the oldest change owed, or else
+    /// of the last settling. `None` if it owes only another rendering, or was never met.
+    fn since(&self, channel: &Channel, ordinal: u32, entry: &Entry) -> Option<Timestamp> {
+        let unread = Lane::ALL.into_iter().flat_map(|lane| {
+            let earlier = self.earlier.get(&(lane, ordinal));
+            let last = entry.places[lane.index()];
+            let places = earlier.into_iter().flatten().copied().chain([last]);
+            let read = channel.read[lane.index()];
+            places.filter(move |place| *place > read)
+        });
+        let owed = channel.owed_since(ordinal, entry, &self.names, unread);
+        let settled = Some(channel.pair(ordinal).revision())
+            .filter(|revision| *revision > 0 && !channel.owes(ordinal, entry, &self.names))
+            .filter(|_| !channel.parked.contains_key(&ordinal));
+        let sequence = owed.or(settled)?;
+        Some(self.clock.time_of(sequence))
     }
 
     /// Parks refused entities again for a retry. Returns those that were refused and not in flight.

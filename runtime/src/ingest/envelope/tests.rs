@@ -34,7 +34,7 @@ fn opened(
         all_json,
         headers,
         body,
-        &mut Budget::new(256 << 20).reservation(),
+        &Budget::new(256 << 20).reservation("erp"),
     )
 }
 
@@ -77,12 +77,13 @@ fn check_request(
                 let data = String::from_utf8_lossy(data.as_bytes());
                 format!("{index}: [{id}|{origin}|{event_type}]{more}{named} {kind} {data}\n")
             };
-            let problem = |problem: &ItemProblem| {
-                format!("{}: {} {}\n", problem.index, problem.code, problem.detail)
+            let unread = |unread: &Unread| {
+                let Failure { code, message } = &unread.failure;
+                format!("{}: {code} {message}\n", unread.index)
             };
             let events = opened.events.iter().zip(&opened.indexes).map(event);
             events
-                .chain(opened.malformed.first.iter().map(problem))
+                .chain(opened.unread.iter().map(unread))
                 .collect::<String>()
         }
         Err(rejection) => format!(
@@ -602,28 +603,31 @@ fn what_repeats_in_each_event_is_weighed() {
         413 too-large: the request has more than 33554432 bytes once it is cut into events; send several smaller ones
     "#]],
     );
-    let mut little = Budget::new(100_000).reservation();
+    let little = Budget::new(100_000).reservation("erp");
     let body = Bytes::from("1\n".repeat(1000));
     let full = open(
         &options(split::Split::Lines),
         false,
         &headers(&[]),
         body,
-        &mut little,
+        &little,
     )
     .map(|opened| opened.events.len());
-    assert_eq!(full, Ok(1000), "alone it may have the whole budget");
+    assert!(
+        matches!(full, Err(Rejection::TooLarge { limit: 100_000, .. })),
+        "no request is larger than the whole budget"
+    );
     let budget = Budget::new(100_000);
-    let (mut other, mut little) = (budget.reservation(), budget.reservation());
-    other.grow_to(1).unwrap();
-    let body = Bytes::from("1\n".repeat(1000));
+    let (other, little) = (budget.reservation("erp"), budget.reservation("erp"));
+    other.grow_to(90_000).unwrap();
+    let body = Bytes::from("1\n".repeat(100));
     assert_eq!(
         open(
             &options(split::Split::Lines),
             false,
             &headers(&[]),
             body,
-            &mut little
+            &little
         ),
         Err(Rejection::Overloaded)
     );
@@ -698,7 +702,7 @@ proptest! {
         match opened(split, all_json, &headers(&pairs), body.into()) {
             Ok(opened) => {
                 prop_assert_eq!(opened.events.len(), opened.indexes.len());
-                prop_assert!(opened.malformed.count == 0 || !opened.events.is_empty());
+                prop_assert!(opened.unread.is_empty() || !opened.events.is_empty());
                 for event in &opened.events {
                     if all_json {
                         prop_assert!(serde_json::from_slice::<serde::de::IgnoredAny>(event.data.as_bytes()).is_ok());

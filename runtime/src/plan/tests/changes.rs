@@ -418,7 +418,8 @@ fn a_plan_is_shown_as_it_would_be_written() {
           },
           "store": {
             "forget": "30d",
-            "path": "data"
+            "path": "data",
+            "sequence_min": 0
           },
           "targets": {
             "shop.de": {

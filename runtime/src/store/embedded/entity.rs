@@ -14,6 +14,9 @@ use crate::store::{Error, keys};
 /// Values longer than this, in bytes, get separate rows, so that a change of another facet does not
 /// rewrite them.
 const INLINE_MAX: usize = 4 * 1024;
+/// A value of up to this length, in bytes, stays in the record, because a row of its own would hardly
+/// make the record shorter.
+const SPILL_MIN: usize = 64;
 
 /// New values of one entity, by the number of the facet's name; `None` deletes.
 pub(super) type Values = Vec<(u32, Option<Arc<str>>)>;
@@ -26,7 +29,7 @@ pub(super) struct Touched {
     pub(super) key: Arc<str>,
     /// All facets as they will be stored.
     pub(super) facets: Vec<Meta>,
-    /// New values, by the number of the facet's name; the last one of a facet counts.
+    /// New values, by the number of the facet's name; one for each facet.
     pub(super) values: Values,
 }
 
@@ -60,7 +63,6 @@ pub(super) fn write(
         let before = old.iter().find(|row| row.meta.name == meta.name);
         let new = values
             .iter()
-            .rev()
             .find(|(name, _)| *name == u32::from(meta.name));
         if let (
             Some(_),
@@ -93,23 +95,28 @@ pub(super) fn write(
             spill(ordinal, &mut record.facets[at], written);
         }
     }
+    let size = |row: &Row<'_>| match &row.value {
+        Value::Here(value) => value.len(),
+        Value::New(value) => value.len(),
+        Value::Deleted | Value::Parts(..) => 0,
+    };
     let mut bytes = record.encode();
-    while bytes.len() > keys::ROW_BYTES_MAX {
-        let size = |row: &Row<'_>| match &row.value {
-            Value::Here(value) => value.len(),
-            Value::New(value) => value.len(),
-            Value::Deleted | Value::Parts(..) => 0,
-        };
+    let mut length = bytes.len();
+    while length > keys::ROW_BYTES_MAX {
         let Some(largest) = record
             .facets
             .iter_mut()
             .max_by_key(|row| size(row))
-            .filter(|row| size(row) > 64)
+            .filter(|row| size(row) > SPILL_MIN)
         else {
             break;
         };
+        length -= size(largest) - record::PARTS_BYTES;
         spill(ordinal, largest, written);
+    }
+    if length != bytes.len() {
         bytes = record.encode();
+        debug_assert_eq!(length, bytes.len(), "what was spilled is accounted for");
     }
     written.swap(keys::entity(ordinal), stored.as_deref(), Some(bytes));
     Ok(())

@@ -10,13 +10,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
-
 use super::identities::Identities;
 use super::pairs::{self, PairLog};
 use super::sums::{Rows, Sums};
 use super::witness::{self, Seen, Witness};
-use super::{Options, quarantine, record};
+use super::{Options, leftovers, quarantine, record};
 use crate::index::{Channel, ChannelId, Clock, Index, Meta};
 use crate::model::{EntityId, Timestamp};
 use crate::store::{Error, keys};
@@ -185,7 +183,7 @@ fn open_when_free(
     let begun = Instant::now();
     loop {
         let waits = begun.elapsed() < LOCK_WAIT;
-        match remove_unfinished_snapshots(path) {
+        match leftovers::clear(path) {
             Err(error) => return Ok(Err(error.into())),
             Ok(false) if waits => {
                 std::thread::sleep(Duration::from_millis(20));
@@ -222,34 +220,6 @@ fn has_disk_to_open(options: &Options) -> Result<(), Error> {
             "the disk has {free} MiB left, and opening needs {needed} MiB; free some space and start again"
         ),
     ))
-}
-
-/// Removes snapshots that sled had begun to write at an earlier start. It writes each to
-/// `snap.NUMBER.generating`, syncs it, and renames it, so a file of that name is the leftover of a
-/// start that was killed or met a full disk. sled 0.34.7 takes it for the newest snapshot and refuses
-/// the whole store as damaged, although it needs no snapshot: everything is in its log.
-///
-/// Returns false, and removes nothing, while another process or thread has the store open: it may be
-/// writing a snapshot at this moment.
-fn remove_unfinished_snapshots(path: &Path) -> std::io::Result<bool> {
-    if let Ok(log) = File::open(path.join("db"))
-        && flock(&log, FlockOperation::NonBlockingLockExclusive).is_err()
-    {
-        return Ok(false);
-    }
-    for entry in std::fs::read_dir(path)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with("snap.") && name.ends_with(".generating") {
-            std::fs::remove_file(entry.path())?;
-            tracing::warn!(
-                file = %entry.path().display(),
-                "removed a snapshot that an interrupted start left unfinished; nothing is lost by it"
-            );
-        }
-    }
-    Ok(true)
 }
 
 /// Whether the page cache agrees with the disk. A failed sync may leave pages in the cache that are

@@ -51,6 +51,10 @@ struct Row {
     labels: Vec<(u16, String)>,
     acked: [u64; 4],
     reserved: u64,
+    #[serde(default)]
+    sweep_end: u64,
+    #[serde(default)]
+    withdrawals: Vec<(u64, u64)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -87,6 +91,12 @@ impl PairLog {
             labels: channel.labels.iter().cloned().collect(),
             acked: snapshot.acked,
             reserved: snapshot.reserved,
+            sweep_end: snapshot.sweep_end,
+            withdrawals: channel
+                .withdrawals
+                .iter()
+                .map(|(time, count)| (time.0, *count))
+                .collect(),
         };
         writes.push((
             keys::channel(id),
@@ -198,7 +208,12 @@ pub(super) fn load(
         let mut channel = Channel::new(&row.name, subscription(&row));
         (channel.live, channel.paused, channel.shape) = (row.live, row.paused, row.shape);
         channel.labels = row.labels.into();
-        channel.restore_positions(row.acked, row.reserved);
+        channel.withdrawals = row
+            .withdrawals
+            .into_iter()
+            .map(|(time, count)| (Timestamp(time), count))
+            .collect();
+        channel.restore_positions(row.acked, row.reserved, row.sweep_end);
         channels.insert(id, (channel, PairLog::default()));
     }
     for kind in [b"B", b"L", b"K", b"R"] {

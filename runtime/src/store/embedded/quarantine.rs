@@ -56,6 +56,8 @@ pub(super) struct Row {
     attributes: Vec<(String, String)>,
     text: Option<String>,
     binary: Option<Vec<u8>>,
+    #[serde(default)]
+    unread: bool,
     lane: Option<String>,
     code: String,
     message: String,
@@ -95,6 +97,7 @@ impl Row {
             attributes,
             text,
             binary,
+            unread: quarantined.unread,
             lane,
             code,
             message,
@@ -127,6 +130,7 @@ impl Row {
         };
         let event = Quarantined {
             event,
+            unread: row.unread,
             lane,
             failure,
             plugin: row.plugin,

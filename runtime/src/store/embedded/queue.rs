@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::Shared;
 use crate::index::ChannelId;
 use crate::model::{Ordinal, Sequence, Track};
-use crate::store::{Lease, Owed, Parked, Pending, Queue, Refused, Settlement, Standing, Walked};
+use crate::store::{
+    Lease, Owed, Parked, Pending, Queue, Refused, Settlement, Standing, Walked, Withdrawals,
+};
 
 /// A joined channel.
 pub(super) struct ChannelQueue {
@@ -37,6 +39,12 @@ impl Queue for ChannelQueue {
         self.shared
             .index()
             .settle(self.channel, ends, watermark, now, again);
+    }
+
+    fn set_withdrawals(&self, withdrawals: Withdrawals) {
+        if let Some(channel) = self.shared.index().channel_mut(self.channel) {
+            channel.set_withdrawals(withdrawals);
+        }
     }
 
     fn save(&self) -> Pending<()> {

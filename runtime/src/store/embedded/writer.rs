@@ -1,20 +1,21 @@
-//! The only thread that writes. It takes waiting commits together, up to a bound, and syncs once
-//! for all of them (group commit).
+//! The only thread that writes. It takes waiting commits by turns, as the queue hands them out, and
+//! syncs once for all commits of a turn (group commit).
 
 mod channels;
+mod room;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, mpsc};
+use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
 use hashbrown::HashMap;
-use tokio::sync::oneshot;
 
 use super::entity::{self, Touched, Values};
 use super::identities::Identities;
+use super::inbox::{Next, Slice};
 use super::pairs::PairLog;
 use super::quarantine;
 use super::sums::{Rows, Sums};
@@ -22,25 +23,14 @@ use super::witness::Witness;
 use super::{Shared, open};
 use crate::failpoint;
 use crate::index::{Applied, ChannelId, Index, Proposal};
-use crate::model::{EntityId, FACETS_MAX, Sequence, Timestamp};
+use crate::model::{Sequence, Timestamp};
 use crate::store::{
-    Commit, Committed, Effect, Error, FacetChange, NoRoom, Quarantined, SEQUENCE_BLOCK, Verdict,
-    keys,
+    Commit, Effect, Error, FacetChange, NoRoom, Quarantined, SEQUENCE_BLOCK, Verdict, keys,
 };
 use crate::sync::{lock, unpoisoned};
 
-/// The most events per sync; a larger batch blocks readers for longer and is not cheaper per event.
-const BATCH_EVENTS: usize = 512;
 /// The most deleted entities that one call examines for forgetting.
 const FORGET_AT_ONCE: usize = 5_000;
-
-pub(super) type Answer = oneshot::Sender<Result<Committed, Error>>;
-
-/// A request to the writer.
-pub(super) enum Request {
-    Commit(Vec<Commit>, Answer),
-    Work(Box<dyn FnOnce(&mut Writer) + Send>),
-}
 
 pub(super) struct Writer {
     shared: Arc<Shared>,
@@ -58,7 +48,7 @@ pub(super) struct Writer {
 /// The effects of a batch of commits, decided but not yet written.
 #[derive(Default)]
 struct Staged {
-    /// New values, by ordinal and number of the facet's name.
+    /// The newest values, by ordinal and number of the facet's name.
     values: HashMap<u32, Values>,
     identities: Vec<u128>,
     /// Events to quarantine: number of the source's name, sequence, and the text.
@@ -97,25 +87,21 @@ impl Writer {
         }
     }
 
-    /// Serves requests until all senders are gone or the store has failed.
-    pub(super) fn run(mut self, inbox: &mpsc::Receiver<Request>) {
-        let mut next = inbox.recv().ok();
-        while let Some(request) = next.take() {
-            let done = catch_unwind(AssertUnwindSafe(|| match request {
-                Request::Work(work) => {
-                    work(&mut self);
-                    None
-                }
-                Request::Commit(events, answer) => self.take_and_commit(events, answer, inbox),
+    /// Does what waits until the queue is closed and empty, or the store has failed.
+    pub(super) fn run(mut self) {
+        let shared = self.shared.clone();
+        while let Some(next) = shared.inbox.next() {
+            let done = catch_unwind(AssertUnwindSafe(|| match next {
+                Next::Turn(turn) => self.commit(turn),
+                Next::Work(work) => work(&mut self),
             }));
-            match done {
-                Ok(taken) => next = taken,
-                Err(_) => self.fail(&fatal("a panic, which is a bug of Weir or of sled")),
+            if done.is_err() {
+                self.fail(&fatal("a panic, which is a bug of Weir or of sled"));
             }
-            if self.shared.failed.load(Ordering::SeqCst) {
+            if shared.failed.load(Ordering::SeqCst) {
+                shared.inbox.abandon();
                 return;
             }
-            next = next.or_else(|| inbox.recv().ok());
         }
         self.witness.sync();
     }
@@ -131,65 +117,31 @@ impl Writer {
     // -- commits
     // --------------------------------------------------------------------------------------------------------
 
-    /// Commits everything that waits, and does not wait for more. Returns the first request that is
-    /// not a commit, which the caller must serve next.
-    fn take_and_commit(
-        &mut self,
-        events: Vec<Commit>,
-        answer: Answer,
-        inbox: &mpsc::Receiver<Request>,
-    ) -> Option<Request> {
-        let mut count = events.len();
-        let mut requests = vec![(events, answer)];
-        let mut other = None;
-        while count < BATCH_EVENTS {
-            match inbox.try_recv() {
-                Ok(Request::Commit(events, answer)) => {
-                    count += events.len();
-                    requests.push((events, answer));
-                }
-                Ok(work) => {
-                    other = Some(work);
-                    break;
-                }
-                Err(_) => break,
-            }
-        }
-        self.shared.waiting.fetch_sub(count, Ordering::Relaxed);
-        self.commit(requests);
-        other
-    }
-
-    fn commit(&mut self, requests: Vec<(Vec<Commit>, Answer)>) {
+    /// Commits the slices of one turn, and answers the requests that end with it.
+    fn commit(&mut self, turn: Vec<Slice>) {
         if let Err(full) = self.shared.has_disk() {
-            for (_, answer) in requests {
-                let _ = answer.send(Err(full.clone()));
-            }
+            turn.iter()
+                .for_each(|slice| slice.reply.failed(full.clone()));
             return;
         }
         let now = self.now();
         let mut staged = Staged::default();
-        let (mut answers, mut verdicts) = (
-            Vec::with_capacity(requests.len()),
-            Vec::with_capacity(requests.len()),
-        );
-        for (events, answer) in requests {
-            verdicts.push(self.decide(events, now, &mut staged));
-            answers.push(answer);
+        let mut decided = Vec::with_capacity(turn.len());
+        for slice in turn.into_iter().filter(|slice| slice.reply.is_open()) {
+            decided.push((self.decide(slice.events, now, &mut staged), slice.reply));
         }
-        let head = self.index().sequence;
+        let head = Sequence(self.index().sequence);
         let written = self.write(staged, now);
         let written = self.or_fail(written);
-        for (answer, verdicts) in answers.into_iter().zip(verdicts) {
-            let committed = Committed {
-                verdicts,
-                sequence: Sequence(head),
-            };
-            let _ = answer.send(written.clone().map(|()| committed)); // the caller may have gone
+        for (verdicts, reply) in decided {
+            match &written {
+                Ok(()) => reply.written(verdicts, head),
+                Err(error) => reply.failed(error.clone()),
+            }
         }
     }
 
-    /// Decides on the events of one request, in order, under one lock of the index.
+    /// Decides on the events of one slice, in order, under one lock of the index.
     fn decide(&mut self, events: Vec<Commit>, now: Timestamp, staged: &mut Staged) -> Vec<Verdict> {
         let shared = self.shared.clone();
         let mut index = shared.index();
@@ -215,7 +167,7 @@ impl Writer {
                     staged,
                 ),
                 Effect::Changes(changes) => {
-                    match room_for(&index, &limits.entities_max, &changes) {
+                    match room::check(&index, &limits.entities_max, &changes) {
                         Err(limit) => Verdict::NoRoom(limit),
                         Ok(()) => apply(&mut index, changes, event.arrival, now, staged),
                     }
@@ -428,64 +380,6 @@ impl Writer {
     }
 }
 
-/// Checks that there is room for all changes of one event.
-fn room_for(
-    index: &Index,
-    entities_max: &[(Arc<str>, u64)],
-    changes: &[FacetChange],
-) -> Result<(), NoRoom> {
-    if !index.names.has_room_for(changes.len() * 3) {
-        return Err(NoRoom::Facets);
-    }
-    let mut new: Vec<&EntityId> = Vec::new();
-    for change in changes {
-        match index
-            .find(&change.id)
-            .and_then(|ordinal| index.entry(ordinal))
-        {
-            None if !new.contains(&&change.id) => new.push(&change.id),
-            Some(entry) if entry.facets.len() + changes.len() > FACETS_MAX => {
-                let mut names: HashSet<&str> = (entry.facets.iter())
-                    .filter_map(|meta| index.names.name(meta.name.into()))
-                    .map(|name| &**name)
-                    .collect();
-                names.extend(
-                    changes
-                        .iter()
-                        .filter(|other| other.id == change.id)
-                        .map(|other| &*other.facet),
-                );
-                if names.len() > FACETS_MAX {
-                    return Err(NoRoom::Facets);
-                }
-            }
-            _ => {}
-        }
-    }
-    if changes.len() > FACETS_MAX {
-        for id in &new {
-            let names: HashSet<&str> = changes
-                .iter()
-                .filter(|change| change.id == **id)
-                .map(|change| &*change.facet)
-                .collect();
-            if names.len() > FACETS_MAX {
-                return Err(NoRoom::Facets);
-            }
-        }
-    }
-    for (entity_type, most) in entities_max.iter().filter(|_| !new.is_empty()) {
-        let more = new
-            .iter()
-            .filter(|id| id.entity_type == *entity_type)
-            .count() as u64;
-        if more > 0 && index.count(entity_type) + more > *most {
-            return Err(NoRoom::Entities);
-        }
-    }
-    Ok(())
-}
-
 fn apply(
     index: &mut Index,
     changes: Vec<FacetChange>,
@@ -519,11 +413,11 @@ fn apply(
             Applied::Committed(ordinal) => {
                 committed += 1;
                 let name = index.names.number(facet);
-                staged
-                    .values
-                    .entry(ordinal)
-                    .or_default()
-                    .push((name, change.value));
+                let values = staged.values.entry(ordinal).or_default();
+                match values.iter_mut().find(|(known, _)| *known == name) {
+                    Some((_, value)) => *value = change.value,
+                    None => values.push((name, change.value)),
+                }
             }
             Applied::Versioned(ordinal) => {
                 unchanged += 1;

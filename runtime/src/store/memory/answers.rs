@@ -9,8 +9,8 @@ use super::queue::ChannelQueue;
 use super::{Channel, Memory, Shared};
 use crate::model::{Entity, EntityId, Ordinal, Sequence, Timestamp, Track};
 use crate::store::{
-    Commit, Committed, Error, Figures, Joined, Limits, ListQuery, Pending, QuarantinedEvent, Queue,
-    Receipt, Remembered, Shelf, Store, Subscription,
+    Commit, Committed, Error, Figures, Joined, Limits, ListQuery, NotTaken, Pending,
+    QuarantinedEvent, Queue, Receipt, Remembered, Shelf, Store, Subscription,
 };
 
 impl Store for Memory {
@@ -18,7 +18,7 @@ impl Store for Memory {
         self.0.maps().limits = limits;
     }
 
-    fn commit(&self, events: Vec<Commit>) -> Result<Receipt, Error> {
+    fn commit(&self, events: Vec<Commit>) -> Result<Receipt, NotTaken> {
         let mut maps = self.0.maps();
         let verdicts = events.into_iter().map(|event| maps.commit(event)).collect();
         let (answer, receipt) = oneshot::channel();

@@ -8,6 +8,7 @@ use crate::index::ChannelId;
 use crate::model::{Lane, Ordinal, Sequence, Track};
 use crate::store::{
     Holds, Lease, Owed, Parked, Pending, Queue, Refused, Settlement, Standing, State, Walked,
+    Withdrawals,
 };
 
 /// A joined channel.
@@ -49,7 +50,7 @@ impl Queue for ChannelQueue {
         }
         if let Some(channel) = maps.channels.get_mut(&self.channel) {
             for ordinal in ordinals {
-                channel.pairs.entry(ordinal.0).or_default().holds = Holds::Unknown;
+                channel.pairs.entry(ordinal.0).or_default().attempted();
             }
         }
     }
@@ -61,6 +62,12 @@ impl Queue for ChannelQueue {
         }
         if let Some(channel) = maps.channels.get_mut(&self.channel) {
             channel.settle();
+        }
+    }
+
+    fn set_withdrawals(&self, withdrawals: Withdrawals) {
+        if let Some(channel) = self.shared.maps().channels.get_mut(&self.channel) {
+            channel.withdrawals = withdrawals;
         }
     }
 
@@ -92,20 +99,17 @@ impl Queue for ChannelQueue {
             .flat_map(unread)
             .chain(channel.parked.keys().copied())
             .chain(channel.flights.keys().copied());
-        let since = |entity: u32| {
-            let revision = channel.pair(entity).revision;
-            maps.subscribed(channel, entity)
-                .map(|stored| stored.facet.sequence)
-                .filter(|s| s.0 > revision)
-                .min()
-        };
-        let oldest = owing.filter_map(since).min();
+        let oldest = owing
+            .filter_map(|entity| maps.owed_since(channel, entity))
+            .min();
         Owed {
             lanes: Lane::ALL.map(ahead),
             sweep: maps
                 .facets
                 .keys()
-                .filter(|entity| u64::from(**entity) > channel.read[3])
+                .filter(|entity| {
+                    (channel.read[3] + 1..=channel.sweep_end).contains(&u64::from(**entity))
+                })
                 .count() as u64,
             in_flight: channel.flights.len() as u64,
             parked: channel
@@ -136,12 +140,16 @@ impl Queue for ChannelQueue {
             .get(&ordinal.0)
             .filter(|id| id.entity_type == channel.subscription.entity_type)?;
         let pair = channel.pair(ordinal.0);
+        let owes = maps.owes(channel, ordinal.0, Track::Sweep);
+        let settled = Some(Sequence(pair.revision))
+            .filter(|revision| revision.0 > 0 && !owes && !channel.parked.contains_key(&ordinal.0));
+        let since = maps.owed_since(channel, ordinal.0).or(settled);
         Some(Standing {
             state: pair.state,
             revision: Sequence(pair.revision),
-            since: maps.time_of(pair.revision),
+            since: since.map(|sequence| maps.time_of(sequence.0)),
             holds: pair.holds,
-            owed: maps.owes(channel, ordinal.0, Track::Sweep),
+            owed: owes,
             in_flight: channel.flights.contains_key(&ordinal.0),
             shape_label: channel.labels.get(&pair.shape).cloned().unwrap_or_default(),
             newest: Sequence(maps.newest(channel, ordinal.0)),

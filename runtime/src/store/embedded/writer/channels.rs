@@ -141,9 +141,9 @@ impl Writer {
             )?;
         }
         if swept {
-            let head = index.bump(now);
+            let (head, given_out) = (index.bump(now), index.given_out());
             if let Some(channel) = index.channel_mut(id) {
-                channel.reshape(subscription, lost, head);
+                channel.reshape(subscription, lost, head, given_out);
                 channel.live = true;
             }
         }
@@ -152,6 +152,9 @@ impl Writer {
             swept,
             paused: channel.is_some_and(|channel| channel.paused),
             parked: channel.into_iter().flat_map(Channel::parked).collect(),
+            withdrawals: channel
+                .map(|channel| channel.withdrawals.clone())
+                .unwrap_or_default(),
         };
         drop(index);
         if swept {
@@ -184,9 +187,9 @@ impl Writer {
         let now = self.now();
         {
             let mut index = self.shared.index();
-            let head = index.bump(now);
+            let (head, given_out) = (index.bump(now), index.given_out());
             if let Some(channel) = index.channel_mut(id) {
-                channel.reshape(channel.subscription.clone(), lost, head);
+                channel.reshape(channel.subscription.clone(), lost, head, given_out);
             }
         }
         self.save(id)
@@ -236,6 +239,18 @@ impl Writer {
             self.apply(rows)?;
         }
         self.sync()
+    }
+
+    /// Raises the sequence above everything that may have been sent before, and saves every channel.
+    pub(in crate::store::embedded) fn begin(&mut self) -> Result<(), Error> {
+        let (now, least) = (self.now(), self.shared.options.sequence_min);
+        let raised = self.index().raise(least, now);
+        self.save_all_channels()?;
+        if raised {
+            let written = self.make_durable(Rows::default());
+            self.or_fail(written)?;
+        }
+        Ok(())
     }
 
     /// Saves every channel after loading, so that pairs that are unknown now are still unknown

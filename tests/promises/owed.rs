@@ -1,0 +1,176 @@
+//! What is shown of a channel's debt is true: the oldest change owed, since when an entity waits, and
+//! what a sweep has ahead. And no start begins below a sequence that may have been sent.
+
+use std::sync::Arc;
+
+use weir::inside::index::value_hash;
+use weir::inside::model::{EntityId, Lane, Sequence, Timestamp, Track};
+use weir::inside::store::memory::Memory;
+use weir::inside::store::{
+    Commit, Effect, Ending, FacetChange, Lease, Queue, Settlement, Store, Subscription, embedded,
+};
+
+use crate::world::{self, Subject, commit_all, embedded_in, folder, walk};
+
+fn check(story: impl Fn(&dyn Store)) {
+    story(Subject::Memory(Box::<Memory>::default()).store());
+    let folder = folder();
+    story(Subject::Embedded(Arc::new(embedded_in(folder.path()))).store());
+}
+
+fn set(store: &dyn Store, key: &str, facet: &str, value: &str) -> Sequence {
+    let change = FacetChange {
+        id: EntityId {
+            entity_type: "product".into(),
+            key: key.into(),
+        },
+        facet: facet.into(),
+        owner: "erp".into(),
+        lane: Lane::Normal,
+        version: None,
+        value: Some(value.into()),
+        hash: value_hash(value),
+    };
+    let event = Commit {
+        source: "erp".into(),
+        identity: None,
+        arrival: None,
+        effect: Effect::Changes(vec![change]),
+    };
+    commit_all(store, vec![event]).sequence
+}
+
+fn join(store: &dyn Store) -> Arc<dyn Queue> {
+    let subscription = Subscription {
+        entity_type: "product".into(),
+        facets: vec!["price".into()],
+        shape: 1,
+        shape_label: "page".into(),
+        target: 1,
+    };
+    world::join(store, "shop", &subscription).0
+}
+
+fn meets(queue: &dyn Queue) -> Vec<Lease> {
+    let mut taken = Vec::new();
+    for track in [Track::Lane(Lane::Normal), Track::Sweep] {
+        while walk(queue, track, 10, &mut taken) {}
+    }
+    taken
+}
+
+fn ends(queue: &dyn Queue, taken: &Lease, ending: Ending) {
+    let end = Settlement {
+        ordinal: taken.ordinal,
+        revision: taken.revision,
+        ending,
+    };
+    queue.settle(&[end], &mut Vec::new());
+}
+
+fn delivered() -> Ending {
+    Ending::Delivered {
+        digest: 7,
+        target_key: None,
+    }
+}
+
+/// A shop was dead for an hour. One product changed every second, and freshness stayed at one second,
+/// because only the newest change of a facet was looked at.
+#[test]
+fn the_oldest_change_owed_stays_the_oldest_when_newer_ones_cover_it() {
+    check(|store| {
+        let queue = join(store);
+        let first = set(store, "lamp", "price", "1");
+        let oldest = || queue.owed().oldest;
+        for value in ["2", "3"] {
+            set(store, "lamp", "price", value);
+            assert_eq!(oldest(), Some(first), "it waits at its place");
+        }
+        let lease = meets(&*queue).pop().expect("it is owed");
+        assert_eq!(lease.owed_since, first);
+        set(store, "lamp", "price", "4");
+        assert_eq!(oldest(), Some(first), "it is in flight");
+        ends(&*queue, &lease, Ending::Parked { attempts: 1 });
+        set(store, "lamp", "price", "5");
+        meets(&*queue);
+        assert_eq!(oldest(), Some(first), "it is parked");
+        let lease = queue.retry(lease.ordinal).expect("it is parked");
+        assert_eq!(lease.owed_since, first);
+        let standing = queue.standing(lease.ordinal).expect("it subscribes");
+        assert!(standing.owed && standing.since.is_some());
+        ends(&*queue, &lease, delivered());
+        assert_eq!(oldest(), None);
+        let last = set(store, "lamp", "price", "6");
+        set(store, "lamp", "price", "7");
+        assert_eq!(oldest(), Some(last));
+    });
+}
+
+#[test]
+fn what_is_not_owed_by_the_channel_is_not_its_oldest_change() {
+    check(|store| {
+        let queue = join(store);
+        for n in 0..600 {
+            set(store, &format!("lamp-{n}"), "content", "1");
+        }
+        assert_eq!(queue.owed().oldest, None);
+        let owed = set(store, "vase", "price", "1");
+        set(store, "vase", "price", "2");
+        assert_eq!(queue.owed().oldest, Some(owed));
+    });
+}
+
+/// `owed.sweep` counted every new entity, although no sweep ran.
+#[test]
+fn a_sweep_has_ahead_only_what_was_there_when_it_began() {
+    check(|store| {
+        for n in 0..5 {
+            set(store, &format!("lamp-{n}"), "price", "1");
+        }
+        let queue = join(store);
+        assert_eq!(queue.owed().sweep, 5);
+        for lease in meets(&*queue) {
+            ends(&*queue, &lease, delivered());
+        }
+        assert_eq!((queue.owed().sweep, queue.owed().total()), (0, 0));
+        set(store, "vase", "price", "1");
+        assert_eq!((queue.owed().sweep, queue.owed().total()), (0, 1));
+        let lease = meets(&*queue).pop().expect("it is owed");
+        assert_eq!(queue.owed().total(), 1, "in flight");
+        ends(&*queue, &lease, Ending::Parked { attempts: 1 });
+        assert_eq!(queue.owed().total(), 1, "parked");
+    });
+}
+
+/// The store was restored from a copy. The sequences that it gave out again were lower than those that
+/// a target had seen, and the target, which keeps the highest, took nothing any more.
+#[test]
+fn a_restored_store_begins_above_what_it_sent_after_the_copy_was_made() {
+    let folder = folder();
+    let at = |now: fn() -> Timestamp, sequence_min: u64| {
+        let options = embedded::Options {
+            cache_bytes: 16 << 20,
+            now,
+            sequence_min,
+            ..embedded::Options::new(folder.path())
+        };
+        let store = embedded::Embedded::open(options).expect("it opens");
+        let sequence = set(&store, "lamp", "price", "1");
+        store.close().wait().expect("it closes");
+        sequence.0
+    };
+    let noon = 1_795_000_000_000;
+    let first = at(|| Timestamp(1_795_000_000_000), 0);
+    assert!(first > noon * 100);
+    // The copy is as old as this directory is now: its own sequence is where it was.
+    let second = at(|| Timestamp(1_795_000_060_000), 0);
+    assert!(
+        second >= (noon + 60_000) * 100 && second > first + 5_000_000,
+        "a minute later it is above 5,000,000 changes that are not in the copy"
+    );
+    let third = at(|| Timestamp(1_795_000_000_000), 0);
+    assert!(third > second, "a clock that is set back lowers nothing");
+    let fourth = at(|| Timestamp(0), 190_000_000_000_000);
+    assert!(fourth > 190_000_000_000_000);
+}
