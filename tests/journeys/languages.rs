@@ -552,7 +552,7 @@ fn a_mistake_in_python_costs_one_event_and_is_named_with_its_place() {
         (
             "event: Event, settings: Settings",
             "event: Event",
-            "plugin.py:25: transform, marked @mapper, takes 1 argument, but is called with two: def transform(event, settings)",
+            "plugin.py:24: transform, marked @mapper, takes 1 argument, but is called with two: def transform(event, settings)",
         ),
         (
             "event: Event, settings: Settings",
