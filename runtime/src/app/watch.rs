@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use notify::event::{Event, EventKind, ModifyKind, RenameMode};
@@ -25,11 +25,14 @@ use crate::files;
 const SETTLE: Duration = Duration::from_millis(200);
 /// The same after a rename into place: long enough for several files that are renamed together.
 const SETTLE_RENAMED: Duration = Duration::from_millis(20);
+/// How much earlier a file system may say that a file changed.
+const TIMES_ARE_ROUNDED_BY: Duration = Duration::from_millis(10);
 /// Maximum delay; a file that is written without pause is read after this time.
 const SETTLE_MAX: Duration = Duration::from_secs(2);
 
-/// Watches until Weir stops. If the system cannot watch files, logs an error and returns.
-pub(super) fn watch(inner: Arc<Inner>) {
+/// Watches until Weir stops. `read` is when the files of the plan in use began to be read. If the system
+/// cannot watch files, logs an error and returns.
+pub(super) fn watch(inner: Arc<Inner>, mut read: SystemTime) {
     let (changed, mut changes) = mpsc::unbounded_channel::<Duration>();
     let watched = Arc::new(ArcSwap::from_pointee(Watched::default()));
     let known = watched.clone();
@@ -48,35 +51,41 @@ pub(super) fn watch(inner: Arc<Inner>) {
         }
     };
     tokio::spawn(async move {
-        let mut folders: BTreeMap<PathBuf, (u64, u64)> = BTreeMap::new();
+        let mut folders = Folders::new();
         loop {
             let (files, included) = named(&inner);
             let wanted = tokio::task::spawn_blocking(move || Watched::new(&files, &included));
             // Weir is stopping.
             let Ok(wanted) = wanted.await else { return };
+            let wanted = Arc::new(wanted);
+            let is_new = wanted.folders != folders;
             // A folder that was replaced has to be watched anew: the system watches the old one.
-            for (folder, _) in folders
-                .iter()
-                .filter(|(at, id)| wanted.folders.get(*at) != Some(*id))
-            {
-                // An error here means that the folder is gone, and then it is not watched anyway.
-                let _ = watcher.unwatch(folder);
+            let differs = |known: &Folders, at: &PathBuf, id| known.get(at) != Some(id);
+            for (folder, id) in &folders {
+                if differs(&wanted.folders, folder, id) {
+                    // An error here means that the folder is gone, and then it is not watched anyway.
+                    let _ = watcher.unwatch(folder);
+                }
             }
-            for (folder, _) in wanted
-                .folders
-                .iter()
-                .filter(|(at, id)| folders.get(*at) != Some(*id))
-            {
-                if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
+            for (folder, id) in &wanted.folders {
+                if differs(&folders, folder, id)
+                    && let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive)
+                {
                     tracing::warn!(folder = %folder.display(), %error, "cannot watch this folder; after a change in it, reload with SIGHUP or POST /v1/reload");
                 }
             }
-            folders = wanted.folders.clone();
-            watched.store(Arc::new(wanted));
-            tokio::select! {
-                quiet = quiet(&mut changes) => if !quiet { return },
-                () = inner.stopping.cancelled() => return,
+            folders.clone_from(&wanted.folders);
+            watched.store(wanted.clone());
+            // What changed after it was read and before it was watched was not reported.
+            let late = tokio::task::spawn_blocking(move || wanted.changed_since(read));
+            let Ok(late) = late.await else { return };
+            if !(is_new && late) {
+                tokio::select! {
+                    quiet = quiet(&mut changes) => if !quiet { return },
+                    () = inner.stopping.cancelled() => return,
+                }
             }
+            read = SystemTime::now();
             inner.reload().await;
         }
     });
@@ -96,6 +105,9 @@ fn named(inner: &Inner) -> (BTreeSet<PathBuf>, BTreeSet<PathBuf>) {
     )
 }
 
+/// Folders, each with its device and inode.
+type Folders = BTreeMap<PathBuf, (u64, u64)>;
+
 /// What is watched.
 #[derive(Default)]
 struct Watched {
@@ -103,8 +115,8 @@ struct Watched {
     entries: BTreeSet<PathBuf>,
     /// The folders in which the change of any file matters.
     included: BTreeSet<PathBuf>,
-    /// The folders of all these, by device and inode.
-    folders: BTreeMap<PathBuf, (u64, u64)>,
+    /// The folders of all these.
+    folders: Folders,
 }
 
 impl Watched {
@@ -133,6 +145,19 @@ impl Watched {
             included,
             folders,
         }
+    }
+
+    /// Whether a file or link was put in its place or changed after this time, or shortly before:
+    /// file systems round times down. Blocking.
+    fn changed_since(&self, time: SystemTime) -> bool {
+        let since = time - TIMES_ARE_ROUNDED_BY;
+        self.entries.iter().any(|entry| {
+            entry.symlink_metadata().is_ok_and(|metadata| {
+                let seconds = u64::try_from(metadata.ctime()).unwrap_or(0);
+                let nanoseconds = u32::try_from(metadata.ctime_nsec()).unwrap_or(0);
+                UNIX_EPOCH + Duration::new(seconds, nanoseconds) > since
+            })
+        })
     }
 
     /// Whether an event is a change of something that is watched.
