@@ -11,6 +11,7 @@ mod deliveries;
 mod figures;
 pub(crate) mod intake;
 pub mod load;
+mod memories;
 mod rollouts;
 mod sweeps;
 mod views;
@@ -37,6 +38,7 @@ use crate::sync;
 use apply::Live;
 use deliveries::Deliveries;
 use load::Loaded;
+use memories::{MEMORIES_EVERY, Memories};
 use rollouts::{History, Rollouts, TakenOver};
 use sweeps::Sweeps;
 
@@ -386,6 +388,7 @@ impl Inner {
     }
 
     async fn save_regularly(self: Arc<Self>) {
+        let mut memories = Memories::default();
         let mut beat = tokio::time::interval(SAVE_EVERY);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -396,6 +399,7 @@ impl Inner {
             if let Err(error) = self.store.save(now()).await {
                 tracing::error!(%error, "positions could not be saved; trying again in {SAVE_EVERY:?}");
             }
+            memories.save(&self, MEMORIES_EVERY).await;
         }
     }
 
@@ -407,6 +411,7 @@ impl Inner {
             .values()
             .map(|channel| channel.stop(STOP_DELIVERIES));
         join_all(stops).await;
+        Memories::default().save(self, Duration::ZERO).await;
         if let Err(error) = self.store.close().await {
             tracing::error!(%error, "the store could not be closed");
         }

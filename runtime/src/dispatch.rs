@@ -1,8 +1,8 @@
 //! The life of a channel: it walks the queue, reads each entity as it is now, filters, renders,
 //! suppresses, delivers and settles.
 //!
-//! A [`Channel`] is one task. It promises that a delivery carries the entity as it is when its turn
-//! comes, that an attempt without a complete response never counts as certain, that a target in
+//! A [`Channel`] is one task. It promises that a delivery carries the entity as it is when its
+//! request starts, that an attempt without a complete response never counts as certain, that a target in
 //! trouble is left alone and probed until it is back, that no lane starves, and that stopping loses
 //! nothing. The store knows what the channel owes; the target decides what a response means.
 
@@ -16,10 +16,13 @@ pub mod guard;
 mod handle;
 mod pace;
 pub mod prepare;
+mod request_size;
 pub mod retry;
 mod run;
 mod send;
 pub mod status;
+mod trouble;
+mod turns;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -47,6 +50,10 @@ use crate::sync::lock;
 /// is sent until a probe succeeds.
 pub const PARKED_MAX: usize = 10_000;
 
+/// The maximum number of bytes of the entities of a channel between reading and the response of its
+/// target: what was read and rendered, and the bodies of requests. A larger entity goes alone.
+const BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// A channel as configured. With `for_each` there is one for each row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
@@ -64,6 +71,9 @@ pub struct Options {
     /// The maximum number of entities in one request. Above 1 they are sent in the batch form. Each
     /// channel has its own limit, independent of other channels on the same target.
     pub batch: usize,
+    /// The maximum number of bytes of a request with several entities. A target that answers 413 to
+    /// shorter ones gets shorter ones. Default 1 MiB.
+    pub batch_bytes: usize,
     /// If false, the channel walks, filters, renders and counts, but sends nothing.
     pub deliver: bool,
     /// If false, renderings that the target certainly holds already are sent too.

@@ -22,6 +22,7 @@ pub mod http;
 mod incoming;
 mod json;
 mod media;
+pub mod naming;
 mod rate;
 mod redrive;
 mod source;
@@ -58,6 +59,8 @@ pub struct Options {
     /// Patterns of headers that are passed to plugins, in lower case; one `*` at the end stands for
     /// anything.
     pub headers: Vec<String>,
+    /// Where events that are not CloudEvents have their id and type.
+    pub naming: naming::Naming,
     /// How the sender is verified.
     pub verify: verify::Options,
     /// The source counts as silent after this long without an event.

@@ -258,6 +258,12 @@ fn table() -> Vec<Route> {
             Needs(Operate),
             operate::drop_quarantine,
         ),
+        row(
+            POST,
+            "/v1/sources/{source}/reset-versions",
+            Needs(Operate),
+            operate::reset_versions,
+        ),
         row(GET, "/v1/entities/{type}", Needs(Read), look::entities),
         row(GET, "/v1/entities/{type}/{key}", Needs(Read), look::entity),
         row(GET, "/v1/channels", Needs(Read), look::channels),

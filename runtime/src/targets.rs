@@ -164,6 +164,9 @@ impl fmt::Display for DeliveryId {
     }
 }
 
+/// Bytes of the envelope of an item in a batch, approximately.
+pub(crate) const ENVELOPE_BYTES: usize = 160;
+
 /// One entity to be delivered.
 #[derive(Clone, Debug)]
 pub struct Item {
@@ -171,6 +174,9 @@ pub struct Item {
     pub id: DeliveryId,
     /// The entity.
     pub entity: EntityId,
+    /// Identifies the state of the entity that is sent: the same until it changes, or is rendered
+    /// differently.
+    pub state: u64,
     /// The revision (`weir-sequence`).
     pub sequence: Sequence,
     /// The key under which the target keeps it.
@@ -182,6 +188,17 @@ pub struct Item {
     pub plugin: Option<Arc<str>>,
 }
 
+impl Item {
+    /// Bytes that it adds to the body of a batch, approximately.
+    pub(crate) fn bytes_in_batch(&self) -> usize {
+        let body = self
+            .rendering
+            .as_ref()
+            .map_or(0, |it| it.body.as_bytes().len());
+        body + self.entity.entity_type.len() + self.entity.key.len() + ENVELOPE_BYTES
+    }
+}
+
 /// The result of an attempt at one item. It is not an error: dispatch decides what follows from it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
@@ -191,17 +208,22 @@ pub enum Outcome {
     Retry {
         /// What happened, as text for users.
         reason: String,
-        /// How long the target asked Weir to wait.
-        after: Option<Duration>,
         /// True if the target may have applied it, because the response did not arrive, broke off
         /// or left it open. False if the target certainly did not process it.
         maybe_applied: bool,
+    },
+    /// Not processed, because the target gets too many requests (429, 503): the pace falls.
+    Throttled {
+        /// What happened, as text for users.
+        reason: String,
+        /// How long the target asked Weir to wait.
+        after: Option<Duration>,
     },
     /// The target will never accept this entity as it is.
     Refused {
         /// The target's reason, as text for users.
         reason: String,
-        /// True for 409 and 422: dispatch refuses the entity only after five attempts, because a
+        /// True for 409 and 422: dispatch refuses the entity only after `retry.attempts`, because a
         /// parent entity may arrive later.
         after_tries: bool,
     },
@@ -219,5 +241,7 @@ pub enum Outcome {
     Split {
         /// What happened, as text for users.
         reason: String,
+        /// Whether the request was too long (413).
+        too_long: bool,
     },
 }

@@ -647,7 +647,7 @@ fn events_that_one_version_failed_on_can_be_redriven_to_the_next_by_filter() {
     // Redriven to the same version, they fail again.
     assert_eq!(
         redrive(&["--type", "f"]),
-        "0 redriven; 1 failed again and stay in quarantine with the new reason\n"
+        "none redriven: the event failed again and stays in quarantine with the new reason\n"
     );
     stage.place("mapper.wasm", &guests::versioned::mapper(2));
     assert_eq!(stage.reload_files()["success"], true);

@@ -9,6 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::intake::HttpIntake;
 use super::load::{Loaded, Maps, Renders};
+use super::memories::note_of;
 use super::rollouts::{Rollouts, TakenOver};
 use super::{Inner, join_all, now};
 use crate::dispatch::{self, Channel, Setup, TargetHandle};
@@ -295,6 +296,7 @@ impl Inner {
                 || (Arc::default(), Arc::default()),
                 |before| (before.source.activity().clone(), before.requests.clone()),
             );
+            let accept_status = source.accept_status;
             let source = Source::new(
                 source.options.clone(),
                 chain,
@@ -302,7 +304,11 @@ impl Inner {
                 self.store.clone(),
                 activity,
             );
-            let made = HttpIntake { source, requests };
+            let made = HttpIntake {
+                source,
+                accept_status,
+                requests,
+            };
             (name.clone(), Arc::new(made))
         };
         plan.sources.iter().map(make).collect()
@@ -316,7 +322,12 @@ impl Inner {
     ) -> Result<BTreeMap<Arc<str>, Arc<TargetHandle>>, store::Error> {
         let open = |name: &Arc<str>, options: &crate::targets::Options| {
             let breaker = dispatch::breaker::Options::default();
-            TargetHandle::open(options.clone(), breaker, self.clock, fastrand::Rng::new())
+            let (clock, dice) = (self.clock, fastrand::Rng::new());
+            let memory = match old.targets.get(name) {
+                Some(before) => before.memory(),
+                None => self.store.note(&note_of(name))?,
+            };
+            TargetHandle::open(options.clone(), breaker, clock, dice, memory.as_deref())
                 .map_err(|why| store::Error::Unavailable(format!("target {name}: {why}")))
         };
         let handle = |(name, options): (&Arc<str>, &crate::targets::Options)| {

@@ -283,7 +283,7 @@ impl Operate for Inner {
                     })
                 }
                 Settle::Drop => {
-                    let removed = self.store.shelf(source).remove(&sequences);
+                    let removed = self.store.shelf(source).discard(&sequences);
                     let count = removed.await.map_err(failed)?;
                     Ok(Settled {
                         settled: count as u64,
@@ -291,6 +291,14 @@ impl Operate for Inner {
                     })
                 }
             }
+        })
+    }
+
+    fn reset_versions<'a>(&'a self, source: &'a str) -> Reply<'a, u64> {
+        Box::pin(async move {
+            let running = self.known_source(source)?;
+            let owner = &running.source.options().owner;
+            self.store.reset_versions(owner).await.map_err(failed)
         })
     }
 }

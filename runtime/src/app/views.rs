@@ -84,6 +84,8 @@ pub(super) fn channel(live: &Live, channel: &Channel, sweeps: &Sweeps) -> Channe
         parked: status.owed.parked,
         held: status.owed.held,
         refused: status.owed.refused,
+        refused_tried_again: counters.refused_tried_count(),
+        target_bears_per_second: status.target.bears_per_second,
         freshness_seconds: status.freshness.as_secs_f64(),
         freshness_objective_seconds: status
             .freshness_objective
@@ -257,6 +259,8 @@ pub(super) fn quarantined(event: &QuarantinedEvent) -> QuarantineView {
     QuarantineView {
         sequence: event.sequence.0,
         time: event.time.into(),
+        first: event.first.into(),
+        count: event.count,
         code: event.event.failure.code.clone(),
         detail: event.event.failure.message.clone(),
         plugin: event.event.plugin.clone(),

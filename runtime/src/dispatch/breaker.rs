@@ -69,38 +69,52 @@ pub enum Admission {
     Wait(Option<Timestamp>),
 }
 
-/// The entity and the delivery that an outcome is about.
+/// The entity and the state of it that an outcome is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subject {
     /// A digest of the entity's type and key.
     pub entity: u64,
-    /// Identifies what was sent: the same for all attempts at one rendering, another one after the
+    /// Identifies the state that was sent: the same for all attempts at it, another one after the
     /// entity has changed.
-    pub delivery: u64,
+    pub state: u64,
+}
+
+/// A target that asks Weir to wait for longer than this trips, so that people see it.
+const LONG_WAIT: Duration = Duration::from_secs(60);
+
+/// A response that asks for fewer requests.
+#[derive(Clone, Copy, Debug)]
+pub struct Throttling<'a> {
+    /// What happened, as text for users.
+    pub reason: &'a str,
+    /// How long the target asked Weir to wait.
+    pub after: Option<Duration>,
+    /// Whether the target has accepted nothing for some time.
+    pub silent: bool,
 }
 
 /// Entities whose last failure or refusal is remembered, for each target. Beyond it the oldest are
 /// forgotten and count again: with so many in trouble, the trouble is the target's.
 const SUBJECTS_MAX: usize = 4_096;
 
-/// The entities that failed or were refused lately, each with its delivery.
+/// The entities that failed or were refused lately, each with its state then.
 #[derive(Clone, Debug, Default)]
 struct Recent {
-    deliveries: HashMap<u64, u64>,
+    states: HashMap<u64, u64>,
     order: VecDeque<u64>,
 }
 
 impl Recent {
-    /// Whether this is the first failure or refusal of this delivery; remembers it.
+    /// Whether this is the first failure or refusal of this state; remembers it.
     fn is_first(&mut self, subject: Subject) -> bool {
-        match self.deliveries.insert(subject.entity, subject.delivery) {
-            Some(known) => known != subject.delivery,
+        match self.states.insert(subject.entity, subject.state) {
+            Some(known) => known != subject.state,
             None => {
                 self.order.push_back(subject.entity);
                 if self.order.len() > SUBJECTS_MAX
                     && let Some(oldest) = self.order.pop_front()
                 {
-                    self.deliveries.remove(&oldest);
+                    self.states.remove(&oldest);
                 }
                 true
             }
@@ -149,6 +163,11 @@ impl Breaker {
         self.since
     }
 
+    /// Probes that have failed since it tripped.
+    pub fn failed_probes(&self) -> u32 {
+        self.trips.saturating_sub(1)
+    }
+
     /// Why it tripped; empty while it flows.
     pub fn reason(&self) -> &str {
         &self.reason
@@ -189,22 +208,52 @@ impl Breaker {
         }
     }
 
-    /// Records a failed attempt whose cause may be the target or the entity. With `after` the
-    /// target itself asked to wait that long, so the cause is the target.
+    /// Records a failed attempt whose cause may be the target or the entity.
     pub fn failed(
         &mut self,
         now: Timestamp,
         probe: bool,
         subject: Subject,
         reason: &str,
-        after: Option<Duration>,
         chance: f64,
     ) {
-        let first = self.recent.is_first(subject);
-        if probe || (self.state == State::Flowing && after.is_some()) {
-            return self.trip(now, probe, reason, after, chance);
+        if probe {
+            return self.trip(now, probe, reason, None, chance);
         }
-        if !first || self.state != State::Flowing || self.failing.contains(&subject.entity) {
+        if self.recent.is_first(subject) {
+            self.count_failure(now, subject, reason, chance);
+        }
+    }
+
+    /// Records that the target did not process a request because it gets too many. That is no
+    /// trouble: the pace falls. It is a failure if the target is `silent`, which means that it has
+    /// accepted nothing for some time, and the target trips if it asked Weir to wait for longer than
+    /// [`LONG_WAIT`]. Returns whether it is the first failure of this state; an entity that is
+    /// always answered so says nothing about the pace.
+    pub fn throttled(
+        &mut self,
+        now: Timestamp,
+        probe: bool,
+        subject: Subject,
+        throttling: &Throttling<'_>,
+        chance: f64,
+    ) -> bool {
+        let first = self.recent.is_first(subject);
+        let Throttling {
+            reason,
+            after,
+            silent,
+        } = *throttling;
+        if probe || after.is_some_and(|after| after > LONG_WAIT) {
+            self.trip(now, probe, reason, after, chance);
+        } else if first && silent {
+            self.count_failure(now, subject, reason, chance);
+        }
+        first
+    }
+
+    fn count_failure(&mut self, now: Timestamp, subject: Subject, reason: &str, chance: f64) {
+        if self.state != State::Flowing || self.failing.contains(&subject.entity) {
             return;
         }
         self.failing.push(subject.entity);
@@ -212,7 +261,7 @@ impl Breaker {
         if failing >= self.options.failures_max as usize {
             self.trip(
                 now,
-                probe,
+                false,
                 &format!("{failing} entities failed with no delivery between; the last: {reason}"),
                 None,
                 chance,
@@ -299,9 +348,9 @@ mod tests {
     use super::*;
 
     /// Plays a story of one word for each event, one second apart, and compares the states after
-    /// each event with `expected`. `ok`, `no`, `fail`, `wait` and `trip` are outcomes of attempts;
+    /// each event with `expected`. `ok`, `no`, `fail`, `less`, `silent`, `wait` and `trip` are outcomes of attempts;
     /// the prefix `probe-` makes the attempt a probe. Each event is
-    /// about an entity of its own, unless a letter names one: `fail:a`, or `fail:a2` for its second delivery.
+    /// about an entity of its own, unless a letter names one: `fail:a`, or `fail:a2` for its second state.
     fn check(story: &str, expected: &str) {
         let options = Options {
             failures_max: 3,
@@ -319,15 +368,15 @@ mod tests {
             let subject = match name.as_bytes() {
                 [] => Subject {
                     entity: 1_000 + second as u64,
-                    delivery: 1,
+                    state: 1,
                 },
                 [entity] => Subject {
                     entity: u64::from(*entity),
-                    delivery: 1,
+                    state: 1,
                 },
-                [entity, delivery, ..] => Subject {
+                [entity, state, ..] => Subject {
                     entity: u64::from(*entity),
-                    delivery: u64::from(*delivery),
+                    state: u64::from(*state),
                 },
             };
             if probe {
@@ -347,15 +396,15 @@ mod tests {
             match word {
                 "ok" => breaker.delivered(now, probe),
                 "no" => breaker.refused(now, probe, subject, "no", 1.0),
-                "fail" => breaker.failed(now, probe, subject, "fail", None, 1.0),
-                "wait" => breaker.failed(
-                    now,
-                    probe,
-                    subject,
-                    "wait",
-                    Some(Duration::from_secs(5)),
-                    1.0,
-                ),
+                "fail" => breaker.failed(now, probe, subject, "fail", 1.0),
+                "less" | "silent" | "wait" => {
+                    let throttling = Throttling {
+                        reason: word,
+                        after: (word == "wait").then_some(Duration::from_secs(90)),
+                        silent: word == "silent",
+                    };
+                    breaker.throttled(now, probe, subject, &throttling, 1.0);
+                }
                 "trip" => breaker.trip(now, probe, "trip", None, 1.0),
                 "lost" => breaker.abandon_probe(now),
                 "-" => {}
@@ -402,7 +451,14 @@ mod tests {
     #[test]
     fn what_speaks_of_the_target_trips_at_once() {
         check("trip", "1");
-        check("wait", "5");
+        check("wait", "90");
+    }
+
+    #[test]
+    fn too_many_requests_are_no_trouble_while_the_target_accepts_some() {
+        check(&"less ".repeat(50), "flowing ".repeat(50).trim_end());
+        check("silent silent silent", "flowing flowing 3");
+        check("trip probe-less", "1 3");
     }
 
     #[test]

@@ -9,11 +9,10 @@ use super::prepare::{Content, Prepared};
 use super::retry::{KEYS_MAX, Tried};
 use crate::model::{EntityId, Failure, PartsDigest, Rendering, Sequence};
 use crate::store::{Ending, Holds};
-use crate::targets::{self, DeliveryId};
+use crate::targets::{self, DeliveryId, ENVELOPE_BYTES};
 
-/// Attempts after which a 409 or a 422 becomes a refusal; until then a missing parent may still
-/// arrive.
-const TRIES_BEFORE_REFUSAL: u8 = 5;
+/// The code of a refusal by the target, not by a plugin.
+pub(crate) const REFUSED: &str = "refused";
 
 /// An entity that must be sent.
 #[derive(Clone, Debug)]
@@ -32,6 +31,27 @@ pub(crate) struct Ready {
     pub(crate) first_deletes: u64,
     /// The plugin that rendered it; `None` for the default rendering and for deletions.
     pub(crate) plugin: Option<Arc<str>>,
+}
+
+impl Ready {
+    /// Bytes that it takes in memory while it waits and is sent: its rendering, and the copy of it in
+    /// the body of the request.
+    pub(crate) fn bytes(&self) -> usize {
+        let body = self
+            .rendering
+            .as_ref()
+            .map_or(0, |it| it.body.as_bytes().len());
+        2 * body + ENVELOPE_BYTES
+    }
+
+    /// Bytes that it adds to the body of a batch, approximately.
+    pub(crate) fn bytes_in_batch(&self) -> usize {
+        let body = self
+            .rendering
+            .as_ref()
+            .map_or(0, |it| it.body.as_bytes().len());
+        body + self.id.entity_type.len() + self.id.key.len() + ENVELOPE_BYTES
+    }
 }
 
 /// The next step for a prepared entity.
@@ -165,12 +185,14 @@ pub(crate) enum Conclusion {
     /// The delivery is settled with this ending.
     Done(Ending),
     /// Park it for `wait`, with `attempts` counted so far. `reason` is the error to keep, if there
-    /// was one. If `failed`, the next attempt is a retry and counts against the retry budget.
+    /// was one. If `failed`, the next attempt is a retry and counts against the retry budget. If
+    /// `awaits_change`, a newer state of the entity is tried at once.
     Park {
         attempts: u8,
         wait: Duration,
         reason: Option<String>,
         failed: bool,
+        awaits_change: bool,
     },
     /// The target is gone for good: park the entity and pause the channel.
     Pause { attempts: u8, reason: String },
@@ -196,6 +218,7 @@ pub(crate) fn conclude(
             wait,
             reason: Some(reason),
             failed: true,
+            awaits_change: false,
         }
     };
     match sent.outcome {
@@ -204,6 +227,7 @@ pub(crate) fn conclude(
             wait: Duration::ZERO,
             reason: None,
             failed: false,
+            awaits_change: false,
         },
         Some(targets::Outcome::Delivered) => Conclusion::Done(match ready.tried.digest {
             Some(digest) => {
@@ -212,13 +236,21 @@ pub(crate) fn conclude(
             }
             None => Ending::Withdrawn,
         }),
-        Some(targets::Outcome::Retry { reason, after, .. }) => retry(reason, after),
+        Some(targets::Outcome::Retry { reason, .. }) => retry(reason, None),
+        Some(targets::Outcome::Throttled { reason, after }) => retry(reason, after),
+        // What it refers to may arrive later, for example its parent.
         Some(targets::Outcome::Refused {
             reason,
             after_tries: true,
-        }) if counted < TRIES_BEFORE_REFUSAL => retry(reason, None),
-        Some(targets::Outcome::Refused { reason, .. } | targets::Outcome::Split { reason }) => {
-            Conclusion::Done(Ending::Refused(Failure::new("refused", reason)))
+        }) if counted < options.retry.attempts => Conclusion::Park {
+            attempts: counted,
+            wait: options.retry.wait(counted, chance),
+            reason: Some(reason),
+            failed: true,
+            awaits_change: true,
+        },
+        Some(targets::Outcome::Refused { reason, .. } | targets::Outcome::Split { reason, .. }) => {
+            Conclusion::Done(Ending::Refused(Failure::new(REFUSED, reason)))
         }
         // The trouble is the target's, so this does not count as an attempt at the entity.
         Some(targets::Outcome::Trip { reason }) => Conclusion::Park {
@@ -226,6 +258,7 @@ pub(crate) fn conclude(
             wait: Duration::ZERO,
             reason: Some(reason),
             failed: false,
+            awaits_change: false,
         },
         Some(targets::Outcome::Pause { reason }) => Conclusion::Pause { attempts, reason },
     }
@@ -260,6 +293,7 @@ mod tests {
             revision: Sequence(9),
             newest: Sequence(8),
             id,
+            bytes: 0,
             content,
         }
     }
@@ -475,11 +509,16 @@ mod tests {
             Conclusion::Pause { attempts, .. } => format!("pause {attempts}"),
         };
         let reason = String::new;
-        let retry = |after| {
+        let retry = || {
             Some(targets::Outcome::Retry {
                 reason: reason(),
-                after,
                 maybe_applied: false,
+            })
+        };
+        let throttled = |after| {
+            Some(targets::Outcome::Throttled {
+                reason: reason(),
+                after,
             })
         };
         let refused = |after_tries| {
@@ -496,19 +535,20 @@ mod tests {
                 false,
                 "Delivered { digest: 7, target_key: None }",
             ),
-            (0, retry(None), false, "parked 1 10ms failed"),
-            (1, retry(None), false, "parked 2 20ms failed"),
-            (1, retry(None), true, "parked 1 10ms failed"),
+            (0, retry(), false, "parked 1 10ms failed"),
+            (1, retry(), false, "parked 2 20ms failed"),
+            (1, retry(), true, "parked 1 10ms failed"),
             (
                 1,
-                retry(Some(Duration::from_secs(9))),
+                throttled(Some(Duration::from_secs(9))),
                 false,
                 "parked 2 9000ms failed",
             ),
-            (255, retry(None), false, "parked 255 200ms failed"),
+            (255, retry(), false, "parked 255 200ms failed"),
             (0, refused(false), false, "refused"),
             (3, refused(true), false, "parked 4 80ms failed"),
-            (4, refused(true), false, "refused"),
+            (4, refused(true), false, "parked 5 160ms failed"),
+            (5, refused(true), false, "refused"),
             (
                 4,
                 Some(targets::Outcome::Trip { reason: reason() }),

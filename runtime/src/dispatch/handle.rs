@@ -1,22 +1,34 @@
-//! A target with the limits that its channels share: slots for requests in flight, a rate, and the
+//! A target with the limits that its channels share: slots for requests in flight, a pace, and the
 //! breaker.
 //!
-//! An attempt needs a [`Permit`], and the outcome of each attempt reaches the breaker, whatever the
-//! channel does with it. If there are two or more slots, one is reserved for urgent work. Time and
-//! chance come from outside.
+//! An attempt needs a [`Permit`]: a slot, the moment at which the pace lets a request start, and the
+//! breaker's admission. A channel takes one before it decides what to send, so that nothing that it
+//! has chosen waits for any of the three. The outcome of each attempt reaches the breaker, whatever
+//! the channel does with it. If there are two or more slots, one is reserved for urgent work. Time
+//! and chance come from outside.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Mutex as FairMutex, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
-use super::breaker::{self, Admission, Breaker, State, Subject};
+use super::breaker::{self, Admission, Breaker, State, Subject, Throttling};
 use super::clock::Clock;
 use super::lock;
-use super::pace::RateLimiter;
+use super::pace::{BearableRate, Pace};
+use super::request_size::RequestSize;
 use crate::model::{PartsDigest, Timestamp};
 use crate::targets::{Attempt, Form, Item, Nature, Options, Outcome, Target, Trace, Unusable};
+
+/// What can be sent within this time may be rendered ahead, so that a fast target never waits for a
+/// renderer. It is short beside anything that people notice.
+const AHEAD: Duration = Duration::from_millis(20);
+
+/// A target that has accepted nothing for this long, and answers that it gets too many requests, is
+/// in trouble.
+const SILENT_MAX: Duration = Duration::from_secs(3);
 
 /// A target, its limits and its breaker, shared by the channels that deliver to it.
 pub struct TargetHandle {
@@ -26,14 +38,30 @@ pub struct TargetHandle {
     clock: Clock,
     dice: Mutex<fastrand::Rng>,
     breaker: Mutex<Breaker>,
-    rate: Option<Mutex<RateLimiter>>,
+    pace: Mutex<Pace>,
+    /// Those that wait for the pace, in order: urgent ones, and others.
+    lines: [FairMutex<()>; 2],
     general: Arc<Semaphore>,
     urgent: Option<Arc<Semaphore>>,
+    /// What its 413s have taught.
+    request_size: Mutex<RequestSize>,
+    /// The mean duration of an attempt in microseconds; 0 before the first has ended.
+    attempt_micros: AtomicU64,
     changed: watch::Sender<()>,
 }
 
+/// The answer to a request for a permit that does not wait.
+pub(crate) enum Asked {
+    /// An attempt may be made now.
+    Granted(Permit),
+    /// Not now: await [`TargetHandle::permit`].
+    Later,
+    /// The breaker admits no attempt.
+    Denied,
+}
+
 /// The status of a target, for users.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TargetStatus {
     /// Flowing, tripped or probing.
     pub state: State,
@@ -41,11 +69,14 @@ pub struct TargetStatus {
     pub since: Timestamp,
     /// Why it does not flow; empty if it flows.
     pub reason: String,
+    /// The requests per second that it bears, if it has refused some because there were too many.
+    pub bears_per_second: Option<f64>,
 }
 
 impl TargetHandle {
     /// Prepares a target without opening a connection. The clock must be the one that all targets
-    /// share. The dice spread the waits and generate trace ids.
+    /// share. The dice spread the waits and generate trace ids. `memory` is what an earlier handle of
+    /// it left behind ([`TargetHandle::memory`]).
     ///
     /// # Errors
     /// See [`Unusable`].
@@ -54,8 +85,20 @@ impl TargetHandle {
         breaker: breaker::Options,
         clock: Clock,
         dice: fastrand::Rng,
+        memory: Option<&[u8]>,
     ) -> Result<Arc<TargetHandle>, Unusable> {
         let target = options.kind.open()?;
+        // Elsewhere, another rate may be right.
+        let (request_size, bearable) = memory
+            .and_then(|memory| memory.strip_prefix(&target.place().to_le_bytes()))
+            .and_then(|memory| memory.split_first_chunk())
+            .map(|(size, rate)| {
+                (
+                    RequestSize::from_bytes(*size),
+                    BearableRate::from_bytes(rate),
+                )
+            })
+            .unwrap_or_default();
         let (general, urgent) = match options.concurrency.clamp(1, 1024) {
             1 => (1, None),
             slots => (slots - 1, Some(Arc::new(Semaphore::new(1)))),
@@ -66,7 +109,10 @@ impl TargetHandle {
             breaker: Mutex::new(Breaker::new(breaker, clock.now())),
             clock,
             dice: Mutex::new(dice),
-            rate: options.rate.map(|rate| Mutex::new(RateLimiter::new(rate))),
+            pace: Mutex::new(Pace::new(options.rate, bearable)),
+            lines: Default::default(),
+            request_size: Mutex::new(request_size),
+            attempt_micros: AtomicU64::new(0),
             general: Arc::new(Semaphore::new(general)),
             urgent,
             changed: watch::Sender::new(()),
@@ -86,7 +132,22 @@ impl TargetHandle {
             state: breaker.state(),
             since: breaker.since(),
             reason: breaker.reason().to_owned(),
+            bears_per_second: self.pace().bearable().and_then(|rate| rate.per_second()),
         }
+    }
+
+    /// What a later handle of the same target must know: the rate that it bears, and the length of
+    /// the requests that it takes. `None` if it has taught neither.
+    pub fn memory(&self) -> Option<Vec<u8>> {
+        let (size, rate) = (*lock(&self.request_size), self.pace().bearable());
+        let taught = rate.is_some() || size.most() != usize::MAX;
+        let rate = rate.map(BearableRate::to_bytes).unwrap_or_default();
+        taught.then(|| [&self.place().to_le_bytes()[..], &size.to_bytes(), &rate].concat())
+    }
+
+    /// The most bytes that a batch should have.
+    pub(crate) fn request_bytes_max(&self) -> usize {
+        lock(&self.request_size).most()
     }
 
     /// See [`Target::place`].
@@ -122,15 +183,53 @@ impl TargetHandle {
     /// Trips the breaker for a reason that no single attempt shows.
     pub(crate) fn trip(&self, reason: &str) {
         let mut breaker = self.breaker();
-        let before = breaker.state();
+        let before = Before::of(&breaker);
         breaker.trip(self.clock.now(), false, reason, None, self.chance());
-        self.log_change(before, &breaker);
+        self.log_change(&before, &breaker);
         drop(breaker);
         self.changed.send_replace(());
     }
 
-    /// Waits for a slot. Returns `None` if the breaker admits no attempt when the slot is free.
-    pub(crate) async fn permit(self: &Arc<Self>, urgent: bool) -> Option<Permit> {
+    /// The number of requests that could start within [`AHEAD`], by free slots, by the duration of
+    /// attempts and by the pace. May be 0.
+    pub(crate) fn soon(&self) -> usize {
+        let freed = match self.attempt_micros.load(Ordering::Relaxed) {
+            0 => 0,
+            micros => self.options.concurrency as u64 * AHEAD.as_micros() as u64 / micros,
+        };
+        let slots = self.general.available_permits() + freed as usize;
+        self.pace()
+            .within(self.clock.elapsed(), AHEAD)
+            .map_or(slots, |requests| requests.min(slots))
+    }
+
+    /// Takes a permit if one is there.
+    pub(crate) fn try_permit(self: &Arc<Self>, urgent: bool) -> Asked {
+        let kept = self.urgent.as_ref().filter(|_| urgent);
+        let slot = [Some(&self.general), kept]
+            .into_iter()
+            .flatten()
+            .find_map(|slots| slots.clone().try_acquire_owned().ok());
+        let Some(slot) = slot else {
+            return Asked::Later;
+        };
+        // Whoever waits for the pace goes first.
+        let Ok(line) = self.line(urgent).try_lock() else {
+            return Asked::Later;
+        };
+        let mut pace = self.pace();
+        let started = pace.start(self.clock.elapsed(), urgent);
+        if started.is_err() {
+            pace.leave(urgent);
+            return Asked::Later;
+        }
+        drop((pace, line));
+        self.admit(slot, urgent)
+            .map_or(Asked::Denied, Asked::Granted)
+    }
+
+    /// Waits for a permit. Returns `None` if the breaker admits no attempt when its time has come.
+    pub(crate) async fn permit(self: Arc<Self>, urgent: bool) -> Option<Permit> {
         let slot = match &self.urgent {
             Some(kept) if urgent => tokio::select! {
                 biased;
@@ -140,11 +239,33 @@ impl TargetHandle {
             _ => self.general.clone().acquire_owned().await,
         };
         let slot = slot.expect("slots are never closed");
+        self.keep_pace(urgent).await;
+        self.admit(slot, urgent)
+    }
+
+    /// Waits until the pace lets another request start.
+    async fn keep_pace(&self, urgent: bool) {
+        let _line = self.line(urgent).lock().await;
+        let _leave = Leave(self, urgent);
+        loop {
+            let started = self.pace().start(self.clock.elapsed(), urgent);
+            match started {
+                Ok(()) => return,
+                Err(wait) => tokio::time::sleep(wait).await,
+            }
+        }
+    }
+
+    /// The last step to a permit: the breaker's admission.
+    fn admit(self: &Arc<Self>, slot: OwnedSemaphorePermit, urgent: bool) -> Option<Permit> {
         let mut breaker = self.breaker();
         let probe = match breaker.admits(self.clock.now()) {
             Admission::Flowing => false,
             Admission::Probe => true,
-            Admission::Wait(_) => return None,
+            Admission::Wait(_) => {
+                self.pace().give_back();
+                return None;
+            }
         };
         if probe {
             breaker.begin_probe();
@@ -152,10 +273,20 @@ impl TargetHandle {
         drop(breaker);
         Some(Permit {
             handle: self.clone(),
+            urgent,
             probe,
             pending: probe,
+            paced: true,
             _slot: slot,
         })
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        lock(&self.pace)
+    }
+
+    fn line(&self, urgent: bool) -> &FairMutex<()> {
+        &self.lines[usize::from(urgent)]
     }
 
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
@@ -166,16 +297,41 @@ impl TargetHandle {
         lock(&self.dice).f64()
     }
 
-    /// Reports the outcome of an attempt to the breaker.
-    fn judge(&self, items: &[Item], outcomes: &[Outcome], probe: bool) {
+    /// Remembers which batches the target takes, and which are too long.
+    fn note_size(&self, items: &[Item], outcomes: &[Outcome]) {
+        let bytes = items.iter().map(Item::bytes_in_batch).sum();
+        let mut size = lock(&self.request_size);
+        match outcomes.first() {
+            Some(Outcome::Split { too_long: true, .. }) => size.refused(bytes),
+            Some(Outcome::Delivered) => size.accepted(bytes),
+            _ => {}
+        }
+    }
+
+    /// Remembers how long attempts take, the latest ones above all.
+    fn note_duration(&self, took: Duration) {
+        let (mean, took) = (
+            self.attempt_micros.load(Ordering::Relaxed),
+            took.as_micros() as u64,
+        );
+        let mean = if mean == 0 {
+            took
+        } else {
+            (7 * mean + took) / 8
+        };
+        self.attempt_micros.store(mean.max(1), Ordering::Relaxed);
+    }
+
+    /// Reports the outcome of an attempt that was sent at `sent` to the breaker and to the pace.
+    fn judge(&self, items: &[Item], outcomes: &[Outcome], probe: bool, sent: Duration) {
         let (now, mut breaker) = (self.clock.now(), self.breaker());
-        let before = breaker.state();
+        let before = Before::of(&breaker);
         let delivered = outcomes.contains(&Outcome::Delivered);
         if delivered {
             breaker.delivered(now, probe);
         }
         // A failure counts once per request, a refusal once per entity.
-        let mut failure = None;
+        let (mut failure, mut throttled) = (None, None);
         for (item, outcome) in items.iter().zip(outcomes) {
             match outcome {
                 Outcome::Refused { reason, .. } if !delivered => {
@@ -184,36 +340,78 @@ impl TargetHandle {
                 Outcome::Trip { reason } | Outcome::Pause { reason } => {
                     breaker.trip(now, probe, reason, None, self.chance())
                 }
-                Outcome::Retry { reason, after, .. } if !delivered => {
-                    failure.get_or_insert((item, reason, *after));
+                Outcome::Retry { reason, .. } if !delivered => {
+                    failure.get_or_insert((item, reason));
+                }
+                Outcome::Throttled { reason, after } => {
+                    throttled.get_or_insert((item, reason, *after));
                 }
                 // The target read the batch and responded, so it is alive.
                 Outcome::Split { .. } if probe => breaker.delivered(now, probe),
                 _ => {}
             }
         }
-        if let Some((item, reason, after)) = failure {
-            breaker.failed(now, probe, subject(item), reason, after, self.chance());
+        if let Some((item, reason)) = failure {
+            breaker.failed(now, probe, subject(item), reason, self.chance());
         }
-        if breaker.state() != before {
-            self.log_change(before, &breaker);
+        match throttled {
+            Some((item, reason, after)) => {
+                let throttling = Throttling {
+                    reason,
+                    after,
+                    silent: !delivered && self.pace().silent_for(self.clock.elapsed()) > SILENT_MAX,
+                };
+                let chance = self.chance();
+                let probe = probe && !delivered;
+                let first = breaker.throttled(now, probe, subject(item), &throttling, chance);
+                self.slow_down(reason, after, first.then_some(sent));
+            }
+            None if outcomes.iter().any(is_accepted) => self.pace().accepted(self.clock.elapsed()),
+            None => {}
+        }
+        if breaker.state() != before.state {
+            self.log_change(&before, &breaker);
             self.changed.send_replace(());
+        }
+    }
+
+    /// The target asked for fewer requests. `sent` is when the request that it refused was sent, if
+    /// the rate must fall.
+    fn slow_down(&self, reason: &str, after: Option<Duration>, sent: Option<Duration>) {
+        let (now, mut pace) = (self.clock.elapsed(), self.pace());
+        if let Some(after) = after {
+            pace.wait_until(now + after);
+        }
+        let first = pace.bearable().is_none();
+        if let Some(sent) = sent {
+            pace.fall(now, sent);
+        }
+        if let Some(rate) = pace.bearable().filter(|_| first) {
+            tracing::info!(
+                target_name = &*self.options.name,
+                requests_per_second = rate.per_second().unwrap_or_default().round(),
+                reason,
+                "the target refuses requests because there are too many; Weir keeps to the rate that it accepts"
+            );
         }
     }
 
     /// Logs once when the target trips and once when it is back, however many probes fail in
     /// between.
-    fn log_change(&self, before: State, breaker: &Breaker) {
+    fn log_change(&self, before: &Before, breaker: &Breaker) {
         let (name, reason) = (&*self.options.name, breaker.reason());
-        match (before, breaker.state()) {
+        match (before.state, breaker.state()) {
             (State::Flowing, State::Tripped { .. }) => tracing::warn!(
                 target_name = name,
                 reason,
                 "target tripped; nothing is sent to it until a probe succeeds"
             ),
-            (State::Probing, State::Flowing) => {
-                tracing::info!(target_name = name, "target is back; deliveries resume")
-            }
+            (State::Probing, State::Flowing) => tracing::info!(
+                target_name = name,
+                tripped_seconds = self.clock.now().0.saturating_sub(before.since.0) / 1000,
+                failed_probes = before.failed_probes,
+                "target is back; deliveries resume"
+            ),
             (State::Probing, State::Tripped { .. }) => {
                 tracing::debug!(target_name = name, reason, "a probe of the target failed")
             }
@@ -222,7 +420,32 @@ impl TargetHandle {
     }
 }
 
-/// The entity and delivery of an item, for the breaker.
+/// The breaker before an outcome, for the log.
+struct Before {
+    state: State,
+    since: Timestamp,
+    failed_probes: u32,
+}
+
+impl Before {
+    fn of(breaker: &Breaker) -> Before {
+        Before {
+            state: breaker.state(),
+            since: breaker.since(),
+            failed_probes: breaker.failed_probes(),
+        }
+    }
+}
+
+/// Whether the target processed the request.
+fn is_accepted(outcome: &Outcome) -> bool {
+    matches!(
+        outcome,
+        Outcome::Delivered | Outcome::Refused { .. } | Outcome::Split { .. }
+    )
+}
+
+/// The entity of an item and its state, for the breaker.
 fn subject(item: &Item) -> Subject {
     let mut entity = PartsDigest::new();
     entity
@@ -230,32 +453,43 @@ fn subject(item: &Item) -> Subject {
         .part(&*item.entity.key);
     Subject {
         entity: entity.digest64(),
-        // Half of an id is as unique as is needed here.
-        delivery: item.id.0 as u64,
+        state: item.state,
     }
 }
 
-/// The permission to make attempts: a slot and the breaker's admission.
+/// Leaves the line for the pace, also when the one who waited gives up.
+struct Leave<'a>(&'a TargetHandle, bool);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.pace().leave(self.1);
+    }
+}
+
+/// The permission to make attempts: a slot, the pace and the breaker's admission.
 pub(crate) struct Permit {
     handle: Arc<TargetHandle>,
+    /// Whether it was asked for urgent work.
+    pub(crate) urgent: bool,
     /// Whether the attempt is a probe.
     pub(crate) probe: bool,
     /// A probe whose outcome is not known yet.
     pending: bool,
+    /// Whether the pace lets a request start that has not been made yet.
+    paced: bool,
     _slot: OwnedSemaphorePermit,
 }
 
 impl Permit {
-    /// Makes one attempt, after waiting for the rate limit. Returns `None` if the target has
-    /// tripped meanwhile.
+    /// Makes one attempt. An attempt after the first, for example at the second half of a batch,
+    /// waits for the pace. Returns `None` if the target has tripped meanwhile.
     pub(crate) async fn attempt(
         &mut self,
         items: &[Item],
         form: Form,
     ) -> Option<(Vec<Outcome>, Duration)> {
-        if let Some(rate) = &self.handle.rate {
-            let wait = lock(rate).wait(self.handle.clock.elapsed());
-            tokio::time::sleep(wait).await;
+        if !std::mem::take(&mut self.paced) {
+            self.handle.keep_pace(self.urgent).await;
         }
         // A successful probe has made the target flow again; after a failed one no further attempt
         // is allowed.
@@ -269,7 +503,7 @@ impl Permit {
                 span: dice.u64(1..),
             }
         };
-        let began = Instant::now();
+        let (began, sent) = (Instant::now(), self.handle.clock.elapsed());
         let attempt = Attempt {
             items,
             form,
@@ -279,17 +513,24 @@ impl Permit {
         let mut outcomes = self.handle.target.deliver(attempt).await;
         outcomes.resize_with(items.len(), || Outcome::Retry {
             reason: "the target's response does not mention this item".into(),
-            after: None,
             maybe_applied: true,
         });
+        let took = began.elapsed();
+        self.handle.note_duration(took);
+        if form == Form::Batch {
+            self.handle.note_size(items, &outcomes);
+        }
         self.handle
-            .judge(items, &outcomes, std::mem::take(&mut self.pending));
-        Some((outcomes, began.elapsed()))
+            .judge(items, &outcomes, std::mem::take(&mut self.pending), sent);
+        Some((outcomes, took))
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        if self.paced {
+            self.handle.pace().give_back();
+        }
         if self.pending {
             self.handle.breaker().abandon_probe(self.handle.clock.now());
             self.handle.changed.send_replace(());

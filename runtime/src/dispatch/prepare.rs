@@ -63,7 +63,16 @@ pub(crate) struct Prepared {
     pub(crate) newest: Sequence,
     /// `None` if the store has forgotten the entity; then no target holds it.
     pub(crate) id: Option<EntityId>,
+    /// Bytes of the entity that was read.
+    pub(crate) bytes: usize,
     pub(crate) content: Content,
+}
+
+/// The result of a preparation.
+pub(crate) struct Preparation {
+    pub(crate) prepared: Vec<Prepared>,
+    /// Entities that were not read, because those before them had enough bytes.
+    pub(crate) rest: Vec<Lease>,
 }
 
 /// What the target should hold for an entity.
@@ -105,13 +114,14 @@ pub enum PreviewVerdict {
     Failed(Failure),
 }
 
-/// Prepares entities that were taken from one track.
+/// Prepares entities that were taken from one track, until `bytes_max` bytes have been read.
 pub(crate) async fn prepare(
     setup: Arc<Setup>,
     store: Arc<dyn Store>,
     watermark: watch::Receiver<Sequence>,
     taken: Vec<Lease>,
-) -> Vec<Prepared> {
+    bytes_max: usize,
+) -> Preparation {
     // The read must include each change that was decided when its entity was taken, because such a
     // change may have no place of its own.
     let decided = taken
@@ -120,12 +130,14 @@ pub(crate) async fn prepare(
         .max()
         .unwrap_or_default();
     if durable(watermark.clone(), decided).await.is_err() {
-        return taken
-            .into_iter()
-            .map(|taken| unread(taken, "the store has stopped".into()))
-            .collect();
+        return stopped(taken, Vec::new());
     }
-    let (taken, entities, unreadable) = read(store.as_ref(), taken);
+    let Read {
+        taken,
+        entities,
+        unreadable,
+        rest,
+    } = read(store.as_ref(), taken, bytes_max);
     let ordinals: Vec<_> = taken.iter().map(|taken| taken.ordinal).collect();
     let newest = entities
         .iter()
@@ -134,10 +146,7 @@ pub(crate) async fn prepare(
         .max()
         .unwrap_or_default();
     if durable(watermark, newest).await.is_err() {
-        let stopped = taken
-            .into_iter()
-            .map(|taken| unread(taken, "the store has stopped".into()));
-        return stopped.chain(unreadable).collect();
+        return stopped(taken, unreadable);
     }
     let looks = looks(&setup.options, &entities);
     let contents = match &setup.chain {
@@ -154,33 +163,67 @@ pub(crate) async fn prepare(
         .into_iter()
         .zip(entities)
         .zip(looks.iter().zip(contents));
-    whole
+    let prepared = whole
         .map(|((taken, entity), (look, content))| prepared(taken, entity.as_deref(), look, content))
         .chain(unreadable)
-        .collect()
+        .collect();
+    Preparation { prepared, rest }
 }
 
-/// Reads the leased entities. Those that cannot be read are returned separately, so that one
-/// damaged entity does not hold up the others.
-fn read(
-    store: &dyn Store,
+/// The store has stopped, so nothing can be prepared any more.
+fn stopped(taken: Vec<Lease>, unreadable: Vec<Prepared>) -> Preparation {
+    let stopped = |taken| unread(taken, "the store has stopped".into());
+    Preparation {
+        prepared: taken.into_iter().map(stopped).chain(unreadable).collect(),
+        rest: Vec::new(),
+    }
+}
+
+/// Entities as they were read.
+struct Read {
     taken: Vec<Lease>,
-) -> (Vec<Lease>, Vec<Option<Arc<Entity>>>, Vec<Prepared>) {
+    entities: Vec<Option<Arc<Entity>>>,
+    /// Those that cannot be read.
+    unreadable: Vec<Prepared>,
+    /// Those that were not read, because the others had enough bytes.
+    rest: Vec<Lease>,
+}
+
+/// Reads leased entities until they have `bytes_max` bytes. Those that cannot be read are returned
+/// separately, so that one damaged entity does not hold up the others.
+fn read(store: &dyn Store, mut taken: Vec<Lease>, bytes_max: usize) -> Read {
     let ordinals: Vec<_> = taken.iter().map(|taken| taken.ordinal).collect();
-    if let Ok(entities) = store.read(&ordinals) {
-        return (taken, entities, Vec::new());
+    if let Ok(entities) = store.read_within(&ordinals, bytes_max) {
+        let rest = taken.split_off(entities.len());
+        return Read {
+            taken,
+            entities,
+            unreadable: Vec::new(),
+            rest,
+        };
     }
     let (mut readable, mut entities, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
-    for taken in taken {
+    let (mut bytes, mut leased) = (0, taken.into_iter());
+    for taken in leased.by_ref() {
         match store.read(&[taken.ordinal]) {
             Ok(mut found) => {
-                entities.push(found.pop().flatten());
+                let entity = found.pop().flatten();
+                bytes += entity.as_ref().map_or(0, |entity| entity.bytes());
+                entities.push(entity);
                 readable.push(taken);
             }
             Err(error) => unreadable.push(unread(taken, error.to_string())),
         }
+        if bytes >= bytes_max {
+            break;
+        }
     }
-    (readable, entities, unreadable)
+    Read {
+        taken: readable,
+        entities,
+        unreadable,
+        rest: leased.collect(),
+    }
 }
 
 /// What a channel would do with an entity now.
@@ -226,6 +269,7 @@ fn unread(taken: Lease, why: String) -> Prepared {
         revision: taken.revision,
         newest: Sequence(0),
         id: None,
+        bytes: 0,
         content: Content::Unread(why),
         taken,
     }
@@ -243,6 +287,7 @@ fn prepared(
             .max(entity.map(Entity::newest).unwrap_or_default()),
         newest: look.newest,
         id: entity.map(|entity| entity.id.clone()),
+        bytes: entity.map_or(0, Entity::bytes),
         content,
         taken,
     }
@@ -306,7 +351,7 @@ fn look(entity: Option<&Entity>, needs: &[String], sight: &mut FacetMatcher<'_>)
     }
     let there = |need: &String, sight: &mut FacetMatcher<'_>| {
         let facets = entity.into_iter().flat_map(|entity| &entity.facets);
-        let there = facets.filter(|facet| facet.value.is_some());
+        let there = facets.filter(|facet| facet.is_filled());
         satisfied(need, there.map(|facet| &facet.name), |name| {
             sight.matches(name)
         })

@@ -33,9 +33,11 @@ pub struct Options {
     pub factor: f64,
     /// Maximum wait before any retry. Default 10 min.
     pub cap: Duration,
-    /// Attempts after which the entity stays parked and is retried about every `cap`. Default 12.
-    /// It is never dropped.
+    /// Attempts after which the entity stays parked and is retried about every `cap`, or is refused
+    /// if the target answered 409 or 422. Default 12. It is never dropped.
     pub attempts: u8,
+    /// How long an entity that the target refused stays so before it is tried once more. Default 1 h.
+    pub refused: Duration,
 }
 
 impl Options {
@@ -125,6 +127,10 @@ pub(crate) struct Waiting {
     pub(crate) released: bool,
     /// The previous attempt.
     pub(crate) tried: Option<Tried>,
+    /// The target answered 409 or 422: a newer state of the entity is tried at once.
+    pub(crate) awaits_change: bool,
+    /// It was refused and is tried once more.
+    pub(crate) once_more: bool,
 }
 
 /// When each parked entity of a channel is due, for readers outside the channel's task.
@@ -149,6 +155,8 @@ pub(crate) struct Schedule {
     heap: BinaryHeap<Reverse<(Timestamp, Ordinal)>>,
     waiting: HashMap<Ordinal, Waiting>,
     failed: usize,
+    /// Entities that wait for a change.
+    awaiting: usize,
 }
 
 impl Schedule {
@@ -164,6 +172,7 @@ impl Schedule {
     pub(crate) fn park(&mut self, ordinal: Ordinal, waiting: Waiting) {
         self.remove(ordinal);
         self.failed += usize::from(waiting.failed);
+        self.awaiting += usize::from(waiting.awaits_change);
         self.heap.push(Reverse((waiting.due, ordinal)));
         self.due_times.lock().insert(ordinal, waiting.due);
         self.waiting.insert(ordinal, waiting);
@@ -183,6 +192,7 @@ impl Schedule {
         let waiting = self.waiting.remove(&ordinal)?;
         self.due_times.lock().remove(&ordinal);
         self.failed -= usize::from(waiting.failed);
+        self.awaiting -= usize::from(waiting.awaits_change);
         Some(waiting)
     }
 
@@ -215,6 +225,30 @@ impl Schedule {
         self.failed
     }
 
+    /// Whether an entity waits for a change.
+    pub(crate) fn awaits_changes(&self) -> bool {
+        self.awaiting > 0
+    }
+
+    /// The entities that wait for a change, each with the newest one that was tried.
+    pub(crate) fn awaiting_change(&self) -> Vec<(Ordinal, Sequence)> {
+        let awaiting = self
+            .waiting
+            .iter()
+            .filter(|(_, waiting)| waiting.awaits_change);
+        awaiting
+            .filter_map(|(ordinal, waiting)| Some((*ordinal, waiting.tried.as_ref()?.newest)))
+            .collect()
+    }
+
+    /// Makes an entity due at once, as for a first attempt.
+    pub(crate) fn hurry(&mut self, ordinal: Ordinal, now: Timestamp) {
+        if let Some(mut waiting) = self.remove(ordinal) {
+            (waiting.due, waiting.failed, waiting.awaits_change) = (now, false, false);
+            self.park(ordinal, waiting);
+        }
+    }
+
     /// Removes all entities.
     pub(crate) fn clear(&mut self) {
         self.due_times.lock().clear();
@@ -231,6 +265,7 @@ mod tests {
         factor: 2.0,
         cap: Duration::from_secs(600),
         attempts: 12,
+        refused: Duration::from_secs(3600),
     };
 
     #[test]

@@ -1,18 +1,21 @@
 //! The loop of a channel: one task that owns all of the channel's state and leaves the slow work,
 //! rendering and sending, to other tasks.
 //!
-//! In each turn the loop takes as many entities as there is room for, starts preparations and
-//! sends, and settles those that have finished. Nothing in a turn blocks: a sweep that reaches the
+//! In each turn the loop takes as many entities as the target takes soon (`take`), starts
+//! preparations and requests (`deliver`), and settles those that have finished (`settle`). Nothing in a turn blocks: a sweep that reaches the
 //! end of its reserved stretch continues when its save has completed, and the lanes continue
 //! meanwhile. Between turns the loop waits for the first event; only a command from outside (pause,
 //! sweep, another configuration, stop) is awaited to its end. The room for entities in flight is
 //! bounded, and each track has its own, so that a sweep never delays an urgent price.
 
 mod control;
+mod deliver;
 mod settle;
+mod take;
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -22,28 +25,26 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::control::Control;
+use self::deliver::Kept;
 use super::abort_on_panic::AbortOnPanic;
 use super::breaker::Admission;
 use super::clock::Clock;
 use super::flight::{Ready, Sent};
 use super::guard::Guard;
-use super::pace::{TRACKS, WeightedRoundRobin};
-use super::prepare::{Prepared, RENDER_MAX, prepare};
-use super::retry::{RetryBudget, Schedule, Tried, Waiting};
-use super::send::{SendContext, send};
+use super::handle::Permit;
+use super::prepare::{BoxFuture, Preparation};
+use super::retry::{RetryBudget, Schedule, Tried};
+use super::trouble::Trouble;
+use super::turns::{TRACKS, WeightedRoundRobin};
 use super::{Setup, Shared};
-use crate::model::{Ordinal, Sequence, Timestamp, Track};
-use crate::store::{self, Ending, Joined, Lease, Pending, Queue, Settlement, Store, Walked};
+use crate::model::{Ordinal, Sequence, Timestamp};
+use crate::store::{self, Joined, Lease, Pending, Queue, Store};
 
-/// Minimum and maximum number of entities in flight on each track. The minimum makes rendering in
-/// batches worthwhile; the maximum keeps the renderings that wait in memory within hundreds of
-/// megabytes in the worst case.
-const ROOM: (usize, usize) = (64, 1024);
-/// Concurrent preparations for each channel: half the plugin threads, because other channels have
-/// entities too.
-const PREPARATIONS_MAX: usize = 4;
-/// Maximum number of entities in one preparation of a channel without plugins.
-const PLAIN_MAX: usize = 512;
+/// Maximum number of entities in flight on each track.
+const ROOM_MAX: usize = 1024;
+/// Bytes that an entity is assumed to have in memory before any is known. The first preparations are
+/// small because of it.
+const ASSUMED_BYTES: usize = 16 * 1024 * 1024;
 /// How long a request waits for more entities while some are being prepared.
 const LINGER: Duration = Duration::from_millis(5);
 /// How long a channel ignores further commits after one that did not concern it: each commit may
@@ -61,18 +62,23 @@ struct Flight {
     revision: Sequence,
     released: bool,
     tried: Option<Tried>,
+    /// It changed while its rendering waited. The next rendering is sent even if it changes again,
+    /// because an entity that changes all the time must be sent too.
+    reread: bool,
+    /// Bytes that it has in memory, of [`BYTES_MAX`].
+    bytes: usize,
 }
 
 /// The result of a task.
 enum Done {
-    Prepared(Vec<Prepared>),
+    Prepared(Preparation),
     Sent(Vec<(Ready, Sent)>),
 }
 
 /// A running task with its entities, so that they can be settled even if it panics.
 struct Job {
     track: usize,
-    sends: bool,
+    prepares: bool,
     members: Vec<Ordinal>,
 }
 
@@ -98,6 +104,8 @@ pub(crate) struct Run {
     target_changes: watch::Receiver<()>,
     paused: bool,
     flights: HashMap<Ordinal, Flight>,
+    /// How many of them were read again, or are being.
+    rereads: usize,
     in_track: [usize; TRACKS],
     more: [bool; TRACKS],
     /// There may be new entities that the sweep has not passed yet.
@@ -108,16 +116,37 @@ pub(crate) struct Run {
     taken: [VecDeque<Lease>; TRACKS],
     ready: [VecDeque<Ready>; TRACKS],
     ready_since: [Option<Instant>; TRACKS],
+    /// Running preparations, and their entities by track.
+    preparations: usize,
+    preparing: [usize; TRACKS],
+    /// Bytes of all entities in flight, and how many the next one is assumed to have: as many as the
+    /// largest of the last ones, read and rendered.
+    bytes: usize,
+    assumed_bytes: usize,
+    /// The share of the prepared entities that had to be sent, mostly of the last ones.
+    sent_share: f64,
+    /// Permits that have come and are not used yet.
+    permits: Vec<Kept>,
+    /// Pending requests for a permit: for any work, and for urgent work.
+    asking: [Option<BoxFuture<'static, Option<Permit>>>; 2],
     tasks: JoinSet<Done>,
     jobs: HashMap<Id, Job>,
     schedule: Schedule,
     held: HashSet<Ordinal>,
+    /// There were commits since the last look for changes of entities that wait for one.
+    changed: bool,
+    /// When that look is due, and the next one at refused entities; `None` if none is refused.
+    looks_at: Instant,
+    refused_look: Option<Instant>,
+    /// The last refused entity that was looked at in this round.
+    refused_after: Option<Ordinal>,
     budget: RetryBudget,
+    trouble: Trouble,
     guard: Guard,
     /// The number of entities of which the target holds something, and when it was read.
     holding: Option<(u64, Timestamp)>,
     walking: WeightedRoundRobin,
-    preparing: WeightedRoundRobin,
+    rendering: WeightedRoundRobin,
     sending: WeightedRoundRobin,
     /// First attempts have stopped, because too many entities wait for a retry.
     overfull: bool,
@@ -144,9 +173,11 @@ impl Run {
             target_changes: setup.target.changes(),
             paused: joined.paused,
             budget: RetryBudget::new(clock.now()),
+            trouble: Trouble::default(),
             clock,
             dice: setup.target.fork_dice(),
             flights: HashMap::new(),
+            rereads: 0,
             in_track: [0; TRACKS],
             more: [true; TRACKS],
             newer: false,
@@ -154,14 +185,25 @@ impl Run {
             taken: Default::default(),
             ready: Default::default(),
             ready_since: [None; TRACKS],
+            preparations: 0,
+            preparing: [0; TRACKS],
+            bytes: 0,
+            assumed_bytes: ASSUMED_BYTES,
+            sent_share: 1.0,
+            permits: Vec::new(),
+            asking: Default::default(),
             tasks: JoinSet::new(),
             jobs: HashMap::new(),
             schedule: Schedule::new(shared.due_times.clone()),
             held: HashSet::new(),
+            changed: false,
+            looks_at: Instant::now(),
+            refused_look: Some(Instant::now()),
+            refused_after: None,
             guard: Guard::restored(joined.withdrawals.clone()),
             holding: None,
             walking: shares.clone(),
-            preparing: shares.clone(),
+            rendering: shares.clone(),
             sending: shares,
             overfull: false,
             unfinished: false,
@@ -198,10 +240,11 @@ impl Run {
                     None => break STOP_MAX,
                 },
                 Some(done) = self.tasks.join_next_with_id() => self.settle(done),
+                permit = granted(&mut self.asking) => self.permits.extend(permit.map(Kept::new)),
                 reserved = end_of(&mut self.reserving) => self.reserved(reserved),
                 Ok(()) = self.watermark.changed(), if self.rests_until.is_none() => {
                     self.more[..TRACKS - 1].fill(true);
-                    self.newer = true;
+                    (self.newer, self.changed) = (true, true);
                     let unconcerned = !std::mem::take(&mut self.concerned);
                     self.rests_until = unconcerned.then(|| Instant::now() + UNCONCERNED);
                 }
@@ -224,6 +267,8 @@ impl Run {
         self.shared.counters.turn();
         match self.gate() {
             Gate::Open => {
+                self.look_for_changes();
+                self.look_at_refused();
                 self.take_due(TAKEN_A_TURN);
                 self.walk(TAKEN_A_TURN);
             }
@@ -232,6 +277,8 @@ impl Run {
         }
         self.prepare();
         self.send();
+        self.report_calm();
+        self.permits.retain(|kept| kept.until > Instant::now());
     }
 
     fn gate(&self) -> Gate {
@@ -267,315 +314,23 @@ impl Run {
         };
         // Timestamps are rounded down to the millisecond, so wait one millisecond more.
         let due = due.map(|due| self.clock.instant(due) + Duration::from_millis(1));
-        linger.into_iter().chain(due).chain(self.rests_until).min()
-    }
-
-    fn room(&self) -> usize {
-        (self
-            .setup
-            .target
-            .options()
-            .concurrency
-            .saturating_mul(self.batch()))
-        .clamp(ROOM.0, ROOM.1)
+        let kept = self.permits.iter().map(|kept| kept.until).min();
+        let flows = gate == Gate::Open;
+        let awaits = flows && self.changed && self.schedule.awaits_changes();
+        linger
+            .into_iter()
+            .chain(due)
+            .chain(awaits.then_some(self.looks_at))
+            .chain(self.refused_look.filter(|_| flows))
+            .chain(self.calm_at())
+            .chain(kept)
+            .chain(self.rests_until)
+            .min()
     }
 
     fn batch(&self) -> usize {
         let (channel, target) = (self.setup.options.batch, self.setup.target.nature());
-        channel.min(target.batch_max).clamp(1, ROOM.1)
-    }
-
-    fn has_room(&self) -> bool {
-        self.flights.len() < TRACKS * self.room()
-    }
-
-    /// Takes parked entities that are due; those that failed only within the retry budget.
-    fn take_due(&mut self, most: usize) {
-        let now = self.clock.now();
-        for _ in 0..most {
-            if !self.has_room() {
-                return;
-            }
-            let Some((ordinal, waiting)) = self
-                .schedule
-                .first()
-                .filter(|(_, waiting)| waiting.due <= now)
-            else {
-                return;
-            };
-            let mut waiting = waiting.clone();
-            if waiting.failed
-                && let Err(wait) = self.budget.take(now)
-            {
-                waiting.due = Timestamp(now.0 + wait.as_millis() as u64);
-                self.schedule.park(ordinal, waiting);
-                continue;
-            }
-            self.retry(ordinal);
-        }
-        self.unfinished = true;
-    }
-
-    fn retry(&mut self, ordinal: Ordinal) -> bool {
-        let Some(waiting) = self.schedule.remove(ordinal) else {
-            return false;
-        };
-        let Some(taken) = self.queue.retry(ordinal) else {
-            return false;
-        };
-        self.accept(taken, waiting.released, waiting.tried, false);
-        true
-    }
-
-    /// Walks the tracks by their shares, as long as each has room.
-    fn walk(&mut self, most: usize) {
-        let parked_max = self.setup.parked_max;
-        if self.schedule.failed() >= parked_max {
-            if !self.overfull {
-                self.overfull = true;
-                self.setup
-                    .target
-                    .trip(&format!("{parked_max} entities are waiting for a retry"));
-            }
-            return;
-        }
-        // Resume only at 90% of the limit; otherwise each new failure would trip the target again.
-        self.overfull &= self.schedule.failed() > parked_max / 10 * 9;
-        if self.overfull {
-            return;
-        }
-        let (room, mut taken, mut steps) = (self.room(), 0, 0);
-        loop {
-            let open =
-                std::array::from_fn(|track| self.may_walk(track) && self.in_track[track] < room);
-            let Some(track) = self.walking.pick(open) else {
-                break;
-            };
-            if taken >= most || steps >= most {
-                self.unfinished = true;
-                return;
-            }
-            let met = self.meet(track, (room - self.in_track[track]).min(RENDER_MAX));
-            taken += met.len();
-            steps += 1;
-            for met in met {
-                self.accept(met, false, None, false);
-                self.budget.earn();
-            }
-        }
-        // The sweep passes new entities only when all other work is done. If it met them first,
-        // they would have to wait at the share of bulk.
-        if self.newer && self.flights.is_empty() && self.more == [false; TRACKS] {
-            (self.newer, self.more[TRACKS - 1], self.unfinished) = (false, true, true);
-        }
-    }
-
-    /// Takes one entity to probe the target with. Entities that failed come last: a target that cannot
-    /// process them would look dead for as long as they are the ones that ask.
-    fn take_one(&mut self) {
-        let at_rest =
-            self.jobs.values().all(|job| job.sends) && self.taken.iter().all(VecDeque::is_empty);
-        if !at_rest || self.ready.iter().any(|ready| !ready.is_empty()) {
-            return;
-        }
-        while let Some(ordinal) = self.schedule.first_that_did_not_fail() {
-            if self.retry(ordinal) {
-                return;
-            }
-        }
-        let walks = self.schedule.failed() < self.setup.parked_max;
-        for track in (0..TRACKS).filter(|_| walks) {
-            if self.may_walk(track)
-                && let Some(met) = self.meet(track, 1).pop()
-            {
-                return self.accept(met, false, None, false);
-            }
-        }
-        while let Some(first) = self.schedule.first().map(|(ordinal, _)| ordinal) {
-            if self.retry(first) {
-                return;
-            }
-        }
-        self.unfinished = walks && (0..TRACKS).any(|track| self.may_walk(track));
-    }
-
-    fn may_walk(&self, track: usize) -> bool {
-        self.more[track] && (Track::ALL[track] != Track::Sweep || self.reserving.is_none())
-    }
-
-    /// Walks a track and returns up to `limit` entities that must be delivered.
-    fn meet(&mut self, track: usize, limit: usize) -> Vec<Lease> {
-        let mut met = Vec::new();
-        let walked = self.queue.walk(Track::ALL[track], limit, &mut met);
-        self.more[track] = walked != Walked::End;
-        if walked == Walked::Reserve {
-            self.reserving = Some(self.queue.save());
-        }
-        met
-    }
-
-    /// If the store cannot save, the sweep stops; the store itself reports the failure.
-    fn reserved(&mut self, reserved: Result<(), store::Error>) {
-        self.reserving = None;
-        self.more[TRACKS - 1] &= reserved.is_ok();
-    }
-
-    fn accept(&mut self, taken: Lease, released: bool, tried: Option<Tried>, first: bool) {
-        let (ordinal, track) = (taken.ordinal, taken.track.index());
-        self.concerned = true;
-        // When a walk meets a held or parked entity again, it is taken again and keeps its release
-        // and its previous attempt.
-        self.held.remove(&ordinal);
-        let waited = self.schedule.remove(ordinal).unwrap_or_default();
-        let (released, tried) = (released || waited.released, tried.or(waited.tried));
-        let flight = Flight {
-            track,
-            attempts: taken.attempts,
-            revision: taken.revision,
-            released,
-            tried,
-        };
-        let before = self.flights.insert(ordinal, flight);
-        debug_assert!(before.is_none(), "one flight an entity at a time");
-        self.in_track[track] += 1;
-        if first {
-            self.taken[track].push_front(taken);
-        } else {
-            self.taken[track].push_back(taken);
-        }
-    }
-
-    /// Parks all entities that were taken and not attempted, because the target does not flow. They
-    /// are due at `until`.
-    fn give_back(&mut self, until: Option<Timestamp>) {
-        let mut ends = Vec::new();
-        for track in 0..TRACKS {
-            let taken = self.taken[track].drain(..).map(|taken| taken.ordinal);
-            let ready = self.ready[track]
-                .drain(..)
-                .map(|ready| ready.prepared.taken.ordinal);
-            ends.extend(taken.chain(ready));
-            self.ready_since[track] = None;
-        }
-        let due = until.unwrap_or_else(|| self.clock.now());
-        let ends = ends
-            .into_iter()
-            .filter_map(|ordinal| self.park_untried(ordinal, due))
-            .collect();
-        self.finish(ends);
-    }
-
-    /// Parks an entity for which no attempt was made, or whose attempt had no known result.
-    fn park_untried(&mut self, ordinal: Ordinal, due: Timestamp) -> Option<Settlement> {
-        let flight = self.flights.get_mut(&ordinal)?;
-        let waiting = Waiting {
-            due,
-            failed: false,
-            released: flight.released,
-            tried: flight.tried.take(),
-        };
-        let (revision, attempts) = (flight.revision, flight.attempts);
-        self.schedule.park(ordinal, waiting);
-        Some(Settlement {
-            ordinal,
-            revision,
-            ending: Ending::Parked { attempts },
-        })
-    }
-
-    fn prepare(&mut self) {
-        loop {
-            let running = self.jobs.values().filter(|job| !job.sends).count();
-            let open = |track: usize| {
-                !self.taken[track].is_empty()
-                    && running < PREPARATIONS_MAX + usize::from(track == 0)
-            };
-            let Some(track) = self.preparing.pick(std::array::from_fn(open)) else {
-                return;
-            };
-            // Without plugins, larger pieces mean fewer tasks, and they take no plugin thread from
-            // other channels.
-            let most = if self.setup.chain.is_some() {
-                RENDER_MAX
-            } else {
-                PLAIN_MAX
-            };
-            let count = self.taken[track].len().min(most);
-            let taken: Vec<Lease> = self.taken[track].drain(..count).collect();
-            let members = taken.iter().map(|taken| taken.ordinal).collect();
-            let preparation = prepare(
-                self.setup.clone(),
-                self.store.clone(),
-                self.store.watermark(),
-                taken,
-            );
-            let task = self
-                .tasks
-                .spawn(async move { Done::Prepared(preparation.await) });
-            self.jobs.insert(
-                task.id(),
-                Job {
-                    track,
-                    sends: false,
-                    members,
-                },
-            );
-        }
-    }
-
-    /// Starts as many requests as the target has slots. If there are two or more, one of them is
-    /// reserved for urgent work.
-    fn send(&mut self) {
-        let (batch, now) = (self.batch(), Instant::now());
-        let slots = self.setup.target.options().concurrency.max(1);
-        loop {
-            let sending = self.jobs.values().filter(|job| job.sends).count();
-            let others = self
-                .jobs
-                .values()
-                .filter(|job| job.sends && job.track != 0)
-                .count();
-            let coming = |track: usize| {
-                !self.taken[track].is_empty()
-                    || self
-                        .jobs
-                        .values()
-                        .any(|job| !job.sends && job.track == track)
-            };
-            let open = |track: usize| {
-                let full = self.ready[track].len() >= batch || !coming(track);
-                let waited = self.ready_since[track].is_none_or(|since| since + LINGER <= now);
-                let slot = sending < slots && (track == 0 || slots == 1 || others < slots - 1);
-                slot && !self.ready[track].is_empty() && (full || waited)
-            };
-            let Some(track) = self.sending.pick(std::array::from_fn(open)) else {
-                return;
-            };
-            let count = self.ready[track].len().min(batch);
-            let part: Vec<Ready> = self.ready[track].drain(..count).collect();
-            self.ready_since[track] = (!self.ready[track].is_empty()).then_some(now);
-            let members = part
-                .iter()
-                .map(|ready| ready.prepared.taken.ordinal)
-                .collect();
-            let context = SendContext {
-                queue: self.queue.clone(),
-                target: self.setup.target.clone(),
-                counters: self.shared.counters.clone(),
-                batch,
-                urgent: track == 0,
-            };
-            let sending = send(context, part);
-            let task = self.tasks.spawn(async move { Done::Sent(sending.await) });
-            self.jobs.insert(
-                task.id(),
-                Job {
-                    track,
-                    sends: true,
-                    members,
-                },
-            );
-        }
+        channel.min(target.batch_max).clamp(1, ROOM_MAX)
     }
 }
 
@@ -585,4 +340,20 @@ async fn end_of(call: &mut Option<Pending<()>>) -> Result<(), store::Error> {
         Some(call) => call.await,
         None => std::future::pending().await,
     }
+}
+
+/// Waits for the first permit that has been asked for; waits for ever if none has.
+async fn granted(asking: &mut [Option<BoxFuture<'static, Option<Permit>>>; 2]) -> Option<Permit> {
+    std::future::poll_fn(|context| {
+        for place in asking.iter_mut() {
+            if let Some(asked) = place
+                && let Poll::Ready(permit) = asked.as_mut().poll(context)
+            {
+                *place = None;
+                return Poll::Ready(permit);
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }

@@ -6,45 +6,29 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::flight::{Ready, Sent};
-use super::handle::{Permit, TargetHandle};
+use super::handle::Permit;
 use super::status::Counters;
 use crate::failpoint;
-use crate::store::Queue;
 use crate::targets::{DeliveryId, Form, Item, Outcome};
 
 /// Everything that a send needs from its channel.
 pub(crate) struct SendContext {
-    pub(crate) queue: Arc<dyn Queue>,
-    pub(crate) target: Arc<TargetHandle>,
     pub(crate) counters: Arc<Counters>,
     /// The maximum number of items in a request; above 1, requests have the batch form.
     pub(crate) batch: usize,
-    /// Whether the send may take the slot that is reserved for urgent work.
-    pub(crate) urgent: bool,
 }
 
 /// The outcome of an item; `None` if no attempt was made, because the breaker did not admit one.
 type Attempted = Option<Outcome>;
 
-/// Sends all entities and returns the outcome of each. Before the first attempt the store records
+/// Sends all entities under a permit and returns the outcome of each. The store must have recorded
 /// that it is now unknown what the target holds of them.
-pub(crate) async fn send(context: SendContext, batch: Vec<Ready>) -> Vec<(Ready, Sent)> {
-    let Some(mut permit) = context.target.permit(context.urgent).await else {
-        let unsent = |ready| {
-            let sent = Sent {
-                outcome: None,
-                probe: false,
-            };
-            (ready, sent)
-        };
-        return batch.into_iter().map(unsent).collect();
-    };
+pub(crate) async fn send(
+    context: SendContext,
+    mut permit: Permit,
+    batch: Vec<Ready>,
+) -> Vec<(Ready, Sent)> {
     let probe = permit.probe;
-    let ordinals: Vec<_> = batch
-        .iter()
-        .map(|ready| ready.prepared.taken.ordinal)
-        .collect();
-    context.queue.attempt(&ordinals);
     failpoint::pass("dispatch.attempting");
     let mut request = Requests {
         context: &context,
@@ -154,6 +138,7 @@ fn item(ready: &Ready) -> Item {
     Item {
         id: ready.tried.id,
         entity: ready.id.clone(),
+        state: ready.tried.digest.unwrap_or_default() ^ ready.prepared.newest.0.rotate_left(32),
         sequence: ready.prepared.revision,
         key: ready.tried.key.clone(),
         rendering: ready.rendering.clone(),

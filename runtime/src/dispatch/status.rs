@@ -69,6 +69,7 @@ pub struct Counters {
     endings: [AtomicU64; DeliveryResult::ALL.len()],
     buckets: [AtomicU64; SECONDS.len() + 1],
     micros: AtomicU64,
+    refused_tried: AtomicU64,
     turns: AtomicU64,
 }
 
@@ -76,6 +77,12 @@ impl Counters {
     /// The number of flights that have ended this way.
     pub fn count(&self, ending: DeliveryResult) -> u64 {
         self.endings[ending as usize].load(Ordering::Relaxed)
+    }
+
+    /// The number of times that a refused entity was tried once more, because `retry.refused` had
+    /// passed.
+    pub fn refused_tried_count(&self) -> u64 {
+        self.refused_tried.load(Ordering::Relaxed)
     }
 
     /// Attempts by duration: one count for each bucket of [`SECONDS`] and one for longer attempts,
@@ -102,6 +109,10 @@ impl Counters {
 
     pub(crate) fn turn(&self) {
         self.turns.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn refused_tried(&self) {
+        self.refused_tried.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn add(&self, ending: DeliveryResult) {

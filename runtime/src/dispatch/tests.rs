@@ -17,9 +17,12 @@ use crate::targets::scripted::{self, Reply, Script, Seen};
 use crate::targets::{self, Form, Kind, Nature, Outcome};
 
 mod batches;
+mod currency;
 mod guard;
 mod histories;
 mod life;
+mod limits;
+mod refused;
 mod sockets;
 mod trouble;
 
@@ -36,6 +39,7 @@ pub(super) fn options() -> Options {
         needs: Vec::new(),
         target: "shop".into(),
         batch: 1,
+        batch_bytes: 1024 * 1024,
         deliver: true,
         suppress: true,
         freshness: None,
@@ -44,6 +48,7 @@ pub(super) fn options() -> Options {
             factor: 2.0,
             cap: Duration::from_millis(200),
             attempts: 6,
+            refused: Duration::from_secs(3600),
         },
         withdraw_max: WithdrawMax {
             share: 0.02,
@@ -60,6 +65,7 @@ struct Knobs {
     nature: Nature,
     place: u64,
     concurrency: usize,
+    rate: Option<f64>,
     breaker: breaker::Options,
     chain: Option<Arc<dyn Render>>,
     parked_max: usize,
@@ -76,6 +82,7 @@ impl Default for Knobs {
             },
             place: 1,
             concurrency: 4,
+            rate: None,
             breaker: breaker::Options {
                 first,
                 cap,
@@ -112,11 +119,11 @@ fn setup_of(kind: Kind, clock: Clock, knobs: Knobs) -> Setup {
     let target = targets::Options {
         name: "shop".into(),
         concurrency: knobs.concurrency,
-        rate: None,
+        rate: knobs.rate,
         kind,
     };
     let dice = fastrand::Rng::with_seed(7);
-    let target = TargetHandle::open(target, knobs.breaker, clock, dice).expect("a target");
+    let target = TargetHandle::open(target, knobs.breaker, clock, dice, None).expect("a target");
     let label = knobs
         .chain
         .as_ref()
@@ -164,12 +171,21 @@ impl Story {
         Story::on(Arc::default(), Script::new(reply), knobs).await
     }
 
+    /// A story whose target does not record what it was sent.
+    async fn forgetful(
+        knobs: Knobs,
+        reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> Story {
+        Story::on(Arc::default(), Script::forgetful(reply), knobs).await
+    }
+
     async fn on(store: Arc<Memory>, script: Script, knobs: Knobs) -> Story {
         let setup = setup(&script, knobs);
         Story::with(store, script, setup).await
     }
 
     async fn with(store: Arc<Memory>, script: Script, setup: Setup) -> Story {
+        store.set_time(START);
         let stop = CancellationToken::new();
         let (channel, _) = Channel::start(setup, store.clone(), stop)
             .await
@@ -179,6 +195,17 @@ impl Story {
             script,
             channel,
         }
+    }
+
+    /// Lets the store's time go with the story's; without, it stands still.
+    fn keep_time(&self) -> JoinHandle<()> {
+        let (store, clock) = (self.store.clone(), self.channel.setup().target.clock());
+        tokio::spawn(async move {
+            loop {
+                store.set_time(clock.now());
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        })
     }
 
     fn set(&self, key: &str, facet: &str, value: &str) {
@@ -219,19 +246,27 @@ impl Story {
     }
 
     async fn until(&self, what: &str, holds: impl Fn(&Story) -> bool) {
+        self.until_within(PATIENCE, what, holds).await;
+    }
+
+    async fn until_within(&self, most: Duration, what: &str, holds: impl Fn(&Story) -> bool) {
         let began = tokio::time::Instant::now();
         while !holds(self) {
             let standing = (self.channel.status(), self.seen());
-            assert!(began.elapsed() < PATIENCE, "not {what}: {standing:#?}");
+            assert!(began.elapsed() < most, "not {what}: {standing:#?}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
     /// Waits until nothing is owed, in flight, parked or held any more.
     async fn quiet(&self) {
+        self.quiet_within(PATIENCE).await;
+    }
+
+    async fn quiet_within(&self, most: Duration) {
         // The channel meets a new commit in its next turn at the earliest.
         tokio::time::sleep(Duration::from_millis(20)).await;
-        self.until("quiet", |story| {
+        self.until_within(most, "quiet", |story| {
             let owed = story.channel.status().owed;
             owed.lanes == [0; 3] && owed.in_flight + owed.parked + owed.held + owed.sweep == 0
         })

@@ -20,6 +20,8 @@ use crate::targets;
 
 /// With more entities in one request, one slow response would delay too many.
 const BATCH: RangeInclusive<i64> = 1..=1000;
+/// More than this is more than a target takes, and than a channel may have in memory.
+const BATCH_BYTES: RangeInclusive<u64> = 1024..=16 * 1024 * 1024;
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -49,6 +51,7 @@ pub(super) fn channels<'a>(
     let mut before: Vec<(String, Arc<str>, Field<'a>)> = Vec::new();
     for field in named(root, "channels") {
         notes.place(field.path(), field.place());
+        let mut by_row: Vec<(&str, Vec<String>)> = Vec::new();
         field.table(|table| {
             for row in notes.rows_of(table) {
                 let name: Arc<str> = expanded(field.key, row).into();
@@ -59,6 +62,9 @@ pub(super) fn channels<'a>(
                     before.push((was, name.clone(), at));
                 }
                 let channel = channel(name.clone(), table, row, notes, &mut known);
+                if let Some(row) = row {
+                    by_row.push((&row.name, channel.options.facets.clone()));
+                }
                 if channels.insert(name.clone(), channel).is_some() {
                     table.complain(
                         format!("there are two channels named {name:?}"),
@@ -68,9 +74,32 @@ pub(super) fn channels<'a>(
                 notes.place(&format!("channels.{name}"), field.place());
             }
         });
+        overlaps(&field, &by_row);
     }
     rename(&mut channels, before);
     (channels, known.targets.usable())
+}
+
+/// Warns where one row's family takes facets that are meant for another row, as `price.{site}-*` of the
+/// row `de` takes those of the row `de-at`. The patterns of a section come in the same order for each
+/// row, and those without the row in them are equal.
+fn overlaps(section: &Field<'_>, by_row: &[(&str, Vec<String>)]) {
+    for (row, patterns) in by_row {
+        for (other, theirs) in by_row.iter().filter(|(other, _)| other != row) {
+            let covers = |(ours, theirs): &(&String, &String)| {
+                let meant = theirs.strip_suffix('*').unwrap_or(theirs);
+                ours != theirs && ours.ends_with('*') && facet_matches(ours, meant)
+            };
+            if let Some((ours, theirs)) = patterns.iter().zip(theirs).find(covers) {
+                section.warn(
+                    format!(
+                        "the row {row:?} also gets the facets of the row {other:?}: {ours:?} covers {theirs:?}"
+                    ),
+                    "end the row's name in the pattern with a character that no row's name has, such as \"price.{site}/*\", or rename a row".to_owned(),
+                );
+            }
+        }
+    }
 }
 
 fn channel(
@@ -115,6 +144,11 @@ fn channel(
         .and_then(|field| field.integer(BATCH))
         .and_then(|batch| usize::try_from(batch).ok())
         .unwrap_or(1);
+    let batch_bytes = table
+        .take("batch_bytes")
+        .and_then(|field| field.size(BATCH_BYTES))
+        .and_then(|bytes| usize::try_from(bytes).ok())
+        .unwrap_or(1024 * 1024);
     let target = to_target(&name, table, row, &mut known.targets);
     if let Some(Some(options)) = known.targets.by_name.get(&target)
         && let Some((complaint, help)) = refuses_batches(options)
@@ -151,6 +185,7 @@ fn channel(
         needs,
         target,
         batch,
+        batch_bytes,
         deliver,
         suppress,
         freshness,
@@ -299,6 +334,7 @@ const RETRY: retry::Options = retry::Options {
     factor: 2.0,
     cap: Duration::from_secs(600),
     attempts: 12,
+    refused: HOUR,
 };
 
 fn retry(field: &Field<'_>, table: &mut Cursor<'_>) -> retry::Options {
@@ -309,6 +345,7 @@ fn retry(field: &Field<'_>, table: &mut Cursor<'_>) -> retry::Options {
         wait.unwrap_or(default)
     };
     let (first, cap) = (wait("first", RETRY.first), wait("cap", RETRY.cap));
+    let refused = wait("refused", RETRY.refused);
     let factor = table
         .take("factor")
         .and_then(|field| field.number(1.0..=100.0))
@@ -332,6 +369,7 @@ fn retry(field: &Field<'_>, table: &mut Cursor<'_>) -> retry::Options {
         factor,
         cap,
         attempts: attempts.unwrap_or(RETRY.attempts),
+        refused,
     }
 }
 

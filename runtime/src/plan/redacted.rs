@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::secrets::SECRET;
 use super::{Channel, Outside, Plan, Plugin, Source, Use, targets};
 use crate::config::scalar::{duration_text, share_text, size_text};
+use crate::ingest::naming::IdFrom;
 use crate::ingest::split::Split;
 use crate::ingest::verify::{self, Encoding};
 use crate::model::{EntityType, Lane};
@@ -75,9 +76,15 @@ fn of_source(source: &Source, outside: &Outside) -> Value {
             Split::Lines => "lines".into(),
         },
         "headers": options.headers,
+        "id": match &options.naming.id {
+            Some(IdFrom::Header(header)) => json!({"header": header}),
+            Some(IdFrom::Pointer(pointer)) => json!({"pointer": pointer}),
+            None => Value::Null,
+        },
         "verify": verification(&options.verify),
         "quiet": options.quiet.map(duration_text),
         "body_max": size_text(options.body_bytes_max),
+        "accept_status": source.accept_status,
     })
 }
 
@@ -113,6 +120,7 @@ fn of_channel(channel: &Channel, outside: &Outside) -> Value {
         "plugins": uses(&channel.plugins, outside),
         "target": &*options.target,
         "batch": options.batch,
+        "batch_bytes": size_text(options.batch_bytes as u64),
         "deliver": options.deliver,
         "suppress": options.suppress,
         "freshness": options.freshness.map(duration_text),
@@ -121,6 +129,7 @@ fn of_channel(channel: &Channel, outside: &Outside) -> Value {
             "factor": options.retry.factor,
             "cap": duration_text(options.retry.cap),
             "attempts": options.retry.attempts,
+            "refused": duration_text(options.retry.refused),
         },
         "withdraw_max": {
             "share": share_text(options.withdraw_max.share),

@@ -38,6 +38,9 @@ pub trait Backend: Look + Operate + Setup {
 pub trait Intake: Send + Sync {
     /// The longest body that the source takes, in bytes.
     fn body_bytes_max(&self) -> u64;
+    /// The status of the response to a request that was taken; 202 unless the source's senders want
+    /// another.
+    fn accept_status(&self) -> u16;
     /// Checks what the headers alone can prove, before a body is received that takes time.
     ///
     /// # Errors
@@ -110,6 +113,8 @@ pub trait Operate: Send + Sync + 'static {
         filter: &'a QuarantineFilter,
         settle: Settle,
     ) -> Reply<'a, Settled>;
+    /// Forgets the versions of the facets that the source's owner wrote; returns their number.
+    fn reset_versions<'a>(&'a self, source: &'a str) -> Reply<'a, u64>;
 }
 
 /// How Weir is set up.

@@ -114,6 +114,8 @@ fn quarantined() -> Vec<QuarantineView> {
     let event = |sequence| QuarantineView {
         sequence,
         time: Timestamp(1_000).into(),
+        first: Timestamp(1_000).into(),
+        count: 1,
         code: "no-material".into(),
         detail: "the IDoc names no material".into(),
         plugin: Some("erp@3fa9c1b2d0e4".into()),
@@ -126,6 +128,10 @@ fn quarantined() -> Vec<QuarantineView> {
 impl Intake for FakeIntake {
     fn body_bytes_max(&self) -> u64 {
         BODY_BYTES_MAX
+    }
+
+    fn accept_status(&self) -> u16 {
+        202
     }
 
     fn admit(&self, headers: &HeaderMap) -> Result<(), Problem> {
@@ -413,6 +419,11 @@ impl Operate for Fake {
             self.known_channel(channel)
                 .map(|()| if filter.key.is_some() { 1 } else { 2 }),
         )
+    }
+
+    fn reset_versions<'a>(&'a self, source: &'a str) -> Reply<'a, u64> {
+        self.note(format!("Reset versions of {source}"));
+        answer(self.known_source(source).map(|()| 3))
     }
 
     fn quarantine<'a>(

@@ -204,6 +204,7 @@ fn operations(schemas: &mut SchemaGenerator) -> Vec<Operation> {
 fn take_events(schemas: &mut SchemaGenerator) -> Operation {
     let lanes = json!({ "type": "string", "enum": Lane::ALL.map(Lane::name) });
     let summary = "Takes events in; they are durable when it responds. An event that a plugin fails on is quarantined and listed in `problems`. \
+                   A source may be configured to answer 200 or 201 in place of 202 (`accept_status`). \
                    CloudEvents in binary mode (`ce-…` headers), or a body of any type that the source's plugins understand, cut as its `split` says.";
     let success = success::<Accepted>(schemas, "Everything in the request is durable.");
     let operation = Operation::new(
@@ -479,11 +480,19 @@ fn set_aside(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             DELETE,
             of_source,
             "dropQuarantine",
-            "Drops them.",
+            "Drops them and forgets their ids, so that their sender can send them again.",
             count("dropped"),
         )
         .with(quarantined())
         .with(all())
+        .may_answer(&[503]),
+        Operation::new(
+            POST,
+            "/v1/sources/{source}/reset-versions",
+            "resetVersions",
+            "Forgets the versions of all facets that the source's owner wrote, so that lower ones are accepted: after the source was restored from a copy.",
+            count("reset"),
+        )
         .may_answer(&[503]),
     ]
 }

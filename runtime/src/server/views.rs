@@ -189,6 +189,12 @@ pub struct ChannelView {
     pub held: u64,
     /// Entities refused.
     pub refused: u64,
+    /// How often a refused entity was tried once more, because `retry.refused` had passed.
+    pub refused_tried_again: u64,
+    /// The requests per second that its target bears, as far as Weir has found out, if the target has
+    /// refused some because there were too many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_bears_per_second: Option<f64>,
     /// Age in seconds of the oldest change owed; 0 when nothing is owed.
     pub freshness_seconds: f64,
     /// The objective for that age.
@@ -452,10 +458,16 @@ pub struct RefusedView {
 /// A quarantined event (dead letter).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct QuarantineView {
-    /// The sequence it got on arrival; its identifier here.
+    /// The sequence it got on arrival, the last one if it arrived several times; its identifier here.
     pub sequence: u64,
-    /// When.
+    /// When it arrived last, or failed again in a redrive.
     pub time: Time,
+    /// When it arrived first.
+    #[serde(default)]
+    pub first: Time,
+    /// How often it arrived: the same event is kept once.
+    #[serde(default = "once")]
+    pub count: u64,
     /// Why, for machines.
     pub code: String,
     /// Why, for people.
@@ -470,14 +482,18 @@ pub struct QuarantineView {
     pub event: EventView,
 }
 
+fn once() -> u64 {
+    1
+}
+
 /// An event as it was given to the plugins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EventView {
-    /// The sender's identifier; empty if it was not a CloudEvent.
+    /// The sender's identifier: of a CloudEvent, or of a webhook; empty if there is none.
     pub id: String,
     /// CloudEvents `source`.
     pub source: String,
-    /// CloudEvents `type`.
+    /// CloudEvents `type`, or the topic of a webhook.
     #[serde(rename = "type")]
     pub event_type: String,
     /// CloudEvents `subject`.

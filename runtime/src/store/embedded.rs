@@ -35,7 +35,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     Commit, Error, Figures, Joined, Limits, ListQuery, NotTaken, Pending, Queue, Receipt,
-    Remembered, Shelf, Store, Subscription, record,
+    Remembered, Shelf, Store, Subscription, keys, record,
 };
 use crate::index::Index;
 use crate::model::{Entity, EntityId, Ordinal, Sequence, Timestamp};
@@ -117,8 +117,8 @@ struct Shared {
     /// Head of the synced sequence.
     watermark: watch::Sender<Sequence>,
     limits: Mutex<Limits>,
-    /// The number of quarantined events, by the number of their source's name.
-    quarantine: Mutex<BTreeMap<u32, u64>>,
+    /// What is known of the quarantine of each source, by the number of the source's name.
+    quarantine: Mutex<BTreeMap<u32, quarantine::Known>>,
     failed: AtomicBool,
     failure: Mutex<Option<Error>>,
     commits: Commits,
@@ -312,8 +312,12 @@ impl Store for Embedded {
         self.shared.index().find(id).map(Ordinal)
     }
 
-    fn read(&self, ordinals: &[Ordinal]) -> Result<Vec<Option<Arc<Entity>>>, Error> {
-        self.shared.read(ordinals)
+    fn read_within(
+        &self,
+        ordinals: &[Ordinal],
+        bytes_max: usize,
+    ) -> Result<Vec<Option<Arc<Entity>>>, Error> {
+        self.shared.read(ordinals, bytes_max)
     }
 
     /// The index is not ordered by key, so a page scans every entity and keeps the smallest keys.
@@ -398,6 +402,39 @@ impl Store for Embedded {
             writer.save_all()?;
             writer.forget(now)
         })
+    }
+
+    fn reset_versions(&self, owner: &str) -> Pending<u64> {
+        let owner: Arc<str> = owner.into();
+        let shared = self.shared.clone();
+        let piece = move |from: u32| {
+            let owner = owner.clone();
+            shared.on_writer(move |writer| writer.reset_versions(&owner, from))
+        };
+        let mut reset = piece(0);
+        Pending::new(async move {
+            let mut total = 0;
+            loop {
+                let (count, next) = reset.await?;
+                total += count;
+                match next {
+                    Some(next) => reset = piece(next),
+                    None => return Ok(total),
+                }
+            }
+        })
+    }
+
+    fn note(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let note = self.shared.db.get(keys::note(name));
+        note.map(|note| note.map(|note| note.to_vec()))
+            .map_err(|error| Error::Damaged(error.to_string()))
+    }
+
+    fn set_note(&self, name: &str, note: Option<Vec<u8>>) -> Pending<()> {
+        let key = keys::note(name);
+        self.shared
+            .on_writer(move |writer| writer.set_note(key, note))
     }
 
     fn shelf(&self, source: &str) -> Arc<dyn Shelf> {

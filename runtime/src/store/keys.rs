@@ -3,7 +3,7 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `M` name | format, sums of all rows, sequence ceiling, ordinals, clock |
+//! | `M` name | format, sums of all rows, sequence ceiling, ordinals, clock; `Mnote ` name: a note |
 //! | `N` number | a name of the dictionary |
 //! | `E` ordinal | an entity record; numbers are big-endian, so a scan meets entities in the order of the sweep |
 //! | `P` ordinal sequence part | a piece of a long value; the entity record names the sequence |
@@ -31,6 +31,7 @@ pub(super) const CLOCK: &[u8] = b"Mclock";
 pub(super) const CHANNELS: &[u8] = b"Mchannels";
 
 pub(super) const FIGURES: &[u8] = b"M";
+pub(super) const NOTE: &[u8] = b"Mnote ";
 pub(super) const NAMES: &[u8] = b"N";
 pub(super) const ENTITIES: &[u8] = b"E";
 pub(super) const CHANNEL: &[u8] = b"C";
@@ -53,6 +54,10 @@ pub(super) fn name(number: u32) -> Vec<u8> {
 
 pub(super) fn entity(ordinal: u32) -> Vec<u8> {
     [ENTITIES, &ordinal.to_be_bytes()].concat()
+}
+
+pub(super) fn note(name: &str) -> Vec<u8> {
+    [NOTE, name.as_bytes()].concat()
 }
 
 pub(super) fn part(ordinal: u32, sequence: u64, part: u16) -> Vec<u8> {

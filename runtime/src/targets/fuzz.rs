@@ -46,10 +46,11 @@ fn check(outcome: &Outcome) {
     let reason = match outcome {
         Outcome::Delivered => return,
         Outcome::Retry { reason, .. }
+        | Outcome::Throttled { reason, .. }
         | Outcome::Refused { reason, .. }
         | Outcome::Trip { reason }
         | Outcome::Pause { reason }
-        | Outcome::Split { reason } => reason,
+        | Outcome::Split { reason, .. } => reason,
     };
     assert!(
         reason.len() < 1024 && !reason.chars().any(char::is_control),

@@ -27,7 +27,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 pub(crate) use self::address::ENCODED;
 pub use self::address::{Address, BadAddress};
 pub use self::auth::Auth;
-use self::connect::{ConnectError, Connector};
+use self::connect::Connector;
 pub use self::egress::Egress;
 pub(crate) use self::redact::Redactor;
 use super::{Outcome, Unusable};
@@ -199,22 +199,15 @@ impl Broken {
     fn meaning(self, timeout: Duration) -> Outcome {
         let uncertain = |reason| Outcome::Retry {
             reason,
-            after: None,
             maybe_applied: true,
         };
         match self {
             Broken::Timeout => uncertain(format!("no complete response within {timeout:?}")),
             Broken::Response(reason) => uncertain(reason),
             Broken::Client(error) => match connect::cause(&error) {
-                Some(cause @ (ConnectError::Dns { .. } | ConnectError::Denied { .. })) => {
-                    Outcome::Trip {
-                        reason: cause.to_string(),
-                    }
-                }
-                Some(cause @ ConnectError::Unreachable { .. }) => Outcome::Retry {
+                // Whatever keeps a connection from being made, it is not the entity.
+                Some(cause) => Outcome::Trip {
                     reason: cause.to_string(),
-                    after: None,
-                    maybe_applied: false,
                 },
                 // A connection error that is not the connector's comes from the TLS handshake.
                 None if error.is_connect() => Outcome::Trip {

@@ -49,7 +49,6 @@ impl Reply {
     pub(crate) fn uncertain() -> Reply {
         Reply::All(Outcome::Retry {
             reason: "no complete response".into(),
-            after: None,
             maybe_applied: true,
         })
     }
@@ -62,6 +61,8 @@ pub struct Script(Arc<Play>);
 struct Play {
     reply: Box<dyn Fn(&Seen) -> Reply + Send + Sync>,
     seen: Mutex<Vec<Seen>>,
+    /// Whether it forgets what it has seen, because that is large.
+    forgets: bool,
     at_once: AtomicUsize,
     most_at_once: AtomicUsize,
 }
@@ -77,9 +78,19 @@ impl Drop for Under<'_> {
 
 impl Script {
     pub(crate) fn new(reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Script {
+        Script::keeping(reply, false)
+    }
+
+    /// A script that records nothing.
+    pub(crate) fn forgetful(reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Script {
+        Script::keeping(reply, true)
+    }
+
+    fn keeping(reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static, forgets: bool) -> Script {
         Script(Arc::new(Play {
             reply: Box::new(reply),
             seen: Mutex::default(),
+            forgets,
             at_once: AtomicUsize::new(0),
             most_at_once: AtomicUsize::new(0),
         }))
@@ -142,7 +153,9 @@ impl Scripted {
         let _under = Under(&play.at_once);
         play.most_at_once.fetch_max(at_once, Ordering::SeqCst);
         let mut reply = (play.reply)(&seen);
-        self.0.script.lock().push(seen);
+        if !play.forgets {
+            self.0.script.lock().push(seen);
+        }
         loop {
             reply = match reply {
                 Reply::Status(status) => {

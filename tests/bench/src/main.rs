@@ -20,9 +20,11 @@ mod fan;
 mod fanout;
 mod hot;
 mod ingest;
+mod limited;
 mod load;
 mod open;
 mod overhead;
+mod pace;
 mod post;
 mod progress;
 mod recorder;
@@ -80,6 +82,8 @@ enum BenchCommand {
     Hot(FullArgs),
     /// Processor time of a change with 1, 18 and 108 idle or paused channels
     Fanout(FullArgs),
+    /// A target that refuses requests beyond 150 a second: the share of its limit that is used
+    Pace(FullArgs),
     /// Start with 1.5 million entities and 18 channels after kill -9 under load, and the number of
     /// repeated deliveries
     Open(FullArgs),
@@ -266,6 +270,7 @@ fn run(command: BenchCommand, out: &mut String) -> CommandResult {
         BenchCommand::Coalesce(args) => coalesce::run(&args, out),
         BenchCommand::Hot(args) => hot::run(&args, out),
         BenchCommand::Fanout(args) => fanout::run(&args, out),
+        BenchCommand::Pace(args) => pace::run(&args, out),
         BenchCommand::Open(args) => open::run(&args, out),
         BenchCommand::Swap(args) => swap::run(&args, out),
         BenchCommand::Soak(args) => soak::run(&args, out),

@@ -16,7 +16,7 @@ use crate::author::cases::event_of_body;
 use crate::author::harness::Input;
 use crate::budget::Budget;
 use crate::ingest::split::Split;
-use crate::ingest::{Options, envelope, http, verify};
+use crate::ingest::{Options, envelope, http, naming, verify};
 use crate::model::{EntityId, Event, View};
 use crate::plugin::Role;
 
@@ -180,6 +180,7 @@ fn events(
         owner: "sample".into(),
         split: Split::Whole,
         headers: Vec::new(),
+        naming: naming::Naming::default(),
         verify: verify::Options::None,
         quiet: None,
         body_bytes_max: u64::MAX,

@@ -10,8 +10,8 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::super::Setup;
-use super::super::pace::{TRACKS, WeightedRoundRobin};
 use super::super::retry::Waiting;
+use super::super::turns::{TRACKS, WeightedRoundRobin};
 use super::Run;
 use crate::failpoint;
 use crate::model::{Ordinal, Timestamp};
@@ -37,6 +37,8 @@ pub(crate) enum Control {
 impl Run {
     // Sending a result fails only if the caller no longer waits for it, which is no reason to stop.
     pub(super) async fn control(&mut self, control: Control) {
+        // While a command is awaited, nothing is sent, and others may use the target.
+        self.hand_back_permits();
         match control {
             Control::Pause(paused, done) => {
                 drop(done.send(self.set_paused(paused, "paused by an operator").await))
@@ -103,7 +105,7 @@ impl Run {
             .await?;
         failpoint::pass("dispatch.swapping");
         let shares = WeightedRoundRobin::new(setup.shares);
-        (self.walking, self.preparing, self.sending) = (shares.clone(), shares.clone(), shares);
+        (self.walking, self.rendering, self.sending) = (shares.clone(), shares.clone(), shares);
         self.target_changes = setup.target.changes();
         self.clock = setup.target.clock();
         self.setup = Arc::new(setup);

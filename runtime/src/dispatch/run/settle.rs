@@ -6,11 +6,11 @@ use tokio::task::{Id, JoinError};
 use tokio::time::Instant;
 
 use super::super::flight::{Conclusion, Decision, Ready, Sent, conclude, decide};
-use super::super::prepare::Prepared;
+use super::super::prepare::{Content, Preparation, Prepared};
 use super::super::retry::Waiting;
 use super::super::status::DeliveryResult as Counted;
-use super::{Done, Run};
-use crate::model::{Ordinal, Sequence, Timestamp};
+use super::{Done, Job, Run};
+use crate::model::{EntityId, Ordinal, Sequence, Timestamp};
 use crate::store::{Ending, Settlement};
 
 /// How long, in milliseconds, the number of entities that the target holds is reused. The guard
@@ -20,16 +20,24 @@ const HOLDING_MS: u64 = 1000;
 impl Run {
     pub(super) fn settle(&mut self, done: Result<(Id, Done), JoinError>) {
         match done {
-            Ok((id, Done::Prepared(prepared))) => {
-                self.jobs.remove(&id);
-                let ends = prepared
+            Ok((id, Done::Prepared(Preparation { prepared, rest }))) => {
+                self.job_ended(id);
+                self.assume(&prepared);
+                for taken in rest.into_iter().rev() {
+                    self.hold(taken.ordinal, 0);
+                    self.taken[taken.track.index()].push_front(taken);
+                }
+                let count = prepared.len().max(1);
+                let ends: Vec<_> = prepared
                     .into_iter()
                     .filter_map(|prepared| self.decided(prepared))
                     .collect();
+                let sent = (count - ends.len().min(count)) as f64 / count as f64;
+                self.sent_share = (self.sent_share + sent) / 2.0;
                 self.finish(ends);
             }
             Ok((id, Done::Sent(sent))) => {
-                self.jobs.remove(&id);
+                self.job_ended(id);
                 let ends = sent
                     .into_iter()
                     .filter_map(|(ready, sent)| self.concluded(&ready, sent))
@@ -37,7 +45,7 @@ impl Run {
                 self.finish(ends);
             }
             Err(error) => {
-                let Some(job) = self.jobs.remove(&error.id()) else {
+                let Some(job) = self.job_ended(error.id()) else {
                     return;
                 };
                 let (now, panicked) = (self.clock.now(), error.is_panic());
@@ -57,31 +65,66 @@ impl Run {
         }
     }
 
+    /// Assumes that the next entities are as large as the largest of these, or somewhat smaller than
+    /// the last ones.
+    fn assume(&mut self, prepared: &[Prepared]) {
+        let bytes = |prepared: &Prepared| match &prepared.content {
+            Content::There { rendering, .. } => {
+                prepared.bytes + 2 * rendering.body.as_bytes().len()
+            }
+            _ => prepared.bytes,
+        };
+        let largest = prepared.iter().map(bytes).max().unwrap_or(0);
+        self.assumed_bytes = largest.max(self.assumed_bytes / 4).max(1024);
+    }
+
+    fn job_ended(&mut self, id: Id) -> Option<Job> {
+        let job = self.jobs.remove(&id)?;
+        if job.prepares {
+            self.preparations -= 1;
+            self.preparing[job.track] -= job.members.len();
+        }
+        Some(job)
+    }
+
     /// Parks an entity whose task panicked. The panic counts as an attempt, so that it does not
     /// recur in a tight loop.
     fn park_lost(&mut self, ordinal: Ordinal) -> Option<Settlement> {
         let attempts = self.flights.get(&ordinal)?.attempts.saturating_add(1);
         let wait = self.setup.options.retry.wait(attempts, self.dice.f64());
-        self.park(ordinal, attempts, wait, true)
+        self.park(ordinal, attempts, wait, true, false)
     }
 
     fn decided(&mut self, prepared: Prepared) -> Option<Settlement> {
         let ordinal = prepared.taken.ordinal;
         let flight = self.flights.get_mut(&ordinal)?;
-        let (track, revision, released) = (flight.track, prepared.revision, flight.released);
+        let (track, revision) = (flight.track, prepared.revision);
+        let (released, reread) = (flight.released, flight.reread);
         flight.revision = revision;
+        let id = prepared.id.clone();
         match decide(
             &self.setup.options,
             self.setup.target.nature().keyed,
             prepared,
             flight.tried.as_ref(),
         ) {
-            Decision::End(ending) => Some(self.end(ordinal, revision, ending)),
+            Decision::End(ending) => {
+                if let Ending::Refused(failure) = &ending {
+                    self.note_trouble(id.as_ref(), &failure.message, true);
+                }
+                Some(self.end(ordinal, revision, ending))
+            }
             Decision::Later(why) => {
                 let attempts = flight.attempts;
                 let now = self.clock.now();
                 self.shared.errors().keep(ordinal, why.into(), now);
-                self.park(ordinal, attempts, self.setup.options.retry.first, false)
+                self.park(
+                    ordinal,
+                    attempts,
+                    self.setup.options.retry.first,
+                    false,
+                    false,
+                )
             }
             Decision::Send(ready)
                 if ready.first_deletes > 0
@@ -96,14 +139,53 @@ impl Run {
                     // Deletes that the guard has admitted are not counted again when they are
                     // retried.
                     flight.released |= ready.first_deletes > 0;
-                    // From here on the target may hold it under this key, even if the attempt is
-                    // lost.
-                    flight.tried = Some(ready.tried.clone());
                 }
+                self.hold(ordinal, ready.bytes());
                 self.ready_since[track].get_or_insert_with(Instant::now);
-                self.ready[track].push_back(*ready);
+                // What was read again has had its turn already.
+                if reread {
+                    self.ready[track].push_front(*ready);
+                } else {
+                    self.ready[track].push_back(*ready);
+                }
                 None
             }
+        }
+    }
+
+    /// Logs once when deliveries begin to fail, with the first entity and its error.
+    fn note_trouble(&mut self, id: Option<&EntityId>, reason: &str, refused: bool) {
+        if self.trouble.note(self.clock.now(), refused) {
+            tracing::warn!(
+                channel = %self.setup.options.name,
+                entity = id.map(tracing::field::display),
+                reason,
+                "deliveries of this channel fail; others are not logged until they are well again, see `weir channel list` and `weir refused list`"
+            );
+        }
+    }
+
+    /// When the end of the trouble is due.
+    pub(super) fn calm_at(&self) -> Option<Instant> {
+        let waits = self.schedule.failed() > 0;
+        let ends = self.trouble.ends_at().filter(|_| !waits)?;
+        Some(self.clock.instant(ends) + Duration::from_millis(1))
+    }
+
+    /// Logs once when deliveries are well again, with what happened meanwhile.
+    pub(super) fn report_calm(&mut self) {
+        if self.schedule.failed() > 0 {
+            return;
+        }
+        let now = self.clock.now();
+        if let Some(ended) = self.trouble.end(now) {
+            tracing::info!(
+                channel = %self.setup.options.name,
+                seconds = ended.seconds,
+                failed_attempts = ended.failed,
+                refused_entities = ended.refused,
+                "no delivery of this channel fails any more"
+            );
         }
     }
 
@@ -131,19 +213,32 @@ impl Run {
         let ordinal = ready.prepared.taken.ordinal;
         let attempts = self.flights.get(&ordinal)?.attempts;
         let chance = self.dice.f64();
-        match conclude(&self.setup.options, ready, attempts, sent, chance) {
+        let conclusion = conclude(&self.setup.options, ready, attempts, sent, chance);
+        match &conclusion {
+            Conclusion::Done(Ending::Refused(failure)) => {
+                self.note_trouble(Some(&ready.id), &failure.message, true)
+            }
+            Conclusion::Park {
+                reason: Some(reason),
+                failed: true,
+                ..
+            } => self.note_trouble(Some(&ready.id), reason, false),
+            _ => {}
+        }
+        match conclusion {
             Conclusion::Done(ending) => Some(self.end(ordinal, ready.prepared.revision, ending)),
             Conclusion::Park {
                 attempts,
                 wait,
                 reason,
                 failed,
+                awaits_change,
             } => {
                 if let Some(reason) = reason {
                     let now = self.clock.now();
                     self.shared.errors().keep(ordinal, reason.into(), now);
                 }
-                self.park(ordinal, attempts, wait, failed)
+                self.park(ordinal, attempts, wait, failed, awaits_change)
             }
             Conclusion::Pause { attempts, reason } => {
                 let now = self.clock.now();
@@ -152,12 +247,12 @@ impl Run {
                     .keep(ordinal, reason.clone().into(), now);
                 // If the store cannot save the pause, it still lasts until the next start.
                 drop(self.set_paused(true, &reason));
-                self.park(ordinal, attempts, Duration::ZERO, false)
+                self.park(ordinal, attempts, Duration::ZERO, false, false)
             }
         }
     }
 
-    fn end(&self, ordinal: Ordinal, revision: Sequence, ending: Ending) -> Settlement {
+    fn end(&mut self, ordinal: Ordinal, revision: Sequence, ending: Ending) -> Settlement {
         self.shared.counters.add(match &ending {
             Ending::Delivered { .. } => Counted::Delivered,
             Ending::Withdrawn => Counted::Withdrawn,
@@ -171,6 +266,7 @@ impl Run {
         let mut errors = self.shared.errors();
         errors.clear(ordinal);
         if let Ending::Refused(failure) = &ending {
+            self.refused_look.get_or_insert_with(Instant::now);
             errors.note(failure.to_string().into(), self.clock.now());
         }
         Settlement {
@@ -186,6 +282,7 @@ impl Run {
         attempts: u8,
         wait: Duration,
         failed: bool,
+        awaits_change: bool,
     ) -> Option<Settlement> {
         let flight = self.flights.get_mut(&ordinal)?;
         let due = Timestamp(self.clock.now().0.saturating_add(wait.as_millis() as u64));
@@ -197,6 +294,8 @@ impl Run {
                 failed,
                 released,
                 tried,
+                awaits_change,
+                once_more: false,
             },
         );
         self.shared.counters.add(Counted::Parked);
@@ -218,10 +317,12 @@ impl Run {
         for end in &ends {
             if let Some(flight) = self.flights.remove(&end.ordinal) {
                 self.in_track[flight.track] -= 1;
+                self.bytes -= flight.bytes;
+                self.rereads -= usize::from(flight.reread);
             }
         }
         for taken in again {
-            self.accept(taken, false, None, true);
+            self.accept(taken, true);
         }
     }
 }

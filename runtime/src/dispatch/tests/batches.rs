@@ -151,7 +151,6 @@ async fn an_entity_whose_old_key_could_not_be_deleted_waits_and_the_others_do_no
         let outcome = |item: &targets::Item| match &*item.key {
             "a-1" => Outcome::Retry {
                 reason: "busy".into(),
-                after: None,
                 maybe_applied: false,
             },
             _ => Outcome::Delivered,
@@ -232,5 +231,161 @@ async fn entities_that_swap_keys_in_one_batch_are_both_there_afterwards() {
         5,
         "put, delete, refused, and its halves"
     );
+    story.end().await;
+}
+
+/// Bytes of the items of a request.
+fn bytes(seen: &Seen) -> usize {
+    let body = |item: &targets::Item| {
+        item.rendering
+            .as_ref()
+            .map_or(0, |it| it.body.as_bytes().len())
+    };
+    seen.items.iter().map(body).sum()
+}
+
+/// A shop takes 100 kB a request. 200 products of 5 kB were sent to it at once, and refused, and
+/// halved, each time anew: 10.4 MB for 2.1.
+#[tokio::test(start_paused = true)]
+async fn what_a_413_taught_is_remembered() {
+    let knobs = || Knobs {
+        options: Options {
+            batch: 200,
+            ..options()
+        },
+        ..Knobs::default()
+    };
+    let script = |seen: &Seen| Reply::Status(if bytes(seen) > 100_000 { 413 } else { 200 });
+    let story = Story::begin(knobs(), script).await;
+    let mut rounds = Vec::new();
+    for round in 0..3 {
+        let before = story.script.seen().len();
+        story.channel.pause().await.expect("it runs");
+        let text = format!("\"{}{round}\"", "x".repeat(5_000));
+        for number in 0..400 {
+            story.set(&format!("e{number}"), "content", &text);
+        }
+        story.channel.resume().await.expect("it runs");
+        story.quiet().await;
+        let seen = story.script.seen()[before..].to_vec();
+        let refused = seen.iter().filter(|seen| bytes(seen) > 100_000).count();
+        let sent: usize = seen.iter().map(bytes).sum();
+        rounds.push((refused, sent / 10_000, seen.len()));
+    }
+    let content = 400 * 5_050 / 10_000;
+    let (refused, sent, requests) = rounds[2];
+    assert!(refused == 0 && sent <= content + 1, "{rounds:?}");
+    assert!(requests <= 28, "nearly full: {rounds:?}");
+
+    let memory = story.channel.setup().target.memory().expect("it learned");
+    let handle = story.channel.setup().target.clone();
+    let (clock, dice) = (handle.clock(), fastrand::Rng::with_seed(1));
+    let later = TargetHandle::open(
+        handle.options().clone(),
+        knobs().breaker,
+        clock,
+        dice,
+        Some(&memory),
+    );
+    let later = later.expect("a target").request_bytes_max();
+    assert_eq!(later, handle.request_bytes_max(), "also after a restart");
+    story.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_has_no_more_bytes_than_configured_unless_one_entity_has() {
+    let knobs = Knobs {
+        options: Options {
+            batch: 100,
+            batch_bytes: 10_000,
+            ..options()
+        },
+        ..Knobs::default()
+    };
+    let story = Story::begin(knobs, fine).await;
+    for number in 0..50 {
+        let length = if number == 7 { 50_000 } else { 900 };
+        let text = format!("\"{}\"", "x".repeat(length));
+        story.set(&format!("e{number}"), "content", &text);
+    }
+    story.quiet().await;
+    let seen = story.script.seen();
+    assert_eq!(story.seen().len(), 50);
+    assert!(
+        seen.iter()
+            .all(|seen| bytes(seen) <= 10_000 || seen.items.len() == 1),
+        "{:?}",
+        seen.iter().map(bytes).collect::<Vec<_>>()
+    );
+    assert!(seen.len() <= 9, "{} requests", seen.len());
+    story.end().await;
+}
+
+/// A renderer gave 15 MiB for each product, and the target was slow: 64 of them and their requests
+/// were in memory.
+#[tokio::test(start_paused = true)]
+async fn large_renderings_for_a_slow_target_are_few_at_a_time() {
+    const LARGE: usize = 15 * 1024 * 1024;
+    let (made, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (making, answered) = (made.clone(), Arc::new(AtomicUsize::new(0)));
+    let (done, peak) = (answered.clone(), most.clone());
+    let chain = Chain("large", move |view: &View| {
+        let made = making.fetch_add(1, Ordering::SeqCst) + 1;
+        peak.fetch_max(made - done.load(Ordering::SeqCst), Ordering::SeqCst);
+        let body = format!(
+            "{{\"facets\":{{\"price\":{}}}}}{}",
+            price(view),
+            " ".repeat(LARGE)
+        );
+        EntityVerdict::Rendering(Rendering {
+            key: None,
+            content_type: None,
+            body: Payload::Text(body),
+        })
+    });
+    let script = move |_: &Seen| {
+        answered.fetch_add(1, Ordering::SeqCst);
+        Reply::After(Duration::from_millis(100), Box::new(Reply::Status(200)))
+    };
+    let knobs = Knobs {
+        concurrency: 16,
+        chain: Some(Arc::new(chain)),
+        ..Knobs::default()
+    };
+    let story = Story::forgetful(knobs, script).await;
+    for number in 0..40 {
+        story.set(&format!("e{number}"), "price", "1");
+    }
+    story.quiet_within(Duration::from_secs(60)).await;
+    assert_eq!(made.load(Ordering::SeqCst), 40, "all are delivered");
+    let most = most.load(Ordering::SeqCst);
+    let in_flight = story.script.most_at_once();
+    assert!(
+        most <= 4 && in_flight <= 4,
+        "{most} renderings of 15 MiB waited, {in_flight} were in flight"
+    );
+    story.end().await;
+}
+
+/// Entities larger than all that a channel may have in memory go one at a time.
+#[tokio::test(start_paused = true)]
+async fn huge_entities_make_progress_one_at_a_time() {
+    let text = format!("\"{}\"", "x".repeat(BYTES_MAX / 2));
+    let script = |_: &Seen| Reply::After(Duration::from_millis(100), Box::new(Reply::Status(200)));
+    let story = Story::forgetful(Knobs::default(), script).await;
+    story.channel.pause().await.expect("it runs");
+    for number in 0..4 {
+        story.set(&format!("e{number}"), "content", &text);
+    }
+    story.channel.resume().await.expect("it runs");
+    story.quiet().await;
+    assert_eq!(
+        story
+            .channel
+            .counters()
+            .count(status::DeliveryResult::Delivered),
+        4
+    );
+    assert_eq!(story.script.most_at_once(), 1);
     story.end().await;
 }

@@ -94,6 +94,19 @@ impl Index {
         Some(channel.start(ordinal, entry, &self.names, track, Vec::new(), watermark))
     }
 
+    /// The entities that have a newer subscribed change than the one that was read, each with it.
+    pub fn changed(&self, id: ChannelId, read: &[(Ordinal, Sequence)]) -> Vec<(Ordinal, Sequence)> {
+        let Some(channel) = self.channels.get(&id) else {
+            return Vec::new();
+        };
+        let changed = |(ordinal, read): &(Ordinal, Sequence)| {
+            let entry = self.entry(ordinal.0)?;
+            let newest = Sequence(channel.newest_seen(entry, &self.names));
+            (newest > *read).then_some((*ordinal, newest))
+        };
+        read.iter().filter_map(changed).collect()
+    }
+
     /// Marks what the target holds of these entities as unknown, because an attempt is about to be
     /// made.
     pub fn attempt(&mut self, id: ChannelId, ordinals: &[Ordinal]) {

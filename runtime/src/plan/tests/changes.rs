@@ -164,6 +164,7 @@ fn a_plan_is_shown_as_it_would_be_written() {
           "channels": {
             "storefront.de": {
               "batch": 1,
+              "batch_bytes": "1MiB",
               "deliver": true,
               "entity": "product",
               "facets": [
@@ -207,7 +208,8 @@ fn a_plan_is_shown_as_it_would_be_written() {
                 "attempts": 12,
                 "cap": "10m",
                 "factor": 2.0,
-                "first": "1s"
+                "first": "1s",
+                "refused": "1h"
               },
               "suppress": true,
               "target": "shop.de",
@@ -220,6 +222,7 @@ fn a_plan_is_shown_as_it_would_be_written() {
             },
             "storefront.fr": {
               "batch": 1,
+              "batch_bytes": "1MiB",
               "deliver": true,
               "entity": "product",
               "facets": [
@@ -263,7 +266,8 @@ fn a_plan_is_shown_as_it_would_be_written() {
                 "attempts": 12,
                 "cap": "10m",
                 "factor": 2.0,
-                "first": "1s"
+                "first": "1s",
+                "refused": "1h"
               },
               "suppress": true,
               "target": "shop.fr",
@@ -366,10 +370,14 @@ fn a_plan_is_shown_as_it_would_be_written() {
           },
           "sources": {
             "erp-conditions": {
+              "accept_status": 202,
               "body_max": "8MiB",
               "headers": [
                 "x-sap-*"
               ],
+              "id": {
+                "header": "webhook-id"
+              },
               "owner": "erp",
               "plugins": [
                 {
@@ -394,8 +402,10 @@ fn a_plan_is_shown_as_it_would_be_written() {
               }
             },
             "oms": {
+              "accept_status": 202,
               "body_max": "8MiB",
               "headers": [],
+              "id": null,
               "owner": "oms",
               "plugins": [],
               "quiet": null,
@@ -405,8 +415,10 @@ fn a_plan_is_shown_as_it_would_be_written() {
               }
             },
             "pim": {
+              "accept_status": 202,
               "body_max": "8MiB",
               "headers": [],
+              "id": null,
               "owner": "pim",
               "plugins": [],
               "quiet": null,

@@ -30,6 +30,10 @@ impl Queue for ChannelQueue {
             .retry(self.channel, ordinal.0, watermark)
     }
 
+    fn changed(&self, read: &[(Ordinal, Sequence)]) -> Vec<(Ordinal, Sequence)> {
+        self.shared.index().changed(self.channel, read)
+    }
+
     fn attempt(&self, ordinals: &[Ordinal]) {
         self.shared.index().attempt(self.channel, ordinals);
     }

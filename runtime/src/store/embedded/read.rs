@@ -15,8 +15,13 @@ use crate::sync::unpoisoned;
 const READ_TRIES: usize = 8;
 
 impl Shared {
-    /// Entities as they are now; `None` for one that has been forgotten.
-    pub(super) fn read(&self, ordinals: &[Ordinal]) -> Result<Vec<Option<Arc<Entity>>>, Error> {
+    /// Entities as they are now; `None` for one that has been forgotten. Stops as soon as they have
+    /// `bytes_max` bytes.
+    pub(super) fn read(
+        &self,
+        ordinals: &[Ordinal],
+        bytes_max: usize,
+    ) -> Result<Vec<Option<Arc<Entity>>>, Error> {
         let marks: Vec<Option<Mark>> = {
             let index = self.index();
             ordinals
@@ -28,13 +33,20 @@ impl Shared {
                 })
                 .collect()
         };
-        let read = |(ordinal, mark): (&Ordinal, Option<Mark>)| match mark
-            .and_then(|mark| self.readings.get(ordinal.0, mark))
-        {
-            Some(entity) => Ok(Some(entity)),
-            None => self.read_one(*ordinal),
-        };
-        ordinals.iter().zip(marks).map(read).collect()
+        let (mut entities, mut bytes) = (Vec::with_capacity(ordinals.len()), 0);
+        for (ordinal, mark) in ordinals.iter().zip(marks) {
+            let cached = mark.and_then(|mark| self.readings.get(ordinal.0, mark));
+            let entity = match cached {
+                Some(entity) => Some(entity),
+                None => self.read_one(*ordinal)?,
+            };
+            bytes += entity.as_ref().map_or(0, |entity| entity.bytes());
+            entities.push(entity);
+            if bytes >= bytes_max {
+                break;
+            }
+        }
+        Ok(entities)
     }
 
     /// Reads one entity and caches it for the other channels.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
 
 use super::queue::ChannelQueue;
-use super::{Channel, Memory, Shared};
+use super::{Channel, Memory, Shared, Shelved};
 use crate::model::{Entity, EntityId, Ordinal, Sequence, Timestamp, Track};
 use crate::store::{
     Commit, Committed, Error, Figures, Joined, Limits, ListQuery, NotTaken, Pending,
@@ -43,21 +43,28 @@ impl Store for Memory {
             .map(|entity| Ordinal(*entity))
     }
 
-    fn read(&self, ordinals: &[Ordinal]) -> Result<Vec<Option<Arc<Entity>>>, Error> {
+    fn read_within(
+        &self,
+        ordinals: &[Ordinal],
+        bytes_max: usize,
+    ) -> Result<Vec<Option<Arc<Entity>>>, Error> {
         let maps = self.0.maps();
         let read = |ordinal: &Ordinal| {
-            let facets = maps
-                .facets
-                .get(&ordinal.0)?
-                .values()
-                .map(|stored| stored.facet.clone())
-                .collect();
+            let facets = maps.facets.get(&ordinal.0)?.values();
             Some(Arc::new(Entity {
                 id: maps.ids[&ordinal.0].clone(),
-                facets,
+                facets: facets.map(|stored| stored.facet.clone()).collect(),
             }))
         };
-        Ok(ordinals.iter().map(read).collect())
+        let (mut entities, mut bytes) = (Vec::new(), 0);
+        for entity in ordinals.iter().map(read) {
+            bytes += entity.as_ref().map_or(0, |entity| entity.bytes());
+            entities.push(entity);
+            if bytes >= bytes_max {
+                break;
+            }
+        }
+        Ok(entities)
     }
 
     fn list(&self, query: &ListQuery<'_>) -> Vec<(Ordinal, EntityId)> {
@@ -141,6 +148,32 @@ impl Store for Memory {
         Pending::done(Ok(()))
     }
 
+    fn reset_versions(&self, owner: &str) -> Pending<u64> {
+        let mut maps = self.0.maps();
+        let facets = maps
+            .facets
+            .values_mut()
+            .flat_map(|facets| facets.values_mut());
+        let count = facets
+            .filter(|stored| &*stored.facet.owner == owner)
+            .filter_map(|stored| stored.facet.version.take())
+            .count();
+        Pending::done(Ok(count as u64))
+    }
+
+    fn note(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.0.maps().notes.get(name).cloned())
+    }
+
+    fn set_note(&self, name: &str, note: Option<Vec<u8>>) -> Pending<()> {
+        let mut maps = self.0.maps();
+        match note {
+            Some(note) => maps.notes.insert(name.to_owned(), note),
+            None => maps.notes.remove(name),
+        };
+        Pending::done(Ok(()))
+    }
+
     fn shelf(&self, source: &str) -> Arc<dyn Shelf> {
         Arc::new(SourceShelf {
             shared: self.0.clone(),
@@ -179,7 +212,7 @@ impl Shelf for SourceShelf {
         Ok(events
             .filter(|(sequence, _)| after.is_none_or(|after| **sequence > after))
             .take(limit)
-            .map(|(_, event)| event.clone())
+            .map(|(_, shelved)| shelved.event.clone())
             .collect())
     }
 
@@ -190,10 +223,26 @@ impl Shelf for SourceShelf {
     }
 
     fn remove(&self, sequences: &[Sequence]) -> Pending<usize> {
+        Pending::done(Ok(self.take(sequences).len()))
+    }
+
+    fn discard(&self, sequences: &[Sequence]) -> Pending<usize> {
+        let gone = self.take(sequences);
+        let mut maps = self.shared.maps();
+        for id in gone.iter().filter_map(|shelved| shelved.id) {
+            maps.identities.remove(&id);
+        }
+        Pending::done(Ok(gone.len()))
+    }
+}
+
+impl SourceShelf {
+    fn take(&self, sequences: &[Sequence]) -> Vec<Shelved> {
         let mut maps = self.shared.maps();
         let events = maps.quarantine.entry(self.source.clone()).or_default();
-        let before = events.len();
-        events.retain(|sequence, _| !sequences.contains(sequence));
-        Pending::done(Ok(before - events.len()))
+        sequences
+            .iter()
+            .filter_map(|sequence| events.remove(sequence))
+            .collect()
     }
 }

@@ -43,6 +43,19 @@ impl Queue for ChannelQueue {
         taken.pop()
     }
 
+    fn changed(&self, read: &[(Ordinal, Sequence)]) -> Vec<(Ordinal, Sequence)> {
+        let maps = self.shared.maps();
+        let Some(channel) = maps.channels.get(&self.channel) else {
+            return Vec::new();
+        };
+        let newest = |ordinal: Ordinal| Sequence(maps.newest(channel, ordinal.0));
+        read.iter()
+            .map(|(ordinal, read)| (*ordinal, *read, newest(*ordinal)))
+            .filter(|(_, read, newest)| newest > read)
+            .map(|(ordinal, _, newest)| (ordinal, newest))
+            .collect()
+    }
+
     fn attempt(&self, ordinals: &[Ordinal]) {
         let mut maps = self.shared.maps();
         if maps.without == Some(Rule::Unknown) {

@@ -50,14 +50,16 @@ pub(crate) fn meaning(asked: Asked, answer: Answer<'_>) -> Outcome {
             reason: reason(),
             after_tries,
         },
-        _ => Outcome::Split { reason: reason() },
+        _ => Outcome::Split {
+            reason: reason(),
+            too_long: status == 413,
+        },
     };
     match status {
         200..=299 => Outcome::Delivered,
         404 | 410 if asked.delete => Outcome::Delivered,
         300..=399 => Outcome::Retry {
             reason: format!("{} (redirects are never followed)", reason()),
-            after: None,
             maybe_applied: false,
         },
         401 | 403 | 405 | 407 => Outcome::Trip { reason: reason() },
@@ -65,21 +67,18 @@ pub(crate) fn meaning(asked: Asked, answer: Answer<'_>) -> Outcome {
         410 if !asked.by_key => Outcome::Pause { reason: reason() },
         400 | 410 | 413 | 415 => refused(false),
         409 | 422 => refused(true),
-        429 | 503 => Outcome::Retry {
+        429 | 503 => Outcome::Throttled {
             reason: reason(),
             after: answer.retry_after,
-            maybe_applied: false,
         },
         // The target, or a proxy in front of it, failed halfway, so the request may have been
         // applied.
         500 | 502 | 504 => Outcome::Retry {
             reason: reason(),
-            after: None,
             maybe_applied: true,
         },
         _ => Outcome::Retry {
             reason: reason(),
-            after: None,
             maybe_applied: false,
         },
     }
@@ -145,7 +144,6 @@ fn entry_meaning(entry: &Value, redactor: &Redactor) -> Outcome {
 fn uncertain(reason: String) -> Outcome {
     Outcome::Retry {
         reason,
-        after: None,
         maybe_applied: true,
     }
 }
@@ -169,9 +167,12 @@ fn item_meaning(status: u16, error: &[u8]) -> Outcome {
             reason,
             after_tries: true,
         },
-        _ => Outcome::Retry {
+        429 => Outcome::Throttled {
             reason,
             after: None,
+        },
+        _ => Outcome::Retry {
+            reason,
             maybe_applied: false,
         },
     }
@@ -216,7 +217,7 @@ mod tests {
     fn word(outcome: &Outcome) -> &'static str {
         match outcome {
             Outcome::Delivered => "delivered",
-            Outcome::Retry { after: Some(_), .. } => "wait",
+            Outcome::Throttled { .. } => "wait",
             Outcome::Retry {
                 maybe_applied: true,
                 ..

@@ -39,6 +39,7 @@ fn id(key: &str) -> DeliveryId {
 fn item(key: &str, body: Option<&str>) -> Item {
     Item {
         id: id(key),
+        state: 0,
         entity: EntityId {
             entity_type: "product".into(),
             key: key.into(),
@@ -267,7 +268,7 @@ async fn each_trouble_of_a_target_is_told_from_the_others() {
     let target = Fixture::start(script).await;
     let word = |outcome: &Outcome| match outcome {
         Outcome::Delivered => "delivered".to_owned(),
-        Outcome::Retry {
+        Outcome::Throttled {
             after: Some(after), ..
         } => format!("wait {after:?}"),
         Outcome::Retry {
@@ -322,7 +323,7 @@ async fn each_trouble_of_a_target_is_told_from_the_others() {
     let metadata = "http://169.254.169.254/latest".to_owned();
     for (url, expected) in [
         (secure, "trip"),
-        (format!("http://{nobody}/"), "retry"),
+        (format!("http://{nobody}/"), "trip"),
         (metadata, "trip"),
     ] {
         let outcomes = deliver(

@@ -78,6 +78,20 @@ impl Writer {
         self.sync()
     }
 
+    /// Puts or removes a note, durably.
+    pub(in crate::store::embedded) fn set_note(
+        &mut self,
+        key: Vec<u8>,
+        note: Option<Vec<u8>>,
+    ) -> Result<(), Error> {
+        let mut rows = Rows::default();
+        let shared = self.shared.clone();
+        let written = rows
+            .set(&shared.db, key, note)
+            .and_then(|()| self.make_durable(rows));
+        self.or_fail(written)
+    }
+
     /// Forgets entities that are gone everywhere.
     pub(in crate::store::embedded) fn forget(&mut self, now: Timestamp) -> Result<(), Error> {
         let forget_ms = lock(&self.shared.limits).forget_ms;

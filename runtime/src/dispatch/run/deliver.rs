@@ -1,0 +1,282 @@
+//! Prepares what was taken, and starts requests.
+//!
+//! A request first gets its permit, and is filled then, with what is ready at that moment. What has
+//! changed since it was read is not sent: it is read and rendered again while the permit is kept.
+
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use tokio::time::Instant;
+
+use super::super::BYTES_MAX;
+use super::super::flight::Ready;
+use super::super::handle::{Asked, Permit};
+use super::super::prepare::{RENDER_MAX, prepare};
+use super::super::send::{SendContext, send};
+use super::super::turns::TRACKS;
+use super::{Done, Job, LINGER, Run};
+use crate::model::Ordinal;
+use crate::store::Lease;
+
+/// Concurrent preparations for each channel: half the plugin threads, because other channels have
+/// entities too. Urgent work may have one more.
+const PREPARATIONS_MAX: usize = 4;
+/// Maximum number of entities in one preparation of a channel without plugins.
+const PLAIN_MAX: usize = 512;
+/// A preparation stops reading after this many bytes.
+const READ_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How long a permit is kept while what it was asked for is read again. Other channels of the target
+/// may wait for it.
+const PERMIT_KEPT: Duration = Duration::from_millis(100);
+
+/// A permit that has come and is not used yet.
+pub(super) struct Kept {
+    permit: Permit,
+    /// Given up at this instant.
+    pub(super) until: Instant,
+    /// The track of the entity that is read again, if the permit is kept for one.
+    track: Option<usize>,
+}
+
+impl Kept {
+    pub(super) fn new(permit: Permit) -> Kept {
+        Kept {
+            permit,
+            until: Instant::now() + PERMIT_KEPT,
+            track: None,
+        }
+    }
+}
+
+impl Run {
+    /// Starts preparations, of no more entities than may be rendered ahead.
+    pub(super) fn prepare(&mut self) {
+        let ahead = self.ahead();
+        // Without plugins, larger pieces mean fewer tasks, and they take no plugin thread from other
+        // channels.
+        let most = if self.setup.chain.is_some() {
+            RENDER_MAX
+        } else {
+            PLAIN_MAX
+        };
+        loop {
+            let room = |track: usize| {
+                ahead.saturating_sub(self.preparing[track] + self.ready[track].len())
+            };
+            let fitting = self.fitting();
+            if fitting == 0 {
+                return;
+            }
+            let open = |track: usize| {
+                !self.taken[track].is_empty()
+                    && room(track) > 0
+                    && self.preparations < PREPARATIONS_MAX + usize::from(track == 0)
+            };
+            let Some(track) = self.rendering.pick(std::array::from_fn(open)) else {
+                return;
+            };
+            let count = self.taken[track]
+                .len()
+                .min(most)
+                .min(room(track))
+                .min(fitting);
+            let taken: Vec<Lease> = self.taken[track].drain(..count).collect();
+            self.preparations += 1;
+            self.preparing[track] += count;
+            let members: Vec<_> = taken.iter().map(|taken| taken.ordinal).collect();
+            for ordinal in &members {
+                self.hold(*ordinal, self.assumed_bytes);
+            }
+            let preparation = prepare(
+                self.setup.clone(),
+                self.store.clone(),
+                self.store.watermark(),
+                taken,
+                READ_BYTES_MAX,
+            );
+            let task = self
+                .tasks
+                .spawn(async move { Done::Prepared(preparation.await) });
+            let job = Job {
+                track,
+                prepares: true,
+                members,
+            };
+            self.jobs.insert(task.id(), job);
+        }
+    }
+
+    /// The number of entities that fit into the memory of the channel; one at least if it has none in
+    /// memory, however large it may be.
+    fn fitting(&self) -> usize {
+        let fitting = BYTES_MAX.saturating_sub(self.bytes) / self.assumed_bytes;
+        fitting.max(usize::from(self.bytes == 0))
+    }
+
+    /// Records how many bytes an entity in flight has in memory.
+    pub(super) fn hold(&mut self, ordinal: Ordinal, bytes: usize) {
+        if let Some(flight) = self.flights.get_mut(&ordinal) {
+            self.bytes = self.bytes - flight.bytes + bytes;
+            flight.bytes = bytes;
+        }
+    }
+
+    /// Starts as many requests as there are permits and renderings for them.
+    pub(super) fn send(&mut self) {
+        while let Some(ripe) = self.ripe() {
+            let Some(kept) = self.take_permit(ripe) else {
+                return;
+            };
+            let part = self.fill(&kept, ripe);
+            let track = part.first().map(|ready| ready.prepared.taken.track.index());
+            let part = self.still_current(part);
+            if part.is_empty() {
+                self.permits.push(Kept {
+                    track,
+                    ..Kept::new(kept.permit)
+                });
+                // What has changed is read at once.
+                self.prepare();
+                continue;
+            }
+            let ordinals: Vec<_> = part
+                .iter()
+                .map(|ready| ready.prepared.taken.ordinal)
+                .collect();
+            self.queue.attempt(&ordinals);
+            for ready in &part {
+                // From here on the target may hold it under this key, even if the attempt is lost.
+                if let Some(flight) = self.flights.get_mut(&ready.prepared.taken.ordinal) {
+                    flight.tried = Some(ready.tried.clone());
+                }
+            }
+            let context = SendContext {
+                counters: self.shared.counters.clone(),
+                batch: self.batch(),
+            };
+            let sending = send(context, kept.permit, part);
+            let task = self.tasks.spawn(async move { Done::Sent(sending.await) });
+            let job = Job {
+                track: 0,
+                prepares: false,
+                members: ordinals,
+            };
+            self.jobs.insert(task.id(), job);
+            // There is room now for what comes next.
+            self.unfinished |= self.more.contains(&true);
+        }
+    }
+
+    /// By track, whether a request may start for it: it has renderings, and they fill a request, or
+    /// no more are coming, or the oldest has waited for them. `None` if there is no such track.
+    fn ripe(&self) -> Option<[bool; TRACKS]> {
+        let ready: usize = self.ready.iter().map(|ready| ready.len()).sum();
+        let coming = self.preparations > 0 || self.taken.iter().any(|taken| !taken.is_empty());
+        let (full, now) = (ready >= self.batch() || !coming, Instant::now());
+        let ripe: [bool; TRACKS] = std::array::from_fn(|track| {
+            let waited = self.ready_since[track].is_none_or(|since| since + LINGER <= now);
+            !self.ready[track].is_empty() && (full || waited)
+        });
+        ripe.contains(&true).then_some(ripe)
+    }
+
+    /// A permit for one of the tracks that are ripe. If there is none, it is asked for; more than one
+    /// is asked for only if some of the work is urgent.
+    fn take_permit(&mut self, ripe: [bool; TRACKS]) -> Option<Kept> {
+        let usable = |kept: &Kept| match kept.track {
+            Some(track) => self.ready[track]
+                .front()
+                .is_some_and(|ready| self.was_reread(ready)),
+            None => !kept.permit.urgent || ripe[0],
+        };
+        if let Some(index) = self.permits.iter().position(usable) {
+            return Some(self.permits.swap_remove(index));
+        }
+        for urgent in [false, true] {
+            let place = &mut self.asking[usize::from(urgent)];
+            if place.is_some() || (urgent && !ripe[0]) {
+                continue;
+            }
+            match self.setup.target.try_permit(urgent) {
+                Asked::Granted(permit) => return Some(Kept::new(permit)),
+                Asked::Later => *place = Some(Box::pin(self.setup.target.clone().permit(urgent))),
+                // The next turn sees that the target does not flow.
+                Asked::Denied => {
+                    self.unfinished = true;
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    fn was_reread(&self, ready: &Ready) -> bool {
+        let flight = || self.flights.get(&ready.prepared.taken.ordinal);
+        self.rereads > 0 && flight().is_some_and(|flight| flight.reread)
+    }
+
+    /// Fills a request: first from the track whose turn it is, then from the others.
+    fn fill(&mut self, kept: &Kept, ripe: [bool; TRACKS]) -> Vec<Ready> {
+        let first = match kept.track {
+            Some(track) => Some(track),
+            None if kept.permit.urgent => {
+                self.sending.charge(0, ripe);
+                Some(0)
+            }
+            None => self.sending.pick(ripe),
+        };
+        let batch = self.batch();
+        let bytes_max = (self.setup.options.batch_bytes).min(self.setup.target.request_bytes_max());
+        let (mut part, mut bytes): (Vec<Ready>, _) = (Vec::new(), 0);
+        for track in first.into_iter().chain(0..TRACKS) {
+            let before = part.len();
+            while let Some(ready) = self.ready[track].pop_front_if(|ready| {
+                bytes += ready.bytes_in_batch();
+                part.is_empty() || (part.len() < batch && bytes <= bytes_max)
+            }) {
+                part.push(ready);
+            }
+            if part.len() > before {
+                self.ready_since[track] = (!self.ready[track].is_empty()).then_some(Instant::now());
+            }
+        }
+        part
+    }
+
+    /// Keeps what is still as it was read. The rest is taken anew, ahead of the others; its next
+    /// rendering will be sent even if it changes once more.
+    fn still_current(&mut self, part: Vec<Ready>) -> Vec<Ready> {
+        let read: Vec<_> = part
+            .iter()
+            .filter(|ready| !self.was_reread(ready))
+            .map(|ready| (ready.prepared.taken.ordinal, ready.prepared.newest))
+            .collect();
+        let changed: HashMap<_, _> = self.queue.changed(&read).into_iter().collect();
+        if changed.is_empty() {
+            return part;
+        }
+        let mut current = Vec::with_capacity(part.len());
+        for ready in part {
+            let mut taken = ready.prepared.taken.clone();
+            let Some(newest) = changed.get(&taken.ordinal) else {
+                current.push(ready);
+                continue;
+            };
+            // The change may not be durable yet, and must be when the entity is read.
+            taken.revision = taken.revision.max(*newest);
+            self.hold(taken.ordinal, 0);
+            if let Some(flight) = self.flights.get_mut(&taken.ordinal) {
+                flight.reread = true;
+                self.rereads += 1;
+                self.taken[flight.track].push_front(taken);
+            }
+        }
+        current
+    }
+
+    /// Gives up the permits and those asked for, so that other channels of the target get them.
+    pub(super) fn hand_back_permits(&mut self) {
+        self.permits.clear();
+        self.asking = Default::default();
+    }
+}

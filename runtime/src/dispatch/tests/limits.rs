@@ -1,0 +1,105 @@
+//! Targets that take so many requests and no more.
+
+use super::*;
+
+/// A shop answered 429 and asked Weir to wait for a second. It was treated as down, and afterwards
+/// got everything at full speed again.
+#[tokio::test(start_paused = true)]
+async fn retry_after_is_honoured_for_the_whole_target_and_trips_nothing() {
+    let throttled = Reply::All(Outcome::Throttled {
+        reason: "answered 429".into(),
+        after: Some(Duration::from_secs(1)),
+    });
+    let story = Story::begin(Knobs::default(), trouble::in_turn(vec![throttled])).await;
+    story.set("a", "price", "1");
+    story
+        .until("asked to wait", |story| story.script.seen().len() == 1)
+        .await;
+    story.set("b", "price", "1");
+    story.set_in(Lane::Urgent, "c", "price", "1");
+    story.quiet().await;
+    assert_eq!(story.channel.status().state, status::State::Flowing);
+    let seen = story.script.seen();
+    let waited = seen[1].now.duration_since(seen[0].now).expect("later");
+    assert!(waited >= Duration::from_secs(1), "{waited:?}");
+    let mut last: Vec<String> = story.seen();
+    last.sort();
+    assert_eq!(last, ["a=1", "a=1", "b=1", "c=1"]);
+    story.end().await;
+}
+
+/// A target that takes 50 requests a second and answers 429 beyond it, a poisonous entity that it
+/// always answers so, and more to send than it takes.
+#[tokio::test(start_paused = true)]
+async fn a_target_with_a_limit_is_used_to_its_limit_and_one_entity_does_not_slow_it() {
+    let bucket = Mutex::new((10.0_f64, None));
+    let script = move |seen: &Seen| {
+        let throttled = Reply::Status(429);
+        if &*seen.items[0].key == "poison" {
+            return throttled;
+        }
+        let mut bucket = lock(&bucket);
+        let passed = bucket.1.map_or(0.0, |at| {
+            seen.now
+                .duration_since(at)
+                .unwrap_or_default()
+                .as_secs_f64()
+        });
+        let tokens = (bucket.0 + passed * 50.0).min(10.0);
+        let reply = if tokens >= 1.0 {
+            Reply::Status(200)
+        } else {
+            throttled
+        };
+        *bucket = (tokens - f64::from(u8::from(tokens >= 1.0)), Some(seen.now));
+        Reply::After(Duration::from_millis(10), Box::new(reply))
+    };
+    let knobs = Knobs {
+        options: Options {
+            retry: retry::Options {
+                first: Duration::from_secs(1),
+                cap: Duration::from_secs(60),
+                ..options().retry
+            },
+            ..options()
+        },
+        ..Knobs::default()
+    };
+    let story = Story::begin(knobs, script).await;
+    story.set("poison", "price", "1");
+    for number in 0..4_000 {
+        story.set(&format!("e{number}"), "price", "1");
+    }
+    let progress = || {
+        let delivered = story
+            .channel
+            .counters()
+            .count(status::DeliveryResult::Delivered);
+        let bears = story.channel.status().target.bears_per_second;
+        (delivered, story.script.seen().len(), bears)
+    };
+    let mut course = Vec::new();
+    for _ in 0..12 {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        course.push(progress());
+    }
+    let rate = (course[11].0 - course[3].0) as f64 / 40.0;
+    assert!(rate >= 45.0, "{rate:.1} of 50 a second: {course:?}");
+    let (delivered, attempts, _) = course[11];
+    assert!(attempts < 4_000, "{attempts} attempts at {delivered}");
+    let bears = story.channel.status().target.bears_per_second;
+    assert!(
+        bears.is_some_and(|rate| (35.0..80.0).contains(&rate)),
+        "{bears:?}"
+    );
+
+    // A later handle starts with what this one learned.
+    let memory = story.channel.setup().target.memory().expect("it learned");
+    let kind = story.channel.setup().target.options().clone();
+    let clock = story.channel.setup().target.clock();
+    let dice = fastrand::Rng::with_seed(1);
+    let later = TargetHandle::open(kind, Knobs::default().breaker, clock, dice, Some(&memory));
+    let later = later.expect("a target").status().bears_per_second;
+    assert_eq!(later.map(f64::round), bears.map(f64::round));
+    story.channel.stop(Duration::from_millis(100)).await;
+}

@@ -1,0 +1,90 @@
+//! Entities that a target refuses: how often they are tried, and when again.
+
+use super::*;
+
+/// A variant was refused for good after five attempts in seven seconds, because its parent came
+/// later. Neither the parent nor a newer variant changed anything.
+#[tokio::test(start_paused = true)]
+async fn a_child_before_its_parent_is_tried_until_the_attempts_are_used_up_and_later_at_times() {
+    for status in [409, 422] {
+        let parent = Arc::new(AtomicBool::new(false));
+        let there = parent.clone();
+        let script = move |_: &Seen| {
+            Reply::Status(if there.load(Ordering::SeqCst) {
+                200
+            } else {
+                status
+            })
+        };
+        let story = Story::begin(Knobs::default(), script).await;
+        let clock = story.keep_time();
+        story.set("a", "price", "1");
+        story
+            .until("refused", |story| story.channel.status().owed.refused == 1)
+            .await;
+        assert_eq!(story.seen().len(), 6, "retry.attempts");
+        // Once more each hour, and then it is refused again.
+        for hour in 1..3 {
+            tokio::time::sleep(Duration::from_secs(3605)).await;
+            assert_eq!(story.seen().len(), 6 + hour, "{status}");
+            assert_eq!(story.standing("a"), Standing::Refused);
+        }
+        assert_eq!(story.channel.counters().refused_tried_count(), 2);
+        parent.store(true, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_secs(3605)).await;
+        assert_eq!(story.standing("a"), Standing::Delivered);
+        clock.abort();
+        story.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_state_of_a_child_without_its_parent_is_tried_at_once() {
+    let script = |seen: &Seen| Reply::Status(if lines(seen) == ["a=2"] { 200 } else { 422 });
+    let hour = Duration::from_secs(3600);
+    let knobs = Knobs {
+        options: Options {
+            retry: retry::Options {
+                first: hour,
+                cap: hour,
+                ..options().retry
+            },
+            ..options()
+        },
+        ..Knobs::default()
+    };
+    let story = Story::begin(knobs, script).await;
+    story.set("a", "price", "1");
+    story
+        .until("parked", |story| story.channel.status().owed.parked == 1)
+        .await;
+    story.set("a", "stock", "1");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(story.seen().len(), 1, "a facet of others changes nothing");
+    story.set("a", "price", "2");
+    story.quiet().await;
+    assert_eq!(story.seen(), ["a=1", "a=2"]);
+    story.end().await;
+}
+
+/// Thirty refused products were tried again each hour of a quiet night. Twenty refusals in a row
+/// must not make the shop count as down, because all of them are known.
+#[tokio::test(start_paused = true)]
+async fn refused_entities_that_are_tried_again_trip_nothing() {
+    let script = |seen: &Seen| {
+        let bad = seen.items[0].key.starts_with("bad");
+        Reply::Status(if bad { 400 } else { 200 })
+    };
+    let story = Story::begin(Knobs::default(), script).await;
+    let clock = story.keep_time();
+    for number in 0..30 {
+        story.set(&format!("bad{number}"), "price", "1");
+        story.set(&format!("good{number}"), "price", "1");
+    }
+    story.quiet().await;
+    tokio::time::sleep(Duration::from_secs(3700)).await;
+    assert_eq!(story.channel.counters().refused_tried_count(), 30);
+    assert_eq!(story.channel.status().state, status::State::Flowing);
+    clock.abort();
+    story.end().await;
+}
