@@ -176,6 +176,18 @@ MUTATIONS = [
     ("compared", "the comparison of a new version with the one in use", SRC + "app/trial.rs",
      "if mapped == 0 || result.made > 0", "if true",
      "journeys", "held_back::a_mapper_that_maps_nothing_any_more_waits_for_a_confirmation"),
+    ("kinds", "the check of a file's kind", SRC + "files.rs",
+     "if let Some(kind) = special(metadata.file_type()) {", "if let Some(kind) = special(metadata.file_type()).filter(|_| false) {",
+     "lib", "files::tests::what_is_no_regular_file_of_the_allowed_size_is_not_read"),
+    ("links", "links on the way to a watched file", SRC + "files/trail.rs",
+     "                    entries.insert(entry);\n                    rest.extend", "                    rest.extend",
+     "lib", "files::trail::tests::each_link_on_the_way_decides_and_so_does_the_file_at_its_end"),
+    ("controls", "the escaping of control characters", SRC + "plain.rs",
+     "    character.is_control()\n", "    false\n",
+     "lib", "cli::log::tests::no_text_can_forge_an_event_or_colour_a_terminal"),
+    ("quoted", "the silence about included files that are not TOML", SRC + "config.rs",
+     "if let (Some((offset, what)), true) = (error, included) {", "if let (Some((offset, what)), true) = (error, false) {",
+     "lib", "plan::tests::files::nothing_of_an_included_file_that_is_not_toml_is_repeated"),
 ]
 
 

@@ -26,7 +26,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
@@ -180,6 +180,7 @@ impl App {
     /// See [`StartError`]. Nothing is left running.
     pub async fn start(options: Options) -> Result<App, StartError> {
         let files = options.files.clone();
+        let began = SystemTime::now();
         let (plan, warnings) = read_plan(&files).map_err(StartError::Configuration)?;
         warnings
             .iter()
@@ -242,7 +243,7 @@ impl App {
         tokio::spawn(inner.clone().save_regularly());
         tokio::spawn(reload::serve(inner.clone(), requests));
         if watch {
-            watch::watch(inner.clone());
+            watch::watch(inner.clone(), began);
         }
         Ok(App {
             inner,

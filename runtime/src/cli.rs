@@ -9,6 +9,7 @@ mod check;
 pub(crate) mod client;
 mod compile;
 mod demo;
+mod log;
 mod plugin;
 mod quarantine;
 mod refused;
@@ -27,7 +28,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::exit;
+use crate::{exit, plain};
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -227,7 +228,7 @@ pub fn end(command: impl FnOnce(&mut String) -> CommandResult) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(exit::FAILED),
         Err(failure) => {
-            eprintln!("weir: {failure}");
+            complain(&format!("weir: {failure}"));
             ExitCode::from(failure.code())
         }
     }
@@ -287,5 +288,10 @@ fn block_on(outcome: impl Future<Output = CommandResult>) -> CommandResult {
 /// Prints text; a reader that has gone (`weir … | head`) is not an error.
 fn print(text: &str) {
     use std::io::Write;
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    let _ = std::io::stdout().write_all(plain::lines(text).as_bytes());
+}
+
+/// Prints a sentence on standard error.
+fn complain(text: &str) {
+    eprintln!("{}", plain::lines(text));
 }

@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::files;
 use text::{Cause, Complaint, Place, Source};
 use tree::{Entry, Lines, Merge, Table, Value};
 
@@ -23,6 +24,8 @@ pub const VERSION: i64 = 1;
 
 /// Maximum length of a file, in bytes. A thousand channels fit in 1 MiB.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Maximum length of all files together, in bytes: a pattern may match any number of files.
+const FILES_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// All files as one document.
 pub struct Document {
@@ -47,6 +50,7 @@ pub fn load(files: &[PathBuf]) -> Document {
     let nowhere = Arc::new(Source {
         path: files.first().cloned().unwrap_or_default(),
         text: String::new(),
+        quotable: true,
     });
     let mut loader = Loader::default();
     let (mut root, mut place) = (Table::default(), None);
@@ -80,6 +84,8 @@ pub fn load(files: &[PathBuf]) -> Document {
 #[derive(Default)]
 struct Loader {
     seen: BTreeSet<PathBuf>,
+    /// The length of the files read so far, in bytes.
+    bytes: u64,
     folders: BTreeSet<PathBuf>,
     files: Vec<PathBuf>,
     broken: Vec<(PathBuf, Lines)>,
@@ -118,7 +124,7 @@ impl Loader {
     fn read_file(&mut self, file: &Path, included_at: Option<&Place>) -> Option<(Table, Place)> {
         if !self
             .seen
-            .insert(file.canonicalize().unwrap_or_else(|_| file.to_owned()))
+            .insert(files::real(file).unwrap_or_else(|_| file.to_owned()))
         {
             let what = "this file is listed twice";
             let help = Some("name each file once".to_owned());
@@ -130,18 +136,8 @@ impl Loader {
             return None;
         }
         self.files.push(file.to_owned());
-        match cursor::read_text(file, FILE_BYTES_MAX) {
-            Ok(text) => {
-                let source = Arc::new(Source {
-                    path: file.to_owned(),
-                    text,
-                });
-                let mut broken = Vec::new();
-                let table = tree::parse(&source, &mut self.complaints, &mut broken);
-                self.broken
-                    .extend(broken.into_iter().map(|lines| (file.to_owned(), lines)));
-                Some((table, Place::new(&source, 0)))
-            }
+        match self.text_of(file) {
+            Ok(text) => Some(self.parsed(file, text, included_at.is_some())),
             Err(why) => {
                 let complaint = match included_at {
                     Some(at) => Complaint::at(
@@ -158,6 +154,41 @@ impl Loader {
                 None
             }
         }
+    }
+
+    /// Parses the text of a file. An included file may be a link to any file that Weir can read, such
+    /// as a key, so nothing is taken from one that is not TOML, and its lines are not quoted.
+    fn parsed(&mut self, file: &Path, text: String, included: bool) -> (Table, Place) {
+        let error = tree::syntax_error(&text);
+        let source = Arc::new(Source {
+            path: file.to_owned(),
+            text,
+            quotable: error.is_none(),
+        });
+        let start = Place::new(&source, 0);
+        if let (Some((offset, what)), true) = (error, included) {
+            let complaint = Complaint::at(&Place::new(&source, offset), "", what, None);
+            self.complaints.push(complaint.because(Cause::Syntax));
+            return (Table::default(), start);
+        }
+        let mut broken = Vec::new();
+        let table = tree::parse(&source, &mut self.complaints, &mut broken);
+        self.broken
+            .extend(broken.into_iter().map(|lines| (file.to_owned(), lines)));
+        (table, start)
+    }
+
+    fn text_of(&mut self, file: &Path) -> Result<String, String> {
+        let left = FILES_BYTES_MAX.saturating_sub(self.bytes);
+        let text = files::read_text(file, FILE_BYTES_MAX.min(left)).map_err(|error| {
+            let all = scalar::size_text(FILES_BYTES_MAX);
+            match left < FILE_BYTES_MAX {
+                true => format!("{error}: all files of a configuration have at most {all}"),
+                false => error.to_string(),
+            }
+        })?;
+        self.bytes += text.len() as u64;
+        Ok(text)
     }
 
     fn version(&mut self, table: &mut Table, required_at: Option<&Place>) {
@@ -233,22 +264,14 @@ impl Loader {
         if !name.contains(['*', '?']) {
             return vec![path];
         }
-        self.folders.insert(if folder.as_os_str().is_empty() {
-            PathBuf::from(".")
-        } else {
-            folder.clone()
-        });
-        let entries = std::fs::read_dir(if folder.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            &folder
-        });
-        let names = entries
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let folder_path = match folder.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => &folder,
+        };
+        self.folders.insert(folder_path.to_owned());
+        let names = files::names(folder_path).unwrap_or_default();
         let mut names: Vec<String> = names
+            .into_iter()
             .filter(|file| !file.starts_with('.') && glob(&name, file))
             .collect();
         names.sort();
@@ -293,6 +316,22 @@ fn glob(pattern: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_files_together_are_bounded_because_a_pattern_matches_any_number() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("a.toml");
+        std::fs::write(&file, "a = 1").expect("written");
+        let mut loader = Loader {
+            bytes: FILES_BYTES_MAX - 9,
+            ..Loader::default()
+        };
+        assert_eq!(loader.text_of(&file), Ok("a = 1".to_owned()));
+        assert_eq!(
+            loader.text_of(&file),
+            Err("it has 5 bytes, the limit is 4 bytes: all files of a configuration have at most 64MiB".to_owned())
+        );
+    }
 
     #[test]
     fn a_star_stands_for_anything_in_a_file_name() {

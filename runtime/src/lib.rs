@@ -22,8 +22,8 @@
 //!
 //! Low rooms that any other may use: `metrics` (all counters, as text for a scraper), `signature`
 //! (secrets and signatures), `budget` (the memory budget for requests in progress), `failpoint`
-//! (places where a test makes a running Weir die, panic or wait), `exit` (exit codes) and `sync`
-//! (locks).
+//! (places where a test makes a running Weir die, panic or wait), `files` (reading files that may
+//! be anything), `plain` (text without control characters), `exit` (exit codes) and `sync` (locks).
 //!
 //! The product is the program, so [`cli::run`] is the public interface. Everything else is private
 //! to the crate, so that the compiler finds unused code; [`inside`] exports a few items for this
@@ -37,10 +37,12 @@ pub(crate) mod config;
 pub(crate) mod dispatch;
 pub(crate) mod exit;
 pub(crate) mod failpoint;
+pub(crate) mod files;
 pub(crate) mod index;
 pub(crate) mod ingest;
 pub(crate) mod metrics;
 pub(crate) mod model;
+pub(crate) mod plain;
 pub(crate) mod plan;
 pub(crate) mod plugin;
 pub(crate) mod server;

@@ -8,6 +8,7 @@ mod difference;
 mod notes;
 mod redacted;
 mod secrets;
+mod settings;
 mod sources;
 mod targets;
 #[cfg(test)]

@@ -48,7 +48,7 @@ pub use self::kept::Kept;
 pub use self::room::Room;
 pub use self::words::{Breach, EntityVerdict, EventVerdict, Failed, Fault, Limits, Priority, Role};
 
-pub(crate) use self::bindings::{Answer, Answers, Declined};
+pub(crate) use self::bindings::{Answer, Declined};
 pub(crate) use self::chain::Items;
 pub(crate) use self::instance::Instance;
 pub(crate) use self::measure::load as load_measured;

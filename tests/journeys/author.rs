@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::weir::PROGRAM;
-use crate::support::{PATIENCE, Stage, becomes, eventually};
+use crate::support::{PATIENCE, Stage, becomes, change, eventually, guests};
 
 /// The program, set up so that new plugins share the compiled dependencies of the repository's
 /// plugins.
@@ -505,4 +505,45 @@ fn watching_names_the_weir_it_asks_and_reports_what_is_missing() {
         3,
         "cannot watch nowhere",
     );
+}
+
+// Who wanted to know why an event was quarantined, or what a renderer makes of an entity, had to copy
+// both out of other commands by hand.
+#[test]
+fn a_sample_is_a_quarantined_event_or_an_entity_as_it_is_now() {
+    let stage = Stage::catalog();
+    stage.takes(
+        "pim",
+        &[change("lamp", "content", json!({"name": "Fjord"}))],
+    );
+    let unknown = json!({"specversion": "1.0", "id": "event-7", "source": "/t", "type": "t", "data": change("lamp", "nowhere", json!(1))});
+    let headers = [("content-type", "application/cloudevents+json")];
+    stage.send("pim", &headers, unknown.to_string().as_bytes());
+    let sequence = stage.quarantine("pim")[0]["sequence"].clone();
+    stage.place("page.wasm", &guests::versioned::renderer(3));
+    stage.place("map.wasm", &guests::versioned::mapper(3));
+    let url = format!("http://{}", stage.weir().address());
+    let run = |component: &str, from: &str| {
+        output(
+            stage.folder(),
+            &["plugin", "run", component, "--from", from, "--url", &url],
+        )
+    };
+    let page = run("page.wasm", "product/lamp");
+    says(&page, 0, "renderer: application/json");
+    says(&page, 0, "product/lamp");
+    let mapped = run("map.wasm", &format!("quarantine:{sequence}"));
+    says(&mapped, 0, &format!("quarantine:{sequence}"));
+    says(&mapped, 0, "product/event-7");
+    says(
+        &run("map.wasm", "quarantine:999999"),
+        1,
+        "no source has a quarantined event with the sequence 999999",
+    );
+    says(
+        &run("page.wasm", "product"),
+        2,
+        "is neither quarantine:SEQUENCE nor TYPE/KEY",
+    );
+    says(&run("page.wasm", "product/none"), 1, "");
 }

@@ -227,6 +227,11 @@ export function mapper(event: Event, settings: Settings): Change[] {
     case "version": return [Change.facet("product", "1", "f", 1).version(n)];
     case "half": return [Change.facet("product", "a\ud800b", "f", 1)];
     case "infinite": return change({ price: 1 / 0 });
+    case "map": return change({ prices: new Map([["de", 1]]) });
+    case "hole": return change([n, undefined]);
+    case "never": return change({ since: new Date(NaN) });
+    case "locale": return change((1234.5 as any)["toLocaleString"]("de-DE"));
+    case "console": console.log("printed", n); return change("printed");
     default: return [];
   }
 }
@@ -264,12 +269,24 @@ fn a_mistake_in_typescript_costs_one_event_and_is_named_with_its_place() {
             ),
             ("half", "wrong-answer", "half a character"),
             ("infinite", "not-json", "price is Infinity"),
+            (
+                "map",
+                "not-json",
+                "prices is a Map, which has no JSON form: write Object.fromEntries(map)",
+            ),
+            ("hole", "not-json", "[1] is undefined"),
+            ("never", "not-json", "since is not a valid time"),
+            (
+                "locale",
+                "exception",
+                "toLocaleString: a plugin has no locales and no time zones",
+            ),
+            ("console", "value", "printed"),
         ],
     );
-    assert!(
-        report.to_string().contains("fine 9007199254740993"),
-        "{report:#}"
-    );
+    for line in ["fine 9007199254740993", "printed 9007199254740993"] {
+        assert!(report.to_string().contains(line), "{line}: {report:#}");
+    }
 
     // The host stops recursion without end, and names it.
     fs::write(
@@ -338,6 +355,21 @@ fn a_mistake_in_typescript_costs_one_event_and_is_named_with_its_place() {
             "const lamp: any = null; lamp.on();",
             "cannot be loaded outside of Node",
         ),
+        (
+            "return lamp.shade",
+            "return change((1234.5).toLocaleString(\"de-DE\"))",
+            "plugin.ts:12: toLocaleString: a plugin has no locales and no time zones",
+        ),
+        (
+            "return lamp.shade",
+            "return change(new Intl.NumberFormat(\"de\").format(n))",
+            "plugin.ts:12: Intl.NumberFormat: a plugin has no locales",
+        ),
+        (
+            "settings: Settings): Change[]",
+            "settings: Settings, more: string): Change[]",
+            "Target signature provides too few arguments. Expected 3 or more, but got 2",
+        ),
     ] {
         fs::write(folder.join("plugin.ts"), TROUBLED_TS.replace(from, to)).expect("written");
         let refused = weir(&folder, &["plugin", "build"]);
@@ -355,9 +387,12 @@ fn a_mistake_in_typescript_costs_one_event_and_is_named_with_its_place() {
 
 const TROUBLED_PY: &str = r#"
 import datetime
+import locale
 import os
 import random
+import sys
 import time
+import xml.dom.minidom
 
 from weir import Change, Event, Failure, log, mapper, settings
 
@@ -413,6 +448,18 @@ def transform(event: Event, settings: Settings) -> list[Change]:
             return [Change.facet("product", "a\ud800b", "f", 1)]
         case "infinite":
             return change({"price": float("inf")})
+        case "year":
+            return change(time.strftime("%Y"))
+        case "parsed":
+            return change(datetime.datetime.strptime("23.11.2026", "%d.%m.%Y").isoformat())
+        case "windows":
+            return change(b"9,90 \x80".decode("cp1252"))
+        case "document":
+            return change(xml.dom.minidom.parseString("<price/>").documentElement.tagName)
+        case "locale":
+            return change(locale.setlocale(locale.LC_ALL, "de_DE.UTF-8"))
+        case "end":
+            sys.exit(3)
 "#;
 
 #[test]
@@ -429,7 +476,7 @@ fn a_mistake_in_python_costs_one_event_and_is_named_with_its_place() {
             (
                 "exception",
                 "exception",
-                "KeyError: 'shade' (plugin.py:34 in transform)",
+                "KeyError: 'shade' (plugin.py:37 in transform)",
             ),
             ("clock", "exception", "time.time: a plugin has no clock"),
             ("date", "exception", "datetime.now: a plugin has no clock"),
@@ -463,6 +510,16 @@ fn a_mistake_in_python_costs_one_event_and_is_named_with_its_place() {
                 "not-json",
                 "f of 9007199254740993 cannot be written as JSON",
             ),
+            ("year", "exception", "time.strftime: a plugin has no clock"),
+            ("parsed", "value", "2026-11-23T00:00:00"),
+            ("windows", "value", "9,90 €"),
+            ("document", "value", "price"),
+            ("locale", "exception", "a plugin has no locales"),
+            (
+                "end",
+                "exception",
+                "SystemExit: 3: a plugin is a function and cannot end its process",
+            ),
         ],
     );
     assert!(
@@ -487,6 +544,22 @@ fn a_mistake_in_python_costs_one_event_and_is_named_with_its_place() {
             "import randomly",
             "No module named 'randomly'",
         ),
+        (
+            "import random",
+            "import socket",
+            "plugin.py:5: import socket: a plugin has no network",
+        ),
+        (
+            "event: Event, settings: Settings",
+            "event: Event",
+            "plugin.py:24: transform, marked @mapper, takes 1 argument, but is called with two: def transform(event, settings)",
+        ),
+        (
+            "event: Event, settings: Settings",
+            "event: Event, settings: Settings, *, lane",
+            "needs lane by name, but is called with two",
+        ),
+        ("def transform", "async def transform", "is async, but"),
     ] {
         fs::write(folder.join("plugin.py"), TROUBLED_PY.replace(from, to)).expect("written");
         let refused = weir(&folder, &["plugin", "build"]);
@@ -545,4 +618,41 @@ fn a_second_build_finds_that_nothing_changed() {
         .and_then(|file| file.modified())
         .expect("a component");
     assert!(after.duration_since(before).expect("time rises") == Duration::ZERO);
+}
+
+/// Two plugins had the line `./shared` in their requirements, each with its own folder `shared`, and the second got the
+/// packages of the first.
+#[test]
+fn packages_by_path_are_those_of_the_plugins_own_folder() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ["first", "second"] {
+        let made = weir(
+            folder.path(),
+            &["plugin", "new", name, "--lang", "py", "--kind", "mapper"],
+        );
+        assert!(made.status.success(), "{}", printed(&made));
+        let plugin = folder.path().join(name);
+        let place = |file: &str, text: &str| {
+            let file = plugin.join(file);
+            fs::create_dir_all(file.parent().expect("a folder")).expect("made");
+            fs::write(file, text).expect("written");
+        };
+        fs::remove_dir_all(plugin.join("cases")).expect("removed");
+        place("requirements.txt", "./shared\n");
+        let project = "[project]\nname = \"shared-list\"\nversion = \"1.0\"\n[tool.setuptools]\npy-modules = [\"shared_list\"]\n";
+        place("shared/pyproject.toml", project);
+        place("shared/shared_list.py", &format!("NAME = {name:?}\n"));
+        place(
+            "plugin.py",
+            "import shared_list\nfrom weir import Change, Event, mapper\n\n\n@mapper\ndef transform(event: Event, settings) -> list[Change]:\n    return [Change.facet(\"product\", \"1\", \"f\", shared_list.NAME)]\n",
+        );
+        place("event.json", "{}");
+        // From elsewhere: the path is relative to the plugin.
+        if !buildable(&plugin) {
+            return;
+        }
+        let component = format!("dist/{name}.wasm");
+        let (outputs, report) = run(&plugin, &component, "{}", &["event.json"]);
+        assert!(outputs[0].contains(name), "{report:#}");
+    }
 }

@@ -16,6 +16,7 @@ mod isolation;
 mod kill;
 mod languages;
 mod large;
+mod links;
 mod misbehaviour;
 mod power;
 mod reload;

@@ -69,7 +69,10 @@ fn together(harness: &Harness, input: Input) -> Vec<Output> {
     let outputs: Vec<Vec<Output>> = report
         .calls
         .into_iter()
-        .map(|call| call.outputs.expect("no fault"))
+        .map(|call| {
+            assert!(call.fault.is_none(), "{call:?}");
+            call.outputs
+        })
         .collect();
     let [filtered, made] = &outputs[..] else {
         panic!("a filter and a maker")

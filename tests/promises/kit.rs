@@ -37,7 +37,8 @@ fn outputs(report: &Report, role: Role) -> &[Output] {
         .iter()
         .find(|call| call.role == role)
         .expect("the role is played");
-    call.outputs.as_deref().expect("no fault")
+    assert!(call.fault.is_none(), "{call:?}");
+    &call.outputs
 }
 
 fn describe(output: &Output) -> String {
@@ -136,13 +137,13 @@ fn a_setting_that_does_not_fit_is_named() {
     for (settings, said) in [
         (
             r#"{"prefix": "", "limits": {"most": "all"}}"#,
-            "settings of kit-source: limits.most: invalid type: string \"all\"",
+            "settings of kit-source: limits.most should be",
         ),
         (
             r#"{"prefix": "", "limit": {}}"#,
-            "settings of kit-source: unknown field `limit`",
+            "settings of kit-source: unknown setting `limit`; known settings: ",
         ),
-        ("{}", "settings of kit-source: missing field `prefix`"),
+        ("{}", "settings of kit-source: `prefix` is missing"),
     ] {
         let fault = run(
             &component,
@@ -168,7 +169,7 @@ fn a_panic_says_its_message_in_the_log_and_in_the_failure() {
         .iter()
         .find(|call| call.role == Role::Mapper)
         .expect("the mapper was called");
-    let fault = call.outputs.as_ref().expect_err("a panic").to_string();
+    let fault = call.fault.as_ref().expect("a panic").to_string();
     assert!(fault.contains("the lamp Fjord is broken"), "{fault}");
     assert!(
         report

@@ -3,7 +3,8 @@
 //!
 //! A facet has the price that is valid when the IDoc is created, or else the next one; later prices
 //! are in `later`. A plugin has no clock, so the IDoc's own date decides which records have
-//! expired. If all records of a price list are deleted or expired, its facet is deleted.
+//! expired, and which have begun: a first day that has passed by then, and SAP's last day of all, are
+//! no conditions and are left out. If all records of a price list are deleted or expired, its facet is deleted.
 
 use crate::idoc::{Element, Idoc};
 use crate::{change, Settings, Unknown};
@@ -100,6 +101,9 @@ fn price_list<'a>(key: &Element, idoc: &Idoc, settings: &'a Settings) -> Result<
     }
 }
 
+/// SAP's last day of a period without an end.
+const FOR_GOOD: &str = "99991231";
+
 /// One validity period, or `None` if it is deleted or had expired when the IDoc was created.
 fn period(
     validity: &Element,
@@ -164,14 +168,15 @@ fn period(
             }
         },
     };
+    let begun = |from: &&str| matches!(idoc.day(), Some(today) if *from <= today);
     let unit = item.field("KMEIN").map(str::to_owned);
     Ok(Some(Period {
         amount,
         currency,
         per,
         unit,
-        from: from.map(iso),
-        until: until.map(iso),
+        from: from.filter(|from| !begun(from)).map(iso),
+        until: until.filter(|until| *until != FOR_GOOD).map(iso),
     }))
 }
 

@@ -17,6 +17,27 @@ pub(crate) struct Content<'a> {
     pub(crate) description: Option<&'a RawValue>,
 }
 
+/// The prices of a product in one list.
+#[derive(Default)]
+pub(crate) struct Prices<'a> {
+    /// The price that holds on every day.
+    pub(crate) always: Option<Price<'a>>,
+    /// The prices that hold on some days. A renderer has no clock, and a page stays as it is when a
+    /// day begins, so it carries all of them; whoever shows it takes the one of the day.
+    pub(crate) periods: Vec<Period<'a>>,
+}
+
+/// A price with the first and the last day on which it holds.
+#[derive(Serialize)]
+pub(crate) struct Period<'a> {
+    #[serde(flatten)]
+    price: Price<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<Cow<'a, str>>,
+}
+
 /// A price as a page shows it. It is for one piece, unless `per` and `unit` state a quantity.
 #[derive(Serialize)]
 pub(crate) struct Price<'a> {
@@ -38,6 +59,12 @@ struct PriceFacet<'a> {
     per: Option<u32>,
     #[serde(borrow)]
     unit: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    from: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    until: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    later: Vec<PriceFacet<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -51,46 +78,68 @@ impl<'a> Content<'a> {
     }
 }
 
-impl<'a> Price<'a> {
-    /// The price in a list, or `None` if the list has no price for the product.
-    pub(crate) fn of(
-        entity: &'a Entity,
-        list: &str,
-        expected: Option<&'a str>,
-    ) -> Result<Option<Self>> {
+impl<'a> Prices<'a> {
+    /// The prices in a list; none if the list has no price for the product.
+    pub(crate) fn of(entity: &'a Entity, list: &str, expected: Option<&'a str>) -> Result<Self> {
         let name = format!("price.{list}");
-        let Some(price) = facet::<PriceFacet<'a>>(entity, &name)? else {
-            return Ok(None);
+        let Some(mut now) = facet::<PriceFacet<'a>>(entity, &name)? else {
+            return Ok(Prices::default());
         };
-        let Some(amount) = decimal(price.amount) else {
-            return Err(wrong(
-                entity,
-                &name,
-                &format!(
-                    "the amount is {}, which is not a decimal number",
-                    price.amount
-                ),
-            ));
-        };
-        if let (Some(currency), Some(expected)) = (price.currency.as_deref(), expected) {
-            if currency != expected {
-                bail!(
-                    "wrong-currency",
-                    "{name} of {} is in {currency}, but this shop sells in {expected}: is it the right price list?",
-                    entity.key
-                );
-            }
+        let later = std::mem::take(&mut now.later);
+        let mut periods = Vec::with_capacity(1 + later.len());
+        for price in std::iter::once(now).chain(later) {
+            periods.push(period(entity, &name, price, expected)?);
         }
-        let currency = price.currency.or(expected.map(Cow::Borrowed));
-        let per = price.per.filter(|per| *per != 1);
-        let unit = price.unit.filter(|_| per.is_some());
-        Ok(Some(Price {
-            amount,
-            currency,
-            per,
-            unit,
-        }))
+        match &periods[..] {
+            [only] if only.from.is_none() && only.until.is_none() => Ok(Prices {
+                always: periods.pop().map(|period| period.price),
+                periods,
+            }),
+            _ => Ok(Prices {
+                always: None,
+                periods,
+            }),
+        }
     }
+}
+
+/// Checks a price of the facet `name`.
+fn period<'a>(
+    entity: &Entity,
+    name: &str,
+    price: PriceFacet<'a>,
+    expected: Option<&'a str>,
+) -> Result<Period<'a>> {
+    let Some(amount) = decimal(price.amount) else {
+        return Err(wrong(
+            entity,
+            name,
+            &format!(
+                "the amount is {}, which is not a decimal number",
+                price.amount
+            ),
+        ));
+    };
+    if let (Some(currency), Some(expected)) = (price.currency.as_deref(), expected) {
+        if currency != expected {
+            bail!(
+                "wrong-currency",
+                "{name} of {} is in {currency}, but this shop sells in {expected}: is it the right price list?",
+                entity.key
+            );
+        }
+    }
+    let per = price.per.filter(|per| *per != 1);
+    Ok(Period {
+        price: Price {
+            amount,
+            currency: price.currency.or(expected.map(Cow::Borrowed)),
+            per,
+            unit: price.unit.filter(|_| per.is_some()),
+        },
+        from: price.from,
+        until: price.until,
+    })
 }
 
 /// The stock of all locations together; 0 if no location has a facet.

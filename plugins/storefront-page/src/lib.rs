@@ -4,14 +4,15 @@
 //! [`page`] is the whole rendering, a pure function. The content comes from `content.<locale>`, the
 //! price from `price.<price list>`, the stock from every `stock.<location>`. A product without a
 //! name in the shop's language, or disabled by the PIM, is not for this channel. Amounts are copied
-//! as decimal text.
+//! as decimal text. A price that holds from a day on, or until one, is no `price` of the page but one
+//! of its `prices`, with its days: no price is shown before its day.
 //!
 //! Unknown settings are ignored, because a row's columns (`site`, `url` and others) are merged into
 //! the settings.
 
 mod facets;
 
-use facets::{Content, Price};
+use facets::{Content, Period, Price, Prices};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use weir_plugin::{Entity, Rendering, Result};
@@ -42,7 +43,11 @@ struct Page<'a> {
     locale: &'a str,
     name: &'a RawValue,
     description: Option<&'a RawValue>,
+    /// The price that holds on every day.
     price: Option<Price<'a>>,
+    /// Without such a price: the prices that hold on some days, in their order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    prices: Vec<Period<'a>>,
     available: i64,
     in_stock: bool,
     url: String,
@@ -58,12 +63,14 @@ pub fn page(entity: &Entity, settings: &Settings) -> Result<Option<Rendering>> {
         return Ok(None);
     };
     let available = facets::available(entity)?;
+    let prices = Prices::of(entity, &settings.price_list(), settings.currency.as_deref())?;
     let page = Page {
         sku: &entity.key,
         locale: &settings.locale,
         name,
         description: content.description,
-        price: Price::of(entity, &settings.price_list(), settings.currency.as_deref())?,
+        price: prices.always,
+        prices: prices.periods,
         available,
         in_stock: available > 0,
         url: settings.url(&entity.key),

@@ -65,6 +65,45 @@ fn a_configured_price_list_replaces_the_one_of_the_site() {
     }
 }
 
+// A price of 1 December was published on 23 November, and nothing changed when its day came.
+#[test]
+fn a_price_is_not_shown_before_its_day_or_after_its_last() {
+    let december = r#"{"amount": "9.90", "currency": "EUR", "from": "2026-12-01"}"#;
+    let sale = r#"{"amount": "7.90", "currency": "EUR", "until": "2026-11-30",
+        "later": [{"amount": "9.90", "currency": "EUR", "from": "2026-12-01"}]}"#;
+    for (facet, expected) in [
+        (
+            december,
+            json!([{"amount": "9.90", "currency": "EUR", "from": "2026-12-01"}]),
+        ),
+        (
+            sale,
+            json!([
+                {"amount": "7.90", "currency": "EUR", "until": "2026-11-30"},
+                {"amount": "9.90", "currency": "EUR", "from": "2026-12-01"}
+            ]),
+        ),
+    ] {
+        let facets = vec![
+            Facet::new("content.de_DE", r#"{"name": "Lampe"}"#),
+            Facet::new("price.de-retail", facet),
+        ];
+        let entity = Entity {
+            entity_type: "product".into(),
+            key: "4711".into(),
+            facets,
+        };
+        let page = cases::rendering(page(&entity, &settings()))["body"].clone();
+        assert_eq!((&page["price"], &page["prices"]), (&Value::Null, &expected));
+    }
+    let french = Settings {
+        price_list: Some("fr-retail".into()),
+        ..settings()
+    };
+    let lamp = cases::rendering(page(&case("lamp").entity, &french))["body"].clone();
+    assert_eq!(lamp.get("prices"), None, "{lamp}");
+}
+
 #[test]
 fn a_locale_without_a_name_is_not_for_the_shop() {
     for (locale, there) in [

@@ -1,11 +1,11 @@
 //! Constructors for changes: one facet of one entity, optionally with a version and a lane.
 
-use crate::{Change, Error, Result};
+use crate::{json, Change, Error, Result};
 use serde::Serialize;
 
 impl Change {
-    /// Sets the facet to a value. Fails with `not-json` if the value has no JSON form, such as a
-    /// map with keys that are not text.
+    /// Sets the facet to a value. Fails with `not-json` if the value has no JSON form, such as NaN
+    /// or a map with keys that are not text.
     pub fn facet<V: Serialize + ?Sized>(
         entity_type: impl Into<String>,
         key: impl Into<String>,
@@ -13,7 +13,7 @@ impl Change {
         value: &V,
     ) -> Result<Self> {
         let (key, facet) = (key.into(), facet.into());
-        match serde_json::to_string(value) {
+        match json::write(value) {
             Ok(value) => Ok(Change {
                 value: Some(value),
                 ..Change::delete(entity_type, key, facet)

@@ -48,6 +48,7 @@ mod error;
 mod event;
 #[doc(hidden)]
 pub mod guest;
+mod json;
 pub mod log;
 mod rendering;
 mod settings;

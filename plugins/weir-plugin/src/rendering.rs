@@ -1,12 +1,12 @@
 //! Constructors for renderings, the content that a channel delivers for one entity.
 
-use crate::{Error, Payload, Rendering, Result};
+use crate::{json, Error, Payload, Rendering, Result};
 use serde::Serialize;
 
 impl Rendering {
     /// Makes a JSON body, `application/json`. Fails with `not-json` if the value has no JSON form.
     pub fn json<V: Serialize + ?Sized>(value: &V) -> Result<Self> {
-        match serde_json::to_string(value) {
+        match json::write(value) {
             Ok(text) => Ok(Rendering::of("application/json", text)),
             Err(error) => Err(Error::new(
                 "not-json",

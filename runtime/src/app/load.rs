@@ -411,12 +411,13 @@ impl Loading {
             match self.binding(component, place) {
                 Ok(binding) => bindings.push(binding),
                 Err(fault) => {
+                    let complaint = self.plan.complaint_of_settings(place, &fault.to_string());
                     let sha256 = component.sha256();
                     let rollout = self.rollouts.entry(&place.plugin, sha256, now());
-                    rollout.refuse(&fault.to_string());
+                    rollout.refuse(&complaint.what);
                     loaded.components.remove(&place.plugin);
                     return Err(Box::new(Objection {
-                        complaint: self.plan.complaint(&place.place, fault.to_string(), None),
+                        complaint,
                         plugins: vec![place.plugin.clone()],
                     }));
                 }

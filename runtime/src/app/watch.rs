@@ -1,42 +1,44 @@
-//! Reloads when a file changes: the configuration, the files it includes, and the components.
+//! Reloads when a file changes: the configuration, the files it includes or refers to, the
+//! components, and each link on the way to one of them.
 //!
-//! Folders are watched instead of files, because editors and builds replace files. A burst of
-//! changes leads to one reload. A half-written file is rejected like any other wrong file, and its
-//! next change leads to the next reload. A file that is renamed into place is complete, so it is
-//! read almost at once.
+//! Folders are watched instead of files, because editors and builds replace files, and mounted
+//! ConfigMaps and releases replace links. A burst of changes leads to one reload. A half-written file
+//! is rejected like any other wrong file, and its next change leads to the next reload. A file that is
+//! renamed into place is complete, so it is read almost at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwap;
 use notify::event::{Event, EventKind, ModifyKind, RenameMode};
 use notify::{RecursiveMode, Watcher};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Inner;
+use crate::files;
 
 /// How long a file must be quiet after a write before it is read.
 const SETTLE: Duration = Duration::from_millis(200);
 /// The same after a rename into place: long enough for several files that are renamed together.
 const SETTLE_RENAMED: Duration = Duration::from_millis(20);
+/// How much earlier a file system may say that a file changed.
+const TIMES_ARE_ROUNDED_BY: Duration = Duration::from_millis(10);
 /// Maximum delay; a file that is written without pause is read after this time.
 const SETTLE_MAX: Duration = Duration::from_secs(2);
 
-/// Watches until Weir stops. If the system cannot watch files, logs an error and returns.
-pub(super) fn watch(inner: Arc<Inner>) {
+/// Watches until Weir stops. `read` is when the files of the plan in use began to be read. If the system
+/// cannot watch files, logs an error and returns.
+pub(super) fn watch(inner: Arc<Inner>, mut read: SystemTime) {
     let (changed, mut changes) = mpsc::unbounded_channel::<Duration>();
-    let watched_by = inner.clone();
+    let watched = Arc::new(ArcSwap::from_pointee(Watched::default()));
+    let known = watched.clone();
     let on_event = move |event: notify::Result<Event>| {
         let Ok(event) = event else { return };
-        if event.kind.is_access() {
-            return;
-        }
-        let (files, folders) = watched(&watched_by);
-        if event.paths.iter().any(|path| {
-            files.contains(path) || path.parent().is_some_and(|folder| folders.contains(folder))
-        }) {
+        if known.load().is_touched(&event) {
             // The receiver is gone when Weir stops.
             let _ = changed.send(settle(&event.kind));
         }
@@ -48,40 +50,149 @@ pub(super) fn watch(inner: Arc<Inner>) {
             return;
         }
     };
-    // A reload may wait for a compiler; the next change leads to the next reload meanwhile.
-    let reloaded = Arc::new(Notify::new());
+    // A reload may wait for a compiler; the next change leads to the next reload meanwhile. Each that
+    // has ended says when it began.
+    let (reloaded, mut reloads) = mpsc::unbounded_channel::<SystemTime>();
     tokio::spawn({
         let (inner, reloaded) = (inner.clone(), reloaded.clone());
         async move {
             while quiet(&mut changes).await && !inner.stopping.is_cancelled() {
-                let (inner, reloaded) = (inner.clone(), reloaded.clone());
-                tokio::spawn(async move {
-                    inner.reload().await;
-                    reloaded.notify_one();
-                });
+                tokio::spawn(reload(inner.clone(), reloaded.clone()));
             }
         }
     });
     tokio::spawn(async move {
-        let mut folders = BTreeSet::new();
+        let mut folders = Folders::new();
         loop {
-            let wanted = folders_of(&inner);
-            for folder in wanted.difference(&folders) {
-                if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
+            let (files, included) = named(&inner);
+            let wanted = tokio::task::spawn_blocking(move || Watched::new(&files, &included));
+            // Weir is stopping.
+            let Ok(wanted) = wanted.await else { return };
+            let wanted = Arc::new(wanted);
+            let is_new = wanted.folders != folders;
+            // A folder that was replaced has to be watched anew: the system watches the old one.
+            let differs = |known: &Folders, at: &PathBuf, id| known.get(at) != Some(id);
+            for (folder, id) in &folders {
+                if differs(&wanted.folders, folder, id) {
+                    // An error here means that the folder is gone, and then it is not watched anyway.
+                    let _ = watcher.unwatch(folder);
+                }
+            }
+            for (folder, id) in &wanted.folders {
+                if differs(&folders, folder, id)
+                    && let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive)
+                {
                     tracing::warn!(folder = %folder.display(), %error, "cannot watch this folder; after a change in it, reload with SIGHUP or POST /v1/reload");
                 }
             }
-            for folder in folders.difference(&wanted) {
-                // An error here means that the folder is gone, and then it is not watched anyway.
-                let _ = watcher.unwatch(folder);
+            folders.clone_from(&wanted.folders);
+            watched.store(wanted.clone());
+            // What changed after it was read and before it was watched was not reported.
+            let late = tokio::task::spawn_blocking(move || wanted.changed_since(read));
+            let Ok(late) = late.await else { return };
+            if is_new && late {
+                tokio::spawn(reload(inner.clone(), reloaded.clone()));
             }
-            folders = wanted;
-            tokio::select! {
-                () = reloaded.notified() => {}
+            read = tokio::select! {
+                began = reloads.recv() => began.unwrap_or(read),
                 () = inner.stopping.cancelled() => return,
-            }
+            };
         }
     });
+}
+
+/// Reloads, and then tells `ended` when it began to read.
+async fn reload(inner: Arc<Inner>, ended: mpsc::UnboundedSender<SystemTime>) {
+    let began = SystemTime::now();
+    inner.reload().await;
+    // The receiver is gone when Weir stops.
+    let _ = ended.send(began);
+}
+
+/// The files that the plan in use was made of, and the folders in which a new file would be included.
+fn named(inner: &Inner) -> (BTreeSet<PathBuf>, BTreeSet<PathBuf>) {
+    let plan = inner.live.load().plan.clone();
+    let files = plan
+        .files
+        .iter()
+        .chain(plan.plugins.values().map(|plugin| &plugin.path))
+        .chain(&inner.files);
+    (
+        files.cloned().collect(),
+        plan.folders.iter().cloned().collect(),
+    )
+}
+
+/// Folders, each with its device and inode.
+type Folders = BTreeMap<PathBuf, (u64, u64)>;
+
+/// What is watched.
+#[derive(Default)]
+struct Watched {
+    /// The files and links whose change matters.
+    entries: BTreeSet<PathBuf>,
+    /// The folders in which the change of any file matters.
+    included: BTreeSet<PathBuf>,
+    /// The folders of all these.
+    folders: Folders,
+}
+
+impl Watched {
+    /// Finds out what to watch for these files and folders. Blocking.
+    fn new(files: &BTreeSet<PathBuf>, included: &BTreeSet<PathBuf>) -> Watched {
+        let trails = files.iter().chain(included).map(|path| files::trail(path));
+        let mut entries: BTreeSet<PathBuf> = trails.flatten().flatten().collect();
+        let included: BTreeSet<PathBuf> = included
+            .iter()
+            .filter_map(|folder| folder.canonicalize().ok())
+            .collect();
+        // A folder whose files are included is watched itself; that something was opened in it is no
+        // change of it.
+        entries.retain(|entry| !included.contains(entry));
+        let folders = entries.iter().filter_map(|entry| entry.parent());
+        let identified = |folder: &Path| {
+            let metadata = folder.metadata().ok()?;
+            Some((folder.to_owned(), (metadata.dev(), metadata.ino())))
+        };
+        let folders = folders
+            .chain(included.iter().map(PathBuf::as_path))
+            .filter_map(identified)
+            .collect();
+        Watched {
+            entries,
+            included,
+            folders,
+        }
+    }
+
+    /// Whether a file or link was put in its place or changed after this time, or shortly before:
+    /// file systems round times down. Blocking.
+    fn changed_since(&self, time: SystemTime) -> bool {
+        let since = time - TIMES_ARE_ROUNDED_BY;
+        self.entries.iter().any(|entry| {
+            entry.symlink_metadata().is_ok_and(|metadata| {
+                let seconds = u64::try_from(metadata.ctime()).unwrap_or(0);
+                let nanoseconds = u32::try_from(metadata.ctime_nsec()).unwrap_or(0);
+                UNIX_EPOCH + Duration::new(seconds, nanoseconds) > since
+            })
+        })
+    }
+
+    /// Whether an event is a change of something that is watched.
+    fn is_touched(&self, event: &Event) -> bool {
+        let replaced = matches!(
+            event.kind,
+            EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_))
+        );
+        let touched = |path: &PathBuf| {
+            self.entries.contains(path)
+                || path
+                    .parent()
+                    .is_some_and(|folder| self.included.contains(folder))
+                || replaced && self.folders.contains_key(path)
+        };
+        !event.kind.is_access() && event.paths.iter().any(touched)
+    }
 }
 
 /// How long a change of this kind must settle before the files are read.
@@ -128,44 +239,6 @@ impl Burst {
     /// When to read the files, if no further change arrives.
     fn due(&self) -> Instant {
         self.settled.min(self.began + SETTLE_MAX)
-    }
-}
-
-/// The files whose change matters, and the folders in which the change of any file does.
-fn watched(inner: &Inner) -> (BTreeSet<PathBuf>, BTreeSet<PathBuf>) {
-    let plan = inner.live.load().plan.clone();
-    let files = plan
-        .files
-        .iter()
-        .chain(plan.plugins.values().map(|plugin| &plugin.path))
-        .chain(&inner.files);
-    (
-        files.map(|file| real(file)).collect(),
-        plan.folders.iter().map(|folder| real(folder)).collect(),
-    )
-}
-
-fn folders_of(inner: &Inner) -> BTreeSet<PathBuf> {
-    let (files, mut folders) = watched(inner);
-    folders.extend(
-        files
-            .iter()
-            .filter_map(|file| file.parent().map(Path::to_owned)),
-    );
-    folders
-}
-
-/// The path as the system reports it. If the file does not exist because it is being replaced, the
-/// path is made from its folder.
-fn real(path: &Path) -> PathBuf {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    match (path.canonicalize(), folder.canonicalize(), path.file_name()) {
-        (Ok(path), _, _) if path.is_dir() => path,
-        (_, Ok(folder), Some(name)) => folder.join(name),
-        _ => path.to_owned(),
     }
 }
 

@@ -31,6 +31,7 @@ pub(crate) mod written;
 use crate::model::{Change, Event, Failure, Rendering, View};
 use crate::plugin::{Answer, Component, Declined, Fault, Instance, Items, Role};
 
+pub use self::event::from_body as event_of_body;
 pub use self::folder::read;
 pub(crate) use self::json::spread;
 pub use self::section::{CASES_BYTES_MAX, Embedded, embed, embedded};

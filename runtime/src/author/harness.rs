@@ -10,7 +10,7 @@ use crate::author::cases::{self, Case, Output};
 use crate::author::toolchain;
 use crate::model::{Event, View};
 use crate::plugin::log::Line;
-use crate::plugin::{self, Answers, Binary, Component, Fault, Instance, Items, Limits, Role};
+use crate::plugin::{self, Binary, Component, Fault, Instance, Items, Limits, Role};
 
 /// The items of a run.
 #[derive(Clone, Debug)]
@@ -26,8 +26,11 @@ pub enum Input {
 pub struct Call {
     /// The role.
     pub role: Role,
-    /// One output per item, in their order; or the fault that ended the call.
-    pub outputs: Result<Vec<Output>, Fault>,
+    /// One output per item, in their order.
+    pub outputs: Vec<Output>,
+    /// The fault that ended the call with all items. Each item then ran alone in an instance of its
+    /// own, as a serving Weir does it, and `outputs` are those of these runs.
+    pub fault: Option<Fault>,
     /// Fuel used by the call.
     pub fuel: u64,
     /// Wall time of the call on this machine: about 1.3 times that of the serving host, because
@@ -42,7 +45,7 @@ pub struct Report {
     pub plugin: String,
     /// All roles of the component, including those that were not run.
     pub roles: Vec<Role>,
-    /// One call for each role that takes this input, filter first. A fault ends the run.
+    /// One call for each role that takes this input, filter first.
     pub calls: Vec<Call>,
     /// Its log lines, including those of configuring.
     pub log: Vec<Line>,
@@ -128,16 +131,35 @@ impl Harness {
             )));
         }
         let mut session = self.session(settings)?;
-        let calls = session.calls(&roles, &items);
-        Ok(Report {
+        let mut report = Report {
             plugin: component.label().to_owned(),
             roles: component.roles().to_vec(),
-            calls,
-            log: session.instance.take_lines(),
+            calls: Vec::new(),
+            log: Vec::new(),
             configure_fuel: session.configure_fuel,
-            memory_peak: session.instance.memory().1,
+            memory_peak: 0,
             compile_time: self.compile_time,
-        })
+        };
+        for role in roles {
+            let mut call = session.call(role, &items);
+            report.add(&mut session);
+            if let Some(fault) = &call.fault {
+                // After a fault an instance is unusable.
+                for item in 0..items.len() {
+                    call.outputs.push(match items.len() {
+                        1 => Output::Failed(fault.failure()),
+                        _ => {
+                            session = self.session(settings)?;
+                            session.output(role, &items, item)?
+                        }
+                    });
+                    report.add(&mut session);
+                }
+                session = self.session(settings)?;
+            }
+            report.calls.push(call);
+        }
+        Ok(report)
     }
 
     /// `name@version`.
@@ -229,28 +251,45 @@ struct Session {
 }
 
 impl Session {
-    /// Calls each role with all items; a fault ends the session.
-    fn calls(&mut self, roles: &[Role], items: &Items) -> Vec<Call> {
+    /// Calls a role with all items.
+    fn call(&mut self, role: Role, items: &Items) -> Call {
         let indices: Vec<usize> = (0..items.len()).collect();
-        let mut calls = Vec::new();
-        for role in roles {
-            let before = self.instance.fuel().unwrap_or_default();
-            let started = Instant::now();
-            let answers = self.instance.call(*role, items, &indices);
-            let time = started.elapsed();
-            let fuel = self.instance.fuel().unwrap_or_default() - before;
-            let faulted = answers.is_err();
-            calls.push(Call {
-                role: *role,
-                outputs: answers.map(outputs),
-                fuel,
-                time,
-            });
-            if faulted {
-                break;
-            }
+        let before = self.instance.fuel().unwrap_or_default();
+        let started = Instant::now();
+        let answers = self.instance.call(role, items, &indices);
+        let time = started.elapsed();
+        let fuel = self.instance.fuel().unwrap_or_default() - before;
+        let (outputs, fault) = match answers {
+            Ok(answers) => (answers.into_iter().map(cases::output).collect(), None),
+            Err(fault) => (Vec::new(), Some(fault)),
+        };
+        Call {
+            role,
+            outputs,
+            fault,
+            fuel,
+            time,
         }
-        calls
+    }
+
+    /// The output of a role for one item alone. A fault is an output too, with its code.
+    fn output(&mut self, role: Role, items: &Items, item: usize) -> Result<Output, Fault> {
+        match self.instance.call(role, items, &[item]) {
+            Ok(answers) => {
+                let answer = answers.into_iter().next();
+                Ok(answer.map_or(Output::Accepted(true), cases::output))
+            }
+            Err(fault) if fault.is_exhaustion() => Err(fault),
+            Err(fault) => Ok(Output::Failed(fault.failure())),
+        }
+    }
+}
+
+impl Report {
+    /// Adds what an instance logged and the memory that it had.
+    fn add(&mut self, session: &mut Session) {
+        self.log.extend(session.instance.take_lines());
+        self.memory_peak = self.memory_peak.max(session.instance.memory().1);
     }
 }
 
@@ -260,10 +299,6 @@ impl std::fmt::Debug for Harness {
             .field("plugin", &self.component.label())
             .finish_non_exhaustive()
     }
-}
-
-fn outputs(answers: Answers) -> Vec<Output> {
-    answers.into_iter().map(cases::output).collect()
 }
 
 #[cfg(test)]
@@ -299,20 +334,19 @@ mod tests {
             "{first:?}"
         );
         assert!(run("aaaaaaaa").calls[1].fuel > first.calls[1].fuel);
-        let outputs = first.calls[1].outputs.as_ref().expect("no fault");
+        assert!(first.calls[1].fault.is_none());
         assert_eq!(
-            outputs[3],
+            first.calls[1].outputs[3],
             Output::Failed(Failure::new("missing-field", "no price"))
         );
 
-        let poisoned = run("ap");
-        assert_eq!(
-            poisoned.calls[1]
-                .outputs
-                .as_ref()
-                .expect_err("a trap")
-                .code(),
-            "trap"
+        // A trap costs its own item alone, as in a serving Weir.
+        let poisoned = run("apa");
+        let call = &poisoned.calls[1];
+        assert_eq!(call.fault.as_ref().map(Fault::code), Some("trap"));
+        assert!(
+            matches!(&call.outputs[..], [Output::Changes(_), Output::Failed(trap), Output::Changes(_)] if trap.code == "trap"),
+            "{call:?}"
         );
         assert_eq!(
             poisoned.log[0].message,

@@ -121,22 +121,50 @@ impl Results {
             .count()
     }
 
-    /// Writes the output of each case that differs or is open as the expected one, and returns the
-    /// names of these cases. A fault is never written.
+    /// Writes the output of each case that differs or is open as the expected one. A mistake of the
+    /// plugin is never written: who wants to expect one writes it by hand.
     ///
     /// # Errors
     /// The file that cannot be written, and why.
-    pub fn bless(&self, folder: &Path) -> Result<Vec<String>, (PathBuf, io::Error)> {
-        let mut blessed = Vec::new();
+    pub fn bless(&self, folder: &Path) -> Result<Blessing, (PathBuf, io::Error)> {
+        let mut blessing = Blessing::default();
         for Judged { case, run, verdict } in &self.cases {
-            if run.fault || !matches!(verdict, Verdict::Differs(_) | Verdict::Open) {
+            if !matches!(verdict, Verdict::Differs(_) | Verdict::Open) {
+                continue;
+            }
+            if let Some(code) = mistake(run) {
+                blessing.mistakes.push((case.name.clone(), code.to_owned()));
                 continue;
             }
             let path = folder.join(&case.name).join("expected.json");
             let text = format!("{}\n", spread(&to_json(&run.output)));
             fs::write(&path, text).map_err(|error| (path, error))?;
-            blessed.push(case.name.clone());
+            blessing.written.push(case.name.clone());
         }
-        Ok(blessed)
+        Ok(blessing)
+    }
+}
+
+/// What [`Results::bless`] did.
+#[derive(Default)]
+pub struct Blessing {
+    /// The cases whose output is expected from now on.
+    pub written: Vec<String>,
+    /// The cases whose output is a mistake of the plugin, each with its code.
+    pub mistakes: Vec<(String, String)>,
+}
+
+/// The codes with which the kits report that a function raised an exception or returned something
+/// that is no result.
+const MISTAKES: [&str; 2] = ["exception", "wrong-answer"];
+
+/// The code of an output that no author means: the host's report of a fault, or the kit's of an
+/// exception.
+fn mistake(run: &CaseRun) -> Option<&str> {
+    match &run.output {
+        Output::Failed(failure) if run.fault || MISTAKES.contains(&&*failure.code) => {
+            Some(&failure.code)
+        }
+        _ => None,
     }
 }

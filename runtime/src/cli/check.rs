@@ -3,7 +3,6 @@
 //! It reads the files itself; loading components is passed in, so that this command and a start
 //! apply the same checks.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -24,7 +23,7 @@ pub fn check(
     let environment = |name: &str| std::env::var(name).ok();
     let report = report(files, &environment, without_secrets, json, load);
     // A reader that closes the pipe early has seen enough; the exit code still counts.
-    let _ = std::io::stdout().lock().write_all(report.text.as_bytes());
+    super::print(&report.text);
     ExitCode::from(report.code)
 }
 

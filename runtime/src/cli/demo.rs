@@ -26,7 +26,7 @@ use self::facts::CHANNELS;
 use self::recorder::Recorder;
 use self::systems::Systems;
 use super::client::Client;
-use super::{DemoArgs, Failure, LogFormat, compile, run};
+use super::{DemoArgs, Failure, LogFormat, compile, complain, log};
 use crate::app::{App, Options};
 use crate::exit;
 use crate::server::Limits;
@@ -46,8 +46,8 @@ const DIFFERENCES_TOLD: usize = 5;
 /// Runs the demo. The exit code is 0 only if every channel holds the expected state at the end.
 pub(super) fn demo(args: &DemoArgs) -> ExitCode {
     let filter = std::env::var("WEIR_LOG").unwrap_or_else(|_| "error".to_owned());
-    if let Err(error) = run::start_log(LogFormat::Text, &filter) {
-        eprintln!("weir: WEIR_LOG: {error}");
+    if let Err(error) = log::start(LogFormat::Text, &filter) {
+        complain(&format!("weir: WEIR_LOG: {error}"));
         return ExitCode::from(exit::USAGE);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -58,7 +58,7 @@ pub(super) fn demo(args: &DemoArgs) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(exit::FAILED),
         Err(failure) => {
-            eprintln!("weir: {failure}");
+            complain(&format!("weir: {failure}"));
             ExitCode::from(failure.code())
         }
     }

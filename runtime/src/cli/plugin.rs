@@ -7,6 +7,7 @@
 mod confirm;
 mod list;
 mod new;
+mod origin;
 mod report;
 mod samples;
 mod test_command;
@@ -22,12 +23,13 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
+use super::client::{Client, DEFAULT_URL};
 use super::{CommandResult, Failure};
 use crate::author::cases::{CASES_BYTES_MAX, Embedded, Output};
 use crate::author::harness::{Harness, Report};
 use crate::author::toolchain::{self, Built};
 use crate::plugin::{Binary, Breach, Fault, Limits};
-use samples::Sample;
+use samples::{Sample, Samples};
 
 /// The commands for plugin authors.
 #[derive(Clone, Debug, Subcommand)]
@@ -69,9 +71,17 @@ pub struct RunArgs {
     component: PathBuf,
     /// Sample files. For filters and mappers of a source: a body as the system sends it, or a
     /// CloudEvent as JSON. For those of a channel: an entity,
-    /// {"type": …, "key": …, "facets": {NAME: VALUE}}
-    #[arg(value_name = "SAMPLE", required = true)]
+    /// {"type": …, "key": …, "facets": {NAME: VALUE}}. An envelope.json beside a body is heeded
+    #[arg(value_name = "SAMPLE", required_unless_present = "from")]
     samples: Vec<PathBuf>,
+    /// Take a sample from a running Weir: a quarantined event by its sequence, or an entity with all
+    /// its facets; may be repeated
+    #[arg(
+        long,
+        value_name = "quarantine:SEQUENCE|TYPE/KEY",
+        conflicts_with = "samples"
+    )]
+    from: Vec<String>,
     /// Settings: a JSON object, or @FILE with one in it
     #[arg(long, value_name = "JSON", default_value = "{}")]
     settings: String,
@@ -79,6 +89,12 @@ pub struct RunArgs {
     /// CloudEvent
     #[arg(long = "type", value_name = "MEDIA_TYPE")]
     content_type: Option<String>,
+    /// The address of Weir
+    #[arg(long, env = "WEIR_URL", default_value = DEFAULT_URL, value_name = "URL")]
+    url: String,
+    /// A token with the role `read`; prefer the environment, where other users cannot read it
+    #[arg(long, env = "WEIR_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    token: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -166,10 +182,16 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
 
 fn run_once(args: &RunArgs, out: &mut String) -> CommandResult {
     let settings = settings(&args.settings)?;
-    let binary = Binary::new(read(&args.component)?);
+    let binary = component(&args.component)?;
     let limits = Limits::default();
     let harness = Harness::load(&name(&args.component), &binary, limits).map_err(fault_failure)?;
-    let samples = samples::read(&args.samples, args.content_type.as_deref(), harness.roles())?;
+    let samples = match args.from.as_slice() {
+        [] => samples::read(&args.samples, args.content_type.as_deref(), harness.roles())?,
+        names => Samples {
+            input: origin::fetch(&Client::at(&args.url, args.token.as_deref())?, names)?,
+            items: names.iter().map(Sample::alone).collect(),
+        },
+    };
     let report = harness
         .run(&settings, samples.input)
         .map_err(fault_failure)?;
@@ -183,11 +205,10 @@ fn run_once(args: &RunArgs, out: &mut String) -> CommandResult {
 /// Whether no item failed and no call faulted.
 fn succeeded(report: &Report) -> bool {
     let failed = |output: &Output| matches!(output, Output::Failed(_));
-    report.calls.iter().all(|call| {
-        call.outputs
-            .as_ref()
-            .is_ok_and(|outputs| !outputs.iter().any(failed))
-    })
+    report
+        .calls
+        .iter()
+        .all(|call| call.fault.is_none() && !call.outputs.iter().any(failed))
 }
 
 fn fault_failure(fault: Fault) -> Failure {
@@ -222,9 +243,18 @@ fn settings(written: &str) -> Result<String, Failure> {
     }
 }
 
+/// Reads a component. Files that a person names as input are read with [`read`], because those may
+/// be pipes.
+fn component(file: &Path) -> Result<Binary, Failure> {
+    Binary::read(file).map_err(|error| cannot_read(file, error))
+}
+
 fn read(file: &Path) -> Result<Vec<u8>, Failure> {
-    fs::read(file)
-        .map_err(|error| Failure::Unreachable(format!("cannot read {}: {error}", file.display())))
+    fs::read(file).map_err(|error| cannot_read(file, error))
+}
+
+fn cannot_read(file: &Path, error: io::Error) -> Failure {
+    Failure::Unreachable(format!("cannot read {}: {error}", file.display()))
 }
 
 /// The title of an item: its file, and its number if the file has several.

@@ -7,9 +7,8 @@ use std::time::Duration;
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
-use super::{LogFormat, RunArgs, compile};
+use super::{RunArgs, compile, complain, log};
 use crate::app::{App, Options, StartError};
 use crate::exit;
 use crate::server::Limits;
@@ -21,8 +20,8 @@ const DESCRIPTORS: u64 = 16_384;
 
 /// Runs until SIGTERM or Ctrl-C; SIGHUP reloads the configuration.
 pub(super) fn run(args: &RunArgs) -> ExitCode {
-    if let Err(error) = start_log(args.log_format, &args.log) {
-        eprintln!("weir: --log: {error}");
+    if let Err(error) = log::start(args.log_format, &args.log) {
+        complain(&format!("weir: --log: {error}"));
         return ExitCode::from(exit::USAGE);
     }
     keep_to_this_user();
@@ -33,7 +32,7 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("weir: cannot start the serving threads: {error}");
+            complain(&format!("weir: cannot start the serving threads: {error}"));
             return ExitCode::from(exit::UNREACHABLE);
         }
     };
@@ -88,7 +87,7 @@ async fn serve(args: &RunArgs) -> ExitCode {
     {
         Ok(app) => app,
         Err(error) => {
-            eprintln!("{}", error.to_string().trim_end());
+            complain(error.to_string().trim_end());
             return ExitCode::from(if matches!(error, StartError::Configuration(_)) {
                 exit::FAILED
             } else {
@@ -145,19 +144,4 @@ async fn until_stopped(app: &App) {
             }
         }
     }
-}
-
-/// Starts logging to standard error, so that the output of a command stays clean.
-pub(super) fn start_log(format: LogFormat, filter: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
-    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(colours)
-        .with_writer(Arc::new(std::io::stderr()));
-    let started = match format {
-        LogFormat::Text => log.try_init(),
-        LogFormat::Json => log.json().try_init(),
-    };
-    started.map_err(|error| error.to_string())
 }

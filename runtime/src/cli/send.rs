@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::client::{Client, DEFAULT_URL, bearer, path, pretty, with_query};
 use super::table::plain;
 use super::{CommandResult, Failure};
+use crate::ingest::verify::{self, Encoding};
 use crate::server::views::Accepted;
 use crate::signature::{self, Secret};
 
@@ -36,9 +37,21 @@ pub(super) struct SendArgs {
     /// The lane for changes that do not name one: urgent, normal or bulk
     #[arg(long)]
     lane: Option<String>,
-    /// Sign as in Standard Webhooks, with the secret in a variable or a file
+    /// Send this header as well, such as `X-GitHub-Delivery: 72d3162e`; may be repeated
+    #[arg(long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+    /// Sign with the secret in a variable or a file, as in Standard Webhooks unless --sign is given
     #[arg(long, value_name = "env:NAME|file:PATH")]
     secret: Option<String>,
+    /// How to sign: standard-webhooks, or as `verify` of kind "hmac" checks it: shopify, github, or
+    /// the name of the header, with the signature in hex
+    #[arg(
+        long,
+        value_name = "HOW",
+        requires = "secret",
+        default_value = STANDARD_WEBHOOKS
+    )]
+    sign: String,
     /// Send the token in a variable or a file as `Authorization: Bearer`
     #[arg(long, value_name = "env:NAME|file:PATH", conflicts_with = "secret")]
     bearer: Option<String>,
@@ -55,11 +68,26 @@ enum Proof {
     None,
     Bearer(HeaderValue),
     StandardWebhooks(Secret),
+    /// An HMAC-SHA256 of the body in a header.
+    Hmac {
+        header: HeaderName,
+        prefix: String,
+        encoding: Encoding,
+        secret: Secret,
+    },
 }
+
+/// The value of `--sign` that needs no header of its own.
+const STANDARD_WEBHOOKS: &str = "standard-webhooks";
 
 pub(super) async fn run(args: SendArgs, out: &mut String) -> CommandResult {
     let client = Client::at(&args.url, None)?;
     let proof = proof(&args)?;
+    let more = args
+        .headers
+        .iter()
+        .map(|header| named(header))
+        .collect::<Result<Vec<_>, Failure>>()?;
     let target = with_query(
         &path(&["v1", "sources", &args.source, "events"]),
         &[("lane", args.lane.as_deref())],
@@ -75,7 +103,10 @@ pub(super) async fn run(args: SendArgs, out: &mut String) -> CommandResult {
         for part in parts(&content, &content_type) {
             let first = part.first;
             let body = content.slice(part.bytes);
-            let headers = headers(&content_type, &proof, &body)?;
+            let mut headers = headers(&content_type, &proof, &body)?;
+            // What is given by hand replaces what would be sent without it.
+            headers.retain(|(name, _)| more.iter().all(|(given, _)| given != name));
+            headers.extend(more.iter().cloned());
             let response = client.request(Method::POST, &target, headers, body).await?;
             if args.json {
                 responses.push(json!({ "file": file.display().to_string(), "first": first, "answer": response.read::<Value>()? }));
@@ -232,6 +263,20 @@ fn parts(content: &[u8], content_type: &str) -> Vec<Part> {
     parts
 }
 
+/// A header as it is written on the command line.
+fn named(header: &str) -> Result<(HeaderName, HeaderValue), Failure> {
+    let wrong = || {
+        Failure::Usage(format!(
+            "`{}` is not a header; write NAME: VALUE",
+            plain(header)
+        ))
+    };
+    let (name, value) = header.split_once(':').ok_or_else(wrong)?;
+    let name = name.trim().parse().map_err(|_| wrong())?;
+    let value = HeaderValue::from_str(value.trim()).map_err(|_| wrong())?;
+    Ok((name, value))
+}
+
 fn headers(
     content_type: &str,
     proof: &Proof,
@@ -245,6 +290,19 @@ fn headers(
     match proof {
         Proof::None => {}
         Proof::Bearer(token) => headers.push((AUTHORIZATION, token.clone())),
+        Proof::Hmac {
+            header,
+            prefix,
+            encoding,
+            secret,
+        } => {
+            let mac = signature::mac(secret, &[body]);
+            let signature = match encoding {
+                Encoding::Hex => hex::encode(mac),
+                Encoding::Base64 => signature::in_base64(&mac),
+            };
+            headers.push((header.clone(), value(&format!("{prefix}{signature}"))?));
+        }
         Proof::StandardWebhooks(secret) => {
             let id = format!("msg_{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
             let now = SystemTime::now()
@@ -272,9 +330,45 @@ fn proof(args: &SendArgs) -> Result<Proof, Failure> {
         return Ok(Proof::None);
     };
     let secret = secret_at(place)?;
-    let key = Secret::from_webhook_secret(&secret)
-        .map_err(|wrong| Failure::Usage(format!("the secret at {place}: {wrong}")))?;
-    Ok(Proof::StandardWebhooks(key))
+    if args.sign == STANDARD_WEBHOOKS {
+        let key = Secret::from_webhook_secret(&secret)
+            .map_err(|wrong| Failure::Usage(format!("the secret at {place}: {wrong}")))?;
+        return Ok(Proof::StandardWebhooks(key));
+    }
+    hmac(&args.sign, Secret(secret.into_bytes()))
+}
+
+/// The proof that a source of kind `hmac` checks: by the name of a preset, or of a header.
+fn hmac(how: &str, secret: Secret) -> Result<Proof, Failure> {
+    let (header, prefix, encoding) = match how {
+        "shopify" => parts_of(verify::Options::shopify(Vec::new())),
+        "github" => parts_of(verify::Options::github(Vec::new())),
+        header => (header.to_owned(), String::new(), Encoding::Hex),
+    };
+    let header = header.parse().map_err(|_| {
+        Failure::Usage(format!(
+            "`{}` is not a way to sign; write {STANDARD_WEBHOOKS}, shopify, github or the name of a header",
+            plain(how)
+        ))
+    })?;
+    Ok(Proof::Hmac {
+        header,
+        prefix,
+        encoding,
+        secret,
+    })
+}
+
+fn parts_of(preset: verify::Options) -> (String, String, Encoding) {
+    match preset {
+        verify::Options::Hmac {
+            header,
+            prefix,
+            encoding,
+            ..
+        } => (header, prefix, encoding),
+        _ => (String::new(), String::new(), Encoding::Hex),
+    }
 }
 
 /// Secrets are never arguments themselves: those are seen by every user of the machine.
@@ -317,6 +411,44 @@ mod tests {
             "the server says what is wrong with it"
         );
         assert_eq!(of("a.bin", ""), "application/octet-stream");
+    }
+
+    // Events of shops could not be tried out, because their signatures could not be made.
+    #[test]
+    fn a_source_accepts_the_signature_of_each_preset() {
+        use crate::ingest::Headers;
+        let secret = Secret(b"hush".to_vec());
+        for (how, options) in [
+            ("shopify", verify::Options::shopify(vec![secret.clone()])),
+            ("github", verify::Options::github(vec![secret.clone()])),
+        ] {
+            let proof = hmac(how, secret.clone()).expect("a preset");
+            let sent = headers("application/json", &proof, b"{}").expect("headers");
+            let mut given = Headers::default();
+            for (name, value) in &sent {
+                given.push(name.as_str(), value.as_bytes());
+            }
+            assert!(
+                verify::verify(&options, &given, b"{}", crate::model::Timestamp(0)).is_ok(),
+                "{how}"
+            );
+        }
+        let proof = hmac("X-Signature", secret.clone()).expect("a header");
+        let sent = headers("text/plain", &proof, b"").expect("headers");
+        assert_eq!(sent[1].0, "x-signature");
+        assert!(hmac("no header", secret).is_err());
+    }
+
+    #[test]
+    fn a_header_is_a_name_and_a_value() {
+        let (name, value) = named("X-GitHub-Event:  push ").expect("a header");
+        assert_eq!(
+            (name.as_str(), value.as_bytes()),
+            ("x-github-event", &b"push"[..])
+        );
+        for wrong in ["X-GitHub-Event", "a b: c", "a: b\nc: d"] {
+            assert!(named(wrong).is_err(), "{wrong}");
+        }
     }
 
     // A response lists 100 problems. Of a file with 900 bad lines, 800 were not spoken of.

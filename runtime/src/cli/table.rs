@@ -1,5 +1,7 @@
 //! Plain tables: columns as wide as their widest cell, without control characters.
 
+use crate::plain;
+
 /// Lines of aligned cells under a header; the last column is not padded.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let rows: Vec<Vec<String>> = rows
@@ -29,18 +31,9 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// Text without control characters: keys and messages come from others, and a terminal obeys some
-/// of them.
+/// Text as one line that a terminal does not obey.
 pub(super) fn plain(text: &str) -> String {
-    text.chars()
-        .fold(String::with_capacity(text.len()), |mut plain, letter| {
-            if letter.is_control() {
-                plain.extend(letter.escape_default())
-            } else {
-                plain.push(letter)
-            }
-            plain
-        })
+    plain::line(text).into_owned()
 }
 
 /// The value, or a dash.
@@ -60,7 +53,7 @@ mod tests {
         ];
         assert_eq!(
             table(&["key", "n"], &rows),
-            "key            n\na              1\nlämp\\u{1b}[2J  22\n"
+            "key            n\na              1\nlämp\\u001b[2J  22\n"
         );
     }
 }

@@ -8,11 +8,10 @@ mod lookup;
 mod values;
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use super::row::Row;
-use super::scalar;
 use super::text::{Cause, Complaint, Place, listed, nearest};
 use super::tree::{Entry, Node, Table, Value, join};
 
@@ -29,6 +28,9 @@ pub struct Reader<'a> {
     warnings: RefCell<Vec<Complaint>>,
     files: RefCell<BTreeSet<PathBuf>>,
     outside: RefCell<BTreeSet<String>>,
+    settings: RefCell<BTreeMap<String, Place>>,
+    /// Every text that came from the environment or a file, with the words for it in complaints.
+    origins: RefCell<BTreeMap<String, String>>,
 }
 
 impl<'a> Reader<'a> {
@@ -42,6 +44,8 @@ impl<'a> Reader<'a> {
             warnings,
             files: RefCell::default(),
             outside: RefCell::default(),
+            settings: RefCell::default(),
+            origins: RefCell::default(),
         }
     }
 
@@ -57,11 +61,19 @@ impl<'a> Reader<'a> {
 
     /// Returns everything that was collected.
     pub fn finish(self) -> Gathered {
+        let origins = self.origins.into_inner();
+        let unquoted = |complaints: Vec<Complaint>| {
+            complaints
+                .into_iter()
+                .map(|complaint| unquoted(complaint, &origins))
+                .collect()
+        };
         Gathered {
-            complaints: self.complaints.into_inner(),
-            warnings: self.warnings.into_inner(),
+            complaints: unquoted(self.complaints.into_inner()),
+            warnings: unquoted(self.warnings.into_inner()),
             files: self.files.into_inner(),
             outside: self.outside.into_inner(),
+            settings: self.settings.into_inner(),
         }
     }
 
@@ -71,6 +83,28 @@ impl<'a> Reader<'a> {
         }
     }
 }
+
+/// The complaint without any text that came from the environment or a file: whatever a key expects,
+/// the text may be a secret, because a reference can name any variable and any file.
+fn unquoted(complaint: Complaint, origins: &BTreeMap<String, String>) -> Complaint {
+    let without = |mut sentence: String| {
+        for (text, origin) in origins {
+            sentence = sentence.replace(&format!("{text:?}"), origin);
+            if text.len() >= UNQUOTED_BYTES_MIN {
+                sentence = sentence.replace(text, origin);
+            }
+        }
+        sentence
+    };
+    Complaint {
+        what: without(complaint.what),
+        help: complaint.help.map(without),
+        ..complaint
+    }
+}
+
+/// A shorter text is part of many words, so it is only replaced where it stands in quotes.
+const UNQUOTED_BYTES_MIN: usize = 6;
 
 /// Everything that a [`Reader`] collected.
 pub struct Gathered {
@@ -83,6 +117,8 @@ pub struct Gathered {
     /// Texts that came from the environment or a file, except numbers and declared secrets. Any of
     /// them may be a secret, so all of them are redacted where the configuration is shown.
     pub outside: BTreeSet<String>,
+    /// The places of the values that were read as JSON: settings and rows.
+    pub settings: BTreeMap<String, Place>,
 }
 
 /// A table that is being read.
@@ -291,6 +327,11 @@ impl<'a> Field<'a> {
         matches!(self.node.value, Value::Table(_)) && !self.node.value.is_reference()
     }
 
+    /// Whether it names a variable or a file that holds the value.
+    pub fn is_from_outside(&self) -> bool {
+        self.node.value.is_reference()
+    }
+
     /// Whether it is an empty list.
     pub fn is_empty_list(&self) -> bool {
         matches!(&self.node.value, Value::Array(items) if items.is_empty())
@@ -348,29 +389,4 @@ impl<'a> Field<'a> {
 /// Resolves a path that is written at `place`, relative to the folder of that file.
 pub fn relative(place: &Place, path: &str) -> PathBuf {
     place.folder().join(path)
-}
-
-/// Reads a text file of at most `bytes_max` bytes.
-///
-/// # Errors
-/// The reason as a sentence: it cannot be read, is too long, or is not UTF-8.
-pub fn read_text(path: &Path, bytes_max: u64) -> Result<String, String> {
-    use std::io::Read;
-    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
-    let mut bytes = Vec::new();
-    file.take(bytes_max + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| error.to_string())?;
-    if bytes.len() as u64 > bytes_max {
-        return Err(format!(
-            "it is longer than {}",
-            scalar::size_text(bytes_max)
-        ));
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        format!(
-            "it is not valid UTF-8 at byte {}",
-            error.utf8_error().valid_up_to()
-        )
-    })
 }

@@ -8,6 +8,8 @@ use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::plain;
+
 /// A file as it was read.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Source {
@@ -15,6 +17,8 @@ pub struct Source {
     pub path: PathBuf,
     /// The whole text.
     pub text: String,
+    /// Whether its lines may be quoted: a file that is not TOML may not be a configuration at all.
+    pub quotable: bool,
 }
 
 /// A place in a file.
@@ -68,9 +72,12 @@ impl Place {
             .map_or(0, |newline| newline + 1)
     }
 
-    /// The line as it stands in the file. `None` if the line may hold a secret, judging by its own
-    /// words or by those of the key that it belongs to.
+    /// The line as it stands in the file. `None` if the line may hold a secret, judging by the
+    /// file, by its own words or by those of the key that it belongs to.
     fn excerpt(&self) -> Option<String> {
+        if !self.source.quotable {
+            return None;
+        }
         let line = self.source.text[self.line_start()..]
             .lines()
             .next()
@@ -232,18 +239,21 @@ impl Complaint {
 
 /// Writes one line: `weir.toml:12:7: channels.storefront.target: there is no target "shp"; did you
 /// mean "shop"?`
+///
+/// Further lines of the sentence are indented, because some of its words are those of a component,
+/// which must not look like a complaint of their own.
 impl fmt::Display for Complaint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.file.display())?;
+        write!(f, "{}:", plain::line(&self.file.to_string_lossy()))?;
         if self.line > 0 {
             write!(f, "{}:{}:", self.line, self.column)?;
         }
         if !self.path.is_empty() {
-            write!(f, " {}:", self.path)?;
+            write!(f, " {}:", plain::line(&self.path))?;
         }
-        write!(f, " {}", self.what)?;
+        write!(f, " {}", plain::indented(&self.what))?;
         match &self.help {
-            Some(help) => write!(f, "; {help}"),
+            Some(help) => write!(f, "; {}", plain::indented(help)),
             None => Ok(()),
         }
     }
@@ -320,6 +330,7 @@ mod tests {
         let source = Arc::new(Source {
             path: "weir.toml".into(),
             text: text.into(),
+            quotable: true,
         });
         Place::new(&source, text.find(at).expect("the text holds it"))
     }

@@ -103,8 +103,22 @@ impl Table {
 /// Maximum depth of nesting; a real configuration needs about eight levels.
 const DEPTH_MAX: usize = 64;
 
+/// Maximum number of complaints about syntax in a file; a file with more of them is something else.
+const ERRORS_MAX: usize = 20;
+
 /// Lines, from 1, from which nothing that was read can be trusted.
 pub type Lines = RangeInclusive<usize>;
+
+/// The first place, as an offset in bytes, at which a text is not TOML, and why.
+pub fn syntax_error(text: &str) -> Option<(usize, String)> {
+    if let Some(offset) = too_deep(text) {
+        let what = format!("this is nested more than {DEPTH_MAX} levels deep");
+        return Some((offset, what));
+    }
+    let error = DeTable::parse(text).err()?;
+    let offset = error.span().map_or(0, |span| span.start);
+    Some((offset, format!("this is not TOML: {}", error.message())))
+}
 
 /// Parses a document. Text that is not TOML becomes complaints and is added to `broken`; the rest
 /// is read as far as possible.
@@ -121,7 +135,10 @@ pub fn parse(
         return Table::default();
     }
     let (table, errors) = DeTable::parse_recoverable(&source.text);
-    for error in errors {
+    if errors.len() > ERRORS_MAX {
+        broken.push(1..=usize::MAX);
+    }
+    for error in errors.into_iter().take(ERRORS_MAX) {
         let place = Place::new(source, error.span().map_or(0, |span| span.start));
         let what = format!("this is not TOML: {}", error.message());
         broken.push(damage(&source.text, place.line()));

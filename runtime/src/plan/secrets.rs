@@ -8,12 +8,16 @@ use crate::signature::Secret;
 /// Written in place of a secret.
 pub(super) const SECRET: &str = "[secret]";
 
+/// A shorter hidden text occurs in every sentence.
+pub(super) const HIDDEN_BYTES_MIN: usize = 6;
+
 impl Outside {
     /// Whether a text is or contains a hidden text. Very short hidden texts occur everywhere, so
     /// they hide only themselves.
     pub(super) fn is_in(&self, text: &str) -> bool {
-        let holds =
-            |hidden: &String| text == hidden || (hidden.len() >= 6 && text.contains(hidden));
+        let holds = |hidden: &String| {
+            text == hidden || (hidden.len() >= HIDDEN_BYTES_MIN && text.contains(hidden))
+        };
         self.0.iter().any(holds)
     }
 }

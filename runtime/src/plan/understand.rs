@@ -58,6 +58,7 @@ pub fn read(
     }
     plan.files.extend(gathered.files);
     plan.outside = Outside(gathered.outside);
+    plan.places.extend(gathered.settings);
     Ok((plan, tidy([document.warnings, gathered.warnings].concat())))
 }
 

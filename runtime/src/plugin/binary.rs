@@ -6,6 +6,9 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+use crate::files;
+use crate::plugin::sizes::FILE_BYTES_MAX;
+
 /// The number of digits of a SHA-256 in the short name of a version.
 const VERSION_DIGITS: usize = 12;
 
@@ -26,9 +29,9 @@ impl Binary {
     /// Reads and hashes a file. Blocking.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// When the file cannot be read or is longer than a component may be.
     pub fn read(path: &Path) -> io::Result<Binary> {
-        std::fs::read(path).map(Binary::new)
+        files::read(path, FILE_BYTES_MAX as u64).map(Binary::new)
     }
 
     /// The bytes of the file.

@@ -148,7 +148,7 @@ impl Transport {
             .map_err(|error| {
                 Unusable(format!(
                     "this system has no root certificates to check {} with: {error}",
-                    address.as_str()
+                    address.shown("[secret]")
                 ))
             })?;
         Ok(Transport::Tls(

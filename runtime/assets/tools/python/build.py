@@ -31,6 +31,11 @@ import weir.sandbox
 import plugin
 from weir.guest import EntityFilter, EventFilter, Mapper, Renderer, Settings
 """
+#: What a plugin lacks, and the modules that are of no use without it.
+LACKING = {
+    "network": "aiohttp asyncio ftplib http.client http.server httpx imaplib poplib requests smtplib socket socketserver ssl urllib.request urllib3 xmlrpc".split(),
+    "processes": "multiprocessing subprocess".split(),
+}
 #: Folders without source code.
 NOT_SOURCE = {"dist", "cases", "wit", "tests", "__pycache__", "node_modules", "target", "venv"}
 
@@ -40,7 +45,7 @@ def main(given):
     world, wrong = world_of(os.path.join(folder, "plugin.py"))
     if world is None:
         return {"wrong": wrong}
-    digest = digest_of([folder, given["packages"]], given["salt"], world)
+    digest = digest_of([(folder, is_source), (given["packages"], is_code)], given["salt"], world)
     if digest == given["known"]:
         return {"digest": digest, "known": True}
     # The compiler's sandbox does not follow links out of a folder, so it gets a copy.
@@ -74,12 +79,44 @@ def world_of(path):
     except SyntaxError as error:
         sys.stderr.write("".join(traceback.format_exception_only(error)))
         return None, None
-    marks = [mark(decorator) for node in tree.body if isinstance(node, ast.FunctionDef) for decorator in node.decorator_list]
+    marked = [(mark(decorator), node) for node in tree.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) for decorator in node.decorator_list]
+    for wrong in filter(None, [*map(unusable, ast.walk(tree)), *(uncallable(role, node) for role, node in marked if role in ROLES)]):
+        return None, wrong
+    marks = [role for role, _ in marked]
     roles = tuple(role for role in ROLES if role in marks)
     if roles in WORLDS:
         return WORLDS[roles], None
     found = f"both {' and '.join(roles)}: a plugin belongs to a source or to a channel" if roles else "none of them"
     return None, f"plugin.py should have a function marked @{', @'.join(ROLES[:3])} or @{ROLES[3]}, but has {found}"
+
+
+def uncallable(role, node):
+    """Returns why a function cannot be called as its role is, or None."""
+    given = node.args
+    positional = len(given.posonlyargs) + len(given.args)
+    required = positional - len(given.defaults)
+    named = [argument.arg for argument, default in zip(given.kwonlyargs, given.kw_defaults) if default is None]
+    if isinstance(node, ast.AsyncFunctionDef):
+        why = "is async, but Weir calls it and takes what it returns"
+    elif required > 2 or positional < 2 and not given.vararg or named:
+        takes = f"needs {', '.join(named)} by name" if named else f"takes {required if required > 2 else positional} argument{'s' * (positional != 1)}"
+        what = "entity" if role in ("entity_filter", "renderer") else "event"
+        why = f"{takes}, but is called with two: def {node.name}({what}, settings)"
+    else:
+        return None
+    return f"plugin.py:{node.lineno}: {node.name}, marked @{role}, {why}"
+
+
+def unusable(node):
+    """Returns why a module that plugin.py imports is of no use in a plugin, or None."""
+    names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+    if isinstance(node, ast.ImportFrom) and not node.level:
+        names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    for name in names:
+        for lacking, modules in LACKING.items():
+            if any(name == module or name.startswith(f"{module}.") for module in modules):
+                return f"plugin.py:{node.lineno}: import {name}: a plugin has no {lacking}; what it needs comes with the event, the entity or the settings"
+    return None
 
 
 def mark(decorator):
@@ -90,14 +127,19 @@ def mark(decorator):
 def digest_of(folders, salt, world):
     """Returns the digest of everything that goes into the component. The same digest means the same behaviour."""
     digest = hashlib.sha256(json.dumps([salt, world]).encode())
-    for root in filter(None, folders):
-        for place, names, files in os.walk(root, followlinks=True):
-            names[:] = sorted(filter(is_source, names))
-            for name in sorted(filter(is_source, files)):
+    for root, belongs in folders:
+        for place, names, files in os.walk(root or "", followlinks=True):
+            names[:] = sorted(filter(belongs, names))
+            for name in sorted(filter(belongs, files)):
                 path = os.path.join(place, name)
                 with open(path, "rb") as file:
                     digest.update(json.dumps(os.path.relpath(path, root)).encode() + hashlib.sha256(file.read()).digest())
     return digest.hexdigest()
+
+
+def is_code(name):
+    """Decides whether a file or folder of a package can be part of the component."""
+    return name != "__pycache__" and not name.startswith(".") and not name.endswith(".dist-info")
 
 
 def is_source(name):

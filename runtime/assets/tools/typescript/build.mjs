@@ -83,7 +83,17 @@ async function makeBundle() {
   `;
   const built = await esbuild.build({ ...bundled, stdin: { contents: entry, resolveDir: given.folder, sourcefile: "entry.js" } }).catch(refuse);
   const [map, code] = ["plugin.js.map", "plugin.js"].map((name) => built.outputFiles.find((file) => file.path.endsWith(name)).text);
-  return { world, source: `${code}\nglobalThis.weirLines = ${JSON.stringify(lines(code, JSON.parse(map)))};\n` };
+  const places = lines(code, JSON.parse(map));
+  refuseLocales(code, places);
+  return { world, source: `${code}\nglobalThis.weirLines = ${JSON.stringify(places)};\n` };
+}
+
+/** Refuses what the engine lacks although the language has it, in the author's own lines. Packages may ask whether it is there. */
+function refuseLocales(code, places) {
+  code.split("\n").forEach((text, line) => {
+    const [found] = (places[line] && text.match(/\bIntl\.\w+|\.(toLocale(Date|Time)?String|localeCompare)(?=\()/)) || [];
+    if (found) throw { wrong: `${places[line]}: ${found.replace(/^\./, "")}: a plugin has no locales and no time zones; write the format yourself, or compare with < and >` };
+  });
 }
 
 /** Finds the world from the exports of `plugin.ts`. */

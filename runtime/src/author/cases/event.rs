@@ -27,11 +27,10 @@ pub(super) fn from_json(text: &str) -> Result<Event, String> {
 }
 
 /// Makes an event of a raw body and its `envelope.json`.
-pub(super) fn from_body(
-    extension: &str,
-    body: Vec<u8>,
-    envelope: Option<&str>,
-) -> Result<Event, String> {
+///
+/// # Errors
+/// What is wrong with the envelope.
+pub fn from_body(extension: &str, body: Vec<u8>, envelope: Option<&str>) -> Result<Event, String> {
     let mut event = Event::plain(media_type(extension), Payload::received(body));
     let Some(envelope) = envelope else {
         return Ok(event);

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::event;
 use super::{Case, Error, Item};
+use crate::files;
 use crate::model::{EntityId, View};
 
 /// The most bytes of a file. Files are read whole, and nobody could read a difference in a longer
@@ -184,12 +185,5 @@ fn text(path: &Path) -> Result<String, Error> {
 
 fn bytes(path: &Path) -> Result<Vec<u8>, Error> {
     let wrong = |error: std::io::Error| Error::new(path.display(), error);
-    let length = fs::metadata(path).map_err(wrong)?.len();
-    if length > FILE_BYTES_MAX {
-        return Err(Error::new(
-            path.display(),
-            format!("it has {length} bytes; a file of a case has at most {FILE_BYTES_MAX}"),
-        ));
-    }
-    fs::read(path).map_err(wrong)
+    files::read(path, FILE_BYTES_MAX).map_err(wrong)
 }

@@ -214,6 +214,9 @@ impl ToolChain {
             ("STRIP", "symbols"),
             ("DEBUG", "false"),
             ("INCREMENTAL", "false"),
+            // Without it `3 - 5` of unsigned numbers is 4,294,967,294 pieces in stock. The trap costs
+            // one item and names the line.
+            ("OVERFLOW_CHECKS", "true"),
         ] {
             cargo.env(format!("CARGO_PROFILE_RELEASE_{setting}"), value);
         }

@@ -8,13 +8,16 @@
 mod wit;
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::tools::{self, Driver};
 use super::{Compiled, Error, io_error, output_of, perform};
+use crate::files;
 
 /// The tools with their exact versions, and below the lock file with their digests.
 const PACKAGE: &str = include_str!("../../../assets/tools/typescript/package.json");
@@ -46,10 +49,7 @@ pub(super) fn compile(folder: &Path, say: &mut dyn FnMut(&str)) -> Result<Compil
             )
         },
     )?;
-    if lacks_packages(folder) {
-        say("installing the plugin's packages with npm");
-        npm(folder, &["--ignore-scripts"])?;
-    }
+    install_packages(folder, say)?;
     let tool_chain =
         format!("TypeScript 7.0.2, esbuild 0.28.2 and componentize-qjs 0.4.5 on Node {node}");
     let (source, interpreter) = ((DRIVER, "build.mjs"), Command::new("node"));
@@ -104,20 +104,47 @@ fn npm(folder: &Path, options: &[&str]) -> Result<(), Error> {
     })
 }
 
-/// Whether the folder's `package.json` names packages that are not installed.
-fn lacks_packages(folder: &Path) -> bool {
-    let package = fs::read(folder.join("package.json"))
-        .ok()
-        .and_then(|text| serde_json::from_slice::<Value>(&text).ok());
-    let names = package
-        .as_ref()
-        .and_then(|package| package["dependencies"].as_object());
-    names.is_some_and(|names| {
-        names
-            .keys()
-            .any(|name| !folder.join("node_modules").join(name).exists())
-    })
+/// Installs the packages that the folder's `package.json` asks for, unless they are there in versions
+/// that fit. A file beside them remembers for which `package.json` that was found.
+fn install_packages(folder: &Path, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
+    let file = folder.join("package.json");
+    let text = match files::read(&file, PACKAGE_BYTES_MAX) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        text => text.map_err(|error| io_error("reading", &file, error))?,
+    };
+    let package: Value = serde_json::from_slice(&text)
+        .map_err(|error| Error::NotPlugin(format!("package.json is not JSON: {error}")))?;
+    let names = package["dependencies"].as_object();
+    let Some(names) = names.filter(|names| !names.is_empty()) else {
+        return Ok(());
+    };
+    let modules = folder.join("node_modules");
+    let all_there = names.keys().all(|name| modules.join(name).exists());
+    let (checked, digest) = (
+        modules.join(".weir-checked"),
+        hex::encode(Sha256::digest(&text)),
+    );
+    if all_there && fs::read(&checked).is_ok_and(|known| known == digest.as_bytes()) {
+        return Ok(());
+    }
+    if !all_there || !versions_fit(folder) {
+        say("installing the plugin's packages with npm");
+        npm(folder, &["--ignore-scripts"])?;
+    }
+    fs::write(&checked, digest).map_err(|error| io_error("writing", &checked, error))
 }
+
+/// Whether the installed packages are in the ranges of `package.json`. npm knows what a range is, and
+/// compares without the network; it takes about a second.
+fn versions_fit(folder: &Path) -> bool {
+    let mut npm = Command::new("npm");
+    npm.args(["ls", "--omit=dev", "--loglevel=silent"])
+        .current_dir(folder);
+    output_of(&mut npm).is_some()
+}
+
+/// Maximum length of `package.json`, in bytes.
+const PACKAGE_BYTES_MAX: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -146,18 +173,42 @@ mod tests {
         );
     }
 
+    // A changed version in package.json was ignored as long as some version was installed.
     #[test]
-    fn packages_that_are_named_and_not_there_are_missed() {
+    fn packages_are_installed_in_the_versions_asked_for() {
+        if node().is_err() {
+            eprintln!("\n*** NOTHING IS PROVEN OF PACKAGES: there is no Node ***\n");
+            return;
+        }
         let folder = tempfile::tempdir().expect("a folder");
-        let write =
-            |text: &str| fs::write(folder.path().join("package.json"), text).expect("a file");
-        assert!(!lacks_packages(folder.path()));
-        write(r#"{"name": "lamp"}"#);
-        assert!(!lacks_packages(folder.path()));
-        write(r#"{"dependencies": {"@scope/lamp": "1"}}"#);
-        assert!(lacks_packages(folder.path()));
-        fs::create_dir_all(folder.path().join("node_modules/@scope/lamp")).expect("a folder");
-        assert!(!lacks_packages(folder.path()));
+        let write = |file: &str, text: &str| {
+            let file = folder.path().join(file);
+            fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
+            fs::write(file, text).expect("a file")
+        };
+        // Packages in folders need no registry.
+        for version in ["1.3.0", "2.0.0"] {
+            let package = format!(r#"{{"name": "lamp", "version": "{version}"}}"#);
+            write(&format!("lamp-{version}/package.json"), &package);
+        }
+        let asks = |version: &str| {
+            let lamp = format!(r#"{{"dependencies": {{"lamp": "file:lamp-{version}"}}}}"#);
+            write("package.json", &lamp);
+        };
+        let installs = || {
+            let mut steps = 0;
+            install_packages(folder.path(), &mut |_| steps += 1).expect("installed");
+            let package = folder.path().join("node_modules/lamp/package.json");
+            (steps, fs::read_to_string(package).unwrap_or_default())
+        };
+        assert_eq!(installs(), (0, String::new()), "it names no package");
+        asks("1.3.0");
+        assert!(matches!(installs(), (1, package) if package.contains("1.3.0")));
+        assert_eq!(installs().0, 0, "they are there");
+        asks("2.0.0");
+        assert!(matches!(installs(), (1, package) if package.contains("2.0.0")));
+        write("package.json", "{");
+        assert!(install_packages(folder.path(), &mut |_| ()).is_err());
     }
 
     #[test]

@@ -169,7 +169,7 @@ mod tests {
         for words in [
             "erp     abababababab  mapper  source erp, source erp-2 and 2 more",
             "181 ms     compiled, configured for 1 use\n",
-            "\nerp: cdcdcdcdcdcd was refused at 1970-01-01T00:00:00.000Z: erp.wasm: the file is not\\u{1b}[2J Wasm\n",
+            "\nerp: cdcdcdcdcdcd was refused at 1970-01-01T00:00:00.000Z: erp.wasm: the file is not\\u001b[2J Wasm\n",
             "  checks until then: nothing; abababababab stays in use\n",
         ] {
             assert!(text.contains(words), "{words:?} is not in\n{text}");

@@ -25,16 +25,19 @@ pub(super) fn to_text(report: &Report, items: &[Sample], limits: &Limits) -> Str
     for (at, item) in items.iter().enumerate() {
         text.push_str(&format!("\n{}\n", plain(&title(item))));
         for call in &report.calls {
-            if let Ok(outputs) = &call.outputs {
-                output(call.role.name(), &outputs[at], &mut text);
-            }
+            output(call.role.name(), &call.outputs[at], &mut text);
         }
     }
     for call in &report.calls {
-        if let Err(fault) = &call.outputs {
+        if let Some(fault) = &call.fault {
             text.push_str(&format!(
-                "\n{} faulted, so no item has a result: {}: {}\n",
+                "\n{} faulted{}: {}: {}\n",
                 call.role.name(),
+                if items.len() > 1 {
+                    " in one call with all items, so each ran alone"
+                } else {
+                    ""
+                },
                 fault.code(),
                 plain(&fault.to_string())
             ));
@@ -160,12 +163,10 @@ fn indented(body: &str) -> String {
 /// One JSON object; its fields are named as in the text.
 pub(super) fn to_json(report: &Report, items: &[Sample], limits: &Limits) -> String {
     let item = |(at, item): (usize, &Sample)| {
-        let outputs = report.calls.iter().filter_map(|call| {
-            Some(OutputJson::new(
-                call.role.name(),
-                &call.outputs.as_ref().ok()?[at],
-            ))
-        });
+        let outputs = report
+            .calls
+            .iter()
+            .map(|call| OutputJson::new(call.role.name(), &call.outputs[at]));
         ItemJson {
             file: item.file.display().to_string(),
             index: item.index,
@@ -174,9 +175,8 @@ pub(super) fn to_json(report: &Report, items: &[Sample], limits: &Limits) -> Str
     };
     let call = |call: &Call| {
         let fault = call
-            .outputs
+            .fault
             .as_ref()
-            .err()
             .map(|fault| json!({ "code": fault.code(), "message": fault.to_string() }));
         json!({ "role": call.role.name(), "fuel": call.fuel, "time_ms": millis(call.time), "fault": fault })
     };
@@ -277,11 +277,7 @@ fn used(report: &Report, limits: &Limits) -> [Used; 4] {
         .map(|call| call.time)
         .max()
         .unwrap_or_default();
-    let size = |call: &Call| {
-        call.outputs
-            .as_ref()
-            .map_or(0, |outputs| outputs.iter().map(bytes).sum())
-    };
+    let size = |call: &Call| call.outputs.iter().map(bytes).sum::<usize>();
     let output = report.calls.iter().map(size).max().unwrap_or_default();
     let log: usize = report.log.iter().map(|line| line.message.len()).sum();
     let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use super::super::{Failure, send};
 use super::read as read_file;
+use crate::author::cases::event_of_body;
 use crate::author::harness::Input;
 use crate::budget::Budget;
 use crate::ingest::split::Split;
@@ -32,6 +33,17 @@ pub(super) struct Sample {
     pub(super) index: usize,
     /// Whether the file has only this one.
     pub(super) alone: bool,
+}
+
+impl Sample {
+    /// The only item of a file, or of something else with a name.
+    pub(super) fn alone(file: impl Into<PathBuf>) -> Sample {
+        Sample {
+            file: file.into(),
+            index: 0,
+            alone: true,
+        }
+    }
 }
 
 /// An entity as written in a sample file.
@@ -75,17 +87,16 @@ pub(super) fn read(
         let mut views = Vec::new();
         for (file, content) in contents {
             views.push(entity(file, &content)?);
-            items.push(Sample {
-                file: file.clone(),
-                index: 0,
-                alone: true,
-            });
+            items.push(Sample::alone(file));
         }
         Input::Entities(views)
     } else {
         let mut all = Vec::new();
         for (file, content) in contents {
-            let events = events(file, content, content_type)?;
+            let events = match envelope_of(file)? {
+                Some(envelope) => vec![with_envelope(file, content, content_type, &envelope)?],
+                None => events(file, content, content_type)?,
+            };
             let alone = events.len() == 1;
             items.extend((0..events.len()).map(|index| Sample {
                 file: file.clone(),
@@ -129,6 +140,35 @@ fn entity(file: &Path, content: &[u8]) -> Result<View, Failure> {
     })
 }
 
+/// The envelope beside a raw body. A case has it there, and a case is the usual sample.
+fn envelope_of(file: &Path) -> Result<Option<String>, Failure> {
+    let envelope = file.with_file_name("envelope.json");
+    if file.file_stem().is_none_or(|stem| stem != "body") || !envelope.is_file() {
+        return Ok(None);
+    }
+    let text = read_file(&envelope)?;
+    Ok(Some(String::from_utf8_lossy(&text).into_owned()))
+}
+
+/// The event of a raw body and its envelope, as in a case.
+fn with_envelope(
+    file: &Path,
+    content: Vec<u8>,
+    content_type: Option<&str>,
+    envelope: &str,
+) -> Result<Event, Failure> {
+    let extension = file.extension().unwrap_or_default().to_string_lossy();
+    let mut event = event_of_body(&extension.to_ascii_lowercase(), content, Some(envelope))
+        .map_err(|why| {
+            let envelope = file.with_file_name("envelope.json");
+            Failure::Failed(format!("{}: {why}", envelope.display()))
+        })?;
+    if let Some(content_type) = content_type {
+        event.content_type = Some(content_type.to_owned());
+    }
+    Ok(event)
+}
+
 /// The events that a source without `split` would make of this body.
 fn events(
     file: &Path,
@@ -164,5 +204,41 @@ fn events(
             unread.index, unread.failure.message
         ))),
         None => Ok(opened.events),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Payload;
+
+    // A case with an envelope passed, and the same files as samples of a run had no envelope.
+    #[test]
+    fn a_raw_body_has_the_envelope_beside_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = |name: &str, text: &str| {
+            std::fs::write(folder.path().join(name), text).expect("written");
+            folder.path().join(name)
+        };
+        let body = place("body.xml", "<a/>");
+        let read = |content_type| {
+            let samples = read(std::slice::from_ref(&body), content_type, &[Role::Mapper]);
+            match samples.expect("samples").input {
+                Input::Events(mut events) => events.remove(0),
+                Input::Entities(_) => panic!("an event"),
+            }
+        };
+        assert_eq!(read(None).event_type, "");
+        place(
+            "envelope.json",
+            r#"{"id": "7", "type": "level", "x-shop": "de"}"#,
+        );
+        let event = read(None);
+        assert_eq!((&*event.id, &*event.event_type), ("7", "level"));
+        assert_eq!(event.attributes, [("x-shop".to_owned(), "de".to_owned())]);
+        assert_eq!(event.content_type.as_deref(), Some("application/xml"));
+        assert_eq!(event.data, Payload::Text("<a/>".into()));
+        let other = read(Some("text/xml")).content_type;
+        assert_eq!(other.as_deref(), Some("text/xml"));
     }
 }

@@ -11,12 +11,11 @@ use super::super::client::pretty;
 use super::super::table::plain;
 use super::super::{CommandResult, Failure};
 use super::report::{grouped, level};
-use super::{build_failure, fault_failure, name, read};
+use super::{build_failure, fault_failure, name};
 use crate::author::cases::written::to_json;
 use crate::author::cases::{self, Difference, Output, spread};
-use crate::author::suite::{self, Judged, Results, Variance, Verdict};
+use crate::author::suite::{self, Blessing, Judged, Results, Variance, Verdict};
 use crate::author::toolchain;
-use crate::plugin::Binary;
 
 /// Lines of a difference that are shown.
 const LINES_MAX: usize = 60;
@@ -47,7 +46,7 @@ pub struct TestArgs {
 /// Builds, runs, blesses and prints.
 pub(super) fn run(args: &TestArgs, out: &mut String) -> CommandResult {
     let mut results = test(args)?;
-    let mut blessed = Vec::new();
+    let mut blessing = Blessing::default();
     if args.bless {
         let folder = args
             .cases
@@ -59,10 +58,10 @@ pub(super) fn run(args: &TestArgs, out: &mut String) -> CommandResult {
                     .into(),
             ));
         }
-        blessed = results.bless(&folder).map_err(|(path, error)| {
+        blessing = results.bless(&folder).map_err(|(path, error)| {
             Failure::Unreachable(format!("cannot write {}: {error}", path.display()))
         })?;
-        if !blessed.is_empty() {
+        if !blessing.written.is_empty() {
             // The component carries its cases, so it is another one now.
             results = test(args)?;
         }
@@ -71,9 +70,9 @@ pub(super) fn run(args: &TestArgs, out: &mut String) -> CommandResult {
         return Err(Failure::Failed(nothing_to_test(args)));
     }
     out.push_str(&if args.json {
-        to_json_text(&results, &blessed)
+        to_json_text(&results, &blessing)
     } else {
-        to_text(&results, &blessed)
+        to_text(&results, &blessing)
     });
     Ok(results.all_pass())
 }
@@ -99,7 +98,7 @@ fn test(args: &TestArgs) -> Result<Results, Failure> {
     } else {
         (args.plugin.clone(), args.cases.clone())
     };
-    let binary = Binary::new(read(&component)?);
+    let binary = super::component(&component)?;
     let cases = match cases {
         Some(folder) => cases::read(&folder),
         None => cases::embedded(binary.bytes()),
@@ -131,7 +130,7 @@ pub(super) fn summary(results: &Results) -> String {
 }
 
 /// One line per case, followed by what is wrong with it.
-pub(super) fn to_text(results: &Results, blessed: &[String]) -> String {
+pub(super) fn to_text(results: &Results, blessing: &Blessing) -> String {
     let roles: Vec<&str> = results.roles.iter().map(|role| role.name()).collect();
     let width = results
         .cases
@@ -175,10 +174,17 @@ pub(super) fn to_text(results: &Results, blessed: &[String]) -> String {
             }
         }
     }
-    for name in blessed {
+    for name in &blessing.written {
         text.push_str(&format!(
             "blessed {}: check its expected.json now\n",
             plain(name)
+        ));
+    }
+    for (name, code) in &blessing.mistakes {
+        text.push_str(&format!(
+            "not blessed {}: its output is the mistake `{}`; correct the plugin, or write expected.json by hand\n",
+            plain(name),
+            plain(code)
         ));
     }
     text.push_str(&format!(
@@ -219,14 +225,15 @@ fn quoted(output: &Output) -> String {
     }
 }
 
-fn to_json_text(results: &Results, blessed: &[String]) -> String {
+fn to_json_text(results: &Results, blessing: &Blessing) -> String {
     pretty(&ResultsJson {
         plugin: &results.plugin,
         sha256: &results.sha256,
         roles: results.roles.iter().map(|role| role.name()).collect(),
         passed: results.all_pass(),
         cases: results.cases.iter().map(CaseJson::from).collect(),
-        blessed,
+        blessed: &blessing.written,
+        not_blessed: blessing.mistakes.iter().map(|(name, _)| &**name).collect(),
     })
 }
 
@@ -238,6 +245,7 @@ struct ResultsJson<'a> {
     passed: bool,
     cases: Vec<CaseJson<'a>>,
     blessed: &'a [String],
+    not_blessed: Vec<&'a str>,
 }
 
 #[derive(serde::Serialize)]

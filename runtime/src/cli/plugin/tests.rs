@@ -352,7 +352,7 @@ fn what_cannot_be_run_is_told_in_a_sentence() {
     check(
         &[&oms, &level],
         1,
-        "refuses its settings: settings of oms-stock: missing field `locations`",
+        "refuses its settings: settings of oms-stock: `locations` is missing",
     );
     check(
         &[&oms, &level, "--settings", "[]"],
@@ -492,7 +492,7 @@ fn a_difference_is_shown_line_by_line_and_blessed_on_demand() {
     place("refused/event.json", "{}");
     place(
         "refused/expected.json",
-        r#"{"code": "settings", "message": "settings of oms-stock: missing field `locations` at line 1 column 2"}"#,
+        r#"{"code": "settings", "message": "settings of oms-stock: `locations` is missing"}"#,
     );
     let (oms, cases) = (component("oms-stock"), folder.path().display().to_string());
     let test = |more: &[&str]| weir_plugin(&[&["test", &oms, "--cases", &cases], more].concat());

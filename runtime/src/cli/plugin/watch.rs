@@ -5,9 +5,10 @@
 //! wrong in the folder reaches Weir. With `--into`, the running Weir is polled until it uses that
 //! very component, or reports why it does not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant, SystemTime};
 
 use axum::http::Method;
@@ -22,9 +23,10 @@ use super::super::{CommandResult, Failure, block_on};
 use super::test_command::{summary, to_text};
 use super::{build_failure, fault_failure, name};
 use crate::author::cases;
-use crate::author::suite;
+use crate::author::suite::{self, Blessing};
 use crate::author::toolchain::{self, Made};
 use crate::plugin::version;
+use crate::{files, plain, sync};
 
 /// Quiet time before a build: editors write a file in several steps.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -79,12 +81,15 @@ pub(super) fn run(args: &WatchArgs) -> CommandResult {
         .map(|plugin| Weir::new(plugin, args))
         .transpose()?;
     let (saved, saves) = mpsc::channel();
-    let inside = folder.clone();
+    let links = Arc::new(Mutex::new(Links::default()));
+    let (inside, known) = (folder.clone(), links.clone());
     let on_event = move |events: DebounceEventResult| {
         let Ok(events) = events else { return };
-        let source_events = events.iter().filter(|event| {
-            !event.kind.is_access() && event.paths.iter().any(|path| is_source(&inside, path))
-        });
+        let touched =
+            |path: &PathBuf| is_source(&inside, path) || sync::lock(&known).entries.contains(path);
+        let source_events = events
+            .iter()
+            .filter(|event| !event.kind.is_access() && event.paths.iter().any(touched));
         if let Some(first) = source_events.map(|event| event.time).min() {
             // The receiver is gone: the command is stopping.
             let _ = saved.send(first);
@@ -97,10 +102,14 @@ pub(super) fn run(args: &WatchArgs) -> CommandResult {
     debouncer
         .watch(&folder, RecursiveMode::Recursive)
         .map_err(unwatched)?;
-    let mut seen = fingerprint(&folder);
+    let mut sources = Sources::read(&folder);
     // The first round builds files that were saved long ago, so it reports no time since the save.
     let (mut saved_at, mut round) = (None::<Instant>, 0);
     loop {
+        for outside in sync::lock(&links).follow(&folder, &sources) {
+            // A folder that is gone is noticed by the next build.
+            let _ = debouncer.watch(outside, RecursiveMode::NonRecursive);
+        }
         let succeeded = match self::round(&folder, weir.as_ref()) {
             Ok(sentence) => {
                 let after = saved_at.map(|saved| {
@@ -120,9 +129,9 @@ pub(super) fn run(args: &WatchArgs) -> CommandResult {
                 return Ok(succeeded);
             };
             let first = saves.try_iter().fold(first, Ord::min);
-            let now = fingerprint(&folder);
-            if now != seen {
-                seen = now;
+            let now = Sources::read(&folder);
+            if now != sources {
+                sources = now;
                 break Some(first);
             }
         };
@@ -134,7 +143,11 @@ fn print_round(succeeded: bool, sentence: &str) -> bool {
     use std::io::Write;
     let mark = if succeeded { "ok   " } else { "WRONG" };
     // A reader that has gone is not an error.
-    let _ = writeln!(std::io::stdout().lock(), "{mark} {sentence}");
+    let _ = writeln!(
+        std::io::stdout().lock(),
+        "{mark} {}",
+        plain::lines(sentence)
+    );
     succeeded
 }
 
@@ -153,29 +166,70 @@ fn is_source(folder: &Path, path: &Path) -> bool {
         })
 }
 
-/// Size and time of each source: builds touch folders, and some editors write a file that is as
-/// before.
-fn fingerprint(folder: &Path) -> BTreeMap<PathBuf, (u64, Option<SystemTime>)> {
-    fn collect(
-        root: &Path,
-        folder: &Path,
-        found: &mut BTreeMap<PathBuf, (u64, Option<SystemTime>)>,
-    ) {
+/// The sources of a plugin, with size, time and inode of each: builds touch folders, and some editors
+/// write a file that is as before. Links are followed, because a plugin may share its sources.
+#[derive(Default, PartialEq, Eq)]
+struct Sources {
+    files: BTreeMap<PathBuf, (u64, Option<SystemTime>, u64)>,
+    links: BTreeSet<PathBuf>,
+}
+
+impl Sources {
+    fn read(folder: &Path) -> Sources {
+        let mut sources = Sources::default();
+        sources.collect(folder, folder, DEPTH_MAX);
+        sources
+    }
+
+    fn collect(&mut self, root: &Path, folder: &Path, depth_left: usize) {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             let path = entry.path();
-            let Ok(metadata) = entry.metadata() else {
+            if !is_source(root, &path) {
                 continue;
-            };
-            match is_source(root, &path) {
-                true if metadata.is_dir() => collect(root, &path, found),
-                true => drop(found.insert(path, (metadata.len(), metadata.modified().ok()))),
-                false => {}
+            }
+            if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
+                self.links.insert(path.clone());
+            }
+            match std::fs::metadata(&path) {
+                Ok(found) if found.is_dir() && depth_left > 0 => {
+                    self.collect(root, &path, depth_left - 1);
+                }
+                Ok(found) => {
+                    let known = (found.len(), found.modified().ok(), found.ino());
+                    self.files.insert(path, known);
+                }
+                Err(_) => {}
             }
         }
     }
-    let mut found = BTreeMap::new();
-    collect(folder, folder, &mut found);
-    found
+}
+
+/// Maximum depth of folders; a link may lead to a folder around it.
+const DEPTH_MAX: usize = 16;
+
+/// What sources that are links lead to.
+#[derive(Default)]
+struct Links {
+    /// The entries on which it depends what they lead to.
+    entries: BTreeSet<PathBuf>,
+    /// The folders of these entries that are watched.
+    folders: BTreeSet<PathBuf>,
+}
+
+impl Links {
+    /// Follows the links among the sources. Returns the folders outside of the plugin's that have to
+    /// be watched from now on.
+    fn follow(&mut self, plugin: &Path, sources: &Sources) -> Vec<PathBuf> {
+        let trails = sources.links.iter().map(|link| files::trail(link));
+        self.entries = trails.flatten().flatten().collect();
+        let folders = self.entries.iter().filter_map(|entry| entry.parent());
+        let new: BTreeSet<PathBuf> = folders
+            .filter(|folder| !folder.starts_with(plugin) && !self.folders.contains(*folder))
+            .map(Path::to_owned)
+            .collect();
+        self.folders.extend(new.iter().cloned());
+        new.into_iter().collect()
+    }
 }
 
 /// Builds, tests, writes the component, and waits for Weir. Returns a sentence on the result.
@@ -208,7 +262,7 @@ fn passes(folder: &Path, made: &Made) -> Result<String, Failure> {
     }
     Err(Failure::Failed(format!(
         "it fails its cases and is not written:\n{}",
-        to_text(&results, &[]).trim_end()
+        to_text(&results, &Blessing::default()).trim_end()
     )))
 }
 
@@ -353,6 +407,35 @@ mod tests {
         ] {
             assert!(!is_source(folder, &folder.join(path)), "{path}");
         }
+    }
+
+    // Sources that were shared by a link were neither watched nor compared.
+    #[test]
+    fn sources_behind_links_are_sources() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().canonicalize().expect("it").join(name);
+        for name in ["p/src", "shared/a", "shared/b"] {
+            std::fs::create_dir_all(at(name)).expect("made");
+        }
+        std::fs::write(at("shared/a/price.py"), "1").expect("written");
+        std::fs::write(at("shared/b/price.py"), "2").expect("written");
+        let link = |target: &str, name: &str| {
+            std::os::unix::fs::symlink(target, at(name)).expect("a link");
+        };
+        link("a", "shared/current");
+        link("../shared/current/price.py", "p/price.py");
+        link("..", "p/src/around");
+        let sources = Sources::read(&at("p"));
+        assert!(sources.links.contains(&at("p/price.py")));
+        let mut links = Links::default();
+        let watched = links.follow(&at("p"), &sources);
+        assert_eq!(watched, [at("shared"), at("shared/a")]);
+        assert!(links.entries.contains(&at("shared/current")));
+        assert!(links.entries.contains(&at("shared/a/price.py")));
+        assert!(links.follow(&at("p"), &sources).is_empty(), "once");
+        link("b", "shared/next");
+        std::fs::rename(at("shared/next"), at("shared/current")).expect("renamed");
+        assert!(Sources::read(&at("p")) != sources);
     }
 
     #[test]

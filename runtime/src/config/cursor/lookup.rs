@@ -1,8 +1,9 @@
 //! Looks up a scalar where its value comes from: the file itself, the environment, or another file.
 
-use super::{Field, read_text, relative};
+use super::{Field, relative};
 use crate::config::row::{Keep, fill};
 use crate::config::tree::{Node, Value};
+use crate::files;
 
 /// Maximum length of a file that a scalar is read from, in bytes: such a file holds a secret or a
 /// certificate, not a catalogue.
@@ -66,7 +67,7 @@ impl<'a> Field<'a> {
             Err(unfilled) => return Resolved::Absent(unfilled.what, unfilled.help),
         };
         match ((self.reader.environment)(&name), self.default()) {
-            (Some(text), _) => Resolved::Outside(text),
+            (Some(text), _) => self.from_outside(text, format!("the value of {name}")),
             (None, Some(Value::Table(_) | Value::Array(_))) => Resolved::Absent(
                 "the default must be a string, a number, true or false".to_owned(),
                 None,
@@ -98,13 +99,22 @@ impl<'a> Field<'a> {
             Err(unfilled) => return Resolved::Absent(unfilled.what, unfilled.help),
         };
         self.reader.files.borrow_mut().insert(path.clone());
-        match read_text(&path, FILE_BYTES_MAX) {
-            Ok(text) => Resolved::Outside(
-                text.strip_suffix('\n')
-                    .map_or(text.as_str(), |text| text.trim_end_matches('\r'))
-                    .to_owned(),
-            ),
+        match files::read_text(&path, FILE_BYTES_MAX) {
+            Ok(text) => {
+                let line = text.strip_suffix('\n');
+                let line = line.map_or(text.as_str(), |line| line.trim_end_matches('\r'));
+                let origin = format!("the content of {}", path.display());
+                self.from_outside(line.to_owned(), origin)
+            }
             Err(why) => Resolved::Absent(format!("{} cannot be read: {why}", path.display()), None),
         }
+    }
+
+    fn from_outside(&self, text: String, origin: String) -> Resolved<'a> {
+        if !text.is_empty() {
+            let mut origins = self.reader.origins.borrow_mut();
+            origins.insert(text.clone(), origin);
+        }
+        Resolved::Outside(text)
     }
 }

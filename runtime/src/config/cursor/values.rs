@@ -232,6 +232,9 @@ impl<'a> Field<'a> {
     /// Any value as JSON. Placeholders of the row's table are filled in; other braces stay.
     pub fn json(&self) -> Option<serde_json::Value> {
         use serde_json::Value as Json;
+        let mut settings = self.reader.settings.borrow_mut();
+        settings.insert(self.path.clone(), self.key_place.clone());
+        drop(settings);
         if self.node.value.is_reference() {
             return match (self.resolve()?, self.default()) {
                 (Resolved::Outside(text), Some(default))

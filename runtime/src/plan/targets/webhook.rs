@@ -65,7 +65,7 @@ impl Configured for Options {
         };
         [
             ("kind", "webhook".into()),
-            ("url", shown_url(self.url.as_str(), outside).into()),
+            ("url", shown_url(&self.url, outside).into()),
             ("sign", vec![SECRET; self.sign.len()].into()),
             ("auth", auth),
             ("timeout", duration_text(self.http.timeout).into()),
@@ -92,13 +92,16 @@ fn word<T: PartialEq>(words: &[(&'static str, T)], value: T) -> Option<&'static 
         .map(|(word, _)| *word)
 }
 
-/// Shows a URL. If it contains a text from outside the file, it is cut after its origin.
-fn shown_url(text: &str, outside: &Outside) -> String {
+/// Shows a URL without the parts that may be secret: many receivers take no other credentials than
+/// a segment of the path or a value in the query. If the URL contains a text from outside the file,
+/// it is cut after its origin.
+fn shown_url(address: &Address, outside: &Outside) -> String {
+    let text = address.as_str();
     match url::Url::parse(text) {
         Ok(url) if outside.is_in(text) => {
             format!("{}/{SECRET}", url.origin().ascii_serialization())
         }
-        _ => text.to_owned(),
+        _ => address.shown(SECRET),
     }
 }
 
@@ -113,6 +116,11 @@ fn address(field: &Field<'_>) -> Option<Address> {
             example,
         ),
         Err(BadAddress::NotAUrl(why)) => (format!("this is not a URL: {why}"), example),
+        // The text before a colon may be the beginning of a secret.
+        Err(BadAddress::Scheme(_)) if field.is_from_outside() => (
+            "the URL starts with neither http:// nor https://".to_owned(),
+            example,
+        ),
         Err(BadAddress::Scheme(scheme)) => (format!("unsupported scheme {scheme:?}"), example),
         Err(BadAddress::NoHost) => ("the URL has no host".to_owned(), example),
         Err(BadAddress::Credentials) => (

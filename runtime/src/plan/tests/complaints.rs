@@ -300,3 +300,61 @@ proptest! {
         }
     }
 }
+
+// The caret stood under the plugin's name, and the sentence named a column of JSON that nobody had
+// written.
+#[test]
+fn a_setting_that_a_plugin_rejects_is_shown_where_it_is_written() {
+    let text = catalog(
+        r#"
+[plugins.page]
+path = "page.wasm"
+settings = { currency = "EUR", lists = { de = { minimum = 1 }, fr = { minimum = 1 } } }
+[each.site.de]
+locale = "de"
+[channels.web]
+for_each = "site"
+entity = "product"
+facets = ["content"]
+plugins = [{ use = "page", settings = { lists = { de = { minimum = -1 } } } }]
+target = { kind = "webhook", url = "http://shop" }
+[channels.web.settings]
+pages = ["a", 7]
+key = { env = "CURRENCY" }
+"#,
+    );
+    let folder = Folder::of(&[("weir.toml", &text), ("page.wasm", "")]);
+    let (plan, _) = folder.read(&["weir.toml"], true).expect("a plan");
+    let used = &plan.channels["web.de"].plugins[0];
+    let line = |sentence: &str| {
+        let complaint = plan.complaint_of_settings(used, sentence);
+        assert_eq!(complaint.path, "channels.web.plugins[0]");
+        let line = text.lines().nth(complaint.line - 1).expect("a line");
+        line[complaint.column - 1..].to_owned()
+    };
+    for (sentence, place) in [
+        (
+            "page@1c72 refuses its settings: settings of page: lists.de.minimum should be more, but is -1",
+            "minimum = -1 }",
+        ),
+        ("lists.fr.minimum should be more", "minimum = 1 } } }"),
+        ("pages[1] should be text, but is 7", "7]"),
+        ("`locale` is not one of ours", "locale = \"de\""),
+        ("currency should be CHF", "currency = \"EUR\""),
+        (
+            "the lists should be sorted",
+            "lists = { de = { minimum = -1",
+        ),
+        ("the page has no name", "{ use = \"page\""),
+        ("`minimum` is missing", "{ use = \"page\""),
+    ] {
+        assert!(
+            line(sentence).starts_with(place),
+            "{sentence}: {}",
+            line(sentence)
+        );
+    }
+    let complaint =
+        plan.complaint_of_settings(used, "key should be short, but is \"CHF-from-outside\"");
+    assert_eq!(complaint.what, "key should be short, but is [secret]");
+}

@@ -164,3 +164,78 @@ fn later_files_win() {
     "#]],
     );
 }
+
+// A link among the included files led to a file that only Weir could read, and its lines went into the
+// log, quoted as mistakes.
+#[test]
+fn nothing_of_an_included_file_that_is_not_toml_is_repeated() {
+    let main = "config_version = 1\ninclude = [\"other\"]\n";
+    for text in [
+        "root:$6$Zx81vQ$aBcDe9:19700:0:99999:7:::\nweir:$6$Pq7:19700:::\n",
+        "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ\n-----END PRIVATE KEY-----\n",
+        "HOST=\"Zx81vQ\"\nPASS=Zx81vQ\n",
+        "{\"user\": \"Zx81vQ\"}\n",
+        "[Zx81vQ]\nZx81vQ = 1\nZx81vQ = 2\n",
+    ] {
+        let folder = Folder::of(&[("weir.toml", main), ("other", text)]);
+        let complaints = folder.read(&["weir.toml"], true).expect_err("not TOML");
+        let shown = format!("{}{complaints:?}", render(&complaints));
+        for word in text.split(|character: char| !character.is_ascii_alphanumeric()) {
+            assert!(word.len() < 5 || !shown.contains(word), "{word}: {shown}");
+        }
+        assert_eq!(complaints.len(), 1, "{shown}");
+        assert!(shown.contains("other:"), "{shown}");
+    }
+}
+
+// `listen = { file = "…" }` printed the whole file as a wrong address, and so did each other key.
+#[test]
+fn a_text_from_outside_is_never_repeated_whatever_key_refers_to_it() {
+    let text = catalog(
+        r#"
+[server]
+listen = { file = "key" }
+reload = { file = "key" }
+[lanes]
+urgent = { env = "SHOP_TOKEN" }
+[channels.web]
+entity = { file = "key" }
+facets = ["content"]
+batch = { file = "key" }
+freshness = { file = "key" }
+target = { kind = "webhook", url = { file = "key" } }
+"#,
+    );
+    check_files(
+        &[("weir.toml", &text), ("key", "Zx81vQ://\n")],
+        &["weir.toml"],
+        expect![[r#"
+            weir.toml:10:10: server.listen: the content of key is not an address to listen on; write an address and a port, such as "127.0.0.1:7700", "0.0.0.0:7700" or "[::1]:7700"
+            weir.toml:11:10: server.reload: the content of key is not allowed here; write "watch" or "signal"
+            weir.toml:13:10: lanes.urgent: the value of SHOP_TOKEN is not a whole number; write a whole number from 1 to 1000
+            weir.toml:15:10: channels.web.entity: there is no entity type the content of key; available: product
+            weir.toml:17:9: channels.web.batch: the content of key is not a whole number; write a whole number from 1 to 1000
+            weir.toml:18:13: channels.web.freshness: the content of key is not a duration; write a whole number and a unit, such as "250ms", "30s", "5m", "1h" or "30d"
+            weir.toml:19:36: channels.web.target.url: the URL starts with neither http:// nor https://; write one such as "https://shop.example/weir" or "https://shop.example/products/{key}"
+        "#]],
+    );
+}
+
+#[test]
+fn a_configuration_that_names_what_is_no_file_is_rejected_and_not_waited_for() {
+    let main = "config_version = 1\ninclude = [\"conf.d/*.toml\"]\n[tokens.a]\nsecret = { file = \"fifo\" }\nroles = [\"read\"]\n[plugins.a]\npath = \"fifo\"\n[plugins.b]\npath = \"zero\"\n";
+    let folder = Folder::of(&[("weir.toml", main), ("conf.d/1.toml", "")]);
+    let fifo = |name: &str| {
+        rustix::fs::mkfifoat(rustix::fs::CWD, folder.path(name), 0o600.into()).expect("a FIFO")
+    };
+    fifo("fifo");
+    fifo("conf.d/2.toml");
+    std::os::unix::fs::symlink("/dev/zero", folder.path("zero")).expect("a link");
+    let complaints = folder.read(&["weir.toml"], true).expect_err("complaints");
+    expect![[r#"
+        weir.toml:2:12: include: conf.d/2.toml cannot be read: it is a FIFO, not a regular file
+        weir.toml:4:10: tokens.a.secret: fifo cannot be read: it is a FIFO, not a regular file
+        weir.toml:7:8: plugins.a.path: fifo cannot be read: it is a FIFO, not a regular file; build it (`weir plugin build`), or correct the path
+        weir.toml:9:8: plugins.b.path: zero cannot be read: it is a device, not a regular file; build it (`weir plugin build`), or correct the path
+    "#]].assert_eq(&folder.shown(&complaints));
+}

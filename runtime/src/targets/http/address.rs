@@ -4,6 +4,8 @@ use hyper::Uri;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::Url;
 
+use super::redact::SEGMENT_BYTES_MIN;
+
 /// The set of characters that are percent-encoded when a key is put into a path or a query.
 pub(crate) const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
@@ -101,6 +103,33 @@ impl Address {
         &self.text
     }
 
+    /// The URL as written, with `hidden` in place of each part that may be secret: the values of the
+    /// query, and the segments of the path that are more than a word.
+    pub(crate) fn shown(&self, hidden: &str) -> String {
+        let (rest, query) = match self.text.split_once('?') {
+            Some((rest, query)) => (rest, Some(query)),
+            None => (self.text.as_str(), None),
+        };
+        // `https:`, an empty segment and the host come before the path.
+        let segment = |(at, segment): (usize, &'_ str)| match at >= 3 && may_be_secret(segment) {
+            true => hidden.to_owned(),
+            false => segment.to_owned(),
+        };
+        let segments: Vec<String> = rest.split('/').enumerate().map(segment).collect();
+        let mut shown = segments.join("/");
+        if let Some(query) = query {
+            let pair = |pair: &str| match pair.split_once('=') {
+                Some((_, "" | KEY)) => pair.to_owned(),
+                Some((name, _)) => format!("{name}={hidden}"),
+                None if may_be_secret(pair) => hidden.to_owned(),
+                None => pair.to_owned(),
+            };
+            let pairs: Vec<String> = query.split('&').map(pair).collect();
+            shown = format!("{shown}?{}", pairs.join("&"));
+        }
+        shown
+    }
+
     /// Whether each entity has its own URL.
     pub fn is_keyed(&self) -> bool {
         matches!(self.uris, Uris::Keyed(_))
@@ -136,6 +165,18 @@ impl Address {
     }
 }
 
+/// Whether a segment of a path may be a secret: it is long, or letters and digits are mixed in it.
+fn may_be_secret(segment: &str) -> bool {
+    let has = |kind: fn(&u8) -> bool| segment.as_bytes().iter().any(|byte| kind(byte));
+    let mixed = has(u8::is_ascii_alphabetic) && has(u8::is_ascii_digit);
+    !segment.contains(KEY)
+        && (segment.len() >= SEGMENT_BYTES_MIN || segment.len() >= MIXED_BYTES_MIN && mixed)
+}
+
+/// A segment of this length in which letters and digits are mixed may be a secret; `v1` and `de-2`
+/// are not.
+const MIXED_BYTES_MIN: usize = 6;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,6 +193,41 @@ mod tests {
             ("http://", BadAddress::NotAUrl("empty host".into())),
         ] {
             assert_eq!(Address::parse(url), Err(reason), "{url}");
+        }
+    }
+
+    // Chat and automation services give out URLs that are the credentials.
+    #[test]
+    fn a_url_is_shown_without_the_parts_that_may_be_secret() {
+        for (url, shown) in [
+            (
+                "http://127.0.0.1:8081/shop/de",
+                "http://127.0.0.1:8081/shop/de",
+            ),
+            (
+                "https://shop.example/v1/products/{key}?again={key}&dry&empty=",
+                "https://shop.example/v1/products/{key}?again={key}&dry&empty=",
+            ),
+            (
+                "https://hooks.example/T024BE7LD/B/X8c2sWq9fGhJkLmNoPqRsTuV",
+                "https://hooks.example/[secret]/B/[secret]",
+            ),
+            (
+                "https://hooks.example/catch/3f2k9ab/",
+                "https://hooks.example/catch/[secret]/",
+            ),
+            (
+                "https://shop.example/weir?code=abc&v=1",
+                "https://shop.example/weir?code=[secret]&v=[secret]",
+            ),
+            (
+                "https://shop.example?a1b2c3d4",
+                "https://shop.example?[secret]",
+            ),
+            ("https://a1b2c3d4.example", "https://a1b2c3d4.example"),
+        ] {
+            let address = Address::parse(url).expect("a URL");
+            assert_eq!(address.shown("[secret]"), shown);
         }
     }
 

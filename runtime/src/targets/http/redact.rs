@@ -16,7 +16,7 @@ const REDACTED: &[u8] = b"[secret]";
 /// A shorter text occurs in every response, and is too short to redact without false hits.
 const SECRET_BYTES_MIN: usize = 6;
 /// A path segment of at least this length may be a secret; a shorter one is taken for a name.
-const SEGMENT_BYTES_MIN: usize = 16;
+pub(super) const SEGMENT_BYTES_MIN: usize = 16;
 
 /// Redacts secrets in texts. It has each secret in all spellings, longest first, so that no part of
 /// one is left over.

@@ -36,7 +36,7 @@ class Settings:
             # The settings of a channel's plugin also contain the columns of the channel's row.
             strict = "event_filter" in marked or "mapper" in marked
             _settings = given if cls is None else read(cls, given, strict)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise Err(str(error) or type(error).__name__) from None
 
 
@@ -79,7 +79,7 @@ def _each(role: str, raws: list, open: Callable, close: Callable) -> list:
     for raw in raws:
         try:
             results.append(Ok(close(function(open(raw), _settings))))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             results.append(Err(_failed(error)))
     return results
 
@@ -139,17 +139,24 @@ def _wrong(what: str, given: Any) -> Failure:
     return Failure("wrong-answer", f"the plugin should return {what}, but returned {given!r:.200}")
 
 
-def _failed(error: Exception) -> wit.Failure:
+def _failed(error: BaseException) -> wit.Failure:
     """Passes on an author's failure; any other exception becomes a failure with its place."""
     if isinstance(error, Failure):
         return wit.Failure(_printable(error.code), _printable(error.message))
     frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)]
     ours = [(code, line) for code, line in reversed(frames) if "/weir/" not in code.co_filename]
     places = [f"{code.co_filename.rsplit('/', 1)[-1]}:{line} in {code.co_name}" for code, line in ours]
-    message = f"{type(error).__name__}: {error}" + (f" ({places[0]})" if places else "")
+    message = f"{type(error).__name__}: {error}"
+    if isinstance(error, SystemExit):
+        message += ": a plugin is a function and cannot end its process; return a result, or raise weir.Failure"
+    message += f" ({places[0]})" if places else ""
     log.error(message + (f", from {', '.join(places[1:6])}" if len(places) > 1 else ""))
     return wit.Failure("exception", _printable(message))
 
 
 def _printable(text: Any) -> str:
     return str(text).encode(errors="replace").decode()
+
+
+# The plugin is imported before this module, so all that it uses is there.
+sandbox.complete()

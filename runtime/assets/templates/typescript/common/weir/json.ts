@@ -52,8 +52,36 @@ export function write(value: unknown, what: string): string {
   return text;
 }
 
-function plain(key: string, value: unknown): unknown {
-  if (typeof value === "number" && !Number.isFinite(value)) throw new Error(`${key || "it"} is ${value}`);
+/** Called for each member, with the object or list that holds it. */
+function plain(this: any, key: string, value: unknown): unknown {
+  const lost = lostIn(this, key, value);
+  if (lost) throw new Error(`${Array.isArray(this) ? `[${key}]` : key || "it"} is ${lost}`);
   // JSON.rawJSON writes the number exactly; the compiler's types do not know it yet.
   return typeof value === "bigint" ? (JSON as unknown as { rawJSON(text: string): unknown }).rawJSON(String(value)) : value;
+}
+
+/** Says what a value is if JSON.stringify would write it as `null` or `{}`, or leave it out. */
+function lostIn(holder: any, key: string, value: unknown): string | undefined {
+  switch (typeof value) {
+    case "number":
+      return Number.isFinite(value) ? undefined : String(value);
+    case "function":
+    case "symbol":
+      return `a ${typeof value}`;
+    case "undefined":
+      return Array.isArray(holder) ? "undefined" : undefined;
+    case "object":
+      if (value === null) return holder[key] === null ? undefined : "not a valid time";
+      return Array.isArray(value) || Object.getPrototypeOf(value) === Object.prototype ? undefined : without(value);
+    default:
+      return undefined;
+  }
+}
+
+/** Objects of a class of their own are written with their members; those of the language hold more than members. */
+function without(value: object): string | undefined {
+  const kind = Object.prototype.toString.call(value).slice(8, -1);
+  if (["Object", "Number", "String", "Boolean", "BigInt"].includes(kind)) return undefined;
+  const help = { Map: ": write Object.fromEntries(map)", Set: ": write [...set]" }[kind] ?? "";
+  return `a ${kind}, which has no JSON form${help}`;
 }

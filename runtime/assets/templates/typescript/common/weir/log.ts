@@ -1,5 +1,18 @@
 /** Lines for the operator. A batch can write 64 KiB by default; the rest is dropped. */
 
+declare global {
+  /** Writes to the log, as `log` does. */
+  interface Console {
+    debug(...message: unknown[]): void;
+    error(...message: unknown[]): void;
+    info(...message: unknown[]): void;
+    log(...message: unknown[]): void;
+    trace(...message: unknown[]): void;
+    warn(...message: unknown[]): void;
+  }
+  var console: Console;
+}
+
 type Level = "debug" | "info" | "warn" | "error";
 type Sink = (level: Level, message: string) => void;
 
@@ -25,7 +38,7 @@ function line(parts: unknown[]): string {
 function shown(part: object): string {
   if (part instanceof Error) return String(part);
   try {
-    return JSON.stringify(part, (_, value) => (typeof value === "bigint" ? String(value) : value));
+    return JSON.stringify(part, (_, value) => (typeof value === "bigint" ? String(value) : value instanceof Map || value instanceof Set ? [...value] : value));
   } catch {
     return String(part);
   }
