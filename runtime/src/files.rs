@@ -61,16 +61,6 @@ pub(crate) fn read_text(path: &Path, bytes_max: u64) -> io::Result<String> {
     })
 }
 
-/// Checks that [`read`] would be allowed to read this file, without reading it.
-///
-/// # Errors
-/// As [`read`].
-pub(crate) fn check(path: &Path, bytes_max: u64) -> io::Result<()> {
-    in_time(path, WAIT_MAX, move |path| {
-        open(path, bytes_max).map(|_| ())
-    })
-}
-
 /// The names of the files and folders in a folder, in no order. A name that is not UTF-8 is converted
 /// lossily. Blocking, for 5 s at most.
 ///

@@ -1,7 +1,6 @@
 //! `weir run`: starts, serves, and stops on a signal.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::Mode;

@@ -10,8 +10,7 @@ use super::notes::{Notes, named};
 use super::{Plugin, Use};
 use crate::config::cursor::{Cursor, Field};
 use crate::config::text::suggestion;
-use crate::files;
-use crate::plugin::{FILE_BYTES_MAX, Limits};
+use crate::plugin::Limits;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;

@@ -67,7 +67,7 @@ impl<'a> Field<'a> {
             Err(unfilled) => return Resolved::Absent(unfilled.what, unfilled.help),
         };
         match ((self.reader.environment)(&name), self.default()) {
-            (Some(text), _) => self.from_outside(text, format!("the value of {name}")),
+            (Some(text), _) => self.outside(text, format!("the value of {name}")),
             (None, Some(Value::Table(_) | Value::Array(_))) => Resolved::Absent(
                 "the default must be a string, a number, true or false".to_owned(),
                 None,
@@ -104,13 +104,13 @@ impl<'a> Field<'a> {
                 let line = text.strip_suffix('\n');
                 let line = line.map_or(text.as_str(), |line| line.trim_end_matches('\r'));
                 let origin = format!("the content of {}", path.display());
-                self.from_outside(line.to_owned(), origin)
+                self.outside(line.to_owned(), origin)
             }
             Err(why) => Resolved::Absent(format!("{} cannot be read: {why}", path.display()), None),
         }
     }
 
-    fn from_outside(&self, text: String, origin: String) -> Resolved<'a> {
+    fn outside(&self, text: String, origin: String) -> Resolved<'a> {
         if !text.is_empty() {
             let mut origins = self.reader.origins.borrow_mut();
             origins.insert(text.clone(), origin);

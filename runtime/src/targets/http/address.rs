@@ -167,7 +167,7 @@ impl Address {
 
 /// Whether a segment of a path may be a secret: it is long, or letters and digits are mixed in it.
 fn may_be_secret(segment: &str) -> bool {
-    let has = |kind: fn(&u8) -> bool| segment.as_bytes().iter().any(|byte| kind(byte));
+    let has = |kind: fn(&u8) -> bool| segment.as_bytes().iter().any(kind);
     let mixed = has(u8::is_ascii_alphabetic) && has(u8::is_ascii_digit);
     !segment.contains(KEY)
         && (segment.len() >= SEGMENT_BYTES_MIN || segment.len() >= MIXED_BYTES_MIN && mixed)
