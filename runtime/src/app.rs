@@ -3,7 +3,7 @@
 //! Starting is reloading from the empty plan, so there is only one path. A configuration is read,
 //! and its components are loaded, configured and tried without touching the running ones. Only a
 //! configuration without any complaint takes over; otherwise the current one stays active and the
-//! reload reports why.
+//! reload reports why. A component is no part of it: one that is refused keeps its earlier version.
 
 mod apply;
 mod backend;
@@ -12,14 +12,18 @@ mod figures;
 pub(crate) mod intake;
 pub mod load;
 mod memories;
+mod reload;
 mod rollouts;
+mod samples;
 mod sweeps;
+mod trial;
 mod views;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -30,20 +34,23 @@ use crate::dispatch;
 use crate::exit;
 use crate::model::Timestamp;
 use crate::plan::{self, Complaint, Plan, ReadOptions};
-use crate::plugin::{self, Host};
-use crate::server::views::{ComplaintView, ReloadView};
+use crate::plugin::{self, Host, Kept};
+use crate::server::views::ReloadView;
 use crate::server::{self, Server};
 use crate::store::{self, Store};
 use crate::sync;
 use apply::Live;
 use deliveries::Deliveries;
-use load::Loaded;
+use load::{Loaded, Loading};
 use memories::{MEMORIES_EVERY, Memories};
-use rollouts::{History, Rollouts, TakenOver};
+use rollouts::History;
 use sweeps::Sweeps;
+use trial::Before;
 
 /// Interval at which positions and pairs are saved.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// The last events of sources are saved once in so many intervals, and when Weir stops.
+const SAMPLES_EVERY: u32 = 60;
 /// Maximum time for requests in progress when Weir stops.
 const STOP_REQUESTS: Duration = Duration::from_secs(2);
 /// Maximum time for deliveries in flight when Weir stops; the whole stop takes less than 10 s.
@@ -53,15 +60,11 @@ const STORE: &str = "store";
 /// The folder of compiled plugins, next to the store's. It can be deleted; plugins are then
 /// compiled again.
 const PLUGIN_CODE: &str = "plugin-code";
+/// The folder of the components that served last, next to it.
+const KEPT: &str = "plugins";
 /// Delay between the failure of the store and the end of the process, so that waiting senders get
 /// their responses.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
-/// The outcome of a reload with complaints.
-const REJECTED: &str = "the new configuration was rejected; the current one stays active";
-/// The outcome of a reload during which the store or a target failed.
-const INCOMPLETE: &str =
-    "the new configuration was not applied completely; the applied part stays active";
-
 /// The options with which Weir is started.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -95,6 +98,8 @@ pub struct App {
 /// The state that the routes, the file watcher and the saver share.
 struct Inner {
     files: Vec<PathBuf>,
+    /// The folder of everything that Weir keeps.
+    folder: PathBuf,
     host: Arc<Host>,
     default_renderer: Arc<dispatch::DefaultRenderer>,
     /// One for all targets and channels.
@@ -102,8 +107,16 @@ struct Inner {
     deliveries: Deliveries,
     store: Arc<dyn Store>,
     live: ArcSwap<Live>,
-    /// Held during a reload, so that there is only one at a time.
+    /// The components that took over last, for the next start.
+    kept: Arc<Kept>,
+    /// Where reloads are asked for.
+    reloads: tokio::sync::mpsc::UnboundedSender<reload::Request>,
+    /// The turn of a reload: there is only one at a time.
     reloading: tokio::sync::Mutex<()>,
+    /// The plugins that serve an earlier version than their file has, and why.
+    held_back: Mutex<BTreeMap<Arc<str>, String>>,
+    /// Versions, by their digests, that an operator lets take over though they map less.
+    confirmed: Mutex<BTreeMap<Arc<str>, String>>,
     last_reload: Mutex<ReloadView>,
     /// Set when sources use a new plan but some channels could not be changed; the next reload
     /// completes the change.
@@ -154,7 +167,7 @@ impl App {
             .for_each(|warning| tracing::warn!("{warning}"));
         let cannot = |error: &dyn std::fmt::Display| StartError::CannotOpen(error.to_string());
 
-        let data = &plan.store_path;
+        let data = plan.store_path.clone();
         let (cache, path) = (Some(data.join(PLUGIN_CODE)), data.join(STORE));
         let compiler = options.compiler.clone();
         let host = Host::start(&plugin::Options {
@@ -163,11 +176,6 @@ impl App {
             ..plugin::Options::default()
         })
         .map_err(|error| cannot(&error))?;
-        let (loading_host, loading_plan) = (host.clone(), plan.clone());
-        let (rollouts, loaded) =
-            blocking(move || load::noting(&loading_host, &loading_plan, None)).await;
-        let loaded = loaded.map_err(StartError::Configuration)?;
-
         let options_of_store = store::Options {
             path,
             sequence_min: plan.sequence_min,
@@ -176,15 +184,22 @@ impl App {
         let opened = blocking(move || store::open(&options_of_store)).await;
         let store = opened.map_err(|error| cannot(&error))?;
         let stopping = CancellationToken::new();
+        let (reloads, requests) = tokio::sync::mpsc::unbounded_channel();
+        let kept = Arc::new(Kept::open(&data.join(KEPT)));
         let inner = Arc::new(Inner {
             files,
+            folder: data,
             host,
             default_renderer: Arc::default(),
             clock: dispatch::Clock::system(),
             deliveries: Deliveries::start().map_err(|error| cannot(&error))?,
             store,
             live: ArcSwap::from_pointee(Live::empty(plan.emptied(), now())),
+            kept,
+            reloads,
             reloading: tokio::sync::Mutex::new(()),
+            held_back: Mutex::default(),
+            confirmed: Mutex::default(),
             last_reload: Mutex::default(),
             halfway: AtomicBool::new(false),
             history: Mutex::default(),
@@ -193,11 +208,10 @@ impl App {
         });
         let (listen, admin) = (plan.server.listen, plan.server.admin_listen);
         let watch = plan.server.watch;
-        let taken_over = inner
-            .take_over(plan, loaded)
-            .await
-            .map_err(|error| cannot(&error))?;
-        inner.history().taken_over(rollouts, taken_over);
+        if let Err(error) = inner.start_with(plan).await {
+            inner.close().await;
+            return Err(error);
+        }
         let server = Server::start(listen, admin, options.limits, inner.clone()).await;
         let server = match server {
             Ok(server) => server,
@@ -207,6 +221,7 @@ impl App {
             }
         };
         tokio::spawn(inner.clone().save_regularly());
+        tokio::spawn(reload::serve(inner.clone(), requests));
         if watch {
             watch::watch(inner.clone());
         }
@@ -234,8 +249,9 @@ impl App {
 
     /// Reads the configuration again and applies it, or leaves the current one active. Returns
     /// which of the two happened, and why.
-    pub async fn reload(&self) -> ReloadView {
-        self.inner.reload().await
+    pub fn reload(&self) -> impl Future<Output = ReloadView> + use<> {
+        let inner = self.inner.clone();
+        async move { inner.reload().await }
     }
 
     /// The number of active sources, plugins and channels, for the log.
@@ -264,130 +280,51 @@ impl App {
 }
 
 impl Inner {
-    async fn reload(&self) -> ReloadView {
-        let _only_reload = self.reloading.lock().await;
-        let before = self.live.load_full();
-        let (files, host) = (self.files.clone(), self.host.clone());
-        let loaded = blocking(move || {
-            let (plan, warnings) = match read_plan(&files) {
-                Ok(read) => read,
-                Err(complaints) => {
-                    // A pin that does not match is found here, before any component is loaded.
-                    let known = before.loaded.plugins();
-                    return (
-                        Rollouts::refused(known, &complaints, now()),
-                        Err(complaints),
-                    );
-                }
+    /// Loads the first plan and puts it into use. A plugin whose file was refused, or changed for the
+    /// worse while Weir was stopped, starts with the component that served last.
+    async fn start_with(&self, plan: Plan) -> Result<(), StartError> {
+        let (host, kept, folder) = (self.host.clone(), self.kept.clone(), self.folder.clone());
+        let (loading, before) = aside(move || {
+            let empty = Loaded::default();
+            let prepared = load::prepare(&host, &plan, &empty);
+            let mut loading = Loading::new(host, plan, &empty).with(prepared);
+            let before = Before {
+                loaded: loading.as_before(&kept),
+                samples: samples::read(&folder),
             };
-            let (rollouts, loaded) = load::noting(&host, &plan, Some(&before.loaded));
-            (rollouts, loaded.map(|loaded| (plan, loaded, warnings)))
-        });
-        let (mut rollouts, loaded) = loaded.await;
-        let view = match loaded {
-            Err(complaints) => self.refused(rollouts, complaints),
-            Ok((plan, loaded, warnings)) => {
-                warnings
-                    .iter()
-                    .for_each(|warning| tracing::warn!("{warning}"));
-                match self.try_out(&plan, &loaded, &mut rollouts).await {
-                    complaints if !complaints.is_empty() => self.refused(rollouts, complaints),
-                    _ => self.activate(plan, loaded, rollouts).await,
-                }
-            }
-        };
-        *sync::lock(&self.last_reload) = view.clone();
-        view
-    }
-
-    async fn activate(&self, plan: Plan, loaded: Loaded, rollouts: Rollouts) -> ReloadView {
-        let old = self.live.load_full();
-        let changes = apply::changes(&old, &plan, &loaded);
-        if changes.is_empty() && !self.halfway.load(Relaxed) {
-            self.history().taken_over(rollouts, TakenOver::default());
-            return ReloadView {
-                success: true,
-                time: now().into(),
-                ..ReloadView::default()
-            };
-        }
-        match self.take_over(plan, loaded).await {
-            Ok(taken_over) => {
-                let live = self.live.load();
-                let mut history = self.history();
-                history.taken_over(rollouts, taken_over);
-                history.keep(|plugin| live.loaded.components.contains_key(plugin));
-                changes
-                    .iter()
-                    .for_each(|change| tracing::info!("reload: {change}"));
-                ReloadView {
-                    success: true,
-                    time: now().into(),
-                    changes,
-                    ..ReloadView::default()
-                }
-            }
-            Err(halted) => {
-                let what = match halted.partly_applied {
-                    true => {
-                        "the configuration is applied in part; sources use it, some channels do not"
-                    }
-                    false => "the configuration could not be applied",
-                };
-                let complaint = Complaint::of_file(
-                    &self.files[0],
-                    format!("{what}: {halted}"),
-                    "remove the cause, then reload again or restart Weir".to_owned(),
-                );
-                self.not_applied(rollouts, vec![complaint], halted.partly_applied)
+            (loading, before)
+        })
+        .await;
+        let settled = self.settle(loading, &before).await;
+        let (outcome, loaded, held_back) =
+            settled.map_err(|(_, complaints)| StartError::Configuration(complaints))?;
+        let taken_over = self.take_over(outcome.plan, loaded).await;
+        let taken_over = taken_over.map_err(|error| StartError::CannotOpen(error.to_string()))?;
+        let live = self.live.load_full();
+        for (source, events) in before.samples {
+            if let Some(intake) = live.sources.get(&source) {
+                intake.source.activity().restore(events);
             }
         }
+        self.history().taken_over(outcome.rollouts, taken_over);
+        self.note_held_back(&live, &held_back);
+        self.keep(outcome.binaries).await;
+        if !held_back.is_empty() {
+            let complaints = reload::complaints(held_back);
+            tracing::error!("{}:\n{}", reload::HELD_BACK, plan::render(&complaints));
+            let first = &complaints[0].what;
+            self.history().refused(outcome.refused, first);
+        }
+        Ok(())
     }
 
     fn history(&self) -> MutexGuard<'_, History> {
         sync::lock(&self.history)
     }
 
-    fn refused(&self, rollouts: Rollouts, complaints: Vec<Complaint>) -> ReloadView {
-        self.not_applied(rollouts, complaints, false)
-    }
-
-    /// Logs and records that a configuration is not in use, or only in part.
-    fn not_applied(
-        &self,
-        rollouts: Rollouts,
-        complaints: Vec<Complaint>,
-        partly_applied: bool,
-    ) -> ReloadView {
-        let first = complaints
-            .first()
-            .map(|complaint| complaint.what.clone())
-            .unwrap_or_default();
-        self.history().refused(rollouts, &first);
-        let outcome = if partly_applied { INCOMPLETE } else { REJECTED };
-        tracing::error!("{outcome}:\n{}", plan::render(&complaints));
-        let complaints = complaints.into_iter().map(|complaint| ComplaintView {
-            file: complaint.file.display().to_string(),
-            line: complaint.line,
-            column: complaint.column,
-            what: if complaint.path.is_empty() {
-                complaint.what
-            } else {
-                format!("{}: {}", complaint.path, complaint.what)
-            },
-            help: complaint.help,
-        });
-        ReloadView {
-            success: false,
-            time: now().into(),
-            changes: Vec::new(),
-            partly_applied,
-            complaints: complaints.collect(),
-        }
-    }
-
     async fn save_regularly(self: Arc<Self>) {
         let mut memories = Memories::default();
+        let mut beats = 0u32;
         let mut beat = tokio::time::interval(SAVE_EVERY);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -395,10 +332,22 @@ impl Inner {
                 _ = beat.tick() => {}
                 () = self.stopping.cancelled() => return,
             }
+            beats += 1;
+            if beats.is_multiple_of(SAMPLES_EVERY) {
+                self.save_samples().await;
+            }
             if let Err(error) = self.store.save(now()).await {
                 tracing::error!(%error, "positions could not be saved; trying again in {SAVE_EVERY:?}");
             }
             memories.save(&self, MEMORIES_EVERY).await;
+        }
+    }
+
+    async fn save_samples(&self) {
+        let (folder, live) = (self.folder.clone(), self.live.load_full());
+        let saved = blocking(move || samples::write(&folder, &live)).await;
+        if let Err(error) = saved {
+            tracing::warn!(%error, "the last events could not be kept for the trial of a plugin at the next start");
         }
     }
 
@@ -410,6 +359,7 @@ impl Inner {
             .values()
             .map(|channel| channel.stop(STOP_DELIVERIES));
         join_all(stops).await;
+        self.save_samples().await;
         Memories::default().save(self, Duration::ZERO).await;
         if let Err(error) = self.store.close().await {
             tracing::error!(%error, "the store could not be closed");
@@ -442,6 +392,30 @@ async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Out
         .into_iter()
         .filter_map(|(_, output)| output)
         .collect()
+}
+
+/// The niceness of a thread that loads plugins: what is tried there gives way to what serves.
+const LOADING_NICENESS: i32 = 10;
+
+/// Runs plugins that are not in use yet, on a thread of its own with a low priority. Panics if the
+/// work panics.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    let run = move || {
+        // If the system refuses, loading competes with serving, and nothing worse happens.
+        let _ = rustix::process::nice(LOADING_NICENESS);
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        // An error here means that nobody waits any more.
+        let _ = reply.send(done);
+    };
+    let thread = std::thread::Builder::new().name("plugin-load".into());
+    thread
+        .spawn(run)
+        .expect("the system has room for another thread");
+    match answer.await.expect("the thread replies at its end") {
+        Ok(done) => done,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
 }
 
 /// Runs blocking work on a thread for it, so that it does not hold up other tasks. Panics if the

@@ -245,13 +245,13 @@ fn local(command: Local) -> ExitCode {
 fn components(plan: &crate::plan::Plan) -> Vec<crate::plan::Complaint> {
     let host = match crate::plugin::Host::start(&crate::plugin::Options {
         workers: 1,
-        cache: None,
         compiler: compile::apart(),
+        ..crate::plugin::Options::default()
     }) {
         Ok(host) => host,
         Err(error) => return vec![plan.complaint("plugins", error.to_string(), None)],
     };
-    crate::app::load::load(&host, plan, None)
+    crate::app::load::load(&host, plan)
         .err()
         .unwrap_or_default()
 }

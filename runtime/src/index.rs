@@ -153,6 +153,20 @@ pub enum Applied {
     Stale,
 }
 
+/// The result of forgetting versions in a piece of the entities.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VersionsReset {
+    /// The entities whose records the caller must write.
+    pub touched: Vec<u32>,
+    /// The number of facets that had a version.
+    pub facets: u64,
+    /// The ordinal at which the next piece begins; `None` after the last one.
+    pub next: Option<u32>,
+}
+
+/// The most entities that one call of [`Index::reset_versions`] looks at.
+const RESET_SCANNED_MAX: u32 = 100_000;
+
 /// The change index.
 #[derive(Debug, Default)]
 pub struct Index {
@@ -471,6 +485,48 @@ impl Index {
         if !all.is_empty() {
             self.earlier.insert((lane, ordinal), all);
         }
+    }
+
+    /// The names of an entity's facets that begin with `prefix`, have a value, and were written last
+    /// by this owner: those that the deletion of a family deletes, in the order of their names.
+    pub fn members(&self, id: &EntityId, prefix: &str, owner: &str) -> Vec<Arc<str>> {
+        let entry = self.find(id).and_then(|ordinal| self.entry(ordinal));
+        let owner = self.names.find(owner);
+        let facets = entry.into_iter().flat_map(|entry| &entry.facets);
+        let mut members: Vec<Arc<str>> = facets
+            .filter(|meta| !meta.deleted && Some(u32::from(meta.owner)) == owner)
+            .filter_map(|meta| self.names.name(meta.name.into()))
+            .filter(|name| name.starts_with(prefix))
+            .cloned()
+            .collect();
+        members.sort_unstable();
+        members
+    }
+
+    /// Forgets the versions that an owner gave to the facets it wrote last, in up to `limit` entities
+    /// from an ordinal on.
+    pub fn reset_versions(&mut self, owner: &str, from: u32, limit: usize) -> VersionsReset {
+        let mut reset = VersionsReset::default();
+        let Some(owner) = self.names.find(owner) else {
+            return reset;
+        };
+        for (ordinal, entry) in (0..).zip(&mut self.entries).skip(from as usize) {
+            if reset.touched.len() == limit || ordinal - from == RESET_SCANNED_MAX {
+                reset.next = Some(ordinal);
+                return reset;
+            }
+            let facets = entry.iter_mut().flat_map(|entry| &mut entry.facets);
+            let mut count = 0;
+            for meta in facets.filter(|meta| u32::from(meta.owner) == owner && meta.versioned) {
+                *meta = meta.with_version(None);
+                count += 1;
+            }
+            if count > 0 {
+                reset.touched.push(ordinal);
+                reset.facets += count;
+            }
+        }
+        reset
     }
 
     /// Assigns a sequence to something that does not change an entity: a new shape or a quarantined

@@ -22,6 +22,7 @@ pub mod http;
 mod incoming;
 mod json;
 mod media;
+pub mod naming;
 mod rate;
 mod redrive;
 mod source;
@@ -35,6 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use activity::Activity;
+pub use change::check;
 pub use incoming::{Headers, Incoming};
 pub use source::Source;
 
@@ -58,6 +60,8 @@ pub struct Options {
     /// Patterns of headers that are passed to plugins, in lower case; one `*` at the end stands for
     /// anything.
     pub headers: Vec<String>,
+    /// Where events that are not CloudEvents have their id and type.
+    pub naming: naming::Naming,
     /// How the sender is verified.
     pub verify: verify::Options,
     /// The source counts as silent after this long without an event.

@@ -55,6 +55,10 @@ pub mod ingest {
     pub mod envelope {
         pub use crate::ingest::envelope::{ATTRIBUTES_MAX, open};
     }
+    /// The ids and types of events.
+    pub mod naming {
+        pub use crate::ingest::naming::Naming;
+    }
     /// Splitting bodies.
     pub mod split {
         pub use crate::ingest::split::Split;
@@ -102,9 +106,9 @@ pub mod signature {
 /// The stores (promises, bench, fuzz).
 pub mod store {
     pub use crate::store::{
-        Commit, Committed, Effect, Ending, Error, FacetChange, Holds, Joined, Lease, Limits,
-        ListQuery, NoRoom, Pending, Quarantined, Queue, Remembered, SEQUENCE_BLOCK, Settlement,
-        Standing, State, Store, Subscription, Verdict, Walked, digest,
+        Commit, Committed, Content, Effect, Ending, Error, FacetChange, Holds, Identity, Joined,
+        Lease, Limits, ListQuery, NoRoom, Pending, Quarantined, Queue, Remembered, SEQUENCE_BLOCK,
+        Settlement, Standing, State, Store, Subscription, Verdict, Walked, digest,
     };
     /// The embedded store. Its methods `crash`, `erase` and `commits` exist for tests only.
     pub mod embedded {

@@ -45,6 +45,10 @@ pub struct Snapshot {
     /// Plugin, the first 12 digits of its SHA-256, and how often that version trapped or broke a
     /// limit.
     pub traps: Vec<(String, String, u64)>,
+    /// Plugin, version, and how many of its sampled calls returned something else in a new instance.
+    pub differing: Vec<(String, String, u64)>,
+    /// Memory of the idle instances of all plugins, in bytes.
+    pub plugin_idle_bytes: u64,
     /// How long durable writes of commits took.
     pub commit: Buckets,
     /// Bytes of the store on disk.
@@ -110,6 +114,10 @@ pub struct PluginFigures {
     pub name: String,
     /// The version in use: the first 12 digits of its SHA-256.
     pub version: String,
+    /// Lines of its log that were dropped, because it had used up its quota.
+    pub log_dropped: u64,
+    /// Whether this is an earlier version than its file has, because that one was refused.
+    pub held_back: bool,
     /// How long its calls took, those of earlier versions included. A call is a batch.
     pub calls: Buckets,
 }
@@ -306,6 +314,32 @@ impl Snapshot {
             "plugin_traps",
             "Traps and broken limits of a version of a plugin",
             traps,
+        )?;
+        let differing = self
+            .differing
+            .iter()
+            .map(|(name, version, count)| ([label(name), ("version", version.into())], *count));
+        page.counters(
+            "plugin_differing",
+            "Sampled calls of a version of a plugin that returned something else in a new instance",
+            differing,
+        )?;
+        page.gauges(
+            "plugin_idle_bytes",
+            "Memory of the idle instances of all plugins",
+            (!self.plugins.is_empty()).then_some(([], self.plugin_idle_bytes)),
+        )?;
+        let dropped = self.plugins.iter();
+        page.counters(
+            "plugin_log_lines_dropped",
+            "Lines of a plugin's log beyond its quota of a minute",
+            dropped.map(|of| ([label(&of.name)], of.log_dropped)),
+        )?;
+        let held_back = self.plugins.iter();
+        page.gauges(
+            "plugin_held_back",
+            "1 if the version in use is an earlier one, because the file of the plugin was refused",
+            held_back.map(|of| ([label(&of.name)], u64::from(of.held_back))),
         )?;
         let active = self
             .plugins

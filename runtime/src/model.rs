@@ -20,6 +20,10 @@ pub const FACETS_MAX: usize = 512;
 /// Maximum length of the name of a facet, an entity type, a source or a channel, in bytes.
 pub const NAME_BYTES_MAX: usize = 128;
 
+/// The character that some systems write before text in UTF-8. It is taken off wherever data is
+/// received as text, so that plugins and parsers never meet it.
+pub const BYTE_ORDER_MARK: &str = "\u{feff}";
+
 /// The number of a committed change: one counter for all entities, which only rises; 0 is before the
 /// first change. Quarantined events and new shapes of channels take numbers too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -137,6 +141,14 @@ impl Payload {
         }
     }
 
+    /// Data as it was received: text without its byte order mark, or bytes.
+    pub fn received(mut bytes: Vec<u8>) -> Payload {
+        if bytes.starts_with(BYTE_ORDER_MARK.as_bytes()) && std::str::from_utf8(&bytes).is_ok() {
+            bytes.drain(..BYTE_ORDER_MARK.len());
+        }
+        Payload::from_bytes(bytes)
+    }
+
     /// The bytes of either variant.
     pub fn as_bytes(&self) -> &[u8] {
         match self {
@@ -156,11 +168,11 @@ impl fmt::Debug for Payload {
 /// An event as a source system sent it: the CloudEvents envelope and the unchanged data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// The sender's identifier; empty if the body was not a CloudEvent.
+    /// The sender's identifier: of a CloudEvent, or of a webhook; empty if there is none.
     pub id: String,
     /// CloudEvents `source`; empty if the body was not a CloudEvent.
     pub origin: String,
-    /// CloudEvents `type`; empty if the body was not a CloudEvent.
+    /// CloudEvents `type`, or the topic of a webhook; empty if there is none.
     pub event_type: String,
     /// CloudEvents `subject`.
     pub subject: Option<String>,
@@ -176,7 +188,8 @@ pub struct Event {
 }
 
 impl Event {
-    /// An event that was not sent as a CloudEvent: it has no envelope and therefore no identity.
+    /// An event that was not sent as a CloudEvent: it has no envelope, and no identity unless it is
+    /// given one.
     pub fn plain(content_type: Option<&str>, data: Payload) -> Event {
         Event {
             id: String::new(),
@@ -224,6 +237,19 @@ pub struct Facet {
     /// JSON text; `None` if the facet is deleted. A deleted facet is kept for a while so that a
     /// late update does not resurrect it.
     pub value: Option<Arc<str>>,
+}
+
+impl Facet {
+    /// Whether the facet has a value other than `null`. `null` is a value that is stored and
+    /// delivered like any other, but it says that there is nothing, so no channel's `needs` are
+    /// satisfied by it.
+    pub fn is_filled(&self) -> bool {
+        self.value.as_deref().is_some_and(|value| !is_null(value))
+    }
+}
+
+fn is_null(json: &str) -> bool {
+    json.trim_ascii() == "null"
 }
 
 /// An entity as it is now, deleted facets included; facets are ordered by name.
@@ -283,7 +309,8 @@ impl View {
 
     /// Those of `needs` that no facet of the view satisfies.
     pub fn missing<'a>(&'a self, needs: &'a [String]) -> impl Iterator<Item = &'a String> {
-        let names = || self.facets.iter().map(|(name, _)| name);
+        let filled = |(_, value): &&(Arc<str>, Arc<str>)| !is_null(value);
+        let names = move || self.facets.iter().filter(filled).map(|(name, _)| name);
         needs
             .iter()
             .filter(move |need| !satisfied(need, names(), |_| true))
@@ -291,7 +318,7 @@ impl View {
 }
 
 /// Whether a facet satisfies the pattern `need` of a channel: `there` are the names of facets that
-/// have a value, and the channel must see the one that matches.
+/// are filled, and the channel must see the one that matches.
 pub fn satisfied<'a>(
     need: &str,
     there: impl IntoIterator<Item = &'a Arc<str>>,
@@ -382,9 +409,46 @@ pub fn facet_matches(pattern: &str, name: &str) -> bool {
     }
 }
 
+/// The prefix of a family of facets such as `price.*`; `None` for the name of one facet.
+pub fn family_prefix(name: &str) -> Option<&str> {
+    name.strip_suffix('*')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // A price of `null` is no price: a page with it went out.
+    #[test]
+    fn null_is_a_value_that_satisfies_no_need() {
+        let facet = |name: &str, value: Option<&str>| Facet {
+            name: name.into(),
+            owner: "erp".into(),
+            version: None,
+            sequence: Sequence(1),
+            time: Timestamp(0),
+            value: value.map(Arc::from),
+        };
+        let entity = Entity {
+            id: EntityId {
+                entity_type: "product".into(),
+                key: "1".into(),
+            },
+            facets: vec![
+                facet("content", Some(" null ")),
+                facet("price.de", Some("\"null\"")),
+                facet("price.fr", Some("null")),
+                facet("stock", None),
+            ],
+        };
+        let filled: Vec<bool> = entity.facets.iter().map(Facet::is_filled).collect();
+        assert_eq!(filled, [false, true, false, false]);
+        let view = View::of(&entity, &["*".to_owned()]);
+        assert_eq!(view.facets.len(), 3, "null is delivered");
+        let needs = ["content", "price.*", "price.fr", "stock"].map(str::to_owned);
+        let missing: Vec<_> = view.missing(&needs).collect();
+        assert_eq!(missing, ["content", "price.fr", "stock"]);
+    }
 
     #[test]
     fn a_family_takes_its_members_and_nothing_else() {

@@ -206,6 +206,8 @@ pub struct Source {
     pub options: ingest::Options,
     /// Its event filters, then at most one mapper.
     pub plugins: Vec<Use>,
+    /// The status of the response to a request that was taken: 200, 201 or 202.
+    pub accept_status: u16,
 }
 
 /// A channel with its plugins.

@@ -6,9 +6,9 @@
 //! last retry. The room `author` builds plugins.
 //!
 //! `words` is the vocabulary and `host` the entry point. A component (`component`, compiled by
-//! `compile`, kept by `cache`) is configured and put into a `chain`; `workers` run a `batch` of
-//! items through it, each in an `instance` from its `pool`, whose calls cross `bindings` within
-//! `limits`.
+//! `compile`, kept by `cache`) is configured and put into a `chain`; `workers` take a `batch` of
+//! items from the `queue` and run it through the chain, in an `instance` from the `pool`, whose calls
+//! cross `bindings` within `limits`. A plugin's `standing` decides which workers it gets.
 
 mod batch;
 mod binary;
@@ -16,16 +16,22 @@ mod bindings;
 mod cache;
 mod chain;
 pub(crate) mod compile;
+mod compiling;
 mod component;
 mod engine;
 pub(crate) mod figures;
 mod host;
 mod instance;
+mod kept;
 mod limits;
 pub(crate) mod log;
 mod measure;
 mod pool;
+mod queue;
+mod quota;
+mod seal;
 mod sizes;
+mod standing;
 #[cfg(test)]
 pub(crate) mod tests;
 mod words;
@@ -36,9 +42,8 @@ pub use self::chain::{Binding, Chain, ChannelChain, SourceChain};
 pub use self::compile::Apart;
 pub use self::component::{Compiled, Component};
 pub use self::host::{Host, Options};
-pub use self::words::{
-    Breach, DryRun, EntityVerdict, EventVerdict, Failed, Fault, Limits, Priority, Role,
-};
+pub use self::kept::Kept;
+pub use self::words::{Breach, EntityVerdict, EventVerdict, Failed, Fault, Limits, Priority, Role};
 
 pub(crate) use self::bindings::{Answer, Answers, Declined};
 pub(crate) use self::chain::Items;

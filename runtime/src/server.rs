@@ -258,6 +258,12 @@ fn table() -> Vec<Route> {
             Needs(Operate),
             operate::drop_quarantine,
         ),
+        row(
+            POST,
+            "/v1/sources/{source}/reset-versions",
+            Needs(Operate),
+            operate::reset_versions,
+        ),
         row(GET, "/v1/entities/{type}", Needs(Read), look::entities),
         row(GET, "/v1/entities/{type}/{key}", Needs(Read), look::entity),
         row(GET, "/v1/channels", Needs(Read), look::channels),
@@ -324,6 +330,12 @@ fn table() -> Vec<Route> {
         ),
         row(GET, "/v1/plugins", Needs(Read), plugins::plugins),
         row(GET, "/v1/config", Needs(Read), plugins::config),
+        row(
+            POST,
+            "/v1/plugins/{plugin}/confirm",
+            Needs(Role::Plugins),
+            plugins::confirm,
+        ),
         row(POST, "/v1/reload", Needs(Admin), plugins::reload),
         row(GET, "/metrics", Needs(Read), look::metrics),
     ]

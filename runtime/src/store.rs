@@ -89,14 +89,37 @@ pub const SEQUENCE_BLOCK: u64 = 100_000;
 pub struct Commit {
     /// The source that the event came from.
     pub source: Arc<str>,
-    /// Hash of (source, CloudEvents source, id); `None` if the event has no identity. A repeated
-    /// event within the window is not applied again.
-    pub identity: Option<u128>,
+    /// By what a repetition of the event is recognised; `None` if the event has no identity. A
+    /// repeated event within the window is not applied again. The identity of a redriven event is
+    /// remembered, but does not make it a repetition.
+    pub identity: Option<Identity>,
     /// For an event redriven from quarantine: the sequence it had on arrival. Its changes lose
     /// against facets that have changed since.
     pub arrival: Option<Sequence>,
     /// Its effect on the store.
     pub effect: Effect,
+}
+
+/// By what a repetition of an event is recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Hash of (source, CloudEvents source, id).
+    pub id: u128,
+    /// Hash of what the event says. An event with a known id and another content is no repetition,
+    /// and is not applied either: its sender uses ids that are not unique.
+    pub content: Content,
+}
+
+/// A short hash of what an event says; never 0 or 1, which the stores use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Content(pub(crate) u32);
+
+impl Content {
+    /// Shortens a hash. 32 bits are enough to notice that an id was used for something else, and a
+    /// million of them are remembered.
+    pub fn of(hash: u64) -> Content {
+        Content(((hash >> 32) as u32).max(2))
+    }
 }
 
 /// The effect of an event on the store.
@@ -116,7 +139,8 @@ pub enum Effect {
 pub struct FacetChange {
     /// Type and key.
     pub id: EntityId,
-    /// Name of the facet.
+    /// Name of the facet. A deletion may name a family (`price.*`): it deletes the facets of the
+    /// family that have a value and that `owner` wrote last.
     pub facet: Arc<str>,
     /// The owner that writes it.
     pub owner: Arc<str>,
@@ -129,6 +153,25 @@ pub struct FacetChange {
     /// [`crate::index::value_hash`] of the value, computed with the change to keep that work off
     /// the writer's thread.
     pub hash: u64,
+}
+
+impl FacetChange {
+    /// The prefix of the family that this change deletes; `None` for a change of one facet.
+    pub fn deleted_family(&self) -> Option<&str> {
+        match self.value {
+            None => crate::model::family_prefix(&self.facet),
+            Some(_) => None,
+        }
+    }
+
+    /// This deletion, for one facet of its family.
+    #[must_use]
+    pub fn of_member(&self, facet: Arc<str>) -> FacetChange {
+        FacetChange {
+            facet,
+            ..self.clone()
+        }
+    }
 }
 
 /// An event kept because a plugin failed on it, because it changes a facet of another owner, or
@@ -146,6 +189,39 @@ pub struct Quarantined {
     pub failure: Failure,
     /// The plugin that failed, with the first 12 digits of its SHA-256; `None` if no plugin failed.
     pub plugin: Option<String>,
+}
+
+impl Quarantined {
+    /// A hash of the event by which it is recognised when it arrives again: everything in it but an id
+    /// that is not a CloudEvent's. Such an id names the delivery, and no two have the same; that of a
+    /// CloudEvent may be what a mapper goes by.
+    pub fn content(&self) -> u128 {
+        let Event {
+            id,
+            origin,
+            event_type,
+            subject,
+            time,
+            content_type,
+            attributes,
+            data,
+        } = &self.event;
+        let mut digest = crate::model::PartsDigest::new();
+        digest
+            .number(u64::from(self.unread))
+            .number(self.lane.map_or(u64::MAX, |lane| lane.index() as u64))
+            .part(origin)
+            .part(if origin.is_empty() { "" } else { id })
+            .part(event_type)
+            .optional(subject.as_deref().map(str::as_bytes))
+            .optional(time.as_deref().map(str::as_bytes))
+            .optional(content_type.as_deref().map(str::as_bytes))
+            .part(data.as_bytes());
+        for (name, value) in attributes {
+            digest.part(name).part(value);
+        }
+        digest.digest128()
+    }
 }
 
 /// The result of one event.
@@ -167,6 +243,8 @@ pub enum Verdict {
     Quarantined(Sequence),
     /// Seen before within the identity window.
     Repeated,
+    /// Its id was seen before within the identity window, with another content; nothing was written.
+    Reused,
     /// Nothing was written, because a limit is reached; report it to the sender.
     NoRoom(NoRoom),
 }
@@ -248,10 +326,15 @@ pub struct Refused {
 /// A quarantined event as listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuarantinedEvent {
-    /// The sequence it got on arrival; its identifier in lists.
+    /// The sequence it got on arrival, the last one if it arrived several times; its identifier in
+    /// lists.
     pub sequence: Sequence,
-    /// The time of its arrival, or of its last failed redrive.
+    /// The time of its last arrival, or of its last failed redrive.
     pub time: Timestamp,
+    /// The time of its first arrival.
+    pub first: Timestamp,
+    /// The number of times that it arrived: the same event is kept once.
+    pub count: u64,
     /// The event and the reason.
     pub event: Quarantined,
 }
@@ -402,6 +485,15 @@ pub trait Store: Send + Sync + 'static {
     /// `Unavailable` if it cannot be written.
     fn save(&self, now: Timestamp) -> Pending<()>;
 
+    /// Forgets the versions that an owner gave to the facets it wrote last, deleted ones included, so
+    /// that lower ones are accepted: the owner was restored from a copy, or counts from the start.
+    /// Returns the number of facets that had one. Other commits are served in between; a change that
+    /// is committed meanwhile may keep its version.
+    ///
+    /// # Errors
+    /// `Unavailable` if it cannot be written.
+    fn reset_versions(&self, owner: &str) -> Pending<u64>;
+
     /// The note of this name, if there is one. Reads the local disk.
     ///
     /// # Errors
@@ -512,6 +604,10 @@ pub trait Queue: Send + Sync + 'static {
 
 /// The quarantine of one source: events that a plugin failed on, or that named something they may
 /// not (dead letters). [`Effect::Quarantine`] puts them there.
+///
+/// An event that arrives again (see [`Quarantined::content`]) replaces the one that is there: it
+/// takes the new sequence, because it is now newer than what has changed in between, and it is
+/// counted.
 pub trait Shelf: Send + Sync + 'static {
     /// Up to `limit` events after `after`, oldest first. Reads the local disk.
     ///
@@ -532,11 +628,19 @@ pub trait Shelf: Send + Sync + 'static {
     /// The number of events, from memory.
     fn count(&self) -> u64;
 
-    /// Removes events; returns the number of events removed.
+    /// Removes events that were redriven; returns the number of events removed. Their identities stay
+    /// remembered.
     ///
     /// # Errors
     /// `Unavailable` if it cannot be written.
     fn remove(&self, sequences: &[Sequence]) -> Pending<usize>;
+
+    /// Removes events for good, and forgets their identities, so that their sender can send them
+    /// again; returns the number of events removed.
+    ///
+    /// # Errors
+    /// `Unavailable` if it cannot be written.
+    fn discard(&self, sequences: &[Sequence]) -> Pending<usize>;
 }
 
 /// The digest of a rendering's key, content type and body. It has 52 bits, so that a pair fits in

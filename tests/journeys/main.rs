@@ -11,6 +11,7 @@ mod damage;
 mod egress;
 mod floods;
 mod full;
+mod held_back;
 mod isolation;
 mod kill;
 mod languages;

@@ -264,3 +264,25 @@ fn settings_that_a_plugin_rejects_or_hangs_on_are_rejected_with_its_message() {
         &["while it was configured"],
     );
 }
+
+/// One request of 1,280 bytes made a mapper log 64 KiB for each of 640 events, each tried alone: it
+/// wrote 197 MB.
+#[test]
+fn a_flood_of_log_is_bounded_and_counted() {
+    let stage = stage(CONFIG, &guests::versioned::talkative_mapper());
+    let batch: Vec<Value> = (0..640).map(|n| event("good", &format!("k{n}"))).collect();
+    let headers = [("content-type", "application/cloudevents-batch+json")];
+    let before = stage.weir().log().len();
+    let reply = stage.send("erp", &headers, json!(batch).to_string().as_bytes());
+    assert_eq!(reply.json()["events"]["accepted"], 640, "{}", reply.text());
+    let written = stage.weir().log().len() - before;
+    println!("640 events of a mapper that logs all it may wrote {written} bytes of log");
+    assert!(written < 1 << 20, "{written}");
+    stage.weir().says("has used up its quota of 256 KiB of log");
+    let metrics = stage.weir().get("/metrics").text().to_owned();
+    let dropped = metrics.lines().find_map(|line| {
+        line.strip_prefix("weir_plugin_log_lines_dropped_total{plugin=\"guest\"} ")
+    });
+    let dropped: u64 = dropped.expect("a count").parse().expect("a number");
+    assert!(dropped > 10_000, "{dropped}");
+}

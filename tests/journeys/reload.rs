@@ -255,7 +255,7 @@ fn a_component_that_fails_on_existing_entities_is_rejected() {
     assert!(
         view["complaints"][0]["what"]
             .as_str()
-            .is_some_and(|what| what.contains("faults when tried on 1 entity")),
+            .is_some_and(|what| what.contains("faults when tried on a recent entity")),
         "{view:#}"
     );
     stage.takes("pim", &[change("lamp", "content", json!(1))]);

@@ -10,8 +10,8 @@ use weir::inside::index::value_hash;
 use weir::inside::model::{EntityId, Lane, Sequence, Timestamp, Track};
 use weir::inside::store::memory::Memory;
 use weir::inside::store::{
-    Commit, Effect, Ending, Error, FacetChange, Holds, Lease, Limits, Queue, Settlement, Store,
-    Subscription, Verdict, embedded,
+    Commit, Content, Effect, Ending, Error, FacetChange, Holds, Identity, Lease, Limits, Queue,
+    Settlement, Store, Subscription, Verdict, embedded,
 };
 
 use crate::world::{self, Subject, commit_all, embedded_in, folder, walk};
@@ -201,7 +201,10 @@ fn what_is_not_durable_yet_is_not_answered_and_met_by_nobody_and_the_line_is_bou
     assert!(lane.is_empty(), "no lane leads to it");
 
     let filtered = |number: u128| Commit {
-        identity: Some(number),
+        identity: Some(Identity {
+            id: number,
+            content: Content::of(u64::MAX),
+        }),
         effect: Effect::Filtered,
         ..change("lamp", "1")
     };

@@ -10,8 +10,9 @@ use weir::inside::model::{
 };
 use weir::inside::store::memory::Memory;
 use weir::inside::store::{
-    Commit, Effect, Ending, Error, FacetChange, Holds, Limits, ListQuery, NoRoom, Quarantined,
-    Queue, Remembered, Settlement, State, Store, Subscription, Verdict, embedded,
+    Commit, Content, Effect, Ending, Error, FacetChange, Holds, Identity, Limits, ListQuery,
+    NoRoom, Quarantined, Queue, Remembered, Settlement, State, Store, Subscription, Verdict,
+    embedded,
 };
 
 use crate::world::{Subject, commit_all, embedded_in, folder, join, walk};
@@ -43,6 +44,13 @@ fn change(key: &str, facet: &str, value: Option<&str>, version: Option<u64>) -> 
     }
 }
 
+fn identity(id: u128, content: u64) -> Identity {
+    Identity {
+        id,
+        content: Content::of(content << 32),
+    }
+}
+
 fn event(changes: Vec<FacetChange>) -> Commit {
     Commit {
         source: "erp".into(),
@@ -57,7 +65,7 @@ fn aside(code: &str) -> Effect {
         id: "1".into(),
         origin: "/erp".into(),
         event_type: "price".into(),
-        subject: None,
+        subject: Some(code.into()),
         time: Some("2026-11-23T08:00:00Z".into()),
         content_type: Some("application/xml".into()),
         attributes: vec![("x-sap-client".into(), "100".into())],
@@ -154,6 +162,120 @@ fn an_older_version_never_wins() {
     });
 }
 
+/// The ERP deleted a material and all its prices at once. The deletion did nothing.
+#[test]
+fn the_deletion_of_a_family_deletes_what_its_owner_has_there() {
+    check(|subject| {
+        let store = subject.store();
+        let theirs = FacetChange {
+            owner: "pim".into(),
+            ..change("lamp", "price.list", Some("0"), None)
+        };
+        let all = vec![
+            change("lamp", "price.de", Some("1"), Some(5)),
+            change("lamp", "price.fr", Some("2"), Some(9)),
+            change("lamp", "price.gone", Some("3"), None),
+            change("lamp", "price.gone", None, None),
+            change("lamp", "prices", Some("4"), None),
+            theirs,
+        ];
+        commit_all(store, vec![event(all)]);
+        assert_eq!(put(store, "lamp", "price.*", None, Some(7)), (1, 0, 1));
+        let there = |facet: &str| value(store, "lamp", facet);
+        assert_eq!(
+            (there("price.de"), there("price.fr").as_deref()),
+            (None, Some("2"))
+        );
+        assert_eq!(there("prices").as_deref(), Some("4"));
+        assert_eq!(
+            there("price.list").as_deref(),
+            Some("0"),
+            "it is another owner's"
+        );
+        assert_eq!(put(store, "lamp", "price.de", Some("1"), Some(6)), STALE);
+        subject.crash();
+        // In the order of the event: the new price comes after the deletion, and one before it.
+        let changes = vec![
+            change("lamp", "price.it", Some("5"), None),
+            change("lamp", "price.*", None, None),
+            change("lamp", "price.at", Some("6"), None),
+        ];
+        let verdicts = commit_all(store, vec![event(changes)]).verdicts;
+        assert!(
+            matches!(verdicts[..], [Verdict::Accepted { committed: 4, .. }]),
+            "{verdicts:?}"
+        );
+        assert_eq!((there("price.fr"), there("price.it")), (None, None));
+        assert_eq!(there("price.at").as_deref(), Some("6"));
+        assert_eq!(put(store, "lamp", "stock.*", None, None), UNCHANGED);
+        assert_eq!(put(store, "nothing", "price.*", None, None), UNCHANGED);
+        let entity = store.read(&[store.find(&id("lamp")).expect("it is there")]);
+        let names = entity
+            .expect("it can be read")
+            .pop()
+            .flatten()
+            .expect("it is there");
+        assert!(names.facets.iter().all(|facet| !facet.name.ends_with('*')));
+    });
+}
+
+/// The ERP was restored from a copy of last night and counts on from there: all its changes were
+/// stale until its numbers were above those of the day before.
+#[test]
+fn an_owner_that_counts_from_the_start_is_listened_to_once_its_versions_are_forgotten() {
+    check(|subject| {
+        let store = subject.store();
+        store.limit(Limits {
+            entities_max: Vec::new(),
+            quarantine_max: 10,
+            forget_ms: u64::MAX / 2,
+        });
+        for key in 0..600 {
+            put(store, &format!("p{key}"), "price", Some("1"), Some(100));
+        }
+        put(store, "p0", "stock", Some("1"), Some(100));
+        put(store, "p0", "stock", None, Some(101));
+        let foreign = FacetChange {
+            owner: "pim".into(),
+            ..change("p0", "content", Some("1"), Some(100))
+        };
+        commit_all(store, vec![event(vec![foreign.clone()])]);
+        let put_all = |version: u64| {
+            [
+                put(
+                    store,
+                    "p599",
+                    "price",
+                    Some(&version.to_string()),
+                    Some(version),
+                ),
+                put(store, "p0", "stock", Some("2"), Some(version)),
+            ]
+        };
+        assert_eq!(put_all(7), [STALE, STALE]);
+        assert_eq!(store.reset_versions("nobody").wait().expect("written"), 0);
+        assert_eq!(store.reset_versions("erp").wait().expect("written"), 601);
+        subject.crash();
+        assert_eq!(put_all(7), [COMMITTED, COMMITTED]);
+        assert_eq!(put_all(6), [STALE, STALE]);
+        assert_eq!(
+            value(store, "p0", "price").as_deref(),
+            Some("1"),
+            "values stay"
+        );
+        let lower = FacetChange {
+            version: Some(99),
+            ..foreign
+        };
+        let verdicts = commit_all(store, vec![event(vec![lower])]).verdicts;
+        assert!(
+            matches!(verdicts[..], [Verdict::Accepted { stale: 1, .. }]),
+            "another owner's versions stay"
+        );
+        assert_eq!(store.reset_versions("erp").wait().expect("written"), 2);
+    });
+}
+
 #[test]
 fn a_late_update_does_not_resurrect_what_is_deleted() {
     check(|subject| {
@@ -184,7 +306,7 @@ fn a_repeated_event_is_recognised_after_a_crash_too() {
     check(|subject| {
         let store = subject.store();
         let commit = |value: &str| Commit {
-            identity: Some(42),
+            identity: Some(identity(42, 5)),
             ..event(vec![change("lamp", "price", Some(value), None)])
         };
         assert!(matches!(
@@ -204,6 +326,160 @@ fn a_repeated_event_is_recognised_after_a_crash_too() {
     });
 }
 
+/// A sender took the product's number as the id of its events: all but the first were gone, and
+/// counted as repeated.
+#[test]
+fn an_id_that_comes_with_another_content_is_told_apart_from_a_repetition() {
+    check(|subject| {
+        let store = subject.store();
+        let commit = |content: u64| Commit {
+            identity: Some(identity(42, content)),
+            ..event(vec![change(
+                "lamp",
+                "price",
+                Some(&content.to_string()),
+                None,
+            )])
+        };
+        commit_all(store, vec![commit(5)]);
+        assert_eq!(
+            commit_all(store, vec![commit(6), commit(5)]).verdicts,
+            [Verdict::Reused, Verdict::Repeated]
+        );
+        subject.crash();
+        assert_eq!(
+            commit_all(store, vec![commit(6), commit(5)]).verdicts,
+            [Verdict::Reused, Verdict::Repeated]
+        );
+        assert_eq!(value(store, "lamp", "price").as_deref(), Some("5"));
+        let redriven = Commit {
+            arrival: Some(Sequence(99)),
+            ..commit(6)
+        };
+        assert!(
+            matches!(
+                commit_all(store, vec![redriven]).verdicts[..],
+                [Verdict::Accepted { committed: 1, .. }]
+            ),
+            "an operator may apply it"
+        );
+    });
+}
+
+/// An operator dropped an event from quarantine and asked its sender to send it again. It came, was
+/// counted as repeated, and was gone.
+#[test]
+fn an_event_that_was_discarded_can_be_sent_again_and_one_that_was_redriven_cannot() {
+    check(|subject| {
+        let store = subject.store();
+        store.limit(Limits {
+            entities_max: Vec::new(),
+            quarantine_max: 10,
+            forget_ms: 0,
+        });
+        let sent = |id: u128, code: &str| Commit {
+            source: "erp".into(),
+            identity: Some(identity(id, 5)),
+            arrival: None,
+            effect: aside(code),
+        };
+        let kept = commit_all(store, vec![sent(1, "one"), sent(2, "two")]).verdicts;
+        let [Verdict::Quarantined(one), Verdict::Quarantined(two)] = kept[..] else {
+            panic!("{kept:?}")
+        };
+        subject.crash();
+        let shelf = store.shelf("erp");
+        assert_eq!(shelf.discard(&[one]).wait().expect("written"), 1);
+        assert_eq!(shelf.remove(&[two]).wait().expect("written"), 1);
+        for crash in [false, true] {
+            if crash {
+                subject.crash();
+            }
+            let again = commit_all(store, vec![sent(2, "two")]).verdicts;
+            assert_eq!(again, [Verdict::Repeated]);
+        }
+        let again = commit_all(store, vec![sent(1, "one"), sent(1, "one")]).verdicts;
+        assert!(
+            matches!(again[..], [Verdict::Quarantined(_), Verdict::Repeated]),
+            "{again:?}"
+        );
+    });
+}
+
+/// A file with bad rows is sent each night. Its rows filled the quarantine, again with each night.
+#[test]
+fn an_event_that_arrives_again_is_kept_once_as_its_last_arrival() {
+    check(|subject| {
+        let store = subject.store();
+        store.limit(Limits {
+            entities_max: Vec::new(),
+            quarantine_max: 2,
+            forget_ms: 0,
+        });
+        let sent = |id: u128, code: &str| Commit {
+            source: "erp".into(),
+            identity: Some(identity(id, 5)),
+            arrival: None,
+            effect: aside(code),
+        };
+        let list = || {
+            let events = store.shelf("erp").list(None, 10).expect("it can be read");
+            let seen = events.into_iter().map(|event| {
+                let subject = event.event.event.subject.unwrap_or_default();
+                (event.sequence, subject, event.count)
+            });
+            seen.collect::<Vec<_>>()
+        };
+        commit_all(store, vec![sent(1, "one"), sent(2, "two"), sent(3, "one")]);
+        subject.crash();
+        let third = commit_all(store, vec![sent(4, "one"), sent(5, "three")]).verdicts;
+        let [
+            Verdict::Quarantined(last),
+            Verdict::NoRoom(NoRoom::Quarantine),
+        ] = third[..]
+        else {
+            panic!("{third:?}")
+        };
+        let [(two, _, 1), (_, _, 3)] = &list()[..] else {
+            panic!("{:?}", list())
+        };
+        assert_eq!(list()[1], (last, "one".into(), 3));
+        assert!(
+            *two < last,
+            "its last arrival is newer than what came in between"
+        );
+
+        // A redrive fails: the count stays. It fails late, when the event has arrived once more.
+        let failed = |arrival| Commit {
+            arrival: Some(arrival),
+            ..sent(4, "one")
+        };
+        let again = commit_all(store, vec![failed(last), sent(6, "one"), failed(last)]).verdicts;
+        subject.crash();
+        let [
+            Verdict::Quarantined(same),
+            Verdict::Quarantined(moved),
+            Verdict::Quarantined(kept),
+        ] = again[..]
+        else {
+            panic!("{again:?}")
+        };
+        assert!(same == last && moved > last && kept == moved, "{again:?}");
+        assert_eq!(list()[1], (moved, "one".into(), 4));
+
+        // Discarding forgets the id of the last arrival.
+        let shelf = store.shelf("erp");
+        assert_eq!(shelf.discard(&[last, moved]).wait().expect("written"), 1);
+        assert_eq!((list().len(), shelf.count()), (1, 1));
+        let again = commit_all(store, vec![sent(6, "one"), sent(4, "one")]).verdicts;
+        assert!(
+            matches!(again[..], [Verdict::Quarantined(_), Verdict::Repeated]),
+            "{again:?}"
+        );
+        assert_eq!(list()[1].2, 1, "it is counted anew");
+    });
+}
+
 #[test]
 fn an_event_is_there_wholly_or_not_at_all() {
     check(|subject| {
@@ -215,7 +491,7 @@ fn an_event_is_there_wholly_or_not_at_all() {
         });
         put(store, "a", "price", Some("1"), None);
         let two = Commit {
-            identity: Some(7),
+            identity: Some(identity(7, 5)),
             ..event(vec![
                 change("b", "price", Some("1"), None),
                 change("c", "price", Some("1"), None),

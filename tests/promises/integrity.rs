@@ -16,8 +16,8 @@ use weir::inside::index::value_hash;
 use weir::inside::model::{EntityId, Event, Failure, Lane, Payload, Sequence, Timestamp, Track};
 use weir::inside::store::embedded::{Embedded, Options};
 use weir::inside::store::{
-    Commit, Effect, Ending, Error, FacetChange, Lease, ListQuery, Quarantined, Queue, Settlement,
-    Store, Subscription,
+    Commit, Content, Effect, Ending, Error, FacetChange, Identity, Lease, ListQuery, Quarantined,
+    Queue, Settlement, Store, Subscription,
 };
 
 use crate::world::{commit_all, folder, walk};
@@ -47,7 +47,10 @@ fn change(key: &str, facet: &str, value: String) -> FacetChange {
 fn commit(identity: u128, effect: Effect) -> Commit {
     Commit {
         source: "erp".into(),
-        identity: Some(identity),
+        identity: Some(Identity {
+            id: identity,
+            content: Content::of(u64::MAX),
+        }),
         arrival: None,
         effect,
     }

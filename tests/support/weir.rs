@@ -78,6 +78,18 @@ impl Weir {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// The most memory that it has had resident so far, in MiB.
+    pub fn peak_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))
+            .expect("the process runs");
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+        let kib = line.and_then(|line| line.split_whitespace().nth(1));
+        kib.expect("a line with a number")
+            .parse::<u64>()
+            .expect("a number")
+            / 1024
+    }
+
     /// Waits until the log has these words.
     #[track_caller]
     pub fn says(&self, words: &str) {

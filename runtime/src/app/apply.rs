@@ -10,23 +10,19 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::intake::HttpIntake;
 use super::load::{Loaded, Maps, Renders};
 use super::memories::note_of;
-use super::rollouts::{Rollouts, TakenOver};
+use super::rollouts::TakenOver;
 use super::{Inner, join_all, now};
 use crate::dispatch::{self, Channel, Setup, TargetHandle};
 use crate::failpoint;
 use crate::ingest::{Mapping, Source};
-use crate::model::{Timestamp, View};
-use crate::plan::{self, Complaint, Plan};
-use crate::plugin::{ChannelChain, DryRun, Failed};
-use crate::store::{self, Limits, ListQuery, Subscription};
+use crate::model::Timestamp;
+use crate::plan::{self, Plan};
+use crate::plugin::ChannelChain;
+use crate::store::{self, Limits, Subscription};
 
 /// Maximum number of quarantined events of a source. While it is reached, requests with failing
 /// events get 503.
 const QUARANTINE_MAX: u64 = 100_000;
-/// Number of entities that a changed chain of a channel is tried on, unless more were written
-/// recently.
-const SAMPLES: usize = 16;
-
 /// The configuration in use, with its sources, channels and targets.
 pub(super) struct Live {
     pub(super) plan: Arc<Plan>,
@@ -79,108 +75,6 @@ impl Halted {
 }
 
 impl Inner {
-    /// Tries changed chains on the last events and entities. Returns a complaint for each chain
-    /// that faults, which keeps the plan from being applied. A plugin that declines a sample is not
-    /// a fault.
-    pub(super) async fn try_out(
-        &self,
-        plan: &Plan,
-        loaded: &Loaded,
-        rollouts: &mut Rollouts,
-    ) -> Vec<Complaint> {
-        let live = self.live.load_full();
-        let mut complaints = Vec::new();
-        for (name, chain) in &loaded.sources {
-            let changed = live
-                .loaded
-                .sources
-                .get(name)
-                .is_none_or(|before| !before.same_as(chain));
-            let samples = live
-                .sources
-                .get(name)
-                .map(|intake| intake.source.activity().samples())
-                .unwrap_or_default();
-            if !changed || samples.is_empty() {
-                continue;
-            }
-            let began = Instant::now();
-            let dry_run = self.host.try_source(chain, Arc::new(samples)).await;
-            rollouts.update(chain, |rollout| {
-                rollout.ran_on_events(&dry_run, began.elapsed())
-            });
-            complaints.extend(faulted(
-                plan,
-                &format!("sources.{name}.plugins"),
-                &dry_run,
-                ["event", "events"],
-                rollouts,
-            ));
-        }
-        for (name, chain) in &loaded.channels {
-            let changed = live
-                .loaded
-                .channels
-                .get(name)
-                .is_none_or(|before| !before.same_as(chain));
-            let Some(channel) = plan.channels.get(name).filter(|_| changed) else {
-                continue;
-            };
-            let samples = self.samples(&live, &channel.options);
-            if samples.is_empty() {
-                continue;
-            }
-            let began = Instant::now();
-            let dry_run = self.host.try_channel(chain, Arc::new(samples)).await;
-            rollouts.update(chain, |rollout| {
-                rollout.ran_on_entities(&dry_run, began.elapsed())
-            });
-            complaints.extend(faulted(
-                plan,
-                &format!("channels.{name}.plugins"),
-                &dry_run,
-                ["entity", "entities"],
-                rollouts,
-            ));
-        }
-        // A channel with many rows has a single place in the file.
-        complaints.dedup();
-        complaints
-    }
-
-    /// The entities that were written last, as the channel would pass them to its plugins. If there
-    /// are few, other stored entities are added.
-    fn samples(&self, live: &Live, options: &dispatch::Options) -> Vec<View> {
-        let seen = live
-            .sources
-            .values()
-            .flat_map(|intake| intake.source.activity().entities());
-        let mut ordinals: Vec<_> = seen
-            .filter(|id| id.entity_type == options.entity_type)
-            .filter_map(|id| self.store.find(&id))
-            .collect();
-        if ordinals.len() < SAMPLES {
-            let first = self.store.list(&ListQuery {
-                entity_type: &options.entity_type,
-                prefix: "",
-                after: None,
-                owed: None,
-                limit: SAMPLES - ordinals.len(),
-            });
-            ordinals.extend(first.into_iter().map(|(ordinal, _)| ordinal));
-        }
-        ordinals.sort_unstable();
-        ordinals.dedup();
-        let entities = self.store.read(&ordinals).unwrap_or_default();
-        let views = entities
-            .iter()
-            .flatten()
-            .map(|entity| View::of(entity, &options.facets));
-        let shown =
-            |view: &View| !view.facets.is_empty() && view.missing(&options.needs).next().is_none();
-        views.filter(shown).collect()
-    }
-
     /// Applies a plan. Sources change over at one point; then each channel ends its flights with
     /// the old chain and continues with the new one.
     ///
@@ -296,6 +190,7 @@ impl Inner {
                 || (Arc::default(), Arc::default()),
                 |before| (before.source.activity().clone(), before.requests.clone()),
             );
+            let accept_status = source.accept_status;
             let source = Source::new(
                 source.options.clone(),
                 chain,
@@ -303,7 +198,11 @@ impl Inner {
                 self.store.clone(),
                 activity,
             );
-            let made = HttpIntake { source, requests };
+            let made = HttpIntake {
+                source,
+                accept_status,
+                requests,
+            };
             (name.clone(), Arc::new(made))
         };
         plan.sources.iter().map(make).collect()
@@ -452,32 +351,6 @@ impl Live {
             plugins_since: self.plugins_since.clone(),
         }
     }
-}
-
-/// The complaint about a chain that faulted on samples; the plugin that caused it is refused.
-fn faulted(
-    plan: &Plan,
-    place: &str,
-    dry_run: &DryRun,
-    [one, many]: [&str; 2],
-    rollouts: &mut Rollouts,
-) -> Option<Complaint> {
-    let Failed {
-        plugin, failure, ..
-    } = dry_run.fault.as_ref()?;
-    let count = dry_run.samples();
-    let what = format!(
-        "faults when tried on {count} {}: {plugin}: {}",
-        if count == 1 { one } else { many },
-        failure.message
-    );
-    if let Some(rollout) = plugin
-        .rsplit_once('@')
-        .and_then(|(name, _)| rollouts.find(name))
-    {
-        rollout.refuse(&what);
-    }
-    Some(plan.complaint(place, what, None))
 }
 
 fn same_channel(old: &Live, new: &Live, name: &Arc<str>) -> bool {

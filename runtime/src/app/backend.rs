@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use super::intake::{HttpIntake, rejected};
-use super::{Inner, blocking, figures, views};
+use super::{Inner, blocking, figures, trial, views};
 use crate::dispatch::{self, Channel};
 use crate::metrics::Snapshot;
 use crate::model::{EntityId, Ordinal, Sequence};
 use crate::plan::{self, Token};
 use crate::server::views::{
     ChannelView, ConfigView, EntityRow, EntityView, FacetView, List, PluginView, PreviewView,
-    QuarantineView, RefusedView, ReloadView, SourceView,
+    QuarantineView, RefusedView, ReloadView, SourceView, SwapView,
 };
 use crate::server::{
     Backend, EntityQuery, Intake, Look, Operate, Operation, Page, Problem, QuarantineFilter,
@@ -159,6 +159,10 @@ impl Look for Inner {
         self.store.ready().map_err(|error| vec![error.to_string()])
     }
 
+    fn warnings(&self) -> Vec<String> {
+        lock(&self.held_back).values().cloned().collect()
+    }
+
     fn snapshot(&self) -> Snapshot {
         figures::snapshot(self)
     }
@@ -283,7 +287,7 @@ impl Operate for Inner {
                     })
                 }
                 Settle::Drop => {
-                    let removed = self.store.shelf(source).remove(&sequences);
+                    let removed = self.store.shelf(source).discard(&sequences);
                     let count = removed.await.map_err(failed)?;
                     Ok(Settled {
                         settled: count as u64,
@@ -291,6 +295,14 @@ impl Operate for Inner {
                     })
                 }
             }
+        })
+    }
+
+    fn reset_versions<'a>(&'a self, source: &'a str) -> Reply<'a, u64> {
+        Box::pin(async move {
+            let running = self.known_source(source)?;
+            let owner = &running.source.options().owner;
+            self.store.reset_versions(owner).await.map_err(failed)
         })
     }
 }
@@ -319,6 +331,27 @@ impl Setup for Inner {
             since: live.since.into(),
             last_reload: Some(last).filter(|last| *last != ReloadView::default()),
         }
+    }
+
+    fn confirm_plugin<'a>(&'a self, name: &'a str) -> Reply<'a, ReloadView> {
+        Box::pin(async move {
+            if !self.live.load().loaded.components.contains_key(name) {
+                return Err(Problem::unknown("plugin", name));
+            }
+            let refused = self.history().last_refused(name).cloned();
+            let asks = |refused: &SwapView| {
+                let detail = refused.detail.as_deref().unwrap_or_default();
+                detail.contains(trial::CONFIRM)
+            };
+            let Some(refused) = refused.filter(asks) else {
+                let detail = format!(
+                    "no version of plugin `{name}` was refused because it maps less than the one in use"
+                );
+                return Err(Problem::conflict("nothing-to-confirm", detail));
+            };
+            lock(&self.confirmed).insert(name.into(), refused.sha256);
+            Ok(Inner::reload(self).await)
+        })
     }
 
     fn reload(&self) -> Reply<'_, ReloadView> {

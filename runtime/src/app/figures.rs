@@ -3,6 +3,9 @@
 //! Each module keeps its own counts, and some keep counts of things that have left the
 //! configuration. Only things in use are shown, and retired channels, because these can return.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use super::Inner;
 use super::apply::Live;
 use super::intake::HttpIntake;
@@ -23,6 +26,9 @@ pub(super) fn snapshot(inner: &Inner) -> Snapshot {
         let last = sync::lock(&inner.last_reload);
         last.success || last.complaints.is_empty()
     };
+    let held_back = sync::lock(&inner.held_back).clone();
+    let log_dropped: BTreeMap<_, _> = plugins.log_dropped.iter().cloned().collect();
+    let dropped = |plugin: &Arc<str>| log_dropped.get(plugin).copied().unwrap_or_default();
     let retired = inner
         .store
         .remembered()
@@ -45,9 +51,15 @@ pub(super) fn snapshot(inner: &Inner) -> Snapshot {
             .loaded
             .components
             .values()
-            .map(|component| plugin(component, &plugins.calls))
+            .map(|component| PluginFigures {
+                held_back: held_back.contains_key(component.name()),
+                log_dropped: dropped(component.name()),
+                ..plugin(component, &plugins.calls)
+            })
             .collect(),
-        traps: traps(&live, plugins),
+        plugin_idle_bytes: plugins.idle_bytes as u64,
+        differing: by_version(&live, plugins.differing),
+        traps: by_version(&live, plugins.traps),
         commit: Buckets::new(&COMMIT_SECONDS, commits, commit_seconds),
         store_bytes: store.bytes,
         disk_free_bytes: store.disk_free,
@@ -120,17 +132,18 @@ fn plugin(component: &Component, calls: &[Calls]) -> PluginFigures {
     PluginFigures {
         name: component.name().to_string(),
         version: component.version().to_owned(),
+        held_back: false,
+        log_dropped: 0,
         calls: calls
             .map(|calls| Buckets::new(&CALL_SECONDS, calls.buckets, calls.seconds))
             .unwrap_or_default(),
     }
 }
 
-/// Traps by plugin and version. Earlier versions of a plugin in use are included: that one of them
+/// Counts by plugin and version. Earlier versions of a plugin in use are included: that one of them
 /// trapped may be why it was replaced.
-fn traps(live: &Live, figures: plugin::figures::Snapshot) -> Vec<(String, String, u64)> {
-    let in_force = figures
-        .traps
+fn by_version(live: &Live, counts: Vec<plugin::figures::Traps>) -> Vec<(String, String, u64)> {
+    let in_force = counts
         .into_iter()
         .filter(|traps| live.loaded.components.contains_key(&traps.plugin));
     in_force

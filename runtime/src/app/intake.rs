@@ -16,6 +16,8 @@ use crate::server::{IngestRequest, Intake, Problem, Reply, Requests};
 pub(crate) struct HttpIntake {
     /// The source.
     pub(crate) source: Source,
+    /// The status of the response to a request that was taken.
+    pub(crate) accept_status: u16,
     /// Its requests by status.
     pub(crate) requests: Arc<Requests>,
 }
@@ -25,8 +27,13 @@ impl Intake for HttpIntake {
         self.source.options().body_bytes_max
     }
 
+    fn accept_status(&self) -> u16 {
+        self.accept_status
+    }
+
     fn admit(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        http::admit(&self.source, headers).map_err(|rejection| rejected(&rejection))
+        let admitted = http::admit(&self.source, headers);
+        admitted.map_err(|rejection| rejected_by(&self.source, &rejection))
     }
 
     fn accept(&self, request: IngestRequest) -> Reply<'_, Accepted> {
@@ -55,7 +62,16 @@ pub(crate) async fn take(
         .await;
     taken
         .map(|summary| accepted(&summary))
-        .map_err(|rejection| rejected(&rejection))
+        .map_err(|rejection| rejected_by(source, &rejection))
+}
+
+/// The rejection of a request to this source; a 401 names the kind of proof that it wants.
+fn rejected_by(source: &Source, rejection: &Rejection) -> Problem {
+    let problem = rejected(rejection);
+    match rejection {
+        Rejection::NotVerified(_) => problem.challenge(source.options().verify.scheme()),
+        _ => problem,
+    }
 }
 
 fn accepted(summary: &Summary) -> Accepted {
@@ -115,9 +131,6 @@ pub(super) fn rejected(rejection: &Rejection) -> Problem {
     );
     if let Some(wait) = rejection.retry_after() {
         problem = problem.retry_after(wait);
-    }
-    if let Rejection::NotVerified(_) = rejection {
-        problem = problem.challenge("Bearer");
     }
     if let Rejection::Unavailable { reason, .. } = rejection {
         problem = problem.logged(reason.clone());

@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::trial::Tally;
 use crate::model::Timestamp;
 use crate::plan::Complaint;
-use crate::plugin::{Chain, Compiled, DryRun, version};
+use crate::plugin::{Chain, Compiled, version};
 use crate::server::views::{StepsView, SwapView};
 
 /// The rollouts of one configuration change, by plugin.
@@ -30,9 +31,9 @@ pub(super) struct Rollout {
     /// Its own cases that it passed.
     cases: usize,
     check_cases: Duration,
-    events: DryRun,
-    entities: DryRun,
-    dry_runs: Duration,
+    events: Tally,
+    entities: Tally,
+    trials: Duration,
     refused: Option<String>,
 }
 
@@ -92,19 +93,42 @@ impl Rollouts {
             configure: Duration::ZERO,
             cases: 0,
             check_cases: Duration::ZERO,
-            events: DryRun::default(),
-            entities: DryRun::default(),
-            dry_runs: Duration::ZERO,
+            events: Tally::default(),
+            entities: Tally::default(),
+            trials: Duration::ZERO,
             refused: None,
         })
     }
 
-    /// Updates the rollout of each plugin of a chain, once however often the chain has it.
+    /// Whether a plugin is on its way to another version than this.
+    pub(super) fn is_of_another(&self, plugin: &str, sha256: &str) -> bool {
+        let rollout = self.0.get(plugin);
+        rollout.is_some_and(|rollout| rollout.sha256 != sha256)
+    }
+
+    /// Forgets the uses and trials of an attempt that failed.
+    pub(super) fn start_again(&mut self) {
+        let open = |rollout: &&mut Rollout| rollout.refused.is_none();
+        for rollout in self.0.values_mut().filter(open) {
+            rollout.uses = 0;
+            (rollout.events, rollout.entities) = Default::default();
+        }
+    }
+
+    /// The rollouts of these plugins, and the others.
+    pub(super) fn split(self, of: impl Fn(&Arc<str>) -> bool) -> (Rollouts, Rollouts) {
+        let (these, others) = self.0.into_iter().partition(|(plugin, _)| of(plugin));
+        (Rollouts(these), Rollouts(others))
+    }
+
+    /// Updates the rollout of each plugin of a chain that was not refused, once however often the
+    /// chain has it.
     pub(super) fn update(&mut self, chain: &Chain, mut update: impl FnMut(&mut Rollout)) {
         let name = |at: usize| chain.bindings()[at].component().name();
         for at in 0..chain.bindings().len() {
             let seen = (0..at).any(|before| name(before) == name(at));
-            if let Some(rollout) = self.find(name(at)).filter(|_| !seen) {
+            let open = |rollout: &&mut Rollout| rollout.refused.is_none() && !seen;
+            if let Some(rollout) = self.find(name(at)).filter(open) {
                 update(rollout);
             }
         }
@@ -117,14 +141,28 @@ impl Rollouts {
 }
 
 impl Rollout {
+    /// The digest of the version.
+    pub(super) fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// Work on it began at this moment.
+    pub(super) fn began(&mut self, moment: Instant) {
+        self.began = self.began.min(moment);
+    }
+
     /// Its file was read within this time; `compiled` says how its code was obtained, if it was.
     pub(super) fn loaded(&mut self, read: Duration, compiled: Option<Compiled>) {
         (self.read, self.compiled) = (read, compiled);
     }
 
-    /// It was configured for one more place.
-    pub(super) fn configured(&mut self, took: Duration) {
+    /// It has one more use.
+    pub(super) fn used(&mut self) {
         self.uses += 1;
+    }
+
+    /// It was configured once more.
+    pub(super) fn configured(&mut self, took: Duration) {
         self.configure += took;
     }
 
@@ -134,15 +172,15 @@ impl Rollout {
     }
 
     /// Its chain was run on recent events.
-    pub(super) fn ran_on_events(&mut self, dry_run: &DryRun, took: Duration) {
-        add(&mut self.events, dry_run);
-        self.dry_runs += took;
+    pub(super) fn ran_on_events(&mut self, tally: &Tally, took: Duration) {
+        self.events.add(tally);
+        self.trials += took;
     }
 
     /// Its chain was run on recent entities.
-    pub(super) fn ran_on_entities(&mut self, dry_run: &DryRun, took: Duration) {
-        add(&mut self.entities, dry_run);
-        self.dry_runs += took;
+    pub(super) fn ran_on_entities(&mut self, tally: &Tally, took: Duration) {
+        self.entities.add(tally);
+        self.trials += took;
     }
 
     /// It will not be used; the first reason counts.
@@ -164,7 +202,7 @@ impl Rollout {
                 from_cache: self.compiled.is_some_and(|compiled| compiled.from_cache),
                 configure_ms: ms(self.configure),
                 cases_ms: ms(self.check_cases),
-                try_ms: ms(self.dry_runs),
+                try_ms: ms(self.trials),
                 exchange_ms: ms(end.exchange),
                 drain_ms: ms(end.drain),
                 total_ms: ms(self.began.elapsed()),
@@ -209,25 +247,18 @@ impl Rollout {
     }
 }
 
-fn add(sum: &mut DryRun, dry_run: &DryRun) {
-    sum.made += dry_run.made;
-    sum.dropped += dry_run.dropped;
-    sum.declined += dry_run.declined;
-    sum.faulted += dry_run.faulted;
-}
-
 fn counted(count: usize, singular: &str, plural: &str) -> String {
     format!("{count} {}", if count == 1 { singular } else { plural })
 }
 
 /// `tried on the last 16 events: 12 mapped, 3 dropped, 1 declined`
-fn sampled(dry_run: &DryRun, [singular, plural]: [&str; 2], made: &str) -> Option<String> {
-    let samples = dry_run.samples();
+fn sampled(tally: &Tally, [singular, plural]: [&str; 2], made: &str) -> Option<String> {
+    let samples = tally.samples();
     let parts = [
-        (dry_run.made, made),
-        (dry_run.dropped, "dropped"),
-        (dry_run.declined, "declined"),
-        (dry_run.faulted, "faulted"),
+        (tally.made, made),
+        (tally.dropped, "dropped"),
+        (tally.declined, "declined"),
+        (tally.faulted, "faulted"),
     ];
     let parts: Vec<String> = parts
         .iter()
@@ -339,19 +370,21 @@ mod tests {
                 from_cache: false,
             }),
         );
+        erp.used();
         erp.configured(Duration::from_millis(1));
         assert_eq!(
             erp.checks(),
             "compiled, configured for 1 use, no recent samples to try it on"
         );
+        erp.used();
         erp.configured(Duration::from_millis(1));
         erp.passed_cases(4, Duration::from_millis(3));
         erp.ran_on_events(
-            &DryRun {
+            &Tally {
                 made: 12,
                 dropped: 3,
                 declined: 1,
-                ..DryRun::default()
+                ..Tally::default()
             },
             Duration::from_millis(4),
         );

@@ -259,6 +259,8 @@ pub(super) fn quarantined(event: &QuarantinedEvent) -> QuarantineView {
     QuarantineView {
         sequence: event.sequence.0,
         time: event.time.into(),
+        first: event.first.into(),
+        count: event.count,
         code: event.event.failure.code.clone(),
         detail: event.event.failure.message.clone(),
         plugin: event.event.plugin.clone(),
@@ -300,9 +302,12 @@ pub(super) fn plugin(live: &Live, component: &Component, history: &History) -> P
             memory_bytes: limits.memory_bytes as u64,
             output_bytes: limits.output_bytes as u64,
             log_bytes: limits.log_bytes as u64,
+            strict: limits.strict,
         },
         size_bytes: component.bytes() as u64,
         used_by: sources.chain(channels).collect(),
+        differing: component.differing(),
+        standing: component.standing().name().to_owned(),
         since: live
             .plugins_since
             .get(component.name())

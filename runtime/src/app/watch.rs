@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use notify::event::{Event, EventKind, ModifyKind, RenameMode};
 use notify::{RecursiveMode, Watcher};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::Inner;
@@ -48,6 +48,20 @@ pub(super) fn watch(inner: Arc<Inner>) {
             return;
         }
     };
+    // A reload may wait for a compiler; the next change leads to the next reload meanwhile.
+    let reloaded = Arc::new(Notify::new());
+    tokio::spawn({
+        let (inner, reloaded) = (inner.clone(), reloaded.clone());
+        async move {
+            while quiet(&mut changes).await && !inner.stopping.is_cancelled() {
+                let (inner, reloaded) = (inner.clone(), reloaded.clone());
+                tokio::spawn(async move {
+                    inner.reload().await;
+                    reloaded.notify_one();
+                });
+            }
+        }
+    });
     tokio::spawn(async move {
         let mut folders = BTreeSet::new();
         loop {
@@ -63,10 +77,9 @@ pub(super) fn watch(inner: Arc<Inner>) {
             }
             folders = wanted;
             tokio::select! {
-                quiet = quiet(&mut changes) => if !quiet { return },
+                () = reloaded.notified() => {}
                 () = inner.stopping.cancelled() => return,
             }
-            inner.reload().await;
         }
     });
 }

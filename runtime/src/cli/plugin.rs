@@ -4,6 +4,7 @@
 //! The cost of a run is reported in fuel, which is the same in every run, and as a share of the
 //! limits that a serving Weir enforces.
 
+mod confirm;
 mod list;
 mod new;
 mod report;
@@ -39,6 +40,9 @@ pub enum PluginCommand {
     Run(RunArgs),
     /// List the plugins of a running Weir: version in use, last swap, last rejection
     List(list::ListArgs),
+    /// Let a version take over on a running Weir that was refused because it maps less than the one
+    /// in use
+    Confirm(confirm::ConfirmArgs),
     /// Build a plugin, run its cases, and compare the output with expected.json
     Test(test_command::TestArgs),
     /// Build and test on every save, and give a running Weir each version that passes
@@ -87,6 +91,7 @@ pub(super) fn run(command: PluginCommand, out: &mut String) -> CommandResult {
         PluginCommand::Build(args) => build(&args, out),
         PluginCommand::Run(args) => run_once(&args, out),
         PluginCommand::List(args) => super::block_on(list::run(&args, out)),
+        PluginCommand::Confirm(args) => super::block_on(confirm::run(&args, out)),
         PluginCommand::Test(args) => test_command::run(&args, out),
         PluginCommand::Watch(args) => watch::run(&args),
     }

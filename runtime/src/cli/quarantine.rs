@@ -109,6 +109,7 @@ pub(super) async fn run(command: QuarantineCommand, out: &mut String) -> Command
                 vec![
                     kept.sequence.to_string(),
                     kept.time.to_string(),
+                    kept.count.to_string(),
                     event,
                     plugin,
                     kept.code.clone(),
@@ -117,7 +118,9 @@ pub(super) async fn run(command: QuarantineCommand, out: &mut String) -> Command
             };
             let rows: Vec<_> = events.items.iter().map(row).collect();
             out.push_str(&table(
-                &["SEQUENCE", "TIME", "EVENT", "PLUGIN", "CODE", "DETAIL"],
+                &[
+                    "SEQUENCE", "TIME", "COUNT", "EVENT", "PLUGIN", "CODE", "DETAIL",
+                ],
                 &rows,
             ));
             if events.next.is_some() {
@@ -163,16 +166,42 @@ async fn settle(
         .get("kept")
         .and_then(serde_json::Value::as_u64)
         .unwrap_or(0);
-    let kept = if kept > 0 {
-        format!("; {kept} failed again and stay in quarantine with the new reason")
-    } else {
-        String::new()
-    };
     out.push_str(&if which.remote.json {
         pretty(&answer)
     } else {
-        format!("{count} {done}{kept}\n")
+        outcome(count, done, kept)
     });
     // A selection that matches nothing is a failure.
     Ok(count > 0 || which.all)
+}
+
+/// What became of the events: `done` names what succeeded, `kept` are those that failed again.
+fn outcome(count: u64, done: &str, kept: u64) -> String {
+    let stay = "in quarantine with the new reason";
+    match (count, kept) {
+        (_, 0) => format!("{count} {done}\n"),
+        (0, 1) => format!("none {done}: the event failed again and stays {stay}\n"),
+        (0, _) => format!("none {done}: all {kept} events failed again and stay {stay}\n"),
+        (_, 1) => format!("{count} {done}; 1 failed again and stays {stay}\n"),
+        _ => format!("{count} {done}; {kept} failed again and stay {stay}\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_that_failed_again_are_not_called_redriven() {
+        let stays = "in quarantine with the new reason\n";
+        for (count, kept, begin) in [
+            (3, 0, "3 redriven\n"),
+            (0, 96, "none redriven: all 96 events failed again and stay "),
+            (2, 1, "2 redriven; 1 failed again and stays "),
+        ] {
+            let said = outcome(count, "redriven", kept);
+            let end = if kept > 0 { stays } else { "" };
+            assert_eq!(said, format!("{begin}{end}"));
+        }
+    }
 }

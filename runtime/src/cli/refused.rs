@@ -28,7 +28,7 @@ pub(super) enum RefusedCommand {
     Show {
         /// The channel
         channel: String,
-        /// The entity's key
+        /// The entity, as the list shows it (product/4711), or its key
         key: String,
         #[command(flatten)]
         remote: Remote,
@@ -45,7 +45,7 @@ pub(super) enum RefusedCommand {
 pub(super) struct Which {
     /// The channel
     channel: String,
-    /// The one with this key
+    /// This one, as the list shows it (product/4711), or by its key
     #[arg(long)]
     key: Option<String>,
     /// Those refused for this reason
@@ -96,16 +96,15 @@ pub(super) async fn run(command: RefusedCommand, out: &mut String) -> CommandRes
             key,
             remote,
         } => {
-            let refused = fetch(&remote, &channel, &[("key", Some(&key))], 1).await?;
-            let Some(refused) = refused.items.first() else {
+            let Some(refused) = find(&remote, &channel, &key).await? else {
                 return Err(Failure::Failed(plain(&format!(
                     "`{key}` is not refused on `{channel}`"
                 ))));
             };
             out.push_str(&if remote.json {
-                pretty(refused)
+                pretty(&refused)
             } else {
-                described(refused)
+                described(&refused)
             });
             Ok(true)
         }
@@ -131,6 +130,21 @@ async fn fetch(
         .await
 }
 
+/// The refused entity of this name: a key, or a type and a key. A key may have slashes in it, so the
+/// name is first looked up as a whole.
+async fn find(remote: &Remote, channel: &str, name: &str) -> Result<Option<RefusedView>, Failure> {
+    let whole = fetch(remote, channel, &[("key", Some(name))], 1).await?;
+    if let Some(refused) = whole.items.into_iter().next() {
+        return Ok(Some(refused));
+    }
+    let Some((entity_type, key)) = name.split_once('/') else {
+        return Ok(None);
+    };
+    let found = fetch(remote, channel, &[("key", Some(key))], 1).await?;
+    let mut found = found.items.into_iter();
+    Ok(found.find(|refused| refused.entity_type == entity_type))
+}
+
 fn described(refused: &RefusedView) -> String {
     let line = |name: &str, value: &str| format!("{name:<9} {}\n", plain(value));
     line(
@@ -149,12 +163,19 @@ async fn settle(
     done: &str,
     out: &mut String,
 ) -> CommandResult {
+    let key = match &which.key {
+        Some(name) => {
+            let found = find(&which.remote, &which.channel, name).await?;
+            Some(found.map_or_else(|| name.clone(), |refused| refused.key))
+        }
+        None => None,
+    };
     let all = which.all.then_some("true");
     let path = path(&["v1", "channels", &which.channel, "refused"]) + route;
     let path = with_query(
         &path,
         &[
-            ("key", which.key.as_deref()),
+            ("key", key.as_deref()),
             ("code", which.code.as_deref()),
             ("all", all),
         ],

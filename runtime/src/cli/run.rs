@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
@@ -13,6 +14,8 @@ use crate::app::{App, Options, StartError};
 use crate::exit;
 use crate::server::Limits;
 
+/// How long a stop may take, so that the process ends within 10 s even if a disk hangs.
+const STOP_MAX: Duration = Duration::from_secs(9);
 /// Open descriptors that Weir asks for: for 10,000 connections, and a quarter for everything else.
 const DESCRIPTORS: u64 = 16_384;
 
@@ -34,7 +37,10 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
             return ExitCode::from(exit::UNREACHABLE);
         }
     };
-    runtime.block_on(serve(args))
+    let code = runtime.block_on(serve(args));
+    // Not by a drop, which would wait for a reload that reads or compiles.
+    runtime.shutdown_background();
+    code
 }
 
 /// Makes the files of this process readable by its user alone, and switches off core dumps: the store
@@ -102,7 +108,13 @@ async fn serve(args: &RunArgs) -> ExitCode {
     }
     until_stopped(&app).await;
     tracing::info!("stopping: finishing requests, finishing or parking deliveries in flight");
-    app.stop().await;
+    if tokio::time::timeout(STOP_MAX, app.stop()).await.is_err() {
+        tracing::error!(
+            "the stop takes longer than {} s; exiting. What was accepted is safe, and what was delivered meanwhile is delivered once more",
+            STOP_MAX.as_secs()
+        );
+        return ExitCode::from(exit::BROKEN);
+    }
     tracing::info!("stopped");
     ExitCode::SUCCESS
 }
@@ -122,10 +134,14 @@ async fn until_stopped(app: &App) {
             _ = terminate.recv() => return,
             _ = interrupt.recv() => return,
             _ = hangup.recv() => {
-                let view = app.reload().await;
-                if view.success && view.changes.is_empty() {
-                    tracing::info!("configuration reloaded: nothing has changed");
-                }
+                let reload = app.reload();
+                // SIGTERM does not wait for it.
+                tokio::spawn(async move {
+                    let view = reload.await;
+                    if view.success && view.changes.is_empty() {
+                        tracing::info!("configuration reloaded: nothing has changed");
+                    }
+                });
             }
         }
     }

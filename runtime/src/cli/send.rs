@@ -100,7 +100,7 @@ pub(super) async fn run(args: SendArgs, out: &mut String) -> CommandResult {
             let accepted: Accepted = response.read()?;
             succeeded &= accepted.events.quarantined == 0 && accepted.problems.is_empty();
             if !args.json {
-                out.push_str(&to_text(file, first, &accepted));
+                out.push_str(&to_text(&args.source, file, first, &accepted));
             }
         }
     }
@@ -111,7 +111,7 @@ pub(super) async fn run(args: SendArgs, out: &mut String) -> CommandResult {
 }
 
 /// The result of a request, as text.
-fn to_text(file: &Path, first: u64, accepted: &Accepted) -> String {
+fn to_text(source: &str, file: &Path, first: u64, accepted: &Accepted) -> String {
     let (events, changes) = (&accepted.events, &accepted.changes);
     let mut text = format!(
         "{}: {} accepted, {} filtered, {} quarantined, {} repeated; changes: {} committed, {} unchanged, {} stale; sequence {}\n",
@@ -131,6 +131,15 @@ fn to_text(file: &Path, first: u64, accepted: &Accepted) -> String {
             first + problem.index,
             plain(&problem.code),
             plain(&problem.detail)
+        ));
+    }
+    // A response lists the first problems only.
+    let more = events
+        .quarantined
+        .saturating_sub(accepted.problems.len() as u64);
+    if more > 0 {
+        text.push_str(&format!(
+            "  and {more} more events in quarantine; see `weir quarantine list {source}`\n"
         ));
     }
     text
@@ -308,6 +317,35 @@ mod tests {
             "the server says what is wrong with it"
         );
         assert_eq!(of("a.bin", ""), "application/octet-stream");
+    }
+
+    // A response lists 100 problems. Of a file with 900 bad lines, 800 were not spoken of.
+    #[test]
+    fn problems_that_a_response_does_not_list_are_counted() {
+        let problem = crate::server::views::EventProblem {
+            index: 2,
+            code: "invalid-json".into(),
+            detail: "expected value".into(),
+        };
+        let mut accepted = Accepted {
+            problems: vec![problem],
+            ..Accepted::default()
+        };
+        accepted.events.quarantined = 901;
+        let text = to_text("erp", Path::new("a.ndjson"), 1000, &accepted);
+        let lines: Vec<&str> = text.lines().skip(1).collect();
+        assert_eq!(
+            lines,
+            [
+                "  event 1002: invalid-json: expected value",
+                "  and 900 more events in quarantine; see `weir quarantine list erp`"
+            ]
+        );
+        accepted.events.quarantined = 1;
+        assert_eq!(
+            to_text("erp", Path::new("-"), 0, &accepted).lines().count(),
+            2
+        );
     }
 
     #[test]

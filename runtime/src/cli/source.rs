@@ -1,10 +1,11 @@
 //! `weir source`: the sources and their events.
 
+use axum::http::Method;
 use clap::Subcommand;
 
 use super::CommandResult;
-use super::client::{Client, Remote, pretty};
-use super::table::{or_dash, table};
+use super::client::{Client, Remote, path, pretty};
+use super::table::{or_dash, plain, table};
 use crate::server::views::{List, SourceView};
 
 /// The operations on sources.
@@ -15,11 +16,43 @@ pub(super) enum SourceCommand {
         #[command(flatten)]
         remote: Remote,
     },
+    /// Forget the versions of all facets that the source's owner wrote, so that lower ones are
+    /// accepted: after the source was restored from a copy, or counts from the start
+    ResetVersions {
+        /// The source
+        source: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
 }
 
 pub(super) async fn run(command: SourceCommand, out: &mut String) -> CommandResult {
-    let SourceCommand::List { remote } = command;
-    let sources: List<SourceView> = Client::new(&remote)?
+    match command {
+        SourceCommand::List { remote } => list(&remote, out).await,
+        SourceCommand::ResetVersions { source, remote } => {
+            reset_versions(&source, &remote, out).await
+        }
+    }
+}
+
+async fn reset_versions(source: &str, remote: &Remote, out: &mut String) -> CommandResult {
+    let path = path(&["v1", "sources", source, "reset-versions"]);
+    let answer = Client::new(remote)?.json(Method::POST, &path).await?;
+    let count = answer.get("reset").and_then(serde_json::Value::as_u64);
+    out.push_str(&if remote.json {
+        pretty(&answer)
+    } else {
+        format!(
+            "{}: the versions of {} facets are forgotten; each takes the next change that comes\n",
+            plain(source),
+            count.unwrap_or(0)
+        )
+    });
+    Ok(true)
+}
+
+async fn list(remote: &Remote, out: &mut String) -> CommandResult {
+    let sources: List<SourceView> = Client::new(remote)?
         .list("/v1/sources", &[], usize::MAX)
         .await?;
     if remote.json {

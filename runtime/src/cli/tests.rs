@@ -336,6 +336,23 @@ async fn every_command_reaches_its_route() {
             "no such category",
             None,
         ),
+        // As the list prints it: this was answered "not refused".
+        (
+            &["refused", "show", "storefront.de", "product/4711"],
+            "product/4711",
+            None,
+        ),
+        (
+            &[
+                "refused",
+                "redrive",
+                "storefront.de",
+                "--key",
+                "product/4711",
+            ],
+            "1 queued for a retry\n",
+            Some(r#"Redrive refused of storefront.de, key Some("4711"), code None"#),
+        ),
         (
             &["refused", "redrive", "storefront.de", "--key", "a/b"],
             "1 queued for a retry\n",
@@ -358,6 +375,11 @@ async fn every_command_reaches_its_route() {
             Some("Drop quarantine of erp, sequence Some(11), plugin None"),
         ),
         (&["source", "list"], "erp", None),
+        (
+            &["source", "reset-versions", "erp"],
+            "erp: the versions of 3 facets are forgotten",
+            Some("Reset versions of erp"),
+        ),
     ] {
         let ended = weir(&url, arguments).await;
         assert_eq!(

@@ -351,7 +351,7 @@ fn look(entity: Option<&Entity>, needs: &[String], sight: &mut FacetMatcher<'_>)
     }
     let there = |need: &String, sight: &mut FacetMatcher<'_>| {
         let facets = entity.into_iter().flat_map(|entity| &entity.facets);
-        let there = facets.filter(|facet| facet.value.is_some());
+        let there = facets.filter(|facet| facet.is_filled());
         satisfied(need, there.map(|facet| &facet.name), |name| {
             sight.matches(name)
         })

@@ -79,6 +79,14 @@ impl Activity {
         lock(&self.samples).iter().cloned().collect()
     }
 
+    /// Takes events of before the start as samples, as long as there are no newer ones.
+    pub fn restore(&self, events: Vec<Event>) {
+        let mut samples = lock(&self.samples);
+        if samples.is_empty() {
+            samples.extend(events.into_iter().take(SAMPLES));
+        }
+    }
+
     /// The entities written last, oldest first. Consecutive writes of the same entity count once.
     pub fn entities(&self) -> Vec<EntityId> {
         lock(&self.entities).iter().cloned().collect()

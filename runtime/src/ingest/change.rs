@@ -16,12 +16,16 @@ use super::json;
 use crate::index;
 use crate::model::{
     Change, EntityId, EntityType, Event, Failure, KEY_BYTES_MAX, Lane, NAME_BYTES_MAX, Payload,
+    family_prefix,
 };
 use crate::store::FacetChange;
 
 /// Maximum number of changes per event. They are written in one atomic step, for which all other
 /// writers wait.
 pub const CHANGES_MAX: usize = 4096;
+
+/// Maximum number of families deleted per event. Each may be hundreds of facets.
+pub const FAMILIES_MAX: usize = 64;
 
 /// The rights of a source: the facets that it may write, and the lane of their changes.
 #[derive(Clone, Copy, Debug)]
@@ -77,10 +81,38 @@ pub(super) fn settle(
         );
         return Err(Failure::new("too-many-changes", sentence));
     }
+    let families = changes
+        .iter()
+        .filter(|change| family_prefix(&change.facet).is_some());
+    let families = families.count();
+    if families > FAMILIES_MAX {
+        let sentence = format!(
+            "the event deletes {families} families of facets, at most {FAMILIES_MAX} are deleted together; send several events"
+        );
+        return Err(Failure::new("too-many-changes", sentence));
+    }
     changes
         .into_iter()
         .map(|change| settle_one(change, trusted, rules))
         .collect()
+}
+
+/// Whether a source may write these changes of a mapper.
+///
+/// # Errors
+/// See [`settle`].
+pub fn check(
+    options: &super::Options,
+    types: &BTreeMap<Arc<str>, EntityType>,
+    changes: Vec<Change>,
+) -> Result<(), Failure> {
+    let rules = Rules {
+        source: &options.name,
+        owner: &options.owner,
+        types,
+        lane: None,
+    };
+    settle(changes, false, rules).map(drop)
 }
 
 fn settle_one(change: Change, trusted: bool, rules: Rules<'_>) -> Result<FacetChange, Failure> {
@@ -89,7 +121,7 @@ fn settle_one(change: Change, trusted: bool, rules: Rules<'_>) -> Result<FacetCh
         .get(change.entity_type.as_str())
         .ok_or_else(|| unknown_type(&change.entity_type, rules.types))?;
     check_key(&change.key)?;
-    check_facet_name(&change.facet)?;
+    check_facet_name(&change.facet, change.value.is_some())?;
     let entity = || format!("{}/{}", entity_type.name, excerpt(&change.key));
     let Some(rule) = entity_type.rule(&change.facet) else {
         return Err(unknown_facet(&change.facet, entity_type));
@@ -160,7 +192,7 @@ fn check_key(key: &str) -> Result<(), Failure> {
     Err(Failure::new("key", sentence))
 }
 
-fn check_facet_name(facet: &str) -> Result<(), Failure> {
+fn check_facet_name(facet: &str, has_value: bool) -> Result<(), Failure> {
     let wrong = |what: &str| {
         Err(Failure::new(
             "facet-name",
@@ -174,6 +206,9 @@ fn check_facet_name(facet: &str) -> Result<(), Failure> {
             facet.len()
         )),
         _ if facet.chars().any(char::is_control) => wrong("has a control character in it"),
+        _ if has_value && family_prefix(facet).is_some() => wrong(
+            "is that of a family; a value needs the name of one facet, only a deletion can name a family",
+        ),
         _ => Ok(()),
     }
 }
@@ -350,6 +385,27 @@ mod tests {
             lane,
         };
         read(&event(data), false).and_then(|changes| settle(changes, true, rules))
+    }
+
+    // `price.*` is what the configuration calls the prices: a value for it was stored under that name.
+    #[test]
+    fn a_family_can_be_deleted_and_has_no_value() {
+        let family =
+            |rest: &str| format!(r#"{{"type":"product","key":"1","facet":"price.*",{rest}}}"#);
+        check(&family(r#""value":1"#), "facet-name", "only a deletion");
+        let deletion = taken(&family(r#""deleted":true"#), None).unwrap();
+        assert_eq!(deletion[0].deleted_family(), Some("price."));
+        let narrower = family(r#""deleted":true"#).replace("price.*", "price.de-*");
+        assert_eq!(
+            taken(&narrower, None).unwrap()[0].deleted_family(),
+            Some("price.de-")
+        );
+        for wider in ["pri*", "*"] {
+            let wider = family(r#""deleted":true"#).replace("price.*", wider);
+            check(&wider, "unknown-facet", "has no facet");
+        }
+        let many = vec![family(r#""deleted":true"#); FAMILIES_MAX + 1].join(",");
+        check(&format!("[{many}]"), "too-many-changes", "65 families");
     }
 
     /// The code of the failure and part of its sentence.

@@ -1,7 +1,8 @@
 //! Turns a request into events, from CloudEvents and other formats.
 //!
 //! It reads CloudEvents 1.0.2 in its three modes, NDJSON, and any other body, which is cut as the
-//! source is configured. Two rules decide whether a whole request is rejected or one of its items
+//! source is configured. JSON with `specversion` is a CloudEvent also where its media type is plain
+//! JSON. Two rules decide whether a whole request is rejected or one of its items
 //! is reported:
 //!
 //! * A body that cannot be cut into events at all (a batch that is not a JSON array, XML that
@@ -14,12 +15,14 @@
 //! order and spelling. XML and other formats are left to the plugins unless they have to be cut
 //! here. No input makes this file panic.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+mod cloudevent;
+
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
+use self::cloudevent::{binary, invalid, is_binary, structured, unsupported};
 use super::media::{self, Media};
+use super::naming::Names;
 use super::split::{self, Spoilt};
 use super::{Headers, ItemProblem, Options, PROBLEMS_MAX, Rejection, json};
 use crate::budget::Reservation;
@@ -80,7 +83,7 @@ pub fn open(
     let (content_type, media) = media::content_type(headers);
     let essence = media.as_ref().map_or("", |media| media.essence.as_str());
     if let Some(media) = &media
-        && (essence.starts_with("application/cloudevents") || essence == "application/x-ndjson")
+        && (essence.starts_with("application/cloudevents") || media::is_lines_of_json(essence))
         && !media.is_utf8()
     {
         let charset = media.charset.as_deref().unwrap_or_default();
@@ -100,6 +103,7 @@ pub fn open(
     let mut collector = Collector {
         all_json,
         passed_on,
+        names: Names::read(&options.naming, headers),
         opened: Opened::default(),
         weight,
     };
@@ -115,11 +119,11 @@ pub fn open(
             return Err(unsupported(essence));
         }
         _ if is_binary(headers) => {
-            let mut event = binary(headers, content_type, body)?;
-            check_data(&mut event, all_json)?;
+            let event = binary(headers, content_type, body)?;
+            check_data(&event, all_json)?;
             collector.event(event)?;
         }
-        "application/x-ndjson" | "application/ndjson" => {
+        _ if media::is_lines_of_json(essence) => {
             collector.plain(&split::Split::Lines, Some("application/json"), body)?
         }
         _ => collector.plain(&options.split, content_type.as_deref(), body)?,
@@ -130,6 +134,8 @@ pub fn open(
 struct Collector<'a> {
     all_json: bool,
     passed_on: Vec<(String, String)>,
+    /// The names of events that are not CloudEvents.
+    names: Names<'a>,
     opened: Opened,
     weight: Weight<'a>,
 }
@@ -159,8 +165,13 @@ impl Collector<'_> {
         Ok(())
     }
 
+    /// The index of the next item.
+    fn index(&self) -> usize {
+        self.opened.events.len() + self.opened.unread.len()
+    }
+
     fn next_index(&self) -> Result<usize, Rejection> {
-        let index = self.opened.events.len() + self.opened.unread.len();
+        let index = self.index();
         if index < EVENTS_MAX {
             return Ok(index);
         }
@@ -186,7 +197,36 @@ impl Collector<'_> {
         Ok(())
     }
 
-    /// Cuts a body that is not a CloudEvent. Its events have no identity.
+    /// Takes a body that is one event, or what CloudEvents it contains without saying so.
+    fn whole(&mut self, content_type: Option<&str>, body: Bytes) -> Result<(), Rejection> {
+        let mut event = Event::plain(content_type, Payload::received(body.into()));
+        match self.undeclared(&event) {
+            Some(Undeclared::One(text)) => {
+                let event = structured(text, self.all_json)?;
+                return self.event(event);
+            }
+            Some(Undeclared::Batch(text)) => return self.batch(text),
+            None => {}
+        }
+        check_data(&event, self.all_json)?;
+        self.names.give(&mut event, None);
+        self.event(event)
+    }
+
+    /// JSON with `specversion` is a CloudEvent, whether its media type says so or not; many senders
+    /// leave that out. Cases, `weir plugin run` and `weir send` have the same rule.
+    fn undeclared<'e>(&self, event: &'e Event) -> Option<Undeclared<'e>> {
+        let Payload::Text(text) = &event.data else {
+            return None;
+        };
+        let looks_like_one = text.contains("\"specversion\"");
+        (looks_like_one && (self.all_json || declares_json(event)))
+            .then(|| Undeclared::of(text))
+            .flatten()
+    }
+
+    /// Cuts a body that is not a CloudEvent. Its events have an identity if the source says where
+    /// their id is.
     fn plain(
         &mut self,
         split: &split::Split,
@@ -197,28 +237,41 @@ impl Collector<'_> {
             if body.is_empty() {
                 return Err(Failure::new("empty-body", "the body is empty; send an event").into());
             }
-            let mut event = Event::plain(content_type, Payload::from_bytes(body.into()));
-            check_data(&mut event, self.all_json)?;
-            return self.event(event);
+            return self.whole(content_type, body);
         }
         let content_type = split.content_type().or(content_type);
         split::cut(split, &body, &mut |piece| match piece {
-            Ok(text) => {
-                let mut event = Event::plain(content_type, Payload::Text(text));
-                match check_data(&mut event, self.all_json) {
-                    Ok(()) => self.event(event),
-                    Err(failure) => self.unread(event, failure),
-                }
-            }
+            Ok(text) => self.piece(Event::plain(content_type, Payload::Text(text))),
             Err(Spoilt {
                 bytes,
                 media_type,
                 failure,
             }) => {
-                let item = Event::plain(media_type.or(content_type), Payload::from_bytes(bytes));
+                let content_type = media_type.or(content_type);
+                let mut item = Event::plain(content_type, Payload::from_bytes(bytes));
+                self.names.give(&mut item, Some(self.index()));
                 self.unread(item, failure)
             }
         })
+    }
+
+    /// Takes a piece of a body that was cut.
+    fn piece(&mut self, mut event: Event) -> Result<(), Rejection> {
+        if let Some(Undeclared::One(text)) = self.undeclared(&event) {
+            return match structured(text, self.all_json) {
+                Ok(event) => self.event(event),
+                Err(failure) => {
+                    event.content_type = Some(STRUCTURED.to_owned());
+                    self.unread(event, failure)
+                }
+            };
+        }
+        let checked = check_data(&event, self.all_json);
+        self.names.give(&mut event, Some(self.index()));
+        match checked {
+            Ok(()) => self.event(event),
+            Err(failure) => self.unread(event, failure),
+        }
     }
 
     fn finish(self) -> Result<Opened, Rejection> {
@@ -226,6 +279,29 @@ impl Collector<'_> {
             return Err(nothing_readable(self.opened.unread));
         }
         Ok(self.opened)
+    }
+}
+
+/// CloudEvents in a body that is not declared as such.
+enum Undeclared<'a> {
+    One(&'a str),
+    Batch(&'a str),
+}
+
+impl Undeclared<'_> {
+    /// An object with `specversion`, or an array that begins with one.
+    fn of(text: &str) -> Option<Undeclared<'_>> {
+        let is_one = |text: &str| {
+            let has_version = |members: Vec<(String, &RawValue)>| {
+                members.iter().any(|(name, _)| name == "specversion")
+            };
+            text.trim_start().starts_with('{') && json::members(text).is_ok_and(has_version)
+        };
+        if json::is_array(text) {
+            let items = json::items(text).ok()?;
+            return is_one(items.first()?.get()).then_some(Undeclared::Batch(text));
+        }
+        is_one(text).then_some(Undeclared::One(text))
     }
 }
 
@@ -260,8 +336,8 @@ fn nothing_readable(unread: Vec<Unread>) -> Rejection {
 pub(super) fn read_again(item: &Event, all_json: bool) -> Result<Event, Failure> {
     let text = json::text(item.data.as_bytes())?;
     let plain = |text: String, content_type: Option<&str>| -> Result<Event, Failure> {
-        let mut event = Event::plain(content_type, Payload::Text(text));
-        check_data(&mut event, all_json)?;
+        let event = Event::plain(content_type, Payload::Text(text));
+        check_data(&event, all_json)?;
         Ok(event)
     };
     let mut event = match item.content_type.as_deref() {
@@ -270,6 +346,10 @@ pub(super) fn read_again(item: &Event, all_json: bool) -> Result<Event, Failure>
         content_type => plain(text.to_owned(), content_type)?,
     };
     event.attributes.extend(item.attributes.iter().cloned());
+    if event.id.is_empty() {
+        event.id = item.id.clone();
+        event.event_type = item.event_type.clone();
+    }
     Ok(event)
 }
 
@@ -310,32 +390,29 @@ impl Weight<'_> {
     }
 }
 
-/// Checks data that is declared as JSON, or must be JSON, and removes a byte order mark.
-fn check_data(event: &mut Event, all_json: bool) -> Result<(), Failure> {
+/// Checks data that is declared as JSON, or must be JSON.
+fn check_data(event: &Event, all_json: bool) -> Result<(), Failure> {
+    if !all_json && (event.data.as_bytes().is_empty() || !declares_json(event)) {
+        return Ok(());
+    }
+    match &event.data {
+        Payload::Text(text) => json::check(text).map_err(|failure| {
+            if all_json {
+                without_mapper(failure)
+            } else {
+                failure
+            }
+        }),
+        Payload::Binary(bytes) => json::text(bytes).map(|_| ()),
+    }
+}
+
+fn declares_json(event: &Event) -> bool {
     // A fast path: nearly all senders write exactly this, and a request has hundreds of events.
     let is_json = |written: &str| {
         written == "application/json" || Media::parse(written).is_some_and(|media| media.is_json())
     };
-    let says_json = || event.content_type.as_deref().is_some_and(is_json);
-    if !all_json && (event.data.as_bytes().is_empty() || !says_json()) {
-        return Ok(());
-    }
-    match &mut event.data {
-        Payload::Text(text) => {
-            if text.starts_with('\u{feff}') {
-                text.drain(..'\u{feff}'.len_utf8());
-            }
-            json::check(text).map_err(|failure| {
-                if all_json {
-                    without_mapper(failure)
-                } else {
-                    failure
-                }
-            })?;
-        }
-        Payload::Binary(bytes) => drop(json::text(bytes)?),
-    }
-    Ok(())
+    event.content_type.as_deref().is_some_and(is_json)
 }
 
 fn without_mapper(failure: Failure) -> Failure {
@@ -371,240 +448,6 @@ fn passed_on(patterns: &[String], headers: &Headers) -> Vec<(String, String)> {
 fn has_prefix(name: &str, prefix: &str) -> bool {
     name.get(..prefix.len())
         .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-}
-
-/// Whether a request is in binary mode: at least one of the required attributes is a header.
-fn is_binary(headers: &Headers) -> bool {
-    ["ce-specversion", "ce-id", "ce-source", "ce-type"]
-        .iter()
-        .any(|name| headers.contains(name))
-}
-
-fn binary(headers: &Headers, content_type: Option<String>, body: Bytes) -> Result<Event, Failure> {
-    let mut attributes = Attributes::new("ce-");
-    for (name, value) in headers.iter() {
-        let Some(attribute) = name.strip_prefix("ce-") else {
-            continue;
-        };
-        attributes.set(attribute, header_value(name, value)?)?;
-    }
-    // The media type of the data is the request's own, so this header is ignored.
-    attributes.event(|_| content_type, Payload::from_bytes(body.into()))
-}
-
-/// Reads one CloudEvent from a JSON object and checks its data.
-fn structured(text: &str, all_json: bool) -> Result<Event, Failure> {
-    json::check(text)?;
-    if !text.trim_start().starts_with('{') {
-        return Err(invalid("a CloudEvent in structured mode is a JSON object"));
-    }
-    let mut attributes = Attributes::new("");
-    let (mut data, mut data_base64) = (None, None);
-    for (name, value) in json::members(text)? {
-        let place = match name.as_str() {
-            "data" => &mut data,
-            "data_base64" => &mut data_base64,
-            _ => {
-                if let Some(value) = attribute_value(&name, value)? {
-                    attributes.set(&name.to_ascii_lowercase(), value)?;
-                }
-                continue;
-            }
-        };
-        if place.replace(value).is_some() {
-            return Err(invalid(format!("`{name}` is there twice")));
-        }
-    }
-    let json = attributes
-        .get("datacontenttype")
-        .is_none_or(|written| Media::parse(written).is_some_and(|media| media.is_json()));
-    let (payload, checked) = match (data, data_base64) {
-        (Some(_), Some(_)) => return Err(invalid("`data` and `data_base64` exclude each other")),
-        (None, None) => (Payload::Text(String::new()), false),
-        (None, Some(encoded)) => (base64_data(encoded)?, false),
-        // Data whose media type is not JSON is in a JSON string (an XML document, for example).
-        (Some(value), None) => match json::string(value).filter(|_| !json) {
-            Some(text) => (Payload::Text(text), false),
-            None => (Payload::Text(value.get().to_owned()), true),
-        },
-    };
-    let mut event = attributes.event(
-        |written| Some(written.unwrap_or_else(|| "application/json".to_owned())),
-        payload,
-    )?;
-    if !checked {
-        check_data(&mut event, all_json)?;
-    }
-    Ok(event)
-}
-
-fn base64_data(encoded: &RawValue) -> Result<Payload, Failure> {
-    let text = json::string(encoded).ok_or_else(|| invalid("`data_base64` is a string"))?;
-    let bytes = STANDARD
-        .decode(text)
-        .map_err(|error| invalid(format!("`data_base64` is not base64: {error}")))?;
-    Ok(Payload::from_bytes(bytes))
-}
-
-/// The attributes of one CloudEvent while it is read.
-struct Attributes {
-    /// The prefix of names in messages: `ce-` in binary mode.
-    prefix: &'static str,
-    values: Vec<(String, String)>,
-}
-
-impl Attributes {
-    fn new(prefix: &'static str) -> Attributes {
-        Attributes {
-            prefix,
-            values: Vec::with_capacity(12),
-        }
-    }
-
-    fn set(&mut self, name: &str, value: String) -> Result<(), Failure> {
-        if self.get(name).is_some() {
-            return Err(invalid(format!("`{}{name}` is there twice", self.prefix)));
-        }
-        if self.values.len() >= ATTRIBUTES_MAX {
-            return Err(invalid(format!(
-                "an event has at most {ATTRIBUTES_MAX} attributes"
-            )));
-        }
-        self.values.push((name.to_owned(), value));
-        Ok(())
-    }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        self.values
-            .iter()
-            .find(|(there, _)| there == name)
-            .map(|(_, value)| value.as_str())
-    }
-
-    fn take(&mut self, name: &str) -> Option<String> {
-        let at = self.values.iter().position(|(there, _)| there == name)?;
-        Some(self.values.remove(at).1)
-    }
-
-    fn required(&mut self, name: &str) -> Result<String, Failure> {
-        let prefix = self.prefix;
-        let value = self.take(name).ok_or_else(|| {
-            invalid(format!(
-                "`{prefix}{name}` is missing; a CloudEvent needs it"
-            ))
-        })?;
-        if value.is_empty() {
-            Err(invalid(format!(
-                "`{prefix}{name}` is empty; a CloudEvent needs it"
-            )))
-        } else {
-            Ok(value)
-        }
-    }
-
-    /// The event; the remaining attributes are extensions. `content_type` is made from the
-    /// attribute `datacontenttype`.
-    fn event(
-        mut self,
-        content_type: impl FnOnce(Option<String>) -> Option<String>,
-        data: Payload,
-    ) -> Result<Event, Failure> {
-        let version = self.required("specversion")?;
-        if version != "1.0" {
-            let version = excerpt(&version);
-            return Err(invalid(format!(
-                "`{}specversion` is `{version}`; Weir understands 1.0",
-                self.prefix
-            )));
-        }
-        let (id, origin, event_type) = (
-            self.required("id")?,
-            self.required("source")?,
-            self.required("type")?,
-        );
-        let (subject, time) = (self.take("subject"), self.take("time"));
-        let content_type = content_type(self.take("datacontenttype"));
-        Ok(Event {
-            id,
-            origin,
-            event_type,
-            subject,
-            time,
-            content_type,
-            attributes: self.values,
-            data,
-        })
-    }
-}
-
-/// An attribute of structured mode: text, a number or a truth value; null counts as absent.
-fn attribute_value(name: &str, value: &RawValue) -> Result<Option<String>, Failure> {
-    match value.get().as_bytes().first() {
-        Some(b'n') => Ok(None),
-        Some(b'{' | b'[') | None => Err(invalid(format!(
-            "the attribute `{}` is a string, number or truth value, not a structure",
-            excerpt(name)
-        ))),
-        Some(b'"') => plain_text(name, json::string(value).unwrap_or_default()).map(Some),
-        Some(_) => Ok(Some(value.get().to_owned())),
-    }
-}
-
-/// The value of a header in binary mode: quotes are removed, then percent-encoding is decoded once.
-/// Raw UTF-8, which the binding forbids but some libraries send, is accepted too. A percent sign
-/// that is not followed by two digits stands for itself.
-fn header_value(name: &str, bytes: &[u8]) -> Result<String, Failure> {
-    let written =
-        std::str::from_utf8(bytes).map_err(|_| invalid(format!("`{name}` is not valid UTF-8")))?;
-    let unquoted = match written
-        .strip_prefix('"')
-        .and_then(|rest| rest.strip_suffix('"'))
-    {
-        Some(inner) => unescape(inner),
-        None => written.to_owned(),
-    };
-    let decoded = percent_encoding::percent_decode_str(&unquoted).decode_utf8();
-    let decoded = decoded.map_err(|_| {
-        invalid(format!(
-            "`{name}` is not valid UTF-8 once its percent signs are decoded"
-        ))
-    })?;
-    plain_text(name, decoded.into_owned())
-}
-
-fn unescape(quoted: &str) -> String {
-    let mut characters = quoted.chars();
-    let mut plain = String::with_capacity(quoted.len());
-    while let Some(character) = characters.next() {
-        plain.extend(if character == '\\' {
-            characters.next()
-        } else {
-            Some(character)
-        });
-    }
-    plain
-}
-
-/// Attributes must not have control characters, because they end up in logs and headers.
-fn plain_text(name: &str, value: String) -> Result<String, Failure> {
-    if value.chars().any(char::is_control) {
-        return Err(invalid(format!(
-            "the attribute `{}` has a control character in it",
-            excerpt(name)
-        )));
-    }
-    Ok(value)
-}
-
-fn invalid(sentence: impl Into<String>) -> Failure {
-    Failure::new("invalid-cloudevent", sentence)
-}
-
-fn unsupported(essence: &str) -> Rejection {
-    let detail = format!(
-        "`{essence}` is not understood; CloudEvents come as `application/cloudevents+json`, `application/cloudevents-batch+json` or with `ce-` headers"
-    );
-    Rejection::UnsupportedMediaType { detail }
 }
 
 /// The start of a text from the sender, short enough for a message.

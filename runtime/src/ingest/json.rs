@@ -109,6 +109,33 @@ pub(super) fn items(text: &str) -> Result<Vec<&RawValue>, Failure> {
     serde_json::from_str(text).map_err(|error| syntax(&error))
 }
 
+/// The value at a JSON pointer (RFC 6901), as written; `None` if nothing is there. Only the values on
+/// its path are parsed.
+///
+/// # Errors
+/// `invalid-json`, with the place.
+pub(super) fn at<'a>(text: &'a str, pointer: &str) -> Result<Option<&'a str>, Failure> {
+    let document: &RawValue = serde_json::from_str(text).map_err(|error| syntax(&error))?;
+    let mut here = document.get();
+    for token in pointer.split('/').skip(1) {
+        let name = token.replace("~1", "/").replace("~0", "~");
+        let next = if is_array(here) {
+            let item = |index: usize| Ok(items(here)?.get(index).copied());
+            name.parse().ok().map_or(Ok(None), item)?
+        } else if here.trim_start().starts_with('{') {
+            let found = members(here)?.into_iter().find(|(there, _)| *there == name);
+            found.map(|(_, value)| value)
+        } else {
+            None
+        };
+        match next {
+            Some(value) => here = value.get(),
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(here))
+}
+
 /// A JSON string, decoded; `None` if the value is something else.
 pub(super) fn string(value: &RawValue) -> Option<String> {
     serde_json::from_str(value.get()).ok()

@@ -46,6 +46,20 @@ impl Media {
     }
 }
 
+/// Whether a media type is that of one JSON value a line. None of its names is registered.
+pub(super) fn is_lines_of_json(essence: &str) -> bool {
+    matches!(
+        essence,
+        "application/x-ndjson"
+            | "application/ndjson"
+            | "application/jsonl"
+            | "application/x-jsonl"
+            | "application/jsonlines"
+            | "application/x-jsonlines"
+            | "application/json-lines"
+    )
+}
+
 /// The `Content-Type` as written and as understood.
 pub(super) fn content_type(headers: &Headers) -> (Option<String>, Option<Media>) {
     let written = headers

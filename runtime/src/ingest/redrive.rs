@@ -78,11 +78,9 @@ impl Source {
                 // The source may have had a mapper when the event arrived, so its data may be
                 // anything.
                 let effect = self.effect(event, verdicts.next(), *lane, false);
-                // Without its identity, which has been remembered since the event's arrival and
-                // would make it count as repeated.
                 Commit {
                     source: self.options.name.clone(),
-                    identity: None,
+                    identity: self.identity(event),
                     arrival: Some(*sequence),
                     effect,
                 }
@@ -177,7 +175,7 @@ fn settled(done: &Done, sequences: &[Sequence]) -> Vec<Sequence> {
     let leaves = |at: usize, sequence: Sequence| match done.verdicts.get(&at) {
         Some(Verdict::Accepted { .. } | Verdict::Filtered | Verdict::Repeated) => true,
         Some(Verdict::Quarantined(kept)) => *kept != sequence,
-        Some(Verdict::NoRoom(_)) | None => false,
+        Some(Verdict::Reused | Verdict::NoRoom(_)) | None => false,
     };
     sequences
         .iter()

@@ -12,7 +12,9 @@ use super::{
 use crate::budget::Reservation;
 use crate::model::{EntityType, Event, Failure, Lane, PartsDigest, Sequence};
 use crate::plugin::EventVerdict;
-use crate::store::{self, Commit, Effect, NoRoom, NotTaken, Quarantined, Store, Verdict};
+use crate::store::{
+    self, Commit, Content, Effect, Identity, NoRoom, NotTaken, Quarantined, Store, Verdict,
+};
 
 /// Number of events passed to the store at once. The store writes batches of about this size;
 /// larger pieces would only make other requests wait longer.
@@ -193,7 +195,8 @@ impl Source {
         commits
     }
 
-    /// The commit that quarantines an item that could not be read.
+    /// The commit that quarantines an item that could not be read. It has no identity: what it says is
+    /// not known, and if it is sent again, the quarantine counts it.
     fn keep_unread(&self, unread: Unread, lane: Option<Lane>) -> Commit {
         Commit {
             source: self.options.name.clone(),
@@ -246,8 +249,9 @@ impl Source {
     }
 
     /// Passes commits to the store, waits until they are durable, and counts. The first commits are
-    /// those of `events`; after them may come commits that only quarantine. An event that would give
-    /// its entity too many facets is quarantined by a separate commit.
+    /// those of `events`; after them may come commits that only quarantine. An event that the store
+    /// does not apply (its entity would have too many facets, its id was used before) is quarantined
+    /// by a separate commit.
     pub(super) async fn commit(
         &self,
         events: &[Event],
@@ -258,36 +262,33 @@ impl Source {
         let arrivals: Vec<Option<Sequence>> = commits.iter().map(|commit| commit.arrival).collect();
         let reasons = reasons(&commits);
         let verdicts = self.hand_over(commits, &mut done).await;
-        let crowded: Vec<usize> = done.count(verdicts.into_iter().enumerate(), &reasons);
-        if crowded.is_empty() {
+        let not_applied = done.count(verdicts.into_iter().enumerate(), &reasons);
+        if not_applied.is_empty() {
             return done;
         }
-        let again = crowded.iter().map(|at| {
-            let event = &events[*at];
-            let failure = Failure::new(
-                "too-many-facets",
-                format!("an entity has at most {} facets", crate::model::FACETS_MAX),
-            );
-            let identity = if arrivals[*at].is_some() {
-                None
-            } else {
-                self.identity(event)
+        let (mut places, mut again) = (Vec::new(), Vec::new());
+        for (at, why) in not_applied {
+            let event = &events[at];
+            let (failure, identity) = match why {
+                NotApplied::Crowded => (too_many_facets(), self.identity(event)),
+                // The id belongs to the event that came first.
+                NotApplied::Reused => (id_reused(event), None),
             };
-            Commit {
+            places.push(at);
+            again.push(Commit {
                 source: self.options.name.clone(),
                 identity,
-                arrival: arrivals[*at],
-                effect: set_aside(event, lane(*at), failure, None),
-            }
-        });
-        let again: Vec<Commit> = again.collect();
-        let reasons: BTreeMap<usize, Failure> = crowded
+                arrival: arrivals[at],
+                effect: set_aside(event, lane(at), failure, None),
+            });
+        }
+        let reasons: BTreeMap<usize, Failure> = places
             .iter()
             .zip(self::reasons(&again))
             .map(|(at, (_, reason))| (*at, reason))
             .collect();
         let verdicts = self.hand_over(again, &mut done).await;
-        done.count(crowded.into_iter().zip(verdicts), &reasons);
+        done.count(places.into_iter().zip(verdicts), &reasons);
         done
     }
 
@@ -344,17 +345,25 @@ impl Source {
         verdicts
     }
 
-    /// Dedup key of an event; `None` if the event has no id.
-    fn identity(&self, event: &Event) -> Option<u128> {
+    /// By what a repetition of an event is recognised; `None` if the event has no id. Its time and
+    /// the headers passed on may differ from attempt to attempt, so they are not part of the content.
+    pub(super) fn identity(&self, event: &Event) -> Option<Identity> {
         if event.id.is_empty() {
             return None;
         }
-        let mut digest = PartsDigest::new();
-        digest
-            .part(&*self.options.name)
+        let mut id = PartsDigest::new();
+        id.part(&*self.options.name)
             .part(&*event.origin)
             .part(&*event.id);
-        Some(digest.digest128())
+        let mut content = PartsDigest::new();
+        content
+            .part(&*event.event_type)
+            .optional(event.subject.as_deref().map(str::as_bytes))
+            .part(event.data.as_bytes());
+        Some(Identity {
+            id: id.digest128(),
+            content: Content::of(content.digest64()),
+        })
     }
 }
 
@@ -380,13 +389,13 @@ pub(super) struct Done {
 }
 
 impl Done {
-    /// Counts verdicts; returns the events whose entity cannot have another facet.
+    /// Counts verdicts; returns the events that the store did not apply.
     fn count(
         &mut self,
         verdicts: impl Iterator<Item = (usize, Option<Verdict>)>,
         reasons: &BTreeMap<usize, Failure>,
-    ) -> Vec<usize> {
-        let mut crowded = Vec::new();
+    ) -> Vec<(usize, NotApplied)> {
+        let mut not_applied = Vec::new();
         for (at, verdict) in verdicts {
             let Some(verdict) = verdict else { continue };
             match &verdict {
@@ -407,7 +416,8 @@ impl Done {
                     self.problems
                         .extend(reasons.get(&at).map(|reason| (at, reason.clone())));
                 }
-                Verdict::NoRoom(NoRoom::Facets) => crowded.push(at),
+                Verdict::Reused => not_applied.push((at, NotApplied::Reused)),
+                Verdict::NoRoom(NoRoom::Facets) => not_applied.push((at, NotApplied::Crowded)),
                 Verdict::NoRoom(NoRoom::Entities) => {
                     self.problems.push((
                         at,
@@ -434,7 +444,7 @@ impl Done {
             }
             self.verdicts.insert(at, verdict);
         }
-        crowded
+        not_applied
     }
 
     /// Keeps the most serious error: a store that cannot write, then one that is behind, limits
@@ -448,6 +458,32 @@ impl Done {
             self.trouble = Some(trouble);
         }
     }
+}
+
+/// Why the store did not apply an event, which is then quarantined.
+#[derive(Clone, Copy, Debug)]
+enum NotApplied {
+    /// Its entity cannot have another facet.
+    Crowded,
+    /// Its id was used by an event with another content.
+    Reused,
+}
+
+fn too_many_facets() -> Failure {
+    Failure::new(
+        "too-many-facets",
+        format!("an entity has at most {} facets", crate::model::FACETS_MAX),
+    )
+}
+
+fn id_reused(event: &Event) -> Failure {
+    Failure::new(
+        "id-reused",
+        format!(
+            "an earlier event had the id `{}` and another content, so this one was not applied; the sender must give each event an id of its own, and the same only when it sends an event again",
+            envelope::excerpt(&event.id)
+        ),
+    )
 }
 
 /// Why not all of a request was taken.

@@ -7,8 +7,6 @@
 mod records;
 mod xml;
 
-use serde_json::value::RawValue;
-
 use super::envelope::excerpt;
 use super::{Rejection, json};
 use crate::model::Failure;
@@ -28,7 +26,7 @@ pub enum Split {
     Json(String),
     /// Each record, as a JSON object by the names of the first line.
     Csv,
-    /// Each line that is not empty.
+    /// Each line that is not blank, as it was written.
     Lines,
 }
 
@@ -73,8 +71,9 @@ pub fn cut(split: &Split, body: &[u8], sink: &mut Sink<'_>) -> Result<(), Reject
 
 fn lines(body: &[u8], sink: &mut Sink<'_>) -> Result<(), Rejection> {
     for (number, line) in (1..).zip(body.split(|byte| *byte == b'\n')) {
-        let line = line.trim_ascii();
-        if !line.is_empty() {
+        // Blanks belong to a line: columns may be told apart by their width.
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if !line.trim_ascii().is_empty() {
             sink(text_piece(line).map_err(|spoilt| Spoilt {
                 failure: in_line(number, spoilt.failure),
                 ..spoilt
@@ -101,32 +100,13 @@ fn in_line(number: u64, failure: Failure) -> Failure {
     }
 }
 
-/// Follows the pointer in the text itself, so that only values on its path are parsed.
 fn items_at(pointer: &str, text: &str, sink: &mut Sink<'_>) -> Result<(), Rejection> {
-    let document: &RawValue = serde_json::from_str(text).map_err(|error| json::syntax(&error))?;
-    let mut here = document.get();
-    for token in pointer.split('/').skip(1) {
-        let name = token.replace("~1", "/").replace("~0", "~");
-        let absent = || {
-            no_events(format!(
-                "the document has nothing at `{}`, where its events should be",
-                excerpt(pointer)
-            ))
-        };
-        here = if json::is_array(here) {
-            let index: usize = name.parse().map_err(|_| absent())?;
-            json::items(here)?.get(index).ok_or_else(absent)?.get()
-        } else if here.trim_start().starts_with('{') {
-            json::members(here)?
-                .iter()
-                .find(|(there, _)| *there == name)
-                .ok_or_else(absent)?
-                .1
-                .get()
-        } else {
-            return Err(absent().into());
-        };
-    }
+    let here = json::at(text, pointer)?.ok_or_else(|| {
+        no_events(format!(
+            "the document has nothing at `{}`, where its events should be",
+            excerpt(pointer)
+        ))
+    })?;
     if !json::is_array(here) {
         return Err(no_events(format!(
             "what the document has at `{}` is no array",
@@ -176,11 +156,11 @@ mod tests {
     fn each_line_that_is_not_empty_is_an_event() {
         check(
             Split::Lines,
-            b"one\r\n\n  two \nth\xffree\nfour",
+            b"one\r\n\n  two \n \t \nth\xffree\nfour\r",
             expect![[r#"
                 one
-                two
-                [invalid-utf-8: in line 4: byte 2 (counted from 0) is not valid UTF-8; send the text as UTF-8: "th�ree"]
+                  two 
+                [invalid-utf-8: in line 5: byte 2 (counted from 0) is not valid UTF-8; send the text as UTF-8: "th�ree"]
                 four
             "#]],
         );

@@ -66,6 +66,7 @@ fn options() -> Options {
         owner: "erp".into(),
         split: split::Split::Whole,
         headers: Vec::new(),
+        naming: naming::Naming::default(),
         verify: verify::Options::None,
         quiet: None,
         body_bytes_max: 200_000,
@@ -433,6 +434,199 @@ async fn a_repeated_id_is_told_apart_by_the_sender_s_own_source() {
     .await;
 }
 
+// A sender takes the product's number as the id of its events. The second was gone, behind a 202.
+#[tokio::test]
+async fn an_id_used_for_something_else_quarantines_its_event_and_an_operator_may_apply_it() {
+    let store = memory();
+    let source = source(store.clone(), None);
+    let event = |time: &str, stock: &str| {
+        format!(
+            r#"{{"specversion":"1.0","id":"sku-1","source":"/erp","type":"t","time":"{time}","data":{}}}"#,
+            change("1", "stock", stock)
+        )
+    };
+    let body = format!(
+        "[{},{},{}]",
+        event("2026-11-29T08:00:00Z", "1"),
+        event("2026-11-29T08:01:00Z", "1"),
+        event("2026-11-29T08:02:00Z", "2")
+    );
+    check(
+        &source,
+        "application/cloudevents-batch+json",
+        body,
+        expect![[r#"
+            202 {"events":{"accepted":1,"filtered":0,"quarantined":1,"repeated":1},"changes":{"committed":1,"unchanged":0,"stale":0},"problems":[{"index":2,"code":"id-reused","detail":"an earlier event had the id `sku-1` and another content, so this one was not applied; the sender must give each event an id of its own, and the same only when it sends an event again"}],"sequence":2}
+        "#]],
+    )
+    .await;
+    assert_eq!(value(&*store, "1", "stock").as_deref(), Some("1"));
+    let redriven = source.redrive(quarantined(&*store)).await.unwrap();
+    assert_eq!(redriven.changes.committed, 1);
+    assert_eq!(value(&*store, "1", "stock").as_deref(), Some("2"));
+}
+
+/// The response to a webhook with these headers.
+async fn hook(source: &Source, headers: &[(&str, &str)], body: &str) -> EventCounts {
+    let all = headers.iter().copied().chain([("content-type", JSON)]);
+    let incoming = Incoming {
+        headers: Headers::from_iter(all),
+        ..incoming(JSON, body.to_owned())
+    };
+    source.accept(incoming).await.unwrap().events
+}
+
+// A sender's first attempt times out at its side, the price changes, and then the retry of the first
+// attempt arrives. It brought the old price back, and each attempt at a bad event was kept again.
+#[tokio::test]
+async fn a_late_retry_of_a_webhook_takes_nothing_back() {
+    let presets = [
+        (naming::Naming::standard_webhooks(), "webhook-id", ""),
+        (
+            naming::Naming::github(),
+            "x-github-delivery",
+            "x-github-event",
+        ),
+        (
+            naming::Naming::shopify(),
+            "x-shopify-webhook-id",
+            "x-shopify-topic",
+        ),
+    ];
+    for (naming, id, topic) in presets {
+        let store = memory();
+        let options = Options {
+            naming,
+            ..options()
+        };
+        let source = Source::new(
+            options,
+            None,
+            Arc::new(types()),
+            store.clone(),
+            Arc::default(),
+        );
+        let send = async |number: &str, facet: &str, value: &str| {
+            let headers = [(id, number), (topic, "products/update")];
+            hook(&source, &headers, &change("1", facet, value)).await
+        };
+        assert_eq!(send("a", "price.de", "10").await.accepted, 1);
+        assert_eq!(send("b", "price.de", "12").await.accepted, 1);
+        assert_eq!(send("a", "price.de", "10").await.repeated, 1);
+        assert_eq!(value(&*store, "1", "price.de").as_deref(), Some("12"));
+        assert_eq!(
+            send("c", "price.de", "10").await.accepted,
+            1,
+            "the same body under another id is a change"
+        );
+        assert_eq!(value(&*store, "1", "price.de").as_deref(), Some("10"));
+
+        assert_eq!(send("d", "content", "1").await.quarantined, 1);
+        assert_eq!(send("d", "content", "1").await.repeated, 1);
+        let kept = store.shelf("erp-conditions").list(None, 9).unwrap();
+        let event = &kept[0].event.event;
+        let topic = if topic.is_empty() {
+            ""
+        } else {
+            "products/update"
+        };
+        assert_eq!(
+            (kept.len(), event.id.as_str(), event.event_type.as_str()),
+            (1, "d", topic)
+        );
+    }
+}
+
+// Without an id in the request nothing says that 10 came before: a signature of the body is none.
+#[tokio::test]
+async fn ten_twelve_ten_without_ids_are_three_changes_and_an_id_in_the_body_is_an_id() {
+    let store = memory();
+    let plain = source(store.clone(), None);
+    for price in ["10", "12", "10"] {
+        let events = hook(&plain, &[], &change("1", "price.de", price)).await;
+        assert_eq!(events.accepted, 1);
+    }
+    assert_eq!(value(&*store, "1", "price.de").as_deref(), Some("10"));
+    let named = Options {
+        naming: naming::Naming {
+            id: Some(naming::IdFrom::Pointer("/nr".into())),
+            event_type: None,
+        },
+        ..options()
+    };
+    let mapped = Source::new(
+        named,
+        chain(|_| Some(EventVerdict::Changes(Vec::new()))),
+        Arc::new(types()),
+        store,
+        Arc::default(),
+    );
+    for (body, repeated) in [(r#"{"nr":1}"#, 0), (r#"{"nr":2}"#, 0), (r#"{"nr":1}"#, 1)] {
+        assert_eq!(hook(&mapped, &[], body).await.repeated, repeated, "{body}");
+    }
+}
+
+// The first attempt was taken in part, as far as the store had room, and is sent again as a whole.
+#[tokio::test]
+async fn each_line_of_a_webhook_has_an_identity_of_its_own() {
+    let store = memory();
+    let options = Options {
+        naming: naming::Naming::standard_webhooks(),
+        ..options()
+    };
+    let source = Source::new(
+        options,
+        None,
+        Arc::new(types()),
+        store.clone(),
+        Arc::default(),
+    );
+    let send = async |body: String| {
+        let headers = [("content-type", NDJSON), ("webhook-id", "m")];
+        let incoming = Incoming {
+            headers: Headers::from_iter(headers),
+            ..incoming(NDJSON, body)
+        };
+        source.accept(incoming).await.unwrap().events
+    };
+    let first = [
+        change("1", "stock", "1"),
+        "oops".into(),
+        change("2", "stock", "2"),
+    ];
+    let events = send(first[..2].join("\n")).await;
+    assert_eq!((events.accepted, events.quarantined), (1, 1));
+    let events = send(first.join("\n")).await;
+    assert_eq!(
+        (events.accepted, events.repeated, events.quarantined),
+        (1, 1, 1)
+    );
+    let kept = store.shelf("erp-conditions").list(None, 9).unwrap();
+    assert_eq!((kept.len(), kept[0].count), (1, 2));
+    assert_eq!(kept[0].event.event.id, "m/1");
+
+    // The id comes again with something else, some of which cannot be read.
+    let other = [change("1", "stock", "9"), "oops!".into()];
+    let events = send(other.join("\n")).await;
+    assert_eq!((events.accepted, events.quarantined), (0, 2));
+    assert_eq!(value(&*store, "1", "stock").as_deref(), Some("1"));
+}
+
+// A file of bad rows arrives each night.
+#[tokio::test]
+async fn the_same_bad_rows_each_night_are_kept_once_and_counted() {
+    let store = memory();
+    let source = source(store.clone(), None);
+    let body = ["{}", "oops", &change("1", "stock", "1")].join("\n");
+    for night in 1..=4 {
+        let answer = post(&source, NDJSON, body.clone()).await.unwrap();
+        assert_eq!(answer.events.quarantined, 2, "night {night}");
+    }
+    let kept = store.shelf("erp-conditions").list(None, 9).unwrap();
+    let counts: Vec<u64> = kept.iter().map(|kept| kept.count).collect();
+    assert_eq!((counts, source.quarantined()), (vec![4, 4], 2));
+}
+
 #[tokio::test]
 async fn plugins_filter_map_and_fail_one_by_one() {
     let source = source(
@@ -507,9 +701,9 @@ async fn limits_are_answered_with_what_was_taken_all_the_same() {
         507 no-room: an entity type has `entities_max` entities and the request brings new keys; the problems say which events {"events":{"accepted":3,"filtered":0,"quarantined":0,"repeated":0},"changes":{"committed":3,"unchanged":0,"stale":0},"problems":[{"index":3,"code":"no-room","detail":"its type has `entities_max` entities and this key is new"}],"sequence":3}
     "#]])
     .await;
-    let body = ["{}"; 4].join("\n");
+    let body = ["{}", "[{}]", "{ }", "{  }"].join("\n");
     check(&source, NDJSON, body, expect![[r#"
-        503 quarantine-full: the quarantine of this source is full; an operator must redrive or drop events before it takes failing ones again {"events":{"accepted":0,"filtered":0,"quarantined":3,"repeated":0},"changes":{"committed":0,"unchanged":0,"stale":0},"problems":[{"index":0,"code":"not-a-change","detail":"missing field `type` at line 1 column 2; a change is {\"type\", \"key\", \"facet\", \"value\" or \"deleted\": true, \"version\"?, \"lane\"?}"},{"index":1,"code":"not-a-change","detail":"missing field `type` at line 1 column 2; a change is {\"type\", \"key\", \"facet\", \"value\" or \"deleted\": true, \"version\"?, \"lane\"?}"},{"index":2,"code":"not-a-change","detail":"missing field `type` at line 1 column 2; a change is {\"type\", \"key\", \"facet\", \"value\" or \"deleted\": true, \"version\"?, \"lane\"?}"},{"index":3,"code":"quarantine-full","detail":"not kept, the quarantine is full: missing field `type` at line 1 column 2; a change is {\"type\", \"key\", \"facet\", \"value\" or \"deleted\": true, \"version\"?, \"lane\"?}"}],"sequence":6}
+        503 quarantine-full: the quarantine of this source is full; an operator must redrive or drop events before it takes failing ones again {"events":{"accepted":0,"filtered":0,"quarantined":3,"repeated":0},"changes":{"committed":0,"unchanged":0,"stale":0},"problems":[{"index":0,"code":"not-a-change","detail":"missing field `type` at line 1 column 2; a change is {\"type\", \"key\", \"facet\", \"value\" or \"deleted\": true, \"version\"?, \"lane\"?}"},{"index":1,"code":"not-a-change","detail":"missing field `type` at line 1 column 3; a change is {\"type\", \"key\", \"facet\", \"value\" or \"deleted\": true, \"version\"?, \"lane\"?}"},{"index":2,"code":"not-a-change","detail":"missing field `type` at line 1 column 3; a change is {\"type\", \"key\", \"facet\", \"value\" or \"deleted\": true, \"version\"?, \"lane\"?}"},{"index":3,"code":"quarantine-full","detail":"not kept, the quarantine is full: missing field `type` at line 1 column 4; a change is {\"type\", \"key\", \"facet\", \"value\" or \"deleted\": true, \"version\"?, \"lane\"?}"}],"sequence":6}
     "#]])
     .await;
 }
@@ -656,6 +850,36 @@ async fn the_sender_is_verified_before_anything_is_parsed() {
         activity::Counts::default(),
         "nothing was looked at"
     );
+}
+
+// A sender that signs was told to send a bearer token.
+#[tokio::test]
+async fn a_401_names_the_kind_of_proof_that_the_source_wants() {
+    let secrets = || vec![crate::signature::Secret(vec![7; 32])];
+    let kinds = [
+        (verify::Options::Bearer { tokens: secrets() }, "Bearer"),
+        (verify::Options::github(secrets()), "HMAC-SHA256"),
+        (
+            verify::Options::StandardWebhooks { secrets: secrets() },
+            "Standard-Webhooks",
+        ),
+    ];
+    for (verify, scheme) in kinds {
+        let options = Options {
+            verify,
+            ..options()
+        };
+        let source = Source::new(options, None, Arc::new(types()), memory(), Arc::default());
+        let request = IngestRequest {
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            lane: None,
+            memory: memory_for_one(),
+        };
+        let problem = app::intake::take(&source, request, NOW).await.unwrap_err();
+        let response = problem.into_response();
+        assert_eq!(response.headers()["www-authenticate"], scheme);
+    }
 }
 
 #[tokio::test]
@@ -882,6 +1106,9 @@ impl Store for Failing {
     }
     fn save(&self, now: Timestamp) -> Pending<()> {
         self.inner.save(now)
+    }
+    fn reset_versions(&self, owner: &str) -> Pending<u64> {
+        self.inner.reset_versions(owner)
     }
     fn note(&self, name: &str) -> Result<Option<Vec<u8>>, store::Error> {
         self.inner.note(name)

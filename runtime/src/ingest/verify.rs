@@ -43,6 +43,16 @@ pub enum Options {
 }
 
 impl Options {
+    /// The name of the proof in `WWW-Authenticate`, which every 401 has. Only `Bearer` is a registered
+    /// name; the others tell a sender that no token helps.
+    pub fn scheme(&self) -> &'static str {
+        match self {
+            Options::None | Options::Bearer { .. } => "Bearer",
+            Options::Hmac { .. } => "HMAC-SHA256",
+            Options::StandardWebhooks { .. } => "Standard-Webhooks",
+        }
+    }
+
     /// As Shopify signs: base64 in `X-Shopify-Hmac-Sha256`.
     pub fn shopify(secrets: Vec<Secret>) -> Options {
         Options::Hmac {

@@ -42,8 +42,12 @@ fn busy() -> Snapshot {
         plugins: vec![PluginFigures {
             name: "erp-product".into(),
             version: "3fa9c1b2d0e4".into(),
+            held_back: true,
+            log_dropped: 7,
             calls: Buckets::new(&BOUNDS, [2, 0, 0], 0.0005),
         }],
+        differing: vec![("erp-product".into(), "3fa9c1b2d0e4".into(), 3)],
+        plugin_idle_bytes: 0,
         traps: vec![
             ("erp-product".into(), "3fa9c1b2d0e4".into(), 0),
             ("erp-product".into(), "0d15ea5e0000".into(), 2),
@@ -253,6 +257,18 @@ fn the_text_is_this_one() {
         # TYPE weir_plugin_traps counter
         weir_plugin_traps_total{plugin="erp-product",version="3fa9c1b2d0e4"} 0
         weir_plugin_traps_total{plugin="erp-product",version="0d15ea5e0000"} 2
+        # HELP weir_plugin_differing Sampled calls of a version of a plugin that returned something else in a new instance
+        # TYPE weir_plugin_differing counter
+        weir_plugin_differing_total{plugin="erp-product",version="3fa9c1b2d0e4"} 3
+        # HELP weir_plugin_idle_bytes Memory of the idle instances of all plugins
+        # TYPE weir_plugin_idle_bytes gauge
+        weir_plugin_idle_bytes 0
+        # HELP weir_plugin_log_lines_dropped Lines of a plugin's log beyond its quota of a minute
+        # TYPE weir_plugin_log_lines_dropped counter
+        weir_plugin_log_lines_dropped_total{plugin="erp-product"} 7
+        # HELP weir_plugin_held_back 1 if the version in use is an earlier one, because the file of the plugin was refused
+        # TYPE weir_plugin_held_back gauge
+        weir_plugin_held_back{plugin="erp-product"} 1
         # HELP weir_plugin_active The version of a plugin that is in use
         # TYPE weir_plugin_active info
         weir_plugin_active_info{plugin="erp-product",version="3fa9c1b2d0e4"} 1
@@ -291,6 +307,7 @@ fn what_is_not_in_the_snapshot_has_no_series() {
     }];
     snapshot.plugins.clear();
     snapshot.traps.clear();
+    snapshot.differing.clear();
     let text = text_of(snapshot);
     for gone in ["source=", "plugin=", "storefront", "status=", "result="] {
         assert!(!text.contains(gone), "{gone} in\n{text}");

@@ -51,6 +51,7 @@ pub(super) fn channels<'a>(
     let mut before: Vec<(String, Arc<str>, Field<'a>)> = Vec::new();
     for field in named(root, "channels") {
         notes.place(field.path(), field.place());
+        let mut by_row: Vec<(&str, Vec<String>)> = Vec::new();
         field.table(|table| {
             for row in notes.rows_of(table) {
                 let name: Arc<str> = expanded(field.key, row).into();
@@ -61,6 +62,9 @@ pub(super) fn channels<'a>(
                     before.push((was, name.clone(), at));
                 }
                 let channel = channel(name.clone(), table, row, notes, &mut known);
+                if let Some(row) = row {
+                    by_row.push((&row.name, channel.options.facets.clone()));
+                }
                 if channels.insert(name.clone(), channel).is_some() {
                     table.complain(
                         format!("there are two channels named {name:?}"),
@@ -70,9 +74,32 @@ pub(super) fn channels<'a>(
                 notes.place(&format!("channels.{name}"), field.place());
             }
         });
+        overlaps(&field, &by_row);
     }
     rename(&mut channels, before);
     (channels, known.targets.usable())
+}
+
+/// Warns where one row's family takes facets that are meant for another row, as `price.{site}-*` of the
+/// row `de` takes those of the row `de-at`. The patterns of a section come in the same order for each
+/// row, and those without the row in them are equal.
+fn overlaps(section: &Field<'_>, by_row: &[(&str, Vec<String>)]) {
+    for (row, patterns) in by_row {
+        for (other, theirs) in by_row.iter().filter(|(other, _)| other != row) {
+            let covers = |(ours, theirs): &(&String, &String)| {
+                let meant = theirs.strip_suffix('*').unwrap_or(theirs);
+                ours != theirs && ours.ends_with('*') && facet_matches(ours, meant)
+            };
+            if let Some((ours, theirs)) = patterns.iter().zip(theirs).find(covers) {
+                section.warn(
+                    format!(
+                        "the row {row:?} also gets the facets of the row {other:?}: {ours:?} covers {theirs:?}"
+                    ),
+                    "end the row's name in the pattern with a character that no row's name has, such as \"price.{site}/*\", or rename a row".to_owned(),
+                );
+            }
+        }
+    }
 }
 
 fn channel(

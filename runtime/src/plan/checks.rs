@@ -6,10 +6,12 @@ use super::basics::ServerPlaces;
 use super::{Complaint, Plan};
 use crate::config::cursor::Reader;
 use crate::config::text::suggestion;
+use crate::ingest::naming::IdFrom;
 use crate::ingest::verify;
 
 pub(super) fn check(reader: &Reader<'_>, plan: &Plan, places: &ServerPlaces) {
     guarded(reader, plan, places);
+    recorded(reader, plan);
     owners(reader, plan);
     unused(reader, plan);
 }
@@ -47,6 +49,23 @@ fn guarded(reader: &Reader<'_>, plan: &Plan, places: &ServerPlaces) {
         );
         let help = "write [tokens.NAME] with secret = { env = \"NAME\" } and roles, or keep the admin routes on loopback".to_owned();
         reader.complain(Complaint::at(place, path, what, help));
+    }
+}
+
+/// Warns of sources whose signature does not protect them against a recorded request that is sent
+/// again. An id protects only if it is signed: `webhook-id` is, and what is in the body is. A
+/// signature by itself is no id: a price that goes from 10 to 12 and back to 10 is signed alike twice.
+fn recorded(reader: &Reader<'_>, plan: &Plan) {
+    for (name, source) in &plan.sources {
+        let verify::Options::Hmac { .. } = source.options.verify else {
+            continue;
+        };
+        if let Some(IdFrom::Pointer(_)) = source.options.naming.id {
+            continue;
+        }
+        let what = "the signature covers the body alone, so whoever has recorded a request can send it again, and an old value returns";
+        let help = "send versions with the changes, or events with an id in the body (structured CloudEvents, or id = { pointer = \"/id\" })".to_owned();
+        reader.warn(plan.complaint(&format!("sources.{name}.verify"), what, help));
     }
 }
 

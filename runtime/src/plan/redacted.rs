@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::secrets::SECRET;
 use super::{Channel, Outside, Plan, Plugin, Source, Use, targets};
 use crate::config::scalar::{duration_text, share_text, size_text};
+use crate::ingest::naming::IdFrom;
 use crate::ingest::split::Split;
 use crate::ingest::verify::{self, Encoding};
 use crate::model::{EntityType, Lane};
@@ -59,6 +60,7 @@ fn of_plugin(plugin: &Plugin, outside: &Outside) -> Value {
             "output": size_text(limits.output_bytes as u64),
             "log": size_text(limits.log_bytes as u64),
         },
+        "strict": limits.strict,
     })
 }
 
@@ -75,9 +77,15 @@ fn of_source(source: &Source, outside: &Outside) -> Value {
             Split::Lines => "lines".into(),
         },
         "headers": options.headers,
+        "id": match &options.naming.id {
+            Some(IdFrom::Header(header)) => json!({"header": header}),
+            Some(IdFrom::Pointer(pointer)) => json!({"pointer": pointer}),
+            None => Value::Null,
+        },
         "verify": verification(&options.verify),
         "quiet": options.quiet.map(duration_text),
         "body_max": size_text(options.body_bytes_max),
+        "accept_status": source.accept_status,
     })
 }
 

@@ -11,6 +11,7 @@ use super::{Plugin, Source};
 use crate::config::cursor::{Cursor, Field};
 use crate::config::text::suggestion;
 use crate::ingest;
+use crate::ingest::naming::{IdFrom, Naming};
 use crate::ingest::split::Split;
 use crate::ingest::verify::{self, Encoding};
 
@@ -60,10 +61,15 @@ fn source(
     let headers = table
         .take("headers")
         .map(|field| field.list(|item| item.parsed("a header pattern", HEADERS, header_pattern)));
+    let id = table
+        .take("id")
+        .and_then(|field| field.table(id_from).flatten());
     let verify = table.take("verify").and_then(|field| {
         notes.place(field.path(), field.place());
         field.table(verify).flatten()
     });
+    let (verify, mut naming) = verify.unwrap_or((verify::Options::None, Naming::default()));
+    naming.id = id.or(naming.id);
     let quiet = table.take("quiet").and_then(|field| {
         field.duration(Duration::from_secs(1)..=Duration::from_secs(365 * 86_400))
     });
@@ -75,13 +81,19 @@ fn source(
         name,
         split: split.unwrap_or_default(),
         headers: headers.unwrap_or_default(),
-        verify: verify.unwrap_or(verify::Options::None),
+        naming,
+        verify,
         quiet,
         body_bytes_max: body_max.unwrap_or(8 * 1024 * 1024),
     };
+    let accept_status = table
+        .take("accept_status")
+        .and_then(|field| field.integer(200..=202))
+        .and_then(|status| u16::try_from(status).ok());
     Source {
         options,
         plugins: uses(table, notes, plugins, &[]),
+        accept_status: accept_status.unwrap_or(202),
     }
 }
 
@@ -110,7 +122,30 @@ fn header_pattern(text: &str) -> Option<String> {
 
 const KINDS: [&str; 4] = ["bearer", "hmac", "standard-webhooks", "none"];
 
-fn verify(table: &mut Cursor<'_>) -> Option<verify::Options> {
+/// Where events have their id.
+fn id_from(table: &mut Cursor<'_>) -> Option<IdFrom> {
+    let help = "write id = { header = \"X-Event-Id\" } or { pointer = \"/id\" }";
+    match (table.take("header"), table.take("pointer")) {
+        (Some(field), None) => field.parsed("the name of a header", help, |text| {
+            is_header(text).then(|| IdFrom::Header(text.to_lowercase()))
+        }),
+        (None, Some(field)) => field.parsed("a JSON pointer", help, |text| {
+            text.starts_with('/')
+                .then(|| IdFrom::Pointer(text.to_owned()))
+        }),
+        (Some(_), Some(field)) => {
+            field.complain("header is set as well", help.to_owned());
+            None
+        }
+        (None, None) => {
+            table.complain("it says neither header nor pointer", help.to_owned());
+            None
+        }
+    }
+}
+
+/// How senders are verified, and the names that their kind gives to events.
+fn verify(table: &mut Cursor<'_>) -> Option<(verify::Options, Naming)> {
     let kind = table.require(
         "kind",
         "write kind = \"bearer\", \"hmac\", \"standard-webhooks\" or \"none\"",
@@ -122,24 +157,24 @@ fn verify(table: &mut Cursor<'_>) -> Option<verify::Options> {
         return None;
     };
     match name.as_str() {
-        "none" => Some(verify::Options::None),
+        "none" => Some((verify::Options::None, Naming::default())),
         "bearer" => {
             let tokens = secrets(table, "token", "tokens");
-            Some(verify::Options::Bearer {
-                tokens: tokens
-                    .into_iter()
-                    .filter_map(|field| plain(&field))
-                    .collect(),
-            })
+            let tokens = tokens.into_iter().filter_map(|field| plain(&field));
+            let verify = verify::Options::Bearer {
+                tokens: tokens.collect(),
+            };
+            Some((verify, Naming::default()))
         }
         "standard-webhooks" => {
             let secrets = secrets(table, "secret", "secrets");
-            Some(verify::Options::StandardWebhooks {
-                secrets: secrets
-                    .into_iter()
-                    .filter_map(|field| standard_webhooks(&field))
-                    .collect(),
-            })
+            let secrets = secrets
+                .into_iter()
+                .filter_map(|field| standard_webhooks(&field));
+            let verify = verify::Options::StandardWebhooks {
+                secrets: secrets.collect(),
+            };
+            Some((verify, Naming::standard_webhooks()))
         }
         "hmac" => Some(hmac(table)),
         _ => {
@@ -151,10 +186,27 @@ fn verify(table: &mut Cursor<'_>) -> Option<verify::Options> {
     }
 }
 
-fn hmac(table: &mut Cursor<'_>) -> verify::Options {
+fn hmac(table: &mut Cursor<'_>) -> (verify::Options, Naming) {
+    type Named = fn() -> Naming;
     let presets = [
-        ("shopify", ("x-shopify-hmac-sha256", "", Encoding::Base64)),
-        ("github", ("x-hub-signature-256", "sha256=", Encoding::Hex)),
+        (
+            "shopify",
+            (
+                "x-shopify-hmac-sha256",
+                "",
+                Encoding::Base64,
+                Naming::shopify as Named,
+            ),
+        ),
+        (
+            "github",
+            (
+                "x-hub-signature-256",
+                "sha256=",
+                Encoding::Hex,
+                Naming::github as Named,
+            ),
+        ),
     ];
     let preset = table
         .take("preset")
@@ -178,17 +230,19 @@ fn hmac(table: &mut Cursor<'_>) -> verify::Options {
     let encoding = table
         .take("encoding")
         .and_then(|field| field.one_of(&[("hex", Encoding::Hex), ("base64", Encoding::Base64)]));
-    let (preset_header, preset_prefix, preset_encoding) = preset.unwrap_or(("", "", Encoding::Hex));
+    let (preset_header, preset_prefix, preset_encoding, naming) =
+        preset.unwrap_or(("", "", Encoding::Hex, Naming::default));
     let secrets = secrets(table, "secret", "secrets")
         .into_iter()
         .filter_map(|field| plain(&field))
         .collect();
-    verify::Options::Hmac {
+    let verify = verify::Options::Hmac {
         header: header.unwrap_or_else(|| preset_header.to_owned()),
         prefix: prefix.unwrap_or_else(|| preset_prefix.to_owned()),
         encoding: encoding.unwrap_or(preset_encoding),
         secrets,
-    }
+    };
+    (verify, naming())
 }
 
 /// Reads one secret, or a list of secrets that are all valid so that they can be rotated. Having

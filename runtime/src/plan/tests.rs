@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::*;
 use crate::dispatch::{WithdrawMax, retry};
+use crate::ingest::naming::IdFrom;
 use crate::ingest::split::Split;
 use crate::ingest::verify::{Encoding, Options as Verify};
 use crate::model::Lane;
@@ -405,6 +406,107 @@ fn what_is_not_written_has_the_defaults_of_the_example() {
     );
 }
 
+// Whoever recorded a request that is signed with its body alone can send it again, also with another
+// delivery id, and an old price is back. Only an id that is signed too protects.
+#[test]
+fn a_signature_that_does_not_cover_an_id_is_warned_of() {
+    check(
+        r#"config_version = 1
+[entities.product]
+facets.content = { owner = "shop" }
+[sources.shop]
+verify = { kind = "hmac", preset = "shopify", secret = "one" }
+[sources.other]
+owner = "shop"
+id = { pointer = "/meta/id" }
+verify = { kind = "hmac", header = "X-Signature", secret = "one" }
+"#,
+        expect![[r#"
+            fine
+            weir.toml:5:1: sources.shop.verify: the signature covers the body alone, so whoever has recorded a request can send it again, and an old value returns; send versions with the changes, or events with an id in the body (structured CloudEvents, or id = { pointer = "/id" })
+        "#]],
+    );
+    check(
+        r#"config_version = 1
+[sources.a]
+id = { pointer = "id" }
+[sources.b]
+id = { header = "X-Id", pointer = "/id" }
+[sources.c]
+id = {}
+[sources.d]
+id = { headr = "X-Id" }
+"#,
+        expect![[r#"
+            weir.toml:3:18: sources.a.id.pointer: "id" is not a JSON pointer; write id = { header = "X-Event-Id" } or { pointer = "/id" }
+            weir.toml:5:35: sources.b.id.pointer: header is set as well; write id = { header = "X-Event-Id" } or { pointer = "/id" }
+            weir.toml:7:1: sources.c.id: it says neither header nor pointer; write id = { header = "X-Event-Id" } or { pointer = "/id" }
+            weir.toml:9:1: sources.d.id: it says neither header nor pointer; write id = { header = "X-Event-Id" } or { pointer = "/id" }
+            weir.toml:9:8: sources.d.id.headr: there is no such key; did you mean "header"?
+        "#]],
+    );
+}
+
+// The shop of `de` got the prices of `de-at` too, which are longer names of the same beginning.
+#[test]
+fn a_row_that_gets_the_facets_of_another_is_warned_of() {
+    let channels = |facets: &str| {
+        format!(
+            r#"config_version = 1
+[entities.product]
+facets."price.*" = {{ owner = "erp" }}
+facets.content = {{ owner = "erp" }}
+[sources.erp]
+[each.site.de]
+[each.site.de-at]
+[each.site.fr]
+[targets.shop]
+kind = "webhook"
+url = "http://127.0.0.1:1/"
+[channels.page]
+for_each = "site"
+entity = "product"
+facets = {facets}
+target = "shop"
+"#
+        )
+    };
+    check(
+        &channels(r#"["content", "price.*", "price.{site}-*"]"#),
+        expect![[r#"
+            fine
+            weir.toml:12:11: channels.page: the row "de" also gets the facets of the row "de-at": "price.de-*" covers "price.de-at-*"; end the row's name in the pattern with a character that no row's name has, such as "price.{site}/*", or rename a row
+        "#]],
+    );
+    check(
+        &channels(r#"["price.{site}/*"]"#),
+        expect![[r#"
+        fine
+    "#]],
+    );
+    check(
+        &channels(r#"["price.{site}"]"#),
+        expect![[r#"
+        fine
+    "#]],
+    );
+}
+
+// Some systems count every answer but 200 as failed and send again.
+#[test]
+fn a_source_may_answer_200_to_202() {
+    let text = "config_version = 1\n[sources.a]\n[sources.b]\naccept_status = 200\n";
+    let plan = plan_of(&[("weir.toml", text)], &["weir.toml"]);
+    let status = |name: &str| plan.sources[name].accept_status;
+    assert_eq!((status("a"), status("b")), (202, 200));
+    check(
+        "config_version = 1\n[sources.a]\naccept_status = 204\n",
+        expect![[r#"
+            weir.toml:3:17: sources.a.accept_status: 204 is out of bounds; write a whole number from 200 to 202
+        "#]],
+    );
+}
+
 #[test]
 fn every_way_to_verify_is_understood() {
     let text = format!(
@@ -469,6 +571,20 @@ verify = {{ kind = "standard-webhooks", secret = "{WHSEC}" }}
             secrets: vec![Secret(vec![b'k'; 32])]
         }
     );
+    let id = |name: &str| match plan.sources[name].options.naming.id.clone() {
+        Some(IdFrom::Header(header)) => header,
+        other => format!("{other:?}"),
+    };
+    assert_eq!(
+        ["a", "b", "c", "d", "e"].map(id),
+        [
+            "x-shopify-webhook-id",
+            "x-github-delivery",
+            "None",
+            "None",
+            "webhook-id"
+        ]
+    );
     check(
         r#"config_version = 1
 [sources.a]
@@ -515,7 +631,7 @@ fn the_reference_is_right_with_and_without_its_defaults() {
             .replace(&folder.0.path().display().to_string(), "")
     };
     // These have no default, or exclude another key.
-    let apart = ["# verify", "# sha256", "# admin_listen", "# rate"];
+    let apart = ["# verify", "# sha256", "# admin_listen", "# rate", "# id"];
     let key = |line: &str| {
         line.strip_prefix("# ")
             .filter(|rest| rest.contains(" = ") && rest.starts_with(char::is_lowercase))

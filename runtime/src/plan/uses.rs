@@ -1,7 +1,6 @@
 //! Plugins, and their uses by sources and channels.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,16 +54,14 @@ fn plugin(table: &mut Cursor<'_>, notes: &mut Notes<'_>) -> Plugin {
         .take("limits")
         .and_then(|field| field.table(limits))
         .unwrap_or(LIMITS);
-    if let (Some(field), Some(path)) = (&path_field, &path) {
+    let strict = table
+        .take("strict")
+        .and_then(|field| field.boolean())
+        .unwrap_or_default();
+    // The loader reads the file and checks the pinned digest on the bytes that it uses. A file that
+    // cannot be read is no mistake of the configuration: the plugin may have an earlier version.
+    if let Some(field) = &path_field {
         notes.place(field.path(), field.place());
-        // The loader reads the bytes and checks the pinned digest on the same bytes that it uses.
-        if let Err(error) = File::open(path) {
-            let what = format!("{} cannot be read: {error}", path.display());
-            field.complain(
-                what,
-                "build it (`weir plugin build`), or correct the path".to_owned(),
-            );
-        }
     }
     if let Some(field) = &sha256_field {
         notes.place(field.path(), field.place());
@@ -73,7 +70,7 @@ fn plugin(table: &mut Cursor<'_>, notes: &mut Notes<'_>) -> Plugin {
         path: path.unwrap_or_default(),
         sha256,
         settings,
-        limits,
+        limits: Limits { strict, ..limits },
     }
 }
 
@@ -83,6 +80,7 @@ const LIMITS: Limits = Limits {
     memory_bytes: 64 * MIB as usize,
     output_bytes: 16 * MIB as usize,
     log_bytes: 64 * KIB as usize,
+    strict: false,
 };
 
 fn limits(table: &mut Cursor<'_>) -> Limits {
@@ -100,6 +98,7 @@ fn limits(table: &mut Cursor<'_>) -> Limits {
         memory_bytes: size("memory", 64 * KIB, 4096 * MIB, LIMITS.memory_bytes),
         output_bytes: size("output", KIB, 1024 * MIB, LIMITS.output_bytes),
         log_bytes: size("log", 0, 64 * MIB, LIMITS.log_bytes),
+        strict: LIMITS.strict,
     }
 }
 

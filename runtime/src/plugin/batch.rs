@@ -2,17 +2,19 @@
 //! item.
 //!
 //! A batch that a plugin faults on is retried item by item, each in a new instance, so that the
-//! poison item fails with its own fault and no other item is blamed for it. If that takes long, the
-//! batch yields to others and continues later.
+//! poison item fails with its own fault and no other item is blamed for it. A batch that takes long
+//! yields to others and continues later.
 
 use std::collections::VecDeque;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::plugin::bindings::{Answer, Answers};
 use crate::plugin::chain::{Chain, Items, Stage};
+use crate::plugin::instance::Halt;
 use crate::plugin::pool::Pool;
+use crate::plugin::standing;
 use crate::plugin::words::{Failed, Fault, Role};
 
 /// The most items per call. It bounds the cost of one fault, and the time that an urgent batch
@@ -20,8 +22,46 @@ use crate::plugin::words::{Failed, Fault, Role};
 const ITEMS_MAX: usize = 64;
 /// The most bytes per call; a single larger item gets a call of its own.
 const BYTES_MAX: usize = 1 << 20;
-/// A batch yields after this many times its plugin's time limit in one turn.
-const TURN: u32 = 2;
+/// The kind of worker that runs a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Lane {
+    /// Gives a batch one turn.
+    Quick,
+    /// Gives calls their whole time limit, at a low priority.
+    Heavy,
+    /// The same, at a lower one.
+    Hanging,
+}
+
+impl Lane {
+    /// The processor time that one call may use, if its limit is not shorter.
+    fn allowed(self) -> Duration {
+        match self {
+            Lane::Quick => standing::TURN,
+            Lane::Heavy | Lane::Hanging => Duration::MAX,
+        }
+    }
+
+    /// After how much time a batch yields to others.
+    fn turn(self, limit: Duration) -> Duration {
+        match self {
+            Lane::Quick => standing::TURN,
+            // One call that breaks its limit is enough to be called hanging.
+            Lane::Heavy => limit,
+            Lane::Hanging => limit * 2,
+        }
+    }
+
+    /// What is added to the niceness of the worker. Quick ones give way to the threads that take
+    /// events in, as deliveries do.
+    pub(super) fn niceness(self) -> i32 {
+        match self {
+            Lane::Quick => 5,
+            Lane::Heavy => 10,
+            Lane::Hanging => 15,
+        }
+    }
+}
 
 /// The result for one item.
 #[derive(Debug)]
@@ -37,7 +77,8 @@ pub(super) enum Verdict {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Progress {
     Done,
-    /// It has used up its turn; run it again after the others.
+    /// It has used up its turn; push it again, and it continues after the others, on another kind of
+    /// worker if a call of it was cut off or broke its limit.
     Later,
 }
 
@@ -84,23 +125,30 @@ impl Batch {
     }
 
     /// Continues until the batch is done or its turn is over.
-    pub(super) fn run(&mut self, pool: &mut Pool) -> Progress {
-        let turn = Instant::now();
+    pub(super) fn run(&mut self, pool: &Pool, lane: Lane) -> Progress {
+        let began = Instant::now();
         let chain = self.chain.clone();
         while let Some(stage) = chain.stages.get(self.stage) {
-            if self.alone.is_empty() {
-                self.together(stage, pool);
+            let turn = lane.turn(stage.plugin.component().limits().time);
+            if self.alone.is_empty() && self.together(stage, pool, lane).is_break() {
+                return Progress::Later;
             }
-            while let Some(index) = self.alone.pop_front() {
-                let answers = pool.call_alone(&stage.plugin, stage.role, &self.items, index);
-                self.take(stage, &[index], answers);
-                if !self.alone.is_empty()
-                    && turn.elapsed() > stage.plugin.component().limits().time * TURN
-                {
+            while let Some(&index) = self.alone.front() {
+                if began.elapsed() > turn {
                     return Progress::Later;
                 }
+                let (plugin, allowed) = (&stage.plugin, lane.allowed());
+                match pool.call_alone(plugin, stage.role, &self.items, index, allowed) {
+                    Err(Halt::Overstayed) => return Progress::Later,
+                    Err(Halt::Fault(fault)) => self.take(stage, &[index], Err(fault)),
+                    Ok(answers) => self.take(stage, &[index], Ok(answers)),
+                }
+                self.alone.pop_front();
             }
             self.stage += 1;
+            if self.stage < chain.stages.len() && began.elapsed() > turn {
+                return Progress::Later;
+            }
         }
         Progress::Done
     }
@@ -121,26 +169,39 @@ impl Batch {
     }
 
     /// Calls a stage with all remaining items; if it faults, queues each item to be retried alone.
-    fn together(&mut self, stage: &Stage, pool: &mut Pool) {
+    /// Breaks if the call was cut off.
+    fn together(&mut self, stage: &Stage, pool: &Pool, lane: Lane) -> ControlFlow<()> {
         let left: Vec<usize> = self
             .range
             .clone()
             .filter(|index| self.verdicts[index - self.range.start].is_none())
             .collect();
         if left.is_empty() {
-            return;
+            return ControlFlow::Continue(());
         }
-        match pool.call(&stage.plugin, stage.role, &self.items, &left) {
-            Err(fault) if left.len() > 1 => {
-                tracing::warn!(
-                    plugin = stage.plugin.component().label(),
-                    items = left.len(),
-                    "a plugin faulted on a batch; trying its items one by one: {fault}"
-                );
+        match pool.call(
+            &stage.plugin,
+            stage.role,
+            &self.items,
+            &left,
+            lane.allowed(),
+        ) {
+            Err(Halt::Overstayed) => return ControlFlow::Break(()),
+            Err(Halt::Fault(fault)) if left.len() > 1 => {
+                let (component, text) = (stage.plugin.component(), fault.to_string());
+                component.quota().log(component.label(), text.len(), || {
+                    tracing::warn!(
+                        plugin = component.label(),
+                        items = left.len(),
+                        "a plugin faulted on a batch; trying its items one by one: {text}"
+                    );
+                });
                 self.alone = left.into();
             }
-            answers => self.take(stage, &left, answers),
+            Err(Halt::Fault(fault)) => self.take(stage, &left, Err(fault)),
+            Ok(answers) => self.take(stage, &left, Ok(answers)),
         }
+        ControlFlow::Continue(())
     }
 
     fn take(&mut self, stage: &Stage, indices: &[usize], answers: Result<Answers, Fault>) {
@@ -155,7 +216,10 @@ impl Batch {
         let answers = match answers {
             Ok(answers) => answers,
             Err(fault) => {
-                tracing::warn!(plugin = component.label(), "{fault}");
+                let text = fault.to_string();
+                component.quota().log(component.label(), text.len(), || {
+                    tracing::warn!(plugin = component.label(), "{text}");
+                });
                 for index in indices {
                     self.verdicts[index - self.range.start] = Some(failed(fault.failure(), true));
                 }

@@ -1,22 +1,23 @@
 //! A cache of compiled code on disk, so that a restart does not compile again.
 //!
-//! The name of a file contains the digest of its Wasm and the engine that compiled it, and the file
-//! starts with a checksum of its content: code that was truncated, damaged or compiled by another
-//! engine is compiled again. Only this process's user has access to the directory (0700), because
-//! compiled code is executed unchecked. A failure of the cache is never an error; it costs a
-//! compilation.
+//! Compiled code is executed unchecked, so each file is authenticated ([`seal`]) and bound to the digest
+//! of its Wasm and to the engine that compiled it: its version, its settings and the processor. Code
+//! that was cut, changed, compiled by another engine, or put there by somebody else is compiled again.
+//! A failure of the cache is never an error; it costs a compilation.
+//!
+//! [`seal`]: crate::plugin::seal
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use wasmtime::Engine;
 use wasmtime::component::Component as Code;
-use xxhash_rust::xxh3::xxh3_128;
 
 use crate::plugin::compile;
+use crate::plugin::seal::{Seal, Unsealed};
 
 /// The most files kept; the least recently used are removed first. A file has about 0.5 MB for
 /// Rust, and up to 50 MB for other languages.
@@ -24,12 +25,11 @@ const FILES_MAX: usize = 200;
 /// A temporary file older than this was left by a process that died.
 const TEMPORARY_AGE_MAX: Duration = Duration::from_secs(3600);
 
-const MAGIC: &[u8; 8] = b"weirCWA2";
-const HEADER: usize = MAGIC.len() + 16;
+const PURPOSE: &str = "compiled code";
 
 /// An open cache directory.
 pub(super) struct Cache {
-    directory: PathBuf,
+    seal: Seal,
     /// Identifies the engine: its version, its settings and the processor.
     engine: String,
 }
@@ -37,30 +37,33 @@ pub(super) struct Cache {
 impl Cache {
     /// Opens the directory; creates it if missing.
     pub(super) fn open(directory: &Path, engine: &Engine) -> io::Result<Cache> {
-        fs::create_dir_all(directory)?;
-        own(directory)?;
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
         Ok(Cache {
-            directory: directory.to_owned(),
+            seal: Seal::open(directory)?,
             engine: format!("{:016x}", hasher.finish()),
         })
     }
 
-    /// The code for this Wasm, if it is cached and undamaged.
+    /// The code for this Wasm, if it is cached and authentic.
     pub(super) fn get(&self, engine: &Engine, sha256: &str) -> Option<Code> {
         let path = self.path(sha256);
-        let content = fs::read(&path).ok()?;
-        let whole = content.len() > HEADER
-            && content.starts_with(MAGIC)
-            && content[MAGIC.len()..HEADER] == xxh3_128(&content[HEADER..]).to_le_bytes();
-        if !whole {
-            tracing::warn!(path = %path.display(), "cached plugin code is damaged; compiling it again");
-            return None;
-        }
-        // SAFETY: these are the bytes that `put` wrote: the checksum shows that they are complete,
-        // and the directory's mode that nobody else wrote them.
-        match unsafe { compile::revive(engine, &content[HEADER..]) } {
+        let read = self
+            .seal
+            .read(&self.file(sha256), &[PURPOSE, sha256, &self.engine]);
+        let code = match read {
+            Ok(code) => code,
+            Err(Unsealed::Unreadable(error)) if error.kind() == io::ErrorKind::NotFound => {
+                return None;
+            }
+            Err(why) => {
+                tracing::warn!(path = %path.display(), "cached plugin code is not used and compiled again: {why}");
+                return None;
+            }
+        };
+        // SAFETY: these are the bytes that `put` wrote for this Wasm and this engine: their
+        // authentication shows it.
+        match unsafe { compile::revive(engine, &code) } {
             Ok(code) => {
                 // The modification time records the last use, for `prune`.
                 let _ = File::options()
@@ -78,32 +81,26 @@ impl Cache {
 
     /// Caches code in the engine's serialized form.
     pub(super) fn put(&self, sha256: &str, code: &[u8]) {
-        if let Err(error) = self.write(sha256, code) {
-            tracing::warn!(directory = %self.directory.display(), "compiled plugin code cannot be cached: {error}");
+        let purpose = [PURPOSE, sha256, &self.engine];
+        if let Err(error) = self.seal.write(&self.file(sha256), &purpose, code) {
+            let directory = self.seal.directory().display();
+            tracing::warn!(%directory, "compiled plugin code cannot be cached: {error}");
         }
         self.prune(SystemTime::now());
     }
 
-    fn write(&self, sha256: &str, code: &[u8]) -> io::Result<()> {
-        let mut file = tempfile::Builder::new()
-            .prefix(".tmp")
-            .tempfile_in(&self.directory)?;
-        file.write_all(MAGIC)?;
-        file.write_all(&xxh3_128(code).to_le_bytes())?;
-        file.write_all(code)?;
-        file.persist(self.path(sha256))?;
-        Ok(())
+    fn file(&self, sha256: &str) -> String {
+        format!("{sha256}-{}.cwasm", self.engine)
     }
 
     fn path(&self, sha256: &str) -> PathBuf {
-        self.directory
-            .join(format!("{sha256}-{}.cwasm", self.engine))
+        self.seal.directory().join(self.file(sha256))
     }
 
     /// Removes files beyond the bound, least recently used first, and temporary files of processes
     /// that died.
     fn prune(&self, now: SystemTime) {
-        let Ok(entries) = fs::read_dir(&self.directory) else {
+        let Ok(entries) = fs::read_dir(self.seal.directory()) else {
             return;
         };
         let mut kept = Vec::new();
@@ -130,18 +127,6 @@ impl Cache {
     }
 }
 
-#[cfg(unix)]
-fn own(directory: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    // Fails if another user owns the directory; then there is no cache.
-    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))
-}
-
-#[cfg(not(unix))]
-fn own(_directory: &Path) -> io::Result<()> {
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,20 +145,23 @@ mod tests {
         assert!(cache.get(&engine, "b").is_none());
 
         let content = fs::read(cache.path("a")).unwrap();
-        for position in [0, MAGIC.len(), HEADER, content.len() - 1] {
-            let mut changed = content.clone();
-            changed[position] ^= 1;
-            fs::write(cache.path("a"), changed).unwrap();
-            assert!(cache.get(&engine, "a").is_none(), "changed at {position}");
-        }
+        let mut changed = content.clone();
+        *changed.last_mut().unwrap() ^= 1;
+        fs::write(cache.path("a"), changed).unwrap();
+        assert!(cache.get(&engine, "a").is_none(), "changed");
         fs::write(cache.path("a"), &content[..content.len() / 2]).unwrap();
         assert!(cache.get(&engine, "a").is_none(), "cut");
         cache.put("a", &code);
         assert!(cache.get(&engine, "a").is_some(), "compiled again");
+        // The code of one component ran in the place of another, even of a pinned one.
+        cache.put("b", &code);
+        fs::copy(cache.path("b"), cache.path("a")).unwrap();
+        assert!(cache.get(&engine, "b").is_some());
+        assert!(cache.get(&engine, "a").is_none(), "the code of another");
     }
 
     #[test]
-    fn the_directory_is_bounded_and_closed_to_others() {
+    fn the_directory_is_bounded() {
         let engine = Engine::default();
         let directory = tempfile::tempdir().unwrap();
         let cache = Cache::open(directory.path(), &engine).unwrap();
@@ -188,18 +176,11 @@ mod tests {
             .set_modified(start)
             .unwrap();
         cache.prune(SystemTime::now());
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), FILES_MAX);
+        let files = fs::read_dir(directory.path()).unwrap().count();
+        assert_eq!(files, FILES_MAX + 1, "and the key");
         assert!(
             !cache.path("004").exists() && cache.path("005").exists(),
             "the oldest ones are removed"
         );
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            assert_eq!(
-                fs::metadata(directory.path()).unwrap().permissions().mode() & 0o777,
-                0o700
-            );
-        }
     }
 }

@@ -7,6 +7,7 @@
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
@@ -14,7 +15,7 @@ use crate::model::{Event, View};
 use crate::plugin::batch::Verdict;
 use crate::plugin::bindings::Answer;
 use crate::plugin::component::Component;
-use crate::plugin::instance::Instance;
+use crate::plugin::instance::{Halt, Instance};
 use crate::plugin::words::{EntityVerdict, EventVerdict, Failed, Fault, Role};
 
 /// The most batches of one chain and priority that wait or run at a time. Callers with more wait
@@ -77,8 +78,8 @@ impl Binding {
         self.0.id
     }
 
-    pub(super) fn start(&self) -> Result<Instance, Fault> {
-        Instance::configured(&self.0.component, &self.0.settings, false)
+    pub(super) fn start(&self, allowed: Duration) -> Result<Instance, Halt> {
+        Instance::configured_within(&self.0.component, &self.0.settings, false, allowed)
     }
 
     pub(super) fn downgrade(&self) -> WeakBinding {
@@ -111,6 +112,15 @@ impl Items {
             Items::Events(events) => events.len(),
             Items::Entities(views) => views.len(),
         }
+    }
+
+    /// What an operator finds an item by; control characters are replaced.
+    pub(super) fn name(&self, index: usize) -> String {
+        let name = match self {
+            Items::Events(events) => events[index].id.clone(),
+            Items::Entities(views) => views[index].id.to_string(),
+        };
+        name.replace(char::is_control, " ")
     }
 
     /// Approximate number of bytes that an item copies into a guest.

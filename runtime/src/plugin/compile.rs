@@ -242,6 +242,9 @@ fn bound(memory_bytes: u64, seconds: u64) {
         let _ = setrlimit(resource, bound);
     }
     let _ = nice(NICENESS);
+    // A Weir that has ended needs no code; without this, the processor time would be spent.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
 }
 
 /// Compiles in this process, without bounds on time and memory.

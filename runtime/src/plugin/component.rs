@@ -16,10 +16,13 @@ use crate::plugin::binary::{self, Binary};
 use crate::plugin::bindings::{self, Indices};
 use crate::plugin::cache::Cache;
 use crate::plugin::compile::{self, Apart, HOW_WITHOUT_WASI, Kind};
+use crate::plugin::compiling::Compiling;
 use crate::plugin::engine::Layout;
 use crate::plugin::figures::{Counter, Figures};
 use crate::plugin::instance::{Instance, State};
+use crate::plugin::quota::Quota;
 use crate::plugin::sizes;
+use crate::plugin::standing::{Conduct, Standing};
 use crate::plugin::words::{Fault, Limits, Role};
 
 /// The interface, and the versions of it that this host supports.
@@ -37,6 +40,8 @@ pub struct Component {
     pre: InstancePre<State>,
     indices: Indices,
     counter: Arc<Counter>,
+    conduct: Conduct,
+    quota: Arc<Quota>,
     compiled: Compiled,
 }
 
@@ -56,6 +61,7 @@ pub(super) struct Loader<'a> {
     /// The compiler process; without one, this process compiles, without bounds on time and memory.
     pub(super) apart: Option<&'a Apart>,
     pub(super) cache: Option<&'a Cache>,
+    pub(super) compiling: &'a Compiling,
     pub(super) figures: &'a Figures,
 }
 
@@ -92,6 +98,7 @@ impl Loader<'_> {
         let version = binary::version(binary.sha256());
         let label = format!("{name}@{version}");
         let counter = self.figures.counter(name, version);
+        let quota = self.figures.quota(name);
         let compiled = Compiled {
             time: started.elapsed(),
             from_cache: fresh.is_none(),
@@ -106,6 +113,8 @@ impl Loader<'_> {
             pre,
             indices,
             counter,
+            conduct: Conduct::default(),
+            quota,
             compiled,
         };
         Instance::start(&component, false)
@@ -119,9 +128,18 @@ impl Loader<'_> {
     /// The code of a file; and its serialized form for the cache, unless it comes from there.
     fn code(&self, binary: &Binary) -> Result<(Code, Option<Vec<u8>>), String> {
         let (bytes, sha256) = (binary.bytes(), binary.sha256());
-        if let Some(code) = self.cache.and_then(|cache| cache.get(self.engine, sha256)) {
+        let cached = || self.cache.and_then(|cache| cache.get(self.engine, sha256));
+        if let Some(code) = cached() {
             return Ok((code, None));
         }
+        let _turn = match self.compiling.begin(sha256) {
+            Some(turn) => Some(turn),
+            None => match cached() {
+                Some(code) => return Ok((code, None)),
+                // Somebody else could not compile it, or there is no cache.
+                None => self.compiling.begin(sha256),
+            },
+        };
         let Some(apart) = self.apart else {
             let code = compile::here(self.engine, bytes)?;
             let fresh = code
@@ -178,6 +196,16 @@ impl Component {
         self.bytes
     }
 
+    /// How many of the sampled calls of this version returned something else in a new instance.
+    pub fn differing(&self) -> u64 {
+        self.counter.differing()
+    }
+
+    /// How its batches are treated now.
+    pub fn standing(&self) -> Standing {
+        self.conduct.standing(Instant::now())
+    }
+
     /// How its code was obtained.
     pub fn compiled(&self) -> Compiled {
         self.compiled
@@ -193,6 +221,14 @@ impl Component {
 
     pub(super) fn counter(&self) -> &Counter {
         &self.counter
+    }
+
+    pub(super) fn quota(&self) -> &Arc<Quota> {
+        &self.quota
+    }
+
+    pub(super) fn conduct(&self) -> &Conduct {
+        &self.conduct
     }
 }
 

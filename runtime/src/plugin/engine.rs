@@ -14,6 +14,7 @@ use crate::plugin::limits::{
 };
 use crate::plugin::pool::HELD_MAX;
 use crate::plugin::words::Error;
+use crate::plugin::workers::total;
 
 /// The most native stack, in bytes, for guest calls. Worker threads have several times that.
 const STACK_BYTES_MAX: usize = 512 << 10;
@@ -95,11 +96,12 @@ fn config(layout: Layout) -> Config {
     config
 }
 
-/// A pool for all instances that the workers may hold, with the default reservation of 4 GiB of
+/// A pool for all instances that are idle or in use, with the default reservation of 4 GiB of
 /// address space per memory. With a smaller one, code would check every access to guest memory,
 /// about 18 % of the time of a call.
 fn pool(workers: usize) -> PoolingAllocationConfig {
-    let instances = u32::try_from(workers * (HELD_MAX + 2) + SPARE_INSTANCES).unwrap_or(u32::MAX);
+    let running = 2 * total(workers);
+    let instances = u32::try_from(HELD_MAX + running + SPARE_INSTANCES).unwrap_or(u32::MAX);
     let mut pool = PoolingAllocationConfig::default();
     pool.total_component_instances(instances)
         .total_core_instances(instances.saturating_mul(16))

@@ -7,10 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::plugin::quota::Quota;
 use crate::sync;
 
 /// Upper bounds of the buckets of call times, in seconds; a last bucket counts the longer ones.
 pub const CALL_SECONDS: [f64; 8] = [0.000_1, 0.000_5, 0.001, 0.005, 0.025, 0.1, 0.5, 2.0];
+
+/// The first calls of reused instances of a version are all sampled, so that a plugin that remembers is
+/// found soon.
+const FIRST_SAMPLED: u64 = 8;
 
 /// The call times of all versions of one plugin together. A call is a batch.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -47,6 +52,12 @@ pub struct Snapshot {
     pub traps: Vec<Traps>,
     /// Batches waiting for a worker: ingest, urgent, bulk.
     pub waiting: [usize; 3],
+    /// Memory of idle instances, in bytes.
+    pub idle_bytes: usize,
+    /// Calls that returned something else in a new instance, by plugin and version; in no order.
+    pub differing: Vec<Traps>,
+    /// Lines of log that were dropped, by plugin.
+    pub log_dropped: Vec<(Arc<str>, u64)>,
 }
 
 /// The counters.
@@ -57,6 +68,8 @@ pub(super) struct Figures(Mutex<Inner>);
 struct Inner {
     times: BTreeMap<Arc<str>, Arc<Times>>,
     traps: BTreeMap<(Arc<str>, Arc<str>), Arc<AtomicU64>>,
+    differing: BTreeMap<(Arc<str>, Arc<str>), Arc<AtomicU64>>,
+    quotas: BTreeMap<Arc<str>, Arc<Quota>>,
 }
 
 #[derive(Default)]
@@ -69,6 +82,8 @@ struct Times {
 pub(super) struct Counter {
     times: Arc<Times>,
     traps: Arc<AtomicU64>,
+    differing: Arc<AtomicU64>,
+    reused: AtomicU64,
 }
 
 impl Figures {
@@ -81,10 +96,26 @@ impl Figures {
             .entry((plugin.into(), version.into()))
             .or_default()
             .clone();
-        Arc::new(Counter { times, traps })
+        let differing = inner
+            .differing
+            .entry((plugin.into(), version.into()))
+            .or_default()
+            .clone();
+        Arc::new(Counter {
+            times,
+            traps,
+            differing,
+            reused: AtomicU64::new(0),
+        })
     }
 
-    pub(super) fn snapshot(&self, waiting: [usize; 3]) -> Snapshot {
+    /// The quota of a plugin's log. All versions share it: a new one has no fresh quota.
+    pub(super) fn quota(&self, plugin: &str) -> Arc<Quota> {
+        let mut inner = sync::lock(&self.0);
+        inner.quotas.entry(plugin.into()).or_default().clone()
+    }
+
+    pub(super) fn snapshot(&self, waiting: [usize; 3], idle_bytes: usize) -> Snapshot {
         let inner = sync::lock(&self.0);
         let calls = inner.times.iter().map(|(plugin, times)| {
             let buckets =
@@ -97,15 +128,23 @@ impl Figures {
                 buckets,
             }
         });
-        let traps = inner.traps.iter().map(|((plugin, version), count)| Traps {
-            plugin: plugin.clone(),
-            version: version.clone(),
-            count: count.load(Ordering::Relaxed),
-        });
+        let counted =
+            |((plugin, version), count): (&(Arc<str>, Arc<str>), &Arc<AtomicU64>)| Traps {
+                plugin: plugin.clone(),
+                version: version.clone(),
+                count: count.load(Ordering::Relaxed),
+            };
+        let traps = inner.traps.iter().map(counted);
+        let quotas = inner.quotas.iter();
         Snapshot {
+            log_dropped: quotas
+                .map(|(plugin, quota)| (plugin.clone(), quota.dropped()))
+                .collect(),
+            differing: inner.differing.iter().map(counted).collect(),
             calls: calls.collect(),
             traps: traps.collect(),
             waiting,
+            idle_bytes,
         }
     }
 }
@@ -126,6 +165,22 @@ impl Counter {
     pub(super) fn trapped(&self) {
         self.traps.fetch_add(1, Ordering::Relaxed);
     }
+
+    /// Counts a call of a reused instance; returns whether it is a sample, which the first ones are and
+    /// then one in `every`.
+    pub(super) fn samples(&self, every: u64) -> bool {
+        let number = self.reused.fetch_add(1, Ordering::Relaxed) + 1;
+        number <= FIRST_SAMPLED || number.is_multiple_of(every)
+    }
+
+    /// Counts a call that returned something else in a new instance; returns how many before.
+    pub(super) fn differed(&self) -> u64 {
+        self.differing.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn differing(&self) -> u64 {
+        self.differing.load(Ordering::Relaxed)
+    }
 }
 
 #[cfg(test)]
@@ -139,7 +194,7 @@ mod tests {
         old.called(Duration::from_millis(2));
         new.called(Duration::from_secs(3));
         new.trapped();
-        let snapshot = figures.snapshot([0; 3]);
+        let snapshot = figures.snapshot([0; 3], 0);
         assert_eq!(snapshot.calls.len(), 1);
         assert_eq!(
             (snapshot.calls[0].count, snapshot.calls[0].seconds),

@@ -12,18 +12,22 @@ use crate::plugin::binary::Binary;
 use crate::plugin::cache::Cache;
 use crate::plugin::chain::{ChannelChain, Items, SourceChain};
 use crate::plugin::compile::Apart;
+use crate::plugin::compiling::Compiling;
 use crate::plugin::component::{Component, Loader};
 use crate::plugin::engine::{self, Layout};
 use crate::plugin::figures::{Figures, Snapshot};
-use crate::plugin::words::{DryRun, EntityVerdict, Error, EventVerdict, Fault, Limits, Priority};
+use crate::plugin::pool::Pool;
+use crate::plugin::words::{EntityVerdict, Error, EventVerdict, Fault, Limits, Priority};
 use crate::plugin::workers::Workers;
 
 /// The options of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Threads that run plugins; 8. More than there are cores, because a plugin that hangs occupies
-    /// one for its whole time limit.
+    /// Threads that run quick plugins; 8. More than there are cores, because each batch keeps one
+    /// for up to 50 ms. Half as many run heavy plugins, and a quarter as many hanging ones.
     pub workers: usize,
+    /// Memory of idle instances, of all plugins together, in bytes; 512 MiB.
+    pub instance_bytes: usize,
     /// Folder for compiled code; without one, each start compiles every component again.
     pub cache: Option<PathBuf>,
     /// The process that compiles components; without one, they are compiled in this process,
@@ -35,6 +39,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             workers: 8,
+            instance_bytes: 512 << 20,
             cache: None,
             compiler: None,
         }
@@ -47,7 +52,9 @@ pub struct Host {
     layout: Layout,
     compiler: Option<Apart>,
     cache: Option<Cache>,
+    compiling: Compiling,
     figures: Figures,
+    pool: Arc<Pool>,
     workers: Workers,
 }
 
@@ -63,14 +70,16 @@ impl Host {
             let opened = Cache::open(directory, &engine);
             opened.inspect_err(|error| tracing::warn!(directory = %directory.display(), "the cache of compiled plugin code cannot be opened; each start compiles again: {error}")).ok()
         });
-        let (compiler, workers) = (options.compiler.clone(), Workers::start(options.workers)?);
+        let pool = Arc::new(Pool::new(options.instance_bytes));
         Ok(Arc::new(Host {
             engine,
             layout,
-            compiler,
+            compiler: options.compiler.clone(),
             cache,
+            compiling: Compiling::default(),
             figures: Figures::default(),
-            workers,
+            workers: Workers::start(options.workers, &pool)?,
+            pool,
         }))
     }
 
@@ -91,9 +100,15 @@ impl Host {
             layout,
             apart,
             cache,
+            compiling: &self.compiling,
             figures: &self.figures,
         };
         loader.load(name, binary, limits).map(Arc::new)
+    }
+
+    /// Whether this component is being compiled at the moment.
+    pub fn is_compiling(&self, binary: &Binary) -> bool {
+        self.compiling.has(binary.sha256())
     }
 
     /// Runs a source's chain over events; returns one verdict per event, in their order. Waits
@@ -138,37 +153,10 @@ impl Host {
             .collect()
     }
 
-    /// Runs a source's chain on samples before it takes over. A plugin may decline a sample; that
-    /// is not a fault.
-    pub async fn try_source(&self, chain: &SourceChain, samples: Arc<Vec<Event>>) -> DryRun {
-        let mut dry_run = DryRun::default();
-        for verdict in self.map(chain, samples, Priority::Urgent).await {
-            match verdict {
-                EventVerdict::Changes(changes) if !changes.is_empty() => dry_run.made += 1,
-                EventVerdict::Passed => dry_run.made += 1,
-                EventVerdict::Changes(_) | EventVerdict::Filtered(_) => dry_run.dropped += 1,
-                EventVerdict::Failed(failed) => dry_run.failed(failed),
-            }
-        }
-        dry_run
-    }
-
-    /// Runs a channel's chain on samples; otherwise as [`Host::try_source`].
-    pub async fn try_channel(&self, chain: &ChannelChain, samples: Arc<Vec<View>>) -> DryRun {
-        let mut dry_run = DryRun::default();
-        for verdict in self.render(chain, samples, Priority::Urgent).await {
-            match verdict {
-                EntityVerdict::Rendering(_) | EntityVerdict::Passed => dry_run.made += 1,
-                EntityVerdict::Filtered(_) | EntityVerdict::NotRendered => dry_run.dropped += 1,
-                EntityVerdict::Failed(failed) => dry_run.failed(failed),
-            }
-        }
-        dry_run
-    }
-
     /// Calls, time and faults of plugins since the start.
     pub fn figures(&self) -> Snapshot {
-        self.figures.snapshot(self.workers.waiting())
+        self.figures
+            .snapshot(self.workers.waiting(), self.pool.bytes())
     }
 }
 

@@ -4,23 +4,42 @@
 //! drop the instance.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use wasmtime::Store;
 
 use crate::plugin::bindings::{self, Answers, Guest};
 use crate::plugin::chain::Items;
 use crate::plugin::component::Component;
-use crate::plugin::limits::{self, Meter};
+use crate::plugin::limits::{self, Allowance, Meter};
 use crate::plugin::log::{Line, Log};
 use crate::plugin::words::{Breach, Fault, Limits, Role};
 
 /// The most bytes kept of a plugin's reason for rejecting its settings.
 const REASON_BYTES_MAX: usize = 2048;
+/// What the host itself needs for an instance, about.
+const OVERHEAD_BYTES: usize = 64 << 10;
 
-/// The host's data about a guest: its memory use and its log.
+/// The host's data about a guest: its memory and time, and its log.
 pub(super) struct State {
     pub(super) meter: Meter,
     pub(super) log: Log,
+    allowance: Allowance,
+}
+
+/// Why a call did not return.
+#[derive(Debug)]
+pub(super) enum Halt {
+    /// It used up the time that its caller allowed, which is less than its limit.
+    Overstayed,
+    /// It broke a limit of its own, trapped, or returned something unusable.
+    Fault(Fault),
+}
+
+impl From<Fault> for Halt {
+    fn from(fault: Fault) -> Halt {
+        Halt::Fault(fault)
+    }
 }
 
 /// A running instance.
@@ -29,7 +48,7 @@ pub(crate) struct Instance {
     guest: Guest,
     limits: Limits,
     calls: u32,
-    /// Linear memory right after instantiation, in bytes.
+    /// Linear memory right after it was configured, in bytes.
     at_start: usize,
 }
 
@@ -37,17 +56,31 @@ impl Instance {
     /// Creates an instance that is not configured yet. With `keep_log`, its log lines are kept for
     /// the caller and not logged.
     pub(super) fn start(component: &Component, keep_log: bool) -> Result<Instance, Fault> {
+        Instance::start_within(component, keep_log, Duration::MAX).map_err(fault)
+    }
+
+    fn start_within(
+        component: &Component,
+        keep_log: bool,
+        allowed: Duration,
+    ) -> Result<Instance, Halt> {
         let limits = *component.limits();
         let state = State {
             meter: Meter::new(limits.memory_bytes),
-            log: Log::new(Arc::from(component.label()), keep_log),
+            log: Log::new(
+                Arc::from(component.label()),
+                component.quota().clone(),
+                keep_log,
+            ),
+            allowance: Allowance::begin(Duration::ZERO),
         };
         let mut store = Store::new(component.pre().engine(), state);
         store.limiter(|state| &mut state.meter);
+        store.epoch_deadline_callback(|store| Ok(store.data().allowance.at_deadline()));
         // Only the engine of `author` counts fuel; the others return an error here, which is
         // ignored.
         let _ = store.set_fuel(u64::MAX);
-        begin(&mut store, &limits);
+        begin(&mut store, &limits, allowed);
         let made = component
             .pre()
             .instantiate(&mut store)
@@ -63,7 +96,7 @@ impl Instance {
                     at_start,
                 })
             }
-            Err(error) => Err(limits::name(&error, &limits, store.data().log.last_error())),
+            Err(error) => Err(halt(&store, &error, &limits, allowed)),
         }
     }
 
@@ -73,18 +106,31 @@ impl Instance {
         settings: &str,
         keep_log: bool,
     ) -> Result<Instance, Fault> {
-        let mut instance = Instance::start(component, keep_log)?;
-        begin(&mut instance.store, &instance.limits);
+        Instance::configured_within(component, settings, keep_log, Duration::MAX).map_err(fault)
+    }
+
+    /// The same; starting and configuring may each use this much processor time.
+    pub(super) fn configured_within(
+        component: &Component,
+        settings: &str,
+        keep_log: bool,
+        allowed: Duration,
+    ) -> Result<Instance, Halt> {
+        let mut instance = Instance::start_within(component, keep_log, allowed)?;
+        begin(&mut instance.store, &instance.limits, allowed);
         match instance.guest.configure(&mut instance.store, settings) {
-            Ok(Ok(())) => Ok(instance),
+            Ok(Ok(())) => {
+                instance.at_start = instance.memory().0;
+                Ok(instance)
+            }
             Ok(Err(reason)) => {
                 let reason = bindings::brief(reason, REASON_BYTES_MAX);
-                Err(Fault::Settings(format!(
+                Err(Halt::Fault(Fault::Settings(format!(
                     "{} refuses its settings: {reason}",
                     component.label()
-                )))
+                ))))
             }
-            Err(error) => Err(instance.name(&error)),
+            Err(error) => Err(halt(&instance.store, &error, &instance.limits, allowed)),
         }
     }
 
@@ -96,7 +142,19 @@ impl Instance {
         items: &Items,
         indices: &[usize],
     ) -> Result<Answers, Fault> {
-        begin(&mut self.store, &self.limits);
+        self.call_within(role, items, indices, Duration::MAX)
+            .map_err(fault)
+    }
+
+    /// The same; the call may use this much processor time, if that is less than its limit.
+    pub(super) fn call_within(
+        &mut self,
+        role: Role,
+        items: &Items,
+        indices: &[usize],
+        allowed: Duration,
+    ) -> Result<Answers, Halt> {
+        begin(&mut self.store, &self.limits, allowed);
         self.calls += 1;
         let answers = match items {
             Items::Events(events) => self.guest.events(
@@ -116,7 +174,7 @@ impl Instance {
         };
         let answers = answers
             .ok_or_else(missing)?
-            .map_err(|error| self.name(&error))?;
+            .map_err(|error| halt(&self.store, &error, &self.limits, allowed))?;
         if answers.len() != indices.len() {
             let what = format!(
                 "{} returned {} results for {} items",
@@ -124,10 +182,10 @@ impl Instance {
                 answers.len(),
                 indices.len()
             );
-            return Err(Fault::Breach {
+            return Err(Halt::Fault(Fault::Breach {
                 breach: Breach::WrongLength,
                 what,
-            });
+            }));
         }
         Ok(answers)
     }
@@ -145,9 +203,19 @@ impl Instance {
         )
     }
 
-    /// Linear memory right after instantiation, in bytes.
+    /// Linear memory right after it was configured, in bytes.
     pub(super) fn memory_at_start(&self) -> usize {
         self.at_start
+    }
+
+    /// What it holds, in bytes: memory, tables, and the host's own part.
+    pub(super) fn bytes(&self) -> usize {
+        self.store.data().meter.bytes() + OVERHEAD_BYTES
+    }
+
+    /// The processor time of its last call.
+    pub(super) fn processor_time(&self) -> Duration {
+        self.store.data().allowance.used()
     }
 
     /// Fuel used so far; `None` if the engine does not count it.
@@ -159,15 +227,34 @@ impl Instance {
     pub(crate) fn take_lines(&mut self) -> Vec<Line> {
         self.store.data_mut().log.take_lines()
     }
+}
 
-    fn name(&self, error: &wasmtime::Error) -> Fault {
-        limits::name(error, &self.limits, self.store.data().log.last_error())
+/// The error of a call as the reason why it did not return.
+fn halt(store: &Store<State>, error: &wasmtime::Error, limits: &Limits, allowed: Duration) -> Halt {
+    match limits::name(error, limits, store.data().log.last_error()) {
+        Fault::Breach { breach, .. } if breach.is_time() && allowed < limits.time => {
+            Halt::Overstayed
+        }
+        fault => Halt::Fault(fault),
+    }
+}
+
+/// The fault of a call whose time only its limit bounds.
+fn fault(halt: Halt) -> Fault {
+    match halt {
+        Halt::Fault(fault) => fault,
+        Halt::Overstayed => Fault::Breach {
+            breach: Breach::Host,
+            what: "the host ended the call before its limit".to_owned(),
+        },
     }
 }
 
 /// Refills all budgets at the start of a call.
-fn begin(store: &mut Store<State>, limits: &Limits) {
-    store.set_epoch_deadline(limits.epochs());
+fn begin(store: &mut Store<State>, limits: &Limits, allowed: Duration) {
+    let time = limits.time.min(allowed);
+    store.set_epoch_deadline(limits::epochs(time));
+    store.data_mut().allowance = Allowance::begin(time);
     store.set_hostcall_fuel(limits.output_bytes);
     store.data_mut().log.begin(limits.log_bytes);
 }

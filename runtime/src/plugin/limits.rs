@@ -1,13 +1,15 @@
 //! Enforces the limits of a call, and describes a breach.
 //!
-//! Time is wall time counted in epochs; memory is the sum over all memories of an instance; output
-//! is the data copied out of it in one response. The message of a breach names the limit and its
-//! size, and never consists of Wasmtime's message alone.
+//! Time is the processor time of the thread, which is looked at when enough epochs have passed;
+//! memory is the sum over all memories of an instance; output is the data copied out of it in one
+//! response. The message of a breach names the limit and its size, and never consists of Wasmtime's
+//! message alone.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use wasmtime::{ResourceLimiter, Trap};
+use rustix::time::{ClockId, clock_gettime};
+use wasmtime::{ResourceLimiter, Trap, UpdateDeadline};
 
 use crate::plugin::words::{Breach, Fault, Limits};
 
@@ -31,26 +33,73 @@ impl Default for Limits {
             memory_bytes: 64 << 20,
             output_bytes: 16 << 20,
             log_bytes: 64 << 10,
+            strict: false,
         }
     }
 }
 
-impl Limits {
-    /// The time limit in epochs, rounded up, plus one for the epoch that has already started.
-    pub(super) fn epochs(&self) -> u64 {
-        let epochs = self.time.as_millis().div_ceil(EPOCH.as_millis());
-        u64::try_from(epochs)
-            .unwrap_or(u64::MAX / 2)
-            .min(u64::MAX / 2)
-            + 1
+/// A time in epochs, rounded up, plus one for the epoch that has already started.
+pub(super) fn epochs(time: Duration) -> u64 {
+    let epochs = time.as_millis().div_ceil(EPOCH.as_millis());
+    u64::try_from(epochs)
+        .unwrap_or(u64::MAX / 2)
+        .min(u64::MAX / 2)
+        + 1
+}
+
+/// A call may last as long as this many times its processor time. Whoever waits for it does not wait
+/// without end, however busy the machine is.
+const PATIENCE: u32 = 5;
+
+/// The processor time that a call may use on the thread on which it began.
+#[derive(Clone, Copy)]
+pub(super) struct Allowance {
+    began: Duration,
+    allowed: Duration,
+    until: Instant,
+}
+
+impl Allowance {
+    /// An allowance that begins now.
+    pub(super) fn begin(allowed: Duration) -> Allowance {
+        Allowance {
+            began: processor_time(),
+            allowed,
+            until: Instant::now() + allowed * PATIENCE,
+        }
+    }
+
+    /// The processor time used since the beginning.
+    pub(super) fn used(&self) -> Duration {
+        processor_time().saturating_sub(self.began)
+    }
+
+    /// What to do when the epochs of the allowance have passed: on a busy machine the guest has not
+    /// had all of its processor time yet.
+    pub(super) fn at_deadline(&self) -> UpdateDeadline {
+        match self.allowed.saturating_sub(self.used()) {
+            Duration::ZERO => UpdateDeadline::Interrupt,
+            _ if Instant::now() >= self.until => UpdateDeadline::Interrupt,
+            left => UpdateDeadline::Continue(epochs(left)),
+        }
     }
 }
 
-/// Counts the linear memory of one store and rejects growth beyond the limit.
+/// The processor time of this thread.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or_default(),
+        u32::try_from(time.tv_nsec).unwrap_or_default(),
+    )
+}
+
+/// Counts the memory of one store and rejects growth beyond the limit.
 pub(super) struct Meter {
     memory_max: usize,
     memory: usize,
     peak: usize,
+    table_elements: usize,
     /// The size of the last granted growth, to undo it if the growth fails.
     granted: usize,
 }
@@ -70,6 +119,7 @@ impl Meter {
             memory_max,
             memory: 0,
             peak: 0,
+            table_elements: 0,
             granted: 0,
         }
     }
@@ -82,6 +132,11 @@ impl Meter {
     /// Peak linear memory, in bytes.
     pub(super) fn peak(&self) -> usize {
         self.peak
+    }
+
+    /// Linear memory and tables, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.memory + self.table_elements * size_of::<usize>()
     }
 }
 
@@ -114,7 +169,7 @@ impl ResourceLimiter for Meter {
 
     fn table_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
@@ -126,6 +181,7 @@ impl ResourceLimiter for Meter {
         if desired > TABLE_ELEMENTS_MAX {
             Err(wasmtime::Error::new(Over::Table))
         } else {
+            self.table_elements += desired.saturating_sub(current);
             Ok(true)
         }
     }
@@ -259,10 +315,24 @@ mod tests {
 
     #[test]
     fn a_deadline_is_never_shorter_than_the_limit() {
-        let limits = Limits {
-            time: Duration::from_millis(15),
-            ..Limits::default()
+        assert_eq!(epochs(Duration::from_millis(15)), 3);
+    }
+
+    // A machine with other work let a plugin run for a tenth of its second, and the plugin was
+    // blamed for the second.
+    #[test]
+    fn time_that_a_guest_did_not_get_does_not_count() {
+        let allowance = Allowance::begin(Duration::from_secs(30));
+        std::thread::sleep(Duration::from_millis(60));
+        assert!(allowance.used() < Duration::from_millis(50));
+        let UpdateDeadline::Continue(epochs) = allowance.at_deadline() else {
+            panic!("it has used nothing");
         };
-        assert_eq!(limits.epochs(), 3);
+        assert!((2990..=3001).contains(&epochs), "{epochs}");
+        let mut starved = allowance;
+        starved.until = Instant::now();
+        assert!(matches!(starved.at_deadline(), UpdateDeadline::Interrupt));
+        let spent = Allowance::begin(Duration::ZERO);
+        assert!(matches!(spent.at_deadline(), UpdateDeadline::Interrupt));
     }
 }

@@ -1,10 +1,12 @@
-//! The log lines of a plugin, bounded in bytes per batch.
+//! The log lines of a plugin, bounded in bytes per batch, and per minute by its [`Quota`].
 //!
 //! Lines go to the host's log under the target `weir::plugin`; for an author they are kept instead.
 //! The last line of level error is kept during a call, because a panic hook logs at that level, and
 //! the trap itself does not contain the reason.
 
 use std::sync::Arc;
+
+use crate::plugin::quota::Quota;
 
 /// The level of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +39,7 @@ pub(super) struct Log {
     /// Whether a line has been dropped since the budget was last refilled.
     cut: bool,
     last_error: Option<String>,
+    quota: Arc<Quota>,
     kept: Option<Vec<Line>>,
 }
 
@@ -46,12 +49,13 @@ const SAID_MAX: usize = 500;
 impl Log {
     /// An empty log with an empty budget. With `keep`, lines are kept for [`Log::take_lines`] and
     /// not logged.
-    pub(super) fn new(plugin: Arc<str>, keep: bool) -> Log {
+    pub(super) fn new(plugin: Arc<str>, quota: Arc<Quota>, keep: bool) -> Log {
         Log {
             plugin,
             left: 0,
             cut: false,
             last_error: None,
+            quota,
             kept: keep.then(Vec::new),
         }
     }
@@ -88,27 +92,34 @@ impl Log {
                 self.cut = true;
                 self.put(
                     Level::Warn,
-                    "log limit reached; the remaining lines of this batch are dropped".into(),
+                    "log limit reached; the remaining lines of this batch are dropped",
                 );
             }
             return;
         }
         self.left -= cost;
-        self.put(level, plain(message, usize::MAX));
+        self.put(level, message);
     }
 
-    fn put(&mut self, level: Level, message: String) {
+    fn put(&mut self, level: Level, message: &str) {
         if let Some(kept) = &mut self.kept {
+            let message = plain(message, usize::MAX);
             kept.push(Line { level, message });
             return;
         }
         let plugin = &*self.plugin;
-        match level {
-            Level::Debug => tracing::debug!(target: "weir::plugin", plugin, "{message}"),
-            Level::Info => tracing::info!(target: "weir::plugin", plugin, "{message}"),
-            Level::Warn => tracing::warn!(target: "weir::plugin", plugin, "{message}"),
-            Level::Error => tracing::error!(target: "weir::plugin", plugin, "{message}"),
-        }
+        self.quota
+            .log(plugin, message.len(), || log(plugin, level, message));
+    }
+}
+
+fn log(plugin: &str, level: Level, message: &str) {
+    let message = plain(message, usize::MAX);
+    match level {
+        Level::Debug => tracing::debug!(target: "weir::plugin", plugin, "{message}"),
+        Level::Info => tracing::info!(target: "weir::plugin", plugin, "{message}"),
+        Level::Warn => tracing::warn!(target: "weir::plugin", plugin, "{message}"),
+        Level::Error => tracing::error!(target: "weir::plugin", plugin, "{message}"),
     }
 }
 
@@ -128,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_talkative_plugin_is_cut_off_once_and_may_speak_again_in_the_next_batch() {
-        let mut log = Log::new("erp@1".into(), true);
+        let mut log = Log::new("erp@1".into(), Arc::default(), true);
         log.begin(40);
         for _ in 0..5 {
             log.write(Level::Info, "twenty bytes of text");

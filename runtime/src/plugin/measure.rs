@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::plugin::binary::Binary;
 use crate::plugin::cache::Cache;
+use crate::plugin::compiling::Compiling;
 use crate::plugin::component::{Component, Loader};
 use crate::plugin::engine::{self, Layout};
 use crate::plugin::figures::Figures;
@@ -31,6 +32,7 @@ pub(crate) fn load(
         layout: Layout::Wide,
         apart: None,
         cache: cache.as_ref(),
+        compiling: &Compiling::default(),
         figures: &figures,
     };
     loader.load(name, binary, limits)

@@ -93,6 +93,11 @@ pub enum Breach {
 }
 
 impl Breach {
+    /// Whether it is the time limit that was exceeded.
+    pub(super) fn is_time(self) -> bool {
+        self == Breach::Time
+    }
+
     /// A stable identifier for programs.
     pub fn code(self) -> &'static str {
         match self {
@@ -143,7 +148,8 @@ impl Role {
 /// How much a plugin may use. Each bound applies to one batch of up to 64 items or 1 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Wall time, which guards against hangs; generous, because the machine may be busy. 1 s.
+    /// Processor time, which guards against hangs; 1 s. Wall time would blame a plugin for a busy
+    /// machine, so a call may last five times as long.
     pub time: Duration,
     /// Linear memory of an instance, in bytes; 64 MiB.
     pub memory_bytes: usize,
@@ -152,6 +158,9 @@ pub struct Limits {
     pub output_bytes: usize,
     /// Bytes that a batch may log; 64 KiB.
     pub log_bytes: usize,
+    /// Whether each batch gets a new instance, so that nothing can be remembered from one to the
+    /// next. It costs an instantiation and a configuration per batch.
+    pub strict: bool,
 }
 
 /// The priority of a batch in the queue of the workers, most urgent first.
@@ -193,36 +202,9 @@ pub enum EntityVerdict {
     Failed(Failed),
 }
 
-/// The results of a chain on samples, before it takes over.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DryRun {
-    /// Samples that became changes or a rendering, or passed a chain of filters.
-    pub made: usize,
-    /// Samples that were dropped: filtered, mapped to nothing, or not for this channel.
-    pub dropped: usize,
-    /// Samples that a plugin declined by its own rules.
-    pub declined: usize,
-    /// Samples that a plugin faulted on.
-    pub faulted: usize,
-    /// The first fault; a chain with one does not take over.
-    pub fault: Option<Failed>,
-}
-
-impl DryRun {
-    /// The number of samples.
-    pub fn samples(&self) -> usize {
-        self.made + self.dropped + self.declined + self.faulted
-    }
-
-    pub(super) fn failed(&mut self, failed: Failed) {
-        if failed.fault {
-            self.faulted += 1;
-            self.fault.get_or_insert(failed);
-        } else {
-            self.declined += 1;
-        }
-    }
-}
+/// The code of a failure that the kits for TypeScript and Python report when the author's function
+/// threw: a bug, unlike an item that the author declines.
+const EXCEPTION: &str = "exception";
 
 /// A plugin's failure on an item.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -237,6 +219,11 @@ pub struct Failed {
 }
 
 impl Failed {
+    /// Whether it shows a bug of the plugin: a fault, or an exception.
+    pub fn is_bug(&self) -> bool {
+        self.fault || self.failure.code == EXCEPTION
+    }
+
     /// A failure of the host itself.
     pub(super) fn by_host(why: &str) -> Failed {
         Failed {

@@ -1,64 +1,74 @@
-//! The threads that run guests, and the queue before them.
+//! The threads that run guests: quick workers, half as many heavy ones, and a few hanging ones.
 //!
-//! There are three priorities, served in their order, with a share for the lower ones so that none
-//! starves. At most half of the workers run the same plugin at once: a plugin that hangs for its
-//! whole time limit leaves the other half to the others. (A batch counts for each plugin of its
-//! chain, from start to finish.) The chains' slots bound the number of waiting batches; a caller
-//! without a slot waits outside the queue.
+//! A quick worker gives a batch one turn of processor time. A batch that needs more is cut off and
+//! runs again on a heavy worker: a plugin has no memory and no effects, so nothing happens twice.
+//! Heavy workers have a low priority and give calls their whole time limit. A plugin that breaks it
+//! goes to the hanging workers, whose priority is lower still. Together this bounds what any number of
+//! looping plugins costs the others.
 
-use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
-use crate::plugin::batch::{self, Batch, Progress, Verdict};
+use crate::plugin::batch::{self, Batch, Lane, Progress, Verdict};
 use crate::plugin::chain::{Chain, Items};
 use crate::plugin::pool::Pool;
+use crate::plugin::queue::{Job, Pulled, Queue};
 use crate::plugin::words::{Error, Failed, Priority};
-use crate::sync;
 
 /// The native stack of a worker: the guest's 512 KiB, and room for the host's own frames in a build
 /// without optimisation.
 const STACK_BYTES: usize = 4 << 20;
-/// How often an idle worker checks for instances to drop.
-const SWEEP: Duration = Duration::from_secs(1);
-/// The number of batches after which a busy worker does the same.
+/// The number of batches after which a busy worker drops idle instances.
 const SWEEP_BATCHES: u32 = 256;
-/// Once in this many pulls the lowest waiting priority goes first; half-way between these pulls,
-/// the middle one.
-const TURN: u64 = 16;
+
+/// The number of workers of each lane, for this many quick ones.
+fn counts(quick: usize) -> [usize; 3] {
+    [quick, quick.div_ceil(2), quick.div_ceil(4)]
+}
+
+/// The number of all workers, for this many quick ones.
+pub(super) fn total(quick: usize) -> usize {
+    counts(quick).iter().sum()
+}
 
 /// The worker threads and their queue.
 pub(super) struct Workers {
     queue: Arc<Queue>,
 }
 
-/// A waiting batch, where its results go, and the slot it occupies.
-struct Job {
-    batch: Batch,
-    priority: Priority,
-    reply: oneshot::Sender<Vec<Verdict>>,
-    _slot: OwnedSemaphorePermit,
-}
-
 impl Workers {
-    /// Starts `count` threads, at least one.
-    pub(super) fn start(count: usize) -> Result<Workers, Error> {
-        let count = count.max(1);
+    /// Starts `quick` quick threads, at least one, and the others, which share this pool.
+    pub(super) fn start(quick: usize, pool: &Arc<Pool>) -> Result<Workers, Error> {
+        let quick = quick.max(1);
+        let counts = counts(quick);
+        // One plugin leaves half of the workers to the others, and at least one of the heavy ones.
+        let same_plugin_max = [
+            counts[0].div_ceil(2),
+            counts[1].saturating_sub(1).max(1),
+            counts[2].div_ceil(2),
+        ];
         let workers = Workers {
-            queue: Arc::new(Queue::new(count.div_ceil(2))),
+            queue: Arc::new(Queue::new(same_plugin_max)),
         };
-        for n in 0..count {
-            let queue = workers.queue.clone();
-            let thread = thread::Builder::new()
-                .name(format!("plugin-{n}"))
-                .stack_size(STACK_BYTES);
-            thread
-                .spawn(move || work(&queue))
-                .map_err(|error| Error::new("a thread for plugins cannot be started", error))?;
+        for (lane, name) in [
+            (Lane::Quick, "plugin"),
+            (Lane::Heavy, "plugin-heavy"),
+            (Lane::Hanging, "plugin-hang"),
+        ] {
+            let count = counts[lane as usize];
+            for n in 0..count {
+                let (queue, pool) = (workers.queue.clone(), pool.clone());
+                let thread = thread::Builder::new()
+                    .name(format!("{name}-{n}"))
+                    .stack_size(STACK_BYTES);
+                let sweeps = lane == Lane::Quick && n == 0;
+                thread
+                    .spawn(move || work(&queue, &pool, lane, sweeps))
+                    .map_err(|error| Error::new("a thread for plugins cannot be started", error))?;
+            }
         }
         Ok(workers)
     }
@@ -80,12 +90,8 @@ impl Workers {
                 break;
             };
             let (reply, answer) = oneshot::channel();
-            self.queue.push(Job {
-                batch: Batch::new(chain.clone(), items.clone(), range),
-                priority,
-                reply,
-                _slot: slot,
-            });
+            let batch = Batch::new(chain.clone(), items.clone(), range);
+            self.queue.push(Job::new(batch, priority, reply, slot));
             answers.push((count, answer));
         }
         let mut verdicts = Vec::with_capacity(items.len());
@@ -101,18 +107,14 @@ impl Workers {
 
     /// Waiting batches, by priority.
     pub(super) fn waiting(&self) -> [usize; 3] {
-        let state = self.queue.lock();
-        std::array::from_fn(|priority| state.waiting[priority].len())
+        self.queue.waiting()
     }
 }
 
 impl Drop for Workers {
     /// Each thread ends after its current batch; this does not wait for them.
     fn drop(&mut self) {
-        let mut state = self.queue.lock();
-        state.open = false;
-        state.waiting = Default::default();
-        self.queue.ready.notify_all();
+        self.queue.close();
     }
 }
 
@@ -120,12 +122,14 @@ fn stopping() -> Verdict {
     Verdict::Failed(Failed::by_host("the plugin host is stopping"))
 }
 
-/// The main loop of a worker.
-fn work(queue: &Queue) {
-    let mut pool = Pool::default();
+/// The main loop of a worker. One of them drops idle instances.
+fn work(queue: &Queue, pool: &Pool, lane: Lane, sweeps: bool) {
+    // If the system refuses, all threads have the same priority: looping plugins then cost the
+    // others processor time, and nothing worse happens.
+    let _ = rustix::process::nice(lane.niceness());
     let mut batches = 0u32;
     loop {
-        let mut job = match queue.pull(!pool.is_empty()) {
+        let mut job = match queue.pull(lane, sweeps && !pool.is_empty()) {
             Pulled::Job(job) => job,
             Pulled::Nothing => {
                 pool.sweep();
@@ -134,219 +138,53 @@ fn work(queue: &Queue) {
             Pulled::Closed => return,
         };
         batches = batches.wrapping_add(1);
-        if batches.is_multiple_of(SWEEP_BATCHES) {
+        if sweeps && batches.is_multiple_of(SWEEP_BATCHES) {
             pool.sweep();
         }
         // The caller has gone, so the result is not needed.
         if job.reply.is_closed() {
-            queue.release(&job.batch.chain);
+            queue.release(lane, &mut job);
             continue;
         }
-        let progress = catch_unwind(AssertUnwindSafe(|| job.batch.run(&mut pool)));
-        queue.release(&job.batch.chain);
+        let progress = catch_unwind(AssertUnwindSafe(|| job.batch.run(pool, lane)));
+        queue.release(lane, &mut job);
         match progress {
             Ok(Progress::Later) => {
                 queue.push(job);
                 continue;
             }
             Ok(Progress::Done) => {}
-            Err(_) => {
-                pool.clear();
-                job.batch
-                    .abandon("the plugin host failed; this is a defect of Weir");
-            }
+            Err(_) => job
+                .batch
+                .abandon("the plugin host failed; this is a defect of Weir"),
         }
+        let Job {
+            batch, reply, slot, ..
+        } = *job;
         // An error here means that the caller has gone; ignore it.
-        let Job { batch, reply, .. } = *job;
         let _ = reply.send(batch.finish());
+        drop(slot);
     }
-}
-
-enum Pulled {
-    Job(Box<Job>),
-    Nothing,
-    Closed,
-}
-
-struct Queue {
-    state: Mutex<State>,
-    ready: Condvar,
-    /// The most workers that may run one plugin at a time.
-    same_plugin_max: usize,
-}
-
-struct State {
-    open: bool,
-    waiting: [VecDeque<Box<Job>>; 3],
-    /// Running batches, by plugin name.
-    running: HashMap<Arc<str>, usize>,
-    pulls: u64,
-}
-
-impl Queue {
-    fn new(same_plugin_max: usize) -> Queue {
-        let state = State {
-            open: true,
-            waiting: Default::default(),
-            running: HashMap::new(),
-            pulls: 0,
-        };
-        Queue {
-            state: Mutex::new(state),
-            ready: Condvar::new(),
-            same_plugin_max,
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        sync::lock(&self.state)
-    }
-
-    fn push(&self, job: impl Into<Box<Job>>) {
-        let job = job.into();
-        let mut state = self.lock();
-        if state.open {
-            state.waiting[job.priority as usize].push_back(job);
-            self.ready.notify_one();
-        }
-    }
-
-    /// Waits for the next batch. With `impatient`, returns `Nothing` after a while without one.
-    fn pull(&self, impatient: bool) -> Pulled {
-        let mut state = self.lock();
-        loop {
-            if !state.open {
-                return Pulled::Closed;
-            }
-            if let Some(job) = state.next(self.same_plugin_max) {
-                return Pulled::Job(job);
-            }
-            if !impatient {
-                state = sync::unpoisoned(self.ready.wait(state));
-                continue;
-            }
-            let (after, waited) = sync::unpoisoned(self.ready.wait_timeout(state, SWEEP));
-            state = after;
-            if waited.timed_out() {
-                return Pulled::Nothing;
-            }
-        }
-    }
-
-    /// Marks a batch as finished, so that another one of the same plugins may run.
-    fn release(&self, chain: &Chain) {
-        let mut state = self.lock();
-        for plugin in plugins(chain) {
-            if let Some(count) = state.running.get_mut(plugin) {
-                *count -= 1;
-                if *count == 0 {
-                    state.running.remove(plugin);
-                }
-            }
-        }
-        // The releasing worker takes one waiting batch itself, but the end of a chain of several
-        // plugins may allow more to run.
-        if state.waiting.iter().any(|queue| !queue.is_empty()) {
-            self.ready.notify_one();
-        }
-    }
-}
-
-impl State {
-    fn next(&mut self, same_plugin_max: usize) -> Option<Box<Job>> {
-        let State {
-            waiting, running, ..
-        } = self;
-        let free = |job: &Job| {
-            plugins(&job.batch.chain).all(|plugin| {
-                running
-                    .get(plugin)
-                    .is_none_or(|count| *count < same_plugin_max)
-            })
-        };
-        let (priority, place) = order(self.pulls).into_iter().find_map(|priority| {
-            Some((
-                priority,
-                waiting[priority].iter().position(|job| free(job))?,
-            ))
-        })?;
-        let job = waiting[priority].remove(place)?;
-        self.pulls += 1;
-        for plugin in plugins(&job.batch.chain) {
-            *running.entry(plugin.clone()).or_default() += 1;
-        }
-        Some(job)
-    }
-}
-
-/// The order in which the priorities are considered at the n-th pull.
-fn order(pull: u64) -> [usize; 3] {
-    match pull % TURN {
-        n if n == TURN - 1 => [2, 1, 0],
-        n if n == TURN / 2 - 1 => [1, 0, 2],
-        _ => [0, 1, 2],
-    }
-}
-
-/// The names of the plugins of a chain, without duplicates.
-fn plugins(chain: &Chain) -> impl Iterator<Item = &Arc<str>> {
-    let name = |n: usize| chain.stages[n].plugin.component().name();
-    (0..chain.stages.len())
-        .filter(move |n| !(0..*n).any(|before| name(before) == name(*n)))
-        .map(name)
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::Semaphore;
-
     use super::*;
 
-    /// Fills a queue with this many batches of each priority and returns the priorities in the
-    /// order in which they are served.
-    fn served(waiting: [usize; 3]) -> Vec<usize> {
-        let slots = Arc::new(Semaphore::new(100));
-        let chain = Arc::new(Chain::empty(&slots));
-        let queue = Queue::new(1);
-        for (priority, count) in [Priority::Ingest, Priority::Urgent, Priority::Bulk]
-            .into_iter()
-            .zip(waiting)
-        {
-            for _ in 0..count {
-                let batch = Batch::new(chain.clone(), Items::Events(Arc::default()), 0..0);
-                let slot = slots.clone().try_acquire_owned().expect("a slot");
-                queue.push(Job {
-                    batch,
-                    priority,
-                    reply: oneshot::channel().0,
-                    _slot: slot,
-                });
-            }
-        }
-        let next = || match queue.pull(true) {
-            Pulled::Job(job) => job.priority as usize,
-            _ => unreachable!("as many are pulled as were pushed"),
-        };
-        (0..waiting.iter().sum()).map(|_| next()).collect()
-    }
-
     #[test]
-    fn priorities_are_served_in_their_order() {
-        assert_eq!(served([2, 2, 2]), [0, 0, 1, 1, 2, 2]);
-    }
-
-    #[test]
-    fn a_flood_of_ingest_starves_nobody() {
-        let order = served([40, 2, 2]);
-        let places = |priority| {
-            order
-                .iter()
-                .enumerate()
-                .filter(|(_, served)| **served == priority)
-                .map(|(place, _)| place)
-                .collect::<Vec<_>>()
+    fn plugins_give_way_to_intake_and_hanging_ones_to_the_others() {
+        let niceness = |lane: Lane| {
+            thread::spawn(move || {
+                let before = rustix::process::nice(0).expect("a number");
+                let after = rustix::process::nice(lane.niceness()).expect("a number");
+                (before, after)
+            })
+            .join()
+            .expect("no panic")
         };
-        assert_eq!(places(1), [7, 23]);
-        assert_eq!(places(2), [15, 31]);
+        let (before, quick) = niceness(Lane::Quick);
+        assert_eq!(quick, (before + 5).min(19));
+        assert_eq!(niceness(Lane::Heavy).1, (before + 10).min(19));
+        assert_eq!(niceness(Lane::Hanging).1, (before + 15).min(19));
     }
 }

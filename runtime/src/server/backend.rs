@@ -38,6 +38,9 @@ pub trait Backend: Look + Operate + Setup {
 pub trait Intake: Send + Sync {
     /// The longest body that the source takes, in bytes.
     fn body_bytes_max(&self) -> u64;
+    /// The status of the response to a request that was taken; 202 unless the source's senders want
+    /// another.
+    fn accept_status(&self) -> u16;
     /// Checks what the headers alone can prove, before a body is received that takes time.
     ///
     /// # Errors
@@ -74,6 +77,10 @@ pub trait Look: Send + Sync + 'static {
     /// # Errors
     /// The reasons why they cannot, one sentence each.
     fn ready(&self) -> Result<(), Vec<String>>;
+    /// What works, but not as its operator wants it, one sentence each.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// All figures at this moment.
     fn snapshot(&self) -> Snapshot;
 }
@@ -110,6 +117,8 @@ pub trait Operate: Send + Sync + 'static {
         filter: &'a QuarantineFilter,
         settle: Settle,
     ) -> Reply<'a, Settled>;
+    /// Forgets the versions of the facets that the source's owner wrote; returns their number.
+    fn reset_versions<'a>(&'a self, source: &'a str) -> Reply<'a, u64>;
 }
 
 /// How Weir is set up.
@@ -121,6 +130,9 @@ pub trait Setup: Send + Sync + 'static {
     /// Reads the configuration again and applies it; the result says whether it is in use now, and
     /// if not, why.
     fn reload(&self) -> Reply<'_, ReloadView>;
+    /// Lets the version of a plugin take over that was refused because it maps less than the one in
+    /// use; then as a reload.
+    fn confirm_plugin<'a>(&'a self, name: &'a str) -> Reply<'a, ReloadView>;
 }
 
 /// A request to a source, complete and within its limit.

@@ -114,6 +114,8 @@ fn quarantined() -> Vec<QuarantineView> {
     let event = |sequence| QuarantineView {
         sequence,
         time: Timestamp(1_000).into(),
+        first: Timestamp(1_000).into(),
+        count: 1,
         code: "no-material".into(),
         detail: "the IDoc names no material".into(),
         plugin: Some("erp@3fa9c1b2d0e4".into()),
@@ -126,6 +128,10 @@ fn quarantined() -> Vec<QuarantineView> {
 impl Intake for FakeIntake {
     fn body_bytes_max(&self) -> u64 {
         BODY_BYTES_MAX
+    }
+
+    fn accept_status(&self) -> u16 {
+        202
     }
 
     fn admit(&self, headers: &HeaderMap) -> Result<(), Problem> {
@@ -415,6 +421,11 @@ impl Operate for Fake {
         )
     }
 
+    fn reset_versions<'a>(&'a self, source: &'a str) -> Reply<'a, u64> {
+        self.note(format!("Reset versions of {source}"));
+        answer(self.known_source(source).map(|()| 3))
+    }
+
     fn quarantine<'a>(
         &'a self,
         source: &'a str,
@@ -458,6 +469,11 @@ impl Setup for Fake {
             config: serde_json::json!({ "config_version": 1 }),
             ..ConfigView::default()
         }
+    }
+
+    fn confirm_plugin<'a>(&'a self, name: &'a str) -> Reply<'a, ReloadView> {
+        self.note(format!("confirm plugin {name}"));
+        Setup::reload(self)
     }
 
     fn reload(&self) -> Reply<'_, ReloadView> {

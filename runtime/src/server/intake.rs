@@ -17,7 +17,9 @@ use crate::failpoint;
 use crate::model::Lane;
 
 /// Every status that the response to a source's request can have.
-const STATUSES: [StatusCode; 10] = [
+const STATUSES: [StatusCode; 12] = [
+    StatusCode::OK,
+    StatusCode::CREATED,
     StatusCode::ACCEPTED,
     StatusCode::BAD_REQUEST,
     StatusCode::UNAUTHORIZED,
@@ -103,7 +105,8 @@ async fn take_known(
         })
         .await?;
     failpoint::pass("ingest.answering");
-    Ok((StatusCode::ACCEPTED, axum::Json(accepted)).into_response())
+    let status = StatusCode::from_u16(intake.accept_status()).unwrap_or(StatusCode::ACCEPTED);
+    Ok((status, axum::Json(accepted)).into_response())
 }
 
 fn lane(name: &str) -> Result<Lane, Problem> {

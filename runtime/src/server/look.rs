@@ -21,10 +21,14 @@ pub(super) async fn health() -> Json<Value> {
     Json(json!({ "status": "ok" }))
 }
 
-/// `GET /readyz`: events can be taken in, or 503 with the reasons why not.
+/// `GET /readyz`: events can be taken in, or 503 with the reasons why not. `warnings` says what works,
+/// but not as its operator wants it.
 pub(super) async fn ready(State(state): State<Arc<AppState>>) -> Result<Json<Value>, Problem> {
     match state.backend.ready() {
-        Ok(()) => Ok(Json(json!({ "status": "ready" }))),
+        Ok(()) => Ok(Json(match &state.backend.warnings()[..] {
+            [] => json!({ "status": "ready" }),
+            warnings => json!({ "status": "ready", "warnings": warnings }),
+        })),
         Err(reasons) => Err(Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "not-ready",

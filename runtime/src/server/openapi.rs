@@ -204,6 +204,7 @@ fn operations(schemas: &mut SchemaGenerator) -> Vec<Operation> {
 fn take_events(schemas: &mut SchemaGenerator) -> Operation {
     let lanes = json!({ "type": "string", "enum": Lane::ALL.map(Lane::name) });
     let summary = "Takes events in; they are durable when it responds. An event that a plugin fails on is quarantined and listed in `problems`. \
+                   A source may be configured to answer 200 or 201 in place of 202 (`accept_status`). \
                    CloudEvents in binary mode (`ce-…` headers), or a body of any type that the source's plugins understand, cut as its `split` says.";
     let success = success::<Accepted>(schemas, "Everything in the request is durable.");
     let operation = Operation::new(
@@ -325,6 +326,15 @@ fn looking(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             "The configuration in use, without secrets.",
             success::<ConfigView>(schemas, "The configuration."),
         ),
+        Operation::new(
+            Method::POST,
+            "/v1/plugins/{plugin}/confirm",
+            "confirm-plugin",
+            "Lets the version of a plugin take over that was refused because it maps nothing of what the version in use maps, \
+             and reloads. 409: none was refused for that.",
+            success::<ReloadView>(schemas, "It is in use."),
+        )
+        .may_answer(&[409, 422, 503]),
         Operation::new(
             Method::POST,
             "/v1/reload",
@@ -479,11 +489,19 @@ fn set_aside(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             DELETE,
             of_source,
             "dropQuarantine",
-            "Drops them.",
+            "Drops them and forgets their ids, so that their sender can send them again.",
             count("dropped"),
         )
         .with(quarantined())
         .with(all())
+        .may_answer(&[503]),
+        Operation::new(
+            POST,
+            "/v1/sources/{source}/reset-versions",
+            "resetVersions",
+            "Forgets the versions of all facets that the source's owner wrote, so that lower ones are accepted: after the source was restored from a copy.",
+            count("reset"),
+        )
         .may_answer(&[503]),
     ]
 }

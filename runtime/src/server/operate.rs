@@ -224,6 +224,20 @@ async fn settle_quarantine(
     })
 }
 
+/// `POST /v1/sources/{source}/reset-versions`: after the source was restored from a copy.
+pub(super) async fn reset_versions(
+    State(state): Shared,
+    operator: Operator,
+    Segments(source): Name,
+    query: Query,
+) -> Result<Json<Value>, Problem> {
+    query.end()?;
+    let done = state.backend.reset_versions(&source).await;
+    let subject = format!("versions of source {source}");
+    let count = operator.did("reset", &subject, done)?;
+    Ok(Json(json!({ "reset": count })))
+}
+
 fn settled(settle: Settle, count: u64) -> Json<Value> {
     match settle {
         Settle::Redrive => Json(json!({ "redriven": count })),

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 
 use super::access::Operator;
-use super::params::{Query, page_of};
+use super::params::{Query, Segments, page_of};
 use super::problem::Problem;
 use super::state::AppState;
 use super::views::{ConfigView, List, PluginView, ReloadView};
@@ -45,6 +45,19 @@ pub(super) async fn reload(
     operator.did("reload", "configuration", reloaded).map(Json)
 }
 
+/// `POST /v1/plugins/{plugin}/confirm`: the refused version that maps less than the one in use may take
+/// over; 409 if none was refused for that, otherwise as a reload.
+pub(super) async fn confirm(
+    State(state): State<Arc<AppState>>,
+    operator: Operator,
+    Segments(plugin): Segments<String>,
+    query: Query,
+) -> Result<Json<ReloadView>, Problem> {
+    query.end()?;
+    let confirmed = state.backend.confirm_plugin(&plugin).await.and_then(in_use);
+    operator.did("confirm", &plugin, confirmed).map(Json)
+}
+
 fn in_use(reload: ReloadView) -> Result<ReloadView, Problem> {
     if reload.success {
         return Ok(reload);
@@ -59,13 +72,18 @@ fn in_use(reload: ReloadView) -> Result<ReloadView, Problem> {
         )
     } else {
         let count = reload.complaints.len();
+        let mistakes = format!("{count} mistake{}", if count == 1 { "" } else { "s" });
+        let detail = match &reload.changes[..] {
+            [] => format!("the configuration has {mistakes}; the previous one stays in use"),
+            changes => format!(
+                "new versions of plugins have {mistakes} and their earlier ones stay in use; in use now: {}",
+                changes.join("; ")
+            ),
+        };
         Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             "configuration-refused",
-            format!(
-                "the configuration has {count} mistake{}; the previous one stays in use",
-                if count == 1 { "" } else { "s" }
-            ),
+            detail,
         )
     };
     Err(problem.with("complaints", complaints))

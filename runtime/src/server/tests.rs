@@ -519,6 +519,12 @@ async fn operations_reach_what_they_name() {
         ),
         (
             "POST",
+            "/v1/sources/erp/reset-versions",
+            Some(json!({ "reset": 3 })),
+            "Reset versions of erp",
+        ),
+        (
+            "POST",
             "/v1/sources/erp/events?lane=bulk",
             None,
             "ingest erp 0 bytes, none, lane bulk, signed false",

@@ -458,10 +458,16 @@ pub struct RefusedView {
 /// A quarantined event (dead letter).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct QuarantineView {
-    /// The sequence it got on arrival; its identifier here.
+    /// The sequence it got on arrival, the last one if it arrived several times; its identifier here.
     pub sequence: u64,
-    /// When.
+    /// When it arrived last, or failed again in a redrive.
     pub time: Time,
+    /// When it arrived first.
+    #[serde(default)]
+    pub first: Time,
+    /// How often it arrived: the same event is kept once.
+    #[serde(default = "once")]
+    pub count: u64,
     /// Why, for machines.
     pub code: String,
     /// Why, for people.
@@ -476,14 +482,18 @@ pub struct QuarantineView {
     pub event: EventView,
 }
 
+fn once() -> u64 {
+    1
+}
+
 /// An event as it was given to the plugins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EventView {
-    /// The sender's identifier; empty if it was not a CloudEvent.
+    /// The sender's identifier: of a CloudEvent, or of a webhook; empty if there is none.
     pub id: String,
     /// CloudEvents `source`.
     pub source: String,
-    /// CloudEvents `type`.
+    /// CloudEvents `type`, or the topic of a webhook.
     #[serde(rename = "type")]
     pub event_type: String,
     /// CloudEvents `subject`.
@@ -507,6 +517,30 @@ pub struct EventView {
 }
 
 impl EventView {
+    /// The event in the model's terms; `None` if its data is not base64.
+    pub fn event(self) -> Option<model::Event> {
+        use base64::Engine as _;
+        let data = match (self.data, self.data_base64) {
+            (Some(text), _) => model::Payload::Text(text),
+            (None, Some(data)) => model::Payload::Binary(
+                base64::engine::general_purpose::STANDARD
+                    .decode(data)
+                    .ok()?,
+            ),
+            (None, None) => model::Payload::Text(String::new()),
+        };
+        Some(model::Event {
+            id: self.id,
+            origin: self.source,
+            event_type: self.event_type,
+            subject: self.subject,
+            time: self.time,
+            content_type: self.content_type,
+            attributes: self.attributes.into_iter().collect(),
+            data,
+        })
+    }
+
     /// An event as the model has it.
     pub fn of(event: &model::Event) -> EventView {
         let (data, data_base64) = text_or_base64(&event.data);

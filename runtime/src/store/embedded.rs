@@ -117,8 +117,8 @@ struct Shared {
     /// Head of the synced sequence.
     watermark: watch::Sender<Sequence>,
     limits: Mutex<Limits>,
-    /// The number of quarantined events, by the number of their source's name.
-    quarantine: Mutex<BTreeMap<u32, u64>>,
+    /// What is known of the quarantine of each source, by the number of the source's name.
+    quarantine: Mutex<BTreeMap<u32, quarantine::Known>>,
     failed: AtomicBool,
     failure: Mutex<Option<Error>>,
     commits: Commits,
@@ -401,6 +401,27 @@ impl Store for Embedded {
         self.shared.on_writer(move |writer| {
             writer.save_all()?;
             writer.forget(now)
+        })
+    }
+
+    fn reset_versions(&self, owner: &str) -> Pending<u64> {
+        let owner: Arc<str> = owner.into();
+        let shared = self.shared.clone();
+        let piece = move |from: u32| {
+            let owner = owner.clone();
+            shared.on_writer(move |writer| writer.reset_versions(&owner, from))
+        };
+        let mut reset = piece(0);
+        Pending::new(async move {
+            let mut total = 0;
+            loop {
+                let (count, next) = reset.await?;
+                total += count;
+                match next {
+                    Some(next) => reset = piece(next),
+                    None => return Ok(total),
+                }
+            }
         })
     }
 

@@ -13,15 +13,15 @@
 mod answers;
 mod queue;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::watch;
 
 use super::{
-    Commit, Effect, Ending, FacetChange, Holds, Joined, Lease, Limits, NoRoom, Parked, Quarantined,
-    QuarantinedEvent, SEQUENCE_BLOCK, Settlement, State, Subscription, Verdict, Walked,
-    Withdrawals,
+    Commit, Content, Effect, Ending, FacetChange, Holds, Joined, Lease, Limits, NoRoom, Parked,
+    Quarantined, QuarantinedEvent, SEQUENCE_BLOCK, Settlement, State, Subscription, Verdict,
+    Walked, Withdrawals,
 };
 use crate::index::ChannelId;
 use crate::model::{
@@ -146,9 +146,16 @@ struct Maps {
     changed: [BTreeMap<Arc<str>, u64>; 3],
     channels: BTreeMap<ChannelId, Channel>,
     channel_number: u16,
-    identities: HashSet<u128>,
-    quarantine: BTreeMap<Arc<str>, BTreeMap<Sequence, QuarantinedEvent>>,
+    identities: HashMap<u128, Content>,
+    quarantine: BTreeMap<Arc<str>, BTreeMap<Sequence, Shelved>>,
     times: BTreeMap<u64, Timestamp>,
+}
+
+/// A quarantined event, and the id that is forgotten when it is discarded.
+#[derive(Clone)]
+struct Shelved {
+    event: QuarantinedEvent,
+    id: Option<u128>,
 }
 
 #[derive(Clone)]
@@ -271,22 +278,30 @@ impl Maps {
     // -- writing ----------------------------------------------------------------------------------
 
     fn commit(&mut self, commit: Commit) -> Verdict {
-        if commit
-            .identity
-            .is_some_and(|identity| self.identities.contains(&identity))
+        // A redriven event has been remembered since its arrival.
+        let arriving = commit.identity.filter(|_| commit.arrival.is_none());
+        if let Some(identity) = arriving
+            && let Some(known) = self.identities.get(&identity.id)
         {
-            return Verdict::Repeated;
+            return match *known == identity.content {
+                true => Verdict::Repeated,
+                false => Verdict::Reused,
+            };
         }
+        let id = commit.identity.map(|identity| identity.id);
         let verdict = match commit.effect {
             Effect::Filtered => Verdict::Filtered,
-            Effect::Quarantine(event) => self.set_aside(&commit.source, commit.arrival, *event),
+            Effect::Quarantine(event) => self.set_aside(&commit.source, commit.arrival, id, *event),
             Effect::Changes(changes) => match self.room_for(&changes) {
                 Err(limit) => Verdict::NoRoom(limit),
                 Ok(()) => self.apply(changes, commit.arrival),
             },
         };
         if !matches!(verdict, Verdict::NoRoom(_)) {
-            self.identities.extend(commit.identity);
+            let remembered = commit
+                .identity
+                .map(|identity| (identity.id, identity.content));
+            self.identities.extend(remembered);
         }
         verdict
     }
@@ -295,25 +310,42 @@ impl Maps {
         &mut self,
         source: &Arc<str>,
         arrival: Option<Sequence>,
+        id: Option<u128>,
         event: Quarantined,
     ) -> Verdict {
+        let now = self.now;
         let shelf = self.quarantine.entry(source.clone()).or_default();
-        let known = arrival.filter(|sequence| shelf.contains_key(sequence));
-        if known.is_none() && shelf.len() as u64 >= self.limits.quarantine_max {
+        if let Some(shelved) = arrival.and_then(|at| shelf.get_mut(&at)) {
+            // It failed again, and stays where it is.
+            (shelved.event.event, shelved.event.time) = (event, now);
+            return Verdict::Quarantined(shelved.event.sequence);
+        }
+        let content = event.content();
+        let alike = shelf
+            .iter()
+            .find(|(_, shelved)| shelved.event.event.content() == content)
+            .map(|(sequence, _)| *sequence);
+        if let (Some(sequence), Some(_)) = (alike, arrival) {
+            // It failed again, and arrived once more in the meantime.
+            return Verdict::Quarantined(sequence);
+        }
+        let before = alike.and_then(|sequence| shelf.remove(&sequence));
+        if before.is_none() && shelf.len() as u64 >= self.limits.quarantine_max {
             return Verdict::NoRoom(NoRoom::Quarantine);
         }
-        let sequence = known.unwrap_or_else(|| {
-            self.sequence += 1;
-            Sequence(self.sequence)
+        self.sequence += 1;
+        let sequence = Sequence(self.sequence);
+        let (first, count) = before.map_or((now, 1), |before| {
+            (before.event.first, before.event.count + 1)
         });
-        shelf.insert(
+        let event = QuarantinedEvent {
             sequence,
-            QuarantinedEvent {
-                sequence,
-                time: self.now,
-                event,
-            },
-        );
+            time: now,
+            first,
+            count,
+            event,
+        };
+        shelf.insert(sequence, Shelved { event, id });
         Verdict::Quarantined(sequence)
     }
 
@@ -321,6 +353,7 @@ impl Maps {
         for (entity_type, most) in &self.limits.entities_max {
             let new: BTreeSet<_> = changes
                 .iter()
+                .filter(|c| c.deleted_family().is_none())
                 .map(|c| &c.id)
                 .filter(|id| id.entity_type == *entity_type)
                 .collect();
@@ -347,7 +380,7 @@ impl Maps {
             names.extend(
                 changes
                     .iter()
-                    .filter(|other| other.id == change.id)
+                    .filter(|other| other.id == change.id && other.deleted_family().is_none())
                     .map(|other| &other.facet),
             );
             if names.len() > FACETS_MAX {
@@ -359,7 +392,16 @@ impl Maps {
 
     fn apply(&mut self, changes: Vec<FacetChange>, arrival: Option<Sequence>) -> Verdict {
         let (mut committed, mut unchanged, mut stale) = (0, 0, 0);
-        for change in changes {
+        let mut changes = VecDeque::from(changes);
+        while let Some(change) = changes.pop_front() {
+            if let Some(prefix) = change.deleted_family() {
+                let members = self.members(&change, prefix);
+                unchanged += u32::from(members.is_empty());
+                for member in members.into_iter().rev() {
+                    changes.push_front(change.of_member(member));
+                }
+                continue;
+            }
             let current = self
                 .ordinals
                 .get(&change.id)
@@ -411,6 +453,21 @@ impl Maps {
             unchanged,
             stale,
         }
+    }
+
+    /// The names of the facets that the deletion of a family deletes.
+    fn members(&self, change: &FacetChange, prefix: &str) -> Vec<Arc<str>> {
+        let entity = self.ordinals.get(&change.id);
+        let facets = entity.into_iter().flat_map(|entity| &self.facets[entity]);
+        let member = |(name, stored): &(&Arc<str>, &Stored)| {
+            name.starts_with(prefix)
+                && stored.facet.value.is_some()
+                && stored.facet.owner == change.owner
+        };
+        facets
+            .filter(member)
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     fn write(&mut self, change: FacetChange, known_version: Option<u64>) {

@@ -3,7 +3,7 @@
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use weir::inside::budget::Budget;
 use weir::inside::ingest::split::Split;
-use weir::inside::ingest::{Options, envelope, http, verify};
+use weir::inside::ingest::{Options, envelope, http, naming, verify};
 
 /// An accepted event has everything that a CloudEvent needs, and its attributes have no control
 /// characters and are within their maximum number.
@@ -33,6 +33,7 @@ pub fn headers(input: &[u8]) {
         owner: "pim".into(),
         split: Split::Whole,
         headers: vec!["x-*".into(), "Authorization".into()],
+        naming: naming::Naming::default(),
         verify: verify::Options::None,
         quiet: None,
         body_bytes_max: 1 << 20,

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use weir::inside::budget::Budget;
 use weir::inside::ingest::split::Split;
-use weir::inside::ingest::{Activity, Headers, Incoming, Options, Rejection, Source, verify};
+use weir::inside::ingest::{
+    Activity, Headers, Incoming, Options, Rejection, Source, naming, verify,
+};
 use weir::inside::model::{EntityType, FacetRule, Lane, Timestamp};
 use weir::inside::store::memory::Memory;
 use weir::inside::store::{Limits, Store};
@@ -92,6 +94,7 @@ fn source(split: usize) -> Source {
         owner: "pim".into(),
         split,
         headers: Vec::new(),
+        naming: naming::Naming::default(),
         verify: verify::Options::None,
         quiet: None,
         body_bytes_max: 1 << 20,

@@ -35,6 +35,65 @@ pub fn renderer(version: u32) -> Vec<u8> {
     module("renderer-plugin", &(prelude(version) + RENDERER))
 }
 
+/// The same renderer; each instance writes to this many bytes of memory when it starts.
+pub fn large_renderer(version: u32, bytes: u32) -> Vec<u8> {
+    let state = format!(
+        "(memory $state {})(func $fill (memory.fill $state (i32.const 0) (i32.const 1) (i32.const {bytes})))(start $fill)",
+        bytes.div_ceil(65536)
+    );
+    module("renderer-plugin", &(prelude(version) + RENDERER + &state))
+}
+
+/// A renderer that never returns.
+pub fn looping_renderer() -> Vec<u8> {
+    let looping = RENDERER.replacen(
+        "(local.set $",
+        "(loop $forever (br $forever)) (local.set $",
+        1,
+    );
+    module("renderer-plugin", &(prelude(1) + &looping))
+}
+
+/// A mapper that logs 200 lines in each call, and traps on more than one event.
+pub fn talkative_mapper() -> Vec<u8> {
+    let talking = MAPPER.replacen(
+        "(local.set $results",
+        "(loop $more (call $log (i32.const 1) (i32.const 512) (i32.const 8)) (local.set $i (i32.add (local.get $i) (i32.const 1))) \
+         (br_if $more (i32.lt_u (local.get $i) (i32.const 200)))) (local.set $i (i32.const 0)) \
+         (if (i32.gt_u (local.get $count) (i32.const 1)) (then unreachable)) (local.set $results",
+        1,
+    );
+    module("mapper-plugin", &(prelude(1) + &talking))
+}
+
+/// A mapper that returns no change for any event.
+pub fn mapper_of_nothing() -> Vec<u8> {
+    let nothing = MAPPER.replace(
+        "(i32.store offset=8 (local.get $result) (i32.const 1))",
+        "(i32.store offset=8 (local.get $result) (i32.const 0))",
+    );
+    module("mapper-plugin", &(prelude(1) + &nothing))
+}
+
+/// The mapper of version 1, for another facet with a name of four letters.
+pub fn mapper_of_facet(facet: &str) -> Vec<u8> {
+    let prelude = prelude(1).replace("520) \"base\"", &format!("520) {facet:?}"));
+    module("mapper-plugin", &(prelude + MAPPER))
+}
+
+/// A mapper that takes a compiler many seconds.
+pub fn slow_to_compile() -> Vec<u8> {
+    let line = "(local.set $i (i32.add (i32.mul (local.get 0) (local.get $i)) (i32.const 7)))\n";
+    let function = format!(
+        "(func (param i32) (result i32) (local $i i32)\n{}(local.get $i))\n",
+        line.repeat(200)
+    );
+    module(
+        "mapper-plugin",
+        &(prelude(3) + MAPPER + &function.repeat(16_000)),
+    )
+}
+
 /// The output of the mapper and the renderer; always 16 bytes.
 fn text(version: u32) -> String {
     format!("{:<16}", format!("{{\"version\":{version}}}"))

@@ -32,7 +32,7 @@ pub(super) fn from_body(
     body: Vec<u8>,
     envelope: Option<&str>,
 ) -> Result<Event, String> {
-    let mut event = Event::plain(media_type(extension), Payload::from_bytes(body));
+    let mut event = Event::plain(media_type(extension), Payload::received(body));
     let Some(envelope) = envelope else {
         return Ok(event);
     };
@@ -113,16 +113,15 @@ fn structured(members: Vec<(String, &RawValue)>) -> Result<Event, String> {
     event.data = match (data, encoded) {
         (Some(_), Some(_)) => return Err("`data` and `data_base64` exclude each other".into()),
         (None, None) => Payload::Text(String::new()),
-        (None, Some(encoded)) => Payload::from_bytes(
+        (None, Some(encoded)) => Payload::received(
             STANDARD
                 .decode(encoded)
                 .map_err(|error| format!("`data_base64` is not base64: {error}"))?,
         ),
-        (Some(data), None) => Payload::Text(
-            string(data)
-                .filter(|_| !json)
-                .unwrap_or_else(|| data.to_owned()),
-        ),
+        (Some(data), None) => {
+            let text = string(data).filter(|_| !json);
+            Payload::received(text.unwrap_or_else(|| data.to_owned()).into_bytes())
+        }
     };
     Ok(event)
 }

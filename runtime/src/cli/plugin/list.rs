@@ -66,7 +66,30 @@ fn to_text(plugins: &[PluginView]) -> String {
         text.push('\n');
         text.push_str(&refusal(plugin, refused));
     }
+    for plugin in plugins {
+        text.extend(conduct(plugin).map(|line| format!("\n{line}\n")));
+    }
     text
+}
+
+/// What a plugin does that costs it, or others, something.
+fn conduct(plugin: &PluginView) -> impl Iterator<Item = String> {
+    let (name, differing) = (&plugin.name, plugin.differing);
+    let slow = match &*plugin.standing {
+        "heavy" => Some(format!(
+            "{name}: a call took more than 50 ms of processor time; it runs at a lower priority for 10 s"
+        )),
+        "hanging" => Some(format!(
+            "{name}: a call broke its time limit; it runs at a still lower priority for a minute"
+        )),
+        _ => None,
+    };
+    let remembers = (differing > 0).then(|| {
+        format!(
+            "{name}: {differing} sampled calls returned something else in a new instance, so it remembers earlier calls; correct it, or write strict = true"
+        )
+    });
+    slow.into_iter().chain(remembers)
 }
 
 fn refusal(plugin: &PluginView, refused: &SwapView) -> String {

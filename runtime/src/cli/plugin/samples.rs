@@ -15,7 +15,7 @@ use super::read as read_file;
 use crate::author::harness::Input;
 use crate::budget::Budget;
 use crate::ingest::split::Split;
-use crate::ingest::{Options, envelope, http, verify};
+use crate::ingest::{Options, envelope, http, naming, verify};
 use crate::model::{EntityId, Event, View};
 use crate::plugin::Role;
 
@@ -140,6 +140,7 @@ fn events(
         owner: "sample".into(),
         split: Split::Whole,
         headers: Vec::new(),
+        naming: naming::Naming::default(),
         verify: verify::Options::None,
         quiet: None,
         body_bytes_max: u64::MAX,

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::author::cases::{self, Item};
 use crate::budget::Budget;
-use crate::ingest::{Headers, Options, envelope, split::Split, verify};
+use crate::ingest::{Headers, Options, envelope, naming, split::Split, verify};
 
 #[derive(Parser)]
 struct Cli {
@@ -415,6 +415,7 @@ fn as_a_source_does(media: &'static str, body: Vec<u8>) -> crate::model::Event {
         owner: "case".into(),
         split: Split::Whole,
         headers: Vec::new(),
+        naming: naming::Naming::default(),
         verify: verify::Options::None,
         quiet: None,
         body_bytes_max: u64::MAX,

@@ -32,10 +32,8 @@ pub(super) fn cut(body: &[u8], sink: &mut Sink<'_>) -> Result<(), Rejection> {
             break;
         }
         let (written, line) = as_written(between(body, begin.byte(), reader.position()), &begin);
-        check_quotes(
-            written,
-            &format!("record {number}, which begins in line {line},"),
-        )?;
+        let which = format!("record {number}, which begins in line {line},");
+        check_quotes(written, &which)?;
         sink(object(&names, &record).map_err(|failure| Spoilt {
             bytes: [header.trim_ascii_end(), b"\n", written].concat(),
             media_type: Some(MEDIA_TYPE),

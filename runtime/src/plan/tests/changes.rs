@@ -321,7 +321,8 @@ fn a_plan_is_shown_as_it_would_be_written() {
               "settings": {
                 "currency": "EUR"
               },
-              "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+              "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+              "strict": false
             },
             "erp-noise": {
               "limits": {
@@ -332,7 +333,8 @@ fn a_plan_is_shown_as_it_would_be_written() {
               },
               "path": "plugins/noise.wasm",
               "settings": {},
-              "sha256": null
+              "sha256": null,
+              "strict": false
             },
             "in-stock": {
               "limits": {
@@ -343,7 +345,8 @@ fn a_plan_is_shown_as_it_would_be_written() {
               },
               "path": "plugins/in-stock.wasm",
               "settings": {},
-              "sha256": null
+              "sha256": null,
+              "strict": false
             },
             "storefront-page": {
               "limits": {
@@ -360,7 +363,8 @@ fn a_plan_is_shown_as_it_would_be_written() {
                   "theme": "plain"
                 }
               },
-              "sha256": null
+              "sha256": null,
+              "strict": false
             }
           },
           "server": {
@@ -370,10 +374,14 @@ fn a_plan_is_shown_as_it_would_be_written() {
           },
           "sources": {
             "erp-conditions": {
+              "accept_status": 202,
               "body_max": "8MiB",
               "headers": [
                 "x-sap-*"
               ],
+              "id": {
+                "header": "webhook-id"
+              },
               "owner": "erp",
               "plugins": [
                 {
@@ -398,8 +406,10 @@ fn a_plan_is_shown_as_it_would_be_written() {
               }
             },
             "oms": {
+              "accept_status": 202,
               "body_max": "8MiB",
               "headers": [],
+              "id": null,
               "owner": "oms",
               "plugins": [],
               "quiet": null,
@@ -409,8 +419,10 @@ fn a_plan_is_shown_as_it_would_be_written() {
               }
             },
             "pim": {
+              "accept_status": 202,
               "body_max": "8MiB",
               "headers": [],
+              "id": null,
               "owner": "pim",
               "plugins": [],
               "quiet": null,

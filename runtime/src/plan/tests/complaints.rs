@@ -50,7 +50,6 @@ entity = "product"
             weir.toml:10:8: entities.product.facets.price: a name with a dot in it needs quotes; quote the name: facets."price.de"
             weir.toml:11:13: entities.product.facet_max: "64KB" is not a size; write a whole number and a unit, such as "500B", "64KiB", "16MiB" or "1GiB"
             weir.toml:13:8: entities.order.kind: log entities are not supported yet; leave kind out, or write "state"
-            weir.toml:16:8: plugins.page.path: page.wasm cannot be read: No such file or directory (os error 2); build it (`weir plugin build`), or correct the path
             weir.toml:17:10: plugins.page.sha256: "abc" is not a SHA-256; write its 64 hexadecimal digits, as `sha256sum` prints them
             weir.toml:19:1: sources.pim.verfy: there is no such key; did you mean "verify"?
             weir.toml:20:12: sources.pim.plugins[0]: there is no plugin "pim-product"; available: page

@@ -21,6 +21,12 @@ pub struct PluginView {
     pub size_bytes: u64,
     /// Sources and channels that use it: `source erp`, `channel storefront.de`.
     pub used_by: Vec<String>,
+    /// How its calls are treated: `quick`; `new` until a call has returned within 50 ms; `heavy`, if
+    /// one needed more, and `hanging`, if one broke its time limit, which run at a lower priority.
+    pub standing: String,
+    /// How many of the sampled calls of this version returned something else in a new instance: if
+    /// there are any, it remembers earlier calls.
+    pub differing: u64,
     /// Since when this version is in use.
     pub since: Time,
     /// How this version came into use.
@@ -35,7 +41,7 @@ pub struct PluginView {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct LimitsView {
-    /// Wall time.
+    /// Processor time.
     pub time_seconds: f64,
     /// Linear memory.
     pub memory_bytes: u64,
@@ -43,6 +49,8 @@ pub struct LimitsView {
     pub output_bytes: u64,
     /// The size of its log.
     pub log_bytes: u64,
+    /// Whether each batch gets a new instance.
+    pub strict: bool,
 }
 
 /// An attempt to put a version of a plugin into use.
@@ -125,7 +133,7 @@ pub struct ReloadView {
 }
 
 /// A mistake in a file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ComplaintView {
     /// The file.
     pub file: String,

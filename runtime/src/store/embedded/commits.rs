@@ -46,7 +46,7 @@ impl Commits {
 mod tests {
     use super::*;
     use crate::store::embedded::{Embedded, Options};
-    use crate::store::{Commit, Effect, Store};
+    use crate::store::{Commit, Content, Effect, Identity, Store};
 
     #[test]
     fn writes_are_counted_by_how_long_they_took() {
@@ -77,7 +77,10 @@ mod tests {
         for identity in 1..=3 {
             let event = Commit {
                 source: "erp".into(),
-                identity: Some(identity),
+                identity: Some(Identity {
+                    id: identity,
+                    content: Content::of(u64::MAX),
+                }),
                 arrival: None,
                 effect: Effect::Filtered,
             };

@@ -44,6 +44,8 @@ const SLICE_MICROS: u64 = 5_000;
 const ENTITY_MICROS: u64 = 20;
 const CHANGE_MICROS: u64 = 2;
 const BYTES_A_MICRO: u64 = 100;
+/// The deletion of a family counts as this many changes; how many it is, only the index knows.
+const FAMILY_CHANGES: u64 = 64;
 
 pub(super) type Work = Box<dyn FnOnce(&mut Writer) + Send>;
 pub(super) type Answer = oneshot::Sender<Result<Committed, Error>>;
@@ -96,13 +98,15 @@ impl Size {
             }
             Effect::Changes(changes) => {
                 let (mut bytes, mut entities, mut before) = (0, 0, None);
+                let mut single = 0;
                 for change in changes {
+                    single += change.deleted_family().map_or(1, |_| FAMILY_CHANGES);
                     bytes += size_of_val(change)
                         + change.id.key.len()
                         + change.value.as_ref().map_or(0, |value| value.len());
                     entities += u64::from(before.replace(&change.id) != Some(&change.id));
                 }
-                (bytes, entities, changes.len() as u64)
+                (bytes, entities, single)
             }
         };
         let bytes = (bytes + size_of::<Commit>()) as u64;

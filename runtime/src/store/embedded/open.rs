@@ -36,7 +36,7 @@ pub(super) struct Opened {
 
 /// The state that is loaded in addition to the index.
 pub(super) struct Loaded {
-    pub(super) quarantine: BTreeMap<u32, u64>,
+    pub(super) quarantine: BTreeMap<u32, quarantine::Known>,
     pub(super) logs: BTreeMap<ChannelId, PairLog>,
     pub(super) identities: Identities,
     /// The sums of all rows.
@@ -388,7 +388,7 @@ pub(super) fn load(db: &sled::Db, index: &mut Index, seen: u64) -> Result<Loaded
 /// The rows that are read in parallel to the entities.
 struct Beside {
     channels: BTreeMap<ChannelId, (Channel, PairLog)>,
-    quarantine: BTreeMap<u32, u64>,
+    quarantine: BTreeMap<u32, quarantine::Known>,
     identities: Identities,
     found: Sums,
 }
@@ -396,7 +396,7 @@ struct Beside {
 fn load_beside(db: &sled::Db, given_out: u32) -> Result<Beside, Error> {
     let mut found = Sums::default();
     let channels = pairs::load(db, given_out, &mut found)?;
-    let quarantine = quarantine::count(db, &mut found)?;
+    let quarantine = quarantine::load(db, &mut found)?;
     let identities = Identities::load(db, &mut found)?;
     Ok(Beside {
         channels,

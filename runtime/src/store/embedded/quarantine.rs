@@ -1,6 +1,7 @@
-//! Quarantined events on disk: one JSON text per event, split into rows.
+//! Quarantined events on disk: one text per event, split into rows. The text is two lines of JSON:
+//! the heading, which is all that the writer needs, and the event.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -34,14 +35,167 @@ impl Shelf for SourceShelf {
     }
 
     fn count(&self) -> u64 {
-        let there = |source| lock(&self.shared.quarantine).get(&source).copied();
+        let there = |source| {
+            lock(&self.shared.quarantine)
+                .get(&source)
+                .map(|known| known.events)
+        };
         self.number().and_then(there).unwrap_or(0)
     }
 
     fn remove(&self, sequences: &[Sequence]) -> Pending<usize> {
-        let (source, sequences) = (self.source.clone(), sequences.to_vec());
-        (self.shared).on_writer(move |writer| writer.unquarantine(&source, &sequences))
+        self.unquarantine(sequences, false)
     }
+
+    fn discard(&self, sequences: &[Sequence]) -> Pending<usize> {
+        self.unquarantine(sequences, true)
+    }
+}
+
+impl SourceShelf {
+    fn unquarantine(&self, sequences: &[Sequence], forget: bool) -> Pending<usize> {
+        let (source, mut sequences) = (self.source.clone(), sequences.to_vec());
+        sequences.sort_unstable();
+        sequences.dedup();
+        (self.shared).on_writer(move |writer| writer.unquarantine(&source, &sequences, forget))
+    }
+}
+
+/// What the writer knows of a source's quarantine without reading it.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// The number of events.
+    pub(super) events: u64,
+    /// The sequence of an event by its content.
+    by_content: HashMap<u128, Sequence>,
+    /// The level of filling that was reported last.
+    reported: Level,
+}
+
+/// How full a quarantine is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    #[default]
+    Low,
+    Half,
+    Full,
+}
+
+impl Known {
+    /// The event with this content, if there is one.
+    pub(super) fn find(&self, content: u128) -> Option<Sequence> {
+        self.by_content.get(&content).copied()
+    }
+
+    /// Records that the event with this content has this sequence.
+    pub(super) fn keep(&mut self, content: u128, sequence: Sequence) {
+        self.by_content.insert(content, sequence);
+    }
+
+    /// Records that the event with this sequence has left, or has another content now.
+    pub(super) fn leave(&mut self, heading: &Heading, sequence: Sequence) {
+        if let Some(content) = heading.content
+            && self.find(content) == Some(sequence)
+        {
+            self.by_content.remove(&content);
+        }
+    }
+
+    /// A sentence for the log when the quarantine becomes half full and when it becomes full, once
+    /// until it is nearly empty again.
+    pub(super) fn report(&mut self, most: u64) -> Option<&'static str> {
+        let level = match self.events {
+            events if events >= most => Level::Full,
+            events if events >= most.div_ceil(2) => Level::Half,
+            events if events > most / 4 => return None,
+            _ => Level::Low,
+        };
+        if level > self.reported || level == Level::Low {
+            self.reported = level;
+        } else {
+            return None;
+        }
+        match level {
+            Level::Low => None,
+            Level::Half => Some(
+                "the quarantine of this source is half full; redrive or drop its events (weir quarantine list)",
+            ),
+            Level::Full => Some(
+                "the quarantine of this source is full, and requests whose events would go there are answered 503; redrive or drop events (weir quarantine list)",
+            ),
+        }
+    }
+}
+
+/// The first line of an event's text. It is short, so it is always in the first row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Heading {
+    /// [`Quarantined::content`]; `None` if an earlier version wrote the event.
+    pub(super) content: Option<u128>,
+    /// The number of times that the event arrived.
+    pub(super) count: u64,
+    /// The time of its first arrival; `None` if an earlier version wrote the event.
+    pub(super) first: Option<Timestamp>,
+    /// The id that is forgotten when the event is discarded.
+    pub(super) id: Option<u128>,
+}
+
+impl Default for Heading {
+    /// The heading of an event that an earlier version wrote, or that arrives for the first time.
+    fn default() -> Heading {
+        Heading {
+            content: None,
+            count: 1,
+            first: None,
+            id: None,
+        }
+    }
+}
+
+/// A heading as it is written; hashes are in hex.
+#[derive(Serialize, Deserialize)]
+struct WrittenHeading {
+    content: String,
+    count: u64,
+    first: u64,
+    id: Option<String>,
+}
+
+impl Heading {
+    /// Reads the heading of an event from its first row or its whole text.
+    pub(super) fn read(text: &[u8]) -> Heading {
+        split(text).0
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let hex = |hash: u128| format!("{hash:032x}");
+        let written = WrittenHeading {
+            content: hex(self.content.unwrap_or_default()),
+            count: self.count,
+            first: self.first.unwrap_or_default().0,
+            id: self.id.map(hex),
+        };
+        let mut line = serde_json::to_vec(&written).unwrap_or_default();
+        line.push(b'\n');
+        line
+    }
+}
+
+/// The heading and the rest of a text. A text of an earlier version is one line, without a heading.
+fn split(text: &[u8]) -> (Heading, &[u8]) {
+    let hash = |hex: &str| u128::from_str_radix(hex, 16).ok();
+    let written = || {
+        let end = text.iter().position(|byte| *byte == b'\n')?;
+        let written: WrittenHeading = serde_json::from_slice(&text[..end]).ok()?;
+        let heading = Heading {
+            content: hash(&written.content),
+            count: written.count,
+            first: Some(Timestamp(written.first)),
+            id: written.id.as_deref().and_then(hash),
+        };
+        Some((heading, &text[end + 1..]))
+    };
+    written().unwrap_or((Heading::default(), text))
 }
 
 /// A quarantined event as it is written.
@@ -66,7 +220,7 @@ pub(super) struct Row {
 }
 
 impl Row {
-    pub(super) fn encode(quarantined: Quarantined, now: Timestamp) -> Vec<u8> {
+    pub(super) fn encode(heading: &Heading, quarantined: Quarantined, now: Timestamp) -> Vec<u8> {
         let Event {
             id,
             origin,
@@ -104,10 +258,15 @@ impl Row {
             plugin,
             time,
         };
-        serde_json::to_vec(&row).unwrap_or_default()
+        let mut text = heading.encode();
+        match serde_json::to_writer(&mut text, &row) {
+            Ok(()) => text,
+            Err(_) => Vec::new(),
+        }
     }
 
     fn decode(bytes: &[u8], sequence: Sequence) -> Option<QuarantinedEvent> {
+        let (heading, bytes) = split(bytes);
         let row: Row = serde_json::from_slice(bytes).ok()?;
         let data = row
             .text
@@ -138,6 +297,8 @@ impl Row {
         Some(QuarantinedEvent {
             sequence,
             time: Timestamp(row.time),
+            first: heading.first.unwrap_or(Timestamp(row.time)),
+            count: heading.count,
             event,
         })
     }
@@ -220,16 +381,67 @@ pub(super) fn read(
     Ok(events)
 }
 
-/// The number of quarantined events of each source, by the number of its name.
-pub(super) fn count(db: &sled::Db, found: &mut Sums) -> Result<BTreeMap<u32, u64>, Error> {
-    let mut counts = BTreeMap::new();
+/// What is known of the quarantine of each source, by the number of its name.
+pub(super) fn load(db: &sled::Db, found: &mut Sums) -> Result<BTreeMap<u32, Known>, Error> {
+    let mut sources = BTreeMap::<u32, Known>::new();
     for row in rows(db, keys::QUARANTINE, found) {
-        let (key, _) = row?;
-        if u16::from_be_bytes(keys::number_at(&key, 13)) == 0 {
-            *counts
-                .entry(u32::from_be_bytes(keys::number_at(&key, 1)))
-                .or_default() += 1;
+        let (key, first) = row?;
+        if u16::from_be_bytes(keys::number_at(&key, 13)) != 0 {
+            continue;
+        }
+        let source = u32::from_be_bytes(keys::number_at(&key, 1));
+        let known = sources.entry(source).or_default();
+        known.events += 1;
+        if let Some(content) = Heading::read(&first).content {
+            let sequence = u64::from_be_bytes(keys::number_at(&key, 5));
+            known.keep(content, Sequence(sequence));
         }
     }
-    Ok(counts)
+    Ok(sources)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filling_quarantine_is_reported_at_half_and_when_it_is_full_and_not_again_at_once() {
+        let mut known = Known::default();
+        let mut reported = Vec::new();
+        let up_and_down = (1..=10)
+            .chain((3..10).rev())
+            .chain(3..=10)
+            .chain((0..10).rev())
+            .chain(1..=5);
+        for events in up_and_down {
+            known.events = events;
+            if let Some(sentence) = known.report(10) {
+                reported.push((events, sentence.contains("half")));
+            }
+        }
+        assert_eq!(reported, [(5, true), (10, false), (5, true)]);
+    }
+
+    #[test]
+    fn an_event_of_an_earlier_version_is_read_without_a_heading() {
+        let text = br#"{"id":"1","origin":"","event_type":"","subject":null,"event_time":null,"content_type":null,"attributes":[],"text":"a\nb","binary":null,"lane":null,"code":"c","message":"m","plugin":null,"time":7}"#;
+        let read = Row::decode(text, Sequence(3)).expect("it can be read");
+        assert_eq!(
+            (read.count, read.first, read.event.event.id.as_str()),
+            (1, Timestamp(7), "1")
+        );
+        let heading = Heading {
+            content: Some(u128::MAX),
+            count: 4,
+            first: Some(Timestamp(9)),
+            id: None,
+        };
+        let again = Row::encode(&heading, read.event, Timestamp(11));
+        assert_eq!(Heading::read(&again), heading);
+        let again = Row::decode(&again, Sequence(3)).expect("it can be read");
+        assert_eq!(
+            (again.count, again.first, again.time),
+            (4, Timestamp(9), Timestamp(11))
+        );
+    }
 }

@@ -14,10 +14,10 @@ use std::time::Instant;
 use hashbrown::HashMap;
 
 use super::entity::{self, Touched, Values};
-use super::identities::Identities;
+use super::identities::{Identities, Recall};
 use super::inbox::{Next, Slice};
 use super::pairs::PairLog;
-use super::quarantine;
+use super::quarantine::{self, Heading};
 use super::sums::{Rows, Sums};
 use super::witness::Witness;
 use super::{Shared, open};
@@ -25,10 +25,13 @@ use crate::failpoint;
 use crate::index::{Applied, ChannelId, Index, Proposal};
 use crate::model::{Sequence, Timestamp};
 use crate::store::{
-    Commit, Effect, Error, FacetChange, NoRoom, Quarantined, SEQUENCE_BLOCK, Verdict, keys,
+    Commit, Effect, Error, FacetChange, Identity, NoRoom, Quarantined, SEQUENCE_BLOCK, Verdict,
+    keys,
 };
 use crate::sync::{lock, unpoisoned};
 
+/// The most entities whose versions are forgotten in one piece.
+const RESET_AT_ONCE: usize = 256;
 /// The most deleted entities that one call examines for forgetting.
 const FORGET_AT_ONCE: usize = 5_000;
 
@@ -50,10 +53,29 @@ pub(super) struct Writer {
 struct Staged {
     /// The newest values, by ordinal and number of the facet's name.
     values: HashMap<u32, Values>,
-    identities: Vec<u128>,
-    /// Events to quarantine: number of the source's name, sequence, and the text.
-    aside: Vec<(u32, Sequence, Vec<u8>)>,
+    identities: Vec<Identity>,
+    /// Events to quarantine: number of the source's name, sequence, and the text; without a text, one
+    /// that leaves its place.
+    aside: Vec<(u32, Sequence, Option<Vec<u8>>)>,
     rows: Rows,
+}
+
+/// An event to quarantine.
+struct SetAside {
+    source: Arc<str>,
+    arrival: Option<Sequence>,
+    id: Option<u128>,
+    event: Quarantined,
+}
+
+impl Staged {
+    /// Stages an event to quarantine, or with `None` one that leaves its place. A redriven event may
+    /// now have a shorter reason, and so fewer rows, so what was staged before is replaced.
+    fn set_aside(&mut self, source: u32, sequence: Sequence, text: Option<Vec<u8>>) {
+        self.aside
+            .retain(|(number, at, _)| (*number, *at) != (source, sequence));
+        self.aside.push((source, sequence, text));
+    }
 }
 
 pub(super) fn fatal(error: impl std::fmt::Display) -> Error {
@@ -148,24 +170,30 @@ impl Writer {
         let limits = lock(&shared.limits).clone();
         let mut verdicts = Vec::with_capacity(events.len());
         for event in events {
-            if event
-                .identity
-                .is_some_and(|identity| self.identities.knows(identity))
-            {
-                verdicts.push(Verdict::Repeated);
-                continue;
+            // A redriven event has been remembered since its arrival.
+            let arriving = event.identity.filter(|_| event.arrival.is_none());
+            match arriving.map_or(Recall::New, |identity| self.identities.recall(identity)) {
+                Recall::New => {}
+                Recall::Repeated => {
+                    verdicts.push(Verdict::Repeated);
+                    continue;
+                }
+                Recall::Reused => {
+                    verdicts.push(Verdict::Reused);
+                    continue;
+                }
             }
             let verdict = match event.effect {
                 Effect::Filtered => Verdict::Filtered,
-                Effect::Quarantine(aside) => self.set_aside(
-                    &mut index,
-                    limits.quarantine_max,
-                    &event.source,
-                    event.arrival,
-                    *aside,
-                    now,
-                    staged,
-                ),
+                Effect::Quarantine(quarantined) => {
+                    let aside = SetAside {
+                        source: event.source,
+                        arrival: event.arrival,
+                        id: event.identity.map(|identity| identity.id),
+                        event: *quarantined,
+                    };
+                    self.set_aside(&mut index, limits.quarantine_max, aside, now, staged)
+                }
                 Effect::Changes(changes) => {
                     match room::check(&index, &limits.entities_max, &changes) {
                         Err(limit) => Verdict::NoRoom(limit),
@@ -185,43 +213,73 @@ impl Writer {
         verdicts
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "all of these values are known only here, and there is one caller"
-    )]
     fn set_aside(
         &self,
         index: &mut Index,
         most: u64,
-        source: &Arc<str>,
-        arrival: Option<Sequence>,
-        event: Quarantined,
+        aside: SetAside,
         now: Timestamp,
         staged: &mut Staged,
     ) -> Verdict {
-        let number = index.names.number(source);
-        let mut counts = lock(&self.shared.quarantine);
-        let count = counts.entry(number).or_default();
-        let known = arrival.filter(|sequence| {
-            self.shared
-                .db
-                .contains_key(keys::quarantine(number, sequence.0, 0))
-                .unwrap_or(false)
-        });
-        if known.is_none() && *count >= most {
-            return Verdict::NoRoom(NoRoom::Quarantine);
+        let number = index.names.number(&aside.source);
+        let mut sources = lock(&self.shared.quarantine);
+        let known = sources.entry(number).or_default();
+        let content = aside.event.content();
+        let alike = known.find(content);
+        let redriven = aside
+            .arrival
+            .and_then(|at| Some((at, self.heading(number, at, staged)?)));
+        let (sequence, heading) = match (redriven, alike) {
+            // It failed again, and stays where it is.
+            (Some((sequence, before)), _) => {
+                known.leave(&before, sequence);
+                (sequence, before)
+            }
+            // It failed again, and arrived once more in the meantime.
+            (None, Some(sequence)) if aside.arrival.is_some() => {
+                return Verdict::Quarantined(sequence);
+            }
+            (None, Some(before)) => {
+                let mut heading = self.heading(number, before, staged).unwrap_or_default();
+                heading.count += 1;
+                heading.id = aside.id;
+                staged.set_aside(number, before, None);
+                (Sequence(index.bump(now)), heading)
+            }
+            (None, None) if known.events >= most => return Verdict::NoRoom(NoRoom::Quarantine),
+            (None, None) => {
+                known.events += 1;
+                let heading = Heading {
+                    first: Some(now),
+                    id: aside.id,
+                    ..Heading::default()
+                };
+                (Sequence(index.bump(now)), heading)
+            }
+        };
+        let heading = Heading {
+            content: Some(content),
+            ..heading
+        };
+        known.keep(content, sequence);
+        if let Some(sentence) = known.report(most) {
+            tracing::warn!(source = %aside.source, events = known.events, most, "{sentence}");
         }
-        let sequence = known.unwrap_or_else(|| {
-            *count += 1;
-            Sequence(index.bump(now))
-        });
-        let row = quarantine::Row::encode(event, now);
-        // A redriven event may now have a shorter reason, and so fewer rows.
-        staged
-            .aside
-            .retain(|(of, at, _)| (*of, *at) != (number, sequence));
-        staged.aside.push((number, sequence, row));
+        let text = quarantine::Row::encode(&heading, aside.event, now);
+        staged.set_aside(number, sequence, Some(text));
         Verdict::Quarantined(sequence)
+    }
+
+    /// The heading of a quarantined event as it will be once everything staged is written; `None` if
+    /// there is no such event.
+    fn heading(&self, source: u32, sequence: Sequence, staged: &Staged) -> Option<Heading> {
+        let here = |(number, at, _): &&(u32, Sequence, _)| (*number, *at) == (source, sequence);
+        if let Some((_, _, text)) = staged.aside.iter().rev().find(here) {
+            return text.as_deref().map(Heading::read);
+        }
+        let key = keys::quarantine(source, sequence.0, 0);
+        let row = self.shared.db.get(key).ok().flatten()?;
+        Some(Heading::read(&row))
     }
 
     /// Writes the staged effects, syncs them, and raises the watermark.
@@ -252,7 +310,7 @@ impl Writer {
                 &self.shared.db,
                 source,
                 sequence,
-                Some(&text),
+                text.as_deref(),
                 &mut staged.rows,
             )?;
         }
@@ -333,26 +391,61 @@ impl Writer {
     // -- quarantine
     // -----------------------------------------------------------------------------------------------------
 
+    /// Removes events from quarantine; with `forget`, their identities go too.
     pub(super) fn unquarantine(
         &mut self,
         source: &str,
         sequences: &[Sequence],
+        forget: bool,
     ) -> Result<usize, Error> {
         let Some(number) = self.index().names.find(source) else {
             return Ok(0);
         };
-        let (shared, mut rows, mut count) = (self.shared.clone(), Rows::default(), 0);
+        let (shared, mut rows) = (self.shared.clone(), Rows::default());
+        let most = lock(&shared.limits).quarantine_max;
+        let (mut gone, mut forgotten) = (Vec::new(), Vec::new());
         for sequence in sequences {
-            count += usize::from(quarantine::write(
-                &shared.db, number, *sequence, None, &mut rows,
-            )?);
+            let Some(heading) = self.heading(number, *sequence, &Staged::default()) else {
+                continue;
+            };
+            quarantine::write(&shared.db, number, *sequence, None, &mut rows)?;
+            if let Some(id) = heading.id.filter(|_| forget) {
+                forgotten.push(self.identities.forget(id));
+            }
+            gone.push((*sequence, heading));
         }
+        self.identities.write(forgotten, &mut rows);
         let written = self.make_durable(rows);
         self.or_fail(written)?;
-        if let Some(there) = lock(&self.shared.quarantine).get_mut(&number) {
-            *there = there.saturating_sub(count as u64);
+        if let Some(known) = lock(&self.shared.quarantine).get_mut(&number) {
+            known.events = known.events.saturating_sub(gone.len() as u64);
+            for (sequence, heading) in &gone {
+                known.leave(heading, *sequence);
+            }
+            known.report(most);
         }
-        Ok(count)
+        Ok(gone.len())
+    }
+
+    // -- versions
+    // -------------------------------------------------------------------------------------------------------
+
+    /// Forgets an owner's versions in a piece of the entities. Returns the number of facets that had
+    /// one, and where the next piece begins.
+    pub(super) fn reset_versions(
+        &mut self,
+        owner: &str,
+        from: u32,
+    ) -> Result<(u64, Option<u32>), Error> {
+        let reset = self.index().reset_versions(owner, from, RESET_AT_ONCE);
+        let mut staged = Staged::default();
+        for ordinal in reset.touched {
+            staged.values.entry(ordinal).or_default();
+        }
+        let now = self.now();
+        let written = self.write(staged, now);
+        self.or_fail(written)?;
+        Ok((reset.facets, reset.next))
     }
 
     // -- tests
@@ -380,6 +473,14 @@ impl Writer {
     }
 }
 
+/// The changes of an event by result.
+#[derive(Default)]
+struct Counts {
+    committed: u32,
+    unchanged: u32,
+    stale: u32,
+}
+
 fn apply(
     index: &mut Index,
     changes: Vec<FacetChange>,
@@ -387,49 +488,66 @@ fn apply(
     now: Timestamp,
     staged: &mut Staged,
 ) -> Verdict {
-    let (mut committed, mut unchanged, mut stale) = (0, 0, 0);
+    let mut counts = Counts::default();
     for change in changes {
-        let hash = change.value.as_ref().map(|_| change.hash);
-        let FacetChange {
-            id,
-            facet,
-            owner,
-            lane,
-            version,
-            ..
-        } = &change;
-        match index.apply(
-            Proposal {
-                id,
-                facet,
-                owner,
-                lane: *lane,
-                version: *version,
-                hash,
-            },
-            arrival,
-            now,
-        ) {
-            Applied::Committed(ordinal) => {
-                committed += 1;
-                let name = index.names.number(facet);
-                let values = staged.values.entry(ordinal).or_default();
-                match values.iter_mut().find(|(known, _)| *known == name) {
-                    Some((_, value)) => *value = change.value,
-                    None => values.push((name, change.value)),
-                }
-            }
-            Applied::Versioned(ordinal) => {
-                unchanged += 1;
-                staged.values.entry(ordinal).or_default();
-            }
-            Applied::Unchanged => unchanged += 1,
-            Applied::Stale => stale += 1,
+        let Some(prefix) = change.deleted_family() else {
+            apply_one(index, change, arrival, now, staged, &mut counts);
+            continue;
+        };
+        let members = index.members(&change.id, prefix, &change.owner);
+        counts.unchanged += u32::from(members.is_empty());
+        for member in members {
+            let deletion = change.of_member(member);
+            apply_one(index, deletion, arrival, now, staged, &mut counts);
         }
     }
     Verdict::Accepted {
-        committed,
-        unchanged,
-        stale,
+        committed: counts.committed,
+        unchanged: counts.unchanged,
+        stale: counts.stale,
+    }
+}
+
+fn apply_one(
+    index: &mut Index,
+    change: FacetChange,
+    arrival: Option<Sequence>,
+    now: Timestamp,
+    staged: &mut Staged,
+    counts: &mut Counts,
+) {
+    let hash = change.value.as_ref().map(|_| change.hash);
+    let FacetChange {
+        id,
+        facet,
+        owner,
+        lane,
+        version,
+        ..
+    } = &change;
+    let proposal = Proposal {
+        id,
+        facet,
+        owner,
+        lane: *lane,
+        version: *version,
+        hash,
+    };
+    match index.apply(proposal, arrival, now) {
+        Applied::Committed(ordinal) => {
+            counts.committed += 1;
+            let name = index.names.number(facet);
+            let values = staged.values.entry(ordinal).or_default();
+            match values.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, value)) => *value = change.value,
+                None => values.push((name, change.value)),
+            }
+        }
+        Applied::Versioned(ordinal) => {
+            counts.unchanged += 1;
+            staged.values.entry(ordinal).or_default();
+        }
+        Applied::Unchanged => counts.unchanged += 1,
+        Applied::Stale => counts.stale += 1,
     }
 }

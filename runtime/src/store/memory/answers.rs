@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
 
 use super::queue::ChannelQueue;
-use super::{Channel, Memory, Shared};
+use super::{Channel, Memory, Shared, Shelved};
 use crate::model::{Entity, EntityId, Ordinal, Sequence, Timestamp, Track};
 use crate::store::{
     Commit, Committed, Error, Figures, Joined, Limits, ListQuery, NotTaken, Pending,
@@ -148,6 +148,19 @@ impl Store for Memory {
         Pending::done(Ok(()))
     }
 
+    fn reset_versions(&self, owner: &str) -> Pending<u64> {
+        let mut maps = self.0.maps();
+        let facets = maps
+            .facets
+            .values_mut()
+            .flat_map(|facets| facets.values_mut());
+        let count = facets
+            .filter(|stored| &*stored.facet.owner == owner)
+            .filter_map(|stored| stored.facet.version.take())
+            .count();
+        Pending::done(Ok(count as u64))
+    }
+
     fn note(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
         Ok(self.0.maps().notes.get(name).cloned())
     }
@@ -199,7 +212,7 @@ impl Shelf for SourceShelf {
         Ok(events
             .filter(|(sequence, _)| after.is_none_or(|after| **sequence > after))
             .take(limit)
-            .map(|(_, event)| event.clone())
+            .map(|(_, shelved)| shelved.event.clone())
             .collect())
     }
 
@@ -210,10 +223,26 @@ impl Shelf for SourceShelf {
     }
 
     fn remove(&self, sequences: &[Sequence]) -> Pending<usize> {
+        Pending::done(Ok(self.take(sequences).len()))
+    }
+
+    fn discard(&self, sequences: &[Sequence]) -> Pending<usize> {
+        let gone = self.take(sequences);
+        let mut maps = self.shared.maps();
+        for id in gone.iter().filter_map(|shelved| shelved.id) {
+            maps.identities.remove(&id);
+        }
+        Pending::done(Ok(gone.len()))
+    }
+}
+
+impl SourceShelf {
+    fn take(&self, sequences: &[Sequence]) -> Vec<Shelved> {
         let mut maps = self.shared.maps();
         let events = maps.quarantine.entry(self.source.clone()).or_default();
-        let before = events.len();
-        events.retain(|sequence, _| !sequences.contains(sequence));
-        Pending::done(Ok(before - events.len()))
+        sequences
+            .iter()
+            .filter_map(|sequence| events.remove(sequence))
+            .collect()
     }
 }

@@ -23,12 +23,16 @@ pub(super) fn check(
         return Err(NoRoom::Facets);
     }
     let mut new = Vec::new();
-    if changes.windows(2).all(|pair| pair[0].id == pair[1].id) {
-        check_entity(index, &changes.iter().collect::<Vec<_>>(), &mut new)?;
+    // The deletion of a family adds nothing.
+    let mut adding: Vec<&FacetChange> = changes
+        .iter()
+        .filter(|change| change.deleted_family().is_none())
+        .collect();
+    if adding.windows(2).all(|pair| pair[0].id == pair[1].id) {
+        check_entity(index, &adding, &mut new)?;
     } else {
-        let mut sorted: Vec<&FacetChange> = changes.iter().collect();
-        sorted.sort_by(|a, b| a.id.cmp(&b.id));
-        for of_entity in sorted.chunk_by(|a, b| a.id == b.id) {
+        adding.sort_by(|a, b| a.id.cmp(&b.id));
+        for of_entity in adding.chunk_by(|a, b| a.id == b.id) {
             check_entity(index, of_entity, &mut new)?;
         }
     }
