@@ -188,11 +188,9 @@ mod tests {
 
     fn why(path: &Path) -> String {
         let started = Instant::now();
-        let (read, checked) = (read(path, 10).map(|_| ()), check(path, 10));
+        let error = read(path, 10).unwrap_err();
         assert!(started.elapsed() < WAIT_MAX, "it waited for the file");
-        let (read, checked) = (read.unwrap_err(), checked.unwrap_err());
-        assert_eq!(read.to_string(), checked.to_string());
-        read.to_string()
+        error.to_string()
     }
 
     // A component that was /dev/zero or a sparse file filled the memory before its size was looked at,
@@ -225,7 +223,6 @@ mod tests {
         let path = folder.path().join("a");
         std::fs::write(&path, "0123456789").unwrap();
         assert_eq!(read_text(&path, 10).unwrap(), "0123456789");
-        check(&path, 10).unwrap();
         let error = read(&path, 9).unwrap_err().to_string();
         assert_eq!(error, "it has 10 bytes, the limit is 9 bytes");
         // It has no length before it is read.
