@@ -589,6 +589,8 @@ impl Maps {
         }
         if let Some(facets) = self.facets.get_mut(&entity) {
             facets.retain(|_, stored| !due(stored));
+            let history = self.history.entry(entity).or_default();
+            history.retain(|(_, facet)| facets.contains_key(facet));
         }
     }
 
