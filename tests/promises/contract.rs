@@ -958,6 +958,13 @@ fn what_cannot_be_opened_is_said_in_a_sentence() {
         .to_string();
     assert!(why.contains("broken") && why.len() > 40, "{why}");
 
+    let garbage = folder.path().join("garbage");
+    std::fs::create_dir_all(&garbage).expect("a folder");
+    std::fs::write(garbage.join("conf"), "neither settings nor a checksum").expect("a file");
+    std::fs::write(garbage.join("db"), vec![7; 9 << 20]).expect("a file");
+    let why = open(&garbage).err().expect("garbage is no store");
+    assert!(why.to_string().contains("garbage"), "{why}");
+
     let foreign = sled::Config::new()
         .path(&other)
         .segment_size(4 << 20)

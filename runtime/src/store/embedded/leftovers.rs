@@ -6,6 +6,8 @@ use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::witness;
+
 /// sled's file of settings: text, and a checksum of it in the last four bytes.
 const SETTINGS: &str = "conf";
 /// The name of damaged settings that were set aside.
@@ -48,8 +50,10 @@ fn remove_unfinished_snapshots(path: &Path) -> std::io::Result<()> {
 
 /// Renames sled's settings if they differ from what was written. sled 0.34.7 only warns that their
 /// checksum is wrong, and then refuses the store, or reads it with a wrong setting. Without the file
-/// it writes the settings that it is opened with, and Weir always opens it with the same. Settings
-/// with a right checksum that differ from Weir's are left for sled to refuse.
+/// it writes the settings that it is opened with, and Weir always opens it with the same.
+///
+/// Left for sled to refuse are settings with a right checksum that differ from Weir's, and those of a
+/// log whose end no witness knows: a file of something else would be taken for an empty store.
 fn set_damaged_settings_aside(path: &Path) -> std::io::Result<()> {
     let file = path.join(SETTINGS);
     let bytes = match std::fs::read(&file) {
@@ -60,7 +64,8 @@ fn set_damaged_settings_aside(path: &Path) -> std::io::Result<()> {
     let intact = bytes
         .split_last_chunk()
         .is_some_and(|(text, sum)| crc32fast::hash(text) == u32::from_le_bytes(*sum));
-    if !intact {
+    let log = std::fs::metadata(path.join("db")).map_or(0, |log| log.len());
+    if !intact && (log == 0 || path.join(witness::NAME).exists()) {
         let aside = path.join(SETTINGS_ASIDE);
         std::fs::rename(&file, &aside)?;
         tracing::warn!(
