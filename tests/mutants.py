@@ -111,7 +111,7 @@ MUTATIONS = [
      "if !old.is_empty() && self.is_settled(ordinal) {", "if !old.is_empty() {",
      "promises", "reclaimed::a_deleted_facet_stays_until_every_channel_knows"),
     ("settings", "the check of sled's settings", LEFTOVERS,
-     "    if !intact {", "    if false {",
+     "    if !intact && (", "    if false && (",
      "promises", "contract::a_flipped_bit_in_the_settings_does_not_damage_the_store"),
     ("leftover", "the removal of unfinished snapshots", LEFTOVERS,
      "            std::fs::remove_file(entry.path())?;\n", "",
