@@ -244,20 +244,22 @@ fn a_component_that_cannot_be_a_plugin_says_what_to_do_instead() {
     let version =
         wat::parse_str(r#"(component (import "weir:plugin/log@0.2.0" (instance)))"#).expect("Wasm");
     let world = wat::parse_str("(component)").expect("Wasm");
-    for (name, bytes, sentence) in [
-        ("large", &large, "the limit is 48 MiB"),
-        ("wasi", &wasi, "build it for wasm32-unknown-unknown"),
+    for (name, bytes, code, sentence) in [
+        ("large", &large, 3, "the limit is 48 MiB"),
+        ("wasi", &wasi, 1, "build it for wasm32-unknown-unknown"),
         (
             "version",
             &version,
+            1,
             "it imports weir:plugin/log@0.2.0; this Weir provides weir:plugin/log@0.1.",
         ),
         (
             "world",
             &world,
+            1,
             "it exports none of event-filter, mapper, entity-filter and renderer",
         ),
-        ("half", &world[..7].to_vec(), "the file is not Wasm"),
+        ("half", &world[..7].to_vec(), 1, "the file is not Wasm"),
     ] {
         let path = folder.path().join(format!("{name}.wasm"));
         fs::write(&path, bytes).expect("written");
@@ -271,7 +273,7 @@ fn a_component_that_cannot_be_a_plugin_says_what_to_do_instead() {
                     &sample.display().to_string(),
                 ],
             ),
-            1,
+            code,
             sentence,
         );
         says(
@@ -285,7 +287,7 @@ fn a_component_that_cannot_be_a_plugin_says_what_to_do_instead() {
                     ".",
                 ],
             ),
-            1,
+            code,
             sentence,
         );
     }

@@ -223,19 +223,17 @@ target = { kind = "webhook", url = { file = "key" } }
 
 #[test]
 fn a_configuration_that_names_what_is_no_file_is_rejected_and_not_waited_for() {
-    let main = "config_version = 1\ninclude = [\"conf.d/*.toml\"]\n[tokens.a]\nsecret = { file = \"fifo\" }\nroles = [\"read\"]\n[plugins.a]\npath = \"fifo\"\n[plugins.b]\npath = \"zero\"\n";
+    let main = "config_version = 1\ninclude = [\"conf.d/*.toml\"]\n[tokens.a]\nsecret = { file = \"fifo\" }\nroles = [\"read\"]\n";
     let folder = Folder::of(&[("weir.toml", main), ("conf.d/1.toml", "")]);
     let fifo = |name: &str| {
         rustix::fs::mkfifoat(rustix::fs::CWD, folder.path(name), 0o600.into()).expect("a FIFO")
     };
     fifo("fifo");
     fifo("conf.d/2.toml");
-    std::os::unix::fs::symlink("/dev/zero", folder.path("zero")).expect("a link");
     let complaints = folder.read(&["weir.toml"], true).expect_err("complaints");
     expect![[r#"
         weir.toml:2:12: include: conf.d/2.toml cannot be read: it is a FIFO, not a regular file
         weir.toml:4:10: tokens.a.secret: fifo cannot be read: it is a FIFO, not a regular file
-        weir.toml:7:8: plugins.a.path: fifo cannot be read: it is a FIFO, not a regular file; build it (`weir plugin build`), or correct the path
-        weir.toml:9:8: plugins.b.path: zero cannot be read: it is a device, not a regular file; build it (`weir plugin build`), or correct the path
-    "#]].assert_eq(&folder.shown(&complaints));
+    "#]]
+    .assert_eq(&folder.shown(&complaints));
 }
