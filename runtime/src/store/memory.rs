@@ -575,6 +575,15 @@ impl Maps {
                 }
             }
         }
+        // A name that no entity has any more is as new when it comes again.
+        let known: BTreeSet<Arc<str>> = self
+            .facets
+            .values()
+            .flat_map(|facets| facets.keys().cloned())
+            .collect();
+        for changed in &mut self.changed {
+            changed.retain(|facet, _| known.contains(facet));
+        }
     }
 
     /// Forgets the facets of a living entity that are deleted for long enough, if no live channel
