@@ -241,7 +241,11 @@ fn bound(memory_bytes: u64, seconds: u64) {
     for (resource, bound) in bounds {
         let _ = setrlimit(resource, bound);
     }
-    let _ = nice(NICENESS);
+    // The thread that started it may have a lower priority already. Added to that, a busy machine would
+    // leave next to nothing for the compiler, and a start waits for it.
+    if let Ok(inherited) = nice(0) {
+        let _ = nice((NICENESS - inherited).max(0));
+    }
     // A Weir that has ended needs no code; without this, the processor time would be spent.
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
