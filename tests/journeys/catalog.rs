@@ -133,7 +133,9 @@ fn messages_of_three_systems_become_the_page_of_a_shop_and_a_document_of_a_searc
     stock(&stage, 12, "2026-11-23T09:01:00Z");
     let page = json!({
         "sku": "4711", "locale": "de_DE", "name": "Tischleuchte „Fjord“", "description": "<p>Esche &amp; Messing,\nhandgemacht.</p>",
-        "price": {"amount": "9.90", "currency": "EUR"}, "available": 12, "in_stock": true, "url": "/p/4711"
+        // Its price holds from a day on, so no price is shown as the one that always holds.
+        "price": null, "prices": [{"amount": "9.90", "currency": "EUR", "from": "2026-12-01"}],
+        "available": 12, "in_stock": true, "url": "/p/4711"
     });
     stage.shop_holds(json!({"4711": page}));
     stock(&stage, 0, "2026-11-23T09:02:00Z");

@@ -140,7 +140,7 @@ fn an_unknown_source_or_lane_is_reported_to_the_sender() {
     is_problem(
         &stage.weir().get("/v1/sources/pim/events"),
         405,
-        "this route takes POST only",
+        "this route takes POST and OPTIONS only",
     );
     is_problem(
         &stage.weir().get("/v1/surces"),

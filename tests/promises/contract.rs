@@ -960,7 +960,8 @@ fn what_cannot_be_opened_is_said_in_a_sentence() {
 
     let garbage = folder.path().join("garbage");
     std::fs::create_dir_all(&garbage).expect("a folder");
-    std::fs::write(garbage.join("conf"), "neither settings nor a checksum").expect("a file");
+    let settings = "segment_size: 4194304\nuse_compression: false\nversion: 0.34\nvQ";
+    std::fs::write(garbage.join("conf"), settings).expect("a file");
     std::fs::write(garbage.join("db"), vec![7; 9 << 20]).expect("a file");
     let why = open(&garbage).err().expect("garbage is no store");
     assert!(why.to_string().contains("garbage"), "{why}");

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Once};
+use std::time::{Duration, Instant};
 
 use weir::inside::index::value_hash;
 use weir::inside::model::{EntityId, Event, Failure, Lane, Payload, Sequence, Timestamp, Track};
@@ -358,6 +359,24 @@ fn damage_in_a_stopped_directory_is_named_and_never_silently_wrong() {
     );
 }
 
+/// Opens sled itself. Another test of this process may be starting a program, which inherits the locked
+/// file until it runs; Weir waits for that too.
+fn sled_at(path: &Path) -> sled::Db {
+    let config = sled::Config::new().path(path).segment_size(4 << 20);
+    let begun = Instant::now();
+    loop {
+        match config.open() {
+            Err(sled::Error::Io(error))
+                if error.to_string().contains("lock")
+                    && begun.elapsed() < Duration::from_secs(10) =>
+            {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            opened => return opened.expect("sled opens"),
+        }
+    }
+}
+
 #[test]
 fn rows_that_fell_back_or_went_are_named() {
     let folder = folder();
@@ -386,11 +405,7 @@ fn rows_that_fell_back_or_went_are_named() {
     ] {
         // The last kind of change restores the row, so nothing is wrong any more.
         for change in ["removed", "flipped", "put back"] {
-            let db = sled::Config::new()
-                .path(&path)
-                .segment_size(4 << 20)
-                .open()
-                .expect("sled opens");
+            let db = sled_at(&path);
             let key = first_of(kind)(&db);
             let was = db.get(&key).expect("it can be read").expect("it is there");
             let mut done = vec![(key.clone(), was.clone())];
@@ -416,11 +431,7 @@ fn rows_that_fell_back_or_went_are_named() {
                     );
                 }
             }
-            let db = sled::Config::new()
-                .path(&path)
-                .segment_size(4 << 20)
-                .open()
-                .expect("sled opens");
+            let db = sled_at(&path);
             done.into_iter()
                 .for_each(|(key, was)| drop(db.insert(key, was).expect("it is put")));
             db.flush().expect("it is written");
@@ -432,11 +443,7 @@ fn rows_that_fell_back_or_went_are_named() {
 fn a_piece_of_a_long_value_is_checked_when_it_is_read() {
     let folder = folder();
     fill(folder.path());
-    let db = sled::Config::new()
-        .path(folder.path())
-        .segment_size(4 << 20)
-        .open()
-        .expect("sled opens");
+    let db = sled_at(folder.path());
     let (key, piece) = db
         .scan_prefix(b"P")
         .next()

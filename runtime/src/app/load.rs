@@ -156,6 +156,9 @@ pub(super) struct Loading {
     in_use: usize,
     /// Plugins that the component of before serves.
     held_back: BTreeSet<Arc<str>>,
+    /// Plugins that the configuration takes from another file than before. Their bytes are a part of
+    /// the configuration that takes over whole or not at all.
+    moved: BTreeSet<Arc<str>>,
     pub(super) rollouts: Rollouts,
 }
 
@@ -184,8 +187,20 @@ impl Loading {
             in_use: bindings.len(),
             bindings,
             held_back: BTreeSet::new(),
+            moved: BTreeSet::new(),
             rollouts: Rollouts::default(),
         }
+    }
+
+    /// The same, in place of this plan.
+    pub(super) fn replacing(mut self, old: &Plan) -> Loading {
+        let path = |plan: &Plan, name| plan.plugins.get(name).map(|plugin| plugin.path.clone());
+        let plugins = self.plan.plugins.keys();
+        self.moved = plugins
+            .filter(|name| path(old, *name) != path(&self.plan, *name))
+            .cloned()
+            .collect();
+        self
     }
 
     /// The same, with these components at hand.
@@ -210,7 +225,7 @@ impl Loading {
         true
     }
 
-    /// Whether a plugin has new bytes, and an earlier component that the plan allows.
+    /// Whether a plugin has new bytes in the same file, and an earlier component that the plan allows.
     fn can_hold_back(&self, name: &Arc<str>) -> bool {
         let (Some(before), Some(plugin)) = (self.before.get(name), self.plan.plugins.get(name))
         else {
@@ -220,6 +235,7 @@ impl Loading {
         *before.limits() == plugin.limits
             && pin.is_none_or(|pin| pin == before.sha256())
             && !self.held_back.contains(name)
+            && !self.moved.contains(name)
             && self.rollouts.is_of_another(name, before.sha256())
     }
 
@@ -363,7 +379,8 @@ impl Loading {
         let fits =
             |prepared: &&Prepared| prepared.sha256 == sha256 && prepared.limits == plugin.limits;
         if self.prepared.get(name).filter(fits).is_none() {
-            if let Some(known) = known.filter(|_| self.host.is_compiling(&binary)) {
+            let may_wait = !self.moved.contains(name);
+            if let Some(known) = known.filter(|_| may_wait && self.host.is_compiling(&binary)) {
                 tracing::info!(
                     plugin = &**name,
                     "a new version is being compiled; it takes over when that is done"

@@ -103,7 +103,9 @@ impl Inner {
         };
         let live = self.live.load_full();
         let before = Before::of(&live);
-        let loading = Loading::new(self.host.clone(), plan, &live.loaded).with(prepared);
+        let loading = Loading::new(self.host.clone(), plan, &live.loaded)
+            .replacing(&live.plan)
+            .with(prepared);
         drop(live);
         match self.settle(loading, &before).await {
             Ok((outcome, loaded, held_back)) => self.activate(outcome, loaded, held_back).await,

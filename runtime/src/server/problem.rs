@@ -213,7 +213,7 @@ pub(super) fn ensure(response: Response) -> Response {
             Problem::new(
                 status,
                 "method-not-allowed",
-                format!("this route takes {allow} only"),
+                format!("this route takes {} only", allow.replace(',', " and ")),
             )
         }
         _ => {

@@ -6,25 +6,24 @@ use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::witness;
-
 /// sled's file of settings: text, and a checksum of it in the last four bytes.
 const SETTINGS: &str = "conf";
 /// The name of damaged settings that were set aside.
 const SETTINGS_ASIDE: &str = "conf.damaged";
 
-/// Puts out of the way what would stop sled, and of which nothing is lost.
+/// Puts out of the way what would stop sled, and of which nothing is lost. `witnessed` says whether a
+/// witness knows the end of the log.
 ///
 /// Returns false, and changes nothing, while another process or thread has the store open: it may be
 /// writing these files at this moment.
-pub(super) fn clear(path: &Path) -> std::io::Result<bool> {
+pub(super) fn clear(path: &Path, witnessed: bool) -> std::io::Result<bool> {
     if let Ok(log) = File::open(path.join("db"))
         && flock(&log, FlockOperation::NonBlockingLockExclusive).is_err()
     {
         return Ok(false);
     }
     remove_unfinished_snapshots(path)?;
-    set_damaged_settings_aside(path)?;
+    set_damaged_settings_aside(path, witnessed)?;
     Ok(true)
 }
 
@@ -54,7 +53,7 @@ fn remove_unfinished_snapshots(path: &Path) -> std::io::Result<()> {
 ///
 /// Left for sled to refuse are settings with a right checksum that differ from Weir's, and those of a
 /// log whose end no witness knows: a file of something else would be taken for an empty store.
-fn set_damaged_settings_aside(path: &Path) -> std::io::Result<()> {
+fn set_damaged_settings_aside(path: &Path, witnessed: bool) -> std::io::Result<()> {
     let file = path.join(SETTINGS);
     let bytes = match std::fs::read(&file) {
         Ok(bytes) => bytes,
@@ -65,7 +64,7 @@ fn set_damaged_settings_aside(path: &Path) -> std::io::Result<()> {
         .split_last_chunk()
         .is_some_and(|(text, sum)| crc32fast::hash(text) == u32::from_le_bytes(*sum));
     let log = std::fs::metadata(path.join("db")).map_or(0, |log| log.len());
-    if !intact && (log == 0 || path.join(witness::NAME).exists()) {
+    if !intact && (log == 0 || witnessed) {
         let aside = path.join(SETTINGS_ASIDE);
         std::fs::rename(&file, &aside)?;
         tracing::warn!(

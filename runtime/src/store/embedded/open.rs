@@ -64,7 +64,7 @@ pub(super) fn open(options: &Options) -> Result<Opened, Error> {
         .cache_capacity(options.cache_bytes)
         .flush_every_ms(Some(500))
         .mode(sled::Mode::LowSpace);
-    let opened = open_when_free(path, &config);
+    let opened = open_when_free(path, &config, witness.seen().batch > 0);
     let db = match opened {
         Ok(Ok(db)) => db,
         Ok(Err(error)) if is_locked(&error) => {
@@ -179,11 +179,12 @@ fn silence_sled() {
 fn open_when_free(
     path: &Path,
     config: &sled::Config,
+    witnessed: bool,
 ) -> std::thread::Result<sled::Result<sled::Db>> {
     let begun = Instant::now();
     loop {
         let waits = begun.elapsed() < LOCK_WAIT;
-        match leftovers::clear(path) {
+        match leftovers::clear(path, witnessed) {
             Err(error) => return Ok(Err(error.into())),
             Ok(false) if waits => {
                 std::thread::sleep(Duration::from_millis(20));

@@ -117,13 +117,15 @@ impl Queue for ChannelQueue {
             .min();
         Owed {
             lanes: Lane::ALL.map(ahead),
-            sweep: maps
-                .facets
-                .keys()
-                .filter(|entity| {
-                    (channel.read[3] + 1..=channel.sweep_end).contains(&u64::from(**entity))
-                })
-                .count() as u64,
+            sweep: channel
+                .sweep_end
+                .min(
+                    maps.ids
+                        .keys()
+                        .next_back()
+                        .map_or(0, |last| u64::from(*last)),
+                )
+                .saturating_sub(channel.read[3]),
             in_flight: channel.flights.len() as u64,
             parked: channel
                 .parked

@@ -33,14 +33,25 @@ impl Writer {
             .try_for_each(|(key, value)| rows.set(&shared.db, key, value))
     }
 
-    /// Saves all channels that have changed, each in one atomic write, and syncs once.
-    pub(in crate::store::embedded) fn save_all(&mut self) -> Result<(), Error> {
-        let changed: Vec<ChannelId> = self
-            .index()
+    /// Stages all channels that have changed.
+    fn stage_channels(&mut self, rows: &mut Rows) -> Result<(), Error> {
+        let changed = self.changed_channels();
+        changed
+            .into_iter()
+            .try_for_each(|id| self.stage_channel(id, rows))
+    }
+
+    fn changed_channels(&self) -> Vec<ChannelId> {
+        self.index()
             .channels()
             .filter(|(_, channel)| channel.is_dirty())
             .map(|(id, _)| id)
-            .collect();
+            .collect()
+    }
+
+    /// Saves all channels that have changed, each in one atomic write, and syncs once.
+    pub(in crate::store::embedded) fn save_all(&mut self) -> Result<(), Error> {
+        let changed = self.changed_channels();
         let written = self.try_save_all(&changed);
         self.or_fail(written)
     }
@@ -105,7 +116,8 @@ impl Writer {
         self.or_fail(written)
     }
 
-    /// Forgets entities that are gone everywhere, and the deleted facets of the others.
+    /// Forgets entities that are gone everywhere, and the deleted facets of the others. Their ordinals
+    /// are given out again, so what channels knew of them goes in the same write as their records.
     pub(in crate::store::embedded) fn forget(&mut self, now: Timestamp) -> Result<(), Error> {
         self.warn_of_names();
         let forget_ms = lock(&self.shared.limits).forget_ms;
@@ -136,6 +148,7 @@ impl Writer {
             )
         });
         let written = staged
+            .and_then(|()| self.stage_channels(&mut rows))
             .and_then(|()| {
                 let trimmed = trimmed.into_iter().map(|ordinal| (ordinal, Values::new()));
                 self.stage_entities(trimmed, now, &mut rows)
