@@ -34,7 +34,9 @@ fn a_document_has_only_the_fields_of_the_index() {
 fn an_error_names_an_unknown_field() {
     let error = Settings::parse(r#"{"index_fields": ["name"]}"#).expect_err("a wrong field");
     assert!(
-        error.contains("`name`") && error.contains("`names`"),
+        error.contains("index_fields[0]")
+            && error.contains("but is \"name\"")
+            && error.contains(" names "),
         "{error}"
     );
 }
