@@ -19,8 +19,8 @@ use crate::ingest::{self, Mapping};
 use crate::model::{Event, View};
 use crate::plan::{self, Complaint, Plan};
 use crate::plugin::{
-    Binary, Binding, ChannelChain, Component, EntityVerdict, Fault, Host, Kept, Limits, Priority,
-    Room, SourceChain,
+    Binary, Binding, ChannelChain, Component, EntityVerdict, Fault, Host, Kept, Priority, Room,
+    SourceChain,
 };
 
 /// All components and chains of a plan.

@@ -116,13 +116,19 @@ impl Inner {
     pub(super) async fn reload(&self) -> ReloadView {
         let (reply, outcome) = oneshot::channel();
         let _ = self.reloads.send(reply);
-        outcome.await.unwrap_or_else(|_| ReloadView {
-            time: now().into(),
-            complaints: vec![ComplaintView {
-                what: "Weir is stopping".to_owned(),
-                ..ComplaintView::default()
-            }],
-            ..ReloadView::default()
+        outcome.await.unwrap_or_else(|_| {
+            let what = match self.stopping.is_cancelled() {
+                true => "Weir is stopping",
+                false => "the reload ended without an outcome; this is a defect of Weir",
+            };
+            ReloadView {
+                time: now().into(),
+                complaints: vec![ComplaintView {
+                    what: what.to_owned(),
+                    ..ComplaintView::default()
+                }],
+                ..ReloadView::default()
+            }
         })
     }
 
