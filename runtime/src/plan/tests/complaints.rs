@@ -83,6 +83,24 @@ fn syntax_errors_come_together_with_the_rest() {
     );
 }
 
+// A source was given 200 MiB, and requests above 64 MiB were answered 413 all the same.
+#[test]
+fn a_body_may_not_be_longer_than_a_server_takes() {
+    let source = |most: &str| {
+        format!(
+            "config_version = 1\n[entities.product]\nfacets.content = {{ owner = \"pim\" }}\n[sources.pim]\nbody_max = \"{most}\"\n"
+        )
+    };
+    let plan = plan_of(&[("weir.toml", &source("64MiB"))], &["weir.toml"]);
+    assert_eq!(plan.sources["pim"].options.body_bytes_max, 64 << 20);
+    check(
+        &source("65MiB"),
+        expect![[r#"
+            weir.toml:5:12: sources.pim.body_max: 65MiB is out of bounds; write a value from 1KiB to 64MiB
+        "#]],
+    );
+}
+
 #[test]
 fn rows_that_cannot_be_filled_are_said() {
     check(
