@@ -189,14 +189,16 @@ pub struct Item {
 }
 
 impl Item {
-    /// Bytes that it adds to the body of a batch, approximately.
+    /// See [`bytes_in_batch`].
     pub(crate) fn bytes_in_batch(&self) -> usize {
-        let body = self
-            .rendering
-            .as_ref()
-            .map_or(0, |it| it.body.as_bytes().len());
-        body + self.entity.entity_type.len() + self.entity.key.len() + ENVELOPE_BYTES
+        bytes_in_batch(&self.entity, self.rendering.as_deref())
     }
+}
+
+/// Bytes that an entity adds to the body of a batch, approximately.
+pub(crate) fn bytes_in_batch(entity: &EntityId, rendering: Option<&Rendering>) -> usize {
+    let body = rendering.map_or(0, |it| it.body.as_bytes().len());
+    body + entity.entity_type.len() + entity.key.len() + ENVELOPE_BYTES
 }
 
 /// The result of an attempt at one item. It is not an error: dispatch decides what follows from it.

@@ -26,8 +26,8 @@ use crate::targets::{Attempt, Form, Item, Nature, Options, Outcome, Target, Trac
 /// renderer. It is short beside anything that people notice.
 const AHEAD: Duration = Duration::from_millis(20);
 
-/// A target that has accepted nothing for this long, and answers that it gets too many requests, is
-/// in trouble.
+/// A target that has accepted nothing while requests waited for it for this long, and answers that
+/// it gets too many requests, is in trouble.
 const SILENT_MAX: Duration = Duration::from_secs(3);
 
 /// A target, its limits and its breaker, shared by the channels that deliver to it.
@@ -220,7 +220,7 @@ impl TargetHandle {
         let mut pace = self.pace();
         let started = pace.start(self.clock.elapsed(), urgent);
         if started.is_err() {
-            pace.leave(urgent);
+            pace.leave(self.clock.elapsed(), urgent);
             return Asked::Later;
         }
         drop((pace, line));
@@ -380,11 +380,11 @@ impl TargetHandle {
     fn slow_down(&self, reason: &str, after: Option<Duration>, sent: Option<Duration>) {
         let (now, mut pace) = (self.clock.elapsed(), self.pace());
         if let Some(after) = after {
-            pace.wait_until(now + after);
+            pace.wait_until(now, now + after);
         }
         let first = pace.bearable().is_none();
         if let Some(sent) = sent {
-            pace.fall(now, sent);
+            pace.fall(now, sent, after.is_some());
         }
         if let Some(rate) = pace.bearable().filter(|_| first) {
             tracing::info!(
@@ -462,7 +462,7 @@ struct Leave<'a>(&'a TargetHandle, bool);
 
 impl Drop for Leave<'_> {
     fn drop(&mut self) {
-        self.0.pace().leave(self.1);
+        self.0.pace().leave(self.0.clock.elapsed(), self.1);
     }
 }
 
@@ -510,7 +510,9 @@ impl Permit {
             trace,
             now: self.handle.clock.wall(),
         };
+        let under_way = UnderWay::begin(&self.handle);
         let mut outcomes = self.handle.target.deliver(attempt).await;
+        drop(under_way);
         outcomes.resize_with(items.len(), || Outcome::Retry {
             reason: "the target's response does not mention this item".into(),
             maybe_applied: true,
@@ -523,6 +525,22 @@ impl Permit {
         self.handle
             .judge(items, &outcomes, std::mem::take(&mut self.pending), sent);
         Some((outcomes, took))
+    }
+}
+
+/// Counts a request as unanswered while it lasts, also if it is aborted.
+struct UnderWay<'a>(&'a TargetHandle);
+
+impl UnderWay<'_> {
+    fn begin(handle: &TargetHandle) -> UnderWay<'_> {
+        handle.pace().sent(handle.clock.elapsed());
+        UnderWay(handle)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.pace().answered(self.0.clock.elapsed());
     }
 }
 

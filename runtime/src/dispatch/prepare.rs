@@ -22,6 +22,9 @@ pub(crate) const RENDER_MAX: usize = 64;
 /// The maximum number of bytes of values passed to a chain in one call; the limit that is reached
 /// first applies.
 const RENDER_BYTES_MAX: usize = 1024 * 1024;
+/// The longest content type of a rendering, in bytes. It becomes a header of the request, and servers
+/// take 8 KiB of all headers, or less.
+const CONTENT_TYPE_BYTES_MAX: usize = 256;
 
 /// Reason number, as the store keeps it, why an entity is not for a channel: the entity is deleted,
 /// or has no facet that the channel subscribes to.
@@ -464,6 +467,14 @@ fn content(
     passed: impl FnOnce() -> Option<Rendering>,
 ) -> Content {
     let there = |rendering: Rendering, plugin: Option<Arc<str>>| {
+        let length = rendering.content_type.as_deref().map_or(0, str::len);
+        if length > CONTENT_TYPE_BYTES_MAX {
+            let detail = format!(
+                "{label}: the content type of the rendering has {length} bytes, and at most \
+                 {CONTENT_TYPE_BYTES_MAX} are sent"
+            );
+            return Content::Failed(Failure::new("content-type-too-long", detail));
+        }
         let key = rendering
             .key
             .as_deref()
@@ -531,5 +542,30 @@ mod tests {
             Some(DELETED),
             "a facet that was deleted is not there"
         );
+    }
+
+    // A renderer gave a content type of 1 MB. It was sent, and the shop answered 431 to each attempt.
+    #[test]
+    fn a_rendering_whose_content_type_is_too_long_is_refused_by_name() {
+        let entity = entity("e", &[("content", "1")]);
+        let view = View::through(&entity, |_| true);
+        let prepared = |bytes: usize| {
+            let rendering = Rendering {
+                key: None,
+                content_type: Some("x".repeat(bytes)),
+                body: crate::model::Payload::Text("{}".into()),
+            };
+            let verdict = Some(EntityVerdict::Rendering(rendering));
+            content(&view, verdict, &"page@1".into(), || None)
+        };
+        let fits = prepared(CONTENT_TYPE_BYTES_MAX);
+        assert!(matches!(fits, Content::There { .. }), "{fits:?}");
+        match prepared(CONTENT_TYPE_BYTES_MAX + 1) {
+            Content::Failed(failure) => {
+                assert_eq!(failure.code, "content-type-too-long");
+                assert!(failure.message.starts_with("page@1: "), "{failure}");
+            }
+            other => panic!("{other:?}"),
+        }
     }
 }

@@ -62,6 +62,8 @@ struct Flight {
     revision: Sequence,
     released: bool,
     tried: Option<Tried>,
+    /// It was refused and is tried once more.
+    once_more: bool,
     /// It changed while its rendering waited. The next rendering is sent even if it changes again,
     /// because an entity that changes all the time must be sent too.
     reread: bool,
@@ -278,7 +280,7 @@ impl Run {
         self.prepare();
         self.send();
         self.report_calm();
-        self.permits.retain(|kept| kept.until > Instant::now());
+        self.give_up_permits();
     }
 
     fn gate(&self) -> Gate {

@@ -34,8 +34,8 @@ pub(super) struct Kept {
     permit: Permit,
     /// Given up at this instant.
     pub(super) until: Instant,
-    /// The track of the entity that is read again, if the permit is kept for one.
-    track: Option<usize>,
+    /// The entities that are read again and that it is kept for, with their track.
+    kept_for: Option<(usize, Vec<Ordinal>)>,
 }
 
 impl Kept {
@@ -43,8 +43,16 @@ impl Kept {
         Kept {
             permit,
             until: Instant::now() + PERMIT_KEPT,
-            track: None,
+            kept_for: None,
         }
+    }
+
+    /// These entities need no request any more, or are in one.
+    fn release(&mut self, ordinals: &[Ordinal]) {
+        if let Some((_, members)) = &mut self.kept_for {
+            members.retain(|member| !ordinals.contains(member));
+        }
+        self.kept_for.take_if(|(_, members)| members.is_empty());
     }
 }
 
@@ -60,16 +68,18 @@ impl Run {
             PLAIN_MAX
         };
         loop {
-            let room = |track: usize| {
-                ahead.saturating_sub(self.preparing[track] + self.ready[track].len())
-            };
+            let room: [usize; TRACKS] = std::array::from_fn(|track| {
+                let there = self.preparing[track] + self.ready[track].len();
+                // A permit is kept for what is read again, whatever else is ready.
+                ahead.saturating_sub(there).max(self.to_reread(track))
+            });
             let fitting = self.fitting();
             if fitting == 0 {
                 return;
             }
             let open = |track: usize| {
                 !self.taken[track].is_empty()
-                    && room(track) > 0
+                    && room[track] > 0
                     && self.preparations < PREPARATIONS_MAX + usize::from(track == 0)
             };
             let Some(track) = self.rendering.pick(std::array::from_fn(open)) else {
@@ -78,7 +88,7 @@ impl Run {
             let count = self.taken[track]
                 .len()
                 .min(most)
-                .min(room(track))
+                .min(room[track])
                 .min(fitting);
             let taken: Vec<Lease> = self.taken[track].drain(..count).collect();
             self.preparations += 1;
@@ -106,6 +116,18 @@ impl Run {
         }
     }
 
+    /// The entities at the head of a track that are to be read again.
+    fn to_reread(&self, track: usize) -> usize {
+        if self.rereads == 0 {
+            return 0;
+        }
+        let reread = |taken: &&Lease| {
+            let flight = self.flights.get(&taken.ordinal);
+            flight.is_some_and(|flight| flight.reread)
+        };
+        self.taken[track].iter().take_while(reread).count()
+    }
+
     /// The number of entities that fit into the memory of the channel; one at least if it has none in
     /// memory, however large it may be.
     fn fitting(&self) -> usize {
@@ -129,10 +151,12 @@ impl Run {
             };
             let part = self.fill(&kept, ripe);
             let track = part.first().map(|ready| ready.prepared.taken.track.index());
+            let members = part.iter().map(|ready| ready.prepared.taken.ordinal);
+            let kept_for = track.map(|track| (track, members.collect()));
             let part = self.still_current(part);
             if part.is_empty() {
                 self.permits.push(Kept {
-                    track,
+                    kept_for,
                     ..Kept::new(kept.permit)
                 });
                 // What has changed is read at once.
@@ -144,6 +168,7 @@ impl Run {
                 .map(|ready| ready.prepared.taken.ordinal)
                 .collect();
             self.queue.attempt(&ordinals);
+            self.release_permits(&ordinals);
             for ready in &part {
                 // From here on the target may hold it under this key, even if the attempt is lost.
                 if let Some(flight) = self.flights.get_mut(&ready.prepared.taken.ordinal) {
@@ -183,8 +208,8 @@ impl Run {
     /// A permit for one of the tracks that are ripe. If there is none, it is asked for; more than one
     /// is asked for only if some of the work is urgent.
     fn take_permit(&mut self, ripe: [bool; TRACKS]) -> Option<Kept> {
-        let usable = |kept: &Kept| match kept.track {
-            Some(track) => self.ready[track]
+        let usable = |kept: &Kept| match &kept.kept_for {
+            Some((track, _)) => self.ready[*track]
                 .front()
                 .is_some_and(|ready| self.was_reread(ready)),
             None => !kept.permit.urgent || ripe[0],
@@ -217,8 +242,8 @@ impl Run {
 
     /// Fills a request: first from the track whose turn it is, then from the others.
     fn fill(&mut self, kept: &Kept, ripe: [bool; TRACKS]) -> Vec<Ready> {
-        let first = match kept.track {
-            Some(track) => Some(track),
+        let first = match &kept.kept_for {
+            Some((track, _)) => Some(*track),
             None if kept.permit.urgent => {
                 self.sending.charge(0, ripe);
                 Some(0)
@@ -272,6 +297,27 @@ impl Run {
             }
         }
         current
+    }
+
+    /// Frees the permits that were kept for these entities, for any other work.
+    pub(super) fn release_permits(&mut self, ordinals: &[Ordinal]) {
+        self.permits.iter_mut().for_each(|it| it.release(ordinals));
+    }
+
+    /// Gives up the permits that nothing here can use soon, so that other channels of the target get
+    /// them.
+    pub(super) fn give_up_permits(&mut self) {
+        let now = Instant::now();
+        let urgent_waits = self.waiting(0) > 0;
+        let any_waits = (0..TRACKS).any(|track| self.waiting(track) > 0);
+        self.permits.retain(|kept| {
+            let waits = if kept.permit.urgent {
+                urgent_waits
+            } else {
+                any_waits
+            };
+            kept.until > now && waits
+        });
     }
 
     /// Gives up the permits and those asked for, so that other channels of the target get them.

@@ -287,6 +287,7 @@ impl Run {
         let flight = self.flights.get_mut(&ordinal)?;
         let due = Timestamp(self.clock.now().0.saturating_add(wait.as_millis() as u64));
         let (revision, released, tried) = (flight.revision, flight.released, flight.tried.take());
+        let once_more = flight.once_more;
         self.schedule.park(
             ordinal,
             Waiting {
@@ -295,7 +296,7 @@ impl Run {
                 released,
                 tried,
                 awaits_change,
-                once_more: false,
+                once_more,
             },
         );
         self.shared.counters.add(Counted::Parked);
@@ -314,6 +315,10 @@ impl Run {
         }
         let mut again = Vec::new();
         self.queue.settle(&ends, &mut again);
+        if !self.permits.is_empty() {
+            let ended: Vec<_> = ends.iter().map(|end| end.ordinal).collect();
+            self.release_permits(&ended);
+        }
         for end in &ends {
             if let Some(flight) = self.flights.remove(&end.ordinal) {
                 self.in_track[flight.track] -= 1;

@@ -103,3 +103,39 @@ async fn a_target_with_a_limit_is_used_to_its_limit_and_one_entity_does_not_slow
     assert_eq!(later.map(f64::round), bears.map(f64::round));
     story.channel.stop(Duration::from_millis(100)).await;
 }
+
+/// A shop that had nothing to take for an hour got eight products at once, and asked for fewer. It
+/// counted as silent for the whole hour, and was tripped.
+#[tokio::test(start_paused = true)]
+async fn a_burst_after_a_quiet_hour_trips_nothing() {
+    let mut replies = vec![Reply::Status(200)];
+    replies.extend(vec![Reply::Status(429); 8]);
+    let story = Story::begin(Knobs::default(), trouble::in_turn(replies)).await;
+    story.set("first", "price", "1");
+    story.quiet().await;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    for number in 0..8 {
+        story.set(&format!("e{number}"), "price", "1");
+    }
+    story.quiet().await;
+    assert_eq!(story.script.seen().len(), 1 + 8 + 8);
+    let target = story.channel.status().target;
+    assert_eq!(target.since, START, "it never tripped");
+    story.end().await;
+}
+
+/// A target that answered 429 to everything was asked more and more slowly, for minutes, before it
+/// showed as down.
+#[tokio::test(start_paused = true)]
+async fn a_target_that_accepts_nothing_for_long_trips() {
+    let story = Story::begin(Knobs::default(), |_: &Seen| Reply::Status(429)).await;
+    for number in 0..100 {
+        story.set(&format!("e{number}"), "price", "1");
+    }
+    story
+        .until_within(Duration::from_secs(20), "tripped", |story| {
+            story.channel.status().state == status::State::Tripped
+        })
+        .await;
+    story.end().await;
+}

@@ -44,7 +44,7 @@ pub(crate) fn single(item: &Item, by_key: bool) -> (String, Vec<u8>) {
 /// Content type and body of a request in the batch form. Each item is written as `{"id", "type",
 /// "key", "sequence", "deleted", "content"}`.
 pub(crate) fn batch(items: &[Item], format: Format) -> (String, Vec<u8>) {
-    let mut body = Vec::with_capacity(items.iter().map(size).sum());
+    let mut body = Vec::with_capacity(items.iter().map(Item::bytes_in_batch).sum());
     match format {
         Format::Array => {
             body.push(b'[');
@@ -80,17 +80,6 @@ pub(crate) fn batch_id(items: &[Item]) -> String {
         hasher.update(&item.id.0.to_le_bytes());
     }
     format!("weir_batch_{:032x}", hasher.digest128())
-}
-
-/// The approximate length of an envelope in bytes.
-fn size(item: &Item) -> usize {
-    const FRAME: usize = 160;
-    FRAME
-        + item.key.len()
-        + item
-            .rendering
-            .as_ref()
-            .map_or(0, |rendering| rendering.body.as_bytes().len())
 }
 
 /// Appends an item's envelope. It is written by hand because its parts are either JSON already or
