@@ -474,8 +474,8 @@ pub trait Store: Send + Sync + 'static {
         bytes_max: usize,
     ) -> Result<Vec<Option<Arc<Entity>>>, Error>;
 
-    /// A page of entities. Scans all entities in memory, so its time grows with their number: call
-    /// it on a thread that may block.
+    /// A page of entities. The first one, and those of what a channel owes, may look at all entities
+    /// in memory: call it on a thread that may block.
     fn list(&self, query: &ListQuery<'_>) -> Vec<(Ordinal, EntityId)>;
 
     /// A channel joins, returns, or joins again with another subscription. A new channel, a changed
