@@ -247,6 +247,7 @@ impl Run {
             tried: waited.tried,
             reread: false,
             bytes: 0,
+            needs: 0,
         };
         let before = self.flights.insert(ordinal, flight);
         debug_assert!(before.is_none(), "one flight an entity at a time");
