@@ -79,6 +79,7 @@ impl Default for Knobs {
             nature: Nature {
                 keyed: false,
                 batch_max: usize::MAX,
+                deletes_alone: false,
             },
             place: 1,
             concurrency: 4,
@@ -98,6 +99,7 @@ impl Default for Knobs {
 const KEYED: Nature = Nature {
     keyed: true,
     batch_max: 1,
+    deletes_alone: false,
 };
 
 struct Story {

@@ -7,6 +7,7 @@ use super::*;
 const INDEX: Nature = Nature {
     keyed: true,
     batch_max: 100,
+    deletes_alone: false,
 };
 
 /// The attempts so far, each as `form: line, line`.
@@ -75,6 +76,7 @@ async fn a_kind_that_takes_few_at_once_is_given_no_more() {
     let few = Nature {
         keyed: false,
         batch_max: 3,
+        deletes_alone: false,
     };
     let knobs = Knobs {
         nature: few,
@@ -97,6 +99,60 @@ async fn a_kind_that_takes_few_at_once_is_given_no_more() {
             .iter()
             .all(|seen| seen.items.len() <= 3 && seen.form == Form::Batch)
     );
+    story.end().await;
+}
+
+/// An API of bare contents has no place for a deletion in a batch, and names the item that it refuses:
+/// the others are sent again without it, at once.
+#[tokio::test(start_paused = true)]
+async fn deletions_go_alone_and_the_others_of_a_batch_do_without_the_one_that_is_refused() {
+    let nature = Nature {
+        deletes_alone: true,
+        ..INDEX
+    };
+    let knobs = Knobs {
+        nature,
+        options: Options {
+            batch: 10,
+            ..options()
+        },
+        ..Knobs::default()
+    };
+    let story = Story::begin(knobs, |seen| {
+        let bad = |item: &targets::Item| &*item.key == "bad";
+        if !seen.items.iter().any(bad) {
+            return Reply::Status(200);
+        }
+        let outcome = |item: &targets::Item| match bad(item) {
+            true => Outcome::Refused {
+                reason: "no price".into(),
+                after_tries: false,
+            },
+            false => Outcome::Split {
+                reason: "another item of the request was refused".into(),
+                too_long: false,
+            },
+        };
+        Reply::Each(seen.items.iter().map(outcome).collect())
+    })
+    .await;
+    for key in ["a", "bad", "b", "old", "lost"] {
+        story.set(key, "price", "1");
+    }
+    story.quiet().await;
+    let first = attempts(&story.script);
+    assert_eq!(
+        first.last().map(String::as_str),
+        Some("batch: a=1, b=1, lost=1, old=1"),
+        "{first:?}"
+    );
+    story.delete("old");
+    story.delete("lost");
+    story.set("a", "price", "2");
+    story.quiet().await;
+    let mut then = attempts(&story.script)[first.len()..].to_vec();
+    then.sort();
+    assert_eq!(then, ["batch: a=2", "batch: lost gone", "batch: old gone"]);
     story.end().await;
 }
 
