@@ -463,8 +463,9 @@ pub trait Store: Send + Sync + 'static {
         self.read_within(ordinals, usize::MAX)
     }
 
-    /// Like [`Store::read`], but stops as soon as the values that were read have `bytes_max` bytes:
-    /// returns the entities of the first ordinals, at least of one.
+    /// Like [`Store::read`], but returns only the entities of the first ordinals: as many as have
+    /// `bytes_max` bytes of values together. It is none if the first has more; its values are not
+    /// read then.
     ///
     /// # Errors
     /// `Damaged` if one of them cannot be read.

@@ -69,6 +69,9 @@ struct Flight {
     reread: bool,
     /// Bytes that it has in memory, of [`BYTES_MAX`].
     bytes: usize,
+    /// Bytes that it needs at least until it is sent, if it has turned out to need more than was
+    /// assumed.
+    needs: usize,
 }
 
 /// The result of a task.
@@ -121,7 +124,7 @@ pub(crate) struct Run {
     /// Running preparations, and their entities by track.
     preparations: usize,
     preparing: [usize; TRACKS],
-    /// Bytes of all entities in flight, and how many the next one is assumed to have: as many as the
+    /// Bytes of all entities in flight, and how many the next one is assumed to need: as many as the
     /// largest of the last ones, read and rendered.
     bytes: usize,
     assumed_bytes: usize,

@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use super::source::{Done, Source, Trouble, event_bytes};
 use super::{ChangeCounts, EventCounts, Rejection, envelope};
-use crate::budget::Budget;
 use crate::model::{Event, Lane, Sequence};
 use crate::plugin::{EventVerdict, Room};
 use crate::store::{Commit, Effect, QuarantinedEvent, Verdict};
@@ -96,8 +95,7 @@ impl Source {
             return Ok(Vec::new());
         }
         let (count, events) = (events.len(), Arc::new(events));
-        let memory = Arc::new(Budget::new(u64::MAX).reservation(self.options.name.clone()));
-        let room = Room::new(memory, RESULTS_BYTES_MAX);
+        let room = Room::apart(RESULTS_BYTES_MAX, true);
         let verdicts = match &self.chain {
             Some(chain) if count > 0 => chain.map(events.clone(), 0..count, &room).await,
             _ => vec![EventVerdict::Passed; count],

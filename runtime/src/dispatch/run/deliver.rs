@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::super::BYTES_MAX;
 use super::super::flight::Ready;
 use super::super::handle::{Asked, Permit};
-use super::super::prepare::{RENDER_MAX, prepare};
+use super::super::prepare::{Memory, RENDER_MAX, prepare};
 use super::super::send::{SendContext, send};
 use super::super::turns::TRACKS;
 use super::{Done, Job, LINGER, Run};
@@ -23,8 +23,11 @@ use crate::store::Lease;
 const PREPARATIONS_MAX: usize = 4;
 /// Maximum number of entities in one preparation of a channel without plugins.
 const PLAIN_MAX: usize = 512;
-/// A preparation stops reading after this many bytes.
-const READ_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The bytes that are reserved for a preparation, of [`BYTES_MAX`]: at least so many if there are, so
+/// that sizes may vary, and at most so many for more than one entity. Of the latter a third is read
+/// in one go.
+const RESERVED_BYTES_MIN: usize = 4 * 1024 * 1024;
+const RESERVED_BYTES_MAX: usize = 24 * 1024 * 1024;
 /// How long a permit is kept while what it was asked for is read again. Other channels of the target
 /// may wait for it.
 const PERMIT_KEPT: Duration = Duration::from_millis(100);
@@ -73,36 +76,32 @@ impl Run {
                 // A permit is kept for what is read again, whatever else is ready.
                 ahead.saturating_sub(there).max(self.to_reread(track))
             });
-            let fitting = self.fitting();
-            if fitting == 0 {
-                return;
-            }
-            let open = |track: usize| {
+            let open: [bool; TRACKS] = std::array::from_fn(|track| {
                 !self.taken[track].is_empty()
                     && room[track] > 0
                     && self.preparations < PREPARATIONS_MAX + usize::from(track == 0)
-            };
-            let Some(track) = self.rendering.pick(std::array::from_fn(open)) else {
+            });
+            // Nothing else goes first, or a large entity would wait for ever.
+            if (0..TRACKS).any(|track| open[track] && self.fitting(track, 1).0 == 0) {
+                return;
+            }
+            let Some(track) = self.rendering.pick(open) else {
                 return;
             };
-            let count = self.taken[track]
-                .len()
-                .min(most)
-                .min(room[track])
-                .min(fitting);
+            let (count, memory) = self.fitting(track, most.min(room[track]));
             let taken: Vec<Lease> = self.taken[track].drain(..count).collect();
             self.preparations += 1;
             self.preparing[track] += count;
             let members: Vec<_> = taken.iter().map(|taken| taken.ordinal).collect();
             for ordinal in &members {
-                self.hold(*ordinal, self.assumed_bytes);
+                self.hold(*ordinal, memory.bytes / count);
             }
             let preparation = prepare(
                 self.setup.clone(),
                 self.store.clone(),
                 self.store.watermark(),
                 taken,
-                READ_BYTES_MAX,
+                memory,
             );
             let task = self
                 .tasks
@@ -128,11 +127,27 @@ impl Run {
         self.taken[track].iter().take_while(reread).count()
     }
 
-    /// The number of entities that fit into the memory of the channel; one at least if it has none in
-    /// memory, however large it may be.
-    fn fitting(&self) -> usize {
-        let fitting = BYTES_MAX.saturating_sub(self.bytes) / self.assumed_bytes;
-        fitting.max(usize::from(self.bytes == 0))
+    /// How many of the first entities of a track fit into the memory of the channel, and what is
+    /// reserved for them; one at least if the channel has nothing in memory, however large it may be.
+    fn fitting(&self, track: usize, most: usize) -> (usize, Memory) {
+        let (free, alone) = (BYTES_MAX.saturating_sub(self.bytes), self.bytes == 0);
+        let (mut count, mut bytes) = (0, 0);
+        for taken in self.taken[track].iter().take(most) {
+            let flight = self.flights.get(&taken.ordinal);
+            let needs = flight.map_or(0, |flight| flight.needs);
+            let with = bytes + needs.max(self.assumed_bytes);
+            let fits = if count == 0 {
+                alone || with <= free
+            } else {
+                with <= free.min(RESERVED_BYTES_MAX)
+            };
+            if !fits {
+                break;
+            }
+            (count, bytes) = (count + 1, with);
+        }
+        let bytes = bytes.max(RESERVED_BYTES_MIN.min(free));
+        (count, Memory { bytes, alone })
     }
 
     /// Records how many bytes an entity in flight has in memory.

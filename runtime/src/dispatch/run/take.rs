@@ -259,6 +259,7 @@ impl Run {
             once_more: waited.once_more,
             reread: false,
             bytes: 0,
+            needs: 0,
         };
         let before = self.flights.insert(ordinal, flight);
         debug_assert!(before.is_none(), "one flight an entity at a time");

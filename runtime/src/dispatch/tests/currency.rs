@@ -165,7 +165,12 @@ async fn what_needs_no_sending_is_rendered_in_large_pieces_at_any_rate() {
     let calls = Arc::new(AtomicUsize::new(0));
     struct Counted(Arc<AtomicUsize>);
     impl Render for Counted {
-        fn render(&self, views: Arc<Vec<View>>, _: Priority) -> BoxFuture<'_, Vec<EntityVerdict>> {
+        fn render<'a>(
+            &'a self,
+            views: Arc<Vec<View>>,
+            _: Priority,
+            _: &'a Arc<Room>,
+        ) -> BoxFuture<'a, Vec<EntityVerdict>> {
             self.0.fetch_add(1, Ordering::SeqCst);
             Box::pin(async move { views.iter().map(|_| EntityVerdict::Filtered(0)).collect() })
         }

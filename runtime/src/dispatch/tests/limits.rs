@@ -1,6 +1,7 @@
 //! Targets that take so many requests and no more.
 
 use super::*;
+use crate::targets::Delivery;
 
 /// A shop answered 429 and asked Weir to wait for a second. It was treated as down, and afterwards
 /// got everything at full speed again.
@@ -25,6 +26,36 @@ async fn retry_after_is_honoured_for_the_whole_target_and_trips_nothing() {
     let mut last: Vec<String> = story.seen();
     last.sort();
     assert_eq!(last, ["a=1", "a=1", "b=1", "c=1"]);
+    story.end().await;
+}
+
+/// An API takes a request and says with the same answer that nothing is left of its quota: the next
+/// request was sent at once, and refused.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_asks_for_a_wait_delivers_and_the_next_request_waits() {
+    let first = AtomicBool::new(true);
+    let story = Story::begin(Knobs::default(), move |seen| {
+        Reply::Told(Delivery {
+            outcomes: vec![Outcome::Delivered; seen.items.len()],
+            wait: first
+                .swap(false, Ordering::SeqCst)
+                .then_some(Duration::from_secs(7)),
+        })
+    })
+    .await;
+    story.set("a", "price", "1");
+    story
+        .until("sent", |story| story.script.seen().len() == 1)
+        .await;
+    story.set("b", "price", "1");
+    story.quiet().await;
+    let seen = story.script.seen();
+    let waited = seen[1].now.duration_since(seen[0].now).expect("later");
+    assert!(
+        waited >= Duration::from_secs(7) && waited < Duration::from_secs(9),
+        "{waited:?}"
+    );
+    assert_eq!(story.channel.status().state, status::State::Flowing);
     story.end().await;
 }
 
