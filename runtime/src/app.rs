@@ -350,7 +350,7 @@ impl Inner {
 
     async fn save_regularly(self: Arc<Self>) {
         let mut memories = Memories::default();
-        let mut beats = 0u32;
+        let (mut beats, mut fails) = (0u32, false);
         let mut beat = tokio::time::interval(SAVE_EVERY);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -362,8 +362,20 @@ impl Inner {
             if beats.is_multiple_of(SAMPLES_EVERY) {
                 self.save_samples().await;
             }
-            if let Err(error) = self.store.save(now()).await {
-                tracing::error!(%error, "positions could not be saved; trying again in {SAVE_EVERY:?}");
+            match self.store.save(now()).await {
+                Err(error) if !fails => {
+                    fails = true;
+                    tracing::error!(
+                        %error,
+                        "the channels' positions could not be saved; after a crash, what was \
+                         delivered since is delivered again. It is tried each second until it works"
+                    );
+                }
+                Ok(()) if fails => {
+                    fails = false;
+                    tracing::info!("the channels' positions are saved again");
+                }
+                Ok(()) | Err(_) => {}
             }
             memories.save(&self, MEMORIES_EVERY).await;
         }

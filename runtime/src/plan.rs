@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::config::text::{Cause, Complaint, Place, render};
+pub use crate::ingest::BODY_BYTES_MAX;
 use crate::model::EntityType;
 use crate::{dispatch, ingest, plugin};
 pub use difference::difference;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::intake::{HttpIntake, rejected};
+use super::intake::{HttpIntake, redrive_ended, redriven};
 use super::{BACKUP, BACKUPS, Inner, blocking, figures, retired, trial, views};
 use crate::dispatch::{self, Channel};
 use crate::metrics::Snapshot;
@@ -292,11 +292,8 @@ impl Operate for Inner {
             match settle {
                 Settle::Redrive => {
                     let done = running.source.redrive(sequences).await;
-                    let events = done.map_err(|rejection| rejected(&rejection))?.events;
-                    Ok(Settled {
-                        settled: events.accepted + events.filtered + events.repeated,
-                        kept: events.quarantined,
-                    })
+                    let done = done.map_err(|rejection| redrive_ended(&rejection))?;
+                    Ok(redriven(done.events))
                 }
                 Settle::Drop => {
                     let removed = self.store.shelf(source).discard(&sequences);

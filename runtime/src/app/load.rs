@@ -511,12 +511,14 @@ pub(super) struct Renders {
 }
 
 impl dispatch::Render for Renders {
-    fn render(
-        &self,
+    fn render<'a>(
+        &'a self,
         views: Arc<Vec<View>>,
         priority: Priority,
-    ) -> BoxFuture<'_, Vec<EntityVerdict>> {
-        Box::pin(self.host.render(&self.chain, views, priority))
+        room: &'a Arc<Room>,
+    ) -> BoxFuture<'a, Vec<EntityVerdict>> {
+        let room = Some(room.clone());
+        Box::pin(self.host.render(&self.chain, views, priority, room))
     }
 
     fn label(&self) -> Arc<str> {

@@ -135,7 +135,7 @@ fn on_entities(host: &Arc<Host>, chain: &ChannelChain) -> impl Fn(View) -> Judgi
     move |view| {
         let (host, chain) = (host.clone(), chain.clone());
         Box::pin(async move {
-            let rendered = host.render(&chain, Arc::new(vec![view]), Priority::Urgent);
+            let rendered = host.render(&chain, Arc::new(vec![view]), Priority::Urgent, None);
             judge_entity(rendered.await.pop())
         })
     }

@@ -154,12 +154,13 @@ impl Host {
             .collect()
     }
 
-    /// Runs a channel's chain over entities; otherwise as [`Host::map`].
+    /// Runs a channel's chain over entities; otherwise as [`Host::map_within`].
     pub async fn render(
         &self,
         chain: &ChannelChain,
         entities: Arc<Vec<View>>,
         priority: Priority,
+        room: Option<Arc<Room>>,
     ) -> Vec<EntityVerdict> {
         if chain.stages.is_empty() {
             return vec![EntityVerdict::Passed; entities.len()];
@@ -168,7 +169,7 @@ impl Host {
         let items = (Items::Entities(entities), all);
         let verdicts = self
             .workers
-            .run(chain.shared(), items, priority, None)
+            .run(chain.shared(), items, priority, room)
             .await;
         verdicts
             .into_iter()

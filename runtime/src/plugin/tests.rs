@@ -351,6 +351,7 @@ async fn a_channels_chain_filters_renders_and_withdraws() {
             &chain,
             Arc::new(["a1", "x2", "n3", "t4", "a5"].map(view).to_vec()),
             Priority::Urgent,
+            None,
         )
         .await;
     let body = |text: &str| {
