@@ -201,7 +201,14 @@ impl App {
             sequence_min: plan.sequence_min,
             on_failure: end_process,
         };
-        let opened = blocking(move || store::open(&options_of_store)).await;
+        let backups = data.join(BACKUPS);
+        let opened = blocking(move || {
+            let store = store::open(&options_of_store)?;
+            // The store is this process's alone now, and so are its backups.
+            store::remove_unfinished_backups(&backups);
+            Ok::<_, store::Error>(store)
+        })
+        .await;
         let store = opened.map_err(|error| cannot(&error))?;
         let stopping = CancellationToken::new();
         let (reloads, requests) = tokio::sync::mpsc::unbounded_channel();

@@ -92,6 +92,12 @@ pub fn restore(backup: &Path, options: &Options) -> Result<BackedUp, Error> {
     )
 }
 
+/// Removes the backups in this folder that were not complete when a process was killed. Call it only
+/// while no backup is being made there.
+pub fn remove_unfinished_backups(folder: &Path) {
+    embedded::remove_unfinished(folder);
+}
+
 /// Sequences are reserved on disk in blocks of this size, and a restart continues at the end of the
 /// last block, so that a sequence that a channel may have seen before a crash is never used again.
 ///

@@ -41,7 +41,7 @@ use super::{
 use crate::index::Index;
 use crate::model::{Entity, EntityId, Ordinal, Sequence, Timestamp};
 use crate::sync::{lock, unpoisoned};
-pub use backup::restore;
+pub use backup::{remove_unfinished, restore};
 use commits::Commits;
 use inbox::{Inbox, Refusal, Work};
 use quarantine::SourceShelf;

@@ -3,7 +3,7 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `M` name | format, sums of all rows, sequence ceiling, ordinals, clock; `Mnote ` name: a note |
+//! | `M` name | format, sums of all rows, sequence ceiling, ordinals, clock, the mark of a restore; `Mnote ` name: a note |
 //! | `N` number | a name of the dictionary |
 //! | `E` ordinal | an entity record; numbers are big-endian, so a scan meets entities in the order of the sweep |
 //! | `P` ordinal sequence part | a piece of a long value; the entity record names the sequence |
@@ -29,6 +29,10 @@ pub(super) const ORDINALS: &[u8] = b"Mordinals";
 pub(super) const CLOCK: &[u8] = b"Mclock";
 /// The highest channel number ever given out.
 pub(super) const CHANNELS: &[u8] = b"Mchannels";
+
+/// Whether the store was made of a backup and still trusts what its channels knew then. It is there
+/// from the first batch of a restore on, and the first opening removes it.
+pub(super) const RESTORED: &[u8] = b"Mrestored";
 
 pub(super) const FIGURES: &[u8] = b"M";
 pub(super) const NOTE: &[u8] = b"Mnote ";

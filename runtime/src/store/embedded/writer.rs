@@ -31,8 +31,9 @@ use crate::store::{
 };
 use crate::sync::{lock, unpoisoned};
 
-/// The most entities whose versions are forgotten in one piece.
-const RESET_AT_ONCE: usize = 256;
+/// The most records that are written between two turns of commits to forget something in them:
+/// versions, or deleted facets.
+const RECORDS_AT_ONCE: usize = 256;
 /// The most deleted entities that one call examines for forgetting.
 const FORGET_AT_ONCE: usize = 5_000;
 /// How often it may be said that an entity is full.
@@ -464,7 +465,7 @@ impl Writer {
         owner: &str,
         from: u32,
     ) -> Result<(u64, Option<u32>), Error> {
-        let reset = self.index().reset_versions(owner, from, RESET_AT_ONCE);
+        let reset = self.index().reset_versions(owner, from, RECORDS_AT_ONCE);
         let mut staged = Staged::default();
         for ordinal in reset.touched {
             staged.values.entry(ordinal).or_default();
