@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 COPY = ROOT / "target" / "mutants" / "copy"
 SRC = "runtime/src/"
 INBOX, LEFTOVERS = SRC + "store/embedded/inbox.rs", SRC + "store/embedded/leftovers.rs"
+ASIDE = SRC + "store/embedded/writer/aside.rs"
 WRITER, OPEN, INDEX = SRC + "store/embedded/writer.rs", SRC + "store/embedded/open.rs", SRC + "index.rs"
 
 # name, removed part, file, text, replacement, test target, test
@@ -80,16 +81,16 @@ MUTATIONS = [
      "Recall::Repeated => {\n                    verdicts.push(Verdict::Repeated);\n                    continue;\n                }",
      "Recall::Repeated => {}",
      "promises", "contract::a_repeated_event_is_recognised_after_a_crash_too"),
-    ("shelf", "the limit of the quarantine", WRITER,
+    ("shelf", "the limit of the quarantine", ASIDE,
      "(None, None) if known.events >= most => return Verdict::NoRoom(NoRoom::Quarantine),", "",
      "promises", "contract::what_is_set_aside_comes_back_as_it_was_and_loses_against_what_is_newer"),
     ("reused", "the check of the content of a known id", SRC + "store/embedded/identities.rs",
      "Some(_) => Recall::Reused,", "Some(_) => Recall::Repeated,",
      "promises", "contract::an_id_that_comes_with_another_content_is_told_apart_from_a_repetition"),
-    ("discard", "a discarded event's id is forgotten", WRITER,
+    ("discard", "a discarded event's id is forgotten", ASIDE,
      "heading.id.filter(|_| forget)", "heading.id.filter(|_| false)",
      "promises", "contract::an_event_that_was_discarded_can_be_sent_again_and_one_that_was_redriven_cannot"),
-    ("alike", "an event in quarantine is kept once", WRITER,
+    ("alike", "an event in quarantine is kept once", ASIDE,
      "let alike = known.find(content);", "let alike: Option<Sequence> = None;",
      "promises", "contract::an_event_that_arrives_again_is_kept_once_as_its_last_arrival"),
     ("unread", "an item that cannot be read is kept", SRC + "ingest/source.rs",
