@@ -20,6 +20,7 @@ mod links;
 mod misbehaviour;
 mod power;
 mod reload;
+mod restored;
 mod sandbox;
 mod secrets;
 mod slow;
