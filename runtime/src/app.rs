@@ -80,6 +80,8 @@ pub struct Options {
     /// The process that compiles components. `None` compiles in this process, without bounds on
     /// time and memory.
     pub compiler: Option<plugin::Apart>,
+    /// As [`store::Options::set_aside_damaged`].
+    pub set_aside_damaged: bool,
 }
 
 /// The reason why Weir did not start. Each variant has an exit code.
@@ -158,6 +160,7 @@ pub fn restore(backup: &Path, files: &[PathBuf]) -> Result<store::BackedUp, Star
     let options = store::Options {
         path: plan.store_path.join(STORE),
         sequence_min: plan.sequence_min,
+        set_aside_damaged: false,
         on_failure: |_| {},
     };
     store::restore(backup, &options).map_err(|error| StartError::CannotOpen(error.to_string()))
@@ -199,6 +202,7 @@ impl App {
         let options_of_store = store::Options {
             path,
             sequence_min: plan.sequence_min,
+            set_aside_damaged: options.set_aside_damaged,
             on_failure: end_process,
         };
         let backups = data.join(BACKUPS);

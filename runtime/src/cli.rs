@@ -116,6 +116,10 @@ pub struct RunArgs {
         default_value = "weir.toml"
     )]
     pub config: Vec<PathBuf>,
+    /// If the store is damaged, set it aside and go on with what can be read of it; entities that may
+    /// be missing are named in the log. A store that is not damaged is used as it is
+    #[arg(long)]
+    pub set_aside_damaged: bool,
     /// The log format
     #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "WEIR_LOG_FORMAT")]
     pub log_format: LogFormat,

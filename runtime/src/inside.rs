@@ -115,7 +115,7 @@ pub mod store {
     pub mod embedded {
         #[cfg(feature = "fuzz")]
         pub use crate::store::embedded::fuzz;
-        pub use crate::store::embedded::{Embedded, Options, restore};
+        pub use crate::store::embedded::{Embedded, Options, rescue, restore};
     }
     /// The specification.
     pub mod memory {

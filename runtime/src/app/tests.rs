@@ -35,6 +35,7 @@ async fn a_configuration_that_is_applied_in_part_is_called_so_until_it_is_applie
         files: vec![file.clone()],
         limits: server::Limits::default(),
         compiler: None,
+        set_aside_damaged: false,
     })
     .await
     .unwrap_or_else(|error| panic!("{error}"));

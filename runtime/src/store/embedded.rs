@@ -21,6 +21,7 @@ mod quarantine;
 mod queue;
 mod read;
 mod readings;
+mod rescue;
 mod sums;
 mod witness;
 mod writer;
@@ -47,6 +48,7 @@ use inbox::{Inbox, Refusal, Work};
 use quarantine::SourceShelf;
 use queue::ChannelQueue;
 use readings::Readings;
+pub use rescue::{MISSING, rescue};
 use writer::Writer;
 
 /// Entities scanned per lock of the index while listing.

@@ -38,6 +38,7 @@ pub(super) const FIGURES: &[u8] = b"M";
 pub(super) const NOTE: &[u8] = b"Mnote ";
 pub(super) const NAMES: &[u8] = b"N";
 pub(super) const ENTITIES: &[u8] = b"E";
+pub(super) const PARTS: &[u8] = b"P";
 pub(super) const CHANNEL: &[u8] = b"C";
 pub(super) const QUARANTINE: &[u8] = b"Q";
 pub(super) const IDENTITIES: &[u8] = b"I";
@@ -66,7 +67,7 @@ pub(super) fn note(name: &str) -> Vec<u8> {
 
 pub(super) fn part(ordinal: u32, sequence: u64, part: u16) -> Vec<u8> {
     [
-        b"P".as_slice(),
+        PARTS,
         &ordinal.to_be_bytes(),
         &sequence.to_be_bytes(),
         &part.to_be_bytes(),
