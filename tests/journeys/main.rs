@@ -24,6 +24,7 @@ mod restored;
 mod sandbox;
 mod secrets;
 mod slow;
+mod starts;
 mod swaps;
 mod synced;
 mod trouble;
