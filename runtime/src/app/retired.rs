@@ -16,7 +16,7 @@ pub(super) fn warn(channel: &Remembered) {
         channel = name,
         holding,
         "the channel has left the configuration, and its target still holds what was delivered, which \
-         nothing updates or deletes now; if it was renamed, write was = {name:?} in the channel of the new \
+         nothing updates or deletes now; if it was renamed, write was = \"{name}\" in the channel of the new \
          name; otherwise delete it at the target, then run `weir channel forget {name}`"
     );
 }
