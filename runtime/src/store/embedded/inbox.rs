@@ -441,7 +441,7 @@ mod tests {
                         let (answer, receipt) = oneshot::channel();
                         match inbox.commit(vec![event("erp", 0)], answer) {
                             Ok(()) => receipts.push(receipt),
-                            Err((refusal, _)) if refusal == Refusal::Closed => return receipts,
+                            Err((Refusal::Closed, _)) => return receipts,
                             Err(_) => std::thread::yield_now(),
                         }
                     }
