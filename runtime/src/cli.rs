@@ -166,6 +166,10 @@ pub struct DemoArgs {
 pub enum Failure {
     /// It could not be done, in a sentence.
     #[error("{0}")]
+    /// Print one JSON object a line: building, started, second (one each second), settling, summary,
+    /// compared; each names its `kind`
+    #[arg(long)]
+    pub json: bool,
     Failed(String),
     /// The arguments are wrong.
     #[error("{0}")]
