@@ -7,6 +7,7 @@
 
 mod apply;
 mod backend;
+mod comparison;
 mod deliveries;
 mod figures;
 pub(crate) mod intake;

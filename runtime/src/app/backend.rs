@@ -347,10 +347,11 @@ impl Setup for Inner {
 
     fn confirm_plugin<'a>(&'a self, name: &'a str) -> Reply<'a, ReloadView> {
         Box::pin(async move {
-            if !self.live.load().loaded.components.contains_key(name) {
+            let refused = self.history().last_refused(name).cloned();
+            // A plugin that is new in a refused configuration is not in use yet.
+            if refused.is_none() && !self.live.load().loaded.components.contains_key(name) {
                 return Err(Problem::unknown("plugin", name));
             }
-            let refused = self.history().last_refused(name).cloned();
             let asks = |refused: &SwapView| {
                 let detail = refused.detail.as_deref().unwrap_or_default();
                 detail.contains(trial::CONFIRM)

@@ -3,7 +3,7 @@
 //! A plugin that declines a sample is not at fault; one that traps, breaks a limit, throws, or returns
 //! a change that its source may not write is. The first such bug ends the trial. Samples on which the
 //! chain in use fails as well are left out, so that an event that no version can map does not keep the
-//! next one away. A chain that maps nothing any more of what was mapped before is refused until its
+//! next one away. A chain that maps clearly fewer events than the one in use is refused until its
 //! operator confirms it. For channels the withdrawal guard stands in the way of that.
 
 use std::collections::BTreeMap;
@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Inner;
 use super::apply::Live;
+use super::comparison::Comparison;
 use super::intake::HttpIntake;
 use super::load::{Loaded, Loading, Objection};
 use super::rollouts::Rollouts;
@@ -68,7 +69,7 @@ impl Tally {
 
 /// The result of a chain for one sample.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Judgement {
+pub(super) enum Judgement {
     Made,
     Dropped,
     Declined,
@@ -265,17 +266,18 @@ impl Inner {
         if let Some(found) = bug(&judgements, &samples) {
             return Some(objection(plan, &place, "event", found, after, rollouts));
         }
-        let mapped = known.iter().filter(|known| **known == Judgement::Made);
-        let mapped = mapped.take(judgements.len()).count();
-        if mapped == 0 || result.made > 0 || self.is_confirmed(after, rollouts) {
+        let comparison = Comparison::of(&known, &judgements);
+        if !comparison.must_be_confirmed() || self.is_confirmed(after, rollouts) {
+            if let Some(loss) = comparison.loss() {
+                rollouts.update(after, |rollout| {
+                    rollout.maps_less(&format!("on source {name} it {loss}"));
+                });
+            }
             return None;
         }
         let changed = changed(after, rollouts);
         let first = changed.first()?.clone();
-        let what = format!(
-            "maps none of the last {} events, of which the version in use maps {mapped}",
-            result.samples()
-        );
+        let what = comparison.counts();
         let help = format!("if that is intended, run `{CONFIRM} {first}`");
         for plugin in &changed {
             if let Some(rollout) = rollouts.find(plugin) {

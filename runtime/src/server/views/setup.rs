@@ -63,7 +63,7 @@ pub struct SwapView {
     pub sha256: String,
     /// `swapped` or `refused`.
     pub result: String,
-    /// Why it was refused.
+    /// Why it was refused; of a version in use, how it maps less than the one before it, if it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// The checks and their results, a sentence.
