@@ -22,6 +22,8 @@ mod trial;
 mod views;
 mod watch;
 
+pub(crate) use self::retired::remedy as remedy_of_left;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -107,6 +107,8 @@ pub struct ConfigView {
     pub config: serde_json::Value,
     /// The files it was read from.
     pub files: Vec<String>,
+    /// The folder of the store, from the root on; in `config` it is as it was understood.
+    pub store: String,
     /// Since when it is in use.
     pub since: Time,
     /// The last attempt to load it, the start included.
