@@ -13,6 +13,7 @@ mod figures;
 pub(crate) mod intake;
 pub mod load;
 mod memories;
+mod prepare;
 mod reload;
 mod retired;
 mod rollouts;
@@ -47,6 +48,7 @@ use apply::Live;
 use deliveries::Deliveries;
 use load::{Loaded, Loading};
 use memories::{MEMORIES_EVERY, Memories};
+use reload::LastRead;
 use rollouts::History;
 use sweeps::Sweeps;
 use trial::Before;
@@ -119,6 +121,8 @@ struct Inner {
     kept: Arc<Kept>,
     /// Where reloads are asked for.
     reloads: tokio::sync::mpsc::UnboundedSender<reload::Request>,
+    /// What the last reload has read. Changes whenever one has had its turn.
+    read: tokio::sync::watch::Sender<LastRead>,
     /// The turn of a reload: there is only one at a time.
     reloading: tokio::sync::Mutex<()>,
     /// The plugins that serve an earlier version than their file has, and why.
@@ -126,8 +130,8 @@ struct Inner {
     /// Versions, by their digests, that an operator lets take over though they map less.
     confirmed: Mutex<BTreeMap<Arc<str>, String>>,
     last_reload: Mutex<ReloadView>,
-    /// Set when sources use a new plan but some channels could not be changed; the next reload
-    /// completes the change.
+    /// Set when sources use a new plan but some channels could not be changed, and before the first
+    /// plan; the next reload completes the change.
     halfway: AtomicBool,
     /// How each plugin came into use, and why others were rejected.
     history: Mutex<History>,
@@ -145,7 +149,12 @@ fn now() -> Timestamp {
 /// # Errors
 /// All complaints about the files.
 pub fn read_plan(files: &[PathBuf]) -> Result<(Plan, Vec<Complaint>), Vec<Complaint>> {
-    plan::read(
+    read_named(files).1
+}
+
+/// The same, and what the files name, also if there are complaints.
+fn read_named(files: &[PathBuf]) -> (plan::Named, plan::Understood) {
+    plan::read_named(
         files,
         &|name| std::env::var(name).ok(),
         ReadOptions { secrets: true },
@@ -220,11 +229,15 @@ impl App {
             live: ArcSwap::from_pointee(Live::empty(plan.emptied(), now())),
             kept,
             reloads,
+            read: tokio::sync::watch::Sender::new(LastRead {
+                named: plan.named(),
+                began,
+            }),
             reloading: tokio::sync::Mutex::new(()),
             held_back: Mutex::default(),
             confirmed: Mutex::default(),
             last_reload: Mutex::default(),
-            halfway: AtomicBool::new(false),
+            halfway: AtomicBool::new(true),
             history: Mutex::default(),
             sweeps: Arc::default(),
             stopping: stopping.clone(),
@@ -244,9 +257,13 @@ impl App {
             }
         };
         tokio::spawn(inner.clone().save_regularly());
-        tokio::spawn(reload::serve(inner.clone(), requests));
+        let reload = {
+            let inner = inner.clone();
+            move |held| inner.clone().reload_files(held)
+        };
+        tokio::spawn(reload::serve(requests, inner.stopping.clone(), reload));
         if watch {
-            watch::watch(inner.clone(), began);
+            watch::watch(inner.clone());
         }
         Ok(App {
             inner,
@@ -308,9 +325,8 @@ impl Inner {
     async fn start_with(&self, plan: Plan) -> Result<(), StartError> {
         let (host, kept, folder) = (self.host.clone(), self.kept.clone(), self.folder.clone());
         let (loading, before) = aside(move || {
-            let empty = Loaded::default();
-            let prepared = load::prepare(&host, &plan, &empty);
-            let mut loading = Loading::new(host, plan, &empty).with(prepared);
+            let mut loading = Loading::new(host, plan, &Loaded::default());
+            loading.prepare();
             let before = Before {
                 loaded: loading.as_before(&kept),
                 samples: samples::read(&folder),
@@ -319,24 +335,14 @@ impl Inner {
         })
         .await;
         let settled = self.settle(loading, &before).await;
-        let (outcome, loaded, held_back) =
-            settled.map_err(|(_, complaints)| StartError::Configuration(complaints))?;
-        let taken_over = self.take_over(outcome.plan, loaded).await;
-        let taken_over = taken_over.map_err(|error| StartError::CannotOpen(error.to_string()))?;
+        let settled = settled.map_err(|(_, complaints)| StartError::Configuration(complaints))?;
+        let activated = self.activate(settled).await;
+        activated.map_err(|(_, halted)| StartError::CannotOpen(halted.to_string()))?;
         let live = self.live.load_full();
         for (source, events) in before.samples {
             if let Some(intake) = live.sources.get(&source) {
                 intake.source.activity().restore(events);
             }
-        }
-        self.history().taken_over(outcome.rollouts, taken_over);
-        self.note_held_back(&live, &held_back);
-        self.keep(outcome.binaries).await;
-        if !held_back.is_empty() {
-            let complaints = reload::complaints(held_back);
-            tracing::error!("{}:\n{}", reload::HELD_BACK, plan::render(&complaints));
-            let first = &complaints[0].what;
-            self.history().refused(outcome.refused, first);
         }
         Ok(())
     }
@@ -347,7 +353,7 @@ impl Inner {
 
     async fn save_regularly(self: Arc<Self>) {
         let mut memories = Memories::default();
-        let mut beats = 0u32;
+        let (mut beats, mut fails) = (0u32, false);
         let mut beat = tokio::time::interval(SAVE_EVERY);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -359,8 +365,20 @@ impl Inner {
             if beats.is_multiple_of(SAMPLES_EVERY) {
                 self.save_samples().await;
             }
-            if let Err(error) = self.store.save(now()).await {
-                tracing::error!(%error, "positions could not be saved; trying again in {SAVE_EVERY:?}");
+            match self.store.save(now()).await {
+                Err(error) if !fails => {
+                    fails = true;
+                    tracing::error!(
+                        %error,
+                        "the channels' positions could not be saved; after a crash, what was \
+                         delivered since is delivered again. It is tried each second until it works"
+                    );
+                }
+                Ok(()) if fails => {
+                    fails = false;
+                    tracing::info!("the channels' positions are saved again");
+                }
+                Ok(()) | Err(_) => {}
             }
             memories.save(&self, MEMORIES_EVERY).await;
         }

@@ -31,6 +31,7 @@ mod forget;
 mod graves;
 mod lane;
 mod names;
+mod order;
 mod pair;
 mod sameness;
 mod words;
@@ -55,6 +56,7 @@ pub use words::{
 use crate::model::{EntityId, Lane, Sequence, Timestamp};
 use graves::Graves;
 use lane::Places;
+use order::Order;
 
 /// Steps of 10 µs in a millisecond. Milliseconds would be overtaken by 1,000 changes a second, and
 /// microseconds do not fit into the 48 bits of a pair; these do until 2059.
@@ -193,6 +195,8 @@ pub struct Index {
     last: Cell<u32>,
     /// The number of entities of each type.
     counts: BTreeMap<Arc<str>, u64>,
+    /// The keys in order, while somebody lists entities.
+    order: Option<Order>,
     lanes: [Places; 3],
     /// All places but the last, for the few entities that have more than one place in a lane.
     earlier: HashMap<(Lane, u32), Vec<u64>>,
@@ -318,6 +322,9 @@ impl Index {
         *self.counts.entry(entry.id.entity_type.clone()).or_default() += 1;
         let hash = self.hasher.hash_one(&entry.id);
         self.highest = self.highest.max(ordinal);
+        if let Some(order) = &mut self.order {
+            order.add(&entry.id, ordinal);
+        }
         self.entries[ordinal as usize] = Some(Box::new(entry));
         let (entries, hasher) = (&self.entries, &self.hasher);
         let rehash = |ordinal: &u32| {

@@ -50,6 +50,10 @@ use crate::plugin::{EventVerdict, Room};
 /// small.
 pub const PROBLEMS_MAX: usize = 100;
 
+/// The most bytes that a source may allow for a body (`body_max`): 64 MiB. With more, a few senders
+/// would fill the memory for requests.
+pub const BODY_BYTES_MAX: u64 = 64 << 20;
+
 /// A source, as configured.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {

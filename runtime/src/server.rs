@@ -49,7 +49,7 @@ use self::crowd::Crowd;
 use self::listener::Listeners;
 use self::state::AppState;
 use crate::budget::Budget;
-use crate::plan::Role;
+use crate::plan::{BODY_BYTES_MAX, Role};
 
 pub use axum::http::HeaderMap;
 
@@ -87,7 +87,8 @@ pub struct Limits {
     /// Maximum number of connections on a separate admin listener: 256. Senders cannot shut the
     /// operator out.
     pub admin_connections_max: usize,
-    /// Maximum length of a body, even if a source allows more: 64 MiB.
+    /// Maximum length of a body, and of what is discarded behind a last response: 64 MiB, as much
+    /// as a source may allow.
     pub body_bytes_max: u64,
     /// Memory for bodies that have arrived in part, whose senders nobody has verified: 64 MiB.
     /// Beyond it those that are slow or hold most give way, with 503.
@@ -108,7 +109,7 @@ impl Default for Limits {
             connections_max: listener::connections_max(),
             kept_connections: 16,
             admin_connections_max: 256,
-            body_bytes_max: 64 << 20,
+            body_bytes_max: BODY_BYTES_MAX,
             arriving_bytes_max: 64 << 20,
             memory_bytes_max: 256 << 20,
         }

@@ -463,8 +463,9 @@ pub trait Store: Send + Sync + 'static {
         self.read_within(ordinals, usize::MAX)
     }
 
-    /// Like [`Store::read`], but stops as soon as the values that were read have `bytes_max` bytes:
-    /// returns the entities of the first ordinals, at least of one.
+    /// Like [`Store::read`], but returns only the entities of the first ordinals: as many as have
+    /// `bytes_max` bytes of values together. It is none if the first has more; its values are not
+    /// read then.
     ///
     /// # Errors
     /// `Damaged` if one of them cannot be read.
@@ -474,8 +475,8 @@ pub trait Store: Send + Sync + 'static {
         bytes_max: usize,
     ) -> Result<Vec<Option<Arc<Entity>>>, Error>;
 
-    /// A page of entities. Scans all entities in memory, so its time grows with their number: call
-    /// it on a thread that may block.
+    /// A page of entities. The first one, and those of what a channel owes, may look at all entities
+    /// in memory: call it on a thread that may block.
     fn list(&self, query: &ListQuery<'_>) -> Vec<(Ordinal, EntityId)>;
 
     /// A channel joins, returns, or joins again with another subscription. A new channel, a changed

@@ -81,9 +81,26 @@ pub trait Target: Send + Sync + 'static {
     /// everything is sent again. The digest is stored, so it must be the same after each start.
     fn place(&self) -> u64;
 
-    /// Makes one attempt and returns one outcome for each item, in order. It always returns,
-    /// whatever the other side does.
-    fn deliver<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Vec<Outcome>>;
+    /// Makes one attempt. It always returns, whatever the other side does.
+    fn deliver<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Delivery>;
+}
+
+/// The result of one attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivery {
+    /// One outcome for each item, in order.
+    pub outcomes: Vec<Outcome>,
+    /// How long the target asks Weir to wait before the next request, whatever the outcomes are.
+    pub wait: Option<Duration>,
+}
+
+impl From<Vec<Outcome>> for Delivery {
+    fn from(outcomes: Vec<Outcome>) -> Delivery {
+        Delivery {
+            outcomes,
+            wait: None,
+        }
+    }
 }
 
 /// A target's requirements for deliveries.
@@ -95,6 +112,9 @@ pub struct Nature {
     /// Maximum number of items in one attempt, at least 1. It is also 1 if each item needs its own
     /// request.
     pub batch_max: usize,
+    /// Whether a request with several items cannot hold a deletion, so that each deletion needs its
+    /// own request.
+    pub deletes_alone: bool,
 }
 
 /// One attempt.
@@ -189,14 +209,16 @@ pub struct Item {
 }
 
 impl Item {
-    /// Bytes that it adds to the body of a batch, approximately.
+    /// See [`bytes_in_batch`].
     pub(crate) fn bytes_in_batch(&self) -> usize {
-        let body = self
-            .rendering
-            .as_ref()
-            .map_or(0, |it| it.body.as_bytes().len());
-        body + self.entity.entity_type.len() + self.entity.key.len() + ENVELOPE_BYTES
+        bytes_in_batch(&self.entity, self.rendering.as_deref())
     }
+}
+
+/// Bytes that an entity adds to the body of a batch, approximately.
+pub(crate) fn bytes_in_batch(entity: &EntityId, rendering: Option<&Rendering>) -> usize {
+    let body = rendering.map_or(0, |it| it.body.as_bytes().len());
+    body + entity.entity_type.len() + entity.key.len() + ENVELOPE_BYTES
 }
 
 /// The result of an attempt at one item. It is not an error: dispatch decides what follows from it.
@@ -237,7 +259,8 @@ pub enum Outcome {
         /// What happened, as text for users.
         reason: String,
     },
-    /// The batch was refused as a whole: dispatch halves it until the culprit is alone.
+    /// The item was not applied because of other items of the request: dispatch sends it again at once
+    /// without those that have another outcome, or in halves if all items have this one.
     Split {
         /// What happened, as text for users.
         reason: String,

@@ -8,6 +8,7 @@ mod access;
 mod author;
 mod catalog;
 mod damage;
+mod described;
 mod egress;
 mod floods;
 mod full;

@@ -130,6 +130,37 @@ const COMMITTED: (u32, u32, u32) = (1, 0, 0);
 const UNCHANGED: (u32, u32, u32) = (0, 1, 0);
 const STALE: (u32, u32, u32) = (0, 0, 1);
 
+/// A channel reads as many entities as it has memory for. What is too large is not read at all, or it
+/// would be in memory already when its size is known.
+#[test]
+fn entities_are_read_within_a_bound_and_none_if_the_first_is_larger() {
+    check(|subject| {
+        let store = subject.store();
+        let text = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
+        for (key, bytes) in [("a", 95), ("b", 95), ("c", 195_000), ("d", 95)] {
+            put(store, key, "price", Some(&text(bytes)), None);
+        }
+        let ordinal = |key| store.find(&id(key)).expect("it is there");
+        let ordinals = ["a", "b", "c", "d"].map(ordinal);
+        let read = |from: usize, most| store.read_within(&ordinals[from..], most).expect("read");
+        let twice = [
+            (99, 0),
+            (100, 1),
+            (199, 1),
+            (200, 2),
+            (195_204, 2),
+            (195_205, 3),
+            (195_305, 4),
+        ];
+        // The second time they may be in a cache.
+        for (most, expected) in twice.into_iter().chain(twice) {
+            assert_eq!(read(0, most).len(), expected, "{most}");
+        }
+        assert_eq!(read(2, 195_004).len(), 0);
+        assert_eq!(read(2, 195_005).len(), 1);
+    });
+}
+
 #[test]
 fn an_older_version_never_wins() {
     check(|subject| {

@@ -7,7 +7,6 @@ use std::path::Path;
 use weir::inside::author::cases::{Case, embed};
 use wit_component::StringEncoding;
 
-pub mod amplifying;
 /// The hostile guests of the plugin host's own tests; a letter in each item chooses what they do
 /// with it.
 #[path = "../../runtime/src/plugin/tests/guests.rs"]

@@ -233,10 +233,22 @@ fn folders_called_target(tree: &Tree) -> Vec<String> {
         .collect()
 }
 
+/// Operators read the log, not the program: a value is a word or a number there, never `Some(…)`.
+fn debug_output_in_the_log(tree: &Tree) -> Vec<String> {
+    let logs = |(inside, text)| (inside, uses::named(inside, text).debug_logs);
+    production(tree)
+        .map(logs)
+        .flat_map(|(inside, logs): (&Path, _)| {
+            let wrong = move |log| format!("{} logs Debug output: {log}", inside.display());
+            logs.into_iter().map(wrong)
+        })
+        .collect()
+}
+
 /// A check, and a word for it.
 type Check = (&'static str, fn(&Tree) -> Vec<String>);
 
-const CHECKS: [Check; 6] = [
+const CHECKS: [Check; 7] = [
     ("who may use whom", uses_against_the_table),
     ("one room for each thing outside", crates_outside_their_room),
     ("each file opens with its promise", silent_files),
@@ -249,6 +261,7 @@ const CHECKS: [Check; 6] = [
         traces_of_a_place,
     ),
     ("no folder called target", folders_called_target),
+    ("no Debug output in the log", debug_output_in_the_log),
 ];
 
 #[test]
@@ -392,6 +405,26 @@ fn each_other_violation_is_noticed_in_each_room() {
             &tree,
             &planted,
             "is in a folder called target",
+        );
+        for log in [
+            "tracing::warn!(?error, \"no\");",
+            "tracing::info!(channel = ?name, \"no\");",
+            "tracing::error!(\"no {error:?}\");",
+            "tracing::debug!(\"no {:#?}\", error);",
+        ] {
+            let planted = tree.with_line(&path, &format!("fn planted() {{ {log} }}"));
+            notices(
+                debug_output_in_the_log,
+                &tree,
+                &planted,
+                "logs Debug output",
+            );
+        }
+        let fine = "fn planted() { tracing::warn!(%error, seconds = read()?, \"done?\"); }";
+        let planted = tree.with_line(&path, fine);
+        assert_eq!(
+            debug_output_in_the_log(&planted),
+            debug_output_in_the_log(&tree)
         );
         for (crates, places) in KNOWN_BY {
             if !places.iter().any(|place| place.starts_with(room.as_str())) {

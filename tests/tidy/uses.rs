@@ -1,4 +1,5 @@
-//! Which modules and crates a file names: in `use` trees of any form, in paths, and inside macros.
+//! Which modules and crates a file names: in `use` trees of any form, in paths, and inside macros;
+//! and which of its log statements print a value as `Debug` does.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,6 +13,8 @@ pub struct Named {
     pub rooms: BTreeSet<String>,
     /// First segment of every other path: crates, and names that are no import from a room.
     pub roots: BTreeSet<String>,
+    /// Log statements with `?value` or `{value:?}`.
+    pub debug_logs: Vec<String>,
 }
 
 /// Reads a file of the runtime. `inside` is its path below `src`.
@@ -125,6 +128,22 @@ impl Reader {
     }
 }
 
+/// Whether a log statement prints a value as `Debug` does: by the mark `?` before a field, not behind
+/// a value, or in its text.
+fn prints_debug(tokens: &proc_macro2::TokenStream) -> bool {
+    use proc_macro2::TokenTree;
+    let mut field_begins = true;
+    for token in tokens.clone() {
+        match &token {
+            TokenTree::Punct(mark) if mark.as_char() == '?' && field_begins => return true,
+            TokenTree::Literal(text) if text.to_string().contains("?}") => return true,
+            _ => {}
+        }
+        field_begins = matches!(&token, TokenTree::Punct(mark) if ",=".contains(mark.as_char()));
+    }
+    false
+}
+
 /// Whether the item is compiled into tests only.
 fn is_test(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|attribute| match &attribute.meta {
@@ -177,6 +196,10 @@ impl<'ast> Visit<'ast> for Reader {
     }
 
     fn visit_macro(&mut self, item: &'ast syn::Macro) {
+        let root = item.path.segments.first();
+        if root.is_some_and(|root| root.ident == "tracing") && prints_debug(&item.tokens) {
+            self.named.debug_logs.push(item.tokens.to_string());
+        }
         self.tokens(item.tokens.clone());
         visit::visit_macro(self, item);
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::intake::{HttpIntake, rejected};
+use super::intake::{HttpIntake, redrive_ended, redriven};
 use super::{BACKUP, BACKUPS, Inner, blocking, figures, retired, trial, views};
 use crate::dispatch::{self, Channel};
 use crate::metrics::Snapshot;
@@ -293,11 +293,8 @@ impl Operate for Inner {
             match settle {
                 Settle::Redrive => {
                     let done = running.source.redrive(sequences).await;
-                    let events = done.map_err(|rejection| rejected(&rejection))?.events;
-                    Ok(Settled {
-                        settled: events.accepted + events.filtered + events.repeated,
-                        kept: events.quarantined,
-                    })
+                    let done = done.map_err(|rejection| redrive_ended(&rejection))?;
+                    Ok(redriven(done.events))
                 }
                 Settle::Drop => {
                     let removed = self.store.shelf(source).discard(&sequences);
@@ -374,7 +371,8 @@ impl Setup for Inner {
 
     fn backup(&self) -> Reply<'_, BackupView> {
         Box::pin(async move {
-            let folder = self.live.load().plan.store_path.join(BACKUPS);
+            // A changed `store.path` waits for the next start.
+            let folder = self.folder.join(BACKUPS);
             let name = jiff::Timestamp::now().strftime("%Y-%m-%dT%H%M%S%.3fZ");
             let file = folder.join(format!("{name}.{BACKUP}"));
             let made = blocking(move || std::fs::create_dir_all(&folder)).await;

@@ -23,11 +23,13 @@ pub(super) struct Comparison {
 }
 
 impl Comparison {
-    /// Compares the judgements of both chains. The new chain may have judged fewer events, the first
-    /// ones.
+    /// Compares the judgements of both chains, event by event. The new chain may have judged fewer, the
+    /// first ones. An event that one of them was not tried on does not count.
     pub(super) fn of(before: &[Judgement], now: &[Judgement]) -> Comparison {
         let made = |judgement: &Judgement| *judgement == Judgement::Made;
-        let pairs = || before.iter().zip(now);
+        let untried = |judgement: &Judgement| *judgement == Judgement::Untried;
+        let both = |(before, now): &(&Judgement, &Judgement)| !untried(before) && !untried(now);
+        let pairs = || before.iter().zip(now).filter(both);
         let lost = |to: Judgement| pairs().filter(|(a, b)| made(a) && **b == to).count();
         Comparison {
             events: pairs().count(),
@@ -82,7 +84,7 @@ impl Comparison {
 mod tests {
     use super::*;
 
-    /// `m` is mapped, `d` is dropped, `x` is declined.
+    /// `m` is mapped, `d` is dropped, `x` is declined, `u` was not tried.
     fn compare(before: &str, now: &str) -> Comparison {
         let judge = |text: &str| -> Vec<Judgement> {
             let letters = text.chars();
@@ -90,6 +92,7 @@ mod tests {
                 .map(|letter| match letter {
                     'm' => Judgement::Made,
                     'd' => Judgement::Dropped,
+                    'u' => Judgement::Untried,
                     _ => Judgement::Declined,
                 })
                 .collect()
@@ -115,6 +118,8 @@ mod tests {
             ("mmmmdddd", "ddddmmmm", false),
             // The trial ended early: only what both have judged counts.
             ("dddmmmm", "ddd", false),
+            ("mmmm", "muuu", false),
+            ("uuuummmm", "mmmmmddd", true),
         ] {
             let comparison = compare(before, now);
             assert_eq!(comparison.must_be_confirmed(), must, "{before} {now}");

@@ -8,7 +8,7 @@ use super::now;
 use crate::ingest::{self, Rejection, Source, Summary, http};
 use crate::model::Timestamp;
 use crate::server::views::{Accepted, ChangeCounts, EventCounts, EventProblem};
-use crate::server::{HeaderMap, IngestRequest, Intake, Problem, Reply, Requests};
+use crate::server::{HeaderMap, IngestRequest, Intake, Problem, Reply, Requests, Settled};
 
 /// A source, and the counts of its requests, which outlive it.
 pub(crate) struct HttpIntake {
@@ -142,5 +142,43 @@ pub(super) fn rejected(rejection: &Rejection) -> Problem {
         problem
     } else {
         problem.with("problems", json(serde_json::to_value(items)))
+    }
+}
+
+/// The counts of redriven events, as they are shown.
+pub(super) fn redriven(events: ingest::EventCounts) -> Settled {
+    Settled {
+        settled: events.accepted + events.filtered + events.repeated,
+        kept: events.quarantined,
+    }
+}
+
+/// The problem of a redrive that ended before all events were tried: first what it has done.
+pub(super) fn redrive_ended(rejection: &Rejection) -> Problem {
+    let taken = rejection.taken().map(|taken| taken.events);
+    let Settled { settled, kept } = redriven(taken.unwrap_or_default());
+    let done = format!(
+        "{settled} events were redriven and {kept} failed again, the others were not tried and stay \
+         in quarantine"
+    );
+    rejected(rejection)
+        .after(&done)
+        .with("redriven", settled)
+        .with("kept", kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redrive_that_ended_early_says_first_what_it_has_done() {
+        let mut taken = Summary::default();
+        (taken.events.accepted, taken.events.quarantined) = (12, 3);
+        let problem = redrive_ended(&Rejection::Busy {
+            taken: Box::new(taken),
+        });
+        let begins = "12 events were redriven and 3 failed again, the others were not tried";
+        assert!(problem.detail().starts_with(begins), "{}", problem.detail());
     }
 }

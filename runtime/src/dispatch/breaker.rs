@@ -132,6 +132,9 @@ pub struct Breaker {
     recent: Recent,
     /// The entities that failed since the last delivery.
     failing: Vec<u64>,
+    /// The entities that were answered only that there are too many requests since then, as many as
+    /// would trip it. They fail if the target turns out to be silent.
+    throttled: Vec<u64>,
     refusals: u32,
     trips: u32,
     tripped_by_refusals: bool,
@@ -147,6 +150,7 @@ impl Breaker {
             reason: String::new(),
             recent: Recent::default(),
             failing: Vec::new(),
+            throttled: Vec::new(),
             refusals: 0,
             trips: 0,
             tripped_by_refusals: false,
@@ -221,13 +225,13 @@ impl Breaker {
             return self.trip(now, probe, reason, None, chance);
         }
         if self.recent.is_first(subject) {
-            self.count_failure(now, subject, reason, chance);
+            self.count_failure(now, subject.entity, reason, chance);
         }
     }
 
     /// Records that the target did not process a request because it gets too many. That is no
-    /// trouble: the pace falls. It is a failure if the target is `silent`, which means that it has
-    /// accepted nothing for some time, and the target trips if it asked Weir to wait for longer than
+    /// trouble: the pace falls. It is a failure, with those before it, if the target is `silent`,
+    /// which means that it has accepted nothing for some time, and the target trips if it asked Weir to wait for longer than
     /// [`LONG_WAIT`]. Returns whether it is the first failure of this state; an entity that is
     /// always answered so says nothing about the pace.
     pub fn throttled(
@@ -244,19 +248,24 @@ impl Breaker {
             after,
             silent,
         } = *throttling;
+        if first && self.throttled.len() < self.options.failures_max as usize {
+            self.throttled.push(subject.entity);
+        }
         if probe || after.is_some_and(|after| after > LONG_WAIT) {
             self.trip(now, probe, reason, after, chance);
-        } else if first && silent {
-            self.count_failure(now, subject, reason, chance);
+        } else if silent {
+            for entity in std::mem::take(&mut self.throttled) {
+                self.count_failure(now, entity, reason, chance);
+            }
         }
         first
     }
 
-    fn count_failure(&mut self, now: Timestamp, subject: Subject, reason: &str, chance: f64) {
-        if self.state != State::Flowing || self.failing.contains(&subject.entity) {
+    fn count_failure(&mut self, now: Timestamp, entity: u64, reason: &str, chance: f64) {
+        if self.state != State::Flowing || self.failing.contains(&entity) {
             return;
         }
-        self.failing.push(subject.entity);
+        self.failing.push(entity);
         let failing = self.failing.len();
         if failing >= self.options.failures_max as usize {
             self.trip(
@@ -280,6 +289,7 @@ impl Breaker {
         chance: f64,
     ) {
         self.failing.clear();
+        self.throttled.clear();
         self.refusals += u32::from(self.recent.is_first(subject));
         if probe && !self.tripped_by_refusals {
             return self.flow(now);
@@ -339,6 +349,7 @@ impl Breaker {
             self.reason.clear();
         }
         self.failing.clear();
+        self.throttled.clear();
         (self.refusals, self.trips, self.tripped_by_refusals) = (0, 0, false);
     }
 }
@@ -458,6 +469,12 @@ mod tests {
     fn too_many_requests_are_no_trouble_while_the_target_accepts_some() {
         check(&"less ".repeat(50), "flowing ".repeat(50).trim_end());
         check("silent silent silent", "flowing flowing 3");
+        // Those that were asked before count as well: later, the pace is so low that none follows.
+        check("less less less silent:a", "flowing flowing flowing 4");
+        check(
+            "less less ok silent silent",
+            "flowing flowing flowing flowing flowing",
+        );
         check("trip probe-less", "1 3");
     }
 

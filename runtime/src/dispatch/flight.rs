@@ -44,13 +44,9 @@ impl Ready {
         2 * body + ENVELOPE_BYTES
     }
 
-    /// Bytes that it adds to the body of a batch, approximately.
+    /// See [`targets::bytes_in_batch`].
     pub(crate) fn bytes_in_batch(&self) -> usize {
-        let body = self
-            .rendering
-            .as_ref()
-            .map_or(0, |it| it.body.as_bytes().len());
-        body + self.id.entity_type.len() + self.id.key.len() + ENVELOPE_BYTES
+        targets::bytes_in_batch(&self.id, self.rendering.as_deref())
     }
 }
 

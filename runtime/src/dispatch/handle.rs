@@ -20,15 +20,20 @@ use super::lock;
 use super::pace::{BearableRate, Pace};
 use super::request_size::RequestSize;
 use crate::model::{PartsDigest, Timestamp};
-use crate::targets::{Attempt, Form, Item, Nature, Options, Outcome, Target, Trace, Unusable};
+use crate::targets::{
+    Attempt, Delivery, Form, Item, Nature, Options, Outcome, Target, Trace, Unusable,
+};
 
 /// What can be sent within this time may be rendered ahead, so that a fast target never waits for a
 /// renderer. It is short beside anything that people notice.
 const AHEAD: Duration = Duration::from_millis(20);
 
-/// A target that has accepted nothing for this long, and answers that it gets too many requests, is
-/// in trouble.
+/// A target that has accepted nothing while requests waited for it for this long, and answers that
+/// it gets too many requests, is in trouble.
 const SILENT_MAX: Duration = Duration::from_secs(3);
+
+/// The longest wait that all requests keep to because of a hint in an answer.
+const HINT_MAX: Duration = Duration::from_secs(60);
 
 /// A target, its limits and its breaker, shared by the channels that deliver to it.
 pub struct TargetHandle {
@@ -220,7 +225,7 @@ impl TargetHandle {
         let mut pace = self.pace();
         let started = pace.start(self.clock.elapsed(), urgent);
         if started.is_err() {
-            pace.leave(urgent);
+            pace.leave(self.clock.elapsed(), urgent);
             return Asked::Later;
         }
         drop((pace, line));
@@ -375,16 +380,23 @@ impl TargetHandle {
         }
     }
 
+    /// The target asked Weir to wait, although it may have taken the request. A wait that is longer than
+    /// a breaker's is the breaker's business.
+    fn wait_for(&self, wait: Duration) {
+        let now = self.clock.elapsed();
+        self.pace().wait_until(now, now + wait.min(HINT_MAX));
+    }
+
     /// The target asked for fewer requests. `sent` is when the request that it refused was sent, if
     /// the rate must fall.
     fn slow_down(&self, reason: &str, after: Option<Duration>, sent: Option<Duration>) {
         let (now, mut pace) = (self.clock.elapsed(), self.pace());
         if let Some(after) = after {
-            pace.wait_until(now + after);
+            pace.wait_until(now, now + after);
         }
         let first = pace.bearable().is_none();
         if let Some(sent) = sent {
-            pace.fall(now, sent);
+            pace.fall(now, sent, after.is_some());
         }
         if let Some(rate) = pace.bearable().filter(|_| first) {
             tracing::info!(
@@ -462,7 +474,7 @@ struct Leave<'a>(&'a TargetHandle, bool);
 
 impl Drop for Leave<'_> {
     fn drop(&mut self) {
-        self.0.pace().leave(self.1);
+        self.0.pace().leave(self.0.clock.elapsed(), self.1);
     }
 }
 
@@ -481,6 +493,11 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
+    /// See [`TargetHandle::nature`].
+    pub(crate) fn nature(&self) -> Nature {
+        self.handle.nature
+    }
+
     /// Makes one attempt. An attempt after the first, for example at the second half of a batch,
     /// waits for the pace. Returns `None` if the target has tripped meanwhile.
     pub(crate) async fn attempt(
@@ -510,7 +527,9 @@ impl Permit {
             trace,
             now: self.handle.clock.wall(),
         };
-        let mut outcomes = self.handle.target.deliver(attempt).await;
+        let under_way = UnderWay::begin(&self.handle);
+        let Delivery { mut outcomes, wait } = self.handle.target.deliver(attempt).await;
+        drop(under_way);
         outcomes.resize_with(items.len(), || Outcome::Retry {
             reason: "the target's response does not mention this item".into(),
             maybe_applied: true,
@@ -520,9 +539,28 @@ impl Permit {
         if form == Form::Batch {
             self.handle.note_size(items, &outcomes);
         }
+        if let Some(wait) = wait {
+            self.handle.wait_for(wait);
+        }
         self.handle
             .judge(items, &outcomes, std::mem::take(&mut self.pending), sent);
         Some((outcomes, took))
+    }
+}
+
+/// Counts a request as unanswered while it lasts, also if it is aborted.
+struct UnderWay<'a>(&'a TargetHandle);
+
+impl UnderWay<'_> {
+    fn begin(handle: &TargetHandle) -> UnderWay<'_> {
+        handle.pace().sent(handle.clock.elapsed());
+        UnderWay(handle)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.pace().answered(self.0.clock.elapsed());
     }
 }
 

@@ -14,7 +14,7 @@ use crate::model::{
     Entity, EntityId, Failure, Lane, Ordinal, Rendering, Sequence, Track, View, facet_matches,
     satisfied,
 };
-use crate::plugin::{EntityVerdict, Failed, Priority};
+use crate::plugin::{EntityVerdict, Failed, Priority, Room};
 use crate::store::{Lease, Store, digest};
 
 /// The maximum number of entities passed to a chain in one call.
@@ -22,6 +22,9 @@ pub(crate) const RENDER_MAX: usize = 64;
 /// The maximum number of bytes of values passed to a chain in one call; the limit that is reached
 /// first applies.
 const RENDER_BYTES_MAX: usize = 1024 * 1024;
+/// The longest content type of a rendering, in bytes. It becomes a header of the request, and servers
+/// take 8 KiB of all headers, or less.
+const CONTENT_TYPE_BYTES_MAX: usize = 256;
 
 /// Reason number, as the store keeps it, why an entity is not for a channel: the entity is deleted,
 /// or has no facet that the channel subscribes to.
@@ -40,13 +43,14 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// A channel's chain of filters and renderer as one value, so that its holder gets the same version
 /// from the first filter to the last retry.
 pub trait Render: Send + Sync + 'static {
-    /// Returns one verdict for each view, in order. The caller passes at most 64 views of at most 1
-    /// MiB in total, or a single larger one.
-    fn render(
-        &self,
+    /// Returns one verdict for each view, in order; fewer if `room` has no place for more renderings.
+    /// The caller passes at most 64 views of at most 1 MiB in total, or a single larger one.
+    fn render<'a>(
+        &'a self,
         views: Arc<Vec<View>>,
         priority: Priority,
-    ) -> BoxFuture<'_, Vec<EntityVerdict>>;
+        room: &'a Arc<Room>,
+    ) -> BoxFuture<'a, Vec<EntityVerdict>>;
 
     /// Name and digest of the renderer, for the header `weir-plugin`; empty if there are only
     /// filters.
@@ -71,8 +75,36 @@ pub(crate) struct Prepared {
 /// The result of a preparation.
 pub(crate) struct Preparation {
     pub(crate) prepared: Vec<Prepared>,
-    /// Entities that were not read, because those before them had enough bytes.
+    /// Entities for which there was no memory; some may have been read, none is rendered.
     pub(crate) rest: Vec<Lease>,
+    /// The bytes that the first of them needs, if that is known; if it was not even read because of its
+    /// size, more than there were.
+    pub(crate) needs: Option<usize>,
+}
+
+/// The memory for a preparation: for the entities that it reads, their renderings, and the copies of
+/// these in the bodies of requests.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Memory {
+    /// In bytes.
+    pub(crate) bytes: usize,
+    /// The channel has nothing else in memory. Then one entity may take any number of bytes,
+    /// because there will never be more room for it.
+    pub(crate) alone: bool,
+}
+
+impl Memory {
+    /// The most bytes that are read. Without plugins a rendering is about as large as its entity, and
+    /// takes that twice.
+    fn reading(self) -> usize {
+        self.bytes / 3
+    }
+
+    /// Room for renderings beside what was read.
+    fn rendering(self, read: usize) -> Arc<Room> {
+        let bytes = self.bytes.saturating_sub(read) / 2;
+        Room::apart(bytes as u64, self.alone)
+    }
 }
 
 /// What the target should hold for an entity.
@@ -114,13 +146,13 @@ pub enum PreviewVerdict {
     Failed(Failure),
 }
 
-/// Prepares entities that were taken from one track, until `bytes_max` bytes have been read.
+/// Prepares entities that were taken from one track, as many as there is memory for.
 pub(crate) async fn prepare(
     setup: Arc<Setup>,
     store: Arc<dyn Store>,
     watermark: watch::Receiver<Sequence>,
     taken: Vec<Lease>,
-    bytes_max: usize,
+    memory: Memory,
 ) -> Preparation {
     // The read must include each change that was decided when its entity was taken, because such a
     // change may have no place of its own.
@@ -136,8 +168,10 @@ pub(crate) async fn prepare(
         taken,
         entities,
         unreadable,
-        rest,
-    } = read(store.as_ref(), taken, bytes_max);
+        mut rest,
+    } = read(store.as_ref(), taken, memory);
+    let too_large = taken.is_empty() && unreadable.is_empty() && !rest.is_empty();
+    let mut needs = too_large.then_some(2 * memory.bytes);
     let ordinals: Vec<_> = taken.iter().map(|taken| taken.ordinal).collect();
     let newest = entities
         .iter()
@@ -155,7 +189,16 @@ pub(crate) async fn prepare(
                 Some(Track::Lane(Lane::Bulk) | Track::Sweep) => Priority::Bulk,
                 _ => Priority::Urgent,
             };
-            rendered(chain.as_ref(), &setup.options, &entities, &looks, priority).await
+            let bytes = |entity: &Option<Arc<Entity>>| entity.as_ref().map_or(0, |it| it.bytes());
+            let room = memory.rendering(entities.iter().map(bytes).sum());
+            let options = &setup.options;
+            let contents =
+                rendered(chain.as_ref(), options, &entities, &looks, priority, &room).await;
+            let first = contents.iter().position(Option::is_none);
+            needs = first
+                .map(|first| bytes(&entities[first]) + 2 * room.wanted() as usize)
+                .or(needs);
+            contents
         }
         None => as_it_is(&setup, &ordinals, &entities, &looks),
     };
@@ -163,11 +206,19 @@ pub(crate) async fn prepare(
         .into_iter()
         .zip(entities)
         .zip(looks.iter().zip(contents));
-    let prepared = whole
-        .map(|((taken, entity), (look, content))| prepared(taken, entity.as_deref(), look, content))
-        .chain(unreadable)
-        .collect();
-    Preparation { prepared, rest }
+    let (mut done, mut not_rendered) = (unreadable, Vec::new());
+    for ((taken, entity), (look, content)) in whole {
+        match content {
+            Some(content) => done.push(prepared(taken, entity.as_deref(), look, content)),
+            None => not_rendered.push(taken),
+        }
+    }
+    rest.splice(0..0, not_rendered);
+    Preparation {
+        prepared: done,
+        rest,
+        needs,
+    }
 }
 
 /// The store has stopped, so nothing can be prepared any more.
@@ -176,6 +227,7 @@ fn stopped(taken: Vec<Lease>, unreadable: Vec<Prepared>) -> Preparation {
     Preparation {
         prepared: taken.into_iter().map(stopped).chain(unreadable).collect(),
         rest: Vec::new(),
+        needs: None,
     }
 }
 
@@ -185,15 +237,19 @@ struct Read {
     entities: Vec<Option<Arc<Entity>>>,
     /// Those that cannot be read.
     unreadable: Vec<Prepared>,
-    /// Those that were not read, because the others had enough bytes.
+    /// Those that were not read, because there was no memory for them.
     rest: Vec<Lease>,
 }
 
-/// Reads leased entities until they have `bytes_max` bytes. Those that cannot be read are returned
+/// Reads leased entities, as many as there is memory for. Those that cannot be read are returned
 /// separately, so that one damaged entity does not hold up the others.
-fn read(store: &dyn Store, mut taken: Vec<Lease>, bytes_max: usize) -> Read {
+fn read(store: &dyn Store, mut taken: Vec<Lease>, memory: Memory) -> Read {
     let ordinals: Vec<_> = taken.iter().map(|taken| taken.ordinal).collect();
-    if let Ok(entities) = store.read_within(&ordinals, bytes_max) {
+    let found = match store.read_within(&ordinals, memory.reading()) {
+        Ok(none) if none.is_empty() && memory.alone => store.read(&ordinals[..1]),
+        found => found,
+    };
+    if let Ok(entities) = found {
         let rest = taken.split_off(entities.len());
         return Read {
             taken,
@@ -202,28 +258,33 @@ fn read(store: &dyn Store, mut taken: Vec<Lease>, bytes_max: usize) -> Read {
             rest,
         };
     }
-    let (mut readable, mut entities, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut bytes, mut leased) = (0, taken.into_iter());
+    let mut read = Read {
+        taken: Vec::new(),
+        entities: Vec::new(),
+        unreadable: Vec::new(),
+        rest: Vec::new(),
+    };
+    let (mut left, mut leased) = (memory.reading(), taken.into_iter());
     for taken in leased.by_ref() {
-        match store.read(&[taken.ordinal]) {
-            Ok(mut found) => {
-                let entity = found.pop().flatten();
-                bytes += entity.as_ref().map_or(0, |entity| entity.bytes());
-                entities.push(entity);
-                readable.push(taken);
-            }
-            Err(error) => unreadable.push(unread(taken, error.to_string())),
-        }
-        if bytes >= bytes_max {
-            break;
+        let any = memory.alone && read.taken.is_empty();
+        let most = if any { usize::MAX } else { left };
+        match store.read_within(&[taken.ordinal], most) {
+            Ok(found) => match found.into_iter().next() {
+                Some(entity) => {
+                    left = left.saturating_sub(entity.as_ref().map_or(0, |it| it.bytes()));
+                    read.entities.push(entity);
+                    read.taken.push(taken);
+                }
+                None => {
+                    read.rest.push(taken);
+                    break;
+                }
+            },
+            Err(error) => read.unreadable.push(unread(taken, error.to_string())),
         }
     }
-    Read {
-        taken: readable,
-        entities,
-        unreadable,
-        rest: leased.collect(),
-    }
+    read.rest.extend(leased);
+    read
 }
 
 /// What a channel would do with an entity now.
@@ -241,15 +302,16 @@ pub(crate) async fn preview(
             entity,
             &mut FacetMatcher::new(&options.facets),
         ))),
-        (None, Some(chain)) => match rendered(chain, options, &entities, &looks, Priority::Urgent)
-            .await
-            .pop()
-        {
-            Some(Content::There { rendering, .. }) => PreviewVerdict::Rendering(rendering),
-            Some(Content::Failed(failure)) => PreviewVerdict::Failed(failure),
-            Some(Content::Absent(reason)) => PreviewVerdict::Withheld(reason),
-            Some(Content::Unread(_)) | None => PreviewVerdict::Withheld(DELETED),
-        },
+        (None, Some(chain)) => {
+            let (room, urgent) = (Room::apart(0, true), Priority::Urgent);
+            let mut contents = rendered(chain, options, &entities, &looks, urgent, &room).await;
+            match contents.pop().flatten() {
+                Some(Content::There { rendering, .. }) => PreviewVerdict::Rendering(rendering),
+                Some(Content::Failed(failure)) => PreviewVerdict::Failed(failure),
+                Some(Content::Absent(reason)) => PreviewVerdict::Withheld(reason),
+                Some(Content::Unread(_)) | None => PreviewVerdict::Withheld(DELETED),
+            }
+        }
     };
     Preview { view, verdict }
 }
@@ -369,7 +431,7 @@ fn as_it_is(
     ordinals: &[Ordinal],
     entities: &[Option<Arc<Entity>>],
     looks: &[Eligibility],
-) -> Vec<Content> {
+) -> Vec<Option<Content>> {
     let mut sight = FacetMatcher::new(&setup.options.facets);
     let facets = default_renderer::facets_digest(&setup.options.facets);
     let content =
@@ -394,18 +456,20 @@ fn as_it_is(
         .zip(entities)
         .zip(looks)
         .map(content)
+        .map(Some)
         .collect()
 }
 
-/// Returns one content for each entity. The chain gets only entities that exist and have what the
-/// channel needs.
+/// Returns one content for each entity; `None` for those for whose renderings there is no room. The
+/// chain gets only entities that exist and have what the channel needs.
 async fn rendered(
     chain: &dyn Render,
     options: &Options,
     entities: &[Option<Arc<Entity>>],
     looks: &[Eligibility],
     priority: Priority,
-) -> Vec<Content> {
+    room: &Arc<Room>,
+) -> Vec<Option<Content>> {
     let mut contents: Vec<Option<Content>> = looks
         .iter()
         .map(|look| look.lacks.map(Content::Absent))
@@ -421,7 +485,7 @@ async fn rendered(
     };
     let mut open = views.into_iter().peekable();
     let label = chain.label();
-    while open.peek().is_some() {
+    while open.peek().is_some() && !room.was_full() {
         let (mut indexes, mut batch, mut bytes) = (Vec::new(), Vec::new(), 0);
         let fits = |batch: &Vec<View>, bytes: usize, view: &View| {
             batch.is_empty() || (batch.len() < RENDER_MAX && bytes + size(view) <= RENDER_BYTES_MAX)
@@ -432,17 +496,19 @@ async fn rendered(
             batch.push(view);
         }
         let batch = Arc::new(batch);
-        let mut verdicts = chain.render(batch.clone(), priority).await.into_iter();
+        let verdicts = chain.render(batch.clone(), priority, room).await;
+        let mut verdicts = verdicts.into_iter();
         for (index, view) in indexes.into_iter().zip(batch.iter()) {
+            let verdict = verdicts.next();
+            if verdict.is_none() && room.was_full() {
+                break;
+            }
             let entity = entities[index].as_deref();
             let passed = || as_json_of(entity, options);
-            contents[index] = Some(content(view, verdicts.next(), &label, passed));
+            contents[index] = Some(content(view, verdict, &label, passed));
         }
     }
     contents
-        .into_iter()
-        .map(|content| content.unwrap_or(Content::Absent(DELETED)))
-        .collect()
 }
 
 /// The rendering when a chain has only filters and they all pass the entity: the facets as JSON.
@@ -464,6 +530,14 @@ fn content(
     passed: impl FnOnce() -> Option<Rendering>,
 ) -> Content {
     let there = |rendering: Rendering, plugin: Option<Arc<str>>| {
+        let length = rendering.content_type.as_deref().map_or(0, str::len);
+        if length > CONTENT_TYPE_BYTES_MAX {
+            let detail = format!(
+                "{label}: the content type of the rendering has {length} bytes, and at most \
+                 {CONTENT_TYPE_BYTES_MAX} are sent"
+            );
+            return Content::Failed(Failure::new("content-type-too-long", detail));
+        }
         let key = rendering
             .key
             .as_deref()
@@ -531,5 +605,30 @@ mod tests {
             Some(DELETED),
             "a facet that was deleted is not there"
         );
+    }
+
+    // A renderer gave a content type of 1 MB. It was sent, and the shop answered 431 to each attempt.
+    #[test]
+    fn a_rendering_whose_content_type_is_too_long_is_refused_by_name() {
+        let entity = entity("e", &[("content", "1")]);
+        let view = View::through(&entity, |_| true);
+        let prepared = |bytes: usize| {
+            let rendering = Rendering {
+                key: None,
+                content_type: Some("x".repeat(bytes)),
+                body: crate::model::Payload::Text("{}".into()),
+            };
+            let verdict = Some(EntityVerdict::Rendering(rendering));
+            content(&view, verdict, &"page@1".into(), || None)
+        };
+        let fits = prepared(CONTENT_TYPE_BYTES_MAX);
+        assert!(matches!(fits, Content::There { .. }), "{fits:?}");
+        match prepared(CONTENT_TYPE_BYTES_MAX + 1) {
+            Content::Failed(failure) => {
+                assert_eq!(failure.code, "content-type-too-long");
+                assert!(failure.message.starts_with("page@1: "), "{failure}");
+            }
+            other => panic!("{other:?}"),
+        }
     }
 }

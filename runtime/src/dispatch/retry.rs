@@ -157,6 +157,8 @@ pub(crate) struct Schedule {
     failed: usize,
     /// Entities that wait for a change.
     awaiting: usize,
+    /// Refused entities that wait to be tried once more.
+    once_more: usize,
 }
 
 impl Schedule {
@@ -173,6 +175,7 @@ impl Schedule {
         self.remove(ordinal);
         self.failed += usize::from(waiting.failed);
         self.awaiting += usize::from(waiting.awaits_change);
+        self.once_more += usize::from(waiting.once_more);
         self.heap.push(Reverse((waiting.due, ordinal)));
         self.due_times.lock().insert(ordinal, waiting.due);
         self.waiting.insert(ordinal, waiting);
@@ -193,6 +196,7 @@ impl Schedule {
         self.due_times.lock().remove(&ordinal);
         self.failed -= usize::from(waiting.failed);
         self.awaiting -= usize::from(waiting.awaits_change);
+        self.once_more -= usize::from(waiting.once_more);
         Some(waiting)
     }
 
@@ -223,6 +227,11 @@ impl Schedule {
     /// The number of entities that wait after a failed attempt.
     pub(crate) fn failed(&self) -> usize {
         self.failed
+    }
+
+    /// The number of refused entities that wait to be tried once more.
+    pub(crate) fn once_more(&self) -> usize {
+        self.once_more
     }
 
     /// Whether an entity waits for a change.

@@ -62,11 +62,16 @@ struct Flight {
     revision: Sequence,
     released: bool,
     tried: Option<Tried>,
+    /// It was refused and is tried once more.
+    once_more: bool,
     /// It changed while its rendering waited. The next rendering is sent even if it changes again,
     /// because an entity that changes all the time must be sent too.
     reread: bool,
     /// Bytes that it has in memory, of [`BYTES_MAX`].
     bytes: usize,
+    /// Bytes that it needs at least until it is sent, if it has turned out to need more than was
+    /// assumed.
+    needs: usize,
 }
 
 /// The result of a task.
@@ -119,7 +124,7 @@ pub(crate) struct Run {
     /// Running preparations, and their entities by track.
     preparations: usize,
     preparing: [usize; TRACKS],
-    /// Bytes of all entities in flight, and how many the next one is assumed to have: as many as the
+    /// Bytes of all entities in flight, and how many the next one is assumed to need: as many as the
     /// largest of the last ones, read and rendered.
     bytes: usize,
     assumed_bytes: usize,
@@ -278,7 +283,7 @@ impl Run {
         self.prepare();
         self.send();
         self.report_calm();
-        self.permits.retain(|kept| kept.until > Instant::now());
+        self.give_up_permits();
     }
 
     fn gate(&self) -> Gate {

@@ -1,6 +1,7 @@
 //! Sends a batch: first deletes its entities under the keys that they had before, then delivers
 //! them. A request that is refused as a whole is halved until the culprit is alone.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_128;
@@ -101,16 +102,43 @@ impl Requests<'_> {
             .collect()
     }
 
-    /// Delivers items in one request or, if that is refused as a whole, in two halves. Returns one
-    /// outcome for each item, in order.
+    /// Delivers items in one request, each deletion in its own if the target needs that. Items that
+    /// were not applied because of others are sent again without those. Returns one outcome for each
+    /// item, in order.
     async fn deliver(&mut self, items: &[Item]) -> Vec<Attempted> {
-        let attempted = self.request(items).await;
-        if items.len() == 1 || !matches!(attempted.first(), Some(Some(Outcome::Split { .. }))) {
-            return attempted;
+        if items.len() == 1 {
+            return self.request(items).await;
         }
-        let (first, second) = items.split_at(items.len() / 2);
-        let mut outcomes = Box::pin(self.deliver(first)).await;
-        outcomes.extend(Box::pin(self.deliver(second)).await);
+        let alone = self.permit.nature().deletes_alone;
+        let (deletions, puts): (Vec<usize>, Vec<usize>) =
+            (0..items.len()).partition(|at| alone && items[*at].rendering.is_none());
+        let mut outcomes: Vec<Attempted> = vec![None; items.len()];
+        for at in deletions {
+            outcomes[at] = self.request(&items[at..=at]).await.pop().flatten();
+        }
+        let mut parts = vec![puts];
+        while let Some(part) = parts.pop() {
+            if part.is_empty() {
+                continue;
+            }
+            let sent = match part.len() == items.len() {
+                true => Cow::Borrowed(items),
+                false => part.iter().map(|at| items[*at].clone()).collect(),
+            };
+            let mut again = Vec::new();
+            for (at, outcome) in part.iter().zip(self.request(&sent).await) {
+                if matches!(outcome, Some(Outcome::Split { .. })) {
+                    again.push(*at);
+                }
+                outcomes[*at] = outcome;
+            }
+            if again.len() < part.len() {
+                parts.push(again);
+            } else if part.len() > 1 {
+                let second = again.split_off(again.len() / 2);
+                parts.extend([second, again]);
+            }
+        }
         outcomes
     }
 

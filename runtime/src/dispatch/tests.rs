@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::*;
 use crate::index::value_hash;
 use crate::model::{Entity, Facet, Lane, Payload, Rendering, Sequence, Timestamp, View};
-use crate::plugin::{EntityVerdict, Priority};
+use crate::plugin::{EntityVerdict, Priority, Room};
 use crate::store::memory::Memory;
 use crate::store::{Commit, Effect, FacetChange, State as Standing};
 use crate::targets::scripted::{self, Reply, Script, Seen};
@@ -79,6 +79,7 @@ impl Default for Knobs {
             nature: Nature {
                 keyed: false,
                 batch_max: usize::MAX,
+                deletes_alone: false,
             },
             place: 1,
             concurrency: 4,
@@ -98,6 +99,7 @@ impl Default for Knobs {
 const KEYED: Nature = Nature {
     keyed: true,
     batch_max: 1,
+    deletes_alone: false,
 };
 
 struct Story {
@@ -336,8 +338,17 @@ fn fine(_: &Seen) -> Reply {
 struct Chain<F>(&'static str, F);
 
 impl<F: Fn(&View) -> EntityVerdict + Send + Sync + 'static> Render for Chain<F> {
-    fn render(&self, views: Arc<Vec<View>>, _: Priority) -> BoxFuture<'_, Vec<EntityVerdict>> {
-        Box::pin(async move { views.iter().map(&self.1).collect() })
+    fn render<'a>(
+        &'a self,
+        views: Arc<Vec<View>>,
+        _: Priority,
+        room: &'a Arc<Room>,
+    ) -> BoxFuture<'a, Vec<EntityVerdict>> {
+        let fits = |verdict: &EntityVerdict| match verdict {
+            EntityVerdict::Rendering(made) => room.take(made.body.as_bytes().len() as u64),
+            _ => true,
+        };
+        Box::pin(async move { views.iter().map(&self.1).take_while(fits).collect() })
     }
 
     fn label(&self) -> Arc<str> {

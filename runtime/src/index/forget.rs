@@ -33,6 +33,9 @@ impl Index {
             };
             self.free.insert(*ordinal);
             self.drop_names(&entry.facets);
+            if let Some(order) = &mut self.order {
+                order.remove(&entry.id);
+            }
             let hash = self.hasher.hash_one(&entry.id);
             if let Ok(found) = self.by_id.find_entry(hash, |other| other == ordinal) {
                 found.remove();

@@ -11,10 +11,9 @@ use std::sync::Arc;
 
 use super::source::{Done, Source, Trouble, event_bytes};
 use super::{ChangeCounts, EventCounts, Rejection, envelope};
-use crate::budget::Budget;
 use crate::model::{Event, Lane, Sequence};
 use crate::plugin::{EventVerdict, Room};
-use crate::store::{self, Commit, Effect, QuarantinedEvent, Verdict};
+use crate::store::{Commit, Effect, QuarantinedEvent, Verdict};
 
 /// The most events read at once.
 const PIECE: usize = 32;
@@ -39,8 +38,8 @@ impl Source {
     /// results are durable.
     ///
     /// # Errors
-    /// `Busy`, `NoRoom`, `Unavailable` as for requests: the work done until then is durable, the
-    /// other events stay in quarantine.
+    /// `Busy`, `NoRoom`, `Unavailable` as for requests, with the counts of what was done: that is
+    /// durable, the other events stay in quarantine.
     pub async fn redrive(&self, mut sequences: Vec<Sequence>) -> Result<Redriven, Rejection> {
         sequences.sort_unstable();
         sequences.dedup();
@@ -66,7 +65,10 @@ impl Source {
             let Some(sequence) = left.pop_front() else {
                 break;
             };
-            match shelf.get(sequence).map_err(unavailable)? {
+            match shelf
+                .get(sequence)
+                .map_err(|error| redriven.ended_by(error.into()))?
+            {
                 None => redriven.missing += 1,
                 Some(kept) => {
                     bytes += event_bytes(&kept.event.event);
@@ -93,8 +95,7 @@ impl Source {
             return Ok(Vec::new());
         }
         let (count, events) = (events.len(), Arc::new(events));
-        let memory = Arc::new(Budget::new(u64::MAX).reservation(self.options.name.clone()));
-        let room = Room::new(memory, RESULTS_BYTES_MAX);
+        let room = Room::apart(RESULTS_BYTES_MAX, true);
         let verdicts = match &self.chain {
             Some(chain) if count > 0 => chain.map(events.clone(), 0..count, &room).await,
             _ => vec![EventVerdict::Passed; count],
@@ -127,8 +128,7 @@ impl Source {
         let commits: Vec<Commit> = commits.chain(unread).collect();
         let done = self.commit(&events, commits, |at| lanes[at]).await;
         let leaving = settled(&done, &sequences);
-        let shelf = self.store.shelf(&self.options.name);
-        shelf.remove(&leaving).await.map_err(unavailable)?;
+        redriven.add(&done);
         self.activity.taken(
             EventCounts {
                 quarantined: 0,
@@ -136,14 +136,12 @@ impl Source {
             },
             done.changes,
         );
-        redriven.add(&done);
+        let shelf = self.store.shelf(&self.options.name);
+        let removed = shelf.remove(&leaving).await;
+        removed.map_err(|error| redriven.ended_by(error.into()))?;
         match done.trouble {
             None => Ok(not_run),
-            Some(trouble) => Err(trouble.rejection(super::Summary {
-                events: redriven.events,
-                changes: redriven.changes,
-                ..Default::default()
-            })),
+            Some(trouble) => Err(redriven.ended_by(trouble)),
         }
     }
 }
@@ -197,6 +195,15 @@ impl Source {
 }
 
 impl Redriven {
+    /// The rejection that ends a redrive which has come this far.
+    fn ended_by(&self, trouble: Trouble) -> Rejection {
+        trouble.rejection(super::Summary {
+            events: self.events,
+            changes: self.changes,
+            ..Default::default()
+        })
+    }
+
     fn add(&mut self, done: &Done) {
         self.events.add(done.events);
         self.changes.add(done.changes);
@@ -217,8 +224,4 @@ fn settled(done: &Done, sequences: &[Sequence]) -> Vec<Sequence> {
         .filter(|(at, sequence)| leaves(*at, **sequence))
         .map(|(_, sequence)| *sequence)
         .collect()
-}
-
-fn unavailable(error: store::Error) -> Rejection {
-    Trouble::from(error).rejection(super::Summary::default())
 }

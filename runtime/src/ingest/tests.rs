@@ -1155,7 +1155,7 @@ impl Store for Failing {
         self.inner.set_note(name, note)
     }
     fn shelf(&self, source: &str) -> Arc<dyn Shelf> {
-        self.inner.shelf(source)
+        Arc::new(FailingShelf(self.inner.shelf(source)))
     }
     fn figures(&self) -> store::Figures {
         self.inner.figures()
@@ -1163,6 +1163,49 @@ impl Store for Failing {
     fn close(&self) -> Pending<()> {
         self.inner.close()
     }
+}
+
+/// A shelf that can be read, and from which nothing can be removed.
+struct FailingShelf(Arc<dyn Shelf>);
+
+impl Shelf for FailingShelf {
+    fn list(
+        &self,
+        after: Option<Sequence>,
+        limit: usize,
+    ) -> Result<Vec<store::QuarantinedEvent>, store::Error> {
+        self.0.list(after, limit)
+    }
+    fn count(&self) -> u64 {
+        self.0.count()
+    }
+    fn remove(&self, _: &[Sequence]) -> Pending<usize> {
+        Pending::done(Err(store::Error::Unavailable("/data is full".into())))
+    }
+    fn discard(&self, sequences: &[Sequence]) -> Pending<usize> {
+        self.0.discard(sequences)
+    }
+}
+
+// The changes of two events were durable when the disk became full. The answer to the redrive was
+// that nothing had been taken.
+#[tokio::test]
+async fn a_redrive_that_ends_early_tells_what_it_has_done() {
+    let store = memory();
+    let failing = chain(|_| Some(failed("erp@1", Failure::new("old", "a bug"))));
+    let body = [change("1", "stock", "1"), change("2", "stock", "1")].join("\n");
+    let quarantines = source(store.clone(), failing);
+    post(&quarantines, NDJSON, body).await.unwrap();
+    let full = Arc::new(Failing {
+        inner: store.clone(),
+        after: AtomicUsize::new(usize::MAX),
+        error: store::Error::Busy { waiting: 1 },
+    });
+    let ended = source(full, None).redrive(quarantined(&*store)).await;
+    let rejection = ended.expect_err("nothing can leave the quarantine");
+    let taken = rejection.taken().expect("counts");
+    assert_eq!((taken.events.accepted, taken.changes.committed), (2, 2));
+    assert_eq!(value(&*store, "2", "stock").as_deref(), Some("1"));
 }
 
 #[tokio::test]

@@ -10,14 +10,13 @@ use super::uses::uses;
 use super::{Plugin, Source};
 use crate::config::cursor::{Cursor, Field};
 use crate::config::text::suggestion;
-use crate::ingest;
 use crate::ingest::naming::{IdFrom, Naming};
 use crate::ingest::split::Split;
 use crate::ingest::verify::{self, Encoding};
+use crate::ingest::{self, BODY_BYTES_MAX};
 
-/// A lower limit would reject ordinary events; a higher one would let a few senders fill the
-/// memory.
-const BODY_BYTES: std::ops::RangeInclusive<u64> = 1024..=256 * 1024 * 1024;
+/// A lower limit would reject ordinary events.
+const BODY_BYTES: std::ops::RangeInclusive<u64> = 1024..=BODY_BYTES_MAX;
 
 pub(super) fn sources(
     root: &mut Cursor<'_>,

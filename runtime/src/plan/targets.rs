@@ -3,6 +3,7 @@
 //! This file reads and shows what all kinds have in common. Each kind has its own file that reads
 //! and shows the rest.
 
+mod answers;
 #[cfg(test)]
 mod scripted;
 mod webhook;
@@ -139,4 +140,12 @@ pub(super) fn shown(target: &Options, outside: &Outside) -> Value {
     shown.insert("concurrency".into(), target.concurrency.into());
     shown.insert("rate".into(), target.rate.map(scalar::rate_text).into());
     Value::Object(shown)
+}
+
+/// The word that a configuration writes for a value.
+fn word<T: PartialEq>(words: &[(&'static str, T)], value: T) -> Option<&'static str> {
+    words
+        .iter()
+        .find(|(_, one)| *one == value)
+        .map(|(word, _)| *word)
 }

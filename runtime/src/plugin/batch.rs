@@ -256,7 +256,10 @@ impl Batch {
             Err(fault) => {
                 let text = fault.to_string();
                 component.quota().log(component.label(), text.len(), || {
-                    tracing::warn!(plugin = component.label(), "{text}");
+                    tracing::warn!(
+                        plugin = component.label(),
+                        "the plugin faulted on an item: {text}"
+                    );
                 });
                 for index in indices {
                     self.verdicts[index - self.range.start] = Some(failed(fault.failure(), true));

@@ -18,23 +18,40 @@ const CHANGE_OVERHEAD_BYTES: usize = 256;
 /// The memory that any other result takes in addition to its bytes.
 const OVERHEAD_BYTES: usize = 64;
 
-/// Memory for results. What is taken belongs to the reservation; the caller returns it.
+/// Memory for results.
 #[derive(Debug)]
 pub struct Room {
-    memory: Arc<Reservation>,
+    /// What is taken belongs to this reservation; the caller returns it.
+    memory: Option<Arc<Reservation>>,
     bytes_max: u64,
+    /// There is room for one result, whatever its size.
+    always_one: bool,
     taken: AtomicU64,
     refused: AtomicBool,
+    /// Bytes of the largest result for which there was no room.
+    wanted: AtomicU64,
 }
 
 impl Room {
     /// At most `bytes_max` bytes of results, but always one result if the reservation can hold it.
     pub fn new(memory: Arc<Reservation>, bytes_max: u64) -> Arc<Room> {
+        Room::of(Some(memory), bytes_max, true)
+    }
+
+    /// At most `bytes_max` bytes of results that belong to no reservation. With `always_one` one
+    /// result may have more.
+    pub fn apart(bytes_max: u64, always_one: bool) -> Arc<Room> {
+        Room::of(None, bytes_max, always_one)
+    }
+
+    fn of(memory: Option<Arc<Reservation>>, bytes_max: u64, always_one: bool) -> Arc<Room> {
         Arc::new(Room {
             memory,
             bytes_max,
+            always_one,
             taken: AtomicU64::new(0),
             refused: AtomicBool::new(false),
+            wanted: AtomicU64::new(0),
         })
     }
 
@@ -48,10 +65,16 @@ impl Room {
         self.refused.load(Relaxed)
     }
 
+    /// The bytes of the largest result for which there was no room.
+    pub fn wanted(&self) -> u64 {
+        self.wanted.load(Relaxed)
+    }
+
     /// Whether there was room for these bytes; they are taken then.
-    pub(super) fn take(&self, bytes: u64) -> bool {
+    pub(crate) fn take(&self, bytes: u64) -> bool {
         let fits = self.try_take(bytes);
         if !fits {
+            self.wanted.fetch_max(bytes, Relaxed);
             self.refused.store(true, Relaxed);
         }
         fits
@@ -59,22 +82,26 @@ impl Room {
 
     fn try_take(&self, bytes: u64) -> bool {
         let grown = self.taken.fetch_update(Relaxed, Relaxed, |taken| {
-            (taken == 0 || taken + bytes <= self.bytes_max).then_some(taken + bytes)
+            let first = self.always_one && taken == 0;
+            (first || taken + bytes <= self.bytes_max).then_some(taken + bytes)
         });
         if grown.is_err() {
             return false;
         }
-        if self.memory.grow(bytes).is_err() {
+        let grows = |memory: &Arc<Reservation>| memory.grow(bytes).is_ok();
+        let fits = self.memory.as_ref().is_none_or(grows);
+        if !fits {
             self.taken.fetch_sub(bytes, Relaxed);
-            return false;
         }
-        true
+        fits
     }
 
     /// Returns the memory of results that are not used.
     pub(super) fn give_back(&self, bytes: u64) {
         self.taken.fetch_sub(bytes, Relaxed);
-        self.memory.shrink(bytes);
+        if let Some(memory) = &self.memory {
+            memory.shrink(bytes);
+        }
     }
 }
 
@@ -119,6 +146,9 @@ mod tests {
         room.give_back(300);
         assert!(room.take(60) && room.take(40) && !room.take(1));
         assert_eq!((room.taken(), memory.held()), (100, 100));
+        let strict = Room::apart(100, false);
+        assert!(!strict.take(300) && !strict.take(120) && strict.take(100));
+        assert_eq!((strict.wanted(), strict.taken()), (300, 100));
         let other = Room::new(memory.clone(), 2000);
         assert!(!other.take(901), "more than the reservation can hold");
         assert!(other.take(900));

@@ -68,15 +68,18 @@ pub(super) async fn guard(
     match checked {
         Err(problem) => problem.into_response(),
         Ok(token) => {
-            if !request.method().is_safe() && access != Access::Sender {
+            let changes = !request.method().is_safe();
+            if changes && access != Access::Sender {
                 let operator = Operator(token.map(|token| token.name.clone()));
                 request.extensions_mut().insert(operator);
             }
+            if !matches!(access, Access::Needs(_)) {
+                return next.run(request).await;
+            }
             let client = Client::of(request.extensions()).address();
-            let response = next.run(request).await;
-            match access {
-                Access::Needs(_) => state.answers.count(response, client).await,
-                Access::Open | Access::Sender => response,
+            match state.answers.memory(client, changes) {
+                Ok(memory) => state.answers.count(next.run(request).await, memory).await,
+                Err(problem) => problem.into_response(),
             }
         }
     }

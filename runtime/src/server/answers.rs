@@ -29,6 +29,9 @@ const WAIT: Duration = Duration::from_secs(10);
 /// The pieces in which an answer is handed to the connection, so that it is not counted as taken
 /// when it has only been queued.
 const PIECE_BYTES: usize = 64 << 10;
+/// Memory that is set aside for the answer to a request that changes something. Most are far
+/// shorter; a reload with hundreds of mistakes may need more.
+const SET_ASIDE_BYTES: u64 = 64 << 10;
 
 /// The turns and the memory of admin answers, on all listeners.
 #[derive(Debug)]
@@ -71,23 +74,60 @@ impl Answers {
         turn(&self.settling, busy).await
     }
 
-    /// Counts the response against the memory of answers until this client has taken it.
-    pub(super) async fn count(&self, response: Response, client: IpAddr) -> Response {
+    /// Memory for an answer to this client. That of a request that changes something is set aside
+    /// before it is carried out, because its client must learn what happened.
+    ///
+    /// # Errors
+    /// 503 if there is none for a request that changes something; nothing has happened then.
+    pub(super) fn memory(&self, client: IpAddr, changes: bool) -> Result<Memory, Problem> {
+        let reservation = self.memory.reservation(client.to_string());
+        if changes && reservation.grow_to(SET_ASIDE_BYTES).is_err() {
+            return Err(Problem::busy(
+                "too many answers are waiting for their clients to read them, so that this one \
+                 could not be given; nothing was done, ask again in a moment",
+                Duration::from_secs(1),
+            ));
+        }
+        Ok(Memory {
+            reservation,
+            changes,
+        })
+    }
+
+    /// Counts the response against the memory of answers until its client has taken it.
+    pub(super) async fn count(&self, response: Response, memory: Memory) -> Response {
         let (parts, body) = response.into_parts();
         // The body is in memory already, so this does not wait.
         let Ok(whole) = body.collect().await else {
             return Problem::internal("an answer could not be collected").into_response();
         };
         let rest = whole.to_bytes();
-        let memory = self.memory.reservation(client.to_string());
-        match memory.grow(rest.len() as u64) {
-            Ok(()) => Response::from_parts(
-                parts,
-                Body::new(Counted {
-                    rest,
-                    _memory: memory,
-                }),
-            ),
+        let Memory {
+            reservation,
+            changes,
+        } = memory;
+        match reservation.grow_to(rest.len() as u64) {
+            Ok(()) => {
+                reservation.shrink_to(rest.len() as u64);
+                Response::from_parts(
+                    parts,
+                    Body::new(Counted {
+                        rest,
+                        _memory: reservation,
+                    }),
+                )
+            }
+            Err(_) if changes => Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "answer-dropped",
+                format!(
+                    "the request was carried out with status {}, but there was no memory for its \
+                     answer of {} bytes; read the result with GET",
+                    parts.status.as_u16(),
+                    rest.len()
+                ),
+            )
+            .into_response(),
             Err(Exhausted::Now) => Problem::busy(
                 "too many answers are waiting for their clients to read them; ask again in a moment",
                 Duration::from_secs(1),
@@ -101,6 +141,13 @@ impl Answers {
             .into_response(),
         }
     }
+}
+
+/// Memory for an answer.
+pub(super) struct Memory {
+    reservation: Reservation,
+    /// Whether the request changes something.
+    changes: bool,
 }
 
 async fn turn<'a>(turns: &'a Semaphore, busy: &str) -> Result<SemaphorePermit<'a>, Problem> {
@@ -153,9 +200,13 @@ mod tests {
     #[tokio::test]
     async fn an_answer_counts_until_its_client_has_taken_it() {
         let answers = Answers::within(1, 1 << 20);
-        let first = answers.count(response(900_000), CLIENT).await;
+        let count = async |length| {
+            let memory = answers.memory(CLIENT, false).unwrap_or_else(|_| panic!());
+            answers.count(response(length), memory).await
+        };
+        let first = count(900_000).await;
         assert_eq!(first.body().size_hint().exact(), Some(900_000));
-        let status = async |length| answers.count(response(length), CLIENT).await.status();
+        let status = async |length| count(length).await.status();
         assert_eq!(status(200_000).await, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(status(2_000_000).await, StatusCode::INTERNAL_SERVER_ERROR);
         let mut body = first.into_body();
@@ -167,6 +218,30 @@ mod tests {
             900_000 - PIECE_BYTES
         );
         assert_eq!(status(200_000).await, StatusCode::OK);
+    }
+
+    // While slow readers held the memory of all answers, a redrive of 3,000 events was carried out and
+    // answered 503, "ask again in a moment". Its operator redrove them once more.
+    #[tokio::test]
+    async fn what_was_done_is_never_answered_as_if_it_was_not() {
+        let answers = Answers::within(1, 1 << 20);
+        let reads = answers.memory([192, 0, 2, 2].into(), false);
+        let reads = reads.unwrap_or_else(|_| panic!());
+        let early = answers.memory(CLIENT, true).unwrap_or_else(|_| panic!());
+        let second = answers.memory([192, 0, 2, 1].into(), true);
+        let second = second.unwrap_or_else(|_| panic!());
+        let slow = answers.count(response(900_000), reads).await;
+        assert_eq!(slow.status(), StatusCode::OK);
+        let refused = answers.memory(CLIENT, true).err().expect("no memory");
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(refused.detail().contains("nothing was done"));
+        let done = answers.count(response(60_000), early).await;
+        assert_eq!(done.status(), StatusCode::OK, "its memory was set aside");
+        let dropped = answers.count(response(300_000), second).await;
+        assert_eq!(dropped.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let said = dropped.into_body().collect().await.unwrap().to_bytes();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        assert!(said.contains("carried out with status 200"), "{said}");
     }
 
     #[tokio::test(start_paused = true)]

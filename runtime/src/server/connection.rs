@@ -15,11 +15,13 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{HOST, HeaderMap, TRANSFER_ENCODING};
-use axum::http::{Extensions, StatusCode, Version};
+use axum::http::{self, Extensions, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
-use hyper::body::{Body, Incoming};
+use bytes::Bytes;
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -110,12 +112,13 @@ pub(super) async fn serve(
         beat.serving(body_length(&request));
         request.extensions_mut().insert(client.clone());
         let (router, beat) = (router.clone(), beat.clone());
-        let answering: Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>> =
-            Box::pin(async move {
-                let response = answer(router, request).await;
-                beat.set(Phase::Answering);
-                Ok(response)
-            });
+        let answering: Pin<
+            Box<dyn Future<Output = Result<http::Response<Told>, Infallible>> + Send>,
+        > = Box::pin(async move {
+            let response = answer(router, request).await;
+            beat.answering();
+            Ok(response.map(|body| Told { body, beat }))
+        });
         answering
     });
     let mut connection = http1::Builder::new();
@@ -157,16 +160,25 @@ pub(super) async fn serve(
     .await;
 
     if finished && !stopping.is_cancelled() {
-        let mut watched = connection.into_parts().io.into_inner();
-        if let Some(status) = watched.refused {
-            let response = written(&refusal(status));
-            let writing = watched.stream.write_all(&response);
-            if !matches!(timeout(limits.write_time, writing).await, Ok(Ok(()))) {
-                return;
-            }
+        // Its place may be needed by another one also now.
+        tokio::select! {
+            () = finish(connection.into_parts().io.into_inner(), limits) => {}
+            () = closed => {}
         }
-        linger(watched.stream, limits.body_bytes_max).await;
     }
+}
+
+/// Sends a last response if the HTTP library wanted to refuse the request, and closes the socket
+/// without losing a response that is on its way.
+async fn finish(mut watched: Watched, limits: &Limits) {
+    if let Some(status) = watched.refused {
+        let response = written(&refusal(status));
+        let writing = watched.stream.write_all(&response);
+        if !matches!(timeout(limits.write_time, writing).await, Ok(Ok(()))) {
+            return;
+        }
+    }
+    linger(watched.stream, limits.body_bytes_max).await;
 }
 
 /// The router's response; a panic affects only this request.
@@ -273,6 +285,39 @@ async fn linger(mut stream: TcpStream, bytes_max: u64) {
     };
     // Either the client has closed its half too, or its time or its bytes are used up.
     let _ = timeout(LINGER, discard).await;
+}
+
+/// The body of a response that tells the pulse when the HTTP library is done with it: that drops it
+/// as soon as it has all of it.
+struct Told {
+    body: Body,
+    beat: Arc<Pulse>,
+}
+
+impl hyper::body::Body for Told {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.beat.finished();
+    }
 }
 
 /// A socket that reports its activity to its pulse.

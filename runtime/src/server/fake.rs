@@ -29,6 +29,8 @@ pub(crate) struct Fake {
     pub(crate) complaints: Mutex<Vec<ComplaintView>>,
     /// Whether a reload ends halfway.
     pub(crate) halfway: Mutex<bool>,
+    /// Bytes by which its configuration is longer than usual.
+    pub(crate) config_bytes: Mutex<usize>,
 }
 
 /// The intake of `erp`.
@@ -466,7 +468,10 @@ impl Setup for Fake {
 
     fn config(&self) -> ConfigView {
         ConfigView {
-            config: serde_json::json!({ "config_version": 1 }),
+            config: serde_json::json!({
+                "config_version": 1,
+                "more": "x".repeat(*self.config_bytes.lock().unwrap()),
+            }),
             ..ConfigView::default()
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use rustix::process::{Resource, getrlimit};
 use tokio::net::TcpListener;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -16,6 +16,8 @@ use super::crowd::Crowd;
 
 /// Delay after a failed accept; the cause is nearly always a lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// The shortest time between two warnings that connections cannot be accepted.
+const WARNING: Duration = Duration::from_secs(60);
 /// Three quarters of the descriptor limit, at most 10,000.
 pub(super) fn connections_max() -> usize {
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
@@ -58,11 +60,19 @@ impl Listeners {
         let limits = self.limits.clone();
         self.tasks.spawn(async move {
             let accepting = async {
+                let mut warned: Option<Instant> = None;
                 loop {
                     let (stream, peer) = match listener.accept().await {
                         Ok(accepted) => accepted,
                         Err(error) => {
-                            tracing::warn!(%error, "cannot accept a connection");
+                            if warned.is_none_or(|warned| warned.elapsed() >= WARNING) {
+                                warned = Some(Instant::now());
+                                tracing::warn!(
+                                    %error,
+                                    "connections cannot be accepted; if descriptors are short, \
+                                     raise their limit (`ulimit -n`, LimitNOFILE)"
+                                );
+                            }
                             sleep(ACCEPT_PAUSE).await;
                             continue;
                         }
@@ -96,7 +106,8 @@ impl Listeners {
         if timeout(grace, self.tasks.wait()).await.is_err() {
             tracing::warn!(
                 connections = self.tasks.len(),
-                "stopping: aborting requests that did not finish in time"
+                "requests that did not finish before the stop are aborted; their senders get no answer \
+                 and send them again"
             );
             self.closing.cancel();
             self.tasks.wait().await;

@@ -130,7 +130,8 @@ impl Operation {
                 json!([{}, { "bearer": [] }, { "standard-webhooks": [] }])
             }
             Access::Needs(_) => {
-                problems.extend([401, 403]);
+                // There may be no memory for the answer.
+                problems.extend([401, 403, 503]);
                 json!([{ "bearer": [] }])
             }
         };

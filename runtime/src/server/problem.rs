@@ -112,6 +112,12 @@ impl Problem {
         self
     }
 
+    /// Says first what has happened before it went wrong.
+    pub fn after(mut self, done: &str) -> Problem {
+        self.0.detail = format!("{done}: {}", self.0.detail);
+        self
+    }
+
     /// Says when to try again, in whole seconds, at least one.
     pub fn retry_after(self, wait: Duration) -> Problem {
         let seconds = wait.as_millis().div_ceil(1000).max(1);
@@ -177,9 +183,13 @@ impl IntoResponse for Problem {
         let (status, code) = (self.0.status, &*self.0.code);
         let log = self.0.log.as_deref().unwrap_or(&self.0.detail);
         if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE {
-            tracing::error!(status = status.as_u16(), code, "{log}");
+            tracing::error!(status = status.as_u16(), code, "a request failed: {log}");
         } else {
-            tracing::debug!(status = status.as_u16(), code, "{log}");
+            tracing::debug!(
+                status = status.as_u16(),
+                code,
+                "a request was rejected: {log}"
+            );
         }
         let mut response = Response::new(Body::from(self.body()));
         *response.status_mut() = status;

@@ -28,7 +28,7 @@ pub(super) enum Phase {
     Receiving,
     /// A handler is running.
     Serving,
-    /// A response is being written.
+    /// A response is being written, or its body is being made.
     Answering,
 }
 
@@ -51,6 +51,8 @@ struct State {
     last: Instant,
     /// When the connection is closed if nothing happens.
     due: Option<Instant>,
+    /// Whether the response has a body of which a part is still to be handed to the socket.
+    unfinished: bool,
     wire: Wire,
     closing: bool,
 }
@@ -75,6 +77,7 @@ impl Pulse {
                 bytes: 0,
                 last: now,
                 due,
+                unfinished: false,
                 wire: Wire::default(),
                 closing: false,
             }),
@@ -92,6 +95,18 @@ impl Pulse {
         let mut state = lock(&self.state);
         state.wire.dispatched(body);
         self.enter(&mut state, Phase::Serving);
+    }
+
+    /// A response is there, and its body has begun: [`Pulse::finished`] says when it has ended.
+    pub(super) fn answering(&self) {
+        let mut state = lock(&self.state);
+        state.unfinished = true;
+        self.enter(&mut state, Phase::Answering);
+    }
+
+    /// The whole body of the response has been handed over, or never will be.
+    pub(super) fn finished(&self) {
+        lock(&self.state).unfinished = false;
     }
 
     /// The client has sent these bytes.
@@ -115,10 +130,11 @@ impl Pulse {
         }
     }
 
-    /// The response is out. The next head may have begun to arrive behind the request.
+    /// Everything that was handed over is out. If that is the whole response, the connection waits
+    /// again; the next head may have begun to arrive behind the request.
     pub(super) fn flushed(&self) {
         let mut state = lock(&self.state);
-        if state.phase == Phase::Answering {
+        if state.phase == Phase::Answering && !state.unfinished {
             let next = if state.wire.has_more() {
                 Phase::Head
             } else {
@@ -193,6 +209,28 @@ impl Pulse {
 mod tests {
     use super::*;
 
+    // A long list goes out in pieces. After the first, its connection counted as idle: it was among
+    // the first to be closed when others came.
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_not_idle_before_the_last_piece_of_its_response_is_out() {
+        let pulse = Pulse::new(Arc::default());
+        pulse.read(b"GET / HTTP/1.1\r\n\r\n");
+        pulse.serving(BodyLength::Exact(0));
+        pulse.answering();
+        for _ in 0..2 {
+            pulse.wrote(64 << 10);
+            pulse.flushed();
+            assert!(!pulse.is_waiting());
+            assert_eq!(pulse.claim(Instant::now()), None, "its client takes it");
+        }
+        tokio::time::advance(TURN).await;
+        let slow = pulse.claim(Instant::now()).map(|claim| claim.class);
+        assert_eq!(slow, Some(2), "its client does not take it");
+        pulse.finished();
+        pulse.flushed();
+        assert!(pulse.is_waiting());
+    }
+
     // A connection that had sent one request and half of a second head behind it in one piece
     // counted as idle, and was kept for 75 s.
     #[tokio::test(start_paused = true)]
@@ -202,7 +240,8 @@ mod tests {
             let pulse = Pulse::new(Arc::default());
             pulse.read(sent);
             pulse.serving(body);
-            pulse.set(Phase::Answering);
+            pulse.answering();
+            pulse.finished();
             pulse.flushed();
             pulse.due().unwrap() - Instant::now()
         };

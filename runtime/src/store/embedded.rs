@@ -49,8 +49,8 @@ use queue::ChannelQueue;
 use readings::Readings;
 use writer::Writer;
 
-/// Entities scanned per lock of the index while listing.
-const LIST_CHUNK: usize = 20_000;
+/// Entities looked at per lock of the index while listing: the writer waits for 2 ms at most.
+const LIST_CHUNK: usize = 2_000;
 
 /// The options of the embedded store.
 #[derive(Clone)]
@@ -354,32 +354,29 @@ impl Store for Embedded {
             Some(None) => return Vec::new(),
             owed => owed.flatten(),
         };
-        let mut smallest: BTreeMap<Arc<str>, (u32, EntityId)> = BTreeMap::new();
-        let mut next = 1;
+        while !self.shared.index().make_order(LIST_CHUNK) {}
+        let mut found = Vec::new();
+        let mut after = query.after.map(Arc::<str>::from);
         loop {
             let index = self.shared.index();
             let mut looked_at = 0;
-            for (ordinal, entry) in index.entries_from(next).take(LIST_CHUNK) {
-                (looked_at, next) = (looked_at + 1, ordinal + 1);
-                let key = &entry.id.key;
-                let fits = *entry.id.entity_type == *query.entity_type
-                    && key.starts_with(query.prefix)
-                    && query.after.is_none_or(|after| **key > *after);
-                let small = smallest.len() < query.limit
-                    || smallest.last_key_value().is_some_and(|last| key < last.0);
-                if fits && small && owed.is_none_or(|channel| index.owes(channel, ordinal)) {
-                    smallest.insert(key.clone(), (ordinal, entry.id.clone()));
-                    if smallest.len() > query.limit {
-                        smallest.pop_last();
+            let keys = index.in_order(query.entity_type, query.prefix, after.as_deref());
+            let mut last = None;
+            for (key, ordinal) in keys.take(LIST_CHUNK) {
+                (looked_at, last) = (looked_at + 1, Some(key.clone()));
+                if owed.is_none_or(|channel| index.owes(channel, ordinal))
+                    && let Some(entry) = index.entry(ordinal)
+                {
+                    found.push((Ordinal(ordinal), entry.id.clone()));
+                    if found.len() == query.limit {
+                        return found;
                     }
                 }
             }
             if looked_at < LIST_CHUNK {
-                return smallest
-                    .into_values()
-                    .map(|(ordinal, id)| (Ordinal(ordinal), id))
-                    .collect();
+                return found;
             }
+            after = last;
         }
     }
 

@@ -52,6 +52,18 @@ pub(super) enum Value<'a> {
     Parts(u16, u32, u64),
 }
 
+impl Value<'_> {
+    /// Its length in bytes.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Value::Deleted => 0,
+            Value::Here(bytes) => bytes.len(),
+            Value::New(text) => text.len(),
+            Value::Parts(_, length, _) => *length as usize,
+        }
+    }
+}
+
 impl Record<'_> {
     /// Encodes the record. A `New` value that belongs in rows of its own must have been turned into
     /// `Parts` before; any other value is stored in the record.

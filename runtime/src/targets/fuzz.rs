@@ -4,7 +4,8 @@
 use std::time::{Duration, SystemTime};
 
 use super::http::Redactor;
-use super::http::status::{Answer, Asked, item_by_item, meaning, retry_after};
+use super::http::hints::retry_after;
+use super::http::status::{Answer, Asked, item_by_item, meaning};
 use super::{DeliveryId, Outcome};
 
 /// Asserts that any response gives one outcome, and one for each item of a batch, whose reason is

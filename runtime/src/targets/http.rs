@@ -7,9 +7,13 @@
 //! target that use it.
 
 mod address;
+pub mod answers;
 mod auth;
 mod connect;
 mod egress;
+pub(super) mod hints;
+mod pointer;
+mod presets;
 mod redact;
 pub(super) mod status;
 
@@ -17,6 +21,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
+pub use hyper::Method;
 use hyper::header::HeaderMap;
 use hyper::http::response::Parts;
 use hyper::{Request, Response};
@@ -29,6 +34,8 @@ pub use self::address::{Address, BadAddress};
 pub use self::auth::Auth;
 use self::connect::Connector;
 pub use self::egress::Egress;
+pub use self::pointer::Pointer;
+pub use self::presets::{PRESETS, preset};
 pub(crate) use self::redact::Redactor;
 use super::{Outcome, Unusable};
 use crate::signature::Secret;
@@ -47,10 +54,23 @@ const IDLE_MAX: Duration = Duration::from_secs(30);
 pub struct Options {
     /// The credentials of every request.
     pub auth: Auth,
+    /// Further headers of every request, by names in lower case.
+    pub headers: Vec<(String, Secret)>,
     /// Timeout of a whole attempt, connecting included. Default 15 s.
     pub timeout: Duration,
     /// The addresses that may be connected to.
     pub egress: Egress,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            auth: Auth::None,
+            headers: Vec::new(),
+            timeout: Duration::from_secs(15),
+            egress: Egress::default(),
+        }
+    }
 }
 
 /// The client of one target. It keeps its connections alive between requests.
@@ -85,9 +105,9 @@ impl Client {
         address: &Address,
         keys: &[Secret],
     ) -> Result<Client, Unusable> {
-        let headers = options.auth.headers()?;
+        let headers = auth::headers(&options.auth, &options.headers)?;
         Ok(Client {
-            redactor: Redactor::new(&headers, &options.auth, keys, address),
+            redactor: Redactor::new(&headers, options, keys, address),
             headers,
             timeout: options.timeout,
             transport: Transport::open(options, address)?,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use super::http::status::{Answer, Asked, meaning};
-use super::{Attempt, BoxFuture, Form, Item, Nature, Outcome, Target};
+use super::{Attempt, BoxFuture, Delivery, Form, Item, Nature, Outcome, Target};
 use crate::sync::lock;
 
 /// A scripted target as configured. Two are equal if they have the same place and the same script.
@@ -38,6 +38,8 @@ pub(crate) enum Reply {
     All(Outcome),
     /// One outcome for each item.
     Each(Vec<Outcome>),
+    /// One outcome for each item, and a wait.
+    Told(Delivery),
     /// The inner reply after a delay.
     After(Duration, Box<Reply>),
     /// No reply, ever.
@@ -131,7 +133,7 @@ impl Scripted {
         Scripted(options.clone())
     }
 
-    async fn attempt(&self, attempt: Attempt<'_>) -> Vec<Outcome> {
+    async fn attempt(&self, attempt: Attempt<'_>) -> Delivery {
         let (items, nature) = (attempt.items, self.0.nature);
         let most = match attempt.form {
             Form::Single => 1,
@@ -142,6 +144,12 @@ impl Scripted {
             "{} items in {:?}, at most {most} are right",
             items.len(),
             attempt.form
+        );
+        let deletes = items.iter().filter(|item| item.rendering.is_none()).count();
+        assert!(
+            !nature.deletes_alone || deletes == 0 || items.len() == 1,
+            "{deletes} deletions among {} items",
+            items.len()
         );
         let seen = Seen {
             items: items.to_vec(),
@@ -169,10 +177,11 @@ impl Scripted {
                         retry_after: None,
                         body: b"",
                     };
-                    return vec![meaning(asked, answer); items.len()];
+                    return vec![meaning(asked, answer); items.len()].into();
                 }
-                Reply::All(outcome) => return vec![outcome; items.len()],
-                Reply::Each(outcomes) => return outcomes,
+                Reply::All(outcome) => return vec![outcome; items.len()].into(),
+                Reply::Each(outcomes) => return outcomes.into(),
+                Reply::Told(delivery) => return delivery,
                 Reply::After(wait, reply) => {
                     tokio::time::sleep(wait).await;
                     *reply
@@ -192,7 +201,7 @@ impl Target for Scripted {
         self.0.place
     }
 
-    fn deliver<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Vec<Outcome>> {
+    fn deliver<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Delivery> {
         Box::pin(self.attempt(attempt))
     }
 }

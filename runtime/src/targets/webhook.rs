@@ -1,51 +1,110 @@
 //! The webhook target: HTTP requests with one or several entities, signed according to Standard
 //! Webhooks.
 //!
-//! One attempt is one request. Only a complete 2xx is a delivery; a 2xx to a batch may list a
-//! status for each item. [`super::http`] defines the other statuses and handles the connection.
+//! One attempt is one request, in the form that the API takes. Only a complete 2xx is a delivery, and
+//! only if the rules of the target ([`Answers`]) say nothing else. [`super::http`] reads the answers and
+//! handles the connection.
 
 mod body;
 
-use std::borrow::Cow;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Method, Request};
 use percent_encoding::utf8_percent_encode;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::http::status::{self, Answer, Asked};
-use super::http::{self, Address, Client, ENCODED};
-use super::{Attempt, BoxFuture, Form, Nature, Outcome, Target, Unusable};
+use super::http::answers::{Answers, Response};
+use super::http::status::Asked;
+use super::http::{self, Address, Client, ENCODED, hints};
+use super::{Attempt, BoxFuture, Delivery, Form, Nature, Outcome, Target, Unusable};
 use crate::model::EntityId;
 use crate::signature::{self, Secret};
 
 /// A webhook as configured.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
-    /// The URL. If it contains `{key}`, entities are put and deleted at their own URLs; otherwise
-    /// they are posted.
+    /// The URL. If it contains `{key}`, each entity has its own URL.
     pub url: Address,
+    /// The method of a request that puts entities.
+    pub method: Method,
+    /// The method of a request that deletes one entity; `None` if the target is never told of
+    /// deletions.
+    pub delete: Option<Method>,
+    /// The body of a deletion, in place of the one that Weir writes. `{key}` and `{type}` are filled in,
+    /// escaped for a JSON string.
+    pub delete_body: Option<String>,
+    /// How a batch writes an item.
+    pub form: ItemForm,
+    /// How a batch writes several items.
+    pub format: Format,
+    /// Written before and after the items, in place of the brackets of an array.
+    pub wrap: Option<(String, String)>,
+    /// The content type of every request with a body; `None` for that of the rendering or of the
+    /// format.
+    pub content_type: Option<String>,
     /// Standard Webhooks secrets. Each one signs, so that a secret can be rotated.
     pub sign: Vec<Secret>,
-    /// The format of a batch.
-    pub format: Format,
+    /// What the answers mean.
+    pub answers: Answers,
     /// Credentials, timeout and egress policy.
     pub http: http::Options,
 }
 
 impl Options {
+    /// A webhook with the defaults of everything but its URL.
+    pub fn new(url: Address) -> Options {
+        let keyed = url.is_keyed();
+        Options {
+            url,
+            method: if keyed { Method::PUT } else { Method::POST },
+            delete: Some(if keyed { Method::DELETE } else { Method::POST }),
+            delete_body: None,
+            form: ItemForm::default(),
+            format: Format::default(),
+            wrap: None,
+            content_type: None,
+            sign: Vec::new(),
+            answers: Answers::default(),
+            http: http::Options::default(),
+        }
+    }
+
     /// The requirements of a webhook with these options. With `{key}` in the URL each entity has
     /// its own URL, so there are no batches.
     pub fn nature(&self) -> Nature {
-        let keyed = self.url.is_keyed();
+        let in_url = self.url.is_keyed();
+        let in_body = || {
+            self.delete_body
+                .as_ref()
+                .is_some_and(|body| body.contains("{key}"))
+        };
+        let deletes_like_puts = self.delete.as_ref() == Some(&self.method);
         Nature {
-            keyed,
-            batch_max: if keyed { 1 } else { usize::MAX },
+            keyed: in_url || in_body(),
+            batch_max: if in_url { 1 } else { usize::MAX },
+            deletes_alone: !deletes_like_puts
+                || self.form == ItemForm::Bare && self.delete_body.is_none(),
         }
     }
+
+    /// What is written before and after the items.
+    fn wrap(&self) -> (&str, &str) {
+        let wrap = self.wrap.as_ref();
+        wrap.map_or(("", ""), |(open, close)| (open, close))
+    }
+}
+
+/// How a batch writes an item.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ItemForm {
+    /// With its id, its type and its key: `{"id", "type", "key", "sequence", "deleted", "content"}`.
+    #[default]
+    Envelope,
+    /// The content alone.
+    Bare,
 }
 
 /// The format of a batch.
@@ -79,19 +138,21 @@ impl Webhook {
         })
     }
 
-    /// Makes one request and returns the outcome of each item.
-    async fn attempt(&self, attempt: Attempt<'_>) -> Vec<Outcome> {
+    /// Makes one request.
+    async fn attempt(&self, attempt: Attempt<'_>) -> Delivery {
         let items = attempt.items;
-        let request = match self.request(attempt) {
+        let all = |outcome| Delivery::from(vec![outcome; items.len()]);
+        let deletes = items.iter().all(|item| item.rendering.is_none());
+        if deletes && self.options.delete.is_none() {
+            return all(Outcome::Delivered);
+        }
+        let request = match self.request(attempt, deletes) {
             Ok(request) => request,
             Err(reason) => {
-                return vec![
-                    Outcome::Refused {
-                        reason,
-                        after_tries: false
-                    };
-                    items.len()
-                ];
+                return all(Outcome::Refused {
+                    reason,
+                    after_tries: false,
+                });
             }
         };
         let asked = Asked {
@@ -99,48 +160,45 @@ impl Webhook {
             delete: request.method() == Method::DELETE,
             items: items.len(),
         };
-        let outcome = match self.client.exchange(request).await {
-            Ok((parts, body)) => {
-                let retry_after = parts
-                    .headers
-                    .get(RETRY_AFTER)
-                    .and_then(|value| status::retry_after(value.to_str().ok()?, attempt.now));
-                let redactor = self.client.redactor();
-                if attempt.form == Form::Batch
-                    && parts.status.is_success()
-                    && let Some(outcomes) =
-                        status::item_by_item(items.iter().map(|item| item.id), &body, redactor)
-                {
-                    return outcomes;
-                }
-                // A successful response is never quoted.
-                let body = if parts.status.is_success() {
-                    Cow::Borrowed(body.as_slice())
-                } else {
-                    redactor.redact(&body)
-                };
-                status::meaning(
-                    asked,
-                    Answer {
-                        status: parts.status.as_u16(),
-                        retry_after,
-                        body: &body,
-                    },
-                )
-            }
-            Err(outcome) => outcome,
+        let (parts, body) = match self.client.exchange(request).await {
+            Ok(response) => response,
+            Err(outcome) => return all(outcome),
         };
-        vec![outcome; items.len()]
+        let status = parts.status.as_u16();
+        let wait = hints::wait(&hints::Answered {
+            status,
+            headers: &parts.headers,
+            body: &body,
+            now: attempt.now,
+        });
+        let response = Response {
+            status,
+            body: &body,
+            wait,
+        };
+        let batch = attempt.form == Form::Batch;
+        Delivery {
+            outcomes: self.options.answers.read(
+                asked,
+                items,
+                batch,
+                &response,
+                self.client.redactor(),
+            ),
+            wait,
+        }
     }
 
-    fn request(&self, attempt: Attempt<'_>) -> Result<Request<Full<Bytes>>, String> {
+    fn request(&self, attempt: Attempt<'_>, deletes: bool) -> Result<Request<Full<Bytes>>, String> {
         let Attempt { items, form, .. } = attempt;
-        let keyed = self.options.url.is_keyed();
+        let options = &self.options;
         let first = items.first().ok_or("nothing to deliver")?;
-        let (content_type, body) = match form {
-            Form::Batch => body::batch(items, self.options.format),
-            Form::Single => body::single(first, keyed),
+        let single = form == Form::Single || deletes && options.nature().deletes_alone;
+        let (content_type, body) = match single {
+            true => body::single(first, options),
+            false => body::batch(items, options),
         };
+        let content_type = options.content_type.as_ref().unwrap_or(&content_type);
         let id = if items.len() == 1 {
             first.id.to_string()
         } else {
@@ -151,15 +209,14 @@ impl Webhook {
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default()
             .as_secs();
-        let method = match &first.rendering {
-            _ if !keyed => Method::POST,
-            Some(_) => Method::PUT,
-            None => Method::DELETE,
+        let method = match &options.delete {
+            Some(delete) if deletes => delete,
+            _ => &options.method,
         };
         let mut headers = self.client.headers();
-        let content_type = HeaderValue::from_str(&content_type)
+        let content_type = HeaderValue::from_str(content_type)
             .map_err(|_| "the content type of the rendering is not a valid header value")?;
-        if method != Method::DELETE {
+        if method != Method::DELETE || !body.is_empty() {
             headers.insert(CONTENT_TYPE, content_type);
         }
         let mut put = |name: &'static str, value: &str| {
@@ -169,23 +226,23 @@ impl Webhook {
         };
         put("webhook-id", &id);
         put("webhook-timestamp", &seconds.to_string());
-        if !self.options.sign.is_empty() {
+        if !options.sign.is_empty() {
             put(
                 "webhook-signature",
-                &signatures(&self.options.sign, &id, seconds, &body),
+                &signatures(&options.sign, &id, seconds, &body),
             );
         }
         put("traceparent", &attempt.trace.to_string());
         if let Some(plugin) = &first.plugin {
             put("weir-plugin", plugin);
         }
-        if form == Form::Single {
+        if single {
             put("weir-entity", &entity_header(&first.entity));
             put("weir-sequence", &first.sequence.to_string());
         }
         let mut request = Request::new(Full::new(Bytes::from(body)));
-        *request.method_mut() = method;
-        *request.uri_mut() = self.options.url.uri(&first.key)?;
+        *request.method_mut() = method.clone();
+        *request.uri_mut() = options.url.uri(&first.key)?;
         *request.headers_mut() = headers;
         Ok(request)
     }
@@ -200,7 +257,7 @@ impl Target for Webhook {
         self.place
     }
 
-    fn deliver<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Vec<Outcome>> {
+    fn deliver<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Delivery> {
         Box::pin(self.attempt(attempt))
     }
 }

@@ -32,6 +32,7 @@ mod report;
 mod soak;
 mod stage;
 mod swap;
+mod turns;
 
 #[cfg(test)]
 mod tests;
@@ -84,6 +85,8 @@ enum BenchCommand {
     Fanout(FullArgs),
     /// A target that refuses requests beyond 150 a second: the share of its limit that is used
     Pace(FullArgs),
+    /// How long the small requests of a source wait while another keeps the writer busy
+    Turns(FullArgs),
     /// Start with 1.5 million entities and 18 channels after kill -9 under load, and the number of
     /// repeated deliveries
     Open(FullArgs),
@@ -271,6 +274,7 @@ fn run(command: BenchCommand, out: &mut String) -> CommandResult {
         BenchCommand::Hot(args) => hot::run(&args, out),
         BenchCommand::Fanout(args) => fanout::run(&args, out),
         BenchCommand::Pace(args) => pace::run(&args, out),
+        BenchCommand::Turns(args) => turns::run(&args, out),
         BenchCommand::Open(args) => open::run(&args, out),
         BenchCommand::Swap(args) => swap::run(&args, out),
         BenchCommand::Soak(args) => soak::run(&args, out),

@@ -198,6 +198,17 @@ fn a_target_with_a_limit_is_measured() {
     }
 }
 
+#[test]
+fn the_waits_of_a_source_beside_a_busy_one_are_measured() {
+    let report = small("turns", "0.05");
+    for load in ["events_of_one_entity", "events_of_many_entities", "a_flood"] {
+        for figure in ["p99_ms", "changes_per_second"] {
+            let figure = report["figures"][format!("{figure}_{load}")].as_f64();
+            assert!(figure > Some(0.0), "{report}");
+        }
+    }
+}
+
 /// A path from the machine that built this program would be wrong on any other.
 #[test]
 fn help_shows_no_path_of_the_build() {

@@ -101,7 +101,7 @@ fn text(version: u32) -> String {
 
 /// The memory, an allocator that is reset after each call, and a `configure` that accepts any
 /// settings.
-pub(super) fn prelude(version: u32) -> String {
+pub fn prelude(version: u32) -> String {
     let dropped = if version.is_multiple_of(2) { 'b' } else { 'a' };
     format!(
         r#"

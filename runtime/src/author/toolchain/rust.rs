@@ -223,7 +223,7 @@ impl ToolChain {
         if let ToolChain::Debian { .. } = self {
             cargo.args(["-Z", "build-std=std,panic_abort"]);
         }
-        tracing::debug!(?cargo, "compiling a plugin");
+        tracing::debug!(program = %cargo.get_program().display(), "compiling a plugin");
         let run = |error| Error::Io {
             what: "running cargo".into(),
             source: error,

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::super::BYTES_MAX;
 use super::super::flight::Ready;
 use super::super::handle::{Asked, Permit};
-use super::super::prepare::{RENDER_MAX, prepare};
+use super::super::prepare::{Memory, RENDER_MAX, prepare};
 use super::super::send::{SendContext, send};
 use super::super::turns::TRACKS;
 use super::{Done, Job, LINGER, Run};
@@ -23,8 +23,11 @@ use crate::store::Lease;
 const PREPARATIONS_MAX: usize = 4;
 /// Maximum number of entities in one preparation of a channel without plugins.
 const PLAIN_MAX: usize = 512;
-/// A preparation stops reading after this many bytes.
-const READ_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The bytes that are reserved for a preparation, of [`BYTES_MAX`]: at least so many if there are, so
+/// that sizes may vary, and at most so many for more than one entity. Of the latter a third is read
+/// in one go.
+const RESERVED_BYTES_MIN: usize = 4 * 1024 * 1024;
+const RESERVED_BYTES_MAX: usize = 24 * 1024 * 1024;
 /// How long a permit is kept while what it was asked for is read again. Other channels of the target
 /// may wait for it.
 const PERMIT_KEPT: Duration = Duration::from_millis(100);
@@ -34,8 +37,8 @@ pub(super) struct Kept {
     permit: Permit,
     /// Given up at this instant.
     pub(super) until: Instant,
-    /// The track of the entity that is read again, if the permit is kept for one.
-    track: Option<usize>,
+    /// The entities that are read again and that it is kept for, with their track.
+    kept_for: Option<(usize, Vec<Ordinal>)>,
 }
 
 impl Kept {
@@ -43,8 +46,16 @@ impl Kept {
         Kept {
             permit,
             until: Instant::now() + PERMIT_KEPT,
-            track: None,
+            kept_for: None,
         }
+    }
+
+    /// These entities need no request any more, or are in one.
+    fn release(&mut self, ordinals: &[Ordinal]) {
+        if let Some((_, members)) = &mut self.kept_for {
+            members.retain(|member| !ordinals.contains(member));
+        }
+        self.kept_for.take_if(|(_, members)| members.is_empty());
     }
 }
 
@@ -60,39 +71,37 @@ impl Run {
             PLAIN_MAX
         };
         loop {
-            let room = |track: usize| {
-                ahead.saturating_sub(self.preparing[track] + self.ready[track].len())
-            };
-            let fitting = self.fitting();
-            if fitting == 0 {
+            let room: [usize; TRACKS] = std::array::from_fn(|track| {
+                let there = self.preparing[track] + self.ready[track].len();
+                // A permit is kept for what is read again, whatever else is ready.
+                ahead.saturating_sub(there).max(self.to_reread(track))
+            });
+            let open: [bool; TRACKS] = std::array::from_fn(|track| {
+                !self.taken[track].is_empty()
+                    && room[track] > 0
+                    && self.preparations < PREPARATIONS_MAX + usize::from(track == 0)
+            });
+            // Nothing else goes first, or a large entity would wait for ever.
+            if (0..TRACKS).any(|track| open[track] && self.fitting(track, 1).0 == 0) {
                 return;
             }
-            let open = |track: usize| {
-                !self.taken[track].is_empty()
-                    && room(track) > 0
-                    && self.preparations < PREPARATIONS_MAX + usize::from(track == 0)
-            };
-            let Some(track) = self.rendering.pick(std::array::from_fn(open)) else {
+            let Some(track) = self.rendering.pick(open) else {
                 return;
             };
-            let count = self.taken[track]
-                .len()
-                .min(most)
-                .min(room(track))
-                .min(fitting);
+            let (count, memory) = self.fitting(track, most.min(room[track]));
             let taken: Vec<Lease> = self.taken[track].drain(..count).collect();
             self.preparations += 1;
             self.preparing[track] += count;
             let members: Vec<_> = taken.iter().map(|taken| taken.ordinal).collect();
             for ordinal in &members {
-                self.hold(*ordinal, self.assumed_bytes);
+                self.hold(*ordinal, memory.bytes / count);
             }
             let preparation = prepare(
                 self.setup.clone(),
                 self.store.clone(),
                 self.store.watermark(),
                 taken,
-                READ_BYTES_MAX,
+                memory,
             );
             let task = self
                 .tasks
@@ -106,11 +115,39 @@ impl Run {
         }
     }
 
-    /// The number of entities that fit into the memory of the channel; one at least if it has none in
-    /// memory, however large it may be.
-    fn fitting(&self) -> usize {
-        let fitting = BYTES_MAX.saturating_sub(self.bytes) / self.assumed_bytes;
-        fitting.max(usize::from(self.bytes == 0))
+    /// The entities at the head of a track that are to be read again.
+    fn to_reread(&self, track: usize) -> usize {
+        if self.rereads == 0 {
+            return 0;
+        }
+        let reread = |taken: &&Lease| {
+            let flight = self.flights.get(&taken.ordinal);
+            flight.is_some_and(|flight| flight.reread)
+        };
+        self.taken[track].iter().take_while(reread).count()
+    }
+
+    /// How many of the first entities of a track fit into the memory of the channel, and what is
+    /// reserved for them; one at least if the channel has nothing in memory, however large it may be.
+    fn fitting(&self, track: usize, most: usize) -> (usize, Memory) {
+        let (free, alone) = (BYTES_MAX.saturating_sub(self.bytes), self.bytes == 0);
+        let (mut count, mut bytes) = (0, 0);
+        for taken in self.taken[track].iter().take(most) {
+            let flight = self.flights.get(&taken.ordinal);
+            let needs = flight.map_or(0, |flight| flight.needs);
+            let with = bytes + needs.max(self.assumed_bytes);
+            let fits = if count == 0 {
+                alone || with <= free
+            } else {
+                with <= free.min(RESERVED_BYTES_MAX)
+            };
+            if !fits {
+                break;
+            }
+            (count, bytes) = (count + 1, with);
+        }
+        let bytes = bytes.max(RESERVED_BYTES_MIN.min(free));
+        (count, Memory { bytes, alone })
     }
 
     /// Records how many bytes an entity in flight has in memory.
@@ -129,10 +166,12 @@ impl Run {
             };
             let part = self.fill(&kept, ripe);
             let track = part.first().map(|ready| ready.prepared.taken.track.index());
+            let members = part.iter().map(|ready| ready.prepared.taken.ordinal);
+            let kept_for = track.map(|track| (track, members.collect()));
             let part = self.still_current(part);
             if part.is_empty() {
                 self.permits.push(Kept {
-                    track,
+                    kept_for,
                     ..Kept::new(kept.permit)
                 });
                 // What has changed is read at once.
@@ -144,6 +183,7 @@ impl Run {
                 .map(|ready| ready.prepared.taken.ordinal)
                 .collect();
             self.queue.attempt(&ordinals);
+            self.release_permits(&ordinals);
             for ready in &part {
                 // From here on the target may hold it under this key, even if the attempt is lost.
                 if let Some(flight) = self.flights.get_mut(&ready.prepared.taken.ordinal) {
@@ -183,8 +223,8 @@ impl Run {
     /// A permit for one of the tracks that are ripe. If there is none, it is asked for; more than one
     /// is asked for only if some of the work is urgent.
     fn take_permit(&mut self, ripe: [bool; TRACKS]) -> Option<Kept> {
-        let usable = |kept: &Kept| match kept.track {
-            Some(track) => self.ready[track]
+        let usable = |kept: &Kept| match &kept.kept_for {
+            Some((track, _)) => self.ready[*track]
                 .front()
                 .is_some_and(|ready| self.was_reread(ready)),
             None => !kept.permit.urgent || ripe[0],
@@ -217,8 +257,8 @@ impl Run {
 
     /// Fills a request: first from the track whose turn it is, then from the others.
     fn fill(&mut self, kept: &Kept, ripe: [bool; TRACKS]) -> Vec<Ready> {
-        let first = match kept.track {
-            Some(track) => Some(track),
+        let first = match &kept.kept_for {
+            Some((track, _)) => Some(*track),
             None if kept.permit.urgent => {
                 self.sending.charge(0, ripe);
                 Some(0)
@@ -272,6 +312,27 @@ impl Run {
             }
         }
         current
+    }
+
+    /// Frees the permits that were kept for these entities, for any other work.
+    pub(super) fn release_permits(&mut self, ordinals: &[Ordinal]) {
+        self.permits.iter_mut().for_each(|it| it.release(ordinals));
+    }
+
+    /// Gives up the permits that nothing here can use soon, so that other channels of the target get
+    /// them.
+    pub(super) fn give_up_permits(&mut self) {
+        let now = Instant::now();
+        let urgent_waits = self.waiting(0) > 0;
+        let any_waits = (0..TRACKS).any(|track| self.waiting(track) > 0);
+        self.permits.retain(|kept| {
+            let waits = if kept.permit.urgent {
+                urgent_waits
+            } else {
+                any_waits
+            };
+            kept.until > now && waits
+        });
     }
 
     /// Gives up the permits and those asked for, so that other channels of the target get them.

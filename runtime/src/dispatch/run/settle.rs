@@ -20,9 +20,20 @@ const HOLDING_MS: u64 = 1000;
 impl Run {
     pub(super) fn settle(&mut self, done: Result<(Id, Done), JoinError>) {
         match done {
-            Ok((id, Done::Prepared(Preparation { prepared, rest }))) => {
+            Ok((id, Done::Prepared(preparation))) => {
                 self.job_ended(id);
-                self.assume(&prepared);
+                self.assume(&preparation);
+                let Preparation {
+                    prepared,
+                    rest,
+                    needs,
+                } = preparation;
+                let larger = rest.first().zip(needs);
+                if let Some((taken, needs)) = larger
+                    && let Some(flight) = self.flights.get_mut(&taken.ordinal)
+                {
+                    flight.needs = needs;
+                }
                 for taken in rest.into_iter().rev() {
                     self.hold(taken.ordinal, 0);
                     self.taken[taken.track.index()].push_front(taken);
@@ -65,16 +76,17 @@ impl Run {
         }
     }
 
-    /// Assumes that the next entities are as large as the largest of these, or somewhat smaller than
-    /// the last ones.
-    fn assume(&mut self, prepared: &[Prepared]) {
+    /// Assumes that the next entities need as much as the largest of these, or somewhat less than the
+    /// last ones.
+    fn assume(&mut self, preparation: &Preparation) {
         let bytes = |prepared: &Prepared| match &prepared.content {
             Content::There { rendering, .. } => {
                 prepared.bytes + 2 * rendering.body.as_bytes().len()
             }
             _ => prepared.bytes,
         };
-        let largest = prepared.iter().map(bytes).max().unwrap_or(0);
+        let sizes = preparation.prepared.iter().map(bytes);
+        let largest = sizes.chain(preparation.needs).max().unwrap_or(0);
         self.assumed_bytes = largest.max(self.assumed_bytes / 4).max(1024);
     }
 
@@ -287,6 +299,7 @@ impl Run {
         let flight = self.flights.get_mut(&ordinal)?;
         let due = Timestamp(self.clock.now().0.saturating_add(wait.as_millis() as u64));
         let (revision, released, tried) = (flight.revision, flight.released, flight.tried.take());
+        let once_more = flight.once_more;
         self.schedule.park(
             ordinal,
             Waiting {
@@ -295,7 +308,7 @@ impl Run {
                 released,
                 tried,
                 awaits_change,
-                once_more: false,
+                once_more,
             },
         );
         self.shared.counters.add(Counted::Parked);
@@ -314,6 +327,10 @@ impl Run {
         }
         let mut again = Vec::new();
         self.queue.settle(&ends, &mut again);
+        if !self.permits.is_empty() {
+            let ended: Vec<_> = ends.iter().map(|end| end.ordinal).collect();
+            self.release_permits(&ended);
+        }
         for end in &ends {
             if let Some(flight) = self.flights.remove(&end.ordinal) {
                 self.in_track[flight.track] -= 1;

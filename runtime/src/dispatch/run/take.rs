@@ -18,6 +18,9 @@ const CHANGES_LOOK: Duration = Duration::from_millis(200);
 /// How often refused entities are looked at, and how many of them each time.
 const REFUSED_LOOK: Duration = Duration::from_secs(1);
 const REFUSED_PAGE: usize = 512;
+/// How many of them wait for another attempt at the same time. They wait for the retry budget, and
+/// too many that wait for it would stop the channel.
+const REFUSED_WAITING_MAX: usize = 100;
 
 /// The smallest share of prepared entities that is assumed to need sending.
 const SENT_SHARE_MIN: f64 = 1.0 / 128.0;
@@ -176,13 +179,17 @@ impl Run {
     }
 
     /// Tries entities once more that the target refused long enough ago, within the retry budget. It
-    /// looks at some of them each time.
+    /// looks at some of them each time, and goes on where it stopped.
     pub(super) fn look_at_refused(&mut self) {
         if self.refused_look.is_none_or(|at| at > Instant::now()) {
             return;
         }
         let after = self.setup.options.retry.refused;
         self.refused_look = Some(Instant::now() + REFUSED_LOOK.min(after));
+        let room = REFUSED_WAITING_MAX.saturating_sub(self.schedule.once_more());
+        if room == 0 {
+            return;
+        }
         let page = self.queue.refused(self.refused_after, REFUSED_PAGE);
         let whole = self.refused_after.is_none() && page.is_empty();
         self.refused_look = self.refused_look.filter(|_| !whole);
@@ -194,7 +201,11 @@ impl Run {
             .filter(|refused| refused.failure.code == REFUSED)
             .filter(|refused| now.0.saturating_sub(refused.time.0) as u128 >= after.as_millis())
             .map(|refused| refused.ordinal)
+            .take(room)
             .collect();
+        if due.len() == room {
+            self.refused_after = due.last().copied();
+        }
         for parked in self.queue.redrive(&due) {
             let waiting = Waiting {
                 due: self.clock.now(),
@@ -245,8 +256,10 @@ impl Run {
             revision: taken.revision,
             released: waited.released,
             tried: waited.tried,
+            once_more: waited.once_more,
             reread: false,
             bytes: 0,
+            needs: 0,
         };
         let before = self.flights.insert(ordinal, flight);
         debug_assert!(before.is_none(), "one flight an entity at a time");
@@ -287,6 +300,7 @@ impl Run {
             failed: false,
             released: flight.released,
             tried: flight.tried.take(),
+            once_more: flight.once_more,
             ..Waiting::default()
         };
         let (revision, attempts) = (flight.revision, flight.attempts);

@@ -7,6 +7,7 @@ use super::*;
 const INDEX: Nature = Nature {
     keyed: true,
     batch_max: 100,
+    deletes_alone: false,
 };
 
 /// The attempts so far, each as `form: line, line`.
@@ -75,6 +76,7 @@ async fn a_kind_that_takes_few_at_once_is_given_no_more() {
     let few = Nature {
         keyed: false,
         batch_max: 3,
+        deletes_alone: false,
     };
     let knobs = Knobs {
         nature: few,
@@ -97,6 +99,60 @@ async fn a_kind_that_takes_few_at_once_is_given_no_more() {
             .iter()
             .all(|seen| seen.items.len() <= 3 && seen.form == Form::Batch)
     );
+    story.end().await;
+}
+
+/// An API of bare contents has no place for a deletion in a batch, and names the item that it refuses:
+/// the others are sent again without it, at once.
+#[tokio::test(start_paused = true)]
+async fn deletions_go_alone_and_the_others_of_a_batch_do_without_the_one_that_is_refused() {
+    let nature = Nature {
+        deletes_alone: true,
+        ..INDEX
+    };
+    let knobs = Knobs {
+        nature,
+        options: Options {
+            batch: 10,
+            ..options()
+        },
+        ..Knobs::default()
+    };
+    let story = Story::begin(knobs, |seen| {
+        let bad = |item: &targets::Item| &*item.key == "bad";
+        if !seen.items.iter().any(bad) {
+            return Reply::Status(200);
+        }
+        let outcome = |item: &targets::Item| match bad(item) {
+            true => Outcome::Refused {
+                reason: "no price".into(),
+                after_tries: false,
+            },
+            false => Outcome::Split {
+                reason: "another item of the request was refused".into(),
+                too_long: false,
+            },
+        };
+        Reply::Each(seen.items.iter().map(outcome).collect())
+    })
+    .await;
+    for key in ["a", "bad", "b", "old", "lost"] {
+        story.set(key, "price", "1");
+    }
+    story.quiet().await;
+    let first = attempts(&story.script);
+    assert_eq!(
+        first.last().map(String::as_str),
+        Some("batch: a=1, b=1, lost=1, old=1"),
+        "{first:?}"
+    );
+    story.delete("old");
+    story.delete("lost");
+    story.set("a", "price", "2");
+    story.quiet().await;
+    let mut then = attempts(&story.script)[first.len()..].to_vec();
+    then.sort();
+    assert_eq!(then, ["batch: a=2", "batch: lost gone", "batch: old gone"]);
     story.end().await;
 }
 
@@ -321,32 +377,71 @@ async fn a_request_has_no_more_bytes_than_configured_unless_one_entity_has() {
     story.end().await;
 }
 
+/// A renderer of large bodies that counts the bytes of those that are rendered and not yet sent.
+#[derive(Clone)]
+struct Large {
+    /// The bytes that it adds to the rendering of an entity with this price.
+    more: fn(&str) -> usize,
+    held: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+}
+
+impl Large {
+    fn new(more: fn(&str) -> usize) -> Large {
+        Large {
+            more,
+            held: Arc::default(),
+            most: Arc::default(),
+        }
+    }
+
+    /// A target that answers after 100 ms.
+    fn slow_target(&self) -> impl Fn(&Seen) -> Reply + Send + Sync + 'static {
+        let held = self.held.clone();
+        move |seen: &Seen| {
+            let bodies = seen.items.iter().flat_map(|item| &item.rendering);
+            let bytes = bodies.map(|it| it.body.as_bytes().len()).sum();
+            held.fetch_sub(bytes, Ordering::SeqCst);
+            Reply::After(Duration::from_millis(100), Box::new(Reply::Status(200)))
+        }
+    }
+}
+
+impl Render for Large {
+    fn render<'a>(
+        &'a self,
+        views: Arc<Vec<View>>,
+        _: Priority,
+        room: &'a Arc<Room>,
+    ) -> BoxFuture<'a, Vec<EntityVerdict>> {
+        let rendering = |view: &View| {
+            let (price, more) = (price(view), (self.more)(price(view)));
+            let body = format!("{{\"facets\":{{\"price\":{price}}}}}{}", " ".repeat(more));
+            let bytes = body.len();
+            room.take(bytes as u64).then(|| {
+                let held = self.held.fetch_add(bytes, Ordering::SeqCst) + bytes;
+                self.most.fetch_max(held, Ordering::SeqCst);
+                EntityVerdict::Rendering(Rendering {
+                    key: None,
+                    content_type: None,
+                    body: Payload::Text(body),
+                })
+            })
+        };
+        Box::pin(async move { views.iter().map_while(rendering).collect() })
+    }
+
+    fn label(&self) -> Arc<str> {
+        "large".into()
+    }
+}
+
 /// A renderer gave 15 MiB for each product, and the target was slow: 64 of them and their requests
 /// were in memory.
 #[tokio::test(start_paused = true)]
 async fn large_renderings_for_a_slow_target_are_few_at_a_time() {
-    const LARGE: usize = 15 * 1024 * 1024;
-    let (made, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let (making, answered) = (made.clone(), Arc::new(AtomicUsize::new(0)));
-    let (done, peak) = (answered.clone(), most.clone());
-    let chain = Chain("large", move |view: &View| {
-        let made = making.fetch_add(1, Ordering::SeqCst) + 1;
-        peak.fetch_max(made - done.load(Ordering::SeqCst), Ordering::SeqCst);
-        let body = format!(
-            "{{\"facets\":{{\"price\":{}}}}}{}",
-            price(view),
-            " ".repeat(LARGE)
-        );
-        EntityVerdict::Rendering(Rendering {
-            key: None,
-            content_type: None,
-            body: Payload::Text(body),
-        })
-    });
-    let script = move |_: &Seen| {
-        answered.fetch_add(1, Ordering::SeqCst);
-        Reply::After(Duration::from_millis(100), Box::new(Reply::Status(200)))
-    };
+    let chain = Large::new(|_| 15 * 1024 * 1024);
+    let (script, most) = (chain.slow_target(), chain.most.clone());
     let knobs = Knobs {
         concurrency: 16,
         chain: Some(Arc::new(chain)),
@@ -357,14 +452,46 @@ async fn large_renderings_for_a_slow_target_are_few_at_a_time() {
         story.set(&format!("e{number}"), "price", "1");
     }
     story.quiet_within(Duration::from_secs(60)).await;
-    assert_eq!(made.load(Ordering::SeqCst), 40, "all are delivered");
-    let most = most.load(Ordering::SeqCst);
-    let in_flight = story.script.most_at_once();
+    assert_eq!(delivered(&story), 40);
+    let (most, in_flight) = (most.load(Ordering::SeqCst), story.script.most_at_once());
     assert!(
-        most <= 4 && in_flight <= 4,
-        "{most} renderings of 15 MiB waited, {in_flight} were in flight"
+        2 * most <= BYTES_MAX && in_flight <= 4,
+        "{most} bytes waited, {in_flight} renderings of 15 MiB were in flight"
     );
     story.end().await;
+}
+
+/// A renderer gave a few bytes for each product and then 4 MiB. So many renderings as had fitted into
+/// the channel's memory before were made before the first of them was counted.
+#[tokio::test(start_paused = true)]
+async fn renderings_that_become_much_larger_keep_within_the_memory_of_the_channel() {
+    let chain = Large::new(|price| if price == "1" { 9 } else { 4 * 1024 * 1024 });
+    let (script, most) = (chain.slow_target(), chain.most.clone());
+    let knobs = Knobs {
+        options: Options {
+            batch: 64,
+            ..options()
+        },
+        concurrency: 16,
+        chain: Some(Arc::new(chain)),
+        ..Knobs::default()
+    };
+    let story = Story::forgetful(knobs, script).await;
+    for (rounds, price) in (1..).zip(["1", "2", "1", "2"]) {
+        for number in 0..100 {
+            story.set(&format!("e{number}"), "price", price);
+        }
+        story.quiet_within(Duration::from_secs(60)).await;
+        assert_eq!(delivered(&story), rounds * 100);
+    }
+    let most = most.load(Ordering::SeqCst);
+    assert!(2 * most <= BYTES_MAX, "{most} bytes waited");
+    story.end().await;
+}
+
+fn delivered(story: &Story) -> u64 {
+    let counters = story.channel.counters();
+    counters.count(status::DeliveryResult::Delivered)
 }
 
 /// Entities larger than all that a channel may have in memory go one at a time.
@@ -379,13 +506,7 @@ async fn huge_entities_make_progress_one_at_a_time() {
     }
     story.channel.resume().await.expect("it runs");
     story.quiet().await;
-    assert_eq!(
-        story
-            .channel
-            .counters()
-            .count(status::DeliveryResult::Delivered),
-        4
-    );
+    assert_eq!(delivered(&story), 4);
     assert_eq!(story.script.most_at_once(), 1);
     story.end().await;
 }

@@ -165,7 +165,12 @@ async fn what_needs_no_sending_is_rendered_in_large_pieces_at_any_rate() {
     let calls = Arc::new(AtomicUsize::new(0));
     struct Counted(Arc<AtomicUsize>);
     impl Render for Counted {
-        fn render(&self, views: Arc<Vec<View>>, _: Priority) -> BoxFuture<'_, Vec<EntityVerdict>> {
+        fn render<'a>(
+            &'a self,
+            views: Arc<Vec<View>>,
+            _: Priority,
+            _: &'a Arc<Room>,
+        ) -> BoxFuture<'a, Vec<EntityVerdict>> {
             self.0.fetch_add(1, Ordering::SeqCst);
             Box::pin(async move { views.iter().map(|_| EntityVerdict::Filtered(0)).collect() })
         }
@@ -188,5 +193,40 @@ async fn what_needs_no_sending_is_rendered_in_large_pieces_at_any_rate() {
     assert!(began.elapsed() < Duration::from_secs(1));
     let calls = calls.load(Ordering::SeqCst);
     assert!(calls < 60, "{calls} calls for 2,000 entities");
+    story.end().await;
+}
+
+/// A price changed and changed back while its request waited for a slot, so that nothing had to be
+/// sent. The slot stayed empty for 100 ms, though another price was there.
+#[tokio::test(start_paused = true)]
+async fn a_slot_whose_entity_needs_no_request_is_used_for_the_next_one_at_once() {
+    let second = Duration::from_secs(1);
+    let script = move |seen: &Seen| match lines(seen)[0].as_str() {
+        "slow=1" => Reply::After(second, Box::new(Reply::Status(200))),
+        _ => Reply::Status(200),
+    };
+    let knobs = Knobs {
+        concurrency: 1,
+        ..Knobs::default()
+    };
+    let story = Story::begin(knobs, script).await;
+    story.set("back", "price", "1");
+    story.quiet().await;
+    story.set("slow", "price", "1");
+    let ms = Duration::from_millis;
+    tokio::time::sleep(ms(100)).await;
+    let sent = story.script.seen().last().expect("the slow one").now;
+    story.set("back", "price", "2");
+    tokio::time::sleep(ms(100)).await;
+    story.set("next", "price", "1");
+    tokio::time::sleep(ms(100)).await;
+    story.set("back", "price", "1");
+    story.quiet().await;
+    assert_eq!(story.seen(), ["back=1", "slow=1", "next=1"]);
+    let next = story.script.seen().last().expect("the next one").now;
+    let idle = next
+        .duration_since(sent + second)
+        .expect("after the slow one");
+    assert!(idle <= ms(10), "the slot was empty for {idle:?}");
     story.end().await;
 }

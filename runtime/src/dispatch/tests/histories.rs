@@ -109,8 +109,17 @@ async fn play(seed: u64, nature: Nature, batch: usize) {
 
 #[tokio::test(start_paused = true)]
 async fn whatever_a_target_does_it_holds_the_newest_state_in_the_end() {
-    let natures = [(false, usize::MAX), (true, 1), (true, 3)]
-        .map(|(keyed, batch_max)| Nature { keyed, batch_max });
+    let natures = [
+        (false, usize::MAX, false),
+        (true, 1, false),
+        (true, 3, false),
+        (true, 3, true),
+    ]
+    .map(|(keyed, batch_max, deletes_alone)| Nature {
+        keyed,
+        batch_max,
+        deletes_alone,
+    });
     for seed in 0..24 {
         for nature in natures {
             for batch in [1, 4] {

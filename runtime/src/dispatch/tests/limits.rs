@@ -1,6 +1,7 @@
 //! Targets that take so many requests and no more.
 
 use super::*;
+use crate::targets::Delivery;
 
 /// A shop answered 429 and asked Weir to wait for a second. It was treated as down, and afterwards
 /// got everything at full speed again.
@@ -25,6 +26,36 @@ async fn retry_after_is_honoured_for_the_whole_target_and_trips_nothing() {
     let mut last: Vec<String> = story.seen();
     last.sort();
     assert_eq!(last, ["a=1", "a=1", "b=1", "c=1"]);
+    story.end().await;
+}
+
+/// An API takes a request and says with the same answer that nothing is left of its quota: the next
+/// request was sent at once, and refused.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_asks_for_a_wait_delivers_and_the_next_request_waits() {
+    let first = AtomicBool::new(true);
+    let story = Story::begin(Knobs::default(), move |seen| {
+        Reply::Told(Delivery {
+            outcomes: vec![Outcome::Delivered; seen.items.len()],
+            wait: first
+                .swap(false, Ordering::SeqCst)
+                .then_some(Duration::from_secs(7)),
+        })
+    })
+    .await;
+    story.set("a", "price", "1");
+    story
+        .until("sent", |story| story.script.seen().len() == 1)
+        .await;
+    story.set("b", "price", "1");
+    story.quiet().await;
+    let seen = story.script.seen();
+    let waited = seen[1].now.duration_since(seen[0].now).expect("later");
+    assert!(
+        waited >= Duration::from_secs(7) && waited < Duration::from_secs(9),
+        "{waited:?}"
+    );
+    assert_eq!(story.channel.status().state, status::State::Flowing);
     story.end().await;
 }
 
@@ -102,4 +133,40 @@ async fn a_target_with_a_limit_is_used_to_its_limit_and_one_entity_does_not_slow
     let later = later.expect("a target").status().bears_per_second;
     assert_eq!(later.map(f64::round), bears.map(f64::round));
     story.channel.stop(Duration::from_millis(100)).await;
+}
+
+/// A shop that had nothing to take for an hour got eight products at once, and asked for fewer. It
+/// counted as silent for the whole hour, and was tripped.
+#[tokio::test(start_paused = true)]
+async fn a_burst_after_a_quiet_hour_trips_nothing() {
+    let mut replies = vec![Reply::Status(200)];
+    replies.extend(vec![Reply::Status(429); 8]);
+    let story = Story::begin(Knobs::default(), trouble::in_turn(replies)).await;
+    story.set("first", "price", "1");
+    story.quiet().await;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    for number in 0..8 {
+        story.set(&format!("e{number}"), "price", "1");
+    }
+    story.quiet().await;
+    assert_eq!(story.script.seen().len(), 1 + 8 + 8);
+    let target = story.channel.status().target;
+    assert_eq!(target.since, START, "it never tripped");
+    story.end().await;
+}
+
+/// A target that answered 429 to everything was asked more and more slowly, for minutes, before it
+/// showed as down.
+#[tokio::test(start_paused = true)]
+async fn a_target_that_accepts_nothing_for_long_trips() {
+    let story = Story::begin(Knobs::default(), |_: &Seen| Reply::Status(429)).await;
+    for number in 0..100 {
+        story.set(&format!("e{number}"), "price", "1");
+    }
+    story
+        .until_within(Duration::from_secs(20), "tripped", |story| {
+            story.channel.status().state == status::State::Tripped
+        })
+        .await;
+    story.end().await;
 }

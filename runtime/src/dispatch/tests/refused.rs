@@ -88,3 +88,43 @@ async fn refused_entities_that_are_tried_again_trip_nothing() {
     clock.abort();
     story.end().await;
 }
+
+/// A shop had refused 600 products in one night. An hour later all were due at once, and waited for
+/// the retry budget as if they had just failed: that was too many, so the shop was tripped, and its
+/// good products waited too.
+#[tokio::test(start_paused = true)]
+async fn many_refused_entities_that_are_due_at_once_stop_nothing() {
+    let script = |seen: &Seen| {
+        let bad = seen.items[0].key.starts_with("bad");
+        Reply::Status(if bad { 400 } else { 200 })
+    };
+    let knobs = Knobs {
+        parked_max: 200,
+        ..Knobs::default()
+    };
+    let story = Story::begin(knobs, script).await;
+    let clock = story.keep_time();
+    for number in 0..600 {
+        story.set(&format!("bad{number}"), "price", "1");
+        story.set(&format!("good{number}"), "price", "1");
+    }
+    story.quiet_within(Duration::from_secs(60)).await;
+    assert_eq!(story.channel.status().owed.refused, 600);
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    for second in 0..90 {
+        let key = format!("good{second}");
+        story.set(&key, "price", "2");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(story.standing(&key), Standing::Delivered, "{second} s");
+        let status = story.channel.status();
+        assert_eq!(status.state, status::State::Flowing, "{second} s");
+        assert!(status.owed.parked <= 110, "{}", status.owed.parked);
+    }
+    assert_eq!(
+        story.channel.counters().refused_tried_count(),
+        600,
+        "each was tried once more"
+    );
+    clock.abort();
+    story.end().await;
+}

@@ -3,19 +3,16 @@
 
 use super::*;
 use crate::targets::fixture::{self, Fixture};
-use crate::targets::http::{self, Address, Auth, Egress};
+use crate::targets::http::{self, Address};
 use crate::targets::webhook;
 
 async fn story(url: &str, knobs: Knobs) -> Story {
     let kind = Kind::Webhook(webhook::Options {
-        url: Address::parse(url).expect("a URL"),
-        sign: Vec::new(),
-        format: webhook::Format::Array,
         http: http::Options {
-            auth: Auth::None,
             timeout: Duration::from_millis(300),
-            egress: Egress::Private,
+            ..http::Options::default()
         },
+        ..webhook::Options::new(Address::parse(url).expect("a URL"))
     });
     let nobody = Script::new(|_| Reply::Hang);
     Story::with(

@@ -20,6 +20,7 @@ pub(super) fn read(table: &mut Cursor<'_>) -> Option<Kind> {
         nature: Nature {
             keyed: keyed.unwrap_or(false),
             batch_max: batch_max.unwrap_or(1),
+            deletes_alone: false,
         },
         place: 0,
         script: Script::new(|_| Reply::Status(200)),

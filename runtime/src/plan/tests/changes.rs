@@ -439,30 +439,50 @@ fn a_plan_is_shown_as_it_would_be_written() {
           },
           "targets": {
             "shop.de": {
+              "answer": [],
+              "answers": null,
               "auth": null,
               "concurrency": 8,
+              "content_type": null,
+              "delete": "POST",
+              "delete_body": null,
               "egress": "private",
+              "form": "envelope",
               "format": "array",
+              "headers": {},
+              "items": null,
               "kind": "webhook",
+              "method": "POST",
               "rate": "500/s",
               "sign": [
                 "[secret]"
               ],
               "timeout": "15s",
-              "url": "http://shop-de:8080/weir"
+              "url": "http://shop-de:8080/weir",
+              "wrap": null
             },
             "shop.fr": {
+              "answer": [],
+              "answers": null,
               "auth": null,
               "concurrency": 8,
+              "content_type": null,
+              "delete": "POST",
+              "delete_body": null,
               "egress": "private",
+              "form": "envelope",
               "format": "array",
+              "headers": {},
+              "items": null,
               "kind": "webhook",
+              "method": "POST",
               "rate": "500/s",
               "sign": [
                 "[secret]"
               ],
               "timeout": "15s",
-              "url": "http://shop-fr:8080/weir"
+              "url": "http://shop-fr:8080/weir",
+              "wrap": null
             }
           },
           "tokens": {

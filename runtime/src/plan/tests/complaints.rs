@@ -69,6 +69,49 @@ entity = "product"
     );
 }
 
+// Each of these would be found by the first answer otherwise, in the night.
+#[test]
+fn the_form_of_requests_and_the_meaning_of_answers_are_checked() {
+    check(
+        r#"config_version = 1
+[server]
+listen = "127.0.0.1:7700"
+[targets.shop]
+kind = "webhook"
+url = "http://shop/graphql"
+method = "GET"
+delete = "NONE"
+form = "naked"
+wrap = ["{"]
+content_type = "json"
+headers = { Host = "x" }
+answers = "shopfy"
+fail_if = ["errors"]
+items = { at = "/results", by = "number" }
+[[targets.shop.answer]]
+at = "/errors/*/code"
+is = [["A"]]
+then = "throttle"
+[[targets.shop.answer]]
+then = "retry"
+"#,
+        expect![[r#"
+            weir.toml:7:10: targets.shop.method: "GET" is not a method; write POST, PUT or PATCH
+            weir.toml:8:10: targets.shop.delete: "NONE" is not a method; write POST, PUT, PATCH, DELETE or none
+            weir.toml:9:8: targets.shop.form: "naked" is not allowed here; write "envelope" or "bare"
+            weir.toml:10:8: targets.shop.wrap: two texts are expected here; write what stands before and after the items: wrap = ['{"records":[', ']}']
+            weir.toml:11:16: targets.shop.content_type: "json" is not a content type; write one such as "application/json"
+            weir.toml:12:13: targets.shop.headers.Host: "Host" cannot be set here; write the name of a header that Weir does not send itself
+            weir.toml:13:11: targets.shop.answers: there is no preset "shopfy" for answers; write "shopify" or "bigcommerce" or "commercetools" or "magento" or "shopware" or "akeneo" or "salesforce", or describe the answers with [[…answer]]
+            weir.toml:14:12: targets.shop.fail_if[0]: "errors" is not a JSON pointer; write one such as "/errors/*/code": each name after a /, * for every element
+            weir.toml:15:33: targets.shop.items.by: "number" is not allowed here; write "position" or "id" or "line" or "pointer"
+            weir.toml:18:7: targets.shop.answer[0].is[0]: a list or a table cannot be compared here; write a string, a number, true or false
+            weir.toml:19:8: targets.shop.answer[0].then: "throttle" is not allowed here; did you mean "throttled"?
+            weir.toml:20:1: targets.shop.answer[1]: at is missing: the rule does not say where to look; write at = "/errors/*/code", or status = [423] alone
+        "#]],
+    );
+}
+
 #[test]
 fn syntax_errors_come_together_with_the_rest() {
     check(
@@ -79,6 +122,24 @@ fn syntax_errors_come_together_with_the_rest() {
             weir.toml:5:12: this is not TOML: unclosed table, expected `]`
             weir.toml:9:8: this number is too large: it must fit in 64 bits
             weir.toml:10:10: lanes.urgent: 0 is out of bounds; write a whole number from 1 to 1000
+        "#]],
+    );
+}
+
+// A source was given 200 MiB, and requests above 64 MiB were answered 413 all the same.
+#[test]
+fn a_body_may_not_be_longer_than_a_server_takes() {
+    let source = |most: &str| {
+        format!(
+            "config_version = 1\n[entities.product]\nfacets.content = {{ owner = \"pim\" }}\n[sources.pim]\nbody_max = \"{most}\"\n"
+        )
+    };
+    let plan = plan_of(&[("weir.toml", &source("64MiB"))], &["weir.toml"]);
+    assert_eq!(plan.sources["pim"].options.body_bytes_max, 64 << 20);
+    check(
+        &source("65MiB"),
+        expect![[r#"
+            weir.toml:5:12: sources.pim.body_max: 65MiB is out of bounds; write a value from 1KiB to 64MiB
         "#]],
     );
 }

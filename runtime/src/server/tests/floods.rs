@@ -58,6 +58,63 @@ async fn idle_connections_make_room_for_new_ones() {
     );
 }
 
+// A client that reads a long list was closed before clients that had been idle for as long, because
+// its connection counted as idle after the first piece of its response.
+#[tokio::test]
+async fn a_long_answer_that_is_being_read_does_not_make_room() {
+    let limits = Limits {
+        connections_max: 2,
+        kept_connections: 0,
+        ..Limits::default()
+    };
+    let fake = Arc::new(Fake::default());
+    // Far more than the buffers of the sockets hold.
+    *fake.config_bytes.lock().unwrap() = 32 << 20;
+    let server = start(&fake, limits).await;
+    let mut reader = open(
+        &server,
+        "GET /v1/config HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n",
+    )
+    .await;
+    let mut read = vec![0; 64 << 10];
+    let mut length = reader.read(&mut read).await.unwrap();
+    let mut idle = open(&server, HEALTH).await;
+    assert_eq!(answer(&mut idle).await.status, 200);
+    assert_eq!(get(&server, "/healthz").await.status, 200);
+    assert_eq!(idle.read(&mut read).await.unwrap_or(0), 0, "it made room");
+    loop {
+        match reader.read(&mut read).await.expect("it is not cut off") {
+            0 => break,
+            more => length += more,
+        }
+    }
+    assert!(length > 32 << 20, "{length} bytes");
+}
+
+// A sender that went on sending after a refusal kept its place for ten seconds, though it had been
+// chosen to make room for another one; until then, nobody else was chosen.
+#[tokio::test]
+async fn a_connection_that_is_only_read_empty_makes_room_at_once() {
+    let limits = Limits {
+        connections_max: 1,
+        kept_connections: 0,
+        ..Limits::default()
+    };
+    let server = start(&Arc::new(Fake::default()), limits).await;
+    let mut refused = open(&server, &head_of_events(1 << 40, "")).await;
+    assert_eq!(answer(&mut refused).await.status, 413);
+    let sending = tokio::spawn(async move {
+        // Often enough not to count as silent.
+        while refused.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    let other = timeout(Duration::from_secs(5), get(&server, "/healthz"));
+    assert_eq!(other.await.expect("not after ten seconds").status, 200);
+    let closed = timeout(Duration::from_secs(5), sending);
+    closed.await.expect("it is closed").unwrap();
+}
+
 // All connections are busy, so none makes room. The last places let the operator in, and no events.
 #[tokio::test]
 async fn the_last_places_are_the_operators() {

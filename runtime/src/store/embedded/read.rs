@@ -14,9 +14,17 @@ use crate::sync::unpoisoned;
 /// How often to try to read an entity whose record changes while its long values are being read.
 const READ_TRIES: usize = 8;
 
+/// The result of reading one entity.
+enum Reading {
+    There(Arc<Entity>),
+    Forgotten,
+    /// It has more bytes than wanted. Its long values were not read.
+    TooLarge,
+}
+
 impl Shared {
-    /// Entities as they are now; `None` for one that has been forgotten. Stops as soon as they have
-    /// `bytes_max` bytes.
+    /// Entities as they are now, the first ones that have `bytes_max` bytes together; `None` for one
+    /// that has been forgotten.
     pub(super) fn read(
         &self,
         ordinals: &[Ordinal],
@@ -36,21 +44,25 @@ impl Shared {
         let (mut entities, mut bytes) = (Vec::with_capacity(ordinals.len()), 0);
         for (ordinal, mark) in ordinals.iter().zip(marks) {
             let cached = mark.and_then(|mark| self.readings.get(ordinal.0, mark));
-            let entity = match cached {
-                Some(entity) => Some(entity),
-                None => self.read_one(*ordinal)?,
+            let left = bytes_max - bytes;
+            let read = match cached {
+                Some(entity) => Reading::There(entity),
+                None => self.read_one(*ordinal, left)?,
             };
-            bytes += entity.as_ref().map_or(0, |entity| entity.bytes());
-            entities.push(entity);
-            if bytes >= bytes_max {
-                break;
+            match read {
+                Reading::There(entity) if entity.bytes() <= left => {
+                    bytes += entity.bytes();
+                    entities.push(Some(entity));
+                }
+                Reading::There(_) | Reading::TooLarge => break,
+                Reading::Forgotten => entities.push(None),
             }
         }
         Ok(entities)
     }
 
-    /// Reads one entity and caches it for the other channels.
-    fn read_one(&self, ordinal: Ordinal) -> Result<Option<Arc<Entity>>, Error> {
+    /// Reads one entity, if its values have at most `bytes_max` bytes, and caches it for the other channels.
+    fn read_one(&self, ordinal: Ordinal, bytes_max: usize) -> Result<Reading, Error> {
         let damaged = || {
             Error::Damaged(format!(
                 "the record of entity number {} cannot be read",
@@ -63,8 +75,14 @@ impl Shared {
                 .db
                 .get(keys::entity(ordinal.0))
                 .map_err(|error| of_sled(ordinal, &error))?;
-            let Some(bytes) = bytes else { return Ok(None) };
+            let Some(bytes) = bytes else {
+                return Ok(Reading::Forgotten);
+            };
             let record = record::decode(&bytes).ok_or_else(damaged)?;
+            let length: usize = record.facets.iter().map(|row| row.value.len()).sum();
+            if length > bytes_max {
+                return Ok(Reading::TooLarge);
+            }
             // Long values are in separate rows and sled has no snapshots, so a missing one means
             // that the record has changed.
             let Some(values) = self.values(ordinal, &record)? else {
@@ -98,7 +116,7 @@ impl Shared {
             };
             let entity = Arc::new(Entity { id, facets });
             self.readings.put(ordinal.0, mark, &entity);
-            return Ok(Some(entity));
+            return Ok(Reading::There(entity));
         }
         Err(damaged())
     }

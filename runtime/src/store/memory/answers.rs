@@ -57,15 +57,12 @@ impl Store for Memory {
                 facets: facets.map(|stored| stored.facet.clone()).collect(),
             }))
         };
-        let (mut entities, mut bytes) = (Vec::new(), 0);
-        for entity in ordinals.iter().map(read) {
+        let mut bytes = 0;
+        let fits = |entity: &Option<Arc<Entity>>| {
             bytes += entity.as_ref().map_or(0, |entity| entity.bytes());
-            entities.push(entity);
-            if bytes >= bytes_max {
-                break;
-            }
-        }
-        Ok(entities)
+            bytes <= bytes_max
+        };
+        Ok(ordinals.iter().map(read).take_while(fits).collect())
     }
 
     fn list(&self, query: &ListQuery<'_>) -> Vec<(Ordinal, EntityId)> {

@@ -26,46 +26,50 @@ pub enum Auth {
     Headers(Vec<(String, Secret)>),
 }
 
-impl Auth {
-    /// The headers of every request: `User-Agent` and the credentials. These are marked as
-    /// sensitive, which keeps them out of debug output.
-    ///
-    /// # Errors
-    /// A name or a value that cannot be used in a header.
-    pub(super) fn headers(&self) -> Result<HeaderMap, Unusable> {
-        let mut headers = HeaderMap::new();
-        headers.insert(
-            USER_AGENT,
-            HeaderValue::from_static(concat!("weir/", env!("CARGO_PKG_VERSION"))),
-        );
-        let mut put = |name: HeaderName, value: &[u8]| {
-            let mut value = HeaderValue::from_bytes(value).map_err(|_| {
-                Unusable(format!(
-                    "the value of header {name} has characters that cannot be sent"
-                ))
-            })?;
-            value.set_sensitive(true);
-            headers.insert(name, value);
-            Ok(())
-        };
-        match self {
-            Auth::None => {}
-            Auth::Bearer(token) => put(AUTHORIZATION, &[b"Bearer ", token.0.as_slice()].concat())?,
-            Auth::Basic { user, password } => {
-                let pair = [user.as_bytes(), b":", &password.0].concat();
-                put(
-                    AUTHORIZATION,
-                    format!("Basic {}", STANDARD.encode(pair)).as_bytes(),
-                )?;
-            }
-            Auth::Headers(list) => {
-                for (name, value) in list {
-                    let name = HeaderName::from_bytes(name.as_bytes())
-                        .map_err(|_| Unusable(format!("{name:?} is not a header name")))?;
-                    put(name, &value.0)?;
-                }
+/// The headers of every request: `User-Agent`, the credentials, and further ones. The values from the
+/// configuration are marked as sensitive, which keeps them out of debug output.
+///
+/// # Errors
+/// A name or a value that cannot be used in a header.
+pub(super) fn headers(auth: &Auth, further: &[(String, Secret)]) -> Result<HeaderMap, Unusable> {
+    let mut headers = HeaderMap::new();
+    headers.insert(
+        USER_AGENT,
+        HeaderValue::from_static(concat!("weir/", env!("CARGO_PKG_VERSION"))),
+    );
+    let mut put = |name: &str, value: &[u8]| {
+        let name = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| Unusable(format!("{name:?} is not a header name")))?;
+        let mut value = HeaderValue::from_bytes(value).map_err(|_| {
+            Unusable(format!(
+                "the value of header {name} has characters that cannot be sent"
+            ))
+        })?;
+        value.set_sensitive(true);
+        headers.insert(name, value);
+        Ok(())
+    };
+    for (name, value) in further {
+        put(name, &value.0)?;
+    }
+    match auth {
+        Auth::None => {}
+        Auth::Bearer(token) => put(
+            AUTHORIZATION.as_str(),
+            &[b"Bearer ", token.0.as_slice()].concat(),
+        )?,
+        Auth::Basic { user, password } => {
+            let pair = [user.as_bytes(), b":", &password.0].concat();
+            put(
+                AUTHORIZATION.as_str(),
+                format!("Basic {}", STANDARD.encode(pair)).as_bytes(),
+            )?;
+        }
+        Auth::Headers(list) => {
+            for (name, value) in list {
+                put(name, &value.0)?;
             }
         }
-        Ok(headers)
     }
+    Ok(headers)
 }

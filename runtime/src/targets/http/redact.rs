@@ -8,7 +8,7 @@ use hyper::header::HeaderMap;
 use memchr::memmem;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use super::{Address, Auth};
+use super::{Address, Auth, Options};
 use crate::signature::Secret;
 
 /// Written in place of a secret.
@@ -28,7 +28,7 @@ impl Redactor {
     /// parts of a URL that may be secret. `headers` are those that every request carries.
     pub(super) fn new(
         headers: &HeaderMap,
-        auth: &Auth,
+        options: &Options,
         keys: &[Secret],
         address: &Address,
     ) -> Redactor {
@@ -45,7 +45,10 @@ impl Redactor {
                 .into_iter()
                 .for_each(&mut add);
         }
-        match auth {
+        for (_, secret) in &options.headers {
+            add(&secret.0);
+        }
+        match &options.auth {
             Auth::None => {}
             Auth::Bearer(secret)
             | Auth::Basic {
@@ -126,9 +129,13 @@ mod tests {
 
     fn redactor(auth: Auth, url: &str) -> Redactor {
         let keys = [Secret(b"a key of twenty-four bytes".to_vec())];
-        let headers = auth.headers().expect("headers");
+        let options = Options {
+            auth,
+            ..Options::default()
+        };
+        let headers = super::super::auth::headers(&options.auth, &[]).expect("headers");
         let address = Address::parse(url).expect("a URL");
-        Redactor::new(&headers, &auth, &keys, &address)
+        Redactor::new(&headers, &options, &keys, &address)
     }
 
     fn over(redactor: &Redactor, text: &str) -> String {

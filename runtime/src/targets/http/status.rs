@@ -5,7 +5,7 @@
 //! is in trouble; then deliveries to it must stop, or every entity would be refused in turn.
 
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use memchr::memmem;
 use serde_json::Value;
@@ -13,9 +13,6 @@ use serde_json::Value;
 use super::Redactor;
 use crate::targets::{DeliveryId, Outcome};
 
-/// Maximum wait that a target may ask for with `Retry-After`; a longer one is more likely a mistake
-/// than intended.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// Maximum number of bytes of the response that are quoted in a reason.
 const QUOTE_BYTES_MAX: usize = 200;
 
@@ -35,7 +32,7 @@ pub(crate) struct Asked {
 pub(crate) struct Answer<'a> {
     /// The status code, which may be above 599.
     pub(crate) status: u16,
-    /// `Retry-After`, parsed by [`retry_after`].
+    /// How long the target asks Weir to wait, by `hints`.
     pub(crate) retry_after: Option<Duration>,
     /// The body or its beginning, redacted, so that it may be quoted.
     pub(crate) body: &'a [u8],
@@ -141,7 +138,7 @@ fn entry_meaning(entry: &Value, redactor: &Redactor) -> Outcome {
 }
 
 /// Not known to be a success, and perhaps applied.
-fn uncertain(reason: String) -> Outcome {
+pub(super) fn uncertain(reason: String) -> Outcome {
     Outcome::Retry {
         reason,
         maybe_applied: true,
@@ -155,7 +152,7 @@ fn looks_like_items(body: &[u8]) -> bool {
 
 /// Returns the outcome of one item's status. The target has accepted the request, so the status
 /// concerns only the entity.
-fn item_meaning(status: u16, error: &[u8]) -> Outcome {
+pub(super) fn item_meaning(status: u16, error: &[u8]) -> Outcome {
     let reason = format!("{} for this item", describe(status, error));
     match status {
         200..=299 => Outcome::Delivered,
@@ -178,22 +175,8 @@ fn item_meaning(status: u16, error: &[u8]) -> Outcome {
     }
 }
 
-/// Parses `Retry-After`, in seconds or as a date, and limits it to one hour; `None` if it is
-/// neither.
-pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
-    let value = value.trim();
-    let wait = match value.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => httpdate::parse_http_date(value)
-            .ok()?
-            .duration_since(now)
-            .unwrap_or_default(),
-    };
-    Some(wait.min(RETRY_AFTER_MAX))
-}
-
 /// The status and the beginning of the body, without control characters, for users.
-fn describe(status: u16, body: &[u8]) -> String {
+pub(super) fn describe(status: u16, body: &[u8]) -> String {
     let quoted: String = String::from_utf8_lossy(&body[..body.len().min(QUOTE_BYTES_MAX)])
         .chars()
         .map(|c| {
@@ -385,27 +368,6 @@ mod tests {
             outcomes.iter().map(word).collect::<Vec<_>>(),
             ["uncertain"; 2]
         );
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date_and_at_most_an_hour() {
-        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").expect("date");
-        for (value, expected) in [
-            ("7", Some(7)),
-            (" 0 ", Some(0)),
-            ("86400", Some(3600)),
-            ("Sun, 06 Nov 1994 08:49:47 GMT", Some(10)),
-            ("Sat, 06 Nov 1993 08:49:47 GMT", Some(0)),
-            ("soon", None),
-            ("-1", None),
-            ("", None),
-        ] {
-            assert_eq!(
-                retry_after(value, now),
-                expected.map(Duration::from_secs),
-                "{value:?}"
-            );
-        }
     }
 
     #[test]

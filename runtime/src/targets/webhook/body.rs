@@ -1,4 +1,5 @@
-//! The bodies of requests: a bare rendering, or several in an array or in lines.
+//! The bodies of requests: a bare rendering, or several of them, bare or in envelopes, in an array or in
+//! lines.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -6,61 +7,81 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::Format;
+use super::{Format, ItemForm, Options};
 use crate::model::{Payload, Rendering};
 use crate::targets::Item;
 
 const JSON: &str = "application/json";
 
-/// Content type and body of a request with one item in the single form. A deletion at the entity's
-/// own URL has no body.
-pub(crate) fn single(item: &Item, by_key: bool) -> (String, Vec<u8>) {
+/// Content type and body of a request with one item in the single form.
+pub(crate) fn single(item: &Item, options: &Options) -> (String, Vec<u8>) {
+    let Some(rendering) = &item.rendering else {
+        return (JSON.into(), deletion(item, options));
+    };
+    let content_type = rendering.content_type.clone();
+    let (open, close) = options.wrap();
+    let body = [open.as_bytes(), rendering.body.as_bytes(), close.as_bytes()].concat();
+    (content_type.unwrap_or_else(|| JSON.into()), body)
+}
+
+/// The body of a deletion: as configured, or the name of the entity. At the entity's own URL it needs
+/// none.
+fn deletion(item: &Item, options: &Options) -> Vec<u8> {
     #[derive(Serialize)]
     struct Deleted<'a> {
         r#type: &'a str,
         key: &'a str,
         deleted: bool,
     }
-    match &item.rendering {
-        Some(rendering) => (
-            rendering
-                .content_type
-                .clone()
-                .unwrap_or_else(|| JSON.into()),
-            rendering.body.as_bytes().to_vec(),
-        ),
-        None if by_key => (JSON.into(), Vec::new()),
-        None => (
-            JSON.into(),
-            json(&Deleted {
-                r#type: &item.entity.entity_type,
-                key: &item.entity.key,
-                deleted: true,
-            }),
-        ),
+    match &options.delete_body {
+        Some(body) => {
+            let inside = |text: &str| {
+                let quoted = json(&text);
+                String::from_utf8_lossy(&quoted[1..quoted.len() - 1]).into_owned()
+            };
+            let filled = body.replace("{type}", &inside(&item.entity.entity_type));
+            filled.replace("{key}", &inside(&item.key)).into_bytes()
+        }
+        None if options.url.is_keyed() => Vec::new(),
+        None => json(&Deleted {
+            r#type: &item.entity.entity_type,
+            key: &item.entity.key,
+            deleted: true,
+        }),
     }
 }
 
-/// Content type and body of a request in the batch form. Each item is written as `{"id", "type",
-/// "key", "sequence", "deleted", "content"}`.
-pub(crate) fn batch(items: &[Item], format: Format) -> (String, Vec<u8>) {
-    let mut body = Vec::with_capacity(items.iter().map(size).sum());
-    match format {
+/// Content type and body of a request in the batch form. In an envelope an item is written as `{"id",
+/// "type", "key", "sequence", "deleted", "content"}`, bare as its content alone.
+pub(crate) fn batch(items: &[Item], options: &Options) -> (String, Vec<u8>) {
+    let mut body = Vec::with_capacity(items.iter().map(Item::bytes_in_batch).sum());
+    let write = |item: &Item, body: &mut Vec<u8>| match (options.form, &item.rendering) {
+        (ItemForm::Envelope, _) => envelope(item, body),
+        (ItemForm::Bare, Some(rendering)) => content(rendering, item.plugin.is_none(), body),
+        (ItemForm::Bare, None) => body.extend_from_slice(&deletion(item, options)),
+    };
+    match options.format {
         Format::Array => {
-            body.push(b'[');
-            for item in items {
-                if body.len() > 1 {
+            let (open, close) = options
+                .wrap
+                .as_ref()
+                .map_or(("[", "]"), |(open, close)| (open.as_str(), close.as_str()));
+            body.extend_from_slice(open.as_bytes());
+            for (at, item) in items.iter().enumerate() {
+                if at > 0 {
                     body.push(b',');
                 }
-                envelope(item, &mut body);
+                write(item, &mut body);
             }
-            body.push(b']');
+            body.extend_from_slice(close.as_bytes());
             (JSON.into(), body)
         }
         Format::Ndjson => {
+            let (open, close) = options.wrap();
+            body.extend_from_slice(open.as_bytes());
             for item in items {
                 let from = body.len();
-                envelope(item, &mut body);
+                write(item, &mut body);
                 // An unescaped line break can only be white space between JSON tokens.
                 body[from..]
                     .iter_mut()
@@ -68,6 +89,7 @@ pub(crate) fn batch(items: &[Item], format: Format) -> (String, Vec<u8>) {
                     .for_each(|byte| *byte = b' ');
                 body.push(b'\n');
             }
+            body.extend_from_slice(close.as_bytes());
             ("application/x-ndjson".into(), body)
         }
     }
@@ -80,17 +102,6 @@ pub(crate) fn batch_id(items: &[Item]) -> String {
         hasher.update(&item.id.0.to_le_bytes());
     }
     format!("weir_batch_{:032x}", hasher.digest128())
-}
-
-/// The approximate length of an envelope in bytes.
-fn size(item: &Item) -> usize {
-    const FRAME: usize = 160;
-    FRAME
-        + item.key.len()
-        + item
-            .rendering
-            .as_ref()
-            .map_or(0, |rendering| rendering.body.as_bytes().len())
 }
 
 /// Appends an item's envelope. It is written by hand because its parts are either JSON already or

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::model::{Payload, Rendering, Sequence};
 use crate::targets::fixture::{self, Fixture, Reply};
-use crate::targets::http::{Auth, Egress};
+use crate::targets::http::Auth;
 use crate::targets::{DeliveryId, Item, Trace};
 
 const NOW: u64 = 1_700_000_000;
@@ -17,18 +17,18 @@ const TRACE: Trace = Trace {
 };
 
 fn options(url: String) -> Options {
+    let url = Address::parse(&url).expect("a URL");
     Options {
-        url: Address::parse(&url).expect("a URL"),
         sign: vec![
             Secret(b"a secret of some length".to_vec()),
             Secret(b"the next secret".to_vec()),
         ],
-        format: Format::Array,
         http: http::Options {
             auth: Auth::Bearer(Secret(b"token".to_vec())),
             timeout: Duration::from_millis(400),
-            egress: Egress::Private,
+            ..http::Options::default()
         },
+        ..Options::new(url)
     }
 }
 
@@ -68,7 +68,7 @@ fn attempt(items: &[Item], form: Form) -> Attempt<'_> {
 
 async fn deliver(options: &Options, items: &[Item], form: Form) -> Vec<Outcome> {
     let webhook = Webhook::open(options).expect("a webhook");
-    webhook.deliver(attempt(items, form)).await
+    webhook.deliver(attempt(items, form)).await.outcomes
 }
 
 #[tokio::test]
@@ -249,6 +249,72 @@ async fn a_batch_is_an_array_or_lines() {
     assert_eq!(asked[2].headers["content-type"], "application/x-ndjson");
 }
 
+// An API takes contents without an envelope, under a name, and deletions at another method.
+#[tokio::test]
+async fn a_request_has_the_form_that_the_api_takes() {
+    let target = Fixture::start(|_| Reply::Status(200)).await;
+    let mut options = options(target.url("/records"));
+    options.sign = Vec::new();
+    options.form = ItemForm::Bare;
+    options.wrap = Some((r#"{"records":["#.into(), "]}".into()));
+    options.content_type = Some("application/vnd.api+json".into());
+    options.method = Method::PATCH;
+    options.delete = Some(Method::DELETE);
+    options.delete_body = Some(r#"{"sku":"{key}","of":"{type}"}"#.into());
+    options.http.headers = vec![("x-tenant".into(), Secret(b"eu".to_vec()))];
+    assert!(options.nature().deletes_alone && options.nature().keyed);
+    let two = [item("a", Some(r#"{"n":1}"#)), item("b", Some(r#"{"n":2}"#))];
+    deliver(&options, &two, Form::Batch).await;
+    deliver(&options, &two[..1], Form::Single).await;
+    deliver(&options, &[item("a \"1\"", None)], Form::Batch).await;
+    // Where deletions are told like everything else, a batch holds them.
+    options.delete = Some(Method::PATCH);
+    assert!(!options.nature().deletes_alone);
+    deliver(&options, &[two[0].clone(), item("c", None)], Form::Batch).await;
+    options.format = Format::Ndjson;
+    options.wrap = None;
+    options.content_type = None;
+    deliver(&options, &two, Form::Batch).await;
+    options.delete = None;
+    deliver(&options, &[item("d", None)], Form::Single).await;
+    let asked: Vec<String> = target
+        .asked()
+        .iter()
+        .map(|asked| {
+            let content_type = &asked.headers["content-type"];
+            format!("{} {content_type} {}", asked.method, asked.text())
+        })
+        .collect();
+    assert_eq!(
+        asked,
+        [
+            r#"PATCH application/vnd.api+json {"records":[{"n":1},{"n":2}]}"#,
+            r#"PATCH application/vnd.api+json {"records":[{"n":1}]}"#,
+            r#"DELETE application/vnd.api+json {"sku":"a \"1\"","of":"product"}"#,
+            r#"PATCH application/vnd.api+json {"records":[{"n":1},{"sku":"c","of":"product"}]}"#,
+            "PATCH application/x-ndjson {\"n\":1}\n{\"n\":2}\n",
+        ],
+        "a target that is not told of deletions gets no request for one"
+    );
+    assert_eq!(target.asked()[0].headers["x-tenant"], "eu");
+}
+
+#[tokio::test]
+async fn the_answers_of_an_api_are_read_by_its_preset_and_its_wait_is_passed_on() {
+    let body = r#"{"errors":[{"message":"Throttled","extensions":{"code":"THROTTLED"}}],"extensions":{"cost":{"requestedQueryCost":752,"actualQueryCost":null,"throttleStatus":{"maximumAvailable":1000.0,"currentlyAvailable":652,"restoreRate":50.0}}}}"#;
+    let target = Fixture::start(move |_| Reply::Body(200, body.into())).await;
+    let mut options = options(target.url("/graphql.json"));
+    options.answers = http::preset("shopify").expect("a preset");
+    let webhook = Webhook::open(&options).expect("a webhook");
+    let items = [item("a", Some("{}"))];
+    let delivery = webhook.deliver(attempt(&items, Form::Single)).await;
+    assert_eq!(delivery.wait, Some(Duration::from_secs(2)));
+    assert!(
+        matches!(&delivery.outcomes[0], Outcome::Throttled { after, .. } if *after == delivery.wait),
+        "{delivery:?}"
+    );
+}
+
 /// The outcome of each kind of response: `delivered`, `wait` (with Retry-After), `uncertain`,
 /// `retry`, `trip`, and so on.
 #[tokio::test]
@@ -344,7 +410,7 @@ async fn connections_are_kept_and_used_again() {
         let outcomes = webhook
             .deliver(attempt(&[item("a", Some("{}"))], Form::Single))
             .await;
-        assert_eq!(outcomes, [Outcome::Delivered]);
+        assert_eq!(outcomes.outcomes, [Outcome::Delivered]);
     }
     assert_eq!(target.connections(), 1);
 }

@@ -120,6 +120,8 @@ impl Writer {
     /// are given out again, so what channels knew of them goes in the same write as their records.
     pub(in crate::store::embedded) fn forget(&mut self, now: Timestamp) -> Result<(), Error> {
         self.warn_of_names();
+        let order = self.index().give_up_order();
+        drop(order);
         let forget_ms = lock(&self.shared.limits).forget_ms;
         let Some(horizon) = now.0.checked_sub(forget_ms) else {
             return Ok(());

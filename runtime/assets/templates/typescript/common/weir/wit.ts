@@ -70,7 +70,7 @@ export interface Rendering {
   /** The name of the entity at the target: a document id, `{key}` in a URL. If it is absent,
    * the entity's key is used. */
   key: string | null;
-  /** Media type of `body`. If it is absent, `application/json` is used. */
+  /** Media type of `body`, at most 256 bytes. If it is absent, `application/json` is used. */
   contentType: string | null;
   /** The content itself. */
   body: Payload;

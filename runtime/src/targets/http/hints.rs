@@ -1,0 +1,270 @@
+//! How long an answer asks Weir to wait: `Retry-After`, the `RateLimit` draft, and the headers and
+//! bodies of known APIs. Pure functions.
+//!
+//! A hint only ever makes Weir wait. A target that announces many requests left does not get them
+//! faster than the rate that it was found to bear.
+
+use std::time::{Duration, SystemTime};
+
+use hyper::header::{DATE, HeaderMap, RETRY_AFTER};
+use serde_json::Value;
+
+/// The longest wait that is kept to; a longer one is more likely a mistake than intended.
+const WAIT_MAX: Duration = Duration::from_secs(3600);
+/// The wait for a date that has passed: the target did ask for a wait.
+const WAIT_MIN: Duration = Duration::from_secs(1);
+/// From this number on a reset is a time, in seconds since 1970, and not a wait.
+const EPOCH_FROM: f64 = 1e9;
+
+/// An answer as far as it may ask for a wait.
+pub(crate) struct Answered<'a> {
+    pub(crate) status: u16,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) body: &'a [u8],
+    pub(crate) now: SystemTime,
+}
+
+/// Returns how long the target asks Weir to wait before the next request; `None` if it does not.
+/// `Retry-After` and the resets of vendors are both kept to: the longer one counts. The `RateLimit`
+/// fields are read only without them, and only when no request is left.
+pub(crate) fn wait(answered: &Answered<'_>) -> Option<Duration> {
+    let headers = answered.headers;
+    let told = text(headers, RETRY_AFTER.as_str())
+        .and_then(|value| retry_after(value, date(headers).unwrap_or(answered.now)));
+    [told, bigcommerce(answered), shopify(answered)]
+        .into_iter()
+        .flatten()
+        .max()
+        .or_else(|| rate_limit(answered))
+        .map(|wait| wait.min(WAIT_MAX))
+}
+
+/// Parses `Retry-After`, in seconds, which may have a fraction, or as a date in one of the three
+/// forms of HTTP; `None` if it is neither. `now` is the time at the target.
+pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    let value = value.trim();
+    if let Some(wait) = seconds(value) {
+        return Some(wait.min(WAIT_MAX));
+    }
+    let until = httpdate::parse_http_date(value).ok()?;
+    let wait = until.duration_since(now).unwrap_or(WAIT_MIN);
+    Some(wait.min(WAIT_MAX))
+}
+
+/// Milliseconds until the window ends, if no request is left in it. A 429 has `X-Retry-After` too.
+fn bigcommerce(answered: &Answered<'_>) -> Option<Duration> {
+    let headers = answered.headers;
+    let told = text(headers, "x-retry-after").and_then(seconds);
+    let none_left = text(headers, "x-rate-limit-requests-left").map(str::trim) == Some("0");
+    let reset = text(headers, "x-rate-limit-time-reset-ms")
+        .filter(|_| none_left || answered.status == 429)
+        .and_then(seconds)
+        .map(|milliseconds| milliseconds / 1000);
+    told.max(reset)
+}
+
+/// The time in which enough points come back for another request of the same cost.
+fn shopify(answered: &Answered<'_>) -> Option<Duration> {
+    // Most answers are small and have nothing of it.
+    memchr::memmem::find(answered.body, b"\"throttleStatus\"")?;
+    let body: Value = serde_json::from_slice(answered.body).ok()?;
+    let cost = body.pointer("/extensions/cost")?;
+    let number = |at: &str| cost.pointer(at).and_then(Value::as_f64);
+    let (needed, left, restored) = (
+        number("/requestedQueryCost")?,
+        number("/throttleStatus/currentlyAvailable")?,
+        number("/throttleStatus/restoreRate")?,
+    );
+    let wait = (needed - left) / restored;
+    (wait > 0.0)
+        .then(|| Duration::try_from_secs_f64(wait).ok())
+        .flatten()
+}
+
+/// The `RateLimit` fields in their draft forms, and the older ones of one field each, if no request is
+/// left.
+fn rate_limit(answered: &Answered<'_>) -> Option<Duration> {
+    let headers = answered.headers;
+    let field = |name: &str| text(headers, name);
+    let (left, reset) = match field("ratelimit") {
+        Some(value) => (
+            parameter(value, "r").or_else(|| parameter(value, "remaining"))?,
+            parameter(value, "t").or_else(|| parameter(value, "reset"))?,
+        ),
+        None => {
+            let either = |name: &str| field(name).or_else(|| field(&format!("x-{name}")));
+            (either("ratelimit-remaining")?, either("ratelimit-reset")?)
+        }
+    };
+    if left.trim().parse::<f64>().ok()? > 0.0 {
+        return None;
+    }
+    let reset: f64 = reset.trim().parse().ok()?;
+    let wait = match reset >= EPOCH_FROM {
+        true => {
+            let now = date(headers).unwrap_or(answered.now);
+            let now = now.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+            (reset - now.as_secs_f64()).max(WAIT_MIN.as_secs_f64())
+        }
+        false => reset,
+    };
+    Duration::try_from_secs_f64(wait).ok()
+}
+
+/// The value of a parameter of `"default";r=50;t=30` or `limit=100, remaining=50, reset=30`.
+fn parameter<'a>(value: &'a str, name: &str) -> Option<&'a str> {
+    value.split([';', ',']).find_map(|part| {
+        let (key, value) = part.split_once('=')?;
+        (key.trim() == name).then_some(value.trim())
+    })
+}
+
+/// A number of seconds that may have a fraction.
+fn seconds(value: &str) -> Option<Duration> {
+    let value = value.trim();
+    let plain = !value.is_empty()
+        && value
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let seconds: f64 = value.parse().ok().filter(|_| plain)?;
+    Some(Duration::try_from_secs_f64(seconds).unwrap_or(WAIT_MAX))
+}
+
+fn date(headers: &HeaderMap) -> Option<SystemTime> {
+    httpdate::parse_http_date(text(headers, DATE.as_str())?).ok()
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(status: u16, headers: &[(&'static str, &str)], body: &str) -> Option<Duration> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(*name, value.parse().expect("a header value"));
+        }
+        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").expect("a date");
+        wait(&Answered {
+            status,
+            headers: &map,
+            body: body.as_bytes(),
+            now,
+        })
+    }
+
+    fn seconds_of(wait: Option<Duration>) -> Option<f64> {
+        wait.map(|wait| (wait.as_secs_f64() * 1000.0).round() / 1000.0)
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_and_at_most_an_hour() {
+        for (value, expected) in [
+            ("7", Some(7.0)),
+            ("2.0", Some(2.0)),
+            ("0.25", Some(0.25)),
+            (" 0 ", Some(0.0)),
+            ("86400", Some(3600.0)),
+            ("99999999999999999999999999", Some(3600.0)),
+            ("Sun, 06 Nov 1994 08:49:47 GMT", Some(10.0)),
+            ("Sunday, 06-Nov-94 08:49:47 GMT", Some(10.0)),
+            ("Sun Nov  6 08:49:47 1994", Some(10.0)),
+            ("Sat, 06 Nov 1993 08:49:47 GMT", Some(1.0)),
+            ("soon", None),
+            ("-1", None),
+            ("1e3", None),
+            ("", None),
+        ] {
+            assert_eq!(
+                seconds_of(asked(429, &[("retry-after", value)], "")),
+                expected,
+                "{value:?}"
+            );
+        }
+    }
+
+    // The clock of the target was two minutes ahead, and each wait was two minutes too long.
+    #[test]
+    fn a_date_is_read_against_the_date_of_the_answer() {
+        let headers = [
+            ("retry-after", "Sun, 06 Nov 1994 08:51:47 GMT"),
+            ("date", "Sun, 06 Nov 1994 08:51:37 GMT"),
+        ];
+        assert_eq!(seconds_of(asked(503, &headers, "")), Some(10.0));
+    }
+
+    #[test]
+    fn the_rate_limit_fields_make_weir_wait_only_when_nothing_is_left() {
+        for (headers, expected) in [
+            (&[("ratelimit", r#""default";r=0;t=30"#)][..], Some(30.0)),
+            (&[("ratelimit", r#""default";r=50;t=30"#)], None),
+            (
+                &[("ratelimit", "limit=100, remaining=0, reset=12")],
+                Some(12.0),
+            ),
+            (&[("ratelimit", "nonsense")], None),
+            (
+                &[("ratelimit-remaining", "0"), ("ratelimit-reset", "5")],
+                Some(5.0),
+            ),
+            (
+                &[
+                    ("x-ratelimit-remaining", "0"),
+                    ("x-ratelimit-reset", "784111787"),
+                ],
+                Some(3600.0),
+            ),
+            (
+                &[
+                    ("x-ratelimit-remaining", "0"),
+                    ("x-ratelimit-reset", "soon"),
+                ],
+                None,
+            ),
+            (
+                &[("ratelimit", r#""default";r=0;t=30"#), ("retry-after", "3")],
+                Some(3.0),
+            ),
+        ] {
+            assert_eq!(seconds_of(asked(200, headers, "")), expected, "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn a_reset_above_a_billion_is_a_time() {
+        let headers = [
+            ("x-ratelimit-remaining", "0"),
+            ("x-ratelimit-reset", "1700000020"),
+            ("date", "Tue, 14 Nov 2023 22:13:20 GMT"),
+        ];
+        assert_eq!(seconds_of(asked(200, &headers, "")), Some(20.0));
+    }
+
+    #[test]
+    fn of_bigcommerce_the_longer_wait_counts() {
+        let window = [
+            ("x-rate-limit-time-window-ms", "30000"),
+            ("x-rate-limit-time-reset-ms", "15000"),
+            ("x-rate-limit-requests-quota", "150"),
+        ];
+        let with = |more: &[(&'static str, &'static str)]| [&window[..], more].concat();
+        let left = with(&[("x-rate-limit-requests-left", "35")]);
+        assert_eq!(asked(200, &left, ""), None);
+        let none = with(&[("x-rate-limit-requests-left", "0")]);
+        assert_eq!(seconds_of(asked(500, &none, "")), Some(15.0));
+        let told = with(&[("x-retry-after", "20")]);
+        assert_eq!(seconds_of(asked(429, &told, "")), Some(20.0));
+    }
+
+    // 752 points are needed, 666 are there, 50 come back in a second.
+    #[test]
+    fn of_shopify_the_missing_points_say_how_long() {
+        let body = r#"{"errors":[{"message":"Throttled","extensions":{"code":"THROTTLED"}}],"extensions":{"cost":{"requestedQueryCost":752,"actualQueryCost":null,"throttleStatus":{"maximumAvailable":1000.0,"currentlyAvailable":666,"restoreRate":50.0}}}}"#;
+        assert_eq!(seconds_of(asked(200, &[], body)), Some(1.72));
+        let enough = body.replace("666", "900");
+        assert_eq!(asked(200, &[], &enough), None);
+    }
+}
