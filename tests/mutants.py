@@ -208,7 +208,7 @@ MUTATIONS = [
      "if instance.calls() > 1 && binding.component().counter().samples(SAMPLED) {", "if false {",
      "lib", "plugin::tests::sharing::a_plugin_that_remembers_earlier_calls_is_counted_unless_it_is_strict"),
     ("compared", "the comparison of a new version with the one in use", SRC + "app/trial.rs",
-     "if mapped == 0 || result.made > 0", "if true",
+     "if !comparison.must_be_confirmed() ||", "if true ||",
      "journeys", "held_back::a_mapper_that_maps_nothing_any_more_waits_for_a_confirmation"),
     ("kinds", "the check of a file's kind", SRC + "files.rs",
      "if let Some(kind) = special(metadata.file_type()) {", "if let Some(kind) = special(metadata.file_type()).filter(|_| false) {",

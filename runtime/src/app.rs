@@ -7,6 +7,7 @@
 
 mod apply;
 mod backend;
+mod comparison;
 mod deliveries;
 mod figures;
 pub(crate) mod intake;
@@ -21,6 +22,8 @@ mod sweeps;
 mod trial;
 mod views;
 mod watch;
+
+pub(crate) use self::retired::remedy as remedy_of_left;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
