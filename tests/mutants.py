@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 COPY = ROOT / "target" / "mutants" / "copy"
 SRC = "runtime/src/"
 INBOX, LEFTOVERS = SRC + "store/embedded/inbox.rs", SRC + "store/embedded/leftovers.rs"
+ASIDE = SRC + "store/embedded/writer/aside.rs"
 WRITER, OPEN, INDEX = SRC + "store/embedded/writer.rs", SRC + "store/embedded/open.rs", SRC + "index.rs"
 
 # name, removed part, file, text, replacement, test target, test
@@ -64,6 +65,9 @@ MUTATIONS = [
     ("attempt", "an attempt makes the target unknown", SRC + "index/channel/walk.rs",
      "channel.change(ordinal.0, Pair::attempted);", "channel.change(ordinal.0, |pair| pair);",
      "promises", "certain::an_attempt_without_an_answer_leaves_the_target_unknown"),
+    ("restored", "the distrust of what a backup knew, after an interrupted restore", SRC + "store/embedded/backup.rs",
+     "        batch.insert(keys::RESTORED, &[]);\n", "",
+     "promises", "backup::a_store_whose_restore_was_interrupted_is_certain_of_nothing_either"),
     ("distrust", "the distrust of what was not saved", OPEN,
      "    index.distrust();\n", "",
      "promises", "certain::a_delivery_that_was_not_saved_before_a_crash_leaves_the_target_unknown"),
@@ -77,16 +81,16 @@ MUTATIONS = [
      "Recall::Repeated => {\n                    verdicts.push(Verdict::Repeated);\n                    continue;\n                }",
      "Recall::Repeated => {}",
      "promises", "contract::a_repeated_event_is_recognised_after_a_crash_too"),
-    ("shelf", "the limit of the quarantine", WRITER,
+    ("shelf", "the limit of the quarantine", ASIDE,
      "(None, None) if known.events >= most => return Verdict::NoRoom(NoRoom::Quarantine),", "",
      "promises", "contract::what_is_set_aside_comes_back_as_it_was_and_loses_against_what_is_newer"),
     ("reused", "the check of the content of a known id", SRC + "store/embedded/identities.rs",
      "Some(_) => Recall::Reused,", "Some(_) => Recall::Repeated,",
      "promises", "contract::an_id_that_comes_with_another_content_is_told_apart_from_a_repetition"),
-    ("discard", "a discarded event's id is forgotten", WRITER,
+    ("discard", "a discarded event's id is forgotten", ASIDE,
      "heading.id.filter(|_| forget)", "heading.id.filter(|_| false)",
      "promises", "contract::an_event_that_was_discarded_can_be_sent_again_and_one_that_was_redriven_cannot"),
-    ("alike", "an event in quarantine is kept once", WRITER,
+    ("alike", "an event in quarantine is kept once", ASIDE,
      "let alike = known.find(content);", "let alike: Option<Sequence> = None;",
      "promises", "contract::an_event_that_arrives_again_is_kept_once_as_its_last_arrival"),
     ("unread", "an item that cannot be read is kept", SRC + "ingest/source.rs",
@@ -116,6 +120,15 @@ MUTATIONS = [
     ("leftover", "the removal of unfinished snapshots", LEFTOVERS,
      "            std::fs::remove_file(entry.path())?;\n", "",
      "promises", "contract::a_start_that_was_interrupted_while_it_wrote_a_snapshot_does_not_damage_the_store"),
+    ("interrupted", "the same, where a start is killed", LEFTOVERS,
+     "            std::fs::remove_file(entry.path())?;\n", "",
+     "journeys", "starts::a_start_that_was_killed_at_any_step_costs_nothing"),
+    ("start-room", "the check of the free disk at a start", OPEN,
+     "    has_disk_for(options, 0)?;\n", "",
+     "journeys", "starts::a_start_with_hardly_any_disk_that_is_killed_or_cut_off_costs_nothing"),
+    ("rescued", "the distrust of what a damaged store knew", SRC + "store/embedded/rescue.rs",
+     "        copy.put(keys::RESTORED, &[])?;\n", "",
+     "promises", "rescued::what_can_be_read_of_a_damaged_store_is_kept_and_nothing_that_it_knew_is_believed"),
     ("current", "the look for changes before a request", SRC + "dispatch/run/deliver.rs",
      "            let part = self.still_current(part);\n", "",
      "lib", "dispatch::tests::currency::an_entity_that_changes_all_the_time_is_sent_as_it_is_and_does_not_starve"),
@@ -195,7 +208,7 @@ MUTATIONS = [
      "if instance.calls() > 1 && binding.component().counter().samples(SAMPLED) {", "if false {",
      "lib", "plugin::tests::sharing::a_plugin_that_remembers_earlier_calls_is_counted_unless_it_is_strict"),
     ("compared", "the comparison of a new version with the one in use", SRC + "app/trial.rs",
-     "if mapped == 0 || result.made > 0", "if true",
+     "if !comparison.must_be_confirmed() ||", "if true ||",
      "journeys", "held_back::a_mapper_that_maps_nothing_any_more_waits_for_a_confirmation"),
     ("kinds", "the check of a file's kind", SRC + "files.rs",
      "if let Some(kind) = special(metadata.file_type()) {", "if let Some(kind) = special(metadata.file_type()).filter(|_| false) {",
