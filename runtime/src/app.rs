@@ -12,6 +12,7 @@ mod figures;
 pub(crate) mod intake;
 pub mod load;
 mod memories;
+mod prepare;
 mod reload;
 mod retired;
 mod rollouts;
@@ -44,6 +45,7 @@ use apply::Live;
 use deliveries::Deliveries;
 use load::{Loaded, Loading};
 use memories::{MEMORIES_EVERY, Memories};
+use reload::LastRead;
 use rollouts::History;
 use sweeps::Sweeps;
 use trial::Before;
@@ -116,6 +118,8 @@ struct Inner {
     kept: Arc<Kept>,
     /// Where reloads are asked for.
     reloads: tokio::sync::mpsc::UnboundedSender<reload::Request>,
+    /// What the last reload has read. Changes whenever one has had its turn.
+    read: tokio::sync::watch::Sender<LastRead>,
     /// The turn of a reload: there is only one at a time.
     reloading: tokio::sync::Mutex<()>,
     /// The plugins that serve an earlier version than their file has, and why.
@@ -123,8 +127,8 @@ struct Inner {
     /// Versions, by their digests, that an operator lets take over though they map less.
     confirmed: Mutex<BTreeMap<Arc<str>, String>>,
     last_reload: Mutex<ReloadView>,
-    /// Set when sources use a new plan but some channels could not be changed; the next reload
-    /// completes the change.
+    /// Set when sources use a new plan but some channels could not be changed, and before the first
+    /// plan; the next reload completes the change.
     halfway: AtomicBool,
     /// How each plugin came into use, and why others were rejected.
     history: Mutex<History>,
@@ -142,7 +146,12 @@ fn now() -> Timestamp {
 /// # Errors
 /// All complaints about the files.
 pub fn read_plan(files: &[PathBuf]) -> Result<(Plan, Vec<Complaint>), Vec<Complaint>> {
-    plan::read(
+    read_named(files).1
+}
+
+/// The same, and what the files name, also if there are complaints.
+fn read_named(files: &[PathBuf]) -> (plan::Named, plan::Understood) {
+    plan::read_named(
         files,
         &|name| std::env::var(name).ok(),
         ReadOptions { secrets: true },
@@ -217,11 +226,15 @@ impl App {
             live: ArcSwap::from_pointee(Live::empty(plan.emptied(), now())),
             kept,
             reloads,
+            read: tokio::sync::watch::Sender::new(LastRead {
+                named: plan.named(),
+                began,
+            }),
             reloading: tokio::sync::Mutex::new(()),
             held_back: Mutex::default(),
             confirmed: Mutex::default(),
             last_reload: Mutex::default(),
-            halfway: AtomicBool::new(false),
+            halfway: AtomicBool::new(true),
             history: Mutex::default(),
             sweeps: Arc::default(),
             stopping: stopping.clone(),
@@ -241,9 +254,13 @@ impl App {
             }
         };
         tokio::spawn(inner.clone().save_regularly());
-        tokio::spawn(reload::serve(inner.clone(), requests));
+        let reload = {
+            let inner = inner.clone();
+            move |held| inner.clone().reload_files(held)
+        };
+        tokio::spawn(reload::serve(requests, inner.stopping.clone(), reload));
         if watch {
-            watch::watch(inner.clone(), began);
+            watch::watch(inner.clone());
         }
         Ok(App {
             inner,
@@ -305,9 +322,8 @@ impl Inner {
     async fn start_with(&self, plan: Plan) -> Result<(), StartError> {
         let (host, kept, folder) = (self.host.clone(), self.kept.clone(), self.folder.clone());
         let (loading, before) = aside(move || {
-            let empty = Loaded::default();
-            let prepared = load::prepare(&host, &plan, &empty);
-            let mut loading = Loading::new(host, plan, &empty).with(prepared);
+            let mut loading = Loading::new(host, plan, &Loaded::default());
+            loading.prepare();
             let before = Before {
                 loaded: loading.as_before(&kept),
                 samples: samples::read(&folder),
@@ -316,24 +332,14 @@ impl Inner {
         })
         .await;
         let settled = self.settle(loading, &before).await;
-        let (outcome, loaded, held_back) =
-            settled.map_err(|(_, complaints)| StartError::Configuration(complaints))?;
-        let taken_over = self.take_over(outcome.plan, loaded).await;
-        let taken_over = taken_over.map_err(|error| StartError::CannotOpen(error.to_string()))?;
+        let settled = settled.map_err(|(_, complaints)| StartError::Configuration(complaints))?;
+        let activated = self.activate(settled).await;
+        activated.map_err(|(_, halted)| StartError::CannotOpen(halted.to_string()))?;
         let live = self.live.load_full();
         for (source, events) in before.samples {
             if let Some(intake) = live.sources.get(&source) {
                 intake.source.activity().restore(events);
             }
-        }
-        self.history().taken_over(outcome.rollouts, taken_over);
-        self.note_held_back(&live, &held_back);
-        self.keep(outcome.binaries).await;
-        if !held_back.is_empty() {
-            let complaints = reload::complaints(held_back);
-            tracing::error!("{}:\n{}", reload::HELD_BACK, plan::render(&complaints));
-            let first = &complaints[0].what;
-            self.history().refused(outcome.refused, first);
         }
         Ok(())
     }

@@ -322,7 +322,7 @@ impl Snapshot {
             .map(|(name, version, count)| ([label(name), ("version", version.into())], *count));
         page.counters(
             "plugin_traps",
-            "Traps and broken limits of a version of a plugin",
+            "Traps, broken limits, exceptions and unusable results of a version of a plugin",
             traps,
         )?;
         let differing = self

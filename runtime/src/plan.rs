@@ -29,7 +29,7 @@ use crate::model::EntityType;
 use crate::{dispatch, ingest, plugin};
 pub use difference::difference;
 pub use redacted::redacted;
-pub use understand::{ReadOptions, read};
+pub use understand::{ReadOptions, Understood, read, read_named};
 
 /// A consistent configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,6 +90,15 @@ impl Plan {
         }
     }
 
+    /// What it was made of.
+    pub fn named(&self) -> Named {
+        let components = self.plugins.values().map(|plugin| &plugin.path);
+        Named {
+            files: self.files.iter().chain(components).cloned().collect(),
+            folders: self.folders.iter().cloned().collect(),
+        }
+    }
+
     /// A complaint about `path` (`plugins.erp`, [`Use::place`]), with its place or, if that is
     /// unknown, the place of the enclosing table.
     pub fn complaint(
@@ -114,6 +123,15 @@ impl Plan {
             ..Complaint::of_file(&file, what, help)
         }
     }
+}
+
+/// What a configuration is made of, for watching.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    /// Its files, the files to which it refers, and components. Some of them may be missing.
+    pub files: BTreeSet<PathBuf>,
+    /// Folders in which a new file would be included.
+    pub folders: BTreeSet<PathBuf>,
 }
 
 /// Texts that came from the environment or a file. Any of them may be a secret, so none is printed.

@@ -6,7 +6,7 @@
 //! last retry. The room `author` builds plugins.
 //!
 //! `words` is the vocabulary and `host` the entry point. A component (`component`, compiled by
-//! `compile`, kept by `cache`) is configured and put into a `chain`; `workers` take a `batch` of
+//! `compile`, kept by `cache`, or remembered in `refusals`) is configured and put into a `chain`; `workers` take a `batch` of
 //! items from the `queue` and run it through the chain, in an `instance` from the `pool`, whose calls
 //! cross `bindings` within `limits`. A plugin's `standing` decides which workers it gets; `room` bounds
 //! what the results of many batches take.
@@ -30,6 +30,7 @@ mod measure;
 mod pool;
 mod queue;
 mod quota;
+mod refusals;
 mod room;
 mod seal;
 mod sizes;
@@ -53,3 +54,4 @@ pub(crate) use self::chain::Items;
 pub(crate) use self::instance::Instance;
 pub(crate) use self::measure::load as load_measured;
 pub(crate) use self::sizes::FILE_BYTES_MAX;
+pub(crate) use self::words::is_mistake;

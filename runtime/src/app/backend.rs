@@ -365,7 +365,8 @@ impl Setup for Inner {
 
     fn backup(&self) -> Reply<'_, BackupView> {
         Box::pin(async move {
-            let folder = self.live.load().plan.store_path.join(BACKUPS);
+            // A changed `store.path` waits for the next start.
+            let folder = self.folder.join(BACKUPS);
             let name = jiff::Timestamp::now().strftime("%Y-%m-%dT%H%M%S%.3fZ");
             let file = folder.join(format!("{name}.{BACKUP}"));
             let made = blocking(move || std::fs::create_dir_all(&folder)).await;

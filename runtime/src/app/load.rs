@@ -3,23 +3,24 @@
 //!
 //! Whatever has not changed since the last time is reused: a component with the same bytes and limits,
 //! a binding with the same component and settings. A plugin whose new bytes are refused can be held
-//! back: then its earlier component serves the plan. Blocking; run it off the serving threads.
+//! back: then its earlier component serves the plan. Files are read first, then what is new is compiled,
+//! and only then are chains made. Blocking; run it off the serving threads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::now;
+use super::prepare::{AllPrepared, Unprepared};
 use super::rollouts::Rollouts;
-use crate::author::cases;
 use crate::dispatch::{self, BoxFuture};
 use crate::ingest::{self, Mapping};
 use crate::model::{Event, View};
 use crate::plan::{self, Complaint, Plan};
 use crate::plugin::{
-    Binary, Binding, ChannelChain, Component, EntityVerdict, Fault, Host, Kept, Limits, Priority,
-    Room, SourceChain,
+    Binary, Binding, ChannelChain, Component, EntityVerdict, Fault, Host, Kept, Priority, Room,
+    SourceChain,
 };
 
 /// All components and chains of a plan.
@@ -48,16 +49,13 @@ pub(super) struct Objection {
     pub(super) plugins: Vec<Arc<str>>,
 }
 
-/// Time that a component may spend on its own cases: each is a call within its limits, and there
-/// may be hundreds.
-const CASES_TIME_MAX: Duration = Duration::from_secs(10);
-
 /// Loads all plugins of a plan.
 ///
 /// # Errors
 /// Every complaint, with the place in the file that causes it.
 pub fn load(host: &Arc<Host>, plan: &Plan) -> Result<Loaded, Vec<Complaint>> {
     let mut loading = Loading::new(host.clone(), plan.clone(), &Loaded::default());
+    loading.prepare();
     let (loaded, objections) = loading.attempt();
     if objections.is_empty() {
         return Ok(loaded);
@@ -66,91 +64,15 @@ pub fn load(host: &Arc<Host>, plan: &Plan) -> Result<Loaded, Vec<Complaint>> {
     Err(complaints.map(|objection| objection.complaint).collect())
 }
 
-/// A component that was compiled and has passed its own cases, or the reason why it cannot be used.
-pub(super) struct Prepared {
-    sha256: String,
-    limits: Limits,
-    began: Instant,
-    read: Duration,
-    result: Result<Checked, String>,
-}
-
-struct Checked {
-    component: Arc<Component>,
-    binary: Binary,
-    cases: usize,
-    took: Duration,
-}
-
-/// Compiles and checks the components of a plan that are not in use, which may take minutes: nothing
-/// waits for it but the reload that needs them. A component that another reload is compiling is left
-/// to that one if its plugin has an earlier version to serve until then.
-pub(super) fn prepare(
-    host: &Arc<Host>,
-    plan: &Plan,
-    before: &Loaded,
-) -> BTreeMap<Arc<str>, Prepared> {
-    let mut prepared = BTreeMap::new();
-    for (name, plugin) in &plan.plugins {
-        let started = Instant::now();
-        // A file that cannot be read, or has another digest than its pin, has its complaint later.
-        let Ok(binary) = Binary::read(&plugin.path) else {
-            continue;
-        };
-        let known = before.components.get(name);
-        let pin = plugin.sha256.as_deref();
-        if pin.is_some_and(|pin| pin != binary.sha256())
-            || known.is_some_and(|known| is_same(known, &binary, plugin.limits))
-            || (known.is_some() && host.is_compiling(&binary))
-        {
-            continue;
-        }
-        let made = prepare_one(host, name, &binary, plugin.limits, started);
-        prepared.insert(name.clone(), made);
-    }
-    prepared
-}
-
-fn prepare_one(
-    host: &Arc<Host>,
-    name: &Arc<str>,
-    binary: &Binary,
-    limits: Limits,
-    began: Instant,
-) -> Prepared {
-    let read = began.elapsed();
-    let check = |component: Arc<Component>| {
-        let started = Instant::now();
-        let cases =
-            own_cases(&component, binary.bytes()).map_err(|why| format!("plugin {name}: {why}"))?;
-        Ok(Checked {
-            component,
-            binary: binary.clone(),
-            cases,
-            took: started.elapsed(),
-        })
-    };
-    let loaded = host.load(name, binary, limits);
-    Prepared {
-        sha256: binary.sha256().to_owned(),
-        limits,
-        began,
-        read,
-        result: loaded.map_err(|fault| fault.to_string()).and_then(check),
-    }
-}
-
-fn is_same(component: &Component, binary: &Binary, limits: Limits) -> bool {
-    component.sha256() == binary.sha256() && *component.limits() == limits
-}
-
 /// A load in progress, which may need several attempts.
 pub(super) struct Loading {
     host: Arc<Host>,
     pub(super) plan: Plan,
     /// The components in use, to which plugins can be held back.
     before: BTreeMap<Arc<str>, Arc<Component>>,
-    prepared: BTreeMap<Arc<str>, Prepared>,
+    /// The digest of each plugin's file when it was read, or why it could not be read.
+    files: BTreeMap<Arc<str>, Result<String, String>>,
+    prepared: AllPrepared,
     /// The bindings in use, and after them those made on the way.
     bindings: Vec<Binding>,
     in_use: usize,
@@ -183,7 +105,8 @@ impl Loading {
             host,
             plan,
             before: before.components.clone(),
-            prepared: BTreeMap::new(),
+            files: BTreeMap::new(),
+            prepared: AllPrepared::default(),
             in_use: bindings.len(),
             bindings,
             held_back: BTreeSet::new(),
@@ -204,9 +127,65 @@ impl Loading {
     }
 
     /// The same, with these components at hand.
-    pub(super) fn with(mut self, prepared: BTreeMap<Arc<str>, Prepared>) -> Loading {
+    pub(super) fn with(mut self, prepared: AllPrepared) -> Loading {
         self.prepared = prepared;
         self
+    }
+
+    /// The components at hand, for another attempt.
+    pub(super) fn into_prepared(self) -> AllPrepared {
+        self.prepared
+    }
+
+    /// Reads the files of all components, and returns those that are neither in use nor at hand. One
+    /// that another reload is compiling is left to that one if its plugin has an earlier version to
+    /// serve until then. A moved one is not: it is a part of the configuration. Blocking.
+    pub(super) fn unprepared(&mut self) -> Vec<Unprepared> {
+        let mut unprepared = Vec::new();
+        for (name, plugin) in &self.plan.plugins {
+            let began = Instant::now();
+            let binary = match Binary::read(&plugin.path) {
+                Ok(binary) => binary,
+                Err(error) => {
+                    self.files.insert(name.clone(), Err(error.to_string()));
+                    continue;
+                }
+            };
+            let sha256 = binary.sha256().to_owned();
+            let is_pinned = plugin.sha256.as_ref().is_none_or(|pin| *pin == sha256);
+            let is_at_hand = self.serving(name, &sha256, plugin).is_some()
+                || self.prepared.get(name, &sha256, plugin.limits).is_some();
+            let is_left = self.may_wait(name) && self.host.is_compiling(&binary);
+            self.files.insert(name.clone(), Ok(sha256));
+            if is_pinned && !is_at_hand && !is_left {
+                unprepared.push(Unprepared {
+                    name: name.clone(),
+                    binary,
+                    limits: plugin.limits,
+                    began,
+                    read: began.elapsed(),
+                });
+            }
+        }
+        unprepared
+    }
+
+    /// Reads, compiles and checks the components that are not in use.
+    pub(super) fn prepare(&mut self) {
+        let unprepared = self.unprepared();
+        self.prepared.add(&self.host, unprepared);
+    }
+
+    /// The component that serves a plugin, if it has these bytes.
+    fn serving(&self, name: &str, sha256: &str, plugin: &plan::Plugin) -> Option<&Arc<Component>> {
+        let is_same =
+            |known: &&Arc<Component>| known.sha256() == sha256 && *known.limits() == plugin.limits;
+        self.before.get(name).filter(is_same)
+    }
+
+    /// Whether an earlier version can serve a plugin while another reload compiles its new one.
+    fn may_wait(&self, name: &str) -> bool {
+        self.before.contains_key(name) && !self.moved.contains(name)
     }
 
     /// Holds back the plugins that these objections are about: their earlier components serve the
@@ -243,7 +222,7 @@ impl Loading {
     /// one by now. Empty if there is none.
     pub(super) fn as_before(&mut self, kept: &Kept) -> Loaded {
         for (name, plugin) in &self.plan.plugins {
-            let file = self.prepared.get(name).map(|prepared| &prepared.sha256);
+            let file = self.prepared.sha256(name);
             if let Some(component) = kept_component(&self.host, kept, name, plugin)
                 && file.is_some_and(|sha256| sha256 != component.sha256())
             {
@@ -279,15 +258,13 @@ impl Loading {
     /// What became of it.
     pub(super) fn outcome(self) -> Outcome {
         let (refused, rollouts) = self.rollouts.split(|name| self.held_back.contains(name));
-        let taken = self.prepared.into_iter().filter_map(|(name, prepared)| {
-            let binary = prepared.result.ok()?.binary;
-            (!self.held_back.contains(&name)).then_some((name, binary))
-        });
         Outcome {
             plan: self.plan,
             refused,
             rollouts,
-            binaries: taken.collect(),
+            binaries: self
+                .prepared
+                .into_binaries(|name| !self.held_back.contains(name)),
         }
     }
 
@@ -357,14 +334,14 @@ impl Loading {
         if let Some(known) = known.filter(|_| self.held_back.contains(name)) {
             return Ok(known.clone());
         }
-        let started = Instant::now();
-        let binary = Binary::read(&plugin.path).map_err(|error| Refusal {
+        let unread = Err("it has not been read".to_owned());
+        let sha256 = self.files.get(name).unwrap_or(&unread);
+        let sha256 = sha256.as_ref().map_err(|error| Refusal {
             sha256: String::new(),
             key: ".path",
             what: format!("{} cannot be read: {error}", plugin.path.display()),
             help: Some("build it with `weir plugin build FOLDER`, or correct the path".to_owned()),
         })?;
-        let sha256 = binary.sha256();
         if plugin.sha256.as_ref().is_some_and(|pin| pin != sha256) {
             return Err(Refusal {
                 sha256: sha256.to_owned(),
@@ -373,24 +350,24 @@ impl Loading {
                 help: Some(format!("if the file is the right one, write {sha256:?}")),
             });
         }
-        if let Some(known) = known.filter(|known| is_same(known, &binary, plugin.limits)) {
+        if let Some(known) = self.serving(name, sha256, plugin) {
             return Ok(known.clone());
         }
-        let fits =
-            |prepared: &&Prepared| prepared.sha256 == sha256 && prepared.limits == plugin.limits;
-        if self.prepared.get(name).filter(fits).is_none() {
-            let may_wait = !self.moved.contains(name);
-            if let Some(known) = known.filter(|_| may_wait && self.host.is_compiling(&binary)) {
-                tracing::info!(
-                    plugin = &**name,
-                    "a new version is being compiled; it takes over when that is done"
-                );
-                return Ok(known.clone());
-            }
-            let prepared = prepare_one(&self.host, name, &binary, plugin.limits, started);
-            self.prepared.insert(name.clone(), prepared);
-        }
-        let prepared = &self.prepared[name];
+        let Some(prepared) = self.prepared.get(name, sha256, plugin.limits) else {
+            let Some(known) = known else {
+                return Err(Refusal {
+                    sha256: sha256.to_owned(),
+                    key: "",
+                    what: format!("{} has not been compiled", plugin.path.display()),
+                    help: None,
+                });
+            };
+            tracing::info!(
+                plugin = &**name,
+                "a new version is being compiled; it takes over when that is done"
+            );
+            return Ok(known.clone());
+        };
         let rollout = self.rollouts.entry(name, sha256, now());
         rollout.began(prepared.began);
         match &prepared.result {
@@ -507,27 +484,6 @@ struct Refusal {
     key: &'static str,
     what: String,
     help: Option<String>,
-}
-
-/// Runs the cases that a component carries and returns their number.
-///
-/// # Errors
-/// The first case that fails.
-fn own_cases(component: &Component, bytes: &[u8]) -> Result<usize, String> {
-    let started = Instant::now();
-    let cases = cases::embedded(bytes).map_err(|error| error.to_string())?;
-    for case in &cases {
-        case.check(component)
-            .map_err(|fault| format!("its own case {}: {fault}", case.name))?
-            .map_err(|difference| format!("its own {difference}"))?;
-        if started.elapsed() > CASES_TIME_MAX {
-            return Err(format!(
-                "its own cases take longer than {} s",
-                CASES_TIME_MAX.as_secs()
-            ));
-        }
-    }
-    Ok(cases.len())
 }
 
 /// A source's chain, as ingest calls it.

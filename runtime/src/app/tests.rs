@@ -1,6 +1,7 @@
-//! A change of configuration that the store keeps from finishing.
+//! The running app from inside: reloads, and what follows from them.
 
 use super::*;
+use crate::plugin::tests::guests;
 
 fn config(more: &str) -> String {
     format!(
@@ -24,6 +25,151 @@ target = "shop"
     )
 }
 
+/// Waits until a condition is met.
+async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let met = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let patience = Duration::from_secs(30);
+    let met = tokio::time::timeout(patience, met).await;
+    assert!(met.is_ok(), "not within {patience:?}: {what}");
+}
+
+async fn start(file: &Path) -> App {
+    App::start(Options {
+        files: vec![file.to_owned()],
+        limits: server::Limits::default(),
+        compiler: None,
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{error}"))
+}
+
+// A mistake in an included file was reported, but when it was mended nobody noticed: only the files of the
+// configuration in use were watched.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mistake_that_is_mended_in_an_included_file_is_noticed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (file, more) = (
+        folder.path().join("weir.toml"),
+        folder.path().join("more.toml"),
+    );
+    let config = config("").replace("reload = \"signal\"", "reload = \"watch\"");
+    std::fs::write(&file, &config).expect("written");
+    let app = start(&file).await;
+    std::fs::write(&more, "oops").expect("written");
+    let including = config.replacen('\n', "\ninclude = [\"more.toml\"]\n", 1);
+    std::fs::write(&file, including).expect("written");
+    let inner = app.inner.clone();
+    eventually("the mistake is reported", || {
+        !sync::lock(&inner.last_reload).complaints.is_empty()
+    })
+    .await;
+    std::fs::write(&more, "[sources.erp]\nowner = \"pim\"\n").expect("written");
+    eventually("the new source is there", || {
+        inner.live.load().sources.contains_key("erp")
+    })
+    .await;
+    app.stop().await;
+}
+
+// After a reload by request or signal the files that the new configuration names were not watched: only the
+// watcher's own reloads told it what they had read.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_reload_tells_what_it_has_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("weir.toml");
+    std::fs::write(&file, config("")).expect("written");
+    let app = start(&file).await;
+    let mut reads = app.inner.read.subscribe();
+    for (token, roles, success) in [("one", "read", true), ("two", "reed", false)] {
+        let path = folder.path().join(token);
+        std::fs::write(&path, "a secret of enough length\n").expect("written");
+        let tokens =
+            format!("[tokens.ops]\nsecret = {{ file = {token:?} }}\nroles = [{roles:?}]\n");
+        std::fs::write(&file, config(&tokens)).expect("written");
+        let view = app.reload().await;
+        assert_eq!(view.success, success, "{view:?}");
+        assert!(reads.has_changed().expect("it runs"), "{token}");
+        let read = reads.borrow_and_update();
+        assert!(read.named.files.contains(&path), "{:?}", read.named);
+    }
+    app.stop().await;
+}
+
+// A plugin that the new configuration takes from another file, with bytes that another reload was
+// compiling, was compiled at the turn of the reload: no other reload could begin for minutes.
+#[test]
+fn a_component_is_compiled_before_the_turn_also_if_its_file_has_moved() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    let plan = |component: &str| {
+        let plugin = format!("[plugins.page]\npath = {component:?}\n");
+        std::fs::write(at("weir.toml"), config(&plugin)).expect("written");
+        read_plan(&[at("weir.toml")]).expect("a plan").0
+    };
+    let (old, new) = (guests::source(), guests::mapper());
+    for (name, bytes) in [("page.wasm", &old), ("same.wasm", &old), ("new.wasm", &new)] {
+        std::fs::write(at(name), bytes).expect("written");
+    }
+    let before = plan("page.wasm");
+    let host = Host::start(&plugin::Options::default()).expect("a host");
+    let loaded = load::load(&host, &before).unwrap_or_else(|wrong| panic!("{wrong:?}"));
+
+    // A compiler that waits until something is written into the pipe.
+    let made = std::process::Command::new("mkfifo")
+        .arg(at("pipe"))
+        .status();
+    assert!(made.expect("there is mkfifo").success());
+    let script = format!("/bin/cat > /dev/null; /bin/cat {:?}", at("pipe"));
+    let arguments = ["-c", &script, "compiler"].map(std::ffi::OsString::from);
+    let host = Host::start(&plugin::Options {
+        compiler: Some(plugin::Apart::new("/bin/sh".into(), arguments.to_vec())),
+        ..plugin::Options::default()
+    })
+    .expect("a host");
+    let unprepared = |component: &str| {
+        let loading = Loading::new(host.clone(), plan(component), &loaded);
+        loading.replacing(&before).unprepared().len()
+    };
+    let (binary, limits) = (plugin::Binary::new(new.clone()), plugin::tests::limits());
+    std::thread::scope(|scope| {
+        let compiling = scope.spawn(|| host.load("page", &binary, limits).is_err());
+        while !host.is_compiling(&binary) {
+            std::thread::yield_now();
+        }
+        assert_eq!(unprepared("same.wasm"), 0, "the same bytes are in use");
+        assert_eq!(unprepared("new.wasm"), 1, "it waits for the other one");
+        std::fs::write(at("page.wasm"), &new).expect("written");
+        assert_eq!(unprepared("page.wasm"), 0, "it is left to the other one");
+        std::fs::write(at("pipe"), "\u{1}refused").expect("written");
+        assert!(compiling.join().expect("no panic"));
+    });
+}
+
+// After a reload with another `store.path`, which takes effect at the next start, backups were written
+// beside a store that did not exist.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_lies_beside_the_store_that_serves() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("weir.toml");
+    std::fs::write(&file, config("")).expect("written");
+    let app = start(&file).await;
+    let moved = config("").replace("path = \"data\"", "path = \"elsewhere\"");
+    std::fs::write(&file, moved).expect("written");
+    let view = app.reload().await;
+    assert!(view.success, "{view:?}");
+    let made = server::Setup::backup(&*app.inner).await;
+    let made = made.unwrap_or_else(|problem| panic!("{problem:?}"));
+    let beside = folder.path().join("data").join(BACKUPS);
+    let made = Path::new(&made.file);
+    assert_eq!(made.parent(), Some(&*beside));
+    assert!(made.exists() && !folder.path().join("elsewhere").exists());
+    app.stop().await;
+}
+
 // The store failed after the sources had changed over, and the response said that the old
 // configuration stayed active. The next reload then found no difference and reported success.
 #[tokio::test(flavor = "multi_thread")]
@@ -31,13 +177,7 @@ async fn a_configuration_that_is_applied_in_part_is_called_so_until_it_is_applie
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("weir.toml");
     std::fs::write(&file, config("")).expect("written");
-    let app = App::start(Options {
-        files: vec![file.clone()],
-        limits: server::Limits::default(),
-        compiler: None,
-    })
-    .await
-    .unwrap_or_else(|error| panic!("{error}"));
+    let app = start(&file).await;
     app.store().close().await.expect("it closes");
 
     let another = "[sources.erp]\n[channels.site]\nentity = \"product\"\nfacets = [\"content\"]\ntarget = \"shop\"\n";

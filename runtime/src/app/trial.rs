@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::Inner;
 use super::apply::Live;
 use super::intake::HttpIntake;
 use super::load::{Loaded, Loading, Objection};
 use super::rollouts::Rollouts;
 use super::samples::Samples;
+use super::{Inner, blocking};
 use crate::dispatch::{self, Channel};
 use crate::ingest;
 use crate::model::{EntityType, Event, Failure, Ordinal, View};
@@ -25,7 +25,7 @@ use crate::plan::Plan;
 use crate::plugin::{
     Chain, ChannelChain, EntityVerdict, EventVerdict, Failed, Host, Priority, SourceChain,
 };
-use crate::store::{ListQuery, State};
+use crate::store::{ListQuery, State, Store};
 
 /// The command that lets a version take over though it maps less.
 pub(super) const CONFIRM: &str = "weir plugin confirm";
@@ -73,11 +73,15 @@ enum Judgement {
     Dropped,
     Declined,
     Bug(Failed),
+    /// The host could not run it: it is stopping, or has too many instances at the moment.
+    Untried,
 }
 
 impl Judgement {
     fn of_failed(failed: Failed) -> Judgement {
-        if failed.is_bug() {
+        if failed.is_of_host() {
+            Judgement::Untried
+        } else if failed.fault {
             Judgement::Bug(failed)
         } else {
             Judgement::Declined
@@ -97,6 +101,7 @@ fn tally(judgements: &[Judgement]) -> Tally {
             Judgement::Dropped => &mut tally.dropped,
             Judgement::Declined => &mut tally.declined,
             Judgement::Bug(_) => &mut tally.faulted,
+            Judgement::Untried => continue,
         } += 1;
     }
     tally
@@ -157,13 +162,38 @@ async fn judge<T: Clone>(
     judgements
 }
 
-/// The samples on which the chain in use showed no bug, with its judgement of each.
+/// The samples that the chain in use was tried on and showed no bug, with its judgement of each.
 fn fair<T>(samples: Vec<T>, judgements: Option<Vec<Judgement>>) -> (Vec<T>, Vec<Judgement>) {
     let Some(judgements) = judgements else {
         return (samples, Vec::new());
     };
     let judged = samples.into_iter().zip(judgements);
-    judged.filter(|(_, judgement)| !judgement.is_bug()).unzip()
+    let is_fair = |judgement: &Judgement| !judgement.is_bug() && *judgement != Judgement::Untried;
+    judged.filter(|(_, judgement)| is_fair(judgement)).unzip()
+}
+
+/// How many of the samples that both chains were tried on became something with the one in use.
+fn made_before(known: &[Judgement], judgements: &[Judgement]) -> usize {
+    let both = known.iter().zip(judgements);
+    both.filter(|(before, after)| **before == Judgement::Made && **after != Judgement::Untried)
+        .count()
+}
+
+/// The time that the trial of one chain has, within that of the whole reload.
+struct Allowed {
+    until: Instant,
+    /// Whether it is as much as a chain has: then one that gets no sample done has a bug.
+    whole: bool,
+}
+
+impl Allowed {
+    fn from_now(end: Instant) -> Allowed {
+        let until = Instant::now() + TRIAL_MAX;
+        Allowed {
+            until: until.min(end),
+            whole: until <= end,
+        }
+    }
 }
 
 /// What a trial compares with: the chains in use, or those that served last, and their last events.
@@ -249,24 +279,25 @@ impl Inner {
         let options = Arc::new(source.options.clone());
         let types = Arc::new(plan.entities.clone());
         let run = |chain: &SourceChain| on_events(&self.host, chain, &options, &types);
-        let until = || end.min(Instant::now() + TRIAL_MAX);
         let known = match before {
-            Some(before) => Some(judge(&samples, until(), false, run(before)).await),
+            Some(before) => {
+                let until = Allowed::from_now(end).until;
+                Some(judge(&samples, until, false, run(before)).await)
+            }
             None => None,
         };
         let (samples, known) = fair(samples, known);
-        let began = Instant::now();
-        let judgements = judge(&samples, until(), true, run(after)).await;
+        let (began, allowed) = (Instant::now(), Allowed::from_now(end));
+        let judgements = judge(&samples, allowed.until, true, run(after)).await;
         let result = tally(&judgements);
         rollouts.update(after, |rollout| {
             rollout.ran_on_events(&result, began.elapsed())
         });
         let place = format!("sources.{name}.plugins");
-        if let Some(found) = bug(&judgements, &samples) {
+        if let Some(found) = bug(&judgements, &samples, &allowed) {
             return Some(objection(plan, &place, "event", found, after, rollouts));
         }
-        let mapped = known.iter().filter(|known| **known == Judgement::Made);
-        let mapped = mapped.take(judgements.len()).count();
+        let mapped = made_before(&known, &judgements);
         if mapped == 0 || result.made > 0 || self.is_confirmed(after, rollouts) {
             return None;
         }
@@ -291,66 +322,33 @@ impl Inner {
     async fn try_channel(
         &self,
         plan: &Plan,
-        live: &Live,
+        live: &Arc<Live>,
         name: &Arc<str>,
         [before, after]: [Option<&ChannelChain>; 2],
         end: Instant,
         rollouts: &mut Rollouts,
     ) -> Option<Objection> {
         let (channel, after) = (plan.channels.get(name)?, after?);
-        let samples = self.entities(live, &channel.options);
+        let (store, live) = (self.store.clone(), live.clone());
+        let options = channel.options.clone();
+        let samples = blocking(move || entities(&*store, &live, &options)).await;
         let run = |chain: &ChannelChain| on_entities(&self.host, chain);
-        let until = || end.min(Instant::now() + TRIAL_MAX);
         let known = match before {
-            Some(before) => Some(judge(&samples, until(), false, run(before)).await),
+            Some(before) => {
+                let until = Allowed::from_now(end).until;
+                Some(judge(&samples, until, false, run(before)).await)
+            }
             None => None,
         };
         let (samples, _) = fair(samples, known);
-        let began = Instant::now();
-        let judgements = judge(&samples, until(), true, run(after)).await;
+        let (began, allowed) = (Instant::now(), Allowed::from_now(end));
+        let judgements = judge(&samples, allowed.until, true, run(after)).await;
         rollouts.update(after, |rollout| {
             rollout.ran_on_entities(&tally(&judgements), began.elapsed())
         });
-        let found = bug(&judgements, &samples)?;
+        let found = bug(&judgements, &samples, &allowed)?;
         let place = format!("channels.{name}.plugins");
         Some(objection(plan, &place, "entity", found, after, rollouts))
-    }
-
-    /// Entities as the channel would pass them to its plugins: those that it has delivered first, so
-    /// that its renderer is tried and not only its filters; the ones written last before others.
-    fn entities(&self, live: &Live, options: &dispatch::Options) -> Vec<View> {
-        let written = live
-            .sources
-            .values()
-            .flat_map(|intake| intake.source.activity().entities());
-        let mut ordinals: Vec<Ordinal> = written
-            .filter(|id| id.entity_type == options.entity_type)
-            .filter_map(|id| self.store.find(&id))
-            .collect();
-        let others = self.store.list(&ListQuery {
-            entity_type: &options.entity_type,
-            prefix: "",
-            after: None,
-            owed: None,
-            limit: LOOKED_THROUGH_MAX,
-        });
-        ordinals.extend(others.into_iter().map(|(ordinal, _)| ordinal));
-        let channel = live.channels.get(&options.name);
-        let is_delivered = |ordinal: &Ordinal| channel.is_some_and(|it| delivered(it, *ordinal));
-        let (mut first, rest): (Vec<_>, Vec<_>) = ordinals.into_iter().partition(is_delivered);
-        first.extend(rest);
-        let mut seen = std::collections::BTreeSet::new();
-        first.retain(|ordinal| seen.insert(*ordinal));
-        // Some of them lack what the channel needs.
-        first.truncate(4 * SAMPLES);
-        let entities = self.store.read(&first).unwrap_or_default();
-        let views = entities
-            .iter()
-            .flatten()
-            .map(|entity| View::of(entity, &options.facets));
-        let shown =
-            |view: &View| !view.facets.is_empty() && view.missing(&options.needs).next().is_none();
-        views.filter(shown).take(SAMPLES).collect()
     }
 
     /// Whether an operator has confirmed that a changed plugin of this chain maps less than before.
@@ -361,6 +359,44 @@ impl Inner {
             sha256.is_some() && sha256 == confirmed.get(plugin).map(String::as_str)
         })
     }
+}
+
+/// Entities as the channel would pass them to its plugins: those that it has delivered first, so
+/// that its renderer is tried and not only its filters; the ones written last before others. Blocking: it reads
+/// the store.
+fn entities(store: &dyn Store, live: &Live, options: &dispatch::Options) -> Vec<View> {
+    let written = live
+        .sources
+        .values()
+        .flat_map(|intake| intake.source.activity().entities());
+    let mut ordinals: Vec<Ordinal> = written
+        .filter(|id| id.entity_type == options.entity_type)
+        .filter_map(|id| store.find(&id))
+        .collect();
+    let others = store.list(&ListQuery {
+        entity_type: &options.entity_type,
+        prefix: "",
+        after: None,
+        owed: None,
+        limit: LOOKED_THROUGH_MAX,
+    });
+    ordinals.extend(others.into_iter().map(|(ordinal, _)| ordinal));
+    let channel = live.channels.get(&options.name);
+    let is_delivered = |ordinal: &Ordinal| channel.is_some_and(|it| delivered(it, *ordinal));
+    let (mut first, rest): (Vec<_>, Vec<_>) = ordinals.into_iter().partition(is_delivered);
+    first.extend(rest);
+    let mut seen = std::collections::BTreeSet::new();
+    first.retain(|ordinal| seen.insert(*ordinal));
+    // Some of them lack what the channel needs.
+    first.truncate(4 * SAMPLES);
+    let entities = store.read(&first).unwrap_or_default();
+    let views = entities
+        .iter()
+        .flatten()
+        .map(|entity| View::of(entity, &options.facets));
+    let shown =
+        |view: &View| !view.facets.is_empty() && view.missing(&options.needs).next().is_none();
+    views.filter(shown).take(SAMPLES).collect()
 }
 
 fn delivered(channel: &Channel, ordinal: Ordinal) -> bool {
@@ -391,24 +427,26 @@ fn judge_event(
                 }),
             }
         }
-        Some(EventVerdict::Changes(_) | EventVerdict::Filtered(_)) | None => Judgement::Dropped,
+        Some(EventVerdict::Changes(_) | EventVerdict::Filtered(_)) => Judgement::Dropped,
         Some(EventVerdict::Failed(failed)) => Judgement::of_failed(failed),
+        None => Judgement::Untried,
     }
 }
 
 fn judge_entity(verdict: Option<EntityVerdict>) -> Judgement {
     match verdict {
         Some(EntityVerdict::Rendering(_) | EntityVerdict::Passed) => Judgement::Made,
-        Some(EntityVerdict::Filtered(_) | EntityVerdict::NotRendered) | None => Judgement::Dropped,
+        Some(EntityVerdict::Filtered(_) | EntityVerdict::NotRendered) => Judgement::Dropped,
         Some(EntityVerdict::Failed(failed)) => Judgement::of_failed(failed),
+        None => Judgement::Untried,
     }
 }
 
-/// The bug that ended a trial. A chain that does not even get one sample done in time has one too.
-fn bug<T>(judgements: &[Judgement], samples: &[T]) -> Option<Failed> {
+/// The bug that ended a trial. A chain that does not even get one sample done in its time has one too.
+fn bug<T>(judgements: &[Judgement], samples: &[T], allowed: &Allowed) -> Option<Failed> {
     match judgements.last() {
         Some(Judgement::Bug(failed)) => Some(failed.clone()),
-        None if !samples.is_empty() => Some(Failed {
+        None if !samples.is_empty() && allowed.whole => Some(Failed {
             plugin: String::new(),
             failure: Failure::new(
                 "time-limit",
@@ -480,14 +518,26 @@ mod tests {
         }
     }
 
-    // A mapper in TypeScript or Python that threw on each of 16 events took over, because an
-    // exception was taken for an event that the author declines.
+    /// As much time as one chain has.
+    fn allowed() -> Allowed {
+        Allowed::from_now(Instant::now() + TRIALS_MAX)
+    }
+
+    // A call that the host had no instance for counted as a bug of the new version.
     #[test]
-    fn an_exception_is_a_bug_and_an_event_that_was_declined_is_none() {
-        let judged =
-            |code, fault| judge_entity(Some(EntityVerdict::Failed(failed(code, fault)))).is_bug();
-        assert!(judged("exception", false) && judged("trap", true));
-        assert!(!judged("missing-field", false));
+    fn samples_that_the_host_could_not_run_are_not_compared() {
+        let judged = |code, fault| judge_entity(Some(EntityVerdict::Failed(failed(code, fault))));
+        assert!(judged("trap", true).is_bug() && !judged("missing-field", false).is_bug());
+        let (made, untried) = (Judgement::Made, judged("host", true));
+        assert_eq!(untried, Judgement::Untried);
+        let dropped = Judgement::Dropped;
+        let known = vec![made.clone(), untried.clone(), made.clone(), made];
+        let (samples, known) = fair(vec![1, 2, 3, 4], Some(known));
+        assert_eq!(samples, [1, 3, 4]);
+        let judgements = [untried, dropped];
+        assert_eq!(tally(&judgements).samples(), 1);
+        assert_eq!(made_before(&known, &judgements), 1, "the second of three");
+        assert_eq!(bug(&judgements[..1], &samples, &allowed()), None);
     }
 
     #[tokio::test]
@@ -514,7 +564,7 @@ mod tests {
                 faulted: 1
             }
         );
-        assert!(bug(&strictly, &samples).is_some());
+        assert!(bug(&strictly, &samples, &allowed()).is_some());
         let known = judge(&samples, until, false, run).await;
         assert_eq!(fair(samples.to_vec(), Some(known)).0, ['a', 'f', 'a']);
     }
@@ -527,14 +577,19 @@ mod tests {
                 Judgement::Made
             })
         };
-        let until = Instant::now() + TRIAL_MAX;
+        let until = allowed().until;
         let some = judge(&[6, 6, 6], until, true, run).await;
-        assert_eq!((some.len(), bug(&some, &[6, 6, 6])), (1, None));
-        let until = Instant::now() + TRIAL_MAX;
-        let none = judge(&[60], until, true, run).await;
+        let found = bug(&some, &[6, 6, 6], &allowed());
+        assert_eq!((some.len(), found), (1, None));
+        let whole = allowed();
+        let none = judge(&[60], whole.until, true, run).await;
         assert_eq!(
-            bug(&none, &[60]).expect("a bug").failure.message,
+            bug(&none, &[60], &whole).expect("a bug").failure.message,
             "no result within 10 s"
         );
+        // The trials before it have taken the time of the whole reload.
+        let rest = Allowed::from_now(Instant::now() + Duration::from_secs(1));
+        let none = judge(&[6], rest.until, true, run).await;
+        assert_eq!(bug(&none, &[6], &rest), None, "it takes over untried");
     }
 }

@@ -1,5 +1,6 @@
 //! Reloads when a file changes: the configuration, the files it includes or refers to, the
-//! components, and each link on the way to one of them.
+//! components, and each link on the way to one of them. The files of a configuration that was rejected
+//! are watched too, because any of them may be where its mistake is mended.
 //!
 //! Folders are watched instead of files, because editors and builds replace files, and mounted
 //! ConfigMaps and releases replace links. A burst of changes leads to one reload. A half-written file
@@ -20,6 +21,7 @@ use tokio::time::Instant;
 
 use super::Inner;
 use crate::files;
+use crate::plan::Named;
 
 /// How long a file must be quiet after a write before it is read.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -30,9 +32,8 @@ const TIMES_ARE_ROUNDED_BY: Duration = Duration::from_millis(10);
 /// Maximum delay; a file that is written without pause is read after this time.
 const SETTLE_MAX: Duration = Duration::from_secs(2);
 
-/// Watches until Weir stops. `read` is when the files of the plan in use began to be read. If the system
-/// cannot watch files, logs an error and returns.
-pub(super) fn watch(inner: Arc<Inner>, mut read: SystemTime) {
+/// Watches until Weir stops. If the system cannot watch files, logs an error and returns.
+pub(super) fn watch(inner: Arc<Inner>) {
     let (changed, mut changes) = mpsc::unbounded_channel::<Duration>();
     let watched = Arc::new(ArcSwap::from_pointee(Watched::default()));
     let known = watched.clone();
@@ -50,84 +51,68 @@ pub(super) fn watch(inner: Arc<Inner>, mut read: SystemTime) {
             return;
         }
     };
-    // A reload may wait for a compiler; the next change leads to the next reload meanwhile. Each that
-    // has ended says when it began.
-    let (reloaded, mut reloads) = mpsc::unbounded_channel::<SystemTime>();
     tokio::spawn({
-        let (inner, reloaded) = (inner.clone(), reloaded.clone());
+        let inner = inner.clone();
         async move {
             while quiet(&mut changes).await && !inner.stopping.is_cancelled() {
-                tokio::spawn(reload(inner.clone(), reloaded.clone()));
+                inner.ask_for_reload();
             }
         }
     });
     tokio::spawn(async move {
-        let mut folders = Folders::new();
+        let mut reads = inner.read.subscribe();
         loop {
-            let (files, included) = named(&inner);
-            let wanted = tokio::task::spawn_blocking(move || Watched::new(&files, &included));
+            let (named, began) = {
+                let read = reads.borrow_and_update();
+                let in_use = inner.live.load().plan.named();
+                (both(in_use, &read.named), read.began)
+            };
+            let wanted = tokio::task::spawn_blocking(move || Watched::new(&named));
             // Weir is stopping.
             let Ok(wanted) = wanted.await else { return };
-            let wanted = Arc::new(wanted);
-            let is_new = wanted.folders != folders;
+            let (known, wanted) = (watched.load_full(), Arc::new(wanted));
+            let folders = &known.folders;
             // A folder that was replaced has to be watched anew: the system watches the old one.
             let differs = |known: &Folders, at: &PathBuf, id| known.get(at) != Some(id);
-            for (folder, id) in &folders {
+            for (folder, id) in folders {
                 if differs(&wanted.folders, folder, id) {
                     // An error here means that the folder is gone, and then it is not watched anyway.
                     let _ = watcher.unwatch(folder);
                 }
             }
             for (folder, id) in &wanted.folders {
-                if differs(&folders, folder, id)
+                if differs(folders, folder, id)
                     && let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive)
                 {
                     tracing::warn!(folder = %folder.display(), %error, "cannot watch this folder; after a change in it, reload with SIGHUP or POST /v1/reload");
                 }
             }
-            folders.clone_from(&wanted.folders);
             watched.store(wanted.clone());
-            // What changed after it was read and before it was watched was not reported.
-            let late = tokio::task::spawn_blocking(move || wanted.changed_since(read));
+            let late = tokio::task::spawn_blocking(move || wanted.missed(&known, began));
             let Ok(late) = late.await else { return };
-            if is_new && late {
-                tokio::spawn(reload(inner.clone(), reloaded.clone()));
+            if late {
+                inner.ask_for_reload();
             }
-            read = tokio::select! {
-                began = reloads.recv() => began.unwrap_or(read),
+            tokio::select! {
+                changed = reads.changed() => if changed.is_err() { return },
                 () = inner.stopping.cancelled() => return,
-            };
+            }
         }
     });
 }
 
-/// Reloads, and then tells `ended` when it began to read.
-async fn reload(inner: Arc<Inner>, ended: mpsc::UnboundedSender<SystemTime>) {
-    let began = SystemTime::now();
-    inner.reload().await;
-    // The receiver is gone when Weir stops.
-    let _ = ended.send(began);
-}
-
-/// The files that the plan in use was made of, and the folders in which a new file would be included.
-fn named(inner: &Inner) -> (BTreeSet<PathBuf>, BTreeSet<PathBuf>) {
-    let plan = inner.live.load().plan.clone();
-    let files = plan
-        .files
-        .iter()
-        .chain(plan.plugins.values().map(|plugin| &plugin.path))
-        .chain(&inner.files);
-    (
-        files.cloned().collect(),
-        plan.folders.iter().cloned().collect(),
-    )
+/// What the configuration in use and the one that was read last name.
+fn both(mut in_use: Named, read: &Named) -> Named {
+    in_use.files.extend(read.files.iter().cloned());
+    in_use.folders.extend(read.folders.iter().cloned());
+    in_use
 }
 
 /// Folders, each with its device and inode.
 type Folders = BTreeMap<PathBuf, (u64, u64)>;
 
 /// What is watched.
-#[derive(Default)]
+#[derive(Default, PartialEq)]
 struct Watched {
     /// The files and links whose change matters.
     entries: BTreeSet<PathBuf>,
@@ -139,7 +124,8 @@ struct Watched {
 
 impl Watched {
     /// Finds out what to watch for these files and folders. Blocking.
-    fn new(files: &BTreeSet<PathBuf>, included: &BTreeSet<PathBuf>) -> Watched {
+    fn new(named: &Named) -> Watched {
+        let (files, included) = (&named.files, &named.folders);
         let trails = files.iter().chain(included).map(|path| files::trail(path));
         let mut entries: BTreeSet<PathBuf> = trails.flatten().flatten().collect();
         let included: BTreeSet<PathBuf> = included
@@ -165,11 +151,18 @@ impl Watched {
         }
     }
 
-    /// Whether a file or link was put in its place or changed after this time, or shortly before:
-    /// file systems round times down. Blocking.
+    /// Whether something may have changed after it was read at this time, and before this was watched
+    /// instead of what was watched until then. Blocking.
+    fn missed(&self, before: &Watched, read: SystemTime) -> bool {
+        self != before && self.changed_since(read)
+    }
+
+    /// Whether a file or link was put in its place or changed, or a file was put into a folder or taken
+    /// out of it whose files are included, after this time, or shortly before: file systems round times
+    /// down. Blocking.
     fn changed_since(&self, time: SystemTime) -> bool {
         let since = time - TIMES_ARE_ROUNDED_BY;
-        self.entries.iter().any(|entry| {
+        self.entries.iter().chain(&self.included).any(|entry| {
             entry.symlink_metadata().is_ok_and(|metadata| {
                 let seconds = u64::try_from(metadata.ctime()).unwrap_or(0);
                 let nanoseconds = u32::try_from(metadata.ctime_nsec()).unwrap_or(0);
@@ -245,6 +238,41 @@ impl Burst {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn named(files: &[PathBuf], folders: &[PathBuf]) -> Named {
+        Named {
+            files: files.iter().cloned().collect(),
+            folders: folders.iter().cloned().collect(),
+        }
+    }
+
+    // A file that a new configuration named in a folder that was watched anyway, and that changed before
+    // it was watched itself, was not read again. The same for a new file in an included folder.
+    #[test]
+    fn what_changed_before_it_was_watched_is_missed_wherever_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::create_dir(at("conf.d")).unwrap();
+        std::fs::write(at("weir.toml"), "").unwrap();
+        let old = Watched::new(&named(&[at("weir.toml")], &[]));
+        let read = SystemTime::now() + Duration::from_secs(60);
+        std::fs::write(at("token"), "").unwrap();
+        let new = Watched::new(&named(&[at("weir.toml"), at("token")], &[]));
+        let earlier = SystemTime::now() - Duration::from_secs(60);
+        assert!(new.missed(&old, earlier), "changed after it was read");
+        assert!(!new.missed(&old, read), "and before");
+        assert!(!new.missed(&new, earlier), "it was watched");
+        let included = Watched::new(&named(&[], &[at("conf.d")]));
+        assert!(included.missed(&Watched::default(), earlier));
+        assert!(!included.missed(&Watched::default(), read));
+    }
+
+    #[test]
+    fn the_files_of_a_rejected_configuration_are_watched_beside_those_in_use() {
+        let [a, b, c] = ["/a", "/b", "/c"].map(PathBuf::from);
+        let watched = both(named(&[a.clone(), b.clone()], &[]), &named(&[b, c], &[a]));
+        assert_eq!((watched.files.len(), watched.folders.len()), (3, 1));
+    }
 
     /// Returns when files are read, given the arrival and the settle time of each change. Times are
     /// in milliseconds after the first change.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::author::cases::written::to_json;
 use crate::author::cases::{Case, Difference, Output, spread};
 use crate::author::harness::{CaseRun, Harness};
-use crate::plugin::{Binary, Fault, Limits, Role};
+use crate::plugin::{self, Binary, Fault, Limits, Role};
 
 /// The results of all cases of one component.
 pub struct Results {
@@ -154,15 +154,11 @@ pub struct Blessing {
     pub mistakes: Vec<(String, String)>,
 }
 
-/// The codes with which the kits report that a function raised an exception or returned something
-/// that is no result.
-const MISTAKES: [&str; 2] = ["exception", "wrong-answer"];
-
 /// The code of an output that no author means: the host's report of a fault, or the kit's of an
 /// exception.
 fn mistake(run: &CaseRun) -> Option<&str> {
     match &run.output {
-        Output::Failed(failure) if run.fault || MISTAKES.contains(&&*failure.code) => {
+        Output::Failed(failure) if run.fault || plugin::is_mistake(&failure.code) => {
             Some(&failure.code)
         }
         _ => None,

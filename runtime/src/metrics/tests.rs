@@ -255,7 +255,7 @@ fn the_text_is_this_one() {
         weir_plugin_call_seconds_bucket{le="0.001",plugin="erp-product"} 2
         weir_plugin_call_seconds_bucket{le="2.5",plugin="erp-product"} 2
         weir_plugin_call_seconds_bucket{le="+Inf",plugin="erp-product"} 2
-        # HELP weir_plugin_traps Traps and broken limits of a version of a plugin
+        # HELP weir_plugin_traps Traps, broken limits, exceptions and unusable results of a version of a plugin
         # TYPE weir_plugin_traps counter
         weir_plugin_traps_total{plugin="erp-product",version="3fa9c1b2d0e4"} 0
         weir_plugin_traps_total{plugin="erp-product",version="0d15ea5e0000"} 2

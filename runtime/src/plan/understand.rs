@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::notes::Notes;
-use super::{Cause, Complaint, Outside, Plan, basics, channels, checks, sources, targets, uses};
+use super::{
+    Cause, Complaint, Named, Outside, Plan, basics, channels, checks, sources, targets, uses,
+};
 use crate::config;
 use crate::config::cursor::{Cursor, Environment, Reader};
 
@@ -21,15 +23,24 @@ impl Default for ReadOptions {
     }
 }
 
+/// A plan with its warnings, or all complaints, in the order of the files.
+pub type Understood = Result<(Plan, Vec<Complaint>), Vec<Complaint>>;
+
 /// Reads files, merging later ones over earlier ones. Returns the plan and the warnings.
 ///
 /// # Errors
 /// All complaints, in the order of the files; at least one.
-pub fn read(
+pub fn read(files: &[PathBuf], environment: Environment<'_>, options: ReadOptions) -> Understood {
+    read_named(files, environment, options).1
+}
+
+/// The same, and what the files name, also if there are complaints: a mistake may be mended in any of
+/// the files.
+pub fn read_named(
     files: &[PathBuf],
     environment: Environment<'_>,
     options: ReadOptions,
-) -> Result<(Plan, Vec<Complaint>), Vec<Complaint>> {
+) -> (Named, Understood) {
     let mut document = config::load(files);
     let reader = Reader::new(environment, options.secrets);
     let mut plan = understand(&reader, &document);
@@ -52,14 +63,16 @@ pub fn read(
             .into_iter()
             .filter(|one| !(broken(one) || blind && one.cause == Cause::Missing)),
     );
+    plan.files.extend(gathered.files);
+    let named = plan.named();
     let tidy = |complaints| tidy(complaints, &document.files);
     if !complaints.is_empty() {
-        return Err(tidy(complaints));
+        return (named, Err(tidy(complaints)));
     }
-    plan.files.extend(gathered.files);
     plan.outside = Outside(gathered.outside);
     plan.places.extend(gathered.settings);
-    Ok((plan, tidy([document.warnings, gathered.warnings].concat())))
+    let warnings = tidy([document.warnings, gathered.warnings].concat());
+    (named, Ok((plan, warnings)))
 }
 
 /// Sorts complaints by file and place and removes duplicates: a table is read once for each row, so

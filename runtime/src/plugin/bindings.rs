@@ -11,7 +11,7 @@ use wasmtime::{AsContextMut, Store};
 use crate::model::{Change, Event, Failure, Lane, Payload, Rendering, View};
 use crate::plugin::instance::State;
 use crate::plugin::log::Level;
-use crate::plugin::words::Role;
+use crate::plugin::words::{Role, is_mistake};
 
 use self::exports::weir::plugin as exported;
 use self::weir::plugin::{log, types};
@@ -134,7 +134,8 @@ pub(crate) enum Answer {
 pub(crate) struct Declined {
     /// The failure of the item.
     pub(crate) failure: Failure,
-    /// False: the plugin declined it. True: the host found the result unusable.
+    /// False: the plugin declined it. True: the host found the result unusable, or the plugin's kit
+    /// reports a bug of its function.
     pub(crate) fault: bool,
 }
 
@@ -250,11 +251,11 @@ fn renderings(results: Vec<Result<Option<types::Rendering>, types::Failure>>) ->
 
 fn declined(failure: types::Failure) -> Declined {
     Declined {
+        fault: is_mistake(&failure.code),
         failure: Failure {
             code: brief(failure.code, CODE_BYTES_MAX),
             message: brief(failure.message, MESSAGE_BYTES_MAX),
         },
-        fault: false,
     }
 }
 

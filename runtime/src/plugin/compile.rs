@@ -19,6 +19,7 @@ use wasmtime::component::Component as Code;
 
 use crate::plugin::engine::{self, Layout};
 use crate::plugin::limits::{Length, Size};
+use crate::plugin::refusals::Refusal;
 use crate::plugin::sizes;
 
 /// The niceness of the process, which gets a tenth of the processor share of a thread that accepts
@@ -64,7 +65,7 @@ impl Apart {
     ///
     /// # Errors
     /// The reason, in a sentence.
-    pub(super) fn compile(&self, wasm: &[u8], layout: Layout) -> Result<Vec<u8>, String> {
+    pub(super) fn compile(&self, wasm: &[u8], layout: Layout) -> Result<Vec<u8>, Refusal> {
         let mut command = Command::new(&self.program);
         command
             .args(&self.arguments)
@@ -84,17 +85,19 @@ impl Apart {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let mut child = command
-            .spawn()
-            .map_err(|error| format!("the compiler cannot be started: {error}"))?;
+        let mut child = command.spawn().map_err(|error| {
+            Refusal::for_now(format!("the compiler cannot be started: {error}"))
+        })?;
         let (answer, said) = converse(&mut child, wasm, self.time * PATIENCE);
-        let status = child
-            .wait()
-            .map_err(|error| format!("the compiler process cannot be awaited: {error}"))?;
+        let awaited = child.wait();
+        let status = awaited.map_err(|error| {
+            Refusal::for_now(format!("the compiler process cannot be awaited: {error}"))
+        })?;
         match answer.as_deref().map(<[u8]>::split_first) {
             Some(Some((&CODE, code))) if status.success() => Ok(code.to_vec()),
             Some(Some((&SENTENCE, why))) => Err(self.named(&String::from_utf8_lossy(why), &said)),
-            None => Err(self.too_long()),
+            // On a busy machine this says little about the file.
+            None => Err(Refusal::for_now(self.too_long())),
             Some(_) => Err(self.died(status, &said)),
         }
     }
@@ -115,7 +118,7 @@ impl Apart {
 
     /// Names the memory limit if the message shows that an allocation failed; otherwise returns the
     /// message.
-    fn named(&self, why: &str, said: &str) -> String {
+    fn named(&self, why: &str, said: &str) -> Refusal {
         let lacks = |text: &str| {
             [
                 "Cannot allocate memory",
@@ -126,28 +129,29 @@ impl Apart {
             .any(|words| text.contains(words))
         };
         if lacks(why) || lacks(said) {
-            self.too_large()
+            // The whole machine may have lacked it.
+            Refusal::for_now(self.too_large())
         } else {
-            why.to_owned()
+            why.to_owned().into()
         }
     }
 
-    fn died(&self, status: ExitStatus, said: &str) -> String {
+    fn died(&self, status: ExitStatus, said: &str) -> Refusal {
         #[cfg(unix)]
         if std::os::unix::process::ExitStatusExt::signal(&status)
             == Some(rustix::process::Signal::XCPU.as_raw())
         {
-            return self.too_long();
+            return self.too_long().into();
         }
         if said.contains("memory allocation of") {
-            return self.too_large();
+            return self.too_large().into();
         }
         let last = said
             .lines()
             .rev()
             .find(|line| !line.trim().is_empty())
             .unwrap_or("it printed nothing");
-        format!("the compiler gave up on it ({status}): {last}")
+        Refusal::for_now(format!("the compiler gave up on it ({status}): {last}"))
     }
 }
 
@@ -372,6 +376,7 @@ mod tests {
         apart
             .compile(b"some bytes", Layout::Wide)
             .expect_err("refused")
+            .why
     }
 
     #[test]
@@ -413,7 +418,8 @@ mod tests {
         );
         let why = Apart::new("/nowhere/weir".into(), Vec::new())
             .compile(b"", Layout::Wide)
-            .expect_err("refused");
+            .expect_err("refused")
+            .why;
         assert!(why.starts_with("the compiler cannot be started"), "{why}");
     }
 

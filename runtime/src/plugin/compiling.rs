@@ -23,6 +23,8 @@ pub(super) struct Compiling {
 struct State {
     wanted: BTreeSet<String>,
     running: BTreeSet<String>,
+    /// How many wait for what somebody else compiles.
+    waiting: usize,
 }
 
 /// The right to compile a component, until it is dropped.
@@ -42,9 +44,11 @@ impl Compiling {
     pub(super) fn begin(&self, sha256: &str) -> Option<Turn<'_>> {
         let mut state = sync::lock(&self.state);
         if state.wanted.contains(sha256) {
+            state.waiting += 1;
             while state.wanted.contains(sha256) {
                 state = sync::unpoisoned(self.ended.wait(state));
             }
+            state.waiting -= 1;
             return None;
         }
         state.wanted.insert(sha256.to_owned());
@@ -82,7 +86,8 @@ mod tests {
         thread::scope(|scope| {
             let again = scope.spawn(|| compiling.begin("a").is_none());
             let third = scope.spawn(|| compiling.begin("c").is_some());
-            while !compiling.has("c") {
+            let waits = || sync::lock(&compiling.state).waiting == 1;
+            while !(compiling.has("c") && waits()) {
                 thread::yield_now();
             }
             assert!(!third.is_finished() && !again.is_finished());

@@ -21,9 +21,10 @@ use crate::plugin::engine::Layout;
 use crate::plugin::figures::{Counter, Figures};
 use crate::plugin::instance::{Instance, State};
 use crate::plugin::quota::Quota;
+use crate::plugin::refusals::{Refusal, Refusals};
 use crate::plugin::sizes;
 use crate::plugin::standing::{Conduct, Standing};
-use crate::plugin::words::{Fault, Limits, Role};
+use crate::plugin::words::{Breach, Fault, Limits, Role};
 
 /// The interface, and the versions of it that this host supports.
 const PACKAGE: &str = "weir:plugin/";
@@ -62,6 +63,7 @@ pub(super) struct Loader<'a> {
     pub(super) apart: Option<&'a Apart>,
     pub(super) cache: Option<&'a Cache>,
     pub(super) compiling: &'a Compiling,
+    pub(super) refusals: &'a Refusals,
     pub(super) figures: &'a Figures,
 }
 
@@ -75,17 +77,22 @@ impl Loader<'_> {
         limits: Limits,
     ) -> Result<Component, Fault> {
         let unusable = |why: String| Fault::Unusable(format!("plugin {name}: {why}"));
+        let (refusals, sha256) = (self.refusals, binary.sha256());
+        if let Some(why) = refusals.find(sha256, limits) {
+            return Err(unusable(why));
+        }
         // A compiler is large, and hostile code may make it panic; treat that as a refusal.
         let loaded = catch_unwind(AssertUnwindSafe(|| self.checked(name, binary, limits)));
         loaded
-            .unwrap_or_else(|_| Err("the compiler gave up on it".into()))
-            .map_err(unusable)
+            .unwrap_or_else(|_| Err("the compiler gave up on it".to_owned().into()))
+            .inspect_err(|refusal| refusals.note(sha256, limits, refusal))
+            .map_err(|refusal| unusable(refusal.why))
     }
 
-    fn checked(&self, name: &str, binary: &Binary, limits: Limits) -> Result<Component, String> {
+    fn checked(&self, name: &str, binary: &Binary, limits: Limits) -> Result<Component, Refusal> {
         let started = Instant::now();
         let kind = Kind::of(binary.bytes())?;
-        let (code, fresh) = self.code(binary)?;
+        let (code, fresh) = self.code(binary, limits)?;
         check_imports(self.engine, &code)?;
         let roles = roles(self.engine, &code, kind)?;
         let mut linker = Linker::new(self.engine);
@@ -117,8 +124,7 @@ impl Loader<'_> {
             quota,
             compiled,
         };
-        Instance::start(&component, false)
-            .map_err(|fault| format!("it does not start: {fault}"))?;
+        Instance::start(&component, false).map_err(does_not_start)?;
         if let (Some(fresh), Some(cache)) = (fresh, self.cache) {
             cache.put(&component.sha256, &fresh);
         }
@@ -126,7 +132,7 @@ impl Loader<'_> {
     }
 
     /// The code of a file; and its serialized form for the cache, unless it comes from there.
-    fn code(&self, binary: &Binary) -> Result<(Code, Option<Vec<u8>>), String> {
+    fn code(&self, binary: &Binary, limits: Limits) -> Result<(Code, Option<Vec<u8>>), Refusal> {
         let (bytes, sha256) = (binary.bytes(), binary.sha256());
         let cached = || self.cache.and_then(|cache| cache.get(self.engine, sha256));
         if let Some(code) = cached() {
@@ -136,8 +142,13 @@ impl Loader<'_> {
             Some(turn) => Some(turn),
             None => match cached() {
                 Some(code) => return Ok((code, None)),
-                // Somebody else could not compile it, or there is no cache.
-                None => self.compiling.begin(sha256),
+                None => {
+                    if let Some(why) = self.refusals.find(sha256, limits) {
+                        return Err(why.into());
+                    }
+                    // There is no cache, or somebody else was kept from compiling it.
+                    self.compiling.begin(sha256)
+                }
             },
         };
         let Some(apart) = self.apart else {
@@ -149,12 +160,15 @@ impl Loader<'_> {
         };
         // Reject oversized files before starting a process.
         sizes::check(bytes)?;
-        let fresh = apart.compile(bytes, self.layout)?;
+        let fresh = apart
+            .compile(bytes, self.layout)
+            // Before the turn ends, for those that wait for it.
+            .inspect_err(|refusal| self.refusals.note(sha256, limits, refusal))?;
         // SAFETY: this program's own compiler has just produced the code and sent it through a
         // private pipe.
         let code = unsafe { compile::revive(self.engine, &fresh) };
         Ok((
-            code.map_err(|error| format!("its code cannot be used: {error:#}"))?,
+            code.map_err(|error| Refusal::for_now(format!("its code cannot be used: {error:#}")))?,
             Some(fresh),
         ))
     }
@@ -238,6 +252,18 @@ impl std::fmt::Debug for Component {
             .field("label", &self.label)
             .field("roles", &self.roles)
             .finish_non_exhaustive()
+    }
+}
+
+fn does_not_start(fault: Fault) -> Refusal {
+    let why = format!("it does not start: {fault}");
+    match fault {
+        // Time depends on the machine, and so does room for another instance.
+        Fault::Breach {
+            breach: Breach::Time | Breach::Host,
+            ..
+        } => Refusal::for_now(why),
+        _ => why.into(),
     }
 }
 

@@ -31,8 +31,8 @@ pub struct Calls {
     pub buckets: [u64; CALL_SECONDS.len() + 1],
 }
 
-/// The faults of one version of a plugin: it trapped, exceeded a limit, or returned something
-/// unusable.
+/// The faults of one version of a plugin: it trapped, exceeded a limit, raised an exception, or returned
+/// something unusable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Traps {
     /// The plugin's name.

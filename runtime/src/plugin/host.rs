@@ -18,6 +18,7 @@ use crate::plugin::component::{Component, Loader};
 use crate::plugin::engine::{self, Layout};
 use crate::plugin::figures::{Figures, Snapshot};
 use crate::plugin::pool::Pool;
+use crate::plugin::refusals::Refusals;
 use crate::plugin::room::Room;
 use crate::plugin::words::{EntityVerdict, Error, EventVerdict, Fault, Limits, Priority};
 use crate::plugin::workers::Workers;
@@ -55,6 +56,7 @@ pub struct Host {
     compiler: Option<Apart>,
     cache: Option<Cache>,
     compiling: Compiling,
+    refusals: Refusals,
     figures: Figures,
     pool: Arc<Pool>,
     workers: Workers,
@@ -79,6 +81,7 @@ impl Host {
             compiler: options.compiler.clone(),
             cache,
             compiling: Compiling::default(),
+            refusals: Refusals::default(),
             figures: Figures::default(),
             workers: Workers::start(options.workers, &pool)?,
             pool,
@@ -86,7 +89,8 @@ impl Host {
     }
 
     /// Checks a component or a core module that carries its WIT type, and compiles it or takes it
-    /// from the cache. Blocks for up to several seconds: call it off the serving threads.
+    /// from the cache. Blocks for up to several seconds: call it off the serving threads. Bytes that were
+    /// refused are refused again at once.
     ///
     /// # Errors
     /// `Unusable`, with a sentence that says what to change.
@@ -103,6 +107,7 @@ impl Host {
             apart,
             cache,
             compiling: &self.compiling,
+            refusals: &self.refusals,
             figures: &self.figures,
         };
         loader.load(name, binary, limits).map(Arc::new)

@@ -46,13 +46,13 @@ impl Kept {
         }
     }
 
-    /// Keeps the component of a plugin instead of its last one. Blocking.
+    /// Keeps the component of a plugin instead of its last one. A file of it that was damaged, or that
+    /// another has put there, is written again. Blocking.
     pub fn keep(&self, plugin: &str, binary: &Binary) {
         let Some(seal) = &self.0 else { return };
         let kept = file(plugin, binary.sha256());
-        if !seal.directory().join(&kept).exists()
-            && let Err(error) = seal.write(&kept, &[PURPOSE, plugin], binary.bytes())
-        {
+        let is_intact = seal.read(&kept, &[PURPOSE, plugin]).is_ok();
+        if !is_intact && let Err(error) = seal.write(&kept, &[PURPOSE, plugin], binary.bytes()) {
             tracing::warn!(
                 plugin,
                 "its component cannot be kept for the next start: {error}"
@@ -119,6 +119,9 @@ mod tests {
         let path = |name: &str, sha256: &str| seal.directory().join(file(name, sha256));
         fs::copy(path("erp-product", &other), path(&name, &sha256)).expect("copied");
         assert_eq!(bytes("erp"), None, "another plugin's component");
+        // It stayed as it was for good, because a file of that name was there.
+        kept.keep("erp", &Binary::new(b"two".to_vec()));
+        assert_eq!(bytes("erp").as_deref(), Some(&b"two"[..]), "written again");
         kept.retain(|name| name == "erp-product");
         assert_eq!(files(seal).count(), 1);
     }

@@ -8,6 +8,7 @@ use crate::plugin::compiling::Compiling;
 use crate::plugin::component::{Component, Loader};
 use crate::plugin::engine::{self, Layout};
 use crate::plugin::figures::Figures;
+use crate::plugin::refusals::Refusals;
 use crate::plugin::words::{Breach, Fault, Limits};
 
 /// Checks and compiles a component on an engine of its own that counts fuel. Compiled code is kept
@@ -32,6 +33,7 @@ pub(crate) fn load(
         layout: Layout::Wide,
         apart: None,
         cache: cache.as_ref(),
+        refusals: &Refusals::default(),
         compiling: &Compiling::default(),
         figures: &figures,
     };

@@ -157,11 +157,6 @@ impl Pool {
         drop(dropped);
     }
 
-    /// Whether the pool is empty.
-    pub(super) fn is_empty(&self) -> bool {
-        sync::lock(&self.idle).count == 0
-    }
-
     /// The memory of the idle instances, in bytes.
     pub(super) fn bytes(&self) -> usize {
         sync::lock(&self.idle).bytes

@@ -30,8 +30,8 @@ pub(super) struct Job {
     pub(super) priority: Priority,
     pub(super) reply: oneshot::Sender<Vec<Verdict>>,
     pub(super) slot: OwnedSemaphorePermit,
-    /// As what it runs, while it runs.
-    running_as: Option<Standing>,
+    /// Whether it runs now as the one batch of a new plugin on the quick workers.
+    runs_as_new: bool,
 }
 
 impl Job {
@@ -46,7 +46,7 @@ impl Job {
             priority,
             reply,
             slot,
-            running_as: None,
+            runs_as_new: false,
         }
     }
 }
@@ -72,7 +72,7 @@ struct State {
     open: bool,
     /// One for each lane.
     lines: [Line; 3],
-    /// Running batches of new plugins, of which one may run.
+    /// Running batches of new plugins on quick workers, of which one may run.
     new: usize,
 }
 
@@ -120,8 +120,9 @@ impl Queue {
         }
     }
 
-    /// Waits for the next batch. With `impatient`, returns `Nothing` after a while without one.
+    /// Waits for the next batch. With `impatient`, returns `Nothing` after [`PATIENCE`] without one.
     pub(super) fn pull(&self, lane: Lane, impatient: bool) -> Pulled {
+        let until = Instant::now() + PATIENCE;
         let mut state = self.lock();
         loop {
             if !state.open {
@@ -139,18 +140,19 @@ impl Queue {
                 state = sync::unpoisoned(ready.wait(state));
                 continue;
             }
-            let (after, waited) = sync::unpoisoned(ready.wait_timeout(state, PATIENCE));
-            state = after;
-            if waited.timed_out() {
+            // Others may take each batch that this worker is woken for.
+            let left = until.saturating_duration_since(now);
+            if left.is_zero() {
                 return Pulled::Nothing;
             }
+            (state, _) = sync::unpoisoned(ready.wait_timeout(state, left));
         }
     }
 
     /// Marks a batch as no longer running, so that another one of the same plugins may run.
     pub(super) fn release(&self, lane: Lane, job: &mut Job) {
         let mut state = self.lock();
-        if job.running_as.take() == Some(Standing::New) {
+        if std::mem::take(&mut job.runs_as_new) {
             state.new -= 1;
         }
         let line = &mut state.lines[lane as usize];
@@ -213,6 +215,9 @@ impl State {
     }
 
     fn next(&mut self, lane: Lane, now: Instant) -> Option<Box<Job>> {
+        // A plugin that is new again while its batch waits for a slower worker disturbs no quick ones.
+        let is_new =
+            |job: &Job| lane == Lane::Quick && standing(&job.batch.chain, now) == Standing::New;
         let room_for_new = self.new == 0;
         let line = &mut self.lines[lane as usize];
         let may_run = |job: &Job| {
@@ -220,7 +225,7 @@ impl State {
                 let running = line.running.get(plugin);
                 running.is_none_or(|count| *count < line.same_plugin_max)
             });
-            free && (room_for_new || standing(&job.batch.chain, now) != Standing::New)
+            free && (room_for_new || !is_new(job))
         };
         let least_spent = |priority: usize| {
             line.waiting[priority]
@@ -236,9 +241,8 @@ impl State {
         for plugin in plugins(&job.batch.chain) {
             *line.running.entry(plugin.clone()).or_default() += 1;
         }
-        let standing = standing(&job.batch.chain, now);
-        job.running_as = Some(standing);
-        self.new += usize::from(standing == Standing::New);
+        job.runs_as_new = is_new(&job);
+        self.new += usize::from(job.runs_as_new);
         Some(job)
     }
 }

@@ -287,6 +287,32 @@ async fn a_caller_that_goes_away_leaves_the_host_as_it_was() {
         .expect("an abandoned batch leaves the queue");
 }
 
+// A mapper in TypeScript or Python that returned no list of changes was taken for one that declines its
+// events, in the trial of a new version and in the metrics.
+#[tokio::test]
+async fn what_a_kit_reports_of_its_function_is_a_fault_of_the_plugin() {
+    let host = host(1);
+    for (code, described, traps) in [
+        ("missing-field", "declined missing-field: no price", 0),
+        ("exception", "FAULT exception: no price", 1),
+        ("wrong-answer", "FAULT wrong-answer: no price", 1),
+    ] {
+        let prelude = guests::PRELUDE
+            .replace("missing-field", code)
+            .replace("(i32.const 13)", &format!("(i32.const {})", code.len()));
+        let body = [&*prelude, guests::CONFIGURE, guests::MAPPER].concat();
+        let mapper = guests::module("mapper-plugin", &body);
+        let component = load(&host, code, &mapper).expect("loads");
+        let binding = Binding::configure(&component, "{}").expect("configures");
+        let chain = SourceChain::new(vec![binding]).expect("a chain");
+        let verdicts = host.map(&chain, events("f"), Priority::Ingest).await;
+        assert_eq!(describe(&verdicts[0]), described);
+        let figures = host.figures();
+        let counted = figures.traps.iter().find(|traps| *traps.plugin == *code);
+        assert_eq!(counted.map_or(0, |traps| traps.count), traps, "{code}");
+    }
+}
+
 #[tokio::test]
 async fn an_instance_is_reused_until_it_faults_or_grows() {
     let host = host(1);
@@ -548,6 +574,44 @@ fn code_is_compiled_once_and_found_again_after_a_restart() {
         "damaged code is compiled again"
     );
     assert_eq!(std::fs::read(file).unwrap(), written);
+}
+
+// A component that the compiler needs two minutes to refuse was compiled again at each reload.
+#[test]
+fn what_the_compiler_refused_is_refused_at_once_and_what_kept_it_from_trying_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let runs = folder.path().join("runs");
+    // In place of the compiler: writes down that it ran, and does what it is told.
+    let compiles = |host: &Host, bytes: &[u8]| {
+        let fault = load(host, "erp", bytes).expect_err("refused");
+        let count = std::fs::read_to_string(&runs).unwrap().lines().count();
+        (fault.to_string(), count)
+    };
+    let host_with = |end: &str| {
+        let _ = std::fs::remove_file(&runs);
+        let script = format!("echo run >> {runs:?}; /bin/cat > /dev/null; {end}");
+        let arguments = ["-c", &script, "compiler"].map(std::ffi::OsString::from);
+        Host::start(&Options {
+            workers: 1,
+            compiler: Some(Apart::new("/bin/sh".into(), arguments.to_vec())),
+            ..Options::default()
+        })
+        .unwrap()
+    };
+    let (one, other) = (guests::source(), guests::mapper());
+    let host = host_with("printf '\\001no such instruction'");
+    let refused = || "plugin erp: no such instruction".to_owned();
+    assert_eq!(compiles(&host, &one), (refused(), 1));
+    assert_eq!(
+        compiles(&host, &one),
+        (refused(), 1),
+        "it is not asked again"
+    );
+    assert_eq!(compiles(&host, &other), (refused(), 2), "other bytes");
+
+    let host = host_with("kill -KILL $$");
+    assert_eq!(compiles(&host, &one).1, 1);
+    assert_eq!(compiles(&host, &one).1, 2, "somebody ended it");
 }
 
 // What a mapper makes was bounded for each batch of 64 events, so a request of 11.6 KB became a GB.

@@ -202,9 +202,14 @@ pub enum EntityVerdict {
     Failed(Failed),
 }
 
-/// The code of a failure that the kits for TypeScript and Python report when the author's function
-/// threw: a bug, unlike an item that the author declines.
-const EXCEPTION: &str = "exception";
+/// The codes with which the kits report a bug of the author's function: it raised an exception, or
+/// returned something that is no result. An item that the author declines has another code.
+const MISTAKES: [&str; 2] = ["exception", "wrong-answer"];
+
+/// Whether a failure with this code, which a plugin returned, shows a bug of it.
+pub(crate) fn is_mistake(code: &str) -> bool {
+    MISTAKES.contains(&code)
+}
 
 /// A plugin's failure on an item.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -213,15 +218,15 @@ pub struct Failed {
     pub plugin: String,
     /// The plugin's own failure, or the host's (`time limit of 1 s exceeded`).
     pub failure: Failure,
-    /// True: the plugin trapped, broke a limit, or returned something unusable. False: it declined
-    /// the item by its own rules.
+    /// True: the plugin trapped, broke a limit, raised an exception, or returned something unusable.
+    /// False: it declined the item by its own rules.
     pub fault: bool,
 }
 
 impl Failed {
-    /// Whether it shows a bug of the plugin: a fault, or an exception.
-    pub fn is_bug(&self) -> bool {
-        self.fault || self.failure.code == EXCEPTION
+    /// Whether the host could not run the item; no plugin is to blame.
+    pub fn is_of_host(&self) -> bool {
+        self.fault && self.failure.code == Breach::Host.code()
     }
 
     /// A failure of the host itself.

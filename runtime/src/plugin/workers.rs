@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -23,8 +24,8 @@ use crate::plugin::words::{Error, Failed, Priority};
 /// The native stack of a worker: the guest's 512 KiB, and room for the host's own frames in a build
 /// without optimisation.
 const STACK_BYTES: usize = 4 << 20;
-/// The number of batches after which a busy worker drops idle instances.
-const SWEEP_BATCHES: u32 = 256;
+/// Interval at which idle instances are looked through.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// The number of workers of each lane, for this many quick ones.
 fn counts(quick: usize) -> [usize; 3] {
@@ -153,25 +154,23 @@ fn stopping() -> Verdict {
     Verdict::Failed(Failed::by_host("the plugin host is stopping"))
 }
 
-/// The main loop of a worker. One of them drops idle instances.
+/// The main loop of a worker. One of the quick ones also drops idle instances about once a second,
+/// whether it has batches to run or not: the other workers fill the pool too.
 fn work(queue: &Queue, pool: &Pool, lane: Lane, sweeps: bool) {
     // If the system refuses, all threads have the same priority: looping plugins then cost the
     // others processor time, and nothing worse happens.
     let _ = rustix::process::nice(lane.niceness());
-    let mut batches = 0u32;
+    let mut swept = Instant::now();
     loop {
-        let mut job = match queue.pull(lane, sweeps && !pool.is_empty()) {
+        if sweeps && swept.elapsed() >= SWEEP_EVERY {
+            pool.sweep();
+            swept = Instant::now();
+        }
+        let mut job = match queue.pull(lane, sweeps) {
             Pulled::Job(job) => job,
-            Pulled::Nothing => {
-                pool.sweep();
-                continue;
-            }
+            Pulled::Nothing => continue,
             Pulled::Closed => return,
         };
-        batches = batches.wrapping_add(1);
-        if sweeps && batches.is_multiple_of(SWEEP_BATCHES) {
-            pool.sweep();
-        }
         // The caller has gone, so the result is not needed.
         if job.reply.is_closed() {
             queue.release(lane, &mut job);

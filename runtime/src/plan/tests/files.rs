@@ -58,6 +58,25 @@ target = { kind = "webhook", url = { file = "url" }, sign = { env = "SHOP_SECRET
     assert!(!shown.to_string().contains("a2tra2"), "{shown}");
 }
 
+// A mistake in an included file, and a component that was missing, were mended without anybody noticing:
+// only the files of an accepted configuration were watched.
+#[test]
+fn the_files_of_a_configuration_with_mistakes_are_named_too() {
+    let main = "config_version = 1\ninclude = [\"conf.d/*.toml\"]\n[plugins.page]\npath = \"page.wasm\"\n[tokens.ops]\nsecret = { file = \"token\" }\nroles = [\"reed\"]\n";
+    let folder = Folder::of(&[("weir.toml", main), ("conf.d/a.toml", "oops")]);
+    let options = ReadOptions { secrets: true };
+    let (named, understood) = read_named(&[folder.path("weir.toml")], &environment, options);
+    understood.expect_err("complaints");
+    let inside = |path: &PathBuf| {
+        let inside = path.strip_prefix(folder.path("")).expect("inside");
+        inside.display().to_string()
+    };
+    let files: Vec<String> = named.files.iter().map(inside).collect();
+    assert_eq!(files, ["conf.d/a.toml", "page.wasm", "token", "weir.toml"]);
+    let folders: Vec<String> = named.folders.iter().map(inside).collect();
+    assert_eq!(folders, ["conf.d"]);
+}
+
 #[test]
 fn secrets_may_be_missing_where_none_are_wanted() {
     let text = catalog(

@@ -134,7 +134,7 @@ const EVENT_FILTER: &str = r#"
 /// result too few, `o` returns 2000 changes that share one value of 64 KiB, `j` returns a value
 /// that is not JSON, `L` asks for an unknown lane, `f` fails by its own rules, `n` returns no
 /// change, `m` grows by 20 MiB, `c` returns the number of calls of this instance.
-const MAPPER: &str = r#"
+pub(crate) const MAPPER: &str = r#"
 (func $change (param $at i32) (param $event i32)
   (i32.store (local.get $at) (i32.const 512)) (i32.store offset=4 (local.get $at) (i32.const 7))
   (i32.store offset=8 (local.get $at) (i32.load (local.get $event)))

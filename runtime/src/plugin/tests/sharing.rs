@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::sync::{Semaphore, oneshot};
+
 use super::*;
+use crate::plugin::batch::{Batch, Lane};
+use crate::plugin::queue::{Job, Pulled, Queue};
 use crate::plugin::standing::Standing;
 
 /// Names of plugins that do nothing but loop.
@@ -105,6 +109,76 @@ async fn a_batch_of_nothing_but_loops_gives_way_to_others() {
     );
 }
 
+/// Takes a batch from the queue, if one may run on this kind of worker.
+fn pulled(queue: &Queue, lane: Lane) -> Option<Box<Job>> {
+    match queue.pull(lane, true) {
+        Pulled::Job(job) => Some(job),
+        _ => None,
+    }
+}
+
+// A plugin was heavy, and its batch waited for a heavy worker. Before one was free the plugin counted
+// as new again, so the batch waited for the one new batch on the quick workers, and no heavy worker was
+// woken when that ended. The other way round, new batches waited for the one on a heavy worker.
+#[tokio::test]
+async fn batches_on_slower_workers_and_those_of_new_plugins_do_not_wait_for_each_other() {
+    let host = host(1);
+    let (new, heavy) = (source(&host, "new"), source(&host, "heavy"));
+    let conduct = heavy.bindings()[0].component().conduct();
+    let (queue, slots) = (Queue::new([2; 3]), Arc::new(Semaphore::new(9)));
+    let push = |chain: &SourceChain| {
+        let batch = Batch::new(chain.shared().clone(), Items::Events(Arc::default()), 0..0);
+        let slot = slots.clone().try_acquire_owned().expect("a slot");
+        queue.push(Job::new(
+            batch,
+            Priority::Ingest,
+            oneshot::channel().0,
+            slot,
+        ));
+    };
+    push(&new);
+    push(&new);
+    let mut first = pulled(&queue, Lane::Quick).expect("one new batch may run");
+    assert!(pulled(&queue, Lane::Quick).is_none(), "and no other");
+
+    let now = Instant::now();
+    conduct.was_long(now);
+    push(&heavy);
+    conduct.was_long(now - Duration::from_secs(60));
+    assert_eq!(conduct.standing(now), Standing::New, "its time is over");
+    let slow = pulled(&queue, Lane::Heavy);
+    assert!(slow.is_some(), "it waits for no new plugin");
+    queue.release(Lane::Quick, &mut first);
+    let second = pulled(&queue, Lane::Quick);
+    assert!(second.is_some(), "it waits for no heavy worker");
+}
+
+// The worker that drops idle instances slept for good if the pool was empty when it fell asleep, and
+// nobody woke it when others filled the pool.
+#[tokio::test]
+async fn idle_instances_that_another_worker_left_are_dropped_too() {
+    let host = host(1);
+    let chain = source(&host, "heavy");
+    let conduct = chain.bindings()[0].component().conduct();
+    conduct.was_long(Instant::now());
+    host.map(&chain, events("a"), Priority::Ingest).await;
+    assert!(host.figures().idle_bytes > 0, "a heavy worker keeps one");
+    drop(chain);
+    all_are_dropped(&host).await;
+}
+
+/// Waits until there are no idle instances.
+async fn all_are_dropped(host: &Host) {
+    let dropped = async {
+        while host.figures().idle_bytes > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), dropped)
+        .await
+        .expect("instances of bindings that are gone are dropped");
+}
+
 // Each worker kept instances of its own for each use of a plugin: 58 MB of state in 12 channels were
 // 5.4 GB.
 #[tokio::test]
@@ -140,14 +214,7 @@ async fn idle_instances_are_bounded_in_bytes_for_all_plugins_together() {
         "the least recently used one was dropped"
     );
     drop(chains);
-    let swept = async {
-        while host.figures().idle_bytes > 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), swept)
-        .await
-        .expect("instances of bindings that are gone are dropped");
+    all_are_dropped(&host).await;
 }
 
 // An instance serves thousands of calls, and a running Weir did not notice when a plugin remembered
