@@ -7,6 +7,7 @@
 
 mod apply;
 mod backend;
+mod comparison;
 mod deliveries;
 mod figures;
 pub(crate) mod intake;
@@ -21,6 +22,8 @@ mod sweeps;
 mod trial;
 mod views;
 mod watch;
+
+pub(crate) use self::retired::remedy as remedy_of_left;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -82,6 +85,8 @@ pub struct Options {
     /// The process that compiles components. `None` compiles in this process, without bounds on
     /// time and memory.
     pub compiler: Option<plugin::Apart>,
+    /// As [`store::Options::set_aside_damaged`].
+    pub set_aside_damaged: bool,
 }
 
 /// The reason why Weir did not start. Each variant has an exit code.
@@ -167,6 +172,7 @@ pub fn restore(backup: &Path, files: &[PathBuf]) -> Result<store::BackedUp, Star
     let options = store::Options {
         path: plan.store_path.join(STORE),
         sequence_min: plan.sequence_min,
+        set_aside_damaged: false,
         on_failure: |_| {},
     };
     store::restore(backup, &options).map_err(|error| StartError::CannotOpen(error.to_string()))
@@ -208,9 +214,17 @@ impl App {
         let options_of_store = store::Options {
             path,
             sequence_min: plan.sequence_min,
+            set_aside_damaged: options.set_aside_damaged,
             on_failure: end_process,
         };
-        let opened = blocking(move || store::open(&options_of_store)).await;
+        let backups = data.join(BACKUPS);
+        let opened = blocking(move || {
+            let store = store::open(&options_of_store)?;
+            // The store is this process's alone now, and so are its backups.
+            store::remove_unfinished_backups(&backups);
+            Ok::<_, store::Error>(store)
+        })
+        .await;
         let store = opened.map_err(|error| cannot(&error))?;
         let stopping = CancellationToken::new();
         let (reloads, requests) = tokio::sync::mpsc::unbounded_channel();

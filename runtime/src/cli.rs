@@ -116,6 +116,10 @@ pub struct RunArgs {
         default_value = "weir.toml"
     )]
     pub config: Vec<PathBuf>,
+    /// If the store is damaged, set it aside and go on with what can be read of it; entities that may
+    /// be missing are named in the log. A store that is not damaged is used as it is
+    #[arg(long)]
+    pub set_aside_damaged: bool,
     /// The log format
     #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "WEIR_LOG_FORMAT")]
     pub log_format: LogFormat,
@@ -148,6 +152,13 @@ pub struct CheckArgs {
     /// Do not complain about secrets whose variable or file is missing
     #[arg(long)]
     pub without_secrets: bool,
+    /// The address of the Weir that is asked what channels leave at their targets that are not in this
+    /// configuration. If omitted: where the configuration listens, if the Weir there uses its store
+    #[arg(long, env = "WEIR_URL", value_name = "URL")]
+    pub url: Option<String>,
+    /// A token for it with the role `read`; prefer the environment, where other users cannot read it
+    #[arg(long, env = "WEIR_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub token: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -159,6 +170,10 @@ pub struct DemoArgs {
     /// Stop after N seconds with a summary; the exit code is 0 only if every channel converged
     #[arg(long, value_name = "N")]
     pub seconds: Option<u64>,
+    /// Print one JSON object a line: building, started, second (one each second), settling, summary,
+    /// compared; each names its `kind`
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Why a command failed.
@@ -239,7 +254,14 @@ fn local(command: Local) -> ExitCode {
     match command {
         Local::Run(args) => run::run(&args),
         Local::Check(args) => {
-            check::check(&args.config, args.without_secrets, args.json, components)
+            let (url, token) = (args.url.as_deref(), args.token.as_deref());
+            check::check(
+                &args.config,
+                args.without_secrets,
+                args.json,
+                components,
+                |plan| check::left_behind::look(plan, url, token),
+            )
         }
         Local::Demo(args) => demo::demo(&args),
         Local::Plugin { command } => end(|out| plugin::run(command, out)),
@@ -276,7 +298,7 @@ async fn remote(command: RemoteCommand, out: &mut String) -> CommandResult {
     }
 }
 
-fn block_on(outcome: impl Future<Output = CommandResult>) -> CommandResult {
+fn block_on<T>(outcome: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();

@@ -107,14 +107,15 @@ pub mod signature {
 pub mod store {
     pub use crate::store::{
         Commit, Committed, Content, Effect, Ending, Error, FacetChange, Holds, Identity, Joined,
-        Lease, Limits, ListQuery, NoRoom, Pending, Quarantined, Queue, Remembered, SEQUENCE_BLOCK,
-        Settlement, Standing, State, Store, Subscription, Verdict, Walked, digest,
+        Lease, Limits, ListQuery, NoRoom, Pending, Quarantined, Queue, Receipt, Remembered,
+        SEQUENCE_BLOCK, Settlement, Standing, State, Store, Subscription, Verdict, Walked, digest,
+        remove_unfinished_backups,
     };
     /// The embedded store. Its methods `crash`, `erase` and `commits` exist for tests only.
     pub mod embedded {
         #[cfg(feature = "fuzz")]
         pub use crate::store::embedded::fuzz;
-        pub use crate::store::embedded::{Embedded, Options, restore};
+        pub use crate::store::embedded::{Embedded, Options, rescue, restore};
     }
     /// The specification.
     pub mod memory {

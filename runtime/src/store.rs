@@ -31,6 +31,7 @@ pub mod memory;
 mod pending;
 mod record;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -53,6 +54,8 @@ pub struct Options {
     pub path: PathBuf,
     /// The sequence starts at this number or above it.
     pub sequence_min: u64,
+    /// A damaged store is set aside, and what can be read of it is used.
+    pub set_aside_damaged: bool,
     /// Called once, on the writer's thread, when the store has failed for good. From then on the
     /// store accepts nothing, and only a restart can trust the disk again, so a server ends its
     /// process. Callers that wait for a commit get their error only after this function returns:
@@ -65,14 +68,24 @@ pub struct Options {
 ///
 /// # Errors
 /// `Unavailable` with a sentence that says what to do, for example that another process uses it;
-/// `Damaged` when the files differ from what was written.
+/// `Damaged` when the files differ from what was written, and nothing of them can be used or
+/// [`Options::set_aside_damaged`] is not set.
 pub fn open(options: &Options) -> Result<Arc<dyn Store>, Error> {
+    let set_aside_damaged = options.set_aside_damaged;
     let options = embedded::Options {
         sequence_min: options.sequence_min,
         on_failure: options.on_failure,
         ..embedded::Options::new(&options.path)
     };
-    Ok(Arc::new(embedded::Embedded::open(options)?))
+    let opened = match embedded::Embedded::open(options.clone()) {
+        Err(Error::Damaged(why)) if set_aside_damaged => {
+            tracing::error!("{why}");
+            embedded::rescue(&options)?.report();
+            embedded::Embedded::open(options)
+        }
+        opened => opened,
+    };
+    Ok(Arc::new(opened?))
 }
 
 /// Makes a store of a backup, in a directory that is empty or does not exist. What the channels know of
@@ -90,6 +103,12 @@ pub fn restore(backup: &Path, options: &Options) -> Result<BackedUp, Error> {
             ..embedded::Options::new(&options.path)
         },
     )
+}
+
+/// Removes the backups in this folder that were not complete when a process was killed. Call it only
+/// while no backup is being made there.
+pub fn remove_unfinished_backups(folder: &Path) {
+    embedded::remove_unfinished(folder);
 }
 
 /// Sequences are reserved on disk in blocks of this size, and a restart continues at the end of the
@@ -366,6 +385,49 @@ pub struct BackedUp {
     pub rows: u64,
     /// Its size in bytes, without its head and its end.
     pub bytes: u64,
+}
+
+/// A damaged store that was set aside, and another one that was made of what can be read of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rescued {
+    /// Where the damaged store is now.
+    pub aside: PathBuf,
+    /// How the rows that can be read differ from those that were written, in a sentence.
+    pub differs: String,
+    /// Entities that are kept.
+    pub entities: u64,
+    /// Entities that may be missing, with type and key where they are known. Some may have been
+    /// deleted before.
+    pub missing: BTreeSet<String>,
+}
+
+/// The most entities that a report names one by one; all of them are in a file.
+const NAMED_MAX: usize = 100;
+
+impl Rescued {
+    /// Logs what was done, and which entities may be missing.
+    pub fn report(&self) {
+        let Rescued {
+            aside,
+            differs,
+            entities,
+            missing,
+        } = self;
+        tracing::warn!(
+            aside = %aside.display(),
+            "the damaged store was set aside; {entities} entities are kept ({differs}). Each channel sends everything again"
+        );
+        for name in missing.iter().take(NAMED_MAX) {
+            tracing::warn!(entity = %name, "this entity may be missing; let its sources send it again");
+        }
+        if missing.len() > NAMED_MAX {
+            tracing::warn!(
+                "{} entities may be missing; all of them are in {}",
+                missing.len(),
+                aside.join(embedded::MISSING).display()
+            );
+        }
+    }
 }
 
 /// The limits that the store enforces.

@@ -16,6 +16,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use readme::{Block, Kind};
+use serde_json::{Value, json};
 use terminal::Terminals;
 
 /// How long to wait for expected output.
@@ -39,23 +40,57 @@ fn the_product_catalog_runs_as_in_its_readme() {
     Story::read("product-catalog").play();
 }
 
+/// In one test, because a demo takes a free port before Weir listens there.
 #[test]
-fn the_demo_converges() {
-    let demo = Command::new(env!("CARGO_BIN_EXE_weir"))
-        .args(["demo", "--seconds", "5"])
-        .current_dir(repository())
-        .output();
-    let demo = demo.expect("weir starts");
-    let out = String::from_utf8_lossy(&demo.stdout);
-    assert!(
-        demo.status.success(),
-        "{:?}\n{out}\n{}",
-        demo.status,
-        String::from_utf8_lossy(&demo.stderr)
-    );
+fn the_demo_converges_and_shows_the_same_to_people_and_programs() {
+    let demo = |arguments: &[&str]| {
+        let demo = Command::new(env!("CARGO_BIN_EXE_weir"))
+            .args(arguments)
+            .current_dir(repository())
+            .output();
+        let demo = demo.expect("weir starts");
+        let out = String::from_utf8_lossy(&demo.stdout).into_owned();
+        assert!(
+            demo.status.success(),
+            "{:?}\n{out}\n{}",
+            demo.status,
+            String::from_utf8_lossy(&demo.stderr)
+        );
+        out
+    };
+    let out = demo(&["demo", "--seconds", "5"]);
     assert!(
         out.trim_end().ends_with("All channels have converged."),
         "{out}"
+    );
+
+    let out = demo(&["demo", "--seconds", "3", "--json"]);
+    let lines: Vec<Value> = out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .filter(|line: &Value| line["kind"] != "building")
+        .collect();
+    let kinds: Vec<&str> = lines
+        .iter()
+        .filter_map(|line| line["kind"].as_str())
+        .collect();
+    assert_eq!(
+        kinds,
+        [
+            "started", "second", "second", "second", "settling", "summary", "compared"
+        ],
+        "{out}"
+    );
+    let (second, summary, compared) = (&lines[1], &lines[5], &lines[6]);
+    assert!(second["events"].as_u64() > Some(0), "{second}");
+    assert!(
+        summary["channels"][0]["delivered"].as_u64() > Some(0),
+        "{summary}"
+    );
+    assert_eq!(
+        (&compared["converged"], &compared["differences"]),
+        (&json!(true), &json!(0)),
+        "{compared}"
     );
 }
 

@@ -191,7 +191,12 @@ fn messages_of_three_systems_become_the_page_of_a_shop_and_a_document_of_a_searc
     });
     assert_eq!(document["id"], "product-4711");
     assert_eq!(
-        document["prices"]["fr-retail"]["amount"], "8.90",
+        (
+            &document["prices"]["fr-retail"]["amount"],
+            &document["prices"]["de-retail"],
+            &document["dated_prices"]["de-retail"][0]["from"]
+        ),
+        (&json!("8.90"), &Value::Null, &json!("2026-12-01")),
         "{document:#}"
     );
 }

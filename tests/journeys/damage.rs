@@ -1,9 +1,12 @@
 //! Data that was damaged on disk while Weir was stopped is reported, and does not affect anything
 //! else.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::support::stage::CATALOG;
+use crate::support::weir::command;
 use crate::support::{Receiver, Stage, change, eventually};
 
 const OTHERS: usize = 20;
@@ -61,5 +64,95 @@ fn a_damaged_value_is_named_and_does_not_hold_up_the_others() {
         stage.weir().log().contains("a long value of entity number"),
         "the log does not name it:\n{}",
         stage.weir().log()
+    );
+}
+
+/// The number of entities of the second story: enough for many pages of sled's.
+const MANY: usize = 400;
+
+/// Flips a bit in each copy of these bytes in sled's file.
+fn flip(stage: &Stage, bytes: &str) {
+    let path = stage.folder().join("data/store/db");
+    let mut log = std::fs::read(&path).expect("it is there");
+    let copies: Vec<usize> = (0..log.len() - bytes.len())
+        .filter(|at| log[*at..].starts_with(bytes.as_bytes()))
+        .collect();
+    assert!(!copies.is_empty(), "sled's file has {bytes}");
+    copies.into_iter().for_each(|at| log[at + 1] ^= 4);
+    std::fs::write(&path, log).expect("written");
+}
+
+/// One damaged byte, and Weir did not start again before the store was restored from a copy.
+#[test]
+fn a_damaged_record_is_set_aside_and_sent_again_and_the_others_are_served_meanwhile() {
+    let mut stage = Stage::with(CATALOG);
+    let name = |number: usize| format!("p{number}");
+    let send = |stage: &Stage, numbers: &mut dyn Iterator<Item = usize>| {
+        let changes: Vec<Value> = numbers
+            .map(|n| change(&name(n), "content", json!(format!("content of {n}."))))
+            .collect();
+        stage.takes("pim", &changes);
+        stage.settles("shop");
+    };
+    send(&stage, &mut (0..MANY));
+    // sled refuses a damage in the part of its log that it wrote last; now that is another part.
+    for n in 0..60 {
+        let long = json!("x".repeat(100_000));
+        stage.takes("pim", &[change(&format!("filler-{n}"), "content", long)]);
+    }
+    stage.settles("shop");
+    stage.stop();
+    // After another start sled knows its pages, and does not read its log again to find them.
+    stage.start();
+    stage.settles("shop");
+    stage.stop();
+    flip(&stage, "content of 217.");
+
+    let refused = command(stage.folder(), &["run", "-c", "weir.toml"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && said.contains("weir run --set-aside-damaged"),
+        "{refused:?}"
+    );
+    stage.shop.forget();
+    stage.start_with_options(&["--set-aside-damaged"]);
+    let log = stage.weir().log();
+    let aside = std::fs::read_dir(stage.folder().join("data"))
+        .expect("it can be listed")
+        .flatten()
+        .find(|entry| entry.file_name().to_string_lossy().starts_with("damaged-"))
+        .expect("the damaged store is beside the new one");
+    let missing = std::fs::read_to_string(aside.path().join("missing-entities.txt"));
+    let missing = missing.expect("it is there");
+    let missing: BTreeSet<&str> = missing.lines().collect();
+    assert!(missing.contains("product/p217"), "{missing:?}\n{log}");
+    assert!(log.contains("entity=product/p217"), "{log}");
+    assert!(missing.len() < MANY / 4, "{} are missing", missing.len());
+
+    let is_missing = |n: &usize| missing.contains(&*format!("product/{}", name(*n)));
+    stage.settles("shop");
+    let held = |stage: &Stage| {
+        let keys = stage.shop.holds().into_keys();
+        keys.filter(|key| key.starts_with('p'))
+            .collect::<BTreeSet<String>>()
+    };
+    let kept: BTreeSet<String> = (0..MANY).filter(|n| !is_missing(n)).map(name).collect();
+    assert_eq!(held(&stage), kept, "each of the others is sent again");
+    for n in [0, 100, MANY - 1].iter().filter(|n| !is_missing(n)) {
+        let entity = stage.entity(&name(*n));
+        assert_eq!(entity["facets"][0]["value"], format!("content of {n}."));
+    }
+    let gone = stage.weir().get("/v1/entities/product/p217");
+    assert_eq!(gone.status, 404, "{}", gone.text());
+
+    send(&stage, &mut (0..MANY).filter(is_missing));
+    assert_eq!(held(&stage), (0..MANY).map(name).collect());
+    stage.stop();
+    // It is not damaged any more.
+    stage.start();
+    stage.settles("shop");
+    assert_eq!(
+        stage.entity("p217")["facets"][0]["value"],
+        "content of 217."
     );
 }

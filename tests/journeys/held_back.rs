@@ -38,11 +38,17 @@ fn stage(config: &str) -> Stage {
 }
 
 fn one_event(stage: &Stage, id: &str) {
-    let event =
-        json!({"specversion": "1.0", "id": id, "source": "erp", "type": "changed", "data": 1});
+    let events = event_of_type(stage, "changed", id);
+    assert_eq!(events["accepted"], 1, "{events:#}");
+}
+
+/// Returns how many events were accepted, filtered and so on.
+fn event_of_type(stage: &Stage, kind: &str, id: &str) -> Value {
+    let event = json!({"specversion": "1.0", "id": id, "source": "erp", "type": kind, "data": 1});
     let headers = [("content-type", "application/cloudevents+json")];
     let reply = stage.send("erp", &headers, event.to_string().as_bytes());
-    assert_eq!(reply.json()["events"]["accepted"], 1, "{}", reply.text());
+    assert_eq!(reply.status, 202, "{}", reply.text());
+    reply.json()["events"].clone()
 }
 
 fn warnings(stage: &Stage) -> Value {
@@ -311,6 +317,77 @@ fn a_mapper_that_maps_nothing_any_more_waits_for_a_confirmation() {
     let printed = String::from_utf8_lossy(&confirmed.stdout).into_owned();
     assert_eq!(printed, "mapper: the new version is in use\n");
     assert!(!held_back(&stage, "mapper"));
+}
+
+/// A version that mapped 4 of 16 events, where the one in use maps 12, took over with a line at INFO.
+#[test]
+fn a_version_that_maps_clearly_less_waits_and_one_that_maps_a_little_less_is_reported() {
+    let config = CONFIG.replace(
+        "plugins = [\"mapper\"]",
+        "plugins = [\"gate\", \"mapper\"]\n[plugins.gate]\npath = \"gate.wasm\"",
+    );
+    let mut stage = Stage::closed(&config);
+    stage.place("mapper.wasm", &guests::versioned::mapper(1));
+    stage.place("page.wasm", &guests::versioned::renderer(1));
+    // Odd versions drop events whose type begins with `a`, even ones those with `b`.
+    stage.place("gate.wasm", &guests::versioned::event_filter(1));
+    stage.start();
+    let send = |stage: &Stage, kind: &str, ids: std::ops::Range<usize>| {
+        for n in ids {
+            event_of_type(stage, kind, &format!("{kind}-{n}"));
+        }
+    };
+    send(&stage, "a", 0..7);
+    send(&stage, "b", 0..9);
+    stage.place("gate.wasm", &guests::versioned::event_filter(2));
+    let answer = stage.reload_files();
+    assert_eq!(answer["success"], true, "{answer:#}");
+    let how = "maps 7 of the last 16 events, of which the version before it maps 9; of these it maps 9 no longer: 9 dropped";
+    stage.weir().says(how);
+    let list = stage.weir().get("/v1/plugins").text().to_owned();
+    assert!(list.contains(how), "{list}");
+
+    send(&stage, "a", 7..19);
+    send(&stage, "b", 9..13);
+    stage.place("gate.wasm", &guests::versioned::event_filter(3));
+    let answer = stage.reload_files();
+    let told = answer.to_string();
+    assert!(
+        answer["status"] == 422
+            && told.contains("maps 4 of the last 16 events, of which the version in use maps 12")
+            && told.contains("weir plugin confirm gate"),
+        "{answer:#}"
+    );
+    assert!(held_back(&stage, "gate"));
+    let url = format!("http://{}", stage.weir().address());
+    let confirmed = command(
+        stage.folder(),
+        &["plugin", "confirm", "gate", "--url", &url],
+    );
+    assert!(confirmed.status.success(), "{confirmed:?}");
+    assert!(!held_back(&stage, "gate"));
+}
+
+/// A filter that is new in a changed configuration and drops everything was refused with the advice
+/// to confirm it, and the confirmation knew no such plugin.
+#[test]
+fn a_plugin_that_is_new_in_a_configuration_can_be_confirmed() {
+    let stage = stage(CONFIG);
+    for n in 0..4 {
+        event_of_type(&stage, "added", &format!("lamp-{n}"));
+    }
+    let config = CONFIG
+        .replace("plugins = [\"mapper\"]", "plugins = [\"gate\", \"mapper\"]")
+        .replace(
+            "[plugins.page]",
+            "[plugins.gate]\npath = \"gate.wasm\"\n[plugins.page]",
+        );
+    // It drops events whose type begins with `a`.
+    stage.place("gate.wasm", &guests::versioned::event_filter(1));
+    let told = stage.reload(&config).to_string();
+    assert!(told.contains("weir plugin confirm gate"), "{told}");
+    let reply = stage.weir().post("/v1/plugins/gate/confirm");
+    assert_eq!(reply.json()["success"], true, "{}", reply.text());
 }
 
 /// A mapper that names a facet that does not exist took over; each of its events was quarantined.

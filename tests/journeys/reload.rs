@@ -366,6 +366,99 @@ fn adding_removing_and_renaming_channels_and_sources_causes_no_extra_delivery() 
     });
 }
 
+/// A row of sites was renamed: the pages of the old shop stayed for ever, and nothing said so before. A
+/// single row could not be renamed at all.
+#[test]
+fn a_renamed_row_keeps_its_channel_and_without_its_former_name_a_check_says_what_stays_behind() {
+    let config = |rows: &str| {
+        format!(
+            "[entities.product]\nfacets.content = {{ owner = \"pim\" }}\n[sources.pim]\n{rows}\n[channels.shop]\nfor_each = \"site\"\n\
+             entity = \"product\"\nfacets = [\"content\"]\ntarget = {{ kind = \"webhook\", url = \"{{site.url}}\" }}\n"
+        )
+    };
+    let french = "[each.site.fr]\nurl = \"{shop}/fr\"\n";
+    let german = |name: &str| format!("{french}[each.site.{name}]\nurl = \"{{shop}}/de\"\n");
+    let mut stage = Stage::with(&config(&german("de")));
+    stage.takes("pim", &lamp(1));
+    stage.stands("lamp", "shop.de", "delivered");
+    stage.stands("lamp", "shop.fr", "delivered");
+    let sent = stage.shop.count();
+
+    let listens = |address: &str| format!("[server]\nlisten = \"{address}\"\n");
+    let address = stage.weir().address().to_string();
+    stage.place("address.toml", listens(&address).as_bytes());
+    let check = |stage: &Stage, more: &[&str]| {
+        let arguments = [&["check", "-c", "weir.toml"], more].concat();
+        let output = command(stage.folder(), &arguments);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let here = ["-c", "address.toml"];
+    let fine = "The configuration is valid: 1 source, 0 plugins, 2 channels, 2 targets.\n";
+    assert_eq!(check(&stage, &here), fine);
+
+    stage.configure(&config(&german("germany")));
+    let url = format!("http://{address}");
+    for how in [&here[..], &["--url", &url]] {
+        let told = check(&stage, how);
+        for words in [
+            "channels.shop.de: the running Weir knows a channel \"shop.de\"",
+            "what was delivered of 1 entity",
+            "as `was` in the channel or in its row of [each]",
+            "weir channel forget shop.de",
+        ] {
+            assert!(told.contains(words), "{words:?} is not in {told}");
+        }
+        assert!(!told.contains("shop.fr") && told.ends_with(fine), "{told}");
+    }
+    let renamed = config(&(german("germany") + "was = \"de\"\n"));
+    stage.configure(&renamed);
+    assert_eq!(check(&stage, &here), fine);
+
+    // Another Weir at that address knows nothing about this store.
+    std::fs::create_dir(stage.folder().join("elsewhere")).expect("a folder");
+    stage.place(
+        "other.toml",
+        format!("{}[store]\npath = \"elsewhere\"\n", listens(&address)).as_bytes(),
+    );
+    let told = check(&stage, &["-c", "other.toml"]);
+    assert!(
+        told.starts_with("The configuration is valid: ")
+            && told.contains("Not checked: ")
+            && told.contains("another store"),
+        "{told}"
+    );
+
+    stage.reloads(&renamed);
+    stage.settles("shop.germany");
+    stage.settles("shop.fr");
+    assert_eq!(stage.weir().get("/v1/channels/shop.de").status, 404);
+    assert_eq!(stage.shop.count(), sent, "something was sent again");
+
+    // After the fact it is said too.
+    stage.reloads(&config(&german("allemagne")));
+    stage.weir().says("the channel has left the configuration");
+    let retired = stage.channel("shop.germany");
+    assert_eq!(
+        (&retired["state"], &retired["holding"]),
+        (&json!("retired"), &json!(1))
+    );
+    let told = check(&stage, &here);
+    assert!(
+        told.contains("\"shop.germany\"") && told.contains("go back to the former one"),
+        "{told}"
+    );
+
+    stage.stop();
+    let told = check(&stage, &here);
+    assert!(
+        told.starts_with(fine)
+            && told.contains("Not checked: ")
+            && told.contains("could not reach"),
+        "{told}"
+    );
+}
+
 #[test]
 fn a_shape_that_changed_while_stopped_is_swept_and_only_what_differs_is_sent() {
     let mut stage = Stage::catalog();

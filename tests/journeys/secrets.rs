@@ -220,7 +220,12 @@ fn nothing_that_weir_shows_or_stores_contains_a_secret() {
     );
     holds_none("weir check", &[checked.stdout, checked.stderr].concat());
 
-    let mut weir = Weir::start_by(program(folder.path(), &environment), folder.path(), &[]);
+    let mut weir = Weir::start_by(
+        program(folder.path(), &environment),
+        folder.path(),
+        &[],
+        &[],
+    );
     let sender = format!("Bearer {}", SECRETS[2].1);
     let body = change("lamp", "content", json!({"n": 1})).to_string();
     let reply = weir.ask(
@@ -328,7 +333,12 @@ fn nothing_that_weir_shows_or_stores_contains_a_secret() {
         CONFIG.replace("{echo}", &refusing.url()),
     )
     .expect("written");
-    weir = Weir::start_by(program(folder.path(), &environment), folder.path(), &[]);
+    weir = Weir::start_by(
+        program(folder.path(), &environment),
+        folder.path(),
+        &[],
+        &[],
+    );
     let refused = weir.ask(
         "GET",
         "/v1/channels/basic/refused",

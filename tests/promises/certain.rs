@@ -2,9 +2,7 @@
 //! without a response, or a delivery that was not saved before a crash. The queue of commits that
 //! wait for the disk is bounded.
 
-use std::fs::File;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use weir::inside::index::value_hash;
 use weir::inside::model::{EntityId, Lane, Sequence, Timestamp, Track};
@@ -14,7 +12,7 @@ use weir::inside::store::{
     Settlement, Store, Subscription, Verdict, embedded,
 };
 
-use crate::world::{self, Subject, commit_all, embedded_in, folder, walk};
+use crate::world::{self, GATES, Gate, Subject, commit_all, embedded_in, folder, walk};
 
 fn check(story: impl Fn(&Subject)) {
     story(&Subject::Memory(Box::<Memory>::default()));
@@ -159,22 +157,12 @@ fn a_sequence_that_was_seen_before_a_crash_is_not_given_out_again() {
     });
 }
 
-/// A lock that the test holds while nothing may become durable. Only one test uses it.
-static GATE: Mutex<()> = Mutex::new(());
-static AT_THE_GATE: AtomicBool = AtomicBool::new(false);
-
-fn sync_through_the_gate(file: &File) -> std::io::Result<()> {
-    AT_THE_GATE.store(true, Ordering::SeqCst);
-    let _through = GATE.lock().unwrap_or_else(PoisonError::into_inner);
-    file.sync_data()
-}
-
 #[test]
 fn what_is_not_durable_yet_is_not_answered_and_met_by_nobody_and_the_line_is_bounded() {
     let folder = folder();
     let options = embedded::Options {
         cache_bytes: 16 << 20,
-        sync: sync_through_the_gate,
+        sync: Gate::sync::<0>,
         ..embedded::Options::new(folder.path())
     };
     let store = embedded::Embedded::open(options).expect("it opens");
@@ -186,14 +174,7 @@ fn what_is_not_durable_yet_is_not_answered_and_met_by_nobody_and_the_line_is_bou
     let queue = join(&store);
     assert!(meets(&*queue).is_empty());
     let before = *store.watermark().borrow();
-    let closed = GATE.lock().unwrap_or_else(PoisonError::into_inner);
-    AT_THE_GATE.store(false, Ordering::SeqCst);
-    let mut receipt = store
-        .commit(vec![change("lamp", "1")])
-        .expect("it is taken");
-    while !AT_THE_GATE.load(Ordering::SeqCst) {
-        std::thread::yield_now();
-    }
+    let (closed, mut receipt) = GATES[0].close(&store, change("lamp", "1"));
     assert!(receipt.try_recv().is_err(), "it is not answered");
     assert_eq!(*store.watermark().borrow(), before);
     let mut lane = Vec::new();

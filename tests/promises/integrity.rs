@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Once};
-use std::time::{Duration, Instant};
 
 use weir::inside::index::value_hash;
 use weir::inside::model::{EntityId, Event, Failure, Lane, Payload, Sequence, Timestamp, Track};
@@ -21,12 +20,12 @@ use weir::inside::store::{
     Queue, Settlement, Store, Subscription,
 };
 
-use crate::world::{commit_all, folder, walk};
+use crate::world::{commit_all, folder, sled_at, walk};
 
 /// Places that are damaged in a run of all tests.
 const FLIPS: usize = 100;
 /// Enough entities that a page of pairs is written.
-const ENTITIES: usize = 600;
+pub(super) const ENTITIES: usize = 600;
 
 fn change(key: &str, facet: &str, value: String) -> FacetChange {
     let id = EntityId {
@@ -77,7 +76,7 @@ fn aside(number: usize) -> Effect {
     }))
 }
 
-fn open(path: &Path) -> Result<Embedded, Error> {
+pub(super) fn open(path: &Path) -> Result<Embedded, Error> {
     Embedded::open(Options {
         cache_bytes: 16 << 20,
         now: || Timestamp(1_000_000),
@@ -85,7 +84,7 @@ fn open(path: &Path) -> Result<Embedded, Error> {
     })
 }
 
-fn join(store: &Embedded, name: &str) -> Result<Arc<dyn Queue>, Error> {
+pub(super) fn join(store: &Embedded, name: &str) -> Result<Arc<dyn Queue>, Error> {
     let facets = vec!["price".to_owned(), "content".to_owned()];
     let subscription = Subscription {
         entity_type: "product".into(),
@@ -132,7 +131,7 @@ fn deliver(store: &Embedded, name: &str) {
 }
 
 /// Makes a store with rows of all kinds, in a log that was written in several runs.
-fn fill(path: &Path) {
+pub(super) fn fill(path: &Path) {
     for life in 0..4_usize {
         let store = open(path).expect("it opens");
         for number in (0..ENTITIES).filter(|number| life == 0 || number % 7 == life) {
@@ -219,7 +218,7 @@ fn seen(store: &Embedded) -> Result<Vec<String>, Error> {
 }
 
 /// Silences the long panic messages of sled's threads, which do not matter here.
-fn silence_sled() {
+pub(super) fn silence_sled() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let tell = std::panic::take_hook();
@@ -251,7 +250,7 @@ fn rows(path: &Path) -> Option<BTreeMap<Vec<u8>, Vec<u8>>> {
 }
 
 /// Makes a copy with one file damaged; returns a description of the damage.
-fn damaged(from: &Path, to: &Path) -> String {
+pub(super) fn damaged(from: &Path, to: &Path) -> String {
     std::fs::create_dir(to).expect("a folder");
     let mut files = Vec::new();
     for entry in std::fs::read_dir(from)
@@ -357,24 +356,6 @@ fn damage_in_a_stopped_directory_is_named_and_never_silently_wrong() {
         counts["sled alone: silently wrong"] > 0,
         "the damage was too harmless to prove anything"
     );
-}
-
-/// Opens sled itself. Another test of this process may be starting a program, which inherits the locked
-/// file until it runs; Weir waits for that too.
-fn sled_at(path: &Path) -> sled::Db {
-    let config = sled::Config::new().path(path).segment_size(4 << 20);
-    let begun = Instant::now();
-    loop {
-        match config.open() {
-            Err(sled::Error::Io(error))
-                if error.to_string().contains("lock")
-                    && begun.elapsed() < Duration::from_secs(10) =>
-            {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            opened => return opened.expect("sled opens"),
-        }
-    }
 }
 
 #[test]

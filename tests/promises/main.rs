@@ -15,5 +15,6 @@ mod integrity;
 mod kit;
 mod owed;
 mod reclaimed;
+mod rescued;
 mod turns;
 mod world;

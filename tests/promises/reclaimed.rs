@@ -9,7 +9,7 @@ use weir::inside::store::{
     Commit, Effect, Ending, FacetChange, Limits, Queue, Settlement, Store, Subscription, Verdict,
 };
 
-use crate::world::{self, commit_all, embedded_in, folder, walk};
+use crate::world::{self, commit_all, embedded_in, folder, sled_at, walk};
 
 fn id(key: &str) -> EntityId {
     EntityId {
@@ -114,6 +114,36 @@ fn a_product_whose_price_lists_rotate_always_has_its_price() {
     assert_eq!(alive, ["price.599"]);
     let names: Vec<_> = lamp.facets.iter().map(|facet| &*facet.name).collect();
     assert!(!names.contains(&"price.0") && names.contains(&"price.598"));
+}
+
+/// The rows of a long value stayed for good when its facet was deleted and made room for another
+/// before the deletion was written.
+#[test]
+fn nothing_of_a_long_value_stays_when_its_facet_goes_in_the_turn_of_its_deletion() {
+    let folder = folder();
+    let store = embedded_in(folder.path());
+    let long = format!("\"{}\"", "x".repeat(100_000));
+    let facet = |n: usize| format!("price.{n}");
+    let mut all: Vec<FacetChange> = (1..512)
+        .map(|n| change("lamp", &facet(n), Some("1"), None))
+        .collect();
+    all.push(change("lamp", &facet(0), Some(&long), None));
+    commit(&store, all);
+    let event = |change| Commit {
+        source: "erp".into(),
+        identity: None,
+        arrival: None,
+        effect: Effect::Changes(vec![change]),
+    };
+    let events = [
+        change("lamp", &facet(0), None, None),
+        change("lamp", &facet(512), Some("1"), None),
+    ];
+    commit_all(&store, events.map(event).into());
+    drop(store);
+    let db = sled_at(folder.path());
+    let pieces = db.scan_prefix("P").count();
+    assert_eq!(pieces, 0, "nothing leads to these rows any more");
 }
 
 /// What a channel still owes is not dropped to make room: the channel has not seen that it is gone.

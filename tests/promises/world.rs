@@ -6,7 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
+use std::fs::File;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use weir::inside::index::value_hash;
 use weir::inside::model::{
@@ -14,8 +17,8 @@ use weir::inside::model::{
 };
 use weir::inside::store::memory::Memory;
 use weir::inside::store::{
-    Commit, Committed, Effect, Ending, FacetChange, Holds, Joined, Lease, Queue, Settlement,
-    Standing, Store, Subscription, Walked, digest, embedded,
+    Commit, Committed, Effect, Ending, FacetChange, Holds, Joined, Lease, ListQuery, Queue,
+    Receipt, Settlement, Standing, Store, Subscription, Walked, digest, embedded,
 };
 
 /// A store that can lose its memory.
@@ -52,6 +55,61 @@ pub fn embedded_in(folder: &std::path::Path) -> embedded::Embedded {
     options.cache_bytes = 32 * 1024 * 1024;
     options.now = || Timestamp(0);
     embedded::Embedded::open(options).expect("an empty folder can be opened")
+}
+
+/// A disk whose syncs wait while a test holds its lock: nothing becomes durable, and the writer stands
+/// still.
+pub struct Gate {
+    lock: Mutex<()>,
+    waits: AtomicBool,
+}
+
+/// One for each test that needs one, because a store takes a plain function.
+pub static GATES: [Gate; 5] = [const {
+    Gate {
+        lock: Mutex::new(()),
+        waits: AtomicBool::new(false),
+    }
+}; 5];
+
+impl Gate {
+    /// The sync of the gate with this number.
+    pub fn sync<const NUMBER: usize>(file: &File) -> std::io::Result<()> {
+        let gate = &GATES[NUMBER];
+        gate.waits.store(true, Ordering::SeqCst);
+        let _through = gate.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        file.sync_data()
+    }
+
+    /// Commits an event and waits until its sync stands at the closed gate. What is queued from then
+    /// on, until the lock is dropped, waits for the writer.
+    pub fn close(&self, store: &dyn Store, event: Commit) -> (MutexGuard<'_, ()>, Receipt) {
+        let closed = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        self.waits.store(false, Ordering::SeqCst);
+        let receipt = store.commit(vec![event]).expect("it is taken");
+        while !self.waits.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        (closed, receipt)
+    }
+}
+
+/// Opens sled itself. Another test of this process may be starting a program, which inherits the locked
+/// file until it runs; Weir waits for that too.
+pub fn sled_at(path: &std::path::Path) -> sled::Db {
+    let config = sled::Config::new().path(path).segment_size(4 << 20);
+    let begun = Instant::now();
+    loop {
+        match config.open() {
+            Err(sled::Error::Io(error))
+                if error.to_string().contains("lock")
+                    && begun.elapsed() < Duration::from_secs(10) =>
+            {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            opened => return opened.expect("sled opens"),
+        }
+    }
 }
 
 /// A folder in memory if the system has one: histories sync thousands of times, and the disk is not
@@ -322,7 +380,7 @@ impl World {
                     .save(Timestamp(1))
                     .wait()
                     .expect("saving works");
-                String::new()
+                self.listed()
             }
             Step::Crash { applied } => self.crash(applied),
             Step::Join { facets, filter } => {
@@ -431,6 +489,25 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// The keys of all entities in two pages, and of those that the first channel owes.
+    fn listed(&self) -> String {
+        let page = |after: Option<&str>, owed: Option<&str>, limit| -> Vec<String> {
+            let found = self.subject.store().list(&ListQuery {
+                entity_type: &entity_id(0).entity_type,
+                prefix: "",
+                after,
+                owed,
+                limit,
+            });
+            found.iter().map(|(_, id)| id.key.to_string()).collect()
+        };
+        let first = page(None, None, 2);
+        let rest = page(first.last().map(String::as_str), None, usize::MAX);
+        let owing = self.channels.first().map(|channel| channel.name.as_str());
+        let owed = owing.map(|channel| page(None, Some(channel), usize::MAX));
+        format!("{first:?} {rest:?} {owed:?}")
     }
 
     /// The state of every entity on every channel.

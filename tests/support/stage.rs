@@ -105,11 +105,20 @@ impl Stage {
     /// Starts Weir with environment variables.
     pub fn start_with(&mut self, environment: &[(&str, &str)]) {
         let command = std::process::Command::new(super::weir::PROGRAM);
-        self.weir = Some(Weir::start_by(command, self.folder.path(), environment));
+        let folder = self.folder.path();
+        self.weir = Some(Weir::start_by(command, folder, environment, &[]));
+    }
+
+    /// Starts Weir with more options of `weir run`.
+    pub fn start_with_options(&mut self, options: &[&str]) {
+        let command = std::process::Command::new(super::weir::PROGRAM);
+        let folder = self.folder.path();
+        self.weir = Some(Weir::start_by(command, folder, &[], options));
     }
 
     pub fn start_by(&mut self, command: std::process::Command) {
-        self.weir = Some(Weir::start_by(command, self.folder.path(), &[]));
+        let folder = self.folder.path();
+        self.weir = Some(Weir::start_by(command, folder, &[], &[]));
     }
 
     /// Sends SIGTERM; Weir must exit with success. Returns how long it took.

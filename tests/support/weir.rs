@@ -26,12 +26,17 @@ pub struct Weir {
 impl Weir {
     /// Starts it with `weir.toml` in this folder and waits until it listens.
     pub fn start(folder: &Path) -> Weir {
-        Weir::start_by(Command::new(PROGRAM), folder, &[])
+        Weir::start_by(Command::new(PROGRAM), folder, &[], &[])
     }
 
-    /// Starts it with a command that ends with the program (`strace … weir`), and with environment
-    /// variables.
-    pub fn start_by(mut command: Command, folder: &Path, environment: &[(&str, &str)]) -> Weir {
+    /// Starts it with a command that ends with the program (`strace … weir`), with environment
+    /// variables and more options.
+    pub fn start_by(
+        mut command: Command,
+        folder: &Path,
+        environment: &[(&str, &str)],
+        options: &[&str],
+    ) -> Weir {
         let number = (0..)
             .find(|number| !folder.join(format!("log.{number}")).exists())
             .unwrap_or_default();
@@ -39,6 +44,7 @@ impl Weir {
         let file = File::create(&log).expect("a log file");
         command
             .args(["run", "-c", "weir.toml"])
+            .args(options)
             .current_dir(folder)
             .envs(environment.iter().copied());
         command

@@ -14,16 +14,35 @@ pub(crate) struct Facets<'a> {
     pub(crate) descriptions: BTreeMap<&'a str, Cow<'a, str>>,
     pub(crate) categories: BTreeSet<Cow<'a, str>>,
     pub(crate) family: Option<Cow<'a, str>>,
+    /// Price list → the price that holds on every day.
     pub(crate) prices: BTreeMap<&'a str, Price<'a>>,
+    /// Price list → the prices that hold on some days. A renderer has no clock, and a document stays
+    /// as it is when a day begins, so it carries all of them; whoever searches takes those of the day.
+    pub(crate) dated_prices: BTreeMap<&'a str, Vec<Period<'a>>>,
     pub(crate) available: i64,
 }
 
-/// The part of a price that a document has.
+/// A price with the first and the last day on which it holds.
+#[derive(Serialize)]
+pub(crate) struct Period<'a> {
+    #[serde(flatten)]
+    price: Price<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<Cow<'a, str>>,
+}
+
+/// A price as a document has it. It is for one piece, unless `per` and `unit` state a quantity.
 #[derive(Serialize)]
 pub(crate) struct Price<'a> {
     amount: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     currency: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    per: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unit: Option<Cow<'a, str>>,
 }
 
 /// The part of `content.<locale>` that a document has. A missing `enabled` counts as true, because
@@ -49,6 +68,15 @@ struct PriceFacet<'a> {
     amount: &'a RawValue,
     #[serde(borrow)]
     currency: Option<Cow<'a, str>>,
+    per: Option<u32>,
+    #[serde(borrow)]
+    unit: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    from: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    until: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    later: Vec<PriceFacet<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -75,21 +103,14 @@ impl<'a> Facets<'a> {
                     serde_json::from_str(&facet.value).map_err(|error| wrong(&error))?,
                 ),
                 Some(("price", list)) => {
-                    let price: PriceFacet<'a> =
+                    let price =
                         serde_json::from_str(&facet.value).map_err(|error| wrong(&error))?;
-                    let amount = decimal(price.amount).ok_or_else(|| {
+                    let added = facets.add_prices(list, price);
+                    added.map_err(|amount| {
                         wrong(&format!(
-                            "the amount is {}, which is not a decimal number",
-                            price.amount
+                            "the amount is {amount}, which is not a decimal number"
                         ))
                     })?;
-                    facets.prices.insert(
-                        list,
-                        Price {
-                            amount,
-                            currency: price.currency,
-                        },
-                    );
                 }
                 Some(("stock", _)) => {
                     let stock: StockFacet =
@@ -100,6 +121,26 @@ impl<'a> Facets<'a> {
             }
         }
         Ok(facets)
+    }
+
+    /// Adds the prices of a list.
+    ///
+    /// # Errors
+    /// The first amount that is not a decimal number.
+    fn add_prices(&mut self, list: &'a str, mut first: PriceFacet<'a>) -> Result<(), &'a RawValue> {
+        let later = std::mem::take(&mut first.later);
+        let prices = std::iter::once(first).chain(later).map(Period::of);
+        let mut prices = prices.collect::<Result<Vec<_>, _>>()?;
+        match &prices[..] {
+            [only] if only.from.is_none() && only.until.is_none() => {
+                self.prices
+                    .extend(prices.pop().map(|only| (list, only.price)));
+            }
+            _ => {
+                self.dated_prices.insert(list, prices);
+            }
+        }
+        Ok(())
     }
 
     fn add_content(&mut self, locale: &'a str, content: ContentFacet<'a>) {
@@ -114,6 +155,24 @@ impl<'a> Facets<'a> {
         }
         self.categories.extend(content.categories);
         self.family = content.family.or(self.family.take());
+    }
+}
+
+impl<'a> Period<'a> {
+    /// # Errors
+    /// The amount, if it is not a decimal number.
+    fn of(price: PriceFacet<'a>) -> Result<Self, &'a RawValue> {
+        let per = price.per.filter(|per| *per != 1);
+        Ok(Period {
+            price: Price {
+                amount: decimal(price.amount).ok_or(price.amount)?,
+                currency: price.currency,
+                per,
+                unit: price.unit.filter(|_| per.is_some()),
+            },
+            from: price.from,
+            until: price.until,
+        })
     }
 }
 

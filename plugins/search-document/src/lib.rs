@@ -3,12 +3,14 @@
 //!
 //! [`document`] is the whole rendering, a pure function. Its key is `product-<key>`, so that an
 //! index can contain other things than products. A product without a name in any language, or
-//! disabled by the PIM in all of them, has no document. Amounts are copied as decimal text. Unknown
-//! settings are ignored, because a row's columns are merged into the settings.
+//! disabled by the PIM in all of them, has no document. Amounts are copied as decimal text. A price that
+//! holds from a day on, or until one, is not in `prices` but in `dated_prices`, with its days: no price
+//! is found before its day. Unknown settings are ignored, because a row's columns are merged into the
+//! settings.
 
 mod facets;
 
-use facets::{Facets, Price};
+use facets::{Facets, Period, Price};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,8 +40,11 @@ pub enum Field {
     Categories,
     /// The PIM's family.
     Family,
-    /// Price list → amount and currency.
+    /// Price list → the price that holds on every day.
     Prices,
+    /// Price list → the prices that hold on some days, with these days. A document without such a
+    /// price does not have the field.
+    DatedPrices,
     /// The stock of all locations.
     Available,
     /// Whether any stock is available.
@@ -63,6 +68,8 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     prices: Option<BTreeMap<&'a str, Price<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    dated_prices: Option<BTreeMap<&'a str, Vec<Period<'a>>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     available: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     in_stock: Option<bool>,
@@ -82,6 +89,7 @@ pub fn document(entity: &Entity, settings: &Settings) -> Result<Option<Rendering
             .as_ref()
             .is_none_or(|fields| fields.contains(&field))
     };
+    let dated = !facets.dated_prices.is_empty();
     let body = Body {
         id: &id,
         key: wants(Field::Key).then_some(&entity.key),
@@ -90,6 +98,7 @@ pub fn document(entity: &Entity, settings: &Settings) -> Result<Option<Rendering
         categories: wants(Field::Categories).then_some(facets.categories),
         family: facets.family.filter(|_| wants(Field::Family)),
         prices: wants(Field::Prices).then_some(facets.prices),
+        dated_prices: (dated && wants(Field::DatedPrices)).then_some(facets.dated_prices),
         available: wants(Field::Available).then_some(facets.available),
         in_stock: wants(Field::InStock).then_some(facets.available > 0),
     };

@@ -127,7 +127,7 @@ impl Look for Inner {
             .remembered()
             .into_iter()
             .filter(|channel| !live.channels.contains_key(channel.name.as_str()));
-        all.extend(retired.map(|channel| views::retired(&channel.name)));
+        all.extend(retired.map(|channel| views::retired(&channel)));
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
@@ -137,10 +137,11 @@ impl Look for Inner {
         if let Some(channel) = live.channels.get(name) {
             return Ok(views::channel(&live, channel, &self.sweeps));
         }
-        match self.remembers(name) {
-            true => Ok(views::retired(name)),
-            false => Err(Problem::unknown("channel", name)),
-        }
+        let mut remembered = self.store.remembered().into_iter();
+        remembered
+            .find(|channel| channel.name == name)
+            .map(|channel| views::retired(&channel))
+            .ok_or_else(|| Problem::unknown("channel", name))
     }
 
     fn preview<'a>(&'a self, channel: &'a str, key: &'a str) -> Reply<'a, PreviewView> {
@@ -337,6 +338,10 @@ impl Setup for Inner {
                 .iter()
                 .map(|file| file.display().to_string())
                 .collect(),
+            store: std::path::absolute(&live.plan.store_path)
+                .unwrap_or_else(|_| live.plan.store_path.clone())
+                .display()
+                .to_string(),
             since: live.since.into(),
             last_reload: Some(last).filter(|last| *last != ReloadView::default()),
         }
@@ -344,10 +349,11 @@ impl Setup for Inner {
 
     fn confirm_plugin<'a>(&'a self, name: &'a str) -> Reply<'a, ReloadView> {
         Box::pin(async move {
-            if !self.live.load().loaded.components.contains_key(name) {
+            let refused = self.history().last_refused(name).cloned();
+            // A plugin that is new in a refused configuration is not in use yet.
+            if refused.is_none() && !self.live.load().loaded.components.contains_key(name) {
                 return Err(Problem::unknown("plugin", name));
             }
-            let refused = self.history().last_refused(name).cloned();
             let asks = |refused: &SwapView| {
                 let detail = refused.detail.as_deref().unwrap_or_default();
                 detail.contains(trial::CONFIRM)

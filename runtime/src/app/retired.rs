@@ -16,9 +16,24 @@ pub(super) fn warn(channel: &Remembered) {
         channel = name,
         holding,
         "the channel has left the configuration, and its target still holds what was delivered, which \
-         nothing updates or deletes now; if it was renamed, write was = \"{name}\" in the channel of the new \
-         name; otherwise delete it at the target, then run `weir channel forget {name}`"
+         nothing updates or deletes now; {}",
+        remedy(name, true)
     );
+}
+
+/// What to do about a channel that has left the configuration and left something at its target. Before
+/// it leaves, it can still be renamed. Once it is `retired`, its new name may be in use as another
+/// channel, which has to be forgotten first.
+pub fn remedy(name: &str, retired: bool) -> String {
+    let renamed = if retired {
+        "if it has another name now, go back to the former one, run `weir channel forget` for the other, \
+         and rename it with the former name as `was` in the channel or in its row of [each]"
+    } else {
+        "if it has another name now, write the former one as `was` in the channel or in its row of [each]"
+    };
+    format!(
+        "{renamed}; otherwise delete at the target what it holds, then run `weir channel forget {name}`"
+    )
 }
 
 /// What the targets of retired channels hold of an entity, or may hold.

@@ -34,6 +34,8 @@ pub(super) struct Rollout {
     events: Tally,
     entities: Tally,
     trials: Duration,
+    /// How it maps less than the version before it, a sentence for each source.
+    maps_less: Vec<String>,
     refused: Option<String>,
 }
 
@@ -96,6 +98,7 @@ impl Rollouts {
             events: Tally::default(),
             entities: Tally::default(),
             trials: Duration::ZERO,
+            maps_less: Vec::new(),
             refused: None,
         })
     }
@@ -112,6 +115,7 @@ impl Rollouts {
         for rollout in self.0.values_mut().filter(open) {
             rollout.uses = 0;
             (rollout.events, rollout.entities) = Default::default();
+            rollout.maps_less.clear();
         }
     }
 
@@ -181,6 +185,11 @@ impl Rollout {
     pub(super) fn ran_on_entities(&mut self, tally: &Tally, took: Duration) {
         self.entities.add(tally);
         self.trials += took;
+    }
+
+    /// It maps less than the version before it, and takes over all the same.
+    pub(super) fn maps_less(&mut self, how: &str) {
+        self.maps_less.push(how.to_owned());
     }
 
     /// It will not be used; the first reason counts.
@@ -296,7 +305,9 @@ impl History {
     pub(super) fn taken_over(&mut self, rollouts: Rollouts, end: TakenOver) {
         self.refused.clear();
         for (plugin, rollout) in rollouts.0 {
-            let view = rollout.view("swapped", None, end);
+            let maps_less = rollout.maps_less.join("; ");
+            let detail = Some(maps_less).filter(|how| !how.is_empty());
+            let view = rollout.view("swapped", detail, end);
             let StepsView {
                 read_ms,
                 compile_ms,
@@ -322,6 +333,13 @@ impl History {
                 "new plugin version in use: {}",
                 view.tried
             );
+            if let Some(how) = &view.detail {
+                tracing::warn!(
+                    plugin = &*plugin,
+                    version = version(&view.sha256),
+                    "the new version maps less than the one before it: {how}"
+                );
+            }
             self.in_force.insert(plugin, view);
         }
     }
@@ -440,6 +458,11 @@ mod tests {
         let together = "another change was rejected: plugin erp: the file is not Wasm";
         assert_eq!(why(&history, "pim").as_deref(), Some(together));
         assert!(history.last_swap("erp").is_some(), "the old one serves on");
+        let mut third = Rollouts::default();
+        rollout(&mut third).maps_less("on source erp it maps 3 of 4");
+        history.taken_over(third, TakenOver::default());
+        let swap = history.last_swap("erp").expect("it serves");
+        assert_eq!(swap.detail.as_deref(), Some("on source erp it maps 3 of 4"));
         history.taken_over(Rollouts::default(), TakenOver::default());
         assert_eq!(why(&history, "erp"), None);
         history.keep(|_| false);

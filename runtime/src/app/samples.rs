@@ -5,8 +5,9 @@
 //! trial and nothing else: it is not synced, and what cannot be read is passed over.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,6 +17,8 @@ use crate::server::views::EventView;
 
 /// The name of the file.
 const FILE: &str = "samples.json";
+/// Its name while it is written.
+const UNFINISHED: &str = "samples.json.unfinished";
 /// A larger file is not ours: the samples of a source have at most 1 MiB, a third more in base64.
 const BYTES_MAX: u64 = 256 << 20;
 
@@ -49,11 +52,14 @@ pub(super) fn write(folder: &Path, live: &Live) -> io::Result<()> {
             (&**name, events.iter().map(EventView::of).collect())
         })
         .collect();
-    // A temporary file is readable by its owner alone.
-    let mut file = tempfile::Builder::new()
-        .prefix(".tmp")
-        .tempfile_in(folder)?;
+    let unfinished = folder.join(UNFINISHED);
+    // A Weir that was killed here left one.
+    let _ = fs::remove_file(&unfinished);
+    let mut file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&unfinished)?;
     file.write_all(&serde_json::to_vec(&samples)?)?;
-    file.persist(folder.join(FILE))?;
-    Ok(())
+    fs::rename(&unfinished, folder.join(FILE))
 }

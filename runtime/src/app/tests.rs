@@ -42,6 +42,7 @@ async fn start(file: &Path) -> App {
         files: vec![file.to_owned()],
         limits: server::Limits::default(),
         compiler: None,
+        set_aside_damaged: false,
     })
     .await
     .unwrap_or_else(|error| panic!("{error}"))

@@ -3,7 +3,7 @@
 //! A plugin that declines a sample is not at fault; one that traps, breaks a limit, throws, or returns
 //! a change that its source may not write is. The first such bug ends the trial. Samples on which the
 //! chain in use fails as well are left out, so that an event that no version can map does not keep the
-//! next one away. A chain that maps nothing any more of what was mapped before is refused until its
+//! next one away. A chain that maps clearly fewer events than the one in use is refused until its
 //! operator confirms it. For channels the withdrawal guard stands in the way of that.
 
 use std::collections::BTreeMap;
@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::apply::Live;
+use super::comparison::Comparison;
 use super::intake::HttpIntake;
 use super::load::{Loaded, Loading, Objection};
 use super::rollouts::Rollouts;
@@ -68,7 +69,7 @@ impl Tally {
 
 /// The result of a chain for one sample.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Judgement {
+pub(super) enum Judgement {
     Made,
     Dropped,
     Declined,
@@ -170,13 +171,6 @@ fn fair<T>(samples: Vec<T>, judgements: Option<Vec<Judgement>>) -> (Vec<T>, Vec<
     let judged = samples.into_iter().zip(judgements);
     let is_fair = |judgement: &Judgement| !judgement.is_bug() && *judgement != Judgement::Untried;
     judged.filter(|(_, judgement)| is_fair(judgement)).unzip()
-}
-
-/// How many of the samples that both chains were tried on became something with the one in use.
-fn made_before(known: &[Judgement], judgements: &[Judgement]) -> usize {
-    let both = known.iter().zip(judgements);
-    both.filter(|(before, after)| **before == Judgement::Made && **after != Judgement::Untried)
-        .count()
 }
 
 /// The time that the trial of one chain has, within that of the whole reload.
@@ -297,16 +291,18 @@ impl Inner {
         if let Some(found) = bug(&judgements, &samples, &allowed) {
             return Some(objection(plan, &place, "event", found, after, rollouts));
         }
-        let mapped = made_before(&known, &judgements);
-        if mapped == 0 || result.made > 0 || self.is_confirmed(after, rollouts) {
+        let comparison = Comparison::of(&known, &judgements);
+        if !comparison.must_be_confirmed() || self.is_confirmed(after, rollouts) {
+            if let Some(loss) = comparison.loss() {
+                rollouts.update(after, |rollout| {
+                    rollout.maps_less(&format!("on source {name} it {loss}"));
+                });
+            }
             return None;
         }
         let changed = changed(after, rollouts);
         let first = changed.first()?.clone();
-        let what = format!(
-            "maps none of the last {} events, of which the version in use maps {mapped}",
-            result.samples()
-        );
+        let what = comparison.counts();
         let help = format!("if that is intended, run `{CONFIRM} {first}`");
         for plugin in &changed {
             if let Some(rollout) = rollouts.find(plugin) {
@@ -536,7 +532,11 @@ mod tests {
         assert_eq!(samples, [1, 3, 4]);
         let judgements = [untried, dropped];
         assert_eq!(tally(&judgements).samples(), 1);
-        assert_eq!(made_before(&known, &judgements), 1, "the second of three");
+        assert_eq!(
+            Comparison::of(&known, &judgements).counts(),
+            "maps none of the last 1 events, of which the version in use maps 1",
+            "the second of three"
+        );
         assert_eq!(bug(&judgements[..1], &samples, &allowed()), None);
     }
 

@@ -16,7 +16,7 @@ use crate::server::views::{
     ChannelView, ErrorView, EventView, FilterVerdict, LimitsView, OwedView, PluginView,
     PreviewView, QuarantineView, RefusedView, RenderingView, SourceView, StandingView,
 };
-use crate::store::{QuarantinedEvent, Refused, State};
+use crate::store::{QuarantinedEvent, Refused, Remembered, State};
 
 pub(super) fn source(live: &Live, name: &str, source: &Source) -> SourceView {
     let (counts, options) = (source.activity().counts(), source.options());
@@ -84,6 +84,7 @@ pub(super) fn channel(live: &Live, channel: &Channel, sweeps: &Sweeps) -> Channe
         parked: status.owed.parked,
         held: status.owed.held,
         refused: status.owed.refused,
+        holding: status.owed.holding,
         refused_tried_again: counters.refused_tried_count(),
         target_bears_per_second: status.target.bears_per_second,
         freshness_seconds: status.freshness.as_secs_f64(),
@@ -103,10 +104,11 @@ pub(super) fn channel(live: &Live, channel: &Channel, sweeps: &Sweeps) -> Channe
     }
 }
 
-pub(super) fn retired(name: &str) -> ChannelView {
+pub(super) fn retired(channel: &Remembered) -> ChannelView {
     ChannelView {
-        name: name.to_owned(),
+        name: channel.name.clone(),
         state: "retired".to_owned(),
+        holding: channel.holding,
         deliveries: BTreeMap::new(),
         ..ChannelView::default()
     }

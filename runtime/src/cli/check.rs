@@ -1,27 +1,33 @@
 //! `weir check`: prints every complaint at once, with file, line, column and what would be right.
 //!
 //! It reads the files itself; loading components is passed in, so that this command and a start
-//! apply the same checks.
+//! apply the same checks. So is the question what channels leave behind ([`left_behind`]).
+
+pub(super) mod left_behind;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::table::plain;
 use crate::config::cursor::Environment;
 use crate::exit;
 use crate::plan::{Cause, Complaint, Plan, ReadOptions, read, render};
 
+use self::left_behind::LeftBehind;
+
 /// Reads `files` and prints the complaints; if there are none, `load` reports those about the
-/// components.
+/// components, and `look` what channels leave behind.
 pub fn check(
     files: &[PathBuf],
     without_secrets: bool,
     json: bool,
     load: impl FnOnce(&Plan) -> Vec<Complaint>,
+    look: impl FnOnce(&Plan) -> LeftBehind,
 ) -> ExitCode {
     let environment = |name: &str| std::env::var(name).ok();
-    let report = report(files, &environment, without_secrets, json, load);
+    let report = report(files, &environment, without_secrets, json, load, look);
     // A reader that closes the pipe early has seen enough; the exit code still counts.
     super::print(&report.text);
     ExitCode::from(report.code)
@@ -43,8 +49,9 @@ pub fn report(
     without_secrets: bool,
     json: bool,
     load: impl FnOnce(&Plan) -> Vec<Complaint>,
+    look: impl FnOnce(&Plan) -> LeftBehind,
 ) -> Report {
-    let (plan, complaints, warnings) = match read(
+    let (plan, complaints, mut warnings) = match read(
         files,
         environment,
         ReadOptions {
@@ -57,6 +64,9 @@ pub fn report(
         }
         Err(complaints) => (None, complaints, Vec::new()),
     };
+    let found = plan.as_ref().map(look).unwrap_or_default();
+    warnings.extend(found.warnings);
+    let not_checked = found.not_checked.as_deref();
     let code = match complaints.as_slice() {
         [] => 0,
         all if all
@@ -68,14 +78,14 @@ pub fn report(
         _ => exit::FAILED,
     };
     let text = if json {
-        to_json(&complaints, &warnings)
+        to_json(&complaints, &warnings, not_checked)
     } else {
-        to_text(plan.as_ref(), &complaints, &warnings)
+        to_text(plan.as_ref(), &complaints, &warnings, not_checked)
     };
     Report { code, text }
 }
 
-fn to_json(complaints: &[Complaint], warnings: &[Complaint]) -> String {
+fn to_json(complaints: &[Complaint], warnings: &[Complaint], not_checked: Option<&str>) -> String {
     let list = |complaints: &[Complaint]| {
         complaints
             .iter()
@@ -84,11 +94,16 @@ fn to_json(complaints: &[Complaint], warnings: &[Complaint]) -> String {
     };
     format!(
         "{:#}\n",
-        json!({"ok": complaints.is_empty(), "complaints": list(complaints), "warnings": list(warnings)})
+        json!({"ok": complaints.is_empty(), "complaints": list(complaints), "warnings": list(warnings), "not_checked": not_checked})
     )
 }
 
-fn to_text(plan: Option<&Plan>, complaints: &[Complaint], warnings: &[Complaint]) -> String {
+fn to_text(
+    plan: Option<&Plan>,
+    complaints: &[Complaint],
+    warnings: &[Complaint],
+    not_checked: Option<&str>,
+) -> String {
     let mut text = render(complaints);
     if !warnings.is_empty() {
         let space = if text.is_empty() { "" } else { "\n" };
@@ -105,7 +120,11 @@ fn to_text(plan: Option<&Plan>, complaints: &[Complaint], warnings: &[Complaint]
         (_, count) => format!("{}.", counted(count, "complaint")),
     };
     let space = if text.is_empty() { "" } else { "\n" };
-    format!("{text}{space}{conclusion}\n")
+    let not_checked = not_checked.map(|why| plain(why) + "\n");
+    format!(
+        "{text}{space}{conclusion}\n{}",
+        not_checked.unwrap_or_default()
+    )
 }
 
 fn counted(count: usize, what: &str) -> String {
@@ -120,7 +139,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("weir.toml");
         std::fs::write(&file, text).expect("written");
-        let report = report(&[file], &|_| None, false, json, load);
+        let look = |_: &Plan| LeftBehind::default();
+        let report = report(&[file], &|_| None, false, json, load, look);
         Report {
             text: report
                 .text
@@ -168,6 +188,31 @@ mod tests {
     }
 
     #[test]
+    fn it_is_said_what_could_not_be_checked_and_that_is_no_failure() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("weir.toml");
+        std::fs::write(&file, "config_version = 1\n").expect("written");
+        let look = |_: &Plan| LeftBehind {
+            warnings: Vec::new(),
+            not_checked: Some("Not checked: nobody answers".to_owned()),
+        };
+        let report = |json| {
+            report(
+                std::slice::from_ref(&file),
+                &|_| None,
+                false,
+                json,
+                |_| Vec::new(),
+                look,
+            )
+        };
+        let text = "The configuration is valid: 0 sources, 0 plugins, 0 channels, 0 targets.\nNot checked: nobody answers\n";
+        assert_eq!((report(false).code, &*report(false).text), (0, text));
+        let json: serde_json::Value = serde_json::from_str(&report(true).text).expect("JSON");
+        assert_eq!(json["not_checked"], "Not checked: nobody answers");
+    }
+
+    #[test]
     fn a_file_that_cannot_be_opened_has_a_code_of_its_own() {
         let report = report(
             &["/nowhere/weir.toml".into()],
@@ -175,6 +220,7 @@ mod tests {
             false,
             false,
             |_| Vec::new(),
+            |_| panic!("there is no plan"),
         );
         assert_eq!(report.code, 3);
         assert!(

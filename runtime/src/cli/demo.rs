@@ -10,9 +10,9 @@ mod events;
 mod facts;
 mod place;
 mod recorder;
+mod shown;
 mod systems;
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use self::board::{Board, Channels};
 use self::facts::CHANNELS;
 use self::recorder::Recorder;
+use self::shown::{Compared, Printer, Shown, Started};
 use self::systems::Systems;
 use super::client::Client;
 use super::{DemoArgs, Failure, LogFormat, compile, complain, log};
@@ -40,8 +41,8 @@ const AWAY: std::ops::Range<u64> = 20..26;
 /// Minimum number of seconds that the demo still runs after the shop is back, so that it is seen to
 /// catch up.
 const AWAY_LEAVES: u64 = 10;
-/// Maximum number of differences printed.
-const DIFFERENCES_TOLD: usize = 5;
+/// Maximum number of differences shown.
+const DIFFERENCES_SHOWN: usize = 5;
 
 /// Runs the demo. The exit code is 0 only if every channel holds the expected state at the end.
 pub(super) fn demo(args: &DemoArgs) -> ExitCode {
@@ -64,22 +65,20 @@ pub(super) fn demo(args: &DemoArgs) -> ExitCode {
     }
 }
 
-/// Prints a line and flushes it, so that it appears at once in a pipe too. A closed pipe is not an
-/// error.
-fn say(line: &str) {
-    let mut out = std::io::stdout();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
-}
-
 /// Runs the whole demo, from building the plugins to the comparison; returns whether all channels
 /// converged.
 async fn whole(args: &DemoArgs) -> Result<bool, Failure> {
     let cannot =
         |what: &str, error: std::io::Error| Failure::Unreachable(format!("{what}: {error}"));
+    let printer = Printer { json: args.json };
     let repository = place::repository().map_err(Failure::Unreachable)?;
     let at = repository.clone();
     let built = tokio::task::spawn_blocking(move || {
-        place::build(&at, &mut |step| say(&format!("plugins: {step}")))
+        let say = &mut |step: &str| {
+            let step = step.to_owned();
+            printer.show(&Shown::Building { step });
+        };
+        place::build(&at, say)
     })
     .await;
     built
@@ -105,19 +104,20 @@ async fn whole(args: &DemoArgs) -> Result<bool, Failure> {
         files: files.clone(),
         limits: Limits::default(),
         compiler: compile::apart(),
+        set_aside_damaged: false,
     })
     .await;
     let app = app.map_err(|error| Failure::Unreachable(error.to_string().trim_end().to_owned()))?;
-    introduce(&files, &app, &recorder);
+    printer.show(&Shown::Started(started(&files, &app, &recorder)));
 
-    let verdict = watched(args, &app, &recorder).await;
+    let verdict = watched(args, printer, &app, &recorder).await;
     app.stop().await;
     verdict
 }
 
-/// Prints what runs where, and the commands to look at it.
-fn introduce(files: &[PathBuf], app: &App, recorder: &Recorder) {
-    let (weir, shops) = (format!("http://{}", app.ingest_addr()), recorder.url());
+/// What runs where.
+fn started(files: &[PathBuf], app: &App, recorder: &Recorder) -> Started {
+    let weir = format!("http://{}", app.ingest_addr());
     let this = std::env::current_exe().unwrap_or_else(|_| "weir".into());
     let here = std::env::current_dir().unwrap_or_default();
     let command = this.strip_prefix(&here).unwrap_or(&this).display();
@@ -135,23 +135,24 @@ fn introduce(files: &[PathBuf], app: &App, recorder: &Recorder) {
                 .to_string()
         })
         .unwrap_or_default();
-    say(&format!(
-        "\nWeir runs {file} on {weir}: {}.\n\
-         An ERP, a PIM and an OMS send it changes to {} products; three shops and a search index receive the current state.\n\
-         The Austrian shop is slow, and the French one is unavailable for a few seconds of each minute.\n\n\
-         To look at it from another terminal:\n  \
-         {elsewhere}{command} show product/4711\n  \
-         {elsewhere}{command} channel list\n  \
-         curl {weir}/v1/channels/storefront.at\n  \
-         curl {weir}/metrics\n  \
-         curl {shops}/de/p/4711\n",
-        app.summary(),
-        facts::Facts::new().keys().len(),
-    ));
+    Started {
+        weir,
+        targets: recorder.url(),
+        configuration: file,
+        runs: app.summary(),
+        channels: CHANNELS,
+        products: facts::Facts::new().keys().len(),
+        command: format!("{elsewhere}{command}"),
+    }
 }
 
 /// Shows progress while the systems send, then compares; returns whether all channels converged.
-async fn watched(args: &DemoArgs, app: &App, recorder: &Recorder) -> Result<bool, Failure> {
+async fn watched(
+    args: &DemoArgs,
+    printer: Printer,
+    app: &App,
+    recorder: &Recorder,
+) -> Result<bool, Failure> {
     let url = format!("http://{}", app.ingest_addr());
     let client = Client::at(&url, None)?;
     let (systems, stop) = (Systems::new(&url), CancellationToken::new());
@@ -175,7 +176,8 @@ async fn watched(args: &DemoArgs, app: &App, recorder: &Recorder) -> Result<bool
                 .is_none_or(|all| second / 60 * 60 + AWAY.end + AWAY_LEAVES <= all);
         recorder.set_away("storefront.fr", away);
         let channels: Channels = client.get_ok(Method::GET, "/v1/channels").await?.read()?;
-        say(&board.line(second, &systems, recorder, &channels));
+        let figures = board.second(second, &systems, recorder, &channels);
+        printer.show(&Shown::Second(figures));
         if args.seconds.is_some_and(|all| second >= all) {
             break;
         }
@@ -188,14 +190,18 @@ async fn watched(args: &DemoArgs, app: &App, recorder: &Recorder) -> Result<bool
     };
     ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
     let sending = begun.elapsed();
-    say("\nThe systems stop sending; the channels deliver what they still owe.");
+    printer.show(&Shown::Settling);
     let quiet = Instant::now();
     let channels = tokio::select! {
         channels = settled(&client) => channels?,
         _ = tokio::signal::ctrl_c() => return Err(Failure::Failed("stopped before the channels had delivered what they owe".into())),
     };
-    say(&board.summary(&systems, recorder, &channels, sending, quiet.elapsed()));
-    Ok(compared(&systems, recorder))
+    let summary = board.summary(&systems, recorder, &channels, sending, quiet.elapsed());
+    printer.show(&Shown::Summary(summary));
+    let compared = compared(&systems, recorder);
+    let converged = compared.converged;
+    printer.show(&Shown::Compared(compared));
+    Ok(converged)
 }
 
 /// Waits until no channel owes anything, for at most [`SETTLE_MAX`].
@@ -210,9 +216,8 @@ async fn settled(client: &Client) -> Result<Channels, Failure> {
     }
 }
 
-/// Compares every product on every channel with the facts and prints the result. Returns whether
-/// they agree.
-fn compared(systems: &Arc<Systems>, recorder: &Recorder) -> bool {
+/// Compares every product on every channel with the facts.
+fn compared(systems: &Arc<Systems>, recorder: &Recorder) -> Compared {
     let facts = systems.facts();
     let keys = facts.keys();
     let (mut differences, mut older, mut there) = (Vec::new(), 0, 0);
@@ -239,22 +244,14 @@ fn compared(systems: &Arc<Systems>, recorder: &Recorder) -> bool {
             strangers.map(|key| format!("{channel} product/{key}: no system ever sent it")),
         );
     }
-    for difference in differences.iter().take(DIFFERENCES_TOLD) {
-        say(&format!("  {difference}"));
+    Compared {
+        products: keys.len(),
+        channels: CHANNELS.len(),
+        expected: there,
+        not_expected: keys.len() * CHANNELS.len() - there,
+        differences: differences.len(),
+        older,
+        converged: differences.is_empty() && older == 0,
+        first_differences: differences.into_iter().take(DIFFERENCES_SHOWN).collect(),
     }
-    say(&format!(
-        "Compared {} products on {} channels with the last values that the systems sent, {there} expected to exist and {} not: {} differences, {older} \
-         older states delivered after newer ones.",
-        keys.len(),
-        CHANNELS.len(),
-        keys.len() * CHANNELS.len() - there,
-        differences.len(),
-    ));
-    let fine = differences.is_empty() && older == 0;
-    say(if fine {
-        "All channels have converged."
-    } else {
-        "Not all channels have converged."
-    });
-    fine
 }

@@ -81,6 +81,7 @@ async fn serve(args: &RunArgs) -> ExitCode {
         files: args.config.clone(),
         limits,
         compiler: compile::apart(),
+        set_aside_damaged: args.set_aside_damaged,
     })
     .await
     {

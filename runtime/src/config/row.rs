@@ -3,6 +3,9 @@
 
 use serde_json::{Map, Value};
 
+/// The column with the former name of a row. It is no setting of a plugin.
+pub const WAS: &str = "was";
+
 /// A row of a table `[each.site]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
@@ -12,6 +15,8 @@ pub struct Row {
     pub name: String,
     /// Its columns.
     pub columns: Map<String, Value>,
+    /// The former name of the row, if it was renamed: its column [`WAS`].
+    pub was: Option<String>,
 }
 
 /// The placeholders that are not filled in.
@@ -158,6 +163,7 @@ mod tests {
             table: "site".into(),
             name: "de".into(),
             columns: columns.as_object().expect("an object").clone(),
+            was: None,
         }
     }
 

@@ -62,12 +62,15 @@ impl Index {
     }
 
     /// Drops the tombstones of facets that were deleted before `horizon`, of entities that are still
-    /// there. Examines up to `limit` entities, and goes on with the next ones at the next call.
-    /// Returns the ordinals whose records the caller must write.
-    pub fn forget_facets(&mut self, horizon: Timestamp, limit: usize) -> Vec<u32> {
+    /// there. Examines up to `limit` entities, trims up to `most` of them, and goes on with the next
+    /// ones at the next call. Returns the ordinals whose records the caller must write.
+    pub fn forget_facets(&mut self, horizon: Timestamp, limit: usize, most: usize) -> Vec<u32> {
         let mut trimmed = Vec::new();
         let count = self.entries.len() as u32;
         for _ in 0..limit.min(self.entries.len()) {
+            if trimmed.len() == most {
+                break;
+            }
             self.tombstones_from = (self.tombstones_from + 1) % count.max(1);
             let ordinal = self.tombstones_from;
             let old: Vec<u16> = self
@@ -147,5 +150,42 @@ impl Index {
                 channel.forget_name(number);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::Proposal;
+    use crate::model::EntityId;
+
+    /// The records of 5,000 entities were written in one batch, while every source waited.
+    #[test]
+    fn deleted_facets_are_dropped_from_a_few_records_at_once_and_from_all_in_the_end() {
+        let mut index = Index::default();
+        for key in 0..300 {
+            let id = EntityId {
+                entity_type: "product".into(),
+                key: key.to_string().into(),
+            };
+            for (facet, hash) in [("content", Some(1)), ("price", Some(1)), ("price", None)] {
+                let change = Proposal {
+                    id: &id,
+                    facet: &facet.into(),
+                    owner: &"erp".into(),
+                    lane: Lane::Normal,
+                    version: None,
+                    hash,
+                };
+                index.apply(change, None, Timestamp(0));
+            }
+        }
+        let mut records = || index.forget_facets(Timestamp(0), 1_000, 256);
+        let mut all = records();
+        assert_eq!(all.len(), 256);
+        all.extend(records());
+        all.sort_unstable();
+        assert_eq!(all, (1..=300).collect::<Vec<u32>>());
+        assert!(records().is_empty());
     }
 }

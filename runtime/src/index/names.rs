@@ -2,7 +2,7 @@
 //!
 //! The names of owners, types and sources are as few as the configuration has, and are kept for
 //! good. Names of facets come from the data: a number is freed when the last entity with a facet of
-//! this name has lost it, and is given out again.
+//! this name has lost it, and is given out again once that is written.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -17,6 +17,9 @@ pub struct Names {
     slots: Vec<Slot>,
     /// Numbers without a name; the lowest is given out first.
     free: BTreeSet<u32>,
+    /// Numbers that lost their name since the last [`Names::take_changed`]. Records on disk may still
+    /// use them, so another name gets them only after the records that do not.
+    freed: BTreeSet<u32>,
     /// Numbers whose name differs from what is written.
     changed: BTreeSet<u32>,
 }
@@ -115,7 +118,7 @@ impl Names {
             return false;
         };
         self.by_name.remove(&name);
-        self.free.insert(number);
+        self.freed.insert(number);
         self.changed.insert(number);
         true
     }
@@ -130,8 +133,11 @@ impl Names {
         self.slots.iter().map(|slot| slot.name.clone())
     }
 
-    /// The numbers whose name has changed since the last call, with their names, to be written.
+    /// The numbers whose name has changed since the last call, with their names. The caller must
+    /// write them, in one batch with the records that got or lost these names, before it asks for
+    /// another number: those that were freed are given out again from now on.
     pub fn take_changed(&mut self) -> Vec<(u32, Option<Arc<str>>)> {
+        self.free.append(&mut self.freed);
         let changed = std::mem::take(&mut self.changed);
         changed
             .into_iter()
@@ -146,7 +152,7 @@ impl Names {
 
     /// Whether `more` new names would fit.
     pub fn has_room_for(&self, more: usize) -> bool {
-        self.count() + more <= NAMES_MAX
+        self.count() + self.freed.len() + more <= NAMES_MAX
     }
 }
 
@@ -171,7 +177,13 @@ mod tests {
         assert!(!names.remove_entity(may), "another entity has it");
         assert!(names.remove_entity(may));
         assert_eq!((names.find("price.may"), names.name(may)), (None, None));
-        assert_eq!(names.take_changed(), [(may, None)]);
+        let august = number(&mut names, "price.august");
+        assert_ne!(
+            august, may,
+            "records on disk use the number until it is written that they do not"
+        );
+        let written = [(may, None), (august, Some("price.august".into()))];
+        assert_eq!(names.take_changed(), written);
         assert_eq!(number(&mut names, "price.july"), may);
         assert_eq!(names.take_changed(), [(may, Some("price.july".into()))]);
         names.add_entity(may);

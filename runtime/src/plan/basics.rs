@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::notes::{Notes, named, right_name};
 use super::{Place, Role, Server, Token};
 use crate::config::cursor::{Cursor, Field, Found, relative};
-use crate::config::row::Row;
+use crate::config::row::{Row, WAS};
 use crate::config::text::suggestion;
 use crate::model::{EntityType, FacetRule, Lane, NAME_BYTES_MAX};
 use crate::store;
@@ -342,10 +342,15 @@ pub(super) fn rows(root: &mut Cursor<'_>) -> BTreeMap<String, Vec<Row>> {
         fields.iter().for_each(right_name);
         let row = |row: Field<'_>| {
             let columns = row.object()?;
+            let was = |table: &mut Cursor<'_>| {
+                table.all();
+                table.take(WAS).and_then(|was| was.string())
+            };
             Some(Row {
                 table: field.key.to_owned(),
                 name: row.key.to_owned(),
                 columns,
+                was: row.table(was).flatten(),
             })
         };
         Some((

@@ -11,7 +11,7 @@ use super::targets::{Targets, refuses_batches, target};
 use super::uses::uses;
 use super::{Channel, Plugin};
 use crate::config::cursor::{Cursor, Field};
-use crate::config::row::Row;
+use crate::config::row::{Row, WAS};
 use crate::config::scalar;
 use crate::config::text::suggestion;
 use crate::dispatch::{self, WithdrawMax, retry};
@@ -58,7 +58,7 @@ pub(super) fn channels<'a>(
                 if let Some(row) = row {
                     table.fill_from(row);
                 }
-                if let Some((was, at)) = was(table, row) {
+                if let Some((was, at)) = was(&field, table, row) {
                     before.push((was, name.clone(), at));
                 }
                 let channel = channel(name.clone(), table, row, notes, &mut known);
@@ -131,6 +131,7 @@ fn channel(
         .and_then(|field| field.object())
         .unwrap_or_default();
     let mut columns = row.map(|row| row.columns.clone()).unwrap_or_default();
+    columns.remove(WAS);
     if let Some(row) = row {
         // The row's own name, under the name of its table, as in the placeholder `{site}`.
         columns
@@ -397,13 +398,24 @@ fn withdraw_max(table: &mut Cursor<'_>) -> WithdrawMax {
     }
 }
 
-/// The channel's old name. For a row it is expanded like the new name, unless it contains a
-/// placeholder for the row.
-fn was<'a>(table: &mut Cursor<'a>, row: Option<&Row>) -> Option<(String, Field<'a>)> {
-    let field = table.take("was")?;
+/// The channel's old name, if the table of the channel or its row has another name now. For a row the
+/// table's old name is expanded with the row's old name, unless it contains a placeholder for the row.
+fn was<'a>(
+    section: &Field<'a>,
+    table: &mut Cursor<'a>,
+    row: Option<&Row>,
+) -> Option<(String, Field<'a>)> {
+    let row_was = row.and_then(|row| row.was.as_deref());
+    let before = |name: &str| match row_was {
+        Some(was) => format!("{name}.{was}"),
+        None => expanded(name, row),
+    };
+    let Some(field) = table.take("was") else {
+        return row_was.map(|_| (before(section.key), section.clone()));
+    };
     let was = field.string()?;
     let filled = row.is_some_and(|row| field.mentions(&row.table));
-    Some((if filled { was } else { expanded(&was, row) }, field))
+    Some((if filled { was } else { before(&was) }, field))
 }
 
 fn rename(channels: &mut Channels, before: Vec<(String, Arc<str>, Field<'_>)>) {

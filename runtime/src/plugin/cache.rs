@@ -11,7 +11,7 @@ use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use wasmtime::Engine;
 use wasmtime::component::Component as Code;
@@ -22,8 +22,6 @@ use crate::plugin::seal::{Seal, Unsealed};
 /// The most files kept; the least recently used are removed first. A file has about 0.5 MB for
 /// Rust, and up to 50 MB for other languages.
 const FILES_MAX: usize = 200;
-/// A temporary file older than this was left by a process that died.
-const TEMPORARY_AGE_MAX: Duration = Duration::from_secs(3600);
 
 const PURPOSE: &str = "compiled code";
 
@@ -86,7 +84,7 @@ impl Cache {
             let directory = self.seal.directory().display();
             tracing::warn!(%directory, "compiled plugin code cannot be cached: {error}");
         }
-        self.prune(SystemTime::now());
+        self.prune();
     }
 
     fn file(&self, sha256: &str) -> String {
@@ -97,9 +95,8 @@ impl Cache {
         self.seal.directory().join(self.file(sha256))
     }
 
-    /// Removes files beyond the bound, least recently used first, and temporary files of processes
-    /// that died.
-    fn prune(&self, now: SystemTime) {
+    /// Removes files beyond the bound, least recently used first.
+    fn prune(&self) {
         let Ok(entries) = fs::read_dir(self.seal.directory()) else {
             return;
         };
@@ -108,16 +105,8 @@ impl Cache {
             let Ok(modified) = entry.metadata().and_then(|metadata| metadata.modified()) else {
                 continue;
             };
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            if name.ends_with(".cwasm") {
+            if entry.file_name().to_string_lossy().ends_with(".cwasm") {
                 kept.push((modified, entry.path()));
-            } else if name.starts_with(".tmp")
-                && now
-                    .duration_since(modified)
-                    .is_ok_and(|age| age > TEMPORARY_AGE_MAX)
-            {
-                let _ = fs::remove_file(entry.path());
             }
         }
         kept.sort();
@@ -129,6 +118,8 @@ impl Cache {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -171,11 +162,7 @@ mod tests {
             file.set_modified(start + Duration::from_secs(n as u64))
                 .unwrap();
         }
-        File::create(directory.path().join(".tmpdead"))
-            .unwrap()
-            .set_modified(start)
-            .unwrap();
-        cache.prune(SystemTime::now());
+        cache.prune();
         let files = fs::read_dir(directory.path()).unwrap().count();
         assert_eq!(files, FILES_MAX + 1, "and the key");
         assert!(

@@ -8,6 +8,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -15,6 +16,11 @@ use sha2::Sha256;
 /// The name of the file with the key.
 const KEY: &str = "key";
 const KEY_BYTES: usize = 32;
+/// How the names of temporary files begin.
+const TEMPORARY: &str = ".tmp";
+/// A temporary file older than this was left by a process that was killed; a younger one may be of
+/// another process that is writing it.
+const TEMPORARY_AGE_MAX: Duration = Duration::from_secs(3600);
 const MAGIC: &[u8; 8] = b"weirSEA1";
 const HEADER: usize = MAGIC.len() + 32;
 
@@ -36,13 +42,15 @@ pub(super) enum Unsealed {
 }
 
 impl Seal {
-    /// Opens a folder; makes it, and its key, if they are missing.
+    /// Opens a folder; makes it, and its key, if they are missing. Removes what killed processes left
+    /// unfinished in it.
     ///
     /// # Errors
     /// When the folder or its key belongs to somebody else, or cannot be made.
     pub(super) fn open(directory: &Path) -> io::Result<Seal> {
         fs::create_dir_all(directory)?;
         own(directory)?;
+        remove_leftovers(directory, SystemTime::now());
         let path = directory.join(KEY);
         if !path.exists() {
             make_key(directory, &path)?;
@@ -63,7 +71,7 @@ impl Seal {
     /// Writes a file in one step.
     pub(super) fn write(&self, name: &str, purpose: &[&str], content: &[u8]) -> io::Result<()> {
         let mut file = tempfile::Builder::new()
-            .prefix(".tmp")
+            .prefix(TEMPORARY)
             .tempfile_in(&self.directory)?;
         file.write_all(MAGIC)?;
         file.write_all(&self.code(purpose, content).finalize().into_bytes())?;
@@ -98,12 +106,25 @@ impl Seal {
     }
 }
 
+fn remove_leftovers(directory: &Path, now: SystemTime) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let modified = entry.metadata().and_then(|metadata| metadata.modified());
+        let age = modified.map(|modified| now.duration_since(modified).unwrap_or_default());
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY)
+            && age.is_ok_and(|age| age > TEMPORARY_AGE_MAX)
+        {
+            // What stays is removed at the next start.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 fn make_key(directory: &Path, path: &Path) -> io::Result<()> {
     let mut key = [0; KEY_BYTES];
     File::open("/dev/urandom")?.read_exact(&mut key)?;
     // A temporary file is readable by its owner alone.
     let mut file = tempfile::Builder::new()
-        .prefix(".tmp")
+        .prefix(TEMPORARY)
         .tempfile_in(directory)?;
     file.write_all(&key)?;
     match file.persist_noclobber(path) {
@@ -185,6 +206,20 @@ mod tests {
         fs::remove_file(folder.join(KEY)).expect("removed");
         let other = Seal::open(&folder).expect("it opens with a new key");
         assert!(other.read("a", &["code", "a"]).is_err());
+    }
+
+    #[test]
+    fn what_a_killed_process_left_unfinished_is_removed() {
+        let directory = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| directory.path().join(name);
+        let (old, young) = (SystemTime::now() - 2 * TEMPORARY_AGE_MAX, SystemTime::now());
+        for (name, modified) in [(".tmpdead", old), (".tmplive", young), ("other", old)] {
+            let file = File::create(path(name)).expect("made");
+            file.set_modified(modified).expect("set");
+        }
+        Seal::open(directory.path()).expect("it opens");
+        let there = [".tmpdead", ".tmplive", "other"].map(|name| path(name).exists());
+        assert_eq!(there, [false, true, true]);
     }
 
     #[cfg(unix)]

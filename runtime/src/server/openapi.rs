@@ -356,8 +356,8 @@ fn looking(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             Method::POST,
             "/v1/plugins/{plugin}/confirm",
             "confirm-plugin",
-            "Lets the version of a plugin take over that was refused because it maps nothing of what the version in use maps, \
-             and reloads. 409: none was refused for that.",
+            "Lets the version of a plugin take over that was refused because it maps clearly fewer events than the version \
+             in use, and reloads. 409: none was refused for that.",
             success::<ReloadView>(schemas, "It is in use."),
         )
         .may_answer(&[409, 422, 503]),

@@ -165,7 +165,8 @@ pub struct ChannelView {
     pub name: String,
     /// The entity type it consumes.
     pub entity: String,
-    /// The name of its target; empty for a retired channel.
+    /// The name of its target; empty for a retired channel, of which only the name, the state and
+    /// `holding` are known.
     pub target: String,
     /// `flowing`, `tripped`, `probing`, `paused` or `retired`.
     pub state: String,
@@ -190,6 +191,8 @@ pub struct ChannelView {
     pub held: u64,
     /// Entities refused.
     pub refused: u64,
+    /// Entities that its target holds, or may hold.
+    pub holding: u64,
     /// How often a refused entity was tried once more, because `retry.refused` had passed.
     pub refused_tried_again: u64,
     /// The requests per second that its target bears, as far as Weir has found out, if the target has

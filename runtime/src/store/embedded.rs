@@ -21,6 +21,7 @@ mod quarantine;
 mod queue;
 mod read;
 mod readings;
+mod rescue;
 mod sums;
 mod witness;
 mod writer;
@@ -41,12 +42,13 @@ use super::{
 use crate::index::Index;
 use crate::model::{Entity, EntityId, Ordinal, Sequence, Timestamp};
 use crate::sync::{lock, unpoisoned};
-pub use backup::restore;
+pub use backup::{remove_unfinished, restore};
 use commits::Commits;
 use inbox::{Inbox, Refusal, Work};
 use quarantine::SourceShelf;
 use queue::ChannelQueue;
 use readings::Readings;
+pub use rescue::{MISSING, rescue};
 use writer::Writer;
 
 /// Entities looked at per lock of the index while listing: the writer waits for 2 ms at most.

@@ -3,7 +3,7 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `M` name | format, sums of all rows, sequence ceiling, ordinals, clock; `Mnote ` name: a note |
+//! | `M` name | format, sums of all rows, sequence ceiling, ordinals, clock, the mark of a restore; `Mnote ` name: a note |
 //! | `N` number | a name of the dictionary |
 //! | `E` ordinal | an entity record; numbers are big-endian, so a scan meets entities in the order of the sweep |
 //! | `P` ordinal sequence part | a piece of a long value; the entity record names the sequence |
@@ -30,10 +30,15 @@ pub(super) const CLOCK: &[u8] = b"Mclock";
 /// The highest channel number ever given out.
 pub(super) const CHANNELS: &[u8] = b"Mchannels";
 
+/// Whether the store was made of a backup and still trusts what its channels knew then. It is there
+/// from the first batch of a restore on, and the first opening removes it.
+pub(super) const RESTORED: &[u8] = b"Mrestored";
+
 pub(super) const FIGURES: &[u8] = b"M";
 pub(super) const NOTE: &[u8] = b"Mnote ";
 pub(super) const NAMES: &[u8] = b"N";
 pub(super) const ENTITIES: &[u8] = b"E";
+pub(super) const PARTS: &[u8] = b"P";
 pub(super) const CHANNEL: &[u8] = b"C";
 pub(super) const QUARANTINE: &[u8] = b"Q";
 pub(super) const IDENTITIES: &[u8] = b"I";
@@ -62,7 +67,7 @@ pub(super) fn note(name: &str) -> Vec<u8> {
 
 pub(super) fn part(ordinal: u32, sequence: u64, part: u16) -> Vec<u8> {
     [
-        b"P".as_slice(),
+        PARTS,
         &ordinal.to_be_bytes(),
         &sequence.to_be_bytes(),
         &part.to_be_bytes(),

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::index::Meta;
-use crate::model::{Lane, Timestamp};
+use crate::model::{FACETS_MAX, KEY_BYTES_MAX, Lane, Timestamp};
 
 const VERSION: u8 = 1;
 const DELETED: u8 = 1;
@@ -160,6 +160,41 @@ fn facet<'a>(rest: &mut Rest<'a>) -> Option<Row<'a>> {
     })
 }
 
+/// The most bytes that [`head`] looks at.
+pub(super) const HEAD_BYTES_MAX: usize = 1 + 4 + 2 + KEY_BYTES_MAX + 2 + 4 + 4 + 1 + 1;
+
+/// The number of the type and the key of bytes that begin as a record does.
+pub(super) fn head(bytes: &[u8]) -> Option<(u32, &str)> {
+    let mut rest = Rest(bytes);
+    if u8::from_le_bytes(rest.take()?) != VERSION {
+        return None;
+    }
+    let entity_type = u32::from_le_bytes(rest.take()?);
+    let key_len = usize::from(u16::from_le_bytes(rest.take()?));
+    if !(1..=KEY_BYTES_MAX).contains(&key_len) {
+        return None;
+    }
+    let key = rest.bytes(key_len)?;
+    let count = usize::from(u16::from_le_bytes(rest.take()?));
+    let (name, owner) = (rest.take()?, rest.take()?);
+    let (lane, flags) = (
+        u8::from_le_bytes(rest.take()?),
+        u8::from_le_bytes(rest.take()?),
+    );
+    let fits = [
+        entity_type,
+        u32::from_le_bytes(name),
+        u32::from_le_bytes(owner),
+    ]
+    .iter()
+    .all(|number| u16::try_from(*number).is_ok());
+    let begins = fits
+        && (1..=FACETS_MAX).contains(&count)
+        && usize::from(lane) < Lane::ALL.len()
+        && flags <= DELETED | VERSIONED | IN_PARTS;
+    Some((entity_type, std::str::from_utf8(key).ok()?)).filter(|_| begins)
+}
+
 struct Rest<'a>(&'a [u8]);
 
 impl<'a> Rest<'a> {
@@ -206,7 +241,10 @@ mod tests {
             key: "lamp/7 \u{0}✨",
             facets,
         };
-        assert_eq!(decode(&record.encode()), Some(record));
+        let bytes = record.encode();
+        let end = bytes.len().min(HEAD_BYTES_MAX);
+        assert_eq!(head(&bytes[..end]), Some((4, record.key)));
+        assert_eq!(decode(&bytes), Some(record));
     }
 
     proptest! {

@@ -114,6 +114,7 @@ pub(super) fn measure(args: &IngestArgs) -> Result<Figures, Failure> {
         files: vec![file],
         limits: Limits::default(),
         compiler: None,
+        set_aside_damaged: false,
     }));
     let app = app.map_err(|error| unreachable("Weir does not start", error))?;
     let load = Arc::new(Load {

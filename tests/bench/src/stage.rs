@@ -53,6 +53,7 @@ impl Stage {
             files: vec![file],
             limits: Limits::default(),
             compiler: None,
+            set_aside_damaged: false,
         }));
         let app = app.map_err(|error| unreachable("Weir does not start", error))?;
         let api = Api::at(app.admin_addr())?;

@@ -29,7 +29,7 @@ const TRIES: usize = 100;
 const LATE: i64 = 3_600_000;
 
 /// The results that Weir reported to all systems.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
 pub(super) struct Counts {
     pub(super) sent: u64,
     pub(super) filtered: u64,

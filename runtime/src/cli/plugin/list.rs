@@ -67,6 +67,11 @@ fn to_text(plugins: &[PluginView]) -> String {
         text.push_str(&refusal(plugin, refused));
     }
     for plugin in plugins {
+        let maps_less = plugin
+            .last_swap
+            .as_ref()
+            .and_then(|swap| swap.detail.as_deref());
+        text.extend(maps_less.map(|how| format!("\n{}: {}\n", plain(&plugin.name), plain(how))));
         text.extend(conduct(plugin).map(|line| format!("\n{line}\n")));
     }
     text

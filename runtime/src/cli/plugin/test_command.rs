@@ -319,3 +319,102 @@ fn push_lines(lines: &[String], text: &mut String) {
         ));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use crate::plugin::tests::guests::{CONFIGURE, MAPPER, PRELUDE, module};
+
+    /// A mapper that fails on events whose type begins with `f`, with this code of at most 16 letters.
+    fn failing_with(code: &str) -> Vec<u8> {
+        let prelude = PRELUDE
+            .replace("\"missing-field\"", &format!("{code:?}"))
+            .replace("(i32.const 13))", &format!("(i32.const {}))", code.len()));
+        module("mapper-plugin", &[&prelude, CONFIGURE, MAPPER].concat())
+    }
+
+    fn bless(component: &Path, cases: &Path, json: bool) -> (bool, String) {
+        let args = TestArgs {
+            plugin: component.to_owned(),
+            cases: Some(cases.to_owned()),
+            only: None,
+            bless: true,
+            json,
+        };
+        let mut out = String::new();
+        let passed = run(&args, &mut out).unwrap_or_else(|failure| panic!("{failure}"));
+        (passed, out)
+    }
+
+    // `--bless` wrote `exception` into expected.json and printed `pass`, so the component carried its
+    // bug as what is expected of it.
+    #[test]
+    fn a_mistake_of_the_plugin_is_never_blessed() {
+        for code in ["exception", "wrong-answer"] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let component = folder.path().join("plugin.wasm");
+            fs::write(&component, failing_with(code)).expect("written");
+            let cases = folder.path().join("cases");
+            let case = |name: &str, kind: &str, expected: Option<&str>| {
+                let case = cases.join(name);
+                fs::create_dir_all(&case).expect("made");
+                let event = json!({"specversion": "1.0", "id": "1", "source": "/pim", "type": kind, "data": 1});
+                fs::write(case.join("event.json"), event.to_string()).expect("written");
+                if let Some(expected) = expected {
+                    fs::write(case.join("expected.json"), expected).expect("written");
+                }
+            };
+            let expected =
+                |name: &str| fs::read_to_string(cases.join(name).join("expected.json")).ok();
+            case("good", "b", None);
+            case("fails", "f", None);
+            case("fails-now", "f", Some("[]\n"));
+            case("traps", "t", None);
+
+            let (passed, out) = bless(&component, &cases, false);
+            assert!(!passed, "{out}");
+            for said in [
+                "blessed good: check its expected.json now\n".to_owned(),
+                format!(
+                    "\nnot blessed fails: its output is the mistake `{code}`; correct the plugin"
+                ),
+                format!("\nnot blessed fails-now: its output is the mistake `{code}`;"),
+                "\nnot blessed traps: its output is the mistake `trap`;".to_owned(),
+                "4 cases: 1 passed, 1 failed, 2 without an expected output".to_owned(),
+            ] {
+                assert!(out.contains(&said), "{said:?} is not in {out}");
+            }
+            assert!(expected("good").is_some_and(|text| text.contains("\"base\"")));
+            assert_eq!(
+                (expected("fails"), expected("fails-now"), expected("traps")),
+                (None, Some("[]\n".to_owned()), None)
+            );
+            let (_, out) = bless(&component, &cases, true);
+            let told: Value = serde_json::from_str(&out).expect("JSON");
+            assert_eq!(
+                (&told["passed"], &told["blessed"], &told["not_blessed"]),
+                (
+                    &json!(false),
+                    &json!([]),
+                    &json!(["fails", "fails-now", "traps"])
+                )
+            );
+        }
+        // What a plugin declines by its own rules is an expectation like any other.
+        let folder = tempfile::tempdir().expect("a folder");
+        let component = folder.path().join("plugin.wasm");
+        fs::write(&component, failing_with("no-price")).expect("written");
+        let case = folder.path().join("cases/declined");
+        fs::create_dir_all(&case).expect("made");
+        fs::write(
+            case.join("event.json"),
+            r#"{"specversion": "1.0", "id": "1", "source": "/pim", "type": "f", "data": 1}"#,
+        )
+        .expect("written");
+        let (passed, out) = bless(&component, &folder.path().join("cases"), false);
+        assert!(passed && out.contains("blessed declined"), "{out}");
+    }
+}

@@ -266,6 +266,51 @@ admin_listen = "[::]:7701"
     );
 }
 
+// A single row of several could not be renamed: `was` of the channel is the same for all rows.
+#[test]
+fn the_former_name_of_a_row_is_that_of_its_channels() {
+    let channel = |was: &str| {
+        catalog(&format!(
+            r#"
+[each.site.de]
+[each.site.uk]
+was = "gb"
+[channels.web]
+for_each = "site"
+entity = "product"
+facets = ["content"]
+target = {{ kind = "webhook", url = "http://shop" }}
+{was}"#
+        ))
+    };
+    for (was, expected) in [
+        ("", [None, Some("web.gb")]),
+        ("was = \"shop\"\n", [Some("shop.de"), Some("shop.gb")]),
+        (
+            "was = \"shop-{site}\"\n",
+            [Some("shop-de"), Some("shop-uk")],
+        ),
+    ] {
+        let folder = Folder::of(&[("weir.toml", &channel(was))]);
+        let read = folder.read(&["weir.toml"], true);
+        let (plan, _) = read.unwrap_or_else(|complaints| panic!("{complaints:?}"));
+        let names = ["web.de", "web.uk"].map(|name| plan.channels[name].options.was.as_deref());
+        assert_eq!(names, expected, "{was}");
+    }
+    check(
+        &channel("").replace("\"gb\"", "\"de\""),
+        expect![[r#"
+            weir.toml:12:11: channels.web: there is still a channel "web.de"; was names a channel that no longer exists; leave it out
+        "#]],
+    );
+    check(
+        &channel("").replace("\"gb\"", "7"),
+        expect![[r#"
+            weir.toml:11:7: each.site.uk.was: a string is expected here, not a whole number
+        "#]],
+    );
+}
+
 #[test]
 fn names_that_meet_are_said() {
     check(

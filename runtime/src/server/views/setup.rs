@@ -63,7 +63,7 @@ pub struct SwapView {
     pub sha256: String,
     /// `swapped` or `refused`.
     pub result: String,
-    /// Why it was refused.
+    /// Why it was refused; of a version in use, how it maps less than the one before it, if it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// The checks and their results, a sentence.
@@ -107,6 +107,8 @@ pub struct ConfigView {
     pub config: serde_json::Value,
     /// The files it was read from.
     pub files: Vec<String>,
+    /// The folder of the store, from the root on; in `config` it is as it was understood.
+    pub store: String,
     /// Since when it is in use.
     pub since: Time,
     /// The last attempt to load it, the start included.

@@ -25,6 +25,10 @@ use crate::store::{BackedUp, Error, keys};
 const MAGIC: &[u8; 14] = b"weir backup 1\n";
 /// The length of a value that stands for none.
 const REMOVED: u32 = u32::MAX;
+/// The most bytes of a key or a value. Most rows have at most 32 KiB, but the row of a channel names
+/// each of its facets, and a renderer may choose a long key. A bound keeps a damaged length from
+/// taking all memory.
+const ENTRY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The most that is copied between two turns of commits: some milliseconds.
 const ROWS_AT_ONCE: usize = 512;
 const BYTES_AT_ONCE: usize = 1024 * 1024;
@@ -60,6 +64,9 @@ impl<W: Write> Entries<W> {
     }
 
     fn put(&mut self, key: &[u8], value: Option<&[u8]>) -> io::Result<()> {
+        if key.len().max(value.map_or(0, <[u8]>::len)) > ENTRY_BYTES_MAX {
+            return Err(io::Error::other("a row is too long for a backup"));
+        }
         let length = value.map_or(REMOVED, |value| value.len() as u32);
         let head = [(key.len() as u32).to_le_bytes(), length.to_le_bytes()].concat();
         for bytes in [&head, key, value.unwrap_or_default()] {
@@ -139,7 +146,10 @@ impl Backup {
                 .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
         };
         let ended = finish();
-        let copied = ended.map_err(|error| cannot_write(&path, &error));
+        let copied = ended.map_err(|error| {
+            let _ = std::fs::remove_file(unfinished(&path)); // as in `fail`
+            cannot_write(&path, &error)
+        });
         let _ = self
             .answer
             .send(copied.map(|()| BackedUp { rows: count, bytes })); // the caller may have gone
@@ -155,6 +165,35 @@ impl Backup {
 /// The name of a file that is not complete yet.
 fn unfinished(path: &Path) -> PathBuf {
     path.with_extension("unfinished")
+}
+
+/// Removes the backups in a folder that were not complete when Weir was killed. No backup is being
+/// made there.
+pub fn remove_unfinished(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if unfinished(&path) == path && begins_like_a_backup(&path).is_ok_and(|ours| ours) {
+            match std::fs::remove_file(&path) {
+                Ok(()) => {
+                    tracing::info!(file = %path.display(), "removed a backup that was not complete")
+                }
+                Err(error) => {
+                    tracing::warn!(file = %path.display(), %error, "an incomplete backup cannot be removed")
+                }
+            }
+        }
+    }
+}
+
+/// Whether a file begins as a backup, or is empty as one that has just begun.
+fn begins_like_a_backup(path: &Path) -> io::Result<bool> {
+    if !std::fs::symlink_metadata(path)?.is_file() {
+        return Ok(false);
+    }
+    let mut begin = Vec::new();
+    let most = MAGIC.len() as u64;
+    File::open(path)?.take(most).read_to_end(&mut begin)?;
+    Ok(begin.is_empty() || begin == MAGIC)
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> Error {
@@ -234,6 +273,8 @@ pub fn restore(backup: &Path, options: Options) -> Result<BackedUp, Error> {
     open::safely(&options.path, || {
         let opened = open::open(&options)?;
         let mut batch = sled::Batch::default();
+        // In the first batch: whatever interrupts the restore, a store that can be opened has it.
+        batch.insert(keys::RESTORED, &[]);
         let failed = |error: &dyn std::fmt::Display| Error::Unavailable(error.to_string());
         let mut rows = 0;
         read(backup, |key, value| {
@@ -258,9 +299,8 @@ pub fn restore(backup: &Path, options: Options) -> Result<BackedUp, Error> {
         opened.db.flush().map_err(|error| failed(&error))?;
         (options.sync)(&opened.file).map_err(|error| failed(&error))
     })?;
-    let store = Embedded::open(options)?;
-    store.shared.on_writer(Writer::doubt_everything).wait()?;
-    crate::store::Store::close(&store).wait()?;
+    // The first opening doubts everything, because of the mark.
+    crate::store::Store::close(&Embedded::open(options)?).wait()?;
     Ok(checked)
 }
 
@@ -291,7 +331,7 @@ fn read(
         hash.update(&head);
         let mut bytes = |length: u32| {
             // A length that cannot be is noticed before memory is taken for it.
-            if length > keys::ROW_BYTES_MAX as u32 * 4 {
+            if length as usize > ENTRY_BYTES_MAX {
                 return Err(damaged(backup, "an entry is too long"));
             }
             let mut bytes = vec![0; length as usize];

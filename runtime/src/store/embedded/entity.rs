@@ -58,24 +58,23 @@ pub(super) fn write(
         Some(bytes) => record::decode(bytes).ok_or_else(damaged)?.facets,
         None => Vec::new(),
     };
+    // Pieces go with the value that they are of: when another follows it, and with its facet.
+    for row in &old {
+        if let Value::Parts(parts, ..) = row.value {
+            let has = |name: u32| u32::from(row.meta.name) == name;
+            let stays = facets.iter().any(|meta| meta.name == row.meta.name);
+            if !stays || values.iter().any(|(name, _)| has(*name)) {
+                let piece = |part| keys::part(ordinal, row.meta.sequence, part);
+                (0..parts).for_each(|part| written.remove_piece(piece(part)));
+            }
+        }
+    }
     let mut rows = Vec::with_capacity(facets.len());
     for meta in facets {
         let before = old.iter().find(|row| row.meta.name == meta.name);
         let new = values
             .iter()
             .find(|(name, _)| *name == u32::from(meta.name));
-        if let (
-            Some(_),
-            Some(Row {
-                meta: before,
-                value: Value::Parts(parts, ..),
-                ..
-            }),
-        ) = (new, before)
-        {
-            (0..*parts)
-                .for_each(|part| written.remove_piece(keys::part(ordinal, before.sequence, part)));
-        }
         let (time, value) = match (new, before) {
             (Some((_, Some(value))), _) => (now, Value::New(value.clone())),
             (Some((_, None)), _) => (now, Value::Deleted),

@@ -17,8 +17,10 @@ const SETTINGS_ASIDE: &str = "conf.damaged";
 /// Returns false, and changes nothing, while another process or thread has the store open: it may be
 /// writing these files at this moment.
 pub(super) fn clear(path: &Path, witnessed: bool) -> std::io::Result<bool> {
-    if let Ok(log) = File::open(path.join("db"))
-        && flock(&log, FlockOperation::NonBlockingLockExclusive).is_err()
+    // Held to the end, so that nobody opens the store meanwhile.
+    let log = File::open(path.join("db")).ok();
+    if let Some(log) = &log
+        && flock(log, FlockOperation::NonBlockingLockExclusive).is_err()
     {
         return Ok(false);
     }
@@ -74,4 +76,37 @@ fn set_damaged_settings_aside(path: &Path, witnessed: bool) -> std::io::Result<(
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
+
+    use super::*;
+
+    /// The files were put out of the way after the lock had been given back. Another process that
+    /// opened the store in between lost a snapshot that it was writing.
+    #[test]
+    fn nobody_opens_the_store_while_leftovers_are_put_out_of_the_way() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, log) = (folder.path().to_owned(), folder.path().join("db"));
+        std::fs::write(&log, "a log").expect("written");
+        // Whoever reads the settings waits until this test has written them.
+        let settings = path.join(SETTINGS);
+        mknodat(CWD, &settings, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
+        let clearing = std::thread::spawn(move || clear(&path, true));
+        let pipe = loop {
+            let flags = OFlags::WRONLY | OFlags::NONBLOCK;
+            match open(&settings, flags, Mode::empty()) {
+                Ok(pipe) => break pipe,
+                Err(_) => std::thread::yield_now(), // nobody reads yet
+            }
+        };
+        let log = File::open(&log).expect("it is there");
+        let locked = || flock(&log, FlockOperation::NonBlockingLockExclusive);
+        assert!(locked().is_err(), "it can be opened meanwhile");
+        drop(pipe);
+        assert!(clearing.join().expect("no panic").expect("it is done"));
+        assert!(locked().is_ok());
+    }
 }

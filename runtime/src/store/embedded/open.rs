@@ -23,6 +23,11 @@ use crate::store::{Error, keys};
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 /// Free disk that opening needs: sled starts a segment and writes a snapshot of its page table.
 const OPENING_BYTES: u64 = 16 * 1024 * 1024;
+/// What to do about a damaged store.
+const REMEDIES: &str = "Move the directory aside and restore it from a copy; or start with \
+     `weir run --set-aside-damaged`, which keeps what can be read, names the entities that may be \
+     missing, and has each channel send everything again; or start with an empty one. What is missing \
+     then is lost until its sources send it again";
 /// The format of the rows. A store of any other format is rejected.
 const FORMAT: &str = "weir 2";
 
@@ -52,37 +57,13 @@ pub(super) fn open(options: &Options) -> Result<Opened, Error> {
     let path = &options.path;
     std::fs::create_dir_all(path)
         .map_err(|error| unavailable(path, format!("the directory cannot be created: {error}")))?;
-    has_disk_to_open(options)?;
+    has_disk_for(options, 0)?;
     let witness = Witness::open(path)
         .map_err(|error| unavailable(path, format!("the file {}: {error}", witness::NAME)))?;
     if !page_cache_is_true(options, witness.seen()) {
         drop_page_cache(path);
     }
-    let config = sled::Config::new()
-        .path(path)
-        .segment_size(4 * 1024 * 1024)
-        .cache_capacity(options.cache_bytes)
-        .flush_every_ms(Some(500))
-        .mode(sled::Mode::LowSpace);
-    let opened = open_when_free(path, &config, witness.seen().batch > 0);
-    let db = match opened {
-        Ok(Ok(db)) => db,
-        Ok(Err(error)) if is_locked(&error) => {
-            return Err(unavailable(
-                path,
-                "another process uses this store; stop it, or give this one another [store] path",
-            ));
-        }
-        Ok(Err(sled::Error::Corruption { .. })) | Err(_) => {
-            return Err(damaged("sled cannot open the existing files"));
-        }
-        Ok(Err(error)) => {
-            return Err(unavailable(
-                path,
-                format!("the store cannot be opened: {error}"),
-            ));
-        }
-    };
+    let db = sled_at(options, witness.seen().batch > 0)?;
     let file = File::options().read(true).write(true).open(path.join("db"));
     let file = file.map_err(|error| {
         unavailable(
@@ -119,20 +100,49 @@ pub(super) fn open(options: &Options) -> Result<Opened, Error> {
     Ok(Opened { db, file, witness })
 }
 
-/// Opens and loads, and turns a panic into an error, because sled panics on some kinds of damage.
-/// Adds to `Damaged` what to do.
+/// Opens sled, and nothing more. `witnessed` says whether a witness knows the end of its log.
+pub(super) fn sled_at(options: &Options, witnessed: bool) -> Result<sled::Db, Error> {
+    let path = &options.path;
+    let config = sled::Config::new()
+        .path(path)
+        .segment_size(4 * 1024 * 1024)
+        .cache_capacity(options.cache_bytes)
+        .flush_every_ms(Some(500))
+        .mode(sled::Mode::LowSpace);
+    match open_when_free(path, &config, witnessed) {
+        Ok(Ok(db)) => Ok(db),
+        Ok(Err(error)) if is_locked(&error) => Err(unavailable(
+            path,
+            "another process uses this store; stop it, or give this one another [store] path",
+        )),
+        Ok(Err(sled::Error::Corruption { .. })) | Err(_) => {
+            Err(damaged("sled cannot open the existing files"))
+        }
+        Ok(Err(error)) => Err(unavailable(
+            path,
+            format!("the store cannot be opened: {error}"),
+        )),
+    }
+}
+
+/// Opens and loads as [`guarded`] does. Adds to `Damaged` what to do.
 pub(super) fn safely<T>(path: &Path, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-    silence_sled();
-    OPENING.fetch_add(1, Ordering::SeqCst);
-    let done = catch_unwind(AssertUnwindSafe(|| quietly(work)));
-    OPENING.fetch_sub(1, Ordering::SeqCst);
-    match done.unwrap_or_else(|_| Err(damaged("sled cannot read the existing files"))) {
+    match guarded(work) {
         Err(Error::Damaged(what)) => Err(Error::Damaged(format!(
-            "{}: {what}. Move the directory aside and restore it from a copy, or start with an empty one and let the sources send again",
+            "{}: {what}. {REMEDIES}",
             path.display()
         ))),
         other => other,
     }
+}
+
+/// Opens and loads, and turns a panic into an error, because sled panics on some kinds of damage.
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    silence_sled();
+    OPENING.fetch_add(1, Ordering::SeqCst);
+    let done = catch_unwind(AssertUnwindSafe(|| quietly(work)));
+    OPENING.fetch_sub(1, Ordering::SeqCst);
+    done.unwrap_or_else(|_| Err(damaged("sled cannot read the existing files")))
 }
 
 /// Runs `work` on this thread without printing its panics; the caller reports them.
@@ -208,8 +218,9 @@ fn is_locked(error: &sled::Error) -> bool {
 
 /// Refuses to open on a full disk. sled writes while it opens, and a write that fails in the middle
 /// leaves files that the next start must clean up; a start that cannot succeed changes nothing.
-fn has_disk_to_open(options: &Options) -> Result<(), Error> {
-    let needed = OPENING_BYTES.min(options.disk_reserve_bytes);
+/// `more` is what the caller is about to write beside the store, in bytes.
+pub(super) fn has_disk_for(options: &Options, more: u64) -> Result<(), Error> {
+    let needed = OPENING_BYTES.min(options.disk_reserve_bytes) + more;
     let free = disk_free(&options.path);
     if free >= needed {
         return Ok(());
@@ -249,7 +260,7 @@ fn drop_page_cache(path: &Path) {
     }
 }
 
-fn sync_directories(path: &Path) -> std::io::Result<()> {
+pub(super) fn sync_directories(path: &Path) -> std::io::Result<()> {
     File::open(path)?.sync_all()?;
     path.parent()
         .filter(|parent| !parent.as_os_str().is_empty())

@@ -228,6 +228,11 @@ pub(super) fn load(
     Ok(channels)
 }
 
+/// Whether these bytes are a channel's row.
+pub(super) fn is_channel(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<Row>(bytes).is_ok()
+}
+
 fn subscription(row: &Row) -> Subscription {
     Subscription {
         entity_type: row.entity_type.as_str().into(),

@@ -342,6 +342,11 @@ pub(super) fn write(
     Ok(there > 0)
 }
 
+/// Whether these bytes are the whole text of an event.
+pub(super) fn is_event(text: &[u8]) -> bool {
+    Row::decode(text, Sequence(0)).is_some()
+}
+
 /// The most bytes of events that are read at once; a single larger one is read alone.
 const READ_BYTES_MAX: usize = 4 << 20;
 

@@ -1,6 +1,7 @@
 //! The only thread that writes. It takes waiting commits by turns, as the queue hands them out, and
 //! syncs once for all commits of a turn (group commit).
 
+mod aside;
 mod channels;
 mod room;
 
@@ -13,26 +14,25 @@ use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 
+use self::aside::SetAside;
 use super::backup::Backup;
 use super::entity::{self, Touched, Values};
 use super::identities::{Identities, Recall};
 use super::inbox::{Next, Slice};
 use super::pairs::PairLog;
-use super::quarantine::{self, Heading};
+use super::quarantine;
 use super::sums::{Rows, Sums, batch};
 use super::witness::Witness;
 use super::{Shared, open};
 use crate::failpoint;
 use crate::index::{Applied, ChannelId, Index, Proposal};
 use crate::model::{FACETS_MAX, Sequence, Timestamp};
-use crate::store::{
-    Commit, Effect, Error, FacetChange, Identity, NoRoom, Quarantined, SEQUENCE_BLOCK, Verdict,
-    keys,
-};
+use crate::store::{Commit, Effect, Error, FacetChange, Identity, SEQUENCE_BLOCK, Verdict, keys};
 use crate::sync::{lock, unpoisoned};
 
-/// The most entities whose versions are forgotten in one piece.
-const RESET_AT_ONCE: usize = 256;
+/// The most records that are written between two turns of commits to forget something in them:
+/// versions, or deleted facets.
+const RECORDS_AT_ONCE: usize = 256;
 /// The most deleted entities that one call examines for forgetting.
 const FORGET_AT_ONCE: usize = 5_000;
 /// How often it may be said that an entity is full.
@@ -66,14 +66,6 @@ struct Staged {
     /// that leaves its place.
     aside: Vec<(u32, Sequence, Option<Vec<u8>>)>,
     rows: Rows,
-}
-
-/// An event to quarantine.
-struct SetAside {
-    source: Arc<str>,
-    arrival: Option<Sequence>,
-    id: Option<u128>,
-    event: Quarantined,
 }
 
 impl Staged {
@@ -242,75 +234,6 @@ impl Writer {
         }
     }
 
-    fn set_aside(
-        &self,
-        index: &mut Index,
-        most: u64,
-        aside: SetAside,
-        now: Timestamp,
-        staged: &mut Staged,
-    ) -> Verdict {
-        let number = index.names.keep_name(&aside.source);
-        let mut sources = lock(&self.shared.quarantine);
-        let known = sources.entry(number).or_default();
-        let content = aside.event.content();
-        let alike = known.find(content);
-        let redriven = aside
-            .arrival
-            .and_then(|at| Some((at, self.heading(number, at, staged)?)));
-        let (sequence, heading) = match (redriven, alike) {
-            // It failed again, and stays where it is.
-            (Some((sequence, before)), _) => {
-                known.leave(&before, sequence);
-                (sequence, before)
-            }
-            // It failed again, and arrived once more in the meantime.
-            (None, Some(sequence)) if aside.arrival.is_some() => {
-                return Verdict::Quarantined(sequence);
-            }
-            (None, Some(before)) => {
-                let mut heading = self.heading(number, before, staged).unwrap_or_default();
-                heading.count += 1;
-                heading.id = aside.id;
-                staged.set_aside(number, before, None);
-                (Sequence(index.bump(now)), heading)
-            }
-            (None, None) if known.events >= most => return Verdict::NoRoom(NoRoom::Quarantine),
-            (None, None) => {
-                known.events += 1;
-                let heading = Heading {
-                    first: Some(now),
-                    id: aside.id,
-                    ..Heading::default()
-                };
-                (Sequence(index.bump(now)), heading)
-            }
-        };
-        let heading = Heading {
-            content: Some(content),
-            ..heading
-        };
-        known.keep(content, sequence);
-        if let Some(sentence) = known.report(most) {
-            tracing::warn!(source = %aside.source, events = known.events, most, "{sentence}");
-        }
-        let text = quarantine::Row::encode(&heading, aside.event, now);
-        staged.set_aside(number, sequence, Some(text));
-        Verdict::Quarantined(sequence)
-    }
-
-    /// The heading of a quarantined event as it will be once everything staged is written; `None` if
-    /// there is no such event.
-    fn heading(&self, source: u32, sequence: Sequence, staged: &Staged) -> Option<Heading> {
-        let here = |(number, at, _): &&(u32, Sequence, _)| (*number, *at) == (source, sequence);
-        if let Some((_, _, text)) = staged.aside.iter().rev().find(here) {
-            return text.as_deref().map(Heading::read);
-        }
-        let key = keys::quarantine(source, sequence.0, 0);
-        let row = self.shared.db.get(key).ok().flatten()?;
-        Some(Heading::read(&row))
-    }
-
     /// Writes the staged effects, syncs them, and raises the watermark.
     fn write(&mut self, mut staged: Staged, now: Timestamp) -> Result<(), Error> {
         let values = std::mem::take(&mut staged.values);
@@ -415,45 +338,6 @@ impl Writer {
         self.shared.fail(error);
     }
 
-    // -- quarantine
-    // -----------------------------------------------------------------------------------------------------
-
-    /// Removes events from quarantine; with `forget`, their identities go too.
-    pub(super) fn unquarantine(
-        &mut self,
-        source: &str,
-        sequences: &[Sequence],
-        forget: bool,
-    ) -> Result<usize, Error> {
-        let Some(number) = self.index().names.find(source) else {
-            return Ok(0);
-        };
-        let (shared, mut rows) = (self.shared.clone(), Rows::default());
-        let most = lock(&shared.limits).quarantine_max;
-        let (mut gone, mut forgotten) = (Vec::new(), Vec::new());
-        for sequence in sequences {
-            let Some(heading) = self.heading(number, *sequence, &Staged::default()) else {
-                continue;
-            };
-            quarantine::write(&shared.db, number, *sequence, None, &mut rows)?;
-            if let Some(id) = heading.id.filter(|_| forget) {
-                forgotten.push(self.identities.forget(id));
-            }
-            gone.push((*sequence, heading));
-        }
-        self.identities.write(forgotten, &mut rows);
-        let written = self.make_durable(rows);
-        self.or_fail(written)?;
-        if let Some(known) = lock(&self.shared.quarantine).get_mut(&number) {
-            known.events = known.events.saturating_sub(gone.len() as u64);
-            for (sequence, heading) in &gone {
-                known.leave(heading, *sequence);
-            }
-            known.report(most);
-        }
-        Ok(gone.len())
-    }
-
     // -- versions
     // -------------------------------------------------------------------------------------------------------
 
@@ -464,7 +348,7 @@ impl Writer {
         owner: &str,
         from: u32,
     ) -> Result<(u64, Option<u32>), Error> {
-        let reset = self.index().reset_versions(owner, from, RESET_AT_ONCE);
+        let reset = self.index().reset_versions(owner, from, RECORDS_AT_ONCE);
         let mut staged = Staged::default();
         for ordinal in reset.touched {
             staged.values.entry(ordinal).or_default();

@@ -1,7 +1,7 @@
 //! The writer's work for channels: it saves their state, and lets them join, sweep, be renamed and
 //! be forgotten.
 
-use super::{FORGET_AT_ONCE, Values, Writer, fatal};
+use super::{FORGET_AT_ONCE, RECORDS_AT_ONCE, Values, Writer, fatal};
 use crate::failpoint;
 use crate::index::{Channel, ChannelId};
 use crate::model::Timestamp;
@@ -131,7 +131,7 @@ impl Writer {
             let horizon = Timestamp(horizon);
             (
                 index.forget(horizon, FORGET_AT_ONCE),
-                index.forget_facets(horizon, FORGET_AT_ONCE),
+                index.forget_facets(horizon, FORGET_AT_ONCE, RECORDS_AT_ONCE),
                 index.given_out(),
             )
         };
@@ -292,24 +292,30 @@ impl Writer {
     }
 
     /// Raises the sequence above everything that may have been sent before, and saves every channel.
+    ///
+    /// In a store that was made of a backup, what every channel, retired ones included, knows of its
+    /// target becomes unknown, also of entities that it never met. This comes at the first opening,
+    /// which is part of the restore, or follows it if the restore was interrupted.
     pub(in crate::store::embedded) fn begin(&mut self) -> Result<(), Error> {
         let (now, least) = (self.now(), self.shared.options.sequence_min);
-        let raised = self.index().raise(least, now);
+        let restored = self.shared.db.contains_key(keys::RESTORED).map_err(fatal)?;
+        let changed = {
+            let mut index = self.index();
+            let raised = index.raise(least, now);
+            if restored {
+                index.doubt_everything(now);
+            }
+            raised || restored
+        };
         self.save_all_channels()?;
-        if raised {
-            let written = self.make_durable(Rows::default());
-            self.or_fail(written)?;
+        if !changed {
+            return Ok(());
         }
-        Ok(())
-    }
-
-    /// Makes unknown what every channel, retired ones included, knows of its target, also of entities
-    /// that it never met.
-    pub(in crate::store::embedded) fn doubt_everything(&mut self) -> Result<(), Error> {
-        let now = self.now();
-        self.shared.index().doubt_everything(now);
-        self.save_all_channels()?;
-        let written = self.make_durable(Rows::default());
+        let (shared, mut rows) = (self.shared.clone(), Rows::default());
+        // The mark goes after the doubts are on disk.
+        let written = rows
+            .set(&shared.db, keys::RESTORED.to_vec(), None)
+            .and_then(|()| self.make_durable(rows));
         self.or_fail(written)
     }
 

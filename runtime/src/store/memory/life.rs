@@ -1,0 +1,292 @@
+//! A channel's life: it joins, walks, meets entities, and settles its flights.
+
+use super::{Channel, Flight, Maps, Rule, Stored};
+use crate::index::ChannelId;
+use crate::model::{Ordinal, Sequence, Track};
+use crate::store::{Ending, Holds, Joined, Lease, Parked, Settlement, State, Subscription, Walked};
+
+impl Maps {
+    pub(super) fn join(&mut self, name: &str, subscription: &Subscription) -> (ChannelId, Joined) {
+        let known = self.channel_named(name);
+        let id = known.unwrap_or_else(|| {
+            self.channel_number += 1;
+            let id = ChannelId(self.channel_number);
+            self.channels
+                .insert(id, Channel::new(name, subscription.clone()));
+            id
+        });
+        let channel = &self.channels[&id];
+        let lost = channel.subscription.target != subscription.target;
+        let swept = lost
+            || known.is_none()
+            || !channel.live
+            || channel.subscription.shape != subscription.shape;
+        if swept {
+            self.reshape(id, subscription.clone(), lost);
+        }
+        let channel = self
+            .channels
+            .get_mut(&id)
+            .expect("it was just found or made");
+        channel.live = true;
+        let joined = Joined {
+            swept,
+            paused: channel.paused,
+            parked: channel.parked.values().copied().collect(),
+            withdrawals: channel.withdrawals.clone(),
+        };
+        (id, joined)
+    }
+
+    /// Applies a subscription when a channel joins, renders differently, or starts over for a
+    /// target that lost its data: the positions in the lanes move to the head, and a sweep starts.
+    /// It takes a sequence of its own, so that the revisions of what it sends rise even if nothing
+    /// changed.
+    pub(super) fn reshape(&mut self, id: ChannelId, subscription: Subscription, lost: bool) {
+        self.sequence += 1;
+        self.times.insert(self.sequence, self.now);
+        let (head, sweep_end) = (self.sequence, u64::from(self.ordinal));
+        let Some(channel) = self.channels.get_mut(&id) else {
+            return;
+        };
+        channel.shape += 1;
+        channel
+            .labels
+            .insert(channel.shape, subscription.shape_label.clone());
+        channel.subscription = subscription;
+        if lost {
+            channel
+                .pairs
+                .values_mut()
+                .for_each(|pair| pair.holds = Holds::Unknown);
+        }
+        channel.read = [head, head, head, 0];
+        channel.sweep_end = sweep_end;
+        channel.acked = channel.read;
+        channel
+            .flights
+            .values_mut()
+            .for_each(|flight| flight.places.clear());
+        channel.save();
+    }
+
+    pub(super) fn newest(&self, channel: &Channel, entity: u32) -> u64 {
+        let subscribed = self.subscribed(channel, entity);
+        subscribed
+            .map(|stored| stored.facet.sequence.0)
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// The oldest change of an entity that the channel owes.
+    pub(super) fn owed_since(&self, channel: &Channel, entity: u32) -> Option<Sequence> {
+        self.ids
+            .get(&entity)
+            .filter(|id| id.entity_type == channel.subscription.entity_type)?;
+        let revision = channel.pair(entity).revision;
+        let changes = self.history.get(&entity)?.iter();
+        changes
+            .filter(|(sequence, facet)| sequence.0 > revision && channel.subscribes(facet))
+            .map(|(sequence, _)| *sequence)
+            .min()
+    }
+
+    pub(super) fn subscribed<'a>(
+        &'a self,
+        channel: &'a Channel,
+        entity: u32,
+    ) -> impl Iterator<Item = &'a Stored> {
+        let right_type = self
+            .ids
+            .get(&entity)
+            .is_some_and(|id| id.entity_type == channel.subscription.entity_type);
+        let facets = self
+            .facets
+            .get(&entity)
+            .into_iter()
+            .flat_map(|facets| facets.values());
+        facets.filter(move |stored| right_type && channel.subscribes(&stored.facet.name))
+    }
+
+    pub(super) fn owes(&self, channel: &Channel, entity: u32, track: Track) -> bool {
+        let pair = channel.pair(entity);
+        let right_type = self
+            .ids
+            .get(&entity)
+            .is_some_and(|id| id.entity_type == channel.subscription.entity_type);
+        // What the channel never met is rendered when a facet changes that it subscribes to.
+        let reshaped = channel.pairs.contains_key(&entity) && pair.shape != channel.shape;
+        right_type
+            && (self.newest(channel, entity) > pair.revision || (track == Track::Sweep && reshaped))
+    }
+
+    /// Moves to the end of a lane at once if no entity in it has a facet that the channel
+    /// subscribes to.
+    pub(super) fn pass(&mut self, id: ChannelId, track: Track) {
+        let (Some(channel), Track::Lane(lane)) = (
+            self.channels.get_mut(&id).filter(|channel| channel.live),
+            track,
+        ) else {
+            return;
+        };
+        let read = channel.read[track.index()];
+        let changed = &self.changed[lane.index()];
+        if !changed
+            .iter()
+            .any(|(facet, newest)| *newest > read && channel.subscribes(facet))
+        {
+            channel.read[track.index()] = read.max(self.sequence);
+        }
+    }
+
+    /// Meets the next place of a lane, or the next entity of the sweep, unless there is none or the
+    /// sweep must be saved first.
+    pub(super) fn meet(&mut self, id: ChannelId, track: Track, taken: &mut Vec<Lease>) -> Walked {
+        let Some(channel) = self.channels.get(&id).filter(|channel| channel.live) else {
+            return Walked::End;
+        };
+        let after = channel.read[track.index()] + 1;
+        let next = match track {
+            Track::Sweep => self
+                .facets
+                .keys()
+                .map(|entity| (u64::from(*entity), *entity))
+                .find(|(place, _)| *place >= after),
+            Track::Lane(lane) => self.lanes[lane.index()]
+                .range(after..)
+                .next()
+                .map(|(place, entity)| (*place, *entity)),
+        };
+        let Some((place, entity)) = next else {
+            return Walked::End;
+        };
+        let owed = self.owes(channel, entity, track);
+        let channel = self.channels.get_mut(&id).expect("it was just found");
+        if track == Track::Sweep && place > channel.reserved {
+            channel.read[3] = place - 1;
+            return Walked::Reserve;
+        }
+        channel.read[track.index()] = place;
+        if let Some(flight) = channel.flights.get_mut(&entity) {
+            if self.without != Some(Rule::Attach) {
+                flight.places.push((track, place));
+            }
+            flight.met = true;
+        } else if owed && channel.parked.get(&entity).is_none_or(|parked| parked.held) {
+            self.start(id, entity, track, vec![(track, place)], taken);
+        }
+        Walked::More
+    }
+
+    /// The channel of that name.
+    pub(super) fn channel_named(&self, name: &str) -> Option<ChannelId> {
+        let named = |(_, channel): &(&ChannelId, &Channel)| channel.name == name;
+        self.channels.iter().find(named).map(|(id, _)| *id)
+    }
+
+    pub(super) fn start(
+        &mut self,
+        id: ChannelId,
+        entity: u32,
+        track: Track,
+        places: Vec<(Track, u64)>,
+        taken: &mut Vec<Lease>,
+    ) {
+        let revision = self.sequence;
+        let channel = &self.channels[&id];
+        let pair = channel.pair(entity);
+        let owed = self.owed_since(channel, entity);
+        let attempts = channel
+            .parked
+            .get(&entity)
+            .map_or(0, |parked| parked.attempts);
+        taken.push(Lease {
+            ordinal: Ordinal(entity),
+            revision: Sequence(revision),
+            holds: pair.holds,
+            was_absent: pair.state.is_absent(),
+            target_key: pair.target_key,
+            attempts,
+            track,
+            owed_since: owed.unwrap_or_default(),
+        });
+        let channel = self.channels.get_mut(&id).expect("it was just found");
+        channel.flights.insert(
+            entity,
+            Flight {
+                revision,
+                shape: channel.shape,
+                places,
+                met: false,
+            },
+        );
+    }
+
+    /// The lane of the newest change that is owed; a retry is served in this lane.
+    pub(super) fn lane_owed(&self, id: ChannelId, entity: u32) -> Track {
+        let newest = self
+            .subscribed(&self.channels[&id], entity)
+            .max_by_key(|stored| stored.facet.sequence);
+        newest.map_or(Track::Sweep, |stored| Track::Lane(stored.lane))
+    }
+
+    pub(super) fn settle(&mut self, id: ChannelId, end: &Settlement, again: &mut Vec<Lease>) {
+        let (entity, now) = (end.ordinal.0, self.now);
+        let Some(channel) = self.channels.get_mut(&id) else {
+            return;
+        };
+        let Some(flight) = channel.flights.remove(&entity) else {
+            return;
+        };
+        let mut pair = channel.pair(entity);
+        pair.refusal = None;
+        let parked = |attempts, held| Parked {
+            ordinal: end.ordinal,
+            attempts,
+            held,
+        };
+        let (state, waits) = match &end.ending {
+            Ending::Delivered { digest, target_key } => {
+                pair.holds = Holds::Rendering(*digest);
+                pair.target_key = target_key.clone();
+                (State::Delivered, None)
+            }
+            Ending::Withdrawn => {
+                pair.holds = Holds::Nothing;
+                pair.target_key = None;
+                (State::Withdrawn, None)
+            }
+            Ending::Suppressed => (State::Suppressed, None),
+            Ending::Withheld(by) => (State::Withheld(*by), None),
+            Ending::Counted => (State::Counted, None),
+            Ending::Refused(failure) => {
+                pair.refusal = Some((failure.clone(), now));
+                (State::Refused, None)
+            }
+            Ending::Parked { attempts } => {
+                (State::Parked(*attempts), Some(parked(*attempts, false)))
+            }
+            Ending::Held => (State::Held, Some(parked(0, true))),
+        };
+        pair.state = state;
+        if waits.is_none() {
+            pair.revision = end.revision.0;
+            pair.shape = flight.shape;
+        }
+        let revision = pair.revision;
+        channel.pairs.insert(entity, pair);
+        match waits {
+            Some(waits) => channel.parked.insert(entity, waits),
+            None => channel.parked.remove(&entity),
+        };
+        let channel = &self.channels[&id];
+        if waits.is_none()
+            && flight.met
+            && (self.newest(channel, entity) > revision || flight.shape != channel.shape)
+        {
+            let track = flight.places.last().map_or(Track::Sweep, |place| place.0);
+            self.start(id, entity, track, flight.places, again);
+        }
+        debug_assert!(flight.revision <= self.sequence);
+    }
+}
