@@ -180,10 +180,10 @@ fn twenty_swaps_under_load_lose_nothing_and_mix_nothing() {
     // In front of the store: each request contributed one kind of each pair, all by one version.
     let expected = requests.load(Ordering::SeqCst) * PAIRS;
     // A slow machine may owe many by now; each wait is for some progress.
-    while plain.holds().len() < expected {
-        let before = plain.holds().len();
-        eventually("more of the accepted changes arrive", || {
-            (plain.holds().len() > before).then_some(())
+    let mut held = plain.holds().len();
+    while held < expected {
+        held = eventually("more of the accepted changes arrive", || {
+            Some(plain.holds().len()).filter(|now| *now > held)
         });
     }
     assert_eq!(plain.holds().len(), expected, "all accepted changes");
