@@ -153,8 +153,8 @@ pub struct CheckArgs {
     #[arg(long)]
     pub without_secrets: bool,
     /// The address of the Weir that is asked what channels leave at their targets that are not in this
-    /// configuration. If omitted: where the configuration listens, if the Weir there uses its store
-    #[arg(long, env = "WEIR_URL", value_name = "URL")]
+    /// configuration. If omitted: WEIR_URL, or where the configuration listens, if the Weir there uses its store
+    #[arg(long, value_name = "URL")]
     pub url: Option<String>,
     /// A token for it with the role `read`; prefer the environment, where other users cannot read it
     #[arg(long, env = "WEIR_TOKEN", hide_env_values = true, value_name = "TOKEN")]
@@ -255,12 +255,13 @@ fn local(command: Local) -> ExitCode {
         Local::Run(args) => run::run(&args),
         Local::Check(args) => {
             let (url, token) = (args.url.as_deref(), args.token.as_deref());
+            let usual = std::env::var("WEIR_URL").ok();
             check::check(
                 &args.config,
                 args.without_secrets,
                 args.json,
                 components,
-                |plan| check::left_behind::look(plan, url, token),
+                |plan| check::left_behind::look(plan, url, usual.as_deref(), token),
             )
         }
         Local::Demo(args) => demo::demo(&args),

@@ -17,8 +17,8 @@ use weir::inside::model::{
 };
 use weir::inside::store::memory::Memory;
 use weir::inside::store::{
-    Commit, Committed, Effect, Ending, FacetChange, Holds, Joined, Lease, Queue, Receipt,
-    Settlement, Standing, Store, Subscription, Walked, digest, embedded,
+    Commit, Committed, Effect, Ending, FacetChange, Holds, Joined, Lease, ListQuery, Queue,
+    Receipt, Settlement, Standing, Store, Subscription, Walked, digest, embedded,
 };
 
 /// A store that can lose its memory.
@@ -380,7 +380,7 @@ impl World {
                     .save(Timestamp(1))
                     .wait()
                     .expect("saving works");
-                String::new()
+                self.listed()
             }
             Step::Crash { applied } => self.crash(applied),
             Step::Join { facets, filter } => {
@@ -489,6 +489,25 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// The keys of all entities in two pages, and of those that the first channel owes.
+    fn listed(&self) -> String {
+        let page = |after: Option<&str>, owed: Option<&str>, limit| -> Vec<String> {
+            let found = self.subject.store().list(&ListQuery {
+                entity_type: &entity_id(0).entity_type,
+                prefix: "",
+                after,
+                owed,
+                limit,
+            });
+            found.iter().map(|(_, id)| id.key.to_string()).collect()
+        };
+        let first = page(None, None, 2);
+        let rest = page(first.last().map(String::as_str), None, usize::MAX);
+        let owing = self.channels.first().map(|channel| channel.name.as_str());
+        let owed = owing.map(|channel| page(None, Some(channel), usize::MAX));
+        format!("{first:?} {rest:?} {owed:?}")
     }
 
     /// The state of every entity on every channel.

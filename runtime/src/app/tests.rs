@@ -141,11 +141,14 @@ fn a_component_is_compiled_before_the_turn_also_if_its_file_has_moved() {
         while !host.is_compiling(&binary) {
             std::thread::yield_now();
         }
-        assert_eq!(unprepared("same.wasm"), 0, "the same bytes are in use");
-        assert_eq!(unprepared("new.wasm"), 1, "it waits for the other one");
+        let (same, moved) = (unprepared("same.wasm"), unprepared("new.wasm"));
         std::fs::write(at("page.wasm"), &new).expect("written");
-        assert_eq!(unprepared("page.wasm"), 0, "it is left to the other one");
+        let left = unprepared("page.wasm");
+        // Before the assertions: the compiler must end also if one of them fails.
         std::fs::write(at("pipe"), "\u{1}refused").expect("written");
+        assert_eq!(same, 0, "the same bytes are in use");
+        assert_eq!(moved, 1, "it waits for the other one");
+        assert_eq!(left, 0, "it is left to the other one");
         assert!(compiling.join().expect("no panic"));
     });
 }

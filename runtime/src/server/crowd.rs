@@ -3,7 +3,8 @@
 //! A client that waits costs nothing but its place, so thousands could hold all places for ever. When
 //! the listener is full, the connections with the weakest claim are closed
 //! ([`super::pulse::Pulse::claim`]), so that a new client always gets in as long as one of the others
-//! waits. The last places are kept for the operator: through them, no events are taken.
+//! waits. The last places are kept for the operator: through them, no events are taken, and a client
+//! gets one only if none of the others waits.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -63,8 +64,9 @@ impl Crowd {
 
     /// Waits for a place, and has others closed if there is none.
     pub(super) async fn enter(self: &Arc<Crowd>, limits: &Arc<Limits>) -> Place {
+        let began = Instant::now();
         loop {
-            if let Some(place) = self.take_place(limits) {
+            if let Some(place) = self.take_place(limits, began) {
                 return place;
             }
             // Either one has left, or by now another client has used up its time.
@@ -72,12 +74,16 @@ impl Crowd {
         }
     }
 
-    fn take_place(self: &Arc<Crowd>, limits: &Arc<Limits>) -> Option<Place> {
+    /// A place for a client that has waited since `began`.
+    fn take_place(self: &Arc<Crowd>, limits: &Arc<Limits>, began: Instant) -> Option<Place> {
         let mut members = lock(&self.members);
-        let taken = members.pulses.len();
-        if taken >= self.max {
-            members.make_room(self.max, Instant::now());
-            return None;
+        let (taken, now) = (members.pulses.len(), Instant::now());
+        let for_all = self.max - self.kept;
+        if taken >= for_all {
+            let leaves = members.make_room(taken - for_all + 1, self.max, now);
+            if taken >= self.max || (leaves && now - began < LOOK) {
+                return None;
+            }
         }
         members.last += 1;
         let (id, pulse) = (members.last, Arc::new(Pulse::new(limits.clone())));
@@ -86,24 +92,25 @@ impl Crowd {
             crowd: self.clone(),
             id,
             pulse,
-            kept: taken >= self.max - self.kept,
+            kept: taken >= for_all,
         })
     }
 }
 
 impl Members {
-    /// Closes the connections with the weakest claims, a few at once, since each look at a full
-    /// listener looks at all of them. Nothing if some are being closed already.
-    fn make_room(&mut self, max: usize, now: Instant) {
+    /// Closes the connections with the weakest claims: `least` if there are so many, and a few at once,
+    /// since each look at a full listener looks at all of them. Nothing if some are being closed
+    /// already. Returns whether any are.
+    fn make_room(&mut self, least: usize, max: usize, now: Instant) -> bool {
         if self.pulses.values().any(|pulse| pulse.is_closing()) {
-            return;
+            return true;
         }
         let claims = self.pulses.values();
         let mut claims: Vec<(Claim, &Arc<Pulse>)> = claims
             .filter_map(|pulse| Some((pulse.claim(now)?, pulse)))
             .collect();
         claims.sort_by(|a, b| a.0.partial_cmp(&b.0).unwrap_or(std::cmp::Ordering::Equal));
-        claims.truncate((max / 64).max(1));
+        claims.truncate((max / 64).max(least));
         let closed = claims.len();
         claims.iter().for_each(|(_, pulse)| pulse.close());
         if self.warned.is_none_or(|warned| now - warned >= WARNING) {
@@ -115,6 +122,7 @@ impl Members {
                  have waited longest are closed"
             );
         }
+        closed > 0
     }
 }
 

@@ -28,13 +28,19 @@ pub struct LeftBehind {
     pub not_checked: Option<String>,
 }
 
-/// Asks the Weir at this address, or else the one that listens where the plan says and uses the
-/// plan's store. Without a store nothing can be left behind, and nothing is asked.
-pub fn look(plan: &Plan, url: Option<&str>, token: Option<&str>) -> LeftBehind {
+/// Asks the Weir at `url`. If there is none: the one at the `usual` address or, without that, where the
+/// plan says, if it uses the plan's store; without a store nothing can be left behind, and nobody is
+/// asked.
+pub fn look(
+    plan: &Plan,
+    url: Option<&str>,
+    usual: Option<&str>,
+    token: Option<&str>,
+) -> LeftBehind {
     if url.is_none() && !plan.store_path.exists() {
         return LeftBehind::default();
     }
-    match block_on(known(plan, url, token)) {
+    match block_on(known(plan, url, usual, token)) {
         Ok(channels) => LeftBehind {
             warnings: warnings(plan, &channels),
             not_checked: None,
@@ -52,10 +58,12 @@ pub fn look(plan: &Plan, url: Option<&str>, token: Option<&str>) -> LeftBehind {
 async fn known(
     plan: &Plan,
     url: Option<&str>,
+    usual: Option<&str>,
     token: Option<&str>,
 ) -> Result<Vec<ChannelView>, Failure> {
     let listening = listening(plan);
-    let Some(address) = url.or(listening.as_deref()) else {
+    let usual = usual.filter(|address| !address.is_empty());
+    let Some(address) = url.or(usual).or(listening.as_deref()) else {
         let why = "the port is chosen at the start; give the address of the running Weir with --url or WEIR_URL";
         return Err(Failure::Usage(why.to_owned()));
     };
@@ -64,7 +72,7 @@ async fn known(
         let config: ConfigView = client.get_ok(Method::GET, "/v1/config").await?.read()?;
         if real(Path::new(&config.store)) != real(&plan.store_path) {
             return Err(Failure::Failed(format!(
-                "the Weir at {address} uses another store, {}; give the address of the right one with --url or WEIR_URL",
+                "the Weir at {address} uses another store, {}; give the address of the right one with --url",
                 config.store
             )));
         }
@@ -187,10 +195,12 @@ mod tests {
     #[test]
     fn without_a_store_nothing_is_asked_and_with_one_it_is_said_that_nobody_answers() {
         let mut plan = plan("config_version = 1\n[server]\nlisten = \"127.0.0.1:0\"\n");
-        assert_eq!(look(&plan, None, None), LeftBehind::default());
+        // As in a first look at an example, with WEIR_URL set.
+        let usual = Some("http://127.0.0.1:9");
+        assert_eq!(look(&plan, None, usual, None), LeftBehind::default());
         let folder = tempfile::tempdir().expect("a folder");
         plan.store_path = folder.path().to_owned();
-        let found = look(&plan, None, None);
+        let found = look(&plan, None, None, None);
         let why = found.not_checked.unwrap_or_default();
         assert!(
             why.starts_with("Not checked: ") && why.contains("--url"),

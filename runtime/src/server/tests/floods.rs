@@ -43,6 +43,10 @@ async fn idle_connections_make_room_for_new_ones() {
     for _ in 0..20 {
         let quick = timeout(Duration::from_secs(5), get(&server, "/v1/channels"));
         assert_eq!(quick.await.expect("not after an idle time").status, 200);
+        // Operators got in, but events were answered 503: few were closed, and the rest was kept.
+        let events = ask(&server, "POST", "/v1/sources/erp/events", &[], "{}");
+        let events = timeout(Duration::from_secs(5), events);
+        assert_eq!(events.await.expect("not after an idle time").status, 202);
     }
     let mut end = [0; 16];
     let oldest = timeout(Duration::from_secs(5), idle[0].read(&mut end));
