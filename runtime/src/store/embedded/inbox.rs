@@ -428,34 +428,6 @@ mod tests {
         (events, size)
     }
 
-    /// A request that was queued while the queue was being abandoned waited for ever: the queue was
-    /// emptied first and closed after it.
-    #[test]
-    fn whatever_is_queued_while_the_store_fails_is_refused_or_answered() {
-        for _ in 0..2_000 {
-            let inbox = Inbox::default();
-            std::thread::scope(|scope| {
-                let sends = scope.spawn(|| {
-                    let mut receipts = Vec::new();
-                    loop {
-                        let (answer, receipt) = oneshot::channel();
-                        match inbox.commit(vec![event("erp", 0)], answer) {
-                            Ok(()) => receipts.push(receipt),
-                            Err((Refusal::Closed, _)) => return receipts,
-                            Err(_) => std::thread::yield_now(),
-                        }
-                    }
-                });
-                inbox.abandon();
-                for mut receipt in sends.join().expect("no panic") {
-                    let answered = receipt.try_recv();
-                    let dropped = Err(oneshot::error::TryRecvError::Closed);
-                    assert_eq!(answered.map(|_| ()), dropped, "it waits for ever");
-                }
-            });
-        }
-    }
-
     /// Four small requests of one source mapped to 4,096 changes an event. They held the writer for
     /// 54 s, and every other source waited as long.
     #[test]
