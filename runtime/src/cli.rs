@@ -152,6 +152,9 @@ pub struct CheckArgs {
     /// Do not complain about secrets whose variable or file is missing
     #[arg(long)]
     pub without_secrets: bool,
+    /// Also connect to each target: name, TLS, credentials, whether its index exists. Sends nothing
+    #[arg(long)]
+    pub connect: bool,
     /// The address of the Weir that is asked what channels leave at their targets that are not in this
     /// configuration. If omitted: WEIR_URL, or where the configuration listens, if the Weir there uses its store
     #[arg(long, value_name = "URL")]
@@ -260,7 +263,10 @@ fn local(command: Local) -> ExitCode {
                 &args.config,
                 args.without_secrets,
                 args.json,
-                components,
+                |plan| match components(plan) {
+                    wrong if wrong.is_empty() && args.connect => check::connect::targets(plan),
+                    wrong => wrong,
+                },
                 |plan| check::left_behind::look(plan, url, usual.as_deref(), token),
             )
         }

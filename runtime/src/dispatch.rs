@@ -14,8 +14,10 @@ mod errors;
 mod flight;
 pub mod guard;
 mod handle;
+pub mod hours;
 mod pace;
 pub mod prepare;
+mod quota;
 mod request_size;
 pub mod retry;
 mod run;
@@ -37,11 +39,13 @@ pub use self::clock::Clock;
 pub use self::default_renderer::DefaultRenderer;
 use self::errors::Errors;
 pub use self::handle::TargetHandle;
+use self::hours::Hours;
 pub use self::prepare::{BoxFuture, Preview, PreviewVerdict, Render};
+pub use self::quota::Quota;
 use self::retry::DueTimes;
 use self::run::{Control, Run};
 pub use self::status::{Counters, Status};
-use crate::model::{EntityId, Ordinal, Timestamp};
+use crate::model::{EntityId, Lane, Ordinal, Timestamp};
 use crate::store::{self, Joined, Queue, Store, Subscription};
 use crate::sync::lock;
 
@@ -80,6 +84,8 @@ pub struct Options {
     pub suppress: bool,
     /// The objective for the age of the oldest change owed.
     pub freshness: Option<Duration>,
+    /// The hours in which lanes are sent; `None` means at any time.
+    pub hours: Option<Hours>,
     /// When a failed delivery is tried again.
     pub retry: retry::Options,
     /// The limit on withdrawals.
@@ -299,7 +305,20 @@ impl Channel {
             (_, _, breaker::State::Probing) => (status::State::Probing, target.reason.clone()),
         };
         let owed = self.queue().owed();
-        let freshness = Status::freshness(&owed, setup.target.clock().stamp());
+        let now = setup.target.clock().stamp();
+        let freshness = Status::freshness(&owed, now);
+        // What waits for its hours is not late for a reason that somebody could mend.
+        let reason = match (&setup.options.hours, state) {
+            (Some(hours), status::State::Flowing) => {
+                let waits = |(lane, span): (Lane, hours::Span)| {
+                    (owed.lanes[lane.index()] > 0)
+                        .then(|| format!("{} waits for its hours, {span}", lane.name()))
+                };
+                let waiting: Vec<String> = hours.closed(now).filter_map(waits).collect();
+                waiting.join("; ")
+            }
+            _ => reason,
+        };
         Status {
             state,
             reason,

@@ -16,6 +16,7 @@ pub mod fuzz;
 pub mod http;
 #[cfg(test)]
 pub(crate) mod scripted;
+pub mod search;
 pub mod webhook;
 
 use std::fmt;
@@ -34,6 +35,9 @@ pub struct Options {
     pub concurrency: usize,
     /// Maximum number of requests per second; `None` means unlimited.
     pub rate: Option<f64>,
+    /// The name of the pace that it shares with other targets; concurrency and rate are then those of
+    /// the pace.
+    pub pace: Option<Arc<str>>,
     /// Its kind, with the options of that kind.
     pub kind: Kind,
 }
@@ -42,7 +46,9 @@ pub struct Options {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
     /// HTTP requests to a URL.
-    Webhook(webhook::Options),
+    Webhook(Box<webhook::Options>),
+    /// Documents in an index of a search engine.
+    Search(Box<search::Options>),
     /// Outcomes from a script, without a socket.
     #[cfg(test)]
     Scripted(scripted::Options),
@@ -56,6 +62,7 @@ impl Kind {
     pub fn open(&self) -> Result<Box<dyn Target>, Unusable> {
         Ok(match self {
             Kind::Webhook(options) => Box::new(webhook::Webhook::open(options)?),
+            Kind::Search(options) => Box::new(search::Search::open(options)?),
             #[cfg(test)]
             Kind::Scripted(options) => Box::new(scripted::Scripted::open(options)),
         })
@@ -80,6 +87,13 @@ pub trait Target: Send + Sync + 'static {
     /// the topic). If it changes, it is unknown what the target holds for its channels, so
     /// everything is sent again. The digest is stored, so it must be the same after each start.
     fn place(&self) -> u64;
+
+    /// Tries whether deliveries could be made: the name, TLS, the credentials as far as that is possible
+    /// without a delivery, the index. Changes nothing at the target.
+    ///
+    /// # Errors
+    /// What is wrong, as a phrase for the operator.
+    fn check(&self) -> BoxFuture<'_, Result<(), String>>;
 
     /// Makes one attempt. It always returns, whatever the other side does.
     fn deliver<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Delivery>;
@@ -129,6 +143,8 @@ pub struct Attempt<'a> {
     pub trace: Trace,
     /// The wall clock, for the timestamp that the attempt carries and signs.
     pub now: SystemTime,
+    /// The newest sequence that the store has given out: no state of any entity is newer.
+    pub head: Sequence,
 }
 
 /// The form in which an attempt's items are written. Each channel has its own, independent of other

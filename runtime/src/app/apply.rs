@@ -12,7 +12,7 @@ use super::load::{Loaded, Maps, Renders};
 use super::memories::note_of;
 use super::rollouts::TakenOver;
 use super::{Inner, join_all, now};
-use crate::dispatch::{self, Channel, Setup, TargetHandle};
+use crate::dispatch::{self, Channel, Quota, Setup, TargetHandle};
 use crate::failpoint;
 use crate::ingest::{Mapping, Source};
 use crate::model::Timestamp;
@@ -214,15 +214,31 @@ impl Inner {
         old: &Live,
         plan: &Plan,
     ) -> Result<BTreeMap<Arc<str>, Arc<TargetHandle>>, store::Error> {
-        let open = |name: &Arc<str>, options: &crate::targets::Options| {
+        // Targets that share a pace share its quota, before and after a change of the others.
+        let mut paces: BTreeMap<Arc<str>, Arc<Quota>> = BTreeMap::new();
+        for handle in old.targets.values() {
+            if let Some(pace) = &handle.options().pace {
+                paces.insert(pace.clone(), handle.quota().clone());
+            }
+        }
+        let mut open = |name: &Arc<str>, options: &crate::targets::Options| {
             let breaker = dispatch::breaker::Options::default();
             let (clock, dice) = (self.clock, fastrand::Rng::new());
             let memory = match old.targets.get(name) {
                 Some(before) => before.memory(),
                 None => self.store.note(&note_of(name))?,
             };
-            TargetHandle::open(options.clone(), breaker, clock, dice, memory.as_deref())
-                .map_err(|why| store::Error::Unavailable(format!("target {name}: {why}")))
+            let pace = options.pace.as_ref();
+            let quota = pace.and_then(|pace| paces.get(pace).cloned());
+            let quota = quota.filter(|quota| quota.fits(options));
+            let memory = memory.as_deref();
+            let handle =
+                TargetHandle::open(options.clone(), breaker, clock, dice, memory, quota)
+                    .map_err(|why| store::Error::Unavailable(format!("target {name}: {why}")))?;
+            if let Some(pace) = pace {
+                paces.insert(pace.clone(), handle.quota().clone());
+            }
+            Ok::<_, store::Error>(handle)
         };
         let handle = |(name, options): (&Arc<str>, &crate::targets::Options)| {
             let before = old.targets.get(name).cloned();

@@ -3,6 +3,7 @@
 //! It reads the files itself; loading components is passed in, so that this command and a start
 //! apply the same checks. So is the question what channels leave behind ([`left_behind`]).
 
+pub(super) mod connect;
 pub(super) mod left_behind;
 
 use std::path::PathBuf;

@@ -1,5 +1,4 @@
-//! A target with the limits that its channels share: slots for requests in flight, a pace, and the
-//! breaker.
+//! A target with the limits that its channels share (`quota`), and its breaker.
 //!
 //! An attempt needs a [`Permit`]: a slot, the moment at which the pace lets a request start, and the
 //! breaker's admission. A channel takes one before it decides what to send, so that nothing that it
@@ -11,15 +10,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::{Mutex as FairMutex, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
 use super::breaker::{self, Admission, Breaker, State, Subject, Throttling};
 use super::clock::Clock;
 use super::lock;
 use super::pace::{BearableRate, Pace};
+use super::quota::Quota;
 use super::request_size::RequestSize;
-use crate::model::{PartsDigest, Timestamp};
+use crate::model::{PartsDigest, Sequence, Timestamp};
 use crate::targets::{
     Attempt, Delivery, Form, Item, Nature, Options, Outcome, Target, Trace, Unusable,
 };
@@ -43,11 +43,7 @@ pub struct TargetHandle {
     clock: Clock,
     dice: Mutex<fastrand::Rng>,
     breaker: Mutex<Breaker>,
-    pace: Mutex<Pace>,
-    /// Those that wait for the pace, in order: urgent ones, and others.
-    lines: [FairMutex<()>; 2],
-    general: Arc<Semaphore>,
-    urgent: Option<Arc<Semaphore>>,
+    quota: Arc<Quota>,
     /// What its 413s have taught.
     request_size: Mutex<RequestSize>,
     /// The mean duration of an attempt in microseconds; 0 before the first has ended.
@@ -81,7 +77,8 @@ pub struct TargetStatus {
 impl TargetHandle {
     /// Prepares a target without opening a connection. The clock must be the one that all targets
     /// share. The dice spread the waits and generate trace ids. `memory` is what an earlier handle of
-    /// it left behind ([`TargetHandle::memory`]).
+    /// it left behind ([`TargetHandle::memory`]). `quota` is that of the other targets of its pace, if
+    /// it shares one.
     ///
     /// # Errors
     /// See [`Unusable`].
@@ -91,6 +88,7 @@ impl TargetHandle {
         clock: Clock,
         dice: fastrand::Rng,
         memory: Option<&[u8]>,
+        quota: Option<Arc<Quota>>,
     ) -> Result<Arc<TargetHandle>, Unusable> {
         let target = options.kind.open()?;
         // Elsewhere, another rate may be right.
@@ -104,22 +102,15 @@ impl TargetHandle {
                 )
             })
             .unwrap_or_default();
-        let (general, urgent) = match options.concurrency.clamp(1, 1024) {
-            1 => (1, None),
-            slots => (slots - 1, Some(Arc::new(Semaphore::new(1)))),
-        };
         Ok(Arc::new(TargetHandle {
             nature: target.nature(),
             target,
             breaker: Mutex::new(Breaker::new(breaker, clock.now())),
             clock,
             dice: Mutex::new(dice),
-            pace: Mutex::new(Pace::new(options.rate, bearable)),
-            lines: Default::default(),
+            quota: quota.unwrap_or_else(|| Quota::new(&options, bearable)),
             request_size: Mutex::new(request_size),
             attempt_micros: AtomicU64::new(0),
-            general: Arc::new(Semaphore::new(general)),
-            urgent,
             changed: watch::Sender::new(()),
             options,
         }))
@@ -200,9 +191,9 @@ impl TargetHandle {
     pub(crate) fn soon(&self) -> usize {
         let freed = match self.attempt_micros.load(Ordering::Relaxed) {
             0 => 0,
-            micros => self.options.concurrency as u64 * AHEAD.as_micros() as u64 / micros,
+            micros => self.quota.concurrency as u64 * AHEAD.as_micros() as u64 / micros,
         };
-        let slots = self.general.available_permits() + freed as usize;
+        let slots = self.quota.general.available_permits() + freed as usize;
         self.pace()
             .within(self.clock.elapsed(), AHEAD)
             .map_or(slots, |requests| requests.min(slots))
@@ -210,8 +201,8 @@ impl TargetHandle {
 
     /// Takes a permit if one is there.
     pub(crate) fn try_permit(self: &Arc<Self>, urgent: bool) -> Asked {
-        let kept = self.urgent.as_ref().filter(|_| urgent);
-        let slot = [Some(&self.general), kept]
+        let kept = self.quota.urgent.as_ref().filter(|_| urgent);
+        let slot = [Some(&self.quota.general), kept]
             .into_iter()
             .flatten()
             .find_map(|slots| slots.clone().try_acquire_owned().ok());
@@ -219,7 +210,7 @@ impl TargetHandle {
             return Asked::Later;
         };
         // Whoever waits for the pace goes first.
-        let Ok(line) = self.line(urgent).try_lock() else {
+        let Ok(line) = self.quota.line(urgent).try_lock() else {
             return Asked::Later;
         };
         let mut pace = self.pace();
@@ -235,13 +226,13 @@ impl TargetHandle {
 
     /// Waits for a permit. Returns `None` if the breaker admits no attempt when its time has come.
     pub(crate) async fn permit(self: Arc<Self>, urgent: bool) -> Option<Permit> {
-        let slot = match &self.urgent {
+        let slot = match &self.quota.urgent {
             Some(kept) if urgent => tokio::select! {
                 biased;
-                slot = self.general.clone().acquire_owned() => slot,
+                slot = self.quota.general.clone().acquire_owned() => slot,
                 slot = kept.clone().acquire_owned() => slot,
             },
-            _ => self.general.clone().acquire_owned().await,
+            _ => self.quota.general.clone().acquire_owned().await,
         };
         let slot = slot.expect("slots are never closed");
         self.keep_pace(urgent).await;
@@ -250,7 +241,7 @@ impl TargetHandle {
 
     /// Waits until the pace lets another request start.
     async fn keep_pace(&self, urgent: bool) {
-        let _line = self.line(urgent).lock().await;
+        let _line = self.quota.line(urgent).lock().await;
         let _leave = Leave(self, urgent);
         loop {
             let started = self.pace().start(self.clock.elapsed(), urgent);
@@ -287,11 +278,12 @@ impl TargetHandle {
     }
 
     fn pace(&self) -> MutexGuard<'_, Pace> {
-        lock(&self.pace)
+        self.quota.pace()
     }
 
-    fn line(&self, urgent: bool) -> &FairMutex<()> {
-        &self.lines[usize::from(urgent)]
+    /// The limits, for other targets of its pace.
+    pub fn quota(&self) -> &Arc<Quota> {
+        &self.quota
     }
 
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
@@ -504,6 +496,7 @@ impl Permit {
         &mut self,
         items: &[Item],
         form: Form,
+        head: Sequence,
     ) -> Option<(Vec<Outcome>, Duration)> {
         if !std::mem::take(&mut self.paced) {
             self.handle.keep_pace(self.urgent).await;
@@ -526,6 +519,7 @@ impl Permit {
             form,
             trace,
             now: self.handle.clock.wall(),
+            head,
         };
         let under_way = UnderWay::begin(&self.handle);
         let Delivery { mut outcomes, wait } = self.handle.target.deliver(attempt).await;

@@ -59,8 +59,9 @@ impl Options {
     }
 }
 
-/// The retry budget of a channel: a fifth of its first attempts plus ten per second, so that a
-/// target in trouble sees little more than 1.2 times its normal load.
+/// The retry budget of a channel in requests: a fifth of its first attempts plus ten per second, so that a
+/// target in trouble sees little more than 1.2 times its normal load. An entity counts as its part of a
+/// full request; those of a batch that wait for a retry come due together ([`together`]).
 #[derive(Clone, Debug)]
 pub struct RetryBudget {
     tokens: f64,
@@ -76,27 +77,37 @@ impl RetryBudget {
         }
     }
 
-    /// Records that a first attempt was made.
-    pub fn earn(&mut self) {
-        self.tokens = (self.tokens + RETRY_SHARE).min(RETRIES_SAVED_MAX);
+    /// Records a first attempt at an entity, of which a request holds `batch`.
+    pub fn earn(&mut self, batch: usize) {
+        self.tokens = (self.tokens + RETRY_SHARE / batch as f64).min(RETRIES_SAVED_MAX);
     }
 
-    /// Takes one retry out of the budget.
+    /// Takes a retry of an entity out of the budget, of which a request holds `batch`.
     ///
     /// # Errors
     /// The time until the next retry is available, if there is none now.
-    pub fn take(&mut self, now: Timestamp) -> Result<(), Duration> {
+    pub fn take(&mut self, now: Timestamp, batch: usize) -> Result<(), Duration> {
+        let cost = 1.0 / batch as f64;
         let elapsed = now.0.saturating_sub(self.at.0) as f64 / 1000.0;
         self.tokens = (self.tokens + elapsed * RETRIES_PER_SECOND).min(RETRIES_SAVED_MAX);
         self.at = self.at.max(now);
-        if self.tokens < 1.0 {
+        if self.tokens < cost {
             return Err(
-                Duration::from_secs_f64((1.0 - self.tokens) / RETRIES_PER_SECOND)
+                Duration::from_secs_f64((cost - self.tokens) / RETRIES_PER_SECOND)
                     + Duration::from_millis(1),
             );
         }
-        self.tokens -= 1.0;
+        self.tokens -= cost;
         Ok(())
+    }
+}
+
+/// When an entity that is due at `due` is tried again: where requests hold several, at the next full
+/// tenth of a second, so that they fill requests again and do not come one by one.
+pub(crate) fn together(due: Timestamp, batch: usize) -> Timestamp {
+    match batch {
+        1 => due,
+        _ => Timestamp(due.0.next_multiple_of(1000 / RETRIES_PER_SECOND as u64)),
     }
 }
 
@@ -300,8 +311,8 @@ mod tests {
         let mut budget = RetryBudget::new(Timestamp(0));
         let mut retries = 0;
         for millisecond in 0..10_000 {
-            budget.earn(); // 1,000 first attempts per second
-            while budget.take(Timestamp(millisecond)).is_ok() {
+            budget.earn(1); // 1,000 first attempts per second
+            while budget.take(Timestamp(millisecond), 1).is_ok() {
                 retries += 1;
             }
         }
@@ -310,20 +321,33 @@ mod tests {
             "{retries} retries to 10,000 first attempts in 10 s"
         );
         let wait = (0..3)
-            .find_map(|_| budget.take(Timestamp(10_000)).err())
+            .find_map(|_| budget.take(Timestamp(10_000), 1).err())
             .expect("the budget is used up");
         assert!(wait <= Duration::from_millis(101), "{wait:?}");
         assert_eq!(
-            budget.take(Timestamp(10_000 + wait.as_millis() as u64)),
+            budget.take(Timestamp(10_000 + wait.as_millis() as u64), 1),
             Ok(())
         );
         let saved = (0..1_000)
-            .filter(|_| budget.take(Timestamp(10_000_000)).is_ok())
+            .filter(|_| budget.take(Timestamp(10_000_000), 1).is_ok())
             .count();
         assert_eq!(
             saved, 100,
             "a quiet time saves up ten seconds' worth and no more"
         );
+    }
+
+    // A request of 500 documents was lost, and ten of them were tried again each second.
+    #[test]
+    fn a_request_of_many_entities_counts_as_one_retry() {
+        let mut budget = RetryBudget::new(Timestamp(0));
+        let retries = (0..10_000)
+            .take_while(|_| budget.take(Timestamp(0), 500).is_ok())
+            .count();
+        assert!((4_990..=5_010).contains(&retries), "{retries}");
+        let due = |at| together(Timestamp(at), 500).0;
+        assert_eq!([due(1), due(99), due(100), due(101)], [100, 100, 100, 200]);
+        assert_eq!(together(Timestamp(7), 1).0, 7);
     }
 
     #[test]

@@ -4,12 +4,14 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::flight::{Ready, Sent};
 use super::handle::Permit;
 use super::status::Counters;
 use crate::failpoint;
+use crate::model::Sequence;
 use crate::targets::{DeliveryId, Form, Item, Outcome};
 
 /// Everything that a send needs from its channel.
@@ -17,6 +19,8 @@ pub(crate) struct SendContext {
     pub(crate) counters: Arc<Counters>,
     /// The maximum number of items in a request; above 1, requests have the batch form.
     pub(crate) batch: usize,
+    /// The newest sequence that is durable.
+    pub(crate) watermark: watch::Receiver<Sequence>,
 }
 
 /// The outcome of an item; `None` if no attempt was made, because the breaker did not admit one.
@@ -147,7 +151,10 @@ impl Requests<'_> {
             1 => Form::Single,
             _ => Form::Batch,
         };
-        match self.permit.attempt(items, form).await {
+        let durable = *self.context.watermark.borrow();
+        let newest = items.iter().map(|item| item.sequence).max();
+        let head = newest.unwrap_or_default().max(durable);
+        match self.permit.attempt(items, form, head).await {
             Some((outcomes, took)) => {
                 self.context.counters.attempt(took);
                 failpoint::pass(if items.iter().any(|item| item.rendering.is_none()) {

@@ -1,6 +1,6 @@
 //! Stories of a channel: changes go in, deliveries come out. The store is the one in memory, the
 //! target follows a script, and time is paused: it advances when all tasks wait for it. Only the
-//! stories in `sockets` use a real socket.
+//! stories in `sockets` and `search` use a real socket.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -23,6 +23,7 @@ mod histories;
 mod life;
 mod limits;
 mod refused;
+mod search;
 mod sockets;
 mod trouble;
 
@@ -43,6 +44,7 @@ pub(super) fn options() -> Options {
         deliver: true,
         suppress: true,
         freshness: None,
+        hours: None,
         retry: retry::Options {
             first: Duration::from_millis(10),
             factor: 2.0,
@@ -122,10 +124,12 @@ fn setup_of(kind: Kind, clock: Clock, knobs: Knobs) -> Setup {
         name: "shop".into(),
         concurrency: knobs.concurrency,
         rate: knobs.rate,
+        pace: None,
         kind,
     };
     let dice = fastrand::Rng::with_seed(7);
-    let target = TargetHandle::open(target, knobs.breaker, clock, dice, None).expect("a target");
+    let target =
+        TargetHandle::open(target, knobs.breaker, clock, dice, None, None).expect("a target");
     let label = knobs
         .chain
         .as_ref()

@@ -5,17 +5,20 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+
 use super::basics::wrong_pattern;
 use super::notes::{Notes, expanded, named};
-use super::targets::{Targets, refuses_batches, target};
+use super::targets::{Targets, refuses_batches, target, usual_batch};
 use super::uses::uses;
 use super::{Channel, Plugin};
 use crate::config::cursor::{Cursor, Field};
 use crate::config::row::{Row, WAS};
 use crate::config::scalar;
 use crate::config::text::suggestion;
+use crate::dispatch::hours::{Hours, Span};
 use crate::dispatch::{self, WithdrawMax, retry};
-use crate::model::{EntityType, facet_matches};
+use crate::model::{EntityType, Lane, facet_matches};
 use crate::targets;
 
 /// With more entities in one request, one slow response would delay too many.
@@ -143,15 +146,16 @@ fn channel(
     let batch = batch_field
         .as_ref()
         .and_then(|field| field.integer(BATCH))
-        .and_then(|batch| usize::try_from(batch).ok())
-        .unwrap_or(1);
+        .and_then(|batch| usize::try_from(batch).ok());
     let batch_bytes = table
         .take("batch_bytes")
         .and_then(|field| field.size(BATCH_BYTES))
-        .and_then(|bytes| usize::try_from(bytes).ok())
-        .unwrap_or(1024 * 1024);
+        .and_then(|bytes| usize::try_from(bytes).ok());
     let target = to_target(&name, table, row, &mut known.targets);
-    if let Some(Some(options)) = known.targets.by_name.get(&target)
+    let options = known.targets.by_name.get(&target).and_then(Option::as_ref);
+    let usual = options.map_or((1, 1024 * 1024), usual_batch);
+    let (batch, batch_bytes) = (batch.unwrap_or(usual.0), batch_bytes.unwrap_or(usual.1));
+    if let Some(options) = options
         && let Some((complaint, help)) = refuses_batches(options)
         && let Some(field) = batch_field.filter(|_| batch > 1)
     {
@@ -172,6 +176,10 @@ fn channel(
         .take("retry")
         .and_then(|field| field.table(|table| retry(&field, table)))
         .unwrap_or(RETRY);
+    let hours = table
+        .take("hours")
+        .and_then(|field| field.table(hours))
+        .flatten();
     let withdraw_max = table
         .take("withdraw_max")
         .and_then(|field| field.table(withdraw_max))
@@ -190,11 +198,26 @@ fn channel(
         deliver,
         suppress,
         freshness,
+        hours,
         retry,
         withdraw_max,
         was: None,
     };
     Channel { options, plugins }
+}
+
+/// Reads the hours of lanes; `None` after a complaint.
+fn hours(table: &mut Cursor<'_>) -> Option<Hours> {
+    let help = "write the name of a zone, such as zone = \"Europe/Berlin\"";
+    let zone = table
+        .require("zone", help)
+        .and_then(|field| field.parsed("a time zone", help, |name| TimeZone::get(name).ok()));
+    let help = "write two times of the day, such as \"22:00-06:00\"";
+    let lanes = Lane::ALL.map(|lane| {
+        let field = table.take(lane.name());
+        field.and_then(|field| field.parsed("hours of the day", help, Span::parse))
+    });
+    Some(Hours { zone: zone?, lanes })
 }
 
 fn entity_type<'k>(
@@ -300,7 +323,7 @@ fn to_target(
         return name.clone();
     };
     if field.is_table() {
-        let options = field.table(|table| target(name.clone(), table));
+        let options = field.table(|table| target(name.clone(), table, targets));
         if targets.by_name.contains_key(name) {
             let help = "give one of them another name".to_owned();
             field.complain(format!("this target gets the name of its channel, and there is already a target {name:?}"), help);

@@ -1,8 +1,9 @@
 //! Checks between the parts of a plan: errors, and warnings for what is probably a mistake.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::basics::ServerPlaces;
+use super::targets::exclusive;
 use super::{Complaint, Plan};
 use crate::config::cursor::Reader;
 use crate::config::text::suggestion;
@@ -13,7 +14,23 @@ pub(super) fn check(reader: &Reader<'_>, plan: &Plan, places: &ServerPlaces) {
     guarded(reader, plan, places);
     recorded(reader, plan);
     owners(reader, plan);
+    shared(reader, plan);
     unused(reader, plan);
+}
+
+/// Refuses channels that would overwrite each other's entities at their target.
+fn shared(reader: &Reader<'_>, plan: &Plan) {
+    let mut first: BTreeMap<String, &str> = BTreeMap::new();
+    for (name, channel) in &plan.channels {
+        let target = plan.targets.get(&channel.options.target);
+        let Some((place, help)) = target.and_then(exclusive) else {
+            continue;
+        };
+        if let Some(other) = first.insert(place, name) {
+            let what = format!("the channel {other:?} delivers to the same place");
+            reader.complain(plan.complaint(&format!("channels.{name}"), what, help.to_owned()));
+        }
+    }
 }
 
 /// Requires verification and tokens on listeners that other machines can reach.

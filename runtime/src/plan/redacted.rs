@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::secrets::SECRET;
 use super::{Channel, Outside, Plan, Plugin, Source, Use, targets};
 use crate::config::scalar::{duration_text, share_text, size_text};
+use crate::dispatch::hours::Hours;
 use crate::ingest::naming::IdFrom;
 use crate::ingest::split::Split;
 use crate::ingest::verify::{self, Encoding};
@@ -112,6 +113,18 @@ fn verification(options: &verify::Options) -> Value {
     }
 }
 
+/// The hours of lanes, as a file would write them.
+fn hours(hours: &Hours) -> Value {
+    let lanes = Lane::ALL.into_iter().filter_map(|lane| {
+        let span = hours.lanes[lane.index()]?;
+        Some((lane.name().to_owned(), span.to_string().into()))
+    });
+    let zone = hours.zone.iana_name().unwrap_or_default();
+    let mut shown: Map<String, Value> = lanes.collect();
+    shown.insert("zone".to_owned(), zone.into());
+    Value::Object(shown)
+}
+
 fn of_channel(channel: &Channel, outside: &Outside) -> Value {
     let options = &channel.options;
     json!({
@@ -125,6 +138,7 @@ fn of_channel(channel: &Channel, outside: &Outside) -> Value {
         "deliver": options.deliver,
         "suppress": options.suppress,
         "freshness": options.freshness.map(duration_text),
+        "hours": options.hours.as_ref().map(hours),
         "retry": {
             "first": duration_text(options.retry.first),
             "factor": options.retry.factor,

@@ -4,8 +4,11 @@
 //! and shows the rest.
 
 mod answers;
+mod http;
+mod oauth2;
 #[cfg(test)]
 mod scripted;
+mod search;
 mod webhook;
 
 use std::collections::BTreeMap;
@@ -17,6 +20,7 @@ use super::Outside;
 use super::notes::{Notes, expanded, named};
 use crate::config::cursor::Cursor;
 use crate::config::scalar;
+use crate::config::text::suggestion;
 use crate::targets::{Kind, Options};
 
 /// Reads the keys of a kind; `None` after a complaint about a key that it requires.
@@ -25,6 +29,7 @@ type Read = fn(&mut Cursor<'_>) -> Option<Kind>;
 /// The kinds, by the word in `kind`.
 const KINDS: &[(&str, Read)] = &[
     ("webhook", webhook::read),
+    ("search", search::read),
     #[cfg(test)]
     ("scripted", scripted::read),
 ];
@@ -37,11 +42,23 @@ trait Configured {
     /// Why a channel cannot send several entities in one request, and what to do instead; `None` if
     /// it can.
     fn refuses_batches(&self) -> Option<(&'static str, &'static str)>;
+
+    /// The entities and the bytes of a request, unless the channel says otherwise.
+    fn batch(&self) -> (usize, usize) {
+        (1, 1024 * 1024)
+    }
+
+    /// Where several channels would overwrite each other's entities, and what to do instead; `None` if
+    /// they may share it.
+    fn exclusive(&self) -> Option<(String, &'static str)> {
+        None
+    }
 }
 
 fn configured(kind: &Kind) -> &dyn Configured {
     match kind {
-        Kind::Webhook(options) => options,
+        Kind::Webhook(options) => &**options,
+        Kind::Search(options) => &**options,
         #[cfg(test)]
         Kind::Scripted(options) => options,
     }
@@ -53,8 +70,17 @@ pub(super) struct Targets {
     /// Targets by name, with rows expanded. The value is `None` after a complaint about the target,
     /// so that channels may still name it.
     pub(super) by_name: BTreeMap<Arc<str>, Option<Options>>,
+    /// The paces that targets share, by name.
+    paces: BTreeMap<String, Pace>,
     /// Names of the tables with `for_each`, with the table of rows that they expand.
     pub(super) for_each: BTreeMap<String, String>,
+}
+
+/// Slots and rate.
+#[derive(Clone, Copy)]
+struct Pace {
+    concurrency: usize,
+    rate: Option<f64>,
 }
 
 impl Targets {
@@ -69,6 +95,11 @@ impl Targets {
 
 pub(super) fn targets<'a>(root: &mut Cursor<'a>, notes: &mut Notes<'a>) -> Targets {
     let mut targets = Targets::default();
+    for field in named(root, "paces") {
+        if let Some(pace) = field.table(pace) {
+            targets.paces.insert(field.key.to_owned(), pace);
+        }
+    }
     for field in named(root, "targets") {
         notes.place(field.path(), field.place());
         field.table(|table| {
@@ -80,7 +111,7 @@ pub(super) fn targets<'a>(root: &mut Cursor<'a>, notes: &mut Notes<'a>) -> Targe
                         .for_each
                         .insert(field.key.to_owned(), row.table.clone());
                 }
-                let options = target(name.clone(), table);
+                let options = target(name.clone(), table, &targets);
                 if targets.by_name.insert(name.clone(), options).is_some() {
                     table.complain(
                         format!("there are two targets named {name:?}"),
@@ -94,9 +125,24 @@ pub(super) fn targets<'a>(root: &mut Cursor<'a>, notes: &mut Notes<'a>) -> Targe
     targets
 }
 
+/// Reads slots and rate.
+fn pace(table: &mut Cursor<'_>) -> Pace {
+    let concurrency = table
+        .take("concurrency")
+        .and_then(|field| field.integer(1..=1024))
+        .and_then(|requests| usize::try_from(requests).ok());
+    let rate = table
+        .take("rate")
+        .and_then(|field| field.parsed("a rate", scalar::RATE, scalar::rate));
+    Pace {
+        concurrency: concurrency.unwrap_or(8),
+        rate,
+    }
+}
+
 /// Reads one target from its table, which may be inline in a channel. Returns `None` after a
 /// complaint about something that a target requires.
-pub(super) fn target(name: Arc<str>, table: &mut Cursor<'_>) -> Option<Options> {
+pub(super) fn target(name: Arc<str>, table: &mut Cursor<'_>, targets: &Targets) -> Option<Options> {
     let word = table
         .require("kind", "write kind = \"webhook\"")
         .and_then(|field| Some((field.string()?, field)));
@@ -114,17 +160,37 @@ pub(super) fn target(name: Arc<str>, table: &mut Cursor<'_>) -> Option<Options> 
     // The keys of a wrong kind are most likely those of a webhook.
     let (_, read) = read.unwrap_or(&KINDS[0]);
     let kind = read(table);
-    let concurrency = table
-        .take("concurrency")
-        .and_then(|field| field.integer(1..=1024))
-        .and_then(|requests| usize::try_from(requests).ok());
-    let rate = table
-        .take("rate")
-        .and_then(|field| field.parsed("a rate", scalar::RATE, scalar::rate));
+    let shared = table.take("pace").and_then(|field| {
+        let name = field.string()?;
+        let found = targets.paces.get(&name).copied();
+        if found.is_none() {
+            let known = targets.paces.keys().map(String::as_str);
+            field.complain_of_missing(
+                format!("there is no pace {name:?}"),
+                suggestion(&name, known)
+                    .or_else(|| Some(format!("write [paces.{name}] with rate and concurrency"))),
+            );
+        }
+        Some((Arc::from(name), found?))
+    });
+    let own = [table.take("concurrency"), table.take("rate")];
+    if shared.is_some()
+        && let Some(field) = own.into_iter().flatten().next()
+    {
+        field.complain_of_key(
+            format!("{} belongs to the pace that the target shares", field.key),
+            "write it into the pace, or leave pace out".to_owned(),
+        );
+    }
+    let Pace { concurrency, rate } = match &shared {
+        Some((_, pace)) => *pace,
+        None => pace(table),
+    };
     Some(Options {
         name,
-        concurrency: concurrency.unwrap_or(8),
+        concurrency,
         rate,
+        pace: shared.map(|(name, _)| name),
         kind: kind?,
     })
 }
@@ -134,9 +200,20 @@ pub(super) fn refuses_batches(target: &Options) -> Option<(&'static str, &'stati
     configured(&target.kind).refuses_batches()
 }
 
+/// See [`Configured::batch`].
+pub(super) fn usual_batch(target: &Options) -> (usize, usize) {
+    configured(&target.kind).batch()
+}
+
+/// See [`Configured::exclusive`].
+pub(super) fn exclusive(target: &Options) -> Option<(String, &'static str)> {
+    configured(&target.kind).exclusive()
+}
+
 /// A target as a file would write it, with secrets hidden.
 pub(super) fn shown(target: &Options, outside: &Outside) -> Value {
     let mut shown = configured(&target.kind).shown(outside);
+    shown.insert("pace".into(), target.pace.as_deref().into());
     shown.insert("concurrency".into(), target.concurrency.into());
     shown.insert("rate".into(), target.rate.map(scalar::rate_text).into());
     Value::Object(shown)

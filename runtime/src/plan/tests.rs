@@ -26,7 +26,7 @@ const WHSEC: &str = "whsec_a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=";
 fn environment(name: &str) -> Option<String> {
     match name {
         "WEIR_OPS_TOKEN" => Some("operator-token-of-some-length".to_owned()),
-        "SHOP_TOKEN" => Some("a-token-of-the-shop".to_owned()),
+        "SHOP_TOKEN" | "API_SECRET" => Some("a-token-of-the-shop".to_owned()),
         "ERP_SECRET" | "SHOP_SECRET" | "SHOP_SECRET_de" | "SHOP_SECRET_fr" => {
             Some(WHSEC.to_owned())
         }
@@ -350,6 +350,7 @@ fn the_channels_of_the_example_are_understood() {
             deliver: true,
             suppress: true,
             freshness: Some(Duration::from_secs(60)),
+            hours: None,
             retry: retry::Options {
                 first: Duration::from_secs(1),
                 factor: 2.0,
@@ -631,7 +632,15 @@ fn the_reference_is_right_with_and_without_its_defaults() {
             .replace(&folder.0.path().display().to_string(), "")
     };
     // These have no default, or exclude another key.
-    let apart = ["# verify", "# sha256", "# admin_listen", "# rate", "# id"];
+    let apart = [
+        "# verify",
+        "# sha256",
+        "# admin_listen",
+        "# rate",
+        "# id",
+        "# tls",
+        "# proxy",
+    ];
     let key = |line: &str| {
         line.strip_prefix("# ")
             .filter(|rest| rest.contains(" = ") && rest.starts_with(char::is_lowercase))

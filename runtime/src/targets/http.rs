@@ -1,8 +1,9 @@
 //! The HTTP client of all targets that speak HTTP.
 //!
-//! One call is one request. It never retries, never follows a redirect, uses no proxy, connects to
+//! One call is one request. It never follows a redirect, uses no proxy but a configured one, connects to
 //! no address that the policy refuses, reads a bounded response, and ends within its timeout,
-//! connecting included. A response that breaks off or is too long counts as no response: the
+//! connecting included. A request is made a second time in two cases only: the connection, used before,
+//! died without a byte of the response (`transport`), or its token had expired (`oauth2`). A response that breaks off or is too long counts as no response: the
 //! request may have been applied, and the outcome says so. This module does not know the kinds of
 //! target that use it.
 
@@ -12,42 +13,37 @@ mod auth;
 mod connect;
 mod egress;
 pub(super) mod hints;
+mod oauth2;
 mod pointer;
 mod presets;
 mod redact;
 pub(super) mod status;
+mod transport;
 
+use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 pub use hyper::Method;
+use hyper::Request;
 use hyper::header::HeaderMap;
 use hyper::http::response::Parts;
-use hyper::{Request, Response};
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::{self, ResponseFuture};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 pub(crate) use self::address::ENCODED;
 pub use self::address::{Address, BadAddress};
 pub use self::auth::Auth;
-use self::connect::Connector;
 pub use self::egress::Egress;
+pub use self::oauth2::{Grant, OAuth2};
+use self::oauth2::{Token, Tokens};
 pub use self::pointer::Pointer;
 pub use self::presets::{PRESETS, preset};
 pub(crate) use self::redact::Redactor;
+use self::transport::Transport;
+pub use self::transport::{Connections, Tls};
 use super::{Outcome, Unusable};
 use crate::signature::Secret;
-
-/// The longest response that is read; a longer one counts as incomplete. It holds the results of
-/// 10,000 items.
-const RESPONSE_BYTES_MAX: usize = 1024 * 1024;
-/// Maximum wait for one connection; a target that needs longer counts as unreachable.
-const CONNECT_MAX: Duration = Duration::from_secs(10);
-/// How long an idle connection is kept: less than one minute, after which many proxies close
-/// theirs.
-const IDLE_MAX: Duration = Duration::from_secs(30);
 
 /// The options that all HTTP targets have in common.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,8 +54,8 @@ pub struct Options {
     pub headers: Vec<(String, Secret)>,
     /// Timeout of a whole attempt, connecting included. Default 15 s.
     pub timeout: Duration,
-    /// The addresses that may be connected to.
-    pub egress: Egress,
+    /// How connections are made.
+    pub connections: Connections,
 }
 
 impl Default for Options {
@@ -68,7 +64,7 @@ impl Default for Options {
             auth: Auth::None,
             headers: Vec::new(),
             timeout: Duration::from_secs(15),
-            egress: Egress::default(),
+            connections: Connections::default(),
         }
     }
 }
@@ -79,18 +75,15 @@ pub(crate) struct Client {
     redactor: Redactor,
     timeout: Duration,
     transport: Transport,
+    tokens: Option<Tokens>,
 }
 
-enum Transport {
-    Plain(legacy::Client<Connector, Full<Bytes>>),
-    Tls(legacy::Client<HttpsConnector<Connector>, Full<Bytes>>),
-}
-
-/// Why an attempt has no complete response.
-enum Broken {
-    Client(legacy::Error),
-    Response(String),
-    Timeout,
+/// A complete response.
+pub(crate) struct Answered {
+    pub(crate) parts: Parts,
+    pub(crate) body: Vec<u8>,
+    /// The token of the request.
+    token: Option<Arc<Token>>,
 }
 
 impl Client {
@@ -98,20 +91,51 @@ impl Client {
     /// that a target might echo, such as signing keys.
     ///
     /// # Errors
-    /// A credential that cannot be used in a header, or an `https` address on a system without root
-    /// certificates.
+    /// A credential that cannot be used in a header, certificates that cannot be used, or an `https`
+    /// address on a system without root certificates.
     pub(crate) fn open(
         options: &Options,
         address: &Address,
         keys: &[Secret],
     ) -> Result<Client, Unusable> {
         let headers = auth::headers(&options.auth, &options.headers)?;
+        let redactor = Redactor::new(&headers, options, keys, address);
+        let transport = |address| Transport::open(&options.connections, options.timeout, address);
+        let tokens = match &options.auth {
+            Auth::OAuth2(oauth2) => Some(Tokens::new(
+                (**oauth2).clone(),
+                transport(&oauth2.token_url)?,
+                options.timeout,
+                redactor.clone(),
+            )),
+            _ => None,
+        };
         Ok(Client {
-            redactor: Redactor::new(&headers, options, keys, address),
-            headers,
+            transport: transport(address)?,
             timeout: options.timeout,
-            transport: Transport::open(options, address)?,
+            headers,
+            redactor,
+            tokens,
         })
+    }
+
+    /// Opens a connection to the address of the target and gets a token, if it needs one. Sends the
+    /// target nothing.
+    ///
+    /// # Errors
+    /// What is wrong, as a phrase.
+    pub(crate) async fn reach(&self, address: &Address) -> Result<(), String> {
+        let reach = async {
+            self.transport.reach(address).await?;
+            match &self.tokens {
+                Some(tokens) => tokens.current().await.map(drop).map_err(reason),
+                None => Ok(()),
+            }
+        };
+        let limit = self.timeout;
+        tokio::time::timeout(limit, reach)
+            .await
+            .unwrap_or_else(|_| Err(format!("no connection within {limit:?}")))
     }
 
     /// The headers that every request must carry.
@@ -119,123 +143,67 @@ impl Client {
         self.headers.clone()
     }
 
-    /// Redacts our secrets in a response.
-    pub(crate) fn redactor(&self) -> &Redactor {
-        &self.redactor
+    /// Redacts the secrets of the configuration in a text.
+    pub(crate) fn redact<'a>(&self, text: &'a [u8]) -> Cow<'a, [u8]> {
+        self.redactor.redact(text)
     }
 
-    /// Sends a request and reads the response to its end, within the timeout. The returned body is
-    /// cut after the first 64 KiB.
+    /// Redacts our secrets in a response.
+    pub(crate) fn redactor<'a>(&'a self, answered: &'a Answered) -> &'a Redactor {
+        match &answered.token {
+            Some(token) => &token.redactor,
+            None => &self.redactor,
+        }
+    }
+
+    /// Sends a request and reads the response to its end, within the timeout. If the response says that
+    /// the token of the request is not valid any more, the request is made once more with a new one.
     ///
     /// # Errors
     /// The outcome, if there is no complete response.
     pub(crate) async fn exchange(
         &self,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Answered, Outcome> {
+        let Some(tokens) = &self.tokens else {
+            return self.once(request, None).await;
+        };
+        let token = tokens.current().await?;
+        let mut again = request.clone();
+        tokens.put(&token, &mut request);
+        let answered = self.once(request, Some(token.clone())).await?;
+        if !token.is_refused(answered.parts.status.as_u16()) {
+            if answered.parts.status.is_success() {
+                token.worked();
+            }
+            return Ok(answered);
+        }
+        let token = tokens.renewed(Some(&token)).await?;
+        tokens.put(&token, &mut again);
+        self.once(again, Some(token)).await
+    }
+
+    async fn once(
+        &self,
         request: Request<Full<Bytes>>,
-    ) -> Result<(Parts, Vec<u8>), Outcome> {
-        let exchange = async {
-            let response = self
-                .transport
-                .request(request)
-                .await
-                .map_err(Broken::Client)?;
-            read(response).await
-        };
-        tokio::time::timeout(self.timeout, exchange)
-            .await
-            .unwrap_or(Err(Broken::Timeout))
-            .map_err(|broken| broken.meaning(self.timeout))
+        token: Option<Arc<Token>>,
+    ) -> Result<Answered, Outcome> {
+        let exchanged = self.transport.exchange(request, self.timeout).await;
+        let (parts, body) = exchanged.map_err(|broken| broken.meaning(self.timeout))?;
+        Ok(Answered { parts, body, token })
     }
 }
 
-impl Transport {
-    fn open(options: &Options, address: &Address) -> Result<Transport, Unusable> {
-        // At most two thirds of the timeout, so that a second address can still be tried.
-        let connector = Connector {
-            egress: options.egress,
-            timeout: CONNECT_MAX.min(options.timeout * 2 / 3),
-        };
-        let mut builder = legacy::Client::builder(TokioExecutor::new());
-        builder
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_MAX)
-            .pool_max_idle_per_host(64);
-        if !address.is_secure() {
-            return Ok(Transport::Plain(builder.build(connector)));
-        }
-        let https = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
-            .map_err(|error| {
-                Unusable(format!(
-                    "this system has no root certificates to check {} with: {error}",
-                    address.shown("[secret]")
-                ))
-            })?;
-        Ok(Transport::Tls(
-            builder.build(
-                https
-                    .https_or_http()
-                    .enable_http1()
-                    .wrap_connector(connector),
-            ),
-        ))
-    }
-
-    fn request(&self, request: Request<Full<Bytes>>) -> ResponseFuture {
-        match self {
-            Transport::Plain(client) => client.request(request),
-            Transport::Tls(client) => client.request(request),
-        }
-    }
-}
-
-/// Reads a whole response, up to [`RESPONSE_BYTES_MAX`].
-async fn read(response: Response<hyper::body::Incoming>) -> Result<(Parts, Vec<u8>), Broken> {
-    let (parts, mut body) = response.into_parts();
-    let mut kept = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| {
-            Broken::Response(format!(
-                "the response ({}) broke off: {}",
-                parts.status.as_u16(),
-                innermost(&error)
-            ))
-        })?;
-        let Ok(data) = frame.into_data() else {
-            continue;
-        };
-        if kept.len() + data.len() > RESPONSE_BYTES_MAX {
-            return Err(Broken::Response(format!(
-                "the response ({}) is longer than 1 MiB",
-                parts.status.as_u16()
-            )));
-        }
-        kept.extend_from_slice(&data);
-    }
-    Ok((parts, kept))
-}
-
-impl Broken {
-    fn meaning(self, timeout: Duration) -> Outcome {
-        let uncertain = |reason| Outcome::Retry {
-            reason,
-            maybe_applied: true,
-        };
-        match self {
-            Broken::Timeout => uncertain(format!("no complete response within {timeout:?}")),
-            Broken::Response(reason) => uncertain(reason),
-            Broken::Client(error) => match connect::cause(&error) {
-                // Whatever keeps a connection from being made, it is not the entity.
-                Some(cause) => Outcome::Trip {
-                    reason: cause.to_string(),
-                },
-                // A connection error that is not the connector's comes from the TLS handshake.
-                None if error.is_connect() => Outcome::Trip {
-                    reason: format!("TLS: {}", innermost(&error)),
-                },
-                None => uncertain(format!("no response: {}", innermost(&error))),
-            },
-        }
+/// The reason of an outcome that is no delivery.
+pub(crate) fn reason(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Delivered => String::new(),
+        Outcome::Retry { reason, .. }
+        | Outcome::Throttled { reason, .. }
+        | Outcome::Refused { reason, .. }
+        | Outcome::Trip { reason }
+        | Outcome::Pause { reason }
+        | Outcome::Split { reason, .. } => reason,
     }
 }
 

@@ -201,6 +201,10 @@ impl Target for Scripted {
         self.0.place
     }
 
+    fn check(&self) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     fn deliver<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Delivery> {
         Box::pin(self.attempt(attempt))
     }

@@ -160,20 +160,20 @@ impl Webhook {
             delete: request.method() == Method::DELETE,
             items: items.len(),
         };
-        let (parts, body) = match self.client.exchange(request).await {
-            Ok(response) => response,
+        let answered = match self.client.exchange(request).await {
+            Ok(answered) => answered,
             Err(outcome) => return all(outcome),
         };
-        let status = parts.status.as_u16();
-        let wait = hints::wait(&hints::Answered {
+        let status = answered.parts.status.as_u16();
+        let wait = hints::wait(&hints::Hinting {
             status,
-            headers: &parts.headers,
-            body: &body,
+            headers: &answered.parts.headers,
+            body: &answered.body,
             now: attempt.now,
         });
         let response = Response {
             status,
-            body: &body,
+            body: &answered.body,
             wait,
         };
         let batch = attempt.form == Form::Batch;
@@ -183,7 +183,7 @@ impl Webhook {
                 items,
                 batch,
                 &response,
-                self.client.redactor(),
+                self.client.redactor(&answered),
             ),
             wait,
         }
@@ -255,6 +255,10 @@ impl Target for Webhook {
 
     fn place(&self) -> u64 {
         self.place
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(self.client.reach(&self.options.url))
     }
 
     fn deliver<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Delivery> {

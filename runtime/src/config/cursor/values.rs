@@ -10,6 +10,7 @@ use crate::config::row::{Keep, Unfilled, fill};
 use crate::config::scalar;
 use crate::config::text::nearest;
 use crate::config::tree::Value;
+use crate::files;
 
 /// A secret, or the note that it was left out.
 pub enum Found {
@@ -195,6 +196,19 @@ impl<'a> Field<'a> {
             return None;
         }
         Some(relative(self.place(), &text))
+    }
+
+    /// The content of a file of at most `bytes_max` bytes, which is watched from now on like every file
+    /// that the configuration names.
+    pub fn file_content(&self, bytes_max: u64) -> Option<Vec<u8>> {
+        let path = self.file_path()?;
+        self.reader.files.borrow_mut().insert(path.clone());
+        files::read(&path, bytes_max)
+            .map_err(|error| {
+                let what = format!("{} cannot be read: {error}", path.display());
+                self.complain(what, None);
+            })
+            .ok()
     }
 
     /// A secret: written in place, from the environment, or from a file without its last line

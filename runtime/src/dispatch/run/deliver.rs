@@ -193,6 +193,7 @@ impl Run {
             let context = SendContext {
                 counters: self.shared.counters.clone(),
                 batch: self.batch(),
+                watermark: self.store.watermark(),
             };
             let sending = send(context, kept.permit, part);
             let task = self.tasks.spawn(async move { Done::Sent(sending.await) });

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::super::flight::{Conclusion, Decision, Ready, Sent, conclude, decide};
 use super::super::prepare::{Content, Preparation, Prepared};
-use super::super::retry::Waiting;
+use super::super::retry::{Waiting, together};
 use super::super::status::DeliveryResult as Counted;
 use super::{Done, Job, Run};
 use crate::model::{EntityId, Ordinal, Sequence, Timestamp};
@@ -296,8 +296,12 @@ impl Run {
         failed: bool,
         awaits_change: bool,
     ) -> Option<Settlement> {
-        let flight = self.flights.get_mut(&ordinal)?;
         let due = Timestamp(self.clock.now().0.saturating_add(wait.as_millis() as u64));
+        let due = match failed {
+            true => together(due, self.batch()),
+            false => due,
+        };
+        let flight = self.flights.get_mut(&ordinal)?;
         let (revision, released, tried) = (flight.revision, flight.released, flight.tried.take());
         let once_more = flight.once_more;
         self.schedule.park(

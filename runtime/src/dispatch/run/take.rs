@@ -7,14 +7,16 @@ use tokio::time::Instant;
 
 use super::super::flight::REFUSED;
 use super::super::prepare::RENDER_MAX;
-use super::super::retry::Waiting;
+use super::super::retry::{Waiting, together};
 use super::super::turns::TRACKS;
 use super::{Flight, ROOM_MAX, Run};
-use crate::model::{Ordinal, Timestamp, Track};
+use crate::model::{Lane, Ordinal, Timestamp, Track};
 use crate::store::{self, Ending, Lease, Settlement, Walked};
 
 /// How often it is looked whether entities that wait for a change have changed.
 const CHANGES_LOOK: Duration = Duration::from_millis(200);
+/// How often it is looked whether the hours of a lane have begun.
+const HOURS_LOOK: Duration = Duration::from_secs(10);
 /// How often refused entities are looked at, and how many of them each time.
 const REFUSED_LOOK: Duration = Duration::from_secs(1);
 const REFUSED_PAGE: usize = 512;
@@ -72,9 +74,10 @@ impl Run {
             };
             let mut waiting = waiting.clone();
             if waiting.failed
-                && let Err(wait) = self.budget.take(now)
+                && let Err(wait) = self.budget.take(now, self.batch())
             {
-                waiting.due = Timestamp(now.0 + wait.as_millis() as u64);
+                let due = Timestamp(now.0 + wait.as_millis() as u64);
+                waiting.due = together(due, self.batch());
                 self.schedule.park(ordinal, waiting);
                 continue;
             }
@@ -112,7 +115,8 @@ impl Run {
         if self.overfull {
             return;
         }
-        let (ahead, mut taken, mut steps) = (self.ahead(), 0, 0);
+        let (ahead, batch) = (self.ahead(), self.batch());
+        let (mut taken, mut steps) = (0, 0);
         loop {
             let open =
                 std::array::from_fn(|track| self.may_walk(track) && self.room(track, ahead) > 0);
@@ -128,7 +132,7 @@ impl Run {
             steps += 1;
             for met in met {
                 self.accept(met, false);
-                self.budget.earn();
+                self.budget.earn(batch);
             }
         }
         // The sweep passes new entities only when all other work is done. If it met them first,
@@ -219,7 +223,27 @@ impl Run {
     }
 
     fn may_walk(&self, track: usize) -> bool {
-        self.more[track] && (Track::ALL[track] != Track::Sweep || self.reserving.is_none())
+        let open = match Track::ALL[track] {
+            Track::Lane(lane) => self.is_open(lane),
+            Track::Sweep => self.reserving.is_none(),
+        };
+        self.more[track] && open
+    }
+
+    /// Whether a lane may be sent at this time of the day.
+    fn is_open(&self, lane: Lane) -> bool {
+        let hours = self.setup.options.hours.as_ref();
+        hours.is_none_or(|hours| hours.open(lane, self.clock.now()))
+    }
+
+    /// When it is looked again whether a lane that has something to send may be sent.
+    pub(super) fn hours_at(&self) -> Option<Instant> {
+        let waits = |lane: &Lane| self.more[lane.index()] && !self.is_open(*lane);
+        self.setup.options.hours.as_ref()?;
+        Lane::ALL
+            .iter()
+            .any(waits)
+            .then(|| Instant::now() + HOURS_LOOK)
     }
 
     /// Walks a track and returns up to `limit` entities that must be delivered.

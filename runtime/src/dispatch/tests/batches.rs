@@ -342,6 +342,7 @@ async fn what_a_413_taught_is_remembered() {
         clock,
         dice,
         Some(&memory),
+        None,
     );
     let later = later.expect("a target").request_bytes_max();
     assert_eq!(later, handle.request_bytes_max(), "also after a restart");

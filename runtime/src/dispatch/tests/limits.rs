@@ -129,7 +129,14 @@ async fn a_target_with_a_limit_is_used_to_its_limit_and_one_entity_does_not_slow
     let kind = story.channel.setup().target.options().clone();
     let clock = story.channel.setup().target.clock();
     let dice = fastrand::Rng::with_seed(1);
-    let later = TargetHandle::open(kind, Knobs::default().breaker, clock, dice, Some(&memory));
+    let later = TargetHandle::open(
+        kind,
+        Knobs::default().breaker,
+        clock,
+        dice,
+        Some(&memory),
+        None,
+    );
     let later = later.expect("a target").status().bears_per_second;
     assert_eq!(later.map(f64::round), bears.map(f64::round));
     story.channel.stop(Duration::from_millis(100)).await;
@@ -168,5 +175,93 @@ async fn a_target_that_accepts_nothing_for_long_trips() {
             story.channel.status().state == status::State::Tripped
         })
         .await;
+    story.end().await;
+}
+
+/// 18 shops shared one quota of an account. Each had its own rate here, so that together they asked for
+/// far too much, and each slowed down for the others' sake.
+#[tokio::test(start_paused = true)]
+async fn targets_of_one_pace_share_its_rate_its_slots_and_what_it_was_taught() {
+    let knobs = |place| Knobs {
+        place,
+        concurrency: 2,
+        rate: Some(10.0),
+        ..Knobs::default()
+    };
+    let script =
+        Script::new(|_| Reply::After(Duration::from_millis(10), Box::new(Reply::Status(200))));
+    let one = Story::on(Arc::default(), script.clone(), knobs(1)).await;
+    let handle = one.channel.setup().target.clone();
+    let mut setup = setup(&script, knobs(2));
+    setup.target = TargetHandle::open(
+        setup.target.options().clone(),
+        Knobs::default().breaker,
+        handle.clock(),
+        fastrand::Rng::with_seed(3),
+        None,
+        Some(handle.quota().clone()),
+    )
+    .expect("a target");
+    let two = Story::with(Arc::default(), script.clone(), setup).await;
+    for number in 0..20 {
+        one.set(&format!("a{number}"), "price", "1");
+        two.set(&format!("b{number}"), "price", "1");
+    }
+    one.quiet().await;
+    two.quiet().await;
+    let seen = script.seen();
+    let (first, last) = (seen[0].now, seen[seen.len() - 1].now);
+    let took = last.duration_since(first).expect("later").as_secs_f64();
+    assert_eq!(seen.len(), 40);
+    assert!(
+        (3.7..5.0).contains(&took),
+        "40 requests at 10/s took {took} s"
+    );
+    assert!(script.most_at_once() <= 2);
+    two.end().await;
+    one.end().await;
+}
+
+/// A nightly load went out in the middle of the day, because it came late.
+#[tokio::test(start_paused = true)]
+async fn a_lane_waits_for_its_hours_and_the_others_do_not() {
+    let zone = jiff::tz::TimeZone::UTC;
+    let millis = i64::try_from(START.0).expect("a time");
+    let begun = jiff::Timestamp::from_millisecond(millis).expect("a moment");
+    let begun = begun.to_zoned(zone.clone()).time();
+    let later = begun.wrapping_add(jiff::Span::new().hours(2));
+    let span = hours::Span {
+        from: later,
+        to: begun,
+    };
+    let knobs = Knobs {
+        options: Options {
+            hours: Some(Hours {
+                zone,
+                lanes: [None, None, Some(span)],
+            }),
+            ..options()
+        },
+        ..Knobs::default()
+    };
+    let story = Story::begin(knobs, fine).await;
+    // The sweep of a new channel does not wait.
+    story.set("first", "price", "1");
+    story.quiet().await;
+    story.set_in(Lane::Bulk, "slow", "price", "1");
+    story.set("fast", "price", "1");
+    story
+        .until("the normal lane is sent", |story| story.seen().len() == 2)
+        .await;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(story.seen(), ["first=1", "fast=1"]);
+    let status = story.channel.status();
+    assert!(
+        status.reason.starts_with("bulk waits for its hours"),
+        "{status:?}"
+    );
+    tokio::time::sleep(Duration::from_secs(3700)).await;
+    assert_eq!(story.seen(), ["first=1", "fast=1", "slow=1"]);
+    assert_eq!(story.channel.status().reason, "");
     story.end().await;
 }

@@ -7,13 +7,13 @@ use crate::targets::http::{self, Address};
 use crate::targets::webhook;
 
 async fn story(url: &str, knobs: Knobs) -> Story {
-    let kind = Kind::Webhook(webhook::Options {
+    let kind = Kind::Webhook(Box::new(webhook::Options {
         http: http::Options {
             timeout: Duration::from_millis(300),
             ..http::Options::default()
         },
         ..webhook::Options::new(Address::parse(url).expect("a URL"))
-    });
+    }));
     let nobody = Script::new(|_| Reply::Hang);
     Story::with(
         Arc::default(),

@@ -125,7 +125,7 @@ batch = 20
     let read = plan(50).expect("it takes batches");
     assert_eq!(
         redacted(&read)["targets"]["index"],
-        json!({"kind": "scripted", "keyed": true, "batch_max": 50, "concurrency": 8, "rate": "5/s"})
+        json!({"kind": "scripted", "pace": null, "keyed": true, "batch_max": 50, "concurrency": 8, "rate": "5/s"})
     );
     let complaint = plan(1).expect_err("it takes none");
     assert!(
@@ -173,6 +173,7 @@ fn a_plan_is_shown_as_it_would_be_written() {
                 "stock.*"
               ],
               "freshness": "1m",
+              "hours": null,
               "needs": [
                 "content",
                 "price.de-*"
@@ -231,6 +232,7 @@ fn a_plan_is_shown_as_it_would_be_written() {
                 "stock.*"
               ],
               "freshness": "1m",
+              "hours": null,
               "needs": [
                 "content",
                 "price.fr-*"
@@ -453,11 +455,18 @@ fn a_plan_is_shown_as_it_would_be_written() {
               "items": null,
               "kind": "webhook",
               "method": "POST",
+              "pace": null,
+              "proxy": null,
               "rate": "500/s",
               "sign": [
                 "[secret]"
               ],
               "timeout": "15s",
+              "tls": {
+                "ca": null,
+                "cert": null,
+                "key": null
+              },
               "url": "http://shop-de:8080/weir",
               "wrap": null
             },
@@ -476,11 +485,18 @@ fn a_plan_is_shown_as_it_would_be_written() {
               "items": null,
               "kind": "webhook",
               "method": "POST",
+              "pace": null,
+              "proxy": null,
               "rate": "500/s",
               "sign": [
                 "[secret]"
               ],
               "timeout": "15s",
+              "tls": {
+                "ca": null,
+                "cert": null,
+                "key": null
+              },
               "url": "http://shop-fr:8080/weir",
               "wrap": null
             }

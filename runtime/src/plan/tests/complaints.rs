@@ -113,6 +113,59 @@ then = "retry"
 }
 
 #[test]
+fn search_engines_and_shared_paces_are_checked() {
+    check(
+        r#"config_version = 1
+[server]
+listen = "127.0.0.1:7700"
+[entities.product]
+facets.content = { owner = "pim" }
+[paces.quota]
+rate = "10/s"
+burst = 3
+[targets.search]
+kind = "search"
+dialect = "solr"
+url = "http://search/{key}"
+index = "products"
+pace = "qota"
+[targets.upper]
+kind = "search"
+dialect = "elasticsearch"
+url = "https://x.eu-west-1.aoss.amazonaws.com"
+index = "products-DE"
+prefix = "much_too_long_"
+pace = "quota"
+rate = "5/s"
+[targets.a]
+kind = "search"
+dialect = "meilisearch"
+url = "http://search"
+index = "products"
+[channels.one]
+entity = "product"
+facets = ["content"]
+target = "a"
+[channels.two]
+entity = "product"
+facets = ["content"]
+target = { kind = "search", dialect = "meilisearch", url = "http://search/", index = "products" }
+"#,
+        expect![[r#"
+            weir.toml:8:1: paces.quota.burst: there is no such key; available: concurrency and rate
+            weir.toml:11:11: targets.search.dialect: "solr" is not allowed here; write "elasticsearch" or "opensearch" or "meilisearch" or "typesense" or "algolia"
+            weir.toml:12:7: targets.search.url: this URL is that of one document; write the URL of the engine alone; index and ids are added to it
+            weir.toml:14:8: targets.search.pace: there is no pace "qota"; did you mean "quota"?
+            weir.toml:18:7: targets.upper.url: OpenSearch Serverless takes only requests signed with SigV4, which Weir does not write; use a domain with basic authentication, or a proxy that signs requests
+            weir.toml:19:9: targets.upper.index: "products-DE" cannot be the name of an index; write lower-case letters, digits, -, _ and ., beginning with a letter or a digit
+            weir.toml:20:10: targets.upper.prefix: "much_too_long_" is not a prefix of ids; write at most 11 ASCII letters, digits and -
+            weir.toml:22:1: targets.upper.rate: rate belongs to the pace that the target shares; write it into the pace, or leave pace out
+            weir.toml:32:11: channels.two: the channel "one" delivers to the same place; they would overwrite each other's documents: give one of the targets a prefix, or an index of its own
+        "#]],
+    );
+}
+
+#[test]
 fn syntax_errors_come_together_with_the_rest() {
     check(
         "config_version = 1\n[server]\nlisten = 127.0.0.1:7700\nreload = \"sometimes\"\n[channels.a\nentity = \"x\"\nentity = \"y\"\n[lanes]\nbulk = 99999999999999999999\nurgent = 0\n",
@@ -196,7 +249,7 @@ url = "https://user:password@shop.example"
 kind = "webhook"
 url = "https://{key}.example"
 [targets.d]
-kind = "search"
+kind = "kafka"
 url = "https://shop.example#here"
 timeout = "1h"
 concurrency = 0
@@ -220,12 +273,12 @@ batch = 10
             weir.toml:11:7: targets.a.url: the URL does not start with http:// or https://; write one such as "https://shop.example/weir" or "https://shop.example/products/{key}"
             weir.toml:14:7: targets.b.url: the URL contains a user; write auth = { basic = { user = "…", password = { env = "NAME" } } }
             weir.toml:17:7: targets.c.url: {key} is in the host; put it in the path or the query
-            weir.toml:19:8: targets.d.kind: there is no target kind "search"; write "webhook" or "scripted"
+            weir.toml:19:8: targets.d.kind: there is no target kind "kafka"; write "webhook" or "search" or "scripted"
             weir.toml:20:7: targets.d.url: the URL has a fragment, which is never sent; leave out the # and what follows
             weir.toml:21:11: targets.d.timeout: 1h is out of bounds; write a value from 10ms to 10m
             weir.toml:22:15: targets.d.concurrency: 0 is out of bounds; write a whole number from 1 to 1024
             weir.toml:26:8: targets.e.sign: this is not a Standard Webhooks secret: write `whsec_` followed by 24 to 64 bytes in base64; make one with `echo whsec_$(openssl rand -base64 32)`
-            weir.toml:27:1: targets.e.auth: exactly one of bearer, basic and headers is needed; write one of bearer = { env = "NAME" }, basic = { user = "…", password = { env = "NAME" } }, headers = { X-Api-Key = … }
+            weir.toml:27:1: targets.e.auth: exactly one of bearer, basic, headers and oauth2 is needed; write one of bearer = { env = "NAME" }, basic = { user = "…", password = { env = "NAME" } }, headers = { X-Api-Key = … }, oauth2 = { token_url = "…", client_id = "…", client_secret = { env = "NAME" } }
             weir.toml:31:22: targets.f.auth.headers.Weir-Entity: "Weir-Entity" cannot be set here; write the name of a header that Weir does not send itself
             weir.toml:31:53: targets.f.auth.headers.X-Api-Key: the secret is empty; a secret that is set must not be empty
             weir.toml:36:9: channels.f.batch: each entity has its own URL there, so there are no batches; leave batch out, or send to a URL without {key}

@@ -140,6 +140,17 @@ impl Address {
         self.secure
     }
 
+    /// The host, and the port.
+    pub(super) fn host_and_port(&self) -> (String, u16) {
+        let url = self.without_key();
+        let host = url
+            .as_ref()
+            .and_then(|url| url.host_str())
+            .unwrap_or_default();
+        let port = url.as_ref().and_then(Url::port_or_known_default);
+        (host.to_owned(), port.unwrap_or(80))
+    }
+
     /// The URL as written, without the placeholders.
     pub(super) fn without_key(&self) -> Option<Url> {
         Url::parse(&self.text.replace(KEY, "")).ok()

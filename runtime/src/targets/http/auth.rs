@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 
+use super::OAuth2;
 use crate::signature::Secret;
 use crate::targets::Unusable;
 
@@ -24,6 +25,8 @@ pub enum Auth {
     },
     /// Arbitrary headers.
     Headers(Vec<(String, Secret)>),
+    /// A token that is fetched and renewed. It is put on each request by itself.
+    OAuth2(Box<OAuth2>),
 }
 
 /// The headers of every request: `User-Agent`, the credentials, and further ones. The values from the
@@ -53,7 +56,7 @@ pub(super) fn headers(auth: &Auth, further: &[(String, Secret)]) -> Result<Heade
         put(name, &value.0)?;
     }
     match auth {
-        Auth::None => {}
+        Auth::None | Auth::OAuth2(_) => {}
         Auth::Bearer(token) => put(
             AUTHORIZATION.as_str(),
             &[b"Bearer ", token.0.as_slice()].concat(),

@@ -1,21 +1,29 @@
 //! The connector of HTTP targets: it resolves a name, checks each address against the egress
 //! policy, and connects to an address that it has checked.
 //!
-//! Nothing else opens a connection for a delivery: there is no proxy from the environment and no
-//! second resolver, and an address written as a literal is checked like any other.
+//! Nothing else opens a connection for a delivery: no proxy but a configured one, no second resolver, and
+//! an address written as a literal is checked like any other.
 
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::Uri;
+use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::Address;
 use super::egress::{self, Egress};
+
+/// The longest head of a proxy's answer that is read.
+const TUNNEL_HEAD_BYTES_MAX: usize = 8 * 1024;
 
 /// Why there is no connection. Each variant leads to a different outcome.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +45,16 @@ pub(crate) enum ConnectError {
         /// The policy's reason, which completes "… is".
         reason: &'static str,
     },
+    /// The proxy made no connection for us.
+    #[error("the proxy {proxy} makes no connection to {host}: {reason}")]
+    Proxy {
+        /// The proxy, as configured.
+        proxy: String,
+        /// The host that was asked for, with its port.
+        host: String,
+        /// The proxy's answer, or what happened.
+        reason: String,
+    },
     /// The address did not respond, or refused the connection.
     #[error("no connection to {address}: {error}")]
     Unreachable {
@@ -54,9 +72,74 @@ pub(crate) struct Connector {
     pub(crate) egress: Egress,
     /// Timeout for each address, so that one that drops packets leaves time for the next.
     pub(crate) timeout: Duration,
+    /// The proxy, if requests go through one.
+    pub(crate) proxy: Option<Arc<Proxy>>,
+}
+
+/// A proxy that requests go through. It resolves the names of targets.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    /// Its address.
+    pub(crate) address: Address,
+    /// Whether it is asked for a tunnel to the target (CONNECT), for TLS.
+    pub(crate) tunnel: bool,
+}
+
+/// A connection, which knows whether a request was made on it before.
+pub(crate) struct Stream {
+    io: TokioIo<TcpStream>,
+    used: Used,
+    /// Whether the other end is a proxy that wants whole URLs.
+    proxied: bool,
+}
+
+/// Whether a request was made on a connection before.
+#[derive(Clone, Default)]
+pub(crate) struct Used(Arc<AtomicBool>);
+
+impl Used {
+    /// Marks the connection as used, and returns whether it was.
+    pub(crate) fn again(&self) -> bool {
+        self.0.swap(true, Ordering::Relaxed)
+    }
 }
 
 impl Connector {
+    /// Connects to a host, or to the proxy for it.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    async fn open(self, host: String, port: u16) -> Result<Stream, ConnectError> {
+        let stream = |stream, proxied| Stream {
+            io: TokioIo::new(stream),
+            used: Used::default(),
+            proxied,
+        };
+        let Some(proxy) = self.proxy.clone() else {
+            return Ok(stream(self.connect(host, port).await?, false));
+        };
+        let (proxy_host, proxy_port) = proxy.address.host_and_port();
+        let limit = self.timeout;
+        let mut connection = self.connect(proxy_host, proxy_port).await?;
+        if proxy.tunnel {
+            let host = format!("{host}:{port}");
+            let asked = tokio::time::timeout(limit, tunnel(&mut connection, &host));
+            let failed = match asked.await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_) => Some("it does not answer".to_owned()),
+            };
+            if let Some(reason) = failed {
+                return Err(ConnectError::Proxy {
+                    proxy: proxy.address.shown("[secret]"),
+                    host,
+                    reason,
+                });
+            }
+        }
+        Ok(stream(connection, !proxy.tunnel))
+    }
+
     /// Connects to the first address of `host` that is allowed and responds.
     ///
     /// # Errors
@@ -121,7 +204,7 @@ impl Connector {
 }
 
 impl tower::Service<Uri> for Connector {
-    type Response = TokioIo<TcpStream>;
+    type Response = Stream;
     type Error = ConnectError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
@@ -138,8 +221,76 @@ impl tower::Service<Uri> for Connector {
                 80
             });
         let host = uri.host().unwrap_or_default().to_owned();
-        let connecting = self.clone().connect(host, port);
-        Box::pin(async move { Ok(TokioIo::new(connecting.await?)) })
+        Box::pin(self.clone().open(host, port))
+    }
+}
+
+/// Asks a proxy for a connection to a host (RFC 9110, 9.3.6).
+async fn tunnel(connection: &mut TcpStream, host: &str) -> io::Result<()> {
+    let request = format!("CONNECT {host} HTTP/1.1\r\nhost: {host}\r\n\r\n");
+    connection.write_all(request.as_bytes()).await?;
+    // Byte by byte, because the first byte after the head belongs to the target.
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        if head.len() == TUNNEL_HEAD_BYTES_MAX {
+            return Err(io::Error::other("the head of its answer is too long"));
+        }
+        head.push(connection.read_u8().await?);
+    }
+    let line = String::from_utf8_lossy(&head);
+    let line = line.lines().next().unwrap_or_default();
+    match line.split(' ').nth(1) {
+        Some(status) if status.len() == 3 && status.starts_with('2') => Ok(()),
+        Some(status) => Err(io::Error::other(format!("it answered {status}"))),
+        None => Err(io::Error::other("its answer is not HTTP")),
+    }
+}
+
+impl Connection for Stream {
+    fn connected(&self) -> Connected {
+        Connected::new()
+            .proxy(self.proxied)
+            .extra(self.used.clone())
+    }
+}
+
+impl hyper::rt::Read for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: hyper::rt::ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(context, buffer)
+    }
+}
+
+impl hyper::rt::Write for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(context, slices)
     }
 }
 

@@ -17,7 +17,7 @@ const WAIT_MIN: Duration = Duration::from_secs(1);
 const EPOCH_FROM: f64 = 1e9;
 
 /// An answer as far as it may ask for a wait.
-pub(crate) struct Answered<'a> {
+pub(crate) struct Hinting<'a> {
     pub(crate) status: u16,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) body: &'a [u8],
@@ -27,15 +27,15 @@ pub(crate) struct Answered<'a> {
 /// Returns how long the target asks Weir to wait before the next request; `None` if it does not.
 /// `Retry-After` and the resets of vendors are both kept to: the longer one counts. The `RateLimit`
 /// fields are read only without them, and only when no request is left.
-pub(crate) fn wait(answered: &Answered<'_>) -> Option<Duration> {
-    let headers = answered.headers;
+pub(crate) fn wait(answer: &Hinting<'_>) -> Option<Duration> {
+    let headers = answer.headers;
     let told = text(headers, RETRY_AFTER.as_str())
-        .and_then(|value| retry_after(value, date(headers).unwrap_or(answered.now)));
-    [told, bigcommerce(answered), shopify(answered)]
+        .and_then(|value| retry_after(value, date(headers).unwrap_or(answer.now)));
+    [told, bigcommerce(answer), shopify(answer)]
         .into_iter()
         .flatten()
         .max()
-        .or_else(|| rate_limit(answered))
+        .or_else(|| rate_limit(answer))
         .map(|wait| wait.min(WAIT_MAX))
 }
 
@@ -52,22 +52,22 @@ pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
 }
 
 /// Milliseconds until the window ends, if no request is left in it. A 429 has `X-Retry-After` too.
-fn bigcommerce(answered: &Answered<'_>) -> Option<Duration> {
-    let headers = answered.headers;
+fn bigcommerce(answer: &Hinting<'_>) -> Option<Duration> {
+    let headers = answer.headers;
     let told = text(headers, "x-retry-after").and_then(seconds);
     let none_left = text(headers, "x-rate-limit-requests-left").map(str::trim) == Some("0");
     let reset = text(headers, "x-rate-limit-time-reset-ms")
-        .filter(|_| none_left || answered.status == 429)
+        .filter(|_| none_left || answer.status == 429)
         .and_then(seconds)
         .map(|milliseconds| milliseconds / 1000);
     told.max(reset)
 }
 
 /// The time in which enough points come back for another request of the same cost.
-fn shopify(answered: &Answered<'_>) -> Option<Duration> {
+fn shopify(answer: &Hinting<'_>) -> Option<Duration> {
     // Most answers are small and have nothing of it.
-    memchr::memmem::find(answered.body, b"\"throttleStatus\"")?;
-    let body: Value = serde_json::from_slice(answered.body).ok()?;
+    memchr::memmem::find(answer.body, b"\"throttleStatus\"")?;
+    let body: Value = serde_json::from_slice(answer.body).ok()?;
     let cost = body.pointer("/extensions/cost")?;
     let number = |at: &str| cost.pointer(at).and_then(Value::as_f64);
     let (needed, left, restored) = (
@@ -83,8 +83,8 @@ fn shopify(answered: &Answered<'_>) -> Option<Duration> {
 
 /// The `RateLimit` fields in their draft forms, and the older ones of one field each, if no request is
 /// left.
-fn rate_limit(answered: &Answered<'_>) -> Option<Duration> {
-    let headers = answered.headers;
+fn rate_limit(answer: &Hinting<'_>) -> Option<Duration> {
+    let headers = answer.headers;
     let field = |name: &str| text(headers, name);
     let (left, reset) = match field("ratelimit") {
         Some(value) => (
@@ -102,7 +102,7 @@ fn rate_limit(answered: &Answered<'_>) -> Option<Duration> {
     let reset: f64 = reset.trim().parse().ok()?;
     let wait = match reset >= EPOCH_FROM {
         true => {
-            let now = date(headers).unwrap_or(answered.now);
+            let now = date(headers).unwrap_or(answer.now);
             let now = now.duration_since(SystemTime::UNIX_EPOCH).ok()?;
             (reset - now.as_secs_f64()).max(WAIT_MIN.as_secs_f64())
         }
@@ -148,7 +148,7 @@ mod tests {
             map.insert(*name, value.parse().expect("a header value"));
         }
         let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").expect("a date");
-        wait(&Answered {
+        wait(&Hinting {
             status,
             headers: &map,
             body: body.as_bytes(),

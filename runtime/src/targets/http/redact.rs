@@ -20,7 +20,7 @@ pub(super) const SEGMENT_BYTES_MIN: usize = 16;
 
 /// Redacts secrets in texts. It has each secret in all spellings, longest first, so that no part of
 /// one is left over.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Redactor(Vec<Vec<u8>>);
 
 impl Redactor {
@@ -55,6 +55,7 @@ impl Redactor {
                 password: secret, ..
             } => add(&secret.0),
             Auth::Headers(headers) => headers.iter().for_each(|(_, secret)| add(&secret.0)),
+            Auth::OAuth2(oauth2) => oauth2.secrets().for_each(|secret| add(&secret.0)),
         }
         for secret in keys {
             add(&secret.0);
@@ -73,14 +74,16 @@ impl Redactor {
                 .filter_map(|pair| pair.split_once('='));
             values.for_each(|(_, value)| add(value.as_bytes()));
         }
-        let mut hidden: Vec<Vec<u8>> = texts
-            .into_iter()
-            .filter(|text| text.len() >= SECRET_BYTES_MIN)
-            .map(String::into_bytes)
-            .collect();
-        hidden.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
-        hidden.dedup();
-        Redactor(hidden)
+        Redactor(sorted(texts.into_iter()))
+    }
+
+    /// The same, which also redacts this secret.
+    pub(super) fn with(&self, secret: &str) -> Redactor {
+        let known = self
+            .0
+            .iter()
+            .map(|known| String::from_utf8_lossy(known).into_owned());
+        Redactor(sorted(known.chain(spellings(secret))))
     }
 
     /// Returns the text with each secret in it redacted.
@@ -93,6 +96,17 @@ impl Redactor {
         }
         shown
     }
+}
+
+/// Those that are long enough, longest first.
+fn sorted(texts: impl Iterator<Item = String>) -> Vec<Vec<u8>> {
+    let mut hidden: Vec<Vec<u8>> = texts
+        .filter(|text| text.len() >= SECRET_BYTES_MIN)
+        .map(String::into_bytes)
+        .collect();
+    hidden.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+    hidden.dedup();
+    hidden
 }
 
 /// Replaces the secret in the text; returns `None` if the text does not contain it.

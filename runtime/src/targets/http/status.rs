@@ -138,7 +138,7 @@ fn entry_meaning(entry: &Value, redactor: &Redactor) -> Outcome {
 }
 
 /// Not known to be a success, and perhaps applied.
-pub(super) fn uncertain(reason: String) -> Outcome {
+pub(crate) fn uncertain(reason: String) -> Outcome {
     Outcome::Retry {
         reason,
         maybe_applied: true,
@@ -176,7 +176,7 @@ pub(super) fn item_meaning(status: u16, error: &[u8]) -> Outcome {
 }
 
 /// The status and the beginning of the body, without control characters, for users.
-pub(super) fn describe(status: u16, body: &[u8]) -> String {
+pub(crate) fn describe(status: u16, body: &[u8]) -> String {
     let quoted: String = String::from_utf8_lossy(&body[..body.len().min(QUOTE_BYTES_MAX)])
         .chars()
         .map(|c| {

@@ -63,6 +63,7 @@ fn attempt(items: &[Item], form: Form) -> Attempt<'_> {
         form,
         trace: TRACE,
         now: SystemTime::UNIX_EPOCH + Duration::from_secs(NOW),
+        head: Sequence(42),
     }
 }
 

@@ -86,6 +86,7 @@ fn connector(egress: Egress) -> Connector {
     Connector {
         egress,
         timeout: Duration::from_secs(2),
+        proxy: None,
     }
 }
 

@@ -1,0 +1,99 @@
+//! `weir check --connect`: tries whether deliveries could be made to each target, and sends nothing.
+
+use crate::plan::{Complaint, Plan};
+
+/// Returns a complaint about each target that cannot be used now. All are tried at the same time.
+pub(in crate::cli) fn targets(plan: &Plan) -> Vec<Complaint> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let what = format!("the targets cannot be tried: {error}");
+            return vec![plan.complaint("targets", what, String::new())];
+        }
+    };
+    runtime.block_on(async {
+        let mut tried = tokio::task::JoinSet::new();
+        for (name, options) in plan.targets.clone() {
+            tried.spawn(async move {
+                let found = match options.kind.open() {
+                    Ok(target) => target.check().await,
+                    Err(unusable) => Err(unusable.to_string()),
+                };
+                (name, found)
+            });
+        }
+        let mut found = tried.join_all().await;
+        found.sort_by(|one, other| one.0.cmp(&other.0));
+        found
+            .into_iter()
+            .filter_map(|(name, found)| {
+                let help = "deliveries to it would wait until this is mended".to_owned();
+                Some(plan.complaint(&format!("targets.{name}"), found.err()?, help))
+            })
+            .collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::{ReadOptions, read, render};
+
+    use super::*;
+
+    // A typing error in a host name showed itself at the first delivery, in the night.
+    #[test]
+    fn each_target_that_cannot_be_reached_is_a_complaint_with_its_place() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .expect("a port that is free again");
+        let open = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let listening = open.local_addr().expect("an address");
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("weir.toml");
+        let text = format!(
+            r#"config_version = 1
+[entities.product]
+facets.content = {{ owner = "pim" }}
+[targets.dead]
+kind = "webhook"
+url = "http://{free}/"
+[targets.fine]
+kind = "webhook"
+url = "http://{listening}/"
+[targets.plain]
+kind = "webhook"
+url = "https://{listening}/"
+timeout = "300ms"
+[channels.a]
+entity = "product"
+facets = ["content"]
+target = "dead"
+[channels.b]
+entity = "product"
+facets = ["content"]
+target = "fine"
+[channels.c]
+entity = "product"
+facets = ["content"]
+target = "plain"
+"#
+        );
+        std::fs::write(&file, text).expect("a file");
+        let options = ReadOptions { secrets: true };
+        let (plan, _) =
+            read(&[file], &|_| None, options).unwrap_or_else(|wrong| panic!("{}", render(&wrong)));
+        let found = render(&targets(&plan));
+        assert_eq!(found.matches(": targets.").count(), 2, "{found}");
+        assert!(
+            found.contains("targets.dead") && found.contains("no connection to 127.0.0.1"),
+            "{found}"
+        );
+        assert!(
+            found.contains("targets.plain") && found.contains("no connection within 300ms"),
+            "{found}"
+        );
+    }
+}

@@ -1,0 +1,371 @@
+//! OAuth2 tokens for requests: fetched when the first request needs one, renewed before they expire.
+//!
+//! One renewal runs at a time, and only for the token that a request has used: a request that meets a
+//! newer token takes that. While the token endpoint cannot be reached, a token is used as long as it is
+//! valid; then deliveries are held, because a lost token is never an entity's failure. The endpoint is
+//! asked with the target's own TLS, proxy and egress policy.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
+};
+use hyper::{Method, Request};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::transport::Transport;
+use super::{Address, Redactor, hints, status};
+use crate::signature::Secret;
+use crate::sync::lock;
+use crate::targets::Outcome;
+
+/// A token is renewed this long before it expires, or a fifth of its life before, if that is shorter:
+/// some endpoints give tokens of five minutes.
+const MARGIN_MAX: Duration = Duration::from_secs(60);
+/// The first wait after the token endpoint failed, and the longest one.
+const WAIT_FIRST: Duration = Duration::from_secs(1);
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// How a target's tokens are obtained.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OAuth2 {
+    /// The token endpoint.
+    pub token_url: Address,
+    /// What is exchanged for a token.
+    pub grant: Grant,
+    /// The client's id.
+    pub client_id: String,
+    /// The client's secret.
+    pub client_secret: Secret,
+    /// Whether id and secret are in the body instead of a Basic header.
+    pub in_body: bool,
+    /// Whether the body is JSON instead of a form.
+    pub json: bool,
+    /// The scope, if one is asked for.
+    pub scope: Option<String>,
+    /// Further parameters, such as `audience`.
+    pub extra: Vec<(String, String)>,
+    /// The header that carries the token, in lower case.
+    pub header: String,
+    /// Written before the token, with its space.
+    pub prefix: String,
+}
+
+/// What is exchanged for a token.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Grant {
+    /// The client's own credentials.
+    ClientCredentials,
+    /// A user's name and password.
+    Password {
+        /// The user name.
+        username: String,
+        /// The password.
+        password: Secret,
+    },
+    /// A token that was given once. The endpoint may replace it with each answer; a replacement is
+    /// kept until the target is opened again.
+    RefreshToken(Secret),
+}
+
+impl OAuth2 {
+    /// Everything in it that is secret.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        let grant = match &self.grant {
+            Grant::ClientCredentials => None,
+            Grant::Password { password, .. } => Some(password),
+            Grant::RefreshToken(token) => Some(token),
+        };
+        std::iter::once(&self.client_secret).chain(grant)
+    }
+}
+
+/// A token as it was given.
+#[derive(Debug)]
+pub(super) struct Token {
+    value: HeaderValue,
+    /// When it must be renewed, and when it expires; `None` if the endpoint did not say.
+    until: Option<(Instant, Instant)>,
+    /// Whether the target has accepted it. Expiry is sometimes answered with 403, which otherwise
+    /// means that the client lacks a right.
+    worked: std::sync::atomic::AtomicBool,
+    /// Redacts it, with all other secrets of the target.
+    pub(super) redactor: Redactor,
+}
+
+/// The tokens of a target.
+pub(super) struct Tokens {
+    options: OAuth2,
+    header: HeaderName,
+    transport: Transport,
+    timeout: Duration,
+    redactor: Redactor,
+    current: Mutex<Option<Arc<Token>>>,
+    /// Held by the one who renews.
+    renewal: tokio::sync::Mutex<Renewal>,
+}
+
+/// The state of renewals.
+#[derive(Default)]
+struct Renewal {
+    /// A replaced refresh token.
+    refresh_token: Option<Secret>,
+    failures: u32,
+    /// The endpoint is not asked before this time; until then its last error holds.
+    not_before: Option<(Instant, String)>,
+}
+
+impl Tokens {
+    /// Tokens that are fetched when they are needed. `redactor` knows the secrets of the target.
+    pub(super) fn new(
+        options: OAuth2,
+        transport: Transport,
+        timeout: Duration,
+        redactor: Redactor,
+    ) -> Tokens {
+        Tokens {
+            header: HeaderName::from_bytes(options.header.as_bytes()).unwrap_or(AUTHORIZATION),
+            options,
+            transport,
+            timeout,
+            redactor,
+            current: Mutex::default(),
+            renewal: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The token for a request.
+    ///
+    /// # Errors
+    /// [`Outcome::Trip`] if there is none: deliveries wait, and no attempt is counted.
+    pub(super) async fn current(&self) -> Result<Arc<Token>, Outcome> {
+        let token = lock(&self.current).clone();
+        match token {
+            Some(token) if token.until.is_none_or(|(renew, _)| Instant::now() < renew) => Ok(token),
+            Some(token) => {
+                let valid = token.until.is_some_and(|(_, end)| Instant::now() < end);
+                match self.renewed(Some(&token)).await {
+                    Err(_) if valid => Ok(token),
+                    renewed => renewed,
+                }
+            }
+            None => self.renewed(None).await,
+        }
+    }
+
+    /// A token that is not `used`: the current one if it is another, or a new one.
+    ///
+    /// # Errors
+    /// As for [`Tokens::current`].
+    pub(super) async fn renewed(&self, used: Option<&Arc<Token>>) -> Result<Arc<Token>, Outcome> {
+        let mut renewal = self.renewal.lock().await;
+        let current = lock(&self.current).clone();
+        if let Some(current) = current
+            && used.is_none_or(|used| !Arc::ptr_eq(used, &current))
+        {
+            return Ok(current);
+        }
+        if let Some((until, error)) = &renewal.not_before
+            && Instant::now() < *until
+        {
+            return Err(self.held(error));
+        }
+        match self.fetch(&mut renewal).await {
+            Ok(token) => {
+                renewal.failures = 0;
+                renewal.not_before = None;
+                let token = Arc::new(token);
+                *lock(&self.current) = Some(token.clone());
+                Ok(token)
+            }
+            Err((error, after)) => {
+                let doubled = WAIT_FIRST * 2u32.saturating_pow(renewal.failures.min(6));
+                renewal.failures += 1;
+                let wait = after.unwrap_or(doubled).clamp(WAIT_FIRST, WAIT_MAX);
+                let held = self.held(&error);
+                renewal.not_before = Some((Instant::now() + wait, error));
+                Err(held)
+            }
+        }
+    }
+
+    /// Puts a token on a request.
+    pub(super) fn put(&self, token: &Token, request: &mut Request<Full<Bytes>>) {
+        request
+            .headers_mut()
+            .insert(self.header.clone(), token.value.clone());
+    }
+
+    fn held(&self, error: &str) -> Outcome {
+        Outcome::Trip {
+            reason: format!(
+                "no token from {}: {error}",
+                self.options.token_url.shown("[secret]")
+            ),
+        }
+    }
+
+    /// Asks the endpoint for a token.
+    ///
+    /// # Errors
+    /// What is wrong, and how long the endpoint asks to wait.
+    async fn fetch(&self, renewal: &mut Renewal) -> Result<Token, (String, Option<Duration>)> {
+        let asked = Instant::now();
+        let request = self
+            .request(renewal.refresh_token.as_ref())
+            .map_err(|error| (error, None))?;
+        let answered = self.transport.exchange(request, self.timeout).await;
+        let (parts, body) = answered.map_err(|broken| (broken.reason(self.timeout), None))?;
+        let code = parts.status.as_u16();
+        if !parts.status.is_success() {
+            let after = parts
+                .headers
+                .get(RETRY_AFTER)
+                .and_then(|value| value.to_str().ok())
+                .and_then(|value| hints::retry_after(value, std::time::SystemTime::now()));
+            return Err((self.refusal(code, &body), after));
+        }
+        let unreadable = |what: &str| (format!("answered {code} {what}"), None);
+        let body: Value =
+            serde_json::from_slice(&body).map_err(|_| unreadable("without JSON in its body"))?;
+        let token = body
+            .get("access_token")
+            .and_then(Value::as_str)
+            .filter(|token| !token.is_empty())
+            .ok_or_else(|| unreadable("without an access_token"))?;
+        let mut value = HeaderValue::from_str(&format!("{}{token}", self.options.prefix))
+            .map_err(|_| unreadable("with a token that a header cannot carry"))?;
+        value.set_sensitive(true);
+        if let Some(next) = body.get("refresh_token").and_then(Value::as_str)
+            && matches!(self.options.grant, Grant::RefreshToken(_))
+        {
+            renewal.refresh_token = Some(Secret(next.as_bytes().to_vec()));
+        }
+        let life = match body.get("expires_in") {
+            Some(Value::Number(seconds)) => seconds.as_f64(),
+            Some(Value::String(seconds)) => seconds.trim().parse().ok(),
+            _ => None,
+        };
+        let life = life.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        Ok(Token {
+            value,
+            until: life.map(|life| {
+                let margin = MARGIN_MAX.min(life / 5);
+                (asked + (life - margin), asked + life)
+            }),
+            worked: false.into(),
+            redactor: self.redactor.with(token),
+        })
+    }
+
+    fn request(&self, refresh_token: Option<&Secret>) -> Result<Request<Full<Bytes>>, String> {
+        let options = &self.options;
+        let text = |secret: &Secret| String::from_utf8_lossy(&secret.0).into_owned();
+        let mut parameters: Vec<(&str, String)> = Vec::new();
+        match &options.grant {
+            Grant::ClientCredentials => {
+                parameters.push(("grant_type", "client_credentials".into()))
+            }
+            Grant::Password { username, password } => parameters.extend([
+                ("grant_type", "password".into()),
+                ("username", username.clone()),
+                ("password", text(password)),
+            ]),
+            Grant::RefreshToken(token) => parameters.extend([
+                ("grant_type", "refresh_token".into()),
+                ("refresh_token", text(refresh_token.unwrap_or(token))),
+            ]),
+        }
+        if options.in_body {
+            parameters.push(("client_id", options.client_id.clone()));
+            parameters.push(("client_secret", text(&options.client_secret)));
+        }
+        if let Some(scope) = &options.scope {
+            parameters.push(("scope", scope.clone()));
+        }
+        let extra = options.extra.iter();
+        parameters.extend(extra.map(|(name, value)| (name.as_str(), value.clone())));
+        let (content_type, body) = match options.json {
+            true => {
+                let body = parameters
+                    .into_iter()
+                    .map(|(name, value)| (name.to_owned(), value.into()));
+                let body = Value::Object(body.collect()).to_string();
+                ("application/json", body)
+            }
+            false => ("application/x-www-form-urlencoded", form(&parameters)),
+        };
+        let mut request = Request::new(Full::new(Bytes::from(body)));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = options.token_url.uri("")?;
+        let headers = request.headers_mut();
+        let agent = concat!("weir/", env!("CARGO_PKG_VERSION"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        if !options.in_body {
+            // RFC 6749, 2.3.1: id and secret are encoded as in a form first.
+            let pair = [&options.client_id, &text(&options.client_secret)]
+                .map(|text| encoded(text))
+                .join(":");
+            let value = format!("Basic {}", STANDARD.encode(pair));
+            let mut value = HeaderValue::from_str(&value).map_err(|error| error.to_string())?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        Ok(request)
+    }
+
+    /// Why the endpoint gives no token. Servers disagree on whether the parts of a Basic header are
+    /// encoded, which only shows if they have special characters.
+    fn refusal(&self, code: u16, body: &[u8]) -> String {
+        let mut reason = status::describe(code, &self.redactor.redact(body));
+        let options = &self.options;
+        let special = |text: &str| encoded(text) != text;
+        let basic = !options.in_body
+            && (special(&options.client_id)
+                || special(&String::from_utf8_lossy(&options.client_secret.0)));
+        if basic && reason.contains("invalid_client") {
+            reason.push_str(
+                "; client_id or client_secret has special characters, which some servers do not decode: try client_auth = \"body\"",
+            );
+        }
+        reason
+    }
+}
+
+impl Token {
+    /// Whether this answer says that the token is not valid any more.
+    pub(super) fn is_refused(&self, status: u16) -> bool {
+        let worked = || self.worked.load(std::sync::atomic::Ordering::Relaxed);
+        status == 401 || status == 403 && worked()
+    }
+
+    /// The target has accepted it.
+    pub(super) fn worked(&self) {
+        self.worked
+            .store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+fn form(parameters: &[(&str, String)]) -> String {
+    let mut form = url::form_urlencoded::Serializer::new(String::new());
+    for (name, value) in parameters {
+        form.append_pair(name, value);
+    }
+    form.finish()
+}
+
+/// A text as it is encoded in a form.
+fn encoded(text: &str) -> String {
+    url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,407 @@
+//! Search engines as targets: each entity is a document of an index.
+//!
+//! The status of an answer says little here: a batch is answered with 200 and fails item by item, or is
+//! accepted and fails later. Each dialect has a file that knows its requests and judges its answers by
+//! what they say: the *entity* is at fault (refused), there are too many requests (throttled), or the
+//! *target* is in trouble (tripped), which never refuses an entity. The target guesses nothing: it creates
+//! no index, and one that is gone trips it.
+
+mod algolia;
+mod document;
+mod elasticsearch;
+mod id;
+mod meilisearch;
+mod typesense;
+
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Request;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use serde_json::Value;
+use xxhash_rust::xxh3::xxh3_64;
+
+pub(crate) use self::id::{PREFIX_BYTES_MAX, is_prefix};
+use super::http::status::{self, Answer, Asked, uncertain};
+use super::http::{self, Address, Client, Method, hints};
+use super::{Attempt, BoxFuture, Delivery, Item, Nature, Outcome, Target, Unusable};
+use crate::sync::lock;
+
+/// The most documents in a request.
+pub const BATCH_MAX: usize = 1_000;
+/// The documents and the bytes of a request, unless a channel says otherwise.
+pub const BATCH: (usize, usize) = (1_000, 5 * 1024 * 1024);
+
+/// A search engine as configured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Whose requests it understands.
+    pub dialect: Dialect,
+    /// The URL of the engine, without a path of its own.
+    pub url: Address,
+    /// The index (a collection, for Typesense).
+    pub index: String,
+    /// Written before each id, where several channels share an index.
+    pub prefix: String,
+    /// Whether documents have `weir_key`, `weir_sequence` and `weir_digest`.
+    pub meta: bool,
+    /// Credentials, timeout and connections.
+    pub http: http::Options,
+}
+
+/// Whose requests a search engine understands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// Elasticsearch 7 and later.
+    Elasticsearch,
+    /// OpenSearch.
+    OpenSearch,
+    /// Meilisearch.
+    Meilisearch,
+    /// Typesense.
+    Typesense,
+    /// Algolia.
+    Algolia,
+}
+
+impl Options {
+    /// The timeout of a dialect, unless configured: a Typesense that is given up on goes on writing, and
+    /// repeating the request makes it worse.
+    pub fn timeout(dialect: Dialect) -> Duration {
+        match dialect {
+            Dialect::Typesense => Duration::from_secs(300),
+            _ => Duration::from_secs(30),
+        }
+    }
+
+    /// The requirements of a search engine.
+    pub fn nature(&self) -> Nature {
+        Nature {
+            keyed: true,
+            batch_max: BATCH_MAX,
+            deletes_alone: false,
+        }
+    }
+
+    /// Where the documents are: two targets of the same place overwrite each other's.
+    pub fn place(&self) -> String {
+        let url = self.url.as_str().trim_end_matches('/');
+        format!("search {url} {} {}", self.index, self.prefix)
+    }
+}
+
+/// A search engine that is ready to deliver.
+pub struct Search {
+    engine: Engine,
+    place: u64,
+}
+
+/// What all dialects need.
+struct Engine {
+    options: Options,
+    client: Client,
+    /// What is known of the index; `None` before the first look, and after trouble.
+    index: Mutex<Option<Index>>,
+    elasticsearch: elasticsearch::State,
+}
+
+/// What a look at the index found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Index {
+    /// Whether the name is that of an alias.
+    alias: bool,
+}
+
+impl Search {
+    /// Prepares a search engine without opening a connection.
+    ///
+    /// # Errors
+    /// See [`Client::open`].
+    pub fn open(options: &Options) -> Result<Search, Unusable> {
+        Ok(Search {
+            place: xxh3_64(options.place().as_bytes()),
+            engine: Engine {
+                client: Client::open(&options.http, &options.url, &[])?,
+                options: options.clone(),
+                index: Mutex::default(),
+                elasticsearch: elasticsearch::State::default(),
+            },
+        })
+    }
+
+    async fn attempt(&self, attempt: Attempt<'_>) -> Delivery {
+        let engine = &self.engine;
+        let known = *lock(&engine.index);
+        let index = match known {
+            Some(index) => index,
+            None => match engine.look(attempt.now).await {
+                Ok(index) => {
+                    *lock(&engine.index) = Some(index);
+                    index
+                }
+                Err(outcome) => return vec![outcome; attempt.items.len()].into(),
+            },
+        };
+        let delivery = match engine.options.dialect {
+            Dialect::Elasticsearch | Dialect::OpenSearch => {
+                elasticsearch::deliver(engine, index, attempt).await
+            }
+            Dialect::Meilisearch => meilisearch::deliver(engine, attempt).await,
+            Dialect::Typesense => typesense::deliver(engine, attempt).await,
+            Dialect::Algolia => algolia::deliver(engine, attempt).await,
+        };
+        let trouble = |outcome: &Outcome| {
+            matches!(
+                outcome,
+                Outcome::Trip { .. } | Outcome::Retry { .. } | Outcome::Pause { .. }
+            )
+        };
+        if delivery.outcomes.iter().any(trouble) {
+            *lock(&engine.index) = None;
+        }
+        delivery
+    }
+}
+
+impl Target for Search {
+    fn nature(&self) -> Nature {
+        self.engine.options.nature()
+    }
+
+    fn place(&self) -> u64 {
+        self.place
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async {
+            let engine = &self.engine;
+            engine.client.reach(&engine.options.url).await?;
+            let looked = engine.look(SystemTime::now()).await;
+            looked.map(drop).map_err(http::reason)
+        })
+    }
+
+    fn deliver<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Delivery> {
+        Box::pin(self.attempt(attempt))
+    }
+}
+
+/// A complete answer of an engine.
+struct Reply {
+    status: u16,
+    /// The body, if it is JSON.
+    body: Option<Value>,
+    /// The body, redacted, so that it may be quoted.
+    text: Vec<u8>,
+    /// How long the engine asks Weir to wait.
+    wait: Option<Duration>,
+}
+
+impl Reply {
+    fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// The outcome of its status for each of `items` items.
+    fn by_status(&self, items: usize) -> Vec<Outcome> {
+        let asked = Asked {
+            by_key: false,
+            delete: false,
+            items,
+        };
+        let answer = Answer {
+            status: self.status,
+            retry_after: self.wait,
+            body: &self.text,
+        };
+        vec![status::meaning(asked, answer); items]
+    }
+
+    /// What it said, for users.
+    fn described(&self) -> String {
+        status::describe(self.status, &self.text)
+    }
+
+    /// A text in its body.
+    fn str(&self, pointer: &str) -> &str {
+        let body = self.body.as_ref();
+        let value = body.and_then(|body| body.pointer(pointer));
+        value.and_then(Value::as_str).unwrap_or_default()
+    }
+
+    fn trip(&self) -> Outcome {
+        Outcome::Trip {
+            reason: self.described(),
+        }
+    }
+
+    fn throttled(&self) -> Outcome {
+        Outcome::Throttled {
+            reason: self.described(),
+            after: self.wait,
+        }
+    }
+}
+
+impl Engine {
+    /// The id of an item.
+    fn id(&self, item: &Item) -> String {
+        id::of(&self.options.prefix, &item.key)
+    }
+
+    /// The ids of items, in order.
+    fn ids(&self, items: &[Item]) -> Vec<String> {
+        items.iter().map(|item| self.id(item)).collect()
+    }
+
+    /// Makes a request at a path of the engine.
+    ///
+    /// # Errors
+    /// The outcome, if there is no complete answer.
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(&'static str, Vec<u8>)>,
+        now: SystemTime,
+    ) -> Result<Reply, Outcome> {
+        let url = format!("{}{path}", self.options.url.as_str().trim_end_matches('/'));
+        let mut headers = self.client.headers();
+        let body = match body {
+            Some((content_type, body)) => {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+                body
+            }
+            None => Vec::new(),
+        };
+        let mut request = Request::new(Full::new(Bytes::from(body)));
+        *request.method_mut() = method;
+        *request.uri_mut() = url.parse().map_err(|error| Outcome::Trip {
+            reason: format!("{} is no URL: {error}", self.options.url.shown("[secret]")),
+        })?;
+        *request.headers_mut() = headers;
+        let answered = self.client.exchange(request).await?;
+        let status = answered.parts.status.as_u16();
+        let wait = hints::wait(&hints::Hinting {
+            status,
+            headers: &answered.parts.headers,
+            body: &answered.body,
+            now,
+        });
+        Ok(Reply {
+            status,
+            body: serde_json::from_slice(&answered.body).ok(),
+            text: self
+                .client
+                .redactor(&answered)
+                .redact(&answered.body)
+                .into_owned(),
+            wait,
+        })
+    }
+
+    /// Looks whether the index is there.
+    ///
+    /// # Errors
+    /// [`Outcome::Trip`] with the remedy if it is not, or the outcome of the request.
+    async fn look(&self, now: SystemTime) -> Result<Index, Outcome> {
+        let index = &self.options.index;
+        let path = match self.options.dialect {
+            Dialect::Elasticsearch | Dialect::OpenSearch => {
+                format!("/{index}?filter_path=*.aliases")
+            }
+            Dialect::Meilisearch => format!("/indexes/{index}"),
+            Dialect::Typesense => format!("/collections/{index}"),
+            // Algolia has no index before its first record, and guesses nothing about it.
+            Dialect::Algolia => return Ok(Index { alias: false }),
+        };
+        let reply = self.ask(Method::GET, &path, None, now).await?;
+        if reply.status == 404 {
+            let reason = format!(
+                "there is no index {index:?}; create it first, with the mapping or the settings that it needs"
+            );
+            return Err(Outcome::Trip { reason });
+        }
+        if !reply.is_success() {
+            let outcomes = reply.by_status(1);
+            return Err(match outcomes.into_iter().next() {
+                Some(Outcome::Refused { reason, .. }) => Outcome::Trip { reason },
+                Some(outcome) => outcome,
+                None => reply.trip(),
+            });
+        }
+        let names = reply.body.as_ref().and_then(Value::as_object);
+        match self.options.dialect {
+            Dialect::Elasticsearch | Dialect::OpenSearch => {
+                let names = names.map(|names| names.keys().cloned().collect::<Vec<_>>());
+                let names = names.unwrap_or_default();
+                if names.iter().any(|name| name.starts_with(".ds-")) {
+                    let reason = format!(
+                        "{index:?} is a data stream, which takes neither changes nor deletions; use an index"
+                    );
+                    return Err(Outcome::Trip { reason });
+                }
+                Ok(Index {
+                    alias: !names.contains(index),
+                })
+            }
+            Dialect::Meilisearch => match reply.str("/primaryKey") {
+                "" | "id" => Ok(Index { alias: false }),
+                other => Err(Outcome::Trip {
+                    reason: format!(
+                        "the primary key of the index {index:?} is {other:?}, and Weir writes \"id\"; create the index with primaryKey = \"id\""
+                    ),
+                }),
+            },
+            Dialect::Typesense | Dialect::Algolia => Ok(Index { alias: false }),
+        }
+    }
+}
+
+/// Whether an attempt with this outcome may have been applied.
+fn is_uncertain(outcome: &Outcome) -> bool {
+    matches!(
+        outcome,
+        Outcome::Retry {
+            maybe_applied: true,
+            ..
+        }
+    )
+}
+
+/// One outcome for each item that was sent, in its place among all items of the attempt. Those that were
+/// not sent have theirs already.
+fn placed(
+    mut outcomes: Vec<Option<Outcome>>,
+    sent: &[usize],
+    of_sent: Vec<Outcome>,
+) -> Vec<Outcome> {
+    for (at, outcome) in sent.iter().zip(of_sent) {
+        outcomes[*at] = Some(outcome);
+    }
+    outcomes
+        .into_iter()
+        .map(|outcome| {
+            outcome.unwrap_or_else(|| uncertain("the response does not name this item".into()))
+        })
+        .collect()
+}
+
+fn refused(reason: String) -> Outcome {
+    Outcome::Refused {
+        reason,
+        after_tries: false,
+    }
+}
+
+fn again(reason: &str, too_long: bool) -> Outcome {
+    Outcome::Split {
+        reason: reason.to_owned(),
+        too_long,
+    }
+}
+
+#[cfg(test)]
+mod tests;
