@@ -348,13 +348,14 @@ impl Inner {
         let settled = self.settle(loading, &before).await;
         let settled = settled.map_err(|(_, complaints)| StartError::Configuration(complaints))?;
         let activated = self.activate(settled).await;
-        activated.map_err(|(_, halted)| StartError::CannotOpen(halted.to_string()))?;
+        // Also of a start that fails from here on, because they are saved at its end.
         let live = self.live.load_full();
         for (source, events) in before.samples {
             if let Some(intake) = live.sources.get(&source) {
                 intake.source.activity().restore(events);
             }
         }
+        activated.map_err(|(_, halted)| StartError::CannotOpen(halted.to_string()))?;
         Ok(())
     }
 
@@ -397,6 +398,10 @@ impl Inner {
 
     async fn save_samples(&self) {
         let (folder, live) = (self.folder.clone(), self.live.load_full());
+        // After a start that failed there are none, and those of the last run stay.
+        if live.sources.is_empty() {
+            return;
+        }
         let saved = blocking(move || samples::write(&folder, &live)).await;
         if let Err(error) = saved {
             tracing::warn!(%error, "the last events could not be kept for the trial of a plugin at the next start");

@@ -98,7 +98,7 @@ enum RemoteCommand {
     },
     /// Make a backup of the store of a running Weir, in a file on its disk
     Backup(backup::BackupArgs),
-    /// List sources
+    /// List sources, and forget the versions of an owner's facets
     Source {
         #[command(subcommand)]
         command: source::SourceCommand,
@@ -311,7 +311,10 @@ fn block_on<T>(outcome: impl Future<Output = Result<T, Failure>>) -> Result<T, F
         .build();
     let runtime =
         runtime.map_err(|error| Failure::Unreachable(format!("cannot start: {error}")))?;
-    runtime.block_on(outcome)
+    let done = runtime.block_on(outcome);
+    // A name that is still being resolved would be waited for.
+    runtime.shutdown_background();
+    done
 }
 
 /// Prints text; a reader that has gone (`weir … | head`) is not an error.

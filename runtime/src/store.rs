@@ -415,7 +415,7 @@ impl Rescued {
         } = self;
         tracing::warn!(
             aside = %aside.display(),
-            "the damaged store was set aside; {entities} entities are kept ({differs}). Each channel sends everything again"
+            "the damaged store was set aside; {entities} entities are kept ({differs}), and some of them may have a state from before. Each channel sends everything again"
         );
         for name in missing.iter().take(NAMED_MAX) {
             tracing::warn!(entity = %name, "this entity may be missing; let its sources send it again");

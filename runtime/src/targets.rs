@@ -31,7 +31,7 @@ use crate::model::{EntityId, Rendering, Sequence};
 pub struct Options {
     /// Its name, for example `shop.de`. An inline target has the name of its channel.
     pub name: Arc<str>,
-    /// Maximum number of requests in flight. Default 8.
+    /// Maximum number of requests in flight. Default 8; 2 for a search engine with one worker.
     pub concurrency: usize,
     /// Maximum number of requests per second; `None` means unlimited.
     pub rate: Option<f64>,

@@ -81,8 +81,12 @@ fn the_demo_converges_and_shows_the_same_to_people_and_programs() {
         ],
         "{out}"
     );
-    let (second, summary, compared) = (&lines[1], &lines[5], &lines[6]);
-    assert!(second["events"].as_u64() > Some(0), "{second}");
+    let (seconds, summary, compared) = (&lines[1..4], &lines[5], &lines[6]);
+    // On a slow machine it may be none in the first second.
+    let events = seconds
+        .iter()
+        .filter_map(|second| second["events"].as_u64());
+    assert!(events.sum::<u64>() > 0, "{out}");
     assert!(
         summary["channels"][0]["delivered"].as_u64() > Some(0),
         "{summary}"

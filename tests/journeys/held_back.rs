@@ -390,6 +390,33 @@ fn a_plugin_that_is_new_in_a_configuration_can_be_confirmed() {
     assert_eq!(reply.json()["success"], true, "{}", reply.text());
 }
 
+/// A mapper with new settings was said to serve an earlier version too when the filter before it was
+/// held back.
+#[test]
+fn only_the_plugin_whose_version_was_refused_is_said_to_be_held_back() {
+    let config = CONFIG.replace(
+        "plugins = [\"mapper\"]",
+        "plugins = [\"gate\", \"mapper\"]\n[plugins.gate]\npath = \"gate.wasm\"",
+    );
+    let mut stage = Stage::closed(&config);
+    stage.place("mapper.wasm", &guests::versioned::mapper(1));
+    stage.place("page.wasm", &guests::versioned::renderer(1));
+    stage.place("gate.wasm", &guests::versioned::event_filter(1));
+    stage.start();
+    for n in 0..4 {
+        event_of_type(&stage, "b", &format!("lamp-{n}"));
+    }
+    // It drops events whose type begins with `b`.
+    stage.place("gate.wasm", &guests::versioned::event_filter(2));
+    let answer =
+        stage.reload(&config.replace("\"mapper\"]", "{ use = \"mapper\", settings = { n = 1 } }]"));
+    assert!(
+        answer["status"] == 422 && answer.to_string().contains("weir plugin confirm gate"),
+        "{answer:#}"
+    );
+    assert!(held_back(&stage, "gate") && !held_back(&stage, "mapper"));
+}
+
 /// A mapper that names a facet that does not exist took over; each of its events was quarantined.
 #[test]
 fn a_mapper_whose_changes_its_source_may_not_write_is_refused() {

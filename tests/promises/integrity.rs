@@ -27,7 +27,7 @@ const FLIPS: usize = 100;
 /// Enough entities that a page of pairs is written.
 pub(super) const ENTITIES: usize = 600;
 
-fn change(key: &str, facet: &str, value: String) -> FacetChange {
+pub(super) fn change(key: &str, facet: &str, value: String) -> FacetChange {
     let id = EntityId {
         entity_type: "product".into(),
         key: key.into(),
@@ -44,7 +44,7 @@ fn change(key: &str, facet: &str, value: String) -> FacetChange {
     }
 }
 
-fn commit(identity: u128, effect: Effect) -> Commit {
+pub(super) fn commit(identity: u128, effect: Effect) -> Commit {
     Commit {
         source: "erp".into(),
         identity: Some(Identity {

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use weir::inside::model::{Entity, Lane, Timestamp, Track};
 use weir::inside::store::embedded::{Options, rescue};
-use weir::inside::store::{Error, Holds, Lease, ListQuery, Store};
+use weir::inside::store::{Effect, Error, Holds, Lease, ListQuery, Store, Verdict};
 
-use crate::integrity::{ENTITIES, damaged, fill, join, open, silence_sled};
-use crate::world::{folder, sled_at, walk};
+use crate::integrity::{ENTITIES, change, commit, damaged, fill, join, open, silence_sled};
+use crate::world::{commit_all, folder, sled_at, walk};
 
 /// Places that are damaged.
 const FLIPS: u64 = 40;
@@ -22,10 +22,9 @@ fn all(store: &dyn Store) -> Vec<Entity> {
         limit: 10 * ENTITIES,
     });
     let ordinals: Vec<_> = all.iter().map(|(ordinal, _)| *ordinal).collect();
-    // One at a time: a long value that was damaged is found when it is read.
-    let read = |ordinal| store.read(&[ordinal]).ok()?.pop().flatten();
-    let entities = ordinals.into_iter().filter_map(read);
-    entities.map(|entity| (*entity).clone()).collect()
+    let entities = store.read(&ordinals).expect("what is kept can be read");
+    let there = entities.into_iter().flatten();
+    there.map(|entity| (*entity).clone()).collect()
 }
 
 /// Whether both values of an entity were written in the same life.
@@ -153,4 +152,69 @@ fn a_record_that_cannot_be_understood_is_named_and_the_others_stay() {
     let listed = std::fs::read_to_string(file).expect("it is there");
     assert_eq!(listed, format!("{missing}\n"));
     assert!(before > 0 && shelved(&store) == before);
+}
+
+/// An entity was kept without a piece of its long value. It could not be read, nothing named it, and
+/// what its source sent again was taken for a repetition.
+#[test]
+fn an_entity_whose_long_value_is_not_whole_is_named_and_taken_again() {
+    let folder = folder();
+    let path = folder.path().join("store");
+    fill(&path);
+    let db = sled_at(&path);
+    let (piece, _) = db
+        .scan_prefix(b"P")
+        .next()
+        .expect("it is there")
+        .expect("read");
+    db.remove(piece).expect("it is removed");
+    db.flush().expect("it is written");
+    drop(db);
+    let rescued = rescue(&Options {
+        cache_bytes: 16 << 20,
+        ..Options::new(&path)
+    })
+    .expect("the others can be read");
+    assert_eq!(rescued.entities, ENTITIES as u64 - 1);
+    let missing: Vec<&str> = rescued.missing.iter().map(String::as_str).collect();
+    assert_eq!(missing, ["product/p0"]);
+    let store = open(&path).expect("it opens");
+    assert_eq!(all(&store).len(), ENTITIES - 1);
+    // As it was sent at first.
+    let again = commit(1, Effect::Changes(vec![change("p0", "price", "0".into())]));
+    let verdicts = commit_all(&store, vec![again]).verdicts;
+    assert!(
+        matches!(verdicts[..], [Verdict::Accepted { committed: 1, .. }]),
+        "{verdicts:?}"
+    );
+    assert_eq!(all(&store).len(), ENTITIES);
+}
+
+/// The names were written when the new store was in use already, so a full disk or a kill cost them.
+#[test]
+fn without_the_names_of_what_is_missing_the_damaged_store_stays_where_it_is() {
+    let folder = folder();
+    let path = folder.path().join("store");
+    fill(&path);
+    let db = sled_at(&path);
+    let (key, record) = db
+        .scan_prefix(b"E")
+        .next()
+        .expect("it is there")
+        .expect("read");
+    db.insert(key, &record[..record.len() - 1])
+        .expect("it is put");
+    db.flush().expect("it is written");
+    drop(db);
+    let options = Options {
+        cache_bytes: 16 << 20,
+        ..Options::new(&path)
+    };
+    let names = path.join("missing-entities.txt");
+    std::fs::create_dir(&names).expect("a folder is in the way");
+    assert!(matches!(rescue(&options), Err(Error::Unavailable(_))));
+    assert!(matches!(open(&path), Err(Error::Damaged(_))));
+    std::fs::remove_dir(&names).expect("removed");
+    rescue(&options).expect("the others can be read");
+    assert_eq!(all(&open(&path).expect("it opens")).len(), ENTITIES - 1);
 }

@@ -338,8 +338,9 @@ impl Setup for Inner {
                 .iter()
                 .map(|file| file.display().to_string())
                 .collect(),
-            store: std::path::absolute(&live.plan.store_path)
-                .unwrap_or_else(|_| live.plan.store_path.clone())
+            // A changed `store.path` waits for the next start.
+            store: std::path::absolute(&self.folder)
+                .unwrap_or_else(|_| self.folder.clone())
                 .display()
                 .to_string(),
             since: live.since.into(),

@@ -91,7 +91,7 @@ pub(super) struct Outcome {
     pub(super) refused: Rollouts,
     /// Those of the others.
     pub(super) rollouts: Rollouts,
-    /// The files of the components that are to take over.
+    /// The files of the usable components, of which those of the chains are to take over.
     pub(super) binaries: BTreeMap<Arc<str>, Binary>,
 }
 
@@ -138,8 +138,8 @@ impl Loading {
     }
 
     /// Reads the files of all components, and returns those that are neither in use nor at hand. One
-    /// that another reload is compiling is left to that one if its plugin has an earlier version to
-    /// serve until then. A moved one is not: it is a part of the configuration. Blocking.
+    /// that another reload is compiling is left to that one if the plan allows its plugin's earlier
+    /// version to serve until then. Blocking.
     pub(super) fn unprepared(&mut self) -> Vec<Unprepared> {
         let mut unprepared = Vec::new();
         for (name, plugin) in &self.plan.plugins {
@@ -155,7 +155,7 @@ impl Loading {
             let is_pinned = plugin.sha256.as_ref().is_none_or(|pin| *pin == sha256);
             let is_at_hand = self.serving(name, &sha256, plugin).is_some()
                 || self.prepared.get(name, &sha256, plugin.limits).is_some();
-            let is_left = self.may_wait(name) && self.host.is_compiling(&binary);
+            let is_left = self.allows_earlier(name) && self.host.is_compiling(&binary);
             self.files.insert(name.clone(), Ok(sha256));
             if is_pinned && !is_at_hand && !is_left {
                 unprepared.push(Unprepared {
@@ -183,9 +183,17 @@ impl Loading {
         self.before.get(name).filter(is_same)
     }
 
-    /// Whether an earlier version can serve a plugin while another reload compiles its new one.
-    fn may_wait(&self, name: &str) -> bool {
-        self.before.contains_key(name) && !self.moved.contains(name)
+    /// Whether a plugin has an earlier component that the plan allows: path, digest and limits are parts
+    /// of the configuration, which takes over whole or not at all.
+    fn allows_earlier(&self, name: &str) -> bool {
+        let (Some(before), Some(plugin)) = (self.before.get(name), self.plan.plugins.get(name))
+        else {
+            return false;
+        };
+        let pin = plugin.sha256.as_deref();
+        !self.moved.contains(name)
+            && *before.limits() == plugin.limits
+            && pin.is_none_or(|pin| pin == before.sha256())
     }
 
     /// Holds back the plugins that these objections are about: their earlier components serve the
@@ -206,16 +214,10 @@ impl Loading {
 
     /// Whether a plugin has new bytes in the same file, and an earlier component that the plan allows.
     fn can_hold_back(&self, name: &Arc<str>) -> bool {
-        let (Some(before), Some(plugin)) = (self.before.get(name), self.plan.plugins.get(name))
-        else {
-            return false;
-        };
-        let pin = plugin.sha256.as_deref();
-        *before.limits() == plugin.limits
-            && pin.is_none_or(|pin| pin == before.sha256())
+        let is_new = |before: &Arc<Component>| self.rollouts.is_of_another(name, before.sha256());
+        self.allows_earlier(name)
             && !self.held_back.contains(name)
-            && !self.moved.contains(name)
-            && self.rollouts.is_of_another(name, before.sha256())
+            && self.before.get(name).is_some_and(is_new)
     }
 
     /// The chains as they served last: with the kept component of each plugin whose file has another

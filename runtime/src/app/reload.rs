@@ -17,10 +17,10 @@ use super::apply::{self, Halted, Live};
 use super::load::{Loaded, Loading, Objection, Outcome};
 use super::prepare::{AllPrepared, Unprepared};
 use super::rollouts::{Rollouts, TakenOver};
-use super::trial::Before;
+use super::trial::{self, Before};
 use super::{Inner, aside, blocking, now, read_named};
 use crate::plan::{self, Complaint, Named};
-use crate::plugin::Binary;
+use crate::plugin::{Binary, Component};
 use crate::server::views::{ComplaintView, ReloadView};
 use crate::sync;
 
@@ -213,6 +213,7 @@ impl Inner {
         before: &Before,
     ) -> Result<Settled, (Rollouts, Vec<Complaint>)> {
         let mut held_back = Vec::new();
+        let mut trials_end = None;
         loop {
             let kept = self.kept.clone();
             let (after, loaded, mut objections) = aside(move || {
@@ -223,7 +224,8 @@ impl Inner {
             .await;
             loading = after;
             if objections.is_empty() {
-                objections = self.try_out(&mut loading, &loaded, before).await;
+                let end = *trials_end.get_or_insert_with(trial::end);
+                objections = self.try_out(&mut loading, &loaded, before, end).await;
             }
             if objections.is_empty() {
                 return Ok(Settled {
@@ -265,7 +267,7 @@ impl Inner {
             }
         }
         let live = self.live.load_full();
-        self.note_held_back(&live, &held_back);
+        self.note_held_back(&live, &refused, &held_back);
         self.keep(binaries).await;
         let complaints = complaints(held_back);
         let mut history = self.history();
@@ -282,12 +284,16 @@ impl Inner {
         })
     }
 
-    /// Keeps the components that have taken over, for the next start.
+    /// Keeps those of these components that have taken over, for the next start. One may be of an earlier
+    /// turn of the reload, and its file has changed back since.
     async fn keep(&self, binaries: BTreeMap<Arc<str>, Binary>) {
         let (kept, live) = (self.kept.clone(), self.live.load_full());
         blocking(move || {
             for (plugin, binary) in &binaries {
-                kept.keep(plugin, binary);
+                let component = live.loaded.components.get(plugin);
+                if component.is_some_and(|component| component.sha256() == binary.sha256()) {
+                    kept.keep(plugin, binary);
+                }
             }
             kept.retain(|plugin| live.loaded.components.contains_key(plugin));
         })
@@ -295,11 +301,15 @@ impl Inner {
     }
 
     /// Remembers which plugins serve an earlier version than their file has, and why.
-    fn note_held_back(&self, live: &Live, objections: &[Objection]) {
+    fn note_held_back(&self, live: &Live, refused: &Rollouts, objections: &[Objection]) {
         let mut held_back = BTreeMap::new();
         for objection in objections {
             for plugin in &objection.plugins {
-                if let Some(component) = live.loaded.components.get(plugin) {
+                // Of others only the settings are new.
+                let is_earlier =
+                    |component: &&Arc<Component>| refused.is_of_another(plugin, component.sha256());
+                let component = live.loaded.components.get(plugin);
+                if let Some(component) = component.filter(is_earlier) {
                     held_back.entry(plugin.clone()).or_insert_with(|| {
                         format!(
                             "plugin {plugin} serves its earlier version {}, because its file was refused: {}",

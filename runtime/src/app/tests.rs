@@ -37,15 +37,43 @@ async fn eventually(what: &str, condition: impl Fn() -> bool) {
     assert!(met.is_ok(), "not within {patience:?}: {what}");
 }
 
-async fn start(file: &Path) -> App {
-    App::start(Options {
+fn options(file: &Path) -> Options {
+    Options {
         files: vec![file.to_owned()],
         limits: server::Limits::default(),
         compiler: None,
         set_aside_damaged: false,
-    })
-    .await
-    .unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+async fn start(file: &Path) -> App {
+    let started = App::start(options(file)).await;
+    started.unwrap_or_else(|error| panic!("{error}"))
+}
+
+// A start that failed emptied the file of the last events, so the next one had none to try a plugin on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_fails_keeps_the_last_events() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    std::fs::create_dir(at("data")).expect("made");
+    let samples = at("data").join("samples.json");
+    let plugin = config("[plugins.page]\npath = \"page.wasm\"\n");
+    for (file, text) in [
+        (&samples, "{\"pim\":[]}"),
+        (&at("page.wasm"), "no component"),
+        (&at("weir.toml"), &*plugin),
+    ] {
+        std::fs::write(file, text).expect("written");
+    }
+    let started = App::start(options(&at("weir.toml"))).await;
+    let Err(StartError::Configuration(complaints)) = started else {
+        panic!("it starts with what is no component")
+    };
+    let what = &complaints[0].what;
+    assert!(what.contains("the file is not Wasm"), "{what}");
+    let kept = std::fs::read_to_string(&samples).expect("it is there");
+    assert_eq!(kept, "{\"pim\":[]}");
 }
 
 // A mistake in an included file was reported, but when it was mended nobody noticed: only the files of the
@@ -101,13 +129,15 @@ async fn each_reload_tells_what_it_has_read() {
 }
 
 // A plugin that the new configuration takes from another file, with bytes that another reload was
-// compiling, was compiled at the turn of the reload: no other reload could begin for minutes.
+// compiling, was compiled at the turn of the reload: no other reload could begin for minutes. One with
+// other limits took over with the earlier component, which has the earlier limits.
 #[test]
 fn a_component_is_compiled_before_the_turn_also_if_its_file_has_moved() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| folder.path().join(name);
     let plan = |component: &str| {
-        let plugin = format!("[plugins.page]\npath = {component:?}\n");
+        let (component, limits) = component.split_once(' ').unwrap_or((component, ""));
+        let plugin = format!("[plugins.page]\npath = {component:?}\n{limits}\n");
         std::fs::write(at("weir.toml"), config(&plugin)).expect("written");
         read_plan(&[at("weir.toml")]).expect("a plan").0
     };
@@ -144,11 +174,13 @@ fn a_component_is_compiled_before_the_turn_also_if_its_file_has_moved() {
         let (same, moved) = (unprepared("same.wasm"), unprepared("new.wasm"));
         std::fs::write(at("page.wasm"), &new).expect("written");
         let left = unprepared("page.wasm");
+        let limited = unprepared("page.wasm limits = { memory = \"32MiB\" }");
         // Before the assertions: the compiler must end also if one of them fails.
         std::fs::write(at("pipe"), "\u{1}refused").expect("written");
         assert_eq!(same, 0, "the same bytes are in use");
         assert_eq!(moved, 1, "it waits for the other one");
         assert_eq!(left, 0, "it is left to the other one");
+        assert_eq!(limited, 1, "its limits are a part of the configuration");
         assert!(compiling.join().expect("no panic"));
     });
 }
@@ -171,6 +203,8 @@ async fn a_backup_lies_beside_the_store_that_serves() {
     let made = Path::new(&made.file);
     assert_eq!(made.parent(), Some(&*beside));
     assert!(made.exists() && !folder.path().join("elsewhere").exists());
+    let shown = server::Setup::config(&*app.inner).store;
+    assert_eq!(Path::new(&shown), folder.path().join("data"));
     app.stop().await;
 }
 

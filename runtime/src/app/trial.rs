@@ -210,6 +210,12 @@ impl Before {
     }
 }
 
+/// When the trials of a reload must have ended that begin now. Those of a further attempt, with plugins
+/// that are held back, have what is left.
+pub(super) fn end() -> Instant {
+    Instant::now() + TRIALS_MAX
+}
+
 impl Inner {
     /// Tries the chains of a plan that differ from the ones in use; returns what speaks against them.
     pub(super) async fn try_out(
@@ -217,10 +223,10 @@ impl Inner {
         loading: &mut Loading,
         loaded: &Loaded,
         before: &Before,
+        end: Instant,
     ) -> Vec<Objection> {
         let live = self.live.load_full();
         let (plan, rollouts) = (&loading.plan, &mut loading.rollouts);
-        let end = Instant::now() + TRIALS_MAX;
         let mut objections: Vec<Objection> = Vec::new();
         let objected = |objections: &[Objection], chain: &Chain| {
             let refused = |name: &Arc<str>| {

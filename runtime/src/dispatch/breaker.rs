@@ -231,9 +231,9 @@ impl Breaker {
 
     /// Records that the target did not process a request because it gets too many. That is no
     /// trouble: the pace falls. It is a failure, with those before it, if the target is `silent`,
-    /// which means that it has accepted nothing for some time, and the target trips if it asked Weir to wait for longer than
-    /// [`LONG_WAIT`]. Returns whether it is the first failure of this state; an entity that is
-    /// always answered so says nothing about the pace.
+    /// which means that it has accepted nothing for some time, and the target trips if it asked Weir
+    /// to wait for longer than [`LONG_WAIT`]. Returns whether it is the first failure of this state;
+    /// an entity that is always answered so says nothing about the pace.
     pub fn throttled(
         &mut self,
         now: Timestamp,

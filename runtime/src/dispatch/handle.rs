@@ -372,8 +372,8 @@ impl TargetHandle {
         }
     }
 
-    /// The target asked Weir to wait, although it may have taken the request. A wait that is longer than
-    /// a breaker's is the breaker's business.
+    /// The target asked Weir to wait, although it may have taken the request. After [`HINT_MAX`] its
+    /// next answer says whether it still does.
     fn wait_for(&self, wait: Duration) {
         let now = self.clock.elapsed();
         self.pace().wait_until(now, now + wait.min(HINT_MAX));
@@ -498,14 +498,19 @@ impl Permit {
         form: Form,
         head: Sequence,
     ) -> Option<(Vec<Outcome>, Duration)> {
-        if !std::mem::take(&mut self.paced) {
-            self.handle.keep_pace(self.urgent).await;
-        }
         // A successful probe has made the target flow again; after a failed one no further attempt
-        // is allowed.
-        if !self.pending && self.handle.breaker().state() != State::Flowing {
+        // is allowed, and none waits for the pace.
+        if !self.is_admitted() {
             return None;
         }
+        if !self.paced {
+            self.handle.keep_pace(self.urgent).await;
+            self.paced = true;
+            if !self.is_admitted() {
+                return None;
+            }
+        }
+        self.paced = false;
         let trace = {
             let mut dice = lock(&self.handle.dice);
             Trace {
@@ -539,6 +544,11 @@ impl Permit {
         self.handle
             .judge(items, &outcomes, std::mem::take(&mut self.pending), sent);
         Some((outcomes, took))
+    }
+
+    /// Whether the breaker still admits an attempt.
+    fn is_admitted(&self) -> bool {
+        self.pending || self.handle.breaker().state() == State::Flowing
     }
 }
 

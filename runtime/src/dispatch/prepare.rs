@@ -180,7 +180,7 @@ pub(crate) async fn prepare(
         .max()
         .unwrap_or_default();
     if durable(watermark, newest).await.is_err() {
-        return stopped(taken, unreadable);
+        return stopped([taken, rest].concat(), unreadable);
     }
     let looks = looks(&setup.options, &entities);
     let contents = match &setup.chain {

@@ -328,7 +328,7 @@ impl Run {
             .chain(awaits.then_some(self.looks_at))
             .chain(self.refused_look.filter(|_| flows))
             .chain(self.calm_at())
-            .chain(self.hours_at().filter(|_| flows))
+            .chain(self.hours_at().filter(|_| flows || gate == Gate::Probe))
             .chain(kept)
             .chain(self.rests_until)
             .min()

@@ -1,5 +1,6 @@
 //! Sends a batch: first deletes its entities under the keys that they had before, then delivers
-//! them. A request that is refused as a whole is halved until the culprit is alone.
+//! them. A request that is refused as a whole is halved until the culprit is alone; if the target
+//! names the culprit, the others are sent again without it.
 
 use std::borrow::Cow;
 use std::sync::Arc;

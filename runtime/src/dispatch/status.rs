@@ -164,7 +164,7 @@ impl State {
 pub struct Status {
     /// Its state.
     pub state: State,
-    /// Why it does not flow, as text; empty if it flows.
+    /// Why it does not flow, as text; if it flows, which lanes wait for their hours, or empty.
     pub reason: String,
     /// The status of its target, which it shares with other channels.
     pub target: TargetStatus,

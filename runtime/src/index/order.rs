@@ -78,7 +78,7 @@ impl Index {
     }
 
     /// Returns the order, to be dropped, if nobody has listed entities since the last [`IDLE_MAX`]
-    /// calls. Dropping it takes a while, so it is done when the index is free for others.
+    /// calls. Dropping it takes a while, so the caller does it where nobody waits.
     pub fn give_up_order(&mut self) -> Option<Order> {
         let order = self.order.as_mut()?;
         order.idle += 1;

@@ -48,6 +48,11 @@ trait Configured {
         (1, 1024 * 1024)
     }
 
+    /// The requests in flight, unless the target or its pace says otherwise.
+    fn concurrency(&self) -> usize {
+        CONCURRENCY
+    }
+
     /// Where several channels would overwrite each other's entities, and what to do instead; `None` if
     /// they may share it.
     fn exclusive(&self) -> Option<(String, &'static str)> {
@@ -76,6 +81,9 @@ pub(super) struct Targets {
     pub(super) for_each: BTreeMap<String, String>,
 }
 
+/// The requests in flight of most targets, unless configured.
+const CONCURRENCY: usize = 8;
+
 /// Slots and rate.
 #[derive(Clone, Copy)]
 struct Pace {
@@ -96,7 +104,7 @@ impl Targets {
 pub(super) fn targets<'a>(root: &mut Cursor<'a>, notes: &mut Notes<'a>) -> Targets {
     let mut targets = Targets::default();
     for field in named(root, "paces") {
-        if let Some(pace) = field.table(pace) {
+        if let Some(pace) = field.table(|table| pace(table, CONCURRENCY)) {
             targets.paces.insert(field.key.to_owned(), pace);
         }
     }
@@ -126,7 +134,7 @@ pub(super) fn targets<'a>(root: &mut Cursor<'a>, notes: &mut Notes<'a>) -> Targe
 }
 
 /// Reads slots and rate.
-fn pace(table: &mut Cursor<'_>) -> Pace {
+fn pace(table: &mut Cursor<'_>, usual_concurrency: usize) -> Pace {
     let concurrency = table
         .take("concurrency")
         .and_then(|field| field.integer(1..=1024))
@@ -135,7 +143,7 @@ fn pace(table: &mut Cursor<'_>) -> Pace {
         .take("rate")
         .and_then(|field| field.parsed("a rate", scalar::RATE, scalar::rate));
     Pace {
-        concurrency: concurrency.unwrap_or(8),
+        concurrency: concurrency.unwrap_or(usual_concurrency),
         rate,
     }
 }
@@ -184,7 +192,10 @@ pub(super) fn target(name: Arc<str>, table: &mut Cursor<'_>, targets: &Targets) 
     }
     let Pace { concurrency, rate } = match &shared {
         Some((_, pace)) => *pace,
-        None => pace(table),
+        None => {
+            let usual = kind.as_ref().map(|kind| configured(kind).concurrency());
+            pace(table, usual.unwrap_or(CONCURRENCY))
+        }
     };
     Some(Options {
         name,

@@ -16,7 +16,7 @@ use crate::plugin::binary::{self, Binary};
 use crate::plugin::bindings::{self, Indices};
 use crate::plugin::cache::Cache;
 use crate::plugin::compile::{self, Apart, HOW_WITHOUT_WASI, Kind};
-use crate::plugin::compiling::Compiling;
+use crate::plugin::compiling::{Compiling, Turn};
 use crate::plugin::engine::Layout;
 use crate::plugin::figures::{Counter, Figures};
 use crate::plugin::instance::{Instance, State};
@@ -67,7 +67,7 @@ pub(super) struct Loader<'a> {
     pub(super) figures: &'a Figures,
 }
 
-impl Loader<'_> {
+impl<'a> Loader<'a> {
     /// Checks and compiles a component, in 0.1 s to 10 s of one core, or reads it from the cache in
     /// a few milliseconds.
     pub(super) fn load(
@@ -78,21 +78,28 @@ impl Loader<'_> {
     ) -> Result<Component, Fault> {
         let unusable = |why: String| Fault::Unusable(format!("plugin {name}: {why}"));
         let (refusals, sha256) = (self.refusals, binary.sha256());
-        if let Some(why) = refusals.find(sha256, limits) {
-            return Err(unusable(why));
-        }
+        // It ends when the code is in the cache, or its refusal noted: those that wait look there.
+        let mut turn = None;
         // A compiler is large, and hostile code may make it panic; treat that as a refusal.
-        let loaded = catch_unwind(AssertUnwindSafe(|| self.checked(name, binary, limits)));
+        let loaded = catch_unwind(AssertUnwindSafe(|| {
+            self.checked(name, binary, limits, &mut turn)
+        }));
         loaded
             .unwrap_or_else(|_| Err("the compiler gave up on it".to_owned().into()))
             .inspect_err(|refusal| refusals.note(sha256, limits, refusal))
             .map_err(|refusal| unusable(refusal.why))
     }
 
-    fn checked(&self, name: &str, binary: &Binary, limits: Limits) -> Result<Component, Refusal> {
+    fn checked(
+        &self,
+        name: &str,
+        binary: &Binary,
+        limits: Limits,
+        turn: &mut Option<Turn<'a>>,
+    ) -> Result<Component, Refusal> {
         let started = Instant::now();
         let kind = Kind::of(binary.bytes())?;
-        let (code, fresh) = self.code(binary, limits)?;
+        let (code, fresh) = self.code(binary, limits, turn)?;
         check_imports(self.engine, &code)?;
         let roles = roles(self.engine, &code, kind)?;
         let mut linker = Linker::new(self.engine);
@@ -132,25 +139,24 @@ impl Loader<'_> {
     }
 
     /// The code of a file; and its serialized form for the cache, unless it comes from there.
-    fn code(&self, binary: &Binary, limits: Limits) -> Result<(Code, Option<Vec<u8>>), Refusal> {
+    fn code(
+        &self,
+        binary: &Binary,
+        limits: Limits,
+        turn: &mut Option<Turn<'a>>,
+    ) -> Result<(Code, Option<Vec<u8>>), Refusal> {
         let (bytes, sha256) = (binary.bytes(), binary.sha256());
-        let cached = || self.cache.and_then(|cache| cache.get(self.engine, sha256));
-        if let Some(code) = cached() {
-            return Ok((code, None));
+        // Again whenever somebody else had a turn with it: without a cache, or if that one was kept
+        // from compiling it, there is nothing to find.
+        while turn.is_none() {
+            if let Some(why) = self.refusals.find(sha256, limits) {
+                return Err(why.into());
+            }
+            if let Some(code) = self.cache.and_then(|cache| cache.get(self.engine, sha256)) {
+                return Ok((code, None));
+            }
+            *turn = self.compiling.begin(sha256);
         }
-        let _turn = match self.compiling.begin(sha256) {
-            Some(turn) => Some(turn),
-            None => match cached() {
-                Some(code) => return Ok((code, None)),
-                None => {
-                    if let Some(why) = self.refusals.find(sha256, limits) {
-                        return Err(why.into());
-                    }
-                    // There is no cache, or somebody else was kept from compiling it.
-                    self.compiling.begin(sha256)
-                }
-            },
-        };
         let Some(apart) = self.apart else {
             let code = compile::here(self.engine, bytes)?;
             let fresh = code
@@ -160,10 +166,7 @@ impl Loader<'_> {
         };
         // Reject oversized files before starting a process.
         sizes::check(bytes)?;
-        let fresh = apart
-            .compile(bytes, self.layout)
-            // Before the turn ends, for those that wait for it.
-            .inspect_err(|refusal| self.refusals.note(sha256, limits, refusal))?;
+        let fresh = apart.compile(bytes, self.layout)?;
         // SAFETY: this program's own compiler has just produced the code and sent it through a
         // private pipe.
         let code = unsafe { compile::revive(self.engine, &fresh) };

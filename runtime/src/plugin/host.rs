@@ -89,8 +89,8 @@ impl Host {
     }
 
     /// Checks a component or a core module that carries its WIT type, and compiles it or takes it
-    /// from the cache. Blocks for up to several seconds: call it off the serving threads. Bytes that were
-    /// refused are refused again at once.
+    /// from the cache. Blocks, for minutes if there is much to compile: call it off the serving threads.
+    /// Bytes that were refused are refused again at once.
     ///
     /// # Errors
     /// `Unusable`, with a sentence that says what to change.

@@ -614,6 +614,39 @@ fn what_the_compiler_refused_is_refused_at_once_and_what_kept_it_from_trying_is_
     assert_eq!(compiles(&host, &one).1, 2, "somebody ended it");
 }
 
+// Those that waited for a component looked for its code before it was in the cache, and compiled it again.
+#[test]
+fn what_several_want_at_the_same_time_is_compiled_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let (engine, _) = engine::serving(1).unwrap();
+    let code = compile::here(&engine, &guests::source()).unwrap();
+    // In place of the compiler: writes down that it ran, and answers with the code.
+    let mut answer = vec![0];
+    answer.extend(code.serialize().unwrap());
+    std::fs::write(at("answer"), answer).unwrap();
+    let script = format!(
+        "echo run >> {:?}; /bin/cat > /dev/null; /bin/sleep 0.2; /bin/cat {:?}",
+        at("runs"),
+        at("answer")
+    );
+    let arguments = ["-c", &script, "compiler"].map(std::ffi::OsString::from);
+    let host = Host::start(&Options {
+        workers: 1,
+        cache: Some(at("code")),
+        compiler: Some(Apart::new("/bin/sh".into(), arguments.to_vec())),
+        ..Options::default()
+    })
+    .unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| load(&host, "erp", &guests::source()).expect("loads"));
+        }
+    });
+    let runs = std::fs::read_to_string(at("runs")).unwrap();
+    assert_eq!(runs.lines().count(), 1);
+}
+
 // What a mapper makes was bounded for each batch of 64 events, so a request of 11.6 KB became a GB.
 #[tokio::test]
 async fn results_for_which_there_is_no_room_are_made_later() {

@@ -18,6 +18,7 @@ use super::crowd::Crowd;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The shortest time between two warnings that connections cannot be accepted.
 const WARNING: Duration = Duration::from_secs(60);
+
 /// Three quarters of the descriptor limit, at most 10,000.
 pub(super) fn connections_max() -> usize {
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);

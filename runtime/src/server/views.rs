@@ -170,7 +170,8 @@ pub struct ChannelView {
     pub target: String,
     /// `flowing`, `tripped`, `probing`, `paused` or `retired`.
     pub state: String,
-    /// Why it is in that state, if it is not flowing.
+    /// Why it is in that state, if it is not flowing; otherwise which lanes wait for their hours, if
+    /// some do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// False: it renders and counts, and sends nothing.

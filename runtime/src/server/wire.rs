@@ -54,7 +54,7 @@ impl Wire {
     /// The request has its response: whether the client has sent more. Begins the next request.
     pub(super) fn has_more(&mut self) -> bool {
         let ended = match (self.head, self.body) {
-            (Some(head), Some(BodyLength::Exact(body))) => self.bytes <= head + body,
+            (Some(head), Some(BodyLength::Exact(body))) => self.bytes <= head.saturating_add(body),
             (Some(_), Some(BodyLength::Chunked)) => self.last == LAST_CHUNK,
             _ => false,
         };
@@ -104,6 +104,16 @@ mod tests {
                 );
             }
         }
+    }
+
+    // The longest body that can be announced and its head have more bytes than a number holds: the
+    // connection's task panicked.
+    #[test]
+    fn a_body_may_be_announced_as_long_as_one_likes() {
+        let mut wire = Wire::default();
+        wire.read(b"POST / HTTP/1.1\r\n\r\n");
+        wire.dispatched(BodyLength::Exact(u64::MAX - 2));
+        assert!(!wire.has_more());
     }
 
     #[test]

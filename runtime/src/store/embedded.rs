@@ -346,8 +346,8 @@ impl Store for Embedded {
         self.shared.read(ordinals, bytes_max)
     }
 
-    /// The index is not ordered by key, so a page scans every entity and keeps the smallest keys.
-    /// The index is unlocked between chunks.
+    /// The order of the keys is made first, if nobody has listed lately. The index is unlocked between
+    /// chunks.
     fn list(&self, query: &ListQuery<'_>) -> Vec<(Ordinal, EntityId)> {
         let owed = match query
             .owed

@@ -30,8 +30,8 @@ pub(super) const CLOCK: &[u8] = b"Mclock";
 /// The highest channel number ever given out.
 pub(super) const CHANNELS: &[u8] = b"Mchannels";
 
-/// Whether the store was made of a backup and still trusts what its channels knew then. It is there
-/// from the first batch of a restore on, and the first opening removes it.
+/// Whether the store was made of a backup, or of a damaged store, and still trusts what its channels
+/// knew then. It is there from the first batch on, and the first opening removes it.
 pub(super) const RESTORED: &[u8] = b"Mrestored";
 
 pub(super) const FIGURES: &[u8] = b"M";

@@ -3,9 +3,10 @@
 //! One call is one request. It never follows a redirect, uses no proxy but a configured one, connects to
 //! no address that the policy refuses, reads a bounded response, and ends within its timeout,
 //! connecting included. A request is made a second time in two cases only: the connection, used before,
-//! died without a byte of the response (`transport`), or its token had expired (`oauth2`). A response that breaks off or is too long counts as no response: the
-//! request may have been applied, and the outcome says so. This module does not know the kinds of
-//! target that use it.
+//! died without a byte of the response (`transport`), or its token had expired (`oauth2`; the request for
+//! a new one, and the second try, have the same timeout again). A response that breaks off or is too long
+//! counts as no response: the request may have been applied, and the outcome says so. This module does
+//! not know the kinds of target that use it.
 
 mod address;
 pub mod answers;

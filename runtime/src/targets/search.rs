@@ -343,8 +343,9 @@ impl Engine {
                     );
                     return Err(Outcome::Trip { reason });
                 }
+                // An engine may leave out an index without aliases.
                 Ok(Index {
-                    alias: !names.contains(index),
+                    alias: !names.is_empty() && !names.contains(index),
                 })
             }
             Dialect::Meilisearch => match reply.str("/primaryKey") {

@@ -176,7 +176,9 @@ impl Webhook {
             body: &answered.body,
             wait,
         };
-        let batch = attempt.form == Form::Batch;
+        // A deletion that is alone in its request is answered as one.
+        let alone = deletes && self.options.nature().deletes_alone;
+        let batch = attempt.form == Form::Batch && !alone;
         Delivery {
             outcomes: self.options.answers.read(
                 asked,

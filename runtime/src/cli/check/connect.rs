@@ -14,7 +14,7 @@ pub(in crate::cli) fn targets(plan: &Plan) -> Vec<Complaint> {
             return vec![plan.complaint("targets", what, String::new())];
         }
     };
-    runtime.block_on(async {
+    let found = runtime.block_on(async {
         let mut tried = tokio::task::JoinSet::new();
         for (name, options) in plan.targets.clone() {
             tried.spawn(async move {
@@ -34,7 +34,10 @@ pub(in crate::cli) fn targets(plan: &Plan) -> Vec<Complaint> {
                 Some(plan.complaint(&format!("targets.{name}"), found.err()?, help))
             })
             .collect()
-    })
+    });
+    // A name that is still being resolved would be waited for.
+    runtime.shutdown_background();
+    found
 }
 
 #[cfg(test)]

@@ -233,22 +233,32 @@ impl Run {
     /// Whether a lane may be sent at this time of the day.
     fn is_open(&self, lane: Lane) -> bool {
         let hours = self.setup.options.hours.as_ref();
-        hours.is_none_or(|hours| hours.open(lane, self.clock.now()))
+        hours.is_none_or(|hours| hours.open(lane, self.clock.stamp()))
     }
 
-    /// When it is looked again whether a lane that has something to send may be sent.
-    pub(super) fn hours_at(&self) -> Option<Instant> {
+    /// Whether a lane that may have something to send waits for its hours.
+    fn waits_for_hours(&self) -> bool {
         let waits = |lane: &Lane| self.more[lane.index()] && !self.is_open(*lane);
-        self.setup.options.hours.as_ref()?;
-        Lane::ALL
-            .iter()
-            .any(waits)
-            .then(|| Instant::now() + HOURS_LOOK)
+        self.setup.options.hours.is_some() && Lane::ALL.iter().any(waits)
+    }
+
+    /// When it is looked again whether such a lane may be sent.
+    pub(super) fn hours_at(&self) -> Option<Instant> {
+        self.waits_for_hours().then(|| Instant::now() + HOURS_LOOK)
     }
 
     /// Walks a track and returns up to `limit` entities that must be delivered.
     fn meet(&mut self, track: usize, limit: usize) -> Vec<Lease> {
         let mut met = Vec::new();
+        // Only new entities are left for the sweep. Those of a lane that waits for its hours would be
+        // sent before them.
+        if Track::ALL[track] == Track::Sweep
+            && self.waits_for_hours()
+            && self.queue.owed().sweep == 0
+        {
+            (self.more[track], self.newer) = (false, true);
+            return met;
+        }
         let walked = self.queue.walk(Track::ALL[track], limit, &mut met);
         self.more[track] = walked != Walked::End;
         if walked == Walked::Reserve {

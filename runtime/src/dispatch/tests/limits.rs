@@ -222,9 +222,8 @@ async fn targets_of_one_pace_share_its_rate_its_slots_and_what_it_was_taught() {
     one.end().await;
 }
 
-/// A nightly load went out in the middle of the day, because it came late.
-#[tokio::test(start_paused = true)]
-async fn a_lane_waits_for_its_hours_and_the_others_do_not() {
+/// A channel whose bulk lane opens two hours after the story has begun.
+fn bulk_waits() -> Knobs {
     let zone = jiff::tz::TimeZone::UTC;
     let millis = i64::try_from(START.0).expect("a time");
     let begun = jiff::Timestamp::from_millisecond(millis).expect("a moment");
@@ -234,7 +233,7 @@ async fn a_lane_waits_for_its_hours_and_the_others_do_not() {
         from: later,
         to: begun,
     };
-    let knobs = Knobs {
+    Knobs {
         options: Options {
             hours: Some(Hours {
                 zone,
@@ -243,10 +242,16 @@ async fn a_lane_waits_for_its_hours_and_the_others_do_not() {
             ..options()
         },
         ..Knobs::default()
-    };
-    let story = Story::begin(knobs, fine).await;
+    }
+}
+
+/// A nightly load went out in the middle of the day, because it came late.
+#[tokio::test(start_paused = true)]
+async fn a_lane_waits_for_its_hours_and_the_others_do_not() {
+    let store: Arc<Memory> = Arc::default();
+    commit(&store, Lane::Bulk, "first", "price", Some("1"));
+    let story = Story::on(store, Script::new(fine), bulk_waits()).await;
     // The sweep of a new channel does not wait.
-    story.set("first", "price", "1");
     story.quiet().await;
     story.set_in(Lane::Bulk, "slow", "price", "1");
     story.set("fast", "price", "1");
@@ -263,5 +268,83 @@ async fn a_lane_waits_for_its_hours_and_the_others_do_not() {
     tokio::time::sleep(Duration::from_secs(3700)).await;
     assert_eq!(story.seen(), ["first=1", "fast=1", "slow=1"]);
     assert_eq!(story.channel.status().reason, "");
+    story.end().await;
+}
+
+/// A nightly load had brought new products. After a restart in the middle of the day they went out: the
+/// sweep, which passes what is new, met them.
+#[tokio::test(start_paused = true)]
+async fn new_entities_of_a_lane_wait_for_its_hours_after_a_restart_too() {
+    let story = Story::begin(bulk_waits(), fine).await;
+    story.set("first", "price", "1");
+    story.quiet().await;
+    story.set_in(Lane::Bulk, "slow", "price", "1");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (store, script) = (story.store.clone(), story.script.clone());
+    story.end().await;
+    let story = Story::on(store, script, bulk_waits()).await;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(story.seen(), ["first=1"]);
+    tokio::time::sleep(Duration::from_secs(3700)).await;
+    assert_eq!(story.seen(), ["first=1", "slow=1"]);
+    story.end().await;
+}
+
+/// A target tripped while nothing but a lane that waited for its hours had something for it. When they
+/// began, nobody looked.
+#[tokio::test(start_paused = true)]
+async fn a_tripped_target_is_probed_when_the_hours_of_a_lane_begin() {
+    let story = Story::begin(bulk_waits(), fine).await;
+    story.set_in(Lane::Bulk, "slow", "price", "1");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    story.channel.setup().target.trip("it answered 401");
+    tokio::time::sleep(Duration::from_secs(7300)).await;
+    assert_eq!(story.seen(), ["slow=1"]);
+    assert_eq!(story.channel.status().state, status::State::Flowing);
+    story.end().await;
+}
+
+/// A target tripped while deletions went to it one by one. Each of the others waited for its turn first,
+/// and took it from other targets of the pace, though none was sent.
+#[tokio::test(start_paused = true)]
+async fn deletions_that_go_alone_do_not_wait_for_a_target_that_has_tripped() {
+    let nature = Nature {
+        deletes_alone: true,
+        ..Knobs::default().nature
+    };
+    let knobs = Knobs {
+        nature,
+        options: Options {
+            batch: 100,
+            ..options()
+        },
+        rate: Some(1.0),
+        ..Knobs::default()
+    };
+    let story = Story::begin(knobs, |seen| match seen.items[0].rendering {
+        Some(_) => Reply::Status(200),
+        None => Reply::All(Outcome::Trip {
+            reason: "answered 401".into(),
+        }),
+    })
+    .await;
+    for number in 0..50 {
+        story.set(&format!("e{number}"), "price", "1");
+    }
+    story.quiet_within(Duration::from_secs(60)).await;
+    for number in 0..50 {
+        story.delete(&format!("e{number}"));
+    }
+    story
+        .until("tripped", |story| {
+            story.channel.status().state == status::State::Tripped
+        })
+        .await;
+    // One is the probe.
+    story
+        .until_within(Duration::from_secs(5), "given back", |story| {
+            story.channel.status().owed.in_flight <= 1
+        })
+        .await;
     story.end().await;
 }

@@ -77,6 +77,15 @@ pub(super) fn read(table: &mut Cursor<'_>) -> Answers {
     if let Some(items) = table.take("items").and_then(|field| items(&field)) {
         answers.items = items;
     }
+    let listed = matches!(answers.items, Items::Results { .. } | Items::Errors { .. });
+    let of_items = |rule: &Rule| rule.of_items && !rule.of_preset;
+    if !listed && answers.rules.iter().any(of_items) {
+        table.complain(
+            "a rule reads the entry of each item, and nothing says where the answer lists them",
+            "write items = { at = \"/results\", by = \"id\" } too, or leave out of = \"item\""
+                .to_owned(),
+        );
+    }
     answers
 }
 
@@ -106,7 +115,7 @@ fn rule(field: &Field<'_>, table: &mut Cursor<'_>) -> Option<Rule> {
     let then = table
         .require("then", help)
         .and_then(|field| field.one_of(&VERDICTS));
-    if at.is_none() && (status.is_none() || is.is_some()) {
+    if at.is_none() && (status.as_ref().is_none_or(Vec::is_empty) || is.is_some()) {
         table.complain(
             "at is missing: the rule does not say where to look",
             "write at = \"/errors/*/code\", or status = [423] alone".to_owned(),
@@ -227,4 +236,43 @@ pub(super) fn shown(answers: &Answers, into: &mut Map<String, Value>) {
     into.insert("answers".into(), answers.preset.into());
     into.insert("answer".into(), own.into());
     into.insert("items".into(), items);
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::{ReadOptions, read, render};
+
+    #[test]
+    fn a_rule_that_matches_every_answer_or_none_is_refused() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("weir.toml");
+        let text = r#"config_version = 1
+[entities.product]
+facets.content = { owner = "pim" }
+[targets.api]
+kind = "webhook"
+url = "http://127.0.0.1:1/"
+[[targets.api.answer]]
+status = []
+then = "delivered"
+[[targets.api.answer]]
+at = "/code"
+is = ["LOCKED"]
+of = "item"
+then = "retry"
+[channels.a]
+entity = "product"
+facets = ["content"]
+target = "api"
+"#;
+        std::fs::write(&file, text).expect("a file");
+        let options = ReadOptions { secrets: true };
+        let Err(found) = read(&[file], &|_| None, options) else {
+            panic!("two complaints")
+        };
+        let found = render(&found);
+        for expected in ["at is missing", "nothing says where the answer lists them"] {
+            assert!(found.contains(expected), "{found}");
+        }
+    }
 }

@@ -127,7 +127,12 @@ pub(super) fn shown(oauth2: &OAuth2, outside: &Outside) -> Value {
     let extra: Map<String, Value> = oauth2
         .extra
         .iter()
-        .map(|(name, value)| (name.clone(), json!(value)))
+        .map(|(name, value)| {
+            // What is not written in the file may be a secret too.
+            let hidden = outside.is_in(value);
+            let shown = if hidden { SECRET } else { value.as_str() };
+            (name.clone(), shown.into())
+        })
         .collect();
     let mut shown = json!({
         "token_url": shown_url(&oauth2.token_url, outside),
@@ -145,4 +150,36 @@ pub(super) fn shown(oauth2: &OAuth2, outside: &Outside) -> Value {
         shown.extend(more);
     }
     shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signature::Secret;
+    use crate::targets::http::Address;
+
+    #[test]
+    fn a_parameter_from_outside_the_file_is_hidden() {
+        let assertion = "an assertion of the environment";
+        let oauth2 = OAuth2 {
+            token_url: Address::parse("http://api.example/token").expect("a URL"),
+            grant: Grant::ClientCredentials,
+            client_id: "weir".into(),
+            client_secret: Secret(b"secret".to_vec()),
+            in_body: false,
+            json: false,
+            scope: None,
+            extra: vec![
+                ("audience".into(), "shop".into()),
+                ("client_assertion".into(), assertion.into()),
+            ],
+            header: "authorization".into(),
+            prefix: "Bearer ".into(),
+        };
+        let outside = Outside([assertion.to_owned()].into());
+        assert_eq!(
+            shown(&oauth2, &outside)["extra"],
+            json!({"audience": "shop", "client_assertion": SECRET})
+        );
+    }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::super::Outside;
-use super::{Configured, http, word};
+use super::{CONCURRENCY, Configured, http, word};
 use crate::config::cursor::{Cursor, Field};
 use crate::targets::Kind;
 use crate::targets::search::{BATCH, Dialect, Options, PREFIX_BYTES_MAX, is_prefix};
@@ -120,10 +120,60 @@ impl Configured for Options {
         BATCH
     }
 
+    /// One worker applies what these two have accepted; more requests only wait in its queue.
+    fn concurrency(&self) -> usize {
+        match self.dialect {
+            Dialect::Meilisearch | Dialect::Typesense => 2,
+            Dialect::Elasticsearch | Dialect::OpenSearch | Dialect::Algolia => CONCURRENCY,
+        }
+    }
+
     fn exclusive(&self) -> Option<(String, &'static str)> {
         Some((
             self.place(),
             "they would overwrite each other's documents: give one of the targets a prefix, or an index of its own",
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::{ReadOptions, read, render};
+
+    #[test]
+    fn an_engine_with_one_worker_gets_two_requests_at_a_time_unless_configured() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for (dialect, more, expected) in [
+            ("elasticsearch", "", 8),
+            ("meilisearch", "", 2),
+            ("typesense", "", 2),
+            ("typesense", "concurrency = 5", 5),
+        ] {
+            let file = folder.path().join("weir.toml");
+            let text = format!(
+                r#"config_version = 1
+[entities.product]
+facets.content = {{ owner = "pim" }}
+[targets.search]
+kind = "search"
+dialect = "{dialect}"
+url = "http://127.0.0.1:1"
+index = "products"
+{more}
+[channels.search]
+entity = "product"
+facets = ["content"]
+target = "search"
+"#
+            );
+            std::fs::write(&file, text).expect("a file");
+            let options = ReadOptions { secrets: true };
+            let (plan, _) = read(&[file], &|_| None, options)
+                .unwrap_or_else(|wrong| panic!("{}", render(&wrong)));
+            assert_eq!(
+                plan.targets["search"].concurrency, expected,
+                "{dialect} {more}"
+            );
+        }
     }
 }

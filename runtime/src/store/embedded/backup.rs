@@ -29,7 +29,8 @@ const REMOVED: u32 = u32::MAX;
 /// each of its facets, and a renderer may choose a long key. A bound keeps a damaged length from
 /// taking all memory.
 const ENTRY_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// The most that is copied between two turns of commits: some milliseconds.
+/// The most that is copied between two turns of commits, some milliseconds, and written at once by a
+/// restore.
 const ROWS_AT_ONCE: usize = 512;
 const BYTES_AT_ONCE: usize = 1024 * 1024;
 
@@ -276,14 +277,16 @@ pub fn restore(backup: &Path, options: Options) -> Result<BackedUp, Error> {
         // In the first batch: whatever interrupts the restore, a store that can be opened has it.
         batch.insert(keys::RESTORED, &[]);
         let failed = |error: &dyn std::fmt::Display| Error::Unavailable(error.to_string());
-        let mut rows = 0;
+        let (mut rows, mut bytes) = (0, 0);
         read(backup, |key, value| {
+            rows += 1;
+            bytes += key.len() + value.as_ref().map_or(0, Vec::len);
             match value {
                 Some(value) => batch.insert(key, value),
                 None => batch.remove(key),
             }
-            rows += 1;
-            if rows % ROWS_AT_ONCE == 0 {
+            if rows >= ROWS_AT_ONCE || bytes >= BYTES_AT_ONCE {
+                (rows, bytes) = (0, 0);
                 let full = std::mem::take(&mut batch);
                 opened
                     .db

@@ -3,19 +3,22 @@
 //! It is a restore from a worse copy: all rows that can be read and understood are copied into a new
 //! store, what channels knew is left out, and the first opening doubts everything, so each channel
 //! sends everything again. Which rows are missing, nobody knows for certain; the entities that can be
-//! named are named, because only their sources can send them again.
+//! named are named, because only their sources can send them again. What they send must not count as
+//! repeated, so the identities of events are left out too. An entity that is kept may have a state from
+//! before, where sled went back to an older page.
 //!
 //! Nothing is removed. The new store is made beside the old one and takes its place in one step.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
-use std::io::Read;
+use std::io::Write as _;
+use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
 
 use super::open::{self, Opened};
 use super::sums::{Rows, Sums, batch};
@@ -26,29 +29,27 @@ use crate::store::{Error, Rescued, SEQUENCE_BLOCK, keys};
 
 /// The file with the names of the entities that may be missing, in the folder of the damaged store.
 pub const MISSING: &str = "missing-entities.txt";
-/// The caches of both stores; each row is read once.
+/// The caches of both stores; rows are read in the order of their keys.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// The most that is written at once.
 const ROWS_AT_ONCE: usize = 512;
 const BYTES_AT_ONCE: usize = 1024 * 1024;
 /// How often a stretch that cannot be read is halved in search of rows in the middle of it.
 const HALVINGS: u32 = 6;
-/// How much of sled's file is searched for names at once.
-const SEARCHED_AT_ONCE: usize = 4 * 1024 * 1024;
+/// How much of sled's file is searched for names at once, and left out if the disk cannot read it.
+const SEARCHED_AT_ONCE: usize = 64 * 1024;
 
 /// Sets a damaged store aside and puts one in its place that has everything that can be read.
 ///
 /// # Errors
 /// `Damaged` if nothing can be read; `Unavailable` if the new store cannot be written, for example
-/// because the disk is full. The old one is then where it was.
+/// because the disk is full, or cannot take the place of the old one, which is then where it was.
 pub fn rescue(options: &Options) -> Result<Rescued, Error> {
     let path = &options.path;
     let time = jiff::Timestamp::from_millisecond((options.now)().0 as i64).unwrap_or_default();
     let aside = format!("damaged-{}", time.strftime("%Y-%m-%dT%H%M%S%.3fZ"));
-    let made = path.with_file_name(format!(
-        "{}-rescued",
-        path.file_name().unwrap_or_default().to_string_lossy()
-    ));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let made = path.with_file_name(format!("{name}-rescued"));
     let cannot = |what: &Path, error: &dyn std::fmt::Display| {
         Error::Unavailable(format!("{}: {error}", what.display()))
     };
@@ -57,7 +58,7 @@ pub fn rescue(options: &Options) -> Result<Rescued, Error> {
         let earlier = path.with_file_name(format!("{aside}-earlier"));
         std::fs::rename(&made, &earlier).map_err(|error| cannot(&made, &error))?;
     }
-    let scratch = made.with_extension("log");
+    let scratch = path.with_file_name(format!("{name}-rescued-log"));
     let copied = open::guarded(|| copy(options, &made, &scratch));
     // It is not there, or has copies of files.
     let _ = std::fs::remove_dir_all(&scratch);
@@ -73,17 +74,28 @@ pub fn rescue(options: &Options) -> Result<Rescued, Error> {
         }
     })?;
     let aside = path.with_file_name(aside);
-    // From here on a start finds one of the two, whatever happens.
-    renameat_with(CWD, path, CWD, &made, RenameFlags::EXCHANGE)
-        .map_err(|error| cannot(path, &error))?;
-    std::fs::rename(&made, &aside).map_err(|error| cannot(&made, &error))?;
-    open::sync_directories(path).map_err(|error| cannot(path, &error))?;
     let names: String = rescued
         .missing
         .iter()
         .map(|name| format!("{name}\n"))
         .collect();
-    std::fs::write(aside.join(MISSING), names).map_err(|error| cannot(&aside, &error))?;
+    let exchange = || -> std::io::Result<()> {
+        // Before the new store is in use: whatever interrupts this, the names are there.
+        let mut file = File::create(path.join(MISSING))?;
+        file.write_all(names.as_bytes())?;
+        file.sync_all()?;
+        open::sync_directories(path)?;
+        renameat_with(CWD, path, CWD, &made, RenameFlags::EXCHANGE)?;
+        Ok(())
+    };
+    exchange().map_err(|error| {
+        let _ = std::fs::remove_dir_all(&made); // as above
+        let what = format!("the new store cannot take its place: {error}");
+        cannot(path, &what)
+    })?;
+    // From here on a start finds the new store, whatever happens.
+    std::fs::rename(&made, &aside).map_err(|error| cannot(&made, &error))?;
+    open::sync_directories(path).map_err(|error| cannot(path, &error))?;
     rescued.aside = aside;
     Ok(rescued)
 }
@@ -138,9 +150,16 @@ fn copy(options: &Options, made: &Path, scratch: &Path) -> Result<Rescued, Error
         }
         Ok(())
     })?;
+    let mut long = LongValues::default();
+    copy.kind(&old, keys::PARTS, |_, key, piece| {
+        long.add(key, piece);
+        Ok(())
+    })?;
     copy.kind(&old, keys::ENTITIES, |copy, key, value| {
         let ordinal = u32::from_be_bytes(keys::number_at(key, 1));
-        match names.understand(value) {
+        let understood = names.understand(&long, ordinal, value);
+        // A page of before may have an entity under another number.
+        match understood.filter(|(id, _)| !seen.has(id)) {
             Some((id, newest)) => {
                 seen.add(ordinal, &id, newest);
                 copy.put(key, value)
@@ -154,6 +173,7 @@ fn copy(options: &Options, made: &Path, scratch: &Path) -> Result<Rescued, Error
             }
         }
     })?;
+    drop(long);
     copy.kind(&old, keys::PARTS, |copy, key, value| {
         let ordinal = u32::from_be_bytes(keys::number_at(key, 1));
         match seen.ordinals.contains(&ordinal) {
@@ -180,8 +200,9 @@ fn copy(options: &Options, made: &Path, scratch: &Path) -> Result<Rescued, Error
             false => Ok(()),
         }
     })?;
-    // What channels knew is doubted anyway.
-    for kind in [b"B", b"L", b"R"] {
+    // Only counted: what channels knew is doubted anyway, and an event whose change is lost must be
+    // taken when its source sends it again.
+    for kind in [b"B".as_slice(), b"L", b"R", keys::IDENTITIES] {
         copy.kind(&old, kind, |_, _, _| Ok(()))?;
     }
     let mut event = Pieces::default();
@@ -197,9 +218,6 @@ fn copy(options: &Options, made: &Path, scratch: &Path) -> Result<Rescued, Error
         Ok(())
     })?;
     event.leave(&mut copy)?;
-    copy.kind(&old, keys::IDENTITIES, |copy, key, value| {
-        copy.put(key, value)
-    })?;
     let (mut ceiling, mut given_out) = (seen.newest + SEQUENCE_BLOCK, 0);
     copy.kind(&old, keys::FIGURES, |copy, key, value| {
         let number = || value.try_into().map(u64::from_le_bytes);
@@ -386,6 +404,33 @@ impl Kept {
     }
 }
 
+/// The long values that can be read from their first piece on.
+#[derive(Default)]
+struct LongValues {
+    /// The number of their pieces and the hash of these, by ordinal and sequence.
+    read: HashMap<(u32, u64), (u16, u64)>,
+    /// The hash of the last one.
+    hash: Xxh3,
+}
+
+impl LongValues {
+    /// Takes the next piece, in the order of the keys.
+    fn add(&mut self, key: &[u8], piece: &[u8]) {
+        let ordinal = u32::from_be_bytes(keys::number_at(key, 1));
+        let sequence = u64::from_be_bytes(keys::number_at(key, 5));
+        let part = u16::from_be_bytes(keys::number_at(key, 13));
+        if part == 0 {
+            self.hash = Xxh3::new();
+        }
+        let read = self.read.get(&(ordinal, sequence));
+        if read.map_or(0, |(parts, _)| *parts) == part {
+            self.hash.update(piece);
+            let with = (part.saturating_add(1), self.hash.digest());
+            self.read.insert((ordinal, sequence), with);
+        }
+    }
+}
+
 /// The names that can be read.
 #[derive(Default)]
 struct Names(HashMap<u32, Arc<str>>);
@@ -406,12 +451,17 @@ impl Names {
         })
     }
 
-    /// The entity of a record, and its newest sequence; `None` if not everything in it is known.
-    fn understand(&self, bytes: &[u8]) -> Option<(EntityId, u64)> {
+    /// The entity of a record, and its newest sequence; `None` if not everything in it is known, or a
+    /// long value is not whole.
+    fn understand(&self, long: &LongValues, ordinal: u32, bytes: &[u8]) -> Option<(EntityId, u64)> {
         let record = record::decode(bytes)?;
         let known = |row: &record::Row<'_>| {
             let text = match &row.value {
                 Value::Here(value) => std::str::from_utf8(value).is_ok(),
+                Value::Parts(parts, _, hash) => {
+                    let read = long.read.get(&(ordinal, row.meta.sequence));
+                    read == Some(&(*parts, *hash))
+                }
                 _ => true,
             };
             text && self.has(row.meta.name.into()) && self.has(row.meta.owner.into())
@@ -429,32 +479,22 @@ impl Names {
     /// The entities of which sled's file has a record, and which are not kept. Some may have been
     /// deleted long before: the file has their records until their place is used again.
     fn in_log(&self, log: &Path, kept: &Kept) -> std::io::Result<BTreeSet<String>> {
-        let (mut file, mut found) = (File::open(log)?, BTreeSet::new());
-        let mut bytes = Vec::new();
-        loop {
-            let before = bytes.len();
-            let read = (&mut file)
-                .take(SEARCHED_AT_ONCE as u64)
-                .read_to_end(&mut bytes)?;
-            // The last bytes are searched with the next ones, because a head may continue there.
-            let last = read == 0;
-            let end = match last {
-                true => before,
-                false => bytes.len().saturating_sub(record::HEAD_BYTES_MAX),
-            };
-            for at in 0..end {
-                if let Some((of_type, key)) = record::head(&bytes[at..])
+        let (file, mut found) = (File::open(log)?, BTreeSet::new());
+        let length = file.metadata()?.len();
+        // A head may continue in what is searched next.
+        let mut bytes = vec![0_u8; SEARCHED_AT_ONCE + record::HEAD_BYTES_MAX];
+        for from in (0..length).step_by(SEARCHED_AT_ONCE) {
+            let read = file.read_at(&mut bytes, from).unwrap_or(0);
+            for at in 0..read.min(SEARCHED_AT_ONCE) {
+                if let Some((of_type, key)) = record::head(&bytes[at..read])
                     && let Some(id) = self.id(of_type, key)
                     && !kept.has(&id)
                 {
                     found.insert(id.to_string());
                 }
             }
-            if last {
-                return Ok(found);
-            }
-            bytes.drain(..end);
         }
+        Ok(found)
     }
 }
 

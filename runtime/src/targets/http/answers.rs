@@ -19,6 +19,9 @@ use super::status::{self, Answer, Asked, uncertain};
 use super::{Pointer, Redactor};
 use crate::targets::{Item, Outcome};
 
+/// A longer error is quoted as it is, and a message that has grown longer is filled no further.
+const FILLED_BYTES_MAX: usize = 4 * 1024;
+
 /// How a target's answers are read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answers {
@@ -136,15 +139,20 @@ impl Answers {
         let success = (200..300).contains(&response.status);
         let all = |outcome: Outcome| vec![outcome; items.len()];
         let by_status = || all(by_status(asked, response, redactor));
-        if batch && self.items == Items::Standard && success {
+        let usual = || {
             let ids = items.iter().map(|item| item.id);
-            if let Some(outcomes) = status::item_by_item(ids, response.body, redactor) {
+            if batch
+                && self.items == Items::Standard
+                && success
+                && let Some(outcomes) = status::item_by_item(ids, response.body, redactor)
+            {
                 return outcomes;
             }
-        }
+            by_status()
+        };
         let listed = matches!(self.items, Items::Results { .. } | Items::Errors { .. });
         if self.rules.is_empty() && !listed {
-            return by_status();
+            return usual();
         }
         let blank = response.body.trim_ascii().is_empty();
         let body = parse(response.body);
@@ -175,7 +183,7 @@ impl Answers {
                 .filter(|entries| !entries.is_empty())
                 .and_then(|entries| self.errors(items, entries, index, response, redactor))
                 .unwrap_or_else(by_status),
-            Items::Standard | Items::AllOrNothing => by_status(),
+            Items::Standard | Items::AllOrNothing => usual(),
         }
     }
 
@@ -392,6 +400,9 @@ fn by_status(asked: Asked, response: &Response<'_>, redactor: &Redactor) -> Outc
 /// The message of an error with its parameters filled in, as Magento gives them: `{"message": "The
 /// \"%1\" …", "parameters": ["color"]}`, or by name.
 fn filled(body: &[u8]) -> Option<String> {
+    if body.len() > FILLED_BYTES_MAX {
+        return None;
+    }
     memchr::memmem::find(body, b"\"parameters\"")?;
     let body: Value = serde_json::from_slice(body).ok()?;
     let message = body.get("message")?.as_str()?.to_owned();
@@ -402,6 +413,10 @@ fn filled(body: &[u8]) -> Option<String> {
     };
     // %10 before %1.
     let fill = |message: String, (name, value): (String, &Value)| {
+        // Parameters may hold each other.
+        if message.len() > FILLED_BYTES_MAX {
+            return message;
+        }
         let text = text(Some(value)).unwrap_or_else(|| value.to_string());
         message.replace(&format!("%{name}"), &text)
     };

@@ -229,7 +229,8 @@ impl Tokens {
                 .get(RETRY_AFTER)
                 .and_then(|value| value.to_str().ok())
                 .and_then(|value| hints::retry_after(value, std::time::SystemTime::now()));
-            return Err((self.refusal(code, &body), after));
+            let reason = self.refusal(code, &body, renewal.refresh_token.as_ref());
+            return Err((reason, after));
         }
         let unreadable = |what: &str| (format!("answered {code} {what}"), None);
         let body: Value =
@@ -253,12 +254,14 @@ impl Tokens {
             _ => None,
         };
         let life = life.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        // For a token that never expires some endpoints give a number beyond all clocks.
+        let until = life.and_then(|life| {
+            let margin = MARGIN_MAX.min(life / 5);
+            Some((asked.checked_add(life - margin)?, asked.checked_add(life)?))
+        });
         Ok(Token {
             value,
-            until: life.map(|life| {
-                let margin = MARGIN_MAX.min(life / 5);
-                (asked + (life - margin), asked + life)
-            }),
+            until,
             worked: false.into(),
             redactor: self.redactor.with(token),
         })
@@ -310,11 +313,7 @@ impl Tokens {
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         if !options.in_body {
-            // RFC 6749, 2.3.1: id and secret are encoded as in a form first.
-            let pair = [&options.client_id, &text(&options.client_secret)]
-                .map(|text| encoded(text))
-                .join(":");
-            let value = format!("Basic {}", STANDARD.encode(pair));
+            let value = format!("Basic {}", self.basic());
             let mut value = HeaderValue::from_str(&value).map_err(|error| error.to_string())?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
@@ -322,10 +321,22 @@ impl Tokens {
         Ok(request)
     }
 
-    /// Why the endpoint gives no token. Servers disagree on whether the parts of a Basic header are
-    /// encoded, which only shows if they have special characters.
-    fn refusal(&self, code: u16, body: &[u8]) -> String {
-        let mut reason = status::describe(code, &self.redactor.redact(body));
+    /// The client's credentials in a Basic header. RFC 6749, 2.3.1: id and secret are encoded as in a
+    /// form first.
+    fn basic(&self) -> String {
+        let secret = String::from_utf8_lossy(&self.options.client_secret.0);
+        let id = encoded(&self.options.client_id);
+        STANDARD.encode(format!("{id}:{}", encoded(&secret)))
+    }
+
+    /// Why the endpoint gives no token, without the secrets that it was sent. Servers disagree on whether
+    /// the parts of a Basic header are encoded, which only shows if they have special characters.
+    fn refusal(&self, code: u16, body: &[u8], refresh_token: Option<&Secret>) -> String {
+        let mut redactor = self.redactor.with(&self.basic());
+        if let Some(token) = refresh_token {
+            redactor = redactor.with(&String::from_utf8_lossy(&token.0));
+        }
+        let mut reason = status::describe(code, &redactor.redact(body));
         let options = &self.options;
         let special = |text: &str| encoded(text) != text;
         let basic = !options.in_body

@@ -38,8 +38,8 @@ pub fn preset(name: &str) -> Option<Answers> {
     })
 }
 
-/// GraphQL Admin: everything is answered with 200. A payload of a mutation without `userErrors` that
-/// is `null` says nothing.
+/// GraphQL Admin: every query is answered with 200. With another status `errors` is a text that says the
+/// same as the status. A payload of a mutation without `userErrors` that is `null` says nothing.
 fn shopify() -> Answers {
     let code = "/errors/*/extensions/code";
     Answers {
@@ -51,7 +51,9 @@ fn shopify() -> Answers {
             rule("shopify: internal error", Verdict::Retry)
                 .at(code, &[json!("INTERNAL_SERVER_ERROR")]),
             rule("shopify: access denied", Verdict::Trip).at(code, &[json!("ACCESS_DENIED")]),
-            rule("shopify: errors", Verdict::Refused).filled("/errors"),
+            rule("shopify: errors", Verdict::Refused)
+                .status(&[200])
+                .filled("/errors"),
             rule("shopify: user errors", Verdict::Refused).filled("/data/*/userErrors"),
             rule("shopify: a mutation without a result", Verdict::Retry)
                 .status(&[200])
@@ -79,8 +81,8 @@ fn bigcommerce() -> Answers {
     }
 }
 
-/// Bulk results are listed by position; the Import API names the items that it refuses by their
-/// number, and imports none then.
+/// Bulk results are listed by position. The Import API answers otherwise: it names the items that it
+/// refuses by their number, which a configuration says with `items` by pointer, `/resourceIndex`.
 fn commercetools() -> Answers {
     let code = "/errors/*/code";
     let conflict = json!("ConcurrentModification");

@@ -123,7 +123,7 @@ fn cover(text: &[u8], secret: &[u8]) -> Option<Vec<u8>> {
     Some(covered)
 }
 
-/// The spellings of a text: plain, in JSON, and in URLs.
+/// The spellings of a text: plain, in JSON, in URLs, and in forms.
 fn spellings(text: &str) -> Vec<String> {
     let json = serde_json::Value::from(text).to_string();
     let encoded = utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
@@ -134,6 +134,7 @@ fn spellings(text: &str) -> Vec<String> {
         encoded.to_lowercase(),
         encoded,
         decoded,
+        url::form_urlencoded::byte_serialize(text.as_bytes()).collect(),
     ]
 }
 
@@ -179,6 +180,7 @@ mod tests {
                 r#"{"password": "[secret]"}"#,
             ),
             ("pass%25word%3Aof%20%22the%22%20shop", "[secret]"),
+            ("pass%25word%3Aof+%22the%22+shop", "[secret]"),
             (
                 "GET /hooks/T0123456789ABCDEF/4711?token=query%2Ftoken&v=1",
                 "GET /hooks/[secret]/4711?token=[secret]&v=1",

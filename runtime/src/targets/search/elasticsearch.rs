@@ -31,7 +31,7 @@ const RESET_BYTES_MIN: usize = 1024 * 1024;
 /// What is remembered between attempts.
 #[derive(Default)]
 pub(super) struct State {
-    /// When a request for a document had no answer.
+    /// When a request for a document was given up.
     unanswered: Mutex<HashMap<String, Instant>>,
     /// Requests in a row that were long and had no answer.
     resets: AtomicU32,
@@ -62,14 +62,14 @@ pub(super) async fn deliver(engine: &Engine, index: Index, attempt: Attempt<'_>)
     } else {
         ""
     };
-    let filter = "filter_path=errors,error,status,items.*.status,items.*.error";
+    let filter =
+        "filter_path=errors,error,status,items.*.status,items.*.error.type,items.*.error.reason";
     let path = format!(
         "/{}/_bulk?timeout={wait}ms&{filter}{alias}",
         engine.options.index
     );
     let body = Some(("application/x-ndjson", body));
     let state = &engine.elasticsearch;
-    let now = Instant::now();
     let (of_sent, wait) = match engine.ask(Method::POST, &path, body, attempt.now).await {
         Ok(reply) => {
             state.resets.store(0, Ordering::Relaxed);
@@ -86,14 +86,14 @@ pub(super) async fn deliver(engine: &Engine, index: Index, attempt: Attempt<'_>)
         }
     };
     let mut outcomes = placed(outcomes, &sent, of_sent);
-    state.note(&ids, attempt.items, &mut outcomes, now);
+    state.note(&ids, attempt.items, &mut outcomes);
     Delivery { outcomes, wait }
 }
 
 impl State {
     /// Remembers requests without an answer, and holds back the outcome of a delete that an earlier
     /// request may undo.
-    fn note(&self, ids: &[String], items: &[Item], outcomes: &mut [Outcome], now: Instant) {
+    fn note(&self, ids: &[String], items: &[Item], outcomes: &mut [Outcome]) {
         let mut unanswered = lock(&self.unanswered);
         if !unanswered.is_empty() {
             unanswered.retain(|_, at| at.elapsed() < DELETE_AGAIN_AFTER);
@@ -101,7 +101,7 @@ impl State {
         for ((id, item), outcome) in ids.iter().zip(items).zip(outcomes) {
             if is_uncertain(outcome) || matches!(outcome, Outcome::Split { too_long: true, .. }) {
                 if unanswered.len() < UNANSWERED_MAX {
-                    unanswered.insert(id.clone(), now);
+                    unanswered.insert(id.clone(), Instant::now());
                 }
             } else if item.rendering.is_none()
                 && *outcome == Outcome::Delivered
@@ -231,6 +231,7 @@ fn is_of_target(kind: &str, why: &str) -> bool {
         "no write index is defined",
         "Document ID is not supported",
         "is not an alias",
+        "contains unrecognized parameter",
     ]
     .iter()
     .any(|text| why.contains(text))

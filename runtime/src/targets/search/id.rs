@@ -7,13 +7,20 @@
 
 use sha2::{Digest, Sha256};
 
-/// The longest id in bytes, without its prefix. Elasticsearch allows 512, Meilisearch 511.
-const ID_BYTES_MAX: usize = 500;
+/// The longest id in bytes, without prefix and separator. Elasticsearch allows 512, Meilisearch 511.
+const ID_BYTES_MAX: usize = 498;
+/// Between a prefix and the encoded key, in which it never occurs: so `a-` and `b` are not what no prefix
+/// and `a-b` are.
+const SEPARATOR: &str = "__";
 
 /// The id of a key.
 pub(super) fn of(prefix: &str, key: &str) -> String {
     let mut id = String::with_capacity(prefix.len() + key.len() + 8);
     id.push_str(prefix);
+    if !prefix.is_empty() {
+        id.push_str(SEPARATOR);
+    }
+    let from = id.len();
     for byte in key.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' => id.push(char::from(byte)),
@@ -25,8 +32,8 @@ pub(super) fn of(prefix: &str, key: &str) -> String {
             }
         }
     }
-    if id.len() > prefix.len() + ID_BYTES_MAX {
-        id.truncate(prefix.len());
+    if id.len() > from + ID_BYTES_MAX {
+        id.truncate(from);
         id.push_str("_h");
         id.push_str(&hex::encode(Sha256::digest(key.as_bytes())));
     }
@@ -69,8 +76,18 @@ mod tests {
                 "{id}"
             );
         }
-        assert_eq!(of("de-", "a/b_1"), "de-a_2fb_5f1");
+        assert_eq!(of("de-", "a/b_1"), "de-__a_2fb_5f1");
         assert!(of("", &umlauts).starts_with("_h"));
+    }
+
+    // Two channels shared an index, and the deletion of `1` by the one deleted `de-1` of the other.
+    #[test]
+    fn keys_with_different_prefixes_have_different_ids() {
+        for (one, other) in [(("", "de-1"), ("de-", "1")), (("a", "b1"), ("ab", "1"))] {
+            assert_ne!(of(one.0, one.1), of(other.0, other.1), "{one:?} {other:?}");
+        }
+        let longest = of(&"p".repeat(PREFIX_BYTES_MAX), &"k".repeat(ID_BYTES_MAX));
+        assert_eq!(longest.len(), 511);
     }
 
     #[test]

@@ -49,14 +49,7 @@ pub(super) async fn deliver(engine: &Engine, attempt: Attempt<'_>) -> Delivery {
             attempt.trace.trace, attempt.trace.span
         )
     };
-    if !puts.is_empty() {
-        let mark = mark("put");
-        let path = format!("/indexes/{index}/documents?primaryKey=id&customMetadata={mark}");
-        let body = ("application/x-ndjson", documents);
-        let outcome = task(engine, &attempt, &path, body, &mark, puts.len()).await;
-        puts.iter()
-            .for_each(|at| outcomes[*at] = Some(outcome.clone()));
-    }
+    // Deletions come first: the key of one entity may have become that of another.
     if !deletes.is_empty() {
         let mark = mark("delete");
         let path = format!("/indexes/{index}/documents/delete-batch?customMetadata={mark}");
@@ -68,6 +61,14 @@ pub(super) async fn deliver(engine: &Engine, attempt: Attempt<'_>) -> Delivery {
         let outcome = task(engine, &attempt, &path, body, &mark, deletes.len()).await;
         deletes
             .iter()
+            .for_each(|at| outcomes[*at] = Some(outcome.clone()));
+    }
+    if !puts.is_empty() {
+        let mark = mark("put");
+        let path = format!("/indexes/{index}/documents?primaryKey=id&customMetadata={mark}");
+        let body = ("application/x-ndjson", documents);
+        let outcome = task(engine, &attempt, &path, body, &mark, puts.len()).await;
+        puts.iter()
             .for_each(|at| outcomes[*at] = Some(outcome.clone()));
     }
     placed(outcomes, &[], Vec::new()).into()
@@ -109,8 +110,12 @@ async fn task(
         if let Ok(reply) = engine.ask(Method::GET, &path, None, attempt.now).await {
             match reply.str("/status") {
                 "succeeded" => return Outcome::Delivered,
-                "failed" => return failure(&reply, items),
+                "failed" => return failure(engine, &reply, items),
                 "canceled" => return uncertain(format!("task {number} was canceled")),
+                _ if matches!(reply.status, 401 | 403) => {
+                    let why = reply.described();
+                    return uncertain(format!("task {number} cannot be followed: {why}"));
+                }
                 _ => {}
             }
         }
@@ -140,6 +145,9 @@ fn refusal(reply: &Reply, items: usize) -> Outcome {
     match (reply.status, reply.str("/code")) {
         (_, "no_space_left_on_device" | "index_not_found" | "invalid_api_key") => reply.trip(),
         (413, _) if items > 1 => again(&reply.described(), true),
+        // Documents are read later, by the task. What else is wrong with a request is wrong with each,
+        // such as `customMetadata` for a version before 1.26.
+        (400 | 409 | 415 | 422, code) if !matches!(code, "" | "malformed_payload") => reply.trip(),
         _ => reply
             .by_status(items)
             .into_iter()
@@ -149,9 +157,10 @@ fn refusal(reply: &Reply, items: usize) -> Outcome {
 }
 
 /// The outcome of a task that has failed.
-fn failure(reply: &Reply, items: usize) -> Outcome {
+fn failure(engine: &Engine, reply: &Reply, items: usize) -> Outcome {
     let (code, message) = (reply.str("/error/code"), reply.str("/error/message"));
-    let reason = format!("the task failed: {code}: {message}");
+    let quote = format!("the task failed: {code}: {message}");
+    let reason = engine.shown(u64::from(reply.status), &quote);
     let of_entity = matches!(
         code,
         "invalid_document_id"

@@ -297,6 +297,16 @@ async fn one_id_or_body_that_is_too_long_is_found_by_halves() {
 }
 
 #[tokio::test]
+async fn an_elasticsearch_that_does_not_know_a_parameter_refuses_no_document() {
+    let body = r#"{"error":{"type":"illegal_argument_exception","reason":"request [/products/_bulk] contains unrecognized parameter: [require_alias]"},"status":400}"#;
+    let (_target, search) = engine(Dialect::Elasticsearch, move |_| {
+        Reply::Body(400, body.into())
+    })
+    .await;
+    assert_eq!(words(&search, &[put("a"), put("b")]).await, ["trip"; 2]);
+}
+
+#[tokio::test]
 async fn a_long_request_that_is_reset_twice_is_halved() {
     let (_target, search) = engine(Dialect::Elasticsearch, |_| Reply::Close).await;
     let body = format!(r#"{{"text":"{}"}}"#, "x".repeat(RESET_BYTES));
@@ -335,7 +345,8 @@ async fn an_alias_is_written_as_such_a_data_stream_and_another_primary_key_are_r
             r#"{"products-v2":{"aliases":{"products":{}}}}"#,
             "&require_alias=true",
         ),
-        (r#"{"products":{"aliases":{}}}"#, "items.*.error"),
+        (r#"{"products":{"aliases":{}}}"#, "items.*.error.reason"),
+        ("{}", "items.*.error.reason"),
     ] {
         let target = Fixture::start(move |asked| match asked.method.as_str() {
             "GET" => Reply::Body(200, body.into()),
@@ -435,17 +446,17 @@ async fn meilisearch_delivers_when_its_task_has_succeeded() {
     let items = [put("a/b"), gone("c")];
     assert_eq!(words(&search, &items).await, ["delivered"; 2]);
     let asked = writes(&target);
-    assert_eq!(
-        asked[0].path,
-        "/indexes/products/documents?primaryKey=id&customMetadata=weir-put-00000000000000000000000000000003-0000000000000004"
-    );
-    assert_eq!(asked[0].text(), "{\"id\":\"a_2fb\",\"name\":\"n\"}\n");
     assert!(
-        asked[1]
+        asked[0]
             .path
             .starts_with("/indexes/products/documents/delete-batch?")
     );
-    assert_eq!(asked[1].text(), r#"["c"]"#);
+    assert_eq!(asked[0].text(), r#"["c"]"#);
+    assert_eq!(
+        asked[1].path,
+        "/indexes/products/documents?primaryKey=id&customMetadata=weir-put-00000000000000000000000000000003-0000000000000004"
+    );
+    assert_eq!(asked[1].text(), "{\"id\":\"a_2fb\",\"name\":\"n\"}\n");
     let looks = target
         .asked()
         .iter()
@@ -470,9 +481,45 @@ async fn a_task_of_meilisearch_that_fails_says_whose_fault_it_is() {
         }
     }
     let full = r#"{"message":"m","code":"no_space_left_on_device","type":"system"}"#;
-    let (_target, search) =
-        engine(Dialect::Meilisearch, move |_| Reply::Body(422, full.into())).await;
-    assert_eq!(words(&search, &[put("a")]).await, ["trip"]);
+    // A version that does not know a parameter refused the whole catalogue.
+    let unknown = r#"{"message":"Unknown parameter `customMetadata`","code":"bad_request"}"#;
+    let malformed = r#"{"message":"m","code":"malformed_payload"}"#;
+    for (status, body, expected) in [
+        (422, full, "trip"),
+        (400, unknown, "trip"),
+        (400, malformed, "refused"),
+    ] {
+        let (_target, search) = engine(Dialect::Meilisearch, move |_| {
+            Reply::Body(status, body.into())
+        })
+        .await;
+        assert_eq!(words(&search, &[put("a")]).await, [expected], "{body}");
+    }
+}
+
+// The message quoted a whole document, and each of a thousand entities kept a copy of it.
+#[tokio::test]
+async fn a_task_of_meilisearch_that_fails_is_quoted_in_short() {
+    let message = "x".repeat(10_000);
+    let error = format!(r#"{{"message":"{message}","code":"invalid_document_id"}}"#);
+    let failed = task_that("failed", Box::leak(error.into_boxed_str()));
+    let (_target, search) = engine(Dialect::Meilisearch, failed).await;
+    let outcomes = outcomes(&search, &[put("a")]).await;
+    assert!(
+        matches!(&outcomes[0], Outcome::Refused { reason, .. } if reason.contains("invalid_document_id") && reason.len() < 300),
+        "{outcomes:?}"
+    );
+}
+
+// The key had no right to look at tasks, and each delivery took ten minutes.
+#[tokio::test]
+async fn a_task_of_meilisearch_that_must_not_be_seen_is_not_waited_for() {
+    let (_target, search) = engine(Dialect::Meilisearch, |asked| match asked.method.as_str() {
+        "POST" => Reply::Body(202, r#"{"taskUid":147}"#.into()),
+        _ => Reply::Body(403, r#"{"message":"m","code":"invalid_api_key"}"#.into()),
+    })
+    .await;
+    assert_eq!(words(&search, &[put("a")]).await, ["uncertain"]);
 }
 
 #[tokio::test]
@@ -527,6 +574,34 @@ async fn typesense_is_read_line_by_line_and_deletes_by_ids() {
         asked[1].text(),
         "{\"id\":\"a\",\"name\":\"n\"}\n{\"id\":\"b\",\"name\":\"n\"}\n{\"id\":\"c\",\"name\":\"n\"}\n"
     );
+}
+
+// A hundred long ids made a URL that no server reads, and all of these deletions were refused.
+#[tokio::test]
+async fn typesense_deletes_as_many_at_once_as_fit_into_a_url() {
+    let (target, search) = engine(Dialect::Typesense, |_| {
+        Reply::Body(200, r#"{"num_deleted":1}"#.into())
+    })
+    .await;
+    let items: Vec<Item> = (0..20)
+        .map(|at| gone(&format!("{at}{}", "x".repeat(400))))
+        .collect();
+    assert_eq!(words(&search, &items).await, ["delivered"; 20]);
+    let asked = writes(&target);
+    assert_eq!(asked.len(), 5);
+    assert!(asked.iter().all(|asked| asked.path.len() < 2_000));
+
+    let (target, search) = engine(Dialect::Typesense, |_| {
+        Reply::Body(503, r#"{"message":"Not Ready or Lagging"}"#.into())
+    })
+    .await;
+    let more = [items, vec![put("a")]].concat();
+    assert_eq!(words(&search, &more).await, ["throttled"; 21]);
+    assert_eq!(writes(&target).len(), 1, "the others would only wait too");
+
+    let (_target, search) = engine(Dialect::Typesense, |_| Reply::Status(400)).await;
+    assert_eq!(words(&search, &[gone("a"), gone("b")]).await, ["again"; 2]);
+    assert_eq!(words(&search, &[gone("a")]).await, ["refused"]);
 }
 
 #[tokio::test]

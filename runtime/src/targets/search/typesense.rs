@@ -10,8 +10,10 @@ use crate::targets::http::Method;
 use crate::targets::http::status::uncertain;
 use crate::targets::{Attempt, Delivery};
 
-/// The most ids in one deletion: they are in its URL.
+/// The most ids in one deletion, and the most bytes of them: they are in its URL, of which older engines
+/// read 2,000 bytes.
 const DELETE_MAX: usize = 100;
+const DELETE_BYTES_MAX: usize = 1_900;
 /// The wait when the engine lags behind its own log.
 const LAGGING: Duration = Duration::from_secs(10);
 
@@ -38,16 +40,38 @@ pub(super) async fn deliver(engine: &Engine, attempt: Attempt<'_>) -> Delivery {
         }
     }
     let collection = format!("/collections/{}/documents", engine.options.index);
-    for part in deletes.chunks(DELETE_MAX) {
-        let gone: Vec<&str> = part.iter().map(|at| ids[*at].as_str()).collect();
-        let path = format!("{collection}?filter_by=id:%5B{}%5D", gone.join(","));
-        let outcome = match engine.ask(Method::DELETE, &path, None, attempt.now).await {
-            Ok(reply) if reply.is_success() => Outcome::Delivered,
-            Ok(reply) => trouble(&reply, 1),
-            Err(outcome) => outcome,
+    let longest = deletes.iter().map(|at| ids[*at].len() + 1).max();
+    let at_once = (DELETE_BYTES_MAX / longest.unwrap_or(1)).clamp(1, DELETE_MAX);
+    // What keeps the engine from taking one request keeps it from taking the others, which would each
+    // wait for their own time-out.
+    let mut stopped: Option<Outcome> = None;
+    for part in deletes.chunks(at_once) {
+        let outcome = match &stopped {
+            Some(outcome) => outcome.clone(),
+            None => {
+                let gone: Vec<&str> = part.iter().map(|at| ids[*at].as_str()).collect();
+                let path = format!("{collection}?filter_by=id:%5B{}%5D", gone.join(","));
+                match engine.ask(Method::DELETE, &path, None, attempt.now).await {
+                    Ok(reply) if reply.is_success() => Outcome::Delivered,
+                    Ok(reply) => trouble(&reply, part.len()),
+                    Err(outcome) => outcome,
+                }
+            }
         };
+        let goes_on = matches!(
+            outcome,
+            Outcome::Delivered | Outcome::Refused { .. } | Outcome::Split { .. }
+        );
+        if !goes_on {
+            stopped = Some(outcome.clone());
+        }
         part.iter()
             .for_each(|at| outcomes[*at] = Some(outcome.clone()));
+    }
+    if let Some(outcome) = stopped {
+        puts.iter()
+            .for_each(|at| outcomes[*at] = Some(outcome.clone()));
+        puts.clear();
     }
     if puts.is_empty() {
         return placed(outcomes, &[], Vec::new()).into();

@@ -300,6 +300,19 @@ async fn a_request_has_the_form_that_the_api_takes() {
     assert_eq!(target.asked()[0].headers["x-tenant"], "eu");
 }
 
+// Its answer has no list of results: it was taken for one that names no item, and each deletion was
+// sent for ever.
+#[tokio::test]
+async fn a_deletion_with_a_request_of_its_own_needs_no_list_in_its_answer() {
+    let target = Fixture::start(|_| Reply::Status(204)).await;
+    let mut options = options(target.url("/records"));
+    options.delete = Some(Method::DELETE);
+    options.answers = http::preset("commercetools").expect("a preset");
+    assert!(options.nature().deletes_alone);
+    let outcomes = deliver(&options, &[item("a", None)], Form::Batch).await;
+    assert_eq!(outcomes, [Outcome::Delivered]);
+}
+
 #[tokio::test]
 async fn the_answers_of_an_api_are_read_by_its_preset_and_its_wait_is_passed_on() {
     let body = r#"{"errors":[{"message":"Throttled","extensions":{"code":"THROTTLED"}}],"extensions":{"cost":{"requestedQueryCost":752,"actualQueryCost":null,"throttleStatus":{"maximumAvailable":1000.0,"currentlyAvailable":652,"restoreRate":50.0}}}}"#;

@@ -121,7 +121,10 @@ impl Writer {
     pub(in crate::store::embedded) fn forget(&mut self, now: Timestamp) -> Result<(), Error> {
         self.warn_of_names();
         let order = self.index().give_up_order();
-        drop(order);
+        if let Some(order) = order {
+            // On another thread, because every source waits for this one. Without one it is done here.
+            drop(std::thread::Builder::new().spawn(move || drop(order)));
+        }
         let forget_ms = lock(&self.shared.limits).forget_ms;
         let Some(horizon) = now.0.checked_sub(forget_ms) else {
             return Ok(());

@@ -100,6 +100,11 @@ fn shopify_answers_everything_with_200() {
     }
     assert_eq!(means(&shopify, 1, 429, ""), ["throttled"]);
     assert_eq!(means(&shopify, 1, 401, "{}"), ["trip"]);
+    // These were refused, as if each entity were wrong.
+    let key = r#"{"errors":"[API] Invalid API key or access token (unrecognized login or wrong password)"}"#;
+    assert_eq!(means(&shopify, 1, 401, key), ["trip"]);
+    let exceeded = r#"{"errors":"Exceeded 2 calls per second for api client."}"#;
+    assert_eq!(means(&shopify, 1, 429, exceeded), ["throttled"]);
 }
 
 #[test]
@@ -191,6 +196,15 @@ fn magento_accepts_items_by_their_number_and_its_errors_field_means_nothing() {
 }
 
 #[test]
+fn parameters_that_hold_each_other_do_not_fill_the_memory() {
+    let parameters: Vec<String> = (0..20).map(|at| format!("%{at}").repeat(40)).collect();
+    let body = json!({"message": "%20", "parameters": parameters}).to_string();
+    assert!(body.len() < FILLED_BYTES_MAX, "{}", body.len());
+    let message = filled(body.as_bytes()).expect("a message");
+    assert!(message.len() < 10_000, "{}", message.len());
+}
+
+#[test]
 fn shopware_points_at_the_item_that_sank_the_transaction() {
     let shopware = of("shopware");
     let body = r#"{"errors":[{"code":"c1051bb4","status":"400","detail":"This value should not be blank.","source":{"pointer":"/write_data/2/productNumber"}}]}"#;
@@ -278,6 +292,12 @@ fn own_rules_come_before_the_table_of_statuses_and_items_may_be_named_by_id() {
             "{status} {body}"
         );
     }
+    assert_eq!(
+        means(&answers, 2, 200, r#"{"code":42,"items":[]}"#),
+        ["throttled"; 2],
+        "a rule comes before the list of items too"
+    );
+    assert_eq!(means(&answers, 2, 200, r#"{"items":[]}"#), ["delivered"; 2]);
     answers.items = Items::Results {
         at: Pointer::parse("/results").expect("a pointer"),
         by: Naming::Id(Pointer::parse("/sku").expect("a pointer")),

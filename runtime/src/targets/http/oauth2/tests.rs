@@ -223,6 +223,24 @@ async fn a_token_is_renewed_a_fifth_of_its_life_before_it_expires() {
     }
 }
 
+// The largest number there is, for a token that never expires.
+#[tokio::test]
+async fn a_life_beyond_all_clocks_lasts_until_the_token_is_refused() {
+    let target = Fixture::start(|asked| match asked.path.as_str() {
+        "/token" => Reply::Body(
+            200,
+            json!({"access_token": "abcdef", "expires_in": i64::MAX}).to_string(),
+        ),
+        _ => Reply::Status(200),
+    })
+    .await;
+    let client = client(&target, oauth2(&target));
+    for _ in 0..2 {
+        assert_eq!(ask(&target, &client).await, Ok(200));
+    }
+    assert_eq!(to(&target, "/token").len(), 1);
+}
+
 #[tokio::test]
 async fn while_the_endpoint_is_down_a_token_is_used_as_long_as_it_is_valid() {
     let given = AtomicUsize::new(0);
@@ -263,7 +281,12 @@ async fn a_refusal_of_the_endpoint_is_shown_without_our_secrets_and_with_a_remed
     let target = Fixture::start(|asked| match asked.path.as_str() {
         "/token" => Reply::Body(
             401,
-            json!({"error": "invalid_client", "hint": SECRET}).to_string(),
+            json!({
+                "asked": asked.headers["authorization"],
+                "error": "invalid_client",
+                "hint": SECRET,
+            })
+            .to_string(),
         ),
         _ => Reply::Status(200),
     })
@@ -274,7 +297,8 @@ async fn a_refusal_of_the_endpoint_is_shown_without_our_secrets_and_with_a_remed
         held.contains("invalid_client") && held.contains("try client_auth = \"body\""),
         "{held}"
     );
-    assert!(!held.contains(SECRET), "{held}");
+    let basic = STANDARD.encode("weir+client:s3cret%3Awith%25chars");
+    assert!(!held.contains(SECRET) && !held.contains(&basic), "{held}");
     assert!(to(&target, "/api").is_empty());
 }
 
