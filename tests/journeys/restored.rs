@@ -163,5 +163,11 @@ fn a_store_that_was_backed_up_while_it_ran_is_restored_and_the_accounts_add_up()
         .close(&stage, "shop", &deliveries)
         .unwrap_or_else(|why| panic!("{why}"));
     println!("{counts:?}");
-    assert!(counts.accepted > 4 * KEYS && counts.owed == 0, "{counts:?}");
+    // Everything before the backup, twice what came after it, and what a fast or a slow machine sent
+    // meanwhile.
+    let after = KEYS / 3 * 2 + 1;
+    assert!(
+        counts.accepted > 2 * KEYS + 2 * after && counts.owed == 0,
+        "{counts:?}"
+    );
 }

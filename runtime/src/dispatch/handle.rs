@@ -384,7 +384,8 @@ impl TargetHandle {
     fn slow_down(&self, reason: &str, after: Option<Duration>, sent: Option<Duration>) {
         let (now, mut pace) = (self.clock.elapsed(), self.pace());
         if let Some(after) = after {
-            pace.wait_until(now, now + after);
+            // A longer wait is the breaker's, of this target alone: others may share the pace.
+            pace.wait_until(now, now + after.min(HINT_MAX));
         }
         let first = pace.bearable().is_none();
         if let Some(sent) = sent {

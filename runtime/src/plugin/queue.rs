@@ -199,7 +199,7 @@ impl State {
         let mut moved = Vec::new();
         for waiting in &mut self.lines[from as usize].waiting {
             let slower = |job: &Job| lane(standing(&job.batch.chain, now)) > from;
-            if waiting.iter().any(|job| slower(job)) {
+            if firsts(waiting).any(|(_, job)| slower(job)) {
                 let all = std::mem::take(waiting).into_iter();
                 let (slow, others): (Vec<_>, Vec<_>) = all.partition(|job| slower(job));
                 *waiting = others.into();
@@ -228,9 +228,7 @@ impl State {
             free && (room_for_new || !is_new(job))
         };
         let least_spent = |priority: usize| {
-            line.waiting[priority]
-                .iter()
-                .enumerate()
+            firsts(&line.waiting[priority])
                 .filter(|(_, job)| may_run(job))
                 .min_by_key(|(place, job)| (spent(&job.batch.chain, now), *place))
                 .map(|(place, _)| (priority, place))
@@ -245,6 +243,20 @@ impl State {
         self.new += usize::from(job.runs_as_new);
         Some(job)
     }
+}
+
+/// The first batch of each chain, with its place. The others of a chain are treated as this one, and
+/// many of them may wait at a pull.
+fn firsts(waiting: &VecDeque<Box<Job>>) -> impl Iterator<Item = (usize, &Job)> {
+    let mut seen: Vec<*const Chain> = Vec::new();
+    let jobs = waiting.iter().enumerate();
+    jobs.filter_map(move |(place, job)| {
+        let chain = Arc::as_ptr(&job.batch.chain);
+        (!seen.contains(&chain)).then(|| {
+            seen.push(chain);
+            (place, &**job)
+        })
+    })
 }
 
 /// The order in which the priorities are considered at the n-th pull.

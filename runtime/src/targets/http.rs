@@ -29,7 +29,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 pub use hyper::Method;
 use hyper::Request;
-use hyper::header::HeaderMap;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::http::response::Parts;
 
 pub(crate) use self::address::ENCODED;
@@ -155,6 +155,31 @@ impl Client {
             Some(token) => &token.redactor,
             None => &self.redactor,
         }
+    }
+
+    /// Sends a request with the headers that every request must carry, and a body with its content
+    /// type. See [`Client::exchange`].
+    ///
+    /// # Errors
+    /// The outcome, if there is no complete response.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        url: &str,
+        body: Option<(&'static str, Vec<u8>)>,
+    ) -> Result<Answered, Outcome> {
+        let mut headers = self.headers();
+        let (content_type, body) = body.unzip();
+        if let Some(content_type) = content_type {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        }
+        let mut request = Request::new(Full::new(Bytes::from(body.unwrap_or_default())));
+        *request.method_mut() = method;
+        *request.uri_mut() = url.parse().map_err(|error| Outcome::Trip {
+            reason: format!("the address of a request is no URL: {error}"),
+        })?;
+        *request.headers_mut() = headers;
+        self.exchange(request).await
     }
 
     /// Sends a request and reads the response to its end, within the timeout. If the response says that

@@ -16,10 +16,6 @@ mod typesense;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::Request;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -268,21 +264,7 @@ impl Engine {
         now: SystemTime,
     ) -> Result<Reply, Outcome> {
         let url = format!("{}{path}", self.options.url.as_str().trim_end_matches('/'));
-        let mut headers = self.client.headers();
-        let body = match body {
-            Some((content_type, body)) => {
-                headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-                body
-            }
-            None => Vec::new(),
-        };
-        let mut request = Request::new(Full::new(Bytes::from(body)));
-        *request.method_mut() = method;
-        *request.uri_mut() = url.parse().map_err(|error| Outcome::Trip {
-            reason: format!("{} is no URL: {error}", self.options.url.shown("[secret]")),
-        })?;
-        *request.headers_mut() = headers;
-        let answered = self.client.exchange(request).await?;
+        let answered = self.client.send(method, &url, body).await?;
         let status = answered.parts.status.as_u16();
         let wait = hints::wait(&hints::Hinting {
             status,
@@ -290,14 +272,12 @@ impl Engine {
             body: &answered.body,
             now,
         });
+        // Whatever of the answer is quoted later is without our secrets, the token included.
+        let text = self.client.redactor(&answered).redact(&answered.body);
         Ok(Reply {
             status,
-            body: serde_json::from_slice(&answered.body).ok(),
-            text: self
-                .client
-                .redactor(&answered)
-                .redact(&answered.body)
-                .into_owned(),
+            body: serde_json::from_slice(&text).ok(),
+            text: text.into_owned(),
             wait,
         })
     }

@@ -111,7 +111,7 @@ pub struct ConfigView {
     pub store: String,
     /// Since when it is in use.
     pub since: Time,
-    /// The last attempt to load it, the start included.
+    /// The last attempt to load it again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_reload: Option<ReloadView>,
 }

@@ -322,6 +322,11 @@ impl Answers {
             if !rule.status.is_empty() && !rule.status.contains(&status) {
                 return None;
             }
+            // Errors are filled in those answers too, and not one entity is to blame.
+            let any_error = rule.status.is_empty() && rule.is == Test::Filled;
+            if any_error && rule.then == Verdict::Refused && speaks_of_target(status) {
+                return None;
+            }
             let values = match (&rule.at, document) {
                 (None, _) => return Some(Found { rule, value: None }),
                 (Some(_), None) => return None,
@@ -437,6 +442,11 @@ fn parse(body: &[u8]) -> Option<Value> {
         .collect::<Result<_, _>>()
         .ok()?;
     (lines.len() > 1).then_some(Value::Array(lines))
+}
+
+/// Whether a status speaks of the target or of Weir's rights, whatever the body says.
+fn speaks_of_target(status: u16) -> bool {
+    matches!(status, 401 | 403 | 405 | 407 | 408 | 429 | 500..)
 }
 
 fn is_filled(value: &Value) -> bool {
