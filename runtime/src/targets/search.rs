@@ -184,6 +184,20 @@ impl Target for Search {
     }
 }
 
+/// The documents of an attempt, and what there is to delete.
+struct Written {
+    /// The ids of all items, in order.
+    ids: Vec<String>,
+    /// One a line.
+    documents: Vec<u8>,
+    /// The places of the items whose documents these are.
+    puts: Vec<usize>,
+    /// The places of the items to delete.
+    deletes: Vec<usize>,
+    /// The outcomes of items that have no document.
+    outcomes: Vec<Option<Outcome>>,
+}
+
 /// A complete answer of an engine.
 struct Reply {
     status: u16,
@@ -250,6 +264,37 @@ impl Engine {
     /// The ids of items, in order.
     fn ids(&self, items: &[Item]) -> Vec<String> {
         items.iter().map(|item| self.id(item)).collect()
+    }
+
+    /// Writes the documents of an attempt, one a line with its id, for the engines that take deletions in
+    /// requests of their own.
+    fn lines(&self, items: &[Item]) -> Written {
+        let mut written = Written {
+            ids: self.ids(items),
+            documents: Vec::new(),
+            puts: Vec::new(),
+            deletes: Vec::new(),
+            outcomes: vec![None; items.len()],
+        };
+        for (at, item) in items.iter().enumerate() {
+            if item.rendering.is_none() {
+                written.deletes.push(at);
+                continue;
+            }
+            let from = written.documents.len();
+            let id = Some(("id", written.ids[at].as_str()));
+            match document::write(item, id, self.options.meta, &mut written.documents) {
+                Ok(()) => {
+                    written.documents.push(b'\n');
+                    written.puts.push(at);
+                }
+                Err(reason) => {
+                    written.documents.truncate(from);
+                    written.outcomes[at] = Some(refused(reason));
+                }
+            }
+        }
+        written
     }
 
     /// Makes a request at a path of the engine.

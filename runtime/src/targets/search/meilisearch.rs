@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{Engine, Outcome, Reply, again, document, is_uncertain, placed, refused};
+use super::{Engine, Outcome, Reply, Written, again, is_uncertain, placed, refused};
 use crate::targets::http::Method;
 use crate::targets::http::status::uncertain;
 use crate::targets::{Attempt, Delivery};
@@ -21,27 +21,13 @@ const TASK_MAX: Duration = Duration::from_secs(600);
 const LOST_AMONG: usize = 100;
 
 pub(super) async fn deliver(engine: &Engine, attempt: Attempt<'_>) -> Delivery {
-    let ids = engine.ids(attempt.items);
-    let mut outcomes: Vec<Option<Outcome>> = vec![None; attempt.items.len()];
-    let (mut documents, mut puts, mut deletes) = (Vec::new(), Vec::new(), Vec::new());
-    for (at, (item, id)) in attempt.items.iter().zip(&ids).enumerate() {
-        if item.rendering.is_none() {
-            deletes.push(at);
-            continue;
-        }
-        let from = documents.len();
-        let id = Some(("id", id.as_str()));
-        match document::write(item, id, engine.options.meta, &mut documents) {
-            Ok(()) => {
-                documents.push(b'\n');
-                puts.push(at);
-            }
-            Err(reason) => {
-                documents.truncate(from);
-                outcomes[at] = Some(refused(reason));
-            }
-        }
-    }
+    let Written {
+        ids,
+        documents,
+        puts,
+        deletes,
+        mut outcomes,
+    } = engine.lines(attempt.items);
     let index = &engine.options.index;
     let mark = |kind: &str| {
         format!(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Engine, Outcome, Reply, document, placed, refused};
+use super::{Engine, Outcome, Reply, Written, placed, refused};
 use crate::targets::http::Method;
 use crate::targets::http::status::uncertain;
 use crate::targets::{Attempt, Delivery};
@@ -18,27 +18,13 @@ const DELETE_BYTES_MAX: usize = 1_900;
 const LAGGING: Duration = Duration::from_secs(10);
 
 pub(super) async fn deliver(engine: &Engine, attempt: Attempt<'_>) -> Delivery {
-    let ids = engine.ids(attempt.items);
-    let mut outcomes: Vec<Option<Outcome>> = vec![None; attempt.items.len()];
-    let (mut documents, mut puts, mut deletes) = (Vec::new(), Vec::new(), Vec::new());
-    for (at, (item, id)) in attempt.items.iter().zip(&ids).enumerate() {
-        if item.rendering.is_none() {
-            deletes.push(at);
-            continue;
-        }
-        let from = documents.len();
-        let id = Some(("id", id.as_str()));
-        match document::write(item, id, engine.options.meta, &mut documents) {
-            Ok(()) => {
-                documents.push(b'\n');
-                puts.push(at);
-            }
-            Err(reason) => {
-                documents.truncate(from);
-                outcomes[at] = Some(refused(reason));
-            }
-        }
-    }
+    let Written {
+        ids,
+        documents,
+        mut puts,
+        deletes,
+        mut outcomes,
+    } = engine.lines(attempt.items);
     let collection = format!("/collections/{}/documents", engine.options.index);
     let longest = deletes.iter().map(|at| ids[*at].len() + 1).max();
     let at_once = (DELETE_BYTES_MAX / longest.unwrap_or(1)).clamp(1, DELETE_MAX);
