@@ -3,8 +3,9 @@
 //! The status of an answer says little here: a batch is answered with 200 and fails item by item, or is
 //! accepted and fails later. Each dialect has a file that knows its requests and judges its answers by
 //! what they say: the *entity* is at fault (refused), there are too many requests (throttled), or the
-//! *target* is in trouble (tripped), which never refuses an entity. The target guesses nothing: it creates
-//! no index, and one that is gone trips it.
+//! *target* is in trouble (tripped), which never refuses an entity. The target looks for
+//! its index before the first write and after trouble, and trips if it is gone. Between two looks only an
+//! alias is safe: a plain index of Elasticsearch is created again by a write, as Algolia's always is.
 
 mod algolia;
 mod document;
