@@ -865,7 +865,12 @@ async fn a_401_names_the_kind_of_proof_that_the_source_wants() {
         (verify::Options::Bearer { tokens: secrets() }, "Bearer"),
         (verify::Options::github(secrets()), "HMAC-SHA256"),
         (
-            verify::Options::StandardWebhooks { secrets: secrets() },
+            verify::Options::StandardWebhooks {
+                keys: secrets()
+                    .into_iter()
+                    .map(crate::signature::VerifyingKey::Shared)
+                    .collect(),
+            },
             "Standard-Webhooks",
         ),
     ];
