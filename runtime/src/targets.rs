@@ -109,6 +109,11 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether a delivery says that the target has accepted an entity, and not that it has applied it.
+    pub fn accepts_only(&self) -> bool {
+        matches!(self, Kind::Webhook(options) if options.answers.accepted_only)
+    }
+
     /// Prepares a target without opening a connection.
     ///
     /// # Errors

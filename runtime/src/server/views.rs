@@ -373,6 +373,9 @@ pub struct StandingView {
     /// Name and version of the plugin that rendered it last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plugin: Option<String>,
+    /// What the state leaves open, for example whether the target has applied what it accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
     /// The last failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,

@@ -442,9 +442,11 @@ fn a_plan_is_shown_as_it_would_be_written() {
           },
           "targets": {
             "shop.de": {
+              "accepted_only": false,
               "answer": [],
               "answers": null,
               "auth": null,
+              "compress": "none",
               "concurrency": 8,
               "content_type": null,
               "cost": "requests",
@@ -473,9 +475,11 @@ fn a_plan_is_shown_as_it_would_be_written() {
               "wrap": null
             },
             "shop.fr": {
+              "accepted_only": false,
               "answer": [],
               "answers": null,
               "auth": null,
+              "compress": "none",
               "concurrency": 8,
               "content_type": null,
               "cost": "requests",

@@ -102,7 +102,7 @@ then = "retry"
             weir.toml:10:8: targets.shop.wrap: two texts are expected here; write what stands before and after the items: wrap = ['{"records":[', ']}']
             weir.toml:11:16: targets.shop.content_type: "json" is not a content type; write one such as "application/json"
             weir.toml:12:13: targets.shop.headers.Host: "Host" cannot be set here; write the name of a header that Weir does not send itself
-            weir.toml:13:11: targets.shop.answers: there is no preset "shopfy" for answers; write "shopify" or "bigcommerce" or "commercetools" or "magento" or "shopware" or "akeneo" or "salesforce", or describe the answers with [[…answer]]
+            weir.toml:13:11: targets.shop.answers: there is no preset "shopfy" for answers; write "shopify" or "bigcommerce" or "commercetools" or "commercetools-import" or "magento" or "shopware" or "akeneo" or "salesforce" or "amazon-listings", or describe the answers with [[…answer]]
             weir.toml:14:12: targets.shop.fail_if[0]: "errors" is not a JSON pointer; write one such as "/errors/*/code": each name after a /, * for every element
             weir.toml:15:33: targets.shop.items.by: "number" is not allowed here; write "position" or "id" or "line" or "pointer"
             weir.toml:18:7: targets.shop.answer[0].is[0]: a list or a table cannot be compared here; write a string, a number, true or false
