@@ -87,6 +87,7 @@ pub(super) fn channel(live: &Live, channel: &Channel, sweeps: &Sweeps) -> Channe
         holding: status.owed.holding,
         refused_tried_again: counters.refused_tried_count(),
         target_bears_per_second: status.target.bears_per_second,
+        target_bears_in_flight: status.target.bears_in_flight,
         freshness_seconds: status.freshness.as_secs_f64(),
         freshness_objective_seconds: status
             .freshness_objective

@@ -182,7 +182,7 @@ impl Webhook {
             Err(outcome) => return all(outcome),
         };
         let status = answered.parts.status.as_u16();
-        let wait = hints::wait(&hints::Hinting {
+        let hints = hints::read(&hints::Hinting {
             status,
             headers: &answered.parts.headers,
             body: &answered.body,
@@ -191,7 +191,7 @@ impl Webhook {
         let response = Response {
             status,
             body: &answered.body,
-            wait,
+            wait: hints.wait,
         };
         // A deletion that is alone in its request is answered as one.
         let alone = deletes && self.options.nature().deletes_alone;
@@ -204,7 +204,7 @@ impl Webhook {
                 &response,
                 self.client.redactor(&answered),
             ),
-            wait,
+            hints,
         }
     }
 

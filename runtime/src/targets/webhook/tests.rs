@@ -315,7 +315,7 @@ async fn a_deletion_with_a_request_of_its_own_needs_no_list_in_its_answer() {
 }
 
 #[tokio::test]
-async fn the_answers_of_an_api_are_read_by_its_preset_and_its_wait_is_passed_on() {
+async fn the_answers_of_an_api_are_read_by_its_preset_and_its_points_are_passed_on() {
     let body = r#"{"errors":[{"message":"Throttled","extensions":{"code":"THROTTLED"}}],"extensions":{"cost":{"requestedQueryCost":752,"actualQueryCost":null,"throttleStatus":{"maximumAvailable":1000.0,"currentlyAvailable":652,"restoreRate":50.0}}}}"#;
     let target = Fixture::start(move |_| Reply::Body(200, body.into())).await;
     let mut options = options(target.url("/graphql.json"));
@@ -323,9 +323,13 @@ async fn the_answers_of_an_api_are_read_by_its_preset_and_its_wait_is_passed_on(
     let webhook = Webhook::open(&options).expect("a webhook");
     let items = [item("a", Some("{}"))];
     let delivery = webhook.deliver(attempt(&items, Form::Single)).await;
-    assert_eq!(delivery.wait, Some(Duration::from_secs(2)));
+    let left = delivery.hints.points.map(|points| points.left);
+    assert_eq!(left, Some(652.0));
     assert!(
-        matches!(&delivery.outcomes[0], Outcome::Throttled { after, .. } if *after == delivery.wait),
+        matches!(
+            &delivery.outcomes[0],
+            Outcome::Throttled { after: None, .. }
+        ),
         "{delivery:?}"
     );
 }
