@@ -336,12 +336,14 @@ impl Answers {
             };
             let quote = match &rule.is {
                 Test::Filled => values.into_iter().find(|value| is_filled(value)),
-                // The value is known from the rule; what is around it says more.
                 Test::OneOf(wanted) => values
                     .into_iter()
-                    .any(|value| wanted.iter().any(|wanted| is_same(wanted, value)))
-                    .then_some(document)
-                    .flatten(),
+                    .find(|value| wanted.iter().any(|wanted| is_same(wanted, value)))
+                    .map(|value| match (rule.then, document) {
+                        // The value is known from the rule; why it is so stands around it.
+                        (Verdict::Refused, Some(document)) => document,
+                        _ => value,
+                    }),
                 Test::Missing if values.iter().all(|value| value.is_null()) => {
                     return Some(Found { rule, quote: None });
                 }
