@@ -420,6 +420,7 @@ fn subscription(
         shape: xxh3_64(shape.to_string().as_bytes()),
         shape_label: labels,
         target: target.place(),
+        debounce: options.debounce,
     }
 }
 
