@@ -22,6 +22,7 @@ mod guard;
 mod histories;
 mod life;
 mod limits;
+mod pace;
 mod quiet;
 mod refused;
 mod search;
@@ -70,6 +71,7 @@ struct Knobs {
     place: u64,
     concurrency: usize,
     rate: Option<f64>,
+    cost: targets::Cost,
     breaker: breaker::Options,
     chain: Option<Arc<dyn Render>>,
     parked_max: usize,
@@ -88,6 +90,7 @@ impl Default for Knobs {
             place: 1,
             concurrency: 4,
             rate: None,
+            cost: targets::Cost::Requests,
             breaker: breaker::Options {
                 first,
                 cap,
@@ -126,6 +129,7 @@ fn setup_of(kind: Kind, clock: Clock, knobs: Knobs) -> Setup {
         name: "shop".into(),
         concurrency: knobs.concurrency,
         rate: knobs.rate,
+        cost: knobs.cost,
         pace: None,
         kind,
     };
