@@ -22,7 +22,7 @@ use crate::model::{EntityType, Lane, facet_matches};
 use crate::targets;
 
 /// With more entities in one request, one slow response would delay too many.
-const BATCH: RangeInclusive<i64> = 1..=1000;
+const BATCH: RangeInclusive<i64> = 1..=10_000;
 /// More than this is more than a target takes, and than a channel may have in memory.
 const BATCH_BYTES: RangeInclusive<u64> = 1024..=16 * 1024 * 1024;
 const SECOND: Duration = Duration::from_secs(1);
