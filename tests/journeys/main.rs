@@ -23,6 +23,7 @@ mod power;
 mod reload;
 mod restored;
 mod sandbox;
+mod search;
 mod secrets;
 mod slow;
 mod starts;

@@ -41,7 +41,8 @@ use self::oauth2::{Token, Tokens};
 pub use self::pointer::Pointer;
 pub use self::presets::{PRESETS, preset};
 pub(crate) use self::redact::Redactor;
-use self::transport::Transport;
+use self::status::uncertain;
+use self::transport::{Broken, Transport};
 pub use self::transport::{Connections, Tls};
 use super::{Outcome, Unusable};
 use crate::signature::Secret;
@@ -79,10 +80,12 @@ pub(crate) struct Client {
     tokens: Option<Tokens>,
 }
 
-/// A complete response.
+/// A response.
 pub(crate) struct Answered {
     pub(crate) parts: Parts,
     pub(crate) body: Vec<u8>,
+    /// Why this is only its beginning; `None` if it is complete.
+    pub(crate) cut: Option<String>,
     /// The token of the request.
     token: Option<Arc<Token>>,
 }
@@ -158,10 +161,10 @@ impl Client {
     }
 
     /// Sends a request with the headers that every request must carry, and a body with its content
-    /// type. See [`Client::exchange`].
+    /// type. See [`Client::exchange`]; of a response that is too long it returns the beginning.
     ///
     /// # Errors
-    /// The outcome, if there is no complete response.
+    /// The outcome, if there is no response.
     pub(crate) async fn send(
         &self,
         method: Method,
@@ -179,7 +182,7 @@ impl Client {
             reason: format!("the address of a request is no URL: {error}"),
         })?;
         *request.headers_mut() = headers;
-        self.exchange(request).await
+        self.with_token(request).await
     }
 
     /// Sends a request and reads the response to its end, within the timeout. If the response says that
@@ -189,8 +192,16 @@ impl Client {
     /// The outcome, if there is no complete response.
     pub(crate) async fn exchange(
         &self,
-        mut request: Request<Full<Bytes>>,
+        request: Request<Full<Bytes>>,
     ) -> Result<Answered, Outcome> {
+        let answered = self.with_token(request).await?;
+        match answered.cut {
+            Some(reason) => Err(uncertain(reason)),
+            None => Ok(answered),
+        }
+    }
+
+    async fn with_token(&self, mut request: Request<Full<Bytes>>) -> Result<Answered, Outcome> {
         let Some(tokens) = &self.tokens else {
             return self.once(request, None).await;
         };
@@ -215,8 +226,23 @@ impl Client {
         token: Option<Arc<Token>>,
     ) -> Result<Answered, Outcome> {
         let exchanged = self.transport.exchange(request, self.timeout).await;
-        let (parts, body) = exchanged.map_err(|broken| broken.meaning(self.timeout))?;
-        Ok(Answered { parts, body, token })
+        let cut = exchanged.as_ref().err();
+        let cut = cut.map(|broken| broken.reason(self.timeout));
+        match exchanged {
+            Ok((parts, body)) => Ok(Answered {
+                parts,
+                body,
+                cut,
+                token,
+            }),
+            Err(Broken::TooLong(answer)) => Ok(Answered {
+                parts: answer.0,
+                body: answer.1,
+                cut,
+                token,
+            }),
+            Err(broken) => Err(broken.meaning(self.timeout)),
+        }
     }
 }
 
