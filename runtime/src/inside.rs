@@ -100,7 +100,7 @@ pub mod server {
 
 /// Signing requests (journeys, fuzz).
 pub mod signature {
-    pub use crate::signature::{Secret, sign};
+    pub use crate::signature::{Secret, SigningKey, VerifyingKey, sign};
 }
 
 /// The stores (promises, bench, fuzz).

@@ -1,5 +1,6 @@
 //! Secrets, and signatures according to Standard Webhooks 1.0.0, used both for verifying events and
-//! for signing deliveries.
+//! for signing deliveries: `v1` with a secret that both sides have, and `v1a` with a private key that only
+//! the sender has (Ed25519).
 
 use std::fmt;
 
@@ -7,10 +8,13 @@ use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use hmac::{Hmac, KeyInit, Mac};
+use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use sha2::Sha256;
 
 /// The allowed length of a Standard Webhooks key, in bytes.
 pub const WEBHOOK_SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+/// The length of an Ed25519 seed, and of a public key, in bytes.
+const ED25519_BYTES: usize = 32;
 
 /// Base64 as it is used for signatures in practice: the standard alphabet, with or without padding.
 pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -30,9 +34,6 @@ impl Secret {
     /// The reason why the text is not such a key. The text itself is not part of it.
     pub fn from_webhook_secret(text: &str) -> Result<Secret, SecretError> {
         let text = text.trim();
-        if text.starts_with("whsk_") || text.starts_with("whpk_") {
-            return Err(SecretError::Asymmetric);
-        }
         let bytes = BASE64
             .decode(text.strip_prefix("whsec_").unwrap_or(text))
             .map_err(|_| SecretError::NotBase64)?;
@@ -60,11 +61,132 @@ pub enum SecretError {
     /// The key has this many bytes instead of 24 to 64.
     #[error("a Standard Webhooks secret has 24 to 64 bytes once decoded, but this one has {0}")]
     Length(usize),
-    /// The key belongs to an asymmetric signature (`v1a`).
+    /// A private key that is not 32 or 64 bytes in base64, or whose two halves do not belong together.
     #[error(
-        "`whsk_` and `whpk_` are keys of asymmetric signatures, which Weir does not use; give a `whsec_` secret"
+        "this is not an Ed25519 key of Standard Webhooks: write `whsk_` followed by the 32 bytes of the seed in base64, alone or with the 32 bytes of its public key after them"
     )]
-    Asymmetric,
+    NotPrivate,
+    /// A public key that is not 32 bytes in base64.
+    #[error(
+        "this is not an Ed25519 key of Standard Webhooks: write `whpk_` followed by the 32 bytes of the public key in base64"
+    )]
+    NotPublic,
+    /// A public key where something is signed.
+    #[error("`whpk_` is a public key, which cannot sign; give the `whsk_` key that belongs to it")]
+    CannotSign,
+    /// A private key where something is verified.
+    #[error(
+        "`whsk_` is the private key of a sender, which nobody else should have; give the `whpk_` key that belongs to it"
+    )]
+    CannotVerify,
+}
+
+/// A Standard Webhooks key that signs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SigningKey {
+    /// A secret that both sides have (`whsec_`, signature `v1`).
+    Shared(Secret),
+    /// The seed of an Ed25519 key pair (`whsk_`, signature `v1a`): 32 bytes.
+    Private(Secret),
+}
+
+impl SigningKey {
+    /// Decodes a key, by its prefix; without one it is a shared secret. A private key may be written as its
+    /// seed alone, or followed by the public key.
+    ///
+    /// # Errors
+    /// The reason why the text is not such a key. The text itself is not part of it.
+    pub fn parse(text: &str) -> Result<SigningKey, SecretError> {
+        let text = text.trim();
+        if text.starts_with("whpk_") {
+            return Err(SecretError::CannotSign);
+        }
+        let Some(private) = text.strip_prefix("whsk_") else {
+            return Secret::from_webhook_secret(text).map(SigningKey::Shared);
+        };
+        let bytes = BASE64
+            .decode(private)
+            .map_err(|_| SecretError::NotPrivate)?;
+        let (seed, public) = bytes
+            .split_at_checked(ED25519_BYTES)
+            .ok_or(SecretError::NotPrivate)?;
+        let pair =
+            Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| SecretError::NotPrivate)?;
+        if !public.is_empty() && public != pair.public_key().as_ref() {
+            return Err(SecretError::NotPrivate);
+        }
+        Ok(SigningKey::Private(Secret(seed.to_vec())))
+    }
+
+    /// Signs a message and returns one entry of the header `webhook-signature`. `timestamp` is in seconds
+    /// since 1970, as sent in `webhook-timestamp`; `body` is the bytes as they are sent.
+    pub fn sign(&self, id: &str, timestamp: u64, body: &[u8]) -> String {
+        let (SigningKey::Shared(secret) | SigningKey::Private(secret)) = self;
+        let Some(pair) = self.pair() else {
+            return sign(secret, id, timestamp, body);
+        };
+        let timestamp = timestamp.to_string();
+        let message = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body].concat();
+        format!("v1a,{}", BASE64.encode(pair.sign(&message)))
+    }
+
+    /// The public key that verifies what this key signs (`whpk_…`); `None` for a shared secret.
+    pub fn public(&self) -> Option<String> {
+        let pair = self.pair()?;
+        Some(format!("whpk_{}", BASE64.encode(pair.public_key())))
+    }
+
+    /// Everything in it that is secret, in each form in which somebody may write it.
+    pub(crate) fn secrets(&self) -> Vec<Secret> {
+        let (SigningKey::Shared(secret) | SigningKey::Private(secret)) = self;
+        let whole = self
+            .pair()
+            .map(|pair| Secret([&secret.0, pair.public_key().as_ref()].concat()));
+        std::iter::once(secret.clone()).chain(whole).collect()
+    }
+
+    fn pair(&self) -> Option<Ed25519KeyPair> {
+        match self {
+            SigningKey::Shared(_) => None,
+            SigningKey::Private(seed) => Ed25519KeyPair::from_seed_unchecked(&seed.0).ok(),
+        }
+    }
+}
+
+/// A Standard Webhooks key that verifies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VerifyingKey {
+    /// A secret that both sides have (`whsec_`, signature `v1`).
+    Shared(Secret),
+    /// The public key of a sender (`whpk_`, signature `v1a`): 32 bytes.
+    Public(Vec<u8>),
+}
+
+impl VerifyingKey {
+    /// Decodes a key, by its prefix; without one it is a shared secret.
+    ///
+    /// # Errors
+    /// The reason why the text is not such a key. The text itself is not part of it.
+    pub fn parse(text: &str) -> Result<VerifyingKey, SecretError> {
+        let text = text.trim();
+        if text.starts_with("whsk_") {
+            return Err(SecretError::CannotVerify);
+        }
+        let Some(public) = text.strip_prefix("whpk_") else {
+            return Secret::from_webhook_secret(text).map(VerifyingKey::Shared);
+        };
+        match BASE64.decode(public) {
+            Ok(bytes) if bytes.len() == ED25519_BYTES => Ok(VerifyingKey::Public(bytes)),
+            _ => Err(SecretError::NotPublic),
+        }
+    }
+}
+
+/// Whether an Ed25519 signature of this message was made with the private key of this public key.
+pub(crate) fn is_signed(public: &[u8], message: &[u8], signature: &[u8]) -> bool {
+    UnparsedPublicKey::new(&ED25519, public)
+        .verify(message, signature)
+        .is_ok()
 }
 
 /// Signs a message according to Standard Webhooks 1.0.0 and returns the value of the header
@@ -109,5 +231,46 @@ mod tests {
             br#"{"test": 2432232314}"#,
         );
         assert_eq!(signed, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    }
+
+    const PRIVATE: &str = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg==";
+    const PUBLIC: &str = "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=";
+
+    // The key pair and the signature with which the standard's first implementation is tested.
+    #[test]
+    fn a_private_key_signs_as_the_first_implementation_of_the_standard_does() {
+        let seed_alone = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbc=";
+        for written in [PRIVATE, seed_alone] {
+            let key = SigningKey::parse(written).expect("a key");
+            let signed = key.sign(
+                "msg_p5jXN8AQM9LWM0D4loKWxJek",
+                1_614_265_330,
+                br#"{"test": 2432232314}"#,
+            );
+            assert_eq!(
+                signed,
+                "v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg=="
+            );
+            assert_eq!(key.public().as_deref(), Some(PUBLIC));
+            assert!(!format!("{key:?}").contains("118"), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_says_what_is_wrong_with_it_and_which_one_is_wanted() {
+        let signs = |text: &str| SigningKey::parse(text).map(drop);
+        let verifies = |text: &str| VerifyingKey::parse(text).map(drop);
+        let other_half = PRIVATE.replace("VKIDij2", "VKIDij3");
+        for (found, expected) in [
+            (signs(PUBLIC), SecretError::CannotSign),
+            (signs("whsk_AAAA"), SecretError::NotPrivate),
+            (signs("whsk_!"), SecretError::NotPrivate),
+            (signs(&other_half), SecretError::NotPrivate),
+            (verifies(PRIVATE), SecretError::CannotVerify),
+            (verifies("whpk_AAAA"), SecretError::NotPublic),
+        ] {
+            assert_eq!(found, Err(expected));
+        }
+        assert_eq!((signs(PRIVATE), verifies(PUBLIC)), (Ok(()), Ok(())));
     }
 }

@@ -33,13 +33,67 @@ pub struct Options {
     pub name: Arc<str>,
     /// Maximum number of requests in flight. Default 8; 2 for a search engine with one worker.
     pub concurrency: usize,
-    /// Maximum number of requests per second; `None` means unlimited.
+    /// Maximum rate: requests, items or bytes per second, as `cost` says; `None` means unlimited.
     pub rate: Option<f64>,
-    /// The name of the pace that it shares with other targets; concurrency and rate are then those of
-    /// the pace.
+    /// What the target counts, and `rate` with it. Default: requests.
+    pub cost: Cost,
+    /// The name of the pace that it shares with other targets; concurrency, rate and cost are then
+    /// those of the pace.
     pub pace: Option<Arc<str>>,
     /// Its kind, with the options of that kind.
     pub kind: Kind,
+}
+
+/// What a target counts when it limits its clients, and with it its rate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cost {
+    /// Requests, whatever they hold.
+    #[default]
+    Requests,
+    /// Entities.
+    Items,
+    /// Bytes of the bodies, approximately.
+    Bytes,
+}
+
+impl Cost {
+    /// The words of a configuration.
+    pub const WORDS: [(&'static str, Cost); 3] = [
+        ("requests", Cost::Requests),
+        ("items", Cost::Items),
+        ("bytes", Cost::Bytes),
+    ];
+
+    /// Its word in a configuration.
+    pub fn word(self) -> &'static str {
+        let [(requests, _), (items, _), (bytes, _)] = Cost::WORDS;
+        match self {
+            Cost::Requests => requests,
+            Cost::Items => items,
+            Cost::Bytes => bytes,
+        }
+    }
+
+    /// How many of what is counted are a unit of the pace. A rate of a few units has the same meaning
+    /// whatever is counted, and a byte is too little to have one.
+    pub(crate) fn unit(self) -> f64 {
+        match self {
+            Cost::Requests | Cost::Items => 1.0,
+            Cost::Bytes => 1024.0,
+        }
+    }
+
+    /// The cost of a request in units.
+    pub(crate) fn of(self, items: &[Item]) -> f64 {
+        match self {
+            Cost::Requests => 1.0,
+            Cost::Items => items.len() as f64,
+            Cost::Bytes => {
+                let bytes: usize = items.iter().map(Item::bytes_in_batch).sum();
+                bytes as f64 / self.unit()
+            }
+        }
+    }
 }
 
 /// All kinds of target. This is the only list of them.
@@ -55,6 +109,11 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether a delivery says that the target has accepted an entity, and not that it has applied it.
+    pub fn accepts_only(&self) -> bool {
+        matches!(self, Kind::Webhook(options) if options.answers.accepted_only)
+    }
+
     /// Prepares a target without opening a connection.
     ///
     /// # Errors
@@ -105,17 +164,53 @@ pub trait Target: Send + Sync + 'static {
 pub struct Delivery {
     /// One outcome for each item, in order.
     pub outcomes: Vec<Outcome>,
-    /// How long the target asks Weir to wait before the next request, whatever the outcomes are.
-    pub wait: Option<Duration>,
+    /// What the answer says about the pace, whatever the outcomes are.
+    pub hints: Hints,
 }
 
 impl From<Vec<Outcome>> for Delivery {
     fn from(outcomes: Vec<Outcome>) -> Delivery {
         Delivery {
             outcomes,
-            wait: None,
+            hints: Hints::default(),
         }
     }
+}
+
+/// What an answer says about the pace of a target. Each of it only makes Weir slower.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Hints {
+    /// How long the target asks Weir to wait before the next request.
+    pub wait: Option<Duration>,
+    /// The requests per second that the target takes.
+    pub rate: Option<f64>,
+    /// The points that are left, where the API counts them.
+    pub points: Option<PointsLeft>,
+}
+
+impl From<Option<Duration>> for Hints {
+    /// A wait and nothing more.
+    fn from(wait: Option<Duration>) -> Hints {
+        Hints {
+            wait,
+            ..Hints::default()
+        }
+    }
+}
+
+/// The points of an API that counts the cost of each request, as an answer tells them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PointsLeft {
+    /// Points that had to be there before the request ran.
+    pub needed: f64,
+    /// Points that it used; 0 if it did not run.
+    pub used: f64,
+    /// Points that are there now.
+    pub left: f64,
+    /// Points of a full bucket.
+    pub most: f64,
+    /// Points that come back in a second; more than 0.
+    pub per_second: f64,
 }
 
 /// A target's requirements for deliveries.

@@ -40,6 +40,11 @@ fn the_product_catalog_runs_as_in_its_readme() {
     Story::read("product-catalog").play();
 }
 
+#[test]
+fn the_commerce_api_runs_as_in_its_readme() {
+    Story::read("commerce-api").play();
+}
+
 /// In one test, because a demo takes a free port before Weir listens there.
 #[test]
 fn the_demo_converges_and_shows_the_same_to_people_and_programs() {
@@ -105,6 +110,7 @@ fn the_links_of_the_readmes_lead_somewhere() {
         "README.md",
         "examples/first-webhook/README.md",
         "examples/product-catalog/README.md",
+        "examples/commerce-api/README.md",
         "plugins/README.md",
     ] {
         let path = repository().join(readme);

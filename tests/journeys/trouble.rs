@@ -420,3 +420,27 @@ fn a_channel_that_does_not_deliver_counts_and_sends_nothing() {
     stage.reloads(CATALOG);
     stage.shop_holds(json!({"lamp": page("lamp", json!(1))}));
 }
+
+// A bulk interface answered 202 to each product, and its import failed at night. `weir show` said
+// "delivered", so nobody looked there.
+#[test]
+fn an_entity_that_was_accepted_and_perhaps_not_applied_is_shown_as_such() {
+    let accepts = CATALOG.replace("timeout = \"1s\"", "timeout = \"1s\"\naccepted_only = true");
+    let stage = Stage::with(&accepts);
+    stage.shop.does(|_| Act::Answer(202));
+    stage.takes("pim", &lamp(1));
+    let unknown = "accepted by the target; whether it was applied is not known";
+    let standing = stage.stands("lamp", "shop", "delivered");
+    assert_eq!(standing["detail"], unknown, "{standing:#}");
+    let url = format!("http://{}", stage.weir().address());
+    let shown = command(stage.folder(), &["show", "product/lamp", "--url", &url]);
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains(unknown), "{shown}");
+
+    stage.takes("pim", &[deletion("lamp", "content")]);
+    let standing = stage.stands("lamp", "shop", "withdrawn");
+    assert_eq!(standing["detail"], unknown, "{standing:#}");
+    stage.reloads(CATALOG);
+    let standing = stage.stands("lamp", "shop", "withdrawn");
+    assert!(standing.get("detail").is_none(), "{standing:#}");
+}

@@ -116,6 +116,32 @@ fn a_product_whose_price_lists_rotate_always_has_its_price() {
     assert!(!names.contains(&"price.0") && names.contains(&"price.598"));
 }
 
+/// The last price list of a product with 512 of them was deleted. No new one was taken within `forget`,
+/// because an entity of which everything is deleted was left to be forgotten as a whole.
+#[test]
+fn a_full_product_whose_last_price_list_is_deleted_takes_another() {
+    let folder = folder();
+    let store = embedded_in(folder.path());
+    forgets_after(&store, 30 * 24 * 3_600_000);
+    let queue = join(&store);
+    let all = |value: Option<&'static str>| -> Vec<FacetChange> {
+        (0..512)
+            .map(|n| change("lamp", &format!("price.{n}"), value, None))
+            .collect()
+    };
+    for value in [Some("1"), None] {
+        commit(&store, all(value));
+        delivers(&*queue);
+        store.save(Timestamp(0)).wait().expect("it saves");
+    }
+    commit(&store, vec![change("lamp", "price.new", Some("2"), None)]);
+    let ordinal = store.find(&id("lamp")).expect("it is there");
+    let lamp = store.read(&[ordinal]).expect("it can be read").remove(0);
+    let lamp = lamp.expect("it is there");
+    assert_eq!(lamp.facets.len(), 512);
+    assert!(lamp.facets.iter().any(|facet| &*facet.name == "price.new"));
+}
+
 /// The rows of a long value stayed for good when its facet was deleted and made room for another
 /// before the deletion was written.
 #[test]

@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::intake::HttpIntake;
 use super::load::{Loaded, Maps, Renders};
-use super::memories::note_of;
+use super::memories::{note_of, note_of_pace};
 use super::rollouts::TakenOver;
 use super::{Inner, join_all, now};
 use crate::dispatch::{self, Channel, Quota, Setup, TargetHandle};
@@ -221,6 +221,19 @@ impl Inner {
                 paces.insert(pace.clone(), handle.quota().clone());
             }
         }
+        let mut shared = |pace: &Arc<str>, options: &crate::targets::Options| {
+            let before = paces.get(pace);
+            if let Some(quota) = before.filter(|quota| quota.fits(options)) {
+                return Ok(quota.clone());
+            }
+            let memory = match before {
+                Some(before) => before.memory(),
+                None => self.store.note(&note_of_pace(pace))?,
+            };
+            let quota = Quota::new(options, memory.as_deref());
+            paces.insert(pace.clone(), quota.clone());
+            Ok::<_, store::Error>(quota)
+        };
         let mut open = |name: &Arc<str>, options: &crate::targets::Options| {
             let breaker = dispatch::breaker::Options::default();
             let (clock, dice) = (self.clock, fastrand::Rng::new());
@@ -228,16 +241,14 @@ impl Inner {
                 Some(before) => before.memory(),
                 None => self.store.note(&note_of(name))?,
             };
-            let pace = options.pace.as_ref();
-            let quota = pace.and_then(|pace| paces.get(pace).cloned());
-            let quota = quota.filter(|quota| quota.fits(options));
+            let quota = match &options.pace {
+                Some(pace) => Some(shared(pace, options)?),
+                None => None,
+            };
             let memory = memory.as_deref();
             let handle =
                 TargetHandle::open(options.clone(), breaker, clock, dice, memory, quota)
                     .map_err(|why| store::Error::Unavailable(format!("target {name}: {why}")))?;
-            if let Some(pace) = pace {
-                paces.insert(pace.clone(), handle.quota().clone());
-            }
             Ok::<_, store::Error>(handle)
         };
         let handle = |(name, options): (&Arc<str>, &crate::targets::Options)| {

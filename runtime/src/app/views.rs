@@ -87,6 +87,7 @@ pub(super) fn channel(live: &Live, channel: &Channel, sweeps: &Sweeps) -> Channe
         holding: status.owed.holding,
         refused_tried_again: counters.refused_tried_count(),
         target_bears_per_second: status.target.bears_per_second,
+        target_bears_in_flight: status.target.bears_in_flight,
         freshness_seconds: status.freshness.as_secs_f64(),
         freshness_objective_seconds: status
             .freshness_objective
@@ -113,6 +114,11 @@ pub(super) fn retired(channel: &Remembered) -> ChannelView {
         ..ChannelView::default()
     }
 }
+
+/// What is not known of an entity on a target of which [`Kind::accepts_only`] holds.
+///
+/// [`Kind::accepts_only`]: crate::targets::Kind::accepts_only
+const ACCEPTED_ONLY: &str = "accepted by the target; whether it was applied is not known";
 
 /// The standing of an entity on a channel. The store knows the time of the last settling to about a
 /// second; the stored times of the facets that it included make it exact where they are later.
@@ -155,6 +161,9 @@ pub(super) fn standing(
     let refusal =
         refusal.and_then(|found| found.into_iter().find(|refused| refused.ordinal == ordinal));
     let last_error = refusal.map(|refused| refused.failure.to_string());
+    let rests_on_an_answer =
+        matches!(state, "delivered" | "suppressed" | "withdrawn") && by.is_none();
+    let accepts_only = channel.setup().target.options().kind.accepts_only();
     StandingView {
         channel: name,
         state: state.to_owned(),
@@ -168,6 +177,7 @@ pub(super) fn standing(
             .and_then(|_| channel.next_attempt(ordinal))
             .map(Into::into),
         plugin: Some(standing.shape_label).filter(|label| !label.is_empty()),
+        detail: (rests_on_an_answer && accepts_only).then(|| ACCEPTED_ONLY.to_owned()),
         last_error: last_error
             .or_else(|| channel.last_error(ordinal).map(|error| error.to_string())),
     }

@@ -16,7 +16,7 @@ use super::table::plain;
 use super::{CommandResult, Failure};
 use crate::ingest::verify::{self, Encoding};
 use crate::server::views::Accepted;
-use crate::signature::{self, Secret};
+use crate::signature::{self, Secret, SigningKey};
 
 /// Lines of NDJSON in a request, and their bytes: well below the limit of any source.
 const LINES_MAX: usize = 1000;
@@ -67,7 +67,7 @@ pub(super) struct SendArgs {
 enum Proof {
     None,
     Bearer(HeaderValue),
-    StandardWebhooks(Secret),
+    StandardWebhooks(SigningKey),
     /// An HMAC-SHA256 of the body in a header.
     Hmac {
         header: HeaderName,
@@ -303,7 +303,7 @@ fn headers(
             };
             headers.push((header.clone(), value(&format!("{prefix}{signature}"))?));
         }
-        Proof::StandardWebhooks(secret) => {
+        Proof::StandardWebhooks(key) => {
             let id = format!("msg_{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
             let now = SystemTime::now()
                 .duration_since(UNIX_EPOCH)
@@ -315,7 +315,7 @@ fn headers(
             ));
             headers.push((
                 HeaderName::from_static("webhook-signature"),
-                value(&signature::sign(secret, &id, now, body))?,
+                value(&key.sign(&id, now, body))?,
             ));
         }
     }
@@ -331,7 +331,7 @@ fn proof(args: &SendArgs) -> Result<Proof, Failure> {
     };
     let secret = secret_at(place)?;
     if args.sign == STANDARD_WEBHOOKS {
-        let key = Secret::from_webhook_secret(&secret)
+        let key = SigningKey::parse(&secret)
             .map_err(|wrong| Failure::Usage(format!("the secret at {place}: {wrong}")))?;
         return Ok(Proof::StandardWebhooks(key));
     }

@@ -108,7 +108,10 @@ fn standings(standings: &[StandingView], out: &mut String) {
             let note = match (&standing.last_error, standing.attempts) {
                 (Some(error), Some(attempts)) => format!("{error} (attempts: {attempts})"),
                 (Some(error), None) => error.clone(),
-                (None, _) => standing.plugin.clone().unwrap_or_default(),
+                (None, _) => {
+                    let parts = [standing.plugin.as_deref(), standing.detail.as_deref()];
+                    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+                }
             };
             vec![
                 standing.channel.clone(),

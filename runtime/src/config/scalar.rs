@@ -14,6 +14,10 @@ pub const SHARE: &str = "write a percentage from 0% to 100%, such as \"2%\"";
 pub const RATE: &str =
     "write a whole number per second, minute or hour, such as \"500/s\", \"30/m\" or \"10/h\"";
 
+/// The same for a rate of bytes.
+pub const BYTE_RATE: &str =
+    "write a size per second, minute or hour, such as \"512KiB/s\" or \"100MiB/m\"";
+
 const DURATIONS: [(&str, u64); 5] = [
     ("d", 86_400_000),
     ("h", 3_600_000),
@@ -58,6 +62,13 @@ pub fn rate(text: &str) -> Option<f64> {
     Some(number as f64 / seconds)
 }
 
+/// Parses a rate of bytes: `512KiB/s`, `100MiB/m`. Returns bytes per second, above 0.
+pub fn byte_rate(text: &str) -> Option<f64> {
+    let (suffix, seconds) = RATES.iter().find(|(suffix, _)| text.ends_with(suffix))?;
+    let bytes = size(text.strip_suffix(suffix)?).filter(|bytes| *bytes > 0)?;
+    Some(bytes as f64 / seconds)
+}
+
 /// A duration in the form in which it is written in a file.
 pub fn duration_text(duration: Duration) -> String {
     quantity_text(
@@ -87,6 +98,16 @@ pub fn rate_text(rate: f64) -> String {
         .find(|(_, seconds)| whole(*seconds))
         .unwrap_or(&RATES[2]);
     format!("{}{suffix}", (rate * seconds).round())
+}
+
+/// A rate of bytes in the form in which it is written in a file.
+pub fn byte_rate_text(rate: f64) -> String {
+    let whole = |per: f64| ((rate * per).round() - rate * per).abs() < 1e-6;
+    let (suffix, seconds) = RATES
+        .iter()
+        .find(|(_, seconds)| whole(*seconds))
+        .unwrap_or(&RATES[2]);
+    format!("{}{suffix}", size_text((rate * seconds).round() as u64))
 }
 
 fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
@@ -123,6 +144,14 @@ mod tests {
         assert_eq!(share("2%"), Some(0.02));
         assert_eq!(rate("500/s"), Some(500.0));
         assert_eq!(rate("30/m"), Some(0.5));
+        assert_eq!(byte_rate("2KiB/s"), Some(2048.0));
+        assert_eq!(byte_rate("60MiB/m"), Some(1_048_576.0));
+        for text in ["10/s", "0B/s", "5KiB", "KiB/s", "1KiB/d", ""] {
+            assert_eq!(byte_rate(text), None, "{text}");
+        }
+        for text in ["512KiB/s", "100MiB/m", "1B/h"] {
+            assert_eq!(byte_rate_text(byte_rate(text).expect("right")), text);
+        }
     }
 
     #[test]

@@ -212,7 +212,8 @@ impl Breaker {
         }
     }
 
-    /// Records a failed attempt whose cause may be the target or the entity.
+    /// Records a failed attempt whose cause may be the target or the entity. Returns whether it is the
+    /// first failure of this state; an entity that always fails says nothing about the target.
     pub fn failed(
         &mut self,
         now: Timestamp,
@@ -220,13 +221,16 @@ impl Breaker {
         subject: Subject,
         reason: &str,
         chance: f64,
-    ) {
+    ) -> bool {
         if probe {
-            return self.trip(now, probe, reason, None, chance);
+            self.trip(now, probe, reason, None, chance);
+            return false;
         }
-        if self.recent.is_first(subject) {
+        let first = self.recent.is_first(subject);
+        if first {
             self.count_failure(now, subject.entity, reason, chance);
         }
+        first
     }
 
     /// Records that the target did not process a request because it gets too many. That is no
@@ -331,7 +335,7 @@ impl Breaker {
         let wait = longest
             .mul_f64(chance.clamp(0.0, 1.0))
             .max(self.options.first / 10)
-            .max(after.unwrap_or_default());
+            .max(after.unwrap_or_default().mul_f64(1.0 + chance * 0.1));
         if self.state == State::Flowing {
             self.since = now;
         }
@@ -407,7 +411,7 @@ mod tests {
             match word {
                 "ok" => breaker.delivered(now, probe),
                 "no" => breaker.refused(now, probe, subject, "no", 1.0),
-                "fail" => breaker.failed(now, probe, subject, "fail", 1.0),
+                "fail" => drop(breaker.failed(now, probe, subject, "fail", 1.0)),
                 "less" | "silent" | "wait" => {
                     let throttling = Throttling {
                         reason: word,
@@ -462,7 +466,8 @@ mod tests {
     #[test]
     fn what_speaks_of_the_target_trips_at_once() {
         check("trip", "1");
-        check("wait", "90");
+        // With the longest jitter.
+        check("wait", "99");
     }
 
     #[test]

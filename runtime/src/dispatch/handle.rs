@@ -16,12 +16,12 @@ use tokio::time::Instant;
 use super::breaker::{self, Admission, Breaker, State, Subject, Throttling};
 use super::clock::Clock;
 use super::lock;
-use super::pace::{BearableRate, Pace};
+use super::pace::{Answered, Charge, Pace};
 use super::quota::Quota;
 use super::request_size::RequestSize;
 use crate::model::{PartsDigest, Sequence, Timestamp};
 use crate::targets::{
-    Attempt, Delivery, Form, Item, Nature, Options, Outcome, Target, Trace, Unusable,
+    Attempt, Delivery, Form, Hints, Item, Nature, Options, Outcome, Target, Trace, Unusable,
 };
 
 /// What can be sent within this time may be rendered ahead, so that a fast target never waits for a
@@ -34,6 +34,10 @@ const SILENT_MAX: Duration = Duration::from_secs(3);
 
 /// The longest wait that all requests keep to because of a hint in an answer.
 const HINT_MAX: Duration = Duration::from_secs(60);
+
+/// By how much a wait that a target asks for is prolonged at most: its other clients were asked for the
+/// same, and all would return at once.
+const JITTER: f64 = 0.1;
 
 /// A target, its limits and its breaker, shared by the channels that deliver to it.
 pub struct TargetHandle {
@@ -70,8 +74,11 @@ pub struct TargetStatus {
     pub since: Timestamp,
     /// Why it does not flow; empty if it flows.
     pub reason: String,
-    /// The requests per second that it bears, if it has refused some because there were too many.
+    /// The rate that it bears, if it has refused requests because there were too many: requests, items
+    /// or bytes per second, whatever its `cost` is.
     pub bears_per_second: Option<f64>,
+    /// The requests that it bears at the same time, if they are fewer than its `concurrency`.
+    pub bears_in_flight: Option<usize>,
 }
 
 impl TargetHandle {
@@ -92,15 +99,10 @@ impl TargetHandle {
     ) -> Result<Arc<TargetHandle>, Unusable> {
         let target = options.kind.open()?;
         // Elsewhere, another rate may be right.
-        let (request_size, bearable) = memory
+        let (request_size, taught) = memory
             .and_then(|memory| memory.strip_prefix(&target.place().to_le_bytes()))
             .and_then(|memory| memory.split_first_chunk())
-            .map(|(size, rate)| {
-                (
-                    RequestSize::from_bytes(*size),
-                    BearableRate::from_bytes(rate),
-                )
-            })
+            .map(|(size, taught)| (RequestSize::from_bytes(*size), Some(taught)))
             .unwrap_or_default();
         Ok(Arc::new(TargetHandle {
             nature: target.nature(),
@@ -108,7 +110,7 @@ impl TargetHandle {
             breaker: Mutex::new(Breaker::new(breaker, clock.now())),
             clock,
             dice: Mutex::new(dice),
-            quota: quota.unwrap_or_else(|| Quota::new(&options, bearable)),
+            quota: quota.unwrap_or_else(|| Quota::new(&options, taught)),
             request_size: Mutex::new(request_size),
             attempt_micros: AtomicU64::new(0),
             changed: watch::Sender::new(()),
@@ -128,17 +130,21 @@ impl TargetHandle {
             state: breaker.state(),
             since: breaker.since(),
             reason: breaker.reason().to_owned(),
-            bears_per_second: self.pace().bearable().and_then(|rate| rate.per_second()),
+            bears_per_second: self.bears_per_second(),
+            bears_in_flight: Some(self.quota.allowed())
+                .filter(|allowed| *allowed < self.quota.concurrency),
         }
     }
 
-    /// What a later handle of the same target must know: the rate that it bears, and the length of
-    /// the requests that it takes. `None` if it has taught neither.
+    /// What a later handle of the same target must know: the length of the requests that it takes and,
+    /// if it shares no pace, what its quota remembers. `None` if it has taught nothing.
     pub fn memory(&self) -> Option<Vec<u8>> {
-        let (size, rate) = (*lock(&self.request_size), self.pace().bearable());
-        let taught = rate.is_some() || size.most() != usize::MAX;
-        let rate = rate.map(BearableRate::to_bytes).unwrap_or_default();
-        taught.then(|| [&self.place().to_le_bytes()[..], &size.to_bytes(), &rate].concat())
+        let size = *lock(&self.request_size);
+        let own = self.options.pace.is_none();
+        let quota = own.then(|| self.quota.memory()).flatten();
+        let taught = quota.is_some() || size.most() != usize::MAX;
+        let quota = quota.unwrap_or_default();
+        taught.then(|| [&self.place().to_le_bytes()[..], &size.to_bytes(), &quota].concat())
     }
 
     /// The most bytes that a batch should have.
@@ -191,7 +197,7 @@ impl TargetHandle {
     pub(crate) fn soon(&self) -> usize {
         let freed = match self.attempt_micros.load(Ordering::Relaxed) {
             0 => 0,
-            micros => self.quota.concurrency as u64 * AHEAD.as_micros() as u64 / micros,
+            micros => self.quota.allowed() as u64 * AHEAD.as_micros() as u64 / micros,
         };
         let slots = self.quota.general.available_permits() + freed as usize;
         self.pace()
@@ -214,13 +220,12 @@ impl TargetHandle {
             return Asked::Later;
         };
         let mut pace = self.pace();
-        let started = pace.start(self.clock.elapsed(), urgent);
-        if started.is_err() {
+        let Ok(charge) = pace.start(self.clock.elapsed(), urgent) else {
             pace.leave(self.clock.elapsed(), urgent);
             return Asked::Later;
-        }
+        };
         drop((pace, line));
-        self.admit(slot, urgent)
+        self.admit(slot, charge, urgent)
             .map_or(Asked::Denied, Asked::Granted)
     }
 
@@ -235,31 +240,37 @@ impl TargetHandle {
             _ => self.quota.general.clone().acquire_owned().await,
         };
         let slot = slot.expect("slots are never closed");
-        self.keep_pace(urgent).await;
-        self.admit(slot, urgent)
+        let charge = self.keep_pace(urgent).await;
+        self.admit(slot, charge, urgent)
     }
 
     /// Waits until the pace lets another request start.
-    async fn keep_pace(&self, urgent: bool) {
+    async fn keep_pace(&self, urgent: bool) -> Charge {
         let _line = self.quota.line(urgent).lock().await;
         let _leave = Leave(self, urgent);
         loop {
             let started = self.pace().start(self.clock.elapsed(), urgent);
             match started {
-                Ok(()) => return,
+                Ok(charge) => return charge,
                 Err(wait) => tokio::time::sleep(wait).await,
             }
         }
     }
 
     /// The last step to a permit: the breaker's admission.
-    fn admit(self: &Arc<Self>, slot: OwnedSemaphorePermit, urgent: bool) -> Option<Permit> {
+    fn admit(
+        self: &Arc<Self>,
+        slot: OwnedSemaphorePermit,
+        charge: Charge,
+        urgent: bool,
+    ) -> Option<Permit> {
         let mut breaker = self.breaker();
         let probe = match breaker.admits(self.clock.now()) {
             Admission::Flowing => false,
             Admission::Probe => true,
             Admission::Wait(_) => {
-                self.pace().give_back();
+                self.pace().give_back(charge);
+                self.quota.give_back(slot);
                 return None;
             }
         };
@@ -272,8 +283,8 @@ impl TargetHandle {
             urgent,
             probe,
             pending: probe,
-            paced: true,
-            _slot: slot,
+            charge: Some(charge),
+            slot: Some(slot),
         })
     }
 
@@ -288,6 +299,11 @@ impl TargetHandle {
 
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
         lock(&self.breaker)
+    }
+
+    fn bears_per_second(&self) -> Option<f64> {
+        let units = self.pace().bearable()?.per_second()?;
+        Some(units * self.options.cost.unit())
     }
 
     fn chance(&self) -> f64 {
@@ -319,8 +335,16 @@ impl TargetHandle {
         self.attempt_micros.store(mean.max(1), Ordering::Relaxed);
     }
 
-    /// Reports the outcome of an attempt that was sent at `sent` to the breaker and to the pace.
-    fn judge(&self, items: &[Item], outcomes: &[Outcome], probe: bool, sent: Duration) {
+    /// Reports the outcome of an attempt that was sent at `sent` to the breaker, to the pace and to the
+    /// gate of the slots.
+    fn judge(
+        &self,
+        items: &[Item],
+        outcomes: &[Outcome],
+        hints: &Hints,
+        probe: bool,
+        sent: Duration,
+    ) {
         let (now, mut breaker) = (self.clock.now(), self.breaker());
         let before = Before::of(&breaker);
         let delivered = outcomes.contains(&Outcome::Delivered);
@@ -349,7 +373,14 @@ impl TargetHandle {
             }
         }
         if let Some((item, reason)) = failure {
-            breaker.failed(now, probe, subject(item), reason, self.chance());
+            let first = breaker.failed(now, probe, subject(item), reason, self.chance());
+            if first && !probe {
+                let now = self.clock.elapsed();
+                self.quota.learn(|gate| gate.failed(now, sent));
+            }
+        }
+        if before.state == State::Probing && breaker.state() == State::Flowing {
+            self.pace().back();
         }
         match throttled {
             Some((item, reason, after)) => {
@@ -361,9 +392,11 @@ impl TargetHandle {
                 let chance = self.chance();
                 let probe = probe && !delivered;
                 let first = breaker.throttled(now, probe, subject(item), &throttling, chance);
-                self.slow_down(reason, after, first.then_some(sent));
+                // Where points are told, they are the limit.
+                let falls = first && hints.points.is_none();
+                self.slow_down(reason, after, falls.then_some(sent));
             }
-            None if outcomes.iter().any(is_accepted) => self.pace().accepted(self.clock.elapsed()),
+            None if outcomes.iter().any(is_accepted) => self.note_accepted(items, sent),
             None => {}
         }
         if breaker.state() != before.state {
@@ -372,29 +405,58 @@ impl TargetHandle {
         }
     }
 
-    /// The target asked Weir to wait, although it may have taken the request. After [`HINT_MAX`] its
-    /// next answer says whether it still does.
-    fn wait_for(&self, wait: Duration) {
+    fn note_accepted(&self, items: &[Item], sent: Duration) {
         let now = self.clock.elapsed();
-        self.pace().wait_until(now, now + wait.min(HINT_MAX));
+        self.pace().accepted(now, self.options.cost.of(items));
+        let answered = Answered {
+            sent,
+            bytes: items.iter().map(Item::bytes_in_batch).sum(),
+            full: self.quota.general.available_permits() == 0,
+        };
+        self.quota.learn(|gate| gate.accepted(now, answered));
+    }
+
+    /// Keeps to what an answer says about the pace, whatever its outcomes are. After [`HINT_MAX`] the
+    /// next answer says whether the target still asks for a wait.
+    fn heed(&self, hints: &Hints, charge: Charge) {
+        let (now, jitter) = (self.clock.elapsed(), self.jitter());
+        let mut pace = self.pace();
+        if let Some(wait) = hints.wait {
+            pace.wait_until(now, now + wait.min(HINT_MAX).mul_f64(jitter));
+        }
+        if let Some(rate) = hints.rate {
+            pace.announced(now, rate);
+        }
+        match &hints.points {
+            Some(told) => pace.points(now, told, charge),
+            None => pace.no_points(charge),
+        }
+    }
+
+    /// A factor by which a wait is prolonged.
+    fn jitter(&self) -> f64 {
+        1.0 + JITTER * self.chance()
     }
 
     /// The target asked for fewer requests. `sent` is when the request that it refused was sent, if
     /// the rate must fall.
     fn slow_down(&self, reason: &str, after: Option<Duration>, sent: Option<Duration>) {
-        let (now, mut pace) = (self.clock.elapsed(), self.pace());
+        let (now, jitter) = (self.clock.elapsed(), self.jitter());
+        let mut pace = self.pace();
         if let Some(after) = after {
             // A longer wait is the breaker's, of this target alone: others may share the pace.
-            pace.wait_until(now, now + after.min(HINT_MAX));
+            pace.wait_until(now, now + after.min(HINT_MAX).mul_f64(jitter));
         }
         let first = pace.bearable().is_none();
         if let Some(sent) = sent {
             pace.fall(now, sent, after.is_some());
         }
-        if let Some(rate) = pace.bearable().filter(|_| first) {
+        drop(pace);
+        if let Some(per_second) = self.bears_per_second().filter(|_| first) {
             tracing::info!(
                 target_name = &*self.options.name,
-                requests_per_second = rate.per_second().unwrap_or_default().round(),
+                per_second = per_second.round(),
+                cost = self.options.cost.word(),
                 reason,
                 "the target refuses requests because there are too many; Weir keeps to the rate that it accepts"
             );
@@ -480,9 +542,9 @@ pub(crate) struct Permit {
     pub(crate) probe: bool,
     /// A probe whose outcome is not known yet.
     pending: bool,
-    /// Whether the pace lets a request start that has not been made yet.
-    paced: bool,
-    _slot: OwnedSemaphorePermit,
+    /// What a request was charged that the pace lets start and that has not been made yet.
+    charge: Option<Charge>,
+    slot: Option<OwnedSemaphorePermit>,
 }
 
 impl Permit {
@@ -504,14 +566,20 @@ impl Permit {
         if !self.is_admitted() {
             return None;
         }
-        if !self.paced {
-            self.handle.keep_pace(self.urgent).await;
-            self.paced = true;
-            if !self.is_admitted() {
-                return None;
+        let charge = match self.charge {
+            Some(charge) => charge,
+            None => {
+                let charge = self.handle.keep_pace(self.urgent).await;
+                self.charge = Some(charge);
+                if !self.is_admitted() {
+                    return None;
+                }
+                charge
             }
-        }
-        self.paced = false;
+        };
+        self.charge = None;
+        let cost = self.handle.options.cost.of(items);
+        self.handle.pace().charge(charge, cost);
         let trace = {
             let mut dice = lock(&self.handle.dice);
             Trace {
@@ -528,7 +596,11 @@ impl Permit {
             head,
         };
         let under_way = UnderWay::begin(&self.handle);
-        let Delivery { mut outcomes, wait } = self.handle.target.deliver(attempt).await;
+        let Delivery {
+            mut outcomes,
+            hints,
+        } = self.handle.target.deliver(attempt).await;
+        self.handle.heed(&hints, charge);
         drop(under_way);
         outcomes.resize_with(items.len(), || Outcome::Retry {
             reason: "the target's response does not mention this item".into(),
@@ -539,11 +611,8 @@ impl Permit {
         if form == Form::Batch {
             self.handle.note_size(items, &outcomes);
         }
-        if let Some(wait) = wait {
-            self.handle.wait_for(wait);
-        }
-        self.handle
-            .judge(items, &outcomes, std::mem::take(&mut self.pending), sent);
+        let probe = std::mem::take(&mut self.pending);
+        self.handle.judge(items, &outcomes, &hints, probe, sent);
         Some((outcomes, took))
     }
 
@@ -571,8 +640,11 @@ impl Drop for UnderWay<'_> {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if self.paced {
-            self.handle.pace().give_back();
+        if let Some(charge) = self.charge {
+            self.handle.pace().give_back(charge);
+        }
+        if let Some(slot) = self.slot.take() {
+            self.handle.quota.give_back(slot);
         }
         if self.pending {
             self.handle.breaker().abandon_probe(self.handle.clock.now());

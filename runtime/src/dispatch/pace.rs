@@ -1,15 +1,24 @@
 //! The pace of a target: when the next request to it may start. Pure: time is an argument.
 //!
 //! All channels of a target share its pace. It keeps to the configured rate, to the rate that the
-//! target bears (`rate`), and to the times that the target asks Weir to wait. An urgent request
-//! starts before others that wait, but after [`URGENT_IN_A_ROW`] urgent ones it is another's turn.
+//! target bears (`rate`), to the rate that its answers announce, to the points that it has left
+//! (`points`), and to the times that it asks Weir to wait. An urgent request starts before others that
+//! wait, but after [`URGENT_IN_A_ROW`] urgent ones it is another's turn.
+//!
+//! A rate counts units: requests, or their items or KiB. The cost of a request is known only when it
+//! has been filled, so it is charged the usual cost when it starts, and the difference afterwards.
 
+mod concurrency;
+mod points;
 mod rate;
 
 use std::time::Duration;
 
+pub(crate) use self::concurrency::{Answered, BearableConcurrency};
+use self::points::Points;
 use self::rate::Accepted;
 pub(crate) use self::rate::BearableRate;
+use crate::targets::PointsLeft;
 
 /// Idle time that is made up for, so that a small burst does not wait.
 const BURST: Duration = Duration::from_millis(100);
@@ -25,16 +34,37 @@ const FALL_EVERY: Duration = Duration::from_millis(100);
 /// The share of the accepted rate that the rate returns to if the target also asked Weir to wait. Each
 /// such refusal stops everything for that time, so it must come less often.
 const BELOW_A_WAIT: f64 = 0.95;
-/// The rate that is halved when a target refuses a request before it has accepted any.
+/// The requests per second that are halved when a target refuses one before it has accepted any.
 const UNKNOWN: f64 = 200.0;
+/// How long a rate that an answer announced holds.
+const ANNOUNCED: Duration = Duration::from_secs(60);
+/// The weight of a request in the usual cost.
+const USUAL_WEIGHT: f64 = 0.125;
+
+/// What a request was charged when it started.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Charge {
+    /// Units of the rate.
+    units: f64,
+    /// Points of the API.
+    points: f64,
+}
 
 /// Hands out times at which requests may start. All times are the time since one fixed moment.
 #[derive(Clone, Debug)]
 pub(crate) struct Pace {
-    /// Requests per second as configured; `None` means unlimited.
+    /// Units per second as configured; `None` means unlimited.
     configured: Option<f64>,
-    /// The rate that the target bears, once it has refused a request.
+    /// The rate that the target bears in units, once it has refused a request.
     bearable: Option<BearableRate>,
+    /// The same when the target refused the first request since it last accepted one. The further
+    /// refusals of an outage say nothing about the rate.
+    before_outage: Option<BearableRate>,
+    /// Requests per second that an answer announced, and until when they hold.
+    announced: Option<(f64, Duration)>,
+    points: Option<Points>,
+    /// The cost of a request in units, of the latest ones above all.
+    usual_cost: f64,
     accepted: Accepted,
     silence: Silence,
     /// When the rate last fell.
@@ -51,11 +81,15 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// A pace of at most `rate` requests per second, and of the rate that the target bore before.
+    /// A pace of at most `rate` units per second, and of the rate that the target bore before.
     pub(crate) fn new(rate: Option<f64>, bearable: Option<BearableRate>) -> Pace {
         Pace {
             configured: rate.map(|rate| rate.clamp(0.001, 1e6)),
             bearable,
+            before_outage: None,
+            announced: None,
+            points: None,
+            usual_cost: 1.0,
             accepted: Accepted::default(),
             silence: Silence::default(),
             fell: Duration::ZERO,
@@ -71,17 +105,23 @@ impl Pace {
     ///
     /// # Errors
     /// How long to wait before asking again, if none may start now.
-    pub(crate) fn start(&mut self, now: Duration, urgent: bool) -> Result<(), Duration> {
-        let interval = self.interval().unwrap_or_default();
+    pub(crate) fn start(&mut self, now: Duration, urgent: bool) -> Result<Charge, Duration> {
+        self.announced = self.announced.filter(|(_, until)| *until > now);
+        let units = self.usual_cost;
+        let interval = self.interval(units);
         let burst = if self.bearable.is_some() {
             BURST_BEARABLE
         } else {
             BURST
         };
         let moment = self.next.max(now.saturating_sub(burst));
-        let wait = moment.max(self.asked_until).saturating_sub(now);
-        if wait.is_zero() && interval.is_zero() {
-            return Ok(());
+        let points = self.points.map(|points| points.wait(now));
+        let wait = moment
+            .max(self.asked_until)
+            .saturating_sub(now)
+            .max(points.unwrap_or_default());
+        if wait.is_zero() && interval.is_zero() && points.is_none() {
+            return Ok(Charge { units, points: 0.0 });
         }
         let others_turn = self.urgent_in_a_row >= URGENT_IN_A_ROW;
         let after_another = if urgent {
@@ -107,14 +147,26 @@ impl Pace {
             0
         };
         self.next = moment + interval;
-        Ok(())
+        let points = self.points.as_mut().map(|points| points.take(now));
+        Ok(Charge {
+            units,
+            points: points.unwrap_or_default(),
+        })
     }
 
     /// The request that has just been permitted is not made.
-    pub(crate) fn give_back(&mut self) {
-        self.next = self
-            .next
-            .saturating_sub(self.interval().unwrap_or_default());
+    pub(crate) fn give_back(&mut self, charge: Charge) {
+        self.next = self.next.saturating_sub(self.interval(charge.units));
+        if let Some(points) = &mut self.points {
+            points.give_back(charge.points);
+        }
+    }
+
+    /// A request that has been filled costs this much.
+    pub(crate) fn charge(&mut self, charge: Charge, cost: f64) {
+        let (charged, due) = (self.interval(charge.units), self.interval(cost));
+        self.next = (self.next + due).saturating_sub(charged);
+        self.usual_cost += USUAL_WEIGHT * (cost - self.usual_cost);
     }
 
     /// Nobody waits any more for a request of this class.
@@ -136,9 +188,10 @@ impl Pace {
         self.silence.unanswered = self.silence.unanswered.saturating_sub(1);
     }
 
-    /// The target accepted a request.
-    pub(crate) fn accepted(&mut self, now: Duration) {
-        self.accepted.count(now);
+    /// The target accepted a request that cost this much.
+    pub(crate) fn accepted(&mut self, now: Duration, cost: f64) {
+        self.accepted.count(now, cost);
+        self.before_outage = None;
         self.silence.pass(now, self.asked_until, false);
         self.silence.lasted = Duration::ZERO;
     }
@@ -153,13 +206,30 @@ impl Pace {
         let accepted = self.accepted.per_second(now);
         let before = self.rate().unwrap_or(f64::INFINITY);
         let bearable = if accepted > 0.0 {
-            accepted.min(before) * if waits { BELOW_A_WAIT } else { 1.0 }
+            let share = if waits { BELOW_A_WAIT } else { 1.0 };
+            BearableRate::after_refusal(accepted.min(before) * share)
         } else {
-            before.min(UNKNOWN) / 2.0
+            BearableRate::after_refusal(before.min(UNKNOWN * self.usual_cost) / 2.0)
         };
-        self.bearable = Some(BearableRate::after_refusal(bearable));
+        // The first refusal after an acceptance still says something about the rate.
+        self.before_outage.get_or_insert(match accepted > 0.0 {
+            true => bearable,
+            false => self
+                .bearable
+                .unwrap_or_else(|| BearableRate::after_refusal(UNKNOWN * self.usual_cost)),
+        });
+        self.bearable = Some(bearable);
         self.fell = now;
         self.next = self.next.max(now);
+    }
+
+    /// The target is back after an outage; call this before [`Pace::accepted`]. The rate fell while it
+    /// accepted nothing, which said nothing about the rate that it bears; it goes on a little below
+    /// that of before.
+    pub(crate) fn back(&mut self) {
+        if let Some(before) = self.before_outage.take() {
+            self.bearable = Some(before.after_outage());
+        }
     }
 
     /// At `now`, the target asked Weir to wait until `time`.
@@ -167,6 +237,28 @@ impl Pace {
         self.silence
             .pass(now, self.asked_until, self.is_waited_for());
         self.asked_until = self.asked_until.max(time);
+    }
+
+    /// An answer announced that the target takes so many requests per second.
+    pub(crate) fn announced(&mut self, now: Duration, rate: f64) {
+        self.announced = Some((rate, now + ANNOUNCED));
+    }
+
+    /// An answer said how many points are left; its request was charged `charge`.
+    pub(crate) fn points(&mut self, now: Duration, told: &PointsLeft, charge: Charge) {
+        // The request itself still counts as unanswered.
+        let more = self.silence.unanswered.saturating_sub(1);
+        match &mut self.points {
+            Some(points) => points.answered(now, told, charge.points, more),
+            points => *points = Some(Points::first(now, told, more)),
+        }
+    }
+
+    /// An answer said nothing about points.
+    pub(crate) fn no_points(&mut self, charge: Charge) {
+        if let Some(points) = &mut self.points {
+            points.give_back(charge.points);
+        }
     }
 
     /// How long requests have waited for the target since it last accepted one: for an answer, or
@@ -178,20 +270,22 @@ impl Pace {
         self.silence.lasted
     }
 
-    /// The rate that the target bears, if it has refused a request.
+    /// The rate that the target bears in units, if it has refused a request.
     pub(crate) fn bearable(&self) -> Option<BearableRate> {
         self.bearable
     }
 
     /// How many requests may start within a time; `None` if any number may.
     pub(crate) fn within(&self, now: Duration, time: Duration) -> Option<usize> {
-        if self.asked_until > now + time {
+        let points = self.points.map(|points| points.wait(now));
+        if self.asked_until.max(now + points.unwrap_or_default()) > now + time {
             return Some(0);
         }
-        self.rate().map(|rate| (rate * time.as_secs_f64()) as usize)
+        let interval = self.interval(self.usual_cost);
+        (!interval.is_zero()).then(|| (time.as_secs_f64() / interval.as_secs_f64()) as usize)
     }
 
-    /// The lower one of the configured rate and the bearable one.
+    /// The lower one of the configured rate and the bearable one, in units.
     fn rate(&self) -> Option<f64> {
         let bearable = self.bearable.and_then(|rate| rate.per_second());
         [self.configured, bearable]
@@ -200,8 +294,11 @@ impl Pace {
             .min_by(f64::total_cmp)
     }
 
-    fn interval(&self) -> Option<Duration> {
-        self.rate().map(|rate| Duration::from_secs_f64(1.0 / rate))
+    /// The time from a request of this cost to the next one; zero if there is no limit.
+    fn interval(&self, units: f64) -> Duration {
+        let seconds = self.rate().map_or(0.0, |rate| units / rate);
+        let announced = self.announced.map_or(0.0, |(rate, _)| 1.0 / rate);
+        Duration::from_secs_f64(seconds.max(announced))
     }
 
     fn waits(&mut self, urgent: bool) -> &mut bool {
@@ -246,194 +343,4 @@ impl Silence {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Starts a request as soon as it may, and returns the time.
-    fn start(pace: &mut Pace, mut now: Duration, urgent: bool) -> Duration {
-        while let Err(wait) = pace.start(now, urgent) {
-            now += wait;
-        }
-        now
-    }
-
-    #[test]
-    fn a_rate_is_kept_and_a_quiet_time_saves_up_little() {
-        let mut pace = Pace::new(Some(100.0), None);
-        let began = Duration::from_secs(5);
-        let burst = (0..)
-            .take_while(|_| pace.start(began, false).is_ok())
-            .count();
-        assert_eq!(
-            burst, 11,
-            "a tenth of a second's worth, and the one that is due"
-        );
-        let end = (0..100).fold(began, |now, _| start(&mut pace, now, false));
-        let took = (end - began).as_millis();
-        assert!(
-            (990..=1_020).contains(&took),
-            "100 requests at 100/s took {took} ms"
-        );
-        pace.give_back();
-        assert_eq!(pace.start(end, false), Ok(()), "what was not used is there");
-    }
-
-    #[test]
-    fn an_urgent_request_goes_first_and_others_do_not_starve() {
-        let mut pace = Pace::new(Some(10.0), None);
-        let mut now = Duration::from_secs(5);
-        while pace.start(now, false).is_ok() {}
-        let mut order = String::new();
-        for _ in 0..20_000 {
-            now += Duration::from_micros(500);
-            for (urgent, word) in [(false, '-'), (true, 'u')] {
-                if pace.start(now, urgent).is_ok() {
-                    order.push(word);
-                }
-            }
-        }
-        assert!((99..=100).contains(&order.len()), "{order}");
-        assert!(order.starts_with("uuuu-uuuu-uuuu-"), "{order}");
-    }
-
-    /// A target with a token bucket, and a channel that always has something to send. Requests take
-    /// 10 ms; returns how many the target accepted and refused between two times.
-    struct Bucket {
-        rate: f64,
-        tokens: f64,
-        at: f64,
-    }
-
-    impl Bucket {
-        fn accepts(&mut self, now: f64) -> bool {
-            let most = 1.0 + self.rate / 5.0;
-            self.tokens = (self.tokens + (now - self.at) * self.rate).min(most);
-            self.at = now;
-            let accepts = self.tokens >= 1.0;
-            self.tokens -= f64::from(u8::from(accepts));
-            accepts
-        }
-    }
-
-    /// Sends for some seconds; the accepted requests of each second.
-    fn run(
-        pace: &mut Pace,
-        bucket: &mut Bucket,
-        now: &mut Duration,
-        seconds: usize,
-        retry_after: Option<Duration>,
-    ) -> Vec<u32> {
-        const TOOK: Duration = Duration::from_millis(10);
-        let (mut accepted, began) = (vec![0; seconds], *now);
-        let mut answers: std::collections::VecDeque<(Duration, bool)> = Default::default();
-        while *now < began + Duration::from_secs(seconds as u64) {
-            while let Some((sent, accepts)) = answers
-                .front()
-                .copied()
-                .filter(|(sent, _)| *sent + TOOK <= *now)
-            {
-                answers.pop_front();
-                if accepts {
-                    pace.accepted(*now);
-                    accepted[(*now - began).as_secs() as usize] += 1;
-                } else {
-                    pace.fall(*now, sent, retry_after.is_some());
-                    if let Some(after) = retry_after {
-                        pace.wait_until(*now, *now + after);
-                    }
-                }
-            }
-            while answers.len() < 8 && pace.start(*now, false).is_ok() {
-                answers.push_back((*now, bucket.accepts(now.as_secs_f64())));
-            }
-            *now += Duration::from_micros(500);
-        }
-        accepted
-    }
-
-    /// A shop that takes 150 requests a second and answers 429 beyond it was used at a fifth to two
-    /// fifths of that: each `Retry-After` stopped everything, and then all went at full speed again.
-    #[test]
-    fn the_rate_of_a_target_is_found_and_found_again_when_it_changes() {
-        for retry_after in [None, Some(Duration::from_secs(1))] {
-            let mut pace = Pace::new(None, None);
-            let mut bucket = Bucket {
-                rate: 150.0,
-                tokens: 31.0,
-                at: 0.0,
-            };
-            let mut now = Duration::from_secs(1);
-            let mut share = |rate: f64, settle: usize| {
-                bucket.rate = rate;
-                run(&mut pace, &mut bucket, &mut now, settle, retry_after);
-                let accepted: u32 = run(&mut pace, &mut bucket, &mut now, 60, retry_after)
-                    .iter()
-                    .sum();
-                f64::from(accepted) / 60.0 / rate
-            };
-            for (rate, settle) in [(150.0, 10), (15.0, 20), (150.0, 45), (400.0, 45), (5.0, 30)] {
-                let share = share(rate, settle);
-                // Of the first, a second is lost each time that the target asks for it.
-                let least = if retry_after.is_some() { 0.915 } else { 0.95 };
-                assert!(
-                    share >= least,
-                    "{share:.3} of {rate}/s, Retry-After: {retry_after:?}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn a_target_that_never_refuses_is_not_slowed() {
-        let mut pace = Pace::new(None, None);
-        for micros in 0..10_000 {
-            let now = Duration::from_micros(micros);
-            assert_eq!(pace.start(now, false), Ok(()));
-            pace.accepted(now);
-        }
-        assert_eq!(pace.bearable(), None);
-    }
-
-    // A shop had nothing to take for an hour. Then five products came at once, more than it took; it
-    // counted as silent for an hour, and was tripped.
-    #[test]
-    fn time_in_which_nothing_was_to_be_sent_is_not_silence() {
-        let (mut pace, second) = (Pace::new(Some(1.0), None), Duration::from_secs(1));
-        let (mut now, took) = (3600 * second, Duration::from_millis(10));
-        let mut exchange = |pace: &mut Pace, accepts: bool| {
-            pace.sent(now);
-            now += took;
-            pace.answered(now);
-            if accepts {
-                pace.accepted(now);
-            }
-            now += 3600 * second;
-            pace.silent_for(now)
-        };
-        assert_eq!(exchange(&mut pace, false), took);
-        assert_eq!(exchange(&mut pace, false), 2 * took);
-        assert_eq!(exchange(&mut pace, true), Duration::ZERO);
-        assert_eq!(exchange(&mut pace, false), took);
-        // A request that waits for the pace is something to send.
-        while pace.start(now, false).is_ok() {}
-        assert_eq!(pace.silent_for(now + 2 * second), 2 * second + took);
-        pace.wait_until(now + 2 * second, now + 60 * second);
-        assert_eq!(
-            pace.silent_for(now + 61 * second),
-            3 * second + took,
-            "the target asked for the minute"
-        );
-        pace.leave(now + 61 * second, false);
-        assert_eq!(pace.silent_for(now + 3600 * second), 3 * second + took);
-    }
-
-    #[test]
-    fn a_wait_that_the_target_asks_for_holds_for_all_requests() {
-        let (mut pace, second) = (Pace::new(None, None), Duration::from_secs(1));
-        pace.wait_until(second, 2 * second);
-        assert_eq!(pace.start(second, true), Err(second));
-        assert_eq!(pace.within(second, second / 2), Some(0));
-        assert_eq!(pace.start(2 * second, true), Ok(()));
-        assert_eq!(pace.start(2 * second, false), Ok(()));
-    }
-}
+mod tests;

@@ -60,12 +60,30 @@ impl Options {
 }
 
 /// The retry budget of a channel in requests: a fifth of its first attempts plus ten per second, so that a
-/// target in trouble sees little more than 1.2 times its normal load. An entity counts as its part of a
-/// full request; those of a batch that wait for a retry come due together ([`together`]).
+/// target in trouble sees little more than 1.2 times its normal load. An entity counts as its part of the
+/// request that it was sent in. Until that is known it counts as its part of a usual one; those of a batch
+/// that wait for a retry come due together ([`together`]).
 #[derive(Clone, Debug)]
 pub struct RetryBudget {
     tokens: f64,
     at: Timestamp,
+    /// Entities of a request, mostly of the latest ones; 0 before the first.
+    usual: f64,
+}
+
+/// Requests that have been made for some entities.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Made {
+    /// Requests; more than one if they could not be sent together.
+    pub requests: usize,
+    /// The entities in them.
+    pub entities: usize,
+    /// How many of these were sent for the first time.
+    pub first: usize,
+    /// How many of these were retries, and what they took out of the budget.
+    pub retries: usize,
+    /// See `retries`.
+    pub taken: f64,
 }
 
 impl RetryBudget {
@@ -74,20 +92,34 @@ impl RetryBudget {
         RetryBudget {
             tokens: RETRIES_PER_SECOND,
             at: now,
+            usual: 0.0,
         }
     }
 
-    /// Records a first attempt at an entity, of which a request holds `batch`.
-    pub fn earn(&mut self, batch: usize) {
-        self.tokens = (self.tokens + RETRY_SHARE / batch as f64).min(RETRIES_SAVED_MAX);
+    /// Settles requests that have been made: those that hold first attempts earn retries, and retries
+    /// cost what they really cost.
+    pub fn settle(&mut self, made: Made) {
+        if made.requests == 0 || made.entities == 0 {
+            return;
+        }
+        let (requests, entities) = (made.requests as f64, made.entities as f64);
+        let earned = RETRY_SHARE * requests * made.first as f64 / entities;
+        let cost = requests * made.retries as f64 / entities;
+        // After many that cost more than was taken, retries pause for ten seconds and no longer.
+        self.tokens =
+            (self.tokens + earned + made.taken - cost).clamp(-RETRIES_SAVED_MAX, RETRIES_SAVED_MAX);
+        self.usual = match self.usual {
+            0.0 => entities / requests,
+            usual => usual + (entities / requests - usual) / 8.0,
+        };
     }
 
-    /// Takes a retry of an entity out of the budget, of which a request holds `batch`.
+    /// Takes a retry of an entity out of the budget, and returns how much that was.
     ///
     /// # Errors
     /// The time until the next retry is available, if there is none now.
-    pub fn take(&mut self, now: Timestamp, batch: usize) -> Result<(), Duration> {
-        let cost = 1.0 / batch as f64;
+    pub fn take(&mut self, now: Timestamp) -> Result<f64, Duration> {
+        let cost = 1.0 / self.usual.max(1.0);
         let elapsed = now.0.saturating_sub(self.at.0) as f64 / 1000.0;
         self.tokens = (self.tokens + elapsed * RETRIES_PER_SECOND).min(RETRIES_SAVED_MAX);
         self.at = self.at.max(now);
@@ -98,7 +130,7 @@ impl RetryBudget {
             );
         }
         self.tokens -= cost;
-        Ok(())
+        Ok(cost)
     }
 }
 
@@ -306,13 +338,24 @@ mod tests {
         );
     }
 
+    /// A request that was sent for the first time, with this many entities.
+    fn first(entities: usize) -> Made {
+        Made {
+            requests: 1,
+            entities,
+            first: entities,
+            retries: 0,
+            taken: 0.0,
+        }
+    }
+
     #[test]
     fn retries_are_a_fifth_of_first_attempts_and_ten_a_second() {
         let mut budget = RetryBudget::new(Timestamp(0));
         let mut retries = 0;
         for millisecond in 0..10_000 {
-            budget.earn(1); // 1,000 first attempts per second
-            while budget.take(Timestamp(millisecond), 1).is_ok() {
+            budget.settle(first(1)); // 1,000 first attempts per second
+            while budget.take(Timestamp(millisecond)).is_ok() {
                 retries += 1;
             }
         }
@@ -321,15 +364,15 @@ mod tests {
             "{retries} retries to 10,000 first attempts in 10 s"
         );
         let wait = (0..3)
-            .find_map(|_| budget.take(Timestamp(10_000), 1).err())
+            .find_map(|_| budget.take(Timestamp(10_000)).err())
             .expect("the budget is used up");
         assert!(wait <= Duration::from_millis(101), "{wait:?}");
         assert_eq!(
-            budget.take(Timestamp(10_000 + wait.as_millis() as u64), 1),
-            Ok(())
+            budget.take(Timestamp(10_000 + wait.as_millis() as u64)),
+            Ok(1.0)
         );
         let saved = (0..1_000)
-            .filter(|_| budget.take(Timestamp(10_000_000), 1).is_ok())
+            .filter(|_| budget.take(Timestamp(10_000_000)).is_ok())
             .count();
         assert_eq!(
             saved, 100,
@@ -341,13 +384,47 @@ mod tests {
     #[test]
     fn a_request_of_many_entities_counts_as_one_retry() {
         let mut budget = RetryBudget::new(Timestamp(0));
+        budget.settle(first(500));
         let retries = (0..10_000)
-            .take_while(|_| budget.take(Timestamp(0), 500).is_ok())
+            .take_while(|_| budget.take(Timestamp(0)).is_ok())
             .count();
-        assert!((4_990..=5_010).contains(&retries), "{retries}");
+        assert!((4_990..=5_110).contains(&retries), "{retries}");
         let due = |at| together(Timestamp(at), 500).0;
         assert_eq!([due(1), due(99), due(100), due(101)], [100, 100, 100, 200]);
         assert_eq!(together(Timestamp(7), 1).0, 7);
+    }
+
+    // A channel that may send 500 entities in a request had two large ones in each. A retry cost a five
+    // hundredth, and a shop in trouble got hundreds of them each second.
+    #[test]
+    fn a_retry_costs_its_part_of_the_request_that_was_made() {
+        let mut budget = RetryBudget::new(Timestamp(0));
+        budget.settle(first(500));
+        let (mut made, mut taken) = (0, Vec::new());
+        for second in 0..60 {
+            while let Ok(cost) = budget.take(Timestamp(second * 1000)) {
+                taken.push(cost);
+            }
+            for pair in std::mem::take(&mut taken).chunks(2) {
+                made += 1;
+                budget.settle(Made {
+                    requests: 1,
+                    entities: pair.len(),
+                    first: 0,
+                    retries: pair.len(),
+                    taken: pair.iter().sum(),
+                });
+            }
+        }
+        // 2,500 were taken before the first was made, and 50 seconds' worth after a pause.
+        assert!((2_900..=3_100).contains(&made), "{made}");
+        for second in 1_000..1_060 {
+            while let Ok(cost) = budget.take(Timestamp(second * 1000)) {
+                taken.push(cost);
+            }
+        }
+        let retries = taken.len();
+        assert!((1_000..=1_500).contains(&retries), "{retries}");
     }
 
     #[test]

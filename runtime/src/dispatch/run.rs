@@ -70,6 +70,8 @@ struct Flight {
     tried: Option<Tried>,
     /// It was refused and is tried once more.
     once_more: bool,
+    /// What it took out of the retry budget, if it is a retry.
+    retry: Option<f64>,
     /// It changed while its rendering waited. The next rendering is sent even if it changes again,
     /// because an entity that changes all the time must be sent too.
     reread: bool,
@@ -80,10 +82,10 @@ struct Flight {
     needs: usize,
 }
 
-/// The result of a task.
+/// The result of a task; of a send also the number of requests.
 enum Done {
     Prepared(Preparation),
-    Sent(Vec<(Ready, Sent)>),
+    Sent(Vec<(Ready, Sent)>, usize),
 }
 
 /// A running task with its entities, so that they can be settled even if it panics.

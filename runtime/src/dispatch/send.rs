@@ -27,18 +27,19 @@ pub(crate) struct SendContext {
 /// The outcome of an item; `None` if no attempt was made, because the breaker did not admit one.
 type Attempted = Option<Outcome>;
 
-/// Sends all entities under a permit and returns the outcome of each. The store must have recorded
+/// Sends all entities under a permit and returns the outcome of each, and the number of requests. The store must have recorded
 /// that it is now unknown what the target holds of them.
 pub(crate) async fn send(
     context: SendContext,
     mut permit: Permit,
     batch: Vec<Ready>,
-) -> Vec<(Ready, Sent)> {
+) -> (Vec<(Ready, Sent)>, usize) {
     let probe = permit.probe;
     failpoint::pass("dispatch.attempting");
     let mut request = Requests {
         context: &context,
         permit: &mut permit,
+        made: 0,
     };
     let outcomes = if batch.iter().all(|ready| ready.stale_keys.is_empty()) {
         let items: Vec<Item> = batch.iter().map(item).collect();
@@ -47,17 +48,20 @@ pub(crate) async fn send(
         request.deliver_moved(&batch).await
     };
     debug_assert_eq!(outcomes.len(), batch.len(), "one outcome an entity");
-    batch
+    let made = request.made;
+    let sent = batch
         .into_iter()
         .zip(outcomes)
         .map(|(ready, outcome)| (ready, Sent { outcome, probe }))
-        .collect()
+        .collect();
+    (sent, made)
 }
 
 /// The requests of one send, made one after another under one permit.
 struct Requests<'a> {
     context: &'a SendContext,
     permit: &'a mut Permit,
+    made: usize,
 }
 
 impl Requests<'_> {
@@ -158,6 +162,7 @@ impl Requests<'_> {
         match self.permit.attempt(items, form, head).await {
             Some((outcomes, took)) => {
                 self.context.counters.attempt(took);
+                self.made += 1;
                 failpoint::pass(if items.iter().any(|item| item.rendering.is_none()) {
                     "dispatch.withdrawn"
                 } else {

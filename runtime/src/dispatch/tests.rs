@@ -23,6 +23,7 @@ mod guard;
 mod histories;
 mod life;
 mod limits;
+mod pace;
 mod refused;
 mod search;
 mod sockets;
@@ -69,6 +70,7 @@ struct Knobs {
     place: u64,
     concurrency: usize,
     rate: Option<f64>,
+    cost: targets::Cost,
     breaker: breaker::Options,
     chain: Option<Arc<dyn Render>>,
     parked_max: usize,
@@ -87,6 +89,7 @@ impl Default for Knobs {
             place: 1,
             concurrency: 4,
             rate: None,
+            cost: targets::Cost::Requests,
             breaker: breaker::Options {
                 first,
                 cap,
@@ -125,6 +128,7 @@ fn setup_of(kind: Kind, clock: Clock, knobs: Knobs) -> Setup {
         name: "shop".into(),
         concurrency: knobs.concurrency,
         rate: knobs.rate,
+        cost: knobs.cost,
         pace: None,
         kind,
     };

@@ -73,6 +73,10 @@ impl Index {
             }
             self.tombstones_from = (self.tombstones_from + 1) % count.max(1);
             let ordinal = self.tombstones_from;
+            if self.graves.contains(ordinal) {
+                // It is forgotten as a whole.
+                continue;
+            }
             let old: Vec<u16> = self
                 .tombstones(ordinal)
                 .filter(|meta| self.clock.time_of(meta.sequence) <= horizon)
@@ -86,12 +90,12 @@ impl Index {
         trimmed
     }
 
-    /// The deleted facets of an entity that has others. (An entity without others is forgotten as a
-    /// whole.)
+    /// The deleted facets of an entity.
     fn tombstones(&self, ordinal: u32) -> impl Iterator<Item = &Meta> {
-        let entry = self.entry(ordinal);
-        let there = entry.filter(|_| !self.graves.contains(ordinal));
-        let facets = there.into_iter().flat_map(|entry| &entry.facets);
+        let facets = self
+            .entry(ordinal)
+            .into_iter()
+            .flat_map(|entry| &entry.facets);
         facets.filter(|meta| meta.deleted)
     }
 

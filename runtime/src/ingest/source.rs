@@ -501,7 +501,10 @@ enum NotApplied {
 fn too_many_facets() -> Failure {
     Failure::new(
         "too-many-facets",
-        format!("an entity has at most {FACETS_MAX} facets"),
+        format!(
+            "an entity has at most {FACETS_MAX} facets, deleted ones included until every channel has \
+             delivered their deletion; redrive the event then, or delete facets that nobody needs"
+        ),
     )
 }
 

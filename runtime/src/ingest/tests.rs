@@ -726,7 +726,7 @@ async fn an_entity_with_too_many_facets_sets_the_event_aside() {
     ]
     .join("\n");
     check(&source, NDJSON, body, expect![[r#"
-        202 {"events":{"accepted":2,"filtered":0,"quarantined":1,"repeated":0},"changes":{"committed":2,"unchanged":0,"stale":0},"problems":[{"index":1,"code":"too-many-facets","detail":"an entity has at most 512 facets"}],"sequence":3}
+        202 {"events":{"accepted":2,"filtered":0,"quarantined":1,"repeated":0},"changes":{"committed":2,"unchanged":0,"stale":0},"problems":[{"index":1,"code":"too-many-facets","detail":"an entity has at most 512 facets, deleted ones included until every channel has delivered their deletion; redrive the event then, or delete facets that nobody needs"}],"sequence":3}
     "#]])
     .await;
     assert_eq!(value(&*source.store, "1", "price.0"), None);
@@ -865,7 +865,12 @@ async fn a_401_names_the_kind_of_proof_that_the_source_wants() {
         (verify::Options::Bearer { tokens: secrets() }, "Bearer"),
         (verify::Options::github(secrets()), "HMAC-SHA256"),
         (
-            verify::Options::StandardWebhooks { secrets: secrets() },
+            verify::Options::StandardWebhooks {
+                keys: secrets()
+                    .into_iter()
+                    .map(crate::signature::VerifyingKey::Shared)
+                    .collect(),
+            },
             "Standard-Webhooks",
         ),
     ];

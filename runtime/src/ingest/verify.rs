@@ -8,7 +8,7 @@ use subtle::ConstantTimeEq;
 
 use super::Headers;
 use crate::model::Timestamp;
-use crate::signature::{BASE64, Secret, mac};
+use crate::signature::{BASE64, Secret, VerifyingKey, is_signed, mac};
 
 /// Maximum difference between `webhook-timestamp` and our clock, in either direction: the five
 /// minutes of Standard Webhooks. It prevents the replay of a recorded request.
@@ -37,8 +37,8 @@ pub enum Options {
     /// Standard Webhooks 1.0.0: `webhook-id`, `webhook-timestamp`, `webhook-signature`; five
     /// minutes of tolerance.
     StandardWebhooks {
-        /// Accepted keys, already decoded from their `whsec_` form.
-        secrets: Vec<Secret>,
+        /// Accepted keys, already decoded from their `whsec_` or `whpk_` form.
+        keys: Vec<VerifyingKey>,
     },
 }
 
@@ -133,7 +133,7 @@ pub fn verify(
             encoding,
             secrets,
         } => hmac_header(header, prefix, *encoding, secrets, headers, body),
-        Options::StandardWebhooks { secrets } => standard_webhooks(secrets, headers, body, now),
+        Options::StandardWebhooks { keys } => standard_webhooks(keys, headers, body, now),
     }
 }
 
@@ -206,7 +206,7 @@ fn hmac_header(
 }
 
 fn standard_webhooks(
-    secrets: &[Secret],
+    keys: &[VerifyingKey],
     headers: &Headers,
     body: &[u8],
     now: Timestamp,
@@ -241,26 +241,49 @@ fn standard_webhooks(
         b".",
         body,
     ];
-    // The list has one entry for each secret in rotation; other versions (`v1a`) may be listed too
-    // and are ignored. The bound limits the number of hashes for a header full of guesses.
-    let given: Vec<Vec<u8>> = signatures
-        .split_ascii_whitespace()
-        .filter_map(|entry| BASE64.decode(entry.strip_prefix("v1,")?).ok())
-        .take(16)
-        .collect();
-    if given.is_empty() {
+    // The list has one entry for each key in rotation; other versions may be listed too and are ignored.
+    // The bounds limit the number of hashes for a header full of guesses; the body is hashed once for each
+    // `v1a`.
+    let given = |version: &str, most| -> Vec<Vec<u8>> {
+        signatures
+            .split_ascii_whitespace()
+            .filter_map(|entry| BASE64.decode(entry.strip_prefix(version)?).ok())
+            .take(most)
+            .collect()
+    };
+    let (shared, private) = (given("v1,", 16), given("v1a,", 4));
+    if shared.is_empty() && private.is_empty() {
         return Err(NotVerified::Unreadable {
             header: "webhook-signature".into(),
-            expected: "a list with at least one `v1,BASE64`",
+            expected: "a list with at least one `v1,BASE64` or `v1a,BASE64`",
         });
     }
-    let matches = any(secrets, |secret| {
+    let secrets = keys.iter().filter_map(|key| match key {
+        VerifyingKey::Shared(secret) => Some(secret),
+        VerifyingKey::Public(_) => None,
+    });
+    let by_secret = any(secrets, |secret| {
         let expected = mac(secret, &content);
-        given
+        shared
             .iter()
             .fold(false, |found, given| found | equal(&expected, given))
     });
-    if matches {
+    let by_public_key = || {
+        let mut public = keys.iter().filter_map(|key| match key {
+            VerifyingKey::Shared(_) => None,
+            VerifyingKey::Public(public) => Some(public),
+        });
+        // Nothing here is secret, so the time may reveal which key matched.
+        public.any(|public| {
+            !private.is_empty() && {
+                let message = content.concat();
+                private
+                    .iter()
+                    .any(|given| is_signed(public, &message, given))
+            }
+        })
+    };
+    if by_secret || by_public_key() {
         Ok(())
     } else {
         Err(NotVerified::Mismatch(MISMATCH))
@@ -271,9 +294,12 @@ const MISMATCH: &str = "the signature does not match the body: sign the raw byte
 
 /// Compares with every secret, so that the time does not reveal which one matched; empty ones match
 /// nothing.
-fn any(secrets: &[Secret], matches: impl Fn(&Secret) -> bool) -> bool {
+fn any<'a>(
+    secrets: impl IntoIterator<Item = &'a Secret>,
+    matches: impl Fn(&Secret) -> bool,
+) -> bool {
     secrets
-        .iter()
+        .into_iter()
         .filter(|secret| !secret.0.is_empty())
         .fold(false, |found, secret| found | matches(secret))
 }
@@ -301,7 +327,7 @@ fn one<'a>(headers: &'a Headers, name: &str) -> Result<&'a str, NotVerified> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signature::{SecretError, sign};
+    use crate::signature::{SecretError, SigningKey, sign};
 
     const ID: &str = "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk";
     const TIME: u64 = 1_649_367_553;
@@ -329,7 +355,9 @@ mod tests {
             ("webhook-signature", signatures),
         ]);
         verify(
-            &Options::StandardWebhooks { secrets },
+            &Options::StandardWebhooks {
+                keys: secrets.into_iter().map(VerifyingKey::Shared).collect(),
+            },
             &headers,
             body,
             Timestamp(clock * 1000),
@@ -366,6 +394,35 @@ mod tests {
             check_webhook(vec![other], SIGNATURE, TIME, BODY),
             Err(NotVerified::Mismatch(_))
         ));
+    }
+
+    // A sender keeps its private key for itself, and changes from a shared secret to it.
+    #[test]
+    fn a_sender_is_known_by_its_public_key() {
+        let private = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbc=";
+        let private = SigningKey::parse(private).expect("a key");
+        let another = SigningKey::Private(Secret(vec![7; 32]));
+        let public = VerifyingKey::parse("whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=");
+        let keys = vec![public.expect("a key"), VerifyingKey::Shared(published())];
+        let signed = |key: &SigningKey| key.sign(ID, TIME, BODY);
+        let check = |signatures: &str, body: &[u8]| {
+            let time = TIME.to_string();
+            let headers = headers(&[
+                ("webhook-id", ID),
+                ("webhook-timestamp", &time),
+                ("webhook-signature", signatures),
+            ]);
+            let options = Options::StandardWebhooks { keys: keys.clone() };
+            verify(&options, &headers, body, Timestamp(TIME * 1000)).is_ok()
+        };
+        assert!(check(&signed(&private), BODY));
+        let rotating = format!("v1,AAAA {} {}", signed(&another), signed(&private));
+        assert!(check(&rotating, BODY), "one of several");
+        assert!(check(SIGNATURE, BODY), "the secret is still accepted");
+        assert!(!check(&signed(&another), BODY), "an unknown key");
+        assert!(!check(&signed(&private), b"{}"), "another body");
+        let guesses = format!("{}{}", "v1a,AAAA ".repeat(4), signed(&private));
+        assert!(!check(&guesses, BODY), "a header full of guesses");
     }
 
     #[test]
@@ -422,7 +479,7 @@ mod tests {
     #[test]
     fn a_proof_that_is_missing_or_doubled_is_asked_for_by_name() {
         let options = Options::StandardWebhooks {
-            secrets: vec![published()],
+            keys: vec![VerifyingKey::Shared(published())],
         };
         let missing =
             verify(&options, &Headers::default(), BODY, Timestamp(TIME * 1000)).unwrap_err();
@@ -524,10 +581,6 @@ mod tests {
         assert_eq!(
             Secret::from_webhook_secret("whsec_AAAA"),
             Err(SecretError::Length(3))
-        );
-        assert_eq!(
-            Secret::from_webhook_secret("whsk_AAAA"),
-            Err(SecretError::Asymmetric)
         );
         assert_eq!(format!("{:?}", published()), "[secret]");
     }

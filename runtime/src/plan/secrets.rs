@@ -3,7 +3,7 @@
 
 use super::Outside;
 use crate::config::cursor::{Field, Found};
-use crate::signature::Secret;
+use crate::signature::{Secret, SecretError, SigningKey, VerifyingKey};
 
 /// Written in place of a secret.
 pub(super) const SECRET: &str = "[secret]";
@@ -38,19 +38,39 @@ pub(super) fn plain(field: &Field<'_>) -> Option<Secret> {
     }
 }
 
-/// Reads the key of a Standard Webhooks secret: 24 to 64 bytes in base64, with or without the
-/// prefix `whsec_`.
-pub(super) fn standard_webhooks(field: &Field<'_>) -> Option<Secret> {
+/// Reads a Standard Webhooks key that signs: `whsec_`, or a private key `whsk_`.
+pub(super) fn signing_key(field: &Field<'_>) -> Option<SigningKey> {
+    standard_webhooks(field, SigningKey::parse, SigningKey::Shared)
+}
+
+/// Reads a Standard Webhooks key that verifies: `whsec_`, or a public key `whpk_`.
+pub(super) fn verifying_key(field: &Field<'_>) -> Option<VerifyingKey> {
+    standard_webhooks(field, VerifyingKey::parse, VerifyingKey::Shared)
+}
+
+fn standard_webhooks<K>(
+    field: &Field<'_>,
+    parse: fn(&str) -> Result<K, SecretError>,
+    shared: fn(Secret) -> K,
+) -> Option<K> {
     let bytes = match field.secret()? {
         Found::Secret(bytes) => bytes,
-        Found::LeftOut => return Some(Secret(Vec::new())),
+        Found::LeftOut => return Some(shared(Secret(Vec::new()))),
     };
-    let key = Secret::from_webhook_secret(&String::from_utf8_lossy(&bytes));
+    let key = parse(&String::from_utf8_lossy(&bytes));
     key.inspect_err(|wrong| {
-        field.complain_of_secret(
-            wrong.to_string(),
-            "make one with `echo whsec_$(openssl rand -base64 32)`".to_owned(),
-        )
+        let help = match wrong {
+            SecretError::NotBase64 | SecretError::Length(_) => {
+                "make one with `echo whsec_$(openssl rand -base64 32)`"
+            }
+            SecretError::NotPrivate | SecretError::CannotSign => {
+                "make one with `echo whsk_$(openssl genpkey -algorithm ed25519 -outform DER | tail -c 32 | base64)`"
+            }
+            SecretError::NotPublic | SecretError::CannotVerify => {
+                "the sender publishes it; a Weir shows its own in `GET /v1/config`, at `sign` of the target"
+            }
+        };
+        field.complain_of_secret(wrong.to_string(), help.to_owned());
     })
     .ok()
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::notes::{Notes, is_name, named};
-use super::secrets::{is_header, plain, standard_webhooks};
+use super::secrets::{is_header, plain, verifying_key};
 use super::uses::uses;
 use super::{Plugin, Source};
 use crate::config::cursor::{Cursor, Field};
@@ -167,11 +167,11 @@ fn verify(table: &mut Cursor<'_>) -> Option<(verify::Options, Naming)> {
         }
         "standard-webhooks" => {
             let secrets = secrets(table, "secret", "secrets");
-            let secrets = secrets
+            let keys = secrets
                 .into_iter()
-                .filter_map(|field| standard_webhooks(&field));
+                .filter_map(|field| verifying_key(&field));
             let verify = verify::Options::StandardWebhooks {
-                secrets: secrets.collect(),
+                keys: keys.collect(),
             };
             Some((verify, Naming::standard_webhooks()))
         }

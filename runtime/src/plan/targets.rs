@@ -21,7 +21,7 @@ use super::notes::{Notes, expanded, named};
 use crate::config::cursor::Cursor;
 use crate::config::scalar;
 use crate::config::text::suggestion;
-use crate::targets::{Kind, Options};
+use crate::targets::{Cost, Kind, Options};
 
 /// Reads the keys of a kind; `None` after a complaint about a key that it requires.
 type Read = fn(&mut Cursor<'_>) -> Option<Kind>;
@@ -84,11 +84,12 @@ pub(super) struct Targets {
 /// The requests in flight of most targets, unless configured.
 const CONCURRENCY: usize = 8;
 
-/// Slots and rate.
+/// Slots, rate, and what the rate counts.
 #[derive(Clone, Copy)]
 struct Pace {
     concurrency: usize,
     rate: Option<f64>,
+    cost: Cost,
 }
 
 impl Targets {
@@ -133,18 +134,24 @@ pub(super) fn targets<'a>(root: &mut Cursor<'a>, notes: &mut Notes<'a>) -> Targe
     targets
 }
 
-/// Reads slots and rate.
+/// Reads slots, rate, and what the rate counts.
 fn pace(table: &mut Cursor<'_>, usual_concurrency: usize) -> Pace {
     let concurrency = table
         .take("concurrency")
         .and_then(|field| field.integer(1..=1024))
         .and_then(|requests| usize::try_from(requests).ok());
-    let rate = table
-        .take("rate")
-        .and_then(|field| field.parsed("a rate", scalar::RATE, scalar::rate));
+    let cost = table
+        .take("cost")
+        .and_then(|field| field.one_of(&Cost::WORDS))
+        .unwrap_or_default();
+    let rate = table.take("rate").and_then(|field| match cost {
+        Cost::Bytes => field.parsed("a rate of bytes", scalar::BYTE_RATE, scalar::byte_rate),
+        Cost::Requests | Cost::Items => field.parsed("a rate", scalar::RATE, scalar::rate),
+    });
     Pace {
         concurrency: concurrency.unwrap_or(usual_concurrency),
         rate,
+        cost,
     }
 }
 
@@ -181,16 +188,20 @@ pub(super) fn target(name: Arc<str>, table: &mut Cursor<'_>, targets: &Targets) 
         }
         Some((Arc::from(name), found?))
     });
-    let own = [table.take("concurrency"), table.take("rate")];
+    let own = ["concurrency", "rate", "cost"];
     if shared.is_some()
-        && let Some(field) = own.into_iter().flatten().next()
+        && let Some(field) = own.into_iter().find_map(|key| table.take(key))
     {
         field.complain_of_key(
             format!("{} belongs to the pace that the target shares", field.key),
             "write it into the pace, or leave pace out".to_owned(),
         );
     }
-    let Pace { concurrency, rate } = match &shared {
+    let Pace {
+        concurrency,
+        rate,
+        cost,
+    } = match &shared {
         Some((_, pace)) => *pace,
         None => {
             let usual = kind.as_ref().map(|kind| configured(kind).concurrency());
@@ -201,6 +212,7 @@ pub(super) fn target(name: Arc<str>, table: &mut Cursor<'_>, targets: &Targets) 
         name,
         concurrency,
         rate,
+        cost,
         pace: shared.map(|(name, _)| name),
         kind: kind?,
     })
@@ -226,7 +238,12 @@ pub(super) fn shown(target: &Options, outside: &Outside) -> Value {
     let mut shown = configured(&target.kind).shown(outside);
     shown.insert("pace".into(), target.pace.as_deref().into());
     shown.insert("concurrency".into(), target.concurrency.into());
-    shown.insert("rate".into(), target.rate.map(scalar::rate_text).into());
+    let rate_text = match target.cost {
+        Cost::Bytes => scalar::byte_rate_text,
+        Cost::Requests | Cost::Items => scalar::rate_text,
+    };
+    shown.insert("rate".into(), target.rate.map(rate_text).into());
+    shown.insert("cost".into(), target.cost.word().into());
     Value::Object(shown)
 }
 

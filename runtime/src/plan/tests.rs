@@ -17,7 +17,7 @@ use crate::ingest::naming::IdFrom;
 use crate::ingest::split::Split;
 use crate::ingest::verify::{Encoding, Options as Verify};
 use crate::model::Lane;
-use crate::signature::Secret;
+use crate::signature::{Secret, SigningKey, VerifyingKey};
 use crate::targets::{Kind, webhook};
 
 /// 32 bytes of `k`.
@@ -284,7 +284,7 @@ fn the_sources_of_the_example_are_understood() {
     assert_eq!(
         source.options.verify,
         Verify::StandardWebhooks {
-            secrets: vec![Secret(vec![b'k'; 32])]
+            keys: vec![VerifyingKey::Shared(Secret(vec![b'k'; 32]))]
         }
     );
     assert_eq!(
@@ -331,7 +331,7 @@ fn the_channels_of_the_example_are_understood() {
         (webhook.url.as_str(), webhook.http.timeout),
         ("http://shop-fr:8080/weir", Duration::from_secs(15))
     );
-    assert_eq!(webhook.sign, [Secret(vec![b'k'; 32])]);
+    assert_eq!(webhook.sign, [SigningKey::Shared(Secret(vec![b'k'; 32]))]);
     assert_eq!(
         plan.channels.keys().map(|name| &**name).collect::<Vec<_>>(),
         ["storefront.de", "storefront.fr"]
@@ -569,7 +569,7 @@ verify = {{ kind = "standard-webhooks", secret = "{WHSEC}" }}
     assert_eq!(
         verify("e"),
         Verify::StandardWebhooks {
-            secrets: vec![Secret(vec![b'k'; 32])]
+            keys: vec![VerifyingKey::Shared(Secret(vec![b'k'; 32]))]
         }
     );
     let id = |name: &str| match plan.sources[name].options.naming.id.clone() {

@@ -152,10 +152,18 @@ pub(super) async fn serve(
         let Some(due) = pulse.due() else {
             return Poll::Pending;
         };
-        if due != alarm.deadline() {
+        // With each request the time ends later. To move the alarm each time would cost more than that
+        // it rings too early now and then.
+        if due < alarm.deadline() {
             alarm.as_mut().reset(due);
         }
-        alarm.as_mut().poll(cx).map(|()| false)
+        while alarm.as_mut().poll(cx).is_ready() {
+            if due <= Instant::now() {
+                return Poll::Ready(false);
+            }
+            alarm.as_mut().reset(due);
+        }
+        Poll::Pending
     })
     .await;
 

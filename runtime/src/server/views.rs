@@ -196,10 +196,14 @@ pub struct ChannelView {
     pub holding: u64,
     /// How often a refused entity was tried once more, because `retry.refused` had passed.
     pub refused_tried_again: u64,
-    /// The requests per second that its target bears, as far as Weir has found out, if the target has
-    /// refused some because there were too many.
+    /// The rate that its target bears, as far as Weir has found out, if the target has refused requests
+    /// because there were too many: requests, items or bytes per second, as its `cost` says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_bears_per_second: Option<f64>,
+    /// The requests that its target bears at the same time, if Weir has found them to be fewer than its
+    /// `concurrency`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_bears_in_flight: Option<usize>,
     /// Age in seconds of the oldest change owed; 0 when nothing is owed.
     pub freshness_seconds: f64,
     /// The objective for that age.
@@ -369,6 +373,9 @@ pub struct StandingView {
     /// Name and version of the plugin that rendered it last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plugin: Option<String>,
+    /// What the state leaves open, for example whether the target has applied what it accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
     /// The last failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,

@@ -2,15 +2,17 @@
 //!
 //! One call is one request. It never follows a redirect, uses no proxy but a configured one, connects to
 //! no address that the policy refuses, reads a bounded response, and ends within its timeout,
-//! connecting included. A request is made a second time in two cases only: the connection, used before,
-//! died without a byte of the response (`transport`), or its token had expired (`oauth2`; the request for
-//! a new one, and the second try, have the same timeout again). A response that breaks off or is too long
+//! connecting included. A request is made a second time in three cases only: the connection, used before,
+//! died without a byte of the response (`transport`), its token had expired (`oauth2`; the request for a
+//! new one, and the second try, have the same timeout again), or the target cannot read compressed bodies
+//! (`compress`). A response that breaks off or is too long
 //! counts as no response: the request may have been applied, and the outcome says so. This module does
 //! not know the kinds of target that use it.
 
 mod address;
 pub mod answers;
 mod auth;
+mod compress;
 mod connect;
 mod egress;
 pub(super) mod hints;
@@ -29,12 +31,13 @@ use bytes::Bytes;
 use http_body_util::Full;
 pub use hyper::Method;
 use hyper::Request;
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::http::response::Parts;
 
 pub(crate) use self::address::ENCODED;
 pub use self::address::{Address, BadAddress};
 pub use self::auth::Auth;
+use self::compress::Compressing;
 pub use self::egress::Egress;
 pub use self::oauth2::{Grant, OAuth2};
 use self::oauth2::{Token, Tokens};
@@ -56,6 +59,8 @@ pub struct Options {
     pub headers: Vec<(String, Secret)>,
     /// Timeout of a whole attempt, connecting included. Default 15 s.
     pub timeout: Duration,
+    /// Whether bodies are compressed with gzip. A target that refuses them gets plain ones.
+    pub gzip: bool,
     /// How connections are made.
     pub connections: Connections,
 }
@@ -66,6 +71,7 @@ impl Default for Options {
             auth: Auth::None,
             headers: Vec::new(),
             timeout: Duration::from_secs(15),
+            gzip: false,
             connections: Connections::default(),
         }
     }
@@ -78,6 +84,9 @@ pub(crate) struct Client {
     timeout: Duration,
     transport: Transport,
     tokens: Option<Tokens>,
+    compressing: Compressing,
+    /// The address, without its secrets, for the log.
+    shown: String,
 }
 
 /// A response.
@@ -120,6 +129,8 @@ impl Client {
             headers,
             redactor,
             tokens,
+            compressing: Compressing::new(options.gzip),
+            shown: address.shown("[secret]"),
         })
     }
 
@@ -161,7 +172,7 @@ impl Client {
     }
 
     /// Sends a request with the headers that every request must carry, and a body with its content
-    /// type. See [`Client::exchange`]; of a response that is too long it returns the beginning.
+    /// type. See [`Client::submit`]; of a response that is too long it returns the beginning.
     ///
     /// # Errors
     /// The outcome, if there is no response.
@@ -176,32 +187,77 @@ impl Client {
         if let Some(content_type) = content_type {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         }
-        let mut request = Request::new(Full::new(Bytes::from(body.unwrap_or_default())));
+        let mut request = Request::new(Bytes::from(body.unwrap_or_default()));
         *request.method_mut() = method;
         *request.uri_mut() = url.parse().map_err(|error| Outcome::Trip {
             reason: format!("the address of a request is no URL: {error}"),
         })?;
         *request.headers_mut() = headers;
-        self.with_token(request).await
+        self.read(request, |_, _| {}).await
     }
 
-    /// Sends a request and reads the response to its end, within the timeout. If the response says that
-    /// the token of the request is not valid any more, the request is made once more with a new one.
+    /// Sends a request, compressed if that is configured and the target can read it, and reads the
+    /// response to its end. `seal` completes the headers for the bytes of the body as they are sent.
     ///
     /// # Errors
     /// The outcome, if there is no complete response.
-    pub(crate) async fn exchange(
+    pub(crate) async fn submit(
         &self,
-        request: Request<Full<Bytes>>,
+        request: Request<Bytes>,
+        seal: impl Fn(&mut HeaderMap, &[u8]) + Send + Sync,
     ) -> Result<Answered, Outcome> {
-        let answered = self.with_token(request).await?;
+        let answered = self.read(request, seal).await?;
         match answered.cut {
             Some(reason) => Err(uncertain(reason)),
             None => Ok(answered),
         }
     }
 
-    async fn with_token(&self, mut request: Request<Full<Bytes>>) -> Result<Answered, Outcome> {
+    /// The same, but of a response that is too long it returns the beginning.
+    async fn read(
+        &self,
+        request: Request<Bytes>,
+        seal: impl Fn(&mut HeaderMap, &[u8]) + Send + Sync,
+    ) -> Result<Answered, Outcome> {
+        let (parts, plain) = request.into_parts();
+        let sealed = |body: &Bytes, packed: bool| {
+            let mut request = Request::from_parts(parts.clone(), Full::new(body.clone()));
+            if packed {
+                let gzip = HeaderValue::from_static("gzip");
+                request.headers_mut().insert(CONTENT_ENCODING, gzip);
+            }
+            seal(request.headers_mut(), body);
+            request
+        };
+        let Some(packed) = self.compressing.packed(&plain).await else {
+            return self.exchange(sealed(&plain, false)).await;
+        };
+        let answered = self.exchange(sealed(&packed, true)).await?;
+        if answered.parts.status.is_success() {
+            self.compressing.was_read();
+        }
+        let status = answered.parts.status.as_u16();
+        if !self.compressing.may_be_unread(status) {
+            return Ok(answered);
+        }
+        let again = self.exchange(sealed(&plain, false)).await?;
+        if again.parts.status.is_success() && self.compressing.was_unread() {
+            tracing::warn!(
+                url = self.shown,
+                status,
+                "the target refused a compressed request and accepted the same one without compression; it \
+                 gets plain requests from now on. Remove `compress` from its configuration"
+            );
+        }
+        Ok(again)
+    }
+
+    /// Sends a request and reads the response to its end, within the timeout. If the response says that
+    /// the token of the request is not valid any more, the request is made once more with a new one.
+    ///
+    /// # Errors
+    /// The outcome, if there is no response. One that is too long is cut off, and says so.
+    async fn exchange(&self, mut request: Request<Full<Bytes>>) -> Result<Answered, Outcome> {
         let Some(tokens) = &self.tokens else {
             return self.once(request, None).await;
         };

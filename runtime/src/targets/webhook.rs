@@ -10,8 +10,7 @@ mod body;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request};
 use percent_encoding::utf8_percent_encode;
 use xxhash_rust::xxh3::xxh3_64;
@@ -21,7 +20,7 @@ use super::http::status::Asked;
 use super::http::{self, Address, Client, ENCODED, hints};
 use super::{Attempt, BoxFuture, Delivery, Form, Nature, Outcome, Target, Unusable};
 use crate::model::EntityId;
-use crate::signature::{self, Secret};
+use crate::signature::SigningKey;
 
 /// A webhook as configured.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,8 +44,8 @@ pub struct Options {
     /// The content type of every request with a body; `None` for that of the rendering or of the
     /// format.
     pub content_type: Option<String>,
-    /// Standard Webhooks secrets. Each one signs, so that a secret can be rotated.
-    pub sign: Vec<Secret>,
+    /// Standard Webhooks keys. Each one signs, so that a key can be rotated.
+    pub sign: Vec<SigningKey>,
     /// What the answers mean.
     pub answers: Answers,
     /// Credentials, timeout and egress policy.
@@ -131,9 +130,10 @@ impl Webhook {
     /// A credential that cannot be used in a header, or an `https` URL on a system without root
     /// certificates.
     pub fn open(options: &Options) -> Result<Webhook, Unusable> {
+        let keys: Vec<_> = options.sign.iter().flat_map(SigningKey::secrets).collect();
         Ok(Webhook {
             place: xxh3_64(format!("webhook {}", options.url.as_str()).as_bytes()),
-            client: Client::open(&options.http, &options.url, &options.sign)?,
+            client: Client::open(&options.http, &options.url, &keys)?,
             options: options.clone(),
         })
     }
@@ -146,7 +146,16 @@ impl Webhook {
         if deletes && self.options.delete.is_none() {
             return all(Outcome::Delivered);
         }
-        let request = match self.request(attempt, deletes) {
+        let id = match items {
+            [item] => item.id.to_string(),
+            _ => body::batch_id(items),
+        };
+        let seconds = attempt
+            .now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
+        let request = match self.request(attempt, deletes, &id, seconds) {
             Ok(request) => request,
             Err(reason) => {
                 return all(Outcome::Refused {
@@ -160,12 +169,20 @@ impl Webhook {
             delete: request.method() == Method::DELETE,
             items: items.len(),
         };
-        let answered = match self.client.exchange(request).await {
+        // The signature is that of the bytes that are sent, never of a second serialisation, and not of
+        // what they are unpacked to.
+        let seal = |headers: &mut HeaderMap, body: &[u8]| {
+            let signatures = signatures(&self.options.sign, &id, seconds, body);
+            if !signatures.is_empty() {
+                put(headers, "webhook-signature", &signatures);
+            }
+        };
+        let answered = match self.client.submit(request, seal).await {
             Ok(answered) => answered,
             Err(outcome) => return all(outcome),
         };
         let status = answered.parts.status.as_u16();
-        let wait = hints::wait(&hints::Hinting {
+        let hints = hints::read(&hints::Hinting {
             status,
             headers: &answered.parts.headers,
             body: &answered.body,
@@ -174,7 +191,7 @@ impl Webhook {
         let response = Response {
             status,
             body: &answered.body,
-            wait,
+            wait: hints.wait,
         };
         // A deletion that is alone in its request is answered as one.
         let alone = deletes && self.options.nature().deletes_alone;
@@ -187,11 +204,18 @@ impl Webhook {
                 &response,
                 self.client.redactor(&answered),
             ),
-            wait,
+            hints,
         }
     }
 
-    fn request(&self, attempt: Attempt<'_>, deletes: bool) -> Result<Request<Full<Bytes>>, String> {
+    /// The request without its signature.
+    fn request(
+        &self,
+        attempt: Attempt<'_>,
+        deletes: bool,
+        id: &str,
+        seconds: u64,
+    ) -> Result<Request<Bytes>, String> {
         let Attempt { items, form, .. } = attempt;
         let options = &self.options;
         let first = items.first().ok_or("nothing to deliver")?;
@@ -201,16 +225,6 @@ impl Webhook {
             false => body::batch(items, options),
         };
         let content_type = options.content_type.as_ref().unwrap_or(&content_type);
-        let id = if items.len() == 1 {
-            first.id.to_string()
-        } else {
-            body::batch_id(items)
-        };
-        let seconds = attempt
-            .now
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs();
         let method = match &options.delete {
             Some(delete) if deletes => delete,
             _ => &options.method,
@@ -221,19 +235,9 @@ impl Webhook {
         if method != Method::DELETE || !body.is_empty() {
             headers.insert(CONTENT_TYPE, content_type);
         }
-        let mut put = |name: &'static str, value: &str| {
-            if let Ok(value) = HeaderValue::from_str(value) {
-                headers.insert(HeaderName::from_static(name), value);
-            }
-        };
-        put("webhook-id", &id);
+        let mut put = |name, value: &str| put(&mut headers, name, value);
+        put("webhook-id", id);
         put("webhook-timestamp", &seconds.to_string());
-        if !options.sign.is_empty() {
-            put(
-                "webhook-signature",
-                &signatures(&options.sign, &id, seconds, &body),
-            );
-        }
         put("traceparent", &attempt.trace.to_string());
         if let Some(plugin) = &first.plugin {
             put("weir-plugin", plugin);
@@ -242,7 +246,7 @@ impl Webhook {
             put("weir-entity", &entity_header(&first.entity));
             put("weir-sequence", &first.sequence.to_string());
         }
-        let mut request = Request::new(Full::new(Bytes::from(body)));
+        let mut request = Request::new(Bytes::from(body));
         *request.method_mut() = method.clone();
         *request.uri_mut() = options.url.uri(&first.key)?;
         *request.headers_mut() = headers;
@@ -271,15 +275,19 @@ impl Target for Webhook {
     }
 }
 
-/// The value of `webhook-signature`: one signature for each secret, separated by spaces, so that a
-/// secret can be rotated. It signs exactly the bytes that are sent, never a second serialisation of
-/// them.
-fn signatures(secrets: &[Secret], id: &str, seconds: u64, body: &[u8]) -> String {
-    secrets
-        .iter()
-        .map(|secret| signature::sign(secret, id, seconds, body))
+/// The value of `webhook-signature`: one signature for each key, separated by spaces, so that a key can
+/// be rotated.
+fn signatures(keys: &[SigningKey], id: &str, seconds: u64, body: &[u8]) -> String {
+    keys.iter()
+        .map(|key| key.sign(id, seconds, body))
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(HeaderName::from_static(name), value);
+    }
 }
 
 /// `type/key`, percent-encoded.

@@ -4,7 +4,7 @@ use axum::http::{HeaderMap, HeaderValue};
 use weir::inside::ingest::http;
 use weir::inside::ingest::verify::{self, Options};
 use weir::inside::model::Timestamp;
-use weir::inside::signature::Secret;
+use weir::inside::signature::{Secret, VerifyingKey};
 
 const SECRET: &[u8] = b"a secret of thirty-two bytes....";
 
@@ -35,7 +35,9 @@ pub fn proof(input: &[u8]) {
         Options::Bearer { tokens: secrets() },
         Options::github(secrets()),
         Options::shopify(secrets()),
-        Options::StandardWebhooks { secrets: secrets() },
+        Options::StandardWebhooks {
+            keys: secrets().into_iter().map(VerifyingKey::Shared).collect(),
+        },
     ] {
         let passed = verify::verify(&options, &headers, body, Timestamp(1_795_000_000_000)).is_ok();
         let knows = proof.windows(SECRET.len()).any(|part| part == SECRET);

@@ -11,22 +11,22 @@ use std::time::Duration;
 const FALL: f64 = 0.9;
 /// The time after which the rate is back where the target refused.
 const RETURN: f64 = 8.0;
-/// No slower: one request in twenty seconds.
+/// No slower: one unit in twenty seconds.
 const MIN: f64 = 0.05;
-/// Beyond this many requests per second there is no limit to speak of.
+/// Beyond this many units per second there is no limit to speak of.
 const MAX: f64 = 100_000.0;
 
 /// A rate with what it was learned from.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct BearableRate {
-    /// Requests per second that were accepted when the target last refused one.
+    /// Units per second that were accepted when the target last refused a request.
     peak: f64,
     /// How long the rate has risen since.
     risen: Duration,
 }
 
 impl BearableRate {
-    /// The rate after a refusal, when `accepted` requests per second were accepted.
+    /// The rate after a refusal, when `accepted` units per second were accepted.
     pub(crate) fn after_refusal(accepted: f64) -> BearableRate {
         BearableRate {
             peak: accepted.clamp(MIN, MAX),
@@ -34,7 +34,12 @@ impl BearableRate {
         }
     }
 
-    /// Requests per second; `None` if the target bears any number.
+    /// The rate that goes on from this one after an outage.
+    pub(crate) fn after_outage(self) -> BearableRate {
+        BearableRate::after_refusal(self.peak)
+    }
+
+    /// Units per second; `None` if the target bears any number.
     pub(crate) fn per_second(&self) -> Option<f64> {
         let past = self.risen.as_secs_f64() / RETURN - 1.0;
         let rate = self.peak * (1.0 + (1.0 - FALL) * past.powi(3));
@@ -68,47 +73,47 @@ const SLICE: Duration = Duration::from_millis(250);
 /// Slices that are looked back on.
 const SLICES: usize = 8;
 
-/// Counts the requests that a target accepted in the last two seconds.
+/// Counts the units that a target accepted in the last two seconds.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Accepted {
-    counts: [u32; SLICES],
+    counts: [f64; SLICES],
     /// The slice that is being counted; its count is at its number modulo [`SLICES`].
     slice: u64,
 }
 
 impl Accepted {
-    /// Counts a request.
-    pub(crate) fn count(&mut self, now: Duration) {
+    /// Counts a request of this many units.
+    pub(crate) fn count(&mut self, now: Duration, units: f64) {
         self.advance(now);
-        self.counts[self.slice as usize % SLICES] += 1;
+        self.counts[self.slice as usize % SLICES] += units;
     }
 
-    /// Accepted requests per second. Slices without any are left out, because nothing may have been
+    /// Accepted units per second. Slices without any are left out, because nothing may have been
     /// tried in them.
     pub(crate) fn per_second(&mut self, now: Duration) -> f64 {
         self.advance(now);
         let current = self.slice as usize % SLICES;
         let running = now.saturating_sub(SLICE * self.slice as u32).max(SLICE / 5);
-        let (mut count, mut time) = (0, Duration::ZERO);
+        let (mut count, mut time) = (0.0, Duration::ZERO);
         for (slice, accepted) in self.counts.iter().enumerate() {
-            if *accepted > 0 {
+            if *accepted > 0.0 {
                 count += accepted;
                 time += if slice == current { running } else { SLICE };
             }
         }
-        if count == 0 {
+        if count == 0.0 {
             return 0.0;
         }
-        f64::from(count) / time.as_secs_f64()
+        count / time.as_secs_f64()
     }
 
     fn advance(&mut self, now: Duration) {
         let slice = (now.as_millis() / SLICE.as_millis()) as u64;
         if slice >= self.slice + SLICES as u64 {
-            self.counts = [0; SLICES];
+            self.counts = [0.0; SLICES];
         }
         for passed in (self.slice + 1..=slice).take(SLICES) {
-            self.counts[passed as usize % SLICES] = 0;
+            self.counts[passed as usize % SLICES] = 0.0;
         }
         self.slice = self.slice.max(slice);
     }
@@ -145,7 +150,7 @@ mod tests {
         let at = Duration::from_millis;
         assert_eq!(accepted.per_second(at(10_000)), 0.0);
         for millis in (10_000..12_000).step_by(10) {
-            accepted.count(at(millis));
+            accepted.count(at(millis), 1.0);
         }
         assert!((95.0..=105.0).contains(&accepted.per_second(at(11_999))));
         assert!(
@@ -153,7 +158,7 @@ mod tests {
             "a pause does not count as slowness"
         );
         assert_eq!(accepted.per_second(at(14_500)), 0.0);
-        accepted.count(at(60_000));
+        accepted.count(at(60_000), 1.0);
         assert!(accepted.per_second(at(60_001)) >= 4.0);
     }
 }

@@ -196,7 +196,10 @@ impl Run {
                 watermark: self.store.watermark(),
             };
             let sending = send(context, kept.permit, part);
-            let task = self.tasks.spawn(async move { Done::Sent(sending.await) });
+            let task = self.tasks.spawn(async move {
+                let (sent, requests) = sending.await;
+                Done::Sent(sent, requests)
+            });
             let job = Job {
                 track: 0,
                 prepares: false,

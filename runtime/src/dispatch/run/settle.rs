@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::super::flight::{Conclusion, Decision, Ready, Sent, conclude, decide};
 use super::super::prepare::{Content, Preparation, Prepared};
-use super::super::retry::{Waiting, together};
+use super::super::retry::{Made, Waiting, together};
 use super::super::status::DeliveryResult as Counted;
 use super::{Done, Job, Run};
 use crate::model::{EntityId, Ordinal, Sequence, Timestamp};
@@ -47,8 +47,9 @@ impl Run {
                 self.sent_share = (self.sent_share + sent) / 2.0;
                 self.finish(ends);
             }
-            Ok((id, Done::Sent(sent))) => {
+            Ok((id, Done::Sent(sent, requests))) => {
                 self.job_ended(id);
+                self.count_retries(&sent, requests);
                 let ends = sent
                     .into_iter()
                     .filter_map(|(ready, sent)| self.concluded(&ready, sent))
@@ -74,6 +75,24 @@ impl Run {
                 self.finish(ends);
             }
         }
+    }
+
+    /// Settles the retry budget with the requests that were made for these entities.
+    fn count_retries(&mut self, sent: &[(Ready, Sent)], requests: usize) {
+        let flights = || {
+            sent.iter()
+                .filter_map(|(ready, _)| self.flights.get(&ready.prepared.taken.ordinal))
+        };
+        let made = Made {
+            requests,
+            entities: sent.len(),
+            first: flights()
+                .filter(|flight| flight.attempts == 0 && flight.retry.is_none())
+                .count(),
+            retries: flights().filter(|flight| flight.retry.is_some()).count(),
+            taken: flights().filter_map(|flight| flight.retry).sum(),
+        };
+        self.budget.settle(made);
     }
 
     /// Assumes that the next entities need as much as the largest of these, or somewhat less than the

@@ -73,15 +73,23 @@ impl Run {
                 return;
             };
             let mut waiting = waiting.clone();
-            if waiting.failed
-                && let Err(wait) = self.budget.take(now, self.batch())
-            {
-                let due = Timestamp(now.0 + wait.as_millis() as u64);
-                waiting.due = together(due, self.batch());
-                self.schedule.park(ordinal, waiting);
+            if !waiting.failed {
+                self.retry(ordinal);
                 continue;
             }
-            self.retry(ordinal);
+            match self.budget.take(now) {
+                Ok(taken) => {
+                    self.retry(ordinal);
+                    if let Some(flight) = self.flights.get_mut(&ordinal) {
+                        flight.retry = Some(taken);
+                    }
+                }
+                Err(wait) => {
+                    let due = Timestamp(now.0 + wait.as_millis() as u64);
+                    waiting.due = together(due, self.batch());
+                    self.schedule.park(ordinal, waiting);
+                }
+            }
         }
         self.unfinished = true;
     }
@@ -115,7 +123,7 @@ impl Run {
         if self.overfull {
             return;
         }
-        let (ahead, batch) = (self.ahead(), self.batch());
+        let ahead = self.ahead();
         let (mut taken, mut steps) = (0, 0);
         loop {
             let open =
@@ -132,7 +140,6 @@ impl Run {
             steps += 1;
             for met in met {
                 self.accept(met, false);
-                self.budget.earn(batch);
             }
         }
         // The sweep passes new entities only when all other work is done. If it met them first,
@@ -291,6 +298,7 @@ impl Run {
             released: waited.released,
             tried: waited.tried,
             once_more: waited.once_more,
+            retry: None,
             reread: false,
             bytes: 0,
             needs: 0,

@@ -37,9 +37,10 @@ async fn an_answer_that_asks_for_a_wait_delivers_and_the_next_request_waits() {
     let story = Story::begin(Knobs::default(), move |seen| {
         Reply::Told(Delivery {
             outcomes: vec![Outcome::Delivered; seen.items.len()],
-            wait: first
+            hints: first
                 .swap(false, Ordering::SeqCst)
-                .then_some(Duration::from_secs(7)),
+                .then_some(Duration::from_secs(7))
+                .into(),
         })
     })
     .await;

@@ -1,5 +1,5 @@
-//! What the answers of an HTTP target mean, in a configuration: reads `answers`, `answer`, `fail_if` and
-//! `items`, and shows them.
+//! What the answers of an HTTP target mean, in a configuration: reads `answers`, `answer`, `fail_if`,
+//! `items` and `accepted_only`, and shows them.
 
 use serde_json::{Map, Value, json};
 
@@ -76,6 +76,12 @@ pub(super) fn read(table: &mut Cursor<'_>) -> Answers {
     answers.rules.splice(0..0, own);
     if let Some(items) = table.take("items").and_then(|field| items(&field)) {
         answers.items = items;
+    }
+    if let Some(accepted_only) = table
+        .take("accepted_only")
+        .and_then(|field| field.boolean())
+    {
+        answers.accepted_only = accepted_only;
     }
     let listed = matches!(answers.items, Items::Results { .. } | Items::Errors { .. });
     let of_items = |rule: &Rule| rule.of_items && !rule.of_preset;
@@ -236,6 +242,7 @@ pub(super) fn shown(answers: &Answers, into: &mut Map<String, Value>) {
     into.insert("answers".into(), answers.preset.into());
     into.insert("answer".into(), own.into());
     into.insert("items".into(), items);
+    into.insert("accepted_only".into(), answers.accepted_only.into());
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ use crate::targets::http::{Address, Auth, BadAddress, Connections, Egress, Optio
 
 /// The longest file of certificates.
 const PEM_BYTES_MAX: u64 = 1024 * 1024;
+/// Whether bodies are compressed.
+const COMPRESS: [(&str, bool); 2] = [("none", false), ("gzip", true)];
 const EGRESS: [(&str, Egress); 2] = [("private", Egress::Private), ("public", Egress::Public)];
 
 /// Reads the keys that all of these targets have.
@@ -25,10 +27,14 @@ pub(super) fn read(table: &mut Cursor<'_>, usual_timeout: Duration) -> Options {
     let timeout = table
         .take("timeout")
         .and_then(|field| field.duration(Duration::from_millis(10)..=Duration::from_secs(600)));
+    let gzip = table
+        .take("compress")
+        .and_then(|field| field.one_of(&COMPRESS));
     Options {
         auth: auth.unwrap_or_default(),
         headers: headers.unwrap_or_default(),
         timeout: timeout.unwrap_or(usual_timeout),
+        gzip: gzip.unwrap_or(false),
         connections: connections(table),
     }
 }
@@ -48,6 +54,7 @@ pub(super) fn shown(options: &Options, outside: &Outside, into: &mut Map<String,
         ("auth", auth),
         ("headers", hidden(&options.headers)),
         ("timeout", duration_text(options.timeout).into()),
+        ("compress", word(&COMPRESS, options.gzip).into()),
         ("egress", word(&EGRESS, *egress).into()),
         (
             "proxy",
@@ -233,6 +240,7 @@ pub(super) fn is_own(name: &str) -> bool {
         "host",
         "content-length",
         "content-type",
+        "content-encoding",
         "transfer-encoding",
         "connection",
         "traceparent",

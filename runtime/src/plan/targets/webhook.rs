@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::super::Outside;
-use super::super::secrets::{SECRET, standard_webhooks};
+use super::super::secrets::{SECRET, signing_key};
 use super::{Configured, answers, http, word};
 use crate::config::cursor::Cursor;
 use crate::config::row::Keep;
@@ -20,8 +20,8 @@ pub(super) fn read(table: &mut Cursor<'_>) -> Option<Kind> {
         .require("url", "write the URL that deliveries are sent to")
         .and_then(|field| http::address(&field));
     let sign = table.take("sign").map(|field| match field.is_list() {
-        true => field.list(|item| standard_webhooks(&item)),
-        false => standard_webhooks(&field).into_iter().collect(),
+        true => field.list(|item| signing_key(&item)),
+        false => signing_key(&field).into_iter().collect(),
     });
     let mut options = Options::new(url.clone().unwrap_or_else(placeholder));
     options.sign = sign.unwrap_or_default();
@@ -103,6 +103,11 @@ fn request(table: &mut Cursor<'_>, options: &mut Options) {
 
 impl Configured for Options {
     fn shown(&self, outside: &Outside) -> Map<String, Value> {
+        // A receiver needs the public key, and nobody else has it.
+        let sign = self.sign.iter().map(|key| match key.public() {
+            Some(public) => format!("{SECRET} of {public}"),
+            None => SECRET.to_owned(),
+        });
         let delete = self.delete.as_ref().map_or("none", Method::as_str);
         let mut shown: Map<String, Value> = [
             ("kind", "webhook".into()),
@@ -114,7 +119,7 @@ impl Configured for Options {
             ("format", word(&FORMATS, self.format).into()),
             ("wrap", json!(self.wrap)),
             ("content_type", self.content_type.clone().into()),
-            ("sign", vec![SECRET; self.sign.len()].into()),
+            ("sign", sign.collect()),
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .into_iter()
@@ -129,5 +134,90 @@ impl Configured for Options {
             "each entity has its own URL there, so there are no batches",
             "leave batch out, or send to a URL without {key}",
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::shown;
+    use crate::plan::{Plan, ReadOptions, read, redacted, render};
+
+    /// What is understood of a webhook with these keys, or the complaints.
+    fn webhook(keys: &str) -> Result<Plan, String> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("weir.toml");
+        let text = format!(
+            r#"config_version = 1
+[entities.product]
+facets.content = {{ owner = "pim" }}
+[channels.a]
+entity = "product"
+facets = ["content"]
+[channels.a.target]
+kind = "webhook"
+url = "http://127.0.0.1:1/"
+{keys}
+"#
+        );
+        std::fs::write(&file, text).expect("a file");
+        let options = ReadOptions { secrets: true };
+        let plan = read(&[file], &|_| None, options);
+        plan.map(|(plan, _)| plan).map_err(|wrong| render(&wrong))
+    }
+
+    #[test]
+    fn a_wrong_word_or_key_is_refused_at_its_place_with_the_right_one() {
+        for (keys, expected) in [
+            (
+                "compress = \"gzipp\"",
+                [":10:12: ", "\"gzipp\" is not allowed here", "\"gzip\""],
+            ),
+            (
+                "sign = \"whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=\"",
+                [
+                    ":10:8: ",
+                    "is a public key, which cannot sign",
+                    "echo whsk_$(openssl genpkey",
+                ],
+            ),
+            (
+                "sign = \"whsk_AAAA\"",
+                [
+                    ":10:8: ",
+                    "write `whsk_` followed by the 32 bytes",
+                    "echo whsk_",
+                ],
+            ),
+        ] {
+            let found = webhook(keys).expect_err(keys);
+            for expected in expected {
+                assert!(found.contains(expected), "{keys}: {found}");
+            }
+            assert!(!found.contains("1SiA4o9"), "{found}");
+        }
+    }
+
+    // A receiver needs the public key, and the configuration has only the private one.
+    #[test]
+    fn the_public_key_of_a_private_one_is_shown_and_the_private_one_is_not() {
+        let plan = webhook(
+            "compress = \"gzip\"\nanswers = \"magento\"\nsign = [\"whsec_a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=\", \"whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbc=\"]",
+        )
+        .unwrap_or_else(|wrong| panic!("{wrong}"));
+        let outside = super::Outside::default();
+        let target = plan.targets.values().next().expect("a target");
+        let target = shown(target, &outside);
+        assert_eq!(
+            target["sign"],
+            serde_json::json!([
+                "[secret]",
+                "[secret] of whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4="
+            ])
+        );
+        assert_eq!(
+            (&target["compress"], &target["accepted_only"]),
+            (&"gzip".into(), &true.into())
+        );
+        assert!(!redacted(&plan).to_string().contains("6Xb/dCc"));
     }
 }

@@ -108,7 +108,8 @@ fn another_kind_of_target_is_read_and_shown_by_itself() {
 kind = "scripted"
 keyed = true
 batch_max = {batch_max}
-rate = "5/s"
+rate = "512KiB/s"
+cost = "bytes"
 [channels.a]
 entity = "product"
 facets = ["content"]
@@ -125,7 +126,7 @@ batch = 20
     let read = plan(50).expect("it takes batches");
     assert_eq!(
         redacted(&read)["targets"]["index"],
-        json!({"kind": "scripted", "pace": null, "keyed": true, "batch_max": 50, "concurrency": 8, "rate": "5/s"})
+        json!({"kind": "scripted", "pace": null, "keyed": true, "batch_max": 50, "concurrency": 8, "rate": "512KiB/s", "cost": "bytes"})
     );
     let complaint = plan(1).expect_err("it takes none");
     assert!(
@@ -441,11 +442,14 @@ fn a_plan_is_shown_as_it_would_be_written() {
           },
           "targets": {
             "shop.de": {
+              "accepted_only": false,
               "answer": [],
               "answers": null,
               "auth": null,
+              "compress": "none",
               "concurrency": 8,
               "content_type": null,
+              "cost": "requests",
               "delete": "POST",
               "delete_body": null,
               "egress": "private",
@@ -471,11 +475,14 @@ fn a_plan_is_shown_as_it_would_be_written() {
               "wrap": null
             },
             "shop.fr": {
+              "accepted_only": false,
               "answer": [],
               "answers": null,
               "auth": null,
+              "compress": "none",
               "concurrency": 8,
               "content_type": null,
+              "cost": "requests",
               "delete": "POST",
               "delete_body": null,
               "egress": "private",

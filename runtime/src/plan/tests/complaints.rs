@@ -102,7 +102,7 @@ then = "retry"
             weir.toml:10:8: targets.shop.wrap: two texts are expected here; write what stands before and after the items: wrap = ['{"records":[', ']}']
             weir.toml:11:16: targets.shop.content_type: "json" is not a content type; write one such as "application/json"
             weir.toml:12:13: targets.shop.headers.Host: "Host" cannot be set here; write the name of a header that Weir does not send itself
-            weir.toml:13:11: targets.shop.answers: there is no preset "shopfy" for answers; write "shopify" or "bigcommerce" or "commercetools" or "magento" or "shopware" or "akeneo" or "salesforce", or describe the answers with [[…answer]]
+            weir.toml:13:11: targets.shop.answers: there is no preset "shopfy" for answers; write "shopify" or "bigcommerce" or "commercetools" or "commercetools-import" or "magento" or "shopware" or "akeneo" or "salesforce" or "amazon-listings", or describe the answers with [[…answer]]
             weir.toml:14:12: targets.shop.fail_if[0]: "errors" is not a JSON pointer; write one such as "/errors/*/code": each name after a /, * for every element
             weir.toml:15:33: targets.shop.items.by: "number" is not allowed here; write "position" or "id" or "line" or "pointer"
             weir.toml:18:7: targets.shop.answer[0].is[0]: a list or a table cannot be compared here; write a string, a number, true or false
@@ -123,6 +123,11 @@ facets.content = { owner = "pim" }
 [paces.quota]
 rate = "10/s"
 burst = 3
+[paces.points]
+cost = "points"
+[paces.bytes]
+cost = "bytes"
+rate = "10/s"
 [targets.search]
 kind = "search"
 dialect = "solr"
@@ -152,15 +157,17 @@ facets = ["content"]
 target = { kind = "search", dialect = "meilisearch", url = "http://search/", index = "products" }
 "#,
         expect![[r#"
-            weir.toml:8:1: paces.quota.burst: there is no such key; available: concurrency and rate
-            weir.toml:11:11: targets.search.dialect: "solr" is not allowed here; write "elasticsearch" or "opensearch" or "meilisearch" or "typesense" or "algolia"
-            weir.toml:12:7: targets.search.url: this URL is that of one document; write the URL of the engine alone; index and ids are added to it
-            weir.toml:14:8: targets.search.pace: there is no pace "qota"; did you mean "quota"?
-            weir.toml:18:7: targets.upper.url: OpenSearch Serverless takes only requests signed with SigV4, which Weir does not write; use a domain with basic authentication, or a proxy that signs requests
-            weir.toml:19:9: targets.upper.index: "products-DE" cannot be the name of an index; write lower-case letters, digits, -, _ and ., beginning with a letter or a digit
-            weir.toml:20:10: targets.upper.prefix: "much_too_long_" is not a prefix of ids; write at most 11 ASCII letters, digits and -
-            weir.toml:22:1: targets.upper.rate: rate belongs to the pace that the target shares; write it into the pace, or leave pace out
-            weir.toml:32:11: channels.two: the channel "one" delivers to the same place; they would overwrite each other's documents: give one of the targets a prefix, or an index of its own
+            weir.toml:8:1: paces.quota.burst: there is no such key; available: concurrency, cost and rate
+            weir.toml:10:8: paces.points.cost: "points" is not allowed here; write "requests" or "items" or "bytes"
+            weir.toml:13:8: paces.bytes.rate: "10/s" is not a rate of bytes; write a size per second, minute or hour, such as "512KiB/s" or "100MiB/m"
+            weir.toml:16:11: targets.search.dialect: "solr" is not allowed here; write "elasticsearch" or "opensearch" or "meilisearch" or "typesense" or "algolia"
+            weir.toml:17:7: targets.search.url: this URL is that of one document; write the URL of the engine alone; index and ids are added to it
+            weir.toml:19:8: targets.search.pace: there is no pace "qota"; did you mean "quota"?
+            weir.toml:23:7: targets.upper.url: OpenSearch Serverless takes only requests signed with SigV4, which Weir does not write; use a domain with basic authentication, or a proxy that signs requests
+            weir.toml:24:9: targets.upper.index: "products-DE" cannot be the name of an index; write lower-case letters, digits, -, _ and ., beginning with a letter or a digit
+            weir.toml:25:10: targets.upper.prefix: "much_too_long_" is not a prefix of ids; write at most 11 ASCII letters, digits and -
+            weir.toml:27:1: targets.upper.rate: rate belongs to the pace that the target shares; write it into the pace, or leave pace out
+            weir.toml:37:11: channels.two: the channel "one" delivers to the same place; they would overwrite each other's documents: give one of the targets a prefix, or an index of its own
         "#]],
     );
 }

@@ -31,6 +31,8 @@ pub struct Answers {
     pub rules: Vec<Rule>,
     /// How a batch answer names its items.
     pub items: Items,
+    /// Whether a success says that the API has accepted an item, and not that it has applied it.
+    pub accepted_only: bool,
 }
 
 /// A rule: if the status and the values at a place of the body are such, then the answer means this.
@@ -328,37 +330,42 @@ impl Answers {
                 return None;
             }
             let values = match (&rule.at, document) {
-                (None, _) => return Some(Found { rule, value: None }),
+                (None, _) => return Some(Found { rule, quote: None }),
                 (Some(_), None) => return None,
                 (Some(at), Some(document)) => at.find(document),
             };
-            let value = match &rule.is {
+            let quote = match &rule.is {
                 Test::Filled => values.into_iter().find(|value| is_filled(value)),
                 Test::OneOf(wanted) => values
                     .into_iter()
-                    .find(|value| wanted.iter().any(|wanted| is_same(wanted, value))),
+                    .find(|value| wanted.iter().any(|wanted| is_same(wanted, value)))
+                    .map(|value| match (rule.then, document) {
+                        // The value is known from the rule; why it is so stands around it.
+                        (Verdict::Refused, Some(document)) => document,
+                        _ => value,
+                    }),
                 Test::Missing if values.iter().all(|value| value.is_null()) => {
-                    return Some(Found { rule, value: None });
+                    return Some(Found { rule, quote: None });
                 }
                 Test::Missing => None,
             };
-            value.map(|value| Found {
+            quote.map(|quote| Found {
                 rule,
-                value: Some(value),
+                quote: Some(quote),
             })
         })
     }
 }
 
-/// A rule that matched, with the value that did.
+/// A rule that matched, with what is quoted.
 struct Found<'a> {
     rule: &'a Rule,
-    value: Option<&'a Value>,
+    quote: Option<&'a Value>,
 }
 
 impl Found<'_> {
     fn outcome(&self, asked: Asked, response: &Response<'_>, redactor: &Redactor) -> Outcome {
-        let quote = self.value.map(Value::to_string).unwrap_or_default();
+        let quote = self.quote.map(Value::to_string).unwrap_or_default();
         let reason = format!(
             "{} (by the rule {})",
             status::describe(response.status, &redactor.redact(quote.as_bytes())),

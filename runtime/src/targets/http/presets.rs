@@ -10,14 +10,16 @@ use super::Pointer;
 use super::answers::{Answers, Items, Naming, Rule, Test, Verdict};
 
 /// The names of all presets, as a configuration writes them.
-pub const PRESETS: [&str; 7] = [
+pub const PRESETS: [&str; 9] = [
     "shopify",
     "bigcommerce",
     "commercetools",
+    "commercetools-import",
     "magento",
     "shopware",
     "akeneo",
     "salesforce",
+    "amazon-listings",
 ];
 
 /// The answers of a preset; `None` if there is no preset with this name.
@@ -26,10 +28,12 @@ pub fn preset(name: &str) -> Option<Answers> {
         "shopify" => shopify(),
         "bigcommerce" => bigcommerce(),
         "commercetools" => commercetools(),
+        "commercetools-import" => commercetools_import(),
         "magento" => magento(),
         "shopware" => shopware(),
         "akeneo" => akeneo(),
         "salesforce" => salesforce(),
+        "amazon-listings" => amazon_listings(),
         _ => return None,
     };
     Some(Answers {
@@ -43,7 +47,6 @@ pub fn preset(name: &str) -> Option<Answers> {
 fn shopify() -> Answers {
     let code = "/errors/*/extensions/code";
     Answers {
-        preset: None,
         rules: vec![
             rule("shopify: throttled", Verdict::Throttled).at(code, &[json!("THROTTLED")]),
             rule("shopify: cost over the maximum", Verdict::Refused)
@@ -63,13 +66,13 @@ fn shopify() -> Answers {
                 .missing("/data"),
         ],
         items: Items::AllOrNothing,
+        ..Answers::default()
     }
 }
 
 /// 207 is a partial success that does not say of what; a limit may come as 500 with no request left.
 fn bigcommerce() -> Answers {
     Answers {
-        preset: None,
         rules: vec![
             rule("bigcommerce: locked", Verdict::Retry).status(&[423]),
             rule("bigcommerce: the plan is full", Verdict::Trip).status(&[507]),
@@ -78,16 +81,15 @@ fn bigcommerce() -> Answers {
                 .filled("/errors"),
         ],
         items: Items::AllOrNothing,
+        ..Answers::default()
     }
 }
 
-/// Bulk results are listed by position. The Import API answers otherwise: it names the items that it
-/// refuses by their number, which a configuration says with `items` by pointer, `/resourceIndex`.
+/// Bulk results are listed by position.
 fn commercetools() -> Answers {
     let code = "/errors/*/code";
     let conflict = json!("ConcurrentModification");
     Answers {
-        preset: None,
         rules: vec![
             rule("commercetools: another version", Verdict::Retry)
                 .at(code, std::slice::from_ref(&conflict)),
@@ -108,13 +110,31 @@ fn commercetools() -> Answers {
             by: Naming::Position,
             status: pointer("/status"),
         },
+        ..Answers::default()
+    }
+}
+
+/// The Import API refuses a request as a whole for one wrong item, and names it by its number. An import
+/// that it has accepted is applied within minutes, waits for what it refers to, or fails.
+fn commercetools_import() -> Answers {
+    Answers {
+        rules: vec![
+            rule("commercetools-import: not valid", Verdict::Refused)
+                .status(&[200, 201])
+                .at("/operationStatus/*/state", &[json!("validationFailed")]),
+        ],
+        items: Items::Errors {
+            at: pointer("/errors"),
+            index: pointer("/resourceIndex"),
+        },
+        accepted_only: true,
+        ..Answers::default()
     }
 }
 
 /// The asynchronous interface accepts each item by its number; `errors` is always false.
 fn magento() -> Answers {
     Answers {
-        preset: None,
         rules: vec![
             rule("magento: accepted", Verdict::Delivered)
                 .of_items()
@@ -128,13 +148,14 @@ fn magento() -> Answers {
             by: Naming::Number(pointer("/id"), 0),
             status: pointer("/status"),
         },
+        accepted_only: true,
+        ..Answers::default()
     }
 }
 
 /// `_action/sync` is one transaction; an error points into the request. A deadlock points nowhere.
 fn shopware() -> Answers {
     Answers {
-        preset: None,
         rules: vec![
             rule("shopware: deadlock", Verdict::Retry).at("/errors/*/code", &[json!("1213")]),
         ],
@@ -142,6 +163,7 @@ fn shopware() -> Answers {
             at: pointer("/errors"),
             index: pointer("/source/pointer"),
         },
+        ..Answers::default()
     }
 }
 
@@ -149,7 +171,6 @@ fn shopware() -> Answers {
 /// configured.
 fn akeneo() -> Answers {
     Answers {
-        preset: None,
         rules: vec![
             rule("akeneo: unsupported content type", Verdict::Trip).status(&[415]),
             rule("akeneo: time-out", Verdict::Retry).status(&[408]),
@@ -159,6 +180,7 @@ fn akeneo() -> Answers {
             by: Naming::Number(pointer("/line"), 1),
             status: pointer("/status_code"),
         },
+        ..Answers::default()
     }
 }
 
@@ -166,7 +188,6 @@ fn akeneo() -> Answers {
 /// 403.
 fn salesforce() -> Answers {
     Answers {
-        preset: None,
         rules: vec![
             rule("salesforce: request limit", Verdict::Throttled)
                 .status(&[403])
@@ -186,6 +207,22 @@ fn salesforce() -> Answers {
             by: Naming::Position,
             status: pointer("/status"),
         },
+        ..Answers::default()
+    }
+}
+
+/// A listing that is not valid is refused with 200; one that is accepted may still be found wrong later.
+fn amazon_listings() -> Answers {
+    Answers {
+        rules: vec![
+            rule("amazon-listings: not valid", Verdict::Refused).at("/status", &[json!("INVALID")]),
+            rule("amazon-listings: no status", Verdict::Retry)
+                .status(&[200])
+                .missing("/status"),
+        ],
+        items: Items::AllOrNothing,
+        accepted_only: true,
+        ..Answers::default()
     }
 }
 

@@ -87,7 +87,10 @@ pub(super) async fn deliver(engine: &Engine, index: Index, attempt: Attempt<'_>)
     };
     let mut outcomes = placed(outcomes, &sent, of_sent);
     state.note(&ids, attempt.items, &mut outcomes);
-    Delivery { outcomes, wait }
+    Delivery {
+        outcomes,
+        hints: wait.into(),
+    }
 }
 
 impl State {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::{Payload, Rendering, Sequence};
+use crate::signature::Secret;
 use crate::targets::fixture::{self, Fixture, Reply};
 use crate::targets::http::Auth;
 use crate::targets::{DeliveryId, Item, Trace};
@@ -20,8 +21,8 @@ fn options(url: String) -> Options {
     let url = Address::parse(&url).expect("a URL");
     Options {
         sign: vec![
-            Secret(b"a secret of some length".to_vec()),
-            Secret(b"the next secret".to_vec()),
+            SigningKey::Shared(Secret(b"a secret of some length".to_vec())),
+            SigningKey::Shared(Secret(b"the next secret".to_vec())),
         ],
         http: http::Options {
             auth: Auth::Bearer(Secret(b"token".to_vec())),
@@ -314,7 +315,7 @@ async fn a_deletion_with_a_request_of_its_own_needs_no_list_in_its_answer() {
 }
 
 #[tokio::test]
-async fn the_answers_of_an_api_are_read_by_its_preset_and_its_wait_is_passed_on() {
+async fn the_answers_of_an_api_are_read_by_its_preset_and_its_points_are_passed_on() {
     let body = r#"{"errors":[{"message":"Throttled","extensions":{"code":"THROTTLED"}}],"extensions":{"cost":{"requestedQueryCost":752,"actualQueryCost":null,"throttleStatus":{"maximumAvailable":1000.0,"currentlyAvailable":652,"restoreRate":50.0}}}}"#;
     let target = Fixture::start(move |_| Reply::Body(200, body.into())).await;
     let mut options = options(target.url("/graphql.json"));
@@ -322,9 +323,13 @@ async fn the_answers_of_an_api_are_read_by_its_preset_and_its_wait_is_passed_on(
     let webhook = Webhook::open(&options).expect("a webhook");
     let items = [item("a", Some("{}"))];
     let delivery = webhook.deliver(attempt(&items, Form::Single)).await;
-    assert_eq!(delivery.wait, Some(Duration::from_secs(2)));
+    let left = delivery.hints.points.map(|points| points.left);
+    assert_eq!(left, Some(652.0));
     assert!(
-        matches!(&delivery.outcomes[0], Outcome::Throttled { after, .. } if *after == delivery.wait),
+        matches!(
+            &delivery.outcomes[0],
+            Outcome::Throttled { after: None, .. }
+        ),
         "{delivery:?}"
     );
 }
@@ -414,6 +419,157 @@ async fn each_trouble_of_a_target_is_told_from_the_others() {
         .await;
         assert_eq!(word(&outcomes[0]), expected, "{url}: {outcomes:?}");
     }
+}
+
+/// What a receiver of the standard checks, written from its text: `v1` is an HMAC-SHA256 and `v1a` an
+/// Ed25519 signature of `{id}.{timestamp}.{body}`, and the body is the bytes of the request.
+fn is_signed(asked: &fixture::Asked, public: &[u8]) -> bool {
+    let header = |name: &str| asked.headers[name].clone();
+    let signed = format!("{}.{}.", header("webhook-id"), header("webhook-timestamp"));
+    let message = [signed.as_bytes(), &asked.body].concat();
+    let key = ring::signature::UnparsedPublicKey::new(&ring::signature::ED25519, public);
+    header("webhook-signature")
+        .split(' ')
+        .filter_map(|entry| entry.strip_prefix("v1a,"))
+        .filter_map(|entry| base64::Engine::decode(&crate::signature::BASE64, entry).ok())
+        .any(|signature| key.verify(&message, &signature).is_ok())
+}
+
+#[tokio::test]
+async fn a_receiver_verifies_with_the_public_key_while_secret_and_private_keys_rotate() {
+    let target = Fixture::start(|_| Reply::Status(200)).await;
+    let mut options = options(target.url("/weir"));
+    let seed = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbc=";
+    options
+        .sign
+        .push(SigningKey::parse(seed).expect("a private key"));
+    options.sign.push(SigningKey::Private(Secret(vec![7; 32])));
+    deliver(&options, &[item("a", Some(r#"{"a":1}"#))], Form::Single).await;
+    let asked = target.asked().remove(0);
+    let versions: Vec<_> = asked.headers["webhook-signature"]
+        .split(' ')
+        .map(|entry| entry.split(',').next().unwrap_or_default())
+        .collect();
+    assert_eq!(versions, ["v1", "v1", "v1a", "v1a"]);
+    for key in &options.sign[2..] {
+        let public = key.public().expect("a public key");
+        let crate::signature::VerifyingKey::Public(public) =
+            crate::signature::VerifyingKey::parse(&public).expect("a key")
+        else {
+            panic!("{public}")
+        };
+        assert!(is_signed(&asked, &public));
+        let changed = fixture::Asked {
+            body: b"{}".to_vec(),
+            ..asked.clone()
+        };
+        assert!(!is_signed(&changed, &public));
+    }
+}
+
+fn unpacked(asked: &fixture::Asked) -> String {
+    let mut text = String::new();
+    let mut decoder = flate2::read::GzDecoder::new(&asked.body[..]);
+    std::io::Read::read_to_string(&mut decoder, &mut text).expect("gzip");
+    text
+}
+
+fn is_packed(asked: &fixture::Asked) -> bool {
+    asked.headers.get("content-encoding").map(String::as_str) == Some("gzip")
+}
+
+#[tokio::test]
+async fn a_compressed_body_is_signed_as_it_is_sent_and_a_short_one_is_not_compressed() {
+    let target = Fixture::start(|_| Reply::Status(200)).await;
+    let mut options = options(target.url("/weir"));
+    options.http.gzip = true;
+    let pair = SigningKey::Private(Secret(vec![7; 32]));
+    options.sign.push(pair.clone());
+    let long = format!(r#"{{"name":"{}"}}"#, "Fjord ".repeat(20_000));
+    for body in [&long[..2000], &long, "{}"] {
+        deliver(&options, &[item("a", Some(body))], Form::Single).await;
+    }
+    let asked = target.asked();
+    assert_eq!(
+        asked.iter().map(is_packed).collect::<Vec<_>>(),
+        [true, true, false]
+    );
+    assert_eq!(unpacked(&asked[0]), long[..2000]);
+    assert_eq!(unpacked(&asked[1]), long);
+    assert!(asked[1].body.len() < long.len() / 20);
+    assert_eq!(asked[2].text(), "{}");
+    let public = pair.public().expect("a public key");
+    let public = base64::Engine::decode(&crate::signature::BASE64, &public["whpk_".len()..]);
+    let public = public.expect("base64");
+    for asked in &asked {
+        assert!(is_signed(asked, &public));
+        assert_eq!(asked.headers["content-type"], "application/json");
+    }
+}
+
+// A gateway passed compressed bodies on to a server that read the bytes as JSON: each entity was refused.
+#[tokio::test]
+async fn a_target_that_cannot_read_compressed_bodies_gets_plain_ones_from_the_first_refusal_on() {
+    for status in [400, 415, 500] {
+        let target = Fixture::start(move |asked| match is_packed(asked) {
+            true => Reply::Body(status, "unexpected token".into()),
+            false => Reply::Status(200),
+        })
+        .await;
+        let mut options = options(target.url("/weir"));
+        options.http.gzip = true;
+        let webhook = Webhook::open(&options).expect("a webhook");
+        let body = "x".repeat(5_000);
+        for _ in 0..2 {
+            let items = [item("a", Some(&body))];
+            let delivery = webhook.deliver(attempt(&items, Form::Single)).await;
+            assert_eq!(delivery.outcomes, [Outcome::Delivered]);
+        }
+        let asked = target.asked();
+        let packed: Vec<_> = asked.iter().map(is_packed).collect();
+        assert_eq!(packed, [true, false, false], "{status}");
+        assert_ne!(
+            asked[0].headers["webhook-signature"], asked[1].headers["webhook-signature"],
+            "each is signed as it is sent"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_of_a_target_that_reads_compressed_bodies_is_the_entitys() {
+    let target = Fixture::start(|asked| match unpacked(asked).contains("bad") {
+        true => Reply::Status(400),
+        false => Reply::Status(200),
+    })
+    .await;
+    let mut options = options(target.url("/weir"));
+    options.http.gzip = true;
+    let webhook = Webhook::open(&options).expect("a webhook");
+    let (good, bad) = ("x".repeat(2_000), "bad".repeat(1_000));
+    for (body, refused) in [(&good, false), (&bad, true), (&good, false)] {
+        let items = [item("a", Some(body))];
+        let delivery = webhook.deliver(attempt(&items, Form::Single)).await;
+        let is_refused = matches!(delivery.outcomes[0], Outcome::Refused { .. });
+        assert_eq!(is_refused, refused);
+    }
+    assert!(target.asked().iter().all(is_packed));
+    assert_eq!(target.asked().len(), 3);
+}
+
+// Both answers are the same, so it is not the compression: the next request is compressed again.
+#[tokio::test]
+async fn a_refusal_with_and_without_compression_says_nothing_about_compression() {
+    let target = Fixture::start(|_| Reply::Body(400, "no price".into())).await;
+    let mut options = options(target.url("/weir"));
+    options.http.gzip = true;
+    let webhook = Webhook::open(&options).expect("a webhook");
+    for _ in 0..2 {
+        let items = [item("a", Some(&"x".repeat(2_000)))];
+        let delivery = webhook.deliver(attempt(&items, Form::Single)).await;
+        assert!(matches!(delivery.outcomes[0], Outcome::Refused { .. }));
+    }
+    let packed: Vec<_> = target.asked().iter().map(is_packed).collect();
+    assert_eq!(packed, [true, false, true, false]);
 }
 
 #[tokio::test]

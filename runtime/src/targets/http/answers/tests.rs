@@ -260,6 +260,58 @@ fn salesforce_lists_results_by_position_and_its_daily_limit_is_a_403() {
 }
 
 #[test]
+fn the_import_api_of_commercetools_refuses_a_request_for_one_item_which_it_names() {
+    let import = of("commercetools-import");
+    let invalid = r#"{"statusCode":400,"error":"Bad Request","message":"Complete request got rejected. Import request has some invalid fields","errors":[{"code":"InvalidField","message":"\"resources[1].key\" is required","field":"resources.1.key","resourceIndex":1}]}"#;
+    assert_eq!(
+        means(&import, 3, 400, invalid),
+        ["again", "refused", "again"]
+    );
+    let accepted = r#"{"operationStatus":[{"operationId":"252c6ed3","state":"processing"},{"operationId":"8f2b1c9a","state":"processing"}]}"#;
+    assert_eq!(means(&import, 2, 201, accepted), ["delivered"; 2]);
+    let token = r#"{"statusCode":401,"message":"invalid_token","errors":[{"code":"invalid_token","message":"invalid_token"}]}"#;
+    assert_eq!(means(&import, 2, 401, token), ["trip"; 2]);
+    let json = r#"{"statusCode":400,"message":"Request body does not contain valid JSON.","errors":[{"code":"InvalidJsonInput","message":"Request body does not contain valid JSON."}]}"#;
+    assert_eq!(means(&import, 2, 400, json), ["again"; 2], "halved");
+    assert_eq!(means(&import, 1, 400, json), ["refused"]);
+    assert!(import.accepted_only);
+}
+
+#[test]
+fn amazon_refuses_a_listing_with_200_and_says_why() {
+    let amazon = of("amazon-listings");
+    let invalid = r#"{"sku":"sku-0","status":"INVALID","submissionId":"f1dc2914","issues":[{"code":"90220","message":"'item_name' is required but not supplied.","severity":"ERROR","attributeNames":["item_name"]}]}"#;
+    let outcome = &outcomes(&amazon, 1, 200, invalid)[0];
+    let Outcome::Refused { reason, .. } = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert!(
+        reason.contains("'item_name' is required") && reason.contains("amazon-listings: not valid"),
+        "{reason}"
+    );
+    let accepted = r#"{"sku":"sku-0","status":"ACCEPTED","submissionId":"f1dc2914","issues":[]}"#;
+    assert_eq!(means(&amazon, 1, 200, accepted), ["delivered"]);
+    assert_eq!(means(&amazon, 1, 200, "{}"), ["retry"]);
+    let quota = r#"{"errors":[{"code":"QuotaExceeded","message":"You exceeded your quota for the requested resource.","details":""}]}"#;
+    assert_eq!(means(&amazon, 1, 429, quota), ["throttled"]);
+    let denied = r#"{"errors":[{"code":"Unauthorized","message":"Access to requested resource is denied.","details":""}]}"#;
+    assert_eq!(means(&amazon, 1, 403, denied), ["trip"]);
+    assert!(amazon.accepted_only);
+}
+
+// The reason of every refusal of Salesforce was "false".
+#[test]
+fn a_reason_says_more_than_the_value_that_a_rule_looks_for() {
+    let body =
+        r#"[{"success":false,"errors":[{"statusCode":"DUPLICATE_VALUE","message":"duplicate"}]}]"#;
+    let outcome = &outcomes(&of("salesforce"), 1, 200, body)[0];
+    assert!(
+        matches!(outcome, Outcome::Refused { reason, .. } if reason.contains("DUPLICATE_VALUE")),
+        "{outcome:?}"
+    );
+}
+
+#[test]
 fn own_rules_come_before_the_table_of_statuses_and_items_may_be_named_by_id() {
     let rule = |at: &str, is: Test, then: Verdict| Rule {
         name: "answer[0]".into(),
