@@ -54,6 +54,12 @@ use crate::sync::lock;
 /// is sent until a probe succeeds.
 pub const PARKED_MAX: usize = 10_000;
 
+/// The maximum number of entities of a channel with these options that may wait for a retry: four full
+/// requests if they hold more than [`PARKED_MAX`], so that one that fails does not stop the channel.
+pub fn parked_max(options: &Options) -> usize {
+    PARKED_MAX.max(4 * options.batch)
+}
+
 /// The maximum number of bytes of the entities of a channel between reading and the response of its
 /// target: what was read and rendered, and the bodies of requests. A larger entity goes alone.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -121,7 +127,7 @@ pub struct Setup {
     pub default_renderer: Arc<DefaultRenderer>,
     /// Shares of the lanes, highest priority first.
     pub shares: [u32; 3],
-    /// The maximum number of entities that wait for a retry. Default [`PARKED_MAX`].
+    /// The maximum number of entities that wait for a retry. See [`parked_max`].
     pub parked_max: usize,
 }
 

@@ -24,6 +24,7 @@ mod quiet;
 mod reload;
 mod restored;
 mod sandbox;
+mod search;
 mod secrets;
 mod slow;
 mod starts;

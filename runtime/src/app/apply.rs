@@ -361,7 +361,7 @@ impl Inner {
             target,
             default_renderer,
             shares,
-            parked_max: dispatch::PARKED_MAX,
+            parked_max: dispatch::parked_max(&channel.options),
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::targets::{self, Form, Kind, Nature, Outcome};
 
 mod batches;
 mod currency;
+mod growing;
 mod guard;
 mod histories;
 mod life;

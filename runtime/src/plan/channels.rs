@@ -23,7 +23,7 @@ use crate::store::Debounce;
 use crate::targets;
 
 /// With more entities in one request, one slow response would delay too many.
-const BATCH: RangeInclusive<i64> = 1..=1000;
+const BATCH: RangeInclusive<i64> = 1..=10_000;
 /// More than this is more than a target takes, and than a channel may have in memory.
 const BATCH_BYTES: RangeInclusive<u64> = 1024..=16 * 1024 * 1024;
 /// Times of changes are known to less than half a second, so a shorter wait would mean nothing. Nobody waits
