@@ -157,11 +157,12 @@ pub trait Target: Send + Sync + 'static {
     fn take_credentials(&self, _kept: &[u8]) {}
 
     /// Tries whether deliveries could be made: the name, TLS, the credentials as far as that is possible
-    /// without a delivery, the index. Changes nothing at the target.
+    /// without a delivery, the index. Changes nothing at the target. Returns warnings of what works now
+    /// and will probably fail later, each a phrase for the operator with the remedy.
     ///
     /// # Errors
     /// What is wrong, as a phrase for the operator.
-    fn check(&self) -> BoxFuture<'_, Result<(), String>>;
+    fn check(&self) -> BoxFuture<'_, Result<Vec<String>, String>>;
 
     /// Makes one attempt. It always returns, whatever the other side does.
     fn deliver<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Delivery>;

@@ -368,7 +368,7 @@ impl Inner {
             target,
             default_renderer,
             shares,
-            parked_max: dispatch::PARKED_MAX,
+            parked_max: dispatch::parked_max(&channel.options),
         }
     }
 }
@@ -438,6 +438,7 @@ fn subscription(
         shape: xxh3_64(shape.to_string().as_bytes()),
         shape_label: labels,
         target: target.place(),
+        debounce: options.debounce,
     }
 }
 

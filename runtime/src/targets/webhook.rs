@@ -271,8 +271,11 @@ impl Target for Webhook {
         self.client.take_credentials(kept);
     }
 
-    fn check(&self) -> BoxFuture<'_, Result<(), String>> {
-        Box::pin(self.client.reach(&self.options.url))
+    fn check(&self) -> BoxFuture<'_, Result<Vec<String>, String>> {
+        Box::pin(async {
+            self.client.reach(&self.options.url).await?;
+            Ok(Vec::new())
+        })
     }
 
     fn deliver<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Delivery> {

@@ -20,9 +20,11 @@ mod fan;
 mod fanout;
 mod hot;
 mod ingest;
+mod isolation;
 mod limited;
 mod load;
 mod open;
+mod outage;
 mod overhead;
 mod pace;
 mod post;
@@ -83,8 +85,14 @@ enum BenchCommand {
     Hot(FullArgs),
     /// Processor time of a change with 1, 18 and 108 idle or paused channels
     Fanout(FullArgs),
-    /// A target that refuses requests beyond 150 a second: the share of its limit that is used
+    /// A target that refuses requests beyond a limit, which changes: the share of it that is used, and
+    /// of the requests that it refuses
     Pace(FullArgs),
+    /// 50 channels, one with a target that never answers: what the others and memory see of it
+    Isolation(FullArgs),
+    /// 18 channels, one with a target that falls to a tenth or answers ten times as slowly for half a
+    /// minute: requests for each delivery, and how it comes back
+    Outage(FullArgs),
     /// How long the small requests of a source wait while another keeps the writer busy
     Turns(FullArgs),
     /// Start with 1.5 million entities and 18 channels after kill -9 under load, and the number of
@@ -274,6 +282,8 @@ fn run(command: BenchCommand, out: &mut String) -> CommandResult {
         BenchCommand::Hot(args) => hot::run(&args, out),
         BenchCommand::Fanout(args) => fanout::run(&args, out),
         BenchCommand::Pace(args) => pace::run(&args, out),
+        BenchCommand::Isolation(args) => isolation::run(&args, out),
+        BenchCommand::Outage(args) => outage::run(&args, out),
         BenchCommand::Turns(args) => turns::run(&args, out),
         BenchCommand::Open(args) => open::run(&args, out),
         BenchCommand::Swap(args) => swap::run(&args, out),

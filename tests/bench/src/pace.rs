@@ -1,9 +1,11 @@
 //! `weir-bench pace`: a target that takes 150 requests a second and refuses those beyond it, with more
-//! to deliver than it takes. How much of what it takes is used?
+//! to deliver than it takes. How much of what it takes is used, and how much is refused?
 //!
-//! The target refuses with `429` and `Retry-After: 1`, then with a bare `503`. Each time its limit
-//! falls to a tenth for a while and comes back. A minute after each change, at least nine tenths of
-//! the limit must be used, without an operator. A target without a limit is measured first.
+//! The target refuses with `429` and `Retry-After: 1`, then with a bare `503`, then as Shopify does, with
+//! `200` and the points that are left. Each time its limit falls to 50, rises to 300, and then another
+//! client uses half of that. A minute after each change, at least nine tenths of what is left to Weir
+//! must be used and at most one request in fifty refused, without an operator. A target without a limit
+//! is measured first.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -12,7 +14,7 @@ use serde_json::json;
 
 use crate::clock::{Phase, round};
 use crate::documents::{self, BATCH, SOURCE};
-use crate::limited::Limited;
+use crate::limited::{Dialect, Limited};
 use crate::post::{CONNECTIONS, post};
 use crate::progress::Progress;
 use crate::report::Report;
@@ -20,18 +22,27 @@ use crate::stage::Stage;
 use crate::{FullArgs, unreachable};
 use weir::inside::cli::{CommandResult, Failure};
 
-/// The limit of the target in requests per second, and the one to which it falls.
-const LIMIT: f64 = 150.0;
-const FALLEN: f64 = 15.0;
-/// Seconds at full size: for Weir to find the limit, and to measure what it uses of it.
+/// The limits of the target in turn: their names in figures, requests per second, and those of them that
+/// another client uses.
+const LIMITS: [(&str, f64, f64); 4] = [
+    ("limit", 150.0, 0.0),
+    ("fallen_limit", 50.0, 0.0),
+    ("risen_limit", 300.0, 0.0),
+    ("shared_limit", 300.0, 150.0),
+];
+/// Seconds at full size: for Weir to find a limit, and to measure what it uses of it.
 const FIND: f64 = 60.0;
 const MEASURE: f64 = 30.0;
 /// Requests to the target without a limit, at full size.
 const UNLIMITED: f64 = 20_000.0;
-/// The refusals: the names of their figures, and the answers.
-const REFUSALS: [(&str, &str); 2] = [
-    ("429_retry_after", "429 Too Many Requests\r\nRetry-After: 1"),
-    ("503", "503 Service Unavailable"),
+/// How it refuses, with the names of the figures.
+const REFUSALS: [(&str, Dialect); 3] = [
+    (
+        "429_retry_after",
+        Dialect::Status("429 Too Many Requests\r\nRetry-After: 1"),
+    ),
+    ("503", Dialect::Status("503 Service Unavailable")),
+    ("points", Dialect::Points),
 ];
 
 pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
@@ -52,29 +63,29 @@ pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
     report.usage("without_a_limit", &phase.end(Duration::ZERO));
     stage.stop();
 
-    for (name, refusal) in REFUSALS {
+    for (name, dialect) in REFUSALS {
         let seconds = |full: f64| Duration::from_secs_f64(full * args.scale);
-        let all = (2.0 * (FIND + MEASURE) * LIMIT + FIND * FALLEN) * args.scale * 1.2;
-        let (target, stage) = set_up(args, LIMIT, refusal, all.max(100.0) as usize)?;
+        let all: f64 = LIMITS.iter().map(|(_, limit, others)| limit - others).sum();
+        let all = all * (FIND + MEASURE) * args.scale * 1.2;
+        let (target, stage) = set_up(args, LIMITS[0].1, dialect, all.max(100.0) as usize)?;
         stage.api().operate("resume")?;
-        for (what, limit) in [
-            ("limit", LIMIT),
-            ("fallen_limit", FALLEN),
-            ("limit_again", LIMIT),
-        ] {
-            target.limit(limit);
-            let settled = if limit == FALLEN { FIND / 2.0 } else { FIND };
-            let _progress = Progress::begin(&format!("{refusal}: {limit} a second"), 1);
+        for (what, limit, others) in LIMITS {
+            target.limit(limit, others);
+            let _progress = Progress::begin(&format!("{name}: {what}"), 1);
             let before = target.counts();
-            sleep(seconds(settled));
+            sleep(seconds(FIND));
             let (accepted, refused) = target.counts();
             let began = Instant::now();
             sleep(seconds(MEASURE));
-            let used = (target.counts().0 - accepted) as f64 / began.elapsed().as_secs_f64();
-            report.at_least(&format!("{name}_used_of_{what}"), used / limit, 0.9);
+            let rate = (target.counts().0 - accepted) as f64 / began.elapsed().as_secs_f64();
+            let of_it = target.counts().1 - refused;
+            let share = of_it as f64 / (target.counts().0 - accepted + of_it).max(1) as f64;
+            let used = rate / (limit - others);
+            report.at_least(&format!("{name}_used_of_{what}"), used, 0.9);
+            report.at_most(&format!("{name}_refused_share_of_{what}"), share, 0.02);
             report.figure(
-                &format!("{name}_refused_before_and_during_{what}"),
-                format!("{} and {}", refused - before.1, target.counts().1 - refused),
+                &format!("{name}_refused_until_found_{what}"),
+                refused - before.1,
             );
         }
         stage.stop();
@@ -86,12 +97,16 @@ pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
 fn set_up(
     args: &FullArgs,
     limit: f64,
-    refusal: &str,
+    dialect: Dialect,
     products: usize,
 ) -> Result<(Limited, Stage), Failure> {
-    let target = Limited::start(limit, refusal);
+    let target = Limited::start(limit, dialect);
     let target = target.map_err(|error| unreachable("no target in this process", error))?;
     let url = format!("http://{}/", target.address);
+    let configured = match dialect {
+        Dialect::Status(_) => json!({ "kind": "webhook", "url": url }),
+        Dialect::Points => json!({ "kind": "webhook", "url": url, "answers": "shopify" }),
+    };
     let configuration = json!({
         "config_version": 1,
         "server": { "listen": "127.0.0.1:0", "reload": "signal" },
@@ -101,7 +116,7 @@ fn set_up(
         "channels": { "shop": {
             "entity": "product",
             "facets": ["content"],
-            "target": { "kind": "webhook", "url": url },
+            "target": configured,
         } },
     });
     let stage = Stage::start(args.folder.as_deref(), &configuration)?;

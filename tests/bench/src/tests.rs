@@ -192,9 +192,20 @@ fn hot_keys_arrive_once_and_none_is_skipped() {
 #[test]
 fn a_target_with_a_limit_is_measured() {
     let report = small("pace", "0.01");
-    for refusal in ["429_retry_after", "503"] {
-        let used = &report["figures"][format!("{refusal}_used_of_limit_again")];
-        assert!(used.is_number(), "{report}");
+    for refusal in ["429_retry_after", "503", "points"] {
+        let used = &report["figures"][format!("{refusal}_used_of_shared_limit")];
+        assert!(used.as_f64() > Some(0.0), "{report}");
+    }
+}
+
+#[test]
+fn a_target_that_falls_and_heals_is_measured() {
+    let report = small("outage", "0.03");
+    for trouble in ["a_tenth_of_the_capacity", "tenfold_latency"] {
+        let figure = |name: &str| report["figures"][format!("{name}_{trouble}")].as_f64();
+        assert!(figure("per_second_before") > Some(0.0), "{report}");
+        assert!(figure("goodput_after_by_before") > Some(0.0), "{report}");
+        assert!(figure("attempts_by_allowed") > Some(0.0), "{report}");
     }
 }
 

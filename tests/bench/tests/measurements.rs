@@ -51,6 +51,17 @@ fn the_cost_of_a_change_is_measured_beside_idle_and_paused_channels() {
 }
 
 #[test]
+fn the_others_are_measured_beside_a_target_that_never_answers() {
+    let report = measured("isolation", &["--scale", "0.03"]);
+    for figure in ["p99_ms_alone", "p99_ms_beside", "resident_mib_beside"] {
+        assert!(
+            report["figures"][figure].as_f64() > Some(0.0),
+            "{figure}: {report}"
+        );
+    }
+}
+
+#[test]
 fn a_soak_with_kills_ends_with_every_target_up_to_date() {
     let report = measured(
         "soak",

@@ -66,7 +66,7 @@ impl Points {
         let unseen = self.needed * f64::from(more);
         let left = alone.clamp(told.left - unseen, told.left);
         let by_others = alone - left;
-        let passed = (now - self.answered).as_secs_f64();
+        let passed = now.saturating_sub(self.answered).as_secs_f64();
         self.others = match passed < OTHERS {
             true => self.others + (by_others - self.others * passed) / OTHERS,
             false => by_others / passed,

@@ -367,3 +367,21 @@ fn requests_to_an_api_with_points_start_when_their_points_are_there() {
         );
     }
 }
+
+// Two answers came at once, and the one that was read first was noted last.
+#[test]
+fn answers_may_be_noted_in_another_order_than_they_came() {
+    let mut pace = Pace::new(None, None);
+    let told = PointsLeft {
+        needed: 10.0,
+        used: 10.0,
+        left: 50.0,
+        most: 100.0,
+        per_second: 5.0,
+    };
+    for millis in [1_000, 2_000, 1_999, 2_001] {
+        let now = Duration::from_millis(millis);
+        pace.points(now, &told, UNIT);
+        assert!(pace.start(now, false).is_ok());
+    }
+}
