@@ -152,7 +152,8 @@ pub struct CheckArgs {
     /// Do not complain about secrets whose variable or file is missing
     #[arg(long)]
     pub without_secrets: bool,
-    /// Also connect to each target: name, TLS, credentials, whether its index exists. Sends nothing
+    /// Also connect to each target: name, TLS, credentials, whether its index exists and will take the
+    /// documents. Sends nothing
     #[arg(long)]
     pub connect: bool,
     /// The address of the Weir that is asked what channels leave at their targets that are not in this
@@ -265,7 +266,10 @@ fn local(command: Local) -> ExitCode {
                 args.json,
                 |plan| match components(plan) {
                     wrong if wrong.is_empty() && args.connect => check::connect::targets(plan),
-                    wrong => wrong,
+                    complaints => check::Loaded {
+                        complaints,
+                        ..check::Loaded::default()
+                    },
                 },
                 |plan| check::left_behind::look(plan, url, usual.as_deref(), token),
             )

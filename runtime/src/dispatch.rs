@@ -45,14 +45,20 @@ pub use self::quota::Quota;
 use self::retry::DueTimes;
 use self::run::{Control, Run};
 pub use self::status::{Counters, Status};
-use crate::model::{EntityId, Lane, Ordinal, Timestamp};
-use crate::store::{self, Joined, Queue, Store, Subscription};
+use crate::model::{EntityId, Ordinal, Timestamp};
+use crate::store::{self, Debounce, Joined, Queue, Store, Subscription};
 use crate::sync::lock;
 
 /// The maximum number of entities of a channel that may wait for a retry. Above it the target
 /// counts as in trouble, whatever the individual responses said: first attempts stop, and nothing
 /// is sent until a probe succeeds.
 pub const PARKED_MAX: usize = 10_000;
+
+/// The maximum number of entities of a channel with these options that may wait for a retry: four full
+/// requests if they hold more than [`PARKED_MAX`], so that one that fails does not stop the channel.
+pub fn parked_max(options: &Options) -> usize {
+    PARKED_MAX.max(4 * options.batch)
+}
 
 /// The maximum number of bytes of the entities of a channel between reading and the response of its
 /// target: what was read and rendered, and the bodies of requests. A larger entity goes alone.
@@ -84,6 +90,8 @@ pub struct Options {
     pub suppress: bool,
     /// The objective for the age of the oldest change owed.
     pub freshness: Option<Duration>,
+    /// How long it waits until an entity is quiet; `None` means not at all.
+    pub debounce: Option<Debounce>,
     /// The hours in which lanes are sent; `None` means at any time.
     pub hours: Option<Hours>,
     /// When a failed delivery is tried again.
@@ -119,7 +127,7 @@ pub struct Setup {
     pub default_renderer: Arc<DefaultRenderer>,
     /// Shares of the lanes, highest priority first.
     pub shares: [u32; 3],
-    /// The maximum number of entities that wait for a retry. Default [`PARKED_MAX`].
+    /// The maximum number of entities that wait for a retry. See [`parked_max`].
     pub parked_max: usize,
 }
 
@@ -307,22 +315,18 @@ impl Channel {
         let owed = self.queue().owed();
         let now = setup.target.clock().stamp();
         let freshness = Status::freshness(&owed, now);
-        // What waits for its hours is not late for a reason that somebody could mend.
-        let reason = match (&setup.options.hours, state) {
-            (Some(hours), status::State::Flowing) => {
-                let waits = |(lane, span): (Lane, hours::Span)| {
-                    (owed.lanes[lane.index()] > 0)
-                        .then(|| format!("{} waits for its hours, {span}", lane.name()))
-                };
-                let waiting: Vec<String> = hours.closed(now).filter_map(waits).collect();
-                waiting.join("; ")
-            }
+        let hours = setup.options.hours.as_ref();
+        let waiting = status::Waiting::new(&owed, hours, now);
+        let reason = match state {
+            status::State::Flowing => waiting.reason(setup.options.debounce),
             _ => reason,
         };
         Status {
             state,
             reason,
             target,
+            overdue: Status::overdue(&owed, hours, now),
+            waiting,
             owed,
             freshness,
             freshness_objective: setup.options.freshness,

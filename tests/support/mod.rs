@@ -5,6 +5,7 @@
 
 pub mod components;
 pub mod disk;
+pub mod engine;
 pub mod guests;
 pub mod http;
 pub mod ledger;
@@ -14,6 +15,7 @@ pub mod weir;
 
 use std::time::{Duration, Instant};
 
+pub use self::engine::{Dialect, Engine, Mood};
 pub use self::http::Reply;
 pub use self::ledger::Ledger;
 pub use self::receiver::{Act, Receiver};

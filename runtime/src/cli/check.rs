@@ -24,7 +24,7 @@ pub fn check(
     files: &[PathBuf],
     without_secrets: bool,
     json: bool,
-    load: impl FnOnce(&Plan) -> Vec<Complaint>,
+    load: impl FnOnce(&Plan) -> Loaded,
     look: impl FnOnce(&Plan) -> LeftBehind,
 ) -> ExitCode {
     let environment = |name: &str| std::env::var(name).ok();
@@ -32,6 +32,15 @@ pub fn check(
     // A reader that closes the pipe early has seen enough; the exit code still counts.
     super::print(&report.text);
     ExitCode::from(report.code)
+}
+
+/// What was found beyond the files, in components and at targets.
+#[derive(Clone, Debug, Default)]
+pub struct Loaded {
+    /// What keeps a start or deliveries from succeeding.
+    pub complaints: Vec<Complaint>,
+    /// What works now and will probably fail later.
+    pub warnings: Vec<Complaint>,
 }
 
 /// The result of a check.
@@ -49,7 +58,7 @@ pub fn report(
     environment: Environment<'_>,
     without_secrets: bool,
     json: bool,
-    load: impl FnOnce(&Plan) -> Vec<Complaint>,
+    load: impl FnOnce(&Plan) -> Loaded,
     look: impl FnOnce(&Plan) -> LeftBehind,
 ) -> Report {
     let (plan, complaints, mut warnings) = match read(
@@ -59,9 +68,10 @@ pub fn report(
             secrets: !without_secrets,
         },
     ) {
-        Ok((plan, warnings)) => {
-            let complaints = load(&plan);
-            (Some(plan), complaints, warnings)
+        Ok((plan, mut warnings)) => {
+            let loaded = load(&plan);
+            warnings.extend(loaded.warnings);
+            (Some(plan), loaded.complaints, warnings)
         }
         Err(complaints) => (None, complaints, Vec::new()),
     };
@@ -136,7 +146,7 @@ fn counted(count: usize, what: &str) -> String {
 mod tests {
     use super::*;
 
-    fn check(text: &str, load: impl FnOnce(&Plan) -> Vec<Complaint>, json: bool) -> Report {
+    fn check(text: &str, load: impl FnOnce(&Plan) -> Loaded, json: bool) -> Report {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("weir.toml");
         std::fs::write(&file, text).expect("written");
@@ -152,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_right_file_is_fine() {
-        let report = check("config_version = 1\n", |_| Vec::new(), false);
+        let report = check("config_version = 1\n", |_| Loaded::default(), false);
         assert_eq!(
             (report.code, &*report.text),
             (
@@ -166,7 +176,7 @@ mod tests {
     fn complaints_are_printed_with_their_line() {
         let report = check(
             "config_version = 1\n[sever]\nlisten = \"127.0.0.1:1\"\n",
-            |_| Vec::new(),
+            |_| Loaded::default(),
             false,
         );
         let text = "weir.toml:2:2: sever: there is no such key; did you mean \"server\"?\n  2 | [sever]\n    |  ^\n\n1 complaint.\n";
@@ -175,8 +185,10 @@ mod tests {
 
     #[test]
     fn complaints_about_components_have_a_place_in_the_file() {
-        let complain =
-            |plan: &Plan| vec![plan.complaint("sources.erp.plugins[0]", "it wants WASI", None)];
+        let complain = |plan: &Plan| Loaded {
+            complaints: vec![plan.complaint("sources.erp.plugins[0]", "it wants WASI", None)],
+            ..Loaded::default()
+        };
         let report = check("config_version = 1\n[sources.erp]\n", complain, true);
         let json: serde_json::Value = serde_json::from_str(&report.text).expect("JSON");
         assert_eq!((report.code, &json["ok"]), (1, &json!(false)));
@@ -203,7 +215,7 @@ mod tests {
                 &|_| None,
                 false,
                 json,
-                |_| Vec::new(),
+                |_| Loaded::default(),
                 look,
             )
         };
@@ -220,7 +232,7 @@ mod tests {
             &|_| None,
             false,
             false,
-            |_| Vec::new(),
+            |_| Loaded::default(),
             |_| panic!("there is no plan"),
         );
         assert_eq!(report.code, 3);

@@ -147,6 +147,16 @@ impl TargetHandle {
         taught.then(|| [&self.place().to_le_bytes()[..], &size.to_bytes(), &quota].concat())
     }
 
+    /// See [`Target::credentials`].
+    pub fn credentials(&self) -> Option<Vec<u8>> {
+        self.target.credentials()
+    }
+
+    /// See [`Target::take_credentials`].
+    pub fn take_credentials(&self, kept: &[u8]) {
+        self.target.take_credentials(kept);
+    }
+
     /// The most bytes that a batch should have.
     pub(crate) fn request_bytes_max(&self) -> usize {
         lock(&self.request_size).most()

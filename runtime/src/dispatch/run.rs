@@ -40,13 +40,19 @@ use super::{Setup, Shared};
 use crate::model::{Ordinal, Sequence, Timestamp};
 use crate::store::{self, Joined, Lease, Pending, Queue, Store};
 
-/// Maximum number of entities in flight on each track.
+/// Maximum number of entities in flight on each track, unless two full requests hold more: while one is
+/// being answered, the next is filled. Their bytes are bounded by [`BYTES_MAX`], however many they are.
+///
+/// [`BYTES_MAX`]: super::BYTES_MAX
 const ROOM_MAX: usize = 1024;
+const REQUESTS_IN_FLIGHT: usize = 2;
 /// Bytes that an entity is assumed to have in memory before any is known. The first preparations are
 /// small because of it.
 const ASSUMED_BYTES: usize = 16 * 1024 * 1024;
-/// How long a request waits for more entities while some are being prepared.
+/// How long a request waits for more entities while some are being prepared, and how long for each that it
+/// may hold, if that is longer: it is about as long as it takes to prepare them.
 const LINGER: Duration = Duration::from_millis(5);
+const LINGER_AN_ENTITY: Duration = Duration::from_micros(20);
 /// How long a channel ignores further commits after one that did not concern it: each commit may
 /// wake hundreds of channels, and most commits concern only a few of them.
 const UNCONCERNED: Duration = Duration::from_millis(40);
@@ -115,6 +121,8 @@ pub(crate) struct Run {
     rereads: usize,
     in_track: [usize; TRACKS],
     more: [bool; TRACKS],
+    /// When a track has more, because an entity is quiet then.
+    quiet_at: [Option<Instant>; TRACKS],
     /// There may be new entities that the sweep has not passed yet.
     newer: bool,
     /// The pending save that reserves the sweep's next stretch; until it completes, the sweep does
@@ -187,6 +195,7 @@ impl Run {
             rereads: 0,
             in_track: [0; TRACKS],
             more: [true; TRACKS],
+            quiet_at: [None; TRACKS],
             newer: false,
             reserving: None,
             taken: Default::default(),
@@ -271,6 +280,9 @@ impl Run {
     fn turn(&mut self) {
         self.rests_until = self.rests_until.filter(|until| *until > Instant::now());
         self.unfinished = false;
+        for (more, quiet_at) in self.more.iter_mut().zip(&mut self.quiet_at) {
+            *more |= quiet_at.take_if(|at| *at <= Instant::now()).is_some();
+        }
         self.shared.counters.turn();
         match self.gate() {
             Gate::Open => {
@@ -303,11 +315,8 @@ impl Run {
     fn wake(&mut self) -> Option<Instant> {
         // An entity that has lingered long enough and is still here waits for a slot, not for time.
         let now = Instant::now();
-        let linger = self
-            .ready_since
-            .iter()
-            .flatten()
-            .map(|since| *since + LINGER)
+        let linger = (0..TRACKS)
+            .filter_map(|track| Some(self.ready_since[track]? + self.linger(track)))
             .filter(|end| *end > now)
             .min();
         let gate = self.gate();
@@ -324,8 +333,10 @@ impl Run {
         let kept = self.permits.iter().map(|kept| kept.until).min();
         let flows = gate == Gate::Open;
         let awaits = flows && self.changed && self.schedule.awaits_changes();
+        let quiet = self.quiet_at.iter().flatten().min().copied();
         linger
             .into_iter()
+            .chain(quiet.filter(|_| flows || gate == Gate::Probe))
             .chain(due)
             .chain(awaits.then_some(self.looks_at))
             .chain(self.refused_look.filter(|_| flows))
@@ -338,7 +349,21 @@ impl Run {
 
     fn batch(&self) -> usize {
         let (channel, target) = (self.setup.options.batch, self.setup.target.nature());
-        channel.min(target.batch_max).clamp(1, ROOM_MAX)
+        channel.min(target.batch_max).max(1)
+    }
+
+    /// Maximum number of entities in flight on each track.
+    fn room_max(&self) -> usize {
+        ROOM_MAX.max(REQUESTS_IN_FLIGHT * self.batch())
+    }
+
+    /// How long renderings of a track wait for more that are being prepared. A long request is worth a
+    /// longer wait, but not to what is urgent.
+    fn linger(&self, track: usize) -> Duration {
+        match track {
+            0 => LINGER,
+            _ => LINGER.max(LINGER_AN_ENTITY * self.batch() as u32),
+        }
     }
 }
 

@@ -44,7 +44,8 @@ use self::oauth2::{Token, Tokens};
 pub use self::pointer::Pointer;
 pub use self::presets::{PRESETS, preset};
 pub(crate) use self::redact::Redactor;
-use self::transport::Transport;
+use self::status::uncertain;
+use self::transport::{Broken, Transport};
 pub use self::transport::{Connections, Tls};
 use super::{Outcome, Unusable};
 use crate::signature::Secret;
@@ -88,10 +89,12 @@ pub(crate) struct Client {
     shown: String,
 }
 
-/// A complete response.
+/// A response.
 pub(crate) struct Answered {
     pub(crate) parts: Parts,
     pub(crate) body: Vec<u8>,
+    /// Why this is only its beginning; `None` if it is complete.
+    pub(crate) cut: Option<String>,
     /// The token of the request.
     token: Option<Arc<Token>>,
 }
@@ -150,6 +153,18 @@ impl Client {
             .unwrap_or_else(|_| Err(format!("no connection within {limit:?}")))
     }
 
+    /// See [`super::Target::credentials`].
+    pub(crate) fn credentials(&self) -> Option<Vec<u8>> {
+        self.tokens.as_ref()?.refresh_token()
+    }
+
+    /// See [`super::Target::take_credentials`].
+    pub(crate) fn take_credentials(&self, kept: &[u8]) {
+        if let Some(tokens) = &self.tokens {
+            tokens.take_refresh_token(kept);
+        }
+    }
+
     /// The headers that every request must carry.
     pub(crate) fn headers(&self) -> HeaderMap {
         self.headers.clone()
@@ -169,10 +184,10 @@ impl Client {
     }
 
     /// Sends a request with the headers that every request must carry, and a body with its content
-    /// type. See [`Client::submit`].
+    /// type. See [`Client::submit`]; of a response that is too long it returns the beginning.
     ///
     /// # Errors
-    /// The outcome, if there is no complete response.
+    /// The outcome, if there is no response.
     pub(crate) async fn send(
         &self,
         method: Method,
@@ -190,7 +205,7 @@ impl Client {
             reason: format!("the address of a request is no URL: {error}"),
         })?;
         *request.headers_mut() = headers;
-        self.submit(request, |_, _| {}).await
+        self.read(request, |_, _| {}).await
     }
 
     /// Sends a request, compressed if that is configured and the target can read it, and reads the
@@ -199,6 +214,19 @@ impl Client {
     /// # Errors
     /// The outcome, if there is no complete response.
     pub(crate) async fn submit(
+        &self,
+        request: Request<Bytes>,
+        seal: impl Fn(&mut HeaderMap, &[u8]) + Send + Sync,
+    ) -> Result<Answered, Outcome> {
+        let answered = self.read(request, seal).await?;
+        match answered.cut {
+            Some(reason) => Err(uncertain(reason)),
+            None => Ok(answered),
+        }
+    }
+
+    /// The same, but of a response that is too long it returns the beginning.
+    async fn read(
         &self,
         request: Request<Bytes>,
         seal: impl Fn(&mut HeaderMap, &[u8]) + Send + Sync,
@@ -240,7 +268,7 @@ impl Client {
     /// the token of the request is not valid any more, the request is made once more with a new one.
     ///
     /// # Errors
-    /// The outcome, if there is no complete response.
+    /// The outcome, if there is no response. One that is too long is cut off, and says so.
     async fn exchange(&self, mut request: Request<Full<Bytes>>) -> Result<Answered, Outcome> {
         let Some(tokens) = &self.tokens else {
             return self.once(request, None).await;
@@ -266,8 +294,23 @@ impl Client {
         token: Option<Arc<Token>>,
     ) -> Result<Answered, Outcome> {
         let exchanged = self.transport.exchange(request, self.timeout).await;
-        let (parts, body) = exchanged.map_err(|broken| broken.meaning(self.timeout))?;
-        Ok(Answered { parts, body, token })
+        let cut = exchanged.as_ref().err();
+        let cut = cut.map(|broken| broken.reason(self.timeout));
+        match exchanged {
+            Ok((parts, body)) => Ok(Answered {
+                parts,
+                body,
+                cut,
+                token,
+            }),
+            Err(Broken::TooLong(answer)) => Ok(Answered {
+                parts: answer.0,
+                body: answer.1,
+                cut,
+                token,
+            }),
+            Err(broken) => Err(broken.meaning(self.timeout)),
+        }
     }
 }
 

@@ -4,13 +4,14 @@
 //! accepted and fails later. Each dialect has a file that knows its requests and judges its answers by
 //! what they say: the *entity* is at fault (refused), there are too many requests (throttled), or the
 //! *target* is in trouble (tripped), which never refuses an entity. The target looks for
-//! its index before the first write and after trouble, and trips if it is gone. Between two looks only an
-//! alias is safe: a plain index of Elasticsearch is created again by a write, as Algolia's always is.
+//! its index before the first write and after trouble, and before each write that would create it; if
+//! the index is gone, the target trips.
 
 mod algolia;
 mod document;
 mod elasticsearch;
 mod id;
+mod look;
 mod meilisearch;
 mod typesense;
 
@@ -21,14 +22,14 @@ use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
 pub(crate) use self::id::{PREFIX_BYTES_MAX, is_prefix};
+use self::look::Index;
 use super::http::status::{self, Answer, Asked, uncertain};
 use super::http::{self, Address, Client, Method, hints};
 use super::{Attempt, BoxFuture, Delivery, Item, Nature, Outcome, Target, Unusable};
 use crate::sync::lock;
 
-/// The most documents in a request.
-pub const BATCH_MAX: usize = 1_000;
-/// The documents and the bytes of a request, unless a channel says otherwise.
+/// The documents and the bytes of a request at most, unless a channel says otherwise. A request holds what
+/// is ready when it starts, so these are reached only by a backlog.
 pub const BATCH: (usize, usize) = (1_000, 5 * 1024 * 1024);
 
 /// A search engine as configured.
@@ -77,7 +78,7 @@ impl Options {
     pub fn nature(&self) -> Nature {
         Nature {
             keyed: true,
-            batch_max: BATCH_MAX,
+            batch_max: usize::MAX,
             deletes_alone: false,
         }
     }
@@ -99,16 +100,10 @@ pub struct Search {
 struct Engine {
     options: Options,
     client: Client,
-    /// What is known of the index; `None` before the first look, and after trouble.
+    /// What is known of the index; `None` before the first look, after trouble, and always for an index
+    /// that a write would create.
     index: Mutex<Option<Index>>,
     elasticsearch: elasticsearch::State,
-}
-
-/// What a look at the index found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Index {
-    /// Whether the name is that of an alias.
-    alias: bool,
 }
 
 impl Search {
@@ -135,7 +130,7 @@ impl Search {
             Some(index) => index,
             None => match engine.look(attempt.now).await {
                 Ok(index) => {
-                    *lock(&engine.index) = Some(index);
+                    *lock(&engine.index) = (!engine.creates(index)).then_some(index);
                     index
                 }
                 Err(outcome) => return vec![outcome; attempt.items.len()].into(),
@@ -171,12 +166,21 @@ impl Target for Search {
         self.place
     }
 
-    fn check(&self) -> BoxFuture<'_, Result<(), String>> {
+    fn credentials(&self) -> Option<Vec<u8>> {
+        self.engine.client.credentials()
+    }
+
+    fn take_credentials(&self, kept: &[u8]) {
+        self.engine.client.take_credentials(kept);
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<Vec<String>, String>> {
         Box::pin(async {
             let engine = &self.engine;
             engine.client.reach(&engine.options.url).await?;
-            let looked = engine.look(SystemTime::now()).await;
-            looked.map(drop).map_err(http::reason)
+            let now = SystemTime::now();
+            engine.look(now).await.map_err(http::reason)?;
+            engine.inspect(now).await
         })
     }
 
@@ -199,9 +203,11 @@ struct Written {
     outcomes: Vec<Option<Outcome>>,
 }
 
-/// A complete answer of an engine.
+/// An answer of an engine.
 struct Reply {
     status: u16,
+    /// Why this is only the beginning of the answer; `None` if it is complete.
+    cut: Option<String>,
     /// The body, if it is JSON.
     body: Option<Value>,
     /// The body, redacted, so that it may be quoted.
@@ -240,6 +246,15 @@ impl Reply {
         let body = self.body.as_ref();
         let value = body.and_then(|body| body.pointer(pointer));
         value.and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// The outcome of items of which the answer says nothing: if it was cut off because it is too long,
+    /// fewer of them are sent at once.
+    fn says_nothing(&self, why: String, items: usize) -> Outcome {
+        match &self.cut {
+            Some(reason) if items > 1 => again(reason, true),
+            _ => uncertain(why),
+        }
     }
 
     fn trip(&self) -> Outcome {
@@ -301,7 +316,7 @@ impl Engine {
     /// Makes a request at a path of the engine.
     ///
     /// # Errors
-    /// The outcome, if there is no complete answer.
+    /// The outcome, if there is no answer.
     async fn ask(
         &self,
         method: Method,
@@ -320,70 +335,14 @@ impl Engine {
         });
         // Whatever of the answer is quoted later is without our secrets, the token included.
         let text = self.client.redactor(&answered).redact(&answered.body);
+        let text = text.into_owned();
         Ok(Reply {
             status,
+            cut: answered.cut,
             body: serde_json::from_slice(&text).ok(),
-            text: text.into_owned(),
+            text,
             wait,
         })
-    }
-
-    /// Looks whether the index is there.
-    ///
-    /// # Errors
-    /// [`Outcome::Trip`] with the remedy if it is not, or the outcome of the request.
-    async fn look(&self, now: SystemTime) -> Result<Index, Outcome> {
-        let index = &self.options.index;
-        let path = match self.options.dialect {
-            Dialect::Elasticsearch | Dialect::OpenSearch => {
-                format!("/{index}?filter_path=*.aliases")
-            }
-            Dialect::Meilisearch => format!("/indexes/{index}"),
-            Dialect::Typesense => format!("/collections/{index}"),
-            // Algolia has no index before its first record, and guesses nothing about it.
-            Dialect::Algolia => return Ok(Index { alias: false }),
-        };
-        let reply = self.ask(Method::GET, &path, None, now).await?;
-        if reply.status == 404 {
-            let reason = format!(
-                "there is no index {index:?}; create it first, with the mapping or the settings that it needs"
-            );
-            return Err(Outcome::Trip { reason });
-        }
-        if !reply.is_success() {
-            let outcomes = reply.by_status(1);
-            return Err(match outcomes.into_iter().next() {
-                Some(Outcome::Refused { reason, .. }) => Outcome::Trip { reason },
-                Some(outcome) => outcome,
-                None => reply.trip(),
-            });
-        }
-        let names = reply.body.as_ref().and_then(Value::as_object);
-        match self.options.dialect {
-            Dialect::Elasticsearch | Dialect::OpenSearch => {
-                let names = names.map(|names| names.keys().cloned().collect::<Vec<_>>());
-                let names = names.unwrap_or_default();
-                if names.iter().any(|name| name.starts_with(".ds-")) {
-                    let reason = format!(
-                        "{index:?} is a data stream, which takes neither changes nor deletions; use an index"
-                    );
-                    return Err(Outcome::Trip { reason });
-                }
-                // An engine may leave out an index without aliases.
-                Ok(Index {
-                    alias: !names.is_empty() && !names.contains(index),
-                })
-            }
-            Dialect::Meilisearch => match reply.str("/primaryKey") {
-                "" | "id" => Ok(Index { alias: false }),
-                other => Err(Outcome::Trip {
-                    reason: format!(
-                        "the primary key of the index {index:?} is {other:?}, and Weir writes \"id\"; create the index with primaryKey = \"id\""
-                    ),
-                }),
-            },
-            Dialect::Typesense | Dialect::Algolia => Ok(Index { alias: false }),
-        }
     }
 }
 

@@ -263,8 +263,19 @@ impl Target for Webhook {
         self.place
     }
 
-    fn check(&self) -> BoxFuture<'_, Result<(), String>> {
-        Box::pin(self.client.reach(&self.options.url))
+    fn credentials(&self) -> Option<Vec<u8>> {
+        self.client.credentials()
+    }
+
+    fn take_credentials(&self, kept: &[u8]) {
+        self.client.take_credentials(kept);
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<Vec<String>, String>> {
+        Box::pin(async {
+            self.client.reach(&self.options.url).await?;
+            Ok(Vec::new())
+        })
     }
 
     fn deliver<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Delivery> {

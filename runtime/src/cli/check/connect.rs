@@ -1,9 +1,11 @@
 //! `weir check --connect`: tries whether deliveries could be made to each target, and sends nothing.
 
-use crate::plan::{Complaint, Plan};
+use super::Loaded;
+use crate::plan::Plan;
 
-/// Returns a complaint about each target that cannot be used now. All are tried at the same time.
-pub(in crate::cli) fn targets(plan: &Plan) -> Vec<Complaint> {
+/// Returns a complaint about each target that cannot be used now, and warnings about those that can. All
+/// are tried at the same time.
+pub(in crate::cli) fn targets(plan: &Plan) -> Loaded {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -11,7 +13,10 @@ pub(in crate::cli) fn targets(plan: &Plan) -> Vec<Complaint> {
         Ok(runtime) => runtime,
         Err(error) => {
             let what = format!("the targets cannot be tried: {error}");
-            return vec![plan.complaint("targets", what, String::new())];
+            return Loaded {
+                complaints: vec![plan.complaint("targets", what, String::new())],
+                ..Loaded::default()
+            };
         }
     };
     let found = runtime.block_on(async {
@@ -27,13 +32,22 @@ pub(in crate::cli) fn targets(plan: &Plan) -> Vec<Complaint> {
         }
         let mut found = tried.join_all().await;
         found.sort_by(|one, other| one.0.cmp(&other.0));
-        found
-            .into_iter()
-            .filter_map(|(name, found)| {
-                let help = "deliveries to it would wait until this is mended".to_owned();
-                Some(plan.complaint(&format!("targets.{name}"), found.err()?, help))
-            })
-            .collect()
+        let mut loaded = Loaded::default();
+        for (name, found) in found {
+            let path = format!("targets.{name}");
+            match found {
+                Ok(warnings) => loaded.warnings.extend(
+                    warnings
+                        .into_iter()
+                        .map(|warning| plan.complaint(&path, warning, None)),
+                ),
+                Err(wrong) => {
+                    let help = "deliveries to it would wait until this is mended".to_owned();
+                    loaded.complaints.push(plan.complaint(&path, wrong, help));
+                }
+            }
+        }
+        loaded
     });
     // A name that is still being resolved would be waited for.
     runtime.shutdown_background();
@@ -88,7 +102,7 @@ target = "plain"
         let options = ReadOptions { secrets: true };
         let (plan, _) =
             read(&[file], &|_| None, options).unwrap_or_else(|wrong| panic!("{}", render(&wrong)));
-        let found = render(&targets(&plan));
+        let found = render(&targets(&plan).complaints);
         assert_eq!(found.matches(": targets.").count(), 2, "{found}");
         assert!(
             found.contains("targets.dead") && found.contains("no connection to 127.0.0.1"),

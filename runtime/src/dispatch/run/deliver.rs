@@ -14,7 +14,7 @@ use super::super::handle::{Asked, Permit};
 use super::super::prepare::{Memory, RENDER_MAX, prepare};
 use super::super::send::{SendContext, send};
 use super::super::turns::TRACKS;
-use super::{Done, Job, LINGER, Run};
+use super::{Done, Job, Run};
 use crate::model::Ordinal;
 use crate::store::Lease;
 
@@ -218,7 +218,8 @@ impl Run {
         let coming = self.preparations > 0 || self.taken.iter().any(|taken| !taken.is_empty());
         let (full, now) = (ready >= self.batch() || !coming, Instant::now());
         let ripe: [bool; TRACKS] = std::array::from_fn(|track| {
-            let waited = self.ready_since[track].is_none_or(|since| since + LINGER <= now);
+            let waited =
+                self.ready_since[track].is_none_or(|since| since + self.linger(track) <= now);
             !self.ready[track].is_empty() && (full || waited)
         });
         ripe.contains(&true).then_some(ripe)

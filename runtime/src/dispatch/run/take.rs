@@ -9,7 +9,7 @@ use super::super::flight::REFUSED;
 use super::super::prepare::RENDER_MAX;
 use super::super::retry::{Waiting, together};
 use super::super::turns::TRACKS;
-use super::{Flight, ROOM_MAX, Run};
+use super::{Flight, Run};
 use crate::model::{Lane, Ordinal, Timestamp, Track};
 use crate::store::{self, Ending, Lease, Settlement, Walked};
 
@@ -33,19 +33,19 @@ impl Run {
     /// ahead only while most of them turn out to need no sending.
     pub(super) fn ahead(&self) -> usize {
         if !self.setup.options.deliver {
-            return ROOM_MAX;
+            return self.room_max();
         }
         let requests = self.setup.target.soon().max(1);
         let sent = requests.saturating_mul(self.batch());
         let share = self.sent_share.max(SENT_SHARE_MIN);
-        ((sent as f64 / share) as usize).min(ROOM_MAX)
+        ((sent as f64 / share) as usize).min(self.room_max())
     }
 
     /// How many more entities a track may take.
     fn room(&self, track: usize, ahead: usize) -> usize {
         ahead
             .saturating_sub(self.waiting(track))
-            .min(ROOM_MAX.saturating_sub(self.in_track[track]))
+            .min(self.room_max().saturating_sub(self.in_track[track]))
     }
 
     /// The entities of a track for which no request has started yet.
@@ -55,7 +55,7 @@ impl Run {
 
     pub(super) fn has_room(&self) -> bool {
         let waiting: usize = (0..TRACKS).map(|track| self.waiting(track)).sum();
-        waiting < TRACKS * self.ahead() && self.flights.len() < TRACKS * ROOM_MAX
+        waiting < TRACKS * self.ahead() && self.flights.len() < TRACKS * self.room_max()
     }
 
     /// Takes parked entities that are due; those that failed only within the retry budget.
@@ -267,7 +267,16 @@ impl Run {
             return met;
         }
         let walked = self.queue.walk(Track::ALL[track], limit, &mut met);
-        self.more[track] = walked != Walked::End;
+        self.more[track] = !matches!(walked, Walked::End | Walked::Waits(_));
+        self.quiet_at[track] = match walked {
+            // The store goes by the wall clock, which may have been set back. It knows times to the
+            // millisecond, so wait one more.
+            Walked::Waits(until) => {
+                let wait = until.0.saturating_sub(self.clock.stamp().0) + 1;
+                Some(Instant::now() + Duration::from_millis(wait))
+            }
+            _ => None,
+        };
         if walked == Walked::Reserve {
             self.reserving = Some(self.queue.save());
         }

@@ -233,7 +233,7 @@ target = { kind = "webhook", url = { file = "key" } }
             weir.toml:11:10: server.reload: the content of key is not allowed here; write "watch" or "signal"
             weir.toml:13:10: lanes.urgent: the value of SHOP_TOKEN is not a whole number; write a whole number from 1 to 1000
             weir.toml:15:10: channels.web.entity: there is no entity type the content of key; available: product
-            weir.toml:17:9: channels.web.batch: the content of key is not a whole number; write a whole number from 1 to 1000
+            weir.toml:17:9: channels.web.batch: the content of key is not a whole number; write a whole number from 1 to 10000
             weir.toml:18:13: channels.web.freshness: the content of key is not a duration; write a whole number and a unit, such as "250ms", "30s", "5m", "1h" or "30d"
             weir.toml:19:36: channels.web.target.url: the URL starts with neither http:// nor https://; write one such as "https://shop.example/weir" or "https://shop.example/products/{key}"
         "#]],

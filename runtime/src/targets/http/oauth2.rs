@@ -18,6 +18,7 @@ use hyper::header::{
 use hyper::{Method, Request};
 use serde_json::Value;
 use tokio::time::Instant;
+use xxhash_rust::xxh3::Xxh3;
 
 use super::transport::Transport;
 use super::{Address, Redactor, hints, status};
@@ -70,7 +71,7 @@ pub enum Grant {
         password: Secret,
     },
     /// A token that was given once. The endpoint may replace it with each answer; a replacement is
-    /// kept until the target is opened again.
+    /// kept over restarts, until another one is configured.
     RefreshToken(Secret),
 }
 
@@ -107,6 +108,8 @@ pub(super) struct Tokens {
     timeout: Duration,
     redactor: Redactor,
     current: Mutex<Option<Arc<Token>>>,
+    /// The refresh token that has replaced the configured one.
+    replaced: Mutex<Option<Secret>>,
     /// Held by the one who renews.
     renewal: tokio::sync::Mutex<Renewal>,
 }
@@ -114,8 +117,6 @@ pub(super) struct Tokens {
 /// The state of renewals.
 #[derive(Default)]
 struct Renewal {
-    /// A replaced refresh token.
-    refresh_token: Option<Secret>,
     failures: u32,
     /// The endpoint is not asked before this time; until then its last error holds.
     not_before: Option<(Instant, String)>,
@@ -136,6 +137,7 @@ impl Tokens {
             timeout,
             redactor,
             current: Mutex::default(),
+            replaced: Mutex::default(),
             renewal: tokio::sync::Mutex::default(),
         }
     }
@@ -176,7 +178,7 @@ impl Tokens {
         {
             return Err(self.held(error));
         }
-        match self.fetch(&mut renewal).await {
+        match self.fetch().await {
             Ok(token) => {
                 renewal.failures = 0;
                 renewal.not_before = None;
@@ -202,6 +204,41 @@ impl Tokens {
             .insert(self.header.clone(), token.value.clone());
     }
 
+    /// The refresh token that has replaced the configured one, after a digest of what it replaces.
+    pub(super) fn refresh_token(&self) -> Option<Vec<u8>> {
+        let replaced = lock(&self.replaced);
+        let mut kept = self.replaces()?.to_le_bytes().to_vec();
+        kept.extend_from_slice(&replaced.as_ref()?.0);
+        Some(kept)
+    }
+
+    /// Takes a refresh token that was kept, if it replaces the one that is configured now.
+    pub(super) fn take_refresh_token(&self, kept: &[u8]) {
+        if let Some((replaces, token)) = kept.split_first_chunk()
+            && self.replaces() == Some(u64::from_le_bytes(*replaces))
+        {
+            *lock(&self.replaced) = Some(Secret(token.to_vec()));
+        }
+    }
+
+    /// A digest of the configured refresh token, and of where and for whom it is valid. It is stored, so it
+    /// must be the same after each start.
+    fn replaces(&self) -> Option<u64> {
+        let Grant::RefreshToken(token) = &self.options.grant else {
+            return None;
+        };
+        let mut hasher = Xxh3::new();
+        for part in [
+            self.options.token_url.as_str().as_bytes(),
+            self.options.client_id.as_bytes(),
+            &token.0,
+        ] {
+            hasher.update(&part.len().to_le_bytes());
+            hasher.update(part);
+        }
+        Some(hasher.digest())
+    }
+
     fn held(&self, error: &str) -> Outcome {
         Outcome::Trip {
             reason: format!(
@@ -215,10 +252,11 @@ impl Tokens {
     ///
     /// # Errors
     /// What is wrong, and how long the endpoint asks to wait.
-    async fn fetch(&self, renewal: &mut Renewal) -> Result<Token, (String, Option<Duration>)> {
+    async fn fetch(&self) -> Result<Token, (String, Option<Duration>)> {
         let asked = Instant::now();
+        let refresh_token = lock(&self.replaced).clone();
         let request = self
-            .request(renewal.refresh_token.as_ref())
+            .request(refresh_token.as_ref())
             .map_err(|error| (error, None))?;
         let answered = self.transport.exchange(request, self.timeout).await;
         let (parts, body) = answered.map_err(|broken| (broken.reason(self.timeout), None))?;
@@ -229,7 +267,7 @@ impl Tokens {
                 .get(RETRY_AFTER)
                 .and_then(|value| value.to_str().ok())
                 .and_then(|value| hints::retry_after(value, std::time::SystemTime::now()));
-            let reason = self.refusal(code, &body, renewal.refresh_token.as_ref());
+            let reason = self.refusal(code, &body, refresh_token.as_ref());
             return Err((reason, after));
         }
         let unreadable = |what: &str| (format!("answered {code} {what}"), None);
@@ -246,7 +284,7 @@ impl Tokens {
         if let Some(next) = body.get("refresh_token").and_then(Value::as_str)
             && matches!(self.options.grant, Grant::RefreshToken(_))
         {
-            renewal.refresh_token = Some(Secret(next.as_bytes().to_vec()));
+            *lock(&self.replaced) = Some(Secret(next.as_bytes().to_vec()));
         }
         let life = match body.get("expires_in") {
             Some(Value::Number(seconds)) => seconds.as_f64(),
@@ -345,6 +383,11 @@ impl Tokens {
         if basic && reason.contains("invalid_client") {
             reason.push_str(
                 "; client_id or client_secret has special characters, which some servers do not decode: try client_auth = \"body\"",
+            );
+        }
+        if matches!(options.grant, Grant::RefreshToken(_)) && reason.contains("invalid_grant") {
+            reason.push_str(
+                "; the refresh token is not valid any more: get a new one and write it into the configuration",
             );
         }
         reason

@@ -31,7 +31,7 @@ use crate::sync::lock;
 use crate::targets::{Outcome, Unusable};
 
 /// The longest response that is read; a longer one counts as incomplete. It holds the results of
-/// 10,000 items.
+/// 10,000 items, unless many of them fail and each says at length why.
 const RESPONSE_BYTES_MAX: usize = 1024 * 1024;
 /// Maximum wait for one connection; a target that needs longer counts as unreachable.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
@@ -85,8 +85,10 @@ enum Pool {
 pub(super) enum Broken {
     /// No byte of a response has come.
     Client(legacy::Error),
-    /// The response broke off, or is too long.
+    /// The response broke off.
     Response(String),
+    /// The response is longer than [`RESPONSE_BYTES_MAX`]; this is its beginning.
+    TooLong(Box<(Parts, Vec<u8>)>),
     /// No complete response in time.
     Timeout,
 }
@@ -115,6 +117,9 @@ impl Transport {
                 // At most two thirds of the timeout, so that a second address can still be tried.
                 timeout: CONNECT_MAX.min(timeout * 2 / 3),
                 proxy: proxy.map(Arc::new),
+                ignored: connect::ignored_proxy(address.is_secure(), |name| {
+                    std::env::var_os(name).is_some_and(|value| !value.is_empty())
+                }),
             },
             tls,
         };
@@ -301,10 +306,7 @@ async fn read(response: Response<hyper::body::Incoming>) -> Result<(Parts, Vec<u
             continue;
         };
         if kept.len() + data.len() > RESPONSE_BYTES_MAX {
-            return Err(Broken::Response(format!(
-                "the response ({}) is longer than 1 MiB",
-                parts.status.as_u16()
-            )));
+            return Err(Broken::TooLong(Box::new((parts, kept))));
         }
         kept.extend_from_slice(&data);
     }
@@ -339,7 +341,7 @@ impl Broken {
             Broken::Client(error) => {
                 connect::cause(error).is_some() || error.is_connect() || alert(error).is_some()
             }
-            Broken::Response(_) | Broken::Timeout => false,
+            Broken::Response(_) | Broken::TooLong(_) | Broken::Timeout => false,
         };
         let reason = self.reason(timeout);
         match trips {
@@ -356,6 +358,10 @@ impl Broken {
         match self {
             Broken::Timeout => format!("no complete response within {timeout:?}"),
             Broken::Response(reason) => reason.clone(),
+            Broken::TooLong(answer) => format!(
+                "the response ({}) is longer than 1 MiB",
+                answer.0.status.as_u16()
+            ),
             Broken::Client(error) => match (connect::cause(error), alert(error)) {
                 (Some(cause), _) => cause.to_string(),
                 (None, Some(alert)) => format!("TLS: {alert}"),

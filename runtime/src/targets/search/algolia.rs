@@ -43,7 +43,7 @@ pub(super) async fn deliver(engine: &Engine, attempt: Attempt<'_>) -> Delivery {
         Ok(reply) if reply.is_success() => {
             let outcome = match reply.body.as_ref().and_then(|body| body.get("taskID")) {
                 Some(task) => published(engine, &attempt, task).await,
-                None => uncertain("answered without a taskID".into()),
+                None => reply.says_nothing("answered without a taskID".into(), sent.len()),
             };
             vec![outcome; sent.len()]
         }

@@ -157,7 +157,7 @@ fn judged(engine: &Engine, attempt: &Attempt<'_>, sent: &[usize], reply: &Reply)
                 reply.status,
                 sent.len()
             );
-            return all(uncertain(reason));
+            return all(reply.says_nothing(reason, sent.len()));
         }
     };
     let entry = |(at, entry): (&usize, &Value)| {

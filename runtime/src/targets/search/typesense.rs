@@ -72,10 +72,15 @@ pub(super) async fn deliver(engine: &Engine, attempt: Attempt<'_>) -> Delivery {
     placed(outcomes, &puts, of_puts).into()
 }
 
-/// The outcome of each document by its line. An answer that is cut off looks whole, so lines that are
-/// missing make their documents uncertain.
+/// The outcome of each document by its line. An answer that breaks off looks whole, so lines that are
+/// missing make their documents uncertain. Some versions repeat each document that they refuse: of an
+/// answer that is too long because of that, the lines that were read count.
 fn lines(engine: &Engine, reply: &Reply, documents: usize) -> Vec<Outcome> {
-    let lines = reply.text.split(|byte| *byte == b'\n');
+    let read = match &reply.cut {
+        Some(_) => reply.text.rsplitn(2, |byte| *byte == b'\n').nth(1),
+        None => Some(&*reply.text),
+    };
+    let lines = read.unwrap_or_default().split(|byte| *byte == b'\n');
     let lines = lines.filter(|line| !line.trim_ascii().is_empty());
     let outcomes = lines.map(|line| match serde_json::from_slice::<Value>(line) {
         Ok(line) => one(engine, &line),
@@ -89,10 +94,16 @@ fn lines(engine: &Engine, reply: &Reply, documents: usize) -> Vec<Outcome> {
         );
         return vec![uncertain(reason); documents];
     }
-    outcomes.resize(
-        documents,
-        uncertain("the response has no line for this document".into()),
-    );
+    let rest = match &reply.cut {
+        Some(reason) if documents == 1 => refused(format!(
+            "refused, it seems: {reason}, as an answer is only if it repeats a long document"
+        )),
+        _ => {
+            let why = "the response has no line for this document".into();
+            reply.says_nothing(why, documents)
+        }
+    };
+    outcomes.resize(documents, rest);
     outcomes
 }
 
