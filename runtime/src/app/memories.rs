@@ -65,8 +65,13 @@ impl Memories {
         notes: impl Iterator<Item = (String, Option<Vec<u8>>)>,
     ) {
         for (note, memory) in notes {
-            // What remembers nothing after a start left no note that is worth anything.
-            if self.saved.get(&note).cloned().flatten() == memory {
+            let saved = match self.saved.get(&note) {
+                Some(saved) => saved.clone(),
+                // The note of an earlier process may be worth nothing any more.
+                None => inner.store.note(&note).unwrap_or_default(),
+            };
+            if saved == memory {
+                self.saved.insert(note, memory);
                 continue;
             }
             match inner.store.set_note(&note, memory.clone()).await {

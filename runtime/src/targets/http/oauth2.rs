@@ -5,6 +5,8 @@
 //! valid; then deliveries are held, because a lost token is never an entity's failure. The endpoint is
 //! asked with the target's own TLS, proxy and egress policy.
 
+mod replaced;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,8 +20,8 @@ use hyper::header::{
 use hyper::{Method, Request};
 use serde_json::Value;
 use tokio::time::Instant;
-use xxhash_rust::xxh3::Xxh3;
 
+use self::replaced::Replaced;
 use super::transport::Transport;
 use super::{Address, Redactor, hints, status};
 use crate::signature::Secret;
@@ -108,8 +110,8 @@ pub(super) struct Tokens {
     timeout: Duration,
     redactor: Redactor,
     current: Mutex<Option<Arc<Token>>>,
-    /// The refresh token that has replaced the configured one.
-    replaced: Mutex<Option<Secret>>,
+    /// The refresh token in place of the configured one.
+    replaced: Option<Arc<Replaced>>,
     /// Held by the one who renews.
     renewal: tokio::sync::Mutex<Renewal>,
 }
@@ -132,12 +134,12 @@ impl Tokens {
     ) -> Tokens {
         Tokens {
             header: HeaderName::from_bytes(options.header.as_bytes()).unwrap_or(AUTHORIZATION),
+            replaced: Replaced::of(&options),
             options,
             transport,
             timeout,
             redactor,
             current: Mutex::default(),
-            replaced: Mutex::default(),
             renewal: tokio::sync::Mutex::default(),
         }
     }
@@ -204,39 +206,16 @@ impl Tokens {
             .insert(self.header.clone(), token.value.clone());
     }
 
-    /// The refresh token that has replaced the configured one, after a digest of what it replaces.
+    /// See [`Replaced::to_bytes`].
     pub(super) fn refresh_token(&self) -> Option<Vec<u8>> {
-        let replaced = lock(&self.replaced);
-        let mut kept = self.replaces()?.to_le_bytes().to_vec();
-        kept.extend_from_slice(&replaced.as_ref()?.0);
-        Some(kept)
+        self.replaced.as_ref()?.to_bytes()
     }
 
-    /// Takes a refresh token that was kept, if it replaces the one that is configured now.
+    /// See [`Replaced::take`].
     pub(super) fn take_refresh_token(&self, kept: &[u8]) {
-        if let Some((replaces, token)) = kept.split_first_chunk()
-            && self.replaces() == Some(u64::from_le_bytes(*replaces))
-        {
-            *lock(&self.replaced) = Some(Secret(token.to_vec()));
+        if let Some(replaced) = &self.replaced {
+            replaced.take(kept);
         }
-    }
-
-    /// A digest of the configured refresh token, and of where and for whom it is valid. It is stored, so it
-    /// must be the same after each start.
-    fn replaces(&self) -> Option<u64> {
-        let Grant::RefreshToken(token) = &self.options.grant else {
-            return None;
-        };
-        let mut hasher = Xxh3::new();
-        for part in [
-            self.options.token_url.as_str().as_bytes(),
-            self.options.client_id.as_bytes(),
-            &token.0,
-        ] {
-            hasher.update(&part.len().to_le_bytes());
-            hasher.update(part);
-        }
-        Some(hasher.digest())
     }
 
     fn held(&self, error: &str) -> Outcome {
@@ -253,8 +232,17 @@ impl Tokens {
     /// # Errors
     /// What is wrong, and how long the endpoint asks to wait.
     async fn fetch(&self) -> Result<Token, (String, Option<Duration>)> {
+        // Another target may be exchanging the same refresh token, which ends with that.
+        let turn = self.replaced.as_ref().map(|it| it.renewing.lock());
+        let _turn = match turn {
+            Some(turn) => match tokio::time::timeout(self.timeout, turn).await {
+                Ok(turn) => Some(turn),
+                Err(_) => return Err(("another target waits for it".to_owned(), None)),
+            },
+            None => None,
+        };
         let asked = Instant::now();
-        let refresh_token = lock(&self.replaced).clone();
+        let refresh_token = self.replaced.as_ref().and_then(|it| it.token());
         let request = self
             .request(refresh_token.as_ref())
             .map_err(|error| (error, None))?;
@@ -282,9 +270,9 @@ impl Tokens {
             .map_err(|_| unreadable("with a token that a header cannot carry"))?;
         value.set_sensitive(true);
         if let Some(next) = body.get("refresh_token").and_then(Value::as_str)
-            && matches!(self.options.grant, Grant::RefreshToken(_))
+            && let Some(replaced) = &self.replaced
         {
-            *lock(&self.replaced) = Some(Secret(next.as_bytes().to_vec()));
+            replaced.replace(next);
         }
         let life = match body.get("expires_in") {
             Some(Value::Number(seconds)) => seconds.as_f64(),
