@@ -45,8 +45,8 @@ pub use self::quota::Quota;
 use self::retry::DueTimes;
 use self::run::{Control, Run};
 pub use self::status::{Counters, Status};
-use crate::model::{EntityId, Lane, Ordinal, Timestamp};
-use crate::store::{self, Joined, Queue, Store, Subscription};
+use crate::model::{EntityId, Ordinal, Timestamp};
+use crate::store::{self, Debounce, Joined, Queue, Store, Subscription};
 use crate::sync::lock;
 
 /// The maximum number of entities of a channel that may wait for a retry. Above it the target
@@ -90,6 +90,8 @@ pub struct Options {
     pub suppress: bool,
     /// The objective for the age of the oldest change owed.
     pub freshness: Option<Duration>,
+    /// How long it waits until an entity is quiet; `None` means not at all.
+    pub debounce: Option<Debounce>,
     /// The hours in which lanes are sent; `None` means at any time.
     pub hours: Option<Hours>,
     /// When a failed delivery is tried again.
@@ -313,22 +315,18 @@ impl Channel {
         let owed = self.queue().owed();
         let now = setup.target.clock().stamp();
         let freshness = Status::freshness(&owed, now);
-        // What waits for its hours is not late for a reason that somebody could mend.
-        let reason = match (&setup.options.hours, state) {
-            (Some(hours), status::State::Flowing) => {
-                let waits = |(lane, span): (Lane, hours::Span)| {
-                    (owed.lanes[lane.index()] > 0)
-                        .then(|| format!("{} waits for its hours, {span}", lane.name()))
-                };
-                let waiting: Vec<String> = hours.closed(now).filter_map(waits).collect();
-                waiting.join("; ")
-            }
+        let hours = setup.options.hours.as_ref();
+        let waiting = status::Waiting::new(&owed, hours, now);
+        let reason = match state {
+            status::State::Flowing => waiting.reason(setup.options.debounce),
             _ => reason,
         };
         Status {
             state,
             reason,
             target,
+            overdue: Status::overdue(&owed, hours, now),
+            waiting,
             owed,
             freshness,
             freshness_objective: setup.options.freshness,

@@ -49,7 +49,7 @@ pub use names::{NAMES_MAX, Names};
 pub use pair::Pair;
 pub use sameness::value_hash;
 pub use words::{
-    ChannelId, Ending, Holds, Joined, Lease, Owed, Parked, Settlement, Standing, State,
+    ChannelId, Debounce, Ending, Holds, Joined, Lease, Owed, Parked, Settlement, Standing, State,
     Subscription, Withdrawals,
 };
 

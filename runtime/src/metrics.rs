@@ -103,8 +103,12 @@ pub struct ChannelFigures {
     pub refused: u64,
     /// Withdrawals held by the guard.
     pub held: u64,
+    /// Entities that wait on purpose, by reason: until they are quiet, and for the hours of their lane.
+    pub waiting: [u64; 2],
     /// Age of the oldest change owed; zero when nothing is owed.
     pub freshness: Duration,
+    /// The same without the time in which the change waited on purpose.
+    pub overdue: Duration,
     /// The objective for that age.
     pub freshness_objective: Option<Duration>,
 }
@@ -284,11 +288,26 @@ impl Snapshot {
             "Withdrawals waiting for a confirmation",
             channels().map(|of| ([channel(of)], of.held)),
         )?;
+        let waiting = channels().flat_map(|of| {
+            let by_reason = ["debounce", "hours"].into_iter().zip(of.waiting);
+            by_reason.map(move |(reason, count)| ([channel(of), ("reason", reason.into())], count))
+        });
+        page.gauges(
+            "waiting",
+            "Entities that wait on purpose, until they are quiet or for the hours of their lane",
+            waiting,
+        )?;
         let freshness = channels().map(|of| ([channel(of)], of.freshness.as_secs_f64()));
         page.gauges(
             "freshness_seconds",
             "Age of the oldest change owed",
             freshness,
+        )?;
+        let overdue = channels().map(|of| ([channel(of)], of.overdue.as_secs_f64()));
+        page.gauges(
+            "overdue_seconds",
+            "Age of the oldest change owed, without the time in which it waited on purpose; late above the objective",
+            overdue,
         )?;
         let objective = channels()
             .filter_map(|of| Some(([channel(of)], of.freshness_objective?.as_secs_f64())));

@@ -39,7 +39,7 @@ use tokio::sync::{oneshot, watch};
 
 pub use self::pending::Pending;
 pub use crate::index::{
-    Ending, Holds, Joined, Lease, NAMES_MAX, Owed, Parked, Settlement, Standing, State,
+    Debounce, Ending, Holds, Joined, Lease, NAMES_MAX, Owed, Parked, Settlement, Standing, State,
     Subscription, Walked, Withdrawals,
 };
 use crate::model::{Entity, EntityId, Event, Failure, Lane, Ordinal, Sequence, Timestamp, Track};

@@ -20,6 +20,7 @@ mod large;
 mod links;
 mod misbehaviour;
 mod power;
+mod quiet;
 mod reload;
 mod restored;
 mod sandbox;

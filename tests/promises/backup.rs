@@ -64,6 +64,7 @@ fn join(store: &dyn Store) -> Arc<dyn Queue> {
         shape: 1,
         shape_label: "page".into(),
         target: 1,
+        debounce: None,
     };
     world::join(store, "shop", &subscription).0
 }
@@ -302,6 +303,7 @@ fn the_largest_rows_pass_a_backup() {
         shape: 1,
         shape_label: "page".into(),
         target: 1,
+        debounce: None,
     };
     let queue = world::join(&store, "shop", &subscription).0;
     let [lease] = &meets(&*queue)[..] else {

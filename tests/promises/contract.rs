@@ -124,6 +124,7 @@ fn subscription(shape: u64) -> Subscription {
         shape,
         shape_label: format!("page {shape}"),
         target: 1,
+        debounce: None,
     }
 }
 

@@ -32,12 +32,13 @@ fn step() -> impl Strategy<Value = Step> {
         18 => (channel(), 0u8..8, end()).prop_map(|(channel, flight, end)| Step::Finish { channel, flight, end }),
         3 => (channel(), 0u8..8).prop_map(|(channel, parked)| Step::Retry { channel, parked }),
         4 => Just(Step::Save),
+        4 => prop_oneof![Just(300), Just(1_500)].prop_map(|ms| Step::Wait { ms }),
         2 => any::<u8>().prop_map(|applied| Step::Crash { applied }),
-        1 => (1u8..8, 0u8..3).prop_map(|(facets, filter)| Step::Join { facets, filter }),
-        1 => (channel(), 1u8..8, 0u8..3).prop_map(|(channel, facets, filter)| Step::Reshape { channel, facets, filter }),
+        1 => (1u8..8, 0u8..6).prop_map(|(facets, filter)| Step::Join { facets, filter }),
+        1 => (channel(), 1u8..8, 0u8..6).prop_map(|(channel, facets, filter)| Step::Reshape { channel, facets, filter }),
         1 => channel().prop_map(|channel| Step::LoseTarget { channel }),
         1 => channel().prop_map(|channel| Step::Retire { channel }),
-        1 => (channel(), 1u8..8, 0u8..3).prop_map(|(channel, facets, filter)| Step::Return { channel, facets, filter }),
+        1 => (channel(), 1u8..8, 0u8..6).prop_map(|(channel, facets, filter)| Step::Return { channel, facets, filter }),
     ]
 }
 
@@ -46,14 +47,16 @@ fn step() -> impl Strategy<Value = Step> {
 fn restless_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => (0u8..3, 0u8..2, 0u8..4)
-            .prop_map(|(entity, facet, value)| Step::Commit { entity, facet, lane: 0, value, version: None }),
-        12 => Just(Step::Walk { channel: 0, track: 0 }),
+            .prop_map(|(entity, facet, value)| Step::Commit { entity, facet, lane: facet, value, version: None }),
+        8 => Just(Step::Walk { channel: 0, track: 0 }),
+        8 => Just(Step::Walk { channel: 0, track: 1 }),
         25 => Just(Step::Walk { channel: 0, track: 3 }),
         25 => (0u8..8, end()).prop_map(|(flight, end)| Step::Finish { channel: 0, flight, end }),
         4 => (0u8..8).prop_map(|parked| Step::Retry { channel: 0, parked }),
         3 => Just(Step::Save),
+        3 => prop_oneof![Just(300), Just(1_500)].prop_map(|ms| Step::Wait { ms }),
         8 => any::<u8>().prop_map(|applied| Step::Crash { applied }),
-        8 => (1u8..4, 0u8..3).prop_map(|(facets, filter)| Step::Reshape { channel: 0, facets, filter }),
+        8 => (1u8..4, 0u8..6).prop_map(|(facets, filter)| Step::Reshape { channel: 0, facets, filter }),
     ]
 }
 
@@ -71,7 +74,7 @@ fn restless_history() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn history() -> impl Strategy<Value = Vec<Step>> {
-    let join = (1u8..8, 0u8..3).prop_map(|(facets, filter)| Step::Join { facets, filter });
+    let join = (1u8..8, 0u8..6).prop_map(|(facets, filter)| Step::Join { facets, filter });
     (
         prop::collection::vec(join, 1..3),
         prop::collection::vec(step(), 10..160),

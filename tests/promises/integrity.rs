@@ -92,6 +92,7 @@ pub(super) fn join(store: &Embedded, name: &str) -> Result<Arc<dyn Queue>, Error
         shape: 1,
         shape_label: "page".into(),
         target: 1,
+        debounce: None,
     };
     Ok(store.join(name, &subscription).wait()?.0)
 }

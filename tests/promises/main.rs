@@ -14,6 +14,7 @@ mod histories;
 mod integrity;
 mod kit;
 mod owed;
+mod quiet;
 mod reclaimed;
 mod rescued;
 mod turns;

@@ -48,6 +48,7 @@ fn join(store: &dyn Store) -> Arc<dyn Queue> {
         shape: 1,
         shape_label: "page".into(),
         target: 1,
+        debounce: None,
     };
     world::join(store, "shop", &subscription).0
 }

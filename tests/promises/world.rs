@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,8 +17,9 @@ use weir::inside::model::{
 };
 use weir::inside::store::memory::Memory;
 use weir::inside::store::{
-    Commit, Committed, Effect, Ending, FacetChange, Holds, Joined, Lease, ListQuery, Queue,
-    Receipt, Settlement, Standing, Store, Subscription, Walked, digest, embedded,
+    Commit, Committed, Debounce, Effect, Ending, FacetChange, Holds, Joined, Lease, ListQuery,
+    Owed, Queue, Receipt, Settlement, Standing, State, Store, Subscription, Walked, digest,
+    embedded,
 };
 
 /// A store that can lose its memory.
@@ -47,13 +48,16 @@ impl Subject {
     }
 }
 
+/// The time of the embedded stores that tests open. Only histories move it, and no other test goes by it.
+static NOW: AtomicU64 = AtomicU64::new(0);
+
 /// The options of an embedded store for histories: small windows, so that their edges are reached,
-/// and no clock.
+/// and a clock that stands still until a history moves it.
 pub fn embedded_in(folder: &std::path::Path) -> embedded::Embedded {
     let mut options = embedded::Options::new(folder);
     options.sweep_ahead = u64::from(weir::inside::store::memory::SWEEP_AHEAD);
     options.cache_bytes = 32 * 1024 * 1024;
-    options.now = || Timestamp(0);
+    options.now = || Timestamp(NOW.load(Ordering::SeqCst));
     embedded::Embedded::open(options).expect("an empty folder can be opened")
 }
 
@@ -161,6 +165,10 @@ pub enum Step {
         parked: u8,
     },
     Save,
+    /// Time goes on.
+    Wait {
+        ms: u16,
+    },
     Crash {
         applied: u8,
     },
@@ -218,12 +226,13 @@ impl fmt::Debug for Step {
             } => write!(f, "channel {channel} flight {flight} is {end:?}"),
             Step::Retry { channel, parked } => write!(f, "channel {channel} retries {parked}"),
             Step::Save => f.write_str("save"),
+            Step::Wait { ms } => write!(f, "{ms} ms go by"),
             Step::Crash { applied } => write!(f, "crash (flights applied: {applied:08b})"),
             Step::Join { facets, filter } => write!(
                 f,
-                "a channel joins: {:?} filter {}",
+                "a channel joins: {:?} filter {:?}",
                 patterns(facets),
-                filter % 3
+                filter_of(filter)
             ),
             Step::Reshape {
                 channel,
@@ -232,9 +241,9 @@ impl fmt::Debug for Step {
             } => {
                 write!(
                     f,
-                    "channel {channel} wants {:?} filter {}",
+                    "channel {channel} wants {:?} filter {:?}",
                     patterns(facets),
-                    filter % 3
+                    filter_of(filter)
                 )
             }
             Step::LoseTarget { channel } => write!(f, "channel {channel} loses its target's data"),
@@ -246,9 +255,9 @@ impl fmt::Debug for Step {
             } => {
                 write!(
                     f,
-                    "channel {channel} returns: {:?} filter {}",
+                    "channel {channel} returns: {:?} filter {:?}",
                     patterns(facets),
-                    filter % 3
+                    filter_of(filter)
                 )
             }
         }
@@ -288,6 +297,17 @@ fn entity_id(entity: u8) -> EntityId {
     }
 }
 
+/// Which of the three filters a number selects; above them, the same with a debounce.
+fn filter_of(filter: u8) -> (u8, Option<Debounce>) {
+    // The specification remembers every change, and the embedded store the places, and since a crash
+    // less: they agree on the newest change, not on the first one that was not sent.
+    let debounce = Debounce {
+        quiet: Duration::from_millis(1000),
+        max: Duration::from_secs(86_400),
+    };
+    (filter % 3, (filter % 6 > 2).then_some(debounce))
+}
+
 /// A channel with the state that dispatch keeps, and its target.
 struct Outside {
     queue: Arc<dyn Queue>,
@@ -295,6 +315,9 @@ struct Outside {
     live: bool,
     facets: Vec<String>,
     filter: u8,
+    debounce: Option<Debounce>,
+    /// Whether it ever had a debounce.
+    waited: bool,
     shape: u64,
     target_digest: u64,
     flights: BTreeMap<Ordinal, (Lease, Sequence, Option<Rendering>)>,
@@ -308,6 +331,7 @@ pub struct World {
     pub subject: Subject,
     channels: Vec<Outside>,
     shapes: u64,
+    now: u64,
 }
 
 impl World {
@@ -318,10 +342,21 @@ impl World {
             forget_ms: 0,
         };
         subject.store().limit(limits);
-        World {
+        let mut world = World {
             subject,
             channels: Vec::new(),
             shapes: 0,
+            now: 0,
+        };
+        world.wait(0);
+        world
+    }
+
+    fn wait(&mut self, ms: u64) {
+        self.now += ms;
+        match &self.subject {
+            Subject::Memory(store) => store.set_time(Timestamp(self.now)),
+            Subject::Embedded(_) => NOW.store(self.now, Ordering::SeqCst),
         }
     }
 
@@ -377,10 +412,14 @@ impl World {
             Step::Save => {
                 self.subject
                     .store()
-                    .save(Timestamp(1))
+                    .save(Timestamp(self.now + 1))
                     .wait()
                     .expect("saving works");
                 self.listed()
+            }
+            Step::Wait { ms } => {
+                self.wait(ms.into());
+                String::new()
             }
             Step::Crash { applied } => self.crash(applied),
             Step::Join { facets, filter } => {
@@ -449,6 +488,11 @@ impl World {
                     quiet = false;
                 }
             }
+            let waits = |outside: &Outside| outside.queue.owed().waiting > 0;
+            if quiet && self.channels.iter().any(waits) {
+                self.wait(1_000);
+                quiet = false;
+            }
             if quiet {
                 break;
             }
@@ -481,7 +525,7 @@ impl World {
                 }
             }
             let owed = outside.queue.owed();
-            if owed.oldest.is_some() || owed.in_flight > 0 || owed.parked > 0 {
+            if owed.oldest.is_some() || owed.in_flight + owed.parked + owed.waiting > 0 {
                 return Err(format!(
                     "{} is at rest and still owes: {owed:?}",
                     outside.name
@@ -519,7 +563,8 @@ impl World {
                     .subject
                     .store()
                     .find(&id)
-                    .and_then(|ordinal| outside.queue.standing(ordinal));
+                    .and_then(|ordinal| outside.queue.standing(ordinal))
+                    .map(plain);
                 standings.push((outside.name.clone(), id.to_string(), standing));
             }
         }
@@ -557,14 +602,16 @@ impl World {
         self.shapes += 1;
         let name = format!("channel {}", self.channels.len());
         let (facets, shape, target_digest) = (patterns(facets), self.shapes, 1);
-        let wanted = subscription(&facets, shape, target_digest);
+        let wanted = subscription(&facets, shape, target_digest, filter_of(filter).1);
         let (queue, _) = join(self.subject.store(), &name, &wanted);
         self.channels.push(Outside {
             queue,
             name,
             live: true,
             facets,
-            filter: filter % 3,
+            filter: filter_of(filter).0,
+            debounce: filter_of(filter).1,
+            waited: filter_of(filter).1.is_some(),
             shape,
             target_digest,
             flights: BTreeMap::new(),
@@ -580,7 +627,7 @@ impl World {
             .get(at)
             .is_some_and(|outside| outside.live == live)
         {
-            self.return_with(at, Some(patterns(facets)), filter % 3);
+            self.return_with(at, Some(patterns(facets)), filter);
         }
         String::new()
     }
@@ -588,8 +635,14 @@ impl World {
     fn return_with(&mut self, at: usize, facets: Option<Vec<String>>, filter: u8) {
         self.shapes += 1;
         let outside = &mut self.channels[at];
-        outside.facets = facets.unwrap_or_else(|| outside.facets.clone());
-        (outside.filter, outside.shape, outside.live) = (filter, self.shapes, true);
+        // Other facets would show which change the store takes for the first that was not sent, see
+        // `filter_of`.
+        if let Some(facets) = facets.filter(|_| !outside.waited) {
+            outside.facets = facets;
+        }
+        (outside.filter, outside.debounce) = filter_of(filter);
+        outside.waited |= outside.debounce.is_some();
+        (outside.shape, outside.live) = (self.shapes, true);
         outside.join(self.subject.store());
     }
 
@@ -626,11 +679,16 @@ impl World {
     fn walk(&mut self, at: usize, track: Track) -> Option<Vec<Lease>> {
         let outside = self.channels.get(at).filter(|outside| outside.live)?;
         let mut taken = Vec::new();
-        let before = outside.queue.owed();
+        // Since when something is due is known anew when a wait is looked at.
+        let owed = |queue: &dyn Queue| Owed {
+            due: [None; 3],
+            ..queue.owed()
+        };
+        let before = owed(&*outside.queue);
         let more = walk(&*outside.queue, track, 1, &mut taken);
         let seen = taken.clone();
         taken.into_iter().for_each(|taken| self.start(at, taken));
-        let moved = self.channels[at].queue.owed() != before;
+        let moved = owed(&*self.channels[at].queue) != before;
         (more || moved || !seen.is_empty()).then_some(seen)
     }
 
@@ -747,7 +805,7 @@ impl World {
 
 impl Outside {
     fn subscription(&self) -> Subscription {
-        subscription(&self.facets, self.shape, self.target_digest)
+        subscription(&self.facets, self.shape, self.target_digest, self.debounce)
     }
 
     /// Joins again and takes over the parked entities.
@@ -793,13 +851,19 @@ impl Outside {
     }
 }
 
-fn subscription(facets: &[String], shape: u64, target: u64) -> Subscription {
+fn subscription(
+    facets: &[String],
+    shape: u64,
+    target: u64,
+    debounce: Option<Debounce>,
+) -> Subscription {
     Subscription {
         entity_type: "product".into(),
         facets: facets.to_vec(),
         shape,
         shape_label: format!("shape {shape}"),
         target,
+        debounce,
     }
 }
 
@@ -812,11 +876,30 @@ pub fn join(store: &dyn Store, name: &str, wanted: &Subscription) -> (Arc<dyn Qu
     store.join(name, wanted).wait().expect("a channel can join")
 }
 
-/// Leases as they are compared. Since when an entity is owed is only compared as to whether it is: the
+/// A standing as it is compared. Which change was the first that is owed is not, for the reason that
+/// [`comparable`] has, nor is what follows from it: since when, in which lane, and what counts as settled
+/// since it was set aside to be quiet.
+fn plain(standing: Standing) -> Standing {
+    let state = standing.state;
+    let unsettled = standing.owed
+        || matches!(
+            state,
+            State::Waiting { .. } | State::Parked(_) | State::Held
+        );
+    let settled = |sequence: Sequence| if unsettled { Sequence(0) } else { sequence };
+    Standing {
+        revision: settled(standing.revision),
+        since: standing.since.filter(|_| !unsettled).map(|_| Timestamp(0)),
+        lane: None,
+        ..standing
+    }
+}
+
+/// Leases as they are compared. Since when an entity is owed is not: the
 /// specification remembers every change, and the embedded store the places, and since a crash less.
 fn comparable(taken: impl IntoIterator<Item = Lease>) -> String {
     let plain = |lease: Lease| Lease {
-        owed_since: Sequence(lease.owed_since.0.min(1)),
+        owed_since: Sequence(0),
         ..lease
     };
     format!("{:?}", taken.into_iter().map(plain).collect::<Vec<_>>())
@@ -828,7 +911,7 @@ pub fn walk(queue: &dyn Queue, track: Track, limit: usize, taken: &mut Vec<Lease
     let most = taken.len() + limit;
     loop {
         match queue.walk(track, most - taken.len(), taken) {
-            Walked::End => return false,
+            Walked::End | Walked::Waits(_) => return false,
             Walked::More => return true,
             Walked::Reserve if queue.save().wait().is_err() => return false,
             Walked::Reserve => {}

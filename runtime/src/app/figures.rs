@@ -120,7 +120,12 @@ fn channel(name: &str, channel: &Channel) -> ChannelFigures {
         parked: status.owed.parked,
         refused: status.owed.refused,
         held: status.owed.held,
+        waiting: [
+            status.waiting.debounce,
+            status.waiting.hours.iter().map(|(.., owed)| owed).sum(),
+        ],
         freshness: status.freshness,
+        overdue: status.overdue,
         freshness_objective: status.freshness_objective,
     }
 }

@@ -16,7 +16,7 @@ use crate::server::views::{
     ChannelView, ErrorView, EventView, FilterVerdict, LimitsView, OwedView, PluginView,
     PreviewView, QuarantineView, RefusedView, RenderingView, SourceView, StandingView,
 };
-use crate::store::{QuarantinedEvent, Refused, Remembered, State};
+use crate::store::{QuarantinedEvent, Refused, Remembered, Standing, State};
 
 pub(super) fn source(live: &Live, name: &str, source: &Source) -> SourceView {
     let (counts, options) = (source.activity().counts(), source.options());
@@ -87,8 +87,10 @@ pub(super) fn channel(live: &Live, channel: &Channel, sweeps: &Sweeps) -> Channe
         holding: status.owed.holding,
         refused_tried_again: counters.refused_tried_count(),
         target_bears_per_second: status.target.bears_per_second,
+        waiting: status.waiting.debounce,
         target_bears_in_flight: status.target.bears_in_flight,
         freshness_seconds: status.freshness.as_secs_f64(),
+        overdue_seconds: status.overdue.as_secs_f64(),
         freshness_objective_seconds: status
             .freshness_objective
             .map(|objective| objective.as_secs_f64()),
@@ -142,9 +144,11 @@ pub(super) fn standing(
         !standing.owed && facet.sequence <= standing.revision && subscribed(&facet.name)
     });
     let settled = included.map(|facet| facet.time).max().unwrap_or_default();
+    let waits = waits_for(channel, &standing);
     let (state, by, attempts) = match standing.state {
         State::Parked(attempts) => ("parked", None, Some(u32::from(attempts))),
         State::Held => ("held", None, None),
+        _ if waits.is_some() => ("waiting", waits, None),
         _ if standing.owed || standing.in_flight => ("owed", None, None),
         State::Refused => ("refused", None, None),
         // A channel joins at the head and sweeps, so what it never met and does not owe is not for
@@ -155,6 +159,8 @@ pub(super) fn standing(
         State::Counted => ("suppressed", Some("deliver = false".to_owned()), None),
         State::Withheld(by) => ("withheld", Some(reason(live, &name, by)), None),
         State::Withdrawn => ("withdrawn", None, None),
+        // Such an entity owes a change.
+        State::Waiting { .. } => ("owed", None, None),
     };
     let refusal =
         (state == "refused").then(|| queue.refused(Some(Ordinal(ordinal.0.saturating_sub(1))), 1));
@@ -175,12 +181,28 @@ pub(super) fn standing(
         attempts,
         next_attempt: attempts
             .and_then(|_| channel.next_attempt(ordinal))
+            .or(standing.waits_until)
             .map(Into::into),
         plugin: Some(standing.shape_label).filter(|label| !label.is_empty()),
         detail: (rests_on_an_answer && accepts_only).then(|| ACCEPTED_ONLY.to_owned()),
         last_error: last_error
             .or_else(|| channel.last_error(ordinal).map(|error| error.to_string())),
     }
+}
+
+/// What an entity waits for on purpose, in words; `None` if it does not wait.
+fn waits_for(channel: &Channel, standing: &Standing) -> Option<String> {
+    if !standing.owed || standing.in_flight {
+        return None;
+    }
+    let (setup, lane) = (channel.setup(), standing.lane?);
+    let now = setup.target.clock().stamp();
+    let hours = setup.options.hours.as_ref();
+    let mut closed = hours.into_iter().flat_map(|hours| hours.closed(now));
+    if let Some((_, span)) = closed.find(|(closed, _)| *closed == lane) {
+        return Some(format!("hours of {}, {span}", lane.name()));
+    }
+    standing.waits_until.map(|_| "debounce".to_owned())
 }
 
 /// The reason why an entity is withheld, in a word or the name of the filter.

@@ -102,6 +102,7 @@ fn standings(standings: &[StandingView], out: &mut String) {
         .iter()
         .map(|standing| {
             let state = match &standing.by {
+                Some(by) if standing.state == "waiting" => format!("waiting for {by}"),
                 Some(by) => format!("{} by {by}", standing.state),
                 None => standing.state.clone(),
             };

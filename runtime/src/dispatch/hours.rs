@@ -77,9 +77,29 @@ impl Hours {
         let Some(span) = &self.lanes[lane.index()] else {
             return true;
         };
+        span.contains(self.civil(now).time())
+    }
+
+    /// When a lane opened last, also if it has closed since; `None` for a lane without hours.
+    pub fn opened(&self, lane: Lane, now: Timestamp) -> Option<Timestamp> {
+        let span = self.lanes[lane.index()]?;
+        let now = self.civil(now);
+        let today = now.date();
+        let opened = [Ok(today), today.yesterday()].into_iter().flatten();
+        let moment = |date: jiff::civil::Date| {
+            let opens = date.to_datetime(span.from).to_zoned(self.zone.clone());
+            opens.ok().map(|opens| opens.timestamp())
+        };
+        let last = opened
+            .filter_map(moment)
+            .find(|opens| *opens <= now.timestamp())?;
+        u64::try_from(last.as_millisecond()).ok().map(Timestamp)
+    }
+
+    fn civil(&self, now: Timestamp) -> jiff::Zoned {
         let now = i64::try_from(now.0).unwrap_or(i64::MAX);
         let now = jiff::Timestamp::from_millisecond(now).unwrap_or(jiff::Timestamp::MAX);
-        span.contains(now.to_zoned(self.zone.clone()).time())
+        now.to_zoned(self.zone.clone())
     }
 
     /// The lanes that may not be sent now.
@@ -144,6 +164,24 @@ mod tests {
         ] {
             assert_eq!(night().open(Lane::Bulk, at(moment)), open, "{moment}");
         }
+    }
+
+    #[test]
+    fn a_lane_that_has_closed_still_knows_when_it_opened_last() {
+        for (moment, opened) in [
+            ("2026-01-15T22:00:00Z", "2026-01-15T21:00:00Z"),
+            ("2026-01-16T04:00:00Z", "2026-01-15T21:00:00Z"),
+            ("2026-01-16T12:00:00Z", "2026-01-15T21:00:00Z"),
+            ("2026-03-29T12:00:00Z", "2026-03-28T21:00:00Z"),
+            ("2026-03-29T20:30:00Z", "2026-03-29T20:00:00Z"),
+        ] {
+            let last = night().opened(Lane::Bulk, at(moment));
+            assert_eq!(last, Some(at(opened)), "{moment}");
+        }
+        assert_eq!(
+            night().opened(Lane::Urgent, at("2026-01-15T22:00:00Z")),
+            None
+        );
     }
 
     #[test]

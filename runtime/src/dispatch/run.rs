@@ -121,6 +121,8 @@ pub(crate) struct Run {
     rereads: usize,
     in_track: [usize; TRACKS],
     more: [bool; TRACKS],
+    /// When a track has more, because an entity is quiet then.
+    quiet_at: [Option<Instant>; TRACKS],
     /// There may be new entities that the sweep has not passed yet.
     newer: bool,
     /// The pending save that reserves the sweep's next stretch; until it completes, the sweep does
@@ -193,6 +195,7 @@ impl Run {
             rereads: 0,
             in_track: [0; TRACKS],
             more: [true; TRACKS],
+            quiet_at: [None; TRACKS],
             newer: false,
             reserving: None,
             taken: Default::default(),
@@ -277,6 +280,9 @@ impl Run {
     fn turn(&mut self) {
         self.rests_until = self.rests_until.filter(|until| *until > Instant::now());
         self.unfinished = false;
+        for (more, quiet_at) in self.more.iter_mut().zip(&mut self.quiet_at) {
+            *more |= quiet_at.take_if(|at| *at <= Instant::now()).is_some();
+        }
         self.shared.counters.turn();
         match self.gate() {
             Gate::Open => {
@@ -327,8 +333,10 @@ impl Run {
         let kept = self.permits.iter().map(|kept| kept.until).min();
         let flows = gate == Gate::Open;
         let awaits = flows && self.changed && self.schedule.awaits_changes();
+        let quiet = self.quiet_at.iter().flatten().min().copied();
         linger
             .into_iter()
+            .chain(quiet.filter(|_| flows || gate == Gate::Probe))
             .chain(due)
             .chain(awaits.then_some(self.looks_at))
             .chain(self.refused_look.filter(|_| flows))

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::handle::TargetStatus;
-use crate::model::Timestamp;
-use crate::store::Owed;
+use super::hours::{Hours, Span};
+use crate::model::{Lane, Timestamp};
+use crate::store::{Debounce, Owed};
 
 /// The ways in which an entity's flight can end, as metrics name them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,19 +165,76 @@ impl State {
 pub struct Status {
     /// Its state.
     pub state: State,
-    /// Why it does not flow, as text; if it flows, which lanes wait for their hours, or empty.
+    /// Why it does not flow, as text; if it flows, what waits on purpose, or empty.
     pub reason: String,
     /// The status of its target, which it shares with other channels.
     pub target: TargetStatus,
     /// What it owes.
     pub owed: Owed,
+    /// What waits on purpose.
+    pub waiting: Waiting,
     /// Age of the oldest change owed; zero if nothing is owed.
     pub freshness: Duration,
+    /// The same without the time in which the change waited on purpose, for its hours or to be quiet:
+    /// this is late if it is above the objective.
+    pub overdue: Duration,
     /// The objective for the freshness.
     pub freshness_objective: Option<Duration>,
 }
 
+/// The entities of a channel that wait on purpose, by reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Entities that wait until they are quiet.
+    pub debounce: u64,
+    /// Lanes that have something to send and wait for their hours: the lane, its hours, and an upper
+    /// bound of the entities.
+    pub hours: Vec<(Lane, Span, u64)>,
+}
+
+impl Waiting {
+    pub(crate) fn new(owed: &Owed, hours: Option<&Hours>, now: Timestamp) -> Waiting {
+        let waits = |(lane, span): (Lane, Span)| {
+            let owed = owed.lanes[lane.index()];
+            (owed > 0).then_some((lane, span, owed))
+        };
+        let closed = hours.into_iter().flat_map(|hours| hours.closed(now));
+        Waiting {
+            debounce: owed.waiting,
+            hours: closed.filter_map(waits).collect(),
+        }
+    }
+
+    /// In words; empty if nothing waits.
+    pub(crate) fn reason(&self, debounce: Option<Debounce>) -> String {
+        let hours = self.hours.iter();
+        let hours =
+            hours.map(|(lane, span, _)| format!("{} waits for its hours, {span}", lane.name()));
+        let quiet = debounce.filter(|_| self.debounce > 0).map(|debounce| {
+            let (waiting, quiet) = (self.debounce, debounce.quiet);
+            format!("entities that wait until they have not changed for {quiet:?}: {waiting}")
+        });
+        hours.chain(quiet).collect::<Vec<_>>().join("; ")
+    }
+}
+
 impl Status {
+    /// For how long the oldest change owed might have been sent by `now`. A lane that waits for its hours
+    /// counts from their beginning.
+    pub(crate) fn overdue(owed: &Owed, hours: Option<&Hours>, now: Timestamp) -> Duration {
+        let since = |lane: Lane| {
+            let at = lane.index();
+            let untried = owed.due[at].filter(|_| hours.is_none_or(|hours| hours.open(lane, now)));
+            let opened = hours.and_then(|hours| hours.opened(lane, now));
+            let from = untried.into_iter().chain(owed.tried[at]).min()?;
+            Some(from.max(opened.unwrap_or_default()))
+        };
+        let oldest = Lane::ALL.into_iter().filter_map(since).min();
+        oldest.map_or(Duration::ZERO, |since| {
+            Duration::from_millis(now.0.saturating_sub(since.0))
+        })
+    }
+
     /// The age of the oldest change owed, at `now`.
     pub(crate) fn freshness(owed: &Owed, now: Timestamp) -> Duration {
         owed.oldest_time.map_or(Duration::ZERO, |time| {

@@ -24,6 +24,7 @@ mod histories;
 mod life;
 mod limits;
 mod pace;
+mod quiet;
 mod refused;
 mod search;
 mod sockets;
@@ -46,6 +47,7 @@ pub(super) fn options() -> Options {
         deliver: true,
         suppress: true,
         freshness: None,
+        debounce: None,
         hours: None,
         retry: retry::Options {
             first: Duration::from_millis(10),
@@ -146,6 +148,7 @@ fn setup_of(kind: Kind, clock: Clock, knobs: Knobs) -> Setup {
         shape: xxh3_64(format!("{:?}{label}", knobs.options.facets).as_bytes()),
         shape_label: label,
         target: target.place(),
+        debounce: knobs.options.debounce,
     };
     Setup {
         options: knobs.options,
@@ -214,7 +217,7 @@ impl Story {
         tokio::spawn(async move {
             loop {
                 store.set_time(clock.now());
-                tokio::time::sleep(Duration::from_millis(500)).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
         })
     }

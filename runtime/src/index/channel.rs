@@ -2,6 +2,7 @@
 //! the operations of a channel on the whole index.
 
 mod flights;
+mod quiet;
 mod walk;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -9,7 +10,8 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::{Entry, Holds, Meta, Names, Pair, Parked, State, Subscription, Withdrawals};
+use self::quiet::Waiting;
+use super::{Clock, Entry, Holds, Meta, Names, Pair, Parked, State, Subscription, Withdrawals};
 use crate::model::{Failure, Lane, Ordinal, Timestamp, Track, facet_matches};
 
 /// Maximum number of shapes whose label is remembered.
@@ -22,6 +24,9 @@ const REFUSAL_BYTES_MAX: usize = 512;
 pub enum Walked {
     /// There is nothing more to walk now.
     End,
+    /// There is nothing more to walk now. At this time, by the store's clock, there may be, because an
+    /// entity is quiet then.
+    Waits(Timestamp),
     /// There may be more.
     More,
     /// The sweep has reached the end of its reservation: save the channel, then continue.
@@ -32,6 +37,9 @@ pub enum Walked {
 #[derive(Clone, Copy)]
 pub(super) struct Known<'a> {
     pub(super) names: &'a Names,
+    pub(super) clock: &'a Clock,
+    /// The time now; 0 where nothing is decided by it.
+    pub(super) now: Timestamp,
     /// As in [`super::Index`].
     pub(super) earlier: &'a HashMap<(Lane, u32), Vec<u64>>,
 }
@@ -90,6 +98,8 @@ pub struct Channel {
     /// The sequence of the oldest change that a parked entity owes, also when newer changes of the
     /// same facet cover it. After a restart, it is the oldest change that the entity still shows.
     parked_since: HashMap<u32, u64>,
+    /// The entities that wait until they are quiet.
+    waiting: Waiting,
     refusals: BTreeMap<u32, (Failure, Timestamp)>,
     flights: HashMap<u32, Flight>,
     /// By the number of a facet's name: whether the channel subscribes to it. Filled in as names
@@ -104,6 +114,8 @@ struct Flight {
     places: Vec<(Track, u64)>,
     /// Whether the channel met a place of this entity during the flight.
     met: bool,
+    /// Whether one of them was in the urgent lane.
+    urgent: bool,
     /// The sequence of the oldest change that the flight owes; 0 if only the shape differs.
     owed_since: u64,
 }
@@ -194,6 +206,7 @@ impl Channel {
             target_keys: HashMap::new(),
             parked: BTreeMap::new(),
             parked_since: HashMap::new(),
+            waiting: Waiting::default(),
             refusals: BTreeMap::new(),
             flights: HashMap::new(),
             wanted: Vec::new(),
@@ -211,6 +224,10 @@ impl Channel {
     /// Restores a pair read from disk.
     pub fn restore_pair(&mut self, ordinal: u32, pair: Pair) {
         self.set(ordinal, pair);
+        self.waiting.remove(ordinal);
+        if let State::Waiting { lane, .. } = pair.state() {
+            self.waiting.insert(ordinal, lane, Timestamp(0));
+        }
         match pair.state() {
             State::Parked(attempts) => self.parked.insert(
                 ordinal,
@@ -435,6 +452,7 @@ impl Channel {
             .filter(|sequence| *sequence > revision)
             .min()?;
         let parked = self.parked_since.get(&ordinal).copied();
+        let waiting = self.waiting.contains(ordinal).then_some(revision + 1);
         let flight = self.flights.get(&ordinal);
         let flying = flight
             .map(|flight| flight.owed_since)
@@ -452,6 +470,7 @@ impl Channel {
         met.chain(ahead)
             .filter(|place| *place > revision)
             .chain(parked)
+            .chain(waiting)
             .chain(flying)
             .chain([oldest])
             .min()
@@ -473,6 +492,7 @@ impl Channel {
         let pair = self.pair(ordinal);
         let busy = self.flights.contains_key(&ordinal)
             || self.parked.contains_key(&ordinal)
+            || self.waiting.contains(ordinal)
             || self.dirty.contains(ordinal);
         !busy
             && pair.holds() == Holds::Nothing
@@ -483,6 +503,7 @@ impl Channel {
     pub(super) fn has_settled(&self, ordinal: u32, entry: &Entry, names: &Names) -> bool {
         let busy = self.flights.contains_key(&ordinal)
             || self.parked.contains_key(&ordinal)
+            || self.waiting.contains(ordinal)
             || self.dirty.contains(ordinal);
         !busy && self.pair(ordinal).revision() >= self.newest_seen(entry, names)
     }
@@ -496,6 +517,7 @@ impl Channel {
 
     pub(super) fn erase(&mut self, ordinal: u32) {
         self.target_keys.remove(&ordinal);
+        self.waiting.remove(ordinal);
         if self.refusals.remove(&ordinal).is_some() || self.pair(ordinal) != Pair::default() {
             self.change(ordinal, |_| Pair::default());
         }
@@ -555,6 +577,7 @@ mod tests {
             shape: 1,
             shape_label: String::new(),
             target: 1,
+            debounce: None,
         };
         index.put_channel(shop, Channel::new("shop", subscription));
         for hash in [10, 11] {
@@ -571,7 +594,8 @@ mod tests {
         }
         let (mut taken, mut again) = (Vec::new(), Vec::new());
         let durable = 1;
-        index.walk(shop, Track::Lane(Lane::Normal), 10, durable, &mut taken);
+        let (normal, now) = (Track::Lane(Lane::Normal), Timestamp(0));
+        index.walk(shop, normal, 10, durable, now, &mut taken);
         let met = taken.pop().expect("its place is durable");
         assert_eq!(
             met.revision,

@@ -1,28 +1,39 @@
-//! When a sequence was committed: accurate to about a second for recent ones and to about two
+//! When a sequence was committed: accurate to less than half a second for recent ones and to about two
 //! hundredths of their age for old ones, in bounded memory.
 
 use crate::model::Timestamp;
 
 /// Maximum number of marks; as a row on disk they stay under 32 KiB.
 const MARKS_MAX: usize = 2_000;
-/// Minimum interval between two marks, in milliseconds.
-const MARK_EVERY_MS: u64 = 1_000;
+/// Minimum interval between two marks, in milliseconds. A wait of a second until an entity is quiet
+/// needs better than a second.
+const MARK_EVERY_MS: u64 = 200;
 
 /// Marks of (sequence, time), both ascending.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     marks: Vec<(u64, Timestamp)>,
+    /// The newest sequence that was noted, with a mark or without.
+    last: (u64, Timestamp),
 }
 
 impl Clock {
     /// A clock with marks that were read from disk.
     pub fn with(marks: Vec<(u64, Timestamp)>) -> Clock {
-        Clock { marks }
+        let last = marks.last().copied().unwrap_or_default();
+        Clock { marks, last }
     }
 
-    /// The marks, for writing to disk.
-    pub fn marks(&self) -> &[(u64, Timestamp)] {
-        &self.marks
+    /// The marks and the newest sequence, for writing to disk.
+    pub fn marks(&self) -> impl Iterator<Item = (u64, Timestamp)> {
+        let marked = self.marks.last().map_or(0, |mark| mark.0);
+        let last = Some(self.last).filter(|last| last.0 > marked);
+        self.marks.iter().copied().chain(last)
+    }
+
+    /// The newest sequence that was noted, with its time.
+    pub fn last(&self) -> (u64, Timestamp) {
+        self.last
     }
 
     /// Records that a sequence was committed at `now`.
@@ -32,8 +43,15 @@ impl Clock {
             .last()
             .is_none_or(|last| last.1.0 + MARK_EVERY_MS <= now.0 && last.0 < sequence)
         {
+            // Where nothing was committed for a while, the sequences before it must not be taken for as
+            // young as those after it.
+            let marked = self.marks.last().map_or(u64::MAX, |mark| mark.0);
+            if self.last.0 > marked && self.last.1.0 + MARK_EVERY_MS <= now.0 {
+                self.marks.push(self.last);
+            }
             self.marks.push((sequence, now));
         }
+        self.last = (self.last.0.max(sequence), self.last.1.max(now));
         if self.marks.len() > MARKS_MAX {
             self.thin_out(now);
         }
@@ -72,6 +90,14 @@ impl Clock {
             .filter(|_| sequence > 0)
             .map_or(Timestamp(0), |mark| mark.1)
     }
+
+    /// The time at which a sequence had certainly been committed: [`Clock::time_of`] is never later, and
+    /// this is never earlier than the commit. For a sequence that is younger than everything known it
+    /// is the newest time.
+    pub fn by(&self, sequence: u64) -> Timestamp {
+        let at = self.marks.partition_point(|mark| mark.0 < sequence);
+        self.marks.get(at).map_or(self.last.1, |mark| mark.1)
+    }
 }
 
 #[cfg(test)]
@@ -84,10 +110,36 @@ mod tests {
         for second in 1..=100_000u64 {
             clock.note(second * 10, Timestamp(second * 1_000));
         }
-        assert!(clock.marks().len() <= MARKS_MAX);
+        assert!(clock.marks.len() <= MARKS_MAX);
         assert_eq!(clock.time_of(999_995), Timestamp(99_999_000));
         let old = clock.time_of(500_000).0;
         assert!((49_000_000..=50_000_000).contains(&old), "{old}");
         assert_eq!(clock.time_of(0), Timestamp(0));
+    }
+
+    // A burst of changes, an hour of silence, and another change: the last ones of the burst were an
+    // hour old, and counted as new.
+    #[test]
+    fn a_commit_lies_between_the_two_times_that_are_told_of_it() {
+        let mut clock = Clock::default();
+        let mut commits = Vec::new();
+        let mut now = 1_000;
+        for (sequence, wait) in (1..).zip([0, 0, 90, 90, 90, 90, 0, 3_600_000, 0, 50, 700, 0]) {
+            now += wait;
+            clock.note(sequence, Timestamp(now));
+            commits.push((sequence, now));
+        }
+        for (sequence, time) in commits {
+            let (from, to) = (clock.time_of(sequence).0, clock.by(sequence).0);
+            assert!(from <= time && time <= to, "{sequence}: {from} {time} {to}");
+            assert!(
+                to - from < 2 * MARK_EVERY_MS,
+                "{sequence}: {from} {time} {to}"
+            );
+        }
+        let marks = clock.marks().collect();
+        let restored = Clock::with(marks);
+        assert_eq!(restored.by(12), clock.by(12));
+        assert_eq!(restored.last(), (12, Timestamp(now)));
     }
 }

@@ -2,11 +2,15 @@
 //! MB.
 
 use super::{Holds, State};
+use crate::model::Lane;
 
 const REVISION_BITS: u32 = 48; // 89 years at 100,000 changes a second
 const SHAPE_BITS: u32 = 16;
 const DIGEST_BITS: u32 = 52;
 const STATE_BITS: u32 = 4;
+
+/// In the detail of a pair that waits, beside the number of its lane.
+const WAS_ABSENT: u8 = 4;
 
 const NOTHING: u64 = 0;
 const UNKNOWN: u64 = 1;
@@ -48,6 +52,10 @@ impl Pair {
             6 => State::Held,
             7 => State::Refused,
             8 => State::Counted,
+            9 => State::Waiting {
+                lane: Lane::ALL[usize::from(detail & 3).min(2)],
+                was_absent: detail & WAS_ABSENT != 0,
+            },
             _ => State::New,
         }
     }
@@ -57,6 +65,12 @@ impl Pair {
     pub fn settled(self, revision: u64, shape: u16) -> Pair {
         self.with(0, REVISION_BITS, revision)
             .with(REVISION_BITS, SHAPE_BITS, u64::from(shape))
+    }
+
+    /// A copy that has settled everything up to a revision, without another rendering.
+    #[must_use]
+    pub fn passed(self, revision: u64) -> Pair {
+        self.with(0, REVISION_BITS, revision.max(self.revision()))
     }
 
     /// A copy in which the target holds something else.
@@ -74,10 +88,13 @@ impl Pair {
     #[must_use]
     pub fn attempted(self) -> Pair {
         let pair = self.holding(Holds::Unknown);
-        if self.state().is_absent() {
-            pair.in_state(State::New)
-        } else {
-            pair
+        match self.state() {
+            State::Waiting { lane, .. } => pair.in_state(State::Waiting {
+                lane,
+                was_absent: false,
+            }),
+            state if state.is_absent() => pair.in_state(State::New),
+            _ => pair,
         }
     }
 
@@ -94,6 +111,10 @@ impl Pair {
             State::Held => (6, 0),
             State::Refused => (7, 0),
             State::Counted => (8, 0),
+            State::Waiting { lane, was_absent } => {
+                let absent = if was_absent { WAS_ABSENT } else { 0 };
+                (9, lane.index() as u8 | absent)
+            }
         };
         self.with(REVISION_BITS + SHAPE_BITS + DIGEST_BITS, STATE_BITS, number)
             .with(120, 8, u64::from(detail))
@@ -127,6 +148,10 @@ mod tests {
             prop_assert_eq!((pair.holds(), pair.state()), (Holds::Rendering(digest), State::Parked(attempts)));
             let changed = pair.holding(Holds::Unknown).in_state(State::Held);
             prop_assert_eq!((changed.revision(), changed.shape(), changed.holds(), changed.state()), (revision, shape, Holds::Unknown, State::Held));
+            for (lane, was_absent) in Lane::ALL.into_iter().zip([true, false, true]) {
+                let waiting = pair.in_state(State::Waiting { lane, was_absent });
+                prop_assert_eq!((waiting.revision(), waiting.holds(), waiting.state()), (revision, Holds::Rendering(digest), State::Waiting { lane, was_absent }));
+            }
         }
     }
 }

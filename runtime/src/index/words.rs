@@ -2,8 +2,9 @@
 //! flights end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::model::{Failure, Ordinal, Sequence, Timestamp, Track};
+use crate::model::{Failure, Lane, Ordinal, Sequence, Timestamp, Track};
 
 /// The number that the store gives a channel. It is kept across restarts, and also while the
 /// channel is retired.
@@ -27,6 +28,32 @@ pub struct Subscription {
     /// Digest of the target's kind and its URL, index or path. If it differs from the last one,
     /// nothing that the target holds is certain and everything is sent.
     pub target: u64,
+    /// How long the channel waits until an entity is quiet; `None` if it does not wait. It shapes no
+    /// rendering, and each join sets it.
+    pub debounce: Option<Debounce>,
+}
+
+/// How long a channel waits until an entity is quiet before it sends it. What it meets in the urgent
+/// lane does not wait, and neither does a retry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Debounce {
+    /// The time without a change after which an entity is quiet. Times of changes are known to less than
+    /// half a second, or to two hundredths of their age.
+    pub quiet: Duration,
+    /// The longest wait, counted from the first change that was not sent. Without it, an entity that
+    /// changes all the time would never be sent.
+    pub max: Duration,
+}
+
+impl Debounce {
+    /// When the wait ends for an entity of which the first unsent change and the newest one have these
+    /// times.
+    pub fn ends(self, first: Timestamp, newest: Timestamp) -> Timestamp {
+        let after = |time: Timestamp, wait: Duration| {
+            Timestamp(time.0.saturating_add(wait.as_millis() as u64))
+        };
+        after(first, self.max).min(after(newest, self.quiet))
+    }
 }
 
 /// How the store found a channel that has joined.
@@ -161,12 +188,23 @@ pub enum State {
     Refused,
     /// See [`Ending`].
     Counted,
+    /// It has changed, and waits until it is quiet.
+    Waiting {
+        /// The lane in which it will be sent.
+        lane: Lane,
+        /// Whether the state before was an absent one.
+        was_absent: bool,
+    },
 }
 
 impl State {
     /// Whether the target certainly held nothing when this state was reached.
     pub fn is_absent(self) -> bool {
-        matches!(self, State::Withdrawn | State::Withheld(_))
+        match self {
+            State::Withdrawn | State::Withheld(_) => true,
+            State::Waiting { was_absent, .. } => was_absent,
+            _ => false,
+        }
     }
 }
 
@@ -186,6 +224,10 @@ pub struct Standing {
     pub owed: bool,
     /// Whether a delivery is in flight.
     pub in_flight: bool,
+    /// Until when it waits to be quiet, if it does and does not change again.
+    pub waits_until: Option<Timestamp>,
+    /// The lane of its most urgent change that is owed; `None` if no change is owed.
+    pub lane: Option<Lane>,
     /// Label of the shape that made the last rendering, empty if there was none.
     pub shape_label: String,
     /// The sequence of the newest change of a subscribed facet.
@@ -195,8 +237,11 @@ pub struct Standing {
 /// The work that a channel still has to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Owed {
-    /// Places ahead in each lane: an upper bound of the entities owed.
+    /// Places ahead in each lane, and entities that wait until they are quiet: an upper bound of the
+    /// entities owed.
     pub lanes: [u64; 3],
+    /// Those of them that wait until they are quiet.
+    pub waiting: u64,
     /// Ordinals still ahead of a running sweep, an upper bound of its entities; 0 if none is running.
     pub sweep: u64,
     /// Entities in flight.
@@ -214,6 +259,11 @@ pub struct Owed {
     pub oldest: Option<Sequence>,
     /// When that change was committed, to about a second.
     pub oldest_time: Option<Timestamp>,
+    /// By lane, when the oldest change that was not tried yet might first have been sent: the time of
+    /// the change, or the end of its wait to be quiet, which may lie ahead.
+    pub due: [Option<Timestamp>; 3],
+    /// The same for entities in flight, parked and held.
+    pub tried: [Option<Timestamp>; 3],
 }
 
 impl Owed {

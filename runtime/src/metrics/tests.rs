@@ -36,7 +36,9 @@ fn busy() -> Snapshot {
             parked: 3,
             refused: 2,
             held: 1,
+            waiting: [4, 6],
             freshness: Duration::from_millis(1500),
+            overdue: Duration::from_millis(500),
             freshness_objective: Some(Duration::from_secs(60)),
         }],
         plugins: vec![PluginFigures {
@@ -234,9 +236,16 @@ fn the_text_is_this_one() {
         # HELP weir_withdrawals_held Withdrawals waiting for a confirmation
         # TYPE weir_withdrawals_held gauge
         weir_withdrawals_held{channel="storefront.de"} 1
+        # HELP weir_waiting Entities that wait on purpose, until they are quiet or for the hours of their lane
+        # TYPE weir_waiting gauge
+        weir_waiting{channel="storefront.de",reason="debounce"} 4
+        weir_waiting{channel="storefront.de",reason="hours"} 6
         # HELP weir_freshness_seconds Age of the oldest change owed
         # TYPE weir_freshness_seconds gauge
         weir_freshness_seconds{channel="storefront.de"} 1.5
+        # HELP weir_overdue_seconds Age of the oldest change owed, without the time in which it waited on purpose; late above the objective
+        # TYPE weir_overdue_seconds gauge
+        weir_overdue_seconds{channel="storefront.de"} 0.5
         # HELP weir_freshness_objective_seconds Objective for the age of the oldest change owed
         # TYPE weir_freshness_objective_seconds gauge
         weir_freshness_objective_seconds{channel="storefront.de"} 60.0

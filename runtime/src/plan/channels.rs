@@ -19,12 +19,18 @@ use crate::config::text::suggestion;
 use crate::dispatch::hours::{Hours, Span};
 use crate::dispatch::{self, WithdrawMax, retry};
 use crate::model::{EntityType, Lane, facet_matches};
+use crate::store::Debounce;
 use crate::targets;
 
 /// With more entities in one request, one slow response would delay too many.
 const BATCH: RangeInclusive<i64> = 1..=10_000;
 /// More than this is more than a target takes, and than a channel may have in memory.
 const BATCH_BYTES: RangeInclusive<u64> = 1024..=16 * 1024 * 1024;
+/// Times of changes are known to less than half a second, so a shorter wait would mean nothing. Nobody waits
+/// for a day until an entity is quiet: such a channel wants `hours`.
+const DEBOUNCE: RangeInclusive<Duration> = Duration::from_millis(500)..=DAY;
+/// The longest wait if `debounce_max` is left out, as a multiple of `debounce`.
+const DEBOUNCE_MAX_FACTOR: u32 = 10;
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -172,6 +178,7 @@ fn channel(
     let freshness = table
         .take("freshness")
         .and_then(|field| field.duration(SECOND..=365 * DAY));
+    let debounce = debounce(table);
     let retry = table
         .take("retry")
         .and_then(|field| field.table(|table| retry(&field, table)))
@@ -198,12 +205,41 @@ fn channel(
         deliver,
         suppress,
         freshness,
+        debounce,
         hours,
         retry,
         withdraw_max,
         was: None,
     };
     Channel { options, plugins }
+}
+
+/// Reads how long the channel waits until an entity is quiet.
+fn debounce(table: &mut Cursor<'_>) -> Option<Debounce> {
+    let field = table.take("debounce");
+    let longest = table.take("debounce_max");
+    let Some(field) = field else {
+        if let Some(longest) = longest {
+            let help = "add debounce, such as debounce = \"2s\", or remove it".to_owned();
+            longest.complain("debounce_max bounds a wait, and there is no debounce", help);
+        }
+        return None;
+    };
+    let quiet = field.duration(DEBOUNCE)?;
+    let max = match &longest {
+        Some(longest) => longest.duration(DEBOUNCE)?,
+        None => (quiet * DEBOUNCE_MAX_FACTOR).min(DAY),
+    };
+    if let Some(longest) = longest.filter(|_| max < quiet) {
+        let complaint = format!(
+            "the longest wait, {}, is shorter than debounce, {}",
+            scalar::duration_text(max),
+            scalar::duration_text(quiet)
+        );
+        let help = "write a longer one; it is how long an entity that changes all the time waits";
+        longest.complain(complaint, help.to_owned());
+    }
+    Some(Debounce { quiet, max })
 }
 
 /// Reads the hours of lanes; `None` after a complaint.

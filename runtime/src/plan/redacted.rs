@@ -138,6 +138,8 @@ fn of_channel(channel: &Channel, outside: &Outside) -> Value {
         "deliver": options.deliver,
         "suppress": options.suppress,
         "freshness": options.freshness.map(duration_text),
+        "debounce": options.debounce.map(|debounce| duration_text(debounce.quiet)),
+        "debounce_max": options.debounce.map(|debounce| duration_text(debounce.max)),
         "hours": options.hours.as_ref().map(hours),
         "retry": {
             "first": duration_text(options.retry.first),

@@ -350,6 +350,7 @@ fn the_channels_of_the_example_are_understood() {
             deliver: true,
             suppress: true,
             freshness: Some(Duration::from_secs(60)),
+            debounce: None,
             hours: None,
             retry: retry::Options {
                 first: Duration::from_secs(1),

@@ -170,8 +170,8 @@ pub struct ChannelView {
     pub target: String,
     /// `flowing`, `tripped`, `probing`, `paused` or `retired`.
     pub state: String,
-    /// Why it is in that state, if it is not flowing; otherwise which lanes wait for their hours, if
-    /// some do.
+    /// Why it is in that state, if it is not flowing; otherwise what waits on purpose, if something
+    /// does: lanes for their hours, or entities until they are quiet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// False: it renders and counts, and sends nothing.
@@ -200,12 +200,17 @@ pub struct ChannelView {
     /// because there were too many: requests, items or bytes per second, as its `cost` says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_bears_per_second: Option<f64>,
+    /// Entities that wait until they are quiet (`debounce`); they are counted in `owed` too.
+    pub waiting: u64,
     /// The requests that its target bears at the same time, if Weir has found them to be fewer than its
     /// `concurrency`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_bears_in_flight: Option<usize>,
     /// Age in seconds of the oldest change owed; 0 when nothing is owed.
     pub freshness_seconds: f64,
+    /// The same without the time in which the change waited on purpose (`hours`, `debounce`). Above the
+    /// objective, the channel is late.
+    pub overdue_seconds: f64,
     /// The objective for that age.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub freshness_objective_seconds: Option<f64>,
@@ -346,11 +351,12 @@ impl FacetView {
 pub struct StandingView {
     /// The channel.
     pub channel: String,
-    /// `delivered`, `suppressed`, `withheld`, `withdrawn`, `owed`, `parked`, `refused`, `held`,
-    /// `not subscribed`, or `retired`: the channel has left the configuration, and its target still
-    /// holds the entity or may hold it.
+    /// `delivered`, `suppressed`, `withheld`, `withdrawn`, `owed`, `waiting` (on purpose), `parked`,
+    /// `refused`, `held`, `not subscribed`, or `retired`: the channel has left the configuration, and
+    /// its target still holds the entity or may hold it.
     pub state: String,
-    /// The cause if it is withheld: a filter, `needs`, `deleted`, the renderer.
+    /// The cause if it is withheld: a filter, `needs`, `deleted`, the renderer. What it waits for if it
+    /// waits: `debounce`, or the hours of its lane.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
     /// While it is owed, parked or held: when the oldest change was committed that is not delivered.
@@ -367,7 +373,8 @@ pub struct StandingView {
     /// Counted attempts, while it is parked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempts: Option<u32>,
-    /// When the next attempt is due, while it is parked.
+    /// When the next attempt is due, while it is parked; when it is quiet if it does not change again,
+    /// while it waits for that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_attempt: Option<Time>,
     /// Name and version of the plugin that rendered it last.

@@ -148,6 +148,8 @@ struct Maps {
     identities: HashMap<u128, Content>,
     quarantine: BTreeMap<Arc<str>, BTreeMap<Sequence, Shelved>>,
     times: BTreeMap<u64, Timestamp>,
+    /// The newest sequence at the last save.
+    times_saved: u64,
 }
 
 /// A quarantined event, and the id that is forgotten when it is discarded.
@@ -192,6 +194,8 @@ struct Flight {
     shape: u16,
     places: Vec<(Track, u64)>,
     met: bool,
+    /// Whether a place was met in the urgent lane meanwhile.
+    urgent: bool,
 }
 
 struct Channel {
@@ -208,6 +212,8 @@ struct Channel {
     sweep_end: u64,
     pairs: HashMap<u32, Pair>,
     parked: BTreeMap<u32, Parked>,
+    /// The entities that wait until they are quiet: the lane, and when it is looked again.
+    waiting: BTreeMap<u32, (Lane, Timestamp)>,
     flights: BTreeMap<u32, Flight>,
     withdrawals: Withdrawals,
     saved: Saved,
@@ -226,8 +232,10 @@ impl Pair {
     /// Notes an attempt that may or may not have been applied.
     fn attempted(&mut self) {
         self.holds = Holds::Unknown;
-        if self.state.is_absent() {
-            self.state = State::New;
+        match &mut self.state {
+            State::Waiting { was_absent, .. } => *was_absent = false,
+            state if state.is_absent() => *state = State::New,
+            _ => {}
         }
     }
 }
@@ -240,6 +248,13 @@ impl Channel {
     fn holding(&self) -> u64 {
         let holds = |pair: &&Pair| pair.holds != Holds::Nothing;
         self.pairs.values().filter(holds).count() as u64
+    }
+
+    /// Whether an entity waits until it is quiet, or is saved as one that does.
+    fn waits(&self, entity: u32) -> bool {
+        let saved = self.saved.pairs.get(&entity);
+        let waits = |pair: &Pair| matches!(pair.state, State::Waiting { .. });
+        self.waiting.contains_key(&entity) || saved.is_some_and(waits)
     }
 
     fn subscribes(&self, facet: &str) -> bool {
@@ -281,6 +296,9 @@ impl Channel {
 impl Maps {
     fn crash(&mut self) {
         self.sequence = self.ceiling;
+        // The times of what was committed since the last save are lost.
+        self.times
+            .retain(|sequence, _| *sequence <= self.times_saved);
         let ids: Vec<ChannelId> = self.channels.keys().copied().collect();
         for id in ids {
             let channel = self.channels.get_mut(&id).expect("it was just listed");
@@ -295,6 +313,11 @@ impl Maps {
             (channel.acked, channel.read, channel.pairs, channel.parked) =
                 (acked, acked, pairs, parked);
             channel.flights.clear();
+            let waits = |(entity, pair): (&u32, &Pair)| match pair.state {
+                State::Waiting { lane, .. } => Some((*entity, (lane, Timestamp(0)))),
+                _ => None,
+            };
+            channel.waiting = channel.pairs.iter().filter_map(waits).collect();
             let mut unknown = Vec::new();
             let channel = &self.channels[&id];
             for entity in self.facets.keys() {
@@ -347,6 +370,14 @@ impl Maps {
             .next_back()
             .map_or(Timestamp(0), |(_, time)| *time)
     }
+
+    /// The time at which a sequence had certainly been committed.
+    fn time_by(&self, sequence: u64) -> Timestamp {
+        let known = self.times.range(sequence..).next();
+        known
+            .or_else(|| self.times.iter().next_back())
+            .map_or(Timestamp(0), |(_, time)| *time)
+    }
 }
 
 impl Channel {
@@ -364,6 +395,7 @@ impl Channel {
             sweep_end: 0,
             pairs: HashMap::new(),
             parked: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             flights: BTreeMap::new(),
             withdrawals: Withdrawals::new(),
             saved: Saved::default(),

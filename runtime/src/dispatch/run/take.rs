@@ -267,7 +267,16 @@ impl Run {
             return met;
         }
         let walked = self.queue.walk(Track::ALL[track], limit, &mut met);
-        self.more[track] = walked != Walked::End;
+        self.more[track] = !matches!(walked, Walked::End | Walked::Waits(_));
+        self.quiet_at[track] = match walked {
+            // The store goes by the wall clock, which may have been set back. It knows times to the
+            // millisecond, so wait one more.
+            Walked::Waits(until) => {
+                let wait = until.0.saturating_sub(self.clock.stamp().0) + 1;
+                Some(Instant::now() + Duration::from_millis(wait))
+            }
+            _ => None,
+        };
         if walked == Walked::Reserve {
             self.reserving = Some(self.queue.save());
         }

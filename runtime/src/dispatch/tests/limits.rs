@@ -224,7 +224,7 @@ async fn targets_of_one_pace_share_its_rate_its_slots_and_what_it_was_taught() {
 }
 
 /// A channel whose bulk lane opens two hours after the story has begun.
-fn bulk_waits() -> Knobs {
+pub(super) fn bulk_waits() -> Knobs {
     let zone = jiff::tz::TimeZone::UTC;
     let millis = i64::try_from(START.0).expect("a time");
     let begun = jiff::Timestamp::from_millisecond(millis).expect("a moment");

@@ -1,8 +1,9 @@
 //! The flights of a channel: an entity is met and taken, and its flight ends.
 
+use super::quiet::Met;
 use super::{Channel, Flight, Known, REFUSAL_BYTES_MAX};
 use crate::index::{Ending, Entry, Holds, Lease, Parked, Settlement, State};
-use crate::model::{Failure, Ordinal, Sequence, Timestamp, Track};
+use crate::model::{Failure, Lane, Ordinal, Sequence, Track};
 
 impl Channel {
     pub(super) fn start(
@@ -16,12 +17,14 @@ impl Channel {
     ) -> Lease {
         let pair = self.pair(ordinal);
         let owed_since = self.owed_since(ordinal, entry, known, &places).unwrap_or(0);
+        self.waiting.remove(ordinal);
         self.flights.insert(
             ordinal,
             Flight {
                 shape: self.shape,
                 places,
                 met: false,
+                urgent: false,
                 owed_since,
             },
         );
@@ -52,21 +55,40 @@ impl Channel {
         track: Track,
         place: u64,
         revision: u64,
-    ) -> Option<Lease> {
+    ) -> Met {
+        let (before, urgent) = (self.read[track.index()], is_urgent(track));
         self.read[track.index()] = place;
         if let Some(flight) = self.flights.get_mut(&ordinal) {
             flight.places.push((track, place));
             flight.met = true;
-            return None;
+            flight.urgent |= urgent;
+            return Met::Passed;
         }
         let pair = self.pair(ordinal);
         let right_type = entry.id.entity_type == self.subscription.entity_type;
         let reshaped = right_type && track == Track::Sweep && self.is_reshaped(pair);
         let owed = reshaped || self.newest(entry, known.names) > pair.revision();
-        if owed && self.parked.get(&ordinal).is_none_or(|parked| parked.held) {
-            return Some(self.start(ordinal, entry, known, track, vec![(track, place)], revision));
+        let parked = self.parked.get(&ordinal).copied();
+        if !owed || parked.is_some_and(|parked| !parked.held) {
+            return Met::Passed;
         }
-        None
+        if !urgent && self.waiting.contains(ordinal) {
+            self.hurry(ordinal, track);
+            return Met::Passed;
+        }
+        let places = vec![(track, place)];
+        if !urgent
+            && parked.is_none()
+            && let Some(wait) = self.must_wait(ordinal, entry, known, &places)
+        {
+            if !self.has_room_to_wait(track) {
+                self.read[track.index()] = before;
+                return Met::Full;
+            }
+            self.set_aside(ordinal, track, wait);
+            return Met::Passed;
+        }
+        Met::Taken(self.start(ordinal, entry, known, track, places, revision))
     }
 
     pub(super) fn finish(
@@ -75,7 +97,6 @@ impl Channel {
         entry: &Entry,
         known: Known<'_>,
         revision: u64,
-        now: Timestamp,
     ) -> Option<Lease> {
         let ordinal = end.ordinal.0;
         let flight = self.flights.remove(&ordinal)?;
@@ -104,7 +125,8 @@ impl Channel {
             Ending::Counted => State::Counted,
             Ending::Refused(failure) => {
                 self.has_refusals = true;
-                self.refusals.insert(ordinal, (shortened(failure), now));
+                self.refusals
+                    .insert(ordinal, (shortened(failure), known.now));
                 State::Refused
             }
             Ending::Parked { attempts } => {
@@ -142,10 +164,20 @@ impl Channel {
         let owes = flight.shape != self.shape || self.newest(entry, known.names) > pair.revision();
         if waits.is_none() && flight.met && owes {
             let track = flight.places.last().map_or(Track::Sweep, |place| place.0);
+            if !flight.urgent
+                && let Some(wait) = self.must_wait(ordinal, entry, known, &flight.places)
+            {
+                self.set_aside(ordinal, track, wait);
+                return None;
+            }
             return Some(self.start(ordinal, entry, known, track, flight.places, revision));
         }
         None
     }
+}
+
+fn is_urgent(track: Track) -> bool {
+    track == Track::Lane(Lane::Urgent)
 }
 
 fn shortened(failure: &Failure) -> Failure {

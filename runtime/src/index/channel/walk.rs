@@ -1,6 +1,7 @@
 //! The operations of a channel on the index: walk, retry, attempt, finish, and report what is owed.
 //! Each of them holds the index once, for a bounded time.
 
+use super::quiet::{Met, lane_of};
 use super::{Channel, Known, Pair, Walked};
 use crate::index::{
     ChannelId, Entry, Holds, Index, Lease, Owed, Parked, Settlement, Standing, State,
@@ -16,13 +17,15 @@ const OLDEST_LOOKED_AT: usize = 4_096;
 
 impl Index {
     /// Walks the next places of a lane up to the watermark, or the next entities of the sweep,
-    /// until `limit` entities are taken.
+    /// until `limit` entities are taken. In a lane, those whose wait to be quiet is over at `now` come
+    /// first.
     pub fn walk(
         &mut self,
         id: ChannelId,
         track: Track,
         limit: usize,
         watermark: u64,
+        now: Timestamp,
         taken: &mut Vec<Lease>,
     ) -> Walked {
         let Some(channel) = self.channels.get_mut(&id).filter(|channel| channel.live) else {
@@ -31,11 +34,21 @@ impl Index {
         let (entries, names, most) = (&self.entries, &self.names, taken.len() + limit);
         let known = Known {
             names,
+            clock: &self.clock,
+            now,
             earlier: &self.earlier,
         };
         let mut visits = 0;
+        if let Track::Lane(lane) = track {
+            let entry_of = |ordinal: u32| entries.get(ordinal as usize)?.as_deref();
+            while taken.len() < most && visits < VISITS_MAX {
+                let next = channel.next_quiet(lane, entry_of, known, &mut visits);
+                let Some((ordinal, entry)) = next else { break };
+                taken.push(channel.start(ordinal, entry, known, track, Vec::new(), watermark));
+            }
+        }
         let from = channel.read[track.index()];
-        let mut walked = Walked::End;
+        let (mut walked, mut full) = (Walked::End, false);
         let mut visit = |channel: &mut Channel, place: u64, ordinal: u32| {
             if taken.len() >= most || visits >= VISITS_MAX {
                 walked = Walked::More;
@@ -48,7 +61,14 @@ impl Index {
                 return false;
             }
             if let Some(entry) = entries[ordinal as usize].as_deref() {
-                taken.extend(channel.meet(ordinal, entry, known, track, place, watermark));
+                match channel.meet(ordinal, entry, known, track, place, watermark) {
+                    Met::Passed => {}
+                    Met::Taken(lease) => taken.push(lease),
+                    Met::Full => {
+                        full = true;
+                        return false;
+                    }
+                }
             }
             true
         };
@@ -81,7 +101,11 @@ impl Index {
             channel.dirty.positions = true;
             self.reads_moved |= track != Track::Sweep;
         }
-        walked
+        let waits = channel.waiting.first(lane_of(track));
+        match waits.filter(|_| walked == Walked::End && (full || track != Track::Sweep)) {
+            Some((ends, _)) => Walked::Waits(ends),
+            None => walked,
+        }
     }
 
     /// Takes a parked or held entity for a retry. `None` if it is neither, or is in flight.
@@ -97,6 +121,8 @@ impl Index {
         let track = newest.map_or(Track::Sweep, |meta| Track::Lane(meta.lane));
         let known = Known {
             names: &self.names,
+            clock: &self.clock,
+            now: Timestamp(0),
             earlier: &self.earlier,
         };
         Some(channel.start(ordinal, entry, known, track, Vec::new(), watermark))
@@ -141,6 +167,8 @@ impl Index {
         };
         let known = Known {
             names: &self.names,
+            clock: &self.clock,
+            now,
             earlier: &self.earlier,
         };
         for end in ends {
@@ -149,7 +177,7 @@ impl Index {
                 .get(end.ordinal.0 as usize)
                 .and_then(|entry| entry.as_deref())
             {
-                again.extend(channel.finish(end, entry, known, watermark, now));
+                again.extend(channel.finish(end, entry, known, watermark));
             }
         }
         channel.dirty.positions = true;
@@ -166,36 +194,63 @@ impl Index {
             let places = self.lanes[lane.index()]
                 .after(channel.read[lane.index()])
                 .take(OLDEST_LOOKED_AT);
-            let mut oldest = None;
+            let mut oldest: Option<(u64, u32)> = None;
             for (place, ordinal) in places {
-                if oldest.is_some_and(|oldest| oldest < place) {
+                if oldest.is_some_and(|oldest| oldest.0 < place) {
                     break;
                 }
                 let since = self
                     .entry(ordinal)
                     .and_then(|entry| channel.owed_since(ordinal, entry, self.known(), &[]));
-                oldest = oldest.into_iter().chain(since).min();
+                oldest = oldest
+                    .into_iter()
+                    .chain(since.map(|since| (since, ordinal)))
+                    .min();
             }
             oldest
         });
-        let waiting = channel.parked.keys().filter_map(|ordinal| {
-            channel.owed_since(*ordinal, self.entry(*ordinal)?, self.known(), &[])
+        let mut due = Lane::ALL.map(|lane| {
+            let (since, ordinal) = unread[lane.index()]?;
+            let wait = self
+                .wait_of(channel, ordinal)
+                .filter(|_| lane != Lane::Urgent);
+            Some(wait.unwrap_or_else(|| self.clock.time_of(since)))
         });
-        let flying = channel
-            .flights
-            .values()
-            .map(|flight| flight.owed_since)
-            .filter(|since| *since > 0);
-        let oldest = unread
-            .into_iter()
-            .flatten()
-            .chain(waiting)
-            .chain(flying)
-            .min();
+        for lane in Lane::ALL {
+            // A wait that ends at 0 was not looked at since the start.
+            let quiet = channel.waiting.first(lane).map(|(ends, _)| ends);
+            let quiet = quiet.filter(|ends| ends.0 > 0);
+            due[lane.index()] = due[lane.index()].into_iter().chain(quiet).min();
+        }
+        let mut tried = [None; 3];
+        let mut oldest: Option<u64> = unread.into_iter().flatten().map(|(since, _)| since).min();
+        let flying = channel.flights.iter().map(|(at, it)| (*at, it.owed_since));
+        let flying = flying.filter(|(_, since)| *since > 0);
+        let parked = channel.parked.keys().filter_map(|ordinal| {
+            let since = channel.owed_since(*ordinal, self.entry(*ordinal)?, self.known(), &[])?;
+            Some((*ordinal, since))
+        });
+        for (ordinal, since) in flying.chain(parked) {
+            oldest = oldest.into_iter().chain([since]).min();
+            let lane = self.newest_lane(channel, ordinal).unwrap_or(Lane::Bulk);
+            let wait = self
+                .wait_of(channel, ordinal)
+                .filter(|_| lane != Lane::Urgent);
+            let from = wait.unwrap_or_else(|| self.clock.time_of(since));
+            tried[lane.index()] = tried[lane.index()].into_iter().chain([from]).min();
+        }
+        // A waiting entity owes the change after its revision.
+        let waiting = channel.waiting.ordinals();
+        let waiting = waiting.map(|ordinal| channel.pair(ordinal).revision() + 1);
+        let oldest = oldest.into_iter().chain(waiting).min();
         let held = channel.parked.values().filter(|parked| parked.held).count() as u64;
+        let quieting = Lane::ALL.map(|lane| channel.waiting.len(lane) as u64);
         Owed {
-            lanes: Lane::ALL
-                .map(|lane| self.lanes[lane.index()].count_after(channel.read[lane.index()])),
+            lanes: Lane::ALL.map(|lane| {
+                let ahead = self.lanes[lane.index()].count_after(channel.read[lane.index()]);
+                ahead + quieting[lane.index()]
+            }),
+            waiting: quieting.iter().sum(),
             sweep: (channel.sweep_end.min(self.highest.into())).saturating_sub(channel.read[3]),
             in_flight: channel.flights.len() as u64,
             parked: channel.parked.len() as u64 - held,
@@ -204,7 +259,23 @@ impl Index {
             holding: channel.holding,
             oldest: oldest.map(Sequence),
             oldest_time: oldest.map(|sequence| self.clock.time_of(sequence)),
+            due,
+            tried,
         }
+    }
+
+    /// When the wait of an entity for quiet ends, or ended.
+    fn wait_of(&self, channel: &Channel, ordinal: u32) -> Option<Timestamp> {
+        let wait = channel.wait_of(ordinal, self.entry(ordinal)?, self.known(), &[]);
+        wait.map(|(_, ends)| ends)
+    }
+
+    /// The lane of the newest change that a channel subscribes to.
+    fn newest_lane(&self, channel: &Channel, ordinal: u32) -> Option<Lane> {
+        let subscribed = channel.subscribed(self.entry(ordinal)?, &self.names);
+        subscribed
+            .max_by_key(|meta| meta.sequence)
+            .map(|meta| meta.lane)
     }
 
     /// Whether a channel still owes an entity.
@@ -229,6 +300,14 @@ impl Index {
             holds: pair.holds(),
             owed: channel.owes(ordinal, entry, &self.names),
             in_flight: channel.flights.contains_key(&ordinal),
+            waits_until: (channel.live && channel.waiting.contains(ordinal))
+                .then(|| self.wait_of(channel, ordinal))
+                .flatten(),
+            lane: channel
+                .subscribed(entry, &self.names)
+                .filter(|meta| meta.sequence > pair.revision())
+                .map(|meta| meta.lane)
+                .min(),
             shape_label: label.unwrap_or_default(),
             newest: Sequence(channel.newest_seen(entry, &self.names)),
         })
@@ -237,6 +316,8 @@ impl Index {
     fn known(&self) -> Known<'_> {
         Known {
             names: &self.names,
+            clock: &self.clock,
+            now: Timestamp(0),
             earlier: &self.earlier,
         }
     }

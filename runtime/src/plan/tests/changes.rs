@@ -166,6 +166,8 @@ fn a_plan_is_shown_as_it_would_be_written() {
             "storefront.de": {
               "batch": 1,
               "batch_bytes": "1MiB",
+              "debounce": null,
+              "debounce_max": null,
               "deliver": true,
               "entity": "product",
               "facets": [
@@ -225,6 +227,8 @@ fn a_plan_is_shown_as_it_would_be_written() {
             "storefront.fr": {
               "batch": 1,
               "batch_bytes": "1MiB",
+              "debounce": null,
+              "debounce_max": null,
               "deliver": true,
               "entity": "product",
               "facets": [

@@ -226,6 +226,43 @@ target = { kind = "search", dialect = "meilisearch", url = "http://search/", ind
     );
 }
 
+// A longest wait without a wait would be ignored, and one that is shorter would end every wait.
+#[test]
+fn the_wait_of_a_channel_is_checked() {
+    check(
+        r#"config_version = 1
+[server]
+listen = "127.0.0.1:7700"
+[entities.product]
+facets.content = { owner = "pim" }
+[targets.shop]
+kind = "webhook"
+url = "http://shop"
+[channels.a]
+entity = "product"
+facets = ["content"]
+target = "shop"
+debounce = "50ms"
+[channels.b]
+entity = "product"
+facets = ["content"]
+target = "shop"
+debounce_max = "30s"
+[channels.c]
+entity = "product"
+facets = ["content"]
+target = "shop"
+debounce = "5s"
+debounce_max = "2s"
+"#,
+        expect![[r#"
+            weir.toml:13:12: channels.a.debounce: 50ms is out of bounds; write a value from 500ms to 1d
+            weir.toml:18:16: channels.b.debounce_max: debounce_max bounds a wait, and there is no debounce; add debounce, such as debounce = "2s", or remove it
+            weir.toml:24:16: channels.c.debounce_max: the longest wait, 2s, is shorter than debounce, 5s; write a longer one; it is how long an entity that changes all the time waits
+        "#]],
+    );
+}
+
 #[test]
 fn syntax_errors_come_together_with_the_rest() {
     check(

@@ -503,6 +503,7 @@ mod tests {
             shape: 1,
             shape_label: String::new(),
             target: 1,
+            debounce: None,
         };
         Embedded::open(options.clone())
             .unwrap()

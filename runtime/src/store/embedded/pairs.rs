@@ -240,6 +240,7 @@ fn subscription(row: &Row) -> Subscription {
         shape: row.shape_digest,
         shape_label: row.shape_label.clone(),
         target: row.target_digest,
+        debounce: None,
     }
 }
 
@@ -310,6 +311,7 @@ mod tests {
             shape: 1,
             shape_label: String::new(),
             target: 1,
+            debounce: None,
         };
         let id = ChannelId(0);
         let pair = Pair::default().settled(7, 1);

@@ -17,10 +17,10 @@ pub(super) struct ChannelQueue {
 
 impl Queue for ChannelQueue {
     fn walk(&self, track: Track, limit: usize, taken: &mut Vec<Lease>) -> Walked {
-        let watermark = self.shared.durable();
+        let (watermark, now) = (self.shared.durable(), (self.shared.options.now)());
         self.shared
             .index()
-            .walk(self.channel, track, limit, watermark, taken)
+            .walk(self.channel, track, limit, watermark, now, taken)
     }
 
     fn retry(&self, ordinal: Ordinal) -> Option<Lease> {

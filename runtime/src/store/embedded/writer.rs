@@ -47,7 +47,7 @@ pub(super) struct Writer {
     /// The sums of all rows on disk.
     sums: Sums,
     ceiling: u64,
-    marks_written: usize,
+    marks_written: u64,
     /// The copy that is being made.
     pub(super) backup: Option<Backup>,
     /// Whether it was said that the names are near their limit.

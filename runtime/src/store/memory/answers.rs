@@ -151,6 +151,7 @@ impl Store for Memory {
     fn save(&self, now: Timestamp) -> Pending<()> {
         let mut maps = self.0.maps();
         maps.channels.values_mut().for_each(Channel::save);
+        maps.times_saved = maps.sequence;
         maps.forget(now);
         Pending::done(Ok(()))
     }

@@ -71,6 +71,7 @@ impl Maps {
 
     pub(super) fn has_settled(&self, channel: &Channel, entity: u32) -> bool {
         let busy = channel.flights.contains_key(&entity)
+            || channel.waits(entity)
             || channel.parked.contains_key(&entity)
             || channel.saved.parked.contains_key(&entity);
         let newest = self.newest(channel, entity);
@@ -82,7 +83,9 @@ impl Maps {
     }
 
     pub(super) fn certainly_gone(&self, channel: &Channel, entity: u32) -> bool {
-        let busy = channel.flights.contains_key(&entity) || channel.parked.contains_key(&entity);
+        let busy = channel.flights.contains_key(&entity)
+            || channel.waits(entity)
+            || channel.parked.contains_key(&entity);
         let pairs = [channel.pairs.get(&entity), channel.saved.pairs.get(&entity)];
         let gone = |pair: &Pair| {
             pair.holds == Holds::Nothing && pair.revision >= self.newest(channel, entity)

@@ -1,8 +1,8 @@
 //! A channel's life: it joins, walks, meets entities, and settles its flights.
 
-use super::{Channel, Flight, Maps, Rule, Stored};
+use super::{Channel, Flight, Maps, Pair, Rule, Stored};
 use crate::index::ChannelId;
-use crate::model::{Ordinal, Sequence, Track};
+use crate::model::{Lane, Ordinal, Sequence, Timestamp, Track};
 use crate::store::{Ending, Holds, Joined, Lease, Parked, Settlement, State, Subscription, Walked};
 
 impl Maps {
@@ -29,6 +29,8 @@ impl Maps {
             .get_mut(&id)
             .expect("it was just found or made");
         channel.live = true;
+        channel.subscription.debounce = subscription.debounce;
+        (channel.waiting.values_mut()).for_each(|(_, ends)| *ends = Timestamp(0));
         let joined = Joined {
             swept,
             paused: channel.paused,
@@ -172,10 +174,96 @@ impl Maps {
                 flight.places.push((track, place));
             }
             flight.met = true;
+            flight.urgent |= track == Track::Lane(Lane::Urgent);
         } else if owed && channel.parked.get(&entity).is_none_or(|parked| parked.held) {
+            let held = channel.parked.contains_key(&entity);
+            let (urgent, lane) = (track == Track::Lane(Lane::Urgent), lane_of(track));
+            if !urgent && let Some((before, _)) = channel.waiting.get_mut(&entity) {
+                *before = (*before).min(lane);
+                let lane = *before;
+                if let Some(State::Waiting { lane: known, .. }) =
+                    channel.pairs.get_mut(&entity).map(|pair| &mut pair.state)
+                {
+                    *known = lane;
+                }
+                return Walked::More;
+            }
+            if !urgent && !held && self.waits_aside(id, entity, lane) {
+                return Walked::More;
+            }
             self.start(id, entity, track, vec![(track, place)], taken);
         }
         Walked::More
+    }
+
+    /// When the wait of an entity for quiet ends; `None` if the channel does not wait, or owes no change.
+    pub(super) fn wait_of(&self, channel: &Channel, entity: u32) -> Option<Timestamp> {
+        let debounce = channel.subscription.debounce?;
+        let first = self.time_of(self.owed_since(channel, entity)?.0);
+        Some(debounce.ends(first, self.time_by(self.newest(channel, entity))))
+    }
+
+    /// When an entity is quiet that must wait for it. One that must be rendered anew because the channel
+    /// has another shape does not wait.
+    fn must_wait(&self, channel: &Channel, entity: u32) -> Option<Timestamp> {
+        let pair = channel.pairs.get(&entity);
+        let wait = match pair.is_some_and(|pair| pair.shape != channel.shape) {
+            true => None,
+            false => self.wait_of(channel, entity),
+        };
+        wait.filter(|ends| *ends > self.now)
+    }
+
+    /// Sets an entity aside that must wait until it is quiet; returns whether it must. The changes before
+    /// the first one that was not sent count as settled.
+    fn waits_aside(&mut self, id: ChannelId, entity: u32, lane: Lane) -> bool {
+        let channel = &self.channels[&id];
+        let (first, wait) = (
+            self.owed_since(channel, entity),
+            self.must_wait(channel, entity),
+        );
+        let Some((first, ends)) = first.zip(wait) else {
+            return false;
+        };
+        let channel = self.channels.get_mut(&id).expect("it was just found");
+        let new = Pair {
+            shape: channel.shape,
+            ..Pair::default()
+        };
+        let pair = channel.pairs.entry(entity).or_insert(new);
+        let was_absent = pair.state.is_absent();
+        (pair.revision, pair.refusal) = (first.0 - 1, None);
+        pair.state = State::Waiting { lane, was_absent };
+        channel.waiting.insert(entity, (lane, ends));
+        true
+    }
+
+    /// Takes the next entity of a lane whose wait for quiet is over. One that has changed meanwhile waits
+    /// on.
+    pub(super) fn take_quiet(&mut self, id: ChannelId, lane: Lane, taken: &mut Vec<Lease>) -> bool {
+        loop {
+            let Some(channel) = self.channels.get(&id).filter(|channel| channel.live) else {
+                return false;
+            };
+            let over = (channel.waiting.iter())
+                .filter(|(_, (of, ends))| *of == lane && *ends <= self.now)
+                .map(|(entity, (_, ends))| (*ends, *entity))
+                .min();
+            let Some((_, entity)) = over else {
+                return false;
+            };
+            let later = self.must_wait(channel, entity);
+            let channel = self.channels.get_mut(&id).expect("it was just found");
+            match later {
+                Some(later) => {
+                    channel.waiting.insert(entity, (lane, later));
+                }
+                None => {
+                    self.start(id, entity, Track::Lane(lane), Vec::new(), taken);
+                    return true;
+                }
+            }
+        }
     }
 
     /// The channel of that name.
@@ -218,8 +306,10 @@ impl Maps {
                 shape: channel.shape,
                 places,
                 met: false,
+                urgent: false,
             },
         );
+        channel.waiting.remove(&entity);
     }
 
     /// The lane of the newest change that is owed; a retry is served in this lane.
@@ -285,8 +375,18 @@ impl Maps {
             && (self.newest(channel, entity) > revision || flight.shape != channel.shape)
         {
             let track = flight.places.last().map_or(Track::Sweep, |place| place.0);
-            self.start(id, entity, track, flight.places, again);
+            if flight.urgent || !self.waits_aside(id, entity, lane_of(track)) {
+                self.start(id, entity, track, flight.places, again);
+            }
         }
         debug_assert!(flight.revision <= self.sequence);
+    }
+}
+
+/// The lane in which an entity waits that was met there, or by the sweep.
+fn lane_of(track: Track) -> Lane {
+    match track {
+        Track::Lane(lane) => lane,
+        Track::Sweep => Lane::Bulk,
     }
 }

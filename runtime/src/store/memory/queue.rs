@@ -22,9 +22,13 @@ impl Queue for ChannelQueue {
         let mut maps = self.shared.maps();
         let before = taken.len();
         maps.pass(self.channel, track);
+        if let Track::Lane(lane) = track {
+            while taken.len() - before < limit && maps.take_quiet(self.channel, lane, taken) {}
+        }
         while taken.len() - before < limit {
             match maps.meet(self.channel, track, taken) {
                 Walked::More => {}
+                Walked::End => return maps.ended(self.channel, track),
                 ended => return ended,
             }
         }
@@ -107,16 +111,50 @@ impl Queue for ChannelQueue {
                 .range(channel.acked[lane.index()] + 1..)
                 .map(|(_, entity)| *entity)
         };
+        let quieting = |lane: Lane| {
+            let waiting = channel.waiting.values();
+            waiting.filter(move |(of, _)| *of == lane).count() as u64
+        };
         let owing = Lane::ALL
             .into_iter()
             .flat_map(unread)
             .chain(channel.parked.keys().copied())
+            .chain(channel.waiting.keys().copied())
             .chain(channel.flights.keys().copied());
+        // When an entity might first have been sent.
+        let from = |entity: u32, lane: Lane| {
+            let wait = maps.wait_of(channel, entity);
+            let since = maps.owed_since(channel, entity)?;
+            Some(match wait.filter(|_| lane != Lane::Urgent) {
+                Some(ends) => ends,
+                None => maps.time_of(since.0),
+            })
+        };
+        let due = |lane: Lane| {
+            let ahead = maps.lanes[lane.index()].range(channel.read[lane.index()] + 1..);
+            let waiting = channel.waiting.iter().filter(|(_, (of, _))| *of == lane);
+            ahead
+                .map(|(_, entity)| *entity)
+                .chain(waiting.map(|(entity, _)| *entity))
+                .filter_map(|entity| from(entity, lane))
+                .min()
+        };
+        let tried = |lane: Lane| {
+            let busy = channel.parked.keys().chain(channel.flights.keys());
+            let lane_of = |entity: u32| match maps.lane_owed(self.channel, entity) {
+                Track::Lane(lane) => lane,
+                Track::Sweep => Lane::Bulk,
+            };
+            busy.filter(|entity| lane_of(**entity) == lane)
+                .filter_map(|entity| from(*entity, lane))
+                .min()
+        };
         let oldest = owing
             .filter_map(|entity| maps.owed_since(channel, entity))
             .min();
         Owed {
-            lanes: Lane::ALL.map(ahead),
+            lanes: Lane::ALL.map(|lane| ahead(lane) + quieting(lane)),
+            waiting: channel.waiting.len() as u64,
             sweep: channel
                 .sweep_end
                 .min(
@@ -141,6 +179,8 @@ impl Queue for ChannelQueue {
             holding: channel.holding(),
             oldest,
             oldest_time: oldest.map(|sequence| maps.time_of(sequence.0)),
+            due: Lane::ALL.map(due),
+            tried: Lane::ALL.map(tried),
         }
     }
 
@@ -247,6 +287,19 @@ impl Queue for ChannelQueue {
 }
 
 impl Maps {
+    /// What a walk reports that found nothing more.
+    fn ended(&self, id: ChannelId, track: Track) -> Walked {
+        let waiting = self
+            .channels
+            .get(&id)
+            .into_iter()
+            .flat_map(|it| &it.waiting);
+        let ends = waiting
+            .filter(|(_, (lane, _))| track == Track::Lane(*lane))
+            .map(|(_, (_, ends))| *ends);
+        ends.min().map_or(Walked::End, Walked::Waits)
+    }
+
     /// The standing of an entity on a channel; `None` if the channel has another entity type.
     pub(super) fn standing(&self, channel: &Channel, ordinal: Ordinal) -> Option<Standing> {
         self.ids
@@ -264,6 +317,14 @@ impl Maps {
             holds: pair.holds,
             owed: owes,
             in_flight: channel.flights.contains_key(&ordinal.0),
+            waits_until: (channel.live && channel.waiting.contains_key(&ordinal.0))
+                .then(|| self.wait_of(channel, ordinal.0))
+                .flatten(),
+            lane: self
+                .subscribed(channel, ordinal.0)
+                .filter(|stored| stored.facet.sequence.0 > pair.revision)
+                .map(|stored| stored.lane)
+                .min(),
             shape_label: channel.labels.get(&pair.shape).cloned().unwrap_or_default(),
             newest: Sequence(self.newest(channel, ordinal.0)),
         })

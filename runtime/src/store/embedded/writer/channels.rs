@@ -65,13 +65,13 @@ impl Writer {
         }
         let marks: Vec<u8> = {
             let index = self.shared.index();
-            let marks = index.clock.marks();
-            if marks.len() == self.marks_written {
+            let newest = index.clock.last().0;
+            if newest == self.marks_written {
                 Vec::new()
             } else {
-                self.marks_written = marks.len();
+                self.marks_written = newest;
+                let marks = index.clock.marks();
                 marks
-                    .iter()
                     .flat_map(|(sequence, time)| {
                         [sequence.to_le_bytes(), time.0.to_le_bytes()].concat()
                     })
@@ -168,7 +168,7 @@ impl Writer {
         subscription: Subscription,
     ) -> Result<(ChannelId, Joined), Error> {
         let shared = self.shared.clone();
-        let now = self.now();
+        let (now, debounce) = (self.now(), subscription.debounce);
         let mut index = shared.index();
         let known = index.channels().find(|(_, channel)| channel.name == name);
         let was = known.map(|(_, channel)| (channel.live, channel.subscription.clone()));
@@ -199,6 +199,9 @@ impl Writer {
                 channel.reshape(subscription, lost, head, given_out);
                 channel.live = true;
             }
+        }
+        if let Some(channel) = index.channel_mut(id) {
+            channel.set_debounce(debounce);
         }
         let channel = index.channel(id);
         let joined = Joined {
