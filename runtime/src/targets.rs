@@ -147,6 +147,15 @@ pub trait Target: Send + Sync + 'static {
     /// everything is sent again. The digest is stored, so it must be the same after each start.
     fn place(&self) -> u64;
 
+    /// Credentials that the target's API has given in place of configured ones, for a later one of these
+    /// options: without them it could not log in. They are secret. `None` if there are none.
+    fn credentials(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// Takes the credentials that an earlier one has left behind, if they replace the configured ones.
+    fn take_credentials(&self, _kept: &[u8]) {}
+
     /// Tries whether deliveries could be made: the name, TLS, the credentials as far as that is possible
     /// without a delivery, the index. Changes nothing at the target. Returns warnings of what works now
     /// and will probably fail later, each a phrase for the operator with the remedy.

@@ -112,6 +112,7 @@ fn the_links_of_the_readmes_lead_somewhere() {
         "examples/product-catalog/README.md",
         "examples/commerce-api/README.md",
         "plugins/README.md",
+        "runtime/docs/receiving.md",
     ] {
         let path = repository().join(readme);
         let text =

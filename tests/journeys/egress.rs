@@ -73,6 +73,7 @@ fn a_delivery_goes_to_the_configured_address_and_nowhere_else() {
             "[channels.{name}]\nentity = \"product\"\nfacets = [\"content\"]\ntarget = {{ kind = \"webhook\", url = {url:?}, timeout = \"1s\", egress = {egress:?} }}\n"
         );
     }
+    config += "[channels.closed]\nentity = \"product\"\nfacets = [\"content\"]\ntarget = { kind = \"webhook\", url = \"http://127.0.0.1:1/\", timeout = \"1s\" }\n";
     let mut stage = Stage::closed(&config);
     let elsewhere = trap.url();
     let mut command = Command::new(PROGRAM);
@@ -105,6 +106,16 @@ fn a_delivery_goes_to_the_configured_address_and_nowhere_else() {
                 .then_some(())
         });
     }
+    eventually(
+        "a closed port is reported, with the proxy that is not used",
+        || {
+            let view = stage.channel("closed");
+            let reason = view["reason"].as_str().unwrap_or_default();
+            (reason.starts_with("no connection to 127.0.0.1:1")
+                && reason.contains("; HTTP_PROXY is set in the environment, which Weir ignores"))
+            .then_some(())
+        },
+    );
     assert_eq!(trap.count(), 0, "{:?}", trap.deliveries());
     assert_eq!(trap.connections(), 0, "nothing connected to the trap");
 }

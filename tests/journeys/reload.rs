@@ -1,11 +1,13 @@
 //! The configuration changes while events flow. A correct one takes over at one point; a wrong one
 //! leaves the current one active, and its mistakes are reported with their places.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use serde_json::{Value, json};
 
 use crate::support::stage::CATALOG;
 use crate::support::weir::command;
-use crate::support::{Receiver, Stage, becomes, change, eventually, guests};
+use crate::support::{Act, Receiver, Stage, becomes, change, eventually, guests};
 
 fn lamp(value: u32) -> [Value; 1] {
     [change("lamp", "content", json!(value))]
@@ -491,4 +493,65 @@ fn a_shape_that_changed_while_stopped_is_swept_and_only_what_differs_is_sent() {
     stage.start();
     stage.settles("shop");
     assert_eq!(stage.shop.count(), 0);
+}
+
+// An authorisation server replaces the refresh token with each answer, and the old one ends. After the
+// first restart the configured one was sent again, and somebody had to log in anew.
+#[test]
+fn a_refresh_token_that_was_replaced_is_used_after_a_reload_and_a_restart_and_shown_nowhere() {
+    let authorisation = Receiver::start();
+    let given = AtomicUsize::new(0);
+    authorisation.does(move |asked| {
+        let now = given.load(Ordering::SeqCst);
+        let asked = String::from_utf8_lossy(&asked.body).into_owned();
+        if !asked.contains(&format!("refresh_token=refreshing-{now}&")) {
+            return Act::Say(400, json!({"error": "invalid_grant"}).to_string());
+        }
+        let next = given.fetch_add(1, Ordering::SeqCst) + 1;
+        let answer = json!({
+            "access_token": format!("access-{next}"),
+            "refresh_token": format!("refreshing-{next}"),
+            "expires_in": 3600,
+        });
+        Act::Say(200, answer.to_string())
+    });
+    let config = CATALOG.replace(
+        "timeout = \"1s\"",
+        &format!(
+            "timeout = \"1s\"\nauth = {{ oauth2 = {{ token_url = {:?}, grant = \"refresh_token\", client_id = \"weir\", client_secret = \"client-secret\", refresh_token = \"refreshing-0\", client_auth = \"body\" }} }}",
+            authorisation.url()
+        ),
+    );
+    let mut stage = Stage::with(&config);
+    stage.takes("pim", &lamp(1));
+    stage.shop_holds(json!({"lamp": page(json!(1))}));
+    // Another timeout opens the target again.
+    stage.reloads(&config.replace("timeout = \"1s\"", "timeout = \"2s\""));
+    stage.takes("pim", &lamp(2));
+    stage.shop_holds(json!({"lamp": page(json!(2))}));
+    stage.stop();
+    stage.start();
+    stage.takes("pim", &lamp(3));
+    stage.shop_holds(json!({"lamp": page(json!(3))}));
+    let tokens: Vec<String> = stage
+        .shop
+        .deliveries()
+        .iter()
+        .filter_map(|delivery| delivery.header("authorization").map(str::to_owned))
+        .collect();
+    assert_eq!(
+        tokens,
+        ["Bearer access-1", "Bearer access-2", "Bearer access-3"]
+    );
+    let shown = [
+        "/v1/config",
+        "/v1/channels/shop",
+        "/v1/entities/product/lamp",
+    ]
+    .map(|path| stage.weir().get(path).text())
+    .concat();
+    let seen = shown + &stage.weir().log();
+    for secret in ["refreshing-", "access-", "client-secret"] {
+        assert!(!seen.contains(secret), "{secret}: {seen}");
+    }
 }

@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::intake::HttpIntake;
 use super::load::{Loaded, Maps, Renders};
-use super::memories::{note_of, note_of_pace};
+use super::memories::{note_of, note_of_credentials, note_of_pace};
 use super::rollouts::TakenOver;
 use super::{Inner, join_all, now};
 use crate::dispatch::{self, Channel, Quota, Setup, TargetHandle};
@@ -249,6 +249,13 @@ impl Inner {
             let handle =
                 TargetHandle::open(options.clone(), breaker, clock, dice, memory, quota)
                     .map_err(|why| store::Error::Unavailable(format!("target {name}: {why}")))?;
+            let credentials = match old.targets.get(name) {
+                Some(before) => before.credentials(),
+                None => self.store.note(&note_of_credentials(name))?,
+            };
+            if let Some(kept) = credentials {
+                handle.take_credentials(&kept);
+            }
             Ok::<_, store::Error>(handle)
         };
         let handle = |(name, options): (&Arc<str>, &crate::targets::Options)| {

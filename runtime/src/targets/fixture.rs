@@ -49,6 +49,12 @@ pub(crate) enum Reply {
     Close,
     /// A response that never ends.
     Endless,
+    /// Exactly this; then the connection closes.
+    Raw(&'static str),
+    /// Exactly this; then the connection is reset.
+    Reset(&'static str),
+    /// The status line, and then a byte of the body every few milliseconds.
+    Drip,
 }
 
 /// The server; it stops when dropped.
@@ -167,6 +173,22 @@ async fn write(stream: &mut BufReader<TcpStream>, reply: Reply) -> Option<()> {
             false,
         ),
         Reply::Close => (String::new(), false),
+        Reply::Raw(text) => (text.to_owned(), false),
+        Reply::Reset(text) => {
+            stream.write_all(text.as_bytes()).await.ok()?;
+            stream.get_ref().set_zero_linger().ok()?;
+            return None;
+        }
+        Reply::Drip => {
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
+                .await
+                .ok()?;
+            loop {
+                stream.write_all(b"x").await.ok()?;
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        }
         Reply::Hang => {
             let _ = stream.read_u8().await;
             return None;

@@ -153,6 +153,18 @@ impl Client {
             .unwrap_or_else(|_| Err(format!("no connection within {limit:?}")))
     }
 
+    /// See [`super::Target::credentials`].
+    pub(crate) fn credentials(&self) -> Option<Vec<u8>> {
+        self.tokens.as_ref()?.refresh_token()
+    }
+
+    /// See [`super::Target::take_credentials`].
+    pub(crate) fn take_credentials(&self, kept: &[u8]) {
+        if let Some(tokens) = &self.tokens {
+            tokens.take_refresh_token(kept);
+        }
+    }
+
     /// The headers that every request must carry.
     pub(crate) fn headers(&self) -> HeaderMap {
         self.headers.clone()

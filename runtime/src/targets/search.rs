@@ -166,6 +166,14 @@ impl Target for Search {
         self.place
     }
 
+    fn credentials(&self) -> Option<Vec<u8>> {
+        self.engine.client.credentials()
+    }
+
+    fn take_credentials(&self, kept: &[u8]) {
+        self.engine.client.take_credentials(kept);
+    }
+
     fn check(&self) -> BoxFuture<'_, Result<Vec<String>, String>> {
         Box::pin(async {
             let engine = &self.engine;

@@ -263,6 +263,14 @@ impl Target for Webhook {
         self.place
     }
 
+    fn credentials(&self) -> Option<Vec<u8>> {
+        self.client.credentials()
+    }
+
+    fn take_credentials(&self, kept: &[u8]) {
+        self.client.take_credentials(kept);
+    }
+
     fn check(&self) -> BoxFuture<'_, Result<Vec<String>, String>> {
         Box::pin(async {
             self.client.reach(&self.options.url).await?;

@@ -63,6 +63,17 @@ pub(crate) enum ConnectError {
         /// The system's error.
         error: io::Error,
     },
+    /// There is no connection, and somebody may expect that requests go through the proxy that the
+    /// environment names.
+    #[error(
+        "{error}; {variable} is set in the environment, which Weir ignores: if requests must go through a proxy, write proxy = \"http://…\" into the target's configuration"
+    )]
+    ProxyIgnored {
+        /// Why there is no connection.
+        error: Box<ConnectError>,
+        /// The variable.
+        variable: &'static str,
+    },
 }
 
 /// Opens connections to addresses that the policy allows.
@@ -74,6 +85,21 @@ pub(crate) struct Connector {
     pub(crate) timeout: Duration,
     /// The proxy, if requests go through one.
     pub(crate) proxy: Option<Arc<Proxy>>,
+    /// The variable of the environment that names a proxy, which is not used.
+    pub(crate) ignored: Option<&'static str>,
+}
+
+/// The variable by which other programs would find a proxy for these requests.
+pub(crate) fn ignored_proxy(
+    secure: bool,
+    is_set: impl Fn(&'static str) -> bool,
+) -> Option<&'static str> {
+    let own = match secure {
+        true => ["HTTPS_PROXY", "https_proxy"],
+        false => ["HTTP_PROXY", "http_proxy"],
+    };
+    let all = ["ALL_PROXY", "all_proxy"];
+    own.into_iter().chain(all).find(|name| is_set(name))
 }
 
 /// A proxy that requests go through. It resolves the names of targets.
@@ -116,7 +142,18 @@ impl Connector {
             proxied,
         };
         let Some(proxy) = self.proxy.clone() else {
-            return Ok(stream(self.connect(host, port).await?, false));
+            let ignored = self.ignored;
+            let connected = self.connect(host, port).await;
+            return match (connected, ignored) {
+                (Ok(connection), _) => Ok(stream(connection, false)),
+                (Err(error), Some(variable)) if !matches!(error, ConnectError::Denied { .. }) => {
+                    Err(ConnectError::ProxyIgnored {
+                        error: Box::new(error),
+                        variable,
+                    })
+                }
+                (Err(error), _) => Err(error),
+            };
         };
         let (proxy_host, proxy_port) = proxy.address.host_and_port();
         let limit = self.timeout;

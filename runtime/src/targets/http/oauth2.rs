@@ -5,6 +5,8 @@
 //! valid; then deliveries are held, because a lost token is never an entity's failure. The endpoint is
 //! asked with the target's own TLS, proxy and egress policy.
 
+mod replaced;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,6 +21,7 @@ use hyper::{Method, Request};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use self::replaced::Replaced;
 use super::transport::Transport;
 use super::{Address, Redactor, hints, status};
 use crate::signature::Secret;
@@ -70,7 +73,7 @@ pub enum Grant {
         password: Secret,
     },
     /// A token that was given once. The endpoint may replace it with each answer; a replacement is
-    /// kept until the target is opened again.
+    /// kept over restarts, until another one is configured.
     RefreshToken(Secret),
 }
 
@@ -107,6 +110,8 @@ pub(super) struct Tokens {
     timeout: Duration,
     redactor: Redactor,
     current: Mutex<Option<Arc<Token>>>,
+    /// The refresh token in place of the configured one.
+    replaced: Option<Arc<Replaced>>,
     /// Held by the one who renews.
     renewal: tokio::sync::Mutex<Renewal>,
 }
@@ -114,8 +119,6 @@ pub(super) struct Tokens {
 /// The state of renewals.
 #[derive(Default)]
 struct Renewal {
-    /// A replaced refresh token.
-    refresh_token: Option<Secret>,
     failures: u32,
     /// The endpoint is not asked before this time; until then its last error holds.
     not_before: Option<(Instant, String)>,
@@ -131,6 +134,7 @@ impl Tokens {
     ) -> Tokens {
         Tokens {
             header: HeaderName::from_bytes(options.header.as_bytes()).unwrap_or(AUTHORIZATION),
+            replaced: Replaced::of(&options),
             options,
             transport,
             timeout,
@@ -176,7 +180,7 @@ impl Tokens {
         {
             return Err(self.held(error));
         }
-        match self.fetch(&mut renewal).await {
+        match self.fetch().await {
             Ok(token) => {
                 renewal.failures = 0;
                 renewal.not_before = None;
@@ -202,6 +206,18 @@ impl Tokens {
             .insert(self.header.clone(), token.value.clone());
     }
 
+    /// See [`Replaced::to_bytes`].
+    pub(super) fn refresh_token(&self) -> Option<Vec<u8>> {
+        self.replaced.as_ref()?.to_bytes()
+    }
+
+    /// See [`Replaced::take`].
+    pub(super) fn take_refresh_token(&self, kept: &[u8]) {
+        if let Some(replaced) = &self.replaced {
+            replaced.take(kept);
+        }
+    }
+
     fn held(&self, error: &str) -> Outcome {
         Outcome::Trip {
             reason: format!(
@@ -215,10 +231,20 @@ impl Tokens {
     ///
     /// # Errors
     /// What is wrong, and how long the endpoint asks to wait.
-    async fn fetch(&self, renewal: &mut Renewal) -> Result<Token, (String, Option<Duration>)> {
+    async fn fetch(&self) -> Result<Token, (String, Option<Duration>)> {
+        // Another target may be exchanging the same refresh token, which ends with that.
+        let turn = self.replaced.as_ref().map(|it| it.renewing.lock());
+        let _turn = match turn {
+            Some(turn) => match tokio::time::timeout(self.timeout, turn).await {
+                Ok(turn) => Some(turn),
+                Err(_) => return Err(("another target waits for it".to_owned(), None)),
+            },
+            None => None,
+        };
         let asked = Instant::now();
+        let refresh_token = self.replaced.as_ref().and_then(|it| it.token());
         let request = self
-            .request(renewal.refresh_token.as_ref())
+            .request(refresh_token.as_ref())
             .map_err(|error| (error, None))?;
         let answered = self.transport.exchange(request, self.timeout).await;
         let (parts, body) = answered.map_err(|broken| (broken.reason(self.timeout), None))?;
@@ -229,7 +255,7 @@ impl Tokens {
                 .get(RETRY_AFTER)
                 .and_then(|value| value.to_str().ok())
                 .and_then(|value| hints::retry_after(value, std::time::SystemTime::now()));
-            let reason = self.refusal(code, &body, renewal.refresh_token.as_ref());
+            let reason = self.refusal(code, &body, refresh_token.as_ref());
             return Err((reason, after));
         }
         let unreadable = |what: &str| (format!("answered {code} {what}"), None);
@@ -244,9 +270,9 @@ impl Tokens {
             .map_err(|_| unreadable("with a token that a header cannot carry"))?;
         value.set_sensitive(true);
         if let Some(next) = body.get("refresh_token").and_then(Value::as_str)
-            && matches!(self.options.grant, Grant::RefreshToken(_))
+            && let Some(replaced) = &self.replaced
         {
-            renewal.refresh_token = Some(Secret(next.as_bytes().to_vec()));
+            replaced.replace(next);
         }
         let life = match body.get("expires_in") {
             Some(Value::Number(seconds)) => seconds.as_f64(),
@@ -345,6 +371,11 @@ impl Tokens {
         if basic && reason.contains("invalid_client") {
             reason.push_str(
                 "; client_id or client_secret has special characters, which some servers do not decode: try client_auth = \"body\"",
+            );
+        }
+        if matches!(options.grant, Grant::RefreshToken(_)) && reason.contains("invalid_grant") {
+            reason.push_str(
+                "; the refresh token is not valid any more: get a new one and write it into the configuration",
             );
         }
         reason

@@ -117,6 +117,9 @@ impl Transport {
                 // At most two thirds of the timeout, so that a second address can still be tried.
                 timeout: CONNECT_MAX.min(timeout * 2 / 3),
                 proxy: proxy.map(Arc::new),
+                ignored: connect::ignored_proxy(address.is_secure(), |name| {
+                    std::env::var_os(name).is_some_and(|value| !value.is_empty())
+                }),
             },
             tls,
         };

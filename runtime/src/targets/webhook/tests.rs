@@ -1,6 +1,8 @@
 //! Tests against a server on loopback: the requests that are sent, and the outcome of each kind of
 //! response.
 
+mod trouble;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -332,93 +334,6 @@ async fn the_answers_of_an_api_are_read_by_its_preset_and_its_points_are_passed_
         ),
         "{delivery:?}"
     );
-}
-
-/// The outcome of each kind of response: `delivered`, `wait` (with Retry-After), `uncertain`,
-/// `retry`, `trip`, and so on.
-#[tokio::test]
-async fn each_trouble_of_a_target_is_told_from_the_others() {
-    let script = |asked: &fixture::Asked| match asked.path.as_str() {
-        "/half" => Reply::Half(200),
-        "/hang" => Reply::Hang,
-        "/close" => Reply::Close,
-        "/endless" => Reply::Endless,
-        "/moved" => Reply::Header(302, "location", "/fine".into()),
-        "/busy" => Reply::Header(429, "retry-after", "7".into()),
-        "/large" => Reply::Body(200, "x".repeat(200_000)),
-        "/no" => Reply::Body(422, "no price".into()),
-        "/who" => Reply::Status(401),
-        _ => Reply::Status(200),
-    };
-    let target = Fixture::start(script).await;
-    let word = |outcome: &Outcome| match outcome {
-        Outcome::Delivered => "delivered".to_owned(),
-        Outcome::Throttled {
-            after: Some(after), ..
-        } => format!("wait {after:?}"),
-        Outcome::Retry {
-            maybe_applied: true,
-            ..
-        } => "uncertain".to_owned(),
-        Outcome::Retry { .. } => "retry".to_owned(),
-        Outcome::Refused { reason, .. } => format!("refused {reason}"),
-        Outcome::Trip { .. } => "trip".to_owned(),
-        other => format!("{other:?}"),
-    };
-    for (path, expected) in [
-        ("/fine", "delivered"),
-        ("/large", "delivered"),
-        ("/half", "uncertain"),
-        ("/hang", "uncertain"),
-        ("/close", "uncertain"),
-        ("/endless", "uncertain"),
-        ("/moved", "retry"),
-        ("/busy", "wait 7s"),
-        ("/no", "refused answered 422: no price"),
-        ("/who", "trip"),
-    ] {
-        let outcomes = deliver(
-            &options(target.url(path)),
-            &[item("a", Some("{}"))],
-            Form::Single,
-        )
-        .await;
-        assert_eq!(word(&outcomes[0]), expected, "{path}: {outcomes:?}");
-    }
-    assert!(
-        target
-            .asked()
-            .iter()
-            .all(|asked| asked.path != "/fine" || asked.method == "POST")
-    );
-    assert_eq!(
-        target
-            .asked()
-            .iter()
-            .filter(|asked| asked.path == "/fine")
-            .count(),
-        1,
-        "a redirect is not followed"
-    );
-
-    let secure = target.url("/fine").replace("http:", "https:");
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
-        .and_then(|l| l.local_addr())
-        .expect("a port that is free again");
-    let metadata = "http://169.254.169.254/latest".to_owned();
-    for (url, expected) in [
-        (secure, "trip"),
-        (format!("http://{nobody}/"), "trip"),
-        (metadata, "trip"),
-    ] {
-        let outcomes = deliver(
-            &options(url.clone()),
-            &[item("a", Some("{}"))],
-            Form::Single,
-        )
-        .await;
-        assert_eq!(word(&outcomes[0]), expected, "{url}: {outcomes:?}");
-    }
 }
 
 /// What a receiver of the standard checks, written from its text: `v1` is an HMAC-SHA256 and `v1a` an

@@ -87,6 +87,7 @@ fn connector(egress: Egress) -> Connector {
         egress,
         timeout: Duration::from_secs(2),
         proxy: None,
+        ignored: None,
     }
 }
 
@@ -258,4 +259,41 @@ async fn a_name_that_does_not_resolve_is_told_from_a_closed_door() {
         matches!(closed, Err(ConnectError::Unreachable { .. })),
         "{closed:?}"
     );
+}
+
+#[tokio::test]
+async fn a_failed_connection_names_the_proxy_of_the_environment_that_is_not_used() {
+    let door = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = door.local_addr().expect("an address").port();
+    let connector = Connector {
+        ignored: Some("HTTPS_PROXY"),
+        ..connector(Egress::Private)
+    };
+    let open = async || {
+        let opened = connector.clone().open("127.0.0.1".into(), port).await;
+        opened.map(drop).map_err(|error| error.to_string())
+    };
+    assert_eq!(open().await, Ok(()));
+    drop(door);
+    let error = open().await.expect_err("a closed door");
+    assert!(
+        error.starts_with("no connection to 127.0.0.1:")
+            && error.contains("; HTTPS_PROXY is set in the environment, which Weir ignores"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_proxy_of_the_environment_is_found_by_the_names_that_other_programs_know() {
+    let find =
+        |secure, set: &'static [&'static str]| ignored_proxy(secure, |name| set.contains(&name));
+    for (secure, set, found) in [
+        (true, &["https_proxy"][..], Some("https_proxy")),
+        (true, &["HTTP_PROXY"], None),
+        (false, &["HTTP_PROXY", "ALL_PROXY"], Some("HTTP_PROXY")),
+        (true, &["HTTP_PROXY", "ALL_PROXY"], Some("ALL_PROXY")),
+        (false, &[], None),
+    ] {
+        assert_eq!(find(secure, set), found, "{secure} {set:?}");
+    }
 }

@@ -144,6 +144,69 @@ async fn each_grant_has_its_parameters_and_a_token_its_header() {
     assert_eq!(api[2].headers["x-amz-access-token"], "abcdef");
 }
 
+// Eighteen shops were configured with the token of one app. Each renewal ended the token of the others.
+#[tokio::test]
+async fn targets_with_the_same_refresh_token_replace_it_for_each_other() {
+    let given = AtomicUsize::new(0);
+    let target = Fixture::start(move |asked| {
+        let now = given.load(Ordering::SeqCst);
+        match asked.path.as_str() {
+            "/token"
+                if asked
+                    .text()
+                    .contains(&format!("refresh_token=refreshing-{now}")) =>
+            {
+                let next = given.fetch_add(1, Ordering::SeqCst) + 1;
+                let answer = json!({
+                    "access_token": "abcdef",
+                    "refresh_token": format!("refreshing-{next}"),
+                    "expires_in": 100,
+                });
+                Reply::Body(200, answer.to_string())
+            }
+            "/token" => Reply::Body(400, json!({"error": "invalid_grant"}).to_string()),
+            _ => Reply::Status(200),
+        }
+    })
+    .await;
+    let refresh = || OAuth2 {
+        grant: Grant::RefreshToken(Secret("refreshing-0".into())),
+        ..oauth2(&target)
+    };
+    let clients = [(); 5].map(|()| client(&target, refresh()));
+    let [a, b, c, d, e] = &clients;
+    for _ in 0..2 {
+        let all = [a, b, c, d, e].map(|client| ask(&target, client));
+        for answer in futures_join(all).await {
+            assert_eq!(answer, Ok(200));
+        }
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(90)).await;
+        tokio::time::resume();
+    }
+    assert_eq!(to(&target, "/token").len(), 10);
+
+    // After a restart the one that was kept is used, unless another one is configured.
+    let kept = a.credentials().expect("it was replaced");
+    drop(clients);
+    let again = client(&target, refresh());
+    again.take_credentials(&kept);
+    assert_eq!(ask(&target, &again).await, Ok(200));
+    let other = OAuth2 {
+        grant: Grant::RefreshToken(Secret("from somebody who logged in".into())),
+        ..oauth2(&target)
+    };
+    let other = client(&target, other);
+    other.take_credentials(&kept);
+    assert_eq!(other.credentials(), None);
+    let refused = ask(&target, &other).await.expect_err("not a valid one");
+    assert!(refused.contains("get a new one and write it"), "{refused}");
+    assert_eq!(
+        to(&target, "/token").pop().expect("it was asked").text(),
+        "grant_type=refresh_token&refresh_token=from+somebody+who+logged+in"
+    );
+}
+
 /// An API that accepts one token only, the newest.
 fn newest_only(refusal: u16) -> impl Fn(&Asked) -> Reply + Send + Sync + 'static {
     let given = AtomicUsize::new(0);
