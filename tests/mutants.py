@@ -144,7 +144,7 @@ MUTATIONS = [
     ("jitter", "the spread of waits that a target asks for", SRC + "dispatch/handle.rs",
      "        1.0 + JITTER * self.chance()", "        1.0 + 0.0 * JITTER * self.chance()",
      "lib", "dispatch::tests::pace::a_wait_is_kept_to_and_a_little_more_each_time_another_one"),
-    ("cost", "the charge of a filled request", SRC + "dispatch/handle.rs",
+    ("cost", "the charge of a filled request", SRC + "dispatch/handle/permit.rs",
      "        self.handle.pace().charge(charge, cost);\n", "        let _ = cost;\n",
      "lib", "dispatch::tests::pace::a_rate_in_items_counts_what_is_in_the_requests"),
     ("retry-cost", "the real cost of a retry", SRC + "dispatch/run/settle.rs",

@@ -200,6 +200,50 @@ fn a_target_that_asks_to_wait_gets_no_request_before_that_time() {
     assert!(waited >= Duration::from_millis(1900), "{waited:?}");
 }
 
+/// What the shops of an account were taught was kept for the first of them. When that one left the
+/// configuration, the others began at full speed after the next start.
+#[test]
+fn what_a_shared_pace_was_taught_outlives_the_target_that_was_taught_it() {
+    let shop = |name: &str| {
+        format!(
+            r#"
+[targets.{name}]
+kind = "webhook"
+url = "{{shop}}/{name}"
+pace = "account"
+[channels.{name}]
+entity = "product"
+facets = ["content"]
+target = "{name}"
+"#
+        )
+    };
+    let head = r#"
+[entities.product]
+facets.content = { owner = "pim" }
+[sources.pim]
+[paces.account]
+concurrency = 4
+"#;
+    let both = [head, &shop("berlin"), &shop("wien")].concat();
+    let mut stage = Stage::closed(&both);
+    stage.shop.does_in_turn([Act::Answer(429)]);
+    stage.start();
+    stage.takes("pim", &lamp(1));
+    let bears = |stage: &Stage, name: &str| stage.channel(name)["target_bears_per_second"].as_f64();
+    eventually("both know that there is a limit", || {
+        bears(&stage, "berlin").and(bears(&stage, "wien"))
+    });
+    stage.stop();
+    stage.configure(&[head, &shop("wien")].concat());
+    stage.start();
+    assert!(
+        bears(&stage, "wien") > Some(0.0),
+        "{}",
+        stage.channel("wien")
+    );
+}
+
 #[test]
 fn an_entity_that_is_refused_is_kept_with_the_reason_and_harms_no_other() {
     let stage = Stage::catalog();

@@ -3,7 +3,8 @@
 //!
 //! It falls when most requests fail, or when answers take more than twice as long as they usually do.
 //! It rises while all slots are in use and answers come as they usually do. Latency alone therefore
-//! only brakes, and a target that has become slow for good is used fully again once that is usual.
+//! only brakes, and to a quarter at most: it may be the network's, or that of this machine. A target that
+//! has become slow for good is used fully again once that is usual.
 //! Refusals because there are too many requests are the business of the rate.
 //!
 //! A long body takes longer than a short one, so a request is compared with earlier ones of about the
@@ -16,6 +17,11 @@ const WINDOW: Duration = Duration::from_millis(500);
 const ANSWERS_MIN: u32 = 4;
 /// Answers that take this many times as long as usual brake. Less is noise: 25 ms instead of 20.
 const SLOW: f64 = 2.0;
+/// A target that answers within twice this time, in seconds, is not slow: a busy machine alone adds tens
+/// of milliseconds.
+const QUICK: f64 = 0.025;
+/// The share of the slots that latency leaves.
+const LATENCY_LEAVES: f64 = 0.25;
 /// Below this it may rise.
 const AS_USUAL: f64 = 1.5;
 /// It falls to at most and at least this share, by how slow the answers are.
@@ -105,7 +111,9 @@ impl BearableConcurrency {
         if 2 * window.failures > answers {
             self.allowed *= BRAKE.0;
         } else if slowness > SLOW {
-            self.allowed *= (SLOW / slowness).clamp(BRAKE.0, BRAKE.1);
+            let braked = self.allowed * (SLOW / slowness).clamp(BRAKE.0, BRAKE.1);
+            let least = self.most as f64 * LATENCY_LEAVES;
+            self.allowed = self.allowed.min(braked.max(least));
         } else if window.full && window.failures == 0 && slowness < AS_USUAL {
             self.allowed = (self.allowed * RISE).max(self.allowed + 1.0);
         }
@@ -146,7 +154,7 @@ impl Usual {
         let took = took.as_secs_f64().max(1e-6);
         let slowness = match self.answers {
             0 => 1.0,
-            _ => took / self.mean,
+            _ => took / self.mean.max(QUICK),
         };
         self.answers = self.answers.saturating_add(1);
         let passed = now.saturating_sub(self.at).as_secs_f64() / USUAL.as_secs_f64();
@@ -235,12 +243,22 @@ mod tests {
         let mut load = Load::new(16, None);
         load.run(60, |dice, _| (about_20(dice), 400, false));
         let (lowest, last) = load.run(10, |dice, _| (about_20(dice) * 10.0, 400, false));
-        assert_eq!((lowest, last), (1, 1), "never below 1");
+        assert_eq!((lowest, last), (4, 4), "a quarter");
         let (_, last) = load.run(10, |dice, _| (about_20(dice), 400, false));
         assert_eq!(last, 16, "ten seconds after it is as fast as before");
         // It becomes slow for good: after a while that is usual.
         let (lowest, last) = load.run(45, |dice, _| (about_20(dice) * 10.0, 400, false));
-        assert_eq!((lowest, last), (1, 16));
+        assert_eq!((lowest, last), (4, 16));
+    }
+
+    // A machine with too much to do needed 40 ms for answers that had come within 2. Nothing was wrong with
+    // the targets, and all of them got less.
+    #[test]
+    fn a_busy_machine_does_not_brake() {
+        let mut load = Load::new(8, None);
+        load.run(30, |_, _| (2.0, 400, false));
+        let busy = load.run(30, |dice, _| (2.0 * about_20(dice), 400, false));
+        assert_eq!(busy, (8, 8));
     }
 
     // A target with one worker: the more requests it has, the longer each takes. Fewer of them lose

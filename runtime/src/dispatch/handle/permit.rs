@@ -1,0 +1,152 @@
+//! Permits: what an attempt at a target needs, and the attempt itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use super::super::breaker::State;
+use super::super::lock;
+use super::super::pace::Charge;
+use super::TargetHandle;
+use crate::model::Sequence;
+use crate::targets::{Attempt, Delivery, Form, Item, Nature, Outcome, Trace};
+
+/// The permission to make attempts: a slot, the pace and the breaker's admission.
+pub(crate) struct Permit {
+    handle: Arc<TargetHandle>,
+    /// Whether it was asked for urgent work.
+    pub(crate) urgent: bool,
+    /// Whether the attempt is a probe.
+    pub(crate) probe: bool,
+    /// A probe whose outcome is not known yet.
+    pending: bool,
+    /// What a request was charged that the pace lets start and that has not been made yet.
+    charge: Option<Charge>,
+    slot: Option<OwnedSemaphorePermit>,
+}
+
+impl Permit {
+    /// A permit for requests of this class, of which the first has been charged.
+    pub(super) fn new(
+        handle: Arc<TargetHandle>,
+        urgent: bool,
+        probe: bool,
+        charge: Charge,
+        slot: OwnedSemaphorePermit,
+    ) -> Permit {
+        Permit {
+            handle,
+            urgent,
+            probe,
+            pending: probe,
+            charge: Some(charge),
+            slot: Some(slot),
+        }
+    }
+
+    /// See [`TargetHandle::nature`].
+    pub(crate) fn nature(&self) -> Nature {
+        self.handle.nature
+    }
+
+    /// Makes one attempt. An attempt after the first, for example at the second half of a batch,
+    /// waits for the pace. Returns `None` if the target has tripped meanwhile.
+    pub(crate) async fn attempt(
+        &mut self,
+        items: &[Item],
+        form: Form,
+        head: Sequence,
+    ) -> Option<(Vec<Outcome>, Duration)> {
+        // A successful probe has made the target flow again; after a failed one no further attempt
+        // is allowed, and none waits for the pace.
+        if !self.is_admitted() {
+            return None;
+        }
+        let charge = match self.charge {
+            Some(charge) => charge,
+            None => {
+                let charge = self.handle.keep_pace(self.urgent).await;
+                self.charge = Some(charge);
+                if !self.is_admitted() {
+                    return None;
+                }
+                charge
+            }
+        };
+        self.charge = None;
+        let cost = self.handle.options.cost.of(items);
+        self.handle.pace().charge(charge, cost);
+        let trace = {
+            let mut dice = lock(&self.handle.dice);
+            Trace {
+                trace: dice.u128(1..),
+                span: dice.u64(1..),
+            }
+        };
+        let (began, sent) = (Instant::now(), self.handle.clock.elapsed());
+        let attempt = Attempt {
+            items,
+            form,
+            trace,
+            now: self.handle.clock.wall(),
+            head,
+        };
+        let under_way = UnderWay::begin(&self.handle);
+        let Delivery {
+            mut outcomes,
+            hints,
+        } = self.handle.target.deliver(attempt).await;
+        self.handle.heed(&hints, charge);
+        drop(under_way);
+        outcomes.resize_with(items.len(), || Outcome::Retry {
+            reason: "the target's response does not mention this item".into(),
+            maybe_applied: true,
+        });
+        let took = began.elapsed();
+        self.handle.note_duration(took);
+        if form == Form::Batch {
+            self.handle.note_size(items, &outcomes);
+        }
+        let probe = std::mem::take(&mut self.pending);
+        self.handle.judge(items, &outcomes, &hints, probe, sent);
+        Some((outcomes, took))
+    }
+
+    /// Whether the breaker still admits an attempt.
+    fn is_admitted(&self) -> bool {
+        self.pending || self.handle.breaker().state() == State::Flowing
+    }
+}
+
+/// Counts a request as unanswered while it lasts, also if it is aborted.
+struct UnderWay<'a>(&'a TargetHandle);
+
+impl UnderWay<'_> {
+    fn begin(handle: &TargetHandle) -> UnderWay<'_> {
+        handle.pace().sent(handle.clock.elapsed());
+        UnderWay(handle)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.pace().answered(self.0.clock.elapsed());
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(charge) = self.charge {
+            self.handle.pace().give_back(charge);
+        }
+        if let Some(slot) = self.slot.take() {
+            self.handle.quota.give_back(slot);
+        }
+        if self.pending {
+            self.handle.breaker().abandon_probe(self.handle.clock.now());
+            self.handle.changed.send_replace(());
+        }
+    }
+}
