@@ -194,7 +194,7 @@ async fn write(stream: &mut BufReader<TcpStream>, reply: Reply) -> Option<()> {
                 .ok()?;
             loop {
                 stream.write_all(b"x").await.ok()?;
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }
         Reply::After(..) | Reply::Hang => {
