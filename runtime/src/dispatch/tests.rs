@@ -1,6 +1,6 @@
 //! Stories of a channel: changes go in, deliveries come out. The store is the one in memory, the
 //! target follows a script, and time is paused: it advances when all tasks wait for it. Only the
-//! stories in `sockets` and `search` use a real socket.
+//! stories in `sockets` and `kinds` use a real socket.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -21,12 +21,12 @@ mod currency;
 mod growing;
 mod guard;
 mod histories;
+mod kinds;
 mod life;
 mod limits;
 mod pace;
 mod quiet;
 mod refused;
-mod search;
 mod sockets;
 mod trouble;
 
