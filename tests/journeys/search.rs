@@ -108,14 +108,27 @@ fn a_document_that_an_engine_refuses_costs_only_itself() {
 #[test]
 fn an_engine_without_room_refuses_nothing_and_gets_everything_once_it_has_room() {
     each(&Dialect::ALL, |stage, engine, _| {
-        stage.takes("pim", &changes(0..10, &json!(1)));
-        holds(&engine, contents(0..10, json!(1)));
-        engine.is(Mood::Full);
-        stage.takes("pim", &changes(0..30, &json!(2)));
-        stage.channel_is("search", "tripped");
-        engine.is(Mood::Well);
-        holds(&engine, contents(0..30, json!(2)));
-        assert_eq!(stage.refused("search"), Vec::<Value>::new());
+        check_trouble(&stage, &engine, Mood::Full);
+    });
+}
+
+fn check_trouble(stage: &Stage, engine: &Engine, mood: Mood) {
+    stage.takes("pim", &changes(0..10, &json!(1)));
+    holds(engine, contents(0..10, json!(1)));
+    engine.is(mood);
+    stage.takes("pim", &changes(0..30, &json!(2)));
+    stage.channel_is("search", "tripped");
+    engine.is(Mood::Well);
+    holds(engine, contents(0..30, json!(2)));
+    assert_eq!(stage.refused("search"), Vec::<Value>::new());
+}
+
+// Attributes became fields, and at the 1,001st each new product was refused.
+#[test]
+fn a_mapping_without_room_for_another_field_refuses_nothing() {
+    let with_mappings = [Dialect::Elasticsearch, Dialect::OpenSearch];
+    each(&with_mappings, |stage, engine, _| {
+        check_trouble(&stage, &engine, Mood::NoField);
     });
 }
 

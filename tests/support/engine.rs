@@ -44,6 +44,8 @@ pub enum Mood {
     Well,
     /// It takes no document, for a reason that is none of theirs: the disk or the plan is full.
     Full,
+    /// Elasticsearch: a document has a field that its mapping has no room for.
+    NoField,
     /// It applies a write and never answers.
     Silent,
 }
@@ -154,7 +156,7 @@ impl Index {
         };
         match self.mood {
             Mood::Silent => Act::Hang(true),
-            Mood::Well | Mood::Full => act,
+            Mood::Well | Mood::Full | Mood::NoField => act,
         }
     }
 
@@ -264,6 +266,11 @@ impl Index {
                 ),
             };
             return (status, Some(("cluster_block_exception", reason.into())));
+        }
+        if self.mood == Mood::NoField && document.is_some() {
+            let reason =
+                "Limit of total fields [1000] has been exceeded while adding new fields [1]";
+            return (400, Some(("illegal_argument_exception", reason.into())));
         }
         let known = self.documents.get(id).map(|(version, _)| *version);
         let known = known.or_else(|| self.deleted.get(id).copied());
@@ -378,7 +385,7 @@ impl Index {
                 422,
                 "Rejecting write: running out of resource type: OUT_OF_DISK",
             ),
-            Mood::Well | Mood::Silent => None,
+            Mood::Well | Mood::NoField | Mood::Silent => None,
         }
     }
 

@@ -328,7 +328,7 @@ fn needs(field: &Field<'_>, facets: Option<&Vec<String>>) -> Vec<String> {
 }
 
 /// Whether some name matches both patterns.
-fn meet(one: &str, other: &str) -> bool {
+pub(super) fn meet(one: &str, other: &str) -> bool {
     match (one.strip_suffix('*'), other.strip_suffix('*')) {
         (Some(one), Some(other)) => one.starts_with(other) || other.starts_with(one),
         (Some(_), None) => facet_matches(one, other),

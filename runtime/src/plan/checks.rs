@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::basics::ServerPlaces;
-use super::targets::exclusive;
+use super::channels::meet;
+use super::targets::{exclusive, maps_fields};
 use super::{Complaint, Plan};
 use crate::config::cursor::Reader;
 use crate::config::text::suggestion;
@@ -15,7 +16,49 @@ pub(super) fn check(reader: &Reader<'_>, plan: &Plan, places: &ServerPlaces) {
     recorded(reader, plan);
     owners(reader, plan);
     shared(reader, plan);
+    fields(reader, plan);
     unused(reader, plan);
+}
+
+/// Warns of channels without a renderer whose facets become fields of a mapping: of a family, because each
+/// new name takes one of the fields that an index may have, and of two facets of which one has to be an
+/// object so that the other can be in it.
+fn fields(reader: &Reader<'_>, plan: &Plan) {
+    for (name, channel) in &plan.channels {
+        let options = &channel.options;
+        let mapped = plan.targets.get(&options.target).is_some_and(maps_fields);
+        if !mapped || !channel.plugins.is_empty() {
+            continue;
+        }
+        let path = format!("channels.{name}.facets");
+        let family = |pattern: &&String| pattern.ends_with('*');
+        if let Some(family) = options.facets.iter().find(family) {
+            let what = format!(
+                "each facet of {family:?} becomes a field of the index, which takes no new document once it has all the fields that it may have (1,000, unless its mapping says otherwise)"
+            );
+            let help = "write a renderer that puts them into fields that are always the same, such as a list of prices".to_owned();
+            reader.warn(plan.complaint(&path, what, help));
+        }
+        let entity = plan.entities.get(&options.entity_type);
+        let rules = entity.iter().flat_map(|entity| &entity.facets);
+        let facets: Vec<&str> = rules
+            .map(|rule| &*rule.pattern)
+            .filter(|rule| options.facets.iter().any(|pattern| meet(pattern, rule)))
+            .collect();
+        for facet in &facets {
+            let within = |other: &&&str| {
+                let rest = other.strip_prefix(facet);
+                rest.is_some_and(|rest| rest.starts_with('.'))
+            };
+            if let Some(other) = facets.iter().find(within) {
+                let what = format!(
+                    "{facet:?} and {other:?} exclude each other in a mapping, where a dot opens an object: documents with both are refused, unless the value of {facet:?} is always an object"
+                );
+                let help = "rename one of them, or write a renderer".to_owned();
+                reader.warn(plan.complaint(&path, what, help));
+            }
+        }
+    }
 }
 
 /// Refuses channels that would overwrite each other's entities at their target.

@@ -53,6 +53,12 @@ trait Configured {
         CONCURRENCY
     }
 
+    /// Whether each name in a rendering becomes a field of a mapping: their number is bounded, and a dot in
+    /// a name opens an object.
+    fn maps_fields(&self) -> bool {
+        false
+    }
+
     /// Where several channels would overwrite each other's entities, and what to do instead; `None` if
     /// they may share it.
     fn exclusive(&self) -> Option<(String, &'static str)> {
@@ -226,6 +232,11 @@ pub(super) fn refuses_batches(target: &Options) -> Option<(&'static str, &'stati
 /// See [`Configured::batch`].
 pub(super) fn usual_batch(target: &Options) -> (usize, usize) {
     configured(&target.kind).batch()
+}
+
+/// See [`Configured::maps_fields`].
+pub(super) fn maps_fields(target: &Options) -> bool {
+    configured(&target.kind).maps_fields()
 }
 
 /// See [`Configured::exclusive`].

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -43,6 +44,8 @@ pub(crate) enum Reply {
     Body(u16, String),
     /// The status line and a part of the body; then the connection closes.
     Half(u16),
+    /// The inner reply after a delay.
+    After(Duration, Box<Reply>),
     /// Nothing, until the client disconnects.
     Hang,
     /// The connection closes without a response.
@@ -91,7 +94,12 @@ impl Fixture {
                     let mut stream = BufReader::new(stream);
                     while let Some(request) = read(&mut stream).await {
                         lock(&seen).push(request.clone());
-                        if write(&mut stream, script(&request)).await.is_none() {
+                        let mut reply = script(&request);
+                        while let Reply::After(delay, then) = reply {
+                            tokio::time::sleep(delay).await;
+                            reply = *then;
+                        }
+                        if write(&mut stream, reply).await.is_none() {
                             break;
                         }
                     }
@@ -186,10 +194,10 @@ async fn write(stream: &mut BufReader<TcpStream>, reply: Reply) -> Option<()> {
                 .ok()?;
             loop {
                 stream.write_all(b"x").await.ok()?;
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }
-        Reply::Hang => {
+        Reply::After(..) | Reply::Hang => {
             let _ = stream.read_u8().await;
             return None;
         }

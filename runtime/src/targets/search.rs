@@ -18,6 +18,7 @@ mod meilisearch;
 mod typesense;
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
@@ -102,6 +103,10 @@ pub struct Search {
 struct Engine {
     options: Options,
     client: Client,
+    /// Where the engine is reached, without a slash at the end: the configured host first.
+    hosts: Vec<String>,
+    /// The place of the one that was reached last.
+    host: AtomicUsize,
     /// What is known of the index; `None` before the first look, after trouble, and always for an index
     /// that a write would create.
     index: Mutex<Option<Index>>,
@@ -118,6 +123,11 @@ impl Search {
             place: xxh3_64(options.place().as_bytes()),
             engine: Engine {
                 client: Client::open(&options.http, &options.url, &[])?,
+                hosts: match options.dialect {
+                    Dialect::Algolia => algolia::hosts(&options.url),
+                    _ => vec![options.url.as_str().trim_end_matches('/').to_owned()],
+                },
+                host: AtomicUsize::new(0),
                 options: options.clone(),
                 index: Mutex::default(),
                 elasticsearch: elasticsearch::State::default(),
@@ -315,7 +325,8 @@ impl Engine {
         written
     }
 
-    /// Makes a request at a path of the engine.
+    /// Makes a request at a path of the engine. If a host cannot be reached, so that nothing was sent, the
+    /// next one is tried.
     ///
     /// # Errors
     /// The outcome, if there is no answer.
@@ -326,8 +337,20 @@ impl Engine {
         body: Option<(&'static str, Vec<u8>)>,
         now: SystemTime,
     ) -> Result<Reply, Outcome> {
-        let url = format!("{}{path}", self.options.url.as_str().trim_end_matches('/'));
-        let answered = self.client.send(method, &url, body).await?;
+        let (hosts, first) = (self.hosts.len(), self.host.load(Ordering::Relaxed));
+        let mut tries = (0..hosts).map(|next| (first + next) % hosts);
+        let answered = loop {
+            let host = tries.next().unwrap_or(0);
+            let url = format!("{}{path}", self.hosts[host]);
+            let left = tries.len() > 0;
+            match self.client.send(method.clone(), &url, body.clone()).await {
+                Err(Outcome::Trip { .. }) if left => {}
+                answered => {
+                    self.host.store(host, Ordering::Relaxed);
+                    break answered?;
+                }
+            }
+        };
         let status = answered.parts.status.as_u16();
         let wait = hints::wait(&hints::Hinting {
             status,

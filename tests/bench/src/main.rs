@@ -9,6 +9,7 @@
 //! unchanged, so that a figure belongs to the build that printed it.
 
 mod api;
+mod bulk;
 mod catalogue;
 mod churn;
 mod clock;
@@ -31,6 +32,7 @@ mod post;
 mod progress;
 mod recorder;
 mod report;
+mod search;
 mod soak;
 mod stage;
 mod swap;
@@ -93,6 +95,8 @@ enum BenchCommand {
     /// 18 channels, one with a target that falls to a tenth or answers ten times as slowly for half a
     /// minute: requests for each delivery, and how it comes back
     Outage(FullArgs),
+    /// 500,000 documents to a search engine, beside bare requests of the same size
+    Search(FullArgs),
     /// How long the small requests of a source wait while another keeps the writer busy
     Turns(FullArgs),
     /// Start with 1.5 million entities and 18 channels after kill -9 under load, and the number of
@@ -284,6 +288,7 @@ fn run(command: BenchCommand, out: &mut String) -> CommandResult {
         BenchCommand::Pace(args) => pace::run(&args, out),
         BenchCommand::Isolation(args) => isolation::run(&args, out),
         BenchCommand::Outage(args) => outage::run(&args, out),
+        BenchCommand::Search(args) => search::run(&args, out),
         BenchCommand::Turns(args) => turns::run(&args, out),
         BenchCommand::Open(args) => open::run(&args, out),
         BenchCommand::Swap(args) => swap::run(&args, out),

@@ -231,3 +231,18 @@ fn help_shows_no_path_of_the_build() {
         assert!(!help.contains(env!("CARGO_MANIFEST_DIR")), "{help}");
     }
 }
+
+#[test]
+fn deliveries_to_a_search_engine_are_measured_beside_bare_requests() {
+    let report = small("search", "0.01");
+    let figures = &report["figures"];
+    for engine in ["engine_of_50000_a_second", "engine_without_a_limit"] {
+        for (figure, least) in [("ratio", 0.0), ("documents_a_request", 300.0)] {
+            assert!(
+                figures[format!("{engine}_{figure}")].as_f64() > Some(least),
+                "{engine} {figure}: {report}"
+            );
+        }
+        assert_eq!(figures[format!("{engine}_delivered")], 5_000, "{report}");
+    }
+}

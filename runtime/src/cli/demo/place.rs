@@ -101,7 +101,7 @@ pub(super) fn differences(listen: SocketAddr, store: &Path, shops: &str) -> Stri
         text.push_str(&format!("[each.site.{site}]\nurl = \"{shops}/{site}\"\n"));
     }
     text.push_str(&format!(
-        "[channels.search]\ntarget = {{ kind = \"webhook\", url = \"{shops}/search\" }}\n"
+        "[channels.search]\nbatch = 50\ntarget = {{ kind = \"webhook\", url = \"{shops}/search\" }}\n"
     ));
     // In the demo products sell out and come back all the time, far more often than in a real shop.
     text.push_str(

@@ -128,6 +128,10 @@ impl Configured for Options {
         }
     }
 
+    fn maps_fields(&self) -> bool {
+        matches!(self.dialect, Dialect::Elasticsearch | Dialect::OpenSearch)
+    }
+
     fn exclusive(&self) -> Option<(String, &'static str)> {
         Some((
             self.place(),

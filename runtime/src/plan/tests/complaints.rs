@@ -112,6 +112,60 @@ then = "retry"
     );
 }
 
+// Attributes became fields until the index had a thousand, and a price beside the price of a country made
+// each document a conflict.
+#[test]
+fn facets_that_become_fields_of_a_mapping_are_warned_of() {
+    let text = |plugins: &str, dialect: &str| {
+        format!(
+            r#"config_version = 1
+[entities.product]
+facets.content = {{ owner = "pim" }}
+facets.price = {{ owner = "pim" }}
+facets."price.*" = {{ owner = "pim" }}
+facets.prices = {{ owner = "pim" }}
+[plugins.page]
+path = "page.wasm"
+[sources.pim]
+[channels.one]
+entity = "product"
+facets = ["content", "prices"]
+target = {{ kind = "search", dialect = "{dialect}", url = "http://search", index = "one" }}
+[channels.two]
+entity = "product"
+facets = ["content", "price", "price.*"]
+target = {{ kind = "search", dialect = "{dialect}", url = "http://search", index = "two" }}
+plugins = [{plugins}]
+[channels.page]
+entity = "product"
+facets = ["price.*"]
+target = {{ kind = "webhook", url = "http://shop" }}
+plugins = ["page"]
+"#
+        )
+    };
+    check(
+        &text("", "opensearch"),
+        expect![[r#"
+            fine
+            weir.toml:14:11: channels.two.facets: each facet of "price.*" becomes a field of the index, which takes no new document once it has all the fields that it may have (1,000, unless its mapping says otherwise); write a renderer that puts them into fields that are always the same, such as a list of prices
+            weir.toml:14:11: channels.two.facets: "price" and "price.*" exclude each other in a mapping, where a dot opens an object: documents with both are refused, unless the value of "price" is always an object; rename one of them, or write a renderer
+        "#]],
+    );
+    check(
+        &text("\"page\"", "opensearch"),
+        expect![[r#"
+            fine
+        "#]],
+    );
+    check(
+        &text("", "meilisearch"),
+        expect![[r#"
+            fine
+        "#]],
+    );
+}
+
 #[test]
 fn search_engines_and_shared_paces_are_checked() {
     check(

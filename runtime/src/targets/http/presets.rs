@@ -2,7 +2,8 @@
 //! configuration names (`answers = "shopify"`).
 //!
 //! Each preset says what the API was seen to answer: throttling with status 200, a daily limit as 403,
-//! a lock conflict inside a list. The tests have the answers word for word.
+//! a lock conflict inside a list. The tests have the answers word for word. There is none for an API that
+//! wants the version of what it replaces, which would have to be read first.
 
 use serde_json::{Value, json};
 

@@ -7,14 +7,25 @@ use tokio::time::Instant;
 
 use super::document::{self, append};
 use super::{Engine, Outcome, Reply, again, placed, refused};
-use crate::targets::http::Method;
 use crate::targets::http::status::uncertain;
+use crate::targets::http::{Address, Method};
 use crate::targets::{Attempt, Delivery};
 
 /// The first wait before a task is asked for, and the longest.
 const POLL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// How long a task is followed.
 const TASK_MAX: Duration = Duration::from_secs(600);
+
+/// The hosts of an application, for the case that the first is dead. A host that is not Algolia's has no
+/// others.
+pub(super) fn hosts(url: &Address) -> Vec<String> {
+    let url = url.as_str().trim_end_matches('/');
+    let mut hosts = vec![url.to_owned()];
+    if let Some(application) = url.strip_suffix(".algolia.net") {
+        hosts.extend((1..=3).map(|number| format!("{application}-{number}.algolianet.com")));
+    }
+    hosts
+}
 
 pub(super) async fn deliver(engine: &Engine, attempt: Attempt<'_>) -> Delivery {
     let ids = engine.ids(attempt.items);

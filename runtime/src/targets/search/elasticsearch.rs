@@ -62,8 +62,7 @@ pub(super) async fn deliver(engine: &Engine, index: Index, attempt: Attempt<'_>)
     } else {
         ""
     };
-    let filter =
-        "filter_path=errors,error,status,items.*.status,items.*.error.type,items.*.error.reason";
+    let filter = "filter_path=errors,error,status,items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by.reason";
     let path = format!(
         "/{}/_bulk?timeout={wait}ms&{filter}{alias}",
         engine.options.index
@@ -184,13 +183,19 @@ fn one(engine: &Engine, item: &Item, head: Sequence, result: &Value) -> Outcome 
         value.and_then(Value::as_str).unwrap_or_default()
     };
     let (kind, why) = (text("type"), text("reason"));
-    let quote = error.map(|_| format!("{kind}: {why}")).unwrap_or_default();
+    let cause = error.and_then(|error| error.pointer("/caused_by/reason"));
+    let cause = cause.and_then(Value::as_str).unwrap_or_default();
+    let quote = match (error, cause) {
+        (None, _) => String::new(),
+        (_, "") => format!("{kind}: {why}"),
+        _ => format!("{kind}: {why}: {cause}"),
+    };
     let reason = engine.shown(status, &quote);
     match status {
         200..=299 if error.is_none() => Outcome::Delivered,
         404 if item.rendering.is_none() && error.is_none() => Outcome::Delivered,
         409 if kind == "version_conflict_engine_exception" => conflict(why, head, reason),
-        _ if is_of_target(kind, why) => Outcome::Trip { reason },
+        _ if is_of_target(kind, why) || is_of_target(kind, cause) => Outcome::Trip { reason },
         429 => Outcome::Throttled {
             reason,
             after: None,

@@ -2,6 +2,7 @@
 //! of them refuses a catalogue for the target's fault.
 
 mod look;
+mod trouble;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -624,55 +625,4 @@ async fn algolia_names_the_record_that_is_too_big_and_a_full_plan_is_the_targets
         let items = [put("a"), put("b"), put("c")];
         assert_eq!(words(&search, &items).await, expected, "{body}");
     }
-}
-
-// Typesense 27.1 repeats each document that it refuses. The answer was longer than Weir reads, so the
-// documents were uncertain, and the same request was made for ever.
-#[tokio::test]
-async fn an_answer_that_is_too_long_is_read_as_far_as_it_goes_and_fewer_are_sent_again() {
-    let line = |asked: &Asked| {
-        let documents = asked.text();
-        let lines = documents.lines().map(|document| {
-            let long = document.len() > 1_000;
-            match long {
-                true => json!({"success": false, "code": 400, "error": "m", "document": document}),
-                false => json!({"success": true}),
-            }
-            .to_string()
-        });
-        lines.collect::<Vec<_>>().join("\n")
-    };
-    let (_target, search) = engine(Dialect::Typesense, move |asked| {
-        Reply::Body(200, line(asked))
-    })
-    .await;
-    let long = |key: &str, bytes: usize| {
-        let body = format!(r#"{{"text":"{}"}}"#, "x".repeat(bytes));
-        item(key, 1, Some(&body))
-    };
-    let items = [
-        put("a"),
-        long("b", 600_000),
-        long("c", 600_000),
-        put("d"),
-        long("e", 600_000),
-    ];
-    assert_eq!(
-        words(&search, &items).await,
-        ["delivered", "refused", "again", "again", "again"]
-    );
-    assert_eq!(words(&search, &items[2..4]).await, ["refused", "delivered"]);
-    assert_eq!(words(&search, &[long("f", 2_000_000)]).await, ["refused"]);
-
-    // Elasticsearch says of ten thousand documents at length what is wrong.
-    let why = "w".repeat(2_000);
-    let (_target, search) = engine(Dialect::Elasticsearch, move |asked| {
-        let documents = asked.text().lines().count() / 2;
-        let wrong = error(400, "document_parsing_exception", &why);
-        bulk(&vec![wrong; documents])
-    })
-    .await;
-    let items: Vec<Item> = (0..600).map(|number| put(&format!("k{number}"))).collect();
-    assert_eq!(words(&search, &items).await, ["again"; 600]);
-    assert_eq!(words(&search, &items[..300]).await, ["refused"; 300]);
 }

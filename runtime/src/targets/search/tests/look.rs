@@ -29,8 +29,11 @@ async fn an_alias_is_written_as_such_a_data_stream_and_another_primary_key_are_r
             r#"{"products-v2":{"aliases":{"products":{}}}}"#,
             "&require_alias=true",
         ),
-        (r#"{"products":{"aliases":{}}}"#, "items.*.error.reason"),
-        ("{}", "items.*.error.reason"),
+        (
+            r#"{"products":{"aliases":{}}}"#,
+            "items.*.error.caused_by.reason",
+        ),
+        ("{}", "items.*.error.caused_by.reason"),
     ] {
         let target = Fixture::start(move |asked| match asked.method.as_str() {
             "GET" => Reply::Body(200, body.into()),
