@@ -82,6 +82,10 @@ pub struct Subject {
 /// A target that asks Weir to wait for longer than this trips, so that people see it.
 const LONG_WAIT: Duration = Duration::from_secs(60);
 
+/// By how much a wait that a target asks for is prolonged at most: its other clients were asked for the
+/// same, and all would return at once.
+pub(crate) const JITTER: f64 = 0.1;
+
 /// A response that asks for fewer requests.
 #[derive(Clone, Copy, Debug)]
 pub struct Throttling<'a> {
@@ -335,7 +339,7 @@ impl Breaker {
         let wait = longest
             .mul_f64(chance.clamp(0.0, 1.0))
             .max(self.options.first / 10)
-            .max(after.unwrap_or_default().mul_f64(1.0 + chance * 0.1));
+            .max(after.unwrap_or_default().mul_f64(1.0 + JITTER * chance));
         if self.state == State::Flowing {
             self.since = now;
         }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 pub(crate) use self::permit::Permit;
-use super::breaker::{self, Admission, Breaker, State, Subject, Throttling};
+use super::breaker::{self, Admission, Breaker, JITTER, State, Subject, Throttling};
 use super::clock::Clock;
 use super::lock;
 use super::pace::{Answered, Charge, Pace};
@@ -34,10 +34,6 @@ const SILENT_MAX: Duration = Duration::from_secs(3);
 
 /// The longest wait that all requests keep to because of a hint in an answer.
 const HINT_MAX: Duration = Duration::from_secs(60);
-
-/// By how much a wait that a target asks for is prolonged at most: its other clients were asked for the
-/// same, and all would return at once.
-const JITTER: f64 = 0.1;
 
 /// A target, its limits and its breaker, shared by the channels that deliver to it.
 pub struct TargetHandle {

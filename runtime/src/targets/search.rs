@@ -10,6 +10,8 @@
 mod algolia;
 mod document;
 mod elasticsearch;
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) mod fuzz;
 mod id;
 mod look;
 mod meilisearch;

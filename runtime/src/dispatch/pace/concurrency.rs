@@ -112,7 +112,7 @@ impl BearableConcurrency {
             self.allowed *= BRAKE.0;
         } else if slowness > SLOW {
             let braked = self.allowed * (SLOW / slowness).clamp(BRAKE.0, BRAKE.1);
-            let least = self.most as f64 * LATENCY_LEAVES;
+            let least = (self.most as f64 * LATENCY_LEAVES).ceil();
             self.allowed = self.allowed.min(braked.max(least));
         } else if window.full && window.failures == 0 && slowness < AS_USUAL {
             self.allowed = (self.allowed * RISE).max(self.allowed + 1.0);

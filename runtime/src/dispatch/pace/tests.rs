@@ -59,10 +59,10 @@ fn an_urgent_request_goes_first_and_others_do_not_starve() {
     assert!(order.starts_with("uuuu-uuuu-uuuu-"), "{order}");
 }
 
-/// A target with a token bucket, and a channel that always has something to send. Requests take
-/// 10 ms; returns how many the target accepted and refused between two times.
+/// A target with a token bucket that another client uses too.
 struct Bucket {
     rate: f64,
+    others: f64,
     tokens: f64,
     at: f64,
 }
@@ -70,7 +70,7 @@ struct Bucket {
 impl Bucket {
     fn accepts(&mut self, now: f64) -> bool {
         let most = 1.0 + self.rate / 5.0;
-        self.tokens = (self.tokens + (now - self.at) * self.rate).min(most);
+        self.tokens = (self.tokens + (now - self.at) * (self.rate - self.others)).min(most);
         self.at = now;
         let accepts = self.tokens >= 1.0;
         self.tokens -= f64::from(u8::from(accepts));
@@ -78,16 +78,17 @@ impl Bucket {
     }
 }
 
-/// Sends for some seconds; the accepted requests of each second.
+/// A channel that always has something to send does so for some seconds; requests take 10 ms. Returns
+/// how many the target accepted and refused.
 fn run(
     pace: &mut Pace,
     bucket: &mut Bucket,
     now: &mut Duration,
     seconds: usize,
     retry_after: Option<Duration>,
-) -> Vec<u32> {
+) -> (u32, u32) {
     const TOOK: Duration = Duration::from_millis(10);
-    let (mut accepted, began) = (vec![0; seconds], *now);
+    let (mut accepted, mut refused, began) = (0, 0, *now);
     let mut answers: std::collections::VecDeque<(Duration, bool)> = Default::default();
     while *now < began + Duration::from_secs(seconds as u64) {
         while let Some((sent, accepts)) = answers
@@ -98,8 +99,9 @@ fn run(
             answers.pop_front();
             if accepts {
                 pace.accepted(*now, 1.0);
-                accepted[(*now - began).as_secs() as usize] += 1;
+                accepted += 1;
             } else {
+                refused += 1;
                 pace.fall(*now, sent, retry_after.is_some());
                 if let Some(after) = retry_after {
                     pace.wait_until(*now, *now + after);
@@ -111,7 +113,7 @@ fn run(
         }
         *now += Duration::from_micros(500);
     }
-    accepted
+    (accepted, refused)
 }
 
 /// A shop that takes 150 requests a second and answers 429 beyond it was used at a fifth to two
@@ -122,26 +124,32 @@ fn the_rate_of_a_target_is_found_and_found_again_when_it_changes() {
         let mut pace = Pace::new(None, None);
         let mut bucket = Bucket {
             rate: 150.0,
+            others: 0.0,
             tokens: 31.0,
             at: 0.0,
         };
         let mut now = Duration::from_secs(1);
-        let mut share = |rate: f64, settle: usize| {
-            bucket.rate = rate;
+        for (rate, others, settle) in [
+            (150.0, 0.0, 10),
+            (15.0, 0.0, 20),
+            (150.0, 0.0, 45),
+            (400.0, 0.0, 45),
+            (5.0, 0.0, 30),
+            (150.0, 0.0, 60),
+            (50.0, 0.0, 20),
+            (300.0, 0.0, 60),
+            (300.0, 150.0, 10),
+        ] {
+            (bucket.rate, bucket.others) = (rate, others);
             run(&mut pace, &mut bucket, &mut now, settle, retry_after);
-            let accepted: u32 = run(&mut pace, &mut bucket, &mut now, 60, retry_after)
-                .iter()
-                .sum();
-            f64::from(accepted) / 60.0 / rate
-        };
-        for (rate, settle) in [(150.0, 10), (15.0, 20), (150.0, 45), (400.0, 45), (5.0, 30)] {
-            let share = share(rate, settle);
+            let (accepted, refused) = run(&mut pace, &mut bucket, &mut now, 60, retry_after);
+            let share = f64::from(accepted) / 60.0 / (rate - others);
+            let what = format!("of {rate}/s beside {others}/s, Retry-After: {retry_after:?}");
             // Of the first, a second is lost each time that the target asks for it.
             let least = if retry_after.is_some() { 0.915 } else { 0.95 };
-            assert!(
-                share >= least,
-                "{share:.3} of {rate}/s, Retry-After: {retry_after:?}"
-            );
+            assert!(share >= least, "{share:.3} {what}");
+            let refused = f64::from(refused) / f64::from(accepted + refused);
+            assert!(refused <= 0.02, "{refused:.3} refused {what}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Targets in trouble, and answers that break off: what each means for the entity.
 
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 
@@ -135,6 +135,36 @@ async fn a_connection_that_is_reset_while_the_body_is_sent_leaves_the_request_un
         matches!(
             &outcomes[0],
             Outcome::Retry { maybe_applied: true, reason } if reason.starts_with("no response: ")
+        ),
+        "{outcomes:?}"
+    );
+}
+
+// A gateway refuses a long body by its announced length and reads the rest without a look at it.
+#[tokio::test]
+async fn an_answer_that_comes_before_the_body_is_sent_counts() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut read = [0; 64 * 1024];
+            let _ = stream.read(&mut read).await;
+            let answer =
+                b"HTTP/1.1 413 Too Large\r\ncontent-length: 8\r\nconnection: close\r\n\r\ntoo long";
+            let _ = stream.write_all(answer).await;
+            while stream.read(&mut read).await.is_ok_and(|bytes| bytes > 0) {}
+        }
+    });
+    let mut options = options(format!("http://{address}/weir"));
+    options.http.timeout = Duration::from_secs(5);
+    let body = "x".repeat(8 * 1024 * 1024);
+    let outcomes = deliver(&options, &[item("a", Some(&body))], Form::Single).await;
+    assert!(
+        matches!(
+            &outcomes[0],
+            Outcome::Refused { reason, .. } if reason == "answered 413: too long"
         ),
         "{outcomes:?}"
     );
