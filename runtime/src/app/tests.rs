@@ -145,7 +145,7 @@ async fn a_stop_waits_for_a_change_of_channels_that_has_begun_and_lets_no_other_
     closing.await;
     let more = config("").replace("[channels.shop]", "[channels.page]");
     std::fs::write(&file, more).expect("written");
-    let files = read_plan(&[file.clone()]).expect("a plan").0;
+    let files = read_plan(std::slice::from_ref(&file)).expect("a plan").0;
     let loaded = inner.live.load().loaded.clone();
     let halted = inner.take_over(files, loaded).await;
     assert!(

@@ -238,6 +238,17 @@ mod tests {
     }
 
     #[test]
+    fn no_answer_of_a_webhook_is_too_strange() {
+        search("answers", |bytes| {
+            if let Some((status, rest)) = status(bytes) {
+                let text = String::from_utf8_lossy(rest);
+                let (retry, body) = text.split_once('\n').unwrap_or((&text, ""));
+                answer(status, retry, body.as_bytes());
+            }
+        });
+    }
+
+    #[test]
     fn no_answer_of_an_api_is_too_strange_for_its_rules() {
         search("rules", |bytes| {
             if let Some((api, rest)) = bytes.split_first()
