@@ -127,6 +127,8 @@ struct Inner {
     read: tokio::sync::watch::Sender<LastRead>,
     /// The turn of a reload: there is only one at a time.
     reloading: tokio::sync::Mutex<()>,
+    /// Held while channels change over to another plan. True once Weir stops: then none does any more.
+    stopped: tokio::sync::Mutex<bool>,
     /// The plugins that serve an earlier version than their file has, and why.
     held_back: Mutex<BTreeMap<Arc<str>, String>>,
     /// Versions, by their digests, that an operator lets take over though they map less.
@@ -245,6 +247,7 @@ impl App {
                 began,
             }),
             reloading: tokio::sync::Mutex::new(()),
+            stopped: tokio::sync::Mutex::new(false),
             held_back: Mutex::default(),
             confirmed: Mutex::default(),
             last_reload: Mutex::default(),
@@ -408,8 +411,10 @@ impl Inner {
         }
     }
 
-    /// Stops the channels first, so that their state is saved, and then closes the store.
+    /// Stops the channels first, so that their state is saved, and then closes the store. A reload that
+    /// has begun to change channels over ends first, which is bounded; any other one changes nothing more.
     async fn close(&self) {
+        *self.stopped.lock().await = true;
         let live = self.live.load_full();
         let stops = live
             .channels

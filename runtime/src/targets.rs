@@ -10,7 +10,7 @@
 
 #[cfg(test)]
 pub(crate) mod fixture;
-#[cfg(feature = "fuzz")]
+#[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
 pub mod http;

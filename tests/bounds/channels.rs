@@ -1,5 +1,7 @@
 //! What the deliveries of a channel may cost: at most 64 MiB, or one entity.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
@@ -94,6 +96,42 @@ pub fn renderings_that_become_much_larger_keep_within_the_memory_of_the_channel(
             sets(stage, 64, 2);
             delivers(stage, 128);
         },
+    );
+}
+
+// Two full requests may be in flight, so there are 20,000 entities of such a channel; each takes about a
+// kilobyte besides its rendering.
+pub fn small_entities_may_be_many_in_a_request() {
+    const ENTITIES: usize = 40_000;
+    let limits = "target = \"shop\"\nbatch = 10000\nbatch_bytes = \"16MiB\"";
+    let stage = Stage::closed(&PLAIN.replace("target = \"shop\"", limits));
+    let most = Arc::new(AtomicUsize::new(0));
+    let seen = most.clone();
+    stage.shop.does(move |delivery| {
+        let entities = delivery.body.split(|byte| *byte == b'}');
+        let entities = entities
+            .filter(|part| part.starts_with(b",{\"id\":"))
+            .count()
+            + 1;
+        seen.fetch_max(entities, Ordering::SeqCst);
+        slowly(delivery)
+    });
+    let weir = Counted::start(stage);
+    weir.stage.operate("shop", "pause");
+    for first in (0..ENTITIES).step_by(4_000) {
+        let one = |number: usize| change(&number.to_string(), "p.one", json!("small"));
+        let changes: Vec<_> = (first..first + 4_000).map(one).collect();
+        weir.stage.takes("erp", &changes);
+    }
+    weir.costs_at_most("requests of 10,000 entities", 96, |stage| {
+        stage.operate("shop", "resume");
+        delivers(stage, ENTITIES);
+    });
+    let most = most.load(Ordering::SeqCst);
+    println!("the longest request held {most} entities");
+    assert!(
+        most > 1_024,
+        "the longest request held only {most} entities"
     );
 }
 

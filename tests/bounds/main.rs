@@ -57,6 +57,7 @@ fn main() -> ExitCode {
         channels::large_entities_go_one_at_a_time,
         channels::large_renderings_for_a_slow_target_are_few_at_a_time,
         channels::renderings_that_become_much_larger_keep_within_the_memory_of_the_channel,
+        channels::small_entities_may_be_many_in_a_request,
     ];
     run(&stories, &arguments)
 }

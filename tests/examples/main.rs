@@ -113,6 +113,7 @@ fn the_links_of_the_readmes_lead_somewhere() {
         "examples/commerce-api/README.md",
         "plugins/README.md",
         "runtime/docs/receiving.md",
+        "runtime/docs/search.md",
     ] {
         let path = repository().join(readme);
         let text =

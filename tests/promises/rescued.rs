@@ -218,3 +218,39 @@ fn without_the_names_of_what_is_missing_the_damaged_store_stays_where_it_is() {
     rescue(&options).expect("the others can be read");
     assert_eq!(all(&open(&path).expect("it opens")).len(), ENTITIES - 1);
 }
+
+/// Each rescue that was killed left a copy of the store, until the disk was full. Only the damaged store
+/// itself is kept: one that was killed after the exchange has it under the name of the new one.
+#[test]
+fn a_rescue_that_was_killed_leaves_no_copy_behind_but_the_damaged_store() {
+    for (half_done, kept) in [("half.txt", 0), ("missing-entities.txt", 1)] {
+        let folder = folder();
+        let path = folder.path().join("store");
+        fill(&path);
+        let made = folder.path().join("store-rescued");
+        std::fs::create_dir(&made).expect("a folder");
+        std::fs::write(made.join(half_done), "x").expect("written");
+        let options = Options {
+            cache_bytes: 16 << 20,
+            ..Options::new(&path)
+        };
+        rescue(&options).expect("all of it can be read");
+        let entries = std::fs::read_dir(folder.path()).expect("the folder");
+        let names: Vec<String> = entries
+            .map(|entry| {
+                entry
+                    .expect("an entry")
+                    .file_name()
+                    .to_string_lossy()
+                    .into()
+            })
+            .collect();
+        let earlier = names.iter().filter(|name| name.ends_with("-earlier"));
+        assert_eq!(
+            (earlier.count(), names.len()),
+            (kept, 2 + kept),
+            "{names:?}"
+        );
+        assert_eq!(all(&open(&path).expect("it opens")).len(), ENTITIES);
+    }
+}

@@ -82,6 +82,11 @@ impl Inner {
     /// The store's error, or a target that cannot be prepared, and whether sources used the new
     /// plan already. They are not changed back.
     pub(super) async fn take_over(&self, plan: Plan, loaded: Loaded) -> Result<TakenOver, Halted> {
+        let stopped = self.stopped.lock().await;
+        if *stopped {
+            let stops = store::Error::Unavailable("Weir is stopping".to_owned());
+            return Err(Halted::before(stops));
+        }
         let began = Instant::now();
         let _whole = dispatch::AbortOnPanic("the change of configuration".into());
         let old = self.live.load_full();

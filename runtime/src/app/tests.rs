@@ -128,6 +128,34 @@ async fn each_reload_tells_what_it_has_read() {
     app.stop().await;
 }
 
+// Weir was stopped while a reload changed its channels over: those that it started after the others had
+// stopped were not saved, and what they had delivered was delivered again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_waits_for_a_change_of_channels_that_has_begun_and_lets_no_other_begin() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("weir.toml");
+    std::fs::write(&file, config("")).expect("written");
+    let app = start(&file).await;
+    let inner = app.inner.clone();
+    let changing = inner.stopped.lock().await;
+    let mut closing = Box::pin(inner.close());
+    let waited = tokio::time::timeout(Duration::from_millis(200), &mut closing).await;
+    assert!(waited.is_err(), "a change has begun");
+    drop(changing);
+    closing.await;
+    let more = config("").replace("[channels.shop]", "[channels.page]");
+    std::fs::write(&file, more).expect("written");
+    let files = read_plan(std::slice::from_ref(&file)).expect("a plan").0;
+    let loaded = inner.live.load().loaded.clone();
+    let halted = inner.take_over(files, loaded).await;
+    assert!(
+        halted.is_err_and(|halted| halted.to_string().contains("Weir is stopping")),
+        "no channel changes any more"
+    );
+    assert!(!inner.live.load().channels.contains_key("page"));
+    app.stop().await;
+}
+
 // A plugin that the new configuration takes from another file, with bytes that another reload was
 // compiling, was compiled at the turn of the reload: no other reload could begin for minutes. One with
 // other limits took over with the earlier component, which has the earlier limits.

@@ -10,6 +10,8 @@
 mod algolia;
 mod document;
 mod elasticsearch;
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) mod fuzz;
 mod id;
 mod look;
 mod meilisearch;
@@ -143,7 +145,17 @@ impl Search {
                     *lock(&engine.index) = (!engine.creates(index)).then_some(index);
                     index
                 }
-                Err(outcome) => return vec![outcome; attempt.items.len()].into(),
+                Err(outcome) => {
+                    // Nothing was written, whatever became of the look.
+                    let outcome = match outcome {
+                        Outcome::Retry { reason, .. } => Outcome::Retry {
+                            reason,
+                            maybe_applied: false,
+                        },
+                        other => other,
+                    };
+                    return vec![outcome; attempt.items.len()].into();
+                }
             },
         };
         let delivery = match engine.options.dialect {

@@ -17,7 +17,7 @@ mod signatures;
 use std::sync::LazyLock;
 
 /// The targets by name; `run` reads this list.
-const TARGETS: [(&str, fn(&[u8])); 7] = [
+const TARGETS: [(&str, fn(&[u8])); 10] = [
     ("events", events::request),
     ("cloudevents", cloudevents::headers),
     ("signatures", signatures::proof),
@@ -25,6 +25,9 @@ const TARGETS: [(&str, fn(&[u8])); 7] = [
     ("records", rows::record),
     ("rows", rows::load),
     ("answers", answers::answer),
+    ("rules", answers::rules),
+    ("hints", answers::hints),
+    ("engines", answers::engine),
 ];
 
 static TARGET: LazyLock<fn(&[u8])> = LazyLock::new(|| {

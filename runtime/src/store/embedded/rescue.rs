@@ -53,8 +53,11 @@ pub fn rescue(options: &Options) -> Result<Rescued, Error> {
     let cannot = |what: &Path, error: &dyn std::fmt::Display| {
         Error::Unavailable(format!("{}: {error}", what.display()))
     };
-    if made.exists() {
-        // An earlier rescue was interrupted here. Its folder may be the damaged store.
+    if made.exists() && !made.join(MISSING).exists() {
+        // An earlier rescue was killed while it copied: nothing is here that the store does not have.
+        std::fs::remove_dir_all(&made).map_err(|error| cannot(&made, &error))?;
+    } else if made.exists() {
+        // An earlier rescue was killed after the exchange: this is the damaged store.
         let earlier = path.with_file_name(format!("{aside}-earlier"));
         std::fs::rename(&made, &earlier).map_err(|error| cannot(&made, &error))?;
     }
@@ -74,11 +77,7 @@ pub fn rescue(options: &Options) -> Result<Rescued, Error> {
         }
     })?;
     let aside = path.with_file_name(aside);
-    let names: String = rescued
-        .missing
-        .iter()
-        .map(|name| format!("{name}\n"))
-        .collect();
+    let names: String = rescued.missing.iter().map(|name| line(name)).collect();
     let exchange = || -> std::io::Result<()> {
         // Before the new store is in use: whatever interrupts this, the names are there.
         let mut file = File::create(path.join(MISSING))?;
@@ -98,6 +97,22 @@ pub fn rescue(options: &Options) -> Result<Rescued, Error> {
     open::sync_directories(path).map_err(|error| cannot(path, &error))?;
     rescued.aside = aside;
     Ok(rescued)
+}
+
+/// A name as a line: characters that would end it, and the backslash, as in a JSON string.
+fn line(name: &str) -> String {
+    let mut line = String::with_capacity(name.len() + 1);
+    for letter in name.chars() {
+        match letter {
+            '\\' | '\n' | '\r' => line.extend(letter.escape_default()),
+            '\u{85}' | '\u{2028}' | '\u{2029}' => {
+                line.push_str(&format!("\\u{:04x}", u32::from(letter)));
+            }
+            _ => line.push(letter),
+        }
+    }
+    line.push('\n');
+    line
 }
 
 /// Opens the damaged store. sled refuses a log that is damaged in the segment that it wrote last. Then a
@@ -530,5 +545,31 @@ impl Pieces {
         }
         rows.iter()
             .try_for_each(|(key, value)| copy.put(key, value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A key with a line break in it was listed as two entities, none of which there was.
+    #[test]
+    fn each_name_is_one_line_and_no_two_are_the_same() {
+        let names = [
+            "product/a",
+            "product/a\nb",
+            "product/a\\nb",
+            "product/ü\u{2028}\r",
+        ];
+        let lines: Vec<String> = names.iter().map(|name| line(name)).collect();
+        assert_eq!(
+            lines,
+            [
+                "product/a\n",
+                "product/a\\nb\n",
+                "product/a\\\\nb\n",
+                "product/ü\\u2028\\r\n"
+            ]
+        );
     }
 }

@@ -105,7 +105,7 @@ async fn published(engine: &Engine, attempt: &Attempt<'_>, task: &Value) -> Outc
 
 /// The outcomes of a request that was not accepted. A record that is too big is named by its position;
 /// the others are sent again without it.
-fn refusal(reply: &Reply, items: usize) -> Vec<Outcome> {
+pub(super) fn refusal(reply: &Reply, items: usize) -> Vec<Outcome> {
     let position = reply.body.as_ref().and_then(|body| body.get("position"));
     let position = position.and_then(Value::as_u64).map(|at| at as usize);
     match (reply.status, position) {

@@ -137,7 +137,12 @@ fn action(engine: &Engine, item: &Item, id: &str, body: &mut Vec<u8>) -> Result<
 }
 
 /// The outcome of each item that was sent.
-fn judged(engine: &Engine, attempt: &Attempt<'_>, sent: &[usize], reply: &Reply) -> Vec<Outcome> {
+pub(super) fn judged(
+    engine: &Engine,
+    attempt: &Attempt<'_>,
+    sent: &[usize],
+    reply: &Reply,
+) -> Vec<Outcome> {
     let all = |outcome: Outcome| vec![outcome; sent.len()];
     if !reply.is_success() {
         let kind = reply.str("/error/type");

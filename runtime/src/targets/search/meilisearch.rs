@@ -127,7 +127,7 @@ async fn find(engine: &Engine, attempt: &Attempt<'_>, mark: &str) -> Option<u64>
 }
 
 /// The outcome of a request that was not accepted.
-fn refusal(reply: &Reply, items: usize) -> Outcome {
+pub(super) fn refusal(reply: &Reply, items: usize) -> Outcome {
     match (reply.status, reply.str("/code")) {
         (_, "no_space_left_on_device" | "index_not_found" | "invalid_api_key") => reply.trip(),
         (413, _) if items > 1 => again(&reply.described(), true),
@@ -143,7 +143,7 @@ fn refusal(reply: &Reply, items: usize) -> Outcome {
 }
 
 /// The outcome of a task that has failed.
-fn failure(engine: &Engine, reply: &Reply, items: usize) -> Outcome {
+pub(super) fn failure(engine: &Engine, reply: &Reply, items: usize) -> Outcome {
     let (code, message) = (reply.str("/error/code"), reply.str("/error/message"));
     let quote = format!("the task failed: {code}: {message}");
     let reason = engine.shown(u64::from(reply.status), &quote);

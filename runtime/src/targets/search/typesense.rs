@@ -75,7 +75,7 @@ pub(super) async fn deliver(engine: &Engine, attempt: Attempt<'_>) -> Delivery {
 /// The outcome of each document by its line. An answer that breaks off looks whole, so lines that are
 /// missing make their documents uncertain. Some versions repeat each document that they refuse: of an
 /// answer that is too long because of that, the lines that were read count.
-fn lines(engine: &Engine, reply: &Reply, documents: usize) -> Vec<Outcome> {
+pub(super) fn lines(engine: &Engine, reply: &Reply, documents: usize) -> Vec<Outcome> {
     let read = match &reply.cut {
         Some(_) => reply.text.rsplitn(2, |byte| *byte == b'\n').nth(1),
         None => Some(&*reply.text),
@@ -129,7 +129,7 @@ fn one(engine: &Engine, line: &Value) -> Outcome {
 }
 
 /// The outcome of a request that failed as a whole.
-fn trouble(reply: &Reply, items: usize) -> Outcome {
+pub(super) fn trouble(reply: &Reply, items: usize) -> Outcome {
     let text = String::from_utf8_lossy(&reply.text);
     match reply.status {
         422 if is_out_of_resources(&text) => reply.trip(),

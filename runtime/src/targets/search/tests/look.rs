@@ -106,6 +106,17 @@ async fn an_index_that_a_write_would_create_is_looked_for_before_each_write() {
     }
 }
 
+// The look had no answer, and the deletion of a document that nobody had written was made twice.
+#[tokio::test]
+async fn a_look_without_an_answer_has_written_nothing() {
+    for reply in [Reply::Half(200), Reply::Hang, Reply::Status(500)] {
+        let target = Fixture::start(move |_| reply.clone()).await;
+        let search = Search::open(&options(&target, Dialect::Elasticsearch)).expect("opens");
+        assert_eq!(words(&search, &[put("a")]).await, ["retry"]);
+        assert_eq!(writes(&target).len(), 0);
+    }
+}
+
 /// A path, and the status and the body of its answer.
 type Answered = (&'static str, u16, &'static str);
 
