@@ -172,6 +172,28 @@ fn an_alias_that_goes_missing_is_not_created_but_waited_for() {
     });
 }
 
+// Meilisearch makes a task of each request and applies one at a time: a catalogue in thousands of small
+// requests kept it busy for an hour.
+#[test]
+fn a_catalogue_that_was_held_back_goes_in_few_requests() {
+    each(&Dialect::ALL, |stage, engine, dialect| {
+        stage.operate("search", "pause");
+        for first in (0..6_000).step_by(2_000) {
+            stage.takes("pim", &changes(first..first + 2_000, &json!(1)));
+        }
+        stage.operate("search", "resume");
+        holds(&engine, contents(0..6_000, json!(1)));
+        // Full requests are 6. The first are made before the channel knows how long documents are, and
+        // with several slots on a busy machine one may start before it is full.
+        let most = match dialect {
+            Dialect::Meilisearch | Dialect::Typesense => 12,
+            _ => 60,
+        };
+        let writes = engine.writes();
+        assert!(writes <= most, "{dialect:?}: {writes} requests");
+    });
+}
+
 #[test]
 fn a_check_looks_at_the_index_before_the_first_delivery() {
     let with_mappings = [Dialect::Elasticsearch, Dialect::OpenSearch];

@@ -1,9 +1,10 @@
 //! `weir-bench search`: a search engine gets half a million documents in `_bulk` requests. How close does
 //! Weir come to a client that only sends requests of the same size, made beforehand?
 //!
-//! Each is measured with an engine that takes 20 µs for a document, 50,000/s, as one with a worker for each
-//! core of a small machine does, and with one that takes no time, where client and engine compete for the
-//! processor. The channel is paused while the documents come in.
+//! Each is measured with an engine whose worker takes 20 µs for a document, 50,000/s, and with one that takes
+//! no time. There Weir reads, renders and writes each document while the other client only copies bytes, and
+//! both compete with the engine for the processor; so that ratio has no aim. The channel is paused while the
+//! documents come in.
 
 use std::net::SocketAddr;
 use std::thread::sleep;
@@ -72,7 +73,11 @@ pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
         figure("most_requests_at_once", got.most_at_once as f64);
         figure("documents_per_second", round(by_weir, 0));
         figure("documents_per_second_of_bare_requests", round(bare_rate, 0));
-        report.at_least(&format!("{name}_ratio"), by_weir / bare_rate, 0.8);
+        let (ratio, name_of_it) = (by_weir / bare_rate, format!("{name}_ratio"));
+        match takes.is_zero() {
+            true => report.figure(&name_of_it, round(ratio, 2)),
+            false => report.at_least(&name_of_it, ratio, 0.8),
+        }
         report.exactly(&format!("{name}_delivered"), delivered, documents as u64);
     }
     report.end(args.common.json, out)
