@@ -51,6 +51,33 @@ fn an_entity_that_waits_to_be_quiet_says_so_and_waits_on_after_a_restart() {
     shop_has(&stage, "second");
 }
 
+#[test]
+fn an_entity_of_a_lane_that_waits_for_its_hours_says_so() {
+    let now = jiff::Timestamp::now()
+        .to_zoned(jiff::tz::TimeZone::UTC)
+        .time();
+    let later = |hours: i64| {
+        now.wrapping_add(jiff::Span::new().hours(hours))
+            .strftime("%H:%M")
+    };
+    let hours = format!(
+        "hours = {{ bulk = \"{}-{}\", zone = \"UTC\" }}\n",
+        later(2),
+        later(3)
+    );
+    let config = CATALOG.replace("owner = \"pim\"", "owner = \"pim\", lane = \"bulk\"") + &hours;
+    let stage = Stage::with(&config);
+    stage.takes("pim", &[change("lamp", "content", json!(1))]);
+    let standing = stage.stands("lamp", "shop", "waiting");
+    let by = format!("hours of bulk, {}-{}", later(2), later(3));
+    assert_eq!(standing["by"], by, "{standing:#}");
+    let metrics = stage.weir().get("/metrics").text();
+    let waiting = "weir_waiting{channel=\"shop\",reason=\"hours\"} 1\n";
+    assert!(metrics.contains(waiting), "{metrics}");
+    let late = "weir_overdue_seconds{channel=\"shop\"} 0.0\n";
+    assert!(metrics.contains(late), "{metrics}");
+}
+
 #[track_caller]
 fn shop_has(stage: &Stage, content: &str) {
     let facets = json!({"content": content, "price.de": 5});
