@@ -49,11 +49,25 @@ impl Job {
             runs_as_new: false,
         }
     }
+
+    /// What the queue must know when the batch does not run any more.
+    pub(super) fn ran(&mut self) -> Ran {
+        Ran {
+            chain: self.batch.chain.clone(),
+            as_new: std::mem::take(&mut self.runs_as_new),
+        }
+    }
+}
+
+/// A batch that has run. It counts as running until its worker hands this over with its next pull.
+pub(super) struct Ran {
+    chain: Arc<Chain>,
+    as_new: bool,
 }
 
 /// What a worker got.
 pub(super) enum Pulled {
-    /// A batch to run, which is running from now until it is released.
+    /// A batch to run.
     Job(Box<Job>),
     /// Nothing for a while.
     Nothing,
@@ -74,6 +88,8 @@ struct State {
     lines: [Line; 3],
     /// Running batches of new plugins on quick workers, of which one may run.
     new: usize,
+    /// Workers of each lane that wait for a batch. To wake one costs a system call, also if none waits.
+    sleeping: [usize; 3],
 }
 
 /// The batches of one kind of worker.
@@ -100,6 +116,7 @@ impl Queue {
                 open: true,
                 lines: same_plugin_max.map(line),
                 new: 0,
+                sleeping: [0; 3],
             }),
             ready: Default::default(),
         }
@@ -114,16 +131,31 @@ impl Queue {
         let job = job.into();
         let lane = lane(standing(&job.batch.chain, Instant::now()));
         let mut state = self.lock();
-        if state.open {
-            state.lines[lane as usize].waiting[job.priority as usize].push_back(job);
+        if !state.open {
+            return;
+        }
+        state.lines[lane as usize].waiting[job.priority as usize].push_back(job);
+        self.wake(state, lane);
+    }
+
+    /// Wakes a worker of a lane if one sleeps. Gives the lock back first, because the worker needs it.
+    fn wake(&self, state: MutexGuard<'_, State>, lane: Lane) {
+        let sleeps = state.sleeping[lane as usize] > 0;
+        drop(state);
+        if sleeps {
             self.ready[lane as usize].notify_one();
         }
     }
 
-    /// Waits for the next batch. With `impatient`, returns `Nothing` after [`PATIENCE`] without one.
-    pub(super) fn pull(&self, lane: Lane, impatient: bool) -> Pulled {
+    /// Waits for the next batch. The one that this worker ran before does not count as running any more,
+    /// so that another one of the same plugins may run. With `impatient`, returns `Nothing` after
+    /// [`PATIENCE`] without one.
+    pub(super) fn pull(&self, lane: Lane, impatient: bool, ran: Option<Ran>) -> Pulled {
         let until = Instant::now() + PATIENCE;
         let mut state = self.lock();
+        if let Some(ran) = ran {
+            state.release(lane, &ran);
+        }
         loop {
             if !state.open {
                 return Pulled::Closed;
@@ -133,41 +165,27 @@ impl Queue {
                 self.ready.iter().for_each(Condvar::notify_all);
             }
             if let Some(job) = state.next(lane, now) {
+                // The end of a chain of several plugins may allow more than this one to run.
+                if state.lines[lane as usize].has_waiting() {
+                    self.wake(state, lane);
+                }
                 return Pulled::Job(job);
             }
             let ready = &self.ready[lane as usize];
+            state.sleeping[lane as usize] += 1;
             if !impatient {
                 state = sync::unpoisoned(ready.wait(state));
+                state.sleeping[lane as usize] -= 1;
                 continue;
             }
             // Others may take each batch that this worker is woken for.
             let left = until.saturating_duration_since(now);
-            if left.is_zero() {
+            let timed_out;
+            (state, timed_out) = sync::unpoisoned(ready.wait_timeout(state, left));
+            state.sleeping[lane as usize] -= 1;
+            if timed_out.timed_out() {
                 return Pulled::Nothing;
             }
-            (state, _) = sync::unpoisoned(ready.wait_timeout(state, left));
-        }
-    }
-
-    /// Marks a batch as no longer running, so that another one of the same plugins may run.
-    pub(super) fn release(&self, lane: Lane, job: &mut Job) {
-        let mut state = self.lock();
-        if std::mem::take(&mut job.runs_as_new) {
-            state.new -= 1;
-        }
-        let line = &mut state.lines[lane as usize];
-        for plugin in plugins(&job.batch.chain) {
-            if let Some(count) = line.running.get_mut(plugin) {
-                *count -= 1;
-                if *count == 0 {
-                    line.running.remove(plugin);
-                }
-            }
-        }
-        // The releasing worker takes one waiting batch itself, but the end of a chain of several
-        // plugins may allow more to run.
-        if line.waiting.iter().any(|queue| !queue.is_empty()) {
-            self.ready[lane as usize].notify_one();
         }
     }
 
@@ -192,7 +210,27 @@ impl Queue {
     }
 }
 
+impl Line {
+    fn has_waiting(&self) -> bool {
+        self.waiting.iter().any(|queue| !queue.is_empty())
+    }
+}
+
 impl State {
+    /// Marks a batch as no longer running.
+    fn release(&mut self, lane: Lane, ran: &Ran) {
+        self.new -= usize::from(ran.as_new);
+        let running = &mut self.lines[lane as usize].running;
+        for plugin in plugins(&ran.chain) {
+            if let Some(count) = running.get_mut(plugin) {
+                *count -= 1;
+                if *count == 0 {
+                    running.remove(plugin);
+                }
+            }
+        }
+    }
+
     /// Moves the waiting batches of this lane whose plugins have become slower. Returns whether there
     /// were any.
     fn demote(&mut self, from: Lane, now: Instant) -> bool {
@@ -325,7 +363,7 @@ mod tests {
                 queue.push(Job::new(batch, priority, oneshot::channel().0, slot));
             }
         }
-        let next = || match queue.pull(Lane::Quick, true) {
+        let next = || match queue.pull(Lane::Quick, true, None) {
             Pulled::Job(job) => job.priority as usize,
             _ => unreachable!("as many are pulled as were pushed"),
         };

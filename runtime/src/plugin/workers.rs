@@ -160,24 +160,24 @@ fn work(queue: &Queue, pool: &Pool, lane: Lane, sweeps: bool) {
     // If the system refuses, all threads have the same priority: looping plugins then cost the
     // others processor time, and nothing worse happens.
     let _ = rustix::process::nice(lane.niceness());
-    let mut swept = Instant::now();
+    let (mut swept, mut ran) = (Instant::now(), None);
     loop {
         if sweeps && swept.elapsed() >= SWEEP_EVERY {
             pool.sweep();
             swept = Instant::now();
         }
-        let mut job = match queue.pull(lane, sweeps) {
+        let mut job = match queue.pull(lane, sweeps, ran.take()) {
             Pulled::Job(job) => job,
             Pulled::Nothing => continue,
             Pulled::Closed => return,
         };
         // The caller has gone, so the result is not needed.
         if job.reply.is_closed() {
-            queue.release(lane, &mut job);
+            ran = Some(job.ran());
             continue;
         }
         let progress = catch_unwind(AssertUnwindSafe(|| job.batch.run(pool, lane)));
-        queue.release(lane, &mut job);
+        ran = Some(job.ran());
         match progress {
             Ok(Progress::Later) => {
                 queue.push(job);

@@ -6,7 +6,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::*;
 use crate::plugin::batch::{Batch, Lane};
-use crate::plugin::queue::{Job, Pulled, Queue};
+use crate::plugin::queue::{Job, Pulled, Queue, Ran};
 use crate::plugin::standing::Standing;
 
 /// Names of plugins that do nothing but loop.
@@ -110,8 +110,8 @@ async fn a_batch_of_nothing_but_loops_gives_way_to_others() {
 }
 
 /// Takes a batch from the queue, if one may run on this kind of worker.
-fn pulled(queue: &Queue, lane: Lane) -> Option<Box<Job>> {
-    match queue.pull(lane, true) {
+fn pulled(queue: &Queue, lane: Lane, ran: Option<Ran>) -> Option<Box<Job>> {
+    match queue.pull(lane, true, ran) {
         Pulled::Job(job) => Some(job),
         _ => None,
     }
@@ -138,18 +138,17 @@ async fn batches_on_slower_workers_and_those_of_new_plugins_do_not_wait_for_each
     };
     push(&new);
     push(&new);
-    let mut first = pulled(&queue, Lane::Quick).expect("one new batch may run");
-    assert!(pulled(&queue, Lane::Quick).is_none(), "and no other");
+    let mut first = pulled(&queue, Lane::Quick, None).expect("one new batch may run");
+    assert!(pulled(&queue, Lane::Quick, None).is_none(), "and no other");
 
     let now = Instant::now();
     conduct.was_long(now);
     push(&heavy);
     conduct.was_long(now - Duration::from_secs(60));
     assert_eq!(conduct.standing(now), Standing::New, "its time is over");
-    let slow = pulled(&queue, Lane::Heavy);
+    let slow = pulled(&queue, Lane::Heavy, None);
     assert!(slow.is_some(), "it waits for no new plugin");
-    queue.release(Lane::Quick, &mut first);
-    let second = pulled(&queue, Lane::Quick);
+    let second = pulled(&queue, Lane::Quick, Some(first.ran()));
     assert!(second.is_some(), "it waits for no heavy worker");
 }
 
