@@ -264,12 +264,14 @@ fn local(command: Local) -> ExitCode {
                 &args.config,
                 args.without_secrets,
                 args.json,
-                |plan| match components(plan) {
-                    wrong if wrong.is_empty() && args.connect => check::connect::targets(plan),
-                    complaints => check::Loaded {
-                        complaints,
-                        ..check::Loaded::default()
-                    },
+                |plan| {
+                    let mut found = components(plan);
+                    if found.complaints.is_empty() && args.connect {
+                        let tried = check::connect::targets(plan);
+                        found.complaints.extend(tried.complaints);
+                        found.warnings.extend(tried.warnings);
+                    }
+                    found
                 },
                 |plan| check::left_behind::look(plan, url, usual.as_deref(), token),
             )
@@ -281,19 +283,30 @@ fn local(command: Local) -> ExitCode {
     }
 }
 
-/// Loads each component and configures it for each of its places, as a start does.
-fn components(plan: &crate::plan::Plan) -> Vec<crate::plan::Complaint> {
+/// Loads each component and configures it for each of its places, as a start does. Warns of channels whose
+/// plugins only filter where a renderer is needed.
+fn components(plan: &crate::plan::Plan) -> check::Loaded {
+    let wrong = |complaints| check::Loaded {
+        complaints,
+        warnings: Vec::new(),
+    };
     let host = match crate::plugin::Host::start(&crate::plugin::Options {
         workers: 1,
         compiler: compile::apart(),
         ..crate::plugin::Options::default()
     }) {
         Ok(host) => host,
-        Err(error) => return vec![plan.complaint("plugins", error.to_string(), None)],
+        Err(error) => return wrong(vec![plan.complaint("plugins", error.to_string(), None)]),
     };
-    crate::app::load::load(&host, plan)
-        .err()
-        .unwrap_or_default()
+    match crate::app::load::load(&host, plan) {
+        Ok(loaded) => check::Loaded {
+            complaints: Vec::new(),
+            warnings: crate::plan::mapped_fields(plan, |channel| {
+                !channel.plugins.is_empty() && !loaded.renders(&channel.options.name)
+            }),
+        },
+        Err(complaints) => wrong(complaints),
+    }
 }
 
 /// Runs the command and writes its output to `out`, even if it fails half-way.

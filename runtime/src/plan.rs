@@ -27,6 +27,7 @@ pub use crate::config::text::{Cause, Complaint, Place, render};
 pub use crate::ingest::BODY_BYTES_MAX;
 use crate::model::EntityType;
 use crate::{dispatch, ingest, plugin};
+pub(crate) use checks::mapped_fields;
 pub use difference::difference;
 pub use redacted::redacted;
 pub use understand::{ReadOptions, Understood, read, read_named};

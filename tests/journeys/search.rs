@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use crate::support::guests;
 use crate::support::weir::command;
 use crate::support::{Dialect, Engine, Mood, Stage, becomes, change, deletion, eventually};
 
@@ -216,6 +217,26 @@ fn a_check_looks_at_the_index_before_the_first_delivery() {
         );
         assert_eq!(engine.writes(), 0);
     });
+}
+
+// The channel had a filter, so that it looked as if something rendered its prices.
+#[test]
+fn a_check_warns_of_facets_that_become_fields_behind_a_filter_too() {
+    let family = "facets.\"stock.*\" = { owner = \"pim\" }\n[sources.pim]";
+    let filtered = "facets = [\"stock.*\"]\nplugins = [\"in-stock\"]";
+    let path = guests::plugin("in-stock");
+    let config = CATALOG
+        .replace("{dialect}", "opensearch")
+        .replace("{url}", "http://127.0.0.1:1")
+        .replace("[sources.pim]", family)
+        .replace("facets = [\"content\"]", filtered);
+    let stage = Stage::closed(&format!("{config}[plugins.in-stock]\npath = {path:?}\n"));
+    let output = command(stage.folder(), &["check", "-c", "weir.toml"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success() && text.contains("each facet of \"stock.*\" becomes a field"),
+        "{text}"
+    );
 }
 
 #[test]

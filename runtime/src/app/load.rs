@@ -35,6 +35,12 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// Whether a channel has a renderer.
+    pub fn renders(&self, channel: &str) -> bool {
+        let chain = self.channels.get(channel);
+        chain.is_some_and(|chain| chain.renderer().is_some())
+    }
+
     /// The names of its plugins.
     pub(super) fn plugins(&self) -> impl Iterator<Item = &Arc<str>> {
         self.components.keys()

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::basics::ServerPlaces;
 use super::channels::meet;
 use super::targets::{exclusive, maps_fields};
-use super::{Complaint, Plan};
+use super::{Channel, Complaint, Plan};
 use crate::config::cursor::Reader;
 use crate::config::text::suggestion;
 use crate::ingest::naming::IdFrom;
@@ -16,18 +16,26 @@ pub(super) fn check(reader: &Reader<'_>, plan: &Plan, places: &ServerPlaces) {
     recorded(reader, plan);
     owners(reader, plan);
     shared(reader, plan);
-    fields(reader, plan);
+    // Whether plugins render is known only when they are loaded.
+    let plain = |channel: &Channel| channel.plugins.is_empty();
+    mapped_fields(plan, plain)
+        .into_iter()
+        .for_each(|warning| reader.warn(warning));
     unused(reader, plan);
 }
 
-/// Warns of channels without a renderer whose facets become fields of a mapping: of a family, because each
-/// new name takes one of the fields that an index may have, and of two facets of which one has to be an
+/// Warnings about channels without a renderer whose facets become fields of a mapping: of a family, because
+/// each new name takes one of the fields that an index may have, and of two facets of which one has to be an
 /// object so that the other can be in it.
-fn fields(reader: &Reader<'_>, plan: &Plan) {
+pub(crate) fn mapped_fields(
+    plan: &Plan,
+    without_renderer: impl Fn(&Channel) -> bool,
+) -> Vec<Complaint> {
+    let mut warnings = Vec::new();
     for (name, channel) in &plan.channels {
         let options = &channel.options;
         let mapped = plan.targets.get(&options.target).is_some_and(maps_fields);
-        if !mapped || !channel.plugins.is_empty() {
+        if !mapped || !without_renderer(channel) {
             continue;
         }
         let path = format!("channels.{name}.facets");
@@ -37,7 +45,7 @@ fn fields(reader: &Reader<'_>, plan: &Plan) {
                 "each facet of {family:?} becomes a field of the index, which takes no new document once it has all the fields that it may have (1,000, unless its mapping says otherwise)"
             );
             let help = "write a renderer that puts them into fields that are always the same, such as a list of prices".to_owned();
-            reader.warn(plan.complaint(&path, what, help));
+            warnings.push(plan.complaint(&path, what, help));
         }
         let entity = plan.entities.get(&options.entity_type);
         let rules = entity.iter().flat_map(|entity| &entity.facets);
@@ -55,10 +63,11 @@ fn fields(reader: &Reader<'_>, plan: &Plan) {
                     "{facet:?} and {other:?} exclude each other in a mapping, where a dot opens an object: documents with both are refused, unless the value of {facet:?} is always an object"
                 );
                 let help = "rename one of them, or write a renderer".to_owned();
-                reader.warn(plan.complaint(&path, what, help));
+                warnings.push(plan.complaint(&path, what, help));
             }
         }
     }
+    warnings
 }
 
 /// Refuses channels that would overwrite each other's entities at their target.

@@ -43,7 +43,7 @@ impl Points {
     /// What an answer at `now` says, while `more` requests are on their way.
     pub(crate) fn first(now: Duration, told: &PointsLeft, more: u32) -> Points {
         Points {
-            left: told.left - told.needed * f64::from(more),
+            left: least(told, told.needed * f64::from(more)),
             most: told.most,
             per_second: told.per_second,
             needed: told.needed,
@@ -64,7 +64,7 @@ impl Points {
         let alone = self.left + self.deducted + taken - told.used;
         // It may not have seen those that are on their way.
         let unseen = self.needed * f64::from(more);
-        let left = alone.clamp(told.left - unseen, told.left);
+        let left = alone.clamp(least(told, unseen), told.left);
         let by_others = alone - left;
         let passed = now.saturating_sub(self.answered).as_secs_f64();
         self.others = match passed < OTHERS {
@@ -103,4 +103,10 @@ impl Points {
         self.deducted += others;
         self.at = self.at.max(now);
     }
+}
+
+/// What is left at least when the API has seen requests that need so many points: it refuses those that
+/// find too few, and takes nothing for them.
+fn least(told: &PointsLeft, unseen: f64) -> f64 {
+    (told.left - unseen).max(told.left.min(0.0))
 }

@@ -393,3 +393,24 @@ fn answers_may_be_noted_in_another_order_than_they_came() {
         assert!(pace.start(now, false).is_ok());
     }
 }
+
+// Eight requests of 752 points were sent at once to a shop that had 1,000. After the first answer Weir
+// waited for the points of all, though the shop had refused seven.
+#[test]
+fn requests_that_find_no_points_take_none() {
+    let (mut pace, now) = (Pace::new(None, None), SECOND);
+    for _ in 0..8 {
+        assert!(pace.start(now, false).is_ok());
+        pace.sent(now);
+    }
+    let told = PointsLeft {
+        needed: 752.0,
+        used: 752.0,
+        left: 248.0,
+        most: 1000.0,
+        per_second: 50.0,
+    };
+    pace.points(now, &told, UNIT);
+    let wait = pace.start(now, false).expect_err("too few are left");
+    assert!(wait < 17 * SECOND, "{wait:?}");
+}
