@@ -111,9 +111,16 @@ fn room(inside: &Path) -> String {
     first.to_string_lossy().trim_end_matches(".rs").to_owned()
 }
 
-/// Whether a file is compiled into tests only, whose world may be wider.
+/// Whether a file is compiled only into tests and into searches for bytes that Weir cannot stand, whose
+/// world may be wider.
 fn is_test(inside: &Path) -> bool {
-    let helper = ["tests.rs", "fixture.rs", "fake.rs", "scripted.rs"];
+    let helper = [
+        "tests.rs",
+        "fixture.rs",
+        "fake.rs",
+        "scripted.rs",
+        "fuzz.rs",
+    ];
     inside.iter().any(|part| part == "tests") || helper.iter().any(|name| inside.ends_with(name))
 }
 
