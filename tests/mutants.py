@@ -120,7 +120,7 @@ MUTATIONS = [
     ("replaced", "the refresh token in place of the configured one", SRC + "targets/http/oauth2.rs",
      "            replaced.replace(next);", "            let _ = (replaced, next);",
      "lib", "targets::http::oauth2::tests::targets_with_the_same_refresh_token_replace_it_for_each_other"),
-    ("kept", "the note of replaced credentials", SRC + "app/apply.rs",
+    ("credentials", "the note of replaced credentials", SRC + "app/apply.rs",
      "handle.take_credentials(&kept);", "let _ = kept;",
      "journeys", "reload::a_refresh_token_that_was_replaced_is_used_after_a_reload_and_a_restart_and_shown_nowhere"),
     ("quotes", "the check of quotes in CSV", SRC + "ingest/split/records.rs",
@@ -189,10 +189,10 @@ MUTATIONS = [
     ("longer", "a longer batch after many full ones", SRC + "dispatch/request_size.rs",
      "            Some(refused) if self.full >= FULL_MAX => refused.saturating_add(refused / 8),\n", "",
      "lib", "dispatch::request_size::tests::a_longer_batch_is_tried_now_and_then"),
-    ("room", "the room for a second full request", SRC + "dispatch/run.rs",
+    ("second-room", "the room for a second full request", SRC + "dispatch/run.rs",
      "ROOM_MAX.max(REQUESTS_IN_FLIGHT * self.batch())", "ROOM_MAX.max(self.batch())",
      "lib", "dispatch::tests::growing::a_backlog_goes_in_full_requests_and_two_of_them_are_in_flight"),
-    ("linger", "the short wait of what is urgent for others", SRC + "dispatch/run.rs",
+    ("urgent-linger", "the short wait of what is urgent for others", SRC + "dispatch/run.rs",
      "            0 => LINGER,\n", "",
      "lib", "dispatch::tests::growing::what_is_urgent_does_not_wait_until_a_long_request_is_full"),
     ("index", "the look before a write that would create the index", SRC + "targets/search.rs",
@@ -323,6 +323,10 @@ def test(target, name):
 
 def main(arguments):
     chosen = [mutation for mutation in MUTATIONS if mutation[0] in arguments or not set(arguments) - {"--check"}]
+    names = [mutation[0] for mutation in MUTATIONS]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        sys.exit(f"two mutations have the same name: {', '.join(twice)}")
     unknown = set(arguments) - {"--check"} - {mutation[0] for mutation in chosen}
     if unknown:
         sys.exit(f"no such mutation: {', '.join(sorted(unknown))}")
