@@ -163,6 +163,29 @@ impl Tokens {
         }
     }
 
+    /// Tries whether there is a token, and returns a warning if that is not known. A refresh token is not
+    /// exchanged for that: many endpoints end it, and the one in its place would be lost with this process.
+    ///
+    /// # Errors
+    /// What is wrong, as a phrase.
+    pub(super) async fn check(&self) -> Result<Vec<String>, String> {
+        let Grant::RefreshToken(_) = &self.options.grant else {
+            return self
+                .current()
+                .await
+                .map(|_| Vec::new())
+                .map_err(super::reason);
+        };
+        let shown = self.options.token_url.shown("[secret]");
+        self.transport
+            .reach(&self.options.token_url)
+            .await
+            .map_err(|error| format!("no token from {shown}: {error}"))?;
+        Ok(vec![format!(
+            "the refresh token for {shown} was not tried, because that may end it; a delivery shows whether it is valid"
+        )])
+    }
+
     /// A token that is not `used`: the current one if it is another, or a new one.
     ///
     /// # Errors
@@ -261,6 +284,13 @@ impl Tokens {
         let unreadable = |what: &str| (format!("answered {code} {what}"), None);
         let body: Value =
             serde_json::from_slice(&body).map_err(|_| unreadable("without JSON in its body"))?;
+        // First of all, because the old one has ended even if the rest of the answer is of no use.
+        if let Some(next) = body.get("refresh_token").and_then(Value::as_str)
+            && !next.is_empty()
+            && let Some(replaced) = &self.replaced
+        {
+            replaced.replace(next);
+        }
         let token = body
             .get("access_token")
             .and_then(Value::as_str)
@@ -269,11 +299,6 @@ impl Tokens {
         let mut value = HeaderValue::from_str(&format!("{}{token}", self.options.prefix))
             .map_err(|_| unreadable("with a token that a header cannot carry"))?;
         value.set_sensitive(true);
-        if let Some(next) = body.get("refresh_token").and_then(Value::as_str)
-            && let Some(replaced) = &self.replaced
-        {
-            replaced.replace(next);
-        }
         let life = match body.get("expires_in") {
             Some(Value::Number(seconds)) => seconds.as_f64(),
             Some(Value::String(seconds)) => seconds.trim().parse().ok(),

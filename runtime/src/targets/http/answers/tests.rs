@@ -220,6 +220,11 @@ fn shopware_points_at_the_item_that_sank_the_transaction() {
     assert_eq!(means(&shopware, 2, 400, nowhere), ["again"; 2], "halved");
     let outside = body.replace("/2/", "/9/");
     assert_eq!(means(&shopware, 2, 400, &outside), ["again"; 2], "halved");
+    // Weir lacked the right to write products, and each of them was refused.
+    let right = r#"{"errors":[{"code":"FRAMEWORK__MISSING_PRIVILEGE_ERROR","status":"403","detail":"Missing permissions","source":{"pointer":"/write_data/2"}}]}"#;
+    assert_eq!(means(&shopware, 4, 403, right), ["trip"; 4]);
+    assert_eq!(means(&shopware, 4, 429, right), ["throttled"; 4]);
+    assert_eq!(means(&shopware, 4, 500, right), ["retry"; 4]);
 }
 
 #[test]
