@@ -291,7 +291,7 @@ impl Answers {
             let at = index.first(entry).and_then(item_number)?;
             let outcome = match self.rule(true, response.status, Some(entry)) {
                 Some(found) => found.outcome(one, response, redactor),
-                // The target fails, or Weir lacks a right: the item at which it points is only the first one.
+                // The target is in trouble, or Weir lacks a right: the item is only the first that met it.
                 None if speaks_of_target(response.status) => return None,
                 None => Outcome::Refused {
                     reason: status::describe(
