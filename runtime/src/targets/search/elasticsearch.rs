@@ -245,6 +245,9 @@ fn is_of_target(kind: &str, why: &str) -> bool {
         "Document ID is not supported",
         "is not an alias",
         "contains unrecognized parameter",
+        "pipeline with id [",
+        // A strict mapping without the fields that Weir writes takes no document at all.
+        "dynamic introduction of [weir_",
     ]
     .iter()
     .any(|text| why.contains(text))

@@ -195,6 +195,30 @@ async fn elasticsearch_is_judged_item_by_item_by_the_type_of_the_error() {
             ),
             "trip",
         ),
+        (
+            error(
+                400,
+                "illegal_argument_exception",
+                "pipeline with id [prices] does not exist",
+            ),
+            "trip",
+        ),
+        (
+            error(
+                400,
+                "strict_dynamic_mapping_exception",
+                "[1:16] mapping set to strict, dynamic introduction of [weir_digest] within [_doc] is not allowed",
+            ),
+            "trip",
+        ),
+        (
+            error(
+                400,
+                "strict_dynamic_mapping_exception",
+                "[1:16] mapping set to strict, dynamic introduction of [colour] within [_doc] is not allowed",
+            ),
+            "refused",
+        ),
         (error(400, "index_closed_exception", "closed"), "trip"),
         (
             error(
@@ -414,6 +438,8 @@ async fn a_task_of_meilisearch_that_fails_says_whose_fault_it_is() {
         ("invalid_document_id", "again", "refused"),
         ("missing_document_id", "again", "refused"),
         ("no_space_left_on_device", "trip", "trip"),
+        // It counts the fields of all documents of the index.
+        ("max_fields_limit_exceeded", "trip", "trip"),
         ("internal", "trip", "trip"),
     ] {
         for (items, expected) in [(vec![put("a"), put("b")], of_two), (vec![put("a")], of_one)] {
@@ -601,6 +627,20 @@ async fn algolia_delivers_when_its_task_is_published() {
         asked[0].text(),
         r#"{"requests":[{"action":"updateObject","body":{"objectID":"a","name":"n"}},{"action":"deleteObject","body":{"objectID":"b_2f1"}}]}"#
     );
+}
+
+// The key had no right to look at tasks, and each delivery took ten minutes.
+#[tokio::test]
+async fn a_task_of_algolia_that_must_not_be_seen_is_not_waited_for() {
+    let (_target, search) = engine(Dialect::Algolia, |asked| match asked.method.as_str() {
+        "POST" => Reply::Body(200, r#"{"taskID":5}"#.into()),
+        _ => Reply::Body(
+            403,
+            r#"{"message":"Method not allowed with this API key","status":403}"#.into(),
+        ),
+    })
+    .await;
+    assert_eq!(words(&search, &[put("a")]).await, ["uncertain"]);
 }
 
 #[tokio::test]

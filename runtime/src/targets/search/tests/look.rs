@@ -311,3 +311,46 @@ async fn a_check_warns_of_a_mapping_that_guesses_or_is_nearly_full() {
         }
     }
 }
+
+// The mapping was strict and did not know the fields that Weir adds, and each document was refused.
+#[tokio::test]
+async fn a_check_warns_of_a_strict_mapping_without_the_fields_that_weir_writes() {
+    let text = json!({"type": "text"});
+    for (properties, meta, expected) in [
+        (
+            json!({"name": text}),
+            true,
+            Some("lacks weir_digest, weir_key, weir_sequence"),
+        ),
+        (
+            json!({"weir_digest": text, "weir_key": text}),
+            true,
+            Some("lacks weir_sequence"),
+        ),
+        (
+            json!({"weir_digest": text, "weir_key": text, "weir_sequence": text}),
+            true,
+            None,
+        ),
+        (json!({"name": text}), false, None),
+    ] {
+        let target = Fixture::start(move |asked| {
+            let body = match asked.path.as_str() {
+                LOOK => json!({"products": {"aliases": {}}}),
+                MAPPING => {
+                    json!({"products": {"mappings": {"dynamic": "strict", "properties": properties}}})
+                }
+                _ => json!({}),
+            };
+            Reply::Body(200, body.to_string())
+        })
+        .await;
+        let mut options = options(&target, Dialect::Elasticsearch);
+        options.meta = meta;
+        let search = Search::open(&options).expect("opens");
+        let found = search.check().await.expect("nothing that is wrong");
+        assert_eq!(found.len(), usize::from(expected.is_some()), "{found:?}");
+        let all = found.concat();
+        assert!(all.contains(expected.unwrap_or_default()), "{all}");
+    }
+}
