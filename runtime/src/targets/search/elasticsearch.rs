@@ -33,7 +33,7 @@ const RESET_BYTES_MIN: usize = 1024 * 1024;
 pub(super) struct State {
     /// When a request for a document was given up.
     unanswered: Mutex<HashMap<String, Instant>>,
-    /// Requests in a row that were long and had no answer.
+    /// Requests in a row that were long and whose connection was reset.
     resets: AtomicU32,
 }
 
@@ -68,17 +68,19 @@ pub(super) async fn deliver(engine: &Engine, index: Index, attempt: Attempt<'_>)
         engine.options.index
     );
     let body = Some(("application/x-ndjson", body));
-    let state = &engine.elasticsearch;
+    let (state, began) = (&engine.elasticsearch, Instant::now());
     let (of_sent, wait) = match engine.ask(Method::POST, &path, body, attempt.now).await {
         Ok(reply) => {
             state.resets.store(0, Ordering::Relaxed);
             (judged(engine, &attempt, &sent, &reply), reply.wait)
         }
-        // Some engines reset the connection of a request that is too long for them.
+        // Some engines reset the connection of a request that is too long for them. One that takes too
+        // long has too much to do, and halves would come at once.
         Err(outcome) => {
-            let long = length >= RESET_BYTES_MIN && sent.len() > 1 && is_uncertain(&outcome);
+            let reset = is_uncertain(&outcome) && began.elapsed() < engine.options.http.timeout;
+            let long = reset && length >= RESET_BYTES_MIN && sent.len() > 1;
             let outcome = match long && state.resets.fetch_add(1, Ordering::Relaxed) > 0 {
-                true => again("no answer to two long requests in a row", true),
+                true => again("the connection broke at two long requests in a row", true),
                 false => outcome,
             };
             (vec![outcome; sent.len()], None)

@@ -340,6 +340,11 @@ async fn a_long_request_that_is_reset_twice_is_halved() {
     let items = [item("a", 1, Some(&body)), item("b", 1, Some(&body))];
     assert_eq!(words(&search, &items).await, ["uncertain"; 2]);
     assert_eq!(words(&search, &items).await, ["again"; 2]);
+
+    // An engine that was too slow got the same documents in halves, at once.
+    let (_target, search) = engine(Dialect::Elasticsearch, |_| Reply::Hang).await;
+    assert_eq!(words(&search, &items).await, ["uncertain"; 2]);
+    assert_eq!(words(&search, &items).await, ["uncertain"; 2]);
 }
 
 /// Half of the shortest request that counts as long.
