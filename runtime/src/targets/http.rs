@@ -82,7 +82,7 @@ pub(crate) struct Client {
     redactor: Redactor,
     timeout: Duration,
     transport: Transport,
-    tokens: Option<Tokens>,
+    tokens: Option<Arc<Tokens>>,
     compressing: Compressing,
     /// The address, without its secrets, for the log.
     shown: String,
@@ -114,12 +114,12 @@ impl Client {
         let redactor = Redactor::new(&headers, options, keys, address);
         let transport = |address| Transport::open(&options.connections, options.timeout, address);
         let tokens = match &options.auth {
-            Auth::OAuth2(oauth2) => Some(Tokens::new(
+            Auth::OAuth2(oauth2) => Some(Arc::new(Tokens::new(
                 (**oauth2).clone(),
                 transport(&oauth2.token_url)?,
                 options.timeout,
                 redactor.clone(),
-            )),
+            ))),
             _ => None,
         };
         Ok(Client {

@@ -148,7 +148,7 @@ impl Tokens {
     ///
     /// # Errors
     /// [`Outcome::Trip`] if there is none: deliveries wait, and no attempt is counted.
-    pub(super) async fn current(&self) -> Result<Arc<Token>, Outcome> {
+    pub(super) async fn current(self: &Arc<Self>) -> Result<Arc<Token>, Outcome> {
         let token = lock(&self.current).clone();
         match token {
             Some(token) if token.until.is_none_or(|(renew, _)| Instant::now() < renew) => Ok(token),
@@ -168,7 +168,7 @@ impl Tokens {
     ///
     /// # Errors
     /// What is wrong, as a phrase.
-    pub(super) async fn check(&self) -> Result<Vec<String>, String> {
+    pub(super) async fn check(self: &Arc<Self>) -> Result<Vec<String>, String> {
         let Grant::RefreshToken(_) = &self.options.grant else {
             return self
                 .current()
@@ -190,7 +190,10 @@ impl Tokens {
     ///
     /// # Errors
     /// As for [`Tokens::current`].
-    pub(super) async fn renewed(&self, used: Option<&Arc<Token>>) -> Result<Arc<Token>, Outcome> {
+    pub(super) async fn renewed(
+        self: &Arc<Self>,
+        used: Option<&Arc<Token>>,
+    ) -> Result<Arc<Token>, Outcome> {
         let mut renewal = self.renewal.lock().await;
         let current = lock(&self.current).clone();
         if let Some(current) = current
@@ -203,7 +206,11 @@ impl Tokens {
         {
             return Err(self.held(error));
         }
-        match self.fetch().await {
+        // In a task of its own, because a delivery may be given up: the endpoint may have replaced the
+        // refresh token by then, and nobody would read its answer.
+        let this = Arc::clone(self);
+        let fetched = tokio::spawn(async move { this.fetch().await }).await;
+        match fetched.unwrap_or_else(|error| Err((error.to_string(), None))) {
             Ok(token) => {
                 renewal.failures = 0;
                 renewal.not_before = None;

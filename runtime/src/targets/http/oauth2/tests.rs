@@ -239,6 +239,37 @@ async fn of_two_refresh_tokens_that_were_kept_the_newer_one_is_used() {
     }
 }
 
+// A channel was stopped while its delivery waited for a token. The endpoint had replaced the refresh token,
+// and nobody read its answer.
+#[tokio::test]
+async fn a_renewal_ends_though_its_delivery_was_given_up() {
+    let used = AtomicUsize::new(0);
+    let target = Fixture::start(move |asked| {
+        let answer = |next: &str| {
+            let answer = json!({"access_token": "abcdef", "refresh_token": next});
+            Reply::Body(200, answer.to_string())
+        };
+        let first = asked.text().contains("refresh_token=first");
+        match asked.path.as_str() {
+            "/token" if first && used.fetch_add(1, Ordering::SeqCst) == 0 => {
+                Reply::After(Duration::from_millis(100), Box::new(answer("second")))
+            }
+            "/token" if first => Reply::Body(400, json!({"error": "invalid_grant"}).to_string()),
+            "/token" => answer("third"),
+            _ => Reply::Status(200),
+        }
+    })
+    .await;
+    let refresh = OAuth2 {
+        grant: Grant::RefreshToken(Secret("first".into())),
+        ..oauth2(&target)
+    };
+    let client = client(&target, refresh);
+    let stopped = tokio::time::timeout(Duration::from_millis(50), ask(&target, &client)).await;
+    assert!(stopped.is_err(), "{stopped:?}");
+    assert_eq!(ask(&target, &client).await, Ok(200));
+}
+
 // An endpoint that gives none in place of it had the key in its answers nevertheless, with an empty text.
 #[tokio::test]
 async fn an_empty_refresh_token_replaces_nothing() {
