@@ -69,10 +69,11 @@ pub(super) async fn deliver(engine: &Engine, index: Index, attempt: Attempt<'_>)
     );
     let body = Some(("application/x-ndjson", body));
     let (state, began) = (&engine.elasticsearch, Instant::now());
-    let (of_sent, wait) = match engine.ask(Method::POST, &path, body, attempt.now).await {
+    let (of_sent, wait, answered) = match engine.ask(Method::POST, &path, body, attempt.now).await {
         Ok(reply) => {
             state.resets.store(0, Ordering::Relaxed);
-            (judged(engine, &attempt, &sent, &reply), reply.wait)
+            let of_sent = judged(engine, &attempt, &sent, &reply);
+            (of_sent, reply.wait, true)
         }
         // Some engines reset the connection of a request that is too long for them. One that takes too
         // long has too much to do, and halves would come at once.
@@ -83,11 +84,11 @@ pub(super) async fn deliver(engine: &Engine, index: Index, attempt: Attempt<'_>)
                 true => again("the connection broke at two long requests in a row", true),
                 false => outcome,
             };
-            (vec![outcome; sent.len()], None)
+            (vec![outcome; sent.len()], None, false)
         }
     };
     let mut outcomes = placed(outcomes, &sent, of_sent);
-    state.note(&ids, attempt.items, &mut outcomes);
+    state.note(&ids, attempt.items, &mut outcomes, answered);
     Delivery {
         outcomes,
         hints: wait.into(),
@@ -97,13 +98,15 @@ pub(super) async fn deliver(engine: &Engine, index: Index, attempt: Attempt<'_>)
 impl State {
     /// Remembers requests without an answer, and holds back the outcome of a delete that an earlier
     /// request may undo.
-    fn note(&self, ids: &[String], items: &[Item], outcomes: &mut [Outcome]) {
+    fn note(&self, ids: &[String], items: &[Item], outcomes: &mut [Outcome], answered: bool) {
         let mut unanswered = lock(&self.unanswered);
         if !unanswered.is_empty() {
             unanswered.retain(|_, at| at.elapsed() < DELETE_AGAIN_AFTER);
         }
         for ((id, item), outcome) in ids.iter().zip(items).zip(outcomes) {
-            if is_uncertain(outcome) || matches!(outcome, Outcome::Split { too_long: true, .. }) {
+            // Of a request that was answered, nothing comes late, even if its parts are sent again.
+            let halved = matches!(outcome, Outcome::Split { .. });
+            if is_uncertain(outcome) || (halved && !answered) {
                 if unanswered.len() < UNANSWERED_MAX {
                     unanswered.insert(id.clone(), Instant::now());
                 }

@@ -374,6 +374,24 @@ async fn a_deletion_is_made_again_if_an_earlier_write_had_no_answer() {
     assert_eq!(words(&search, &[gone("a")]).await, ["delivered"]);
 }
 
+// A request with deletions was too long, and each of them was made once more after 75 s.
+#[tokio::test]
+async fn a_deletion_of_which_nothing_can_come_late_is_made_once() {
+    let first = AtomicUsize::new(0);
+    let (_target, search) = engine(Dialect::Elasticsearch, move |_| {
+        match first.fetch_add(1, Ordering::SeqCst) {
+            0 => Reply::Status(413),
+            _ => Reply::Body(
+                200,
+                json!({"items": [{"delete": {"status": 200}}]}).to_string(),
+            ),
+        }
+    })
+    .await;
+    assert_eq!(words(&search, &[gone("a"), gone("b")]).await, ["again"; 2]);
+    assert_eq!(words(&search, &[gone("a")]).await, ["delivered"]);
+}
+
 #[tokio::test]
 async fn a_rendering_that_is_no_object_costs_only_itself() {
     for dialect in [
