@@ -201,7 +201,12 @@ impl Target for Search {
             let engine = &self.engine;
             // Where there are other hosts, the first need not be reached.
             if engine.hosts.len() == 1 {
-                engine.client.reach(&engine.options.url).await?;
+                let untried = engine.client.reach(&engine.options.url).await?;
+                // Whoever asks for the index needs a token, and this one would be used up.
+                if !untried.is_empty() {
+                    let why = untried.join("; ");
+                    return Ok(vec![format!("the index was not looked at: {why}")]);
+                }
             }
             let now = SystemTime::now();
             engine.look(now).await.map_err(http::reason)?;

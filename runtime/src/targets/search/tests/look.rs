@@ -354,3 +354,29 @@ async fn a_check_warns_of_a_strict_mapping_without_the_fields_that_weir_writes()
         assert!(all.contains(expected.unwrap_or_default()), "{all}");
     }
 }
+
+// A check before the first start used up the refresh token with which Weir was to log in.
+#[tokio::test]
+async fn a_check_of_an_engine_does_not_use_up_a_refresh_token() {
+    let target = Fixture::start(|_| Reply::Status(200)).await;
+    let mut options = options(&target, Dialect::OpenSearch);
+    options.http.auth = http::Auth::OAuth2(Box::new(http::OAuth2 {
+        token_url: Address::parse(&target.url("/token")).expect("a URL"),
+        grant: http::Grant::RefreshToken(crate::signature::Secret(b"only".to_vec())),
+        client_id: "weir".into(),
+        client_secret: crate::signature::Secret(b"secret".to_vec()),
+        in_body: true,
+        json: false,
+        scope: None,
+        extra: Vec::new(),
+        header: "authorization".into(),
+        prefix: "Bearer ".into(),
+    }));
+    let search = Search::open(&options).expect("opens");
+    let found = search.check().await.expect("nothing that is wrong");
+    assert!(
+        found.len() == 1 && found[0].starts_with("the index was not looked at: the refresh token"),
+        "{found:?}"
+    );
+    assert_eq!(target.asked().len(), 0);
+}
