@@ -54,7 +54,7 @@ MUTATIONS = [
      "            self.waiting.insert(ordinal, lane, Timestamp(0));\n", "            let _ = lane;\n",
      "promises", "quiet::an_entity_that_is_never_quiet_is_met_after_the_longest_wait_also_over_a_crash"),
     ("set-back", "nobody waits for a clock that was set back", SRC + "index/channel/quiet.rs",
-     " || known.clock.last().1 > known.now", "",
+     "ends <= known.now || set_back", "ends <= known.now || set_back && false",
      "promises", "quiet::nobody_waits_for_a_clock_that_was_set_back"),
     ("aside-max", "the limit of what is set aside", SRC + "index/channel/quiet.rs",
      "self.waiting.len(lane_of(track)) < WAITING_MAX", "self.waiting.len(lane_of(track)) < usize::MAX",

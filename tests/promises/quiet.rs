@@ -62,7 +62,7 @@ fn debounce() -> Debounce {
 fn joins(subject: &Subject, debounce: Option<Debounce>) -> Arc<dyn Queue> {
     let subscription = Subscription {
         entity_type: "product".into(),
-        facets: vec!["price".into()],
+        facets: vec!["price".into(), "stock".into()],
         shape: 1,
         shape_label: "page".into(),
         target: 1,
@@ -82,12 +82,16 @@ impl Story<'_> {
     }
 
     fn sets_in(&self, lane: Lane, value: Option<&str>) {
+        self.changes("price", lane, value);
+    }
+
+    fn changes(&self, facet: &str, lane: Lane, value: Option<&str>) {
         let change = FacetChange {
             id: EntityId {
                 entity_type: "product".into(),
                 key: "lamp".into(),
             },
-            facet: "price".into(),
+            facet: facet.into(),
             owner: "erp".into(),
             lane,
             version: None,
@@ -265,6 +269,28 @@ fn a_retry_does_not_wait_and_a_change_during_a_delivery_does() {
         story.meets();
         let again = story.ends(&lease, delivered());
         assert_eq!(again.len(), 1, "an urgent change runs again at once");
+    });
+}
+
+/// A bulk change came after a normal one while the entity was being delivered. Both waited in the bulk lane,
+/// which had to wait for the night.
+#[test]
+fn what_changed_during_a_delivery_waits_in_the_more_urgent_of_its_lanes() {
+    check(|story| {
+        story.sets("1");
+        assert!(story.meets().is_none());
+        story.at(1_000);
+        let lease = story.meets().expect("it is quiet");
+        story.sets("2");
+        assert!(story.meets().is_none(), "it is in flight");
+        story.changes("stock", Lane::Bulk, Some("5"));
+        assert!(story.meets().is_none(), "it is in flight");
+        assert!(story.ends(&lease, delivered()).is_empty(), "both wait");
+        story.at(2_000);
+        let lease = story.meets().expect("it is quiet");
+        assert_eq!(lease.track, Track::Lane(Lane::Normal));
+        story.ends(&lease, delivered());
+        assert_eq!(story.queue.owed().total(), 0);
     });
 }
 

@@ -212,6 +212,11 @@ impl Index {
         if !self.there && !query.contains("require_alias=true") {
             (self.there, self.guessed) = (true, true);
         }
+        if !body.ends_with('\n') {
+            let reason = "The bulk request must be terminated by a newline [\\n]";
+            let error = json!({"type": "illegal_argument_exception", "reason": reason});
+            return Act::Say(400, json!({"error": error, "status": 400}).to_string());
+        }
         let (mut lines, mut items) = (body.lines(), Vec::new());
         while let Some(line) = lines.next() {
             let action: Value = serde_json::from_str(line).expect("an action");

@@ -2,11 +2,12 @@
 //! rendering and sending, to other tasks.
 //!
 //! In each turn the loop takes as many entities as the target takes soon (`take`), starts
-//! preparations and requests (`deliver`), and settles those that have finished (`settle`). Nothing in a turn blocks: a sweep that reaches the
-//! end of its reserved stretch continues when its save has completed, and the lanes continue
-//! meanwhile. Between turns the loop waits for the first event; only a command from outside (pause,
-//! sweep, another configuration, stop) is awaited to its end. The room for entities in flight is
-//! bounded, and each track has its own, so that a sweep never delays an urgent price.
+//! preparations and requests (`deliver`), and settles those that have finished (`settle`). Nothing
+//! in a turn blocks: a sweep that reaches the end of its reserved stretch continues when its save
+//! has completed, and the lanes continue meanwhile. Between turns the loop waits for the first
+//! event; only a command from outside (pause, sweep, another configuration, stop) is awaited to its
+//! end. The room for entities in flight is bounded, and each track has its own, so that a sweep
+//! never delays an urgent price.
 
 mod control;
 mod deliver;

@@ -305,6 +305,9 @@ impl Channel {
             .push_back((self.shape, subscription.shape_label.clone()));
         self.labels
             .drain(..self.labels.len().saturating_sub(LABELS_MAX));
+        if self.subscription.entity_type != subscription.entity_type {
+            self.let_go();
+        }
         self.subscription = subscription;
         self.wanted.clear();
         if lost {
@@ -321,6 +324,20 @@ impl Channel {
             .values_mut()
             .for_each(|flight| flight.places.clear());
         self.dirty.positions = true;
+    }
+
+    /// Lets go of all entities that wait, are parked, held or refused, because the channel gets another
+    /// entity type: they are not for it any more.
+    fn let_go(&mut self) {
+        let mut kept: Vec<u32> = self.waiting.ordinals().collect();
+        kept.extend(self.parked.keys().chain(self.refusals.keys()));
+        self.waiting = Waiting::default();
+        self.parked.clear();
+        self.parked_since.clear();
+        self.refusals.clear();
+        for ordinal in kept {
+            self.change(ordinal, |pair| pair.in_state(State::New));
+        }
     }
 
     /// Returns the parts that must be written, and from here on treats them as saved.

@@ -257,6 +257,21 @@ impl Channel {
         self.waiting.contains_key(&entity) || saved.is_some_and(waits)
     }
 
+    /// Lets go of all entities that wait, are parked, held or refused: the channel gets another type.
+    fn let_go(&mut self) {
+        self.waiting.clear();
+        self.parked.clear();
+        for pair in self.pairs.values_mut() {
+            pair.refusal = None;
+            if matches!(
+                pair.state,
+                State::Waiting { .. } | State::Parked(_) | State::Held | State::Refused
+            ) {
+                pair.state = State::New;
+            }
+        }
+    }
+
     fn subscribes(&self, facet: &str) -> bool {
         self.subscription
             .facets

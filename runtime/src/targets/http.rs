@@ -3,11 +3,10 @@
 //! One call is one request. It never follows a redirect, uses no proxy but a configured one, connects to
 //! no address that the policy refuses, reads a bounded response, and ends within its timeout,
 //! connecting included. A request is made a second time in three cases only: the connection, used before,
-//! died without a byte of the response (`transport`), its token had expired (`oauth2`; the request for a
-//! new one, and the second try, have the same timeout again), or the target cannot read compressed bodies
-//! (`compress`). A response that breaks off or is too long
-//! counts as no response: the request may have been applied, and the outcome says so. This module does
-//! not know the kinds of target that use it.
+//! died without a byte of the response (`transport`), its token had expired (`oauth2`), or the target cannot
+//! read compressed bodies (`compress`). In the last two the second try, and the request for a token, have the
+//! same timeout again. A response that breaks off or is too long counts as no response: the request may have
+//! been applied, and the outcome says so. This module does not know the kinds of target that use it.
 
 mod address;
 pub mod answers;
@@ -83,7 +82,7 @@ pub(crate) struct Client {
     redactor: Redactor,
     timeout: Duration,
     transport: Transport,
-    tokens: Option<Tokens>,
+    tokens: Option<Arc<Tokens>>,
     compressing: Compressing,
     /// The address, without its secrets, for the log.
     shown: String,
@@ -115,12 +114,12 @@ impl Client {
         let redactor = Redactor::new(&headers, options, keys, address);
         let transport = |address| Transport::open(&options.connections, options.timeout, address);
         let tokens = match &options.auth {
-            Auth::OAuth2(oauth2) => Some(Tokens::new(
+            Auth::OAuth2(oauth2) => Some(Arc::new(Tokens::new(
                 (**oauth2).clone(),
                 transport(&oauth2.token_url)?,
                 options.timeout,
                 redactor.clone(),
-            )),
+            ))),
             _ => None,
         };
         Ok(Client {
@@ -134,17 +133,17 @@ impl Client {
         })
     }
 
-    /// Opens a connection to the address of the target and gets a token, if it needs one. Sends the
-    /// target nothing.
+    /// Opens a connection to the address of the target and gets a token, if it needs one and that uses up
+    /// nothing. Sends the target nothing. Returns warnings of what was not tried.
     ///
     /// # Errors
     /// What is wrong, as a phrase.
-    pub(crate) async fn reach(&self, address: &Address) -> Result<(), String> {
+    pub(crate) async fn reach(&self, address: &Address) -> Result<Vec<String>, String> {
         let reach = async {
             self.transport.reach(address).await?;
             match &self.tokens {
-                Some(tokens) => tokens.current().await.map(drop).map_err(reason),
-                None => Ok(()),
+                Some(tokens) => tokens.check().await,
+                None => Ok(Vec::new()),
             }
         };
         let limit = self.timeout;

@@ -199,7 +199,15 @@ impl Target for Search {
     fn check(&self) -> BoxFuture<'_, Result<Vec<String>, String>> {
         Box::pin(async {
             let engine = &self.engine;
-            engine.client.reach(&engine.options.url).await?;
+            // Where there are other hosts, the first need not be reached.
+            if engine.hosts.len() == 1 {
+                let untried = engine.client.reach(&engine.options.url).await?;
+                // Whoever asks for the index needs a token, and this one would be used up.
+                if !untried.is_empty() {
+                    let why = untried.join("; ");
+                    return Ok(vec![format!("the index was not looked at: {why}")]);
+                }
+            }
             let now = SystemTime::now();
             engine.look(now).await.map_err(http::reason)?;
             engine.inspect(now).await
@@ -344,7 +352,7 @@ impl Engine {
         &self,
         method: Method,
         path: &str,
-        body: Option<(&'static str, Vec<u8>)>,
+        mut body: Option<(&'static str, Vec<u8>)>,
         now: SystemTime,
     ) -> Result<Reply, Outcome> {
         let (hosts, first) = (self.hosts.len(), self.host.load(Ordering::Relaxed));
@@ -353,7 +361,9 @@ impl Engine {
             let host = tries.next().unwrap_or(0);
             let url = format!("{}{path}", self.hosts[host]);
             let left = tries.len() > 0;
-            match self.client.send(method.clone(), &url, body.clone()).await {
+            // A body has many megabytes, so the last host gets it and not a copy.
+            let body = if left { body.clone() } else { body.take() };
+            match self.client.send(method.clone(), &url, body).await {
                 Err(Outcome::Trip { .. }) if left => {}
                 answered => {
                     self.host.store(host, Ordering::Relaxed);

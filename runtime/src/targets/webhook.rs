@@ -272,10 +272,7 @@ impl Target for Webhook {
     }
 
     fn check(&self) -> BoxFuture<'_, Result<Vec<String>, String>> {
-        Box::pin(async {
-            self.client.reach(&self.options.url).await?;
-            Ok(Vec::new())
-        })
+        Box::pin(self.client.reach(&self.options.url))
     }
 
     fn deliver<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Delivery> {

@@ -214,15 +214,30 @@ impl Run {
     /// By track, whether a request may start for it: it has renderings, and they fill a request, or
     /// no more are coming, or the oldest has waited for them. `None` if there is no such track.
     fn ripe(&self) -> Option<[bool; TRACKS]> {
-        let ready: usize = self.ready.iter().map(|ready| ready.len()).sum();
         let coming = self.preparations > 0 || self.taken.iter().any(|taken| !taken.is_empty());
-        let (full, now) = (ready >= self.batch() || !coming, Instant::now());
+        let (full, now) = (!coming || self.fills_a_request(), Instant::now());
         let ripe: [bool; TRACKS] = std::array::from_fn(|track| {
             let waited =
                 self.ready_since[track].is_none_or(|since| since + self.linger(track) <= now);
             !self.ready[track].is_empty() && (full || waited)
         });
         ripe.contains(&true).then_some(ripe)
+    }
+
+    /// Whether the renderings that are ready fill a request, by their number or by their bytes.
+    fn fills_a_request(&self) -> bool {
+        let ready: usize = self.ready.iter().map(|ready| ready.len()).sum();
+        let (most, mut bytes) = (self.request_bytes_max(), 0);
+        ready >= self.batch()
+            || self.ready.iter().flatten().any(|ready| {
+                bytes += ready.bytes_in_batch();
+                bytes > most
+            })
+    }
+
+    /// The most bytes of a request with several entities.
+    fn request_bytes_max(&self) -> usize {
+        (self.setup.options.batch_bytes).min(self.setup.target.request_bytes_max())
     }
 
     /// A permit for one of the tracks that are ripe. If there is none, it is asked for; more than one
@@ -270,8 +285,7 @@ impl Run {
             }
             None => self.sending.pick(ripe),
         };
-        let batch = self.batch();
-        let bytes_max = (self.setup.options.batch_bytes).min(self.setup.target.request_bytes_max());
+        let (batch, bytes_max) = (self.batch(), self.request_bytes_max());
         let (mut part, mut bytes): (Vec<Ready>, _) = (Vec::new(), 0);
         for track in first.into_iter().chain(0..TRACKS) {
             let before = part.len();

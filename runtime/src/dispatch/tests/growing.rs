@@ -99,6 +99,32 @@ async fn what_is_urgent_does_not_wait_until_a_long_request_is_full() {
     story.end().await;
 }
 
+// A request that had all the bytes it may have waited for 200 ms until it had ten thousand entities, which
+// it could never have.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_full_by_its_bytes_does_not_wait() {
+    let chain: Arc<dyn Render> = Arc::new(Slow);
+    let usual = index(10_000, 8);
+    let knobs = Knobs {
+        chain: Some(chain),
+        options: Options {
+            batch_bytes: 8 * 1024,
+            ..usual.options
+        },
+        ..index(10_000, 8)
+    };
+    let story = Story::begin(knobs, fine).await;
+    story.channel.pause().await.expect("it runs");
+    backlog(&story, 4_000);
+    story.channel.resume().await.expect("it runs");
+    let began = tokio::time::Instant::now();
+    let first = |story: &Story| !story.script.seen().is_empty();
+    story.until("sent", first).await;
+    assert!(began.elapsed() <= Duration::from_millis(150));
+    story.quiet_within(Duration::from_secs(60)).await;
+    story.end().await;
+}
+
 /// A renderer that takes its time, so that there is always more to come.
 struct Slow;
 

@@ -167,6 +167,13 @@ impl Channel {
             if !flight.urgent
                 && let Some(wait) = self.must_wait(ordinal, entry, known, &flight.places)
             {
+                // Not in the lane of the last place: a bulk change may have come after a normal one.
+                let track = self
+                    .subscribed(entry, known.names)
+                    .filter(|meta| meta.sequence > pair.revision() && meta.lane != Lane::Urgent)
+                    .map(|meta| meta.lane)
+                    .min()
+                    .map_or(track, Track::Lane);
                 self.set_aside(ordinal, track, wait);
                 return None;
             }

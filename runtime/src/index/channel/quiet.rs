@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 use hashbrown::HashMap;
 
+use super::walk::VISITS_MAX;
 use super::{Channel, Known};
 use crate::index::{Debounce, Entry, Lease, Pair, State};
 use crate::model::{Lane, Timestamp, Track};
@@ -16,6 +17,9 @@ use crate::model::{Lane, Timestamp, Track};
 /// The most entities that are set aside in each lane, about 60 bytes each. Further ones wait at their
 /// places, because an import that changes everything must not double what a channel has in memory.
 const WAITING_MAX: usize = 65_536;
+/// By how many milliseconds the time may lie before the newest change without the clock counting as set
+/// back: corrections of a clock that runs fast, and changes that were stamped a moment later.
+const SET_BACK_MS: u64 = 1_000;
 
 /// The entities that wait until they are quiet.
 #[derive(Debug, Default)]
@@ -152,7 +156,7 @@ impl Channel {
     }
 
     /// The entity of a lane whose wait is over, if there is one. It stays set aside until it is taken.
-    /// Counts in `visits` how many it looked at.
+    /// Counts in `visits` how many it looked at, and looks at no more than [`VISITS_MAX`].
     pub(super) fn next_quiet<'e>(
         &mut self,
         lane: Lane,
@@ -160,7 +164,7 @@ impl Channel {
         known: Known<'_>,
         visits: &mut usize,
     ) -> Option<(u32, &'e Entry)> {
-        loop {
+        while *visits < VISITS_MAX {
             let (ends, ordinal) = self.waiting.first(lane)?;
             if !is_over(ends, known) {
                 return None;
@@ -175,13 +179,15 @@ impl Channel {
                 None => return Some((ordinal, entry)),
             }
         }
+        None
     }
 }
 
 /// Whether a wait is over. After the clock was set back nobody waits until it has caught up, which could
 /// take hours.
-fn is_over(ends: Timestamp, known: Known<'_>) -> bool {
-    ends <= known.now || known.clock.last().1 > known.now
+pub(super) fn is_over(ends: Timestamp, known: Known<'_>) -> bool {
+    let set_back = known.clock.last().1.0.saturating_sub(known.now.0) > SET_BACK_MS;
+    ends <= known.now || set_back
 }
 
 /// The lane in which an entity waits that was met there, or by the sweep.
@@ -218,13 +224,12 @@ mod tests {
         index.apply(change, None, Timestamp(now));
     }
 
-    /// An import changed a million entities in a minute. Those that are set aside have a bound, the rest
-    /// waits at its places, and neither an urgent change nor another lane waits for them.
-    #[test]
-    fn when_too_many_are_set_aside_the_others_wait_at_their_places() {
-        let (mut index, shop) = (Index::default(), ChannelId(1));
-        let subscription = Subscription {
-            entity_type: "product".into(),
+    const SHOP: ChannelId = ChannelId(1);
+
+    /// A channel that waits for ten seconds of quiet.
+    fn subscription(entity_type: &str) -> Subscription {
+        Subscription {
+            entity_type: entity_type.into(),
             facets: vec!["price".into()],
             shape: 1,
             shape_label: String::new(),
@@ -233,23 +238,38 @@ mod tests {
                 quiet: Duration::from_secs(10),
                 max: Duration::from_secs(60),
             }),
-        };
-        index.put_channel(shop, Channel::new("shop", subscription));
-        let walk = |index: &mut Index, lane: Lane, now: u64| {
-            let mut taken = Vec::new();
-            let mut walked = Walked::More;
-            while walked == Walked::More && taken.len() < 100 {
-                let (durable, track) = (u64::MAX >> 16, Track::Lane(lane));
-                walked = index.walk(shop, track, 100, durable, Timestamp(now), &mut taken);
+        }
+    }
+
+    /// Walks a lane once; returns how many entities were taken, and how it ended.
+    fn walk_once(index: &mut Index, lane: Lane, now: u64) -> (usize, Walked) {
+        let (mut taken, durable, track) = (Vec::new(), u64::MAX >> 16, Track::Lane(lane));
+        let walked = index.walk(SHOP, track, 100, durable, Timestamp(now), &mut taken);
+        (taken.len(), walked)
+    }
+
+    /// Walks a lane until it has taken some, or there is nothing more.
+    fn walk(index: &mut Index, lane: Lane, now: u64) -> (usize, Walked) {
+        loop {
+            let (taken, walked) = walk_once(index, lane, now);
+            if taken > 0 || walked != Walked::More {
+                return (taken, walked);
             }
-            (taken.len(), walked)
-        };
+        }
+    }
+
+    /// An import changed a million entities in a minute. Those that are set aside have a bound, the rest
+    /// waits at its places, and neither an urgent change nor another lane waits for them.
+    #[test]
+    fn when_too_many_are_set_aside_the_others_wait_at_their_places() {
+        let mut index = Index::default();
+        index.put_channel(SHOP, Channel::new("shop", subscription("product")));
         for key in 0..WAITING_MAX + 5 {
             commit(&mut index, key, Lane::Normal, 0);
         }
         let ends = Walked::Waits(Timestamp(10_000));
         assert_eq!(walk(&mut index, Lane::Normal, 0), (0, ends));
-        let owed = index.owed(shop);
+        let owed = index.owed(SHOP);
         assert_eq!(owed.waiting, WAITING_MAX as u64);
         assert_eq!(owed.lanes, [0, WAITING_MAX as u64 + 5, 0]);
         assert_eq!(
@@ -268,11 +288,55 @@ mod tests {
         for _ in 0..WAITING_MAX / 100 {
             walk(&mut index, Lane::Normal, 10_000);
         }
-        let owed = index.owed(shop);
+        let owed = index.owed(SHOP);
         assert_eq!(
             (owed.waiting, owed.lanes[1]),
             (2, 1),
             "one waits that has changed meanwhile, and one in the bulk lane"
         );
+    }
+
+    /// A channel read the time, and another thread committed a change a moment later. The channel took it
+    /// for a clock that was set back, and sent all that waited.
+    #[test]
+    fn a_change_of_this_moment_does_not_end_the_waits() {
+        let mut index = Index::default();
+        index.put_channel(SHOP, Channel::new("shop", subscription("product")));
+        commit(&mut index, 1, Lane::Normal, 5_000);
+        commit(&mut index, 2, Lane::Normal, 6_000);
+        let ends = Walked::Waits(Timestamp(15_000));
+        assert_eq!(walk(&mut index, Lane::Normal, 5_999), (0, ends));
+        assert_eq!(walk(&mut index, Lane::Normal, 1_000).0, 2, "set back");
+    }
+
+    /// A reload has all waits looked at, and everything else waited until they were.
+    #[test]
+    fn no_walk_looks_at_more_waits_than_its_limit_and_the_next_one_goes_on() {
+        let mut index = Index::default();
+        index.put_channel(SHOP, Channel::new("shop", subscription("product")));
+        for key in 0..VISITS_MAX + 10 {
+            commit(&mut index, key, Lane::Normal, 0);
+        }
+        let ends = Walked::Waits(Timestamp(10_000));
+        assert_eq!(walk(&mut index, Lane::Normal, 0), (0, ends));
+        let channel = index.channel_mut(SHOP).expect("it is there");
+        channel.set_debounce(subscription("product").debounce);
+        let first = walk_once(&mut index, Lane::Normal, 0);
+        assert_eq!(first, (0, Walked::More));
+        assert_eq!(walk_once(&mut index, Lane::Normal, 0), (0, ends));
+    }
+
+    /// A channel of products became one of offers. The products that had waited were sent to it.
+    #[test]
+    fn what_waited_for_another_entity_type_is_let_go() {
+        let mut index = Index::default();
+        index.put_channel(SHOP, Channel::new("shop", subscription("product")));
+        commit(&mut index, 1, Lane::Normal, 0);
+        walk(&mut index, Lane::Normal, 0);
+        assert_eq!(index.owed(SHOP).waiting, 1);
+        let channel = index.channel_mut(SHOP).expect("it is there");
+        channel.reshape(subscription("offer"), false, 1, 2);
+        assert_eq!(index.owed(SHOP).total(), 1, "the sweep alone is left");
+        assert_eq!(walk(&mut index, Lane::Normal, 60_000), (0, Walked::End));
     }
 }

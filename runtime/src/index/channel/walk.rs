@@ -1,16 +1,19 @@
 //! The operations of a channel on the index: walk, retry, attempt, finish, and report what is owed.
 //! Each of them holds the index once, for a bounded time.
 
-use super::quiet::{Met, lane_of};
+use super::quiet::{Met, is_over, lane_of};
 use super::{Channel, Known, Pair, Walked};
 use crate::index::{
     ChannelId, Entry, Holds, Index, Lease, Owed, Parked, Settlement, Standing, State,
 };
 use crate::model::{Lane, Ordinal, Sequence, Timestamp, Track};
 
-/// Maximum number of places examined in one walk. It bounds how long the index is held when a
-/// channel passes many places that it does not owe.
-const VISITS_MAX: usize = 4_096;
+/// Maximum number of places and of entities that wait examined in one walk. It bounds how long the index
+/// is held when a channel passes many places that it does not owe.
+pub(super) const VISITS_MAX: usize = 4_096;
+/// In how many milliseconds a sweep that cannot set anything more aside tries again, if the bulk lane does
+/// not take what is quiet: it may wait for its hours.
+const SWEEP_WAITS_MS: u64 = 1_000;
 /// Maximum number of places examined in each lane to find the oldest change owed. A walk passes
 /// places that the channel does not owe, so this many come together only while it does not walk.
 const OLDEST_LOOKED_AT: usize = 4_096;
@@ -41,7 +44,7 @@ impl Index {
         let mut visits = 0;
         if let Track::Lane(lane) = track {
             let entry_of = |ordinal: u32| entries.get(ordinal as usize)?.as_deref();
-            while taken.len() < most && visits < VISITS_MAX {
+            while taken.len() < most {
                 let next = channel.next_quiet(lane, entry_of, known, &mut visits);
                 let Some((ordinal, entry)) = next else { break };
                 taken.push(channel.start(ordinal, entry, known, track, Vec::new(), watermark));
@@ -103,6 +106,10 @@ impl Index {
         }
         let waits = channel.waiting.first(lane_of(track));
         match waits.filter(|_| walked == Walked::End && (full || track != Track::Sweep)) {
+            Some((ends, _)) if is_over(ends, known) => match track {
+                Track::Lane(_) => Walked::More,
+                Track::Sweep => Walked::Waits(Timestamp(now.0.saturating_add(SWEEP_WAITS_MS))),
+            },
             Some((ends, _)) => Walked::Waits(ends),
             None => walked,
         }
@@ -217,9 +224,14 @@ impl Index {
             Some(wait.unwrap_or_else(|| self.clock.time_of(since)))
         });
         for lane in Lane::ALL {
-            // A wait that ends at 0 was not looked at since the start.
-            let quiet = channel.waiting.first(lane).map(|(ends, _)| ends);
-            let quiet = quiet.filter(|ends| ends.0 > 0);
+            let first = channel.waiting.first(lane);
+            let quiet = first.map(|(ends, ordinal)| match ends.0 {
+                // It was not looked at since the start, perhaps because the target is down.
+                0 => self
+                    .wait_of(channel, ordinal)
+                    .unwrap_or_else(|| self.clock.time_of(channel.pair(ordinal).revision() + 1)),
+                _ => ends,
+            });
             due[lane.index()] = due[lane.index()].into_iter().chain(quiet).min();
         }
         let mut tried = [None; 3];

@@ -108,16 +108,23 @@ impl Configured for Options {
             Some(public) => format!("{SECRET} of {public}"),
             None => SECRET.to_owned(),
         });
+        // Some APIs take their key in the body. A text that is not written in the file may hold one.
+        let text = |text: &String| match outside.is_in(text) {
+            true => SECRET.to_owned(),
+            false => text.clone(),
+        };
+        let wrap = self.wrap.as_ref();
+        let wrap = wrap.map(|(open, close)| [text(open), text(close)]);
         let delete = self.delete.as_ref().map_or("none", Method::as_str);
         let mut shown: Map<String, Value> = [
             ("kind", "webhook".into()),
             ("url", http::shown_url(&self.url, outside).into()),
             ("method", self.method.as_str().into()),
             ("delete", delete.into()),
-            ("delete_body", self.delete_body.clone().into()),
+            ("delete_body", self.delete_body.as_ref().map(text).into()),
             ("form", word(&FORMS, self.form).into()),
             ("format", word(&FORMATS, self.format).into()),
-            ("wrap", json!(self.wrap)),
+            ("wrap", json!(wrap)),
             ("content_type", self.content_type.clone().into()),
             ("sign", sign.collect()),
         ]
@@ -219,5 +226,20 @@ url = "http://127.0.0.1:1/"
             (&"gzip".into(), &true.into())
         );
         assert!(!redacted(&plan).to_string().contains("6Xb/dCc"));
+    }
+
+    // An API takes its key in the body of each request. It came from the environment, and was shown to
+    // everyone with read access.
+    #[test]
+    fn a_text_around_the_items_that_is_not_written_in_the_file_is_hidden() {
+        let plan = webhook(
+            "form = \"bare\"\nwrap = ['{\"key\":\"k-4711-0815\",\"records\":[', ']}']\ndelete_body = '{\"key\":\"k-4711-0815\",\"delete\":\"{key}\"}'",
+        )
+        .unwrap_or_else(|wrong| panic!("{wrong}"));
+        let target = plan.targets.values().next().expect("a target");
+        let outside = super::Outside(["k-4711-0815".to_owned()].into());
+        let target = shown(target, &outside);
+        assert_eq!(target["wrap"], serde_json::json!(["[secret]", "]}"]));
+        assert_eq!(target["delete_body"], "[secret]");
     }
 }

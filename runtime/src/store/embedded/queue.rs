@@ -17,10 +17,11 @@ pub(super) struct ChannelQueue {
 
 impl Queue for ChannelQueue {
     fn walk(&self, track: Track, limit: usize, taken: &mut Vec<Lease>) -> Walked {
-        let (watermark, now) = (self.shared.durable(), (self.shared.options.now)());
-        self.shared
-            .index()
-            .walk(self.channel, track, limit, watermark, now, taken)
+        let watermark = self.shared.durable();
+        let mut index = self.shared.index();
+        // With the index in hand: a commit in between would look as if the clock had been set back.
+        let now = (self.shared.options.now)();
+        index.walk(self.channel, track, limit, watermark, now, taken)
     }
 
     fn retry(&self, ordinal: Ordinal) -> Option<Lease> {
@@ -39,10 +40,10 @@ impl Queue for ChannelQueue {
     }
 
     fn settle(&self, ends: &[Settlement], again: &mut Vec<Lease>) {
-        let (watermark, now) = (self.shared.durable(), (self.shared.options.now)());
-        self.shared
-            .index()
-            .settle(self.channel, ends, watermark, now, again);
+        let watermark = self.shared.durable();
+        let mut index = self.shared.index();
+        let now = (self.shared.options.now)();
+        index.settle(self.channel, ends, watermark, now, again);
     }
 
     fn set_withdrawals(&self, withdrawals: Withdrawals) {

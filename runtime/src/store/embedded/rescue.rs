@@ -53,13 +53,17 @@ pub fn rescue(options: &Options) -> Result<Rescued, Error> {
     let cannot = |what: &Path, error: &dyn std::fmt::Display| {
         Error::Unavailable(format!("{}: {error}", what.display()))
     };
-    if made.exists() && !made.join(MISSING).exists() {
-        // An earlier rescue was killed while it copied: nothing is here that the store does not have.
-        std::fs::remove_dir_all(&made).map_err(|error| cannot(&made, &error))?;
-    } else if made.exists() {
-        // An earlier rescue was killed after the exchange: this is the damaged store.
-        let earlier = path.with_file_name(format!("{aside}-earlier"));
-        std::fs::rename(&made, &earlier).map_err(|error| cannot(&made, &error))?;
+    if made.exists() {
+        // Not `exists`, which also says no if the disk cannot be read, and then the damaged store would go.
+        let exchanged = made.join(MISSING).try_exists();
+        if exchanged.map_err(|error| cannot(&made, &error))? {
+            // An earlier rescue was killed after the exchange: this is the damaged store.
+            let earlier = path.with_file_name(format!("{aside}-earlier"));
+            std::fs::rename(&made, &earlier).map_err(|error| cannot(&made, &error))?;
+        } else {
+            // An earlier rescue was killed while it copied: nothing is here that the store does not have.
+            std::fs::remove_dir_all(&made).map_err(|error| cannot(&made, &error))?;
+        }
     }
     let scratch = path.with_file_name(format!("{name}-rescued-log"));
     let copied = open::guarded(|| copy(options, &made, &scratch));

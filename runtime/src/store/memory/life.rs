@@ -55,6 +55,9 @@ impl Maps {
         channel
             .labels
             .insert(channel.shape, subscription.shape_label.clone());
+        if channel.subscription.entity_type != subscription.entity_type {
+            channel.let_go();
+        }
         channel.subscription = subscription;
         if lost {
             channel
@@ -375,7 +378,13 @@ impl Maps {
             && (self.newest(channel, entity) > revision || flight.shape != channel.shape)
         {
             let track = flight.places.last().map_or(Track::Sweep, |place| place.0);
-            if flight.urgent || !self.waits_aside(id, entity, lane_of(track)) {
+            let lane = self
+                .subscribed(channel, entity)
+                .filter(|stored| stored.facet.sequence.0 > revision && stored.lane != Lane::Urgent)
+                .map(|stored| stored.lane)
+                .min()
+                .unwrap_or(lane_of(track));
+            if flight.urgent || !self.waits_aside(id, entity, lane) {
                 self.start(id, entity, track, flight.places, again);
             }
         }

@@ -271,7 +271,8 @@ impl Answers {
         }
     }
 
-    /// The outcome of each item by a list of errors; `None` if one of them names no item.
+    /// The outcome of each item by a list of errors; `None` if one of them names no item, or if the status
+    /// speaks of the target.
     fn errors(
         &self,
         items: &[Item],
@@ -290,6 +291,8 @@ impl Answers {
             let at = index.first(entry).and_then(item_number)?;
             let outcome = match self.rule(true, response.status, Some(entry)) {
                 Some(found) => found.outcome(one, response, redactor),
+                // The target is in trouble, or Weir lacks a right: the item is only the first that met it.
+                None if speaks_of_target(response.status) => return None,
                 None => Outcome::Refused {
                     reason: status::describe(
                         response.status,

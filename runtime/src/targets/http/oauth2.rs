@@ -148,7 +148,7 @@ impl Tokens {
     ///
     /// # Errors
     /// [`Outcome::Trip`] if there is none: deliveries wait, and no attempt is counted.
-    pub(super) async fn current(&self) -> Result<Arc<Token>, Outcome> {
+    pub(super) async fn current(self: &Arc<Self>) -> Result<Arc<Token>, Outcome> {
         let token = lock(&self.current).clone();
         match token {
             Some(token) if token.until.is_none_or(|(renew, _)| Instant::now() < renew) => Ok(token),
@@ -163,11 +163,37 @@ impl Tokens {
         }
     }
 
+    /// Tries whether there is a token, and returns a warning if that is not known. A refresh token is not
+    /// exchanged for that: many endpoints end it, and the one in its place would be lost with this process.
+    ///
+    /// # Errors
+    /// What is wrong, as a phrase.
+    pub(super) async fn check(self: &Arc<Self>) -> Result<Vec<String>, String> {
+        let Grant::RefreshToken(_) = &self.options.grant else {
+            return self
+                .current()
+                .await
+                .map(|_| Vec::new())
+                .map_err(super::reason);
+        };
+        let shown = self.options.token_url.shown("[secret]");
+        self.transport
+            .reach(&self.options.token_url)
+            .await
+            .map_err(|error| format!("no token from {shown}: {error}"))?;
+        Ok(vec![format!(
+            "the refresh token for {shown} was not tried, because that may end it; a delivery shows whether it is valid"
+        )])
+    }
+
     /// A token that is not `used`: the current one if it is another, or a new one.
     ///
     /// # Errors
     /// As for [`Tokens::current`].
-    pub(super) async fn renewed(&self, used: Option<&Arc<Token>>) -> Result<Arc<Token>, Outcome> {
+    pub(super) async fn renewed(
+        self: &Arc<Self>,
+        used: Option<&Arc<Token>>,
+    ) -> Result<Arc<Token>, Outcome> {
         let mut renewal = self.renewal.lock().await;
         let current = lock(&self.current).clone();
         if let Some(current) = current
@@ -180,7 +206,11 @@ impl Tokens {
         {
             return Err(self.held(error));
         }
-        match self.fetch().await {
+        // In a task of its own, because a delivery may be given up: the endpoint may have replaced the
+        // refresh token by then, and nobody would read its answer.
+        let this = Arc::clone(self);
+        let fetched = tokio::spawn(async move { this.fetch().await }).await;
+        match fetched.unwrap_or_else(|error| Err((error.to_string(), None))) {
             Ok(token) => {
                 renewal.failures = 0;
                 renewal.not_before = None;
@@ -261,6 +291,13 @@ impl Tokens {
         let unreadable = |what: &str| (format!("answered {code} {what}"), None);
         let body: Value =
             serde_json::from_slice(&body).map_err(|_| unreadable("without JSON in its body"))?;
+        // First of all, because the old one has ended even if the rest of the answer is of no use.
+        if let Some(next) = body.get("refresh_token").and_then(Value::as_str)
+            && !next.is_empty()
+            && let Some(replaced) = &self.replaced
+        {
+            replaced.replace(next);
+        }
         let token = body
             .get("access_token")
             .and_then(Value::as_str)
@@ -269,11 +306,6 @@ impl Tokens {
         let mut value = HeaderValue::from_str(&format!("{}{token}", self.options.prefix))
             .map_err(|_| unreadable("with a token that a header cannot carry"))?;
         value.set_sensitive(true);
-        if let Some(next) = body.get("refresh_token").and_then(Value::as_str)
-            && let Some(replaced) = &self.replaced
-        {
-            replaced.replace(next);
-        }
         let life = match body.get("expires_in") {
             Some(Value::Number(seconds)) => seconds.as_f64(),
             Some(Value::String(seconds)) => seconds.trim().parse().ok(),

@@ -185,14 +185,22 @@ fn akeneo() -> Answers {
     }
 }
 
-/// Collections are answered with 200 and a result for each item, by position. The daily limit is a
-/// 403.
+/// Collections are answered with 200 and a result for each item, by position. With `allOrNone` the items
+/// beside a wrong one fail too, and name no fault of theirs. The daily limit is a 403.
 fn salesforce() -> Answers {
     Answers {
         rules: vec![
             rule("salesforce: request limit", Verdict::Throttled)
                 .status(&[403])
                 .at("/*/errorCode", &[json!("REQUEST_LIMIT_EXCEEDED")]),
+            rule("salesforce: the row is locked", Verdict::Retry)
+                .at("/*/errorCode", &[json!("UNABLE_TO_LOCK_ROW")]),
+            rule("salesforce: rolled back with another", Verdict::Retry)
+                .of_items()
+                .at(
+                    "/errors/*/statusCode",
+                    &[json!("ALL_OR_NONE_OPERATION_ROLLED_BACK")],
+                ),
             rule("salesforce: the row is locked", Verdict::Retry)
                 .of_items()
                 .at("/errors/*/statusCode", &[json!("UNABLE_TO_LOCK_ROW")]),

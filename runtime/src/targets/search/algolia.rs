@@ -11,7 +11,7 @@ use crate::targets::http::status::uncertain;
 use crate::targets::http::{Address, Method};
 use crate::targets::{Attempt, Delivery};
 
-/// The first wait before a task is asked for, and the longest.
+/// The first wait before a task is asked for again, and the longest.
 const POLL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// How long a task is followed.
 const TASK_MAX: Duration = Duration::from_secs(600);
@@ -90,10 +90,16 @@ async fn published(engine: &Engine, attempt: &Attempt<'_>, task: &Value) -> Outc
     let path = format!("/1/indexes/{}/task/{task}", engine.options.index);
     let (began, mut wait) = (Instant::now(), POLL.0);
     loop {
-        if let Ok(reply) = engine.ask(Method::GET, &path, None, attempt.now).await
-            && reply.str("/status") == "published"
-        {
-            return Outcome::Delivered;
+        // A look that fails is made again: the task goes on.
+        if let Ok(reply) = engine.ask(Method::GET, &path, None, attempt.now).await {
+            match reply.status {
+                401 | 403 => {
+                    let why = reply.described();
+                    return uncertain(format!("task {task} cannot be followed: {why}"));
+                }
+                _ if reply.str("/status") == "published" => return Outcome::Delivered,
+                _ => {}
+            }
         }
         if began.elapsed() > TASK_MAX {
             return uncertain(format!("task {task} is not published after 10 minutes"));

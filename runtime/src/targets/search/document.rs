@@ -10,9 +10,12 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::model::Payload;
 use crate::targets::Item;
 
+/// The fields by which an index can be compared with Weir.
+pub(super) const META: [&str; 3] = ["weir_digest", "weir_key", "weir_sequence"];
+
 /// Writes the document of an item on one line. `id` is the name and the value of the engine's own id
-/// field, which replaces one in the rendering. With `meta`, the document has `weir_key`,
-/// `weir_sequence` and `weir_digest`.
+/// field, which replaces one in the rendering. With `meta`, the document has the fields
+/// of [`META`].
 ///
 /// # Errors
 /// The reason why the rendering is no document.
@@ -37,9 +40,12 @@ pub(super) fn write(
     }
     if meta {
         let digest = format!("{:016x}", xxh3_64(text.as_bytes()));
-        own.push(("weir_digest", digest.into()));
-        own.push(("weir_key", (*item.entity.key).into()));
-        own.push(("weir_sequence", item.sequence.0.into()));
+        let values: [Value; 3] = [
+            digest.into(),
+            (*item.entity.key).into(),
+            item.sequence.0.into(),
+        ];
+        own.extend(META.into_iter().zip(values));
     }
     for (name, _) in &own {
         fields.remove(*name);

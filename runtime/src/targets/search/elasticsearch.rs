@@ -33,7 +33,7 @@ const RESET_BYTES_MIN: usize = 1024 * 1024;
 pub(super) struct State {
     /// When a request for a document was given up.
     unanswered: Mutex<HashMap<String, Instant>>,
-    /// Requests in a row that were long and had no answer.
+    /// Requests in a row that were long and whose connection was reset.
     resets: AtomicU32,
 }
 
@@ -68,24 +68,27 @@ pub(super) async fn deliver(engine: &Engine, index: Index, attempt: Attempt<'_>)
         engine.options.index
     );
     let body = Some(("application/x-ndjson", body));
-    let state = &engine.elasticsearch;
-    let (of_sent, wait) = match engine.ask(Method::POST, &path, body, attempt.now).await {
+    let (state, began) = (&engine.elasticsearch, Instant::now());
+    let (of_sent, wait, answered) = match engine.ask(Method::POST, &path, body, attempt.now).await {
         Ok(reply) => {
             state.resets.store(0, Ordering::Relaxed);
-            (judged(engine, &attempt, &sent, &reply), reply.wait)
+            let of_sent = judged(engine, &attempt, &sent, &reply);
+            (of_sent, reply.wait, true)
         }
-        // Some engines reset the connection of a request that is too long for them.
+        // Some engines reset the connection of a request that is too long for them. One that takes too
+        // long has too much to do, and halves would come at once.
         Err(outcome) => {
-            let long = length >= RESET_BYTES_MIN && sent.len() > 1 && is_uncertain(&outcome);
+            let reset = is_uncertain(&outcome) && began.elapsed() < engine.options.http.timeout;
+            let long = reset && length >= RESET_BYTES_MIN && sent.len() > 1;
             let outcome = match long && state.resets.fetch_add(1, Ordering::Relaxed) > 0 {
-                true => again("no answer to two long requests in a row", true),
+                true => again("the connection broke at two long requests in a row", true),
                 false => outcome,
             };
-            (vec![outcome; sent.len()], None)
+            (vec![outcome; sent.len()], None, false)
         }
     };
     let mut outcomes = placed(outcomes, &sent, of_sent);
-    state.note(&ids, attempt.items, &mut outcomes);
+    state.note(&ids, attempt.items, &mut outcomes, answered);
     Delivery {
         outcomes,
         hints: wait.into(),
@@ -95,13 +98,15 @@ pub(super) async fn deliver(engine: &Engine, index: Index, attempt: Attempt<'_>)
 impl State {
     /// Remembers requests without an answer, and holds back the outcome of a delete that an earlier
     /// request may undo.
-    fn note(&self, ids: &[String], items: &[Item], outcomes: &mut [Outcome]) {
+    fn note(&self, ids: &[String], items: &[Item], outcomes: &mut [Outcome], answered: bool) {
         let mut unanswered = lock(&self.unanswered);
         if !unanswered.is_empty() {
             unanswered.retain(|_, at| at.elapsed() < DELETE_AGAIN_AFTER);
         }
         for ((id, item), outcome) in ids.iter().zip(items).zip(outcomes) {
-            if is_uncertain(outcome) || matches!(outcome, Outcome::Split { too_long: true, .. }) {
+            // Of a request that was answered, nothing comes late, even if its parts are sent again.
+            let halved = matches!(outcome, Outcome::Split { .. });
+            if is_uncertain(outcome) || (halved && !answered) {
                 if unanswered.len() < UNANSWERED_MAX {
                     unanswered.insert(id.clone(), Instant::now());
                 }
@@ -245,6 +250,9 @@ fn is_of_target(kind: &str, why: &str) -> bool {
         "Document ID is not supported",
         "is not an alias",
         "contains unrecognized parameter",
+        "pipeline with id [",
+        // A strict mapping without the fields that Weir writes takes no document at all.
+        "dynamic introduction of [weir_",
     ]
     .iter()
     .any(|text| why.contains(text))

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 
+use super::document::META;
 use super::{Dialect, Engine, Outcome, Reply};
 use crate::targets::http::{self, Method};
 
@@ -145,6 +146,14 @@ impl Engine {
             if dynamic {
                 warnings.push(format!(
                     "the index {name:?} guesses the type of each field that it does not know (\"dynamic\" is true), and the first document decides; write the types of all fields into its mapping, and \"dynamic\": \"strict\" or false"
+                ));
+            }
+            let unknown = |own: &&str| mapping["properties"][*own].is_null();
+            let unknown: Vec<&str> = META.into_iter().filter(unknown).collect();
+            if self.options.meta && mapping["dynamic"] == "strict" && !unknown.is_empty() {
+                warnings.push(format!(
+                    "the index {name:?} takes no document: its mapping is strict and lacks {}, which Weir writes; add them, weir_sequence as \"long\" and the others as \"keyword\", or set meta = false",
+                    unknown.join(", ")
                 ));
             }
             let set = &settings[name]["settings"]["index.mapping.total_fields.limit"];

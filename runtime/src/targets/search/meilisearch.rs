@@ -156,8 +156,6 @@ pub(super) fn failure(engine: &Engine, reply: &Reply, items: usize) -> Outcome {
             | "invalid_document_geojson_field"
             | "invalid_vector_dimensions"
             | "invalid_vectors_type"
-            | "max_fields_limit_exceeded"
-            | "document_fields_limit_reached"
     );
     match (of_entity, items) {
         (true, 1) => refused(reason),

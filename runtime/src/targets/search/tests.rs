@@ -195,6 +195,30 @@ async fn elasticsearch_is_judged_item_by_item_by_the_type_of_the_error() {
             ),
             "trip",
         ),
+        (
+            error(
+                400,
+                "illegal_argument_exception",
+                "pipeline with id [prices] does not exist",
+            ),
+            "trip",
+        ),
+        (
+            error(
+                400,
+                "strict_dynamic_mapping_exception",
+                "[1:16] mapping set to strict, dynamic introduction of [weir_digest] within [_doc] is not allowed",
+            ),
+            "trip",
+        ),
+        (
+            error(
+                400,
+                "strict_dynamic_mapping_exception",
+                "[1:16] mapping set to strict, dynamic introduction of [colour] within [_doc] is not allowed",
+            ),
+            "refused",
+        ),
         (error(400, "index_closed_exception", "closed"), "trip"),
         (
             error(
@@ -316,6 +340,11 @@ async fn a_long_request_that_is_reset_twice_is_halved() {
     let items = [item("a", 1, Some(&body)), item("b", 1, Some(&body))];
     assert_eq!(words(&search, &items).await, ["uncertain"; 2]);
     assert_eq!(words(&search, &items).await, ["again"; 2]);
+
+    // An engine that was too slow got the same documents in halves, at once.
+    let (_target, search) = engine(Dialect::Elasticsearch, |_| Reply::Hang).await;
+    assert_eq!(words(&search, &items).await, ["uncertain"; 2]);
+    assert_eq!(words(&search, &items).await, ["uncertain"; 2]);
 }
 
 /// Half of the shortest request that counts as long.
@@ -342,6 +371,24 @@ async fn a_deletion_is_made_again_if_an_earlier_write_had_no_answer() {
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(76)).await;
     tokio::time::resume();
+    assert_eq!(words(&search, &[gone("a")]).await, ["delivered"]);
+}
+
+// A request with deletions was too long, and each of them was made once more after 75 s.
+#[tokio::test]
+async fn a_deletion_of_which_nothing_can_come_late_is_made_once() {
+    let first = AtomicUsize::new(0);
+    let (_target, search) = engine(Dialect::Elasticsearch, move |_| {
+        match first.fetch_add(1, Ordering::SeqCst) {
+            0 => Reply::Status(413),
+            _ => Reply::Body(
+                200,
+                json!({"items": [{"delete": {"status": 200}}]}).to_string(),
+            ),
+        }
+    })
+    .await;
+    assert_eq!(words(&search, &[gone("a"), gone("b")]).await, ["again"; 2]);
     assert_eq!(words(&search, &[gone("a")]).await, ["delivered"]);
 }
 
@@ -414,6 +461,8 @@ async fn a_task_of_meilisearch_that_fails_says_whose_fault_it_is() {
         ("invalid_document_id", "again", "refused"),
         ("missing_document_id", "again", "refused"),
         ("no_space_left_on_device", "trip", "trip"),
+        // It counts the fields of all documents of the index.
+        ("max_fields_limit_exceeded", "trip", "trip"),
         ("internal", "trip", "trip"),
     ] {
         for (items, expected) in [(vec![put("a"), put("b")], of_two), (vec![put("a")], of_one)] {
@@ -601,6 +650,20 @@ async fn algolia_delivers_when_its_task_is_published() {
         asked[0].text(),
         r#"{"requests":[{"action":"updateObject","body":{"objectID":"a","name":"n"}},{"action":"deleteObject","body":{"objectID":"b_2f1"}}]}"#
     );
+}
+
+// The key had no right to look at tasks, and each delivery took ten minutes.
+#[tokio::test]
+async fn a_task_of_algolia_that_must_not_be_seen_is_not_waited_for() {
+    let (_target, search) = engine(Dialect::Algolia, |asked| match asked.method.as_str() {
+        "POST" => Reply::Body(200, r#"{"taskID":5}"#.into()),
+        _ => Reply::Body(
+            403,
+            r#"{"message":"Method not allowed with this API key","status":403}"#.into(),
+        ),
+    })
+    .await;
+    assert_eq!(words(&search, &[put("a")]).await, ["uncertain"]);
 }
 
 #[tokio::test]

@@ -220,6 +220,10 @@ fn shopware_points_at_the_item_that_sank_the_transaction() {
     assert_eq!(means(&shopware, 2, 400, nowhere), ["again"; 2], "halved");
     let outside = body.replace("/2/", "/9/");
     assert_eq!(means(&shopware, 2, 400, &outside), ["again"; 2], "halved");
+    // With a status that speaks of the target, an entry refuses nothing, wherever it points.
+    assert_eq!(means(&shopware, 4, 403, body), ["trip"; 4]);
+    assert_eq!(means(&shopware, 4, 429, body), ["throttled"; 4]);
+    assert_eq!(means(&shopware, 4, 500, body), ["retry"; 4]);
 }
 
 #[test]
@@ -255,6 +259,15 @@ fn salesforce_lists_results_by_position_and_its_daily_limit_is_a_403() {
     let limit =
         r#"[{"message":"TotalRequests Limit exceeded.","errorCode":"REQUEST_LIMIT_EXCEEDED"}]"#;
     assert_eq!(means(&salesforce, 3, 403, limit), ["throttled"; 3]);
+    let locked =
+        r#"[{"message":"unable to obtain exclusive access","errorCode":"UNABLE_TO_LOCK_ROW"}]"#;
+    assert_eq!(means(&salesforce, 1, 400, locked), ["retry"]);
+    // One item was wrong, and each of the 200 of the request was refused.
+    let rolled_back = r#"[{"success":false,"errors":[{"statusCode":"REQUIRED_FIELD_MISSING","message":"Required fields are missing: [Name]"}]},{"success":false,"errors":[{"statusCode":"ALL_OR_NONE_OPERATION_ROLLED_BACK","message":"Record rolled back because not all records were valid and the request was using AllOrNone header"}]}]"#;
+    assert_eq!(
+        means(&salesforce, 2, 200, rolled_back),
+        ["refused", "retry"]
+    );
     let denied = r#"[{"message":"no","errorCode":"INSUFFICIENT_ACCESS"}]"#;
     assert_eq!(means(&salesforce, 3, 403, denied), ["trip"; 3]);
 }

@@ -17,9 +17,19 @@ pub(super) struct Replaced {
     /// A digest of the configured one, and of where and for whom it is valid. It is stored, so it must be
     /// the same after each start.
     of: u64,
-    token: Mutex<Option<Secret>>,
+    current: Mutex<Option<Replacement>>,
     /// Held by the one who renews.
     pub(super) renewing: tokio::sync::Mutex<()>,
+}
+
+/// A refresh token in place of the configured one.
+struct Replacement {
+    token: Secret,
+    /// How many there have been, with this one. Each target keeps the newest while it is configured, so one
+    /// that comes back after a while has kept an older one than the others.
+    number: u64,
+    /// Whether this process got it. Then it is newer than any that was kept.
+    ours: bool,
 }
 
 /// Those in use, by what they replace.
@@ -48,7 +58,7 @@ impl Replaced {
         }
         let replaced = Arc::new(Replaced {
             of,
-            token: Mutex::default(),
+            current: Mutex::default(),
             renewing: tokio::sync::Mutex::default(),
         });
         in_use.insert(of, Arc::downgrade(&replaced));
@@ -57,26 +67,54 @@ impl Replaced {
 
     /// The token to use in place of the configured one, if there is one.
     pub(super) fn token(&self) -> Option<Secret> {
-        lock(&self.token).clone()
+        let current = lock(&self.current);
+        current.as_ref().map(|current| current.token.clone())
     }
 
     pub(super) fn replace(&self, token: &str) {
-        *lock(&self.token) = Some(Secret(token.as_bytes().to_vec()));
+        let token = Secret(token.as_bytes().to_vec());
+        let mut current = lock(&self.current);
+        let number = match &*current {
+            // Many endpoints give the same one each time, which is not worth a write.
+            Some(before) if before.token == token => before.number,
+            Some(before) => before.number.saturating_add(1),
+            None => 1,
+        };
+        *current = Some(Replacement {
+            token,
+            number,
+            ours: true,
+        });
     }
 
     /// It, for a later process; `None` if nothing was replaced.
     pub(super) fn to_bytes(&self) -> Option<Vec<u8>> {
-        let token = self.token()?;
-        Some([&self.of.to_le_bytes()[..], &token.0].concat())
+        let current = lock(&self.current);
+        let current = current.as_ref()?;
+        let (of, number) = (self.of.to_le_bytes(), current.number.to_le_bytes());
+        Some([&of[..], &number[..], &current.token.0[..]].concat())
     }
 
-    /// Takes what an earlier process has kept, if it replaces the same token. One that this process got is
-    /// newer.
+    /// Takes what an earlier process has kept, if it replaces the same token and is newer than the one that
+    /// is known.
     pub(super) fn take(&self, kept: &[u8]) {
-        if let Some((of, token)) = kept.split_first_chunk()
-            && u64::from_le_bytes(*of) == self.of
-        {
-            lock(&self.token).get_or_insert_with(|| Secret(token.to_vec()));
+        let Some((of, kept)) = kept.split_first_chunk::<8>() else {
+            return;
+        };
+        let Some((number, token)) = kept.split_first_chunk::<8>() else {
+            return;
+        };
+        let number = u64::from_le_bytes(*number);
+        let mut current = lock(&self.current);
+        let is_newer = current
+            .as_ref()
+            .is_none_or(|current| !current.ours && current.number < number);
+        if u64::from_le_bytes(*of) == self.of && is_newer {
+            *current = Some(Replacement {
+                token: Secret(token.to_vec()),
+                number,
+                ours: false,
+            });
         }
     }
 }

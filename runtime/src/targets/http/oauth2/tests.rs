@@ -207,6 +207,111 @@ async fn targets_with_the_same_refresh_token_replace_it_for_each_other() {
     );
 }
 
+// A shop left the configuration for a season. When it was back after a restart, the token that it had kept
+// took the place of the newer one of the others, and somebody had to log in again.
+#[tokio::test]
+async fn of_two_refresh_tokens_that_were_kept_the_newer_one_is_used() {
+    let target = Fixture::start(|_| Reply::Status(200)).await;
+    let options = OAuth2 {
+        grant: Grant::RefreshToken(Secret("first".into())),
+        ..oauth2(&target)
+    };
+    let open = || Replaced::of(&options).expect("a refresh token");
+    let shown = |replaced: &Replaced| replaced.token().map(|token| token.0);
+    let before = open();
+    before.replace("second");
+    let older = before.to_bytes().expect("it was replaced");
+    before.replace("third");
+    let newer = before.to_bytes().expect("it was replaced");
+    before.replace("third");
+    assert_eq!(before.to_bytes().as_ref(), Some(&newer), "the same again");
+    drop(before);
+    for kept in [[&older, &newer], [&newer, &older]] {
+        let after = open();
+        assert_eq!(shown(&after), None);
+        for kept in kept {
+            after.take(kept);
+        }
+        assert_eq!(shown(&after), Some(b"third".to_vec()));
+        after.replace("fourth");
+        after.take(&newer);
+        assert_eq!(shown(&after), Some(b"fourth".to_vec()));
+    }
+}
+
+// A channel was stopped while its delivery waited for a token. The endpoint had replaced the refresh token,
+// and nobody read its answer.
+#[tokio::test]
+async fn a_renewal_ends_though_its_delivery_was_given_up() {
+    let used = AtomicUsize::new(0);
+    let target = Fixture::start(move |asked| {
+        let answer = |next: &str| {
+            let answer = json!({"access_token": "abcdef", "refresh_token": next});
+            Reply::Body(200, answer.to_string())
+        };
+        let first = asked.text().contains("refresh_token=first");
+        match asked.path.as_str() {
+            "/token" if first && used.fetch_add(1, Ordering::SeqCst) == 0 => {
+                Reply::After(Duration::from_millis(100), Box::new(answer("second")))
+            }
+            "/token" if first => Reply::Body(400, json!({"error": "invalid_grant"}).to_string()),
+            "/token" => answer("third"),
+            _ => Reply::Status(200),
+        }
+    })
+    .await;
+    let refresh = OAuth2 {
+        grant: Grant::RefreshToken(Secret("first".into())),
+        ..oauth2(&target)
+    };
+    let client = client(&target, refresh);
+    let stopped = tokio::time::timeout(Duration::from_millis(50), ask(&target, &client)).await;
+    assert!(stopped.is_err(), "{stopped:?}");
+    assert_eq!(ask(&target, &client).await, Ok(200));
+}
+
+// An endpoint that gives none in place of it had the key in its answers nevertheless, with an empty text.
+#[tokio::test]
+async fn an_empty_refresh_token_replaces_nothing() {
+    let target = Fixture::start(|asked| match asked.path.as_str() {
+        "/token" => Reply::Body(
+            200,
+            json!({"access_token": "abcdef", "refresh_token": ""}).to_string(),
+        ),
+        _ => Reply::Status(200),
+    })
+    .await;
+    let refresh = OAuth2 {
+        grant: Grant::RefreshToken(Secret("only".into())),
+        ..oauth2(&target)
+    };
+    let client = client(&target, refresh);
+    assert_eq!(ask(&target, &client).await, Ok(200));
+    assert_eq!(client.credentials(), None);
+}
+
+// A check before the first start exchanged the token. The one in its place ended with the check, and nobody
+// could log in any more.
+#[tokio::test]
+async fn a_check_does_not_use_up_a_refresh_token() {
+    let target = Fixture::start(|_| token("abcdef")).await;
+    let address = Address::parse(&target.url("/api")).expect("a URL");
+    let refresh = OAuth2 {
+        grant: Grant::RefreshToken(Secret("unused".into())),
+        ..oauth2(&target)
+    };
+    let warnings = client(&target, refresh).reach(&address).await;
+    let warnings = warnings.expect("both can be reached");
+    assert!(
+        warnings.len() == 1 && warnings[0].contains("was not tried"),
+        "{warnings:?}"
+    );
+    assert_eq!(target.asked().len(), 0);
+    let warnings = client(&target, oauth2(&target)).reach(&address).await;
+    assert_eq!(warnings, Ok(Vec::new()));
+    assert_eq!(to(&target, "/token").len(), 1);
+}
+
 /// An API that accepts one token only, the newest.
 fn newest_only(refusal: u16) -> impl Fn(&Asked) -> Reply + Send + Sync + 'static {
     let given = AtomicUsize::new(0);

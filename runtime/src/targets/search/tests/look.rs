@@ -311,3 +311,72 @@ async fn a_check_warns_of_a_mapping_that_guesses_or_is_nearly_full() {
         }
     }
 }
+
+// The mapping was strict and did not know the fields that Weir adds, and each document was refused.
+#[tokio::test]
+async fn a_check_warns_of_a_strict_mapping_without_the_fields_that_weir_writes() {
+    let text = json!({"type": "text"});
+    for (properties, meta, expected) in [
+        (
+            json!({"name": text}),
+            true,
+            Some("lacks weir_digest, weir_key, weir_sequence"),
+        ),
+        (
+            json!({"weir_digest": text, "weir_key": text}),
+            true,
+            Some("lacks weir_sequence"),
+        ),
+        (
+            json!({"weir_digest": text, "weir_key": text, "weir_sequence": text}),
+            true,
+            None,
+        ),
+        (json!({"name": text}), false, None),
+    ] {
+        let target = Fixture::start(move |asked| {
+            let body = match asked.path.as_str() {
+                LOOK => json!({"products": {"aliases": {}}}),
+                MAPPING => {
+                    json!({"products": {"mappings": {"dynamic": "strict", "properties": properties}}})
+                }
+                _ => json!({}),
+            };
+            Reply::Body(200, body.to_string())
+        })
+        .await;
+        let mut options = options(&target, Dialect::Elasticsearch);
+        options.meta = meta;
+        let search = Search::open(&options).expect("opens");
+        let found = search.check().await.expect("nothing that is wrong");
+        assert_eq!(found.len(), usize::from(expected.is_some()), "{found:?}");
+        let all = found.concat();
+        assert!(all.contains(expected.unwrap_or_default()), "{all}");
+    }
+}
+
+// A check before the first start used up the refresh token with which Weir was to log in.
+#[tokio::test]
+async fn a_check_of_an_engine_does_not_use_up_a_refresh_token() {
+    let target = Fixture::start(|_| Reply::Status(200)).await;
+    let mut options = options(&target, Dialect::OpenSearch);
+    options.http.auth = http::Auth::OAuth2(Box::new(http::OAuth2 {
+        token_url: Address::parse(&target.url("/token")).expect("a URL"),
+        grant: http::Grant::RefreshToken(crate::signature::Secret(b"only".to_vec())),
+        client_id: "weir".into(),
+        client_secret: crate::signature::Secret(b"secret".to_vec()),
+        in_body: true,
+        json: false,
+        scope: None,
+        extra: Vec::new(),
+        header: "authorization".into(),
+        prefix: "Bearer ".into(),
+    }));
+    let search = Search::open(&options).expect("opens");
+    let found = search.check().await.expect("nothing that is wrong");
+    assert!(
+        found.len() == 1 && found[0].starts_with("the index was not looked at: the refresh token"),
+        "{found:?}"
+    );
+    assert_eq!(target.asked().len(), 0);
+}

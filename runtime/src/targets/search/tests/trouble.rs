@@ -195,6 +195,16 @@ async fn a_dead_host_of_algolia_is_passed_over_but_only_while_nothing_was_sent()
     assert_eq!(words(&search, &[put("a")]).await, ["delivered"]);
     assert_eq!(second.asked().len(), 2);
 
+    // A check complained of a target whose deliveries were made.
+    let mut of_dead = options(&second, Dialect::Algolia);
+    of_dead.url = Address::parse(&dead).expect("a URL");
+    let mut checked = Search::open(&of_dead).expect("opens");
+    checked.engine.hosts = search.engine.hosts.clone();
+    assert_eq!(checked.check().await, Ok(Vec::new()));
+    checked.engine.hosts = vec![dead.clone(), dead.clone()];
+    checked.engine.host.store(0, Ordering::Relaxed);
+    assert!(checked.check().await.is_err());
+
     // This one may have applied the request.
     let first = Fixture::start(|_| Reply::Half(200)).await;
     let third = Fixture::start(published).await;
