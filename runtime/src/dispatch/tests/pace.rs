@@ -273,6 +273,26 @@ async fn retries_are_bounded_in_requests_also_where_requests_do_not_fill() {
     story.channel.stop(Duration::from_millis(100)).await;
 }
 
+/// One channel got a permit and had nothing to send any more. Another one, which waited for its turn,
+/// slept on for the ten seconds that it had been told.
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_is_given_back_wakes_the_one_who_waits() {
+    let knobs = Knobs {
+        concurrency: 4,
+        rate: Some(0.1),
+        ..Knobs::default()
+    };
+    let target = setup(&Script::new(fine), knobs).target;
+    let permit = target.clone().permit(false).await;
+    assert!(permit.is_some());
+    let waiting = tokio::spawn(target.permit(false));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!waiting.is_finished(), "one in ten seconds");
+    drop(permit);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert!(waiting.is_finished());
+}
+
 /// The rate of an account was kept for the first of its shops. After a restart that shop was gone from
 /// the configuration, and the others began at full speed.
 #[tokio::test]
