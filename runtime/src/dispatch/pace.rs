@@ -20,6 +20,8 @@ use self::rate::Accepted;
 pub(crate) use self::rate::BearableRate;
 use crate::targets::PointsLeft;
 
+/// The lowest rate in units per second: below a byte an hour, which is the least that can be configured.
+const RATE_MIN: f64 = 1e-7;
 /// Idle time that is made up for, so that a small burst does not wait.
 const BURST: Duration = Duration::from_millis(100);
 /// The same with a rate that a target has taught: many of them count from moment to moment. It makes
@@ -84,7 +86,7 @@ impl Pace {
     /// A pace of at most `rate` units per second, and of the rate that the target bore before.
     pub(crate) fn new(rate: Option<f64>, bearable: Option<BearableRate>) -> Pace {
         Pace {
-            configured: rate.map(|rate| rate.clamp(0.001, 1e6)),
+            configured: rate.map(|rate| rate.clamp(RATE_MIN, 1e6)),
             bearable,
             before_outage: None,
             announced: None,

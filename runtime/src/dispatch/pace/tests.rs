@@ -41,6 +41,15 @@ fn a_rate_is_kept_and_a_quiet_time_saves_up_little() {
     );
 }
 
+// The least that can be configured is 1/h, and requests came every 17 minutes.
+#[test]
+fn a_rate_of_one_an_hour_is_kept() {
+    let mut pace = Pace::new(Some(1.0 / 3600.0), None);
+    let first = start(&mut pace, SECOND, false);
+    let waited = start(&mut pace, first, false) - first;
+    assert!(waited > 3590 * SECOND, "{waited:?}");
+}
+
 #[test]
 fn an_urgent_request_goes_first_and_others_do_not_starve() {
     let mut pace = Pace::new(Some(10.0), None);
