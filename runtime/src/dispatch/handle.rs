@@ -388,23 +388,24 @@ impl TargetHandle {
             self.pace().back(self.clock.elapsed());
             self.quota.sooner().notify_waiters();
         }
-        match throttled {
-            Some((item, reason, after)) => {
-                let throttling = Throttling {
-                    reason,
-                    after,
-                    silent: !delivered && self.pace().silent_for(self.clock.elapsed()) > SILENT_MAX,
-                };
-                let chance = self.chance();
-                let probe = probe && !delivered;
-                let first = breaker.throttled(now, probe, subject(item), &throttling, chance);
-                // Where points are told, they are the limit. A probe is alone, so it cannot be one too
-                // many, and how often there is one is the breaker's business.
-                let falls = first && !probe && hints.points.is_none();
-                self.slow_down(reason, after, falls.then_some(sent));
-            }
-            None if outcomes.iter().any(is_accepted) => self.note_accepted(items, sent),
-            None => {}
+        let accepted = outcomes.iter().filter(|outcome| is_accepted(outcome));
+        let accepted = accepted.count();
+        if accepted > 0 {
+            self.note_accepted(items, accepted, sent);
+        }
+        if let Some((item, reason, after)) = throttled {
+            let throttling = Throttling {
+                reason,
+                after,
+                silent: !delivered && self.pace().silent_for(self.clock.elapsed()) > SILENT_MAX,
+            };
+            let chance = self.chance();
+            let probe = probe && !delivered;
+            let first = breaker.throttled(now, probe, subject(item), &throttling, chance);
+            // Where points are told, they are the limit. A probe is alone, so it cannot be one too
+            // many, and how often there is one is the breaker's business.
+            let falls = first && !probe && hints.points.is_none();
+            self.slow_down(reason, after, falls.then_some(sent));
         }
         if breaker.state() != before.state {
             self.log_change(&before, &breaker);
@@ -412,9 +413,12 @@ impl TargetHandle {
         }
     }
 
-    fn note_accepted(&self, items: &[Item], sent: Duration) {
+    /// The target processed so many of the items of a request, which counts as that part of it.
+    fn note_accepted(&self, items: &[Item], accepted: usize, sent: Duration) {
         let now = self.clock.elapsed();
-        self.pace().accepted(now, self.options.cost.of(items));
+        let share = accepted as f64 / items.len() as f64;
+        self.pace()
+            .accepted(now, self.options.cost.of(items) * share);
         let answered = Answered {
             sent,
             bytes: items.iter().map(Item::bytes_in_batch).sum(),
