@@ -163,7 +163,7 @@ MUTATIONS = [
      "        self.quota.learn(|gate| gate.accepted(now, answered));\n", "        let _ = answered;\n",
      "lib", "dispatch::tests::pace::a_target_that_becomes_slow_gets_fewer_requests_at_once_and_later_as_many_as_before"),
     ("back", "the rate of before an outage", SRC + "dispatch/handle.rs",
-     "            self.pace().back();\n", "",
+     "            self.pace().back(self.clock.elapsed());\n", "",
      "lib", "dispatch::tests::pace::a_target_that_is_back_gets_what_it_bore_before_and_no_more"),
     ("jitter", "the spread of waits that a target asks for", SRC + "dispatch/handle.rs",
      "        1.0 + JITTER * self.chance()", "        1.0 + 0.0 * JITTER * self.chance()",

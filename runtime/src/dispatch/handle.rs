@@ -255,10 +255,15 @@ impl TargetHandle {
         let _line = self.quota.line(urgent).lock().await;
         let _leave = Leave(self, urgent);
         loop {
+            // Made first, so that it wakes for all that happens after this look.
+            let sooner = self.quota.sooner().notified();
             let started = self.pace().start(self.clock.elapsed(), urgent);
             match started {
                 Ok(charge) => return charge,
-                Err(wait) => tokio::time::sleep(wait).await,
+                Err(wait) => tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = sooner => {}
+                },
             }
         }
     }
@@ -276,6 +281,7 @@ impl TargetHandle {
             Admission::Probe => true,
             Admission::Wait(_) => {
                 self.pace().give_back(charge);
+                self.quota.sooner().notify_waiters();
                 self.quota.give_back(slot);
                 return None;
             }
@@ -379,24 +385,27 @@ impl TargetHandle {
             }
         }
         if before.state == State::Probing && breaker.state() == State::Flowing {
-            self.pace().back();
+            self.pace().back(self.clock.elapsed());
+            self.quota.sooner().notify_waiters();
         }
-        match throttled {
-            Some((item, reason, after)) => {
-                let throttling = Throttling {
-                    reason,
-                    after,
-                    silent: !delivered && self.pace().silent_for(self.clock.elapsed()) > SILENT_MAX,
-                };
-                let chance = self.chance();
-                let probe = probe && !delivered;
-                let first = breaker.throttled(now, probe, subject(item), &throttling, chance);
-                // Where points are told, they are the limit.
-                let falls = first && hints.points.is_none();
-                self.slow_down(reason, after, falls.then_some(sent));
-            }
-            None if outcomes.iter().any(is_accepted) => self.note_accepted(items, sent),
-            None => {}
+        let accepted = outcomes.iter().filter(|outcome| is_accepted(outcome));
+        let accepted = accepted.count();
+        if accepted > 0 {
+            self.note_accepted(items, accepted, sent);
+        }
+        if let Some((item, reason, after)) = throttled {
+            let throttling = Throttling {
+                reason,
+                after,
+                silent: !delivered && self.pace().silent_for(self.clock.elapsed()) > SILENT_MAX,
+            };
+            let chance = self.chance();
+            let probe = probe && !delivered;
+            let first = breaker.throttled(now, probe, subject(item), &throttling, chance);
+            // Where points are told, they are the limit. A probe is alone, so it cannot be one too
+            // many, and how often there is one is the breaker's business.
+            let falls = first && !probe && hints.points.is_none();
+            self.slow_down(reason, after, falls.then_some(sent));
         }
         if breaker.state() != before.state {
             self.log_change(&before, &breaker);
@@ -404,9 +413,12 @@ impl TargetHandle {
         }
     }
 
-    fn note_accepted(&self, items: &[Item], sent: Duration) {
+    /// The target processed so many of the items of a request, which counts as that part of it.
+    fn note_accepted(&self, items: &[Item], accepted: usize, sent: Duration) {
         let now = self.clock.elapsed();
-        self.pace().accepted(now, self.options.cost.of(items));
+        let share = accepted as f64 / items.len() as f64;
+        self.pace()
+            .accepted(now, self.options.cost.of(items) * share);
         let answered = Answered {
             sent,
             bytes: items.iter().map(Item::bytes_in_batch).sum(),
@@ -429,6 +441,10 @@ impl TargetHandle {
         match &hints.points {
             Some(told) => pace.points(now, told, charge),
             None => pace.no_points(charge),
+        }
+        drop(pace);
+        if hints.points.is_some() {
+            self.quota.sooner().notify_waiters();
         }
     }
 

@@ -20,6 +20,8 @@ use self::rate::Accepted;
 pub(crate) use self::rate::BearableRate;
 use crate::targets::PointsLeft;
 
+/// The lowest rate in units per second: below a byte an hour, which is the least that can be configured.
+const RATE_MIN: f64 = 1e-7;
 /// Idle time that is made up for, so that a small burst does not wait.
 const BURST: Duration = Duration::from_millis(100);
 /// The same with a rate that a target has taught: many of them count from moment to moment. It makes
@@ -84,7 +86,7 @@ impl Pace {
     /// A pace of at most `rate` units per second, and of the rate that the target bore before.
     pub(crate) fn new(rate: Option<f64>, bearable: Option<BearableRate>) -> Pace {
         Pace {
-            configured: rate.map(|rate| rate.clamp(0.001, 1e6)),
+            configured: rate.map(|rate| rate.clamp(RATE_MIN, 1e6)),
             bearable,
             before_outage: None,
             announced: None,
@@ -205,12 +207,14 @@ impl Pace {
         }
         let accepted = self.accepted.per_second(now);
         let before = self.rate().unwrap_or(f64::INFINITY);
-        let bearable = if accepted > 0.0 {
+        let fallen = if accepted > 0.0 {
             let share = if waits { BELOW_A_WAIT } else { 1.0 };
-            BearableRate::after_refusal(accepted.min(before) * share)
+            accepted.min(before) * share
         } else {
-            BearableRate::after_refusal(before.min(UNKNOWN * self.usual_cost) / 2.0)
+            before.min(UNKNOWN * self.usual_cost) / 2.0
         };
+        // Of a usual request, however many units it has.
+        let bearable = BearableRate::after_refusal(fallen.max(rate::MIN * self.usual_cost));
         // The first refusal after an acceptance still says something about the rate.
         self.before_outage.get_or_insert(match accepted > 0.0 {
             true => bearable,
@@ -226,9 +230,11 @@ impl Pace {
     /// The target is back after an outage; call this before [`Pace::accepted`]. The rate fell while it
     /// accepted nothing, which said nothing about the rate that it bears; it goes on a little below
     /// that of before.
-    pub(crate) fn back(&mut self) {
+    pub(crate) fn back(&mut self, now: Duration) {
         if let Some(before) = self.before_outage.take() {
             self.bearable = Some(before.after_outage());
+            // The probe was charged at the fallen rate.
+            self.next = self.next.min(now + self.interval(self.usual_cost));
         }
     }
 
@@ -273,6 +279,13 @@ impl Pace {
     /// The rate that the target bears in units, if it has refused a request.
     pub(crate) fn bearable(&self) -> Option<BearableRate> {
         self.bearable
+    }
+
+    /// What a later pace must know: the rate that the target bears, or that of before an outage, in
+    /// which it fell without a reason.
+    pub(crate) fn kept(&self) -> Option<BearableRate> {
+        let before = self.before_outage.map(BearableRate::after_outage);
+        before.or(self.bearable)
     }
 
     /// How many requests may start within a time; `None` if any number may.

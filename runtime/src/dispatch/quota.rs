@@ -7,7 +7,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use tokio::sync::{Mutex as FairMutex, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex as FairMutex, Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::lock;
 use super::pace::{BearableConcurrency, BearableRate, Pace};
@@ -23,6 +23,7 @@ pub struct Quota {
     gate: Mutex<Gate>,
     /// Those that wait for the pace, in order: others, and urgent ones.
     lines: [FairMutex<()>; 2],
+    sooner: Notify,
     /// Slots for any request.
     pub(super) general: Arc<Semaphore>,
     /// A slot for urgent requests only, if there are two or more in all.
@@ -62,6 +63,7 @@ impl Quota {
                 withheld: 0,
             }),
             lines: Default::default(),
+            sooner: Notify::new(),
             general: Arc::new(Semaphore::new(general)),
             urgent,
         };
@@ -79,7 +81,7 @@ impl Quota {
     /// What a later quota must know: the rate that the target bears, and the requests at the same
     /// time. `None` if it has taught neither.
     pub fn memory(&self) -> Option<Vec<u8>> {
-        let (rate, gate) = (self.pace().bearable(), lock(&self.gate));
+        let (rate, gate) = (self.pace().kept(), lock(&self.gate));
         let (slots, most) = (gate.bearable.allowed(), gate.bearable.most());
         let taught = rate.is_some() || slots < most;
         let rate = rate.map_or(vec![0; 16], BearableRate::to_bytes);
@@ -118,6 +120,11 @@ impl Quota {
 
     pub(super) fn pace(&self) -> MutexGuard<'_, Pace> {
         lock(&self.pace)
+    }
+
+    /// Wakes those that wait for the pace when a request may start sooner than they were told.
+    pub(super) fn sooner(&self) -> &Notify {
+        &self.sooner
     }
 
     pub(super) fn line(&self, urgent: bool) -> &FairMutex<()> {

@@ -140,6 +140,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(charge) = self.charge {
             self.handle.pace().give_back(charge);
+            self.handle.quota.sooner().notify_waiters();
         }
         if let Some(slot) = self.slot.take() {
             self.handle.quota.give_back(slot);

@@ -2,8 +2,8 @@
 //! rate. Pure: time is an argument.
 //!
 //! It falls when most requests fail, or when answers take more than twice as long as they usually do.
-//! It rises while all slots are in use and answers come as they usually do. Latency alone therefore
-//! only brakes, and to a quarter at most: it may be the network's, or that of this machine. A target that
+//! It rises while all slots are in use, answers come as they usually do and few requests fail. Latency
+//! alone therefore only brakes, and to a quarter at most: it may be the network's, or that of this machine. A target that
 //! has become slow for good is used fully again once that is usual.
 //! Refusals because there are too many requests are the business of the rate.
 //!
@@ -24,8 +24,15 @@ const QUICK: f64 = 0.025;
 const LATENCY_LEAVES: f64 = 0.25;
 /// Below this it may rise.
 const AS_USUAL: f64 = 1.5;
-/// It falls to at most and at least this share, by how slow the answers are.
+/// It falls to at least and at most this share, by how slow the answers are.
 const BRAKE: (f64, f64) = (0.5, 0.9);
+/// An answer counts as this many times as long as usual at most, so that all must be so slow for the
+/// strongest brake, and a third of them for any. A few that are much slower, because a packet or a
+/// connection was lost, say nothing about the rest.
+const SLOWEST: f64 = SLOW / BRAKE.0;
+/// It rises only while less than this share of the requests fail. A few entities that a target cannot
+/// process are no sign that it has too much to do.
+const FEW: f64 = 0.25;
 /// It rises by this factor, and by one at least.
 const RISE: f64 = 1.25;
 /// The time over which answers become usual. A target that is ten times as slow for good is braked for
@@ -86,7 +93,7 @@ impl BearableConcurrency {
         let slowness = self.usual[length.min(LENGTHS - 1)].compare(now, took);
         if answered.sent >= self.counts_from {
             self.window.answers += 1;
-            self.window.slowness += slowness;
+            self.window.slowness += slowness.min(SLOWEST);
             self.window.full |= answered.full;
             self.decide(now);
         }
@@ -107,6 +114,7 @@ impl BearableConcurrency {
             return;
         }
         let slowness = window.slowness / f64::from(window.answers.max(1));
+        let few = f64::from(window.failures) < FEW * f64::from(answers);
         let before = self.allowed();
         if 2 * window.failures > answers {
             self.allowed *= BRAKE.0;
@@ -114,7 +122,7 @@ impl BearableConcurrency {
             let braked = self.allowed * (SLOW / slowness).clamp(BRAKE.0, BRAKE.1);
             let least = (self.most as f64 * LATENCY_LEAVES).ceil();
             self.allowed = self.allowed.min(braked.max(least));
-        } else if window.full && window.failures == 0 && slowness < AS_USUAL {
+        } else if window.full && few && slowness < AS_USUAL {
             self.allowed = (self.allowed * RISE).max(self.allowed + 1.0);
         }
         self.allowed = self.allowed.clamp(1.0, self.most as f64);
@@ -134,7 +142,7 @@ struct Window {
     began: Duration,
     answers: u32,
     failures: u32,
-    /// The sum of how many times as long as usual each answer took.
+    /// The sum of how many times as long as usual each answer took, up to [`SLOWEST`].
     slowness: f64,
     full: bool,
 }
@@ -303,6 +311,33 @@ mod tests {
         let (lowest, _) = load.run(60, |dice, _| (about_20(dice), 400, dice.u32(..10) > 2));
         assert_eq!(lowest, 1, "most fail");
         let (_, last) = load.run(10, |dice, _| (about_20(dice), 400, false));
+        assert_eq!(last, 8);
+    }
+
+    // One answer of 25 took two seconds, because a packet was lost on the way. Half of the slots were
+    // withheld from a target that was as fast as ever.
+    #[test]
+    fn a_few_slow_answers_cut_nothing() {
+        let mut gate = BearableConcurrency::new(8, None);
+        for number in 0..3_000 {
+            let now = Duration::from_millis(10_000 + 10 * number);
+            let lost = number >= 2_000 && number % 25 == 0;
+            let answered = Answered {
+                sent: now - Duration::from_millis(if lost { 2_000 } else { 20 }),
+                bytes: 400,
+                full: false,
+            };
+            gate.accepted(now, answered);
+            assert_eq!(gate.allowed(), 8, "after {number} answers");
+        }
+    }
+
+    // A target had been away. Afterwards one in ten products had an error of its own, and it got one
+    // request at a time for as long as there were such products.
+    #[test]
+    fn it_rises_though_a_few_requests_fail() {
+        let mut load = Load::new(8, Some(1));
+        let (_, last) = load.run(20, |dice, _| (about_20(dice), 400, dice.u32(..10) == 0));
         assert_eq!(last, 8);
     }
 

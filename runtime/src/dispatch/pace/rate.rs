@@ -12,7 +12,7 @@ const FALL: f64 = 0.9;
 /// The time after which the rate is back where the target refused.
 const RETURN: f64 = 8.0;
 /// No slower: one unit in twenty seconds.
-const MIN: f64 = 0.05;
+pub(super) const MIN: f64 = 0.05;
 /// Beyond this many units per second there is no limit to speak of.
 const MAX: f64 = 100_000.0;
 

@@ -41,6 +41,15 @@ fn a_rate_is_kept_and_a_quiet_time_saves_up_little() {
     );
 }
 
+// The least that can be configured is 1/h, and requests came every 17 minutes.
+#[test]
+fn a_rate_of_one_an_hour_is_kept() {
+    let mut pace = Pace::new(Some(1.0 / 3600.0), None);
+    let first = start(&mut pace, SECOND, false);
+    let waited = start(&mut pace, first, false) - first;
+    assert!(waited > 3590 * SECOND, "{waited:?}");
+}
+
 #[test]
 fn an_urgent_request_goes_first_and_others_do_not_starve() {
     let mut pace = Pace::new(Some(10.0), None);
@@ -239,7 +248,15 @@ fn after_an_outage_the_rate_goes_on_where_it_was() {
     }
     let fallen = pace.bearable().and_then(|rate| rate.per_second());
     assert!(fallen < Some(1.0), "{fallen:?}");
-    pace.back();
+    // A stop in the middle of the outage keeps the rate of before.
+    let kept = pace.kept().and_then(|rate| rate.per_second());
+    assert!(
+        kept.is_some_and(|rate| (85.0..95.0).contains(&rate)),
+        "{kept:?}"
+    );
+    // The probe starts at the fallen rate: the next request would be due after 20 seconds.
+    assert!(pace.start(now, false).is_ok());
+    pace.back(now);
     pace.accepted(now, 1.0);
     // Each of 100,000 waits.
     let first = starts(&mut pace, &mut now, SECOND);
@@ -247,6 +264,24 @@ fn after_an_outage_the_rate_goes_on_where_it_was() {
     starts(&mut pace, &mut now, 9 * SECOND);
     let tenth = starts(&mut pace, &mut now, SECOND);
     assert!((90..=105).contains(&tenth), "{tenth} in the eleventh");
+}
+
+// An API that counted items was away. The rate fell to one item in twenty seconds, and after a request
+// of 500 the next one waited for almost three hours.
+#[test]
+fn no_outage_makes_a_usual_request_wait_for_longer_than_twenty_seconds_or_so() {
+    let (mut pace, mut now) = (Pace::new(None, None), SECOND);
+    for _ in 0..60 {
+        let charge = pace.start(now, false).expect("there is no limit yet");
+        pace.charge(charge, 500.0);
+    }
+    for _ in 0..30 {
+        now += SECOND;
+        pace.fall(now, now, false);
+    }
+    let first = start(&mut pace, now, false);
+    let waited = start(&mut pace, first, false) - first;
+    assert!(waited < 25 * SECOND, "{waited:?}");
 }
 
 #[test]

@@ -176,6 +176,13 @@ async fn a_target_that_accepts_nothing_for_long_trips() {
             story.channel.status().state == status::State::Tripped
         })
         .await;
+    // Probes are few anyway. If each of them halved the rate, the pace would keep the next one back for
+    // longer than the breaker does.
+    let bears = || story.channel.status().target.bears_per_second;
+    let (at_trip, attempts) = (bears(), story.script.seen().len());
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert!(story.script.seen().len() > attempts, "it was probed");
+    assert!(bears() >= at_trip, "{:?} after {at_trip:?}", bears());
     story.end().await;
 }
 

@@ -2,7 +2,7 @@
 //! after an outage or a restart.
 
 use super::*;
-use crate::targets::{Cost, Delivery, Hints};
+use crate::targets::{Cost, Delivery, DeliveryId, Hints, Item};
 
 /// Answers after some milliseconds, which may change.
 fn slow(millis: &Arc<AtomicUsize>) -> impl Fn(&Seen) -> Reply + Send + Sync + 'static {
@@ -271,6 +271,73 @@ async fn retries_are_bounded_in_requests_also_where_requests_do_not_fill() {
     let later = story.script.seen().len() - attempts;
     assert!((150..=310).contains(&later), "{later} retries in 20 s");
     story.channel.stop(Duration::from_millis(100)).await;
+}
+
+/// A search engine took a part of each request and rejected the rest, because its queue was full. When it
+/// rejected a whole one, it counted as silent since the last request that it had taken entirely.
+#[tokio::test(start_paused = true)]
+async fn a_target_that_takes_a_part_of_each_request_is_not_silent() {
+    let script = Script::new(|seen| {
+        let throttled = Outcome::Throttled {
+            reason: "rejected".into(),
+            after: None,
+        };
+        let mut outcomes = vec![throttled; seen.items.len()];
+        if outcomes.len() > 1 {
+            outcomes[0] = Outcome::Delivered;
+        }
+        Reply::After(Duration::from_secs(1), Box::new(Reply::Each(outcomes)))
+    });
+    let knobs = Knobs {
+        breaker: breaker::Options {
+            failures_max: 1,
+            ..Knobs::default().breaker
+        },
+        ..Knobs::default()
+    };
+    let target = setup(&script, knobs).target;
+    let item = |number: u64| {
+        let key = format!("e{number}");
+        Item {
+            id: DeliveryId(u128::from(number) + 1),
+            entity: id(&key),
+            state: number,
+            sequence: Sequence(1),
+            key: key.into(),
+            rendering: None,
+            plugin: None,
+        }
+    };
+    for number in 0..5 {
+        let mut permit = target.clone().permit(false).await.expect("a permit");
+        let items = [item(2 * number), item(2 * number + 1)];
+        let attempted = permit.attempt(&items, Form::Batch, Sequence(1)).await;
+        assert!(attempted.is_some());
+    }
+    let mut permit = target.clone().permit(false).await.expect("a permit");
+    let attempted = permit.attempt(&[item(100)], Form::Batch, Sequence(1)).await;
+    assert!(attempted.is_some());
+    assert_eq!(target.status().state, breaker::State::Flowing);
+}
+
+/// One channel got a permit and had nothing to send any more. Another one, which waited for its turn,
+/// slept on for the ten seconds that it had been told.
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_is_given_back_wakes_the_one_who_waits() {
+    let knobs = Knobs {
+        concurrency: 4,
+        rate: Some(0.1),
+        ..Knobs::default()
+    };
+    let target = setup(&Script::new(fine), knobs).target;
+    let permit = target.clone().permit(false).await;
+    assert!(permit.is_some());
+    let waiting = tokio::spawn(target.permit(false));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!waiting.is_finished(), "one in ten seconds");
+    drop(permit);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert!(waiting.is_finished());
 }
 
 /// The rate of an account was kept for the first of its shops. After a restart that shop was gone from

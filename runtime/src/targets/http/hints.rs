@@ -22,6 +22,9 @@ const EPOCH_FROM: f64 = 1e9;
 /// evenly over it: an urgent change would wait though nearly all of it is left.
 const WINDOW_MAX: f64 = 3600.0;
 
+/// The most points that are reckoned with; more are a mistake.
+const POINTS_MAX: f64 = 1e9;
+
 /// An answer as far as it says something about the pace.
 pub(crate) struct Hinting<'a> {
     pub(crate) status: u16,
@@ -83,7 +86,7 @@ fn shopify(body: &[u8]) -> Option<PointsLeft> {
     let cost = body.pointer("/extensions/cost")?;
     let number = |at: &str| {
         let number = cost.pointer(at).and_then(Value::as_f64);
-        number.filter(|number| *number >= 0.0)
+        number.filter(|number| (0.0..=POINTS_MAX).contains(number))
     };
     let told = PointsLeft {
         needed: number("/requestedQueryCost")?,
@@ -92,7 +95,8 @@ fn shopify(body: &[u8]) -> Option<PointsLeft> {
         most: number("/throttleStatus/maximumAvailable")?,
         per_second: number("/throttleStatus/restoreRate")?,
     };
-    (told.per_second > 0.0).then_some(told)
+    // If so few come back, a full bucket would take longer than any clock runs.
+    (told.per_second >= 1.0 / POINTS_MAX).then_some(told)
 }
 
 /// The wait of the `RateLimit` field in its draft forms, or of the older fields of one value each, if
@@ -373,6 +377,8 @@ mod tests {
         assert_eq!(used, Some(12.0));
         for broken in [
             "\"restoreRate\":0",
+            "\"restoreRate\":1e-323",
+            "\"restoreRate\":1e300",
             "\"restored\":50.0",
             "\"restoreRate\":\"50\"",
         ] {
