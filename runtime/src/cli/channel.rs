@@ -71,15 +71,18 @@ async fn list(remote: &Remote, out: &mut String) -> CommandResult {
         out.push_str(&pretty(&channels));
         return Ok(true);
     }
+    out.push_str(&listed(&channels.items));
+    Ok(true)
+}
+
+/// The channels as a table. Where something waits on purpose, a column has the age without that time.
+fn listed(channels: &[ChannelView]) -> String {
+    let waits = channels
+        .iter()
+        .any(|channel| channel.freshness_seconds - channel.overdue_seconds >= 0.1);
     let row = |channel: &ChannelView| {
-        let (owed, freshness) = (channel.owed, channel.freshness_seconds);
-        let note = channel.reason.clone().or_else(|| {
-            // The last error is not shown for a channel that has delivered everything since.
-            let failing = channel.parked + channel.refused > 0;
-            let error = channel.last_error.as_ref().filter(|_| failing);
-            error.map(|error| error.detail.clone())
-        });
-        vec![
+        let (owed, seconds) = (channel.owed, |time: f64| format!("{time:.1} s"));
+        let mut row = vec![
             channel.name.clone(),
             channel.state.clone(),
             owed.total.to_string(),
@@ -89,16 +92,18 @@ async fn list(remote: &Remote, out: &mut String) -> CommandResult {
             channel.parked.to_string(),
             channel.refused.to_string(),
             channel.held.to_string(),
-            format!("{freshness:.1} s"),
-            or_dash(
-                channel
-                    .freshness_objective_seconds
-                    .map(|objective| format!("{objective} s")),
-            ),
-            note.unwrap_or_default(),
-        ]
+            seconds(channel.freshness_seconds),
+        ];
+        row.extend(waits.then(|| seconds(channel.overdue_seconds)));
+        row.push(or_dash(
+            channel
+                .freshness_objective_seconds
+                .map(|objective| format!("{objective} s")),
+        ));
+        row.push(note(channel));
+        row
     };
-    let header = [
+    let mut header = vec![
         "CHANNEL",
         "STATE",
         "OWED",
@@ -109,14 +114,21 @@ async fn list(remote: &Remote, out: &mut String) -> CommandResult {
         "REFUSED",
         "HELD",
         "FRESHNESS",
-        "OBJECTIVE",
-        "NOTE",
     ];
-    out.push_str(&table(
-        &header,
-        &channels.items.iter().map(row).collect::<Vec<_>>(),
-    ));
-    Ok(true)
+    header.extend(waits.then_some("OVERDUE"));
+    header.extend(["OBJECTIVE", "NOTE"]);
+    table(&header, &channels.iter().map(row).collect::<Vec<_>>())
+}
+
+/// Why a channel does not flow; otherwise its last error and what waits on purpose. The error is not shown
+/// for a channel that has delivered everything since.
+fn note(channel: &ChannelView) -> String {
+    let failing = channel.parked + channel.refused > 0;
+    let stands = channel.state != "flowing" && channel.reason.is_some();
+    let error = channel.last_error.as_ref().filter(|_| failing && !stands);
+    let error = error.map(|error| error.detail.as_str());
+    let parts = error.into_iter().chain(channel.reason.as_deref());
+    parts.collect::<Vec<_>>().join("; ")
 }
 
 async fn operate(named: Named, operation: &str, done: &str, out: &mut String) -> CommandResult {
@@ -144,4 +156,39 @@ async fn forget(named: Named, out: &mut String) -> CommandResult {
         format!("{}: forgotten\n", plain(&named.channel))
     });
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Timestamp;
+    use crate::server::views::ErrorView;
+
+    #[test]
+    fn a_channel_that_waits_on_purpose_shows_its_errors_too_and_how_late_it_is() {
+        let shop = ChannelView {
+            name: "shop".into(),
+            state: "flowing".into(),
+            freshness_seconds: 61.0,
+            overdue_seconds: 61.0,
+            ..ChannelView::default()
+        };
+        assert!(!listed(std::slice::from_ref(&shop)).contains("OVERDUE"));
+        let waits = ChannelView {
+            parked: 1,
+            overdue_seconds: 1.0,
+            reason: Some("bulk waits for its hours, 22:00-06:00".into()),
+            last_error: Some(ErrorView {
+                time: Timestamp(0).into(),
+                detail: "status 500".into(),
+            }),
+            ..shop
+        };
+        let shown = listed(&[waits]);
+        assert!(shown.contains("61.0 s     1.0 s    -"), "{shown}");
+        assert!(
+            shown.contains("status 500; bulk waits for its hours, 22:00-06:00"),
+            "{shown}"
+        );
+    }
 }

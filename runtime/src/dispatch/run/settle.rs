@@ -9,6 +9,7 @@ use super::super::flight::{Conclusion, Decision, Ready, Sent, conclude, decide};
 use super::super::prepare::{Content, Preparation, Prepared};
 use super::super::retry::{Made, Waiting, together};
 use super::super::status::DeliveryResult as Counted;
+use super::super::turns::TRACKS;
 use super::{Done, Job, Run};
 use crate::model::{EntityId, Ordinal, Sequence, Timestamp};
 use crate::store::{Ending, Settlement};
@@ -350,6 +351,10 @@ impl Run {
         }
         let mut again = Vec::new();
         self.queue.settle(&ends, &mut again);
+        // What changed meanwhile may have been set aside to be quiet. Only a walk tells until when.
+        if self.setup.options.debounce.is_some() {
+            self.more[..TRACKS - 1].fill(true);
+        }
         if !self.permits.is_empty() {
             let ended: Vec<_> = ends.iter().map(|end| end.ordinal).collect();
             self.release_permits(&ended);

@@ -277,6 +277,10 @@ impl Run {
             }
             _ => None,
         };
+        // The sweep sets aside what it met in the bulk lane, and only a walk of that tells until when.
+        if Track::ALL[track] == Track::Sweep && self.setup.options.debounce.is_some() {
+            self.more[Lane::Bulk.index()] = true;
+        }
         if walked == Walked::Reserve {
             self.reserving = Some(self.queue.save());
         }

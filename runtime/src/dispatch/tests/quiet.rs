@@ -76,6 +76,41 @@ async fn what_changes_all_the_time_is_sent_once_in_the_longest_wait() {
     story.end().await;
 }
 
+/// A price changed for the last time while an earlier one was on its way, and nothing woke the channel when
+/// it was quiet.
+#[tokio::test(start_paused = true)]
+async fn what_changed_during_the_last_delivery_is_sent_when_it_is_quiet() {
+    let second = Duration::from_secs(1);
+    let slow = move |_: &Seen| Reply::After(second, Box::new(Reply::Status(200)));
+    let story = Story::begin(patient(), slow).await;
+    let time = story.keep_time();
+    story.set("lamp", "price", "1");
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(story.seen(), ["lamp=1"]);
+    story.set("lamp", "price", "2");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(story.seen(), ["lamp=1", "lamp=2"]);
+    assert_eq!(story.channel.status().owed.total(), 0);
+    time.abort();
+    story.end().await;
+}
+
+/// A channel joined a moment after a change, and its sweep set the entity aside.
+#[tokio::test(start_paused = true)]
+async fn what_the_sweep_met_too_early_is_sent_when_it_is_quiet() {
+    let store: Arc<Memory> = Arc::default();
+    store.set_time(START);
+    commit(&store, Lane::Normal, "lamp", "price", Some("1"));
+    let story = Story::on(store, Script::new(fine), patient()).await;
+    let time = story.keep_time();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(story.seen(), [] as [&str; 0]);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(story.seen(), ["lamp=1"]);
+    time.abort();
+    story.end().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_urgent_change_takes_the_entity_along_at_once() {
     let story = Story::begin(patient(), fine).await;
