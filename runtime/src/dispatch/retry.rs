@@ -100,6 +100,8 @@ impl RetryBudget {
     /// cost what they really cost.
     pub fn settle(&mut self, made: Made) {
         if made.requests == 0 || made.entities == 0 {
+            // Nothing was asked of the target, so nothing was used up.
+            self.tokens = (self.tokens + made.taken).min(RETRIES_SAVED_MAX);
             return;
         }
         let (requests, entities) = (made.requests as f64, made.entities as f64);
@@ -346,6 +348,22 @@ mod tests {
             first: entities,
             retries: 0,
             taken: 0.0,
+        }
+    }
+
+    #[test]
+    fn a_retry_that_was_not_made_costs_nothing() {
+        let now = Timestamp(0);
+        let mut budget = RetryBudget::new(now);
+        for _ in 0..1_000 {
+            let taken = budget.take(now).expect("nothing has been used up");
+            budget.settle(Made {
+                requests: 0,
+                first: 0,
+                retries: 1,
+                taken,
+                ..first(1)
+            });
         }
     }
 
