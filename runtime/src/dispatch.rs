@@ -318,7 +318,7 @@ impl Channel {
         let hours = setup.options.hours.as_ref();
         let waiting = status::Waiting::new(&owed, hours, now);
         let reason = match state {
-            status::State::Flowing => waiting.reason(setup.options.debounce),
+            status::State::Flowing => waiting.reason(hours, setup.options.debounce),
             _ => reason,
         };
         Status {

@@ -456,7 +456,7 @@ fn a_renamed_row_keeps_its_channel_and_without_its_former_name_a_check_says_what
     assert!(
         told.starts_with(fine)
             && told.contains("Not checked: ")
-            && told.contains("could not reach"),
+            && told.contains("Weir does not run"),
         "{told}"
     );
 }

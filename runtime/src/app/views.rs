@@ -7,6 +7,7 @@ use super::intake::{changes, events};
 use super::now;
 use super::rollouts::History;
 use super::sweeps::Sweeps;
+use crate::dispatch::hours::Hours;
 use crate::dispatch::prepare::{DELETED, FILTERED, NEEDS, NOT_RENDERED};
 use crate::dispatch::{Channel, Preview, PreviewVerdict, status};
 use crate::ingest::{Source, verify};
@@ -200,7 +201,8 @@ fn waits_for(channel: &Channel, standing: &Standing) -> Option<String> {
     let hours = setup.options.hours.as_ref();
     let mut closed = hours.into_iter().flat_map(|hours| hours.closed(now));
     if let Some((_, span)) = closed.find(|(closed, _)| *closed == lane) {
-        return Some(format!("hours of {}, {span}", lane.name()));
+        let zone = hours.map(Hours::zone_name).unwrap_or_default();
+        return Some(format!("hours of {}, {span} {zone}", lane.name()));
     }
     standing.waits_until.map(|_| "debounce".to_owned())
 }

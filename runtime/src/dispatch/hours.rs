@@ -72,6 +72,11 @@ impl std::fmt::Display for Span {
 }
 
 impl Hours {
+    /// The zone's name, such as `Europe/Berlin`.
+    pub fn zone_name(&self) -> &str {
+        self.zone.iana_name().unwrap_or_default()
+    }
+
     /// Whether a lane may be sent now.
     pub fn open(&self, lane: Lane, now: Timestamp) -> bool {
         let Some(span) = &self.lanes[lane.index()] else {

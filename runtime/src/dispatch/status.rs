@@ -206,10 +206,11 @@ impl Waiting {
     }
 
     /// In words; empty if nothing waits.
-    pub(crate) fn reason(&self, debounce: Option<Debounce>) -> String {
+    pub(crate) fn reason(&self, hours: Option<&Hours>, debounce: Option<Debounce>) -> String {
+        let zone = hours.map(Hours::zone_name).unwrap_or_default();
         let hours = self.hours.iter();
-        let hours =
-            hours.map(|(lane, span, _)| format!("{} waits for its hours, {span}", lane.name()));
+        let hours = hours
+            .map(|(lane, span, _)| format!("{} waits for its hours, {span} {zone}", lane.name()));
         let quiet = debounce.filter(|_| self.debounce > 0).map(|debounce| {
             let (waiting, quiet) = (self.debounce, debounce.quiet);
             format!("entities that wait until they have not changed for {quiet:?}: {waiting}")

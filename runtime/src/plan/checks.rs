@@ -213,6 +213,26 @@ fn unused(reader: &Reader<'_>, plan: &Plan) {
             None,
         ));
     }
+    let paces: BTreeSet<&str> = plan
+        .targets
+        .values()
+        .filter_map(|target| target.pace.as_deref())
+        .collect();
+    for name in plan
+        .places
+        .keys()
+        .filter_map(|path| path.strip_prefix("paces."))
+    {
+        if !paces.contains(name) {
+            reader.warn(plan.complaint(
+                &format!("paces.{name}"),
+                "no target keeps to this pace",
+                Some(format!(
+                    "write pace = {name:?} in the targets that share it"
+                )),
+            ));
+        }
+    }
     for name in plan
         .plugins
         .keys()

@@ -119,7 +119,7 @@ fn hours(hours: &Hours) -> Value {
         let span = hours.lanes[lane.index()]?;
         Some((lane.name().to_owned(), span.to_string().into()))
     });
-    let zone = hours.zone.iana_name().unwrap_or_default();
+    let zone = hours.zone_name();
     let mut shown: Map<String, Value> = lanes.collect();
     shown.insert("zone".to_owned(), zone.into());
     Value::Object(shown)

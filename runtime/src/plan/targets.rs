@@ -111,6 +111,7 @@ impl Targets {
 pub(super) fn targets<'a>(root: &mut Cursor<'a>, notes: &mut Notes<'a>) -> Targets {
     let mut targets = Targets::default();
     for field in named(root, "paces") {
+        notes.place(field.path(), field.place());
         if let Some(pace) = field.table(|table| pace(table, CONCURRENCY)) {
             targets.paces.insert(field.key.to_owned(), pace);
         }

@@ -67,6 +67,23 @@ pub enum Dialect {
     Algolia,
 }
 
+impl Dialect {
+    /// All dialects, with their words in the configuration.
+    pub const ALL: [(&str, Dialect); 5] = [
+        ("elasticsearch", Dialect::Elasticsearch),
+        ("opensearch", Dialect::OpenSearch),
+        ("meilisearch", Dialect::Meilisearch),
+        ("typesense", Dialect::Typesense),
+        ("algolia", Dialect::Algolia),
+    ];
+
+    /// Its word in the configuration.
+    pub fn word(self) -> &'static str {
+        let found = Dialect::ALL.iter().find(|(_, dialect)| *dialect == self);
+        found.map_or("", |(word, _)| word)
+    }
+}
+
 impl Options {
     /// The timeout of a dialect, unless configured: a Typesense that is given up on goes on writing, and
     /// repeating the request makes it worse.
@@ -120,7 +137,8 @@ impl Search {
     /// See [`Client::open`].
     pub fn open(options: &Options) -> Result<Search, Unusable> {
         Ok(Search {
-            place: xxh3_64(options.place().as_bytes()),
+            // Another engine at the same URL holds nothing yet.
+            place: xxh3_64(format!("{} {}", options.dialect.word(), options.place()).as_bytes()),
             engine: Engine {
                 client: Client::open(&options.http, &options.url, &[])?,
                 hosts: match options.dialect {

@@ -47,9 +47,14 @@ pub fn look(
         },
         Err(failure) => LeftBehind {
             warnings: Vec::new(),
-            not_checked: Some(format!(
-                "Not checked: whether channels that have left the configuration leave something at their targets: {failure}"
-            )),
+            not_checked: Some(match failure {
+                Failure::Unreachable(_) if url.is_none() && usual.is_none() => {
+                    "Not checked, because Weir does not run: whether channels that have left the configuration leave something at their targets".to_owned()
+                }
+                failure => format!(
+                    "Not checked: whether channels that have left the configuration leave something at their targets: {failure}"
+                ),
+            }),
         },
     }
 }

@@ -74,8 +74,12 @@ pub(super) fn read(table: &mut Cursor<'_>) -> Answers {
         }));
     }
     answers.rules.splice(0..0, own);
-    if let Some(items) = table.take("items").and_then(|field| items(&field)) {
-        answers.items = items;
+    let mut understood = true;
+    if let Some(field) = table.take("items") {
+        match items(&field) {
+            Some(items) => answers.items = items,
+            None => understood = false,
+        }
     }
     if let Some(accepted_only) = table
         .take("accepted_only")
@@ -85,7 +89,7 @@ pub(super) fn read(table: &mut Cursor<'_>) -> Answers {
     }
     let listed = matches!(answers.items, Items::Results { .. } | Items::Errors { .. });
     let of_items = |rule: &Rule| rule.of_items && !rule.of_preset;
-    if !listed && answers.rules.iter().any(of_items) {
+    if understood && !listed && answers.rules.iter().any(of_items) {
         table.complain(
             "a rule reads the entry of each item, and nothing says where the answer lists them",
             "write items = { at = \"/results\", by = \"id\" } too, or leave out of = \"item\""
@@ -281,5 +285,18 @@ target = "api"
         for expected in ["at is missing", "nothing says where the answer lists them"] {
             assert!(found.contains(expected), "{found}");
         }
+
+        // A mistake in `items` is one mistake, not two.
+        let text = text.replace(
+            "[[targets.api.answer]]\nstatus = []\nthen = \"delivered\"\n",
+            "items = { at = \"/results\", by = \"key\" }\n",
+        );
+        let file = folder.path().join("other.toml");
+        std::fs::write(&file, text).expect("a file");
+        let options = ReadOptions { secrets: true };
+        let Err(found) = read(&[file], &|_| None, options) else {
+            panic!("a complaint")
+        };
+        assert_eq!(found.len(), 1, "{}", render(&found));
     }
 }

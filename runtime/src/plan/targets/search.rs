@@ -3,18 +3,11 @@
 use serde_json::{Map, Value};
 
 use super::super::Outside;
-use super::{CONCURRENCY, Configured, http, word};
+use super::{CONCURRENCY, Configured, http};
 use crate::config::cursor::{Cursor, Field};
 use crate::targets::Kind;
 use crate::targets::search::{BATCH, Dialect, Options, PREFIX_BYTES_MAX, is_prefix};
 
-const DIALECTS: [(&str, Dialect); 5] = [
-    ("elasticsearch", Dialect::Elasticsearch),
-    ("opensearch", Dialect::OpenSearch),
-    ("meilisearch", Dialect::Meilisearch),
-    ("typesense", Dialect::Typesense),
-    ("algolia", Dialect::Algolia),
-];
 /// The host names of services that take signed requests only.
 const SIGV4_ONLY: &str = ".aoss.amazonaws.com";
 
@@ -25,7 +18,7 @@ pub(super) fn read(table: &mut Cursor<'_>) -> Option<Kind> {
             "dialect",
             "write whose requests the engine understands, such as dialect = \"opensearch\"",
         )
-        .and_then(|field| field.one_of(&DIALECTS));
+        .and_then(|field| field.one_of(&Dialect::ALL));
     let url = table
         .require("url", "write the URL of the engine, such as \"https://search.example:9200\"")
         .and_then(|field| {
@@ -99,7 +92,7 @@ impl Configured for Options {
     fn shown(&self, outside: &Outside) -> Map<String, Value> {
         let mut shown: Map<String, Value> = [
             ("kind", "search".into()),
-            ("dialect", word(&DIALECTS, self.dialect).into()),
+            ("dialect", self.dialect.word().into()),
             ("url", http::shown_url(&self.url, outside).into()),
             ("index", self.index.clone().into()),
             ("prefix", self.prefix.clone().into()),

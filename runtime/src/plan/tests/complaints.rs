@@ -513,6 +513,8 @@ facets.content = { owner = "pin" }
 [targets.shop]
 kind = "webhook"
 url = "http://shop"
+[paces.account]
+rate = "5/s"
 "#,
         expect![[r#"
             fine
@@ -521,6 +523,7 @@ url = "http://shop"
             weir.toml:7:10: sources.pim: no facet is owned by "pim", so every change of this source is foreign; did you mean "pin"?
             weir.toml:8:7: each.site: the table has no rows; write a row: [each.site.NAME]
             weir.toml:9:10: targets.shop: no channel delivers to this target
+            weir.toml:12:8: paces.account: no target keeps to this pace; write pace = "account" in the targets that share it
         "#]],
     );
 }

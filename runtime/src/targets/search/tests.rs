@@ -28,6 +28,18 @@ fn options(target: &Fixture, dialect: Dialect) -> Options {
     }
 }
 
+// The engine behind a URL was replaced by another one, and the channel held the empty index for full.
+#[tokio::test]
+async fn another_engine_at_the_same_url_holds_nothing_yet() {
+    let target = Fixture::start(|_| Reply::Status(200)).await;
+    let places = Dialect::ALL.map(|(_, dialect)| {
+        let search = Search::open(&options(&target, dialect)).expect("it opens");
+        search.place()
+    });
+    let different: std::collections::BTreeSet<u64> = places.into_iter().collect();
+    assert_eq!(different.len(), Dialect::ALL.len());
+}
+
 fn item(key: &str, sequence: u64, body: Option<&str>) -> Item {
     Item {
         id: DeliveryId(1),
