@@ -347,6 +347,14 @@ pub(crate) fn bytes_in_batch(entity: &EntityId, rendering: Option<&Rendering>) -
 pub enum Outcome {
     /// A complete response acknowledged the item: stored, or deleted for a deletion.
     Delivered,
+    /// Done, and to be done once more after a while, because an earlier request without an answer may
+    /// still undo it. Neither the entity nor the target has failed.
+    Repeat {
+        /// Why, as text for users.
+        reason: String,
+        /// How long the earlier request may still be carried out.
+        after: Duration,
+    },
     /// Not delivered; a later attempt may succeed.
     Retry {
         /// What happened, as text for users.

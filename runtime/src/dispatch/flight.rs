@@ -232,6 +232,13 @@ pub(crate) fn conclude(
             }
             None => Ending::Withdrawn,
         }),
+        Some(targets::Outcome::Repeat { reason, after }) => Conclusion::Park {
+            attempts,
+            wait: after,
+            reason: Some(reason),
+            failed: false,
+            awaits_change: true,
+        },
         Some(targets::Outcome::Retry { reason, .. }) => retry(reason, None),
         Some(targets::Outcome::Throttled { reason, after }) => retry(reason, after),
         // What it refers to may arrive later, for example its parent.
@@ -523,8 +530,13 @@ mod tests {
                 after_tries,
             })
         };
+        let repeat = Some(targets::Outcome::Repeat {
+            reason: reason(),
+            after: Duration::from_secs(75),
+        });
         for (attempts, outcome, probe, expected) in [
             (3, None, false, "parked 3 0ms"),
+            (3, repeat, false, "parked 3 75000ms"),
             (
                 0,
                 Some(targets::Outcome::Delivered),

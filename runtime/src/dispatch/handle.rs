@@ -321,7 +321,7 @@ impl TargetHandle {
         let mut size = lock(&self.request_size);
         match outcomes.first() {
             Some(Outcome::Split { too_long: true, .. }) => size.refused(bytes),
-            Some(Outcome::Delivered) => size.accepted(bytes),
+            Some(Outcome::Delivered | Outcome::Repeat { .. }) => size.accepted(bytes),
             _ => {}
         }
     }
@@ -352,7 +352,9 @@ impl TargetHandle {
     ) {
         let (now, mut breaker) = (self.clock.now(), self.breaker());
         let before = Before::of(&breaker);
-        let delivered = outcomes.contains(&Outcome::Delivered);
+        let done =
+            |outcome: &Outcome| matches!(outcome, Outcome::Delivered | Outcome::Repeat { .. });
+        let delivered = outcomes.iter().any(done);
         if delivered {
             breaker.delivered(now, probe);
         }
@@ -523,7 +525,10 @@ impl Before {
 fn is_accepted(outcome: &Outcome) -> bool {
     matches!(
         outcome,
-        Outcome::Delivered | Outcome::Refused { .. } | Outcome::Split { .. }
+        Outcome::Delivered
+            | Outcome::Repeat { .. }
+            | Outcome::Refused { .. }
+            | Outcome::Split { .. }
     )
 }
 

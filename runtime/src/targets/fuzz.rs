@@ -143,7 +143,8 @@ fn item(number: u64) -> Item {
 fn check(outcome: &Outcome) {
     let reason = match outcome {
         Outcome::Delivered => return,
-        Outcome::Retry { reason, .. }
+        Outcome::Repeat { reason, .. }
+        | Outcome::Retry { reason, .. }
         | Outcome::Throttled { reason, .. }
         | Outcome::Refused { reason, .. }
         | Outcome::Trip { reason }

@@ -317,7 +317,8 @@ impl Client {
 pub(crate) fn reason(outcome: Outcome) -> String {
     match outcome {
         Outcome::Delivered => String::new(),
-        Outcome::Retry { reason, .. }
+        Outcome::Repeat { reason, .. }
+        | Outcome::Retry { reason, .. }
         | Outcome::Throttled { reason, .. }
         | Outcome::Refused { reason, .. }
         | Outcome::Trip { reason }

@@ -200,6 +200,7 @@ mod tests {
     fn word(outcome: &Outcome) -> &'static str {
         match outcome {
             Outcome::Delivered => "delivered",
+            Outcome::Repeat { .. } => "repeat",
             Outcome::Throttled { .. } => "wait",
             Outcome::Retry {
                 maybe_applied: true,

@@ -112,11 +112,14 @@ impl State {
                 }
             } else if item.rendering.is_none()
                 && *outcome == Outcome::Delivered
-                && unanswered.contains_key(id)
+                && let Some(at) = unanswered.get(id)
             {
-                *outcome = Outcome::Retry {
-                    reason: "deleted; an earlier request had no answer and may still write it, so it is deleted once more after 75 s".into(),
-                    maybe_applied: false,
+                *outcome = Outcome::Repeat {
+                    reason: format!(
+                        "deleted; an earlier request had no answer and may still write it, so it is deleted once more after {} s",
+                        DELETE_AGAIN_AFTER.as_secs()
+                    ),
+                    after: DELETE_AGAIN_AFTER.saturating_sub(at.elapsed()),
                 };
             }
         }

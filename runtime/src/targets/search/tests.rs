@@ -82,6 +82,7 @@ fn word(outcome: &Outcome) -> &'static str {
         Outcome::Trip { .. } => "trip",
         Outcome::Pause { .. } => "pause",
         Outcome::Split { .. } => "again",
+        Outcome::Repeat { .. } => "repeat",
     }
 }
 
@@ -378,7 +379,7 @@ async fn a_deletion_is_made_again_if_an_earlier_write_had_no_answer() {
     })
     .await;
     assert_eq!(words(&search, &[put("a")]).await, ["uncertain"]);
-    assert_eq!(words(&search, &[gone("a")]).await, ["retry"]);
+    assert_eq!(words(&search, &[gone("a")]).await, ["repeat"]);
     assert_eq!(words(&search, &[gone("b")]).await, ["delivered"]);
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(76)).await;

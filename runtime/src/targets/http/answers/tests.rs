@@ -35,6 +35,7 @@ fn word(outcome: &Outcome) -> &'static str {
         Outcome::Trip { .. } => "trip",
         Outcome::Pause { .. } => "pause",
         Outcome::Split { .. } => "again",
+        Outcome::Repeat { .. } => "repeat",
     }
 }
 
