@@ -69,7 +69,7 @@ fn an_entity_of_a_lane_that_waits_for_its_hours_says_so() {
     let stage = Stage::with(&config);
     stage.takes("pim", &[change("lamp", "content", json!(1))]);
     let standing = stage.stands("lamp", "shop", "waiting");
-    let by = format!("hours of bulk, {}-{}", later(2), later(3));
+    let by = format!("hours of bulk, {}-{} UTC", later(2), later(3));
     assert_eq!(standing["by"], by, "{standing:#}");
     let metrics = stage.weir().get("/metrics").text();
     let waiting = "weir_waiting{channel=\"shop\",reason=\"hours\"} 1\n";

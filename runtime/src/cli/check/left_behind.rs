@@ -37,6 +37,7 @@ pub fn look(
     usual: Option<&str>,
     token: Option<&str>,
 ) -> LeftBehind {
+    let usual = usual.filter(|address| !address.is_empty());
     if url.is_none() && !plan.store_path.exists() {
         return LeftBehind::default();
     }
@@ -49,7 +50,7 @@ pub fn look(
             warnings: Vec::new(),
             not_checked: Some(match failure {
                 Failure::Unreachable(_) if url.is_none() && usual.is_none() => {
-                    "Not checked, because Weir does not run: whether channels that have left the configuration leave something at their targets".to_owned()
+                    "Not checked: whether channels that have left the configuration leave something at their targets. Only a running Weir knows, and Weir does not run.".to_owned()
                 }
                 failure => format!(
                     "Not checked: whether channels that have left the configuration leave something at their targets: {failure}"
@@ -67,7 +68,6 @@ async fn known(
     token: Option<&str>,
 ) -> Result<Vec<ChannelView>, Failure> {
     let listening = listening(plan);
-    let usual = usual.filter(|address| !address.is_empty());
     let Some(address) = url.or(usual).or(listening.as_deref()) else {
         let why = "the port is chosen at the start; give the address of the running Weir with --url or WEIR_URL";
         return Err(Failure::Usage(why.to_owned()));
