@@ -12,7 +12,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
 use weir::inside::store::memory::{Memory, Rule};
 
-use crate::world::{End, Step, Subject, World, embedded_in, folder};
+use crate::world::{End, Step, Subject, World, embedded_for_histories, folder};
 
 /// Histories in a run of all tests.
 const CASES: u32 = 10_000;
@@ -103,7 +103,7 @@ fn ends_right(history: &[Step], without: Option<Rule>) -> Result<(), String> {
 #[test]
 fn the_embedded_store_does_what_the_specification_does_and_every_target_converges() {
     let folder = folder();
-    let embedded = Arc::new(embedded_in(folder.path()));
+    let embedded = Arc::new(embedded_for_histories(folder.path()));
     let played = runner(CASES).run(
         &prop_oneof![4 => history(), 1 => restless_history()],
         |history| {

@@ -48,16 +48,24 @@ impl Subject {
     }
 }
 
-/// The time of the embedded stores that tests open. Only histories move it, and no other test goes by it.
+/// The time of the store of the random histories.
 static NOW: AtomicU64 = AtomicU64::new(0);
 
-/// The options of an embedded store for histories: small windows, so that their edges are reached,
-/// and a clock that stands still until a history moves it.
+/// An embedded store with small windows, so that their edges are reached, and a clock that stands still.
 pub fn embedded_in(folder: &std::path::Path) -> embedded::Embedded {
+    embedded_at(folder, || Timestamp(0))
+}
+
+/// The same with the clock that the random histories move, and nobody else.
+pub fn embedded_for_histories(folder: &std::path::Path) -> embedded::Embedded {
+    embedded_at(folder, || Timestamp(NOW.load(Ordering::SeqCst)))
+}
+
+fn embedded_at(folder: &std::path::Path, now: fn() -> Timestamp) -> embedded::Embedded {
     let mut options = embedded::Options::new(folder);
     options.sweep_ahead = u64::from(weir::inside::store::memory::SWEEP_AHEAD);
     options.cache_bytes = 32 * 1024 * 1024;
-    options.now = || Timestamp(NOW.load(Ordering::SeqCst));
+    options.now = now;
     embedded::Embedded::open(options).expect("an empty folder can be opened")
 }
 
