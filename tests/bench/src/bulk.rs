@@ -8,15 +8,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::net::TcpStream;
 use tokio::time::Instant;
+
+use crate::listening::Listening;
 
 /// An engine that listens until this is dropped.
 pub(super) struct Bulk {
     pub(super) address: SocketAddr,
     shared: Arc<Shared>,
-    _stop: oneshot::Sender<()>,
+    _listening: Listening,
 }
 
 struct Shared {
@@ -47,10 +48,6 @@ impl Bulk {
     /// # Errors
     /// The system provides no address or no thread.
     pub(super) fn start(takes: Duration) -> io::Result<Bulk> {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
-        let (stop, stopped) = oneshot::channel::<()>();
         let shared = Arc::new(Shared {
             takes,
             free_at: Mutex::new(Instant::now()),
@@ -60,24 +57,18 @@ impl Bulk {
             at_once: AtomicU64::new(0),
             most_at_once: AtomicU64::new(0),
         });
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
         let serving = shared.clone();
-        std::thread::Builder::new()
-            .name("engine".into())
-            .spawn(move || {
-                runtime.block_on(async move {
-                    tokio::select! {
-                        () = serve(listener, serving) => {}
-                        _ = stopped => {}
-                    }
-                });
-            })?;
+        let listening = Listening::start("engine", move |stream| {
+            let shared = serving.clone();
+            async move {
+                // A connection that breaks is its client's business.
+                let _ = answer(stream, shared).await;
+            }
+        })?;
         Ok(Bulk {
-            address,
+            address: listening.address,
             shared,
-            _stop: stop,
+            _listening: listening,
         })
     }
 
@@ -89,16 +80,6 @@ impl Bulk {
             bytes: of(&self.shared.bytes),
             most_at_once: of(&self.shared.most_at_once),
         }
-    }
-}
-
-async fn serve(listener: std::net::TcpListener, shared: Arc<Shared>) {
-    let Ok(listener) = TcpListener::from_std(listener) else {
-        return;
-    };
-    while let Ok((stream, _)) = listener.accept().await {
-        // A connection that breaks is its client's business.
-        tokio::spawn(answer(stream, shared.clone()));
     }
 }
 

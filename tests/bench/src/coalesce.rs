@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use crate::clock::{Phase, round};
-use crate::documents::{self, BATCH, MARK, SOURCE};
+use crate::documents::{self, MARK};
 use crate::post::{CONNECTIONS, post};
 use crate::progress::Progress;
 use crate::recorder::Recorder;
@@ -53,11 +53,9 @@ pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
     for wave in 1..=WAVES {
         let mark = progress.mark();
         let tally = post(stage.address(), CONNECTIONS, move |turn, _, request| {
-            let (first, last) = (turn * BATCH, products.min((turn + 1) * BATCH));
-            (request.source, request.events) = (SOURCE, last.saturating_sub(first) as u64);
-            (first..last).for_each(|product| documents::line(&mut request.body, product, wave));
+            let more = documents::fill(request, products, turn, wave);
             mark.add(request.events);
-            first < last
+            more
         });
         let tally = tally.map_err(Failure::Failed)?;
         posted += tally.committed;

@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::events::FIRST_KEY;
+use crate::post::Request;
 use crate::recorder::Recorder;
 
 /// The source, and the owner of the facet.
@@ -24,6 +25,16 @@ pub(super) fn line(body: &mut Vec<u8>, product: usize, number: u32) {
     body.extend_from_slice(head.as_bytes());
     (0..5).for_each(|_| body.extend_from_slice(TEXT.as_bytes()));
     body.extend_from_slice(b"\"}}\n");
+}
+
+/// Fills in the request of a turn: the next [`BATCH`] of so many products, each with this number. Returns
+/// false after the last one.
+pub(super) fn fill(request: &mut Request, products: usize, turn: usize, number: u32) -> bool {
+    let first = products.min(turn * BATCH);
+    let last = products.min(first + BATCH);
+    (request.source, request.events) = (SOURCE, (last - first) as u64);
+    (first..last).for_each(|product| line(&mut request.body, product, number));
+    first < last
 }
 
 /// The configuration of a number of channels without a renderer, each with its own target. They

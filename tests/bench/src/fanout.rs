@@ -10,7 +10,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::clock::{Memory, round};
-use crate::documents::{self, BATCH, SOURCE};
+use crate::documents;
 use crate::post::{CONNECTIONS, post};
 use crate::progress::Progress;
 use crate::recorder::Recorder;
@@ -129,13 +129,7 @@ impl Side {
         let posted = post(
             self.child.address(),
             CONNECTIONS,
-            move |turn, _, request| {
-                let (first, last) = (turn * BATCH, products.min((turn + 1) * BATCH));
-                (request.source, request.events) = (SOURCE, last.saturating_sub(first) as u64);
-                (first..last)
-                    .for_each(|product| documents::line(&mut request.body, product, number));
-                first < last
-            },
+            move |turn, _, request| documents::fill(request, products, turn, number),
         );
         let posted = posted.map_err(Failure::Failed)?;
         match number {

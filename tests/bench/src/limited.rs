@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::net::TcpStream;
+
+use crate::listening::Listening;
 
 /// Points that a request costs at a shop that counts them.
 const POINTS: f64 = 10.0;
@@ -29,7 +30,7 @@ pub(super) enum Dialect {
 pub(super) struct Limited {
     pub(super) address: SocketAddr,
     shared: Arc<Shared>,
-    _stop: oneshot::Sender<()>,
+    _listening: Listening,
 }
 
 struct Shared {
@@ -115,10 +116,6 @@ impl Limited {
     /// # Errors
     /// The system provides no address or no thread.
     pub(super) fn start(rate: f64, dialect: Dialect) -> io::Result<Limited> {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
-        let (stop, stopped) = oneshot::channel::<()>();
         let shared = Arc::new(Shared {
             bucket: Mutex::new(Bucket {
                 rate,
@@ -131,24 +128,18 @@ impl Limited {
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
         });
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
         let serving = shared.clone();
-        std::thread::Builder::new()
-            .name("limited".into())
-            .spawn(move || {
-                runtime.block_on(async move {
-                    tokio::select! {
-                        () = serve(listener, serving) => {}
-                        _ = stopped => {}
-                    }
-                });
-            })?;
+        let listening = Listening::start("limited", move |stream| {
+            let shared = serving.clone();
+            async move {
+                // A connection that breaks is its client's business.
+                let _ = answer(stream, shared).await;
+            }
+        })?;
         Ok(Limited {
-            address,
+            address: listening.address,
             shared,
-            _stop: stop,
+            _listening: listening,
         })
     }
 
@@ -170,16 +161,6 @@ impl Limited {
             self.shared.accepted.load(Ordering::Relaxed),
             self.shared.refused.load(Ordering::Relaxed),
         )
-    }
-}
-
-async fn serve(listener: std::net::TcpListener, shared: Arc<Shared>) {
-    let Ok(listener) = TcpListener::from_std(listener) else {
-        return;
-    };
-    while let Ok((stream, _)) = listener.accept().await {
-        // A connection that breaks is its client's business.
-        tokio::spawn(answer(stream, shared.clone()));
     }
 }
 

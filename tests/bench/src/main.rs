@@ -23,6 +23,7 @@ mod hot;
 mod ingest;
 mod isolation;
 mod limited;
+mod listening;
 mod load;
 mod open;
 mod outage;

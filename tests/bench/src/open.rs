@@ -131,11 +131,8 @@ fn fill(child: &Child, recorder: &Arc<Recorder>, products: usize) -> Result<Dura
     let progress = Progress::begin("loading and filling the targets", recorder.held().pairs());
     let (mark, recording) = (progress.mark(), recorder.clone());
     let posted = post(child.address(), CONNECTIONS, move |turn, _, request| {
-        let (first, last) = (turn * BATCH, products.min((turn + 1) * BATCH));
-        (request.source, request.events) = (SOURCE, last.saturating_sub(first) as u64);
-        (first..last).for_each(|product| documents::line(&mut request.body, product, 1));
         mark.at(recording.held().reached());
-        first < last
+        documents::fill(request, products, turn, 1)
     });
     let posted = posted.map_err(Failure::Failed)?;
     child.api().converge(recorder, &progress)?;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::clock::{Phase, round};
-use crate::documents::{self, BATCH, SOURCE};
+use crate::documents::{self, SOURCE};
 use crate::limited::{Dialect, Limited};
 use crate::post::{CONNECTIONS, post};
 use crate::progress::Progress;
@@ -122,11 +122,7 @@ fn set_up(
     let stage = Stage::start(args.folder.as_deref(), &configuration)?;
     stage.api().operate("pause")?;
     let posted = post(stage.address(), CONNECTIONS, move |turn, _, request| {
-        let first = products.min(turn * BATCH);
-        let last = products.min(first + BATCH);
-        (request.source, request.events) = (SOURCE, (last - first) as u64);
-        (first..last).for_each(|product| documents::line(&mut request.body, product, 1));
-        request.events > 0
+        documents::fill(request, products, turn, 1)
     });
     posted.map_err(Failure::Failed)?;
     Ok((target, stage))

@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 
 use memchr::memmem::{self, Finder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::net::TcpStream;
 
 use crate::clock::round;
 use crate::events::FIRST_KEY;
+use crate::listening::Listening;
 
 /// Length of a bucket in the record of deliveries over time.
 const BUCKET: Duration = Duration::from_millis(100);
@@ -34,7 +34,7 @@ const ANSWER: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
 pub(super) struct Recorder {
     pub(super) address: SocketAddr,
     held: Arc<Held>,
-    _stop: oneshot::Sender<()>,
+    _listening: Listening,
 }
 
 /// The contents of all targets.
@@ -87,32 +87,22 @@ impl Recorder {
         products: usize,
         mark: Option<&'static str>,
     ) -> std::io::Result<Recorder> {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
-        let (stop, stopped) = oneshot::channel::<()>();
         let held = Arc::new(Held::new(targets, products, mark));
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
         let taking = held.clone();
-        std::thread::Builder::new()
-            .name("recorder".into())
-            .spawn(move || {
-                runtime.block_on(async move {
-                    let Ok(listener) = TcpListener::from_std(listener) else {
-                        return;
-                    };
-                    tokio::select! {
-                        () = serve(listener, taking) => {}
-                        _ = stopped => {}
-                    }
-                });
-            })?;
+        let listening = Listening::start("recorder", move |stream| {
+            let held = taking.clone();
+            async move {
+                // Weir retries after a broken connection; a request that is not understood voids the
+                // measurement.
+                if let Err(NotUnderstood) = connection(stream, &held).await {
+                    held.strange.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        })?;
         Ok(Recorder {
-            address,
+            address: listening.address,
             held,
-            _stop: stop,
+            _listening: listening,
         })
     }
 
@@ -415,19 +405,6 @@ fn number(text: &[u8]) -> Option<u32> {
 fn price(content: &[u8]) -> Option<u32> {
     const AMOUNT: &[u8] = br#""amount":""#;
     memmem::find(content, AMOUNT).and_then(|at| number(&content[at + AMOUNT.len()..]))
-}
-
-async fn serve(listener: TcpListener, held: Arc<Held>) {
-    while let Ok((stream, _)) = listener.accept().await {
-        let held = held.clone();
-        tokio::spawn(async move {
-            // Weir retries after a broken connection; a request that is not understood voids the
-            // measurement.
-            if let Err(NotUnderstood) = connection(stream, &held).await {
-                held.strange.fetch_add(1, Ordering::Relaxed);
-            }
-        });
-    }
 }
 
 struct NotUnderstood;

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 
 use crate::bulk::{Bulk, Got};
 use crate::clock::{Phase, round};
-use crate::documents::{self, BATCH, SOURCE};
+use crate::documents::{self, SOURCE};
 use crate::post::{CONNECTIONS, post};
 use crate::progress::Progress;
 use crate::report::Report;
@@ -105,11 +105,7 @@ fn owing(args: &FullArgs, engine: &Bulk, documents: usize) -> Result<Stage, Fail
     let stage = Stage::start(args.folder.as_deref(), &configuration)?;
     stage.api().operate("pause")?;
     let posted = post(stage.address(), CONNECTIONS, move |turn, _, request| {
-        let first = documents.min(turn * BATCH);
-        let last = documents.min(first + BATCH);
-        (request.source, request.events) = (SOURCE, (last - first) as u64);
-        (first..last).for_each(|product| documents::line(&mut request.body, product, 1));
-        request.events > 0
+        documents::fill(request, documents, turn, 1)
     });
     posted.map_err(Failure::Failed)?;
     Ok(stage)
