@@ -10,6 +10,7 @@ mod backend;
 mod comparison;
 mod deliveries;
 mod figures;
+mod forgotten;
 pub(crate) mod intake;
 pub mod load;
 mod memories;
@@ -25,7 +26,7 @@ mod watch;
 
 pub(crate) use self::retired::remedy as remedy_of_left;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -63,6 +64,8 @@ const STOP_REQUESTS: Duration = Duration::from_secs(2);
 const STOP_DELIVERIES: Duration = Duration::from_secs(5);
 /// The folder of the store's files, below `[store] path`, which holds everything that Weir keeps.
 const STORE: &str = "store";
+/// The folder of the files that targets keep, next to the store's: one folder for each target.
+pub(crate) const TARGETS: &str = "targets";
 /// The folder of backups, next to the store's.
 const BACKUPS: &str = "backups";
 /// The extension of a backup's file.
@@ -140,6 +143,8 @@ struct Inner {
     /// How each plugin came into use, and why others were rejected.
     history: Mutex<History>,
     sweeps: Arc<Sweeps>,
+    /// The targets that have forgotten what they held, while all of it is made owed again.
+    forgotten: Mutex<BTreeSet<Arc<str>>>,
     /// Cancelled when Weir stops; channels and tasks end with it.
     stopping: CancellationToken,
 }
@@ -254,6 +259,7 @@ impl App {
             halfway: AtomicBool::new(true),
             history: Mutex::default(),
             sweeps: Arc::default(),
+            forgotten: Mutex::default(),
             stopping: stopping.clone(),
         });
         let (listen, admin) = (plan.server.listen, plan.server.admin_listen);
@@ -380,6 +386,8 @@ impl Inner {
             if beats.is_multiple_of(SAMPLES_EVERY) {
                 self.save_samples().await;
             }
+            memories.save_marks(&self, false).await;
+            self.start_over_what_forgot();
             match self.store.save(now()).await {
                 Err(error) if !fails => {
                     fails = true;
@@ -422,7 +430,9 @@ impl Inner {
             .map(|channel| channel.stop(STOP_DELIVERIES));
         join_all(stops).await;
         self.save_samples().await;
-        Memories::default().save(self, Duration::ZERO).await;
+        let mut memories = Memories::default();
+        memories.save_marks(self, true).await;
+        memories.save(self, Duration::ZERO).await;
         if let Err(error) = self.store.close().await {
             tracing::error!(%error, "the store could not be closed");
         }

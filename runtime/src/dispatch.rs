@@ -307,6 +307,7 @@ impl Channel {
             // A channel that only counts does not need its target.
             _ if !setup.options.deliver => (status::State::Flowing, String::new()),
             (_, _, breaker::State::Flowing) => (status::State::Flowing, String::new()),
+            _ if target.ahead => (status::State::Ahead, target.reason.clone()),
             (_, _, breaker::State::Tripped { .. }) => {
                 (status::State::Tripped, target.reason.clone())
             }

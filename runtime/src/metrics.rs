@@ -26,8 +26,8 @@ pub use self::format::Format;
 
 /// The states of a channel, as `weir_channel_state` names them; the current state is 1, the others
 /// are 0.
-pub const CHANNEL_STATES: [&str; 6] = [
-    "flowing", "tripped", "probing", "paused", "stopped", "retired",
+pub const CHANNEL_STATES: [&str; 7] = [
+    "flowing", "tripped", "probing", "ahead", "paused", "stopped", "retired",
 ];
 
 /// The lanes of [`ChannelFigures::owed`], highest first.

@@ -15,11 +15,15 @@ pub(crate) mod fixture;
 pub mod fuzz;
 pub mod http;
 #[cfg(test)]
+#[path = "../../tests/support/parts.rs"]
+pub(crate) mod parts;
+#[cfg(test)]
 pub(crate) mod scripted;
 pub mod search;
 pub mod webhook;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -118,7 +122,7 @@ impl Kind {
     ///
     /// # Errors
     /// [`Unusable`] if these options can never work on this machine.
-    pub fn open(&self) -> Result<Box<dyn Target>, Unusable> {
+    pub fn open(&self, _opening: &Opening) -> Result<Box<dyn Target>, Unusable> {
         Ok(match self {
             Kind::Webhook(options) => Box::new(webhook::Webhook::open(options)?),
             Kind::Search(options) => Box::new(search::Search::open(options)?),
@@ -132,6 +136,74 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Unusable(pub String);
+
+/// What a target finds of itself when it opens.
+#[derive(Clone)]
+pub struct Opening {
+    /// The folder for files of its own. It creates the folder when it needs it, and owns all in it.
+    pub folder: PathBuf,
+    /// Its memory.
+    pub memory: Arc<dyn Memory>,
+}
+
+/// The durable memory of a target: a few small values by name. It is kept in the store under the name of the
+/// target, so it may come from another place ([`Target::place`]), be older than what the target holds
+/// because a backup was restored, or be missing.
+pub trait Memory: Send + Sync {
+    /// The value of this name. Reads the local disk.
+    ///
+    /// # Errors
+    /// Why it cannot be read, as a phrase for the operator.
+    fn recall(&self, name: &str) -> Result<Option<Vec<u8>>, String>;
+
+    /// Replaces the value of this name, or removes it. It is durable when the future ends.
+    ///
+    /// # Errors
+    /// Why it cannot be written, as a phrase for the operator.
+    fn remember(
+        &self,
+        name: &str,
+        value: Option<Vec<u8>>,
+    ) -> BoxFuture<'static, Result<(), String>>;
+}
+
+impl Opening {
+    /// For a target that is tried and delivers nothing, and for tests: it remembers nothing.
+    pub fn empty(folder: PathBuf) -> Opening {
+        Opening {
+            folder,
+            memory: Arc::new(Forgetful),
+        }
+    }
+}
+
+/// The memory of a target that is tried and delivers nothing.
+struct Forgetful;
+
+impl Memory for Forgetful {
+    fn recall(&self, _name: &str) -> Result<Option<Vec<u8>>, String> {
+        Ok(None)
+    }
+
+    fn remember(
+        &self,
+        _name: &str,
+        _value: Option<Vec<u8>>,
+    ) -> BoxFuture<'static, Result<(), String>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// How far a target had come when it acknowledged a delivery, in the words of its kind: the timeline and the
+/// position of a database, the last sequence of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// What [`Target::mark`] returned.
+    pub bytes: Vec<u8>,
+    /// Whether it includes all deliveries. If not, Weir did not stop by itself, and up to some seconds of
+    /// deliveries came after it.
+    pub exact: bool,
+}
 
 /// A future that a method of a `dyn` trait can return.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -166,6 +238,62 @@ pub trait Target: Send + Sync + 'static {
 
     /// Makes one attempt. It always returns, whatever the other side does.
     fn deliver<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Delivery>;
+
+    /// How far the target had come at the latest delivery that it acknowledged; `None` if it cannot tell. A
+    /// target that finds itself behind it when it connects returns [`Outcome::Forgot`] for all items.
+    fn mark(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// Takes the mark that an earlier one with the same place has left behind.
+    fn take_mark(&self, _mark: Mark) {}
+
+    /// All that the target held is owed again: it starts over from what is there now, and forgets its mark.
+    fn start_over(&self) {}
+
+    /// Compares what the target holds with what it should hold, for a drift check: one result for each item,
+    /// in order. An item without a rendering should not be there. Changes nothing at the target.
+    ///
+    /// # Errors
+    /// Why the target cannot be asked, as a phrase for the operator.
+    fn compare<'a>(&'a self, _items: &'a [Item]) -> BoxFuture<'a, Result<Vec<Held>, String>> {
+        Box::pin(async { Err("this kind of target cannot tell what it holds".to_owned()) })
+    }
+
+    /// The keys that the target holds, a page at a time, in an order of its own. `after` is
+    /// [`Page::next`] of the page before.
+    ///
+    /// # Errors
+    /// Why the target cannot be asked, as a phrase for the operator.
+    fn keys<'a>(&'a self, _after: Option<&'a str>) -> BoxFuture<'a, Result<Page, String>> {
+        Box::pin(async { Err("this kind of target cannot list what it holds".to_owned()) })
+    }
+}
+
+/// What a target holds of an item, beside what it should hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// What it should.
+    Same,
+    /// Nothing, and it should hold it.
+    Missing,
+    /// An older state: of this sequence.
+    Older(Sequence),
+    /// Something else, at these places (JSON pointers, or the names of columns), some of them.
+    Different(Vec<String>),
+    /// Something, and it should hold nothing.
+    Extra,
+    /// It could not be found out; a phrase for the operator.
+    Unknown(String),
+}
+
+/// A page of the keys that a target holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The keys, as [`Item::key`] writes them.
+    pub keys: Vec<String>,
+    /// Where the next page begins; `None` after the last.
+    pub next: Option<String>,
 }
 
 /// The result of one attempt.
@@ -250,6 +378,18 @@ pub struct Attempt<'a> {
     pub now: SystemTime,
     /// The newest sequence that the store has given out: no state of any entity is newer.
     pub head: Sequence,
+    /// Sequences that Weir has never given out, after which it has jumped: the target may overwrite states
+    /// that have one of them, because an operator said so after [`Outcome::Ahead`].
+    pub foreign: Option<Foreign>,
+}
+
+/// A range of sequences that Weir has never given out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Foreign {
+    /// The first one.
+    pub first: Sequence,
+    /// The last one.
+    pub last: Sequence,
 }
 
 /// The form in which an attempt's items are written. Each channel has its own, independent of other
@@ -382,6 +522,21 @@ pub enum Outcome {
     Trip {
         /// What happened, as text for users.
         reason: String,
+    },
+    /// The target does not hold any more what it acknowledged: it was restored, or has lost its last seconds,
+    /// or its data is another's. Nothing was sent. All that it held is owed again, by all channels that
+    /// deliver to it.
+    Forgot {
+        /// What shows it, as text for users.
+        reason: String,
+    },
+    /// The target holds states that are newer than any that Weir has given out, so that it would take none of
+    /// Weir's. The breaker trips at once.
+    Ahead {
+        /// What shows it, as text for users.
+        reason: String,
+        /// The newest of them that was seen.
+        sequence: Sequence,
     },
     /// The target is gone for good (410): the channel is paused.
     Pause {

@@ -9,6 +9,7 @@ pub mod engine;
 pub mod guests;
 pub mod http;
 pub mod ledger;
+pub mod parts;
 pub mod receiver;
 pub mod stage;
 pub mod weir;

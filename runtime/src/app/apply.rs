@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::intake::HttpIntake;
 use super::load::{Loaded, Maps, Renders};
-use super::memories::{note_of, note_of_credentials, note_of_pace};
+use super::memories::{TargetMemory, mark_of, note_of, note_of_credentials, note_of_pace};
 use super::rollouts::TakenOver;
 use super::{Inner, join_all, now};
 use crate::dispatch::{self, Channel, Quota, Setup, TargetHandle};
@@ -19,6 +19,7 @@ use crate::model::Timestamp;
 use crate::plan::{self, Plan};
 use crate::plugin::ChannelChain;
 use crate::store::{self, Limits, Subscription};
+use crate::targets::{Mark, Opening};
 
 /// Maximum number of quarantined events of a source. While it is reached, requests with failing
 /// events get 503.
@@ -242,7 +243,8 @@ impl Inner {
         let mut open = |name: &Arc<str>, options: &crate::targets::Options| {
             let breaker = dispatch::breaker::Options::default();
             let (clock, dice) = (self.clock, fastrand::Rng::new());
-            let memory = match old.targets.get(name) {
+            let before = old.targets.get(name);
+            let memory = match before {
                 Some(before) => before.memory(),
                 None => self.store.note(&note_of(name))?,
             };
@@ -251,15 +253,36 @@ impl Inner {
                 None => None,
             };
             let memory = memory.as_deref();
-            let handle =
-                TargetHandle::open(options.clone(), breaker, clock, dice, memory, quota)
-                    .map_err(|why| store::Error::Unavailable(format!("target {name}: {why}")))?;
-            let credentials = match old.targets.get(name) {
+            let opening = Opening {
+                folder: self.folder.join(super::TARGETS).join(&**name),
+                memory: Arc::new(TargetMemory {
+                    store: self.store.clone(),
+                    target: name.clone(),
+                }),
+            };
+            let handle = TargetHandle::open(
+                options.clone(),
+                breaker,
+                clock,
+                dice,
+                memory,
+                quota,
+                opening,
+            )
+            .map_err(|why| store::Error::Unavailable(format!("target {name}: {why}")))?;
+            let credentials = match before {
                 Some(before) => before.credentials(),
                 None => self.store.note(&note_of_credentials(name))?,
             };
             if let Some(kept) = credentials {
                 handle.take_credentials(&kept);
+            }
+            let mark = match before.filter(|before| before.place() == handle.place()) {
+                Some(before) => before.mark().map(|bytes| Mark { bytes, exact: true }),
+                None => mark_of(&*self.store, name, handle.place())?,
+            };
+            if let Some(mark) = mark {
+                handle.take_mark(mark);
             }
             Ok::<_, store::Error>(handle)
         };

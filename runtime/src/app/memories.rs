@@ -1,16 +1,21 @@
 //! Keeps what targets have taught over restarts: the rate that each bears, or that of the pace that
-//! several share; and the credentials that they have replaced.
+//! several share; the credentials that they have replaced; how far they had come; and what each kind wants
+//! to remember.
 //!
 //! A rate changes all the time while a target is at its limit, and losing the last seconds of it costs
 //! little, so it is saved now and then and at a stop. Credentials are saved at each call: after a crash
-//! before that, somebody must log in again.
+//! before that, somebody must log in again. Marks are saved before the pairs of their deliveries are, so
+//! that a target which lost what is in a pair is behind its mark.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::Inner;
+use crate::store::{self, Store};
+use crate::targets::{BoxFuture, Mark, Memory};
 
 /// How often it is saved.
 pub(super) const MEMORIES_EVERY: Duration = Duration::from_secs(10);
@@ -28,6 +33,59 @@ pub(super) fn note_of_pace(pace: &str) -> String {
 /// The name of the store's note with the credentials that a target has replaced.
 pub(super) fn note_of_credentials(target: &str) -> String {
     format!("credentials {target}")
+}
+
+/// The name of the store's note with the mark of a target.
+fn note_of_mark(target: &str) -> String {
+    format!("mark {target}")
+}
+
+/// The mark that an earlier target of this name left behind at this place.
+///
+/// # Errors
+/// The store cannot be read.
+pub(super) fn mark_of(
+    store: &dyn Store,
+    target: &str,
+    place: u64,
+) -> Result<Option<Mark>, store::Error> {
+    let note = store.note(&note_of_mark(target))?.unwrap_or_default();
+    let Some((exact, rest)) = note.split_first() else {
+        return Ok(None);
+    };
+    let bytes = rest.strip_prefix(&place.to_le_bytes());
+    Ok(bytes.map(|bytes| Mark {
+        bytes: bytes.to_vec(),
+        exact: *exact == 1,
+    }))
+}
+
+/// The memory of a target in the store.
+pub(super) struct TargetMemory {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) target: Arc<str>,
+}
+
+impl TargetMemory {
+    fn note(&self, name: &str) -> String {
+        format!("memory {} {name}", self.target)
+    }
+}
+
+impl Memory for TargetMemory {
+    fn recall(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
+        let note = self.store.note(&self.note(name));
+        note.map_err(|error| error.to_string())
+    }
+
+    fn remember(
+        &self,
+        name: &str,
+        value: Option<Vec<u8>>,
+    ) -> BoxFuture<'static, Result<(), String>> {
+        let saved = self.store.set_note(&self.note(name), value);
+        Box::pin(async move { saved.await.map_err(|error| error.to_string()) })
+    }
 }
 
 /// What was saved in each note, and when.
@@ -57,6 +115,27 @@ impl Memories {
             .iter()
             .map(|(name, target)| (note_of(name), target.memory()));
         self.write(inner, of_paces.chain(of_targets)).await;
+    }
+
+    /// Saves the marks that have changed. Only after all channels have stopped are they `exact`.
+    pub(super) async fn save_marks(&mut self, inner: &Inner, exact: bool) {
+        let targets = &inner.live.load_full().targets;
+        for (name, target) in targets {
+            let Some(mark) = target.mark() else { continue };
+            let at = [&target.place().to_le_bytes()[..], &mark].concat();
+            let note = note_of_mark(name);
+            let saved = match self.saved.get(&note) {
+                Some(saved) => saved.clone(),
+                None => inner.store.note(&note).unwrap_or_default(),
+            };
+            // One that is exact stays so until something is delivered.
+            let same = saved.as_deref().is_some_and(|saved| saved[1..] == at);
+            if same && (!exact || saved.as_deref().is_some_and(|saved| saved[0] == 1)) {
+                continue;
+            }
+            let value = Some([&[u8::from(exact)], &at[..]].concat());
+            self.write(inner, [(note, value)].into_iter()).await;
+        }
     }
 
     async fn write(

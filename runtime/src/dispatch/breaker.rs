@@ -200,6 +200,13 @@ impl Breaker {
         self.state = State::Probing;
     }
 
+    /// The next probe may start at once.
+    pub fn probe_at_once(&mut self, now: Timestamp) {
+        if let State::Tripped { until } = &mut self.state {
+            *until = now;
+        }
+    }
+
     /// Records that the probe ended without an outcome. The next one may start at once.
     pub fn abandon_probe(&mut self, now: Timestamp) {
         if self.state == State::Probing {

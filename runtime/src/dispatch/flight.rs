@@ -256,7 +256,11 @@ pub(crate) fn conclude(
             Conclusion::Done(Ending::Refused(Failure::new(REFUSED, reason)))
         }
         // The trouble is the target's, so this does not count as an attempt at the entity.
-        Some(targets::Outcome::Trip { reason }) => Conclusion::Park {
+        Some(
+            targets::Outcome::Trip { reason }
+            | targets::Outcome::Forgot { reason }
+            | targets::Outcome::Ahead { reason, .. },
+        ) => Conclusion::Park {
             attempts,
             wait: Duration::ZERO,
             reason: Some(reason),

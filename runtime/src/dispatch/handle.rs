@@ -8,7 +8,7 @@
 
 mod permit;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use super::pace::{Answered, Charge, Pace};
 use super::quota::Quota;
 use super::request_size::RequestSize;
 use crate::model::{PartsDigest, Timestamp};
-use crate::targets::{Hints, Item, Nature, Options, Outcome, Target, Unusable};
+use crate::targets::{Hints, Item, Mark, Nature, Opening, Options, Outcome, Target, Unusable};
 
 /// What can be sent within this time may be rendered ahead, so that a fast target never waits for a
 /// renderer. It is short beside anything that people notice.
@@ -48,6 +48,10 @@ pub struct TargetHandle {
     request_size: Mutex<RequestSize>,
     /// The mean duration of an attempt in microseconds; 0 before the first has ended.
     attempt_micros: AtomicU64,
+    /// What shows that the target has forgotten what it held, until all of it is owed again.
+    forgot: Mutex<Option<String>>,
+    /// Whether it tripped because it is ahead of Weir.
+    ahead: AtomicBool,
     changed: watch::Sender<()>,
 }
 
@@ -70,6 +74,8 @@ pub struct TargetStatus {
     pub since: Timestamp,
     /// Why it does not flow; empty if it flows.
     pub reason: String,
+    /// Whether it holds states that are newer than any of Weir's.
+    pub ahead: bool,
     /// The rate that it bears, if it has refused requests because there were too many: requests, items
     /// or bytes per second, whatever its `cost` is.
     pub bears_per_second: Option<f64>,
@@ -92,8 +98,9 @@ impl TargetHandle {
         dice: fastrand::Rng,
         memory: Option<&[u8]>,
         quota: Option<Arc<Quota>>,
+        opening: Opening,
     ) -> Result<Arc<TargetHandle>, Unusable> {
-        let target = options.kind.open()?;
+        let target = options.kind.open(&opening)?;
         // Elsewhere, another rate may be right.
         let (request_size, taught) = memory
             .and_then(|memory| memory.strip_prefix(&target.place().to_le_bytes()))
@@ -109,6 +116,8 @@ impl TargetHandle {
             quota: quota.unwrap_or_else(|| Quota::new(&options, taught)),
             request_size: Mutex::new(request_size),
             attempt_micros: AtomicU64::new(0),
+            forgot: Mutex::default(),
+            ahead: AtomicBool::new(false),
             changed: watch::Sender::new(()),
             options,
         }))
@@ -126,6 +135,7 @@ impl TargetHandle {
             state: breaker.state(),
             since: breaker.since(),
             reason: breaker.reason().to_owned(),
+            ahead: self.ahead.load(Ordering::Relaxed),
             bears_per_second: self.bears_per_second(),
             bears_in_flight: Some(self.quota.allowed())
                 .filter(|allowed| *allowed < self.quota.concurrency),
@@ -151,6 +161,30 @@ impl TargetHandle {
     /// See [`Target::take_credentials`].
     pub fn take_credentials(&self, kept: &[u8]) {
         self.target.take_credentials(kept);
+    }
+
+    /// See [`Target::take_mark`].
+    pub fn take_mark(&self, mark: Mark) {
+        self.target.take_mark(mark);
+    }
+
+    /// See [`Target::mark`].
+    pub fn mark(&self) -> Option<Vec<u8>> {
+        self.target.mark()
+    }
+
+    /// What shows that the target does not hold any more what it acknowledged. Nothing is sent to it until
+    /// [`TargetHandle::start_over`].
+    pub fn forgot(&self) -> Option<String> {
+        lock(&self.forgot).clone()
+    }
+
+    /// All that the target held is owed again, by all of its channels: it is tried again at once.
+    pub fn start_over(&self) {
+        self.target.start_over();
+        *lock(&self.forgot) = None;
+        self.breaker().probe_at_once(self.clock.now());
+        self.changed.send_replace(());
     }
 
     /// The most bytes that a batch should have.
@@ -180,7 +214,10 @@ impl TargetHandle {
 
     /// Whether attempts may be made.
     pub(crate) fn admits(&self) -> Admission {
-        self.breaker().admits(self.clock.now())
+        match self.forgot() {
+            Some(_) => Admission::Wait(None),
+            None => self.breaker().admits(self.clock.now()),
+        }
     }
 
     /// Returns a receiver that is notified when [`TargetHandle::admits`] may have changed.
@@ -275,8 +312,9 @@ impl TargetHandle {
         charge: Charge,
         urgent: bool,
     ) -> Option<Permit> {
+        let admission = self.admits();
         let mut breaker = self.breaker();
-        let probe = match breaker.admits(self.clock.now()) {
+        let probe = match admission {
             Admission::Flowing => false,
             Admission::Probe => true,
             Admission::Wait(_) => {
@@ -368,6 +406,14 @@ impl TargetHandle {
                 Outcome::Trip { reason } | Outcome::Pause { reason } => {
                     breaker.trip(now, probe, reason, None, self.chance())
                 }
+                Outcome::Forgot { reason } => {
+                    breaker.trip(now, probe, reason, None, self.chance());
+                    lock(&self.forgot).get_or_insert_with(|| reason.clone());
+                }
+                Outcome::Ahead { reason, .. } => {
+                    breaker.trip(now, probe, reason, None, self.chance());
+                    self.ahead.store(true, Ordering::Relaxed);
+                }
                 Outcome::Retry { reason, .. } if !delivered => {
                     failure.get_or_insert((item, reason));
                 }
@@ -385,6 +431,9 @@ impl TargetHandle {
                 let now = self.clock.elapsed();
                 self.quota.learn(|gate| gate.failed(now, sent));
             }
+        }
+        if breaker.state() == State::Flowing {
+            self.ahead.store(false, Ordering::Relaxed);
         }
         if before.state == State::Probing && breaker.state() == State::Flowing {
             self.pace().back(self.clock.elapsed());

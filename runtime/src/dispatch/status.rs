@@ -141,6 +141,9 @@ pub enum State {
     Tripped,
     /// One attempt is in progress to find out whether the target is back (circuit half-open).
     Probing,
+    /// The target is in trouble because it holds states that are newer than any of Weir's; a probe follows
+    /// later.
+    Ahead,
     /// Paused by an operator or by the target (410).
     Paused,
     /// The channel was stopped, or its task has ended.
@@ -154,6 +157,7 @@ impl State {
             State::Flowing => "flowing",
             State::Tripped => "tripped",
             State::Probing => "probing",
+            State::Ahead => "ahead",
             State::Paused => "paused",
             State::Stopped => "stopped",
         }

@@ -14,10 +14,11 @@ use crate::plugin::{EntityVerdict, Priority, Room};
 use crate::store::memory::Memory;
 use crate::store::{Commit, Effect, FacetChange, State as Standing};
 use crate::targets::scripted::{self, Reply, Script, Seen};
-use crate::targets::{self, Form, Kind, Nature, Outcome};
+use crate::targets::{self, Form, Kind, Nature, Opening, Outcome};
 
 mod batches;
 mod currency;
+mod forgotten;
 mod growing;
 mod guard;
 mod histories;
@@ -125,6 +126,11 @@ fn setup(script: &Script, knobs: Knobs) -> Setup {
     setup_of(kind, Clock::starting_at(START), knobs)
 }
 
+/// What a target finds that has never been opened.
+fn opening() -> Opening {
+    Opening::empty(std::env::temp_dir().join("weir-targets-of-tests"))
+}
+
 fn setup_of(kind: Kind, clock: Clock, knobs: Knobs) -> Setup {
     let target = targets::Options {
         name: "shop".into(),
@@ -135,8 +141,8 @@ fn setup_of(kind: Kind, clock: Clock, knobs: Knobs) -> Setup {
         kind,
     };
     let dice = fastrand::Rng::with_seed(7);
-    let target =
-        TargetHandle::open(target, knobs.breaker, clock, dice, None, None).expect("a target");
+    let target = TargetHandle::open(target, knobs.breaker, clock, dice, None, None, opening())
+        .expect("a target");
     let label = knobs
         .chain
         .as_ref()

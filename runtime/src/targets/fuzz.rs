@@ -148,6 +148,8 @@ fn check(outcome: &Outcome) {
         | Outcome::Throttled { reason, .. }
         | Outcome::Refused { reason, .. }
         | Outcome::Trip { reason }
+        | Outcome::Forgot { reason }
+        | Outcome::Ahead { reason, .. }
         | Outcome::Pause { reason }
         | Outcome::Split { reason, .. } => reason,
     };

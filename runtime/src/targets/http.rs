@@ -322,6 +322,8 @@ pub(crate) fn reason(outcome: Outcome) -> String {
         | Outcome::Throttled { reason, .. }
         | Outcome::Refused { reason, .. }
         | Outcome::Trip { reason }
+        | Outcome::Forgot { reason }
+        | Outcome::Ahead { reason, .. }
         | Outcome::Pause { reason }
         | Outcome::Split { reason, .. } => reason,
     }

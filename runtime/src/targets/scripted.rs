@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use super::http::status::{Answer, Asked, meaning};
-use super::{Attempt, BoxFuture, Delivery, Form, Item, Nature, Outcome, Target};
+use super::{Attempt, BoxFuture, Delivery, Form, Item, Mark, Nature, Outcome, Target};
 use crate::sync::lock;
 
 /// A scripted target as configured. Two are equal if they have the same place and the same script.
@@ -67,6 +67,7 @@ struct Play {
     forgets: bool,
     at_once: AtomicUsize,
     most_at_once: AtomicUsize,
+    mark: Mutex<Option<Vec<u8>>>,
 }
 
 /// Counts an attempt while it lasts, even if it is aborted.
@@ -95,6 +96,7 @@ impl Script {
             forgets,
             at_once: AtomicUsize::new(0),
             most_at_once: AtomicUsize::new(0),
+            mark: Mutex::default(),
         }))
     }
 
@@ -106,6 +108,16 @@ impl Script {
     /// The maximum number of attempts that ran at the same time.
     pub(crate) fn most_at_once(&self) -> usize {
         self.0.most_at_once.load(Ordering::SeqCst)
+    }
+
+    /// Sets the mark that its target returns.
+    pub(crate) fn set_mark(&self, mark: Option<Vec<u8>>) {
+        *lock(&self.0.mark) = mark;
+    }
+
+    /// The mark that its target returns.
+    pub(crate) fn mark(&self) -> Option<Vec<u8>> {
+        lock(&self.0.mark).clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Seen>> {
@@ -207,5 +219,17 @@ impl Target for Scripted {
 
     fn deliver<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Delivery> {
         Box::pin(self.attempt(attempt))
+    }
+
+    fn mark(&self) -> Option<Vec<u8>> {
+        self.0.script.mark()
+    }
+
+    fn take_mark(&self, mark: Mark) {
+        self.0.script.set_mark(Some(mark.bytes));
+    }
+
+    fn start_over(&self) {
+        self.0.script.set_mark(None);
     }
 }

@@ -1,7 +1,9 @@
 //! `weir check --connect`: tries whether deliveries could be made to each target, and sends nothing.
 
 use super::Loaded;
+use crate::app;
 use crate::plan::Plan;
+use crate::targets::Opening;
 
 /// Returns a complaint about each target that cannot be used now, and warnings about those that can. All
 /// are tried at the same time.
@@ -21,9 +23,11 @@ pub(in crate::cli) fn targets(plan: &Plan) -> Loaded {
     };
     let found = runtime.block_on(async {
         let mut tried = tokio::task::JoinSet::new();
+        let folder = plan.store_path.join(app::TARGETS);
         for (name, options) in plan.targets.clone() {
+            let opening = Opening::empty(folder.join(&*name));
             tried.spawn(async move {
-                let found = match options.kind.open() {
+                let found = match options.kind.open(&opening) {
                     Ok(target) => target.check().await,
                     Err(unusable) => Err(unusable.to_string()),
                 };

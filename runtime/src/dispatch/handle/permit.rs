@@ -92,6 +92,7 @@ impl Permit {
             trace,
             now: self.handle.clock.wall(),
             head,
+            foreign: None,
         };
         let under_way = UnderWay::begin(&self.handle);
         let Delivery {
@@ -116,7 +117,8 @@ impl Permit {
 
     /// Whether the breaker still admits an attempt.
     fn is_admitted(&self) -> bool {
-        self.pending || self.handle.breaker().state() == State::Flowing
+        let flows = self.pending || self.handle.breaker().state() == State::Flowing;
+        flows && self.handle.forgot().is_none()
     }
 }
 

@@ -343,6 +343,7 @@ async fn what_a_413_taught_is_remembered() {
         dice,
         Some(&memory),
         None,
+        opening(),
     );
     let later = later.expect("a target").request_bytes_max();
     assert_eq!(later, handle.request_bytes_max(), "also after a restart");

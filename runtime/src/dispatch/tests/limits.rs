@@ -137,6 +137,7 @@ async fn a_target_with_a_limit_is_used_to_its_limit_and_one_entity_does_not_slow
         dice,
         Some(&memory),
         None,
+        opening(),
     );
     let later = later.expect("a target").status().bears_per_second;
     assert_eq!(later.map(f64::round), bears.map(f64::round));
@@ -208,6 +209,7 @@ async fn targets_of_one_pace_share_its_rate_its_slots_and_what_it_was_taught() {
         fastrand::Rng::with_seed(3),
         None,
         Some(handle.quota().clone()),
+        opening(),
     )
     .expect("a target");
     let two = Story::with(Arc::default(), script.clone(), setup).await;

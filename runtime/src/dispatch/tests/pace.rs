@@ -44,6 +44,7 @@ async fn a_target_that_becomes_slow_gets_fewer_requests_at_once_and_later_as_man
         fastrand::Rng::with_seed(1),
         target.memory().as_deref(),
         None,
+        opening(),
     );
     let later = later.expect("a target").status().bears_in_flight;
     assert_eq!(later, Some(3));
@@ -357,7 +358,7 @@ async fn a_shared_pace_is_remembered_for_the_pace_and_not_for_a_target() {
         let clock = Clock::starting_at(START);
         let dice = fastrand::Rng::with_seed(1);
         let breaker = Knobs::default().breaker;
-        TargetHandle::open(options, breaker, clock, dice, None, quota).expect("a target")
+        TargetHandle::open(options, breaker, clock, dice, None, quota, opening()).expect("a target")
     };
     let shared = open(options(Some("account")), Some(quota));
     assert_eq!(shared.memory(), None, "the pace remembers it");

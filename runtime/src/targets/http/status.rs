@@ -212,6 +212,8 @@ mod tests {
             } => "refused later",
             Outcome::Refused { .. } => "refused",
             Outcome::Trip { .. } => "trip",
+            Outcome::Forgot { .. } => "forgot",
+            Outcome::Ahead { .. } => "ahead",
             Outcome::Pause { .. } => "pause",
             Outcome::Split { .. } => "split",
         }

@@ -36,6 +36,7 @@ pub(in crate::targets) fn judged(
         trace: Trace { trace: 1, span: 1 },
         now: SystemTime::UNIX_EPOCH,
         head: Sequence(9),
+        foreign: None,
     };
     let whole = |outcome: Outcome| vec![outcome; items.len()];
     let read = |reply: &Reply| match dialect {

@@ -70,6 +70,8 @@ fn word(outcome: &Outcome) -> &'static str {
         Outcome::Retry { .. } => "retry",
         Outcome::Refused { .. } => "refused",
         Outcome::Trip { .. } => "trip",
+        Outcome::Forgot { .. } => "forgot",
+        Outcome::Ahead { .. } => "ahead",
         Outcome::Pause { .. } => "pause",
         Outcome::Split { .. } => "again",
         Outcome::Repeat { .. } => "repeat",
@@ -83,6 +85,7 @@ async fn outcomes(search: &Search, items: &[Item]) -> Vec<Outcome> {
         trace: Trace { trace: 3, span: 4 },
         now: SystemTime::UNIX_EPOCH,
         head: Sequence(9),
+        foreign: None,
     };
     search.deliver(attempt).await.outcomes
 }

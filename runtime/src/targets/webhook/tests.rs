@@ -67,6 +67,7 @@ fn attempt(items: &[Item], form: Form) -> Attempt<'_> {
         trace: TRACE,
         now: SystemTime::UNIX_EPOCH + Duration::from_secs(NOW),
         head: Sequence(42),
+        foreign: None,
     }
 }
 

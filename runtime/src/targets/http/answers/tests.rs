@@ -33,6 +33,8 @@ fn word(outcome: &Outcome) -> &'static str {
         Outcome::Retry { .. } => "retry",
         Outcome::Refused { .. } => "refused",
         Outcome::Trip { .. } => "trip",
+        Outcome::Forgot { .. } => "forgot",
+        Outcome::Ahead { .. } => "ahead",
         Outcome::Pause { .. } => "pause",
         Outcome::Split { .. } => "again",
         Outcome::Repeat { .. } => "repeat",

@@ -45,6 +45,8 @@ async fn each_trouble_of_a_target_is_told_from_the_others() {
         Outcome::Retry { .. } => "retry".to_owned(),
         Outcome::Refused { reason, .. } => format!("refused {reason}"),
         Outcome::Trip { .. } => "trip".to_owned(),
+        Outcome::Forgot { .. } => "forgot".to_owned(),
+        Outcome::Ahead { .. } => "ahead".to_owned(),
         other => format!("{other:?}"),
     };
     for (path, expected) in [
