@@ -8,15 +8,23 @@
 //! and a file in `plan/targets/` that reads and shows its configuration. Kinds that speak HTTP use
 //! the client in [`http`], which knows none of them.
 
+mod broker;
+#[cfg(test)]
+#[path = "../../tests/support/bus.rs"]
+pub(crate) mod bus;
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
 pub mod http;
+pub mod nats;
 #[cfg(test)]
 #[path = "../../tests/support/parts.rs"]
 pub(crate) mod parts;
+#[cfg(test)]
+#[path = "../../tests/support/proxy.rs"]
+pub(crate) mod proxy;
 #[cfg(test)]
 pub(crate) mod scripted;
 pub mod search;
@@ -107,6 +115,8 @@ pub enum Kind {
     Webhook(Box<webhook::Options>),
     /// Documents in an index of a search engine.
     Search(Box<search::Options>),
+    /// Messages of NATS.
+    Nats(Box<nats::Options>),
     /// Outcomes from a script, without a socket.
     #[cfg(test)]
     Scripted(scripted::Options),
@@ -115,7 +125,11 @@ pub enum Kind {
 impl Kind {
     /// Whether a delivery says that the target has accepted an entity, and not that it has applied it.
     pub fn accepts_only(&self) -> bool {
-        matches!(self, Kind::Webhook(options) if options.answers.accepted_only)
+        match self {
+            Kind::Webhook(options) => options.answers.accepted_only,
+            Kind::Nats(options) => matches!(options.form, nats::Form::Core { .. }),
+            _ => false,
+        }
     }
 
     /// Prepares a target without opening a connection.
@@ -126,6 +140,7 @@ impl Kind {
         Ok(match self {
             Kind::Webhook(options) => Box::new(webhook::Webhook::open(options)?),
             Kind::Search(options) => Box::new(search::Search::open(options)?),
+            Kind::Nats(options) => Box::new(nats::Nats::open(options)?),
             #[cfg(test)]
             Kind::Scripted(options) => Box::new(scripted::Scripted::open(options)),
         })

@@ -12,7 +12,7 @@ mod address;
 pub mod answers;
 mod auth;
 mod compress;
-mod connect;
+pub(super) mod connect;
 mod egress;
 pub(super) mod hints;
 mod oauth2;
@@ -20,7 +20,7 @@ mod pointer;
 mod presets;
 mod redact;
 pub(super) mod status;
-mod transport;
+pub(super) mod transport;
 
 use std::borrow::Cow;
 use std::sync::Arc;
