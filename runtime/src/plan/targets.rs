@@ -4,6 +4,7 @@
 //! and shows the rest.
 
 mod answers;
+mod bucket;
 mod http;
 mod oauth2;
 #[cfg(test)]
@@ -30,6 +31,7 @@ type Read = fn(&mut Cursor<'_>) -> Option<Kind>;
 const KINDS: &[(&str, Read)] = &[
     ("webhook", webhook::read),
     ("search", search::read),
+    ("bucket", bucket::read),
     #[cfg(test)]
     ("scripted", scripted::read),
 ];
@@ -70,6 +72,7 @@ fn configured(kind: &Kind) -> &dyn Configured {
     match kind {
         Kind::Webhook(options) => &**options,
         Kind::Search(options) => &**options,
+        Kind::Bucket(options) => &**options,
         #[cfg(test)]
         Kind::Scripted(options) => options,
     }
