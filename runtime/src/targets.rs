@@ -9,6 +9,7 @@
 //! the client in [`http`], which knows none of them.
 
 mod broker;
+pub mod bucket;
 #[cfg(test)]
 #[path = "../../tests/support/bus.rs"]
 pub(crate) mod bus;
@@ -18,6 +19,7 @@ pub(crate) mod fixture;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod http;
+pub mod names;
 pub mod nats;
 #[cfg(test)]
 #[path = "../../tests/support/parts.rs"]
@@ -117,6 +119,8 @@ pub enum Kind {
     Search(Box<search::Options>),
     /// Messages of NATS.
     Nats(Box<nats::Options>),
+    /// Objects in a bucket of an object store.
+    Bucket(Box<bucket::Options>),
     /// Outcomes from a script, without a socket.
     #[cfg(test)]
     Scripted(scripted::Options),
@@ -136,11 +140,12 @@ impl Kind {
     ///
     /// # Errors
     /// [`Unusable`] if these options can never work on this machine.
-    pub fn open(&self, _opening: &Opening) -> Result<Box<dyn Target>, Unusable> {
+    pub fn open(&self, opening: &Opening) -> Result<Box<dyn Target>, Unusable> {
         Ok(match self {
             Kind::Webhook(options) => Box::new(webhook::Webhook::open(options)?),
             Kind::Search(options) => Box::new(search::Search::open(options)?),
             Kind::Nats(options) => Box::new(nats::Nats::open(options)?),
+            Kind::Bucket(options) => Box::new(bucket::Bucket::open(options, opening)?),
             #[cfg(test)]
             Kind::Scripted(options) => Box::new(scripted::Scripted::open(options)),
         })

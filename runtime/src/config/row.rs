@@ -26,22 +26,11 @@ pub enum Keep {
     None,
     /// `{key}`, which is replaced with the entity's key at each delivery.
     Key,
-    /// `{key}` and `{entity}`, which are replaced with the entity's key and type at each delivery.
-    Item,
+    /// `{key}` and `{entity}`, for the names of files and objects.
+    Object,
     /// All that do not belong to the row's table. This is for settings: they are the plugin's, and
     /// braces may have a meaning there.
     Others,
-}
-
-impl Keep {
-    fn keeps(self, name: &str) -> bool {
-        match self {
-            Keep::None => false,
-            Keep::Key => name == "key",
-            Keep::Item => name == "key" || name == "entity",
-            Keep::Others => true,
-        }
-    }
 }
 
 /// A placeholder that cannot be filled in.
@@ -80,7 +69,12 @@ pub fn fill(text: &str, row: Option<&Row>, keep: Keep) -> Result<String, Unfille
         });
         match row {
             Some(row) if from_row => out.push_str(&value(name, row)?),
-            _ if keep.keeps(name) => out.push_str(&rest[open..open + name.len() + 2]),
+            _ if keep == Keep::Others
+                || (keep == Keep::Key && name == "key")
+                || (keep == Keep::Object && matches!(name, "key" | "entity")) =>
+            {
+                out.push_str(&rest[open..open + name.len() + 2])
+            }
             Some(row) => return Err(unknown(name, row)),
             None => {
                 let what = format!("{{{name}}} cannot be filled in here");

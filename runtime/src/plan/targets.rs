@@ -5,6 +5,7 @@
 
 mod answers;
 mod brokers;
+mod bucket;
 mod http;
 mod nats;
 mod oauth2;
@@ -33,6 +34,7 @@ const KINDS: &[(&str, Read)] = &[
     ("webhook", webhook::read),
     ("search", search::read),
     ("nats", nats::read),
+    ("bucket", bucket::read),
     #[cfg(test)]
     ("scripted", scripted::read),
 ];
@@ -79,6 +81,7 @@ fn configured(kind: &Kind) -> &dyn Configured {
         Kind::Webhook(options) => &**options,
         Kind::Search(options) => &**options,
         Kind::Nats(options) => &**options,
+        Kind::Bucket(options) => &**options,
         #[cfg(test)]
         Kind::Scripted(options) => options,
     }

@@ -157,7 +157,7 @@ fn name(text: &str) -> Option<String> {
 }
 
 fn template(field: &Field<'_>, alphabet: Alphabet, keyed: bool) -> Option<Template> {
-    let text = field.text(Keep::Item)?;
+    let text = field.text(Keep::Object)?;
     Template::parse(&text, alphabet, keyed)
         .map_err(|wrong| {
             let help = match alphabet {
