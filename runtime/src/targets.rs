@@ -19,6 +19,7 @@ pub(crate) mod fixture;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod http;
+pub mod kafka;
 pub mod names;
 pub mod nats;
 #[cfg(test)]
@@ -117,6 +118,8 @@ pub enum Kind {
     Webhook(Box<webhook::Options>),
     /// Documents in an index of a search engine.
     Search(Box<search::Options>),
+    /// Records of Kafka.
+    Kafka(Box<kafka::Options>),
     /// Messages of NATS.
     Nats(Box<nats::Options>),
     /// Objects in a bucket of an object store.
@@ -144,6 +147,7 @@ impl Kind {
         Ok(match self {
             Kind::Webhook(options) => Box::new(webhook::Webhook::open(options)?),
             Kind::Search(options) => Box::new(search::Search::open(options)?),
+            Kind::Kafka(options) => kafka::open(options)?,
             Kind::Nats(options) => Box::new(nats::Nats::open(options)?),
             Kind::Bucket(options) => Box::new(bucket::Bucket::open(options, opening)?),
             #[cfg(test)]

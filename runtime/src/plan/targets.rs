@@ -7,6 +7,7 @@ mod answers;
 mod brokers;
 mod bucket;
 mod http;
+mod kafka;
 mod nats;
 mod oauth2;
 #[cfg(test)]
@@ -34,6 +35,7 @@ const KINDS: &[(&str, Read)] = &[
     ("webhook", webhook::read),
     ("search", search::read),
     ("nats", nats::read),
+    ("kafka", kafka::read),
     ("bucket", bucket::read),
     #[cfg(test)]
     ("scripted", scripted::read),
@@ -81,6 +83,7 @@ fn configured(kind: &Kind) -> &dyn Configured {
         Kind::Webhook(options) => &**options,
         Kind::Search(options) => &**options,
         Kind::Nats(options) => &**options,
+        Kind::Kafka(options) => &**options,
         Kind::Bucket(options) => &**options,
         #[cfg(test)]
         Kind::Scripted(options) => options,

@@ -10,6 +10,9 @@
 
 mod api;
 mod bulk;
+#[path = "../../support/bus.rs"]
+#[allow(dead_code, reason = "a measurement needs not everything that tests do")]
+mod bus;
 mod catalogue;
 mod churn;
 mod clock;
@@ -25,10 +28,13 @@ mod isolation;
 mod limited;
 mod listening;
 mod load;
+mod nats;
 mod open;
 mod outage;
 mod overhead;
 mod pace;
+#[path = "../../support/parts.rs"]
+mod parts;
 mod post;
 mod progress;
 mod recorder;
@@ -98,6 +104,8 @@ enum BenchCommand {
     Outage(FullArgs),
     /// 500,000 documents to a search engine, beside bare requests of the same size
     Search(FullArgs),
+    /// 500,000 documents to a real nats-server, beside the client library alone
+    Nats(FullArgs),
     /// How long the small requests of a source wait while another keeps the writer busy
     Turns(FullArgs),
     /// Start with 1.5 million entities and 18 channels after kill -9 under load, and the number of
@@ -290,6 +298,7 @@ fn run(command: BenchCommand, out: &mut String) -> CommandResult {
         BenchCommand::Isolation(args) => isolation::run(&args, out),
         BenchCommand::Outage(args) => outage::run(&args, out),
         BenchCommand::Search(args) => search::run(&args, out),
+        BenchCommand::Nats(args) => nats::run(&args, out),
         BenchCommand::Turns(args) => turns::run(&args, out),
         BenchCommand::Open(args) => open::run(&args, out),
         BenchCommand::Swap(args) => swap::run(&args, out),

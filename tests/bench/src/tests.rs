@@ -246,3 +246,14 @@ fn deliveries_to_a_search_engine_are_measured_beside_bare_requests() {
         assert_eq!(figures[format!("{engine}_delivered")], 5_000, "{report}");
     }
 }
+
+#[test]
+fn deliveries_to_nats_are_measured_beside_the_client_library_alone() {
+    if crate::parts::part("nats-server", "deliveries to NATS").is_none() {
+        return;
+    }
+    let report = small("nats", "0.01");
+    let figures = &report["figures"];
+    assert_eq!(figures["delivered"], 5_000, "{report}");
+    assert!(figures["ratio"].as_f64() > Some(0.0), "{report}");
+}
