@@ -3,7 +3,7 @@
 //! Records of an attempt are in flight together; the library puts them into batches. The broker knows a repeated
 //! batch by its number (`enable.idempotence`), so that a lost answer stores nothing twice as long as the
 //! producer lives. Only the report of a record ends its attempt: nobody can take a record back. A
-//! producer with a fatal error is replaced, and what it had in flight is unknown.
+//! producer with a fatal error is replaced, and so is one after records that are unknown.
 //!
 //! A report that a record timed out hides the reason: it comes as an event beside it, and the latest one is kept.
 
@@ -217,10 +217,22 @@ impl Kafka {
         if let Some((_, reason)) = &fatal {
             tracing::warn!("the Kafka producer was replaced: {reason}");
         }
-        // A producer remembers for minutes what a topic does not allow.
-        let tripped = |outcome: &Outcome| matches!(outcome, Outcome::Trip { .. });
-        if fatal.is_some() || outcomes.iter().any(tripped) {
+        // A producer remembers for minutes what a topic does not allow. And after a record that timed out on
+        // its way it asks for another number, which not every broker gives it.
+        let broken = |outcome: &Outcome| {
+            matches!(
+                outcome,
+                Outcome::Trip { .. }
+                    | Outcome::Retry {
+                        maybe_applied: true,
+                        ..
+                    }
+            )
+        };
+        if fatal.is_some() || outcomes.iter().any(broken) {
             self.replace(&sending).await;
+            // Its end waits for what is in flight.
+            tokio::task::spawn_blocking(move || drop(sending));
         }
         outcomes.into()
     }
