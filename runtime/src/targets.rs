@@ -9,6 +9,8 @@
 //! the client in [`http`], which knows none of them.
 
 pub mod bucket;
+mod content;
+pub mod file;
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(any(test, feature = "fuzz"))]
@@ -111,6 +113,8 @@ pub enum Kind {
     Search(Box<search::Options>),
     /// Objects in a bucket of an object store.
     Bucket(Box<bucket::Options>),
+    /// Files in a folder.
+    File(Box<file::Options>),
     /// Outcomes from a script, without a socket.
     #[cfg(test)]
     Scripted(scripted::Options),
@@ -131,6 +135,7 @@ impl Kind {
             Kind::Webhook(options) => Box::new(webhook::Webhook::open(options)?),
             Kind::Search(options) => Box::new(search::Search::open(options)?),
             Kind::Bucket(options) => Box::new(bucket::Bucket::open(options, opening)?),
+            Kind::File(options) => Box::new(file::File::open(options)),
             #[cfg(test)]
             Kind::Scripted(options) => Box::new(scripted::Scripted::open(options)),
         })

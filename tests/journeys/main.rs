@@ -10,6 +10,7 @@ mod catalog;
 mod damage;
 mod described;
 mod egress;
+mod files;
 mod floods;
 mod full;
 mod held_back;

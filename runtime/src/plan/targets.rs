@@ -5,6 +5,7 @@
 
 mod answers;
 mod bucket;
+mod file;
 mod http;
 mod oauth2;
 #[cfg(test)]
@@ -32,6 +33,7 @@ const KINDS: &[(&str, Read)] = &[
     ("webhook", webhook::read),
     ("search", search::read),
     ("bucket", bucket::read),
+    ("file", file::read),
     #[cfg(test)]
     ("scripted", scripted::read),
 ];
@@ -73,6 +75,7 @@ fn configured(kind: &Kind) -> &dyn Configured {
         Kind::Webhook(options) => &**options,
         Kind::Search(options) => &**options,
         Kind::Bucket(options) => &**options,
+        Kind::File(options) => &**options,
         #[cfg(test)]
         Kind::Scripted(options) => options,
     }
