@@ -8,6 +8,7 @@
 //! and a file in `plan/targets/` that reads and shows its configuration. Kinds that speak HTTP use
 //! the client in [`http`], which knows none of them.
 
+mod difference;
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(any(test, feature = "fuzz"))]

@@ -9,6 +9,7 @@ mod author;
 mod catalog;
 mod damage;
 mod described;
+mod drift;
 mod egress;
 mod floods;
 mod full;
