@@ -8,6 +8,11 @@
 //! and a file in `plan/targets/` that reads and shows its configuration. Kinds that speak HTTP use
 //! the client in [`http`], which knows none of them.
 
+mod broker;
+pub mod bucket;
+#[cfg(test)]
+#[path = "../../tests/support/bus.rs"]
+pub(crate) mod bus;
 mod difference;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -15,9 +20,14 @@ pub(crate) mod fixture;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod http;
+pub mod names;
+pub mod nats;
 #[cfg(test)]
 #[path = "../../tests/support/parts.rs"]
 pub(crate) mod parts;
+#[cfg(test)]
+#[path = "../../tests/support/proxy.rs"]
+pub(crate) mod proxy;
 #[cfg(test)]
 pub(crate) mod scripted;
 pub mod search;
@@ -108,6 +118,10 @@ pub enum Kind {
     Webhook(Box<webhook::Options>),
     /// Documents in an index of a search engine.
     Search(Box<search::Options>),
+    /// Messages of NATS.
+    Nats(Box<nats::Options>),
+    /// Objects in a bucket of an object store.
+    Bucket(Box<bucket::Options>),
     /// Outcomes from a script, without a socket.
     #[cfg(test)]
     Scripted(scripted::Options),
@@ -116,17 +130,23 @@ pub enum Kind {
 impl Kind {
     /// Whether a delivery says that the target has accepted an entity, and not that it has applied it.
     pub fn accepts_only(&self) -> bool {
-        matches!(self, Kind::Webhook(options) if options.answers.accepted_only)
+        match self {
+            Kind::Webhook(options) => options.answers.accepted_only,
+            Kind::Nats(options) => matches!(options.form, nats::Form::Core { .. }),
+            _ => false,
+        }
     }
 
     /// Prepares a target without opening a connection.
     ///
     /// # Errors
     /// [`Unusable`] if these options can never work on this machine.
-    pub fn open(&self, _opening: &Opening) -> Result<Box<dyn Target>, Unusable> {
+    pub fn open(&self, opening: &Opening) -> Result<Box<dyn Target>, Unusable> {
         Ok(match self {
             Kind::Webhook(options) => Box::new(webhook::Webhook::open(options)?),
             Kind::Search(options) => Box::new(search::Search::open(options)?),
+            Kind::Nats(options) => Box::new(nats::Nats::open(options)?),
+            Kind::Bucket(options) => Box::new(bucket::Bucket::open(options, opening)?),
             #[cfg(test)]
             Kind::Scripted(options) => Box::new(scripted::Scripted::open(options)),
         })

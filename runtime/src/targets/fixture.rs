@@ -42,6 +42,8 @@ pub(crate) enum Reply {
     Status(u16),
     Header(u16, &'static str, String),
     Body(u16, String),
+    /// The answer to a HEAD: the length of a body that does not follow, and headers, each with its line break.
+    Head(usize, String),
     /// The status line and a part of the body; then the connection closes.
     Half(u16),
     /// The inner reply after a delay.
@@ -176,6 +178,10 @@ async fn write(stream: &mut BufReader<TcpStream>, reply: Reply) -> Option<()> {
             (whole(status, format!("{name}: {value}\r\n"), ""), true)
         }
         Reply::Body(status, body) => (whole(status, String::new(), &body), true),
+        Reply::Head(length, headers) => (
+            format!("HTTP/1.1 200 Scripted\r\ncontent-length: {length}\r\n{headers}\r\n"),
+            true,
+        ),
         Reply::Half(status) => (
             format!("HTTP/1.1 {status} Scripted\r\ncontent-length: 100\r\n\r\nhalf"),
             false,
@@ -214,4 +220,53 @@ async fn write(stream: &mut BufReader<TcpStream>, reply: Reply) -> Option<()> {
     stream.write_all(text.as_bytes()).await.ok()?;
     stream.flush().await.ok()?;
     stays.then_some(())
+}
+
+/// Keys that mean something in a path, a query, a JSON string or an id, and keys that are long.
+pub(crate) fn strange_keys() -> Vec<String> {
+    let mut keys: Vec<String> = [
+        "a/b",
+        "a.b",
+        "A_B",
+        "a_b",
+        "a b",
+        "a%20b",
+        "a%2Fb",
+        ".",
+        "..",
+        "../a",
+        "%",
+        "+",
+        "?",
+        "#",
+        "&a=1",
+        "\"",
+        "'",
+        "\\",
+        "[a]",
+        "{key}",
+        "a:b",
+        "a,b",
+        "*",
+        "-",
+        "_",
+        "0",
+        "00",
+        "true",
+        "ä",
+        "Ä",
+        "日本",
+        "العربية",
+        "עברית",
+        "ελ",
+        "🛋️",
+        "👩‍👩‍👧",
+        "e\u{301}",
+        "é",
+    ]
+    .map(str::to_owned)
+    .into();
+    keys.push("ü".repeat(300));
+    keys.push(format!("{}v", "ü".repeat(299)));
+    keys
 }

@@ -18,7 +18,8 @@ use crate::targets::http::{Address, Auth, BadAddress, Connections, Egress, Optio
 const PEM_BYTES_MAX: u64 = 1024 * 1024;
 /// Whether bodies are compressed.
 const COMPRESS: [(&str, bool); 2] = [("none", false), ("gzip", true)];
-const EGRESS: [(&str, Egress); 2] = [("private", Egress::Private), ("public", Egress::Public)];
+pub(super) const EGRESS: [(&str, Egress); 2] =
+    [("private", Egress::Private), ("public", Egress::Public)];
 
 /// Reads the keys that all of these targets have.
 pub(super) fn read(table: &mut Cursor<'_>, usual_timeout: Duration) -> Options {
@@ -48,32 +49,36 @@ pub(super) fn shown(options: &Options, outside: &Outside, into: &mut Map<String,
         Auth::Headers(headers) => json!({"headers": hidden(headers)}),
         Auth::OAuth2(auth) => json!({"oauth2": oauth2::shown(auth, outside)}),
     };
-    let Connections { egress, tls, proxy } = &options.connections;
-    let identity = tls.identity.as_ref();
     let shown = [
         ("auth", auth),
         ("headers", hidden(&options.headers)),
         ("timeout", duration_text(options.timeout).into()),
         ("compress", word(&COMPRESS, options.gzip).into()),
+    ];
+    into.extend(shown.map(|(key, value)| (key.to_owned(), value)));
+    shown_connections(&options.connections, outside, into);
+}
+
+/// Shows how connections are made.
+pub(super) fn shown_connections(
+    connections: &Connections,
+    outside: &Outside,
+    into: &mut Map<String, Value>,
+) {
+    let Connections { egress, tls, proxy } = connections;
+    let shown = [
         ("egress", word(&EGRESS, *egress).into()),
         (
             "proxy",
             proxy.as_ref().map(|it| shown_url(it, outside)).into(),
         ),
-        (
-            "tls",
-            json!({
-                "ca": tls.ca.as_ref().map(|_| "[certificates]"),
-                "cert": identity.map(|_| "[certificates]"),
-                "key": identity.map(|_| SECRET),
-            }),
-        ),
+        ("tls", shown_tls(tls)),
     ];
     into.extend(shown.map(|(key, value)| (key.to_owned(), value)));
 }
 
 /// Reads the keys that say how connections are made.
-fn connections(table: &mut Cursor<'_>) -> Connections {
+pub(super) fn connections(table: &mut Cursor<'_>) -> Connections {
     let egress = table.take("egress").and_then(|field| field.one_of(&EGRESS));
     let tls = table.take("tls").and_then(|field| field.table(tls));
     let proxy = table.take("proxy").and_then(|field| {
@@ -94,7 +99,7 @@ fn connections(table: &mut Cursor<'_>) -> Connections {
 
 /// Reads certificates. The files are watched like all that a configuration names, so the target is
 /// opened again with new ones.
-fn tls(table: &mut Cursor<'_>) -> Tls {
+pub(super) fn tls(table: &mut Cursor<'_>) -> Tls {
     let pem = |field: Field<'_>| field.file_content(PEM_BYTES_MAX);
     let ca = table.take("ca").and_then(pem);
     let (cert, key) = (table.take("cert"), table.take("key"));
@@ -109,6 +114,16 @@ fn tls(table: &mut Cursor<'_>) -> Tls {
         ca,
         identity: cert.zip(key),
     }
+}
+
+/// Shows that there are certificates.
+pub(super) fn shown_tls(tls: &Tls) -> Value {
+    let identity = tls.identity.as_ref();
+    json!({
+        "ca": tls.ca.as_ref().map(|_| "[certificates]"),
+        "cert": identity.map(|_| "[certificates]"),
+        "key": identity.map(|_| SECRET),
+    })
 }
 
 /// Reads headers with their values, which may be secrets.
