@@ -8,8 +8,13 @@
 //! and a file in `plan/targets/` that reads and shows its configuration. Kinds that speak HTTP use
 //! the client in [`http`], which knows none of them.
 
+mod broker;
 pub mod bucket;
+#[cfg(test)]
+#[path = "../../tests/support/bus.rs"]
+pub(crate) mod bus;
 mod content;
+mod difference;
 pub mod file;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -18,9 +23,13 @@ pub(crate) mod fixture;
 pub mod fuzz;
 pub mod http;
 pub mod names;
+pub mod nats;
 #[cfg(test)]
 #[path = "../../tests/support/parts.rs"]
 pub(crate) mod parts;
+#[cfg(test)]
+#[path = "../../tests/support/proxy.rs"]
+pub(crate) mod proxy;
 #[cfg(test)]
 pub(crate) mod scripted;
 pub mod search;
@@ -111,6 +120,8 @@ pub enum Kind {
     Webhook(Box<webhook::Options>),
     /// Documents in an index of a search engine.
     Search(Box<search::Options>),
+    /// Messages of NATS.
+    Nats(Box<nats::Options>),
     /// Objects in a bucket of an object store.
     Bucket(Box<bucket::Options>),
     /// Files in a folder.
@@ -123,7 +134,11 @@ pub enum Kind {
 impl Kind {
     /// Whether a delivery says that the target has accepted an entity, and not that it has applied it.
     pub fn accepts_only(&self) -> bool {
-        matches!(self, Kind::Webhook(options) if options.answers.accepted_only)
+        match self {
+            Kind::Webhook(options) => options.answers.accepted_only,
+            Kind::Nats(options) => matches!(options.form, nats::Form::Core { .. }),
+            _ => false,
+        }
     }
 
     /// Prepares a target without opening a connection.
@@ -134,6 +149,7 @@ impl Kind {
         Ok(match self {
             Kind::Webhook(options) => Box::new(webhook::Webhook::open(options)?),
             Kind::Search(options) => Box::new(search::Search::open(options)?),
+            Kind::Nats(options) => Box::new(nats::Nats::open(options)?),
             Kind::Bucket(options) => Box::new(bucket::Bucket::open(options, opening)?),
             Kind::File(options) => Box::new(file::File::open(options)),
             #[cfg(test)]

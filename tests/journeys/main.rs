@@ -6,9 +6,11 @@ mod support;
 
 mod access;
 mod author;
+mod bus;
 mod catalog;
 mod damage;
 mod described;
+mod drift;
 mod egress;
 mod files;
 mod floods;

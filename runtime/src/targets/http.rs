@@ -12,7 +12,7 @@ mod address;
 pub mod answers;
 mod auth;
 mod compress;
-mod connect;
+pub(super) mod connect;
 mod egress;
 pub(super) mod hints;
 mod oauth2;
@@ -21,7 +21,7 @@ mod presets;
 mod redact;
 mod sent;
 pub(super) mod status;
-mod transport;
+pub(super) mod transport;
 mod wire;
 
 use std::borrow::Cow;

@@ -18,7 +18,8 @@ use crate::targets::http::{Address, Auth, BadAddress, Connections, Egress, Optio
 const PEM_BYTES_MAX: u64 = 1024 * 1024;
 /// Whether bodies are compressed.
 const COMPRESS: [(&str, bool); 2] = [("none", false), ("gzip", true)];
-const EGRESS: [(&str, Egress); 2] = [("private", Egress::Private), ("public", Egress::Public)];
+pub(super) const EGRESS: [(&str, Egress); 2] =
+    [("private", Egress::Private), ("public", Egress::Public)];
 
 /// Reads the keys that all of these targets have.
 pub(super) fn read(table: &mut Cursor<'_>, usual_timeout: Duration) -> Options {
@@ -65,21 +66,13 @@ pub(super) fn shown_connections(
     into: &mut Map<String, Value>,
 ) {
     let Connections { egress, tls, proxy } = connections;
-    let identity = tls.identity.as_ref();
     let shown = [
         ("egress", word(&EGRESS, *egress).into()),
         (
             "proxy",
             proxy.as_ref().map(|it| shown_url(it, outside)).into(),
         ),
-        (
-            "tls",
-            json!({
-                "ca": tls.ca.as_ref().map(|_| "[certificates]"),
-                "cert": identity.map(|_| "[certificates]"),
-                "key": identity.map(|_| SECRET),
-            }),
-        ),
+        ("tls", shown_tls(tls)),
     ];
     into.extend(shown.map(|(key, value)| (key.to_owned(), value)));
 }
@@ -106,7 +99,7 @@ pub(super) fn connections(table: &mut Cursor<'_>) -> Connections {
 
 /// Reads certificates. The files are watched like all that a configuration names, so the target is
 /// opened again with new ones.
-fn tls(table: &mut Cursor<'_>) -> Tls {
+pub(super) fn tls(table: &mut Cursor<'_>) -> Tls {
     let pem = |field: Field<'_>| field.file_content(PEM_BYTES_MAX);
     let ca = table.take("ca").and_then(pem);
     let (cert, key) = (table.take("cert"), table.take("key"));
@@ -121,6 +114,16 @@ fn tls(table: &mut Cursor<'_>) -> Tls {
         ca,
         identity: cert.zip(key),
     }
+}
+
+/// Shows that there are certificates.
+pub(super) fn shown_tls(tls: &Tls) -> Value {
+    let identity = tls.identity.as_ref();
+    json!({
+        "ca": tls.ca.as_ref().map(|_| "[certificates]"),
+        "cert": identity.map(|_| "[certificates]"),
+        "key": identity.map(|_| SECRET),
+    })
 }
 
 /// Reads headers with their values, which may be secrets.

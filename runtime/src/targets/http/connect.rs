@@ -240,6 +240,40 @@ impl Connector {
     }
 }
 
+/// The addresses of a host that the policy allows, for a client that opens its connections itself.
+///
+/// # Errors
+/// The name does not resolve, or the policy refuses all addresses.
+pub(crate) async fn addresses(
+    host: &str,
+    port: u16,
+    egress: Egress,
+) -> Result<Vec<SocketAddr>, ConnectError> {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let dns = |error| ConnectError::Dns {
+        host: host.to_owned(),
+        error,
+    };
+    let found = tokio::net::lookup_host((host, port)).await.map_err(dns)?;
+    let (mut allowed, mut denied) = (Vec::new(), None);
+    for address in found {
+        match egress::judge(address.ip(), egress) {
+            Ok(()) => allowed.push(address),
+            Err(reason) => {
+                denied = Some(ConnectError::Denied {
+                    address: address.ip(),
+                    reason,
+                });
+            }
+        }
+    }
+    match (allowed.is_empty(), denied) {
+        (false, _) => Ok(allowed),
+        (true, Some(denied)) => Err(denied),
+        (true, None) => Err(dns(io::Error::new(io::ErrorKind::NotFound, "no address"))),
+    }
+}
+
 impl tower::Service<Uri> for Connector {
     type Response = Stream;
     type Error = ConnectError;

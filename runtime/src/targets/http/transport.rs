@@ -115,7 +115,7 @@ impl Transport {
         address: &Address,
     ) -> Result<Transport, Unusable> {
         let tls = match address.is_secure() {
-            true => Some(client_config(&connections.tls, address)?),
+            true => Some(client_config(&connections.tls, &address.shown("[secret]"))?),
             false => None,
         };
         let proxy = connections.proxy.as_ref().map(|proxy| Proxy {
@@ -274,8 +274,11 @@ impl Pool {
     }
 }
 
-/// The TLS of a client: the system's roots or those of the configuration, and its own certificate.
-fn client_config(tls: &Tls, address: &Address) -> Result<ClientConfig, Unusable> {
+/// The roots of a configuration, or the system's. `shown` is whom they check, for a message.
+///
+/// # Errors
+/// They cannot be used, or there are none.
+pub(crate) fn roots(tls: &Tls, shown: &str) -> Result<RootCertStore, Unusable> {
     let mut roots = RootCertStore::empty();
     match &tls.ca {
         Some(pem) => {
@@ -294,12 +297,21 @@ fn client_config(tls: &Tls, address: &Address) -> Result<ClientConfig, Unusable>
                     .first()
                     .map_or("none were found".to_owned(), ToString::to_string);
                 return Err(Unusable(format!(
-                    "this system has no root certificates to check {} with: {why}",
-                    address.shown("[secret]")
+                    "this system has no root certificates to check {shown} with: {why}"
                 )));
             }
         }
     }
+    Ok(roots)
+}
+
+/// The TLS of a client: the system's roots or those of the configuration, and its own certificate. `shown`
+/// is its other side, for a message.
+///
+/// # Errors
+/// Something of the configuration cannot be used.
+pub(crate) fn client_config(tls: &Tls, shown: &str) -> Result<ClientConfig, Unusable> {
+    let roots = roots(tls, shown)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
