@@ -17,6 +17,11 @@ pub mod http;
 #[cfg(test)]
 #[path = "../../tests/support/parts.rs"]
 pub(crate) mod parts;
+pub mod postgres;
+#[cfg(test)]
+#[path = "../../tests/support/postgres.rs"]
+#[allow(dead_code)]
+pub(crate) mod postgres_server;
 #[cfg(test)]
 pub(crate) mod scripted;
 pub mod search;
@@ -107,6 +112,8 @@ pub enum Kind {
     Webhook(Box<webhook::Options>),
     /// Documents in an index of a search engine.
     Search(Box<search::Options>),
+    /// Rows of a table in PostgreSQL.
+    Postgres(Box<postgres::Options>),
     /// Outcomes from a script, without a socket.
     #[cfg(test)]
     Scripted(scripted::Options),
@@ -126,6 +133,7 @@ impl Kind {
         Ok(match self {
             Kind::Webhook(options) => Box::new(webhook::Webhook::open(options)?),
             Kind::Search(options) => Box::new(search::Search::open(options)?),
+            Kind::Postgres(options) => Box::new(postgres::Postgres::open(options)?),
             #[cfg(test)]
             Kind::Scripted(options) => Box::new(scripted::Scripted::open(options)),
         })

@@ -6,6 +6,7 @@
 mod answers;
 mod http;
 mod oauth2;
+mod postgres;
 #[cfg(test)]
 mod scripted;
 mod search;
@@ -30,6 +31,7 @@ type Read = fn(&mut Cursor<'_>) -> Option<Kind>;
 const KINDS: &[(&str, Read)] = &[
     ("webhook", webhook::read),
     ("search", search::read),
+    ("postgres", postgres::read),
     #[cfg(test)]
     ("scripted", scripted::read),
 ];
@@ -70,6 +72,7 @@ fn configured(kind: &Kind) -> &dyn Configured {
     match kind {
         Kind::Webhook(options) => &**options,
         Kind::Search(options) => &**options,
+        Kind::Postgres(options) => &**options,
         #[cfg(test)]
         Kind::Scripted(options) => options,
     }

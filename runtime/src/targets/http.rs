@@ -12,7 +12,7 @@ mod address;
 pub mod answers;
 mod auth;
 mod compress;
-mod connect;
+pub(super) mod connect;
 mod egress;
 pub(super) mod hints;
 mod oauth2;
@@ -46,6 +46,7 @@ pub(crate) use self::redact::Redactor;
 use self::status::uncertain;
 use self::transport::{Broken, Transport};
 pub use self::transport::{Connections, Tls};
+pub(super) use self::transport::{identified, roots};
 use super::{Outcome, Unusable};
 use crate::signature::Secret;
 

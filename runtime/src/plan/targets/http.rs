@@ -18,7 +18,8 @@ use crate::targets::http::{Address, Auth, BadAddress, Connections, Egress, Optio
 const PEM_BYTES_MAX: u64 = 1024 * 1024;
 /// Whether bodies are compressed.
 const COMPRESS: [(&str, bool); 2] = [("none", false), ("gzip", true)];
-const EGRESS: [(&str, Egress); 2] = [("private", Egress::Private), ("public", Egress::Public)];
+pub(super) const EGRESS: [(&str, Egress); 2] =
+    [("private", Egress::Private), ("public", Egress::Public)];
 
 /// Reads the keys that all of these targets have.
 pub(super) fn read(table: &mut Cursor<'_>, usual_timeout: Duration) -> Options {
@@ -94,7 +95,7 @@ fn connections(table: &mut Cursor<'_>) -> Connections {
 
 /// Reads certificates. The files are watched like all that a configuration names, so the target is
 /// opened again with new ones.
-fn tls(table: &mut Cursor<'_>) -> Tls {
+pub(super) fn tls(table: &mut Cursor<'_>) -> Tls {
     let pem = |field: Field<'_>| field.file_content(PEM_BYTES_MAX);
     let ca = table.take("ca").and_then(pem);
     let (cert, key) = (table.take("cert"), table.take("key"));

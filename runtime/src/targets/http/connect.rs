@@ -240,6 +240,43 @@ impl Connector {
     }
 }
 
+/// The addresses of a host that the policy allows, in the resolver's order, for clients that have their own
+/// way to connect.
+///
+/// # Errors
+/// The name does not resolve, or all of its addresses are refused.
+pub(crate) async fn addresses(
+    host: &str,
+    port: u16,
+    egress: Egress,
+) -> Result<Vec<SocketAddr>, ConnectError> {
+    let unresolved = |error| ConnectError::Dns {
+        host: host.to_owned(),
+        error,
+    };
+    let found = tokio::net::lookup_host((host, port)).await;
+    let (mut allowed, mut refused) = (Vec::new(), None);
+    for address in found.map_err(unresolved)? {
+        match egress::judge(address.ip(), egress) {
+            Ok(()) => allowed.push(address),
+            Err(reason) => {
+                refused = Some(ConnectError::Denied {
+                    address: address.ip(),
+                    reason,
+                });
+            }
+        }
+    }
+    match (allowed.is_empty(), refused) {
+        (false, _) => Ok(allowed),
+        (true, Some(refused)) => Err(refused),
+        (true, None) => {
+            let error = io::Error::new(io::ErrorKind::NotFound, "no address");
+            Err(unresolved(error))
+        }
+    }
+}
+
 impl tower::Service<Uri> for Connector {
     type Response = Stream;
     type Error = ConnectError;

@@ -237,8 +237,12 @@ impl Pool {
     }
 }
 
-/// The TLS of a client: the system's roots or those of the configuration, and its own certificate.
-fn client_config(tls: &Tls, address: &Address) -> Result<ClientConfig, Unusable> {
+/// The authorities to trust: those of the configuration, or the system's. `whom` they are for is part of
+/// the message if there are none.
+///
+/// # Errors
+/// Certificates that cannot be used, or a system without root certificates.
+pub(in crate::targets) fn roots(tls: &Tls, whom: &str) -> Result<RootCertStore, Unusable> {
     let mut roots = RootCertStore::empty();
     match &tls.ca {
         Some(pem) => {
@@ -257,17 +261,33 @@ fn client_config(tls: &Tls, address: &Address) -> Result<ClientConfig, Unusable>
                     .first()
                     .map_or("none were found".to_owned(), ToString::to_string);
                 return Err(Unusable(format!(
-                    "this system has no root certificates to check {} with: {why}",
-                    address.shown("[secret]")
+                    "this system has no root certificates to check {whom} with: {why}"
                 )));
             }
         }
     }
+    Ok(roots)
+}
+
+/// The TLS of a client: the system's roots or those of the configuration, and its own certificate.
+fn client_config(tls: &Tls, address: &Address) -> Result<ClientConfig, Unusable> {
+    let roots = roots(tls, &address.shown("[secret]"))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| Unusable(format!("TLS cannot be used: {error}")))?
         .with_root_certificates(roots);
+    identified(builder, tls)
+}
+
+/// Completes a client's TLS with its own certificate, if it has one.
+///
+/// # Errors
+/// A certificate or a key that cannot be used.
+pub(in crate::targets) fn identified(
+    builder: rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>,
+    tls: &Tls,
+) -> Result<ClientConfig, Unusable> {
     match &tls.identity {
         None => Ok(builder.with_no_client_auth()),
         Some((chain, key)) => {
