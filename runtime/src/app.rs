@@ -12,6 +12,7 @@ mod deliveries;
 mod figures;
 mod forgotten;
 pub(crate) mod intake;
+mod jobs;
 pub mod load;
 mod memories;
 mod prepare;
@@ -47,6 +48,7 @@ use crate::store::{self, Store};
 use crate::sync;
 use apply::Live;
 use deliveries::Deliveries;
+use jobs::Jobs;
 use load::{Loaded, Loading};
 use memories::{MEMORIES_EVERY, Memories};
 use reload::LastRead;
@@ -145,6 +147,7 @@ struct Inner {
     sweeps: Arc<Sweeps>,
     /// The targets that have forgotten what they held, while all of it is made owed again.
     forgotten: Mutex<BTreeSet<Arc<str>>>,
+    jobs: Arc<Jobs>,
     /// Cancelled when Weir stops; channels and tasks end with it.
     stopping: CancellationToken,
 }
@@ -260,6 +263,7 @@ impl App {
             history: Mutex::default(),
             sweeps: Arc::default(),
             forgotten: Mutex::default(),
+            jobs: Arc::default(),
             stopping: stopping.clone(),
         });
         let (listen, admin) = (plan.server.listen, plan.server.admin_listen);
@@ -388,6 +392,7 @@ impl Inner {
             }
             memories.save_marks(&self, false).await;
             self.start_over_what_forgot();
+            self.begin_due_checks();
             match self.store.save(now()).await {
                 Err(error) if !fails => {
                     fails = true;

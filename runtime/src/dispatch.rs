@@ -10,6 +10,7 @@ mod abort_on_panic;
 pub mod breaker;
 mod clock;
 mod default_renderer;
+pub mod drift;
 mod errors;
 mod flight;
 pub mod guard;
@@ -263,6 +264,15 @@ impl Channel {
     /// See [`Error`].
     pub async fn redrive(&self, ordinals: Vec<Ordinal>) -> Result<usize, Error> {
         self.order(|done| Control::Redrive(ordinals, done)).await
+    }
+
+    /// Resend: sends entities once more, whatever the target holds of them. Returns the number of those
+    /// that were not waiting for a retry anyway.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn resend(&self, ordinals: Vec<Ordinal>) -> Result<usize, Error> {
+        self.order(|done| Control::Resend(ordinals, done)).await
     }
 
     /// Switches to another configuration, chain or target. Flights first end with the old setup;

@@ -111,6 +111,19 @@ pub struct ChannelFigures {
     pub overdue: Duration,
     /// The objective for that age.
     pub freshness_objective: Option<Duration>,
+    /// The last completed drift check; `None` if there was none.
+    pub drift: Option<DriftFigures>,
+}
+
+/// The figures of a drift check.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DriftFigures {
+    /// When it ended, in milliseconds since 1970.
+    pub ended_ms: u64,
+    /// Entities that were compared.
+    pub compared: u64,
+    /// Differences by kind.
+    pub differences: [(&'static str, u64); 4],
 }
 
 /// The figures of one plugin.
@@ -315,6 +328,26 @@ impl Snapshot {
             "freshness_objective_seconds",
             "Objective for the age of the oldest change owed",
             objective,
+        )?;
+        let drifts = || channels().filter_map(|of| Some((of, of.drift.as_ref()?)));
+        page.gauges(
+            "drift_last_check_timestamp_seconds",
+            "When the last drift check of the target ended",
+            drifts().map(|(of, drift)| ([channel(of)], drift.ended_ms as f64 / 1000.0)),
+        )?;
+        page.gauges(
+            "drift_compared",
+            "Entities that the last drift check compared",
+            drifts().map(|(of, drift)| ([channel(of)], drift.compared)),
+        )?;
+        let kinds = drifts().flat_map(|(of, drift)| {
+            let each = drift.differences.into_iter();
+            each.map(move |(kind, count)| ([channel(of), ("kind", kind.into())], count))
+        });
+        page.gauges(
+            "drift",
+            "Differences that the last drift check found between what the target holds and what it should hold",
+            kinds,
         )?;
         let is_in = |of: &ChannelFigures, state: &str| u64::from(of.state == state);
         let states = channels().flat_map(|of| {

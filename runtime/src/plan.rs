@@ -238,4 +238,15 @@ pub struct Channel {
     pub options: dispatch::Options,
     /// Its entity filters, then at most one renderer.
     pub plugins: Vec<Use>,
+    /// When its target is checked for drift; `None` means only when an operator begins it.
+    pub drift: Option<Drift>,
+}
+
+/// The regular drift check of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drift {
+    /// The time between two checks.
+    pub every: Duration,
+    /// About how many entities are compared, chosen at random; `None` means all.
+    pub sample: Option<u64>,
 }

@@ -14,6 +14,7 @@ mod body;
 mod connection;
 mod crowd;
 mod intake;
+mod jobs;
 mod listener;
 mod look;
 mod openapi;
@@ -54,8 +55,8 @@ use crate::plan::{BODY_BYTES_MAX, Role};
 pub use axum::http::HeaderMap;
 
 pub use self::backend::{
-    Backend, EntityQuery, IngestRequest, Intake, Look, Operate, Operation, Page, QuarantineFilter,
-    RefusedFilter, Reply, Settle, Settled, Setup,
+    Backend, DriftRequest, EntityQuery, IngestRequest, Intake, Look, Operate, Operation, Page,
+    QuarantineFilter, RefusedFilter, Reply, Settle, Settled, Setup,
 };
 pub use self::intake::Requests;
 pub use self::problem::Problem;
@@ -323,6 +324,21 @@ fn table() -> Vec<Route> {
             Needs(Operate),
             operate::confirm,
         ),
+        row(
+            POST,
+            "/v1/channels/{channel}/drift",
+            Needs(Operate),
+            jobs::begin_drift,
+        ),
+        row(
+            POST,
+            "/v1/channels/{channel}/resend",
+            Needs(Operate),
+            jobs::resend,
+        ),
+        row(GET, "/v1/jobs", Needs(Read), jobs::jobs),
+        row(GET, "/v1/jobs/{job}", Needs(Read), jobs::job),
+        row(DELETE, "/v1/jobs/{job}", Needs(Operate), jobs::cancel),
         row(
             GET,
             "/v1/channels/{channel}/refused",

@@ -687,6 +687,11 @@ pub trait Queue: Send + Sync + 'static {
     /// the next save writes it.
     fn redrive(&self, ordinals: &[Ordinal]) -> Vec<Parked>;
 
+    /// Sends entities once more: what the target holds of them becomes unknown, and those that are not owed
+    /// anyway are parked for a retry. Returns these. One in flight is left alone. Works in memory; the next
+    /// save writes it.
+    fn resend(&self, ordinals: &[Ordinal]) -> Vec<Parked>;
+
     /// Drops refused entities: they count as settled until they change. Returns the number of
     /// entities that were refused.
     ///

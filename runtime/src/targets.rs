@@ -8,12 +8,14 @@
 //! and a file in `plan/targets/` that reads and shows its configuration. Kinds that speak HTTP use
 //! the client in [`http`], which knows none of them.
 
+pub mod bucket;
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
 pub mod http;
+pub mod names;
 #[cfg(test)]
 #[path = "../../tests/support/parts.rs"]
 pub(crate) mod parts;
@@ -114,6 +116,8 @@ pub enum Kind {
     Search(Box<search::Options>),
     /// Rows of a table in PostgreSQL.
     Postgres(Box<postgres::Options>),
+    /// Objects in a bucket of an object store.
+    Bucket(Box<bucket::Options>),
     /// Outcomes from a script, without a socket.
     #[cfg(test)]
     Scripted(scripted::Options),
@@ -129,11 +133,12 @@ impl Kind {
     ///
     /// # Errors
     /// [`Unusable`] if these options can never work on this machine.
-    pub fn open(&self, _opening: &Opening) -> Result<Box<dyn Target>, Unusable> {
+    pub fn open(&self, opening: &Opening) -> Result<Box<dyn Target>, Unusable> {
         Ok(match self {
             Kind::Webhook(options) => Box::new(webhook::Webhook::open(options)?),
             Kind::Search(options) => Box::new(search::Search::open(options)?),
             Kind::Postgres(options) => Box::new(postgres::Postgres::open(options)?),
+            Kind::Bucket(options) => Box::new(bucket::Bucket::open(options, opening)?),
             #[cfg(test)]
             Kind::Scripted(options) => Box::new(scripted::Scripted::open(options)),
         })

@@ -37,6 +37,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (1u8..8, 0u8..6).prop_map(|(facets, filter)| Step::Join { facets, filter }),
         1 => (channel(), 1u8..8, 0u8..6).prop_map(|(channel, facets, filter)| Step::Reshape { channel, facets, filter }),
         1 => channel().prop_map(|channel| Step::LoseTarget { channel }),
+        2 => (channel(), 0u8..5).prop_map(|(channel, entity)| Step::Resend { channel, entity }),
         1 => channel().prop_map(|channel| Step::Retire { channel }),
         1 => (channel(), 1u8..8, 0u8..6).prop_map(|(channel, facets, filter)| Step::Return { channel, facets, filter }),
     ]
@@ -53,6 +54,7 @@ fn restless_step() -> impl Strategy<Value = Step> {
         25 => Just(Step::Walk { channel: 0, track: 3 }),
         25 => (0u8..8, end()).prop_map(|(flight, end)| Step::Finish { channel: 0, flight, end }),
         4 => (0u8..8).prop_map(|parked| Step::Retry { channel: 0, parked }),
+        2 => (0u8..3).prop_map(|entity| Step::Resend { channel: 0, entity }),
         3 => Just(Step::Save),
         3 => prop_oneof![Just(300), Just(1_500)].prop_map(|ms| Step::Wait { ms }),
         8 => any::<u8>().prop_map(|applied| Step::Crash { applied }),

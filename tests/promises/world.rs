@@ -192,6 +192,11 @@ pub enum Step {
     LoseTarget {
         channel: u8,
     },
+    /// The target loses one entity, a drift check finds that out, and it is sent once more.
+    Resend {
+        channel: u8,
+        entity: u8,
+    },
     Retire {
         channel: u8,
     },
@@ -255,6 +260,13 @@ impl fmt::Debug for Step {
                 )
             }
             Step::LoseTarget { channel } => write!(f, "channel {channel} loses its target's data"),
+            Step::Resend { channel, entity } => {
+                write!(
+                    f,
+                    "channel {channel} loses e{} and resends it",
+                    entity % ENTITIES
+                )
+            }
             Step::Retire { channel } => write!(f, "channel {channel} retires"),
             Step::Return {
                 channel,
@@ -447,6 +459,7 @@ impl World {
                 filter,
             } => self.reshape(chosen(channel), facets, filter, false),
             Step::LoseTarget { channel } => self.lose_target(chosen(channel)),
+            Step::Resend { channel, entity } => self.resend(chosen(channel), entity),
             Step::Retire { channel } => self.retire(chosen(channel)),
         }
     }
@@ -666,6 +679,25 @@ impl World {
             (outside.queue, _) = join(self.subject.store(), &outside.name, &wanted);
         }
         String::new()
+    }
+
+    fn resend(&mut self, at: usize, entity: u8) -> String {
+        let id = entity_id(entity);
+        let (Some(outside), Some(ordinal)) =
+            (self.channels.get_mut(at), self.subject.store().find(&id))
+        else {
+            return String::new();
+        };
+        if !outside.live || outside.flights.contains_key(&ordinal) {
+            return String::new();
+        }
+        outside.target.remove(&id);
+        let parked = outside.queue.resend(&[ordinal]);
+        let parked = parked.iter().map(|parked| parked.ordinal);
+        outside.parked.extend(parked);
+        outside.queue.save().wait().expect("it is written");
+        let standing = outside.queue.standing(ordinal);
+        format!("{:?}", standing.map(|it| (it.state, it.holds, it.owed)))
     }
 
     fn retire(&mut self, at: usize) -> String {

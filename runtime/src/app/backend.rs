@@ -9,12 +9,12 @@ use crate::metrics::Snapshot;
 use crate::model::{EntityId, Ordinal, Sequence};
 use crate::plan::{self, Token};
 use crate::server::views::{
-    BackupView, ChannelView, ConfigView, EntityRow, EntityView, FacetView, List, PluginView,
-    PreviewView, QuarantineView, RefusedView, ReloadView, SourceView, SwapView,
+    BackupView, ChannelView, ConfigView, EntityRow, EntityView, FacetView, JobView, List,
+    PluginView, PreviewView, QuarantineView, RefusedView, ReloadView, SourceView, SwapView,
 };
 use crate::server::{
-    Backend, EntityQuery, Intake, Look, Operate, Operation, Page, Problem, QuarantineFilter,
-    RefusedFilter, Reply, Settle, Settled, Setup,
+    Backend, DriftRequest, EntityQuery, Intake, Look, Operate, Operation, Page, Problem,
+    QuarantineFilter, RefusedFilter, Reply, Settle, Settled, Setup,
 };
 use crate::store::{self, ListQuery, QuarantinedEvent, Queue, Refused};
 use crate::sync::lock;
@@ -120,7 +120,7 @@ impl Look for Inner {
         let mut all: Vec<_> = live
             .channels
             .values()
-            .map(|channel| views::channel(&live, channel, &self.sweeps))
+            .map(|channel| views::channel(&live, channel, &self.sweeps, &self.jobs))
             .collect();
         let retired = self
             .store
@@ -135,7 +135,7 @@ impl Look for Inner {
     fn channel(&self, name: &str) -> Result<ChannelView, Problem> {
         let live = self.live.load();
         if let Some(channel) = live.channels.get(name) {
-            return Ok(views::channel(&live, channel, &self.sweeps));
+            return Ok(views::channel(&live, channel, &self.sweeps, &self.jobs));
         }
         let mut remembered = self.store.remembered().into_iter();
         remembered
@@ -188,12 +188,7 @@ impl Operate for Inner {
                 Operation::Confirm => running.confirm().await.map(|_| ()),
                 Operation::Forget => Ok(()),
             };
-            done.map_err(|error| match error {
-                dispatch::Error::Stopped => {
-                    Problem::busy("the channel is stopping", std::time::Duration::from_secs(5))
-                }
-                dispatch::Error::Store(error) => failed(error),
-            })
+            done.map_err(stopped)
         })
     }
 
@@ -306,6 +301,42 @@ impl Operate for Inner {
                 }
             }
         })
+    }
+
+    fn resend<'a>(&'a self, channel: &'a str, id: &'a EntityId) -> Reply<'a, ()> {
+        Box::pin(async move {
+            let channel = self.known_channel(channel)?;
+            let ordinal = self.known_entity(id)?;
+            let wanted = channel.setup().options.entity_type.clone();
+            if wanted != id.entity_type {
+                let detail = format!("the channel takes entities of type `{wanted}`");
+                return Err(Problem::conflict("other-type", detail));
+            }
+            let resent = channel.resend(vec![ordinal]).await;
+            resent.map_err(stopped)?;
+            channel.queue().save().await.map_err(failed)
+        })
+    }
+
+    fn begin_drift(&self, channel: &str, request: DriftRequest) -> Result<JobView, Problem> {
+        let channel = self.known_channel(channel)?;
+        if !channel.setup().options.deliver {
+            let detail = "the channel has deliver = false: its target holds nothing of it";
+            return Err(Problem::conflict("counts-only", detail));
+        }
+        self.begin_check(channel, request)
+    }
+
+    fn jobs(&self) -> Vec<JobView> {
+        self.jobs.all()
+    }
+
+    fn job(&self, id: &str) -> Result<JobView, Problem> {
+        self.jobs.one(id)
+    }
+
+    fn cancel_job(&self, id: &str) -> Result<JobView, Problem> {
+        self.jobs.cancel(id)
     }
 
     fn reset_versions<'a>(&'a self, source: &'a str) -> Reply<'a, u64> {
@@ -553,6 +584,16 @@ fn parse_after<T: std::str::FromStr>(after: &str) -> Result<T, Problem> {
 
 fn no_entity(id: &EntityId) -> Problem {
     Problem::unknown("entity", &id.to_string())
+}
+
+/// The problem of a command to a channel that failed.
+fn stopped(error: dispatch::Error) -> Problem {
+    match error {
+        dispatch::Error::Stopped => {
+            Problem::busy("the channel is stopping", std::time::Duration::from_secs(5))
+        }
+        dispatch::Error::Store(error) => failed(error),
+    }
 }
 
 fn failed(error: store::Error) -> Problem {

@@ -31,6 +31,12 @@ impl Deliveries {
         builder.build().map(|runtime| Deliveries(Some(runtime)))
     }
 
+    /// Begins `work` on these threads, and does not wait for it.
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let runtime = self.0.as_ref().expect("it is there until the drop");
+        drop(runtime.spawn(work));
+    }
+
     /// Runs `work`, and all that it spawns, on these threads. A panic in it is passed on.
     pub(super) async fn run<T: Send + 'static>(
         &self,

@@ -9,11 +9,15 @@ use std::sync::Arc;
 use super::Inner;
 use super::apply::Live;
 use super::intake::HttpIntake;
+use crate::dispatch::drift::Difference;
 use crate::dispatch::{Channel, status};
 use crate::ingest::{ChangeCounts, EventCounts};
-use crate::metrics::{Buckets, ChannelFigures, PluginFigures, Snapshot, SourceFigures};
+use crate::metrics::{
+    Buckets, ChannelFigures, DriftFigures, PluginFigures, Snapshot, SourceFigures,
+};
 use crate::plugin::figures::{CALL_SECONDS, Calls};
 use crate::plugin::{self, Component};
+use crate::server::views::DriftView;
 use crate::store::COMMIT_SECONDS;
 use crate::sync;
 
@@ -44,7 +48,10 @@ pub(super) fn snapshot(inner: &Inner) -> Snapshot {
         channels: live
             .channels
             .iter()
-            .map(|(name, running)| channel(name, running))
+            .map(|(name, running)| ChannelFigures {
+                drift: inner.jobs.last_drift(name).map(|drift| drift_of(&drift)),
+                ..channel(name, running)
+            })
             .chain(retired)
             .collect(),
         plugins: live
@@ -127,6 +134,23 @@ fn channel(name: &str, channel: &Channel) -> ChannelFigures {
         freshness: status.freshness,
         overdue: status.overdue,
         freshness_objective: status.freshness_objective,
+        drift: None,
+    }
+}
+
+fn drift_of(drift: &DriftView) -> DriftFigures {
+    DriftFigures {
+        ended_ms: drift.ended.0.0,
+        compared: drift.compared,
+        differences: Difference::ALL.map(|difference| {
+            let count = match difference {
+                Difference::Missing => drift.missing,
+                Difference::Extra => drift.extra,
+                Difference::Older => drift.older,
+                Difference::Different => drift.different,
+            };
+            (difference.name(), count)
+        }),
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::apply::Live;
 use super::intake::{changes, events};
+use super::jobs::Jobs;
 use super::now;
 use super::rollouts::History;
 use super::sweeps::Sweeps;
@@ -56,7 +57,7 @@ fn verified_by(verify: &verify::Options) -> &'static str {
     }
 }
 
-pub(super) fn channel(live: &Live, channel: &Channel, sweeps: &Sweeps) -> ChannelView {
+pub(super) fn channel(live: &Live, channel: &Channel, sweeps: &Sweeps, jobs: &Jobs) -> ChannelView {
     let (status, setup, counters) = (channel.status(), channel.setup(), channel.counters());
     let options = &setup.options;
     ChannelView {
@@ -105,6 +106,7 @@ pub(super) fn channel(live: &Live, channel: &Channel, sweeps: &Sweeps) -> Channe
             detail: detail.to_string(),
         }),
         last_sweep: sweeps.of(channel),
+        last_drift: jobs.last_drift(&options.name).map(|drift| (*drift).clone()),
     }
 }
 

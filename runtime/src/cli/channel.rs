@@ -1,5 +1,7 @@
 //! `weir channel`: the state of the channels, and the operations on them.
 
+mod drift;
+
 use axum::http::Method;
 use clap::{Args, Subcommand};
 
@@ -26,6 +28,10 @@ pub(super) enum ChannelCommand {
     Rerender(Named),
     /// Release the withdrawals that the guard holds back
     Confirm(Named),
+    /// Compare what the target holds with what it should hold; exit code 1 if it differs
+    Drift(drift::DriftArgs),
+    /// Send one entity once more, whatever the target holds
+    Resend(drift::ResendArgs),
     /// Forget a channel that has left the configuration, and the record of its deliveries
     Forget(Named),
 }
@@ -59,6 +65,8 @@ pub(super) async fn run(command: ChannelCommand, out: &mut String) -> CommandRes
         ChannelCommand::Confirm(named) => {
             operate(named, "confirm", "released the held withdrawals", out).await
         }
+        ChannelCommand::Drift(args) => drift::check(args, out).await,
+        ChannelCommand::Resend(args) => drift::resend(args, out).await,
         ChannelCommand::Forget(named) => forget(named, out).await,
     }
 }

@@ -26,6 +26,8 @@ pub enum Keep {
     None,
     /// `{key}`, which is replaced with the entity's key at each delivery.
     Key,
+    /// `{key}` and `{entity}`, for the names of files and objects.
+    Object,
     /// All that do not belong to the row's table. This is for settings: they are the plugin's, and
     /// braces may have a meaning there.
     Others,
@@ -67,7 +69,10 @@ pub fn fill(text: &str, row: Option<&Row>, keep: Keep) -> Result<String, Unfille
         });
         match row {
             Some(row) if from_row => out.push_str(&value(name, row)?),
-            _ if keep == Keep::Others || (keep == Keep::Key && name == "key") => {
+            _ if keep == Keep::Others
+                || (keep == Keep::Key && name == "key")
+                || (keep == Keep::Object && matches!(name, "key" | "entity")) =>
+            {
                 out.push_str(&rest[open..open + name.len() + 2])
             }
             Some(row) => return Err(unknown(name, row)),

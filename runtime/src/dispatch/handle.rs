@@ -22,7 +22,9 @@ use super::pace::{Answered, Charge, Pace};
 use super::quota::Quota;
 use super::request_size::RequestSize;
 use crate::model::{PartsDigest, Timestamp};
-use crate::targets::{Hints, Item, Mark, Nature, Opening, Options, Outcome, Target, Unusable};
+use crate::targets::{
+    Held, Hints, Item, Mark, Nature, Opening, Options, Outcome, Page, Target, Unusable,
+};
 
 /// What can be sent within this time may be rendered ahead, so that a fast target never waits for a
 /// renderer. It is short beside anything that people notice.
@@ -171,6 +173,36 @@ impl TargetHandle {
     /// See [`Target::mark`].
     pub fn mark(&self) -> Option<Vec<u8>> {
         self.target.mark()
+    }
+
+    /// See [`Target::compare`]. Waits for a slot and for the pace, as a delivery does, but does not disturb
+    /// the breaker: while the target is in trouble it returns at once.
+    ///
+    /// # Errors
+    /// As a phrase for the operator.
+    pub(crate) async fn compare(self: &Arc<Self>, items: &[Item]) -> Result<Vec<Held>, String> {
+        let permit = match self.admits() {
+            Admission::Flowing => self.clone().permit(false).await,
+            Admission::Probe | Admission::Wait(_) => None,
+        };
+        match permit.filter(|permit| !permit.probe) {
+            Some(mut permit) => {
+                permit.spend(items);
+                self.target.compare(items).await
+            }
+            None => Err(format!(
+                "the target is in trouble: {}",
+                self.breaker().reason()
+            )),
+        }
+    }
+
+    /// See [`Target::keys`].
+    ///
+    /// # Errors
+    /// As a phrase for the operator.
+    pub(crate) async fn keys(&self, after: Option<&str>) -> Result<Page, String> {
+        self.target.keys(after).await
     }
 
     /// What shows that the target does not hold any more what it acknowledged. Nothing is sent to it until

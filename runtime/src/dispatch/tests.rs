@@ -18,6 +18,7 @@ use crate::targets::{self, Form, Kind, Nature, Opening, Outcome};
 
 mod batches;
 mod currency;
+mod drift;
 mod forgotten;
 mod growing;
 mod guard;

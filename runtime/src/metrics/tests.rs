@@ -40,6 +40,11 @@ fn busy() -> Snapshot {
             freshness: Duration::from_millis(1500),
             overdue: Duration::from_millis(500),
             freshness_objective: Some(Duration::from_secs(60)),
+            drift: Some(DriftFigures {
+                ended_ms: 1_795_000_000_000,
+                compared: 1000,
+                differences: [("missing", 1), ("extra", 0), ("older", 2), ("different", 0)],
+            }),
         }],
         plugins: vec![PluginFigures {
             name: "erp-product".into(),
@@ -249,11 +254,24 @@ fn the_text_is_this_one() {
         # HELP weir_freshness_objective_seconds Objective for the age of the oldest change owed
         # TYPE weir_freshness_objective_seconds gauge
         weir_freshness_objective_seconds{channel="storefront.de"} 60.0
+        # HELP weir_drift_last_check_timestamp_seconds When the last drift check of the target ended
+        # TYPE weir_drift_last_check_timestamp_seconds gauge
+        weir_drift_last_check_timestamp_seconds{channel="storefront.de"} 1795000000.0
+        # HELP weir_drift_compared Entities that the last drift check compared
+        # TYPE weir_drift_compared gauge
+        weir_drift_compared{channel="storefront.de"} 1000
+        # HELP weir_drift Differences that the last drift check found between what the target holds and what it should hold
+        # TYPE weir_drift gauge
+        weir_drift{channel="storefront.de",kind="missing"} 1
+        weir_drift{channel="storefront.de",kind="extra"} 0
+        weir_drift{channel="storefront.de",kind="older"} 2
+        weir_drift{channel="storefront.de",kind="different"} 0
         # HELP weir_channel_state 1 for the current state of the channel, 0 for the others
         # TYPE weir_channel_state gauge
         weir_channel_state{channel="storefront.de",state="flowing"} 0
         weir_channel_state{channel="storefront.de",state="tripped"} 1
         weir_channel_state{channel="storefront.de",state="probing"} 0
+        weir_channel_state{channel="storefront.de",state="ahead"} 0
         weir_channel_state{channel="storefront.de",state="paused"} 0
         weir_channel_state{channel="storefront.de",state="stopped"} 0
         weir_channel_state{channel="storefront.de",state="retired"} 0

@@ -11,7 +11,7 @@ use super::basics::wrong_pattern;
 use super::notes::{Notes, expanded, named};
 use super::targets::{Targets, refuses_batches, target, usual_batch};
 use super::uses::uses;
-use super::{Channel, Plugin};
+use super::{Channel, Drift, Plugin};
 use crate::config::cursor::{Cursor, Field};
 use crate::config::row::{Row, WAS};
 use crate::config::scalar;
@@ -187,6 +187,10 @@ fn channel(
         .take("hours")
         .and_then(|field| field.table(hours))
         .flatten();
+    let drift = table
+        .take("drift")
+        .and_then(|field| field.table(drift))
+        .flatten();
     let withdraw_max = table
         .take("withdraw_max")
         .and_then(|field| field.table(withdraw_max))
@@ -211,7 +215,29 @@ fn channel(
         withdraw_max,
         was: None,
     };
-    Channel { options, plugins }
+    Channel {
+        options,
+        plugins,
+        drift,
+    }
+}
+
+/// Reads when the target is checked for drift; `None` after a complaint.
+fn drift(table: &mut Cursor<'_>) -> Option<Drift> {
+    let every = table
+        .require(
+            "every",
+            "write the time between two checks, such as every = \"1d\"",
+        )
+        .and_then(|field| field.duration(Duration::from_secs(60)..=365 * DAY));
+    let sample = table
+        .take("sample")
+        .and_then(|field| field.integer(1..=i64::MAX))
+        .and_then(|sample| u64::try_from(sample).ok());
+    Some(Drift {
+        every: every?,
+        sample,
+    })
 }
 
 /// Reads how long the channel waits until an entity is quiet.

@@ -141,6 +141,7 @@ fn of_channel(channel: &Channel, outside: &Outside) -> Value {
         "debounce": options.debounce.map(|debounce| duration_text(debounce.quiet)),
         "debounce_max": options.debounce.map(|debounce| duration_text(debounce.max)),
         "hours": options.hours.as_ref().map(hours),
+        "drift": channel.drift.map(|drift| json!({"every": duration_text(drift.every), "sample": drift.sample})),
         "retry": {
             "first": duration_text(options.retry.first),
             "factor": options.retry.factor,

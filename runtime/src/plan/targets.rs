@@ -4,6 +4,7 @@
 //! and shows the rest.
 
 mod answers;
+mod bucket;
 mod http;
 mod oauth2;
 mod postgres;
@@ -32,6 +33,7 @@ const KINDS: &[(&str, Read)] = &[
     ("webhook", webhook::read),
     ("search", search::read),
     ("postgres", postgres::read),
+    ("bucket", bucket::read),
     #[cfg(test)]
     ("scripted", scripted::read),
 ];
@@ -73,6 +75,7 @@ fn configured(kind: &Kind) -> &dyn Configured {
         Kind::Webhook(options) => &**options,
         Kind::Search(options) => &**options,
         Kind::Postgres(options) => &**options,
+        Kind::Bucket(options) => &**options,
         #[cfg(test)]
         Kind::Scripted(options) => options,
     }

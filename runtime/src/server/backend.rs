@@ -14,8 +14,8 @@ use bytes::Bytes;
 use super::intake::Requests;
 use super::problem::Problem;
 use super::views::{
-    Accepted, BackupView, ChannelView, ConfigView, EntityRow, EntityView, List, PluginView,
-    PreviewView, QuarantineView, RefusedView, ReloadView, SourceView,
+    Accepted, BackupView, ChannelView, ConfigView, EntityRow, EntityView, JobView, List,
+    PluginView, PreviewView, QuarantineView, RefusedView, ReloadView, SourceView,
 };
 use crate::budget::Reservation;
 use crate::metrics::Snapshot;
@@ -119,6 +119,16 @@ pub trait Operate: Send + Sync + 'static {
     ) -> Reply<'a, Settled>;
     /// Forgets the versions of the facets that the source's owner wrote; returns their number.
     fn reset_versions<'a>(&'a self, source: &'a str) -> Reply<'a, u64>;
+    /// Sends one entity to a channel once more.
+    fn resend<'a>(&'a self, channel: &'a str, id: &'a EntityId) -> Reply<'a, ()>;
+    /// Begins a drift check of a channel's target, and returns its job.
+    fn begin_drift(&self, channel: &str, request: DriftRequest) -> Result<JobView, Problem>;
+    /// The jobs that are running, and the last ones that ended.
+    fn jobs(&self) -> Vec<JobView>;
+    /// One job.
+    fn job(&self, id: &str) -> Result<JobView, Problem>;
+    /// Cancels a job; one that has ended stays as it is.
+    fn cancel_job(&self, id: &str) -> Result<JobView, Problem>;
 }
 
 /// How Weir is set up.
@@ -169,6 +179,15 @@ pub struct EntityQuery {
     pub prefix: String,
     /// Only those that this channel still owes.
     pub owed: Option<String>,
+}
+
+/// What a drift check is asked to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DriftRequest {
+    /// About how many entities are compared, chosen at random; `None` means all.
+    pub sample: Option<u64>,
+    /// Whether what differs is sent again.
+    pub repair: bool,
 }
 
 /// An operation on a channel.

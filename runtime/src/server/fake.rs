@@ -423,6 +423,57 @@ impl Operate for Fake {
         )
     }
 
+    fn resend<'a>(&'a self, channel: &'a str, id: &'a EntityId) -> Reply<'a, ()> {
+        self.note(format!("Resend {id} to {channel}"));
+        let known = self.known_channel(channel);
+        answer(known.and_then(|()| match KEYS.contains(&&*id.key) {
+            true => Ok(()),
+            false => Err(Problem::unknown("entity", &id.to_string())),
+        }))
+    }
+
+    fn begin_drift(&self, channel: &str, request: DriftRequest) -> Result<JobView, Problem> {
+        self.note(format!("{request:?} of {channel}"));
+        self.known_channel(channel)?;
+        self.job("1")
+    }
+
+    fn jobs(&self) -> Vec<JobView> {
+        let example = DriftExample {
+            kind: "different".into(),
+            key: "4711".into(),
+            at: vec!["/price".into()],
+            sequence: None,
+        };
+        let drift = DriftView {
+            compared: 5,
+            sample: Some(1000),
+            different: 1,
+            extras: "not looked for".into(),
+            examples: vec![example],
+            ..DriftView::default()
+        };
+        vec![JobView {
+            id: "1".into(),
+            kind: "drift".into(),
+            channel: "storefront.de".into(),
+            state: "done".into(),
+            drift: Some(drift),
+            ..JobView::default()
+        }]
+    }
+
+    fn job(&self, id: &str) -> Result<JobView, Problem> {
+        let mut jobs = self.jobs().into_iter();
+        let found = jobs.find(|job| job.id == id);
+        found.ok_or_else(|| Problem::unknown("job", id))
+    }
+
+    fn cancel_job(&self, id: &str) -> Result<JobView, Problem> {
+        self.note(format!("Cancel job {id}"));
+        self.job(id)
+    }
+
     fn reset_versions<'a>(&'a self, source: &'a str) -> Reply<'a, u64> {
         self.note(format!("Reset versions of {source}"));
         answer(self.known_source(source).map(|()| 3))

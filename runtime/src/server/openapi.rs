@@ -204,6 +204,7 @@ fn operations(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     all.extend(looking(schemas));
     all.extend(on_channels(schemas));
     all.extend(set_aside(schemas));
+    all.extend(jobs(schemas));
     all
 }
 
@@ -419,6 +420,70 @@ fn on_channels(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             ),
         )
         .may_answer(&[409, 503]),
+    ]
+}
+
+/// The routes of what takes long.
+fn jobs(schemas: &mut SchemaGenerator) -> Vec<Operation> {
+    let number = |least: u64| json!({ "type": "integer", "minimum": least, "maximum": u64::MAX });
+    let flag = json!({ "type": "string", "enum": ["true", "false"] });
+    let begin = Operation::new(
+        Method::POST,
+        "/v1/channels/{channel}/drift",
+        "beginDrift",
+        "Begins a drift check: compares what the target holds with what it should hold. 409: the target cannot be asked, or a check is \
+         running.",
+        success::<JobView>(schemas, "Its job; `Location` says where to ask for it."),
+    )
+    .with([
+        in_query("sample", number(1), "About how many entities, chosen at random; all if it is left out."),
+        in_query("repair", flag, "`true`: what differs is sent again."),
+    ])
+    .may_answer(&[409, 503]);
+    let begin = Operation {
+        success: (202, begin.success.1),
+        ..begin
+    };
+    let required = |name: &str, schema: Value, what: &str| json!({ "name": name, "in": "query", "required": true, "schema": schema, "description": what });
+    vec![
+        begin,
+        Operation::new(
+            Method::POST,
+            "/v1/channels/{channel}/resend",
+            "resend",
+            "Sends one entity to the channel once more, whatever its target holds.",
+            as_json(
+                "It is owed again.",
+                member("resent", json!({ "type": "integer", "minimum": 0 })),
+            ),
+        )
+        .with([
+            required("type", any_text(), "The type of the entity."),
+            required("key", key(), "Its key."),
+        ])
+        .may_answer(&[409, 503]),
+        Operation::new(
+            Method::GET,
+            "/v1/jobs",
+            "jobs",
+            "Jobs that are running, and the last ones that ended.",
+            list::<JobView>(schemas),
+        )
+        .with(page(any_text())),
+        Operation::new(
+            Method::GET,
+            "/v1/jobs/{job}",
+            "job",
+            "How far a job is, and its result.",
+            success::<JobView>(schemas, "The job."),
+        ),
+        Operation::new(
+            Method::DELETE,
+            "/v1/jobs/{job}",
+            "cancelJob",
+            "Cancels a job. One that has ended stays as it is.",
+            success::<JobView>(schemas, "The job as it is after it."),
+        ),
     ]
 }
 

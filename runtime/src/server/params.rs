@@ -71,6 +71,42 @@ impl Query {
         Some(self.0.swap_remove(index).1)
     }
 
+    /// The value of a parameter that must be there.
+    pub(super) fn required(&mut self, name: &str) -> Result<String, Problem> {
+        self.take(name)
+            .ok_or_else(|| Problem::bad_parameter(name, "must be given"))
+    }
+
+    /// A number in a range.
+    pub(super) fn number(
+        &mut self,
+        name: &str,
+        range: std::ops::RangeInclusive<u64>,
+    ) -> Result<Option<u64>, Problem> {
+        let Some(text) = self.take(name) else {
+            return Ok(None);
+        };
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        let wrong = || {
+            let (first, last) = (range.start(), range.end());
+            let detail = format!("must be a number from {first} to {last}, not `{text}`");
+            Problem::bad_parameter(name, detail)
+        };
+        number.map(Some).ok_or_else(wrong)
+    }
+
+    /// `true` or `false`; false if it is not there.
+    pub(super) fn flag(&mut self, name: &str) -> Result<bool, Problem> {
+        match self.take(name).as_deref() {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(other) => Err(Problem::bad_parameter(
+                name,
+                format!("must be `true` or `false`, not `{other}`"),
+            )),
+        }
+    }
+
     /// Rejects any parameter that was not read.
     pub(super) fn end(self) -> Result<(), Problem> {
         match self.0.first() {

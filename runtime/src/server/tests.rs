@@ -135,6 +135,7 @@ pub(super) fn example(path: &str) -> String {
     let path = path
         .replace("{source}", "erp")
         .replace("{type}", "product")
+        .replace("{job}", "1")
         .replace("{key}", "4711");
     let channel = if path == "/v1/channels/{channel}" {
         "old"
@@ -144,6 +145,7 @@ pub(super) fn example(path: &str) -> String {
     let path = path.replace("{channel}", channel);
     match path.rsplit('/').next() {
         Some("preview") => path + "?key=4711",
+        Some("resend") => path + "?type=product&key=4711",
         Some("redrive" | "refused" | "quarantine") => path + "?all=true",
         _ => path,
     }
@@ -181,6 +183,7 @@ async fn every_route_asks_for_the_role_of_the_table_and_no_other() {
                 (Access::Needs(_), None) => 401,
                 (Access::Needs(needed), Some(role)) if role < needed => 403,
                 (Access::Sender, _) if method == Method::POST => 202,
+                (Access::Needs(_), _) if path.ends_with("/drift") => 202,
                 _ => 200,
             };
             assert_eq!(

@@ -3,6 +3,7 @@
 //! These structs are a contract with other programs: members are added, never renamed. The command
 //! line reads the same structs; a member that an older Weir does not send is absent.
 
+mod jobs;
 mod setup;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use serde_json::value::RawValue;
 
 use crate::model::{self, Timestamp};
 
+pub use self::jobs::{DriftExample, DriftView, JobView};
 pub use self::setup::{
     BackupView, ComplaintView, ConfigView, LimitsView, PluginView, ReloadView, StepsView, SwapView,
 };
@@ -168,7 +170,7 @@ pub struct ChannelView {
     /// The name of its target; empty for a retired channel, of which only the name, the state and
     /// `holding` are known.
     pub target: String,
-    /// `flowing`, `tripped`, `probing`, `paused` or `retired`.
+    /// `flowing`, `tripped`, `probing`, `ahead`, `paused` or `retired`.
     pub state: String,
     /// Why it is in that state, if it is not flowing; otherwise what waits on purpose, if something
     /// does: lanes for their hours, or entities until they are quiet.
@@ -225,6 +227,9 @@ pub struct ChannelView {
     /// The last sweep since the start that was caused by a new channel or a changed rendering.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_sweep: Option<SweepView>,
+    /// What the last drift check has found that was completed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_drift: Option<DriftView>,
 }
 
 /// A walk over all entities (backfill). Its figures include everything that the channel settled

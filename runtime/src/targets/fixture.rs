@@ -42,6 +42,8 @@ pub(crate) enum Reply {
     Status(u16),
     Header(u16, &'static str, String),
     Body(u16, String),
+    /// The answer to a HEAD: the length of a body that does not follow, and headers, each with its line break.
+    Head(usize, String),
     /// The status line and a part of the body; then the connection closes.
     Half(u16),
     /// The inner reply after a delay.
@@ -176,6 +178,10 @@ async fn write(stream: &mut BufReader<TcpStream>, reply: Reply) -> Option<()> {
             (whole(status, format!("{name}: {value}\r\n"), ""), true)
         }
         Reply::Body(status, body) => (whole(status, String::new(), &body), true),
+        Reply::Head(length, headers) => (
+            format!("HTTP/1.1 200 Scripted\r\ncontent-length: {length}\r\n{headers}\r\n"),
+            true,
+        ),
         Reply::Half(status) => (
             format!("HTTP/1.1 {status} Scripted\r\ncontent-length: 100\r\n\r\nhalf"),
             false,

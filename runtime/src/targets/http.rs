@@ -19,15 +19,16 @@ mod oauth2;
 mod pointer;
 mod presets;
 mod redact;
+mod sent;
 pub(super) mod status;
 mod transport;
+mod wire;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
 pub use hyper::Method;
 use hyper::Request;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -43,10 +44,12 @@ use self::oauth2::{Token, Tokens};
 pub use self::pointer::Pointer;
 pub use self::presets::{PRESETS, preset};
 pub(crate) use self::redact::Redactor;
+use self::sent::Sent;
 use self::status::uncertain;
 use self::transport::{Broken, Transport};
 pub use self::transport::{Connections, Tls};
 pub(super) use self::transport::{identified, roots};
+pub(crate) use self::wire::Wire;
 use super::{Outcome, Unusable};
 use crate::signature::Secret;
 
@@ -233,7 +236,7 @@ impl Client {
     ) -> Result<Answered, Outcome> {
         let (parts, plain) = request.into_parts();
         let sealed = |body: &Bytes, packed: bool| {
-            let mut request = Request::from_parts(parts.clone(), Full::new(body.clone()));
+            let mut request = Request::from_parts(parts.clone(), Sent::from(body.clone()));
             if packed {
                 let gzip = HeaderValue::from_static("gzip");
                 request.headers_mut().insert(CONTENT_ENCODING, gzip);
@@ -269,7 +272,7 @@ impl Client {
     ///
     /// # Errors
     /// The outcome, if there is no response. One that is too long is cut off, and says so.
-    async fn exchange(&self, mut request: Request<Full<Bytes>>) -> Result<Answered, Outcome> {
+    async fn exchange(&self, mut request: Request<Sent>) -> Result<Answered, Outcome> {
         let Some(tokens) = &self.tokens else {
             return self.once(request, None).await;
         };
@@ -290,7 +293,7 @@ impl Client {
 
     async fn once(
         &self,
-        request: Request<Full<Bytes>>,
+        request: Request<Sent>,
         token: Option<Arc<Token>>,
     ) -> Result<Answered, Outcome> {
         let exchanged = self.transport.exchange(request, self.timeout).await;

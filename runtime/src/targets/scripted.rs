@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use super::http::status::{Answer, Asked, meaning};
-use super::{Attempt, BoxFuture, Delivery, Form, Item, Mark, Nature, Outcome, Target};
+use super::{Attempt, BoxFuture, Delivery, Form, Held, Item, Mark, Nature, Outcome, Page, Target};
 use crate::sync::lock;
 
 /// A scripted target as configured. Two are equal if they have the same place and the same script.
@@ -60,6 +60,9 @@ impl Reply {
 #[derive(Clone)]
 pub struct Script(Arc<Play>);
 
+/// What a target holds of an item, for a drift check.
+type Look = Box<dyn Fn(&Item) -> Held + Send>;
+
 struct Play {
     reply: Box<dyn Fn(&Seen) -> Reply + Send + Sync>,
     seen: Mutex<Vec<Seen>>,
@@ -68,6 +71,8 @@ struct Play {
     at_once: AtomicUsize,
     most_at_once: AtomicUsize,
     mark: Mutex<Option<Vec<u8>>>,
+    held: Mutex<Option<Look>>,
+    keys: Mutex<Option<Vec<String>>>,
 }
 
 /// Counts an attempt while it lasts, even if it is aborted.
@@ -97,6 +102,8 @@ impl Script {
             at_once: AtomicUsize::new(0),
             most_at_once: AtomicUsize::new(0),
             mark: Mutex::default(),
+            held: Mutex::default(),
+            keys: Mutex::default(),
         }))
     }
 
@@ -108,6 +115,16 @@ impl Script {
     /// The maximum number of attempts that ran at the same time.
     pub(crate) fn most_at_once(&self) -> usize {
         self.0.most_at_once.load(Ordering::SeqCst)
+    }
+
+    /// Sets what its target holds, for drift checks, and the keys that it lists.
+    pub(crate) fn holds(
+        &self,
+        held: impl Fn(&Item) -> Held + Send + 'static,
+        keys: Option<Vec<String>>,
+    ) {
+        *lock(&self.0.held) = Some(Box::new(held));
+        *lock(&self.0.keys) = keys;
     }
 
     /// Sets the mark that its target returns.
@@ -223,6 +240,25 @@ impl Target for Scripted {
 
     fn mark(&self) -> Option<Vec<u8>> {
         self.0.script.mark()
+    }
+
+    fn compare<'a>(&'a self, items: &'a [Item]) -> BoxFuture<'a, Result<Vec<Held>, String>> {
+        let held = lock(&self.0.script.0.held);
+        let held = held.as_ref().map(|held| items.iter().map(held).collect());
+        let held = held.ok_or_else(|| "this target cannot tell what it holds".to_owned());
+        Box::pin(std::future::ready(held))
+    }
+
+    fn keys<'a>(&'a self, after: Option<&'a str>) -> BoxFuture<'a, Result<Page, String>> {
+        let keys = lock(&self.0.script.0.keys).clone();
+        // Pages of two.
+        let from = after.and_then(|after| after.parse().ok()).unwrap_or(0);
+        let page = keys.map(|keys| Page {
+            next: (from + 2 < keys.len()).then(|| (from + 2).to_string()),
+            keys: keys.into_iter().skip(from).take(2).collect(),
+        });
+        let page = page.ok_or_else(|| "this target cannot list what it holds".to_owned());
+        Box::pin(std::future::ready(page))
     }
 
     fn take_mark(&self, mark: Mark) {

@@ -51,6 +51,14 @@ impl Permit {
         self.handle.nature
     }
 
+    /// Charges the pace for a request that is no attempt.
+    pub(crate) fn spend(&mut self, items: &[Item]) {
+        if let Some(charge) = self.charge.take() {
+            let handle = &self.handle;
+            handle.pace().charge(charge, handle.options.cost.of(items));
+        }
+    }
+
     /// Makes one attempt. An attempt after the first, for example at the second half of a batch,
     /// waits for the pace. Returns `None` if the target has tripped meanwhile.
     pub(crate) async fn attempt(

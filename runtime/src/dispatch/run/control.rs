@@ -30,6 +30,7 @@ pub(crate) enum Control {
     },
     Confirm(oneshot::Sender<usize>),
     Redrive(Vec<Ordinal>, oneshot::Sender<usize>),
+    Resend(Vec<Ordinal>, oneshot::Sender<usize>),
     Replace(Box<Setup>, oneshot::Sender<Result<Joined, store::Error>>),
     Stop(Duration),
 }
@@ -45,7 +46,14 @@ impl Run {
             }
             Control::Resweep { lost, done } => drop(done.send(self.resweep(lost).await)),
             Control::Confirm(done) => drop(done.send(self.confirm())),
-            Control::Redrive(ordinals, done) => drop(done.send(self.redrive(&ordinals))),
+            Control::Redrive(ordinals, done) => {
+                let parked = self.queue.redrive(&ordinals);
+                let _ = done.send(self.retry_at_once(&parked));
+            }
+            Control::Resend(ordinals, done) => {
+                let parked = self.queue.resend(&ordinals);
+                let _ = done.send(self.retry_at_once(&parked));
+            }
             Control::Replace(setup, done) => drop(done.send(self.replace(*setup).await)),
             Control::Stop(_) => unreachable!("the loop ends with it"),
         }
@@ -84,9 +92,8 @@ impl Run {
         held.len()
     }
 
-    fn redrive(&mut self, ordinals: &[Ordinal]) -> usize {
-        let parked = self.queue.redrive(ordinals);
-        for parked in &parked {
+    fn retry_at_once(&mut self, parked: &[Parked]) -> usize {
+        for parked in parked {
             self.schedule.park(
                 parked.ordinal,
                 Waiting {

@@ -369,6 +369,35 @@ impl Index {
         parked
     }
 
+    /// Makes it unknown what the target holds of entities, and parks those for a retry that are not owed
+    /// anyway. Returns these. One in flight is left alone.
+    pub fn resend(&mut self, id: ChannelId, ordinals: &[Ordinal]) -> Vec<Parked> {
+        let mut parked = Vec::new();
+        for ordinal in ordinals {
+            let standing = self.standing(id, ordinal.0);
+            let (Some(standing), Some(channel)) = (standing, self.channels.get_mut(&id)) else {
+                continue;
+            };
+            if standing.in_flight {
+                continue;
+            }
+            channel.change(ordinal.0, |pair| pair.attempted());
+            if standing.owed || channel.parked.contains_key(&ordinal.0) {
+                continue;
+            }
+            let waits = Parked {
+                ordinal: *ordinal,
+                attempts: 0,
+                held: false,
+            };
+            channel.refusals.remove(&ordinal.0);
+            channel.change(ordinal.0, |pair| pair.in_state(State::Parked(0)));
+            channel.parked.insert(ordinal.0, waits);
+            parked.push(waits);
+        }
+        parked
+    }
+
     /// Drops refusals: the entities count as settled until they change. Returns how many were
     /// refused.
     pub fn drop_refused(&mut self, id: ChannelId, ordinals: &[Ordinal]) -> usize {

@@ -49,13 +49,25 @@ pub(super) fn shown(options: &Options, outside: &Outside, into: &mut Map<String,
         Auth::Headers(headers) => json!({"headers": hidden(headers)}),
         Auth::OAuth2(auth) => json!({"oauth2": oauth2::shown(auth, outside)}),
     };
-    let Connections { egress, tls, proxy } = &options.connections;
-    let identity = tls.identity.as_ref();
     let shown = [
         ("auth", auth),
         ("headers", hidden(&options.headers)),
         ("timeout", duration_text(options.timeout).into()),
         ("compress", word(&COMPRESS, options.gzip).into()),
+    ];
+    into.extend(shown.map(|(key, value)| (key.to_owned(), value)));
+    shown_connections(&options.connections, outside, into);
+}
+
+/// Shows how connections are made.
+pub(super) fn shown_connections(
+    connections: &Connections,
+    outside: &Outside,
+    into: &mut Map<String, Value>,
+) {
+    let Connections { egress, tls, proxy } = connections;
+    let identity = tls.identity.as_ref();
+    let shown = [
         ("egress", word(&EGRESS, *egress).into()),
         (
             "proxy",
@@ -74,7 +86,7 @@ pub(super) fn shown(options: &Options, outside: &Outside, into: &mut Map<String,
 }
 
 /// Reads the keys that say how connections are made.
-fn connections(table: &mut Cursor<'_>) -> Connections {
+pub(super) fn connections(table: &mut Cursor<'_>) -> Connections {
     let egress = table.take("egress").and_then(|field| field.one_of(&EGRESS));
     let tls = table.take("tls").and_then(|field| field.table(tls));
     let proxy = table.take("proxy").and_then(|field| {

@@ -169,6 +169,7 @@ fn a_plan_is_shown_as_it_would_be_written() {
               "debounce": null,
               "debounce_max": null,
               "deliver": true,
+              "drift": null,
               "entity": "product",
               "facets": [
                 "content",
@@ -230,6 +231,7 @@ fn a_plan_is_shown_as_it_would_be_written() {
               "debounce": null,
               "debounce_max": null,
               "deliver": true,
+              "drift": null,
               "entity": "product",
               "facets": [
                 "content",

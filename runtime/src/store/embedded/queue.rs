@@ -88,6 +88,10 @@ impl Queue for ChannelQueue {
         self.shared.index().redrive(self.channel, ordinals)
     }
 
+    fn resend(&self, ordinals: &[Ordinal]) -> Vec<Parked> {
+        self.shared.index().resend(self.channel, ordinals)
+    }
+
     fn drop_refused(&self, ordinals: &[Ordinal]) -> Pending<usize> {
         let (channel, ordinals) = (self.channel, ordinals.to_vec());
         self.shared.on_writer(move |writer| {

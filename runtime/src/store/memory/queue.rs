@@ -239,6 +239,36 @@ impl Queue for ChannelQueue {
         parked
     }
 
+    fn resend(&self, ordinals: &[Ordinal]) -> Vec<Parked> {
+        let mut maps = self.shared.maps();
+        let mut parked = Vec::new();
+        for ordinal in ordinals {
+            let standing = (maps.channels.get(&self.channel))
+                .and_then(|channel| maps.standing(channel, *ordinal));
+            let (Some(standing), Some(channel)) = (standing, maps.channels.get_mut(&self.channel))
+            else {
+                continue;
+            };
+            if standing.in_flight {
+                continue;
+            }
+            let pair = channel.pairs.entry(ordinal.0).or_default();
+            pair.attempted();
+            if standing.owed || channel.parked.contains_key(&ordinal.0) {
+                continue;
+            }
+            (pair.state, pair.refusal) = (State::Parked(0), None);
+            let waits = Parked {
+                ordinal: *ordinal,
+                attempts: 0,
+                held: false,
+            };
+            channel.parked.insert(ordinal.0, waits);
+            parked.push(waits);
+        }
+        parked
+    }
+
     fn drop_refused(&self, ordinals: &[Ordinal]) -> Pending<usize> {
         let mut maps = self.shared.maps();
         let deleted: HashSet<u32> = (maps.facets.iter())

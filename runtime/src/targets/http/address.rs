@@ -136,12 +136,12 @@ impl Address {
     }
 
     /// Whether it is `https`.
-    pub(super) fn is_secure(&self) -> bool {
+    pub(crate) fn is_secure(&self) -> bool {
         self.secure
     }
 
     /// The host, and the port.
-    pub(super) fn host_and_port(&self) -> (String, u16) {
+    pub(crate) fn host_and_port(&self) -> (String, u16) {
         let url = self.without_key();
         let host = url
             .as_ref()

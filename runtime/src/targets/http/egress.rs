@@ -17,13 +17,28 @@ pub enum Egress {
     Private,
     /// Only global unicast addresses.
     Public,
+    /// The addresses at which a cloud gives a machine its credentials, and no others: for a target that is
+    /// configured to use these, and for that request alone.
+    Metadata,
 }
+
+/// Where clouds give a machine its credentials.
+const METADATA: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+];
 
 /// Checks whether an address may be connected to.
 ///
 /// # Errors
 /// The reason why it must not, in words that complete "… is".
 pub(crate) fn judge(address: IpAddr, egress: Egress) -> Result<(), &'static str> {
+    if egress == Egress::Metadata {
+        return match METADATA.contains(&address) {
+            true => Ok(()),
+            false => Err("not the address of the cloud's metadata service"),
+        };
+    }
     let reason = match address {
         IpAddr::V4(v4) => {
             never_v4(v4).or_else(|| (egress == Egress::Public).then(|| private_v4(v4))?)
@@ -180,6 +195,21 @@ mod tests {
                 "ff0e::1",
             ],
         );
+    }
+
+    #[test]
+    fn the_metadata_service_is_the_only_address_of_its_own_policy() {
+        let allowed = |text: &str| judge(text.parse().expect(text), Egress::Metadata).is_ok();
+        assert!(allowed("169.254.169.254") && allowed("fd00:ec2::254"));
+        for text in [
+            "169.254.170.2",
+            "127.0.0.1",
+            "8.8.8.8",
+            "::ffff:a9fe:a9fe",
+            "fe80::1",
+        ] {
+            assert!(!allowed(text), "{text}");
+        }
     }
 
     #[test]

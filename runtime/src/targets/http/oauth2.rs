@@ -13,7 +13,6 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
 };
@@ -22,6 +21,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use self::replaced::Replaced;
+use super::sent::Sent;
 use super::transport::Transport;
 use super::{Address, Redactor, hints, status};
 use crate::signature::Secret;
@@ -230,7 +230,7 @@ impl Tokens {
     }
 
     /// Puts a token on a request.
-    pub(super) fn put(&self, token: &Token, request: &mut Request<Full<Bytes>>) {
+    pub(super) fn put(&self, token: &Token, request: &mut Request<Sent>) {
         request
             .headers_mut()
             .insert(self.header.clone(), token.value.clone());
@@ -325,7 +325,7 @@ impl Tokens {
         })
     }
 
-    fn request(&self, refresh_token: Option<&Secret>) -> Result<Request<Full<Bytes>>, String> {
+    fn request(&self, refresh_token: Option<&Secret>) -> Result<Request<Sent>, String> {
         let options = &self.options;
         let text = |secret: &Secret| String::from_utf8_lossy(&secret.0).into_owned();
         let mut parameters: Vec<(&str, String)> = Vec::new();
@@ -362,7 +362,7 @@ impl Tokens {
             }
             false => ("application/x-www-form-urlencoded", form(&parameters)),
         };
-        let mut request = Request::new(Full::new(Bytes::from(body)));
+        let mut request = Request::new(Sent::from(Bytes::from(body)));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = options.token_url.uri("")?;
         let headers = request.headers_mut();

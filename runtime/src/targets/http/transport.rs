@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::http::response::Parts;
 use hyper::{Request, Response};
 use hyper_rustls::HttpsConnector;
@@ -25,6 +25,7 @@ use tokio::time::Instant;
 use tower::ServiceExt;
 
 use super::connect::{self, Connector, Proxy, Used};
+use super::sent::{Progress, Sent};
 use super::{Address, Egress, innermost};
 use crate::signature::Secret;
 use crate::sync::lock;
@@ -77,8 +78,18 @@ struct Make {
 }
 
 enum Pool {
-    Plain(legacy::Client<Connector, Full<Bytes>>),
-    Tls(legacy::Client<HttpsConnector<Connector>, Full<Bytes>>),
+    Plain(legacy::Client<Connector, Sent>),
+    Tls(legacy::Client<HttpsConnector<Connector>, Sent>),
+}
+
+/// The bounds of a request that may be large.
+pub(super) struct Limits {
+    /// How long no byte may move, in either direction.
+    pub(super) idle: Duration,
+    /// How long it may take in all.
+    pub(super) whole: Duration,
+    /// The longest response.
+    pub(super) response_bytes_max: usize,
 }
 
 /// Why a request has no complete response.
@@ -87,7 +98,7 @@ pub(super) enum Broken {
     Client(legacy::Error),
     /// The response broke off.
     Response(String),
-    /// The response is longer than [`RESPONSE_BYTES_MAX`]; this is its beginning.
+    /// The response is too long; this is its beginning.
     TooLong(Box<(Parts, Vec<u8>)>),
     /// No complete response in time.
     Timeout,
@@ -160,18 +171,44 @@ impl Transport {
     /// Why there is no complete response.
     pub(super) async fn exchange(
         &self,
-        request: Request<Full<Bytes>>,
+        request: Request<Sent>,
         timeout: Duration,
     ) -> Result<(Parts, Vec<u8>), Broken> {
-        let exchange = async { read(self.response(request).await.map_err(Broken::Client)?).await };
+        let exchange = async {
+            let response = self.response(request).await.map_err(Broken::Client)?;
+            read(response, RESPONSE_BYTES_MAX, &Progress::default()).await
+        };
         tokio::time::timeout(timeout, exchange)
             .await
             .unwrap_or(Err(Broken::Timeout))
     }
 
+    /// Sends a request that may be large and reads the response to its end, as long as bytes move.
+    ///
+    /// # Errors
+    /// Why there is no complete response.
+    pub(super) async fn carry(
+        &self,
+        request: Request<Bytes>,
+        limits: Limits,
+    ) -> Result<(Parts, Vec<u8>), Broken> {
+        let progress = Progress::default();
+        let request = request.map(|body| Sent::counted(body, &progress));
+        let exchange = async {
+            let response = self.response(request).await.map_err(Broken::Client)?;
+            progress.moves();
+            read(response, limits.response_bytes_max, &progress).await
+        };
+        tokio::select! {
+            exchanged = exchange => exchanged,
+            () = progress.stops(limits.idle) => Err(Broken::Timeout),
+            () = tokio::time::sleep(limits.whole) => Err(Broken::Timeout),
+        }
+    }
+
     async fn response(
         &self,
-        mut request: Request<Full<Bytes>>,
+        mut request: Request<Sent>,
     ) -> Result<Response<hyper::body::Incoming>, legacy::Error> {
         let again = request.clone();
         let captured = capture_connection(&mut request);
@@ -229,7 +266,7 @@ fn https(config: &ClientConfig, connector: Connector) -> HttpsConnector<Connecto
 }
 
 impl Pool {
-    fn request(&self, request: Request<Full<Bytes>>) -> ResponseFuture {
+    fn request(&self, request: Request<Sent>) -> ResponseFuture {
         match self {
             Pool::Plain(client) => client.request(request),
             Pool::Tls(client) => client.request(request),
@@ -310,8 +347,12 @@ fn certificates(pem: &[u8], key: &str) -> Result<Vec<CertificateDer<'static>>, U
     }
 }
 
-/// Reads a whole response, up to [`RESPONSE_BYTES_MAX`].
-async fn read(response: Response<hyper::body::Incoming>) -> Result<(Parts, Vec<u8>), Broken> {
+/// Reads a whole response, up to this length.
+async fn read(
+    response: Response<hyper::body::Incoming>,
+    bytes_max: usize,
+    progress: &Progress,
+) -> Result<(Parts, Vec<u8>), Broken> {
     let (parts, mut body) = response.into_parts();
     let mut kept = Vec::new();
     while let Some(frame) = body.frame().await {
@@ -322,10 +363,11 @@ async fn read(response: Response<hyper::body::Incoming>) -> Result<(Parts, Vec<u
                 innermost(&error)
             ))
         })?;
+        progress.moves();
         let Ok(data) = frame.into_data() else {
             continue;
         };
-        if kept.len() + data.len() > RESPONSE_BYTES_MAX {
+        if kept.len() + data.len() > bytes_max {
             return Err(Broken::TooLong(Box::new((parts, kept))));
         }
         kept.extend_from_slice(&data);

@@ -1,9 +1,14 @@
 //! The engines: how each kind, dialect and form writes a request and answers it.
 
+use std::collections::HashMap;
+
 use percent_encoding::percent_decode_str;
 
 use super::*;
+use crate::signature::Secret;
+use crate::targets::bucket::{self, Auth, Cloud, Place};
 use crate::targets::http::{self, Address, Method};
+use crate::targets::names::Template;
 use crate::targets::search::{self, Dialect};
 use crate::targets::webhook::{self, Format, ItemForm};
 
@@ -66,7 +71,8 @@ pub(super) fn all() -> Vec<Arc<dyn Engine>> {
     ];
     let webhooks = webhooks.map(|form| Arc::new(form) as Arc<dyn Engine>);
     let search = dialects.map(|dialect| Arc::new(Search(dialect)) as Arc<dyn Engine>);
-    webhooks.into_iter().chain(search).collect()
+    let bucket: Arc<dyn Engine> = Arc::new(Bucket::default());
+    webhooks.into_iter().chain(search).chain([bucket]).collect()
 }
 
 fn http() -> http::Options {
@@ -385,5 +391,105 @@ impl Engine for Search {
             ),
         };
         Answer::Body(status, body.to_string())
+    }
+}
+
+/// A bucket that speaks the protocol of S3.
+#[derive(Default)]
+struct Bucket {
+    /// What each object has as metadata, by its name.
+    metadata: Mutex<HashMap<String, String>>,
+}
+
+impl Bucket {
+    fn name(asked: &Asked) -> String {
+        let name = asked.path.strip_prefix("/shop/p/").expect("an object");
+        let name = percent_decode_str(name).decode_utf8().expect("text");
+        name.into_owned()
+    }
+
+    fn error(status: u16, code: &str) -> Answer {
+        let body = format!("<Error><Code>{code}</Code><Message>m</Message></Error>");
+        Answer::Body(status, body)
+    }
+}
+
+impl Engine for Bucket {
+    fn name(&self) -> String {
+        "bucket".into()
+    }
+
+    fn kind(&self, url: &str) -> Kind {
+        Kind::Bucket(Box::new(bucket::Options {
+            place: Place {
+                cloud: Cloud::S3,
+                bucket: "shop".into(),
+                region: None,
+                endpoint: Some(Address::parse(url).expect("a URL")),
+                auth: Auth::Key {
+                    key: "the-key".into(),
+                    secret: Secret(b"the-secret".to_vec()),
+                    token: None,
+                },
+                checksum: None,
+                timeout: Duration::from_secs(1),
+                connections: http::Connections::default(),
+            },
+            name: Template::parse("p/{key}.json", false).expect("a template"),
+            precondition: false,
+            spacing: Duration::ZERO,
+        }))
+    }
+
+    fn batch(&self) -> usize {
+        1
+    }
+
+    fn look(&self, asked: &Asked, shop: &Shop) -> Option<Answer> {
+        if asked.method != "HEAD" {
+            return None;
+        }
+        let name = Bucket::name(asked);
+        let Some(document) = shop.held.get(&name) else {
+            return Some(Answer::Status(404));
+        };
+        let headers = lock(&self.metadata).get(&name).cloned();
+        let length = document.to_string().len();
+        Some(Answer::Head(length, headers.unwrap_or_default()))
+    }
+
+    fn read(&self, asked: &Asked) -> Vec<(String, Option<Value>)> {
+        let document = (asked.method == "PUT").then(|| asked.json());
+        vec![(Bucket::name(asked), document)]
+    }
+
+    fn answer(&self, asked: &Asked, _: &mut Shop, bad: &[bool]) -> Answer {
+        if bad == [true] {
+            return Bucket::error(400, "InvalidArgument");
+        }
+        let mut metadata = lock(&self.metadata);
+        if asked.method == "DELETE" {
+            metadata.remove(&Bucket::name(asked));
+            return Answer::Status(204);
+        }
+        let ours = asked
+            .headers
+            .iter()
+            .filter(|(name, _)| name.starts_with("x-amz-meta-"));
+        let lines = ours.map(|(name, value)| format!("{name}: {value}\r\n"));
+        metadata.insert(Bucket::name(asked), lines.collect());
+        Answer::Header(200, "etag", "\"1\"".into())
+    }
+
+    fn all_or_nothing(&self) -> bool {
+        false
+    }
+
+    fn throttled(&self) -> Answer {
+        Bucket::error(503, "SlowDown")
+    }
+
+    fn unauthorized(&self) -> Answer {
+        Bucket::error(403, "AccessDenied")
     }
 }

@@ -37,7 +37,7 @@ fn client(target: &Fixture, oauth2: OAuth2) -> Client {
 
 /// Makes one request and returns its status, or why there is none.
 async fn ask(target: &Fixture, client: &Client) -> Result<u16, String> {
-    let mut request = Request::new(Full::new(Bytes::from_static(b"{}")));
+    let mut request = Request::new(Sent::from(Bytes::from_static(b"{}")));
     *request.uri_mut() = target.url("/api").parse().expect("a URI");
     *request.headers_mut() = client.headers();
     match client.exchange(request).await {
@@ -478,7 +478,7 @@ async fn an_echoed_token_is_hidden() {
     })
     .await;
     let client = client(&target, oauth2(&target));
-    let mut request = Request::new(Full::new(Bytes::new()));
+    let mut request = Request::new(Sent::from(Bytes::new()));
     *request.uri_mut() = target.url("/api").parse().expect("a URI");
     let answered = client.exchange(request).await.expect("an answer");
     let shown = client

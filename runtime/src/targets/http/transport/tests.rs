@@ -21,8 +21,8 @@ const CLIENT: (&[u8], &[u8]) = (
 );
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-fn request(url: &str) -> Request<Full<Bytes>> {
-    let mut request = Request::new(Full::new(Bytes::from_static(b"{}")));
+fn request(url: &str) -> Request<Sent> {
+    let mut request = Request::new(Sent::from(Bytes::from_static(b"{}")));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = url.parse().expect("a URI");
     request

@@ -1,0 +1,557 @@
+//! The drift check: compares what a target holds with what it should hold.
+//!
+//! A target can lose or change what it acknowledged without a word. The check renders each entity as it is
+//! now and asks the target for its copy. What the channel still owes is not compared. A difference counts
+//! only if a second look, some seconds later, finds it too, because the target may show what it has taken
+//! only after a while. Nothing at the target is changed; a repair makes the channel owe what differs.
+//!
+//! Memory is bounded whatever the number of entities: pieces are read, rendered and compared one after
+//! another, and of all keys only short digests are kept.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use hashbrown::HashSet;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+use super::prepare::{Content, Memory, Prepared, prepare};
+use super::{Channel, Setup};
+use crate::model::{EntityId, Ordinal, Sequence, Track};
+use crate::store::{Holds, Lease, ListQuery, Standing, State};
+use crate::targets::{DeliveryId, Held, Item};
+
+/// Entities that are listed at once, and the most that are compared in one request.
+const PIECE: usize = 2_048;
+/// The memory for the entities and renderings of a piece.
+const PIECE_BYTES: usize = 24 * 1024 * 1024;
+/// Requests at the same time, if the target takes so many.
+const REQUESTS_MAX: usize = 4;
+/// How long a difference waits for its second look: a search engine shows a write after a second, a
+/// replica after some.
+const SECOND_LOOK: Duration = Duration::from_secs(3);
+/// The most differences that wait for their second look.
+const SUSPECTS_MAX: usize = 50_000;
+/// The most examples of each kind of difference, and the most keys that are looked up because the target
+/// lists them and no entity has them.
+const EXAMPLES_MAX: usize = 20;
+const EXTRAS_MAX: usize = 10_000;
+/// The most entities that wait for a retry because of a repair. A channel with more of them than
+/// [`super::PARKED_MAX`] counts as in trouble.
+const REPAIRING_MAX: u64 = 5_000;
+/// How long a repair waits before it looks again whether the channel has sent some of them.
+const REPAIR_POLL: Duration = Duration::from_millis(50);
+
+/// What a drift check does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Check {
+    /// About how many entities are compared, chosen at random; `None` means all, and then what the target
+    /// holds in addition is looked for too.
+    pub sample: Option<u64>,
+    /// Whether what differs is sent again.
+    pub repair: bool,
+}
+
+/// How far a drift check is, and how to end it.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Entities compared so far.
+    pub done: AtomicU64,
+    /// About how many will have been at the end.
+    pub total: AtomicU64,
+    /// Ends the check when it is cancelled.
+    pub cancelled: CancellationToken,
+}
+
+/// The kinds of difference, as users see them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Difference {
+    /// The target does not hold an entity that it should hold.
+    Missing,
+    /// It holds one that it should not hold.
+    Extra,
+    /// It holds an older state.
+    Older,
+    /// It holds something else.
+    Different,
+}
+
+impl Difference {
+    /// All of them.
+    pub const ALL: [Difference; 4] = [
+        Difference::Missing,
+        Difference::Extra,
+        Difference::Older,
+        Difference::Different,
+    ];
+
+    /// The label in metrics and responses.
+    pub fn name(self) -> &'static str {
+        match self {
+            Difference::Missing => "missing",
+            Difference::Extra => "extra",
+            Difference::Older => "older",
+            Difference::Different => "different",
+        }
+    }
+}
+
+/// The result of a drift check.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Drift {
+    /// Entities that were compared.
+    pub compared: u64,
+    /// Entities that were not compared, because the channel owes them, or they are refused.
+    pub owed: u64,
+    /// Entities of which it could not be found out what the target holds, and why, for the last of them.
+    pub unknown: u64,
+    /// Why, for the last of these.
+    pub unknown_because: Option<String>,
+    /// Differences by kind.
+    pub differences: BTreeMap<Difference, u64>,
+    /// Some examples of each kind.
+    pub examples: Vec<Example>,
+    /// Whether the target was asked for keys that no entity has; if not, why not.
+    pub extras: Extras,
+    /// Entities that were made owed again.
+    pub repaired: u64,
+}
+
+/// Whether it was found out what the target holds in addition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Extras {
+    /// It was not looked for, because the check was of a sample.
+    #[default]
+    NotLookedFor,
+    /// All keys were listed.
+    LookedFor,
+    /// The target could not list its keys, for this reason.
+    CannotTell(String),
+}
+
+/// An example of a difference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Example {
+    /// What differs.
+    pub difference: Difference,
+    /// The key at the target.
+    pub key: String,
+    /// Where it differs, as far as the target can tell: JSON pointers, or names of columns.
+    pub at: Vec<String>,
+    /// The sequence that the target holds, if it is an older one.
+    pub sequence: Option<Sequence>,
+}
+
+impl Drift {
+    fn note(
+        &mut self,
+        difference: Difference,
+        key: &str,
+        at: Vec<String>,
+        sequence: Option<Sequence>,
+    ) {
+        let count = self.differences.entry(difference).or_default();
+        *count += 1;
+        if *count <= EXAMPLES_MAX as u64 {
+            self.examples.push(Example {
+                difference,
+                key: key.to_owned(),
+                at,
+                sequence,
+            });
+        }
+    }
+}
+
+/// A difference that waits for its second look.
+struct Suspect {
+    ordinal: Ordinal,
+    /// What was settled when it was looked at. Something newer is another state.
+    settled: Sequence,
+    at: Instant,
+}
+
+/// An entity whose copy is to be compared.
+struct Expected {
+    ordinal: Ordinal,
+    settled: Sequence,
+    item: Item,
+}
+
+/// What was asked for, and what the target holds of it.
+type Answer = (Vec<Expected>, Result<Vec<Held>, String>);
+
+/// One drift check.
+struct Run<'a> {
+    channel: &'a Channel,
+    setup: Arc<Setup>,
+    check: Check,
+    progress: &'a Progress,
+    drift: Drift,
+    /// Digests of the keys that the target may hold.
+    keys: HashSet<u64>,
+    suspects: VecDeque<Suspect>,
+    /// What differs and is sent again.
+    to_repair: Vec<Ordinal>,
+    asking: JoinSet<Answer>,
+}
+
+impl Channel {
+    /// Compares what the target holds with what it should hold.
+    ///
+    /// # Errors
+    /// Why the target cannot be asked, or that the check was cancelled, as a sentence for the operator.
+    pub async fn drift(&self, check: Check, progress: &Progress) -> Result<Drift, String> {
+        let setup = self.setup();
+        if !setup.options.deliver {
+            return Err(
+                "the channel has deliver = false: its target holds nothing of it".to_owned(),
+            );
+        }
+        let mut run = Run {
+            channel: self,
+            setup,
+            check,
+            progress,
+            drift: Drift::default(),
+            keys: HashSet::new(),
+            suspects: VecDeque::new(),
+            to_repair: Vec::new(),
+            asking: JoinSet::new(),
+        };
+        run.go().await?;
+        Ok(run.drift)
+    }
+}
+
+impl Run<'_> {
+    async fn go(&mut self) -> Result<(), String> {
+        let holding = self.channel.queue().owed().holding;
+        let total = self
+            .check
+            .sample
+            .map_or(holding, |sample| sample.min(holding));
+        self.progress.total.store(total, Ordering::Relaxed);
+        // A digest below this is in the sample.
+        let chosen = match self.check.sample {
+            Some(sample) if sample < holding => {
+                (sample as f64 / holding as f64 * u64::MAX as f64) as u64
+            }
+            _ => u64::MAX,
+        };
+        let (seed, mut after) = (fastrand::u64(..), None);
+        loop {
+            let listed = self.list(after).await?;
+            let Some((_, last)) = listed.last() else {
+                break;
+            };
+            after = Some(last.key.to_string());
+            let sample = listed
+                .into_iter()
+                .filter(|(_, id)| xxh3_64_with_seed(id.key.as_bytes(), seed) <= chosen)
+                .map(|(ordinal, _)| ordinal);
+            self.compare(sample.collect(), false).await?;
+            self.look_again(false).await?;
+        }
+        self.answers(0, false).await?;
+        if self.check.sample.is_none() {
+            self.find_extras().await?;
+        }
+        while !self.suspects.is_empty() {
+            self.look_again(true).await?;
+        }
+        self.repair(true).await
+    }
+
+    fn not_cancelled(&self) -> Result<(), String> {
+        match self.progress.cancelled.is_cancelled() {
+            true => Err("cancelled".to_owned()),
+            false => Ok(()),
+        }
+    }
+
+    async fn list(&self, after: Option<String>) -> Result<Vec<(Ordinal, EntityId)>, String> {
+        let (store, entity_type) = (
+            self.channel.store.clone(),
+            self.setup.options.entity_type.clone(),
+        );
+        let list = move || {
+            store.list(&ListQuery {
+                entity_type: &entity_type,
+                prefix: "",
+                after: after.as_deref(),
+                owed: None,
+                limit: PIECE,
+            })
+        };
+        let listed = tokio::task::spawn_blocking(list).await;
+        listed.map_err(|error| format!("the entities cannot be listed: {error}"))
+    }
+
+    /// Reads and renders entities, and asks the target for its copies. `again` for a second look.
+    async fn compare(&mut self, ordinals: Vec<Ordinal>, again: bool) -> Result<(), String> {
+        let mut left: Vec<Lease> = ordinals.into_iter().map(lease).collect();
+        while !left.is_empty() {
+            self.not_cancelled()?;
+            let memory = Memory {
+                bytes: PIECE_BYTES,
+                alone: true,
+            };
+            // Looked at before the entities are read: what changes in between is owed later.
+            let standings: BTreeMap<Ordinal, Option<Standing>> = {
+                let queue = self.channel.queue();
+                let standing = |lease: &Lease| (lease.ordinal, queue.standing(lease.ordinal));
+                left.iter().map(standing).collect()
+            };
+            let watermark = self.channel.store.watermark();
+            let (setup, store) = (self.setup.clone(), self.channel.store.clone());
+            let prepared = prepare(setup, store, watermark, left, memory).await;
+            left = prepared.rest;
+            let mut expected = Vec::with_capacity(prepared.prepared.len());
+            for prepared in prepared.prepared {
+                let standing = standings.get(&prepared.taken.ordinal).cloned().flatten();
+                expected.extend(self.expected(prepared, standing, again));
+            }
+            let most = self.setup.options.batch.max(1);
+            let most = most.min(self.setup.target.nature().batch_max).min(PIECE);
+            while !expected.is_empty() {
+                let rest = expected.split_off(expected.len().min(most));
+                self.ask(std::mem::replace(&mut expected, rest), again)
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the target should hold of an entity, if nothing of it is owed.
+    fn expected(
+        &mut self,
+        prepared: Prepared,
+        standing: Option<Standing>,
+        again: bool,
+    ) -> Option<Expected> {
+        let (id, standing) = (prepared.id?, standing?);
+        let ordinal = prepared.taken.ordinal;
+        let (key, rendering) = match prepared.content {
+            Content::There { rendering, key, .. } => (key, Some(rendering)),
+            Content::Absent(_) => (id.key.clone(), None),
+            Content::Failed(_) | Content::Unread(_) => {
+                self.drift.owed += u64::from(!again);
+                self.keys.insert(xxh3_64(id.key.as_bytes()));
+                return None;
+            }
+        };
+        let is_owed = standing.owed
+            || standing.in_flight
+            || standing.waits_until.is_some()
+            || !matches!(
+                standing.state,
+                State::Delivered | State::Suppressed | State::Withheld(_) | State::Withdrawn
+            );
+        if rendering.is_some() || is_owed {
+            self.keys.insert(xxh3_64(key.as_bytes()));
+        }
+        if is_owed {
+            self.drift.owed += u64::from(!again);
+            return None;
+        }
+        Some(Expected {
+            ordinal,
+            settled: standing.revision,
+            item: Item {
+                id: DeliveryId(0),
+                entity: id,
+                state: 0,
+                sequence: prepared.revision,
+                key,
+                rendering,
+                plugin: None,
+            },
+        })
+    }
+
+    async fn ask(&mut self, expected: Vec<Expected>, again: bool) -> Result<(), String> {
+        let most = self
+            .setup
+            .target
+            .options()
+            .concurrency
+            .clamp(1, REQUESTS_MAX);
+        self.answers(most - 1, again).await?;
+        let target = self.setup.target.clone();
+        self.asking.spawn(async move {
+            let items: Vec<Item> = expected.iter().map(|it| it.item.clone()).collect();
+            let held = target.compare(&items).await;
+            (expected, held)
+        });
+        Ok(())
+    }
+
+    /// Takes answers in until at most `left` requests wait for theirs.
+    async fn answers(&mut self, left: usize, again: bool) -> Result<(), String> {
+        while self.asking.len() > left {
+            let cancelled = self.progress.cancelled.clone();
+            let answer = tokio::select! {
+                answer = self.asking.join_next() => answer,
+                () = cancelled.cancelled() => return self.not_cancelled(),
+            };
+            let Some(answer) = answer else { break };
+            let (expected, held) =
+                answer.map_err(|error| format!("the comparison failed: {error}"))?;
+            let held = held?;
+            for (at, expected) in expected.into_iter().enumerate() {
+                let held = held.get(at).cloned().unwrap_or_else(|| {
+                    Held::Unknown("the target's answer does not mention it".to_owned())
+                });
+                self.take(expected, held, again);
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, expected: Expected, held: Held, again: bool) {
+        if !again {
+            self.drift.compared += 1;
+            self.progress.done.fetch_add(1, Ordering::Relaxed);
+        }
+        let (difference, at, sequence) = match held {
+            Held::Same => return,
+            Held::Unknown(why) => {
+                self.drift.unknown += 1;
+                self.drift.unknown_because = Some(why);
+                return;
+            }
+            Held::Missing => (Difference::Missing, Vec::new(), None),
+            Held::Extra => (Difference::Extra, Vec::new(), None),
+            Held::Older(sequence) => (Difference::Older, Vec::new(), Some(sequence)),
+            Held::Different(at) => (Difference::Different, at, None),
+        };
+        if !again {
+            self.suspects.push_back(Suspect {
+                ordinal: expected.ordinal,
+                settled: expected.settled,
+                at: Instant::now() + SECOND_LOOK,
+            });
+            return;
+        }
+        self.drift
+            .note(difference, &expected.item.key, at, sequence);
+        if self.check.repair {
+            self.to_repair.push(expected.ordinal);
+        }
+    }
+
+    /// Gives those a second look whose time has come; if there are very many, or at the end, waits for it.
+    async fn look_again(&mut self, waits: bool) -> Result<(), String> {
+        let Some(first) = self.suspects.front() else {
+            return Ok(());
+        };
+        if waits || self.suspects.len() > SUSPECTS_MAX {
+            tokio::select! {
+                () = tokio::time::sleep_until(first.at) => {}
+                () = self.progress.cancelled.cancelled() => {}
+            }
+            self.not_cancelled()?;
+        }
+        let now = Instant::now();
+        let mut ripe = Vec::new();
+        while let Some(suspect) = self.suspects.pop_front_if(|suspect| suspect.at <= now) {
+            ripe.push(suspect);
+        }
+        if ripe.is_empty() {
+            return Ok(());
+        }
+        // The answers to first looks would be taken for answers to second ones.
+        self.answers(0, false).await?;
+        let queue = self.channel.queue();
+        let unchanged = ripe.into_iter().filter(|suspect| {
+            let standing = queue.standing(suspect.ordinal);
+            standing.is_some_and(|standing| standing.revision == suspect.settled)
+        });
+        let ordinals: Vec<Ordinal> = unchanged.map(|suspect| suspect.ordinal).collect();
+        for piece in ordinals.chunks(PIECE) {
+            self.compare(piece.to_vec(), true).await?;
+            self.answers(0, true).await?;
+            self.repair(false).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks for what the target holds and no entity stands for.
+    async fn find_extras(&mut self) -> Result<(), String> {
+        let (mut after, mut found): (Option<String>, Vec<String>) = (None, Vec::new());
+        loop {
+            self.not_cancelled()?;
+            let page = match self.setup.target.keys(after.as_deref()).await {
+                Ok(page) => page,
+                Err(why) => {
+                    self.drift.extras = Extras::CannotTell(why);
+                    return Ok(());
+                }
+            };
+            let unknown = |key: &String| !self.keys.contains(&xxh3_64(key.as_bytes()));
+            let room = EXTRAS_MAX.saturating_sub(found.len());
+            found.extend(page.keys.into_iter().filter(unknown).take(room));
+            match page.next {
+                Some(next) if after.as_ref() != Some(&next) => after = Some(next),
+                _ => break,
+            }
+        }
+        self.drift.extras = Extras::LookedFor;
+        if found.is_empty() {
+            return Ok(());
+        }
+        // An entity of this key may have come since its place in the list was passed, or is one that
+        // was compared as absent and is in the counts already.
+        for key in found {
+            let id = EntityId {
+                entity_type: self.setup.options.entity_type.clone(),
+                key: key.as_str().into(),
+            };
+            if self.channel.store.find(&id).is_none() {
+                self.drift.note(Difference::Extra, &key, Vec::new(), None);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the channel owe what differs, as much at a time as it can have in retry.
+    async fn repair(&mut self, all: bool) -> Result<(), String> {
+        while !self.to_repair.is_empty() && (all || self.to_repair.len() >= PIECE) {
+            self.not_cancelled()?;
+            if self.channel.queue().owed().parked > REPAIRING_MAX {
+                tokio::time::sleep(REPAIR_POLL).await;
+                continue;
+            }
+            let piece = self.to_repair.len().min(PIECE);
+            let piece: Vec<Ordinal> = self.to_repair.drain(..piece).collect();
+            let count = piece.len() as u64;
+            let resent = self.channel.resend(piece).await;
+            resent.map_err(|error| format!("what differs cannot be sent again: {error}"))?;
+            self.drift.repaired += count;
+        }
+        if self.drift.repaired > 0 && all {
+            let saved = self.channel.queue().save().await;
+            saved.map_err(|error| format!("the repair cannot be saved: {error}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// An entity as `prepare` takes it. It is not leased: nothing about it is settled.
+fn lease(ordinal: Ordinal) -> Lease {
+    Lease {
+        ordinal,
+        revision: Sequence(0),
+        holds: Holds::Unknown,
+        was_absent: false,
+        target_key: None,
+        attempts: 0,
+        track: Track::Sweep,
+        owed_since: Sequence(0),
+    }
+}

@@ -1,0 +1,294 @@
+//! Carries the requests of `object_store` over Weir's own connections, and keeps what their answers say.
+//!
+//! `object_store` signs requests and reads results. It would also retry with an old body, follow the
+//! environment, connect anywhere, and reduce an answer to its status: so it gets these connections, never
+//! retries, and whoever asks it for something finds the last answer here, with the code of its error and the
+//! wait that it asks for.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http_body_util::BodyExt;
+use memchr::memmem;
+use object_store::ClientOptions;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody,
+    HttpResponse, HttpService,
+};
+
+use super::place::Place;
+use crate::signature::Secret;
+use crate::targets::http::{Address, Connections, Egress, Wire, hints};
+use crate::targets::{Outcome, Unusable};
+
+/// Bytes of an answer in which the code of an error is looked for.
+const ERROR_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a message that are quoted.
+const MESSAGE_BYTES_MAX: usize = 300;
+/// The hosts at which clouds give a machine its credentials.
+const METADATA_HOSTS: [&str; 3] = ["169.254.169.254", "metadata.google.internal", "metadata"];
+/// Timeout of a request for credentials to the metadata service, which is on the same machine.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
+
+tokio::task_local! {
+    /// The last answer to a request of this task.
+    static SEEN: RefCell<Option<Seen>>;
+}
+
+/// What became of the last request.
+#[derive(Clone, Debug)]
+pub(super) enum Seen {
+    /// There was no complete response.
+    Broken(Outcome),
+    /// There was one.
+    Answered(Answered),
+}
+
+/// A complete response, as far as its meaning depends on it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Answered {
+    pub(super) status: u16,
+    /// The code of the error; empty if there is none.
+    pub(super) code: String,
+    /// What the store says about it, for users.
+    pub(super) message: String,
+    /// How long the store asks Weir to wait.
+    pub(super) wait: Option<Duration>,
+    /// The time at the store.
+    pub(super) date: Option<SystemTime>,
+    /// The region in which the bucket is, if it is another one.
+    pub(super) region: Option<String>,
+    /// Whether it came from a service that gives credentials, and not from the store.
+    pub(super) credentials: bool,
+}
+
+/// Runs a request of `object_store`, and returns its result with the last answer.
+pub(super) async fn watched<T>(work: impl Future<Output = T>) -> (T, Option<Seen>) {
+    let seen = async {
+        let result = work.await;
+        (result, SEEN.with(|seen| seen.borrow_mut().take()))
+    };
+    SEEN.scope(RefCell::default(), seen).await
+}
+
+/// The connections of a store.
+#[derive(Clone)]
+pub(super) struct Carrier(Arc<Wires>);
+
+struct Wires {
+    /// The host of the store, to tell its answers from those of a service that gives credentials.
+    host: String,
+    secure: bool,
+    store: Wire,
+    /// For services that give tokens, which are always asked by TLS; `None` if the store is as well.
+    tokens: Option<Wire>,
+    /// For the metadata service; `None` if the configuration does not allow it.
+    metadata: Option<Wire>,
+    /// What must not be quoted.
+    secrets: Vec<Secret>,
+}
+
+impl Carrier {
+    /// Prepares the connections without opening one.
+    ///
+    /// # Errors
+    /// See [`Wire::open`].
+    pub(super) fn open(place: &Place, address: &Address) -> Result<Carrier, Unusable> {
+        let Place {
+            connections,
+            timeout,
+            ..
+        } = place;
+        let tokens = Address::parse("https://oauth2.googleapis.com").ok();
+        let tokens = match tokens.filter(|_| place.auth.has_tokens() && !address.is_secure()) {
+            Some(address) => Some(Wire::open(connections, *timeout, &address)?),
+            None => None,
+        };
+        let metadata = Address::parse("http://169.254.169.254").ok();
+        let metadata = match metadata.filter(|_| place.auth.is_instance()) {
+            Some(address) => {
+                let connections = Connections {
+                    egress: Egress::Metadata,
+                    ..Connections::default()
+                };
+                Some(Wire::open(&connections, METADATA_TIMEOUT, &address)?)
+            }
+            None => None,
+        };
+        Ok(Carrier(Arc::new(Wires {
+            host: address.host_and_port().0,
+            secure: address.is_secure(),
+            store: Wire::open(connections, *timeout, address)?,
+            tokens,
+            metadata,
+            secrets: place.auth.secrets(),
+        })))
+    }
+
+    /// Opens a connection to the store, and sends nothing.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(super) async fn reach(&self, address: &Address) -> Result<(), String> {
+        self.0.store.reach(address).await
+    }
+
+    /// Makes a request and reads the answer to its end.
+    async fn carry(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let (head, body) = request.into_parts();
+        let body = match body.as_bytes() {
+            Some(bytes) => bytes.clone(),
+            None => HttpRequestBody::collect(body).await?.to_bytes(),
+        };
+        let wires = &*self.0;
+        let host = head.uri.host().unwrap_or_default().to_owned();
+        let secure = head.uri.scheme_str() == Some("https");
+        let wire = match METADATA_HOSTS.contains(&&*host) {
+            true => wires.metadata.as_ref(),
+            false if secure == wires.secure => Some(&wires.store),
+            false => wires.tokens.as_ref().filter(|_| secure),
+        };
+        let Some(wire) = wire else {
+            return Err(broken(Outcome::Trip {
+                reason: format!(
+                    "a request to {host} is not allowed: its credentials are not configured to come from there"
+                ),
+            }));
+        };
+        // The host of a bucket may stand before the host of the store.
+        let credentials = !(host == wires.host || host.ends_with(&format!(".{}", wires.host)));
+        match wire.exchange(head, body).await {
+            Ok((head, body)) => {
+                let text = &body[..body.len().min(ERROR_BYTES_MAX)];
+                let success = head.status.is_success();
+                let has_error = !success || memmem::find(text, b"<Error").is_some();
+                let header = |name: &str| {
+                    let value = head.headers.get(name)?;
+                    value.to_str().ok().map(str::to_owned)
+                };
+                let inside = |tag: &str| has_error.then(|| element(text, tag)).flatten();
+                let code =
+                    inside("Code").or_else(|| header("x-ms-error-code").filter(|_| !success));
+                let message = inside("Message").unwrap_or_else(|| match success {
+                    true => String::new(),
+                    false => quoted(&String::from_utf8_lossy(text)),
+                });
+                let region = header("x-amz-bucket-region").or_else(|| inside("Region"));
+                keep(Seen::Answered(Answered {
+                    status: head.status.as_u16(),
+                    code: code.unwrap_or_default(),
+                    message: wires.redacted(message),
+                    wait: hints::wait(&hints::Hinting {
+                        status: head.status.as_u16(),
+                        headers: &head.headers,
+                        body: &[],
+                        now: SystemTime::now(),
+                    }),
+                    date: header("date").and_then(|date| httpdate::parse_http_date(&date).ok()),
+                    region,
+                    credentials,
+                }));
+                Ok(HttpResponse::from_parts(head, body.into()))
+            }
+            Err(outcome) => Err(broken(outcome)),
+        }
+    }
+}
+
+impl Wires {
+    fn redacted(&self, mut text: String) -> String {
+        for secret in &self.secrets {
+            if let Ok(secret) = str::from_utf8(&secret.0)
+                && secret.len() >= 6
+                && text.contains(secret)
+            {
+                text = text.replace(secret, "[secret]");
+            }
+        }
+        text
+    }
+}
+
+impl HttpConnector for Carrier {
+    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(self.clone()))
+    }
+}
+
+impl HttpService for Carrier {
+    fn call<'life0, 'async_trait>(
+        &'life0 self,
+        request: HttpRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'async_trait>>
+    where
+        'life0: 'async_trait,
+        Self: 'async_trait,
+    {
+        Box::pin(self.carry(request))
+    }
+}
+
+impl fmt::Debug for Carrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Carrier")
+    }
+}
+
+/// There is no response.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct NoResponse(String);
+
+/// Keeps the outcome, and returns an error for `object_store`.
+fn broken(outcome: Outcome) -> HttpError {
+    keep(Seen::Broken(outcome.clone()));
+    let reason = crate::targets::http::reason(outcome);
+    HttpError::new(HttpErrorKind::Unknown, NoResponse(reason))
+}
+
+fn keep(seen: Seen) {
+    // Outside of `watched` nobody asks.
+    let _ = SEEN.try_with(|last| last.replace(Some(seen)));
+}
+
+/// The text of the first element with this name.
+fn element(xml: &[u8], name: &str) -> Option<String> {
+    let open = format!("<{name}>");
+    let from = memmem::find(xml, open.as_bytes())? + open.len();
+    let rest = &xml[from..];
+    let text = &rest[..memchr::memchr(b'<', rest)?];
+    let text = String::from_utf8_lossy(text);
+    let text = quick_xml::escape::unescape(&text).unwrap_or_else(|_| text.clone());
+    Some(quoted(&text))
+}
+
+/// A text for users: one line, not too long.
+fn quoted(text: &str) -> String {
+    let mut end = text.len().min(MESSAGE_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let plain = |character: char| match character.is_control() {
+        true => ' ',
+        false => character,
+    };
+    let line: String = text[..end].chars().map(plain).collect();
+    line.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_element_is_read_as_text() {
+        let xml = b"<?xml version=\"1.0\"?><Error><Code>SlowDown</Code><Message>a &lt; b\n</Message></Error>";
+        assert_eq!(element(xml, "Code").as_deref(), Some("SlowDown"));
+        assert_eq!(element(xml, "Message").as_deref(), Some("a < b"));
+        assert_eq!(element(xml, "Region"), None);
+        assert_eq!(element(b"<Code>cut", "Code"), None);
+    }
+}

@@ -1,0 +1,623 @@
+//! Buckets against a store that fails as a script says; against real servers: `servers`.
+
+use std::sync::Arc;
+
+use super::fake::{Fake, Fault, error};
+use super::*;
+use crate::model::{EntityId, Payload, Rendering};
+use crate::signature::Secret;
+use crate::targets::fixture::Reply;
+use crate::targets::http::Connections;
+use crate::targets::{DeliveryId, Foreign, Memory, Trace};
+
+mod servers;
+
+pub(super) fn place(endpoint: &str) -> Place {
+    Place {
+        cloud: Cloud::S3,
+        bucket: "shop".into(),
+        region: None,
+        endpoint: Some(Address::parse(endpoint).expect("a URL")),
+        auth: Auth::Key {
+            key: "the-key".into(),
+            secret: Secret(b"the-secret".to_vec()),
+            token: None,
+        },
+        checksum: None,
+        timeout: Duration::from_millis(500),
+        connections: Connections::default(),
+    }
+}
+
+pub(super) fn options(endpoint: &str) -> Options {
+    Options {
+        place: place(endpoint),
+        name: Template::parse("p/{key}.json", false).expect("a template"),
+        precondition: false,
+        spacing: Duration::ZERO,
+    }
+}
+
+fn opening() -> Opening {
+    Opening::empty("/nowhere".into())
+}
+
+pub(super) fn bucket(options: &Options) -> Bucket {
+    let bucket = Bucket::open(options, &opening()).expect("it opens");
+    bucket.inner.looks.store(0, Ordering::Relaxed);
+    bucket
+}
+
+pub(super) fn item(key: &str, sequence: u64, body: Option<&str>) -> Item {
+    Item {
+        id: DeliveryId(1),
+        entity: EntityId {
+            entity_type: "product".into(),
+            key: key.into(),
+        },
+        state: sequence,
+        sequence: Sequence(sequence),
+        key: key.into(),
+        rendering: body.map(|body| {
+            Arc::new(Rendering {
+                key: None,
+                content_type: None,
+                body: Payload::Text(body.to_owned()),
+            })
+        }),
+        plugin: None,
+    }
+}
+
+pub(super) async fn deliver(bucket: &Bucket, item: &Item) -> Outcome {
+    deliver_with(bucket, item, 1_000, None).await
+}
+
+async fn deliver_with(
+    bucket: &Bucket,
+    item: &Item,
+    head: u64,
+    foreign: Option<Foreign>,
+) -> Outcome {
+    let attempt = Attempt {
+        items: std::slice::from_ref(item),
+        form: Form::Single,
+        trace: Trace { trace: 1, span: 1 },
+        now: SystemTime::now(),
+        head: Sequence(head),
+        foreign,
+    };
+    bucket.deliver(attempt).await.outcomes.remove(0)
+}
+
+#[track_caller]
+fn says(outcome: &Outcome, expected: &str) {
+    let text = format!("{outcome:?}");
+    assert!(text.contains(expected), "{text}");
+}
+
+#[tokio::test]
+async fn an_object_has_its_content_its_type_and_what_weir_compares_it_by() {
+    let fake = Fake::start().await;
+    let bucket = bucket(&options(&fake.url()));
+    let written = item("a/b ä", 7, Some("{\"price\":1}"));
+    assert_eq!(deliver(&bucket, &written).await, Outcome::Delivered);
+    let kept = fake.with(|state| state.objects["p/a%2Fb%20%C3%A4.json"].clone());
+    assert_eq!(kept.body, b"{\"price\":1}");
+    let headers: Vec<_> = kept.headers.into_iter().collect();
+    let expected = [
+        ("content-type", "application/json".to_owned()),
+        (
+            "x-amz-meta-weir-digest",
+            digest_of(&written).expect("a digest"),
+        ),
+        ("x-amz-meta-weir-key", "a%2Fb%20%C3%A4".to_owned()),
+        ("x-amz-meta-weir-sequence", "7".to_owned()),
+    ];
+    let expected: Vec<_> = expected
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
+    assert_eq!(headers, expected);
+
+    let gone = item("a/b ä", 8, None);
+    assert_eq!(deliver(&bucket, &gone).await, Outcome::Delivered);
+    // What is not there is deleted as well.
+    assert_eq!(deliver(&bucket, &gone).await, Outcome::Delivered);
+    assert!(fake.with(|state| state.objects.is_empty()));
+    // Each write was one request, and nothing was looked at.
+    assert_eq!(fake.with(|state| (state.writes, state.looked)), (3, 0));
+}
+
+#[tokio::test]
+async fn an_error_is_read_by_its_code_and_nothing_is_tried_twice() {
+    let fake = Fake::start().await;
+    let bucket = bucket(&options(&fake.url()));
+    for (status, code, expected) in [
+        (503, "SlowDown", "Throttled"),
+        (429, "SlowDown", "Throttled"),
+        (
+            403,
+            "RequestTimeTooSkewed",
+            "correct the clock of this machine",
+        ),
+        (400, "ExpiredToken", "Trip"),
+        (404, "NoSuchBucket", "there is no such bucket"),
+        (301, "PermanentRedirect", "another region"),
+        (403, "AccessDenied", "Trip"),
+        (400, "KeyTooLongError", "Refused"),
+        (500, "InternalError", "maybe_applied: true"),
+        (400, "RequestTimeout", "maybe_applied: false"),
+    ] {
+        let before = fake.with(|state| {
+            state.faults.push_back(Fault::Error(status, code));
+            state.writes
+        });
+        let outcome = deliver(&bucket, &item(code, 1, Some("{}"))).await;
+        says(&outcome, expected);
+        assert_eq!(fake.with(|state| state.writes), before + 1, "{code}");
+    }
+}
+
+#[tokio::test]
+async fn a_wait_that_the_store_asks_for_is_kept_to() {
+    let reply = "HTTP/1.1 503 Slow\r\nretry-after: 9\r\ncontent-length: 40\r\n\r\n<Error><Code>SlowDown</Code></Error>    ";
+    let fixture = crate::targets::fixture::Fixture::start(move |_| Reply::Raw(reply)).await;
+    let bucket = bucket(&options(&fixture.url("")));
+    let outcome = deliver(&bucket, &item("a", 1, Some("{}"))).await;
+    says(&outcome, "after: Some(9s)");
+    assert_eq!(fixture.asked().len(), 1);
+}
+
+// A proxy held a request for a minute and passed it on when two newer states were there. The object had the
+// older price until it changed again.
+#[tokio::test]
+async fn a_write_that_arrives_after_its_successor_is_noticed_and_undone() {
+    let fake = Fake::start().await;
+    let bucket = bucket(&options(&fake.url()));
+    let late = Duration::from_millis(700);
+    fake.with(|state| state.faults.push_back(Fault::Held(late)));
+    says(
+        &deliver(&bucket, &item("a", 5, Some("old"))).await,
+        "maybe_applied: true",
+    );
+    let newer = item("a", 7, Some("new"));
+    let Outcome::Repeat { after, .. } = deliver(&bucket, &newer).await else {
+        panic!("it is to be looked at again");
+    };
+    assert_eq!(fake.body("p/a.json").as_deref(), Some("new"));
+    tokio::time::sleep(after.max(late)).await;
+    assert_eq!(fake.body("p/a.json").as_deref(), Some("old"));
+    // It is written once more, and then certain.
+    assert_eq!(deliver(&bucket, &newer).await, Outcome::Delivered);
+    assert_eq!(fake.body("p/a.json").as_deref(), Some("new"));
+    let looked = fake.with(|state| state.looked);
+    assert_eq!(
+        deliver(&bucket, &item("a", 8, Some("newer"))).await,
+        Outcome::Delivered
+    );
+    assert_eq!(fake.with(|state| state.looked), looked);
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_was_lost_is_found_and_not_made_again() {
+    let fake = Fake::start().await;
+    let bucket = bucket(&options(&fake.url()));
+    for fault in [Fault::Lost, Fault::Half] {
+        let applied = matches!(fault, Fault::Lost);
+        let before = fake.with(|state| {
+            state.objects.clear();
+            state.faults.push_back(fault);
+            state.writes
+        });
+        let item = item("a", 5, Some("new"));
+        says(&deliver(&bucket, &item).await, "maybe_applied: true");
+        assert!(matches!(
+            deliver(&bucket, &item).await,
+            Outcome::Repeat { .. }
+        ));
+        let writes = fake.with(|state| state.writes) - before;
+        assert_eq!(writes, if applied { 1 } else { 2 });
+        assert_eq!(fake.body("p/a.json").as_deref(), Some("new"));
+        tokio::time::sleep(bucket.inner.late()).await;
+        assert_eq!(deliver(&bucket, &item).await, Outcome::Delivered);
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_ahead_is_noticed_after_a_start_and_overwritten_only_on_request() {
+    let fake = Fake::start().await;
+    let bucket = Bucket::open(&options(&fake.url()), &opening()).expect("it opens");
+    let write = |sequence, body| item("a", sequence, Some(body));
+    assert_eq!(
+        deliver(&bucket, &write(900, "theirs")).await,
+        Outcome::Delivered
+    );
+    // A newer state of ours.
+    assert_eq!(
+        deliver(&bucket, &write(800, "older")).await,
+        Outcome::Delivered
+    );
+    assert_eq!(fake.body("p/a.json").as_deref(), Some("theirs"));
+    // A backup was restored: Weir has given out no more than 500.
+    let outcome = deliver_with(&bucket, &write(400, "ours"), 500, None).await;
+    assert!(
+        matches!(
+            outcome,
+            Outcome::Ahead {
+                sequence: Sequence(900),
+                ..
+            }
+        ),
+        "{outcome:?}"
+    );
+    let foreign = Foreign {
+        first: Sequence(501),
+        last: Sequence(1_000),
+    };
+    let outcome = deliver_with(&bucket, &write(400, "ours"), 500, Some(foreign)).await;
+    assert_eq!(outcome, Outcome::Delivered);
+    assert_eq!(fake.body("p/a.json").as_deref(), Some("ours"));
+}
+
+#[tokio::test]
+async fn whoever_may_only_write_writes() {
+    let fake = Fake::start().await;
+    let bucket = Bucket::open(&options(&fake.url()), &opening()).expect("it opens");
+    fake.with(|state| state.looks = Some(Reply::Status(403)));
+    let written = deliver(&bucket, &item("a", 1, Some("x"))).await;
+    assert_eq!(written, Outcome::Delivered);
+    assert_eq!(fake.body("p/a.json").as_deref(), Some("x"));
+}
+
+#[tokio::test]
+async fn with_a_precondition_nothing_is_overwritten_unseen() {
+    let fake = Fake::start().await;
+    let bucket = bucket(&Options {
+        precondition: true,
+        ..options(&fake.url())
+    });
+    assert_eq!(
+        deliver(&bucket, &item("a", 1, Some("x"))).await,
+        Outcome::Delivered
+    );
+    assert_eq!(
+        deliver(&bucket, &item("a", 2, Some("y"))).await,
+        Outcome::Delivered
+    );
+    let asked = fake.fixture.asked();
+    let puts: Vec<_> = asked.iter().filter(|asked| asked.method == "PUT").collect();
+    assert_eq!(puts[0].headers["if-none-match"], "*");
+    assert_eq!(puts[1].headers["if-match"], "\"1\"");
+    fake.with(|state| {
+        state
+            .faults
+            .push_back(Fault::Error(412, "PreconditionFailed"))
+    });
+    says(
+        &deliver(&bucket, &item("a", 3, Some("z"))).await,
+        "maybe_applied: false",
+    );
+}
+
+#[tokio::test]
+async fn two_writes_of_an_object_keep_the_distance_that_the_store_asks_for() {
+    let fake = Fake::start().await;
+    let spacing = Duration::from_millis(300);
+    let bucket = bucket(&Options {
+        spacing,
+        ..options(&fake.url())
+    });
+    let began = std::time::Instant::now();
+    for sequence in 1..=3 {
+        let outcome = deliver(&bucket, &item("a", sequence, Some("x"))).await;
+        assert_eq!(outcome, Outcome::Delivered);
+    }
+    assert!(began.elapsed() >= 2 * spacing);
+    let began = std::time::Instant::now();
+    assert_eq!(
+        deliver(&bucket, &item("b", 1, Some("x"))).await,
+        Outcome::Delivered
+    );
+    assert!(began.elapsed() < spacing);
+}
+
+/// A memory that survives its target.
+#[derive(Default)]
+pub(super) struct Remembered(Mutex<HashMap<String, Vec<u8>>>);
+
+impl Memory for Remembered {
+    fn recall(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
+        Ok(lock(&self.0).get(name).cloned())
+    }
+
+    fn remember(
+        &self,
+        name: &str,
+        value: Option<Vec<u8>>,
+    ) -> BoxFuture<'static, Result<(), String>> {
+        match value {
+            Some(value) => lock(&self.0).insert(name.to_owned(), value),
+            None => lock(&self.0).remove(name),
+        };
+        Box::pin(async { Ok(()) })
+    }
+}
+
+fn large(bytes: usize) -> Bytes {
+    (0..bytes)
+        .map(|at| (at / 1000) as u8)
+        .collect::<Vec<u8>>()
+        .into()
+}
+
+fn object() -> Object {
+    Object {
+        name: "feeds/all.xml".into(),
+        content_type: "application/xml".into(),
+        metadata: vec![("weir-digest", "d1".into())],
+        condition: Condition::Any,
+    }
+}
+
+#[tokio::test]
+async fn a_large_file_goes_in_equal_parts_and_appears_when_it_is_whole() {
+    let fake = Fake::start().await;
+    let memory = Arc::new(Remembered::default());
+    let store = Store::open(&place(&fake.url()), memory.clone()).expect("it opens");
+    let body = large(20 * 1024 * 1024);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("all.xml");
+    std::fs::write(&file, &body).expect("it is written");
+    assert_eq!(store.put_file(object(), &file).await, Outcome::Delivered);
+    let kept = fake.with(|state| state.objects["feeds/all.xml"].clone());
+    assert!(kept.body == body, "the bytes are those of the file");
+    assert_eq!(kept.headers["content-type"], "application/xml");
+    assert_eq!(kept.headers["x-amz-meta-weir-digest"], "d1");
+    let asked = fake.fixture.asked();
+    let part = |number: u32| {
+        let wanted = format!("partNumber={number}&");
+        asked
+            .iter()
+            .find(|asked| asked.path.contains(&wanted))
+            .map(|asked| asked.body.len())
+    };
+    let sizes = [part(1), part(2), part(3)];
+    assert_eq!(sizes, [Some(8 << 20), Some(8 << 20), Some(4 << 20)]);
+    assert!(lock(&memory.0).is_empty(), "nothing is left to abort");
+}
+
+#[tokio::test]
+async fn an_upload_that_fails_leaves_nothing_behind_and_is_not_published() {
+    let fake = Fake::start().await;
+    let memory = Arc::new(Remembered::default());
+    let store = Store::open(&place(&fake.url()), memory.clone()).expect("it opens");
+    let body = large(17 * 1024 * 1024);
+    fake.with(|state| state.faults.push_back(Fault::Error(503, "SlowDown")));
+    says(&store.put(object(), body.clone()).await, "Throttled");
+    // A success with an error in it, of a kind that nobody expects, and one that breaks off.
+    for reply in [
+        error(200, "InternalError"),
+        error(200, "SomethingNew"),
+        Reply::Body(200, "  \n".into()),
+        Reply::Half(200),
+    ] {
+        fake.with(|state| state.completions.push_back(reply));
+        says(
+            &store.put(object(), body.clone()).await,
+            "maybe_applied: true",
+        );
+    }
+    assert!(fake.with(|state| state.objects.is_empty() && state.uploads.is_empty()));
+    assert!(lock(&memory.0).is_empty());
+}
+
+#[tokio::test]
+async fn an_upload_that_a_crash_has_left_is_aborted_at_the_next_start() {
+    let fake = Fake::start().await;
+    let memory = Arc::new(Remembered::default());
+    {
+        // The store stops to answer in the middle, and then Weir is gone.
+        let runtime = std::thread::spawn({
+            let (url, memory) = (fake.url(), memory.clone());
+            fake.with(|state| state.completions.push_back(Reply::Hang));
+            move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .expect("a runtime");
+                runtime.block_on(async {
+                    let store = Store::open(&place(&url), memory).expect("it opens");
+                    let put = store.put(object(), large(17 * 1024 * 1024));
+                    let _ = tokio::time::timeout(Duration::from_millis(400), put).await;
+                });
+                runtime.shutdown_background();
+            }
+        });
+        tokio::task::spawn_blocking(|| runtime.join())
+            .await
+            .expect("it ran")
+            .expect("it ran");
+    }
+    if fake.with(|state| state.uploads.is_empty()) {
+        // It was aborted while it was given up, which is as good.
+        return;
+    }
+    assert!(lock(&memory.0).contains_key("uploads"));
+    let _store = Store::open(&place(&fake.url()), memory.clone()).expect("it opens");
+    let began = std::time::Instant::now();
+    while !fake.with(|state| state.uploads.is_empty()) || !lock(&memory.0).is_empty() {
+        assert!(
+            began.elapsed() < Duration::from_secs(10),
+            "it is not aborted"
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// 300 MB at 20 Mbit/s take two minutes: a transfer ends when nothing moves, and not after the timeout.
+#[tokio::test]
+async fn a_slow_transfer_is_not_a_dead_one_and_a_dead_one_ends() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let reader = tokio::spawn(async move {
+        for stalls in [false, true] {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let mut read = 0;
+            let mut piece = vec![0; 256 * 1024];
+            while read < 16 << 20 {
+                let got = stream.read(&mut piece).await.expect("bytes");
+                if got == 0 {
+                    break;
+                }
+                read += got;
+                if stalls && read > 1 << 20 {
+                    // It keeps the connection, and reads no more.
+                    tokio::time::sleep(Duration::from_secs(60)).await;
+                }
+                tokio::time::sleep(Duration::from_millis(25)).await;
+            }
+            let _ = stream
+                .write_all(b"HTTP/1.1 200 OK\r\netag: \"1\"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+                .await;
+        }
+    });
+    let slow = Place {
+        timeout: Duration::from_secs(1),
+        ..place(&format!("http://{address}"))
+    };
+    let store = Store::open(&slow, opening().memory).expect("it opens");
+    let began = std::time::Instant::now();
+    let whole = large(16 << 20);
+    assert_eq!(store.put(object(), whole.clone()).await, Outcome::Delivered);
+    assert!(
+        began.elapsed() > Duration::from_millis(1_200),
+        "{:?}",
+        began.elapsed()
+    );
+    let began = std::time::Instant::now();
+    says(&store.put(object(), whole).await, "maybe_applied: true");
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+    reader.abort();
+}
+
+#[tokio::test]
+async fn drift_is_found_and_all_keys_are_listed() {
+    let fake = Fake::start().await;
+    let bucket = bucket(&options(&fake.url()));
+    let long = "ü".repeat(300);
+    for key in ["same", "older", "other", "extra", "gone", "size", &long] {
+        let outcome = deliver(&bucket, &item(key, 5, Some("{\"price\":1}"))).await;
+        assert_eq!(outcome, Outcome::Delivered);
+    }
+    fake.with(|state| {
+        state.objects.remove("p/gone.json");
+        let object = state.objects.get_mut("p/size.json").expect("it is there");
+        object.body.push(b' ');
+        state
+            .objects
+            .insert("p/not ours.json".into(), Default::default());
+        state
+            .objects
+            .insert("q/elsewhere.json".into(), Default::default());
+    });
+    let expected = [
+        (item("same", 5, Some("{\"price\":1}")), Held::Same),
+        (
+            item("older", 6, Some("{\"price\":2}")),
+            Held::Older(Sequence(5)),
+        ),
+        (
+            item("other", 5, Some("{\"price\":2}")),
+            Held::Different(vec!["weir-digest".into()]),
+        ),
+        (item("extra", 6, None), Held::Extra),
+        (item("gone", 5, Some("{\"price\":1}")), Held::Missing),
+        (
+            item("size", 5, Some("{\"price\":1}")),
+            Held::Different(vec!["size".into()]),
+        ),
+        (item("never", 5, None), Held::Same),
+        (item(&long, 5, Some("{\"price\":1}")), Held::Same),
+    ];
+    let (items, expected): (Vec<_>, Vec<_>) = expected.into_iter().unzip();
+    assert_eq!(bucket.compare(&items).await, Ok(expected));
+
+    let many: Vec<String> = (0..2_500).map(|number| format!("k{number:04}")).collect();
+    fake.with(|state| {
+        for key in &many {
+            state
+                .objects
+                .insert(format!("p/{key}.json"), Default::default());
+        }
+    });
+    let (mut keys, mut after, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let page = bucket.keys(after.as_deref()).await.expect("a page");
+        assert!(page.keys.len() <= 1_000);
+        keys.extend(page.keys);
+        pages += 1;
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    let mut expected = many;
+    expected.extend(["same", "older", "other", "extra", "size", &long].map(str::to_owned));
+    keys.sort_unstable();
+    expected.sort_unstable();
+    let differs = keys.iter().zip(&expected).find(|(one, other)| one != other);
+    assert_eq!((differs, keys.len(), pages), (None, expected.len(), 3));
+}
+
+#[tokio::test]
+async fn a_check_says_what_is_wrong_or_will_be() {
+    let answers = |reply: Reply| async move {
+        let fixture = crate::targets::fixture::Fixture::start(move |_| reply.clone()).await;
+        bucket(&options(&fixture.url(""))).check().await
+    };
+    let fine = Reply::Body(200, "<ListBucketResult></ListBucketResult>".into());
+    assert_eq!(answers(fine).await, Ok(vec![]));
+    let warned = answers(error(403, "AccessDenied"))
+        .await
+        .expect("a warning");
+    assert!(warned[0].contains("may not list the bucket"), "{warned:?}");
+    for (status, code, expected) in [
+        (404, "NoSuchBucket", "there is no such bucket"),
+        (403, "SignatureDoesNotMatch", "SignatureDoesNotMatch"),
+        (403, "RequestTimeTooSkewed", "correct the clock"),
+        (301, "PermanentRedirect", "another region"),
+    ] {
+        let wrong = answers(error(status, code)).await.expect_err(code);
+        assert!(wrong.contains(expected), "{wrong}");
+    }
+    let date = "Mon, 01 Jan 2024 00:00:00 GMT".to_owned();
+    let skewed = answers(Reply::Header(403, "date", date))
+        .await
+        .expect("warnings");
+    assert!(skewed[0].contains("the clocks differ"), "{skewed:?}");
+}
+
+// The metadata service gives credentials to whoever can connect to it.
+#[tokio::test]
+async fn the_metadata_service_is_not_asked_unless_the_configuration_says_so() {
+    let wrong = Options {
+        place: Place {
+            auth: Auth::Account {
+                account: "x".into(),
+                proof: AccountProof::Key(Secret(b"eA==".to_vec())),
+            },
+            ..place("http://127.0.0.1:1")
+        },
+        ..options("http://127.0.0.1:1")
+    };
+    let outcome = deliver(&bucket(&wrong), &item("a", 1, Some("x"))).await;
+    says(&outcome, "169.254.169.254 is not allowed");
+}
