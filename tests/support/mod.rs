@@ -10,6 +10,7 @@ pub mod guests;
 pub mod http;
 pub mod ledger;
 pub mod parts;
+#[allow(dead_code)]
 pub mod postgres;
 pub mod receiver;
 pub mod stage;
