@@ -78,7 +78,8 @@ fn run(mut command: Command) -> Output {
     output
 }
 
-fn own(folder: &Path) {
+/// Gives a file or a folder to the user that the server runs as.
+pub fn own(folder: &Path) {
     if let Some((user, group)) = user() {
         chown(folder, Some(user), Some(group)).expect("another owner");
     }

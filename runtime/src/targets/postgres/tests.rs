@@ -5,6 +5,7 @@ mod check;
 mod forgot;
 mod held;
 mod rows;
+mod tls;
 mod trouble;
 
 use std::sync::Arc;

@@ -377,3 +377,124 @@ async fn a_password_that_was_changed_trips_the_next_connection() {
     let outcomes = deliver(&target, &many(0..1, 3), 1_000, None).await;
     assert_eq!(outcomes, [Outcome::Delivered]);
 }
+
+/// Each class of the table in `error.rs`, as a trigger raises it.
+#[tokio::test]
+async fn each_sqlstate_is_the_fault_of_whom_the_table_says() {
+    let Some(server) = Server15::shared(PROVES) else {
+        return;
+    };
+    let table = Table::create(server, "codes", CONTENT_TABLE);
+    server.sql(
+        "DROP TABLE IF EXISTS code_now; CREATE TABLE code_now (code text); GRANT SELECT ON code_now TO weir;
+         CREATE OR REPLACE FUNCTION raises() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE c text; BEGIN
+           SELECT code INTO c FROM code_now; RAISE EXCEPTION 'simulated' USING ERRCODE = c; END $$;
+         CREATE TRIGGER raises BEFORE INSERT ON codes FOR EACH ROW EXECUTE FUNCTION raises()",
+    );
+    let classes = [
+        (
+            "retry, maybe false",
+            "retry, maybe false",
+            "40001 40P01 53100 53200 53300 53400",
+        ),
+        (
+            "retry, maybe true",
+            "retry, maybe true",
+            "08006 08003 40003 57P01 57P02 57P03 58030 XX000 XX001",
+        ),
+        (
+            "trip",
+            "trip",
+            "25006 28000 28P01 3D000 3F000 42501 42703 42P01 42P10 428C9 0A000 55000 26000",
+        ),
+        (
+            "refused, after tries false",
+            "split",
+            "22001 22003 22021 22P02 22P05 23502 44000 54000 54001 P0001 38000",
+        ),
+        ("refused, after tries true", "split", "23503 23505 23P01"),
+    ];
+    for (single, among_two, codes) in classes {
+        for code in codes.split(' ') {
+            server.sql(&format!(
+                "DELETE FROM code_now; INSERT INTO code_now VALUES ('{code}')"
+            ));
+            is(&table.one(row("a", 1, &json!(1))).await, &[single, code]);
+            for outcome in table
+                .put(&[row("a", 1, &json!(1)), row("b", 1, &json!(1))])
+                .await
+            {
+                is(&outcome, &[among_two, code]);
+            }
+        }
+    }
+    assert_eq!(table.rows("count(*)"), "0");
+}
+
+// The disk of the database was full for an hour.
+#[tokio::test]
+async fn a_full_disk_refuses_nothing_and_ends_with_all_rows() {
+    let Some(server) = Server15::start(&["autovacuum=off"], PROVES) else {
+        return;
+    };
+    let disk = tempfile::tempdir().expect("a folder");
+    let Some(disk) = Small::mount(disk, server.data()) else {
+        eprintln!("NOT RUN: no file system can be mounted; not tested: a full disk");
+        return;
+    };
+    let place = disk.0.path().display();
+    server.sql(&format!("CREATE TABLESPACE small LOCATION '{place}'; "));
+    server.sql("GRANT CREATE ON TABLESPACE small TO weir");
+    let table = Table::create(
+        &server,
+        "full_disk",
+        "key text PRIMARY KEY, sequence bigint, content text",
+    );
+    server.sql("ALTER TABLE full_disk SET TABLESPACE small");
+    let long = "x".repeat(1_500);
+    let items: Vec<Item> = (0..400)
+        .map(|number| row(&key(number), 1, &json!(long)))
+        .collect();
+    table.takes(&items).await;
+    // A file beside those of the server takes all that is left.
+    let balloon = disk.0.path().join("balloon");
+    let mut file = std::fs::File::create(&balloon).expect("a file");
+    while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
+    let newer: Vec<Item> = (400..2_400)
+        .map(|number| row(&key(number), 2, &json!(long)))
+        .collect();
+    for outcome in table.put(&newer).await {
+        is(&outcome, &["retry, maybe false", "53100"]);
+    }
+    std::fs::remove_file(&balloon).expect("removed");
+    drop(file);
+    table.takes(&newer).await;
+    server.sql("DROP TABLE full_disk");
+    server.sql("DROP TABLESPACE small");
+}
+
+/// A file system of some megabytes.
+struct Small(tempfile::TempDir);
+
+impl Small {
+    /// Mounts it for the owner of `like`. `None` if the user or the kernel does not allow it.
+    fn mount(folder: tempfile::TempDir, like: &std::path::Path) -> Option<Small> {
+        use std::os::unix::fs::MetadataExt;
+        let owner = std::fs::metadata(like).ok()?;
+        let options = format!("size=8m,mode=700,uid={},gid={}", owner.uid(), owner.gid());
+        let mut mount = std::process::Command::new("mount");
+        mount
+            .args(["-t", "tmpfs", "-o", &options, "none"])
+            .arg(folder.path());
+        // The way to it must be open to that user as well.
+        let mounted = mount.output().is_ok_and(|output| output.status.success());
+        mounted.then_some(Small(folder))
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let mut unmount = std::process::Command::new("umount");
+        let _ = unmount.arg("-l").arg(self.0.path()).output();
+    }
+}
