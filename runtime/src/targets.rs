@@ -8,7 +8,11 @@
 //! and a file in `plan/targets/` that reads and shows its configuration. Kinds that speak HTTP use
 //! the client in [`http`], which knows none of them.
 
+mod broker;
 pub mod bucket;
+#[cfg(test)]
+#[path = "../../tests/support/bus.rs"]
+pub(crate) mod bus;
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(any(test, feature = "fuzz"))]
@@ -16,6 +20,7 @@ pub(crate) mod fixture;
 pub mod fuzz;
 pub mod http;
 pub mod names;
+pub mod nats;
 #[cfg(test)]
 #[path = "../../tests/support/parts.rs"]
 pub(crate) mod parts;
@@ -24,6 +29,9 @@ pub mod postgres;
 #[path = "../../tests/support/postgres.rs"]
 #[allow(dead_code)]
 pub(crate) mod postgres_server;
+#[cfg(test)]
+#[path = "../../tests/support/proxy.rs"]
+pub(crate) mod proxy;
 #[cfg(test)]
 pub(crate) mod scripted;
 pub mod search;
@@ -116,6 +124,8 @@ pub enum Kind {
     Search(Box<search::Options>),
     /// Rows of a table in PostgreSQL.
     Postgres(Box<postgres::Options>),
+    /// Messages of NATS.
+    Nats(Box<nats::Options>),
     /// Objects in a bucket of an object store.
     Bucket(Box<bucket::Options>),
     /// Outcomes from a script, without a socket.
@@ -126,7 +136,11 @@ pub enum Kind {
 impl Kind {
     /// Whether a delivery says that the target has accepted an entity, and not that it has applied it.
     pub fn accepts_only(&self) -> bool {
-        matches!(self, Kind::Webhook(options) if options.answers.accepted_only)
+        match self {
+            Kind::Webhook(options) => options.answers.accepted_only,
+            Kind::Nats(options) => matches!(options.form, nats::Form::Core { .. }),
+            _ => false,
+        }
     }
 
     /// Prepares a target without opening a connection.
@@ -138,6 +152,7 @@ impl Kind {
             Kind::Webhook(options) => Box::new(webhook::Webhook::open(options)?),
             Kind::Search(options) => Box::new(search::Search::open(options)?),
             Kind::Postgres(options) => Box::new(postgres::Postgres::open(options)?),
+            Kind::Nats(options) => Box::new(nats::Nats::open(options)?),
             Kind::Bucket(options) => Box::new(bucket::Bucket::open(options, opening)?),
             #[cfg(test)]
             Kind::Scripted(options) => Box::new(scripted::Scripted::open(options)),

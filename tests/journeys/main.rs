@@ -6,6 +6,7 @@ mod support;
 
 mod access;
 mod author;
+mod bus;
 mod catalog;
 mod damage;
 mod described;

@@ -3,6 +3,7 @@
 //! Everything runs on loopback. Nothing here sleeps for a fixed time: [`eventually`] waits until a
 //! condition is met, and fails after a deadline with the condition it waited for.
 
+pub mod bus;
 pub mod components;
 pub mod disk;
 pub mod engine;
@@ -12,6 +13,7 @@ pub mod ledger;
 pub mod parts;
 #[allow(dead_code)]
 pub mod postgres;
+pub mod proxy;
 pub mod receiver;
 pub mod stage;
 pub mod weir;

@@ -97,6 +97,7 @@ const KNOWN_BY: [(&[&str], &[&str]); 5] = [
             "targets/webhook",
         ],
     ),
+    (&["async_nats"], &["targets/nats"]),
     (&["sled"], &["store/embedded"]),
     (
         &["tokio_postgres", "tokio_postgres_rustls"],

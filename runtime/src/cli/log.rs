@@ -18,12 +18,17 @@ use tracing_subscriber::util::SubscriberInitExt;
 use super::LogFormat;
 use crate::plain;
 
+/// Libraries that log what Weir says itself, in its own words, of the target that it happened to. A filter
+/// that names one of them is stronger.
+const QUIET: &str = "async_nats=off,librdkafka=off,rdkafka=off";
+
 /// Starts logging to standard error, so that the output of a command stays clean.
 ///
 /// # Errors
 /// The filter is not one, or a log has been started already.
 pub(super) fn start(format: LogFormat, filter: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+    let filter =
+        EnvFilter::try_new(format!("{QUIET},{filter}")).map_err(|error| error.to_string())?;
     let colours = io::IsTerminal::is_terminal(&io::stderr());
     let log = log(format, filter, colours, Arc::new(io::stderr()));
     log.try_init().map_err(|error| error.to_string())

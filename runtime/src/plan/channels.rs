@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 
 use super::basics::wrong_pattern;
 use super::notes::{Notes, expanded, named};
-use super::targets::{Targets, refuses_batches, target, usual_batch};
+use super::targets::{Targets, never_suppresses, refuses_batches, target, usual_batch};
 use super::uses::uses;
 use super::{Channel, Drift, Plugin};
 use crate::config::cursor::{Cursor, Field};
@@ -171,10 +171,16 @@ fn channel(
         .take("deliver")
         .and_then(|field| field.boolean())
         .unwrap_or(true);
-    let suppress = table
-        .take("suppress")
-        .and_then(|field| field.boolean())
-        .unwrap_or(true);
+    let never = options.and_then(never_suppresses);
+    let suppress = table.take("suppress").and_then(|field| {
+        let suppress = field.boolean()?;
+        if let Some(why) = never.filter(|_| suppress) {
+            let help = "leave suppress out: it is false here".to_owned();
+            field.complain(why, help);
+        }
+        Some(suppress)
+    });
+    let suppress = suppress.unwrap_or(never.is_none());
     let freshness = table
         .take("freshness")
         .and_then(|field| field.duration(SECOND..=365 * DAY));

@@ -4,8 +4,10 @@
 //! and shows the rest.
 
 mod answers;
+mod brokers;
 mod bucket;
 mod http;
+mod nats;
 mod oauth2;
 mod postgres;
 #[cfg(test)]
@@ -33,6 +35,7 @@ const KINDS: &[(&str, Read)] = &[
     ("webhook", webhook::read),
     ("search", search::read),
     ("postgres", postgres::read),
+    ("nats", nats::read),
     ("bucket", bucket::read),
     #[cfg(test)]
     ("scripted", scripted::read),
@@ -63,6 +66,11 @@ trait Configured {
         false
     }
 
+    /// Why nothing may be suppressed, because nobody knows what became of a delivery; `None` if it may.
+    fn never_suppresses(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Where several channels would overwrite each other's entities, and what to do instead; `None` if
     /// they may share it.
     fn exclusive(&self) -> Option<(String, &'static str)> {
@@ -75,6 +83,7 @@ fn configured(kind: &Kind) -> &dyn Configured {
         Kind::Webhook(options) => &**options,
         Kind::Search(options) => &**options,
         Kind::Postgres(options) => &**options,
+        Kind::Nats(options) => &**options,
         Kind::Bucket(options) => &**options,
         #[cfg(test)]
         Kind::Scripted(options) => options,
@@ -244,6 +253,11 @@ pub(super) fn usual_batch(target: &Options) -> (usize, usize) {
 /// See [`Configured::maps_fields`].
 pub(super) fn maps_fields(target: &Options) -> bool {
     configured(&target.kind).maps_fields()
+}
+
+/// See [`Configured::never_suppresses`].
+pub(super) fn never_suppresses(target: &Options) -> Option<&'static str> {
+    configured(&target.kind).never_suppresses()
 }
 
 /// See [`Configured::exclusive`].

@@ -221,3 +221,52 @@ async fn write(stream: &mut BufReader<TcpStream>, reply: Reply) -> Option<()> {
     stream.flush().await.ok()?;
     stays.then_some(())
 }
+
+/// Keys that mean something in a path, a query, a JSON string or an id, and keys that are long.
+pub(crate) fn strange_keys() -> Vec<String> {
+    let mut keys: Vec<String> = [
+        "a/b",
+        "a.b",
+        "A_B",
+        "a_b",
+        "a b",
+        "a%20b",
+        "a%2Fb",
+        ".",
+        "..",
+        "../a",
+        "%",
+        "+",
+        "?",
+        "#",
+        "&a=1",
+        "\"",
+        "'",
+        "\\",
+        "[a]",
+        "{key}",
+        "a:b",
+        "a,b",
+        "*",
+        "-",
+        "_",
+        "0",
+        "00",
+        "true",
+        "ä",
+        "Ä",
+        "日本",
+        "العربية",
+        "עברית",
+        "ελ",
+        "🛋️",
+        "👩‍👩‍👧",
+        "e\u{301}",
+        "é",
+    ]
+    .map(str::to_owned)
+    .into();
+    keys.push("ü".repeat(300));
+    keys.push(format!("{}v", "ü".repeat(299)));
+    keys
+}

@@ -21,7 +21,7 @@ mod presets;
 mod redact;
 mod sent;
 pub(super) mod status;
-mod transport;
+pub(super) mod transport;
 mod wire;
 
 use std::borrow::Cow;
@@ -48,7 +48,6 @@ use self::sent::Sent;
 use self::status::uncertain;
 use self::transport::{Broken, Transport};
 pub use self::transport::{Connections, Tls};
-pub(super) use self::transport::{identified, roots};
 pub(crate) use self::wire::Wire;
 use super::{Outcome, Unusable};
 use crate::signature::Secret;

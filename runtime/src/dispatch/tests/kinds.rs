@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use self::engines::Engine;
 use super::*;
 use crate::store::embedded;
-use crate::targets::fixture::{Asked, Fixture, Reply as Answer};
+use crate::targets::fixture::{Asked, Fixture, Reply as Answer, strange_keys};
 
 /// Entities in the story of many, unless `WEIR_ENTITIES` says otherwise.
 const MANY: usize = 5_000;
@@ -346,55 +346,6 @@ async fn credentials_that_are_wrong_or_end_refuse_nothing() {
         play.story.end().await;
     })
     .await;
-}
-
-/// Keys that mean something in a path, a query, a JSON string or an id, and keys that are long.
-fn strange_keys() -> Vec<String> {
-    let mut keys: Vec<String> = [
-        "a/b",
-        "a.b",
-        "A_B",
-        "a_b",
-        "a b",
-        "a%20b",
-        "a%2Fb",
-        ".",
-        "..",
-        "../a",
-        "%",
-        "+",
-        "?",
-        "#",
-        "&a=1",
-        "\"",
-        "'",
-        "\\",
-        "[a]",
-        "{key}",
-        "a:b",
-        "a,b",
-        "*",
-        "-",
-        "_",
-        "0",
-        "00",
-        "true",
-        "ä",
-        "Ä",
-        "日本",
-        "العربية",
-        "עברית",
-        "ελ",
-        "🛋️",
-        "👩‍👩‍👧",
-        "e\u{301}",
-        "é",
-    ]
-    .map(str::to_owned)
-    .into();
-    keys.push("ü".repeat(300));
-    keys.push(format!("{}v", "ü".repeat(299)));
-    keys
 }
 
 #[tokio::test]

@@ -66,21 +66,13 @@ pub(super) fn shown_connections(
     into: &mut Map<String, Value>,
 ) {
     let Connections { egress, tls, proxy } = connections;
-    let identity = tls.identity.as_ref();
     let shown = [
         ("egress", word(&EGRESS, *egress).into()),
         (
             "proxy",
             proxy.as_ref().map(|it| shown_url(it, outside)).into(),
         ),
-        (
-            "tls",
-            json!({
-                "ca": tls.ca.as_ref().map(|_| "[certificates]"),
-                "cert": identity.map(|_| "[certificates]"),
-                "key": identity.map(|_| SECRET),
-            }),
-        ),
+        ("tls", shown_tls(tls)),
     ];
     into.extend(shown.map(|(key, value)| (key.to_owned(), value)));
 }
@@ -122,6 +114,16 @@ pub(super) fn tls(table: &mut Cursor<'_>) -> Tls {
         ca,
         identity: cert.zip(key),
     }
+}
+
+/// Shows that there are certificates.
+pub(super) fn shown_tls(tls: &Tls) -> Value {
+    let identity = tls.identity.as_ref();
+    json!({
+        "ca": tls.ca.as_ref().map(|_| "[certificates]"),
+        "cert": identity.map(|_| "[certificates]"),
+        "key": identity.map(|_| SECRET),
+    })
 }
 
 /// Reads headers with their values, which may be secrets.

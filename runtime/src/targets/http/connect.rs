@@ -240,40 +240,37 @@ impl Connector {
     }
 }
 
-/// The addresses of a host that the policy allows, in the resolver's order, for clients that have their own
-/// way to connect.
+/// The addresses of a host that the policy allows, for a client that opens its connections itself.
 ///
 /// # Errors
-/// The name does not resolve, or all of its addresses are refused.
+/// The name does not resolve, or the policy refuses all addresses.
 pub(crate) async fn addresses(
     host: &str,
     port: u16,
     egress: Egress,
 ) -> Result<Vec<SocketAddr>, ConnectError> {
-    let unresolved = |error| ConnectError::Dns {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let dns = |error| ConnectError::Dns {
         host: host.to_owned(),
         error,
     };
-    let found = tokio::net::lookup_host((host, port)).await;
-    let (mut allowed, mut refused) = (Vec::new(), None);
-    for address in found.map_err(unresolved)? {
+    let found = tokio::net::lookup_host((host, port)).await.map_err(dns)?;
+    let (mut allowed, mut denied) = (Vec::new(), None);
+    for address in found {
         match egress::judge(address.ip(), egress) {
             Ok(()) => allowed.push(address),
             Err(reason) => {
-                refused = Some(ConnectError::Denied {
+                denied = Some(ConnectError::Denied {
                     address: address.ip(),
                     reason,
                 });
             }
         }
     }
-    match (allowed.is_empty(), refused) {
+    match (allowed.is_empty(), denied) {
         (false, _) => Ok(allowed),
-        (true, Some(refused)) => Err(refused),
-        (true, None) => {
-            let error = io::Error::new(io::ErrorKind::NotFound, "no address");
-            Err(unresolved(error))
-        }
+        (true, Some(denied)) => Err(denied),
+        (true, None) => Err(dns(io::Error::new(io::ErrorKind::NotFound, "no address"))),
     }
 }
 

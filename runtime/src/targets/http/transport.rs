@@ -115,7 +115,7 @@ impl Transport {
         address: &Address,
     ) -> Result<Transport, Unusable> {
         let tls = match address.is_secure() {
-            true => Some(client_config(&connections.tls, address)?),
+            true => Some(client_config(&connections.tls, &address.shown("[secret]"))?),
             false => None,
         };
         let proxy = connections.proxy.as_ref().map(|proxy| Proxy {
@@ -274,12 +274,11 @@ impl Pool {
     }
 }
 
-/// The authorities to trust: those of the configuration, or the system's. `whom` they are for is part of
-/// the message if there are none.
+/// The roots of a configuration, or the system's. `shown` is whom they check, for a message.
 ///
 /// # Errors
-/// Certificates that cannot be used, or a system without root certificates.
-pub(in crate::targets) fn roots(tls: &Tls, whom: &str) -> Result<RootCertStore, Unusable> {
+/// They cannot be used, or there are none.
+pub(crate) fn roots(tls: &Tls, shown: &str) -> Result<RootCertStore, Unusable> {
     let mut roots = RootCertStore::empty();
     match &tls.ca {
         Some(pem) => {
@@ -298,7 +297,7 @@ pub(in crate::targets) fn roots(tls: &Tls, whom: &str) -> Result<RootCertStore, 
                     .first()
                     .map_or("none were found".to_owned(), ToString::to_string);
                 return Err(Unusable(format!(
-                    "this system has no root certificates to check {whom} with: {why}"
+                    "this system has no root certificates to check {shown} with: {why}"
                 )));
             }
         }
@@ -306,9 +305,13 @@ pub(in crate::targets) fn roots(tls: &Tls, whom: &str) -> Result<RootCertStore, 
     Ok(roots)
 }
 
-/// The TLS of a client: the system's roots or those of the configuration, and its own certificate.
-fn client_config(tls: &Tls, address: &Address) -> Result<ClientConfig, Unusable> {
-    let roots = roots(tls, &address.shown("[secret]"))?;
+/// The TLS of a client: the system's roots or those of the configuration, and its own certificate. `shown`
+/// is its other side, for a message.
+///
+/// # Errors
+/// Something of the configuration cannot be used.
+pub(crate) fn client_config(tls: &Tls, shown: &str) -> Result<ClientConfig, Unusable> {
+    let roots = roots(tls, shown)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -317,11 +320,11 @@ fn client_config(tls: &Tls, address: &Address) -> Result<ClientConfig, Unusable>
     identified(builder, tls)
 }
 
-/// Completes a client's TLS with its own certificate, if it has one.
+/// Completes the TLS of a client with its own certificate, if it has one.
 ///
 /// # Errors
 /// A certificate or a key that cannot be used.
-pub(in crate::targets) fn identified(
+pub(crate) fn identified(
     builder: rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>,
     tls: &Tls,
 ) -> Result<ClientConfig, Unusable> {

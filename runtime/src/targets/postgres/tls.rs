@@ -12,7 +12,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::Options;
 use crate::targets::Unusable;
-use crate::targets::http::{self, Tls};
+use crate::targets::http::{Tls, transport};
 
 /// Whether connections have TLS, and what is checked. There is no mode that ends without TLS by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,11 +62,11 @@ fn config(mode: Mode, tls: &Tls, whom: &str) -> Result<ClientConfig, Unusable> {
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable(error.to_string()))?;
     let builder = match mode {
-        Mode::VerifyFull => builder.with_root_certificates(http::roots(tls, whom)?),
+        Mode::VerifyFull => builder.with_root_certificates(transport::roots(tls, whom)?),
         Mode::Disable | Mode::Require | Mode::VerifyCa => {
             let chain = match mode {
                 Mode::VerifyCa => {
-                    let roots = Arc::new(http::roots(tls, whom)?);
+                    let roots = Arc::new(transport::roots(tls, whom)?);
                     let verifier =
                         WebPkiServerVerifier::builder_with_provider(roots, provider.clone());
                     Some(
@@ -82,7 +82,7 @@ fn config(mode: Mode, tls: &Tls, whom: &str) -> Result<ClientConfig, Unusable> {
                 .with_custom_certificate_verifier(Arc::new(Lenient { chain, provider }))
         }
     };
-    http::identified(builder, tls)
+    transport::identified(builder, tls)
 }
 
 /// Checks less than the usual verifier: the authority alone, or nothing.
