@@ -249,7 +249,7 @@ fn deliveries_to_a_search_engine_are_measured_beside_bare_requests() {
 
 #[test]
 fn rows_of_a_table_are_measured_beside_copy() {
-    if crate::parts::part("postgres", "weir-bench postgres").is_none() {
+    if parts::part("postgres", "weir-bench postgres").is_none() {
         return;
     }
     let report = small("postgres", "0.01");

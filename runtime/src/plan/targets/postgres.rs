@@ -276,3 +276,125 @@ impl Configured for Options {
         CONCURRENCY
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{ReadOptions, read as read_plan, render};
+
+    /// Reads a target with these lines; the URL is in the environment.
+    fn target(url: &str, lines: &str) -> Result<Options, String> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("weir.toml");
+        let text = format!(
+            r#"config_version = 1
+[entities.product]
+facets.content = {{ owner = "pim" }}
+[targets.database]
+kind = "postgres"
+url = {{ env = "DATABASE_URL" }}
+{lines}
+[channels.database]
+entity = "product"
+facets = ["content"]
+target = "database"
+"#
+        );
+        std::fs::write(&file, text).expect("a file");
+        let options = ReadOptions { secrets: true };
+        let environment = |name: &str| (name == "DATABASE_URL").then(|| url.to_owned());
+        match read_plan(&[file], &environment, options) {
+            Ok((plan, _)) => match &plan.targets["database"].kind {
+                Kind::Postgres(options) => Ok((**options).clone()),
+                other => panic!("{other:?}"),
+            },
+            Err(wrong) => Err(render(&wrong)),
+        }
+    }
+
+    const URL: &str = "postgres://weir:hidden-word@db.example/shop";
+
+    #[test]
+    fn what_is_left_out_has_its_usual_value() {
+        let options = target(URL, "table = \"products\"").expect("it is right");
+        assert_eq!((&*options.key, &*options.sequence), ("key", "sequence"));
+        assert_eq!(
+            (options.mode, options.delete.clone()),
+            (Mode::VerifyFull, Delete::Row)
+        );
+        let loopback = "postgres://weir@127.0.0.1/shop";
+        let mode = |url: &str, lines: &str| {
+            let lines = format!("table = \"products\"\n{lines}");
+            target(url, &lines).expect("it is right").mode
+        };
+        assert_eq!(mode(loopback, ""), Mode::Disable);
+        assert_eq!(
+            mode(&format!("{loopback}?sslmode=require"), ""),
+            Mode::Require
+        );
+        assert_eq!(mode(URL, "tls = { mode = \"verify-ca\" }"), Mode::VerifyCa);
+        let shown = options.shown(&Outside::default());
+        assert_eq!(shown["url"], "postgres://db.example:5432/[secret]");
+    }
+
+    #[test]
+    fn what_cannot_work_is_said_without_the_url() {
+        let long = "x".repeat(64);
+        for (url, lines, words) in [
+            (URL, "", "table is missing"),
+            (URL, "table = \"a.b.c\"", "cannot be the name of a table"),
+            (
+                URL,
+                &*format!("table = \"{long}\""),
+                "cannot be the name of a table",
+            ),
+            (
+                URL,
+                &*format!("table = \"a\"\nkey = \"{long}\""),
+                "PostgreSQL cuts longer names",
+            ),
+            (
+                URL,
+                &*format!("table = \"a\"\ncolumns = {{ {long} = \"/a\" }}"),
+                "cannot be the name of a column",
+            ),
+            (
+                URL,
+                "table = \"a\"\ncolumns = { a = \"b\" }",
+                "is not a pointer",
+            ),
+            (
+                URL,
+                "table = \"a\"\ncolumns = { key = \"/a\" }",
+                "\"key\" is written twice",
+            ),
+            (
+                URL,
+                "table = \"a\"\ndelete = \"soft\"",
+                "is no way to delete",
+            ),
+            (URL, "table = \"a\"\ntls = { mode = \"prefer\" }", "mode"),
+            (
+                "postgres://weir:hidden-word@db.example/shop?sslmode=require",
+                "table = \"a\"\ntls = { mode = \"disable\" }",
+                "another sslmode",
+            ),
+            (
+                "postgres://weir:hidden-word@db.example/shop?pool=hidden-word",
+                "table = \"a\"",
+                "does not know",
+            ),
+            (
+                "mysql://weir:hidden-word@db.example/shop",
+                "table = \"a\"",
+                "does not start with postgres://",
+            ),
+        ] {
+            let wrong = target(url, lines).expect_err(lines);
+            assert!(
+                wrong.contains(words) && !wrong.contains("hidden-word"),
+                "{lines}: {wrong}"
+            );
+        }
+    }
+}
