@@ -13,6 +13,7 @@ pub mod bucket;
 #[cfg(test)]
 #[path = "../../tests/support/bus.rs"]
 pub(crate) mod bus;
+mod difference;
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(any(test, feature = "fuzz"))]

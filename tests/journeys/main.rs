@@ -10,6 +10,7 @@ mod bus;
 mod catalog;
 mod damage;
 mod described;
+mod drift;
 mod egress;
 mod floods;
 mod full;
