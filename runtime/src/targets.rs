@@ -27,6 +27,11 @@ pub mod nats;
 #[cfg(test)]
 #[path = "../../tests/support/parts.rs"]
 pub(crate) mod parts;
+pub mod postgres;
+#[cfg(test)]
+#[path = "../../tests/support/postgres.rs"]
+#[allow(dead_code)]
+pub(crate) mod postgres_server;
 #[cfg(test)]
 #[path = "../../tests/support/proxy.rs"]
 pub(crate) mod proxy;
@@ -120,6 +125,8 @@ pub enum Kind {
     Webhook(Box<webhook::Options>),
     /// Documents in an index of a search engine.
     Search(Box<search::Options>),
+    /// Rows of a table in PostgreSQL.
+    Postgres(Box<postgres::Options>),
     /// Messages of NATS.
     Nats(Box<nats::Options>),
     /// Objects in a bucket of an object store.
@@ -149,6 +156,7 @@ impl Kind {
         Ok(match self {
             Kind::Webhook(options) => Box::new(webhook::Webhook::open(options)?),
             Kind::Search(options) => Box::new(search::Search::open(options)?),
+            Kind::Postgres(options) => Box::new(postgres::Postgres::open(options)?),
             Kind::Nats(options) => Box::new(nats::Nats::open(options)?),
             Kind::Bucket(options) => Box::new(bucket::Bucket::open(options, opening)?),
             Kind::File(options) => Box::new(file::File::open(options)),

@@ -22,6 +22,7 @@ mod languages;
 mod large;
 mod links;
 mod misbehaviour;
+mod postgres;
 mod power;
 mod quiet;
 mod reload;

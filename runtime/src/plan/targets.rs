@@ -10,6 +10,7 @@ mod file;
 mod http;
 mod nats;
 mod oauth2;
+mod postgres;
 #[cfg(test)]
 mod scripted;
 mod search;
@@ -34,6 +35,7 @@ type Read = fn(&mut Cursor<'_>) -> Option<Kind>;
 const KINDS: &[(&str, Read)] = &[
     ("webhook", webhook::read),
     ("search", search::read),
+    ("postgres", postgres::read),
     ("nats", nats::read),
     ("bucket", bucket::read),
     ("file", file::read),
@@ -82,6 +84,7 @@ fn configured(kind: &Kind) -> &dyn Configured {
     match kind {
         Kind::Webhook(options) => &**options,
         Kind::Search(options) => &**options,
+        Kind::Postgres(options) => &**options,
         Kind::Nats(options) => &**options,
         Kind::Bucket(options) => &**options,
         Kind::File(options) => &**options,
