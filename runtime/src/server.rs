@@ -326,6 +326,12 @@ fn table() -> Vec<Route> {
         ),
         row(
             POST,
+            "/v1/channels/{channel}/overwrite",
+            Needs(Operate),
+            operate::overwrite,
+        ),
+        row(
+            POST,
             "/v1/channels/{channel}/drift",
             Needs(Operate),
             jobs::begin_drift,

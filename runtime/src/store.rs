@@ -593,6 +593,13 @@ pub trait Store: Send + Sync + 'static {
     /// `Unavailable` if it cannot be written.
     fn reset_versions(&self, owner: &str) -> Pending<u64>;
 
+    /// Raises the sequence: the next change gets one above `sequence`. Returns the head before; no sequence
+    /// in between was or will be given out. No change if the head is above it already.
+    ///
+    /// # Errors
+    /// `Unavailable` if it cannot be written.
+    fn jump(&self, sequence: Sequence) -> Pending<Sequence>;
+
     /// Copies the store into a new file, while it is in use: the copy has the state of the moment at
     /// which this ends. Takes seconds for each gigabyte. [`restore`] makes a store of it.
     ///

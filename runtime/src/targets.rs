@@ -13,6 +13,9 @@ pub mod bucket;
 #[cfg(test)]
 #[path = "../../tests/support/bus.rs"]
 pub(crate) mod bus;
+mod content;
+mod difference;
+pub mod file;
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(any(test, feature = "fuzz"))]
@@ -25,6 +28,11 @@ pub mod nats;
 #[cfg(test)]
 #[path = "../../tests/support/parts.rs"]
 pub(crate) mod parts;
+pub mod postgres;
+#[cfg(test)]
+#[path = "../../tests/support/postgres.rs"]
+#[allow(dead_code)]
+pub(crate) mod postgres_server;
 #[cfg(test)]
 #[path = "../../tests/support/proxy.rs"]
 pub(crate) mod proxy;
@@ -120,10 +128,14 @@ pub enum Kind {
     Search(Box<search::Options>),
     /// Records of Kafka.
     Kafka(Box<kafka::Options>),
+    /// Rows of a table in PostgreSQL.
+    Postgres(Box<postgres::Options>),
     /// Messages of NATS.
     Nats(Box<nats::Options>),
     /// Objects in a bucket of an object store.
     Bucket(Box<bucket::Options>),
+    /// Files in a folder.
+    File(Box<file::Options>),
     /// Outcomes from a script, without a socket.
     #[cfg(test)]
     Scripted(scripted::Options),
@@ -148,8 +160,10 @@ impl Kind {
             Kind::Webhook(options) => Box::new(webhook::Webhook::open(options)?),
             Kind::Search(options) => Box::new(search::Search::open(options)?),
             Kind::Kafka(options) => kafka::open(options)?,
+            Kind::Postgres(options) => Box::new(postgres::Postgres::open(options)?),
             Kind::Nats(options) => Box::new(nats::Nats::open(options)?),
             Kind::Bucket(options) => Box::new(bucket::Bucket::open(options, opening)?),
+            Kind::File(options) => Box::new(file::File::open(options)),
             #[cfg(test)]
             Kind::Scripted(options) => Box::new(scripted::Scripted::open(options)),
         })

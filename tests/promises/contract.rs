@@ -953,6 +953,28 @@ fn refused_entities_keep_their_reason_until_they_are_redriven_or_dropped() {
     });
 }
 
+/// A table held states that somebody else had written with high sequences, and took none of Weir's.
+#[test]
+fn a_sequence_that_was_jumped_over_is_never_given_out() {
+    check(|subject| {
+        let store = subject.store();
+        put(store, "lamp", "price", Some("1"), None);
+        let head = *store.watermark().borrow();
+        let above = Sequence(head.0 + 250_000);
+        assert_eq!(store.jump(above).wait().expect("it is written"), head);
+        assert_eq!(*store.watermark().borrow(), above);
+        put(store, "lamp", "price", Some("2"), None);
+        let next = *store.watermark().borrow();
+        assert!(next > above);
+        let back = store.jump(head).wait().expect("it is written");
+        assert_eq!((back, *store.watermark().borrow()), (next, next));
+        subject.crash();
+        let store = subject.store();
+        put(store, "lamp", "price", Some("3"), None);
+        assert!(*store.watermark().borrow() > next);
+    });
+}
+
 fn open(path: &std::path::Path) -> Result<embedded::Embedded, Error> {
     embedded::Embedded::open(embedded::Options {
         cache_bytes: 16 << 20,

@@ -5,6 +5,8 @@
 //! does. A task of Meilisearch takes all of its documents or none. Typesense answers line by line.
 //! A document with the word `unfit` in it is one that the engine does not take.
 
+mod reads;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -60,6 +62,8 @@ struct Index {
     dialect: Dialect,
     mood: Mood,
     there: bool,
+    /// How often it was made again.
+    made: usize,
     /// The index was missing, and a write has created it with a mapping of the engine's own.
     guessed: bool,
     /// `products` is an alias of an index.
@@ -80,6 +84,7 @@ impl Engine {
             dialect,
             mood: Mood::Well,
             there: true,
+            made: 0,
             guessed: false,
             alias: false,
             documents: BTreeMap::new(),
@@ -124,8 +129,14 @@ impl Engine {
     pub fn index_is_there(&self, there: bool) {
         let mut index = lock(&self.index);
         index.there = there;
+        index.made += 1;
         index.documents.clear();
         index.deleted.clear();
+    }
+
+    /// Somebody else changes the documents, by their ids.
+    pub fn changes(&self, change: impl FnOnce(&mut BTreeMap<String, (u64, Value)>)) {
+        change(&mut lock(&self.index).documents);
     }
 
     /// Whether a write has created the index.
@@ -145,8 +156,11 @@ impl Index {
         if request.method == "GET" {
             return self.look(path);
         }
-        self.writes += 1;
         let body = String::from_utf8_lossy(&request.body);
+        if let Some(answer) = self.read(path, &body) {
+            return answer;
+        }
+        self.writes += 1;
         let act = match self.dialect {
             Dialect::Elasticsearch | Dialect::OpenSearch => self.bulk(query, &body),
             Dialect::Meilisearch => self.task(path, &body),
@@ -175,8 +189,14 @@ impl Index {
             })),
             Dialect::Elasticsearch | Dialect::OpenSearch => match path.rsplit('/').next() {
                 Some("_mapping") => say(json!({"mappings": {"properties": {}}})),
-                Some("products") if self.alias => say(json!({"aliases": {"products": {}}})),
-                Some("products") => say(json!({"aliases": {}})),
+                Some("products") => {
+                    let aliases = match self.alias {
+                        true => json!({"products": {}}),
+                        false => json!({}),
+                    };
+                    let settings = json!({"index": {"uuid": format!("uuid-{}", self.made)}});
+                    say(json!({"aliases": aliases, "settings": settings}))
+                }
                 _ => Act::Say(200, "{}".into()),
             },
             Dialect::Meilisearch => match path.strip_prefix("/tasks/") {
@@ -193,14 +213,19 @@ impl Index {
                 }
                 None if path == "/tasks" => Act::Say(200, r#"{"results":[]}"#.into()),
                 None if self.there => {
-                    Act::Say(200, r#"{"uid":"products","primaryKey":"id"}"#.into())
+                    let created = format!("2026-11-30T00:00:{:02}Z", self.made);
+                    let body = json!({"uid": "products", "primaryKey": "id", "createdAt": created});
+                    Act::Say(200, body.to_string())
                 }
                 None => missing(json!({
                     "message": "Index `products` not found.", "code": "index_not_found",
                     "type": "invalid_request",
                 })),
             },
-            Dialect::Typesense if self.there => Act::Say(200, r#"{"name":"products"}"#.into()),
+            Dialect::Typesense if self.there => {
+                let body = json!({"name": "products", "created_at": 1_795_000_000 + self.made});
+                Act::Say(200, body.to_string())
+            }
             Dialect::Typesense => missing(json!({"message": "Not Found"})),
             Dialect::Algolia => {
                 Act::Say(200, r#"{"status":"published","pendingTask":false}"#.into())

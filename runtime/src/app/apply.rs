@@ -9,7 +9,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::intake::HttpIntake;
 use super::load::{Loaded, Maps, Renders};
-use super::memories::{TargetMemory, mark_of, note_of, note_of_credentials, note_of_pace};
+use super::memories::{
+    TargetMemory, foreign_of, mark_of, note_of, note_of_credentials, note_of_pace,
+};
 use super::rollouts::TakenOver;
 use super::{Inner, join_all, now};
 use crate::dispatch::{self, Channel, Quota, Setup, TargetHandle};
@@ -276,6 +278,9 @@ impl Inner {
             };
             if let Some(kept) = credentials {
                 handle.take_credentials(&kept);
+            }
+            if let Some(foreign) = foreign_of(&*self.store, name, handle.place())? {
+                handle.overwrite(foreign);
             }
             let mark = match before.filter(|before| before.place() == handle.place()) {
                 Some(before) => before.mark().map(|bytes| Mark { bytes, exact: true }),

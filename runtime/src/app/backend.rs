@@ -179,6 +179,9 @@ impl Operate for Inner {
             if operation == Operation::Forget {
                 return self.forget_channel(channel).await;
             }
+            if operation == Operation::Overwrite {
+                return self.overwrite(channel).await;
+            }
             let running = self.known_channel(channel)?;
             let done = match operation {
                 Operation::Pause => running.pause().await,
@@ -186,7 +189,7 @@ impl Operate for Inner {
                 Operation::Resync => running.resync().await,
                 Operation::Rerender => running.rerender().await,
                 Operation::Confirm => running.confirm().await.map(|_| ()),
-                Operation::Forget => Ok(()),
+                Operation::Forget | Operation::Overwrite => Ok(()),
             };
             done.map_err(stopped)
         })
@@ -435,7 +438,7 @@ impl Inner {
             .ok_or_else(|| Problem::unknown("source", name))
     }
 
-    fn known_channel(&self, name: &str) -> Result<Arc<Channel>, Problem> {
+    pub(super) fn known_channel(&self, name: &str) -> Result<Arc<Channel>, Problem> {
         if let Some(channel) = self.live.load().channels.get(name) {
             return Ok(channel.clone());
         }
@@ -587,7 +590,7 @@ fn no_entity(id: &EntityId) -> Problem {
 }
 
 /// The problem of a command to a channel that failed.
-fn stopped(error: dispatch::Error) -> Problem {
+pub(super) fn stopped(error: dispatch::Error) -> Problem {
     match error {
         dispatch::Error::Stopped => {
             Problem::busy("the channel is stopping", std::time::Duration::from_secs(5))
@@ -596,7 +599,7 @@ fn stopped(error: dispatch::Error) -> Problem {
     }
 }
 
-fn failed(error: store::Error) -> Problem {
+pub(super) fn failed(error: store::Error) -> Problem {
     let wait = std::time::Duration::from_secs(5);
     match error {
         store::Error::Busy { .. } | store::Error::Unavailable(_) => Problem::busy(

@@ -1,7 +1,8 @@
 //! Targets that do not hold any more what they acknowledged: a database was restored, a standby took over
-//! without the last seconds, a stream was made anew.
+//! without the last seconds, a stream was made anew. And targets that are ahead of Weir, when an operator has
+//! decided that Weir is right.
 //!
-//! Such a target says so itself when it connects ([`Outcome::Forgot`]), and nothing is sent to it. All of
+//! A target that has forgotten says so itself when it connects ([`Outcome::Forgot`]), and nothing is sent to it. All of
 //! its channels then owe everything again, durably, before the target starts over: if Weir stops in between,
 //! the target is still behind its mark and says so again.
 //!
@@ -9,8 +10,15 @@
 
 use std::sync::Arc;
 
+use super::memories::keep_foreign;
 use super::{Inner, join_all};
+use crate::model::Sequence;
+use crate::server::Problem;
 use crate::sync::lock;
+use crate::targets::Foreign;
+
+/// The highest sequence that Weir jumps to: its sequences have 48 bits, and this leaves half of them.
+const JUMP_MAX: u64 = 1 << 47;
 
 impl Inner {
     /// Begins for each target that has forgotten, unless that has begun.
@@ -47,5 +55,42 @@ impl Inner {
                 lock(&inner.forgotten).remove(&name);
             });
         }
+    }
+
+    /// Settles that a channel's target is ahead: jumps above what was seen there, lets it overwrite what has
+    /// a sequence in between, and makes everything owed again.
+    ///
+    /// # Errors
+    /// The target is not ahead, or further than Weir can jump; or the store's.
+    pub(super) async fn overwrite(&self, channel: &str) -> Result<(), Problem> {
+        let target = self.known_channel(channel)?.setup().target.clone();
+        let Some(newest) = target.ahead() else {
+            let detail = format!("the target of channel `{channel}` is not ahead of Weir");
+            return Err(Problem::conflict("not-ahead", detail));
+        };
+        if newest.0 > JUMP_MAX {
+            let detail = format!(
+                "the target holds sequence {newest}, and Weir's sequence ends at {JUMP_MAX}; delete such states at the target"
+            );
+            return Err(Problem::conflict("too-far-ahead", detail));
+        }
+        let failed = super::backend::failed;
+        let before = self.store.jump(newest).await.map_err(failed)?;
+        let foreign = Foreign {
+            first: Sequence(before.0 + 1),
+            last: newest,
+        };
+        let name = &target.options().name;
+        let kept = keep_foreign(&*self.store, name, target.place(), foreign);
+        kept.await.map_err(failed)?;
+        target.overwrite(foreign);
+        let live = self.live.load_full();
+        let channels = live.channels.values();
+        let of_it = channels.filter(|channel| Arc::ptr_eq(&channel.setup().target, &target));
+        for resynced in join_all(of_it.map(|channel| channel.resync())).await {
+            resynced.map_err(super::backend::stopped)?;
+        }
+        target.start_over();
+        Ok(())
     }
 }

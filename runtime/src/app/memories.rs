@@ -14,8 +14,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Inner;
+use crate::model::Sequence;
 use crate::store::{self, Store};
-use crate::targets::{BoxFuture, Mark, Memory};
+use crate::targets::{BoxFuture, Foreign, Mark, Memory};
 
 /// How often it is saved.
 pub(super) const MEMORIES_EVERY: Duration = Duration::from_secs(10);
@@ -35,9 +36,49 @@ pub(super) fn note_of_credentials(target: &str) -> String {
     format!("credentials {target}")
 }
 
+/// The name of the store's note with the sequences that a target may overwrite.
+fn note_of_foreign(target: &str) -> String {
+    format!("foreign {target}")
+}
+
 /// The name of the store's note with the mark of a target.
 fn note_of_mark(target: &str) -> String {
     format!("mark {target}")
+}
+
+/// The sequences that a target at this place may overwrite.
+///
+/// # Errors
+/// The store cannot be read.
+pub(super) fn foreign_of(
+    store: &dyn Store,
+    target: &str,
+    place: u64,
+) -> Result<Option<Foreign>, store::Error> {
+    let note = store.note(&note_of_foreign(target))?.unwrap_or_default();
+    let numbers = note.strip_prefix(&place.to_le_bytes()).unwrap_or_default();
+    let number = |from: usize| {
+        let bytes = numbers.get(from..from + 8)?;
+        Some(Sequence(u64::from_le_bytes(bytes.try_into().ok()?)))
+    };
+    Ok(number(0)
+        .zip(number(8))
+        .map(|(first, last)| Foreign { first, last }))
+}
+
+/// Keeps the sequences that a target at this place may overwrite.
+///
+/// # Errors
+/// The store cannot be written.
+pub(super) async fn keep_foreign(
+    store: &dyn Store,
+    target: &str,
+    place: u64,
+    foreign: Foreign,
+) -> Result<(), store::Error> {
+    let numbers = [place, foreign.first.0, foreign.last.0];
+    let note = numbers.map(u64::to_le_bytes).concat();
+    store.set_note(&note_of_foreign(target), Some(note)).await
 }
 
 /// The mark that an earlier target of this name left behind at this place.

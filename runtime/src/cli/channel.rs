@@ -28,6 +28,8 @@ pub(super) enum ChannelCommand {
     Rerender(Named),
     /// Release the withdrawals that the guard holds back
     Confirm(Named),
+    /// For a target that is ahead of Weir: send everything again, and overwrite what is newer there
+    Overwrite(Named),
     /// Compare what the target holds with what it should hold; exit code 1 if it differs
     Drift(drift::DriftArgs),
     /// Send one entity once more, whatever the target holds
@@ -64,6 +66,10 @@ pub(super) async fn run(command: ChannelCommand, out: &mut String) -> CommandRes
         }
         ChannelCommand::Confirm(named) => {
             operate(named, "confirm", "released the held withdrawals", out).await
+        }
+        ChannelCommand::Overwrite(named) => {
+            let done = "sending everything again, over what is newer at the target";
+            operate(named, "overwrite", done, out).await
         }
         ChannelCommand::Drift(args) => drift::check(args, out).await,
         ChannelCommand::Resend(args) => drift::resend(args, out).await,

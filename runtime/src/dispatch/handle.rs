@@ -8,7 +8,7 @@
 
 mod permit;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -21,9 +21,9 @@ use super::lock;
 use super::pace::{Answered, Charge, Pace};
 use super::quota::Quota;
 use super::request_size::RequestSize;
-use crate::model::{PartsDigest, Timestamp};
+use crate::model::{PartsDigest, Sequence, Timestamp};
 use crate::targets::{
-    Held, Hints, Item, Mark, Nature, Opening, Options, Outcome, Page, Target, Unusable,
+    Foreign, Held, Hints, Item, Mark, Nature, Opening, Options, Outcome, Page, Target, Unusable,
 };
 
 /// What can be sent within this time may be rendered ahead, so that a fast target never waits for a
@@ -52,8 +52,11 @@ pub struct TargetHandle {
     attempt_micros: AtomicU64,
     /// What shows that the target has forgotten what it held, until all of it is owed again.
     forgot: Mutex<Option<String>>,
-    /// Whether it tripped because it is ahead of Weir.
-    ahead: AtomicBool,
+    /// The newest sequence that was seen at the target when it tripped because it is ahead of Weir; 0 if it
+    /// is not.
+    ahead: AtomicU64,
+    /// The sequences that Weir has jumped over, so that states of others may be overwritten.
+    foreign: Mutex<Option<Foreign>>,
     changed: watch::Sender<()>,
 }
 
@@ -119,7 +122,8 @@ impl TargetHandle {
             request_size: Mutex::new(request_size),
             attempt_micros: AtomicU64::new(0),
             forgot: Mutex::default(),
-            ahead: AtomicBool::new(false),
+            ahead: AtomicU64::new(0),
+            foreign: Mutex::default(),
             changed: watch::Sender::new(()),
             options,
         }))
@@ -137,7 +141,7 @@ impl TargetHandle {
             state: breaker.state(),
             since: breaker.since(),
             reason: breaker.reason().to_owned(),
-            ahead: self.ahead.load(Ordering::Relaxed),
+            ahead: self.ahead().is_some(),
             bears_per_second: self.bears_per_second(),
             bears_in_flight: Some(self.quota.allowed())
                 .filter(|allowed| *allowed < self.quota.concurrency),
@@ -209,6 +213,23 @@ impl TargetHandle {
     /// [`TargetHandle::start_over`].
     pub fn forgot(&self) -> Option<String> {
         lock(&self.forgot).clone()
+    }
+
+    /// The newest sequence that was seen at the target, if it is ahead of Weir.
+    pub fn ahead(&self) -> Option<Sequence> {
+        let newest = self.ahead.load(Ordering::Relaxed);
+        Some(Sequence(newest)).filter(|newest| newest.0 > 0)
+    }
+
+    /// The sequences of states that the target may overwrite, though they are newer.
+    pub fn foreign(&self) -> Option<Foreign> {
+        *lock(&self.foreign)
+    }
+
+    /// Lets the target overwrite states that have these sequences, which Weir has jumped over.
+    pub fn overwrite(&self, foreign: Foreign) {
+        *lock(&self.foreign) = Some(foreign);
+        self.ahead.store(0, Ordering::Relaxed);
     }
 
     /// All that the target held is owed again, by all of its channels: it is tried again at once.
@@ -442,9 +463,9 @@ impl TargetHandle {
                     breaker.trip(now, probe, reason, None, self.chance());
                     lock(&self.forgot).get_or_insert_with(|| reason.clone());
                 }
-                Outcome::Ahead { reason, .. } => {
+                Outcome::Ahead { reason, sequence } => {
                     breaker.trip(now, probe, reason, None, self.chance());
-                    self.ahead.store(true, Ordering::Relaxed);
+                    self.ahead.fetch_max(sequence.0, Ordering::Relaxed);
                 }
                 Outcome::Retry { reason, .. } if !delivered => {
                     failure.get_or_insert((item, reason));
@@ -465,7 +486,7 @@ impl TargetHandle {
             }
         }
         if breaker.state() == State::Flowing {
-            self.ahead.store(false, Ordering::Relaxed);
+            self.ahead.store(0, Ordering::Relaxed);
         }
         if before.state == State::Probing && breaker.state() == State::Flowing {
             self.pace().back(self.clock.elapsed());

@@ -1153,6 +1153,10 @@ impl Store for Failing {
     fn reset_versions(&self, owner: &str) -> Pending<u64> {
         self.inner.reset_versions(owner)
     }
+    fn jump(&self, sequence: Sequence) -> Pending<Sequence> {
+        self.inner.jump(sequence)
+    }
+
     fn note(&self, name: &str) -> Result<Option<Vec<u8>>, store::Error> {
         self.inner.note(name)
     }

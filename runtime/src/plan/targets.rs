@@ -6,10 +6,12 @@
 mod answers;
 mod brokers;
 mod bucket;
+mod file;
 mod http;
 mod kafka;
 mod nats;
 mod oauth2;
+mod postgres;
 #[cfg(test)]
 mod scripted;
 mod search;
@@ -34,9 +36,11 @@ type Read = fn(&mut Cursor<'_>) -> Option<Kind>;
 const KINDS: &[(&str, Read)] = &[
     ("webhook", webhook::read),
     ("search", search::read),
+    ("postgres", postgres::read),
     ("nats", nats::read),
     ("kafka", kafka::read),
     ("bucket", bucket::read),
+    ("file", file::read),
     #[cfg(test)]
     ("scripted", scripted::read),
 ];
@@ -82,9 +86,11 @@ fn configured(kind: &Kind) -> &dyn Configured {
     match kind {
         Kind::Webhook(options) => &**options,
         Kind::Search(options) => &**options,
+        Kind::Postgres(options) => &**options,
         Kind::Nats(options) => &**options,
         Kind::Kafka(options) => &**options,
         Kind::Bucket(options) => &**options,
+        Kind::File(options) => &**options,
         #[cfg(test)]
         Kind::Scripted(options) => options,
     }

@@ -203,6 +203,9 @@ pub enum Operation {
     Rerender,
     /// Release withdrawals that the guard holds.
     Confirm,
+    /// Jump above what the target holds, and send everything: for a target that is ahead; for any other the
+    /// problem is 409.
+    Overwrite,
     /// Forget a retired channel and all it delivered; for a live one the problem is 409.
     Forget,
 }
@@ -216,6 +219,7 @@ impl Operation {
             Operation::Resync => "resync",
             Operation::Rerender => "rerender",
             Operation::Confirm => "confirm",
+            Operation::Overwrite => "overwrite",
             Operation::Forget => "forget",
         }
     }

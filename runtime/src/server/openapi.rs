@@ -409,6 +409,11 @@ fn on_channels(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             "confirm",
             "Releases withdrawals that the guard holds.",
         ),
+        operate(
+            "/v1/channels/{channel}/overwrite",
+            "overwrite",
+            "For a target that is ahead: the sequence jumps above what it holds, everything is sent, and what is newer there is overwritten.",
+        ),
         Operation::new(
             Method::DELETE,
             "/v1/channels/{channel}",

@@ -67,6 +67,16 @@ pub(super) async fn confirm(
     operate(state, operator, channel, query, Operation::Confirm).await
 }
 
+/// `POST /v1/channels/{channel}/overwrite`
+pub(super) async fn overwrite(
+    state: Shared,
+    operator: Operator,
+    channel: Name,
+    query: Query,
+) -> Result<Json<ChannelView>, Problem> {
+    operate(state, operator, channel, query, Operation::Overwrite).await
+}
+
 /// Performs the operation and shows the channel as it is after it.
 async fn operate(
     State(state): Shared,

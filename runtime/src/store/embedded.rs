@@ -459,6 +459,10 @@ impl Store for Embedded {
         })
     }
 
+    fn jump(&self, sequence: Sequence) -> Pending<Sequence> {
+        self.shared.on_writer(move |writer| writer.jump(sequence))
+    }
+
     fn note(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
         let note = self.shared.db.get(keys::note(name));
         note.map(|note| note.map(|note| note.to_vec()))

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use super::http::status::{Answer, Asked, meaning};
-use super::{Attempt, BoxFuture, Delivery, Form, Held, Item, Mark, Nature, Outcome, Page, Target};
+use super::{
+    Attempt, BoxFuture, Delivery, Foreign, Form, Held, Item, Mark, Nature, Outcome, Page, Target,
+};
 use crate::sync::lock;
 
 /// A scripted target as configured. Two are equal if they have the same place and the same script.
@@ -27,6 +29,7 @@ pub(crate) struct Seen {
     pub(crate) items: Vec<Item>,
     pub(crate) form: Form,
     pub(crate) now: SystemTime,
+    pub(crate) foreign: Option<Foreign>,
 }
 
 /// The reaction to an attempt.
@@ -184,6 +187,7 @@ impl Scripted {
             items: items.to_vec(),
             form: attempt.form,
             now: attempt.now,
+            foreign: attempt.foreign,
         };
         let play = &self.0.script.0;
         let at_once = play.at_once.fetch_add(1, Ordering::SeqCst) + 1;

@@ -8,6 +8,7 @@
 //! the index is gone, the target trips.
 
 mod algolia;
+mod compare;
 mod document;
 mod elasticsearch;
 #[cfg(any(test, feature = "fuzz"))]
@@ -28,7 +29,9 @@ pub(crate) use self::id::{PREFIX_BYTES_MAX, is_prefix};
 use self::look::Index;
 use super::http::status::{self, Answer, Asked, uncertain};
 use super::http::{self, Address, Client, Method, hints};
-use super::{Attempt, BoxFuture, Delivery, Item, Nature, Outcome, Target, Unusable};
+use super::{
+    Attempt, BoxFuture, Delivery, Held, Item, Mark, Nature, Outcome, Page, Target, Unusable,
+};
 use crate::sync::lock;
 
 /// The documents and the bytes of a request at most, unless a channel says otherwise. A request holds what
@@ -127,6 +130,8 @@ struct Engine {
     /// What is known of the index; `None` before the first look, after trouble, and always for an index
     /// that a write would create.
     index: Mutex<Option<Index>>,
+    /// By what the engine recognises the index, of the look before the latest delivery.
+    mark: Mutex<Option<Vec<u8>>>,
     elasticsearch: elasticsearch::State,
 }
 
@@ -148,6 +153,7 @@ impl Search {
                 host: AtomicUsize::new(0),
                 options: options.clone(),
                 index: Mutex::default(),
+                mark: Mutex::default(),
                 elasticsearch: elasticsearch::State::default(),
             },
         })
@@ -234,6 +240,26 @@ impl Target for Search {
 
     fn deliver<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Delivery> {
         Box::pin(self.attempt(attempt))
+    }
+
+    fn mark(&self) -> Option<Vec<u8>> {
+        lock(&self.engine.mark).clone()
+    }
+
+    fn take_mark(&self, mark: Mark) {
+        *lock(&self.engine.mark) = Some(mark.bytes);
+    }
+
+    fn start_over(&self) {
+        *lock(&self.engine.mark) = None;
+    }
+
+    fn compare<'a>(&'a self, items: &'a [Item]) -> BoxFuture<'a, Result<Vec<Held>, String>> {
+        Box::pin(self.engine.compare(items))
+    }
+
+    fn keys<'a>(&'a self, after: Option<&'a str>) -> BoxFuture<'a, Result<Page, String>> {
+        Box::pin(self.engine.keys(after))
     }
 }
 

@@ -6,6 +6,7 @@
 //! handles the connection.
 
 mod body;
+mod look;
 
 use std::time::SystemTime;
 
@@ -15,10 +16,11 @@ use hyper::{Method, Request};
 use percent_encoding::utf8_percent_encode;
 use xxhash_rust::xxh3::xxh3_64;
 
+pub use self::look::Get;
 use super::http::answers::{Answers, Response};
 use super::http::status::Asked;
 use super::http::{self, Address, Client, ENCODED, hints};
-use super::{Attempt, BoxFuture, Delivery, Form, Nature, Outcome, Target, Unusable};
+use super::{Attempt, BoxFuture, Delivery, Form, Held, Item, Nature, Outcome, Target, Unusable};
 use crate::model::EntityId;
 use crate::signature::SigningKey;
 
@@ -46,6 +48,8 @@ pub struct Options {
     pub content_type: Option<String>,
     /// Standard Webhooks keys. Each one signs, so that a key can be rotated.
     pub sign: Vec<SigningKey>,
+    /// Where the API shows what it holds, for drift checks.
+    pub get: Option<Get>,
     /// What the answers mean.
     pub answers: Answers,
     /// Credentials, timeout and egress policy.
@@ -66,6 +70,7 @@ impl Options {
             wrap: None,
             content_type: None,
             sign: Vec::new(),
+            get: None,
             answers: Answers::default(),
             http: http::Options::default(),
         }
@@ -277,6 +282,10 @@ impl Target for Webhook {
 
     fn deliver<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Delivery> {
         Box::pin(self.attempt(attempt))
+    }
+
+    fn compare<'a>(&'a self, items: &'a [Item]) -> BoxFuture<'a, Result<Vec<Held>, String>> {
+        Box::pin(self.look(items))
     }
 }
 

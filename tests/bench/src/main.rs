@@ -36,6 +36,10 @@ mod pace;
 #[path = "../../support/parts.rs"]
 mod parts;
 mod post;
+mod postgres;
+#[path = "../../support/postgres.rs"]
+#[allow(dead_code)]
+mod postgres_server;
 mod progress;
 mod recorder;
 mod report;
@@ -106,6 +110,8 @@ enum BenchCommand {
     Search(FullArgs),
     /// 500,000 documents to a real nats-server, beside the client library alone
     Nats(FullArgs),
+    /// 500,000 entities to a table of PostgreSQL, beside `COPY`
+    Postgres(FullArgs),
     /// How long the small requests of a source wait while another keeps the writer busy
     Turns(FullArgs),
     /// Start with 1.5 million entities and 18 channels after kill -9 under load, and the number of
@@ -299,6 +305,7 @@ fn run(command: BenchCommand, out: &mut String) -> CommandResult {
         BenchCommand::Outage(args) => outage::run(&args, out),
         BenchCommand::Search(args) => search::run(&args, out),
         BenchCommand::Nats(args) => nats::run(&args, out),
+        BenchCommand::Postgres(args) => postgres::run(&args, out),
         BenchCommand::Turns(args) => turns::run(&args, out),
         BenchCommand::Open(args) => open::run(&args, out),
         BenchCommand::Swap(args) => swap::run(&args, out),

@@ -249,11 +249,27 @@ fn deliveries_to_a_search_engine_are_measured_beside_bare_requests() {
 
 #[test]
 fn deliveries_to_nats_are_measured_beside_the_client_library_alone() {
-    if crate::parts::part("nats-server", "deliveries to NATS").is_none() {
+    if parts::part("nats-server", "deliveries to NATS").is_none() {
         return;
     }
     let report = small("nats", "0.01");
     let figures = &report["figures"];
     assert_eq!(figures["delivered"], 5_000, "{report}");
     assert!(figures["ratio"].as_f64() > Some(0.0), "{report}");
+}
+
+#[test]
+fn rows_of_a_table_are_measured_beside_copy() {
+    if parts::part("postgres", "weir-bench postgres").is_none() {
+        return;
+    }
+    let report = small("postgres", "0.01");
+    let figures = &report["figures"];
+    assert!(figures["ratio"].as_f64() > Some(0.0), "{report}");
+    assert!(
+        figures["rows_a_statement"].as_f64() > Some(300.0),
+        "{report}"
+    );
+    assert_eq!(figures["delivered"], 5_000, "{report}");
+    assert_eq!(figures["copied"], 5_000, "{report}");
 }

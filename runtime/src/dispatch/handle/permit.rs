@@ -100,7 +100,7 @@ impl Permit {
             trace,
             now: self.handle.clock.wall(),
             head,
-            foreign: None,
+            foreign: self.handle.foreign(),
         };
         let under_way = UnderWay::begin(&self.handle);
         let Delivery {

@@ -1,7 +1,7 @@
 //! The behaviour of a channel when its target has forgotten what it acknowledged, or is ahead of Weir.
 
 use super::*;
-use crate::targets::Mark;
+use crate::targets::{Foreign, Mark};
 
 // A standby took over without the last seconds, and the bridge of those days never noticed: what was lost
 // counted as delivered, and was sent again only when somebody changed it.
@@ -81,8 +81,20 @@ async fn a_target_that_is_ahead_is_a_state_of_its_own_and_nothing_counts_as_done
     let status = story.channel.status();
     assert_eq!(status.reason, "the table holds sequence 9000000");
     assert_eq!(story.standing("a"), Standing::Parked(0));
+    let target = story.channel.setup().target.clone();
+    assert_eq!(target.ahead(), Some(Sequence(9_000_000)));
+
+    // An operator decides that Weir is right.
+    let foreign = Foreign {
+        first: Sequence(100),
+        last: Sequence(9_000_000),
+    };
+    target.overwrite(foreign);
     ahead.store(false, Ordering::SeqCst);
+    target.start_over();
     story.quiet().await;
+    let last = story.script.seen().pop().expect("an attempt");
+    assert_eq!(last.foreign, Some(foreign));
     assert_eq!(story.channel.status().state, status::State::Flowing);
     assert_eq!(story.standing("a"), Standing::Delivered);
     story.end().await;

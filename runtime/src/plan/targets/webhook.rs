@@ -8,8 +8,8 @@ use super::{Configured, answers, http, word};
 use crate::config::cursor::Cursor;
 use crate::config::row::Keep;
 use crate::targets::Kind;
-use crate::targets::http::{Address, Method};
-use crate::targets::webhook::{Format, ItemForm, Options};
+use crate::targets::http::{Address, Method, Pointer};
+use crate::targets::webhook::{Format, Get, ItemForm, Options};
 
 const FORMATS: [(&str, Format); 2] = [("array", Format::Array), ("ndjson", Format::Ndjson)];
 const FORMS: [(&str, ItemForm); 2] = [("envelope", ItemForm::Envelope), ("bare", ItemForm::Bare)];
@@ -26,9 +26,39 @@ pub(super) fn read(table: &mut Cursor<'_>) -> Option<Kind> {
     let mut options = Options::new(url.clone().unwrap_or_else(placeholder));
     options.sign = sign.unwrap_or_default();
     request(table, &mut options);
+    options.get = table
+        .take("get")
+        .and_then(|field| field.table(get))
+        .flatten();
     options.answers = answers::read(table);
     options.http = http::read(table, options.http.timeout);
     url.map(|_| Kind::Webhook(Box::new(options)))
+}
+
+/// Reads where the API shows what it holds; `None` after a complaint.
+fn get(table: &mut Cursor<'_>) -> Option<Get> {
+    let url = table
+        .require(
+            "url",
+            "write the URL of an entity, such as \"https://shop.example/products/{key}\"",
+        )
+        .and_then(|field| {
+            let url = http::address(&field)?;
+            if !url.is_keyed() {
+                let help = "put {key} where the key of the entity belongs".to_owned();
+                field.complain("this URL is the same for each entity", help);
+                return None;
+            }
+            Some(url)
+        });
+    let at = table.take("at").and_then(|field| {
+        let help = "write a JSON pointer, such as \"/product\"";
+        field.parsed("a JSON pointer", help, Pointer::parse)
+    });
+    Some(Get {
+        url: url?,
+        at: at.or_else(|| Pointer::parse(""))?,
+    })
 }
 
 /// Stands for a URL that was wrong, so that the other keys can be read.
@@ -127,6 +157,13 @@ impl Configured for Options {
             ("wrap", json!(wrap)),
             ("content_type", self.content_type.clone().into()),
             ("sign", sign.collect()),
+            (
+                "get",
+                self.get
+                    .as_ref()
+                    .map(|get| json!({"url": http::shown_url(&get.url, outside), "at": get.at.as_str()}))
+                    .into(),
+            ),
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .into_iter()

@@ -282,6 +282,18 @@ impl Writer {
             .try_for_each(|touched| entity::write(&self.shared.db, touched, now, rows))
     }
 
+    /// See [`crate::store::Store::jump`].
+    pub(super) fn jump(&mut self, sequence: Sequence) -> Result<Sequence, Error> {
+        let before = {
+            let mut index = self.shared.index();
+            let before = index.sequence;
+            index.sequence = before.max(sequence.0);
+            before
+        };
+        self.make_durable(Rows::default())?;
+        Ok(Sequence(before))
+    }
+
     /// Adds the rows that every batch has, writes, syncs, and raises the watermark.
     fn make_durable(&mut self, mut rows: Rows) -> Result<(), Error> {
         let (sequence, names) = {

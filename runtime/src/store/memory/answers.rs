@@ -169,6 +169,14 @@ impl Store for Memory {
         Pending::done(Ok(count as u64))
     }
 
+    fn jump(&self, sequence: Sequence) -> Pending<Sequence> {
+        let mut maps = self.0.maps();
+        let before = maps.sequence;
+        maps.sequence = before.max(sequence.0);
+        self.0.publish(&mut maps);
+        Pending::done(Ok(Sequence(before)))
+    }
+
     fn note(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
         Ok(self.0.maps().notes.get(name).cloned())
     }

@@ -40,6 +40,38 @@ pub(super) fn of(prefix: &str, key: &str) -> String {
     id
 }
 
+/// Whether an id is that of a target with this prefix.
+pub(super) fn has_prefix(prefix: &str, id: &str) -> bool {
+    match prefix {
+        "" => !id.contains(SEPARATOR),
+        prefix => encoded(prefix, id).is_some(),
+    }
+}
+
+/// The key of an id; `None` if it cannot be read from it, because the id is a hash or another's.
+pub(super) fn key_of(prefix: &str, id: &str) -> Option<String> {
+    let mut key = Vec::new();
+    let mut bytes = encoded(prefix, id)?.bytes();
+    while let Some(byte) = bytes.next() {
+        key.push(match byte {
+            b'_' => {
+                let digits = [bytes.next()?, bytes.next()?];
+                *hex::decode(digits).ok()?.first()?
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(key).ok()
+}
+
+/// What follows the prefix in an id.
+fn encoded<'a>(prefix: &str, id: &'a str) -> Option<&'a str> {
+    match prefix {
+        "" => Some(id),
+        prefix => id.strip_prefix(prefix)?.strip_prefix(SEPARATOR),
+    }
+}
+
 /// The longest prefix in bytes.
 pub(crate) const PREFIX_BYTES_MAX: usize = 11;
 
@@ -76,6 +108,15 @@ mod tests {
                 "{id}"
             );
         }
+        for key in &keys[..keys.len() - 2] {
+            for prefix in ["", "de-"] {
+                let id = of(prefix, key);
+                assert!(has_prefix(prefix, &id), "{id}");
+                assert_eq!(key_of(prefix, &id).as_deref(), Some(*key), "{id}");
+            }
+        }
+        assert_eq!(key_of("", &of("", &umlauts)), None, "a hash");
+        assert!(!has_prefix("", "de-__a") && !has_prefix("de-", "fr-__a"));
         assert_eq!(of("de-", "a/b_1"), "de-__a_2fb_5f1");
         assert!(of("", &umlauts).starts_with("_h"));
     }

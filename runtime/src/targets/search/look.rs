@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::document::META;
 use super::{Dialect, Engine, Outcome, Reply};
+use crate::sync::lock;
 use crate::targets::http::{self, Method};
 
 /// `index.mapping.total_fields.limit` of an index that does not set it.
@@ -41,7 +42,7 @@ impl Engine {
         let index = &self.options.index;
         let path = match self.options.dialect {
             Dialect::Elasticsearch | Dialect::OpenSearch => {
-                format!("/{index}?filter_path=*.aliases")
+                format!("/{index}?filter_path=*.aliases,*.settings.index.uuid")
             }
             Dialect::Meilisearch => format!("/indexes/{index}"),
             Dialect::Typesense => format!("/collections/{index}"),
@@ -66,6 +67,7 @@ impl Engine {
                 });
             }
         }
+        self.recognise(&reply)?;
         match self.options.dialect {
             Dialect::Elasticsearch | Dialect::OpenSearch => {
                 let names = reply.body.as_ref().and_then(Value::as_object);
@@ -88,6 +90,45 @@ impl Engine {
                 )),
             },
             Dialect::Typesense | Dialect::Algolia => Ok(Index { alias: false }),
+        }
+    }
+
+    /// Compares the index with the one of the look before. One that was dropped and made again, restored, or
+    /// put behind the alias holds something else than was acknowledged.
+    fn recognise(&self, reply: &Reply) -> Result<(), Outcome> {
+        let body = reply.body.as_ref();
+        let found = match self.options.dialect {
+            Dialect::Elasticsearch | Dialect::OpenSearch => {
+                let indexes = body.and_then(Value::as_object).into_iter().flatten();
+                let mut ids: Vec<&str> = indexes
+                    .filter_map(|(_, index)| index.pointer("/settings/index/uuid")?.as_str())
+                    .collect();
+                ids.sort_unstable();
+                ids.join(",")
+            }
+            Dialect::Meilisearch => reply.str("/createdAt").to_owned(),
+            Dialect::Typesense => body
+                .and_then(|body| body.get("created_at"))
+                .map(Value::to_string)
+                .unwrap_or_default(),
+            Dialect::Algolia => String::new(),
+        };
+        // A key may not be allowed to see it.
+        if found.is_empty() {
+            return Ok(());
+        }
+        let mut mark = lock(&self.mark);
+        match &*mark {
+            Some(before) if *before != found.as_bytes() => Err(Outcome::Forgot {
+                reason: format!(
+                    "the index {:?} is another one than before: it was made again, restored, or exchanged behind its alias",
+                    self.options.index
+                ),
+            }),
+            _ => {
+                *mark = Some(found.into_bytes());
+                Ok(())
+            }
         }
     }
 

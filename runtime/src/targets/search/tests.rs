@@ -101,7 +101,7 @@ async fn engine(
 ) -> (Fixture, Search) {
     let target = Fixture::start(
         move |asked| match (asked.method.as_str(), asked.path.as_str()) {
-            ("GET", "/products?filter_path=*.aliases") => {
+            ("GET", "/products?filter_path=*.aliases,*.settings.index.uuid") => {
                 Reply::Body(200, r#"{"products":{"aliases":{}}}"#.into())
             }
             ("GET", "/indexes/products") => Reply::Body(200, r#"{"primaryKey":"id"}"#.into()),

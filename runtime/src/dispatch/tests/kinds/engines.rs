@@ -248,7 +248,9 @@ impl Engine for Search {
             return None;
         }
         let body = match asked.path.as_str() {
-            "/products?filter_path=*.aliases" => json!({"products": {"aliases": {}}}),
+            "/products?filter_path=*.aliases,*.settings.index.uuid" => {
+                json!({"products": {"aliases": {}}})
+            }
             "/indexes/products" => json!({"uid": "products", "primaryKey": "id"}),
             "/collections/products" => json!({"name": "products", "fields": []}),
             path if path.starts_with("/1/indexes/products/task/") => {

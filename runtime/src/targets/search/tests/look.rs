@@ -6,7 +6,10 @@ use super::*;
 #[tokio::test]
 async fn an_index_that_is_gone_trips_the_target_and_is_not_created() {
     for (dialect, path) in [
-        (Dialect::Elasticsearch, "/products?filter_path=*.aliases"),
+        (
+            Dialect::Elasticsearch,
+            "/products?filter_path=*.aliases,*.settings.index.uuid",
+        ),
         (Dialect::Meilisearch, "/indexes/products"),
         (Dialect::Typesense, "/collections/products"),
     ] {
@@ -136,7 +139,7 @@ async fn found(dialect: Dialect, answers: &'static [Answered]) -> Result<Vec<Str
     found
 }
 
-const LOOK: &str = "/products?filter_path=*.aliases";
+const LOOK: &str = "/products?filter_path=*.aliases,*.settings.index.uuid";
 const THERE: &str = r#"{"products":{"aliases":{}}}"#;
 const MAPPING: &str = "/products/_mapping";
 const SETTINGS: &str = "/products/_settings/index.mapping.total_fields.limit?flat_settings=true";
