@@ -13,7 +13,9 @@ pub mod bucket;
 #[cfg(test)]
 #[path = "../../tests/support/bus.rs"]
 pub(crate) mod bus;
+mod content;
 mod difference;
+pub mod file;
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(any(test, feature = "fuzz"))]
@@ -129,6 +131,8 @@ pub enum Kind {
     Nats(Box<nats::Options>),
     /// Objects in a bucket of an object store.
     Bucket(Box<bucket::Options>),
+    /// Files in a folder.
+    File(Box<file::Options>),
     /// Outcomes from a script, without a socket.
     #[cfg(test)]
     Scripted(scripted::Options),
@@ -155,6 +159,7 @@ impl Kind {
             Kind::Postgres(options) => Box::new(postgres::Postgres::open(options)?),
             Kind::Nats(options) => Box::new(nats::Nats::open(options)?),
             Kind::Bucket(options) => Box::new(bucket::Bucket::open(options, opening)?),
+            Kind::File(options) => Box::new(file::File::open(options)),
             #[cfg(test)]
             Kind::Scripted(options) => Box::new(scripted::Scripted::open(options)),
         })

@@ -6,6 +6,7 @@
 mod answers;
 mod brokers;
 mod bucket;
+mod file;
 mod http;
 mod nats;
 mod oauth2;
@@ -37,6 +38,7 @@ const KINDS: &[(&str, Read)] = &[
     ("postgres", postgres::read),
     ("nats", nats::read),
     ("bucket", bucket::read),
+    ("file", file::read),
     #[cfg(test)]
     ("scripted", scripted::read),
 ];
@@ -85,6 +87,7 @@ fn configured(kind: &Kind) -> &dyn Configured {
         Kind::Postgres(options) => &**options,
         Kind::Nats(options) => &**options,
         Kind::Bucket(options) => &**options,
+        Kind::File(options) => &**options,
         #[cfg(test)]
         Kind::Scripted(options) => options,
     }
