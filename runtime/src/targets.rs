@@ -15,6 +15,7 @@ pub mod bucket;
 pub(crate) mod bus;
 mod content;
 mod difference;
+pub mod feed;
 pub mod file;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -136,6 +137,8 @@ pub enum Kind {
     Bucket(Box<bucket::Options>),
     /// Files in a folder.
     File(Box<file::Options>),
+    /// The whole state of a channel as a file that others fetch.
+    Feed(Box<feed::Options>),
     /// Outcomes from a script, without a socket.
     #[cfg(test)]
     Scripted(scripted::Options),
@@ -164,6 +167,7 @@ impl Kind {
             Kind::Nats(options) => Box::new(nats::Nats::open(options)?),
             Kind::Bucket(options) => Box::new(bucket::Bucket::open(options, opening)?),
             Kind::File(options) => Box::new(file::File::open(options)),
+            Kind::Feed(options) => Box::new(feed::Feed::open(options, opening)?),
             #[cfg(test)]
             Kind::Scripted(options) => Box::new(scripted::Scripted::open(options)),
         })
@@ -288,6 +292,12 @@ pub trait Target: Send + Sync + 'static {
 
     /// All that the target held is owed again: it starts over from what is there now, and forgets its mark.
     fn start_over(&self) {}
+
+    /// The feed that this target is: dispatch tells it when its channel has met all of its entities, and
+    /// users see its generation. `None` for all other kinds.
+    fn feed(&self) -> Option<&feed::Feed> {
+        None
+    }
 
     /// Compares what the target holds with what it should hold, for a drift check: one result for each item,
     /// in order. An item without a rendering should not be there. Changes nothing at the target.

@@ -6,6 +6,7 @@
 mod answers;
 mod brokers;
 mod bucket;
+mod feed;
 mod file;
 mod http;
 mod kafka;
@@ -41,6 +42,7 @@ const KINDS: &[(&str, Read)] = &[
     ("kafka", kafka::read),
     ("bucket", bucket::read),
     ("file", file::read),
+    ("feed", feed::read),
     #[cfg(test)]
     ("scripted", scripted::read),
 ];
@@ -91,6 +93,7 @@ fn configured(kind: &Kind) -> &dyn Configured {
         Kind::Kafka(options) => &**options,
         Kind::Bucket(options) => &**options,
         Kind::File(options) => &**options,
+        Kind::Feed(options) => &**options,
         #[cfg(test)]
         Kind::Scripted(options) => options,
     }

@@ -22,6 +22,7 @@ mod documents;
 mod events;
 mod fan;
 mod fanout;
+mod feed;
 mod hot;
 mod ingest;
 mod isolation;
@@ -112,6 +113,8 @@ enum BenchCommand {
     Nats(FullArgs),
     /// 500,000 entities to a table of PostgreSQL, beside `COPY`
     Postgres(FullArgs),
+    /// A feed of 1.5 million records is built whole, and again after one in a hundred has changed
+    Feed(FullArgs),
     /// How long the small requests of a source wait while another keeps the writer busy
     Turns(FullArgs),
     /// Start with 1.5 million entities and 18 channels after kill -9 under load, and the number of
@@ -306,6 +309,7 @@ fn run(command: BenchCommand, out: &mut String) -> CommandResult {
         BenchCommand::Search(args) => search::run(&args, out),
         BenchCommand::Nats(args) => nats::run(&args, out),
         BenchCommand::Postgres(args) => postgres::run(&args, out),
+        BenchCommand::Feed(args) => feed::run(&args, out),
         BenchCommand::Turns(args) => turns::run(&args, out),
         BenchCommand::Open(args) => open::run(&args, out),
         BenchCommand::Swap(args) => swap::run(&args, out),
