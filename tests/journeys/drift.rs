@@ -2,6 +2,8 @@
 //! says so, and `--repair` sends only that again. An index that was made again is noticed without a check.
 
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
@@ -147,7 +149,9 @@ fn an_api_is_asked_for_each_entity_and_one_that_cannot_be_asked_is_named() {
     stage.settles("search");
     stage.takes("pim", &[deletion("p3", "content")]);
     stage.settles("search");
-    stage.shop.does(|request| {
+    // A shop that gets too many requests is asked again after a while.
+    let throttles = AtomicBool::new(true);
+    stage.shop.does(move |request| {
         let key = request.path.rsplit('/').next();
         let held = |n: u64| {
             let facets = json!({"content": {"n": n}});
@@ -156,6 +160,9 @@ fn an_api_is_asked_for_each_entity_and_one_that_cannot_be_asked_is_named() {
             Act::Say(200, json!({ "product": product }).to_string())
         };
         match (request.method.as_str(), key) {
+            ("GET", Some("p0")) if throttles.swap(false, Ordering::SeqCst) => {
+                Act::Say(429, String::new())
+            }
             ("GET", Some("p0")) => held(1),
             ("GET", Some("p1")) => held(7),
             ("GET", Some("p2")) => Act::Say(404, String::new()),
@@ -172,9 +179,11 @@ fn an_api_is_asked_for_each_entity_and_one_that_cannot_be_asked_is_named() {
         "extra       p3\n",
         "different   p1   /facets/content/n\n",
         "keys that no entity has were not looked for: this kind of target cannot list what it holds\n",
+        "to send what differs again: weir channel drift search --repair\n",
     ] {
         assert!(said.contains(expected), "{expected}{said}");
     }
+    assert!(!said.contains("could not be found out"), "{said}");
 
     let plain = Stage::with(&CATALOG.replace("{target}", "kind = \"webhook\"\nurl = \"{shop}\"\n"));
     plain.takes("pim", &[change("p0", "content", json!({"n": 1}))]);
@@ -188,4 +197,42 @@ fn an_api_is_asked_for_each_entity_and_one_that_cannot_be_asked_is_named() {
     let (code, said) = run(&plain, &["channel", "drift", "nope"]);
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("there is no channel `nope`"), "{said}");
+}
+
+// The sequence of a Weir begins at the time, so whatever is ahead of it is high. An operator who wanted to
+// overwrite it was told that it was too high, whatever it was.
+#[test]
+fn what_is_ahead_of_weir_is_overwritten_when_an_operator_says_so() {
+    let target = "kind = \"file\"\npath = \"out/all.ndjson\"\n";
+    let stage = Stage::with(&CATALOG.replace("{target}", target));
+    stage.takes("pim", &[change("p0", "content", json!({"n": 1}))]);
+    stage.settles("search");
+    let (code, said) = run(&stage, &["channel", "overwrite", "search"]);
+    assert!(code == 1 && said.contains("is not ahead"), "{code} {said}");
+
+    let path = stage.folder().join("out/all.ndjson");
+    let ahead = 230_000_000_000_000_u64;
+    let line =
+        format!("{{\"type\":\"product\",\"key\":\"p0\",\"sequence\":{ahead},\"deleted\":true}}\n");
+    let mut file = (std::fs::File::options().append(true).open(&path)).expect("the file");
+    file.write_all(line.as_bytes()).expect("it is written");
+    stage.takes("pim", &[change("p0", "content", json!({"n": 2}))]);
+    stage.channel_is("search", "ahead");
+
+    let (code, said) = run(&stage, &["channel", "overwrite", "search"]);
+    assert_eq!(code, 0, "{said}");
+    let last = || {
+        let text = std::fs::read_to_string(&path).expect("text");
+        // It may be in the middle of being written.
+        let line = text.lines().last().unwrap_or_default();
+        serde_json::from_str::<Value>(line).unwrap_or_default()
+    };
+    becomes("the last line", json!({"n": 2}), || {
+        last()["content"]["facets"]["content"].clone()
+    });
+    stage.channel_is("search", "flowing");
+    stage.takes("pim", &[change("p1", "content", json!({"n": 3}))]);
+    becomes("a sequence above", true, || {
+        last()["sequence"].as_u64().is_some_and(|it| it > ahead)
+    });
 }

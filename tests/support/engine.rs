@@ -75,6 +75,8 @@ struct Index {
     /// Tasks with their end: an error, or null.
     tasks: Vec<Value>,
     writes: usize,
+    /// Documents that the list of all ids has passed.
+    scrolled: usize,
 }
 
 impl Engine {
@@ -91,6 +93,7 @@ impl Engine {
             deleted: BTreeMap::new(),
             tasks: Vec::new(),
             writes: 0,
+            scrolled: 0,
         }));
         let (receiver, serving) = (Receiver::start(), index.clone());
         receiver.does(move |request| lock(&serving).answer(request));

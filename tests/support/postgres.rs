@@ -89,8 +89,13 @@ pub fn own(folder: &Path) {
 fn template(initdb: &Path, postgres: &Path) -> PathBuf {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
     let make = || {
+        // Another version cannot read it.
+        let mut asked = command(postgres);
+        asked.arg("--version");
+        let version = String::from_utf8_lossy(&run(asked).stdout).into_owned();
+        let version: String = version.chars().filter(char::is_ascii_digit).collect();
         let place = std::env::temp_dir().join(format!(
-            "weir-test-postgres-{}",
+            "weir-test-postgres-{}-{version}",
             rustix::process::geteuid().as_raw()
         ));
         if place.join("made").exists() {

@@ -282,8 +282,14 @@ impl Inner {
             if let Some(foreign) = foreign_of(&*self.store, name, handle.place())? {
                 handle.overwrite(foreign);
             }
-            let mark = match before.filter(|before| before.place() == handle.place()) {
-                Some(before) => before.mark().map(|bytes| Mark { bytes, exact: true }),
+            // The one before goes on delivering until its channels have changed over, so this mark does not
+            // include all deliveries. It has none before its first delivery, whatever it has taken itself.
+            let marked = before.filter(|before| before.place() == handle.place());
+            let mark = match marked.and_then(|before| before.mark()) {
+                Some(bytes) => Some(Mark {
+                    bytes,
+                    exact: false,
+                }),
                 None => mark_of(&*self.store, name, handle.place())?,
             };
             if let Some(mark) = mark {

@@ -17,8 +17,9 @@ use crate::server::Problem;
 use crate::sync::lock;
 use crate::targets::Foreign;
 
-/// The highest sequence that Weir jumps to: its sequences have 48 bits, and this leaves half of them.
-const JUMP_MAX: u64 = 1 << 47;
+/// The highest sequence that Weir jumps to. Sequences have 48 bits and begin at the time in steps of 10 µs, which
+/// is 1.8e14 in 2026; above this are 4e13, which is 13 years of 100,000 changes a second.
+const JUMP_MAX: u64 = 240_000_000_000_000;
 
 impl Inner {
     /// Begins for each target that has forgotten, unless that has begun.
@@ -40,7 +41,8 @@ impl Inner {
             tokio::spawn(async move {
                 let target = &live.targets[&name];
                 let channels = live.channels.values();
-                let of_it = channels.filter(|channel| Arc::ptr_eq(&channel.setup().target, target));
+                // By its name: in the middle of a reload, some still have the handle before this one.
+                let of_it = channels.filter(|channel| *channel.setup().options.target == *name);
                 let resynced = join_all(of_it.map(|channel| channel.resync())).await;
                 let failed = resynced.into_iter().find_map(Result::err);
                 match failed {
@@ -58,12 +60,13 @@ impl Inner {
     }
 
     /// Settles that a channel's target is ahead: jumps above what was seen there, lets it overwrite what has
-    /// a sequence in between, and makes everything owed again.
+    /// a sequence up to that, and makes everything owed again.
     ///
     /// # Errors
     /// The target is not ahead, or further than Weir can jump; or the store's.
     pub(super) async fn overwrite(&self, channel: &str) -> Result<(), Problem> {
-        let target = self.known_channel(channel)?.setup().target.clone();
+        let setup = self.known_channel(channel)?.setup();
+        let (name, target) = (setup.options.target.clone(), setup.target.clone());
         let Some(newest) = target.ahead() else {
             let detail = format!("the target of channel `{channel}` is not ahead of Weir");
             return Err(Problem::conflict("not-ahead", detail));
@@ -75,18 +78,25 @@ impl Inner {
             return Err(Problem::conflict("too-far-ahead", detail));
         }
         let failed = super::backend::failed;
-        let before = self.store.jump(newest).await.map_err(failed)?;
+        self.store.jump(newest).await.map_err(failed)?;
+        // From the first sequence on: what others have written with one that Weir has reached meanwhile, or
+        // had reached already, is not Weir's either. All that Weir gives out from now on is above. What an
+        // earlier call has allowed stays allowed, because it may not be overwritten yet.
+        let earlier = target.foreign().map_or(newest, |foreign| foreign.last);
         let foreign = Foreign {
-            first: Sequence(before.0 + 1),
-            last: newest,
+            first: Sequence(1),
+            last: newest.max(earlier),
         };
-        let name = &target.options().name;
-        let kept = keep_foreign(&*self.store, name, target.place(), foreign);
+        let place = target.place();
+        let kept = keep_foreign(&*self.store, &name, place, foreign);
         kept.await.map_err(failed)?;
-        target.overwrite(foreign);
         let live = self.live.load_full();
+        // A reload may have replaced it since.
+        let current = live.targets.get(&name).filter(|it| it.place() == place);
+        let target = current.cloned().unwrap_or(target);
+        target.overwrite(foreign);
         let channels = live.channels.values();
-        let of_it = channels.filter(|channel| Arc::ptr_eq(&channel.setup().target, &target));
+        let of_it = channels.filter(|channel| *channel.setup().options.target == *name);
         for resynced in join_all(of_it.map(|channel| channel.resync())).await {
             resynced.map_err(super::backend::stopped)?;
         }

@@ -19,6 +19,8 @@ use crate::sync::lock;
 const ENDED_MAX: usize = 100;
 /// The most jobs that run at the same time. Each has its piece of memory, and renders.
 const RUNNING_MAX: usize = 4;
+/// While so many run, no regular check begins, so that an operator can always begin one.
+const REGULAR_MAX: usize = 2;
 
 /// The name of the store's note with the last drift check of a channel.
 fn note_of_drift(channel: &str) -> String {
@@ -87,7 +89,25 @@ impl Job {
     }
 }
 
+/// Ends a job whose task has panicked: it would count as running for ever, and no other check of its channel
+/// could begin.
+struct Ends(Arc<Job>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let unexpected = "the check ended in a way that was not expected; see the log";
+        lock(&self.0.end).get_or_insert_with(|| (now(), Err(unexpected.to_owned())));
+    }
+}
+
 impl Jobs {
+    /// The channels that are being checked.
+    fn running(&self) -> Vec<Arc<str>> {
+        let table = lock(&self.table);
+        let running = table.jobs.values().filter(|job| job.runs());
+        running.map(|job| job.channel.clone()).collect()
+    }
+
     /// Those that are running, and the last ones that ended.
     pub(super) fn all(&self) -> Vec<JobView> {
         let table = lock(&self.table);
@@ -130,7 +150,15 @@ impl Inner {
         channel: Arc<Channel>,
         request: DriftRequest,
     ) -> Result<JobView, Problem> {
-        let name = channel.setup().options.name.clone();
+        let setup = channel.setup();
+        let name = setup.options.name.clone();
+        let live = self.live.load_full();
+        let others = live.channels.values().map(|other| other.setup());
+        let others = others.filter(|other| {
+            other.options.name != name && other.options.target == setup.options.target
+        });
+        let others = others.map(|other| other.options.entity_type.clone());
+        let others: Vec<Arc<str>> = others.collect();
         let job = {
             let mut table = lock(&self.jobs.table);
             let running = table.jobs.values().filter(|job| job.runs());
@@ -162,6 +190,7 @@ impl Inner {
                 began: now(),
                 progress: Progress {
                     cancelled: self.stopping.child_token(),
+                    others,
                     ..Progress::default()
                 },
                 end: Mutex::default(),
@@ -181,10 +210,12 @@ impl Inner {
         let view = job.view();
         let (jobs, store) = (self.jobs.clone(), self.store.clone());
         self.deliveries.spawn(async move {
+            let ends = Ends(job);
+            let job = &ends.0;
             let checked = channel.drift(job.check, &job.progress).await;
             let ended = now();
-            let found = checked.map(|drift| seen(&job, ended, &drift));
-            report(&job, &found);
+            let found = checked.map(|drift| seen(job, ended, &drift));
+            report(job, &found);
             if let Ok(drift) = &found {
                 let note = serde_json::to_vec(drift).ok();
                 let note = store.set_note(&note_of_drift(&job.channel), note).await;
@@ -199,9 +230,10 @@ impl Inner {
         Ok(view)
     }
 
-    /// Begins the drift checks whose time has come.
+    /// Begins the drift checks whose time has come, as many as may run. The others wait for their turn.
     pub(super) fn begin_due_checks(&self) {
         let live = self.live.load_full();
+        let mut due = Vec::new();
         for (name, channel) in &live.channels {
             self.recall_drift(name);
             let Some(wanted) = live.plan.channels.get(name).and_then(|it| it.drift) else {
@@ -211,15 +243,25 @@ impl Inner {
             let ended = found.map_or(0, |drift| drift.ended.0.0);
             let begun = lock(&self.jobs.table).scheduled.get(name).copied();
             let last = ended.max(begun.unwrap_or_default().0);
-            let due = last.saturating_add(wanted.every.as_millis() as u64) <= now().0;
+            if last.saturating_add(wanted.every.as_millis() as u64) <= now().0 {
+                due.push((last, name, channel, wanted.sample));
+            }
+        }
+        // Whoever has waited longest goes first, or a few channels would always be checked and others never.
+        due.sort_by_key(|(last, ..)| *last);
+        for (_, name, channel, sample) in due {
+            let running = self.jobs.running();
+            if running.len() >= REGULAR_MAX {
+                return;
+            }
             // While a sweep is running, what it has not met yet is owed.
             let status = channel.status();
             let quiet = status.state == status::State::Flowing && status.owed.sweep == 0;
-            if !due || !quiet {
+            if !quiet || running.contains(name) {
                 continue;
             }
             let request = DriftRequest {
-                sample: wanted.sample,
+                sample,
                 repair: false,
             };
             // Also if it cannot begin or fails: it is tried again after its time.
@@ -283,6 +325,13 @@ fn seen(job: &Job, ended: Timestamp, drift: &Drift) -> DriftView {
 fn report(job: &Job, found: &Result<DriftView, String>) {
     let channel = &*job.channel;
     match found {
+        Ok(drift) if drift.differences() == 0 && drift.unknown > 0 => tracing::warn!(
+            channel,
+            compared = drift.compared,
+            unknown = drift.unknown,
+            reason = drift.unknown_because.as_deref().unwrap_or_default(),
+            "the drift check found no difference, but not of all entities what the target holds"
+        ),
         Ok(drift) if drift.differences() == 0 => tracing::info!(
             channel,
             compared = drift.compared,
@@ -295,6 +344,7 @@ fn report(job: &Job, found: &Result<DriftView, String>) {
             extra = drift.extra,
             older = drift.older,
             different = drift.different,
+            unknown = drift.unknown,
             repaired = drift.repaired,
             "the target does not hold what it should; `weir channel drift {channel} --repair` sends what differs again"
         ),

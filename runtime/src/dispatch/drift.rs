@@ -7,6 +7,9 @@
 //!
 //! Memory is bounded whatever the number of entities: pieces are read, rendered and compared one after
 //! another, and of all keys only short digests are kept.
+//!
+//! A check always ends: with a result, when it is cancelled, when the channel is stopped or gets another
+//! configuration, or when what it repairs is not sent for a while.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -23,7 +26,7 @@ use super::prepare::{Content, Memory, Prepared, prepare};
 use super::{Channel, Setup};
 use crate::model::{EntityId, Ordinal, Sequence, Track};
 use crate::store::{Holds, Lease, ListQuery, Standing, State};
-use crate::targets::{DeliveryId, Held, Item};
+use crate::targets::{DeliveryId, Held, Item, Kind};
 
 /// Entities that are listed at once, and the most that are compared in one request.
 const PIECE: usize = 2_048;
@@ -43,20 +46,22 @@ const EXTRAS_MAX: usize = 10_000;
 /// The most entities that wait for a retry because of a repair. A channel with more of them than
 /// [`super::PARKED_MAX`] counts as in trouble.
 const REPAIRING_MAX: u64 = 5_000;
-/// How long a repair waits before it looks again whether the channel has sent some of them.
-const REPAIR_POLL: Duration = Duration::from_millis(50);
+/// How long a repair waits before it looks again whether the channel has sent some of them, and how long
+/// it waits at most while the channel sends none: it may be paused, or its target in trouble.
+const REPAIR_POLL: Duration = Duration::from_millis(200);
+const REPAIR_PATIENCE: Duration = Duration::from_secs(300);
 
 /// What a drift check does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Check {
-    /// About how many entities are compared, chosen at random; `None` means all, and then what the target
-    /// holds in addition is looked for too.
+    /// About how many entities are compared, chosen at random of those that the target should hold or once
+    /// held; `None` means all, and then what the target holds in addition is looked for too.
     pub sample: Option<u64>,
     /// Whether what differs is sent again.
     pub repair: bool,
 }
 
-/// How far a drift check is, and how to end it.
+/// How far a drift check is, how to end it, and what is around it.
 #[derive(Debug, Default)]
 pub struct Progress {
     /// Entities compared so far.
@@ -65,6 +70,8 @@ pub struct Progress {
     pub total: AtomicU64,
     /// Ends the check when it is cancelled.
     pub cancelled: CancellationToken,
+    /// The entity types of other channels that deliver to the same target, which holds these, too.
+    pub others: Vec<Arc<str>>,
 }
 
 /// The kinds of difference, as users see them.
@@ -107,7 +114,7 @@ pub struct Drift {
     pub compared: u64,
     /// Entities that were not compared, because the channel owes them, or they are refused.
     pub owed: u64,
-    /// Entities of which it could not be found out what the target holds, and why, for the last of them.
+    /// Entities of which it could not be found out what the target holds, or should hold.
     pub unknown: u64,
     /// Why, for the last of these.
     pub unknown_because: Option<String>,
@@ -127,7 +134,7 @@ pub enum Extras {
     /// It was not looked for, because the check was of a sample.
     #[default]
     NotLookedFor,
-    /// All keys were listed.
+    /// All keys were listed. At most 10,000 of those that no entity has are counted.
     LookedFor,
     /// The target could not list its keys, for this reason.
     CannotTell(String),
@@ -194,6 +201,11 @@ struct Run<'a> {
     drift: Drift,
     /// Digests of the keys that the target may hold.
     keys: HashSet<u64>,
+    /// Whether the renderer chooses keys. Then it is not known under which one an entity was held that
+    /// should not be there, and its own key may be another one's.
+    chooses_keys: bool,
+    /// Entities compared, of a sample, that should not be there.
+    absent: u64,
     suspects: VecDeque<Suspect>,
     /// What differs and is sent again.
     to_repair: Vec<Ordinal>,
@@ -219,6 +231,8 @@ impl Channel {
             progress,
             drift: Drift::default(),
             keys: HashSet::new(),
+            chooses_keys: false,
+            absent: 0,
             suspects: VecDeque::new(),
             to_repair: Vec::new(),
             asking: JoinSet::new(),
@@ -230,6 +244,7 @@ impl Channel {
 
 impl Run<'_> {
     async fn go(&mut self) -> Result<(), String> {
+        let began = *self.channel.store.watermark().borrow();
         let holding = self.channel.queue().owed().holding;
         let total = self
             .check
@@ -259,19 +274,31 @@ impl Run<'_> {
         }
         self.answers(0, false).await?;
         if self.check.sample.is_none() {
-            self.find_extras().await?;
+            self.find_extras(began).await?;
         }
         while !self.suspects.is_empty() {
             self.look_again(true).await?;
         }
-        self.repair(true).await
+        self.repair(true).await?;
+        self.goes_on()
     }
 
-    fn not_cancelled(&self) -> Result<(), String> {
-        match self.progress.cancelled.is_cancelled() {
-            true => Err("cancelled".to_owned()),
-            false => Ok(()),
+    /// # Errors
+    /// Why the check cannot go on: it was cancelled, or what it compares with is not the channel's any more.
+    fn goes_on(&self) -> Result<(), String> {
+        if self.progress.cancelled.is_cancelled() {
+            return Err("cancelled".to_owned());
         }
+        if self.channel.control.is_closed() {
+            return Err("the channel was stopped during the check".to_owned());
+        }
+        if !Arc::ptr_eq(&self.channel.setup(), &self.setup) {
+            return Err(
+                "the configuration of the channel changed during the check; begin it again"
+                    .to_owned(),
+            );
+        }
+        Ok(())
     }
 
     async fn list(&self, after: Option<String>) -> Result<Vec<(Ordinal, EntityId)>, String> {
@@ -296,27 +323,32 @@ impl Run<'_> {
     async fn compare(&mut self, ordinals: Vec<Ordinal>, again: bool) -> Result<(), String> {
         let mut left: Vec<Lease> = ordinals.into_iter().map(lease).collect();
         while !left.is_empty() {
-            self.not_cancelled()?;
-            let memory = Memory {
-                bytes: PIECE_BYTES,
-                alone: true,
-            };
+            self.goes_on()?;
             // Looked at before the entities are read: what changes in between is owed later.
             let standings: BTreeMap<Ordinal, Option<Standing>> = {
                 let queue = self.channel.queue();
                 let standing = |lease: &Lease| (lease.ordinal, queue.standing(lease.ordinal));
                 left.iter().map(standing).collect()
             };
-            let watermark = self.channel.store.watermark();
-            let (setup, store) = (self.setup.clone(), self.channel.store.clone());
-            let prepared = prepare(setup, store, watermark, left, memory).await;
-            left = prepared.rest;
-            let mut expected = Vec::with_capacity(prepared.prepared.len());
-            for prepared in prepared.prepared {
+            if self.check.sample.is_some() {
+                let standing = |lease: &Lease| standings.get(&lease.ordinal)?.as_ref();
+                left.retain(|lease| standing(lease).is_some_and(is_worth_a_sample));
+                if left.is_empty() {
+                    break;
+                }
+            }
+            let (prepared, rest) = self.render(left).await;
+            left = rest;
+            let mut expected = Vec::with_capacity(prepared.len());
+            for prepared in prepared {
                 let standing = standings.get(&prepared.taken.ordinal).cloned().flatten();
                 expected.extend(self.expected(prepared, standing, again));
             }
-            let most = self.setup.options.batch.max(1);
+            let most = match self.setup.target.options().kind {
+                // It asks for each entity by a request of its own, and the pace must count each.
+                Kind::Webhook(_) => 1,
+                _ => self.setup.options.batch.max(1),
+            };
             let most = most.min(self.setup.target.nature().batch_max).min(PIECE);
             while !expected.is_empty() {
                 let rest = expected.split_off(expected.len().min(most));
@@ -327,6 +359,23 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Reads and renders entities, as many as there is memory for. Returns the others too.
+    async fn render(&mut self, leases: Vec<Lease>) -> (Vec<Prepared>, Vec<Lease>) {
+        let memory = Memory {
+            bytes: PIECE_BYTES,
+            alone: true,
+        };
+        let watermark = self.channel.store.watermark();
+        let (setup, store) = (self.setup.clone(), self.channel.store.clone());
+        let prepared = prepare(setup, store, watermark, leases, memory).await;
+        let chooses = |prepared: &Prepared| match (&prepared.content, &prepared.id) {
+            (Content::There { key, .. }, Some(id)) => **key != *id.key,
+            _ => false,
+        };
+        self.chooses_keys |= prepared.prepared.iter().any(chooses);
+        (prepared.prepared, prepared.rest)
+    }
+
     /// What the target should hold of an entity, if nothing of it is owed.
     fn expected(
         &mut self,
@@ -334,20 +383,31 @@ impl Run<'_> {
         standing: Option<Standing>,
         again: bool,
     ) -> Option<Expected> {
+        if let Content::Unread(why) = &prepared.content {
+            self.drift.unknown += 1;
+            self.drift.unknown_because = Some(why.clone());
+        }
         let (id, standing) = (prepared.id?, standing?);
         let ordinal = prepared.taken.ordinal;
         let (key, rendering) = match prepared.content {
             Content::There { rendering, key, .. } => (key, Some(rendering)),
             Content::Absent(_) => (id.key.clone(), None),
-            Content::Failed(_) | Content::Unread(_) => {
+            Content::Failed(_) => {
                 self.drift.owed += u64::from(!again);
                 self.keys.insert(xxh3_64(id.key.as_bytes()));
                 return None;
             }
+            Content::Unread(_) => {
+                self.keys.insert(xxh3_64(id.key.as_bytes()));
+                return None;
+            }
         };
-        let is_owed = standing.owed
-            || standing.in_flight
-            || standing.waits_until.is_some()
+        let is_busy = standing.owed || standing.in_flight || standing.waits_until.is_some();
+        // The channel has never met it, because it has no facet that the channel subscribes to.
+        if rendering.is_none() && !is_busy && standing.state == State::New {
+            return None;
+        }
+        let is_owed = is_busy
             || !matches!(
                 standing.state,
                 State::Delivered | State::Suppressed | State::Withheld(_) | State::Withdrawn
@@ -358,6 +418,15 @@ impl Run<'_> {
         if is_owed {
             self.drift.owed += u64::from(!again);
             return None;
+        }
+        if rendering.is_none() {
+            let enough = self.check.sample.is_some_and(|most| self.absent >= most);
+            // It may be there for another channel.
+            let shared = self.progress.others.contains(&id.entity_type);
+            if self.chooses_keys || shared || (enough && !again) {
+                return None;
+            }
+            self.absent += u64::from(!again);
         }
         Some(Expected {
             ordinal,
@@ -397,7 +466,7 @@ impl Run<'_> {
             let cancelled = self.progress.cancelled.clone();
             let answer = tokio::select! {
                 answer = self.asking.join_next() => answer,
-                () = cancelled.cancelled() => return self.not_cancelled(),
+                () = cancelled.cancelled() => return self.goes_on(),
             };
             let Some(answer) = answer else { break };
             let (expected, held) =
@@ -455,7 +524,7 @@ impl Run<'_> {
                 () = tokio::time::sleep_until(first.at) => {}
                 () = self.progress.cancelled.cancelled() => {}
             }
-            self.not_cancelled()?;
+            self.goes_on()?;
         }
         let now = Instant::now();
         let mut ripe = Vec::new();
@@ -481,12 +550,18 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Looks for what the target holds and no entity stands for.
-    async fn find_extras(&mut self) -> Result<(), String> {
+    /// Looks for what the target holds and no entity stands for. `began` is the newest change at the
+    /// beginning of the check.
+    async fn find_extras(&mut self, began: Sequence) -> Result<(), String> {
         let (mut after, mut found): (Option<String>, Vec<String>) = (None, Vec::new());
+        let cancelled = self.progress.cancelled.clone();
         loop {
-            self.not_cancelled()?;
-            let page = match self.setup.target.keys(after.as_deref()).await {
+            self.goes_on()?;
+            let page = tokio::select! {
+                page = self.setup.target.keys(after.as_deref()) => page,
+                () = cancelled.cancelled() => return self.goes_on(),
+            };
+            let page = match page {
                 Ok(page) => page,
                 Err(why) => {
                     self.drift.extras = Extras::CannotTell(why);
@@ -505,28 +580,85 @@ impl Run<'_> {
         if found.is_empty() {
             return Ok(());
         }
-        // An entity of this key may have come since its place in the list was passed, or is one that
-        // was compared as absent and is in the counts already.
+        // While it is written to, a target may list a key on two pages.
+        found.sort_unstable();
+        found.dedup();
+        // An entity may have got this key after the list was at its place.
+        self.note_keys_since(began).await?;
         for key in found {
-            let id = EntityId {
-                entity_type: self.setup.options.entity_type.clone(),
-                key: key.as_str().into(),
-            };
-            if self.channel.store.find(&id).is_none() {
+            if self.keys.contains(&xxh3_64(key.as_bytes())) {
+                continue;
+            }
+            // One of this channel that was compared as absent is in the counts already.
+            let own = Some(&self.setup.options.entity_type).filter(|_| !self.chooses_keys);
+            let is_known = own.into_iter().chain(&self.progress.others).any(|it| {
+                let id = EntityId {
+                    entity_type: it.clone(),
+                    key: key.as_str().into(),
+                };
+                self.channel.store.find(&id).is_some()
+            });
+            if !is_known {
                 self.drift.note(Difference::Extra, &key, Vec::new(), None);
             }
         }
         Ok(())
     }
 
+    /// Notes the keys of entities that have changed since the check began.
+    async fn note_keys_since(&mut self, began: Sequence) -> Result<(), String> {
+        let mut after = None;
+        loop {
+            let listed = self.list(after).await?;
+            let Some((_, last)) = listed.last() else {
+                return Ok(());
+            };
+            after = Some(last.key.to_string());
+            let mut left: Vec<Lease> = {
+                let queue = self.channel.queue();
+                let changed = listed.into_iter().filter(|(ordinal, _)| {
+                    let standing = queue.standing(*ordinal);
+                    standing.is_some_and(|standing| standing.newest > began)
+                });
+                changed.map(|(ordinal, _)| lease(ordinal)).collect()
+            };
+            while !left.is_empty() {
+                self.goes_on()?;
+                let (prepared, rest) = self.render(left).await;
+                left = rest;
+                for prepared in prepared {
+                    if let Some(id) = &prepared.id {
+                        self.keys.insert(xxh3_64(id.key.as_bytes()));
+                    }
+                    if let Content::There { key, .. } = &prepared.content {
+                        self.keys.insert(xxh3_64(key.as_bytes()));
+                    }
+                }
+            }
+        }
+    }
+
     /// Makes the channel owe what differs, as much at a time as it can have in retry.
     async fn repair(&mut self, all: bool) -> Result<(), String> {
+        let (mut least, mut since) = (u64::MAX, Instant::now());
         while !self.to_repair.is_empty() && (all || self.to_repair.len() >= PIECE) {
-            self.not_cancelled()?;
-            if self.channel.queue().owed().parked > REPAIRING_MAX {
+            self.goes_on()?;
+            let parked = self.channel.queue().owed().parked;
+            if parked > REPAIRING_MAX {
+                if parked < least {
+                    (least, since) = (parked, Instant::now());
+                }
+                if since.elapsed() >= REPAIR_PATIENCE {
+                    return Err(format!(
+                        "the repair was given up after {} entities: {parked} wait for their retry, and for {} minutes none was sent; begin it again when the channel sends",
+                        self.drift.repaired,
+                        REPAIR_PATIENCE.as_secs() / 60
+                    ));
+                }
                 tokio::time::sleep(REPAIR_POLL).await;
                 continue;
             }
+            (least, since) = (u64::MAX, Instant::now());
             let piece = self.to_repair.len().min(PIECE);
             let piece: Vec<Ordinal> = self.to_repair.drain(..piece).collect();
             let count = piece.len() as u64;
@@ -540,6 +672,14 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether an entity belongs to those of which a sample is taken: not one that the channel has never sent.
+/// There may be a thousand of these for each one that it has.
+fn is_worth_a_sample(standing: &Standing) -> bool {
+    let never_sent = matches!(standing.state, State::New | State::Withheld(_))
+        && standing.holds == Holds::Nothing;
+    standing.owed || standing.in_flight || !never_sent
 }
 
 /// An entity as `prepare` takes it. It is not leased: nothing about it is settled.

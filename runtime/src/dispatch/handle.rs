@@ -56,7 +56,8 @@ pub struct TargetHandle {
     /// The newest sequence that was seen at the target when it tripped because it is ahead of Weir; 0 if it
     /// is not.
     ahead: AtomicU64,
-    /// The sequences that Weir has jumped over, so that states of others may be overwritten.
+    /// The sequences up to the one that Weir has jumped to because an operator said so: states that have one
+    /// of them may be overwritten.
     foreign: Mutex<Option<Foreign>>,
     changed: watch::Sender<()>,
 }
@@ -186,28 +187,32 @@ impl TargetHandle {
     /// # Errors
     /// As a phrase for the operator.
     pub(crate) async fn compare(self: &Arc<Self>, items: &[Item]) -> Result<Vec<Held>, String> {
+        let mut permit = self.permit_to_look().await?;
+        permit.spend(items);
+        self.target.compare(items).await
+    }
+
+    /// See [`Target::keys`]. Waits and fails as [`TargetHandle::compare`] does.
+    ///
+    /// # Errors
+    /// As a phrase for the operator.
+    pub(crate) async fn keys(self: &Arc<Self>, after: Option<&str>) -> Result<Page, String> {
+        let mut permit = self.permit_to_look().await?;
+        permit.spend(&[]);
+        self.target.keys(after).await
+    }
+
+    /// A permit for a request that changes nothing at the target, and is no probe.
+    async fn permit_to_look(self: &Arc<Self>) -> Result<Permit, String> {
         let permit = match self.admits() {
             Admission::Flowing => self.clone().permit(false).await,
             Admission::Probe | Admission::Wait(_) => None,
         };
-        match permit.filter(|permit| !permit.probe) {
-            Some(mut permit) => {
-                permit.spend(items);
-                self.target.compare(items).await
-            }
-            None => Err(format!(
-                "the target is in trouble: {}",
-                self.breaker().reason()
-            )),
-        }
-    }
-
-    /// See [`Target::keys`].
-    ///
-    /// # Errors
-    /// As a phrase for the operator.
-    pub(crate) async fn keys(&self, after: Option<&str>) -> Result<Page, String> {
-        self.target.keys(after).await
+        permit.filter(|permit| !permit.probe).ok_or_else(|| {
+            let reason = self.forgot();
+            let reason = reason.unwrap_or_else(|| self.breaker().reason().to_owned());
+            format!("the target is in trouble: {reason}")
+        })
     }
 
     /// What shows that the target does not hold any more what it acknowledged. Nothing is sent to it until
@@ -233,7 +238,7 @@ impl TargetHandle {
         *lock(&self.foreign)
     }
 
-    /// Lets the target overwrite states that have these sequences, which Weir has jumped over.
+    /// Lets the target overwrite states that have these sequences. Weir has jumped above them.
     pub fn overwrite(&self, foreign: Foreign) {
         *lock(&self.foreign) = Some(foreign);
         self.ahead.store(0, Ordering::Relaxed);

@@ -3,7 +3,8 @@
 //! An object has its sequence, its digest and its key as metadata. A write is one request, unconditional
 //! and tried once; `dispatch` tries again, with the newest state. A request without an answer may still be
 //! carried out after its successor, so an object about which one was unanswered is looked at before the next
-//! write, and once more after a while, until it is what it should be. The first writes after a start look
+//! write, and once more after a while, until it is what it should be; which objects these are is handed on as
+//! the mark, to the target of a new configuration and to the next start. The first writes after a start look
 //! as well: they find a store that is ahead of Weir. What an answer means is in `meaning`.
 
 mod carrier;
@@ -25,7 +26,7 @@ use bytes::Bytes;
 use object_store::list::PaginatedListOptions;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use self::meaning::Verb;
 pub use self::place::{AccountProof, Auth, Checksum, Cloud, Place};
@@ -33,7 +34,7 @@ pub(crate) use self::store::{Condition, Object, Store, Stored};
 use super::http::{self, Address};
 use super::names::{Named, Template};
 use super::{
-    Attempt, BoxFuture, Delivery, Form, Held, Item, Nature, Opening, Outcome, Page, Target,
+    Attempt, BoxFuture, Delivery, Form, Held, Item, Mark, Nature, Opening, Outcome, Page, Target,
     Unusable,
 };
 use crate::model::Sequence;
@@ -90,8 +91,8 @@ struct Inner {
     address: Address,
     /// How many of the next writes look first.
     looks: AtomicU32,
-    /// Objects with a request that had no answer, by name: since when.
-    unanswered: Mutex<HashMap<String, Instant>>,
+    /// Objects with a request that had no answer, by the hash of their names: since when.
+    unanswered: Mutex<HashMap<u64, Instant>>,
     /// When objects were written, by the hash of their names.
     written: Mutex<HashMap<u64, Instant>>,
 }
@@ -102,8 +103,13 @@ impl Bucket {
     /// # Errors
     /// See [`Store::open`].
     pub fn open(options: &Options, opening: &Opening) -> Result<Bucket, Unusable> {
+        let mut place = options.place();
+        if options.name.slashes() {
+            // Keys with a slash have other names then.
+            place.push_str(" folders");
+        }
         Ok(Bucket {
-            place: xxh3_64(options.place().as_bytes()),
+            place: xxh3_64(place.as_bytes()),
             inner: Arc::new(Inner {
                 store: Store::open(&options.place, opening.memory.clone())?,
                 address: options.place.address()?,
@@ -134,6 +140,8 @@ impl Inner {
     async fn deliver(&self, item: &Item, attempt: &Attempt<'_>) -> Outcome {
         let name = match self.name(item) {
             Ok(name) => name,
+            // It cannot be there.
+            Err(_) if item.rendering.is_none() => return Outcome::Delivered,
             Err(reason) => {
                 return Outcome::Refused {
                     reason,
@@ -141,8 +149,12 @@ impl Inner {
                 };
             }
         };
-        let unanswered = lock(&self.unanswered).get(&name).copied();
-        let full = lock(&self.unanswered).len() >= UNANSWERED_MAX;
+        let hash = xxh3_64(name.as_bytes());
+        let (unanswered, full) = {
+            let unanswered = lock(&self.unanswered);
+            let full = unanswered.len() >= UNANSWERED_MAX;
+            (unanswered.get(&hash).copied(), full)
+        };
         let takes_look = |looks: u32| looks.checked_sub(1);
         let first = self
             .looks
@@ -157,33 +169,48 @@ impl Inner {
                     if let Some(stored) = &stored
                         && let Some(outcome) = self.guard(stored, item, attempt)
                     {
-                        return outcome;
+                        return self.settled(hash, unanswered, outcome);
                     }
-                    if precondition {
-                        let etag = stored.as_ref().and_then(|stored| stored.etag.clone());
-                        condition = etag.map_or(Condition::Nothing, Condition::Is);
+                    if precondition && item.rendering.is_some() {
+                        condition = match stored.as_ref().map(Stored::condition) {
+                            None => Condition::Nothing,
+                            Some(Some(condition)) => condition,
+                            Some(None) => {
+                                return Outcome::Trip {
+                                    reason: "the store names no ETag of an object, so that no write can depend on it: leave precondition out".to_owned(),
+                                };
+                            }
+                        };
                     }
                     is_there = Some(self.is_there(stored.as_ref(), item));
                 }
-                // Whoever may only write can still write.
-                Err(Outcome::Trip { .. }) if !precondition => {}
+                // Whoever may only write can still write. The answer to a look has no body that says what is
+                // wrong, and that to a write has.
+                Err(Outcome::Trip { .. } | Outcome::Refused { .. }) if !precondition => {}
                 Err(outcome) => return outcome,
             }
         }
         // It is as it should be, and a request that might change that was answered or is long over.
         let over = unanswered.is_none_or(|since| since.elapsed() >= self.late());
         if is_there == Some(true) && over {
-            lock(&self.unanswered).remove(&name);
+            lock(&self.unanswered).remove(&hash);
             return Outcome::Delivered;
         }
         let outcome = match is_there {
             Some(true) => Outcome::Delivered,
             _ => {
-                self.keep_distance(&name).await;
-                self.write(&name, item, condition).await
+                self.keep_distance(hash).await;
+                let mut sending = Sending {
+                    inner: self,
+                    name: hash,
+                    is_over: false,
+                };
+                let outcome = self.write(&name, item, condition).await;
+                sending.is_over = true;
+                outcome
             }
         };
-        self.settled(name, unanswered, outcome)
+        self.settled(hash, unanswered, outcome)
     }
 
     /// What follows from what is there, if it is not that the item is written.
@@ -211,7 +238,8 @@ impl Inner {
     /// Whether exactly what the item says is there.
     fn is_there(&self, stored: Option<&Stored>, item: &Item) -> bool {
         match (stored, &item.rendering) {
-            (None, None) => true,
+            // That nothing is there may also mean that there is no bucket, which a look does not tell: the
+            // answer to a deletion does.
             (Some(stored), Some(_)) => {
                 let [sequence, digest, _] = self.options.place.cloud.metadata_names();
                 stored.value(sequence) == Some(&item.sequence.0.to_string())
@@ -226,6 +254,18 @@ impl Inner {
             return self.store.delete(name).await;
         };
         let content_type = rendering.content_type.as_deref().unwrap_or(JSON);
+        // `object_store` would make no request, and would not say that it is for this object alone.
+        if !content_type
+            .bytes()
+            .all(|byte| (b' '..=b'~').contains(&byte))
+        {
+            return Outcome::Refused {
+                reason: format!(
+                    "its renderer gives it a content type that no header can hold: {content_type:?}"
+                ),
+                after_tries: false,
+            };
+        }
         let Some(digest) = digest_of(item) else {
             return Outcome::Delivered;
         };
@@ -248,7 +288,7 @@ impl Inner {
     }
 
     /// Remembers whether a request was unanswered, and has what is uncertain repeated.
-    fn settled(&self, name: String, unanswered: Option<Instant>, outcome: Outcome) -> Outcome {
+    fn settled(&self, name: u64, unanswered: Option<Instant>, outcome: Outcome) -> Outcome {
         match (&outcome, unanswered) {
             (
                 Outcome::Retry {
@@ -257,10 +297,7 @@ impl Inner {
                 },
                 _,
             ) => {
-                let mut unanswered = lock(&self.unanswered);
-                if unanswered.len() < UNANSWERED_MAX || unanswered.contains_key(&name) {
-                    unanswered.insert(name, Instant::now());
-                }
+                self.note_unanswered(name);
                 outcome
             }
             (Outcome::Delivered, Some(since)) => {
@@ -281,13 +318,25 @@ impl Inner {
         }
     }
 
+    /// Remembers that a request for an object had no answer.
+    fn note_unanswered(&self, name: u64) {
+        let late = self.late();
+        let mut unanswered = lock(&self.unanswered);
+        if unanswered.len() >= UNANSWERED_MAX {
+            // A request that is long over changes nothing any more.
+            unanswered.retain(|_, since| since.elapsed() < late);
+        }
+        if unanswered.len() < UNANSWERED_MAX || unanswered.contains_key(&name) {
+            unanswered.insert(name, Instant::now());
+        }
+    }
+
     /// Waits until an object may be written again.
-    async fn keep_distance(&self, name: &str) {
+    async fn keep_distance(&self, name: u64) {
         let spacing = self.options.spacing;
         if spacing.is_zero() {
             return;
         }
-        let hash = xxh3_64(name.as_bytes());
         let until = {
             let mut written = lock(&self.written);
             let now = Instant::now();
@@ -295,10 +344,10 @@ impl Inner {
                 written.retain(|_, at| *at + spacing > now);
             }
             let next = written
-                .get(&hash)
+                .get(&name)
                 .map_or(now, |at| (*at + spacing).max(now));
             if written.len() < WRITTEN_MAX {
-                written.insert(hash, next);
+                written.insert(name, next);
             }
             next
         };
@@ -389,6 +438,22 @@ impl Inner {
     }
 }
 
+/// A write under way. One that is given up before its answer may be carried out all the same.
+struct Sending<'a> {
+    inner: &'a Inner,
+    /// The hash of the object's name.
+    name: u64,
+    is_over: bool,
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.inner.note_unanswered(self.name);
+        }
+    }
+}
+
 /// Before a key that is written in Base64.
 const BASE64: &str = "base64:";
 
@@ -414,10 +479,13 @@ fn read_key(written: &str) -> Option<String> {
     }
 }
 
-/// The digest of an item's rendering.
+/// The digest of an item's rendering: of its content and of the type of its content.
 fn digest_of(item: &Item) -> Option<String> {
     let rendering = item.rendering.as_ref()?;
-    Some(format!("{:016x}", xxh3_64(rendering.body.as_bytes())))
+    let content_type = rendering.content_type.as_deref().unwrap_or(JSON);
+    let seed = xxh3_64(content_type.as_bytes());
+    let digest = xxh3_64_with_seed(rendering.body.as_bytes(), seed);
+    Some(format!("{digest:016x}"))
 }
 
 impl Target for Bucket {
@@ -446,6 +514,28 @@ impl Target for Bucket {
             }
             outcomes.into()
         })
+    }
+
+    /// The objects about which a request is unanswered.
+    fn mark(&self) -> Option<Vec<u8>> {
+        let late = self.inner.late();
+        // A request that is long over changes nothing any more.
+        let mut names: Vec<u64> = lock(&self.inner.unanswered)
+            .iter()
+            .filter(|(_, since)| since.elapsed() < late)
+            .map(|(name, _)| *name)
+            .collect();
+        names.sort_unstable();
+        Some(names.into_iter().flat_map(u64::to_le_bytes).collect())
+    }
+
+    fn take_mark(&self, mark: Mark) {
+        let mut unanswered = lock(&self.inner.unanswered);
+        for name in mark.bytes.chunks_exact(8).take(UNANSWERED_MAX) {
+            if let Ok(name) = name.try_into() {
+                unanswered.insert(u64::from_le_bytes(name), Instant::now());
+            }
+        }
     }
 
     fn start_over(&self) {

@@ -3,7 +3,7 @@
 //! A target may add to what it was sent: an id, a time, a default. So a member that only the held document
 //! has is no difference. Everything that was sent must be there with the same value.
 
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 /// The most places that are named.
 const PLACES_MAX: usize = 8;
@@ -43,10 +43,21 @@ fn compare(sent: &Value, held: &Value, at: &mut String, found: &mut Vec<String>)
                 at.truncate(length);
             }
         }
-        // 1.50 and 1.5 are the same number.
-        (Value::Number(sent), Value::Number(held)) if sent.as_f64() == held.as_f64() => {}
+        (Value::Number(sent), Value::Number(held)) if is_same(sent, held) => {}
         (sent, held) if sent == held => {}
         _ => found.push(at.clone()),
+    }
+}
+
+/// 1.0 and 1 are the same number. Long ids are not, though they may be the same when they are rounded.
+fn is_same(sent: &Number, held: &Number) -> bool {
+    let whole = |number: &Number| {
+        let signed = number.as_i64().map(i128::from);
+        signed.or_else(|| number.as_u64().map(i128::from))
+    };
+    match (whole(sent), whole(held)) {
+        (Some(sent), Some(held)) => sent == held,
+        _ => sent.as_f64() == held.as_f64(),
     }
 }
 
@@ -70,6 +81,12 @@ mod tests {
             ),
             (json!([1, 2]), json!([1]), vec![""]),
             (json!({"a": "1"}), json!({"a": 1}), vec!["/a"]),
+            (
+                json!({"id": 9_007_199_254_740_993_u64}),
+                json!({"id": 9_007_199_254_740_992_u64}),
+                vec!["/id"],
+            ),
+            (json!({"id": u64::MAX}), json!({"id": u64::MAX}), vec![]),
             (json!("x"), json!("x"), vec![]),
         ] {
             assert_eq!(differences(&sent, &held), expected, "{sent} {held}");

@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::sync::Semaphore;
 use xxhash_rust::xxh3::xxh3_64;
 
 use self::disk::{Change, Disk, Position, Trouble};
@@ -43,6 +44,9 @@ use crate::sync::lock;
 pub const BATCH: (usize, usize) = (5_000, 8 * 1024 * 1024);
 /// How long a delivery may wait for the disk.
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// Deliveries that use the disk at once. One that hangs there keeps its place, so that the attempts after it do
+/// not use up the threads of the process.
+const PLACES: usize = 2;
 /// Keys of a page.
 const PAGE: usize = 1_000;
 
@@ -103,6 +107,8 @@ pub struct Feed {
 struct Shared {
     /// Whether the files were taken over from earlier feeds.
     has_files: Mutex<bool>,
+    /// See [`PLACES`].
+    places: Arc<Semaphore>,
     options: Options,
     writer: Writer,
     disk: Disk,
@@ -118,6 +124,7 @@ impl Feed {
         let disk = Disk::new(opening.folder.clone(), options.place());
         let shared = Arc::new(Shared {
             has_files: Mutex::default(),
+            places: Arc::new(Semaphore::new(PLACES)),
             writer: Writer::new(&options.format, &options.fields),
             publisher: Publisher::new(&disk),
             options: options.clone(),
@@ -166,6 +173,11 @@ impl Feed {
         publish::walked(&self.shared, complete);
     }
 
+    /// What [`Feed::walked`] said last. It is false again when the feed starts over.
+    pub(crate) fn is_walked(&self) -> bool {
+        self.shared.publisher.is_complete()
+    }
+
     /// Publishes the generation that has shrunk too much, or is empty. Returns whether one waited for it.
     ///
     /// # Errors
@@ -191,14 +203,18 @@ impl Drop for Feed {
     fn drop(&mut self) {
         self.shared.publisher.stop();
         // One that was opened after it, and has not taken the files over yet, got its mark before the last
-        // deliveries.
+        // deliveries, and shows what was published then.
         let own = &self.shared;
         let open = lock(&OPEN);
         let feeds = open.get(own.disk.folder()).into_iter().flatten();
         let later = feeds.skip_while(|feed| !std::ptr::eq(feed.as_ptr(), Arc::as_ptr(own)));
         let later: Vec<_> = later.skip(1).filter_map(Weak::upgrade).collect();
         drop(open);
-        later.iter().for_each(|feed| feed.take_mark_of(own));
+        for feed in later {
+            feed.take_mark_of(own);
+            // What cannot be opened is noticed when the files are used.
+            let _ = feed.publisher.catch_up(&feed.disk);
+        }
     }
 }
 
@@ -229,6 +245,8 @@ impl Shared {
             feed.disk.retire();
             self.take_mark_of(&feed);
         }
+        // One of them may have published since this one was opened.
+        let _ = self.publisher.catch_up(&self.disk);
     }
 
     /// Takes the mark of the feed that had the files before.
@@ -398,16 +416,21 @@ impl Target for Feed {
             ..
         } = attempt;
         Box::pin(async move {
-            let keeping = tokio::task::spawn_blocking(move || {
-                shared.keep(Attempt {
-                    items: &items,
-                    form,
-                    trace,
-                    now,
-                    head,
-                    foreign,
-                })
-            });
+            let keeping = async move {
+                let place = shared.places.clone().acquire_owned().await;
+                let kept = tokio::task::spawn_blocking(move || {
+                    let _place = place;
+                    shared.keep(Attempt {
+                        items: &items,
+                        form,
+                        trace,
+                        now,
+                        head,
+                        foreign,
+                    })
+                });
+                kept.await
+            };
             let reason = match tokio::time::timeout(TIMEOUT, keeping).await {
                 Ok(Ok(outcomes)) => return outcomes.into(),
                 Ok(Err(error)) => format!("the delivery was cut short: {error}"),
@@ -454,12 +477,11 @@ impl Target for Feed {
                 let listed = shared.disk.keys(after.as_deref().map(str::as_bytes), PAGE);
                 listed.map_err(|error| format!("the feed cannot be read: {error}"))
             });
-            let (keys, more) = listed.await.map_err(|error| error.to_string())??;
+            let (keys, next) = listed.await.map_err(|error| error.to_string())??;
             let text = |key: Box<[u8]>| String::from_utf8_lossy(&key).into_owned();
-            let keys: Vec<String> = keys.into_iter().map(text).collect();
             Ok(Page {
-                next: keys.last().filter(|_| more).cloned(),
-                keys,
+                keys: keys.into_iter().map(text).collect(),
+                next: next.map(text),
             })
         })
     }

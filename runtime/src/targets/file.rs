@@ -11,9 +11,10 @@ mod lines;
 mod objects;
 mod walk;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use rustix::io::Errno;
@@ -32,6 +33,8 @@ use crate::sync::lock;
 
 /// The usual timeout.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
+/// How many times longer than a batch a drift check may read: a file of lines is read as a whole.
+const LOOK_TIMEOUTS: u32 = 20;
 /// Entities and bytes of a batch of objects, unless a channel says otherwise: files are synced one by one.
 pub const BATCH_OBJECTS: (usize, usize) = (64, 8 * 1024 * 1024);
 /// Entities and bytes of a batch of lines, unless a channel says otherwise: one sync for all of them.
@@ -94,8 +97,27 @@ pub struct File {
     place: u64,
     folder: Arc<Folder>,
     writer: Writer,
-    /// What a drift check keeps between its pages. Deliveries do not wait for it.
-    look: Arc<std::sync::Mutex<Look>>,
+    /// Whoever writes at this place has it.
+    turn: Arc<Mutex<()>>,
+    /// What a drift check keeps between its pages.
+    look: Arc<Mutex<Look>>,
+}
+
+/// The turns of all places. A target that a new configuration has replaced may still have a batch that waits
+/// for its disk: what the new one writes must not be overwritten by it.
+static TURNS: std::sync::Mutex<BTreeMap<u64, Weak<Mutex<()>>>> =
+    std::sync::Mutex::new(BTreeMap::new());
+
+/// The turn of a place, which all targets of this process share.
+fn turn(place: u64) -> Arc<Mutex<()>> {
+    let mut turns = lock(&TURNS);
+    turns.retain(|_, turn| turn.strong_count() > 0);
+    if let Some(turn) = turns.get(&place).and_then(Weak::upgrade) {
+        return turn;
+    }
+    let turn = Arc::new(Mutex::new(()));
+    turns.insert(place, Arc::downgrade(&turn));
+    turn
 }
 
 /// Who writes. One batch at a time holds it.
@@ -139,11 +161,20 @@ impl File {
                 Writer::Lines(Arc::new(Mutex::new(lines)), shared)
             }
         };
+        let mut place = options.place();
+        let turn = turn(xxh3_64(place.as_bytes()));
+        if let Form::Objects(template) = &options.form
+            && template.slashes()
+        {
+            // Keys with a slash have other names then.
+            place.push_str(" folders");
+        }
         File {
-            place: xxh3_64(options.place().as_bytes()),
+            place: xxh3_64(place.as_bytes()),
             options: options.clone(),
             folder,
             writer,
+            turn,
             look: Arc::default(),
         }
     }
@@ -163,15 +194,24 @@ impl File {
             foreign: attempt.foreign,
         };
         let work = async {
-            // The batch holds the writer until its thread ends, also if nobody waits for it any more.
+            // The batch holds both until its thread ends, also if nobody waits for it any more.
+            let turn = self.turn.clone().lock_owned().await;
             match &self.writer {
                 Writer::Objects(objects, _) => {
                     let mut objects = objects.clone().lock_owned().await;
-                    blocking(move || objects.write(&items)).await
+                    blocking(move || {
+                        let _turn = turn;
+                        objects.write(&items)
+                    })
+                    .await
                 }
                 Writer::Lines(lines, _) => {
                     let mut lines = lines.clone().lock_owned().await;
-                    blocking(move || lines.write(&items, when)).await
+                    blocking(move || {
+                        let _turn = turn;
+                        lines.write(&items, when)
+                    })
+                    .await
                 }
             }
         };
@@ -188,6 +228,18 @@ impl File {
             }
         };
         outcomes.into()
+    }
+
+    /// Reads for a drift check, and not for ever.
+    async fn read<T>(&self, work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+        let limit = self.options.timeout * LOOK_TIMEOUTS;
+        let read = tokio::time::timeout(limit, work).await;
+        read.unwrap_or_else(|_| {
+            Err(format!(
+                "{} could not be read within {limit:?}; with a longer timeout there is more time",
+                self.options.folder.display()
+            ))
+        })
     }
 }
 
@@ -213,7 +265,7 @@ pub(super) fn outcome(doing: &str, error: &io::Error) -> Outcome {
         Some(Errno::DQUOT) => "the quota is used up".to_owned(),
         Some(Errno::ROFS) => "the file system is mounted for reading only".to_owned(),
         Some(Errno::LOOP) => {
-            "a folder in its path is a link, and links are not followed below the configured folder"
+            "a link stands in its path, and links are not followed below the configured folder"
                 .to_owned()
         }
         _ => error.to_string(),
@@ -284,60 +336,72 @@ impl Target for File {
             ..Said::default()
         };
         drop(said);
-        *lock(&self.look) = Look::default();
+        // Whoever reads now finds out by itself that the files are others.
+        if let Ok(mut look) = self.look.try_lock() {
+            *look = Look::default();
+        }
     }
 
     fn compare<'a>(&'a self, items: &'a [Item]) -> BoxFuture<'a, Result<Vec<Held>, String>> {
-        Box::pin(async {
-            let (folder, look, items) = (self.folder.clone(), self.look.clone(), items.to_vec());
+        Box::pin(async move {
+            let (folder, items) = (self.folder.clone(), items.to_vec());
             let form = self.options.form.clone();
-            blocking(move || match form {
-                Form::Objects(template) => {
-                    let root = folder.open().map_err(|error| folder.said(&error))?;
-                    let compared = items
-                        .iter()
-                        .map(|item| objects::compare(&folder, &root, &template, item));
-                    Ok(compared.collect())
-                }
-                Form::Lines { name, .. } => {
-                    let mut look = lock(&look);
-                    let index = Index::current(look.index.take(), &folder, &name)?;
-                    let held = items.iter().map(|item| index.compare(item)).collect();
-                    look.index = Some(index);
-                    Ok(held)
-                }
+            self.read(async {
+                // One reads at a time, also if nobody waits for it any more.
+                let mut look = self.look.clone().lock_owned().await;
+                blocking(move || -> Result<Vec<Held>, String> {
+                    match form {
+                        Form::Objects(template) => {
+                            let root = folder.open().map_err(|error| folder.said(&error))?;
+                            let compared = items
+                                .iter()
+                                .map(|item| objects::compare(&folder, &root, &template, item));
+                            Ok(compared.collect())
+                        }
+                        Form::Lines { name, .. } => {
+                            let index = Index::current(look.index.take(), &folder, &name)?;
+                            let held = items.iter().map(|item| index.compare(item)).collect();
+                            look.index = Some(index);
+                            Ok(held)
+                        }
+                    }
+                })
+                .await?
             })
-            .await?
+            .await
         })
     }
 
     fn keys<'a>(&'a self, after: Option<&'a str>) -> BoxFuture<'a, Result<Page, String>> {
         Box::pin(async move {
-            let (folder, look) = (self.folder.clone(), self.look.clone());
+            let folder = self.folder.clone();
             let form = self.options.form.clone();
             let after = match after.map(str::parse) {
                 None => 0,
                 Some(Ok(after)) => after,
                 Some(Err(_)) => return Err("this is not the next page of a list".to_owned()),
             };
-            blocking(move || {
-                let mut look = lock(&look);
-                match form {
-                    Form::Objects(template) => {
-                        let mut walk = Walk::at(look.walk.take(), &folder, &template, after)?;
-                        let page = walk.page()?;
-                        look.walk = page.next.is_some().then_some(walk);
-                        Ok(page)
+            self.read(async {
+                let mut look = self.look.clone().lock_owned().await;
+                blocking(move || -> Result<Page, String> {
+                    match form {
+                        Form::Objects(template) => {
+                            let mut walk = Walk::at(look.walk.take(), &folder, &template, after)?;
+                            let page = walk.page()?;
+                            look.walk = page.next.is_some().then_some(walk);
+                            Ok(page)
+                        }
+                        Form::Lines { name, .. } => {
+                            let index = Index::current(look.index.take(), &folder, &name)?;
+                            let page = index.page(&folder, after)?;
+                            look.index = page.next.is_some().then_some(index);
+                            Ok(page)
+                        }
                     }
-                    Form::Lines { name, .. } => {
-                        let index = Index::current(look.index.take(), &folder, &name)?;
-                        let page = index.page(&folder, after)?;
-                        look.index = page.next.is_some().then_some(index);
-                        Ok(page)
-                    }
-                }
+                })
+                .await?
             })
-            .await?
+            .await
         })
     }
 }

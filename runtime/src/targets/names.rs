@@ -51,8 +51,11 @@ impl Template {
             Some((before, between)) => (before, Some(between.to_owned())),
             None => (before_key, None),
         };
-        if between.as_deref() == Some("") {
-            return wrong("nothing separates {entity} from {key}");
+        // "{entity}-{key}" would be the same for "a-b" and "c" as for "a" and "b-c".
+        if between.as_deref().is_some_and(|it| it.bytes().all(stays)) {
+            return wrong(
+                "what stands between {entity} and {key} may be a part of either: write {entity}/{key}",
+            );
         }
         if between.as_deref().unwrap_or_default().contains("{entity}") {
             return wrong("{entity} is in it twice");
@@ -215,6 +218,11 @@ fn head(after: &str) -> usize {
     after.split('/').next().map_or(0, str::len)
 }
 
+/// Whether a byte may stand in an encoded segment.
+fn stays(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-_.%~".contains(&byte)
+}
+
 /// Appends a text as one segment.
 fn write(text: &str, to: &mut String) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
@@ -333,6 +341,24 @@ mod tests {
         }
     }
 
+    // Two types that share a target wrote each other's files: "product-variant" with the key "5", and
+    // "product" with the key "variant-5".
+    #[test]
+    fn entities_of_two_types_never_have_one_name() {
+        for text in ["{entity}/{key}", "p/{entity}/x-{key}", "{entity}+{key}"] {
+            let template = template(text);
+            let name = |entity, key| template.name(entity, key, 143, 1024).expect("a name");
+            for (left, right) in [
+                (("product-variant", "5"), ("product", "variant-5")),
+                (("a.b", "c"), ("a", "b.c")),
+                (("a", "x-b"), ("a-x", "b")),
+                (("a", "+b"), ("a", "b")),
+            ] {
+                assert_ne!(name(left.0, left.1), name(right.0, right.1), "{text}");
+            }
+        }
+    }
+
     #[test]
     fn a_template_that_could_not_be_kept_to_is_refused() {
         for text in [
@@ -340,6 +366,8 @@ mod tests {
             "{key}/{key}",
             "{key}/{entity}",
             "{entity}{key}",
+            "{entity}-{key}",
+            "{entity}.p_{key}",
             "a//{key}",
             "../{key}",
             "{key}/",

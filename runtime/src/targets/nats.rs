@@ -522,12 +522,15 @@ impl Publishing<'_> {
                         continue;
                     }
                     if !duplicate && seq <= before {
-                        // Another stream of this name acknowledges.
+                        // Another stream of this name acknowledges, and has stored it.
                         self.nats.doubt.store(true, Ordering::Relaxed);
-                        return away(format!(
-                            "the stream {:?} acknowledged with sequence {seq} after {before}",
-                            self.stream.name
-                        ));
+                        return Outcome::Retry {
+                            reason: format!(
+                                "the stream {:?} acknowledged with sequence {seq} after {before}",
+                                self.stream.name
+                            ),
+                            maybe_applied: true,
+                        };
                     }
                     self.nats.newest.insert(id, seq);
                     self.reach(seq);

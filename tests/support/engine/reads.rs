@@ -7,10 +7,12 @@ use crate::support::Act;
 
 /// The documents of a page: few, so that tests need several.
 const PAGE: usize = 3;
+/// The id of the only scroll.
+const SCROLL_ID: &str = "c2Nyb2xs==";
 
 impl Index {
     /// The answer to a request for documents; `None` if it is another request.
-    pub(super) fn read(&self, path: &str, body: &str) -> Option<Act> {
+    pub(super) fn read(&mut self, path: &str, body: &str) -> Option<Act> {
         let body: Value = serde_json::from_str(body).unwrap_or_default();
         let answer = match (self.dialect, path) {
             (Dialect::Elasticsearch | Dialect::OpenSearch, "/products/_mget") => {
@@ -24,10 +26,13 @@ impl Index {
                     .collect();
                 json!({ "docs": docs })
             }
-            (Dialect::Elasticsearch | Dialect::OpenSearch, "/products/_search") => self.scroll(0),
+            (Dialect::Elasticsearch | Dialect::OpenSearch, "/products/_search") => {
+                self.scrolled = 0;
+                self.scroll()
+            }
             (Dialect::Elasticsearch | Dialect::OpenSearch, "/_search/scroll") => {
-                let from = body["scroll_id"].as_str().and_then(|id| id.parse().ok());
-                self.scroll(from.expect("a scroll id"))
+                assert_eq!(body["scroll_id"], SCROLL_ID);
+                self.scroll()
             }
             (Dialect::Meilisearch, "/indexes/products/documents/fetch") => {
                 let results: Vec<Value> = match body["ids"].is_array() {
@@ -90,13 +95,15 @@ impl Index {
         Some(Act::Say(200, answer.to_string()))
     }
 
-    fn scroll(&self, from: usize) -> Value {
-        let hits: Vec<Value> = (self.documents.iter().skip(from).take(PAGE))
+    /// The next page. The real engine, too, mostly keeps the id of a scroll from page to page.
+    fn scroll(&mut self) -> Value {
+        let hits: Vec<Value> = (self.documents.iter().skip(self.scrolled).take(PAGE))
             .map(|(id, (_, source))| {
                 json!({"_id": id, "_source": { "weir_key": source["weir_key"] }})
             })
             .collect();
-        json!({ "_scroll_id": (from + PAGE).to_string(), "hits": { "hits": hits } })
+        self.scrolled += PAGE;
+        json!({ "_scroll_id": SCROLL_ID, "hits": { "hits": hits } })
     }
 }
 

@@ -145,7 +145,7 @@ fn found(channel: &str, drift: &DriftView, repair: bool) -> String {
     }
     if drift.repaired > 0 {
         let _ = writeln!(text, "{} are sent again", drift.repaired);
-    } else if drift.differences() > drift.extra && !repair {
+    } else if drift.differences() > 0 && !repair {
         let _ = writeln!(
             text,
             "to send what differs again: weir channel drift {channel} --repair"

@@ -34,6 +34,10 @@ impl Run {
         let Some(feed) = target.feed() else {
             return;
         };
+        // It has started over. What was met before is owed again, unless there is nothing.
+        if self.walk.complete && !feed.is_walked() {
+            self.walk = Walk::default();
+        }
         let now = Instant::now();
         if self.walk.complete || self.walk.looks_at.is_some_and(|at| at > now) {
             return;

@@ -172,6 +172,31 @@ async fn changes_without_end_do_not_keep_a_feed_from_being_published() {
     story.end().await;
 }
 
+// Files of a feed beside a new, empty store: everything was owed again, which was nothing, and the feed was never
+// told again that all was met.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_that_starts_over_beside_an_empty_store_is_published_all_the_same() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Arc::new(Memory::default());
+    let nobody = Script::new(|_| Reply::Hang);
+    let story = Story::with(store, nobody, setup_at(folder.path(), None)).await;
+    let all_met = |story: &Story| {
+        let reason = of(&feed(story)).status().reason;
+        reason.is_none_or(|reason| !reason.contains("not met all"))
+    };
+    story.until("nothing is to be met", all_met).await;
+    story.channel.resync().await.expect("it can");
+    story.until("nothing is to be met again", all_met).await;
+    feed(&story).target.start_over();
+    story.set("a", "price", "1");
+    story
+        .until("published", |story| {
+            published(story, "\"price\":1") == Some((1, 1))
+        })
+        .await;
+    story.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_channel_that_only_counts_publishes_nothing() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -80,6 +80,13 @@ pub(super) fn read(table: &mut Cursor<'_>) -> Option<Kind> {
             );
         }
     }
+    if let Err(character) = delimited.can_write(&delimited.join) {
+        let what = format!("join has the character {character:?}, which the encoding lacks");
+        table.complain(
+            what,
+            "write another text, or encoding = \"utf-8\"".to_owned(),
+        );
+    }
     let interval = table
         .take("interval")
         .and_then(|field| field.duration(INTERVALS));
@@ -228,6 +235,21 @@ fn read_xml(table: &mut Cursor<'_>, format: Option<Word>, fields: &[feed::Field]
     };
     if format != Some(Word::Xml) {
         return xml;
+    }
+    for (prefix, uri) in &xml.namespaces {
+        let fine = prefix.is_empty() || is_name(prefix) && !prefix.contains(':');
+        if !fine || ["xml", "xmlns"].contains(&prefix.as_str()) {
+            table.complain(
+                format!("{prefix:?} cannot be the prefix of a namespace"),
+                "write letters and digits, beginning with a letter, or \"\" for the default namespace"
+                    .to_owned(),
+            );
+        } else if uri.is_empty() && !prefix.is_empty() {
+            table.complain(
+                format!("the namespace of the prefix {prefix:?} is empty"),
+                "write its URI".to_owned(),
+            );
+        }
     }
     let names = fields.iter().map(|field| &field.name);
     let names = names.chain(xml.texts.iter().map(|(name, _)| name));

@@ -76,7 +76,8 @@ fn place(field: &Field<'_>, folders: bool) -> Option<(std::path::PathBuf, Form)>
     if rest.contains('{') {
         return wrong("{entity} names a file for each entity only, together with {key}".to_owned());
     }
-    if matches!(rest, "" | "." | "..") || rest.contains('\0') || rest.len() > 200 {
+    let is_reserved = matches!(rest, "" | "." | "..") || rest.starts_with(".weir-");
+    if is_reserved || rest.contains('\0') || rest.len() > 200 {
         return wrong(format!("{rest:?} cannot be the name of a file"));
     }
     let lines = Form::Lines {

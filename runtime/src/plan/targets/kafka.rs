@@ -17,7 +17,8 @@ use crate::targets::kafka::{
 
 /// The port of a broker, unless written.
 const PORT: u16 = 9092;
-/// The attempts in flight, unless configured: the records of an attempt are in flight together already.
+/// The attempts in flight, unless configured, of which one is kept for urgent work: the records of an attempt are in
+/// flight together already.
 const CONCURRENCY: usize = 2;
 /// What a build needs for TLS and SCRAM.
 const BUILD_TLS: &str = "build one with `cargo build --release --features kafka-tls`";
@@ -53,6 +54,14 @@ pub(super) fn read(table: &mut Cursor<'_>) -> Option<Kind> {
             let help = "write one such as \"{entity}/{key}\"".to_owned();
             field.complain(
                 "it has no {key}, so that all entities would replace each other",
+                help,
+            );
+            return None;
+        }
+        if text.contains("{entity}{key}") || text.contains("{key}{entity}") {
+            let help = "write one such as \"{entity}/{key}\"".to_owned();
+            field.complain(
+                "its placeholders touch, so that entities of different types may have one key",
                 help,
             );
             return None;
@@ -289,6 +298,7 @@ target = "lake"
             ("brokers = \"a\"\ntopic = \"a/b\"", "name of a topic"),
             ("brokers = \"a\"\ntopic = \"a.{key}\"", "name of a topic"),
             (&format!("{FINE}\nkey = \"x\""), "no {key}"),
+            (&format!("{FINE}\nkey = \"{{entity}}{{key}}\""), "touch"),
             (&format!("{FINE}\nauth = {{}}"), "sasl"),
             (&format!("{FINE}\npartitioner = \"crc\""), "partitioner"),
         ] {

@@ -17,7 +17,8 @@ use crate::targets::nats::{Alphabet, Auth, BATCH, Form, Options, Server, TIMEOUT
 const PORT: u16 = 4222;
 /// The longest credentials file, bytes.
 const CREDS_BYTES_MAX: u64 = 64 * 1024;
-/// The requests in flight, unless configured: the messages of a request are in flight together already.
+/// The requests in flight, unless configured, of which one is kept for urgent work: the messages of a request are
+/// in flight together already.
 const CONCURRENCY: usize = 2;
 
 /// Reads the keys of NATS; `None` after a complaint about one that it requires.

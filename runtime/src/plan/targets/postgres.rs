@@ -35,7 +35,8 @@ pub(super) fn read(table: &mut Cursor<'_>) -> Option<Kind> {
             let text = field.string()?;
             let name = Name::parse(&text);
             let parts = name.iter().flat_map(|name| [Some(&name.table), name.schema.as_ref()]);
-            if name.is_none() || parts.flatten().any(|part| part.len() > NAME_BYTES_MAX) {
+            let is_wrong = |part: &String| part.len() > NAME_BYTES_MAX || part.contains('\0');
+            if name.is_none() || parts.flatten().any(is_wrong) {
                 field.complain(
                     format!("{text:?} cannot be the name of a table"),
                     format!("write table or schema.table, each of at most {NAME_BYTES_MAX} bytes; put a part with a dot into double quotes"),
@@ -166,7 +167,8 @@ fn columns(field: &Field<'_>) -> Vec<Value> {
     }
     let value = |field: Field<'_>| {
         let pointer = field.string()?;
-        if field.key.is_empty() || field.key.len() > NAME_BYTES_MAX {
+        let name = field.key;
+        if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains('\0') {
             field.complain_of_key(
                 format!("{:?} cannot be the name of a column", field.key),
                 format!("write 1 to {NAME_BYTES_MAX} bytes; PostgreSQL cuts longer names"),
@@ -358,6 +360,12 @@ target = "database"
                 &*format!("table = \"a\"\ncolumns = {{ {long} = \"/a\" }}"),
                 "cannot be the name of a column",
             ),
+            (
+                URL,
+                "table = \"a\"\ncolumns = { \"a\\u0000\" = \"/a\" }",
+                "cannot be the name of a column",
+            ),
+            (URL, "table = \"a\\u0000\"", "cannot be the name of a table"),
             (
                 URL,
                 "table = \"a\"\ncolumns = { a = \"b\" }",

@@ -161,3 +161,55 @@ fn credentials_are_those_of_the_configuration() {
         "passes"
     );
 }
+
+/// The next frame of a body: its length, or nothing if the connection ends.
+async fn frame(pieces: &mut Pieces) -> Option<usize> {
+    let next = std::future::poll_fn(|cx| Pin::new(&mut *pieces).poll_frame(cx));
+    let frame = next.await?.ok()?;
+    frame.into_data().ok().map(|piece| piece.len())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_takes_almost_nothing_is_cut_off_and_gives_its_place_back() {
+    let file = tempfile::tempfile().expect("a file");
+    file.set_len(3 * PIECE_BYTES).expect("a length");
+    let places = Arc::new(Semaphore::new(1));
+    let place = places.clone().try_acquire_owned().expect("a place");
+    let mut pieces = Pieces {
+        file: Arc::new(file),
+        at: 0,
+        left: 3 * PIECE_BYTES,
+        taken: 0,
+        began: Instant::now(),
+        reading: None,
+        _place: place,
+    };
+    assert_eq!(frame(&mut pieces).await, Some(PIECE_BYTES as usize));
+    // A slow one that is fast enough.
+    tokio::time::advance(SLOW_AFTER + Duration::from_secs(1)).await;
+    assert_eq!(frame(&mut pieces).await, Some(PIECE_BYTES as usize));
+    tokio::time::advance(Duration::from_secs(600)).await;
+    assert_eq!(frame(&mut pieces).await, None, "the connection ends");
+    assert!(pieces.left > 0, "before the end");
+    drop(pieces);
+    assert_eq!(places.available_permits(), 1);
+}
+
+/// The file is shorter than it was, for example because somebody has truncated it.
+#[tokio::test]
+async fn a_file_that_cannot_be_read_ends_the_connection() {
+    let file = tempfile::tempfile().expect("a file");
+    file.set_len(10).expect("a length");
+    let place = Arc::new(Semaphore::new(1)).try_acquire_owned();
+    let mut pieces = Pieces {
+        file: Arc::new(file),
+        at: 0,
+        left: 20,
+        taken: 0,
+        began: Instant::now(),
+        reading: None,
+        _place: place.expect("a place"),
+    };
+    let error = std::future::poll_fn(|cx| Pin::new(&mut pieces).poll_frame(cx));
+    assert!(error.await.is_some_and(|it| it.is_err()));
+}

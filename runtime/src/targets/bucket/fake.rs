@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 
@@ -16,8 +15,8 @@ pub(in crate::targets) enum Fault {
     Error(u16, &'static str),
     /// It is applied, and the connection ends without an answer.
     Lost,
-    /// It is applied after this time, and there is no answer.
-    Held(Duration),
+    /// It is applied when the test releases it, and there is no answer.
+    Held,
     /// It is not applied, and the answer breaks off.
     Half,
 }
@@ -43,6 +42,10 @@ pub(in crate::targets) struct State {
     pub(in crate::targets) completions: VecDeque<Reply>,
     /// The answer to all looks, in place of the usual.
     pub(in crate::targets) looks: Option<Reply>,
+    /// Writes that are held: names, and what is put there, or deleted.
+    pub(in crate::targets) held: Vec<(String, Option<Kept>)>,
+    /// Whether uploads are not aborted.
+    pub(in crate::targets) keeps_uploads: bool,
     /// Writes of objects, and looks.
     pub(in crate::targets) writes: usize,
     pub(in crate::targets) looked: usize,
@@ -78,6 +81,18 @@ impl Fake {
 
     pub(in crate::targets) fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
         look(&mut lock(&self.state))
+    }
+
+    /// Carries out the writes that were held.
+    pub(in crate::targets) fn release(&self) {
+        self.with(|state| {
+            for (name, put) in std::mem::take(&mut state.held) {
+                match put {
+                    Some(kept) => drop(state.objects.insert(name, kept)),
+                    None => drop(state.objects.remove(&name)),
+                }
+            }
+        });
     }
 
     /// The body of an object.
@@ -162,6 +177,7 @@ fn answer(state: &Arc<Mutex<State>>, asked: &Asked) -> Reply {
                 "\n \n<CompleteMultipartUploadResult><ETag>\"whole\"</ETag></CompleteMultipartUploadResult>".into(),
             )
         }
+        ("DELETE", Some(_)) if locked.keeps_uploads => error(503, "SlowDown"),
         ("DELETE", Some(id)) => match locked.uploads.remove(&id) {
             Some(_) => Reply::Status(204),
             None => error(404, "NoSuchUpload"),
@@ -192,6 +208,7 @@ fn answer(state: &Arc<Mutex<State>>, asked: &Asked) -> Reply {
         ("PUT" | "DELETE", None) => {
             locked.writes += 1;
             let put = (asked.method == "PUT").then(kept);
+            let held = (name.clone(), put.clone());
             let apply = move |state: &mut State| match put {
                 Some(kept) => drop(state.objects.insert(name, kept)),
                 None => drop(state.objects.remove(&name)),
@@ -203,12 +220,8 @@ fn answer(state: &Arc<Mutex<State>>, asked: &Asked) -> Reply {
                     apply(&mut locked);
                     Reply::Close
                 }
-                Some(Fault::Held(time)) => {
-                    let state = state.clone();
-                    std::thread::spawn(move || {
-                        std::thread::sleep(time);
-                        apply(&mut lock(&state));
-                    });
+                Some(Fault::Held) => {
+                    locked.held.push(held);
                     Reply::Hang
                 }
                 None => {

@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime};
 
 use super::carrier::{Answered, Seen};
 use crate::targets::Outcome;
-use crate::targets::http::status::uncertain;
 
 /// What was asked of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +33,9 @@ pub(super) fn has_expired(seen: Option<&Seen>) -> bool {
         "RequestExpired",
         "InvalidToken",
     ];
+    // The answer to a HEAD has no code, and S3 says 400 then.
     matches!(seen, Some(Seen::Answered(answer)) if !answer.credentials && (CODES.contains(&&*answer.code)
-        || (answer.status == 401 && answer.code.is_empty())))
+        || (matches!(answer.status, 400 | 401) && answer.code.is_empty())))
 }
 
 /// Whether the answer says that there is no such object.
@@ -46,8 +46,8 @@ pub(super) fn is_missing(seen: Option<&Seen>) -> bool {
     !answer.credentials
         && match &*answer.code {
             "NoSuchKey" | "BlobNotFound" | "NoSuchVersion" => true,
-            // A HEAD has no body.
-            "" => answer.status == 404,
+            // A HEAD has no body. A body without a code is not a store's, but that of a proxy.
+            "" => answer.status == 404 && answer.message.is_empty(),
             _ => false,
         }
 }
@@ -120,9 +120,8 @@ pub(super) fn meaning(verb: Verb, seen: Option<&Seen>, error: &str, now: SystemT
                 times(answer, now)
             ),
         },
-        "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" | "RequestExpired" => {
-            trip("the credentials have expired: configure new ones")
-        }
+        "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" | "RequestExpired"
+        | "InvalidToken" => trip("the credentials have expired: configure new ones"),
         "NoSuchBucket" | "ContainerNotFound" | "NoSuchContainer" | "ResourceNotFound" => {
             trip("there is no such bucket: create it")
         }
@@ -152,6 +151,8 @@ pub(super) fn meaning(verb: Verb, seen: Option<&Seen>, error: &str, now: SystemT
         | "BadDigest"
         | "Md5Mismatch"
         | "OperationAborted"
+        // To a write that depends on an object which is gone meanwhile.
+        | "NoSuchKey"
         | "ConditionalRequestConflict"
         | "PreconditionFailed"
         | "ConditionNotMet"
@@ -174,6 +175,8 @@ pub(super) fn meaning(verb: Verb, seen: Option<&Seen>, error: &str, now: SystemT
         | "InvalidObjectState"
         | "BlobArchived"
         | "BlobImmutableDueToPolicy"
+        | "SnapshotsPresent"
+        | "InvalidBlobType"
         | "ObjectLocked" => refused(true),
         "XAmzContentSHA256Mismatch" => {
             trip("the store does not take this form of signature or checksum")
@@ -182,6 +185,22 @@ pub(super) fn meaning(verb: Verb, seen: Option<&Seen>, error: &str, now: SystemT
             if answer.message.contains("checksum") || answer.message.contains("MD5") =>
         {
             trip("the bucket takes objects with a checksum only: write checksum = \"sha256\"")
+        }
+        // Said of each request: of the bucket, its encryption, the account, the form of requests.
+        "InvalidRequest"
+        | "InvalidBucketName"
+        | "InvalidSecurity"
+        | "InvalidEncryptionAlgorithmError"
+        | "InvalidStorageClass"
+        | "MissingSecurityHeader"
+        | "MissingAuthenticationToken"
+        | "MissingRequiredHeader"
+        | "InvalidAuthenticationInfo"
+        | "AccountRequiresHttps"
+        | "UserProjectMissing"
+        | "UserProjectInvalid" => trip("the store takes no such request for this bucket"),
+        code if code.starts_with("KMS.") => {
+            trip("the store cannot use the key with which the bucket is encrypted")
         }
         "QuotaExceeded"
         | "StorageFull"
@@ -193,7 +212,10 @@ pub(super) fn meaning(verb: Verb, seen: Option<&Seen>, error: &str, now: SystemT
         _ => match answer.status {
             // An error without a code in an answer that says success: nothing is certain.
             200..=299 => match answer.code.is_empty() {
-                true => uncertain(format!("the answer cannot be read: {error}")),
+                true => Outcome::Retry {
+                    reason: format!("the answer cannot be read: {error}"),
+                    maybe_applied: changes,
+                },
                 false => retry(true),
             },
             300..=399 => elsewhere(answer, &reason),
@@ -210,6 +232,10 @@ pub(super) fn meaning(verb: Verb, seen: Option<&Seen>, error: &str, now: SystemT
             501 => trip("the store cannot do this"),
             507 => trip("the store is full"),
             500 | 502 | 504 => retry(true),
+            // The answer to a look has no code. Most often the credentials have expired.
+            400 if verb == Verb::Look && answer.code.is_empty() => {
+                trip("the store does not say why it refuses to be asked; see credentials and region")
+            }
             400 => refused(false),
             _ => retry(false),
         },
@@ -310,10 +336,16 @@ mod tests {
             (403, "AccessDenied", "trip", "trip"),
             (403, "SignatureDoesNotMatch", "trip", "trip"),
             (400, "ExpiredToken", "trip", "trip"),
+            (400, "InvalidToken", "trip", "trip"),
+            (400, "InvalidBucketName", "trip", "trip"),
+            (400, "InvalidRequest", "trip", "trip"),
+            (400, "KMS.DisabledException", "trip", "trip"),
+            (400, "AccountRequiresHttps", "trip", "trip"),
+            (409, "SnapshotsPresent", "refused later", "refused later"),
             (400, "InvalidArgument", "refused", "refused"),
             (404, "NoSuchBucket", "trip", "trip"),
             (404, "ContainerNotFound", "trip", "trip"),
-            (404, "NoSuchKey", "trip", "delivered"),
+            (404, "NoSuchKey", "retry", "delivered"),
             (404, "", "trip", "delivered"),
             (202, "BlobNotFound", "unknown", "delivered"),
             (301, "PermanentRedirect", "trip", "trip"),
@@ -327,6 +359,7 @@ mod tests {
             (429, "", "throttled", "throttled"),
             (200, "InternalError", "unknown", "unknown"),
             (200, "SomethingElse", "unknown", "unknown"),
+            (200, "", "unknown", "unknown"),
             (500, "InternalError", "unknown", "unknown"),
             (500, "", "unknown", "unknown"),
             (400, "RequestTimeout", "retry", "retry"),
@@ -347,6 +380,25 @@ mod tests {
             assert_eq!(outcome(Verb::Put), put, "PUT {status} {code}");
             assert_eq!(outcome(Verb::Delete), delete, "DELETE {status} {code}");
             assert_ne!(outcome(Verb::Look), "unknown", "HEAD {status} {code}");
+        }
+    }
+
+    // A token had expired, and each entity that was looked at was refused: HEAD is answered without a code.
+    // A proxy answered 404 with a page of its own, and deletions counted as done.
+    #[test]
+    fn an_answer_without_a_code_is_never_taken_for_what_a_store_says_of_an_object() {
+        let now = SystemTime::now();
+        let expired = answer(400, "");
+        assert_eq!(word(&meaning(Verb::Look, Some(&expired), "", now)), "trip");
+        assert!(has_expired(Some(&expired)));
+        let page = Seen::Answered(Answered {
+            status: 404,
+            message: "<html>maintenance</html>".into(),
+            ..Answered::default()
+        });
+        for verb in [Verb::Put, Verb::Delete, Verb::Look] {
+            assert!(!is_missing(Some(&page)));
+            assert_eq!(word(&meaning(verb, Some(&page), "", now)), "trip");
         }
     }
 

@@ -55,8 +55,13 @@ pub(crate) enum Condition {
     Any,
     /// Nothing.
     Nothing,
-    /// The object with this ETag.
-    Is(String),
+    /// The object with this ETag and, of Google Cloud Storage, this version.
+    Is {
+        /// The ETag.
+        etag: String,
+        /// The version, where the store has one.
+        version: Option<String>,
+    },
 }
 
 /// What is in a bucket under a name.
@@ -64,6 +69,8 @@ pub(crate) enum Condition {
 pub(crate) struct Stored {
     /// Its ETag.
     pub(crate) etag: Option<String>,
+    /// Its version, where the store names one.
+    pub(crate) version: Option<String>,
     /// Its size in bytes.
     pub(crate) bytes: u64,
     /// Its metadata, by names in lower case.
@@ -71,6 +78,15 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
+    /// That it is still there, unchanged. `None` if the store does not say what that is.
+    pub(crate) fn condition(&self) -> Option<Condition> {
+        let etag = self.etag.clone()?;
+        Some(Condition::Is {
+            etag,
+            version: self.version.clone(),
+        })
+    }
+
     /// A value of its metadata.
     pub(crate) fn value(&self, name: &str) -> Option<&str> {
         let found = self.metadata.iter().find(|(known, _)| known == name);
@@ -120,9 +136,9 @@ impl Store {
                     mode: match object.condition {
                         Condition::Any => PutMode::Overwrite,
                         Condition::Nothing => PutMode::Create,
-                        Condition::Is(etag) => PutMode::Update(UpdateVersion {
+                        Condition::Is { etag, version } => PutMode::Update(UpdateVersion {
                             e_tag: Some(etag),
-                            version: None,
+                            version,
                         }),
                     },
                     attributes: attributes(&object.content_type, &object.metadata),
@@ -191,6 +207,7 @@ impl Store {
                     });
                 Ok(Some(Stored {
                     etag: found.meta.e_tag.clone(),
+                    version: found.meta.version.clone(),
                     bytes: found.meta.size,
                     metadata: metadata.collect(),
                 }))
@@ -234,13 +251,17 @@ impl Store {
                 let prefix = (!prefix.is_empty()).then_some(prefix);
                 let page = client.list_paginated(prefix.as_deref(), options).await?;
                 let names = page.result.objects.into_iter();
-                Ok(Listed {
+                Ok(Some(Listed {
                     names: names.map(|object| object.location.to_string()).collect(),
                     next: page.page_token,
-                })
+                }))
             })
         };
-        self.run(Verb::Look, work).await
+        // A list always exists, also an empty one: what is missing is the bucket.
+        let listed: Option<Listed> = self.run(Verb::Look, work).await?;
+        listed.ok_or_else(|| Outcome::Trip {
+            reason: "there is no such bucket: create it".to_owned(),
+        })
     }
 
     pub(super) fn client(&self) -> Arc<dyn Client> {

@@ -114,7 +114,7 @@ pub(super) struct Uploads {
     place: String,
     memory: Arc<dyn Memory>,
     open: Mutex<Vec<Upload>>,
-    /// What an earlier one has left.
+    /// What an earlier one has left, or could not be aborted yet.
     left: std::sync::Mutex<Vec<Upload>>,
 }
 
@@ -142,7 +142,7 @@ impl Uploads {
         })
     }
 
-    /// Aborts what an earlier one has left.
+    /// Aborts what an earlier one has left, and what could not be aborted yet.
     pub(super) fn sweep(self: Arc<Uploads>, client: Arc<dyn Client>) {
         let left = std::mem::take(&mut *crate::sync::lock(&self.left));
         if left.is_empty() {
@@ -204,8 +204,9 @@ impl Uploads {
                 tracing::warn!(
                     name = upload.name,
                     reason,
-                    "the parts of an unfinished upload cannot be removed now; they are at the next start"
+                    "the parts of an unfinished upload cannot be removed now; it is tried again with the next large object and at the next start"
                 );
+                crate::sync::lock(&self.left).push(upload.clone());
             }
         }
     }
@@ -272,6 +273,7 @@ impl Store {
     }
 
     async fn put_multipart(&self, object: &Object, content: &Content) -> Result<(), Outcome> {
+        self.uploads.clone().sweep(self.client());
         let begin = |client: Arc<dyn Client>| -> BoxFuture<'static, _> {
             let object = object.clone();
             Box::pin(async move {

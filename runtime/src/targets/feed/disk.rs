@@ -13,7 +13,7 @@ mod open;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,7 +30,7 @@ use crate::sync::lock;
 /// Bytes of changes in memory, and what an entry takes there beside its key and record.
 const MEMORY_BYTES_MAX: usize = 64 << 20;
 const ENTRY_BYTES: usize = 96;
-/// Runs that are merged into one when there are more, which happens only while no generation is built.
+/// Runs that are merged into one when there are more: while no generation is built, or the next one is held.
 const RUNS_MAX: usize = 32;
 /// How much later than its mark the log of a Weir that was killed may end, in milliseconds.
 const BEHIND_MAX: u64 = 60_000;
@@ -49,8 +49,18 @@ fn failed(what: &str) -> impl FnOnce(io::Error) -> Trouble {
     move |error| Trouble::Failed(format!("{what}: {error}"))
 }
 
-fn forgot(error: io::Error) -> Trouble {
-    Trouble::Forgot(format!("the files of the feed are damaged: {error}"))
+/// What an error means that comes while the files are read: most are damage, which only new files mend. What
+/// the process lacks, such as memory or a right, passes.
+pub(super) fn forgot(error: io::Error) -> Trouble {
+    match error.kind() {
+        ErrorKind::PermissionDenied
+        | ErrorKind::OutOfMemory
+        | ErrorKind::Interrupted
+        | ErrorKind::ResourceBusy => {
+            Trouble::Failed(format!("the files of the feed cannot be read: {error}"))
+        }
+        _ => Trouble::Forgot(format!("the files of the feed are damaged: {error}")),
+    }
 }
 
 /// How far the files had come.
@@ -294,13 +304,17 @@ impl Disk {
         Ok(())
     }
 
-    /// Writes the changes in memory as a run now.
-    #[cfg(test)]
+    /// Writes the changes in memory as a run now, and merges the runs if there are too many.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
     pub(super) fn spill_now(&self) -> Result<(), Trouble> {
         let mut guard = lock(&self.io);
         let io = self.opened(&mut guard)?;
-        self.spill(io)?;
-        self.compact(io)
+        match self.spill(io).and_then(|()| self.compact(io)) {
+            Ok(()) => Ok(()),
+            Err(trouble) => self.after(&mut guard, trouble),
+        }
     }
 
     fn note_mark(&self, io: &Io) {
@@ -431,13 +445,13 @@ impl Disk {
         lock(&self.memory).base.clone()
     }
 
-    /// Up to `limit` keys that are greater than `after`, as the next generation would have them, and
-    /// whether there may be more.
+    /// Up to `limit` keys that are greater than `after`, as the next generation would have them, and the key
+    /// after which there may be more. It need not be among them: between two of them many may be deleted.
     pub(super) fn keys(
         &self,
         after: Option<&[u8]>,
         limit: usize,
-    ) -> io::Result<(Vec<Box<[u8]>>, bool)> {
+    ) -> io::Result<(Vec<Box<[u8]>>, Option<Box<[u8]>>)> {
         use std::ops::Bound;
         let (mut cursors, mut horizon) = (Vec::new(), None);
         {
@@ -467,16 +481,18 @@ impl Disk {
         let (mut merge, mut keys) = (Merge::new(cursors)?, Vec::new());
         while let Some(entry) = merge.next()? {
             if horizon.as_ref().is_some_and(|horizon| entry.key > *horizon) {
-                return Ok((keys, true));
+                return Ok((keys, horizon));
             }
             if entry.record.is_some() {
                 keys.push(entry.key);
             }
             if keys.len() == limit {
-                return Ok((keys, true));
+                let last = keys.last().cloned();
+                return Ok((keys, last));
             }
         }
-        Ok((keys, false))
+        // All that the cursors have was read; a piece of memory may go on behind its last key.
+        Ok((keys, horizon))
     }
 
     /// The generation that is served, without opening anything else. It is read from the manifest.

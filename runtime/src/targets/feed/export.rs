@@ -24,15 +24,16 @@ pub(super) fn packed(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// A name that does not grow with the file's, which may have as many bytes as a name can have.
-fn temporary(path: &Path) -> PathBuf {
+/// A name that does not grow with the file's, which may have as many bytes as a name can have. Each purpose has
+/// its own, because a check may run beside the Weir that writes the file.
+fn temporary(path: &Path, purpose: &str) -> PathBuf {
     let digest = xxh3_64(path.as_os_str().as_encoded_bytes());
-    folder(path).join(format!(".weir-feed-{digest:016x}"))
+    folder(path).join(format!(".weir-{purpose}-{digest:016x}"))
 }
 
 /// Copies `from` to the path; readers see the old file or the new one.
 pub(super) fn copy(from: &Path, path: &Path) -> io::Result<()> {
-    let temporary = temporary(path);
+    let temporary = temporary(path, "feed");
     let copied = (|| {
         // Not over something else with that name, such as a link.
         let _ = fs::remove_file(&temporary);
@@ -64,7 +65,7 @@ pub(super) fn check(path: &Path) -> Result<Vec<String>, String> {
             path.display()
         ));
     }
-    let temporary = temporary(path);
+    let temporary = temporary(path, "check");
     let _ = fs::remove_file(&temporary);
     File::create_new(&temporary).map_err(wrong)?;
     fs::remove_file(&temporary).map_err(wrong)?;

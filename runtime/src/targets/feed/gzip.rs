@@ -1,5 +1,8 @@
-//! The packed form of a feed: gzip members by block of records. A block that the last generation had too
-//! is copied as it is packed there.
+//! The packed form of a feed: one gzip member, deflated by block of records. A block that the last generation
+//! had too is copied as it is packed there.
+//!
+//! It is one member because some fetchers stop after the first: wget then takes the beginning of a feed for
+//! all of it, without an error.
 //!
 //! The ends of blocks follow from the keys of records, so that an added record changes one block and not
 //! all behind it. A block is short: with one record in a hundred changed, most of those of 16 KiB are still
@@ -11,9 +14,8 @@ use std::io::{self, BufReader, BufWriter, ErrorKind, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
-use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_128};
+use flate2::{Compress, Compression, FlushCompress};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_128_with_seed};
 
 use super::manifest::{blocks_name, gzip_name};
 
@@ -26,6 +28,12 @@ const CUT_BITS: u64 = 0b1111;
 const LINE: usize = 16 + 8 + 4 + 4;
 /// Level 4 takes about half the time of level 6 for 3 % more bytes.
 const LEVEL: u32 = 4;
+/// The head of a gzip member (RFC 1952): no name, no time, an unknown system.
+const HEAD: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
+/// The last block of a deflated text, without a byte in it.
+const LAST_BLOCK: [u8; 2] = [3, 0];
+/// Part of the digests of blocks, so that those that were packed in another way are not used again.
+const PACKED_AS: u64 = 1;
 
 /// The packed blocks of a generation, by the digest of what is in them.
 struct Blocks {
@@ -41,6 +49,9 @@ pub(super) struct Packer {
     block: Vec<u8>,
     digest: Xxh3,
     written: u64,
+    /// Checksum and length of what is packed, which stand at the end of a gzip member.
+    checksum: crc32fast::Hasher,
+    length: u64,
     /// Blocks that were copied, and all.
     pub(super) reused: u64,
     pub(super) blocks: u64,
@@ -52,16 +63,27 @@ impl Packer {
         let create = |name: String| File::create(folder.join(name)).map(BufWriter::new);
         // Without the table, all blocks are packed again.
         let before = before.and_then(|number| Blocks::open(folder, number).ok());
-        Ok(Packer {
+        let mut packer = Packer {
             out: create(gzip_name(number))?,
             table: create(blocks_name(number))?,
             before,
             block: Vec::with_capacity(2 * BLOCK_BYTES_MAX),
             digest: Xxh3::new(),
             written: 0,
+            checksum: crc32fast::Hasher::new(),
+            length: 0,
             reused: 0,
             blocks: 0,
-        })
+        };
+        packer.write(&HEAD)?;
+        Ok(packer)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.out.write_all(bytes)?;
+        self.digest.update(bytes);
+        self.written += bytes.len() as u64;
+        Ok(())
     }
 
     /// Adds a record, or with an empty key what stands before and after them.
@@ -78,20 +100,14 @@ impl Packer {
         if self.block.is_empty() {
             return Ok(());
         }
-        let digest = xxh3_128(&self.block);
+        let digest = xxh3_128_with_seed(&self.block, PACKED_AS);
         let kept = self.before.as_ref().and_then(|before| before.get(digest));
         self.blocks += 1;
         self.reused += u64::from(kept.is_some());
         let packed = match kept {
             Some(packed) => packed,
-            None => {
-                let mut packer = GzEncoder::new(Vec::new(), Compression::new(LEVEL));
-                packer.write_all(&self.block)?;
-                packer.finish()?
-            }
+            None => deflated(&self.block)?,
         };
-        self.out.write_all(&packed)?;
-        self.digest.update(&packed);
         let line = [
             &digest.to_le_bytes()[..],
             &self.written.to_le_bytes(),
@@ -99,7 +115,9 @@ impl Packer {
             &crc32fast::hash(&packed).to_le_bytes(),
         ];
         self.table.write_all(&line.concat())?;
-        self.written += packed.len() as u64;
+        self.write(&packed)?;
+        self.checksum.update(&self.block);
+        self.length += self.block.len() as u64;
         self.block.clear();
         Ok(())
     }
@@ -107,19 +125,28 @@ impl Packer {
     /// Makes it durable; returns its length and its digest.
     pub(super) fn finish(mut self) -> io::Result<(u64, u128)> {
         self.end_block()?;
-        if self.written == 0 {
-            // An empty file is no gzip.
-            let packed = GzEncoder::new(Vec::new(), Compression::new(LEVEL)).finish()?;
-            self.out.write_all(&packed)?;
-            self.digest.update(&packed);
-            self.written += packed.len() as u64;
-        }
+        self.write(&LAST_BLOCK)?;
+        let checksum = self.checksum.clone().finalize();
+        // The standard has the length modulo 2^32.
+        let length = self.length as u32;
+        self.write(&[checksum.to_le_bytes(), length.to_le_bytes()].concat())?;
         for file in [self.out, self.table] {
             let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
             file.sync_all()?;
         }
         Ok((self.written, self.digest.digest128()))
     }
+}
+
+/// Packs a block by itself: nothing in it refers to what stands before it, and it ends with a whole byte.
+fn deflated(block: &[u8]) -> io::Result<Vec<u8>> {
+    // Room also for what does not become shorter, so that it is done in one step.
+    let mut packed = Vec::with_capacity(block.len() + block.len() / 8 + 1024);
+    let mut deflate = Compress::new(Compression::new(LEVEL), false);
+    deflate.compress_vec(block, &mut packed, FlushCompress::Sync)?;
+    let whole = deflate.total_in() == block.len() as u64 && packed.len() < packed.capacity();
+    let cannot = || io::Error::other("a block of the feed cannot be packed");
+    whole.then_some(packed).ok_or_else(cannot)
 }
 
 impl Blocks {

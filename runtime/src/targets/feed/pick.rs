@@ -190,9 +190,39 @@ pub(super) fn shown(raw: &RawValue) -> Option<Shown<'_>> {
 fn string(text: &str) -> Cow<'_, str> {
     let inner = text.get(1..text.len().saturating_sub(1)).unwrap_or("");
     match inner.contains('\\') {
-        true => Cow::Owned(serde_json::from_str(text).unwrap_or_default()),
+        true => Cow::Owned(serde_json::from_str(text).unwrap_or_else(|_| mended(text))),
         false => Cow::Borrowed(inner),
     }
+}
+
+/// A text in which a character was cut in half, as JavaScript does when it shortens one: `\ud83d` without its
+/// other half. The character that stands for unknown ones takes its place.
+fn mended(text: &str) -> String {
+    let unit = |escape: &str| {
+        let digits = escape.strip_prefix("\\u")?.get(..4)?;
+        u16::from_str_radix(digits, 16).ok()
+    };
+    let (mut whole, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        whole.push_str(before);
+        let low = |unit: u16| (0xdc00..=0xdfff).contains(&unit);
+        let length = match unit(escape) {
+            None => 2,
+            Some(0xd800..=0xdbff) if escape.get(6..).and_then(unit).is_some_and(low) => 12,
+            Some(_) => 6,
+        };
+        let Some((kept, behind)) = escape.split_at_checked(length) else {
+            break;
+        };
+        match length == 6 && unit(kept).is_some_and(|unit| (0xd800..=0xdfff).contains(&unit)) {
+            true => whole.push_str("\\ufffd"),
+            false => whole.push_str(kept),
+        }
+        rest = behind;
+    }
+    whole.push_str(rest);
+    serde_json::from_str(&whole).unwrap_or_default()
 }
 
 /// The members of an object in order.
@@ -247,5 +277,20 @@ mod tests {
         assert!(
             matches!(shown(values[1].expect("there")), Some(Shown::Text(text)) if text == "xä")
         );
+    }
+
+    // A title that a renderer had cut within an emoji was empty in the feed.
+    #[test]
+    fn a_text_that_was_cut_within_a_character_is_shown() {
+        for (text, expected) in [
+            (r#""Sofa \ud83d""#, "Sofa \u{fffd}"),
+            (
+                r#""\ude00 \\ud83d \ud83d\ude00 \"x\"""#,
+                "\u{fffd} \\ud83d 😀 \"x\"",
+            ),
+            (r#""\ud83d\ud83d\ude00\n""#, "\u{fffd}😀\n"),
+        ] {
+            assert_eq!(string(text), expected);
+        }
     }
 }

@@ -16,9 +16,9 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::disk::{Built, Disk, Trouble, Wanted};
+use super::disk::{Built, Disk, Trouble, Wanted, forgot};
 use super::manifest::{Generation, data_name, gzip_name};
-use super::sorted::Base;
+use super::sorted::{Base, said};
 use super::{Shared, export, millis};
 use crate::sync::lock;
 
@@ -130,15 +130,37 @@ impl Publisher {
             wake: Arc::default(),
             state: Mutex::default(),
         };
-        if let Some(generation) = disk.visible() {
-            let since = millis(SystemTime::now()).saturating_sub(generation.built);
-            let mut state = lock(&publisher.state);
-            state.built = Instant::now().checked_sub(Duration::from_millis(since));
-            // A file that cannot be opened is noticed when the files are used.
-            let _ = publisher.show(disk, &generation);
-            drop(state);
-        }
+        // A file that cannot be opened is noticed when the files are used.
+        let _ = publisher.catch_up(disk);
         publisher
+    }
+
+    /// Shows the generation that the manifest names, if that is another one: an earlier feed of these files
+    /// has published it since, or it was not certain that the manifest was written.
+    pub(super) fn catch_up(&self, disk: &Disk) -> Result<(), Trouble> {
+        let Some(generation) = disk.visible() else {
+            return Ok(());
+        };
+        let shown = self.published().map(|it| (it.id, it.built));
+        if shown == Some((generation.id, generation.built)) {
+            return Ok(());
+        }
+        let since = millis(SystemTime::now()).saturating_sub(generation.built);
+        lock(&self.state).built = Instant::now().checked_sub(Duration::from_millis(since));
+        match self.opened(disk, &generation) {
+            Ok(published) => {
+                self.show(published);
+                Ok(())
+            }
+            // Everything is owed again, so another generation will take its place.
+            Err(_) if disk.base().is_none() => Ok(()),
+            Err(error) => Err(forgot(error)),
+        }
+    }
+
+    /// Whether the channel has met all of its entities.
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete.load(Ordering::SeqCst)
     }
 
     pub(super) fn published(&self) -> Option<Arc<Published>> {
@@ -190,15 +212,22 @@ impl Publisher {
         }
     }
 
-    fn show(&self, disk: &Disk, generation: &Generation) -> io::Result<()> {
+    fn show(&self, published: Published) {
+        self.published.store(Some(Arc::new(published)));
+    }
+
+    /// Opens the files of a generation.
+    fn opened(&self, disk: &Disk, generation: &Generation) -> io::Result<Published> {
         let form = |name: String, length, digest: &String| {
+            let path = disk.folder().join(name);
+            let file = File::open(&path).map_err(|error| said(&path, &error))?;
             Ok::<_, io::Error>(Form {
-                file: Arc::new(File::open(disk.folder().join(name))?),
+                file: Arc::new(file),
                 length,
                 digest: digest.clone(),
             })
         };
-        let published = Published {
+        Ok(Published {
             id: generation.id,
             records: generation.records,
             sequence: generation.sequence,
@@ -215,9 +244,7 @@ impl Publisher {
                 generation.gzip_bytes,
                 &generation.gzip_digest,
             )?,
-        };
-        self.published.store(Some(Arc::new(published)));
-        Ok(())
+        })
     }
 
     /// The file at the path, if it is not the base: then the items in it are compared one by one.
@@ -297,7 +324,13 @@ async fn run(feed: Weak<Shared>, wake: Arc<Notify>) {
         if let Some(shared) = feed.upgrade() {
             let built = tokio::task::spawn_blocking(move || shared.publish()).await;
             if let Err(error) = built {
-                tracing::error!(%error, "the build of a feed was cut short");
+                tracing::error!(%error, "the build of a feed was cut short; it is tried again after the interval");
+                if let Some(shared) = feed.upgrade() {
+                    let mut state = lock(&shared.publisher.state);
+                    (state.looked, state.at_once, state.tried) =
+                        (true, false, Some(Instant::now()));
+                    state.failed = Some(format!("the build was cut short: {error}"));
+                }
             }
         }
     }
@@ -318,11 +351,12 @@ impl Shared {
             return Some(Instant::now());
         }
         let first = !has_base && state.tried.is_none();
-        let path_due = state.path_due && state.path_failed.is_none();
+        let failed = state.failed.is_some();
+        let path_due = state.path_due && state.path_failed.is_none() && !failed;
         if first || path_due {
             return Some(Instant::now());
         }
-        if unpublished == 0 && has_base && !state.path_due {
+        if unpublished == 0 && has_base && !state.path_due && !failed {
             return None;
         }
         let last = state.built.max(state.tried);
@@ -374,10 +408,11 @@ impl Shared {
     pub(super) fn publish(self: &Arc<Self>) {
         self.take_over();
         let publisher = &self.publisher;
-        if let Err(trouble) = self.disk.ensure() {
-            publisher.note_forgotten(&trouble);
+        let opened = self.disk.ensure();
+        if let Err(trouble) = opened.and_then(|()| publisher.catch_up(&self.disk)) {
             let mut state = lock(&publisher.state);
-            (state.looked, state.tried) = (true, Some(Instant::now()));
+            // Whoever wants it at once gets it when the files can be opened.
+            (state.looked, state.at_once, state.tried) = (true, false, Some(Instant::now()));
             self.note_failure(&mut state, trouble);
             return;
         }
@@ -396,11 +431,15 @@ impl Shared {
             footer: &footer,
             content_type: &self.writer.content_type(),
             shrink_max: self.options.shrink_max,
+            complete: &publisher.complete,
             now: millis(SystemTime::now()),
         };
         let built = self.disk.build(&wanted, |generation| {
-            lock(&publisher.state).path_due = self.options.path.is_some();
-            publisher.show(&self.disk, generation)
+            let published = publisher.opened(&self.disk, generation)?;
+            Ok(move || {
+                lock(&publisher.state).path_due = self.options.path.is_some();
+                publisher.show(published);
+            })
         });
         self.note(built);
         self.write_path();

@@ -42,8 +42,14 @@ fn damaged(what: &Path, why: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, what)
 }
 
-fn said(what: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", what.display()))
+/// An error with the file that it is about.
+pub(super) fn said(what: &Path, error: &io::Error) -> io::Error {
+    // Too many open files, in the system or in this process (ENFILE, EMFILE), has no kind of its own.
+    let kind = match error.raw_os_error() {
+        Some(23 | 24) => ErrorKind::ResourceBusy,
+        _ => error.kind(),
+    };
+    io::Error::new(kind, format!("{}: {error}", what.display()))
 }
 
 // -- runs

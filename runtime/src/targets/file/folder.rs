@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::NAME_BYTES_MAX;
@@ -55,16 +55,17 @@ impl Folder {
     /// # Errors
     /// It cannot be read.
     pub(super) fn marker(root: &OwnedFd) -> io::Result<Option<String>> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match rustix::fs::openat(root, MARKER, flags, Mode::empty()) {
             Ok(file) => File::from(file),
             Err(Errno::NOENT) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let mut text = String::new();
+        let mut bytes = Vec::new();
         let mut reader = io::Read::take(file, 2 * MARKER_BYTES as u64);
-        io::Read::read_to_string(&mut reader, &mut text)?;
-        Ok(Some(text.trim().to_owned()))
+        io::Read::read_to_end(&mut reader, &mut bytes)?;
+        // One that is no text is another's.
+        Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned()))
     }
 
     /// Makes the folder one that is recognised, and returns by what.
@@ -87,13 +88,25 @@ impl Folder {
         if let Some(name) = lines {
             match rustix::fs::statat(&root, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(found) => {
-                    let kind = rustix::fs::FileType::from_raw_mode(found.st_mode);
+                    let kind = FileType::from_raw_mode(found.st_mode);
                     if !kind.is_file() {
                         return Err(format!(
                             "{} is no regular file, and lines are appended to nothing else",
                             self.path.join(name).display()
                         ));
                     }
+                    let flags = OFlags::RDWR
+                        | OFlags::APPEND
+                        | OFlags::NOFOLLOW
+                        | OFlags::NONBLOCK
+                        | OFlags::CLOEXEC;
+                    let opened = rustix::fs::openat(&root, name, flags, Mode::empty());
+                    opened.map_err(|error| {
+                        format!(
+                            "{} cannot be written: {error}",
+                            self.path.join(name).display()
+                        )
+                    })?;
                 }
                 Err(Errno::NOENT) => {}
                 Err(error) => return Err(self.said(&error.into())),
@@ -164,11 +177,19 @@ pub(super) fn parent<'a>(
 /// Opens a folder in a folder, which must be a real one.
 pub(super) fn step(folder: impl AsFd, name: &str) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match rustix::fs::openat(folder, name, flags, Mode::empty()) {
+    match rustix::fs::openat(&folder, name, flags, Mode::empty()) {
         // With both flags, a link is said to be no folder.
-        Err(Errno::NOTDIR) => Err(Errno::LOOP),
+        Err(Errno::NOTDIR) => match rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(found) if FileType::from_raw_mode(found.st_mode).is_symlink() => Err(Errno::LOOP),
+            _ => Err(Errno::NOTDIR),
+        },
         other => other,
     }
+}
+
+/// Whether an error says that a part of a path is a file, so that nothing can be below it.
+pub(super) fn is_no_folder(error: &io::Error) -> bool {
+    error.raw_os_error().map(Errno::from_raw_os_error) == Some(Errno::NOTDIR)
 }
 
 /// Creates a file that is not there yet.

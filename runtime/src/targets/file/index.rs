@@ -5,9 +5,9 @@
 //! drift check runs.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 use hashbrown::HashMap;
 use rustix::fs::{Mode, OFlags};
@@ -26,12 +26,39 @@ const ENTITIES_MAX: usize = 4_000_000;
 const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Keys in a page.
 const PAGE: usize = 5_000;
+/// Bytes before the place to which a file was read, by which it is recognised.
+const TAIL_BYTES: u64 = 4_096;
 
 /// The last line of each entity.
 pub(super) struct Index {
-    /// Inode of each file and the bytes that were read of it, the oldest first.
-    files: Vec<(String, u64, u64)>,
+    /// The files, the oldest first.
+    files: Vec<Known>,
     last: HashMap<u64, Last>,
+}
+
+/// A file that was read.
+struct Known {
+    name: String,
+    inode: u64,
+    /// The bytes that were read.
+    bytes: u64,
+    /// See [`tail`].
+    tail: u64,
+}
+
+impl Known {
+    /// Whether this file still begins with what was read: it may have been cut, and grown again.
+    fn is(&self, inode: u64, file: &File) -> bool {
+        self.inode == inode && tail(file, self.bytes).is_ok_and(|tail| tail == self.tail)
+    }
+}
+
+/// A hash of the last bytes before a place in a file.
+fn tail(file: &File, end: u64) -> std::io::Result<u64> {
+    let from = end.saturating_sub(TAIL_BYTES);
+    let mut piece = vec![0; usize::try_from(end - from).unwrap_or(0)];
+    file.read_exact_at(&mut piece, from)?;
+    Ok(xxh3_64(&piece))
 }
 
 #[derive(Clone, Copy)]
@@ -70,10 +97,12 @@ impl Index {
         }
         // What was read stays valid if the same files are there in the same order, or more behind them.
         let is_same = |kept: &Index| {
-            let mut there = files.iter().map(|(_, inode, _)| *inode);
-            kept.files
-                .iter()
-                .all(|(_, inode, _)| there.next() == Some(*inode))
+            let mut there = files.iter();
+            let is_there = |known: &Known| {
+                let next = there.next();
+                next.is_some_and(|(_, inode, file)| known.is(*inode, file))
+            };
+            kept.files.iter().all(is_there)
         };
         let mut index = kept.filter(is_same).unwrap_or(Index {
             files: Vec::new(),
@@ -81,13 +110,19 @@ impl Index {
         });
         let mut before = 0;
         for (at, (name, inode, file)) in files.into_iter().enumerate() {
-            let read = index.files.get(at).map_or(0, |(_, _, read)| *read);
-            let read = index.read(file, read, before).map_err(failed)?;
+            let read = index.files.get(at).map_or(0, |known| known.bytes);
+            let bytes = index.read(&file, read, before).map_err(failed)?;
+            let known = Known {
+                name,
+                inode,
+                bytes,
+                tail: tail(&file, bytes).map_err(failed)?,
+            };
             match index.files.get_mut(at) {
-                Some(known) => *known = (name, inode, read),
-                None => index.files.push((name, inode, read)),
+                Some(before) => *before = known,
+                None => index.files.push(known),
             }
-            before += read;
+            before += bytes;
             if index.last.len() > ENTITIES_MAX {
                 return Err(format!("the files hold more than {ENTITIES_MAX} entities"));
             }
@@ -96,7 +131,7 @@ impl Index {
     }
 
     /// Reads a file from this place to its end, and returns where that is.
-    fn read(&mut self, mut file: File, from: u64, before: u64) -> std::io::Result<u64> {
+    fn read(&mut self, mut file: &File, from: u64, before: u64) -> std::io::Result<u64> {
         file.seek(SeekFrom::Start(from))?;
         each_line(file, from, |at, line| {
             if let Some(line) = Line::read(line)
@@ -142,14 +177,15 @@ impl Index {
         let root = folder.open().map_err(|error| folder.said(&error))?;
         let failed = |error: std::io::Error| format!("the lines cannot be read: {error}");
         let (mut keys, mut next, mut before) = (Vec::new(), None, 0);
-        for (name, inode, bytes) in &self.files {
+        for known in &self.files {
+            let (name, bytes) = (&known.name, &known.bytes);
             let from = after.saturating_sub(before);
             if from < *bytes {
                 let file = open(&root, name).map_err(failed)?;
                 let Some(mut file) = file else {
                     return Err("the files were rotated meanwhile; begin again".to_owned());
                 };
-                if file.metadata().map_err(failed)?.ino() != *inode {
+                if file.metadata().map_err(failed)?.ino() != known.inode {
                     return Err("the files were rotated meanwhile; begin again".to_owned());
                 }
                 file.seek(SeekFrom::Start(from)).map_err(failed)?;
@@ -190,7 +226,7 @@ fn open(root: &OwnedFd, name: &str) -> std::io::Result<Option<File>> {
 
 /// Calls for each whole line with its place, until it returns false. Returns where the last whole line ends.
 fn each_line(
-    file: File,
+    file: impl Read,
     from: u64,
     mut see: impl FnMut(u64, &[u8]) -> bool,
 ) -> std::io::Result<u64> {

@@ -79,26 +79,12 @@ impl Lines {
             (self.open, self.suspect) = (None, None);
         }
         self.ready()?;
+        // Before a new file begins, which would hide it.
+        self.not_ahead(when)?;
         self.rotate(bytes.len() as u64, when.now)?;
         let Some(open) = &mut self.open else {
             return Err(uncertain("the file is not open".to_owned()));
         };
-        let foreign = |last| {
-            when.foreign
-                .is_some_and(|it| (it.first.0..=it.last.0).contains(&last))
-        };
-        if let Some(last) = open
-            .last
-            .filter(|last| *last > when.head.0 && !foreign(*last))
-        {
-            return Err(Outcome::Ahead {
-                reason: format!(
-                    "the last line of {} has the sequence {last}, and Weir has given out none after {}",
-                    self.name, when.head.0
-                ),
-                sequence: Sequence(last),
-            });
-        }
         let written = open.file.write_all(bytes);
         let done = written.and_then(|()| {
             open.file
@@ -111,7 +97,7 @@ impl Lines {
             self.open = None;
             // Others may need the room. What cannot be cut now is before the next batch.
             let _ = self.ready();
-            return Err(outcome(
+            return Err(tripped(
                 &format!("no lines can be appended to {}", self.name),
                 &error,
             ));
@@ -120,6 +106,26 @@ impl Lines {
         open.last = None;
         lock(&self.shared).mark = Some(mark(open.inode, open.bytes));
         Ok(())
+    }
+
+    /// Whether the last line that an earlier Weir left is one that Weir has given out.
+    fn not_ahead(&self, when: When) -> Result<(), Outcome> {
+        let Some(last) = self.open.as_ref().and_then(|open| open.last) else {
+            return Ok(());
+        };
+        let is_foreign = when
+            .foreign
+            .is_some_and(|it| (it.first.0..=it.last.0).contains(&last));
+        if last <= when.head.0 || is_foreign {
+            return Ok(());
+        }
+        Err(Outcome::Ahead {
+            reason: format!(
+                "the last line of {} has the sequence {last}, and Weir has given out none after {}",
+                self.name, when.head.0
+            ),
+            sequence: Sequence(last),
+        })
     }
 
     /// Has the file open that has this name now.
@@ -152,7 +158,9 @@ impl Lines {
         self.open = None;
         let is_new = found.is_none();
         let opened = self.opened(root);
-        let mut open = opened.map_err(|error| trip(&self.folder, error))?;
+        let mut open = opened.map_err(|error| {
+            tripped(&format!("the file {} cannot be opened", self.name), &error)
+        })?;
         let there = open.bytes;
         let before = lock(&self.shared).before.take();
         if let Some((inode, acknowledged)) = before.as_deref().and_then(marked)
@@ -236,13 +244,13 @@ impl Lines {
             return Ok(());
         }
         let failed = |error: Errno| {
-            outcome(
+            tripped(
                 &format!("no new file can take the place of {}", self.name),
                 &error.into(),
             )
         };
         let old = old_files(&open.root, &self.name);
-        let old = old.map_err(|error| outcome("the old files cannot be listed", &error))?;
+        let old = old.map_err(|error| tripped("the old files cannot be listed", &error))?;
         let mut name = rotated(
             &self.name,
             jiff::Timestamp::try_from(now).unwrap_or_default(),
@@ -259,7 +267,7 @@ impl Lines {
         self.ready()?;
         if let (Some(keep), Some(open)) = (self.rotate.keep, &self.open) {
             let old = old_files(&open.root, &self.name);
-            let old = old.map_err(|error| outcome("the old files cannot be listed", &error))?;
+            let old = old.map_err(|error| tripped("the old files cannot be listed", &error))?;
             let too_many = old.len().saturating_sub(keep);
             for name in &old[..too_many] {
                 match rustix::fs::unlinkat(&open.root, &**name, AtFlags::empty()) {
@@ -270,6 +278,14 @@ impl Lines {
             }
         }
         Ok(())
+    }
+}
+
+/// The outcome of an error of the file system. Whatever it is, it is of the file, and no entity's own.
+fn tripped(doing: &str, error: &io::Error) -> Outcome {
+    match outcome(doing, error) {
+        Outcome::Refused { reason, .. } => Outcome::Trip { reason },
+        other => other,
     }
 }
 

@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
+use xxhash_rust::xxh3::xxh3_64;
 
-use super::folder::{Folder, parent, replace};
+use super::folder::{Folder, is_no_folder, parent, replace};
 use super::{NAME_BYTES_MAX, PATH_BYTES_MAX, Shared, outcome};
 use crate::sync::lock;
 use crate::targets::names::Template;
@@ -43,28 +44,35 @@ impl Objects {
             Err(outcome) => return vec![outcome; items.len()],
         };
         let folders: Mutex<BTreeMap<String, OwnedFd>> = Mutex::default();
-        let share = items.len().div_ceil(THREADS).max(1);
         let (template, root, changed) = (&self.template, &root, &folders);
-        let mut outcomes: Vec<Outcome> = std::thread::scope(|scope| {
-            let writing: Vec<_> = items
-                .chunks(share)
-                .map(|items| {
+        // Items of one key are written one after the other: one entity may leave a key to another.
+        let mut shares: Vec<Vec<usize>> = vec![Vec::new(); THREADS];
+        for (at, item) in items.iter().enumerate() {
+            let share = xxh3_64(item.key.as_bytes()) % THREADS as u64;
+            shares[share as usize].push(at);
+        }
+        shares.retain(|share| !share.is_empty());
+        let written: Vec<Vec<(usize, Outcome)>> = std::thread::scope(|scope| {
+            let writing: Vec<_> = shares
+                .iter()
+                .map(|share| {
                     scope.spawn(move || {
-                        let write = |item| write_one(root, template, item, changed);
-                        items.iter().map(write).collect::<Vec<_>>()
+                        let write = |at: &usize| {
+                            let outcome = write_one(root, template, &items[*at], changed);
+                            (*at, outcome)
+                        };
+                        share.iter().map(write).collect::<Vec<_>>()
                     })
                 })
                 .collect();
-            let written = writing.into_iter().zip(items.chunks(share));
-            written
-                .flat_map(|(writing, items)| {
-                    writing.join().unwrap_or_else(|_| {
-                        let reason = "the thread that wrote the file has failed".to_owned();
-                        vec![crate::targets::http::status::uncertain(reason); items.len()]
-                    })
-                })
-                .collect()
+            let joined = writing.into_iter().map(|writing| writing.join().ok());
+            joined.flatten().collect()
         });
+        let failed = "the thread that wrote the file has failed".to_owned();
+        let mut outcomes = vec![crate::targets::http::status::uncertain(failed); items.len()];
+        for (at, outcome) in written.into_iter().flatten() {
+            outcomes[at] = outcome;
+        }
         for folder in folders.into_inner().unwrap_or_default().into_values() {
             if let Err(error) = rustix::fs::fsync(&folder) {
                 // Which of them are durable is not known.
@@ -85,20 +93,25 @@ impl Objects {
         };
         let root = self.folder.open().map_err(trip)?;
         let found = Folder::marker(&root).map_err(trip)?;
-        let mut said = lock(&self.shared);
-        let known = said.mark.clone().or_else(|| said.before.clone());
-        if let Some(known) = known
+        // The lock is not held while the disk is waited for: others ask for the mark meanwhile.
+        let (mark, before) = {
+            let said = lock(&self.shared);
+            (said.mark.clone(), said.before.clone())
+        };
+        let is_first = mark.is_none();
+        if let Some(known) = mark.or(before)
             && found.as_deref().map(str::as_bytes) != Some(&*known)
         {
             return Err(Outcome::Forgot {
                 reason: "the folder is not the one that was written to, or was emptied: its file .weir-folder is gone or another's".to_owned(),
             });
         }
-        if said.mark.is_none() {
+        if is_first {
             let id = match found {
                 Some(id) if !id.is_empty() => id,
                 _ => Folder::make_marker(&root).map_err(trip)?,
             };
+            let mut said = lock(&self.shared);
             said.mark = Some(id.into_bytes());
             said.start_over = false;
         }
@@ -116,6 +129,8 @@ fn write_one(
     let entity = &item.entity.entity_type;
     let name = match template.name(entity, &item.key, NAME_BYTES_MAX, PATH_BYTES_MAX) {
         Ok(name) => name,
+        // It cannot be there.
+        Err(_) if item.rendering.is_none() => return Outcome::Delivered,
         Err(reason) => {
             return Outcome::Refused {
                 reason,
@@ -126,12 +141,24 @@ fn write_one(
     let (folder, file) = match parent(root, &name, item.rendering.is_some()) {
         Ok(Some(found)) => found,
         Ok(None) => return Outcome::Delivered,
+        // A file stands where its folder would be, so there is nothing to remove.
+        Err(error) if item.rendering.is_none() && is_no_folder(&error) => {
+            return Outcome::Delivered;
+        }
+        // The keys "a" and "a/b": it is the other entity's file, which may go, and not the target's fault.
+        Err(error) if template.slashes() && item.key.contains('/') && is_no_folder(&error) => {
+            return Outcome::Refused {
+                reason: format!("a file stands where a folder of {name} belongs"),
+                after_tries: true,
+            };
+        }
         Err(error) => return outcome("the file's folder cannot be used", &error),
     };
     let written = match &item.rendering {
         Some(rendering) => replace(&folder, file, rendering.body.as_bytes()),
         None => match rustix::fs::unlinkat(&folder, file, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            // A folder is none of our files.
+            Ok(()) | Err(Errno::NOENT | Errno::ISDIR) => Ok(()),
             Err(error) => Err(error.into()),
         },
     };
@@ -155,13 +182,21 @@ pub(super) fn compare(_: &Folder, root: &OwnedFd, template: &Template, item: &It
         Err(_) if item.rendering.is_none() => return Held::Same,
         Err(reason) => return Held::Unknown(reason),
     };
-    let found = parent(root, &name, false).and_then(|found| {
+    let folder = match parent(root, &name, false) {
+        Err(error) if is_no_folder(&error) => Ok(None),
+        other => other,
+    };
+    let found = folder.and_then(|found| {
         let Some((folder, file)) = found else {
             return Ok(None);
         };
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         match rustix::fs::openat(&folder, file, flags, Mode::empty()) {
-            Ok(file) => Ok(Some(std::fs::File::from(file))),
+            Ok(file) => {
+                let file = std::fs::File::from(file);
+                // A folder is none of our files.
+                Ok((!file.metadata()?.is_dir()).then_some(file))
+            }
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(error.into()),
         }

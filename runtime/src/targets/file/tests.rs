@@ -198,6 +198,54 @@ async fn one_file_that_cannot_be_written_costs_no_other_one() {
     assert_eq!(names(root.path()), ["a", "b", "c"]);
 }
 
+// One product with the key "a" and another with "a/b" stopped the export of all others.
+#[tokio::test]
+async fn a_key_below_the_file_of_another_one_costs_no_other_one() {
+    let root = tempfile::tempdir().expect("a folder");
+    let file = File::open(&Options {
+        form: Form::Objects(Template::parse("{key}", true).expect("a template")),
+        ..objects(root.path(), "{key}").options
+    });
+    takes(&file, &[item("a", 1, Some("x"))]).await;
+    let below = item("a/b", 2, Some("x"));
+    let outcomes = deliver(&file, &[below.clone(), item("c", 2, Some("x"))]).await;
+    says(&outcomes[0], "after_tries: true");
+    assert_eq!(outcomes[1], Outcome::Delivered);
+    let absent = item("a/b", 3, None);
+    assert_eq!(
+        file.compare(&[below.clone(), absent.clone()]).await,
+        Ok(vec![Held::Missing, Held::Same])
+    );
+    // There is nothing to remove, also the other way round.
+    takes(&file, &[absent, item("a", 4, None)]).await;
+    takes(&file, &[below, item("a", 5, None)]).await;
+    assert_eq!(
+        file.compare(&[item("a", 5, None)]).await,
+        Ok(vec![Held::Same])
+    );
+    assert_eq!(all_keys(&file).await, ["a/b", "c"]);
+    // A key that can have no file has none to remove.
+    says(
+        &deliver(&file, &[item("a//b", 6, Some("x"))]).await[0],
+        "Refused",
+    );
+    takes(&file, &[item("a//b", 7, None)]).await;
+}
+
+// A key went from one product to another in one batch, whose files are written at the same time.
+#[tokio::test]
+async fn items_of_one_key_are_written_in_their_order() {
+    let root = tempfile::tempdir().expect("a folder");
+    let file = objects(root.path(), "{key}");
+    let (put, delete) = (item("k", 1, Some("new")), item("k", 2, None));
+    for _ in 0..5 {
+        takes(&file, &[put.clone(), delete.clone()]).await;
+        assert_eq!(names(root.path()), [""; 0]);
+        takes(&file, &[delete.clone(), put.clone()]).await;
+        assert_eq!(names(root.path()), ["k"]);
+    }
+}
+
 // An export folder was a mount that was missing after a reboot; the empty folder below it was filled, and
 // nobody saw it.
 #[tokio::test]
@@ -398,6 +446,16 @@ async fn a_file_that_is_ahead_of_weir_is_appended_to_only_on_request() {
         first: Sequence(501),
         last: Sequence(1_000),
     };
+    // A new file would hide it.
+    let full = lines_with(
+        root.path(),
+        Rotate {
+            bytes: Some(1),
+            ..Rotate::default()
+        },
+    );
+    let outcomes = deliver_at(&full, &items, now, 500, None).await;
+    assert!(matches!(outcomes[0], Outcome::Ahead { .. }), "{outcomes:?}");
     let outcomes = deliver_at(&file, &items, now, 500, Some(foreign)).await;
     assert_eq!(outcomes, [Outcome::Delivered]);
     assert_eq!(sequences(&root.path().join("all.ndjson")), [900, 400]);
@@ -428,7 +486,7 @@ async fn what_is_no_regular_file_is_not_written_to() {
 #[tokio::test]
 async fn a_batch_that_hangs_is_given_up_on_and_never_overtaken() {
     let root = tempfile::tempdir().expect("a folder");
-    let file = File::open(&Options {
+    let mut file = File::open(&Options {
         timeout: Duration::from_millis(50),
         ..lines(root.path()).options
     });
@@ -439,8 +497,43 @@ async fn a_batch_that_hangs_is_given_up_on_and_never_overtaken() {
     let outcomes = deliver(&file, &[item("a", 1, Some("1"))]).await;
     says(&outcomes[0], "maybe_applied: true");
     drop(hanging);
+    file.options.timeout = TIMEOUT;
     takes(&file, &[item("a", 2, Some("1"))]).await;
     assert_eq!(sequences(&root.path().join("all.ndjson")), [2]);
+
+    // A new configuration has replaced the target meanwhile.
+    let hanging = file.turn.clone().lock_owned().await;
+    let mut next = File::open(&Options {
+        timeout: Duration::from_millis(50),
+        ..file.options.clone()
+    });
+    drop(file);
+    let outcomes = deliver(&next, &[item("a", 3, Some("1"))]).await;
+    says(&outcomes[0], "maybe_applied: true");
+    drop(hanging);
+    next.options.timeout = TIMEOUT;
+    takes(&next, &[item("a", 4, Some("1"))]).await;
+    assert_eq!(sequences(&root.path().join("all.ndjson")), [2, 4]);
+}
+
+// A drift check read a file on a disk that did not answer, and nothing else could start over.
+#[tokio::test]
+async fn a_drift_check_that_hangs_is_given_up_on_and_nothing_waits_for_it() {
+    let root = tempfile::tempdir().expect("a folder");
+    let mut file = File::open(&Options {
+        timeout: Duration::from_millis(10),
+        ..lines(root.path()).options
+    });
+    let hanging = file.look.clone().lock_owned().await;
+    let items = [item("a", 1, Some("1"))];
+    let wrong = file.compare(&items).await.expect_err("it hangs");
+    assert!(wrong.contains("could not be read within"), "{wrong}");
+    let wrong = file.keys(None).await.expect_err("it hangs");
+    assert!(wrong.contains("could not be read within"), "{wrong}");
+    file.start_over();
+    drop(hanging);
+    file.options.timeout = TIMEOUT;
+    assert_eq!(file.compare(&items).await, Ok(vec![Held::Missing]));
 }
 
 /// A small disk. `None` if this user may mount none.
@@ -592,6 +685,30 @@ async fn drift_of_lines_is_found_in_old_files_too_and_all_keys_are_listed() {
         .map(|key| (key, ()))
         .collect();
     assert_eq!(keys.len(), many.len() + 5);
+}
+
+// A file was emptied and had grown again: a drift check went on where it had stopped, in the middle of a line.
+#[tokio::test]
+async fn a_file_that_was_cut_between_two_looks_is_read_anew() {
+    let root = tempfile::tempdir().expect("a folder");
+    let (writer, reader) = (lines(root.path()), lines(root.path()));
+    let before = [item("a", 1, Some("1")), item("b", 2, Some("1"))];
+    takes(&writer, &before).await;
+    let same = vec![Held::Same, Held::Same];
+    assert_eq!(reader.compare(&before).await, Ok(same));
+    std::fs::write(root.path().join("all.ndjson"), "").expect("it is emptied");
+    writer.start_over();
+    let newer = item("a", 3, Some("2"));
+    takes(&writer, std::slice::from_ref(&newer)).await;
+    let more: Vec<Item> = (4..20)
+        .map(|sequence| item("c", sequence, Some("1")))
+        .collect();
+    takes(&writer, &more).await;
+    let [_, gone] = before;
+    assert_eq!(
+        reader.compare(&[newer, gone]).await,
+        Ok(vec![Held::Same, Held::Missing])
+    );
 }
 
 #[tokio::test]

@@ -110,7 +110,7 @@ impl Walk {
             if kind.is_dir() && self.depth.is_none_or(|most| depth < most) {
                 let inner = match step(&*folder, name) {
                     Ok(inner) => inner,
-                    Err(Errno::NOENT | Errno::LOOP) => continue,
+                    Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => continue,
                     Err(error) => return Err(failed(error)),
                 };
                 let dir = Dir::read_from(&inner).map_err(failed)?;

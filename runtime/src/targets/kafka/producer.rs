@@ -8,6 +8,8 @@
 //! A report that a record timed out hides the reason: it comes as an event beside it, and the latest one is kept.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -17,7 +19,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::future_producer::{Delivery as Report, DeliveryFuture};
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer, PurgeConfig};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Compression, Mechanism, Options, Partitioner};
@@ -36,6 +38,11 @@ const QUEUED: (&str, &str) = ("100000", "65536");
 const RECENT: Duration = Duration::from_secs(60);
 /// The most partitions whose ends are remembered.
 const ENDS_MAX: usize = 10_000;
+/// The most records that are sent once more one after another to see which one spoiled their batch. Of more,
+/// halves are sent: each record alone takes a round trip.
+const SINGLY_MAX: usize = 100;
+/// The longest record that the library takes, bytes. The broker has the last word: its topic may take less.
+const RECORD_BYTES_MAX: &str = "10000000";
 
 /// Kafka, ready to deliver.
 pub(super) struct Kafka {
@@ -52,8 +59,45 @@ type Ends = BTreeMap<String, BTreeMap<i32, i64>>;
 
 #[derive(Clone)]
 struct Sending {
-    producer: FutureProducer<Events>,
+    producer: Arc<EndsApart>,
     events: Events,
+    /// An attempt was given up, and with it what the producer had not sent: it is not used again.
+    given_up: Arc<AtomicBool>,
+}
+
+/// A producer that ends on a thread of its own: its end waits for the library, up to half a second.
+struct EndsApart(Option<FutureProducer<Events>>);
+
+impl Deref for EndsApart {
+    type Target = FutureProducer<Events>;
+
+    fn deref(&self) -> &FutureProducer<Events> {
+        self.0.as_ref().expect("it is taken only at its end")
+    }
+}
+
+impl Drop for EndsApart {
+    fn drop(&mut self) {
+        let producer = self.0.take();
+        let thread = std::thread::Builder::new().name("kafka-end".to_owned());
+        // Without a thread it ends here.
+        let _ = thread.spawn(move || drop(producer));
+    }
+}
+
+/// Records of an attempt whose reports have not all come. If the attempt is given up, what of them was not sent
+/// yet must not be sent later: a newer state of the entity may have been sent by another producer since.
+struct Unfinished(Option<Sending>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(sending) = self.0.take() {
+            sending.given_up.store(true, Ordering::Relaxed);
+            // Also what is in flight, or the library would try it again.
+            let all = PurgeConfig::default().queue().inflight();
+            sending.producer.purge(all.non_blocking());
+        }
+    }
 }
 
 /// What the library says beside the reports.
@@ -95,7 +139,8 @@ impl Kafka {
         let config = config(options);
         config.create_native_config().map_err(|error| {
             Unusable(format!(
-                "the Kafka client does not take the options: {error}"
+                "the Kafka client does not take the options: {}",
+                shown(&error)
             ))
         })?;
         Ok(Kafka {
@@ -113,9 +158,12 @@ impl Kafka {
     /// The outcome of an attempt without one: nothing was sent.
     async fn sending(&self) -> Result<Sending, Outcome> {
         let mut current = self.producer.lock().await;
-        if let Some(sending) = &*current {
+        if let Some(sending) = &*current
+            && !sending.given_up.load(Ordering::Relaxed)
+        {
             return Ok(sending.clone());
         }
+        *current = None;
         self.allowed()
             .await
             .map_err(|reason| Outcome::Trip { reason })?;
@@ -124,9 +172,13 @@ impl Kafka {
             .config
             .create_with_context(events.clone())
             .map_err(|error| Outcome::Trip {
-                reason: format!("the Kafka client cannot be used: {error}"),
+                reason: format!("the Kafka client cannot be used: {}", shown(&error)),
             })?;
-        let sending = Sending { producer, events };
+        let sending = Sending {
+            producer: Arc::new(EndsApart(Some(producer))),
+            events,
+            given_up: Arc::default(),
+        };
         if let Some(reason) = self.has_forgotten(&sending).await? {
             return Err(Outcome::Forgot { reason });
         }
@@ -137,6 +189,17 @@ impl Kafka {
     /// Whether the configured brokers may be connected to. The library resolves names itself, and connects to
     /// those that brokers name.
     async fn allowed(&self) -> Result<(), String> {
+        let timeout = self.options.timeout;
+        tokio::time::timeout(timeout, self.resolved())
+            .await
+            .unwrap_or_else(|_| {
+                Err(format!(
+                    "the names of the brokers were not resolved within {timeout:?}"
+                ))
+            })
+    }
+
+    async fn resolved(&self) -> Result<(), String> {
         let mut last = Ok(());
         for (host, port) in &self.options.brokers {
             match connect::addresses(host, *port, self.options.egress).await {
@@ -151,7 +214,8 @@ impl Kafka {
         last
     }
 
-    /// What shows that a partition ends before what it acknowledged; `None` if nothing does.
+    /// What shows that a partition ends before what it acknowledged; `None` if nothing does. If there are more
+    /// than can be asked in half the timeout, the others are not asked.
     async fn has_forgotten(&self, sending: &Sending) -> Result<Option<String>, Outcome> {
         let ends = lock(&self.ends).clone();
         if ends.is_empty() {
@@ -159,10 +223,13 @@ impl Kafka {
         }
         let (sending, timeout) = (sending.clone(), self.options.timeout / 2);
         let asked = tokio::task::spawn_blocking(move || {
-            let until = Instant::now() + timeout;
+            let (until, mut any) = (Instant::now() + timeout, false);
             for (topic, partitions) in ends {
                 for (partition, end) in partitions {
                     let left = until.saturating_duration_since(Instant::now());
+                    if any && left.is_zero() {
+                        return Ok(None);
+                    }
                     let client = sending.producer.client();
                     match client.fetch_watermarks(&topic, partition, left) {
                         Ok((_, found)) if found < end => {
@@ -170,7 +237,17 @@ impl Kafka {
                                 "partition {partition} of the topic {topic:?} ends at offset {found}, and has acknowledged {end}: the topic was made anew, or a broker has lost its last records"
                             )));
                         }
-                        Ok(_) => {}
+                        Ok(_) => any = true,
+                        // The library says so too while a partition has no leader.
+                        Err(error)
+                            if error.rdkafka_error_code() == Some(Code::UnknownPartition)
+                                && sending.lacks(&topic, partition, left) =>
+                        {
+                            return Ok(Some(format!(
+                                "the topic {topic:?} has no partition {partition} any more, which has acknowledged records: it was made anew"
+                            )));
+                        }
+                        Err(_) if any && Instant::now() >= until => return Ok(None),
                         Err(error) => return Err(sending.outcome(&error, false)),
                     }
                 }
@@ -192,18 +269,22 @@ impl Kafka {
             Err(outcome) => return vec![outcome; items.len()].into(),
         };
         let until = tokio::time::Instant::now() + self.options.timeout + GRACE;
+        // A record that is sent from here on comes after all that these acknowledged.
+        let before = lock(&self.ends).clone();
+        let mut unfinished = Unfinished(Some(sending.clone()));
         let sent: Vec<_> = items.iter().map(|item| self.send(&sending, item)).collect();
         let mut outcomes = Vec::with_capacity(items.len());
         for (item, sent) in items.iter().zip(sent) {
-            outcomes.push(self.settle(&sending, item, sent, until).await);
+            outcomes.push(self.settle(&sending, item, sent, &before, until).await);
         }
         // A batch of records fails as a whole for one of them. Each alone shows which.
         let spoiled = |outcome: &Outcome| matches!(outcome, Outcome::Split { .. });
-        if outcomes.iter().any(spoiled) {
+        let count = outcomes.iter().filter(|outcome| spoiled(outcome)).count();
+        if (1..=SINGLY_MAX).contains(&count) {
             for (item, outcome) in items.iter().zip(&mut outcomes) {
                 if spoiled(outcome) {
                     let sent = self.send(&sending, item);
-                    *outcome = match self.settle(&sending, item, sent, until).await {
+                    *outcome = match self.settle(&sending, item, sent, &before, until).await {
                         Outcome::Split { reason, .. } => Outcome::Refused {
                             reason,
                             after_tries: false,
@@ -213,6 +294,7 @@ impl Kafka {
                 }
             }
         }
+        unfinished.0 = None;
         let fatal = sending.producer.client().fatal_error();
         if let Some((_, reason)) = &fatal {
             tracing::warn!("the Kafka producer was replaced: {reason}");
@@ -231,8 +313,6 @@ impl Kafka {
         };
         if fatal.is_some() || outcomes.iter().any(broken) {
             self.replace(&sending).await;
-            // Its end waits for what is in flight.
-            tokio::task::spawn_blocking(move || drop(sending));
         }
         outcomes.into()
     }
@@ -271,6 +351,7 @@ impl Kafka {
         sending: &Sending,
         item: &Item,
         sent: Result<DeliveryFuture, KafkaError>,
+        before: &Ends,
         until: tokio::time::Instant,
     ) -> Outcome {
         let report = match sent {
@@ -278,7 +359,7 @@ impl Kafka {
             Err(KafkaError::MessageProduction(Code::MessageSizeTooLarge)) => {
                 return Outcome::Refused {
                     reason: format!(
-                        "the record of {} bytes is longer than the broker takes",
+                        "the record has {} bytes without its headers, and Weir sends at most {RECORD_BYTES_MAX} to Kafka",
                         broker::body(item).len()
                     ),
                     after_tries: false,
@@ -294,10 +375,7 @@ impl Kafka {
             Ok(report) => tokio::time::timeout_at(until, report).await,
         };
         match report {
-            Ok(Ok(Ok(report))) => {
-                self.reach(item, &report);
-                Outcome::Delivered
-            }
+            Ok(Ok(Ok(report))) => self.reach(item, &report, before),
             Ok(Ok(Err((error, _)))) => sending.outcome(&error, true),
             Ok(Err(_)) | Err(_) => {
                 self.replace(sending).await;
@@ -309,12 +387,24 @@ impl Kafka {
         }
     }
 
-    /// Remembers where a partition ends. A broker that knew a repeated batch may tell no offset.
-    fn reach(&self, item: &Item, report: &Report) {
+    /// Remembers where a partition ends, and returns the outcome of an acknowledged record. `before` are the ends
+    /// when it was sent: a lower offset shows that the topic was made anew under the producer. A broker that knew a
+    /// repeated batch may tell no offset.
+    fn reach(&self, item: &Item, report: &Report, before: &Ends) -> Outcome {
         if report.offset < 0 {
-            return;
+            return Outcome::Delivered;
         }
         let topic = self.options.topic.fill(&item.entity.entity_type, &item.key);
+        let partition = report.partition;
+        let end = before.get(&topic).and_then(|ends| ends.get(&partition));
+        if let Some(end) = end.filter(|end| report.offset < **end) {
+            return Outcome::Forgot {
+                reason: format!(
+                    "partition {partition} of the topic {topic:?} acknowledged offset {} after {end}: the topic was made anew, or a broker has lost its last records",
+                    report.offset
+                ),
+            };
+        }
         let mut ends = lock(&self.ends);
         let known: usize = ends.values().map(BTreeMap::len).sum();
         let partitions = ends.entry(topic).or_default();
@@ -325,10 +415,24 @@ impl Kafka {
             }
             None => {}
         }
+        Outcome::Delivered
     }
 }
 
 impl Sending {
+    /// Whether a topic is there without this partition.
+    fn lacks(&self, topic: &str, partition: i32, timeout: Duration) -> bool {
+        let metadata = self.producer.client().fetch_metadata(Some(topic), timeout);
+        metadata.is_ok_and(|metadata| {
+            metadata.topics().iter().any(|found| {
+                found.name() == topic
+                    && found.error().is_none()
+                    && !found.partitions().is_empty()
+                    && found.partitions().iter().all(|it| it.id() != partition)
+            })
+        })
+    }
+
     /// The outcome of a record with this error. `sent` says whether a broker may have got it.
     fn outcome(&self, error: &KafkaError, sent: bool) -> Outcome {
         let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
@@ -374,19 +478,27 @@ impl Sending {
                 after: None,
             },
             // All records of its batch have this answer, so that it is not certain which is meant.
-            Code::MessageSizeTooLarge | Code::InvalidRecord => Outcome::Split {
-                reason: said,
-                too_long: false,
-            },
-            Code::PurgeQueue | Code::NotEnoughReplicas => Outcome::Retry {
-                reason: said,
-                maybe_applied: false,
-            },
+            Code::MessageSizeTooLarge | Code::InvalidRecord | Code::InvalidDifferentRecord => {
+                Outcome::Split {
+                    reason: said,
+                    too_long: false,
+                }
+            }
+            // Also where this answer says that nothing was stored: the library tries again by itself, and an
+            // earlier try may have been.
             _ => Outcome::Retry {
                 reason: said,
                 maybe_applied: sent,
             },
         }
+    }
+}
+
+/// An error as users see it: without the value of an option, which may be a secret.
+fn shown(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, why, option, _) => format!("{option}: {why}"),
+        other => other.to_string(),
     }
 }
 
@@ -423,8 +535,7 @@ fn config(options: &Options) -> ClientConfig {
         .set("linger.ms", LINGER)
         .set("queue.buffering.max.messages", QUEUED.0)
         .set("queue.buffering.max.kbytes", QUEUED.1)
-        // The broker has the last word: its topic may take more or less than the library's limit.
-        .set("message.max.bytes", "10000000")
+        .set("message.max.bytes", RECORD_BYTES_MAX)
         .set("security.protocol", protocol)
         .set_log_level(RDKafkaLogLevel::Emerg);
     if let Some(sasl) = &options.auth {
@@ -502,7 +613,7 @@ impl Kafka {
         let events = Events::default();
         let producer: KafkaResult<FutureProducer<Events>> =
             self.config.create_with_context(events.clone());
-        let producer = producer.map_err(|error| error.to_string())?;
+        let producer = producer.map_err(|error| shown(&error))?;
         let topic = match self.options.topic.names_the_type() {
             true => None,
             false => Some(self.options.topic.0.clone()),

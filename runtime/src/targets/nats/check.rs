@@ -34,9 +34,8 @@ pub(super) async fn check(options: &Options) -> Result<Vec<String>, String> {
             warnings.push("core NATS keeps nothing and acknowledges nothing: a subscriber that is away misses what is sent meanwhile; use kv or subject with a stream for what must arrive".to_owned());
             return Ok(warnings);
         }
-        if !info.jetstream {
-            return Err(format!("{} has no JetStream", connection.server));
-        }
+        // Whether there is JetStream shows the answer: a server without it hands the question on to others of its
+        // cluster.
         let stream = permitted(&connection, Stream::look(&connection, options)).await;
         let stream = stream.map_err(http::reason)?;
         warnings.extend(losses(&stream, options, connection.payload_max));

@@ -85,8 +85,9 @@ impl Connection {
         let found = connect::addresses(&server.host, server.port, options.egress).await;
         let addresses = found.map_err(|error| trip(error.to_string()))?;
         let mut last = trip(format!("{server} has no address"));
-        // One that is silent leaves time for another.
-        let most = options.timeout / (options.servers.len() as u32 + 1);
+        // One that is silent leaves time for another, also for the other addresses of its name.
+        let others = (options.servers.len() * addresses.len()).min(1_000);
+        let most = options.timeout / (others as u32 + 1);
         for address in addresses {
             let dial = Connection::dial(options, place, server, address);
             match tokio::time::timeout(CONNECT_MAX.min(most), dial).await {

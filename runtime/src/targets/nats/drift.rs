@@ -74,7 +74,8 @@ async fn beside(nats: &Nats, connection: &Connection, stream: &Stream, item: &It
     }
 }
 
-/// A page of keys. `after` names the consumer and what it has read.
+/// A page of keys. `after` names the consumer, what it has read, and where it ends: what is written meanwhile is
+/// not waited for, or a list beside a busy channel would have no end.
 ///
 /// # Errors
 /// Why the stream cannot be asked.
@@ -83,20 +84,25 @@ pub(super) async fn keys(nats: &Nats, after: Option<&str>) -> Result<Page, Strin
     let (connection, stream) = both(&session)?;
     let timeout = nats.options.timeout;
     let page = async {
-        let (consumer, read) = match after {
+        let (consumer, read, end) = match after {
             Some(after) => {
-                let parts = after.split_once(' ');
-                let parts = parts.and_then(|(name, read)| Some((name, read.parse().ok()?)));
-                let (name, read) = parts.ok_or("this is not the end of a page")?;
-                (name.to_owned(), read)
+                let (name, read, end) = position(after).ok_or("this is not the end of a page")?;
+                (name.to_owned(), read, Some(end))
             }
-            None => (consumer(nats, connection, stream).await?, 0),
+            None => (consumer(nats, connection, stream).await?, 0, None),
         };
-        next(connection, stream, &consumer, read).await
+        next(connection, stream, &consumer, read, end).await
     };
     tokio::time::timeout(timeout, page)
         .await
         .unwrap_or_else(|_| Err(format!("no answer within {timeout:?}")))
+}
+
+/// The consumer, what it has read, and where it ends.
+fn position(after: &str) -> Option<(&str, u64, u64)> {
+    let mut parts = after.split(' ');
+    let (name, read, end) = (parts.next()?, parts.next()?, parts.next()?);
+    Some((name, read.parse().ok()?, end.parse().ok()?))
 }
 
 async fn session(nats: &Nats) -> Result<std::sync::Arc<Session>, String> {
@@ -144,6 +150,7 @@ async fn next(
     stream: &Stream,
     consumer: &str,
     read: u64,
+    mut end: Option<u64>,
 ) -> Result<Page, String> {
     let stream = &stream.name;
     let question = json!({"batch": PAGE, "no_wait": true});
@@ -176,7 +183,8 @@ async fn next(
         if number != at + 1 {
             return Err("a part of the list of keys was lost: begin again".to_owned());
         }
-        (at, left) = (number, pending);
+        let last = *end.get_or_insert(number + pending);
+        (at, left) = (number, pending.min(last.saturating_sub(number)));
         let headers = message.headers.unwrap_or_default();
         let state = state(|name| headers.get(name).map(|value| value.as_str()));
         // What somebody else has written has no key of ours, and is shown as what it is.
@@ -194,7 +202,9 @@ async fn next(
     }
     Ok(Page {
         keys,
-        next: (left > 0).then(|| format!("{consumer} {at}")),
+        next: end
+            .filter(|_| left > 0)
+            .map(|end| format!("{consumer} {at} {end}")),
     })
 }
 
@@ -213,7 +223,15 @@ fn place(subject: &str) -> Option<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::place;
+    use super::{place, position};
+
+    #[test]
+    fn a_position_that_no_page_has_ended_with_is_none() {
+        assert_eq!(position("weir-keys-1 70 90"), Some(("weir-keys-1", 70, 90)));
+        for wrong in ["", "weir-keys-1", "weir-keys-1 70", "weir-keys-1 70 x"] {
+            assert_eq!(position(wrong), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn the_place_of_a_message_is_in_both_forms_of_its_subject() {

@@ -244,10 +244,12 @@ impl Stream {
     }
 }
 
-/// The state that a message has: a bucket marks deletions of its own.
+/// The state that a message has: a bucket marks deletions of its own, and so does a server when it drops the last
+/// message of a subject.
 pub(super) fn state<'h>(header: impl Fn(&str) -> Option<&'h str>) -> State {
     let mut state = State::read(&header);
-    state.deleted |= matches!(header("KV-Operation"), Some("DEL" | "PURGE"));
+    state.deleted |= matches!(header("KV-Operation"), Some("DEL" | "PURGE"))
+        || header("Nats-Marker-Reason").is_some();
     state
 }
 
@@ -281,4 +283,23 @@ pub(super) fn header_bytes(headers: &HeaderMap) -> usize {
         values.iter().map(move |value| line(name, value.as_str()))
     });
     "NATS/1.0\r\n\r\n".len() + lines.sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::state;
+
+    #[test]
+    fn each_way_to_say_that_a_message_is_a_deletion_is_understood() {
+        for (name, value, deleted) in [
+            ("weir-deleted", "true", true),
+            ("KV-Operation", "DEL", true),
+            ("KV-Operation", "PURGE", true),
+            ("Nats-Marker-Reason", "MaxAge", true),
+            ("Nats-Msg-Id", "1", false),
+        ] {
+            let found = state(|asked| (asked == name).then_some(value));
+            assert_eq!(found.deleted, deleted, "{name}: {value}");
+        }
+    }
 }

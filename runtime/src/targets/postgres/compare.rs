@@ -27,15 +27,16 @@ impl Postgres {
         for items in items.chunks(ROWS_MAX) {
             // A value that no column takes fails the statement, so it is looked for in halves.
             let mut parts = vec![items];
+            let is_of_a_row = |failed: &Failed| matches!(failed.class, Class::Row | Class::Inside);
             while let Some(part) = parts.pop() {
                 let compared = self.compare_some(&conn, &layout, part, &mut broken).await;
                 match compared {
                     Ok(found) => held.extend(found),
-                    Err(failed) if failed.class == Class::Row && part.len() > 1 => {
+                    Err(failed) if is_of_a_row(&failed) && part.len() > 1 => {
                         let (first, second) = part.split_at(part.len() / 2);
                         parts.extend([second, first]);
                     }
-                    Err(failed) if failed.class == Class::Row => {
+                    Err(failed) if is_of_a_row(&failed) => {
                         held.push(Held::Unknown(failed.reason));
                     }
                     Err(failed) => return Err(failed.reason),

@@ -305,7 +305,8 @@ impl Conn {
             "BEGIN ISOLATION LEVEL READ COMMITTED; \
              SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; \
              SET LOCAL idle_in_transaction_session_timeout = {}; \
-             SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, YMD'; {check}",
+             SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, YMD'; \
+             SET LOCAL intervalstyle = 'postgres'; SET LOCAL array_nulls = on; {check}",
             statement.as_millis(),
             lock.as_millis(),
             most.as_millis()

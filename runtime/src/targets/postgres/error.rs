@@ -3,7 +3,7 @@
 //! The five characters of its SQLSTATE decide, never its text. A wrong class would refuse a million
 //! entities for a missing right, or send one that can never be stored forever.
 
-use tokio_postgres::error::{DbError, SqlState};
+use tokio_postgres::error::{DbError, Severity, SqlState};
 
 use super::Options;
 use crate::targets::Outcome;
@@ -23,6 +23,8 @@ pub(super) enum Class {
     Locked,
     /// The statement took too long; nothing was applied.
     TooLong,
+    /// The server reports an error inside; nothing was applied. It may be of one row.
+    Inside,
     /// The server takes no writes. There is another one that does, or will be.
     ReadOnly,
     /// The table, a right, the login: nothing will be taken until somebody changes it.
@@ -64,7 +66,11 @@ impl Failed {
                 reason,
                 too_long: true,
             },
-            Class::TooLong => retry(reason, false),
+            Class::Inside if items > 1 => Outcome::Split {
+                reason,
+                too_long: false,
+            },
+            Class::TooLong | Class::Inside => retry(reason, false),
             // It says what is wrong, but not of which row.
             Class::Row | Class::RowLater if items > 1 => Outcome::Split {
                 reason,
@@ -117,6 +123,10 @@ fn class(said: &DbError, written: &[String]) -> Class {
             | &SqlState::EXCLUSION_VIOLATION,
             _,
         ) => Class::RowLater,
+        // Extensions say so of a value that they cannot read, for example a geometry.
+        (&SqlState::INTERNAL_ERROR, _) if said.parsed_severity() == Some(Severity::Error) => {
+            Class::Inside
+        }
         // 40003: the outcome of the commit is not known.
         (&SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN, _) => Class::Unknown,
         // 08: connection; 57P: the server stops; 58, XX: I/O and internal errors.

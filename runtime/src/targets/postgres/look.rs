@@ -99,6 +99,10 @@ impl Found {
             Some(it) if [Type::JSON, Type::JSONB].contains(it) => Form::Json,
             Some(it) if [Type::TIMESTAMPTZ, Type::TIMETZ].contains(it) => Form::Zoned,
             Some(it) if *it == Type::BYTEA => Form::Bytes,
+            Some(it) if [Type::TIMESTAMPTZ_ARRAY, Type::TIMETZ_ARRAY].contains(it) => {
+                Form::ArrayOfZoned
+            }
+            Some(it) if *it == Type::BYTEA_ARRAY => Form::ArrayOfBytes,
             _ if self.array => Form::Array,
             _ => Form::Plain,
         };

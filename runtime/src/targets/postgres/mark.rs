@@ -97,12 +97,34 @@ impl Marks {
         })
     }
 
-    /// A delivery was acknowledged before the server was here.
-    pub(super) fn acknowledged(&self, now: Position) {
+    /// A delivery was acknowledged before the server was here, on a connection that began when it was at
+    /// `began`.
+    ///
+    /// # Errors
+    /// What shows that this server lacks what another one has acknowledged meanwhile.
+    pub(super) fn acknowledged(
+        &self,
+        now: Position,
+        began: Option<Position>,
+    ) -> Result<(), String> {
         let mut known = lock(&self.0);
-        if known.forgot.is_none() && known.last.is_none_or(|last| last.log <= now.log) {
+        if known.forgot.is_some() {
+            return Ok(());
+        }
+        // The one before took deliveries on other connections while this connection was made to the one that
+        // took over. What has been written since hides how much that one lacked.
+        if let (Some(last), Some(began)) = (known.last, began)
+            && last.timeline < began.timeline
+            && began.timeline == now.timeline
+            && let Err(reason) = known.compare(began)
+        {
+            known.forgot = Some(reason.clone());
+            return Err(reason);
+        }
+        if known.last.is_none_or(|last| last.log <= now.log) {
             (known.last, known.exact) = (Some(now), true);
         }
+        Ok(())
     }
 
     /// See [`crate::targets::Target::mark`].
@@ -209,9 +231,28 @@ mod tests {
     fn an_answer_that_was_overtaken_is_no_step_back() {
         let marks = Marks::default();
         let known = marks.known();
-        marks.acknowledged(position(7, 1, 200, 5));
+        assert_eq!(marks.acknowledged(position(7, 1, 200, 5), None), Ok(()));
         assert_eq!(marks.look(&known, position(7, 1, 100, 5)), Ok(()));
-        marks.acknowledged(position(7, 1, 100, 5));
+        assert_eq!(marks.acknowledged(position(7, 1, 100, 5), None), Ok(()));
         assert_eq!(marks.mark(), Some(b"7 00000001 200 5".to_vec()));
+    }
+
+    // A connection was made to the standby that had taken over at 150, while another one still delivered to the
+    // old primary up to 200. The standby was at 900 when it acknowledged its first delivery.
+    #[test]
+    fn what_the_old_primary_took_after_the_new_one_took_over_is_lost() {
+        let (old, new) = (position(7, 1, 100, 5), position(7, 2, 150, 5));
+        for (taken, is_lost) in [(120, false), (150, false), (200, true)] {
+            let marks = Marks::default();
+            assert_eq!(marks.acknowledged(old, Some(old)), Ok(()));
+            let known = marks.known();
+            assert_eq!(marks.look(&known, new), Ok(()));
+            let taken = position(7, 1, taken, 5);
+            assert_eq!(marks.acknowledged(taken, Some(old)), Ok(()));
+            let now = position(7, 2, 900, 5);
+            assert_eq!(marks.look(&known, now), Ok(()));
+            assert_eq!(marks.acknowledged(now, Some(new)).is_err(), is_lost);
+            assert_eq!(marks.known().forgot().is_some(), is_lost);
+        }
     }
 }

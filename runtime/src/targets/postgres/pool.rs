@@ -14,7 +14,7 @@ use crate::sync::lock;
 /// The longest that a connection is used, less up to a fifth: a password that was changed, a right that was
 /// taken, and another server behind the same name are noticed in this time.
 const AGE_MAX: Duration = Duration::from_secs(30 * 60);
-/// How long a connection stays open without being used.
+/// How long a connection stays open without being used, while others are: the next that comes back closes it.
 const UNUSED_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// Open connections.

@@ -282,6 +282,10 @@ impl From<&'static str> for Wrong {
     }
 }
 
+/// The dimensions of an array of PostgreSQL at most.
+const DIMENSIONS_MAX: usize = 6;
+/// The names of a pointer to a text that cannot be stored, at most. Each is looked for in all that is below.
+const POINTER_MAX: usize = 32;
 const NUL: &str = "holds a NUL, which PostgreSQL cannot store";
 const LONE: &str = "holds half of a character (a lone surrogate), which PostgreSQL cannot store";
 
@@ -296,33 +300,44 @@ fn text(json: &str, form: Form) -> Result<Option<Cow<'_, str>>, Wrong> {
             storable(json)?;
             json.into()
         }
-        (Form::Array, Some(b'[')) => {
+        (Form::Array | Form::ArrayOfZoned | Form::ArrayOfBytes, Some(b'[')) => {
             storable(json)?;
+            let element = match form {
+                Form::ArrayOfZoned => Form::Zoned,
+                Form::ArrayOfBytes => Form::Bytes,
+                _ => Form::Plain,
+            };
             let mut array = String::with_capacity(json.len());
-            write_array(json, &mut array)?;
+            write_array(json, element, DIMENSIONS_MAX, &mut array)?;
             array.into()
         }
         (_, Some(b'"')) => {
             let text = string(json)?;
-            match form {
-                Form::Zoned if !has_zone(&text) => {
-                    return Err("has no time zone: write one, such as 2026-11-30T12:00:00Z".into());
-                }
-                Form::Bytes if !text.starts_with("\\x") => {
-                    return Err("is not \\x and hexadecimal digits, as bytea takes bytes".into());
-                }
-                _ => text,
-            }
+            clear(&text, form)?;
+            text
         }
         _ => json.into(),
     }))
 }
 
+/// Checks that a text can be read in one way only.
+fn clear(text: &str, form: Form) -> Result<(), Wrong> {
+    match form {
+        Form::Zoned if !has_zone(text) => {
+            Err("has no time zone: write one, such as 2026-11-30T12:00:00Z".into())
+        }
+        Form::Bytes if !text.starts_with("\\x") => {
+            Err("is not \\x and hexadecimal digits, as bytea takes bytes".into())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The text of a JSON string.
 fn string(json: &str) -> Result<Cow<'_, str>, Wrong> {
-    if !json.contains('\\')
-        && let Some(inner) = json.get(1..json.len() - 1)
-    {
+    let inner = json.strip_prefix('"').and_then(|it| it.strip_suffix('"'));
+    // A whole rendering was not read before, so it may be no JSON.
+    if let Some(inner) = inner.filter(|inner| !inner.contains(['"', '\\'])) {
         return Ok(inner.into());
     }
     storable(json)?;
@@ -330,8 +345,11 @@ fn string(json: &str) -> Result<Cow<'_, str>, Wrong> {
     Ok(text.into())
 }
 
-/// Writes an array as PostgreSQL reads it.
-fn write_array(json: &str, to: &mut String) -> Result<(), Wrong> {
+/// Writes an array of at most so many dimensions, with elements of this form, as PostgreSQL reads it.
+fn write_array(json: &str, form: Form, dimensions: usize, to: &mut String) -> Result<(), Wrong> {
+    let Some(below) = dimensions.checked_sub(1) else {
+        return Err("is an array of more than 6 dimensions, which PostgreSQL cannot store".into());
+    };
     let elements: Vec<&RawValue> =
         serde_json::from_str(json).map_err(|_| Wrong::from("is no array"))?;
     to.push('{');
@@ -341,9 +359,13 @@ fn write_array(json: &str, to: &mut String) -> Result<(), Wrong> {
         }
         let element = element.get();
         match element.as_bytes().first() {
-            Some(b'[') => write_array(element, to)?,
+            Some(b'[') => write_array(element, form, below, to)?,
             Some(b'n') => to.push_str("NULL"),
-            Some(b'"') => write_element(&string(element)?, to),
+            Some(b'"') => {
+                let text = string(element)?;
+                clear(&text, form)?;
+                write_element(&text, to);
+            }
             Some(b'{') => write_element(element, to),
             _ => to.push_str(element),
         }
@@ -426,11 +448,11 @@ fn unstorable(json: &str) -> Option<&'static str> {
     None
 }
 
-/// The pointer to the text that cannot be stored, below this value.
+/// The pointer to the text that cannot be stored, below this value, or to what is around it if that is deep.
 fn whereabouts(json: &str) -> String {
     let mut pointer = String::new();
     let mut json = json.trim_ascii();
-    loop {
+    for _ in 0..POINTER_MAX {
         let inner: Option<(String, &str)> = match json.as_bytes().first() {
             Some(b'{') => {
                 let members: Option<std::collections::BTreeMap<String, &RawValue>> =
@@ -449,12 +471,13 @@ fn whereabouts(json: &str) -> String {
             _ => None,
         };
         let Some((name, value)) = inner else {
-            return pointer;
+            break;
         };
         pointer.push('/');
         pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
         json = value;
     }
+    pointer
 }
 
 #[cfg(test)]
@@ -525,7 +548,35 @@ mod tests {
             let wrong = made(json, form).expect_err(json);
             assert_eq!((wrong.below.as_str(), wrong.why), (below, why), "{json}");
         }
-        assert!(made("\"aGVsbG8=\"", Form::Bytes).is_err());
+        for (json, form) in [
+            ("\"aGVsbG8=\"", Form::Bytes),
+            ("[null, \"aGVsbG8=\"]", Form::ArrayOfBytes),
+            ("[[\"2026-11-30T12:00:00\"]]", Form::ArrayOfZoned),
+        ] {
+            assert!(made(json, form).is_err(), "{json}");
+        }
+        assert_eq!(
+            made("[\"2026-11-30T12:00:00Z\"]", Form::ArrayOfZoned),
+            Ok(Some("{\"2026-11-30T12:00:00Z\"}".to_owned()))
+        );
+        for no_json in ["\"", "\"abc", "\"a\" \"b\""] {
+            assert!(made(no_json, Form::Plain).is_err(), "{no_json}");
+        }
+    }
+
+    // The stack of the thread ended, and Weir with it, each time that it was started again.
+    #[test]
+    fn a_value_that_is_nested_without_end_costs_neither_the_stack_nor_minutes() {
+        let nested =
+            |inner: &str| format!("{0}{inner}{1}", "[".repeat(200_000), "]".repeat(200_000));
+        let wrong = made(&nested("1"), Form::Array).expect_err("too many dimensions");
+        assert!(wrong.why.contains("6 dimensions"), "{wrong:?}");
+        assert_eq!(
+            made("[[[[[[1]]]]]]", Form::Array),
+            Ok(Some("{{{{{{1}}}}}}".to_owned()))
+        );
+        let wrong = made(&nested("\"\\u0000\""), Form::Json).expect_err("a NUL");
+        assert_eq!((wrong.below, wrong.why), ("/0".repeat(POINTER_MAX), NUL));
     }
 
     #[test]

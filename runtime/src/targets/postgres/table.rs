@@ -101,6 +101,10 @@ pub(super) enum Form {
     Json,
     /// An array of PostgreSQL.
     Array,
+    /// An array of times with their zones.
+    ArrayOfZoned,
+    /// An array of texts of hexadecimal digits.
+    ArrayOfBytes,
     /// A text of hexadecimal digits.
     Bytes,
     /// A time with its zone.

@@ -160,6 +160,17 @@ fn many(numbers: std::ops::Range<usize>, sequence: u64) -> Vec<Item> {
     numbers.map(row).collect()
 }
 
+/// Waits until the server answers this.
+async fn becomes(server: &Server15, question: &str, expected: &str) {
+    for _ in 0..2_000 {
+        if server.sql(question) == expected {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{question}: never {expected}");
+}
+
 /// The reason of an outcome, after its word.
 fn said(outcome: &Outcome) -> String {
     match outcome {

@@ -25,6 +25,10 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// Why a row counts as refused that was written without an error.
 const MISSING: &str = "the row is not there although it was written: a trigger or a rule of the table drops it, a policy hides it, or somebody has deleted it";
+/// The same, where an older state is still there.
+const UNCHANGED: &str = "the row was not changed although its state is older: a trigger or a rule of the table drops what is written";
+/// The same, for a deletion.
+const KEPT: &str = "the row is still there although it was deleted: a trigger or a rule of the table keeps it; drop it, or let Weir mark rows with delete = { flag = \"COLUMN\" }";
 
 /// A parameter with its type.
 pub(super) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
@@ -71,7 +75,19 @@ impl Postgres {
                 // The request may reach the server late, and would end the next statement.
                 *broken = true;
                 self.pool.dialer.cancel(conn).await;
-                timeout(GRACE, &mut work).await.ok()
+                match timeout(GRACE, &mut work).await {
+                    // A commit that waits for a standby is confirmed when it is cancelled, before the
+                    // standby has it.
+                    Ok(Ok(_)) => {
+                        return Err(Failed::new(
+                            Class::Unknown,
+                            format!(
+                                "the database confirmed the commit only when it was asked to give up after {limit:?}: a synchronous standby may not have it"
+                            ),
+                        ));
+                    }
+                    ended => ended.ok(),
+                }
             }
         };
         let Some(ended) = ended else {
@@ -124,8 +140,8 @@ impl Postgres {
             }
             committed => committed?,
         };
-        if let Some(forgot) = self.acknowledge(&known, committed.position) {
-            return Ok(vec![forgot; rows.keys.len()]);
+        if let Some(outcome) = self.acknowledge(conn, &known, committed.position, broken) {
+            return Ok(vec![outcome; rows.keys.len()]);
         }
         if committed.done == rows.keys.len() as u64 {
             return Ok(vec![Outcome::Delivered; rows.keys.len()]);
@@ -134,11 +150,15 @@ impl Postgres {
         let read = layout.read();
         let params: [Param<'_>; 1] = [(&rows.keys, Type::TEXT_ARRAY)];
         let body = conn.client.query_typed(&read, &params);
-        let stored = self.transact(conn, layout, body, broken).await?;
+        let stored = self.transact(conn, layout, body, broken).await;
+        let stored = stored.map_err(after_commit)?;
         let stored = stored_of(&stored.done, rows.keys.len());
         let outcomes = stored.into_iter().zip(&rows.sequences);
         Ok(outcomes
             .map(|(stored, sent)| match stored {
+                Some(Some(stored)) if stored < *sent => {
+                    Failed::new(Class::RowLater, UNCHANGED).outcome(rows.keys.len())
+                }
                 Some(Some(stored)) => self.judge(*sent, stored, attempt),
                 Some(None) => Outcome::Delivered,
                 // Another channel may have deleted it since; whoever is alone is asked again later.
@@ -171,7 +191,7 @@ impl Postgres {
                 conn.client.execute_typed(&statement, &both),
             );
             let locked = locked?;
-            deleted.map(|_| locked)
+            deleted.map(|deleted| (locked, deleted))
         };
         let committed = self.transact(conn, layout, body, broken).await;
         let committed = match committed {
@@ -182,18 +202,50 @@ impl Postgres {
             }
             committed => committed?,
         };
-        if let Some(forgot) = self.acknowledge(&known, committed.position) {
-            return Ok(vec![forgot; rows.keys.len()]);
+        if let Some(outcome) = self.acknowledge(conn, &known, committed.position, broken) {
+            return Ok(vec![outcome; rows.keys.len()]);
         }
-        let stored = stored_of(&committed.done, rows.keys.len());
-        let outcomes = stored.into_iter().zip(&rows.sequences);
+        let (locked, deleted) = committed.done;
+        let stored = stored_of(&locked, rows.keys.len());
+        // Two keys may be one row for the column, so fewer rows than items is no error yet.
+        let kept = match deleted < stored.iter().flatten().count() as u64 {
+            true => self.kept(conn, layout, rows, broken).await?,
+            false => vec![false; rows.keys.len()],
+        };
+        let outcomes = stored.into_iter().zip(&rows.sequences).zip(kept);
         Ok(outcomes
-            .map(|(stored, sent)| match stored {
+            .map(|((stored, sent), kept)| match stored {
+                _ if kept => Failed::new(Class::RowLater, KEPT).outcome(rows.keys.len()),
                 Some(Some(stored)) => self.judge(*sent, stored, attempt),
                 // It was not there, or it was and is gone.
                 Some(None) | None => Outcome::Delivered,
             })
             .collect())
+    }
+
+    /// Reads after a committed deletion which rows are there as if nothing had been deleted.
+    async fn kept(
+        &self,
+        conn: &Conn,
+        layout: &Layout,
+        rows: &Rows<'_>,
+        broken: &mut bool,
+    ) -> Result<Vec<bool>, Failed> {
+        let read = layout.read();
+        let keys: [Param<'_>; 1] = [(&rows.keys, Type::TEXT_ARRAY)];
+        let body = conn.client.query_typed(&read, &keys);
+        let left = self.transact(conn, layout, body, broken).await;
+        let left = left.map_err(after_commit)?;
+        let left = stored_of(&left.done, rows.keys.len());
+        let is_flagged = layout.flag.is_some();
+        let kept = |(left, sent): (Option<Option<i64>>, &i64)| match left {
+            // A row that is marked as deleted has the sequence of its deletion.
+            Some(Some(left)) if is_flagged => left < *sent,
+            Some(Some(left)) => left <= *sent,
+            Some(None) => true,
+            None => false,
+        };
+        Ok(left.into_iter().zip(&rows.sequences).map(kept).collect())
     }
 
     /// Somebody has locked some of the rows. Only these wait, the others are sent again without them.
@@ -258,17 +310,33 @@ impl Postgres {
         }
     }
 
-    /// Takes the position after a commit. Returns the outcome if it shows that the server has gone back.
-    fn acknowledge(&self, known: &Known, position: Option<Position>) -> Option<Outcome> {
-        let position = position?;
-        match self.marks.look(known, position) {
-            Ok(()) => {
-                self.marks.acknowledged(position);
-                None
-            }
-            Err(reason) => Some(Outcome::Forgot { reason }),
-        }
+    /// Takes the position after a commit. Returns the outcome if it shows that the server has gone back, or if
+    /// a server that says its position did not say it.
+    fn acknowledge(
+        &self,
+        conn: &Conn,
+        known: &Known,
+        position: Option<Position>,
+        broken: &mut bool,
+    ) -> Option<Outcome> {
+        let Some(position) = position else {
+            // A server that never says it is not watched.
+            conn.position?;
+            // If it stopped here and another one takes over, the mark would not show that this is lost. If
+            // it only may not be asked any more, the next connection finds that out.
+            *broken = true;
+            let reason = "the database confirmed the commit, but not how far it has come";
+            return Some(Failed::new(Class::Unknown, reason).outcome(1));
+        };
+        let looked = self.marks.look(known, position);
+        let taken = looked.and_then(|()| self.marks.acknowledged(position, conn.position));
+        taken.err().map(|reason| Outcome::Forgot { reason })
     }
+}
+
+/// A question after a commit failed: what was written is written, whatever the reason is.
+fn after_commit(failed: Failed) -> Failed {
+    Failed::new(Class::Unknown, failed.reason)
 }
 
 /// The range of sequences that may be overwritten.

@@ -136,6 +136,12 @@ impl Engine {
                 None => Some(entry),
             };
             let document = document.and_then(Value::as_object);
+            if document.is_none() && entry.get("found").and_then(Value::as_bool) == Some(true) {
+                return Err(
+                    "the index does not keep its documents (_source), so they cannot be compared"
+                        .to_owned(),
+                );
+            }
             let named = match self.options.dialect {
                 Dialect::Elasticsearch | Dialect::OpenSearch => entry.get(id),
                 _ => document.and_then(|document| document.get(id)),
@@ -184,9 +190,13 @@ impl Engine {
     pub(super) async fn keys(&self, after: Option<&str>) -> Result<Page, String> {
         let [_, key, _] = META;
         let index = &self.options.index;
-        let number = after
-            .and_then(|after| after.parse::<u64>().ok())
-            .unwrap_or(0);
+        // A scroll may keep its id from page to page, and each page must have another end than the one
+        // before: the number of the page is in front of it.
+        let (number, scroll) = match after {
+            Some(after) => after.split_once(' ').unwrap_or((after, "")),
+            None => ("", ""),
+        };
+        let number = number.parse::<u64>().unwrap_or(0);
         let reply = match self.options.dialect {
             Dialect::Elasticsearch | Dialect::OpenSearch => match after {
                 None => {
@@ -194,7 +204,7 @@ impl Engine {
                     let body = json!({ "size": PAGE, "sort": ["_doc"], "_source": [key] });
                     self.post(&path, &body).await?
                 }
-                Some(scroll) => {
+                Some(_) => {
                     let body = json!({ "scroll": SCROLL, "scroll_id": scroll });
                     self.post("/_search/scroll", &body).await?
                 }
@@ -263,7 +273,8 @@ impl Engine {
         let next = match self.options.dialect {
             Dialect::Elasticsearch | Dialect::OpenSearch => {
                 let scroll = body.pointer("/_scroll_id").and_then(Value::as_str);
-                scroll.map(str::to_owned).filter(|_| !entries.is_empty())
+                let scroll = scroll.filter(|_| !entries.is_empty());
+                scroll.map(|scroll| format!("{} {scroll}", number + 1))
             }
             Dialect::Meilisearch => {
                 let more = entries.len() as u64 == PAGE;

@@ -94,6 +94,23 @@ fn mistakes_are_named_with_what_would_be_right() {
             "format = \"xml\"\nfields = { \"1d\" = \"/sku\" }",
             "cannot be the name of an element",
         ),
+        // Any of these would make the whole file unreadable.
+        (
+            "format = \"xml\"\nfields = { id = \"/sku\" }\nnamespaces = { \"a b\" = \"urn:x\" }",
+            "\"a b\" cannot be the prefix of a namespace",
+        ),
+        (
+            "format = \"xml\"\nfields = { id = \"/sku\" }\nnamespaces = { xml = \"urn:x\" }",
+            "\"xml\" cannot be the prefix of a namespace",
+        ),
+        (
+            "format = \"xml\"\nfields = { id = \"/sku\" }\nnamespaces = { c = \"\" }",
+            "the namespace of the prefix \"c\" is empty",
+        ),
+        (
+            "format = \"csv\"\nfields = { id = \"/sku\" }\nencoding = \"windows-1252\"\njoin = \"→\"",
+            "join has the character '→'",
+        ),
         (
             "format = \"ndjson\"\nserve = \"closed\"",
             "is not allowed here",

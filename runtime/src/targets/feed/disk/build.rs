@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use xxhash_rust::xxh3::Xxh3;
 
@@ -26,6 +27,8 @@ pub(in super::super) struct Wanted<'a> {
     pub(in super::super) content_type: &'a str,
     /// The share by which it may have shrunk.
     pub(in super::super) shrink_max: f64,
+    /// Whether the channel has met all of its entities.
+    pub(in super::super) complete: &'a AtomicBool,
     /// Milliseconds since 1970.
     pub(in super::super) now: u64,
 }
@@ -51,16 +54,19 @@ struct Numbers {
 }
 
 impl Disk {
-    /// Builds the next generation and makes it the one that is served; `show` gets it before its changes
-    /// count as published. Blocking, for seconds; deliveries go on meanwhile.
+    /// Builds the next generation and makes it the one that is served. `show` opens what is shown; what it
+    /// returns is called when the generation is durable, before its changes count as published. Blocking, for
+    /// seconds; deliveries go on meanwhile.
     ///
     /// # Errors
     /// See [`Trouble`]; then the last generation is still the one that is served.
-    pub(in super::super) fn build(
+    pub(in super::super) fn build<S: FnOnce()>(
         &self,
         wanted: &Wanted<'_>,
-        show: impl Fn(&Generation) -> io::Result<()>,
+        show: impl Fn(&Generation) -> io::Result<S>,
     ) -> Result<Built, Trouble> {
+        // A generation that is held leaves one run more each time.
+        self.spill_now()?;
         let _building = lock(&self.building);
         let (numbers, base, runs, epoch, visible) = {
             let mut guard = lock(&self.io);
@@ -68,8 +74,10 @@ impl Disk {
             if let Err(trouble) = self.spill(io) {
                 return self.after(&mut guard, trouble);
             }
+            // A sweep that has begun since the caller looked says so before it delivers anything.
+            let complete = wanted.complete.load(Ordering::SeqCst);
             let memory = lock(&self.memory);
-            if memory.runs.is_empty() && memory.base.is_some() {
+            if !complete || memory.runs.is_empty() && memory.base.is_some() {
                 return Ok(Built::Nothing);
             }
             let numbers = Numbers {
@@ -177,13 +185,13 @@ impl Disk {
     }
 
     /// Makes a generation the one that is served, if it has not shrunk too much.
-    fn publish(
+    fn publish<S: FnOnce()>(
         &self,
         wanted: &Wanted<'_>,
         mut generation: Generation,
         runs: &[Arc<Run>],
         epoch: &str,
-        show: impl Fn(&Generation) -> io::Result<()>,
+        show: impl Fn(&Generation) -> io::Result<S>,
     ) -> Result<Built, Trouble> {
         let mut guard = lock(&self.io);
         let io = self.opened(&mut guard)?;
@@ -207,13 +215,22 @@ impl Disk {
         generation.id = match same {
             // An equal file keeps its validators.
             Some(visible) => {
-                generation.data = visible.data;
+                // Only the base was read through for this generation: another file may be damaged.
+                let was_read = manifest.base.as_ref().map(|it| it.data) == Some(visible.data);
+                let packed = fs::metadata(self.folder.join(gzip_name(visible.data)));
+                if was_read && packed.is_ok_and(|it| it.len() == visible.gzip_bytes) {
+                    generation.data = visible.data;
+                    generation.gzip_bytes = visible.gzip_bytes;
+                    generation.gzip_digest = visible.gzip_digest.clone();
+                }
                 generation.modified = visible.modified;
-                generation.gzip_bytes = visible.gzip_bytes;
-                generation.gzip_digest = visible.gzip_digest.clone();
                 visible.id
             }
             None => {
+                // Fetchers compare whole seconds: a later content has a later one, whatever the clock does.
+                let before = manifest.visible.as_ref().map(|it| it.modified);
+                let later = before.map_or(0, |before| (before / 1000 + 1) * 1000);
+                generation.modified = generation.modified.max(later);
                 manifest.next_generation += 1;
                 manifest.next_generation - 1
             }
@@ -226,26 +243,33 @@ impl Disk {
         manifest.base = Some(generation.clone());
         manifest.visible = Some(generation.clone());
         manifest.runs.drain(..runs.len());
+        // Opened before the manifest names it: what cannot be opened must not replace what is served.
+        let opened =
+            show(&generation).and_then(|shown| Ok((shown, Base::open(&self.folder, &generation)?)));
+        let (shown, base) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                remove_unused(&self.folder, &io.manifest);
+                return Err(failed("the next generation cannot be opened")(error));
+            }
+        };
         if let Err(error) = manifest.write(&self.folder) {
             let trouble = failed("the next generation cannot be published")(error);
             return self.after(&mut guard, trouble);
         }
-        show(&generation).map_err(forgot)?;
-        self.take(io, manifest, runs.len())?;
+        shown();
+        self.take(io, manifest, base, runs.len());
         Ok(Built::Published(generation))
     }
 
     /// Reads from the new base from now on.
-    fn take(&self, io: &mut super::Io, manifest: Manifest, runs: usize) -> Result<(), Trouble> {
-        let generation = manifest.base.clone().unwrap_or_default();
-        let base = Base::open(&self.folder, &generation).map_err(forgot)?;
+    fn take(&self, io: &mut super::Io, manifest: Manifest, base: Base, runs: usize) {
         io.manifest = manifest;
         let mut memory = lock(&self.memory);
         memory.base = Some(Arc::new(base));
         memory.runs.drain(..runs);
         drop(memory);
         remove_unused(&self.folder, &io.manifest);
-        Ok(())
     }
 }
 

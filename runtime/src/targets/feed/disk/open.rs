@@ -105,8 +105,14 @@ impl Disk {
         let mut memory = Memory::default();
         let mut reader = Reader::new(&log, READ_BYTES, 0);
         // It ends at the first entry that is not whole: a crash cut it off, or it is damage, which the mark
-        // shows.
-        while let Ok(Some(entry)) = reader.next() {
+        // shows. What cannot be read is not cut off.
+        loop {
+            let entry = match reader.next() {
+                Ok(Some(entry)) => entry,
+                Ok(None) => break,
+                Err(error) if error.kind() == ErrorKind::InvalidData => break,
+                Err(error) => return Err(forgot(error)),
+            };
             newest = newest.max(entry.sequence);
             newest_time = newest_time.max(entry.time);
             memory.delta.add(Change {

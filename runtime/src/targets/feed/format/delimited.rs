@@ -8,6 +8,9 @@ use serde_json::value::RawValue;
 use super::super::pick::{Shown, shown};
 use super::{Field, Unfit};
 
+/// How deep lists in lists are joined; a deeper one is its JSON.
+const DEPTH_MAX: usize = 16;
+
 /// How values are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delimited {
@@ -112,7 +115,7 @@ impl Delimited {
         let (mut dropped, only) = (0, fields.len() == 1);
         for (at, (field, value)) in fields.iter().zip(values).enumerate() {
             self.separate(at, line);
-            let mut text = value.map(|value| self.text(value)).unwrap_or_default();
+            let mut text = value.map(|value| self.text(value, 0)).unwrap_or_default();
             if self.guard_formulas && is_formula(&text) {
                 text.insert(0, '\'');
             }
@@ -131,17 +134,17 @@ impl Delimited {
     }
 
     /// A value as text; the elements of a list are joined, an object is its JSON.
-    fn text(&self, value: &RawValue) -> String {
+    fn text(&self, value: &RawValue, depth: usize) -> String {
         match shown(value) {
             None => String::new(),
             Some(Shown::Text(text)) => text.into_owned(),
             Some(Shown::Plain(text)) => text.to_owned(),
-            Some(Shown::List(items)) => {
-                let items = items.into_iter().map(|item| self.text(item));
+            Some(Shown::List(items)) if depth < DEPTH_MAX => {
+                let items = items.into_iter().map(|item| self.text(item, depth + 1));
                 let items = items.filter(|item| !item.is_empty());
                 items.collect::<Vec<_>>().join(&self.join)
             }
-            Some(Shown::Object(_)) => value.get().to_owned(),
+            Some(Shown::List(_) | Shown::Object(_)) => value.get().to_owned(),
         }
     }
 

@@ -107,6 +107,9 @@ fn csv_quotes_what_would_be_read_wrongly_and_ends_lines_with_cr_lf() {
     ] {
         assert_eq!(record(&writer, body), Ok(expected.into()), "{body}");
     }
+    // So deep that a step for each would be the end of the stack.
+    let deep = format!("{{\"a\":{}1{}}}", "[".repeat(50_000), "]".repeat(50_000));
+    assert!(record(&writer, &deep).is_ok_and(|line| line.starts_with("[[")));
     let semicolons = csv(Delimited {
         delimiter: ';',
         join: "|".into(),

@@ -127,6 +127,69 @@ async fn a_damaged_generation_is_noticed_when_the_next_one_is_built() {
     feed.walked(true);
     let why = until("noticed", || feed.forgot()).await;
     assert!(why.contains("differs from what was written"), "{why}");
+    // The same content as before the damage: the damaged file is not taken for it.
+    feed.start_over();
+    puts(&feed, 0..1_000, 7, 1).await;
+    let mended = published(&feed).await;
+    assert_eq!(records(&content(&mended)), expected(0..1_000, 1));
+}
+
+// Nobody else writes there, but a disk that is full makes Weir open its files again while a generation is built,
+// and what is in no manifest is removed then.
+#[tokio::test]
+async fn a_generation_whose_files_are_gone_does_not_replace_the_last_one() {
+    let (folder, feed) = begin();
+    puts(&feed, 0..100, 1, 1).await;
+    let first = published(&feed).await;
+    feed.walked(false);
+    puts(&feed, 0..1, 2, 2).await;
+    let shared = feed.shared.clone();
+    let built = tokio::task::spawn_blocking(move || {
+        let (header, footer) = (shared.writer.header(), shared.writer.footer());
+        let wanted = disk::Wanted {
+            header: &header,
+            footer: &footer,
+            content_type: "text/csv",
+            shrink_max: 0.2,
+            complete: &true.into(),
+            now: 1,
+        };
+        let gone = |_: &manifest::Generation| -> std::io::Result<fn()> {
+            Err(std::io::ErrorKind::NotFound.into())
+        };
+        shared.disk.build(&wanted, gone).map(drop)
+    });
+    let built = built.await.expect("it ends");
+    assert!(
+        matches!(&built, Err(Trouble::Failed(why)) if why.contains("cannot be opened")),
+        "{built:?}"
+    );
+    let mark = marked(&feed, false);
+    drop(feed);
+    let (feed, outcomes) = again(folder.path(), Some(mark)).await;
+    assert_eq!(outcomes, [Outcome::Delivered]);
+    let still = feed.published().expect("it is served");
+    assert_eq!(content(&still), content(&first));
+    assert_eq!(published(&feed).await.records, 101);
+}
+
+#[tokio::test]
+async fn a_packed_form_that_is_gone_is_made_again() {
+    let (folder, mark) = killed().await;
+    let packed = file(folder.path(), "generation.");
+    assert!(packed.extension().is_some_and(|it| it == "gz"));
+    fs::remove_file(packed).expect("removed");
+    let feed = open(folder.path(), &options());
+    feed.take_mark(mark);
+    feed.walked(true);
+    let why = until("noticed", || feed.forgot()).await;
+    assert!(why.contains("are damaged"), "{why}");
+    feed.start_over();
+    puts(&feed, 0..1_000, 7, 1).await;
+    assert_eq!(
+        records(&content(&*published(&feed).await)),
+        expected(0..1_000, 1)
+    );
 }
 
 #[tokio::test]
@@ -286,6 +349,19 @@ async fn differences_are_found_and_keys_are_listed_page_by_page() {
         .map(name)
         .collect();
     assert_eq!(keys, expected);
+    // More deletions in a row than a page is made of.
+    let gone: Vec<Item> = (20_000..25_000)
+        .map(|key| item(&name(key), 7, None))
+        .collect();
+    deliver(&feed, &gone).await;
+    puts(&feed, 30_000..30_001, 7, 1).await;
+    let (mut last, mut after) = (None, Some(name(19_999)));
+    while let Some(from) = after {
+        let page = feed.keys(Some(&from)).await.expect("it can be read");
+        last = page.keys.last().cloned().or(last);
+        after = page.next;
+    }
+    assert_eq!(last, Some(name(30_000)));
     // Somebody has changed the file at the path.
     let mut text = fs::read_to_string(&path).expect("the file");
     text = text.replacen("k000000,1", "k000000,9", 1);

@@ -8,7 +8,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
-use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr as Answer};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaConfRes, RDKafkaRespErr as Answer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::super::Filled;
@@ -331,6 +331,89 @@ async fn a_partition_that_ends_before_what_it_acknowledged_has_forgotten() {
     later.start_over();
     assert_eq!(later.mark(), None);
     assert_eq!(words(&later, &items(6..7)).await, ["delivered"]);
+}
+
+#[test]
+fn an_option_that_the_library_does_not_take_is_named_without_its_value() {
+    let text = |text: &str| text.to_owned();
+    let error = KafkaError::ClientConfig(
+        RDKafkaConfRes::RD_KAFKA_CONF_INVALID,
+        text("not supported in this build"),
+        text("ssl.key.pem"),
+        text("hidden-word"),
+    );
+    assert_eq!(shown(&error), "ssl.key.pem: not supported in this build");
+}
+
+// A topic was deleted and made anew while the producer was connected. It went on with the new one, and what
+// had not changed since was never sent to it.
+#[tokio::test]
+async fn a_topic_that_was_made_anew_under_the_producer_has_forgotten() {
+    let cluster = cluster(1);
+    let kafka = kafka(&cluster);
+    assert_eq!(words(&kafka, &items(0..2)).await, ["delivered"; 2]);
+    // As if the topic before had been longer.
+    kafka.take_mark(Mark {
+        bytes: br#"{"catalog":{"0":40}}"#.to_vec(),
+        exact: true,
+    });
+    let outcomes = deliver(&kafka, &items(2..3)).await;
+    assert!(
+        matches!(&outcomes[0], Outcome::Forgot { reason } if reason.contains("offset 2 after 40")),
+        "{outcomes:?}"
+    );
+    kafka.start_over();
+    assert_eq!(words(&kafka, &items(2..3)).await, ["delivered"]);
+}
+
+// A channel was reloaded while the broker was away. Its attempt was given up, and its record was sent half a minute
+// later, after a newer one.
+#[tokio::test]
+async fn what_was_given_up_is_not_sent_later() {
+    let cluster = cluster(1);
+    let kafka = kafka(&cluster);
+    assert_eq!(words(&kafka, &items(0..1)).await, ["delivered"]);
+    cluster.broker_down(1).expect("it is down");
+    let away = items(1..2);
+    let given_up = tokio::time::timeout(Duration::from_millis(500), deliver(&kafka, &away)).await;
+    assert!(given_up.is_err(), "{given_up:?}");
+    cluster.broker_up(1).expect("it is up");
+    let back = async { while words(&kafka, &items(2..3)).await != ["delivered"] {} };
+    let back = tokio::time::timeout(Duration::from_secs(30), back).await;
+    back.expect("it goes on");
+    let kept = records(&cluster.bootstrap_servers(), 1).await;
+    assert!(kept.iter().all(|record| record.key != "e1"), "{kept:?}");
+}
+
+#[tokio::test]
+async fn a_topic_that_was_made_anew_with_fewer_partitions_has_forgotten() {
+    let cluster = cluster(1);
+    let kafka = kafka(&cluster);
+    kafka.take_mark(Mark {
+        bytes: br#"{"catalog":{"3":5}}"#.to_vec(),
+        exact: true,
+    });
+    let outcomes = deliver(&kafka, &items(0..1)).await;
+    assert!(
+        matches!(&outcomes[0], Outcome::Forgot { reason } if reason.contains("no partition 3")),
+        "{outcomes:?}"
+    );
+}
+
+// More records were spoiled by one than could be sent singly within the timeout, and all were unknown each time.
+#[tokio::test]
+async fn a_large_batch_that_fails_for_one_record_is_left_to_be_halved() {
+    let cluster = cluster(1);
+    let kafka = kafka(&cluster);
+    assert_eq!(words(&kafka, &items(0..1)).await, ["delivered"]);
+    let answer = Answer::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+    // They may have been put into several batches.
+    cluster.request_errors(RDKafkaApiKey::Produce, &[answer; 200]);
+    let outcomes = deliver(&kafka, &items(1..500)).await;
+    cluster.clear_request_errors(RDKafkaApiKey::Produce);
+    let split = |outcome: &Outcome| matches!(outcome, Outcome::Split { .. });
+    assert!(outcomes.iter().all(split), "{:?}", outcomes[0]);
+    assert_eq!(words(&kafka, &items(1..500)).await, ["delivered"; 499]);
 }
 
 /// A broker that keeps records in memory and knows repeated batches.

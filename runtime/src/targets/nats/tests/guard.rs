@@ -104,7 +104,7 @@ async fn an_acknowledgement_that_is_lost_does_not_store_a_state_twice() {
     let mut stream = stream(&bus, config).await;
     let proxy = Proxy::before(bus.port());
     let nats = Nats::open(&Options {
-        timeout: Duration::from_millis(700),
+        timeout: Duration::from_secs(2),
         ..options(proxy.port(), subjects())
     })
     .expect("it opens");
@@ -150,7 +150,7 @@ async fn messages_that_come_late_replace_nothing() {
     let stream = stream(&bus, newest_only()).await;
     let proxy = Proxy::before(bus.port());
     let by_proxy = Nats::open(&Options {
-        timeout: Duration::from_millis(400),
+        timeout: Duration::from_secs(2),
         ..options(proxy.port(), subjects())
     })
     .expect("it opens");

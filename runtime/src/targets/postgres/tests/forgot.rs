@@ -106,19 +106,14 @@ async fn a_standby_that_takes_over_has_forgotten_only_what_it_never_got() {
             "the standby is passed over"
         );
         let position = "SELECT pg_current_wal_lsn()";
-        let caught_up =
-            |to: &str| standby.sql(&format!("SELECT pg_last_wal_replay_lsn() >= '{to}'"));
         let until = primary.sql(position);
-        while caught_up(&until) != "t" {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let caught_up = format!("SELECT pg_last_wal_replay_lsn() >= '{until}'");
+        becomes(&standby, &caught_up, "t").await;
         if loses {
             // The stream stands still, and deliveries go on.
             standby.sql("ALTER SYSTEM SET primary_conninfo = ''");
             standby.sql("SELECT pg_reload_conf()");
-            while primary.sql("SELECT count(*) FROM pg_stat_replication") != "0" {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+            becomes(&primary, "SELECT count(*) FROM pg_stat_replication", "0").await;
             let outcomes = deliver(&target, &many(0..2_000, 2), 1_000, None).await;
             assert_eq!(outcomes[0], Outcome::Delivered);
         }

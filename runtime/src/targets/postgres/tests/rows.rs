@@ -401,6 +401,53 @@ async fn an_error_of_one_row_refuses_it_and_one_of_the_table_refuses_nothing() {
         &table.one(row("new", 2, &json!({"n": 1}))).await,
         &["refused, after tries true", "a trigger"],
     );
+    // The older state is still there.
+    is(
+        &table.one(row("k", 3, &json!({"n": 2}))).await,
+        &["refused, after tries true", "was not changed"],
+    );
+    server.sql("DROP TRIGGER no ON child; CREATE TRIGGER no BEFORE DELETE ON child FOR EACH ROW EXECUTE FUNCTION says_no()");
+    is(
+        &table.one(gone("k", 4)).await,
+        &["refused, after tries true", "is still there"],
+    );
+    table.takes(&[gone("never", 4)]).await;
+    server.sql("DROP TRIGGER no ON child");
+    table.takes(&[gone("k", 4)]).await;
+    assert_eq!(table.rows("key"), "z");
+}
+
+#[tokio::test]
+async fn what_a_role_has_set_does_not_change_what_a_text_means() {
+    let Some(server) = Server15::shared(PROVES) else {
+        return;
+    };
+    let table = Table::with(
+        server,
+        "styled",
+        "key text PRIMARY KEY, sequence bigint, tags text[], lasts interval, day date",
+        |options| {
+            options.columns = columns(&[("tags", "/tags"), ("lasts", "/lasts"), ("day", "/day")]);
+        },
+    );
+    server.sql(
+        "CREATE ROLE stylish LOGIN PASSWORD 'stylish-password'; GRANT ALL ON styled TO stylish;
+         ALTER ROLE stylish SET array_nulls = off; ALTER ROLE stylish SET intervalstyle = 'sql_standard';
+         ALTER ROLE stylish SET datestyle = 'SQL, DMY'; ALTER ROLE stylish SET timezone = 'Asia/Tokyo'",
+    );
+    let url = server
+        .url()
+        .replace("weir:weir-password", "stylish:stylish-password");
+    let mut options = table.target.options.clone();
+    options.server = Server::parse(&url).expect("a URL");
+    let target = Postgres::open(&options).expect("options");
+    let content = json!({"tags": ["x", null], "lasts": "-1 2:03:04", "day": "26/11/30"});
+    let outcomes = deliver(&target, &[row("a", 1, &content)], 9, None).await;
+    assert_eq!(outcomes, [Outcome::Delivered]);
+    assert_eq!(
+        table.rows("tags, lasts, day"),
+        "{x,NULL}|-1 days +02:03:04|2026-11-30"
+    );
 }
 
 #[tokio::test]

@@ -84,9 +84,7 @@ async fn each_mode_of_tls_checks_what_its_name_says() {
         }
         drop(target);
         let gone = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'weir'";
-        while server.sql(gone) != "0" {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        becomes(&server, gone, "0").await;
     }
     drop(table);
 }
