@@ -9,6 +9,7 @@
 //! unchanged, so that a figure belongs to the build that printed it.
 
 mod api;
+mod blackfriday;
 mod bulk;
 mod catalogue;
 mod churn;
@@ -16,6 +17,7 @@ mod clock;
 mod coalesce;
 mod cycle;
 mod documents;
+mod drift;
 mod events;
 mod fan;
 mod fanout;
@@ -36,6 +38,7 @@ mod postgres;
 #[path = "../../support/postgres.rs"]
 #[allow(dead_code)]
 mod postgres_server;
+mod probes;
 mod progress;
 mod recorder;
 mod report;
@@ -85,6 +88,9 @@ enum BenchCommand {
     Cycle(FullArgs),
     /// 18 sites render 1.5 million products again, and nothing differs
     Again(FullArgs),
+    /// Black Friday: 18 shops, a search engine, a feed and a dead channel under steady events with bursts, and
+    /// one facet of every product in the middle
+    Blackfriday(FridayArgs),
     /// 300,000 changes as fast as they are accepted, while 18 plain channels deliver them
     Fan(FullArgs),
     /// 10 million updates in 20 waves while a channel is paused, which then delivers each of
@@ -106,6 +112,8 @@ enum BenchCommand {
     Search(FullArgs),
     /// 500,000 entities to a table of PostgreSQL, beside `COPY`
     Postgres(FullArgs),
+    /// A drift check of 1.5 million entities in PostgreSQL, of which some were changed there
+    Drift(FullArgs),
     /// How long the small requests of a source wait while another keeps the writer busy
     Turns(FullArgs),
     /// Start with 1.5 million entities and 18 channels after kill -9 under load, and the number of
@@ -176,6 +184,16 @@ struct FullArgs {
     folder: Option<PathBuf>,
     #[command(flatten)]
     common: Common,
+}
+
+/// Arguments of `weir-bench blackfriday`.
+#[derive(Clone, Debug, Args)]
+struct FridayArgs {
+    /// Seconds of load
+    #[arg(long, value_name = "N", default_value_t = 180)]
+    seconds: u64,
+    #[command(flatten)]
+    full: FullArgs,
 }
 
 /// Arguments of `weir-bench soak`.
@@ -290,6 +308,7 @@ fn run(command: BenchCommand, out: &mut String) -> CommandResult {
         BenchCommand::Overhead(args) => overhead::run(&args, out),
         BenchCommand::Cycle(args) => cycle::run(&args, out),
         BenchCommand::Again(args) => cycle::run_again(&args, out),
+        BenchCommand::Blackfriday(args) => blackfriday::run(&args, out),
         BenchCommand::Fan(args) => fan::run(&args, out),
         BenchCommand::Coalesce(args) => coalesce::run(&args, out),
         BenchCommand::Hot(args) => hot::run(&args, out),
@@ -299,6 +318,7 @@ fn run(command: BenchCommand, out: &mut String) -> CommandResult {
         BenchCommand::Outage(args) => outage::run(&args, out),
         BenchCommand::Search(args) => search::run(&args, out),
         BenchCommand::Postgres(args) => postgres::run(&args, out),
+        BenchCommand::Drift(args) => drift::run(&args, out),
         BenchCommand::Turns(args) => turns::run(&args, out),
         BenchCommand::Open(args) => open::run(&args, out),
         BenchCommand::Swap(args) => swap::run(&args, out),
