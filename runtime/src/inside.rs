@@ -31,7 +31,7 @@ pub mod cli {
 
 /// The places where a test can interrupt Weir (journeys).
 pub mod failpoint {
-    pub use crate::failpoint::POINTS;
+    pub use crate::failpoint::{POINTS, POINTS_OF_FEEDS};
 }
 
 /// The hash by which the index compares values (promises).
@@ -94,7 +94,9 @@ pub mod server {
     pub use crate::server::Limits;
     /// Responses.
     pub mod views {
-        pub use crate::server::views::{Accepted, ChannelView, List, PluginView, SwapView};
+        pub use crate::server::views::{
+            Accepted, ChannelView, DriftView, JobView, List, PluginView, SwapView,
+        };
     }
 }
 
@@ -123,8 +125,15 @@ pub mod store {
     }
 }
 
-/// Understanding responses of targets (fuzz).
-#[cfg(feature = "fuzz")]
+/// Understanding responses of targets (fuzz), and feeds without a channel (bench).
 pub mod targets {
+    #[cfg(feature = "fuzz")]
     pub use crate::targets::fuzz;
+    pub use crate::targets::{
+        Attempt, Delivery, DeliveryId, Form, Item, Opening, Outcome, Target, Trace, Unusable,
+    };
+    /// Feeds.
+    pub mod feed {
+        pub use crate::targets::feed::*;
+    }
 }

@@ -132,6 +132,7 @@ fn the_links_of_the_readmes_lead_somewhere() {
         "runtime/docs/receiving.md",
         "runtime/docs/postgres.md",
         "runtime/docs/search.md",
+        "runtime/docs/feeds.md",
     ] {
         let path = repository().join(readme);
         let text =

@@ -12,6 +12,7 @@ mod damage;
 mod described;
 mod drift;
 mod egress;
+mod feeds;
 mod files;
 mod floods;
 mod full;

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::support::postgres::Postgres;
-use crate::support::weir::PROGRAM;
+use crate::support::weir::{PROGRAM, command};
 use crate::support::{Stage, becomes, change, deletion, repeats};
 
 const PROVES: &str = "a channel that delivers to PostgreSQL";
@@ -228,4 +228,39 @@ fn a_table_that_is_ahead_of_weir_is_reported_and_takes_nothing_old() {
     answers(&server, "SELECT sum(n) FROM products", "10");
     stage.channel_is("database", "flowing");
     assert_eq!(stage.refused("database"), Vec::<Value>::new());
+}
+
+#[test]
+fn what_somebody_has_changed_by_hand_is_found_and_sent_again() {
+    let Some(server) = Postgres::start(&[], PROVES) else {
+        return;
+    };
+    server.sql(TABLE);
+    let stage = started(&server);
+    stage.takes("pim", &changes(0..50, 1));
+    answers(&server, "SELECT count(*) FROM products", "50");
+    stage.settles("database");
+    let drift = |more: &[&str]| {
+        let url = format!("http://{}", stage.weir().address());
+        let arguments = ["channel", "drift", "database", "--url", &url];
+        let output = command(stage.folder(), &[&arguments, more].concat());
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), said)
+    };
+    let (code, said) = drift(&[]);
+    assert_eq!(code, Some(0), "{said}");
+    server.sql(
+        "UPDATE products SET n = 7 WHERE sku = 'p0001'; UPDATE products SET deleted = true WHERE sku = 'p0002';
+         DELETE FROM products WHERE sku = 'p0003'; INSERT INTO products VALUES ('stray', 1)",
+    );
+    let (code, said) = drift(&["--repair"]);
+    assert_eq!(code, Some(1), "{said}");
+    for key in ["p0001", "p0002", "p0003", "stray"] {
+        assert!(said.contains(key), "{key} in {said}");
+    }
+    answers(
+        &server,
+        "SELECT count(*), sum(n) FROM products WHERE NOT deleted AND sku <> 'stray'",
+        "50|50",
+    );
 }

@@ -6,8 +6,10 @@
 mod answers;
 mod brokers;
 mod bucket;
+mod feed;
 mod file;
 mod http;
+mod kafka;
 mod nats;
 mod oauth2;
 mod postgres;
@@ -37,8 +39,10 @@ const KINDS: &[(&str, Read)] = &[
     ("search", search::read),
     ("postgres", postgres::read),
     ("nats", nats::read),
+    ("kafka", kafka::read),
     ("bucket", bucket::read),
     ("file", file::read),
+    ("feed", feed::read),
     #[cfg(test)]
     ("scripted", scripted::read),
 ];
@@ -86,8 +90,10 @@ fn configured(kind: &Kind) -> &dyn Configured {
         Kind::Search(options) => &**options,
         Kind::Postgres(options) => &**options,
         Kind::Nats(options) => &**options,
+        Kind::Kafka(options) => &**options,
         Kind::Bucket(options) => &**options,
         Kind::File(options) => &**options,
+        Kind::Feed(options) => &**options,
         #[cfg(test)]
         Kind::Scripted(options) => options,
     }

@@ -26,7 +26,7 @@ const WHSEC: &str = "whsec_a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=";
 fn environment(name: &str) -> Option<String> {
     match name {
         "WEIR_OPS_TOKEN" => Some("operator-token-of-some-length".to_owned()),
-        "SHOP_TOKEN" | "API_SECRET" | "LAKE_SECRET" | "BUS_PASSWORD" => {
+        "SHOP_TOKEN" | "API_SECRET" | "LAKE_SECRET" | "BUS_PASSWORD" | "FEED_PASSWORD" => {
             Some("a-token-of-the-shop".to_owned())
         }
         "ERP_SECRET" | "SHOP_SECRET" | "SHOP_SECRET_de" | "SHOP_SECRET_fr" => {

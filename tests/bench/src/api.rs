@@ -10,9 +10,7 @@ use crate::progress::Progress;
 use crate::recorder::Recorder;
 use crate::unreachable;
 use weir::inside::cli::{Client, Failure, path};
-use weir::inside::server::views::{
-    ChannelView, DriftView, JobView, List, PluginView, SwapView,
-};
+use weir::inside::server::views::{ChannelView, DriftView, JobView, List, PluginView, SwapView};
 
 /// Time without progress after which a wait fails.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
@@ -174,11 +172,7 @@ impl Api {
     ///
     /// # Errors
     /// It cannot be checked.
-    pub(super) fn drift(
-        &self,
-        channel: &str,
-        watch: impl Fn(u64),
-    ) -> Result<DriftView, Failure> {
+    pub(super) fn drift(&self, channel: &str, watch: impl Fn(u64)) -> Result<DriftView, Failure> {
         let ask = |method, route: &str| -> Result<JobView, Failure> {
             let answer = self.runtime.block_on(self.client.json(method, route))?;
             serde_json::from_value(answer).map_err(|error| unreachable("no job", error))

@@ -60,9 +60,13 @@ pub(super) fn run(args: &FridayArgs, out: &mut String) -> CommandResult {
     let shops = Shops::fill_with(&args.full, &mut report, |configuration| {
         extend(configuration, engine.address, dead);
     })?;
-    wait_until(&shops, "the search engine and the feed are filled", |channels| {
-        settled(channels, SEARCH) && settled(channels, FEED) && published(channels).is_some()
-    })?;
+    wait_until(
+        &shops,
+        "the search engine and the feed are filled",
+        |channels| {
+            settled(channels, SEARCH) && settled(channels, FEED) && published(channels).is_some()
+        },
+    )?;
 
     let friday = Friday {
         newest: (0..shops.products).map(|_| AtomicU32::new(1)).collect(),
@@ -72,8 +76,15 @@ pub(super) fn run(args: &FridayArgs, out: &mut String) -> CommandResult {
     let (delivered, documents) = (shops.recorder.held().delivered(), engine.got().documents);
     let (phase, progress) = (Phase::start(), Progress::begin("the day", args.seconds));
     let numbers = Arc::default();
-    let probes = ["urgent", "normal", "bulk"]
-        .map(|lane| Probes::begin(shops.stage.address(), &shops.recorder, shops.products, lane, &numbers));
+    let probes = ["urgent", "normal", "bulk"].map(|lane| {
+        Probes::begin(
+            shops.stage.address(),
+            &shops.recorder,
+            shops.products,
+            lane,
+            &numbers,
+        )
+    });
     let (to, steady) = (shops.stage.address(), friday.clone());
     let began = Instant::now();
     let load = std::thread::spawn(move || steady.post(to));
@@ -93,14 +104,23 @@ pub(super) fn run(args: &FridayArgs, out: &mut String) -> CommandResult {
         }
         first < last
     })?;
-    wait_until(&shops, "the facet of every product is delivered", |channels| {
-        let shops = channels.iter().filter(|channel| channel.name.starts_with("page."));
-        shops.fold(0, |owed, channel| owed + channel.owed.bulk) == 0
-    })?;
+    wait_until(
+        &shops,
+        "the facet of every product is delivered",
+        |channels| {
+            let shops = channels
+                .iter()
+                .filter(|channel| channel.name.starts_with("page."));
+            shops.fold(0, |owed, channel| owed + channel.owed.bulk) == 0
+        },
+    )?;
     let cycle = cycle_began.elapsed();
 
-    let load = load.join().map_err(|_| Failure::Failed("the load panicked".into()))?;
-    let load = load.map_err(|error| Failure::Failed(format!("an event was not accepted: {error}")))?;
+    let load = load
+        .join()
+        .map_err(|_| Failure::Failed("the load panicked".into()))?;
+    let load =
+        load.map_err(|error| Failure::Failed(format!("an event was not accepted: {error}")))?;
     let day = began.elapsed();
     let held = shops.recorder.held();
     let [urgent, normal, bulk] = probes.map(Probes::end);
@@ -115,16 +135,28 @@ pub(super) fn run(args: &FridayArgs, out: &mut String) -> CommandResult {
     let usage = phase.end(Duration::ZERO);
 
     let events = load.events + posted.events + (urgent.posted + normal.posted + bulk.posted) as u64;
-    let (delivered, documents) = (held.delivered() - delivered, engine.got().documents - documents);
+    let (delivered, documents) = (
+        held.delivered() - delivered,
+        engine.got().documents - documents,
+    );
     report.figure("seconds", round(day.as_secs_f64(), 1));
     report.figure("events_in", events);
-    report.figure("steady_events_per_second", round(load.events as f64 / load.took.as_secs_f64(), 0));
+    report.figure(
+        "steady_events_per_second",
+        round(load.events as f64 / load.took.as_secs_f64(), 0),
+    );
     report.figure("late_answers_of_the_steady_load", load.late);
     report.figure("deliveries_to_shops", delivered);
     report.figure("documents_to_search", documents);
     let out_of = (delivered + documents) as f64;
-    report.figure("deliveries_per_second", round(out_of / (day + after).as_secs_f64(), 0));
-    report.figure("deliveries_an_event", round(out_of / events.max(1) as f64, 2));
+    report.figure(
+        "deliveries_per_second",
+        round(out_of / (day + after).as_secs_f64(), 0),
+    );
+    report.figure(
+        "deliveries_an_event",
+        round(out_of / events.max(1) as f64, 2),
+    );
     for (lane, arrived) in [("urgent", &urgent), ("normal", &normal), ("bulk", &bulk)] {
         report.figure(&format!("{lane}_arrivals"), arrived.count());
         report.figure(&format!("{lane}_p50_ms"), arrived.ms(0.5));
@@ -135,7 +167,10 @@ pub(super) fn run(args: &FridayArgs, out: &mut String) -> CommandResult {
         report.figure(&format!("{lane}_max_ms"), arrived.ms(1.0));
     }
     report.at_most("cycle_seconds", cycle.as_secs_f64(), 300.0);
-    report.figure("converged_after_the_load_seconds", round(after.as_secs_f64(), 1));
+    report.figure(
+        "converged_after_the_load_seconds",
+        round(after.as_secs_f64(), 1),
+    );
     let channels = shops.stage.api().channels()?;
     let dead = channels.iter().find(|channel| channel.name == DEAD);
     let dead = dead.map_or(0, |dead| dead.owed.total + dead.parked);
@@ -274,7 +309,8 @@ impl Friday {
             if day >= self.seconds {
                 return Ok(posted);
             }
-            let in_burst = day.as_millis() % BURST_EVERY.as_millis() >= (BURST_EVERY - BURST_LASTS).as_millis();
+            let in_burst = day.as_millis() % BURST_EVERY.as_millis()
+                >= (BURST_EVERY - BURST_LASTS).as_millis();
             let rate = PER_SECOND * if in_burst { BURST } else { 1 };
             request.events = rate * BEAT.as_millis() as u64 / 1000 / CONNECTIONS;
             request.body.clear();

@@ -53,11 +53,15 @@ pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
     stage.api().wait_until_idle()?;
     let each = (entities / ONE_OF).max(1);
     for statement in [
-        format!("DELETE FROM products WHERE key IN (SELECT key FROM products ORDER BY key LIMIT {each})"),
+        format!(
+            "DELETE FROM products WHERE key IN (SELECT key FROM products ORDER BY key LIMIT {each})"
+        ),
         format!(
             "UPDATE products SET content = '{{\"changed\": true}}' WHERE key IN (SELECT key FROM products ORDER BY key DESC LIMIT {each})"
         ),
-        format!("INSERT INTO products SELECT 'theirs-' || n, 1, '{{}}' FROM generate_series(1, {each}) n"),
+        format!(
+            "INSERT INTO products SELECT 'theirs-' || n, 1, '{{}}' FROM generate_series(1, {each}) n"
+        ),
         "VACUUM ANALYZE products".to_owned(),
     ] {
         sql(&server, &statement)?;
@@ -80,7 +84,11 @@ pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
     );
     report.exactly("compared", found.compared, entities as u64);
     report.exactly("missing", found.missing, each as u64);
-    report.exactly("different_or_older", found.different + found.older, each as u64);
+    report.exactly(
+        "different_or_older",
+        found.different + found.older,
+        each as u64,
+    );
     report.exactly("extra", found.extra, each as u64);
     report.usage("checking", &usage);
     stage.stop();

@@ -90,9 +90,9 @@ fn measure(args: &FullArgs, silent: bool, rounds: &mut Rounds) -> Result<(), Fai
     let progress = Progress::begin(what, changes as u64);
     send(&child, &recorder, changes, &progress)?;
     let began = Instant::now();
-    while recorder.held().watching() > 0 {
+    while recorder.held().watching(LANE) > 0 {
         if began.elapsed() > PATIENCE {
-            let missing = recorder.held().watching();
+            let missing = recorder.held().watching(LANE);
             return Err(Failure::Failed(format!(
                 "{missing} changes have not arrived at all targets that answer"
             )));

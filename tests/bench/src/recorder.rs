@@ -552,8 +552,14 @@ mod tests {
         );
         held.take(1, BATCH.as_bytes());
         held.take(1, BATCH.as_bytes());
-        assert_eq!((held.watching("urgent"), held.arrivals("urgent").len()), (1, 1));
+        assert_eq!(
+            (held.watching("urgent"), held.arrivals("urgent").len()),
+            (1, 1)
+        );
         held.take(2, BATCH.as_bytes());
-        assert_eq!((held.watching("urgent"), held.arrivals("urgent").len()), (0, 2));
+        assert_eq!(
+            (held.watching("urgent"), held.arrivals("urgent").len()),
+            (0, 2)
+        );
     }
 }

@@ -233,6 +233,17 @@ fn help_shows_no_path_of_the_build() {
 }
 
 #[test]
+fn the_builds_of_a_feed_are_measured() {
+    let report = small("feed", "0.002");
+    let figures = &report["figures"];
+    assert_eq!(figures["records_published"], 3_000, "{report}");
+    for build in ["whole", "changed"] {
+        let seconds = figures[format!("{build}_build_seconds")].as_f64();
+        assert!(seconds > Some(0.0), "{build}: {report}");
+    }
+}
+
+#[test]
 fn deliveries_to_a_search_engine_are_measured_beside_bare_requests() {
     let report = small("search", "0.01");
     let figures = &report["figures"];
@@ -245,6 +256,17 @@ fn deliveries_to_a_search_engine_are_measured_beside_bare_requests() {
         }
         assert_eq!(figures[format!("{engine}_delivered")], 5_000, "{report}");
     }
+}
+
+#[test]
+fn deliveries_to_nats_are_measured_beside_the_client_library_alone() {
+    if parts::part("nats-server", "deliveries to NATS").is_none() {
+        return;
+    }
+    let report = small("nats", "0.01");
+    let figures = &report["figures"];
+    assert_eq!(figures["delivered"], 5_000, "{report}");
+    assert!(figures["ratio"].as_f64() > Some(0.0), "{report}");
 }
 
 #[test]
@@ -261,4 +283,37 @@ fn rows_of_a_table_are_measured_beside_copy() {
     );
     assert_eq!(figures["delivered"], 5_000, "{report}");
     assert_eq!(figures["copied"], 5_000, "{report}");
+}
+
+#[test]
+fn a_drift_check_finds_what_was_changed_in_a_table() {
+    if parts::part("postgres", "weir-bench drift").is_none() {
+        return;
+    }
+    let report = small("drift", "0.002");
+    assert_eq!(report["figures"]["missing"], 1, "{report}");
+}
+
+#[test]
+fn black_friday_is_measured_with_everything_in_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = folder.path().display().to_string();
+    let report = check(&[
+        "blackfriday",
+        "--scale",
+        "0.0005",
+        "--seconds",
+        "6",
+        "--folder",
+        &place,
+    ]);
+    let figures = &report["figures"];
+    assert_eq!(figures["records_of_the_feed"], 750, "{report}");
+    assert_eq!(figures["pairs_that_are_not_the_newest"], 0, "{report}");
+    for lane in ["urgent", "normal", "bulk"] {
+        assert!(
+            figures[format!("{lane}_arrivals")].as_u64() > Some(0),
+            "{report}"
+        );
+    }
 }

@@ -179,6 +179,10 @@ fn judge(options: &Options, relation: &Row, columns: &[Found], indexes: &[Row]) 
     judge.indexes(&relation.get::<_, Vec<String>>(10), indexes);
     judge.rights(relation.get(6));
     judge.promises(relation);
+    // More words come after a statement at the end.
+    for said in judge.troubles.iter_mut().chain(&mut judge.warnings) {
+        said.truncate(said.trim_end_matches(';').len());
+    }
     Looked {
         layout: layout.filter(|_| judge.troubles.is_empty()),
         troubles: judge.troubles,

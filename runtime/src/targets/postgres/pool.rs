@@ -1,11 +1,11 @@
 //! A few open connections, for the next attempt.
 //!
 //! A target makes at most `concurrency` attempts at a time, so there are never more connections than that.
-//! The one that was used last is used next: the others become idle and end.
+//! The one that was used last is used next, and those that are not needed any more are closed.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::connect::{Conn, Dialer};
 use super::error::Failed;
@@ -14,13 +14,13 @@ use crate::sync::lock;
 /// The longest that a connection is used, less up to a fifth: a password that was changed, a right that was
 /// taken, and another server behind the same name are noticed in this time.
 const AGE_MAX: Duration = Duration::from_secs(30 * 60);
-/// Idle connections at most.
-const IDLE_MAX: usize = 64;
+/// How long a connection stays open without being used.
+const UNUSED_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// Open connections.
 pub(super) struct Pool {
     pub(super) dialer: Dialer,
-    idle: Mutex<Vec<Conn>>,
+    idle: Mutex<Vec<(Conn, Instant)>>,
     /// Rises when all connections are given up.
     round: AtomicU64,
 }
@@ -42,7 +42,7 @@ impl Pool {
         let round = self.round.load(Ordering::Relaxed);
         let age_max = AGE_MAX.mul_f64(1.0 - fastrand::f64() / 5.0);
         loop {
-            let Some(conn) = lock(&self.idle).pop() else {
+            let Some((conn, _)) = lock(&self.idle).pop() else {
                 break;
             };
             if conn.round == round && !conn.client.is_closed() && conn.since.elapsed() < age_max {
@@ -56,8 +56,10 @@ impl Pool {
     pub(super) fn give(&self, conn: Conn) {
         let mut idle = lock(&self.idle);
         let current = conn.round == self.round.load(Ordering::Relaxed);
-        if current && !conn.client.is_closed() && idle.len() < IDLE_MAX {
-            idle.push(conn);
+        // The longest unused are at the bottom.
+        idle.retain(|(conn, used)| !conn.client.is_closed() && used.elapsed() < UNUSED_MAX);
+        if current && !conn.client.is_closed() {
+            idle.push((conn, Instant::now()));
         }
     }
 

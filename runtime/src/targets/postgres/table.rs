@@ -306,7 +306,7 @@ pub(super) fn create(options: &Options) -> String {
         columns.push(format!("{} boolean NOT NULL DEFAULT false", quoted(flag)));
     }
     format!(
-        "CREATE TABLE {} ({});",
+        "CREATE TABLE {} ({})",
         options.table.quoted(),
         columns.join(", ")
     )

@@ -20,23 +20,23 @@ async fn each_table_that_cannot_work_is_said_with_the_statement_that_helps() {
     for (definition, words) in [
         (
             "",
-            "there is no table \"checked\" that the role weir can see; create it, for example with: CREATE TABLE \"checked\" (\"key\" text PRIMARY KEY, \"sequence\" bigint NOT NULL, \"content\" jsonb);",
+            "there is no table \"checked\" that the role weir can see; create it, for example with: CREATE TABLE \"checked\" (\"key\" text PRIMARY KEY, \"sequence\" bigint NOT NULL, \"content\" jsonb)",
         ),
         (
             "TABLE checked (key text PRIMARY KEY, content jsonb)",
-            "ADD COLUMN \"sequence\" bigint NOT NULL DEFAULT 0;",
+            "ADD COLUMN \"sequence\" bigint NOT NULL DEFAULT 0",
         ),
         (
             "TABLE checked (key text PRIMARY KEY, sequence int, content jsonb)",
-            "ALTER COLUMN \"sequence\" TYPE bigint;",
+            "ALTER COLUMN \"sequence\" TYPE bigint",
         ),
         (
             "TABLE checked (key text PRIMARY KEY, sequence bigint)",
-            "ADD COLUMN \"content\" jsonb;",
+            "ADD COLUMN \"content\" jsonb",
         ),
         (
             "TABLE checked (key text, sequence bigint, content jsonb)",
-            "CREATE UNIQUE INDEX ON \"public\".\"checked\" (\"key\");",
+            "CREATE UNIQUE INDEX ON \"public\".\"checked\" (\"key\")",
         ),
         (
             "TABLE checked (key text, sequence bigint, content jsonb, UNIQUE (key, sequence))",
@@ -68,7 +68,7 @@ async fn each_table_that_cannot_work_is_said_with_the_statement_that_helps() {
         ),
         (
             "TABLE checked (key text PRIMARY KEY, sequence bigint, content jsonb, extra int NOT NULL)",
-            "ALTER COLUMN \"extra\" DROP NOT NULL;",
+            "ALTER COLUMN \"extra\" DROP NOT NULL",
         ),
         (
             "VIEW checked AS SELECT 'a' AS key, 1::bigint AS sequence, '1'::jsonb AS content",
@@ -76,7 +76,7 @@ async fn each_table_that_cannot_work_is_said_with_the_statement_that_helps() {
         ),
         (
             "TABLE checked (key text PRIMARY KEY, sequence bigint, content jsonb); REVOKE SELECT, DELETE ON checked FROM weir",
-            "GRANT SELECT, DELETE ON \"public\".\"checked\" TO \"weir\";",
+            "GRANT SELECT, DELETE ON \"public\".\"checked\" TO \"weir\"",
         ),
     ] {
         server.sql(

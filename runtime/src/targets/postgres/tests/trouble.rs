@@ -80,6 +80,20 @@ async fn a_row_that_somebody_holds_waits_alone() {
     is(&outcomes[1], &["split"]);
     drop(holder);
     table.takes(&many(42..43, 2)).await;
+    // A row that somebody is about to insert cannot be seen.
+    let holder = Holder::begin(server, "INSERT INTO locked VALUES ('new', 1, '1')");
+    for outcome in table
+        .put(&[row("a", 2, &json!(1)), row("new", 2, &json!(1))])
+        .await
+    {
+        is(&outcome, &["split", "55P03"]);
+    }
+    table.takes(&[row("a", 2, &json!(1))]).await;
+    is(
+        &table.one(row("new", 2, &json!(1))).await,
+        &["retry, maybe false", "55P03"],
+    );
+    drop(holder);
     // The whole table.
     let holder = Holder::begin(server, "LOCK TABLE locked");
     for outcome in table.put(&many(0..2, 3)).await {
