@@ -20,6 +20,14 @@ pub const POINTS: [&str; 9] = [
     "dispatch.swapping",
 ];
 
+/// Those that only a feed passes, from a delivery to the generation that holds it.
+pub const POINTS_OF_FEEDS: [&str; 4] = [
+    "feed.appended",
+    "feed.building",
+    "feed.switching",
+    "feed.switched",
+];
+
 /// Triggers the action configured for this fail point, if there is one.
 #[inline]
 pub(crate) fn pass(point: &'static str) {
@@ -63,7 +71,10 @@ mod armed {
     }
 
     pub(super) fn pass(point: &'static str) {
-        debug_assert!(super::POINTS.contains(&point), "{point} is in no list");
+        debug_assert!(
+            super::POINTS.contains(&point) || super::POINTS_OF_FEEDS.contains(&point),
+            "{point} is in no list"
+        );
         let Some(armed) = armed().filter(|armed| armed.point == point) else {
             return;
         };

@@ -31,7 +31,7 @@ pub mod cli {
 
 /// The places where a test can interrupt Weir (journeys).
 pub mod failpoint {
-    pub use crate::failpoint::POINTS;
+    pub use crate::failpoint::{POINTS, POINTS_OF_FEEDS};
 }
 
 /// The hash by which the index compares values (promises).
@@ -123,8 +123,15 @@ pub mod store {
     }
 }
 
-/// Understanding responses of targets (fuzz).
-#[cfg(feature = "fuzz")]
+/// Understanding responses of targets (fuzz), and feeds without a channel (bench).
 pub mod targets {
+    #[cfg(feature = "fuzz")]
     pub use crate::targets::fuzz;
+    pub use crate::targets::{
+        Attempt, Delivery, DeliveryId, Form, Item, Opening, Outcome, Target, Trace, Unusable,
+    };
+    /// Feeds.
+    pub mod feed {
+        pub use crate::targets::feed::*;
+    }
 }

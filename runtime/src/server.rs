@@ -13,6 +13,7 @@ mod backend;
 mod body;
 mod connection;
 mod crowd;
+mod feeds;
 mod intake;
 mod jobs;
 mod listener;
@@ -55,8 +56,9 @@ use crate::plan::{BODY_BYTES_MAX, Role};
 pub use axum::http::HeaderMap;
 
 pub use self::backend::{
-    Backend, DriftRequest, EntityQuery, IngestRequest, Intake, Look, Operate, Operation, Page,
-    QuarantineFilter, RefusedFilter, Reply, Settle, Settled, Setup,
+    Backend, DriftRequest, EntityQuery, Feed, FeedAccess, FeedForm, Generation, IngestRequest,
+    Intake, Look, Operate, Operation, Page, QuarantineFilter, RefusedFilter, Reply, Settle,
+    Settled, Setup,
 };
 pub use self::intake::Requests;
 pub use self::problem::Problem;
@@ -236,7 +238,7 @@ struct Route {
 
 /// All routes.
 fn table() -> Vec<Route> {
-    use Access::{Needs, Open, Sender};
+    use Access::{Fetcher, Needs, Open, Sender};
     use Role::{Admin, Operate, Read};
     const GET: Method = Method::GET;
     const POST: Method = Method::POST;
@@ -363,6 +365,7 @@ fn table() -> Vec<Route> {
             Needs(Operate),
             operate::drop_refused,
         ),
+        row(GET, "/v1/feeds/{channel}", Fetcher, feeds::feed),
         row(GET, "/v1/plugins", Needs(Read), plugins::plugins),
         row(GET, "/v1/config", Needs(Read), plugins::config),
         row(
@@ -395,7 +398,7 @@ where
 fn router(state: Arc<AppState>, side: Side) -> Router {
     let here = |route: &Route| match (route.access, side) {
         (_, Side::Both)
-        | (Access::Open, _)
+        | (Access::Open | Access::Fetcher, _)
         | (Access::Sender, Side::Ingest)
         | (Access::Needs(_), Side::Admin) => true,
         (Access::Sender, Side::Admin) | (Access::Needs(_), Side::Ingest) => false,
@@ -426,7 +429,7 @@ async fn unknown_route(method: Method, uri: Uri, side: Side) -> Problem {
     let elsewhere = match side {
         Side::Both => "",
         Side::Ingest => {
-            "; this listener takes events only, the other routes are at `server.admin_listen`"
+            "; this listener takes events and serves feeds only, the other routes are at `server.admin_listen`"
         }
         Side::Admin => "; events are taken at `server.listen`, not here",
     };

@@ -13,18 +13,27 @@ pub mod bucket;
 #[cfg(test)]
 #[path = "../../tests/support/bus.rs"]
 pub(crate) mod bus;
+mod content;
 mod difference;
+pub mod feed;
+pub mod file;
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
 pub mod http;
+pub mod kafka;
 pub mod names;
 pub mod nats;
 #[cfg(test)]
 #[path = "../../tests/support/parts.rs"]
 pub(crate) mod parts;
+pub mod postgres;
+#[cfg(test)]
+#[path = "../../tests/support/postgres.rs"]
+#[allow(dead_code)]
+pub(crate) mod postgres_server;
 #[cfg(test)]
 #[path = "../../tests/support/proxy.rs"]
 pub(crate) mod proxy;
@@ -118,10 +127,18 @@ pub enum Kind {
     Webhook(Box<webhook::Options>),
     /// Documents in an index of a search engine.
     Search(Box<search::Options>),
+    /// Records of Kafka.
+    Kafka(Box<kafka::Options>),
+    /// Rows of a table in PostgreSQL.
+    Postgres(Box<postgres::Options>),
     /// Messages of NATS.
     Nats(Box<nats::Options>),
     /// Objects in a bucket of an object store.
     Bucket(Box<bucket::Options>),
+    /// Files in a folder.
+    File(Box<file::Options>),
+    /// The whole state of a channel as a file that others fetch.
+    Feed(Box<feed::Options>),
     /// Outcomes from a script, without a socket.
     #[cfg(test)]
     Scripted(scripted::Options),
@@ -145,8 +162,12 @@ impl Kind {
         Ok(match self {
             Kind::Webhook(options) => Box::new(webhook::Webhook::open(options)?),
             Kind::Search(options) => Box::new(search::Search::open(options)?),
+            Kind::Kafka(options) => kafka::open(options)?,
+            Kind::Postgres(options) => Box::new(postgres::Postgres::open(options)?),
             Kind::Nats(options) => Box::new(nats::Nats::open(options)?),
             Kind::Bucket(options) => Box::new(bucket::Bucket::open(options, opening)?),
+            Kind::File(options) => Box::new(file::File::open(options)),
+            Kind::Feed(options) => Box::new(feed::Feed::open(options, opening)?),
             #[cfg(test)]
             Kind::Scripted(options) => Box::new(scripted::Scripted::open(options)),
         })
@@ -271,6 +292,12 @@ pub trait Target: Send + Sync + 'static {
 
     /// All that the target held is owed again: it starts over from what is there now, and forgets its mark.
     fn start_over(&self) {}
+
+    /// The feed that this target is: dispatch tells it when its channel has met all of its entities, and
+    /// users see its generation. `None` for all other kinds.
+    fn feed(&self) -> Option<&feed::Feed> {
+        None
+    }
 
     /// Compares what the target holds with what it should hold, for a drift check: one result for each item,
     /// in order. An item without a rendering should not be there. Changes nothing at the target.

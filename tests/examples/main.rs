@@ -8,6 +8,11 @@
 //! terminal=NAME`: lines that this terminal prints from now on, in any order. `…` matches anything;
 //! times, versions of plugins and the width of columns are not compared.
 
+#[path = "../support/parts.rs"]
+mod parts;
+#[path = "../support/postgres.rs"]
+#[allow(dead_code)]
+mod postgres;
 mod readme;
 mod terminal;
 
@@ -43,6 +48,17 @@ fn the_product_catalog_runs_as_in_its_readme() {
 #[test]
 fn the_commerce_api_runs_as_in_its_readme() {
     Story::read("commerce-api").play();
+}
+
+#[test]
+fn the_integration_database_runs_as_in_its_readme() {
+    let proves = "examples/integration-database";
+    let Some(server) = postgres::Postgres::start(&["fsync=on"], proves) else {
+        return;
+    };
+    let mut story = Story::read("integration-database");
+    story.environment = vec![("DATABASE_URL", server.url())];
+    story.play();
 }
 
 /// In one test, because a demo takes a free port before Weir listens there.
@@ -111,9 +127,12 @@ fn the_links_of_the_readmes_lead_somewhere() {
         "examples/first-webhook/README.md",
         "examples/product-catalog/README.md",
         "examples/commerce-api/README.md",
+        "examples/integration-database/README.md",
         "plugins/README.md",
         "runtime/docs/receiving.md",
+        "runtime/docs/postgres.md",
         "runtime/docs/search.md",
+        "runtime/docs/feeds.md",
     ] {
         let path = repository().join(readme);
         let text =
@@ -169,6 +188,8 @@ struct Story {
     blocks: Vec<Block>,
     folder: PathBuf,
     url: String,
+    /// Further variables of its commands.
+    environment: Vec<(&'static str, String)>,
     _scratch: tempfile::TempDir,
 }
 
@@ -188,6 +209,7 @@ impl Story {
             blocks: readme::blocks(&text),
             folder,
             url,
+            environment: Vec::new(),
             _scratch: scratch,
         }
     }
@@ -268,7 +290,8 @@ impl Story {
         bash.args(["-c", script])
             .current_dir(&self.folder)
             .env("PATH", path.expect("a path"))
-            .env("WEIR_URL", &self.url);
+            .env("WEIR_URL", &self.url)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
         bash.env_remove("WEIR_LOG")
             .env_remove("WEIR_LOG_FORMAT")
             .env_remove("WEIR_TOKEN")

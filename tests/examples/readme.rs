@@ -34,6 +34,7 @@ impl Block {
             "weir quarantine list",
             "curl -s ",
             "cat ",
+            "psql \"$DATABASE_URL\" -c \"SELECT ",
         ];
         self.text
             .lines()

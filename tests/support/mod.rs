@@ -11,6 +11,8 @@ pub mod guests;
 pub mod http;
 pub mod ledger;
 pub mod parts;
+#[allow(dead_code)]
+pub mod postgres;
 pub mod proxy;
 pub mod receiver;
 pub mod stage;

@@ -86,7 +86,7 @@ const MAY_USE: [(&str, &[&str]); 21] = [
 
 /// Which files may name a crate that stands for something outside of Weir, as beginnings of their paths
 /// below the runtime's code. Another transport, engine or store then has one place to go.
-const KNOWN_BY: [(&[&str], &[&str]); 5] = [
+const KNOWN_BY: [(&[&str], &[&str]); 7] = [
     (
         &["axum", "hyper", "hyper_rustls", "hyper_util"],
         &[
@@ -98,7 +98,12 @@ const KNOWN_BY: [(&[&str], &[&str]); 5] = [
         ],
     ),
     (&["async_nats"], &["targets/nats"]),
+    (&["rdkafka"], &["targets/kafka"]),
     (&["sled"], &["store/embedded"]),
+    (
+        &["tokio_postgres", "tokio_postgres_rustls"],
+        &["targets/postgres"],
+    ),
     (&["wasmtime"], &["plugin"]),
     (
         &["wasmparser", "wasm_encoder", "wit_component"],

@@ -13,11 +13,12 @@ use crate::server::views::{
     PluginView, PreviewView, QuarantineView, RefusedView, ReloadView, SourceView, SwapView,
 };
 use crate::server::{
-    Backend, DriftRequest, EntityQuery, Intake, Look, Operate, Operation, Page, Problem,
+    self, Backend, DriftRequest, EntityQuery, Intake, Look, Operate, Operation, Page, Problem,
     QuarantineFilter, RefusedFilter, Reply, Settle, Settled, Setup,
 };
 use crate::store::{self, ListQuery, QuarantinedEvent, Queue, Refused};
 use crate::sync::lock;
+use crate::targets::feed;
 
 /// Entities or events read at once while a filter is applied.
 const PIECE: usize = 500;
@@ -34,6 +35,9 @@ impl Backend for Inner {
         Some(intake)
     }
 }
+
+/// When to ask again for a feed that has no generation yet, and to confirm one that could not be.
+const FIRST_GENERATION_AFTER: std::time::Duration = std::time::Duration::from_secs(60);
 
 impl Look for Inner {
     fn sources(&self) -> Vec<SourceView> {
@@ -160,6 +164,36 @@ impl Look for Inner {
         })
     }
 
+    fn feed(&self, name: &str) -> Result<server::Feed, Problem> {
+        let channel = self.live.load().channels.get(name).cloned();
+        let setup = channel.map(|channel| channel.setup());
+        let feed = setup.as_ref().and_then(|setup| setup.target.feed());
+        let feed = feed.ok_or_else(|| Problem::unknown("feed", name))?;
+        let form = |form: &feed::Form| server::FeedForm {
+            file: form.file.clone(),
+            length: form.length,
+            etag: format!("\"{}\"", form.digest),
+        };
+        let generation = feed.published().map(|published| server::Generation {
+            plain: form(&published.plain),
+            gzip: form(&published.gzip),
+            modified: published.modified(),
+            content_type: published.content_type.clone(),
+        });
+        Ok(server::Feed {
+            access: match feed.serve() {
+                None => server::FeedAccess::Local,
+                Some(feed::Serve::Open) => server::FeedAccess::Open,
+                Some(feed::Serve::Basic { user, password }) => server::FeedAccess::Basic {
+                    user: user.clone(),
+                    password: password.0.clone(),
+                },
+            },
+            generation,
+            retry_after: FIRST_GENERATION_AFTER,
+        })
+    }
+
     fn ready(&self) -> Result<(), Vec<String>> {
         self.store.ready().map_err(|error| vec![error.to_string()])
     }
@@ -188,7 +222,16 @@ impl Operate for Inner {
                 Operation::Resume => running.resume().await,
                 Operation::Resync => running.resync().await,
                 Operation::Rerender => running.rerender().await,
-                Operation::Confirm => running.confirm().await.map(|_| ()),
+                Operation::Confirm => {
+                    let setup = running.setup();
+                    if let Some(feed) = setup.target.feed() {
+                        feed.confirm().await.map_err(|why| {
+                            let detail = format!("the feed cannot keep the confirmation: {why}");
+                            Problem::busy(detail, FIRST_GENERATION_AFTER)
+                        })?;
+                    }
+                    running.confirm().await.map(|_| ())
+                }
                 Operation::Forget | Operation::Overwrite => Ok(()),
             };
             done.map_err(stopped)

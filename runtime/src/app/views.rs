@@ -12,13 +12,15 @@ use crate::dispatch::hours::Hours;
 use crate::dispatch::prepare::{DELETED, FILTERED, NEEDS, NOT_RENDERED};
 use crate::dispatch::{Channel, Preview, PreviewVerdict, status};
 use crate::ingest::{Source, verify};
-use crate::model::{Entity, EntityId, Ordinal, facet_matches};
+use crate::model::{Entity, EntityId, Ordinal, Timestamp, facet_matches};
 use crate::plugin::Component;
 use crate::server::views::{
-    ChannelView, ErrorView, EventView, FilterVerdict, LimitsView, OwedView, PluginView,
-    PreviewView, QuarantineView, RefusedView, RenderingView, SourceView, StandingView,
+    ChannelView, ErrorView, EventView, FeedView, FilterVerdict, GenerationView, HeldGenerationView,
+    LimitsView, OwedView, PluginView, PreviewView, QuarantineView, RefusedView, RenderingView,
+    SourceView, StandingView, Time,
 };
 use crate::store::{QuarantinedEvent, Refused, Remembered, Standing, State};
+use crate::targets::feed::Feed;
 
 pub(super) fn source(live: &Live, name: &str, source: &Source) -> SourceView {
     let (counts, options) = (source.activity().counts(), source.options());
@@ -107,7 +109,51 @@ pub(super) fn channel(live: &Live, channel: &Channel, sweeps: &Sweeps, jobs: &Jo
         }),
         last_sweep: sweeps.of(channel),
         last_drift: jobs.last_drift(&options.name).map(|drift| (*drift).clone()),
+        feed: setup.target.feed().map(feed),
     }
+}
+
+/// The generation of a feed, and the next one.
+fn feed(feed: &Feed) -> FeedView {
+    let status = feed.status();
+    let generation = feed.published().map(|published| GenerationView {
+        number: published.id,
+        records: published.records,
+        bytes: published.plain.length,
+        gzip_bytes: published.gzip.length,
+        digest: published.plain.digest.clone(),
+        sequence: published.sequence,
+        built: Timestamp(published.built).into(),
+        modified: Timestamp(published.modified).into(),
+    });
+    FeedView {
+        generation,
+        unpublished: status.unpublished,
+        next: status.next.map(|next| Timestamp(next).into()),
+        reason: status.reason,
+        held: status
+            .shrank
+            .map(|(before, records)| HeldGenerationView { records, before }),
+        dropped_characters: status.dropped,
+    }
+}
+
+/// What a delivered state of an entity waits for in a feed: the generation that holds it.
+fn waits_in_feed(channel: &Channel, entity: &Entity) -> Option<String> {
+    let setup = channel.setup();
+    let feed = setup.target.feed()?;
+    // A renderer may have given it another key, under which it is not found: then nothing is said.
+    if !feed.is_unpublished(&entity.id.key) {
+        return None;
+    }
+    let status = feed.status();
+    Some(match (status.next, status.reason) {
+        (Some(next), None) => {
+            format!("in the next generation, at {}", Time(Timestamp(next)))
+        }
+        (_, Some(reason)) => format!("in the next generation; {reason}"),
+        (None, None) => "in the next generation".to_owned(),
+    })
 }
 
 pub(super) fn retired(channel: &Remembered) -> ChannelView {
@@ -187,7 +233,9 @@ pub(super) fn standing(
             .or(standing.waits_until)
             .map(Into::into),
         plugin: Some(standing.shape_label).filter(|label| !label.is_empty()),
-        detail: (rests_on_an_answer && accepts_only).then(|| ACCEPTED_ONLY.to_owned()),
+        detail: (rests_on_an_answer && accepts_only)
+            .then(|| ACCEPTED_ONLY.to_owned())
+            .or_else(|| waits_in_feed(channel, entity).filter(|_| rests_on_an_answer)),
         last_error: last_error
             .or_else(|| channel.last_error(ordinal).map(|error| error.to_string())),
     }

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use super::CommandResult;
 use super::client::{Client, Remote, path, pretty};
 use super::table::{or_dash, plain, table};
-use crate::server::views::{ChannelView, List};
+use crate::server::views::{ChannelView, FeedView, List};
 
 /// The operations on channels.
 #[derive(Debug, Subcommand)]
@@ -26,7 +26,7 @@ pub(super) enum ChannelCommand {
     Resync(Named),
     /// Render everything again and send only what differs
     Rerender(Named),
-    /// Release the withdrawals that the guard holds back
+    /// Release the withdrawals that the guard holds back, and a generation of a feed that has shrunk
     Confirm(Named),
     /// For a target that is ahead of Weir: send everything again, and overwrite what is newer there
     Overwrite(Named),
@@ -65,7 +65,7 @@ pub(super) async fn run(command: ChannelCommand, out: &mut String) -> CommandRes
             .await
         }
         ChannelCommand::Confirm(named) => {
-            operate(named, "confirm", "released the held withdrawals", out).await
+            operate(named, "confirm", "released what was held", out).await
         }
         ChannelCommand::Overwrite(named) => {
             let done = "sending everything again, over what is newer at the target";
@@ -141,8 +141,27 @@ fn note(channel: &ChannelView) -> String {
     let stands = channel.state != "flowing" && channel.reason.is_some();
     let error = channel.last_error.as_ref().filter(|_| failing && !stands);
     let error = error.map(|error| error.detail.as_str());
+    let feed = channel.feed.as_ref().map(feed_note);
     let parts = error.into_iter().chain(channel.reason.as_deref());
+    let parts = parts.chain(feed.as_deref());
     parts.collect::<Vec<_>>().join("; ")
+}
+
+/// The generation of a feed, and what is in the next one.
+fn feed_note(feed: &FeedView) -> String {
+    let generation = match &feed.generation {
+        Some(it) => format!("generation {} with {} records", it.number, it.records),
+        None => "no generation yet".to_owned(),
+    };
+    let next = match (feed.unpublished, feed.next) {
+        (0, _) => None,
+        (changes, Some(next)) => Some(format!(
+            "changes in the next generation, at {next}: {changes}"
+        )),
+        (changes, None) => Some(format!("changes in the next generation: {changes}")),
+    };
+    let parts = [Some(generation), next, feed.reason.clone()];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 async fn operate(named: Named, operation: &str, done: &str, out: &mut String) -> CommandResult {

@@ -22,6 +22,7 @@ use super::pace::{Answered, Charge, Pace};
 use super::quota::Quota;
 use super::request_size::RequestSize;
 use crate::model::{PartsDigest, Sequence, Timestamp};
+use crate::targets::feed::Feed;
 use crate::targets::{
     Foreign, Held, Hints, Item, Mark, Nature, Opening, Options, Outcome, Page, Target, Unusable,
 };
@@ -212,7 +213,13 @@ impl TargetHandle {
     /// What shows that the target does not hold any more what it acknowledged. Nothing is sent to it until
     /// [`TargetHandle::start_over`].
     pub fn forgot(&self) -> Option<String> {
-        lock(&self.forgot).clone()
+        let of_feed = || self.feed()?.forgot();
+        lock(&self.forgot).clone().or_else(of_feed)
+    }
+
+    /// See [`Target::feed`].
+    pub fn feed(&self) -> Option<&Feed> {
+        self.target.feed()
     }
 
     /// The newest sequence that was seen at the target, if it is ahead of Weir.

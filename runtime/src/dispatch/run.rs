@@ -13,6 +13,7 @@ mod control;
 mod deliver;
 mod settle;
 mod take;
+mod walked;
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::control::Control;
 use self::deliver::Kept;
+use self::walked::Walk;
 use super::abort_on_panic::AbortOnPanic;
 use super::breaker::Admission;
 use super::clock::Clock;
@@ -172,6 +174,7 @@ pub(crate) struct Run {
     concerned: bool,
     /// Commits are ignored until this instant.
     rests_until: Option<Instant>,
+    walk: Walk,
 }
 
 impl Run {
@@ -226,6 +229,7 @@ impl Run {
             unfinished: false,
             concerned: true,
             rests_until: None,
+            walk: Walk::default(),
             store,
             queue,
             shared,
@@ -298,6 +302,7 @@ impl Run {
         self.prepare();
         self.send();
         self.report_calm();
+        self.report_walked();
         self.give_up_permits();
     }
 
@@ -344,6 +349,7 @@ impl Run {
             .chain(self.calm_at())
             .chain(self.hours_at().filter(|_| flows || gate == Gate::Probe))
             .chain(kept)
+            .chain(self.walk_look())
             .chain(self.rests_until)
             .min()
     }

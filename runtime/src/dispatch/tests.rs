@@ -19,6 +19,7 @@ use crate::targets::{self, Form, Kind, Nature, Opening, Outcome};
 mod batches;
 mod currency;
 mod drift;
+mod feeds;
 mod forgotten;
 mod growing;
 mod guard;
@@ -133,6 +134,15 @@ fn opening() -> Opening {
 }
 
 fn setup_of(kind: Kind, clock: Clock, knobs: Knobs) -> Setup {
+    setup_with(opening(), kind, clock, knobs)
+}
+
+/// For a target that keeps files in this folder.
+fn setup_in(folder: &std::path::Path, kind: Kind, clock: Clock, knobs: Knobs) -> Setup {
+    setup_with(Opening::empty(folder.to_owned()), kind, clock, knobs)
+}
+
+fn setup_with(opening: Opening, kind: Kind, clock: Clock, knobs: Knobs) -> Setup {
     let target = targets::Options {
         name: "shop".into(),
         concurrency: knobs.concurrency,
@@ -142,7 +152,7 @@ fn setup_of(kind: Kind, clock: Clock, knobs: Knobs) -> Setup {
         kind,
     };
     let dice = fastrand::Rng::with_seed(7);
-    let target = TargetHandle::open(target, knobs.breaker, clock, dice, None, None, opening())
+    let target = TargetHandle::open(target, knobs.breaker, clock, dice, None, None, opening)
         .expect("a target");
     let label = knobs
         .chain

@@ -1,6 +1,7 @@
 //! Checks between the parts of a plan: errors, and warnings for what is probably a mistake.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use super::basics::ServerPlaces;
 use super::channels::meet;
@@ -16,6 +17,7 @@ pub(super) fn check(reader: &Reader<'_>, plan: &Plan, places: &ServerPlaces) {
     recorded(reader, plan);
     owners(reader, plan);
     shared(reader, plan);
+    feeds(reader, plan);
     // Whether plugins render is known only when they are loaded.
     let plain = |channel: &Channel| channel.plugins.is_empty();
     mapped_fields(plan, plain)
@@ -82,6 +84,56 @@ fn shared(reader: &Reader<'_>, plan: &Plan) {
             let what = format!("the channel {other:?} delivers to the same place");
             reader.complain(plan.complaint(&format!("channels.{name}"), what, help.to_owned()));
         }
+    }
+}
+
+/// A feed is the state of one channel, and whoever may reach a listener from elsewhere must be named.
+fn feeds(reader: &Reader<'_>, plan: &Plan) {
+    let mut first: BTreeMap<&str, &str> = BTreeMap::new();
+    for (name, channel) in &plan.channels {
+        let target = &*channel.options.target;
+        let is_feed = plan
+            .targets
+            .get(target)
+            .is_some_and(|it| feed(it).is_some());
+        if let Some(other) = is_feed.then(|| first.insert(target, name)).flatten() {
+            let what = format!("the channel {other:?} delivers to the same feed");
+            let help =
+                "a feed is the whole state of one channel: give each channel a feed of its own";
+            reader.complain(plan.complaint(&format!("channels.{name}"), what, help.to_owned()));
+        }
+    }
+    let listeners = [Some(plan.server.listen), plan.server.admin_listen];
+    let mut reachable = listeners.into_iter().flatten();
+    let reachable = reachable.find(|address| !address.ip().is_loopback());
+    let mut paths: BTreeMap<&Path, &str> = BTreeMap::new();
+    for (name, target) in &plan.targets {
+        let Some(options) = feed(target) else {
+            continue;
+        };
+        let place = format!("targets.{name}");
+        if let (Some(address), None) = (reachable, &options.serve) {
+            let what = format!(
+                "the feed would be served to anyone, and {address} can be reached from other machines"
+            );
+            let help = "write serve = { basic = { user = \"…\", password = { env = \"NAME\" } } }, or serve = \"open\" if anyone may have it";
+            reader.complain(plan.complaint(&place, what, help.to_owned()));
+        }
+        if let Some(other) = options
+            .path
+            .as_deref()
+            .and_then(|path| paths.insert(path, name))
+        {
+            let what = format!("the feed {other:?} is written to the same path");
+            reader.complain(plan.complaint(&place, what, "write another path".to_owned()));
+        }
+    }
+}
+
+fn feed(target: &crate::targets::Options) -> Option<&crate::targets::feed::Options> {
+    match &target.kind {
+        crate::targets::Kind::Feed(options) => Some(options),
+        _ => None,
     }
 }
 

@@ -6,9 +6,13 @@
 mod answers;
 mod brokers;
 mod bucket;
+mod feed;
+mod file;
 mod http;
+mod kafka;
 mod nats;
 mod oauth2;
+mod postgres;
 #[cfg(test)]
 mod scripted;
 mod search;
@@ -33,8 +37,12 @@ type Read = fn(&mut Cursor<'_>) -> Option<Kind>;
 const KINDS: &[(&str, Read)] = &[
     ("webhook", webhook::read),
     ("search", search::read),
+    ("postgres", postgres::read),
     ("nats", nats::read),
+    ("kafka", kafka::read),
     ("bucket", bucket::read),
+    ("file", file::read),
+    ("feed", feed::read),
     #[cfg(test)]
     ("scripted", scripted::read),
 ];
@@ -80,8 +88,12 @@ fn configured(kind: &Kind) -> &dyn Configured {
     match kind {
         Kind::Webhook(options) => &**options,
         Kind::Search(options) => &**options,
+        Kind::Postgres(options) => &**options,
         Kind::Nats(options) => &**options,
+        Kind::Kafka(options) => &**options,
         Kind::Bucket(options) => &**options,
+        Kind::File(options) => &**options,
+        Kind::Feed(options) => &**options,
         #[cfg(test)]
         Kind::Scripted(options) => options,
     }

@@ -26,7 +26,9 @@ const WHSEC: &str = "whsec_a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=";
 fn environment(name: &str) -> Option<String> {
     match name {
         "WEIR_OPS_TOKEN" => Some("operator-token-of-some-length".to_owned()),
-        "SHOP_TOKEN" | "API_SECRET" | "BUS_PASSWORD" => Some("a-token-of-the-shop".to_owned()),
+        "SHOP_TOKEN" | "API_SECRET" | "LAKE_SECRET" | "BUS_PASSWORD" | "FEED_PASSWORD" => {
+            Some("a-token-of-the-shop".to_owned())
+        }
         "ERP_SECRET" | "SHOP_SECRET" | "SHOP_SECRET_de" | "SHOP_SECRET_fr" => {
             Some(WHSEC.to_owned())
         }
@@ -641,6 +643,9 @@ fn the_reference_is_right_with_and_without_its_defaults() {
         "# id",
         "# tls",
         "# proxy",
+        "# endpoint",
+        "# credentials",
+        "# checksum",
         "# stream",
         "# core",
     ];

@@ -5,8 +5,11 @@
 //! method that can wait (for a commit, a plugin, a disk) returns a [`Reply`]; one that only looks
 //! something up returns at once. For an unknown name each returns [`Problem::unknown`].
 
+use std::fmt;
+use std::fs::File;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use axum::http::HeaderMap;
 use bytes::Bytes;
@@ -72,6 +75,10 @@ pub trait Look: Send + Sync + 'static {
     fn channel(&self, name: &str) -> Result<ChannelView, Problem>;
     /// The rendering that the channel would deliver now for the entity with that key.
     fn preview<'a>(&'a self, channel: &'a str, key: &'a str) -> Reply<'a, PreviewView>;
+    /// The feed of a channel, as it may be fetched now.
+    fn feed(&self, channel: &str) -> Result<Feed, Problem> {
+        Err(Problem::unknown("feed", channel))
+    }
     /// Whether events can be taken in.
     ///
     /// # Errors
@@ -159,6 +166,68 @@ pub struct IngestRequest {
     pub lane: Option<Lane>,
     /// The memory that was reserved for the body.
     pub memory: Reservation,
+}
+
+/// A feed, as it may be fetched.
+#[derive(Debug)]
+pub struct Feed {
+    /// Who may fetch it.
+    pub access: FeedAccess,
+    /// Its last complete generation; `None` before the first.
+    pub generation: Option<Generation>,
+    /// When to ask again if there is none.
+    pub retry_after: Duration,
+}
+
+/// Who may fetch a feed.
+#[derive(Clone, PartialEq, Eq)]
+pub enum FeedAccess {
+    /// Programs on this machine.
+    Local,
+    /// Anybody.
+    Open,
+    /// Whoever has these credentials.
+    Basic {
+        /// User name.
+        user: String,
+        /// Password.
+        password: Vec<u8>,
+    },
+}
+
+impl fmt::Debug for FeedAccess {
+    /// Without the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            FeedAccess::Local => "Local",
+            FeedAccess::Open => "Open",
+            FeedAccess::Basic { .. } => "Basic",
+        })
+    }
+}
+
+/// A complete generation of a feed.
+#[derive(Clone, Debug)]
+pub struct Generation {
+    /// The file as it is.
+    pub plain: FeedForm,
+    /// The same, packed with gzip.
+    pub gzip: FeedForm,
+    /// When its content last changed.
+    pub modified: SystemTime,
+    /// The media type of the plain file.
+    pub content_type: String,
+}
+
+/// A form of a generation.
+#[derive(Clone, Debug)]
+pub struct FeedForm {
+    /// Its bytes, which never change.
+    pub file: Arc<File>,
+    /// Its length in bytes.
+    pub length: u64,
+    /// Its entity tag, with quotes: a digest of its bytes.
+    pub etag: String,
 }
 
 /// One page of a list.

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::http::{HeaderMap, StatusCode};
 use sha2::{Digest, Sha256};
@@ -322,6 +323,28 @@ impl Look for Fake {
             .into_iter()
             .find(|channel| channel.name == name);
         known.ok_or_else(|| Problem::unknown("channel", name))
+    }
+
+    fn feed(&self, channel: &str) -> Result<Feed, Problem> {
+        self.known_channel(channel)
+            .map_err(|_| Problem::unknown("feed", channel))?;
+        let file = tempfile::tempfile().expect("a file");
+        std::io::Write::write_all(&mut &file, b"key\r\n4711\r\n").expect("written");
+        let form = FeedForm {
+            file: Arc::new(file),
+            length: 11,
+            etag: "\"4711\"".into(),
+        };
+        Ok(Feed {
+            access: FeedAccess::Open,
+            generation: Some(Generation {
+                plain: form.clone(),
+                gzip: form,
+                modified: std::time::UNIX_EPOCH,
+                content_type: "text/csv".into(),
+            }),
+            retry_after: Duration::from_secs(60),
+        })
     }
 
     fn preview<'a>(&'a self, channel: &'a str, key: &'a str) -> Reply<'a, PreviewView> {

@@ -129,6 +129,10 @@ impl Operation {
                 problems.extend([401, 403]);
                 json!([{}, { "bearer": [] }, { "standard-webhooks": [] }])
             }
+            Access::Fetcher => {
+                problems.extend([401, 403]);
+                json!([{}, { "basic": [] }])
+            }
             Access::Needs(_) => {
                 // There may be no memory for the answer.
                 problems.extend([401, 403, 503]);
@@ -200,6 +204,7 @@ fn operations(schemas: &mut SchemaGenerator) -> Vec<Operation> {
         ),
         take_events(schemas),
         handshake(),
+        fetch_feed(),
     ];
     all.extend(looking(schemas));
     all.extend(on_channels(schemas));
@@ -263,6 +268,38 @@ fn handshake() -> Operation {
 }
 
 /// The read-only routes.
+fn fetch_feed() -> Operation {
+    let text = json!({ "schema": { "type": "string" } });
+    let types = [
+        "application/xml",
+        "text/csv",
+        "text/tab-separated-values",
+        "application/x-ndjson",
+        "application/gzip",
+    ];
+    let content: Map<String, Value> = types
+        .map(|it| (it.to_owned(), text.clone()))
+        .into_iter()
+        .collect();
+    let header = |description: &str| json!({ "schema": { "type": "string" }, "description": description, "required": true });
+    let success = json!({
+        "description": "The last complete generation. 206 for a `Range`, 304 if `If-None-Match` or `If-Modified-Since` says that the client has it.",
+        "content": content,
+        "headers": {
+            "ETag": header("A digest of these bytes."),
+            "Last-Modified": header("When the content last changed."),
+        },
+    });
+    Operation::new(
+        Method::GET,
+        "/v1/feeds/{channel}",
+        "fetchFeed",
+        "The feed of a channel, as a file; with `.gz` after the name packed. The plain one is sent packed to clients that accept it. On both listeners, also with HEAD.",
+        success,
+    )
+    .may_answer(&[412, 416, 503])
+}
+
 fn looking(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     const GET: Method = Method::GET;
     let by_key = "Only the entity with this key, as `/v1/entities/{type}/{key}` shows it; not together with the other parameters.";

@@ -3,6 +3,7 @@
 //! These structs are a contract with other programs: members are added, never renamed. The command
 //! line reads the same structs; a member that an older Weir does not send is absent.
 
+mod feed;
 mod jobs;
 mod setup;
 
@@ -14,6 +15,7 @@ use serde_json::value::RawValue;
 
 use crate::model::{self, Timestamp};
 
+pub use self::feed::{FeedView, GenerationView, HeldGenerationView};
 pub use self::jobs::{DriftExample, DriftView, JobView};
 pub use self::setup::{
     BackupView, ComplaintView, ConfigView, LimitsView, PluginView, ReloadView, StepsView, SwapView,
@@ -230,6 +232,9 @@ pub struct ChannelView {
     /// What the last drift check has found that was completed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_drift: Option<DriftView>,
+    /// The feed, if its target is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub feed: Option<FeedView>,
 }
 
 /// A walk over all entities (backfill). Its figures include everything that the channel settled

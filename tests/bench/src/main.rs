@@ -10,6 +10,9 @@
 
 mod api;
 mod bulk;
+#[path = "../../support/bus.rs"]
+#[allow(dead_code, reason = "a measurement needs not everything that tests do")]
+mod bus;
 mod catalogue;
 mod churn;
 mod clock;
@@ -19,17 +22,25 @@ mod documents;
 mod events;
 mod fan;
 mod fanout;
+mod feed;
 mod hot;
 mod ingest;
 mod isolation;
 mod limited;
 mod listening;
 mod load;
+mod nats;
 mod open;
 mod outage;
 mod overhead;
 mod pace;
+#[path = "../../support/parts.rs"]
+mod parts;
 mod post;
+mod postgres;
+#[path = "../../support/postgres.rs"]
+#[allow(dead_code)]
+mod postgres_server;
 mod progress;
 mod recorder;
 mod report;
@@ -98,6 +109,12 @@ enum BenchCommand {
     Outage(FullArgs),
     /// 500,000 documents to a search engine, beside bare requests of the same size
     Search(FullArgs),
+    /// 500,000 documents to a real nats-server, beside the client library alone
+    Nats(FullArgs),
+    /// 500,000 entities to a table of PostgreSQL, beside `COPY`
+    Postgres(FullArgs),
+    /// A feed of 1.5 million records is built whole, and again after one in a hundred has changed
+    Feed(FullArgs),
     /// How long the small requests of a source wait while another keeps the writer busy
     Turns(FullArgs),
     /// Start with 1.5 million entities and 18 channels after kill -9 under load, and the number of
@@ -290,6 +307,9 @@ fn run(command: BenchCommand, out: &mut String) -> CommandResult {
         BenchCommand::Isolation(args) => isolation::run(&args, out),
         BenchCommand::Outage(args) => outage::run(&args, out),
         BenchCommand::Search(args) => search::run(&args, out),
+        BenchCommand::Nats(args) => nats::run(&args, out),
+        BenchCommand::Postgres(args) => postgres::run(&args, out),
+        BenchCommand::Feed(args) => feed::run(&args, out),
         BenchCommand::Turns(args) => turns::run(&args, out),
         BenchCommand::Open(args) => open::run(&args, out),
         BenchCommand::Swap(args) => swap::run(&args, out),

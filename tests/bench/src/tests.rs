@@ -233,6 +233,17 @@ fn help_shows_no_path_of_the_build() {
 }
 
 #[test]
+fn the_builds_of_a_feed_are_measured() {
+    let report = small("feed", "0.002");
+    let figures = &report["figures"];
+    assert_eq!(figures["records_published"], 3_000, "{report}");
+    for build in ["whole", "changed"] {
+        let seconds = figures[format!("{build}_build_seconds")].as_f64();
+        assert!(seconds > Some(0.0), "{build}: {report}");
+    }
+}
+
+#[test]
 fn deliveries_to_a_search_engine_are_measured_beside_bare_requests() {
     let report = small("search", "0.01");
     let figures = &report["figures"];
@@ -245,4 +256,31 @@ fn deliveries_to_a_search_engine_are_measured_beside_bare_requests() {
         }
         assert_eq!(figures[format!("{engine}_delivered")], 5_000, "{report}");
     }
+}
+
+#[test]
+fn deliveries_to_nats_are_measured_beside_the_client_library_alone() {
+    if parts::part("nats-server", "deliveries to NATS").is_none() {
+        return;
+    }
+    let report = small("nats", "0.01");
+    let figures = &report["figures"];
+    assert_eq!(figures["delivered"], 5_000, "{report}");
+    assert!(figures["ratio"].as_f64() > Some(0.0), "{report}");
+}
+
+#[test]
+fn rows_of_a_table_are_measured_beside_copy() {
+    if parts::part("postgres", "weir-bench postgres").is_none() {
+        return;
+    }
+    let report = small("postgres", "0.01");
+    let figures = &report["figures"];
+    assert!(figures["ratio"].as_f64() > Some(0.0), "{report}");
+    assert!(
+        figures["rows_a_statement"].as_f64() > Some(300.0),
+        "{report}"
+    );
+    assert_eq!(figures["delivered"], 5_000, "{report}");
+    assert_eq!(figures["copied"], 5_000, "{report}");
 }

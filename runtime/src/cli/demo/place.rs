@@ -158,7 +158,13 @@ mod tests {
         );
         assert_eq!(
             plan.channels.keys().map(|name| &**name).collect::<Vec<_>>(),
-            ["search", "storefront.at", "storefront.de", "storefront.fr"]
+            [
+                "google",
+                "search",
+                "storefront.at",
+                "storefront.de",
+                "storefront.fr"
+            ]
         );
     }
 }

@@ -71,6 +71,7 @@ impl Run {
         if lost {
             self.drain(DRAIN_MAX).await;
         }
+        self.walks_again();
         self.queue.resweep(lost).await?;
         self.more.fill(true);
         Ok(())
@@ -107,6 +108,7 @@ impl Run {
 
     async fn replace(&mut self, setup: Setup) -> Result<Joined, store::Error> {
         self.drain(DRAIN_MAX).await;
+        self.walks_again();
         let (queue, joined) = (self.store)
             .join(&setup.options.name, &setup.subscription)
             .await?;
@@ -116,6 +118,7 @@ impl Run {
         self.target_changes = setup.target.changes();
         self.clock = setup.target.clock();
         self.setup = Arc::new(setup);
+        self.walks_again();
         self.shared.setup.store(self.setup.clone());
         self.queue = queue;
         self.shared.queue.store(Arc::new(self.queue.clone()));

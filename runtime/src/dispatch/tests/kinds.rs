@@ -7,6 +7,7 @@
 //! `WEIR_ENTITIES=100000 cargo test --lib kinds::` plays the story of many entities at full size.
 
 mod engines;
+mod table;
 
 use std::collections::VecDeque;
 

@@ -222,7 +222,7 @@ fn auth(table: &mut Cursor<'_>) -> Auth {
     bearer.or(basic).or(headers).or(oauth2).unwrap_or_default()
 }
 
-fn user_and_password(table: &mut Cursor<'_>) -> Option<Auth> {
+pub(super) fn user_and_password(table: &mut Cursor<'_>) -> Option<Auth> {
     let user = table
         .require("user", "write user = \"…\"")
         .and_then(|field| field.string());

@@ -371,7 +371,7 @@ batch = 10
             weir.toml:11:7: targets.a.url: the URL does not start with http:// or https://; write one such as "https://shop.example/weir" or "https://shop.example/products/{key}"
             weir.toml:14:7: targets.b.url: the URL contains a user; write auth = { basic = { user = "…", password = { env = "NAME" } } }
             weir.toml:17:7: targets.c.url: {key} is in the host; put it in the path or the query
-            weir.toml:19:8: targets.d.kind: there is no target kind "amqp0"; write "webhook" or "search" or "nats" or "bucket" or "scripted"
+            weir.toml:19:8: targets.d.kind: there is no target kind "amqp0"; write "webhook" or "search" or "postgres" or "nats" or "kafka" or "bucket" or "file" or "feed" or "scripted"
             weir.toml:20:7: targets.d.url: the URL has a fragment, which is never sent; leave out the # and what follows
             weir.toml:21:11: targets.d.timeout: 1h is out of bounds; write a value from 10ms to 10m
             weir.toml:22:15: targets.d.concurrency: 0 is out of bounds; write a whole number from 1 to 1024

@@ -65,6 +65,11 @@ fn security() -> Value {
             "description": "A token of `[tokens]` with the route's role (`x-weir-role`) or a higher one; on loopback, while none is configured, \
                             none is asked for. Events: what the source's `verify` says.",
         },
+        "basic": {
+            "type": "http",
+            "scheme": "basic",
+            "description": "The user and the password of a feed, if its `serve` names them.",
+        },
         "standard-webhooks": {
             "type": "apiKey",
             "in": "header",

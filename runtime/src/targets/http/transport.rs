@@ -317,6 +317,17 @@ pub(crate) fn client_config(tls: &Tls, shown: &str) -> Result<ClientConfig, Unus
         .with_safe_default_protocol_versions()
         .map_err(|error| Unusable(format!("TLS cannot be used: {error}")))?
         .with_root_certificates(roots);
+    identified(builder, tls)
+}
+
+/// Completes the TLS of a client with its own certificate, if it has one.
+///
+/// # Errors
+/// A certificate or a key that cannot be used.
+pub(crate) fn identified(
+    builder: rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>,
+    tls: &Tls,
+) -> Result<ClientConfig, Unusable> {
     match &tls.identity {
         None => Ok(builder.with_no_client_auth()),
         Some((chain, key)) => {

@@ -1,15 +1,12 @@
 //! The bodies of requests: a bare rendering, or several of them, bare or in envelopes, in an array or in
 //! lines.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
-use serde_json::value::RawValue;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{Format, ItemForm, Options};
-use crate::model::{Payload, Rendering};
 use crate::targets::Item;
+use crate::targets::content;
 
 const JSON: &str = "application/json";
 
@@ -57,7 +54,7 @@ pub(crate) fn batch(items: &[Item], options: &Options) -> (String, Vec<u8>) {
     let mut body = Vec::with_capacity(items.iter().map(Item::bytes_in_batch).sum());
     let write = |item: &Item, body: &mut Vec<u8>| match (options.form, &item.rendering) {
         (ItemForm::Envelope, _) => envelope(item, body),
-        (ItemForm::Bare, Some(rendering)) => content(rendering, item.plugin.is_none(), body),
+        (ItemForm::Bare, Some(rendering)) => content::write(rendering, item.plugin.is_none(), body),
         (ItemForm::Bare, None) => body.extend_from_slice(&deletion(item, options)),
     };
     match options.format {
@@ -119,42 +116,10 @@ fn envelope(item: &Item, body: &mut Vec<u8>) {
         None => body.extend_from_slice(b",\"deleted\":true}"),
         Some(rendering) => {
             body.extend_from_slice(b",\"deleted\":false,\"content\":");
-            content(rendering, item.plugin.is_none(), body);
+            content::write(rendering, item.plugin.is_none(), body);
             body.push(b'}');
         }
     }
-}
-
-/// Appends the content: JSON unchanged, other text as a string, bytes in Base64.
-fn content(rendering: &Rendering, our_own: bool, body: &mut Vec<u8>) {
-    match &rendering.body {
-        Payload::Binary(bytes) => append(&STANDARD.encode(bytes), body),
-        // Text that is declared as JSON but is not valid would break the whole request. The default
-        // rendering is always valid JSON.
-        Payload::Text(text)
-            if is_json(rendering.content_type.as_deref()) && (our_own || is_valid(text)) =>
-        {
-            body.extend_from_slice(text.as_bytes());
-        }
-        Payload::Text(text) => append(text, body),
-    }
-}
-
-fn is_valid(text: &str) -> bool {
-    serde_json::from_str::<&RawValue>(text).is_ok()
-}
-
-fn is_json(content_type: Option<&str>) -> bool {
-    let Some(content_type) = content_type.filter(|content_type| *content_type != JSON) else {
-        return true;
-    };
-    let essence = content_type
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
-    essence == JSON || essence.ends_with("+json")
 }
 
 fn json(value: &impl Serialize) -> Vec<u8> {

@@ -1,0 +1,586 @@
+//! The producer: sends records and waits for what the broker says of each.
+//!
+//! Records of an attempt are in flight together; the library puts them into batches. The broker knows a repeated
+//! batch by its number (`enable.idempotence`), so that a lost answer stores nothing twice as long as the
+//! producer lives. Only the report of a record ends its attempt: nobody can take a record back. A
+//! producer with a fatal error is replaced, and so is one after records that are unknown.
+//!
+//! A report that a record timed out hides the reason: it comes as an event beside it, and the latest one is kept.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::client::{ClientContext, DefaultClientContext};
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::future_producer::{Delivery as Report, DeliveryFuture};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{Compression, Mechanism, Options, Partitioner};
+use crate::sync::lock;
+use crate::targets::broker;
+use crate::targets::http::connect;
+use crate::targets::{Attempt, BoxFuture, Delivery, Item, Mark, Nature, Outcome, Target, Unusable};
+
+/// How much longer than its timeout a report is waited for.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long records wait for others of their batch, milliseconds. Those of an attempt are there at once.
+const LINGER: &str = "5";
+/// The most records and kilobytes that wait for a broker.
+const QUEUED: (&str, &str) = ("100000", "65536");
+/// An event that is older has nothing to do with a report.
+const RECENT: Duration = Duration::from_secs(60);
+/// The most partitions whose ends are remembered.
+const ENDS_MAX: usize = 10_000;
+
+/// Kafka, ready to deliver.
+pub(super) struct Kafka {
+    options: Options,
+    config: ClientConfig,
+    place: u64,
+    producer: tokio::sync::Mutex<Option<Sending>>,
+    /// The end of each partition, by topic, after the latest record that was acknowledged.
+    ends: Arc<Mutex<Ends>>,
+}
+
+/// The offset after the latest acknowledged record of each partition, by topic.
+type Ends = BTreeMap<String, BTreeMap<i32, i64>>;
+
+#[derive(Clone)]
+struct Sending {
+    producer: FutureProducer<Events>,
+    events: Events,
+}
+
+/// What the library says beside the reports.
+#[derive(Clone, Default)]
+struct Events {
+    latest: Arc<Mutex<Option<(Code, String, Instant)>>>,
+}
+
+impl ClientContext for Events {
+    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
+        let mut latest = lock(&self.latest);
+        // That no broker is there follows from what was said of each of them before.
+        let says_more = latest
+            .as_ref()
+            .is_some_and(|(_, _, at)| at.elapsed() < RECENT);
+        if code != Code::AllBrokersDown || !says_more {
+            *latest = Some((code, reason.to_owned(), Instant::now()));
+        }
+    }
+}
+
+impl Events {
+    fn recent(&self) -> Option<(Code, String)> {
+        let latest = lock(&self.latest);
+        let (code, reason, at) = latest.as_ref()?;
+        (at.elapsed() < RECENT).then(|| (*code, reason.clone()))
+    }
+}
+
+impl Kafka {
+    /// Prepares a producer without a connection.
+    ///
+    /// # Errors
+    /// The library does not take these options.
+    pub(super) fn open(options: &Options) -> Result<Kafka, Unusable> {
+        let config = config(options);
+        config.create_native_config().map_err(|error| {
+            Unusable(format!(
+                "the Kafka client does not take the options: {error}"
+            ))
+        })?;
+        Ok(Kafka {
+            place: xxh3_64(options.place().as_bytes()),
+            options: options.clone(),
+            config,
+            producer: tokio::sync::Mutex::default(),
+            ends: Arc::default(),
+        })
+    }
+
+    /// The producer that is there, or a new one.
+    ///
+    /// # Errors
+    /// The outcome of an attempt without one: nothing was sent.
+    async fn sending(&self) -> Result<Sending, Outcome> {
+        let mut current = self.producer.lock().await;
+        if let Some(sending) = &*current {
+            return Ok(sending.clone());
+        }
+        self.allowed()
+            .await
+            .map_err(|reason| Outcome::Trip { reason })?;
+        let events = Events::default();
+        let producer: FutureProducer<Events> = self
+            .config
+            .create_with_context(events.clone())
+            .map_err(|error| Outcome::Trip {
+                reason: format!("the Kafka client cannot be used: {error}"),
+            })?;
+        let sending = Sending { producer, events };
+        if let Some(reason) = self.has_forgotten(&sending).await? {
+            return Err(Outcome::Forgot { reason });
+        }
+        *current = Some(sending.clone());
+        Ok(sending)
+    }
+
+    /// Whether the configured brokers may be connected to. The library resolves names itself, and connects to
+    /// those that brokers name.
+    async fn allowed(&self) -> Result<(), String> {
+        let mut last = Ok(());
+        for (host, port) in &self.options.brokers {
+            match connect::addresses(host, *port, self.options.egress).await {
+                Ok(_) => last = Ok(()),
+                Err(denied @ connect::ConnectError::Denied { .. }) => {
+                    return Err(denied.to_string());
+                }
+                Err(error) if self.options.brokers.len() == 1 => last = Err(error.to_string()),
+                Err(_) => {}
+            }
+        }
+        last
+    }
+
+    /// What shows that a partition ends before what it acknowledged; `None` if nothing does.
+    async fn has_forgotten(&self, sending: &Sending) -> Result<Option<String>, Outcome> {
+        let ends = lock(&self.ends).clone();
+        if ends.is_empty() {
+            return Ok(None);
+        }
+        let (sending, timeout) = (sending.clone(), self.options.timeout / 2);
+        let asked = tokio::task::spawn_blocking(move || {
+            let until = Instant::now() + timeout;
+            for (topic, partitions) in ends {
+                for (partition, end) in partitions {
+                    let left = until.saturating_duration_since(Instant::now());
+                    let client = sending.producer.client();
+                    match client.fetch_watermarks(&topic, partition, left) {
+                        Ok((_, found)) if found < end => {
+                            return Ok(Some(format!(
+                                "partition {partition} of the topic {topic:?} ends at offset {found}, and has acknowledged {end}: the topic was made anew, or a broker has lost its last records"
+                            )));
+                        }
+                        Ok(_) => {}
+                        Err(error) => return Err(sending.outcome(&error, false)),
+                    }
+                }
+            }
+            Ok(None)
+        });
+        asked.await.unwrap_or_else(|_| {
+            Err(Outcome::Retry {
+                reason: "the ends of partitions could not be read".to_owned(),
+                maybe_applied: false,
+            })
+        })
+    }
+
+    async fn attempt(&self, attempt: Attempt<'_>) -> Delivery {
+        let items = attempt.items;
+        let sending = match self.sending().await {
+            Ok(sending) => sending,
+            Err(outcome) => return vec![outcome; items.len()].into(),
+        };
+        let until = tokio::time::Instant::now() + self.options.timeout + GRACE;
+        let sent: Vec<_> = items.iter().map(|item| self.send(&sending, item)).collect();
+        let mut outcomes = Vec::with_capacity(items.len());
+        for (item, sent) in items.iter().zip(sent) {
+            outcomes.push(self.settle(&sending, item, sent, until).await);
+        }
+        // A batch of records fails as a whole for one of them. Each alone shows which.
+        let spoiled = |outcome: &Outcome| matches!(outcome, Outcome::Split { .. });
+        if outcomes.iter().any(spoiled) {
+            for (item, outcome) in items.iter().zip(&mut outcomes) {
+                if spoiled(outcome) {
+                    let sent = self.send(&sending, item);
+                    *outcome = match self.settle(&sending, item, sent, until).await {
+                        Outcome::Split { reason, .. } => Outcome::Refused {
+                            reason,
+                            after_tries: false,
+                        },
+                        outcome => outcome,
+                    };
+                }
+            }
+        }
+        let fatal = sending.producer.client().fatal_error();
+        if let Some((_, reason)) = &fatal {
+            tracing::warn!("the Kafka producer was replaced: {reason}");
+        }
+        // A producer remembers for minutes what a topic does not allow. And after a record that timed out on
+        // its way it asks for another number, which not every broker gives it.
+        let broken = |outcome: &Outcome| {
+            matches!(
+                outcome,
+                Outcome::Trip { .. }
+                    | Outcome::Retry {
+                        maybe_applied: true,
+                        ..
+                    }
+            )
+        };
+        if fatal.is_some() || outcomes.iter().any(broken) {
+            self.replace(&sending).await;
+            // Its end waits for what is in flight.
+            tokio::task::spawn_blocking(move || drop(sending));
+        }
+        outcomes.into()
+    }
+
+    /// Gives a producer up, so that the next attempt has another one.
+    async fn replace(&self, sending: &Sending) {
+        let mut current = self.producer.lock().await;
+        let same = |it: &Sending| Arc::ptr_eq(&it.events.latest, &sending.events.latest);
+        if current.as_ref().is_some_and(same) {
+            *current = None;
+        }
+    }
+
+    fn send(&self, sending: &Sending, item: &Item) -> Result<DeliveryFuture, KafkaError> {
+        let entity_type = &item.entity.entity_type;
+        let topic = self.options.topic.fill(entity_type, &item.key);
+        let key = self.options.key.fill(entity_type, &item.key);
+        let headers = broker::headers(item);
+        let headers = headers.iter().fold(
+            OwnedHeaders::new_with_capacity(headers.len()),
+            |headers, (key, value)| {
+                let value = Some(value.as_str());
+                headers.insert(Header { key, value })
+            },
+        );
+        let mut record = FutureRecord::to(&topic).key(&key).headers(headers);
+        if item.rendering.is_some() {
+            record = record.payload(broker::body(item));
+        }
+        let sent = sending.producer.send_result(record);
+        sent.map_err(|(error, _)| error)
+    }
+
+    async fn settle(
+        &self,
+        sending: &Sending,
+        item: &Item,
+        sent: Result<DeliveryFuture, KafkaError>,
+        until: tokio::time::Instant,
+    ) -> Outcome {
+        let report = match sent {
+            // Nothing was sent, and the record alone is why.
+            Err(KafkaError::MessageProduction(Code::MessageSizeTooLarge)) => {
+                return Outcome::Refused {
+                    reason: format!(
+                        "the record of {} bytes is longer than the broker takes",
+                        broker::body(item).len()
+                    ),
+                    after_tries: false,
+                };
+            }
+            Err(KafkaError::MessageProduction(Code::QueueFull)) => {
+                return Outcome::Throttled {
+                    reason: "too many records wait for the broker".to_owned(),
+                    after: None,
+                };
+            }
+            Err(error) => return sending.outcome(&error, false),
+            Ok(report) => tokio::time::timeout_at(until, report).await,
+        };
+        match report {
+            Ok(Ok(Ok(report))) => {
+                self.reach(item, &report);
+                Outcome::Delivered
+            }
+            Ok(Ok(Err((error, _)))) => sending.outcome(&error, true),
+            Ok(Err(_)) | Err(_) => {
+                self.replace(sending).await;
+                Outcome::Retry {
+                    reason: "the Kafka client does not say what became of the record".to_owned(),
+                    maybe_applied: true,
+                }
+            }
+        }
+    }
+
+    /// Remembers where a partition ends. A broker that knew a repeated batch may tell no offset.
+    fn reach(&self, item: &Item, report: &Report) {
+        if report.offset < 0 {
+            return;
+        }
+        let topic = self.options.topic.fill(&item.entity.entity_type, &item.key);
+        let mut ends = lock(&self.ends);
+        let known: usize = ends.values().map(BTreeMap::len).sum();
+        let partitions = ends.entry(topic).or_default();
+        match partitions.get_mut(&report.partition) {
+            Some(end) => *end = (*end).max(report.offset + 1),
+            None if known < ENDS_MAX => {
+                partitions.insert(report.partition, report.offset + 1);
+            }
+            None => {}
+        }
+    }
+}
+
+impl Sending {
+    /// The outcome of a record with this error. `sent` says whether a broker may have got it.
+    fn outcome(&self, error: &KafkaError, sent: bool) -> Outcome {
+        let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
+        let said = format!("Kafka: {code} ({})", code as i32);
+        let trip = |reason: String| Outcome::Trip { reason };
+        match code {
+            // Its reason comes beside it. Credentials, TLS and names are the target's.
+            Code::MessageTimedOut
+            | Code::OperationTimedOut
+            | Code::BrokerTransportFailure
+            | Code::AllBrokersDown => match self.events.recent() {
+                Some((
+                    code @ (Code::Authentication
+                    | Code::SaslAuthenticationFailed
+                    | Code::SSL
+                    | Code::Resolve
+                    | Code::UnknownTopic
+                    | Code::UnknownTopicOrPartition),
+                    reason,
+                )) => trip(format!("Kafka: {code} ({}): {reason}", code as i32)),
+                Some((_, reason)) => Outcome::Retry {
+                    reason: format!("{said}: {reason}"),
+                    maybe_applied: sent,
+                },
+                None => Outcome::Retry {
+                    reason: said,
+                    maybe_applied: sent,
+                },
+            },
+            Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL | Code::Resolve => {
+                trip(said)
+            }
+            // The topic, or the rights to it.
+            Code::UnknownTopic
+            | Code::UnknownPartition
+            | Code::UnknownTopicOrPartition
+            | Code::InvalidTopic
+            | Code::TopicAuthorizationFailed
+            | Code::ClusterAuthorizationFailed => trip(said),
+            // Managed brokers say the first of these when there is too much.
+            Code::PolicyViolation | Code::ThrottlingQuotaExceeded => Outcome::Throttled {
+                reason: said,
+                after: None,
+            },
+            // All records of its batch have this answer, so that it is not certain which is meant.
+            Code::MessageSizeTooLarge | Code::InvalidRecord => Outcome::Split {
+                reason: said,
+                too_long: false,
+            },
+            Code::PurgeQueue | Code::NotEnoughReplicas => Outcome::Retry {
+                reason: said,
+                maybe_applied: false,
+            },
+            _ => Outcome::Retry {
+                reason: said,
+                maybe_applied: sent,
+            },
+        }
+    }
+}
+
+/// The options of the library.
+fn config(options: &Options) -> ClientConfig {
+    let timeout = options.timeout.as_millis().to_string();
+    let partitioner = match options.partitioner {
+        Partitioner::Murmur2 => "murmur2_random",
+        Partitioner::ConsistentRandom => "consistent_random",
+    };
+    let compression = match options.compression {
+        Compression::None => "none",
+        Compression::Gzip => "gzip",
+        Compression::Snappy => "snappy",
+        Compression::Lz4 => "lz4",
+    };
+    let protocol = match (&options.tls, &options.auth) {
+        (None, None) => "plaintext",
+        (None, Some(_)) => "sasl_plaintext",
+        (Some(_), None) => "ssl",
+        (Some(_), Some(_)) => "sasl_ssl",
+    };
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", options.bootstrap())
+        .set("client.id", "weir")
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("partitioner", partitioner)
+        .set("compression.type", compression)
+        .set("message.timeout.ms", &timeout)
+        .set("allow.auto.create.topics", "false")
+        .set("socket.keepalive.enable", "true")
+        .set("linger.ms", LINGER)
+        .set("queue.buffering.max.messages", QUEUED.0)
+        .set("queue.buffering.max.kbytes", QUEUED.1)
+        // The broker has the last word: its topic may take more or less than the library's limit.
+        .set("message.max.bytes", "10000000")
+        .set("security.protocol", protocol)
+        .set_log_level(RDKafkaLogLevel::Emerg);
+    if let Some(sasl) = &options.auth {
+        let mechanism = Mechanism::WORDS
+            .iter()
+            .find(|(_, mechanism)| *mechanism == sasl.mechanism);
+        config
+            .set(
+                "sasl.mechanism",
+                mechanism.map_or("PLAIN", |(word, _)| word),
+            )
+            .set("sasl.username", &sasl.user)
+            .set("sasl.password", String::from_utf8_lossy(&sasl.password.0));
+    }
+    if let Some(tls) = &options.tls {
+        let text = |pem: &[u8]| String::from_utf8_lossy(pem).into_owned();
+        match &tls.ca {
+            Some(ca) => config.set("ssl.ca.pem", text(ca)),
+            // Where this system has its roots.
+            None => config.set("ssl.ca.location", "probe"),
+        };
+        if let Some((certificate, key)) = &tls.identity {
+            config
+                .set("ssl.certificate.pem", text(certificate))
+                .set("ssl.key.pem", text(&key.0));
+        }
+    }
+    config
+}
+
+impl Target for Kafka {
+    fn nature(&self) -> Nature {
+        Nature {
+            keyed: true,
+            batch_max: usize::MAX,
+            deletes_alone: false,
+        }
+    }
+
+    fn place(&self) -> u64 {
+        self.place
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<Vec<String>, String>> {
+        Box::pin(self.look())
+    }
+
+    fn deliver<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Delivery> {
+        Box::pin(self.attempt(attempt))
+    }
+
+    fn mark(&self) -> Option<Vec<u8>> {
+        let ends = lock(&self.ends);
+        (!ends.is_empty())
+            .then(|| serde_json::to_vec(&*ends).ok())
+            .flatten()
+    }
+
+    fn take_mark(&self, mark: Mark) {
+        // One that is not exact is a lower bound, which is all that is asked of it.
+        if let Ok(ends) = serde_json::from_slice(&mark.bytes) {
+            *lock(&self.ends) = ends;
+        }
+    }
+
+    fn start_over(&self) {
+        lock(&self.ends).clear();
+    }
+}
+
+impl Kafka {
+    /// Tries whether deliveries could be made, and what the topic will lose.
+    async fn look(&self) -> Result<Vec<String>, String> {
+        self.allowed().await?;
+        let events = Events::default();
+        let producer: KafkaResult<FutureProducer<Events>> =
+            self.config.create_with_context(events.clone());
+        let producer = producer.map_err(|error| error.to_string())?;
+        let topic = match self.options.topic.names_the_type() {
+            true => None,
+            false => Some(self.options.topic.0.clone()),
+        };
+        let (asked, timeout) = (topic.clone(), self.options.timeout);
+        let metadata = tokio::task::spawn_blocking(move || {
+            let found = producer.client().fetch_metadata(asked.as_deref(), timeout);
+            let topics = found.map(|found| {
+                let topic = |topic: &rdkafka::metadata::MetadataTopic| {
+                    let replicas = topic
+                        .partitions()
+                        .iter()
+                        .map(|it| it.replicas().len())
+                        .min();
+                    (topic.error().map(Code::from), replicas)
+                };
+                let is_it =
+                    |it: &&rdkafka::metadata::MetadataTopic| Some(it.name()) == asked.as_deref();
+                found.topics().iter().find(is_it).map(topic)
+            });
+            topics.map_err(|error| match events.recent() {
+                Some((_, reason)) => reason,
+                None => error.to_string(),
+            })
+        });
+        let found = metadata.await.map_err(|error| error.to_string())??;
+        let Some(topic) = topic else {
+            return Ok(vec![
+                "the topics are named after types of entities, and were not looked at".to_owned(),
+            ]);
+        };
+        let replicas = match found {
+            Some((None, replicas)) => replicas.unwrap_or(0),
+            Some((Some(code), _)) => return Err(format!("the topic {topic:?}: {code}")),
+            None => return Err(format!("there is no topic {topic:?}")),
+        };
+        let mut warnings = self.settings(&topic).await;
+        if replicas < 2 {
+            warnings.push(format!(
+                "the topic {topic:?} has one copy: its broker's disk is all there is"
+            ));
+        }
+        Ok(warnings)
+    }
+
+    /// Warnings of the configuration of a topic, which the account may not be allowed to read.
+    async fn settings(&self, topic: &str) -> Vec<String> {
+        let client: KafkaResult<AdminClient<DefaultClientContext>> = self.config.create();
+        let options = AdminOptions::new().request_timeout(Some(self.options.timeout));
+        let asked = [ResourceSpecifier::Topic(topic)];
+        let described = match &client {
+            Ok(client) => client.describe_configs(&asked, &options).await,
+            Err(error) => Err(error.clone()),
+        };
+        let described = described.ok().and_then(|mut found| found.pop()?.ok());
+        let Some(described) = described else {
+            return vec![format!(
+                "the settings of the topic {topic:?} cannot be read"
+            )];
+        };
+        let setting = |name: &str| described.get(name).and_then(|it| it.value.clone());
+        let mut warnings = Vec::new();
+        if let Some(policy) = setting("cleanup.policy")
+            && policy.contains("delete")
+        {
+            let age = setting("retention.ms").unwrap_or_default();
+            warnings.push(format!(
+                "the topic {topic:?} drops records after {age} ms (cleanup.policy = {policy}), also the newest state of an entity: use cleanup.policy = compact"
+            ));
+        }
+        if setting("min.insync.replicas").as_deref() == Some("1") {
+            warnings.push(format!(
+                "the topic {topic:?} acknowledges with one copy (min.insync.replicas = 1), which is lost with its broker"
+            ));
+        }
+        warnings
+    }
+}
+
+#[cfg(test)]
+mod tests;

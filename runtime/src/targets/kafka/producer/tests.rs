@@ -1,0 +1,453 @@
+//! Kafka against the library's mock of a cluster, which answers with the codes that it is given, and against
+//! a broker that knows repeated batches.
+
+use std::process::{Child, Command, Stdio};
+use std::time::SystemTime;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Headers, Message};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr as Answer};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::super::Filled;
+use super::*;
+use crate::model::{EntityId, Payload, Rendering, Sequence};
+use crate::targets::http::Egress;
+use crate::targets::parts::part;
+use crate::targets::proxy::{Proxy, Way};
+use crate::targets::{DeliveryId, Form, Trace};
+
+const TOPIC: &str = "catalog";
+
+type Cluster = MockCluster<'static, DefaultProducerContext>;
+
+fn cluster(partitions: i32) -> Cluster {
+    let cluster = MockCluster::new(1).expect("a cluster");
+    let made = cluster.create_topic(TOPIC, partitions, 1);
+    made.expect("a topic");
+    cluster
+}
+
+fn options(brokers: &str) -> Options {
+    let broker = |text: &str| {
+        let (host, port) = text.rsplit_once(':').expect("a port");
+        (host.to_owned(), port.parse().expect("a port"))
+    };
+    Options {
+        brokers: brokers.split(',').map(broker).collect(),
+        topic: Filled(TOPIC.into()),
+        key: Filled("{key}".into()),
+        partitioner: Partitioner::Murmur2,
+        compression: Compression::None,
+        auth: None,
+        tls: None,
+        timeout: Duration::from_secs(5),
+        egress: Egress::Private,
+    }
+}
+
+fn kafka(cluster: &Cluster) -> Kafka {
+    Kafka::open(&options(&cluster.bootstrap_servers())).expect("it opens")
+}
+
+fn item(key: &str, sequence: u64, body: Option<&str>) -> Item {
+    Item {
+        id: DeliveryId(1),
+        entity: EntityId {
+            entity_type: "product".into(),
+            key: key.into(),
+        },
+        state: sequence,
+        sequence: Sequence(sequence),
+        key: key.into(),
+        rendering: body.map(|body| {
+            Arc::new(Rendering {
+                key: None,
+                content_type: None,
+                body: Payload::Text(body.into()),
+            })
+        }),
+        plugin: None,
+    }
+}
+
+fn items(numbers: std::ops::Range<u64>) -> Vec<Item> {
+    numbers
+        .map(|number| item(&format!("e{number}"), number, Some("{}")))
+        .collect()
+}
+
+async fn deliver(kafka: &Kafka, items: &[Item]) -> Vec<Outcome> {
+    let attempt = Attempt {
+        items,
+        form: Form::Batch,
+        trace: Trace { trace: 1, span: 1 },
+        now: SystemTime::now(),
+        head: Sequence(1_000_000),
+        foreign: None,
+    };
+    let delivery = kafka.deliver(attempt).await;
+    assert_eq!(delivery.outcomes.len(), items.len());
+    delivery.outcomes
+}
+
+fn word(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Delivered => "delivered",
+        Outcome::Refused { .. } => "refused",
+        Outcome::Throttled { .. } => "throttled",
+        Outcome::Trip { .. } => "trip",
+        Outcome::Forgot { .. } => "forgot",
+        Outcome::Retry {
+            maybe_applied: true,
+            ..
+        } => "unknown",
+        Outcome::Retry { .. } => "retry",
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn words(kafka: &Kafka, items: &[Item]) -> Vec<&'static str> {
+    deliver(kafka, items).await.iter().map(word).collect()
+}
+
+/// A record as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Record {
+    partition: i32,
+    key: String,
+    value: Option<String>,
+    headers: BTreeMap<String, String>,
+}
+
+/// All records of the topic.
+async fn records(brokers: &str, partitions: i32) -> Vec<Record> {
+    let brokers = brokers.to_owned();
+    let read = tokio::task::spawn_blocking(move || {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", &brokers)
+            .set("group.id", "reader")
+            .create()
+            .expect("a consumer");
+        let (mut list, mut count) = (TopicPartitionList::new(), 0);
+        for partition in 0..partitions {
+            let ends = consumer.fetch_watermarks(TOPIC, partition, Duration::from_secs(10));
+            let (low, high) = ends.expect("its ends");
+            count += high - low;
+            let offset = Offset::Beginning;
+            list.add_partition_offset(TOPIC, partition, offset)
+                .expect("an offset");
+        }
+        consumer.assign(&list).expect("it reads");
+        let (mut records, began) = (Vec::new(), Instant::now());
+        while (records.len() as i64) < count {
+            assert!(
+                began.elapsed() < Duration::from_secs(20),
+                "{}",
+                records.len()
+            );
+            let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) else {
+                continue;
+            };
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let headers = message.headers().map(|headers| {
+                let pair = |header: Header<'_, &[u8]>| {
+                    (
+                        header.key.to_owned(),
+                        text(header.value.unwrap_or_default()),
+                    )
+                };
+                headers.iter().map(pair).collect()
+            });
+            records.push(Record {
+                partition: message.partition(),
+                key: text(message.key().unwrap_or_default()),
+                value: message.payload().map(text),
+                headers: headers.unwrap_or_default(),
+            });
+        }
+        records
+    });
+    read.await.expect("it ends")
+}
+
+// Partitions as Java's clients compute them, from the tests of the hash there.
+#[tokio::test]
+async fn a_record_says_what_it_is_and_lies_where_clients_in_java_look_for_it() {
+    let java: [(&str, i32); 6] = [
+        ("21", -973_932_308),
+        ("foobar", -790_332_482),
+        ("a-little-bit-long-string", -985_981_536),
+        ("a-little-bit-longer-string", -1_486_304_829),
+        (
+            "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8",
+            -58_897_971,
+        ),
+        ("abc", 479_470_107),
+    ];
+    let cluster = cluster(7);
+    let kafka = kafka(&cluster);
+    let mut all: Vec<Item> = java
+        .iter()
+        .zip(1..)
+        .map(|((key, _), sequence)| item(key, sequence, Some("{}")))
+        .collect();
+    all.push(item("gone", 9, None));
+    assert_eq!(words(&kafka, &all).await, ["delivered"; 7]);
+    let records = records(&cluster.bootstrap_servers(), 7).await;
+    assert_eq!(records.len(), 7);
+    for (key, hash) in java {
+        let record = records.iter().find(|record| record.key == key);
+        let record = record.expect("a record");
+        assert_eq!(record.partition, (hash & 0x7fff_ffff) % 7, "{key}");
+        assert_eq!(record.value.as_deref(), Some("{}"));
+        let header = |name: &str| record.headers.get(name).map(String::as_str);
+        assert_eq!(header("weir-key"), Some(key));
+        assert_eq!(header("content-type"), Some("application/json"));
+    }
+    let gone = records.iter().find(|record| record.key == "gone");
+    let gone = gone.expect("a tombstone");
+    assert_eq!(
+        (&gone.value, &*gone.headers["weir-deleted"]),
+        (&None, "true")
+    );
+    assert_eq!(gone.headers["weir-sequence"], "9");
+}
+
+#[tokio::test]
+async fn an_answer_speaks_of_the_entity_the_pace_or_the_target() {
+    for (answer, expected) in [
+        (Answer::RD_KAFKA_RESP_ERR_POLICY_VIOLATION, "throttled"),
+        (
+            Answer::RD_KAFKA_RESP_ERR_THROTTLING_QUOTA_EXCEEDED,
+            "throttled",
+        ),
+        (Answer::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, "trip"),
+        (
+            Answer::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED,
+            "trip",
+        ),
+        (Answer::RD_KAFKA_RESP_ERR_INVALID_RECORD, "refused"),
+        (Answer::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, "refused"),
+    ] {
+        let cluster = cluster(1);
+        let kafka = kafka(&cluster);
+        // Once for the attempt, and once for the record alone.
+        cluster.request_errors(RDKafkaApiKey::Produce, &[answer, answer]);
+        let found = words(&kafka, &items(1..2)).await;
+        assert_eq!(found, [expected], "{answer:?}");
+        cluster.clear_request_errors(RDKafkaApiKey::Produce);
+        assert_eq!(
+            words(&kafka, &items(1..2)).await,
+            ["delivered"],
+            "{answer:?}"
+        );
+    }
+}
+
+// One record was too long, the broker refused its batch, and a hundred products were sent again for ever.
+#[tokio::test]
+async fn a_batch_that_fails_for_one_record_costs_only_that_one() {
+    let cluster = cluster(1);
+    let kafka = kafka(&cluster);
+    assert_eq!(words(&kafka, &items(0..1)).await, ["delivered"]);
+    // The batch, and then the first record alone.
+    let answer = Answer::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+    cluster.request_errors(RDKafkaApiKey::Produce, &[answer, answer]);
+    let found = words(&kafka, &items(1..11)).await;
+    let refused = found.iter().filter(|word| **word == "refused").count();
+    let delivered = found.iter().filter(|word| **word == "delivered").count();
+    assert_eq!((refused, delivered), (1, 9), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_producer_with_a_fatal_error_is_replaced() {
+    let cluster = cluster(1);
+    let kafka = kafka(&cluster);
+    assert_eq!(words(&kafka, &items(0..1)).await, ["delivered"]);
+    let answer = Answer::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
+    cluster.request_errors(RDKafkaApiKey::Produce, &[answer]);
+    let first = words(&kafka, &items(1..2)).await;
+    assert_ne!(first, ["refused"]);
+    assert_eq!(
+        words(&kafka, &items(1..2)).await,
+        ["delivered"],
+        "{first:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_broker_that_is_not_there_says_why_and_an_address_that_is_denied_trips() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let nobody = Options {
+        timeout: Duration::from_secs(1),
+        ..options(&format!("127.0.0.1:{port}"))
+    };
+    let public = Kafka::open(&Options {
+        egress: Egress::Public,
+        ..nobody.clone()
+    })
+    .expect("it opens");
+    let outcomes = deliver(&public, &items(0..1)).await;
+    assert!(
+        matches!(&outcomes[0], Outcome::Trip { reason } if reason.contains("not allowed")),
+        "{outcomes:?}"
+    );
+    drop(listener);
+    let kafka = Kafka::open(&nobody).expect("it opens");
+    let outcomes = deliver(&kafka, &items(0..1)).await;
+    assert!(
+        matches!(&outcomes[0], Outcome::Retry { reason, .. } if reason.contains("refused")),
+        "{outcomes:?}"
+    );
+    assert!(kafka.check().await.is_err());
+}
+
+#[tokio::test]
+async fn a_partition_that_ends_before_what_it_acknowledged_has_forgotten() {
+    let before = cluster(1);
+    let earlier = kafka(&before);
+    assert_eq!(earlier.mark(), None);
+    assert_eq!(words(&earlier, &items(0..5)).await, ["delivered"; 5]);
+    let mark = || Mark {
+        bytes: earlier.mark().expect("a mark"),
+        exact: false,
+    };
+    let same = kafka(&before);
+    same.take_mark(mark());
+    assert_eq!(words(&same, &items(5..6)).await, ["delivered"]);
+
+    let anew = cluster(1);
+    let later = kafka(&anew);
+    later.take_mark(mark());
+    let outcomes = deliver(&later, &items(6..7)).await;
+    assert!(
+        matches!(&outcomes[0], Outcome::Forgot { reason } if reason.contains("ends at offset 0")),
+        "{outcomes:?}"
+    );
+    later.start_over();
+    assert_eq!(later.mark(), None);
+    assert_eq!(words(&later, &items(6..7)).await, ["delivered"]);
+}
+
+/// A broker that keeps records in memory and knows repeated batches.
+struct Tansu(Child);
+
+impl Tansu {
+    /// Starts one that names the port of a proxy as its own; `None` if there is no program for it.
+    fn start(proves: &str) -> Option<(Tansu, Proxy)> {
+        let program = part("tansu", proves)?;
+        // It takes no port of its own choice. Another test may take it in between; then this one fails to
+        // start and tries another.
+        for _ in 0..5 {
+            let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+            let port = free.local_addr().expect("an address").port();
+            drop(free);
+            let proxy = Proxy::before(port);
+            let url = |port| format!("tcp://127.0.0.1:{port}");
+            let child = Command::new(&program)
+                .args(["broker", "--storage-engine", "memory://weir/"])
+                .args(["--listener-url", &url(port)])
+                .args(["--advertised-listener-url", &url(proxy.port())])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("tansu runs");
+            let mut tansu = Tansu(child);
+            let began = Instant::now();
+            while began.elapsed() < Duration::from_secs(20) {
+                if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                    return Some((tansu, proxy));
+                }
+                if let Ok(Some(_)) = tansu.0.try_wait() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        panic!("tansu does not listen");
+    }
+}
+
+impl Drop for Tansu {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Makes the topic, and returns the address of the broker.
+async fn topic_behind(proxy: &Proxy) -> String {
+    let brokers = format!("127.0.0.1:{}", proxy.port());
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+        .set("bootstrap.servers", &brokers)
+        .create()
+        .expect("an admin");
+    let topic = rdkafka::admin::NewTopic::new(TOPIC, 1, rdkafka::admin::TopicReplication::Fixed(1));
+    let made = admin.create_topics([&topic], &AdminOptions::new()).await;
+    made.expect("an answer")[0].as_ref().expect("a topic");
+    brokers
+}
+
+#[tokio::test]
+async fn a_broker_that_is_silent_is_waited_for_and_an_attempt_always_ends() {
+    let Some((_tansu, proxy)) = Tansu::start("a silent broker of Kafka") else {
+        return;
+    };
+    let kafka = Kafka::open(&Options {
+        timeout: Duration::from_secs(1),
+        ..options(&topic_behind(&proxy).await)
+    })
+    .expect("it opens");
+    // The first record may wait for the first connection.
+    let ready = async { while words(&kafka, &items(0..1)).await != ["delivered"] {} };
+    let ready = tokio::time::timeout(Duration::from_secs(30), ready).await;
+    ready.expect("it is ready");
+    proxy.is(Way::Held);
+    let began = Instant::now();
+    assert_eq!(words(&kafka, &items(1..3)).await, ["unknown"; 2]);
+    assert!(began.elapsed() < Duration::from_secs(8));
+    proxy.is(Way::Open);
+    // The library waits longer after each failure before it connects again.
+    let back = async { while words(&kafka, &items(1..3)).await != ["delivered"; 2] {} };
+    let back = tokio::time::timeout(Duration::from_secs(30), back).await;
+    back.expect("it goes on");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_lost_stores_no_record_twice() {
+    let Some((_tansu, proxy)) = Tansu::start("lost answers of Kafka") else {
+        return;
+    };
+    let brokers = topic_behind(&proxy).await;
+    let kafka = Kafka::open(&Options {
+        timeout: Duration::from_secs(20),
+        ..options(&brokers)
+    })
+    .expect("it opens");
+    assert_eq!(words(&kafka, &items(0..10)).await, ["delivered"; 10]);
+    for number in 10..13 {
+        let before = proxy.lost();
+        proxy.is(Way::NoAnswers);
+        let lost = async {
+            let began = Instant::now();
+            while proxy.lost() == before && began.elapsed() < Duration::from_secs(10) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            assert!(proxy.lost() > before, "an answer is lost");
+            proxy.is(Way::Open);
+            proxy.cut();
+        };
+        let record = items(number..number + 1);
+        let (found, ()) = tokio::join!(words(&kafka, &record), lost);
+        assert_eq!(found, ["delivered"]);
+    }
+    let kept = records(&brokers, 1).await;
+    let keys: Vec<&str> = kept.iter().map(|record| &*record.key).collect();
+    let expected: Vec<String> = (0..13).map(|number| format!("e{number}")).collect();
+    assert_eq!(keys, expected);
+}
