@@ -27,10 +27,10 @@ SAMPLE_SECONDS = 0.25
 
 def arguments():
     parser = argparse.ArgumentParser(prog="run", description="Runs Weir and what teams use instead under the same load, and prints a table.")
-    parser.add_argument("--short", action="store_true", help="4,000 events about 1,000 products, 50 per request: does everything start, deliver and end?")
+    parser.add_argument("--short", action="store_true", help="a minute: one scenario of each system (or those of --only), 3 sites, 4,000 events")
     parser.add_argument("--only", action="append", default=[], metavar="TEXT", help="only scenarios whose name contains this; repeat it for more")
     parser.add_argument("--without", action="append", default=[], metavar="TEXT", help="no scenario whose name contains this; repeat it for more")
-    parser.add_argument("--sites", default="1,18", metavar="N,...", help="numbers of sites that everything is delivered to (default 1,18)")
+    parser.add_argument("--sites", metavar="N,...", help="numbers of sites that everything is delivered to (default 1,18)")
     parser.add_argument("--map", action="store_true", help="also with events of a PIM that have to be mapped, where a system can")
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="all scenarios N times in turns; the table has medians")
     parser.add_argument("--events", type=int, default=60_000, metavar="N")
@@ -45,6 +45,7 @@ def arguments():
     if options.short:
         # Small requests, so that a product is in several of them: bridges merge what is in one.
         options.events, options.keys, options.batch = 4_000, 1_000, 50
+    options.sites = [int(count) for count in (options.sites or ("3" if options.short else "1,18")).split(",")]
     options.folder = options.folder.resolve()
     return options
 
@@ -67,10 +68,12 @@ def component(weir, folder):
 
 
 def chosen(options):
-    only, without = options.only, options.without
-    sites = [int(count) for count in options.sites.split(",")]
-    fits = lambda name: (not only or any(text in name for text in only)) and not any(text in name for text in without)
-    found = [scenario for scenario in scenarios(sites, options.map) if fits(scenario.name)]
+    def fits(scenario):
+        named = lambda texts: any(text in scenario.name for text in texts)
+        wanted = named(options.only) if options.only else scenario.short or not options.short
+        return wanted and not named(options.without)
+
+    found = [scenario for scenario in scenarios(options.sites, options.map) if fits(scenario)]
     here = [scenario for scenario in found if scenario.system.installed(options.folder)]
     missing = {scenario.system.__name__ for scenario in found} - {scenario.system.__name__ for scenario in here}
     if missing:
