@@ -63,7 +63,8 @@ def component(weir, folder):
     """The mapper `pim-product`, built from its source."""
     built = folder / "pim-product.component.wasm"
     with open(folder / "plugin.log", "wb") as log:
-        subprocess.run([weir, "plugin", "build", REPOSITORY / "plugins" / "pim-product", "--out", built], check=True, stdout=log, stderr=log)
+        command = [weir, "plugin", "build", REPOSITORY / "plugins" / "pim-product", "--out", built]
+        subprocess.run(command, check=True, stdout=log, stderr=log, env={**os.environ, "CARGO_TARGET_DIR": str(folder)})
     return built
 
 
