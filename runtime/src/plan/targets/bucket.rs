@@ -297,3 +297,141 @@ impl Configured for Options {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::shown;
+    use super::*;
+    use crate::plan::{Plan, ReadOptions, read, redacted, render};
+
+    /// What is understood of a target with these keys, or the complaints.
+    fn target(keys: &str) -> Result<Plan, String> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("weir.toml");
+        let text = format!(
+            r#"config_version = 1
+[entities.product]
+facets.content = {{ owner = "pim" }}
+[channels.a]
+entity = "product"
+facets = ["content"]
+[channels.a.target]
+{keys}
+"#
+        );
+        std::fs::write(&file, text).expect("a file");
+        let options = ReadOptions { secrets: true };
+        let plan = read(&[file], &|_| None, options);
+        plan.map(|(plan, _)| plan).map_err(|wrong| render(&wrong))
+    }
+
+    #[test]
+    fn a_target_that_could_not_work_is_refused_with_what_would_be_right() {
+        let auth = "auth = { key = \"k\", secret = \"a-secret\" }";
+        let s3 = "kind = \"bucket\"\nurl = \"s3://shop/{key}.json\"";
+        for (keys, expected) in [
+            (format!("{s3}\n{auth}"), "needs its region"),
+            (
+                format!("{s3}\nregion = \"eu\""),
+                "the target has no credentials",
+            ),
+            (
+                format!("{s3}\nregion = \"eu\"\n{auth}\ncredentials = \"instance\""),
+                "has auth and credentials",
+            ),
+            (
+                format!("kind = \"bucket\"\nurl = \"s3://shop/all.json\"\nregion = \"eu\"\n{auth}"),
+                "there is no {key} in it",
+            ),
+            (
+                format!("kind = \"bucket\"\nurl = \"https://shop/{{key}}\"\n{auth}"),
+                "this is not the URL of a bucket",
+            ),
+            (
+                "kind = \"bucket\"\nurl = \"az://shop/{key}\"\nauth = { account = \"a\" }".into(),
+                "exactly one of key and sas",
+            ),
+            (
+                "kind = \"bucket\"\nurl = \"az://shop/{key}\"\ncredentials = \"instance\"".into(),
+                "needs the name of its account",
+            ),
+            (
+                format!(
+                    "kind = \"bucket\"\nurl = \"gs://shop/{{key}}\"\nchecksum = \"sha256\"\n{auth}"
+                ),
+                "only a bucket of S3 takes a checksum",
+            ),
+            (
+                format!(
+                    "{s3}\nregion = \"eu\"\n{auth}\n[channels.b]\nentity = \"product\"\nfacets = [\"content\"]\n[channels.b.target]\n{s3}\nregion = \"eu\"\n{auth}"
+                ),
+                "delivers to the same place",
+            ),
+            (
+                "kind = \"file\"\npath = \"out/../{key}\"".into(),
+                "there is no folder",
+            ),
+            (
+                "kind = \"file\"\npath = \"out/{entity}.ndjson\"".into(),
+                "{entity} names a file",
+            ),
+            (
+                "kind = \"file\"\npath = \"out/\"".into(),
+                "cannot be the name of a file",
+            ),
+            (
+                "kind = \"file\"\npath = \"out/{key}\"\nrotate = { every = \"1d\" }".into(),
+                "is not rotated",
+            ),
+            (
+                "kind = \"file\"\npath = \"out/a.ndjson\"\nrotate = { keep = 3 }".into(),
+                "rotate needs bytes or every",
+            ),
+        ] {
+            match target(&keys) {
+                // A folder above is the operator's choice; whether it is there is seen by a check.
+                Ok(_) => assert_eq!(expected, "there is no folder", "{keys}"),
+                Err(found) => assert!(found.contains(expected), "{keys}: {found}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_understood_is_shown_without_its_secrets() {
+        let key = |keys: &str, name: &str| {
+            let plan = target(keys).unwrap_or_else(|wrong| panic!("{wrong}"));
+            let shown = shown(
+                plan.targets.values().next().expect("a target"),
+                &Outside::default(),
+            );
+            assert!(!redacted(&plan).to_string().contains("a-secret"));
+            shown[name].clone()
+        };
+        let auth = "auth = { key = \"k\", secret = \"a-secret\", token = \"a-secret-too\" }";
+        let r2 = format!(
+            "kind = \"bucket\"\nurl = \"s3://shop/{{entity}}/{{key}}.json\"\nendpoint = \"https://x.r2.cloudflarestorage.com\"\n{auth}"
+        );
+        assert_eq!(key(&r2, "url"), "s3://shop/{entity}/{key}.json");
+        assert_eq!(key(&r2, "spacing"), "1s");
+        assert_eq!(key(&r2, "concurrency"), 32);
+        assert_eq!(
+            key(&r2, "auth"),
+            json!({"key": "k", "secret": "[secret]", "token": "[secret]"})
+        );
+        let azure = "kind = \"bucket\"\nurl = \"az://shop/{key}\"\nauth = { account = \"acc\", sas = \"a-secret\" }";
+        assert_eq!(
+            key(azure, "auth"),
+            json!({"account": "acc", "sas": "[secret]"})
+        );
+        assert_eq!(key(azure, "spacing"), "0ms");
+        let google = "kind = \"bucket\"\nurl = \"gs://shop/{key}\"\ncredentials = \"instance\"";
+        assert_eq!(key(google, "credentials"), "instance");
+        let lines =
+            "kind = \"file\"\npath = \"out/a.ndjson\"\nrotate = { bytes = \"1MiB\", keep = 3 }";
+        assert_eq!(
+            key(lines, "rotate"),
+            json!({"bytes": "1MiB", "every": null, "keep": 3})
+        );
+        assert_eq!(key(lines, "concurrency"), 1);
+    }
+}

@@ -621,3 +621,61 @@ async fn the_metadata_service_is_not_asked_unless_the_configuration_says_so() {
     let outcome = deliver(&bucket(&wrong), &item("a", 1, Some("x"))).await;
     says(&outcome, "169.254.169.254 is not allowed");
 }
+
+/// What a bucket of Google Cloud Storage gets, for which there is no server to test with: the requests, as
+/// its XML interface is documented.
+#[cfg(feature = "gcp")]
+#[tokio::test]
+async fn a_bucket_of_google_gets_its_own_names_of_metadata() {
+    let fixture = crate::targets::fixture::Fixture::start(|asked| match &*asked.method {
+        "HEAD" => Reply::Head(
+            2,
+            "etag: \"1\"\r\nlast-modified: Mon, 30 Nov 2026 20:00:00 GMT\r\nx-goog-meta-weir-sequence: 9\r\n".into(),
+        ),
+        "PUT" if asked.path.contains("slow") => error(429, "SlowDown"),
+        "DELETE" => error(404, "NoSuchKey"),
+        _ => Reply::Header(200, "etag", "\"1\"".into()),
+    })
+    .await;
+    let google = Options {
+        place: Place {
+            cloud: Cloud::Gcs,
+            auth: Auth::Anonymous { account: None },
+            ..place(&fixture.url(""))
+        },
+        ..options(&fixture.url(""))
+    };
+    let bucket = bucket(&google);
+    let written = deliver(&bucket, &item("a/b", 7, Some("{}"))).await;
+    assert_eq!(written, Outcome::Delivered);
+    let asked = fixture.asked().remove(0);
+    assert_eq!(asked.path, "/shop/p%2Fa%252Fb%2Ejson");
+    assert_eq!(asked.headers["x-goog-meta-weir-sequence"], "7");
+    assert_eq!(asked.headers["content-type"], "application/json");
+    says(
+        &deliver(&bucket, &item("slow", 7, Some("{}"))).await,
+        "Throttled",
+    );
+    assert_eq!(
+        deliver(&bucket, &item("a", 8, None)).await,
+        Outcome::Delivered
+    );
+    let held = bucket
+        .compare(&[item("a/b", 10, Some("{\"price\":1}"))])
+        .await;
+    assert_eq!(held, Ok(vec![Held::Older(Sequence(9))]));
+}
+
+// Credentials of the cloud are asked for at the metadata service, by its own policy of addresses: nothing
+// that a store says leads there.
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let fixture = crate::targets::fixture::Fixture::start(|_| {
+        Reply::Header(307, "location", "http://169.254.169.254/latest".into())
+    })
+    .await;
+    let bucket = bucket(&options(&fixture.url("")));
+    let outcome = deliver(&bucket, &item("a", 1, Some("x"))).await;
+    says(&outcome, "another region");
+    assert_eq!(fixture.asked().len(), 1);
+}
