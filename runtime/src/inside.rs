@@ -94,7 +94,9 @@ pub mod server {
     pub use crate::server::Limits;
     /// Responses.
     pub mod views {
-        pub use crate::server::views::{Accepted, ChannelView, List, PluginView, SwapView};
+        pub use crate::server::views::{
+            Accepted, ChannelView, DriftView, JobView, List, PluginView, SwapView,
+        };
     }
 }
 

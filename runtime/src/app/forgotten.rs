@@ -17,9 +17,9 @@ use crate::server::Problem;
 use crate::sync::lock;
 use crate::targets::Foreign;
 
-/// The highest sequence that Weir jumps to. Sequences have 48 bits and begin at the time in steps of 10 µs, which
-/// is 1.8e14 in 2026; above this are 4e13, which is 13 years of 100,000 changes a second.
-const JUMP_MAX: u64 = 240_000_000_000_000;
+/// The highest sequence that Weir jumps to: its sequences have 48 bits, and this leaves as many as are given out
+/// in five years of 100,000 changes a second.
+const JUMP_MAX: u64 = (1 << 48) - (1 << 44);
 
 impl Inner {
     /// Begins for each target that has forgotten, unless that has begun.
@@ -102,5 +102,17 @@ impl Inner {
         }
         target.start_over();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Sequences follow the time in steps of 10 µs. The first limit of a jump was below today's.
+    #[test]
+    fn a_jump_may_go_beyond_the_sequences_of_the_next_decades() {
+        let year_2050 = 2_524_608_000 * 100_000;
+        assert!(JUMP_MAX > year_2050 && JUMP_MAX < 1 << 48);
     }
 }

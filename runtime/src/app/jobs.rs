@@ -166,10 +166,15 @@ impl Inner {
             for job in running {
                 count += 1;
                 if job.channel == name {
-                    same = Some(job.id);
+                    same = Some(job);
                 }
             }
-            if let Some(id) = same {
+            if let Some(job) = same {
+                // The same request once more changes nothing.
+                if (job.check.sample, job.check.repair) == (request.sample, request.repair) {
+                    return Ok(job.view());
+                }
+                let id = job.id;
                 let detail = format!(
                     "job {id} is checking channel `{name}`; cancel it, or wait for its end"
                 );

@@ -435,7 +435,9 @@ impl Run<'_> {
                 id: DeliveryId(0),
                 entity: id,
                 state: 0,
-                sequence: prepared.revision,
+                // A copy with a lower sequence is of before that change. The revision may be newer than what
+                // was sent, because facets that the channel does not see have changed.
+                sequence: prepared.newest,
                 key,
                 rendering,
                 plugin: None,

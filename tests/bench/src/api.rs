@@ -10,7 +10,7 @@ use crate::progress::Progress;
 use crate::recorder::Recorder;
 use crate::unreachable;
 use weir::inside::cli::{Client, Failure, path};
-use weir::inside::server::views::{ChannelView, List, PluginView, SwapView};
+use weir::inside::server::views::{ChannelView, DriftView, JobView, List, PluginView, SwapView};
 
 /// Time without progress after which a wait fails.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
@@ -166,6 +166,26 @@ impl Api {
         Err(Failure::Failed(format!(
             "Weir delivered {delivered}; the targets received {got}, and {strange} items that they did not understand"
         )))
+    }
+
+    /// Checks a channel's target for drift, and waits until that is done. `watch` gets the entities compared.
+    ///
+    /// # Errors
+    /// It cannot be checked.
+    pub(super) fn drift(&self, channel: &str, watch: impl Fn(u64)) -> Result<DriftView, Failure> {
+        let ask = |method, route: &str| -> Result<JobView, Failure> {
+            let answer = self.runtime.block_on(self.client.json(method, route))?;
+            serde_json::from_value(answer).map_err(|error| unreachable("no job", error))
+        };
+        let mut job = ask(Method::POST, &path(&["v1", "channels", channel, "drift"]))?;
+        while job.state == "running" {
+            std::thread::sleep(POLL_INTERVAL);
+            job = ask(Method::GET, &path(&["v1", "jobs", &job.id]))?;
+            watch(job.done);
+        }
+        let why = job.error.unwrap_or_default();
+        job.drift
+            .ok_or_else(|| Failure::Failed(format!("the drift check failed: {why}")))
     }
 
     /// Weir's view of a product, as JSON: its facets and its state on each channel.

@@ -8,13 +8,15 @@
 //! everything once more, nothing differs, and nothing may be sent.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::api::{PATIENCE, advance};
+use serde_json::Value;
+
+use crate::api::advance;
 use crate::catalogue::{self, MARK, SITES};
 use crate::clock::{Phase, round};
-use crate::post::{CONNECTIONS, Connection, NDJSON, Request, Tally, post};
+use crate::post::{CONNECTIONS, Request, Tally, post};
+use crate::probes::Probes;
 use crate::progress::Progress;
 use crate::recorder::Recorder;
 use crate::report::Report;
@@ -23,25 +25,21 @@ use crate::{FullArgs, built, unreachable};
 use weir::inside::cli::{CommandResult, Failure};
 
 /// Products at full size.
-const PRODUCTS: f64 = 1_500_000.0;
+pub(super) const PRODUCTS: f64 = 1_500_000.0;
 /// Events per request.
-const BATCH: usize = 500;
-/// Interval between two urgent prices.
-const URGENT_EVERY: Duration = Duration::from_millis(100);
-/// The first amount of an urgent price, higher than all prices of the first load.
-const URGENT_AMOUNT: u32 = 1_000_000;
-
+pub(super) const BATCH: usize = 500;
 /// The catalogue, loaded and delivered to every shop.
-struct Shops {
-    stage: Stage,
-    recorder: Arc<Recorder>,
-    products: usize,
+pub(super) struct Shops {
+    pub(super) stage: Stage,
+    pub(super) recorder: Arc<Recorder>,
+    pub(super) products: usize,
 }
 
 /// Measures the cycle, then the same again with nothing changed.
 pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
     let mut report = Report::new("cycle", args.scale);
     let shops = Shops::fill(args, &mut report)?;
+    shops.stage.api().settled(&shops.recorder)?;
     shops.cycle(&mut report)?;
     shops.again(&mut report)?;
     shops.close(report, args, out)
@@ -51,21 +49,30 @@ pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
 pub(super) fn run_again(args: &FullArgs, out: &mut String) -> CommandResult {
     let mut report = Report::new("again", args.scale);
     let shops = Shops::fill(args, &mut report)?;
+    shops.stage.api().settled(&shops.recorder)?;
     shops.again(&mut report)?;
     shops.close(report, args, out)
 }
 
 impl Shops {
-    /// Loads the catalogue while the channels are paused, then lets them deliver all of it.
     fn fill(args: &FullArgs, report: &mut Report) -> Result<Shops, Failure> {
+        Shops::fill_with(args, report, |_| {})
+    }
+
+    /// Loads the catalogue while the channels are paused, then lets them deliver all of it. `extend` adds to
+    /// the configuration.
+    pub(super) fn fill_with(
+        args: &FullArgs,
+        report: &mut Report,
+        extend: impl FnOnce(&mut Value),
+    ) -> Result<Shops, Failure> {
         let products = args.scaled(PRODUCTS);
         let component = built(&args.common.plugins, "storefront-page")?;
         let recorder = Recorder::start(SITES, products, Some(MARK))
             .map_err(|error| unreachable("no target in this process", error))?;
-        let stage = Stage::start(
-            args.folder.as_deref(),
-            &catalogue::configuration(&component, &recorder),
-        )?;
+        let mut configuration = catalogue::configuration(&component, &recorder);
+        extend(&mut configuration);
+        let stage = Stage::start(args.folder.as_deref(), &configuration)?;
         let shops = Shops {
             stage,
             recorder: Arc::new(recorder),
@@ -104,7 +111,6 @@ impl Shops {
             .duration_since(began)
             .as_secs_f64();
         drop(progress);
-        shops.stage.api().settled(&shops.recorder)?;
         report.figure("fill_seconds", round(took, 2));
         report.figure(
             "fill_renderings_per_second",
@@ -119,7 +125,8 @@ impl Shops {
         let (held, products) = (self.recorder.held(), self.products);
         held.expect(|_| 2);
         let (requests, bytes) = held.requests();
-        let prices = Prices::begin(self);
+        let (to, numbers) = (self.stage.address(), Arc::default());
+        let prices = Probes::begin(to, &self.recorder, products, "urgent", &numbers);
         let (phase, progress) = (Phase::start(), Progress::begin("cycle", held.pairs()));
         let (mark, recorder) = (progress.mark(), self.recorder.clone());
         let posted = self.post(move |turn, request| {
@@ -137,7 +144,7 @@ impl Shops {
             .reached_at()
             .duration_since(posted.started)
             .as_secs_f64();
-        let (posted_prices, mut waits) = prices.end(self)?;
+        let prices = prices.end()?;
         self.stage.api().settled(&self.recorder)?;
 
         let renderings = (SITES * products) as f64;
@@ -159,17 +166,11 @@ impl Shops {
             3_000_000_000.0 / f64::from(1 << 20),
         );
         report.figure("of_that_the_recorder_mib", held.memory_mib());
-        waits.sort_unstable();
-        let at = |share: f64| {
-            let index =
-                ((waits.len() as f64 * share).ceil() as usize).clamp(1, waits.len().max(1)) - 1;
-            waits.get(index).copied().unwrap_or_default().as_secs_f64() * 1e3
-        };
-        report.figure("urgent_prices", posted_prices);
-        report.figure("urgent_deliveries", waits.len());
-        report.figure("urgent_p50_ms", round(at(0.5), 2));
-        report.at_most("urgent_p99_ms", at(0.99), 1000.0);
-        report.figure("urgent_max_ms", round(at(1.0), 2));
+        report.figure("urgent_prices", prices.posted);
+        report.figure("urgent_deliveries", prices.count());
+        report.figure("urgent_p50_ms", prices.ms(0.5));
+        report.at_most("urgent_p99_ms", prices.ms(0.99), 1000.0);
+        report.figure("urgent_max_ms", prices.ms(1.0));
         report.figure("disk_bytes", self.stage.disk_bytes());
         report.usage("cycle", &usage);
         Ok(())
@@ -225,7 +226,8 @@ impl Shops {
         report.end(args.common.json, out)
     }
 
-    fn post<W>(&self, write: W) -> Result<Tally, Failure>
+    /// Posts as fast as Weir accepts.
+    pub(super) fn post<W>(&self, write: W) -> Result<Tally, Failure>
     where
         W: Fn(usize, &mut Request) -> bool + Send + Sync + 'static,
     {
@@ -235,90 +237,5 @@ impl Shops {
             move |turn, _, request| write(turn, request),
         )
         .map_err(Failure::Failed)
-    }
-}
-
-/// A running load of urgent prices of randomly drawn products, posted one at a time until it is
-/// stopped.
-struct Prices {
-    over: Arc<AtomicBool>,
-    thread: std::thread::JoinHandle<Result<usize, String>>,
-}
-
-impl Prices {
-    fn begin(shops: &Shops) -> Prices {
-        let (over, recorder) = (Arc::new(AtomicBool::new(false)), shops.recorder.clone());
-        let (until, address, products) = (over.clone(), shops.stage.address(), shops.products);
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .map_err(|error| error.to_string())?;
-            runtime.block_on(Self::post(address, &recorder, products, &until))
-        });
-        Prices { over, thread }
-    }
-
-    async fn post(
-        address: std::net::SocketAddr,
-        recorder: &Recorder,
-        products: usize,
-        over: &AtomicBool,
-    ) -> Result<usize, String> {
-        let (mut connection, mut chance, mut posted) = (
-            Connection::open(address).await?,
-            fastrand::Rng::with_seed(42),
-            0,
-        );
-        let mut beat = tokio::time::interval(URGENT_EVERY);
-        // The delay is measured from the latest time at which the price should have been posted.
-        // Otherwise a slow response would hide the delay of the prices after it (coordinated
-        // omission).
-        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        while !over.load(Ordering::Relaxed) {
-            beat.tick().await;
-            let (product, list) = (chance.usize(..products), chance.usize(..catalogue::lists()));
-            let amount = URGENT_AMOUNT + posted as u32;
-            if !recorder
-                .held()
-                .watch(product, amount, catalogue::shows(list))
-            {
-                continue;
-            }
-            let mut request = Request {
-                source: "erp",
-                content_type: NDJSON,
-                lane: Some("urgent"),
-                events: 1,
-                body: Vec::new(),
-            };
-            catalogue::price(list, product, amount, 2 + posted as u32, &mut request.body);
-            connection.post(&request).await?;
-            posted += 1;
-        }
-        Ok(posted)
-    }
-
-    /// Stops posting, and waits until each price has arrived at each target that shows it.
-    fn end(self, shops: &Shops) -> Result<(usize, Vec<Duration>), Failure> {
-        self.over.store(true, Ordering::Relaxed);
-        let posted = self
-            .thread
-            .join()
-            .map_err(|_| Failure::Failed("the thread of urgent prices panicked".to_owned()))?;
-        let posted = posted.map_err(|error| {
-            Failure::Failed(format!("an urgent price was not accepted: {error}"))
-        })?;
-        let (held, until) = (shops.recorder.held(), Instant::now() + PATIENCE);
-        while held.watching() > 0 {
-            if Instant::now() > until {
-                return Err(Failure::Failed(format!(
-                    "of {posted} urgent prices {} have not arrived everywhere",
-                    held.watching()
-                )));
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        Ok((posted, held.arrivals()))
     }
 }

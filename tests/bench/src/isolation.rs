@@ -30,6 +30,8 @@ const PER_SECOND: f64 = 100.0;
 const SECONDS: f64 = 30.0;
 /// The channel whose target never answers.
 const SILENT: usize = 0;
+/// The lane of the changes.
+const LANE: &str = "normal";
 /// The longest that the last changes may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -88,9 +90,9 @@ fn measure(args: &FullArgs, silent: bool, rounds: &mut Rounds) -> Result<(), Fai
     let progress = Progress::begin(what, changes as u64);
     send(&child, &recorder, changes, &progress)?;
     let began = Instant::now();
-    while recorder.held().watching() > 0 {
+    while recorder.held().watching(LANE) > 0 {
         if began.elapsed() > PATIENCE {
-            let missing = recorder.held().watching();
+            let missing = recorder.held().watching(LANE);
             return Err(Failure::Failed(format!(
                 "{missing} changes have not arrived at all targets that answer"
             )));
@@ -102,7 +104,7 @@ fn measure(args: &FullArgs, silent: bool, rounds: &mut Rounds) -> Result<(), Fai
             "a target got what it did not understand".into(),
         ));
     }
-    rounds.arrivals.extend(recorder.held().arrivals());
+    rounds.arrivals.extend(recorder.held().arrivals(LANE));
     let process = child.process().unwrap_or_default();
     let resident = Memory::of(&process).resident_mib;
     rounds.resident_mib = rounds.resident_mib.max(resident);
@@ -141,7 +143,7 @@ fn send(
                 r#"{{"type":"product","key":"{key}","facet":"content","version":{amount},"value":{{"number":{amount},"price":{{"amount":"{amount}"}}}}}}"#
             )
             .into_bytes();
-            recorder.held().watch(product, amount as u32, targets);
+            recorder.held().watch(product, amount as u32, targets, LANE);
             connection.post(&request).await?;
             progress.mark().add(1);
         }

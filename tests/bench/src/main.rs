@@ -9,6 +9,7 @@
 //! unchanged, so that a figure belongs to the build that printed it.
 
 mod api;
+mod blackfriday;
 mod bulk;
 #[path = "../../support/bus.rs"]
 #[allow(dead_code, reason = "a measurement needs not everything that tests do")]
@@ -19,6 +20,7 @@ mod clock;
 mod coalesce;
 mod cycle;
 mod documents;
+mod drift;
 mod events;
 mod fan;
 mod fanout;
@@ -41,6 +43,7 @@ mod postgres;
 #[path = "../../support/postgres.rs"]
 #[allow(dead_code)]
 mod postgres_server;
+mod probes;
 mod progress;
 mod recorder;
 mod report;
@@ -90,6 +93,9 @@ enum BenchCommand {
     Cycle(FullArgs),
     /// 18 sites render 1.5 million products again, and nothing differs
     Again(FullArgs),
+    /// Black Friday: 18 shops, a search engine, a feed and a dead channel under steady events with bursts, and
+    /// one facet of every product in the middle
+    Blackfriday(FridayArgs),
     /// 300,000 changes as fast as they are accepted, while 18 plain channels deliver them
     Fan(FullArgs),
     /// 10 million updates in 20 waves while a channel is paused, which then delivers each of
@@ -113,6 +119,8 @@ enum BenchCommand {
     Nats(FullArgs),
     /// 500,000 entities to a table of PostgreSQL, beside `COPY`
     Postgres(FullArgs),
+    /// A drift check of 1.5 million entities in PostgreSQL, of which some were changed there
+    Drift(FullArgs),
     /// A feed of 1.5 million records is built whole, and again after one in a hundred has changed
     Feed(FullArgs),
     /// How long the small requests of a source wait while another keeps the writer busy
@@ -185,6 +193,16 @@ struct FullArgs {
     folder: Option<PathBuf>,
     #[command(flatten)]
     common: Common,
+}
+
+/// Arguments of `weir-bench blackfriday`.
+#[derive(Clone, Debug, Args)]
+struct FridayArgs {
+    /// Seconds of load
+    #[arg(long, value_name = "N", default_value_t = 180)]
+    seconds: u64,
+    #[command(flatten)]
+    full: FullArgs,
 }
 
 /// Arguments of `weir-bench soak`.
@@ -299,6 +317,7 @@ fn run(command: BenchCommand, out: &mut String) -> CommandResult {
         BenchCommand::Overhead(args) => overhead::run(&args, out),
         BenchCommand::Cycle(args) => cycle::run(&args, out),
         BenchCommand::Again(args) => cycle::run_again(&args, out),
+        BenchCommand::Blackfriday(args) => blackfriday::run(&args, out),
         BenchCommand::Fan(args) => fan::run(&args, out),
         BenchCommand::Coalesce(args) => coalesce::run(&args, out),
         BenchCommand::Hot(args) => hot::run(&args, out),
@@ -309,6 +328,7 @@ fn run(command: BenchCommand, out: &mut String) -> CommandResult {
         BenchCommand::Search(args) => search::run(&args, out),
         BenchCommand::Nats(args) => nats::run(&args, out),
         BenchCommand::Postgres(args) => postgres::run(&args, out),
+        BenchCommand::Drift(args) => drift::run(&args, out),
         BenchCommand::Feed(args) => feed::run(&args, out),
         BenchCommand::Turns(args) => turns::run(&args, out),
         BenchCommand::Open(args) => open::run(&args, out),

@@ -25,7 +25,7 @@ const ENTITIES: f64 = 500_000.0;
 /// The longest that all of them may take.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// What a server that is made for writing has. The checkpoints of both loads are the same.
-const SETTINGS: [&str; 4] = [
+pub(super) const SETTINGS: [&str; 4] = [
     "fsync=on",
     "shared_buffers=512MB",
     "max_wal_size=8GB",
@@ -85,12 +85,12 @@ pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
     report.end(args.common.json, out)
 }
 
-fn sql(server: &Postgres, statements: &str) -> Result<String, Failure> {
+pub(super) fn sql(server: &Postgres, statements: &str) -> Result<String, Failure> {
     server.try_sql(statements).map_err(Failure::Failed)
 }
 
 /// A Weir that owes the table a number of entities; its channel is paused.
-fn owing(args: &FullArgs, server: &Postgres, entities: usize) -> Result<Stage, Failure> {
+pub(super) fn owing(args: &FullArgs, server: &Postgres, entities: usize) -> Result<Stage, Failure> {
     let configuration = json!({
         "config_version": 1,
         "server": { "listen": "127.0.0.1:0", "reload": "signal" },

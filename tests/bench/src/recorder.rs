@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -64,9 +64,8 @@ pub(super) struct Held {
     over_time: Vec<AtomicU32>,
     /// By product: the amount of the awaited price; 0 if none.
     watched: Vec<AtomicU32>,
-    watching: AtomicUsize,
     probes: Mutex<HashMap<u32, Probe>>,
-    arrivals: Mutex<Vec<Duration>>,
+    arrivals: Mutex<Vec<(&'static str, Duration)>>,
 }
 
 /// A price that is awaited at some targets.
@@ -74,6 +73,8 @@ struct Probe {
     sent: Instant,
     /// A set of bits, one for each target that does not have it yet.
     missing: u64,
+    /// The lane in which it was posted.
+    lane: &'static str,
 }
 
 impl Recorder {
@@ -138,7 +139,6 @@ impl Held {
             strange: AtomicU64::new(0),
             over_time: numbers(BUCKETS),
             watched: numbers(products),
-            watching: AtomicUsize::new(0),
             probes: Mutex::default(),
             arrivals: Mutex::default(),
         }
@@ -255,7 +255,13 @@ impl Held {
 
     /// Starts to watch for a price of a product at the targets whose bits are set. Returns false,
     /// and does nothing, if another price of it is still being watched.
-    pub(super) fn watch(&self, product: usize, amount: u32, targets: u64) -> bool {
+    pub(super) fn watch(
+        &self,
+        product: usize,
+        amount: u32,
+        targets: u64,
+        lane: &'static str,
+    ) -> bool {
         let mut probes = lock(&self.probes);
         if self.watched[product].load(Ordering::Relaxed) != 0 {
             return false;
@@ -265,16 +271,17 @@ impl Held {
             Probe {
                 sent: Instant::now(),
                 missing: targets,
+                lane,
             },
         );
         self.watched[product].store(amount, Ordering::Relaxed);
-        self.watching.fetch_add(1, Ordering::Relaxed);
         true
     }
 
-    /// Prices that have not arrived everywhere.
-    pub(super) fn watching(&self) -> usize {
-        self.watching.load(Ordering::Relaxed)
+    /// Prices of a lane that have not arrived everywhere.
+    pub(super) fn watching(&self, lane: &str) -> usize {
+        let probes = lock(&self.probes);
+        probes.values().filter(|probe| probe.lane == lane).count()
     }
 
     /// Items received by all targets since `from`.
@@ -288,9 +295,11 @@ impl Held {
             .sum()
     }
 
-    /// The delay of each watched price to each of its targets.
-    pub(super) fn arrivals(&self) -> Vec<Duration> {
-        lock(&self.arrivals).clone()
+    /// The delay of each watched price of a lane to each of its targets.
+    pub(super) fn arrivals(&self, lane: &str) -> Vec<Duration> {
+        let arrivals = lock(&self.arrivals);
+        let of_lane = arrivals.iter().filter(|(known, _)| *known == lane);
+        of_lane.map(|(_, wait)| *wait).collect()
     }
 
     /// Handles a request to a target, whose body is a batch from Weir: an array of `{"id", "type",
@@ -372,11 +381,10 @@ impl Held {
             return;
         }
         probe.missing &= !(1 << target);
-        lock(&self.arrivals).push(now.saturating_duration_since(probe.sent));
+        lock(&self.arrivals).push((probe.lane, now.saturating_duration_since(probe.sent)));
         if probe.missing == 0 {
             probes.remove(&(product as u32));
             self.watched[product].store(0, Ordering::Relaxed);
-            self.watching.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -531,21 +539,27 @@ mod tests {
     #[test]
     fn a_watched_price_is_timed_to_each_of_its_targets() {
         let held = Held::new(3, 2, Some("\"available\":"));
-        assert!(held.watch(0, 42, 0b110));
+        assert!(held.watch(0, 42, 0b110, "urgent"));
         assert!(
-            !held.watch(0, 43, 0b001),
+            !held.watch(0, 43, 0b001, "urgent"),
             "one price of a product at a time"
         );
         held.take(0, BATCH.as_bytes());
         assert_eq!(
-            (held.watching(), held.arrivals().len()),
+            (held.watching("urgent"), held.arrivals("urgent").len()),
             (1, 0),
             "the first target does not show that price list"
         );
         held.take(1, BATCH.as_bytes());
         held.take(1, BATCH.as_bytes());
-        assert_eq!((held.watching(), held.arrivals().len()), (1, 1));
+        assert_eq!(
+            (held.watching("urgent"), held.arrivals("urgent").len()),
+            (1, 1)
+        );
         held.take(2, BATCH.as_bytes());
-        assert_eq!((held.watching(), held.arrivals().len()), (0, 2));
+        assert_eq!(
+            (held.watching("urgent"), held.arrivals("urgent").len()),
+            (0, 2)
+        );
     }
 }

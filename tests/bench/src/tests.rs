@@ -284,3 +284,36 @@ fn rows_of_a_table_are_measured_beside_copy() {
     assert_eq!(figures["delivered"], 5_000, "{report}");
     assert_eq!(figures["copied"], 5_000, "{report}");
 }
+
+#[test]
+fn a_drift_check_finds_what_was_changed_in_a_table() {
+    if parts::part("postgres", "weir-bench drift").is_none() {
+        return;
+    }
+    let report = small("drift", "0.002");
+    assert_eq!(report["figures"]["missing"], 1, "{report}");
+}
+
+#[test]
+fn black_friday_is_measured_with_everything_in_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = folder.path().display().to_string();
+    let report = check(&[
+        "blackfriday",
+        "--scale",
+        "0.0005",
+        "--seconds",
+        "6",
+        "--folder",
+        &place,
+    ]);
+    let figures = &report["figures"];
+    assert_eq!(figures["records_of_the_feed"], 750, "{report}");
+    assert_eq!(figures["pairs_that_are_not_the_newest"], 0, "{report}");
+    for lane in ["urgent", "normal", "bulk"] {
+        assert!(
+            figures[format!("{lane}_arrivals")].as_u64() > Some(0),
+            "{report}"
+        );
+    }
+}

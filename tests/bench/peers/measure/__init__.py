@@ -1,0 +1,1 @@
+"""Runs one system after another under the same load against the same sink, and prints a table."""

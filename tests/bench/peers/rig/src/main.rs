@@ -1,0 +1,48 @@
+//! `peers-rig`: the parts of the comparison that are the same for every system, and the plain bridge.
+//!
+//! `load` posts events whose states can be recognised later, `sink` stands for all sites and notes what
+//! reached it, and `bridge` is the simplest system that could stand between them: each event to each
+//! target, in the order of arrival. None of it uses code of Weir.
+
+mod bridge;
+mod events;
+mod load;
+mod sink;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The rig of the comparison of Weir with other systems.
+#[derive(Debug, Parser)]
+#[command(name = "peers-rig", max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Post events as NDJSON in a closed loop; prints one line of JSON at the end
+    Load(load::Options),
+    /// Stand for all sites: count what is delivered by path, and compare it with what was sent
+    Sink(sink::Options),
+    /// The plain bridge: each event to each target, first in, first out
+    Bridge(bridge::Options),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Load(options) => load::run(options).await,
+        Command::Sink(options) => sink::run(options).await,
+        Command::Bridge(options) => bridge::run(options).await,
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("peers-rig: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
