@@ -317,7 +317,13 @@ impl Channel {
             // A channel that only counts does not need its target.
             _ if !setup.options.deliver => (status::State::Flowing, String::new()),
             (_, _, breaker::State::Flowing) => (status::State::Flowing, String::new()),
-            _ if target.ahead => (status::State::Ahead, target.reason.clone()),
+            _ if target.ahead => {
+                let (reason, name) = (&target.reason, &setup.options.name);
+                let settled = format!(
+                    "{reason}; if Weir is right, `weir channel overwrite {name}` sends everything over it"
+                );
+                (status::State::Ahead, settled)
+            }
             (_, _, breaker::State::Tripped { .. }) => {
                 (status::State::Tripped, target.reason.clone())
             }

@@ -21,6 +21,7 @@ fn filled(parameter: &Value) -> String {
     let (name, schema) = (&parameter["name"], &parameter["schema"]);
     let value = match (name.as_str(), schema["format"].as_str()) {
         (Some("owed"), _) => json!("shop"),
+        (Some("type"), _) if parameter["required"] == true => json!("product"),
         (_, Some("date-time")) => json!("2026-11-18T11:06:40Z"),
         _ if schema["enum"].is_array() => schema["enum"][0].clone(),
         _ if schema["type"] == "integer" => json!(schema["minimum"].as_u64().unwrap_or(0).max(1)),

@@ -204,7 +204,9 @@ fn an_api_is_asked_for_each_entity_and_one_that_cannot_be_asked_is_named() {
 #[test]
 fn what_is_ahead_of_weir_is_overwritten_when_an_operator_says_so() {
     let target = "kind = \"file\"\npath = \"out/all.ndjson\"\n";
-    let stage = Stage::with(&CATALOG.replace("{target}", target));
+    let mut stage = Stage::closed(&CATALOG.replace("{target}", target));
+    std::fs::create_dir(stage.folder().join("out")).expect("a folder");
+    stage.start();
     stage.takes("pim", &[change("p0", "content", json!({"n": 1}))]);
     stage.settles("search");
     let (code, said) = run(&stage, &["channel", "overwrite", "search"]);

@@ -222,6 +222,15 @@ fn in_pieces(address: SocketAddr, digests: &mut BTreeSet<String>) -> Vec<u8> {
     }
 }
 
+/// Says that it is over when it is dropped.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 // A resumed download of a feed that was replaced meanwhile was spliced of two, and the receiver deleted
 // half of the catalogue.
 #[test]
@@ -233,6 +242,8 @@ fn downloads_that_resume_while_the_feed_is_replaced_are_whole() {
     let address = stage.weir().address();
     let mut generations = BTreeSet::new();
     std::thread::scope(|scope| {
+        // Also if the story fails: its threads would be waited for.
+        let ends = Ends(&over);
         let fetchers: Vec<_> = (0..2)
             .map(|_| {
                 let over = &over;
@@ -262,7 +273,7 @@ fn downloads_that_resume_while_the_feed_is_replaced_are_whole() {
             });
             generations.insert(newest).then_some(()).ok_or(())
         });
-        over.store(true, Ordering::SeqCst);
+        drop(ends);
         let fetched: usize = fetchers
             .into_iter()
             .map(|it| it.join().expect("each is whole"))

@@ -351,7 +351,13 @@ fn report(job: &Job, found: &Result<DriftView, String>) {
             different = drift.different,
             unknown = drift.unknown,
             repaired = drift.repaired,
-            "the target does not hold what it should; `weir channel drift {channel} --repair` sends what differs again"
+            "the target does not hold what it should; {}",
+            match (drift.repaired, drift.differences() > drift.extra) {
+                (0, true) =>
+                    format!("`weir channel drift {channel} --repair` sends what differs again"),
+                (0, false) => "what is extra was never Weir's, and is not deleted".to_owned(),
+                _ => "what differs is sent again".to_owned(),
+            }
         ),
         Err(_) if job.progress.cancelled.is_cancelled() => {
             tracing::info!(channel, "the drift check was cancelled");

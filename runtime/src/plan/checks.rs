@@ -1,7 +1,7 @@
 //! Checks between the parts of a plan: errors, and warnings for what is probably a mistake.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::PathBuf;
 
 use super::basics::ServerPlaces;
 use super::channels::meet;
@@ -80,6 +80,8 @@ fn shared(reader: &Reader<'_>, plan: &Plan) {
         let Some((place, help)) = target.and_then(exclusive) else {
             continue;
         };
+        // Channels of different types do not meet where the type is part of the name.
+        let place = place.replace("{entity}", &channel.options.entity_type);
         if let Some(other) = first.insert(place, name) {
             let what = format!("the channel {other:?} delivers to the same place");
             reader.complain(plan.complaint(&format!("channels.{name}"), what, help.to_owned()));
@@ -106,7 +108,7 @@ fn feeds(reader: &Reader<'_>, plan: &Plan) {
     let listeners = [Some(plan.server.listen), plan.server.admin_listen];
     let mut reachable = listeners.into_iter().flatten();
     let reachable = reachable.find(|address| !address.ip().is_loopback());
-    let mut paths: BTreeMap<&Path, &str> = BTreeMap::new();
+    let mut paths: BTreeMap<PathBuf, &str> = BTreeMap::new();
     for (name, target) in &plan.targets {
         let Some(options) = feed(target) else {
             continue;
@@ -119,11 +121,14 @@ fn feeds(reader: &Reader<'_>, plan: &Plan) {
             let help = "write serve = { basic = { user = \"…\", password = { env = \"NAME\" } } }, or serve = \"open\" if anyone may have it";
             reader.complain(plan.complaint(&place, what, help.to_owned()));
         }
-        if let Some(other) = options
-            .path
-            .as_deref()
-            .and_then(|path| paths.insert(path, name))
-        {
+        // Beside the file is the packed one.
+        let written = options.path.as_deref().map(|path| {
+            let mut packed = path.as_os_str().to_owned();
+            packed.push(".gz");
+            [path.to_owned(), packed.into()]
+        });
+        let written = written.into_iter().flatten();
+        if let Some(other) = written.filter_map(|path| paths.insert(path, name)).last() {
             let what = format!("the feed {other:?} is written to the same path");
             reader.complain(plan.complaint(&place, what, "write another path".to_owned()));
         }

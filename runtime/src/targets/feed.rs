@@ -289,9 +289,8 @@ impl Shared {
             return outcomes;
         }
         let (now, head) = (millis(attempt.now), attempt.head.0);
-        let before = self.disk.unpublished();
         let trouble = self.disk.add(changes, now, head, attempt.foreign).err();
-        self.publisher.kept(trouble.as_ref(), dropped, before == 0);
+        self.publisher.kept(trouble.as_ref(), dropped);
         let Some(trouble) = trouble else {
             return outcomes;
         };

@@ -83,11 +83,6 @@ impl Template {
         &self.text
     }
 
-    /// Whether names differ for entities of different types.
-    pub fn has_entity(&self) -> bool {
-        self.between.is_some()
-    }
-
     /// Whether a `/` of a key separates folders.
     pub fn slashes(&self) -> bool {
         self.slashes

@@ -94,17 +94,24 @@ fn job_of(answer: Value) -> Result<JobView, Failure> {
 /// What a drift check has found, for people.
 fn found(channel: &str, drift: &DriftView, repair: bool) -> String {
     let (mut text, channel, compared) = (String::new(), plain(channel), drift.compared);
-    let entities = match compared {
-        1 => "entity",
-        _ => "entities",
+    let known = compared.saturating_sub(drift.unknown);
+    let number = |count: u64, one: &str, many: &str| match count {
+        1 => format!("1 {one}"),
+        count => format!("{count} {many}"),
     };
+    let entities = number(known, "entity", "entities");
     // Writing into a string cannot fail.
     let _ = match drift.differences() {
-        0 => writeln!(text, "{channel}: no difference in {compared} {entities}"),
+        0 if known == 0 => writeln!(text, "{channel}: nothing could be compared"),
+        0 => writeln!(text, "{channel}: no difference in {entities}"),
         count => writeln!(
             text,
-            "{channel}: {count} differences in {compared} {entities}: {} missing, {} extra, {} older, {} different",
-            drift.missing, drift.extra, drift.older, drift.different
+            "{channel}: {} in {entities}: {} missing, {} extra, {} older, {} different",
+            number(count, "difference", "differences"),
+            drift.missing,
+            drift.extra,
+            drift.older,
+            drift.different
         ),
     };
     if drift.owed > 0 {

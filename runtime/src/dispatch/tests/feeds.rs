@@ -110,8 +110,9 @@ async fn a_sweep_in_progress_never_reaches_the_file() {
     story.quiet().await;
     story.channel.replace(replaced).await.expect("it can");
     story
-        .until("most are there in the new form", |story| {
-            of(&feed(story)).status().unpublished >= 50
+        .until("some are there in the new form", |story| {
+            // As many as 64 wait together with the last one.
+            of(&feed(story)).status().unpublished >= 30
         })
         .await;
     tokio::time::sleep(Duration::from_millis(100)).await;

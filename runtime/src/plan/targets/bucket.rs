@@ -288,13 +288,10 @@ impl Configured for Options {
     }
 
     fn exclusive(&self) -> Option<(String, &'static str)> {
-        // Channels of different entities have different names then; of the same, they would not.
-        (!self.name.has_entity()).then(|| {
-            (
-                self.place(),
-                "they would overwrite each other's objects: give one of the targets a folder of its own, or write {entity} into the url",
-            )
-        })
+        Some((
+            self.place(),
+            "they would overwrite each other's objects: give one of the targets a folder of its own, or, if they are of different types, write {entity} into the url",
+        ))
     }
 }
 

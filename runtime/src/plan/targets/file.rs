@@ -88,17 +88,17 @@ fn place(field: &Field<'_>, folders: bool) -> Option<(std::path::PathBuf, Form)>
 }
 
 fn rotate(table: &mut Cursor<'_>) -> Rotate {
-    let bytes = table
-        .take("bytes")
-        .and_then(|field| field.size(BYTES_MIN..=1 << 50));
-    let every = table.take("every").and_then(|field| {
+    let (bytes, every) = (table.take("bytes"), table.take("every"));
+    let neither = bytes.is_none() && every.is_none();
+    let bytes = bytes.and_then(|field| field.size(BYTES_MIN..=1 << 50));
+    let every = every.and_then(|field| {
         field.duration(Duration::from_secs(1)..=Duration::from_secs(366 * 86_400))
     });
     let keep = table
         .take("keep")
         .and_then(|field| field.integer(0..=100_000))
         .and_then(|keep| usize::try_from(keep).ok());
-    if bytes.is_none() && every.is_none() {
+    if neither {
         let help = "write rotate = { bytes = \"100MiB\", every = \"1d\", keep = 7 }".to_owned();
         table.complain("rotate needs bytes or every", help);
     }
@@ -152,12 +152,9 @@ impl Configured for Options {
     }
 
     fn exclusive(&self) -> Option<(String, &'static str)> {
-        match &self.form {
-            Form::Objects(template) if template.has_entity() => None,
-            _ => Some((
-                self.place(),
-                "they would overwrite each other's files: give one of the targets a path of its own, or write {entity} into a path with {key}",
-            )),
-        }
+        Some((
+            self.place(),
+            "they would overwrite each other's files: give one of the targets a path of its own, or, if they are of different types, write {entity} into a path with {key}",
+        ))
     }
 }

@@ -213,13 +213,10 @@ impl Configured for Options {
     }
 
     fn exclusive(&self) -> Option<(String, &'static str)> {
-        let by_type = self.topic.names_the_type() || self.key.names_the_type();
-        (!by_type).then(|| {
-            (
-                self.place(),
-                "they would replace each other's records: write {entity} into topic or key, or give one of the targets a topic of its own",
-            )
-        })
+        Some((
+            self.place(),
+            "they would replace each other's records: give one of the targets a topic of its own, or, if they are of different types, write {entity} into topic or key",
+        ))
     }
 }
 

@@ -253,13 +253,8 @@ impl Configured for Options {
     }
 
     fn exclusive(&self) -> Option<(String, &'static str)> {
-        let by_type = match &self.form {
-            Form::Bucket { key, .. } => key.names_the_type(),
-            Form::Stream { subject, .. } => subject.names_the_type(),
-            // Nothing is kept that could be replaced.
-            Form::Core { .. } => true,
-        };
-        (!by_type).then(|| {
+        // Of core NATS nothing is kept that could be replaced.
+        (!matches!(self.form, Form::Core { .. })).then(|| {
             (
                 self.place(),
                 "they would replace each other's messages: write {entity} into key or subject, or give one of the targets a place of its own",

@@ -193,14 +193,14 @@ impl Publisher {
         (state.shrank, state.empty) = (None, false);
     }
 
-    /// Notes what became of a delivery; `first` if nothing was unpublished before it.
-    pub(super) fn kept(&self, trouble: Option<&Trouble>, dropped: u64, first: bool) {
+    /// Notes what became of a delivery.
+    pub(super) fn kept(&self, trouble: Option<&Trouble>, dropped: u64) {
         match trouble {
             None => {
                 self.dropped.fetch_add(dropped, Ordering::Relaxed);
-                if first {
-                    self.wake.notify_one();
-                }
+                // Each one does: whether it is the first since a build is not known without a race with its
+                // end, and a feed that nobody wakes would stay as it is.
+                self.wake.notify_one();
             }
             Some(trouble) => self.note_forgotten(trouble),
         }

@@ -132,11 +132,6 @@ impl Template {
         &self.text
     }
 
-    /// Whether entities of different types are kept apart.
-    pub fn names_the_type(&self) -> bool {
-        self.pieces.contains(&Piece::Entity)
-    }
-
     /// The subject of an entity.
     pub(super) fn subject(&self, entity_type: &str, key: &str) -> String {
         let mut subject = String::with_capacity(self.text.len() + key.len());
