@@ -31,7 +31,7 @@ use crate::targets::{DeliveryId, Held, Item, Kind};
 /// Entities that are listed at once, and the most that are compared in one request.
 const PIECE: usize = 2_048;
 /// The memory for the entities and renderings of a piece.
-const PIECE_BYTES: usize = 24 * 1024 * 1024;
+const PIECE_BYTES: usize = 8 * 1024 * 1024;
 /// Requests at the same time, if the target takes so many.
 const REQUESTS_MAX: usize = 4;
 /// How long a difference waits for its second look: a search engine shows a write after a second, a

@@ -127,8 +127,8 @@ pub(super) fn run(args: &FridayArgs, out: &mut String) -> CommandResult {
     let (urgent, normal, bulk) = (urgent?, normal?, bulk?);
     held.expect(|product| friday.newest[product].load(Ordering::Relaxed));
     wait_until(&shops, "everything is delivered", |channels| {
-        let alive = channels.iter().filter(|channel| channel.name != DEAD);
-        alive.fold(true, |all, channel| all && is_settled(channel))
+        let mut alive = channels.iter().filter(|channel| channel.name != DEAD);
+        alive.all(is_settled)
     })?;
     let (after, missing) = (began.elapsed() - day, held.missing());
     drop(progress);

@@ -23,9 +23,9 @@ use weir::inside::cli::{CommandResult, Failure};
 
 /// Documents at full size.
 const DOCUMENTS: f64 = 500_000.0;
-/// Messages of the bare client in flight: what a request of a channel holds, unless configured. Of the two that a
-/// target takes at the same time, one is kept for urgent work.
-const IN_FLIGHT: usize = 2_000;
+/// Messages of the bare client in flight: what two requests of a channel hold, unless configured. Of the three that
+/// a target takes at the same time, one is kept for urgent work.
+const IN_FLIGHT: usize = 4_000;
 /// The longest that all documents may take.
 const PATIENCE: Duration = Duration::from_secs(900);
 

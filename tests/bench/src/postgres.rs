@@ -57,7 +57,8 @@ pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
         if began.elapsed() > PATIENCE {
             return Err(Failure::Failed("the deliveries take too long".into()));
         }
-        sleep(Duration::from_millis(2));
+        // Each look costs the processor a millisecond, which is taken from both.
+        sleep(Duration::from_millis(20));
     }
     let by_weir = entities as f64 / began.elapsed().as_secs_f64();
     drop(progress);

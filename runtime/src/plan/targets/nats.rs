@@ -19,7 +19,7 @@ const PORT: u16 = 4222;
 const CREDS_BYTES_MAX: u64 = 64 * 1024;
 /// The requests in flight, unless configured, of which one is kept for urgent work: the messages of a request are
 /// in flight together already.
-const CONCURRENCY: usize = 2;
+const CONCURRENCY: usize = 3;
 
 /// Reads the keys of NATS; `None` after a complaint about one that it requires.
 pub(super) fn read(table: &mut Cursor<'_>) -> Option<Kind> {
@@ -304,7 +304,7 @@ target = "bus"
             (&"catalog".into(), &"{key}".into())
         );
         assert_eq!(shown["timeout"], "10s");
-        assert_eq!(shown["concurrency"], 2);
+        assert_eq!(shown["concurrency"], 3);
         for auth in [
             "{ user = \"u\", password = \"hidden-word\" }",
             "{ token = \"hidden-word\" }",

@@ -170,6 +170,9 @@ struct Memory {
     base: Option<Arc<Base>>,
 }
 
+/// Keys, and the key after which there may be more.
+pub(super) type KeyPage = (Vec<Box<[u8]>>, Option<Box<[u8]>>);
+
 /// The files of a feed.
 pub(super) struct Disk {
     folder: PathBuf,
@@ -447,11 +450,7 @@ impl Disk {
 
     /// Up to `limit` keys that are greater than `after`, as the next generation would have them, and the key
     /// after which there may be more. It need not be among them: between two of them many may be deleted.
-    pub(super) fn keys(
-        &self,
-        after: Option<&[u8]>,
-        limit: usize,
-    ) -> io::Result<(Vec<Box<[u8]>>, Option<Box<[u8]>>)> {
+    pub(super) fn keys(&self, after: Option<&[u8]>, limit: usize) -> io::Result<KeyPage> {
         use std::ops::Bound;
         let (mut cursors, mut horizon) = (Vec::new(), None);
         {
