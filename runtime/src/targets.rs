@@ -38,6 +38,8 @@ pub(crate) mod postgres_server;
 #[path = "../../tests/support/proxy.rs"]
 pub(crate) mod proxy;
 #[cfg(test)]
+pub(crate) mod sample;
+#[cfg(test)]
 pub(crate) mod scripted;
 pub mod search;
 pub mod webhook;
@@ -426,12 +428,13 @@ pub struct Attempt<'a> {
     pub now: SystemTime,
     /// The newest sequence that the store has given out: no state of any entity is newer.
     pub head: Sequence,
-    /// Sequences that Weir has never given out, after which it has jumped: the target may overwrite states
-    /// that have one of them, because an operator said so after [`Outcome::Ahead`].
+    /// Sequences that Weir has jumped over: the target may overwrite states that have one of them, because
+    /// an operator said so after [`Outcome::Ahead`].
     pub foreign: Option<Foreign>,
 }
 
-/// A range of sequences that Weir has never given out.
+/// A range of sequences that Weir has jumped over: what has one of them at a target is somebody else's, or is
+/// sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Foreign {
     /// The first one.

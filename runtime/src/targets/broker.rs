@@ -153,28 +153,11 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::model::{EntityId, Payload, Rendering};
-    use crate::targets::DeliveryId;
+    use crate::model::{Payload, Rendering};
+    use crate::targets::sample;
 
     fn item(sequence: u64, body: Option<&str>) -> Item {
-        Item {
-            id: DeliveryId(1),
-            entity: EntityId {
-                entity_type: "product".into(),
-                key: "a/1".into(),
-            },
-            state: sequence,
-            sequence: Sequence(sequence),
-            key: "a/1".into(),
-            rendering: body.map(|body| {
-                Arc::new(Rendering {
-                    key: None,
-                    content_type: None,
-                    body: Payload::Text(body.into()),
-                })
-            }),
-            plugin: None,
-        }
+        sample::item("a/1", sequence, body)
     }
 
     fn state(item: &Item) -> State {

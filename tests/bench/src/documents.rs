@@ -3,14 +3,19 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::FullArgs;
 use crate::events::FIRST_KEY;
-use crate::post::Request;
+use crate::post::{CONNECTIONS, Request, post};
 use crate::recorder::Recorder;
+use crate::stage::Stage;
+use weir::inside::cli::Failure;
 
 /// The source, and the owner of the facet.
 pub(super) const SOURCE: &str = "pim";
 /// The text before the number of a document.
 pub(super) const MARK: &str = "\"number\":";
+/// The channel of [`owing`].
+pub(super) const OWING: &str = "owing";
 /// Documents per request.
 pub(super) const BATCH: usize = 500;
 /// A document contains this five times.
@@ -37,6 +42,22 @@ pub(super) fn fill(request: &mut Request, products: usize, turn: usize, number: 
     first < last
 }
 
+/// A Weir with one channel, [`OWING`], that is paused and owes a target this number of products.
+///
+/// # Errors
+/// It does not start, or does not accept the products.
+pub(super) fn owing(args: &FullArgs, target: &Value, products: usize) -> Result<Stage, Failure> {
+    let channel = json!({ "entity": "product", "facets": ["content"], "target": target });
+    let configuration = with_channels([(OWING.to_owned(), channel)].into_iter().collect());
+    let stage = Stage::start(args.folder.as_deref(), &configuration)?;
+    stage.api().operate("pause")?;
+    let posted = post(stage.address(), CONNECTIONS, move |turn, _, request| {
+        fill(request, products, turn, 1)
+    });
+    posted.map_err(Failure::Failed)?;
+    Ok(stage)
+}
+
 /// The configuration of a number of channels without a renderer, each with its own target. They
 /// subscribe to `facets` and deliver in batches of `batch`.
 pub(super) fn configuration(
@@ -53,12 +74,16 @@ pub(super) fn configuration(
             json!({ "entity": "product", "facets": [facets], "target": target, "batch": batch }),
         )
     };
+    with_channels((0..channels).map(channel).collect())
+}
+
+fn with_channels(channels: Map<String, Value>) -> Value {
     json!({
         "config_version": 1,
         "server": { "listen": "127.0.0.1:0", "reload": "signal" },
         "store": { "path": "data" },
         "entities": { "product": { "facets": { "content": { "owner": SOURCE }, "other": { "owner": SOURCE } } } },
         "sources": { SOURCE: {} },
-        "channels": (0..channels).map(channel).collect::<Map<String, Value>>(),
+        "channels": channels,
     })
 }

@@ -8,7 +8,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::clock::{Memory, Phase, round};
-use crate::postgres::{SETTINGS, owing, sql};
+use crate::documents;
+use crate::postgres::{SETTINGS, sql, table};
 use crate::postgres_server::Postgres;
 use crate::progress::Progress;
 use crate::report::Report;
@@ -19,8 +20,6 @@ use weir::inside::cli::{CommandResult, Failure};
 const ENTITIES: f64 = 1_500_000.0;
 /// One row of so many is deleted, and one is changed; as many are added.
 const ONE_OF: usize = 10_000;
-/// The channel of [`owing`].
-const CHANNEL: &str = "database";
 /// The longest that filling the table may take.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -34,7 +33,7 @@ pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
         &server,
         "SET ROLE weir; CREATE TABLE products (key text PRIMARY KEY, sequence bigint NOT NULL, content jsonb)",
     )?;
-    let stage = owing(args, &server, entities)?;
+    let stage = documents::owing(args, &table(&server), entities)?;
     let progress = Progress::begin("filling the table", entities as u64);
     let began = Instant::now();
     stage.api().operate("resume")?;
@@ -71,7 +70,7 @@ pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
     let began = Instant::now();
     let found = stage
         .api()
-        .drift(CHANNEL, |done| progress.mark().at(done))?;
+        .drift(documents::OWING, |done| progress.mark().at(done))?;
     let seconds = began.elapsed().as_secs_f64();
     drop(progress);
     let usage = phase.end(Duration::ZERO);

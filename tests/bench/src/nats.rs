@@ -13,11 +13,9 @@ use serde_json::json;
 
 use crate::bus::Bus;
 use crate::clock::{Phase, round};
-use crate::documents::{self, SOURCE};
-use crate::post::{CONNECTIONS, post};
+use crate::documents;
 use crate::progress::Progress;
 use crate::report::Report;
-use crate::stage::Stage;
 use crate::{FullArgs, unreachable};
 use weir::inside::cli::{CommandResult, Failure};
 
@@ -45,7 +43,8 @@ pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
         .block_on(Reader::make(&bus))
         .map_err(Failure::Failed)?;
 
-    let stage = owing(args, &bus, documents)?;
+    let target = json!({ "kind": "nats", "url": bus.url(), "subject": "weir.{key}" });
+    let stage = documents::owing(args, &target, documents)?;
     let (phase, progress) = (Phase::start(), Progress::begin("nats", documents as u64));
     let began = Instant::now();
     stage.api().operate("resume")?;
@@ -76,29 +75,6 @@ pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
     report.at_least("ratio", by_weir / bare, 0.7);
     report.exactly("delivered", delivered, documents as u64);
     report.end(args.common.json, out)
-}
-
-/// A Weir that owes a stream a number of documents; its channel is paused.
-fn owing(args: &FullArgs, bus: &Bus, documents: usize) -> Result<Stage, Failure> {
-    let configuration = json!({
-        "config_version": 1,
-        "server": { "listen": "127.0.0.1:0", "reload": "signal" },
-        "store": { "path": "data" },
-        "entities": { "product": { "facets": { "content": { "owner": SOURCE } } } },
-        "sources": { SOURCE: {} },
-        "channels": { "bus": {
-            "entity": "product",
-            "facets": ["content"],
-            "target": { "kind": "nats", "url": bus.url(), "subject": "weir.{key}" },
-        } },
-    });
-    let stage = Stage::start(args.folder.as_deref(), &configuration)?;
-    stage.api().operate("pause")?;
-    let posted = post(stage.address(), CONNECTIONS, move |turn, _, request| {
-        documents::fill(request, documents, turn, 1)
-    });
-    posted.map_err(Failure::Failed)?;
-    Ok(stage)
 }
 
 /// Whoever makes the streams, counts what they hold, and publishes without Weir.

@@ -8,15 +8,13 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::clock::{Phase, round};
-use crate::documents::{self, SOURCE};
-use crate::post::{CONNECTIONS, post};
+use crate::documents;
 use crate::postgres_server::Postgres;
 use crate::progress::Progress;
 use crate::report::Report;
-use crate::stage::Stage;
 use crate::{FullArgs, unreachable};
 use weir::inside::cli::{CommandResult, Failure};
 
@@ -44,7 +42,7 @@ pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
         );
         sql(&server, &create)?;
     }
-    let stage = owing(args, &server, entities)?;
+    let stage = documents::owing(args, &table(&server), entities)?;
     let (phase, progress) = (Phase::start(), Progress::begin("by Weir", entities as u64));
     let began = Instant::now();
     stage.api().operate("resume")?;
@@ -86,29 +84,11 @@ pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
     report.end(args.common.json, out)
 }
 
-pub(super) fn sql(server: &Postgres, statements: &str) -> Result<String, Failure> {
-    server.try_sql(statements).map_err(Failure::Failed)
+/// The table `products` as a target.
+pub(super) fn table(server: &Postgres) -> Value {
+    json!({ "kind": "postgres", "url": server.url(), "table": "products" })
 }
 
-/// A Weir that owes the table a number of entities; its channel is paused.
-pub(super) fn owing(args: &FullArgs, server: &Postgres, entities: usize) -> Result<Stage, Failure> {
-    let configuration = json!({
-        "config_version": 1,
-        "server": { "listen": "127.0.0.1:0", "reload": "signal" },
-        "store": { "path": "data" },
-        "entities": { "product": { "facets": { "content": { "owner": SOURCE } } } },
-        "sources": { SOURCE: {} },
-        "channels": { "database": {
-            "entity": "product",
-            "facets": ["content"],
-            "target": { "kind": "postgres", "url": server.url(), "table": "products" },
-        } },
-    });
-    let stage = Stage::start(args.folder.as_deref(), &configuration)?;
-    stage.api().operate("pause")?;
-    let posted = post(stage.address(), CONNECTIONS, move |turn, _, request| {
-        documents::fill(request, entities, turn, 1)
-    });
-    posted.map_err(Failure::Failed)?;
-    Ok(stage)
+pub(super) fn sql(server: &Postgres, statements: &str) -> Result<String, Failure> {
+    server.try_sql(statements).map_err(Failure::Failed)
 }

@@ -16,11 +16,9 @@ use tokio::net::TcpStream;
 
 use crate::bulk::{Bulk, Got};
 use crate::clock::{Phase, round};
-use crate::documents::{self, SOURCE};
-use crate::post::{CONNECTIONS, post};
+use crate::documents;
 use crate::progress::Progress;
 use crate::report::Report;
-use crate::stage::Stage;
 use crate::{FullArgs, unreachable};
 use weir::inside::cli::{CommandResult, Failure};
 
@@ -42,7 +40,13 @@ pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
         let engine =
             || Bulk::start(takes).map_err(|error| unreachable("no engine in this process", error));
         let (weirs, bare) = (engine()?, engine()?);
-        let stage = owing(args, &weirs, documents)?;
+        let target = json!({
+            "kind": "search",
+            "dialect": "elasticsearch",
+            "url": format!("http://{}", weirs.address),
+            "index": "products",
+        });
+        let stage = documents::owing(args, &target, documents)?;
         let (phase, progress) = (Phase::start(), Progress::begin(name, documents as u64));
         let began = Instant::now();
         stage.api().operate("resume")?;
@@ -81,34 +85,6 @@ pub(super) fn run(args: &FullArgs, out: &mut String) -> CommandResult {
         report.exactly(&format!("{name}_delivered"), delivered, documents as u64);
     }
     report.end(args.common.json, out)
-}
-
-/// A Weir that owes an engine a number of documents; its channel is paused.
-fn owing(args: &FullArgs, engine: &Bulk, documents: usize) -> Result<Stage, Failure> {
-    let configuration = json!({
-        "config_version": 1,
-        "server": { "listen": "127.0.0.1:0", "reload": "signal" },
-        "store": { "path": "data" },
-        "entities": { "product": { "facets": { "content": { "owner": SOURCE } } } },
-        "sources": { SOURCE: {} },
-        "channels": { "search": {
-            "entity": "product",
-            "facets": ["content"],
-            "target": {
-                "kind": "search",
-                "dialect": "elasticsearch",
-                "url": format!("http://{}", engine.address),
-                "index": "products",
-            },
-        } },
-    });
-    let stage = Stage::start(args.folder.as_deref(), &configuration)?;
-    stage.api().operate("pause")?;
-    let posted = post(stage.address(), CONNECTIONS, move |turn, _, request| {
-        documents::fill(request, documents, turn, 1)
-    });
-    posted.map_err(Failure::Failed)?;
-    Ok(stage)
 }
 
 /// Sends an engine as many documents as another one got, in as many requests of the same length, as many

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::fake::{Fake, Fault, error};
 use super::*;
-use crate::model::{EntityId, Payload, Rendering};
+use crate::model::{Payload, Rendering};
 use crate::signature::Secret;
 use crate::targets::fixture::Reply;
 use crate::targets::http::Connections;
-use crate::targets::{DeliveryId, Foreign, Memory, Trace};
+use crate::targets::sample::{attempt, item};
+use crate::targets::{Foreign, Memory};
 
 mod servers;
 
@@ -48,27 +49,6 @@ pub(super) fn bucket(options: &Options) -> Bucket {
     bucket
 }
 
-pub(super) fn item(key: &str, sequence: u64, body: Option<&str>) -> Item {
-    Item {
-        id: DeliveryId(1),
-        entity: EntityId {
-            entity_type: "product".into(),
-            key: key.into(),
-        },
-        state: sequence,
-        sequence: Sequence(sequence),
-        key: key.into(),
-        rendering: body.map(|body| {
-            Arc::new(Rendering {
-                key: None,
-                content_type: None,
-                body: Payload::Text(body.to_owned()),
-            })
-        }),
-        plugin: None,
-    }
-}
-
 pub(super) async fn deliver(bucket: &Bucket, item: &Item) -> Outcome {
     deliver_with(bucket, item, 1_000, None).await
 }
@@ -80,12 +60,10 @@ async fn deliver_with(
     foreign: Option<Foreign>,
 ) -> Outcome {
     let attempt = Attempt {
-        items: std::slice::from_ref(item),
         form: Form::Single,
-        trace: Trace { trace: 1, span: 1 },
-        now: SystemTime::now(),
         head: Sequence(head),
         foreign,
+        ..attempt(std::slice::from_ref(item))
     };
     bucket.deliver(attempt).await.outcomes.remove(0)
 }

@@ -10,8 +10,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::model::{EntityId, Payload, Rendering};
-use crate::targets::{DeliveryId, Form as Shape, Trace};
+use crate::model::{Payload, Rendering};
+use crate::targets::sample;
 
 /// Longer than any story needs.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -44,35 +44,15 @@ fn begin() -> (tempfile::TempDir, Feed) {
 }
 
 fn item(key: &str, sequence: u64, price: Option<u64>) -> Item {
-    let body = |price| format!("{{\"key\":{key:?},\"price\":{price}}}");
-    Item {
-        id: DeliveryId(1),
-        entity: EntityId {
-            entity_type: "product".into(),
-            key: key.into(),
-        },
-        state: sequence,
-        sequence: Sequence(sequence),
-        key: key.into(),
-        rendering: price.map(|price| {
-            Arc::new(Rendering {
-                key: None,
-                content_type: None,
-                body: Payload::Text(body(price)),
-            })
-        }),
-        plugin: None,
-    }
+    let body = price.map(|price| format!("{{\"key\":{key:?},\"price\":{price}}}"));
+    sample::item(key, sequence, body.as_deref())
 }
 
 async fn deliver_at(feed: &Feed, items: &[Item], head: u64, now: SystemTime) -> Vec<Outcome> {
     let attempt = Attempt {
-        items,
-        form: Shape::Batch,
-        trace: Trace { trace: 1, span: 1 },
         now,
         head: Sequence(head),
-        foreign: None,
+        ..sample::attempt(items)
     };
     feed.deliver(attempt).await.outcomes
 }

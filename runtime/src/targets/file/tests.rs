@@ -7,29 +7,8 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{EntityId, Payload, Rendering};
-use crate::targets::{DeliveryId, Foreign, Trace};
-
-fn item(key: &str, sequence: u64, body: Option<&str>) -> Item {
-    Item {
-        id: DeliveryId(1),
-        entity: EntityId {
-            entity_type: "product".into(),
-            key: key.into(),
-        },
-        state: sequence,
-        sequence: Sequence(sequence),
-        key: key.into(),
-        rendering: body.map(|body| {
-            Arc::new(Rendering {
-                key: None,
-                content_type: None,
-                body: Payload::Text(body.to_owned()),
-            })
-        }),
-        plugin: None,
-    }
-}
+use crate::targets::Foreign;
+use crate::targets::sample::{attempt, item};
 
 fn objects(folder: &Path, template: &str) -> File {
     File::open(&Options {
@@ -62,12 +41,10 @@ async fn deliver_at(
     foreign: Option<Foreign>,
 ) -> Vec<Outcome> {
     let attempt = Attempt {
-        items,
-        form: crate::targets::Form::Batch,
-        trace: Trace { trace: 1, span: 1 },
         now,
         head: Sequence(head),
         foreign,
+        ..attempt(items)
     };
     file.deliver(attempt).await.outcomes
 }

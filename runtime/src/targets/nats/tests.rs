@@ -6,18 +6,14 @@ mod guard;
 mod secure;
 mod trouble;
 
-use std::time::SystemTime;
-
 use async_nats::jetstream::{self, kv, stream as js};
 use futures_util::TryStreamExt;
 
 use super::*;
-use crate::model::{EntityId, Payload, Rendering, Sequence};
+use crate::model::Sequence;
+use crate::targets::Foreign;
 use crate::targets::bus::Bus;
-use crate::targets::{DeliveryId, Foreign, Form as Written, Trace};
-
-/// The sequence that the store has given out last, in these tests.
-const HEAD: u64 = 1_000_000;
+use crate::targets::sample::{HEAD, attempt, item};
 
 fn server(port: u16) -> Server {
     Server {
@@ -56,38 +52,6 @@ fn subjects() -> Form {
 
 fn nats(port: u16, form: Form) -> Nats {
     Nats::open(&options(port, form)).expect("it opens")
-}
-
-fn item(key: &str, sequence: u64, body: Option<&str>) -> Item {
-    Item {
-        id: DeliveryId(u128::from(sequence) << 64 | u128::from(xxh3_64(key.as_bytes()))),
-        entity: EntityId {
-            entity_type: "product".into(),
-            key: key.into(),
-        },
-        state: sequence,
-        sequence: Sequence(sequence),
-        key: key.into(),
-        rendering: body.map(|body| {
-            Arc::new(Rendering {
-                key: None,
-                content_type: None,
-                body: Payload::Text(body.into()),
-            })
-        }),
-        plugin: None,
-    }
-}
-
-fn attempt(items: &[Item]) -> Attempt<'_> {
-    Attempt {
-        items,
-        form: Written::Batch,
-        trace: Trace { trace: 1, span: 1 },
-        now: SystemTime::now(),
-        head: Sequence(HEAD),
-        foreign: None,
-    }
 }
 
 async fn deliver(nats: &Nats, items: &[Item]) -> Vec<Outcome> {

@@ -9,14 +9,14 @@ mod tls;
 mod trouble;
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::model::{EntityId, Payload, Rendering, Sequence};
+use crate::model::Sequence;
+use crate::targets::Foreign;
 use crate::targets::postgres_server::{PgBouncer, Postgres as Server15, url};
-use crate::targets::{DeliveryId, Foreign, Form, Trace};
+use crate::targets::sample::{attempt, item};
 
 const PROVES: &str = "rows of PostgreSQL";
 
@@ -111,36 +111,11 @@ async fn deliver(
     foreign: Option<Foreign>,
 ) -> Vec<Outcome> {
     let attempt = Attempt {
-        items,
-        form: Form::Batch,
-        trace: Trace { trace: 1, span: 1 },
-        now: SystemTime::UNIX_EPOCH,
         head: Sequence(head),
         foreign,
+        ..attempt(items)
     };
     target.deliver(attempt).await.outcomes
-}
-
-fn item(key: &str, sequence: u64, content: Option<&str>) -> Item {
-    let rendering = content.map(|content| {
-        Arc::new(Rendering {
-            key: None,
-            content_type: None,
-            body: Payload::Text(content.to_owned()),
-        })
-    });
-    Item {
-        id: DeliveryId(sequence.into()),
-        entity: EntityId {
-            entity_type: "product".into(),
-            key: key.into(),
-        },
-        state: sequence,
-        sequence: Sequence(sequence),
-        key: key.into(),
-        rendering,
-        plugin: None,
-    }
 }
 
 fn row(key: &str, sequence: u64, content: &Json) -> Item {

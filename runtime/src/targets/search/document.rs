@@ -85,34 +85,12 @@ pub(super) fn append(value: &(impl serde::Serialize + ?Sized), to: &mut Vec<u8>)
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::model::{EntityId, Rendering, Sequence};
-    use crate::targets::DeliveryId;
-
-    fn item(body: &str) -> Item {
-        Item {
-            id: DeliveryId(1),
-            entity: EntityId {
-                entity_type: "product".into(),
-                key: "a/1".into(),
-            },
-            state: 0,
-            sequence: Sequence(42),
-            key: "a/1".into(),
-            rendering: Some(Arc::new(Rendering {
-                key: None,
-                content_type: None,
-                body: Payload::Text(body.into()),
-            })),
-            plugin: None,
-        }
-    }
+    use crate::targets::sample::item;
 
     fn written(body: &str, id: Option<(&str, &str)>, meta: bool) -> Result<String, String> {
         let mut to = Vec::new();
-        write(&item(body), id, meta, &mut to)?;
+        write(&item("a/1", 42, Some(body)), id, meta, &mut to)?;
         Ok(String::from_utf8(to).expect("text"))
     }
 

@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::json;
 
 use super::*;
-use crate::model::{EntityId, Payload, Rendering, Sequence};
+use crate::model::Sequence;
 use crate::targets::fixture::{Asked, Fixture, Reply};
-use crate::targets::{DeliveryId, Form, Trace};
+use crate::targets::sample::{attempt, item};
 
 fn options(target: &Fixture, dialect: Dialect) -> Options {
     Options {
@@ -27,27 +27,6 @@ fn options(target: &Fixture, dialect: Dialect) -> Options {
             timeout: Duration::from_millis(600),
             ..http::Options::default()
         },
-    }
-}
-
-fn item(key: &str, sequence: u64, body: Option<&str>) -> Item {
-    Item {
-        id: DeliveryId(1),
-        entity: EntityId {
-            entity_type: "product".into(),
-            key: key.into(),
-        },
-        state: 0,
-        sequence: Sequence(sequence),
-        key: key.into(),
-        rendering: body.map(|body| {
-            Arc::new(Rendering {
-                key: None,
-                content_type: None,
-                body: Payload::Text(body.into()),
-            })
-        }),
-        plugin: None,
     }
 }
 
@@ -80,12 +59,9 @@ fn word(outcome: &Outcome) -> &'static str {
 
 async fn outcomes(search: &Search, items: &[Item]) -> Vec<Outcome> {
     let attempt = Attempt {
-        items,
-        form: Form::Batch,
-        trace: Trace { trace: 3, span: 4 },
         now: SystemTime::UNIX_EPOCH,
         head: Sequence(9),
-        foreign: None,
+        ..attempt(items)
     };
     search.deliver(attempt).await.outcomes
 }

@@ -11,7 +11,7 @@ use crate::model::{Payload, Rendering, Sequence};
 use crate::signature::Secret;
 use crate::targets::fixture::{self, Fixture, Reply};
 use crate::targets::http::Auth;
-use crate::targets::{DeliveryId, Item, Trace};
+use crate::targets::{DeliveryId, Item, Trace, sample};
 
 const NOW: u64 = 1_700_000_000;
 const TRACE: Trace = Trace {
@@ -43,20 +43,8 @@ fn item(key: &str, body: Option<&str>) -> Item {
     Item {
         id: id(key),
         state: 0,
-        entity: EntityId {
-            entity_type: "product".into(),
-            key: key.into(),
-        },
-        sequence: Sequence(42),
-        key: key.into(),
-        rendering: body.map(|body| {
-            Arc::new(Rendering {
-                key: None,
-                content_type: None,
-                body: Payload::Text(body.into()),
-            })
-        }),
         plugin: Some("page@3fa9c1b2d0e4".into()),
+        ..sample::item(key, 42, body)
     }
 }
 

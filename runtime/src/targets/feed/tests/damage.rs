@@ -251,15 +251,13 @@ async fn states_that_are_newer_than_the_store_are_forgotten_unless_it_has_jumped
     let outcomes = deliver_at(&feed, &items, 10, now).await;
     is_forgotten(&outcomes, "sequence 900");
     let attempt = Attempt {
-        items: &items,
-        form: Shape::Batch,
-        trace: Trace { trace: 1, span: 1 },
         now,
         head: Sequence(10),
         foreign: Some(crate::targets::Foreign {
             first: Sequence(11),
             last: Sequence(1_000),
         }),
+        ..sample::attempt(&items)
     };
     assert_eq!(feed.deliver(attempt).await.outcomes, [Outcome::Delivered]);
 }

@@ -1,28 +1,17 @@
 //! The outcomes of answers, word for word as the APIs give them.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::super::preset;
 use super::*;
-use crate::model::{EntityId, Sequence};
-use crate::targets::DeliveryId;
+use crate::targets::{DeliveryId, sample};
 
 fn item(number: u128) -> Item {
-    let key: Arc<str> = format!("sku-{number}").into();
     Item {
         id: DeliveryId(number),
-        entity: EntityId {
-            entity_type: "product".into(),
-            key: key.clone(),
-        },
-        state: 0,
-        sequence: Sequence(1),
-        key,
-        rendering: None,
-        plugin: None,
+        ..sample::item(&format!("sku-{number}"), 1, None)
     }
 }
 

@@ -2,7 +2,6 @@
 //! a broker that knows repeated batches.
 
 use std::process::{Child, Command, Stdio};
-use std::time::SystemTime;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
@@ -13,11 +12,10 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::super::Filled;
 use super::*;
-use crate::model::{EntityId, Payload, Rendering, Sequence};
 use crate::targets::http::Egress;
 use crate::targets::parts::part;
 use crate::targets::proxy::{Proxy, Way};
-use crate::targets::{DeliveryId, Form, Trace};
+use crate::targets::sample::{attempt, item};
 
 const TOPIC: &str = "catalog";
 
@@ -52,27 +50,6 @@ fn kafka(cluster: &Cluster) -> Kafka {
     Kafka::open(&options(&cluster.bootstrap_servers())).expect("it opens")
 }
 
-fn item(key: &str, sequence: u64, body: Option<&str>) -> Item {
-    Item {
-        id: DeliveryId(1),
-        entity: EntityId {
-            entity_type: "product".into(),
-            key: key.into(),
-        },
-        state: sequence,
-        sequence: Sequence(sequence),
-        key: key.into(),
-        rendering: body.map(|body| {
-            Arc::new(Rendering {
-                key: None,
-                content_type: None,
-                body: Payload::Text(body.into()),
-            })
-        }),
-        plugin: None,
-    }
-}
-
 fn items(numbers: std::ops::Range<u64>) -> Vec<Item> {
     numbers
         .map(|number| item(&format!("e{number}"), number, Some("{}")))
@@ -80,15 +57,7 @@ fn items(numbers: std::ops::Range<u64>) -> Vec<Item> {
 }
 
 async fn deliver(kafka: &Kafka, items: &[Item]) -> Vec<Outcome> {
-    let attempt = Attempt {
-        items,
-        form: Form::Batch,
-        trace: Trace { trace: 1, span: 1 },
-        now: SystemTime::now(),
-        head: Sequence(1_000_000),
-        foreign: None,
-    };
-    let delivery = kafka.deliver(attempt).await;
+    let delivery = kafka.deliver(attempt(items)).await;
     assert_eq!(delivery.outcomes.len(), items.len());
     delivery.outcomes
 }
