@@ -17,8 +17,7 @@ const ANNOUNCED: usize = 2000;
 const HELD_BACK: usize = 32;
 /// Requests of the honest sender in each measurement.
 const HONEST: usize = 200;
-/// A smaller difference is noise of the disk and of other tests on the machine. With the budget gone,
-/// no request was taken at all.
+/// A smaller difference is noise. With the budget gone, no request was accepted at all.
 const NOISE: Duration = Duration::from_millis(500);
 /// What all of this may cost: the budget of bodies that arrive, 48 KiB for each connection, and a
 /// rest that does not depend on the attack.
@@ -34,7 +33,9 @@ fn bodies_that_are_held_back_cost_bounded_memory_and_the_others_nothing() {
         r#"verify = { kind = "hmac", header = "x-signature", secrets = ["a-long-secret"] }"#;
     let config = CATALOG.replace("[sources.erp]\n", &format!("[sources.erp]\n{signed}\n"));
     let stage = Stage::with(&config);
-    let quiet = honest(&stage, "quiet");
+    // Another Weir that nobody attacks waits for the same disk and the same processors.
+    let spared = Stage::with(&config);
+    honest(&stage, &spared, "quiet");
     let before = resident_mib(&stage);
 
     let mut attack = Vec::new();
@@ -45,12 +46,12 @@ fn bodies_that_are_held_back_cost_bounded_memory_and_the_others_nothing() {
     for _ in 0..HELD_BACK {
         attack.push(begin(&stage, 8 << 20, &almost));
     }
-    let during = honest(&stage, "attacked");
+    let (attacked, elsewhere) = honest(&stage, &spared, "attacked");
     let growth = resident_mib(&stage).saturating_sub(before);
-    println!("p99 {quiet:?} before, {during:?} during the attack; it costs {growth} MiB");
+    println!("p95 {attacked:?} under attack, {elsewhere:?} elsewhere; it costs {growth} MiB");
     assert!(
-        during <= 2 * quiet + NOISE,
-        "{quiet:?} before, {during:?} during"
+        attacked <= 2 * elsewhere + NOISE,
+        "{attacked:?} under attack, {elsewhere:?} elsewhere"
     );
     assert!(growth <= GROWTH_MIB_MAX, "it costs {growth} MiB");
 
@@ -75,21 +76,21 @@ fn begin(stage: &Stage, announced: usize, body: &[u8]) -> TcpStream {
     stream
 }
 
-/// Sends small requests to another source, all of which must be taken; returns the 99th percentile
-/// of their times.
-fn honest(stage: &Stage, when: &str) -> Duration {
-    let mut times: Vec<Duration> = (0..HONEST)
-        .map(|number| {
-            let start = Instant::now();
-            stage.takes(
-                "pim",
-                &[change(&format!("{when}-{number}"), "content", json!(1))],
-            );
-            start.elapsed()
-        })
-        .collect();
-    times.sort();
-    times[HONEST * 99 / 100]
+/// Sends small requests to another source of both, in turn, so that a pause of the machine meets both
+/// alike. All must be accepted. Returns the 95th percentile of the times of each.
+fn honest(stage: &Stage, spared: &Stage, when: &str) -> (Duration, Duration) {
+    let post = |stage: &Stage, number: usize| {
+        let content = change(&format!("{when}-{number}"), "content", json!(1));
+        let start = Instant::now();
+        stage.takes("pim", &[content]);
+        start.elapsed()
+    };
+    let (mut here, mut there): (Vec<_>, Vec<_>) = (0..HONEST)
+        .map(|number| (post(stage, number), post(spared, number)))
+        .unzip();
+    here.sort();
+    there.sort();
+    (here[HONEST * 95 / 100], there[HONEST * 95 / 100])
 }
 
 /// The memory of Weir now.
