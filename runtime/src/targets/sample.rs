@@ -39,7 +39,7 @@ pub(crate) fn attempt(items: &[Item]) -> Attempt<'_> {
     Attempt {
         items,
         form: Form::Batch,
-        trace: Trace { trace: 1, span: 1 },
+        trace: Trace { trace: 3, span: 4 },
         now: SystemTime::now(),
         head: Sequence(HEAD),
         foreign: None,
