@@ -288,6 +288,12 @@ MUTATIONS = [
     ("quoted", "the silence about included files that are not TOML", SRC + "config.rs",
      "if let (Some((offset, what)), true) = (error, included) {", "if let (Some((offset, what)), true) = (error, false) {",
      "lib", "plan::tests::files::nothing_of_an_included_file_that_is_not_toml_is_repeated"),
+    ("file-sync", "a file of an entity is synced before it gets its name", SRC + "targets/file/folder.rs",
+     "        file.sync_data()?;\n        rustix::fs::renameat", "        rustix::fs::renameat",
+     "journeys", "files::files_and_lines_survive_power_cuts_and_hold_the_newest_state"),
+    ("feed-late", "a feed in a bucket is looked at again after a request without an answer", SRC + "targets/feed/put.rs",
+     "again = unanswered.map(|since| since + late);", "again = None;",
+     "lib", "targets::feed::tests::put::a_write_that_arrives_after_its_successor_is_noticed_and_undone"),
 ]
 
 

@@ -8,5 +8,6 @@ CREATE TABLE products (
   price      numeric(12,2),
   currency   char(3),
   valid_from timestamptz,
+  state      jsonb,                            -- all that is known of the product
   deleted    boolean NOT NULL DEFAULT false
 );

@@ -24,6 +24,10 @@ pub(crate) mod fixture;
 pub mod fuzz;
 pub mod http;
 pub mod kafka;
+#[cfg(test)]
+#[path = "../../tests/support/moto.rs"]
+#[allow(dead_code)]
+pub(crate) mod moto;
 pub mod names;
 pub mod nats;
 #[cfg(test)]

@@ -8,6 +8,9 @@
 //! terminal=NAME`: lines that this terminal prints from now on, in any order. `…` matches anything;
 //! times, versions of plugins and the width of columns are not compared.
 
+#[path = "../support/bus.rs"]
+#[allow(dead_code)]
+mod bus;
 #[path = "../support/parts.rs"]
 mod parts;
 #[path = "../support/postgres.rs"]
@@ -56,8 +59,11 @@ fn the_integration_database_runs_as_in_its_readme() {
     let Some(server) = postgres::Postgres::start(&["fsync=on"], proves) else {
         return;
     };
+    let Some(bus) = bus::Bus::start(proves) else {
+        return;
+    };
     let mut story = Story::read("integration-database");
-    story.environment = vec![("DATABASE_URL", server.url())];
+    story.environment = vec![("DATABASE_URL", server.url()), ("NATS_URL", bus.url())];
     story.play();
 }
 
@@ -133,6 +139,8 @@ fn the_links_of_the_readmes_lead_somewhere() {
         "runtime/docs/postgres.md",
         "runtime/docs/search.md",
         "runtime/docs/feeds.md",
+        "runtime/docs/brokers.md",
+        "runtime/docs/files-and-buckets.md",
     ] {
         let path = repository().join(readme);
         let text =

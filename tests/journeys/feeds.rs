@@ -1,5 +1,7 @@
 //! Feeds, from outside: events come in, and whoever fetches the file gets a whole and current one.
 
+mod bucket;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -185,6 +187,12 @@ fn fetchers_ask_whether_it_changed_take_it_packed_and_resume() {
             output.stdout
         };
         assert_eq!(run(&["-s", "-f", "--compressed", &url]), whole.body);
+        assert_eq!(run(&["-s", "-f", &url]), whole.body);
+        let packed = run(&["-s", "-f", "--compressed", &format!("{url}.gz")]);
+        assert_eq!(
+            packed, file.body,
+            "a file of its own is not unpacked on the way"
+        );
         assert_eq!(run(&["-s", "-f", "-r", "5-8", &url]), whole.body[5..9]);
     }
 }

@@ -89,6 +89,26 @@ fn config() -> String {
         .replace("timeout = \"1s\"", "timeout = \"30s\"")
 }
 
+/// Cuts the power: Weir cannot write anything more.
+pub fn cut(running: &Stage, disk: &Disk) {
+    running.weir().signal(Signal::STOP);
+    let stat = format!("/proc/{}/stat", running.weir().pid());
+    eventually("the process is stopped", || {
+        let stat = std::fs::read_to_string(&stat).ok()?;
+        stat.rsplit_once(") ")?.1.starts_with('T').then_some(())
+    });
+    disk.cut();
+    running.weir().signal(Signal::KILL);
+}
+
+/// Mounts what was on the disk, and starts.
+pub fn powered_again(stage: &mut Stage, disk: &Disk) {
+    stage.kill();
+    disk.unmount();
+    assert!(disk.remount(), "the file system does not mount again");
+    stage.start();
+}
+
 /// Cuts the power under load and starts again.
 ///
 /// # Errors
@@ -100,20 +120,10 @@ fn round(stage: &mut Stage, disk: &Disk, ledger: &Ledger) -> Result<Counts, Stri
         (0..SENDERS)
             .for_each(|sender| drop(scope.spawn(move || send(running, sender, ledger, stop))));
         std::thread::sleep(Duration::from_millis(fastrand::u64(100..800)));
-        running.weir().signal(Signal::STOP);
-        let stat = format!("/proc/{}/stat", running.weir().pid());
-        eventually("the process is stopped", || {
-            let stat = std::fs::read_to_string(&stat).ok()?;
-            stat.rsplit_once(") ")?.1.starts_with('T').then_some(())
-        });
-        disk.cut();
+        cut(running, disk);
         over.store(true, Ordering::SeqCst);
-        running.weir().signal(Signal::KILL);
     });
-    stage.kill();
-    disk.unmount();
-    assert!(disk.remount(), "the file system does not mount again");
-    stage.start();
+    powered_again(stage, disk);
     stage.settles("shop");
     ledger.close(stage, "shop", &stage.shop.deliveries())
 }

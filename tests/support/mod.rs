@@ -10,6 +10,7 @@ pub mod engine;
 pub mod guests;
 pub mod http;
 pub mod ledger;
+pub mod moto;
 pub mod parts;
 #[allow(dead_code)]
 pub mod postgres;

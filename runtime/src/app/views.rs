@@ -15,9 +15,9 @@ use crate::ingest::{Source, verify};
 use crate::model::{Entity, EntityId, Ordinal, Timestamp, facet_matches};
 use crate::plugin::Component;
 use crate::server::views::{
-    ChannelView, ErrorView, EventView, FeedView, FilterVerdict, GenerationView, HeldGenerationView,
-    LimitsView, OwedView, PluginView, PreviewView, QuarantineView, RefusedView, RenderingView,
-    SourceView, StandingView, Time,
+    ChannelView, ErrorView, EventView, FeedBucketView, FeedView, FilterVerdict, GenerationView,
+    HeldGenerationView, LimitsView, OwedView, PluginView, PreviewView, QuarantineView, RefusedView,
+    RenderingView, SourceView, StandingView, Time,
 };
 use crate::store::{QuarantinedEvent, Refused, Remembered, Standing, State};
 use crate::targets::feed::Feed;
@@ -134,6 +134,11 @@ fn feed(feed: &Feed) -> FeedView {
         held: status
             .shrank
             .map(|(before, records)| HeldGenerationView { records, before }),
+        bucket: status.to.map(|put| FeedBucketView {
+            generation: put.generation,
+            at: put.at.map(|at| Timestamp(at).into()),
+            reason: put.reason,
+        }),
         dropped_characters: status.dropped,
     }
 }

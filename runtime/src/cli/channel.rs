@@ -160,7 +160,15 @@ fn feed_note(feed: &FeedView) -> String {
         )),
         (changes, None) => Some(format!("changes in the next generation: {changes}")),
     };
-    let parts = [Some(generation), next, feed.reason.clone()];
+    let bucket = feed
+        .bucket
+        .as_ref()
+        .map(|it| match (&it.reason, it.generation) {
+            (Some(why), _) => format!("the last generation is not in its bucket: {why}"),
+            (None, Some(number)) => format!("generation {number} in its bucket"),
+            (None, None) => "none in its bucket yet".to_owned(),
+        });
+    let parts = [Some(generation), next, feed.reason.clone(), bucket];
     parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 

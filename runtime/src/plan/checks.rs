@@ -109,6 +109,7 @@ fn feeds(reader: &Reader<'_>, plan: &Plan) {
     let mut reachable = listeners.into_iter().flatten();
     let reachable = reachable.find(|address| !address.ip().is_loopback());
     let mut paths: BTreeMap<PathBuf, &str> = BTreeMap::new();
+    let mut objects: BTreeMap<String, &str> = BTreeMap::new();
     for (name, target) in &plan.targets {
         let Some(options) = feed(target) else {
             continue;
@@ -131,6 +132,15 @@ fn feeds(reader: &Reader<'_>, plan: &Plan) {
         if let Some(other) = written.filter_map(|path| paths.insert(path, name)).last() {
             let what = format!("the feed {other:?} is written to the same path");
             reader.complain(plan.complaint(&place, what, "write another path".to_owned()));
+        }
+        let put = options.to.as_ref().map(|to| {
+            let bucket = to.place.shown();
+            to.names().map(|name| format!("{bucket} {name}"))
+        });
+        let put = put.into_iter().flatten();
+        if let Some(other) = put.filter_map(|object| objects.insert(object, name)).last() {
+            let what = format!("the feed {other:?} is put to the same object");
+            reader.complain(plan.complaint(&place, what, "write another name in to".to_owned()));
         }
     }
 }

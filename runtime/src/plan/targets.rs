@@ -54,7 +54,9 @@ trait Configured {
 
     /// Why a channel cannot send several entities in one request, and what to do instead; `None` if
     /// it can.
-    fn refuses_batches(&self) -> Option<(&'static str, &'static str)>;
+    fn refuses_batches(&self) -> Option<(&'static str, &'static str)> {
+        None
+    }
 
     /// The entities and the bytes of a request, unless the channel says otherwise.
     fn batch(&self) -> (usize, usize) {
@@ -195,16 +197,17 @@ pub(super) fn target(name: Arc<str>, table: &mut Cursor<'_>, targets: &Targets) 
     let read = word.and_then(|(word, field)| {
         let found = KINDS.iter().find(|(kind, _)| *kind == word);
         if found.is_none() {
-            let known: Vec<_> = KINDS.iter().map(|(kind, _)| format!("{kind:?}")).collect();
-            field.complain(
-                format!("there is no target kind {word:?}"),
-                format!("write {}", known.join(" or ")),
-            );
+            let known = KINDS.iter().map(|(kind, _)| *kind);
+            let what = format!("there is no target kind {word:?}");
+            field.complain(what, suggestion(&word, known));
         }
         found
     });
-    // The keys of a wrong kind are most likely those of a webhook.
-    let (_, read) = read.unwrap_or(&KINDS[0]);
+    let Some((_, read)) = read else {
+        // Which keys are right depends on the kind.
+        table.all();
+        return None;
+    };
     let kind = read(table);
     let shared = table.take("pace").and_then(|field| {
         let name = field.string()?;
@@ -288,10 +291,44 @@ pub(super) fn shown(target: &Options, outside: &Outside) -> Value {
     Value::Object(shown)
 }
 
+/// Keys with their values, as a map.
+fn keys<'k>(shown: impl IntoIterator<Item = (&'k str, Value)>) -> Map<String, Value> {
+    let owned = |(key, value): (&str, Value)| (key.to_owned(), value);
+    shown.into_iter().map(owned).collect()
+}
+
 /// The word that a configuration writes for a value.
 fn word<T: PartialEq>(words: &[(&'static str, T)], value: T) -> Option<&'static str> {
     words
         .iter()
         .find(|(_, one)| *one == value)
         .map(|(word, _)| *word)
+}
+
+/// The plan of a configuration whose only channel `a` has an inline target of these keys, or the complaints.
+/// Tables may follow the keys.
+#[cfg(test)]
+fn inline(keys: &str, variables: &[(&str, &str)]) -> Result<super::Plan, String> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("weir.toml");
+    let text = format!(
+        r#"config_version = 1
+[entities.product]
+facets.content = {{ owner = "pim" }}
+[channels.a]
+entity = "product"
+facets = ["content"]
+[channels.a.target]
+{keys}
+"#
+    );
+    std::fs::write(&file, text).expect("a file");
+    let options = super::ReadOptions { secrets: true };
+    let variable = |name: &str| {
+        let found = variables.iter().find(|(known, _)| *known == name);
+        found.map(|(_, value)| (*value).to_owned())
+    };
+    let read = super::read(&[file], &variable, options);
+    read.map(|(plan, _)| plan)
+        .map_err(|wrong| super::render(&wrong))
 }

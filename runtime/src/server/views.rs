@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 use crate::model::{self, Timestamp};
 
-pub use self::feed::{FeedView, GenerationView, HeldGenerationView};
+pub use self::feed::{FeedBucketView, FeedView, GenerationView, HeldGenerationView};
 pub use self::jobs::{DriftExample, DriftView, JobView};
 pub use self::setup::{
     BackupView, ComplaintView, ConfigView, LimitsView, PluginView, ReloadView, StepsView, SwapView,

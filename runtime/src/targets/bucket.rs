@@ -18,20 +18,18 @@ mod upload;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use object_store::list::PaginatedListOptions;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use self::meaning::Verb;
 pub use self::place::{AccountProof, Auth, Checksum, Cloud, Place};
 pub(crate) use self::store::{Condition, Object, Store, Stored};
-use super::http::{self, Address};
+use super::http;
 use super::names::{Named, Template};
 use super::{
     Attempt, BoxFuture, Delivery, Form, Held, Item, Mark, Nature, Opening, Outcome, Page, Target,
@@ -42,6 +40,8 @@ use crate::sync::lock;
 
 /// The requests in flight unless configured: each object is one.
 pub const CONCURRENCY: usize = 32;
+/// The least time between two writes of one object, where the store asks for it.
+pub const SPACING: Duration = Duration::from_secs(1);
 /// The usual timeout.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 /// Writes after a start that look first.
@@ -88,7 +88,6 @@ pub struct Bucket {
 struct Inner {
     options: Options,
     store: Store,
-    address: Address,
     /// How many of the next writes look first.
     looks: AtomicU32,
     /// Objects with a request that had no answer, by the hash of their names: since when.
@@ -112,7 +111,6 @@ impl Bucket {
             place: xxh3_64(place.as_bytes()),
             inner: Arc::new(Inner {
                 store: Store::open(&options.place, opening.memory.clone())?,
-                address: options.place.address()?,
                 options: options.clone(),
                 looks: AtomicU32::new(LOOKS),
                 unanswered: Mutex::default(),
@@ -125,16 +123,15 @@ impl Bucket {
 impl Inner {
     /// The name of an item's object.
     fn name(&self, item: &Item) -> Result<String, String> {
-        let most = self.options.place.cloud.name_bytes_max();
+        let most = Cloud::NAME_BYTES_MAX;
         self.options
             .name
             .name(&item.entity.entity_type, &item.key, most, most)
     }
 
-    /// How long after a request without an answer the store may still carry it out. A store that has the
-    /// whole request answers well within the timeout.
+    /// See [`Place::late`].
     fn late(&self) -> Duration {
-        self.options.place.timeout * 2
+        self.options.place.late()
     }
 
     async fn deliver(&self, item: &Item, attempt: &Attempt<'_>) -> Outcome {
@@ -411,30 +408,11 @@ impl Inner {
 
     /// Looks at the bucket: the connection, the rights, the clock.
     async fn check(&self) -> Result<Vec<String>, String> {
-        self.store.carrier.reach(&self.address).await?;
-        let prefix = self.options.name.prefix().to_owned();
-        let client = self.store.client();
-        let options = PaginatedListOptions {
-            max_keys: Some(1),
-            ..PaginatedListOptions::default()
-        };
-        let prefix = (!prefix.is_empty()).then_some(&*prefix);
-        let listed = client.list_paginated(prefix, options);
-        let (listed, seen) = carrier::watched(listed).await;
-        let mut warnings = Vec::new();
-        warnings.extend(meaning::skew(seen.as_ref(), SystemTime::now()));
-        if meaning::may_not(seen.as_ref()) {
-            warnings.push(
-                "these credentials may not list the bucket (s3:ListBucket): deliveries can work all the same, but a drift check does not find what should not be there".to_owned(),
-            );
-            return Ok(warnings);
-        }
-        let listed = store::judge(Verb::Look, listed.map(|_| true), seen.as_ref());
-        // A list of a bucket that is not there has nothing that could be missing but the bucket.
-        match listed.map_err(http::reason)? {
-            true => Ok(warnings),
-            false => Err("there is no such bucket: create it".to_owned()),
-        }
+        let checked = self.store.check(self.options.name.prefix()).await?;
+        let may_not_list = (!checked.may_list).then(|| {
+            "these credentials may not list the bucket (s3:ListBucket): deliveries can work all the same, but a drift check does not find what should not be there".to_owned()
+        });
+        Ok(checked.skew.into_iter().chain(may_not_list).collect())
     }
 }
 
@@ -574,6 +552,6 @@ impl Target for Bucket {
 }
 
 #[cfg(test)]
-mod fake;
+pub(super) mod fake;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -16,6 +16,7 @@ mod gzip;
 mod manifest;
 mod pick;
 mod publish;
+mod put;
 mod sorted;
 
 use std::collections::HashMap;
@@ -32,6 +33,8 @@ pub(crate) use self::format::is_name;
 pub use self::format::{Delimited, Encoding, Field, Format, Quoting, Xml};
 use self::publish::Publisher;
 pub use self::publish::{Form, Published, Status};
+use self::put::Putter;
+pub use self::put::{Put, To};
 use super::{
     Attempt, BoxFuture, Delivery, Held, Item, Mark, Nature, Opening, Outcome, Page, Target,
     Unusable,
@@ -63,6 +66,8 @@ pub struct Options {
     pub shrink_max: f64,
     /// A file that each generation is written to as well, with a packed one beside it.
     pub path: Option<PathBuf>,
+    /// The object that each generation is put to as well, with a packed one beside it.
+    pub to: Option<To>,
     /// Who may fetch it. `None`: programs on this machine, where no listener can be reached from others.
     pub serve: Option<Serve>,
 }
@@ -119,14 +124,16 @@ impl Feed {
     /// Prepares a feed. What was published last can be fetched at once; nothing else is opened.
     ///
     /// # Errors
-    /// None today.
+    /// The bucket cannot be used; see [`To`].
     pub fn open(options: &Options, opening: &Opening) -> Result<Feed, Unusable> {
         let disk = Disk::new(opening.folder.clone(), options.place());
+        let to = options.to.as_ref();
+        let to = to.map(|to| Putter::open(to, options, opening.memory.clone()));
         let shared = Arc::new(Shared {
             has_files: Mutex::default(),
             places: Arc::new(Semaphore::new(PLACES)),
             writer: Writer::new(&options.format, &options.fields),
-            publisher: Publisher::new(&disk),
+            publisher: Publisher::new(&disk, to.transpose()?),
             options: options.clone(),
             disk,
         });
@@ -243,6 +250,7 @@ impl Shared {
         };
         for feed in earlier.iter().filter_map(Weak::upgrade) {
             feed.disk.retire();
+            feed.publisher.stop_putting();
             self.take_mark_of(&feed);
         }
         // One of them may have published since this one was opened.
@@ -395,11 +403,14 @@ impl Target for Feed {
     fn check(&self) -> BoxFuture<'_, Result<Vec<String>, String>> {
         let path = self.shared.options.path.clone();
         Box::pin(async move {
-            let Some(path) = path else {
-                return Ok(Vec::new());
-            };
-            let looked = tokio::task::spawn_blocking(move || export::check(&path)).await;
-            looked.map_err(|error| error.to_string())?
+            if let Some(path) = path {
+                let looked = tokio::task::spawn_blocking(move || export::check(&path)).await;
+                looked.map_err(|error| error.to_string())??;
+            }
+            match self.shared.publisher.to() {
+                Some(to) => to.check().await,
+                None => Ok(Vec::new()),
+            }
         })
     }
 
@@ -463,8 +474,17 @@ impl Target for Feed {
     fn compare<'a>(&'a self, items: &'a [Item]) -> BoxFuture<'a, Result<Vec<Held>, String>> {
         let (shared, items) = (self.shared.clone(), items.to_vec());
         Box::pin(async move {
+            let elsewhere = match self.shared.publisher.to() {
+                Some(to) => to.differs().await?,
+                None => false,
+            };
             let compared = tokio::task::spawn_blocking(move || shared.compare(&items)).await;
-            compared.map_err(|error| error.to_string())?
+            let mut compared = compared.map_err(|error| error.to_string())??;
+            if elsewhere {
+                let same = compared.iter_mut().filter(|held| **held == Held::Same);
+                same.for_each(|held| *held = Held::Different(vec!["the objects at to".into()]));
+            }
+            Ok(compared)
         })
     }
 

@@ -169,6 +169,20 @@ impl Options {
         }
     }
 
+    /// The key of the entity that is published there; `None` if it is nobody's, or too long to be read from it.
+    fn key(&self, subject: &str) -> Option<String> {
+        match &self.form {
+            Form::Bucket { bucket, key } => {
+                let name = subject.strip_prefix("$KV.")?.strip_prefix(&**bucket)?;
+                key.key(name.strip_prefix('.')?)
+            }
+            Form::Stream {
+                subject: template, ..
+            }
+            | Form::Core { subject: template } => template.key(subject),
+        }
+    }
+
     /// The subjects of all entities.
     fn filter(&self) -> String {
         match &self.form {

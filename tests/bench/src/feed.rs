@@ -88,6 +88,7 @@ fn options() -> Options {
         interval: Duration::from_millis(100),
         shrink_max: 0.2,
         path: None,
+        to: None,
         serve: None,
     }
 }

@@ -11,6 +11,7 @@ fn setup_at(folder: &std::path::Path, chain: Option<Arc<dyn Render>>) -> Setup {
         interval: Duration::from_millis(10),
         shrink_max: 0.2,
         path: None,
+        to: None,
         serve: None,
     };
     let knobs = Knobs {

@@ -251,52 +251,32 @@ pub(super) fn shown(answers: &Answers, into: &mut Map<String, Value>) {
 
 #[cfg(test)]
 mod tests {
-    use crate::plan::{ReadOptions, read, render};
+    use super::super::inline;
 
     #[test]
     fn a_rule_that_matches_every_answer_or_none_is_refused() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let file = folder.path().join("weir.toml");
-        let text = r#"config_version = 1
-[entities.product]
-facets.content = { owner = "pim" }
-[targets.api]
-kind = "webhook"
+        let text = r#"kind = "webhook"
 url = "http://127.0.0.1:1/"
-[[targets.api.answer]]
+[[channels.a.target.answer]]
 status = []
 then = "delivered"
-[[targets.api.answer]]
+[[channels.a.target.answer]]
 at = "/code"
 is = ["LOCKED"]
 of = "item"
 then = "retry"
-[channels.a]
-entity = "product"
-facets = ["content"]
-target = "api"
 "#;
-        std::fs::write(&file, text).expect("a file");
-        let options = ReadOptions { secrets: true };
-        let Err(found) = read(&[file], &|_| None, options) else {
-            panic!("two complaints")
-        };
-        let found = render(&found);
+        let found = inline(text, &[]).expect_err("two complaints");
         for expected in ["at is missing", "nothing says where the answer lists them"] {
             assert!(found.contains(expected), "{found}");
         }
 
         // A mistake in `items` is one mistake, not two.
         let text = text.replace(
-            "[[targets.api.answer]]\nstatus = []\nthen = \"delivered\"\n",
+            "[[channels.a.target.answer]]\nstatus = []\nthen = \"delivered\"\n",
             "items = { at = \"/results\", by = \"key\" }\n",
         );
-        let file = folder.path().join("other.toml");
-        std::fs::write(&file, text).expect("a file");
-        let options = ReadOptions { secrets: true };
-        let Err(found) = read(&[file], &|_| None, options) else {
-            panic!("a complaint")
-        };
-        assert_eq!(found.len(), 1, "{}", render(&found));
+        let found = inline(&text, &[]).expect_err("a complaint");
+        assert_eq!(found.matches("weir.toml:").count(), 1, "{found}");
     }
 }

@@ -6,18 +6,15 @@ use serde_json::{Map, Value, json};
 
 use super::super::Outside;
 use super::super::secrets::{SECRET, plain};
-use super::{Configured, http, word};
+use super::{Configured, http, keys, word};
 use crate::config::cursor::{Cursor, Field};
 use crate::config::row::Keep;
 use crate::config::scalar::duration_text;
 use crate::targets::Kind;
 use crate::targets::bucket::{
-    AccountProof, Auth, CONCURRENCY, Checksum, Cloud, Options, Place, TIMEOUT,
+    AccountProof, Auth, CONCURRENCY, Checksum, Cloud, Options, Place, SPACING, TIMEOUT,
 };
 use crate::targets::names::Template;
-
-/// The distance of two writes of an object where the store asks for it.
-const SPACING: Duration = Duration::from_secs(1);
 
 /// Reads the keys of a bucket with an object for each entity; `None` after a complaint about one that it
 /// requires.
@@ -105,6 +102,12 @@ pub(super) fn place(
         timeout: timeout.unwrap_or(TIMEOUT),
         connections,
     });
+    let missing = place.as_ref().and_then(Place::missing_feature);
+    if let Some((url, feature)) = url.zip(missing) {
+        let what = "this build of Weir cannot use this bucket with these credentials";
+        let help = format!("use one that was built with `cargo build --features {feature}`");
+        url.complain(what, help);
+    }
     (place, Some(name))
 }
 
@@ -154,7 +157,12 @@ fn auth(table: &mut Cursor<'_>, cloud: Option<Cloud>) -> Option<Auth> {
             .table(|table| match cloud {
                 Some(Cloud::Azure) => azure(table),
                 Some(Cloud::Gcs) => google(table),
-                Some(Cloud::S3) | None => key(table),
+                Some(Cloud::S3) => key(table),
+                // Which keys are right depends on the cloud.
+                None => {
+                    table.all();
+                    None
+                }
             })
             .flatten(),
         (None, None) => {
@@ -250,28 +258,30 @@ pub(super) fn shown_place(place: &Place, outside: &Outside, into: &mut Map<Strin
         ("checksum", checksum.into()),
         ("timeout", duration_text(place.timeout).into()),
     ];
-    into.extend(shown.map(|(key, value)| (key.to_owned(), value)));
+    into.extend(keys(shown));
     http::shown_connections(&place.connections, outside, into);
+}
+
+/// The URL of a name in a bucket, as a file would write it.
+pub(super) fn shown_url(place: &Place, name: &str, outside: &Outside) -> String {
+    let cloud = place.cloud.scheme();
+    let url = format!("{cloud}://{}/{name}", place.bucket);
+    match outside.is_in(&url) {
+        true => format!("{cloud}://{SECRET}"),
+        false => url,
+    }
 }
 
 impl Configured for Options {
     fn shown(&self, outside: &Outside) -> Map<String, Value> {
-        let (cloud, bucket) = (self.place.cloud.scheme(), &self.place.bucket);
-        let url = format!("{cloud}://{bucket}/{}", self.name.as_str());
-        let url = match outside.is_in(&url) {
-            true => format!("{cloud}://{SECRET}"),
-            false => url,
-        };
-        let mut shown: Map<String, Value> = [
+        let url = shown_url(&self.place, self.name.as_str(), outside);
+        let mut shown = keys([
             ("kind", "bucket".into()),
             ("url", url.into()),
             ("folders", self.name.slashes().into()),
             ("precondition", self.precondition.into()),
             ("spacing", duration_text(self.spacing).into()),
-        ]
-        .map(|(key, value)| (key.to_owned(), value))
-        .into_iter()
-        .collect();
+        ]);
         shown_place(&self.place, outside, &mut shown);
         shown
     }
@@ -297,30 +307,9 @@ impl Configured for Options {
 
 #[cfg(test)]
 mod tests {
-    use super::super::shown;
+    use super::super::{inline, shown};
     use super::*;
-    use crate::plan::{Plan, ReadOptions, read, redacted, render};
-
-    /// What is understood of a target with these keys, or the complaints.
-    fn target(keys: &str) -> Result<Plan, String> {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let file = folder.path().join("weir.toml");
-        let text = format!(
-            r#"config_version = 1
-[entities.product]
-facets.content = {{ owner = "pim" }}
-[channels.a]
-entity = "product"
-facets = ["content"]
-[channels.a.target]
-{keys}
-"#
-        );
-        std::fs::write(&file, text).expect("a file");
-        let options = ReadOptions { secrets: true };
-        let plan = read(&[file], &|_| None, options);
-        plan.map(|(plan, _)| plan).map_err(|wrong| render(&wrong))
-    }
+    use crate::plan::redacted;
 
     #[test]
     fn a_target_that_could_not_work_is_refused_with_what_would_be_right() {
@@ -385,7 +374,7 @@ facets = ["content"]
                 "rotate needs bytes or every",
             ),
         ] {
-            match target(&keys) {
+            match inline(&keys, &[]) {
                 // A folder above is the operator's choice; whether it is there is seen by a check.
                 Ok(_) => assert_eq!(expected, "there is no folder", "{keys}"),
                 Err(found) => assert!(found.contains(expected), "{keys}: {found}"),
@@ -394,9 +383,53 @@ facets = ["content"]
     }
 
     #[test]
+    fn a_build_without_a_cloud_says_so() {
+        let feed = "kind = \"feed\"\nformat = \"ndjson\"\nto";
+        let bucket = "kind = \"bucket\"\nurl";
+        for (kind, name) in [(feed, "all"), (bucket, "{key}")] {
+            for (scheme, keys, has, feature) in [
+                (
+                    "s3",
+                    "region = \"eu\"\ncredentials = \"none\"",
+                    cfg!(feature = "aws"),
+                    "aws",
+                ),
+                (
+                    "gs",
+                    "auth = { key = \"k\", secret = \"a-secret\" }",
+                    cfg!(feature = "aws"),
+                    "aws",
+                ),
+                ("gs", "credentials = \"none\"", cfg!(feature = "gcp"), "gcp"),
+                (
+                    "az",
+                    "account = \"a\"\ncredentials = \"none\"",
+                    cfg!(feature = "azure"),
+                    "azure",
+                ),
+            ] {
+                let read = inline(&format!("{kind} = \"{scheme}://shop/{name}\"\n{keys}"), &[]);
+                assert_eq!(read.is_ok(), has, "{scheme}");
+                if let Err(wrong) = read {
+                    assert!(wrong.contains(&format!("--features {feature}")), "{wrong}");
+                }
+            }
+        }
+    }
+
+    // A misspelt URL got a complaint about each key of its credentials, too.
+    #[test]
+    fn a_wrong_url_is_one_mistake() {
+        let keys = "kind = \"bucket\"\nurl = \"azure://shop/{key}\"\nauth = { account = \"a\", sas = \"a-secret\" }";
+        let wrong = inline(keys, &[]).expect_err("no such cloud");
+        assert!(wrong.contains("this is not the URL of a bucket"), "{wrong}");
+        assert_eq!(wrong.matches("weir.toml:").count(), 1, "{wrong}");
+    }
+
+    #[test]
     fn what_is_understood_is_shown_without_its_secrets() {
         let key = |keys: &str, name: &str| {
-            let plan = target(keys).unwrap_or_else(|wrong| panic!("{wrong}"));
+            let plan = inline(keys, &[]).unwrap_or_else(|wrong| panic!("{wrong}"));
             let shown = shown(
                 plan.targets.values().next().expect("a target"),
                 &Outside::default(),

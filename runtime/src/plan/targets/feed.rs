@@ -6,12 +6,13 @@ use serde_json::{Map, Value, json};
 
 use super::super::Outside;
 use super::super::secrets::SECRET;
-use super::{Configured, http, word};
+use super::{Configured, bucket, http, word};
 use crate::config::cursor::{Cursor, Field};
 use crate::config::scalar;
 use crate::targets::Kind;
+use crate::targets::bucket::Cloud;
 use crate::targets::feed::{
-    self, BATCH, Delimited, Encoding, Format, Options, Quoting, Serve, Xml, is_name,
+    self, BATCH, Delimited, Encoding, Format, Options, Quoting, Serve, To, Xml, is_name,
 };
 
 /// The formats, by the word in `format`.
@@ -94,6 +95,7 @@ pub(super) fn read(table: &mut Cursor<'_>) -> Option<Kind> {
         .take("shrink_max")
         .and_then(|field| field.parsed("a percentage", scalar::SHARE, scalar::share));
     let path = table.take("path").and_then(|field| field.file_path());
+    let to = table.take("to").and_then(|field| read_to(table, &field));
     let serve = table.take("serve").and_then(|field| read_serve(&field));
     let format = match format? {
         Word::Ndjson => Format::Ndjson,
@@ -107,6 +109,7 @@ pub(super) fn read(table: &mut Cursor<'_>) -> Option<Kind> {
         interval: interval.unwrap_or(Options::INTERVAL),
         shrink_max: shrink_max.unwrap_or(Options::SHRINK_MAX),
         path,
+        to,
         serve,
     })))
 }
@@ -279,6 +282,27 @@ fn texts(field: &Field<'_>) -> Vec<(String, String)> {
     all.into_iter().filter_map(read).collect()
 }
 
+/// Reads the object that a feed is put to: its URL, and the keys that say where its bucket is.
+fn read_to(table: &mut Cursor<'_>, field: &Field<'_>) -> Option<To> {
+    let (place, name) = bucket::place(table, Some(field));
+    let name = name?;
+    // The packed one has `.gz` behind it.
+    let most = Cloud::NAME_BYTES_MAX - 3;
+    let odd = |segment: &str| matches!(segment, "" | "." | "..");
+    let plain = |letter: char| !letter.is_control() && !matches!(letter, '\\' | '{' | '}');
+    if name.split('/').any(odd) || !name.chars().all(plain) || name.len() > most {
+        let what = "this is not the URL of an object";
+        let help =
+            "write the whole name, such as \"s3://bucket/feeds/google.xml\": a feed is one object";
+        field.complain(what, help.to_owned());
+        return None;
+    }
+    Some(To {
+        place: place?,
+        name,
+    })
+}
+
 fn read_serve(field: &Field<'_>) -> Option<Serve> {
     if !field.is_table() {
         return field.one_of(&[("open", ())]).map(|()| Serve::Open);
@@ -303,7 +327,7 @@ fn read_serve(field: &Field<'_>) -> Option<Serve> {
 }
 
 impl Configured for Options {
-    fn shown(&self, _: &Outside) -> Map<String, Value> {
+    fn shown(&self, outside: &Outside) -> Map<String, Value> {
         let names = |pairs: &[(String, String)]| -> Value {
             let pairs = pairs
                 .iter()
@@ -330,6 +354,9 @@ impl Configured for Options {
         show("shrink_max", scalar::share_text(self.shrink_max).into());
         let path = self.path.as_ref().map(|path| path.display().to_string());
         show("path", path.into());
+        let to = self.to.as_ref();
+        let url = to.map(|to| bucket::shown_url(&to.place, &to.name, outside));
+        show("to", url.into());
         show("serve", serve);
         let format = match &self.format {
             Format::Ndjson => "ndjson",
@@ -357,11 +384,10 @@ impl Configured for Options {
                 show("cdata", options.cdata.clone().into());
             }
         }
+        if let Some(to) = to {
+            bucket::shown_place(&to.place, outside, &mut shown);
+        }
         shown
-    }
-
-    fn refuses_batches(&self) -> Option<(&'static str, &'static str)> {
-        None
     }
 
     fn batch(&self) -> (usize, usize) {

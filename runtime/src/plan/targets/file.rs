@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::Outside;
 use super::super::secrets::SECRET;
-use super::Configured;
+use super::{Configured, keys};
 use crate::config::cursor::{Cursor, Field, relative};
 use crate::config::row::Keep;
 use crate::config::scalar::{duration_text, size_text};
@@ -123,20 +123,13 @@ impl Configured for Options {
             true => SECRET.to_owned(),
             false => path,
         };
-        [
+        keys([
             ("kind", "file".into()),
             ("path", path.into()),
             ("folders", folders.into()),
             ("rotate", rotate),
             ("timeout", duration_text(self.timeout).into()),
-        ]
-        .map(|(key, value)| (key.to_owned(), value))
-        .into_iter()
-        .collect()
-    }
-
-    fn refuses_batches(&self) -> Option<(&'static str, &'static str)> {
-        None
+        ])
     }
 
     fn batch(&self) -> (usize, usize) {

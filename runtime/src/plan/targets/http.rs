@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::Outside;
 use super::super::secrets::{SECRET, is_header, plain};
-use super::{oauth2, word};
+use super::{keys, oauth2, word};
 use crate::config::cursor::{Cursor, Field};
 use crate::config::row::Keep;
 use crate::config::scalar::duration_text;
@@ -55,7 +55,7 @@ pub(super) fn shown(options: &Options, outside: &Outside, into: &mut Map<String,
         ("timeout", duration_text(options.timeout).into()),
         ("compress", word(&COMPRESS, options.gzip).into()),
     ];
-    into.extend(shown.map(|(key, value)| (key.to_owned(), value)));
+    into.extend(keys(shown));
     shown_connections(&options.connections, outside, into);
 }
 
@@ -74,7 +74,7 @@ pub(super) fn shown_connections(
         ),
         ("tls", shown_tls(tls)),
     ];
-    into.extend(shown.map(|(key, value)| (key.to_owned(), value)));
+    into.extend(keys(shown));
 }
 
 /// Reads the keys that say how connections are made.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::Outside;
 use super::super::secrets::{SECRET, plain};
-use super::{Configured, brokers, http, word};
+use super::{Configured, brokers, http, keys, word};
 use crate::config::cursor::{Cursor, Field};
 use crate::config::row::Keep;
 use crate::config::scalar::duration_text;
@@ -177,7 +177,7 @@ impl Configured for Options {
                 "password": SECRET,
             }})
         });
-        [
+        keys([
             ("kind", "kafka".into()),
             ("brokers", brokers.collect::<Vec<_>>().into()),
             ("topic", self.topic.0.clone().into()),
@@ -194,14 +194,7 @@ impl Configured for Options {
             ("tls", self.tls.as_ref().map(http::shown_tls).into()),
             ("timeout", duration_text(self.timeout).into()),
             ("egress", word(&http::EGRESS, self.egress).into()),
-        ]
-        .map(|(key, value)| (key.to_owned(), value))
-        .into_iter()
-        .collect()
-    }
-
-    fn refuses_batches(&self) -> Option<(&'static str, &'static str)> {
-        None
+        ])
     }
 
     fn batch(&self) -> (usize, usize) {
@@ -222,31 +215,13 @@ impl Configured for Options {
 
 #[cfg(test)]
 mod tests {
-    use crate::plan::{ReadOptions, read, redacted, render};
+    use super::super::inline;
+    use crate::plan::redacted;
     use crate::targets::kafka::{HAS_TLS, IS_THERE};
 
     fn target(keys: &str) -> Result<serde_json::Value, String> {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let file = folder.path().join("weir.toml");
-        let text = format!(
-            r#"config_version = 1
-[entities.product]
-facets.content = {{ owner = "pim" }}
-[targets.lake]
-kind = "kafka"
-{keys}
-[channels.lake]
-entity = "product"
-facets = ["content"]
-target = "lake"
-"#
-        );
-        std::fs::write(&file, text).expect("a file");
-        let options = ReadOptions { secrets: true };
-        match read(&[file], &|_| None, options) {
-            Ok((plan, _)) => Ok(redacted(&plan)["targets"]["lake"].clone()),
-            Err(wrong) => Err(render(&wrong)),
-        }
+        let plan = inline(&format!("kind = \"kafka\"\n{keys}"), &[])?;
+        Ok(redacted(&plan)["targets"]["a"].clone())
     }
 
     const FINE: &str = "brokers = \"kafka.example\"\ntopic = \"catalog.{entity}\"";

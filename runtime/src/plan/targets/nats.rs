@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::Outside;
 use super::super::secrets::{SECRET, plain};
-use super::{Configured, brokers, http, word};
+use super::{Configured, brokers, http, keys, word};
 use crate::config::cursor::{Cursor, Field};
 use crate::config::row::Keep;
 use crate::config::scalar::duration_text;
@@ -229,12 +229,7 @@ impl Configured for Options {
                 shown.extend([("subject", subject.text().into()), ("core", true.into())]);
             }
         }
-        let owned = |(key, value): (&str, Value)| (key.to_owned(), value);
-        shown.into_iter().map(owned).collect()
-    }
-
-    fn refuses_batches(&self) -> Option<(&'static str, &'static str)> {
-        None
+        keys(shown)
     }
 
     fn batch(&self) -> (usize, usize) {
@@ -265,32 +260,17 @@ impl Configured for Options {
 
 #[cfg(test)]
 mod tests {
-    use crate::plan::{ReadOptions, read, redacted, render};
+    use super::super::inline;
+    use crate::plan::redacted;
 
     /// Reads a target of these keys, and returns what the plan shows of it, or the complaints.
     fn target(keys: &str) -> Result<serde_json::Value, String> {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let file = folder.path().join("weir.toml");
-        std::fs::write(folder.path().join("weir.creds"), "a JWT and a seed").expect("a file");
-        let text = format!(
-            r#"config_version = 1
-[entities.product]
-facets.content = {{ owner = "pim" }}
-[targets.bus]
-kind = "nats"
-{keys}
-[channels.bus]
-entity = "product"
-facets = ["content"]
-target = "bus"
-"#
-        );
-        std::fs::write(&file, text).expect("a file");
-        let options = ReadOptions { secrets: true };
-        match read(&[file], &|_| None, options) {
-            Ok((plan, _)) => Ok(redacted(&plan)["targets"]["bus"].clone()),
-            Err(wrong) => Err(render(&wrong)),
-        }
+        let creds = folder.path().join("weir.creds");
+        std::fs::write(&creds, "a JWT and a seed").expect("a file");
+        let keys = keys.replace("weir.creds", &creds.display().to_string());
+        let plan = inline(&format!("kind = \"nats\"\n{keys}"), &[])?;
+        Ok(redacted(&plan)["targets"]["a"].clone())
     }
 
     #[test]

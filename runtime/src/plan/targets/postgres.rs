@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::super::Outside;
 use super::super::secrets::SECRET;
-use super::{Configured, http, word};
+use super::{Configured, http, keys, word};
 use crate::config::cursor::{Cursor, Field, Found};
 use crate::config::scalar::duration_text;
 use crate::plan::secrets::plain;
@@ -235,7 +235,7 @@ impl Configured for Options {
             Delete::Flag(flag) => json!({"flag": flag}),
         };
         let identity = self.tls.identity.as_ref();
-        [
+        keys([
             ("kind", "postgres".into()),
             ("url", url.into()),
             ("table", self.table.to_string().into()),
@@ -260,14 +260,7 @@ impl Configured for Options {
             ),
             ("timeout", duration_text(self.timeout).into()),
             ("egress", word(&http::EGRESS, self.egress).into()),
-        ]
-        .map(|(key, value)| (key.to_owned(), value))
-        .into_iter()
-        .collect()
-    }
-
-    fn refuses_batches(&self) -> Option<(&'static str, &'static str)> {
-        None
+        ])
     }
 
     fn batch(&self) -> (usize, usize) {
@@ -281,36 +274,16 @@ impl Configured for Options {
 
 #[cfg(test)]
 mod tests {
+    use super::super::inline;
     use super::*;
-    use crate::plan::{ReadOptions, read as read_plan, render};
 
     /// Reads a target with these lines; the URL is in the environment.
     fn target(url: &str, lines: &str) -> Result<Options, String> {
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = folder.path().join("weir.toml");
-        let text = format!(
-            r#"config_version = 1
-[entities.product]
-facets.content = {{ owner = "pim" }}
-[targets.database]
-kind = "postgres"
-url = {{ env = "DATABASE_URL" }}
-{lines}
-[channels.database]
-entity = "product"
-facets = ["content"]
-target = "database"
-"#
-        );
-        std::fs::write(&file, text).expect("a file");
-        let options = ReadOptions { secrets: true };
-        let environment = |name: &str| (name == "DATABASE_URL").then(|| url.to_owned());
-        match read_plan(&[file], &environment, options) {
-            Ok((plan, _)) => match &plan.targets["database"].kind {
-                Kind::Postgres(options) => Ok((**options).clone()),
-                other => panic!("{other:?}"),
-            },
-            Err(wrong) => Err(render(&wrong)),
+        let keys = format!("kind = \"postgres\"\nurl = {{ env = \"DATABASE_URL\" }}\n{lines}");
+        let plan = inline(&keys, &[("DATABASE_URL", url)])?;
+        match &plan.targets["a"].kind {
+            Kind::Postgres(options) => Ok((**options).clone()),
+            other => panic!("{other:?}"),
         }
     }
 

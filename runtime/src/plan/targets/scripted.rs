@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::super::Outside;
-use super::Configured;
+use super::{Configured, keys};
 use crate::config::cursor::Cursor;
 use crate::targets::scripted::{Options, Reply, Script};
 use crate::targets::{Kind, Nature};
@@ -29,14 +29,11 @@ pub(super) fn read(table: &mut Cursor<'_>) -> Option<Kind> {
 
 impl Configured for Options {
     fn shown(&self, _: &Outside) -> Map<String, Value> {
-        [
+        keys([
             ("kind", json!("scripted")),
             ("keyed", json!(self.nature.keyed)),
             ("batch_max", json!(self.nature.batch_max)),
-        ]
-        .map(|(key, value)| (key.to_owned(), value))
-        .into_iter()
-        .collect()
+        ])
     }
 
     fn refuses_batches(&self) -> Option<(&'static str, &'static str)> {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::super::Outside;
-use super::{CONCURRENCY, Configured, http};
+use super::{CONCURRENCY, Configured, http, keys};
 use crate::config::cursor::{Cursor, Field};
 use crate::targets::Kind;
 use crate::targets::search::{BATCH, Dialect, Options, PREFIX_BYTES_MAX, is_prefix};
@@ -90,23 +90,16 @@ fn index(field: &Field<'_>, dialect: Option<Dialect>) -> Option<String> {
 
 impl Configured for Options {
     fn shown(&self, outside: &Outside) -> Map<String, Value> {
-        let mut shown: Map<String, Value> = [
+        let mut shown = keys([
             ("kind", "search".into()),
             ("dialect", self.dialect.word().into()),
             ("url", http::shown_url(&self.url, outside).into()),
             ("index", self.index.clone().into()),
             ("prefix", self.prefix.clone().into()),
             ("meta", self.meta.into()),
-        ]
-        .map(|(key, value)| (key.to_owned(), value))
-        .into_iter()
-        .collect();
+        ]);
         http::shown(&self.http, outside, &mut shown);
         shown
-    }
-
-    fn refuses_batches(&self) -> Option<(&'static str, &'static str)> {
-        None
     }
 
     fn batch(&self) -> (usize, usize) {
@@ -135,42 +128,21 @@ impl Configured for Options {
 
 #[cfg(test)]
 mod tests {
-    use crate::plan::{ReadOptions, read, render};
+    use super::super::inline;
 
     #[test]
     fn an_engine_with_one_worker_gets_two_requests_at_a_time_unless_configured() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
         for (dialect, more, expected) in [
             ("elasticsearch", "", 8),
             ("meilisearch", "", 2),
             ("typesense", "", 2),
             ("typesense", "concurrency = 5", 5),
         ] {
-            let file = folder.path().join("weir.toml");
-            let text = format!(
-                r#"config_version = 1
-[entities.product]
-facets.content = {{ owner = "pim" }}
-[targets.search]
-kind = "search"
-dialect = "{dialect}"
-url = "http://127.0.0.1:1"
-index = "products"
-{more}
-[channels.search]
-entity = "product"
-facets = ["content"]
-target = "search"
-"#
+            let keys = format!(
+                "kind = \"search\"\ndialect = \"{dialect}\"\nurl = \"http://127.0.0.1:1\"\nindex = \"products\"\n{more}"
             );
-            std::fs::write(&file, text).expect("a file");
-            let options = ReadOptions { secrets: true };
-            let (plan, _) = read(&[file], &|_| None, options)
-                .unwrap_or_else(|wrong| panic!("{}", render(&wrong)));
-            assert_eq!(
-                plan.targets["search"].concurrency, expected,
-                "{dialect} {more}"
-            );
+            let plan = inline(&keys, &[]).unwrap_or_else(|wrong| panic!("{wrong}"));
+            assert_eq!(plan.targets["a"].concurrency, expected, "{dialect} {more}");
         }
     }
 }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::Outside;
 use super::super::secrets::{SECRET, signing_key};
-use super::{Configured, answers, http, word};
+use super::{Configured, answers, http, keys, word};
 use crate::config::cursor::Cursor;
 use crate::config::row::Keep;
 use crate::targets::Kind;
@@ -146,7 +146,7 @@ impl Configured for Options {
         let wrap = self.wrap.as_ref();
         let wrap = wrap.map(|(open, close)| [text(open), text(close)]);
         let delete = self.delete.as_ref().map_or("none", Method::as_str);
-        let mut shown: Map<String, Value> = [
+        let mut shown = keys([
             ("kind", "webhook".into()),
             ("url", http::shown_url(&self.url, outside).into()),
             ("method", self.method.as_str().into()),
@@ -164,10 +164,7 @@ impl Configured for Options {
                     .map(|get| json!({"url": http::shown_url(&get.url, outside), "at": get.at.as_str()}))
                     .into(),
             ),
-        ]
-        .map(|(key, value)| (key.to_owned(), value))
-        .into_iter()
-        .collect();
+        ]);
         answers::shown(&self.answers, &mut shown);
         http::shown(&self.http, outside, &mut shown);
         shown
@@ -183,30 +180,12 @@ impl Configured for Options {
 
 #[cfg(test)]
 mod tests {
-    use super::super::shown;
-    use crate::plan::{Plan, ReadOptions, read, redacted, render};
+    use super::super::{inline, shown};
+    use crate::plan::{Plan, redacted};
 
-    /// What is understood of a webhook with these keys, or the complaints.
     fn webhook(keys: &str) -> Result<Plan, String> {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let file = folder.path().join("weir.toml");
-        let text = format!(
-            r#"config_version = 1
-[entities.product]
-facets.content = {{ owner = "pim" }}
-[channels.a]
-entity = "product"
-facets = ["content"]
-[channels.a.target]
-kind = "webhook"
-url = "http://127.0.0.1:1/"
-{keys}
-"#
-        );
-        std::fs::write(&file, text).expect("a file");
-        let options = ReadOptions { secrets: true };
-        let plan = read(&[file], &|_| None, options);
-        plan.map(|(plan, _)| plan).map_err(|wrong| render(&wrong))
+        let keys = format!("kind = \"webhook\"\nurl = \"http://127.0.0.1:1/\"\n{keys}");
+        inline(&keys, &[])
     }
 
     #[test]

@@ -347,7 +347,7 @@ url = "https://user:password@shop.example"
 kind = "webhook"
 url = "https://{key}.example"
 [targets.d]
-kind = "amqp0"
+kind = "webhook"
 url = "https://shop.example#here"
 timeout = "1h"
 concurrency = 0
@@ -360,6 +360,12 @@ auth = { bearer = { env = "EMPTY" }, basic = { user = "a", password = "b" } }
 kind = "webhook"
 url = "https://shop.example/{key}"
 auth = { headers = { Weir-Entity = "x", X-Api-Key = { env = "EMPTY" } } }
+[targets.g]
+kind = "postgress"
+url = { env = "DATABASE_URL" }
+table = "products"
+[targets.h]
+kind = "amqp"
 [channels.f]
 entity = "product"
 facets = ["content"]
@@ -371,7 +377,6 @@ batch = 10
             weir.toml:11:7: targets.a.url: the URL does not start with http:// or https://; write one such as "https://shop.example/weir" or "https://shop.example/products/{key}"
             weir.toml:14:7: targets.b.url: the URL contains a user; write auth = { basic = { user = "…", password = { env = "NAME" } } }
             weir.toml:17:7: targets.c.url: {key} is in the host; put it in the path or the query
-            weir.toml:19:8: targets.d.kind: there is no target kind "amqp0"; write "webhook" or "search" or "postgres" or "nats" or "kafka" or "bucket" or "file" or "feed" or "scripted"
             weir.toml:20:7: targets.d.url: the URL has a fragment, which is never sent; leave out the # and what follows
             weir.toml:21:11: targets.d.timeout: 1h is out of bounds; write a value from 10ms to 10m
             weir.toml:22:15: targets.d.concurrency: 0 is out of bounds; write a whole number from 1 to 1024
@@ -379,7 +384,9 @@ batch = 10
             weir.toml:27:1: targets.e.auth: exactly one of bearer, basic, headers and oauth2 is needed; write one of bearer = { env = "NAME" }, basic = { user = "…", password = { env = "NAME" } }, headers = { X-Api-Key = … }, oauth2 = { token_url = "…", client_id = "…", client_secret = { env = "NAME" } }
             weir.toml:31:22: targets.f.auth.headers.Weir-Entity: "Weir-Entity" cannot be set here; write the name of a header that Weir does not send itself
             weir.toml:31:53: targets.f.auth.headers.X-Api-Key: the secret is empty; a secret that is set must not be empty
-            weir.toml:36:9: channels.f.batch: each entity has its own URL there, so there are no batches; leave batch out, or send to a URL without {key}
+            weir.toml:33:8: targets.g.kind: there is no target kind "postgress"; did you mean "postgres"?
+            weir.toml:37:8: targets.h.kind: there is no target kind "amqp"; available: webhook, search, postgres, nats, kafka, bucket, file, feed and scripted
+            weir.toml:42:9: channels.f.batch: each entity has its own URL there, so there are no batches; leave batch out, or send to a URL without {key}
         "#]],
     );
 }

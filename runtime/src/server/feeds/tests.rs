@@ -195,6 +195,35 @@ async fn a_reader_that_takes_almost_nothing_is_cut_off_and_gives_its_place_back(
     assert_eq!(places.available_permits(), 1);
 }
 
+// A feed of 300 MB at 20 Mbit/s takes two minutes: a deadline on the whole would cut each such reader off.
+#[tokio::test(start_paused = true)]
+async fn a_slow_reader_of_a_large_feed_gets_all_of_it() {
+    const LENGTH: u64 = 300 << 20;
+    let file = tempfile::tempfile().expect("a file");
+    // It takes no room: nothing is written.
+    file.set_len(LENGTH).expect("a length");
+    let place = Arc::new(Semaphore::new(1)).try_acquire_owned();
+    let began = Instant::now();
+    let mut pieces = Pieces {
+        file: Arc::new(file),
+        at: 0,
+        left: LENGTH,
+        taken: 0,
+        began,
+        reading: None,
+        _place: place.expect("a place"),
+    };
+    let mut read = 0;
+    while read < LENGTH {
+        let piece = frame(&mut pieces).await.expect("it is not cut off") as u64;
+        read += piece;
+        let bits = piece * 8;
+        tokio::time::advance(Duration::from_secs_f64(bits as f64 / 20e6)).await;
+    }
+    assert_eq!(frame(&mut pieces).await, None);
+    assert!(began.elapsed() > Duration::from_secs(120));
+}
+
 /// The file is shorter than it was, for example because somebody has truncated it.
 #[tokio::test]
 async fn a_file_that_cannot_be_read_ends_the_connection() {

@@ -24,8 +24,26 @@ pub struct FeedView {
     /// The generation that is held until it is confirmed, because it has far fewer records.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held: Option<HeldGenerationView>,
+    /// The objects that generations are put to as well; absent without `to`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bucket: Option<FeedBucketView>,
     /// Characters that were dropped since the start, because the format cannot hold them.
     pub dropped_characters: u64,
+}
+
+/// The objects that the generations of a feed are put to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct FeedBucketView {
+    /// The number of the generation that is there; absent if it is not known yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    /// When it was put there or, after a start, found there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<Time>,
+    /// Why the last generation is not there; absent if nothing is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// A generation of a feed.

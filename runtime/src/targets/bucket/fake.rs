@@ -69,9 +69,14 @@ pub(in crate::targets) fn error(status: u16, code: &str) -> Reply {
 
 impl Fake {
     pub(in crate::targets) async fn start() -> Fake {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        Fake::listening(listener.expect("a free port on loopback"))
+    }
+
+    pub(in crate::targets) fn listening(listener: tokio::net::TcpListener) -> Fake {
         let state: Arc<Mutex<State>> = Arc::default();
         let serving = state.clone();
-        let fixture = Fixture::start(move |asked| answer(&serving, asked)).await;
+        let fixture = Fixture::serve(listener, move |asked| answer(&serving, asked));
         Fake { fixture, state }
     }
 

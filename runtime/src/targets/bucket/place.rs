@@ -63,14 +63,12 @@ impl Cloud {
         }
     }
 
-    /// The longest name of an object, in bytes. Azure counts characters, of which a name has no others than
-    /// ASCII.
-    pub(super) fn name_bytes_max(self) -> usize {
-        1024
-    }
+    /// The longest name of an object, in bytes. Azure counts characters, of which the name of an entity's
+    /// object has no others than ASCII.
+    pub const NAME_BYTES_MAX: usize = 1024;
 
     /// The names under which an object has its sequence, its digest and its key. Azure allows no hyphen.
-    pub(super) fn metadata_names(self) -> [&'static str; 3] {
+    pub(crate) fn metadata_names(self) -> [&'static str; 3] {
         match self {
             Cloud::S3 | Cloud::Gcs => ["weir-sequence", "weir-digest", "weir-key"],
             Cloud::Azure => ["weir_sequence", "weir_digest", "weir_key"],
@@ -196,6 +194,22 @@ impl Place {
             self.bucket,
             endpoint.trim_end_matches('/')
         )
+    }
+
+    /// The cargo feature without which this build of Weir cannot use it.
+    pub fn missing_feature(&self) -> Option<&'static str> {
+        let (has, feature) = match (self.cloud, &self.auth) {
+            (Cloud::S3, _) | (Cloud::Gcs, Auth::Key { .. }) => (cfg!(feature = "aws"), "aws"),
+            (Cloud::Gcs, _) => (cfg!(feature = "gcp"), "gcp"),
+            (Cloud::Azure, _) => (cfg!(feature = "azure"), "azure"),
+        };
+        (!has).then_some(feature)
+    }
+
+    /// How long after a request without an answer the store may still carry it out. A store that has the
+    /// whole request answers well within the timeout.
+    pub(crate) fn late(&self) -> Duration {
+        self.timeout * 2
     }
 
     /// Whether the store takes one write a second of each object, and no more.

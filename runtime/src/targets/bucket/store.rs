@@ -4,7 +4,7 @@
 //! renewed once where the cloud gives them. A large object goes in parts (`upload`). Targets that write
 //! whole files use [`Store`] too.
 
-use std::path::Path as FilePath;
+use std::fs::File;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
@@ -17,10 +17,11 @@ use object_store::{
 };
 
 use super::carrier::{Carrier, Seen, watched};
-use super::meaning::{Verb, has_expired, is_missing, is_overtaken, meaning};
+use super::meaning::{Verb, has_expired, is_missing, is_overtaken, may_not, meaning, skew};
 use super::place::{Client, Place};
-use super::upload::{PART_BYTES, Uploads};
+use super::upload::{Content, PART_BYTES, Uploads};
 use crate::sync::lock;
+use crate::targets::http::{self, Address};
 use crate::targets::{BoxFuture, Memory, Outcome, Unusable};
 
 /// A larger object goes in parts.
@@ -30,6 +31,7 @@ pub(super) const WHOLE_BYTES_MAX: u64 = 2 * PART_BYTES;
 pub(crate) struct Store {
     pub(super) place: Place,
     pub(super) carrier: Carrier,
+    address: Address,
     client: Mutex<Arc<dyn Client>>,
     pub(super) uploads: Arc<Uploads>,
 }
@@ -103,6 +105,14 @@ pub(crate) struct Listed {
     pub(crate) next: Option<String>,
 }
 
+/// What a look at a bucket has found.
+pub(crate) struct Checked {
+    /// A warning, if the clocks differ.
+    pub(crate) skew: Option<String>,
+    /// Whether the credentials may list it.
+    pub(crate) may_list: bool,
+}
+
 impl Store {
     /// Prepares a bucket without opening a connection. What an earlier one had begun to put and did not
     /// finish, as `memory` says, is removed.
@@ -110,13 +120,15 @@ impl Store {
     /// # Errors
     /// Credentials or certificates that cannot be used.
     pub(crate) fn open(place: &Place, memory: Arc<dyn Memory>) -> Result<Store, Unusable> {
-        let carrier = Carrier::open(place, &place.address()?)?;
+        let address = place.address()?;
+        let carrier = Carrier::open(place, &address)?;
         let client = place.client(&carrier)?;
         let uploads = Arc::new(Uploads::recall(place, memory)?);
         uploads.clone().sweep(client.clone());
         Ok(Store {
             place: place.clone(),
             carrier,
+            address,
             client: Mutex::new(client),
             uploads,
         })
@@ -125,9 +137,7 @@ impl Store {
     /// Puts an object.
     pub(crate) async fn put(&self, object: Object, body: Bytes) -> Outcome {
         if body.len() as u64 > WHOLE_BYTES_MAX {
-            return self
-                .put_parts(object, super::upload::Content::Bytes(body))
-                .await;
+            return self.put_parts(object, Content::Bytes(body)).await;
         }
         let work = |client: Arc<dyn Client>| -> BoxFuture<'static, _> {
             let (object, body) = (object.clone(), body.clone());
@@ -157,21 +167,11 @@ impl Store {
         }
     }
 
-    // Nothing uses it yet but a test: it is for kinds that write whole files.
-    #[allow(dead_code)]
-    /// Puts a file as an object. It is read piece by piece and must not change meanwhile.
-    pub(crate) async fn put_file(&self, object: Object, file: &FilePath) -> Outcome {
-        let content = match super::upload::Content::open(file).await {
-            Ok(content) => content,
-            Err(reason) => {
-                return Outcome::Retry {
-                    reason,
-                    maybe_applied: false,
-                };
-            }
-        };
-        if content.bytes() <= WHOLE_BYTES_MAX {
-            return match content.piece(0, content.bytes()).await {
+    /// Puts a file of this length as an object. It is read piece by piece and must not change meanwhile.
+    pub(crate) async fn put_file(&self, object: Object, file: Arc<File>, bytes: u64) -> Outcome {
+        let content = Content::File(file, bytes);
+        if bytes <= WHOLE_BYTES_MAX {
+            return match content.piece(0, bytes).await {
                 Ok(body) => self.put(object, body).await,
                 Err(reason) => Outcome::Retry {
                     reason,
@@ -262,6 +262,34 @@ impl Store {
         listed.ok_or_else(|| Outcome::Trip {
             reason: "there is no such bucket: create it".to_owned(),
         })
+    }
+
+    /// Looks at the bucket: the connection, the rights, the clock.
+    ///
+    /// # Errors
+    /// What is wrong, as a phrase for the operator.
+    pub(crate) async fn check(&self, prefix: &str) -> Result<Checked, String> {
+        self.carrier.reach(&self.address).await?;
+        let client = self.client();
+        let options = PaginatedListOptions {
+            max_keys: Some(1),
+            ..PaginatedListOptions::default()
+        };
+        let prefix = (!prefix.is_empty()).then_some(prefix);
+        let (listed, seen) = watched(client.list_paginated(prefix, options)).await;
+        let checked = Checked {
+            skew: skew(seen.as_ref(), SystemTime::now()),
+            may_list: !may_not(seen.as_ref()),
+        };
+        if !checked.may_list {
+            return Ok(checked);
+        }
+        let listed = judge(Verb::Look, listed.map(|_| true), seen.as_ref());
+        // A list of a bucket that is not there has nothing that could be missing but the bucket.
+        match listed.map_err(http::reason)? {
+            true => Ok(checked),
+            false => Err("there is no such bucket: create it".to_owned()),
+        }
     }
 
     pub(super) fn client(&self) -> Arc<dyn Client> {

@@ -7,7 +7,6 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::Path as FilePath;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -39,31 +38,11 @@ const MEMORY: &str = "uploads";
 /// The content of an object.
 pub(super) enum Content {
     Bytes(Bytes),
-    #[allow(dead_code)] // See `Store::put_file`.
+    /// A file of this length.
     File(Arc<File>, u64),
 }
 
 impl Content {
-    #[allow(dead_code)] // See `Store::put_file`.
-    /// The content of a file, as long as it is now.
-    ///
-    /// # Errors
-    /// Why it cannot be read.
-    pub(super) async fn open(path: &FilePath) -> Result<Content, String> {
-        let path = path.to_owned();
-        let failed = |why: &dyn std::fmt::Display| format!("the file cannot be read: {why}");
-        let opened = tokio::task::spawn_blocking(move || {
-            let file = File::open(path)?;
-            let bytes = file.metadata()?.len();
-            Ok::<_, std::io::Error>(Content::File(Arc::new(file), bytes))
-        });
-        match opened.await {
-            Ok(Ok(content)) => Ok(content),
-            Ok(Err(error)) => Err(failed(&error)),
-            Err(error) => Err(failed(&error)),
-        }
-    }
-
     /// Its length.
     pub(super) fn bytes(&self) -> u64 {
         match self {

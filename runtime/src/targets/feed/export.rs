@@ -52,7 +52,7 @@ pub(super) fn copy(from: &Path, path: &Path) -> io::Result<()> {
 }
 
 /// Whether the files of a path can be written, without a change of what is there.
-pub(super) fn check(path: &Path) -> Result<Vec<String>, String> {
+pub(super) fn check(path: &Path) -> Result<(), String> {
     let wrong = |error: io::Error| {
         format!(
             "the feed cannot be written to {}: {error}; create the folder, or let Weir write there",
@@ -68,6 +68,5 @@ pub(super) fn check(path: &Path) -> Result<Vec<String>, String> {
     let temporary = temporary(path, "check");
     let _ = fs::remove_file(&temporary);
     File::create_new(&temporary).map_err(wrong)?;
-    fs::remove_file(&temporary).map_err(wrong)?;
-    Ok(Vec::new())
+    fs::remove_file(&temporary).map_err(wrong)
 }

@@ -18,6 +18,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::disk::{Built, Disk, Trouble, Wanted, forgot};
 use super::manifest::{Generation, data_name, gzip_name};
+use super::put::{Put, Putter};
 use super::sorted::{Base, said};
 use super::{Shared, export, millis};
 use crate::sync::lock;
@@ -72,6 +73,8 @@ pub struct Status {
     pub shrank: Option<(u64, u64)>,
     /// Whether the last generation still has to be written to the path.
     pub path_due: bool,
+    /// What is in its bucket; `None` if it is put to none.
+    pub to: Option<Put>,
     /// Characters that were dropped since the start, because the format cannot hold them.
     pub dropped: u64,
 }
@@ -79,6 +82,7 @@ pub struct Status {
 /// See the module.
 pub(super) struct Publisher {
     published: ArcSwapOption<Published>,
+    to: Option<Putter>,
     complete: AtomicBool,
     spawned: AtomicBool,
     stopped: AtomicBool,
@@ -120,9 +124,10 @@ struct Outside {
 }
 
 impl Publisher {
-    pub(super) fn new(disk: &Disk) -> Publisher {
+    pub(super) fn new(disk: &Disk, to: Option<Putter>) -> Publisher {
         let publisher = Publisher {
             published: ArcSwapOption::empty(),
+            to,
             complete: AtomicBool::new(false),
             spawned: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
@@ -177,7 +182,17 @@ impl Publisher {
         self.wake.notify_one();
     }
 
+    pub(super) fn to(&self) -> Option<&Putter> {
+        self.to.as_ref()
+    }
+
+    /// Another one puts from now on what is published.
+    pub(super) fn stop_putting(&self) {
+        self.to.iter().for_each(Putter::stop);
+    }
+
     pub(super) fn stop(&self) {
+        self.stop_putting();
         self.stopped.store(true, Ordering::SeqCst);
         self.wake.notify_one();
     }
@@ -213,7 +228,11 @@ impl Publisher {
     }
 
     fn show(&self, published: Published) {
-        self.published.store(Some(Arc::new(published)));
+        let published = Arc::new(published);
+        self.published.store(Some(published.clone()));
+        if let Some(to) = &self.to {
+            to.takes(published);
+        }
     }
 
     /// Opens the files of a generation.
@@ -293,6 +312,7 @@ pub(super) fn walked(shared: &Arc<Shared>, complete: bool) {
     {
         publisher.spawned.store(true, Ordering::SeqCst);
         runtime.spawn(run(Arc::downgrade(shared), publisher.wake.clone()));
+        publisher.to.iter().for_each(Putter::starts);
     }
     if before != complete {
         publisher.wake.notify_one();
@@ -400,6 +420,7 @@ impl Shared {
             reason,
             shrank: state.shrank,
             path_due: state.path_due,
+            to: publisher.to.as_ref().map(Putter::status),
             dropped: publisher.dropped.load(Ordering::Relaxed),
         }
     }

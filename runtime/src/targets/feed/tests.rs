@@ -2,6 +2,7 @@
 
 mod damage;
 mod full;
+mod put;
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -28,6 +29,7 @@ fn options() -> Options {
         interval: Duration::from_millis(20),
         shrink_max: 0.2,
         path: None,
+        to: None,
         serve: None,
     }
 }

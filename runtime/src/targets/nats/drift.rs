@@ -91,7 +91,7 @@ pub(super) async fn keys(nats: &Nats, after: Option<&str>) -> Result<Page, Strin
             }
             None => (consumer(nats, connection, stream).await?, 0, None),
         };
-        next(connection, stream, &consumer, read, end).await
+        next(nats, (connection, stream), &consumer, read, end).await
     };
     tokio::time::timeout(timeout, page)
         .await
@@ -146,8 +146,8 @@ async fn consumer(nats: &Nats, connection: &Connection, stream: &Stream) -> Resu
 }
 
 async fn next(
-    connection: &Connection,
-    stream: &Stream,
+    nats: &Nats,
+    (connection, stream): (&Connection, &Stream),
     consumer: &str,
     read: u64,
     mut end: Option<u64>,
@@ -187,9 +187,12 @@ async fn next(
         (at, left) = (number, pending.min(last.saturating_sub(number)));
         let headers = message.headers.unwrap_or_default();
         let state = state(|name| headers.get(name).map(|value| value.as_str()));
-        // What somebody else has written has no key of ours, and is shown as what it is.
         if !state.deleted {
-            keys.push(state.key.unwrap_or_else(|| message.subject.to_string()));
+            // What somebody else has written says no key. Where no entity of ours could be, it is shown as what
+            // it is.
+            let subject = message.subject.as_str();
+            let key = state.key.or_else(|| nats.options.key(subject));
+            keys.push(key.unwrap_or_else(|| subject.to_owned()));
         }
         if left == 0 {
             break;

@@ -145,6 +145,33 @@ impl Template {
         subject
     }
 
+    /// The key of the entity whose subject this is; `None` if it is nobody's, or has a hash in place of the key.
+    pub(super) fn key(&self, subject: &str) -> Option<String> {
+        let (mut entity_type, mut key) = (String::new(), None);
+        let mut rest = subject;
+        for (at, piece) in self.pieces.iter().enumerate() {
+            let value = match (piece, self.pieces.get(at + 1)) {
+                (Piece::Text(text), _) => {
+                    rest = rest.strip_prefix(&**text)?;
+                    continue;
+                }
+                // Only at the end may a text stand behind it that could be a part of it.
+                (_, Some(Piece::Text(text))) if at + 2 == self.pieces.len() => {
+                    rest.strip_suffix(&**text)?
+                }
+                (_, Some(Piece::Text(text))) => rest.split_once(&**text)?.0,
+                _ => rest,
+            };
+            rest = &rest[value.len()..];
+            let decoded = decode(value, self.alphabet)?;
+            match piece {
+                Piece::Key => key = Some(decoded),
+                _ => entity_type = decoded,
+            }
+        }
+        key.filter(|key| self.subject(&entity_type, key) == subject)
+    }
+
     /// The subjects of all entities, with wildcards.
     pub(super) fn filter(&self) -> String {
         let token = |token: &str| match token.contains('{') {
@@ -176,6 +203,17 @@ fn encode(text: &str, alphabet: Alphabet, to: &mut String) {
         to.push_str(alphabet.before_hash());
         to.push_str(&hex::encode(&Sha256::digest(text)[..HASH_BYTES]));
     }
+}
+
+/// What [`encode`] was given, perhaps; whoever asks encodes it again and compares.
+fn decode(text: &str, alphabet: Alphabet) -> Option<String> {
+    let plain = text.replace(alphabet.escape(), "%");
+    // The empty text.
+    if plain == "%" {
+        return Some(String::new());
+    }
+    let bytes = percent_encoding::percent_decode_str(&plain);
+    Some(bytes.decode_utf8().ok()?.into_owned())
 }
 
 #[cfg(test)]
@@ -212,6 +250,25 @@ mod tests {
     }
 
     #[test]
+    fn a_subject_that_no_entity_has_is_nobodys() {
+        let subjects = template("catalog.{entity}.p-{key}-x");
+        assert_eq!(
+            subjects.key("catalog.product.p-a%2Eb-x-x").as_deref(),
+            Some("a.b-x")
+        );
+        for nobodys in [
+            "catalog.product.a-x",
+            "catalog.product.p-a",
+            "catalog.product.p-a%2e-x",
+            "catalog.product.p-a.b-x",
+            "catalog.product.more.p-a-x",
+            "other.product.p-a-x",
+        ] {
+            assert_eq!(subjects.key(nobodys), None, "{nobodys}");
+        }
+    }
+
+    #[test]
     fn a_template_that_cannot_work_is_named() {
         let wrong = |text: &str| Template::parse(text, Alphabet::Subject, true).expect_err(text);
         assert!(wrong("catalog.all").contains("no {key}"));
@@ -228,12 +285,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn different_keys_have_different_subjects(keys in proptest::collection::btree_set(".{0,90}", 2..20)) {
+        fn different_keys_have_different_subjects_that_are_read_back(keys in proptest::collection::btree_set(".{0,90}", 2..20)) {
             for alphabet in [Alphabet::Subject, Alphabet::Bucket] {
                 let template = Template::parse("{key}", alphabet, true).expect("a template");
                 let subjects: BTreeSet<String> =
                     keys.iter().map(|key| template.subject("product", key)).collect();
                 prop_assert_eq!(subjects.len(), keys.len());
+                for key in &keys {
+                    let subject = template.subject("product", key);
+                    let is_hash = subject.starts_with(alphabet.before_hash()) && subject.len() > 40;
+                    prop_assert_eq!(template.key(&subject), (!is_hash).then(|| key.clone()));
+                }
                 for subject in subjects {
                     prop_assert!(!subject.is_empty() && subject.len() <= ENCODED_BYTES_MAX);
                     prop_assert!(subject.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'.'));

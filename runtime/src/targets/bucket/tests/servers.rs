@@ -7,6 +7,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 
 use super::*;
+use crate::targets::moto::Moto;
 use crate::targets::parts::part;
 
 /// Starts `s3s-fs` with an empty bucket.
@@ -158,30 +159,11 @@ async fn a_store_that_checks_signatures_takes_everything() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn moto_keeps_any_name_and_boto3_reads_what_weir_wrote() {
-    let Some(moto) = part("moto_server", "that buckets hold any key, as boto3 sees it") else {
+    let Some(moto) = Moto::start("that buckets hold any key, as boto3 sees it") else {
         return;
     };
-    let Some(python) = part("python3", "the same") else {
-        return;
-    };
-    let port = free_port();
-    let mut command = Command::new(moto);
-    command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
-    let _server = start(command, port).await;
-    let url = format!("http://127.0.0.1:{port}");
-    let judge = |script: &str| {
-        let before = format!(
-            "import boto3, json\ns3 = boto3.client('s3', endpoint_url={url:?}, region_name='us-east-1', aws_access_key_id='the-key', aws_secret_access_key='the-secret')\n"
-        );
-        let output = Command::new(&python)
-            .args(["-c", &(before + script)])
-            .output()
-            .expect("python runs");
-        let error = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{error}");
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
-    };
-    tokio::task::block_in_place(|| judge("s3.create_bucket(Bucket='shop')"));
+    let url = moto.url();
+    tokio::task::block_in_place(|| moto.judge("s3.create_bucket(Bucket='shop')"));
     let long = "ü".repeat(300);
     let keys: Vec<&str> = KEYS.into_iter().chain([&*long]).collect();
     story(&options(&url), &keys).await;
@@ -200,11 +182,30 @@ async fn moto_keeps_any_name_and_boto3_reads_what_weir_wrote() {
     let written = deliver(&bucket, &item("ä/1", 7, Some("{\"price\":1}"))).await;
     assert_eq!(written, Outcome::Delivered);
     let seen = tokio::task::block_in_place(|| {
-        judge(
+        moto.judge(
             "o = s3.get_object(Bucket='shop', Key='p/%C3%A4%2F1.json')\nprint(o['Body'].read().decode(), o['ContentType'], o['Metadata']['weir-sequence'], o['Metadata']['weir-key'])\nprint(s3.list_multipart_uploads(Bucket='shop').get('Uploads'))",
         )
     });
     assert_eq!(seen, "{\"price\":1} application/json 7 %C3%A4%2F1\nNone");
+    let Some(rclone) = part("rclone", "that rclone reads a bucket") else {
+        return;
+    };
+    let copied = tokio::task::block_in_place(|| {
+        let remote = format!(
+            ":s3,provider=Other,endpoint='{url}',access_key_id=the-key,secret_access_key=the-secret:shop/p"
+        );
+        let folder = tempfile::tempdir().expect("a folder");
+        let done = Command::new(rclone)
+            // It reads the variables of Amazon's tools.
+            .env_remove("AWS_CA_BUNDLE")
+            .args(["copy", "--config", "/dev/null", &remote])
+            .arg(folder.path())
+            .output()
+            .expect("rclone runs");
+        assert!(done.status.success(), "{done:?}");
+        std::fs::read_to_string(folder.path().join("%C3%A4%2F1.json"))
+    });
+    assert_eq!(copied.expect("a copy"), "{\"price\":1}");
 }
 
 /// The key of azurite's only account, which everybody knows.

@@ -131,3 +131,35 @@ async fn a_disk_that_is_full_while_changes_come_in_loses_none_that_was_acknowled
     assert_eq!(missing, None);
     assert!(all.contains_key("first") && all.contains_key("last"));
 }
+
+#[tokio::test]
+async fn a_path_on_a_full_disk_keeps_its_last_file_and_gets_the_newest_when_there_is_room() {
+    let Some(disk) = Small::mount(8) else { return };
+    let own = tempfile::tempdir().expect("a folder");
+    let path = disk.path().join("feed.csv");
+    let options = Options {
+        path: Some(path.clone()),
+        ..options()
+    };
+    let feed = open(own.path(), &options);
+    let items: Vec<Item> = (0..500).map(|key| long(key, 1)).collect();
+    deliver(&feed, &items).await;
+    let first = published(&feed).await;
+    let first = content(&first);
+    let read = || std::fs::read_to_string(&path).expect("the file");
+    assert!(read() == first);
+    let ballast = disk.fill_but(400_000);
+    deliver(&feed, &[item("new", 2, Some(2))]).await;
+    let why = until("a reason", || feed.status().reason).await;
+    assert!(why.contains("its path is not up to date"), "{why}");
+    assert!(why.contains("No space left"), "{why}");
+    assert!(read() == first, "whoever reads it there gets a whole one");
+    // Whoever fetches it gets the new one.
+    let second = feed.published().expect("a generation");
+    assert_eq!(second.records, 501);
+    let names = std::fs::read_dir(disk.path()).expect("a folder").count();
+    assert_eq!(names, 3, "nothing is left of what could not be written");
+    std::fs::remove_file(ballast).expect("removed");
+    published(&feed).await;
+    assert!(read() == content(&second), "the newest is there");
+}

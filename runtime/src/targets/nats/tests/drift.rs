@@ -31,6 +31,10 @@ async fn each_difference_has_its_name() {
         item("missing", 7, Some("1")),
     ];
     let held = nats.compare(&expected).await.expect("it compares");
+    // A message that was put by hand has no header with its key: it was listed as extra, under its subject.
+    let page = nats.keys(None).await.expect("a page");
+    let keys: BTreeSet<&str> = page.keys.iter().map(|key| &**key).collect();
+    assert_eq!(keys, BTreeSet::from(["extra", "older", "other", "same"]));
     let body = vec!["body".to_owned()];
     assert_eq!(
         held,
