@@ -162,6 +162,41 @@ impl Ledger {
         }
         Ok(all)
     }
+
+    /// Compares what a target holds, by key, with what is stored; the channel must be at rest.
+    ///
+    /// # Errors
+    /// The first entity of which an accepted change is missing, or that the target holds in another state
+    /// than the stored one.
+    pub fn agrees(
+        &self,
+        stage: &Stage,
+        target: &str,
+        holds: &BTreeMap<String, u64>,
+    ) -> Result<(), String> {
+        let ops = self.ops();
+        for (key, ops) in ops.iter() {
+            let entity = stage.entity(key);
+            stored(ops, &entity).map_err(|why| format!("{key}: {why}"))?;
+            let (is, held) = (content(&entity), holds.get(key).copied());
+            if is != held {
+                return Err(format!(
+                    "{key}: {target} holds {held:?}, but {is:?} is stored"
+                ));
+            }
+        }
+        match holds.keys().find(|key| !ops.contains_key(&***key)) {
+            Some(key) => Err(format!("{target} holds {key}, which nobody has sent")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The stored content of an entity.
+fn content(entity: &Value) -> Option<u64> {
+    let facets = entity["facets"].as_array().into_iter().flatten();
+    let mut content = facets.filter(|facet| facet["name"] == "content");
+    content.next()?["value"].as_u64()
 }
 
 /// Checks that the stored value is the newest accepted change, or a later one that was sent but not
@@ -170,12 +205,7 @@ fn stored(ops: &[Op], entity: &Value) -> Result<(), String> {
     let Some(newest) = ops.iter().rfind(|op| op.accepted.is_some()) else {
         return Ok(());
     };
-    let facet = entity["facets"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .find(|facet| facet["name"] == "content");
-    let value = facet.and_then(|facet| facet["value"].as_u64());
+    let value = content(entity);
     let right = ops
         .iter()
         .filter(|op| op.number >= newest.number)

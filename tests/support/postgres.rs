@@ -180,6 +180,13 @@ impl Postgres {
         SHARED.get_or_init(start).as_ref()
     }
 
+    /// Starts a server with these settings and its files in this folder, which outlives it.
+    pub fn start_in(folder: &Path, settings: &[&str], proves: &str) -> Option<Postgres> {
+        let mut server = Postgres::prepare(folder, settings, proves)?;
+        server.run(None);
+        Some(server)
+    }
+
     fn prepare(folder: &Path, settings: &[&str], proves: &str) -> Option<Postgres> {
         let (initdb, postgres) = (part("initdb", proves)?, part("postgres", proves)?);
         let template = template(&initdb, &postgres);
@@ -313,6 +320,11 @@ impl Postgres {
             .arg(&self.data)
             .args(["-m", mode, "-w", "stop"]);
         run(stop);
+        self.end();
+    }
+
+    /// Ends it where `pg_ctl` cannot, because its disk is gone.
+    pub fn crash(&mut self) {
         self.end();
     }
 
