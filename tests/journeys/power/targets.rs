@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::feeds::records;
 use crate::files::{files, held, lines};
-use crate::support::Reply;
+use crate::support::PATIENCE;
 use crate::support::postgres::{DATABASE, Postgres, own};
 
 /// The number of cuts in a run of all tests, two of each kind.
@@ -192,41 +192,39 @@ impl Rig {
         let (stage, ledger) = (&self.stage, &self.ledger);
         self.channels_settle();
         let counts = ledger.close(stage, "shop", &stage.shop.deliveries())?;
-        let out = stage.folder().join("out");
+        let (out, stored) = (stage.folder().join("out"), ledger.stored(stage)?);
         let numbers = |found: BTreeMap<String, serde_json::Value>| {
             let number = |(key, value): (String, serde_json::Value)| Some((key, value.as_u64()?));
             found.into_iter().filter_map(number).collect()
         };
-        ledger.agrees(stage, "the folder", &numbers(files(&out)))?;
-        ledger.agrees(
-            stage,
-            "the file of lines",
-            &numbers(held(&lines(&out, false))),
-        )?;
+        agrees("the folder", &numbers(files(&out)), &stored)?;
+        agrees("the lines", &numbers(held(&lines(&out, false))), &stored)?;
         if let Some(server) = &self.server {
             let rows = server.sql("SELECT key, n FROM products");
             let row = |line: &str| {
                 let (key, number) = line.split_once('|')?;
                 Some((key.to_owned(), number.parse().ok()?))
             };
-            let rows = rows.lines().filter_map(row).collect();
-            ledger.agrees(stage, "the table", &rows)?;
+            agrees(
+                "the table",
+                &rows.lines().filter_map(row).collect(),
+                &stored,
+            )?;
         }
         // A generation is built some time after its deliveries.
-        let (mut last, feed) = (Ok(()), || stage.weir().get("/v1/feeds/feed"));
-        let agrees = |reply: Reply| match reply.status {
-            200 => ledger.agrees(stage, "the feed", &records(&reply.body)),
-            status => Err(format!("the feed is answered with {status}")),
-        };
-        let patience = std::time::Instant::now() + crate::support::PATIENCE;
-        while std::time::Instant::now() < patience {
-            last = agrees(feed());
-            if last.is_ok() {
-                break;
+        let feed = || stage.weir().get("/v1/feeds/feed");
+        let began = std::time::Instant::now();
+        loop {
+            let reply = feed();
+            let looked = match reply.status {
+                200 => agrees("the feed", &records(&reply.body), &stored),
+                status => Err(format!("the feed is answered with {status}")),
+            };
+            if looked.is_ok() || began.elapsed() > PATIENCE {
+                break looked?;
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        last?;
         let path = out.join("feed.csv");
         eventually("the feed is at its path", || {
             (std::fs::read(&path).ok()? == feed().body).then_some(())
@@ -239,6 +237,26 @@ impl Drop for Rig {
     fn drop(&mut self) {
         // Before its disk.
         self.server = None;
+    }
+}
+
+/// Compares what a target holds with what is stored.
+///
+/// # Errors
+/// The first entity that it holds in another state.
+fn agrees(
+    target: &str,
+    holds: &BTreeMap<String, u64>,
+    stored: &BTreeMap<String, u64>,
+) -> Result<(), String> {
+    let mut keys = stored.keys().chain(holds.keys());
+    match keys.find(|key| holds.get(*key) != stored.get(*key)) {
+        None => Ok(()),
+        Some(key) => Err(format!(
+            "{key}: {target} holds {:?}, but {:?} is stored",
+            holds.get(key),
+            stored.get(key)
+        )),
     }
 }
 
