@@ -82,7 +82,7 @@ async fn a_leader_that_goes_away_costs_no_state_and_doubles_none() {
     cluster[next].kill();
     let outcomes = deliver(&nats, &states(300)).await;
     waits(&outcomes);
-    let delivered = outcomes.iter().any(|it| *it == Outcome::Delivered);
+    let delivered = outcomes.contains(&Outcome::Delivered);
     assert!(!delivered, "{outcomes:?}");
 
     cluster[next].restart();
@@ -94,11 +94,18 @@ async fn a_leader_that_goes_away_costs_no_state_and_doubles_none() {
         compared.iter().all(|held| *held == Held::Same),
         "{compared:?}"
     );
-    let stream = admin(&cluster[leads]).await.get_stream("CATALOG").await;
-    let info = stream
-        .expect("a stream")
-        .get_info()
-        .await
-        .expect("an answer");
+    // A server that was started again may not answer for some time.
+    let info = async {
+        loop {
+            let stream = admin(&cluster[leads]).await.get_stream("CATALOG").await;
+            if let Ok(stream) = stream
+                && let Ok(info) = stream.get_info().await
+            {
+                break info;
+            }
+        }
+    };
+    let info = tokio::time::timeout(PATIENCE, info).await;
+    let info = info.expect("an answer");
     assert_eq!(info.state.messages, 200, "four states of 50 entities");
 }

@@ -49,15 +49,15 @@ async fn no_connection_is_used_for_longer_than_half_an_hour() {
     let table = Table::create(server, "aged", CONTENT_TABLE);
     table.takes(&many(0..1, 1)).await;
     let pool = &table.target.pool;
-    let (conn, is_new) = pool.take().await.ok().expect("a connection");
+    let (conn, is_new) = pool.take().await.expect("a connection");
     assert!(!is_new);
     let since = conn.since;
     pool.give(conn);
     for (minutes, expected) in [(20, false), (31, true)] {
-        let (mut conn, _) = pool.take().await.ok().expect("a connection");
+        let (mut conn, _) = pool.take().await.expect("a connection");
         conn.since = since - Duration::from_secs(minutes * 60);
         pool.give(conn);
-        let (conn, is_new) = pool.take().await.ok().expect("a connection");
+        let (conn, is_new) = pool.take().await.expect("a connection");
         assert_eq!(is_new, expected, "after {minutes} minutes");
         pool.give(conn);
     }
