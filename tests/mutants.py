@@ -6,7 +6,7 @@
     python3 tests/mutants.py --check      only checks that the text of each mutation is in its file
 
 A mutation is a text that must occur exactly once in its file, and its replacement. The run fails if a mutation does not compile, or if
-its test still passes, because then nothing tests that promise any more.
+its test still passes, because then nothing tests that promise any more. Some tests need the servers that tests/parts/install installs.
 """
 
 import os
@@ -21,6 +21,7 @@ COPY = ROOT / "target" / "mutants" / "copy"
 SRC = "runtime/src/"
 INBOX, LEFTOVERS = SRC + "store/embedded/inbox.rs", SRC + "store/embedded/leftovers.rs"
 ASIDE = SRC + "store/embedded/writer/aside.rs"
+TARGETS = SRC + "targets/"
 WRITER, OPEN, INDEX = SRC + "store/embedded/writer.rs", SRC + "store/embedded/open.rs", SRC + "index.rs"
 
 # name, removed part, file, text, replacement, test target, test
@@ -294,6 +295,48 @@ MUTATIONS = [
     ("feed-late", "a feed in a bucket is looked at again after a request without an answer", SRC + "targets/feed/put.rs",
      "again = unanswered.map(|since| since + late);", "again = None;",
      "lib", "targets::feed::tests::put::a_write_that_arrives_after_its_successor_is_noticed_and_undone"),
+    ("row-guard", "the guard of rows", TARGETS + "postgres/table.rs",
+     "format!(\"({stored} IS NULL OR {stored} <= {sent}{foreign})\")", "format!(\"({stored} IS NULL OR {stored} <= {sent} OR true{foreign})\")",
+     "lib", "targets::postgres::tests::rows::states_are_written_over_older_ones_and_never_over_newer_ones"),
+    ("row-again", "a row may be written again in the same state", TARGETS + "postgres/table.rs",
+     "{stored} <= {sent}{foreign})", "{stored} < {sent}{foreign})",
+     "lib", "targets::postgres::tests::rows::a_state_that_was_spoiled_by_hand_is_written_again"),
+    ("newest", "the newest state of a key in a statement", TARGETS + "postgres/rows.rs",
+     "let older = if rank(at) >= rank(*known) {", "let older = if true {",
+     "lib", "targets::postgres::tests::rows::two_states_of_a_key_in_one_attempt_are_one_row_of_the_newest"),
+    ("table-mark", "the place up to which a database has acknowledged", TARGETS + "postgres/mark.rs",
+     "} else if now.log < last.log {", "} else if false {",
+     "lib", "targets::postgres::tests::forgot::a_database_that_was_restored_is_noticed_and_gets_nothing_until_it_starts_over"),
+    ("age", "the age of connections to a database", TARGETS + "postgres/pool.rs",
+     "&& conn.since.elapsed() < age_max {", "&& age_max > Duration::ZERO {",
+     "lib", "targets::postgres::tests::connections::no_connection_is_used_for_longer_than_half_an_hour"),
+    ("whole", "only whole generations of a feed", TARGETS + "feed/publish.rs",
+     "publisher.complete.swap(complete, Ordering::SeqCst)", "publisher.complete.swap(true, Ordering::SeqCst)",
+     "lib", "targets::feed::tests::nothing_is_published_while_the_channel_has_not_met_everything"),
+    ("shrank", "the guard against feeds that shrink", TARGETS + "feed/disk/build.rs",
+     "if (records as f64) < most as f64 * (1.0 - wanted.shrink_max) {", "if (records as f64) < most as f64 * 0.0 {",
+     "lib", "targets::feed::tests::a_generation_that_shrank_waits_for_an_operator"),
+    ("shorter", "the length that a file of lines has acknowledged", TARGETS + "file/lines.rs",
+     "&& there < acknowledged\n", "&& acknowledged < 1\n",
+     "lib", "targets::file::tests::a_file_that_has_become_shorter_has_forgotten_what_it_acknowledged"),
+    ("folder", "the mark of a folder", TARGETS + "file/objects.rs",
+     "&& found.as_deref().map(str::as_bytes) != Some(&*known)", "&& known.is_empty()",
+     "lib", "targets::file::tests::a_folder_that_is_missing_emptied_or_another_one_is_noticed"),
+    ("message-guard", "the guard of messages", TARGETS + "nats.rs",
+     "header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,\n", "\"weir-expected\",\n",
+     "lib", "targets::nats::tests::guard::messages_that_come_late_replace_nothing"),
+    ("stream-mark", "the sequence that a stream has acknowledged", TARGETS + "nats/stream.rs",
+     "(stream.last < self.last).then(", "(stream.last < self.last && false).then(",
+     "lib", "targets::nats::tests::forgotten::a_stream_that_ends_before_what_it_acknowledged_has_forgotten"),
+    ("anew", "a stream that acknowledges what it cannot", TARGETS + "nats.rs",
+     "if !duplicate && seq <= before {", "if false {",
+     "lib", "targets::nats::tests::forgotten::a_stream_that_was_made_anew_has_forgotten_also_for_who_was_connected"),
+    ("ahead", "a target that is ahead of Weir", TARGETS + "broker.rs",
+     "} else if sequence <= limits.head {", "} else if true {",
+     "lib", "targets::nats::tests::guard::a_state_that_this_weir_has_never_given_out_is_said_and_overwritten_only_when_allowed"),
+    ("second-look", "the second look of a drift check", SRC + "dispatch/drift.rs",
+     "        if !again {\n            self.suspects", "        if false {\n            self.suspects",
+     "lib", "dispatch::tests::drift::what_is_right_at_the_second_look_and_what_is_owed_are_no_differences"),
 ]
 
 

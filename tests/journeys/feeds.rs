@@ -47,7 +47,7 @@ fn fetch(stage: &Stage, headers: &[(&str, &str)]) -> Reply {
 }
 
 /// The records of a file, which must be whole.
-fn records(body: &[u8]) -> BTreeMap<String, u64> {
+pub fn records(body: &[u8]) -> BTreeMap<String, u64> {
     let text = std::str::from_utf8(body).expect("UTF-8");
     assert!(text.ends_with("\r\n"), "the last line is whole");
     let mut lines = text.split_terminator("\r\n");

@@ -46,7 +46,7 @@ const CLIENTS: usize = 8;
 
 /// All lines of a file and of the old ones before it. Only the last one may have no end, of a Weir that was
 /// killed.
-fn lines(folder: &Path, killed: bool) -> Vec<Value> {
+pub fn lines(folder: &Path, killed: bool) -> Vec<Value> {
     let entries = std::fs::read_dir(folder).expect("a folder");
     let name = |entry: std::io::Result<std::fs::DirEntry>| {
         entry
@@ -86,7 +86,7 @@ fn lines(folder: &Path, killed: bool) -> Vec<Value> {
 }
 
 /// What the lines say of each entity in the end.
-fn held(lines: &[Value]) -> BTreeMap<String, Value> {
+pub fn held(lines: &[Value]) -> BTreeMap<String, Value> {
     let mut held = BTreeMap::new();
     for line in lines {
         let key = line["key"].as_str().expect("a key").to_owned();
@@ -99,7 +99,7 @@ fn held(lines: &[Value]) -> BTreeMap<String, Value> {
 }
 
 /// What the files of a folder say.
-fn files(folder: &Path) -> BTreeMap<String, Value> {
+pub fn files(folder: &Path) -> BTreeMap<String, Value> {
     let Ok(entries) = std::fs::read_dir(folder.join("product")) else {
         return BTreeMap::new();
     };

@@ -1,6 +1,8 @@
 //! A table of PostgreSQL, from outside: events come in, the table holds the newest state, and neither a kill of
 //! Weir nor a database that has lost what it acknowledged leaves an old one behind.
 
+mod trouble;
+
 use serde_json::{Value, json};
 
 use crate::support::postgres::Postgres;

@@ -10,6 +10,8 @@
 //! `WEIR_CUTS=200 cargo test --test journeys power` makes more cuts, and ten times as many in the
 //! control run.
 
+mod targets;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +25,7 @@ use crate::support::http::Connection;
 use crate::support::ledger::Counts;
 use crate::support::stage::CATALOG;
 use crate::support::weir::PROGRAM;
-use crate::support::{Ledger, Stage, change, eventually, repeats};
+use crate::support::{Ledger, Stage, change, deletion, eventually, repeats};
 
 /// The number of cuts in a run of all tests.
 const CUTS: usize = 20;
@@ -40,24 +42,32 @@ fn loud() {
     );
 }
 
-/// Sends rising values of its own keys until Weir does not respond any more, and records what was
-/// accepted.
-fn send(stage: &Stage, sender: usize, ledger: &Ledger, over: &AtomicBool) {
+/// Sends a next value of each of these keys, or deletes it, until Weir does not respond any more, and records
+/// what was accepted.
+fn send(
+    stage: &Stage,
+    ledger: &Ledger,
+    over: &AtomicBool,
+    mut names: impl FnMut() -> Vec<String>,
+    deletes: fn(&str, u64) -> bool,
+) {
     let Ok(mut connection) = Connection::open(stage.weir().address()) else {
         return;
     };
-    let keys: Vec<String> = (0..KEYS).map(|key| format!("{sender}-{key}")).collect();
     while !over.load(Ordering::SeqCst) {
+        let keys = names();
         let numbers: Vec<u64> = keys
             .iter()
-            .map(|key| ledger.sends(key, |_| false))
+            .map(|key| ledger.sends(key, |number| deletes(key, number)))
             .collect();
         let padding = || json!("x".repeat(fastrand::usize(..PADDING_MAX)));
         let changes = |(key, number): (&String, &u64)| {
-            [
-                change(key, "content", json!(number)).to_string(),
-                change(key, "padding", padding()).to_string(),
-            ]
+            let content = match deletes(key, *number) {
+                true => deletion(key, "content"),
+                false => change(key, "content", json!(number)),
+            };
+            let padding = change(key, "padding", padding());
+            [content.to_string(), padding.to_string()]
         };
         let lines: Vec<String> = keys.iter().zip(&numbers).flat_map(changes).collect();
         let headers = [("content-type", "application/x-ndjson")];
@@ -78,6 +88,11 @@ fn send(stage: &Stage, sender: usize, ledger: &Ledger, over: &AtomicBool) {
     }
 }
 
+/// The keys of a sender, whose values rise.
+fn keys(sender: usize) -> Vec<String> {
+    (0..KEYS).map(|key| format!("{sender}-{key}")).collect()
+}
+
 /// The catalogue, and in addition to the content a facet of any length, to which no channel
 /// subscribes.
 fn config() -> String {
@@ -91,12 +106,7 @@ fn config() -> String {
 
 /// Cuts the power: Weir cannot write anything more.
 pub fn cut(running: &Stage, disk: &Disk) {
-    running.weir().signal(Signal::STOP);
-    let stat = format!("/proc/{}/stat", running.weir().pid());
-    eventually("the process is stopped", || {
-        let stat = std::fs::read_to_string(&stat).ok()?;
-        stat.rsplit_once(") ")?.1.starts_with('T').then_some(())
-    });
+    freeze(running);
     disk.cut();
     running.weir().signal(Signal::KILL);
 }
@@ -109,6 +119,38 @@ pub fn powered_again(stage: &mut Stage, disk: &Disk) {
     stage.start();
 }
 
+/// Stops the process, so that it does nothing more before it is killed.
+fn freeze(stage: &Stage) {
+    stage.weir().signal(Signal::STOP);
+    let stat = format!("/proc/{}/stat", stage.weir().pid());
+    eventually("the process is stopped", || {
+        let stat = std::fs::read_to_string(&stat).ok()?;
+        stat.rsplit_once(") ")?.1.starts_with('T').then_some(())
+    });
+}
+
+/// Builds a library that makes a program's syncs of file contents do nothing, and returns a command that
+/// starts Weir with it.
+fn without_sync(stage: &Stage) -> impl Fn() -> Command + use<> {
+    let shim = stage.folder().join("nosync.so");
+    let source = stage.place(
+        "nosync.c",
+        b"int fdatasync(int descriptor) { (void)descriptor; return 0; }\n",
+    );
+    assert!(
+        run(Command::new("cc")
+            .args(["-shared", "-fPIC", "-o"])
+            .arg(&shim)
+            .arg(source)),
+        "no C compiler, although Rust needs one"
+    );
+    move || {
+        let mut command = Command::new(PROGRAM);
+        command.env("LD_PRELOAD", &shim);
+        command
+    }
+}
+
 /// Cuts the power under load and starts again.
 ///
 /// # Errors
@@ -117,8 +159,9 @@ fn round(stage: &mut Stage, disk: &Disk, ledger: &Ledger) -> Result<Counts, Stri
     let over = AtomicBool::new(false);
     let (running, stop) = (&*stage, &over);
     std::thread::scope(|scope| {
-        (0..SENDERS)
-            .for_each(|sender| drop(scope.spawn(move || send(running, sender, ledger, stop))));
+        for sender in 0..SENDERS {
+            scope.spawn(move || send(running, ledger, stop, || keys(sender), |_, _| false));
+        }
         std::thread::sleep(Duration::from_millis(fastrand::u64(100..800)));
         cut(running, disk);
         over.store(true, Ordering::SeqCst);
@@ -162,23 +205,7 @@ fn without_the_sync_a_power_cut_loses_something() {
 /// Returns the number of the first cut after which something is missing, or the store does not
 /// open.
 fn noticed_without_sync(stage: &mut Stage, disk: &Disk) -> usize {
-    let shim = stage.folder().join("nosync.so");
-    let source = stage.place(
-        "nosync.c",
-        b"int fdatasync(int descriptor) { (void)descriptor; return 0; }\n",
-    );
-    assert!(
-        run(Command::new("cc")
-            .args(["-shared", "-fPIC", "-o"])
-            .arg(&shim)
-            .arg(source)),
-        "no C compiler, although Rust needs one"
-    );
-    let without_sync = || {
-        let mut command = Command::new(PROGRAM);
-        command.env("LD_PRELOAD", &shim);
-        command
-    };
+    let without_sync = without_sync(stage);
     stage.start_by(without_sync());
     let ledger = Ledger::default();
     for cut in 1..=CUTS_WITHOUT_SYNC {

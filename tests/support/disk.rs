@@ -15,9 +15,14 @@ impl Disk {
     /// Creates the file system and mounts it at `data` in that folder. `None` if the user or the
     /// kernel does not allow it.
     pub fn mount(folder: &Path, mebibytes: u64) -> Option<Disk> {
+        Disk::mount_at(&folder.join("data"), mebibytes)
+    }
+
+    /// The same at a folder that is created for it, with the file of the file system beside it.
+    pub fn mount_at(folder: &Path, mebibytes: u64) -> Option<Disk> {
         let disk = Disk {
-            image: folder.join("disk.img"),
-            mounted_at: folder.join("data"),
+            image: folder.with_extension("img"),
+            mounted_at: folder.to_owned(),
         };
         std::fs::create_dir(&disk.mounted_at).ok()?;
         File::create(&disk.image)

@@ -162,6 +162,27 @@ impl Ledger {
         }
         Ok(all)
     }
+
+    /// The stored content of each entity that was sent and is not deleted.
+    ///
+    /// # Errors
+    /// The first entity of which an accepted change is missing, and why.
+    pub fn stored(&self, stage: &Stage) -> Result<BTreeMap<String, u64>, String> {
+        let mut contents = BTreeMap::new();
+        for (key, ops) in self.ops().iter() {
+            let entity = stage.entity(key);
+            stored(ops, &entity).map_err(|why| format!("{key}: {why}"))?;
+            contents.extend(content(&entity).map(|content| (key.clone(), content)));
+        }
+        Ok(contents)
+    }
+}
+
+/// The stored content of an entity.
+fn content(entity: &Value) -> Option<u64> {
+    let facets = entity["facets"].as_array().into_iter().flatten();
+    let mut content = facets.filter(|facet| facet["name"] == "content");
+    content.next()?["value"].as_u64()
 }
 
 /// Checks that the stored value is the newest accepted change, or a later one that was sent but not
@@ -170,12 +191,7 @@ fn stored(ops: &[Op], entity: &Value) -> Result<(), String> {
     let Some(newest) = ops.iter().rfind(|op| op.accepted.is_some()) else {
         return Ok(());
     };
-    let facet = entity["facets"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .find(|facet| facet["name"] == "content");
-    let value = facet.and_then(|facet| facet["value"].as_u64());
+    let value = content(entity);
     let right = ops
         .iter()
         .filter(|op| op.number >= newest.number)

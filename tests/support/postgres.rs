@@ -4,6 +4,7 @@
 //! as root, so a test that does starts it as another user. A shell between them ends the server when the
 //! test ends in whatever way, because it notices that its input is closed.
 
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
@@ -119,7 +120,7 @@ fn template(initdb: &Path, postgres: &Path) -> PathBuf {
             "CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}'\nCREATE DATABASE {DATABASE} OWNER {ROLE}\n"
         );
         let mut input = single.stdin.take().expect("an input");
-        std::io::Write::write_all(&mut input, statements.as_bytes()).expect("it reads");
+        input.write_all(statements.as_bytes()).expect("it reads");
         drop(input);
         assert!(single.wait().expect("it ends").success());
         std::fs::write(data.join("made"), "").expect("written");
@@ -178,6 +179,13 @@ impl Postgres {
             Some(server)
         };
         SHARED.get_or_init(start).as_ref()
+    }
+
+    /// Starts a server with these settings and its files in this folder, which outlives it.
+    pub fn start_in(folder: &Path, settings: &[&str], proves: &str) -> Option<Postgres> {
+        let mut server = Postgres::prepare(folder, settings, proves)?;
+        server.run(None);
+        Some(server)
     }
 
     fn prepare(folder: &Path, settings: &[&str], proves: &str) -> Option<Postgres> {
@@ -316,6 +324,11 @@ impl Postgres {
         self.end();
     }
 
+    /// Ends it where `pg_ctl` cannot, because its disk is gone.
+    pub fn crash(&mut self) {
+        self.end();
+    }
+
     /// Starts it again after a stop, on the same port.
     pub fn start_again(&mut self) {
         self.run(None);
@@ -399,6 +412,48 @@ fn copy(from: &Path, to: &Path) {
     let mut copy = Command::new("cp");
     copy.args(["-a", "--reflink=auto"]).arg(from).arg(to);
     run(copy);
+}
+
+/// A session that holds a lock until it is dropped.
+pub struct Holder(Child);
+
+impl Holder {
+    /// Runs a statement in a transaction that stays open.
+    pub fn begin(server: &Postgres, statement: &str) -> Holder {
+        let program = part("psql", "nothing more").expect("it comes with PostgreSQL");
+        let mut psql = Command::new(program);
+        psql.args([
+            "-X",
+            "-q",
+            "-A",
+            "-t",
+            "-h",
+            "127.0.0.1",
+            "-U",
+            "postgres",
+            "-d",
+            DATABASE,
+        ]);
+        psql.args(["-p", &server.port.to_string()]);
+        psql.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = psql.spawn().expect("psql");
+        let input = child.stdin.as_mut().expect("an input");
+        writeln!(input, "BEGIN; {statement}; SELECT 'held';").expect("written");
+        let output = child.stdout.as_mut().expect("an output");
+        let mut lines = BufReader::new(output).lines();
+        while lines.next().expect("a line").expect("text") != "held" {}
+        Holder(child)
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        // It ends with its input, after the lock: the server would notice a kill only some time later.
+        if let Some(mut input) = self.0.stdin.take() {
+            let _ = writeln!(input, "ROLLBACK;");
+        }
+        let _ = self.0.wait();
+    }
 }
 
 /// A pooler before a server, in transaction mode.

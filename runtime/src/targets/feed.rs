@@ -14,6 +14,7 @@ mod format;
 mod frames;
 mod gzip;
 mod manifest;
+mod merge;
 mod pick;
 mod publish;
 mod put;

@@ -23,7 +23,8 @@ pub(super) use self::build::{Built, Wanted};
 use super::super::Foreign;
 use super::frames::{self, Entry};
 use super::manifest::{Generation, Manifest, log_name, run_name, sync_folder};
-use super::sorted::{Base, Cursor, Merge, Run, RunWriter};
+use super::merge::Merge;
+use super::sorted::{Base, Cursor, Run, RunWriter};
 use crate::failpoint;
 use crate::sync::lock;
 

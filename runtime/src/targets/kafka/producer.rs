@@ -7,16 +7,18 @@
 //!
 //! A report that a record timed out hides the reason: it comes as an event beside it, and the latest one is kept.
 
+mod answer;
+mod check;
+
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
-use rdkafka::client::{ClientContext, DefaultClientContext};
+use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::future_producer::{Delivery as Report, DeliveryFuture};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer, PurgeConfig};
@@ -110,7 +112,12 @@ impl ClientContext for Events {
     fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
 
     fn error(&self, error: KafkaError, reason: &str) {
-        let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
+        self.note(error.rdkafka_error_code().unwrap_or(Code::Fail), reason);
+    }
+}
+
+impl Events {
+    fn note(&self, code: Code, reason: &str) {
         let mut latest = lock(&self.latest);
         // That no broker is there follows from what was said of each of them before.
         let says_more = latest
@@ -120,9 +127,7 @@ impl ClientContext for Events {
             *latest = Some((code, reason.to_owned(), Instant::now()));
         }
     }
-}
 
-impl Events {
     fn recent(&self) -> Option<(Code, String)> {
         let latest = lock(&self.latest);
         let (code, reason, at) = latest.as_ref()?;
@@ -248,7 +253,10 @@ impl Kafka {
                             )));
                         }
                         Err(_) if any && Instant::now() >= until => return Ok(None),
-                        Err(error) => return Err(sending.outcome(&error, false)),
+                        Err(error) => {
+                            sending.ask_why(&topic);
+                            return Err(sending.outcome(&error, &topic, false));
+                        }
                     }
                 }
             }
@@ -354,6 +362,7 @@ impl Kafka {
         before: &Ends,
         until: tokio::time::Instant,
     ) -> Outcome {
+        let topic = self.options.topic.fill(&item.entity.entity_type, &item.key);
         let report = match sent {
             // Nothing was sent, and the record alone is why.
             Err(KafkaError::MessageProduction(Code::MessageSizeTooLarge)) => {
@@ -371,12 +380,19 @@ impl Kafka {
                     after: None,
                 };
             }
-            Err(error) => return sending.outcome(&error, false),
+            Err(error) => return sending.outcome(&error, &topic, false),
             Ok(report) => tokio::time::timeout_at(until, report).await,
         };
         match report {
-            Ok(Ok(Ok(report))) => self.reach(item, &report, before),
-            Ok(Ok(Err((error, _)))) => sending.outcome(&error, true),
+            Ok(Ok(Ok(report))) => self.reach(topic, &report, before),
+            Ok(Ok(Err((error, _)))) => {
+                if error.rdkafka_error_code() == Some(Code::MessageTimedOut) {
+                    let (asking, topic) = (sending.clone(), topic.clone());
+                    // If it cannot be asked, the outcome has no more to say.
+                    let _ = tokio::task::spawn_blocking(move || asking.ask_why(&topic)).await;
+                }
+                sending.outcome(&error, &topic, true)
+            }
             Ok(Err(_)) | Err(_) => {
                 self.replace(sending).await;
                 Outcome::Retry {
@@ -390,11 +406,10 @@ impl Kafka {
     /// Remembers where a partition ends, and returns the outcome of an acknowledged record. `before` are the ends
     /// when it was sent: a lower offset shows that the topic was made anew under the producer. A broker that knew a
     /// repeated batch may tell no offset.
-    fn reach(&self, item: &Item, report: &Report, before: &Ends) -> Outcome {
+    fn reach(&self, topic: String, report: &Report, before: &Ends) -> Outcome {
         if report.offset < 0 {
             return Outcome::Delivered;
         }
-        let topic = self.options.topic.fill(&item.entity.entity_type, &item.key);
         let partition = report.partition;
         let end = before.get(&topic).and_then(|ends| ends.get(&partition));
         if let Some(end) = end.filter(|end| report.offset < **end) {
@@ -431,66 +446,6 @@ impl Sending {
                     && found.partitions().iter().all(|it| it.id() != partition)
             })
         })
-    }
-
-    /// The outcome of a record with this error. `sent` says whether a broker may have got it.
-    fn outcome(&self, error: &KafkaError, sent: bool) -> Outcome {
-        let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
-        let said = format!("Kafka: {code} ({})", code as i32);
-        let trip = |reason: String| Outcome::Trip { reason };
-        match code {
-            // Its reason comes beside it. Credentials, TLS and names are the target's.
-            Code::MessageTimedOut
-            | Code::OperationTimedOut
-            | Code::BrokerTransportFailure
-            | Code::AllBrokersDown => match self.events.recent() {
-                Some((
-                    code @ (Code::Authentication
-                    | Code::SaslAuthenticationFailed
-                    | Code::SSL
-                    | Code::Resolve
-                    | Code::UnknownTopic
-                    | Code::UnknownTopicOrPartition),
-                    reason,
-                )) => trip(format!("Kafka: {code} ({}): {reason}", code as i32)),
-                Some((_, reason)) => Outcome::Retry {
-                    reason: format!("{said}: {reason}"),
-                    maybe_applied: sent,
-                },
-                None => Outcome::Retry {
-                    reason: said,
-                    maybe_applied: sent,
-                },
-            },
-            Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL | Code::Resolve => {
-                trip(said)
-            }
-            // The topic, or the rights to it.
-            Code::UnknownTopic
-            | Code::UnknownPartition
-            | Code::UnknownTopicOrPartition
-            | Code::InvalidTopic
-            | Code::TopicAuthorizationFailed
-            | Code::ClusterAuthorizationFailed => trip(said),
-            // Managed brokers say the first of these when there is too much.
-            Code::PolicyViolation | Code::ThrottlingQuotaExceeded => Outcome::Throttled {
-                reason: said,
-                after: None,
-            },
-            // All records of its batch have this answer, so that it is not certain which is meant.
-            Code::MessageSizeTooLarge | Code::InvalidRecord | Code::InvalidDifferentRecord => {
-                Outcome::Split {
-                    reason: said,
-                    too_long: false,
-                }
-            }
-            // Also where this answer says that nothing was stored: the library tries again by itself, and an
-            // earlier try may have been.
-            _ => Outcome::Retry {
-                reason: said,
-                maybe_applied: sent,
-            },
-        }
     }
 }
 
@@ -603,93 +558,6 @@ impl Target for Kafka {
 
     fn start_over(&self) {
         lock(&self.ends).clear();
-    }
-}
-
-impl Kafka {
-    /// Tries whether deliveries could be made, and what the topic will lose.
-    async fn look(&self) -> Result<Vec<String>, String> {
-        self.allowed().await?;
-        let events = Events::default();
-        let producer: KafkaResult<FutureProducer<Events>> =
-            self.config.create_with_context(events.clone());
-        let producer = producer.map_err(|error| shown(&error))?;
-        let topic = match self.options.topic.names_the_type() {
-            true => None,
-            false => Some(self.options.topic.0.clone()),
-        };
-        let (asked, timeout) = (topic.clone(), self.options.timeout);
-        let metadata = tokio::task::spawn_blocking(move || {
-            let found = producer.client().fetch_metadata(asked.as_deref(), timeout);
-            let topics = found.map(|found| {
-                let topic = |topic: &rdkafka::metadata::MetadataTopic| {
-                    let replicas = topic
-                        .partitions()
-                        .iter()
-                        .map(|it| it.replicas().len())
-                        .min();
-                    (topic.error().map(Code::from), replicas)
-                };
-                let is_it =
-                    |it: &&rdkafka::metadata::MetadataTopic| Some(it.name()) == asked.as_deref();
-                found.topics().iter().find(is_it).map(topic)
-            });
-            topics.map_err(|error| match events.recent() {
-                Some((_, reason)) => reason,
-                None => error.to_string(),
-            })
-        });
-        let found = metadata.await.map_err(|error| error.to_string())??;
-        let Some(topic) = topic else {
-            return Ok(vec![
-                "the topics are named after types of entities, and were not looked at".to_owned(),
-            ]);
-        };
-        let replicas = match found {
-            Some((None, replicas)) => replicas.unwrap_or(0),
-            Some((Some(code), _)) => return Err(format!("the topic {topic:?}: {code}")),
-            None => return Err(format!("there is no topic {topic:?}")),
-        };
-        let mut warnings = self.settings(&topic).await;
-        if replicas < 2 {
-            warnings.push(format!(
-                "the topic {topic:?} has one copy: its broker's disk is all there is"
-            ));
-        }
-        Ok(warnings)
-    }
-
-    /// Warnings of the configuration of a topic, which the account may not be allowed to read.
-    async fn settings(&self, topic: &str) -> Vec<String> {
-        let client: KafkaResult<AdminClient<DefaultClientContext>> = self.config.create();
-        let options = AdminOptions::new().request_timeout(Some(self.options.timeout));
-        let asked = [ResourceSpecifier::Topic(topic)];
-        let described = match &client {
-            Ok(client) => client.describe_configs(&asked, &options).await,
-            Err(error) => Err(error.clone()),
-        };
-        let described = described.ok().and_then(|mut found| found.pop()?.ok());
-        let Some(described) = described else {
-            return vec![format!(
-                "the settings of the topic {topic:?} cannot be read"
-            )];
-        };
-        let setting = |name: &str| described.get(name).and_then(|it| it.value.clone());
-        let mut warnings = Vec::new();
-        if let Some(policy) = setting("cleanup.policy")
-            && policy.contains("delete")
-        {
-            let age = setting("retention.ms").unwrap_or_default();
-            warnings.push(format!(
-                "the topic {topic:?} drops records after {age} ms (cleanup.policy = {policy}), also the newest state of an entity: use cleanup.policy = compact"
-            ));
-        }
-        if setting("min.insync.replicas").as_deref() == Some("1") {
-            warnings.push(format!(
-                "the topic {topic:?} acknowledges with one copy (min.insync.replicas = 1), which is lost with its broker"
-            ));
-        }
-        warnings
     }
 }
 

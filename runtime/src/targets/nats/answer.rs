@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use super::connection::{away, trip};
 use crate::targets::Outcome;
+use crate::targets::http::status::describe;
 
 /// The answer to a message that was published, or to a question without a result.
 #[derive(Debug, Default, Deserialize)]
@@ -69,13 +70,27 @@ impl std::fmt::Display for Problem {
             err_code,
             description,
         } = self;
-        write!(f, "NATS answered {code} ({err_code}): {description}")
+        let said = describe(*code, description.as_bytes());
+        write!(f, "NATS {said} ({err_code})")
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // What a server says is kept for each entity that it refuses.
+    #[test]
+    fn a_description_is_one_short_line() {
+        let problem = Problem {
+            code: 503,
+            err_code: 10077,
+            description: "full\n\u{1b}[31m".repeat(10_000),
+        };
+        let reason = problem.to_string();
+        assert!(reason.starts_with("NATS answered 503: full"), "{reason}");
+        assert!(reason.len() < 1024 && !reason.contains(char::is_control));
+    }
 
     #[test]
     fn an_error_speaks_of_the_entity_the_pace_or_the_target() {

@@ -1,5 +1,6 @@
 //! NATS against a real server: what arrives, what does not, and whose fault it is.
 
+mod cluster;
 mod drift;
 mod forgotten;
 mod guard;

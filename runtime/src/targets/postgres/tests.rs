@@ -2,6 +2,7 @@
 //! stop or break it have one of their own.
 
 mod check;
+mod connections;
 mod forgot;
 mod held;
 mod rows;
@@ -15,7 +16,7 @@ use serde_json::{Value as Json, json};
 use super::*;
 use crate::model::Sequence;
 use crate::targets::Foreign;
-use crate::targets::postgres_server::{PgBouncer, Postgres as Server15, url};
+use crate::targets::postgres_server::{Holder, PgBouncer, Postgres as Server15, url};
 use crate::targets::sample::{attempt, item};
 
 const PROVES: &str = "rows of PostgreSQL";

@@ -11,7 +11,8 @@ use super::super::gzip::Packer;
 use super::super::manifest::{
     Generation, Manifest, blocks_name, data_name, gzip_name, index_name, sync_folder,
 };
-use super::super::sorted::{Base, IndexWriter, Merge, Run};
+use super::super::merge::Merge;
+use super::super::sorted::{Base, IndexWriter, Run};
 use super::open::remove_unused;
 use super::{Disk, Trouble, failed, forgot};
 use crate::failpoint;

@@ -1,8 +1,11 @@
 //! Kafka against the library's mock of a cluster, which answers with the codes that it is given, and against
-//! a broker that knows repeated batches.
+//! a broker that knows repeated batches (`tansu`).
 
-use std::process::{Child, Command, Stdio};
+mod away;
+mod tansu;
 
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
 use rdkafka::mocking::MockCluster;
@@ -13,8 +16,6 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::super::Filled;
 use super::*;
 use crate::targets::http::Egress;
-use crate::targets::parts::part;
-use crate::targets::proxy::{Proxy, Way};
 use crate::targets::sample::{attempt, item};
 
 const TOPIC: &str = "catalog";
@@ -383,123 +384,4 @@ async fn a_large_batch_that_fails_for_one_record_is_left_to_be_halved() {
     let split = |outcome: &Outcome| matches!(outcome, Outcome::Split { .. });
     assert!(outcomes.iter().all(split), "{:?}", outcomes[0]);
     assert_eq!(words(&kafka, &items(1..500)).await, ["delivered"; 499]);
-}
-
-/// A broker that keeps records in memory and knows repeated batches.
-struct Tansu(Child);
-
-impl Tansu {
-    /// Starts one that names the port of a proxy as its own; `None` if there is no program for it.
-    fn start(proves: &str) -> Option<(Tansu, Proxy)> {
-        let program = part("tansu", proves)?;
-        // It takes no port of its own choice. Another test may take it in between; then this one fails to
-        // start and tries another.
-        for _ in 0..5 {
-            let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-            let port = free.local_addr().expect("an address").port();
-            drop(free);
-            let proxy = Proxy::before(port);
-            let url = |port| format!("tcp://127.0.0.1:{port}");
-            let child = Command::new(&program)
-                .args(["broker", "--storage-engine", "memory://weir/"])
-                .args(["--listener-url", &url(port)])
-                .args(["--advertised-listener-url", &url(proxy.port())])
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .expect("tansu runs");
-            let mut tansu = Tansu(child);
-            let began = Instant::now();
-            while began.elapsed() < Duration::from_secs(20) {
-                if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                    return Some((tansu, proxy));
-                }
-                if let Ok(Some(_)) = tansu.0.try_wait() {
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(20));
-            }
-        }
-        panic!("tansu does not listen");
-    }
-}
-
-impl Drop for Tansu {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Makes the topic, and returns the address of the broker.
-async fn topic_behind(proxy: &Proxy) -> String {
-    let brokers = format!("127.0.0.1:{}", proxy.port());
-    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
-        .set("bootstrap.servers", &brokers)
-        .create()
-        .expect("an admin");
-    let topic = rdkafka::admin::NewTopic::new(TOPIC, 1, rdkafka::admin::TopicReplication::Fixed(1));
-    let made = admin.create_topics([&topic], &AdminOptions::new()).await;
-    made.expect("an answer")[0].as_ref().expect("a topic");
-    brokers
-}
-
-#[tokio::test]
-async fn a_broker_that_is_silent_is_waited_for_and_an_attempt_always_ends() {
-    let Some((_tansu, proxy)) = Tansu::start("a silent broker of Kafka") else {
-        return;
-    };
-    let kafka = Kafka::open(&Options {
-        timeout: Duration::from_secs(1),
-        ..options(&topic_behind(&proxy).await)
-    })
-    .expect("it opens");
-    // The first record may wait for the first connection.
-    let ready = async { while words(&kafka, &items(0..1)).await != ["delivered"] {} };
-    let ready = tokio::time::timeout(Duration::from_secs(30), ready).await;
-    ready.expect("it is ready");
-    proxy.is(Way::Held);
-    let began = Instant::now();
-    assert_eq!(words(&kafka, &items(1..3)).await, ["unknown"; 2]);
-    assert!(began.elapsed() < Duration::from_secs(8));
-    proxy.is(Way::Open);
-    // The library waits longer after each failure before it connects again.
-    let back = async { while words(&kafka, &items(1..3)).await != ["delivered"; 2] {} };
-    let back = tokio::time::timeout(Duration::from_secs(30), back).await;
-    back.expect("it goes on");
-}
-
-#[tokio::test]
-async fn an_answer_that_is_lost_stores_no_record_twice() {
-    let Some((_tansu, proxy)) = Tansu::start("lost answers of Kafka") else {
-        return;
-    };
-    let brokers = topic_behind(&proxy).await;
-    let kafka = Kafka::open(&Options {
-        timeout: Duration::from_secs(20),
-        ..options(&brokers)
-    })
-    .expect("it opens");
-    assert_eq!(words(&kafka, &items(0..10)).await, ["delivered"; 10]);
-    for number in 10..13 {
-        let before = proxy.lost();
-        proxy.is(Way::NoAnswers);
-        let lost = async {
-            let began = Instant::now();
-            while proxy.lost() == before && began.elapsed() < Duration::from_secs(10) {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            assert!(proxy.lost() > before, "an answer is lost");
-            proxy.is(Way::Open);
-            proxy.cut();
-        };
-        let record = items(number..number + 1);
-        let (found, ()) = tokio::join!(words(&kafka, &record), lost);
-        assert_eq!(found, ["delivered"]);
-    }
-    let kept = records(&brokers, 1).await;
-    let keys: Vec<&str> = kept.iter().map(|record| &*record.key).collect();
-    let expected: Vec<String> = (0..13).map(|number| format!("e{number}")).collect();
-    assert_eq!(keys, expected);
 }

@@ -37,24 +37,50 @@ async fn a_full_stream_trips_and_refuses_nothing_until_it_has_room() {
     let Some(bus) = Bus::start("a full stream") else {
         return;
     };
-    let full = js::Config {
-        max_messages: 2,
+    let room = js::Config {
         discard: js::DiscardPolicy::New,
         ..newest_only()
     };
-    stream(&bus, full.clone()).await;
-    let nats = nats(bus.port(), subjects());
-    delivers(&nats, &[item("a", 1, Some("1")), item("b", 2, Some("1"))]).await;
-    let (word, reason) = outcome(&nats, item("c", 3, Some("1"))).await;
-    assert_eq!(word, "trip", "{reason}");
-    assert!(reason.contains("maximum messages exceeded"), "{reason}");
-    let room = js::Config {
-        max_messages: 10,
-        ..full
-    };
-    let updated = admin(&bus).await.update_stream(room).await;
-    updated.expect("it is updated");
-    delivers(&nats, &[item("c", 3, Some("1"))]).await;
+    let full = [
+        (
+            "maximum messages exceeded",
+            js::Config {
+                max_messages: 2,
+                ..room.clone()
+            },
+        ),
+        (
+            "maximum bytes exceeded",
+            js::Config {
+                max_bytes: 1_200,
+                ..room.clone()
+            },
+        ),
+        (
+            "maximum messages per subject exceeded",
+            js::Config {
+                discard_new_per_subject: true,
+                ..room.clone()
+            },
+        ),
+    ];
+    for (said, full) in full {
+        let js = admin(&bus).await;
+        stream(&bus, full).await;
+        let nats = nats(bus.port(), subjects());
+        delivers(&nats, &[item("a", 1, Some("1")), item("b", 2, Some("1"))]).await;
+        let long = "x".repeat(400);
+        let items = [item("a", 3, Some(&long)), item("c", 4, Some(&long))];
+        let outcomes = deliver(&nats, &items).await.into_iter().map(word);
+        let outcomes: Vec<_> = outcomes.collect();
+        let tripped = |(word, reason): &(&str, String)| *word == "trip" && reason.contains(said);
+        assert!(outcomes.iter().any(tripped), "{said}: {outcomes:?}");
+        let refused = outcomes.iter().any(|(word, _)| *word == "refused");
+        assert!(!refused, "{said}: {outcomes:?}");
+        js.update_stream(room.clone()).await.expect("it is updated");
+        delivers(&nats, &items).await;
+        js.delete_stream("CATALOG").await.expect("it is deleted");
+    }
 }
 
 #[tokio::test]

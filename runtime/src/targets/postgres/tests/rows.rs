@@ -29,6 +29,19 @@ async fn states_are_written_over_older_ones_and_never_over_newer_ones() {
     assert_eq!(table.rows("key, sequence"), "a|8\nb|5");
 }
 
+// A drift check sends the same state again: its sequence is the one that the spoiled row has.
+#[tokio::test]
+async fn a_state_that_was_spoiled_by_hand_is_written_again() {
+    let Some(server) = Server15::shared(PROVES) else {
+        return;
+    };
+    let table = Table::create(server, "spoiled", CONTENT_TABLE);
+    table.takes(&[row("a", 1, &json!(1))]).await;
+    server.sql("UPDATE spoiled SET content = '9'");
+    table.takes(&[row("a", 1, &json!(1))]).await;
+    assert_eq!(table.rows("key, sequence, content"), "a|1|1");
+}
+
 #[tokio::test]
 async fn two_states_of_a_key_in_one_attempt_are_one_row_of_the_newest() {
     let Some(server) = Server15::shared(PROVES) else {

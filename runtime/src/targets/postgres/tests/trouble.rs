@@ -4,50 +4,6 @@ use super::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A session that holds a lock until it is dropped.
-struct Holder(std::process::Child);
-
-impl Holder {
-    /// Runs a statement in a transaction that stays open.
-    fn begin(server: &Server15, statement: &str) -> Holder {
-        use std::io::{BufRead, Write};
-        let mut psql = std::process::Command::new("psql");
-        psql.args([
-            "-X",
-            "-q",
-            "-A",
-            "-t",
-            "-h",
-            "127.0.0.1",
-            "-U",
-            "postgres",
-            "-d",
-            "shop",
-        ]);
-        psql.args(["-p", &server.port().to_string()]);
-        psql.stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped());
-        let mut child = psql.spawn().expect("psql");
-        let input = child.stdin.as_mut().expect("an input");
-        writeln!(input, "BEGIN; {statement}; SELECT 'held';").expect("written");
-        let output = child.stdout.as_mut().expect("an output");
-        let mut lines = std::io::BufReader::new(output).lines();
-        while lines.next().expect("a line").expect("text") != "held" {}
-        Holder(child)
-    }
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        use std::io::Write;
-        // It ends with its input, after the lock: the server would notice a kill only some time later.
-        if let Some(mut input) = self.0.stdin.take() {
-            let _ = writeln!(input, "ROLLBACK;");
-        }
-        let _ = self.0.wait();
-    }
-}
-
 fn quick(options: &mut Options) {
     options.timeout = Duration::from_millis(1_500);
 }
