@@ -613,6 +613,7 @@ impl Target for Nats {
             keyed: true,
             batch_max: usize::MAX,
             deletes_alone: false,
+            compares: true,
         }
     }
 
